@@ -1,0 +1,168 @@
+//! Error kinds and the one table that gives each its HTTP status, OpenAI type, exit code and retry.
+
+use serde::{Deserialize, Serialize};
+
+/// What went wrong, in the terms of whoever must react to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// The request itself is wrong and will stay wrong.
+    InvalidRequest,
+    /// The prompt and the asked answer do not fit the model's context.
+    ContextExceeded,
+    /// No such model, file or session.
+    NotFound,
+    /// The model file is damaged, hostile or of a kind that no engine here can run.
+    InvalidModel,
+    /// The model can never fit the memory budget.
+    TooLarge,
+    /// The feature exists, but not in this build or not yet.
+    Unsupported,
+    /// Who asks may not ask this.
+    Forbidden,
+    /// Everything is in use; the same request may succeed later.
+    Busy,
+    /// The deadline passed before an answer could begin.
+    DeadlineExceeded,
+    /// The caller went away or said stop.
+    Cancelled,
+    /// The daemon is leaving, or is not there.
+    Unavailable,
+    /// The model could not be loaded or died while it ran.
+    EngineFailed,
+    /// The file system said no: full, read-only, permission.
+    Storage,
+    /// A fault of ours.
+    Internal,
+}
+
+/// One row of the table: how a kind looks at each surface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surface {
+    /// HTTP status code.
+    pub http_status: u16,
+    /// `error.type` of OpenAI's error object.
+    pub openai_type: &'static str,
+    /// `error.code` of OpenAI's error object.
+    pub code: &'static str,
+    /// Exit code of the command line (sysexits.h where one fits).
+    pub exit_code: u8,
+    /// Whether the same request may succeed when tried again.
+    pub may_retry: bool,
+}
+
+impl ErrorKind {
+    /// Every kind, for the generated reference and for tests.
+    pub const ALL: [Self; 14] = [
+        Self::InvalidRequest,
+        Self::ContextExceeded,
+        Self::NotFound,
+        Self::InvalidModel,
+        Self::TooLarge,
+        Self::Unsupported,
+        Self::Forbidden,
+        Self::Busy,
+        Self::DeadlineExceeded,
+        Self::Cancelled,
+        Self::Unavailable,
+        Self::EngineFailed,
+        Self::Storage,
+        Self::Internal,
+    ];
+
+    /// The table.
+    pub const fn surface(self) -> Surface {
+        const fn row(
+            http_status: u16,
+            openai_type: &'static str,
+            code: &'static str,
+            exit_code: u8,
+            may_retry: bool,
+        ) -> Surface {
+            Surface { http_status, openai_type, code, exit_code, may_retry }
+        }
+        match self {
+            Self::InvalidRequest => row(400, "invalid_request_error", "invalid_request", 64, false),
+            Self::ContextExceeded => row(400, "invalid_request_error", "context_length_exceeded", 65, false),
+            Self::NotFound => row(404, "invalid_request_error", "model_not_found", 66, false),
+            Self::InvalidModel => row(422, "invalid_request_error", "invalid_model", 65, false),
+            Self::TooLarge => row(507, "insufficient_memory", "model_too_large", 71, false),
+            Self::Unsupported => row(501, "invalid_request_error", "unsupported", 69, false),
+            Self::Forbidden => row(403, "permission_error", "forbidden", 77, false),
+            Self::Busy => row(503, "overloaded_error", "busy", 75, true),
+            Self::DeadlineExceeded => row(504, "timeout_error", "deadline_exceeded", 75, true),
+            Self::Cancelled => row(499, "cancelled_error", "cancelled", 130, true),
+            Self::Unavailable => row(503, "server_error", "unavailable", 69, true),
+            Self::EngineFailed => row(500, "server_error", "engine_failed", 70, true),
+            Self::Storage => row(500, "server_error", "storage", 74, false),
+            Self::Internal => row(500, "server_error", "internal", 70, false),
+        }
+    }
+}
+
+/// An error as every surface shows it: a kind, a sentence, and what to do.
+///
+/// Crates keep their own typed errors; at a boundary each becomes one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What went wrong, in the terms of the table.
+    pub kind: ErrorKind,
+    /// One sentence that names the failed action and its subject; holds no secret.
+    pub message: String,
+    /// What the reader can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The request parameter at fault, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub param: Option<String>,
+    /// When to try again, in milliseconds from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Failure {
+    /// A failure without hint, parameter or retry time.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, param: None, retry_after_ms: None }
+    }
+
+    /// The same failure with what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure with the request parameter at fault.
+    #[must_use]
+    pub fn with_param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// The same failure with when to try again.
+    #[must_use]
+    pub fn with_retry_after_ms(mut self, retry_after_ms: u64) -> Self {
+        self.retry_after_ms = Some(retry_after_ms);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_distinct_code_and_a_failing_exit() {
+        let mut codes: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.surface().code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), ErrorKind::ALL.len());
+        for kind in ErrorKind::ALL {
+            let surface = kind.surface();
+            assert_ne!(surface.exit_code, 0, "{kind:?}");
+            assert!((400..600).contains(&surface.http_status), "{kind:?}");
+        }
+    }
+}

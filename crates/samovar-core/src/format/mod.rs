@@ -1,0 +1,3 @@
+//! Readers of foreign bytes. They check everything and trust nothing.
+
+pub mod gguf;

@@ -1,0 +1,209 @@
+//! A request for text, and the events that answer it.
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::error::Failure;
+
+/// What the model continues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// Text to be tokenized by the model's own vocabulary.
+    Text {
+        /// The text.
+        text: String,
+        /// Let the model's vocabulary add its begin-of-sequence token, if it asks for one.
+        add_special: bool,
+        /// Read control tokens such as `<|im_end|>` in the text as control tokens.
+        parse_special: bool,
+    },
+    /// Token ids as they are.
+    Tokens(Vec<u32>),
+}
+
+/// How the next token is chosen. The defaults are llama.cpp's, except where a client's API says otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampling {
+    /// 0 = greedy; in `[0, 2]` over HTTP.
+    pub temperature: f32,
+    /// Keep the k most likely tokens; 0 = all.
+    pub top_k: u32,
+    /// Keep the smallest set of tokens whose probability reaches p, in `(0, 1]`.
+    pub top_p: f32,
+    /// Drop tokens less likely than `min_p` × the most likely one, in `[0, 1]`.
+    pub min_p: f32,
+    /// Multiplicative penalty on repeated tokens; 1 = off.
+    pub repeat_penalty: f32,
+    /// How many of the last tokens the penalties look at; 0 = off.
+    pub repeat_last_tokens: u32,
+    /// Additive penalty by count, in `[-2, 2]`.
+    pub frequency_penalty: f32,
+    /// Additive penalty by presence, in `[-2, 2]`.
+    pub presence_penalty: f32,
+    /// Seed of the draw; `None` = from the clock, different each time.
+    pub seed: Option<u32>,
+    /// Added to the logit of a token before anything else; `-inf` bans it.
+    pub logit_bias: Vec<(u32, f32)>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repeat_penalty: 1.0,
+            repeat_last_tokens: 64,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seed: None,
+            logit_bias: Vec::new(),
+        }
+    }
+}
+
+impl Sampling {
+    /// The most likely token each time: the same text for the same prompt.
+    pub fn greedy() -> Self {
+        Self { temperature: 0.0, ..Self::default() }
+    }
+}
+
+/// One request to one instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerationRequest {
+    /// What to continue.
+    pub prompt: Prompt,
+    /// How to choose tokens.
+    pub sampling: Sampling,
+    /// Tokens to generate at most; `None` = as many as the context holds.
+    pub max_tokens: Option<u32>,
+    /// Strings that end the answer and are not part of it.
+    pub stop: Vec<String>,
+    /// How many alternatives to report for each token; `None` = no logprobs at all.
+    pub logprobs: Option<u32>,
+    /// Generate on past the end-of-generation token.
+    pub ignore_eos: bool,
+    /// Look for and leave behind a reusable prompt prefix.
+    pub reuse_prefix: bool,
+}
+
+impl GenerationRequest {
+    /// A request with the defaults of [`Sampling`] for this prompt.
+    pub fn new(prompt: Prompt) -> Self {
+        Self {
+            prompt,
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop: Vec::new(),
+            logprobs: None,
+            ignore_eos: false,
+            reuse_prefix: true,
+        }
+    }
+}
+
+/// A token with its probability, and the alternatives to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenLogprob {
+    /// Token id.
+    pub token: u32,
+    /// The token's bytes; a token may hold half a character.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of the probability the model gave it, before sampling filters.
+    pub logprob: f32,
+    /// The most likely tokens at this place, best first, each without alternatives of its own.
+    pub top: Vec<TokenLogprob>,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model said it was done, or a stop string appeared.
+    Stop,
+    /// `max_tokens` or the context was used up.
+    Length,
+    /// The deadline passed; the text so far is partial.
+    TimedOut,
+}
+
+/// Counts of one answer, in tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Of these, how many came from a cached prefix and were not computed.
+    pub cached_tokens: u32,
+    /// Tokens generated.
+    pub completion_tokens: u32,
+}
+
+/// How an answer ended, what it cost and how long its parts took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Completion {
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// Token counts.
+    pub usage: Usage,
+    /// From the request's arrival at the instance to the end of its prefill, in milliseconds.
+    pub prefill_ms: f64,
+    /// From the first to the last token, in milliseconds.
+    pub decode_ms: f64,
+}
+
+/// What an instance says while it answers. Ends with exactly one `Done` or `Failed`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TokenEvent {
+    /// The prompt has been computed; the first token follows.
+    Prefilled {
+        /// Token counts so far.
+        usage: Usage,
+        /// Milliseconds since the request arrived at the instance.
+        prefill_ms: f64,
+    },
+    /// A token was generated. `text` is whole UTF-8 and may be empty: bytes of a split character and
+    /// the beginning of a possible stop string are withheld until they are decided.
+    Token {
+        /// Text to append to the answer.
+        text: String,
+        /// The token with its probability; only when logprobs were asked for.
+        logprob: Option<TokenLogprob>,
+    },
+    /// The answer is complete. Any text withheld before comes in a last `Token`.
+    Done(Completion),
+    /// The answer broke off.
+    Failed(Failure),
+}
+
+/// The receiving end of one answer. **Dropping it cancels the request** within one decode step or
+/// one prefill chunk; the slot is free afterwards.
+#[derive(Debug)]
+pub struct Generation {
+    events: mpsc::Receiver<TokenEvent>,
+}
+
+impl Generation {
+    /// A channel that holds a whole answer of `max_tokens`, so that a slow reader never stalls the
+    /// engine and memory stays bounded by what the request itself asked for.
+    pub fn channel(max_tokens: u32) -> (mpsc::Sender<TokenEvent>, Self) {
+        // Prefilled, one event a token, one flush of withheld text, Done.
+        let (sender, events) = mpsc::channel(max_tokens as usize + 3);
+        (sender, Self { events })
+    }
+
+    /// The next event; `None` after `Done` or `Failed`, or when the instance died without a word.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: no event is lost.
+    pub async fn next(&mut self) -> Option<TokenEvent> {
+        self.events.recv().await
+    }
+
+    /// The next event, for callers outside an async runtime. Must not be called inside one.
+    pub fn blocking_next(&mut self) -> Option<TokenEvent> {
+        self.events.blocking_recv()
+    }
+}

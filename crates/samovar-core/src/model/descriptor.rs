@@ -1,0 +1,72 @@
+//! Facts of a model as its file's header states them, checked by the gate before any engine sees the file.
+
+use serde::{Deserialize, Serialize};
+
+/// A tensor format with its share of the file: enough to predict what a layout costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorFormat {
+    /// ggml's name of the type, such as `Q4_K` or `F16`.
+    pub name: String,
+    /// How many tensors have it.
+    pub tensors: u32,
+    /// Their bytes in the file.
+    pub bytes: u64,
+    /// Of these, bytes of two-dimensional weights of transformer blocks and the output: what an
+    /// engine may repack. Embedding tables and norms are not counted.
+    pub matrix_bytes: u64,
+}
+
+/// Facts of a model from its header. All numbers have passed the gate's ranges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// `general.name`, if the file has one.
+    pub name: Option<String>,
+    /// `general.architecture`, such as `llama`.
+    pub architecture: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Size of the file in bytes.
+    pub file_bytes: u64,
+    /// Bytes of all tensors in the file.
+    pub tensor_bytes: u64,
+    /// The formats that occur, largest first.
+    pub formats: Vec<TensorFormat>,
+    /// The usual short name of the quantization, such as `Q4_K_M`, `Q8_0`, `F16`.
+    pub quantization: String,
+    /// Context that the model was trained for, in tokens.
+    pub context_tokens: u32,
+    /// Width of the residual stream.
+    pub embedding_width: u32,
+    /// Transformer blocks.
+    pub blocks: u32,
+    /// Attention heads.
+    pub heads: u32,
+    /// Key/value heads.
+    pub kv_heads: u32,
+    /// Width of one key head.
+    pub key_width: u32,
+    /// Width of one value head.
+    pub value_width: u32,
+    /// Width of the feed-forward layer.
+    pub feed_forward_width: u32,
+    /// Tokens of the vocabulary.
+    pub vocabulary: u32,
+    /// `tokenizer.chat_template`, a Jinja template.
+    pub chat_template: Option<String>,
+    /// Text of the begin-of-sequence token.
+    pub bos_token: Option<String>,
+    /// Text of the end-of-sequence token.
+    pub eos_token: Option<String>,
+    /// Whether the vocabulary wants its begin-of-sequence token added.
+    pub adds_bos: bool,
+}
+
+impl Descriptor {
+    /// Bytes of KV cache for one token at 16 bits: `2 × blocks × kv_heads × (key + value width)`.
+    pub fn kv_bytes_per_token(&self) -> u64 {
+        u64::from(self.blocks)
+            * u64::from(self.kv_heads)
+            * (u64::from(self.key_width) + u64::from(self.value_width))
+            * 2
+    }
+}

@@ -1,0 +1,7 @@
+//! What the runtime needs from others: an engine that runs models, a clock that tells time.
+
+pub mod clock;
+pub mod engine;
+
+pub use clock::{Clock, Millis, SystemClock};
+pub use engine::{Capabilities, Engine, Instance, LoadControl};

@@ -1,0 +1,1 @@
+//! Fakes, conformance suites and the malformed corpus, for the tests of every crate above.
