@@ -1,2 +1,73 @@
-//! Tasks of this repository.
-fn main() {}
+//! Tasks of this repository, as `cargo x TASK`.
+//!
+//! ```text
+//!   ci          what must pass before a change is merged: fmt, clippy, tidy, docs, tests
+//!   test        what `./dev test` runs: tidy, doc tests, tests
+//!   tidy        the house rules that a compiler cannot check
+//!   docs        docs/reference, written by the built binary itself
+//!   bench       scenarios side by side with what a user would pick instead
+//!   soak        the long loops that are too slow for every change
+//!   demo-model  trains the built-in model again
+//! ```
+//!
+//! Tasks call cargo and the built binary; they never contain a part of the product.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tasks report to a person at a terminal")]
+
+mod bench;
+mod ci;
+mod demo_model;
+mod docs;
+mod process;
+mod soak;
+mod test;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo x", about = "Tasks of this repository", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything that must pass before a change is merged
+    Ci,
+    /// Tidy, documentation tests and tests: what `./dev test` runs
+    Test,
+    /// The house rules that a compiler cannot check
+    Tidy,
+    /// Write docs/reference by asking the built binary
+    Docs(docs::Arguments),
+    /// Measure against what a user would pick instead
+    Bench(bench::Arguments),
+    /// Loops that are too long for every change
+    Soak(soak::Arguments),
+    /// Train the built-in demo model again (needs python3 with venv)
+    DemoModel(demo_model::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = tree::Tree::find().and_then(|tree| match Arguments::parse().task {
+        Task::Ci => ci::run(&tree),
+        Task::Test => test::run(&tree),
+        Task::Tidy => tidy::run(&tree),
+        Task::Docs(arguments) => docs::run(&tree, &arguments),
+        Task::Bench(arguments) => bench::run(&tree, &arguments),
+        Task::Soak(arguments) => soak::run(&tree, &arguments),
+        Task::DemoModel(arguments) => demo_model::run(&tree, &arguments),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Floors: a crate depends on those below it and never on its neighbour, and a heavy dependency has one home.
+
+use std::path::Path;
+
+use cargo_metadata::{Dependency, DependencyKind, Metadata, Package};
+
+use super::Finding;
+
+/// Which of our crates each of our crates may depend on. An edge that is not here is a broken wall.
+const FLOORS: [(&str, &[&str]); 10] = [
+    ("samovar-core", &[]),
+    ("samovar-pool", &["samovar-core"]),
+    ("samovar-store", &["samovar-core"]),
+    ("samovar-llama", &["samovar-core"]),
+    ("samovar-candle", &["samovar-core"]),
+    ("samovar-worker", &["samovar-core"]),
+    (
+        "samovar",
+        &[
+            "samovar-core",
+            "samovar-pool",
+            "samovar-store",
+            "samovar-llama",
+            "samovar-candle",
+            "samovar-worker",
+        ],
+    ),
+    ("samovar-server", &["samovar-core", "samovar"]),
+    ("samovar-cli", &["samovar-core", "samovar", "samovar-server"]),
+    ("xtask", &[]),
+];
+
+/// Dependencies from outside that only some crates may have, with the reason.
+const HOMES: [(&str, &[&str], &str); 9] = [
+    ("llama-cpp-2", &["samovar-llama"], "one crate holds the FFI"),
+    ("llama-cpp-sys-2", &["samovar-llama"], "one crate holds the FFI"),
+    ("candle-core", &["samovar-candle"], "a heavy build stays optional"),
+    ("rusqlite", &["samovar-store"], "the index is the store's memo"),
+    ("axum", &["samovar-server"], "wire types never leak inward"),
+    ("reqwest", &["samovar-store"], "only sources reach the network"),
+    ("minijinja", &["samovar"], "templates are rendered in one place, with bounds"),
+    ("clap", &["samovar-cli", "xtask"], "configuration enters through settings"),
+    ("anyhow", &["samovar-cli", "xtask"], "libraries have typed errors"),
+];
+
+/// Features of tokio that would put a runtime or a network into the core.
+const NOT_IN_CORE: [&str; 6] = ["full", "net", "process", "rt", "rt-multi-thread", "fs"];
+
+/// Compares the edges that cargo knows with the tables.
+pub(super) fn check(metadata: &Metadata) -> Vec<Finding> {
+    metadata.packages.iter().flat_map(check_package).collect()
+}
+
+fn check_package(package: &Package) -> Vec<Finding> {
+    let manifest = Path::new(package.manifest_path.as_str());
+    let found = |what: String| Finding::in_file(manifest, what);
+    let Some((name, allowed)) = FLOORS.iter().find(|(name, _)| *name == package.name.as_str()) else {
+        return vec![found(format!(
+            "crate {} has no floor; give it one in xtask/src/tidy/floors.rs",
+            package.name
+        ))];
+    };
+    let broken = package.dependencies.iter().filter_map(|dependency| broken_wall(name, allowed, dependency));
+    broken.map(found).collect()
+}
+
+fn broken_wall(package: &str, allowed: &[&str], dependency: &Dependency) -> Option<String> {
+    let name = dependency.name.as_str();
+    let is_ours = name == "xtask" || name == "samovar" || name.starts_with("samovar-");
+    // A crate's tests may ask for its own features.
+    let is_itself = name == package && dependency.kind == DependencyKind::Development;
+    if is_ours && !is_itself && !allowed.contains(&name) {
+        return Some(format!("{package} may not depend on {name}"));
+    }
+    if dependency.kind == DependencyKind::Development {
+        return None;
+    }
+    if let Some((_, homes, reason)) = HOMES.iter().find(|(heavy, ..)| *heavy == name)
+        && !homes.contains(&package)
+    {
+        return Some(format!("{package} may not depend on {name}: {reason}"));
+    }
+    let runtime = dependency.features.iter().find(|feature| NOT_IN_CORE.contains(&feature.as_str()));
+    match runtime {
+        Some(feature) if package == "samovar-core" && name == "tokio" => {
+            Some(format!("the core has no runtime: tokio's feature {feature}"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str, dependencies: &str) -> Package {
+        let json = format!(
+            r#"{{"name":"{name}","version":"0.1.0","id":"{name}","source":null,"dependencies":[{dependencies}],
+            "targets":[],"features":{{}},"manifest_path":"Cargo.toml","edition":"2024","keywords":[],"categories":[],
+            "authors":[],"metadata":null,"license":null,"license_file":null,"description":null,"readme":null,
+            "repository":null,"homepage":null,"documentation":null,"links":null,"publish":null,"default_run":null,
+            "rust_version":null}}"#
+        );
+        serde_json::from_str(&json).expect("package")
+    }
+
+    fn dependency(name: &str, kind: &str, features: &str) -> String {
+        format!(
+            r#"{{"name":"{name}","source":null,"req":"*","kind":{kind},"rename":null,"optional":false,
+            "uses_default_features":true,"features":[{features}],"target":null,"registry":null}}"#
+        )
+    }
+
+    fn findings(name: &str, dependency: &str) -> Vec<String> {
+        check_package(&package(name, dependency)).into_iter().map(|finding| finding.what).collect()
+    }
+
+    #[test]
+    fn neighbours_on_a_floor_never_meet() {
+        let edge = dependency("samovar-llama", "null", "");
+        assert_eq!(findings("samovar-pool", &edge), ["samovar-pool may not depend on samovar-llama"]);
+        assert!(findings("samovar", &edge).is_empty());
+    }
+
+    #[test]
+    fn tests_obey_the_floors_too_but_may_name_their_own_crate() {
+        let edge = dependency("samovar", r#""dev""#, "");
+        assert_eq!(findings("samovar-core", &edge), ["samovar-core may not depend on samovar"]);
+        assert!(findings("samovar-core", &dependency("samovar-core", r#""dev""#, "")).is_empty());
+    }
+
+    #[test]
+    fn a_heavy_dependency_has_one_home() {
+        let edge = dependency("llama-cpp-2", "null", "");
+        assert_eq!(findings("samovar-cli", &edge).len(), 1);
+        assert!(findings("samovar-llama", &edge).is_empty());
+    }
+
+    #[test]
+    fn the_core_has_no_runtime() {
+        assert_eq!(findings("samovar-core", &dependency("tokio", "null", r#""sync","rt""#)).len(), 1);
+        assert!(findings("samovar-core", &dependency("tokio", "null", r#""sync""#)).is_empty());
+        assert!(findings("samovar-pool", &dependency("tokio", "null", r#""rt""#)).is_empty());
+    }
+
+    #[test]
+    fn a_crate_without_a_floor_is_found() {
+        assert_eq!(findings("samovar-extra", "").len(), 1);
+    }
+}
