@@ -16,7 +16,7 @@ fn note(source: &Source) -> Option<Finding> {
     let lines = source.lines_before_tests().count();
     let what = match lines {
         0..=AIM => return None,
-        ..=SMELL => format!("{lines} lines without tests; aim under {AIM}"),
+        _ if lines <= SMELL => format!("{lines} lines without tests; aim under {AIM}"),
         _ => format!("{lines} lines without tests: find the second noun in it"),
     };
     Some(Finding::note(&source.file, what))
