@@ -158,6 +158,9 @@ impl FromStr for ModelRef {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         check_characters(text)?;
+        if is_explicit_path(text) {
+            return Ok(Self::File(PathBuf::from(text)));
+        }
         if let Some(rest) = text.strip_prefix(HUB_SCHEME) {
             return parse_hub(rest, text).map(Self::Hub);
         }
@@ -167,7 +170,7 @@ impl FromStr for ModelRef {
         if text.starts_with('~') {
             return Err(ParseReferenceError::Tilde(text.to_owned()));
         }
-        if is_path(text) {
+        if has_file_suffix(text) {
             return Ok(Self::File(PathBuf::from(text)));
         }
         if text == DEMO {
@@ -197,13 +200,12 @@ fn check_characters(text: &str) -> Result<(), ParseReferenceError> {
     Ok(())
 }
 
-fn is_path(text: &str) -> bool {
-    text.starts_with('/')
-        || text.starts_with("./")
-        || text.starts_with("../")
-        || text == "."
-        || text == ".."
-        || text.to_ascii_lowercase().ends_with(FILE_SUFFIX)
+fn is_explicit_path(text: &str) -> bool {
+    ["/", "./", "../"].iter().any(|start| text.starts_with(start)) || text == "." || text == ".."
+}
+
+fn has_file_suffix(text: &str) -> bool {
+    text.to_ascii_lowercase().ends_with(FILE_SUFFIX)
 }
 
 fn unknown_scheme(scheme: &str, rest: &str) -> ParseReferenceError {
@@ -308,11 +310,9 @@ impl std::fmt::Display for ModelRef {
 /// A path in a spelling that reads back as a path.
 fn write_path(path: &Path, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
     let text = path.to_string_lossy();
-    if is_path(&text) && !text.starts_with('~') && !text.contains("://") {
-        f.write_str(&text)
-    } else {
-        write!(f, "./{text}")
-    }
+    let reads_as_path =
+        has_file_suffix(&text) && !text.starts_with('~') && !text.contains("://") || is_explicit_path(&text);
+    if reads_as_path { f.write_str(&text) } else { write!(f, "./{text}") }
 }
 
 impl std::fmt::Display for HubRef {

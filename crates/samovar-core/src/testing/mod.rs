@@ -1,1 +1,17 @@
 //! Fakes, conformance suites and the malformed corpus, for the tests of every crate above.
+//!
+//! ```text
+//!   fake          an engine that loads, speaks, hangs and dies as a script says
+//!   gate          a door at which the fake waits until a test opens it
+//!   manual_clock  time that moves only when a test moves it
+//! ```
+//!
+//! Nothing here sleeps to wait for something: tests await counts, or open gates.
+
+pub mod fake;
+pub mod gate;
+pub mod manual_clock;
+
+pub use fake::FakeEngine;
+pub use gate::Gate;
+pub use manual_clock::ManualClock;

@@ -1,0 +1,312 @@
+//! An engine that loads, speaks, hangs and dies as a script says.
+//!
+//! ```text
+//!   FakeEngine ── Script (per model) ──► FakeInstance ── one thread a request ──► events
+//!       │                                     │
+//!       └── Counts: awaited by tests ◄────────┘
+//! ```
+//!
+//! It knows a language of a few hundred tokens (`vocabulary`), computes real distributions over
+//! it (`voice`), and keeps every promise of the port, so that the conformance suite holds for it.
+//! It never reads the model file and never takes the memory that it reports.
+
+mod counts;
+mod instance;
+mod script;
+mod text;
+mod vocabulary;
+mod voice;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use counts::{Counts, Ledger};
+pub use script::Script;
+
+use super::gate::Gate;
+use crate::error::{ErrorKind, Failure};
+use crate::footprint::{Footprint, KvType, Layout, LoadOptions};
+use crate::model::{Descriptor, TensorFormat};
+use crate::port::{Capabilities, Engine, Instance, LoadControl};
+use instance::FakeInstance;
+
+/// An engine that does what a script says. Clones are the same engine.
+#[derive(Clone, Debug)]
+pub struct FakeEngine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    capabilities: Capabilities,
+    script: Script,
+    script_by_model: HashMap<String, Script>,
+    loads: Gate,
+    tokens: Arc<Gate>,
+    /// How many of the coming loads fail, and how.
+    failing_loads: Mutex<(u32, Failure)>,
+    ledger: Arc<Ledger>,
+}
+
+/// How a [`FakeEngine`] is made.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    capabilities: Capabilities,
+    script: Script,
+    script_by_model: HashMap<String, Script>,
+    gates_loads: bool,
+    gates_tokens: bool,
+}
+
+impl Builder {
+    /// What every model does that has no script of its own.
+    #[must_use]
+    pub fn script(mut self, script: Script) -> Self {
+        self.script = script;
+        self
+    }
+
+    /// What the model whose descriptor has this name does.
+    #[must_use]
+    pub fn script_for(mut self, model: impl Into<String>, script: Script) -> Self {
+        self.script_by_model.insert(model.into(), script);
+        self
+    }
+
+    /// Loads wait at [`FakeEngine::loads_gate`], which begins closed.
+    #[must_use]
+    pub fn gate_loads(mut self) -> Self {
+        self.gates_loads = true;
+        self
+    }
+
+    /// Each token of every answer waits at [`FakeEngine::tokens_gate`], which begins closed.
+    #[must_use]
+    pub fn gate_tokens(mut self) -> Self {
+        self.gates_tokens = true;
+        self
+    }
+
+    /// What the engine says it can do.
+    #[must_use]
+    pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities = capabilities;
+        self
+    }
+
+    /// The engine.
+    pub fn build(self) -> FakeEngine {
+        let gate = |is_closed| if is_closed { Gate::closed() } else { Gate::opened() };
+        FakeEngine {
+            shared: Arc::new(Shared {
+                capabilities: self.capabilities,
+                script: self.script,
+                script_by_model: self.script_by_model,
+                loads: gate(self.gates_loads),
+                tokens: Arc::new(gate(self.gates_tokens)),
+                failing_loads: Mutex::new((
+                    0,
+                    Failure::new(ErrorKind::EngineFailed, "scripted load failure"),
+                )),
+                ledger: Arc::default(),
+            }),
+        }
+    }
+}
+
+impl FakeEngine {
+    /// An engine that loads at once and speaks as fast as it can.
+    #[allow(clippy::new_without_default, reason = "a test reads better with the verb")]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// An engine that does something else.
+    pub fn builder() -> Builder {
+        Builder {
+            capabilities: Capabilities {
+                is_batching: true,
+                reuses_prefixes: true,
+                can_park: true,
+                can_embed: false,
+            },
+            script: Script::default(),
+            script_by_model: HashMap::new(),
+            gates_loads: false,
+            gates_tokens: false,
+        }
+    }
+
+    /// A model that this engine can load: `bytes` of weights, a context of 2,048 tokens.
+    pub fn descriptor(name: &str, bytes: u64) -> Descriptor {
+        Descriptor {
+            name: Some(name.to_owned()),
+            architecture: "fake".to_owned(),
+            parameters: bytes / 2,
+            file_bytes: bytes,
+            tensor_bytes: bytes,
+            formats: vec![TensorFormat { name: "F16".to_owned(), tensors: 1, bytes, matrix_bytes: bytes }],
+            quantization: "F16".to_owned(),
+            context_tokens: 2048,
+            embedding_width: 64,
+            blocks: 4,
+            heads: 4,
+            kv_heads: 2,
+            key_width: 16,
+            value_width: 16,
+            feed_forward_width: 128,
+            vocabulary: vocabulary::size(),
+            chat_template: Some(vocabulary::CHAT_TEMPLATE.to_owned()),
+            bos_token: Some(vocabulary::text_of(vocabulary::BOS)),
+            eos_token: Some(vocabulary::text_of(vocabulary::EOS)),
+            adds_bos: true,
+        }
+    }
+
+    /// Options for a test: 512 tokens of context in each of two slots.
+    pub fn options() -> LoadOptions {
+        LoadOptions {
+            context_tokens: 512,
+            slots: 2,
+            layout: Layout::Mapped,
+            kv_type: KvType::F16,
+            threads: 1,
+            lock_memory: false,
+        }
+    }
+
+    /// The door at which loads wait.
+    pub fn loads_gate(&self) -> &Gate {
+        &self.shared.loads
+    }
+
+    /// The door at which tokens wait.
+    pub fn tokens_gate(&self) -> &Gate {
+        &self.shared.tokens
+    }
+
+    /// Makes the next `count` loads fail with `failure`.
+    pub fn fail_next_loads(&self, count: u32, failure: Failure) {
+        *self.shared.failing_loads.lock().unwrap_or_else(PoisonError::into_inner) = (count, failure);
+    }
+
+    /// What it has done until now.
+    pub fn counts(&self) -> Counts {
+        self.shared.ledger.counts()
+    }
+
+    /// Waits until `is_so` holds for what it has done.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn wait_until(&self, is_so: impl FnMut(&Counts) -> bool) -> Counts {
+        self.shared.ledger.wait_until(is_so).await
+    }
+
+    /// As [`FakeEngine::wait_until`] for tests without a runtime; `Err` with the last counts when it
+    /// did not come true within `limit`.
+    ///
+    /// # Errors
+    /// The counts at the time limit.
+    pub fn blocking_wait_until(
+        &self,
+        limit: Duration,
+        is_so: impl FnMut(&Counts) -> bool,
+    ) -> Result<Counts, Counts> {
+        self.shared.ledger.blocking_wait_until(limit, is_so)
+    }
+
+    fn script_of(&self, descriptor: &Descriptor) -> &Script {
+        descriptor
+            .name
+            .as_ref()
+            .and_then(|name| self.shared.script_by_model.get(name))
+            .unwrap_or(&self.shared.script)
+    }
+
+    fn scripted_load_failure(&self) -> Option<Failure> {
+        let mut failing = self.shared.failing_loads.lock().unwrap_or_else(PoisonError::into_inner);
+        let (remaining, failure) = &mut *failing;
+        *remaining = remaining.checked_sub(1)?;
+        Some(failure.clone())
+    }
+
+    fn wait_for_load(&self, script: &Script, control: &LoadControl) -> Result<(), Failure> {
+        let gives_up = || control.is_cancelled() && !script.ignores_load_cancel;
+        let start = Instant::now();
+        control.report(0.0);
+        while !gives_up() {
+            let elapsed = start.elapsed();
+            if elapsed >= script.load_time {
+                break;
+            }
+            control.report(elapsed.as_secs_f32() / script.load_time.as_secs_f32());
+            std::thread::sleep(Duration::from_millis(2).min(script.load_time.saturating_sub(elapsed)));
+        }
+        if self.shared.loads.pass(gives_up) && !gives_up() {
+            control.report(1.0);
+            Ok(())
+        } else {
+            Err(Failure::new(ErrorKind::Cancelled, "the load was cancelled"))
+        }
+    }
+}
+
+impl Engine for FakeEngine {
+    fn name(&self) -> &str {
+        "fake 1"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.shared.capabilities.clone()
+    }
+
+    /// Mapped: the tensors. Held: the KV cache of all slots, and the tensors once more when packed.
+    fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
+        if let Some(footprint) = self.script_of(descriptor).footprint {
+            return Ok(footprint);
+        }
+        let kv_tokens = u64::from(options.context_tokens) * u64::from(options.slots);
+        let packed_bytes = match options.layout {
+            Layout::Mapped => 0,
+            Layout::Packed => descriptor.tensor_bytes,
+        };
+        Ok(Footprint {
+            held_bytes: kv_tokens * descriptor.kv_bytes_per_token() + packed_bytes,
+            mapped_bytes: descriptor.tensor_bytes,
+        })
+    }
+
+    fn load(
+        &self,
+        _path: &Path,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Arc<dyn Instance>, Failure> {
+        let ledger = &self.shared.ledger;
+        let script = self.script_of(descriptor);
+        ledger.change(|counts| counts.loads_started += 1);
+        let outcome = self.wait_for_load(script, control).and_then(|()| {
+            match self.scripted_load_failure().or_else(|| script.load_failure.clone()) {
+                Some(failure) => Err(failure),
+                None => Ok(()),
+            }
+        });
+        if let Err(failure) = outcome {
+            ledger.change(|counts| match failure.kind {
+                ErrorKind::Cancelled => counts.loads_cancelled += 1,
+                _ => counts.loads_failed += 1,
+            });
+            return Err(failure);
+        }
+        let footprint = self.footprint(descriptor, options)?;
+        let tokens = Arc::clone(&self.shared.tokens);
+        Ok(Arc::new(FakeInstance::new(script.clone(), options, footprint, tokens, Arc::clone(ledger))))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! What a fake model does.
+
+use std::time::Duration;
+
+use crate::error::Failure;
+use crate::footprint::Footprint;
+
+/// What a fake model does. The default loads at once, speaks as fast as it can and never fails.
+#[derive(Clone, Debug, Default)]
+pub struct Script {
+    /// Real time that a load takes.
+    pub load_time: Duration,
+    /// Loads go on although they were cancelled.
+    pub ignores_load_cancel: bool,
+    /// Every load fails so.
+    pub load_failure: Option<Failure>,
+    /// What [`Engine::footprint`](crate::port::Engine::footprint) answers; `None` = computed from the descriptor.
+    pub footprint: Option<Footprint>,
+    /// Real time for each prompt token that is not cached.
+    pub prefill_time_per_token: Duration,
+    /// Real time for each token generated.
+    pub time_per_token: Duration,
+    /// Tokens of an answer until the end-of-sequence token; `None` = depends on the prompt, 12 to 43.
+    pub answer_tokens: Option<u32>,
+    /// The instance dies, without a word, after so many tokens in all.
+    pub crash_after_tokens: Option<u64>,
+    /// The instance falls silent after so many tokens in all, until it is dropped. It no longer
+    /// looks whether anybody listens.
+    pub hang_after_tokens: Option<u64>,
+    /// Parking fails so.
+    pub park_failure: Option<Failure>,
+    /// Resuming fails so.
+    pub resume_failure: Option<Failure>,
+    /// Probing fails so.
+    pub probe_failure: Option<Failure>,
+}

@@ -1,0 +1,128 @@
+use super::*;
+use crate::generation::{Completion, FinishReason, GenerationRequest, Prompt, Sampling, TokenEvent};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn load(engine: &FakeEngine) -> Arc<dyn Instance> {
+    let descriptor = FakeEngine::descriptor("m", 1000);
+    engine.load(Path::new("m.gguf"), &descriptor, &FakeEngine::options(), &LoadControl::silent()).unwrap()
+}
+
+fn ask(text: &str) -> GenerationRequest {
+    let prompt = Prompt::Text { text: text.into(), add_special: true, parse_special: false };
+    GenerationRequest { sampling: Sampling::greedy(), ..GenerationRequest::new(prompt) }
+}
+
+fn answer(instance: &Arc<dyn Instance>, request: GenerationRequest) -> (String, Option<Completion>) {
+    let mut generation = instance.generate(request).unwrap();
+    let (mut text, mut done) = (String::new(), None);
+    while let Some(event) = generation.blocking_next() {
+        match event {
+            TokenEvent::Token { text: part, .. } => text.push_str(&part),
+            TokenEvent::Done(completion) => done = Some(completion),
+            TokenEvent::Prefilled { .. } | TokenEvent::Failed(_) => (),
+        }
+    }
+    (text, done)
+}
+
+#[test]
+fn the_answer_repeats_the_prompts_words_and_is_the_same_each_time() {
+    let instance = load(&FakeEngine::new());
+    let (text, done) = answer(&instance, ask("a story about a fox"));
+    assert!(text.contains("fox"), "{text:?}");
+    assert_eq!(done.unwrap().finish, FinishReason::Stop);
+    assert_eq!(answer(&instance, ask("a story about a fox")).0, text);
+    assert_ne!(answer(&instance, ask("a story about a kettle")).0, text);
+}
+
+#[test]
+fn a_gated_load_waits_and_can_be_cancelled() {
+    let engine = FakeEngine::builder().gate_loads().build();
+    let control = LoadControl::silent();
+    let cancel = control.cancel_flag();
+    let descriptor = FakeEngine::descriptor("m", 1000);
+    std::thread::scope(|scope| {
+        let loading = scope
+            .spawn(|| engine.load(Path::new("m"), &descriptor, &FakeEngine::options(), &control).map(|_| ()));
+        engine.blocking_wait_until(LIMIT, |counts| counts.loads_started == 1).unwrap();
+        assert_eq!(engine.counts().loads_finished, 0);
+        cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(loading.join().unwrap().unwrap_err().kind, ErrorKind::Cancelled);
+    });
+    assert_eq!(engine.counts().loads_cancelled, 1);
+    engine.loads_gate().open();
+    let instance = load(&engine);
+    assert_eq!(engine.counts().live_instances, 1);
+    drop(instance);
+    assert_eq!(engine.counts().live_instances, 0);
+}
+
+#[test]
+fn scripted_load_failures_run_out() {
+    let engine = FakeEngine::new();
+    engine.fail_next_loads(1, Failure::new(ErrorKind::EngineFailed, "no"));
+    let descriptor = FakeEngine::descriptor("m", 1000);
+    let attempt = || engine.load(Path::new("m"), &descriptor, &FakeEngine::options(), &LoadControl::silent());
+    assert_eq!(attempt().err().map(|failure| failure.message), Some("no".to_owned()));
+    assert!(attempt().is_ok());
+}
+
+#[test]
+fn a_dropped_receiver_frees_the_slot_even_at_a_closed_gate() {
+    let engine = FakeEngine::builder().gate_tokens().build();
+    let instance = load(&engine);
+    let generation = instance.generate(ask("hello")).unwrap();
+    engine.blocking_wait_until(LIMIT, |counts| counts.generations_running == 1).unwrap();
+    assert_eq!(instance.measure().busy_slots, 1);
+    drop(generation);
+    engine.blocking_wait_until(LIMIT, |counts| counts.generations_cancelled == 1).unwrap();
+    assert_eq!(instance.measure().busy_slots, 0);
+}
+
+#[test]
+fn a_crash_ends_the_stream_without_a_word_and_the_instance_stays_dead() {
+    let script = Script { crash_after_tokens: Some(3), ..Script::default() };
+    let engine = FakeEngine::builder().script(script).build();
+    let instance = load(&engine);
+    let (_, done) = answer(&instance, ask("hello"));
+    assert_eq!(done, None);
+    assert_eq!(engine.counts().tokens, 3);
+    assert_eq!(instance.probe().unwrap_err().kind, ErrorKind::EngineFailed);
+    assert!(instance.generate(ask("hello")).is_err());
+}
+
+#[test]
+fn a_hanging_instance_can_still_be_dropped() {
+    let script = Script { hang_after_tokens: Some(2), ..Script::default() };
+    let engine = FakeEngine::builder().script(script).build();
+    let instance = load(&engine);
+    let generation = instance.generate(ask("hello")).unwrap();
+    engine.blocking_wait_until(LIMIT, |counts| counts.tokens == 2).unwrap();
+    drop(generation);
+    drop(instance);
+    assert_eq!(engine.counts().live_instances, 0);
+}
+
+#[test]
+fn parking_gives_held_memory_back_and_refuses_requests() {
+    let engine = FakeEngine::new();
+    let instance = load(&engine);
+    assert!(instance.measure().held_bytes > 0);
+    instance.park().unwrap();
+    assert_eq!(instance.measure().held_bytes, 0);
+    assert_eq!(instance.generate(ask("hello")).map(|_| ()).unwrap_err().kind, ErrorKind::Unavailable);
+    instance.resume().unwrap();
+    assert!(instance.generate(ask("hello")).is_ok());
+    assert_eq!((engine.counts().parks, engine.counts().resumes), (1, 1));
+}
+
+#[test]
+fn each_model_can_have_a_script_of_its_own() {
+    let small = Footprint { held_bytes: 1, mapped_bytes: 2 };
+    let script = Script { footprint: Some(small), ..Script::default() };
+    let engine = FakeEngine::builder().script_for("small", script).build();
+    let options = FakeEngine::options();
+    assert_eq!(engine.footprint(&FakeEngine::descriptor("small", 9), &options), Ok(small));
+    assert_ne!(engine.footprint(&FakeEngine::descriptor("other", 9), &options), Ok(small));
+}
