@@ -1,0 +1,3 @@
+//! The owner's API over the Unix socket.
+
+pub mod wire;
