@@ -1,0 +1,80 @@
+//! What a caller asks of the pool, and what it hears while it waits.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use samovar_core::footprint::Footprint;
+use samovar_core::port::Millis;
+use samovar_core::units::KeepAlive;
+use samovar_core::{Descriptor, LoadOptions, ModelKey};
+use serde::Serialize;
+
+/// A model as the pool needs to know it: which bytes, how to load them, what that is predicted to cost.
+///
+/// Two specs with one key are one model. A loaded instance satisfies a spec when its context and its slots are
+/// at least those asked for; a larger wish drains the instance and loads it anew. Differences in layout, threads
+/// and number format never force a reload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSpec {
+    /// Identity of the bytes.
+    pub key: ModelKey,
+    /// What people call it; shown in statistics and reasons.
+    pub name: String,
+    /// The file that the engine loads.
+    pub path: PathBuf,
+    /// Facts from the file's header.
+    pub descriptor: Arc<Descriptor>,
+    /// How to load it.
+    pub options: LoadOptions,
+    /// What the engine predicts that to cost.
+    pub footprint: Footprint,
+    /// How long it stays ready after its last use, unless a request says otherwise.
+    pub keep_alive: KeepAlive,
+}
+
+/// One request for a slot of a model.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The model.
+    pub model: Arc<ModelSpec>,
+    /// Who asks, for fairness between clients; any stable text.
+    pub client: String,
+    /// A head start in the model's queue: each point counts as 100 ms of waiting. 0 is usual.
+    pub priority: u8,
+    /// When an answer is due at the latest, by the pool's clock; `None` = wait as long as it takes.
+    pub deadline: Option<Millis>,
+    /// How long the model stays ready after this use, instead of the spec's own wish. The pool's
+    /// floor and ceiling win over it.
+    pub keep_alive: Option<KeepAlive>,
+}
+
+impl Ask {
+    /// A request without priority, deadline or keep-alive of its own.
+    pub fn new(model: Arc<ModelSpec>) -> Self {
+        Self { model, client: String::new(), priority: 0, deadline: None, keep_alive: None }
+    }
+}
+
+/// What a waiting caller is told.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Wait {
+    /// The model has no free slot, or no memory yet.
+    Queued {
+        /// Place in the model's queue, counted from 1.
+        position: u32,
+        /// Expected wait in milliseconds, once there is experience to tell from.
+        estimate_ms: Option<u64>,
+    },
+    /// The model is being loaded.
+    Loading {
+        /// Part done, 0 to 1.
+        fraction: f32,
+        /// Which of the model's instances, counted from 1.
+        instance: u32,
+        /// How many instances will be loaded.
+        of: u32,
+    },
+    /// The model was parked and gets its working memory back.
+    Resuming,
+}

@@ -1,0 +1,139 @@
+//! How much memory instances may use, found from what this process may use.
+//!
+//! ```text
+//!   /proc/meminfo  MemAvailable ─────────────────────────────┐
+//!   cgroup v2      memory.max − (current − page cache) ──────┼─ min ── × 70 % ──► Budget
+//!   cgroup v1      limit_in_bytes − (usage − page cache) ────┘
+//! ```
+//!
+//! Page cache is not use: it leaves when memory is wanted. A group is bound by its parents as well.
+
+mod cgroup;
+mod meminfo;
+
+use samovar_core::units::ByteSize;
+use serde::Serialize;
+
+/// Share of what this process may use that becomes the budget.
+const SHARE_PERCENT: u64 = 70;
+/// Assumed available where the system does not say.
+const ASSUMED_BYTES: u64 = 4_000_000_000;
+
+/// Bytes that instances may use together, and where that number comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    /// The number.
+    pub bytes: u64,
+    /// Where it comes from, such as `70 % of 22.1 GB available (/proc/meminfo)`.
+    pub source: String,
+}
+
+/// Memory that could be had, and the file that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Available {
+    bytes: u64,
+    told_by: String,
+}
+
+impl Budget {
+    /// A budget that somebody has set.
+    pub fn fixed(bytes: u64, source: impl Into<String>) -> Self {
+        Self { bytes, source: source.into() }
+    }
+
+    /// 70 % of what this process may use.
+    pub fn detect() -> Self {
+        Self::detect_with(&|path| fs_err::read_to_string(path).ok())
+    }
+
+    /// The same, where `read` gives the text of a file of `/proc` and `/sys`, if it is there.
+    fn detect_with(read: &dyn Fn(&str) -> Option<String>) -> Self {
+        let machine = read("/proc/meminfo").and_then(|text| meminfo::available_bytes(&text));
+        let machine = machine.map(|bytes| Available { bytes, told_by: "/proc/meminfo".into() });
+        let smallest = cgroup::limits(read).into_iter().chain(machine).min_by_key(|found| found.bytes);
+        match smallest {
+            Some(Available { bytes, told_by }) => Self {
+                bytes: share(bytes),
+                source: format!("{SHARE_PERCENT} % of {} available ({told_by})", ByteSize::from_bytes(bytes)),
+            },
+            None => Self {
+                bytes: share(ASSUMED_BYTES),
+                source: format!(
+                    "{SHARE_PERCENT} % of {} assumed (the system does not say what is available)",
+                    ByteSize::from_bytes(ASSUMED_BYTES)
+                ),
+            },
+        }
+    }
+}
+
+fn share(bytes: u64) -> u64 {
+    (u128::from(bytes) * u128::from(SHARE_PERCENT) / 100) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMINFO: &str = "MemTotal: 24682404 kB\nMemFree: 1000 kB\nMemAvailable: 20000000 kB\n";
+
+    fn detect(files: &[(&str, &str)]) -> Budget {
+        Budget::detect_with(&|path| {
+            files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned())
+        })
+    }
+
+    #[test]
+    fn without_groups_the_machine_decides() {
+        let budget = detect(&[("/proc/meminfo", MEMINFO)]);
+        assert_eq!(budget.bytes, 20_000_000 * 1024 / 100 * 70);
+        assert_eq!(budget.source, "70 % of 20.5 GB available (/proc/meminfo)");
+    }
+
+    #[test]
+    fn the_tightest_parent_group_decides_and_page_cache_is_not_use() {
+        let budget = detect(&[
+            ("/proc/meminfo", MEMINFO),
+            ("/proc/self/cgroup", "0::/outer/inner\n"),
+            ("/proc/self/mountinfo", "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+            ("/sys/fs/cgroup/outer/inner/memory.max", "max\n"),
+            ("/sys/fs/cgroup/outer/inner/memory.current", "3000\n"),
+            ("/sys/fs/cgroup/outer/memory.max", "10000\n"),
+            ("/sys/fs/cgroup/outer/memory.current", "5000\n"),
+            (
+                "/sys/fs/cgroup/outer/memory.stat",
+                "anon 1000\ninactive_file 2500\nactive_file 1000\nslab_reclaimable 500\n",
+            ),
+        ]);
+        assert_eq!(budget.bytes, 9000 / 100 * 70);
+        assert!(budget.source.contains("(/sys/fs/cgroup/outer/memory.max)"), "{}", budget.source);
+    }
+
+    #[test]
+    fn version_one_groups_count_as_well() {
+        let budget = detect(&[
+            ("/proc/meminfo", MEMINFO),
+            ("/proc/self/cgroup", "4:memory:/box\n0::/\n"),
+            ("/proc/self/mountinfo", "35 31 0:32 /box /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "10000\n"),
+            ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "4000\n"),
+            (
+                "/sys/fs/cgroup/memory/memory.stat",
+                "cache 9\ntotal_inactive_file 1000\ntotal_active_file 1000\n",
+            ),
+        ]);
+        assert_eq!(budget.bytes, 8000 / 100 * 70);
+    }
+
+    #[test]
+    fn a_system_that_says_nothing_gets_an_assumption_that_says_so() {
+        let budget = detect(&[]);
+        assert_eq!(budget.bytes, 2_800_000_000);
+        assert!(budget.source.contains("assumed"), "{}", budget.source);
+    }
+
+    #[test]
+    fn this_machine_has_a_budget() {
+        assert!(Budget::detect().bytes > 0);
+    }
+}

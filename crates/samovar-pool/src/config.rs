@@ -1,0 +1,89 @@
+//! The limits that the pool keeps to.
+
+use serde::Serialize;
+
+use crate::budget::Budget;
+
+/// Which idle instance leaves first when memory is needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvictionPolicy {
+    /// The one that was used least recently.
+    Lru,
+    /// The one whose bytes buy the least saved load time (greedy dual size frequency).
+    #[default]
+    Gdsf,
+}
+
+/// The limits that the pool keeps to. Every one can be changed while it runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PoolConfig {
+    /// Bytes that instances may use together.
+    pub budget: Budget,
+    /// Share of the budget above which idle instances leave ahead of need, in `(0, 1]`.
+    pub soft_ratio: f64,
+    /// Which idle instance leaves first.
+    pub eviction: EvictionPolicy,
+    /// Requests that may wait for one model.
+    pub queue_per_model: u32,
+    /// Requests that may wait in all.
+    pub queue_total: u32,
+    /// Leases that may be out at the same time, over all models.
+    pub leases_max: u32,
+    /// An instance stays at least so long after it became ready, in milliseconds.
+    pub min_residency_ms: u64,
+    /// A model that waits for memory makes busy ones yield after so long at the latest, in milliseconds.
+    pub max_wait_ms: u64,
+    /// A parked instance is unloaded after so long, in milliseconds.
+    pub parked_ms: u64,
+    /// No keep-alive is shorter than this, in milliseconds.
+    pub keep_alive_floor_ms: u64,
+    /// No keep-alive is longer than this, in milliseconds; `None` = as long as asked.
+    pub keep_alive_ceiling_ms: Option<u64>,
+    /// Wait after the first failure of a model, in milliseconds; doubles with each further one.
+    pub backoff_first_ms: u64,
+    /// The longest such wait, in milliseconds.
+    pub backoff_max_ms: u64,
+    /// Free memory of the machine below which idle instances leave, in bytes.
+    pub available_floor_bytes: u64,
+    /// Models whose statistics are remembered; the absent one that was used least recently is forgotten first.
+    pub models_max: u32,
+    /// Decisions that `why` can look back on.
+    pub decisions_max: u32,
+}
+
+impl PoolConfig {
+    /// The defaults within this budget.
+    pub fn with_budget(budget: Budget) -> Self {
+        Self {
+            budget,
+            soft_ratio: 0.85,
+            eviction: EvictionPolicy::default(),
+            queue_per_model: 64,
+            queue_total: 256,
+            leases_max: 1024,
+            min_residency_ms: 500,
+            max_wait_ms: 30_000,
+            parked_ms: 30 * 60_000,
+            keep_alive_floor_ms: 0,
+            keep_alive_ceiling_ms: None,
+            backoff_first_ms: 1_000,
+            backoff_max_ms: 60_000,
+            available_floor_bytes: 256 << 20,
+            models_max: 4_096,
+            decisions_max: 1_024,
+        }
+    }
+
+    /// Bytes above which idle instances leave ahead of need.
+    pub fn soft_bytes(&self) -> u64 {
+        (self.budget.bytes as f64 * self.soft_ratio.clamp(0.0, 1.0)) as u64
+    }
+}
+
+impl Default for PoolConfig {
+    /// The defaults within what [`Budget::detect`] finds.
+    fn default() -> Self {
+        Self::with_budget(Budget::detect())
+    }
+}

@@ -1,0 +1,140 @@
+//! The slow work: each act runs on a blocking thread, and its outcome comes back as an event.
+//!
+//! A panic of an engine is an outcome like any other: a failure. Nothing here decides anything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use samovar_core::footprint::Footprint;
+use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::{ErrorKind, Failure};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::ask::ModelSpec;
+use crate::protocol::{Event, InstanceId};
+
+/// What an act came to.
+pub(crate) struct Outcome {
+    pub(crate) event: Event,
+    /// The instance that a load made.
+    pub(crate) made: Option<Arc<dyn Instance>>,
+}
+
+impl From<Event> for Outcome {
+    fn from(event: Event) -> Self {
+        Self { event, made: None }
+    }
+}
+
+/// Whoever does the slow work for the owner.
+pub(crate) struct Hands {
+    engine: Arc<dyn Engine>,
+    outcomes: mpsc::Sender<Outcome>,
+}
+
+impl Hands {
+    pub(crate) fn new(engine: Arc<dyn Engine>, outcomes: mpsc::Sender<Outcome>) -> Self {
+        Self { engine, outcomes }
+    }
+
+    /// Loads a model; setting the flag that is returned stops the load.
+    pub(crate) fn load(&self, id: InstanceId, model: Arc<ModelSpec>) -> Arc<AtomicBool> {
+        let control = LoadControl::new(progress(id, self.outcomes.clone()));
+        let stop = control.cancel_flag();
+        let engine = Arc::clone(&self.engine);
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move {
+            let load = move || engine.load(&model.path, &model.descriptor, &model.options, &control);
+            let outcome = match spawn_blocking(load).await.unwrap_or_else(|_| Err(panicked("loading"))) {
+                Ok(instance) => {
+                    let measured = instance.measure();
+                    let footprint =
+                        Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };
+                    Outcome { event: Event::Loaded { instance: id, footprint }, made: Some(instance) }
+                }
+                Err(failure) => Event::LoadFailed { instance: id, failure }.into(),
+            };
+            report(&outcomes, outcome).await;
+        });
+        stop
+    }
+
+    /// Gives an instance's working memory back.
+    pub(crate) fn park(&self, id: InstanceId, instance: Arc<dyn Instance>) {
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move {
+            let park = move || instance.park().map(|()| instance.measure());
+            let event = match spawn_blocking(park).await.unwrap_or_else(|_| Err(panicked("parking"))) {
+                Ok(measured) => Event::Parked { instance: id, measured },
+                Err(failure) => Event::ParkFailed { instance: id, failure },
+            };
+            report(&outcomes, event.into()).await;
+        });
+    }
+
+    /// Gives an instance its working memory again.
+    pub(crate) fn resume(&self, id: InstanceId, instance: Arc<dyn Instance>) {
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move {
+            let resume = move || instance.resume().map(|()| instance.measure());
+            let event = match spawn_blocking(resume).await.unwrap_or_else(|_| Err(panicked("resuming"))) {
+                Ok(measured) => Event::Resumed { instance: id, measured },
+                Err(failure) => Event::ResumeFailed { instance: id, failure },
+            };
+            report(&outcomes, event.into()).await;
+        });
+    }
+
+    /// Drops an instance; this must be the last reference to it.
+    pub(crate) fn unload(&self, id: InstanceId, instance: Arc<dyn Instance>) {
+        let outcomes = self.outcomes.clone();
+        if Arc::strong_count(&instance) > 1 {
+            tracing::warn!(
+                instance = id.0,
+                "an instance outlives its leases; its memory is given back later"
+            );
+        }
+        tokio::spawn(async move {
+            if spawn_blocking(move || drop(instance)).await.is_err() {
+                tracing::error!(instance = id.0, "the engine panicked while unloading");
+            }
+            report(&outcomes, Event::Unloaded { instance: id }.into()).await;
+        });
+    }
+
+    /// Runs one token of inference; says something only when that fails.
+    pub(crate) fn probe(&self, id: InstanceId, instance: Arc<dyn Instance>) {
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move {
+            let probe = move || instance.probe();
+            if let Err(failure) = spawn_blocking(probe).await.unwrap_or_else(|_| Err(panicked("probing"))) {
+                report(&outcomes, Event::ProbeFailed { instance: id, failure }.into()).await;
+            }
+        });
+    }
+}
+
+/// Reports whole percents, and loses those for which the owner has no room: the next one says more.
+fn progress(id: InstanceId, outcomes: mpsc::Sender<Outcome>) -> impl Fn(f32) + Send + Sync + 'static {
+    let last_percent = AtomicU32::new(0);
+    move |fraction| {
+        let percent = (fraction.clamp(0.0, 1.0) * 100.0) as u32;
+        if last_percent.fetch_max(percent, Ordering::Relaxed) < percent {
+            let fraction = percent as f32 / 100.0;
+            let _ = outcomes.try_send(Event::LoadProgress { instance: id, fraction }.into());
+        }
+    }
+}
+
+async fn report(outcomes: &mpsc::Sender<Outcome>, outcome: Outcome) {
+    if let Err(unheard) = outcomes.send(outcome).await {
+        // The owner has left. What a late load made is dropped where dropping may block.
+        let _ = spawn_blocking(move || drop(unheard)).await;
+    }
+}
+
+fn panicked(doing: &str) -> Failure {
+    Failure::new(ErrorKind::Internal, format!("the engine panicked while {doing}"))
+        .with_hint("this is a fault of the program; please report it with the log")
+}

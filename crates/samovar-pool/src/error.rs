@@ -1,0 +1,106 @@
+//! Why the pool said no.
+
+use samovar_core::units::{ByteSize, TimeSpan};
+use samovar_core::{ErrorKind, Failure};
+
+/// Why the pool said no. Every variant carries what its reader needs to act on it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The model can not be loaded within the budget, whatever else leaves.
+    #[error("{model} needs {}, but at most {} of the budget of {} can be given to it",
+        ByteSize::from_bytes(*needed_bytes), ByteSize::from_bytes(*largest_bytes), ByteSize::from_bytes(*budget_bytes))]
+    TooLarge {
+        /// The model's name.
+        model: String,
+        /// What it needs.
+        needed_bytes: u64,
+        /// What all instances may use together.
+        budget_bytes: u64,
+        /// The largest thing that would fit: the budget less what is pinned.
+        largest_bytes: u64,
+        /// The context in tokens with which this model would fit, if there is one.
+        context_that_fits: Option<u32>,
+    },
+    /// Too many requests wait already.
+    #[error("{queued} requests wait for {model} already")]
+    Busy {
+        /// The model's name.
+        model: String,
+        /// How many wait: for the model, or in all where that bound was met.
+        queued: u32,
+        /// When a place should be free, in milliseconds from now.
+        retry_after_ms: u64,
+    },
+    /// The deadline passed before a slot was free.
+    #[error("no slot of {model} was free within {}", TimeSpan::from_ms(*waited_ms))]
+    DeadlineExceeded {
+        /// The model's name.
+        model: String,
+        /// How long the request waited, in milliseconds.
+        waited_ms: u64,
+    },
+    /// The model could not be loaded, now or a moment ago.
+    #[error("cannot load {model}: {failure}")]
+    LoadFailed {
+        /// The model's name.
+        model: String,
+        /// What the engine said.
+        failure: Failure,
+        /// When the pool will try again, in milliseconds from now.
+        retry_after_ms: u64,
+    },
+    /// The pool is leaving, or has left.
+    #[error("the pool is shutting down")]
+    ShuttingDown,
+}
+
+impl Error {
+    /// The row of the table of kinds.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::Busy { .. } => ErrorKind::Busy,
+            Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
+            Self::LoadFailed { failure, .. } => failure.kind,
+            Self::ShuttingDown => ErrorKind::Unavailable,
+        }
+    }
+
+    /// What the reader can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::TooLarge { context_that_fits: Some(tokens), .. } => Some(format!(
+                "it would fit with a context of {tokens} tokens; or unpin a model, or raise the memory budget"
+            )),
+            Self::TooLarge { .. } => {
+                Some("use a smaller quantization, unpin a model, or raise the memory budget".into())
+            }
+            Self::Busy { .. } => Some("try again in a moment, or give the model more slots".into()),
+            Self::DeadlineExceeded { .. } => Some("allow more time, or give the model more slots".into()),
+            Self::LoadFailed { failure, .. } => failure.hint.clone(),
+            Self::ShuttingDown => None,
+        }
+    }
+
+    /// When the same request may succeed, in milliseconds from now.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::Busy { retry_after_ms, .. } | Self::LoadFailed { retry_after_ms, .. } => {
+                Some(*retry_after_ms)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            kind: error.kind(),
+            message: error.to_string(),
+            hint: error.hint(),
+            param: None,
+            retry_after_ms: error.retry_after_ms(),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The right to use an instance, until it is dropped.
+
+use std::sync::Arc;
+
+use samovar_core::ErrorKind;
+use samovar_core::port::Instance;
+use serde::Serialize;
+use tokio::sync::mpsc::OwnedPermit;
+
+use crate::owner::Return;
+use crate::protocol::TicketId;
+
+/// How the instance of a lease came to be ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// It was ready when the request came.
+    Hit,
+    /// It was parked and was resumed for the request.
+    Parked,
+    /// It was being loaded for another request, which this one joined.
+    Joined,
+    /// It was loaded for this request.
+    Cold,
+}
+
+/// What the decision to grant says to the one who receives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrantFacts {
+    /// How the instance came to be ready.
+    pub origin: Origin,
+    /// Milliseconds that the request waited for a slot or for memory.
+    pub queue_ms: u64,
+    /// Milliseconds that the request waited for a load or a resume.
+    pub load_ms: u64,
+}
+
+/// The right to use one slot of an instance, until it is dropped.
+///
+/// Dropping it never blocks: the place for the message that gives it back was reserved before it was granted.
+/// A clone of the instance must not outlive the lease: the pool unloads what no lease holds.
+pub struct Lease {
+    instance: Option<Arc<dyn Instance>>,
+    ticket: TicketId,
+    facts: GrantFacts,
+    failed: Option<ErrorKind>,
+    place: Option<OwnedPermit<Return>>,
+}
+
+impl Lease {
+    pub(crate) fn new(
+        ticket: TicketId,
+        instance: Arc<dyn Instance>,
+        facts: GrantFacts,
+        place: Option<OwnedPermit<Return>>,
+    ) -> Self {
+        Self { instance: Some(instance), ticket, facts, failed: None, place }
+    }
+
+    /// The instance to use.
+    pub fn instance(&self) -> &Arc<dyn Instance> {
+        self.instance.as_ref().expect("invariant: only drop takes the instance")
+    }
+
+    /// How the instance came to be ready.
+    pub fn origin(&self) -> Origin {
+        self.facts.origin
+    }
+
+    /// Milliseconds that the request waited for a slot or for memory.
+    pub fn queue_ms(&self) -> f64 {
+        self.facts.queue_ms as f64
+    }
+
+    /// Milliseconds that the request waited for a load or a resume; 0 for a hit.
+    pub fn load_ms(&self) -> f64 {
+        self.facts.load_ms as f64
+    }
+
+    /// Tells the pool, when the lease drops, that the instance failed while it was used. `EngineFailed`,
+    /// `Unavailable` and `Internal` have the instance replaced; other kinds are the request's own fault.
+    pub fn failed(&mut self, kind: ErrorKind) {
+        self.failed = Some(kind);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // The pool must be the last to hold the instance: unloading blocks, and belongs on its thread.
+        drop(self.instance.take());
+        if let Some(place) = self.place.take() {
+            place.send(Return { ticket: self.ticket, failed: self.failed });
+        }
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("ticket", &self.ticket)
+            .field("facts", &self.facts)
+            .finish_non_exhaustive()
+    }
+}

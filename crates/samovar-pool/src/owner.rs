@@ -1,0 +1,323 @@
+//! The one task that owns the pool's state: event in, `step`, effects out.
+//!
+//! ```text
+//!   commands ─┐
+//!   returns  ─┼─► select ─► Event ─► decide::step ─► Effect ─┬─► reply to a caller
+//!   outcomes ─┤                                              ├─► hands (blocking threads)
+//!   timer    ─┘                                              └─► ring of decisions, next wake-up
+//! ```
+//!
+//! It never waits for anything but the next event.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use samovar_core::ErrorKind;
+use samovar_core::port::{Clock, Engine, Instance, Millis};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::ask::{Ask, ModelSpec, Wait};
+use crate::config::PoolConfig;
+use crate::decide::{PoolState, step};
+use crate::decision::{Decision, Record};
+use crate::effects::{Hands, Outcome};
+use crate::handle::Reply;
+use crate::lease::GrantFacts;
+use crate::protocol::{Effect, Event, InstanceId, TicketId};
+use crate::snapshot::Snapshot;
+
+/// Outcomes on their way from the threads at the same time.
+const OUTCOMES: usize = 256;
+
+/// What callers send.
+pub(crate) enum Command {
+    Acquire { ticket: TicketId, ask: Ask, reply: Reply<Grant>, waits: Option<mpsc::Sender<Wait>> },
+    Warm { ticket: TicketId, model: Arc<ModelSpec>, reply: Reply<()>, waits: Option<mpsc::Sender<Wait>> },
+    Pin { ticket: TicketId, model: Arc<ModelSpec>, is_pinned: bool, reply: Reply<u32> },
+    Unload { ticket: TicketId, name: Option<String>, reply: Reply<u32> },
+    Configure { config: Box<PoolConfig> },
+    Snapshot { reply: oneshot::Sender<Snapshot> },
+    Why { name: String, reply: oneshot::Sender<Vec<Decision>> },
+    Shutdown { grace: Duration, reply: oneshot::Sender<()> },
+}
+
+/// What a caller gives back: a place in a queue or a lease.
+pub(crate) struct Return {
+    pub(crate) ticket: TicketId,
+    pub(crate) failed: Option<ErrorKind>,
+}
+
+/// What a caller receives.
+pub(crate) struct Grant {
+    pub(crate) instance: Arc<dyn Instance>,
+    pub(crate) facts: GrantFacts,
+}
+
+/// What the owner is made of.
+pub(crate) struct Parts {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: PoolConfig,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) returns: mpsc::Receiver<Return>,
+    pub(crate) turned_away: Arc<AtomicU64>,
+}
+
+/// Starts the owner on the current runtime.
+pub(crate) fn spawn(parts: Parts) {
+    let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES);
+    let budget = &parts.config.budget;
+    tracing::info!(budget_bytes = budget.bytes, source = %budget.source, "the pool starts");
+    let owner = Owner {
+        state: PoolState::new(parts.config, parts.engine.capabilities().can_park, parts.clock.now()),
+        hands: Hands::new(parts.engine, outcome_sender),
+        clock: parts.clock,
+        outcomes,
+        returns: parts.returns,
+        turned_away: parts.turned_away,
+        waiters: BTreeMap::new(),
+        instances: BTreeMap::new(),
+        stops: BTreeMap::new(),
+        ring: VecDeque::new(),
+        wake_at: None,
+        leaving: None,
+    };
+    tokio::spawn(owner.run(parts.commands));
+}
+
+/// Who waits for the answer to a ticket.
+enum Waiter {
+    Lease(Reply<Grant>, Option<mpsc::Sender<Wait>>),
+    Warm(Reply<()>, Option<mpsc::Sender<Wait>>),
+    Count(Reply<u32>),
+}
+
+/// A shutdown under way.
+struct Leaving {
+    until: Instant,
+    replies: Vec<oneshot::Sender<()>>,
+}
+
+struct Owner {
+    state: PoolState,
+    hands: Hands,
+    clock: Arc<dyn Clock>,
+    outcomes: mpsc::Receiver<Outcome>,
+    returns: mpsc::Receiver<Return>,
+    turned_away: Arc<AtomicU64>,
+    waiters: BTreeMap<TicketId, Waiter>,
+    instances: BTreeMap<InstanceId, Arc<dyn Instance>>,
+    /// Flags that stop the loads under way.
+    stops: BTreeMap<InstanceId, Arc<AtomicBool>>,
+    ring: VecDeque<Record>,
+    wake_at: Option<(Millis, Instant)>,
+    leaving: Option<Leaving>,
+}
+
+impl Owner {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut has_callers = true;
+        loop {
+            if self.leaving.is_some() && self.state.is_empty() {
+                break;
+            }
+            let wake = self.wake_at.map(|(_, instant)| instant);
+            let grace = self.leaving.as_ref().map(|leaving| leaving.until);
+            tokio::select! {
+                biased;
+                Some(outcome) = self.outcomes.recv() => self.take_outcome(outcome),
+                Some(back) = self.returns.recv() => self.take_back(&back),
+                command = commands.recv(), if has_callers => match command {
+                    Some(command) => self.take_command(command),
+                    None => {
+                        has_callers = false;
+                        self.leave(None, None);
+                    }
+                },
+                () = sleep_until(grace.unwrap_or_else(Instant::now)), if grace.is_some() => {
+                    tracing::warn!("the pool leaves with leases or loads still out");
+                    break;
+                }
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.wake(),
+            }
+        }
+        for reply in self.leaving.into_iter().flat_map(|leaving| leaving.replies) {
+            // Whoever asked for the shutdown may have gone.
+            let _ = reply.send(());
+        }
+    }
+
+    fn take_outcome(&mut self, outcome: Outcome) {
+        match &outcome.event {
+            Event::Loaded { instance, .. } => {
+                self.stops.remove(instance);
+                self.instances.extend(outcome.made.map(|made| (*instance, made)));
+            }
+            Event::LoadFailed { instance, .. } => drop(self.stops.remove(instance)),
+            _ => {}
+        }
+        self.step(outcome.event);
+    }
+
+    fn take_back(&mut self, back: &Return) {
+        let ticket = back.ticket;
+        if self.state.is_leased(ticket) {
+            self.step(Event::Released { ticket, failed: back.failed });
+        } else {
+            self.waiters.remove(&ticket);
+            self.step(Event::Cancel { ticket });
+        }
+    }
+
+    fn take_command(&mut self, command: Command) {
+        match command {
+            Command::Acquire { ticket, ask, reply, waits } => {
+                // The caller has gone, and its return may have come before this: see `handle::Call`.
+                if reply.is_closed() {
+                    return;
+                }
+                self.waiters.insert(ticket, Waiter::Lease(reply, waits));
+                let Ask { model, client, priority, deadline, keep_alive } = ask;
+                self.step(Event::Request { ticket, model, client, priority, deadline, keep_alive });
+            }
+            Command::Warm { ticket, model, reply, waits } => {
+                if reply.is_closed() {
+                    return;
+                }
+                self.waiters.insert(ticket, Waiter::Warm(reply, waits));
+                self.step(Event::Warm { ticket, model });
+            }
+            Command::Pin { ticket, model, is_pinned, reply } => {
+                self.waiters.insert(ticket, Waiter::Count(reply));
+                self.step(if is_pinned {
+                    Event::Pin { ticket, model }
+                } else {
+                    Event::Unpin { ticket, model }
+                });
+            }
+            Command::Unload { ticket, name, reply } => {
+                self.waiters.insert(ticket, Waiter::Count(reply));
+                self.step(match name {
+                    Some(name) => Event::Unload { ticket, name },
+                    None => Event::Clear { ticket },
+                });
+            }
+            Command::Configure { config } => self.step(Event::Configure { config }),
+            Command::Snapshot { reply } => {
+                let mut snapshot = self.state.snapshot(self.clock.now());
+                let turned_away = self.turned_away.load(Ordering::Relaxed);
+                snapshot.pool.requests += turned_away;
+                snapshot.pool.refused += turned_away;
+                // Callers that ask and go are no fault.
+                let _ = reply.send(snapshot);
+            }
+            Command::Why { name, reply } => {
+                let now = self.clock.now();
+                let records = self.ring.iter().rev();
+                let about = records.filter(|record| record.name == name || record.key.as_str() == name);
+                let _ = reply.send(about.map(|record| record.seen_from(now)).collect());
+            }
+            Command::Shutdown { grace, reply } => self.leave(Some(grace), Some(reply)),
+        }
+    }
+
+    /// Begins to leave. `None` as grace: nobody can call any more, so that leases may take their time.
+    fn leave(&mut self, grace: Option<Duration>, reply: Option<oneshot::Sender<()>>) {
+        const FOREVER: Duration = Duration::from_secs(86_400 * 365);
+        let until = Instant::now() + grace.unwrap_or(FOREVER).min(FOREVER);
+        let leaving = self.leaving.get_or_insert_with(|| Leaving { until, replies: Vec::new() });
+        leaving.until = leaving.until.min(until);
+        leaving.replies.extend(reply);
+        self.step(Event::Shutdown);
+    }
+
+    fn wake(&mut self) {
+        self.wake_at = None;
+        self.step(Event::Tick);
+    }
+
+    fn step(&mut self, event: Event) {
+        let now = self.clock.now();
+        for effect in step(&mut self.state, event, now) {
+            self.act(effect, now);
+        }
+        // The pool's clock and the timer's may differ by a moment: wishes in the past are asked again.
+        if self.wake_at.is_none()
+            && let Some(at) = self.state.next_wake()
+        {
+            self.wake_at(at, now);
+        }
+    }
+
+    fn wake_at(&mut self, at: Millis, now: Millis) {
+        let delay = Duration::from_millis(at.since(now).clamp(1, 86_400_000));
+        self.wake_at = Some((at, Instant::now() + delay));
+    }
+
+    fn act(&mut self, effect: Effect, now: Millis) {
+        match effect {
+            Effect::Load { instance, model, .. } => {
+                let stop = self.hands.load(instance, model);
+                self.stops.insert(instance, stop);
+            }
+            Effect::StopLoad { instance } => {
+                if let Some(stop) = self.stops.get(&instance) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            Effect::Park { instance } => self.hands.park(instance, self.instance(instance)),
+            Effect::Resume { instance } => self.hands.resume(instance, self.instance(instance)),
+            Effect::Probe { instance } => self.hands.probe(instance, self.instance(instance)),
+            Effect::Unload { instance } => {
+                let loaded =
+                    self.instances.remove(&instance).expect("invariant: only what was loaded is unloaded");
+                self.hands.unload(instance, loaded);
+            }
+            Effect::Grant { ticket, instance, facts } => {
+                let instance = self.instance(instance);
+                if let Some(Waiter::Lease(reply, _)) = self.waiters.remove(&ticket) {
+                    // A caller that has gone gives the lease back through its own place.
+                    let _ = reply.send(Ok(Grant { instance, facts }));
+                }
+            }
+            Effect::Refuse { ticket, why } => match self.waiters.remove(&ticket) {
+                Some(Waiter::Lease(reply, _)) => drop(reply.send(Err(why))),
+                Some(Waiter::Warm(reply, _)) => drop(reply.send(Err(why))),
+                Some(Waiter::Count(reply)) => drop(reply.send(Err(why))),
+                None => {}
+            },
+            Effect::Done { ticket, instances } => match self.waiters.remove(&ticket) {
+                Some(Waiter::Warm(reply, _)) => drop(reply.send(Ok(()))),
+                Some(Waiter::Count(reply)) => drop(reply.send(Ok(instances))),
+                Some(Waiter::Lease(..)) | None => {}
+            },
+            Effect::Tell { ticket, wait } => {
+                if let Some(Waiter::Lease(_, Some(waits)) | Waiter::Warm(_, Some(waits))) =
+                    self.waiters.get(&ticket)
+                {
+                    let _ = waits.try_send(wait);
+                }
+            }
+            Effect::WakeAt { at } => self.wake_at(at, now),
+            Effect::Record { record } => self.remember(record),
+        }
+    }
+
+    fn instance(&self, id: InstanceId) -> Arc<dyn Instance> {
+        Arc::clone(self.instances.get(&id).expect("invariant: effects name instances that are loaded"))
+    }
+
+    fn remember(&mut self, record: Record) {
+        tracing::info!(model = %record.name, "{record}");
+        let room = self.state.config().decisions_max as usize;
+        while !self.ring.is_empty() && self.ring.len() >= room {
+            self.ring.pop_front();
+        }
+        if room > 0 {
+            self.ring.push_back(record);
+        }
+    }
+}

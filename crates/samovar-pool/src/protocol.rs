@@ -1,0 +1,260 @@
+//! The whole conversation between the pool's decisions and its acts: events in, effects out.
+//!
+//! ```text
+//!   callers ── Request Cancel Released Warm Pin Unload ──►┐            ┌──► Grant Refuse Tell Done    ──► callers
+//!   threads ── Loaded Parked Resumed Unloaded Failed ────►│ decide::step│──► Load Park Resume Unload  ──► threads
+//!   time    ── Tick ─────────────────────────────────────►│            │──► WakeAt                    ──► time
+//!   machine ── Pressure Configure Shutdown ──────────────►┘            └──► Record                    ──► why
+//! ```
+//!
+//! A slow load is two quick events around an effect. Nothing in this file does anything.
+
+use std::sync::Arc;
+
+use samovar_core::footprint::{Footprint, Measurement};
+use samovar_core::port::Millis;
+use samovar_core::units::KeepAlive;
+use samovar_core::{ErrorKind, Failure};
+
+use crate::ask::{ModelSpec, Wait};
+use crate::config::PoolConfig;
+use crate::decision::Record;
+use crate::error::Error;
+use crate::lease::GrantFacts;
+
+/// A caller's call, and the lease that it may become. Numbers rise with time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TicketId(pub u64);
+
+/// One loaded model, or the attempt at one. Numbers rise with time and are never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(pub u64);
+
+/// What has happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A caller asks for a slot.
+    Request {
+        /// Names the call from now on.
+        ticket: TicketId,
+        /// The model.
+        model: Arc<ModelSpec>,
+        /// Who asks. Carried for fairness between clients; queues do not look at it yet.
+        client: String,
+        /// A head start in the model's queue.
+        priority: u8,
+        /// When to answer at the latest.
+        deadline: Option<Millis>,
+        /// How long to keep the model after this use.
+        keep_alive: Option<KeepAlive>,
+    },
+    /// A caller wants the model ready, without using it.
+    Warm {
+        /// Names the call from now on.
+        ticket: TicketId,
+        /// The model.
+        model: Arc<ModelSpec>,
+    },
+    /// A waiting caller went away. Of no effect on tickets that have their answer.
+    Cancel {
+        /// The call.
+        ticket: TicketId,
+    },
+    /// A lease was dropped.
+    Released {
+        /// The call that was granted it.
+        ticket: TicketId,
+        /// How the instance failed while the lease held it, if it did.
+        failed: Option<ErrorKind>,
+    },
+    /// A load got on.
+    LoadProgress {
+        /// The instance.
+        instance: InstanceId,
+        /// Part done, 0 to 1.
+        fraction: f32,
+    },
+    /// A load ended well.
+    Loaded {
+        /// The instance.
+        instance: InstanceId,
+        /// What it was measured to use.
+        footprint: Footprint,
+    },
+    /// A load ended badly; everything was given back.
+    LoadFailed {
+        /// The instance.
+        instance: InstanceId,
+        /// What the engine said.
+        failure: Failure,
+    },
+    /// An instance was found dead outside of any lease.
+    InstanceDied {
+        /// The instance.
+        instance: InstanceId,
+        /// What is known.
+        failure: Failure,
+    },
+    /// A probe ended badly. Handled as the instance's death; the pool asks for no probes yet.
+    ProbeFailed {
+        /// The instance.
+        instance: InstanceId,
+        /// What the inference said.
+        failure: Failure,
+    },
+    /// Working memory was given back.
+    Parked {
+        /// The instance.
+        instance: InstanceId,
+        /// What is left.
+        measured: Measurement,
+    },
+    /// Parking failed; the instance must go.
+    ParkFailed {
+        /// The instance.
+        instance: InstanceId,
+        /// What the engine said.
+        failure: Failure,
+    },
+    /// A parked instance is ready again.
+    Resumed {
+        /// The instance.
+        instance: InstanceId,
+        /// What it uses now.
+        measured: Measurement,
+    },
+    /// Resuming failed; the instance is still parked.
+    ResumeFailed {
+        /// The instance.
+        instance: InstanceId,
+        /// What the engine said.
+        failure: Failure,
+    },
+    /// An instance has left memory.
+    Unloaded {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Time has passed: what is due is done. Every other event does that as well.
+    Tick,
+    /// The machine was asked about its memory. Minimal for now: one idle instance leaves for each
+    /// such event that finds less than the configured floor available, or tasks stalled.
+    Pressure {
+        /// Free memory of the machine.
+        available_bytes: u64,
+        /// Share of time in which some task waited for memory, in percent.
+        stall_percent: f32,
+    },
+    /// The model must stay in memory once it is there.
+    Pin {
+        /// Names the call.
+        ticket: TicketId,
+        /// The model.
+        model: Arc<ModelSpec>,
+    },
+    /// The model may leave memory again.
+    Unpin {
+        /// Names the call.
+        ticket: TicketId,
+        /// The model.
+        model: Arc<ModelSpec>,
+    },
+    /// The model is to leave memory as soon as nobody uses it. Takes its pin off.
+    Unload {
+        /// Names the call.
+        ticket: TicketId,
+        /// The model's name or key.
+        name: String,
+    },
+    /// Every model is to leave memory as soon as nobody uses it. Takes all pins off.
+    Clear {
+        /// Names the call.
+        ticket: TicketId,
+    },
+    /// Other limits hold from now on. A budget below what is in use is reached as instances leave.
+    Configure {
+        /// The limits.
+        config: Box<PoolConfig>,
+    },
+    /// Admit nobody, refuse who waits, unload what is idle, and the rest when its leases drop.
+    Shutdown,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Load a model; its bytes are reserved. Answered by `Loaded` or `LoadFailed`.
+    Load {
+        /// The instance to be.
+        instance: InstanceId,
+        /// The model, and how to load it.
+        model: Arc<ModelSpec>,
+        /// What was reserved for it.
+        reservation: Footprint,
+    },
+    /// Tell a load to stop. It is still answered by `Loaded` or `LoadFailed`.
+    StopLoad {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Park an instance that nobody uses. Answered by `Parked` or `ParkFailed`.
+    Park {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Resume a parked instance; its bytes are reserved. Answered by `Resumed` or `ResumeFailed`.
+    Resume {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Unload an instance that nobody uses. Answered by `Unloaded`.
+    Unload {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Run one token of inference. Answered by `ProbeFailed` only. Not asked for yet.
+    Probe {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// The ticket is a lease from now on.
+    Grant {
+        /// The call.
+        ticket: TicketId,
+        /// What it may use.
+        instance: InstanceId,
+        /// How that came about.
+        facts: GrantFacts,
+    },
+    /// The answer is no.
+    Refuse {
+        /// The call.
+        ticket: TicketId,
+        /// Why, and when to come again.
+        why: Error,
+    },
+    /// The answer to `Warm`, `Pin`, `Unpin`, `Unload` and `Clear`.
+    Done {
+        /// The call.
+        ticket: TicketId,
+        /// Instances concerned.
+        instances: u32,
+    },
+    /// What a waiting caller may want to know.
+    Tell {
+        /// The call.
+        ticket: TicketId,
+        /// Its place, or how the load gets on.
+        wait: Wait,
+    },
+    /// Send `Tick` at this time; replaces any earlier wish.
+    WakeAt {
+        /// When.
+        at: Millis,
+    },
+    /// Remember a decision.
+    Record {
+        /// What and why.
+        record: Record,
+    },
+}

@@ -1,0 +1,175 @@
+//! What the pool holds at a moment, for people, metrics and tests.
+
+use std::collections::BTreeMap;
+
+use samovar_core::{LoadOptions, ModelKey};
+use serde::Serialize;
+
+/// Where a model is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelState {
+    /// Not in memory.
+    #[default]
+    Absent,
+    /// Waits for memory to be loaded or resumed into.
+    Waiting,
+    /// Being loaded.
+    Loading,
+    /// In memory, and nobody uses it.
+    Ready,
+    /// In memory and in use.
+    Busy,
+    /// Giving its working memory back.
+    Parking,
+    /// Weights mapped, working memory given back.
+    Parked,
+    /// Getting its working memory again.
+    Resuming,
+    /// In use for the last time.
+    Draining,
+    /// Leaving memory.
+    Unloading,
+    /// The last load failed, or the instance died; not tried again for a while.
+    Failed,
+}
+
+/// What the pool holds at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// Sums over all models.
+    pub pool: PoolStats,
+    /// Every model that the pool remembers, by name.
+    pub models: Vec<ModelStats>,
+    /// Milliseconds since the pool started.
+    pub uptime_ms: u64,
+}
+
+/// Sums over all models. Counters only rise; bytes and queue lengths are of this moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PoolStats {
+    /// Requests for a slot.
+    pub requests: u64,
+    /// Requests granted on an instance that was ready or parked when they came.
+    pub hits: u64,
+    /// Requests granted on an instance that was loaded for them.
+    pub misses: u64,
+    /// Loads finished well.
+    pub loads: u64,
+    /// Loads that failed.
+    pub load_failures: u64,
+    /// Requests granted on an instance that was already being loaded when they came.
+    pub coalesced: u64,
+    /// Instances unloaded by the pool's own decision.
+    pub evictions: u64,
+    /// The same by reason.
+    pub evictions_by_reason: BTreeMap<&'static str, u64>,
+    /// Instances parked.
+    pub parked: u64,
+    /// Instances resumed.
+    pub resumed: u64,
+    /// Instances that died while in use.
+    pub died: u64,
+    /// Requests refused.
+    pub refused: u64,
+    /// Requests whose caller went away before the grant.
+    pub cancelled: u64,
+    /// Requests that wait now.
+    pub queued: u32,
+    /// Leases that are out now.
+    pub leases: u32,
+    /// Bytes that instances in memory count for.
+    pub resident_bytes: u64,
+    /// Bytes promised to loads and resumes under way.
+    pub reserved_bytes: u64,
+    /// Bytes measured beyond every prediction and beyond the budget; idle instances leave until it is 0.
+    pub owed_bytes: u64,
+    /// Bytes that instances may use together.
+    pub budget_bytes: u64,
+    /// Bytes above which idle instances leave ahead of need.
+    pub soft_bytes: u64,
+    /// Where the budget comes from, such as `70 % of 22.1 GB available (/proc/meminfo)`.
+    pub budget_source: String,
+    /// Which idle instance leaves first.
+    pub eviction: &'static str,
+    /// Median time of a load, in milliseconds.
+    pub load_ms_p50: f64,
+    /// Mean time of a load, in milliseconds.
+    pub load_ms_mean: f64,
+    /// 99th percentile of the time of a load, in milliseconds.
+    pub load_ms_p99: f64,
+    /// Median wait for a slot, in milliseconds; loads are not part of it.
+    pub queue_ms_p50: f64,
+    /// Mean wait for a slot, in milliseconds; loads are not part of it.
+    pub queue_ms_mean: f64,
+    /// 99th percentile of the wait for a slot, in milliseconds; loads are not part of it.
+    pub queue_ms_p99: f64,
+}
+
+/// One model. Counters only rise; the rest is of this moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelStats {
+    /// What people call it.
+    pub name: String,
+    /// Identity of its bytes.
+    pub key: ModelKey,
+    /// Where it is in its life.
+    pub state: ModelState,
+    /// Part of a load under way that is done, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f32>,
+    /// How it was loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub options: Option<LoadOptions>,
+    /// Bytes of its own that it counts for now.
+    pub held_bytes: u64,
+    /// Bytes of mapped weights that it counts for now.
+    pub mapped_bytes: u64,
+    /// Requests that it can serve at the same time.
+    pub slots: u32,
+    /// Requests that it serves now.
+    pub busy_slots: u32,
+    /// Requests that wait for it.
+    pub queued: u32,
+    /// Whether the pool must keep it.
+    pub is_pinned: bool,
+    /// Requests for it.
+    pub requests: u64,
+    /// Requests granted on an instance that was ready or parked when they came.
+    pub hits: u64,
+    /// Requests granted on an instance that was loaded for them.
+    pub misses: u64,
+    /// Requests granted on an instance that was already being loaded when they came.
+    pub coalesced: u64,
+    /// Requests refused.
+    pub refused: u64,
+    /// Requests whose caller went away before the grant.
+    pub cancelled: u64,
+    /// Loads finished well.
+    pub loads: u64,
+    /// Loads that failed.
+    pub load_failures: u64,
+    /// Times it was unloaded by the pool's own decision.
+    pub evictions: u64,
+    /// Times it was parked.
+    pub parked: u64,
+    /// Times it was resumed.
+    pub resumed: u64,
+    /// Median time of its loads, in milliseconds.
+    pub load_ms_p50: f64,
+    /// Mean time of its loads, in milliseconds.
+    pub load_ms_mean: f64,
+    /// 99th percentile of the time of its loads, in milliseconds.
+    pub load_ms_p99: f64,
+    /// Mean wait for a slot of it, in milliseconds; loads are not part of it.
+    pub queue_ms_mean: f64,
+    /// Milliseconds since its last use, when it is in memory and nobody uses it.
+    pub idle_ms: Option<u64>,
+    /// Milliseconds until its keep-alive ends, when that is running.
+    pub expires_in_ms: Option<u64>,
+    /// Milliseconds until a failed model is tried again.
+    pub retry_in_ms: Option<u64>,
+    /// What went wrong last, while it is remembered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
