@@ -1,0 +1,150 @@
+//! What the runtime answers: events from the queue to the last token, and a summary of where time went.
+
+use samovar_core::Failure;
+use samovar_core::generation::{FinishReason, TokenLogprob, Usage};
+use samovar_pool::Wait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+/// Where the model was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Ready in memory.
+    Hit,
+    /// In memory, its working memory given back before and made again for this request.
+    Parked,
+    /// Being loaded for somebody else; this request waited for the same load.
+    Joined,
+    /// Loaded from disk for this request.
+    Cold,
+}
+
+impl Tier {
+    /// The word used in headers and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Parked => "parked",
+            Self::Joined => "joined",
+            Self::Cold => "cold",
+        }
+    }
+}
+
+/// Where the time of one request went, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Waiting for a slot.
+    pub queue_ms: f64,
+    /// Waiting for the model to load or resume.
+    pub load_ms: f64,
+    /// Computing the prompt.
+    pub prefill_ms: f64,
+    /// From the request's arrival to its first token.
+    pub first_token_ms: f64,
+    /// From the first to the last token.
+    pub decode_ms: f64,
+    /// From arrival to the end.
+    pub total_ms: f64,
+}
+
+/// How an answer ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// Token counts.
+    pub usage: Usage,
+    /// Where the model was found.
+    pub tier: Tier,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// One event of an answer. The last is `Done` or `Failed`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnswerEvent {
+    /// The request waits: for a slot, a load, a resume.
+    Waiting(Wait),
+    /// A slot was granted; the prompt is being computed.
+    Granted {
+        /// The model's name as the catalog knows it.
+        model: String,
+        /// Where it was found.
+        tier: Tier,
+        /// Milliseconds waited for a slot.
+        queue_ms: f64,
+        /// Milliseconds waited for a load or resume.
+        load_ms: f64,
+    },
+    /// The prompt has been computed.
+    Prefilled {
+        /// Token counts so far.
+        usage: Usage,
+    },
+    /// Text to append; may be empty when only a logprob is reported.
+    Text {
+        /// The text.
+        text: String,
+        /// The token's probability, when asked for.
+        logprob: Option<TokenLogprob>,
+    },
+    /// The answer is complete, or complete as far as its deadline let it be.
+    Done(Summary),
+    /// The answer broke off.
+    Failed(Failure),
+}
+
+/// The answer to one request. **Dropping it cancels the request** and frees its slot within one
+/// decode step or one prefill chunk.
+#[derive(Debug)]
+pub struct Answer {
+    events: mpsc::Receiver<AnswerEvent>,
+}
+
+impl Answer {
+    pub(crate) fn new(events: mpsc::Receiver<AnswerEvent>) -> Self {
+        Self { events }
+    }
+
+    /// The next event; `None` after the last.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: no event is lost.
+    pub async fn next(&mut self) -> Option<AnswerEvent> {
+        self.events.recv().await
+    }
+
+    /// The next piece of text; `None` when the answer is complete.
+    ///
+    /// # Errors
+    /// Whatever ended the answer early.
+    pub async fn next_text(&mut self) -> Result<Option<String>, Failure> {
+        loop {
+            match self.next().await {
+                Some(AnswerEvent::Text { text, .. }) if !text.is_empty() => return Ok(Some(text)),
+                Some(AnswerEvent::Failed(failure)) => return Err(failure),
+                Some(AnswerEvent::Done(_)) | None => return Ok(None),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// The whole text and its summary.
+    ///
+    /// # Errors
+    /// Whatever ended the answer early.
+    pub async fn collect(mut self) -> Result<(String, Summary), Failure> {
+        let mut whole = String::new();
+        while let Some(event) = self.next().await {
+            match event {
+                AnswerEvent::Text { text, .. } => whole.push_str(&text),
+                AnswerEvent::Done(summary) => return Ok((whole, summary)),
+                AnswerEvent::Failed(failure) => return Err(failure),
+                _ => {}
+            }
+        }
+        Err(Failure::new(samovar_core::ErrorKind::Internal, "the answer ended without a summary"))
+    }
+}

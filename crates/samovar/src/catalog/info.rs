@@ -1,0 +1,70 @@
+//! What people see of a model.
+
+use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
+
+use samovar_pool::ModelSpec;
+use serde::{Deserialize, Serialize};
+
+/// How a model came to have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It is part of the binary.
+    BuiltIn,
+    /// `[models.NAME]` names it.
+    Config,
+    /// Its owner used the file.
+    File,
+}
+
+/// A model that requests may name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// The name that requests use.
+    pub name: String,
+    /// How it came to have that name.
+    pub kind: Kind,
+    /// The file; never shown over the network.
+    pub path: PathBuf,
+    /// Architecture, such as `llama`.
+    pub architecture: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Short name of the quantization, such as `Q4_K_M`.
+    pub quantization: String,
+    /// Size of the file.
+    pub size_bytes: u64,
+    /// Tokens of context for each slot, as it would be loaded.
+    pub context_tokens: u32,
+    /// Context that the model was trained for, in tokens.
+    pub trained_context_tokens: u32,
+    /// Requests that one instance serves at the same time.
+    pub slots: u32,
+    /// Predicted memory when loaded: private and shared bytes together.
+    pub predicted_bytes: u64,
+    /// When the file was last changed, in seconds since 1970.
+    pub modified_unix_s: u64,
+}
+
+impl ModelInfo {
+    pub(super) fn new(spec: &ModelSpec, kind: Kind) -> Self {
+        let modified = fs_err::metadata(&spec.path).and_then(|facts| facts.modified());
+        let modified_unix_s =
+            modified.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_secs());
+        Self {
+            name: spec.name.clone(),
+            kind,
+            path: spec.path.clone(),
+            architecture: spec.descriptor.architecture.clone(),
+            parameters: spec.descriptor.parameters,
+            quantization: spec.descriptor.quantization.clone(),
+            size_bytes: spec.descriptor.file_bytes,
+            context_tokens: spec.options.context_tokens,
+            trained_context_tokens: spec.descriptor.context_tokens,
+            slots: spec.options.slots,
+            predicted_bytes: spec.footprint.total_bytes(),
+            modified_unix_s,
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Samovar as a library: load a model once, serve every request from that one copy.
+//!
+//! ```text
+//!   Request ─► resolve ─► render ─► acquire ─► generate ─► stream ─► release
+//!              catalog    prompt    pool (L1)  instance    Answer    lease dropped
+//! ```
+//!
+//! The way of a request is [`Runtime::generate`]; read that first. This is the only crate in which
+//! the pool, the engines and the model files meet. It knows nothing of HTTP or terminals.
+//!
+//! ```
+//! use samovar::{Request, Message, Runtime};
+//!
+//! # #[cfg(feature = "llama")]
+//! # fn main() -> Result<(), samovar_core::Failure> {
+//! # tokio::runtime::Runtime::new().expect("runtime").block_on(async {
+//! # let cache = std::env::temp_dir().join(format!("samovar-doctest-{}", std::process::id()));
+//! let runtime = Runtime::builder().cache_dir(&cache).build()?;
+//! let question = Request::chat("demo", [Message::user("Tell me a story about a fox")]).max_tokens(48);
+//! let mut answer = runtime.generate(question);
+//! while let Some(text) = answer.next_text().await? {
+//!     print!("{text}");
+//! }
+//! println!("\nloads: {}", runtime.stats().await.pool.loads);
+//! runtime.shutdown(std::time::Duration::from_secs(5)).await;
+//! # std::fs::remove_dir_all(&cache).ok();
+//! # Ok(())
+//! # })
+//! # }
+//! # #[cfg(not(feature = "llama"))]
+//! # fn main() {}
+//! ```
+#![forbid(unsafe_code)]
+
+mod answer;
+mod builder;
+mod catalog;
+mod prompt;
+mod request;
+mod runtime;
+mod settings;
+mod stats;
+
+pub use answer::{Answer, AnswerEvent, Summary, Tier, Timings};
+pub use builder::Builder;
+pub use catalog::ModelInfo;
+pub use request::{Input, Message, Origin, Request};
+pub use runtime::Runtime;
+pub use samovar_pool::{Budget, Decision, EvictionPolicy, ModelStats, PoolConfig, PoolStats, Snapshot, Wait};
+pub use settings::{Alias, ModelSettings, RuntimeSettings};
+pub use stats::Stats;
+
+/// The nouns and ports, for embedders that bring an engine of their own.
+pub use samovar_core as core;

@@ -1,0 +1,5 @@
+//! From messages to the text that the model reads.
+
+mod template;
+
+pub use template::render;

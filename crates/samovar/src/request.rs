@@ -1,0 +1,136 @@
+//! What a caller asks of the runtime, free of any wire format.
+
+use std::time::Duration;
+
+use samovar_core::generation::Sampling;
+use samovar_core::units::KeepAlive;
+use serde::{Deserialize, Serialize};
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user`, `assistant`, or whatever else the model's template knows.
+    pub role: String,
+    /// What was said.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of `role`.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+
+    /// What the person says.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::new("user", content)
+    }
+
+    /// How the model should behave.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self::new("system", content)
+    }
+
+    /// What the model said.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::new("assistant", content)
+    }
+}
+
+/// What the model is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A conversation, rendered by the model's chat template.
+    Chat(Vec<Message>),
+    /// Text to continue, as it is.
+    Text(String),
+    /// Token ids to continue, as they are.
+    Tokens(Vec<u32>),
+}
+
+/// Where a request comes from, which decides what it may name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// The owner of the daemon, through its own process or Unix socket: may name any file it can read.
+    #[default]
+    Owner,
+    /// Anyone who reaches the network port: only models that the owner has named.
+    Network,
+}
+
+/// A request for text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The model reference, as the user wrote it.
+    pub model: String,
+    /// What the model is given.
+    pub input: Input,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Tokens to generate at most; `None` = as many as the context holds.
+    pub max_tokens: Option<u32>,
+    /// Strings that end the answer.
+    pub stop: Vec<String>,
+    /// Alternatives to report for each token; `None` = no logprobs.
+    pub logprobs: Option<u32>,
+    /// Generate on past the model's own end.
+    pub ignore_eos: bool,
+    /// How long the answer may take in all; afterwards the partial text is returned.
+    pub deadline: Option<Duration>,
+    /// How long the model stays ready after this request; `None` = the model's setting.
+    pub keep_alive: Option<KeepAlive>,
+    /// Who asks, for fairness between clients.
+    pub client: String,
+    /// Where the request comes from.
+    pub origin: Origin,
+}
+
+impl Request {
+    /// A conversation with `model`.
+    pub fn chat(model: impl Into<String>, messages: impl IntoIterator<Item = Message>) -> Self {
+        Self::new(model, Input::Chat(messages.into_iter().collect()))
+    }
+
+    /// Plain text for `model` to continue.
+    pub fn text(model: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::new(model, Input::Text(text.into()))
+    }
+
+    /// Any input, with every option at its default.
+    pub fn new(model: impl Into<String>, input: Input) -> Self {
+        Self {
+            model: model.into(),
+            input,
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop: Vec::new(),
+            logprobs: None,
+            ignore_eos: false,
+            deadline: None,
+            keep_alive: None,
+            client: String::new(),
+            origin: Origin::Owner,
+        }
+    }
+
+    /// The same request with at most `max_tokens` of answer.
+    #[must_use]
+    pub fn max_tokens(mut self, max_tokens: u32) -> Self {
+        self.max_tokens = Some(max_tokens);
+        self
+    }
+
+    /// The same request with another way to choose tokens.
+    #[must_use]
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
+        self
+    }
+
+    /// The same request with a deadline, after which the partial text is returned.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+}

@@ -1,0 +1,380 @@
+//! The way of a request: resolve, render, acquire, generate, stream, release.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use samovar_core::generation::{FinishReason, GenerationRequest, Prompt, TokenEvent, Usage};
+use samovar_core::port::{Clock, Engine};
+use samovar_core::{ErrorKind, Failure};
+use samovar_pool::{Ask, Decision, Lease, ModelSpec, Origin as LeaseOrigin, Pool, Wait};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::answer::{Answer, AnswerEvent, Summary, Tier, Timings};
+use crate::builder::Builder;
+use crate::catalog::{Catalog, ModelInfo};
+use crate::prompt;
+use crate::request::{Input, Origin, Request};
+use crate::stats::Stats;
+
+/// Events that an answer holds before its reader takes them; the engine's own channel holds the rest.
+const ANSWER_CAPACITY: usize = 64;
+const WAIT_CAPACITY: usize = 16;
+
+/// A model cache, an instance pool and a serving runtime. Cheap to clone: every clone is the same one.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    catalog: Catalog,
+    pool: Pool,
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+    default_deadline: Option<Duration>,
+}
+
+impl Runtime {
+    /// Settings for a new runtime.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new(
+        catalog: Catalog,
+        pool: Pool,
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        default_deadline: Option<Duration>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { catalog, pool, engine, clock, default_deadline }) }
+    }
+
+    /// Answers a request. Returns at once; everything, also what is wrong with the request, comes
+    /// as events of the [`Answer`].
+    pub fn generate(&self, request: Request) -> Answer {
+        let (events, answer) = mpsc::channel(ANSWER_CAPACITY);
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let abandoned = events.clone();
+            tokio::select! {
+                // The reader is gone: dropping the drive drops generation and lease with it.
+                () = abandoned.closed() => {}
+                () = drive(&inner, request, &events) => {}
+            }
+        });
+        Answer::new(answer)
+    }
+
+    /// Loads a model, if it is not ready, and returns when it is.
+    ///
+    /// # Errors
+    /// Whatever `generate` would say of this model.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the load goes on, the pool owns it.
+    pub async fn warm(&self, model: &str, waits: Option<mpsc::Sender<Wait>>) -> Result<(), Failure> {
+        let spec = self.inner.resolve(model, Origin::Owner).await?;
+        Ok(self.inner.pool.warm(spec, waits).await?)
+    }
+
+    /// Keeps a model from being parked or unloaded by the pool, or lets it go again. Loads nothing.
+    ///
+    /// # Errors
+    /// Whatever resolving the name says.
+    pub async fn pin(&self, model: &str, is_pinned: bool) -> Result<(), Failure> {
+        let spec = self.inner.resolve(model, Origin::Owner).await?;
+        Ok(self.inner.pool.pin(spec, is_pinned).await?)
+    }
+
+    /// Unloads a model as soon as nothing uses it; returns how many instances go.
+    ///
+    /// # Errors
+    /// `NotFound` when no such model is known.
+    pub async fn unload(&self, model: &str) -> Result<u32, Failure> {
+        let name = self.inner.name_of(model).await?;
+        Ok(self.inner.pool.unload(&name).await?)
+    }
+
+    /// Unloads every model as soon as nothing uses it; returns how many instances go.
+    ///
+    /// # Errors
+    /// `Unavailable` during shutdown.
+    pub async fn unload_all(&self) -> Result<u32, Failure> {
+        Ok(self.inner.pool.unload_all().await?)
+    }
+
+    /// The latest decisions of the pool about a model, newest first.
+    ///
+    /// # Errors
+    /// Whatever resolving the name says.
+    pub async fn why(&self, model: &str) -> Result<Vec<Decision>, Failure> {
+        let name = self.inner.name_of(model).await?;
+        Ok(self.inner.pool.why(&name).await)
+    }
+
+    /// Every model that requests may name.
+    pub async fn models(&self) -> Vec<ModelInfo> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.catalog.list()).await.unwrap_or_default()
+    }
+
+    /// One model, by any reference.
+    ///
+    /// # Errors
+    /// Whatever resolving the name says.
+    pub async fn model(&self, reference: &str, origin: Origin) -> Result<ModelInfo, Failure> {
+        let inner = Arc::clone(&self.inner);
+        let reference = reference.to_owned();
+        blocking(move || inner.catalog.describe(&reference, origin)).await?
+    }
+
+    /// Counters and gauges.
+    pub async fn stats(&self) -> Stats {
+        let snapshot = self.inner.pool.snapshot().await;
+        Stats {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: self.inner.engine.name().to_owned(),
+            uptime_ms: snapshot.uptime_ms,
+            pool: snapshot.pool,
+            models: snapshot.models,
+        }
+    }
+
+    /// Takes no new requests, lets running ones finish within `grace`, unloads everything.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.inner.pool.shutdown(grace).await;
+    }
+}
+
+impl Inner {
+    /// Reads a file's header the first time; a map lookup afterwards.
+    async fn resolve(self: &Arc<Self>, reference: &str, origin: Origin) -> Result<Arc<ModelSpec>, Failure> {
+        let inner = Arc::clone(self);
+        let reference = reference.to_owned();
+        blocking(move || inner.catalog.resolve(&reference, origin)).await?
+    }
+
+    /// The name under which the pool knows a model, also when its file has gone in the meantime.
+    async fn name_of(self: &Arc<Self>, reference: &str) -> Result<String, Failure> {
+        match self.resolve(reference, Origin::Owner).await {
+            Ok(spec) => Ok(spec.name.clone()),
+            Err(failure) => {
+                let known = self.pool.snapshot().await.models;
+                known.into_iter().map(|model| model.name).find(|name| name == reference).ok_or(failure)
+            }
+        }
+    }
+}
+
+/// One request from its first verb to its last.
+async fn drive(inner: &Arc<Inner>, request: Request, events: &mpsc::Sender<AnswerEvent>) {
+    let mut journey = Journey::begin(request.deadline.or(inner.default_deadline));
+    let outcome = attempt(inner, &request, &mut journey, events).await;
+    let outcome = match outcome {
+        // The instance died before it said a word: nobody saw anything, so another may try once.
+        Err(failure) if failure.kind == ErrorKind::EngineFailed && journey.may_try_again() => {
+            attempt(inner, &request, &mut journey, events).await
+        }
+        outcome => outcome,
+    };
+    let last = match outcome {
+        Ok(summary) => AnswerEvent::Done(summary),
+        Err(failure) => AnswerEvent::Failed(failure),
+    };
+    events.send(last).await.ok();
+}
+
+async fn attempt(
+    inner: &Arc<Inner>,
+    request: &Request,
+    journey: &mut Journey,
+    events: &mpsc::Sender<AnswerEvent>,
+) -> Result<Summary, Failure> {
+    let spec = inner.resolve(&request.model, request.origin).await?;
+    let prompt = render(&spec, &request.input).await?;
+    let mut lease = acquire(inner, &spec, request, journey, events).await?;
+    journey.granted(&lease);
+    let granted = AnswerEvent::Granted {
+        model: spec.name.clone(),
+        tier: journey.tier,
+        queue_ms: journey.timings.queue_ms,
+        load_ms: journey.timings.load_ms,
+    };
+    events.send(granted).await.ok();
+    let outcome = stream(&lease, prompt, request, journey, events).await;
+    if let Err(failure) = &outcome {
+        lease.failed(failure.kind);
+    }
+    outcome
+    // release: the lease is dropped here, after the generation.
+}
+
+async fn render(spec: &Arc<ModelSpec>, input: &Input) -> Result<Prompt, Failure> {
+    match input {
+        Input::Chat(messages) => {
+            let (descriptor, messages) = (Arc::clone(&spec.descriptor), messages.clone());
+            // A template is code: bounded, but free to use what its bounds allow.
+            let text = blocking(move || prompt::render(&descriptor, &messages)).await??;
+            // Templates that begin with the begin-of-sequence token must not get a second one.
+            let has_bos = spec.descriptor.bos_token.as_deref().is_some_and(|bos| text.starts_with(bos));
+            Ok(Prompt::Text { text, add_special: !has_bos, parse_special: true })
+        }
+        Input::Text(text) => {
+            Ok(Prompt::Text { text: text.clone(), add_special: true, parse_special: false })
+        }
+        Input::Tokens(tokens) => Ok(Prompt::Tokens(tokens.clone())),
+    }
+}
+
+async fn acquire(
+    inner: &Inner,
+    spec: &Arc<ModelSpec>,
+    request: &Request,
+    journey: &Journey,
+    events: &mpsc::Sender<AnswerEvent>,
+) -> Result<Lease, Failure> {
+    let now = inner.clock.now();
+    let ask = Ask {
+        model: Arc::clone(spec),
+        client: request.client.clone(),
+        priority: 0,
+        deadline: journey.remaining().map(|left| now.plus(left.as_millis() as u64)),
+        keep_alive: request.keep_alive,
+    };
+    let (waits, mut waiting) = mpsc::channel(WAIT_CAPACITY);
+    let mut lease = std::pin::pin!(inner.pool.acquire(ask, Some(waits)));
+    loop {
+        tokio::select! {
+            biased;
+            granted = &mut lease => return Ok(granted?),
+            Some(wait) = waiting.recv() => { events.send(AnswerEvent::Waiting(wait)).await.ok(); }
+        }
+    }
+}
+
+async fn stream(
+    lease: &Lease,
+    prompt: Prompt,
+    request: &Request,
+    journey: &mut Journey,
+    events: &mpsc::Sender<AnswerEvent>,
+) -> Result<Summary, Failure> {
+    let generation = GenerationRequest {
+        prompt,
+        sampling: request.sampling.clone(),
+        max_tokens: request.max_tokens,
+        stop: request.stop.clone(),
+        logprobs: request.logprobs,
+        ignore_eos: request.ignore_eos,
+        reuse_prefix: true,
+    };
+    let instance = Arc::clone(lease.instance());
+    // Tokenizing a long prompt takes milliseconds of a core.
+    let mut generation = blocking(move || instance.generate(generation)).await??;
+    loop {
+        let event = match journey.deadline {
+            Some(deadline) => match tokio::time::timeout_at(deadline, generation.next()).await {
+                Ok(event) => event,
+                Err(_) => return Ok(journey.timed_out()),
+            },
+            None => generation.next().await,
+        };
+        let event = match event {
+            Some(TokenEvent::Prefilled { usage, prefill_ms }) => {
+                journey.prefilled(usage, prefill_ms);
+                AnswerEvent::Prefilled { usage }
+            }
+            Some(TokenEvent::Token { text, logprob }) => {
+                journey.token();
+                AnswerEvent::Text { text, logprob }
+            }
+            Some(TokenEvent::Done(done)) => return Ok(journey.done(done.finish, done.usage)),
+            Some(TokenEvent::Failed(failure)) => return Err(failure),
+            None => {
+                return Err(Failure::new(ErrorKind::EngineFailed, "the model stopped answering")
+                    .with_hint("the request can be tried again; `samovar why MODEL` tells more"));
+            }
+        };
+        events.send(event).await.ok();
+    }
+}
+
+/// What is known of a request on its way: when it began, when it must end, where its time went.
+struct Journey {
+    began: Instant,
+    deadline: Option<Instant>,
+    first_token: Option<Instant>,
+    retried: bool,
+    tier: Tier,
+    usage: Usage,
+    timings: Timings,
+}
+
+impl Journey {
+    fn begin(limit: Option<Duration>) -> Self {
+        let began = Instant::now();
+        Self {
+            began,
+            deadline: limit.and_then(|limit| began.checked_add(limit)),
+            first_token: None,
+            retried: false,
+            tier: Tier::Hit,
+            usage: Usage::default(),
+            timings: Timings::default(),
+        }
+    }
+
+    fn remaining(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn may_try_again(&mut self) -> bool {
+        self.first_token.is_none() && !std::mem::replace(&mut self.retried, true)
+    }
+
+    fn granted(&mut self, lease: &Lease) {
+        self.tier = match lease.origin() {
+            LeaseOrigin::Hit => Tier::Hit,
+            LeaseOrigin::Parked => Tier::Parked,
+            LeaseOrigin::Joined => Tier::Joined,
+            LeaseOrigin::Cold => Tier::Cold,
+        };
+        self.timings.queue_ms = lease.queue_ms();
+        self.timings.load_ms = lease.load_ms();
+    }
+
+    fn prefilled(&mut self, usage: Usage, prefill_ms: f64) {
+        self.usage = usage;
+        self.timings.prefill_ms = prefill_ms;
+    }
+
+    fn token(&mut self) {
+        self.first_token.get_or_insert_with(Instant::now);
+        self.usage.completion_tokens += 1;
+    }
+
+    fn timed_out(&mut self) -> Summary {
+        let usage = self.usage;
+        self.done(FinishReason::TimedOut, usage)
+    }
+
+    fn done(&mut self, finish: FinishReason, usage: Usage) -> Summary {
+        let now = Instant::now();
+        let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+        if let Some(first) = self.first_token {
+            self.timings.first_token_ms = ms(self.began, first);
+            self.timings.decode_ms = ms(first, now);
+        }
+        self.timings.total_ms = ms(self.began, now);
+        Summary { finish, usage, tier: self.tier, timings: self.timings }
+    }
+}
+
+/// Runs file reads and native tokenizing where they cannot hold up the event loop.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Failure::new(ErrorKind::Internal, "a task of the runtime did not finish"))
+}

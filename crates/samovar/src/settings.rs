@@ -1,0 +1,70 @@
+//! What an owner may set for a model, and for the runtime as a whole.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use samovar_core::ModelRef;
+use samovar_core::footprint::{KvType, Layout};
+use samovar_core::units::KeepAlive;
+use samovar_pool::PoolConfig;
+
+/// Settings of one model; whatever is `None` is chosen from the model and the machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelSettings {
+    /// Tokens of context for each slot; default: the model's own, at most 4,096.
+    pub context_tokens: Option<u32>,
+    /// Requests served at the same time; default from memory, at most 4.
+    pub slots: Option<u32>,
+    /// How the weights lie in memory; default `mapped`.
+    pub layout: Option<Layout>,
+    /// Number format of the KV cache; default `f16`.
+    pub kv_type: Option<KvType>,
+    /// Threads of one decode step; default: the cores this process has.
+    pub threads: Option<u32>,
+    /// How long the model stays ready when idle; default 5 minutes.
+    pub keep_alive: Option<KeepAlive>,
+    /// Keep the weights from being paged out.
+    pub lock_memory: bool,
+}
+
+impl ModelSettings {
+    /// These settings, with `fallback`'s wherever these say nothing.
+    #[must_use]
+    pub fn or(&self, fallback: &Self) -> Self {
+        Self {
+            context_tokens: self.context_tokens.or(fallback.context_tokens),
+            slots: self.slots.or(fallback.slots),
+            layout: self.layout.or(fallback.layout),
+            kv_type: self.kv_type.or(fallback.kv_type),
+            threads: self.threads.or(fallback.threads),
+            keep_alive: self.keep_alive.or(fallback.keep_alive),
+            lock_memory: self.lock_memory || fallback.lock_memory,
+        }
+    }
+}
+
+/// A name that the owner gave to a model, with the settings that go with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alias {
+    /// The name that requests use.
+    pub name: String,
+    /// What it stands for.
+    pub source: ModelRef,
+    /// Its settings.
+    pub settings: ModelSettings,
+}
+
+/// Settings of the runtime.
+#[derive(Clone, Debug)]
+pub struct RuntimeSettings {
+    /// Where the built-in demo model is unpacked; created when missing.
+    pub cache_dir: PathBuf,
+    /// The pool's limits and policy.
+    pub pool: PoolConfig,
+    /// Names that the owner gave to models.
+    pub aliases: Vec<Alias>,
+    /// Settings of every model that has none of its own.
+    pub defaults: ModelSettings,
+    /// Deadline of requests that bring none.
+    pub default_deadline: Option<Duration>,
+}
