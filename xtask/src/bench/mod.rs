@@ -1,19 +1,99 @@
-//! `cargo x bench`: scenarios measured side by side, as ratios, into `bench/runs/`.
+//! `cargo x bench`: what a user would pick instead, measured side by side in one run, as ratios.
+//!
+//! ```text
+//!   bench/scenarios/NAME.toml ─► scenario ─► measure/* ─► record ─► bench/runs/NAME.json
+//!                                              │ subject   the built binary in a home of its own
+//!                                              │ peers     llama.cpp's own tools, where their paths are given
+//!                                              └ models    written by `cargo x bench models`
+//! ```
+//!
+//! Measures whole programs from outside; never a part of the product linked in, and never in a test.
 
-use anyhow::{Result, bail};
+mod environment;
+mod machine;
+mod measure;
+mod models;
+mod peers;
+mod process_memory;
+mod record;
+mod samples;
+mod scenario;
+mod stream;
+mod subject;
 
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::process;
 use crate::tree::Tree;
+use record::Record;
+use scenario::Scenario;
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
-    /// The scenario; without one, those there are get listed
-    scenario: Option<String>,
+    #[command(subcommand)]
+    task: Option<Task>,
+    /// Scenarios, by the names of their files in bench/scenarios; without one, they are listed
+    names: Vec<String>,
+    /// Where the run files go
+    #[arg(long, default_value = "bench/runs")]
+    out: PathBuf,
+    /// How often each side is measured, instead of what the scenario says
+    #[arg(long)]
+    rounds: Option<u32>,
+    #[command(flatten)]
+    peers: peers::Arguments,
 }
 
-/// Runs a scenario.
-pub(crate) fn run(_tree: &Tree, arguments: &Arguments) -> Result<()> {
-    match &arguments.scenario {
-        None => bail!("no scenario exists yet"),
-        Some(name) => bail!("no scenario is called {name}"),
+#[derive(clap::Subcommand)]
+enum Task {
+    /// Write the random-weight models that scenarios use (needs python3 with venv)
+    Models(models::Arguments),
+}
+
+/// What a measurement works with.
+struct Bench<'a> {
+    tree: &'a Tree,
+    /// How often each side is measured.
+    rounds: u32,
+    peers: &'a peers::Arguments,
+    record: Record,
+}
+
+/// Writes the models, lists the scenarios, or runs some.
+pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
+    if let Some(Task::Models(wanted)) = &arguments.task {
+        return models::write(tree, wanted);
     }
+    if arguments.names.is_empty() {
+        return list(tree);
+    }
+    let scenarios: Vec<Scenario> =
+        arguments.names.iter().map(|name| Scenario::read(tree, name)).collect::<Result<_>>()?;
+    process::run(tree.root(), "cargo", &["build", "--quiet", "--release", "--package", "samovar-cli"])?;
+    for scenario in scenarios {
+        run_one(tree, arguments, &scenario).with_context(|| format!("the scenario {}", scenario.name))?;
+    }
+    Ok(())
+}
+
+fn list(tree: &Tree) -> Result<()> {
+    for name in scenario::names(tree)? {
+        println!("{name:10} {}", Scenario::read(tree, &name)?.question);
+    }
+    Ok(())
+}
+
+fn run_one(tree: &Tree, arguments: &Arguments, scenario: &Scenario) -> Result<()> {
+    println!("── {}: {}", scenario.name, scenario.question);
+    let rounds = arguments.rounds.unwrap_or(scenario.rounds);
+    let record = Record::begin(tree, scenario, rounds)?;
+    let mut bench = Bench { tree, rounds, peers: &arguments.peers, record };
+    measure::run(&mut bench, &scenario.measure)?;
+    let path = tree.root().join(&arguments.out).join(format!("{}.json", scenario.name));
+    bench.record.finish(&path)?;
+    println!("{}\nwrote {}", bench.record, path.display());
+    Ok(())
 }

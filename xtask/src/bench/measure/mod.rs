@@ -1,0 +1,72 @@
+//! Measurements, one a file: each reads its plan from a scenario and fills a record.
+
+mod lookup;
+mod memory;
+mod shared_prefix;
+mod shell_loop;
+mod speed;
+mod stampede;
+mod wire;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::Bench;
+
+/// A measurement with its plan, as a scenario names it.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(tag = "measure", content = "plan", rename_all = "kebab-case")]
+pub(crate) enum Measure {
+    /// Runs in a loop against loading each time.
+    ShellLoop(shell_loop::Plan),
+    /// Many first requests at once.
+    Stampede(stampede::Plan),
+    /// A slot of a model that is ready, among many models.
+    Lookup(lookup::Plan),
+    /// Tokens per second of the engine.
+    Speed(speed::Plan),
+    /// What HTTP adds to a token.
+    Wire(wire::Plan),
+    /// Requests at once that begin alike.
+    SharedPrefix(shared_prefix::Plan),
+    /// Memory of processes, and of a parked model.
+    Memory(memory::Plan),
+}
+
+/// Carries one out. A case that cannot be measured is recorded as skipped, and the others go on.
+pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
+    match measure {
+        Measure::ShellLoop(plan) => {
+            for case in &plan.case {
+                let outcome = shell_loop::measure(bench, plan, case);
+                note(bench, &case.name, outcome);
+            }
+        }
+        Measure::Speed(plan) => return speed::run(bench, plan),
+        Measure::Lookup(plan) => return lookup::run(bench, plan),
+        Measure::Stampede(plan) => {
+            each(bench, &plan.models, |bench, model| stampede::measure(bench, plan, model));
+        }
+        Measure::Wire(plan) => each(bench, &plan.models, |bench, model| wire::measure(bench, plan, model)),
+        Measure::SharedPrefix(plan) => {
+            each(bench, &plan.models, |bench, model| shared_prefix::measure(bench, plan, model));
+        }
+        Measure::Memory(plan) => {
+            each(bench, &plan.models, |bench, model| memory::measure(bench, plan, model));
+        }
+    }
+    Ok(())
+}
+
+fn each<'a>(bench: &mut Bench<'a>, models: &[String], measure: impl Fn(&mut Bench<'a>, &str) -> Result<()>) {
+    for model in models {
+        let outcome = measure(bench, model);
+        note(bench, model, outcome);
+    }
+}
+
+fn note(bench: &mut Bench<'_>, case: &str, outcome: Result<()>) {
+    if let Err(error) = outcome {
+        bench.record.skip(case, format!("{error:#}"));
+    }
+}

@@ -1,0 +1,138 @@
+//! Tokens per second of the engine, against llama.cpp's own benchmarks of the same version.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::super::peers::Setup;
+use super::super::record::Target;
+use super::super::samples::Samples;
+use super::super::{Bench, models};
+use crate::process;
+
+/// What to run.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Plan {
+    models: Vec<String>,
+    /// `mapped` is compared with llama.cpp's `--no-repack`, `packed` with its default.
+    layouts: Vec<String>,
+    /// Tokens of the long prompt.
+    prefill: u32,
+    /// Tokens already there when decoding of several sequences is measured.
+    prompt: u32,
+    /// Tokens generated in each sequence.
+    decode: u32,
+    sequences: Vec<u32>,
+    threads: u32,
+    /// Ours ÷ theirs.
+    at_least: f64,
+}
+
+/// Speeds of one side, in tokens per second.
+#[derive(Default)]
+struct Speeds {
+    prefill: Samples,
+    /// One for each entry of the plan's `sequences`.
+    decode: Vec<Samples>,
+}
+
+/// Measures each model in each layout, ours and theirs in turn.
+pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+    let example =
+        ["build", "--quiet", "--release", "--package", "samovar-llama", "--example", "engine_bench"];
+    process::run(bench.tree.root(), "cargo", &example)?;
+    if let Some(version) = bench.peers.version() {
+        bench.record.version("llama.cpp", &version);
+    }
+    for model in &plan.models {
+        for layout in &plan.layouts {
+            if let Err(error) = measure(bench, plan, model, layout) {
+                bench.record.skip(format!("{model}, {layout}"), format!("{error:#}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str, layout: &str) -> Result<()> {
+    let path = models::weights(bench.tree, model)?;
+    let program = bench.tree.target()?.join("release/examples/engine_bench");
+    let blank = || Speeds { decode: vec![Samples::default(); plan.sequences.len()], ..Speeds::default() };
+    let (mut ours, mut theirs, mut absent) = (blank(), blank(), None);
+    for _ in 0..bench.rounds {
+        add_ours(plan, &program, &path, layout, &mut ours)?;
+        if absent.is_none() {
+            absent = add_theirs(bench, plan, &path, layout, &mut theirs).err();
+        }
+    }
+    let case = format!("{model}, {layout}");
+    keep(bench, plan, &case, &ours, absent.is_none().then_some(&theirs));
+    if let Some(error) = absent {
+        bench.record.skip(format!("llama.cpp's side of {case}"), format!("{error:#}"));
+    }
+    Ok(())
+}
+
+fn add_ours(plan: &Plan, program: &Path, model: &Path, layout: &str, speeds: &mut Speeds) -> Result<()> {
+    let model = model.to_string_lossy();
+    let sequences = plan.sequences.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let [prefill, prompt, decode, threads] =
+        [plan.prefill, plan.prompt, plan.decode, plan.threads].map(|number| number.to_string());
+    let line = [
+        "--model",
+        &model,
+        "--layout",
+        layout,
+        "--threads",
+        &threads,
+        "--prefill",
+        &prefill,
+        "--prompt",
+        &prompt,
+        "--decode",
+        &decode,
+        "--sequences",
+        &sequences,
+    ];
+    let told: Value = serde_json::from_str(&process::output(&program.to_string_lossy(), &line)?)?;
+    speeds.prefill.push(told["prefill"].as_f64().context("engine_bench told no prefill")?);
+    for (count, samples) in plan.sequences.iter().zip(&mut speeds.decode) {
+        let speed = told["decode"][count.to_string()].as_f64();
+        samples.push(speed.with_context(|| format!("engine_bench told no decode of {count}"))?);
+    }
+    Ok(())
+}
+
+fn add_theirs(bench: &Bench<'_>, plan: &Plan, model: &Path, layout: &str, speeds: &mut Speeds) -> Result<()> {
+    let setup = Setup { model, threads: plan.threads, repacks: layout == "packed" };
+    let (prefill, _) = bench.peers.single(setup, plan.prefill, plan.decode)?;
+    let decode = bench.peers.batched(setup, plan.prompt, plan.decode, &plan.sequences)?;
+    speeds.prefill.push(prefill);
+    for (speed, samples) in decode.into_iter().zip(&mut speeds.decode) {
+        samples.push(speed);
+    }
+    Ok(())
+}
+
+fn keep(bench: &mut Bench<'_>, plan: &Plan, case: &str, ours: &Speeds, theirs: Option<&Speeds>) {
+    let decode_names = plan.sequences.iter().map(|count| format!("decode × {count}"));
+    let names: Vec<String> =
+        std::iter::once(format!("prefill {}", plan.prefill)).chain(decode_names).collect();
+    let flat = |speeds: &Speeds| -> Vec<Samples> {
+        std::iter::once(&speeds.prefill).chain(&speeds.decode).cloned().collect()
+    };
+    let theirs = theirs.map(flat);
+    for (place, (name, samples)) in names.iter().zip(flat(ours)).enumerate() {
+        bench.record.series(case, &format!("{name}, samovar"), "tokens/s", &samples);
+        bench.record.figure(case, name, "tokens/s", samples.median(), None);
+        if let Some(theirs) = &theirs {
+            bench.record.series(case, &format!("{name}, llama.cpp"), "tokens/s", &theirs[place]);
+            let ratio = samples.median() / theirs[place].median();
+            let target = Some(Target::AtLeast(plan.at_least));
+            bench.record.figure(case, &format!("{name}, of llama.cpp's"), "×", ratio, target);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The models of the benches: real shapes with random weights, and the built-in one.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::environment;
+use crate::process;
+use crate::tree::Tree;
+
+/// The built-in model's name.
+pub(crate) const DEMO: &str = "demo";
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// How weights are stored: `Q4_K_M` or `Q8_0`
+    #[arg(long, default_value = "Q4_K_M")]
+    quantization: String,
+    /// One shape only, such as `bench-0.5b`
+    #[arg(long)]
+    shape: Option<String>,
+}
+
+/// Writes them into `bench/models`, which git ignores.
+pub(crate) fn write(tree: &Tree, arguments: &Arguments) -> Result<()> {
+    let python = environment::python(tree)?;
+    let program = tree.root().join("tools/bench/models.py");
+    let folder = folder(tree);
+    let (python, program, folder) =
+        (python.to_string_lossy(), program.to_string_lossy(), folder.to_string_lossy());
+    let mut line = vec![program.as_ref(), folder.as_ref(), "--quantization", &arguments.quantization];
+    if let Some(shape) = &arguments.shape {
+        line.extend(["--shape", shape]);
+    }
+    process::run(tree.root(), &python, &line)
+}
+
+/// The file of a model by its name; `None` for the built-in one.
+///
+/// # Errors
+/// What to do about it, when it was not written yet.
+pub(crate) fn file(tree: &Tree, name: &str) -> Result<Option<PathBuf>> {
+    if name == DEMO {
+        return Ok(None);
+    }
+    let path = folder(tree).join(format!("{name}.gguf"));
+    anyhow::ensure!(path.is_file(), "{} is missing: run `cargo x bench models`", path.display());
+    Ok(Some(path))
+}
+
+/// The file of any model, also of the built-in one.
+///
+/// # Errors
+/// When it is missing.
+pub(crate) fn weights(tree: &Tree, name: &str) -> Result<PathBuf> {
+    Ok(file(tree, name)?.unwrap_or_else(|| tree.root().join("assets/demo-model/demo.gguf")))
+}
+
+fn folder(tree: &Tree) -> PathBuf {
+    tree.root().join("bench/models")
+}

@@ -1,0 +1,129 @@
+//! llama.cpp's own tools: what a user would pick instead. Built elsewhere, from the version that this workspace links.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::stream;
+use super::subject::Server;
+use crate::process;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// llama.cpp's `llama-bench`; without it, comparisons with it are left out
+    #[arg(long = "llama-bench", value_name = "PATH")]
+    bench: Option<PathBuf>,
+    /// llama.cpp's `llama-batched-bench`
+    #[arg(long = "llama-batched-bench", value_name = "PATH")]
+    batched_bench: Option<PathBuf>,
+    /// llama.cpp's `llama-server`
+    #[arg(long = "llama-server", value_name = "PATH")]
+    server: Option<PathBuf>,
+}
+
+/// How a peer is to run a model.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    /// The GGUF file.
+    pub(crate) model: &'a Path,
+    /// Threads of a decode step.
+    pub(crate) threads: u32,
+    /// Let llama.cpp repack weights for the CPU, which is its default.
+    pub(crate) repacks: bool,
+}
+
+impl Arguments {
+    /// Prefill and decode of one sequence, in tokens per second.
+    pub(crate) fn single(&self, setup: Setup<'_>, prefill: u32, decode: u32) -> Result<(f64, f64)> {
+        let tool = named(self.bench.as_deref(), "--llama-bench")?;
+        let model = setup.model.to_string_lossy();
+        let (threads, prefill, decode) = (setup.threads.to_string(), prefill.to_string(), decode.to_string());
+        let repack = if setup.repacks { "1" } else { "0" };
+        let line = [
+            "-m", &model, "-t", &threads, "-p", &prefill, "-n", &decode, "-r", "1", "--repack", repack, "-o",
+            "json",
+        ];
+        let rows: Value = serde_json::from_str(&process::output(&tool, &line)?)?;
+        let speed = |counted: &str| {
+            let row =
+                rows.as_array()?.iter().find(|row| row[counted].as_u64().is_some_and(|tokens| tokens > 0))?;
+            row["avg_ts"].as_f64()
+        };
+        let missing = || "llama-bench told no speed";
+        Ok((speed("n_prompt").with_context(missing)?, speed("n_gen").with_context(missing)?))
+    }
+
+    /// Decode of several sequences at once, all tokens of all per second, in the order of `sequences`.
+    pub(crate) fn batched(
+        &self,
+        setup: Setup<'_>,
+        prompt: u32,
+        decode: u32,
+        sequences: &[u32],
+    ) -> Result<Vec<f64>> {
+        let tool = named(self.batched_bench.as_deref(), "--llama-batched-bench")?;
+        let model = setup.model.to_string_lossy();
+        let most = sequences.iter().max().copied().unwrap_or(1);
+        let context = (most * (prompt + decode)).to_string();
+        let (threads, prompt, decode) = (setup.threads.to_string(), prompt.to_string(), decode.to_string());
+        let counts = sequences.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let mut line = vec![
+            "-m",
+            &model,
+            "-t",
+            &threads,
+            "-c",
+            &context,
+            "-npp",
+            &prompt,
+            "-ntg",
+            &decode,
+            "-npl",
+            &counts,
+            "--output-format",
+            "jsonl",
+        ];
+        if !setup.repacks {
+            line.push("--no-repack");
+        }
+        let printed = process::output(&tool, &line)?;
+        let rows = printed.lines().filter(|line| line.trim_start().starts_with('{'));
+        rows.map(|row| {
+            let row: Value = serde_json::from_str(row)?;
+            row["speed_tg"].as_f64().context("llama-batched-bench told no speed")
+        })
+        .collect()
+    }
+
+    /// Starts `llama-server` with this many slots and waits until it is ready.
+    pub(crate) fn serve(&self, setup: Setup<'_>, slots: u32, context: u32) -> Result<Server> {
+        let tool = named(self.server.as_deref(), "--llama-server")?;
+        let address = stream::free_address()?;
+        let (host, port) = address.split_once(':').context("an address has a port")?;
+        let (threads, slots, context) =
+            (setup.threads.to_string(), slots.to_string(), (slots * context).to_string());
+        let mut command = Command::new(tool);
+        command.arg("-m").arg(setup.model);
+        command.args(["-t", &threads, "-np", &slots, "-c", &context, "--host", host, "--port", port]);
+        if !setup.repacks {
+            command.arg("--no-repack");
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Server::wait_for(child, &address, "/health")
+    }
+
+    /// Version of the first tool that tells one.
+    pub(crate) fn version(&self) -> Option<String> {
+        let tool = self.server.as_ref()?;
+        let output = Command::new(tool).arg("--version").output().ok()?;
+        let said = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&said).into_owned();
+        text.lines().find(|line| line.starts_with("version")).map(str::to_owned)
+    }
+}
+
+fn named(path: Option<&Path>, flag: &str) -> Result<String> {
+    path.map(|path| path.to_string_lossy().into_owned()).with_context(|| format!("{flag} PATH was not given"))
+}
