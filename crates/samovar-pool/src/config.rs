@@ -28,8 +28,9 @@ pub struct PoolConfig {
     pub queue_per_model: u32,
     /// Requests that may wait in all.
     pub queue_total: u32,
-    /// Leases that may be out at the same time, over all models.
-    pub leases_max: u32,
+    /// Callers that may wait or be served at the same time; the next is turned away at the door.
+    /// Only the value at the start counts.
+    pub calls_max: u32,
     /// An instance stays at least so long after it became ready, in milliseconds.
     pub min_residency_ms: u64,
     /// A model that waits for memory makes busy ones yield after so long at the latest, in milliseconds.
@@ -61,7 +62,7 @@ impl PoolConfig {
             eviction: EvictionPolicy::default(),
             queue_per_model: 64,
             queue_total: 256,
-            leases_max: 1024,
+            calls_max: 4_096,
             min_residency_ms: 500,
             max_wait_ms: 30_000,
             parked_ms: 30 * 60_000,

@@ -136,6 +136,19 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// The name under which evictions for this reason are counted, if it is one of the pool's own.
+    pub(crate) fn eviction_label(&self) -> Option<&'static str> {
+        match self {
+            Self::NeededFor { .. } => Some("needed_for_another"),
+            Self::AboveSoft { .. } => Some("above_soft_limit"),
+            Self::Pressure { .. } => Some("memory_pressure"),
+            Self::Expired { .. } => Some("expired"),
+            _ => None,
+        }
+    }
+}
+
 /// One decision, with when it was made as seen from now.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Decision {
@@ -213,6 +226,7 @@ impl fmt::Display for Record {
             }
             Reason::Told => f.write_str(": it was told to"),
             Reason::Leaving => f.write_str(": the pool is shutting down"),
+            Reason::Failed { message, retry_in_ms: 0, .. } => write!(f, ": {message}"),
             Reason::Failed { message, retry_in_ms, .. } => {
                 write!(f, ": {message}; not tried again for {}", seconds(*retry_in_ms))
             }

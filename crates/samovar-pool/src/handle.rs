@@ -42,9 +42,8 @@ impl Pool {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>, config: PoolConfig) -> Self {
-        let places = config.queue_total as usize + config.leases_max as usize;
         let (commands, command_queue) = mpsc::channel(COMMANDS);
-        let (returns, return_queue) = mpsc::channel(places.max(1));
+        let (returns, return_queue) = mpsc::channel(config.calls_max.max(1) as usize);
         let turned_away = Arc::new(AtomicU64::new(0));
         owner::spawn(owner::Parts {
             engine,

@@ -24,6 +24,7 @@ mod lease;
 mod owner;
 pub mod protocol;
 pub mod snapshot;
+mod stats;
 
 pub mod decide;
 

@@ -1,45 +1,121 @@
 //! The decisions: a pure function from an event to effects.
+//!
+//! ```text
+//!   Event ─► due timers ─► admission │ queue │ lifecycle │ orders ─► settle ─► effects
+//!                                                                     │
+//!                                    pledges due → placement of wants → soft limit → next wake-up
+//! ```
+//!
+//! - `admission` who may wait, and who is refused at once
+//! - `queue` who is next, and who is granted
+//! - `lifecycle` what becomes of an instance
+//! - `placement` who gets memory next, and who leaves for it
+//! - `keep_alive`, `pressure`, `health`, `orders` the other reasons to act
+//! - `ledger`, `eviction` bytes, and the order of leaving
+//!
+//! The same events at the same times give the same effects. Nothing here waits, asks the time, reads a file or
+//! draws a number.
+
+mod admission;
+mod eviction;
+mod health;
+mod keep_alive;
+mod ledger;
+mod lifecycle;
+mod orders;
+mod placement;
+mod pressure;
+mod queue;
+mod state;
+mod view;
 
 use samovar_core::port::Millis;
 
-use crate::config::PoolConfig;
+pub use state::PoolState;
+
+use crate::decision::{Reason, Record, What};
 use crate::protocol::{Effect, Event, TicketId};
-use crate::snapshot::Snapshot;
+use state::{ModelId, Timer};
 
-/// Everything that decisions rest on.
-#[derive(Debug)]
-pub struct PoolState {
-    config: PoolConfig,
+/// What is to be done now that this has happened. Events that name what is not there any more are let pass.
+pub fn step(state: &mut PoolState, event: Event, now: Millis) -> Vec<Effect> {
+    let mut turn = Turn { state, now, newcomer: None, effects: Vec::new() };
+    turn.do_what_is_due();
+    turn.take(event);
+    turn.settle();
+    turn.tell_newcomer();
+    turn.ask_to_be_woken();
+    turn.effects
 }
 
-impl PoolState {
-    /// A pool that holds nothing.
-    pub fn new(config: PoolConfig, _can_park: bool, _now: Millis) -> Self {
-        Self { config }
-    }
-    /// Empty.
-    pub fn is_empty(&self) -> bool {
-        true
-    }
-    /// Leased.
-    pub fn is_leased(&self, _ticket: TicketId) -> bool {
-        false
-    }
-    /// Snapshot.
-    pub fn snapshot(&self, _now: Millis) -> Snapshot {
-        Snapshot::default()
-    }
-    /// Wake.
-    pub fn next_wake(&self) -> Option<Millis> {
-        None
-    }
-    /// Config.
-    pub fn config(&self) -> &PoolConfig {
-        &self.config
-    }
+/// One step under way.
+struct Turn<'a> {
+    state: &'a mut PoolState,
+    now: Millis,
+    /// Who was admitted in this step, and should hear something if not granted in it.
+    newcomer: Option<TicketId>,
+    effects: Vec<Effect>,
 }
 
-/// Decides.
-pub fn step(_state: &mut PoolState, _event: Event, _now: Millis) -> Vec<Effect> {
-    Vec::new()
+impl Turn<'_> {
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Request { ticket, model, client: _, priority, deadline, keep_alive } => {
+                self.request(ticket, &model, priority, deadline, keep_alive);
+            }
+            Event::Warm { ticket, model } => self.warm(ticket, &model),
+            Event::Cancel { ticket } => self.cancel(ticket),
+            Event::Released { ticket, failed } => self.released(ticket, failed),
+            Event::LoadProgress { instance, fraction } => self.load_got_on(instance, fraction),
+            Event::Loaded { instance, footprint } => self.loaded(instance, footprint),
+            Event::LoadFailed { instance, failure } => self.load_failed(instance, failure),
+            Event::InstanceDied { instance, failure } | Event::ProbeFailed { instance, failure } => {
+                self.died(instance, failure);
+            }
+            Event::Parked { instance, measured } => self.parked(instance, measured.held_bytes),
+            Event::ParkFailed { instance, failure } => self.park_failed(instance, failure),
+            Event::Resumed { instance, measured } => self.resumed(instance, measured),
+            Event::ResumeFailed { instance, failure } => self.resume_failed(instance, failure),
+            Event::Unloaded { instance } => self.unloaded(instance),
+            Event::Tick => {}
+            Event::Pressure { available_bytes, stall_percent } => {
+                self.machine_pressure(available_bytes, stall_percent);
+            }
+            Event::Pin { ticket, model } => self.pin(ticket, &model),
+            Event::Unpin { ticket, model } => self.unpin(ticket, &model),
+            Event::Unload { ticket, name } => self.unload_by_name(ticket, &name),
+            Event::Clear { ticket } => self.clear(ticket),
+            Event::Configure { config } => self.configure(*config),
+            Event::Shutdown => self.shut_down(),
+        }
+    }
+
+    fn do_what_is_due(&mut self) {
+        while let Some((at, timer)) = self.state.timers.first().copied() {
+            if at > self.now {
+                break;
+            }
+            self.state.timers.pop_first();
+            match timer {
+                Timer::Deadline(ticket) => self.deadline_passed(ticket),
+                Timer::Idle(instance) => self.expired(instance),
+                Timer::Setback(model) => self.setback_due(model),
+            }
+        }
+    }
+
+    fn ask_to_be_woken(&mut self) {
+        let wake = self.state.next_wake();
+        if wake != self.state.asked_wake {
+            self.state.asked_wake = wake;
+            self.effects.extend(wake.map(|at| Effect::WakeAt { at }));
+        }
+    }
+
+    /// Remembers a decision about a model.
+    fn note(&mut self, model: ModelId, what: What, reason: Reason) {
+        let spec = &self.state.model(model).spec;
+        let record = Record { at: self.now, key: spec.key.clone(), name: spec.name.clone(), what, reason };
+        self.effects.push(Effect::Record { record });
+    }
 }

@@ -1,0 +1,163 @@
+//! Who may wait, and who is refused at once.
+//!
+//! A refusal costs no more than looking at the numbers: no load is begun and nothing leaves for a request that can
+//! not be served.
+
+use std::sync::Arc;
+
+use samovar_core::footprint::KvType;
+use samovar_core::port::Millis;
+use samovar_core::units::KeepAlive;
+
+use super::Turn;
+use super::state::{ModelId, Phase};
+use crate::ask::ModelSpec;
+use crate::decision::{Reason, What};
+use crate::error::Error;
+use crate::protocol::{Effect, TicketId};
+
+/// Refusals of one model are noted at most once in so long, lest a crowd fill the memory of decisions.
+const NOTE_REFUSALS_EVERY_MS: u64 = 1_000;
+/// Retry after this when nothing is known of how long a slot is held.
+const RETRY_UNKNOWN_MS: u64 = 1_000;
+
+impl Turn<'_> {
+    pub(super) fn request(
+        &mut self,
+        ticket: TicketId,
+        spec: &Arc<ModelSpec>,
+        priority: u8,
+        deadline: Option<Millis>,
+        keep_alive: Option<KeepAlive>,
+    ) {
+        let model = self.state.know(spec, self.now);
+        self.state.count(model, |tally| tally.requests += 1);
+        let refusal = self.reason_to_refuse(model, spec, deadline).or_else(|| self.queue_is_full(model));
+        if let Some(why) = refusal {
+            self.turn_down(ticket, model, why);
+            return;
+        }
+        self.enqueue(ticket, model, spec, priority, deadline, keep_alive);
+        self.review(model);
+    }
+
+    pub(super) fn warm(&mut self, ticket: TicketId, spec: &Arc<ModelSpec>) {
+        let model = self.state.know(spec, self.now);
+        let refusal = self.reason_to_refuse(model, spec, None).or_else(|| self.queue_is_full(model));
+        if let Some(why) = refusal {
+            self.effects.push(Effect::Refuse { ticket, why });
+            return;
+        }
+        self.enqueue_warm(ticket, model, spec);
+        self.review(model);
+    }
+
+    /// Refuses and counts it.
+    pub(super) fn turn_down(&mut self, ticket: TicketId, model: ModelId, why: Error) {
+        self.state.count(model, |tally| tally.refused += 1);
+        self.note_refusal(model, &why);
+        self.effects.push(Effect::Refuse { ticket, why });
+    }
+
+    fn reason_to_refuse(&self, model: ModelId, spec: &ModelSpec, deadline: Option<Millis>) -> Option<Error> {
+        if self.state.is_leaving {
+            return Some(Error::ShuttingDown);
+        }
+        if deadline.is_some_and(|deadline| deadline <= self.now) {
+            return Some(Error::DeadlineExceeded { model: spec.name.clone(), waited_ms: 0 });
+        }
+        let serving = self.state.instance_of(model).filter(|(_, instance)| {
+            instance.farewell.is_none() && matches!(instance.phase, Phase::Ready) && instance.satisfies(spec)
+        });
+        if serving.is_some() {
+            return None;
+        }
+        self.remembered_failure(model).or_else(|| self.does_not_fit(model, spec))
+    }
+
+    /// The refusal of a model that can not be loaded, whatever unpinned instances leave.
+    pub(super) fn does_not_fit(&self, model: ModelId, spec: &ModelSpec) -> Option<Error> {
+        let needed_bytes = self.state.model(model).expected(spec).total_bytes();
+        let budget_bytes = self.state.config.budget.bytes;
+        let largest_bytes = budget_bytes.saturating_sub(self.pinned_beside(model));
+        (needed_bytes > largest_bytes).then(|| Error::TooLarge {
+            model: spec.name.clone(),
+            needed_bytes,
+            budget_bytes,
+            largest_bytes,
+            context_that_fits: context_that_fits(spec, needed_bytes, largest_bytes),
+        })
+    }
+
+    /// Bytes of pinned instances of other models.
+    fn pinned_beside(&self, model: ModelId) -> u64 {
+        let instances = self.state.instances.iter();
+        let pinned = instances.filter(|(_, instance)| {
+            instance.model != model
+                && self.state.model(instance.model).is_pinned
+                && instance.farewell.is_none()
+                && instance.phase != Phase::Unloading
+        });
+        pinned.map(|(id, _)| self.state.ledger.footprint(*id).total_bytes()).sum()
+    }
+
+    fn queue_is_full(&self, model: ModelId) -> Option<Error> {
+        let config = &self.state.config;
+        let of_model = self.state.model(model);
+        let waiting = (of_model.queue.len() + of_model.warms.len()) as u32;
+        let in_all = self.state.tickets.len() as u32;
+        let queued = if waiting >= config.queue_per_model {
+            waiting
+        } else if in_all >= config.queue_total {
+            in_all
+        } else {
+            return None;
+        };
+        // A queue of length 0 still serves what can be served at once.
+        if waiting == 0 && self.has_free_slot(model) {
+            return None;
+        }
+        let hold_ms = of_model.hold.ms().map_or(RETRY_UNKNOWN_MS, |ms| ms.ceil() as u64);
+        Some(Error::Busy { model: of_model.spec.name.clone(), queued, retry_after_ms: hold_ms.max(1) })
+    }
+
+    pub(super) fn note_refusal(&mut self, model: ModelId, why: &Error) {
+        let last = self.state.model(model).last_refusal_noted;
+        if last.is_some_and(|last| self.now.since(last) < NOTE_REFUSALS_EVERY_MS) {
+            return;
+        }
+        let reason = match why {
+            Error::TooLarge { needed_bytes, budget_bytes, largest_bytes, .. } => Reason::DoesNotFit {
+                needed_bytes: *needed_bytes,
+                budget_bytes: *budget_bytes,
+                largest_bytes: *largest_bytes,
+            },
+            Error::Busy { queued, .. } => Reason::QueueFull { queued: *queued },
+            Error::DeadlineExceeded { waited_ms, .. } => Reason::TooLate { waited_ms: *waited_ms },
+            Error::LoadFailed { failure, retry_after_ms, .. } => Reason::Failed {
+                kind: failure.kind,
+                message: failure.message.clone(),
+                retry_in_ms: *retry_after_ms,
+            },
+            Error::ShuttingDown => Reason::Leaving,
+        };
+        self.state.model_mut(model).last_refusal_noted = Some(self.now);
+        self.note(model, What::Refused, reason);
+    }
+}
+
+/// The longest context, in whole blocks of 256 tokens, with which the model would fit: all but the KV cache stays.
+fn context_that_fits(spec: &ModelSpec, needed_bytes: u64, largest_bytes: u64) -> Option<u32> {
+    let per_token_f16 = spec.descriptor.kv_bytes_per_token();
+    let per_token = match spec.options.kv_type {
+        KvType::F16 => per_token_f16,
+        // Blocks of 32 values in 34 bytes.
+        KvType::Q8_0 => per_token_f16 * 17 / 32,
+    };
+    let per_context_token = per_token.checked_mul(u64::from(spec.options.slots.max(1)))?;
+    let kv_bytes = per_context_token.checked_mul(u64::from(spec.options.context_tokens))?;
+    let rest = needed_bytes.checked_sub(kv_bytes)?;
+    let tokens = largest_bytes.checked_sub(rest)?.checked_div(per_context_token)?;
+    let blocks = tokens.min(u64::from(spec.options.context_tokens)) / 256;
+    (blocks > 0).then_some(blocks as u32 * 256)
+}

@@ -1,0 +1,92 @@
+//! How long an instance stays after its last use.
+//!
+//! ```text
+//!   last lease drops ── keep-alive ──► park ── parked_ms ──► unload
+//! ```
+//!
+//! `0` parks at once, `-1` waits until the memory is needed; a pinned instance stays.
+
+use samovar_core::units::KeepAlive;
+
+use super::Turn;
+use super::state::{Phase, Timer};
+use crate::config::PoolConfig;
+use crate::decision::Reason;
+use crate::protocol::InstanceId;
+
+/// A wish within the pool's floor and ceiling.
+pub(super) fn within_bounds(config: &PoolConfig, wish: KeepAlive) -> KeepAlive {
+    let ceiling = config.keep_alive_ceiling_ms;
+    let wished_ms = match wish {
+        KeepAlive::ParkAtOnce => 0,
+        KeepAlive::Ms(ms) => ms,
+        KeepAlive::UntilEvicted => match ceiling {
+            None => return KeepAlive::UntilEvicted,
+            Some(ceiling) => ceiling,
+        },
+    };
+    match wished_ms.min(ceiling.unwrap_or(u64::MAX)).max(config.keep_alive_floor_ms) {
+        0 => KeepAlive::ParkAtOnce,
+        ms => KeepAlive::Ms(ms),
+    }
+}
+
+impl Turn<'_> {
+    /// Begins to count from now, for an instance that nobody uses.
+    pub(super) fn start_keep_alive(&mut self, id: InstanceId) {
+        self.stop_keep_alive(id);
+        let instance = self.state.instance(id);
+        if !instance.is_idle() || instance.farewell.is_some() || self.state.model(instance.model).is_pinned {
+            return;
+        }
+        let after_ms = match (instance.phase, instance.keep_alive) {
+            (Phase::Parked, _) => self.state.config.parked_ms,
+            (_, KeepAlive::Ms(ms)) => ms,
+            (_, KeepAlive::ParkAtOnce) => return self.expired(id),
+            (_, KeepAlive::UntilEvicted) => return,
+        };
+        let at = self.now.plus(after_ms);
+        self.state.instance_mut(id).expires_at = Some(at);
+        self.state.timers.insert((at, Timer::Idle(id)));
+    }
+
+    pub(super) fn stop_keep_alive(&mut self, id: InstanceId) {
+        if let Some(at) = self.state.instance_mut(id).expires_at.take() {
+            self.state.timers.remove(&(at, Timer::Idle(id)));
+        }
+    }
+
+    /// Parks what was ready, unloads what was parked.
+    pub(super) fn expired(&mut self, id: InstanceId) {
+        let Some(instance) = self.state.instances.get_mut(&id) else { return };
+        instance.expires_at = None;
+        if !instance.is_idle() || instance.farewell.is_some() {
+            return;
+        }
+        let (model, idle_ms) = (instance.model, self.now.since(instance.last_used));
+        if self.state.model(model).is_pinned || self.state.model(model).has_waiting() {
+            return;
+        }
+        let frees_bytes = self.frees(id);
+        self.give_way(id, Reason::Expired { idle_ms, frees_bytes });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+
+    #[test]
+    fn floor_and_ceiling_win_over_wishes() {
+        let mut config = PoolConfig::with_budget(Budget::fixed(1, "test"));
+        assert_eq!(within_bounds(&config, KeepAlive::ParkAtOnce), KeepAlive::ParkAtOnce);
+        assert_eq!(within_bounds(&config, KeepAlive::UntilEvicted), KeepAlive::UntilEvicted);
+        config.keep_alive_floor_ms = 1_000;
+        config.keep_alive_ceiling_ms = Some(5_000);
+        assert_eq!(within_bounds(&config, KeepAlive::ParkAtOnce), KeepAlive::Ms(1_000));
+        assert_eq!(within_bounds(&config, KeepAlive::UntilEvicted), KeepAlive::Ms(5_000));
+        assert_eq!(within_bounds(&config, KeepAlive::Ms(60_000)), KeepAlive::Ms(5_000));
+        assert_eq!(within_bounds(&config, KeepAlive::Ms(3_000)), KeepAlive::Ms(3_000));
+    }
+}

@@ -1,0 +1,286 @@
+//! Who counts for how many bytes, and what is left.
+//!
+//! ```text
+//!   budget ├──────────────────────────────────────────────┤
+//!          │ resident: held + mapped once a model │ reserved │ free
+//! ```
+//!
+//! `resident + reserved ≤ budget` holds after every call. What is measured beyond that is *owed*: it is counted as
+//! soon as something else leaves, before anything new is reserved.
+
+use std::collections::BTreeMap;
+
+use samovar_core::Footprint;
+
+use super::state::ModelId;
+use crate::protocol::InstanceId;
+
+/// Who counts for how many bytes on one device.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    budget: u64,
+    accounts: BTreeMap<InstanceId, Account>,
+    resident: u64,
+    reserved: u64,
+    owed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    model: ModelId,
+    held: u64,
+    /// Weights mapped; instances of one model share them, and a parked one counts none.
+    mapped: u64,
+    owed: u64,
+    is_reserved: bool,
+}
+
+impl Ledger {
+    pub(super) fn new(budget: u64) -> Self {
+        Self { budget, accounts: BTreeMap::new(), resident: 0, reserved: 0, owed: 0 }
+    }
+
+    /// Another budget. One below what is in use is reached as instances leave.
+    pub(super) fn set_budget(&mut self, budget: u64) {
+        self.budget = budget;
+        self.settle_debts();
+    }
+
+    /// The budget that holds: the one that was set, or what is in use while that is more.
+    #[cfg(test)]
+    pub(super) fn budget(&self) -> u64 {
+        self.budget.max(self.used())
+    }
+
+    pub(super) fn resident(&self) -> u64 {
+        self.resident
+    }
+
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    pub(super) fn owed(&self) -> u64 {
+        self.owed
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.resident + self.reserved
+    }
+
+    pub(super) fn free(&self) -> u64 {
+        self.budget.saturating_sub(self.used())
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
+    /// Held and mapped bytes that an instance counts for.
+    pub(super) fn footprint(&self, instance: InstanceId) -> Footprint {
+        self.accounts.get(&instance).map_or(Footprint::default(), |account| Footprint {
+            held_bytes: account.held,
+            mapped_bytes: account.mapped,
+        })
+    }
+
+    /// All bytes of an instance, counted or owed.
+    pub(super) fn footprint_with_debt(&self, instance: InstanceId) -> u64 {
+        self.accounts.get(&instance).map_or(0, |account| account.held + account.mapped + account.owed)
+    }
+
+    /// Bytes that would be free if this instance left: all that it holds, and its weights if it is the last.
+    pub(super) fn freed_by_unload(&self, instance: InstanceId) -> u64 {
+        self.accounts.get(&instance).map_or(0, |account| {
+            account.held + if self.is_shared(instance, account) { 0 } else { account.mapped }
+        })
+    }
+
+    /// Bytes that would be free if this instance were parked with so much left.
+    pub(super) fn freed_by_park(&self, instance: InstanceId, residue: u64) -> u64 {
+        self.freed_by_unload(instance).saturating_sub(residue)
+    }
+
+    /// Bytes to reserve for one more account of the model, or for a fuller one of the same instance.
+    pub(super) fn cost(&self, instance: Option<InstanceId>, model: ModelId, wanted: Footprint) -> u64 {
+        let now = instance.and_then(|id| self.accounts.get(&id)).map_or(0, |account| account.held);
+        let mapped = wanted.mapped_bytes.saturating_sub(self.mapped_of(model));
+        wanted.held_bytes.saturating_sub(now) + mapped
+    }
+
+    /// Promises bytes to a load or a resume, if they are free.
+    #[must_use]
+    pub(super) fn reserve(&mut self, instance: InstanceId, model: ModelId, wanted: Footprint) -> bool {
+        let existing = self.accounts.contains_key(&instance).then_some(instance);
+        if self.cost(existing, model, wanted) > self.free() {
+            return false;
+        }
+        let account = self.accounts.entry(instance).or_insert(Account {
+            model,
+            held: 0,
+            mapped: 0,
+            owed: 0,
+            is_reserved: true,
+        });
+        account.held = account.held.max(wanted.held_bytes);
+        account.mapped = wanted.mapped_bytes;
+        account.is_reserved = true;
+        self.recount();
+        true
+    }
+
+    /// What was promised is in use now, and was measured to be this. The part that is not free is owed.
+    pub(super) fn commit(&mut self, instance: InstanceId, measured: Footprint) {
+        let Some(account) = self.accounts.get_mut(&instance) else { return };
+        account.is_reserved = false;
+        let (held, mapped) = (account.held, account.mapped);
+        account.held = held.min(measured.held_bytes);
+        account.mapped = mapped.min(measured.mapped_bytes);
+        account.owed = measured.total_bytes() - (account.held + account.mapped);
+        let more_mapped = measured.mapped_bytes - account.mapped;
+        self.recount();
+        // Weights first: they are shared, and growing them is cheaper to see than a debt.
+        if more_mapped <= self.free()
+            && let Some(account) = self.accounts.get_mut(&instance)
+        {
+            account.mapped += more_mapped;
+            account.owed -= more_mapped;
+        }
+        self.settle_debts();
+    }
+
+    /// Only this much is left of the instance; its weights count no more.
+    pub(super) fn park(&mut self, instance: InstanceId, residue: u64) {
+        let Some(account) = self.accounts.get_mut(&instance) else { return };
+        account.is_reserved = false;
+        account.mapped = 0;
+        account.owed = residue.saturating_sub(account.held);
+        account.held = account.held.min(residue);
+        self.settle_debts();
+    }
+
+    /// The instance is gone.
+    pub(super) fn release(&mut self, instance: InstanceId) {
+        self.accounts.remove(&instance);
+        self.settle_debts();
+    }
+
+    fn is_shared(&self, instance: InstanceId, account: &Account) -> bool {
+        self.accounts
+            .iter()
+            .any(|(id, other)| *id != instance && other.model == account.model && other.mapped > 0)
+    }
+
+    fn mapped_of(&self, model: ModelId) -> u64 {
+        let of_model = self.accounts.values().filter(|account| account.model == model);
+        of_model.map(|account| account.mapped).max().unwrap_or(0)
+    }
+
+    /// Counts what is owed as far as there is room, oldest debtor first.
+    fn settle_debts(&mut self) {
+        self.recount();
+        if self.owed == 0 {
+            return;
+        }
+        let mut free = self.free();
+        for account in self.accounts.values_mut() {
+            let paid = account.owed.min(free);
+            account.owed -= paid;
+            account.held += paid;
+            free -= paid;
+        }
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        let mut weights: BTreeMap<ModelId, (u64, bool)> = BTreeMap::new();
+        (self.resident, self.reserved, self.owed) = (0, 0, 0);
+        for account in self.accounts.values() {
+            self.owed += account.owed;
+            *(if account.is_reserved { &mut self.reserved } else { &mut self.resident }) += account.held;
+            let (bytes, is_resident) = weights.entry(account.model).or_default();
+            *bytes = (*bytes).max(account.mapped);
+            *is_resident |= !account.is_reserved && account.mapped > 0;
+        }
+        for (bytes, is_resident) in weights.into_values() {
+            *(if is_resident { &mut self.resident } else { &mut self.reserved }) += bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: InstanceId = InstanceId(1);
+    const B: InstanceId = InstanceId(2);
+    const MODEL: ModelId = ModelId(1);
+    const OTHER: ModelId = ModelId(2);
+
+    fn bytes(held_bytes: u64, mapped_bytes: u64) -> Footprint {
+        Footprint { held_bytes, mapped_bytes }
+    }
+
+    #[test]
+    fn two_instances_of_a_model_count_its_weights_once() {
+        let mut ledger = Ledger::new(100);
+        assert!(ledger.reserve(A, MODEL, bytes(10, 50)));
+        assert_eq!(ledger.cost(None, MODEL, bytes(10, 50)), 10);
+        assert!(ledger.reserve(B, MODEL, bytes(10, 50)));
+        assert_eq!((ledger.reserved(), ledger.free()), (70, 30));
+        ledger.commit(A, bytes(10, 50));
+        assert_eq!((ledger.resident(), ledger.reserved()), (60, 10));
+        assert_eq!((ledger.freed_by_unload(A), ledger.freed_by_unload(B)), (10, 10));
+        ledger.release(A);
+        assert_eq!(ledger.freed_by_unload(B), 60);
+        ledger.release(B);
+        assert_eq!((ledger.used(), ledger.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn a_parked_instance_counts_its_residue_alone() {
+        let mut ledger = Ledger::new(100);
+        assert!(ledger.reserve(A, MODEL, bytes(40, 50)));
+        ledger.commit(A, bytes(40, 50));
+        assert_eq!(ledger.freed_by_park(A, 3), 87);
+        ledger.park(A, 3);
+        assert_eq!(ledger.used(), 3);
+        assert_eq!(ledger.cost(Some(A), MODEL, bytes(40, 50)), 87);
+        assert!(ledger.reserve(A, MODEL, bytes(40, 50)));
+        assert_eq!((ledger.resident(), ledger.reserved()), (0, 90));
+    }
+
+    #[test]
+    fn nothing_is_reserved_beyond_the_budget() {
+        let mut ledger = Ledger::new(100);
+        assert!(ledger.reserve(A, MODEL, bytes(60, 0)));
+        assert!(!ledger.reserve(B, OTHER, bytes(41, 0)));
+        assert_eq!(ledger.used(), 60);
+        assert!(ledger.reserve(B, OTHER, bytes(40, 0)));
+        assert_eq!(ledger.free(), 0);
+    }
+
+    #[test]
+    fn what_is_measured_beyond_the_budget_is_owed_and_paid_first() {
+        let mut ledger = Ledger::new(100);
+        assert!(ledger.reserve(A, MODEL, bytes(50, 0)));
+        assert!(ledger.reserve(B, OTHER, bytes(40, 0)));
+        ledger.commit(B, bytes(70, 0));
+        assert_eq!((ledger.used(), ledger.owed(), ledger.free()), (100, 20, 0));
+        ledger.commit(A, bytes(45, 0));
+        assert_eq!((ledger.used(), ledger.owed()), (100, 15));
+        ledger.release(A);
+        assert_eq!((ledger.used(), ledger.owed(), ledger.free()), (70, 0, 30));
+    }
+
+    #[test]
+    fn a_smaller_budget_is_reached_as_instances_leave() {
+        let mut ledger = Ledger::new(100);
+        assert!(ledger.reserve(A, MODEL, bytes(60, 0)));
+        ledger.set_budget(50);
+        assert_eq!((ledger.budget(), ledger.free()), (60, 0));
+        ledger.release(A);
+        assert_eq!((ledger.budget(), ledger.free()), (50, 50));
+    }
+}

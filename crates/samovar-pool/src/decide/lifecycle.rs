@@ -1,0 +1,432 @@
+//! What becomes of an instance: the outcomes of loads, parkings and resumes, the end of leases, the ways to leave.
+//!
+//! ```text
+//!   begin_load ─► Loading ─► Ready ◄──────────────┐
+//!                    │         ├─ give_way ─► Parking ─► Parked ─► begin_resume
+//!                    │         └─ bid_farewell ─► (drain) ─┐  └─ give_way ─┐
+//!                    └─ failed ─► gone        Unloading ◄──┴───────────────┘
+//! ```
+
+use std::sync::Arc;
+
+use samovar_core::footprint::{Layout, Measurement};
+use samovar_core::{ErrorKind, Failure, Footprint};
+
+use super::Turn;
+use super::eviction::{self, Facts};
+use super::health::is_fault_of_the_instance;
+use super::state::{Farewell, Instance, ModelId, Phase};
+use crate::decision::{Reason, What};
+use crate::error::Error;
+use crate::lease::Origin;
+use crate::protocol::{Effect, InstanceId, TicketId};
+
+impl Turn<'_> {
+    /// Begins the load that a model waits for. Its bytes must be free.
+    pub(super) fn begin_load(&mut self, model: ModelId) {
+        let spec = self.wanted_spec(model);
+        let reservation = self.state.model(model).expected(&spec);
+        let id = InstanceId(self.state.next_instance);
+        if !self.state.ledger.reserve(id, model, reservation) {
+            self.want(model);
+            return;
+        }
+        self.state.next_instance += 1;
+        let instance = Instance {
+            model,
+            phase: Phase::Loading { fraction: 0.0, is_stopped: false },
+            leases: 0,
+            uses: 0,
+            age_when_used: self.state.age,
+            last_used: self.now,
+            ready_span: (self.now, self.now),
+            load_ms: self.state.model(model).tally.load_times.expected_ms().unwrap_or(0),
+            keep_alive: super::keep_alive::within_bounds(&self.state.config, spec.keep_alive),
+            expires_at: None,
+            farewell: None,
+            leaves_when_idle: false,
+            spec: Arc::clone(&spec),
+        };
+        self.state.instances.insert(id, instance);
+        self.state.model_mut(model).instance = Some(id);
+        self.mark_origins(model, Origin::Joined);
+        self.note(model, What::Loading, Reason::Asked);
+        self.effects.push(Effect::Load { instance: id, model: spec, reservation });
+        self.tell_waiting(model);
+    }
+
+    /// Begins the resume that a model waits for. Its bytes must be free.
+    pub(super) fn begin_resume(&mut self, id: InstanceId, model: ModelId) {
+        let spec = Arc::clone(&self.state.instance(id).spec);
+        let full = self.state.model(model).expected(&spec);
+        if !self.state.ledger.reserve(id, model, full) {
+            self.want(model);
+            return;
+        }
+        self.stop_keep_alive(id);
+        let now = self.now;
+        let instance = self.state.instance_mut(id);
+        instance.phase = Phase::Resuming;
+        instance.ready_span = (now, now);
+        self.mark_origins(model, Origin::Parked);
+        self.effects.push(Effect::Resume { instance: id });
+        self.tell_waiting(model);
+    }
+
+    /// Whoever waits for this load or resume came to it so; the first of those who want a slot caused a load.
+    fn mark_origins(&mut self, model: ModelId, origin: Origin) {
+        let of_model = self.state.model(model);
+        let queued: Vec<_> = of_model.queue.iter().map(|(_, ticket)| *ticket).collect();
+        let is_caused_by_slot = of_model.warms.is_empty();
+        for (index, ticket) in queued.iter().enumerate() {
+            if let Some(ticket) = self.state.tickets.get_mut(ticket) {
+                let is_cause = index == 0 && is_caused_by_slot && origin == Origin::Joined;
+                ticket.origin = if is_cause { Origin::Cold } else { origin };
+            }
+        }
+    }
+
+    pub(super) fn load_got_on(&mut self, id: InstanceId, fraction: f32) {
+        let Some(instance) = self.state.instances.get_mut(&id) else { return };
+        if let Phase::Loading { fraction: known, .. } = &mut instance.phase
+            && fraction > *known
+        {
+            *known = fraction.min(1.0);
+            let model = instance.model;
+            self.tell_waiting(model);
+        }
+    }
+
+    pub(super) fn loaded(&mut self, id: InstanceId, measured: Footprint) {
+        let now = self.now;
+        let Some(instance) = self.state.instances.get_mut(&id).filter(|instance| instance.is_loading())
+        else {
+            return;
+        };
+        instance.phase = Phase::Ready;
+        instance.ready_span.1 = now;
+        instance.last_used = now;
+        instance.load_ms = now.since(instance.ready_span.0);
+        let (model, load_ms) = (instance.model, instance.load_ms);
+        let footprint = self.correct(id, model, measured);
+        self.state.count(model, |tally| {
+            tally.loads += 1;
+            tally.load_times.add(load_ms);
+        });
+        self.note(model, What::Loaded, Reason::Took { ms: load_ms, bytes: footprint.total_bytes() });
+        if self.state.model(model).setback.as_ref().is_some_and(|setback| !setback.is_death) {
+            self.forget_setback(model);
+        }
+        self.became_ready(id, model);
+    }
+
+    /// Counts what was measured, and remembers it for the next prediction.
+    fn correct(&mut self, id: InstanceId, model: ModelId, measured: Footprint) -> Footprint {
+        let predicted = self.state.ledger.footprint(id);
+        // An engine that measures nothing is believed in its prediction.
+        let footprint = if measured.total_bytes() == 0 { predicted } else { measured };
+        self.state.ledger.commit(id, footprint);
+        let options = self.state.instance(id).spec.options.clone();
+        self.state.model_mut(model).learned = Some((options, footprint));
+        let (predicted_bytes, measured_bytes) = (predicted.total_bytes(), footprint.total_bytes());
+        if predicted_bytes.abs_diff(measured_bytes) > predicted_bytes / 20 {
+            self.note(model, What::Corrected, Reason::Measured { predicted_bytes, measured_bytes });
+        }
+        footprint
+    }
+
+    /// The prediction was wrong and the model exceeds the budget by itself: it can not stay.
+    fn measured_too_large(&mut self, id: InstanceId, model: ModelId, needed_bytes: u64) {
+        let budget_bytes = self.state.config.budget.bytes;
+        let reason = Reason::DoesNotFit { needed_bytes, budget_bytes, largest_bytes: budget_bytes };
+        self.refuse_who_does_not_fit(model);
+        self.bid_farewell(id, What::Unloaded, reason);
+    }
+
+    fn became_ready(&mut self, id: InstanceId, model: ModelId) {
+        let footprint = self.state.ledger.footprint_with_debt(id);
+        if footprint > self.state.config.budget.bytes {
+            self.measured_too_large(id, model, footprint);
+        }
+        self.review(model);
+        self.went_idle(id);
+    }
+
+    pub(super) fn load_failed(&mut self, id: InstanceId, failure: Failure) {
+        let Some(instance) = self.state.instances.get(&id).filter(|instance| instance.is_loading()) else {
+            return;
+        };
+        let (model, was_stopped) = (instance.model, instance.farewell.is_some());
+        self.remove(id, model);
+        if was_stopped {
+            self.review(model);
+            return;
+        }
+        self.state.count(model, |tally| tally.load_failures += 1);
+        let reason = self.set_back(model, failure.clone(), false);
+        self.note(model, What::LoadFailed, reason);
+        let retry_after_ms =
+            self.state.model(model).setback.as_ref().map_or(0, |s| s.retry_at.since(self.now));
+        let name = self.state.model(model).spec.name.clone();
+        self.refuse_waiting(model, &Error::LoadFailed { model: name, failure, retry_after_ms });
+    }
+
+    /// Refuses everybody who waits for the model.
+    pub(super) fn refuse_waiting(&mut self, model: ModelId, why: &Error) {
+        for ticket in self.waiting(model) {
+            self.refuse(ticket, why.clone());
+        }
+        self.review(model);
+    }
+
+    /// Refuses those who wait for something that can not be loaded any more.
+    pub(super) fn refuse_who_does_not_fit(&mut self, model: ModelId) {
+        for ticket in self.waiting(model) {
+            if let Some(why) = self.does_not_fit(model, &Arc::clone(&self.state.tickets[&ticket].spec)) {
+                self.refuse(ticket, why);
+            }
+        }
+        self.review(model);
+    }
+
+    fn waiting(&self, model: ModelId) -> Vec<TicketId> {
+        let of_model = self.state.model(model);
+        of_model.queue.iter().map(|(_, ticket)| *ticket).chain(of_model.warms.iter().copied()).collect()
+    }
+
+    fn refuse(&mut self, id: TicketId, why: Error) {
+        match self.take_ticket(id) {
+            Some(ticket) if ticket.place.is_some() => self.turn_down(id, ticket.model, why),
+            Some(_) => self.effects.push(Effect::Refuse { ticket: id, why }),
+            None => {}
+        }
+    }
+
+    pub(super) fn released(&mut self, ticket: TicketId, failed: Option<ErrorKind>) {
+        let Some(lease) = self.state.leases.remove(&ticket) else { return };
+        let now = self.now;
+        let instance = self.state.instance_mut(lease.instance);
+        instance.leases -= 1;
+        instance.last_used = now;
+        let model = instance.model;
+        self.state.model_mut(model).hold.add(now.since(lease.granted_at));
+        if let Some(kind) = failed.filter(|kind| is_fault_of_the_instance(*kind)) {
+            self.died(lease.instance, Failure::new(kind, "it failed while a request used it"));
+        }
+        self.review(model);
+        self.went_idle(lease.instance);
+    }
+
+    /// The instance must be replaced; what still uses it ends as it ends.
+    pub(super) fn died(&mut self, id: InstanceId, failure: Failure) {
+        let Some(instance) = self.state.instances.get(&id) else { return };
+        if instance.farewell.is_some() || matches!(instance.phase, Phase::Loading { .. } | Phase::Unloading) {
+            return;
+        }
+        let model = instance.model;
+        self.state.count(model, |tally| tally.died += 1);
+        let reason = self.set_back(model, failure, true);
+        self.note(model, What::Died, reason.clone());
+        self.bid_farewell(id, What::Unloaded, reason);
+    }
+
+    /// Does what is due once nobody uses an instance; nothing when somebody does.
+    pub(super) fn went_idle(&mut self, id: InstanceId) {
+        let Some(instance) = self.state.instances.get(&id).filter(|instance| instance.is_idle()) else {
+            return;
+        };
+        if instance.farewell.is_some() {
+            self.unload(id);
+        } else if self.state.model(instance.model).has_waiting() {
+            // A pledge keeps the queue closed, or a resume is waited for.
+        } else if instance.leaves_when_idle {
+            self.bid_farewell(id, What::Unloaded, Reason::Told);
+        } else if instance.expires_at.is_none() {
+            self.start_keep_alive(id);
+        }
+    }
+
+    /// Parks it if that gives memory back, else unloads it: the pool's own decision, about an idle instance.
+    pub(super) fn give_way(&mut self, id: InstanceId, reason: Reason) {
+        let policy = self.state.config.eviction;
+        self.state.age = eviction::age_after(policy, self.state.age, self.rank(id));
+        if !self.can_be_parked(id) {
+            self.bid_farewell(id, What::Evicted, reason);
+            return;
+        }
+        self.stop_keep_alive(id);
+        self.state.pledges.remove(&id);
+        let instance = self.state.instance_mut(id);
+        instance.phase = Phase::Parking;
+        let model = instance.model;
+        self.note(model, What::Parked, reason);
+        self.effects.push(Effect::Park { instance: id });
+    }
+
+    fn can_be_parked(&self, id: InstanceId) -> bool {
+        self.state.can_park
+            && self.state.instance(id).phase == Phase::Ready
+            && self.state.ledger.freed_by_park(id, self.residue(id)) > 0
+    }
+
+    /// Bytes that are free once the instance has given way.
+    pub(super) fn frees(&self, id: InstanceId) -> u64 {
+        if self.can_be_parked(id) {
+            self.state.ledger.freed_by_park(id, self.residue(id))
+        } else {
+            self.state.ledger.freed_by_unload(id)
+        }
+    }
+
+    /// What the instance is expected to hold once it is parked.
+    pub(super) fn residue(&self, id: InstanceId) -> u64 {
+        let instance = self.state.instance(id);
+        if let Some(measured) = self.state.model(instance.model).residue {
+            return measured;
+        }
+        match instance.spec.options.layout {
+            Layout::Mapped => 0,
+            // The repacked weights stay; the KV cache goes.
+            Layout::Packed => {
+                let options = &instance.spec.options;
+                let cells = u64::from(options.context_tokens) * u64::from(instance.slots());
+                let kv_bytes = cells.saturating_mul(instance.spec.descriptor.kv_bytes_per_token());
+                self.state.ledger.footprint(id).held_bytes.saturating_sub(kv_bytes)
+            }
+        }
+    }
+
+    /// The place of an instance in the order of leaving; the lowest leaves first.
+    pub(super) fn rank(&self, id: InstanceId) -> f64 {
+        let instance = self.state.instance(id);
+        let facts = Facts {
+            last_used: instance.last_used,
+            uses: instance.uses,
+            bytes: self.state.ledger.freed_by_unload(id),
+            reload_ms: self.reload_ms(id),
+            age_when_used: instance.age_when_used,
+        };
+        eviction::rank(self.state.config.eviction, &facts)
+    }
+
+    /// What loading the instance again is expected to take.
+    pub(super) fn reload_ms(&self, id: InstanceId) -> u64 {
+        let instance = self.state.instance(id);
+        self.state.model(instance.model).tally.load_times.expected_ms().unwrap_or(instance.load_ms)
+    }
+
+    pub(super) fn parked(&mut self, id: InstanceId, held_bytes: u64) {
+        let Some(instance) = self.state.instances.get_mut(&id).filter(|i| i.phase == Phase::Parking) else {
+            return;
+        };
+        instance.phase = Phase::Parked;
+        let model = instance.model;
+        self.state.ledger.park(id, held_bytes);
+        self.state.model_mut(model).residue = Some(held_bytes);
+        self.state.count(model, |tally| tally.parked += 1);
+        self.became_ready(id, model);
+    }
+
+    pub(super) fn park_failed(&mut self, id: InstanceId, failure: Failure) {
+        let Some(instance) = self.state.instances.get_mut(&id).filter(|i| i.phase == Phase::Parking) else {
+            return;
+        };
+        instance.phase = Phase::Ready;
+        if instance.farewell.is_some() {
+            self.unload(id);
+            return;
+        }
+        self.bid_farewell(id, What::Unloaded, failed(failure));
+    }
+
+    pub(super) fn resumed(&mut self, id: InstanceId, measured: Measurement) {
+        let now = self.now;
+        let Some(instance) = self.state.instances.get_mut(&id).filter(|i| i.phase == Phase::Resuming) else {
+            return;
+        };
+        instance.phase = Phase::Ready;
+        instance.ready_span.1 = now;
+        instance.last_used = now;
+        let (model, ms) = (instance.model, now.since(instance.ready_span.0));
+        let footprint = Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };
+        let footprint = self.correct(id, model, footprint);
+        self.state.count(model, |tally| tally.resumed += 1);
+        self.note(model, What::Resumed, Reason::Took { ms, bytes: footprint.total_bytes() });
+        self.became_ready(id, model);
+    }
+
+    pub(super) fn resume_failed(&mut self, id: InstanceId, failure: Failure) {
+        let Some(instance) = self.state.instances.get_mut(&id).filter(|i| i.phase == Phase::Resuming) else {
+            return;
+        };
+        instance.phase = Phase::Parked;
+        let model = instance.model;
+        let residue = self.state.model(model).residue.unwrap_or(0);
+        self.state.ledger.park(id, residue);
+        if self.state.instance(id).farewell.is_some() {
+            self.unload(id);
+            return;
+        }
+        self.bid_farewell(id, What::Unloaded, failed(failure));
+    }
+
+    /// No new grants; it leaves as soon as nobody uses it, at once if nobody does.
+    pub(super) fn bid_farewell(&mut self, id: InstanceId, what: What, reason: Reason) {
+        self.stop_keep_alive(id);
+        self.state.pledges.remove(&id);
+        let instance = self.state.instance_mut(id);
+        if instance.farewell.is_some() || instance.phase == Phase::Unloading {
+            return;
+        }
+        instance.farewell = Some(Farewell { what, reason: reason.clone() });
+        let (model, is_idle) = (instance.model, instance.is_idle());
+        match &mut instance.phase {
+            Phase::Loading { is_stopped, .. } => {
+                *is_stopped = true;
+                self.effects.push(Effect::StopLoad { instance: id });
+            }
+            Phase::Ready | Phase::Parked if is_idle => self.unload(id),
+            Phase::Ready => self.note(model, What::Draining, reason),
+            Phase::Parked | Phase::Parking | Phase::Resuming | Phase::Unloading => {}
+        }
+    }
+
+    /// Lets an instance go that nobody uses and that has bidden farewell.
+    fn unload(&mut self, id: InstanceId) {
+        self.stop_keep_alive(id);
+        self.state.pledges.remove(&id);
+        let instance = self.state.instance_mut(id);
+        instance.phase = Phase::Unloading;
+        let model = instance.model;
+        let farewell = instance.farewell.clone().expect("invariant: a farewell comes before unloading");
+        if farewell.what == What::Evicted
+            && let Some(label) = farewell.reason.eviction_label()
+        {
+            self.state.count(model, |tally| *tally.evictions.entry(label).or_default() += 1);
+        }
+        self.note(model, farewell.what, farewell.reason);
+        self.effects.push(Effect::Unload { instance: id });
+    }
+
+    pub(super) fn unloaded(&mut self, id: InstanceId) {
+        let Some(instance) = self.state.instances.get(&id).filter(|i| i.phase == Phase::Unloading) else {
+            return;
+        };
+        let model = instance.model;
+        self.remove(id, model);
+        self.review(model);
+        self.tell_waiting(model);
+    }
+
+    fn remove(&mut self, id: InstanceId, model: ModelId) {
+        self.stop_keep_alive(id);
+        self.state.pledges.remove(&id);
+        self.state.instances.remove(&id);
+        self.state.ledger.release(id);
+        self.state.model_mut(model).instance = None;
+    }
+}
+
+fn failed(failure: Failure) -> Reason {
+    Reason::Failed { kind: failure.kind, message: failure.message, retry_in_ms: 0 }
+}

@@ -1,0 +1,81 @@
+//! Idle instances leave ahead of need: above the soft limit, and when the machine is short of memory.
+//!
+//! The instance that was used last stays, as long as the budget itself is kept: a single model that is larger than
+//! the soft limit would else be loaded anew for each request.
+
+use super::Turn;
+use super::state::Phase;
+use crate::decision::Reason;
+use crate::protocol::InstanceId;
+
+/// Share of time in which some task waits for memory that counts as pressure, in percent.
+const STALL_PERCENT: f32 = 10.0;
+
+impl Turn<'_> {
+    pub(super) fn shed_above_soft(&mut self) {
+        let soft_bytes = self.state.config.soft_bytes();
+        let used_bytes = self.state.ledger.used() + self.state.ledger.owed();
+        if used_bytes <= soft_bytes {
+            return;
+        }
+        let mut excess = used_bytes.saturating_sub(soft_bytes).saturating_sub(self.leaving_bytes());
+        let keeps_last = used_bytes <= self.state.config.budget.bytes;
+        let spared = self.used_last().filter(|_| keeps_last);
+        for id in self.idle_in_order() {
+            if excess == 0 {
+                break;
+            }
+            if spared == Some(id) {
+                continue;
+            }
+            let stays_until = self.residency_end(id);
+            if stays_until > self.now {
+                let review_at = self.state.review_at.map_or(stays_until, |at| at.min(stays_until));
+                self.state.review_at = Some(review_at);
+                continue;
+            }
+            let frees_bytes = self.frees(id);
+            excess = excess.saturating_sub(frees_bytes);
+            let idle_ms = self.now.since(self.state.instance(id).last_used);
+            self.give_way(id, Reason::AboveSoft { used_bytes, soft_bytes, frees_bytes, idle_ms });
+        }
+    }
+
+    pub(super) fn machine_pressure(&mut self, available_bytes: u64, stall_percent: f32) {
+        let is_short = available_bytes < self.state.config.available_floor_bytes;
+        if !is_short && stall_percent <= STALL_PERCENT {
+            return;
+        }
+        let past_residency = |id: &InstanceId| self.residency_end(*id) <= self.now;
+        if let Some(id) = self.idle_in_order().into_iter().find(past_residency) {
+            let frees_bytes = self.frees(id);
+            self.give_way(id, Reason::Pressure { available_bytes, frees_bytes });
+        }
+    }
+
+    /// Idle instances that may leave, ready ones before parked ones, each in the order of leaving.
+    fn idle_in_order(&self) -> Vec<InstanceId> {
+        let instances = self.state.instances.iter().filter(|(id, instance)| {
+            let model = self.state.model(instance.model);
+            instance.is_idle()
+                && instance.farewell.is_none()
+                && !model.is_pinned
+                && !model.has_waiting()
+                && !self.state.pledges.contains_key(id)
+        });
+        let mut idle: Vec<_> =
+            instances.map(|(id, instance)| (instance.phase == Phase::Parked, self.rank(*id), *id)).collect();
+        idle.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
+        idle.into_iter().map(|(_, _, id)| id).collect()
+    }
+
+    /// The idle instance that was used last, if none is in use now.
+    fn used_last(&self) -> Option<InstanceId> {
+        let live = self.state.instances.iter().filter(|(_, instance)| {
+            instance.farewell.is_none()
+                && !matches!(instance.phase, Phase::Parking | Phase::Parked | Phase::Unloading)
+        });
+        let in_use_first = live.max_by_key(|(id, instance)| (!instance.is_idle(), instance.last_used, **id));
+        in_use_first.filter(|(_, instance)| instance.is_idle()).map(|(id, _)| *id)
+    }
+}

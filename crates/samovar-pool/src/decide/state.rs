@@ -1,0 +1,324 @@
+//! Everything that decisions rest on: models, their instances, who waits, who holds a lease.
+//!
+//! ```text
+//!   Model ── queue ──► Ticket ──(granted)──► Lease
+//!     └── instance ──► Instance: Loading → Ready ⇄ Parking → Parked → Resuming → Ready → Unloading → gone
+//! ```
+//!
+//! Absent is a model without instance; Busy is Ready with leases; Draining is Busy with a farewell.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use samovar_core::port::Millis;
+use samovar_core::units::KeepAlive;
+use samovar_core::{Failure, Footprint, LoadOptions, ModelKey};
+
+use super::ledger::Ledger;
+use super::placement::Pledge;
+use crate::ask::ModelSpec;
+use crate::config::PoolConfig;
+use crate::decision::{Reason, What};
+use crate::lease::Origin;
+use crate::protocol::{InstanceId, TicketId};
+use crate::stats::{MovingMean, Tally};
+
+/// A model by the order in which the pool came to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ModelId(pub(super) u64);
+
+/// Everything that decisions rest on. Changed by [`step`](super::step) alone.
+#[derive(Clone, Debug)]
+pub struct PoolState {
+    pub(super) config: PoolConfig,
+    pub(super) can_park: bool,
+    pub(super) started: Millis,
+    pub(super) is_leaving: bool,
+    pub(super) keys: BTreeMap<ModelKey, ModelId>,
+    pub(super) models: BTreeMap<ModelId, Model>,
+    pub(super) instances: BTreeMap<InstanceId, Instance>,
+    pub(super) tickets: BTreeMap<TicketId, Ticket>,
+    pub(super) leases: BTreeMap<TicketId, Lease>,
+    pub(super) ledger: Ledger,
+    /// Models that wait for memory, in the order in which they began to.
+    pub(super) wants: VecDeque<ModelId>,
+    /// Instances that will leave for a model that waits.
+    pub(super) pledges: BTreeMap<InstanceId, Pledge>,
+    pub(super) timers: BTreeSet<(Millis, Timer)>,
+    /// When to look at wants and pledges again although nothing has happened.
+    pub(super) review_at: Option<Millis>,
+    /// The wake-up that was asked for last.
+    pub(super) asked_wake: Option<Millis>,
+    /// The age of the GDSF policy.
+    pub(super) age: f64,
+    pub(super) tally: Tally,
+    pub(super) next_model: u64,
+    pub(super) next_instance: u64,
+}
+
+/// What is due at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A ticket must be answered.
+    Deadline(TicketId),
+    /// A keep-alive, or the time of a parked instance, is over.
+    Idle(InstanceId),
+    /// A model may be tried again, or its failures may be forgotten.
+    Setback(ModelId),
+}
+
+/// A model that the pool has heard of.
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    pub(super) spec: Arc<ModelSpec>,
+    /// Who waits for a slot: by the time of coming less the head start, then by number.
+    pub(super) queue: BTreeSet<(u64, TicketId)>,
+    /// Who waits for it to be ready, without wanting a slot.
+    pub(super) warms: BTreeSet<TicketId>,
+    pub(super) instance: Option<InstanceId>,
+    pub(super) is_pinned: bool,
+    pub(super) setback: Option<Setback>,
+    /// What a load with these options was measured to cost.
+    pub(super) learned: Option<(LoadOptions, Footprint)>,
+    /// What a parked instance was measured to hold.
+    pub(super) residue: Option<u64>,
+    /// How long leases are held.
+    pub(super) hold: MovingMean,
+    pub(super) tally: Tally,
+    pub(super) last_asked: Millis,
+    pub(super) last_refusal_noted: Option<Millis>,
+}
+
+/// A failure that is remembered, so that a crowd meets it once.
+#[derive(Clone, Debug)]
+pub(super) struct Setback {
+    pub(super) failure: Failure,
+    pub(super) is_death: bool,
+    /// Failures in a row.
+    pub(super) count: u32,
+    pub(super) retry_at: Millis,
+    pub(super) forget_at: Millis,
+    pub(super) timer: Millis,
+}
+
+/// Where an instance is in its life.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Phase {
+    Loading { fraction: f32, is_stopped: bool },
+    Ready,
+    Parking,
+    Parked,
+    Resuming,
+    Unloading,
+}
+
+/// One loaded model, or the attempt at one.
+#[derive(Clone, Debug)]
+pub(super) struct Instance {
+    pub(super) model: ModelId,
+    pub(super) spec: Arc<ModelSpec>,
+    pub(super) phase: Phase,
+    pub(super) leases: u32,
+    pub(super) uses: u64,
+    pub(super) age_when_used: f64,
+    pub(super) last_used: Millis,
+    /// When the last load or resume began and ended.
+    pub(super) ready_span: (Millis, Millis),
+    /// How long the load took; the prediction while it lasts.
+    pub(super) load_ms: u64,
+    pub(super) keep_alive: KeepAlive,
+    /// When its keep-alive ends, while it runs.
+    pub(super) expires_at: Option<Millis>,
+    /// It leaves as soon as nobody uses it; no new grants.
+    pub(super) farewell: Option<Farewell>,
+    /// It leaves as soon as nobody uses it and nobody waits for it.
+    pub(super) leaves_when_idle: bool,
+}
+
+/// Why an instance leaves.
+#[derive(Clone, Debug)]
+pub(super) struct Farewell {
+    pub(super) what: What,
+    pub(super) reason: Reason,
+}
+
+/// Somebody who waits.
+#[derive(Clone, Debug)]
+pub(super) struct Ticket {
+    pub(super) model: ModelId,
+    pub(super) spec: Arc<ModelSpec>,
+    /// The place in the queue; `None` for one that only wants the model ready.
+    pub(super) place: Option<u64>,
+    pub(super) asked_at: Millis,
+    pub(super) deadline: Option<Millis>,
+    pub(super) keep_alive: KeepAlive,
+    pub(super) origin: Origin,
+}
+
+/// Somebody who is served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lease {
+    pub(super) instance: InstanceId,
+    pub(super) granted_at: Millis,
+}
+
+impl PoolState {
+    /// A pool that holds nothing.
+    pub fn new(config: PoolConfig, can_park: bool, now: Millis) -> Self {
+        Self {
+            ledger: Ledger::new(config.budget.bytes),
+            config,
+            can_park,
+            started: now,
+            is_leaving: false,
+            keys: BTreeMap::new(),
+            models: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            wants: VecDeque::new(),
+            pledges: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            review_at: None,
+            asked_wake: None,
+            age: 0.0,
+            tally: Tally::default(),
+            next_model: 1,
+            next_instance: 1,
+        }
+    }
+
+    /// The limits that hold.
+    pub fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    /// Whether nothing is in memory, nobody waits and no lease is out.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty() && self.tickets.is_empty() && self.leases.is_empty()
+    }
+
+    /// Whether this ticket is a lease.
+    pub fn is_leased(&self, ticket: TicketId) -> bool {
+        self.leases.contains_key(&ticket)
+    }
+
+    /// When a `Tick` is due, if nothing happens before.
+    pub fn next_wake(&self) -> Option<Millis> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(self.review_at).min()
+    }
+
+    pub(super) fn model(&self, id: ModelId) -> &Model {
+        self.models.get(&id).expect("invariant: a model outlives what names it")
+    }
+
+    pub(super) fn model_mut(&mut self, id: ModelId) -> &mut Model {
+        self.models.get_mut(&id).expect("invariant: a model outlives what names it")
+    }
+
+    pub(super) fn instance(&self, id: InstanceId) -> &Instance {
+        self.instances.get(&id).expect("invariant: an instance outlives what names it")
+    }
+
+    pub(super) fn instance_mut(&mut self, id: InstanceId) -> &mut Instance {
+        self.instances.get_mut(&id).expect("invariant: an instance outlives what names it")
+    }
+
+    /// The model's instance, if it has one.
+    pub(super) fn instance_of(&self, model: ModelId) -> Option<(InstanceId, &Instance)> {
+        let id = self.model(model).instance?;
+        Some((id, self.instance(id)))
+    }
+
+    /// Counts something for the model and in all.
+    pub(super) fn count(&mut self, model: ModelId, add: impl Fn(&mut Tally)) {
+        add(&mut self.tally);
+        add(&mut self.model_mut(model).tally);
+    }
+
+    /// The number of a model, which it gets when it is first heard of.
+    pub(super) fn know(&mut self, spec: &Arc<ModelSpec>, now: Millis) -> ModelId {
+        if let Some(id) = self.keys.get(&spec.key).copied() {
+            let model = self.model_mut(id);
+            model.last_asked = now;
+            if !Arc::ptr_eq(&model.spec, spec) {
+                model.spec = Arc::clone(spec);
+            }
+            return id;
+        }
+        self.forget_one_beyond_the_bound();
+        let id = ModelId(self.next_model);
+        self.next_model += 1;
+        self.keys.insert(spec.key.clone(), id);
+        self.models.insert(id, Model::new(Arc::clone(spec), now));
+        id
+    }
+
+    fn forget_one_beyond_the_bound(&mut self) {
+        if self.models.len() < self.config.models_max as usize {
+            return;
+        }
+        let forgettable = self.models.iter().filter(|(_, model)| model.is_forgettable());
+        let oldest = forgettable.min_by_key(|(id, model)| (model.last_asked, **id)).map(|(id, _)| *id);
+        if let Some(model) = oldest.and_then(|id| self.models.remove(&id)) {
+            self.keys.remove(&model.spec.key);
+        }
+    }
+}
+
+impl Model {
+    fn new(spec: Arc<ModelSpec>, now: Millis) -> Self {
+        Self {
+            spec,
+            queue: BTreeSet::new(),
+            warms: BTreeSet::new(),
+            instance: None,
+            is_pinned: false,
+            setback: None,
+            learned: None,
+            residue: None,
+            hold: MovingMean::default(),
+            tally: Tally::default(),
+            last_asked: now,
+            last_refusal_noted: None,
+        }
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.queue.is_empty() || !self.warms.is_empty()
+    }
+
+    fn is_forgettable(&self) -> bool {
+        self.instance.is_none() && !self.has_waiting() && !self.is_pinned && self.setback.is_none()
+    }
+
+    /// What loading it so is expected to cost: what was measured, else what the engine predicted.
+    pub(super) fn expected(&self, spec: &ModelSpec) -> Footprint {
+        match &self.learned {
+            Some((options, measured)) if *options == spec.options => *measured,
+            _ => spec.footprint,
+        }
+    }
+}
+
+impl Instance {
+    pub(super) fn is_loading(&self) -> bool {
+        matches!(self.phase, Phase::Loading { .. })
+    }
+
+    /// Ready or parked, and nobody uses it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.leases == 0 && matches!(self.phase, Phase::Ready | Phase::Parked)
+    }
+
+    /// Whether a request for this spec can be served by this instance.
+    pub(super) fn satisfies(&self, spec: &ModelSpec) -> bool {
+        let (has, wants) = (&self.spec.options, &spec.options);
+        has.context_tokens >= wants.context_tokens && has.slots >= wants.slots
+    }
+
+    pub(super) fn slots(&self) -> u32 {
+        self.spec.options.slots.max(1)
+    }
+}

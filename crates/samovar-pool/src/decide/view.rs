@@ -1,0 +1,122 @@
+//! What the pool holds, as others see it.
+
+use samovar_core::port::Millis;
+
+use super::eviction;
+use super::state::{Instance, Model, ModelId, Phase, PoolState};
+use crate::snapshot::{ModelState, ModelStats, PoolStats, Snapshot};
+
+impl PoolState {
+    /// What the pool holds at this moment.
+    pub fn snapshot(&self, now: Millis) -> Snapshot {
+        let mut models: Vec<_> =
+            self.models.iter().map(|(id, model)| self.model_stats(*id, model, now)).collect();
+        models.sort_by(|a, b| (&a.name, &a.key).cmp(&(&b.name, &b.key)));
+        Snapshot { pool: self.pool_stats(), models, uptime_ms: now.since(self.started) }
+    }
+
+    fn pool_stats(&self) -> PoolStats {
+        let tally = &self.tally;
+        let [load_ms_p50, load_ms_p99] = tally.load_times.percentiles_ms([50, 99]);
+        let [queue_ms_p50, queue_ms_p99] = tally.queue_times.percentiles_ms([50, 99]);
+        PoolStats {
+            requests: tally.requests,
+            hits: tally.hits,
+            misses: tally.misses,
+            loads: tally.loads,
+            load_failures: tally.load_failures,
+            coalesced: tally.coalesced,
+            evictions: tally.evicted(),
+            evictions_by_reason: tally.evictions.clone(),
+            parked: tally.parked,
+            resumed: tally.resumed,
+            died: tally.died,
+            refused: tally.refused,
+            cancelled: tally.cancelled,
+            queued: self.tickets.len() as u32,
+            leases: self.leases.len() as u32,
+            resident_bytes: self.ledger.resident(),
+            reserved_bytes: self.ledger.reserved(),
+            owed_bytes: self.ledger.owed(),
+            budget_bytes: self.config.budget.bytes,
+            soft_bytes: self.config.soft_bytes(),
+            budget_source: self.config.budget.source.clone(),
+            eviction: eviction::name(self.config.eviction),
+            load_ms_p50,
+            load_ms_mean: tally.load_times.mean_ms(),
+            load_ms_p99,
+            queue_ms_p50,
+            queue_ms_mean: tally.queue_times.mean_ms(),
+            queue_ms_p99,
+        }
+    }
+
+    fn model_stats(&self, id: ModelId, model: &Model, now: Millis) -> ModelStats {
+        let tally = &model.tally;
+        let [load_ms_p50, load_ms_p99] = tally.load_times.percentiles_ms([50, 99]);
+        let instance = model.instance.map(|id| self.instance(id));
+        let footprint = model.instance.map(|id| self.ledger.footprint(id)).unwrap_or_default();
+        let progress = instance.and_then(|instance| match instance.phase {
+            Phase::Loading { fraction, .. } => Some(fraction),
+            _ => None,
+        });
+        let setback = model.setback.as_ref();
+        ModelStats {
+            name: model.spec.name.clone(),
+            key: model.spec.key.clone(),
+            state: self.model_state(id, model, now),
+            progress,
+            options: instance.map(|instance| instance.spec.options.clone()),
+            held_bytes: footprint.held_bytes,
+            mapped_bytes: footprint.mapped_bytes,
+            slots: instance.map_or(0, Instance::slots),
+            busy_slots: instance.map_or(0, |instance| instance.leases),
+            queued: (model.queue.len() + model.warms.len()) as u32,
+            is_pinned: model.is_pinned,
+            requests: tally.requests,
+            hits: tally.hits,
+            misses: tally.misses,
+            coalesced: tally.coalesced,
+            refused: tally.refused,
+            cancelled: tally.cancelled,
+            loads: tally.loads,
+            load_failures: tally.load_failures,
+            evictions: tally.evicted(),
+            parked: tally.parked,
+            resumed: tally.resumed,
+            load_ms_p50,
+            load_ms_mean: tally.load_times.mean_ms(),
+            load_ms_p99,
+            queue_ms_mean: tally.queue_times.mean_ms(),
+            idle_ms: instance
+                .filter(|instance| instance.is_idle())
+                .map(|instance| now.since(instance.last_used)),
+            expires_in_ms: instance.and_then(|instance| instance.expires_at).map(|at| at.since(now)),
+            retry_in_ms: setback.map(|setback| setback.retry_at.since(now)).filter(|ms| *ms > 0),
+            failure: setback.map(|setback| setback.failure.message.clone()),
+        }
+    }
+
+    fn model_state(&self, id: ModelId, model: &Model, now: Millis) -> ModelState {
+        let is_waiting = self.wants.contains(&id);
+        let Some(instance) = model.instance.map(|id| self.instance(id)) else {
+            let is_failed = model.setback.as_ref().is_some_and(|setback| setback.retry_at > now);
+            return match (is_waiting, is_failed) {
+                (true, _) => ModelState::Waiting,
+                (false, true) => ModelState::Failed,
+                (false, false) => ModelState::Absent,
+            };
+        };
+        match instance.phase {
+            Phase::Loading { .. } => ModelState::Loading,
+            Phase::Ready if instance.farewell.is_some() => ModelState::Draining,
+            Phase::Ready if instance.leases > 0 => ModelState::Busy,
+            Phase::Ready => ModelState::Ready,
+            Phase::Parking => ModelState::Parking,
+            Phase::Parked if is_waiting => ModelState::Waiting,
+            Phase::Parked => ModelState::Parked,
+            Phase::Resuming => ModelState::Resuming,
+            Phase::Unloading => ModelState::Unloading,
+        }
+    }
+}
