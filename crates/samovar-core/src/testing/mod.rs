@@ -2,14 +2,18 @@
 //!
 //! ```text
 //!   fake          an engine that loads, speaks, hangs and dies as a script says
+//!   gguf          a writer of small GGUF files, sound or not
+//!   corpus        malformed files, one for each way that is known
 //!   gate          a door at which the fake waits until a test opens it
 //!   manual_clock  time that moves only when a test moves it
 //! ```
 //!
 //! Nothing here sleeps to wait for something: tests await counts, or open gates.
 
+pub mod corpus;
 pub mod fake;
 pub mod gate;
+pub mod gguf;
 pub mod manual_clock;
 
 pub use fake::FakeEngine;

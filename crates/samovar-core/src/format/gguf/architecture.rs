@@ -1,0 +1,186 @@
+//! The numbers of an architecture, each in its range and in keeping with the others.
+//!
+//! llama.cpp asserts some of these, which kills the process; so they are checked here first.
+
+use std::io::{Read, Seek};
+
+use super::error::Fault;
+use super::limits;
+use super::metadata::Metadata;
+use super::value::shown;
+
+/// Values of `rope.scaling.type` that llama.cpp knows; it asserts on others.
+const ROPE_SCALINGS: [&str; 4] = ["none", "linear", "yarn", "longrope"];
+
+/// The numbers of an architecture.
+#[derive(Debug)]
+pub(super) struct Architecture {
+    pub(super) name: String,
+    pub(super) context_tokens: u64,
+    pub(super) embedding_width: u64,
+    pub(super) blocks: u64,
+    pub(super) heads: u64,
+    pub(super) kv_heads: u64,
+    pub(super) key_width: u64,
+    pub(super) value_width: u64,
+    pub(super) feed_forward_width: u64,
+    /// `vocab_size`, for models without a vocabulary of their own.
+    pub(super) vocabulary: Option<u64>,
+}
+
+/// Reads and checks the numbers of the architecture that the file names.
+pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Architecture, Fault> {
+    const NAME: &str = "general.architecture";
+    let name = metadata
+        .text(NAME, limits::IDENTIFIER_BYTES)?
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| Fault::MissingKey { key: NAME.to_owned() })?;
+    refuse_other_kinds(metadata, &name)?;
+    let key = |suffix: &str| format!("{name}.{suffix}");
+    let blocks = metadata.required(&key("block_count"), 1..=limits::BLOCKS)?;
+    let embedding_width = metadata.required(&key("embedding_length"), 1..=limits::WIDTH)?;
+    let context_tokens = metadata.required(&key("context_length"), 1..=limits::CONTEXT_TOKENS)?;
+    let heads = metadata.largest(&key("attention.head_count"), 0..=limits::HEADS)?.unwrap_or(0);
+    let kv_heads = metadata.largest(&key("attention.head_count_kv"), 0..=limits::HEADS)?.unwrap_or(heads);
+    let head_width = embedding_width.checked_div(heads).unwrap_or(0);
+    let key_width =
+        metadata.largest(&key("attention.key_length"), 0..=limits::HEAD_WIDTH)?.unwrap_or(head_width);
+    let value_width =
+        metadata.largest(&key("attention.value_length"), 0..=limits::HEAD_WIDTH)?.unwrap_or(head_width);
+    let feed_forward_width = metadata.largest(&key("feed_forward_length"), 0..=limits::WIDTH)?.unwrap_or(0);
+    check_heads(&key("attention.head_count"), heads, kv_heads, key_width)?;
+    check_rotation(metadata, &key("rope.dimension_count"), heads, key_width)?;
+    check_experts(metadata, &name)?;
+    check_parts(metadata, &name, blocks)?;
+    check_positions(metadata, &name)?;
+    let vocabulary = metadata.unsigned(&key("vocab_size"), 0..=limits::VOCABULARY)?;
+    Ok(Architecture {
+        context_tokens,
+        embedding_width,
+        blocks,
+        heads,
+        kv_heads,
+        key_width,
+        value_width,
+        feed_forward_width,
+        vocabulary,
+        name,
+    })
+}
+
+/// GGUF also carries things that are no language models.
+fn refuse_other_kinds<R: Read + Seek>(metadata: &mut Metadata<R>, architecture: &str) -> Result<(), Fault> {
+    let kind = metadata.text("general.type", limits::IDENTIFIER_BYTES)?;
+    match (kind.as_deref(), architecture) {
+        (Some("adapter"), _) => Err(Fault::NotAModel("a LoRA adapter")),
+        (Some("mmproj"), _) | (_, "clip") => Err(Fault::NotAModel("a projector for images or sound")),
+        (Some("imatrix"), _) => Err(Fault::NotAModel("an importance matrix")),
+        _ => Ok(()),
+    }
+}
+
+fn check_heads(key: &str, heads: u64, kv_heads: u64, key_width: u64) -> Result<(), Fault> {
+    if kv_heads > heads || heads > 0 && kv_heads > 0 && heads % kv_heads != 0 {
+        return Err(Fault::OutOfRange {
+            key: shown(key),
+            value: heads.to_string(),
+            range: format!("a multiple of the {kv_heads} key/value heads"),
+        });
+    }
+    if heads > 0 && key_width == 0 {
+        return Err(Fault::OutOfRange {
+            key: shown(key),
+            value: heads.to_string(),
+            range: "at most the width of the model".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Rotary positions turn pairs of a head's values.
+fn check_rotation<R: Read + Seek>(
+    metadata: &mut Metadata<R>,
+    key: &str,
+    heads: u64,
+    key_width: u64,
+) -> Result<(), Fault> {
+    let limit = if heads > 0 { key_width } else { limits::HEAD_WIDTH };
+    match metadata.largest(key, 0..=limit)? {
+        Some(rotated) if rotated % 2 != 0 => Err(out_of_range(key, rotated, "even".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn check_experts<R: Read + Seek>(metadata: &mut Metadata<R>, name: &str) -> Result<(), Fault> {
+    let key = |suffix: &str| format!("{name}.{suffix}");
+    let experts = metadata.unsigned(&key("expert_count"), 0..=limits::EXPERTS)?.unwrap_or(0);
+    // At least one, if there are any to choose from.
+    let used = metadata.largest(&key("expert_used_count"), 0..=experts)?.unwrap_or(0);
+    if experts > 0 && used == 0 {
+        return Err(out_of_range(&key("expert_used_count"), 0, format!("from 1 to {experts}")));
+    }
+    let groups = metadata.unsigned(&key("expert_group_count"), 0..=experts.saturating_sub(1))?.unwrap_or(0);
+    let groups_used = metadata.unsigned(&key("expert_group_used_count"), 0..=limits::EXPERTS)?.unwrap_or(0);
+    if groups > 1 {
+        if experts % groups != 0 {
+            return Err(out_of_range(&key("expert_group_count"), groups, format!("a divisor of {experts}")));
+        }
+        if groups_used == 0 || groups_used >= groups {
+            let range = format!("from 1 to {}", groups - 1);
+            return Err(out_of_range(&key("expert_group_used_count"), groups_used, range));
+        }
+    }
+    Ok(())
+}
+
+/// Parts of the stack cannot have more blocks than the whole.
+fn check_parts<R: Read + Seek>(metadata: &mut Metadata<R>, name: &str, blocks: u64) -> Result<(), Fault> {
+    let parts = [
+        "nextn_predict_layers",
+        "leading_dense_block_count",
+        "decoder_block_count",
+        "posnet.block_count",
+        "convnext.block_count",
+    ];
+    for part in parts {
+        let limit = if part == "decoder_block_count" { limits::BLOCKS } else { blocks };
+        metadata.unsigned(&format!("{name}.{part}"), 0..=limit)?;
+    }
+    Ok(())
+}
+
+fn check_positions<R: Read + Seek>(metadata: &mut Metadata<R>, name: &str) -> Result<(), Fault> {
+    let key = |suffix: &str| format!("{name}.{suffix}");
+    let scaling = key("rope.scaling.type");
+    if let Some(scaling_type) = metadata.text(&scaling, limits::IDENTIFIER_BYTES)?
+        && !ROPE_SCALINGS.contains(&scaling_type.as_str())
+    {
+        return Err(Fault::OutOfRange {
+            key: scaling,
+            value: format!("{scaling_type:?}"),
+            range: format!("one of {}", ROPE_SCALINGS.join(", ")),
+        });
+    }
+    for suffix in [
+        "rope.freq_base",
+        "rope.scaling.factor",
+        "attention.layer_norm_epsilon",
+        "attention.layer_norm_rms_epsilon",
+    ] {
+        let key = key(suffix);
+        if let Some(value) = metadata.float(&key)?
+            && !(value.is_finite() && value >= 0.0)
+        {
+            return Err(Fault::OutOfRange {
+                key,
+                value: value.to_string(),
+                range: "a positive number".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn out_of_range(key: &str, value: u64, range: String) -> Fault {
+    Fault::OutOfRange { key: shown(key), value: value.to_string(), range }
+}

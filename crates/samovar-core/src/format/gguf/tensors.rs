@@ -1,0 +1,241 @@
+//! The descriptions of tensors: names, shapes, types, and where their data lies.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{Read, Seek};
+
+use super::error::Fault;
+use super::limits;
+use super::metadata::Metadata;
+use super::reader::Reader;
+use super::types::{self, TYPES};
+use super::value::shown;
+use crate::model::TensorFormat;
+
+const ALIGNMENT_KEY: &str = "general.alignment";
+const DEFAULT_ALIGNMENT: u64 = 32;
+/// Where the matrices of transformer blocks are found, and the output's.
+const BLOCK_PREFIXES: [&str; 3] = ["blk.", "enc.blk.", "dec.blk."];
+const OUTPUT: &str = "output.weight";
+
+/// What all tensors are together.
+#[derive(Debug)]
+pub(super) struct Tensors {
+    pub(super) parameters: u64,
+    pub(super) bytes: u64,
+    /// Largest first.
+    pub(super) formats: Vec<TensorFormat>,
+    /// Rows of the token embedding: a vocabulary for files that have none.
+    pub(super) embedding_rows: Option<u64>,
+}
+
+/// One tensor as its description says.
+struct Tensor {
+    name: String,
+    shape: Vec<u64>,
+    type_position: usize,
+    elements: u64,
+    bytes: u64,
+    offset: u64,
+}
+
+/// Where a tensor's data lies.
+struct Extent {
+    offset: u64,
+    bytes: u64,
+    /// Where its description begins, to find its name again.
+    described_at: u64,
+}
+
+/// Checks all descriptions and adds them up.
+pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Tensors, Fault> {
+    let alignment = alignment(metadata)?;
+    let count = metadata.tensor_count();
+    if count == 0 {
+        return Err(Fault::NotAModel("a header without weights"));
+    }
+    metadata.seek_end()?;
+    let reader = &mut metadata.reader;
+    let mut sums = Sums::new();
+    let mut extents = Vec::with_capacity(count as usize);
+    let mut names = Names::with_capacity(count as usize);
+    for index in 0..count {
+        let described_at = reader.position();
+        if described_at > limits::HEADER_BYTES {
+            return Err(Fault::HeaderTooLarge);
+        }
+        let tensor = tensor(reader, index)?;
+        if tensor.offset % alignment != 0 {
+            return Err(Fault::Misaligned { name: tensor.name, offset: tensor.offset, alignment });
+        }
+        if !names.insert(&tensor.name) {
+            return Err(Fault::DuplicateTensor { name: tensor.name });
+        }
+        sums.add(&tensor)?;
+        extents.push(Extent { offset: tensor.offset, bytes: tensor.bytes, described_at });
+    }
+    let data_begin = reader.position().next_multiple_of(alignment);
+    check_extents(reader, &mut extents, data_begin)?;
+    Ok(sums.finish())
+}
+
+fn alignment<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<u64, Fault> {
+    let (smallest, largest) = limits::ALIGNMENT;
+    let alignment = match metadata.unsigned_u32(ALIGNMENT_KEY)? {
+        None => return Ok(DEFAULT_ALIGNMENT),
+        Some(alignment) => u64::from(alignment),
+    };
+    if !(smallest..=largest).contains(&alignment) {
+        return Err(Fault::OutOfRange {
+            key: ALIGNMENT_KEY.to_owned(),
+            value: alignment.to_string(),
+            range: format!("from {smallest} to {largest}"),
+        });
+    }
+    if alignment.is_power_of_two() { Ok(alignment) } else { Err(Fault::Alignment(alignment)) }
+}
+
+fn tensor<R: Read + Seek>(reader: &mut Reader<R>, index: u64) -> Result<Tensor, Fault> {
+    let name = name(reader, index)?;
+    let dimensions = reader.u32()?;
+    if !(1..=limits::DIMENSIONS).contains(&dimensions) {
+        return Err(Fault::Dimensions { name, count: dimensions });
+    }
+    let shape = (0..dimensions).map(|_| reader.u64()).collect::<Result<Vec<_>, _>>()?;
+    let type_id = reader.u32()?;
+    let offset = reader.u64()?;
+    if shape.contains(&0) {
+        return Err(Fault::ZeroDimension { name, shape });
+    }
+    let Some(type_position) = types::position_of(type_id) else {
+        return Err(Fault::TensorType { name, tensor_type: type_id });
+    };
+    let tensor_type = &TYPES[type_position];
+    if shape[0] % tensor_type.block != 0 {
+        return Err(Fault::RowNotInBlocks { name, row: shape[0], block: tensor_type.block });
+    }
+    // ggml counts in i64.
+    let elements = shape.iter().try_fold(1_u64, |product, side| product.checked_mul(*side));
+    let bytes =
+        elements.and_then(|elements| (elements / tensor_type.block).checked_mul(tensor_type.block_bytes));
+    match (elements, bytes) {
+        (Some(elements), Some(bytes)) if elements.max(bytes) <= i64::MAX as u64 => {
+            Ok(Tensor { name, shape, type_position, elements, bytes, offset })
+        }
+        _ => Err(Fault::ShapeOverflow { name, shape }),
+    }
+}
+
+fn name<R: Read + Seek>(reader: &mut Reader<R>, index: u64) -> Result<String, Fault> {
+    let at = reader.position();
+    let refuse = |reason| Fault::TensorName { index, at, reason };
+    let bytes = reader.u64()?;
+    if bytes == 0 {
+        return Err(refuse("is empty"));
+    }
+    if bytes > limits::TENSOR_NAME_BYTES {
+        return Err(refuse("is longer than 63 bytes"));
+    }
+    let name = reader.text(bytes).map_err(|fault| fault.of(|| format!("the name of tensor {index}")))?;
+    if name.chars().any(char::is_control) { Err(refuse("holds control characters")) } else { Ok(name) }
+}
+
+/// Sorts the extents and checks that each lies in the file and none lies in another.
+fn check_extents<R: Read + Seek>(
+    reader: &mut Reader<R>,
+    extents: &mut [Extent],
+    data_begin: u64,
+) -> Result<(), Fault> {
+    let file_bytes = reader.file_bytes();
+    extents.sort_unstable_by_key(|extent| extent.offset);
+    for extent in extents.iter() {
+        let end = data_begin.saturating_add(extent.offset).saturating_add(extent.bytes);
+        if end > file_bytes {
+            let name = name_at(reader, extent)?;
+            return Err(Fault::DataBeyondFile { name, end, file_bytes });
+        }
+    }
+    for pair in extents.windows(2) {
+        if pair[0].offset + pair[0].bytes > pair[1].offset {
+            let (first, second) = (name_at(reader, &pair[0])?, name_at(reader, &pair[1])?);
+            return Err(Fault::Overlap { first, second });
+        }
+    }
+    Ok(())
+}
+
+fn name_at<R: Read + Seek>(reader: &mut Reader<R>, extent: &Extent) -> Result<String, Fault> {
+    reader.seek(extent.described_at)?;
+    name(reader, 0)
+}
+
+/// Names seen so far, as hashes: of two names with one hash the second is refused, which happens by
+/// chance once in 8 billion of the largest files.
+struct Names {
+    hasher: RandomState,
+    hashes: HashSet<u64>,
+}
+
+impl Names {
+    fn with_capacity(capacity: usize) -> Self {
+        Self { hasher: RandomState::new(), hashes: HashSet::with_capacity(capacity) }
+    }
+
+    fn insert(&mut self, name: &str) -> bool {
+        self.hashes.insert(self.hasher.hash_one(name))
+    }
+}
+
+/// Sums over all tensors, by type.
+struct Sums {
+    parameters: u64,
+    bytes: u64,
+    by_type: Vec<TensorFormat>,
+    embedding_rows: Option<u64>,
+}
+
+impl Sums {
+    fn new() -> Self {
+        let empty =
+            |name: &str| TensorFormat { name: name.to_owned(), tensors: 0, bytes: 0, matrix_bytes: 0 };
+        let by_type = TYPES.iter().map(|tensor_type| empty(tensor_type.name)).collect();
+        Self { parameters: 0, bytes: 0, by_type, embedding_rows: None }
+    }
+
+    fn add(&mut self, tensor: &Tensor) -> Result<(), Fault> {
+        let add = |sum: u64, more: u64| {
+            sum.checked_add(more).ok_or_else(|| Fault::ShapeOverflow {
+                name: shown(&tensor.name),
+                shape: tensor.shape.clone(),
+            })
+        };
+        self.parameters = add(self.parameters, tensor.elements)?;
+        self.bytes = add(self.bytes, tensor.bytes)?;
+        let format = &mut self.by_type[tensor.type_position];
+        format.tensors += 1;
+        format.bytes += tensor.bytes;
+        if is_matrix(tensor) {
+            format.matrix_bytes += tensor.bytes;
+        }
+        if tensor.name == "token_embd.weight" {
+            self.embedding_rows = tensor.shape.get(1).copied();
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Tensors {
+        self.by_type.retain(|format| format.tensors > 0);
+        self.by_type.sort_by_key(|format| std::cmp::Reverse(format.bytes));
+        Tensors {
+            parameters: self.parameters,
+            bytes: self.bytes,
+            formats: self.by_type,
+            embedding_rows: self.embedding_rows,
+        }
+    }
+}
+
+fn is_matrix(tensor: &Tensor) -> bool {
+    let has_rows = tensor.shape.iter().skip(1).any(|side| *side > 1);
+    has_rows && (tensor.name == OUTPUT || BLOCK_PREFIXES.iter().any(|prefix| tensor.name.starts_with(prefix)))
+}

@@ -1,0 +1,223 @@
+use std::io::Cursor;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::error::{ErrorKind, Failure};
+use crate::testing::corpus;
+use crate::testing::gguf::{LlamaShape, Tensor, Writer, llama, value_type};
+
+/// What the design allows for any header of a megabyte, with room for a busy machine.
+const LIMIT: Duration = Duration::from_millis(200);
+
+fn inspect_bytes(bytes: &[u8]) -> Result<Descriptor, Error> {
+    inspect_reader(Cursor::new(bytes), bytes.len() as u64)
+}
+
+#[test]
+fn every_malformed_file_is_refused_for_the_expected_reason_in_bounded_time() {
+    let corpus = corpus::malformed();
+    assert!(corpus.len() >= 60, "only {} files", corpus.len());
+    let mut wrong = Vec::new();
+    for file in &corpus {
+        let begin = Instant::now();
+        match inspect_bytes(&file.bytes) {
+            Ok(_) => wrong.push(format!("{} was accepted", file.name)),
+            Err(error) if !(file.is_expected)(&error.fault) => {
+                wrong.push(format!("{}: {:?}, not {}", file.name, error.fault, file.expected));
+            }
+            Err(error) => {
+                let failure = Failure::from(error);
+                assert!(failure.hint.is_some(), "{}", file.name);
+                assert!(failure.message.len() < 1000, "{}: {} bytes", file.name, failure.message.len());
+            }
+        }
+        assert!(begin.elapsed() < LIMIT, "{} took {:?}", file.name, begin.elapsed());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn names_of_malformed_files_are_distinct() {
+    let mut names: Vec<_> = corpus::malformed().iter().map(|file| file.name).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+#[test]
+fn every_sound_file_is_accepted() {
+    for (name, bytes) in corpus::valid() {
+        let descriptor = inspect_bytes(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(descriptor.file_bytes, bytes.len() as u64, "{name}");
+    }
+}
+
+#[test]
+fn facts_of_a_header_are_as_they_were_written() {
+    let shape = LlamaShape::TINY;
+    let descriptor = inspect_bytes(&llama(shape).text("tokenizer.chat_template", "{{ x }}").build()).unwrap();
+    let matrices = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3) + 64 * 272;
+    assert_eq!(descriptor.name.as_deref(), Some("tiny"));
+    assert_eq!(descriptor.architecture, "llama");
+    assert_eq!(descriptor.parameters, matrices + 64 * 272 + 5 * 64);
+    assert_eq!(descriptor.tensor_bytes, descriptor.parameters * 4);
+    assert_eq!(descriptor.quantization, "F32");
+    assert_eq!(descriptor.formats.len(), 1);
+    assert_eq!(descriptor.formats[0].tensors, 21);
+    assert_eq!(descriptor.formats[0].matrix_bytes, matrices * 4);
+    assert_eq!((descriptor.context_tokens, descriptor.embedding_width, descriptor.blocks), (2048, 64, 2));
+    assert_eq!((descriptor.heads, descriptor.kv_heads), (4, 2));
+    assert_eq!((descriptor.key_width, descriptor.value_width), (16, 16));
+    assert_eq!((descriptor.feed_forward_width, descriptor.vocabulary), (128, 272));
+    assert_eq!(descriptor.chat_template.as_deref(), Some("{{ x }}"));
+    assert_eq!(descriptor.bos_token.as_deref(), Some("<s>"));
+    assert_eq!(descriptor.eos_token.as_deref(), Some("</s>"));
+    assert!(descriptor.adds_bos);
+    assert_eq!(descriptor.kv_bytes_per_token(), 2 * 2 * 32 * 2);
+}
+
+#[test]
+fn keys_may_come_in_any_order_and_the_largest_of_each_block_counts() {
+    let heads = |counts: [i32; 2]| counts.iter().flat_map(|count| count.to_le_bytes()).collect::<Vec<_>>();
+    let bytes = llama(LlamaShape::TINY)
+        .without("general.architecture")
+        .text("general.architecture", "llama")
+        .array("llama.attention.head_count_kv", value_type::I32, 2, &heads([0, 4]))
+        .build();
+    assert_eq!(inspect_bytes(&bytes).unwrap().kv_heads, 4);
+}
+
+#[test]
+fn quantization_is_named_by_the_file_or_by_its_largest_type() {
+    let named = |writer: Writer| inspect_bytes(&writer.build()).unwrap().quantization;
+    assert_eq!(named(llama(LlamaShape::SMALLEST).u32("general.file_type", 15)), "Q4_K_M");
+    assert_eq!(named(llama(LlamaShape::SMALLEST).u32("general.file_type", 1024)), "F32");
+    let large =
+        Tensor { name: b"x".to_vec(), shape: vec![256, 1000], tensor_type: 14, bytes: 210_000, offset: None };
+    assert_eq!(named(llama(LlamaShape::SMALLEST).without("general.file_type").raw_tensor(large)), "Q6_K");
+}
+
+#[test]
+fn a_vocabulary_may_be_missing_and_is_then_counted_by_the_embedding() {
+    let keys =
+        ["model", "tokens", "scores", "token_type", "bos_token_id", "eos_token_id", "unknown_token_id"];
+    let writer = keys
+        .iter()
+        .fold(llama(LlamaShape::SMALLEST), |writer, key| writer.without(&format!("tokenizer.ggml.{key}")));
+    let descriptor = inspect_bytes(&writer.build()).unwrap();
+    assert_eq!(descriptor.vocabulary, 272);
+    assert_eq!((descriptor.bos_token, descriptor.chat_template), (None, None));
+}
+
+#[test]
+fn a_vocabulary_of_262144_entries_is_read_in_bounded_time() {
+    const COUNT: usize = 262_144;
+    let texts: Vec<String> = (0..COUNT).map(|id| format!("token-{id}")).collect();
+    let bytes = llama(LlamaShape::SMALLEST)
+        .text("tokenizer.ggml.model", "gpt2")
+        .strings("tokenizer.ggml.tokens", &texts)
+        .strings("tokenizer.ggml.merges", &texts)
+        .f32s("tokenizer.ggml.scores", &vec![0.0; COUNT])
+        .i32s("tokenizer.ggml.token_type", &vec![1; COUNT])
+        .build();
+    let begin = Instant::now();
+    let descriptor = inspect_bytes(&bytes).unwrap();
+    assert_eq!(descriptor.vocabulary, COUNT as u32);
+    // 14 MB of header.
+    assert!(begin.elapsed() < 14 * LIMIT, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn headers_at_the_limits_of_keys_and_tensors_are_read_in_bounded_time() {
+    let mut writer = llama(LlamaShape::SMALLEST).without_tensors();
+    for index in 0..10_000 {
+        writer = writer.raw_tensor(Tensor {
+            name: format!("t{index}").into_bytes(),
+            shape: vec![8],
+            tensor_type: 0,
+            bytes: 32,
+            offset: None,
+        });
+    }
+    let bytes = writer.build();
+    let begin = Instant::now();
+    assert_eq!(inspect_bytes(&bytes).unwrap().formats[0].tensors, 10_000);
+    assert!(begin.elapsed() < LIMIT, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn files_are_named_and_told_apart_from_what_is_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.gguf");
+    let failure = |path: &Path| Failure::from(inspect(path).unwrap_err());
+
+    let missing = failure(&path);
+    assert_eq!(missing.kind, ErrorKind::NotFound);
+    assert!(missing.message.contains("model.gguf"), "{missing}");
+
+    let wrong = failure(directory.path());
+    assert_eq!(wrong.kind, ErrorKind::InvalidModel);
+    assert!(wrong.message.contains("directory"), "{wrong}");
+
+    fs_err::write(&path, b"").unwrap();
+    assert!(failure(&path).message.contains("empty"));
+    assert!(matches!(inspect(Path::new("/dev/null")).unwrap_err().fault, Fault::NotAFile));
+
+    fs_err::write(&path, llama(LlamaShape::SMALLEST).build()).unwrap();
+    assert_eq!(inspect(&path).unwrap().architecture, "llama");
+    assert_eq!(failure(&path.join("x")).kind, ErrorKind::NotFound);
+}
+
+#[test]
+fn a_vocabulary_file_of_llama_cpp_is_no_model() {
+    let sound = llama(LlamaShape::SMALLEST).without_tensors().build();
+    assert!(inspect_bytes(&sound).unwrap_err().to_string().contains("header without weights"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn flipped_bytes_never_panic(flips in prop::collection::vec((0.0..1.0_f64, any::<u8>()), 1..8)) {
+        let mut bytes = llama(LlamaShape::SMALLEST).header();
+        for (at, value) in flips {
+            let at = (at * bytes.len() as f64) as usize;
+            bytes[at] = value;
+        }
+        let _ = inspect_bytes(&bytes);
+    }
+
+    #[test]
+    fn cut_files_are_refused(part in 0.0..1.0_f64) {
+        let bytes = llama(LlamaShape::SMALLEST).build();
+        let cut = &bytes[..(part * bytes.len() as f64) as usize];
+        prop_assert!(inspect_bytes(cut).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_shorter_than_it_claims_is_refused(part in 0.0..1.0_f64) {
+        let header = llama(LlamaShape::SMALLEST).header();
+        let cut = &header[..(part * header.len() as f64) as usize];
+        prop_assert!(inspect_reader(Cursor::new(cut), 1 << 40).is_err());
+    }
+
+    #[test]
+    fn any_bytes_after_the_magic_never_panic(rest in prop::collection::vec(any::<u8>(), 0..600)) {
+        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+        bytes.extend(rest);
+        prop_assert!(inspect_bytes(&bytes).is_err());
+    }
+
+    #[test]
+    fn swapped_words_never_panic(swaps in prop::collection::vec((0.0..1.0_f64, prop::sample::select(vec![0_u64, 1, 2, 8, 1 << 16, 1 << 31, u64::from(u32::MAX), 1 << 32, 1 << 62, 1 << 63, u64::MAX])), 1..4)) {
+        let mut bytes = llama(LlamaShape::SMALLEST).header();
+        for (at, value) in swaps {
+            let at = (at * (bytes.len() - 8) as f64) as usize;
+            bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        let _ = inspect_bytes(&bytes);
+    }
+}

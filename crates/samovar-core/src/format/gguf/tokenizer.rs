@@ -1,0 +1,315 @@
+//! The vocabulary: entries, and the arrays and special tokens that belong to them.
+//!
+//! llama.cpp aborts the process on two equal entries and on byte tokens that name no byte, so that
+//! these are looked for here.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{Read, Seek};
+
+use super::error::Fault;
+use super::limits;
+use super::metadata::Metadata;
+use super::value::{self, ValueType};
+
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const SCORES: &str = "tokenizer.ggml.scores";
+const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+const BOS: &str = "tokenizer.ggml.bos_token_id";
+const EOS: &str = "tokenizer.ggml.eos_token_id";
+/// Besides [`BOS`] and [`EOS`]. The misspelling is the format's own.
+const SPECIAL: [&str; 16] = [
+    "tokenizer.ggml.eot_token_id",
+    "tokenizer.ggml.eom_token_id",
+    "tokenizer.ggml.unknown_token_id",
+    "tokenizer.ggml.seperator_token_id",
+    "tokenizer.ggml.padding_token_id",
+    "tokenizer.ggml.cls_token_id",
+    "tokenizer.ggml.mask_token_id",
+    "tokenizer.ggml.fim_pre_token_id",
+    "tokenizer.ggml.fim_suf_token_id",
+    "tokenizer.ggml.fim_mid_token_id",
+    "tokenizer.ggml.fim_pad_token_id",
+    "tokenizer.ggml.fim_rep_token_id",
+    "tokenizer.ggml.fim_sep_token_id",
+    "tokenizer.ggml.prefix_token_id",
+    "tokenizer.ggml.suffix_token_id",
+    "tokenizer.ggml.middle_token_id",
+];
+/// Truth values whose type llama.cpp relies on.
+const FLAGS: [&str; 4] = [
+    "tokenizer.ggml.add_eos_token",
+    "tokenizer.ggml.add_sep_token",
+    "tokenizer.ggml.add_space_prefix",
+    "tokenizer.ggml.remove_extra_whitespaces",
+];
+/// The token type of entries such as `<0x41>`.
+const BYTE_TYPE: i32 = 6;
+/// Pre-tokenizers of the `gpt2` family that add a begin-of-sequence token unless told otherwise.
+///
+/// *Source:* `llama-vocab.cpp`.
+const PRE_THAT_ADD_BOS: [&str; 11] = [
+    "llama3",
+    "llama-v3",
+    "llama-bpe",
+    "falcon3",
+    "falcon-h1",
+    "pixtral",
+    "midm-2.0",
+    "lfm2",
+    "jina-v5-nano",
+    "tekken",
+    "chameleon",
+];
+
+/// Facts of a vocabulary that has passed all checks.
+#[derive(Debug, Default)]
+pub(super) struct Tokenizer {
+    pub(super) vocabulary: u64,
+    pub(super) bos_token: Option<String>,
+    pub(super) eos_token: Option<String>,
+    pub(super) adds_bos: bool,
+}
+
+/// Checks the vocabulary. `None` when the file has none.
+pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Option<Tokenizer>, Fault> {
+    let model = metadata.text("tokenizer.ggml.model", limits::IDENTIFIER_BYTES)?.unwrap_or_default();
+    let Some(tokens) = metadata.array(TOKENS, &[ValueType::String], "an array of strings")? else {
+        return Ok(None);
+    };
+    let vocabulary = tokens.count;
+    if vocabulary == 0 {
+        return Err(Fault::EmptyVocabulary);
+    }
+    if vocabulary > limits::VOCABULARY {
+        return Err(Fault::VocabularyTooLarge { count: vocabulary });
+    }
+    let bos = special_token(metadata, BOS, vocabulary)?.or_else(|| default_token(&model, 1, vocabulary));
+    let eos = special_token(metadata, EOS, vocabulary)?.or_else(|| default_token(&model, 2, vocabulary));
+    for key in SPECIAL {
+        special_token(metadata, key, vocabulary)?;
+    }
+    check_entries(metadata, &model)?;
+    check_scores(metadata, vocabulary)?;
+    check_merges(metadata)?;
+    for key in FLAGS {
+        metadata.boolean(key)?;
+    }
+    Ok(Some(Tokenizer {
+        vocabulary,
+        bos_token: bos.map(|id| entry(metadata, id)).transpose()?,
+        eos_token: eos.map(|id| entry(metadata, id)).transpose()?,
+        adds_bos: adds_bos(metadata, &model)?,
+    }))
+}
+
+/// SentencePiece vocabularies have these ids when they name none.
+fn default_token(model: &str, id: u64, vocabulary: u64) -> Option<u64> {
+    (model == "llama" && id < vocabulary).then_some(id)
+}
+
+fn special_token<R: Read + Seek>(
+    metadata: &mut Metadata<R>,
+    key: &'static str,
+    vocabulary: u64,
+) -> Result<Option<u64>, Fault> {
+    match metadata.integer(key)? {
+        // Converters write "none" as -1, in a signed type or in u32.
+        None | Some(-1 | 0xffff_ffff) => Ok(None),
+        Some(id) => match u64::try_from(id) {
+            Ok(id) if id < vocabulary => Ok(Some(id)),
+            _ => Err(Fault::SpecialToken { key, id: id as u64, vocabulary }),
+        },
+    }
+}
+
+fn adds_bos<R: Read + Seek>(metadata: &mut Metadata<R>, model: &str) -> Result<bool, Fault> {
+    if let Some(adds_bos) = metadata.boolean("tokenizer.ggml.add_bos_token")? {
+        return Ok(adds_bos);
+    }
+    let pre = metadata.text("tokenizer.ggml.pre", limits::IDENTIFIER_BYTES)?.unwrap_or_default();
+    Ok(match model {
+        "llama" | "bert" => true,
+        "gpt2" => PRE_THAT_ADD_BOS.contains(&pre.as_str()),
+        _ => false,
+    })
+}
+
+/// Checks every entry: its length, that it is the only one of its text, and that byte tokens name bytes.
+fn check_entries<R: Read + Seek>(metadata: &mut Metadata<R>, model: &str) -> Result<(), Fault> {
+    let byte_tokens = byte_tokens(metadata)?;
+    let hasher = RandomState::new();
+    let mut hashes = Vec::new();
+    let mut wrong = None;
+    each_entry(metadata, |id, text| {
+        hashes.push(hasher.hash_one(text.as_str()));
+        let is_byte = byte_tokens.get(id);
+        // The WordPiece detokenizer aborts on any byte token.
+        if is_byte && (model == "bert" || !names_byte(&text)) && wrong.is_none() {
+            wrong = Some(Fault::ByteToken { token: id, text: value::shown(&text) });
+        }
+    })?;
+    if let Some(fault) = wrong {
+        return Err(fault);
+    }
+    hashes.sort_unstable();
+    let suspect = hashes.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+    match suspect {
+        None => Ok(()),
+        Some(hash) => check_same_hash(metadata, |text| hasher.hash_one(text) == hash),
+    }
+}
+
+/// Tells entries that are equal from different ones that only have the same hash.
+fn check_same_hash<R: Read + Seek>(
+    metadata: &mut Metadata<R>,
+    is_suspect: impl Fn(&str) -> bool,
+) -> Result<(), Fault> {
+    let mut seen: Vec<String> = Vec::new();
+    let mut twice = None;
+    each_entry(metadata, |_, text| {
+        if twice.is_none() && is_suspect(&text) {
+            if seen.contains(&text) {
+                twice = Some(value::shown(&text));
+            } else {
+                seen.push(text);
+            }
+        }
+    })?;
+    twice.map_or(Ok(()), |text| Err(Fault::DuplicateToken { text }))
+}
+
+/// Calls `visit` with every entry's id and its text as llama.cpp sees it: cut at a NUL, and with a
+/// name for entries without text.
+fn each_entry<R: Read + Seek>(
+    metadata: &mut Metadata<R>,
+    mut visit: impl FnMut(u64, String),
+) -> Result<(), Fault> {
+    let count = seek_entries(metadata)?;
+    for id in 0..count {
+        let mut text = next_entry(metadata, id)?;
+        if let Some(nul) = text.find('\0') {
+            text.truncate(nul);
+        }
+        if text.is_empty() {
+            text = format!("[EMPTY_{id}]");
+        }
+        visit(id, text);
+    }
+    Ok(())
+}
+
+fn seek_entries<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<u64, Fault> {
+    let elements = metadata.array(TOKENS, &[ValueType::String], "an array of strings")?;
+    Ok(elements.map_or(0, |elements| elements.count))
+}
+
+fn next_entry<R: Read + Seek>(metadata: &mut Metadata<R>, id: u64) -> Result<String, Fault> {
+    let subject = || format!("token {id}");
+    let bytes = value::string_bytes(&mut metadata.reader, limits::TOKEN_BYTES, subject)?;
+    metadata.reader.text(bytes).map_err(|fault| fault.of(subject))
+}
+
+/// The text of one entry.
+fn entry<R: Read + Seek>(metadata: &mut Metadata<R>, id: u64) -> Result<String, Fault> {
+    seek_entries(metadata)?;
+    for _ in 0..id {
+        let bytes = metadata.reader.u64()?;
+        metadata.reader.skip(bytes)?;
+    }
+    next_entry(metadata, id)
+}
+
+fn names_byte(text: &str) -> bool {
+    let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Which entries are byte tokens.
+fn byte_tokens<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<BitSet, Fault> {
+    let vocabulary = seek_entries(metadata)?;
+    let Some(types) = metadata.array(TOKEN_TYPES, &[ValueType::I32], "an array of i32")? else {
+        return Ok(BitSet::default());
+    };
+    check_length(TOKEN_TYPES, types.count, vocabulary)?;
+    let mut byte_tokens = BitSet::default();
+    for id in 0..types.count {
+        if i32::from_le_bytes(metadata.reader.array()?) == BYTE_TYPE {
+            byte_tokens.set(id);
+        }
+    }
+    Ok(byte_tokens)
+}
+
+fn check_scores<R: Read + Seek>(metadata: &mut Metadata<R>, vocabulary: u64) -> Result<(), Fault> {
+    let allowed = [ValueType::F32, ValueType::I32];
+    let Some(scores) = metadata.array(SCORES, &allowed, "an array of f32")? else { return Ok(()) };
+    check_length(SCORES, scores.count, vocabulary)?;
+    if scores.element == ValueType::F32 {
+        for token in 0..scores.count {
+            if f32::from_le_bytes(metadata.reader.array()?).is_nan() {
+                return Err(Fault::Score { token });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_merges<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<(), Fault> {
+    let Some(merges) = metadata.array(MERGES, &[ValueType::String], "an array of strings")? else {
+        return Ok(());
+    };
+    for index in 0..merges.count {
+        let subject = || format!("merge {index}");
+        let bytes = value::string_bytes(&mut metadata.reader, limits::TOKEN_BYTES, subject)?;
+        metadata.reader.skip(bytes)?;
+    }
+    Ok(())
+}
+
+fn check_length(key: &'static str, count: u64, vocabulary: u64) -> Result<(), Fault> {
+    if count == vocabulary { Ok(()) } else { Err(Fault::TokenizerLength { key, count, vocabulary }) }
+}
+
+/// A set of small numbers, one bit each.
+#[derive(Default)]
+struct BitSet(Vec<u64>);
+
+impl BitSet {
+    fn set(&mut self, number: u64) {
+        let word = (number / 64) as usize;
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (number % 64);
+    }
+
+    fn get(&self, number: u64) -> bool {
+        self.0.get((number / 64) as usize).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_two_hexadecimal_digits_name_a_byte() {
+        for text in ["<0x00>", "<0xfF>"] {
+            assert!(names_byte(text), "{text}");
+        }
+        for text in ["<0x-1>", "<0x1>", "<0x123>", "0x12", "<0x12", "<0xG0>", "", "é"] {
+            assert!(!names_byte(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bit_set_holds_what_was_set() {
+        let mut set = BitSet::default();
+        for number in [0, 63, 64, 1000] {
+            set.set(number);
+        }
+        let held: Vec<u64> = (0..2000).filter(|number| set.get(*number)).collect();
+        assert_eq!(held, [0, 63, 64, 1000]);
+    }
+}

@@ -1,0 +1,368 @@
+//! A writer of small GGUF files, sound or deliberately not.
+
+/// Value types as numbers in the file.
+pub mod value_type {
+    #![allow(missing_docs, reason = "the names are the documentation")]
+    pub const U8: u32 = 0;
+    pub const I8: u32 = 1;
+    pub const U16: u32 = 2;
+    pub const U32: u32 = 4;
+    pub const I32: u32 = 5;
+    pub const F32: u32 = 6;
+    pub const BOOL: u32 = 7;
+    pub const STRING: u32 = 8;
+    pub const ARRAY: u32 = 9;
+    pub const U64: u32 = 10;
+    pub const I64: u32 = 11;
+    pub const F64: u32 = 12;
+}
+
+/// The tensor type of 32-bit floats.
+pub const F32: u32 = 0;
+/// Weights repeat after so many, so that a file of any size is made quickly.
+const PERIOD: usize = 1 << 16;
+
+/// A GGUF file in the making. Everything it is told is written, true or not.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    magic: [u8; 4],
+    version: u32,
+    keys: Vec<Key>,
+    key_count: Option<u64>,
+    tensors: Vec<Tensor>,
+    tensor_count: Option<u64>,
+    alignment: u64,
+    missing_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Key {
+    name: Vec<u8>,
+    value_type: u32,
+    value: Vec<u8>,
+}
+
+/// A tensor's description. The data of each follows that of the one before unless `offset` says otherwise.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// Name, as bytes.
+    pub name: Vec<u8>,
+    /// Sides, the innermost first.
+    pub shape: Vec<u64>,
+    /// The type's number.
+    pub tensor_type: u32,
+    /// Bytes of data to write.
+    pub bytes: u64,
+    /// The offset to claim.
+    pub offset: Option<u64>,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self {
+            magic: *b"GGUF",
+            version: 3,
+            keys: Vec::new(),
+            key_count: None,
+            tensors: Vec::new(),
+            tensor_count: None,
+            alignment: 32,
+            missing_bytes: 0,
+        }
+    }
+}
+
+impl Writer {
+    /// A file that says version `version`.
+    #[must_use]
+    pub fn version(mut self, version: u32) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// A file that begins with other bytes than `GGUF`.
+    #[must_use]
+    pub fn magic(mut self, magic: [u8; 4]) -> Self {
+        self.magic = magic;
+        self
+    }
+
+    /// Claims another number of keys than there are.
+    #[must_use]
+    pub fn claim_keys(mut self, count: u64) -> Self {
+        self.key_count = Some(count);
+        self
+    }
+
+    /// Claims another number of tensors than there are.
+    #[must_use]
+    pub fn claim_tensors(mut self, count: u64) -> Self {
+        self.tensor_count = Some(count);
+        self
+    }
+
+    /// Leaves the last bytes of the file out.
+    #[must_use]
+    pub fn cut(mut self, bytes: usize) -> Self {
+        self.missing_bytes = bytes;
+        self
+    }
+
+    /// A key with a value of any type and bytes; replaces a key of the same name.
+    #[must_use]
+    pub fn raw(mut self, name: impl AsRef<[u8]>, value_type: u32, value: impl Into<Vec<u8>>) -> Self {
+        let key = Key { name: name.as_ref().to_vec(), value_type, value: value.into() };
+        match self.keys.iter_mut().find(|other| other.name == key.name) {
+            Some(other) => *other = key,
+            None => self.keys.push(key),
+        }
+        self
+    }
+
+    /// Writes the last key once more.
+    #[must_use]
+    pub fn repeat_last_key(mut self) -> Self {
+        self.keys.extend(self.keys.last().cloned());
+        self
+    }
+
+    /// Leaves a key out.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.keys.retain(|key| key.name != name.as_bytes());
+        self
+    }
+
+    /// Leaves all tensors out.
+    #[must_use]
+    pub fn without_tensors(mut self) -> Self {
+        self.tensors.clear();
+        self
+    }
+
+    /// A key with text.
+    #[must_use]
+    pub fn text(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.raw(name, value_type::STRING, string(value.as_ref()))
+    }
+
+    /// A key with a u32.
+    #[must_use]
+    pub fn u32(self, name: &str, value: u32) -> Self {
+        self.raw(name, value_type::U32, value.to_le_bytes())
+    }
+
+    /// A key with an i32.
+    #[must_use]
+    pub fn i32(self, name: &str, value: i32) -> Self {
+        self.raw(name, value_type::I32, value.to_le_bytes())
+    }
+
+    /// A key with an f32.
+    #[must_use]
+    pub fn f32(self, name: &str, value: f32) -> Self {
+        self.raw(name, value_type::F32, value.to_le_bytes())
+    }
+
+    /// A key with a truth value.
+    #[must_use]
+    pub fn boolean(self, name: &str, value: bool) -> Self {
+        self.raw(name, value_type::BOOL, [u8::from(value)])
+    }
+
+    /// A key with an array: its elements' type, the length to claim, and the elements' bytes.
+    #[must_use]
+    pub fn array(self, name: &str, element: u32, count: u64, elements: &[u8]) -> Self {
+        let value = [&element.to_le_bytes()[..], &count.to_le_bytes(), elements].concat();
+        self.raw(name, value_type::ARRAY, value)
+    }
+
+    /// A key with an array of strings.
+    #[must_use]
+    pub fn strings<T: AsRef<[u8]>>(self, name: &str, values: &[T]) -> Self {
+        let elements: Vec<u8> = values.iter().flat_map(|value| string(value.as_ref())).collect();
+        self.array(name, value_type::STRING, values.len() as u64, &elements)
+    }
+
+    /// A key with an array of f32.
+    #[must_use]
+    pub fn f32s(self, name: &str, values: &[f32]) -> Self {
+        let elements: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.array(name, value_type::F32, values.len() as u64, &elements)
+    }
+
+    /// A key with an array of i32.
+    #[must_use]
+    pub fn i32s(self, name: &str, values: &[i32]) -> Self {
+        let elements: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.array(name, value_type::I32, values.len() as u64, &elements)
+    }
+
+    /// A tensor of 32-bit floats.
+    #[must_use]
+    pub fn tensor(self, name: &str, shape: &[u64]) -> Self {
+        let bytes = shape.iter().product::<u64>() * 4;
+        let name = name.as_bytes().to_vec();
+        self.raw_tensor(Tensor { name, shape: shape.to_vec(), tensor_type: F32, bytes, offset: None })
+    }
+
+    /// A tensor with whatever description.
+    #[must_use]
+    pub fn raw_tensor(mut self, tensor: Tensor) -> Self {
+        self.tensors.push(tensor);
+        self
+    }
+
+    /// Changes the last tensor's description.
+    #[must_use]
+    pub fn last_tensor(mut self, change: impl FnOnce(&mut Tensor)) -> Self {
+        if let Some(tensor) = self.tensors.last_mut() {
+            change(tensor);
+        }
+        self
+    }
+
+    /// Lays the data out for another alignment, which is also written as a key.
+    #[must_use]
+    pub fn alignment(mut self, alignment: u32) -> Self {
+        self.alignment = u64::from(alignment);
+        self.u32("general.alignment", alignment)
+    }
+
+    /// The header alone, without data.
+    pub fn header(&self) -> Vec<u8> {
+        let mut bytes = self.magic.to_vec();
+        bytes.extend(self.version.to_le_bytes());
+        bytes.extend(self.tensor_count.unwrap_or(self.tensors.len() as u64).to_le_bytes());
+        bytes.extend(self.key_count.unwrap_or(self.keys.len() as u64).to_le_bytes());
+        for key in &self.keys {
+            bytes.extend(string(&key.name));
+            bytes.extend(key.value_type.to_le_bytes());
+            bytes.extend(&key.value);
+        }
+        let mut next_offset = 0;
+        for tensor in &self.tensors {
+            bytes.extend(string(&tensor.name));
+            bytes.extend((tensor.shape.len() as u32).to_le_bytes());
+            bytes.extend(tensor.shape.iter().flat_map(|side| side.to_le_bytes()));
+            bytes.extend(tensor.tensor_type.to_le_bytes());
+            bytes.extend(tensor.offset.unwrap_or(next_offset).to_le_bytes());
+            next_offset += tensor.bytes.next_multiple_of(self.alignment);
+        }
+        bytes
+    }
+
+    /// The whole file. Weights are small pseudo-random floats, the same each time; norms are ones.
+    pub fn build(&self) -> Vec<u8> {
+        let mut bytes = self.header();
+        let noise = noise();
+        for (index, tensor) in self.tensors.iter().enumerate() {
+            bytes.resize(bytes.len().next_multiple_of(self.alignment as usize), 0);
+            let end = bytes.len() + tensor.bytes as usize;
+            if tensor.shape.len() == 1 {
+                bytes.extend(1.0_f32.to_le_bytes().iter().cycle().take(tensor.bytes as usize));
+            } else {
+                let begin = index * 4096 % noise.len();
+                bytes.extend(noise[begin..].iter().chain(&noise).cycle().take(tensor.bytes as usize));
+            }
+            bytes.resize(end, 0);
+        }
+        bytes.truncate(bytes.len() - self.missing_bytes);
+        bytes
+    }
+}
+
+/// Floats around zero with a spread of 0.3, from a linear congruential generator.
+fn noise() -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from(state.to_le_bytes()[3]) / 255.0 - 0.5
+    };
+    (0..PERIOD).flat_map(|_| next().to_le_bytes()).collect()
+}
+
+fn string(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat()
+}
+
+/// The shape of a llama model.
+#[derive(Clone, Copy, Debug)]
+pub struct LlamaShape {
+    /// Width of the residual stream.
+    pub width: u64,
+    /// Transformer blocks.
+    pub blocks: u32,
+    /// Attention heads.
+    pub heads: u32,
+    /// Key/value heads.
+    pub kv_heads: u32,
+    /// Width of the feed-forward layer.
+    pub feed_forward: u64,
+    /// Context in tokens.
+    pub context: u32,
+}
+
+impl LlamaShape {
+    /// The smallest that makes sense: for headers alone.
+    pub const SMALLEST: Self =
+        Self { width: 8, blocks: 1, heads: 2, kv_heads: 1, feed_forward: 16, context: 64 };
+    /// Small, but real: an engine can load and run it.
+    pub const TINY: Self =
+        Self { width: 64, blocks: 2, heads: 4, kv_heads: 2, feed_forward: 128, context: 2048 };
+}
+
+/// A sound llama model with random weights and a SentencePiece vocabulary of bytes and a few words.
+pub fn llama(shape: LlamaShape) -> Writer {
+    let kv_width = shape.width / u64::from(shape.heads) * u64::from(shape.kv_heads);
+    let entries = vocabulary();
+    let vocabulary = entries.len() as u64;
+    let mut writer = Writer::default()
+        .text("general.architecture", "llama")
+        .text("general.name", "tiny")
+        .u32("general.file_type", 0)
+        .u32("llama.context_length", shape.context)
+        .u32("llama.embedding_length", shape.width as u32)
+        .u32("llama.block_count", shape.blocks)
+        .u32("llama.feed_forward_length", shape.feed_forward as u32)
+        .u32("llama.attention.head_count", shape.heads)
+        .u32("llama.attention.head_count_kv", shape.kv_heads)
+        .f32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+        .u32("llama.rope.dimension_count", shape.width as u32 / shape.heads)
+        .text("tokenizer.ggml.model", "llama")
+        .strings("tokenizer.ggml.tokens", &entries.iter().map(|entry| &entry.0).collect::<Vec<_>>())
+        .f32s("tokenizer.ggml.scores", &entries.iter().map(|entry| entry.1).collect::<Vec<_>>())
+        .i32s("tokenizer.ggml.token_type", &entries.iter().map(|entry| entry.2).collect::<Vec<_>>())
+        .u32("tokenizer.ggml.unknown_token_id", 0)
+        .u32("tokenizer.ggml.bos_token_id", 1)
+        .u32("tokenizer.ggml.eos_token_id", 2)
+        .boolean("tokenizer.ggml.add_bos_token", true)
+        .tensor("token_embd.weight", &[shape.width, vocabulary]);
+    for block in 0..shape.blocks {
+        let name = |part: &str| format!("blk.{block}.{part}.weight");
+        writer = writer
+            .tensor(&name("attn_norm"), &[shape.width])
+            .tensor(&name("attn_q"), &[shape.width, shape.width])
+            .tensor(&name("attn_k"), &[shape.width, kv_width])
+            .tensor(&name("attn_v"), &[shape.width, kv_width])
+            .tensor(&name("attn_output"), &[shape.width, shape.width])
+            .tensor(&name("ffn_norm"), &[shape.width])
+            .tensor(&name("ffn_gate"), &[shape.width, shape.feed_forward])
+            .tensor(&name("ffn_up"), &[shape.width, shape.feed_forward])
+            .tensor(&name("ffn_down"), &[shape.feed_forward, shape.width]);
+    }
+    writer.tensor("output_norm.weight", &[shape.width]).tensor("output.weight", &[shape.width, vocabulary])
+}
+
+/// Text, score and type of each entry: three control tokens, 256 bytes, some words.
+fn vocabulary() -> Vec<(String, f32, i32)> {
+    const WORDS: [&str; 13] =
+        ["▁", "a", "e", "o", "▁a", "▁the", "▁fox", "▁kettle", "▁story", "▁and", ".", "▁saw", "▁tea"];
+    let mut entries: Vec<_> = [("<unk>", 2), ("<s>", 3), ("</s>", 3)]
+        .iter()
+        .map(|(text, kind)| ((*text).to_owned(), 0.0, *kind))
+        .collect();
+    entries.extend((0..256).map(|byte| (format!("<0x{byte:02X}>"), 0.0, 6)));
+    entries.extend(WORDS.iter().enumerate().map(|(rank, word)| ((*word).to_owned(), -(rank as f32), 1)));
+    entries
+}
