@@ -1,3 +1,37 @@
-//! The owner's API over the Unix socket.
+//! The owner's API over the Unix socket, which Samovar's own command line speaks.
+//!
+//! ```text
+//!   facts      GET   /admin/stats /admin/models /admin/why
+//!   orders     POST  /admin/pin /admin/unload /admin/shutdown
+//!   warm       POST  /admin/warm                               progress, one object a line
+//!   generate   POST  /admin/generate                           events, one object a line
+//! ```
+//!
+//! Its routes do not exist on a network port. Errors may name files: only the owner reads them.
 
+pub(crate) mod facts;
+pub(crate) mod generate;
+pub(crate) mod orders;
+pub(crate) mod warm;
 pub mod wire;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+
+use crate::refusal::Refusal;
+
+/// A refusal as the owner reads it: the failure itself.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) Refusal);
+
+impl<T: Into<Refusal>> From<T> for Refused {
+    fn from(refusal: T) -> Self {
+        Self(refusal.into())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0.status, self.0.headers(), Json(self.0.failure)).into_response()
+    }
+}

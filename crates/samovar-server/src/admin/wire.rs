@@ -18,11 +18,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use samovar::{AnswerEvent, Decision, Input, Message, ModelInfo, Origin, Request, Stats, Summary, Tier, Wait};
+use samovar::{AnswerEvent, Decision, Input, Message, ModelInfo, Origin, Request, Summary, Tier, Wait};
 use samovar_core::generation::{Sampling, TokenLogprob, Usage};
 use samovar_core::units::KeepAlive;
 use samovar_core::{ErrorKind, Failure};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// What the model is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -314,9 +315,10 @@ pub struct ShutdownAnswer {
     pub requests_in_flight: u32,
 }
 
-/// Numbers of the runtime, and of the daemon around it.
+/// Numbers of the runtime, and of the daemon around it. `S` is [`samovar::Stats`] where they are written; those
+/// who read them may take any part they know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DaemonStats {
+pub struct DaemonStats<S = Map<String, Value>> {
     /// Process id of the daemon.
     pub pid: u32,
     /// Where it listens for HTTP.
@@ -329,7 +331,7 @@ pub struct DaemonStats {
     pub idle_ms: u64,
     /// The runtime's own numbers.
     #[serde(flatten)]
-    pub stats: Stats,
+    pub stats: S,
 }
 
 /// Every model that requests may name.
@@ -340,10 +342,40 @@ pub struct ModelList {
 }
 
 /// The pool's latest decisions about a model.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WhyAnswer {
     /// The model that was asked about.
     pub model: String,
     /// Newest first.
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<Decided>,
+}
+
+/// A decision of the pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decided {
+    /// How long ago, in milliseconds.
+    pub at_ms_ago: u64,
+    /// The model's name.
+    pub model: String,
+    /// What was done with it.
+    pub what: String,
+    /// Why, as data.
+    pub reason: Value,
+    /// The same as a sentence.
+    pub text: String,
+}
+
+impl From<Decision> for Decided {
+    fn from(decision: Decision) -> Self {
+        let data =
+            |value: Result<Value, serde_json::Error>| value.expect("invariant: decisions are plain data");
+        let what = data(serde_json::to_value(decision.what));
+        Self {
+            at_ms_ago: decision.at_ms_ago,
+            model: decision.model,
+            what: what.as_str().map_or_else(|| what.to_string(), str::to_owned),
+            reason: data(serde_json::to_value(decision.reason)),
+            text: decision.text,
+        }
+    }
 }

@@ -1,0 +1,38 @@
+//! What the owner may order.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::Refused;
+use super::wire::{PinBody, ShutdownAnswer, ShutdownBody, UnloadBody, Unloaded};
+use crate::app::App;
+use crate::payload::Payload;
+
+/// `POST /admin/pin`.
+pub(crate) async fn pin(State(app): State<App>, body: Body) -> Result<Json<Value>, Refused> {
+    let order: PinBody = Payload::read(body, &app.limits).await?.parse()?;
+    app.runtime.pin(&order.model, order.pinned).await?;
+    Ok(Json(json!({})))
+}
+
+/// `POST /admin/unload`.
+pub(crate) async fn unload(State(app): State<App>, body: Body) -> Result<Json<Unloaded>, Refused> {
+    let order: UnloadBody = Payload::read(body, &app.limits).await?.parse()?;
+    let instances = match order.target()? {
+        Some(model) => app.runtime.unload(&model).await?,
+        None => app.runtime.unload_all().await?,
+    };
+    Ok(Json(Unloaded { instances }))
+}
+
+/// `POST /admin/shutdown`.
+pub(crate) async fn shutdown(State(app): State<App>, body: Body) -> Result<Json<ShutdownAnswer>, Refused> {
+    let order: ShutdownBody = Payload::read(body, &app.limits).await?.parse_or_default()?;
+    let answer = ShutdownAnswer { pid: std::process::id(), requests_in_flight: app.server.in_flight() };
+    app.server.shut_down(order.grace_ms.map(Duration::from_millis));
+    Ok(Json(answer))
+}

@@ -1,0 +1,50 @@
+//! Loads a model ahead of need, and tells how it gets on.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use samovar::Runtime;
+use samovar_core::Failure;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Refused;
+use super::wire::{WarmBody, WarmEvent};
+use crate::app::App;
+use crate::ndjson;
+use crate::payload::Payload;
+
+const EVENT_CAPACITY: usize = 16;
+
+/// `POST /admin/warm`.
+pub(crate) async fn warm(State(app): State<App>, body: Body) -> Result<Response, Refused> {
+    let order: WarmBody = Payload::read(body, &app.limits).await?.parse()?;
+    let in_flight = app.server.begin();
+    let runtime = app.runtime.clone();
+    let (events, lines) = mpsc::channel(EVENT_CAPACITY);
+    // A load goes on when nobody watches any more, and so does the order to pin.
+    tokio::spawn(async move {
+        let began = Instant::now();
+        let last = match load(&runtime, &order, &events).await {
+            Ok(()) => WarmEvent::Done { took_ms: began.elapsed().as_secs_f64() * 1e3 },
+            Err(failure) => WarmEvent::Failed(failure),
+        };
+        events.send(last).await.ok();
+        drop(in_flight);
+    });
+    Ok(ndjson::response(ReceiverStream::new(lines)))
+}
+
+async fn load(runtime: &Runtime, order: &WarmBody, events: &mpsc::Sender<WarmEvent>) -> Result<(), Failure> {
+    let (waits, mut waiting) = mpsc::channel(EVENT_CAPACITY);
+    let mut loaded = std::pin::pin!(runtime.warm(&order.model, Some(waits)));
+    loop {
+        tokio::select! {
+            biased;
+            loaded = &mut loaded => break loaded?,
+            Some(wait) = waiting.recv() => { events.send(WarmEvent::Waiting(wait.into())).await.ok(); }
+        }
+    }
+    if order.pin { runtime.pin(&order.model, true).await } else { Ok(()) }
+}

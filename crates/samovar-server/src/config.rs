@@ -1,0 +1,74 @@
+//! What an owner may set about serving, with the limits that hold when nothing is said.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How to serve. At least one of `listen` and `socket` must be given.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// Where to listen for HTTP. An address that other machines reach is refused unless
+    /// `insecure_no_auth` is set.
+    pub listen: Option<SocketAddr>,
+    /// The Unix socket of the owner; its directory is made (0700) when missing.
+    pub socket: Option<PathBuf>,
+    /// Serve other machines although nobody has to prove who they are.
+    pub insecure_no_auth: bool,
+    /// Names by which clients may call this server in `Host`, besides those of this machine itself.
+    pub allowed_hosts: Vec<String>,
+    /// Web origins that may read answers, such as `https://chat.example.org`, besides those of this
+    /// machine itself.
+    pub allowed_origins: Vec<String>,
+    /// Bounds on what clients send and how long they take.
+    pub limits: Limits,
+    /// How long running requests may take to end when the server leaves; then they end with what they have.
+    pub drain: Duration,
+}
+
+impl Default for ServeConfig {
+    /// Serves nowhere, and drains for 30 seconds.
+    fn default() -> Self {
+        Self {
+            listen: None,
+            socket: None,
+            insecure_no_auth: false,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            limits: Limits::default(),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Bounds on what clients send and how long they take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at the same time, for each listener.
+    pub connections: usize,
+    /// Time for a client to send the head of a request.
+    pub head_timeout: Duration,
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// Time for a client to send the body of a request.
+    pub body_timeout: Duration,
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Nesting of a JSON body.
+    pub json_depth: usize,
+    /// Time for a client to take any of the bytes that are ready for it.
+    pub write_stall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            head_timeout: Duration::from_secs(10),
+            head_bytes: 32 << 10,
+            body_timeout: Duration::from_secs(30),
+            body_bytes: 4 << 20,
+            json_depth: 64,
+            write_stall: Duration::from_secs(30),
+        }
+    }
+}

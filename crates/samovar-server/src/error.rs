@@ -1,0 +1,89 @@
+//! Why a server does not start or cannot go on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use samovar_core::{ErrorKind, Failure};
+
+/// Why a server does not start or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Neither an address nor a socket was given.
+    #[error("there is nowhere to listen")]
+    Nowhere,
+    /// Other machines would reach a server that asks nobody who they are.
+    #[error("refusing to listen on {0}: other machines could use this server without a key")]
+    Exposed(SocketAddr),
+    /// The address is not to be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another daemon has the socket.
+    #[error("another daemon already serves {0}")]
+    AlreadyServed(PathBuf),
+    /// Others could replace the socket.
+    #[error("refusing to put the socket into {0}: other users may write there")]
+    OpenDirectory(PathBuf),
+    /// What is at the socket's path is something else.
+    #[error("{0} is there, and it is not a socket")]
+    NotASocket(PathBuf),
+    /// The socket is not to be had.
+    #[error("cannot listen on the socket {path}: {source}")]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Nowhere => ErrorKind::InvalidRequest,
+            Self::Exposed(_) | Self::OpenDirectory(_) => ErrorKind::Forbidden,
+            Self::AlreadyServed(_) => ErrorKind::Busy,
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => ErrorKind::Busy,
+            Self::Listen { .. } => ErrorKind::Unavailable,
+            Self::NotASocket(_) | Self::Socket { .. } => ErrorKind::Storage,
+        }
+    }
+
+    /// What the owner can do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Nowhere => "give an address or a socket path".to_owned(),
+            Self::Exposed(address) => format!(
+                "listen on 127.0.0.1:{}, or say --insecure-no-auth if everyone who reaches it may use it",
+                address.port()
+            ),
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                "another program has this port; choose another one, or stop that program".to_owned()
+            }
+            Self::Listen { .. } => "check the address and the permissions".to_owned(),
+            Self::AlreadyServed(_) => {
+                "use the daemon that runs, or end it with `samovar shutdown`".to_owned()
+            }
+            Self::OpenDirectory(path) => {
+                format!("run `chmod go-w {}`, or set SAMOVAR_HOME to a directory of your own", path.display())
+            }
+            Self::NotASocket(_) => "move that file away, or choose another socket path".to_owned(),
+            Self::Socket { source, .. } if source.kind() == io::ErrorKind::InvalidInput => {
+                "a socket's path may have about 100 bytes; set SAMOVAR_HOME to a shorter one".to_owned()
+            }
+            Self::Socket { .. } => "check the permissions, or set SAMOVAR_HOME".to_owned(),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error.to_string()).with_hint(error.hint())
+    }
+}

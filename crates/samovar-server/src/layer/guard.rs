@@ -1,0 +1,337 @@
+//! Keeps web pages of strangers from using this server through its owner's browser.
+//!
+//! A page can send requests to `127.0.0.1`, or rebind its own name to that address. Three things give it
+//! away: the name in `Host`, the `Origin`, and `Sec-Fetch-Site`. Programs that are no browsers send
+//! neither of the last two and pass.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::app::{App, Surface};
+use crate::refusal::Refusal;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const PRIVATE_NETWORK_ASKED: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const PRIVATE_NETWORK_ALLOWED: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+/// Schemes of desktop programs with web views; a web page cannot have them.
+const PROGRAM_SCHEMES: [&str; 3] = ["app", "tauri", "vscode-webview"];
+const METHODS: &str = "GET, HEAD, POST, OPTIONS";
+const REQUEST_HEADERS: [&str; 8] = [
+    "accept",
+    "authorization",
+    "cache-control",
+    "content-type",
+    "user-agent",
+    "x-request-id",
+    "x-request-timeout",
+    "x-requested-with",
+];
+const REQUEST_HEADER_FAMILIES: [&str; 2] = ["x-stainless-", "openai-"];
+const RESPONSE_HEADERS: &str = "retry-after, retry-after-ms, server-timing, x-queue-position, x-request-id, \
+                                x-samovar-cache, x-should-retry";
+
+/// Who may call this server, and by which name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Allowed {
+    hosts: Vec<String>,
+    origins: Vec<String>,
+    /// Other machines are served, by whatever address they know this one.
+    any_address: bool,
+}
+
+impl Allowed {
+    pub(crate) fn new(hosts: &[String], origins: &[String], listen: Option<SocketAddr>) -> Self {
+        let plain = |text: &String| text.trim_end_matches('/').to_ascii_lowercase();
+        Self {
+            hosts: hosts.iter().map(plain).collect(),
+            origins: origins.iter().map(plain).collect(),
+            any_address: listen.is_some_and(|address| !address.ip().is_loopback()),
+        }
+    }
+
+    /// Whether a client may call this server so. An address cannot be rebound, a name can.
+    fn host(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host == "localhost"
+            || address.is_ok_and(|address| address.is_loopback() || self.any_address)
+            || self.hosts.contains(&host)
+    }
+
+    fn origin(&self, origin: &str) -> bool {
+        let origin = origin.to_ascii_lowercase();
+        if self.origins.contains(&origin) {
+            return true;
+        }
+        let Some((scheme, rest)) = origin.split_once("://") else { return false };
+        if PROGRAM_SCHEMES.contains(&scheme) {
+            return true;
+        }
+        let host = rest.parse::<Authority>().map(|authority| authority.host().to_owned());
+        matches!(scheme, "http" | "https")
+            && host.is_ok_and(|host| {
+                matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]" | "tauri.localhost")
+            })
+    }
+}
+
+pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    // No browser speaks to a Unix socket.
+    if app.surface == Surface::Local {
+        return match content_type(request.method(), request.headers()) {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => crate::refuse(request.uri().path(), refusal),
+        };
+    }
+    let origin = match inspect(&app.allowed, &request) {
+        Ok(origin) => origin,
+        Err(refusal) => return crate::refuse(request.uri().path(), refusal),
+    };
+    if request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    {
+        return share(preflight(request.headers()), origin.as_ref());
+    }
+    if let Err(refusal) = content_type(request.method(), request.headers()) {
+        return share(crate::refuse(request.uri().path(), refusal), origin.as_ref());
+    }
+    share(next.run(request).await, origin.as_ref())
+}
+
+/// The origin of the page that asks, if one does and may.
+fn inspect(allowed: &Allowed, request: &Request) -> Result<Option<HeaderValue>, Refusal> {
+    let host = host(request).ok_or_else(|| {
+        Refusal::new(StatusCode::BAD_REQUEST, "host_missing", "the request does not say which host it asks")
+    })?;
+    if !allowed.host(&host) {
+        let message = format!("this server is not called `{}`", printable(&host));
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "host_not_allowed", message).with_hint(
+            "call it localhost, or add the name to `allowed_hosts` under [server] in samovar.toml",
+        ));
+    }
+    let origin = request.headers().get(header::ORIGIN);
+    if let Some(value) = origin
+        && !value.to_str().is_ok_and(|origin| allowed.origin(origin))
+    {
+        let shown = printable(&String::from_utf8_lossy(value.as_bytes()));
+        let message = format!("pages of the origin `{shown}` may not use this server");
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "origin_not_allowed", message)
+            .with_hint("add it to `allowed_origins` under [server] in samovar.toml"));
+    }
+    // Allowed origins are cross-site as well: a page of localhost that asks 127.0.0.1 is one.
+    let site = request.headers().get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
+    if origin.is_none() && matches!(site, Some(b"cross-site" | b"same-site")) {
+        let message = "a page of another site may not use this server";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "cross_site", message));
+    }
+    Ok(origin.cloned())
+}
+
+/// The name by which the client calls this server, without the port.
+fn host(request: &Request) -> Option<String> {
+    if let Some(authority) = request.uri().authority() {
+        return Some(authority.host().to_owned());
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (first, second) = (hosts.next()?, hosts.next());
+    if second.is_some() {
+        return None;
+    }
+    let authority: Authority = first.to_str().ok()?.parse().ok()?;
+    Some(authority.host().to_owned())
+}
+
+/// A browser sends other types without asking first, so JSON alone is proof of a preflight.
+fn content_type(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    let has_no_body = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
+        || !(headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING));
+    let declared = headers.get(header::CONTENT_TYPE);
+    if method != Method::POST || (has_no_body && declared.is_none()) {
+        return Ok(());
+    }
+    let declared = declared.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
+        return Ok(());
+    }
+    let message = match essence.as_str() {
+        "" => "the body has no content type".to_owned(),
+        other => format!("bodies of the type `{}` are not understood", printable(other)),
+    };
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message)
+        .with_hint("send the header `content-type: application/json`"))
+}
+
+fn preflight(asked: &HeaderMap) -> Response {
+    let names = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|names| names.to_str().ok());
+    let granted: Vec<&str> =
+        names.unwrap_or_default().split(',').map(str::trim).filter(|name| is_granted(name)).collect();
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    if let Ok(granted) = HeaderValue::from_str(&granted.join(", ")) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, granted);
+    }
+    if asked.contains_key(PRIVATE_NETWORK_ASKED) {
+        headers.insert(PRIVATE_NETWORK_ALLOWED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+fn is_granted(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    REQUEST_HEADERS.contains(&name.as_str())
+        || REQUEST_HEADER_FAMILIES.iter().any(|family| name.starts_with(family))
+}
+
+/// Lets the page that asked read the answer.
+fn share(mut response: Response, origin: Option<&HeaderValue>) -> Response {
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(RESPONSE_HEADERS));
+    }
+    response
+}
+
+/// What a stranger wrote, fit to be shown.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() && *c != '`').take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    fn allowed() -> Allowed {
+        Allowed::new(&["Box.lan".into()], &["https://chat.example/".into()], None)
+    }
+
+    fn verdict(headers: &[(&str, &str)]) -> Result<(), &'static str> {
+        let mut request = axum::http::Request::get("/v1/models");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::empty()).expect("builds");
+        inspect(&allowed(), &request).map(drop).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn hosts() {
+        for host in
+            ["localhost", "localhost:7711", "LOCALHOST", "127.0.0.1:1", "[::1]:80", "[::1]", "box.lan:9"]
+        {
+            assert_eq!(verdict(&[("host", host)]), Ok(()), "{host}");
+        }
+        for host in
+            ["evil.example", "localhost.evil.example", "192.168.1.2", "evil.example:7711", "127.0.0.1.nip.io"]
+        {
+            assert_eq!(verdict(&[("host", host)]), Err("host_not_allowed"), "{host}");
+        }
+        for headers in
+            [&[][..], &[("host", "")], &[("host", "a b")], &[("host", "localhost"), ("host", "evil")]]
+        {
+            assert_eq!(verdict(headers), Err("host_missing"), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn other_machines_call_an_exposed_server_by_its_address() {
+        let exposed = Allowed::new(&[], &[], Some("0.0.0.0:80".parse().expect("address")));
+        assert!(exposed.host("192.168.1.2"));
+        assert!(!exposed.host("evil.example"));
+    }
+
+    #[test]
+    fn origins() {
+        for origin in [
+            "http://localhost",
+            "http://localhost:3000",
+            "https://127.0.0.1:8443",
+            "http://[::1]:5173",
+            "app://obsidian.md",
+            "tauri://localhost",
+            "https://tauri.localhost",
+            "vscode-webview://1abc",
+            "https://chat.example",
+        ] {
+            assert_eq!(verdict(&[("host", "localhost"), ("origin", origin)]), Ok(()), "{origin}");
+        }
+        for origin in [
+            "null",
+            "",
+            "https://evil.example",
+            "http://localhost.evil.example",
+            "http://localhost@evil.example",
+            "http://evil.example#localhost",
+            "https://chat.example.evil.example",
+            "http://chat.example",
+            "chrome-extension://abc",
+            "file://",
+        ] {
+            let verdict = verdict(&[("host", "localhost"), ("origin", origin)]);
+            assert_eq!(verdict, Err("origin_not_allowed"), "{origin}");
+        }
+    }
+
+    #[test]
+    fn sites() {
+        let asked = |site, origin: Option<&str>| {
+            let mut headers = vec![("host", "localhost"), ("sec-fetch-site", site)];
+            headers.extend(origin.map(|origin| ("origin", origin)));
+            verdict(&headers)
+        };
+        assert_eq!(asked("none", None), Ok(()));
+        assert_eq!(asked("same-origin", None), Ok(()));
+        assert_eq!(asked("cross-site", None), Err("cross_site"));
+        assert_eq!(asked("same-site", None), Err("cross_site"));
+        assert_eq!(asked("cross-site", Some("http://localhost:3000")), Ok(()));
+        assert_eq!(asked("cross-site", Some("https://evil.example")), Err("origin_not_allowed"));
+    }
+
+    #[test]
+    fn content_types() {
+        let check = |method: Method, pairs: &[(HeaderName, &str)]| {
+            let headers =
+                pairs.iter().map(|(name, value)| (name.clone(), value.parse().expect("value"))).collect();
+            content_type(&method, &headers).is_ok()
+        };
+        let length = (header::CONTENT_LENGTH, "2");
+        for good in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
+            assert!(check(Method::POST, &[length.clone(), (header::CONTENT_TYPE, good)]), "{good}");
+        }
+        for bad in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "", "text/json+x"]
+        {
+            assert!(!check(Method::POST, &[length.clone(), (header::CONTENT_TYPE, bad)]), "{bad}");
+        }
+        assert!(!check(Method::POST, &[length]));
+        assert!(!check(Method::POST, &[(header::TRANSFER_ENCODING, "chunked")]));
+        assert!(check(Method::POST, &[]));
+        assert!(check(Method::GET, &[]));
+    }
+
+    #[test]
+    fn preflight_grants_known_headers_only() {
+        let mut asked = HeaderMap::new();
+        asked.insert(
+            header::ACCESS_CONTROL_REQUEST_HEADERS,
+            HeaderValue::from_static("Authorization, X-Stainless-Lang, x-evil,content-type"),
+        );
+        asked.insert(PRIVATE_NETWORK_ASKED, HeaderValue::from_static("true"));
+        let response = preflight(&asked);
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+        assert_eq!(
+            response.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS],
+            "Authorization, X-Stainless-Lang, content-type"
+        );
+        assert_eq!(response.headers()[PRIVATE_NETWORK_ALLOWED], "true");
+    }
+}

@@ -1,0 +1,199 @@
+//! `/v1/completions`, the older API that continues plain text.
+
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use samovar::{Input, Request};
+use samovar_core::generation::{FinishReason, TokenLogprob};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::common::{Common, Wanted};
+use super::logprobs::TextLogprobs;
+use super::respond::{Identity, respond};
+use super::shape::{Shape, characters, finish_reason};
+use super::{Refused, params};
+use crate::app::App;
+use crate::layer::RequestId;
+use crate::payload::Payload;
+use crate::refusal::Refusal;
+
+/// What OpenAI generates when nothing is said.
+const DEFAULT_MAX_TOKENS: u32 = 16;
+const MOST_LOGPROBS: f64 = 20.0;
+/// Choices of one response: prompts times answers.
+const MOST_CHOICES: usize = 128;
+
+/// The fields that only texts have.
+#[derive(Debug, Deserialize)]
+struct Text {
+    prompt: Option<Value>,
+    max_tokens: Option<f64>,
+    logprobs: Option<f64>,
+    echo: Option<bool>,
+    suffix: Option<String>,
+    best_of: Option<f64>,
+}
+
+/// `POST /v1/completions`.
+pub(crate) async fn complete(
+    State(app): State<App>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refused> {
+    let payload = Payload::read(body, &app.limits).await?;
+    let wanted = payload.parse::<Common>()?.check(&app, &headers)?;
+    let text: Text = payload.parse()?;
+    let (requests, shape) = text.check(&wanted)?;
+    respond(&app, &wanted, requests, shape, Identity { prefix: "cmpl", request: &id }).await
+}
+
+impl Text {
+    fn check(self, wanted: &Wanted) -> Result<(Vec<Request>, TextShape), Refusal> {
+        self.refuse_unsupported(wanted)?;
+        let max_tokens = params::max_tokens("max_tokens", self.max_tokens)?.unwrap_or(DEFAULT_MAX_TOKENS);
+        let logprobs = params::whole("logprobs", self.logprobs, &(0.0..=MOST_LOGPROBS))?;
+        let prompts = prompts(self.prompt)?;
+        let answers = wanted.answers as usize;
+        if prompts.len() * answers > MOST_CHOICES {
+            let message = format!("{} prompts times `n` are more than {MOST_CHOICES} choices", prompts.len());
+            return Err(Refusal::invalid("prompt", message));
+        }
+        let echo = match self.echo {
+            Some(true) => Some(echo(&prompts, logprobs)?),
+            _ => None,
+        };
+        let shape = TextShape { has_logprobs: logprobs.is_some(), echo, answers };
+        let with = |input: Input| Request {
+            input,
+            max_tokens: Some(max_tokens),
+            logprobs,
+            ..wanted.request.clone()
+        };
+        let requests = prompts.into_iter().flat_map(|prompt| vec![with(prompt); answers]).collect();
+        Ok((requests, shape))
+    }
+
+    fn refuse_unsupported(&self, wanted: &Wanted) -> Result<(), Refusal> {
+        if self.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
+            return Err(Refusal::unsupported("suffix", "filling in before a suffix is not supported"));
+        }
+        let best_of = params::whole("best_of", self.best_of, &(1.0..=20.0))?;
+        if best_of.is_some_and(|best_of| best_of != wanted.answers) {
+            return Err(Refusal::unsupported(
+                "best_of",
+                "choosing the best of several answers is not supported",
+            )
+            .with_hint("leave `best_of` out, or set it to `n`"));
+        }
+        Ok(())
+    }
+}
+
+/// The prompts' texts, to be said before the answers.
+fn echo(prompts: &[Input], logprobs: Option<u32>) -> Result<Vec<String>, Refusal> {
+    if logprobs.is_some() {
+        return Err(Refusal::unsupported(
+            "echo",
+            "`echo` with `logprobs` is not supported: prompts have no logprobs",
+        ));
+    }
+    let text = |prompt: &Input| match prompt {
+        Input::Text(text) => Ok(text.clone()),
+        _ => Err(Refusal::unsupported("echo", "`echo` of a prompt made of token ids is not supported")),
+    };
+    prompts.iter().map(text).collect()
+}
+
+/// A text, texts, token ids, or lists of token ids.
+fn prompts(prompt: Option<Value>) -> Result<Vec<Input>, Refusal> {
+    let wrong =
+        || Refusal::invalid("prompt", "`prompt` must be a string, strings, token ids, or lists of token ids");
+    match prompt {
+        None | Some(Value::Null) => Err(Refusal::invalid("prompt", "`prompt` is missing")),
+        Some(Value::String(text)) => Ok(vec![Input::Text(text)]),
+        Some(Value::Array(items)) if items.is_empty() => {
+            Err(Refusal::invalid("prompt", "`prompt` must not be an empty list"))
+        }
+        Some(Value::Array(items)) if items[0].is_number() => Ok(vec![tokens(&items).ok_or_else(wrong)?]),
+        Some(Value::Array(items)) => {
+            let prompt = |item| match item {
+                Value::String(text) => Some(Input::Text(text)),
+                Value::Array(ids) if !ids.is_empty() => tokens(&ids),
+                _ => None,
+            };
+            items.into_iter().map(|item| prompt(item).ok_or_else(wrong)).collect()
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn tokens(ids: &[Value]) -> Option<Input> {
+    let ids = ids.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()));
+    ids.collect::<Option<_>>().map(Input::Tokens)
+}
+
+/// Texts on the wire.
+struct TextShape {
+    has_logprobs: bool,
+    /// The prompts, when they are to be said before their answers.
+    echo: Option<Vec<String>>,
+    /// Answers to each prompt.
+    answers: usize,
+}
+
+impl TextShape {
+    fn echoed(&self, index: usize) -> &str {
+        self.echo.as_ref().map_or("", |prompts| &prompts[index / self.answers])
+    }
+
+    fn logprobs(&self, tokens: &[TokenLogprob], mut offset: usize) -> Value {
+        if !self.has_logprobs {
+            return Value::Null;
+        }
+        let mut lists = TextLogprobs::default();
+        for token in tokens {
+            lists.push(token, offset);
+            offset += characters(&token.bytes);
+        }
+        lists.into_value()
+    }
+}
+
+fn choice(index: usize, text: &str, logprobs: Value, finish: Option<FinishReason>) -> Value {
+    json!({
+        "index": index,
+        "text": text,
+        "logprobs": logprobs,
+        "finish_reason": finish.map(finish_reason),
+    })
+}
+
+impl Shape for TextShape {
+    const CHUNK_OBJECT: &'static str = "text_completion";
+    const WHOLE_OBJECT: &'static str = "text_completion";
+
+    fn first(&self, index: usize) -> Option<(Value, usize)> {
+        let prompt = self.echoed(index);
+        let is_said = !prompt.is_empty();
+        is_said.then(|| (choice(index, prompt, Value::Null, None), prompt.chars().count()))
+    }
+
+    fn piece(&self, index: usize, text: &str, logprob: Option<&TokenLogprob>, offset: usize) -> Value {
+        let logprobs =
+            logprob.map_or(Value::Null, |token| self.logprobs(std::slice::from_ref(token), offset));
+        choice(index, text, logprobs, None)
+    }
+
+    fn last(&self, index: usize, finish: FinishReason) -> Value {
+        choice(index, "", Value::Null, Some(finish))
+    }
+
+    fn whole(&self, index: usize, text: &str, logprobs: &[TokenLogprob], finish: FinishReason) -> Value {
+        let prompt = self.echoed(index);
+        let logprobs = self.logprobs(logprobs, prompt.chars().count());
+        choice(index, &format!("{prompt}{text}"), logprobs, Some(finish))
+    }
+}

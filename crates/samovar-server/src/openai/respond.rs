@@ -1,0 +1,46 @@
+//! From checked requests to a response: starts the choices, waits for the first token, answers in one of two ways.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use samovar::Request;
+
+use super::choices::Choices;
+use super::common::Wanted;
+use super::shape::{Frame, Shape, now_unix_s};
+use super::{Refused, heading, sse, whole};
+use crate::app::App;
+use crate::layer::RequestId;
+use crate::redact::redact;
+
+/// What tells one response from another.
+pub(super) struct Identity<'a> {
+    pub(super) prefix: &'static str,
+    pub(super) request: &'a RequestId,
+}
+
+/// Answers with one choice for each request.
+pub(super) async fn respond<S: Shape>(
+    app: &App,
+    wanted: &Wanted,
+    requests: Vec<Request>,
+    shape: S,
+    identity: Identity<'_>,
+) -> Result<Response, Refused> {
+    let count = requests.len();
+    let mut choices = Choices::start(app, requests)?;
+    let opening = choices.open().await?;
+    let headers = heading::of(&opening);
+    let frame = Frame {
+        id: format!("{}-{}", identity.prefix, identity.request.0),
+        created: now_unix_s(),
+        model: redact(&opening.model),
+        fingerprint: app.fingerprint.clone(),
+        answers: wanted.answers,
+    };
+    if wanted.is_streamed {
+        let stream = sse::Writer::new(frame, shape, count, wanted.includes_usage);
+        return Ok((headers, sse::response(choices, opening.events, stream)).into_response());
+    }
+    let object = whole::collect(choices, opening.events, &frame, &shape, count).await?;
+    Ok((headers, Json(object)).into_response())
+}

@@ -1,0 +1,171 @@
+//! A response as server-sent events: one chunk a token, written as soon as it is there.
+//!
+//! ```text
+//!   data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}
+//!   data: {"choices":[{"index":0,"delta":{"content":"Once"},"finish_reason":null}]}
+//!   data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"samovar":{…}}
+//!   data: {"choices":[],"usage":{…}}                                    (when asked for)
+//!   data: [DONE]
+//! ```
+//!
+//! Events that are ready together leave in one write; nothing waits for company.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use samovar::{AnswerEvent, Summary};
+use samovar_core::Failure;
+use samovar_core::generation::TokenLogprob;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::choices::Choices;
+use super::error::object;
+use super::shape::{Envelope, Extra, Frame, Shape, UsageObject, characters};
+
+/// Bytes that are put into one write at most, when more events are ready at the same time.
+const WRITE_BYTES: usize = 16 << 10;
+/// Tells proxies of the nginx family to pass each event on at once.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Turns events into bytes.
+pub(super) struct Writer<S> {
+    frame: Frame,
+    shape: S,
+    includes_usage: bool,
+    usage: UsageObject,
+    /// What was said of each choice.
+    said: Vec<Said>,
+    unfinished: usize,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Said {
+    has_begun: bool,
+    characters: usize,
+}
+
+/// A stream of these choices, beginning with what they have said already.
+pub(super) fn response<S: Shape>(
+    choices: Choices,
+    said: VecDeque<(usize, AnswerEvent)>,
+    writer: Writer<S>,
+) -> Response {
+    let state = (choices, said, writer);
+    let writes = stream::unfold(state, |(mut choices, mut said, mut writer)| async move {
+        while writer.bytes.is_empty() {
+            if writer.unfinished == 0 {
+                return None;
+            }
+            let next = match said.pop_front() {
+                Some(event) => Some(event),
+                None => choices.next().await,
+            };
+            writer.write(next?);
+        }
+        while writer.bytes.len() < WRITE_BYTES
+            && writer.unfinished > 0
+            && let Some(event) = said.pop_front().or_else(|| choices.ready())
+        {
+            writer.write(event);
+        }
+        let bytes = Bytes::from(std::mem::take(&mut writer.bytes));
+        Some((Ok::<_, Infallible>(bytes), (choices, said, writer)))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (ACCEL_BUFFERING, "no"),
+    ];
+    (headers, Body::from_stream(writes)).into_response()
+}
+
+impl<S: Shape> Writer<S> {
+    pub(super) fn new(frame: Frame, shape: S, count: usize, includes_usage: bool) -> Self {
+        Self {
+            frame,
+            shape,
+            includes_usage,
+            usage: UsageObject::default(),
+            said: vec![Said::default(); count],
+            unfinished: count,
+            bytes: Vec::new(),
+        }
+    }
+
+    fn write(&mut self, (index, event): (usize, AnswerEvent)) {
+        match event {
+            AnswerEvent::Text { text, logprob } => self.text(index, &text, logprob.as_ref()),
+            AnswerEvent::Done(summary) => self.done(index, &summary),
+            AnswerEvent::Failed(failure) => self.failed(failure),
+            AnswerEvent::Waiting(_) | AnswerEvent::Granted { .. } | AnswerEvent::Prefilled { .. } => {}
+        }
+    }
+
+    fn text(&mut self, index: usize, text: &str, logprob: Option<&TokenLogprob>) {
+        self.begin(index);
+        let Said { characters: offset, .. } = self.said[index];
+        self.said[index].characters +=
+            logprob.map_or_else(|| text.chars().count(), |token| characters(&token.bytes));
+        // Text that is withheld, because it may belong to a stop string, comes with a later event.
+        if !text.is_empty() || logprob.is_some() {
+            let piece = self.shape.piece(index, text, logprob, offset);
+            self.chunk(piece, None);
+        }
+    }
+
+    fn begin(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.said[index].has_begun, true)
+            && let Some((first, characters)) = self.shape.first(index)
+        {
+            self.said[index].characters = characters;
+            self.chunk(first, None);
+        }
+    }
+
+    fn done(&mut self, index: usize, summary: &Summary) {
+        self.begin(index);
+        self.usage.add(index, self.frame.answers, summary.usage);
+        let last = self.shape.last(index, summary.finish);
+        self.chunk(last, Some(summary.into()));
+        self.unfinished -= 1;
+        if self.unfinished == 0 {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        if self.includes_usage {
+            let mut envelope = self.frame.envelope(S::CHUNK_OBJECT, &[]);
+            envelope.usage = Some(self.usage);
+            data(&mut self.bytes, &envelope);
+        }
+        self.bytes.extend_from_slice(b"data: [DONE]\n\n");
+    }
+
+    /// The error is the last thing that is said; other choices are cancelled with the stream.
+    fn failed(&mut self, failure: Failure) {
+        data(&mut self.bytes, &object(&failure.into()));
+        self.bytes.extend_from_slice(b"data: [DONE]\n\n");
+        self.unfinished = 0;
+    }
+
+    fn chunk(&mut self, choice: Value, samovar: Option<Extra>) {
+        let choices = [choice];
+        // With usage to come, every chunk before has it as null.
+        let usage = self.includes_usage.then_some(None::<UsageObject>);
+        let envelope = Envelope { usage, samovar, ..self.frame.envelope(S::CHUNK_OBJECT, &choices) };
+        data(&mut self.bytes, &envelope);
+    }
+}
+
+fn data(bytes: &mut Vec<u8>, object: &impl Serialize) {
+    bytes.extend_from_slice(b"data: ");
+    serde_json::to_writer(&mut *bytes, object).expect("invariant: chunks are plain data");
+    bytes.extend_from_slice(b"\n\n");
+}

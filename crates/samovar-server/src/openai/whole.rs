@@ -1,0 +1,67 @@
+//! A response in one piece.
+
+use std::collections::VecDeque;
+
+use samovar::{AnswerEvent, Summary};
+use samovar_core::generation::TokenLogprob;
+use samovar_core::{ErrorKind, Failure};
+use serde_json::Value;
+
+use super::choices::Choices;
+use super::shape::{Extra, Frame, Shape, UsageObject};
+
+#[derive(Default)]
+struct Choice {
+    text: String,
+    logprobs: Vec<TokenLogprob>,
+    summary: Option<Summary>,
+}
+
+/// Waits for all choices and puts them into one object.
+///
+/// # Errors
+/// Whatever failed in one of them; the others are cancelled.
+pub(super) async fn collect<S: Shape>(
+    mut choices: Choices,
+    mut said: VecDeque<(usize, AnswerEvent)>,
+    frame: &Frame,
+    shape: &S,
+    count: usize,
+) -> Result<Value, Failure> {
+    let mut collected: Vec<Choice> = (0..count).map(|_| Choice::default()).collect();
+    loop {
+        let next = match said.pop_front() {
+            Some(event) => Some(event),
+            None => choices.next().await,
+        };
+        let Some((index, event)) = next else { break };
+        let choice = &mut collected[index];
+        match event {
+            AnswerEvent::Text { text, logprob } => {
+                choice.text.push_str(&text);
+                choice.logprobs.extend(logprob);
+            }
+            AnswerEvent::Done(summary) => choice.summary = Some(summary),
+            AnswerEvent::Failed(failure) => return Err(failure),
+            AnswerEvent::Waiting(_) | AnswerEvent::Granted { .. } | AnswerEvent::Prefilled { .. } => {}
+        }
+    }
+    object(&collected, frame, shape)
+}
+
+fn object<S: Shape>(collected: &[Choice], frame: &Frame, shape: &S) -> Result<Value, Failure> {
+    let mut usage = UsageObject::default();
+    let mut objects = Vec::with_capacity(collected.len());
+    for (index, choice) in collected.iter().enumerate() {
+        let summary = choice
+            .summary
+            .as_ref()
+            .ok_or_else(|| Failure::new(ErrorKind::Internal, "an answer ended without a summary"))?;
+        usage.add(index, frame.answers, summary.usage);
+        objects.push(shape.whole(index, &choice.text, &choice.logprobs, summary.finish));
+    }
+    let mut envelope = frame.envelope(S::WHOLE_OBJECT, &objects);
+    envelope.usage = Some(usage);
+    envelope.samovar = Extra::of_all(collected.iter().filter_map(|choice| choice.summary.as_ref()));
+    Ok(serde_json::to_value(envelope).expect("invariant: responses are plain data"))
+}

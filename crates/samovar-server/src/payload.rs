@@ -1,0 +1,183 @@
+//! Reads a JSON body: bounded in bytes, time and depth before anything is made of it.
+
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use samovar_core::{ErrorKind, Failure};
+use serde::de::DeserializeOwned;
+
+use crate::config::Limits;
+use crate::refusal::Refusal;
+
+/// The bytes of a body whose JSON is not nested too deep.
+#[derive(Debug)]
+pub(crate) struct Payload {
+    bytes: Bytes,
+}
+
+impl Payload {
+    /// Reads a body to its end.
+    ///
+    /// # Errors
+    /// 413 when it is too large, 408 when it takes too long, 400 when it is cut or nested too deep.
+    pub(crate) async fn read(body: Body, limits: &Limits) -> Result<Self, Refusal> {
+        let whole = Limited::new(body, limits.body_bytes).collect();
+        let bytes = match tokio::time::timeout(limits.body_timeout, whole).await {
+            Ok(Ok(whole)) => whole.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let message = format!("the body has more than {} bytes", limits.body_bytes);
+                return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message));
+            }
+            Ok(Err(error)) => {
+                let message = format!("the body could not be read: {error}");
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, "broken_body", message));
+            }
+            Err(_) => {
+                let message = format!("the body did not arrive within {:?}", limits.body_timeout);
+                return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
+            }
+        };
+        check_depth(&bytes, limits.json_depth)?;
+        Ok(Self { bytes })
+    }
+
+    /// What the body says as a `T`; fields that `T` does not know are passed over.
+    ///
+    /// # Errors
+    /// 400 that names the place of a syntax error, or the field that has the wrong type.
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        let mut json = serde_json::Deserializer::from_slice(&self.bytes);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| refuse(&error))?;
+        json.end().map_err(|error| not_json(&error))?;
+        Ok(value)
+    }
+
+    /// The same, where nothing at all stands for `{}`.
+    ///
+    /// # Errors
+    /// As [`Payload::parse`].
+    pub(crate) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Refusal> {
+        if self.bytes.is_empty() { Ok(T::default()) } else { self.parse() }
+    }
+}
+
+fn refuse(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
+    let inner = error.inner();
+    if !inner.is_data() {
+        return not_json(inner);
+    }
+    let path = error.path().to_string();
+    if path == "." || path == "?" {
+        return Failure::new(ErrorKind::InvalidRequest, format!("the body cannot be used: {inner}")).into();
+    }
+    Refusal::invalid(path.clone(), format!("`{path}` cannot be used: {inner}"))
+}
+
+fn not_json(error: &serde_json::Error) -> Refusal {
+    let message = format!("the body is not valid JSON: {error}");
+    Refusal { code: "invalid_json", ..Failure::new(ErrorKind::InvalidRequest, message).into() }
+}
+
+/// Counts brackets outside of strings, so that a parser never recurses deeper than it is meant to.
+fn check_depth(bytes: &[u8], limit: usize) -> Result<(), Refusal> {
+    let mut depth = 0_usize;
+    let mut is_string = false;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match (is_string, byte) {
+            (true, b'\\') => at += 1,
+            (_, b'"') => is_string = !is_string,
+            (false, b'{' | b'[') => depth += 1,
+            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > limit {
+            let message = format!("the body is nested deeper than {limit} levels (at byte {at})");
+            return Err(Refusal {
+                code: "invalid_json",
+                ..Failure::new(ErrorKind::InvalidRequest, message).into()
+            });
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    struct Sample {
+        #[serde(default)]
+        number: Option<f64>,
+        #[serde(default)]
+        rows: Vec<Row>,
+    }
+
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    struct Row {
+        text: String,
+    }
+
+    fn of(bytes: impl Into<Bytes>) -> Payload {
+        Payload { bytes: bytes.into() }
+    }
+
+    fn message(bytes: &'static [u8]) -> (String, Option<String>) {
+        let refusal = of(bytes).parse::<Sample>().expect_err("refuses");
+        assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
+        (refusal.failure.message, refusal.failure.param)
+    }
+
+    #[test]
+    fn names_the_field_of_the_wrong_type() {
+        let (message, param) = message(br#"{"rows":[{"text":"a"},{"text":3}]}"#);
+        assert_eq!(param.as_deref(), Some("rows[1].text"));
+        assert!(message.contains("expected a string"), "{message}");
+    }
+
+    #[test]
+    fn names_the_place_of_a_syntax_error() {
+        let (message, param) = message(b"{\n  \"number\": }");
+        assert_eq!(param, None);
+        assert!(message.contains("line 2 column 13"), "{message}");
+    }
+
+    #[test]
+    fn refuses_what_is_not_text_or_goes_on_after_its_end() {
+        for bytes in [&b"{\"rows\":[{\"text\":\"\xff\"}]}"[..], b"{} {}", b"", b"nul", b"{\"number\":1e999}"]
+        {
+            assert!(of(bytes).parse::<Sample>().is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_may_stand_for_an_empty_object() {
+        assert_eq!(of(&b""[..]).parse_or_default::<Sample>().expect("reads"), Sample::default());
+    }
+
+    #[test]
+    fn depth_is_counted_outside_of_strings_only() {
+        assert!(check_depth(br#"{"a":"[[[[\"[[[["}"#, 1).is_ok());
+        assert!(check_depth(b"[[[]]]", 3).is_ok());
+        let refusal = check_depth(b"[[[[]]]]", 3).expect_err("too deep");
+        assert!(refusal.failure.message.contains("byte 3"), "{}", refusal.failure);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_a_timeout() {
+        let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let refusal = Payload::read(never, &Limits::default()).await.expect_err("times out");
+        assert_eq!(refusal.status, StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_refused() {
+        let limits = Limits { body_bytes: 10, ..Limits::default() };
+        let refusal = Payload::read(Body::from("x".repeat(11)), &limits).await.expect_err("too large");
+        assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert!(Payload::read(Body::from("x".repeat(10)), &limits).await.is_ok());
+    }
+}

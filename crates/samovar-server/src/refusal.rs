@@ -1,0 +1,66 @@
+//! A request that is not served, before its surface decides how that looks.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use samovar_core::{ErrorKind, Failure};
+
+/// Milliseconds to wait before another try, as OpenAI's clients read it.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// Tells OpenAI's clients whether another try makes sense; they retry every 5xx otherwise.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// A request that is not served: a failure, and where HTTP has a finer word for it, that word.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) failure: Failure,
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+}
+
+impl Refusal {
+    /// A failure of a kind under another status and code than its kind's own.
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let kind = match status {
+            StatusCode::NOT_FOUND => ErrorKind::NotFound,
+            StatusCode::FORBIDDEN => ErrorKind::Forbidden,
+            status if status.is_server_error() => ErrorKind::Internal,
+            _ => ErrorKind::InvalidRequest,
+        };
+        Self { failure: Failure::new(kind, message), status, code }
+    }
+
+    /// A parameter that cannot be served as it is.
+    pub(crate) fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Failure::new(ErrorKind::InvalidRequest, message).with_param(param).into()
+    }
+
+    /// A parameter that OpenAI knows and this server does not, yet. A 400, because another try will
+    /// not help and clients retry whatever is 5xx.
+    pub(crate) fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: "unsupported_parameter", ..Self::invalid(param, message) }
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.failure = self.failure.with_hint(hint);
+        self
+    }
+
+    /// The headers that every surface sends with it.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let may_retry = self.failure.kind.surface().may_retry;
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static(if may_retry { "true" } else { "false" }));
+        if let Some(ms) = self.failure.retry_after_ms {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000).max(1)));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
+        }
+        headers
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        let surface = failure.kind.surface();
+        let status = StatusCode::from_u16(surface.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { failure, status, code: surface.code }
+    }
+}

@@ -1,0 +1,205 @@
+//! Opens the doors, keeps them, and closes them in order.
+//!
+//! ```text
+//!   bind ─► accept ─► connection ─► routes          one task a door, one a connection
+//!             │
+//!   shutdown ─┴─► doors close ─► running requests end, or are cut after the drain ─► models unload
+//! ```
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use samovar::Runtime;
+use samovar_core::Digest;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::activity::{Leave, Phase, ServerHandle};
+use crate::app::{App, Shared, Surface};
+use crate::config::ServeConfig;
+use crate::connection;
+use crate::error::Error;
+use crate::layer::Allowed;
+use crate::metrics::Metrics;
+use crate::socket::OwnerSocket;
+
+/// Time for answers that are complete to leave.
+const FLUSH: Duration = Duration::from_secs(1);
+/// Clients that are told at the same time that all connections are taken; more are closed on.
+const TURNING_AWAY: usize = 64;
+/// Pause after the system refused a connection, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A server whose doors are open: clients connect from now on, and are served once it runs.
+pub struct Server {
+    tcp: Option<TcpListener>,
+    unix: Option<OwnerSocket>,
+    drain: Duration,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Opens the doors. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When there is no door, when one is not to be had, or when other machines would reach a server
+    /// that asks nobody who they are.
+    pub async fn bind(runtime: Runtime, config: ServeConfig) -> Result<Self, Error> {
+        if config.listen.is_none() && config.socket.is_none() {
+            return Err(Error::Nowhere);
+        }
+        let tcp = match config.listen {
+            Some(address) => Some(listen(address, config.insecure_no_auth).await?),
+            None => None,
+        };
+        let unix = config.socket.as_deref().map(OwnerSocket::bind).transpose()?;
+        let address = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
+        let stats = runtime.stats().await;
+        let versions = Digest::of_bytes(format!("{} {}", stats.version, stats.engine).as_bytes());
+        let [a, b, c, d, ..] = *versions.as_bytes();
+        let shared = Arc::new(Shared {
+            runtime,
+            limits: config.limits,
+            allowed: Allowed::new(&config.allowed_hosts, &config.allowed_origins, address),
+            server: ServerHandle::new(),
+            metrics: Metrics::new(),
+            listen: address,
+            socket: config.socket,
+            fingerprint: format!("fp_{:08x}", u32::from_be_bytes([a, b, c, d])),
+        });
+        Ok(Self { tcp, unix, drain: config.drain, shared })
+    }
+
+    /// How busy it is, and how to end it.
+    pub fn handle(&self) -> ServerHandle {
+        self.shared.server.clone()
+    }
+
+    /// The address that it listens on, with the port that the system chose when 0 was asked for.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.shared.listen
+    }
+
+    /// The owner's socket.
+    pub fn socket(&self) -> Option<&Path> {
+        self.shared.socket.as_deref()
+    }
+
+    /// Serves until `shutdown` resolves or somebody asks for the end, lets running requests end, and shuts the runtime down.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { tcp, unix, drain, shared } = self;
+        let server = shared.server.clone();
+        let mut doors = JoinSet::new();
+        if let Some(listener) = tcp {
+            doors.spawn(keep(listener, App { shared: Arc::clone(&shared), surface: Surface::Network }));
+        }
+        if let Some(socket) = unix {
+            doors.spawn(keep(socket, App { shared: Arc::clone(&shared), surface: Surface::Local }));
+        }
+        let leave = tokio::select! {
+            () = shutdown => Leave { grace: None },
+            leave = server.asked_to_leave() => leave,
+        };
+        let grace = leave.grace.unwrap_or(drain);
+        tracing::info!(in_flight = server.in_flight(), ?grace, "leaving");
+        server.enter(Phase::Draining);
+        // Those who do not end in time are cut, so this cannot fail in any way that matters.
+        let _ = tokio::time::timeout(grace, server.quiet()).await;
+        server.enter(Phase::Cut);
+        let flushed = async { while doors.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(FLUSH, flushed).await;
+        doors.shutdown().await;
+        shared.runtime.shutdown(FLUSH).await;
+    }
+}
+
+/// Opens the doors and serves until `shutdown` resolves; see [`Server`].
+///
+/// # Errors
+/// As [`Server::bind`].
+pub async fn serve(
+    runtime: Runtime,
+    config: ServeConfig,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    Server::bind(runtime, config).await?.run(shutdown).await;
+    Ok(())
+}
+
+async fn listen(address: SocketAddr, insecure_no_auth: bool) -> Result<TcpListener, Error> {
+    if !address.ip().is_loopback() && !insecure_no_auth {
+        return Err(Error::Exposed(address));
+    }
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+/// A place where connections come from.
+trait Door: Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Door for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        let (stream, _) = self.accept().await?;
+        // Each token is a small write that somebody waits for.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+impl Door for OwnerSocket {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await
+    }
+}
+
+/// Serves what comes through a door until the server leaves; then closes it and sees its guests out.
+async fn keep<D: Door>(door: D, app: App) {
+    let routes = crate::router(&app);
+    let limits = app.limits;
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    let turning_away = Arc::new(Semaphore::new(TURNING_AWAY));
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            () = app.server.reached(Phase::Draining) => break,
+            Some(_) = connections.join_next() => continue,
+            next = door.next() => match next {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            let (app, routes) = (app.clone(), Router::clone(&routes));
+            connections.spawn(async move {
+                let _counted = app.metrics.connection();
+                connection::serve(stream, routes, limits, &app.server).await;
+                drop(permit);
+            });
+        } else if let Ok(permit) = Arc::clone(&turning_away).try_acquire_owned() {
+            connections.spawn(async move {
+                connection::turn_away(stream).await;
+                drop(permit);
+            });
+        }
+    }
+    drop(door);
+    while connections.join_next().await.is_some() {}
+}

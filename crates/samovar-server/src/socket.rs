@@ -1,0 +1,189 @@
+//! The owner's door: a Unix socket that only this user can use, held by one daemon at a time.
+//!
+//! ```text
+//!   SAMOVAR_HOME/             0700 when this server makes it
+//!     samovar.sock.lock       locked for the daemon's life; the kernel lets go of it when it dies
+//!     samovar.sock            0600; replaced only with the lock in hand and nobody answering
+//! ```
+
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::error::Error;
+
+/// A bound socket. Dropping it removes the socket's file and lets go of the lock.
+#[derive(Debug)]
+pub(crate) struct OwnerSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    _lock: fs_err::File,
+}
+
+impl OwnerSocket {
+    /// Binds `path`, replacing what a dead daemon left there.
+    pub(crate) fn bind(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Socket { path: path.to_owned(), source };
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        make_private(directory)?;
+        let lock = lock(path)?;
+        clear(path)?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        // Until this line others might connect, but no peer of another user is ever served.
+        fs_err::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+    }
+
+    /// The next connection of this user.
+    pub(crate) async fn accept(&self) -> io::Result<UnixStream> {
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            let peer = stream.peer_cred()?.uid();
+            if may_enter(peer, rustix::process::geteuid().as_raw()) {
+                return Ok(stream);
+            }
+            tracing::warn!(peer, "another user at the owner's socket was turned away");
+        }
+    }
+}
+
+impl Drop for OwnerSocket {
+    fn drop(&mut self) {
+        // The lock is still held, so what is there is this daemon's own.
+        if let Err(error) = fs_err::remove_file(&self.path) {
+            tracing::debug!(%error, "the socket's file was gone already");
+        }
+    }
+}
+
+/// The owner, and root, who can be anyone.
+const fn may_enter(peer: u32, owner: u32) -> bool {
+    peer == owner || peer == 0
+}
+
+/// Makes the directory, or makes sure that others cannot replace what is in it.
+fn make_private(directory: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Socket { path: directory.to_owned(), source };
+    match fs_err::metadata(directory) {
+        Ok(facts) => {
+            let others_write = facts.mode() & 0o022 != 0;
+            let is_sticky = facts.mode() & 0o1000 != 0;
+            if others_write && !is_sticky { Err(Error::OpenDirectory(directory.to_owned())) } else { Ok(()) }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn lock(path: &Path) -> Result<fs_err::File, Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock_path = PathBuf::from(name);
+    let failed = |source| Error::Socket { path: lock_path.clone(), source };
+    let mut file = fs_err::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(failed)?;
+    match flock(file.file(), FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::AlreadyServed(path.to_owned())),
+        Err(errno) => return Err(failed(errno.into())),
+    }
+    // For people who look; nothing reads it.
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+    Ok(file)
+}
+
+/// Removes the socket of a dead daemon.
+fn clear(path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Socket { path: path.to_owned(), source };
+    let facts = match fs_err::symlink_metadata(path) {
+        Ok(facts) => facts,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    if !facts.file_type().is_socket() {
+        return Err(Error::NotASocket(path.to_owned()));
+    }
+    // A Unix socket answers at once or not at all.
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(Error::AlreadyServed(path.to_owned())),
+        Err(_) => fs_err::remove_file(path).map_err(failed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home() -> (tempfile::TempDir, PathBuf) {
+        let home = tempfile::tempdir().expect("tempdir");
+        let path = home.path().join("run").join("samovar.sock");
+        (home, path)
+    }
+
+    #[tokio::test]
+    async fn is_for_the_owner_alone() {
+        let (_home, path) = home();
+        let _socket = OwnerSocket::bind(&path).expect("binds");
+        let mode = |path: &Path| fs_err::metadata(path).expect("is there").mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().expect("parent")), 0o700);
+        assert!(may_enter(1000, 1000) && may_enter(0, 1000));
+        assert!(!may_enter(1001, 1000) && !may_enter(1000, 0));
+    }
+
+    #[tokio::test]
+    async fn a_second_daemon_is_refused_and_the_first_goes_on() {
+        let (_home, path) = home();
+        let first = OwnerSocket::bind(&path).expect("binds");
+        assert!(matches!(OwnerSocket::bind(&path), Err(Error::AlreadyServed(_))));
+        assert!(path.exists());
+        drop(first);
+        assert!(!path.exists());
+        OwnerSocket::bind(&path).expect("binds after the first has gone");
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_a_dead_daemon_is_replaced() {
+        let (_home, path) = home();
+        fs_err::create_dir_all(path.parent().expect("parent")).expect("creates");
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("binds"));
+        assert!(path.exists());
+        OwnerSocket::bind(&path).expect("replaces");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_somebody_answers_is_left_alone() {
+        let (_home, path) = home();
+        fs_err::create_dir_all(path.parent().expect("parent")).expect("creates");
+        let _other = std::os::unix::net::UnixListener::bind(&path).expect("binds");
+        assert!(matches!(OwnerSocket::bind(&path), Err(Error::AlreadyServed(_))));
+    }
+
+    #[tokio::test]
+    async fn another_file_is_never_replaced() {
+        let (_home, path) = home();
+        fs_err::create_dir_all(path.parent().expect("parent")).expect("creates");
+        fs_err::write(&path, "precious").expect("writes");
+        assert!(matches!(OwnerSocket::bind(&path), Err(Error::NotASocket(_))));
+        assert_eq!(fs_err::read_to_string(&path).expect("reads"), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_directory_where_others_write_is_refused() {
+        let (_home, path) = home();
+        let directory = path.parent().expect("parent");
+        fs_err::create_dir_all(directory).expect("creates");
+        fs_err::set_permissions(directory, PermissionsExt::from_mode(0o777)).expect("chmod");
+        assert!(matches!(OwnerSocket::bind(&path), Err(Error::OpenDirectory(_))));
+    }
+}
