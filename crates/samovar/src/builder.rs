@@ -105,7 +105,7 @@ impl Builder {
         let cache_dir = self.cache_dir.unwrap_or_else(|| std::env::temp_dir().join("samovar"));
         let pool_config = self.pool.unwrap_or_default();
         let catalog =
-            Catalog::new(cache_dir, self.aliases, self.defaults, &pool_config, Arc::clone(&engine));
+            Catalog::new(&cache_dir, self.aliases, self.defaults, &pool_config, Arc::clone(&engine));
         let pool = Pool::start(Arc::clone(&engine), Arc::clone(&clock), pool_config);
         Ok(Runtime::new(catalog, pool, engine, clock, self.default_deadline))
     }

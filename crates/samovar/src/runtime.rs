@@ -221,9 +221,7 @@ async fn render(spec: &Arc<ModelSpec>, input: &Input) -> Result<Prompt, Failure>
             let has_bos = spec.descriptor.bos_token.as_deref().is_some_and(|bos| text.starts_with(bos));
             Ok(Prompt::Text { text, add_special: !has_bos, parse_special: true })
         }
-        Input::Text(text) => {
-            Ok(Prompt::Text { text: text.clone(), add_special: true, parse_special: false })
-        }
+        Input::Text(text) => Ok(Prompt::Text { text: text.clone(), add_special: true, parse_special: false }),
         Input::Tokens(tokens) => Ok(Prompt::Tokens(tokens.clone())),
     }
 }

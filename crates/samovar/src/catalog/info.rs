@@ -50,8 +50,10 @@ pub struct ModelInfo {
 impl ModelInfo {
     pub(super) fn new(spec: &ModelSpec, kind: Kind) -> Self {
         let modified = fs_err::metadata(&spec.path).and_then(|facts| facts.modified());
-        let modified_unix_s =
-            modified.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_secs());
+        let modified_unix_s = modified
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+            .map_or(0, |age| age.as_secs());
         Self {
             name: spec.name.clone(),
             kind,

@@ -22,14 +22,15 @@ use samovar_core::port::Engine;
 use samovar_core::{ErrorKind, Failure, ModelKey, ModelRef};
 use samovar_pool::{ModelSpec, PoolConfig};
 
-pub use info::{Kind, ModelInfo};
+pub(crate) use info::Kind;
+pub use info::ModelInfo;
 
 use crate::request::Origin;
 use crate::settings::{Alias, ModelSettings};
 
 /// Names and files that are known, and what was read of them.
 pub(crate) struct Catalog {
-    cache_dir: PathBuf,
+    demo: demo::Demo,
     aliases: BTreeMap<String, Alias>,
     defaults: ModelSettings,
     budget_bytes: u64,
@@ -54,7 +55,7 @@ struct Target {
 
 impl Catalog {
     pub(crate) fn new(
-        cache_dir: PathBuf,
+        cache_dir: &Path,
         aliases: Vec<Alias>,
         defaults: ModelSettings,
         pool: &PoolConfig,
@@ -62,7 +63,7 @@ impl Catalog {
     ) -> Self {
         let aliases = aliases.into_iter().map(|alias| (alias.name.clone(), alias)).collect();
         Self {
-            cache_dir,
+            demo: demo::Demo::under(cache_dir),
             aliases,
             defaults,
             budget_bytes: pool.budget.bytes,
@@ -105,7 +106,7 @@ impl Catalog {
         match reference.parse::<ModelRef>()? {
             ModelRef::Demo => Ok(Target {
                 name: demo::NAME.to_owned(),
-                path: demo::unpack(&self.cache_dir)?,
+                path: self.demo.unpacked()?,
                 settings: self.defaults.clone(),
                 kind: Kind::BuiltIn,
             }),
@@ -137,7 +138,7 @@ impl Catalog {
 
     fn file_of(&self, source: &ModelRef, alias: &str) -> Result<PathBuf, Failure> {
         match source {
-            ModelRef::Demo => demo::unpack(&self.cache_dir),
+            ModelRef::Demo => self.demo.unpacked(),
             ModelRef::File(path) => existing(path),
             ModelRef::Alias(other) => Err(Failure::new(
                 ErrorKind::InvalidRequest,
@@ -152,9 +153,12 @@ impl Catalog {
         let mut known: Vec<String> = vec![demo::NAME.to_owned()];
         known.extend(self.aliases.keys().cloned());
         known.extend(self.seen().names.keys().cloned());
-        Failure::new(ErrorKind::NotFound, format!("there is no model named `{name}`")).with_param("model").with_hint(
-            format!("known models: {}; a file is named by its path, such as ./{name}.gguf", known.join(", ")),
-        )
+        Failure::new(ErrorKind::NotFound, format!("there is no model named `{name}`"))
+            .with_param("model")
+            .with_hint(format!(
+                "known models: {}; a file is named by its path, such as ./{name}.gguf",
+                known.join(", ")
+            ))
     }
 
     /// The file's short name, remembered: later requests may use it, also over the network.
@@ -219,9 +223,12 @@ fn existing(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn not_yet(reference: &ModelRef) -> Failure {
-    Failure::new(ErrorKind::Unsupported, format!("`{reference}` would have to be fetched: sources come with the store"))
-        .with_param("model")
-        .with_hint("download the GGUF file yourself and name it by its path, such as ./model.gguf")
+    Failure::new(
+        ErrorKind::Unsupported,
+        format!("`{reference}` would have to be fetched: sources come with the store"),
+    )
+    .with_param("model")
+    .with_hint("download the GGUF file yourself and name it by its path, such as ./model.gguf")
 }
 
 /// What tells an unchanged file from a replaced one without reading it.
@@ -269,5 +276,6 @@ impl Stamp {
 }
 
 fn metadata(path: &Path) -> Result<std::fs::Metadata, Failure> {
-    fs_err::metadata(path).map_err(|error| Failure::new(ErrorKind::Storage, error.to_string()).with_param("model"))
+    fs_err::metadata(path)
+        .map_err(|error| Failure::new(ErrorKind::Storage, error.to_string()).with_param("model"))
 }

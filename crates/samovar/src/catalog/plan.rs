@@ -25,11 +25,15 @@ pub(super) fn plan(
     settings: &ModelSettings,
     budget_bytes: u64,
 ) -> Result<(LoadOptions, Footprint), Failure> {
-    let trained = if descriptor.context_tokens == 0 { DEFAULT_CONTEXT_TOKENS } else { descriptor.context_tokens };
+    let trained =
+        if descriptor.context_tokens == 0 { DEFAULT_CONTEXT_TOKENS } else { descriptor.context_tokens };
     let context_tokens = settings.context_tokens.unwrap_or(DEFAULT_CONTEXT_TOKENS).clamp(1, trained);
     let mut options = LoadOptions {
         context_tokens,
-        slots: settings.slots.unwrap_or_else(|| default_slots(descriptor, context_tokens, budget_bytes)).max(1),
+        slots: settings
+            .slots
+            .unwrap_or_else(|| default_slots(descriptor, context_tokens, budget_bytes))
+            .max(1),
         layout: settings.layout.unwrap_or_default(),
         kv_type: settings.kv_type.unwrap_or_default(),
         threads: settings.threads.unwrap_or_else(default_threads).max(1),

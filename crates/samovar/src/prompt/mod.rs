@@ -2,4 +2,4 @@
 
 mod template;
 
-pub use template::render;
+pub(crate) use template::render;

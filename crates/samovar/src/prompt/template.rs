@@ -27,7 +27,7 @@ const FALLBACK: &str = "{%- for message in messages -%}\
 /// # Errors
 /// `InvalidRequest` when the template refuses the conversation (its own words are in the message) or
 /// the result is too long; `InvalidModel` when the template itself is broken or runs away.
-pub fn render(descriptor: &Descriptor, messages: &[Message]) -> Result<String, Failure> {
+pub(crate) fn render(descriptor: &Descriptor, messages: &[Message]) -> Result<String, Failure> {
     let source = descriptor.chat_template.as_deref().unwrap_or(FALLBACK);
     let environment = environment()?;
     let template = environment.template_from_str(source).map_err(|error| broken(&error))?;

@@ -1,0 +1,259 @@
+//! The way of a request through the façade, on the fake engine: no native code, no sleeps.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use samovar::{
+    AnswerEvent, Budget, Input, Message, ModelSettings, Origin, PoolConfig, Request, Runtime, Tier,
+};
+use samovar_core::generation::FinishReason;
+use samovar_core::testing::fake::{FakeEngine, Script};
+use samovar_core::{ErrorKind, Failure};
+
+struct House {
+    runtime: Runtime,
+    engine: FakeEngine,
+    home: tempfile::TempDir,
+}
+
+fn house(engine: FakeEngine) -> House {
+    let home = tempfile::tempdir().expect("tempdir");
+    let config = PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() });
+    let runtime = Runtime::builder()
+        .cache_dir(home.path())
+        .pool(config)
+        .engine(Arc::new(engine.clone()))
+        .build()
+        .expect("builds");
+    House { runtime, engine, home }
+}
+
+impl House {
+    /// A second model file: the demo model under another name.
+    async fn model_file(&self, name: &str) -> std::path::PathBuf {
+        let demo = self.runtime.model("demo", Origin::Owner).await.expect("demo").path;
+        let path = self.home.path().join(name);
+        std::fs::copy(demo, &path).expect("copies");
+        path
+    }
+}
+
+fn hello() -> Request {
+    Request::chat("demo", [Message::user("Hello there, samovar")]).max_tokens(6)
+}
+
+async fn failure_of(runtime: &Runtime, request: Request) -> Failure {
+    runtime.generate(request).collect().await.expect_err("fails")
+}
+
+#[tokio::test]
+async fn ten_first_requests_cause_one_load() {
+    let house = house(FakeEngine::builder().gate_loads().build());
+    let answers: Vec<_> = (0..10).map(|_| house.runtime.generate(hello())).collect();
+    house.engine.wait_until(|counts| counts.loads_started == 1).await;
+    house.engine.loads_gate().open();
+    let mut tiers = Vec::new();
+    for answer in answers {
+        let (text, summary) = answer.collect().await.expect("answers");
+        assert!(!text.is_empty());
+        tiers.push(summary.tier);
+    }
+    let stats = house.runtime.stats().await;
+    assert_eq!((stats.pool.loads, house.engine.counts().loads_started), (1, 1));
+    assert_eq!(tiers.iter().filter(|tier| **tier == Tier::Cold).count(), 1, "{tiers:?}");
+}
+
+#[tokio::test]
+async fn the_second_request_loads_nothing() {
+    let house = house(FakeEngine::new());
+    let (_, first) = house.runtime.generate(hello()).collect().await.expect("answers");
+    let (_, second) = house.runtime.generate(hello()).collect().await.expect("answers");
+    assert_eq!((first.tier, second.tier), (Tier::Cold, Tier::Hit));
+    assert_eq!(house.runtime.stats().await.pool.loads, 1);
+}
+
+#[tokio::test]
+async fn the_same_prompt_gives_the_same_greedy_text() {
+    let house = house(FakeEngine::new());
+    let greedy = || hello().sampling(samovar_core::Sampling::greedy());
+    let (first, _) = house.runtime.generate(greedy()).collect().await.expect("answers");
+    let (second, _) = house.runtime.generate(greedy()).collect().await.expect("answers");
+    assert_eq!(first, second);
+}
+
+#[tokio::test]
+async fn events_come_in_the_order_of_the_verbs() {
+    let house = house(FakeEngine::new());
+    let mut answer = house.runtime.generate(hello());
+    let mut seen = String::new();
+    while let Some(event) = answer.next().await {
+        seen.push(match event {
+            AnswerEvent::Waiting(_) => 'w',
+            AnswerEvent::Granted { .. } => 'g',
+            AnswerEvent::Prefilled { .. } => 'p',
+            AnswerEvent::Text { .. } => 't',
+            AnswerEvent::Done(_) => 'd',
+            AnswerEvent::Failed(_) => 'f',
+        });
+    }
+    let seen = seen.trim_start_matches('w');
+    assert!(seen.starts_with("gpt") && seen.ends_with("td"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_deadline_returns_the_text_so_far() {
+    let house = house(FakeEngine::builder().gate_tokens().build());
+    house.engine.tokens_gate().admit(3);
+    let request = hello().deadline(Duration::from_millis(300));
+    let (_, summary) = house.runtime.generate(request).collect().await.expect("a partial answer");
+    assert_eq!(summary.finish, FinishReason::TimedOut);
+    assert!(summary.timings.total_ms >= 300.0);
+    house.engine.wait_until(|counts| counts.generations_running == 0).await;
+}
+
+#[tokio::test]
+async fn dropping_an_answer_frees_its_slot() {
+    let house = house(FakeEngine::builder().gate_tokens().build());
+    let answer = house.runtime.generate(hello());
+    house.engine.wait_until(|counts| counts.generations_running == 1).await;
+    drop(answer);
+    house.engine.wait_until(|counts| counts.generations_running == 0).await;
+    let stats = house.runtime.stats().await;
+    assert_eq!(stats.models.iter().map(|model| model.busy_slots).sum::<u32>(), 0);
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_during_a_load_does_not_abort_it() {
+    let house = house(FakeEngine::builder().gate_loads().build());
+    let answer = house.runtime.generate(hello());
+    house.engine.wait_until(|counts| counts.loads_started == 1).await;
+    drop(answer);
+    house.engine.loads_gate().open();
+    let (_, summary) = house.runtime.generate(hello()).collect().await.expect("answers");
+    assert_ne!(summary.tier, Tier::Cold);
+    assert_eq!(house.engine.counts().loads_started, 1);
+}
+
+#[tokio::test]
+async fn an_instance_that_dies_before_a_word_is_replaced_once() {
+    let dying = Script { crash_after_tokens: Some(0), ..Script::default() };
+    let house = house(FakeEngine::builder().script(dying).build());
+    let failure = failure_of(&house.runtime, hello()).await;
+    assert_eq!(failure.kind, ErrorKind::EngineFailed, "{failure}");
+    assert!(house.engine.counts().loads_started <= 2);
+}
+
+#[tokio::test]
+async fn the_network_may_not_name_files_until_their_owner_did() {
+    let house = house(FakeEngine::new());
+    let path = house.model_file("tiny-story.gguf").await;
+    let by_path = |origin| Request { origin, ..Request::text(path.to_string_lossy(), "Once") };
+    let by_name = || Request { origin: Origin::Network, ..Request::text("tiny-story", "Once") };
+
+    assert_eq!(failure_of(&house.runtime, by_path(Origin::Network)).await.kind, ErrorKind::Forbidden);
+    assert_eq!(failure_of(&house.runtime, by_name()).await.kind, ErrorKind::NotFound);
+    house.runtime.generate(by_path(Origin::Owner)).collect().await.expect("the owner may");
+    house.runtime.generate(by_name()).collect().await.expect("now everyone may");
+    assert!(house.runtime.models().await.iter().any(|model| model.name == "tiny-story"));
+}
+
+#[tokio::test]
+async fn a_file_replaced_under_its_name_is_loaded_anew() {
+    let house = house(FakeEngine::new());
+    let path = house.model_file("story.gguf").await;
+    let ask = || Request::text(path.to_string_lossy(), "Once").max_tokens(2);
+    house.runtime.generate(ask()).collect().await.expect("answers");
+    let fresh = house.model_file("fresh.gguf").await;
+    std::fs::rename(fresh, &path).expect("renames");
+    let (_, summary) = house.runtime.generate(ask()).collect().await.expect("answers");
+    assert_eq!(summary.tier, Tier::Cold);
+}
+
+#[tokio::test]
+async fn an_alias_brings_its_settings() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let settings = ModelSettings { context_tokens: Some(128), slots: Some(3), ..ModelSettings::default() };
+    let runtime = Runtime::builder()
+        .cache_dir(home.path())
+        .engine(Arc::new(FakeEngine::new()))
+        .alias("writer", "demo".parse().expect("a reference"), settings)
+        .build()
+        .expect("builds");
+    let info = runtime.model("writer", Origin::Network).await.expect("is known");
+    assert_eq!((info.context_tokens, info.slots), (128, 3));
+}
+
+#[tokio::test]
+async fn wrong_references_say_what_to_do() {
+    let house = house(FakeEngine::new());
+    let cases = [
+        ("no-such-model", ErrorKind::NotFound, "demo"),
+        ("./no/such/file.gguf", ErrorKind::NotFound, "path"),
+        ("org/name:Q4_K_M", ErrorKind::Unsupported, "download"),
+        ("hf://org/name", ErrorKind::Unsupported, "download"),
+        ("", ErrorKind::InvalidRequest, ""),
+    ];
+    for (reference, kind, word) in cases {
+        let failure = failure_of(&house.runtime, Request::text(reference, "Once")).await;
+        assert_eq!(failure.kind, kind, "{reference}: {failure}");
+        let hint = failure.hint.expect("a hint");
+        assert!(hint.contains(word), "{reference}: {hint}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_no_models_are_refused_before_any_engine_sees_them() {
+    let house = house(FakeEngine::new());
+    let broken = house.home.path().join("broken.gguf");
+    std::fs::write(&broken, b"GGUF and then nothing").expect("writes");
+    for path in [broken.as_path(), house.home.path(), Path::new("/dev/null")] {
+        let failure = failure_of(&house.runtime, Request::text(path.to_string_lossy(), "Once")).await;
+        assert!(
+            matches!(failure.kind, ErrorKind::InvalidModel | ErrorKind::InvalidRequest),
+            "{}: {failure:?}",
+            path.display()
+        );
+    }
+    assert_eq!(house.engine.counts().loads_started, 0);
+}
+
+#[tokio::test]
+async fn a_model_larger_than_the_budget_is_refused_from_its_header() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let engine = FakeEngine::new();
+    let runtime = Runtime::builder()
+        .cache_dir(home.path())
+        .pool(PoolConfig::with_budget(Budget { bytes: 1 << 20, source: "a test".into() }))
+        .engine(Arc::new(engine.clone()))
+        .build()
+        .expect("builds");
+    let failure = failure_of(&runtime, hello()).await;
+    assert_eq!(failure.kind, ErrorKind::TooLarge, "{failure}");
+    assert_eq!(engine.counts().loads_started, 0);
+}
+
+#[tokio::test]
+async fn a_prompt_longer_than_the_context_names_both_numbers() {
+    let house = house(FakeEngine::new());
+    let request = Request::new("demo", Input::Tokens(vec![5; 600]));
+    let failure = failure_of(&house.runtime, request).await;
+    assert_eq!(failure.kind, ErrorKind::ContextExceeded, "{failure}");
+    assert!(failure.message.contains("600") && failure.message.contains("512"), "{failure}");
+}
+
+#[tokio::test]
+async fn shutdown_lets_running_answers_finish_and_takes_no_more() {
+    let house = house(FakeEngine::builder().gate_tokens().build());
+    let answer = house.runtime.generate(hello());
+    house.engine.wait_until(|counts| counts.generations_running == 1).await;
+    let leaving = {
+        let runtime = house.runtime.clone();
+        tokio::spawn(async move { runtime.shutdown(Duration::from_secs(60)).await })
+    };
+    house.engine.tokens_gate().open();
+    answer.collect().await.expect("the running answer finishes");
+    leaving.await.expect("shuts down");
+    assert_eq!(house.engine.counts().live_instances, 0);
+    assert_eq!(failure_of(&house.runtime, hello()).await.kind, ErrorKind::Unavailable);
+}
