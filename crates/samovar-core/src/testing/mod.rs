@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   fake          an engine that loads, speaks, hangs and dies as a script says
+//!   conformance   what every engine must do
 //!   gguf          a writer of small GGUF files, sound or not
 //!   corpus        malformed files, one for each way that is known
 //!   gate          a door at which the fake waits until a test opens it
@@ -10,6 +11,7 @@
 //!
 //! Nothing here sleeps to wait for something: tests await counts, or open gates.
 
+pub mod conformance;
 pub mod corpus;
 pub mod fake;
 pub mod gate;

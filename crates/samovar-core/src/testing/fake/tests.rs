@@ -126,3 +126,23 @@ fn each_model_can_have_a_script_of_its_own() {
     assert_eq!(engine.footprint(&FakeEngine::descriptor("small", 9), &options), Ok(small));
     assert_ne!(engine.footprint(&FakeEngine::descriptor("other", 9), &options), Ok(small));
 }
+
+mod conformance {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::FakeEngine;
+    use crate::testing::conformance::Subject;
+
+    fn subject() -> Subject {
+        Subject {
+            engine: Arc::new(FakeEngine::new()),
+            path: PathBuf::from("fake.gguf"),
+            descriptor: FakeEngine::descriptor("fake", 1 << 20),
+            options: FakeEngine::options(),
+            tie_gap: 0.0,
+        }
+    }
+
+    crate::engine_conformance!(subject());
+}

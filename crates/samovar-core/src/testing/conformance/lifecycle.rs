@@ -1,0 +1,88 @@
+//! Loading, parking, measuring and going away.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use super::subject::{Subject, ask, greedy, prompt, start, within_limit};
+use crate::error::ErrorKind;
+use crate::generation::{GenerationRequest, TokenEvent};
+use crate::port::LoadControl;
+
+/// Progress goes from 0 to 1 and never back.
+pub fn loading_reports_rising_progress(subject: &Subject) {
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&reported);
+    let control = LoadControl::new(move |fraction| sink.lock().unwrap().push(fraction));
+    subject.engine.load(&subject.path, &subject.descriptor, &subject.options, &control).unwrap();
+    let reported = reported.lock().unwrap();
+    assert!(reported.iter().all(|fraction| (0.0..=1.0).contains(fraction)), "{reported:?}");
+    assert!(reported.is_sorted(), "{reported:?}");
+}
+
+/// A load that was cancelled says so, or was quicker.
+pub fn a_cancelled_load_is_cancelled_or_complete(subject: &Subject) {
+    let control = LoadControl::silent();
+    control.cancel_flag().store(true, Ordering::Relaxed);
+    match subject.engine.load(&subject.path, &subject.descriptor, &subject.options, &control) {
+        Ok(instance) => instance.probe().unwrap(),
+        Err(failure) => assert_eq!(failure.kind, ErrorKind::Cancelled, "{failure:?}"),
+    }
+    subject.load().probe().unwrap();
+}
+
+/// A parked instance holds less, refuses requests, and answers as before once it is resumed.
+pub fn parking_keeps_the_answer(subject: &Subject) {
+    if !subject.engine.capabilities().can_park {
+        return;
+    }
+    let instance = subject.load();
+    let request = greedy(prompt(&instance, 80, 0), 16);
+    let before = ask(&instance, request.clone());
+    let held = instance.measure().held_bytes;
+    for round in 0..3 {
+        instance.park().unwrap();
+        instance.park().unwrap();
+        let parked = instance.measure().held_bytes;
+        assert!(parked < held, "round {round}: {parked} bytes held when parked, {held} before");
+        let refused = instance.generate(request.clone()).map(|_| ()).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused:?}");
+        instance.resume().unwrap();
+        instance.resume().unwrap();
+        let after = ask(&instance, request.clone());
+        assert_eq!(after.text, before.text, "round {round}");
+    }
+}
+
+/// Answers of an instance that goes away end; they do not hang.
+pub fn dropping_the_instance_ends_its_answers(subject: &Subject) {
+    let instance = subject.load();
+    let request = GenerationRequest { max_tokens: None, ..greedy(prompt(&instance, 20, 0), 0) };
+    let mut running: Vec<_> =
+        (0..=subject.options.slots).map(|_| start(&instance, request.clone())).collect();
+    within_limit("end of the instance", move || drop(instance));
+    for generation in &mut running {
+        let mut last = None;
+        while let Some(event) = generation.blocking_next() {
+            last = Some(event);
+        }
+        assert!(
+            !matches!(last, Some(TokenEvent::Failed(ref failure)) if failure.kind == ErrorKind::Internal)
+        );
+    }
+}
+
+/// The instance is alive and says what it uses.
+pub fn probing_and_measuring_work(subject: &Subject) {
+    let instance = subject.load();
+    instance.probe().unwrap();
+    let idle = instance.measure();
+    assert_eq!(idle.busy_slots, 0);
+    assert!(idle.kv_total_tokens >= subject.options.context_tokens, "{idle:?}");
+    assert!(idle.kv_used_tokens <= idle.kv_total_tokens, "{idle:?}");
+    let predicted = subject.engine.footprint(&subject.descriptor, &subject.options).unwrap();
+    assert!(predicted.total_bytes() > 0, "{predicted:?}");
+    ask(&instance, greedy(prompt(&instance, 100, 0), 4));
+    instance.probe().unwrap();
+    let used = instance.measure();
+    assert!(used.kv_used_tokens <= used.kv_total_tokens, "{used:?}");
+}

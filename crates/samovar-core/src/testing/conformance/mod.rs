@@ -1,0 +1,108 @@
+//! What every engine must do: one suite, run against the fake and against each real engine.
+//!
+//! ```text
+//!   Subject { engine, model, options } ─► load ─► ask ─► Answer ─► facts that must hold
+//! ```
+//!
+//! ```ignore
+//! fn subject() -> Subject { … }
+//! samovar_core::engine_conformance!(subject());
+//! ```
+//! gives one `#[test]` for each case. [`run_all`] runs them one after another.
+//!
+//! No case knows the model: prompts are made with the instance's own tokenizer, and answers are
+//! compared with other answers of the same model. Every wait has a limit.
+
+mod answers;
+mod lifecycle;
+mod limits;
+mod sampling;
+mod slots;
+mod subject;
+
+pub use answers::{
+    answers_greedily_the_same_each_time, batches_beyond_64_tokens_are_right, cached_prefixes_are_reported,
+    reused_prefixes_do_not_change_the_answer, text_survives_its_tokens, usage_adds_up,
+};
+pub use lifecycle::{
+    a_cancelled_load_is_cancelled_or_complete, dropping_the_instance_ends_its_answers,
+    loading_reports_rising_progress, parking_keeps_the_answer, probing_and_measuring_work,
+};
+pub use limits::{
+    a_full_context_ends_with_length, a_prompt_nearly_as_long_as_the_context_is_answered,
+    a_prompt_too_long_is_refused_with_both_numbers, an_empty_prompt_is_refused, max_tokens_bounds_the_answer,
+    tokens_outside_the_vocabulary_are_refused,
+};
+pub use sampling::{
+    logit_bias_bans_and_forces, logprobs_are_finite_sorted_and_complete, seeds_make_draws_repeatable,
+    stop_strings_begun_but_not_finished_are_text, stop_strings_end_the_answer_and_are_not_in_it,
+};
+pub use slots::{
+    answers_side_by_side_are_as_alone, dropping_a_queued_request_disturbs_nobody,
+    dropping_the_receiver_frees_the_slot, equal_prompts_at_once_give_equal_answers,
+    more_requests_than_slots_all_finish,
+};
+pub use subject::{Answer, Subject};
+
+/// A case and its name.
+pub type Case = (&'static str, fn(&Subject));
+
+/// Makes one `#[test]` for each conformance case, run on the [`Subject`] that the expression gives.
+#[macro_export]
+macro_rules! engine_conformance {
+    (@tests {$subject:expr} $($case:ident,)*) => {
+        $(
+            #[test]
+            fn $case() {
+                $crate::testing::conformance::$case(&$subject);
+            }
+        )*
+    };
+    (@table {} $($case:ident,)*) => {
+        &[$((stringify!($case), $crate::testing::conformance::$case)),*]
+    };
+    (@all $arm:ident {$($context:tt)*}) => {
+        $crate::engine_conformance! { @$arm {$($context)*}
+            answers_greedily_the_same_each_time,
+            usage_adds_up,
+            text_survives_its_tokens,
+            batches_beyond_64_tokens_are_right,
+            reused_prefixes_do_not_change_the_answer,
+            cached_prefixes_are_reported,
+            max_tokens_bounds_the_answer,
+            a_prompt_too_long_is_refused_with_both_numbers,
+            a_prompt_nearly_as_long_as_the_context_is_answered,
+            a_full_context_ends_with_length,
+            an_empty_prompt_is_refused,
+            tokens_outside_the_vocabulary_are_refused,
+            stop_strings_end_the_answer_and_are_not_in_it,
+            stop_strings_begun_but_not_finished_are_text,
+            seeds_make_draws_repeatable,
+            logit_bias_bans_and_forces,
+            logprobs_are_finite_sorted_and_complete,
+            dropping_the_receiver_frees_the_slot,
+            dropping_a_queued_request_disturbs_nobody,
+            answers_side_by_side_are_as_alone,
+            equal_prompts_at_once_give_equal_answers,
+            more_requests_than_slots_all_finish,
+            loading_reports_rising_progress,
+            a_cancelled_load_is_cancelled_or_complete,
+            parking_keeps_the_answer,
+            dropping_the_instance_ends_its_answers,
+            probing_and_measuring_work,
+        }
+    };
+    ($subject:expr) => {
+        $crate::engine_conformance! { @all tests {$subject} }
+    };
+}
+
+/// Every case.
+pub const CASES: &[Case] = crate::engine_conformance! { @all table {} };
+
+/// Runs every case; panics at the first fact that does not hold.
+pub fn run_all(subject: &Subject) {
+    for (_, case) in CASES {
+        case(subject);
+    }
+}
