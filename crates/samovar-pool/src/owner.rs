@@ -269,7 +269,7 @@ impl Owner {
                 }
             }
             Effect::Park { instance } => self.hands.park(instance, self.instance(instance)),
-            Effect::Resume { instance } => self.hands.resume(instance, self.instance(instance)),
+            Effect::Resume { instance, .. } => self.hands.resume(instance, self.instance(instance)),
             Effect::Probe { instance } => self.hands.probe(instance, self.instance(instance)),
             Effect::Unload { instance } => {
                 let loaded =

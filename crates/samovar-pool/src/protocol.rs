@@ -206,6 +206,8 @@ pub enum Effect {
     Resume {
         /// The instance.
         instance: InstanceId,
+        /// What was reserved for it, what it holds already included.
+        reservation: Footprint,
     },
     /// Unload an instance that nobody uses. Answered by `Unloaded`.
     Unload {

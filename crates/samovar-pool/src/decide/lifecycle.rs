@@ -69,19 +69,16 @@ impl Turn<'_> {
         instance.phase = Phase::Resuming;
         instance.ready_span = (now, now);
         self.mark_origins(model, Origin::Parked);
-        self.effects.push(Effect::Resume { instance: id });
+        let reservation = self.state.ledger.footprint(id);
+        self.effects.push(Effect::Resume { instance: id, reservation });
         self.tell_waiting(model);
     }
 
-    /// Whoever waits for this load or resume came to it so; the first of those who want a slot caused a load.
+    /// Whoever waits for this load or resume came to it so; a load is caused by who is first in line.
     fn mark_origins(&mut self, model: ModelId, origin: Origin) {
-        let of_model = self.state.model(model);
-        let queued: Vec<_> = of_model.queue.iter().map(|(_, ticket)| *ticket).collect();
-        let is_caused_by_slot = of_model.warms.is_empty();
-        for (index, ticket) in queued.iter().enumerate() {
-            if let Some(ticket) = self.state.tickets.get_mut(ticket) {
-                let is_cause = index == 0 && is_caused_by_slot && origin == Origin::Joined;
-                ticket.origin = if is_cause { Origin::Cold } else { origin };
+        for (index, id) in self.state.model(model).waiting().into_iter().enumerate() {
+            if let Some(ticket) = self.state.tickets.get_mut(&id) {
+                ticket.origin = if index == 0 && origin == Origin::Joined { Origin::Cold } else { origin };
             }
         }
     }
@@ -173,7 +170,7 @@ impl Turn<'_> {
 
     /// Refuses everybody who waits for the model.
     pub(super) fn refuse_waiting(&mut self, model: ModelId, why: &Error) {
-        for ticket in self.waiting(model) {
+        for ticket in self.state.model(model).waiting() {
             self.refuse(ticket, why.clone());
         }
         self.review(model);
@@ -181,7 +178,7 @@ impl Turn<'_> {
 
     /// Refuses those who wait for something that can not be loaded any more.
     pub(super) fn refuse_who_does_not_fit(&mut self, model: ModelId) {
-        for ticket in self.waiting(model) {
+        for ticket in self.state.model(model).waiting() {
             if let Some(why) = self.does_not_fit(model, &Arc::clone(&self.state.tickets[&ticket].spec)) {
                 self.refuse(ticket, why);
             }
@@ -189,14 +186,9 @@ impl Turn<'_> {
         self.review(model);
     }
 
-    fn waiting(&self, model: ModelId) -> Vec<TicketId> {
-        let of_model = self.state.model(model);
-        of_model.queue.iter().map(|(_, ticket)| *ticket).chain(of_model.warms.iter().copied()).collect()
-    }
-
     fn refuse(&mut self, id: TicketId, why: Error) {
         match self.take_ticket(id) {
-            Some(ticket) if ticket.place.is_some() => self.turn_down(id, ticket.model, why),
+            Some(ticket) if ticket.wants_slot => self.turn_down(id, ticket.model, why),
             Some(_) => self.effects.push(Effect::Refuse { ticket: id, why }),
             None => {}
         }

@@ -29,6 +29,11 @@ mod queue;
 mod state;
 mod view;
 
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
 use samovar_core::port::Millis;
 
 pub use state::PoolState;

@@ -80,7 +80,7 @@ impl Turn<'_> {
         let wants: Vec<_> = self.state.wants.iter().copied().collect();
         for model in wants {
             self.refuse_what_can_not_be_placed(model);
-            if !self.state.wants.contains(&model) {
+            if !self.state.wants.contains(&model) || self.is_leaving_first(model) {
                 continue;
             }
             let need = self.need(model);
@@ -95,6 +95,12 @@ impl Turn<'_> {
             claimed_leaving += leaving;
             claimed_free += (need - leaving).min(free);
         }
+    }
+
+    /// Whether the model waits for its own parked instance to be gone, which had to leave for another.
+    fn is_leaving_first(&self, model: ModelId) -> bool {
+        let instance = self.state.instance_of(model);
+        instance.is_some_and(|(_, instance)| instance.phase != Phase::Parked || instance.farewell.is_some())
     }
 
     fn refuse_what_can_not_be_placed(&mut self, model: ModelId) {
@@ -206,9 +212,8 @@ impl Turn<'_> {
     fn closing_time(&self, id: InstanceId, beneficiary: ModelId) -> Millis {
         let instance = self.state.instance(id);
         let served = instance.ready_span.1.plus(instance.load_ms.saturating_mul(2));
-        let waiting = self.state.model(beneficiary);
-        let tickets = waiting.queue.iter().map(|(_, ticket)| ticket).chain(&waiting.warms);
-        let oldest = tickets.map(|ticket| self.state.tickets[ticket].asked_at).min().unwrap_or(self.now);
+        let waiting = self.state.model(beneficiary).waiting().into_iter();
+        let oldest = waiting.map(|ticket| self.state.tickets[&ticket].asked_at).min().unwrap_or(self.now);
         let patience_ends = oldest.plus(self.state.config.max_wait_ms);
         served.min(patience_ends).max(self.residency_end(id))
     }

@@ -30,28 +30,37 @@ impl Turn<'_> {
         deadline: Option<Millis>,
         keep_alive: Option<KeepAlive>,
     ) {
-        let behind_ms = u64::from(u8::MAX - priority) * HEAD_START_MS;
-        let place = self.now.plus(behind_ms).0;
+        let place = self.place_in_line(priority);
         self.state.model_mut(model).queue.insert((place, ticket));
         self.state.timers.extend(deadline.map(|at| (at, Timer::Deadline(ticket))));
         let wish = keep_alive.unwrap_or(spec.keep_alive);
-        self.admit(ticket, model, spec, Some(place), deadline, wish);
+        let waiting = self.newly_waiting(model, spec, place, deadline, wish, true);
+        self.state.tickets.insert(ticket, waiting);
+        self.newcomer = Some(ticket);
     }
 
     pub(super) fn enqueue_warm(&mut self, ticket: TicketId, model: ModelId, spec: &Arc<ModelSpec>) {
-        self.state.model_mut(model).warms.insert(ticket);
-        self.admit(ticket, model, spec, None, None, spec.keep_alive);
+        let place = self.place_in_line(0);
+        self.state.model_mut(model).warms.insert((place, ticket));
+        let waiting = self.newly_waiting(model, spec, place, None, spec.keep_alive, false);
+        self.state.tickets.insert(ticket, waiting);
+        self.newcomer = Some(ticket);
     }
 
-    fn admit(
-        &mut self,
-        ticket: TicketId,
+    fn place_in_line(&self, priority: u8) -> u64 {
+        let behind_ms = u64::from(u8::MAX - priority) * HEAD_START_MS;
+        self.now.plus(behind_ms).0
+    }
+
+    fn newly_waiting(
+        &self,
         model: ModelId,
         spec: &Arc<ModelSpec>,
-        place: Option<u64>,
+        place: u64,
         deadline: Option<Millis>,
         wish: KeepAlive,
-    ) {
+        wants_slot: bool,
+    ) -> Ticket {
         let origin = match self.state.instance_of(model) {
             Some((_, instance)) if instance.farewell.is_none() => match instance.phase {
                 Phase::Ready => Origin::Hit,
@@ -63,19 +72,15 @@ impl Turn<'_> {
         };
         let keep_alive = within_bounds(&self.state.config, wish);
         let spec = Arc::clone(spec);
-        self.newcomer = Some(ticket);
-        let admitted = Ticket { model, spec, place, asked_at: self.now, deadline, keep_alive, origin };
-        self.state.tickets.insert(ticket, admitted);
+        Ticket { model, spec, place, wants_slot, asked_at: self.now, deadline, keep_alive, origin }
     }
 
     /// Takes a ticket out of the queue; its answer must follow.
     pub(super) fn take_ticket(&mut self, id: TicketId) -> Option<Ticket> {
         let ticket = self.state.tickets.remove(&id)?;
         let model = self.state.model_mut(ticket.model);
-        match ticket.place {
-            Some(place) => drop(model.queue.remove(&(place, id))),
-            None => drop(model.warms.remove(&id)),
-        }
+        let line = if ticket.wants_slot { &mut model.queue } else { &mut model.warms };
+        line.remove(&(ticket.place, id));
         if let Some(deadline) = ticket.deadline {
             self.state.timers.remove(&(deadline, Timer::Deadline(id)));
         }
@@ -84,7 +89,7 @@ impl Turn<'_> {
 
     pub(super) fn cancel(&mut self, id: TicketId) {
         let Some(ticket) = self.take_ticket(id) else { return };
-        if ticket.place.is_some() {
+        if ticket.wants_slot {
             self.state.count(ticket.model, |tally| tally.cancelled += 1);
         }
         self.left_the_queue(ticket.model);
@@ -142,7 +147,7 @@ impl Turn<'_> {
                 break;
             }
             match self.take_ticket(next) {
-                Some(ticket) if ticket.place.is_some() => self.grant(next, &ticket, id),
+                Some(ticket) if ticket.wants_slot => self.grant(next, &ticket, id),
                 _ => self.effects.push(Effect::Done { ticket: next, instances: 1 }),
             }
             has_granted = true;
@@ -152,15 +157,21 @@ impl Turn<'_> {
         }
     }
 
-    /// The ticket that this instance can serve now, if there is one: who wants it ready, then who wants a slot.
+    /// The ticket that this instance is to serve now, if there is one: all who want it ready as it is, then whoever
+    /// is first in line, be it to find that the instance is too small.
     fn next_to_serve(&self, id: InstanceId, model: ModelId) -> Option<TicketId> {
         let instance = self.state.instance(id);
         if instance.farewell.is_some() || instance.phase != Phase::Ready {
             return None;
         }
         let of_model = self.state.model(model);
-        let for_slot = of_model.queue.first().map(|(_, ticket)| *ticket);
-        of_model.warms.first().copied().or(for_slot.filter(|_| self.has_open_slot(id)))
+        let is_satisfied = |ticket: &TicketId| instance.satisfies(&self.state.tickets[ticket].spec);
+        let mut warms = of_model.warms.iter().map(|(_, ticket)| *ticket);
+        if let Some(warm) = warms.find(is_satisfied) {
+            return Some(warm);
+        }
+        let (_, first) = of_model.warms.first().into_iter().chain(of_model.queue.first()).min()?;
+        (!is_satisfied(first) || self.has_open_slot(id)).then_some(*first)
     }
 
     /// Whether a request that came now would be granted at once.
@@ -209,11 +220,8 @@ impl Turn<'_> {
     /// The spec to load for: that of who came first, or a larger one that somebody else waits for.
     pub(super) fn wanted_spec(&self, model: ModelId) -> Arc<ModelSpec> {
         let of_model = self.state.model(model);
-        let waiting = of_model.queue.iter().map(|(_, ticket)| ticket).chain(&of_model.warms);
-        let mut waiting: Vec<_> = waiting.copied().collect();
-        waiting.sort_unstable();
         let mut wanted = &of_model.spec;
-        for (index, ticket) in waiting.iter().enumerate() {
+        for (index, ticket) in of_model.waiting().iter().enumerate() {
             let spec = &self.state.tickets[ticket].spec;
             if index == 0 || is_larger(spec, wanted) && self.does_not_fit(model, spec).is_none() {
                 wanted = spec;
@@ -227,7 +235,7 @@ impl Turn<'_> {
         let of_model = self.state.model(model);
         let queued =
             of_model.queue.iter().enumerate().map(|(index, (_, ticket))| (index as u32 + 1, *ticket));
-        let warms = of_model.warms.iter().map(|ticket| (1, *ticket));
+        let warms = of_model.warms.iter().map(|(_, ticket)| (1, *ticket));
         let told: Vec<_> = queued
             .chain(warms)
             .map(|(position, ticket)| Effect::Tell { ticket, wait: self.outlook(model, position) })
@@ -244,7 +252,7 @@ impl Turn<'_> {
             .any(|effect| matches!(effect, Effect::Tell { ticket, .. } if *ticket == newcomer));
         let Some(ticket) = self.state.tickets.get(&newcomer).filter(|_| !is_told) else { return };
         let queue = &self.state.model(ticket.model).queue;
-        let position = ticket.place.map_or(1, |place| queue.range(..=(place, newcomer)).count() as u32);
+        let position = queue.range(..=(ticket.place, newcomer)).count().max(1) as u32;
         let wait = self.outlook(ticket.model, position);
         self.effects.push(Effect::Tell { ticket: newcomer, wait });
     }

@@ -73,8 +73,8 @@ pub(super) struct Model {
     pub(super) spec: Arc<ModelSpec>,
     /// Who waits for a slot: by the time of coming less the head start, then by number.
     pub(super) queue: BTreeSet<(u64, TicketId)>,
-    /// Who waits for it to be ready, without wanting a slot.
-    pub(super) warms: BTreeSet<TicketId>,
+    /// Who waits for it to be ready, without wanting a slot; in the same order.
+    pub(super) warms: BTreeSet<(u64, TicketId)>,
     pub(super) instance: Option<InstanceId>,
     pub(super) is_pinned: bool,
     pub(super) setback: Option<Setback>,
@@ -147,8 +147,9 @@ pub(super) struct Farewell {
 pub(super) struct Ticket {
     pub(super) model: ModelId,
     pub(super) spec: Arc<ModelSpec>,
-    /// The place in the queue; `None` for one that only wants the model ready.
-    pub(super) place: Option<u64>,
+    pub(super) place: u64,
+    /// Or only wants the model ready.
+    pub(super) wants_slot: bool,
     pub(super) asked_at: Millis,
     pub(super) deadline: Option<Millis>,
     pub(super) keep_alive: KeepAlive,
@@ -287,6 +288,13 @@ impl Model {
 
     pub(super) fn has_waiting(&self) -> bool {
         !self.queue.is_empty() || !self.warms.is_empty()
+    }
+
+    /// Everybody who waits, in the order of being served.
+    pub(super) fn waiting(&self) -> Vec<TicketId> {
+        let mut waiting: Vec<_> = self.queue.union(&self.warms).copied().collect();
+        waiting.sort_unstable();
+        waiting.into_iter().map(|(_, ticket)| ticket).collect()
     }
 
     fn is_forgettable(&self) -> bool {

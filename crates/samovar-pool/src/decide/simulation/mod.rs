@@ -1,0 +1,135 @@
+//! Random pools: thousands of short lives, each from a seed, with the invariants asserted after every step.
+//!
+//! ```text
+//!   seed ─► dice ─► World: requests, cancels, outcomes good and bad, pins, limits, time ─► step
+//!                     ▲                                                                   │
+//!                     └── its own account of tickets, leases, bytes ◄────── effects ──────┘
+//! ```
+//!
+//! A failure names its seed; `SAMOVAR_SIM_FIRST=<seed> SAMOVAR_SIM_SEEDS=1` runs that one alone.
+
+mod dice;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::state::{Phase, PoolState, Timer};
+use world::{Broken, World};
+
+/// Lives that `./dev test` lives through.
+const SEEDS: u64 = 10_000;
+/// Random acts in a life, before the quiet end.
+const ACTS: u32 = 120;
+/// Every so many lives, one is lived twice and compared.
+const TWICE_EVERY: u64 = 16;
+
+/// Does harm to the state behind the back of `step`, to see that the checks notice.
+type Sabotage = fn(&mut PoolState);
+
+fn live(seed: u64, sabotage: Option<Sabotage>) -> Result<u64, Broken> {
+    let mut world = World::new(seed);
+    for _ in 0..ACTS {
+        world.act()?;
+        if let Some(sabotage) = sabotage {
+            sabotage(world.state());
+        }
+    }
+    world.come_to_rest()?;
+    Ok(world.trace())
+}
+
+#[allow(clippy::disallowed_methods, reason = "the number of seeds is a wish of whoever runs the tests")]
+fn number_from_env(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn ten_thousand_random_lives_keep_the_invariants() {
+    let first = number_from_env("SAMOVAR_SIM_FIRST", 0);
+    let seeds = number_from_env("SAMOVAR_SIM_SEEDS", SEEDS);
+    for seed in first..first + seeds {
+        match catch_unwind(|| live(seed, None)) {
+            Ok(Ok(trace)) if seed % TWICE_EVERY == 0 => {
+                let again = live(seed, None).expect("it lived before");
+                assert_eq!(trace, again, "seed {seed}: invariant 7: the same events gave other effects");
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(broken)) => panic!("seed {seed}: {broken}"),
+            Err(_) => panic!("seed {seed}: step panicked; see above"),
+        }
+    }
+}
+
+/// Seeds within which sabotage must be noticed.
+const SABOTAGED: u64 = 200;
+
+/// Lives until the sabotage is noticed, and gives the invariants that were seen to break.
+fn noticed(sabotage: Sabotage) -> Vec<u8> {
+    let lives = (0..SABOTAGED).map(|seed| catch_unwind(AssertUnwindSafe(|| live(seed, Some(sabotage)))));
+    let mut invariants: Vec<u8> = lives
+        .filter_map(|life| match life {
+            Ok(Err(broken)) => Some(broken.invariant),
+            Ok(Ok(_)) | Err(_) => None,
+        })
+        .collect();
+    invariants.sort_unstable();
+    invariants.dedup();
+    invariants
+}
+
+#[test]
+fn a_pool_that_overspends_is_noticed() {
+    let found = noticed(|state| state.ledger.set_budget(u64::MAX / 2));
+    assert!(found.contains(&1), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_loses_a_ticket_is_noticed() {
+    let found = noticed(|state| {
+        let Some((id, ticket)) = state.tickets.pop_last() else { return };
+        let model = state.model_mut(ticket.model);
+        model.queue.retain(|(_, queued)| *queued != id);
+        model.warms.retain(|(_, warm)| *warm != id);
+        state.timers.retain(|(_, timer)| *timer != Timer::Deadline(id));
+    });
+    assert!(found.contains(&2), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_forgets_pins_is_noticed() {
+    let found = noticed(|state| state.models.values_mut().for_each(|model| model.is_pinned = false));
+    assert!(found.contains(&3), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_loses_count_of_leases_is_noticed() {
+    let found = noticed(|state| {
+        if let Some(busy) = state.instances.values_mut().find(|instance| instance.leases > 1) {
+            busy.leases -= 1;
+        }
+    });
+    assert!(found.contains(&3) || found.contains(&5), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_loads_twice_is_noticed() {
+    let found = noticed(|state| {
+        let loading = state.instances.values().find(|instance| matches!(instance.phase, Phase::Loading { .. }));
+        if let Some(model) = loading.map(|instance| instance.model) {
+            state.model_mut(model).instance = None;
+        }
+    });
+    assert!(found.contains(&4), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_misses_deadlines_is_noticed() {
+    let found = noticed(|state| state.timers.retain(|(_, timer)| !matches!(timer, Timer::Deadline(_))));
+    assert!(found.contains(&6), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_keeps_a_grudge_is_noticed() {
+    let found = noticed(|state| state.timers.retain(|(_, timer)| !matches!(timer, Timer::Setback(_))));
+    assert!(found.contains(&8) || found.contains(&6), "{found:?}");
+}

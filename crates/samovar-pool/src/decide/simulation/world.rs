@@ -1,0 +1,637 @@
+//! Everything around the pool, made of dice: callers, threads, time; and its own account of what must be true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use samovar_core::footprint::{KvType, Layout, Measurement};
+use samovar_core::port::Millis;
+use samovar_core::units::KeepAlive;
+use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions, ModelKey};
+
+use super::super::state::PoolState;
+use super::super::step;
+use super::dice::Dice;
+use crate::ask::ModelSpec;
+use crate::budget::Budget;
+use crate::config::{EvictionPolicy, PoolConfig};
+use crate::decision::{Reason, What};
+use crate::protocol::{Effect, Event, InstanceId, TicketId};
+
+/// An invariant of the pool's design that did not hold.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) invariant: u8,
+    what: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invariant {}: {}", self.invariant, self.what)
+    }
+}
+
+fn broken(invariant: u8, what: impl Into<String>) -> Result<(), Broken> {
+    Err(Broken { invariant, what: what.into() })
+}
+
+/// Work that a thread would be doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Load,
+    Park,
+    Resume,
+    Unload,
+}
+
+/// An instance as the world sees it.
+#[derive(Clone, Debug)]
+struct Seen {
+    key: ModelKey,
+    /// Bytes it counts for: promised, measured, or left after parking.
+    bytes: u64,
+    promised: Footprint,
+    work: Option<Work>,
+    is_stopped: bool,
+    is_ready: bool,
+}
+
+/// A caller who has not had an answer.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    deadline: Option<Millis>,
+    /// Wants the model ready or gives an order; may not be granted.
+    wants_no_slot: bool,
+}
+
+pub(super) struct World {
+    dice: Dice,
+    state: PoolState,
+    now: Millis,
+    specs: Vec<Arc<ModelSpec>>,
+    next_ticket: u64,
+    waiting: BTreeMap<TicketId, Caller>,
+    leases: BTreeMap<TicketId, InstanceId>,
+    instances: BTreeMap<InstanceId, Seen>,
+    pinned: BTreeSet<ModelKey>,
+    /// The budget, and what may be in use while a lower one has not been reached.
+    budget: u64,
+    allowance: u64,
+    is_leaving: bool,
+    is_kind: bool,
+    trace: DefaultHasher,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let budget = dice.between(50, 200);
+        let mut config = PoolConfig::with_budget(Budget::fixed(budget, "dice"));
+        config.eviction = if dice.chance(50) { EvictionPolicy::Lru } else { EvictionPolicy::Gdsf };
+        config.queue_per_model = dice.between(1, 10) as u32;
+        config.queue_total = dice.between(2, 20) as u32;
+        config.min_residency_ms = dice.between(0, 3) * 400;
+        config.max_wait_ms = dice.between(1, 30) * 1_000;
+        config.parked_ms = dice.between(1, 100) * 1_000;
+        config.keep_alive_floor_ms = if dice.chance(20) { 500 } else { 0 };
+        config.keep_alive_ceiling_ms = dice.chance(20).then_some(20_000);
+        config.models_max = dice.between(2, 12) as u32;
+        let can_park = dice.chance(70);
+        let specs = make_specs(&mut dice);
+        Self {
+            state: PoolState::new(config, can_park, Millis(0)),
+            dice,
+            now: Millis(0),
+            specs,
+            next_ticket: 1,
+            waiting: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            pinned: BTreeSet::new(),
+            budget,
+            allowance: budget,
+            is_leaving: false,
+            is_kind: false,
+            trace: DefaultHasher::new(),
+        }
+    }
+
+    pub(super) fn state(&mut self) -> &mut PoolState {
+        &mut self.state
+    }
+
+    /// A number that differs when the effects do.
+    pub(super) fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    /// One random thing happens.
+    pub(super) fn act(&mut self) -> Result<(), Broken> {
+        match self.dice.between(0, 100) {
+            0..30 => self.someone_asks(),
+            30..34 => self.someone_warms(),
+            34..39 => self.someone_leaves(),
+            39..55 => self.someone_is_done(),
+            55..75 => self.a_thread_answers(),
+            75..78 => self.a_load_gets_on(),
+            78..88 => self.time_passes(),
+            88..92 => self.someone_pins(),
+            92..95 => self.someone_unloads(),
+            95 => self.the_machine_is_short(),
+            96 => self.an_instance_is_found_dead(),
+            97 => self.the_limits_change(),
+            98 => self.happen(Event::Tick),
+            _ if self.dice.chance(10) => self.the_pool_leaves(),
+            _ => self.time_passes(),
+        }
+    }
+
+    /// Nothing new: what was begun ends well, callers finish, time passes. Everybody must have an answer, and in the
+    /// end nothing may be left.
+    pub(super) fn come_to_rest(&mut self) -> Result<(), Broken> {
+        self.is_kind = true;
+        self.go_on_until("a ticket starved", 6, |world| world.waiting.is_empty())?;
+        for spec in self.specs.clone() {
+            let ticket = self.ticket(None, true);
+            self.pinned.remove(&spec.key);
+            self.happen(Event::Unpin { ticket, model: spec })?;
+        }
+        let ticket = self.ticket(None, true);
+        self.happen(Event::Clear { ticket })?;
+        self.go_on_until("something is left over", 8, Self::is_as_new)
+    }
+
+    fn go_on_until(&mut self, otherwise: &str, invariant: u8, is_so: fn(&Self) -> bool) -> Result<(), Broken> {
+        for _ in 0..400 {
+            if is_so(self) {
+                return Ok(());
+            }
+            let works: Vec<_> = self.working();
+            for (id, work) in works {
+                self.answer(id, work)?;
+            }
+            for ticket in self.leases.keys().copied().collect::<Vec<_>>() {
+                self.release(ticket, None)?;
+            }
+            let wake = self.state.next_wake().filter(|at| *at > self.now);
+            self.now = wake.unwrap_or(self.now.plus(1));
+            self.happen(Event::Tick)?;
+        }
+        broken(invariant, format!("{otherwise}\n{}", self.describe()))
+    }
+
+    /// The state in a few lines, for whoever must understand a failure.
+    fn describe(&self) -> String {
+        let state = &self.state;
+        let mut text = format!(
+            "now {:?}, next wake {:?}, budget {}, used {}, owed {}, wants {:?}, pledges {:?}, timers {:?}\n",
+            self.now,
+            state.next_wake(),
+            self.budget,
+            state.ledger.used(),
+            state.ledger.owed(),
+            state.wants,
+            state.pledges,
+            state.timers
+        );
+        for (id, model) in &state.models {
+            let setback = model.setback.as_ref().map(|setback| (setback.is_death, setback.retry_at));
+            text += &format!(
+                "{id:?} {} {:?} pinned {} queue {:?} warms {:?} setback {setback:?}\n",
+                model.spec.key, model.instance, model.is_pinned, model.queue, model.warms
+            );
+        }
+        for (id, instance) in &state.instances {
+            text += &format!(
+                "{id:?} of {:?} {:?} leases {} ready {:?} farewell {:?} {:?} context {} slots {}\n",
+                instance.model,
+                instance.phase,
+                instance.leases,
+                instance.ready_span,
+                instance.farewell,
+                state.ledger.footprint(*id),
+                instance.spec.options.context_tokens,
+                instance.spec.options.slots
+            );
+        }
+        for (id, ticket) in &state.tickets {
+            let options = &ticket.spec.options;
+            text += &format!(
+                "{id:?} of {:?} since {:?} context {} slots {}\n",
+                ticket.model, ticket.asked_at, options.context_tokens, options.slots
+            );
+        }
+        text
+    }
+
+    fn is_as_new(&self) -> bool {
+        let state = &self.state;
+        state.is_empty()
+            && state.ledger.is_empty()
+            && state.ledger.used() == 0
+            && state.ledger.owed() == 0
+            && state.wants.is_empty()
+            && state.pledges.is_empty()
+            && state.timers.is_empty()
+            && state.review_at.is_none()
+            && state.models.values().all(|model| model.setback.is_none() && model.instance.is_none())
+    }
+
+    fn someone_asks(&mut self) -> Result<(), Broken> {
+        let Some(model) = self.dice.pick(&self.specs) else { return Ok(()) };
+        let deadline = self.dice.chance(40).then(|| self.now.plus(self.dice.between(0, 10_000)));
+        let keep_alive = self.dice.chance(50).then(|| self.some_keep_alive());
+        let priority = if self.dice.chance(20) { self.dice.between(0, 256) as u8 } else { 0 };
+        let ticket = self.ticket(deadline, false);
+        let client = format!("client {}", self.dice.between(0, 3));
+        self.happen(Event::Request { ticket, model, client, priority, deadline, keep_alive })
+    }
+
+    fn some_keep_alive(&mut self) -> KeepAlive {
+        some_keep_alive(&mut self.dice)
+    }
+
+    fn someone_warms(&mut self) -> Result<(), Broken> {
+        let Some(model) = self.dice.pick(&self.specs) else { return Ok(()) };
+        let ticket = self.ticket(None, true);
+        self.happen(Event::Warm { ticket, model })
+    }
+
+    fn someone_leaves(&mut self) -> Result<(), Broken> {
+        let waiting: Vec<_> = self.waiting.keys().copied().collect();
+        let Some(ticket) = self.dice.pick(&waiting) else { return Ok(()) };
+        self.waiting.remove(&ticket);
+        self.happen(Event::Cancel { ticket })
+    }
+
+    fn someone_is_done(&mut self) -> Result<(), Broken> {
+        let leases: Vec<_> = self.leases.keys().copied().collect();
+        let Some(ticket) = self.dice.pick(&leases) else { return Ok(()) };
+        let kinds = [ErrorKind::EngineFailed, ErrorKind::Unavailable, ErrorKind::InvalidRequest];
+        let failed = if self.dice.chance(10) { self.dice.pick(&kinds) } else { None };
+        self.release(ticket, failed)
+    }
+
+    fn release(&mut self, ticket: TicketId, failed: Option<ErrorKind>) -> Result<(), Broken> {
+        self.leases.remove(&ticket);
+        self.happen(Event::Released { ticket, failed })
+    }
+
+    fn working(&self) -> Vec<(InstanceId, Work)> {
+        self.instances.iter().filter_map(|(id, seen)| Some((*id, seen.work?))).collect()
+    }
+
+    fn a_thread_answers(&mut self) -> Result<(), Broken> {
+        let working = self.working();
+        let Some((id, work)) = self.dice.pick(&working) else { return Ok(()) };
+        self.answer(id, work)
+    }
+
+    fn answer(&mut self, id: InstanceId, work: Work) -> Result<(), Broken> {
+        let fails = !self.is_kind && self.dice.chance(15);
+        let seen = self.instances.get_mut(&id).expect("it works");
+        seen.work = None;
+        let promised = seen.promised;
+        let failure = Failure::new(ErrorKind::EngineFailed, "dice");
+        let event = match work {
+            Work::Load if seen.is_stopped && self.dice.chance(70) => {
+                self.instances.remove(&id);
+                Event::LoadFailed { instance: id, failure: Failure::new(ErrorKind::Cancelled, "stopped") }
+            }
+            Work::Load if fails => {
+                self.instances.remove(&id);
+                Event::LoadFailed { instance: id, failure }
+            }
+            Work::Load => {
+                let footprint = self.measured(promised);
+                let seen = self.instances.get_mut(&id).expect("it works");
+                seen.is_ready = true;
+                seen.bytes = if footprint.total_bytes() == 0 { seen.bytes } else { footprint.total_bytes() };
+                Event::Loaded { instance: id, footprint }
+            }
+            Work::Park if fails => Event::ParkFailed { instance: id, failure },
+            Work::Park => {
+                seen.bytes = self.dice.between(0, 4).min(seen.bytes);
+                Event::Parked { instance: id, measured: measurement(seen.bytes, promised.mapped_bytes) }
+            }
+            Work::Resume if fails => {
+                seen.bytes = seen.promised.held_bytes;
+                Event::ResumeFailed { instance: id, failure }
+            }
+            Work::Resume => {
+                let footprint = self.measured(promised);
+                let seen = self.instances.get_mut(&id).expect("it works");
+                seen.is_ready = true;
+                seen.bytes = if footprint.total_bytes() == 0 { seen.bytes } else { footprint.total_bytes() };
+                Event::Resumed { instance: id, measured: measurement(footprint.held_bytes, footprint.mapped_bytes) }
+            }
+            Work::Unload => {
+                self.instances.remove(&id);
+                Event::Unloaded { instance: id }
+            }
+        };
+        // A resume that failed leaves what was parked; the state alone remembers how much that was.
+        if let Event::ResumeFailed { .. } = event {
+            let model = self.state.instance(id).model;
+            let residue = self.state.model(model).residue.unwrap_or(0);
+            self.instances.get_mut(&id).expect("it is parked").bytes = residue;
+        }
+        self.happen(event)
+    }
+
+    /// What a load is found to use: mostly as promised, sometimes less, nothing, more, or far too much.
+    fn measured(&mut self, promised: Footprint) -> Footprint {
+        let held_bytes = match if self.is_kind { 0 } else { self.dice.between(0, 20) } {
+            17 => promised.held_bytes / 2,
+            18 => promised.held_bytes + self.dice.between(0, 30),
+            19 if self.dice.chance(20) => promised.held_bytes + 300,
+            16 => return Footprint::default(),
+            _ => promised.held_bytes,
+        };
+        Footprint { held_bytes, mapped_bytes: promised.mapped_bytes }
+    }
+
+    fn a_load_gets_on(&mut self) -> Result<(), Broken> {
+        let working = self.working();
+        let Some((instance, _)) = self.dice.pick(&working) else { return Ok(()) };
+        let fraction = self.dice.between(0, 101) as f32 / 100.0;
+        self.happen(Event::LoadProgress { instance, fraction })
+    }
+
+    fn time_passes(&mut self) -> Result<(), Broken> {
+        let longest = if self.dice.chance(5) { 2_000_000 } else { 3_000 };
+        let passes = self.dice.between(1, longest);
+        // The owner wakes up when it was asked to, so that time never jumps over what is due.
+        let until = self.now.plus(passes);
+        while let Some(at) = self.state.next_wake().filter(|at| *at <= until) {
+            self.now = at.max(self.now);
+            self.happen(Event::Tick)?;
+            if self.state.next_wake() == Some(at) {
+                return broken(6, format!("what is due at {at:?} is never done\n{}", self.describe()));
+            }
+        }
+        self.now = until;
+        self.happen(Event::Tick)
+    }
+
+    fn someone_pins(&mut self) -> Result<(), Broken> {
+        let Some(model) = self.dice.pick(&self.specs) else { return Ok(()) };
+        let ticket = self.ticket(None, true);
+        if self.dice.chance(40) {
+            self.happen(Event::Pin { ticket, model })
+        } else {
+            self.pinned.remove(&model.key);
+            self.happen(Event::Unpin { ticket, model })
+        }
+    }
+
+    fn someone_unloads(&mut self) -> Result<(), Broken> {
+        let Some(model) = self.dice.pick(&self.specs) else { return Ok(()) };
+        let ticket = self.ticket(None, true);
+        if self.dice.chance(20) {
+            self.pinned.clear();
+            self.happen(Event::Clear { ticket })
+        } else {
+            self.pinned.remove(&model.key);
+            self.happen(Event::Unload { ticket, name: model.name.clone() })
+        }
+    }
+
+    fn the_machine_is_short(&mut self) -> Result<(), Broken> {
+        let stall_percent = self.dice.between(0, 40) as f32;
+        self.happen(Event::Pressure { available_bytes: u64::MAX, stall_percent })
+    }
+
+    fn an_instance_is_found_dead(&mut self) -> Result<(), Broken> {
+        let ready: Vec<_> = self.instances.iter().filter(|(_, seen)| seen.is_ready).map(|(id, _)| *id).collect();
+        let Some(instance) = self.dice.pick(&ready) else { return Ok(()) };
+        let failure = Failure::new(ErrorKind::EngineFailed, "found dead");
+        let event = if self.dice.chance(50) {
+            Event::InstanceDied { instance, failure }
+        } else {
+            Event::ProbeFailed { instance, failure }
+        };
+        self.happen(event)
+    }
+
+    fn the_limits_change(&mut self) -> Result<(), Broken> {
+        let mut config = self.state.config().clone();
+        self.budget = self.dice.between(50, 200);
+        config.budget = Budget::fixed(self.budget, "dice");
+        self.allowance = self.state.ledger.used().max(self.budget);
+        self.happen(Event::Configure { config: Box::new(config) })
+    }
+
+    fn the_pool_leaves(&mut self) -> Result<(), Broken> {
+        self.is_leaving = true;
+        self.pinned.clear();
+        self.happen(Event::Shutdown)
+    }
+
+    fn ticket(&mut self, deadline: Option<Millis>, wants_no_slot: bool) -> TicketId {
+        let ticket = TicketId(self.next_ticket);
+        self.next_ticket += 1;
+        self.waiting.insert(ticket, Caller { deadline, wants_no_slot });
+        ticket
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Broken> {
+        let pinning = match &event {
+            Event::Pin { model, ticket } => Some((model.key.clone(), *ticket)),
+            _ => None,
+        };
+        let effects = step(&mut self.state, event, self.now);
+        for effect in &effects {
+            format!("{effect:?}").hash(&mut self.trace);
+        }
+        let is_done = |effect: &Effect, ticket| matches!(effect, Effect::Done { ticket: done, .. } if *done == ticket);
+        if let Some((key, ticket)) = pinning
+            && effects.iter().any(|effect| is_done(effect, ticket))
+        {
+            self.pinned.insert(key);
+        }
+        for effect in effects {
+            self.watch(effect)?;
+        }
+        self.check()
+    }
+
+    /// Takes an effect into the world's own account, if it is one that may be.
+    fn watch(&mut self, effect: Effect) -> Result<(), Broken> {
+        match effect {
+            Effect::Load { instance, model, reservation } => {
+                if self.instances.values().any(|seen| seen.key == model.key) {
+                    return broken(4, format!("{} is loaded twice", model.name));
+                }
+                self.check_room(reservation.total_bytes(), 0)?;
+                let seen = Seen {
+                    key: model.key.clone(),
+                    bytes: reservation.total_bytes(),
+                    promised: reservation,
+                    work: Some(Work::Load),
+                    is_stopped: false,
+                    is_ready: false,
+                };
+                self.instances.insert(instance, seen);
+            }
+            Effect::StopLoad { instance } => self.seen(instance, 3)?.is_stopped = true,
+            Effect::Park { instance } => self.begin(instance, Work::Park)?,
+            Effect::Resume { instance, reservation } => {
+                let parked_bytes = self.seen(instance, 3)?.bytes;
+                self.check_room(reservation.total_bytes(), parked_bytes)?;
+                self.begin(instance, Work::Resume)?;
+                let seen = self.seen(instance, 3)?;
+                seen.promised = reservation;
+                seen.bytes = reservation.total_bytes();
+            }
+            Effect::Unload { instance } => self.begin(instance, Work::Unload)?,
+            Effect::Probe { .. } => return broken(7, "a probe was asked for"),
+            Effect::Grant { ticket, instance, .. } => {
+                if self.take_waiting(ticket)?.wants_no_slot {
+                    return broken(2, format!("{ticket:?} was granted and only wanted the model ready"));
+                }
+                let seen = self.seen(instance, 5)?;
+                if !seen.is_ready || seen.work.is_some() {
+                    return broken(5, format!("{ticket:?} was granted {seen:?}"));
+                }
+                self.leases.insert(ticket, instance);
+            }
+            Effect::Refuse { ticket, .. } | Effect::Done { ticket, .. } => drop(self.take_waiting(ticket)?),
+            Effect::Tell { ticket, .. } if !self.waiting.contains_key(&ticket) => {
+                return broken(2, format!("{ticket:?} was told something after its answer"));
+            }
+            Effect::Record { record } => {
+                let is_own_decision = matches!(record.what, What::Parked | What::Evicted);
+                let is_named = !matches!(record.reason, Reason::Told | Reason::Leaving);
+                if is_own_decision && is_named && self.pinned.contains(&record.key) {
+                    return broken(3, format!("pinned, and yet: {record}"));
+                }
+            }
+            Effect::Tell { .. } | Effect::WakeAt { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// A promise may be made only for bytes that are there.
+    fn check_room(&self, wanted: u64, held_already: u64) -> Result<(), Broken> {
+        let in_use: u64 = self.instances.values().map(|seen| seen.bytes).sum();
+        if in_use - held_already + wanted > self.allowance.max(self.budget) {
+            return broken(1, format!("{wanted} promised with {in_use} in use of {}", self.budget));
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, id: InstanceId, work: Work) -> Result<(), Broken> {
+        if let Some((ticket, _)) = self.leases.iter().find(|(_, instance)| **instance == id) {
+            return broken(3, format!("{work:?} of {id:?}, which {ticket:?} holds"));
+        }
+        let seen = self.seen(id, 3)?;
+        if let Some(other) = seen.work {
+            return broken(3, format!("{work:?} of {id:?} during {other:?}"));
+        }
+        seen.work = Some(work);
+        seen.is_ready = false;
+        Ok(())
+    }
+
+    fn seen(&mut self, id: InstanceId, invariant: u8) -> Result<&mut Seen, Broken> {
+        let what = || Broken { invariant, what: format!("{id:?} is not there") };
+        self.instances.get_mut(&id).ok_or_else(what)
+    }
+
+    fn take_waiting(&mut self, ticket: TicketId) -> Result<Caller, Broken> {
+        let what = || Broken { invariant: 2, what: format!("{ticket:?} was answered twice, or after it was cancelled") };
+        self.waiting.remove(&ticket).ok_or_else(what)
+    }
+
+    fn check(&mut self) -> Result<(), Broken> {
+        self.check_bytes()?;
+        self.check_callers()?;
+        for (id, instance) in &self.state.instances {
+            let held = self.leases.values().filter(|leased| *leased == id).count();
+            if instance.leases as usize != held || instance.leases > instance.slots() {
+                return broken(5, format!("{id:?} counts {} leases, {held} are out", instance.leases));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_bytes(&mut self) -> Result<(), Broken> {
+        let ledger = &self.state.ledger;
+        self.allowance = self.allowance.min(ledger.used()).max(self.budget);
+        if ledger.used() > self.allowance {
+            return broken(1, format!("{} in use of {}", ledger.used(), self.allowance));
+        }
+        let in_use: u64 = self.instances.values().map(|seen| seen.bytes).sum();
+        if ledger.used() + ledger.owed() != in_use {
+            let (used, owed) = (ledger.used(), ledger.owed());
+            return broken(1, format!("{used} counted and {owed} owed, {in_use} in use"));
+        }
+        Ok(())
+    }
+
+    fn check_callers(&self) -> Result<(), Broken> {
+        let overdue = |caller: &&Caller| caller.deadline.is_some_and(|deadline| deadline <= self.now);
+        if let Some(caller) = self.waiting.values().find(overdue) {
+            return broken(6, format!("{caller:?} waits at {:?}", self.now));
+        }
+        let lost = self.waiting.keys().find(|ticket| !self.state.tickets.contains_key(ticket));
+        if let Some(ticket) = lost {
+            return broken(2, format!("{ticket:?} was lost"));
+        }
+        if self.is_leaving && !self.waiting.is_empty() {
+            return broken(6, "somebody waits for a pool that leaves");
+        }
+        Ok(())
+    }
+}
+
+fn measurement(held_bytes: u64, mapped_bytes: u64) -> Measurement {
+    Measurement { held_bytes, mapped_bytes, ..Measurement::default() }
+}
+
+fn some_keep_alive(dice: &mut Dice) -> KeepAlive {
+    match dice.between(0, 6) {
+        0 => KeepAlive::ParkAtOnce,
+        1 => KeepAlive::UntilEvicted,
+        _ => KeepAlive::Ms(dice.between(1, 30_000)),
+    }
+}
+
+/// Models of all sizes, some in two sizes of context, some that never fit.
+fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
+    let mut specs = Vec::new();
+    for number in 0..dice.between(2, 9) {
+        let mapped_bytes = dice.between(0, 60);
+        let slots = dice.between(1, 4) as u32;
+        let layout = if dice.chance(30) { Layout::Packed } else { Layout::Mapped };
+        let keep_alive = some_keep_alive(dice);
+        let sizes = if dice.chance(30) { 2 } else { 1 };
+        let held_bytes = dice.between(1, 40);
+        for size in 1..=sizes {
+            specs.push(Arc::new(ModelSpec {
+                key: ModelKey::new(format!("key {number}")),
+                name: format!("model {number}"),
+                path: PathBuf::from("/nowhere"),
+                descriptor: Arc::new(descriptor()),
+                options: LoadOptions {
+                    context_tokens: 512 * size,
+                    slots: if dice.chance(10) { slots + 1 } else { slots },
+                    layout,
+                    kv_type: KvType::F16,
+                    threads: 1,
+                    lock_memory: false,
+                },
+                footprint: Footprint { held_bytes: held_bytes * u64::from(size), mapped_bytes },
+                keep_alive,
+            }));
+        }
+    }
+    specs
+}
+
+fn descriptor() -> Descriptor {
+    samovar_core::testing::FakeEngine::descriptor("dice", 1)
+}
