@@ -1,0 +1,352 @@
+//! The command line: verbs, arguments, flags. Parses and explains; decides nothing.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use samovar_core::units::{KeepAlive, TimeSpan};
+
+use crate::settings::Flags;
+
+const AFTER_HELP: &str = "\
+Examples:
+  samovar run \"Tell me a story about a fox\"
+  samovar run ./model.gguf \"What is a samovar?\"
+  cat notes.txt | samovar run -m ./model.gguf \"Summarise this:\" -
+  samovar chat
+  samovar serve --listen 127.0.0.1:7266
+
+Files live below SAMOVAR_HOME, or in the XDG directories. `samovar config` shows every setting.";
+
+/// Load a language model once, and serve every request from that one copy.
+#[derive(Debug, Parser)]
+#[command(name = "samovar", version, about, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Global {
+    /// Read this configuration file
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// Keep everything below this directory
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) home: Option<PathBuf>,
+    /// The daemon's Unix socket
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Everywhere", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) socket: Option<PathBuf>,
+    /// Print JSON, also for errors
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub(crate) json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Ask a model for one answer
+    Run(Run),
+    /// Talk with a model
+    Chat(Chat),
+    /// Be the daemon, here in the foreground
+    Serve(Serve),
+    /// Show what the daemon holds in memory
+    Ps,
+    /// List the models that have names
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show one model in detail
+    Show(Named),
+    /// Load models now, so that the next request need not wait
+    Warm(Warm),
+    /// Unload a model; the daemon stays
+    Stop(StopModel),
+    /// Make the daemon leave
+    Shutdown(Shutdown),
+    /// Keep a model from being unloaded
+    Pin(Named),
+    /// Let the daemon unload a model again
+    Unpin(Named),
+    /// Show counters: requests, hits, loads, memory
+    Stats,
+    /// Tell why a model is where it is: loads, evictions, refusals
+    Why(Named),
+    /// Show every setting and where it came from
+    Config(Config),
+    /// Check that everything works here
+    Doctor(Doctor),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a page of the reference as Markdown
+    #[command(hide = true)]
+    Reference {
+        /// Which page
+        topic: Topic,
+    },
+    /// Run one inference and say how it went; `doctor` runs this apart, so that it may crash
+    #[command(hide = true)]
+    Probe,
+}
+
+/// How tokens are chosen and how far; shared by `run` and `chat`.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Generation {
+    /// Tokens to generate at most
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: Option<u32>,
+    /// 0 = always the likeliest token; higher is more varied
+    #[arg(long, short = 't', value_name = "T", value_parser = temperature)]
+    pub(crate) temperature: Option<f32>,
+    /// Draw from the smallest set of tokens whose probability reaches P
+    #[arg(long, value_name = "P", value_parser = positive_share)]
+    pub(crate) top_p: Option<f32>,
+    /// Draw from the K likeliest tokens; 0 = all
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<u32>,
+    /// Drop tokens less likely than P times the likeliest
+    #[arg(long, value_name = "P", value_parser = share)]
+    pub(crate) min_p: Option<f32>,
+    /// Divide the likelihood of tokens that appeared lately; 1 = off
+    #[arg(long, value_name = "R", value_parser = repeat_penalty)]
+    pub(crate) repeat_penalty: Option<f32>,
+    /// The same seed and prompt give the same text
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u32>,
+    /// End the answer at this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// How the model should behave
+    #[arg(long, short = 's', value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// End after so long and keep the text so far, such as 30s
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<TimeSpan>,
+    /// How long the model stays ready afterwards, such as 10m; -1 = until memory is needed
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) keep_alive: Option<KeepAlive>,
+    /// Load the model in this process, without the daemon
+    #[arg(long)]
+    pub(crate) no_daemon: bool,
+    /// Print where the time went
+    #[arg(long, short = 'v')]
+    pub(crate) verbose: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+One argument is the prompt for the default model. Of two or more, the first is the model:
+  samovar run \"Why is the sky blue?\"
+  samovar run ./model.gguf \"Why is the sky blue?\"
+A lone argument that is `demo`, a configured name or a path is the model, and the prompt comes from
+standard input. `-` stands for standard input anywhere in the prompt.")]
+pub(crate) struct Run {
+    /// [MODEL] PROMPT…; `-` = standard input
+    #[arg(value_name = "[MODEL] PROMPT")]
+    pub(crate) words: Vec<String>,
+    /// The model: a name, or a path such as ./model.gguf
+    #[arg(long, short = 'm', value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) model: Option<String>,
+    /// Let the model continue the prompt as it is, without its chat template
+    #[arg(long, conflicts_with = "system")]
+    pub(crate) raw: bool,
+    /// Tokens of context, in place of the configured number; only with --no-daemon
+    #[arg(long, value_name = "N", requires = "no_daemon", value_parser = clap::value_parser!(u32).range(8..=16_777_216))]
+    pub(crate) context: Option<u32>,
+    #[command(flatten)]
+    pub(crate) generation: Generation,
+}
+
+/// Arguments of `chat`.
+#[derive(Args, Debug)]
+pub(crate) struct Chat {
+    /// The model: a name, or a path such as ./model.gguf
+    #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) generation: Generation,
+}
+
+/// Arguments of `serve`.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Serve {
+    /// Models to load at once
+    #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) models: Vec<String>,
+    /// Where to listen for HTTP, such as 127.0.0.1:7266
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Memory that models may use together, such as 4GB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) budget: Option<String>,
+    /// Leave after so long without a request, such as 30m; 0 = never
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle_exit: Option<String>,
+    /// Answer the network although no key protects the models
+    #[arg(long)]
+    pub(crate) insecure_no_auth: bool,
+    /// Started by `run`: detached, silent, logs to a file
+    #[arg(long, hide = true)]
+    pub(crate) background: bool,
+}
+
+/// A model's name.
+#[derive(Args, Debug)]
+pub(crate) struct Named {
+    /// A name, or a path such as ./model.gguf
+    #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) model: String,
+}
+
+/// Arguments of `warm`.
+#[derive(Args, Debug)]
+pub(crate) struct Warm {
+    /// Names, or paths such as ./model.gguf
+    #[arg(value_name = "MODEL", required = true, value_hint = clap::ValueHint::FilePath)]
+    pub(crate) models: Vec<String>,
+    /// Also keep them from being unloaded
+    #[arg(long)]
+    pub(crate) pin: bool,
+}
+
+/// Arguments of `stop`.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct StopModel {
+    /// A name, or a path such as ./model.gguf
+    #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) model: Option<String>,
+    /// Every model
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Arguments of `shutdown`.
+#[derive(Args, Debug)]
+pub(crate) struct Shutdown {
+    /// How long running requests may take to end; default: as configured
+    #[arg(long, value_name = "TIME")]
+    pub(crate) grace: Option<TimeSpan>,
+}
+
+/// Arguments of `config`.
+#[derive(Args, Debug)]
+pub(crate) struct Config {
+    /// Print a samovar.toml with every setting, commented out
+    #[arg(long)]
+    pub(crate) template: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// Leave out the check that runs a model
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+/// A page of the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Topic {
+    /// Every verb with its arguments.
+    Cli,
+    /// `samovar.toml`.
+    Config,
+    /// Variables.
+    Env,
+    /// Kinds, exit codes, HTTP statuses.
+    Errors,
+    /// Prometheus metrics.
+    Metrics,
+    /// Routes.
+    Http,
+}
+
+impl Arguments {
+    /// What the flags say about settings.
+    pub(crate) fn flags(&self) -> Flags {
+        let mut values: Vec<(&'static str, &'static str, String)> = Vec::new();
+        let mut set = |flag, path, value: Option<String>| {
+            if let Some(value) = value {
+                values.push((flag, path, value));
+            }
+        };
+        let socket = self.global.socket.as_ref().map(|path| path.to_string_lossy().into_owned());
+        set("--socket", "server.socket", socket);
+        if let Verb::Serve(serve) = &self.verb {
+            set("--listen", "server.listen", serve.listen.clone());
+            set("--budget", "pool.budget_bytes", serve.budget.clone());
+            set("--idle-exit", "server.idle_exit", serve.idle_exit.clone());
+        }
+        Flags { home: self.global.home.clone(), config: self.global.config.clone(), values }
+    }
+}
+
+fn number(text: &str, is_fine: impl Fn(f32) -> bool, expected: &str) -> Result<f32, String> {
+    text.parse::<f32>()
+        .ok()
+        .filter(|number| is_fine(*number))
+        .ok_or_else(|| format!("write a number {expected}"))
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    number(text, |value| (0.0..=2.0).contains(&value), "from 0 to 2")
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    number(text, |value| (0.0..=1.0).contains(&value), "from 0 to 1")
+}
+
+fn positive_share(text: &str) -> Result<f32, String> {
+    number(text, |value| value > 0.0 && value <= 1.0, "above 0 and at most 1")
+}
+
+fn repeat_penalty(text: &str) -> Result<f32, String> {
+    number(text, |value| value > 0.0 && value <= 10.0, "above 0 and at most 10; 1 = off")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_and_argument_is_explained() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Arguments::command());
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        for flags in [["-t", "9"], ["--top-p", "0"], ["--min-p", "1.1"], ["-n", "0"], ["-t", "NaN"]] {
+            let line = [["samovar", "run", "x"].as_slice(), &flags].concat();
+            assert!(Arguments::try_parse_from(line).is_err(), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn a_negative_keep_alive_is_not_a_flag() {
+        let line = ["samovar", "run", "x", "--keep-alive", "-1"];
+        let Verb::Run(run) = Arguments::try_parse_from(line).expect("parses").verb else { panic!("run") };
+        assert_eq!(run.generation.keep_alive, Some(KeepAlive::UntilEvicted));
+    }
+}

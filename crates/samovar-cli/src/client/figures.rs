@@ -1,0 +1,110 @@
+//! The part of the statistics that tables show. Read leniently: a daemon of another version may know more or less.
+
+use samovar_core::Failure;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::strange;
+
+/// The numbers of a runtime and the daemon around it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Figures {
+    pub(crate) version: String,
+    pub(crate) engine: String,
+    pub(crate) uptime_ms: u64,
+    /// Of the daemon; 0 for a runtime in this process.
+    pub(crate) pid: u32,
+    pub(crate) listen: Option<String>,
+    pub(crate) requests_in_flight: u32,
+    pub(crate) pool: PoolFigures,
+    pub(crate) models: Vec<ModelFigures>,
+}
+
+/// Sums over all models.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct PoolFigures {
+    pub(crate) requests: u64,
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) loads: u64,
+    pub(crate) load_failures: u64,
+    pub(crate) coalesced: u64,
+    pub(crate) evictions: u64,
+    pub(crate) parked: u64,
+    pub(crate) resumed: u64,
+    pub(crate) refused: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) queued: u64,
+    pub(crate) resident_bytes: u64,
+    pub(crate) reserved_bytes: u64,
+    pub(crate) budget_bytes: u64,
+    pub(crate) budget_source: String,
+    pub(crate) load_ms_p50: f64,
+}
+
+/// One model.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ModelFigures {
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) progress: Option<f64>,
+    pub(crate) held_bytes: u64,
+    pub(crate) mapped_bytes: u64,
+    pub(crate) slots: u64,
+    pub(crate) busy_slots: u64,
+    pub(crate) queued: u64,
+    pub(crate) is_pinned: bool,
+    pub(crate) requests: u64,
+    pub(crate) hits: u64,
+    pub(crate) loads: u64,
+    pub(crate) load_ms_p50: f64,
+    pub(crate) idle_ms: Option<u64>,
+    pub(crate) expires_in_ms: Option<u64>,
+    pub(crate) retry_in_ms: Option<u64>,
+    pub(crate) failure: Option<String>,
+}
+
+impl Figures {
+    /// # Errors
+    /// `Internal` when the object is of another shape altogether.
+    pub(crate) fn read(stats: &Value) -> Result<Self, Failure> {
+        Self::deserialize(stats).map_err(|error| strange(&error.to_string()))
+    }
+}
+
+/// One decision of the pool.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct DecisionLine {
+    pub(crate) at_ms_ago: u64,
+    pub(crate) what: String,
+    pub(crate) text: String,
+}
+
+impl DecisionLine {
+    /// The decisions of a `why` answer, newest first.
+    ///
+    /// # Errors
+    /// `Internal` when the object is of another shape altogether.
+    pub(crate) fn read(answer: &Value) -> Result<Vec<Self>, Failure> {
+        Vec::deserialize(&answer["decisions"]).map_err(|error| strange(&error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn unknown_and_missing_figures_are_no_error() {
+        let stats = json!({ "pool": { "requests": 3, "brand_new": 1 }, "models": [{ "name": "demo", "state": "ready" }] });
+        let figures = Figures::read(&stats).expect("reads");
+        assert_eq!((figures.pool.requests, figures.pool.hits), (3, 0));
+        assert_eq!(figures.models[0].state, "ready");
+    }
+}

@@ -1,0 +1,255 @@
+//! The daemon's admin API from the outside: HTTP over the Unix socket, one connection a request.
+//!
+//! ```text
+//!   Client ── connect ──► Connection ── ask ─────► one JSON object
+//!     │                       └──────── stream ──► Lines, one JSON object each; drop = hang up = cancel
+//!     └── nobody there: `None`, so that callers decide whether to start one
+//! ```
+//!
+//! Never starts a daemon and never prints.
+
+mod figures;
+mod lines;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use samovar_core::{ErrorKind, Failure};
+use samovar_server::admin::wire::{
+    GenerateBody, GenerateEvent, ModelList, PinBody, ShutdownAnswer, ShutdownBody, UnloadBody, Unloaded,
+    WarmBody, WarmEvent,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+pub(crate) use figures::{DecisionLine, Figures, ModelFigures};
+pub(crate) use lines::Lines;
+
+use crate::home;
+
+/// Answers that are one object come at once; a daemon that takes longer is stuck.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+const ANSWER_MAX_BYTES: usize = 64 << 20;
+
+/// Knows where the daemon would be.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+/// A daemon that answered the door.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    requests: SendRequest<Full<Bytes>>,
+}
+
+impl Client {
+    pub(crate) fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// A connection, or `None` when no daemon listens.
+    ///
+    /// # Errors
+    /// `Forbidden` when the socket is somebody else's; `Storage` for anything stranger.
+    pub(crate) async fn connect(&self) -> Result<Option<Connection>, Failure> {
+        let stream = match UnixStream::connect(&self.socket).await {
+            Ok(stream) => stream,
+            Err(error) => return absent_or(&self.socket, &error).map(|()| None),
+        };
+        let (requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| lost(&error.to_string()))?;
+        tokio::spawn(connection);
+        Ok(Some(Connection { requests }))
+    }
+
+    /// A connection to a daemon that must be there.
+    ///
+    /// # Errors
+    /// `Unavailable` when none is.
+    pub(crate) async fn connect_or_fail(&self) -> Result<Connection, Failure> {
+        self.connect().await?.ok_or_else(no_daemon)
+    }
+}
+
+impl Connection {
+    /// The whole object, as `stats --json` prints it; [`Figures`] is the part that tables show.
+    pub(crate) async fn stats(self) -> Result<Value, Failure> {
+        self.get("/admin/stats").await
+    }
+
+    pub(crate) async fn models(self) -> Result<ModelList, Failure> {
+        self.get("/admin/models").await
+    }
+
+    pub(crate) async fn why(self, model: &str) -> Result<Value, Failure> {
+        self.get(&format!("/admin/why?model={}", percent_encoded(model))).await
+    }
+
+    pub(crate) async fn pin(self, body: &PinBody) -> Result<Value, Failure> {
+        self.post("/admin/pin", body).await
+    }
+
+    pub(crate) async fn unload(self, body: &UnloadBody) -> Result<Unloaded, Failure> {
+        self.post("/admin/unload", body).await
+    }
+
+    pub(crate) async fn shutdown(self, body: &ShutdownBody) -> Result<ShutdownAnswer, Failure> {
+        self.post("/admin/shutdown", body).await
+    }
+
+    pub(crate) async fn generate(self, body: &GenerateBody) -> Result<Lines<GenerateEvent>, Failure> {
+        self.stream("/admin/generate", body).await
+    }
+
+    pub(crate) async fn warm(self, body: &WarmBody) -> Result<Lines<WarmEvent>, Failure> {
+        self.stream("/admin/warm", body).await
+    }
+
+    /// The text that a path answers with.
+    pub(crate) async fn text(mut self, path: &str) -> Result<String, Failure> {
+        let request = request(Method::GET, path, Bytes::new());
+        let response = self.requests.send_request(request).await.map_err(|error| lost(&error.to_string()))?;
+        let bytes = whole(accepted(response).await?).await?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| strange("it is not UTF-8 text"))
+    }
+
+    async fn get<T: DeserializeOwned>(self, path: &str) -> Result<T, Failure> {
+        self.ask(request(Method::GET, path, Bytes::new())).await
+    }
+
+    async fn post<T: DeserializeOwned>(self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.ask(request(Method::POST, path, encoded(body))).await
+    }
+
+    async fn ask<T: DeserializeOwned>(mut self, request: Request<Full<Bytes>>) -> Result<T, Failure> {
+        let exchange = async {
+            let response =
+                self.requests.send_request(request).await.map_err(|error| lost(&error.to_string()))?;
+            let response = accepted(response).await?;
+            let bytes = whole(response).await?;
+            serde_json::from_slice(&bytes).map_err(|error| strange(&error.to_string()))
+        };
+        tokio::time::timeout(ANSWER_LIMIT, exchange).await.unwrap_or_else(|_| {
+            Err(Failure::new(
+                ErrorKind::Unavailable,
+                format!("the daemon did not answer within {} s", ANSWER_LIMIT.as_secs()),
+            )
+            .with_hint("look into its log, or end it and try again: `samovar doctor` says where both are"))
+        })
+    }
+
+    async fn stream<T: DeserializeOwned>(
+        mut self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Lines<T>, Failure> {
+        let request = request(Method::POST, path, encoded(body));
+        let response = self.requests.send_request(request).await.map_err(|error| lost(&error.to_string()))?;
+        Ok(Lines::new(accepted(response).await?.into_body(), self.requests))
+    }
+}
+
+fn request(method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
+    let builder = Request::builder().method(method).uri(path).header("host", "samovar.local");
+    let builder = if body.is_empty() { builder } else { builder.header("content-type", "application/json") };
+    builder.body(Full::new(body)).expect("invariant: method, path and headers are well-formed")
+}
+
+fn encoded(body: &impl Serialize) -> Bytes {
+    Bytes::from(serde_json::to_vec(body).expect("invariant: the wire types serialize"))
+}
+
+async fn accepted(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let bytes = whole(response).await?;
+    Err(serde_json::from_slice(&bytes).unwrap_or_else(|_| strange(&format!("it answered {status}"))))
+}
+
+async fn whole(response: Response<Incoming>) -> Result<Bytes, Failure> {
+    let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES);
+    Ok(body.collect().await.map_err(|error| lost(&error.to_string()))?.to_bytes())
+}
+
+/// Nobody listens: no socket, or one that a dead daemon left behind.
+fn absent_or(socket: &Path, error: &std::io::Error) -> Result<(), Failure> {
+    use std::io::ErrorKind as Io;
+    match error.kind() {
+        Io::NotFound | Io::ConnectionRefused | Io::NotADirectory => Ok(()),
+        Io::PermissionDenied => Err(Failure::new(
+            ErrorKind::Forbidden,
+            format!("the daemon's socket {} is not yours", socket.display()),
+        )
+        .with_hint(
+            "another user's daemon answers only that user; set SAMOVAR_HOME to a directory of your own",
+        )),
+        _ => Err(home::storage("reach the daemon at", socket, error)),
+    }
+}
+
+/// What read-only verbs say when there is no daemon.
+pub(crate) fn no_daemon() -> Failure {
+    Failure::new(ErrorKind::Unavailable, "no daemon is running")
+        .with_hint("`samovar run` starts one, or `samovar serve` in a terminal of its own")
+}
+
+fn lost(reason: &str) -> Failure {
+    Failure::new(ErrorKind::Unavailable, format!("the connection to the daemon broke: {reason}"))
+        .with_hint("try again; `samovar doctor` says where its log is")
+}
+
+fn strange(reason: &str) -> Failure {
+    Failure::new(ErrorKind::Internal, format!("the daemon's answer could not be read: {reason}"))
+        .with_hint("it may be of another version: `samovar shutdown`, then try again")
+}
+
+/// A query value: everything but letters, digits and `-._~` as `%XX`.
+fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").expect("invariant: writing to a String succeeds");
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_values_survive_every_character() {
+        assert_eq!(percent_encoded("a/b c&ü"), "a%2Fb%20c%26%C3%BC");
+    }
+
+    #[tokio::test]
+    async fn a_missing_or_dead_socket_means_no_daemon() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let socket = folder.path().join("s");
+        let client = Client::new(socket.clone());
+        assert!(client.connect().await.expect("no failure").is_none());
+        drop(std::os::unix::net::UnixListener::bind(&socket).expect("bind"));
+        assert!(socket.exists());
+        assert!(client.connect().await.expect("no failure").is_none());
+        let failure = client.connect_or_fail().await.expect_err("nobody there");
+        assert_eq!(failure.kind, ErrorKind::Unavailable);
+    }
+}

@@ -1,0 +1,209 @@
+//! One request from sending to the last word, as a person sees it: progress, text, Ctrl-C. Shared by `run` and `chat`.
+
+use std::time::Duration;
+
+use samovar::{AnswerEvent, Request, Summary, Tier};
+use samovar_core::generation::{FinishReason, Sampling};
+use samovar_core::{ErrorKind, Failure};
+use serde_json::{Value, json};
+
+use super::Context;
+use super::backend::Backend;
+use crate::args::Generation;
+use crate::ended::Ended;
+
+/// What came of a request.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// The model's name as the catalog knows it.
+    pub(super) model: String,
+    /// Everything it said.
+    pub(super) text: String,
+    /// How it ended; `None` when the person stopped it.
+    pub(super) summary: Option<Summary>,
+}
+
+/// Sends a request and waits for the whole answer. `is_live`: the text is printed as it comes, and its last
+/// line ended. Ctrl-C hangs up and returns what there is.
+///
+/// # Errors
+/// Whatever ended the answer early, but Ctrl-C.
+pub(super) async fn follow(
+    context: &Context,
+    backend: &Backend<'_>,
+    request: Request,
+    is_live: bool,
+) -> Result<Outcome, Ended> {
+    let mut outcome = Outcome { model: request.model.clone(), ..Outcome::default() };
+    let ended = tokio::select! {
+        ended = receive(context, backend, request, is_live, &mut outcome) => ended,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    let is_line_open = !outcome.text.is_empty() && !outcome.text.ends_with('\n');
+    if is_live && is_line_open && !matches!(ended, Err(Ended::OutputClosed)) {
+        context.report.line("")?;
+    }
+    ended.map(|()| outcome)
+}
+
+async fn receive(
+    context: &Context,
+    backend: &Backend<'_>,
+    request: Request,
+    is_live: bool,
+    outcome: &mut Outcome,
+) -> Result<(), Ended> {
+    let mut answers = backend.generate(request).await?;
+    let progress = context.report.progress();
+    while let Some(event) = answers.next().await? {
+        match event {
+            AnswerEvent::Waiting(wait) => progress.waiting(&outcome.model, &wait),
+            AnswerEvent::Granted { model, .. } => {
+                outcome.model = model;
+                progress.say("Reading the prompt");
+            }
+            AnswerEvent::Prefilled { .. } => progress.clear(),
+            AnswerEvent::Text { text, .. } => {
+                progress.clear();
+                if is_live && !text.is_empty() {
+                    context.report.piece(&text)?;
+                }
+                outcome.text.push_str(&text);
+            }
+            AnswerEvent::Done(summary) => {
+                outcome.summary = Some(summary);
+                return Ok(());
+            }
+            AnswerEvent::Failed(failure) => return Err(failure.into()),
+        }
+    }
+    Err(Failure::new(ErrorKind::Unavailable, "the daemon went away in the middle of the answer")
+        .with_hint("try again; `samovar doctor` says where its log is")
+        .into())
+}
+
+/// Puts the command line's wishes into a request.
+pub(super) fn apply(request: Request, wishes: &Generation) -> Request {
+    let defaults = Sampling::default();
+    let sampling = Sampling {
+        temperature: wishes.temperature.unwrap_or(defaults.temperature),
+        top_k: wishes.top_k.unwrap_or(defaults.top_k),
+        top_p: wishes.top_p.unwrap_or(defaults.top_p),
+        min_p: wishes.min_p.unwrap_or(defaults.min_p),
+        repeat_penalty: wishes.repeat_penalty.unwrap_or(defaults.repeat_penalty),
+        seed: wishes.seed,
+        ..defaults
+    };
+    Request {
+        sampling,
+        max_tokens: wishes.max_tokens,
+        stop: wishes.stop.clone(),
+        deadline: wishes.timeout.map(|limit| limit.as_duration()),
+        keep_alive: wishes.keep_alive,
+        // The process that asked, so that two loops on one machine are two clients.
+        client: format!("cli-{}", parent_process()),
+        ..request
+    }
+}
+
+#[cfg(unix)]
+fn parent_process() -> String {
+    rustix::process::getppid().map_or_else(|| "0".to_owned(), |pid| pid.to_string())
+}
+
+/// Says what the text alone does not: that it was cut, and why.
+pub(super) fn remark(context: &Context, summary: &Summary, wishes: &Generation) {
+    match summary.finish {
+        FinishReason::TimedOut => {
+            let limit = wishes.timeout.map(|limit| format!(" of {limit}")).unwrap_or_default();
+            context.report.note(&format!("note: the time limit{limit} was reached; the answer is partial"));
+        }
+        FinishReason::Length if wishes.max_tokens.is_none() => {
+            let used = summary.usage.prompt_tokens + summary.usage.completion_tokens;
+            context.report.note(&format!(
+                "note: the context is full after {used} tokens; the answer is cut off (context_tokens in samovar.toml)"
+            ));
+        }
+        FinishReason::Length | FinishReason::Stop => {}
+    }
+}
+
+/// The answer as `--json` prints it.
+pub(super) fn as_json(outcome: &Outcome, summary: &Summary) -> Value {
+    json!({
+        "model": outcome.model,
+        "text": outcome.text,
+        "finish": summary.finish,
+        "tier": summary.tier,
+        "usage": summary.usage,
+        "timings": summary.timings,
+    })
+}
+
+/// Where the time went, in one line.
+pub(super) fn timing_line(outcome: &Outcome, summary: &Summary) -> String {
+    let (usage, timings) = (&summary.usage, &summary.timings);
+    let found = match summary.tier {
+        Tier::Hit => "in memory".to_owned(),
+        Tier::Parked => format!("resumed in {}", ms(timings.load_ms)),
+        Tier::Joined => format!("joined a load, {}", ms(timings.load_ms)),
+        Tier::Cold => format!("loaded in {}", ms(timings.load_ms)),
+    };
+    let cached =
+        if usage.cached_tokens > 0 { format!(" ({} reused)", usage.cached_tokens) } else { String::new() };
+    // The first token is part of the prompt's time.
+    let decoded = usage.completion_tokens.saturating_sub(1);
+    let rate = if timings.decode_ms > 0.0 && decoded > 0 {
+        format!(" ({:.1} tok/s)", f64::from(decoded) * 1e3 / timings.decode_ms)
+    } else {
+        String::new()
+    };
+    format!(
+        "{} · {found} · queue {} · prompt {} tokens{cached} in {} · answer {} tokens in {}{rate} · first token after {} · total {}",
+        outcome.model,
+        ms(timings.queue_ms),
+        usage.prompt_tokens,
+        ms(timings.prefill_ms),
+        usage.completion_tokens,
+        ms(timings.decode_ms),
+        ms(timings.first_token_ms),
+        ms(timings.total_ms),
+    )
+}
+
+/// Milliseconds as people read them.
+pub(super) fn ms(value: f64) -> String {
+    if value < 10.0 {
+        format!("{value:.1} ms")
+    } else if value < 10_000.0 {
+        format!("{value:.0} ms")
+    } else {
+        format!("{:.1} s", value / 1e3)
+    }
+}
+
+/// A span as people read it: its two largest units.
+pub(super) fn roughly(ms: u64) -> String {
+    let span = Duration::from_millis(ms);
+    let seconds = span.as_secs();
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_two_units() {
+        let shown: Vec<String> =
+            [5, 59_000, 61_000, 3_660_000, 90_000_000].into_iter().map(roughly).collect();
+        assert_eq!(shown, ["5ms", "59s", "1m01s", "1h01m", "1d01h"]);
+        assert_eq!((ms(0.25), ms(123.4), ms(12_345.0)), ("0.2 ms".into(), "123 ms".into(), "12.3 s".into()));
+    }
+}

@@ -1,0 +1,172 @@
+//! Who answers: the daemon, or a runtime in this process. Both give the same events.
+//!
+//! ```text
+//!   Backend::Daemon     Request ─► socket ─► GenerateEvent ─┐
+//!   Backend::Here       Request ─► Runtime ─────────────────┴─► AnswerEvent
+//! ```
+
+use std::path::Path;
+
+use samovar::{Answer, AnswerEvent, Builder, Request, Runtime};
+use samovar_core::{ErrorKind, Failure, ModelRef};
+use samovar_server::admin::wire::{GenerateBody, GenerateEvent, WarmBody, WarmEvent};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::Context;
+use crate::client::Lines;
+use crate::daemon::start;
+use crate::home;
+use crate::report::Report;
+use crate::settings::{RuntimeSettings, Settings};
+
+/// Who answers.
+pub(crate) enum Backend<'a> {
+    /// The daemon, started when there is none.
+    Daemon(&'a Context),
+    /// This process.
+    Here(Runtime),
+}
+
+impl<'a> Backend<'a> {
+    /// The daemon of this context.
+    pub(crate) fn daemon(context: &'a Context) -> Self {
+        Self::Daemon(context)
+    }
+
+    /// A runtime in this process; the engine starts now.
+    ///
+    /// # Errors
+    /// `EngineFailed` and the like when the engine does not start here.
+    pub(crate) fn here(settings: RuntimeSettings) -> Result<Self, Failure> {
+        Ok(Self::Here(Builder::settings(settings).build()?))
+    }
+
+    /// Sends a request. A daemon that is just leaving is waited out, once.
+    ///
+    /// # Errors
+    /// When no daemon is to be had, or it refuses the request before an answer begins.
+    pub(crate) async fn generate(&self, request: Request) -> Result<Answers, Failure> {
+        match self {
+            Self::Here(runtime) => Ok(Answers::Here(runtime.generate(request))),
+            Self::Daemon(context) => {
+                let body = GenerateBody::from(request);
+                let lines = match context.daemon().await?.generate(&body).await {
+                    Err(failure) if failure.kind == ErrorKind::Unavailable => {
+                        start::ensure_next(&context.settings).await?.generate(&body).await
+                    }
+                    outcome => outcome,
+                }?;
+                Ok(Answers::Daemon(lines))
+            }
+        }
+    }
+
+    /// Loads a model, with progress for a person; returns how long that took, in milliseconds.
+    ///
+    /// # Errors
+    /// Whatever keeps the model from being loaded.
+    pub(crate) async fn warm(&self, report: &Report, model: &str, pin: bool) -> Result<f64, Failure> {
+        match self {
+            Self::Here(runtime) => {
+                let progress = report.progress();
+                let began = tokio::time::Instant::now();
+                let (waits, mut waiting) = mpsc::channel(16);
+                let watch = async {
+                    while let Some(wait) = waiting.recv().await {
+                        progress.waiting(model, &wait);
+                    }
+                };
+                let (warmed, ()) = tokio::join!(runtime.warm(model, Some(waits)), watch);
+                warmed.map(|()| began.elapsed().as_secs_f64() * 1e3)
+            }
+            Self::Daemon(context) => {
+                let body = WarmBody { model: model.to_owned(), pin };
+                let mut events = match context.daemon().await?.warm(&body).await {
+                    Err(failure) if failure.kind == ErrorKind::Unavailable => {
+                        start::ensure_next(&context.settings).await?.warm(&body).await
+                    }
+                    outcome => outcome,
+                }?;
+                let progress = report.progress();
+                while let Some(event) = events.next().await? {
+                    match event {
+                        WarmEvent::Waiting(wait) => progress.waiting(model, &wait.into()),
+                        WarmEvent::Done { took_ms } => return Ok(took_ms),
+                        WarmEvent::Failed(failure) => return Err(failure),
+                    }
+                }
+                Err(Failure::new(ErrorKind::Unavailable, "the daemon went away while it loaded the model")
+                    .with_hint("`samovar doctor` says where its log is"))
+            }
+        }
+    }
+
+    /// The numbers of whoever answers; `None` while no daemon runs.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub(crate) async fn stats(&self) -> Result<Option<Value>, Failure> {
+        match self {
+            Self::Here(runtime) => {
+                let stats = serde_json::to_value(runtime.stats().await);
+                Ok(Some(stats.expect("invariant: statistics serialize")))
+            }
+            Self::Daemon(context) => match context.client().connect().await? {
+                Some(connection) => connection.stats().await.map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Ends a runtime in this process; a daemon stays.
+    pub(crate) async fn end(self) {
+        if let Self::Here(runtime) = self {
+            runtime.shutdown(std::time::Duration::ZERO).await;
+        }
+    }
+}
+
+/// An answer on its way. **Dropping it cancels the request.**
+pub(crate) enum Answers {
+    Daemon(Lines<GenerateEvent>),
+    Here(Answer),
+}
+
+impl Answers {
+    /// The next event; `None` after the last.
+    ///
+    /// # Errors
+    /// `Unavailable` when the daemon goes away.
+    pub(crate) async fn next(&mut self) -> Result<Option<AnswerEvent>, Failure> {
+        match self {
+            Self::Daemon(lines) => Ok(lines.next().await?.map(Into::into)),
+            Self::Here(answer) => Ok(answer.next().await),
+        }
+    }
+}
+
+/// A model reference as the daemon can read it: its working directory is not ours, so paths are made absolute.
+///
+/// # Errors
+/// `InvalidRequest` for text that names no model.
+pub(crate) fn portable(reference: &str, settings: &Settings) -> Result<String, Failure> {
+    if settings.runtime.aliases.iter().any(|alias| alias.name == reference) {
+        return Ok(reference.to_owned());
+    }
+    match reference.parse::<ModelRef>()? {
+        ModelRef::File(path) => Ok(ModelRef::file(home::absolute(&path)?).to_string()),
+        _ if looks_like_a_file(reference) => Err(Failure::new(
+            ErrorKind::NotFound,
+            format!("there is no model named `{reference}`, but there is a file of that name"),
+        )
+        .with_param("model")
+        .with_hint(format!("a file is named by its path: ./{reference}"))),
+        _ => Ok(reference.to_owned()),
+    }
+}
+
+fn looks_like_a_file(reference: &str) -> bool {
+    reference.parse::<ModelRef>().is_ok_and(|parsed| matches!(parsed, ModelRef::Alias(_) | ModelRef::Hub(_)))
+        && Path::new(reference).is_file()
+}

@@ -1,0 +1,112 @@
+//! What a line of a chat means: a command, or something to say.
+
+use std::path::PathBuf;
+
+use samovar_core::{ErrorKind, Failure};
+
+use crate::settings::keys;
+
+/// What a line of a chat means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// Not a command at all.
+    Say(String),
+    /// What is in memory.
+    Pool,
+    /// Counters.
+    Stats,
+    /// Another model; without a name: which one it is.
+    Model(Option<String>),
+    /// How the model should behave; without a text: as it likes.
+    System(Option<String>),
+    /// The conversation into a file.
+    Save(PathBuf),
+    /// Forget the conversation.
+    Clear,
+    /// What can be typed.
+    Help,
+    /// Leave.
+    Quit,
+}
+
+/// The commands, for completion and suggestions.
+pub(super) const NAMES: &[&str] =
+    &["/clear", "/help", "/model", "/pool", "/quit", "/save", "/stats", "/system"];
+
+pub(super) const HELP: &str = "\
+/pool          what the daemon holds in memory
+/stats         requests, hits, loads, memory
+/model NAME    talk with another model; the conversation goes on
+/system TEXT   how the model should behave; without text: as it likes
+/save FILE     the conversation into a file: Markdown, or JSON for .json
+/clear         forget the conversation
+/quit          leave; Ctrl-D does as well
+A line that ends in \\ goes on in the next one. Ctrl-C stops an answer. // begins a line with a slash.";
+
+impl Command {
+    /// # Errors
+    /// `InvalidRequest` for a slash with an unknown word behind it.
+    pub(super) fn read(line: &str) -> Result<Self, Failure> {
+        let line = line.trim();
+        if let Some(said) = line.strip_prefix("//") {
+            return Ok(Self::Say(format!("/{said}")));
+        }
+        if !line.starts_with('/') {
+            return Ok(Self::Say(line.to_owned()));
+        }
+        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let rest = Some(rest.trim()).filter(|rest| !rest.is_empty()).map(str::to_owned);
+        match (word, rest) {
+            ("/pool" | "/ps", _) => Ok(Self::Pool),
+            ("/stats", _) => Ok(Self::Stats),
+            ("/model", name) => Ok(Self::Model(name)),
+            ("/system", text) => Ok(Self::System(text)),
+            ("/save", Some(path)) => Ok(Self::Save(PathBuf::from(path))),
+            ("/save", None) => {
+                Err(Failure::new(ErrorKind::InvalidRequest, "/save needs a file").with_hint("/save story.md"))
+            }
+            ("/clear", _) => Ok(Self::Clear),
+            ("/help" | "/?", _) => Ok(Self::Help),
+            ("/quit" | "/exit" | "/bye", _) => Ok(Self::Quit),
+            (unknown, _) => Err(unknown_command(unknown)),
+        }
+    }
+}
+
+fn unknown_command(word: &str) -> Failure {
+    let hint = keys::nearest(word, NAMES.iter().copied()).map_or_else(
+        || "/help lists the commands; // begins a line with a slash".to_owned(),
+        |near| format!("did you mean {near}?"),
+    );
+    Failure::new(ErrorKind::InvalidRequest, format!("there is no command {word}")).with_hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_commands_or_words() {
+        assert_eq!(Command::read("hello there"), Ok(Command::Say("hello there".into())));
+        assert_eq!(Command::read("//etc is a directory"), Ok(Command::Say("/etc is a directory".into())));
+        assert_eq!(Command::read("/model  tiny "), Ok(Command::Model(Some("tiny".into()))));
+        assert_eq!(Command::read("/system"), Ok(Command::System(None)));
+        assert_eq!(Command::read("/save a b.md"), Ok(Command::Save("a b.md".into())));
+        assert_eq!(Command::read("/bye"), Ok(Command::Quit));
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_is_corrected() {
+        let failure = Command::read("/stat").expect_err("unknown");
+        assert_eq!(failure.hint.as_deref(), Some("did you mean /stats?"));
+        assert!(Command::read("/save").is_err());
+    }
+
+    #[test]
+    fn every_command_is_in_the_help() {
+        for name in NAMES {
+            assert!(*name == "/help" || HELP.contains(name), "{name}");
+            assert!(Command::read(&format!("{name} x")).is_ok(), "{name}");
+        }
+    }
+}

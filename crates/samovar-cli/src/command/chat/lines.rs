@@ -1,0 +1,166 @@
+//! Lines of a chat: from an editor with history on a terminal, from a pipe as they are.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
+
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{Config, Editor, Helper};
+use samovar_core::{ErrorKind, Failure};
+
+use super::command::NAMES;
+use crate::command::Context;
+use crate::{home, report};
+
+const PROMPT: &str = "› ";
+const CONTINUED: &str = "· ";
+const HISTORY_LINES: usize = 1_000;
+
+/// What came of reading a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    Text(String),
+    Interrupted,
+    End,
+}
+
+/// Where lines come from.
+pub(super) enum Lines {
+    Editor { editor: Box<Editor<Commands, FileHistory>>, history: PathBuf },
+    Pipe,
+}
+
+impl Lines {
+    /// # Errors
+    /// `Internal` when the terminal cannot be used.
+    pub(super) fn open(context: &Context) -> Result<Self, Failure> {
+        if !std::io::stdin().is_terminal() || !context.report.stdout_is_terminal() {
+            return Ok(Self::Pipe);
+        }
+        let config = Config::builder()
+            .history_ignore_space(true)
+            .max_history_size(HISTORY_LINES)
+            .and_then(|config| config.history_ignore_dups(true))
+            .map_err(|error| unusable(&error))?
+            .build();
+        let mut editor = Editor::with_config(config).map_err(|error| unusable(&error))?;
+        editor.set_helper(Some(Commands));
+        let history = context.settings.home.history_file();
+        // Without a history one can still talk.
+        if home::make_private_dir(&context.settings.home.state_dir).is_ok() {
+            editor.load_history(&history).ok();
+        }
+        Ok(Self::Editor { editor: Box::new(editor), history })
+    }
+
+    /// Whether a person types.
+    pub(super) fn is_interactive(&self) -> bool {
+        matches!(self, Self::Editor { .. })
+    }
+
+    /// The next line; one that ends in a backslash is joined with what follows it.
+    ///
+    /// # Errors
+    /// `Storage` when standard input cannot be read.
+    pub(super) async fn next(&mut self) -> Result<Line, Failure> {
+        let mut whole = String::new();
+        loop {
+            let line = match self {
+                Self::Editor { editor, .. } => {
+                    edited(editor, if whole.is_empty() { PROMPT } else { CONTINUED })
+                }
+                Self::Pipe => piped().await,
+            }?;
+            match line {
+                Line::Text(text) => match text.strip_suffix('\\') {
+                    Some(begin) => {
+                        whole.push_str(begin);
+                        whole.push('\n');
+                    }
+                    None => {
+                        whole.push_str(&text);
+                        self.remember(&whole);
+                        return Ok(Line::Text(whole));
+                    }
+                },
+                Line::End if !whole.is_empty() => return Ok(Line::Text(whole)),
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn remember(&mut self, line: &str) {
+        if let Self::Editor { editor, history } = self
+            && !line.trim().is_empty()
+            && editor.add_history_entry(line).unwrap_or(false)
+        {
+            // A full disk costs the history, not the conversation.
+            editor.append_history(history).ok();
+        }
+    }
+}
+
+fn edited(editor: &mut Editor<Commands, FileHistory>, prompt: &str) -> Result<Line, Failure> {
+    match editor.readline(prompt) {
+        Ok(text) => Ok(Line::Text(text)),
+        Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
+        Err(ReadlineError::Eof) => Ok(Line::End),
+        Err(error) => Err(unusable(&error)),
+    }
+}
+
+/// Reads on a thread of its own, so that Ctrl-C is heard meanwhile.
+async fn piped() -> Result<Line, Failure> {
+    let read = tokio::task::spawn_blocking(|| {
+        let mut text = String::new();
+        std::io::stdin().lock().read_line(&mut text).map(|bytes| (bytes, text))
+    });
+    tokio::select! {
+        read = read => match read {
+            Ok(Ok((0, _))) => Ok(Line::End),
+            Ok(Ok((_, text))) => Ok(Line::Text(text.trim_end_matches(['\n', '\r']).to_owned())),
+            Ok(Err(error)) => Err(Failure::new(
+                ErrorKind::Storage,
+                format!("could not read standard input: {}", home::plain(&error)),
+            )),
+            Err(_) => Err(Failure::new(ErrorKind::Internal, "reading standard input did not finish")),
+        },
+        _ = tokio::signal::ctrl_c() => Ok(Line::Interrupted),
+    }
+}
+
+fn unusable(error: &ReadlineError) -> Failure {
+    let reason = report::harmless(&error.to_string()).into_owned();
+    Failure::new(ErrorKind::Internal, format!("the terminal cannot be used: {reason}"))
+        .with_hint("`samovar chat < file` reads lines without an editor")
+}
+
+/// Completes the names of commands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Commands;
+
+impl Helper for Commands {}
+impl Highlighter for Commands {}
+impl Validator for Commands {}
+impl Hinter for Commands {
+    type Hint = String;
+}
+
+impl Completer for Commands {
+    type Candidate = String;
+
+    fn complete(
+        &self,
+        line: &str,
+        position: usize,
+        _: &rustyline::Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<String>)> {
+        let typed = line.get(..position).unwrap_or_default();
+        let matching = NAMES.iter().filter(|name| typed.starts_with('/') && name.starts_with(typed));
+        Ok((0, matching.map(|name| format!("{name} ")).collect()))
+    }
+}

@@ -1,0 +1,61 @@
+//! Processor, memory and engine.
+
+use samovar::Builder;
+use samovar_core::units::ByteSize;
+use samovar_core::{ErrorKind, Failure};
+
+use super::Finding;
+use crate::settings::Settings;
+
+/// A budget that holds no model worth the name.
+const BUDGET_FLOOR_BYTES: u64 = 64 << 20;
+
+pub(super) fn processor() -> Finding {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let features = features();
+    let text = format!(
+        "{} {}, {cores} cores for this process; {}",
+        std::env::consts::ARCH,
+        std::env::consts::OS,
+        features.join(" ")
+    );
+    if cfg!(target_arch = "x86_64") && !features.contains(&"avx2") {
+        return Finding::odd("processor", text, "without AVX2 models run several times slower");
+    }
+    Finding::fine("processor", text)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn features() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    macro_rules! look_for {
+        ($($name:tt),*) => { $(if std::arch::is_x86_feature_detected!($name) { found.push($name); })* };
+    }
+    look_for!("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vnni", "avx512bf16");
+    found
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn features() -> Vec<&'static str> {
+    Vec::new()
+}
+
+pub(super) fn memory(settings: &Settings) -> Finding {
+    let budget = &settings.runtime.pool.budget;
+    let text = format!("models may use {} ({})", ByteSize::from_bytes(budget.bytes), budget.source);
+    if budget.bytes < BUDGET_FLOOR_BYTES {
+        return Finding::broken(
+            "memory",
+            Failure::new(ErrorKind::TooLarge, format!("{text}: too little for any model"))
+                .with_hint("free some memory, or set pool.budget_bytes"),
+        );
+    }
+    Finding::fine("memory", text)
+}
+
+pub(super) async fn engine(settings: &Settings) -> Finding {
+    match Builder::settings(settings.runtime.clone()).build() {
+        Ok(runtime) => Finding::fine("engine", runtime.stats().await.engine),
+        Err(failure) => Finding::broken("engine", failure),
+    }
+}

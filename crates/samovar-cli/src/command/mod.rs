@@ -1,0 +1,88 @@
+//! One file a verb. Each takes its arguments, asks the daemon or the runtime, and hands the answer to the report.
+
+mod answer;
+mod backend;
+mod chat;
+mod completions;
+mod config;
+mod doctor;
+mod list;
+mod pin;
+mod probe;
+mod ps;
+mod reference;
+mod run;
+mod serve;
+mod show;
+mod shutdown;
+mod stats;
+mod stop;
+mod warm;
+mod why;
+
+use samovar_core::Failure;
+
+use crate::args::{Arguments, Verb};
+use crate::client::{Client, Connection};
+use crate::daemon::start;
+use crate::ended::Ended;
+use crate::report::Report;
+use crate::settings::Settings;
+
+/// What every verb is given.
+pub(crate) struct Context {
+    /// What is in force.
+    pub(crate) settings: Settings,
+    /// Where the output goes.
+    pub(crate) report: Report,
+}
+
+impl Context {
+    fn client(&self) -> Client {
+        Client::new(self.settings.socket.clone())
+    }
+
+    /// A daemon that is there already.
+    async fn running_daemon(&self) -> Result<Connection, Failure> {
+        self.client().connect_or_fail().await
+    }
+
+    /// The daemon, started when there is none.
+    async fn daemon(&self) -> Result<Connection, Failure> {
+        let progress = self.report.progress();
+        let connection = start::ensure(&self.settings, || progress.say("Starting the daemon")).await?;
+        drop(progress);
+        if let Some(skew) = start::skew(&self.settings) {
+            self.report.note(&format!("note: {skew}"));
+        }
+        Ok(connection)
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// However the verb ended early.
+pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(), Ended> {
+    let context = &context;
+    match arguments.verb {
+        Verb::Run(run) => run::execute(context, run).await,
+        Verb::Chat(chat) => chat::execute(context, chat).await,
+        Verb::Serve(serve) => serve::execute(context, serve).await,
+        Verb::Ps => ps::execute(context).await,
+        Verb::List => list::execute(context).await,
+        Verb::Show(named) => show::execute(context, &named.model).await,
+        Verb::Warm(warm) => warm::execute(context, warm).await,
+        Verb::Stop(stop) => stop::execute(context, stop).await,
+        Verb::Shutdown(shutdown) => shutdown::execute(context, &shutdown).await,
+        Verb::Pin(named) => pin::execute(context, &named.model, true).await,
+        Verb::Unpin(named) => pin::execute(context, &named.model, false).await,
+        Verb::Stats => stats::execute(context).await,
+        Verb::Why(named) => why::execute(context, &named.model).await,
+        Verb::Config(config) => config::execute(context, &config),
+        Verb::Doctor(doctor) => doctor::execute(context, &doctor).await,
+        Verb::Completions { shell } => completions::execute(context, shell),
+        Verb::Reference { topic } => reference::execute(context, topic).await,
+        Verb::Probe => probe::execute(context).await,
+    }
+}

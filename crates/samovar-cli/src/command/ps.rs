@@ -1,0 +1,101 @@
+//! `samovar ps`: what the daemon holds in memory.
+
+use samovar_core::units::ByteSize;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::answer::{ms, roughly};
+use crate::client::{Figures, ModelFigures};
+use crate::ended::Ended;
+use crate::report::{Align, Columns};
+
+pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
+    let stats = match context.client().connect().await? {
+        Some(connection) => Some(connection.stats().await?),
+        None => None,
+    };
+    let figures = stats.as_ref().map(Figures::read).transpose()?.unwrap_or_default();
+    if context.report.is_json() {
+        let models: Vec<Value> = stats
+            .as_ref()
+            .and_then(|stats| stats["models"].as_array())
+            .map(|models| models.iter().filter(|model| model["state"] != "absent").cloned().collect())
+            .unwrap_or_default();
+        let daemon = stats.as_ref().map(|stats| {
+            json!({ "pid": stats["pid"], "version": stats["version"], "listen": stats["listen"],
+                    "socket": stats["socket"], "uptime_ms": stats["uptime_ms"] })
+        });
+        return context.report.json(&json!({ "daemon": daemon, "models": models }));
+    }
+    context.report.table(table(&figures))?;
+    if stats.is_none() {
+        context.report.note("no daemon is running");
+    }
+    Ok(())
+}
+
+/// The models that are in memory, on their way there, or kept from it.
+pub(super) fn table(figures: &Figures) -> Columns {
+    let mut columns = Columns::new(&[
+        ("MODEL", Align::Left),
+        ("STATE", Align::Left),
+        ("MEMORY", Align::Right),
+        ("BUSY", Align::Right),
+        ("QUEUED", Align::Right),
+        ("HITS", Align::Right),
+        ("LOADS", Align::Right),
+        ("LOAD", Align::Right),
+        ("UNTIL", Align::Left),
+    ]);
+    for model in figures.models.iter().filter(|model| model.state != "absent") {
+        columns.row([
+            model.name.clone(),
+            state(model),
+            ByteSize::from_bytes(model.held_bytes + model.mapped_bytes).to_string(),
+            format!("{}/{}", model.busy_slots, model.slots),
+            model.queued.to_string(),
+            model.hits.to_string(),
+            model.loads.to_string(),
+            if model.loads > 0 { ms(model.load_ms_p50) } else { "-".to_owned() },
+            until(model),
+        ]);
+    }
+    columns
+}
+
+fn state(model: &ModelFigures) -> String {
+    match model.progress {
+        Some(progress) => format!("{} {:.0} %", model.state, progress * 100.0),
+        None => model.state.clone(),
+    }
+}
+
+fn until(model: &ModelFigures) -> String {
+    if model.is_pinned {
+        return "pinned".to_owned();
+    }
+    match (model.retry_in_ms, model.expires_in_ms, model.idle_ms) {
+        (Some(retry), ..) => format!("tried again in {}", roughly(retry)),
+        (_, Some(left), _) => format!("{} from now", roughly(left)),
+        (_, _, Some(_)) => "memory is needed".to_owned(),
+        _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_model_says_how_long_it_stays() {
+        let model = |change: fn(&mut ModelFigures)| {
+            let mut model = ModelFigures::default();
+            change(&mut model);
+            until(&model)
+        };
+        assert_eq!(model(|model| model.is_pinned = true), "pinned");
+        assert_eq!(model(|model| model.expires_in_ms = Some(90_000)), "1m30s from now");
+        assert_eq!(model(|model| model.idle_ms = Some(5)), "memory is needed");
+        assert_eq!(model(|_| ()), "-");
+    }
+}

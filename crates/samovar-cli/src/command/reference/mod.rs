@@ -1,0 +1,37 @@
+//! `samovar reference`: pages of the reference as Markdown, written from the tables that the program itself runs on.
+
+mod cli;
+mod errors;
+mod http;
+mod metrics;
+mod settings;
+
+use super::Context;
+use crate::args::Topic;
+use crate::ended::Ended;
+
+pub(super) use settings::template;
+
+pub(super) async fn execute(context: &Context, topic: Topic) -> Result<(), Ended> {
+    let page = match topic {
+        Topic::Cli => cli::page(),
+        Topic::Config => settings::config_page(),
+        Topic::Env => settings::environment_page(),
+        Topic::Errors => errors::page(),
+        Topic::Http => http::page(),
+        Topic::Metrics => metrics::page().await?,
+    };
+    context.report.line(page.trim_end())
+}
+
+/// A row of a Markdown table; bars inside cells would end them.
+fn row<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
+    let cells: Vec<String> =
+        cells.into_iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// The head of a Markdown table.
+fn head(cells: &[&str]) -> String {
+    format!("{}|{}\n", row(cells.iter().copied()), "---|".repeat(cells.len()))
+}

@@ -1,0 +1,215 @@
+//! `samovar run`: one prompt, one answer.
+
+use std::io::{IsTerminal, Read};
+
+use samovar::{Message, Request};
+use samovar_core::{ErrorKind, Failure};
+
+use super::Context;
+use super::answer::{self, Outcome};
+use super::backend::{self, Backend};
+use crate::args::Run;
+use crate::ended::Ended;
+use crate::home;
+use crate::settings::Settings;
+
+/// More text than any model reads.
+const STDIN_MAX_BYTES: u64 = 16 << 20;
+/// Stands for standard input.
+const STDIN: &str = "-";
+
+pub(super) async fn execute(context: &Context, arguments: Run) -> Result<(), Ended> {
+    let asked = read_words(&arguments, &context.settings, std::io::stdin().is_terminal())?;
+    let model = backend::portable(&asked.model, &context.settings)?;
+    let prompt = asked.prompt()?;
+    let request = if arguments.raw {
+        Request::text(model, prompt)
+    } else {
+        let system = arguments.generation.system.clone().map(Message::system);
+        Request::chat(model, system.into_iter().chain([Message::user(prompt)]))
+    };
+    let request = answer::apply(request, &arguments.generation);
+    let backend = backend(context, &arguments)?;
+    let is_live = !context.report.is_json();
+    let followed = answer::follow(context, &backend, request, is_live).await;
+    backend.end().await;
+    let outcome = followed?;
+    conclude(context, &arguments, &outcome)?;
+    if !asked.reads_stdin() {
+        mention_unread_stdin(context);
+    }
+    Ok(())
+}
+
+fn backend<'a>(context: &'a Context, arguments: &Run) -> Result<Backend<'a>, Failure> {
+    if !arguments.generation.no_daemon {
+        return Ok(Backend::daemon(context));
+    }
+    let mut settings = context.settings.runtime.clone();
+    if let Some(context_tokens) = arguments.context {
+        settings.defaults.context_tokens = Some(context_tokens);
+        for alias in &mut settings.aliases {
+            alias.settings.context_tokens = Some(context_tokens);
+        }
+    }
+    Backend::here(settings)
+}
+
+fn conclude(context: &Context, arguments: &Run, outcome: &Outcome) -> Result<(), Ended> {
+    let Some(summary) = &outcome.summary else { return Err(Ended::Interrupted) };
+    if context.report.is_json() {
+        context.report.json(&answer::as_json(outcome, summary))?;
+    } else {
+        answer::remark(context, summary, &arguments.generation);
+    }
+    if arguments.generation.verbose {
+        context.report.note(&answer::timing_line(outcome, summary));
+    }
+    Ok(())
+}
+
+/// Somebody pipes text in and does not say where it belongs: tell how.
+fn mention_unread_stdin(context: &Context) {
+    let stdin = std::io::stdin();
+    let is_pipe = rustix::fs::fstat(&stdin)
+        .is_ok_and(|facts| rustix::fs::FileType::from_raw_mode(facts.st_mode) == rustix::fs::FileType::Fifo);
+    let is_unread = is_pipe && rustix::io::ioctl_fionread(&stdin).is_ok_and(|bytes| bytes > 0);
+    if is_unread && context.report.stderr_is_terminal() {
+        context.report.note("note: standard input was not read; `-` in the prompt stands for it");
+    }
+}
+
+/// The model and the parts of the prompt, before standard input is read.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    model: String,
+    parts: Vec<String>,
+}
+
+impl Asked {
+    fn reads_stdin(&self) -> bool {
+        self.parts.iter().any(|part| part == STDIN)
+    }
+
+    fn prompt(&self) -> Result<String, Failure> {
+        if !self.reads_stdin() {
+            return whole(self.parts.join(" "));
+        }
+        let stdin = read_stdin()?;
+        let parts: Vec<&str> = self
+            .parts
+            .iter()
+            .map(|part| if part == STDIN { stdin.trim_end_matches('\n') } else { part })
+            .collect();
+        whole(parts.join("\n"))
+    }
+}
+
+fn whole(prompt: String) -> Result<String, Failure> {
+    if prompt.trim().is_empty() {
+        return Err(Failure::new(ErrorKind::InvalidRequest, "the prompt is empty")
+            .with_hint("samovar run \"Tell me a story about a fox\""));
+    }
+    Ok(prompt)
+}
+
+/// Tells model and prompt apart; the rule is in the help text of `run`.
+fn read_words(arguments: &Run, settings: &Settings, stdin_is_terminal: bool) -> Result<Asked, Failure> {
+    let words = &arguments.words;
+    let default_model = || settings.default_model.clone();
+    let from_stdin = |model: String| {
+        if stdin_is_terminal {
+            return Err(Failure::new(ErrorKind::InvalidRequest, format!("there is no prompt for {model}"))
+                .with_hint(format!(
+                    "samovar run {model} \"Your question\", or `samovar chat {model}` to talk with it"
+                )));
+        }
+        Ok(Asked { model, parts: vec![STDIN.to_owned()] })
+    };
+    match (&arguments.model, words.as_slice()) {
+        (Some(model), []) => from_stdin(model.clone()),
+        (Some(model), parts) => Ok(Asked { model: model.clone(), parts: parts.to_vec() }),
+        (None, []) => from_stdin(default_model()),
+        (None, [only]) if settings.names_a_model(only) => from_stdin(only.clone()),
+        (None, [only]) => Ok(Asked { model: default_model(), parts: vec![only.clone()] }),
+        (None, [first, rest @ ..]) => {
+            if first == STDIN
+                || first.contains(char::is_whitespace) && first.parse::<samovar_core::ModelRef>().is_err()
+            {
+                return Err(Failure::new(
+                    ErrorKind::InvalidRequest,
+                    format!("{first:?} is not the name of a model"),
+                )
+                .with_param("model")
+                .with_hint(
+                    "of two or more arguments the first is the model; name it with -m to write only a prompt",
+                ));
+            }
+            Ok(Asked { model: first.clone(), parts: rest.to_vec() })
+        }
+    }
+}
+
+fn read_stdin() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    std::io::stdin().take(STDIN_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| {
+        Failure::new(ErrorKind::Storage, format!("could not read standard input: {}", home::plain(&error)))
+    })?;
+    if bytes.len() as u64 > STDIN_MAX_BYTES {
+        return Err(Failure::new(
+            ErrorKind::InvalidRequest,
+            format!("standard input has more than {STDIN_MAX_BYTES} bytes"),
+        )
+        .with_hint("no model reads as much at once; send a part of it"));
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        Failure::new(ErrorKind::InvalidRequest, "standard input is not UTF-8 text")
+            .with_hint("a prompt is text")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Arguments, Verb};
+    use crate::settings::{Environment, Flags, settle};
+
+    fn read(line: &[&str], stdin_is_terminal: bool) -> Result<Asked, Failure> {
+        let environment = Environment::from_pairs([("SAMOVAR_HOME".into(), "/nowhere".into())]);
+        let settings = settle(&Flags::default(), &environment).expect("settles");
+        let line = [["samovar", "run"].as_slice(), line].concat();
+        let Verb::Run(run) = Arguments::try_parse_from(line).expect("parses").verb else { panic!("run") };
+        read_words(&run, &settings, stdin_is_terminal)
+    }
+
+    fn asked(model: &str, parts: &[&str]) -> Asked {
+        Asked { model: model.into(), parts: parts.iter().map(|part| (*part).into()).collect() }
+    }
+
+    #[test]
+    fn one_argument_is_the_prompt_unless_it_can_only_be_a_model() {
+        assert_eq!(read(&["Why is the sky blue?"], true), Ok(asked("demo", &["Why is the sky blue?"])));
+        assert_eq!(read(&["hello"], true), Ok(asked("demo", &["hello"])));
+        assert_eq!(read(&["./m.gguf"], false), Ok(asked("./m.gguf", &["-"])));
+        assert!(read(&["demo"], true).expect_err("no prompt").hint.expect("hint").contains("chat demo"));
+    }
+
+    #[test]
+    fn of_two_arguments_the_first_is_the_model() {
+        assert_eq!(read(&["demo", "a", "b"], true), Ok(asked("demo", &["a", "b"])));
+        assert_eq!(read(&["-m", "demo", "a", "b"], true), Ok(asked("demo", &["a", "b"])));
+        assert_eq!(
+            read(&["Summarise this:", "-"], true).expect_err("not a model").kind,
+            ErrorKind::InvalidRequest
+        );
+    }
+
+    #[test]
+    fn without_words_the_prompt_comes_from_a_pipe_or_not_at_all() {
+        assert_eq!(read(&[], false), Ok(asked("demo", &["-"])));
+        assert!(read(&[], true).is_err());
+        assert_eq!(read(&["-"], false), Ok(asked("demo", &["-"])));
+    }
+}

@@ -1,0 +1,109 @@
+//! `samovar serve`: this process is the daemon, for a person to watch or in the background for `run`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use samovar_core::{Failure, ModelRef};
+use serde_json::json;
+
+use super::{Context, backend};
+use crate::args::Serve;
+use crate::daemon::log::{self, Place};
+use crate::daemon::resident::{self, Doors, Manner};
+use crate::daemon::start::Word;
+use crate::ended::Ended;
+use crate::home;
+
+/// Where `samovar serve` listens when nobody says.
+pub(crate) const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7266);
+/// A daemon that nobody started by hand leaves when nobody has needed it for so long.
+const BACKGROUND_IDLE_EXIT: Duration = Duration::from_secs(30 * 60);
+
+pub(super) async fn execute(context: &Context, arguments: Serve) -> Result<(), Ended> {
+    let settings = &context.settings;
+    let in_background = arguments.background;
+    let default_idle = in_background.then_some(BACKGROUND_IDLE_EXIT);
+    let manner = Manner {
+        in_background,
+        // Nobody asked `run` for an open port.
+        listen: settings.listen.or_else(|| (!in_background).then_some(DEFAULT_LISTEN)),
+        idle_exit: settings.idle_exit.or(default_idle).filter(|after| !after.is_zero()),
+        models: models(context, &arguments)?,
+        is_insecure: arguments.insecure_no_auth || settings.is_insecure,
+    };
+    if in_background { background(context, manner).await } else { foreground(context, manner).await }
+}
+
+fn models(context: &Context, arguments: &Serve) -> Result<Vec<String>, Failure> {
+    arguments.models.iter().map(|name| backend::portable(name, &context.settings)).collect()
+}
+
+async fn foreground(context: &Context, manner: Manner) -> Result<(), Ended> {
+    let place = Place::Stderr { is_coloured: context.report.colours_stderr() };
+    log::begin(&place, &context.settings.log_level)?;
+    let model = manner.models.first().cloned().unwrap_or_else(|| context.settings.default_model.clone());
+    let mut greeted = Ok(());
+    resident::live(&context.settings, manner, |doors| greeted = greet(context, doors, &model)).await?;
+    greeted
+}
+
+/// Tells a person where the daemon is and how to call it.
+fn greet(context: &Context, doors: &Doors, model: &str) -> Result<(), Ended> {
+    if context.report.is_json() {
+        return context
+            .report
+            .json(&json!({ "pid": std::process::id(), "listen": doors.listen, "socket": doors.socket }));
+    }
+    context.report.line(&format!("samovar {} is serving", env!("CARGO_PKG_VERSION")))?;
+    context.report.line(&format!("  socket  {}", doors.socket.display()))?;
+    let Some(address) = doors.listen else { return Ok(()) };
+    context.report.line(&format!("  http    http://{address}/v1   (OpenAI's API)"))?;
+    // Over the network a file goes by its short name.
+    let name = match model.parse() {
+        Ok(ModelRef::File(path)) => {
+            path.file_stem().map_or(model.into(), |stem| stem.to_string_lossy().into_owned())
+        }
+        _ => model.to_owned(),
+    };
+    let body =
+        json!({ "model": name, "messages": [{ "role": "user", "content": "Tell me a story about a fox" }] });
+    context.report.line(&format!(
+        "\nTry it:\n  curl http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'\n\nCtrl-C ends it."
+    ))
+}
+
+/// Without terminal or reader: the only word is the one to whoever started it.
+async fn background(context: &Context, manner: Manner) -> Result<(), Ended> {
+    log::begin(&Place::File(context.settings.home.log_file()), &context.settings.log_level)?;
+    // A directory that can be unmounted while we run.
+    if let Err(error) = std::env::set_current_dir("/") {
+        tracing::warn!(error = home::plain(&error), "stays in its working directory");
+    }
+    let mut is_up = false;
+    let outcome = resident::live(&context.settings, manner, |_| {
+        is_up = true;
+        speak(&Word::Ready);
+    })
+    .await;
+    if let Err(failure) = outcome {
+        tracing::error!(hint = failure.hint, "{failure}");
+        if !is_up {
+            speak(&Word::Failed(failure.clone()));
+        }
+        return Err(Ended::Shown(failure.kind));
+    }
+    Ok(())
+}
+
+/// Says the one word and closes the pipe behind it.
+pub(crate) fn speak(word: &Word) {
+    use std::io::Write;
+    let line = serde_json::to_vec(word).expect("invariant: a word serializes");
+    let mut stdout = std::io::stdout().lock();
+    // Whoever started us may have gone; we serve on.
+    stdout.write_all(&line).and_then(|()| stdout.flush()).ok();
+    if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
+        rustix::stdio::dup2_stdout(null).ok();
+    }
+}

@@ -1,0 +1,59 @@
+//! `samovar shutdown`: the daemon leaves, and this returns when it has.
+
+use std::time::Duration;
+
+use samovar_core::units::TimeSpan;
+use samovar_core::{ErrorKind, Failure};
+use samovar_server::admin::wire::ShutdownBody;
+use serde_json::json;
+
+use super::Context;
+use crate::args::Shutdown;
+use crate::daemon::lock;
+use crate::ended::Ended;
+
+/// Time to unload and end, after the requests have.
+const LEAVING: Duration = Duration::from_secs(15);
+
+pub(super) async fn execute(context: &Context, arguments: &Shutdown) -> Result<(), Ended> {
+    let lock = lock::daemon_lock(&context.settings.socket);
+    let asked = match context.client().connect().await? {
+        Some(connection) => {
+            let grace_ms = arguments.grace.map(TimeSpan::as_ms);
+            Some(connection.shutdown(&ShutdownBody { grace_ms }).await?)
+        }
+        None => None,
+    };
+    // A daemon that drains answers no more, but is still there.
+    let pid = asked
+        .map(|answer| answer.pid)
+        .or_else(|| lock::is_held(&lock).then(|| lock::holder(&lock).map_or(0, |holder| holder.pid)));
+    let Some(pid) = pid else {
+        context.report.note("no daemon is running");
+        return if context.report.is_json() { context.report.json(&json!({ "pid": null })) } else { Ok(()) };
+    };
+    let progress = context.report.progress();
+    progress.say(match asked.map_or(0, |answer| answer.requests_in_flight) {
+        0 => "Waiting for the daemon to leave".to_owned(),
+        1 => "Waiting for 1 request to end".to_owned(),
+        many => format!("Waiting for {many} requests to end"),
+    });
+    let limit = arguments.grace.map_or(context.settings.grace, TimeSpan::as_duration) + LEAVING;
+    let is_gone = tokio::select! {
+        is_gone = lock::released(&lock, limit) => is_gone,
+        _ = tokio::signal::ctrl_c() => return Err(Ended::Interrupted),
+    };
+    drop(progress);
+    if !is_gone {
+        return Err(Failure::new(
+            ErrorKind::Unavailable,
+            format!("the daemon (process {pid}) has not left within {} s", limit.as_secs()),
+        )
+        .with_hint(format!("`kill {pid}` ends it at once"))
+        .into());
+    }
+    if context.report.is_json() {
+        return context.report.json(&json!({ "pid": pid }));
+    }
+    context.report.line(&format!("the daemon (process {pid}) has left"))
+}

@@ -1,0 +1,198 @@
+//! Locks beside the socket: one held by the daemon until its process ends, one by whoever is about to start it.
+//!
+//! The server has a lock of its own that guards the socket file; it is free again as soon as the doors close.
+//! The lock here is held on while requests drain and models unload, so that the next daemon waits for the memory.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use samovar_core::{ErrorKind, Failure};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::home;
+
+/// How often a taken lock is tried again; there is no event to wait for.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Who the daemon is, as its lock file tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    /// Process id.
+    pub(crate) pid: u32,
+    /// Version of Samovar.
+    pub(crate) version: String,
+    /// Started by `run`, not by a person.
+    pub(crate) in_background: bool,
+}
+
+impl Holder {
+    /// This process.
+    pub(crate) fn this_process(in_background: bool) -> Self {
+        Self { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").to_owned(), in_background }
+    }
+}
+
+/// An exclusive lock on a file, given back when dropped or when the process ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    file: File,
+}
+
+/// The lock that the daemon of `socket` holds for life.
+pub(crate) fn daemon_lock(socket: &Path) -> PathBuf {
+    with_suffix(socket, ".daemon")
+}
+
+/// The lock of whoever is about to start the daemon of `socket`.
+pub(crate) fn start_lock(socket: &Path) -> PathBuf {
+    with_suffix(socket, ".start")
+}
+
+fn with_suffix(socket: &Path, suffix: &str) -> PathBuf {
+    let mut name = socket.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+impl Lock {
+    /// The lock, or `None` when somebody else has it.
+    ///
+    /// # Errors
+    /// `Storage` when the file cannot be made.
+    pub(crate) fn try_take(path: &Path) -> Result<Option<Self>, Failure> {
+        let file = open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(home::storage("lock", path, &error.into())),
+        }
+    }
+
+    /// The lock, as soon as it is free; `None` when it was not within `limit`.
+    ///
+    /// # Errors
+    /// `Storage` when the file cannot be made.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn take(path: &Path, limit: Duration) -> Result<Option<Self>, Failure> {
+        let until = Instant::now() + limit;
+        loop {
+            if let Some(lock) = Self::try_take(path)? {
+                return Ok(Some(lock));
+            }
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Writes who holds it. A full disk is no reason not to serve, so nothing is reported.
+    pub(crate) fn sign(&mut self, holder: &Holder) {
+        let text = serde_json::to_string(holder).expect("invariant: a holder serializes");
+        let written = self
+            .file
+            .set_len(0)
+            .and_then(|()| self.file.rewind())
+            .and_then(|()| self.file.write_all(text.as_bytes()));
+        if let Err(error) = written {
+            tracing::warn!(%error, "could not sign the lock file");
+        }
+    }
+}
+
+/// Who holds a lock by its file's text; `None` when nobody signed.
+pub(crate) fn holder(path: &Path) -> Option<Holder> {
+    let mut text = String::new();
+    fs_err::File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Whether somebody holds the lock now. Takes and gives back a shared lock, which is harmless: whoever
+/// wants the exclusive one tries again.
+pub(crate) fn is_held(path: &Path) -> bool {
+    let Ok(file) = fs_err::File::open(path) else { return false };
+    matches!(flock(file.file(), FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
+}
+
+/// Waits until nobody holds the lock; false when somebody still did after `limit`.
+pub(crate) async fn released(path: &Path, limit: Duration) -> bool {
+    let until = Instant::now() + limit;
+    while is_held(path) {
+        if Instant::now() >= until {
+            return false;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    true
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path).map_err(|error| home::storage("open", path, &error))
+}
+
+/// What a second daemon is told.
+pub(crate) fn occupied(socket: &Path) -> Failure {
+    let who = match holder(&daemon_lock(socket)) {
+        Some(holder) if holder.in_background => {
+            format!(" (process {}, started by `samovar run`)", holder.pid)
+        }
+        Some(holder) => format!(" (process {})", holder.pid),
+        None => String::new(),
+    };
+    Failure::new(ErrorKind::Unavailable, format!("a daemon already serves {}{who}", socket.display()))
+        .with_hint("`samovar shutdown` ends it; another SAMOVAR_HOME makes room for a second one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_exclusive_and_given_back_when_dropped() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("x.lock");
+        assert!(!is_held(&path));
+        let lock = Lock::try_take(&path).expect("opens").expect("free");
+        assert!(Lock::try_take(&path).expect("opens").is_none());
+        assert!(is_held(&path));
+        drop(lock);
+        assert!(!is_held(&path));
+        assert!(Lock::try_take(&path).expect("opens").is_some());
+    }
+
+    #[test]
+    fn the_holder_is_read_back() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("x.lock");
+        let mut lock = Lock::try_take(&path).expect("opens").expect("free");
+        assert_eq!(holder(&path), None);
+        let me = Holder::this_process(true);
+        lock.sign(&me);
+        assert_eq!(holder(&path), Some(me));
+        let other = Holder { pid: 1, version: "9".into(), in_background: false };
+        lock.sign(&other);
+        assert_eq!(holder(&path), Some(other));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_a_lock_ends_when_the_time_is_over() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("x.lock");
+        let _lock = Lock::try_take(&path).expect("opens").expect("free");
+        assert!(Lock::take(&path, Duration::from_secs(5)).await.expect("opens").is_none());
+        assert!(!released(&path, Duration::from_secs(5)).await);
+    }
+}

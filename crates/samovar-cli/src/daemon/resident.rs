@@ -1,0 +1,195 @@
+//! The daemon itself: takes the lock, opens the doors, loads what was asked for, leaves when told or idle.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use samovar::{Builder, Origin, Runtime, Wait};
+use samovar_core::{ErrorKind, Failure};
+use samovar_server::{ServeConfig, Server, ServerHandle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::{lock, start};
+use crate::settings::Settings;
+
+/// How long a daemon may take to end after its requests have.
+const LEAVING: Duration = Duration::from_secs(10);
+/// How often a daemon that stays only for a pinned model looks again.
+const PINNED_LOOK: Duration = Duration::from_secs(60);
+
+/// What differs between a daemon of a person and one of `run`.
+#[derive(Clone, Debug)]
+pub(crate) struct Manner {
+    /// Started by `run`.
+    pub(crate) in_background: bool,
+    /// Where to listen for HTTP.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Leave after so long without a request.
+    pub(crate) idle_exit: Option<Duration>,
+    /// Models to load at once; a mistake in their names is fatal.
+    pub(crate) models: Vec<String>,
+    /// Whether other machines are answered without keys.
+    pub(crate) is_insecure: bool,
+}
+
+/// Where a daemon can be reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Doors {
+    /// HTTP.
+    pub(crate) listen: Option<SocketAddr>,
+    /// The owner's socket.
+    pub(crate) socket: PathBuf,
+}
+
+/// Serves until a signal, an idle end, or `samovar shutdown`. `up` is called once the doors are open.
+///
+/// # Errors
+/// `Unavailable` when another daemon serves this socket; whatever keeps the engine or the doors shut.
+pub(crate) async fn live(
+    settings: &Settings,
+    manner: Manner,
+    up: impl FnOnce(&Doors),
+) -> Result<(), Failure> {
+    start::make_places(settings)?;
+    let mut only_one = only_one(settings).await?;
+    let runtime = Builder::settings(settings.runtime.clone()).build()?;
+    for model in &manner.models {
+        runtime.model(model, Origin::Owner).await?;
+    }
+    let server = Server::bind(runtime.clone(), serve_config(settings, &manner)).await?;
+    only_one.sign(&lock::Holder::this_process(manner.in_background));
+    let doors = Doors { listen: server.address(), socket: settings.socket.clone() };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        listen = ?doors.listen,
+        budget_bytes = settings.runtime.pool.budget.bytes,
+        "serving"
+    );
+    let signals = Signals::listen()?;
+    up(&doors);
+    for model in manner.models.iter().chain(&settings.preload_models) {
+        tokio::spawn(preload(runtime.clone(), model.clone()));
+    }
+    let handle = server.handle();
+    server.run(told_to_leave(signals, handle, runtime, manner.idle_exit)).await;
+    tracing::info!("left");
+    Ok(())
+}
+
+/// The daemon lock. While its holder leaves (its socket answers no more), waits for it.
+async fn only_one(settings: &Settings) -> Result<lock::Lock, Failure> {
+    let path = lock::daemon_lock(&settings.socket);
+    if let Some(lock) = lock::Lock::try_take(&path)? {
+        return Ok(lock);
+    }
+    let client = crate::client::Client::new(settings.socket.clone());
+    if client.connect().await?.is_some() {
+        return Err(lock::occupied(&settings.socket));
+    }
+    tracing::info!("waiting for the daemon before this one to leave");
+    let lock = lock::Lock::take(&path, settings.grace + LEAVING).await?;
+    lock.ok_or_else(|| lock::occupied(&settings.socket))
+}
+
+fn serve_config(settings: &Settings, manner: &Manner) -> ServeConfig {
+    ServeConfig {
+        listen: manner.listen,
+        socket: Some(settings.socket.clone()),
+        insecure_no_auth: manner.is_insecure,
+        allowed_hosts: settings.allowed_hosts.clone(),
+        allowed_origins: settings.allowed_origins.clone(),
+        drain: settings.grace,
+        ..ServeConfig::default()
+    }
+}
+
+/// Loads a model because its owner said so beforehand. What goes wrong is logged: the daemon serves on.
+async fn preload(runtime: Runtime, model: String) {
+    tracing::info!(model, "loading");
+    let (waits, mut waiting) = mpsc::channel(16);
+    let progress = async {
+        let mut quarters = 0;
+        while let Some(wait) = waiting.recv().await {
+            if let Wait::Loading { fraction, .. } = wait
+                && (fraction * 4.0) as u32 > quarters
+            {
+                quarters = (fraction * 4.0) as u32;
+                tracing::info!(model, percent = quarters * 25, "loading");
+            }
+        }
+    };
+    let began = tokio::time::Instant::now();
+    let (outcome, ()) = tokio::join!(runtime.warm(&model, Some(waits)), progress);
+    match outcome {
+        Ok(()) => tracing::info!(model, took_ms = began.elapsed().as_millis() as u64, "ready"),
+        Err(failure) => tracing::error!(model, hint = failure.hint, "could not be loaded: {failure}"),
+    }
+}
+
+/// Resolves at the first signal, or when nobody has needed the daemon for long enough. After a signal,
+/// a second one ends the process at once.
+async fn told_to_leave(
+    mut signals: Signals,
+    handle: ServerHandle,
+    runtime: Runtime,
+    idle_exit: Option<Duration>,
+) {
+    let idle = async {
+        match idle_exit {
+            Some(after) => idle(&handle, &runtime, after).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        name = signals.next() => tracing::info!(signal = name, "told to leave; a second signal ends at once"),
+        () = idle => tracing::info!(after = ?idle_exit, "nobody asked for anything; leaving"),
+    }
+    tokio::spawn(async move {
+        let name = signals.next().await;
+        tracing::warn!(signal = name, "told again; ending at once");
+        std::process::exit(i32::from(ErrorKind::Cancelled.surface().exit_code));
+    });
+}
+
+/// Resolves after `after` without a request, unless a model is pinned: who pins a model wants it to stay.
+async fn idle(handle: &ServerHandle, runtime: &Runtime, after: Duration) {
+    loop {
+        handle.idle(after).await;
+        if !runtime.stats().await.models.iter().any(|model| model.is_pinned) {
+            return;
+        }
+        tokio::time::sleep(PINNED_LOOK.min(after)).await;
+    }
+}
+
+/// The signals that mean "leave".
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let on = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(ErrorKind::Internal, format!("signals cannot be listened to: {error}"))
+            })
+        };
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hang_up: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hang_up.recv() => "SIGHUP",
+        }
+    }
+}

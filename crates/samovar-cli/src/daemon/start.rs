@@ -1,0 +1,152 @@
+//! Finds the daemon, or starts it: exactly one, however many look for it at once.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use samovar_core::{ErrorKind, Failure};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, BufReader};
+
+use super::{lock, log};
+use crate::client::{Client, Connection};
+use crate::home;
+use crate::settings::Settings;
+
+/// A machine under load needs seconds; more means that something is wrong.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// A daemon's word is one line.
+const WORD_MAX_BYTES: u64 = 64 << 10;
+
+/// The first and only word of a daemon in the background, on its standard output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Word {
+    /// The socket accepts.
+    Ready,
+    /// It could not start.
+    Failed(Failure),
+}
+
+/// A connection to the daemon, which is started when there is none. `starting` is called once, if it is.
+///
+/// # Errors
+/// Whatever kept it from starting, as the daemon itself says it; `Unavailable` when it says nothing.
+///
+/// # Cancel safety
+/// Cancel safe: a daemon that was started goes on starting.
+pub(crate) async fn ensure(settings: &Settings, starting: impl FnOnce()) -> Result<Connection, Failure> {
+    let client = Client::new(settings.socket.clone());
+    if let Some(connection) = client.connect().await? {
+        return Ok(connection);
+    }
+    starting();
+    make_places(settings)?;
+    let start_lock = lock::start_lock(&settings.socket);
+    let _alone = lock::Lock::take(&start_lock, START_LIMIT).await?.ok_or_else(|| {
+        Failure::new(ErrorKind::Unavailable, "another command is starting the daemon and does not get on")
+            .with_hint(format!("look into {}", settings.home.log_file().display()))
+    })?;
+    // Whoever held the lock before may have started it.
+    if let Some(connection) = client.connect().await? {
+        return Ok(connection);
+    }
+    spawn(settings).await?;
+    client.connect_or_fail().await
+}
+
+/// Like [`ensure`], after a daemon said that it is leaving: waits until it has left.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) async fn ensure_next(settings: &Settings) -> Result<Connection, Failure> {
+    lock::released(&lock::daemon_lock(&settings.socket), settings.grace + START_LIMIT).await;
+    ensure(settings, || ()).await
+}
+
+/// What is wrong between this program and the daemon, if anything is: they may be of different versions.
+pub(crate) fn skew(settings: &Settings) -> Option<String> {
+    let holder = lock::holder(&lock::daemon_lock(&settings.socket))?;
+    let own = env!("CARGO_PKG_VERSION");
+    (holder.version != own).then(|| {
+        format!(
+            "the daemon is samovar {}, this is {own}; `samovar shutdown` lets the next run start the new one",
+            holder.version
+        )
+    })
+}
+
+/// The directories that daemon and client share.
+///
+/// # Errors
+/// `Storage` or `Forbidden` when one cannot be had.
+pub(crate) fn make_places(settings: &Settings) -> Result<(), Failure> {
+    home::make_private_dir(&settings.home.run_dir)?;
+    home::make_private_dir(&settings.home.state_dir)?;
+    match settings.socket.parent() {
+        Some(parent) if !parent.exists() => home::make_private_dir(parent),
+        _ => Ok(()),
+    }
+}
+
+/// Starts the daemon and waits for its word.
+async fn spawn(settings: &Settings) -> Result<(), Failure> {
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new(ErrorKind::Internal, format!("could not find this program's own file: {error}"))
+    })?;
+    let log_file = settings.home.log_file();
+    // A disk too full for a log is no reason not to serve.
+    let stderr = log::open_for_append(&log_file).map_or_else(|_| Stdio::null(), Stdio::from);
+    let mut command = tokio::process::Command::new(program);
+    if let Some(config) = &settings.config_file {
+        command.arg("--config").arg(config);
+    }
+    if let Some(root) = &settings.home.root {
+        command.arg("--home").arg(root);
+    }
+    let mut child = command
+        .arg("--socket")
+        .arg(&settings.socket)
+        .args(["serve", "--background"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .kill_on_drop(false)
+        .spawn()
+        .map_err(|error| {
+            Failure::new(
+                ErrorKind::Unavailable,
+                format!("could not start the daemon: {}", home::plain(&error)),
+            )
+            .with_hint("`--no-daemon` runs the model in this process instead")
+        })?;
+    let stdout = child.stdout.take().expect("invariant: piped above");
+    let mut word = Vec::new();
+    let mut pipe = BufReader::new(stdout).take(WORD_MAX_BYTES);
+    match tokio::time::timeout(START_LIMIT, pipe.read_to_end(&mut word)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(speechless(settings, &error.to_string())),
+        Err(_) => return Err(speechless(settings, &format!("nothing within {} s", START_LIMIT.as_secs()))),
+    }
+    match serde_json::from_slice(&word) {
+        Ok(Word::Ready) => Ok(()),
+        Ok(Word::Failed(failure)) => Err(failure),
+        Err(_) => {
+            let end = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
+            let how = match end {
+                Ok(Ok(status)) => status.to_string(),
+                _ => "no word from it".to_owned(),
+            };
+            Err(speechless(settings, &how))
+        }
+    }
+}
+
+fn speechless(settings: &Settings, how: &str) -> Failure {
+    let path = settings.home.log_file();
+    let last = log::tail(&path, 1)
+        .pop()
+        .map(|line| format!("; the last line of its log: {line}"))
+        .unwrap_or_default();
+    Failure::new(ErrorKind::Unavailable, format!("the daemon did not start: {how}{last}"))
+        .with_hint(format!("its log is {}; `samovar doctor` checks the rest", path.display()))
+}

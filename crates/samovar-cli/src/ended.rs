@@ -1,0 +1,34 @@
+//! How a command ends early.
+
+use samovar_core::{ErrorKind, Failure};
+
+/// How a command ends early.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Something failed; the error is still to be shown.
+    Failed(Failure),
+    /// Something failed and has been shown already.
+    Shown(ErrorKind),
+    /// Whoever read our output has enough.
+    OutputClosed,
+    /// The person pressed Ctrl-C.
+    Interrupted,
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Ended {
+    /// The exit code, by the one table of error kinds.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(failure) => failure.kind.surface().exit_code,
+            Self::Shown(kind) => kind.surface().exit_code,
+            Self::OutputClosed => 0,
+            Self::Interrupted => ErrorKind::Cancelled.surface().exit_code,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The `samovar` binary: parse, settle, do what the verb says.
+//!
+//! ```text
+//!   args ─► settings (flags > environment > file > defaults) ─► command/VERB ─► report
+//!                                                                 │
+//!                              daemon (client over a Unix socket) ┴ or a runtime in this process
+//! ```
+//!
+//! Nothing here knows how models are loaded or answered: that is the library's. Exit codes come from
+//! the one table of error kinds.
+#![forbid(unsafe_code)]
+
+mod args;
+mod client;
+mod command;
+mod daemon;
+mod ended;
+mod home;
+mod report;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use samovar_core::{ErrorKind, Failure};
+
+use args::{Arguments, Verb};
+use ended::Ended;
+use report::Report;
+use settings::Environment;
+
+fn main() -> ExitCode {
+    let environment = Environment::of_process();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    let report = Report::new(arguments.global.json, &environment);
+    match obey(arguments, &environment, report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(ended) => {
+            if let Ended::Failed(failure) = &ended {
+                report.failure(failure);
+            }
+            ExitCode::from(ended.exit_code())
+        }
+    }
+}
+
+fn obey(arguments: Arguments, environment: &Environment, report: Report) -> Result<(), Ended> {
+    if let Verb::Serve(serve) = &arguments.verb
+        && serve.background
+    {
+        // Away from the terminal of whoever started us, before any thread exists. Fails only for the leader
+        // of a process group, which is away already.
+        rustix::process::setsid().ok();
+    }
+    let settings = settings::settle(&arguments.flags(), environment)?;
+    let runtime = asynchronous(&arguments.verb)?;
+    let ended = runtime.block_on(command::dispatch(command::Context { settings, report }, arguments));
+    // A thread may still wait for standard input; nobody waits for it.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Models run beside many threads; asking a daemon needs one.
+fn asynchronous(verb: &Verb) -> Result<tokio::runtime::Runtime, Failure> {
+    let is_busy = match verb {
+        Verb::Serve(_) | Verb::Probe => true,
+        Verb::Run(run) => run.generation.no_daemon,
+        Verb::Chat(chat) => chat.generation.no_daemon,
+        _ => false,
+    };
+    let mut builder = if is_busy {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    builder.enable_all().build().map_err(|error| {
+        Failure::new(ErrorKind::Internal, format!("could not start: {error}"))
+            .with_hint("the system may be out of threads or file descriptors")
+    })
+}
+
+/// clap explains well; only its exit code is not ours.
+fn usage(error: &clap::Error) -> ExitCode {
+    // The stream that it goes to may be closed.
+    error.print().ok();
+    if error.use_stderr() {
+        ExitCode::from(ErrorKind::InvalidRequest.surface().exit_code)
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,235 @@
+//! Every setting there is: name, shape, default, meaning. The file, the environment, `samovar config`
+//! and the reference are all read from this table.
+
+use super::value::Shape;
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    /// `section.name`, or a bare name at the top of the file.
+    pub(crate) path: &'static str,
+    /// What its value looks like.
+    pub(crate) shape: Shape,
+    /// The default, as text of that shape; `None` when it is found on the machine or is "nothing".
+    pub(crate) default: Option<&'static str>,
+    /// What stands for the default when that is `None`.
+    pub(crate) otherwise: &'static str,
+    /// What it does.
+    pub(crate) about: &'static str,
+}
+
+const fn key(path: &'static str, shape: Shape, default: &'static str, about: &'static str) -> Key {
+    Key { path, shape, default: Some(default), otherwise: "", about }
+}
+
+const fn found(path: &'static str, shape: Shape, otherwise: &'static str, about: &'static str) -> Key {
+    Key { path, shape, default: None, otherwise, about }
+}
+
+const MANY: u32 = 1_000_000;
+/// More context than any model has; the model's own limit is applied later.
+const CONTEXT_MAX: u32 = 16_777_216;
+
+/// Settings that appear once.
+pub(crate) const KEYS: &[Key] = &[
+    key("default_model", Shape::Text, "demo", "The model that `run` and `chat` use when none is named."),
+    found("cache.cache_dir", Shape::Path, "below the home", "Where the built-in model is unpacked."),
+    key("cache.preload_models", Shape::Names, "", "Models to load when the daemon starts."),
+    found(
+        "pool.budget_bytes",
+        Shape::Size,
+        "70 % of the memory that this process may use",
+        "Memory that loaded models may use together.",
+    ),
+    key(
+        "pool.soft_ratio",
+        Shape::Ratio,
+        "0.85",
+        "Share of the budget above which idle models leave ahead of need.",
+    ),
+    key(
+        "pool.eviction_policy",
+        Shape::OneOf(&["gdsf", "lru"]),
+        "gdsf",
+        "Which idle model leaves first: the one whose bytes save least load time (gdsf), or the least recently used (lru).",
+    ),
+    key(
+        "pool.queue_per_model",
+        Shape::Count { min: 0, max: MANY },
+        "64",
+        "Requests that may wait for one model.",
+    ),
+    key("pool.queue_total", Shape::Count { min: 0, max: MANY }, "256", "Requests that may wait in all."),
+    key("pool.min_residency", Shape::Span, "500ms", "A model stays at least so long after it was loaded."),
+    key("pool.parked_for", Shape::Span, "30m", "A parked model is unloaded after so long."),
+    found(
+        "server.listen",
+        Shape::Address,
+        "127.0.0.1:7266 for `samovar serve`; none for a daemon in the background",
+        "Where the daemon listens for HTTP.",
+    ),
+    found("server.socket", Shape::Path, "below the home", "The Unix socket between command line and daemon."),
+    found(
+        "server.idle_exit",
+        Shape::Span,
+        "30m in the background; never for `samovar serve`",
+        "The daemon leaves after so long without a request; 0 = never.",
+    ),
+    key(
+        "server.grace",
+        Shape::Span,
+        "30s",
+        "How long running requests may take to end when the daemon leaves.",
+    ),
+    key(
+        "server.allowed_hosts",
+        Shape::Names,
+        "",
+        "Names by which clients may call the daemon over HTTP, besides those of this machine.",
+    ),
+    key(
+        "server.allowed_origins",
+        Shape::Names,
+        "",
+        "Web origins that may read answers, such as https://chat.example.org, besides this machine's.",
+    ),
+    key(
+        "server.insecure_no_auth",
+        Shape::Flag,
+        "false",
+        "Answer other machines although nobody has to prove who they are.",
+    ),
+    found(
+        "server.request_timeout",
+        Shape::Span,
+        "none",
+        "Requests that bring no deadline get this one; afterwards the partial text is returned.",
+    ),
+    key(
+        "log.level",
+        Shape::Text,
+        "info",
+        "What the daemon logs: error, warn, info, debug, trace, or a filter such as `warn,samovar_pool=debug`.",
+    ),
+];
+
+/// Settings of a model: in `[models.NAME]`, and in `[defaults]` for all that say nothing.
+pub(crate) const MODEL_KEYS: &[Key] = &[
+    found(
+        "context_tokens",
+        Shape::Count { min: 8, max: CONTEXT_MAX },
+        "4096, or less if the model has less",
+        "Tokens of context for each request.",
+    ),
+    found(
+        "slots",
+        Shape::Count { min: 1, max: 256 },
+        "by memory, at most 4",
+        "Requests served at the same time.",
+    ),
+    found(
+        "layout",
+        Shape::OneOf(&["mapped", "packed"]),
+        "mapped",
+        "How weights lie in memory: as on disk and shared (mapped), or repacked for this CPU (packed).",
+    ),
+    found("kv_type", Shape::OneOf(&["f16", "q8_0"]), "f16", "Number format of the KV cache."),
+    found(
+        "threads",
+        Shape::Count { min: 1, max: 1024 },
+        "the cores this process has",
+        "Threads of one decode step.",
+    ),
+    found("keep_alive", Shape::KeepAlive, "5m", "How long the model stays ready after its last use."),
+    found("lock_memory", Shape::Flag, "false", "Keep the weights from being paged out."),
+];
+
+/// The file or model that a name in `[models.NAME]` stands for.
+pub(crate) const SOURCE: Key =
+    found("source", Shape::Text, "required", "A path, relative to the configuration file, or `demo`.");
+
+/// Variables that are not settings of the file.
+pub(crate) const VARIABLES: &[(&str, &str)] = &[
+    ("SAMOVAR_HOME", "One directory for configuration, cache, state and socket, instead of the XDG places."),
+    ("SAMOVAR_CONFIG", "The configuration file, instead of `samovar.toml` in the home."),
+    ("NO_COLOR", "Set to anything: no colours on the terminal."),
+];
+
+/// Sections and keys of the design that do not work yet, and with what they come.
+const LATER: &[(&str, &str)] = &[
+    ("sources", "the store"),
+    ("fleet", "the store"),
+    ("cache.enabled", "the store"),
+    ("cache.max_size_bytes", "the store"),
+    ("cache.max_age_days", "the store"),
+    ("cache.eviction_policy", "the store; for memory write pool.eviction_policy"),
+];
+
+impl Key {
+    /// The variable that sets it: `pool.budget_bytes` → `SAMOVAR_POOL_BUDGET_BYTES`.
+    pub(crate) fn variable(&self) -> String {
+        variable_of(self.path)
+    }
+}
+
+/// The variable of a setting's path.
+pub(crate) fn variable_of(path: &str) -> String {
+    format!("SAMOVAR_{}", path.replace('.', "_").to_uppercase())
+}
+
+/// The setting of this path.
+pub(crate) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The setting of a model of this name.
+pub(crate) fn find_of_model(name: &str) -> Option<&'static Key> {
+    MODEL_KEYS.iter().find(|key| key.path == name)
+}
+
+/// With what an unknown path will come, if the design knows it.
+pub(crate) fn comes_with(path: &str) -> Option<&'static str> {
+    LATER.iter().find(|(later, _)| *later == path).map(|(_, with)| *with)
+}
+
+/// The known name that is most like `unknown`, if one is like it at all.
+pub(crate) fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = |name: &str| strsim::jaro_winkler(&unknown.to_lowercase(), &name.to_lowercase());
+    known
+        .into_iter()
+        .map(|name| (name, likeness(name)))
+        .filter(|(_, likeness)| *likeness >= 0.8)
+        .max_by(|left, right| left.1.total_cmp(&right.1))
+        .map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_default_has_the_shape_of_its_key() {
+        for key in KEYS.iter().chain(MODEL_KEYS) {
+            if let Some(default) = key.default {
+                let raw = key.shape.raw_of_text(default);
+                assert!(key.shape.read(&raw, Path::new("/")).is_ok(), "{}", key.path);
+            }
+            assert!(
+                key.default.is_some() != !key.otherwise.is_empty() || key.default.is_none(),
+                "{}",
+                key.path
+            );
+            assert!(key.about.ends_with('.'), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn nearest_finds_slips_of_the_finger_and_nothing_else() {
+        let known = ["budget_bytes", "soft_ratio", "queue_total"];
+        assert_eq!(nearest("budget_byte", known), Some("budget_bytes"));
+        assert_eq!(nearest("budjet_bytes", known), Some("budget_bytes"));
+        assert_eq!(nearest("xyz", known), None);
+    }
+}

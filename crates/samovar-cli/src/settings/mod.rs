@@ -1,0 +1,189 @@
+//! What is in force: flags over environment over `samovar.toml` over defaults, each value with where it came from.
+//!
+//! ```text
+//!   flags ─────┐
+//!   SAMOVAR_* ─┤
+//!   file ──────┼─► settle ─► Settings ─► RuntimeSettings (library), daemon, client
+//!   defaults ──┘                └──────► `samovar config`
+//! ```
+//!
+//! The table of [`keys`] knows every setting; nothing else reads the environment or the file.
+
+mod environment;
+mod file;
+pub(crate) mod keys;
+mod provenance;
+mod settled;
+pub(crate) mod value;
+
+use std::path::{Path, PathBuf};
+
+use samovar_core::{ErrorKind, Failure};
+
+pub(crate) use environment::Environment;
+pub(crate) use provenance::Provenance;
+pub(crate) use samovar::RuntimeSettings;
+pub(crate) use settled::Settings;
+
+use crate::home::{self, Home};
+use value::Value;
+
+/// What the command line says about settings.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags {
+    /// `--home`.
+    pub(crate) home: Option<PathBuf>,
+    /// `--config`.
+    pub(crate) config: Option<PathBuf>,
+    /// Flag, path of the setting, text.
+    pub(crate) values: Vec<(&'static str, &'static str, String)>,
+}
+
+/// Settles every setting.
+///
+/// # Errors
+/// `InvalidRequest` for anything unknown or of the wrong shape, with its place and a hint.
+pub(crate) fn settle(flags: &Flags, environment: &Environment) -> Result<Settings, Failure> {
+    let home = Home::find(flags.home.as_deref(), environment)?;
+    let (config_file, is_named) = config_file(flags, environment, &home)?;
+    let contents = file::read(&config_file, is_named)?;
+    let file_found = contents.is_some();
+    let mut contents = contents.unwrap_or_default();
+    for key in keys::KEYS.iter().chain(&default_keys()) {
+        if let Some(settled) = from_environment(key, environment)? {
+            contents.values.insert(key.path.to_owned(), settled);
+        }
+    }
+    for (flag, path, text) in &flags.values {
+        let key = keys::find(path).expect("invariant: flags name keys of the table");
+        contents.values.insert((*path).to_owned(), from_flag(flag, key, text)?);
+    }
+    let config = file_found.then_some(config_file);
+    Settings::assemble(home, config, environment, contents)
+}
+
+fn config_file(flags: &Flags, environment: &Environment, home: &Home) -> Result<(PathBuf, bool), Failure> {
+    match flags.config.clone().or_else(|| environment.path("SAMOVAR_CONFIG")) {
+        Some(named) => Ok((home::absolute(&named)?, true)),
+        None => Ok((home.config_file.clone(), false)),
+    }
+}
+
+/// The keys of `[defaults]` with their whole paths.
+fn default_keys() -> Vec<keys::Key> {
+    const PATHS: [&str; 7] = [
+        "defaults.context_tokens",
+        "defaults.slots",
+        "defaults.layout",
+        "defaults.kv_type",
+        "defaults.threads",
+        "defaults.keep_alive",
+        "defaults.lock_memory",
+    ];
+    let with_path = |path: &'static str| {
+        let name = path.strip_prefix("defaults.").expect("invariant: written above");
+        let key = keys::find_of_model(name).expect("invariant: PATHS follow MODEL_KEYS");
+        keys::Key { path, ..*key }
+    };
+    PATHS.into_iter().map(with_path).collect()
+}
+
+fn from_environment(
+    key: &keys::Key,
+    environment: &Environment,
+) -> Result<Option<(Value, Provenance)>, Failure> {
+    let variable = key.variable();
+    let Some(text) = environment.text(&variable) else { return Ok(None) };
+    let value = read(key, &text).map_err(|reason| fault(&variable, key, &reason))?;
+    Ok(Some((value, Provenance::Environment { variable })))
+}
+
+fn from_flag(flag: &'static str, key: &keys::Key, text: &str) -> Result<(Value, Provenance), Failure> {
+    let value = read(key, text).map_err(|reason| fault(flag, key, &reason))?;
+    Ok((value, Provenance::Flag { flag }))
+}
+
+fn read(key: &keys::Key, text: &str) -> Result<Value, String> {
+    let here = home::absolute(Path::new(".")).map_err(|failure| failure.message)?;
+    key.shape.read(&key.shape.raw_of_text(text), &here)
+}
+
+fn fault(place: &str, key: &keys::Key, reason: &str) -> Failure {
+    Failure::new(ErrorKind::InvalidRequest, format!("{place}: {reason}"))
+        .with_hint(format!("write {}", key.shape.expected()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        Environment::from_pairs(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())))
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file_over_defaults() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let home = folder.path().to_str().expect("path");
+        fs_err::write(
+            folder.path().join("samovar.toml"),
+            "[server]\nlisten = '127.0.0.1:1'\ngrace = '1s'\n[pool]\nqueue_total = 1\n",
+        )
+        .expect("file");
+        let environment = environment(&[
+            ("SAMOVAR_HOME", home),
+            ("SAMOVAR_SERVER_LISTEN", "127.0.0.1:2"),
+            ("SAMOVAR_SERVER_GRACE", "2s"),
+        ]);
+        let flags =
+            Flags { values: vec![("--listen", "server.listen", "127.0.0.1:3".into())], ..Flags::default() };
+        let settings = settle(&flags, &environment).expect("settles");
+        let entry = |key: &str| {
+            let entry = settings.entries.iter().find(|entry| entry.key == key).expect("known");
+            (entry.shown.clone(), entry.provenance.to_string())
+        };
+        assert_eq!(entry("server.listen"), ("127.0.0.1:3".into(), "--listen".into()));
+        assert_eq!(entry("server.grace"), ("2s".into(), "SAMOVAR_SERVER_GRACE".into()));
+        assert_eq!(entry("pool.queue_total"), ("1".into(), format!("{home}/samovar.toml:5")));
+        assert_eq!(entry("pool.soft_ratio"), ("0.85".into(), "default".into()));
+        assert_eq!(settings.runtime.pool.queue_total, 1);
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named() {
+        let failure = settle(
+            &Flags::default(),
+            &environment(&[("SAMOVAR_HOME", "/nowhere"), ("SAMOVAR_POOL_QUEUE_TOTAL", "many")]),
+        )
+        .expect_err("refused");
+        assert!(
+            failure.message.starts_with("SAMOVAR_POOL_QUEUE_TOTAL: \"many\" is not"),
+            "{}",
+            failure.message
+        );
+    }
+
+    #[test]
+    fn a_named_file_must_be_there() {
+        let flags = Flags { config: Some("/nowhere/x.toml".into()), ..Flags::default() };
+        let failure = settle(&flags, &environment(&[("SAMOVAR_HOME", "/nowhere")])).expect_err("refused");
+        assert_eq!(failure.kind, ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn models_inherit_the_defaults_and_relative_sources() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let home = folder.path().to_str().expect("path");
+        fs_err::write(
+            folder.path().join("samovar.toml"),
+            "[defaults]\nslots = 3\n[models.tiny]\nsource = 'm/t.gguf'\nkeep_alive = -1\n",
+        )
+        .expect("file");
+        let settings = settle(&Flags::default(), &environment(&[("SAMOVAR_HOME", home)])).expect("settles");
+        assert_eq!(settings.runtime.defaults.slots, Some(3));
+        let alias = &settings.runtime.aliases[0];
+        assert_eq!(alias.name, "tiny");
+        assert_eq!(alias.source, samovar_core::ModelRef::file(folder.path().join("m/t.gguf")));
+        assert_eq!(alias.settings.keep_alive, Some(samovar_core::units::KeepAlive::UntilEvicted));
+    }
+}

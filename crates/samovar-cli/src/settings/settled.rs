@@ -1,0 +1,318 @@
+//! Settings in the types that the rest of the program uses.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use samovar::{Alias, Budget, EvictionPolicy, ModelSettings, PoolConfig, RuntimeSettings};
+use samovar_core::footprint::{KvType, Layout};
+use samovar_core::units::{ByteSize, KeepAlive, TimeSpan};
+use samovar_core::{ErrorKind, Failure, ModelRef};
+
+use super::file::{self, Contents};
+use super::keys::{self, KEYS, MODEL_KEYS, SOURCE};
+use super::value::Value;
+use super::{Environment, Provenance};
+use crate::home::{self, Home};
+
+/// Everything that is in force.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Where things are kept.
+    pub(crate) home: Home,
+    /// The configuration file that was read, if there was one.
+    pub(crate) config_file: Option<PathBuf>,
+    /// The model that is used when none is named.
+    pub(crate) default_model: String,
+    /// Models to load when the daemon starts.
+    pub(crate) preload_models: Vec<String>,
+    /// For the library.
+    pub(crate) runtime: RuntimeSettings,
+    /// Where to listen for HTTP, if anybody said.
+    pub(crate) listen: Option<SocketAddr>,
+    /// The Unix socket.
+    pub(crate) socket: PathBuf,
+    /// How long without a request until the daemon leaves, if anybody said; zero = never.
+    pub(crate) idle_exit: Option<Duration>,
+    /// How long running requests may take to end.
+    pub(crate) grace: Duration,
+    /// Names by which HTTP clients may call the daemon.
+    pub(crate) allowed_hosts: Vec<String>,
+    /// Web origins that may read answers.
+    pub(crate) allowed_origins: Vec<String>,
+    /// Whether other machines are answered without keys.
+    pub(crate) is_insecure: bool,
+    /// What the daemon logs.
+    pub(crate) log_level: String,
+    /// Each setting as people see it, in the order of the table.
+    pub(crate) entries: Vec<Entry>,
+    /// `SAMOVAR_*` variables that mean nothing.
+    pub(crate) unknown_variables: Vec<String>,
+}
+
+/// One setting as people see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// `section.name`.
+    pub(crate) key: String,
+    /// For people.
+    pub(crate) shown: String,
+    /// For machines; null when nothing is set.
+    pub(crate) json: serde_json::Value,
+    /// Where it came from.
+    pub(crate) provenance: Provenance,
+}
+
+type Values = BTreeMap<String, (Value, Provenance)>;
+
+impl Settings {
+    /// Gives every value its type and every absent one its default.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a model's source that names nothing.
+    pub(super) fn assemble(
+        home: Home,
+        config_file: Option<PathBuf>,
+        environment: &Environment,
+        contents: Contents,
+    ) -> Result<Self, Failure> {
+        let Contents { mut values, models } = contents;
+        fill_defaults(&mut values, &home);
+        let budget = budget(&values);
+        let socket = path(&values, "server.socket").expect("invariant: filled above");
+        home::check_socket_length(&socket)?;
+        let entries = entries(&values, &models, &budget);
+        let runtime = RuntimeSettings {
+            cache_dir: path(&values, "cache.cache_dir").expect("invariant: filled above"),
+            pool: pool(&values, budget),
+            aliases: aliases(&models)?,
+            defaults: model_settings(&values, "defaults."),
+            default_deadline: span(&values, "server.request_timeout").filter(|limit| !limit.is_zero()),
+        };
+        Ok(Self {
+            default_model: text(&values, "default_model")
+                .map(|name| anchored(&name, values.get("default_model")))
+                .unwrap_or_default(),
+            preload_models: names(&values, "cache.preload_models")
+                .iter()
+                .map(|name| anchored(name, values.get("cache.preload_models")))
+                .collect(),
+            runtime,
+            listen: match value(&values, "server.listen") {
+                Some(Value::Address(address)) => Some(*address),
+                _ => None,
+            },
+            socket,
+            idle_exit: span(&values, "server.idle_exit"),
+            grace: span(&values, "server.grace").unwrap_or_default(),
+            allowed_hosts: names(&values, "server.allowed_hosts"),
+            allowed_origins: names(&values, "server.allowed_origins"),
+            is_insecure: matches!(value(&values, "server.insecure_no_auth"), Some(Value::Flag(true))),
+            log_level: text(&values, "log.level").unwrap_or_default(),
+            entries,
+            unknown_variables: unknown_variables(environment),
+            home,
+            config_file,
+        })
+    }
+
+    /// Whether the configuration, the built-in model or the shape of a path gives `name` a meaning.
+    pub(crate) fn names_a_model(&self, name: &str) -> bool {
+        self.runtime.aliases.iter().any(|alias| alias.name == name)
+            || matches!(name.parse(), Ok(ModelRef::Demo | ModelRef::File(_)))
+    }
+}
+
+/// A model's name as it is, or its path from the place that names it.
+fn anchored(name: &str, from: Option<&(Value, Provenance)>) -> String {
+    match (name.parse(), from) {
+        (Ok(ModelRef::File(path)), Some((_, provenance))) => {
+            let path = file::source_path(&path.to_string_lossy(), provenance);
+            home::absolute(&path).unwrap_or(path).to_string_lossy().into_owned()
+        }
+        _ => name.to_owned(),
+    }
+}
+
+fn fill_defaults(values: &mut Values, home: &Home) {
+    for key in KEYS {
+        if let Some(default) = key.default {
+            let read = key.shape.read(&key.shape.raw_of_text(default), &home.state_dir);
+            let value = read.expect("invariant: a test reads every default");
+            values.entry(key.path.to_owned()).or_insert((value, Provenance::Default));
+        }
+    }
+    let places = [("cache.cache_dir", home.cache_dir.clone()), ("server.socket", home.socket())];
+    for (key, path) in places {
+        values.entry(key.to_owned()).or_insert((Value::Path(path), Provenance::Default));
+    }
+}
+
+fn budget(values: &Values) -> Budget {
+    match values.get("pool.budget_bytes") {
+        Some((Value::Size(size), provenance)) => {
+            Budget { bytes: size.bytes(), source: provenance.to_string() }
+        }
+        _ => Budget::detect(),
+    }
+}
+
+fn pool(values: &Values, budget: Budget) -> PoolConfig {
+    let mut pool = PoolConfig::with_budget(budget);
+    if let Some(Value::Ratio(ratio)) = value(values, "pool.soft_ratio") {
+        pool.soft_ratio = *ratio;
+    }
+    pool.eviction = match text(values, "pool.eviction_policy").as_deref() {
+        Some("lru") => EvictionPolicy::Lru,
+        _ => EvictionPolicy::Gdsf,
+    };
+    pool.queue_per_model = count(values, "pool.queue_per_model").unwrap_or(pool.queue_per_model);
+    pool.queue_total = count(values, "pool.queue_total").unwrap_or(pool.queue_total);
+    pool.min_residency_ms = span_ms(values, "pool.min_residency").unwrap_or(pool.min_residency_ms);
+    pool.parked_ms = span_ms(values, "pool.parked_for").unwrap_or(pool.parked_ms);
+    pool
+}
+
+fn aliases(models: &BTreeMap<String, Values>) -> Result<Vec<Alias>, Failure> {
+    models
+        .iter()
+        .map(|(name, values)| {
+            let (source, provenance) =
+                values.get(SOURCE.path).expect("invariant: the file reader asks for it");
+            Ok(Alias {
+                name: name.clone(),
+                source: source_of(name, &source.to_string(), provenance)?,
+                settings: model_settings(values, ""),
+            })
+        })
+        .collect()
+}
+
+fn source_of(name: &str, source: &str, provenance: &Provenance) -> Result<ModelRef, Failure> {
+    let place = |failure: Failure| Failure {
+        message: format!("{provenance}: models.{name}.source: {}", failure.message),
+        ..failure
+    };
+    match source.parse::<ModelRef>() {
+        Ok(ModelRef::Demo) => Ok(ModelRef::Demo),
+        Ok(ModelRef::File(path)) => {
+            Ok(ModelRef::file(home::absolute(&file::source_path(&path.to_string_lossy(), provenance))?))
+        }
+        Ok(hub @ ModelRef::Hub(_)) => Ok(hub),
+        Ok(ModelRef::Alias(other)) => Err(place(
+            Failure::new(
+                ErrorKind::InvalidRequest,
+                format!("{:?} is neither a file nor `demo`", other.as_str()),
+            )
+            .with_hint(format!("for a file write \"./{}\"", other.as_str())),
+        )),
+        Err(error) => Err(place(error.into())),
+    }
+}
+
+fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
+    let at = |name: &str| format!("{prefix}{name}");
+    ModelSettings {
+        context_tokens: count(values, &at("context_tokens")),
+        slots: count(values, &at("slots")),
+        layout: text(values, &at("layout"))
+            .map(|word| if word == "packed" { Layout::Packed } else { Layout::Mapped }),
+        kv_type: text(values, &at("kv_type"))
+            .map(|word| if word == "q8_0" { KvType::Q8_0 } else { KvType::F16 }),
+        threads: count(values, &at("threads")),
+        keep_alive: match value(values, &at("keep_alive")) {
+            Some(Value::KeepAlive(keep_alive)) => Some(*keep_alive),
+            _ => None::<KeepAlive>,
+        },
+        lock_memory: matches!(value(values, &at("lock_memory")), Some(Value::Flag(true))),
+    }
+}
+
+fn entries(values: &Values, models: &BTreeMap<String, Values>, budget: &Budget) -> Vec<Entry> {
+    let entry = |key: String, otherwise: &str, values: &Values, at: &str| match values.get(at) {
+        Some((value, provenance)) => {
+            Entry { key, shown: value.to_string(), json: value.to_json(), provenance: provenance.clone() }
+        }
+        None => Entry {
+            key,
+            shown: format!("({otherwise})"),
+            json: serde_json::Value::Null,
+            provenance: Provenance::Default,
+        },
+    };
+    let mut entries: Vec<Entry> = KEYS
+        .iter()
+        .map(|key| match key.path {
+            "pool.budget_bytes" if !values.contains_key(key.path) => Entry {
+                key: key.path.to_owned(),
+                shown: format!("{} ({})", ByteSize::from_bytes(budget.bytes), budget.source),
+                json: budget.bytes.into(),
+                provenance: Provenance::Default,
+            },
+            path => entry(path.to_owned(), key.otherwise, values, path),
+        })
+        .collect();
+    for key in MODEL_KEYS {
+        let path = format!("defaults.{}", key.path);
+        entries.push(entry(path.clone(), key.otherwise, values, &path));
+    }
+    for (name, values) in models {
+        for at in values.keys() {
+            entries.push(entry(format!("models.{name}.{at}"), "", values, at));
+        }
+    }
+    entries
+}
+
+fn unknown_variables(environment: &Environment) -> Vec<String> {
+    let is_known = |name: &String| {
+        keys::VARIABLES.iter().any(|(known, _)| known == name)
+            || KEYS.iter().any(|key| key.variable() == *name)
+            || MODEL_KEYS.iter().any(|key| keys::variable_of(&format!("defaults.{}", key.path)) == *name)
+    };
+    environment.names("SAMOVAR_").into_iter().filter(|name| !is_known(name)).collect()
+}
+
+fn value<'a>(values: &'a Values, key: &str) -> Option<&'a Value> {
+    values.get(key).map(|(value, _)| value)
+}
+
+fn text(values: &Values, key: &str) -> Option<String> {
+    match value(values, key) {
+        Some(Value::Text(text)) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn path(values: &Values, key: &str) -> Option<PathBuf> {
+    match value(values, key) {
+        Some(Value::Path(path)) => Some(path.clone()),
+        _ => None,
+    }
+}
+
+fn count(values: &Values, key: &str) -> Option<u32> {
+    match value(values, key) {
+        Some(Value::Count(count)) => Some(*count),
+        _ => None,
+    }
+}
+
+fn names(values: &Values, key: &str) -> Vec<String> {
+    match value(values, key) {
+        Some(Value::Names(names)) => names.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn span_ms(values: &Values, key: &str) -> Option<u64> {
+    match value(values, key) {
+        Some(Value::Span(span)) => Some(TimeSpan::as_ms(*span)),
+        _ => None,
+    }
+}
+
+fn span(values: &Values, key: &str) -> Option<Duration> {
+    span_ms(values, key).map(Duration::from_millis)
+}

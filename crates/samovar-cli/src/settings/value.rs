@@ -1,0 +1,253 @@
+//! One setting's value: what shape it must have, and how text or TOML becomes it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use samovar_core::units::{ByteSize, KeepAlive, TimeSpan};
+use serde_json::json;
+
+/// What a value must look like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Shape {
+    /// Any text.
+    Text,
+    /// A path; relative ones count from the place that names them.
+    Path,
+    /// A number of bytes.
+    Size,
+    /// A length of time.
+    Span,
+    /// How long a model stays ready.
+    KeepAlive,
+    /// A whole number from `min` to `max`.
+    Count { min: u32, max: u32 },
+    /// A number above 0 and at most 1.
+    Ratio,
+    /// True or false.
+    Flag,
+    /// Several names.
+    Names,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// IP address and port.
+    Address,
+}
+
+/// A value as a source gives it, before its shape is known.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Raw {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Flag(bool),
+    List(Vec<Raw>),
+    /// Anything else, by the name of its type.
+    Other(&'static str),
+}
+
+/// A value of the right shape.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    Text(String),
+    Path(PathBuf),
+    Size(ByteSize),
+    Span(TimeSpan),
+    KeepAlive(KeepAlive),
+    Count(u32),
+    Ratio(f64),
+    Flag(bool),
+    Names(Vec<String>),
+    Address(SocketAddr),
+}
+
+impl Shape {
+    /// What to write, for messages and the reference.
+    pub(crate) fn expected(self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::Size => "a size, such as 4GB, 512MiB or 1000000".to_owned(),
+            Self::Span => "a length of time, such as 30s, 5m or 1h30m".to_owned(),
+            Self::KeepAlive => "a length of time, -1 (until memory is needed) or 0 (at once)".to_owned(),
+            Self::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Ratio => "a number above 0 and at most 1".to_owned(),
+            Self::Flag => "true or false".to_owned(),
+            Self::Names => "a list of names".to_owned(),
+            Self::OneOf(words) => words.join(" or "),
+            Self::Address => "an address with a port, such as 127.0.0.1:8080".to_owned(),
+        }
+    }
+
+    /// Reads a value. Relative paths count from `base`.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong, without the key's name.
+    pub(crate) fn read(self, raw: &Raw, base: &Path) -> Result<Value, String> {
+        self.try_read(raw, base)
+            .map_err(|reason| reason.unwrap_or_else(|| format!("{raw} is not {}", self.expected())))
+    }
+
+    fn try_read(self, raw: &Raw, base: &Path) -> Result<Value, Option<String>> {
+        match (self, raw) {
+            (Self::Text, Raw::Text(text)) if !text.is_empty() => Ok(Value::Text(text.clone())),
+            (Self::Path, Raw::Text(text)) if text.starts_with('~') => {
+                Err(Some(format!("{text:?} begins with ~, which only a shell expands; write the whole path")))
+            }
+            (Self::Path, Raw::Text(text)) if !text.is_empty() => Ok(Value::Path(base.join(text))),
+            (Self::Size, Raw::Integer(bytes)) => {
+                u64::try_from(*bytes).map(|bytes| Value::Size(ByteSize::from_bytes(bytes))).map_err(|_| None)
+            }
+            (Self::Size, Raw::Text(text)) => text
+                .parse()
+                .map(Value::Size)
+                .map_err(|error: samovar_core::units::ParseUnitError| Some(error.to_string())),
+            (Self::Span, Raw::Integer(_) | Raw::Float(_) | Raw::Text(_)) => raw
+                .unquoted()
+                .parse()
+                .map(Value::Span)
+                .map_err(|error: samovar_core::units::ParseUnitError| Some(error.to_string())),
+            (Self::KeepAlive, Raw::Integer(_) | Raw::Float(_) | Raw::Text(_)) => raw
+                .unquoted()
+                .parse()
+                .map(Value::KeepAlive)
+                .map_err(|error: samovar_core::units::ParseUnitError| Some(error.to_string())),
+            (Self::Count { min, max }, Raw::Integer(number)) => {
+                u32::try_from(*number).ok().filter(|n| (min..=max).contains(n)).map(Value::Count).ok_or(None)
+            }
+            (Self::Ratio, Raw::Float(number)) if *number > 0.0 && *number <= 1.0 => Ok(Value::Ratio(*number)),
+            (Self::Ratio, Raw::Integer(1)) => Ok(Value::Ratio(1.0)),
+            (Self::Flag, Raw::Flag(flag)) => Ok(Value::Flag(*flag)),
+            (Self::Names, Raw::List(items)) => items
+                .iter()
+                .map(|item| match item {
+                    Raw::Text(name) if !name.trim().is_empty() => Ok(name.trim().to_owned()),
+                    _ => Err(None),
+                })
+                .collect::<Result<_, _>>()
+                .map(Value::Names),
+            (Self::OneOf(words), Raw::Text(text)) if words.contains(&text.as_str()) => {
+                Ok(Value::Text(text.clone()))
+            }
+            (Self::Address, Raw::Text(text)) => text.parse().map(Value::Address).map_err(|_| None),
+            _ => Err(None),
+        }
+    }
+
+    /// What an environment variable or a flag says, in the terms of this shape.
+    pub(crate) fn raw_of_text(self, text: &str) -> Raw {
+        let text = text.trim();
+        match self {
+            Self::Count { .. } => text.parse().map_or_else(|_| Raw::Text(text.to_owned()), Raw::Integer),
+            Self::Ratio => text.parse().map_or_else(|_| Raw::Text(text.to_owned()), Raw::Float),
+            Self::Flag => match text {
+                "1" | "true" | "yes" | "on" => Raw::Flag(true),
+                "0" | "false" | "no" | "off" => Raw::Flag(false),
+                _ => Raw::Text(text.to_owned()),
+            },
+            Self::Names => Raw::List(
+                text.split(',')
+                    .filter(|name| !name.trim().is_empty())
+                    .map(|name| Raw::Text(name.to_owned()))
+                    .collect(),
+            ),
+            _ => Raw::Text(text.to_owned()),
+        }
+    }
+}
+
+impl Raw {
+    fn unquoted(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl std::fmt::Display for Raw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::Float(number) => write!(f, "{number}"),
+            Self::Flag(flag) => write!(f, "{flag}"),
+            Self::List(items) => {
+                let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+                write!(f, "[{}]", items.join(", "))
+            }
+            Self::Other(kind) => f.write_str(kind),
+        }
+    }
+}
+
+impl Value {
+    /// For `config --json`.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Text(text) => json!(text),
+            Self::Path(path) => json!(path),
+            Self::Size(size) => json!(size),
+            Self::Span(span) => json!(span.to_string()),
+            Self::KeepAlive(keep_alive) => json!(keep_alive),
+            Self::Count(count) => json!(count),
+            Self::Ratio(ratio) => json!(ratio),
+            Self::Flag(flag) => json!(flag),
+            Self::Names(names) => json!(names),
+            Self::Address(address) => json!(address),
+        }
+    }
+}
+
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Size(size) => write!(f, "{size}"),
+            Self::Span(span) => write!(f, "{span}"),
+            Self::KeepAlive(KeepAlive::UntilEvicted) => f.write_str("-1 (until memory is needed)"),
+            Self::KeepAlive(keep_alive) => write!(f, "{keep_alive}"),
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Ratio(ratio) => write!(f, "{ratio}"),
+            Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Names(names) if names.is_empty() => f.write_str("(none)"),
+            Self::Names(names) => f.write_str(&names.join(", ")),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(shape: Shape, text: &str) -> Result<Value, String> {
+        shape.read(&shape.raw_of_text(text), Path::new("/base"))
+    }
+
+    #[test]
+    fn text_of_the_environment_becomes_each_shape() {
+        assert_eq!(read(Shape::Size, "4GB"), Ok(Value::Size(ByteSize::from_bytes(4_000_000_000))));
+        assert_eq!(read(Shape::Span, "1h30m"), Ok(Value::Span(TimeSpan::from_seconds(5400))));
+        assert_eq!(read(Shape::KeepAlive, "-1"), Ok(Value::KeepAlive(KeepAlive::UntilEvicted)));
+        assert_eq!(read(Shape::Count { min: 1, max: 9 }, "9"), Ok(Value::Count(9)));
+        assert_eq!(read(Shape::Ratio, "0.5"), Ok(Value::Ratio(0.5)));
+        assert_eq!(read(Shape::Flag, "yes"), Ok(Value::Flag(true)));
+        assert_eq!(read(Shape::Names, "a, b,"), Ok(Value::Names(vec!["a".into(), "b".into()])));
+        assert_eq!(read(Shape::Path, "x/y"), Ok(Value::Path("/base/x/y".into())));
+        assert!(matches!(read(Shape::Address, "[::1]:80"), Ok(Value::Address(_))));
+    }
+
+    #[test]
+    fn a_wrong_value_is_shown_with_what_was_expected() {
+        let reason = read(Shape::Count { min: 1, max: 9 }, "10").expect_err("out of range");
+        assert_eq!(reason, "10 is not a whole number from 1 to 9");
+        assert_eq!(read(Shape::OneOf(&["a", "b"]), "c"), Err("\"c\" is not a or b".to_owned()));
+        assert!(read(Shape::Path, "~/x").expect_err("tilde").contains("shell"));
+        assert!(read(Shape::Ratio, "85").is_err());
+        assert!(read(Shape::Address, "localhost").is_err());
+        assert!(
+            Shape::Text.read(&Raw::Other("a table"), Path::new("/")).expect_err("table").contains("a table")
+        );
+    }
+}
