@@ -1,0 +1,334 @@
+//! The loop that owns a context: every request of an instance, one native step at a time.
+//!
+//! ```text
+//!   ┌─► commands ─► cancelled? ─► slots ─► prefixes ─► pick ─► decode ─► sample, say ─┐
+//!   └──────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Nobody else touches the context. It never blocks on a reader: each answer's channel has room for the
+//! whole answer. A step is one `decode`; cancellation is looked at before each.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
+
+use llama_cpp_2::DecodeError;
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::vocab::LlamaVocab;
+use samovar_core::FinishReason;
+
+use crate::error::Error;
+use crate::kv::Kv;
+use crate::log;
+use crate::plan::{BATCH_TOKENS, Plan};
+use crate::prefix::{self, Candidate, Choice, Reuse};
+use crate::published::Published;
+use crate::schedule::{self, Pace, Work};
+use crate::slot::{Slot, Verdict};
+use crate::ticket::{Command, Reply, Ticket};
+
+/// Requests that may wait for a slot inside the instance. The pool's queue is the real one.
+const MAX_WAITING: usize = 1024;
+/// Failed steps in a row after which the instance gives itself up.
+const MAX_FAILURES: u32 = 3;
+
+/// Why the loop ended. Its context is gone by then.
+#[derive(Debug)]
+pub(crate) enum Exit {
+    /// Asked to give its memory back.
+    Park(Reply),
+    /// Nobody can ask anything any more.
+    Unload,
+    /// Too many failed steps in a row.
+    Dead(Error),
+}
+
+/// The loop's state.
+pub(crate) struct Batcher<'m> {
+    context: LlamaContext<'m>,
+    vocab: LlamaVocab<'m>,
+    plan: &'m Plan,
+    published: &'m Published,
+    batch: LlamaBatch<'static>,
+    kv: Kv,
+    /// In order of arrival.
+    slots: Vec<Slot>,
+    waiting: VecDeque<Ticket>,
+    pace: Pace,
+    failures: u32,
+    /// Tokens that end an answer; found on first need.
+    enders: Option<Vec<LlamaToken>>,
+}
+
+impl<'m> Batcher<'m> {
+    pub(crate) fn new(
+        context: LlamaContext<'m>,
+        model: &'m LlamaModel,
+        plan: &'m Plan,
+        published: &'m Published,
+    ) -> Self {
+        let is_recurrent = model.is_recurrent() || model.is_hybrid();
+        let reuse = if is_recurrent { Reuse::WholeOnly } else { Reuse::Partial };
+        let cells = context.n_ctx();
+        let kv = Kv::new(cells, plan.sequences(is_recurrent), plan.retained(is_recurrent), reuse);
+        Self {
+            context,
+            vocab: model.vocab(),
+            plan,
+            published,
+            batch: LlamaBatch::new(BATCH_TOKENS as usize, 1),
+            kv,
+            slots: Vec::new(),
+            waiting: VecDeque::new(),
+            pace: Pace::default(),
+            failures: 0,
+            enders: None,
+        }
+    }
+
+    /// Serves until told otherwise. Requests that still run are broken off with `Parked`, `Gone` or the
+    /// failure itself.
+    pub(crate) fn serve(mut self, commands: &Receiver<Command>) -> Exit {
+        loop {
+            if let Some(exit) = self.listen(commands) {
+                let reason = if matches!(exit, Exit::Park(_)) { Error::Parked } else { Error::Gone };
+                self.break_off(&reason);
+                return exit;
+            }
+            self.forget_cancelled();
+            self.admit();
+            self.place();
+            self.publish();
+            if let Err(error) = self.step() {
+                tracing::warn!(%error, "a step of inference failed");
+                self.break_off(&error);
+                self.failures += 1;
+                if self.failures >= MAX_FAILURES {
+                    return Exit::Dead(Error::Dead { failures: self.failures, detail: error.to_string() });
+                }
+            }
+            self.publish();
+        }
+    }
+
+    /// Takes all commands there are; waits for one when there is nothing else to do.
+    fn listen(&mut self, commands: &Receiver<Command>) -> Option<Exit> {
+        loop {
+            let command = if self.slots.is_empty() && self.waiting.is_empty() {
+                commands.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                commands.try_recv()
+            };
+            match command {
+                Ok(Command::Generate(ticket)) if self.waiting.len() >= MAX_WAITING => {
+                    ticket.refuse(Error::TooManyWaiting { waiting: MAX_WAITING });
+                }
+                Ok(Command::Generate(ticket)) => self.waiting.push_back(*ticket),
+                Ok(Command::Park(reply)) => return Some(Exit::Park(reply)),
+                Ok(Command::Resume(reply)) => {
+                    let _ = reply.try_send(Ok(()));
+                }
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => return Some(Exit::Unload),
+            }
+        }
+    }
+
+    fn forget_cancelled(&mut self) {
+        self.waiting.retain(|ticket| !ticket.events.is_closed());
+        for index in (0..self.slots.len()).rev() {
+            if self.slots[index].is_cancelled() {
+                self.vacate(index);
+            }
+        }
+    }
+
+    /// Gives free slots to those who wait, in order of arrival.
+    fn admit(&mut self) {
+        let mut busy = self.slots.iter().filter(|slot| !slot.is_probe()).count();
+        let mut index = 0;
+        while index < self.waiting.len() {
+            let is_probe = self.waiting[index].is_probe;
+            if !is_probe && busy >= self.plan.slots as usize
+                || is_probe && self.slots.iter().any(Slot::is_probe)
+            {
+                index += 1;
+                continue;
+            }
+            busy += usize::from(!is_probe);
+            let ticket = self.waiting.remove(index).expect("invariant: index < len");
+            let slot =
+                if ticket.ignore_eos { Slot::new(ticket, self.enders()) } else { Slot::new(ticket, &[]) };
+            self.slots.push(slot);
+        }
+    }
+
+    fn enders(&mut self) -> &[LlamaToken] {
+        let vocab = &self.vocab;
+        self.enders.get_or_insert_with(|| {
+            (0..vocab.n_tokens()).map(LlamaToken).filter(|&token| vocab.is_eog(token)).collect()
+        })
+    }
+
+    /// Gives slots that have none a place in the cache, unless another is computing what they need.
+    fn place(&mut self) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].sequence().is_none() {
+                self.place_one(index);
+            }
+        }
+    }
+
+    fn place_one(&mut self, index: usize) {
+        let (earlier, rest) = self.slots.split_at_mut(index);
+        let slot = &mut rest[0];
+        let retained = self.kv.candidates().count();
+        let choice = if slot.reuses_prefix() {
+            // Only earlier requests are waited for: so no two can wait for each other.
+            let live = earlier.iter().filter(|other| other.reuses_prefix());
+            let live = live.map(|other| Candidate { tokens: other.tokens(), computed: other.computed() });
+            let candidates: Vec<_> = self.kv.candidates().chain(live).collect();
+            prefix::choose(slot.tokens(), &candidates, self.kv.reuse())
+        } else {
+            Choice::Compute
+        };
+        let context = &mut self.context;
+        let sequence = match choice {
+            Choice::Wait { .. } => return,
+            Choice::Compute => self.kv.open(context),
+            Choice::Copy { from, tokens } if from < retained => self.kv.share_retained(context, from, tokens),
+            Choice::Copy { from, tokens } => {
+                let source = earlier.iter().filter(|other| other.reuses_prefix()).nth(from - retained);
+                let source = source.and_then(Slot::sequence);
+                let source = source.expect("invariant: only a sequence that exists has computed tokens");
+                self.kv.share(context, source, tokens)
+            }
+        };
+        slot.place(sequence);
+    }
+
+    fn publish(&self) {
+        let busy = self.slots.iter().filter(|slot| !slot.is_probe()).count();
+        self.published.work(self.kv.used_cells(), busy);
+    }
+
+    /// One native step.
+    fn step(&mut self) -> Result<(), Error> {
+        let works: Vec<Work> = self.slots.iter().map(Slot::work).collect();
+        let others_decode = works.contains(&Work::Decode);
+        let chunk = self.pace.chunk_tokens(others_decode, BATCH_TOKENS as usize);
+        let parts = schedule::pick(&works, BATCH_TOKENS as usize, chunk);
+        let tokens: usize = parts.iter().sum();
+        if tokens == 0 {
+            return Ok(());
+        }
+        if !self.kv.make_room(&mut self.context, tokens) {
+            self.end_longest();
+            return Ok(());
+        }
+        let outputs = self.fill_batch(&parts);
+        let start = Instant::now();
+        match self.context.decode(&mut self.batch) {
+            Ok(()) => {}
+            Err(DecodeError::NoKvCacheSlot) => {
+                let _ = log::take_complaints();
+                // The book says that there is room; the cache knows better. What is kept for others goes
+                // first, then the longest answer.
+                if !self.kv.evict_oldest(&mut self.context) {
+                    self.end_longest();
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                let code = match error {
+                    DecodeError::Unknown(code) => code.to_string(),
+                    other => other.to_string(),
+                };
+                return Err(Error::Decode { code, detail: log::take_complaints() });
+            }
+        }
+        self.failures = 0;
+        self.advance(&parts, &outputs);
+        // Sampling is part of what the others wait for.
+        self.pace.note(tokens, start.elapsed());
+        Ok(())
+    }
+
+    /// Puts each slot's part into the batch. Returns where each slot's logits will be, for those whose
+    /// last token is in it.
+    fn fill_batch(&mut self, parts: &[usize]) -> Vec<Option<i32>> {
+        self.batch.clear();
+        let batch = &mut self.batch;
+        let fill = |(slot, &part): (&Slot, &usize)| {
+            let (id, start) = (slot.sequence()?.id(), slot.computed());
+            let end = start + part;
+            let is_last = end == slot.tokens().len();
+            for (offset, &token) in slot.tokens()[start..end].iter().enumerate() {
+                let place = start + offset;
+                batch
+                    .add(token, place as i32, &[id], is_last && place + 1 == end)
+                    .expect("invariant: the parts were picked to fit the batch");
+            }
+            (part > 0 && is_last).then(|| batch.n_tokens() - 1)
+        };
+        self.slots.iter().zip(parts).map(fill).collect()
+    }
+
+    /// Books what was computed, and lets those whose logits are there say their next token.
+    fn advance(&mut self, parts: &[usize], outputs: &[Option<i32>]) {
+        for (slot, &part) in self.slots.iter_mut().zip(parts) {
+            if let Some(sequence) = slot.sequence_mut() {
+                self.kv.book(sequence, part);
+            }
+        }
+        for index in (0..self.slots.len()).rev() {
+            let Some(output) = outputs[index] else { continue };
+            let logits = self.context.get_logits_ith(output);
+            if self.slots[index].advance(logits, &self.vocab) == Verdict::Ends {
+                self.vacate(index);
+            }
+        }
+    }
+
+    /// Frees a slot; what it computed stays for others if it may.
+    fn vacate(&mut self, index: usize) {
+        let slot = self.slots.remove(index);
+        let is_kept = slot.reuses_prefix();
+        let (sequence, tokens) = slot.into_sequence();
+        match sequence {
+            Some(sequence) if is_kept => self.kv.retain(&mut self.context, sequence, tokens),
+            Some(sequence) => self.kv.close(&mut self.context, sequence),
+            None => {}
+        }
+    }
+
+    /// Ends the longest answer, so that the others can go on.
+    fn end_longest(&mut self) {
+        let longest = (0..self.slots.len()).max_by_key(|&index| self.slots[index].computed());
+        if let Some(index) = longest {
+            self.slots[index].finish(FinishReason::Length);
+            let slot = self.slots.remove(index);
+            if let (Some(sequence), _) = slot.into_sequence() {
+                self.kv.close(&mut self.context, sequence);
+            }
+        }
+    }
+
+    /// Ends everything that runs or waits, and forgets everything computed.
+    fn break_off(&mut self, error: &Error) {
+        for mut slot in self.slots.drain(..) {
+            slot.fail(error.clone());
+            if let (Some(sequence), _) = slot.into_sequence() {
+                self.kv.close(&mut self.context, sequence);
+            }
+        }
+        for ticket in self.waiting.drain(..) {
+            ticket.refuse(error.clone());
+        }
+        while self.kv.evict_oldest(&mut self.context) {}
+        self.publish();
+    }
+}

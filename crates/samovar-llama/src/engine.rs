@@ -1,0 +1,53 @@
+//! llama.cpp as an engine of Samovar.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
+use samovar_core::{Descriptor, Failure, Footprint, LoadOptions};
+
+use crate::build_info::build_info;
+use crate::footprint;
+use crate::instance::LlamaInstance;
+use crate::plan::Plan;
+
+/// Runs GGUF models through llama.cpp on the CPU. Cheap to make; the native library is initialized once
+/// in a process.
+#[derive(Debug)]
+pub struct LlamaEngine {
+    name: String,
+}
+
+impl LlamaEngine {
+    /// An engine.
+    #[allow(clippy::new_without_default, reason = "it initializes native state")]
+    pub fn new() -> Self {
+        let build = build_info();
+        Self { name: format!("llama.cpp {} (llama-cpp-2 {})", build.llama_cpp, build.binding) }
+    }
+}
+
+impl Engine for LlamaEngine {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { is_batching: true, reuses_prefixes: true, can_park: true, can_embed: false }
+    }
+
+    fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
+        Ok(footprint::predict(descriptor, &Plan::new(descriptor, options)?))
+    }
+
+    fn load(
+        &self,
+        path: &Path,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Arc<dyn Instance>, Failure> {
+        let plan = Plan::new(descriptor, options)?;
+        Ok(Arc::new(LlamaInstance::load(path, descriptor, plan, control)?))
+    }
+}

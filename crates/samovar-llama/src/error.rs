@@ -1,0 +1,169 @@
+//! What can go wrong between a request and the native code.
+
+use std::path::PathBuf;
+
+use samovar_core::{ErrorKind, Failure};
+
+/// A failed action of the llama.cpp engine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// llama.cpp refused the file.
+    #[error("llama.cpp could not load {}: {detail}", path.display())]
+    Load {
+        /// The model file.
+        path: PathBuf,
+        /// What the native code said, or that it said nothing.
+        detail: String,
+    },
+    /// The load was cancelled by whoever asked for it.
+    #[error("loading {} was cancelled", path.display())]
+    LoadCancelled {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// An option or a fact of the header makes no sense.
+    #[error("cannot load this model: {detail}")]
+    Options {
+        /// Which, and why.
+        detail: String,
+    },
+    /// The model is of a kind that generates no text.
+    #[error("{architecture} models generate no text")]
+    NotGenerative {
+        /// `general.architecture` of the file.
+        architecture: String,
+    },
+    /// No thread for the instance.
+    #[error("no thread for the model: {detail}")]
+    Thread {
+        /// What the system said.
+        detail: String,
+    },
+    /// No KV cache or compute buffers.
+    #[error("llama.cpp could not make a context of {cells} tokens: {detail}")]
+    Context {
+        /// Tokens that were asked for.
+        cells: u32,
+        /// What the native code said, or that it said nothing.
+        detail: String,
+    },
+    /// A step of inference failed.
+    #[error("llama.cpp failed to compute ({code}): {detail}")]
+    Decode {
+        /// The native code's answer.
+        code: String,
+        /// What it logged, or that it said nothing.
+        detail: String,
+    },
+    /// No token had a probability.
+    #[error("no token can be chosen: every token is banned, or the model computed no numbers")]
+    NoToken,
+    /// The prompt alone fills the context.
+    #[error(
+        "the prompt has {prompt} tokens, but the context holds {context} and one must be left for the answer"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of context of one slot.
+        context: u32,
+    },
+    /// Nothing to continue.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// A token id that the vocabulary does not have.
+    #[error("token {token} is outside the vocabulary of {vocabulary} tokens")]
+    UnknownToken {
+        /// The id.
+        token: u32,
+        /// Size of the vocabulary.
+        vocabulary: u32,
+    },
+    /// A text too long to be tokenized at all.
+    #[error("a text of {bytes} bytes is too long to tokenize")]
+    TextTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The instance is parked.
+    #[error("the model is parked")]
+    Parked,
+    /// The instance's thread has ended or is ending.
+    #[error("the model has been unloaded")]
+    Gone,
+    /// The instance has failed too often in a row.
+    #[error("the model failed {failures} times in a row and was given up: {detail}")]
+    Dead {
+        /// Failed steps without a good one between them.
+        failures: u32,
+        /// The last failure.
+        detail: String,
+    },
+    /// More requests wait inside the instance than it keeps.
+    #[error("{waiting} requests wait for this model already")]
+    TooManyWaiting {
+        /// How many.
+        waiting: usize,
+    },
+}
+
+impl Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Load { .. } | Self::NotGenerative { .. } => ErrorKind::InvalidModel,
+            Self::LoadCancelled { .. } => ErrorKind::Cancelled,
+            Self::Options { .. } | Self::EmptyPrompt | Self::UnknownToken { .. } => ErrorKind::InvalidRequest,
+            Self::PromptTooLong { .. } | Self::TextTooLong { .. } => ErrorKind::ContextExceeded,
+            Self::Parked | Self::Gone => ErrorKind::Unavailable,
+            Self::TooManyWaiting { .. } => ErrorKind::Busy,
+            Self::Thread { .. }
+            | Self::Context { .. }
+            | Self::Decode { .. }
+            | Self::NoToken
+            | Self::Dead { .. } => ErrorKind::EngineFailed,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Load { .. } => Some(
+                "the file passed the header checks; it may be of an architecture newer than this build, or cut short",
+            ),
+            Self::NotGenerative { .. } => Some("choose a model that was made to generate text"),
+            Self::Context { .. } => Some("ask for a smaller context, fewer slots or the q8_0 KV type"),
+            Self::PromptTooLong { .. } | Self::TextTooLong { .. } => {
+                Some("shorten the prompt, or load the model with a larger context")
+            }
+            Self::NoToken => Some("look at logit_bias; if it bans nothing, the model file may be damaged"),
+            Self::Dead { .. } => Some("the model is loaded again with the next request"),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let failure = Self::new(error.kind(), error.to_string());
+        let failure = match error.hint() {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        };
+        match error {
+            Error::PromptTooLong { .. } | Error::EmptyPrompt => failure.with_param("prompt"),
+            _ => failure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_that_does_not_fit_names_both_numbers() {
+        let failure = Failure::from(Error::PromptTooLong { prompt: 5000, context: 4096 });
+        assert_eq!(failure.kind, ErrorKind::ContextExceeded);
+        assert!(failure.message.contains("5000") && failure.message.contains("4096"));
+        assert!(failure.hint.is_some());
+    }
+}

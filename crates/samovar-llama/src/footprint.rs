@@ -1,0 +1,229 @@
+//! What a load will cost, from the header; and what it did cost, from the native log.
+//!
+//! ```text
+//!   held    = KV cache + compute and output buffers + vocabulary + (packed: repacked weights)
+//!   mapped  = the other weights, as clean page cache
+//! ```
+//!
+//! *Source* of the constants: anonymous memory measured by the tests of this crate and recorded beside
+//! the benches; llama.cpp's own rules for which tensors are repacked (`ggml-cpu/repack.cpp`, `amx/`).
+
+use samovar_core::footprint::KvType;
+use samovar_core::{Descriptor, Footprint};
+
+use crate::log::NativeBuffer;
+use crate::plan::{BATCH_TOKENS, Plan};
+
+/// Anonymous memory of one vocabulary entry: its text, score and attributes, and the maps from text and
+/// merges to ids.
+const VOCABULARY_ENTRY_BYTES: u64 = 230;
+/// What a context costs whatever its shape: graph, scheduler, thread pool, batch.
+const CONTEXT_BYTES: u64 = 6 << 20;
+/// llama.cpp's book-keeping of one KV cell: position, sequences, shift.
+const CELL_BYTES: u64 = 64;
+/// A packed tensor may be padded; AMX's layout adds sums to each block.
+const PACKED_PERCENT: u64 = 103;
+
+/// Formats that llama.cpp repacks on x86 with AVX2 or on ARM.
+const PACKABLE: [&str; 11] =
+    ["Q4_0", "Q4_1", "Q8_0", "Q2_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4", "Q1_0"];
+/// Formats that llama.cpp repacks on x86 without AMX and AVX-512.
+const PACKABLE_AVX2: [&str; 4] = ["Q4_0", "Q4_K", "IQ4_NL", "MXFP4"];
+
+/// Predicts the memory of a plan.
+pub(crate) fn predict(descriptor: &Descriptor, plan: &Plan) -> Footprint {
+    let packed = if plan.weights.is_packed { packable_bytes(descriptor) } else { 0 };
+    let vocabulary = u64::from(descriptor.vocabulary);
+    Footprint {
+        held_bytes: kv_bytes(descriptor, plan)
+            + u64::from(plan.cells) * CELL_BYTES
+            + compute_bytes(descriptor, plan)
+            + u64::from(plan.sequences(false)) * vocabulary * 4
+            + vocabulary * VOCABULARY_ENTRY_BYTES
+            + packed * PACKED_PERCENT / 100
+            + CONTEXT_BYTES,
+        mapped_bytes: descriptor.tensor_bytes - packed,
+    }
+}
+
+/// The KV cache: all of it is written when a context is made.
+fn kv_bytes(descriptor: &Descriptor, plan: &Plan) -> u64 {
+    let f16 = u64::from(plan.cells) * descriptor.kv_bytes_per_token();
+    match plan.kv_type {
+        KvType::F16 => f16,
+        // A block of 32 numbers: 32 bytes and a 16-bit scale instead of 64 bytes.
+        KvType::Q8_0 => f16 * 34 / 64,
+    }
+}
+
+/// The part of the compute buffer that steps really touch: a few activations of a full batch, the
+/// attention mask, and the logits of the tokens that are sampled. llama.cpp reserves address space for
+/// the logits of all tokens of a batch besides, which stays untouched and costs nothing.
+fn compute_bytes(descriptor: &Descriptor, plan: &Plan) -> u64 {
+    let batch = u64::from(BATCH_TOKENS);
+    let width = u64::from(descriptor.embedding_width);
+    let activations = batch * 4 * (4 * width + 3 * u64::from(descriptor.feed_forward_width));
+    let mask = batch * u64::from(plan.cells) * (4 + 2);
+    let logits = u64::from(plan.slots) * u64::from(descriptor.vocabulary) * 4;
+    activations + mask + logits
+}
+
+/// Bytes of weights that the packed layout copies on this kind of CPU.
+fn packable_bytes(descriptor: &Descriptor) -> u64 {
+    let formats = descriptor.formats.iter();
+    formats.filter(|format| packable_here().contains(&format.name.as_str())).map(|f| f.matrix_bytes).sum()
+}
+
+fn packable_here() -> &'static [&'static str] {
+    let is_plain_avx2 = cfg!(all(target_arch = "x86_64", not(target_feature = "avx512f")));
+    if is_plain_avx2 { &PACKABLE_AVX2 } else { &PACKABLE }
+}
+
+/// Memory as llama.cpp accounted for it while it loaded and made a context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// Weights that lie in anonymous memory.
+    pub packed_bytes: u64,
+    /// Weights that are mapped.
+    pub mapped_bytes: u64,
+    /// KV cache or recurrent state, and the output buffer.
+    pub context_bytes: u64,
+}
+
+impl Account {
+    /// Adds buffers up.
+    pub(crate) fn add(mut self, buffers: &[NativeBuffer]) -> Self {
+        for buffer in buffers {
+            match buffer.purpose.as_str() {
+                "model" if buffer.place.ends_with("_Mapped") => self.mapped_bytes += buffer.bytes,
+                "model" => self.packed_bytes += buffer.bytes,
+                "KV" | "RS" | "output" => self.context_bytes += buffer.bytes,
+                // The compute buffer is reserved, not used: see `compute_bytes`.
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// The same without its context: what a parked instance keeps.
+    pub(crate) fn without_context(self) -> Self {
+        Self { context_bytes: 0, ..self }
+    }
+
+    /// Anonymous bytes in all, with what llama.cpp does not account for.
+    pub(crate) fn held_bytes(self, descriptor: &Descriptor, plan: &Plan) -> u64 {
+        let vocabulary = u64::from(descriptor.vocabulary) * VOCABULARY_ENTRY_BYTES;
+        let context = if self.context_bytes == 0 {
+            0
+        } else {
+            self.context_bytes
+                + u64::from(plan.cells) * CELL_BYTES
+                + compute_bytes(descriptor, plan)
+                + CONTEXT_BYTES
+        };
+        self.packed_bytes + vocabulary + context
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use samovar_core::model::descriptor::TensorFormat;
+    use samovar_core::{Layout, LoadOptions};
+
+    /// The 1.1B shape of TinyLlama in Q4_K_M.
+    pub(crate) fn descriptor() -> Descriptor {
+        let format = |name: &str, bytes: u64, matrix_bytes: u64| TensorFormat {
+            name: name.to_owned(),
+            tensors: 1,
+            bytes,
+            matrix_bytes,
+        };
+        Descriptor {
+            name: None,
+            architecture: "llama".to_owned(),
+            parameters: 1_100_048_384,
+            file_bytes: 668_788_096,
+            tensor_bytes: 667_000_000,
+            formats: vec![format("Q4_K", 455 << 20, 420 << 20), format("Q6_K", 180 << 20, 180 << 20)],
+            quantization: "Q4_K_M".to_owned(),
+            context_tokens: 2048,
+            embedding_width: 2048,
+            blocks: 22,
+            heads: 32,
+            kv_heads: 4,
+            key_width: 64,
+            value_width: 64,
+            feed_forward_width: 5632,
+            vocabulary: 32000,
+            chat_template: None,
+            bos_token: None,
+            eos_token: None,
+            adds_bos: true,
+        }
+    }
+
+    pub(crate) fn options() -> LoadOptions {
+        LoadOptions {
+            context_tokens: 2048,
+            slots: 1,
+            layout: Layout::Mapped,
+            kv_type: KvType::F16,
+            threads: 2,
+            lock_memory: false,
+        }
+    }
+
+    fn predicted(options: &LoadOptions) -> Footprint {
+        predict(&descriptor(), &Plan::new(&descriptor(), options).unwrap())
+    }
+
+    #[test]
+    fn a_mapped_model_holds_no_weights() {
+        let footprint = predicted(&options());
+        assert_eq!(footprint.mapped_bytes, descriptor().tensor_bytes);
+        assert!(footprint.held_bytes < 150 << 20, "{footprint:?}");
+    }
+
+    #[test]
+    fn a_packed_model_holds_a_copy_of_what_is_packed() {
+        let (mapped, packed) =
+            (predicted(&options()), predicted(&LoadOptions { layout: Layout::Packed, ..options() }));
+        let moved = mapped.mapped_bytes - packed.mapped_bytes;
+        assert!(moved >= 420 << 20);
+        assert!(packed.held_bytes - mapped.held_bytes >= moved);
+    }
+
+    #[test]
+    fn the_kv_cache_grows_with_slots_and_shrinks_with_q8_0() {
+        let one = predicted(&options()).held_bytes;
+        let four = predicted(&LoadOptions { slots: 4, ..options() }).held_bytes;
+        // 22 KiB a token: 22 blocks × 4 heads × (64 + 64) × 2 bytes.
+        assert!(four - one >= 3 * 2048 * 22 * 1024);
+        let small = predicted(&LoadOptions { kv_type: KvType::Q8_0, ..options() }).held_bytes;
+        assert!(small < one);
+    }
+
+    #[test]
+    fn accounts_are_added_up_from_the_native_log() {
+        let buffer = |place: &str, purpose: &str, bytes| NativeBuffer {
+            place: place.to_owned(),
+            purpose: purpose.to_owned(),
+            bytes,
+        };
+        let account = Account::default().add(&[
+            buffer("CPU_Mapped", "model", 100),
+            buffer("CPU_REPACK", "model", 40),
+            buffer("CPU", "KV", 7),
+            buffer("CPU", "compute", 1000),
+            buffer("CPU", "output", 2),
+        ]);
+        assert_eq!(account, Account { packed_bytes: 40, mapped_bytes: 100, context_bytes: 9 });
+        let plan = Plan::new(&descriptor(), &options()).unwrap();
+        let (ready, parked) = (
+            account.held_bytes(&descriptor(), &plan),
+            account.without_context().held_bytes(&descriptor(), &plan),
+        );
+        assert!(ready > parked && parked >= 40);
+    }
+}

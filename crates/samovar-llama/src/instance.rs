@@ -1,0 +1,275 @@
+//! The handle of one loaded model: checks requests and passes them to the thread that owns it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::token::LlamaToken;
+use samovar_core::footprint::Measurement;
+use samovar_core::generation::Generation;
+use samovar_core::port::{Instance, LoadControl};
+use samovar_core::{Descriptor, Failure, GenerationRequest, Prompt, Sampling, TokenEvent};
+
+use crate::error::Error;
+use crate::plan::Plan;
+use crate::published::Published;
+use crate::thread::{self, Loading, Start};
+use crate::ticket::{Command, Reply, Ticket};
+
+/// Commands on their way to the thread.
+const COMMANDS: usize = 1024;
+/// Progress reports on their way from it.
+const REPORTS: usize = 16;
+/// A prompt for the probe: any token will do.
+const PROBE_TOKEN: LlamaToken = LlamaToken(0);
+
+/// One model loaded by llama.cpp. Dropping it unloads the model and joins its thread, which takes one
+/// decode step at most.
+#[derive(Debug)]
+pub(crate) struct LlamaInstance {
+    plan: Arc<Plan>,
+    model: Option<Arc<LlamaModel>>,
+    commands: Option<SyncSender<Command>>,
+    published: Arc<Published>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LlamaInstance {
+    /// Loads a model on a thread of its own and waits for it.
+    pub(crate) fn load(
+        path: &Path,
+        descriptor: &Descriptor,
+        plan: Plan,
+        control: &LoadControl,
+    ) -> Result<Self, Error> {
+        let plan = Arc::new(plan);
+        let published = Arc::<Published>::default();
+        let (commands, receiver) = sync_channel(COMMANDS);
+        let (loading, reports) = sync_channel(REPORTS);
+        let thread = {
+            let (path, descriptor) = (path.to_owned(), descriptor.clone());
+            let (plan, published) = (Arc::clone(&plan), Arc::clone(&published));
+            let cancelled = control.cancel_flag();
+            let life = move || {
+                thread::run(Start {
+                    path: &path,
+                    descriptor: &descriptor,
+                    plan: &plan,
+                    published: &published,
+                    commands: &receiver,
+                    loading,
+                    cancelled: &cancelled,
+                });
+            };
+            Builder::new().name("llama".to_owned()).spawn(life)
+        };
+        let thread = thread.map_err(|error| Error::Thread { detail: error.to_string() })?;
+        match await_load(&reports, control) {
+            Ok(model) => Ok(Self {
+                plan,
+                model: Some(model),
+                commands: Some(commands),
+                published,
+                thread: Some(thread),
+            }),
+            Err(error) => {
+                // So that everything is given back when the error arrives.
+                let _ = thread.join();
+                Err(error)
+            }
+        }
+    }
+
+    fn model(&self) -> &LlamaModel {
+        self.model.as_ref().expect("invariant: the model is taken away only by drop")
+    }
+
+    fn send(&self, command: Command) -> Result<(), Error> {
+        let commands = self.commands.as_ref().ok_or(Error::Gone)?;
+        commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => Error::TooManyWaiting { waiting: COMMANDS },
+            TrySendError::Disconnected(_) => Error::Gone,
+        })
+    }
+
+    /// Sends a command and waits for its answer.
+    fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), Error> {
+        let (reply, answer) = sync_channel(1);
+        self.send(command(reply))?;
+        answer.recv().map_err(|_| Error::Gone)?
+    }
+
+    fn tokens_of(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+    ) -> Result<Vec<LlamaToken>, Error> {
+        if i32::try_from(text.len()).is_err() {
+            return Err(Error::TextTooLong { bytes: text.len() });
+        }
+        Ok(self.model().vocab().tokenize(text.as_bytes(), add_special, parse_special))
+    }
+
+    fn checked(&self, tokens: &[u32]) -> Result<Vec<LlamaToken>, Error> {
+        let vocabulary = self.model().n_vocab() as u32;
+        let check = |&token: &u32| {
+            if token < vocabulary {
+                Ok(LlamaToken(token as i32))
+            } else {
+                Err(Error::UnknownToken { token, vocabulary })
+            }
+        };
+        tokens.iter().map(check).collect()
+    }
+
+    fn start(&self, request: GenerationRequest) -> Result<Generation, Error> {
+        if self.published.is_parked() {
+            return Err(Error::Parked);
+        }
+        let prompt = match &request.prompt {
+            Prompt::Text { text, add_special, parse_special } => {
+                self.tokens_of(text, *add_special, *parse_special)?
+            }
+            Prompt::Tokens(tokens) => self.checked(tokens)?,
+        };
+        let max_tokens = answer_tokens(prompt.len(), request.max_tokens, self.plan.context_tokens)?;
+        let (events, generation) = Generation::channel(max_tokens);
+        self.send(Command::Generate(Box::new(Ticket {
+            prompt,
+            sampling: request.sampling,
+            max_tokens,
+            stop: request.stop,
+            logprobs: request.logprobs,
+            ignore_eos: request.ignore_eos,
+            reuse_prefix: request.reuse_prefix,
+            is_probe: false,
+            arrived: Instant::now(),
+            events,
+        })))?;
+        Ok(generation)
+    }
+
+    fn start_probe(&self) -> Result<Generation, Error> {
+        let (events, generation) = Generation::channel(1);
+        self.send(Command::Generate(Box::new(Ticket {
+            prompt: vec![PROBE_TOKEN],
+            sampling: Sampling::greedy(),
+            max_tokens: 1,
+            stop: Vec::new(),
+            logprobs: None,
+            ignore_eos: false,
+            reuse_prefix: false,
+            is_probe: true,
+            arrived: Instant::now(),
+            events,
+        })))?;
+        Ok(generation)
+    }
+}
+
+/// Passes progress on until the load has ended.
+fn await_load(reports: &Receiver<Loading>, control: &LoadControl) -> Result<Arc<LlamaModel>, Error> {
+    loop {
+        match reports.recv() {
+            Ok(Loading::Progress(fraction)) => control.report(fraction),
+            Ok(Loading::Ready(model)) => return Ok(model),
+            Ok(Loading::Failed(error)) => return Err(error),
+            Err(_) => return Err(Error::Gone),
+        }
+    }
+}
+
+/// Tokens that may be generated after a prompt.
+fn answer_tokens(prompt: usize, wanted: Option<u32>, context: u32) -> Result<u32, Error> {
+    if prompt == 0 {
+        return Err(Error::EmptyPrompt);
+    }
+    let rest = u32::try_from(prompt).ok().and_then(|prompt| context.checked_sub(prompt));
+    match rest {
+        None | Some(0) => Err(Error::PromptTooLong { prompt, context }),
+        Some(rest) => Ok(wanted.map_or(rest, |wanted| wanted.min(rest))),
+    }
+}
+
+impl Instance for LlamaInstance {
+    fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
+        Ok(self.start(request)?)
+    }
+
+    fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
+        let tokens = self.tokens_of(text, add_special, parse_special)?;
+        Ok(tokens.into_iter().map(|token| token.0 as u32).collect())
+    }
+
+    fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
+        let tokens = self.checked(tokens)?;
+        let vocab = self.model().vocab();
+        let mut bytes = Vec::with_capacity(tokens.len() * 4);
+        for token in tokens {
+            bytes.extend(vocab.token_to_piece(token, false, None));
+        }
+        Ok(bytes)
+    }
+
+    fn park(&self) -> Result<(), Failure> {
+        Ok(self.ask(Command::Park)?)
+    }
+
+    fn resume(&self) -> Result<(), Failure> {
+        Ok(self.ask(Command::Resume)?)
+    }
+
+    fn measure(&self) -> Measurement {
+        self.published.measurement()
+    }
+
+    fn probe(&self) -> Result<(), Failure> {
+        let mut generation = self.start_probe()?;
+        while let Some(event) = generation.blocking_next() {
+            match event {
+                TokenEvent::Done(_) => return Ok(()),
+                TokenEvent::Failed(failure) => return Err(failure),
+                TokenEvent::Prefilled { .. } | TokenEvent::Token { .. } => {}
+            }
+        }
+        Err(Error::Gone.into())
+    }
+}
+
+impl Drop for LlamaInstance {
+    fn drop(&mut self) {
+        // The model outlives the thread's context by being freed last, here or there.
+        drop(self.commands.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported already, and there is nothing left to do about it.
+            let _ = thread.join();
+        }
+        drop(self.model.take());
+        crate::native::trim_heap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_fills_what_the_prompt_leaves() {
+        assert_eq!(answer_tokens(10, None, 100), Ok(90));
+        assert_eq!(answer_tokens(10, Some(5), 100), Ok(5));
+        assert_eq!(answer_tokens(10, Some(500), 100), Ok(90));
+        assert_eq!(answer_tokens(99, None, 100), Ok(1));
+        assert_eq!(answer_tokens(10, Some(0), 100), Ok(0));
+    }
+
+    #[test]
+    fn prompts_that_leave_no_room_are_refused() {
+        assert_eq!(answer_tokens(0, None, 100), Err(Error::EmptyPrompt));
+        assert_eq!(answer_tokens(100, None, 100), Err(Error::PromptTooLong { prompt: 100, context: 100 }));
+        assert!(answer_tokens(5_000_000_000, None, 100).is_err());
+    }
+}

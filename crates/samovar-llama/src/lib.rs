@@ -1,0 +1,43 @@
+//! The llama.cpp engine: GGUF models on the CPU, many requests in one batch.
+//!
+//! ```text
+//!   engine        the port's implementation       build_info   which native code this is
+//!   instance      the handle of a loaded model ──► thread ──► batch      the loop that owns a context
+//!                                                              ├─ schedule   what a step computes
+//!   plan          options → native parameters                  ├─ prefix     what need not be computed
+//!   footprint     memory, predicted and accounted              ├─ kv, cells  who holds what in the cache
+//!   native, log   calls outside the safe binding               └─ slot       one request
+//!   published     numbers for whoever asks                          ├─ sampler, select   the next token
+//!                                                                   ├─ logprobs          its probability
+//!                                                                   └─ stop              its text
+//! ```
+//!
+//! One thread owns a model's context and nobody else touches it; the async side sees channels only. This
+//! crate never reads a file before the GGUF gate has passed it, never renders templates and never decides
+//! what is loaded.
+
+mod batch;
+mod build_info;
+mod cells;
+mod engine;
+mod error;
+mod footprint;
+mod instance;
+mod kv;
+mod log;
+mod logprobs;
+mod native;
+mod plan;
+mod prefix;
+mod published;
+mod sampler;
+mod schedule;
+mod select;
+mod slot;
+mod stop;
+mod thread;
+mod ticket;
+
+pub use build_info::{AmxState, BuildInfo, build_info};
+pub use engine::LlamaEngine;
+pub use error::Error;

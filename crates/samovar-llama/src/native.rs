@@ -1,0 +1,126 @@
+//! The native calls that the safe binding does not offer.
+//!
+//! `llama-cpp-2` cannot turn the extra buffer types (repacking) off, and its progress callback must be
+//! `'static`. So the model is loaded through `llama-cpp-sys-2` and handed to the safe binding at once;
+//! everything after that is safe code.
+#![allow(unsafe_code, reason = "the only native calls outside the safe binding, and the log's callback")]
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::mem;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
+
+use crate::log;
+
+/// The process-wide native backend, made on first use.
+pub(crate) fn backend() -> &'static LlamaBackend {
+    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
+    BACKEND.get_or_init(|| {
+        log::install();
+        LlamaBackend::init().expect("invariant: nobody else in this process initializes llama.cpp")
+    })
+}
+
+/// The right to make a context. llama.cpp may change the model while it makes one, and its one-time
+/// initializations are not all guarded: one at a time in the whole process.
+pub(crate) fn context_gate() -> MutexGuard<'static, ()> {
+    static GATE: Mutex<()> = Mutex::new(());
+    GATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How the weights are brought into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WeightOptions {
+    /// Copy weights into the layout that this CPU's kernels like best.
+    pub is_packed: bool,
+    /// Keep the mapped weights from being paged out.
+    pub is_locked: bool,
+}
+
+/// Loads a model. `progress` is told the part done (0..=1) and answers whether to go on. `None` when
+/// llama.cpp refused or was told to stop; the log says why.
+pub(crate) fn load_model<F: FnMut(f32) -> bool>(
+    path: &Path,
+    options: WeightOptions,
+    mut progress: F,
+) -> Option<LlamaModel> {
+    unsafe extern "C" fn report<F: FnMut(f32) -> bool>(fraction: f32, progress: *mut c_void) -> bool {
+        // SAFETY: `progress` is the closure below, which outlives the load and is used by nobody else.
+        let progress = unsafe { &mut *progress.cast::<F>() };
+        progress(fraction)
+    }
+
+    let _ = backend();
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
+    // SAFETY: a pure function.
+    let mut params = unsafe { llama_cpp_sys_2::llama_model_default_params() };
+    params.load_mode = if options.is_locked {
+        llama_cpp_sys_2::LLAMA_LOAD_MODE_MMAP_MLOCK
+    } else {
+        llama_cpp_sys_2::LLAMA_LOAD_MODE_MMAP
+    };
+    params.use_extra_bufts = options.is_packed;
+    params.n_gpu_layers = 0;
+    params.progress_callback = Some(report::<F>);
+    params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
+    // SAFETY: the path is NUL-terminated, the parameters are the library's defaults but for plain values
+    // and a callback whose closure lives until the call returns.
+    let model = unsafe { llama_cpp_sys_2::llama_model_load_from_file(path.as_ptr(), params) };
+    // SAFETY: `LlamaModel` is declared `repr(transparent)` over a `repr(transparent)` wrapper of
+    // `NonNull<llama_model>` (llama-cpp-2 is pinned exactly; the sizes are compared below), and the
+    // pointer is a model that nobody else owns, so the safe binding may free it.
+    NonNull::new(model).map(|model| unsafe { mem::transmute::<NonNull<_>, LlamaModel>(model) })
+}
+
+const _: () = assert!(
+    size_of::<LlamaModel>() == size_of::<NonNull<llama_cpp_sys_2::llama_model>>()
+        && align_of::<LlamaModel>() == align_of::<NonNull<llama_cpp_sys_2::llama_model>>()
+);
+
+/// The CPU features that the native code was built with, as it tells them.
+pub(crate) fn system_info() -> String {
+    let _ = backend();
+    // SAFETY: returns a NUL-terminated string that lives as long as the program; it is written on each
+    // call, so calls are kept apart by the same gate as contexts.
+    let _gate = context_gate();
+    unsafe { text(llama_cpp_sys_2::llama_print_system_info()) }
+}
+
+/// ggml's version.
+pub(crate) fn ggml_version() -> String {
+    // SAFETY: returns a string constant.
+    unsafe { text(llama_cpp_sys_2::ggml_version()) }
+}
+
+/// llama.cpp's version.
+pub(crate) fn llama_version() -> String {
+    // SAFETY: returns a string constant.
+    unsafe { text(llama_cpp_sys_2::llama_version()) }
+}
+
+/// Gives freed memory back to the system: glibc keeps freed blocks of up to 32 MiB for itself once it
+/// has seen such blocks freed.
+pub(crate) fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: a glibc function that any thread may call at any time.
+        unsafe { malloc_trim(0) };
+    }
+}
+
+/// # Safety
+/// `text` is null or a NUL-terminated string.
+unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: promised by the caller.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}

@@ -1,0 +1,177 @@
+//! Load options and header facts become llama.cpp's parameters.
+//!
+//! ```text
+//!   slots 4 × context 4,096  ──►  16,384 cells, shared by all     (+ a few for the probe)
+//!                                 4 running + 4 retained + 1 probe sequences
+//! ```
+//!
+//! One unified cache serves all sequences, so that a prefix is shared by marking its cells. The cells
+//! are as many as all slots need at once: what retained prefixes use is lent and taken back. Pure.
+
+use std::num::NonZeroU32;
+
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
+use samovar_core::footprint::KvType;
+use samovar_core::{Descriptor, Layout, LoadOptions};
+
+use crate::error::Error;
+use crate::native::WeightOptions;
+
+/// Tokens of one step at most. More would not be faster on a CPU and delays everybody.
+pub(crate) const BATCH_TOKENS: u32 = 512;
+/// llama.cpp follows at most 256 sequences in one context.
+const MAX_SLOTS: u32 = 120;
+/// Finished sequences whose prefix is kept, at least.
+const MIN_RETAINED: u32 = 4;
+/// Finished sequences of recurrent models: each costs a whole state.
+const RECURRENT_RETAINED: u32 = 1;
+/// Cells for a probe that runs beside full slots.
+const PROBE_CELLS: u32 = 32;
+/// llama.cpp rounds the number of cells up to a multiple of this.
+const CELL_GRAIN: u32 = 256;
+
+/// Architectures that produce embeddings or scores, not text.
+const NOT_GENERATIVE: [&str; 9] = [
+    "bert",
+    "modern-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "neo-bert",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "eurobert",
+    "t5encoder",
+];
+
+/// How one model is to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Requests served at the same time.
+    pub slots: u32,
+    /// Tokens of one sequence at most.
+    pub context_tokens: u32,
+    /// Cells of the KV cache.
+    pub cells: u32,
+    /// Threads of one step.
+    pub threads: u32,
+    /// Number format of the KV cache.
+    pub kv_type: KvType,
+    /// How the weights lie in memory.
+    pub weights: WeightOptions,
+}
+
+impl Plan {
+    /// Checks options against what llama.cpp can do.
+    pub(crate) fn new(descriptor: &Descriptor, options: &LoadOptions) -> Result<Self, Error> {
+        if NOT_GENERATIVE.contains(&descriptor.architecture.as_str()) {
+            return Err(Error::NotGenerative { architecture: descriptor.architecture.clone() });
+        }
+        let wrong = |detail: String| Err(Error::Options { detail });
+        if options.slots == 0 || options.slots > MAX_SLOTS {
+            return wrong(format!("slots must be in 1..={MAX_SLOTS}, not {}", options.slots));
+        }
+        if options.context_tokens < 2 {
+            return wrong(format!("a context of {} tokens holds no answer", options.context_tokens));
+        }
+        if options.threads == 0 {
+            return wrong("threads must be at least 1".to_owned());
+        }
+        if options.kv_type == KvType::Q8_0 && !has_whole_blocks(descriptor) {
+            return wrong(format!(
+                "the q8_0 KV type needs head widths that are multiples of 32, not {} and {}",
+                descriptor.key_width, descriptor.value_width
+            ));
+        }
+        let cells = options
+            .slots
+            .checked_mul(options.context_tokens)
+            .and_then(|cells| cells.checked_add(PROBE_CELLS))
+            .and_then(|cells| cells.checked_next_multiple_of(CELL_GRAIN))
+            .filter(|cells| i32::try_from(*cells).is_ok());
+        let Some(cells) = cells else {
+            return wrong(format!(
+                "{} slots of {} tokens are too many",
+                options.slots, options.context_tokens
+            ));
+        };
+        Ok(Self {
+            slots: options.slots,
+            context_tokens: options.context_tokens,
+            cells,
+            threads: options.threads,
+            kv_type: options.kv_type,
+            weights: WeightOptions {
+                is_packed: options.layout == Layout::Packed,
+                is_locked: options.lock_memory,
+            },
+        })
+    }
+
+    /// Finished sequences whose prefix is kept at most.
+    pub(crate) fn retained(&self, is_recurrent: bool) -> u32 {
+        if is_recurrent { RECURRENT_RETAINED } else { self.slots.max(MIN_RETAINED) }
+    }
+
+    /// Sequences of all kinds: running, retained, and one for the probe.
+    pub(crate) fn sequences(&self, is_recurrent: bool) -> u32 {
+        self.slots + self.retained(is_recurrent) + 1
+    }
+
+    /// Parameters of a context for this plan.
+    pub(crate) fn context_params(&self, is_recurrent: bool) -> LlamaContextParams {
+        let kv_type = match self.kv_type {
+            KvType::F16 => KvCacheType::F16,
+            KvType::Q8_0 => KvCacheType::Q8_0,
+        };
+        let threads = i32::try_from(self.threads).unwrap_or(i32::MAX);
+        LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(self.cells))
+            .with_n_batch(BATCH_TOKENS)
+            .with_n_ubatch(BATCH_TOKENS)
+            .with_n_seq_max(self.sequences(is_recurrent))
+            .with_n_threads(threads)
+            .with_n_threads_batch(threads)
+            .with_flash_attention_policy(llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO)
+            .with_type_k(kv_type)
+            .with_type_v(kv_type)
+            .with_kv_unified(true)
+    }
+}
+
+/// Whether rows of the KV cache divide into q8_0 blocks of 32 numbers.
+fn has_whole_blocks(descriptor: &Descriptor) -> bool {
+    descriptor.key_width % 32 == 0 && descriptor.value_width % 32 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::footprint::tests::{descriptor, options};
+
+    #[test]
+    fn cells_are_enough_for_all_slots_at_once() {
+        let plan =
+            Plan::new(&descriptor(), &LoadOptions { slots: 4, context_tokens: 1000, ..options() }).unwrap();
+        assert!(plan.cells >= 4 * 1000 + PROBE_CELLS);
+        assert_eq!(plan.cells % CELL_GRAIN, 0);
+        let params = plan.context_params(false);
+        assert_eq!(params.n_ctx().unwrap().get(), plan.cells);
+        assert_eq!(params.n_seq_max(), 4 + 4 + 1);
+        assert!(params.kv_unified() && params.swa_full(), "prefixes are shared by marking cells");
+    }
+
+    #[test]
+    fn refuses_what_cannot_work() {
+        let refused = |options: LoadOptions| Plan::new(&descriptor(), &options).unwrap_err().to_string();
+        assert!(refused(LoadOptions { slots: 0, ..options() }).contains("slots"));
+        assert!(refused(LoadOptions { slots: 121, ..options() }).contains("slots"));
+        assert!(refused(LoadOptions { threads: 0, ..options() }).contains("threads"));
+        assert!(refused(LoadOptions { context_tokens: 1, ..options() }).contains("context"));
+        assert!(refused(LoadOptions { context_tokens: u32::MAX, ..options() }).contains("too many"));
+        let odd = Descriptor { key_width: 40, ..descriptor() };
+        let options = LoadOptions { kv_type: KvType::Q8_0, ..options() };
+        assert!(Plan::new(&odd, &options).unwrap_err().to_string().contains("q8_0"));
+        let bert = Descriptor { architecture: "bert".to_owned(), ..descriptor() };
+        assert!(matches!(Plan::new(&bert, &options), Err(Error::NotGenerative { .. })));
+    }
+}

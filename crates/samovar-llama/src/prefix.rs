@@ -1,0 +1,141 @@
+//! Which computed prefix a new prompt continues from.
+//!
+//! ```text
+//!   prompt      the system prompt ....... | a new question
+//!   retained    the system prompt ....... | an older question, its answer   → copy the common part
+//!   live        the system prom~~~~~~~~~~ (being computed right now)        → wait for it, then copy
+//! ```
+//!
+//! At least one token is always left to compute, because only a computed token has logits. Pure.
+
+use llama_cpp_2::token::LlamaToken;
+
+/// Shorter common prefixes are computed again: copying would only make the counts confusing.
+const MIN_COPY_TOKENS: usize = 4;
+/// A prefix still being computed must save at least this much over what is ready now.
+const MIN_WAIT_TOKENS: usize = 16;
+
+/// A sequence whose cells a prompt might share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate<'a> {
+    /// Its tokens: those computed, and those that will be.
+    pub tokens: &'a [LlamaToken],
+    /// How many of them lie in the cache now.
+    pub computed: usize,
+}
+
+/// How much of another sequence's state can be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// Any prefix: attention keeps one cell a token.
+    Partial,
+    /// All or nothing: recurrent state is a summary of everything so far.
+    WholeOnly,
+}
+
+/// What to do about a prompt's prefix. `from` is an index into the candidates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// Compute the prompt from its first token.
+    Compute,
+    /// Share the first `tokens` cells of a candidate.
+    Copy { from: usize, tokens: usize },
+    /// Do nothing until the candidate has computed its first `tokens`.
+    Wait { from: usize, tokens: usize },
+}
+
+/// Chooses for one prompt. Among equal candidates the first wins.
+pub(crate) fn choose(prompt: &[LlamaToken], candidates: &[Candidate<'_>], reuse: Reuse) -> Choice {
+    let most = prompt.len().saturating_sub(1);
+    let (mut ready, mut coming) = ((0, 0), (0, 0));
+    for (index, candidate) in candidates.iter().enumerate() {
+        let common = common_tokens(&prompt[..most], candidate.tokens);
+        let computed = common.min(candidate.computed);
+        if reuse == Reuse::WholeOnly {
+            if common >= candidate.computed && computed > ready.0 {
+                ready = (computed, index);
+            }
+            continue;
+        }
+        if computed > ready.0 {
+            ready = (computed, index);
+        }
+        if common > coming.0 {
+            coming = (common, index);
+        }
+    }
+    if coming.0 >= ready.0 + MIN_WAIT_TOKENS {
+        Choice::Wait { from: coming.1, tokens: coming.0 }
+    } else if ready.0 >= MIN_COPY_TOKENS {
+        Choice::Copy { from: ready.1, tokens: ready.0 }
+    } else {
+        Choice::Compute
+    }
+}
+
+fn common_tokens(left: &[LlamaToken], right: &[LlamaToken]) -> usize {
+    left.iter().zip(right).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(ids: impl IntoIterator<Item = i32>) -> Vec<LlamaToken> {
+        ids.into_iter().map(LlamaToken).collect()
+    }
+
+    fn done(tokens: &[LlamaToken]) -> Candidate<'_> {
+        Candidate { tokens, computed: tokens.len() }
+    }
+
+    #[test]
+    fn takes_the_longest_common_prefix() {
+        let (short, long) = (tokens(0..10), tokens(0..20));
+        let prompt = tokens((0..15).chain(100..120));
+        let choice = choose(&prompt, &[done(&short), done(&long)], Reuse::Partial);
+        assert_eq!(choice, Choice::Copy { from: 1, tokens: 15 });
+    }
+
+    #[test]
+    fn a_fully_cached_prompt_still_computes_its_last_token() {
+        let same = tokens(0..32);
+        assert_eq!(choose(&same, &[done(&same)], Reuse::Partial), Choice::Copy { from: 0, tokens: 31 });
+    }
+
+    #[test]
+    fn waits_for_a_prefix_that_another_request_is_computing() {
+        let live = tokens(0..600);
+        let prompt = tokens((0..512).chain(1000..1010));
+        let candidate = Candidate { tokens: &live, computed: 128 };
+        assert_eq!(choose(&prompt, &[candidate], Reuse::Partial), Choice::Wait { from: 0, tokens: 512 });
+        let candidate = Candidate { tokens: &live, computed: 512 };
+        assert_eq!(choose(&prompt, &[candidate], Reuse::Partial), Choice::Copy { from: 0, tokens: 512 });
+    }
+
+    #[test]
+    fn does_not_wait_for_a_few_tokens_more() {
+        let (ready, live) = (tokens(0..40), tokens(0..50));
+        let prompt = tokens(0..100);
+        let candidates = [done(&ready), Candidate { tokens: &live, computed: 0 }];
+        assert_eq!(choose(&prompt, &candidates, Reuse::Partial), Choice::Copy { from: 0, tokens: 40 });
+    }
+
+    #[test]
+    fn tiny_prefixes_and_strangers_are_computed() {
+        let other = tokens([1, 2, 3, 900, 901, 902, 903]);
+        let prompt = tokens([1, 2, 3, 4, 5, 6]);
+        assert_eq!(choose(&prompt, &[done(&other)], Reuse::Partial), Choice::Compute);
+        assert_eq!(choose(&prompt, &[], Reuse::Partial), Choice::Compute);
+        assert_eq!(choose(&[], &[done(&other)], Reuse::Partial), Choice::Compute);
+    }
+
+    #[test]
+    fn recurrent_state_is_taken_whole_or_not_at_all() {
+        let (whole, beyond) = (tokens(0..20), tokens(0..60));
+        let prompt = tokens(0..40);
+        let candidates = [done(&beyond), done(&whole)];
+        assert_eq!(choose(&prompt, &candidates, Reuse::WholeOnly), Choice::Copy { from: 1, tokens: 20 });
+        assert_eq!(choose(&prompt, &candidates[..1], Reuse::WholeOnly), Choice::Compute);
+    }
+}

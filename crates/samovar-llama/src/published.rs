@@ -1,0 +1,48 @@
+//! What an instance's thread publishes about itself, for whoever asks without waiting for it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use samovar_core::footprint::Measurement;
+
+/// Numbers that the thread writes and anybody reads. Each is true for itself; together they may be one
+/// step apart.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    held_bytes: AtomicU64,
+    mapped_bytes: AtomicU64,
+    kv_used_tokens: AtomicU32,
+    kv_total_tokens: AtomicU32,
+    busy_slots: AtomicU32,
+    is_parked: AtomicBool,
+}
+
+impl Published {
+    pub(crate) fn memory(&self, held_bytes: u64, mapped_bytes: u64, kv_total_tokens: u32) {
+        self.held_bytes.store(held_bytes, Ordering::Relaxed);
+        self.mapped_bytes.store(mapped_bytes, Ordering::Relaxed);
+        self.kv_total_tokens.store(kv_total_tokens, Ordering::Relaxed);
+    }
+
+    pub(crate) fn work(&self, kv_used_tokens: usize, busy_slots: usize) {
+        self.kv_used_tokens.store(kv_used_tokens as u32, Ordering::Relaxed);
+        self.busy_slots.store(busy_slots as u32, Ordering::Relaxed);
+    }
+
+    pub(crate) fn parked(&self, is_parked: bool) {
+        self.is_parked.store(is_parked, Ordering::Release);
+    }
+
+    pub(crate) fn is_parked(&self) -> bool {
+        self.is_parked.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn measurement(&self) -> Measurement {
+        Measurement {
+            held_bytes: self.held_bytes.load(Ordering::Relaxed),
+            mapped_bytes: self.mapped_bytes.load(Ordering::Relaxed),
+            kv_used_tokens: self.kv_used_tokens.load(Ordering::Relaxed),
+            kv_total_tokens: self.kv_total_tokens.load(Ordering::Relaxed),
+            busy_slots: self.busy_slots.load(Ordering::Relaxed),
+        }
+    }
+}

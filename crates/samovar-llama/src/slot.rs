@@ -1,0 +1,194 @@
+//! One request being served: from its prompt to its last event.
+//!
+//! ```text
+//!   Unplaced ──share or open──► Prefill ──last prompt token──► Decode ──► finished
+//!      └─ waits while another request computes the prefix that both share
+//! ```
+
+use std::time::Instant;
+
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::vocab::LlamaVocab;
+use samovar_core::{Completion, FinishReason, TokenEvent, TokenLogprob, Usage};
+
+use crate::error::Error;
+use crate::kv::Sequence;
+use crate::logprobs::Distribution;
+use crate::sampler::Sampler;
+use crate::schedule::Work;
+use crate::stop::TextGate;
+use crate::ticket::Ticket;
+
+/// A request that occupies a slot.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    ticket: Ticket,
+    /// Prompt and answer; the last one is not computed yet.
+    tokens: Vec<LlamaToken>,
+    /// `None` while its place in the cache is not decided.
+    sequence: Option<Sequence>,
+    sampler: Sampler,
+    gate: TextGate,
+    usage: Usage,
+    prefill_ms: f64,
+    first_token: Option<Instant>,
+    last_token: Option<Instant>,
+}
+
+/// What became of a slot after a token.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// It goes on.
+    Continues,
+    /// Its answer is complete, or nobody listens any more.
+    Ends,
+}
+
+impl Slot {
+    /// A slot for a ticket; `banned` tokens are never chosen.
+    pub(crate) fn new(mut ticket: Ticket, banned: &[LlamaToken]) -> Self {
+        let mut sampler = Sampler::new(&ticket.sampling, banned);
+        let tokens = std::mem::take(&mut ticket.prompt);
+        tokens.iter().for_each(|&token| sampler.accept(token));
+        Self {
+            tokens,
+            sequence: None,
+            sampler,
+            gate: TextGate::new(&ticket.stop),
+            usage: Usage::default(),
+            prefill_ms: 0.0,
+            first_token: None,
+            last_token: None,
+            ticket,
+        }
+        .counted()
+    }
+
+    fn counted(mut self) -> Self {
+        self.usage.prompt_tokens = self.tokens.len() as u32;
+        self
+    }
+
+    pub(crate) fn tokens(&self) -> &[LlamaToken] {
+        &self.tokens
+    }
+
+    pub(crate) fn sequence(&self) -> Option<&Sequence> {
+        self.sequence.as_ref()
+    }
+
+    pub(crate) fn sequence_mut(&mut self) -> Option<&mut Sequence> {
+        self.sequence.as_mut()
+    }
+
+    pub(crate) fn is_probe(&self) -> bool {
+        self.ticket.is_probe
+    }
+
+    pub(crate) fn reuses_prefix(&self) -> bool {
+        self.ticket.reuse_prefix
+    }
+
+    /// Whether whoever asked is gone.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.ticket.events.is_closed()
+    }
+
+    /// Gives it a place in the cache, with whatever is computed there already.
+    pub(crate) fn place(&mut self, sequence: Sequence) {
+        self.usage.cached_tokens = sequence.computed() as u32;
+        self.sequence = Some(sequence);
+    }
+
+    /// Tokens in the cache.
+    pub(crate) fn computed(&self) -> usize {
+        self.sequence.as_ref().map_or(0, Sequence::computed)
+    }
+
+    /// What it has to compute next.
+    pub(crate) fn work(&self) -> Work {
+        match &self.sequence {
+            None => Work::Wait,
+            Some(_) if self.first_token.is_some() => Work::Decode,
+            Some(sequence) => Work::Prefill { tokens: self.tokens.len() - sequence.computed() },
+        }
+    }
+
+    /// Takes the logits of its last token: chooses the next one and says it.
+    pub(crate) fn advance(&mut self, logits: &[f32], vocab: &LlamaVocab<'_>) -> Verdict {
+        let now = Instant::now();
+        if self.first_token.is_none() {
+            self.first_token = Some(now);
+            self.prefill_ms = now.duration_since(self.ticket.arrived).as_secs_f64() * 1e3;
+            self.send(TokenEvent::Prefilled { usage: self.usage, prefill_ms: self.prefill_ms });
+        }
+        self.last_token = Some(now);
+        if self.ticket.max_tokens == 0 {
+            return self.finish(FinishReason::Length);
+        }
+        let Some(token) = self.sampler.sample(logits) else { return self.fail(Error::NoToken) };
+        if !self.ticket.ignore_eos && vocab.is_eog(token) {
+            return self.finish(FinishReason::Stop);
+        }
+        self.usage.completion_tokens += 1;
+        self.sampler.accept(token);
+        self.tokens.push(token);
+        let passed = self.gate.push(&vocab.token_to_piece(token, false, None));
+        let logprob = self.ticket.logprobs.map(|count| describe(token, logits, count, vocab));
+        self.send(TokenEvent::Token { text: passed.text, logprob });
+        if passed.is_stopped {
+            self.finish(FinishReason::Stop)
+        } else if self.usage.completion_tokens >= self.ticket.max_tokens {
+            self.finish(FinishReason::Length)
+        } else {
+            Verdict::Continues
+        }
+    }
+
+    /// Ends the answer: shows what is held back, and says why.
+    pub(crate) fn finish(&mut self, finish: FinishReason) -> Verdict {
+        let text = self.gate.flush();
+        if !text.is_empty() {
+            self.send(TokenEvent::Token { text, logprob: None });
+        }
+        let decode_ms = match (self.first_token, self.last_token) {
+            (Some(first), Some(last)) => last.duration_since(first).as_secs_f64() * 1e3,
+            _ => 0.0,
+        };
+        let prefill_ms = self.prefill_ms;
+        self.send(TokenEvent::Done(Completion { finish, usage: self.usage, prefill_ms, decode_ms }));
+        Verdict::Ends
+    }
+
+    /// Breaks the answer off.
+    pub(crate) fn fail(&mut self, error: Error) -> Verdict {
+        self.send(TokenEvent::Failed(error.into()));
+        Verdict::Ends
+    }
+
+    /// What remains of it in the cache.
+    pub(crate) fn into_sequence(self) -> (Option<Sequence>, Vec<LlamaToken>) {
+        (self.sequence, self.tokens)
+    }
+
+    fn send(&self, event: TokenEvent) {
+        use tokio::sync::mpsc::error::TrySendError;
+        if let Err(TrySendError::Full(_)) = self.ticket.events.try_send(event) {
+            tracing::error!("an answer's channel is full, though it has room for every event of the answer");
+        }
+    }
+}
+
+/// A token with its probability and the alternatives to it.
+fn describe(token: LlamaToken, logits: &[f32], count: u32, vocab: &LlamaVocab<'_>) -> TokenLogprob {
+    let distribution = Distribution::new(logits);
+    let entry = |token: u32, logprob: f32| TokenLogprob {
+        token,
+        bytes: vocab.token_to_piece(LlamaToken(token as i32), true, None),
+        logprob,
+        top: Vec::new(),
+    };
+    let top = distribution.top(count as usize).into_iter().map(|(token, logprob)| entry(token, logprob));
+    let token = token.0 as u32;
+    TokenLogprob { top: top.collect(), ..entry(token, distribution.logprob(token)) }
+}

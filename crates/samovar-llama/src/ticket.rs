@@ -1,0 +1,48 @@
+//! What travels to an instance's thread: requests as tickets, and commands.
+
+use std::sync::mpsc::SyncSender;
+use std::time::Instant;
+
+use llama_cpp_2::token::LlamaToken;
+use samovar_core::{Sampling, TokenEvent};
+use tokio::sync::mpsc::Sender;
+
+use crate::error::Error;
+
+/// A request with its prompt tokenized, its limits settled and somebody to answer.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    /// At least one token, fewer than the context holds.
+    pub prompt: Vec<LlamaToken>,
+    pub sampling: Sampling,
+    /// Tokens to generate at most; with the prompt they fit the context.
+    pub max_tokens: u32,
+    pub stop: Vec<String>,
+    pub logprobs: Option<u32>,
+    pub ignore_eos: bool,
+    pub reuse_prefix: bool,
+    /// A probe runs beside full slots.
+    pub is_probe: bool,
+    pub arrived: Instant,
+    /// Holds every event of the answer, so sending never blocks.
+    pub events: Sender<TokenEvent>,
+}
+
+impl Ticket {
+    /// Ends a request that never ran.
+    pub(crate) fn refuse(self, error: Error) {
+        // Whoever asked may be gone: then nobody needs to know.
+        let _ = self.events.try_send(TokenEvent::Failed(error.into()));
+    }
+}
+
+/// Answers a command; the asking thread waits on the other end.
+pub(crate) type Reply = SyncSender<Result<(), Error>>;
+
+/// What an instance's thread can be asked. It ends when all senders are gone.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Generate(Box<Ticket>),
+    Park(Reply),
+    Resume(Reply),
+}
