@@ -113,7 +113,7 @@ impl Builder {
 
 #[cfg(feature = "llama")]
 fn default_engine() -> Result<Arc<dyn Engine>, Failure> {
-    Ok(Arc::new(samovar_llama::LlamaEngine::start()?))
+    Ok(Arc::new(samovar_llama::LlamaEngine::new()))
 }
 
 #[cfg(not(feature = "llama"))]

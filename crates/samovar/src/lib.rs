@@ -50,5 +50,8 @@ pub use samovar_pool::{Budget, Decision, EvictionPolicy, ModelStats, PoolConfig,
 pub use settings::{Alias, ModelSettings, RuntimeSettings};
 pub use stats::Stats;
 
+#[cfg(feature = "llama")]
+pub use samovar_llama::{AmxState, BuildInfo, build_info};
+
 /// The nouns and ports, for embedders that bring an engine of their own.
 pub use samovar_core as core;

@@ -34,7 +34,7 @@ impl House {
     async fn model_file(&self, name: &str) -> std::path::PathBuf {
         let demo = self.runtime.model("demo", Origin::Owner).await.expect("demo").path;
         let path = self.home.path().join(name);
-        std::fs::copy(demo, &path).expect("copies");
+        fs_err::copy(demo, &path).expect("copies");
         path
     }
 }
@@ -165,7 +165,7 @@ async fn a_file_replaced_under_its_name_is_loaded_anew() {
     let ask = || Request::text(path.to_string_lossy(), "Once").max_tokens(2);
     house.runtime.generate(ask()).collect().await.expect("answers");
     let fresh = house.model_file("fresh.gguf").await;
-    std::fs::rename(fresh, &path).expect("renames");
+    fs_err::rename(fresh, &path).expect("renames");
     let (_, summary) = house.runtime.generate(ask()).collect().await.expect("answers");
     assert_eq!(summary.tier, Tier::Cold);
 }
@@ -206,7 +206,7 @@ async fn wrong_references_say_what_to_do() {
 async fn files_that_are_no_models_are_refused_before_any_engine_sees_them() {
     let house = house(FakeEngine::new());
     let broken = house.home.path().join("broken.gguf");
-    std::fs::write(&broken, b"GGUF and then nothing").expect("writes");
+    fs_err::write(&broken, b"GGUF and then nothing").expect("writes");
     for path in [broken.as_path(), house.home.path(), Path::new("/dev/null")] {
         let failure = failure_of(&house.runtime, Request::text(path.to_string_lossy(), "Once")).await;
         assert!(
