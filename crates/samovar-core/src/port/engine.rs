@@ -21,6 +21,7 @@ use crate::model::Descriptor;
 
 /// What an engine can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each asked for by name")]
 pub struct Capabilities {
     /// Several requests share one decode step.
     pub is_batching: bool,

@@ -11,6 +11,7 @@
 //!
 //! Nothing here sleeps to wait for something: tests await counts, or open gates.
 
+#[allow(clippy::unwrap_used, reason = "a suite of tests: what fails panics")]
 pub mod conformance;
 pub mod corpus;
 pub mod fake;

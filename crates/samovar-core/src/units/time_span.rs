@@ -122,14 +122,14 @@ impl std::fmt::Display for TimeSpan {
             return f.pad("0s");
         }
         let mut rest = self.ms;
-        let mut text = String::new();
+        let mut parts = Vec::new();
         for (name, factor) in UNITS {
             if rest >= factor {
-                text.push_str(&format!("{}{name}", rest / factor));
+                parts.push(format!("{}{name}", rest / factor));
                 rest %= factor;
             }
         }
-        f.pad(&text)
+        f.pad(&parts.concat())
     }
 }
 

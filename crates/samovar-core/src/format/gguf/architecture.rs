@@ -55,6 +55,7 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Archite
     check_positions(metadata, &name)?;
     let vocabulary = metadata.unsigned(&key("vocab_size"), 0..=limits::VOCABULARY)?;
     Ok(Architecture {
+        name,
         context_tokens,
         embedding_width,
         blocks,
@@ -64,7 +65,6 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Archite
         value_width,
         feed_forward_width,
         vocabulary,
-        name,
     })
 }
 
@@ -80,7 +80,7 @@ fn refuse_other_kinds<R: Read + Seek>(metadata: &mut Metadata<R>, architecture: 
 }
 
 fn check_heads(key: &str, heads: u64, kv_heads: u64, key_width: u64) -> Result<(), Fault> {
-    if kv_heads > heads || heads > 0 && kv_heads > 0 && heads % kv_heads != 0 {
+    if kv_heads > heads || heads > 0 && kv_heads > 0 && !heads.is_multiple_of(kv_heads) {
         return Err(Fault::OutOfRange {
             key: shown(key),
             value: heads.to_string(),
@@ -106,7 +106,7 @@ fn check_rotation<R: Read + Seek>(
 ) -> Result<(), Fault> {
     let limit = if heads > 0 { key_width } else { limits::HEAD_WIDTH };
     match metadata.largest(key, 0..=limit)? {
-        Some(rotated) if rotated % 2 != 0 => Err(out_of_range(key, rotated, "even".to_owned())),
+        Some(rotated) if !rotated.is_multiple_of(2) => Err(out_of_range(key, rotated, "even".to_owned())),
         _ => Ok(()),
     }
 }
@@ -122,7 +122,7 @@ fn check_experts<R: Read + Seek>(metadata: &mut Metadata<R>, name: &str) -> Resu
     let groups = metadata.unsigned(&key("expert_group_count"), 0..=experts.saturating_sub(1))?.unwrap_or(0);
     let groups_used = metadata.unsigned(&key("expert_group_used_count"), 0..=limits::EXPERTS)?.unwrap_or(0);
     if groups > 1 {
-        if experts % groups != 0 {
+        if !experts.is_multiple_of(groups) {
             return Err(out_of_range(&key("expert_group_count"), groups, format!("a divisor of {experts}")));
         }
         if groups_used == 0 || groups_used >= groups {

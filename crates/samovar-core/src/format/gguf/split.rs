@@ -18,10 +18,9 @@ pub(super) fn check<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<(), Fa
     let tensors = metadata.unsigned("split.tensors.count", 0..=u64::MAX >> 1)?;
     let lies = |text: String| Err(Fault::SplitLies(text));
     match (count, number) {
-        (None, None) => Ok(()),
+        // Zero is written by llama.cpp's splitting tool for a model that is in one piece again.
+        (None, None) | (Some(0), None | Some(0)) => Ok(()),
         (None, Some(number)) => lies(format!("it is part {number} of nothing")),
-        // Written by llama.cpp's splitting tool for a model that is in one piece again.
-        (Some(0), None | Some(0)) => Ok(()),
         (Some(0), Some(number)) => lies(format!("it is part {number} of none")),
         (Some(count), number) if number.unwrap_or(0) >= count => {
             lies(format!("it is part {} of {count}, counted from 0", number.unwrap_or(0)))

@@ -65,7 +65,7 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Tensors
             return Err(Fault::HeaderTooLarge);
         }
         let tensor = tensor(reader, index)?;
-        if tensor.offset % alignment != 0 {
+        if !tensor.offset.is_multiple_of(alignment) {
             return Err(Fault::Misaligned { name: tensor.name, offset: tensor.offset, alignment });
         }
         if !names.insert(&tensor.name) {
@@ -111,7 +111,7 @@ fn tensor<R: Read + Seek>(reader: &mut Reader<R>, index: u64) -> Result<Tensor, 
         return Err(Fault::TensorType { name, tensor_type: type_id });
     };
     let tensor_type = &TYPES[type_position];
-    if shape[0] % tensor_type.block != 0 {
+    if !shape[0].is_multiple_of(tensor_type.block) {
         return Err(Fault::RowNotInBlocks { name, row: shape[0], block: tensor_type.block });
     }
     // ggml counts in i64.
@@ -119,7 +119,7 @@ fn tensor<R: Read + Seek>(reader: &mut Reader<R>, index: u64) -> Result<Tensor, 
     let bytes =
         elements.and_then(|elements| (elements / tensor_type.block).checked_mul(tensor_type.block_bytes));
     match (elements, bytes) {
-        (Some(elements), Some(bytes)) if elements.max(bytes) <= i64::MAX as u64 => {
+        (Some(elements), Some(bytes)) if i64::try_from(elements.max(bytes)).is_ok() => {
             Ok(Tensor { name, shape, type_position, elements, bytes, offset })
         }
         _ => Err(Fault::ShapeOverflow { name, shape }),

@@ -26,9 +26,8 @@ pub fn a_prompt_too_long_is_refused_with_both_numbers(subject: &Subject) {
     let instance = subject.load();
     let context = subject.options.context_tokens as usize;
     for count in [context + 1, context + 100] {
-        let failure = match instance.generate(greedy(prompt(&instance, count, 0), 1)) {
-            Err(failure) => failure,
-            Ok(_) => panic!("a prompt of {count} tokens was accepted, the context holds {context}"),
+        let Err(failure) = instance.generate(greedy(prompt(&instance, count, 0), 1)) else {
+            panic!("a prompt of {count} tokens was accepted, the context holds {context}");
         };
         assert_eq!(failure.kind, ErrorKind::ContextExceeded, "{failure:?}");
         let names =

@@ -82,13 +82,11 @@ impl Subject {
 
 /// A prompt of exactly `count` tokens of ordinary text; different for different `salt`.
 pub(super) fn prompt(instance: &Arc<dyn Instance>, count: usize, salt: u32) -> Prompt {
-    let text: String = (0..count)
-        .map(|i| {
-            let (number, subject) =
-                (i as u32 * 7 + salt * 13, ["fox", "kettle", "owl", "river"][(i + salt as usize) % 4]);
-            format!("Once there was a {subject} with {number} friends. ")
-        })
-        .collect();
+    let sentence = |index: usize| {
+        let subject = ["fox", "kettle", "owl", "river"][(index + salt as usize) % 4];
+        format!("Once there was a {subject} with {} friends. ", index as u32 * 7 + salt * 13)
+    };
+    let text: String = (0..count).map(sentence).collect();
     let mut tokens = instance.tokenize(&text, true, false).expect("invariant: ordinary text has tokens");
     assert!(tokens.len() >= count, "text of {count} sentences has {} tokens", tokens.len());
     tokens.truncate(count);

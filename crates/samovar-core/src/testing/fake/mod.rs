@@ -255,7 +255,7 @@ impl FakeEngine {
 }
 
 impl Engine for FakeEngine {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "fake 1"
     }
 
