@@ -179,16 +179,17 @@ impl Slot {
     }
 }
 
-/// A token with its probability and the alternatives to it.
+/// A token with its probability and the alternatives to it. Its own bytes are those of the answer, where
+/// control tokens show nothing; alternatives are named whatever they are.
 fn describe(token: LlamaToken, logits: &[f32], count: u32, vocab: &LlamaVocab<'_>) -> TokenLogprob {
     let distribution = Distribution::new(logits);
-    let entry = |token: u32, logprob: f32| TokenLogprob {
-        token,
-        bytes: vocab.token_to_piece(LlamaToken(token as i32), true, None),
+    let entry = |token: LlamaToken, logprob: f32, is_named: bool| TokenLogprob {
+        token: token.0 as u32,
+        bytes: vocab.token_to_piece(token, is_named, None),
         logprob,
         top: Vec::new(),
     };
-    let top = distribution.top(count as usize).into_iter().map(|(token, logprob)| entry(token, logprob));
-    let token = token.0 as u32;
-    TokenLogprob { top: top.collect(), ..entry(token, distribution.logprob(token)) }
+    let top = distribution.top(count as usize).into_iter();
+    let top = top.map(|(token, logprob)| entry(LlamaToken(token as i32), logprob, true)).collect();
+    TokenLogprob { top, ..entry(token, distribution.logprob(token.0 as u32), false) }
 }

@@ -1,0 +1,67 @@
+//! The demo model, and a way to load it.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use samovar_core::footprint::KvType;
+use samovar_core::format::gguf;
+use samovar_core::generation::Generation;
+use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::{
+    Completion, Descriptor, GenerationRequest, Layout, LoadOptions, Prompt, Sampling, TokenEvent,
+};
+use samovar_llama::LlamaEngine;
+
+pub(crate) fn demo_path() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf"))
+}
+
+pub(crate) fn demo() -> Descriptor {
+    gguf::inspect(&demo_path()).expect("the demo model passes the gate")
+}
+
+pub(crate) fn options() -> LoadOptions {
+    LoadOptions {
+        context_tokens: 512,
+        slots: 4,
+        layout: Layout::Mapped,
+        kv_type: KvType::F16,
+        threads: 1,
+        lock_memory: false,
+    }
+}
+
+pub(crate) fn load(options: &LoadOptions) -> Arc<dyn Instance> {
+    LlamaEngine::new().load(&demo_path(), &demo(), options, &LoadControl::silent()).expect("the demo loads")
+}
+
+pub(crate) fn text(text: &str) -> Prompt {
+    Prompt::Text { text: text.to_owned(), add_special: true, parse_special: true }
+}
+
+pub(crate) fn greedy(prompt: Prompt, max_tokens: u32) -> GenerationRequest {
+    GenerationRequest {
+        sampling: Sampling::greedy(),
+        max_tokens: Some(max_tokens),
+        ignore_eos: true,
+        ..GenerationRequest::new(prompt)
+    }
+}
+
+pub(crate) fn start(instance: &Arc<dyn Instance>, request: GenerationRequest) -> Generation {
+    instance.generate(request).expect("the request is accepted")
+}
+
+pub(crate) fn collect(mut generation: Generation) -> (String, Completion) {
+    let mut answer = String::new();
+    while let Some(event) = generation.blocking_next() {
+        match event {
+            TokenEvent::Prefilled { .. } => {}
+            TokenEvent::Token { text, .. } => answer.push_str(&text),
+            TokenEvent::Done(completion) => return (answer, completion),
+            TokenEvent::Failed(failure) => panic!("{failure:?}"),
+        }
+    }
+    panic!("the answer has no end")
+}
