@@ -15,7 +15,7 @@ where
     T: Serialize,
     S: Stream<Item = T> + Send + Unpin + 'static,
 {
-    let writes = stream::unfold(events, |mut events| async move {
+    let writes = stream::unfold(events.fuse(), |mut events| async move {
         let mut lines = line(&events.next().await?);
         while lines.len() < WRITE_BYTES
             && let Some(Some(event)) = events.next().now_or_never()

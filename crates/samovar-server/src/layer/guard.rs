@@ -81,6 +81,12 @@ impl Allowed {
 }
 
 pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    let head_bytes = head_bytes(&request);
+    if head_bytes > app.limits.head_bytes {
+        let message = format!("the head has {head_bytes} bytes, {} is the limit", app.limits.head_bytes);
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return crate::refuse(request.uri().path(), Refusal::new(status, "head_too_large", message));
+    }
     // No browser speaks to a Unix socket.
     if app.surface == Surface::Local {
         return match content_type(request.method(), request.headers()) {
@@ -101,6 +107,13 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
         return share(crate::refuse(request.uri().path(), refusal), origin.as_ref());
     }
     share(next.run(request).await, origin.as_ref())
+}
+
+/// The parser refuses heads by the buffers that it has read, which lets some pass that are too large.
+fn head_bytes(request: &Request) -> usize {
+    let fields = request.headers().iter();
+    let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    fields + request.uri().path_and_query().map_or(0, |target| target.as_str().len())
 }
 
 /// The origin of the page that asks, if one does and may.

@@ -174,7 +174,7 @@ mod tests {
 
     fn param<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> String {
         let failure = outcome.expect_err("refuses").failure;
-        let param = failure.param.expect("names the parameter");
+        let param = failure.param.clone().expect("names the parameter");
         assert!(failure.message.contains(param.split('.').next().expect("a part")), "{failure}");
         param
     }
