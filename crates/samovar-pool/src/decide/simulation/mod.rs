@@ -114,7 +114,8 @@ fn a_pool_that_loses_count_of_leases_is_noticed() {
 #[test]
 fn a_pool_that_loads_twice_is_noticed() {
     let found = noticed(|state| {
-        let loading = state.instances.values().find(|instance| matches!(instance.phase, Phase::Loading { .. }));
+        let loading =
+            state.instances.values().find(|instance| matches!(instance.phase, Phase::Loading { .. }));
         if let Some(model) = loading.map(|instance| instance.model) {
             state.model_mut(model).instance = None;
         }

@@ -163,7 +163,12 @@ impl World {
         self.go_on_until("something is left over", 8, Self::is_as_new)
     }
 
-    fn go_on_until(&mut self, otherwise: &str, invariant: u8, is_so: fn(&Self) -> bool) -> Result<(), Broken> {
+    fn go_on_until(
+        &mut self,
+        otherwise: &str,
+        invariant: u8,
+        is_so: fn(&Self) -> bool,
+    ) -> Result<(), Broken> {
         for _ in 0..400 {
             if is_so(self) {
                 return Ok(());
@@ -325,7 +330,10 @@ impl World {
                 let seen = self.instances.get_mut(&id).expect("it works");
                 seen.is_ready = true;
                 seen.bytes = if footprint.total_bytes() == 0 { seen.bytes } else { footprint.total_bytes() };
-                Event::Resumed { instance: id, measured: measurement(footprint.held_bytes, footprint.mapped_bytes) }
+                Event::Resumed {
+                    instance: id,
+                    measured: measurement(footprint.held_bytes, footprint.mapped_bytes),
+                }
             }
             Work::Unload => {
                 self.instances.remove(&id);
@@ -405,7 +413,8 @@ impl World {
     }
 
     fn an_instance_is_found_dead(&mut self) -> Result<(), Broken> {
-        let ready: Vec<_> = self.instances.iter().filter(|(_, seen)| seen.is_ready).map(|(id, _)| *id).collect();
+        let ready: Vec<_> =
+            self.instances.iter().filter(|(_, seen)| seen.is_ready).map(|(id, _)| *id).collect();
         let Some(instance) = self.dice.pick(&ready) else { return Ok(()) };
         let failure = Failure::new(ErrorKind::EngineFailed, "found dead");
         let event = if self.dice.chance(50) {
@@ -446,7 +455,8 @@ impl World {
         for effect in &effects {
             format!("{effect:?}").hash(&mut self.trace);
         }
-        let is_done = |effect: &Effect, ticket| matches!(effect, Effect::Done { ticket: done, .. } if *done == ticket);
+        let is_done =
+            |effect: &Effect, ticket| matches!(effect, Effect::Done { ticket: done, .. } if *done == ticket);
         if let Some((key, ticket)) = pinning
             && effects.iter().any(|effect| is_done(effect, ticket))
         {
@@ -542,7 +552,10 @@ impl World {
     }
 
     fn take_waiting(&mut self, ticket: TicketId) -> Result<Caller, Broken> {
-        let what = || Broken { invariant: 2, what: format!("{ticket:?} was answered twice, or after it was cancelled") };
+        let what = || Broken {
+            invariant: 2,
+            what: format!("{ticket:?} was answered twice, or after it was cancelled"),
+        };
         self.waiting.remove(&ticket).ok_or_else(what)
     }
 
