@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let report = Report::new(arguments.global.json, &environment);
-    match obey(arguments, &environment, report) {
+    match obey(arguments, &environment, report.clone()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(ended) => {
             if let Ended::Failed(failure) = &ended {

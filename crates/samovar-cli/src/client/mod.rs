@@ -55,10 +55,6 @@ impl Client {
         Self { socket }
     }
 
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
-    }
-
     /// A connection, or `None` when no daemon listens.
     ///
     /// # Errors

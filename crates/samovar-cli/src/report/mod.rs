@@ -48,7 +48,7 @@ enum End {
 }
 
 /// How this process talks to whoever started it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Report {
     is_json: bool,
     stdout: End,
@@ -65,7 +65,11 @@ impl Report {
             (true, false) => End::Plain,
             (true, true) => End::Coloured,
         };
-        Self { is_json, stdout: end(std::io::stdout().is_terminal()), stderr: end(std::io::stderr().is_terminal()) }
+        Self {
+            is_json,
+            stdout: end(std::io::stdout().is_terminal()),
+            stderr: end(std::io::stderr().is_terminal()),
+        }
     }
 
     /// Whether machines read the output.

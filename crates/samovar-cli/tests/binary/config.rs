@@ -1,0 +1,60 @@
+//! Settings: what is in force and where it came from.
+
+use serde_json::Value;
+
+use crate::home::Home;
+
+fn from<'a>(config: &'a Value, key: &str) -> (&'a Value, &'a str) {
+    let values = config["values"].as_array().expect("values");
+    let value = values.iter().find(|value| value["key"] == key).unwrap_or_else(|| panic!("{key}"));
+    (&value["value"], value["from"].as_str().expect("text"))
+}
+
+#[test]
+fn every_value_says_where_it_came_from() {
+    let home = Home::new()
+        .with_config(
+            "[pool]\nbudget_bytes = '2GB'\nsoft_ratio = 0.5\n[models.tiny]\nsource = 'demo'\nslots = 2\n",
+        )
+        .with_variable("SAMOVAR_POOL_SOFT_RATIO", "0.75")
+        .with_variable("SAMOVAR_NONSENSE", "1");
+    let config = home.run(&["config", "--json", "--socket", "/tmp/s"]).json();
+    let file = home.path().join("samovar.toml");
+    assert_eq!(
+        from(&config, "pool.budget_bytes"),
+        (&2_000_000_000_u64.into(), format!("{}:2", file.display()).as_str())
+    );
+    assert_eq!(from(&config, "pool.soft_ratio"), (&0.75.into(), "SAMOVAR_POOL_SOFT_RATIO"));
+    assert_eq!(from(&config, "server.socket"), (&"/tmp/s".into(), "--socket"));
+    assert_eq!(from(&config, "pool.queue_total").1, "default");
+    assert_eq!(from(&config, "models.tiny.slots").0, 2);
+    assert_eq!(config["unknown_variables"][0], "SAMOVAR_NONSENSE");
+    let table = home.run(&["config"]);
+    assert!(
+        table.stdout.contains("SAMOVAR_POOL_SOFT_RATIO") && table.stderr.contains("SAMOVAR_NONSENSE"),
+        "{table:?}"
+    );
+}
+
+#[test]
+fn a_configured_name_works_and_a_broken_one_is_told() {
+    let home = Home::new().with_config(
+        "default_model = 'tiny'\n[models.tiny]\nsource = 'demo'\nslots = 2\n[models.gone]\nsource = './gone.gguf'\n",
+    );
+    let answer = home.run(&["run", "--json", "-n", "4", "Hello"]).json();
+    assert_eq!(answer["model"], "tiny");
+    assert_eq!(home.stats()["models"][0]["slots"], 2);
+    let list = home.run(&["list"]);
+    assert!(
+        list.stdout.contains("tiny") && list.stderr.contains("gone cannot be used: there is no file"),
+        "{list:?}"
+    );
+}
+
+#[test]
+fn the_template_is_a_valid_file() {
+    let home = Home::new();
+    let template = home.run(&["config", "--template"]).stdout;
+    let home = home.with_config(&template);
+    assert_eq!(home.run(&["config"]).code, 0);
+}

@@ -1,0 +1,170 @@
+//! A home of its own for each test, and the binary run in it. The daemon ends with the test, however that ends.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+
+/// The demo model's file, for tests that need a path.
+pub(crate) const MODEL_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
+
+/// A directory in `/tmp`, since a socket's path is short.
+pub(crate) struct Home {
+    directory: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+}
+
+/// What a finished command left.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Done {
+    /// The output as JSON, of a command that succeeded.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("sv").tempdir_in("/tmp").expect("temporary directory");
+        Self { directory, variables: Vec::new() }
+    }
+
+    pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn with_config(self, text: &str) -> Self {
+        fs_err::write(self.path().join("samovar.toml"), text).expect("configuration");
+        self
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path().join("run/samovar.sock")
+    }
+
+    /// The binary in this home, with nothing on its standard input.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_samovar"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SAMOVAR_")) {
+            command.env_remove(name);
+        }
+        command
+            .args(arguments)
+            .env("SAMOVAR_HOME", self.path())
+            // Tests run side by side: a second thread of one would wait for the other's.
+            .env("SAMOVAR_DEFAULTS_THREADS", "1")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Done {
+        self.spawn(arguments).finish()
+    }
+
+    /// Runs it to its end with this on its standard input.
+    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Done {
+        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().expect("starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        let input = input.to_vec();
+        // The child may end without reading all of it.
+        let writer = std::thread::spawn(move || stdin.write_all(&input).ok());
+        let done = Running { child }.finish();
+        writer.join().expect("writer");
+        done
+    }
+
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
+        Running { child: self.command(arguments).spawn().expect("starts") }
+    }
+
+    /// The daemon's numbers.
+    #[track_caller]
+    pub(crate) fn stats(&self) -> Value {
+        self.run(&["stats", "--json"]).json()
+    }
+
+    /// The daemon's process id, by its lock.
+    pub(crate) fn daemon_pid(&self) -> Option<i32> {
+        let text = fs_err::read_to_string(self.path().join("run/samovar.sock.daemon")).ok()?;
+        let holder: Value = serde_json::from_str(&text).ok()?;
+        i32::try_from(holder["pid"].as_i64()?).ok()
+    }
+
+    /// Blocks until no daemon holds the lock. The kernel wakes us: nothing is polled.
+    pub(crate) fn wait_until_daemon_is_gone(&self) {
+        let lock =
+            fs_err::File::open(self.path().join("run/samovar.sock.daemon")).expect("there was a daemon");
+        flock(lock.file(), FlockOperation::LockExclusive).expect("locks");
+    }
+
+    /// Sends one HTTP request over the socket and returns the status.
+    pub(crate) fn status_of(&self, method: &str, path: &str, body: &str) -> u16 {
+        use std::io::Read;
+        let mut stream = UnixStream::connect(self.socket()).expect("connects");
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        )
+        .expect("sends");
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).expect("answers");
+        std::str::from_utf8(&head[9..]).expect("status").parse().expect("status")
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let pid = self.daemon_pid();
+        let ended =
+            self.command(&["shutdown", "--grace", "0s"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !ended.is_ok_and(|status| status.success())
+            && let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
+        {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+    }
+}
+
+/// A command on its way.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+}
+
+impl Running {
+    pub(crate) fn finish(self) -> Done {
+        let output = self.child.wait_with_output().expect("ends");
+        Done {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
+            .expect("signals");
+    }
+}

@@ -1,0 +1,10 @@
+//! The real binary, from the outside: every test has a home, and with it a daemon, of its own.
+
+mod bad_input;
+mod chat;
+mod config;
+mod daemon;
+mod doctor;
+mod home;
+mod run;
+mod surface;

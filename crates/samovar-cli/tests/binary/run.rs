@@ -1,0 +1,150 @@
+//! `samovar run`, with and without a daemon.
+
+use std::io::Read;
+
+use rustix::process::Signal;
+
+use crate::home::{Home, MODEL_FILE, Running};
+
+/// The same words each time.
+const GREEDY: [&str; 4] = ["-t", "0", "-n", "24"];
+const STORY: &str = "Tell me a story about a fox";
+
+fn greedy<'a>(line: &[&'a str]) -> Vec<&'a str> {
+    [line, &GREEDY].concat()
+}
+
+#[test]
+fn a_second_run_finds_the_model_loaded() {
+    let home = Home::new();
+    let first = home.run(&greedy(&["run", "--json", STORY])).json();
+    let second = home.run(&greedy(&["run", "--json", STORY])).json();
+    assert_eq!(first["tier"], "cold");
+    assert_eq!(second["tier"], "hit");
+    assert_eq!(first["text"], second["text"]);
+    assert!(second["usage"]["completion_tokens"].as_u64().expect("count") > 0);
+    let pool = &home.stats()["pool"];
+    assert_eq!(
+        (pool["requests"].as_u64(), pool["loads"].as_u64(), pool["hits"].as_u64()),
+        (Some(2), Some(1), Some(1))
+    );
+}
+
+#[test]
+fn ten_runs_at_once_start_one_daemon_and_load_once() {
+    let home = Home::new();
+    let runs: Vec<Running> = (0..10).map(|_| home.spawn(&greedy(&["run", STORY]))).collect();
+    let answers: Vec<String> = runs
+        .into_iter()
+        .map(|run| {
+            let done = run.finish();
+            assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+            done.stdout
+        })
+        .collect();
+    assert!(answers.iter().all(|answer| *answer == answers[0] && !answer.trim().is_empty()), "{answers:?}");
+    let stats = home.stats();
+    assert_eq!(stats["pool"]["loads"], 1);
+    assert_eq!(stats["pool"]["requests"], 10);
+    assert_eq!(i64::from(home.daemon_pid().expect("a daemon")), stats["pid"].as_i64().expect("pid"));
+    let log = fs_err::read_to_string(home.path().join("state/daemon.log")).expect("log");
+    assert_eq!(log.matches("serving").count(), 1, "{log}");
+}
+
+#[test]
+fn a_pipe_gets_the_plain_text_and_one_newline() {
+    let home = Home::new();
+    let json = home.run(&greedy(&["run", "--json", STORY])).json();
+    let plain = home.run(&greedy(&["run", STORY]));
+    assert_eq!(
+        plain.stdout.trim_end_matches('\n'),
+        json["text"].as_str().expect("text").trim_end_matches('\n')
+    );
+    assert!(plain.stdout.ends_with('\n') && !plain.stdout.contains('\x1b'));
+    assert_eq!(plain.stderr, "");
+}
+
+#[test]
+fn without_a_daemon_the_words_are_the_same_and_none_is_started() {
+    let home = Home::new();
+    let here = home.run(&greedy(&["run", "--no-daemon", STORY]));
+    assert_eq!((here.code, here.stderr.as_str()), (0, ""));
+    assert!(!home.socket().exists());
+    let there = home.run(&greedy(&["run", STORY]));
+    assert_eq!(here.stdout, there.stdout);
+}
+
+#[test]
+fn a_path_from_the_working_directory_reaches_the_daemon() {
+    let home = Home::new();
+    fs_err::copy(MODEL_FILE, home.path().join("tale.gguf")).expect("copies");
+    let by_path = home.run(&greedy(&["run", "--json", "./tale.gguf", STORY])).json();
+    assert_eq!((by_path["model"].as_str(), by_path["tier"].as_str()), (Some("tale"), Some("cold")));
+    // From now on the file has a name.
+    let by_name = home.run(&greedy(&["run", "--json", "tale", STORY])).json();
+    assert_eq!(by_name["tier"], "hit");
+    let list = home.run(&["list", "--json"]).json();
+    let names: Vec<&str> =
+        list["models"].as_array().expect("models").iter().filter_map(|m| m["name"].as_str()).collect();
+    assert_eq!(names, ["demo", "tale"]);
+}
+
+#[test]
+fn a_dash_stands_for_standard_input() {
+    let home = Home::new();
+    let typed = home.run(&greedy(&["run", "--raw", "--json", "Once upon a time\nthere was a fox"])).json();
+    let piped = home.run_with_input(
+        &greedy(&["run", "--raw", "--json", "-m", "demo", "Once upon a time", "-"]),
+        b"there was a fox\n",
+    );
+    assert_eq!(piped.json()["text"], typed["text"]);
+    let only =
+        home.run_with_input(&greedy(&["run", "--raw", "--json"]), b"Once upon a time\nthere was a fox");
+    assert_eq!(only.json()["text"], typed["text"]);
+}
+
+#[test]
+fn a_reader_who_has_enough_ends_the_run_quietly_and_frees_the_slot() {
+    let home = Home::new();
+    assert_eq!(home.run(&["warm", "demo"]).code, 0);
+    let mut run = home.spawn(&["run", "-t", "1.5", STORY]);
+    let mut stdout = run.child.stdout.take().expect("piped");
+    stdout.read_exact(&mut [0]).expect("a first byte");
+    drop(stdout);
+    let done = run.finish();
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+    // Each look is a whole request to the daemon; a slot is free within a step of the decoder.
+    let is_free = (0..100).any(|_| home.stats()["requests_in_flight"] == 0);
+    assert!(is_free, "{}", home.stats());
+}
+
+#[test]
+fn ctrl_c_cancels_the_request_and_not_the_daemon() {
+    let home = Home::new();
+    assert_eq!(home.run(&["warm", "demo"]).code, 0);
+    let mut run = home.spawn(&["run", "-t", "1.5", STORY]);
+    let mut first = [0];
+    run.child.stdout.as_mut().expect("piped").read_exact(&mut first).expect("a first byte");
+    run.signal(Signal::INT);
+    let done = run.finish();
+    assert_eq!((done.code, done.stderr.as_str()), (130, ""));
+    assert!(done.stdout.ends_with('\n'));
+    assert_eq!(home.stats()["pool"]["loads"], 1);
+}
+
+#[test]
+fn a_full_disk_behind_standard_output_is_an_error() {
+    let home = Home::new();
+    let full = fs_err::OpenOptions::new().write(true).open("/dev/full").expect("opens").into_file();
+    let child = home.command(&greedy(&["run", STORY])).stdout(full).spawn().expect("starts");
+    let done = Running { child }.finish();
+    assert_eq!(done.code, 74, "{done:?}");
+    assert!(done.stderr.contains("no space left on device"), "{done:?}");
+}
+
+#[test]
+fn verbose_tells_where_the_time_went() {
+    let home = Home::new();
+    let done = home.run(&greedy(&["run", "-v", STORY]));
+    assert!(done.stderr.contains("demo · loaded in ") && done.stderr.contains("tok/s"), "{done:?}");
+}

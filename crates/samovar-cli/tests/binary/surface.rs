@@ -1,0 +1,59 @@
+//! What can be typed and what the reference says, held against the real program.
+
+use crate::home::Home;
+
+#[test]
+fn help_reads_well() {
+    let home = Home::new();
+    insta::assert_snapshot!("help", home.run(&["--help"]).stdout);
+    insta::assert_snapshot!("help-run", home.run(&["run", "--help"]).stdout);
+}
+
+#[test]
+fn every_page_of_the_reference_is_written() {
+    let home = Home::new();
+    for topic in ["cli", "config", "env", "errors", "http", "metrics"] {
+        let done = home.run(&["reference", topic]);
+        assert_eq!(done.code, 0, "{done:?}");
+        assert!(done.stdout.starts_with("# ") && done.stdout.contains("|---|"), "{topic}: {done:?}");
+    }
+}
+
+#[test]
+fn every_route_of_the_reference_is_served() {
+    let home = Home::new();
+    let page = home.run(&["reference", "http"]).stdout;
+    assert_eq!(home.run(&["warm", "demo"]).code, 0);
+    let routes: Vec<(&str, String)> = page
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.trim_matches('|').split('|').map(str::trim);
+            let (method, path) = (cells.next()?, cells.next()?.trim_matches('`'));
+            ["GET", "POST"]
+                .contains(&method)
+                .then(|| (method, path.replace("{id}", "demo").replace("NAME", "demo")))
+        })
+        .collect();
+    assert!(routes.len() > 10, "{page}");
+    for (method, path) in routes {
+        // `{}` is a wrong body for most, which only a route that exists can say.
+        let status = home.status_of(method, &path, if method == "POST" { "{}" } else { "" });
+        assert!(![404, 405].contains(&status), "{method} {path}: {status}");
+    }
+    assert_eq!(home.status_of("GET", "/admin/none", ""), 404);
+}
+
+#[test]
+fn completions_are_written_for_every_shell() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let done = home.run(&["completions", shell]);
+        assert!(done.code == 0 && done.stdout.contains("samovar"), "{shell}");
+    }
+}
+
+#[test]
+fn the_version_is_told() {
+    let home = Home::new();
+    assert_eq!(home.run(&["--version"]).stdout, format!("samovar {}\n", env!("CARGO_PKG_VERSION")));
+}
