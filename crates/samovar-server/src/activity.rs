@@ -77,7 +77,7 @@ impl ServerHandle {
             if idle >= after {
                 return;
             }
-            tokio::time::sleep(after - idle).await;
+            tokio::time::sleep(after.saturating_sub(idle)).await;
         }
     }
 

@@ -1,13 +1,23 @@
 //! Reads a JSON body: bounded in bytes, time and depth before anything is made of it.
 
-use axum::body::{Body, Bytes};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use futures_util::StreamExt;
+use http_body_util::{BodyExt, BodyStream, Limited};
 use samovar_core::{ErrorKind, Failure};
 use serde::de::DeserializeOwned;
 
 use crate::config::Limits;
 use crate::refusal::Refusal;
+
+/// Bytes beyond the limit that are read, to no use but that their sender reads the answer.
+const UNREAD_BYTES: usize = 16 << 20;
+/// Bytes that are made room for before any has come.
+const FIRST_BYTES: u64 = 64 << 10;
+/// How long they are read.
+const DISCARD: Duration = Duration::from_secs(2);
 
 /// The bytes of a body whose JSON is not nested too deep.
 #[derive(Debug)]
@@ -21,22 +31,11 @@ impl Payload {
     /// # Errors
     /// 413 when it is too large, 408 when it takes too long, 400 when it is cut or nested too deep.
     pub(crate) async fn read(body: Body, limits: &Limits) -> Result<Self, Refusal> {
-        let whole = Limited::new(body, limits.body_bytes).collect();
-        let bytes = match tokio::time::timeout(limits.body_timeout, whole).await {
-            Ok(Ok(whole)) => whole.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let message = format!("the body has more than {} bytes", limits.body_bytes);
-                return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message));
-            }
-            Ok(Err(error)) => {
-                let message = format!("the body could not be read: {error}");
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, "broken_body", message));
-            }
-            Err(_) => {
-                let message = format!("the body did not arrive within {:?}", limits.body_timeout);
-                return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
-            }
-        };
+        let outcome = tokio::time::timeout(limits.body_timeout, collect(body, limits.body_bytes)).await;
+        let bytes = outcome.unwrap_or_else(|_| {
+            let message = format!("the body did not arrive within {:?}", limits.body_timeout);
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message))
+        })?;
         check_depth(&bytes, limits.json_depth)?;
         Ok(Self { bytes })
     }
@@ -59,6 +58,40 @@ impl Payload {
     pub(crate) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Refusal> {
         if self.bytes.is_empty() { Ok(T::default()) } else { self.parse() }
     }
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        let message = format!("the body has more than {limit} bytes");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    };
+    // Nothing was sent yet by a client that asks first.
+    if body.size_hint().lower() > limit.saturating_add(UNREAD_BYTES) as u64 {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(body.size_hint().lower().min(FIRST_BYTES) as usize);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let message = format!("the body could not be read: {error}");
+            Refusal::new(StatusCode::BAD_REQUEST, "broken_body", message)
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            drop(bytes);
+            discard(body).await;
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.into())
+}
+
+/// Reads on for a while: a connection that is closed with unread bytes throws away the answer that
+/// says why.
+async fn discard(body: Body) {
+    let rest = Limited::new(body, UNREAD_BYTES);
+    // Whoever sends more, or takes longer, sees a closed connection.
+    let _ = tokio::time::timeout(DISCARD, BodyStream::new(rest).for_each(|_| std::future::ready(()))).await;
 }
 
 fn refuse(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {

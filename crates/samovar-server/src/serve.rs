@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use rustix::net::sockopt;
 use samovar::Runtime;
 use samovar_core::Digest;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,6 +35,8 @@ use crate::socket::OwnerSocket;
 const FLUSH: Duration = Duration::from_secs(1);
 /// Clients that are told at the same time that all connections are taken; more are closed on.
 const TURNING_AWAY: usize = 64;
+/// Silence after which the kernel asks whether a client's machine is still there.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(30);
 /// Pause after the system refused a connection, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -90,6 +93,11 @@ impl Server {
     /// The owner's socket.
     pub fn socket(&self) -> Option<&Path> {
         self.shared.socket.as_deref()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn app(&self, surface: Surface) -> App {
+        App { shared: Arc::clone(&self.shared), surface }
     }
 
     /// Serves until `shutdown` resolves or somebody asks for the end, lets running requests end, and shuts the runtime down.
@@ -154,6 +162,9 @@ impl Door for TcpListener {
         let (stream, _) = self.accept().await?;
         // Each token is a small write that somebody waits for.
         stream.set_nodelay(true)?;
+        // A machine that vanished says no goodbye; its request must not hold a slot for ever.
+        sockopt::set_socket_keepalive(&stream, true)?;
+        sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE_IDLE)?;
         Ok(stream)
     }
 }

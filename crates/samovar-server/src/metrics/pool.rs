@@ -45,8 +45,7 @@ impl Pool {
         let mut family =
             encoder.encode_descriptor("cache_evictions", "Models unloaded", None, MetricType::Counter)?;
         for (reason, count) in &self.0.pool.evictions_by_reason {
-            let reason: &str = reason.as_ref();
-            let labels = [TIER, ("reason", reason)];
+            let labels = [TIER, ("reason", *reason)];
             ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
         let mut family =

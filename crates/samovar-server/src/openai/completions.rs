@@ -162,7 +162,7 @@ impl TextShape {
     }
 }
 
-fn choice(index: usize, text: &str, logprobs: Value, finish: Option<FinishReason>) -> Value {
+fn choice(index: usize, text: &str, logprobs: &Value, finish: Option<FinishReason>) -> Value {
     json!({
         "index": index,
         "text": text,
@@ -178,22 +178,22 @@ impl Shape for TextShape {
     fn first(&self, index: usize) -> Option<(Value, usize)> {
         let prompt = self.echoed(index);
         let is_said = !prompt.is_empty();
-        is_said.then(|| (choice(index, prompt, Value::Null, None), prompt.chars().count()))
+        is_said.then(|| (choice(index, prompt, &Value::Null, None), prompt.chars().count()))
     }
 
     fn piece(&self, index: usize, text: &str, logprob: Option<&TokenLogprob>, offset: usize) -> Value {
         let logprobs =
             logprob.map_or(Value::Null, |token| self.logprobs(std::slice::from_ref(token), offset));
-        choice(index, text, logprobs, None)
+        choice(index, text, &logprobs, None)
     }
 
     fn last(&self, index: usize, finish: FinishReason) -> Value {
-        choice(index, "", Value::Null, Some(finish))
+        choice(index, "", &Value::Null, Some(finish))
     }
 
     fn whole(&self, index: usize, text: &str, logprobs: &[TokenLogprob], finish: FinishReason) -> Value {
         let prompt = self.echoed(index);
         let logprobs = self.logprobs(logprobs, prompt.chars().count());
-        choice(index, &format!("{prompt}{text}"), logprobs, Some(finish))
+        choice(index, &format!("{prompt}{text}"), &logprobs, Some(finish))
     }
 }

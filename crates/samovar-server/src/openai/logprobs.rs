@@ -1,5 +1,7 @@
 //! Probabilities of tokens, in the shape of chats and in that of texts.
 
+use std::fmt::Write;
+
 use samovar_core::generation::TokenLogprob;
 use serde_json::{Map, Value, json};
 
@@ -59,13 +61,14 @@ impl TextLogprobs {
 
 /// A token's text; one that is half a character is named by its bytes, so that names stay distinct.
 fn text_name(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => {
-            let escaped: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
-            format!("bytes:{escaped}")
-        }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.to_owned();
     }
+    let mut name = String::from("bytes:");
+    for byte in bytes {
+        write!(name, "\\x{byte:02x}").expect("invariant: strings take all text");
+    }
+    name
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ const PATH: &str = "/v1/chat/completions";
 
 fn hello(more: &Value) -> Value {
     let mut body = json!({
-        "model": "demo",
+        "model": "tiny",
         "messages": [{ "role": "user", "content": "Hello there" }],
         "temperature": 0,
         "max_completion_tokens": 6,
@@ -376,18 +376,18 @@ async fn a_death_in_the_middle_is_an_event_of_the_stream() {
 async fn a_deadline_returns_what_there_is() {
     let fixture = Fixture::on(FakeEngine::builder().gate_tokens()).await;
     fixture.engine.tokens_gate().admit(3);
-    let whole = post(&fixture, PATH, &hello(&json!({ "timeout": 0.3 }))).await;
+    let whole = post(&fixture, PATH, &hello(&json!({ "timeout": 1.5 }))).await;
     assert_eq!(whole.status, 200, "{}", whole.body);
     let whole = whole.json();
     assert_eq!(whole["choices"][0]["finish_reason"], "length");
     assert_eq!(whole["samovar"]["timed_out"], true);
     assert_eq!(whole["usage"]["completion_tokens"], 3);
-    assert!(whole["samovar"]["timings"]["total_ms"].as_f64().expect("ms") >= 300.0);
+    assert!(whole["samovar"]["timings"]["total_ms"].as_f64().expect("ms") >= 1500.0);
     fixture.engine.wait_until(|counts| counts.generations_running == 0).await;
 
     fixture.engine.tokens_gate().admit(2);
     let body = hello(&json!({ "stream": true })).to_string();
-    let streamed = request("POST", PATH, &[("x-request-timeout", "300ms")], &body);
+    let streamed = request("POST", PATH, &[("x-request-timeout", "1500ms")], &body);
     let events = raw::exchange(tcp(&fixture).await, streamed).await.events();
     let last = events.last().expect("a last chunk");
     assert_eq!(last["choices"][0]["finish_reason"], "length");

@@ -9,7 +9,7 @@ const PATH: &str = "/v1/completions";
 
 fn once(more: &Value) -> Value {
     let mut body =
-        json!({ "model": "demo", "prompt": "Once upon a time", "temperature": 0, "max_tokens": 5 });
+        json!({ "model": "tiny", "prompt": "Once upon a time", "temperature": 0, "max_tokens": 5 });
     for (field, value) in more.as_object().expect("object") {
         body[field] = value.clone();
     }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use samovar::{ModelSettings, Runtime};
+use samovar_core::ModelRef;
 use samovar_core::testing::fake::{Builder, FakeEngine};
+use samovar_core::testing::gguf::{LlamaShape, llama};
 use samovar_server::{ServeConfig, Server, ServerHandle};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -77,8 +79,13 @@ impl Fixture {
 pub(crate) fn runtime(engine: &FakeEngine, home: &tempfile::TempDir) -> Runtime {
     let settings =
         ModelSettings { slots: Some(SLOTS), context_tokens: Some(512), ..ModelSettings::default() };
+    let tiny = home.path().join("tiny-model.gguf");
+    if !tiny.exists() {
+        std::fs::write(&tiny, llama(LlamaShape::TINY).build()).expect("writes");
+    }
     Runtime::builder()
         .cache_dir(home.path().join("cache"))
+        .alias("tiny", ModelRef::file(tiny), settings.clone())
         .defaults(settings)
         .engine(Arc::new(engine.clone()))
         .build()

@@ -136,6 +136,11 @@ async fn large_bodies_and_heads_are_refused() {
     let large = "x".repeat((4 << 20) + 1);
     let answer = exchange(tcp(&fixture).await, request("POST", CHAT, &[], &large)).await;
     assert_eq!(answer.status, 413, "{}", answer.body);
+    let larger = "x".repeat(12 << 20);
+    let answer = exchange(tcp(&fixture).await, request("POST", CHAT, &[], &larger)).await;
+    assert_eq!(answer.status, 413, "{}", answer.body);
+    let huge = request("POST", CHAT, &[], "").replace("content-length: 0", "content-length: 99999999999");
+    assert_eq!(exchange(tcp(&fixture).await, huge).await.status, 413);
     let chunked = format!(
         "POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n\
          transfer-encoding: chunked\r\n\r\n400001\r\n{}\r\n0\r\n\r\n",

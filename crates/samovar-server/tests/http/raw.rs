@@ -61,10 +61,9 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
         text.push_str("content-type: application/json\r\n");
     }
     for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        text += &format!("{name}: {value}\r\n");
     }
-    text.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()));
-    text
+    text + &format!("content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
 pub(crate) async fn tcp(fixture: &Fixture) -> TcpStream {
