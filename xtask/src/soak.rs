@@ -7,14 +7,18 @@ use crate::tree::Tree;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How many seeds the pool's simulation runs
+    /// How many random lives the pool's simulation lives
     #[arg(long, default_value_t = 1_000_000)]
     seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 10_000)]
+    first: u64,
 }
 
-/// Runs the pool's simulation with `SAMOVAR_SIMULATION_SEEDS` raised.
+/// Runs the pool's simulation with other and more seeds than the tests.
 pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
-    let seeds = format!("SAMOVAR_SIMULATION_SEEDS={}", arguments.seeds);
-    let line = [&seeds, "cargo", "test", "--release", "--package", "samovar-pool", "simulation"];
+    let seeds = format!("SAMOVAR_SIM_SEEDS={}", arguments.seeds);
+    let first = format!("SAMOVAR_SIM_FIRST={}", arguments.first);
+    let line = [&seeds, &first, "cargo", "test", "--release", "--package", "samovar-pool", "random_lives"];
     process::run(tree.root(), "env", &line)
 }

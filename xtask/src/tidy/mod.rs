@@ -68,6 +68,8 @@ impl fmt::Display for Finding {
 struct Source {
     file: PathBuf,
     text: String,
+    /// Whether some other file declares it under `#[cfg(test)]`.
+    is_test_module: bool,
 }
 
 impl Source {
@@ -79,16 +81,35 @@ impl Source {
     fn is_shipped_rust(&self) -> bool {
         let parts: Vec<&str> = self.file.iter().filter_map(|part| part.to_str()).collect();
         let is_test = parts.iter().any(|part| matches!(*part, "tests" | "tests.rs" | "benches" | "examples"));
-        self.has_extension("rs") && parts.contains(&"src") && !is_test
+        self.has_extension("rs") && parts.contains(&"src") && !is_test && !self.is_test_module
     }
 
-    /// Lines with their numbers up to the tests at the end of the file.
+    /// Lines with their numbers up to the module of tests at the end of the file.
     fn lines_before_tests(&self) -> impl Iterator<Item = (usize, &str)> {
-        let tests = |(_, line): &(usize, &str)| {
-            line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test")
-        };
-        self.text.lines().enumerate().map(|(n, line)| (n + 1, line)).take_while(move |line| !tests(line))
+        let lines: Vec<&str> = self.text.lines().collect();
+        let end = (0..lines.len()).find(|at| tested_module(&lines[*at..]).is_some_and(|it| it.contains('{')));
+        lines.into_iter().enumerate().map(|(n, line)| (n + 1, line)).take(end.unwrap_or(usize::MAX))
     }
+
+    /// Files or folders, without extension, of modules that this file declares for tests alone.
+    fn test_modules(&self) -> Vec<PathBuf> {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let stem = self.file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let is_root = matches!(stem, "mod" | "lib" | "main");
+        let folder = if is_root { self.file.with_file_name("") } else { self.file.with_extension("") };
+        let declared = (0..lines.len()).filter_map(|at| tested_module(&lines[at..])?.strip_suffix(';'));
+        declared.map(|name| folder.join(name.trim())).collect()
+    }
+}
+
+/// What follows `mod ` after `#[cfg(test)]` and other attributes, when the lines begin so.
+fn tested_module<'a>(lines: &[&'a str]) -> Option<&'a str> {
+    let (first, rest) = lines.split_first()?;
+    if !(first.starts_with("#[cfg(test)]") || first.starts_with("#[cfg(all(test")) {
+        return None;
+    }
+    let item = rest.iter().find(|line| !line.starts_with("#["))?;
+    item.trim_start_matches("pub(crate) ").trim_start_matches("pub ").strip_prefix("mod ")
 }
 
 /// Checks every rule and prints what it found; fails when something is more than a note.
@@ -117,15 +138,26 @@ fn sources(tree: &Tree) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for file in tree.files()? {
         if let Some(text) = tree.text(&file)? {
-            sources.push(Source { file, text });
+            sources.push(Source { file, text, is_test_module: false });
         }
     }
+    mark_test_modules(&mut sources);
     Ok(sources)
+}
+
+fn mark_test_modules(sources: &mut [Source]) {
+    let rust = sources.iter().filter(|source| source.has_extension("rs"));
+    let declared: Vec<PathBuf> = rust.flat_map(Source::test_modules).collect();
+    for source in sources {
+        source.is_test_module = declared
+            .iter()
+            .any(|module| source.file.starts_with(module) || source.file.with_extension("") == *module);
+    }
 }
 
 #[cfg(test)]
 fn source(file: &str, text: &str) -> Source {
-    Source { file: PathBuf::from(file), text: text.to_owned() }
+    Source { file: PathBuf::from(file), text: text.to_owned(), is_test_module: false }
 }
 
 #[cfg(test)]
@@ -134,8 +166,22 @@ mod tests {
 
     #[test]
     fn lines_stop_where_the_tests_begin() {
-        let source = source("crates/a/src/b.rs", "one\ntwo\n#[cfg(test)]\nmod tests {\n");
-        assert_eq!(source.lines_before_tests().collect::<Vec<_>>(), [(1, "one"), (2, "two")]);
+        let text = "#[cfg(test)]\nmod simulation;\ntwo\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n}\n";
+        let source = source("crates/a/src/b.rs", text);
+        assert_eq!(source.lines_before_tests().last(), Some((3, "two")));
+    }
+
+    #[test]
+    fn modules_declared_for_tests_are_not_shipped() {
+        let mut sources = [
+            source("crates/a/src/decide/mod.rs", "#[cfg(test)]\nmod world;\nmod queue;\n"),
+            source("crates/a/src/decide/world/act.rs", ""),
+            source("crates/a/src/decide/world.rs", ""),
+            source("crates/a/src/decide/queue.rs", "#[cfg(test)]\npub(crate) mod cases;\n"),
+            source("crates/a/src/decide/queue/cases.rs", ""),
+        ];
+        mark_test_modules(&mut sources);
+        assert_eq!(sources.map(|source| source.is_shipped_rust()), [true, false, false, true, false]);
     }
 
     #[test]
