@@ -216,6 +216,10 @@ async fn files_that_are_no_models_are_refused_before_any_engine_sees_them() {
         );
     }
     assert_eq!(house.engine.counts().loads_started, 0);
+    let names: Vec<_> = house.runtime.models().await.into_iter().map(|model| model.name).collect();
+    assert_eq!(names, ["demo"], "what was refused gets no name");
+    let hint = failure_of(&house.runtime, Request::text("nothing", "Once")).await.hint.expect("a hint");
+    assert!(!hint.contains("broken"), "{hint}");
 }
 
 #[tokio::test]

@@ -40,14 +40,15 @@ pub(crate) struct Catalog {
 
 #[derive(Default)]
 struct Seen {
-    /// Files that the owner named, under the short name that everyone may use from then on.
+    /// Files that the owner used, under the short name that everyone may use from then on.
     names: BTreeMap<String, PathBuf>,
-    specs: HashMap<String, (Stamp, Arc<ModelSpec>)>,
+    specs: HashMap<(Option<String>, PathBuf), (Stamp, Arc<ModelSpec>)>,
 }
 
-/// A model's name, file and settings, before the file is looked at.
+/// A model's file and settings, before the file is looked at.
 struct Target {
-    name: String,
+    /// The name that its owner or we gave it; a file without one is named after itself once it was read.
+    given_name: Option<String>,
     path: PathBuf,
     settings: ModelSettings,
     kind: Kind,
@@ -101,20 +102,16 @@ impl Catalog {
         if let Some(alias) = self.aliases.get(reference) {
             let settings = alias.settings.or(&self.defaults);
             let path = self.file_of(&alias.source, reference)?;
-            return Ok(Target { name: alias.name.clone(), path, settings, kind: Kind::Config });
+            return Ok(Target { given_name: Some(alias.name.clone()), path, settings, kind: Kind::Config });
         }
         match reference.parse::<ModelRef>()? {
             ModelRef::Demo => Ok(Target {
-                name: demo::NAME.to_owned(),
+                given_name: Some(demo::NAME.to_owned()),
                 path: self.demo.unpacked()?,
                 settings: self.defaults.clone(),
                 kind: Kind::BuiltIn,
             }),
-            ModelRef::File(path) if origin == Origin::Owner => {
-                let path = existing(&path)?;
-                let name = self.name_for(&path);
-                Ok(Target { name, path, settings: self.defaults.clone(), kind: Kind::File })
-            }
+            ModelRef::File(path) if origin == Origin::Owner => Ok(self.file(existing(&path)?)),
             ModelRef::File(_) => Err(Failure::new(
                 ErrorKind::Forbidden,
                 "requests over the network may not name files",
@@ -128,12 +125,11 @@ impl Catalog {
 
     fn named(&self, name: &str) -> Result<Target, Failure> {
         let path = self.seen().names.get(name).cloned();
-        match path {
-            Some(path) => {
-                Ok(Target { name: name.to_owned(), path, settings: self.defaults.clone(), kind: Kind::File })
-            }
-            None => Err(self.unknown(name)),
-        }
+        path.map(|path| self.file(path)).ok_or_else(|| self.unknown(name))
+    }
+
+    fn file(&self, path: PathBuf) -> Target {
+        Target { given_name: None, path, settings: self.defaults.clone(), kind: Kind::File }
     }
 
     fn file_of(&self, source: &ModelRef, alias: &str) -> Result<PathBuf, Failure> {
@@ -161,48 +157,44 @@ impl Catalog {
             ))
     }
 
-    /// The file's short name, remembered: later requests may use it, also over the network.
-    fn name_for(&self, path: &Path) -> String {
-        let short = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let full = path.to_string_lossy().into_owned();
-        let mut seen = self.seen();
-        let is_free = !short.is_empty()
-            && short != demo::NAME
-            && !self.aliases.contains_key(&short)
-            && matches!(short.parse::<ModelRef>(), Ok(ModelRef::Alias(_)))
-            && seen.names.get(&short).is_none_or(|other| other == path);
-        if !is_free {
-            return full;
-        }
-        seen.names.insert(short.clone(), path.to_owned());
-        short
-    }
-
     fn specify(&self, target: &Target) -> Result<Arc<ModelSpec>, Failure> {
         let stamp = Stamp::of(&target.path)?;
-        if let Some((known, spec)) = self.seen().specs.get(&target.name)
+        let id = (target.given_name.clone(), target.path.clone());
+        if let Some((known, spec)) = self.seen().specs.get(&id)
             && *known == stamp
         {
             return Ok(Arc::clone(spec));
         }
-        let spec = Arc::new(self.read(target, &stamp)?);
-        self.seen().specs.insert(target.name.clone(), (stamp, Arc::clone(&spec)));
-        Ok(spec)
-    }
-
-    fn read(&self, target: &Target, stamp: &Stamp) -> Result<ModelSpec, Failure> {
         let descriptor = gguf::inspect(&target.path)?;
         let (options, footprint) =
             plan::plan(&*self.engine, &descriptor, &target.settings, self.budget_bytes)?;
-        Ok(ModelSpec {
+        let mut seen = self.seen();
+        let name = target.given_name.clone().unwrap_or_else(|| self.name_file(&mut seen, &target.path));
+        let spec = Arc::new(ModelSpec {
             key: stamp.key(&options),
-            name: target.name.clone(),
+            name,
             path: target.path.clone(),
             descriptor: Arc::new(descriptor),
             options,
             footprint,
             keep_alive: target.settings.keep_alive.unwrap_or_default(),
-        })
+        });
+        seen.specs.insert(id, (stamp, Arc::clone(&spec)));
+        Ok(spec)
+    }
+
+    /// The file's short name, remembered: later requests may use it, also over the network. A file
+    /// whose short name is taken goes by its path.
+    fn name_file(&self, seen: &mut Seen, path: &Path) -> String {
+        let short = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let is_free = !self.aliases.contains_key(&short)
+            && matches!(short.parse::<ModelRef>(), Ok(ModelRef::Alias(_)))
+            && seen.names.get(&short).is_none_or(|other| other == path);
+        if !is_free {
+            return path.to_string_lossy().into_owned();
+        }
+        seen.names.insert(short.clone(), path.to_owned());
+        short
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

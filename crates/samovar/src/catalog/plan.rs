@@ -14,6 +14,8 @@ const DEFAULT_SLOTS_MAX: u32 = 4;
 const DEFAULT_KV_BYTES: u64 = 256 << 20;
 /// A machine with a large budget can afford more: this part of it.
 const DEFAULT_KV_PART_OF_BUDGET: u64 = 50;
+/// Weights that keep one more thread busy through a decode step.
+const WEIGHTS_PER_THREAD: u64 = 25_000_000;
 
 /// The options of a load and what it is predicted to cost.
 ///
@@ -36,7 +38,7 @@ pub(super) fn plan(
             .max(1),
         layout: settings.layout.unwrap_or_default(),
         kv_type: settings.kv_type.unwrap_or_default(),
-        threads: settings.threads.unwrap_or_else(default_threads).max(1),
+        threads: settings.threads.unwrap_or_else(|| default_threads(descriptor)).max(1),
         lock_memory: settings.lock_memory,
     };
     let mut footprint = engine.footprint(descriptor, &options)?;
@@ -54,9 +56,11 @@ fn default_slots(descriptor: &Descriptor, context_tokens: u32, budget_bytes: u64
     affordable.clamp(1, u64::from(DEFAULT_SLOTS_MAX)) as u32
 }
 
-/// The cores that this process really has: affinity and cgroup quota counted.
-fn default_threads() -> u32 {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
+/// The cores that this process really has (affinity and cgroup quota counted), but no more than the
+/// model can keep busy: threads of a small model wait for each other longer than they compute.
+fn default_threads(descriptor: &Descriptor) -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    cores.min(1 + descriptor.parameters / WEIGHTS_PER_THREAD) as u32
 }
 
 #[cfg(test)]
@@ -87,6 +91,12 @@ mod tests {
     fn a_wide_model_gets_fewer_slots() {
         assert_eq!(default_slots(&shape(2, 4, 4096), 4096, 1 << 30), 4);
         assert_eq!(default_slots(&shape(32, 80, 4096), 4096, 1 << 30), 1);
+    }
+
+    #[test]
+    fn a_tiny_model_runs_on_one_thread() {
+        let tiny = Descriptor { parameters: 3_000_000, ..shape(2, 4, 512) };
+        assert_eq!(default_threads(&tiny), 1);
     }
 
     #[test]
