@@ -45,7 +45,7 @@ pub enum Error {
         /// The model's name.
         model: String,
         /// What the engine said.
-        failure: Failure,
+        failure: Box<Failure>,
         /// When the pool will try again, in milliseconds from now.
         retry_after_ms: u64,
     },

@@ -130,13 +130,13 @@ impl Owner {
                 biased;
                 Some(outcome) = self.outcomes.recv() => self.take_outcome(outcome),
                 Some(back) = self.returns.recv() => self.take_back(&back),
-                command = commands.recv(), if has_callers => match command {
-                    Some(command) => self.take_command(command),
-                    None => {
-                        has_callers = false;
-                        self.leave(None, None);
+                command = commands.recv(), if has_callers => {
+                    has_callers = command.is_some();
+                    match command {
+                        Some(command) => self.take_command(command),
+                        None => self.leave(None, None),
                     }
-                },
+                }
                 () = sleep_until(grace.unwrap_or_else(Instant::now)), if grace.is_some() => {
                     tracing::warn!("the pool leaves with leases or loads still out");
                     break;

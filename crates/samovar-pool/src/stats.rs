@@ -96,11 +96,13 @@ mod tests {
     #[test]
     fn percentiles_are_of_recent_times_and_the_mean_is_of_all() {
         let mut times = Times::default();
-        assert_eq!(times.percentiles_ms([50, 99]), [0.0, 0.0]);
+        let percentiles =
+            |times: &Times, percents: [u32; 3]| times.percentiles_ms(percents).map(|ms| ms as u64);
+        assert_eq!(percentiles(&times, [50, 99, 100]), [0, 0, 0]);
         (1..=100).for_each(|ms| times.add(ms));
-        assert_eq!(times.percentiles_ms([50, 99, 100]), [50.0, 99.0, 100.0]);
+        assert_eq!(percentiles(&times, [50, 99, 100]), [50, 99, 100]);
         (0..REMEMBERED).for_each(|_| times.add(7));
-        assert_eq!(times.percentiles_ms([1, 99]), [7.0, 7.0]);
+        assert_eq!(percentiles(&times, [1, 50, 99]), [7, 7, 7]);
         assert_eq!(times.expected_ms(), Some((5050 + 7 * REMEMBERED as u64) / (100 + REMEMBERED as u64)));
     }
 

@@ -57,7 +57,7 @@ impl Turn<'_> {
         (!setback.is_death && setback.retry_at > self.now && of_model.instance.is_none()).then(|| {
             Error::LoadFailed {
                 model: of_model.spec.name.clone(),
-                failure: setback.failure.clone(),
+                failure: Box::new(setback.failure.clone()),
                 retry_after_ms: setback.retry_at.since(self.now),
             }
         })

@@ -165,7 +165,10 @@ impl Turn<'_> {
         let retry_after_ms =
             self.state.model(model).setback.as_ref().map_or(0, |s| s.retry_at.since(self.now));
         let name = self.state.model(model).spec.name.clone();
-        self.refuse_waiting(model, &Error::LoadFailed { model: name, failure, retry_after_ms });
+        self.refuse_waiting(
+            model,
+            &Error::LoadFailed { model: name, failure: Box::new(failure), retry_after_ms },
+        );
     }
 
     /// Refuses everybody who waits for the model.

@@ -11,7 +11,7 @@ use samovar_core::port::Millis;
 use samovar_core::units::KeepAlive;
 use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions, ModelKey};
 
-use super::super::state::PoolState;
+use super::super::state::{Instance, PoolState};
 use super::super::step;
 use super::dice::Dice;
 use crate::ask::ModelSpec;
@@ -201,33 +201,24 @@ impl World {
             state.pledges,
             state.timers
         );
-        for (id, model) in &state.models {
+        let models = state.models.iter().map(|(id, model)| {
             let setback = model.setback.as_ref().map(|setback| (setback.is_death, setback.retry_at));
-            text += &format!(
+            format!(
                 "{id:?} {} {:?} pinned {} queue {:?} warms {:?} setback {setback:?}\n",
                 model.spec.key, model.instance, model.is_pinned, model.queue, model.warms
-            );
-        }
-        for (id, instance) in &state.instances {
-            text += &format!(
-                "{id:?} of {:?} {:?} leases {} ready {:?} farewell {:?} {:?} context {} slots {}\n",
-                instance.model,
-                instance.phase,
-                instance.leases,
-                instance.ready_span,
-                instance.farewell,
-                state.ledger.footprint(*id),
-                instance.spec.options.context_tokens,
-                instance.spec.options.slots
-            );
-        }
-        for (id, ticket) in &state.tickets {
-            let options = &ticket.spec.options;
-            text += &format!(
-                "{id:?} of {:?} since {:?} context {} slots {}\n",
-                ticket.model, ticket.asked_at, options.context_tokens, options.slots
-            );
-        }
+            )
+        });
+        let instances = state.instances.iter().map(|(id, instance)| {
+            let Instance { model, phase, leases, ready_span, farewell, spec, .. } = instance;
+            let (bytes, options) =
+                (state.ledger.footprint(*id), (spec.options.context_tokens, spec.options.slots));
+            format!("{id:?} {model:?} {phase:?} {leases} {ready_span:?} {farewell:?} {bytes:?} {options:?}\n")
+        });
+        let tickets = state.tickets.iter().map(|(id, ticket)| {
+            let options = (ticket.spec.options.context_tokens, ticket.spec.options.slots);
+            format!("{id:?} of {:?} since {:?} {options:?}\n", ticket.model, ticket.asked_at)
+        });
+        text.extend(models.chain(instances).chain(tickets));
         text
     }
 
