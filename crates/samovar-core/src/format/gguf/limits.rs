@@ -41,6 +41,15 @@ pub const HEAD_WIDTH: u64 = 8192;
 /// Smallest and largest alignment of tensor data.
 pub const ALIGNMENT: (u64, u64) = (8, 65_536);
 
+/// Bytes of one string in the value of `key`.
+pub(super) fn string_bytes_of(key: &str) -> u64 {
+    match key {
+        "tokenizer.ggml.tokens" | "tokenizer.ggml.merges" => TOKEN_BYTES,
+        "tokenizer.chat_template" => TEMPLATE_BYTES,
+        _ => STRING_BYTES,
+    }
+}
+
 /// Bytes that are read at once; no more of the file is in memory at any time.
 pub(super) const WINDOW_BYTES: usize = 64 << 10;
 /// Bytes that the gate may keep while it works.

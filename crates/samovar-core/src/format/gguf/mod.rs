@@ -29,6 +29,7 @@ mod tokenizer;
 mod types;
 mod value;
 
+use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::path::Path;
 
@@ -56,21 +57,22 @@ pub fn inspect_reader(reader: impl Read + Seek, file_bytes: u64) -> Result<Descr
     descriptor::read(Reader::new(reader, file_bytes)).map_err(|fault| Error { path: None, fault })
 }
 
-fn open(path: &Path) -> Result<(fs_err::File, u64), Fault> {
+#[allow(clippy::disallowed_methods, reason = "`Error` names the path, once")]
+fn open(path: &Path) -> Result<(File, u64), Fault> {
     let refuse = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Fault::Missing,
         _ => Fault::Read(error),
     };
     // Looked at before it is opened: opening a pipe would wait for a writer.
-    let facts = fs_err::metadata(path).map_err(refuse)?;
+    let facts = fs::metadata(path).map_err(refuse)?;
     if facts.is_dir() {
         return Err(Fault::Directory);
     }
     if !facts.is_file() {
         return Err(Fault::NotAFile);
     }
-    let file = fs_err::File::open(path).map_err(refuse)?;
-    let file_bytes = file.metadata().map_err(Fault::Read)?.len();
+    let file = File::open(path).map_err(refuse)?;
+    let file_bytes = file.metadata().map_err(refuse)?.len();
     Ok((file, file_bytes))
 }
 

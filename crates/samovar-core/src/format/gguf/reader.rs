@@ -129,6 +129,16 @@ impl<R: Read + Seek> Reader<R> {
         Ok(())
     }
 
+    /// The next `count` bytes as text that is not copied. `count` is at most the window.
+    pub(super) fn short_text(&mut self, count: usize) -> Result<&str, Utf8Fault> {
+        let position = self.position;
+        self.peek(count)?;
+        let begin = self.start;
+        self.advance(count);
+        std::str::from_utf8(&self.window[begin..begin + count])
+            .map_err(|error| Utf8Fault::NotUtf8 { at: position + error.valid_up_to() as u64 })
+    }
+
     /// The next `count` bytes as text. The caller has bounded `count`.
     pub(super) fn text(&mut self, count: u64) -> Result<String, Utf8Fault> {
         let mut bytes = Vec::with_capacity(count as usize);

@@ -172,6 +172,27 @@ fn files_are_named_and_told_apart_from_what_is_no_file() {
 }
 
 #[test]
+fn the_shipped_model_is_accepted_quickly() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/demo-model/demo.gguf");
+    let begin = Instant::now();
+    let descriptor = inspect(&path).unwrap();
+    assert!(begin.elapsed() < LIMIT, "{:?}", begin.elapsed());
+    assert_eq!(descriptor.architecture, "llama");
+    assert!(descriptor.chat_template.is_some());
+    assert!(descriptor.eos_token.is_some());
+}
+
+#[test]
+fn unreadable_files_are_named_once_with_the_systems_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x".repeat(5000));
+    let failure = Failure::from(inspect(&path).unwrap_err());
+    assert_eq!(failure.kind, ErrorKind::Storage);
+    assert_eq!(failure.message.matches(&"x".repeat(5000)).count(), 1);
+    assert!(failure.message.contains("too long"), "{}", failure.message);
+}
+
+#[test]
 fn a_vocabulary_file_of_llama_cpp_is_no_model() {
     let sound = llama(LlamaShape::SMALLEST).without_tensors().build();
     assert!(inspect_bytes(&sound).unwrap_err().to_string().contains("header without weights"));

@@ -89,18 +89,22 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Option<
     for key in SPECIAL {
         special_token(metadata, key, vocabulary)?;
     }
-    check_entries(metadata, &model)?;
+    let mut tokenizer =
+        Tokenizer { vocabulary, adds_bos: adds_bos(metadata, &model)?, ..Tokenizer::default() };
+    check_entries(metadata, &model, |id, text| {
+        if bos == Some(id) {
+            tokenizer.bos_token = Some(text.to_owned());
+        }
+        if eos == Some(id) {
+            tokenizer.eos_token = Some(text.to_owned());
+        }
+    })?;
     check_scores(metadata, vocabulary)?;
-    check_merges(metadata)?;
+    metadata.array(MERGES, &[ValueType::String], "an array of strings")?;
     for key in FLAGS {
         metadata.boolean(key)?;
     }
-    Ok(Some(Tokenizer {
-        vocabulary,
-        bos_token: bos.map(|id| entry(metadata, id)).transpose()?,
-        eos_token: eos.map(|id| entry(metadata, id)).transpose()?,
-        adds_bos: adds_bos(metadata, &model)?,
-    }))
+    Ok(Some(tokenizer))
 }
 
 /// SentencePiece vocabularies have these ids when they name none.
@@ -135,23 +139,25 @@ fn adds_bos<R: Read + Seek>(metadata: &mut Metadata<R>, model: &str) -> Result<b
     })
 }
 
-/// Checks every entry: its length, that it is the only one of its text, and that byte tokens name bytes.
-fn check_entries<R: Read + Seek>(metadata: &mut Metadata<R>, model: &str) -> Result<(), Fault> {
+/// Checks every entry: that it is the only one of its text, and that byte tokens name bytes.
+fn check_entries<R: Read + Seek>(
+    metadata: &mut Metadata<R>,
+    model: &str,
+    mut visit: impl FnMut(u64, &str),
+) -> Result<(), Fault> {
     let byte_tokens = byte_tokens(metadata)?;
     let hasher = RandomState::new();
-    let mut hashes = Vec::new();
-    let mut wrong = None;
+    // The number of entries has been checked against the limit and the file.
+    let mut hashes = Vec::with_capacity(seek_entries(metadata)? as usize);
     each_entry(metadata, |id, text| {
-        hashes.push(hasher.hash_one(text.as_str()));
-        let is_byte = byte_tokens.get(id);
+        hashes.push(hasher.hash_one(text));
+        visit(id, text);
         // The WordPiece detokenizer aborts on any byte token.
-        if is_byte && (model == "bert" || !names_byte(&text)) && wrong.is_none() {
-            wrong = Some(Fault::ByteToken { token: id, text: value::shown(&text) });
+        if byte_tokens.get(id) && (model == "bert" || !names_byte(text)) {
+            return Err(Fault::ByteToken { token: id, text: value::shown(text) });
         }
+        Ok(())
     })?;
-    if let Some(fault) = wrong {
-        return Err(fault);
-    }
     hashes.sort_unstable();
     let suspect = hashes.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
     match suspect {
@@ -166,35 +172,32 @@ fn check_same_hash<R: Read + Seek>(
     is_suspect: impl Fn(&str) -> bool,
 ) -> Result<(), Fault> {
     let mut seen: Vec<String> = Vec::new();
-    let mut twice = None;
     each_entry(metadata, |_, text| {
-        if twice.is_none() && is_suspect(&text) {
-            if seen.contains(&text) {
-                twice = Some(value::shown(&text));
-            } else {
-                seen.push(text);
+        if is_suspect(text) {
+            if seen.iter().any(|other| other == text) {
+                return Err(Fault::DuplicateToken { text: value::shown(text) });
             }
+            seen.push(text.to_owned());
         }
-    })?;
-    twice.map_or(Ok(()), |text| Err(Fault::DuplicateToken { text }))
+        Ok(())
+    })
 }
 
 /// Calls `visit` with every entry's id and its text as llama.cpp sees it: cut at a NUL, and with a
 /// name for entries without text.
 fn each_entry<R: Read + Seek>(
     metadata: &mut Metadata<R>,
-    mut visit: impl FnMut(u64, String),
+    mut visit: impl FnMut(u64, &str) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let count = seek_entries(metadata)?;
     for id in 0..count {
-        let mut text = next_entry(metadata, id)?;
-        if let Some(nul) = text.find('\0') {
-            text.truncate(nul);
+        let subject = || format!("token {id}");
+        let bytes = value::string_bytes(&mut metadata.reader, limits::TOKEN_BYTES, subject)?;
+        let text = metadata.reader.short_text(bytes as usize).map_err(|fault| fault.of(subject))?;
+        match text.split_once('\0').map_or(text, |(before, _)| before) {
+            "" => visit(id, &format!("[EMPTY_{id}]"))?,
+            text => visit(id, text)?,
         }
-        if text.is_empty() {
-            text = format!("[EMPTY_{id}]");
-        }
-        visit(id, text);
     }
     Ok(())
 }
@@ -202,22 +205,6 @@ fn each_entry<R: Read + Seek>(
 fn seek_entries<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<u64, Fault> {
     let elements = metadata.array(TOKENS, &[ValueType::String], "an array of strings")?;
     Ok(elements.map_or(0, |elements| elements.count))
-}
-
-fn next_entry<R: Read + Seek>(metadata: &mut Metadata<R>, id: u64) -> Result<String, Fault> {
-    let subject = || format!("token {id}");
-    let bytes = value::string_bytes(&mut metadata.reader, limits::TOKEN_BYTES, subject)?;
-    metadata.reader.text(bytes).map_err(|fault| fault.of(subject))
-}
-
-/// The text of one entry.
-fn entry<R: Read + Seek>(metadata: &mut Metadata<R>, id: u64) -> Result<String, Fault> {
-    seek_entries(metadata)?;
-    for _ in 0..id {
-        let bytes = metadata.reader.u64()?;
-        metadata.reader.skip(bytes)?;
-    }
-    next_entry(metadata, id)
 }
 
 fn names_byte(text: &str) -> bool {
@@ -251,18 +238,6 @@ fn check_scores<R: Read + Seek>(metadata: &mut Metadata<R>, vocabulary: u64) -> 
                 return Err(Fault::Score { token });
             }
         }
-    }
-    Ok(())
-}
-
-fn check_merges<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<(), Fault> {
-    let Some(merges) = metadata.array(MERGES, &[ValueType::String], "an array of strings")? else {
-        return Ok(());
-    };
-    for index in 0..merges.count {
-        let subject = || format!("merge {index}");
-        let bytes = value::string_bytes(&mut metadata.reader, limits::TOKEN_BYTES, subject)?;
-        metadata.reader.skip(bytes)?;
     }
     Ok(())
 }

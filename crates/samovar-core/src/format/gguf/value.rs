@@ -145,7 +145,7 @@ fn pass_scalar<R: Read + Seek>(
 ) -> Result<(), Fault> {
     match value_type {
         ValueType::String => {
-            let bytes = string_bytes(reader, limits::STRING_BYTES, || subject(key))?;
+            let bytes = string_bytes(reader, limits::string_bytes_of(key), || subject(key))?;
             reader.pass_utf8(bytes).map_err(|fault| fault.of(|| subject(key)))
         }
         ValueType::Bool => match reader.array::<1>()? {

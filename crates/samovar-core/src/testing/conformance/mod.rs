@@ -4,8 +4,19 @@
 //!   Subject { engine, model, options } ─► load ─► ask ─► Answer ─► facts that must hold
 //! ```
 //!
-//! ```ignore
-//! fn subject() -> Subject { … }
+//! ```
+//! use samovar_core::testing::{FakeEngine, conformance::Subject};
+//!
+//! fn subject() -> Subject {
+//!     Subject {
+//!         engine: std::sync::Arc::new(FakeEngine::new()),
+//!         path: "any.gguf".into(),
+//!         descriptor: FakeEngine::descriptor("any", 1 << 20),
+//!         options: FakeEngine::options(),
+//!         tie_gap: 0.0,
+//!     }
+//! }
+//!
 //! samovar_core::engine_conformance!(subject());
 //! ```
 //! gives one `#[test]` for each case. [`run_all`] runs them one after another.
