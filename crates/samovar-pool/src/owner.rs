@@ -128,6 +128,11 @@ impl Owner {
             let grace = self.leaving.as_ref().map(|leaving| leaving.until);
             tokio::select! {
                 biased;
+                // First, lest a flood of callers hold the pool back from leaving.
+                () = sleep_until(grace.unwrap_or_else(Instant::now)), if grace.is_some() => {
+                    tracing::warn!("the pool leaves with leases or loads still out");
+                    break;
+                }
                 Some(outcome) = self.outcomes.recv() => self.take_outcome(outcome),
                 Some(back) = self.returns.recv() => self.take_back(&back),
                 command = commands.recv(), if has_callers => {
@@ -136,10 +141,6 @@ impl Owner {
                         Some(command) => self.take_command(command),
                         None => self.leave(None, None),
                     }
-                }
-                () = sleep_until(grace.unwrap_or_else(Instant::now)), if grace.is_some() => {
-                    tracing::warn!("the pool leaves with leases or loads still out");
-                    break;
                 }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.wake(),
             }

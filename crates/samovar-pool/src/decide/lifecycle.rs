@@ -1,4 +1,4 @@
-//! What becomes of an instance: the outcomes of loads, parkings and resumes, the end of leases, the ways to leave.
+//! What becomes of an instance: the outcomes of loads, parkings, resumes and leases.
 //!
 //! ```text
 //!   begin_load ─► Loading ─► Ready ◄──────────────┐
@@ -9,13 +9,12 @@
 
 use std::sync::Arc;
 
-use samovar_core::footprint::{Layout, Measurement};
+use samovar_core::footprint::Measurement;
 use samovar_core::{ErrorKind, Failure, Footprint};
 
 use super::Turn;
-use super::eviction::{self, Facts};
 use super::health::is_fault_of_the_instance;
-use super::state::{Farewell, Instance, ModelId, Phase};
+use super::state::{Instance, ModelId, Phase};
 use crate::decision::{Reason, What};
 use crate::error::Error;
 use crate::lease::Origin;
@@ -225,91 +224,6 @@ impl Turn<'_> {
         self.bid_farewell(id, What::Unloaded, reason);
     }
 
-    /// Does what is due once nobody uses an instance; nothing when somebody does.
-    pub(super) fn went_idle(&mut self, id: InstanceId) {
-        let Some(instance) = self.state.instances.get(&id).filter(|instance| instance.is_idle()) else {
-            return;
-        };
-        if instance.farewell.is_some() {
-            self.unload(id);
-        } else if self.state.model(instance.model).has_waiting() {
-            // A pledge keeps the queue closed, or a resume is waited for.
-        } else if instance.leaves_when_idle {
-            self.bid_farewell(id, What::Unloaded, Reason::Told);
-        } else if instance.expires_at.is_none() {
-            self.start_keep_alive(id);
-        }
-    }
-
-    /// Parks it if that gives memory back, else unloads it: the pool's own decision, about an idle instance.
-    pub(super) fn give_way(&mut self, id: InstanceId, reason: Reason) {
-        let policy = self.state.config.eviction;
-        self.state.age = eviction::age_after(policy, self.state.age, self.rank(id));
-        if !self.can_be_parked(id) {
-            self.bid_farewell(id, What::Evicted, reason);
-            return;
-        }
-        self.stop_keep_alive(id);
-        self.state.pledges.remove(&id);
-        let instance = self.state.instance_mut(id);
-        instance.phase = Phase::Parking;
-        let model = instance.model;
-        self.note(model, What::Parked, reason);
-        self.effects.push(Effect::Park { instance: id });
-    }
-
-    fn can_be_parked(&self, id: InstanceId) -> bool {
-        self.state.can_park
-            && self.state.instance(id).phase == Phase::Ready
-            && self.state.ledger.freed_by_park(id, self.residue(id)) > 0
-    }
-
-    /// Bytes that are free once the instance has given way.
-    pub(super) fn frees(&self, id: InstanceId) -> u64 {
-        if self.can_be_parked(id) {
-            self.state.ledger.freed_by_park(id, self.residue(id))
-        } else {
-            self.state.ledger.freed_by_unload(id)
-        }
-    }
-
-    /// What the instance is expected to hold once it is parked.
-    pub(super) fn residue(&self, id: InstanceId) -> u64 {
-        let instance = self.state.instance(id);
-        if let Some(measured) = self.state.model(instance.model).residue {
-            return measured;
-        }
-        match instance.spec.options.layout {
-            Layout::Mapped => 0,
-            // The repacked weights stay; the KV cache goes.
-            Layout::Packed => {
-                let options = &instance.spec.options;
-                let cells = u64::from(options.context_tokens) * u64::from(instance.slots());
-                let kv_bytes = cells.saturating_mul(instance.spec.descriptor.kv_bytes_per_token());
-                self.state.ledger.footprint(id).held_bytes.saturating_sub(kv_bytes)
-            }
-        }
-    }
-
-    /// The place of an instance in the order of leaving; the lowest leaves first.
-    pub(super) fn rank(&self, id: InstanceId) -> f64 {
-        let instance = self.state.instance(id);
-        let facts = Facts {
-            last_used: instance.last_used,
-            uses: instance.uses,
-            bytes: self.state.ledger.freed_by_unload(id),
-            reload_ms: self.reload_ms(id),
-            age_when_used: instance.age_when_used,
-        };
-        eviction::rank(self.state.config.eviction, &facts)
-    }
-
-    /// What loading the instance again is expected to take.
-    pub(super) fn reload_ms(&self, id: InstanceId) -> u64 {
-        let instance = self.state.instance(id);
-        self.state.model(instance.model).tally.load_times.expected_ms().unwrap_or(instance.load_ms)
-    }
-
     pub(super) fn parked(&mut self, id: InstanceId, held_bytes: u64) {
         let Some(instance) = self.state.instances.get_mut(&id).filter(|i| i.phase == Phase::Parking) else {
             return;
@@ -363,44 +277,6 @@ impl Turn<'_> {
             return;
         }
         self.bid_farewell(id, What::Unloaded, failed(failure));
-    }
-
-    /// No new grants; it leaves as soon as nobody uses it, at once if nobody does.
-    pub(super) fn bid_farewell(&mut self, id: InstanceId, what: What, reason: Reason) {
-        self.stop_keep_alive(id);
-        self.state.pledges.remove(&id);
-        let instance = self.state.instance_mut(id);
-        if instance.farewell.is_some() || instance.phase == Phase::Unloading {
-            return;
-        }
-        instance.farewell = Some(Farewell { what, reason: reason.clone() });
-        let (model, is_idle) = (instance.model, instance.is_idle());
-        match &mut instance.phase {
-            Phase::Loading { is_stopped, .. } => {
-                *is_stopped = true;
-                self.effects.push(Effect::StopLoad { instance: id });
-            }
-            Phase::Ready | Phase::Parked if is_idle => self.unload(id),
-            Phase::Ready => self.note(model, What::Draining, reason),
-            Phase::Parked | Phase::Parking | Phase::Resuming | Phase::Unloading => {}
-        }
-    }
-
-    /// Lets an instance go that nobody uses and that has bidden farewell.
-    fn unload(&mut self, id: InstanceId) {
-        self.stop_keep_alive(id);
-        self.state.pledges.remove(&id);
-        let instance = self.state.instance_mut(id);
-        instance.phase = Phase::Unloading;
-        let model = instance.model;
-        let farewell = instance.farewell.clone().expect("invariant: a farewell comes before unloading");
-        if farewell.what == What::Evicted
-            && let Some(label) = farewell.reason.eviction_label()
-        {
-            self.state.count(model, |tally| *tally.evictions.entry(label).or_default() += 1);
-        }
-        self.note(model, farewell.what, farewell.reason);
-        self.effects.push(Effect::Unload { instance: id });
     }
 
     pub(super) fn unloaded(&mut self, id: InstanceId) {

@@ -9,6 +9,7 @@
 //! - `admission` who may wait, and who is refused at once
 //! - `queue` who is next, and who is granted
 //! - `lifecycle` what becomes of an instance
+//! - `departure` how one leaves
 //! - `placement` who gets memory next, and who leaves for it
 //! - `keep_alive`, `pressure`, `health`, `orders` the other reasons to act
 //! - `ledger`, `eviction` bytes, and the order of leaving
@@ -17,6 +18,7 @@
 //! draws a number.
 
 mod admission;
+mod departure;
 mod eviction;
 mod health;
 mod keep_alive;

@@ -14,6 +14,7 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::state::{Phase, PoolState, Timer};
+use crate::stats::Tally;
 use world::{Broken, World};
 
 /// Lives that `./dev test` lives through.
@@ -56,6 +57,33 @@ fn ten_thousand_random_lives_keep_the_invariants() {
             assert_eq!(trace, again, "seed {seed}: invariant 7: the same events gave other effects");
         }
     }
+}
+
+#[test]
+fn random_lives_are_eventful() {
+    let mut total = Tally::default();
+    for seed in 0..200 {
+        let mut world = World::new(seed);
+        (0..ACTS).try_for_each(|_| world.act()).and_then(|()| world.come_to_rest()).expect("it lives");
+        let tally = &world.state().tally;
+        total.hits += tally.hits;
+        total.misses += tally.misses;
+        total.coalesced += tally.coalesced;
+        total.refused += tally.refused;
+        total.cancelled += tally.cancelled;
+        total.loads += tally.loads;
+        total.load_failures += tally.load_failures;
+        total.parked += tally.parked;
+        total.resumed += tally.resumed;
+        total.died += tally.died;
+        for (reason, count) in &tally.evictions {
+            *total.evictions.entry(reason).or_default() += count;
+        }
+    }
+    let counts = [total.hits, total.misses, total.coalesced, total.refused, total.cancelled, total.loads];
+    let counts = [&counts[..], &[total.load_failures, total.parked, total.resumed, total.died]].concat();
+    assert!(counts.iter().all(|count| *count > 50), "{total:?}");
+    assert_eq!(total.evictions.len(), 4, "{total:?}");
 }
 
 /// Seeds within which sabotage must be noticed.
