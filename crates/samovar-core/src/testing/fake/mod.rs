@@ -10,6 +10,7 @@
 //! it (`voice`), and keeps every promise of the port, so that the conformance suite holds for it.
 //! It never reads the model file and never takes the memory that it reports.
 
+mod answer;
 mod counts;
 mod instance;
 mod script;
