@@ -19,7 +19,7 @@ Files live below SAMOVAR_HOME, or in the XDG directories. `samovar config` shows
 
 /// Load a language model once, and serve every request from that one copy.
 #[derive(Debug, Parser)]
-#[command(name = "samovar", version, about, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "samovar", version, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -141,6 +141,7 @@ pub(crate) struct Generation {
 
 /// Arguments of `run`.
 #[derive(Args, Debug)]
+#[command(override_usage = "samovar run [OPTIONS] [MODEL] PROMPT…")]
 #[command(after_help = "\
 One argument is the prompt for the default model. Of two or more, the first is the model:
   samovar run \"Why is the sky blue?\"
@@ -148,8 +149,8 @@ One argument is the prompt for the default model. Of two or more, the first is t
 A lone argument that is `demo`, a configured name or a path is the model, and the prompt comes from
 standard input. `-` stands for standard input anywhere in the prompt.")]
 pub(crate) struct Run {
-    /// [MODEL] PROMPT…; `-` = standard input
-    #[arg(value_name = "[MODEL] PROMPT")]
+    /// The prompt, or the model and the prompt; `-` = standard input
+    #[arg(value_name = "PROMPT")]
     pub(crate) words: Vec<String>,
     /// The model: a name, or a path such as ./model.gguf
     #[arg(long, short = 'm', value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]

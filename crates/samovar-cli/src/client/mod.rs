@@ -114,6 +114,11 @@ impl Connection {
         self.stream("/admin/warm", body).await
     }
 
+    /// Whether the daemon takes requests; false when it is leaving.
+    pub(crate) async fn takes_requests(self) -> bool {
+        self.text("/readyz").await.is_ok()
+    }
+
     /// The text that a path answers with.
     pub(crate) async fn text(mut self, path: &str) -> Result<String, Failure> {
         let request = request(Method::GET, path, Bytes::new());

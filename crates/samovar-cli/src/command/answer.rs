@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use samovar::{AnswerEvent, Request, Summary, Tier};
 use samovar_core::generation::{FinishReason, Sampling};
+use samovar_core::units::TimeSpan;
 use samovar_core::{ErrorKind, Failure};
 use serde_json::{Value, json};
 
@@ -11,6 +12,7 @@ use super::Context;
 use super::backend::Backend;
 use crate::args::Generation;
 use crate::ended::Ended;
+use crate::report::Prose;
 
 /// What came of a request.
 #[derive(Debug, Default)]
@@ -35,13 +37,14 @@ pub(super) async fn follow(
     is_live: bool,
 ) -> Result<Outcome, Ended> {
     let mut outcome = Outcome { model: request.model.clone(), ..Outcome::default() };
+    let mut prose = is_live.then(|| context.report.prose());
     let ended = tokio::select! {
-        ended = receive(context, backend, request, is_live, &mut outcome) => ended,
+        ended = receive(context, backend, request, &mut prose, &mut outcome) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
-    let is_line_open = !outcome.text.is_empty() && !outcome.text.ends_with('\n');
-    if is_live && is_line_open && !matches!(ended, Err(Ended::OutputClosed)) {
-        context.report.line("")?;
+    match &mut prose {
+        Some(prose) if !matches!(ended, Err(Ended::OutputClosed)) => prose.end()?,
+        _ => {}
     }
     ended.map(|()| outcome)
 }
@@ -50,7 +53,7 @@ async fn receive(
     context: &Context,
     backend: &Backend<'_>,
     request: Request,
-    is_live: bool,
+    prose: &mut Option<Prose>,
     outcome: &mut Outcome,
 ) -> Result<(), Ended> {
     let mut answers = backend.generate(request).await?;
@@ -65,8 +68,8 @@ async fn receive(
             AnswerEvent::Prefilled { .. } => progress.clear(),
             AnswerEvent::Text { text, .. } => {
                 progress.clear();
-                if is_live && !text.is_empty() {
-                    context.report.piece(&text)?;
+                if let Some(prose) = prose {
+                    prose.piece(&text)?;
                 }
                 outcome.text.push_str(&text);
             }
@@ -98,7 +101,7 @@ pub(super) fn apply(request: Request, wishes: &Generation) -> Request {
         sampling,
         max_tokens: wishes.max_tokens,
         stop: wishes.stop.clone(),
-        deadline: wishes.timeout.map(|limit| limit.as_duration()),
+        deadline: wishes.timeout.map(TimeSpan::as_duration),
         keep_alive: wishes.keep_alive,
         // The process that asked, so that two loops on one machine are two clients.
         client: format!("cli-{}", parent_process()),

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::Context;
-use crate::client::Lines;
+use crate::client::{Connection, Lines};
 use crate::daemon::start;
 use crate::home;
 use crate::report::Report;
@@ -42,7 +42,7 @@ impl<'a> Backend<'a> {
         Ok(Self::Here(Builder::settings(settings).build()?))
     }
 
-    /// Sends a request. A daemon that is just leaving is waited out, once.
+    /// Sends a request. A daemon that is just leaving is waited out.
     ///
     /// # Errors
     /// When no daemon is to be had, or it refuses the request before an answer begins.
@@ -51,13 +51,9 @@ impl<'a> Backend<'a> {
             Self::Here(runtime) => Ok(Answers::Here(runtime.generate(request))),
             Self::Daemon(context) => {
                 let body = GenerateBody::from(request);
-                let lines = match context.daemon().await?.generate(&body).await {
-                    Err(failure) if failure.kind == ErrorKind::Unavailable => {
-                        start::ensure_next(&context.settings).await?.generate(&body).await
-                    }
-                    outcome => outcome,
-                }?;
-                Ok(Answers::Daemon(lines))
+                let connection = context.daemon().await?;
+                let send = async |connection: Connection| connection.generate(&body).await;
+                start::ask(&context.settings, connection, send).await.map(Answers::Daemon)
             }
         }
     }
@@ -82,12 +78,9 @@ impl<'a> Backend<'a> {
             }
             Self::Daemon(context) => {
                 let body = WarmBody { model: model.to_owned(), pin };
-                let mut events = match context.daemon().await?.warm(&body).await {
-                    Err(failure) if failure.kind == ErrorKind::Unavailable => {
-                        start::ensure_next(&context.settings).await?.warm(&body).await
-                    }
-                    outcome => outcome,
-                }?;
+                let connection = context.daemon().await?;
+                let send = async |connection: Connection| connection.warm(&body).await;
+                let mut events = start::ask(&context.settings, connection, send).await?;
                 let progress = report.progress();
                 while let Some(event) = events.next().await? {
                     match event {

@@ -11,7 +11,7 @@ use super::backend::{self, Backend};
 use crate::args::Run;
 use crate::ended::Ended;
 use crate::home;
-use crate::settings::Settings;
+use crate::settings::{Settings, keys};
 
 /// More text than any model reads.
 const STDIN_MAX_BYTES: u64 = 16 << 20;
@@ -33,7 +33,7 @@ pub(super) async fn execute(context: &Context, arguments: Run) -> Result<(), End
     let is_live = !context.report.is_json();
     let followed = answer::follow(context, &backend, request, is_live).await;
     backend.end().await;
-    let outcome = followed?;
+    let outcome = followed.map_err(|ended| asked.explain(ended, &context.settings))?;
     conclude(context, &arguments, &outcome)?;
     if !asked.reads_stdin() {
         mention_unread_stdin(context);
@@ -84,11 +84,29 @@ fn mention_unread_stdin(context: &Context) {
 struct Asked {
     model: String,
     parts: Vec<String>,
+    /// The model is the first of several words: the person may have meant a prompt without quotes.
+    is_guess: bool,
 }
 
 impl Asked {
     fn reads_stdin(&self) -> bool {
         self.parts.iter().any(|part| part == STDIN)
+    }
+
+    /// Adds to an unknown name what may have been meant.
+    fn explain(&self, ended: Ended, settings: &Settings) -> Ended {
+        match ended {
+            Ended::Failed(failure) if failure.kind == ErrorKind::NotFound => {
+                let known = settings.runtime.aliases.iter().map(|alias| alias.name.as_str()).chain(["demo"]);
+                let near = keys::nearest(&self.model, known).map(|near| format!("did you mean `{near}`?"));
+                let quoted = self.is_guess.then(|| {
+                    format!("a prompt of several words needs quotes: samovar run \"{} …\"", self.model)
+                });
+                let hints: Vec<String> = near.into_iter().chain(quoted).chain(failure.hint.clone()).collect();
+                Ended::Failed(failure.with_hint(hints.join("; ")))
+            }
+            other => other,
+        }
     }
 
     fn prompt(&self) -> Result<String, Failure> {
@@ -124,14 +142,14 @@ fn read_words(arguments: &Run, settings: &Settings, stdin_is_terminal: bool) -> 
                     "samovar run {model} \"Your question\", or `samovar chat {model}` to talk with it"
                 )));
         }
-        Ok(Asked { model, parts: vec![STDIN.to_owned()] })
+        Ok(Asked { model, parts: vec![STDIN.to_owned()], is_guess: false })
     };
     match (&arguments.model, words.as_slice()) {
         (Some(model), []) => from_stdin(model.clone()),
-        (Some(model), parts) => Ok(Asked { model: model.clone(), parts: parts.to_vec() }),
+        (Some(model), parts) => Ok(Asked { model: model.clone(), parts: parts.to_vec(), is_guess: false }),
         (None, []) => from_stdin(default_model()),
         (None, [only]) if settings.names_a_model(only) => from_stdin(only.clone()),
-        (None, [only]) => Ok(Asked { model: default_model(), parts: vec![only.clone()] }),
+        (None, [only]) => Ok(Asked { model: default_model(), parts: vec![only.clone()], is_guess: false }),
         (None, [first, rest @ ..]) => {
             if first == STDIN
                 || first.contains(char::is_whitespace) && first.parse::<samovar_core::ModelRef>().is_err()
@@ -145,7 +163,7 @@ fn read_words(arguments: &Run, settings: &Settings, stdin_is_terminal: bool) -> 
                     "of two or more arguments the first is the model; name it with -m to write only a prompt",
                 ));
             }
-            Ok(Asked { model: first.clone(), parts: rest.to_vec() })
+            Ok(Asked { model: first.clone(), parts: rest.to_vec(), is_guess: true })
         }
     }
 }
@@ -185,7 +203,11 @@ mod tests {
     }
 
     fn asked(model: &str, parts: &[&str]) -> Asked {
-        Asked { model: model.into(), parts: parts.iter().map(|part| (*part).into()).collect() }
+        Asked {
+            model: model.into(),
+            parts: parts.iter().map(|part| (*part).into()).collect(),
+            is_guess: false,
+        }
     }
 
     #[test]
@@ -198,7 +220,10 @@ mod tests {
 
     #[test]
     fn of_two_arguments_the_first_is_the_model() {
-        assert_eq!(read(&["demo", "a", "b"], true), Ok(asked("demo", &["a", "b"])));
+        assert_eq!(
+            read(&["demo", "a", "b"], true),
+            Ok(Asked { is_guess: true, ..asked("demo", &["a", "b"]) })
+        );
         assert_eq!(read(&["-m", "demo", "a", "b"], true), Ok(asked("demo", &["a", "b"])));
         assert_eq!(
             read(&["Summarise this:", "-"], true).expect_err("not a model").kind,

@@ -20,7 +20,11 @@ pub(super) async fn execute(context: &Context, arguments: &Shutdown) -> Result<(
     let asked = match context.client().connect().await? {
         Some(connection) => {
             let grace_ms = arguments.grace.map(TimeSpan::as_ms);
-            Some(connection.shutdown(&ShutdownBody { grace_ms }).await?)
+            match connection.shutdown(&ShutdownBody { grace_ms }).await {
+                // It was leaving already.
+                Err(failure) if failure.kind == ErrorKind::Unavailable => None,
+                answer => Some(answer?),
+            }
         }
         None => None,
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use samovar_core::{ErrorKind, Failure};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, BufReader};
+use tokio::time::Instant;
 
 use super::{lock, log};
 use crate::client::{Client, Connection};
@@ -14,6 +15,8 @@ use crate::settings::Settings;
 
 /// A machine under load needs seconds; more means that something is wrong.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How often a leaving daemon is looked at; its door closes at a moment of its own.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// A daemon's word is one line.
 const WORD_MAX_BYTES: u64 = 64 << 10;
 
@@ -54,12 +57,42 @@ pub(crate) async fn ensure(settings: &Settings, starting: impl FnOnce()) -> Resu
     client.connect_or_fail().await
 }
 
-/// Like [`ensure`], after a daemon said that it is leaving: waits until it has left.
+/// How often a request is sent again when it met a daemon on its way out.
+const TRIES: u32 = 3;
+
+/// Sends a request by `send`, to the next daemon when this one was just leaving. A daemon that refuses for
+/// any other reason, or dies of the request, is not asked for long.
 ///
 /// # Errors
-/// As [`ensure`].
-pub(crate) async fn ensure_next(settings: &Settings) -> Result<Connection, Failure> {
-    lock::released(&lock::daemon_lock(&settings.socket), settings.grace + START_LIMIT).await;
+/// As [`ensure`], and whatever `send` says in the end.
+pub(crate) async fn ask<T>(
+    settings: &Settings,
+    first: Connection,
+    send: impl AsyncFn(Connection) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut outcome = send(first).await;
+    for _ in 1..TRIES {
+        if !outcome.as_ref().is_err_and(|failure| failure.kind == ErrorKind::Unavailable) {
+            break;
+        }
+        outcome = send(next(settings).await?).await;
+    }
+    outcome
+}
+
+/// A daemon that is not leaving: this one if it stays, else the one after it.
+async fn next(settings: &Settings) -> Result<Connection, Failure> {
+    let client = Client::new(settings.socket.clone());
+    let until = Instant::now() + settings.grace + START_LIMIT;
+    while let Some(connection) = client.connect().await? {
+        if connection.takes_requests().await {
+            return client.connect_or_fail().await;
+        }
+        if Instant::now() >= until {
+            break;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     ensure(settings, || ()).await
 }
 

@@ -10,6 +10,7 @@
 mod failure;
 mod harmless;
 mod progress;
+mod prose;
 mod table;
 
 use std::io::{IsTerminal, Write};
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 pub(crate) use harmless::harmless;
 pub(crate) use progress::Progress;
+pub(crate) use prose::Prose;
 pub(crate) use table::{Align, Columns};
 
 use crate::ended::Ended;
@@ -93,21 +95,29 @@ impl Report {
     }
 
     /// A line on standard output.
+    #[expect(clippy::unused_self, reason = "printing is the report's, whatever it needs to know for it")]
     pub(crate) fn line(&self, text: &str) -> Result<(), Ended> {
         write(&format!("{text}\n"))
     }
 
-    /// A part of a model's answer, shown at once.
-    pub(crate) fn piece(&self, text: &str) -> Result<(), Ended> {
-        if self.stdout_is_terminal() { write(&harmless(text)) } else { write(text) }
+    /// A model's answer as it comes.
+    pub(crate) fn prose(&self) -> Prose {
+        let columns =
+            || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+        // A terminal that does not tell its width has 80 columns.
+        let width = self.stdout_is_terminal().then(|| columns().filter(|columns| *columns > 0).unwrap_or(80));
+        Prose::new(width)
     }
 
-    /// One JSON document on standard output.
+    /// One JSON document on standard output: a line for programs, spread out for people.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), Ended> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| {
+        let text = match self.stdout {
+            End::Pipe => serde_json::to_string(value),
+            End::Plain | End::Coloured => serde_json::to_string_pretty(value),
+        };
+        self.line(&text.map_err(|error| {
             Failure::new(ErrorKind::Internal, format!("an answer could not be written as JSON: {error}"))
-        })?;
-        self.line(&text)
+        })?)
     }
 
     /// A table on standard output.

@@ -54,7 +54,13 @@ impl Drop for Progress {
     }
 }
 
+/// A file without the way to it.
+fn short(model: &str) -> &str {
+    model.rsplit('/').next().unwrap_or(model)
+}
+
 fn sentence(model: &str, wait: &Wait) -> String {
+    let model = short(model);
     match wait {
         Wait::Queued { position, estimate_ms } => {
             let about = estimate_ms
@@ -88,6 +94,6 @@ mod tests {
             sentence("demo", &Wait::Loading { fraction: 0.5, instance: 2, of: 3 }),
             "Loading demo (2 of 3) 50 %"
         );
-        assert_eq!(sentence("demo", &Wait::Resuming), "Resuming demo");
+        assert_eq!(sentence("/models/tiny.gguf", &Wait::Resuming), "Resuming tiny.gguf");
     }
 }

@@ -216,11 +216,7 @@ mod tests {
                 let raw = key.shape.raw_of_text(default);
                 assert!(key.shape.read(&raw, Path::new("/")).is_ok(), "{}", key.path);
             }
-            assert!(
-                key.default.is_some() != !key.otherwise.is_empty() || key.default.is_none(),
-                "{}",
-                key.path
-            );
+            assert_eq!(key.default.is_none(), !key.otherwise.is_empty(), "{}", key.path);
             assert!(key.about.ends_with('.'), "{}", key.path);
         }
     }

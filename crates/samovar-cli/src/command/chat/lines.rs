@@ -76,17 +76,15 @@ impl Lines {
                 Self::Pipe => piped().await,
             }?;
             match line {
-                Line::Text(text) => match text.strip_suffix('\\') {
-                    Some(begin) => {
-                        whole.push_str(begin);
-                        whole.push('\n');
-                    }
-                    None => {
+                Line::Text(text) => {
+                    let Some(begin) = text.strip_suffix('\\') else {
                         whole.push_str(&text);
                         self.remember(&whole);
                         return Ok(Line::Text(whole));
-                    }
-                },
+                    };
+                    whole.push_str(begin);
+                    whole.push('\n');
+                }
                 Line::End if !whole.is_empty() => return Ok(Line::Text(whole)),
                 other => return Ok(other),
             }

@@ -193,6 +193,9 @@ impl Session<'_> {
         let is_context_full =
             summary.finish == FinishReason::Length && self.arguments.generation.max_tokens.is_none();
         answer::remark(self.context, summary, &self.arguments.generation);
+        if is_interactive {
+            report.line("")?;
+        }
         self.conversation.answer(outcome.text);
         if is_context_full && self.conversation.forget_oldest() {
             report.note(&format!(
