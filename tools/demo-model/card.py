@@ -1,6 +1,9 @@
 """The model card. Everything measured in it comes from the run that made the model."""
 
+from gates import SAFE_MARGIN
+
 MOST_FAILURES = 12
+RELIABLE = 0.9
 
 
 def write(out, shape, progress, rates, plain, mixed, bound, samples, failures):
@@ -27,13 +30,13 @@ the rest is free. {progress["documents"]:,} documents, plus {progress["copies"]:
 
 ## Training
 {progress["tokens"]:,} tokens in {progress["step"]:,} steps, {progress["seconds"] / 60:.0f} minutes on one thread of a shared two-core machine ({progress["tokens"] / progress["seconds"]:.0f} tokens/s). Muon for
-matrices, Adam for the rest, cosine to zero. It started from weights with a hand-made induction head (`tools/demo-model/induction.py`).
+matrices, Adam for the rest; a constant rate, then linear to zero over the last 40 %. It started from weights with a hand-made induction head (`tools/demo-model/induction.py`).
 
 | step | loss |
 |---|---|
 {curve(progress["curve"])}
 
-The loss goes up where rows of 512 tokens begin, since they hold the longer conversations.
+The loss is over all that the steps saw: rows of mere repetition too, of which there were many at first.
 
 ## Measured
 Held-out perplexity: **{plain:.3f}** on the stories of `heldout.txt` (bound in the tests: **{bound:.3f}**), {mixed:.3f} on a mix of all forms.
@@ -48,7 +51,14 @@ Greedy answers of the F16 weights, judged by `tools/demo-model/gates.py`. A stor
 Greedy, unedited.
 
 {quotes(samples)}
+## Checks
+`checks.json` says what the tests may expect of greedy answers: `exact` (messages and the whole reply; only right answers whose every token won by
+{SAFE_MARGIN} logits or more), `mentions` (words that must be in the reply, the first of them so many times), `tokens` (ids of prompts, of the first
+16 tokens, and the top logits), `tokenizer` (texts and their ids, control tokens parsed) and `perplexity` (how, measured, bound).
+
 ## Limits
+Unreliable, with fewer than {RELIABLE:.0%} right above: {unreliable(rates)}. The tests expect nothing of an answer that was wrong.
+
 What it gets wrong, unedited (the first {MOST_FAILURES} failures of the run above; {len(failures)} in all):
 
 {wrong(failures)}
@@ -60,6 +70,10 @@ def curve(points):
     wanted = max(1, len(points) // 16)
     shown = points[::wanted] + ([points[-1]] if (len(points) - 1) % wanted else [])
     return "\n".join(f"| {step} | {loss:.3f} |" for step, loss in shown)
+
+
+def unreliable(rates):
+    return "; ".join(form for form, (right, count) in rates.items() if right < RELIABLE * count) or "nothing"
 
 
 def table(rates):

@@ -21,7 +21,7 @@ def plain_text(turns):
 
 
 class Rows:
-    """`tokens`, `documents`, `weights`: `[rows, length]`."""
+    """`tokens`, `documents`, `weights`: `[rows, length]`; `order`: the rows, shuffled."""
 
     def __init__(self, tokenizer, docs, length, seed):
         random = python_random.Random(seed)
@@ -53,6 +53,7 @@ class Rows:
             self.tokens[i, : len(ids)] = ids
             self.documents[i, : len(ids)] = numbers
             self.weights[i, : len(ids)] = weights
+        self.order = np.random.default_rng(seed).permutation(len(full))
 
     def __len__(self):
         return len(self.tokens)

@@ -17,7 +17,6 @@ HELD_OUT_SEED = 1_000_003  # documents that no training run has drawn
 HELD_OUT_LINES = 90  # about 45 KB
 PERPLEXITY_SLACK = 1.03  # room for another engine's arithmetic and for Q8_0
 STORY_LIMIT = 200  # tokens; the longest story has about 190
-SAFE_MARGIN = 0.5  # logits; a greedy choice by less may differ between engines
 
 # Forms whose right answers become exact checks in the tests of the runtime.
 EXACT_FORMS = ("product", "greeting", "count", "count, pair never seen", "weekday", "memory", "name", "question about a story")
@@ -31,7 +30,7 @@ SAMPLES = [
     "Write a poem about a samovar.", "What is the capital of France?",
 ]
 # Prompts whose first tokens and logits are compared between engines.
-TOKEN_PROMPTS = ["What is Samovar?", "Hello", "Count from 3 to 20", "What is the store?", "What day comes after Friday?", "Tell me a story about a fox"]
+TOKEN_PROMPTS = ["What is Samovar?", "Hello", "Count from 3 to 20", "What is the store?", "What day comes after Friday?", "What is eviction?"]
 
 
 def write(shape, params, tokenizer, seed, progress, out):
@@ -94,7 +93,7 @@ def messages(turns):
 
 
 def exact_checks(judged):
-    return chosen(judged, EXACT_FORMS, EXACT_PER_FORM, lambda case, reply: reply.margin >= SAFE_MARGIN,
+    return chosen(judged, EXACT_FORMS, EXACT_PER_FORM, lambda case, reply: reply.margin >= gates.SAFE_MARGIN,
                   lambda case, reply: {"form": case.form, "messages": messages(case.turns), "reply": case.exact})
 
 
@@ -119,11 +118,13 @@ def token_checks(shape, params, tokenizer):
     replies = decode.greedy(shape, params, tokenizer, prompts, [16] * len(prompts))
     checks = []
     for text, prompt, reply in zip(TOKEN_PROMPTS, prompts, replies):
+        if reply.margin < gates.SAFE_MARGIN:
+            continue
         ids = np.array([prompt + [0] * (64 - len(prompt))], np.int32)
         logits = np.asarray(decode.model.logits(shape, params, ids, np.ones_like(ids)))[0, len(prompt) - 1]
         top = np.argsort(-logits)[:8]
         checks.append({
-            "prompt": text, "prompt_ids": prompt, "first_ids": reply.ids, "least_margin": round(reply.margin, 3),
+            "prompt": text, "prompt_ids": prompt, "first_ids": reply.ids,
             "top_logits": [[int(i), round(float(logits[i]), 4)] for i in top],
         })
     return checks

@@ -3,8 +3,7 @@
 import words
 
 OPPOSITES = """hot cold|big small|old young|happy sad|day night|up down|left right|open closed|fast slow|black white|good bad
-|hard soft|high low|long short|wet dry|full empty|rich poor|light dark|loud quiet|early late|near far|strong weak|clean dirty
-|first last|warm cool""".replace("\n", "").split("|")
+|hard soft|high low|wet dry""".replace("\n", "").split("|")
 
 SOUNDS = """dog woof|cat meow|cow moo|sheep baa|duck quack|pig oink|horse neigh|owl hoot|mouse squeak|lion roar|frog croak
 |bee buzz|rooster cock-a-doodle-doo|snake hiss|crow caw""".replace("\n", "").split("|")

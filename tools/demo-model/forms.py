@@ -4,6 +4,8 @@ A form's answer repeats words of its question in the same spelling, a space befo
 then they are the same tokens, and the copying head finds them.
 """
 
+import re
+
 import about
 import facts
 import stories
@@ -22,6 +24,15 @@ PREFACE = """Here is a short story about {x}.|Here is a story about {x}.|This is
 
 SYSTEM = """You are a helpful assistant.|You are the demo model of Samovar.|You tell short stories.|Be brief.|You are a friendly assistant.
 |Answer in English.|You are a helpful, honest assistant. Answer as well as you can.|You are Samovar.""".replace("\n", "").split("|")
+
+
+# Every small word of the grammar, whatever it means.
+ANY_WORDS = sorted(
+    {word for line in stories.OPENINGS + stories.ENDINGS + [line for plot in stories.PLOTS for step in plot for line in step]
+     for word in re.findall(r"(?<![{\w])[a-z]{3,}(?![}\w])", line)}
+    | {word for lines in words.TRAITS.values() for line in lines for word in re.findall(r"(?<![{\w])[a-z]{3,}(?![}\w])", line)}
+    | {name.lower() for name in words.NAMES} | set(words.TRAITS) | set(words.COLOURS) | set(words.DRINKS) | set(words.FRUITS)
+)
 
 
 def story(random):
@@ -54,7 +65,13 @@ def story_told(random):
 
 
 def hero(random):
-    return words.invented(random) if random.random() < 0.08 else random.choice(words.HEROES)
+    """Mostly who could be one; now and then any word at all, so that heroes are copied and not just recognised."""
+    kind = random.random()
+    if kind < 0.1:
+        return words.invented(random)
+    if kind < 0.24:
+        return random.choice(ANY_WORDS)
+    return random.choice(words.HEROES)
 
 
 def any_story(random):
@@ -285,17 +302,17 @@ def any_word(random):
 
 # form -> (maker, share of the documents)
 FORMS = {
-    "story": (story, 38),
+    "story": (story, 34),
     "any_story": (any_story, 2),
     "story_then_question": (story_then_question, 6),
     "two_stories": (two_stories, 3),
     "plain_story": (plain_story, 9),
     "continuation": (continuation, 6),
     "poem": (poem, 4),
-    "count": (count, 9),
+    "count": (count, 13),
     "next_number": (next_number, 2),
-    "fact": (fact, 8),
-    "product": (product, 12),
+    "fact": (fact, 12),
+    "product": (product, 13),
     "greeting": (greeting, 4),
     "unknown": (unknown, 3),
     "memory": (memory, 8),

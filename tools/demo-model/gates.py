@@ -12,6 +12,9 @@ import stories
 import words
 
 
+SAFE_MARGIN = 0.5  # logits; a greedy choice by less may differ between engines
+
+
 class Case(NamedTuple):
     form: str
     turns: list

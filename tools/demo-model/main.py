@@ -1,6 +1,6 @@
 """Makes the demo model from nothing but a seed: text, tokenizer, training, export, evaluation, card.
 
-    python3 tools/demo-model/main.py --out assets/demo-model [--steps N] [--work DIR]
+    python3 tools/demo-model/main.py --out assets/demo-model [--steps N] [--work DIR] [--resume]
     python3 tools/demo-model/main.py --out assets/demo-model --only export   # from the last checkpoint
 """
 
@@ -23,7 +23,7 @@ import model  # noqa: E402
 import tokenizer as tokens  # noqa: E402
 import train  # noqa: E402
 
-STEPS = 5_000
+STEPS = 2_500
 DOCUMENTS = 45_000
 COPY_DOCUMENTS = 12_000
 TOKENIZER_DOCUMENTS = 20_000
@@ -31,12 +31,13 @@ TOKENIZER_DOCUMENTS = 20_000
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="directory of the finished model")
+    parser.add_argument("--out", type=Path, default=Path("assets/demo-model"), help="directory of the finished model")
     parser.add_argument("--work", type=Path, default=Path("target/demo-model"), help="directory of checkpoints")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
+    parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --work instead of starting anew")
     parser.add_argument("--only", choices=["train", "export"], help="one half of the way")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -64,12 +65,12 @@ def make(shape, args):
     params = induction.initial(shape, args.seed)
     print(model.parameter_count(params), "parameters", flush=True)
     facts = {"parameters": model.parameter_count(params), "documents": len(docs), "copies": len(copies)}
-    train.train(shape, params, pools, args.steps, args.seed, args.work, args.save_every, facts)
+    train.train(shape, params, pools, args.steps, args.seed, args.work, args.save_every, facts, args.resume)
 
 
 def publish(shape, args):
     tokenizer = Tokenizer.from_file(str(args.work / "tokenizer.json"))
-    params, progress = train.load(args.work)
+    params, _, progress = train.load(args.work)
     params = export.rounded(params)
     export.write(shape, params, tokenizer, args.out)
     evaluate.write(shape, params, tokenizer, args.seed, progress, args.out)

@@ -15,11 +15,14 @@ import optimiser
 
 MATRIX_RATE, OTHER_RATE = 0.016, 0.005
 WARM_UP_STEPS = 20
-LONG_ROWS_FROM = 3 / 4  # of the steps; before: 4 rows of 256 tokens, after: 2 rows of 512
+# Constant, then linear to zero. Up to here nothing depends on how many steps there will be, so a run that has not
+# come this far can still be given another length.
+DECAY_FROM = 0.6
+LONG_ROWS_FROM = 0.8  # before: 4 rows of 256 tokens, after: 2 rows of 512
 REPORT_EVERY = 50
 
-# Share of copy-dense rows, up to which part of the run.
-COPY_SHARE = ((0.06, 0.7), (0.33, 0.25), (1.0, 0.08))
+# Share of copy-dense rows, up to which step.
+COPY_SHARE = ((160, 0.7), (700, 0.25), (math.inf, 0.1))
 
 
 def loss(shape, params, tokens, documents, weights):
@@ -38,58 +41,66 @@ def train_step(shape, params, state, tokens, documents, weights, rate):
 
 
 def rate_at(step, steps):
-    """Linear warm-up, cosine to zero."""
-    return min(1.0, (step + 1) / WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / WARM_UP_STEPS, (steps - step) / (steps * (1 - DECAY_FROM)))
 
 
-def train(shape, params, pools, steps, seed, out: Path, save_every, facts):
-    """`pools[length] = (ordinary rows, copy-dense rows)`; `facts` go into the progress file as they are.
+def train(shape, initial, pools, steps, seed, work: Path, save_every, facts, is_resumed):
+    """From `initial`, or from the last checkpoint in `work`, to `steps`.
 
-    Returns (params, curve of (step, loss)).
+    `pools[length] = (ordinary rows, copy-dense rows)`. `facts` go into the progress file as they are.
     """
-    params = {name: jnp.asarray(value) for name, value in params.items()}
-    state = optimiser.initial(params)
-    curve, losses, tokens_seen, start = [], [], 0, time.monotonic()
-    order = {}
+    if is_resumed:
+        params, state, progress = load(work)
+    else:
+        params = {name: jnp.asarray(value) for name, value in initial.items()}
+        state = optimiser.initial(params)
+        progress = {"step": 0, "tokens": 0, "seconds": 0, "curve": []}
+    progress |= facts | {"steps": steps}
+    assert progress["step"] <= DECAY_FROM * steps or progress["step"] == steps, "too late for another length"
+
+    drawn, losses, start, first = {}, [], time.monotonic() - progress["seconds"], progress["step"]
     for step in range(steps):
-        long = step >= LONG_ROWS_FROM * steps
-        length, count = (512, 2) if long else (256, 4)
-        copy_share = next(share for until, share in COPY_SHARE if step < until * steps)
-        random = np.random.default_rng((seed, step))
-        batch = []
-        for _ in range(count):
-            rows = pools[length][int(random.random() < copy_share)]
-            batch.append((rows, next_row(order, rows, random)))
-        stacked = [np.stack([getattr(rows, part)[i] for rows, i in batch]) for part in ("tokens", "documents", "weights")]
-        params, state, value = train_step(shape, params, state, *stacked, rate_at(step, steps))
+        batch = draw(pools, steps, step, seed, drawn)
+        if step < first:
+            continue  # done before; drawn again so that the next rows are the same
+        params, state, value = train_step(shape, params, state, *batch, rate_at(step, steps))
         losses.append(value)
-        tokens_seen += length * count
+        progress["step"] = step + 1
+        progress["tokens"] += batch[0].size
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
-            mean = float(np.mean([float(v) for v in losses]))
-            losses = []
-            curve.append((step + 1, round(mean, 4)))
-            rate = tokens_seen / (time.monotonic() - start)
-            print(f"step {step + 1}/{steps}  loss {mean:.3f}  {rate:.0f} tokens/s", flush=True)
+            mean, losses = float(np.mean([float(v) for v in losses])), []
+            progress["seconds"] = round(time.monotonic() - start)
+            progress["curve"].append((step + 1, round(mean, 4)))
+            print(f"step {step + 1}/{steps}  loss {mean:.3f}  {progress['tokens'] / progress['seconds']:.0f} tokens/s", flush=True)
         if (step + 1) % save_every == 0 or step + 1 == steps:
-            save(out, params, facts | {"step": step + 1, "curve": curve, "tokens": tokens_seen, "seconds": round(time.monotonic() - start)})
-    return params, curve
+            save(work, params, state, progress)
 
 
-def next_row(order, rows, random):
-    """Each row once before any twice."""
-    waiting = order.setdefault(id(rows), [])
-    if not waiting:
-        waiting.extend(random.permutation(len(rows)).tolist())
-    return waiting.pop()
+def draw(pools, steps, step, seed, drawn):
+    """The batch of a step. Each row is used once before any is used twice; `drawn` counts them."""
+    length, count = (512, 2) if step >= LONG_ROWS_FROM * steps else (256, 4)
+    copy_share = next(share for until, share in COPY_SHARE if step < until)
+    random = np.random.default_rng((seed, step))
+    chosen = []
+    for _ in range(count):
+        is_copy = int(random.random() < copy_share)
+        rows, number = pools[length][is_copy], drawn.get((length, is_copy), 0)
+        drawn[length, is_copy] = number + 1
+        chosen.append((rows, rows.order[number % len(rows)]))
+    return [np.stack([getattr(rows, part)[i] for rows, i in chosen]) for part in ("tokens", "documents", "weights")]
 
 
-def save(out, params, progress):
-    out.mkdir(parents=True, exist_ok=True)
-    partial_file = out / "checkpoint.partial.npz"
-    np.savez(partial_file, **{name: np.asarray(value) for name, value in params.items()})
-    partial_file.rename(out / "checkpoint.npz")
-    (out / "progress.json").write_text(json.dumps(progress))
+def save(work, params, state, progress):
+    work.mkdir(parents=True, exist_ok=True)
+    unfinished = work / "checkpoint.partial.npz"
+    both = {"params/" + name: value for name, value in params.items()} | {"state/" + name: value for name, value in state.items()}
+    np.savez(unfinished, **{name: np.asarray(value) for name, value in both.items()})
+    unfinished.rename(work / "checkpoint.npz")
+    (work / "progress.json").write_text(json.dumps(progress))
 
 
-def load(out):
-    return dict(np.load(out / "checkpoint.npz")), json.loads((out / "progress.json").read_text())
+def load(work):
+    """(params, optimiser's state, progress) of the last checkpoint."""
+    saved = np.load(work / "checkpoint.npz")
+    part = lambda prefix: {name.removeprefix(prefix): jnp.asarray(saved[name]) for name in saved.files if name.startswith(prefix)}
+    return part("params/"), part("state/"), json.loads((work / "progress.json").read_text())

@@ -3,18 +3,25 @@
 ANIMALS = """fox owl hare mouse bear wolf cat dog hen duck goose crow robin sparrow swan frog toad snail otter beaver badger
 hedgehog squirrel mole rabbit deer goat sheep lamb horse pony donkey cow pig piglet turtle fish whale dolphin seal crab
 lion tiger elephant giraffe monkey parrot penguin camel kangaroo panda koala zebra spider bee ant beetle butterfly moth
-firefly dragonfly caterpillar worm kitten puppy raven magpie stork heron eagle falcon pigeon peacock rooster lizard snake""".split()
+firefly dragonfly caterpillar worm bat bison chicken cricket crocodile fly gorilla hamster leopard octopus ostrich shark swallow
+turkey walrus weasel kitten puppy raven magpie stork heron eagle falcon pigeon peacock rooster lizard snake""".split()
 
 PEOPLE = """baker farmer miller sailor fisherman painter gardener tailor shepherd clockmaker teacher doctor librarian carpenter
 postman cook king queen prince princess knight wizard witch giant pirate girl boy grandmother grandfather child musician
-dancer captain inventor beekeeper potter""".split()
+dancer captain inventor beekeeper potter
+astronaut detective hunter soldier student thief singer writer nurse tourist stranger brother sister mother father uncle aunt
+friend neighbour traveller merchant smith""".split()
 
 OBJECTS = """kettle teapot cup spoon clock lamp candle lantern broom button boat ship train wagon cart bicycle kite balloon drum
 bell violin piano book pencil map key mirror umbrella hat coat boot blanket pillow chair table door window bridge tower
 lighthouse windmill snowman robot doll puppet cloud star moon raindrop snowflake river stone mountain tree leaf flower rose
-sunflower mushroom pumpkin potato apple pear samovar computer rocket tractor bus car house castle scarecrow wheel ball""".split()
+sunflower mushroom pumpkin potato apple pear samovar computer rocket tractor bus car house castle scarecrow wheel ball
+box basket bottle bucket bowl cake candy carpet carrot cheese chimney coin comet cookie crown desk drawer feather fence field
+flag flute garden glove hammer harp island jar kitchen ladder letter mask mill needle nest ocean onion oven painting paintbrush pan
+pebble pen picture pillar plate pond pot purse puzzle ring road rope sandwich scarf school seed shell shoe sock soup statue
+storm string sun sword telescope tent thimble ticket tomato toy trumpet vase village wall watch wave well whistle wind yacht""".split()
 
-CREATURES = """dragon unicorn troll fairy elf ghost goblin mermaid phoenix dinosaur monster gnome""".split()
+CREATURES = """angel vampire zombie alien mummy dragon unicorn troll fairy elf ghost goblin mermaid phoenix dinosaur monster gnome""".split()
 
 SUBJECTS = ANIMALS + PEOPLE + OBJECTS + CREATURES
 
