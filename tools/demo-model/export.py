@@ -3,6 +3,7 @@
 import json
 
 import gguf
+import jinja2
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -34,6 +35,7 @@ def rounded(params):
 def write(shape, params, tokenizer, out):
     out.mkdir(parents=True, exist_ok=True)
     template = tokens.CHAT_TEMPLATE
+    check_template(template)
     write_json(out / "config.json", config(shape))
     write_json(out / "generation_config.json", {
         "bos_token_id": tokens.BEGIN_ID, "eos_token_id": tokens.END_ID, "pad_token_id": tokens.END_ID,
@@ -52,6 +54,15 @@ def write(shape, params, tokenizer, out):
     })
     write_safetensors(shape, params, out / "model.safetensors")
     write_gguf(shape, params, tokenizer, template, out / "demo.gguf")
+
+
+def check_template(template):
+    """The template is what others render by; training rendered by `tokens.render`."""
+    turns = [("system", "Be brief."), ("user", "Hello"), ("assistant", "Hi!"), ("user", "Count.")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    for prompted in (False, True):
+        theirs = jinja2.Template(template).render(messages=messages, add_generation_prompt=prompted)
+        assert theirs == tokens.render(turns, prompted), theirs
 
 
 def write_json(path, value):
