@@ -14,8 +14,8 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-const TOKENS: u32 = 1500;
-const ROUNDS: usize = 15;
+const TOKENS: u32 = 400;
+const ROUNDS: usize = 51;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -40,6 +40,11 @@ impl Payload {
         Ok(Self { bytes })
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(bytes: impl Into<Bytes>) -> Self {
+        Self { bytes: bytes.into() }
+    }
+
     /// What the body says as a `T`; fields that `T` does not know are passed over.
     ///
     /// # Errors
@@ -154,12 +159,8 @@ mod tests {
         text: String,
     }
 
-    fn of(bytes: impl Into<Bytes>) -> Payload {
-        Payload { bytes: bytes.into() }
-    }
-
     fn message(bytes: &'static [u8]) -> (String, Option<String>) {
-        let refusal = of(bytes).parse::<Sample>().expect_err("refuses");
+        let refusal = Payload::of(bytes).parse::<Sample>().expect_err("refuses");
         assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
         (refusal.failure.message, refusal.failure.param)
     }
@@ -182,13 +183,13 @@ mod tests {
     fn refuses_what_is_not_text_or_goes_on_after_its_end() {
         for bytes in [&b"{\"rows\":[{\"text\":\"\xff\"}]}"[..], b"{} {}", b"", b"nul", b"{\"number\":1e999}"]
         {
-            assert!(of(bytes).parse::<Sample>().is_err(), "{bytes:?}");
+            assert!(Payload::of(bytes).parse::<Sample>().is_err(), "{bytes:?}");
         }
     }
 
     #[test]
     fn nothing_may_stand_for_an_empty_object() {
-        assert_eq!(of(&b""[..]).parse_or_default::<Sample>().expect("reads"), Sample::default());
+        assert_eq!(Payload::of(&b""[..]).parse_or_default::<Sample>().expect("reads"), Sample::default());
     }
 
     #[test]

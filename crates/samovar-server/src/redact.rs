@@ -93,4 +93,12 @@ mod tests {
             assert_eq!(redact(text), text);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_redacted_once_and_for_all(text in "[a-z/. :`'…é-]{0,40}") {
+            let clean = redact(&text);
+            proptest::prop_assert_eq!(redact(&clean), clean);
+        }
+    }
 }

@@ -58,11 +58,16 @@ pub(crate) async fn complete(
     body: Body,
 ) -> Result<Response, Refused> {
     let payload = Payload::read(body, &app.limits).await?;
-    let wanted = payload.parse::<Common>()?.check(&app, &headers)?;
+    let wanted = payload.parse::<Common>()?.check(app.surface.origin(), &headers)?;
     let chat: Chat = payload.parse()?;
     let (request, shape) = chat.check(&wanted)?;
     let requests = vec![request; wanted.answers as usize];
     respond(&app, &wanted, requests, shape, Identity { prefix: "chatcmpl", request: &id }).await
+}
+
+#[cfg(test)]
+pub(super) fn check(payload: &Payload, wanted: &Wanted) -> Result<(), Refusal> {
+    payload.parse::<Chat>()?.check(wanted).map(drop)
 }
 
 impl Chat {

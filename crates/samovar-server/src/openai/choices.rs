@@ -5,7 +5,8 @@ use std::pin::Pin;
 
 use futures_util::stream::{self, SelectAll};
 use futures_util::{FutureExt, Stream, StreamExt};
-use samovar::{AnswerEvent, Request, Tier, Wait};
+use samovar::{AnswerEvent, Request, Summary, Tier, Timings, Wait};
+use samovar_core::generation::{FinishReason, Usage};
 use samovar_core::{ErrorKind, Failure};
 use tokio::time::Instant;
 
@@ -23,6 +24,8 @@ pub(super) struct Choices {
     running: SelectAll<Events>,
     waiting: VecDeque<(usize, Request)>,
     deadline: Option<Instant>,
+    /// Whether any choice has said or ended anything.
+    has_spoken: bool,
 }
 
 /// What is known when the first choice has begun to speak.
@@ -49,7 +52,8 @@ impl Choices {
         let deadline = requests.first().and_then(|request| request.deadline);
         let deadline = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
         let waiting = requests.into_iter().enumerate().collect();
-        let mut choices = Self { app: app.clone(), running: SelectAll::new(), waiting, deadline };
+        let mut choices =
+            Self { app: app.clone(), running: SelectAll::new(), waiting, deadline, has_spoken: false };
         for _ in 0..AT_THE_SAME_TIME {
             choices.start_next()?;
         }
@@ -77,6 +81,16 @@ impl Choices {
     /// Cancel safe: no event is lost.
     pub(super) async fn next(&mut self) -> Option<(usize, AnswerEvent)> {
         let (index, event) = self.running.next().await?;
+        let event = match event {
+            // Others have something to show: a choice that came too late is an empty one.
+            AnswerEvent::Failed(failure)
+                if failure.kind == ErrorKind::DeadlineExceeded && self.has_spoken =>
+            {
+                AnswerEvent::Done(too_late())
+            }
+            event => event,
+        };
+        self.has_spoken |= matches!(event, AnswerEvent::Text { .. } | AnswerEvent::Done(_));
         if !matches!(event, AnswerEvent::Done(_)) {
             return Some((index, event));
         }
@@ -137,5 +151,15 @@ impl Choices {
             }
         }
         Err(Failure::new(ErrorKind::Internal, "the answer ended before it began"))
+    }
+}
+
+/// The end of a choice that was never granted a slot.
+fn too_late() -> Summary {
+    Summary {
+        finish: FinishReason::TimedOut,
+        usage: Usage::default(),
+        tier: Tier::Hit,
+        timings: Timings::default(),
     }
 }

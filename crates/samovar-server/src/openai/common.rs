@@ -4,14 +4,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName};
-use samovar::{Input, Request};
+use samovar::{Input, Origin, Request};
 use samovar_core::generation::Sampling;
 use samovar_core::units::{KeepAlive, TimeSpan};
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
 use super::params;
-use crate::app::App;
 use crate::refusal::Refusal;
 
 /// How long the client waits for the whole answer, in seconds or as `1m30s`.
@@ -70,7 +69,7 @@ impl Common {
     ///
     /// # Errors
     /// 400 that names the parameter, and its range where it has one.
-    pub(super) fn check(self, app: &App, headers: &HeaderMap) -> Result<Wanted, Refusal> {
+    pub(super) fn check(self, origin: Origin, headers: &HeaderMap) -> Result<Wanted, Refusal> {
         let model = self.model.filter(|model| !model.is_empty()).ok_or_else(|| {
             Refusal::invalid("model", "`model` is missing").with_hint("GET /v1/models lists what there is")
         })?;
@@ -97,7 +96,7 @@ impl Common {
             deadline: deadline(self.timeout, headers)?,
             keep_alive: self.keep_alive,
             client: client(self.user),
-            origin: app.surface.origin(),
+            origin,
             ..Request::new(model, Input::Text(String::new()))
         };
         let is_streamed = self.stream.unwrap_or(false);

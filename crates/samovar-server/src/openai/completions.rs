@@ -44,10 +44,15 @@ pub(crate) async fn complete(
     body: Body,
 ) -> Result<Response, Refused> {
     let payload = Payload::read(body, &app.limits).await?;
-    let wanted = payload.parse::<Common>()?.check(&app, &headers)?;
+    let wanted = payload.parse::<Common>()?.check(app.surface.origin(), &headers)?;
     let text: Text = payload.parse()?;
     let (requests, shape) = text.check(&wanted)?;
     respond(&app, &wanted, requests, shape, Identity { prefix: "cmpl", request: &id }).await
+}
+
+#[cfg(test)]
+pub(super) fn check(payload: &Payload, wanted: &Wanted) -> Result<(), Refusal> {
+    payload.parse::<Text>()?.check(wanted).map(drop)
 }
 
 impl Text {

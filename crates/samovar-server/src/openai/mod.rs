@@ -15,6 +15,8 @@ mod common;
 pub(crate) mod completions;
 mod error;
 mod heading;
+#[cfg(test)]
+mod hostile;
 mod logprobs;
 pub(crate) mod models;
 mod params;

@@ -420,6 +420,45 @@ async fn a_deadline_before_the_first_token_is_an_empty_answer_and_in_the_queue_a
 }
 
 #[tokio::test]
+async fn a_deadline_with_more_choices_than_slots_returns_what_some_have() {
+    let fixture = Fixture::on(FakeEngine::builder().gate_tokens()).await;
+    fixture.engine.tokens_gate().admit(4);
+    let answer = post(&fixture, PATH, &hello(&json!({ "n": 8, "timeout": 1.5 }))).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answer = answer.json();
+    let choices = answer["choices"].as_array().expect("choices");
+    assert_eq!(choices.len(), 8);
+    assert!(choices.iter().all(|choice| choice["finish_reason"] == "length"), "{answer}");
+    assert_eq!(answer["usage"]["completion_tokens"], 4);
+    assert_eq!(answer["samovar"]["timed_out"], true);
+}
+
+#[tokio::test]
+async fn who_finds_the_queue_full_is_told_when_to_come_back() {
+    let pool = samovar::PoolConfig { queue_per_model: 1, ..samovar::PoolConfig::default() };
+    let fixture = Fixture::pooled(FakeEngine::builder().gate_tokens(), pool, |_| ()).await;
+    let mut crowd = Vec::new();
+    for running in [1, 2, 2] {
+        let mut stream = tcp(&fixture).await;
+        let text = request("POST", PATH, &[], &hello(&json!({})).to_string());
+        tokio::io::AsyncWriteExt::write_all(&mut stream, text.as_bytes()).await.expect("writes");
+        fixture.engine.wait_until(|counts| counts.generations_running == running).await;
+        crowd.push(stream);
+    }
+    while raw::owner(&fixture, "GET", "/admin/stats", &Value::Null).await.json()["pool"]["queued"] == 0 {}
+    let refused = post(&fixture, PATH, &hello(&json!({ "stream": true }))).await;
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    let error = refused.error();
+    assert_eq!((&error["code"], &error["type"]), (&json!("busy"), &json!("overloaded_error")));
+    assert!(refused.header("retry-after").is_some() && refused.header("retry-after-ms").is_some());
+    assert_eq!(refused.header("x-should-retry"), Some("true"));
+    fixture.engine.tokens_gate().open();
+    for stream in crowd {
+        assert_eq!(raw::read(stream).await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn who_queues_is_told_the_place() {
     let fixture = Fixture::on(FakeEngine::builder().gate_tokens()).await;
     let first = tcp(&fixture).await;

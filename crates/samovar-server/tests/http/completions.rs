@@ -137,7 +137,7 @@ async fn the_owner_may_name_a_file_and_others_use_its_name_then() {
     let fixture = Fixture::new().await;
     let demo = owner(&fixture, "GET", "/admin/models", &Value::Null).await.json();
     let path = fixture.home.path().join("mine.gguf");
-    std::fs::copy(demo["models"][0]["path"].as_str().expect("path"), &path).expect("copies");
+    fs_err::copy(demo["models"][0]["path"].as_str().expect("path"), &path).expect("copies");
     let body = once(&json!({ "model": path }));
     assert_eq!(post(&fixture, PATH, &body).await.status, 403);
     let answer = owner(&fixture, "POST", PATH, &body).await;

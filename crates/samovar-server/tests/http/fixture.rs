@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use samovar::{ModelSettings, Runtime};
+use samovar::{ModelSettings, PoolConfig, Runtime};
 use samovar_core::ModelRef;
 use samovar_core::testing::fake::{Builder, FakeEngine};
 use samovar_core::testing::gguf::{LlamaShape, llama};
@@ -37,9 +37,17 @@ impl Fixture {
     }
 
     pub(crate) async fn with(engine: Builder, adjust: impl FnOnce(&mut ServeConfig)) -> Self {
+        Self::pooled(engine, PoolConfig::default(), adjust).await
+    }
+
+    pub(crate) async fn pooled(
+        engine: Builder,
+        pool: PoolConfig,
+        adjust: impl FnOnce(&mut ServeConfig),
+    ) -> Self {
         let engine = engine.build();
         let home = tempfile::tempdir().expect("tempdir");
-        let runtime = runtime(&engine, &home);
+        let runtime = builder(&engine, &home).pool(pool).build().expect("builds");
         let socket = home.path().join("run").join("samovar.sock");
         let mut config = ServeConfig {
             listen: Some("127.0.0.1:0".parse().expect("address")),
@@ -77,19 +85,21 @@ impl Fixture {
 }
 
 pub(crate) fn runtime(engine: &FakeEngine, home: &tempfile::TempDir) -> Runtime {
+    builder(engine, home).build().expect("builds")
+}
+
+fn builder(engine: &FakeEngine, home: &tempfile::TempDir) -> samovar::Builder {
     let settings =
         ModelSettings { slots: Some(SLOTS), context_tokens: Some(512), ..ModelSettings::default() };
     let tiny = home.path().join("tiny-model.gguf");
     if !tiny.exists() {
-        std::fs::write(&tiny, llama(LlamaShape::TINY).build()).expect("writes");
+        fs_err::write(&tiny, llama(LlamaShape::TINY).build()).expect("writes");
     }
     Runtime::builder()
         .cache_dir(home.path().join("cache"))
         .alias("tiny", ModelRef::file(tiny), settings.clone())
         .defaults(settings)
         .engine(Arc::new(engine.clone()))
-        .build()
-        .expect("builds")
 }
 
 /// The object with what differs from run to run replaced.

@@ -61,7 +61,7 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
         text.push_str("content-type: application/json\r\n");
     }
     for (name, value) in headers {
-        text += &format!("{name}: {value}\r\n");
+        text.extend([name, ": ", value, "\r\n"]);
     }
     text + &format!("content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }

@@ -1,0 +1,108 @@
+//! Bodies that no client would send: every one is a request or a 400, and never a panic.
+
+use axum::http::{HeaderMap, StatusCode};
+use proptest::prelude::*;
+use samovar::Origin;
+use serde_json::{Map, Value, json};
+
+use super::common::Common;
+use super::{chat, completions};
+use crate::payload::Payload;
+use crate::refusal::Refusal;
+
+/// Any JSON, mostly of what has hurt parsers before.
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop_oneof![Just(0), Just(-1), Just(1), Just(4), Just(128)].prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        prop_oneof![Just("text"), Just("user"), Just("none"), Just("5m"), Just("json_object")]
+            .prop_map(Value::from),
+    ];
+    let key = prop_oneof![Just("role"), Just("content"), Just("type"), Just("text"), Just("7"), Just("x")];
+    leaf.prop_recursive(3, 16, 4, move |inner| {
+        let object = prop::collection::vec((key.clone(), inner.clone()), 0..4);
+        prop_oneof![
+            prop::collection::vec(inner, 0..4).prop_map(Value::from),
+            object.prop_map(|pairs| {
+                let pairs = pairs.into_iter().map(|(key, value)| (key.to_owned(), value));
+                Value::Object(pairs.collect::<Map<_, _>>())
+            }),
+        ]
+    })
+}
+
+fn body() -> impl Strategy<Value = Value> {
+    const FIELDS: [&str; 34] = [
+        "model",
+        "stream",
+        "stream_options",
+        "n",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repeat_penalty",
+        "frequency_penalty",
+        "presence_penalty",
+        "seed",
+        "logit_bias",
+        "stop",
+        "ignore_eos",
+        "timeout",
+        "keep_alive",
+        "user",
+        "messages",
+        "max_tokens",
+        "max_completion_tokens",
+        "logprobs",
+        "top_logprobs",
+        "response_format",
+        "tools",
+        "tool_choice",
+        "functions",
+        "modalities",
+        "prompt",
+        "echo",
+        "suffix",
+        "best_of",
+        "unknown",
+        "metadata",
+    ];
+    let sound = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }], "prompt": "x" });
+    prop::collection::vec((0..FIELDS.len(), anything()), 0..4).prop_map(move |changes| {
+        let mut body = sound.clone();
+        for (field, value) in changes {
+            body[FIELDS[field]] = value;
+        }
+        body
+    })
+}
+
+fn is_taken_or_refused(outcome: Result<(), Refusal>) -> Result<(), TestCaseError> {
+    if let Err(refusal) = outcome {
+        prop_assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
+        prop_assert!(!refusal.failure.message.is_empty());
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn every_body_is_a_request_or_a_400(body in body()) {
+        let payload = Payload::of(body.to_string());
+        let common = |payload: &Payload| payload.parse::<Common>()?.check(Origin::Network, &HeaderMap::new());
+        let as_chat = common(&payload).and_then(|wanted| chat::check(&payload, &wanted));
+        is_taken_or_refused(as_chat)?;
+        let as_text = common(&payload).and_then(|wanted| completions::check(&payload, &wanted));
+        is_taken_or_refused(as_text)?;
+    }
+
+    #[test]
+    fn every_text_is_json_or_a_400(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        is_taken_or_refused(Payload::of(bytes).parse::<Common>().map(drop))?;
+    }
+}
