@@ -629,3 +629,68 @@ async fn statistics_can_be_written_as_json() {
     assert_eq!(why[0]["what"], "loaded");
     assert_eq!(why[0]["reason"]["because"], "took");
 }
+
+/// Yields so often.
+async fn turns(count: u64) {
+    for _ in 0..count {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_that_come_and_go_on_many_threads_leave_nothing_behind() {
+    let engine = engine();
+    let pool = pool_with(&engine, |config| {
+        config.queue_per_model = 8;
+        config.queue_total = 24;
+        config.min_residency_ms = 0;
+    });
+    // Two of the five fit at a time; four of them give each slot to one caller.
+    let specs: Vec<_> = (0..5_u32)
+        .map(|number| {
+            spec_with(&format!("m{number}"), |spec| {
+                spec.options.slots = number.max(1);
+                spec.keep_alive = if number == 4 { KeepAlive::ParkAtOnce } else { KeepAlive::UntilEvicted };
+            })
+        })
+        .collect();
+    let callers: Vec<_> = (0..24_u64)
+        .map(|caller| {
+            let (pool, specs) = (pool.clone(), specs.clone());
+            tokio::spawn(async move {
+                for round in 0..150_u64 {
+                    let model = Arc::clone(&specs[((caller + round * 3) % 5) as usize]);
+                    tokio::select! {
+                        biased;
+                        () = turns((caller * 7 + round * 13) % 60) => {}
+                        granted = pool.acquire(Ask::new(model), None) => {
+                            if let Ok(mut lease) = granted {
+                                turns(round % 5).await;
+                                if caller == 0 && round % 50 == 49 {
+                                    lease.failed(ErrorKind::EngineFailed);
+                                }
+                            }
+                        }
+                    }
+                    if caller == 1 && round % 40 == 0 {
+                        pool.unload_all().await.unwrap();
+                    }
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let stats = pool.snapshot().await.pool;
+    assert_eq!((stats.leases, stats.queued, stats.owed_bytes), (0, 0, 0), "{stats:?}");
+    let answered = stats.hits + stats.misses + stats.coalesced + stats.refused + stats.cancelled;
+    assert_eq!(stats.requests, answered, "{stats:?}");
+    assert!(stats.hits > 0 && stats.cancelled > 0 && stats.parked > 0, "{stats:?}");
+    pool.shutdown(Duration::from_secs(60)).await;
+    assert_eq!(engine.counts().live_instances, 0);
+    assert_eq!(
+        engine.counts().loads_started,
+        engine.counts().loads_finished + engine.counts().loads_cancelled
+    );
+}

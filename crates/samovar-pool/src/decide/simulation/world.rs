@@ -585,6 +585,12 @@ impl World {
         if let Some(ticket) = lost {
             return broken(2, format!("{ticket:?} was lost"));
         }
+        let tally = &self.state.tally;
+        let granted = tally.hits + tally.misses + tally.coalesced;
+        let queued = self.state.tickets.values().filter(|ticket| ticket.wants_slot).count() as u64;
+        if tally.requests != granted + tally.refused + tally.cancelled + queued {
+            return broken(2, format!("{queued} queued do not make up the sum of {tally:?}"));
+        }
         if self.is_leaving && !self.waiting.is_empty() {
             return broken(6, "somebody waits for a pool that leaves");
         }
