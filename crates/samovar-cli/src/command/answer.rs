@@ -5,7 +5,6 @@ use std::time::Duration;
 use samovar::{AnswerEvent, Request, Summary, Tier};
 use samovar_core::generation::{FinishReason, Sampling};
 use samovar_core::units::TimeSpan;
-use samovar_core::{ErrorKind, Failure};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -58,8 +57,8 @@ async fn receive(
 ) -> Result<(), Ended> {
     let mut answers = backend.generate(request).await?;
     let progress = context.report.progress();
-    while let Some(event) = answers.next().await? {
-        match event {
+    loop {
+        match answers.next().await? {
             AnswerEvent::Waiting(wait) => progress.waiting(&outcome.model, &wait),
             AnswerEvent::Granted { model, .. } => {
                 outcome.model = model;
@@ -80,9 +79,6 @@ async fn receive(
             AnswerEvent::Failed(failure) => return Err(failure.into()),
         }
     }
-    Err(Failure::new(ErrorKind::Unavailable, "the daemon went away in the middle of the answer")
-        .with_hint("try again; `samovar doctor` says where its log is")
-        .into())
 }
 
 /// Puts the command line's wishes into a request.

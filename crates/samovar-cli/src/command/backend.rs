@@ -46,14 +46,15 @@ impl<'a> Backend<'a> {
     ///
     /// # Errors
     /// When no daemon is to be had, or it refuses the request before an answer begins.
-    pub(crate) async fn generate(&self, request: Request) -> Result<Answers, Failure> {
+    pub(crate) async fn generate(&self, request: Request) -> Result<Answers<'a>, Failure> {
         match self {
             Self::Here(runtime) => Ok(Answers::Here(runtime.generate(request))),
             Self::Daemon(context) => {
                 let body = GenerateBody::from(request);
                 let connection = context.daemon().await?;
                 let send = async |connection: Connection| connection.generate(&body).await;
-                start::ask(&context.settings, connection, send).await.map(Answers::Daemon)
+                let lines = start::ask(&context.settings, connection, send).await?;
+                Ok(Answers::Daemon(context, lines))
             }
         }
     }
@@ -82,15 +83,13 @@ impl<'a> Backend<'a> {
                 let send = async |connection: Connection| connection.warm(&body).await;
                 let mut events = start::ask(&context.settings, connection, send).await?;
                 let progress = report.progress();
-                while let Some(event) = events.next().await? {
-                    match event {
+                loop {
+                    match event(context, events.next().await).await? {
                         WarmEvent::Waiting(wait) => progress.waiting(model, &wait.into()),
                         WarmEvent::Done { took_ms } => return Ok(took_ms),
                         WarmEvent::Failed(failure) => return Err(failure),
                     }
                 }
-                Err(Failure::new(ErrorKind::Unavailable, "the daemon went away while it loaded the model")
-                    .with_hint("`samovar doctor` says where its log is"))
             }
         }
     }
@@ -121,22 +120,40 @@ impl<'a> Backend<'a> {
 }
 
 /// An answer on its way. **Dropping it cancels the request.**
-pub(crate) enum Answers {
-    Daemon(Lines<GenerateEvent>),
+pub(crate) enum Answers<'a> {
+    Daemon(&'a Context, Lines<GenerateEvent>),
     Here(Answer),
 }
 
-impl Answers {
-    /// The next event; `None` after the last.
+impl Answers<'_> {
+    /// The next event. The last is `Done` or `Failed`.
     ///
     /// # Errors
-    /// `Unavailable` when the daemon goes away.
-    pub(crate) async fn next(&mut self) -> Result<Option<AnswerEvent>, Failure> {
+    /// What became of the daemon, when it goes away before the last event.
+    pub(crate) async fn next(&mut self) -> Result<AnswerEvent, Failure> {
         match self {
-            Self::Daemon(lines) => Ok(lines.next().await?.map(Into::into)),
-            Self::Here(answer) => Ok(answer.next().await),
+            Self::Daemon(context, lines) => event(context, lines.next().await).await.map(Into::into),
+            Self::Here(answer) => answer
+                .next()
+                .await
+                .ok_or_else(|| Failure::new(ErrorKind::Internal, "the answer ended without a summary")),
         }
     }
+}
+
+/// An event, or what became of the daemon instead.
+async fn event<T>(context: &Context, line: Result<Option<T>, Failure>) -> Result<T, Failure> {
+    let failure = match line {
+        Ok(Some(event)) => return Ok(event),
+        Ok(None) => Failure::new(ErrorKind::Unavailable, "the daemon broke its answer off")
+            .with_hint("try again; `samovar doctor` says where its log is"),
+        Err(failure) => failure,
+    };
+    Err(if failure.kind == ErrorKind::Unavailable {
+        start::obituary(&context.settings, failure).await
+    } else {
+        failure
+    })
 }
 
 /// A model reference as the daemon can read it: its working directory is not ours, so paths are made absolute.

@@ -76,6 +76,22 @@ pub(crate) fn tail(path: &Path, lines: usize) -> Vec<String> {
     all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
+/// What a daemon logs when it begins; lines before that are of an earlier one.
+const FIRST_WORDS: &str = "serving version=";
+/// What native code and panics say when they end a process.
+const LAST_WORDS: [&str; 5] = ["GGML_ASSERT", "GGML_ABORT", "panicked at", "terminate called", "fatal"];
+
+/// The line among these that tells why a process died, if one does; without the place in somebody's build folder.
+pub(crate) fn cause_of_death<'a>(lines: impl DoubleEndedIterator<Item = &'a str>) -> Option<&'a str> {
+    let of_this_life = lines.rev().take_while(|line| !line.contains(FIRST_WORDS));
+    let line =
+        of_this_life.into_iter().find(|line| LAST_WORDS.iter().any(|words| line.contains(words)))?.trim();
+    match line.split_once(": ") {
+        Some((place, what)) if place.starts_with('/') => Some(what),
+        _ => Some(line),
+    }
+}
+
 /// A file that is put aside as `NAME.1` when it has grown to `max_bytes`. Never fails: what cannot be
 /// written is lost.
 struct BoundedLog {
@@ -174,6 +190,14 @@ mod tests {
         let mut log = log(Path::new("/dev/full"), 100);
         log.write_all(&[b'x'; 64]).expect("never fails");
         log.write_all(&[b'x'; 64]).expect("never fails");
+    }
+
+    #[test]
+    fn the_cause_of_death_is_found_among_backtraces() {
+        let log = "INFO serving\n/build/llama-context.cpp:2275: GGML_ASSERT(n > 0) failed\n#0 syscall ()\n";
+        assert_eq!(cause_of_death(log.lines()), Some("GGML_ASSERT(n > 0) failed"));
+        let earlier = "GGML_ASSERT(n > 0) failed\nINFO serving version=1\nINFO left\n";
+        assert_eq!(cause_of_death(earlier.lines()), None);
     }
 
     #[test]

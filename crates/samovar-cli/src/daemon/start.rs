@@ -17,6 +17,8 @@ use crate::settings::Settings;
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How often a leaving daemon is looked at; its door closes at a moment of its own.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Between a broken connection and the end of its process lies no more than this.
+const DYING: Duration = Duration::from_secs(2);
 /// A daemon's word is one line.
 const WORD_MAX_BYTES: u64 = 64 << 10;
 
@@ -96,6 +98,30 @@ async fn next(settings: &Settings) -> Result<Connection, Failure> {
     ensure(settings, || ()).await
 }
 
+/// What happened to a daemon whose connection broke: its last words when it died, else `failure` as it is.
+pub(crate) async fn obituary(settings: &Settings, failure: Failure) -> Failure {
+    let path = lock::daemon_lock(&settings.socket);
+    if !lock::released(&path, DYING).await {
+        return failure;
+    }
+    // The log of a daemon that a person watches is on that person's terminal.
+    if !lock::holder(&path).is_some_and(|holder| holder.in_background) {
+        return Failure::new(failure.kind, "the daemon ended in the middle of the answer")
+            .with_hint("the terminal that it ran in tells why");
+    }
+    let log_file = settings.home.log_file();
+    let lines = log::tail(&log_file, 200);
+    let hint = format!("the next run starts another; its log is {}", log_file.display());
+    match log::cause_of_death(lines.iter().map(String::as_str)) {
+        Some(cause) => Failure::new(
+            ErrorKind::EngineFailed,
+            format!("the daemon died in the middle of the answer: {cause}"),
+        ),
+        None => Failure::new(failure.kind, "the daemon ended in the middle of the answer"),
+    }
+    .with_hint(hint)
+}
+
 /// What is wrong between this program and the daemon, if anything is: they may be of different versions.
 pub(crate) fn skew(settings: &Settings) -> Option<String> {
     let holder = lock::holder(&lock::daemon_lock(&settings.socket))?;
@@ -140,6 +166,8 @@ async fn spawn(settings: &Settings) -> Result<(), Failure> {
         .arg("--socket")
         .arg(&settings.socket)
         .args(["serve", "--background"])
+        // A debugger that ggml calls for a backtrace would keep a dying daemon alive for seconds.
+        .env("GGML_NO_BACKTRACE", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(stderr)

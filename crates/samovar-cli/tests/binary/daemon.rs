@@ -36,6 +36,21 @@ fn a_killed_daemon_is_replaced() {
 }
 
 #[test]
+fn a_daemon_that_dies_in_the_middle_of_an_answer_is_told_and_replaced() {
+    let home = Home::new();
+    assert_eq!(home.run(&["warm", "demo"]).code, 0);
+    let mut run = home.spawn(&["run", "-t", "1.5", "Tell me a story about a fox"]);
+    run.child.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("a first byte");
+    let pid = Pid::from_raw(home.daemon_pid().expect("a daemon")).expect("pid");
+    kill_process(pid, Signal::KILL).expect("kills");
+    let done = run.finish();
+    assert_eq!(done.code, 69, "{done:?}");
+    assert!(done.stderr.contains("the daemon ended in the middle of the answer"), "{done:?}");
+    assert!(done.stderr.contains("daemon.log"), "{done:?}");
+    assert_eq!(home.run(&SHORT).code, 0);
+}
+
+#[test]
 fn shutdown_returns_when_the_daemon_is_gone() {
     let home = Home::new();
     assert_eq!(home.run(&SHORT).code, 0);

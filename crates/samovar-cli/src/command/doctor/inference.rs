@@ -9,6 +9,7 @@ use super::Finding;
 use crate::command::Context;
 use crate::command::answer::ms;
 use crate::command::probe::Found;
+use crate::daemon::log;
 use crate::home;
 
 /// The built-in model answers within a second; more than this is stuck.
@@ -39,7 +40,7 @@ fn judge(found: &Found) -> Result<String, Failure> {
 async fn probe(context: &Context) -> Result<Found, Failure> {
     let failed = |what: String| {
         Failure::new(ErrorKind::EngineFailed, what)
-            .with_hint("the native build does not fit this machine; rebuild it here, without the target folder's copy of llama.cpp")
+            .with_hint("the native build does not fit this machine; rebuild it here, after `cargo clean`")
     };
     let program = std::env::current_exe().map_err(|error| {
         Failure::new(ErrorKind::Internal, format!("this program's own file is gone: {error}"))
@@ -51,7 +52,7 @@ async fn probe(context: &Context) -> Result<Found, Failure> {
     if let Some(root) = &context.settings.home.root {
         command.arg("--home").arg(root);
     }
-    command.args(["--json", "probe"]).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(["--json", "probe"]).env("GGML_NO_BACKTRACE", "1").stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(LIMIT, command.output())
         .await
         .map_err(|_| failed(format!("the built-in model gave no answer within {} s", LIMIT.as_secs())))?
@@ -61,9 +62,10 @@ async fn probe(context: &Context) -> Result<Found, Failure> {
             .map_err(|error| failed(format!("the check answered strangely: {error}")));
     }
     Err(told(&output.stderr).unwrap_or_else(|| {
-        let last = String::from_utf8_lossy(&output.stderr);
-        let last = last.lines().last().map(|line| format!(": {line}")).unwrap_or_default();
-        failed(format!("running the built-in model {}{last}", how_it_ended(output.status)))
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let said = log::cause_of_death(stderr.lines()).or_else(|| stderr.lines().last());
+        let said = said.map(|line| format!(": {line}")).unwrap_or_default();
+        failed(format!("running the built-in model {}{said}", how_it_ended(output.status)))
     }))
 }
 
