@@ -1,47 +1,55 @@
-//! Tells the crate which compiler builds the native code, and whether its AMX code can be trusted.
+//! Tells the crate which compiler built the native code, and whether its AMX code can be trusted.
 //!
-//! The native code itself is built by `llama-cpp-sys-2`; `build-support/` steers that build.
+//! The native code itself is built by `llama-cpp-sys-2`; `build-support/` steers that build through the
+//! environment that `.cargo/config.toml` sets. What came of it is read from `CMake`'s own record.
 
 #![allow(clippy::disallowed_methods, reason = "a build script is told everything through its environment")]
 
-use std::env;
-use std::process::Command;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::{env, io};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-env-changed=CMAKE_PROJECT_INCLUDE");
-    println!("cargo:rerun-if-env-changed=CXX");
-    let compiler = compiler();
-    let is_worked_around =
-        env::var("CMAKE_PROJECT_INCLUDE").is_ok_and(|path| path.ends_with("native-build.cmake"));
+    let record = env::var_os("DEP_LLAMA_ROOT").map(|root| PathBuf::from(root).join("build"));
+    let compiler = record.as_deref().and_then(compiler);
+    let is_repaired = record.as_deref().is_some_and(is_repaired);
     let is_sound =
-        is_worked_around || compiler.as_ref().is_some_and(|(family, version)| !is_faulty(family, version));
+        is_repaired || compiler.as_ref().is_some_and(|(family, version)| !is_faulty(family, version));
     let name =
         compiler.map_or_else(|| "unknown".to_owned(), |(family, version)| format!("{family} {version}"));
     println!("cargo:rustc-env=SAMOVAR_CXX={name}");
     println!("cargo:rustc-env=SAMOVAR_AMX_IS_SOUND={is_sound}");
 }
 
-/// Family and version of the C++ compiler that CMake will find.
-fn compiler() -> Option<(&'static str, String)> {
-    let program = env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-    let ask = |argument| {
-        let output = Command::new(&program).arg(argument).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+/// Family and version of the C++ compiler, as `CMake` found them.
+fn compiler(record: &Path) -> Option<(String, String)> {
+    let folders = fs::read_dir(record.join("CMakeFiles")).ok()?;
+    let file = folders
+        .filter_map(Result::ok)
+        .map(|folder| folder.path().join("CMakeCXXCompiler.cmake"))
+        .find(|file| file.is_file())?;
+    let text = read(&file).ok()?;
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("set({name} \"")))?;
+        Some(line.split('"').next()?.to_owned())
     };
-    let banner = ask("--version")?;
-    let family = if banner.contains("clang") { "Clang" } else { "GNU" };
-    let version = if family == "GNU" {
-        ask("-dumpfullversion")?
-    } else {
-        banner.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?.to_owned()
-    };
-    Some((family, version))
+    Some((value("CMAKE_CXX_COMPILER_ID")?, value("CMAKE_CXX_COMPILER_VERSION")?))
+}
+
+/// Whether the native code was compiled with the repaired intrinsic.
+fn is_repaired(record: &Path) -> bool {
+    read(&record.join("compile_commands.json")).is_ok_and(|commands| commands.contains("amx-repair.h"))
+}
+
+fn read(file: &Path) -> io::Result<String> {
+    println!("cargo:rerun-if-changed={}", file.display());
+    fs::read_to_string(file)
 }
 
 /// GCC PR114098: fixed in 11.5, 12.4, 13.3 and 14.1.
 fn is_faulty(family: &str, version: &str) -> bool {
-    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
+    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
     let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     family == "GNU"
         && match major {

@@ -12,14 +12,12 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
-use llama_cpp_2::DecodeError;
-use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 use samovar_core::FinishReason;
 
+use crate::context::{Batch, Context, DecodeError};
 use crate::error::Error;
 use crate::kv::Kv;
 use crate::log;
@@ -48,11 +46,11 @@ pub(crate) enum Exit {
 
 /// The loop's state.
 pub(crate) struct Batcher<'m> {
-    context: LlamaContext<'m>,
+    context: Context<'m>,
     vocab: LlamaVocab<'m>,
     plan: &'m Plan,
     published: &'m Published,
-    batch: LlamaBatch<'static>,
+    batch: Batch,
     kv: Kv,
     /// In order of arrival.
     slots: Vec<Slot>,
@@ -65,21 +63,21 @@ pub(crate) struct Batcher<'m> {
 
 impl<'m> Batcher<'m> {
     pub(crate) fn new(
-        context: LlamaContext<'m>,
+        context: Context<'m>,
         model: &'m LlamaModel,
         plan: &'m Plan,
         published: &'m Published,
     ) -> Self {
         let is_recurrent = model.is_recurrent() || model.is_hybrid();
         let reuse = if is_recurrent { Reuse::WholeOnly } else { Reuse::Partial };
-        let cells = context.n_ctx();
+        let cells = context.cells();
         let kv = Kv::new(cells, plan.sequences(is_recurrent), plan.retained(is_recurrent), reuse);
         Self {
             context,
             vocab: model.vocab(),
             plan,
             published,
-            batch: LlamaBatch::new(BATCH_TOKENS as usize, 1),
+            batch: Batch::default(),
             kv,
             slots: Vec::new(),
             waiting: VecDeque::new(),
@@ -231,9 +229,22 @@ impl<'m> Batcher<'m> {
         }
         let outputs = self.fill_batch(&parts);
         let start = Instant::now();
-        match self.context.decode(&mut self.batch) {
+        // Nobody waits for this step when everybody in it has left, or the instance is to leave.
+        let (slots, published) = (&self.slots, self.published);
+        let is_vain = || {
+            let mut computed = slots.iter().zip(&parts).filter(|(_, part)| **part > 0);
+            published.is_interrupted() || computed.all(|(slot, _)| slot.is_cancelled())
+        };
+        match self.context.decode(&mut self.batch, &is_vain) {
             Ok(()) => {}
-            Err(DecodeError::NoKvCacheSlot) => {
+            Err(DecodeError::Interrupted) => {
+                if self.kv.reuse() == Reuse::WholeOnly {
+                    // Recurrent state may have taken half of the batch in.
+                    self.slots.iter_mut().for_each(Slot::forget_prefix);
+                }
+                return Ok(());
+            }
+            Err(DecodeError::NoRoom) => {
                 let _ = log::take_complaints();
                 // The book says that there is room; the cache knows better. What is kept for others goes
                 // first, then the longest answer.
@@ -242,11 +253,7 @@ impl<'m> Batcher<'m> {
                 }
                 return Ok(());
             }
-            Err(error) => {
-                let code = match error {
-                    DecodeError::Unknown(code) => code.to_string(),
-                    other => other.to_string(),
-                };
+            Err(DecodeError::Failed(code)) => {
                 return Err(Error::Decode { code, detail: log::take_complaints() });
             }
         }
@@ -259,26 +266,25 @@ impl<'m> Batcher<'m> {
 
     /// Puts each slot's part into the batch. Returns where each slot's logits will be, for those whose
     /// last token is in it.
-    fn fill_batch(&mut self, parts: &[usize]) -> Vec<Option<i32>> {
+    fn fill_batch(&mut self, parts: &[usize]) -> Vec<Option<usize>> {
         self.batch.clear();
         let batch = &mut self.batch;
         let fill = |(slot, &part): (&Slot, &usize)| {
             let (id, start) = (slot.sequence()?.id(), slot.computed());
-            let end = start + part;
-            let is_last = end == slot.tokens().len();
-            for (offset, &token) in slot.tokens()[start..end].iter().enumerate() {
-                let place = start + offset;
-                batch
-                    .add(token, place as i32, &[id], is_last && place + 1 == end)
-                    .expect("invariant: the parts were picked to fit the batch");
+            let mut output = None;
+            for (offset, &token) in slot.tokens()[start..start + part].iter().enumerate() {
+                let position = start + offset;
+                let is_last = position + 1 == slot.tokens().len();
+                let place = batch.add(token, position, id, is_last);
+                output = is_last.then_some(place);
             }
-            (part > 0 && is_last).then(|| batch.n_tokens() - 1)
+            output
         };
         self.slots.iter().zip(parts).map(fill).collect()
     }
 
     /// Books what was computed, and lets those whose logits are there say their next token.
-    fn advance(&mut self, parts: &[usize], outputs: &[Option<i32>]) {
+    fn advance(&mut self, parts: &[usize], outputs: &[Option<usize>]) {
         for (slot, &part) in self.slots.iter_mut().zip(parts) {
             if let Some(sequence) = slot.sequence_mut() {
                 self.kv.book(sequence, part);
@@ -286,7 +292,7 @@ impl<'m> Batcher<'m> {
         }
         for index in (0..self.slots.len()).rev() {
             let Some(output) = outputs[index] else { continue };
-            let logits = self.context.get_logits_ith(output);
+            let Some(logits) = self.context.logits(output) else { continue };
             if self.slots[index].advance(logits, &self.vocab) == Verdict::Ends {
                 self.vacate(index);
             }
@@ -297,33 +303,33 @@ impl<'m> Batcher<'m> {
     fn vacate(&mut self, index: usize) {
         let slot = self.slots.remove(index);
         let is_kept = slot.reuses_prefix();
-        let (sequence, tokens) = slot.into_sequence();
+        let (sequence, tokens, farewell) = slot.into_parts();
         match sequence {
             Some(sequence) if is_kept => self.kv.retain(&mut self.context, sequence, tokens),
             Some(sequence) => self.kv.close(&mut self.context, sequence),
             None => {}
         }
+        self.publish();
+        farewell.say();
     }
 
     /// Ends the longest answer, so that the others can go on.
     fn end_longest(&mut self) {
         let longest = (0..self.slots.len()).max_by_key(|&index| self.slots[index].computed());
         if let Some(index) = longest {
+            self.slots[index].forget_prefix();
             self.slots[index].finish(FinishReason::Length);
-            let slot = self.slots.remove(index);
-            if let (Some(sequence), _) = slot.into_sequence() {
-                self.kv.close(&mut self.context, sequence);
-            }
+            self.vacate(index);
         }
     }
 
     /// Ends everything that runs or waits, and forgets everything computed.
     fn break_off(&mut self, error: &Error) {
-        for mut slot in self.slots.drain(..) {
+        while let Some(mut slot) = self.slots.pop() {
             slot.fail(error.clone());
-            if let (Some(sequence), _) = slot.into_sequence() {
-                self.kv.close(&mut self.context, sequence);
-            }
+            slot.forget_prefix();
+            self.slots.push(slot);
+            self.vacate(self.slots.len() - 1);
         }
         for ticket in self.waiting.drain(..) {
             ticket.refuse(error.clone());

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
-use samovar_core::{Descriptor, Failure, Footprint, LoadOptions};
+use samovar_core::{Descriptor, Failure, Footprint, Layout, LoadOptions};
 
-use crate::build_info::build_info;
+use crate::build_info::{AmxState, build_info};
+use crate::error::Error;
 use crate::footprint;
 use crate::instance::LlamaInstance;
 use crate::plan::Plan;
@@ -27,6 +28,15 @@ impl LlamaEngine {
     }
 }
 
+/// The plan for a model; on a build whose AMX code may die, weights stay as they are on disk.
+fn plan(descriptor: &Descriptor, options: &LoadOptions) -> Result<Plan, Error> {
+    if options.layout == Layout::Packed && build_info().amx == AmxState::Unsafe {
+        tracing::warn!("this build's AMX code cannot be trusted: the packed layout is not used");
+        return Plan::new(descriptor, &LoadOptions { layout: Layout::Mapped, ..options.clone() });
+    }
+    Plan::new(descriptor, options)
+}
+
 impl Engine for LlamaEngine {
     fn name(&self) -> &str {
         &self.name
@@ -37,7 +47,7 @@ impl Engine for LlamaEngine {
     }
 
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
-        Ok(footprint::predict(descriptor, &Plan::new(descriptor, options)?))
+        Ok(footprint::predict(descriptor, &plan(descriptor, options)?))
     }
 
     fn load(
@@ -47,7 +57,7 @@ impl Engine for LlamaEngine {
         options: &LoadOptions,
         control: &LoadControl,
     ) -> Result<Arc<dyn Instance>, Failure> {
-        let plan = Plan::new(descriptor, options)?;
+        let plan = plan(descriptor, options)?;
         Ok(Arc::new(LlamaInstance::load(path, descriptor, plan, control)?))
     }
 }

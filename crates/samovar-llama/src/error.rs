@@ -51,7 +51,7 @@ pub enum Error {
     #[error("llama.cpp failed to compute ({code}): {detail}")]
     Decode {
         /// The native code's answer.
-        code: String,
+        code: i32,
         /// What it logged, or that it said nothing.
         detail: String,
     },

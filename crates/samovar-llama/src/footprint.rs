@@ -56,15 +56,14 @@ fn kv_bytes(descriptor: &Descriptor, plan: &Plan) -> u64 {
     }
 }
 
-/// The part of the compute buffer that steps really touch: a few activations of a full batch, the
-/// attention mask, and the logits of the tokens that are sampled. llama.cpp reserves address space for
-/// the logits of all tokens of a batch besides, which stays untouched and costs nothing.
+/// The compute buffer when all cells are in use: a few activations of a full batch, the attention mask
+/// of 16-bit numbers, and the logits of the tokens that are sampled.
 fn compute_bytes(descriptor: &Descriptor, plan: &Plan) -> u64 {
     let batch = u64::from(BATCH_TOKENS);
     let width = u64::from(descriptor.embedding_width);
     let activations = batch * 4 * (4 * width + 3 * u64::from(descriptor.feed_forward_width));
-    let mask = batch * u64::from(plan.cells) * (4 + 2);
-    let logits = u64::from(plan.slots) * u64::from(descriptor.vocabulary) * 4;
+    let mask = batch * u64::from(plan.cells) * 2;
+    let logits = u64::from(plan.sequences(false)) * u64::from(descriptor.vocabulary) * 4;
     activations + mask + logits
 }
 
@@ -81,6 +80,7 @@ fn packable_here() -> &'static [&'static str] {
 
 /// Memory as llama.cpp accounted for it while it loaded and made a context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_field_names, reason = "the unit belongs to the name")]
 pub(crate) struct Account {
     /// Weights that lie in anonymous memory.
     pub packed_bytes: u64,
@@ -105,11 +105,6 @@ impl Account {
         self
     }
 
-    /// The same without its context: what a parked instance keeps.
-    pub(crate) fn without_context(self) -> Self {
-        Self { context_bytes: 0, ..self }
-    }
-
     /// Anonymous bytes in all, with what llama.cpp does not account for.
     pub(crate) fn held_bytes(self, descriptor: &Descriptor, plan: &Plan) -> u64 {
         let vocabulary = u64::from(descriptor.vocabulary) * VOCABULARY_ENTRY_BYTES;
@@ -131,7 +126,7 @@ pub(crate) mod tests {
     use samovar_core::model::descriptor::TensorFormat;
     use samovar_core::{Layout, LoadOptions};
 
-    /// The 1.1B shape of TinyLlama in Q4_K_M.
+    /// The 1.1B shape of `TinyLlama` in `Q4_K_M`.
     pub(crate) fn descriptor() -> Descriptor {
         let format = |name: &str, bytes: u64, matrix_bytes: u64| TensorFormat {
             name: name.to_owned(),
@@ -222,7 +217,7 @@ pub(crate) mod tests {
         let plan = Plan::new(&descriptor(), &options()).unwrap();
         let (ready, parked) = (
             account.held_bytes(&descriptor(), &plan),
-            account.without_context().held_bytes(&descriptor(), &plan),
+            Account { context_bytes: 0, ..account }.held_bytes(&descriptor(), &plan),
         );
         assert!(ready > parked && parked >= 40);
     }

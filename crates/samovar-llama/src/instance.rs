@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::plan::Plan;
 use crate::published::Published;
 use crate::thread::{self, Loading, Start};
-use crate::ticket::{Command, Reply, Ticket};
+use crate::ticket::{Command, Ticket};
 
 /// Commands on their way to the thread.
 const COMMANDS: usize = 1024;
@@ -26,8 +26,8 @@ const REPORTS: usize = 16;
 /// A prompt for the probe: any token will do.
 const PROBE_TOKEN: LlamaToken = LlamaToken(0);
 
-/// One model loaded by llama.cpp. Dropping it unloads the model and joins its thread, which takes one
-/// decode step at most.
+/// One model loaded by llama.cpp. Dropping it unloads the model and joins its thread; a step that is
+/// running is broken off.
 #[derive(Debug)]
 pub(crate) struct LlamaInstance {
     plan: Arc<Plan>,
@@ -93,13 +93,6 @@ impl LlamaInstance {
             TrySendError::Full(_) => Error::TooManyWaiting { waiting: COMMANDS },
             TrySendError::Disconnected(_) => Error::Gone,
         })
-    }
-
-    /// Sends a command and waits for its answer.
-    fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), Error> {
-        let (reply, answer) = sync_channel(1);
-        self.send(command(reply))?;
-        answer.recv().map_err(|_| Error::Gone)?
     }
 
     fn tokens_of(
@@ -216,11 +209,17 @@ impl Instance for LlamaInstance {
     }
 
     fn park(&self) -> Result<(), Failure> {
-        Ok(self.ask(Command::Park)?)
+        let (reply, answer) = sync_channel(1);
+        // Requests that still run end with this: they need not finish their step.
+        self.published.interrupt();
+        self.send(Command::Park(reply)).inspect_err(|_| self.published.interrupted())?;
+        Ok(answer.recv().map_err(|_| Error::Gone)??)
     }
 
     fn resume(&self) -> Result<(), Failure> {
-        Ok(self.ask(Command::Resume)?)
+        let (reply, answer) = sync_channel(1);
+        self.send(Command::Resume(reply))?;
+        Ok(answer.recv().map_err(|_| Error::Gone)??)
     }
 
     fn measure(&self) -> Measurement {
@@ -242,7 +241,7 @@ impl Instance for LlamaInstance {
 
 impl Drop for LlamaInstance {
     fn drop(&mut self) {
-        // The model outlives the thread's context by being freed last, here or there.
+        self.published.interrupt();
         drop(self.commands.take());
         if let Some(thread) = self.thread.take() {
             // A panic there has been reported already, and there is nothing left to do about it.

@@ -11,10 +11,10 @@
 
 use std::collections::VecDeque;
 
-use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::token::LlamaToken;
 
 use crate::cells::{Cells, Holding};
+use crate::context::Context;
 use crate::prefix::{Candidate, Reuse};
 
 /// Shorter sequences are not worth a sequence id.
@@ -80,7 +80,7 @@ impl Kv {
     }
 
     /// An empty sequence.
-    pub(crate) fn open(&mut self, context: &mut LlamaContext<'_>) -> Sequence {
+    pub(crate) fn open(&mut self, context: &mut Context<'_>) -> Sequence {
         if self.free_ids.is_empty() {
             self.evict_oldest(context);
         }
@@ -90,12 +90,7 @@ impl Kv {
     }
 
     /// A new sequence that starts with the first `tokens` of another.
-    pub(crate) fn share(
-        &mut self,
-        context: &mut LlamaContext<'_>,
-        source: &Sequence,
-        tokens: usize,
-    ) -> Sequence {
+    pub(crate) fn share(&mut self, context: &mut Context<'_>, source: &Sequence, tokens: usize) -> Sequence {
         let mut sequence = self.open(context);
         self.link(context, source.id, sequence.id, tokens);
         sequence.holding = self.cells.share(&source.holding, tokens);
@@ -106,24 +101,22 @@ impl Kv {
     /// [`Self::candidates`]. The retained one counts as just used.
     pub(crate) fn share_retained(
         &mut self,
-        context: &mut LlamaContext<'_>,
+        context: &mut Context<'_>,
         place: usize,
         tokens: usize,
     ) -> Sequence {
         let kept = self.retained.remove(place).expect("invariant: the place comes from candidates()");
-        let sequence = if self.free_ids.is_empty() && self.retained.is_empty() {
+        if self.free_ids.is_empty() && self.retained.is_empty() {
             // The last retained sequence gives its own id away instead of being evicted for it.
-            self.cut(context, kept.sequence, tokens)
-        } else {
-            let sequence = self.share(context, &kept.sequence, tokens);
-            self.retained.push_back(kept);
-            return sequence;
-        };
+            return self.cut(context, kept.sequence, tokens);
+        }
+        let sequence = self.share(context, &kept.sequence, tokens);
+        self.retained.push_back(kept);
         sequence
     }
 
     /// Evicts retained sequences until `tokens` cells are free. False if even that is not enough.
-    pub(crate) fn make_room(&mut self, context: &mut LlamaContext<'_>, tokens: usize) -> bool {
+    pub(crate) fn make_room(&mut self, context: &mut Context<'_>, tokens: usize) -> bool {
         while self.cells.free() < tokens {
             if !self.evict_oldest(context) {
                 return false;
@@ -140,7 +133,7 @@ impl Kv {
     /// Ends a sequence and keeps it for whoever comes with the same prefix.
     pub(crate) fn retain(
         &mut self,
-        context: &mut LlamaContext<'_>,
+        context: &mut Context<'_>,
         sequence: Sequence,
         mut tokens: Vec<LlamaToken>,
     ) {
@@ -165,14 +158,14 @@ impl Kv {
     }
 
     /// Ends a sequence for good.
-    pub(crate) fn close(&mut self, context: &mut LlamaContext<'_>, sequence: Sequence) {
+    pub(crate) fn close(&mut self, context: &mut Context<'_>, sequence: Sequence) {
         remove(context, sequence.id, 0);
         self.cells.release(sequence.holding);
         self.free_ids.push(sequence.id);
     }
 
     /// Evicts the retained sequence that was used longest ago. False if there is none.
-    pub(crate) fn evict_oldest(&mut self, context: &mut LlamaContext<'_>) -> bool {
+    pub(crate) fn evict_oldest(&mut self, context: &mut Context<'_>) -> bool {
         let exists = !self.retained.is_empty();
         if exists {
             self.evict(context, 0);
@@ -180,13 +173,13 @@ impl Kv {
         exists
     }
 
-    fn evict(&mut self, context: &mut LlamaContext<'_>, place: usize) {
+    fn evict(&mut self, context: &mut Context<'_>, place: usize) {
         if let Some(kept) = self.retained.remove(place) {
             self.close(context, kept.sequence);
         }
     }
 
-    fn cut(&mut self, context: &mut LlamaContext<'_>, mut sequence: Sequence, tokens: usize) -> Sequence {
+    fn cut(&mut self, context: &mut Context<'_>, mut sequence: Sequence, tokens: usize) -> Sequence {
         if tokens < sequence.computed() {
             remove(context, sequence.id, tokens);
             self.cells.truncate(&mut sequence.holding, tokens);
@@ -194,20 +187,14 @@ impl Kv {
         sequence
     }
 
-    fn link(&self, context: &mut LlamaContext<'_>, source: i32, target: i32, tokens: usize) {
+    fn link(&self, context: &mut Context<'_>, source: i32, target: i32, tokens: usize) {
         // Recurrent state has no positions to choose from.
-        let end = (self.reuse == Reuse::Partial).then_some(tokens as u32);
-        context
-            .copy_kv_cache_seq(source, target, None, end)
-            .expect("invariant: positions fit an i32, because the context does");
+        context.share(source, target, (self.reuse == Reuse::Partial).then_some(tokens));
     }
 }
 
 /// Removes a sequence's tokens from place `start` on.
-fn remove(context: &mut LlamaContext<'_>, id: i32, start: usize) {
-    let start = (start > 0).then_some(start as u32);
-    let is_removed = context
-        .clear_kv_cache_seq(Some(id as u32), start, None)
-        .expect("invariant: positions fit an i32, because the context does");
+fn remove(context: &mut Context<'_>, id: i32, start: usize) {
+    let is_removed = context.remove(id, start);
     debug_assert!(is_removed, "whole sequences and ends of attention caches can always be removed");
 }

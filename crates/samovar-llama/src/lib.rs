@@ -6,7 +6,8 @@
 //!                                                              ├─ schedule   what a step computes
 //!   plan          options → native parameters                  ├─ prefix     what need not be computed
 //!   footprint     memory, predicted and accounted              ├─ kv, cells  who holds what in the cache
-//!   native, log   calls outside the safe binding               └─ slot       one request
+//!   native, log   calls outside the safe binding               ├─ context    the native side of it
+//!   ticket        what travels between them                    └─ slot       one request
 //!   published     numbers for whoever asks                          ├─ sampler, select   the next token
 //!                                                                   ├─ logprobs          its probability
 //!                                                                   └─ stop              its text
@@ -16,9 +17,15 @@
 //! crate never reads a file before the GGUF gate has passed it, never renders templates and never decides
 //! what is loaded.
 
+#![allow(
+    clippy::cast_possible_wrap,
+    reason = "llama.cpp counts in i32; vocabulary, context and batch are bounded far below it by the gate and the plan"
+)]
+
 mod batch;
 mod build_info;
 mod cells;
+mod context;
 mod engine;
 mod error;
 mod footprint;

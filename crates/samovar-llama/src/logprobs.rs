@@ -60,6 +60,6 @@ mod tests {
     fn huge_logits_do_not_overflow() {
         let distribution = Distribution::new(&[1.0e4, 1.0e4, f32::NEG_INFINITY]);
         assert!((distribution.logprob(0) - 0.5_f32.ln()).abs() < 1e-3);
-        assert_eq!(distribution.logprob(2), f32::NEG_INFINITY);
+        assert!(distribution.logprob(2) < f32::MIN);
     }
 }

@@ -1,9 +1,9 @@
-//! The native calls that the safe binding does not offer.
+//! Native calls that the safe binding does not offer, but for contexts, which have a file of their own.
 //!
 //! `llama-cpp-2` cannot turn the extra buffer types (repacking) off, and its progress callback must be
-//! `'static`. So the model is loaded through `llama-cpp-sys-2` and handed to the safe binding at once;
-//! everything after that is safe code.
-#![allow(unsafe_code, reason = "the only native calls outside the safe binding, and the log's callback")]
+//! `'static`. So the model is loaded through `llama-cpp-sys-2` and handed to the safe binding at once,
+//! which frees it and reads its vocabulary.
+#![allow(unsafe_code, reason = "the safe binding cannot choose how weights are loaded")]
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem;
@@ -76,6 +76,12 @@ pub(crate) fn load_model<F: FnMut(f32) -> bool>(
     NonNull::new(model).map(|model| unsafe { mem::transmute::<NonNull<_>, LlamaModel>(model) })
 }
 
+/// The native model behind the safe binding.
+pub(crate) fn model_ptr(model: &LlamaModel) -> *mut llama_cpp_sys_2::llama_model {
+    // SAFETY: as in `load_model`: the binding's type is transparent over this pointer.
+    unsafe { mem::transmute_copy::<LlamaModel, NonNull<_>>(model) }.as_ptr()
+}
+
 const _: () = assert!(
     size_of::<LlamaModel>() == size_of::<NonNull<llama_cpp_sys_2::llama_model>>()
         && align_of::<LlamaModel>() == align_of::<NonNull<llama_cpp_sys_2::llama_model>>()
@@ -84,9 +90,9 @@ const _: () = assert!(
 /// The CPU features that the native code was built with, as it tells them.
 pub(crate) fn system_info() -> String {
     let _ = backend();
-    // SAFETY: returns a NUL-terminated string that lives as long as the program; it is written on each
-    // call, so calls are kept apart by the same gate as contexts.
     let _gate = context_gate();
+    // SAFETY: returns a NUL-terminated string that lives as long as the program; it is written anew by
+    // each call, which the gate keeps apart.
     unsafe { text(llama_cpp_sys_2::llama_print_system_info()) }
 }
 

@@ -8,9 +8,6 @@
 //! One unified cache serves all sequences, so that a prefix is shared by marking its cells. The cells
 //! are as many as all slots need at once: what retained prefixes use is lent and taken back. Pure.
 
-use std::num::NonZeroU32;
-
-use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use samovar_core::footprint::KvType;
 use samovar_core::{Descriptor, Layout, LoadOptions};
 
@@ -117,30 +114,39 @@ impl Plan {
         self.slots + self.retained(is_recurrent) + 1
     }
 
-    /// Parameters of a context for this plan.
-    pub(crate) fn context_params(&self, is_recurrent: bool) -> LlamaContextParams {
-        let kv_type = match self.kv_type {
-            KvType::F16 => KvCacheType::F16,
-            KvType::Q8_0 => KvCacheType::Q8_0,
-        };
-        let threads = i32::try_from(self.threads).unwrap_or(i32::MAX);
-        LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(self.cells))
-            .with_n_batch(BATCH_TOKENS)
-            .with_n_ubatch(BATCH_TOKENS)
-            .with_n_seq_max(self.sequences(is_recurrent))
-            .with_n_threads(threads)
-            .with_n_threads_batch(threads)
-            .with_flash_attention_policy(llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO)
-            .with_type_k(kv_type)
-            .with_type_v(kv_type)
-            .with_kv_unified(true)
+    /// Options of a context for this plan.
+    pub(crate) fn context(&self, is_recurrent: bool) -> ContextOptions {
+        ContextOptions {
+            cells: self.cells,
+            batch_tokens: BATCH_TOKENS,
+            sequences: self.sequences(is_recurrent),
+            threads: self.threads,
+            kv_type: match self.kv_type {
+                KvType::F16 => llama_cpp_sys_2::GGML_TYPE_F16,
+                KvType::Q8_0 => llama_cpp_sys_2::GGML_TYPE_Q8_0,
+            },
+        }
     }
 }
 
-/// Whether rows of the KV cache divide into q8_0 blocks of 32 numbers.
+/// What a native context is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ContextOptions {
+    /// Cells of the KV cache.
+    pub cells: u32,
+    /// Tokens of one step at most.
+    pub batch_tokens: u32,
+    /// Sequences at most.
+    pub sequences: u32,
+    /// Threads of one step.
+    pub threads: u32,
+    /// Number format of the cache.
+    pub kv_type: llama_cpp_sys_2::ggml_type,
+}
+
+/// Whether rows of the KV cache divide into `q8_0` blocks of 32 numbers.
 fn has_whole_blocks(descriptor: &Descriptor) -> bool {
-    descriptor.key_width % 32 == 0 && descriptor.value_width % 32 == 0
+    descriptor.key_width.is_multiple_of(32) && descriptor.value_width.is_multiple_of(32)
 }
 
 #[cfg(test)]
@@ -154,10 +160,8 @@ mod tests {
             Plan::new(&descriptor(), &LoadOptions { slots: 4, context_tokens: 1000, ..options() }).unwrap();
         assert!(plan.cells >= 4 * 1000 + PROBE_CELLS);
         assert_eq!(plan.cells % CELL_GRAIN, 0);
-        let params = plan.context_params(false);
-        assert_eq!(params.n_ctx().unwrap().get(), plan.cells);
-        assert_eq!(params.n_seq_max(), 4 + 4 + 1);
-        assert!(params.kv_unified() && params.swa_full(), "prefixes are shared by marking cells");
+        let context = plan.context(false);
+        assert_eq!((context.cells, context.sequences), (plan.cells, 4 + 4 + 1));
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub(crate) struct Published {
     kv_total_tokens: AtomicU32,
     busy_slots: AtomicU32,
     is_parked: AtomicBool,
+    interrupts: AtomicU32,
 }
 
 impl Published {
@@ -34,6 +35,20 @@ impl Published {
 
     pub(crate) fn is_parked(&self) -> bool {
         self.is_parked.load(Ordering::Acquire)
+    }
+
+    /// Asks the thread to break its step off for a command that follows.
+    pub(crate) fn interrupt(&self) {
+        self.interrupts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes one such wish back: its command has arrived, or could not be sent.
+    pub(crate) fn interrupted(&self) {
+        self.interrupts.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupts.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn measurement(&self) -> Measurement {

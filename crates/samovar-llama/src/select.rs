@@ -57,10 +57,12 @@ pub(crate) fn top(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
 }
 
 /// Whether any logit of a block is above a threshold; false for those that are no numbers.
+#[allow(clippy::needless_bitwise_bool, reason = "without a branch the loop becomes vector instructions")]
 fn beats(block: &[f32], threshold: f32) -> bool {
     block.iter().fold(false, |beaten, &logit| beaten | (logit > threshold))
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that sorting wants")]
 fn best_first(left: &(u32, f32), right: &(u32, f32)) -> Ordering {
     right.1.total_cmp(&left.1).then(left.0.cmp(&right.0))
 }

@@ -10,6 +10,8 @@ use std::time::Instant;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 use samovar_core::{Completion, FinishReason, TokenEvent, TokenLogprob, Usage};
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::error::Error;
 use crate::kv::Sequence;
@@ -33,6 +35,25 @@ pub(crate) struct Slot {
     prefill_ms: f64,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
+    /// The last event, said when the slot is free again.
+    farewell: Option<TokenEvent>,
+}
+
+/// The last word of an answer.
+#[derive(Debug)]
+#[must_use = "an answer without a last event looks like a dead engine"]
+pub(crate) struct Farewell {
+    events: Sender<TokenEvent>,
+    event: Option<TokenEvent>,
+}
+
+impl Farewell {
+    /// Says it. Whoever hears it finds the slot free.
+    pub(crate) fn say(self) {
+        if let Some(event) = self.event {
+            send(&self.events, event);
+        }
+    }
 }
 
 /// What became of a slot after a token.
@@ -49,7 +70,9 @@ impl Slot {
     pub(crate) fn new(mut ticket: Ticket, banned: &[LlamaToken]) -> Self {
         let mut sampler = Sampler::new(&ticket.sampling, banned);
         let tokens = std::mem::take(&mut ticket.prompt);
-        tokens.iter().for_each(|&token| sampler.accept(token));
+        for &token in &tokens {
+            sampler.accept(token);
+        }
         Self {
             tokens,
             sequence: None,
@@ -59,6 +82,7 @@ impl Slot {
             prefill_ms: 0.0,
             first_token: None,
             last_token: None,
+            farewell: None,
             ticket,
         }
         .counted()
@@ -155,27 +179,37 @@ impl Slot {
             (Some(first), Some(last)) => last.duration_since(first).as_secs_f64() * 1e3,
             _ => 0.0,
         };
-        let prefill_ms = self.prefill_ms;
-        self.send(TokenEvent::Done(Completion { finish, usage: self.usage, prefill_ms, decode_ms }));
+        let (usage, prefill_ms) = (self.usage, self.prefill_ms);
+        self.farewell = Some(TokenEvent::Done(Completion { finish, usage, prefill_ms, decode_ms }));
         Verdict::Ends
     }
 
     /// Breaks the answer off.
     pub(crate) fn fail(&mut self, error: Error) -> Verdict {
-        self.send(TokenEvent::Failed(error.into()));
+        self.farewell = Some(TokenEvent::Failed(error.into()));
         Verdict::Ends
     }
 
-    /// What remains of it in the cache.
-    pub(crate) fn into_sequence(self) -> (Option<Sequence>, Vec<LlamaToken>) {
-        (self.sequence, self.tokens)
+    /// Lets nobody else use what it computed.
+    pub(crate) fn forget_prefix(&mut self) {
+        self.ticket.reuse_prefix = false;
+    }
+
+    /// What remains of it in the cache, the tokens of that, and its last word.
+    pub(crate) fn into_parts(self) -> (Option<Sequence>, Vec<LlamaToken>, Farewell) {
+        let farewell = Farewell { events: self.ticket.events, event: self.farewell };
+        (self.sequence, self.tokens, farewell)
     }
 
     fn send(&self, event: TokenEvent) {
-        use tokio::sync::mpsc::error::TrySendError;
-        if let Err(TrySendError::Full(_)) = self.ticket.events.try_send(event) {
-            tracing::error!("an answer's channel is full, though it has room for every event of the answer");
-        }
+        send(&self.ticket.events, event);
+    }
+}
+
+/// Sends an event to whoever still listens.
+fn send(events: &Sender<TokenEvent>, event: TokenEvent) {
+    if let Err(TrySendError::Full(_)) = events.try_send(event) {
+        tracing::error!("an answer's channel is full, though it has room for every event of the answer");
     }
 }
 

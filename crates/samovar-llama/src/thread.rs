@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::model::LlamaModel;
 use samovar_core::Descriptor;
 
 use crate::batch::{Batcher, Exit};
+use crate::context::Context;
 use crate::error::Error;
 use crate::footprint::Account;
 use crate::plan::Plan;
@@ -108,22 +108,17 @@ struct Tenancy<'m> {
 
 /// Between two contexts.
 enum State<'m> {
-    Ready(LlamaContext<'m>),
+    Ready(Context<'m>),
     Parked,
     Dead(Error),
 }
 
 impl<'m> Tenancy<'m> {
-    fn open_context(&self) -> Result<LlamaContext<'m>, Error> {
+    fn open_context(&self) -> Result<Context<'m>, Error> {
         let is_recurrent = self.model.is_recurrent() || self.model.is_hybrid();
-        let params = self.plan.context_params(is_recurrent);
-        let context = {
-            let _gate = native::context_gate();
-            self.model.new_context(native::backend(), params)
-        };
-        let context =
-            context.map_err(|_| Error::Context { cells: self.plan.cells, detail: log::take_complaints() })?;
-        self.publish(self.account.add(&log::take_buffers()), context.n_ctx());
+        let context = Context::new(self.model, self.plan.context(is_recurrent))
+            .ok_or_else(|| Error::Context { cells: self.plan.cells, detail: log::take_complaints() })?;
+        self.publish(self.account.add(&log::take_buffers()), context.cells());
         Ok(context)
     }
 
@@ -132,7 +127,7 @@ impl<'m> Tenancy<'m> {
         self.published.memory(held, account.mapped_bytes, cells);
     }
 
-    fn live(&self, first: LlamaContext<'m>, commands: &Receiver<Command>) {
+    fn live(&self, first: Context<'m>, commands: &Receiver<Command>) {
         let mut state = State::Ready(first);
         loop {
             state = match state {
@@ -158,7 +153,12 @@ impl<'m> Tenancy<'m> {
                         ticket.refuse(error.clone());
                         State::Dead(error)
                     }
-                    Ok(Command::Park(reply) | Command::Resume(reply)) => {
+                    Ok(Command::Park(reply)) => {
+                        self.published.interrupted();
+                        let _ = reply.try_send(Err(error.clone()));
+                        State::Dead(error)
+                    }
+                    Ok(Command::Resume(reply)) => {
                         let _ = reply.try_send(Err(error.clone()));
                         State::Dead(error)
                     }
@@ -168,6 +168,7 @@ impl<'m> Tenancy<'m> {
     }
 
     fn parked(&self, reply: &Reply) -> State<'m> {
+        self.published.interrupted();
         native::trim_heap();
         self.publish(self.account, 0);
         self.published.work(0, 0);

@@ -65,3 +65,11 @@ pub(crate) fn collect(mut generation: Generation) -> (String, Completion) {
     }
     panic!("the answer has no end")
 }
+
+/// A number of `/proc/self/status`.
+pub(crate) fn process_status(field: &str) -> u64 {
+    let status = fs_err::read_to_string("/proc/self/status").expect("Linux tells about processes");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field exists");
+    let number = line.trim_start_matches(':').split_whitespace().next().expect("the field has a value");
+    number.parse().expect("the value is a number")
+}

@@ -1,0 +1,221 @@
+//! A native context: the KV cache, the compute buffers and the threads of one loaded model.
+//!
+//! ```text
+//!   Batch ──decode──► logits of the tokens that asked for them
+//!              │ between two operations of the graph: shall it stop?
+//!   share / remove    mark cells of one sequence as another's, or as nobody's
+//! ```
+//!
+//! `llama-cpp-2` has a context too, but keeps its pointer to itself, and with it what a server needs: to
+//! stop a step that nobody waits for any more, threads that live from step to step, and compute buffers
+//! no larger than what is sampled. Everything unsafe about contexts is in this file.
+#![allow(unsafe_code, reason = "the safe binding's context cannot be interrupted")]
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_sys_2 as sys;
+
+use crate::native;
+use crate::plan::ContextOptions;
+
+/// How long idle compute threads look for work before they sleep, in units of a few milliseconds: enough
+/// to bridge sampling between two steps, too short to burn a core when there is nothing to do.
+const POLL_LEVEL: u32 = 1;
+
+/// Why a step was not computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DecodeError {
+    /// The cache has no room for the batch. Nothing was changed.
+    NoRoom,
+    /// Stopped on request. The batch's tokens are not in the cache.
+    Interrupted,
+    /// The native code failed with this number; the log says more.
+    Failed(i32),
+}
+
+/// Asked between operations of a running step: shall it stop?
+type Interrupt<'a> = &'a dyn Fn() -> bool;
+
+/// A context of a model that outlives it. Used by one thread at a time.
+#[derive(Debug)]
+pub(crate) struct Context<'m> {
+    raw: NonNull<sys::llama_context>,
+    threads: Option<NonNull<sys::ggml_threadpool>>,
+    /// The question of the step that is running. Boxed: the native side keeps its address.
+    interrupt: Box<Cell<Option<NonNull<c_void>>>>,
+    vocabulary: usize,
+    model: PhantomData<&'m LlamaModel>,
+}
+
+impl<'m> Context<'m> {
+    /// Makes a context. `None` when memory is not to be had or the model cannot run so; the log says why.
+    pub(crate) fn new(model: &'m LlamaModel, options: ContextOptions) -> Option<Self> {
+        let interrupt = Box::new(Cell::new(None));
+        // SAFETY: a pure function.
+        let mut params = unsafe { sys::llama_context_default_params() };
+        params.n_ctx = options.cells;
+        params.n_batch = options.batch_tokens;
+        params.n_ubatch = options.batch_tokens;
+        params.n_seq_max = options.sequences;
+        // At most one token of each sequence is sampled; by default a row of logits would be reserved for
+        // every token of the batch.
+        params.n_outputs_max = options.sequences;
+        params.n_threads = options.threads as i32;
+        params.n_threads_batch = options.threads as i32;
+        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
+        params.type_k = options.kv_type;
+        params.type_v = options.kv_type;
+        // One cache for all sequences: a prefix is shared by marking its cells.
+        params.kv_unified = true;
+        params.swa_full = true;
+        params.abort_callback = Some(ask);
+        params.abort_callback_data = (&raw const *interrupt).cast_mut().cast::<c_void>();
+        let _gate = native::context_gate();
+        // SAFETY: the model is alive for 'm and the gate keeps others from making contexts meanwhile; the
+        // callback's data is a box that the context's drop outlives.
+        let raw = NonNull::new(unsafe { sys::llama_init_from_model(native::model_ptr(model), params) })?;
+        let mut context =
+            Self { raw, threads: None, interrupt, vocabulary: model.n_vocab() as usize, model: PhantomData };
+        context.attach_threads(options.threads);
+        Some(context)
+    }
+
+    /// Gives it threads that live as long as it does. Without them each step would start its own.
+    fn attach_threads(&mut self, threads: u32) {
+        // SAFETY: a pure function of a small number.
+        let mut params = unsafe { sys::ggml_threadpool_params_default(threads as i32) };
+        params.poll = POLL_LEVEL;
+        // SAFETY: the parameters are the library's own but for a plain number.
+        self.threads = NonNull::new(unsafe { sys::ggml_threadpool_new(&raw mut params) });
+        if let Some(pool) = self.threads {
+            // SAFETY: both live; the pool is freed after the context.
+            unsafe { sys::llama_attach_threadpool(self.raw.as_ptr(), pool.as_ptr(), pool.as_ptr()) };
+        }
+    }
+
+    /// Cells of its cache.
+    pub(crate) fn cells(&self) -> u32 {
+        // SAFETY: the context lives.
+        unsafe { sys::llama_n_ctx(self.raw.as_ptr()) }
+    }
+
+    /// Computes a batch. `interrupt` is asked between operations and stops the step by answering true.
+    pub(crate) fn decode(&mut self, batch: &mut Batch, interrupt: Interrupt<'_>) -> Result<(), DecodeError> {
+        self.interrupt.set(Some(NonNull::from(&interrupt).cast::<c_void>()));
+        // SAFETY: the context lives and is ours alone; the batch's arrays are as long as it says. The
+        // question is a reference on this stack, and is taken back before it ends.
+        let code = unsafe { sys::llama_decode(self.raw.as_ptr(), batch.as_native()) };
+        self.interrupt.set(None);
+        match code {
+            0 => Ok(()),
+            1 => Err(DecodeError::NoRoom),
+            2 => Err(DecodeError::Interrupted),
+            code => Err(DecodeError::Failed(code)),
+        }
+    }
+
+    /// Logits of the batch's token at `place`, one for each of the vocabulary. `None` if that token did
+    /// not ask for them.
+    pub(crate) fn logits(&mut self, place: usize) -> Option<&[f32]> {
+        // SAFETY: the context lives; a place without logits gives null.
+        let logits = NonNull::new(unsafe { sys::llama_get_logits_ith(self.raw.as_ptr(), place as i32) })?;
+        // SAFETY: llama.cpp keeps a row of the vocabulary's length there until the next call that takes
+        // the context mutably, which the borrow excludes.
+        Some(unsafe { std::slice::from_raw_parts(logits.as_ptr(), self.vocabulary) })
+    }
+
+    /// Makes the first `tokens` cells of a sequence another's too; `None` = its whole state.
+    pub(crate) fn share(&mut self, source: i32, target: i32, tokens: Option<usize>) {
+        let end = tokens.map_or(-1, |tokens| tokens as i32);
+        // SAFETY: the memory belongs to the living context; sequence ids are below its maximum.
+        unsafe {
+            sys::llama_memory_seq_cp(sys::llama_get_memory(self.raw.as_ptr()), source, target, 0, end);
+        }
+    }
+
+    /// Removes a sequence's tokens from place `start` on. False if the state cannot be cut there.
+    pub(crate) fn remove(&mut self, sequence: i32, start: usize) -> bool {
+        // SAFETY: as for `share`.
+        unsafe {
+            sys::llama_memory_seq_rm(sys::llama_get_memory(self.raw.as_ptr()), sequence, start as i32, -1)
+        }
+    }
+}
+
+impl Drop for Context<'_> {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has the context, and the threads are freed once nothing refers to them.
+        unsafe {
+            sys::llama_free(self.raw.as_ptr());
+            if let Some(pool) = self.threads {
+                sys::ggml_threadpool_free(pool.as_ptr());
+            }
+        }
+    }
+}
+
+/// llama.cpp's abort callback: asks the question of the running step.
+unsafe extern "C" fn ask(interrupt: *mut c_void) -> bool {
+    // SAFETY: the data is the context's boxed cell. ggml calls this on the thread that called `decode`,
+    // so the cell is not shared between threads.
+    let question = unsafe { &*interrupt.cast::<Cell<Option<NonNull<c_void>>>>() }.get();
+    // SAFETY: set for the duration of `decode` to a reference that outlives it.
+    question.is_some_and(|question| unsafe { question.cast::<Interrupt<'_>>().as_ref() }())
+}
+
+/// Tokens to be computed in one step.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    tokens: Vec<sys::llama_token>,
+    positions: Vec<sys::llama_pos>,
+    sequences: Vec<sys::llama_seq_id>,
+    sequence_counts: Vec<i32>,
+    sequence_lists: Vec<*mut sys::llama_seq_id>,
+    wants_logits: Vec<i8>,
+}
+
+impl Batch {
+    pub(crate) fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.sequences.clear();
+        self.wants_logits.clear();
+    }
+
+    /// Adds a token of a sequence; returns its place in the batch.
+    pub(crate) fn add(
+        &mut self,
+        token: LlamaToken,
+        position: usize,
+        sequence: i32,
+        wants_logits: bool,
+    ) -> usize {
+        self.tokens.push(token.0);
+        self.positions.push(position as sys::llama_pos);
+        self.sequences.push(sequence);
+        self.wants_logits.push(i8::from(wants_logits));
+        self.tokens.len() - 1
+    }
+
+    /// The batch as llama.cpp reads it, valid until the batch is changed.
+    fn as_native(&mut self) -> sys::llama_batch {
+        self.sequence_counts.clear();
+        self.sequence_counts.resize(self.tokens.len(), 1);
+        self.sequence_lists.clear();
+        self.sequence_lists.extend(self.sequences.iter_mut().map(std::ptr::from_mut));
+        sys::llama_batch {
+            n_tokens: self.tokens.len() as i32,
+            token: self.tokens.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: self.positions.as_mut_ptr(),
+            n_seq_id: self.sequence_counts.as_mut_ptr(),
+            seq_id: self.sequence_lists.as_mut_ptr(),
+            logits: self.wants_logits.as_mut_ptr(),
+        }
+    }
+}

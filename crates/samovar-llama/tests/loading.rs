@@ -1,0 +1,71 @@
+//! Loads that fail, are cancelled, or run side by side; and what they say.
+
+mod support;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use samovar_core::port::{Engine, LoadControl};
+use samovar_core::{ErrorKind, LoadOptions};
+use samovar_llama::LlamaEngine;
+
+#[test]
+fn a_file_that_llama_cpp_refuses_says_why() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"GGUF\x03\0\0\0 but nothing else").unwrap();
+    let outcome =
+        LlamaEngine::new().load(file.path(), &support::demo(), &support::options(), &LoadControl::silent());
+    let failure = outcome.map(|_| ()).unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::InvalidModel);
+    assert!(failure.message.contains(&file.path().display().to_string()), "{failure:?}");
+    assert!(!failure.message.contains("gave no reason"), "{failure:?}");
+    assert!(failure.hint.is_some());
+}
+
+#[test]
+fn a_load_cancelled_midway_is_cancelled() {
+    let slot: Arc<std::sync::OnceLock<Arc<AtomicBool>>> = Arc::default();
+    let inner = Arc::clone(&slot);
+    let control = LoadControl::new(move |_| {
+        if let Some(flag) = inner.get() {
+            flag.store(true, Ordering::Relaxed);
+        }
+    });
+    slot.set(control.cancel_flag()).unwrap();
+    let outcome =
+        LlamaEngine::new().load(&support::demo_path(), &support::demo(), &support::options(), &control);
+    match outcome {
+        Err(failure) => assert_eq!(failure.kind, ErrorKind::Cancelled, "{failure:?}"),
+        // The small model may be there before anybody hears of its progress.
+        Ok(instance) => instance.probe().unwrap(),
+    }
+}
+
+#[test]
+fn options_that_cannot_work_are_refused_before_anything_is_loaded() {
+    let engine = LlamaEngine::new();
+    let options = LoadOptions { slots: 0, ..support::options() };
+    let outcome = engine.load(&support::demo_path(), &support::demo(), &options, &LoadControl::silent());
+    assert_eq!(outcome.map(|_| ()).unwrap_err().kind, ErrorKind::InvalidRequest);
+    assert_eq!(engine.footprint(&support::demo(), &options).unwrap_err().kind, ErrorKind::InvalidRequest);
+}
+
+#[test]
+fn instances_load_and_park_side_by_side() {
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            std::thread::spawn(|| {
+                for _ in 0..5 {
+                    let instance = support::load(&support::options());
+                    instance.park().unwrap();
+                    instance.resume().unwrap();
+                    instance.probe().unwrap();
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,81 @@
+//! What is computed once and shared: between requests that arrive together, one after another, and under
+//! pressure.
+
+mod support;
+
+use samovar_core::{GenerationRequest, LoadOptions, Prompt, Usage};
+use support::{collect, greedy, load, options, start};
+
+/// Token ids of a text that differs for different `salt`.
+fn tokens(count: usize, salt: u32) -> Vec<u32> {
+    (0..count as u32).map(|i| 300 + (i * 7 + salt * 131) % 900).collect()
+}
+
+fn request(tokens: Vec<u32>, answer: u32) -> GenerationRequest {
+    greedy(Prompt::Tokens(tokens), answer)
+}
+
+fn usage(outcome: &(String, samovar_core::Completion)) -> Usage {
+    outcome.1.usage
+}
+
+#[test]
+fn requests_that_arrive_together_compute_their_common_prefix_once() {
+    let instance = load(&options());
+    let prefix = tokens(300, 1);
+    let running: Vec<_> = (0..4)
+        .map(|tail| start(&instance, request([prefix.clone(), tokens(9, 50 + tail)].concat(), 4)))
+        .collect();
+    let cached: Vec<_> = running.into_iter().map(|answer| usage(&collect(answer)).cached_tokens).collect();
+    assert_eq!(cached, [0, 300, 300, 300]);
+}
+
+#[test]
+fn whoever_waits_for_a_prefix_survives_its_cancellation() {
+    let instance = load(&options());
+    let prefix = tokens(400, 2);
+    let first = start(&instance, request([prefix.clone(), tokens(5, 60)].concat(), 4));
+    let second = start(&instance, request([prefix, tokens(5, 61)].concat(), 4));
+    drop(first);
+    assert_eq!(usage(&collect(second)).completion_tokens, 4);
+}
+
+#[test]
+fn a_conversation_continues_where_it_was() {
+    let instance = load(&options());
+    let mut conversation = tokens(40, 3);
+    let mut known = 0;
+    for turn in 0..5 {
+        let outcome = collect(start(&instance, request(conversation.clone(), 8)));
+        assert!(usage(&outcome).cached_tokens >= known, "turn {turn}: {:?}", usage(&outcome));
+        known = conversation.len() as u32 - 1;
+        conversation.extend(tokens(20, 70 + turn));
+    }
+}
+
+#[test]
+fn kept_prefixes_make_room_for_those_who_run() {
+    let options = LoadOptions { context_tokens: 256, slots: 2, ..options() };
+    let instance = load(&options);
+    for round in 0..12 {
+        let running: Vec<_> =
+            (0..3).map(|n| start(&instance, request(tokens(200, 1000 + round * 3 + n), 56))).collect();
+        for answer in running {
+            assert_eq!(usage(&collect(answer)).completion_tokens, 56, "round {round}");
+        }
+        let measured = instance.measure();
+        assert!(measured.kv_used_tokens <= measured.kv_total_tokens, "{measured:?}");
+    }
+    let recent = usage(&collect(start(&instance, request(tokens(200, 1000 + 35), 4))));
+    assert!(recent.cached_tokens > 150, "the last prompt was kept: {recent:?}");
+}
+
+#[test]
+fn private_requests_leave_nothing_behind() {
+    let instance = load(&options());
+    let private = GenerationRequest { reuse_prefix: false, ..request(tokens(100, 4), 4) };
+    collect(start(&instance, private));
+    let measured = instance.measure();
+    assert_eq!(measured.kv_used_tokens, 0, "{measured:?}");
+    assert_eq!(usage(&collect(start(&instance, request(tokens(100, 4), 4)))).cached_tokens, 0);
+}
