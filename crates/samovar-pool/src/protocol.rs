@@ -8,6 +8,12 @@
 //! ```
 //!
 //! A slow load is two quick events around an effect. Nothing in this file does anything.
+//!
+//! Where what is to come finds its place: fairness reads `Request::client`; pressure is `Pressure`; probes
+//! are `Probe` and `ProbeFailed`; parking, `Park` and `Resume`, is here. Several instances of a model change no
+//! variant, since events and effects name an [`InstanceId`] and never a model in memory. A group of models
+//! that depend on each other enters in [`ModelSpec`], which `Request` and `Warm` carry: one `Load` for each
+//! member, one `Grant` for the whole.
 
 use std::sync::Arc;
 
