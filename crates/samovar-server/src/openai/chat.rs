@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::common::{Common, Wanted};
 use super::logprobs::chat_entry;
+use super::options::{Options, Wanted};
 use super::respond::{Identity, respond};
 use super::shape::{Shape, finish_reason};
 use super::{Refused, params};
@@ -58,7 +58,7 @@ pub(crate) async fn complete(
     body: Body,
 ) -> Result<Response, Refused> {
     let payload = Payload::read(body, &app.limits).await?;
-    let wanted = payload.parse::<Common>()?.check(app.surface.origin(), &headers)?;
+    let wanted = payload.parse::<Options>()?.check(app.surface.origin(), &headers)?;
     let chat: Chat = payload.parse()?;
     let (request, shape) = chat.check(&wanted)?;
     let requests = vec![request; wanted.answers as usize];

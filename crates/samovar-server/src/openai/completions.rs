@@ -9,8 +9,8 @@ use samovar_core::generation::{FinishReason, TokenLogprob};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::common::{Common, Wanted};
 use super::logprobs::TextLogprobs;
+use super::options::{Options, Wanted};
 use super::respond::{Identity, respond};
 use super::shape::{Shape, characters, finish_reason};
 use super::{Refused, params};
@@ -44,7 +44,7 @@ pub(crate) async fn complete(
     body: Body,
 ) -> Result<Response, Refused> {
     let payload = Payload::read(body, &app.limits).await?;
-    let wanted = payload.parse::<Common>()?.check(app.surface.origin(), &headers)?;
+    let wanted = payload.parse::<Options>()?.check(app.surface.origin(), &headers)?;
     let text: Text = payload.parse()?;
     let (requests, shape) = text.check(&wanted)?;
     respond(&app, &wanted, requests, shape, Identity { prefix: "cmpl", request: &id }).await

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use samovar::Origin;
 use serde_json::{Map, Value, json};
 
-use super::common::Common;
+use super::options::Options;
 use super::{chat, completions};
 use crate::payload::Payload;
 use crate::refusal::Refusal;
@@ -94,15 +94,15 @@ proptest! {
     #[test]
     fn every_body_is_a_request_or_a_400(body in body()) {
         let payload = Payload::of(body.to_string());
-        let common = |payload: &Payload| payload.parse::<Common>()?.check(Origin::Network, &HeaderMap::new());
-        let as_chat = common(&payload).and_then(|wanted| chat::check(&payload, &wanted));
+        let options = |payload: &Payload| payload.parse::<Options>()?.check(Origin::Network, &HeaderMap::new());
+        let as_chat = options(&payload).and_then(|wanted| chat::check(&payload, &wanted));
         is_taken_or_refused(as_chat)?;
-        let as_text = common(&payload).and_then(|wanted| completions::check(&payload, &wanted));
+        let as_text = options(&payload).and_then(|wanted| completions::check(&payload, &wanted));
         is_taken_or_refused(as_text)?;
     }
 
     #[test]
     fn every_text_is_json_or_a_400(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        is_taken_or_refused(Payload::of(bytes).parse::<Common>().map(drop))?;
+        is_taken_or_refused(Payload::of(bytes).parse::<Options>().map(drop))?;
     }
 }

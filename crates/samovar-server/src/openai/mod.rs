@@ -1,7 +1,7 @@
 //! OpenAI's API as its clients use it.
 //!
 //! ```text
-//!   body ─► common + chat | completions ─► Request × choices ─► Choices ─► open ─┬─► stream ─► SSE
+//!   body ─► options + chat | completions ─► Request × choices ─► Choices ─► open ─┬─► stream ─► SSE
 //!           (params: every number in range)                    (status is now    └─► whole  ─► JSON
 //!                                                               decided)
 //! ```
@@ -11,7 +11,6 @@
 
 pub(crate) mod chat;
 mod choices;
-mod common;
 pub(crate) mod completions;
 mod error;
 mod heading;
@@ -19,6 +18,7 @@ mod heading;
 mod hostile;
 mod logprobs;
 pub(crate) mod models;
+mod options;
 mod params;
 mod respond;
 mod shape;

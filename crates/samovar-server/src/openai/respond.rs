@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use samovar::Request;
 
 use super::choices::Choices;
-use super::common::Wanted;
+use super::options::Wanted;
 use super::shape::{Frame, Shape, now_unix_s};
 use super::{Refused, heading, sse, whole};
 use crate::app::App;

@@ -13,8 +13,9 @@ use crate::raw::{get, owner, post, read, request, tcp, unix};
 const CHAT: &str = "/v1/chat/completions";
 
 fn body(more: &Value) -> Value {
-    let mut body =
-        json!({ "model": "demo", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 9 });
+    // An end by chance would be mistaken for one by order.
+    let mut body = json!({ "model": "demo", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 9,
+                           "temperature": 0, "ignore_eos": true });
     for (field, value) in more.as_object().expect("object") {
         body[field] = value.clone();
     }
@@ -126,7 +127,7 @@ async fn one_client_that_goes_disturbs_no_other() {
 async fn the_owners_client_frees_its_slot_as_well() {
     let fixture = Fixture::on(FakeEngine::builder().gate_tokens()).await;
     let mut client = unix(&fixture.socket).await;
-    let ask = json!({ "model": "demo", "input": { "text": "Hi" } }).to_string();
+    let ask = json!({ "model": "demo", "input": { "text": "Hi" }, "ignore_eos": true }).to_string();
     client.write_all(request("POST", "/admin/generate", &[], &ask).as_bytes()).await.expect("writes");
     fixture.engine.wait_until(|counts| counts.generations_running == 1).await;
     assert_eq!(fixture.handle.in_flight(), 1);

@@ -1,4 +1,4 @@
-//! What chat and text completions have in common.
+//! What every completion may set, whatever its prompt.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,10 +27,11 @@ const TOP_P: f32 = 1.0;
 /// The fields that both kinds of completion know. All numbers arrive as wide as JSON has them, so
 /// that one out of range is told from one of the wrong type.
 #[derive(Debug, Deserialize)]
-pub(super) struct Common {
+pub(super) struct Options {
     model: Option<String>,
     stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
+    #[serde(rename = "stream_options")]
+    in_stream: Option<InStream>,
     n: Option<f64>,
     temperature: Option<f64>,
     top_p: Option<f64>,
@@ -49,7 +50,7 @@ pub(super) struct Common {
 }
 
 #[derive(Debug, Deserialize)]
-struct StreamOptions {
+struct InStream {
     include_usage: Option<bool>,
 }
 
@@ -64,7 +65,7 @@ pub(super) struct Wanted {
     pub(super) includes_usage: bool,
 }
 
-impl Common {
+impl Options {
     /// Checks everything.
     ///
     /// # Errors
@@ -100,7 +101,7 @@ impl Common {
             ..Request::new(model, Input::Text(String::new()))
         };
         let is_streamed = self.stream.unwrap_or(false);
-        let includes_usage = self.stream_options.and_then(|options| options.include_usage).unwrap_or(false);
+        let includes_usage = self.in_stream.and_then(|options| options.include_usage).unwrap_or(false);
         Ok(Wanted { request, answers, is_streamed, includes_usage })
     }
 }
