@@ -44,7 +44,7 @@ pub(super) async fn execute(context: &Context, arguments: &Shutdown) -> Result<(
     });
     let limit = arguments.grace.map_or(context.settings.grace, TimeSpan::as_duration) + LEAVING;
     let is_gone = tokio::select! {
-        is_gone = lock::released(&lock, limit) => is_gone,
+        is_gone = lock::released_by(&lock, pid, limit) => is_gone,
         _ = tokio::signal::ctrl_c() => return Err(Ended::Interrupted),
     };
     drop(progress);

@@ -122,9 +122,19 @@ pub(crate) fn is_held(path: &Path) -> bool {
 
 /// Waits until nobody holds the lock; false when somebody still did after `limit`.
 pub(crate) async fn released(path: &Path, limit: Duration) -> bool {
-    let until = Instant::now() + limit;
-    while is_held(path) {
-        if Instant::now() >= until {
+    until(limit, || !is_held(path)).await
+}
+
+/// Waits until the process `pid` does not hold the lock, though the daemon after it may; false when it
+/// still did after `limit`.
+pub(crate) async fn released_by(path: &Path, pid: u32, limit: Duration) -> bool {
+    until(limit, || !is_held(path) || holder(path).is_some_and(|holder| holder.pid != pid)).await
+}
+
+async fn until(limit: Duration, is_so: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    while !is_so() {
+        if Instant::now() >= end {
             return false;
         }
         tokio::time::sleep(RETRY).await;
@@ -194,5 +204,16 @@ mod tests {
         let _lock = Lock::try_take(&path).expect("opens").expect("free");
         assert!(Lock::take(&path, Duration::ZERO).await.expect("opens").is_none());
         assert!(!released(&path, Duration::ZERO).await);
+    }
+
+    #[tokio::test]
+    async fn the_next_holder_is_not_taken_for_the_one_before() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("x.lock");
+        let mut lock = Lock::try_take(&path).expect("opens").expect("free");
+        let me = Holder::this_process(true);
+        lock.sign(&me);
+        assert!(!released_by(&path, me.pid, Duration::ZERO).await);
+        assert!(released_by(&path, me.pid + 1, Duration::ZERO).await);
     }
 }

@@ -109,8 +109,14 @@ impl Breaker {
     }
 
     fn show(&mut self, character: char, shown: &mut String) {
+        self.show_blanks(shown);
         self.column += character.width().unwrap_or(1);
         shown.push(character);
+    }
+
+    fn show_blanks(&mut self, shown: &mut String) {
+        shown.extend(std::iter::repeat_n(' ', self.blanks));
+        self.column += std::mem::take(&mut self.blanks);
     }
 
     /// Shows the word, on a line of its own if this one has no room for it.
@@ -126,11 +132,9 @@ impl Breaker {
         if self.column > 0 && !self.is_verbatim && self.column + self.blanks + columns > self.width {
             shown.push('\n');
             self.column = 0;
-        } else {
-            shown.extend(std::iter::repeat_n(' ', self.blanks));
-            self.column += self.blanks;
+            self.blanks = 0;
         }
-        self.blanks = 0;
+        self.show_blanks(shown);
         shown.push_str(&self.word);
         self.column += columns;
         self.word.clear();

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::Value;
 
 use crate::home::Home;
@@ -28,7 +28,7 @@ fn a_killed_daemon_is_replaced() {
     let home = Home::new();
     assert_eq!(home.run(&SHORT).code, 0);
     let first = home.daemon_pid().expect("a daemon");
-    kill_process(Pid::from_raw(first).expect("pid"), Signal::KILL).expect("kills");
+    home.signal_daemon(Signal::KILL);
     home.wait_until_daemon_is_gone();
     assert!(home.socket().exists(), "a killed daemon leaves its socket behind");
     assert_eq!(home.run(&SHORT).code, 0);
@@ -39,15 +39,27 @@ fn a_killed_daemon_is_replaced() {
 fn a_daemon_that_dies_in_the_middle_of_an_answer_is_told_and_replaced() {
     let home = Home::new();
     assert_eq!(home.run(&["warm", "demo"]).code, 0);
-    let mut run = home.spawn(&["run", "-t", "1.5", "Tell me a story about a fox"]);
+    let any_token = ["run", "Hello", "-t", "2", "--top-k", "0", "--top-p", "1", "--min-p", "0"];
+    let mut run = home.spawn(&any_token);
     run.child.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("a first byte");
-    let pid = Pid::from_raw(home.daemon_pid().expect("a daemon")).expect("pid");
-    kill_process(pid, Signal::KILL).expect("kills");
+    home.signal_daemon(Signal::KILL);
     let done = run.finish();
     assert_eq!(done.code, 69, "{done:?}");
     assert!(done.stderr.contains("the daemon ended in the middle of the answer"), "{done:?}");
     assert!(done.stderr.contains("daemon.log"), "{done:?}");
     assert_eq!(home.run(&SHORT).code, 0);
+}
+
+#[test]
+fn a_daemon_of_another_version_is_pointed_out() {
+    let home = Home::new();
+    assert_eq!(home.run(&SHORT).code, 0);
+    let pid = home.daemon_pid().expect("a daemon");
+    let other = format!("{{\"pid\":{pid},\"version\":\"9.9.9\",\"in_background\":true}}");
+    fs_err::write(home.path().join("run/samovar.sock.daemon"), other).expect("writes");
+    let done = home.run(&SHORT);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stderr.starts_with("note: the daemon is samovar 9.9.9, this is "), "{done:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The demo model's file, for tests that need a path.
@@ -112,6 +113,11 @@ impl Home {
         i32::try_from(holder["pid"].as_i64()?).ok()
     }
 
+    pub(crate) fn signal_daemon(&self, signal: Signal) {
+        let pid = self.daemon_pid().and_then(Pid::from_raw).expect("a daemon");
+        kill_process(pid, signal).expect("signals");
+    }
+
     /// Blocks until no daemon holds the lock. The kernel wakes us: nothing is polled.
     pub(crate) fn wait_until_daemon_is_gone(&self) {
         let lock =
@@ -141,9 +147,9 @@ impl Drop for Home {
         let ended =
             self.command(&["shutdown", "--grace", "0s"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         if !ended.is_ok_and(|status| status.success())
-            && let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
+            && let Some(pid) = pid.and_then(Pid::from_raw)
         {
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+            kill_process(pid, Signal::KILL).ok();
         }
     }
 }
@@ -163,8 +169,21 @@ impl Running {
         }
     }
 
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
-            .expect("signals");
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("signals");
+    }
+
+    /// Waits until the process handles `signal` itself, as the kernel tells.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn wait_until_it_hears(&self, signal: Signal) {
+        let path = format!("/proc/{}/status", self.child.id());
+        let hears = || {
+            let status = fs_err::read_to_string(&path).expect("the process lives");
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+            (u64::from_str_radix(mask.trim(), 16).expect("a number") >> (signal.as_raw() - 1)) & 1 == 1
+        };
+        while !hears() {
+            std::thread::yield_now();
+        }
     }
 }
