@@ -9,12 +9,15 @@ use samovar_core::{ErrorKind, Failure};
 use samovar_server::{ServeConfig, Server, ServerHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{lock, start};
 use crate::settings::Settings;
 
 /// How long a daemon may take to end after its requests have.
 const LEAVING: Duration = Duration::from_secs(10);
+/// How often a long load is told to whoever reads the log.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// How often a daemon that stays only for a pinned model looks again.
 const PINNED_LOOK: Duration = Duration::from_secs(60);
 
@@ -63,7 +66,7 @@ pub(crate) async fn live(
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         pid = std::process::id(),
-        listen = ?doors.listen,
+        listen = doors.listen.map(tracing::field::display),
         budget_bytes = settings.runtime.pool.budget.bytes,
         "serving"
     );
@@ -107,20 +110,19 @@ fn serve_config(settings: &Settings, manner: &Manner) -> ServeConfig {
 
 /// Loads a model because its owner said so beforehand. What goes wrong is logged: the daemon serves on.
 async fn preload(runtime: Runtime, model: String) {
-    tracing::info!(model, "loading");
     let (waits, mut waiting) = mpsc::channel(16);
+    let began = Instant::now();
     let progress = async {
-        let mut quarters = 0;
+        let mut told = began;
         while let Some(wait) = waiting.recv().await {
             if let Wait::Loading { fraction, .. } = wait
-                && (fraction * 4.0) as u32 > quarters
+                && told.elapsed() >= TELL_AGAIN
             {
-                quarters = (fraction * 4.0) as u32;
-                tracing::info!(model, percent = quarters * 25, "loading");
+                told = Instant::now();
+                tracing::info!(model, percent = (fraction * 100.0) as u32, "loading");
             }
         }
     };
-    let began = tokio::time::Instant::now();
     let (outcome, ()) = tokio::join!(runtime.warm(&model, Some(waits)), progress);
     match outcome {
         Ok(()) => tracing::info!(model, took_ms = began.elapsed().as_millis() as u64, "ready"),

@@ -218,8 +218,10 @@ fn models_are_warmed_pinned_explained_and_unloaded() {
     let why = home.run(&["why", "demo"]);
     assert!(why.code == 0 && why.stdout.contains("loaded") && why.stdout.contains("unpinned"), "{why:?}");
     assert_eq!(home.run(&["stop", "demo", "--json"]).json()["instances"], 1);
+    // It leaves in its own time, and is counted until it has.
+    let is_gone = |_| home.run(&["ps", "--json"]).json()["models"] == Value::Array(Vec::new());
+    assert!((0..200).any(is_gone), "{:?}", home.run(&["ps"]));
     assert_eq!(home.run(&["stop", "demo", "--json"]).json()["instances"], 0);
-    assert_eq!(home.run(&["ps", "--json"]).json()["models"], Value::Array(Vec::new()));
 }
 
 #[test]
