@@ -61,7 +61,7 @@ pub(crate) async fn complete(
     let wanted = payload.parse::<Options>()?.check(app.surface.origin(), &headers)?;
     let chat: Chat = payload.parse()?;
     let (request, shape) = chat.check(&wanted)?;
-    let requests = vec![request; wanted.answers as usize];
+    let requests = wanted.for_each_answer(&request);
     respond(&app, &wanted, requests, shape, Identity { prefix: "chatcmpl", request: &id }).await
 }
 

@@ -77,7 +77,7 @@ impl Text {
             logprobs,
             ..wanted.request.clone()
         };
-        let requests = prompts.into_iter().flat_map(|prompt| vec![with(prompt); answers]).collect();
+        let requests = prompts.into_iter().flat_map(|prompt| wanted.for_each_answer(&with(prompt))).collect();
         Ok((requests, shape))
     }
 

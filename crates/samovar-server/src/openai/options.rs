@@ -106,6 +106,17 @@ impl Options {
     }
 }
 
+impl Wanted {
+    /// The request once for each answer. With one seed all answers would be the same: each has the next one.
+    pub(super) fn for_each_answer(&self, request: &Request) -> Vec<Request> {
+        let with = |answer: u32| {
+            let seed = request.sampling.seed.map(|seed| seed.wrapping_add(answer));
+            Request { sampling: Sampling { seed, ..request.sampling.clone() }, ..request.clone() }
+        };
+        (0..self.answers).map(with).collect()
+    }
+}
+
 /// The shorter of the body's and the header's.
 fn deadline(field: Option<f64>, headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let range = SHORTEST_TIMEOUT.as_secs_f64()..=LONGEST_TIMEOUT.as_secs_f64();

@@ -174,6 +174,19 @@ async fn a_seed_repeats_an_answer_and_choices_have_an_order() {
 }
 
 #[tokio::test]
+async fn one_seed_gives_each_choice_an_answer_of_its_own() {
+    let fixture = Fixture::new().await;
+    let body = hello(&json!({ "n": 3, "temperature": 2.0, "seed": 7, "max_completion_tokens": 20 }));
+    let texts = |answer: Value| -> Vec<String> {
+        let choices = answer["choices"].as_array().expect("choices").clone();
+        choices.iter().map(|choice| choice["message"]["content"].to_string()).collect()
+    };
+    let first = texts(post(&fixture, PATH, &body).await.json());
+    assert!(first[0] != first[1] && first[1] != first[2], "{first:?}");
+    assert_eq!(first, texts(post(&fixture, PATH, &body).await.json()));
+}
+
+#[tokio::test]
 async fn content_may_come_in_parts_and_null() {
     let fixture = Fixture::new().await;
     let parts = json!([{ "type": "text", "text": "Hello " }, { "type": "text", "text": "there" }]);
