@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! engine_bench MODEL.gguf [--layout mapped|packed] [--threads N] [--prompt 512] [--generate 64]
-//!              [--repeat 3] [--context 2048] [--only prefill,decode,prefix,park]
+//!              [--repeat 3] [--context 2048] [--only fill,prefill,decode,prefix,park]
 //! ```
 //! Figures are medians of `--repeat` runs. `prefill` counts prompt tokens per second of a prompt that
 //! shares nothing with another; `decode` counts generated tokens per second of all sequences together,
@@ -133,6 +133,13 @@ fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
+/// Anonymous memory of this process, where the kernel tells.
+fn anonymous_bytes() -> Option<u64> {
+    let status = fs_err::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
 fn main() -> Fallible<()> {
     let settings = settings()?;
     let descriptor = gguf::inspect(&settings.model)?;
@@ -167,10 +174,16 @@ fn main() -> Fallible<()> {
         format!("\"layout\": \"{}\"", if settings.layout == Layout::Packed { "packed" } else { "mapped" }),
         format!("\"threads\": {}", settings.threads),
         format!("\"load_ms\": {load_ms:.1}"),
+        format!("\"predicted_held_bytes\": {}", engine.footprint(&descriptor, &options)?.held_bytes),
         format!("\"held_bytes\": {}", instance.measure().held_bytes),
         format!("\"mapped_bytes\": {}", instance.measure().mapped_bytes),
     ];
 
+    if wants("fill") {
+        // All cells in use: what the instance holds at most.
+        let full = settings.context as usize - 4;
+        together(&instance, (0..8).map(|_| request(fresh(full), 2, false)).collect())?;
+    }
     if wants("prefill") {
         let mut speeds = Vec::new();
         for _ in 0..settings.repeat {
@@ -235,6 +248,9 @@ fn main() -> Fallible<()> {
         figures.push(format!("\"park_ms\": {:.2}", median(parks)));
         figures.push(format!("\"resume_ms\": {:.2}", median(resumes)));
         figures.push(format!("\"resume_to_first_token_ms\": {:.2}", median(firsts)));
+    }
+    if let Some(bytes) = anonymous_bytes() {
+        figures.push(format!("\"kernel_anonymous_bytes\": {bytes}"));
     }
     println!("{{\n  {}\n}}", figures.join(",\n  "));
     Ok(())

@@ -24,7 +24,7 @@ use crate::log;
 use crate::plan::{BATCH_TOKENS, Plan};
 use crate::prefix::{self, Candidate, Choice, Reuse};
 use crate::published::Published;
-use crate::schedule::{self, Pace, Work};
+use crate::schedule::{self, Company, Pace, Work};
 use crate::slot::{Slot, Verdict};
 use crate::ticket::{Command, Reply, Ticket};
 
@@ -216,8 +216,7 @@ impl<'m> Batcher<'m> {
     /// One native step.
     fn step(&mut self) -> Result<(), Error> {
         let works: Vec<Work> = self.slots.iter().map(Slot::work).collect();
-        let others_decode = works.contains(&Work::Decode);
-        let chunk = self.pace.chunk_tokens(others_decode, BATCH_TOKENS as usize);
+        let chunk = self.pace.chunk_tokens(Company::of(&works), BATCH_TOKENS as usize);
         let parts = schedule::pick(&works, BATCH_TOKENS as usize, chunk);
         let tokens: usize = parts.iter().sum();
         if tokens == 0 {

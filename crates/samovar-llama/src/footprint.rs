@@ -84,7 +84,7 @@ fn packable_here() -> &'static [&'static str] {
 pub(crate) struct Account {
     /// Weights that lie in anonymous memory.
     pub packed_bytes: u64,
-    /// Weights that are mapped.
+    /// The range of the file that was mapped.
     pub mapped_bytes: u64,
     /// KV cache or recurrent state, and the output buffer.
     pub context_bytes: u64,
@@ -103,6 +103,12 @@ impl Account {
             }
         }
         self
+    }
+
+    /// Weights that stay mapped. llama.cpp accounts for the whole range that it maps, also for the parts
+    /// that it packs and then unmaps.
+    pub(crate) fn mapped_bytes(self, descriptor: &Descriptor) -> u64 {
+        self.mapped_bytes.min(descriptor.tensor_bytes.saturating_sub(self.packed_bytes))
     }
 
     /// Anonymous bytes in all, with what llama.cpp does not account for.

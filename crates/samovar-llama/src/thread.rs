@@ -124,7 +124,8 @@ impl<'m> Tenancy<'m> {
 
     fn publish(&self, account: Account, cells: u32) {
         let held = account.held_bytes(self.descriptor, self.plan);
-        self.published.memory(held, account.mapped_bytes, cells);
+        let mapped = account.mapped_bytes(self.descriptor);
+        self.published.memory(held, mapped, cells);
     }
 
     fn live(&self, first: Context<'m>, commands: &Receiver<Command>) {
