@@ -40,6 +40,33 @@ fn features() -> Vec<&'static str> {
     Vec::new()
 }
 
+/// Which native code this binary carries.
+#[cfg(feature = "llama")]
+pub(super) fn build() -> Finding {
+    use samovar::{AmxState, build_info};
+    let build = build_info();
+    let text = format!(
+        "llama.cpp {}, ggml {}, by {}, with {}",
+        build.llama_cpp,
+        build.ggml,
+        build.compiler,
+        build.cpu_features.join(" ")
+    );
+    match build.amx {
+        AmxState::Absent | AmxState::Sound => Finding::fine("build", text),
+        AmxState::Unsafe => Finding::odd(
+            "build",
+            format!("{text}; its compiler breaks AMX code"),
+            "the packed layout is not used; build with clang or a newer GCC to have it",
+        ),
+    }
+}
+
+#[cfg(not(feature = "llama"))]
+pub(super) fn build() -> Finding {
+    Finding::odd("build", "without an engine", "build with the feature `llama`")
+}
+
 pub(super) fn memory(settings: &Settings) -> Finding {
     let budget = &settings.runtime.pool.budget;
     let text = format!("models may use {} ({})", ByteSize::from_bytes(budget.bytes), budget.source);

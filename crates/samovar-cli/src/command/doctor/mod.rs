@@ -91,6 +91,7 @@ pub(super) async fn execute(context: &Context, arguments: &Doctor) -> Result<(),
     found(places::directories(&context.settings))?;
     found(places::disk(&context.settings))?;
     found(machine::processor())?;
+    found(machine::build())?;
     found(machine::memory(&context.settings))?;
     found(machine::engine(&context.settings).await)?;
     found(places::daemon(context).await)?;
