@@ -60,6 +60,8 @@ impl Machine {
 pub(crate) struct Noise {
     /// Processes that wanted to run, averaged over the last minute.
     load_average: f64,
+    /// The group in which the kernel weighs what is measured against everything else, and the group's niceness.
+    scheduling: String,
     /// Ticks that the hypervisor took, and all ticks, since the machine started.
     #[serde(skip)]
     ticks: Option<(u64, u64)>,
@@ -75,6 +77,7 @@ impl Noise {
                 .next()
                 .and_then(|load| load.parse().ok())
                 .unwrap_or(f64::NAN),
+            scheduling: file("/proc/self/autogroup").trim().to_owned(),
             ticks: ticks(&file("/proc/stat")),
         }
     }
@@ -125,7 +128,7 @@ mod tests {
 
     #[test]
     fn stolen_time_is_a_share_of_the_time_between() {
-        let at = |ticks| Noise { load_average: 0.0, ticks };
+        let at = |ticks| Noise { load_average: 0.0, scheduling: String::new(), ticks };
         let before = at(ticks("cpu  10 0 0 80 0 0 0 10 0 0\n"));
         let after = at(ticks("cpu  60 0 0 110 0 0 0 30 0 0\n"));
         assert_eq!(after.stolen_since(&before), Some(0.2));

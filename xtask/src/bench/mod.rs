@@ -21,7 +21,7 @@ mod scenario;
 mod stream;
 mod subject;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// How often each side is measured, instead of what the scenario says
     #[arg(long)]
     rounds: Option<u32>,
+    /// A folder with the programs to measure, laid out as cargo's `target/release`; without it, they are built
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
     #[command(flatten)]
     peers: peers::Arguments,
 }
@@ -56,6 +59,8 @@ enum Task {
 /// What a measurement works with.
 struct Bench<'a> {
     tree: &'a Tree,
+    /// Where `samovar` and `examples/` lie.
+    programs: &'a Path,
     /// How often each side is measured.
     rounds: u32,
     peers: &'a peers::Arguments,
@@ -72,11 +77,24 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     }
     let scenarios: Vec<Scenario> =
         arguments.names.iter().map(|name| Scenario::read(tree, name)).collect::<Result<_>>()?;
-    process::run(tree.root(), "cargo", &["build", "--quiet", "--release", "--package", "samovar-cli"])?;
+    let programs = arguments.programs.clone().map_or_else(|| build(tree), Ok)?;
     for scenario in scenarios {
-        run_one(tree, arguments, &scenario).with_context(|| format!("the scenario {}", scenario.name))?;
+        run_one(tree, &programs, arguments, &scenario)
+            .with_context(|| format!("the scenario {}", scenario.name))?;
     }
     Ok(())
+}
+
+/// Builds what scenarios measure, and tells where it lies.
+fn build(tree: &Tree) -> Result<PathBuf> {
+    for what in [
+        ["--package", "samovar-cli", "--bin", "samovar"],
+        ["--package", "samovar-pool", "--example", "acquire_bench"],
+        ["--package", "samovar-llama", "--example", "engine_bench"],
+    ] {
+        process::run(tree.root(), "cargo", &[&["build", "--quiet", "--release"], &what[..]].concat())?;
+    }
+    Ok(tree.target()?.join("release"))
 }
 
 fn list(tree: &Tree) -> Result<()> {
@@ -86,11 +104,11 @@ fn list(tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-fn run_one(tree: &Tree, arguments: &Arguments, scenario: &Scenario) -> Result<()> {
+fn run_one(tree: &Tree, programs: &Path, arguments: &Arguments, scenario: &Scenario) -> Result<()> {
     println!("── {}: {}", scenario.name, scenario.question);
     let rounds = arguments.rounds.unwrap_or(scenario.rounds);
     let record = Record::begin(tree, scenario, rounds)?;
-    let mut bench = Bench { tree, rounds, peers: &arguments.peers, record };
+    let mut bench = Bench { tree, programs, rounds, peers: &arguments.peers, record };
     measure::run(&mut bench, &scenario.measure)?;
     let path = tree.root().join(&arguments.out).join(format!("{}.json", scenario.name));
     bench.record.finish(&path)?;

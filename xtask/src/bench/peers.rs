@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::samples::Samples;
 use super::stream;
 use super::subject::Server;
 use crate::process;
@@ -35,40 +36,39 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Arguments {
-    /// Prefill and decode of one sequence, in tokens per second.
-    pub(crate) fn single(&self, setup: Setup<'_>, prefill: u32, decode: u32) -> Result<(f64, f64)> {
+    /// Prefill of one sequence in tokens per second, the median of `repeat`.
+    pub(crate) fn prefill(&self, setup: Setup<'_>, prompt: u32, repeat: u32) -> Result<f64> {
         let tool = named(self.bench.as_deref(), "--llama-bench")?;
         let model = setup.model.to_string_lossy();
-        let (threads, prefill, decode) = (setup.threads.to_string(), prefill.to_string(), decode.to_string());
+        let [threads, prompt, repeat] = [setup.threads, prompt, repeat].map(|number| number.to_string());
         let repack = if setup.repacks { "1" } else { "0" };
         let line = [
-            "-m", &model, "-t", &threads, "-p", &prefill, "-n", &decode, "-r", "1", "--repack", repack, "-o",
+            "-m", &model, "-t", &threads, "-p", &prompt, "-n", "0", "-r", &repeat, "--repack", repack, "-o",
             "json",
         ];
         let rows: Value = serde_json::from_str(&process::output(&tool, &line)?)?;
-        let speed = |counted: &str| {
-            let row =
-                rows.as_array()?.iter().find(|row| row[counted].as_u64().is_some_and(|tokens| tokens > 0))?;
-            row["avg_ts"].as_f64()
-        };
-        let missing = || "llama-bench told no speed";
-        Ok((speed("n_prompt").with_context(missing)?, speed("n_gen").with_context(missing)?))
+        let speeds = rows[0]["samples_ts"].as_array().context("llama-bench told no speed")?;
+        Ok(speeds.iter().filter_map(Value::as_f64).collect::<Samples>().median())
     }
 
-    /// Decode of several sequences at once, all tokens of all per second, in the order of `sequences`.
-    pub(crate) fn batched(
+    /// Decode of several sequences at once, all tokens of all per second, the median of `repeat`, in the order of
+    /// `sequences`.
+    pub(crate) fn decode(
         &self,
         setup: Setup<'_>,
         prompt: u32,
         decode: u32,
         sequences: &[u32],
+        repeat: u32,
     ) -> Result<Vec<f64>> {
         let tool = named(self.batched_bench.as_deref(), "--llama-batched-bench")?;
         let model = setup.model.to_string_lossy();
         let most = sequences.iter().max().copied().unwrap_or(1);
-        let context = (most * (prompt + decode)).to_string();
-        let (threads, prompt, decode) = (setup.threads.to_string(), prompt.to_string(), decode.to_string());
-        let counts = sequences.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let [threads, context] = [setup.threads, most * (prompt + decode)].map(|number| number.to_string());
+        let [prompt, decode] = [prompt, decode].map(|number| number.to_string());
+        let counts: Vec<String> =
+            sequences.iter().flat_map(|count| (0..repeat).map(|_| count.to_string())).collect();
+        let counts = counts.join(",");
         let mut line = vec![
             "-m",
             &model,
@@ -90,11 +90,20 @@ impl Arguments {
         }
         let printed = process::output(&tool, &line)?;
         let rows = printed.lines().filter(|line| line.trim_start().starts_with('{'));
-        rows.map(|row| {
-            let row: Value = serde_json::from_str(row)?;
-            row["speed_tg"].as_f64().context("llama-batched-bench told no speed")
-        })
-        .collect()
+        let speeds: Vec<f64> = rows
+            .map(|row| {
+                let row: Value = serde_json::from_str(row)?;
+                row["speed_tg"].as_f64().context("llama-batched-bench told no speed")
+            })
+            .collect::<Result<_>>()?;
+        anyhow::ensure!(
+            speeds.len() == sequences.len() * repeat as usize,
+            "llama-batched-bench left a line out"
+        );
+        Ok(speeds
+            .chunks(repeat as usize)
+            .map(|chunk| chunk.iter().copied().collect::<Samples>().median())
+            .collect())
     }
 
     /// Starts `llama-server` with this many slots and waits until it is ready.

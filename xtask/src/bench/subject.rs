@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::models;
-use super::stream;
-use crate::tree::Tree;
+use super::{Bench, models, stream};
 
 /// How long a server may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -42,16 +40,16 @@ pub(crate) struct Question<'a> {
 
 impl Home {
     /// A fresh home in which these models have their names, with lines of `[defaults]` such as `layout = "packed"`.
-    pub(crate) fn new(tree: &Tree, names: &[&str], defaults: &str) -> Result<Self> {
+    pub(crate) fn new(bench: &Bench<'_>, names: &[&str], defaults: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut settings = format!("[defaults]\n{defaults}\n");
         for name in names {
-            if let Some(path) = models::file(tree, name)? {
+            if let Some(path) = models::file(bench.tree, name)? {
                 writeln!(settings, "[models.\"{name}\"]\nsource = \"{}\"", path.display())?;
             }
         }
         fs_err::write(folder.path().join("samovar.toml"), settings)?;
-        Ok(Self { binary: tree.target()?.join("release/samovar"), folder })
+        Ok(Self { binary: bench.programs.join("samovar"), folder })
     }
 
     /// `samovar …` in this home, without any setting from the environment.

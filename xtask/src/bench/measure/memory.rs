@@ -33,7 +33,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result
 }
 
 fn processes(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
-    let home = Home::new(bench.tree, &[model], "layout = \"mapped\"\nslots = 1")?;
+    let home = Home::new(bench, &[model], "layout = \"mapped\"\nslots = 1")?;
     let (mut one, mut all) = (Samples::default(), Samples::default());
     for _ in 0..bench.rounds {
         one.push(proportional_mib(&home, plan, model, 1)?);
@@ -85,7 +85,7 @@ impl Drop for Running {
 }
 
 fn parked(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
-    let home = Home::new(bench.tree, &[model], "layout = \"mapped\"")?;
+    let home = Home::new(bench, &[model], "layout = \"mapped\"")?;
     let server = home.serve()?;
     let question = Question { model, prompt: &plan.prompt, tokens: 1 };
     let (mut resident, mut parked, mut resume, mut ready) =

@@ -39,7 +39,7 @@ struct Times {
 /// Both servers stay up, and are asked in turn.
 pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
     let settings = format!("threads = {}\nslots = {}", plan.threads, plan.clients);
-    let home = Home::new(bench.tree, &[model], &settings)?;
+    let home = Home::new(bench, &[model], &settings)?;
     let ours = home.serve()?;
     let path = models::weights(bench.tree, model)?;
     let setup = Setup { model: &path, threads: plan.threads, repacks: false };

@@ -57,26 +57,26 @@ struct Times {
 
 /// Measures one case: both sides in turn, in each round.
 pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, case: &Case) -> Result<()> {
-    let times = times(bench.tree, bench.rounds, plan, case)?;
+    let times = times(bench, plan, case)?;
     keep(bench, case, &times);
     Ok(())
 }
 
-fn times(tree: &Tree, rounds: u32, plan: &Plan, case: &Case) -> Result<Times> {
-    let home = Home::new(tree, &[&case.model], &format!("layout = \"{}\"", case.layout))?;
+fn times(bench: &Bench<'_>, plan: &Plan, case: &Case) -> Result<Times> {
+    let home = Home::new(bench, &[&case.model], &format!("layout = \"{}\"", case.layout))?;
     let question = Question { model: &case.model, prompt: &plan.prompt, tokens: case.tokens };
     // Unpacks the built-in model and fills the page cache, on behalf of both sides.
     home.ask(question, &["--no-daemon"])?;
     let mut times = Times::default();
-    for _ in 0..rounds {
+    for _ in 0..bench.rounds {
         home.shut_down()?;
-        forget(tree, case)?;
+        forget(bench.tree, case)?;
         let starting = loop_of(plan.runs, || Ok(home.ask(question, &[])?.elapsed_ms))?;
         let resident = loop_of(plan.runs, || Ok(home.ask(question, &[])?.elapsed_ms))?;
         times.loads.push(home.pool("loads")?);
         home.shut_down()?;
         let loading = loop_of(plan.runs, || {
-            forget(tree, case)?;
+            forget(bench.tree, case)?;
             Ok(home.ask(question, &["--no-daemon"])?.elapsed_ms)
         })?;
         times.starting.push(starting.sum());

@@ -12,6 +12,9 @@ use super::super::samples::Samples;
 use super::super::{Bench, models};
 use crate::process;
 
+/// Sequences decoded at once, as our engine's example has them.
+const SEQUENCES: [u32; 3] = [1, 4, 8];
+
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -25,7 +28,8 @@ pub(crate) struct Plan {
     prompt: u32,
     /// Tokens generated in each sequence.
     decode: u32,
-    sequences: Vec<u32>,
+    /// Repetitions within a round, with the model loaded once.
+    repeat: u32,
     threads: u32,
     /// Ours ÷ theirs.
     at_least: f64,
@@ -35,15 +39,12 @@ pub(crate) struct Plan {
 #[derive(Default)]
 struct Speeds {
     prefill: Samples,
-    /// One for each entry of the plan's `sequences`.
+    /// One for each of [`SEQUENCES`].
     decode: Vec<Samples>,
 }
 
 /// Measures each model in each layout, ours and theirs in turn.
 pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
-    let example =
-        ["build", "--quiet", "--release", "--package", "samovar-llama", "--example", "engine_bench"];
-    process::run(bench.tree.root(), "cargo", &example)?;
     if let Some(version) = bench.peers.version() {
         bench.record.version("llama.cpp", &version);
     }
@@ -59,8 +60,8 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
 
 fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str, layout: &str) -> Result<()> {
     let path = models::weights(bench.tree, model)?;
-    let program = bench.tree.target()?.join("release/examples/engine_bench");
-    let blank = || Speeds { decode: vec![Samples::default(); plan.sequences.len()], ..Speeds::default() };
+    let program = bench.programs.join("examples/engine_bench");
+    let blank = || Speeds { decode: vec![Samples::default(); SEQUENCES.len()], ..Speeds::default() };
     let (mut ours, mut theirs, mut absent) = (blank(), blank(), None);
     for _ in 0..bench.rounds {
         add_ours(plan, &program, &path, layout, &mut ours)?;
@@ -78,38 +79,36 @@ fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str, layout: &str) -> Res
 
 fn add_ours(plan: &Plan, program: &Path, model: &Path, layout: &str, speeds: &mut Speeds) -> Result<()> {
     let model = model.to_string_lossy();
-    let sequences = plan.sequences.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-    let [prefill, prompt, decode, threads] =
-        [plan.prefill, plan.prompt, plan.decode, plan.threads].map(|number| number.to_string());
+    let [prefill, decode, threads, repeat] =
+        [plan.prefill, plan.decode, plan.threads, plan.repeat].map(|number| number.to_string());
     let line = [
-        "--model",
         &model,
         "--layout",
         layout,
         "--threads",
         &threads,
-        "--prefill",
-        &prefill,
         "--prompt",
-        &prompt,
-        "--decode",
+        &prefill,
+        "--generate",
         &decode,
-        "--sequences",
-        &sequences,
+        "--repeat",
+        &repeat,
+        "--only",
+        "prefill,decode",
     ];
     let told: Value = serde_json::from_str(&process::output(&program.to_string_lossy(), &line)?)?;
-    speeds.prefill.push(told["prefill"].as_f64().context("engine_bench told no prefill")?);
-    for (count, samples) in plan.sequences.iter().zip(&mut speeds.decode) {
-        let speed = told["decode"][count.to_string()].as_f64();
-        samples.push(speed.with_context(|| format!("engine_bench told no decode of {count}"))?);
+    let speed = |name: &str| told[name].as_f64().with_context(|| format!("engine_bench told no {name}"));
+    speeds.prefill.push(speed("prefill_tokens_per_s")?);
+    for (count, samples) in SEQUENCES.iter().zip(&mut speeds.decode) {
+        samples.push(speed(&format!("decode_{count}_tokens_per_s"))?);
     }
     Ok(())
 }
 
 fn add_theirs(bench: &Bench<'_>, plan: &Plan, model: &Path, layout: &str, speeds: &mut Speeds) -> Result<()> {
     let setup = Setup { model, threads: plan.threads, repacks: layout == "packed" };
-    let (prefill, _) = bench.peers.single(setup, plan.prefill, plan.decode)?;
-    let decode = bench.peers.batched(setup, plan.prompt, plan.decode, &plan.sequences)?;
+    let prefill = bench.peers.prefill(setup, plan.prefill, plan.repeat)?;
+    let decode = bench.peers.decode(setup, plan.prompt, plan.decode, &SEQUENCES, plan.repeat)?;
     speeds.prefill.push(prefill);
     for (speed, samples) in decode.into_iter().zip(&mut speeds.decode) {
         samples.push(speed);
@@ -118,7 +117,7 @@ fn add_theirs(bench: &Bench<'_>, plan: &Plan, model: &Path, layout: &str, speeds
 }
 
 fn keep(bench: &mut Bench<'_>, plan: &Plan, case: &str, ours: &Speeds, theirs: Option<&Speeds>) {
-    let decode_names = plan.sequences.iter().map(|count| format!("decode × {count}"));
+    let decode_names = SEQUENCES.iter().map(|count| format!("decode × {count}"));
     let names: Vec<String> =
         std::iter::once(format!("prefill {}", plan.prefill)).chain(decode_names).collect();
     let flat = |speeds: &Speeds| -> Vec<Samples> {

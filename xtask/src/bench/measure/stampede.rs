@@ -23,7 +23,7 @@ pub(crate) struct Plan {
 
 /// Through the daemon, and with every process loading for itself.
 pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
-    let home = Home::new(bench.tree, &[model], "")?;
+    let home = Home::new(bench, &[model], "")?;
     let question = Question { model, prompt: &plan.prompt, tokens: plan.tokens };
     home.ask(question, &["--no-daemon"])?;
     let (mut shared, mut alone, mut each, mut loads) =

@@ -35,7 +35,7 @@ impl Times {
 
 /// Both servers stay up, and are asked in turn.
 pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
-    let home = Home::new(bench.tree, &[model], &format!("threads = {}", plan.threads))?;
+    let home = Home::new(bench, &[model], &format!("threads = {}", plan.threads))?;
     let ours = home.serve()?;
     let path = models::weights(bench.tree, model)?;
     let peer = bench.peers.serve(Setup { model: &path, threads: plan.threads, repacks: false }, 1, 2048);
