@@ -20,6 +20,7 @@ mod demo_model;
 mod docs;
 mod process;
 mod soak;
+mod steps;
 mod test;
 mod tidy;
 mod tree;

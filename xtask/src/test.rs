@@ -3,14 +3,16 @@
 use anyhow::Result;
 
 use crate::process;
+use crate::steps::{self, Step};
 use crate::tidy;
 use crate::tree::Tree;
 
-/// Tidy and documentation tests first, so that the summary of the tests is the last thing printed.
+/// The tests come last, so that their summary is the last thing printed when all is well.
+const STEPS: [Step; 3] = [("tidy", tidy::run), ("documentation tests", documentation), ("tests", tests)];
+
+/// Runs every step.
 pub(crate) fn run(tree: &Tree) -> Result<()> {
-    tidy::run(tree)?;
-    documentation(tree)?;
-    tests(tree)
+    steps::run(tree, &STEPS)
 }
 
 /// The examples in the documentation, compiled and run.
