@@ -17,6 +17,9 @@ pub(crate) struct Plan {
     prompt: String,
     /// Runs of one loop.
     runs: u32,
+    /// Every run asks something of its own, so that nothing of an earlier prompt can be reused.
+    #[serde(default)]
+    is_varied: bool,
     pub(super) case: Vec<Case>,
 }
 
@@ -64,20 +67,26 @@ pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, case: &Case) -> Result
 
 fn times(bench: &Bench<'_>, plan: &Plan, case: &Case) -> Result<Times> {
     let home = Home::new(bench, &[&case.model], &format!("layout = \"{}\"", case.layout))?;
-    let question = Question { model: &case.model, prompt: &plan.prompt, tokens: case.tokens };
+    let asked = std::cell::Cell::new(0_u32);
+    let ask = |flags: &[&str]| {
+        asked.set(asked.get() + 1);
+        let prompt =
+            if plan.is_varied { format!("{}. {}", asked.get(), plan.prompt) } else { plan.prompt.clone() };
+        home.ask(Question { model: &case.model, prompt: &prompt, tokens: case.tokens }, flags)
+    };
     // Unpacks the built-in model and fills the page cache, on behalf of both sides.
-    home.ask(question, &["--no-daemon"])?;
+    ask(&["--no-daemon"])?;
     let mut times = Times::default();
     for _ in 0..bench.rounds {
         home.shut_down()?;
         forget(bench.tree, case)?;
-        let starting = loop_of(plan.runs, || Ok(home.ask(question, &[])?.elapsed_ms))?;
-        let resident = loop_of(plan.runs, || Ok(home.ask(question, &[])?.elapsed_ms))?;
+        let starting = loop_of(plan.runs, || Ok(ask(&[])?.elapsed_ms))?;
+        let resident = loop_of(plan.runs, || Ok(ask(&[])?.elapsed_ms))?;
         times.loads.push(home.pool("loads")?);
         home.shut_down()?;
         let loading = loop_of(plan.runs, || {
             forget(bench.tree, case)?;
-            Ok(home.ask(question, &["--no-daemon"])?.elapsed_ms)
+            Ok(ask(&["--no-daemon"])?.elapsed_ms)
         })?;
         times.starting.push(starting.sum());
         times.resident.push(resident.sum());
