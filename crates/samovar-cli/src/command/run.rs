@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Read};
 
 use samovar::{Message, Request};
+use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure};
 
 use super::Context;
@@ -13,8 +14,8 @@ use crate::ended::Ended;
 use crate::home;
 use crate::settings::{Settings, keys};
 
-/// More text than any model reads.
-const STDIN_MAX_BYTES: u64 = 16 << 20;
+/// What the daemon takes in one request, and more text than most models read.
+const STDIN_MAX_BYTES: u64 = 4_000_000;
 /// Stands for standard input.
 const STDIN: &str = "-";
 
@@ -176,9 +177,9 @@ fn read_stdin() -> Result<String, Failure> {
     if bytes.len() as u64 > STDIN_MAX_BYTES {
         return Err(Failure::new(
             ErrorKind::InvalidRequest,
-            format!("standard input has more than {STDIN_MAX_BYTES} bytes"),
+            format!("standard input has more than {}", ByteSize::from_bytes(STDIN_MAX_BYTES)),
         )
-        .with_hint("no model reads as much at once; send a part of it"));
+        .with_hint("a request holds no more; send a part of it"));
     }
     String::from_utf8(bytes).map_err(|_| {
         Failure::new(ErrorKind::InvalidRequest, "standard input is not UTF-8 text")

@@ -57,6 +57,8 @@ fn prompts_that_do_not_fit() {
     refused(&home.run(&["run", ""]), 64, &["the prompt is empty"]);
     refused(&home.run_with_input(&["run"], b"  \n"), 64, &["the prompt is empty"]);
     refused(&home.run_with_input(&["run", "-"], b"\xff\xfe"), 64, &["UTF-8"]);
+    let enormous = vec![b'a'; 4_000_001];
+    refused(&home.run_with_input(&["run", "-"], &enormous), 64, &["more than 4.0 MB"]);
     let context = home.run(&["show", "demo", "--json"]).json()["context_tokens"].as_u64().expect("number");
     let long = "the fox and the bird went on and on ".repeat(context as usize / 4);
     let done = home.run_with_input(&["run", "-"], long.as_bytes());

@@ -9,7 +9,9 @@ use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::Value;
 
 use crate::home::Home;
+use crate::stand_in::StandIn;
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SHORT: [&str; 4] = ["run", "-n", "4", "Hello"];
 
 #[test]
@@ -38,15 +40,23 @@ fn a_killed_daemon_is_replaced() {
 #[test]
 fn a_daemon_that_dies_in_the_middle_of_an_answer_is_told_and_replaced() {
     let home = Home::new();
-    assert_eq!(home.run(&["warm", "demo"]).code, 0);
-    let any_token = ["run", "Hello", "-t", "2", "--top-k", "0", "--top-p", "1", "--min-p", "0"];
-    let mut run = home.spawn(&any_token);
-    run.child.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("a first byte");
-    home.signal_daemon(Signal::KILL);
+    let dying = StandIn::new(&home);
+    let lock = home.path().join("run/samovar.sock.daemon");
+    fs_err::write(lock, format!("{{\"pid\":1,\"version\":{VERSION:?},\"in_background\":true}}"))
+        .expect("lock");
+    fs_err::create_dir(home.path().join("state")).expect("directory");
+    let log = "INFO serving version=1\n/build/ggml.c:7: GGML_ASSERT(n > 0) failed\n";
+    fs_err::write(home.path().join("state/daemon.log"), log).expect("log");
+
+    let run = home.spawn(&SHORT);
+    let mut answering = dying.accept();
+    answering.say("Once upon");
+    drop(answering);
+    drop(dying);
     let done = run.finish();
-    assert_eq!(done.code, 69, "{done:?}");
-    assert!(done.stderr.contains("the daemon ended in the middle of the answer"), "{done:?}");
-    assert!(done.stderr.contains("daemon.log"), "{done:?}");
+    assert_eq!((done.code, done.stdout.as_str()), (70, "Once upon\n"), "{done:?}");
+    assert!(done.stderr.contains("died in the middle of the answer: GGML_ASSERT(n > 0) failed"), "{done:?}");
+    assert!(done.stderr.contains("hint: the next run starts another"), "{done:?}");
     assert_eq!(home.run(&SHORT).code, 0);
 }
 

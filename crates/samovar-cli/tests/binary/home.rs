@@ -173,6 +173,15 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).expect("signals");
     }
 
+    /// Signals again and again: between a handler and whoever listens to it, one can be lost.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn signal_until_it_ends(&mut self, signal: Signal) {
+        while self.child.try_wait().expect("waits").is_none() {
+            self.signal(signal);
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits until the process handles `signal` itself, as the kernel tells.
     #[cfg(target_os = "linux")]
     pub(crate) fn wait_until_it_hears(&self, signal: Signal) {

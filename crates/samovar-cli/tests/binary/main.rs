@@ -7,4 +7,5 @@ mod daemon;
 mod doctor;
 mod home;
 mod run;
+mod stand_in;
 mod surface;
