@@ -49,12 +49,12 @@ fn its_held_out_perplexity_is_under_the_bound_of_its_card() {
         ids.extend(vocab.tokenize(line.as_bytes(), false, false));
         context.clear_kv_cache();
         let mut batch = LlamaBatch::new(ids.len(), 1);
-        for (place, &id) in ids.iter().enumerate() {
-            batch.add(id, place as i32, &[0], true).expect("fits");
+        for (place, &id) in (0..).zip(&ids) {
+            batch.add(id, place, &[0], true).expect("fits");
         }
         context.decode(&mut batch).expect("decodes");
-        for place in prefix_ids.len()..ids.len() {
-            loss -= log_probability(context.get_logits_ith(place as i32 - 1), ids[place].0 as usize);
+        for (place, id) in (0..).zip(&ids).skip(prefix_ids.len()) {
+            loss -= log_probability(context.get_logits_ith(place - 1), id.0 as usize);
             count += 1;
         }
     }
