@@ -22,6 +22,7 @@ fn anonymous_bytes() -> u64 {
 fn predictions_agree_with_the_kernel() {
     let engine = LlamaEngine::new();
     let base = LoadOptions { context_tokens: 1024, slots: 4, ..support::options() };
+    let first = anonymous_bytes();
     for options in [
         base.clone(),
         LoadOptions { layout: Layout::Packed, ..base.clone() },
@@ -40,13 +41,16 @@ fn predictions_agree_with_the_kernel() {
         for answer in running {
             support::collect(answer);
         }
-        let real = anonymous_bytes() - before;
+        // The heap keeps some of what earlier instances gave back. If this one lives in it, the growth since
+        // its load is less than it uses; if not, the growth since the first is more.
+        let now = anonymous_bytes();
+        let (least, most) = (now.saturating_sub(before), now - first);
         let predicted = engine.footprint(&support::demo(), &options).unwrap();
         let measured = instance.measure();
-        println!("{options:?}\n  kernel {real}, predicted {predicted:?}, accounted {measured:?}");
+        println!("{options:?}\n  kernel {least} to {most}, predicted {predicted:?}, accounted {measured:?}");
         for held in [predicted.held_bytes, measured.held_bytes] {
-            assert!(held + SLACK_BYTES >= real, "{held} bytes are too few, the kernel says {real}");
-            assert!(held <= real * MOST_PERCENT / 100 + SLACK_BYTES, "{held} bytes are too many for {real}");
+            assert!(held + SLACK_BYTES >= least, "{held} bytes are too few, the kernel says {least}");
+            assert!(held <= most * MOST_PERCENT / 100 + SLACK_BYTES, "{held} bytes are too many for {most}");
         }
         let mapped = measured.mapped_bytes.abs_diff(predicted.mapped_bytes);
         assert!(mapped < 1 << 20, "{measured:?} against {predicted:?}");
