@@ -191,7 +191,10 @@ async fn whole(response: Response<Incoming>) -> Result<Bytes, Failure> {
 fn absent_or(socket: &Path, error: &std::io::Error) -> Result<(), Failure> {
     use std::io::ErrorKind as Io;
     match error.kind() {
-        Io::NotFound | Io::ConnectionRefused | Io::NotADirectory => Ok(()),
+        // Reset: the door closed while we were in it.
+        Io::NotFound | Io::ConnectionRefused | Io::ConnectionReset | Io::NotADirectory => Ok(()),
+        Io::WouldBlock => Err(Failure::new(ErrorKind::Busy, "too many commands wait for the daemon already")
+            .with_hint("try again in a moment")),
         Io::PermissionDenied => Err(Failure::new(
             ErrorKind::Forbidden,
             format!("the daemon's socket {} is not yours", socket.display()),

@@ -1,5 +1,6 @@
 //! Finds the daemon, or starts it: exactly one, however many look for it at once.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -147,15 +148,29 @@ pub(crate) fn make_places(settings: &Settings) -> Result<(), Failure> {
     }
 }
 
+/// The file of this program. One that was replaced while it runs (an upgrade) is still there for the kernel.
+///
+/// # Errors
+/// `Internal` when the system does not tell.
+pub(crate) fn own_program() -> Result<PathBuf, Failure> {
+    const BY_KERNEL: &str = "/proc/self/exe";
+    match std::env::current_exe() {
+        Ok(path) if path.exists() => Ok(path),
+        _ if Path::new(BY_KERNEL).exists() => Ok(PathBuf::from(BY_KERNEL)),
+        Ok(path) => Ok(path),
+        Err(error) => Err(Failure::new(
+            ErrorKind::Internal,
+            format!("could not find this program's own file: {}", home::plain(&error)),
+        )),
+    }
+}
+
 /// Starts the daemon and waits for its word.
 async fn spawn(settings: &Settings) -> Result<(), Failure> {
-    let program = std::env::current_exe().map_err(|error| {
-        Failure::new(ErrorKind::Internal, format!("could not find this program's own file: {error}"))
-    })?;
     let log_file = settings.home.log_file();
     // A disk too full for a log is no reason not to serve.
     let stderr = log::open_for_append(&log_file).map_or_else(|_| Stdio::null(), Stdio::from);
-    let mut command = tokio::process::Command::new(program);
+    let mut command = tokio::process::Command::new(own_program()?);
     if let Some(config) = &settings.config_file {
         command.arg("--config").arg(config);
     }

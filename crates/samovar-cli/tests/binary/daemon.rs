@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::Value;
 
-use crate::home::Home;
+use crate::home::{Home, Running};
 use crate::stand_in::StandIn;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -58,6 +58,29 @@ fn a_daemon_that_dies_in_the_middle_of_an_answer_is_told_and_replaced() {
     assert!(done.stderr.contains("died in the middle of the answer: GGML_ASSERT(n > 0) failed"), "{done:?}");
     assert!(done.stderr.contains("hint: the next run starts another"), "{done:?}");
     assert_eq!(home.run(&SHORT).code, 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_that_was_removed_while_it_runs_can_still_start_the_daemon() {
+    let home = Home::new();
+    let copy = home.path().join("samovar");
+    fs_err::copy(env!("CARGO_BIN_EXE_samovar"), &copy).expect("copies");
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    let child = std::process::Command::new(&copy)
+        .args(["run", "-n", "4", "-"])
+        .env("SAMOVAR_HOME", home.path())
+        .stdin(reader)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    // It waits for its prompt, and looks for a daemon after that.
+    fs_err::remove_file(&copy).expect("removes");
+    (&writer).write_all(b"Hello\n").expect("writes");
+    drop(writer);
+    let done = Running { child }.finish();
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::Finding;
 use crate::command::Context;
 use crate::command::answer::ms;
 use crate::command::probe::Found;
-use crate::daemon::log;
+use crate::daemon::{log, start};
 use crate::home;
 
 /// The built-in model answers within a second; more than this is stuck.
@@ -42,10 +42,7 @@ async fn probe(context: &Context) -> Result<Found, Failure> {
         Failure::new(ErrorKind::EngineFailed, what)
             .with_hint("the native build does not fit this machine; rebuild it here, after `cargo clean`")
     };
-    let program = std::env::current_exe().map_err(|error| {
-        Failure::new(ErrorKind::Internal, format!("this program's own file is gone: {error}"))
-    })?;
-    let mut command = tokio::process::Command::new(program);
+    let mut command = tokio::process::Command::new(start::own_program()?);
     if let Some(config) = &context.settings.config_file {
         command.arg("--config").arg(config);
     }
