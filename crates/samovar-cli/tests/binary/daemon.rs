@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::Value;
@@ -64,10 +65,11 @@ fn a_daemon_that_dies_in_the_middle_of_an_answer_is_told_and_replaced() {
 #[test]
 fn a_program_that_was_removed_while_it_runs_can_still_start_the_daemon() {
     let home = Home::new();
-    let copy = home.path().join("samovar");
-    fs_err::copy(env!("CARGO_BIN_EXE_samovar"), &copy).expect("copies");
+    // A link and not a copy: a file that was just written cannot be executed while another test forks.
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("samovar-{}", std::process::id()));
+    fs_err::hard_link(env!("CARGO_BIN_EXE_samovar"), &program).expect("links");
     let (reader, writer) = std::io::pipe().expect("pipe");
-    let child = std::process::Command::new(&copy)
+    let child = std::process::Command::new(&program)
         .args(["run", "-n", "4", "-"])
         .env("SAMOVAR_HOME", home.path())
         .stdin(reader)
@@ -76,7 +78,7 @@ fn a_program_that_was_removed_while_it_runs_can_still_start_the_daemon() {
         .spawn()
         .expect("starts");
     // It waits for its prompt, and looks for a daemon after that.
-    fs_err::remove_file(&copy).expect("removes");
+    fs_err::remove_file(&program).expect("removes");
     (&writer).write_all(b"Hello\n").expect("writes");
     drop(writer);
     let done = Running { child }.finish();
