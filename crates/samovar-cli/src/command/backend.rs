@@ -51,10 +51,8 @@ impl<'a> Backend<'a> {
             Self::Here(runtime) => Ok(Answers::Here(runtime.generate(request))),
             Self::Daemon(context) => {
                 let body = GenerateBody::from(request);
-                let connection = context.daemon().await?;
-                let send = async |connection: Connection| connection.generate(&body).await;
-                let lines = start::ask(&context.settings, connection, send).await?;
-                Ok(Answers::Daemon(context, lines))
+                let lines = send(context, context.daemon().await?, &body).await?;
+                Ok(Answers::Daemon(Box::new(Remote { context, body, lines, may_go_elsewhere: true })))
             }
         }
     }
@@ -119,10 +117,28 @@ impl<'a> Backend<'a> {
     }
 }
 
+async fn send(
+    context: &Context,
+    connection: Connection,
+    body: &GenerateBody,
+) -> Result<Lines<GenerateEvent>, Failure> {
+    let send = async |connection: Connection| connection.generate(body).await;
+    start::ask(&context.settings, connection, send).await
+}
+
 /// An answer on its way. **Dropping it cancels the request.**
 pub(crate) enum Answers<'a> {
-    Daemon(&'a Context, Lines<GenerateEvent>),
+    Daemon(Box<Remote<'a>>),
     Here(Answer),
+}
+
+/// An answer of the daemon.
+pub(crate) struct Remote<'a> {
+    context: &'a Context,
+    body: GenerateBody,
+    lines: Lines<GenerateEvent>,
+    /// No slot was granted yet and no other daemon asked: should this one leave, the next can answer as well.
+    may_go_elsewhere: bool,
 }
 
 impl Answers<'_> {
@@ -132,11 +148,31 @@ impl Answers<'_> {
     /// What became of the daemon, when it goes away before the last event.
     pub(crate) async fn next(&mut self) -> Result<AnswerEvent, Failure> {
         match self {
-            Self::Daemon(context, lines) => event(context, lines.next().await).await.map(Into::into),
+            Self::Daemon(remote) => remote.next().await,
             Self::Here(answer) => answer
                 .next()
                 .await
                 .ok_or_else(|| Failure::new(ErrorKind::Internal, "the answer ended without a summary")),
+        }
+    }
+}
+
+impl Remote<'_> {
+    async fn next(&mut self) -> Result<AnswerEvent, Failure> {
+        loop {
+            match event(self.context, self.lines.next().await).await? {
+                GenerateEvent::Failed(failure)
+                    if self.may_go_elsewhere && failure.kind == ErrorKind::Unavailable =>
+                {
+                    self.may_go_elsewhere = false;
+                    let connection = start::next(&self.context.settings).await?;
+                    self.lines = send(self.context, connection, &self.body).await?;
+                }
+                event => {
+                    self.may_go_elsewhere &= matches!(event, GenerateEvent::Waiting(_));
+                    return Ok(event.into());
+                }
+            }
         }
     }
 }

@@ -84,7 +84,10 @@ pub(crate) async fn ask<T>(
 }
 
 /// A daemon that is not leaving: this one if it stays, else the one after it.
-async fn next(settings: &Settings) -> Result<Connection, Failure> {
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) async fn next(settings: &Settings) -> Result<Connection, Failure> {
     let client = Client::new(settings.socket.clone());
     let until = Instant::now() + settings.grace + START_LIMIT;
     while let Some(connection) = client.connect().await? {
