@@ -1,2 +1,30 @@
-//! L2 over L3: artifacts on disk, shared, verified, and fetched once.
+//! L2 over L3: artifacts on disk, shared by all processes, verified, and fetched once.
+//!
+//! ```text
+//!   ensure ─► find ───────────── hit ──────────────────────────────► open ─► paths, leased
+//!               └ miss ─► resolve ─► room ─► fetch ─► ingest ─► commit ─┘
+//!                         source    quota   ranges   hash,     manifest,
+//!                         (L3)              (L3)     rename    index
+//! ```
+//!
+//! The bytes are the truth: what lies under `blobs/` is complete and verified, and the manifests say
+//! what belongs together. The SQLite index is a memo that can be thrown away. This crate knows no
+//! engine, no pool and no wire type of ours.
 #![forbid(unsafe_code)]
+
+pub mod artifact;
+pub mod config;
+mod error;
+pub mod key;
+pub mod manifest;
+pub mod name;
+pub mod progress;
+pub mod source;
+
+pub use artifact::{Artifact, ArtifactFile, Usage};
+pub use config::{RetryConfig, SourceConfig, StoreConfig};
+pub use error::Error;
+pub use key::{ArtifactKey, KeyDigest};
+pub use manifest::{Manifest, Role};
+pub use name::{Commit, FilePath, ModelId, SourceId};
+pub use progress::{Progress, Transfer, Watch};

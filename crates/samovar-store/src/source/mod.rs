@@ -1,0 +1,95 @@
+//! Where artifacts come from (L3): one port, an implementation a kind of place.
+//!
+//! ```text
+//!   resolve(reference) ─► Listing: key, files with sizes and promised digests
+//!   fetch(file, range) ─► Body: a stream of bytes, and what the server said of them
+//! ```
+//!
+//! A source tells; the store decides. What a source says of names, sizes and digests is a claim until
+//! the bytes were hashed.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use samovar_core::Digest;
+use samovar_core::ModelRef as ArtifactRef;
+
+use crate::error::Error;
+use crate::key::ArtifactKey;
+use crate::manifest::Role;
+use crate::name::FilePath;
+
+/// A place that artifacts come from.
+pub trait Source: Send + Sync + 'static {
+    /// What a reference means there now. Fetches no model bytes.
+    ///
+    /// # Errors
+    /// Whatever the place says, told apart: missing, gated, no such revision, no such file, no such
+    /// quantization, unreachable.
+    fn resolve<'a>(&'a self, reference: &'a ArtifactRef) -> BoxFuture<'a, Result<Listing, Error>>;
+
+    /// Bytes of a file from `range.start` on; up to `range.end`, unless the server ignores ranges and
+    /// says so in [`Body::start`].
+    ///
+    /// # Errors
+    /// As [`Source::resolve`]; an answer that is not the file is an error, never a body.
+    fn fetch<'a>(&'a self, file: &'a RemoteFile, range: Range<u64>) -> BoxFuture<'a, Result<Body, Error>>;
+}
+
+/// What a reference means at a source.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// The artifact.
+    pub key: ArtifactKey,
+    /// The moving name that was followed (`main`, a tag), if one was.
+    pub revision: Option<String>,
+    /// The canonical text by which users name it.
+    pub reference: String,
+    /// Its files; weights in the order of their parts.
+    pub files: Vec<RemoteFile>,
+}
+
+/// A file at a source.
+#[derive(Clone, Debug)]
+pub struct RemoteFile {
+    /// Its place inside the artifact.
+    pub path: FilePath,
+    /// What it is for.
+    pub role: Role,
+    /// Bytes, when the source says so.
+    pub size: Option<u64>,
+    /// What the source says of its content.
+    pub promise: Promise,
+    /// Where the source finds it: a URL, a key. Never a path of ours.
+    pub locator: String,
+    /// What the server calls this version of the bytes; a resume must meet the same.
+    pub etag: Option<String>,
+    /// The file itself, where the source is a folder on this machine: copied or cloned rather than read.
+    pub local: Option<PathBuf>,
+}
+
+/// What a source says of a file's content beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// SHA-256.
+    Sha256(Digest),
+    /// The SHA-1 that git gives a blob of these bytes.
+    GitSha1([u8; 20]),
+    /// Nothing.
+    Unknown,
+}
+
+/// Bytes on their way.
+pub struct Body {
+    /// The bytes.
+    pub stream: BoxStream<'static, Result<Bytes, Error>>,
+    /// Where in the file the stream begins: the asked start, or 0 when the server ignored the range.
+    pub start: u64,
+    /// Bytes of the whole file, when the server said so.
+    pub size: Option<u64>,
+    /// The etag of these bytes, when the server said so.
+    pub etag: Option<String>,
+}
