@@ -6,6 +6,9 @@ use cargo_metadata::{Dependency, DependencyKind, Metadata, Package};
 
 use super::Finding;
 
+/// A server for tests; a program of ours that contained it would be a mistake.
+const TEST_HUB: &str = "samovar-testhub";
+
 /// Which of our crates each of our crates may depend on. An edge that is not here is a broken wall.
 const FLOORS: [(&str, &[&str]); 11] = [
     ("samovar-core", &[]),
@@ -27,8 +30,7 @@ const FLOORS: [(&str, &[&str]); 11] = [
     ),
     ("samovar-server", &["samovar-core", "samovar"]),
     ("samovar-cli", &["samovar-core", "samovar", "samovar-server"]),
-    // Not part of the product: only tests and benches reach it.
-    ("samovar-testhub", &["samovar-core"]),
+    (TEST_HUB, &["samovar-core"]),
     ("xtask", &[]),
 ];
 
@@ -71,7 +73,9 @@ fn broken_wall(package: &str, allowed: &[&str], dependency: &Dependency) -> Opti
     let is_ours = name == "xtask" || name == "samovar" || name.starts_with("samovar-");
     // A crate's tests may ask for its own features.
     let is_itself = name == package && dependency.kind == DependencyKind::Development;
-    if is_ours && !is_itself && !allowed.contains(&name) {
+    // The test hub stands below everybody's tests and in nobody's program.
+    let is_for_tests = name == TEST_HUB && dependency.kind == DependencyKind::Development;
+    if is_ours && !is_itself && !is_for_tests && !allowed.contains(&name) {
         return Some(format!("{package} may not depend on {name}"));
     }
     if dependency.kind == DependencyKind::Development {
@@ -129,6 +133,12 @@ mod tests {
         let edge = dependency("samovar", r#""dev""#, "");
         assert_eq!(findings("samovar-core", &edge), ["samovar-core may not depend on samovar"]);
         assert!(findings("samovar-core", &dependency("samovar-core", r#""dev""#, "")).is_empty());
+    }
+
+    #[test]
+    fn the_test_hub_is_for_tests_alone() {
+        assert_eq!(findings("samovar-cli", &dependency(TEST_HUB, "null", "")).len(), 1);
+        assert!(findings("samovar-cli", &dependency(TEST_HUB, r#""dev""#, "")).is_empty());
     }
 
     #[test]
