@@ -29,4 +29,4 @@ pub use footprint::{Footprint, Layout, LoadOptions};
 pub use generation::{
     Completion, FinishReason, GenerationRequest, Prompt, Sampling, TokenEvent, TokenLogprob, Usage,
 };
-pub use model::{Descriptor, ModelKey, ModelRef};
+pub use model::{ArtifactRef, Descriptor, HubRef, ModelKey, ModelRef, RemoteRef};

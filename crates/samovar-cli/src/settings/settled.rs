@@ -199,7 +199,7 @@ fn source_of(name: &str, source: &str, provenance: &Provenance) -> Result<ModelR
         Ok(ModelRef::File(path)) => {
             Ok(ModelRef::file(home::absolute(&file::source_path(&path.to_string_lossy(), provenance))?))
         }
-        Ok(hub @ ModelRef::Hub(_)) => Ok(hub),
+        Ok(hub @ (ModelRef::Hub(_) | ModelRef::Remote(_))) => Ok(hub),
         Ok(ModelRef::Alias(other)) => Err(place(
             Failure::new(
                 ErrorKind::InvalidRequest,

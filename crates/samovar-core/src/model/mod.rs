@@ -6,4 +6,4 @@ pub mod reference;
 
 pub use descriptor::{Descriptor, TensorFormat};
 pub use key::ModelKey;
-pub use reference::ModelRef;
+pub use reference::{ArtifactRef, HubRef, ModelRef, RemoteRef};

@@ -119,7 +119,7 @@ impl Catalog {
             .with_param("model")
             .with_hint("give the file a name under [models.NAME] in samovar.toml, or load it once with `samovar warm FILE`")),
             ModelRef::Alias(name) => self.named(name.as_str()),
-            hub @ ModelRef::Hub(_) => Err(not_yet(&hub)),
+            hub @ (ModelRef::Hub(_) | ModelRef::Remote(_)) => Err(not_yet(&hub)),
         }
     }
 
@@ -141,7 +141,7 @@ impl Catalog {
                 format!("the alias `{alias}` points at another alias, `{}`", other.as_str()),
             )
             .with_hint("point it at a file or at `demo`")),
-            hub @ ModelRef::Hub(_) => Err(not_yet(hub)),
+            hub @ (ModelRef::Hub(_) | ModelRef::Remote(_)) => Err(not_yet(hub)),
         }
     }
 
