@@ -75,6 +75,7 @@ fn spec(number: usize) -> Arc<ModelSpec> {
         descriptor: Arc::new(FakeEngine::descriptor("bench", 100)),
         options: LoadOptions { context_tokens: 1, slots: 16, ..FakeEngine::options() },
         footprint: Footprint { held_bytes: 4_096, mapped_bytes: 100 },
+        load_ms: None,
         keep_alive: KeepAlive::Ms(300_000),
     })
 }

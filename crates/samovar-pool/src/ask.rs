@@ -28,6 +28,9 @@ pub struct ModelSpec {
     pub options: LoadOptions,
     /// What the engine predicts that to cost.
     pub footprint: Footprint,
+    /// What a load took in earlier lives of this program, in milliseconds; `None` when nobody knows. It counts
+    /// until this pool has loaded the model itself.
+    pub load_ms: Option<u64>,
     /// How long it stays ready after its last use, unless a request says otherwise.
     pub keep_alive: KeepAlive,
 }

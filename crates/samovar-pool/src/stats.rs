@@ -31,9 +31,11 @@ impl Times {
         if self.count == 0 { 0.0 } else { self.sum_ms as f64 / self.count as f64 }
     }
 
-    /// The mean of all times in whole milliseconds, if there are any.
-    pub(crate) fn expected_ms(&self) -> Option<u64> {
-        self.sum_ms.checked_div(self.count)
+    /// What to expect the next time, in whole milliseconds: the mean of all times and of `before`, the
+    /// experience of earlier lives, which counts as one time more.
+    pub(crate) fn expected_ms(&self, before: Option<u64>) -> Option<u64> {
+        let sum_ms = self.sum_ms.saturating_add(before.unwrap_or(0));
+        sum_ms.checked_div(self.count + u64::from(before.is_some()))
     }
 
     /// Percentiles of the recent times by nearest rank, 0 when there are none.
@@ -103,7 +105,7 @@ mod tests {
         assert_eq!(percentiles(&times, [50, 99, 100]), [50, 99, 100]);
         (0..REMEMBERED).for_each(|_| times.add(7));
         assert_eq!(percentiles(&times, [1, 50, 99]), [7, 7, 7]);
-        assert_eq!(times.expected_ms(), Some((5050 + 7 * REMEMBERED as u64) / (100 + REMEMBERED as u64)));
+        assert_eq!(times.expected_ms(None), Some((5050 + 7 * REMEMBERED as u64) / (100 + REMEMBERED as u64)));
     }
 
     #[test]

@@ -44,6 +44,7 @@ fn spec_with(name: &str, change: impl FnOnce(&mut ModelSpec)) -> Arc<ModelSpec> 
         descriptor: Arc::new(FakeEngine::descriptor(name, 300)),
         options: LoadOptions { slots: 16, ..FakeEngine::options() },
         footprint: Footprint { held_bytes: 100, mapped_bytes: 300 },
+        load_ms: None,
         keep_alive: KeepAlive::Ms(60_000),
     };
     change(&mut spec);

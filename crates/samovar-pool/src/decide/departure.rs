@@ -96,7 +96,8 @@ impl Turn<'_> {
     /// What loading the instance again is expected to take.
     pub(super) fn reload_ms(&self, id: InstanceId) -> u64 {
         let instance = self.state.instance(id);
-        self.state.model(instance.model).tally.load_times.expected_ms().unwrap_or(instance.load_ms)
+        let times = &self.state.model(instance.model).tally.load_times;
+        times.expected_ms(instance.spec.load_ms).unwrap_or(instance.load_ms)
     }
 
     /// No new grants; it leaves as soon as nobody uses it, at once if nobody does.

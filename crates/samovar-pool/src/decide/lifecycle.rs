@@ -39,7 +39,7 @@ impl Turn<'_> {
             age_when_used: self.state.age,
             last_used: self.now,
             ready_span: (self.now, self.now),
-            load_ms: self.state.model(model).tally.load_times.expected_ms().unwrap_or(0),
+            load_ms: self.state.model(model).tally.load_times.expected_ms(spec.load_ms).unwrap_or(0),
             keep_alive: super::keep_alive::within_bounds(&self.state.config, spec.keep_alive),
             expires_at: None,
             farewell: None,

@@ -173,6 +173,7 @@ fn model_with(name: &str, held_bytes: u64, change: impl FnOnce(&mut ModelSpec)) 
         descriptor: Arc::new(FakeEngine::descriptor(name, 1)),
         options: LoadOptions { slots: 1, ..FakeEngine::options() },
         footprint: Footprint { held_bytes, mapped_bytes: 0 },
+        load_ms: None,
         keep_alive: KeepAlive::UntilEvicted,
     };
     change(&mut spec);
@@ -189,6 +190,18 @@ fn evicts_idle_before_refusing() {
     assert!(stage.is_in(&a, ModelState::Absent) && stage.is_in(&b, ModelState::Ready));
     let expected = Reason::NeededFor { model: "b".into(), frees_bytes: 60, idle_ms: 5_000, reload_ms: 1_000 };
     assert_eq!(stage.decisions(What::Evicted), [("a".to_owned(), expected)]);
+}
+
+#[test]
+fn gdsf_remembers_what_loads_took_in_earlier_lives() {
+    let mut stage = Stage::new(|config| config.eviction = EvictionPolicy::Gdsf).without_parking();
+    let slow = model_with("slow", 40, |spec| spec.load_ms = Some(90_000));
+    let quick = model("quick", 40);
+    stage.use_once(&slow);
+    stage.use_once(&quick);
+    // Here both took a second; the one that is known to be slow stays, although it is idle for longer.
+    stage.use_once(&model("new", 40));
+    assert!(stage.is_in(&slow, ModelState::Ready) && stage.is_in(&quick, ModelState::Absent));
 }
 
 #[test]

@@ -177,6 +177,7 @@ impl Catalog {
             descriptor: Arc::new(descriptor),
             options,
             footprint,
+            load_ms: None,
             keep_alive: target.settings.keep_alive.unwrap_or_default(),
         });
         seen.specs.insert(id, (stamp, Arc::clone(&spec)));

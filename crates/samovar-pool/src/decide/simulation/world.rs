@@ -635,6 +635,7 @@ fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
                     lock_memory: false,
                 },
                 footprint: Footprint { held_bytes: held_bytes * u64::from(size), mapped_bytes },
+                load_ms: dice.chance(20).then(|| dice.between(1, 60_000)),
                 keep_alive,
             }));
         }
