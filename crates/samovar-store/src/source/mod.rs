@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use samovar_core::Digest;
-use samovar_core::ModelRef as ArtifactRef;
+use samovar_core::model::ArtifactRef;
 
 use crate::error::Error;
 use crate::key::ArtifactKey;
