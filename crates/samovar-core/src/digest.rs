@@ -43,11 +43,11 @@ impl Digest {
     /// # Errors
     /// Whatever the reader says.
     pub fn of_reader(mut reader: impl Read) -> io::Result<Self> {
-        let mut hasher = Sha256::new();
+        let mut hasher = Hasher::new();
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             match reader.read(&mut chunk) {
-                Ok(0) => return Ok(Self(hasher.finalize().into())),
+                Ok(0) => return Ok(hasher.finish()),
                 Ok(count) => hasher.update(&chunk[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
                 Err(error) => return Err(error),
@@ -66,6 +66,34 @@ impl Digest {
     /// The 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+/// Makes a [`Digest`] of bytes that come piece by piece, such as from a network.
+#[derive(Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// A hasher that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes that were taken in.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hasher").finish_non_exhaustive()
     }
 }
 
@@ -156,6 +184,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn pieces_hash_as_the_whole(pieces: Vec<Vec<u8>>) {
+            let mut hasher = Hasher::new();
+            pieces.iter().for_each(|piece| hasher.update(piece));
+            prop_assert_eq!(hasher.finish(), Digest::of_bytes(&pieces.concat()));
+        }
+
         #[test]
         fn text_and_back_is_the_same(bytes: [u8; 32]) {
             let digest = Digest(bytes);
