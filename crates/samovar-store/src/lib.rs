@@ -14,12 +14,18 @@
 
 pub mod artifact;
 pub mod config;
+mod durable;
 mod error;
 pub mod key;
+mod layout;
+mod lock;
 pub mod manifest;
 pub mod name;
+mod partial;
+mod plain;
 pub mod progress;
 pub mod source;
+mod span;
 
 pub use artifact::{Artifact, ArtifactFile, Usage};
 pub use config::{RetryConfig, SourceConfig, StoreConfig};

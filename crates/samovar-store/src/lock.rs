@@ -1,0 +1,182 @@
+//! Locks between processes: `flock` on files that are never unlinked.
+//!
+//! The kernel gives a lock back when its holder dies, however it dies, so that nobody has to judge
+//! whether a holder is alive. A lock belongs to an open file, not to a process: two handles in one
+//! process exclude each other like two processes do.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use fs_err::File;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
+
+use crate::plain;
+
+/// First wait between two looks at a lock that somebody else has.
+const FIRST_WAIT: Duration = Duration::from_millis(2);
+/// Longest wait; bounds how long a waiter takes to notice that the holder is gone.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+/// A lock that is held until this is dropped.
+#[derive(Debug)]
+pub(crate) struct FileLock {
+    _file: File,
+}
+
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Together with other shared holders.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+impl FileLock {
+    /// Waits as long as it takes. Only for locks that are held for microseconds, and never on the event loop.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened or the file system has no locks.
+    pub(crate) fn wait(root: &Path, path: &Path, hold: Hold) -> io::Result<Self> {
+        let operation = match hold {
+            Hold::Shared => FlockOperation::LockShared,
+            Hold::Exclusive => FlockOperation::LockExclusive,
+        };
+        let file = lock_file(root, path)?;
+        loop {
+            match flock(&file, operation) {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(Errno::INTR) => (),
+                Err(errno) => return Err(named(errno, path)),
+            }
+        }
+    }
+
+    /// Takes the lock if nobody is in the way; `None` when somebody is.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened or the file system has no locks.
+    pub(crate) fn try_now(root: &Path, path: &Path, hold: Hold) -> io::Result<Option<Self>> {
+        let file = lock_file(root, path)?;
+        Ok(try_lock(&file, path, hold)?.then_some(Self { _file: file }))
+    }
+
+    /// Waits as long as it takes without holding a thread; `look` is called before each wait, about ten
+    /// times a second.
+    ///
+    /// # Errors
+    /// As [`FileLock::try_now`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub(crate) async fn wait_long(
+        root: &Path,
+        path: &Path,
+        hold: Hold,
+        mut look: impl FnMut(),
+    ) -> io::Result<Self> {
+        let file = lock_file(root, path)?;
+        let mut wait = FIRST_WAIT;
+        while !try_lock(&file, path, hold)? {
+            look();
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+        Ok(Self { _file: file })
+    }
+
+    /// Locks a file that is open already, such as a lease; `None` when somebody else has it.
+    ///
+    /// # Errors
+    /// When the file system has no locks.
+    pub(crate) fn of_file(file: File, hold: Hold) -> io::Result<Option<Self>> {
+        let path = file.path().to_owned();
+        Ok(try_lock(&file, &path, hold)?.then_some(Self { _file: file }))
+    }
+}
+
+fn try_lock(file: &File, path: &Path, hold: Hold) -> io::Result<bool> {
+    let operation = match hold {
+        Hold::Shared => FlockOperation::NonBlockingLockShared,
+        Hold::Exclusive => FlockOperation::NonBlockingLockExclusive,
+    };
+    loop {
+        match flock(file, operation) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(Errno::INTR) => (),
+            Err(errno) => return Err(named(errno, path)),
+        }
+    }
+}
+
+fn lock_file(root: &Path, path: &Path) -> io::Result<File> {
+    plain::open_with(root, path, OFlags::RDWR | OFlags::CREATE, Mode::RUSR | Mode::WUSR)
+}
+
+fn named(errno: Errno, path: &Path) -> io::Error {
+    let error = io::Error::from(errno);
+    io::Error::new(error.kind(), format!("lock {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn excludes_a_second_holder_until_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let held = FileLock::try_now(dir.path(), &path, Hold::Exclusive).unwrap();
+        assert!(held.is_some());
+        assert!(FileLock::try_now(dir.path(), &path, Hold::Exclusive).unwrap().is_none());
+        assert!(FileLock::try_now(dir.path(), &path, Hold::Shared).unwrap().is_none());
+        drop(held);
+        let shared = FileLock::try_now(dir.path(), &path, Hold::Shared).unwrap();
+        assert!(shared.is_some());
+        assert!(FileLock::try_now(dir.path(), &path, Hold::Shared).unwrap().is_some());
+        assert!(FileLock::try_now(dir.path(), &path, Hold::Exclusive).unwrap().is_none());
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_waiter_looks_on_and_gets_the_lock_when_it_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let mut held = FileLock::try_now(dir.path(), &path, Hold::Exclusive).unwrap();
+        let mut looks = 0;
+        let waited = Instant::now();
+        let lock = FileLock::wait_long(dir.path(), &path, Hold::Exclusive, || {
+            looks += 1;
+            if looks == 4 {
+                held = None;
+            }
+        });
+        assert!(lock.await.is_ok());
+        assert!(looks == 4 && waited.elapsed() < Duration::from_secs(2));
+    }
+
+    #[tokio::test]
+    async fn a_waiter_that_gives_up_leaves_the_lock_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let held = FileLock::try_now(dir.path(), &path, Hold::Exclusive).unwrap();
+        let waiting = FileLock::wait_long(dir.path(), &path, Hold::Exclusive, || ());
+        assert!(tokio::time::timeout(Duration::from_millis(20), waiting).await.is_err());
+        drop(held);
+        assert!(FileLock::try_now(dir.path(), &path, Hold::Exclusive).unwrap().is_some());
+    }
+
+    #[test]
+    fn no_lock_is_taken_through_a_symlink() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        fs_err::os::unix::fs::symlink(dir.path().join("target"), &path).unwrap();
+        assert!(FileLock::wait(dir.path(), &path, Hold::Exclusive).is_err());
+        assert!(!dir.path().join("target").exists());
+    }
+}
