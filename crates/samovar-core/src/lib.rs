@@ -5,6 +5,7 @@
 //!   format/      readers of foreign bytes (the GGUF gate)
 //!   generation   a request for text, and the events that answer it
 //!   footprint    bytes: predicted, promised, measured
+//!   gdsf         what keeping a thing saves
 //!   port/        what others must provide: an engine, a clock
 //!   error        one table from kind to HTTP status, exit code and retry
 //! ```
@@ -16,6 +17,7 @@ pub mod digest;
 pub mod error;
 pub mod footprint;
 pub mod format;
+pub mod gdsf;
 pub mod generation;
 pub mod model;
 pub mod port;

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
+mod collect;
 pub mod config;
 mod durable;
 mod error;

@@ -1,17 +1,13 @@
 //! Greedy dual size frequency: the instance whose bytes save the least load time leaves first.
 //!
-//! `rank = age when last used + uses × seconds to bring it back / gigabytes`. The pool's age rises to the rank of
-//! whatever left last, so that old fame fades.
-//!
-//! *Source:* L. Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy",
-//! HP Laboratories, 1998.
+//! Uses count since the load. The pool's age rises to the rank of whatever left last, so that old fame fades.
+
+use samovar_core::gdsf;
 
 use super::Facts;
 
 pub(super) fn rank(facts: &Facts) -> f64 {
-    let gigabytes = facts.bytes.max(1) as f64 / 1e9;
-    let seconds = facts.reload_ms.max(1) as f64 / 1e3;
-    facts.age_when_used + facts.uses.max(1) as f64 * seconds / gigabytes
+    gdsf::rank(facts.age_when_used, facts.uses.max(1) as f64, facts.bytes, facts.reload_ms.max(1) as f64)
 }
 
 #[cfg(test)]

@@ -1,0 +1,670 @@
+//! What goes: a pure function from what is there to what is removed.
+//!
+//! ```text
+//!   leftovers past their time
+//!     ─► artifacts past the age limit
+//!          ─► over the high mark, or too little disk: what is worth least, down to the low mark
+//! ```
+//!
+//! Never named: a pinned artifact, an artifact or blob in use, a blob that an artifact which stays needs.
+//! A blob is freed with the last artifact that needs it; bytes that another program shares count as none.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use samovar_core::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::key::KeyDigest;
+
+/// Collection begins above this share of the quota …
+const HIGH_PERCENT: u64 = 95;
+/// … and stops at this.
+const LOW_PERCENT: u64 = 85;
+const HOUR_MS: u64 = 3_600_000;
+/// After so long nobody comes back to finish a download.
+const PARTIAL_MS: u64 = 7 * 24 * HOUR_MS;
+/// An artifact is committed within moments of its blobs; one in flight holds them besides.
+const ORPHAN_MS: u64 = HOUR_MS;
+/// A file under construction is written to all the time.
+const TMP_MS: u64 = 24 * HOUR_MS;
+/// What is damaged is kept for a look, as long as an artifact would be; this long where age has no limit.
+const QUARANTINE_MS: u64 = 30 * 24 * HOUR_MS;
+
+/// The store at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    pub(crate) artifacts: Vec<ArtifactFacts>,
+    pub(crate) blobs: HashMap<Digest, BlobFacts>,
+    pub(crate) leftovers: Vec<Leftover>,
+    /// Bytes that downloads on their way will still take.
+    pub(crate) promised_bytes: u64,
+    /// Bytes of the disk that we may still write.
+    pub(crate) free_disk_bytes: u64,
+}
+
+/// What is known of an artifact.
+#[derive(Clone, Debug)]
+pub(crate) struct ArtifactFacts {
+    pub(crate) key: KeyDigest,
+    pub(crate) blobs: Vec<Digest>,
+    pub(crate) is_pinned: bool,
+    /// Since its last use, in time that the store saw.
+    pub(crate) idle_ms: u64,
+    /// What keeping it saves; the lowest goes first.
+    pub(crate) rank: f64,
+}
+
+/// What is known of a blob that the index has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlobFacts {
+    /// Bytes that the disk gains when it goes.
+    pub(crate) frees_bytes: u64,
+    /// Leased, or locked by somebody who fetches it.
+    pub(crate) is_held: bool,
+    /// Since it was made.
+    pub(crate) idle_ms: u64,
+}
+
+/// Something that no artifact needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leftover {
+    pub(crate) kind: LeftoverKind,
+    pub(crate) bytes: u64,
+    /// Since it was written last.
+    pub(crate) idle_ms: u64,
+    /// Somebody works on it.
+    pub(crate) is_held: bool,
+}
+
+/// Why it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeftoverKind {
+    /// A download that broke off.
+    Partial,
+    /// A blob or a snapshot that no artifact needs.
+    Orphan,
+    /// A file that was under construction.
+    Tmp,
+    /// What a collection could not unlink any more.
+    Trash,
+    /// What was found damaged.
+    Quarantine,
+}
+
+/// What may stay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) quota_bytes: u64,
+    /// `None` = no limit of age.
+    pub(crate) max_age_ms: Option<u64>,
+    pub(crate) min_free_bytes: u64,
+    /// Bytes that are about to be written.
+    pub(crate) incoming_bytes: u64,
+}
+
+/// Why an artifact goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It was not used for longer than the age limit.
+    Age,
+    /// Room was needed, and it was worth least.
+    Room,
+    /// Somebody said so.
+    Asked,
+}
+
+/// What goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Collection {
+    /// In the order in which they go.
+    pub(crate) artifacts: Vec<(KeyDigest, Why)>,
+    /// Blobs that go with them, and those that no artifact needed before.
+    pub(crate) blobs: Vec<Digest>,
+    /// Places in [`View::leftovers`].
+    pub(crate) leftovers: Vec<usize>,
+    pub(crate) frees_bytes: u64,
+    /// What is missing of the limits even so.
+    pub(crate) short: Option<Short>,
+}
+
+/// A limit that cannot be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Short {
+    /// `quota` or `disk`.
+    pub(crate) limit: &'static str,
+    /// What could be written at most.
+    pub(crate) free_bytes: u64,
+}
+
+/// Decides what goes.
+pub(crate) fn plan(view: &View, limits: &Limits) -> Collection {
+    let mut choice = Choice::new(view);
+    choice.take_leftovers(limits);
+    choice.take_aged(limits);
+    choice.take_for_room(limits);
+    choice.finish()
+}
+
+/// Decides what goes when exactly these artifacts do.
+pub(crate) fn plan_removal(view: &View, keys: &[KeyDigest]) -> Collection {
+    let mut choice = Choice::new(view);
+    for index in 0..view.artifacts.len() {
+        if keys.contains(&view.artifacts[index].key) {
+            choice.take(index, Why::Asked);
+        }
+    }
+    choice.finish()
+}
+
+/// Whether somebody uses it: whoever opened it holds each of its blobs. One that shares a blob with
+/// another artifact in use is not in use for that.
+pub(crate) fn is_in_use(artifact: &ArtifactFacts, blobs: &HashMap<Digest, BlobFacts>) -> bool {
+    !artifact.blobs.is_empty()
+        && artifact.blobs.iter().all(|digest| blobs.get(digest).is_some_and(|blob| blob.is_held))
+}
+
+/// A plan while it is made.
+struct Choice<'a> {
+    view: &'a View,
+    /// How many artifacts that stay need a blob.
+    needs: HashMap<Digest, usize>,
+    gone: Vec<(usize, Why)>,
+    is_gone: Vec<bool>,
+    orphans: Vec<Digest>,
+    leftovers: Vec<usize>,
+    freed_bytes: u64,
+    short: Option<Short>,
+}
+
+impl<'a> Choice<'a> {
+    fn new(view: &'a View) -> Self {
+        let mut needs: HashMap<Digest, usize> = view.blobs.keys().map(|digest| (*digest, 0)).collect();
+        for artifact in &view.artifacts {
+            for digest in distinct(&artifact.blobs) {
+                *needs.entry(digest).or_default() += 1;
+            }
+        }
+        let is_gone = vec![false; view.artifacts.len()];
+        let (gone, orphans, leftovers) = (Vec::new(), Vec::new(), Vec::new());
+        Self { view, needs, gone, is_gone, orphans, leftovers, freed_bytes: 0, short: None }
+    }
+
+    fn take_leftovers(&mut self, limits: &Limits) {
+        for (index, leftover) in self.view.leftovers.iter().enumerate() {
+            if !leftover.is_held && leftover.idle_ms >= patience_ms(leftover.kind, limits) {
+                self.leftovers.push(index);
+                self.freed_bytes += leftover.bytes;
+            }
+        }
+        for (digest, blob) in &self.view.blobs {
+            if self.needs[digest] == 0 && !blob.is_held && blob.idle_ms >= ORPHAN_MS {
+                self.orphans.push(*digest);
+                self.freed_bytes += blob.frees_bytes;
+            }
+        }
+    }
+
+    fn take_aged(&mut self, limits: &Limits) {
+        let Some(max_age_ms) = limits.max_age_ms else { return };
+        for (index, artifact) in self.view.artifacts.iter().enumerate() {
+            if artifact.idle_ms > max_age_ms && self.may_go(index) {
+                self.take(index, Why::Age);
+            }
+        }
+    }
+
+    /// Down to the low mark when that can be; else only what must go; else all that can, and says what is short.
+    fn take_for_room(&mut self, limits: &Limits) {
+        let (want, must) = (self.wanted_bytes(limits), self.needed_bytes(limits));
+        if want.max(must) == 0 {
+            return;
+        }
+        let before = (self.gone.len(), self.leftovers.len());
+        for goal in [want.max(must), must] {
+            self.free(goal);
+            if self.freed_bytes >= goal {
+                return;
+            }
+            self.undo_to(before);
+        }
+        self.free(u64::MAX);
+        self.short = self.shortage(limits);
+    }
+
+    /// Frees at least `goal` bytes in all, or as much as can be.
+    fn free(&mut self, goal: u64) {
+        let begin = self.gone.len();
+        self.take_broken_off(goal);
+        let mut order: Vec<usize> = (0..self.view.artifacts.len())
+            .filter(|index| self.may_go(*index) && self.may_free(*index))
+            .collect();
+        let facts = &self.view.artifacts;
+        order.sort_by(|a, b| {
+            let by_rank = facts[*a].rank.total_cmp(&facts[*b].rank);
+            by_rank.then(facts[*b].idle_ms.cmp(&facts[*a].idle_ms)).then(facts[*a].key.cmp(&facts[*b].key))
+        });
+        for index in order {
+            if self.freed_bytes >= goal {
+                break;
+            }
+            self.take(index, Why::Room);
+        }
+        self.reprieve(begin, goal);
+    }
+
+    /// Downloads that broke off within the week go before any artifact does.
+    fn take_broken_off(&mut self, goal: u64) {
+        for (index, leftover) in self.view.leftovers.iter().enumerate() {
+            let is_broken_off = leftover.kind == LeftoverKind::Partial && leftover.idle_ms >= HOUR_MS;
+            if self.freed_bytes < goal
+                && is_broken_off
+                && !leftover.is_held
+                && leftover.bytes > 0
+                && !self.leftovers.contains(&index)
+            {
+                self.leftovers.push(index);
+                self.freed_bytes += leftover.bytes;
+            }
+        }
+    }
+
+    /// Lets those stay without whom the goal is reached too: a big one that came later made them needless,
+    /// or their blobs are needed by others after all. The most worthy first.
+    fn reprieve(&mut self, begin: usize, goal: u64) {
+        let mut has_changed = true;
+        while std::mem::take(&mut has_changed) {
+            for place in (begin..self.gone.len()).rev() {
+                let index = self.gone[place].0;
+                let back = self.bytes_if_back(index);
+                if back == 0 || self.freed_bytes - back >= goal {
+                    self.give_back(index);
+                    self.gone.remove(place);
+                    has_changed = true;
+                }
+            }
+        }
+    }
+
+    fn undo_to(&mut self, (gone, leftovers): (usize, usize)) {
+        for (index, _) in self.gone.split_off(gone) {
+            self.give_back(index);
+        }
+        for index in self.leftovers.split_off(leftovers) {
+            self.freed_bytes -= self.view.leftovers[index].bytes;
+        }
+    }
+
+    fn may_go(&self, index: usize) -> bool {
+        let artifact = &self.view.artifacts[index];
+        !artifact.is_pinned && !self.is_gone[index] && !is_in_use(artifact, &self.view.blobs)
+    }
+
+    /// Whether its going, together with that of others, can free anything.
+    fn may_free(&self, index: usize) -> bool {
+        self.view.artifacts[index].blobs.iter().any(|digest| self.freeable(digest) > 0)
+    }
+
+    fn freeable(&self, digest: &Digest) -> u64 {
+        self.view.blobs.get(digest).map_or(0, |blob| if blob.is_held { 0 } else { blob.frees_bytes })
+    }
+
+    fn take(&mut self, index: usize, why: Why) {
+        for digest in distinct(&self.view.artifacts[index].blobs) {
+            let needs = self.needs.get_mut(&digest).expect("invariant: every needed blob is counted");
+            *needs -= 1;
+            if *needs == 0 {
+                self.freed_bytes += self.freeable(&digest);
+            }
+        }
+        self.gone.push((index, why));
+        self.is_gone[index] = true;
+    }
+
+    fn give_back(&mut self, index: usize) {
+        self.freed_bytes -= self.bytes_if_back(index);
+        for digest in distinct(&self.view.artifacts[index].blobs) {
+            *self.needs.get_mut(&digest).expect("invariant: every needed blob is counted") += 1;
+        }
+        self.is_gone[index] = false;
+    }
+
+    fn bytes_if_back(&self, index: usize) -> u64 {
+        let blobs = distinct(&self.view.artifacts[index].blobs);
+        blobs.iter().filter(|digest| self.needs[digest] == 0).map(|digest| self.freeable(digest)).sum()
+    }
+
+    /// All bytes that are ours, or will be.
+    fn used_bytes(&self) -> u64 {
+        let blobs: u64 = self.view.blobs.values().map(|blob| blob.frees_bytes).sum();
+        let leftovers: u64 = self.view.leftovers.iter().map(|leftover| leftover.bytes).sum();
+        blobs + leftovers + self.view.promised_bytes
+    }
+
+    /// To be freed in all to come to the low mark; 0 while below the high one.
+    fn wanted_bytes(&self, limits: &Limits) -> u64 {
+        let ahead = self.used_bytes().saturating_add(limits.incoming_bytes);
+        if ahead.saturating_sub(self.freed_bytes) > percent(limits.quota_bytes, HIGH_PERCENT) {
+            ahead.saturating_sub(percent(limits.quota_bytes, LOW_PERCENT))
+        } else {
+            0
+        }
+    }
+
+    /// To be freed in all so that quota and disk hold.
+    fn needed_bytes(&self, limits: &Limits) -> u64 {
+        let for_quota =
+            self.used_bytes().saturating_add(limits.incoming_bytes).saturating_sub(limits.quota_bytes);
+        let on_disk = self.view.promised_bytes.saturating_add(limits.incoming_bytes);
+        let for_disk =
+            limits.min_free_bytes.saturating_add(on_disk).saturating_sub(self.view.free_disk_bytes);
+        // A disk that others filled is no reason to lose models, until something is to be written.
+        if limits.incoming_bytes == 0 { for_quota } else { for_quota.max(for_disk) }
+    }
+
+    fn shortage(&self, limits: &Limits) -> Option<Short> {
+        if self.freed_bytes >= self.needed_bytes(limits) {
+            return None;
+        }
+        let by_quota = (limits.quota_bytes + self.freed_bytes).saturating_sub(self.used_bytes());
+        let by_disk = (self.view.free_disk_bytes + self.freed_bytes)
+            .saturating_sub(limits.min_free_bytes + self.view.promised_bytes);
+        Some(if by_quota <= by_disk {
+            Short { limit: "quota", free_bytes: by_quota }
+        } else {
+            Short { limit: "disk", free_bytes: by_disk }
+        })
+    }
+
+    fn finish(mut self) -> Collection {
+        let mut blobs: BTreeSet<Digest> = std::mem::take(&mut self.orphans).into_iter().collect();
+        for (index, _) in &self.gone {
+            let is_free = |digest: &Digest| {
+                self.needs[digest] == 0 && self.view.blobs.get(digest).is_some_and(|blob| !blob.is_held)
+            };
+            blobs.extend(distinct(&self.view.artifacts[*index].blobs).into_iter().filter(is_free));
+        }
+        Collection {
+            artifacts: self.gone.iter().map(|(index, why)| (self.view.artifacts[*index].key, *why)).collect(),
+            blobs: blobs.into_iter().collect(),
+            leftovers: self.leftovers,
+            frees_bytes: self.freed_bytes,
+            short: self.short,
+        }
+    }
+}
+
+fn patience_ms(kind: LeftoverKind, limits: &Limits) -> u64 {
+    match kind {
+        LeftoverKind::Trash => 0,
+        LeftoverKind::Orphan => ORPHAN_MS,
+        LeftoverKind::Tmp => TMP_MS,
+        LeftoverKind::Partial => PARTIAL_MS.min(limits.max_age_ms.unwrap_or(u64::MAX)).max(HOUR_MS),
+        LeftoverKind::Quarantine => limits.max_age_ms.unwrap_or(QUARANTINE_MS),
+    }
+}
+
+fn percent(bytes: u64, share: u64) -> u64 {
+    (u128::from(bytes) * u128::from(share) / 100) as u64
+}
+
+/// Two files of an artifact may be the same blob.
+fn distinct(digests: &[Digest]) -> HashSet<Digest> {
+    digests.iter().copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GB: u64 = 1_000_000_000;
+
+    fn digest(n: u64) -> Digest {
+        Digest::of_bytes(&n.to_le_bytes())
+    }
+
+    fn key(n: u64) -> KeyDigest {
+        KeyDigest::parse(&digest(n).to_string()).expect("64 digits")
+    }
+
+    /// Artifact `n` of rank `n`, with these blobs.
+    fn artifact(n: u64, blobs: &[u64]) -> ArtifactFacts {
+        let blobs = blobs.iter().map(|blob| digest(*blob)).collect();
+        ArtifactFacts { key: key(n), blobs, is_pinned: false, idle_ms: HOUR_MS, rank: n as f64 }
+    }
+
+    fn blob(n: u64, frees_bytes: u64) -> (Digest, BlobFacts) {
+        (digest(n), BlobFacts { frees_bytes, is_held: false, idle_ms: 2 * HOUR_MS })
+    }
+
+    /// `n` artifacts of one blob of a gigabyte each.
+    fn row(n: u64) -> View {
+        View {
+            artifacts: (0..n).map(|n| artifact(n, &[n])).collect(),
+            blobs: (0..n).map(|n| blob(n, GB)).collect(),
+            free_disk_bytes: 1_000 * GB,
+            ..View::default()
+        }
+    }
+
+    fn quota(gigabytes: u64) -> Limits {
+        Limits { quota_bytes: gigabytes * GB, max_age_ms: None, min_free_bytes: 0, incoming_bytes: 0 }
+    }
+
+    fn keys(collection: &Collection) -> Vec<KeyDigest> {
+        collection.artifacts.iter().map(|(key, _)| *key).collect()
+    }
+
+    #[test]
+    fn nothing_goes_below_the_high_mark() {
+        assert_eq!(plan(&row(95), &quota(100)), Collection::default());
+    }
+
+    #[test]
+    fn above_the_high_mark_the_least_worth_go_down_to_the_low_one() {
+        let collection = plan(&row(96), &quota(100));
+        assert_eq!(keys(&collection), (0..11).map(key).collect::<Vec<_>>());
+        assert_eq!(collection.frees_bytes, 11 * GB);
+        assert!(collection.artifacts.iter().all(|(_, why)| *why == Why::Room));
+    }
+
+    #[test]
+    fn what_comes_counts_before_it_is_there() {
+        let limits = Limits { incoming_bytes: 20 * GB, ..quota(100) };
+        assert_eq!(plan(&row(90), &limits).frees_bytes, 25 * GB);
+    }
+
+    #[test]
+    fn a_low_mark_out_of_reach_costs_only_what_must_go() {
+        let mut view = row(10);
+        view.artifacts.iter_mut().skip(2).for_each(|artifact| artifact.is_pinned = true);
+        let collection = plan(&view, &Limits { incoming_bytes: GB, ..quota(10) });
+        assert_eq!((keys(&collection), collection.short), (vec![key(0)], None));
+    }
+
+    #[test]
+    fn pinned_and_used_ones_survive_any_quota() {
+        let mut view = row(3);
+        view.artifacts[0].is_pinned = true;
+        view.blobs.get_mut(&digest(1)).expect("there").is_held = true;
+        let collection = plan(&view, &quota(1));
+        assert_eq!(keys(&collection), [key(2)]);
+        assert_eq!(collection.short, Some(Short { limit: "quota", free_bytes: 0 }));
+    }
+
+    #[test]
+    fn age_takes_what_was_not_used_and_is_not_pinned() {
+        let mut view = row(4);
+        for (index, artifact) in view.artifacts.iter_mut().enumerate() {
+            artifact.idle_ms = index as u64 * 10 * HOUR_MS;
+            artifact.is_pinned = index == 3;
+        }
+        let limits = Limits { max_age_ms: Some(15 * HOUR_MS), ..quota(100) };
+        assert_eq!(plan(&view, &limits).artifacts, [(key(2), Why::Age)]);
+    }
+
+    #[test]
+    fn a_shared_blob_goes_with_the_last_that_needs_it() {
+        let mut view = row(2);
+        view.blobs.extend([blob(7, 5 * GB)]);
+        view.artifacts.iter_mut().for_each(|artifact| artifact.blobs.push(digest(7)));
+        let one = plan_removal(&view, &[key(0)]);
+        assert_eq!((one.frees_bytes, one.blobs), (GB, vec![digest(0)]));
+        let both = plan_removal(&view, &[key(0), key(1)]);
+        assert_eq!((both.frees_bytes, both.blobs.len()), (7 * GB, 3));
+    }
+
+    #[test]
+    fn nobody_goes_in_vain() {
+        let mut view = row(3);
+        view.artifacts[0].blobs = vec![digest(2)];
+        view.blobs.remove(&digest(0));
+        view.blobs.get_mut(&digest(1)).expect("there").frees_bytes = 0;
+        view.artifacts[2].is_pinned = true;
+        let collection = plan(&view, &quota(0));
+        assert!(collection.artifacts.is_empty(), "one shares with a pinned one, one frees nothing");
+        assert!(collection.short.is_some());
+    }
+
+    #[test]
+    fn a_big_one_that_must_go_spares_the_small_ones_before_it() {
+        let mut view = row(3);
+        view.blobs.get_mut(&digest(2)).expect("there").frees_bytes = 98 * GB;
+        view.artifacts[2].rank = 9.0;
+        let collection = plan(&view, &quota(90));
+        assert_eq!(keys(&collection), [key(2)]);
+    }
+
+    #[test]
+    fn one_that_shares_a_blob_with_one_in_use_may_go_without_it() {
+        let mut view = row(2);
+        view.artifacts[0].blobs.push(digest(1));
+        view.blobs.get_mut(&digest(1)).expect("there").is_held = true;
+        let collection = plan_removal(&view, &[key(0)]);
+        assert_eq!(collection.blobs, [digest(0)]);
+        assert!(is_in_use(&view.artifacts[1], &view.blobs) && !is_in_use(&view.artifacts[0], &view.blobs));
+    }
+
+    #[test]
+    fn the_disk_s_floor_holds_only_when_something_comes() {
+        let mut view = row(3);
+        view.free_disk_bytes = GB;
+        let limits = Limits { min_free_bytes: 2 * GB, ..quota(100) };
+        assert!(plan(&view, &limits).artifacts.is_empty());
+        let limits = Limits { incoming_bytes: GB, ..limits };
+        assert_eq!(keys(&plan(&view, &limits)), [key(0), key(1)]);
+        let short = plan(&view, &Limits { incoming_bytes: 9 * GB, ..limits }).short;
+        assert_eq!(short, Some(Short { limit: "disk", free_bytes: 2 * GB }));
+    }
+
+    #[test]
+    fn leftovers_go_after_their_time_and_never_while_held() {
+        let leftover = |kind, hours| Leftover { kind, bytes: 1, idle_ms: hours * HOUR_MS, is_held: false };
+        let mut view = View::default();
+        view.leftovers = vec![
+            leftover(LeftoverKind::Trash, 0),
+            leftover(LeftoverKind::Tmp, 2),
+            leftover(LeftoverKind::Tmp, 24),
+            leftover(LeftoverKind::Partial, 24),
+            leftover(LeftoverKind::Partial, 24 * 7),
+            Leftover { is_held: true, ..leftover(LeftoverKind::Partial, 24 * 70) },
+            leftover(LeftoverKind::Quarantine, 24 * 30),
+        ];
+        assert_eq!(plan(&view, &quota(100)).leftovers, [0, 2, 4, 6]);
+    }
+
+    #[test]
+    fn a_download_that_broke_off_goes_before_an_artifact() {
+        let mut view = row(3);
+        let partial =
+            Leftover { kind: LeftoverKind::Partial, bytes: GB, idle_ms: 2 * HOUR_MS, is_held: false };
+        view.leftovers.push(partial);
+        let collection = plan(&view, &quota(3));
+        assert_eq!((collection.leftovers.len(), collection.artifacts.len()), (1, 1));
+    }
+
+    #[test]
+    fn blobs_without_an_artifact_go_after_an_hour() {
+        let mut view = View::default();
+        view.blobs = [blob(1, GB), blob(2, GB), blob(3, GB)].into();
+        view.blobs.get_mut(&digest(2)).expect("there").idle_ms = 1;
+        view.blobs.get_mut(&digest(3)).expect("there").is_held = true;
+        assert_eq!(plan(&view, &quota(100)).blobs, [digest(1)]);
+    }
+
+    fn views() -> impl Strategy<Value = View> {
+        let artifacts = prop::collection::vec(
+            (prop::collection::vec(0_u64..12, 1..4), any::<bool>(), 0_u64..200, 0_u32..5),
+            0..12,
+        );
+        let blobs = prop::collection::vec((0_u64..4, prop::bool::weighted(0.2), 0_u64..3), 12);
+        (artifacts, blobs, 0_u64..10).prop_map(|(artifacts, blobs, free)| View {
+            artifacts: artifacts
+                .into_iter()
+                .enumerate()
+                .map(|(n, (blobs, is_pinned, hours, rank))| ArtifactFacts {
+                    is_pinned,
+                    idle_ms: hours * HOUR_MS,
+                    rank: f64::from(rank),
+                    ..artifact(n as u64, &blobs)
+                })
+                .collect(),
+            blobs: blobs
+                .into_iter()
+                .enumerate()
+                .map(|(n, (gigabytes, is_held, hours))| {
+                    let (digest, facts) = blob(n as u64, gigabytes * GB);
+                    (digest, BlobFacts { is_held, idle_ms: hours * HOUR_MS, ..facts })
+                })
+                .collect(),
+            free_disk_bytes: free * GB,
+            ..View::default()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_there_the_rules_hold(
+            view in views(),
+            quota_gb in 0_u64..30,
+            incoming in 0_u64..5,
+            age in prop::option::of(0_u64..200),
+        ) {
+            let limits = Limits {
+                quota_bytes: quota_gb * GB,
+                max_age_ms: age.map(|hours| hours * HOUR_MS),
+                min_free_bytes: GB,
+                incoming_bytes: incoming * GB,
+            };
+            let collection = plan(&view, &limits);
+            let gone: HashSet<KeyDigest> = keys(&collection).into_iter().collect();
+            prop_assert_eq!(gone.len(), collection.artifacts.len());
+            let stays = |artifact: &&ArtifactFacts| !gone.contains(&artifact.key);
+            let needed: HashSet<Digest> =
+                view.artifacts.iter().filter(stays).flat_map(|artifact| artifact.blobs.clone()).collect();
+            for artifact in view.artifacts.iter().filter(|artifact| gone.contains(&artifact.key)) {
+                prop_assert!(!artifact.is_pinned);
+                prop_assert!(!is_in_use(artifact, &view.blobs));
+            }
+            for digest in &collection.blobs {
+                prop_assert!(!view.blobs[digest].is_held);
+                prop_assert!(!needed.contains(digest), "a blob that somebody needs");
+            }
+            let freed: u64 = collection.blobs.iter().map(|digest| view.blobs[digest].frees_bytes).sum();
+            prop_assert_eq!(freed, collection.frees_bytes);
+            let used: u64 = view.blobs.values().map(|blob| blob.frees_bytes).sum();
+            let left = used - freed + limits.incoming_bytes;
+            if collection.short.is_none() {
+                prop_assert!(left <= limits.quota_bytes);
+            }
+            if let Some(short) = collection.short {
+                prop_assert!(short.free_bytes < limits.incoming_bytes || limits.incoming_bytes == 0);
+            }
+            let again = plan(&view, &limits);
+            prop_assert_eq!(collection, again);
+        }
+    }
+}
