@@ -143,6 +143,7 @@ pub(crate) mod tests {
             name: None,
             architecture: "llama".to_owned(),
             parameters: 1_100_048_384,
+            parts: 1,
             file_bytes: 668_788_096,
             tensor_bytes: 667_000_000,
             formats: vec![format("Q4_K", 455 << 20, 420 << 20), format("Q6_K", 180 << 20, 180 << 20)],

@@ -25,9 +25,12 @@ pub struct Descriptor {
     pub architecture: String,
     /// Number of weights.
     pub parameters: u64,
-    /// Size of the file in bytes.
+    /// Files that it is split into; 1 for a model in one file.
+    #[serde(default = "one")]
+    pub parts: u32,
+    /// Size of the file in bytes, or of all files of a split model.
     pub file_bytes: u64,
-    /// Bytes of all tensors in the file.
+    /// Bytes of all tensors.
     pub tensor_bytes: u64,
     /// The formats that occur, largest first.
     pub formats: Vec<TensorFormat>,
@@ -59,6 +62,11 @@ pub struct Descriptor {
     pub eos_token: Option<String>,
     /// Whether the vocabulary wants its begin-of-sequence token added.
     pub adds_bos: bool,
+}
+
+/// What was written before models could be split.
+const fn one() -> u32 {
+    1
 }
 
 impl Descriptor {

@@ -49,7 +49,7 @@ pub fn valid() -> Vec<(&'static str, Vec<u8>)> {
         ("heads-per-block", per_block(sound(), "llama.attention.head_count_kv").build()),
         ("no-token-written-as-minus-one", sound().i32("tokenizer.ggml.padding_token_id", -1).build()),
         ("no-token-written-as-u32", sound().u32("tokenizer.ggml.padding_token_id", u32::MAX).build()),
-        ("split-of-one", sound().u32("split.count", 1).u32("split.no", 0).build()),
+        ("split-of-one", sound().u16("split.count", 1).u16("split.no", 0).build()),
         ("empty-tokens-differ", with_last_tokens(["", "a\0x"]).build()),
     ]
 }
@@ -155,13 +155,19 @@ fn values() -> Vec<Malformed> {
         "adapter": sound().text("general.type", "adapter").build() => Fault::NotAModel(_),
         "projector": sound().text("general.type", "mmproj").build() => Fault::NotAModel(_),
         "clip": sound().text("general.architecture", "clip").build() => Fault::NotAModel(_),
-        "split-in-three": sound().u32("split.count", 3).u32("split.no", 1).build() => Fault::Split { number: 2, count: 3 },
+        "split-in-three": sound().split(3)[0].build() => Fault::Split { number: 1, count: 3 },
+        "split-later-part": sound().split(3)[1].build() => Fault::Split { number: 2, count: 3 },
+        "split-without-number": sound().u16("split.count", 3).build() => Fault::MissingKey { .. },
+        "split-without-sum": sound().u16("split.count", 3).u16("split.no", 0).build() => Fault::MissingKey { .. },
+        "split-count-of-another-type": sound().u32("split.count", 1).build() => Fault::WrongType { .. },
+        "split-number-of-another-type": sound().split(2)[1].clone().u32("split.no", 1).build() => Fault::WrongType { .. },
         "split-part-of-nothing": sound().u32("split.no", 1).build() => Fault::SplitLies(_),
-        "split-past-the-last": sound().u32("split.count", 2).u32("split.no", 2).build() => Fault::SplitLies(_),
-        "split-of-zero": sound().u32("split.count", 0).u32("split.no", 1).build() => Fault::SplitLies(_),
-        "split-other-tensor-count": sound().u32("split.count", 1).u32("split.tensors.count", 999).build() => Fault::SplitLies(_),
-        "split-of-a-million": sound().u32("split.count", 1_000_000).build() => Fault::OutOfRange { .. },
-        "split-negative": sound().i32("split.count", -1).build() => Fault::OutOfRange { .. },
+        "split-past-the-last": sound().u16("split.count", 2).u16("split.no", 2).build() => Fault::SplitLies(_),
+        "split-of-zero": sound().u16("split.count", 0).u16("split.no", 1).build() => Fault::SplitLies(_),
+        "split-other-tensor-count": sound().u16("split.count", 1).u32("split.tensors.count", 999).build() => Fault::SplitLies(_),
+        "split-of-a-million": sound().u32("split.count", 1_000_000).build() => Fault::WrongType { .. },
+        "split-negative": sound().i32("split.count", -1).build() => Fault::WrongType { .. },
+        "split-sum-negative": sound().split(2)[0].clone().i32("split.tensors.count", -1).build() => Fault::OutOfRange { .. },
     }
 }
 

@@ -2,52 +2,109 @@
 
 use std::io::{Read, Seek};
 
+use super::architecture::{self, Architecture};
 use super::error::Fault;
+use super::limits;
 use super::metadata::Metadata;
 use super::reader::Reader;
-use super::tensors::Tensors;
+use super::split::{self, Split};
+use super::tensors::{Tally, Tensors};
+use super::tokenizer::{self, Tokenizer};
 use super::types;
-use super::{architecture, limits, split, tensors, tokenizer};
 use crate::model::Descriptor;
 
-/// Reads and checks a whole header.
+/// Reads and checks the header of a model in one file.
 pub(super) fn read<R: Read + Seek>(reader: Reader<R>) -> Result<Descriptor, Fault> {
+    match read_first(reader)? {
+        (descriptor, None) => Ok(descriptor),
+        (_, Some(Split { number, count, .. })) => Err(Fault::Split { number: number + 1, count }),
+    }
+}
+
+/// Reads and checks the header of a model in one file, or of the first of several: then the bytes, formats
+/// and weights are those of this file alone.
+pub(super) fn read_first<R: Read + Seek>(reader: Reader<R>) -> Result<(Descriptor, Option<Split>), Fault> {
     let file_bytes = reader.file_bytes();
     let mut metadata = Metadata::read(reader)?;
-    split::check(&mut metadata)?;
-    let architecture = architecture::read(&mut metadata)?;
-    let name = metadata.text("general.name", limits::NAME_BYTES)?.filter(|name| !name.trim().is_empty());
-    let chat_template = metadata.text("tokenizer.chat_template", limits::TEMPLATE_BYTES)?;
-    let file_type = metadata.unsigned("general.file_type", 0..=u64::MAX)?;
-    let tokenizer = tokenizer::read(&mut metadata)?;
-    let tensors = tensors::read(&mut metadata)?;
-    let vocabulary = match &tokenizer {
-        Some(tokenizer) => tokenizer.vocabulary,
-        None => architecture.vocabulary.or(tensors.embedding_rows).unwrap_or(0).min(limits::VOCABULARY),
+    let split = split::read(&mut metadata)?;
+    if let Some(Split { number, count, .. }) = split.filter(|split| split.number > 0) {
+        return Err(Fault::Split { number: number + 1, count });
+    }
+    let facts = Facts::read(&mut metadata)?;
+    let mut tally = Tally::new();
+    tally.add(&mut metadata)?;
+    let descriptor = match split {
+        None => facts.of_model(file_bytes, 1, tally)?,
+        // The first of several may hold no tensors at all.
+        Some(split) => facts.of(file_bytes, split.count, tally.finish()),
     };
-    let tokenizer = tokenizer.unwrap_or_default();
-    Ok(Descriptor {
-        name,
-        architecture: architecture.name,
-        parameters: tensors.parameters,
-        file_bytes,
-        tensor_bytes: tensors.bytes,
-        quantization: quantization(file_type, &tensors),
-        formats: tensors.formats,
-        context_tokens: architecture.context_tokens as u32,
-        embedding_width: architecture.embedding_width as u32,
-        blocks: architecture.blocks as u32,
-        heads: architecture.heads as u32,
-        kv_heads: architecture.kv_heads as u32,
-        key_width: architecture.key_width as u32,
-        value_width: architecture.value_width as u32,
-        feed_forward_width: architecture.feed_forward_width as u32,
-        vocabulary: vocabulary as u32,
-        chat_template,
-        bos_token: tokenizer.bos_token,
-        eos_token: tokenizer.eos_token,
-        adds_bos: tokenizer.adds_bos,
-    })
+    Ok((descriptor, split))
+}
+
+/// What the metadata of a model says: all that a descriptor needs but the tensors.
+pub(super) struct Facts {
+    name: Option<String>,
+    architecture: Architecture,
+    chat_template: Option<String>,
+    file_type: Option<u64>,
+    tokenizer: Option<Tokenizer>,
+}
+
+impl Facts {
+    /// Reads and checks the metadata.
+    pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Self, Fault> {
+        let architecture = architecture::read(metadata)?;
+        let name = metadata.text("general.name", limits::NAME_BYTES)?;
+        Ok(Self {
+            name: name.filter(|name| !name.trim().is_empty()),
+            architecture,
+            chat_template: metadata.text("tokenizer.chat_template", limits::TEMPLATE_BYTES)?,
+            file_type: metadata.unsigned("general.file_type", 0..=u64::MAX)?,
+            tokenizer: tokenizer::read(metadata)?,
+        })
+    }
+
+    /// The descriptor of a whole model, which has weights.
+    pub(super) fn of_model(self, file_bytes: u64, parts: u32, tally: Tally) -> Result<Descriptor, Fault> {
+        if tally.count() == 0 {
+            return Err(Fault::NotAModel("a header without weights"));
+        }
+        Ok(self.of(file_bytes, parts, tally.finish()))
+    }
+
+    fn of(self, file_bytes: u64, parts: u32, tensors: Tensors) -> Descriptor {
+        let vocabulary = match &self.tokenizer {
+            Some(tokenizer) => tokenizer.vocabulary,
+            None => {
+                let rows = self.architecture.vocabulary.or(tensors.embedding_rows);
+                rows.unwrap_or(0).min(limits::VOCABULARY)
+            }
+        };
+        let (architecture, tokenizer) = (self.architecture, self.tokenizer.unwrap_or_default());
+        Descriptor {
+            name: self.name,
+            architecture: architecture.name,
+            parameters: tensors.parameters,
+            parts,
+            file_bytes,
+            tensor_bytes: tensors.bytes,
+            quantization: quantization(self.file_type, &tensors),
+            formats: tensors.formats,
+            context_tokens: architecture.context_tokens as u32,
+            embedding_width: architecture.embedding_width as u32,
+            blocks: architecture.blocks as u32,
+            heads: architecture.heads as u32,
+            kv_heads: architecture.kv_heads as u32,
+            key_width: architecture.key_width as u32,
+            value_width: architecture.value_width as u32,
+            feed_forward_width: architecture.feed_forward_width as u32,
+            vocabulary: vocabulary as u32,
+            chat_template: self.chat_template,
+            bos_token: tokenizer.bos_token,
+            eos_token: tokenizer.eos_token,
+            adds_bos: tokenizer.adds_bos,
+        }
+    }
 }
 
 /// The name that the file gives its quantization, or that of the type that holds most bytes.

@@ -64,6 +64,15 @@ pub enum Fault {
         /// How much there is.
         left: u64,
     },
+    /// What is read ends before the size that it was said to have: it is the beginning of a file, or
+    /// the file became shorter.
+    #[error("it ends before offset {}, where the header goes on", at.saturating_add(*needed))]
+    Cut {
+        /// Where more was expected.
+        at: u64,
+        /// How much: with the first `at + needed` bytes of the file, reading gets further.
+        needed: u64,
+    },
     /// The header goes on and on.
     #[error("the header has more than {} bytes", limits::HEADER_BYTES)]
     HeaderTooLarge,
@@ -223,9 +232,19 @@ pub enum Fault {
     #[error("it is part {number} of a model split into {count} files")]
     Split {
         /// Which part, from 1.
-        number: u64,
+        number: u32,
         /// How many.
-        count: u64,
+        count: u32,
+    },
+    /// Not the part that belongs here.
+    #[error("part {number} of {count} is expected, this is {found}")]
+    WrongPart {
+        /// What it is.
+        found: String,
+        /// Which part belongs here, from 1.
+        number: usize,
+        /// How many files were given.
+        count: usize,
     },
     /// Split information that contradicts itself.
     #[error("its split information contradicts itself: {0}")]
@@ -395,6 +414,7 @@ impl Fault {
             Self::NotGguf(lookalike) => lookalike.hint().to_owned(),
             Self::Empty
             | Self::Truncated { .. }
+            | Self::Cut { .. }
             | Self::DataBeyondFile { .. }
             | Self::CountBeyondFile { .. }
             | Self::StringBeyondFile { .. }
@@ -407,8 +427,11 @@ impl Fault {
             }
             Self::NotAModel(_) => "give the model that it belongs to".to_owned(),
             Self::Split { .. } => {
-                "join the parts with llama.cpp's `llama-gguf-split --merge`, or use a model in one file"
+                "name all of it: hf://organisation/name, or the folder as file:///folder, is copied into the store; or join the parts with llama.cpp's `llama-gguf-split --merge`"
                     .to_owned()
+            }
+            Self::WrongPart { .. } => {
+                "all files of one model belong together, each once, in their order: get them again".to_owned()
             }
             _ => "the file is damaged, hostile or badly converted: get it from another source".to_owned(),
         }

@@ -185,6 +185,15 @@ impl<R: Read + Seek> Metadata<R> {
         }
     }
 
+    /// That a value is of this type, if it is there: where llama.cpp reads it without asking, or refuses
+    /// any other.
+    pub(super) fn check_type(&mut self, key: &str, expected: ValueType) -> Result<(), Fault> {
+        match self.seek_value(key)? {
+            Some(found) if found != expected => Err(wrong_type(key, expected.name(), found)),
+            _ => Ok(()),
+        }
+    }
+
     /// An integer in `range`, for a key that every model needs.
     pub(super) fn required(&mut self, key: &str, range: RangeInclusive<u64>) -> Result<u64, Fault> {
         self.unsigned(key, range)?.ok_or_else(|| Fault::MissingKey { key: shown(key) })

@@ -2,7 +2,7 @@
 //! the facts in it.
 //!
 //! ```text
-//!   file ─► reader ─► metadata ─┬─► split         one file, whole?
+//!   file ─► reader ─► metadata ─┬─► split         whole, or which part?
 //!          (64 KiB    (index of ├─► architecture  numbers in range
 //!           window)    keys)    ├─► tokenizer     vocabulary sound
 //!                               └─► tensors       shapes, types, places
@@ -22,6 +22,7 @@ mod error;
 pub mod limits;
 mod lookalike;
 mod metadata;
+mod parts;
 mod reader;
 mod split;
 mod tensors;
@@ -31,30 +32,76 @@ mod value;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use error::{Error, Fault};
 pub use lookalike::Lookalike;
+pub use split::Split;
 
 use crate::model::Descriptor;
+use parts::Parts;
 use reader::Reader;
+
+/// What the header of a file says: of a model in one file, or of the first of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The model's facts. Of a split model `file_bytes`, `tensor_bytes`, `parameters` and `formats` are
+    /// those of this file alone: whoever knows the other files adds them.
+    pub descriptor: Descriptor,
+    /// Which part it is, if the model is split: the first.
+    pub split: Option<Split>,
+}
 
 /// Checks the header of the model file at `path` and gathers its facts.
 ///
 /// # Errors
-/// [`Error`], which names the file and the [`Fault`].
+/// [`Error`], which names the file and the [`Fault`]: [`Fault::Split`] for one of several files.
 pub fn inspect(path: &Path) -> Result<Descriptor, Error> {
     open(path)
         .and_then(|(file, file_bytes)| descriptor::read(Reader::new(file, file_bytes)))
         .map_err(|fault| Error { path: Some(path.to_owned()), fault })
 }
 
-/// As [`inspect`], for anything of `file_bytes` bytes that can be read and sought.
+/// Checks the headers of all files of one model and gathers their facts as if they were one. `paths` are
+/// the files in their order; which ones they are, the caller knows from a manifest. Of one path it is
+/// [`inspect`].
 ///
 /// # Errors
-/// [`Error`] without a path.
+/// [`Error`], which names the file at fault; [`Fault::WrongPart`] for a file that is not the part that its
+/// place says, [`Fault::SplitLies`] where the parts do not add up to what they announce.
+pub fn inspect_parts(paths: &[PathBuf]) -> Result<Descriptor, Error> {
+    if let [path] = paths {
+        return inspect(path);
+    }
+    let mut parts = Parts::new(paths.len());
+    for path in paths {
+        open(path)
+            .and_then(|(file, file_bytes)| parts.add(Reader::new(file, file_bytes)))
+            .map_err(|fault| Error { path: Some(path.clone()), fault })?;
+    }
+    parts.finish().map_err(|fault| Error { path: paths.first().cloned(), fault })
+}
+
+/// As [`inspect`], for anything of `file_bytes` bytes that can be read and sought. The reader may end
+/// before that: of a remote file its beginning is enough, if all of the header is in it.
+///
+/// # Errors
+/// [`Error`] without a path. [`Fault::Cut`] says that the reader ended inside the header and how much of
+/// the file must be there to go on.
 pub fn inspect_reader(reader: impl Read + Seek, file_bytes: u64) -> Result<Descriptor, Error> {
     descriptor::read(Reader::new(reader, file_bytes)).map_err(|fault| Error { path: None, fault })
+}
+
+/// As [`inspect_reader`], but takes the first file of a split model, too, and says which part it is. So
+/// the shape of a remote model is known from the beginning of its first file.
+///
+/// # Errors
+/// As [`inspect_reader`]; [`Fault::Split`] for the second file of a split model and those after it, which
+/// say nothing about the model.
+pub fn inspect_header(reader: impl Read + Seek, file_bytes: u64) -> Result<Header, Error> {
+    descriptor::read_first(Reader::new(reader, file_bytes))
+        .map(|(descriptor, split)| Header { descriptor, split })
+        .map_err(|fault| Error { path: None, fault })
 }
 
 #[allow(clippy::disallowed_methods, reason = "`Error` names the path, once")]
@@ -76,5 +123,7 @@ fn open(path: &Path) -> Result<(File, u64), Fault> {
     Ok((file, file_bytes))
 }
 
+#[cfg(test)]
+mod split_tests;
 #[cfg(test)]
 mod tests;

@@ -47,36 +47,58 @@ struct Extent {
     described_at: u64,
 }
 
-/// Checks all descriptions and adds them up.
-pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Tensors, Fault> {
-    let alignment = alignment(metadata)?;
-    let count = metadata.tensor_count();
-    if count == 0 {
-        return Err(Fault::NotAModel("a header without weights"));
+/// The tensors of one file or of several, added up.
+pub(super) struct Tally {
+    count: u64,
+    names: Names,
+    sums: Sums,
+}
+
+impl Tally {
+    pub(super) fn new() -> Self {
+        Self { count: 0, names: Names::new(), sums: Sums::new() }
     }
-    metadata.seek_end()?;
-    let reader = &mut metadata.reader;
-    let mut sums = Sums::new();
-    let mut extents = Vec::with_capacity(count as usize);
-    let mut names = Names::with_capacity(count as usize);
-    for index in 0..count {
-        let described_at = reader.position();
-        if described_at > limits::HEADER_BYTES {
-            return Err(Fault::HeaderTooLarge);
-        }
-        let tensor = tensor(reader, index)?;
-        if !tensor.offset.is_multiple_of(alignment) {
-            return Err(Fault::Misaligned { name: tensor.name, offset: tensor.offset, alignment });
-        }
-        if !names.insert(&tensor.name) {
-            return Err(Fault::DuplicateTensor { name: tensor.name });
-        }
-        sums.add(&tensor)?;
-        extents.push(Extent { offset: tensor.offset, bytes: tensor.bytes, described_at });
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.count
     }
-    let data_begin = reader.position().next_multiple_of(alignment);
-    check_extents(reader, &mut extents, data_begin)?;
-    Ok(sums.finish())
+
+    /// Checks all descriptions of a file and adds them. A name may stand once in all files.
+    pub(super) fn add<R: Read + Seek>(&mut self, metadata: &mut Metadata<R>) -> Result<(), Fault> {
+        let alignment = alignment(metadata)?;
+        let count = metadata.tensor_count();
+        self.count += count;
+        if self.count > limits::TENSORS {
+            return Err(Fault::TooMany { what: "tensors", count: self.count, limit: limits::TENSORS });
+        }
+        metadata.seek_end()?;
+        let reader = &mut metadata.reader;
+        let mut extents = Vec::with_capacity(count as usize);
+        self.names.reserve(count as usize);
+        for index in 0..count {
+            let described_at = reader.position();
+            if described_at > limits::HEADER_BYTES {
+                return Err(Fault::HeaderTooLarge);
+            }
+            let tensor = tensor(reader, index)?;
+            if !tensor.offset.is_multiple_of(alignment) {
+                return Err(Fault::Misaligned { name: tensor.name, offset: tensor.offset, alignment });
+            }
+            if !self.names.insert(&tensor.name) {
+                return Err(Fault::DuplicateTensor { name: tensor.name });
+            }
+            self.sums.add(&tensor)?;
+            extents.push(Extent { offset: tensor.offset, bytes: tensor.bytes, described_at });
+        }
+        let data_begin = reader.position().next_multiple_of(alignment);
+        check_extents(reader, &mut extents, data_begin)
+    }
+
+    /// What they are together.
+    pub(super) fn finish(self) -> Tensors {
+        self.sums.finish()
+    }
 }
 
 fn alignment<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<u64, Fault> {
@@ -177,8 +199,12 @@ struct Names {
 }
 
 impl Names {
-    fn with_capacity(capacity: usize) -> Self {
-        Self { hasher: RandomState::new(), hashes: HashSet::with_capacity(capacity) }
+    fn new() -> Self {
+        Self { hasher: RandomState::new(), hashes: HashSet::new() }
+    }
+
+    fn reserve(&mut self, more: usize) {
+        self.hashes.reserve(more);
     }
 
     fn insert(&mut self, name: &str) -> bool {

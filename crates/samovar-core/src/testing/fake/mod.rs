@@ -146,6 +146,7 @@ impl FakeEngine {
             name: Some(name.to_owned()),
             architecture: "fake".to_owned(),
             parameters: bytes / 2,
+            parts: 1,
             file_bytes: bytes,
             tensor_bytes: bytes,
             formats: vec![TensorFormat { name: "F16".to_owned(), tensors: 1, bytes, matrix_bytes: bytes }],

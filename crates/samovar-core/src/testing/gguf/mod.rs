@@ -1,4 +1,10 @@
-//! A writer of small GGUF files, sound or deliberately not.
+//! A writer of small GGUF files, sound or deliberately not; and of split ones.
+
+mod llama;
+mod parts;
+
+pub use llama::{LlamaShape, llama};
+pub use parts::part_name;
 
 /// Value types as numbers in the file.
 pub mod value_type {
@@ -29,7 +35,7 @@ pub struct Writer {
     version: u32,
     keys: Vec<Key>,
     key_count: Option<u64>,
-    tensors: Vec<Tensor>,
+    tensors: Vec<(Tensor, Data)>,
     tensor_count: Option<u64>,
     alignment: u64,
     missing_bytes: usize,
@@ -55,6 +61,30 @@ pub struct Tensor {
     pub bytes: u64,
     /// The offset to claim.
     pub offset: Option<u64>,
+}
+
+/// What a tensor's data is.
+#[derive(Clone, Debug)]
+enum Data {
+    /// Small pseudo-random floats that differ from tensor to tensor; of norms, ones.
+    Made(usize),
+    Given(Vec<u8>),
+}
+
+impl Data {
+    fn write(&self, tensor: &Tensor, noise: &[u8], bytes: &mut Vec<u8>) {
+        let count = tensor.bytes as usize;
+        match self {
+            Self::Given(data) => bytes.extend(data.iter().take(count)),
+            Self::Made(_) if tensor.shape.len() == 1 => {
+                bytes.extend(1.0_f32.to_le_bytes().iter().cycle().take(count));
+            }
+            Self::Made(index) => {
+                let begin = index * 4096 % noise.len();
+                bytes.extend(noise[begin..].iter().chain(noise).cycle().take(count));
+            }
+        }
+    }
 }
 
 impl Default for Writer {
@@ -146,6 +176,12 @@ impl Writer {
         self.raw(name, value_type::STRING, string(value.as_ref()))
     }
 
+    /// A key with a u16.
+    #[must_use]
+    pub fn u16(self, name: &str, value: u16) -> Self {
+        self.raw(name, value_type::U16, value.to_le_bytes())
+    }
+
     /// A key with a u32.
     #[must_use]
     pub fn u32(self, name: &str, value: u32) -> Self {
@@ -209,14 +245,15 @@ impl Writer {
     /// A tensor with whatever description.
     #[must_use]
     pub fn raw_tensor(mut self, tensor: Tensor) -> Self {
-        self.tensors.push(tensor);
+        let data = Data::Made(self.tensors.len());
+        self.tensors.push((tensor, data));
         self
     }
 
     /// Changes the last tensor's description.
     #[must_use]
     pub fn last_tensor(mut self, change: impl FnOnce(&mut Tensor)) -> Self {
-        if let Some(tensor) = self.tensors.last_mut() {
+        if let Some((tensor, _)) = self.tensors.last_mut() {
             change(tensor);
         }
         self
@@ -241,7 +278,7 @@ impl Writer {
             bytes.extend(&key.value);
         }
         let mut next_offset = 0;
-        for tensor in &self.tensors {
+        for (tensor, _) in &self.tensors {
             bytes.extend(string(&tensor.name));
             bytes.extend((tensor.shape.len() as u32).to_le_bytes());
             bytes.extend(tensor.shape.iter().flat_map(|side| side.to_le_bytes()));
@@ -252,19 +289,15 @@ impl Writer {
         bytes
     }
 
-    /// The whole file. Weights are small pseudo-random floats, the same each time; norms are ones.
+    /// The whole file. Weights that were not given are small pseudo-random floats, the same each time;
+    /// norms are ones.
     pub fn build(&self) -> Vec<u8> {
         let mut bytes = self.header();
         let noise = noise();
-        for (index, tensor) in self.tensors.iter().enumerate() {
+        for (tensor, data) in &self.tensors {
             bytes.resize(bytes.len().next_multiple_of(self.alignment as usize), 0);
             let end = bytes.len() + tensor.bytes as usize;
-            if tensor.shape.len() == 1 {
-                bytes.extend(1.0_f32.to_le_bytes().iter().cycle().take(tensor.bytes as usize));
-            } else {
-                let begin = index * 4096 % noise.len();
-                bytes.extend(noise[begin..].iter().chain(&noise).cycle().take(tensor.bytes as usize));
-            }
+            data.write(tensor, &noise, &mut bytes);
             bytes.resize(end, 0);
         }
         bytes.truncate(bytes.len() - self.missing_bytes);
@@ -284,85 +317,4 @@ fn noise() -> Vec<u8> {
 
 fn string(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat()
-}
-
-/// The shape of a llama model.
-#[derive(Clone, Copy, Debug)]
-pub struct LlamaShape {
-    /// Width of the residual stream.
-    pub width: u64,
-    /// Transformer blocks.
-    pub blocks: u32,
-    /// Attention heads.
-    pub heads: u32,
-    /// Key/value heads.
-    pub kv_heads: u32,
-    /// Width of the feed-forward layer.
-    pub feed_forward: u64,
-    /// Context in tokens.
-    pub context: u32,
-}
-
-impl LlamaShape {
-    /// The smallest that makes sense: for headers alone.
-    pub const SMALLEST: Self =
-        Self { width: 8, blocks: 1, heads: 2, kv_heads: 1, feed_forward: 16, context: 64 };
-    /// Small, but real: an engine can load and run it.
-    pub const TINY: Self =
-        Self { width: 64, blocks: 2, heads: 4, kv_heads: 2, feed_forward: 128, context: 2048 };
-}
-
-/// A sound llama model with random weights and a SentencePiece vocabulary of bytes and a few words.
-pub fn llama(shape: LlamaShape) -> Writer {
-    let kv_width = shape.width / u64::from(shape.heads) * u64::from(shape.kv_heads);
-    let entries = vocabulary();
-    let vocabulary = entries.len() as u64;
-    let mut writer = Writer::default()
-        .text("general.architecture", "llama")
-        .text("general.name", "tiny")
-        .u32("general.file_type", 0)
-        .u32("llama.context_length", shape.context)
-        .u32("llama.embedding_length", shape.width as u32)
-        .u32("llama.block_count", shape.blocks)
-        .u32("llama.feed_forward_length", shape.feed_forward as u32)
-        .u32("llama.attention.head_count", shape.heads)
-        .u32("llama.attention.head_count_kv", shape.kv_heads)
-        .f32("llama.attention.layer_norm_rms_epsilon", 1e-5)
-        .u32("llama.rope.dimension_count", shape.width as u32 / shape.heads)
-        .text("tokenizer.ggml.model", "llama")
-        .strings("tokenizer.ggml.tokens", &entries.iter().map(|entry| &entry.0).collect::<Vec<_>>())
-        .f32s("tokenizer.ggml.scores", &entries.iter().map(|entry| entry.1).collect::<Vec<_>>())
-        .i32s("tokenizer.ggml.token_type", &entries.iter().map(|entry| entry.2).collect::<Vec<_>>())
-        .u32("tokenizer.ggml.unknown_token_id", 0)
-        .u32("tokenizer.ggml.bos_token_id", 1)
-        .u32("tokenizer.ggml.eos_token_id", 2)
-        .boolean("tokenizer.ggml.add_bos_token", true)
-        .tensor("token_embd.weight", &[shape.width, vocabulary]);
-    for block in 0..shape.blocks {
-        let name = |part: &str| format!("blk.{block}.{part}.weight");
-        writer = writer
-            .tensor(&name("attn_norm"), &[shape.width])
-            .tensor(&name("attn_q"), &[shape.width, shape.width])
-            .tensor(&name("attn_k"), &[shape.width, kv_width])
-            .tensor(&name("attn_v"), &[shape.width, kv_width])
-            .tensor(&name("attn_output"), &[shape.width, shape.width])
-            .tensor(&name("ffn_norm"), &[shape.width])
-            .tensor(&name("ffn_gate"), &[shape.width, shape.feed_forward])
-            .tensor(&name("ffn_up"), &[shape.width, shape.feed_forward])
-            .tensor(&name("ffn_down"), &[shape.feed_forward, shape.width]);
-    }
-    writer.tensor("output_norm.weight", &[shape.width]).tensor("output.weight", &[shape.width, vocabulary])
-}
-
-/// Text, score and type of each entry: three control tokens, 256 bytes, some words.
-fn vocabulary() -> Vec<(String, f32, i32)> {
-    const WORDS: [&str; 13] =
-        ["▁", "a", "e", "o", "▁a", "▁the", "▁fox", "▁kettle", "▁story", "▁and", ".", "▁saw", "▁tea"];
-    let mut entries: Vec<_> = [("<unk>", 2), ("<s>", 3), ("</s>", 3)]
-        .iter()
-        .map(|(text, kind)| ((*text).to_owned(), 0.0, *kind))
-        .collect();
-    entries.extend((0..256).map(|byte| (format!("<0x{byte:02X}>"), 0.0, 6)));
-    entries.extend(WORDS.iter().enumerate().map(|(rank, word)| ((*word).to_owned(), -(rank as f32), 1)));
-    entries
 }

@@ -1,0 +1,84 @@
+//! A small llama model.
+
+use super::Writer;
+
+/// The shape of a llama model.
+#[derive(Clone, Copy, Debug)]
+pub struct LlamaShape {
+    /// Width of the residual stream.
+    pub width: u64,
+    /// Transformer blocks.
+    pub blocks: u32,
+    /// Attention heads.
+    pub heads: u32,
+    /// Key/value heads.
+    pub kv_heads: u32,
+    /// Width of the feed-forward layer.
+    pub feed_forward: u64,
+    /// Context in tokens.
+    pub context: u32,
+}
+
+impl LlamaShape {
+    /// The smallest that makes sense: for headers alone.
+    pub const SMALLEST: Self =
+        Self { width: 8, blocks: 1, heads: 2, kv_heads: 1, feed_forward: 16, context: 64 };
+    /// Small, but real: an engine can load and run it.
+    pub const TINY: Self =
+        Self { width: 64, blocks: 2, heads: 4, kv_heads: 2, feed_forward: 128, context: 2048 };
+}
+
+/// A sound llama model with random weights and a SentencePiece vocabulary of bytes and a few words.
+pub fn llama(shape: LlamaShape) -> Writer {
+    let kv_width = shape.width / u64::from(shape.heads) * u64::from(shape.kv_heads);
+    let entries = vocabulary();
+    let vocabulary = entries.len() as u64;
+    let mut writer = Writer::default()
+        .text("general.architecture", "llama")
+        .text("general.name", "tiny")
+        .u32("general.file_type", 0)
+        .u32("llama.context_length", shape.context)
+        .u32("llama.embedding_length", shape.width as u32)
+        .u32("llama.block_count", shape.blocks)
+        .u32("llama.feed_forward_length", shape.feed_forward as u32)
+        .u32("llama.attention.head_count", shape.heads)
+        .u32("llama.attention.head_count_kv", shape.kv_heads)
+        .f32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+        .u32("llama.rope.dimension_count", shape.width as u32 / shape.heads)
+        .text("tokenizer.ggml.model", "llama")
+        .strings("tokenizer.ggml.tokens", &entries.iter().map(|entry| &entry.0).collect::<Vec<_>>())
+        .f32s("tokenizer.ggml.scores", &entries.iter().map(|entry| entry.1).collect::<Vec<_>>())
+        .i32s("tokenizer.ggml.token_type", &entries.iter().map(|entry| entry.2).collect::<Vec<_>>())
+        .u32("tokenizer.ggml.unknown_token_id", 0)
+        .u32("tokenizer.ggml.bos_token_id", 1)
+        .u32("tokenizer.ggml.eos_token_id", 2)
+        .boolean("tokenizer.ggml.add_bos_token", true)
+        .tensor("token_embd.weight", &[shape.width, vocabulary]);
+    for block in 0..shape.blocks {
+        let name = |part: &str| format!("blk.{block}.{part}.weight");
+        writer = writer
+            .tensor(&name("attn_norm"), &[shape.width])
+            .tensor(&name("attn_q"), &[shape.width, shape.width])
+            .tensor(&name("attn_k"), &[shape.width, kv_width])
+            .tensor(&name("attn_v"), &[shape.width, kv_width])
+            .tensor(&name("attn_output"), &[shape.width, shape.width])
+            .tensor(&name("ffn_norm"), &[shape.width])
+            .tensor(&name("ffn_gate"), &[shape.width, shape.feed_forward])
+            .tensor(&name("ffn_up"), &[shape.width, shape.feed_forward])
+            .tensor(&name("ffn_down"), &[shape.feed_forward, shape.width]);
+    }
+    writer.tensor("output_norm.weight", &[shape.width]).tensor("output.weight", &[shape.width, vocabulary])
+}
+
+/// Text, score and type of each entry: three control tokens, 256 bytes, some words.
+fn vocabulary() -> Vec<(String, f32, i32)> {
+    const WORDS: [&str; 13] =
+        ["▁", "a", "e", "o", "▁a", "▁the", "▁fox", "▁kettle", "▁story", "▁and", ".", "▁saw", "▁tea"];
+    let mut entries: Vec<_> = [("<unk>", 2), ("<s>", 3), ("</s>", 3)]
+        .iter()
+        .map(|(text, kind)| ((*text).to_owned(), 0.0, *kind))
+        .collect();
+    entries.extend((0..256).map(|byte| (format!("<0x{byte:02X}>"), 0.0, 6)));
+    entries.extend(WORDS.iter().enumerate().map(|(rank, word)| ((*word).to_owned(), -(rank as f32), 1)));
+    entries
+}
