@@ -55,3 +55,5 @@ pub use samovar_llama::{AmxState, BuildInfo, build_info};
 
 /// The nouns and ports, for embedders that bring an engine of their own.
 pub use samovar_core as core;
+/// Artifacts on disk and where they come from, also for use without a runtime.
+pub use samovar_store as store;

@@ -28,6 +28,7 @@ pub(super) fn execute(context: &Context, arguments: &Config) -> Result<(), Ended
             },
             "values": values,
             "unknown_variables": settings.unknown_variables,
+            "remarks": settings.foreign.remarks,
         }));
     }
     let mut columns =
@@ -45,6 +46,9 @@ pub(super) fn execute(context: &Context, arguments: &Config) -> Result<(), Ended
     }
     for name in &settings.unknown_variables {
         context.report.note(&format!("the variable {name} means nothing to samovar"));
+    }
+    for remark in &settings.foreign.remarks {
+        context.report.note(remark);
     }
     Ok(())
 }

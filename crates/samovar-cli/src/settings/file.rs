@@ -179,8 +179,8 @@ impl Reader<'_> {
     fn unknown(&self, line: usize, name: &str, what: &str, known: &[&str], prefix: &str) -> Failure {
         let whole = format!("{prefix}{name}");
         let failure = self.fault(line, &format!("there is no {what} `{whole}`"));
-        if let Some(with) = keys::comes_with(&whole) {
-            return failure.with_hint(format!("it comes with {with}; remove the line for now"));
+        if let Some(instead) = keys::instead_of(&whole) {
+            return failure.with_hint(instead);
         }
         match keys::nearest(name, known.iter().copied()) {
             Some(near) => failure.with_hint(format!("did you mean `{near}`?")),
@@ -271,9 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_design_promises_for_later_says_so() {
-        assert!(refusal("[sources]\nhub = 1").1.contains("the store"));
-        assert!(refusal("[cache]\nmax_size_bytes = 1").1.contains("the store"));
+    fn keys_that_people_look_for_say_what_to_do_instead() {
+        assert!(refusal("[fleet]\nredis = 1").1.contains("comes with the fleet"));
+        assert!(refusal("[sources]\nhub_token = 'x'").1.contains("HF_TOKEN"));
     }
 
     #[test]

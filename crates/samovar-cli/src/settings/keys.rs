@@ -29,12 +29,59 @@ const fn found(path: &'static str, shape: Shape, otherwise: &'static str, about:
 const MANY: u32 = 1_000_000;
 /// More context than any model has; the model's own limit is applied later.
 const CONTEXT_MAX: u32 = 16_777_216;
+/// A century.
+const DAYS_MAX: u32 = 36_500;
 
 /// Settings that appear once.
 pub(crate) const KEYS: &[Key] = &[
     key("default_model", Shape::Text, "demo", "The model that `run` and `chat` use when none is named."),
-    found("cache.cache_dir", Shape::Path, "below the home", "Where the built-in model is unpacked."),
+    found("cache.cache_dir", Shape::Path, "below the home", "Where models are kept on disk."),
+    found(
+        "cache.max_size_bytes",
+        Shape::Size,
+        "100 GB, or 70 % of the free disk if that is less",
+        "Disk that models may use together; above it the least useful ones leave.",
+    ),
+    key(
+        "cache.max_age_days",
+        Shape::Count { min: 0, max: DAYS_MAX },
+        "30",
+        "Models that nobody used for so many days leave; 0 = age is no reason.",
+    ),
+    key("cache.min_free_bytes", Shape::Size, "1GiB", "Disk that stays free, whatever is fetched."),
+    key(
+        "cache.read_only_dirs",
+        Shape::Paths,
+        "",
+        "Caches of others that are searched before anything is fetched, and never changed.",
+    ),
     key("cache.preload_models", Shape::Names, "", "Models to load when the daemon starts."),
+    key("sources.offline", Shape::Flag, "false", "Fetch nothing: use only what is on disk."),
+    found(
+        "sources.hub_endpoint",
+        Shape::Url,
+        "the public hub",
+        "The hub that `org/name` is fetched from; the token goes there and nowhere else.",
+    ),
+    key("sources.connections", Shape::Count { min: 1, max: 64 }, "4", "Connections of one download."),
+    key(
+        "sources.retries",
+        Shape::Count { min: 0, max: 100 },
+        "4",
+        "How often a source that does not answer is asked again, each time after a longer wait.",
+    ),
+    found(
+        "sources.ollama_endpoint",
+        Shape::Url,
+        "the public registry",
+        "The registry that ollama://… is fetched from.",
+    ),
+    key(
+        "sources.allow_plain_http",
+        Shape::Flag,
+        "false",
+        "Fetch by http:// from other machines, too, where anyone on the way can read and change what is sent.",
+    ),
     found(
         "pool.budget_bytes",
         Shape::Size,
@@ -145,8 +192,16 @@ pub(crate) const MODEL_KEYS: &[Key] = &[
 ];
 
 /// The file or model that a name in `[models.NAME]` stands for.
-pub(crate) const SOURCE: Key =
-    found("source", Shape::Text, "required", "A path, relative to the configuration file, or `demo`.");
+pub(crate) const SOURCE: Key = found(
+    "source",
+    Shape::Text,
+    "required",
+    "A path, relative to the configuration file; `hf://org/name:Q4_K_M`, `https://…` or another place to fetch it from; or `demo`.",
+);
+
+/// Variables of other programs that set a key of ours, where neither flag nor `SAMOVAR_*` does.
+pub(crate) const FOREIGN: &[(&str, &str)] =
+    &[("sources.offline", "HF_HUB_OFFLINE"), ("sources.hub_endpoint", "HF_ENDPOINT")];
 
 /// Variables that are not settings of the file.
 pub(crate) const VARIABLES: &[(&str, &str)] = &[
@@ -155,15 +210,37 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("NO_COLOR", "Set to anything: no colours on the terminal."),
 ];
 
-/// Sections and keys of the design that do not work yet, and with what they come.
-const LATER: &[(&str, &str)] = &[
-    ("sources", "the store"),
-    ("fleet", "the store"),
-    ("cache.enabled", "the store"),
-    ("cache.max_size_bytes", "the store"),
-    ("cache.max_age_days", "the store"),
-    ("cache.eviction_policy", "the store; for memory write pool.eviction_policy"),
+/// What the programs around us call their settings, honoured so that nobody sets a thing twice.
+pub(crate) const ECOSYSTEM: &[(&str, &str)] = &[
+    ("HF_ENDPOINT", "The hub, unless `SAMOVAR_SOURCES_HUB_ENDPOINT` names one."),
+    ("HF_HUB_OFFLINE", "1 = fetch nothing, unless `SAMOVAR_SOURCES_OFFLINE` says otherwise."),
+    ("HF_TOKEN", "The token for the hub."),
+    ("HUGGING_FACE_HUB_TOKEN", "The same, where `HF_TOKEN` is not set."),
+    (
+        "HF_TOKEN_PATH",
+        "A file with the token, read where no variable holds one. Default: `token` in `HF_HOME`.",
+    ),
+    ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1 = send no token."),
+    ("HF_HOME", "Where the hub's own programs keep their files. Default: `~/.cache/huggingface`."),
+    ("HF_HUB_CACHE", "Where `samovar adopt` looks for their models. Default: `hub` in `HF_HOME`."),
+    ("OLLAMA_MODELS", "Where `samovar adopt` looks for Ollama's models. Default: `~/.ollama/models`."),
+    ("AWS_*", "Keys, region and endpoint for s3://…, as the AWS programs read them."),
+    ("GOOGLE_*", "Credentials for gs://…"),
+    ("AZURE_*", "Credentials for az://…"),
+    ("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "The way to the network."),
 ];
+
+/// Keys that people look for and that are not there, with what to do instead.
+const INSTEAD: &[(&str, &str)] = &[
+    ("fleet", "it comes with the fleet; remove the section for now"),
+    ("cache.enabled", "the cache is always there; `cache.cache_dir` says where"),
+    ("cache.eviction_policy", "on disk there is one policy; for memory write pool.eviction_policy"),
+    ("sources.hub_token", TOKEN_PLACE),
+    ("sources.token", TOKEN_PLACE),
+    ("sources.hf_token", TOKEN_PLACE),
+];
+const TOKEN_PLACE: &str =
+    "a token does not belong into this file: set HF_TOKEN, or write it to the file that HF_TOKEN_PATH names";
 
 impl Key {
     /// The variable that sets it: `pool.budget_bytes` → `SAMOVAR_POOL_BUDGET_BYTES`.
@@ -187,9 +264,9 @@ pub(crate) fn find_of_model(name: &str) -> Option<&'static Key> {
     MODEL_KEYS.iter().find(|key| key.path == name)
 }
 
-/// With what an unknown path will come, if the design knows it.
-pub(crate) fn comes_with(path: &str) -> Option<&'static str> {
-    LATER.iter().find(|(later, _)| *later == path).map(|(_, with)| *with)
+/// What to do instead of writing a path that is not there, where that is known.
+pub(crate) fn instead_of(path: &str) -> Option<&'static str> {
+    INSTEAD.iter().find(|(absent, _)| *absent == path).map(|(_, instead)| *instead)
 }
 
 /// The known name that is most like `unknown`, if one is like it at all.

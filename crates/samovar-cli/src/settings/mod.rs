@@ -1,8 +1,9 @@
-//! What is in force: flags over environment over `samovar.toml` over defaults, each value with where it came from.
+//! What is in force: flags over environment (ours, then other programs') over `samovar.toml` over defaults, each value with where it came from.
 //!
 //! ```text
 //!   flags ─────┐
 //!   SAMOVAR_* ─┤
+//!   HF_*, … ───┤
 //!   file ──────┼─► settle ─► Settings ─► RuntimeSettings (library), daemon, client
 //!   defaults ──┘                └──────► `samovar config`
 //! ```
@@ -11,6 +12,7 @@
 
 mod environment;
 mod file;
+pub(crate) mod foreign;
 pub(crate) mod keys;
 mod provenance;
 mod settled;
@@ -26,7 +28,7 @@ pub(crate) use samovar::RuntimeSettings;
 pub(crate) use settled::Settings;
 
 use crate::home::{self, Home};
-use value::Value;
+use value::{Shape, Value};
 
 /// What the command line says about settings.
 #[derive(Clone, Debug, Default)]
@@ -93,9 +95,24 @@ fn from_environment(
     environment: &Environment,
 ) -> Result<Option<(Value, Provenance)>, Failure> {
     let variable = key.variable();
-    let Some(text) = environment.text(&variable) else { return Ok(None) };
+    let Some(text) = environment.text(&variable) else { return from_foreign(key, environment) };
     let value = read(key, &text).map_err(|reason| fault(&variable, key, &reason))?;
     Ok(Some((value, Provenance::Environment { variable })))
+}
+
+/// What a variable of another program says about this key.
+fn from_foreign(key: &keys::Key, environment: &Environment) -> Result<Option<(Value, Provenance)>, Failure> {
+    let said = keys::FOREIGN
+        .iter()
+        .filter(|(path, _)| *path == key.path)
+        .find_map(|(_, variable)| Some((*variable, environment.text(variable)?)));
+    let Some((variable, text)) = said else { return Ok(None) };
+    let value = match key.shape {
+        // By the rule of those programs: whatever is not yes is no.
+        Shape::Flag => Value::Flag(foreign::is_yes(&text)),
+        _ => read(key, &text).map_err(|reason| fault(variable, key, &reason))?,
+    };
+    Ok(Some((value, Provenance::Environment { variable: variable.to_owned() })))
 }
 
 fn from_flag(flag: &'static str, key: &keys::Key, text: &str) -> Result<(Value, Provenance), Failure> {
@@ -161,6 +178,44 @@ mod tests {
             "{}",
             failure.message
         );
+    }
+
+    #[test]
+    fn our_variables_win_over_those_of_others_and_those_over_the_file() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let home = folder.path().to_str().expect("path");
+        fs_err::write(
+            folder.path().join("samovar.toml"),
+            "[sources]\noffline = false\nhub_endpoint = 'https://file.example'\n[cache]\nmax_age_days = 7\n",
+        )
+        .expect("file");
+        let settled = |more: &[(&str, &str)]| {
+            let pairs = [&[("SAMOVAR_HOME", home)], more].concat();
+            settle(&Flags::default(), &environment(&pairs)).expect("settles").store
+        };
+        let file = settled(&[]);
+        assert_eq!(file.sources.hub_endpoint.as_deref(), Some("https://file.example"));
+        assert_eq!(file.max_age, std::time::Duration::from_secs(7 * 24 * 3600));
+        let theirs = [("HF_ENDPOINT", "https://theirs.example"), ("HF_HUB_OFFLINE", "1")];
+        let others = settled(&theirs);
+        assert_eq!(others.sources.hub_endpoint.as_deref(), Some("https://theirs.example"));
+        assert!(others.sources.is_offline && !file.sources.is_offline);
+        let ours =
+            [("SAMOVAR_SOURCES_HUB_ENDPOINT", "https://ours.example"), ("SAMOVAR_SOURCES_OFFLINE", "no")];
+        let ours = settled(&[&theirs[..], &ours].concat());
+        assert_eq!(ours.sources.hub_endpoint.as_deref(), Some("https://ours.example"));
+        assert!(!ours.sources.is_offline);
+    }
+
+    #[test]
+    fn a_token_is_settled_and_never_shown() {
+        let environment = environment(&[("SAMOVAR_HOME", "/nowhere"), ("HF_TOKEN", "hf_verysecret")]);
+        let settings = settle(&Flags::default(), &environment).expect("settles");
+        let token = settings.store.sources.hub_token.as_ref().expect("a token");
+        assert_eq!(token.reveal(), "hf_verysecret");
+        let entry = settings.entries.iter().find(|entry| entry.key == "sources.hub_token").expect("an entry");
+        assert_eq!((entry.shown.as_str(), entry.provenance.to_string()), ("set", "HF_TOKEN".to_owned()));
+        assert!(!format!("{settings:?}").contains("verysecret"));
     }
 
     #[test]

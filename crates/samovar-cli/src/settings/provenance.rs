@@ -14,6 +14,11 @@ pub(crate) enum Provenance {
         /// Counted from 1.
         line: usize,
     },
+    /// A file that holds nothing else.
+    Whole {
+        /// The file.
+        path: PathBuf,
+    },
     /// An environment variable.
     Environment {
         /// Its name.
@@ -31,6 +36,7 @@ impl std::fmt::Display for Provenance {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Whole { path } => write!(f, "{}", path.display()),
             Self::Environment { variable } => f.write_str(variable),
             Self::Flag { flag } => f.write_str(flag),
         }

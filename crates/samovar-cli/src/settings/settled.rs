@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use samovar::store::StoreConfig;
 use samovar::{Alias, Budget, EvictionPolicy, ModelSettings, PoolConfig, RuntimeSettings};
 use samovar_core::footprint::{KvType, Layout};
 use samovar_core::units::{ByteSize, KeepAlive, TimeSpan};
 use samovar_core::{ErrorKind, Failure, ModelRef};
 
 use super::file::{self, Contents};
+use super::foreign::Foreign;
 use super::keys::{self, KEYS, MODEL_KEYS, SOURCE};
 use super::value::Value;
 use super::{Environment, Provenance};
@@ -49,6 +51,10 @@ pub(crate) struct Settings {
     pub(crate) entries: Vec<Entry>,
     /// `SAMOVAR_*` variables that mean nothing.
     pub(crate) unknown_variables: Vec<String>,
+    /// For the store.
+    pub(crate) store: StoreConfig,
+    /// What other programs left for us.
+    pub(crate) foreign: Foreign,
 }
 
 /// One setting as people see it.
@@ -82,7 +88,10 @@ impl Settings {
         let budget = budget(&values);
         let socket = path(&values, "server.socket").expect("invariant: filled above");
         home::check_socket_length(&socket)?;
-        let entries = entries(&values, &models, &budget);
+        let foreign = Foreign::read(environment);
+        let mut entries = entries(&values, &models, &budget);
+        add_secrets(&mut entries, &foreign);
+        let store = store(&values, &home, &foreign);
         let runtime = RuntimeSettings {
             cache_dir: path(&values, "cache.cache_dir").expect("invariant: filled above"),
             pool: pool(&values, budget),
@@ -108,19 +117,27 @@ impl Settings {
             grace: span(&values, "server.grace").unwrap_or_default(),
             allowed_hosts: names(&values, "server.allowed_hosts"),
             allowed_origins: names(&values, "server.allowed_origins"),
-            is_insecure: matches!(value(&values, "server.insecure_no_auth"), Some(Value::Flag(true))),
+            is_insecure: flag(&values, "server.insecure_no_auth"),
             log_level: text(&values, "log.level").unwrap_or_default(),
             entries,
             unknown_variables: unknown_variables(environment),
+            store,
+            foreign,
             home,
             config_file,
         })
     }
 
-    /// Whether the configuration, the built-in model or the shape of a path gives `name` a meaning.
+    /// Whether the configuration, the built-in model, the shape of a path or a scheme gives `name` a meaning.
     pub(crate) fn names_a_model(&self, name: &str) -> bool {
+        let has_scheme = name.contains("://");
         self.runtime.aliases.iter().any(|alias| alias.name == name)
-            || matches!(name.parse(), Ok(ModelRef::Demo | ModelRef::File(_)))
+            || match name.parse() {
+                Ok(ModelRef::Demo | ModelRef::File(_) | ModelRef::Remote(_)) => true,
+                // `and/or` may be a prompt.
+                Ok(ModelRef::Hub(_)) => has_scheme,
+                Ok(ModelRef::Alias(_)) | Err(_) => false,
+            }
     }
 }
 
@@ -174,6 +191,32 @@ fn pool(values: &Values, budget: Budget) -> PoolConfig {
     pool
 }
 
+/// Settings of the store; what nobody set is the store's own default.
+fn store(values: &Values, home: &Home, foreign: &Foreign) -> StoreConfig {
+    let cache_dir = path(values, "cache.cache_dir").expect("invariant: filled above");
+    let mut store = StoreConfig::new(cache_dir, &home.state_dir);
+    store.max_size_bytes = size(values, "cache.max_size_bytes");
+    if let Some(days) = count(values, "cache.max_age_days") {
+        store.max_age = Duration::from_secs(u64::from(days) * 24 * 3600);
+    }
+    store.min_free_bytes = size(values, "cache.min_free_bytes").unwrap_or(store.min_free_bytes);
+    if let Some(Value::Paths(paths)) = value(values, "cache.read_only_dirs") {
+        store.read_only_dirs.clone_from(paths);
+    }
+    let sources = &mut store.sources;
+    sources.is_offline = flag(values, "sources.offline");
+    sources.hub_endpoint = text(values, "sources.hub_endpoint");
+    sources.hub_token = foreign.token.as_ref().map(|(token, _)| token.clone());
+    sources.connections = count(values, "sources.connections").unwrap_or(sources.connections);
+    if let Some(retries) = count(values, "sources.retries") {
+        sources.retry.tries = retries + 1;
+    }
+    sources.ollama_endpoint = text(values, "sources.ollama_endpoint");
+    sources.allows_plain_http = flag(values, "sources.allow_plain_http");
+    sources.object_options.clone_from(&foreign.object_options);
+    store
+}
+
 fn aliases(models: &BTreeMap<String, Values>) -> Result<Vec<Alias>, Failure> {
     models
         .iter()
@@ -225,7 +268,7 @@ fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
             Some(Value::KeepAlive(keep_alive)) => Some(*keep_alive),
             _ => None::<KeepAlive>,
         },
-        lock_memory: matches!(value(values, &at("lock_memory")), Some(Value::Flag(true))),
+        lock_memory: flag(values, &at("lock_memory")),
     }
 }
 
@@ -265,6 +308,33 @@ fn entries(values: &Values, models: &BTreeMap<String, Values>, budget: &Budget) 
     entries
 }
 
+/// Says that secrets are there and where they came from, and nothing else about them. They have no place in the file.
+fn add_secrets(entries: &mut Vec<Entry>, foreign: &Foreign) {
+    let set = |key: &str, provenance: Provenance| Entry {
+        key: key.to_owned(),
+        shown: "set".to_owned(),
+        json: "set".into(),
+        provenance,
+    };
+    let mut secrets = vec![match &foreign.token {
+        Some((_, provenance)) => set("sources.hub_token", provenance.clone()),
+        None => Entry {
+            key: "sources.hub_token".to_owned(),
+            shown: "(none)".to_owned(),
+            json: serde_json::Value::Null,
+            provenance: Provenance::Default,
+        },
+    }];
+    let variables = foreign.object_variables();
+    if !variables.is_empty() {
+        let variable = variables.join(", ");
+        secrets.push(set("sources.object_stores", Provenance::Environment { variable }));
+    }
+    let sources = |entry: &Entry| entry.key.starts_with("sources.");
+    let after = entries.iter().rposition(sources).map_or(entries.len(), |last| last + 1);
+    entries.splice(after..after, secrets);
+}
+
 fn unknown_variables(environment: &Environment) -> Vec<String> {
     let is_known = |name: &String| {
         keys::VARIABLES.iter().any(|(known, _)| known == name)
@@ -297,6 +367,17 @@ fn count(values: &Values, key: &str) -> Option<u32> {
         Some(Value::Count(count)) => Some(*count),
         _ => None,
     }
+}
+
+fn size(values: &Values, key: &str) -> Option<u64> {
+    match value(values, key) {
+        Some(Value::Size(size)) => Some(size.bytes()),
+        _ => None,
+    }
+}
+
+fn flag(values: &Values, key: &str) -> bool {
+    matches!(value(values, key), Some(Value::Flag(true)))
 }
 
 fn names(values: &Values, key: &str) -> Vec<String> {

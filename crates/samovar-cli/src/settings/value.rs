@@ -27,6 +27,10 @@ pub(crate) enum Shape {
     Flag,
     /// Several names.
     Names,
+    /// Several paths.
+    Paths,
+    /// A web address without query or password.
+    Url,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// IP address and port.
@@ -57,6 +61,7 @@ pub(crate) enum Value {
     Ratio(f64),
     Flag(bool),
     Names(Vec<String>),
+    Paths(Vec<PathBuf>),
     Address(SocketAddr),
 }
 
@@ -73,6 +78,8 @@ impl Shape {
             Self::Ratio => "a number above 0 and at most 1".to_owned(),
             Self::Flag => "true or false".to_owned(),
             Self::Names => "a list of names".to_owned(),
+            Self::Paths => "a list of paths".to_owned(),
+            Self::Url => "an address, such as https://hub.example.org".to_owned(),
             Self::OneOf(words) => words.join(" or "),
             Self::Address => "an address with a port, such as 127.0.0.1:8080".to_owned(),
         }
@@ -125,6 +132,18 @@ impl Shape {
                 })
                 .collect::<Result<_, _>>()
                 .map(Value::Names),
+            (Self::Paths, Raw::List(items)) => items
+                .iter()
+                .map(|item| match Self::Path.try_read(item, base) {
+                    Ok(Value::Path(path)) => Ok(path),
+                    Ok(_) => Err(None),
+                    Err(reason) => Err(reason),
+                })
+                .collect::<Result<_, _>>()
+                .map(Value::Paths),
+            (Self::Url, Raw::Text(text)) if is_plain_url(text) => {
+                Ok(Value::Text(text.trim_end_matches('/').to_owned()))
+            }
             (Self::OneOf(words), Raw::Text(text)) if words.contains(&text.as_str()) => {
                 Ok(Value::Text(text.clone()))
             }
@@ -139,20 +158,30 @@ impl Shape {
         match self {
             Self::Count { .. } => text.parse().map_or_else(|_| Raw::Text(text.to_owned()), Raw::Integer),
             Self::Ratio => text.parse().map_or_else(|_| Raw::Text(text.to_owned()), Raw::Float),
-            Self::Flag => match text {
+            Self::Flag => match text.to_ascii_lowercase().as_str() {
                 "1" | "true" | "yes" | "on" => Raw::Flag(true),
                 "0" | "false" | "no" | "off" => Raw::Flag(false),
                 _ => Raw::Text(text.to_owned()),
             },
-            Self::Names => Raw::List(
+            Self::Names | Self::Paths => Raw::List(
                 text.split(',')
                     .filter(|name| !name.trim().is_empty())
-                    .map(|name| Raw::Text(name.to_owned()))
+                    .map(|name| Raw::Text(name.trim().to_owned()))
                     .collect(),
             ),
             _ => Raw::Text(text.to_owned()),
         }
     }
+}
+
+/// An address that a path can be added to. Secrets have no place in it: it is shown.
+fn is_plain_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && !rest.contains(|c: char| c.is_whitespace() || c.is_control() || "?#@\\".contains(c))
+    })
 }
 
 impl Raw {
@@ -193,6 +222,7 @@ impl Value {
             Self::Ratio(ratio) => json!(ratio),
             Self::Flag(flag) => json!(flag),
             Self::Names(names) => json!(names),
+            Self::Paths(paths) => json!(paths),
             Self::Address(address) => json!(address),
         }
     }
@@ -212,6 +242,11 @@ impl std::fmt::Display for Value {
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::Names(names) if names.is_empty() => f.write_str("(none)"),
             Self::Names(names) => f.write_str(&names.join(", ")),
+            Self::Paths(paths) if paths.is_empty() => f.write_str("(none)"),
+            Self::Paths(paths) => {
+                let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+                f.write_str(&paths.join(", "))
+            }
             Self::Address(address) => write!(f, "{address}"),
         }
     }
@@ -236,6 +271,23 @@ mod tests {
         assert_eq!(read(Shape::Names, "a, b,"), Ok(Value::Names(vec!["a".into(), "b".into()])));
         assert_eq!(read(Shape::Path, "x/y"), Ok(Value::Path("/base/x/y".into())));
         assert!(matches!(read(Shape::Address, "[::1]:80"), Ok(Value::Address(_))));
+        assert_eq!(read(Shape::Paths, "a, /b"), Ok(Value::Paths(vec!["/base/a".into(), "/b".into()])));
+        assert_eq!(read(Shape::Url, "https://h.example/x/"), Ok(Value::Text("https://h.example/x".into())));
+        assert_eq!(read(Shape::Flag, "TRUE"), Ok(Value::Flag(true)));
+    }
+
+    #[test]
+    fn an_address_with_a_secret_or_without_a_host_is_refused() {
+        for text in [
+            "h.example",
+            "ftp://h.example",
+            "https://",
+            "https:///x",
+            "https://u:p@h.example",
+            "https://h.example?x=1",
+        ] {
+            assert!(read(Shape::Url, text).is_err(), "{text}");
+        }
     }
 
     #[test]

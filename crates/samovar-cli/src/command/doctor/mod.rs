@@ -10,6 +10,7 @@
 mod inference;
 mod machine;
 mod places;
+mod sources;
 
 use samovar_core::ErrorKind;
 use samovar_core::Failure;
@@ -90,6 +91,10 @@ pub(super) async fn execute(context: &Context, arguments: &Doctor) -> Result<(),
     found(places::configuration(&context.settings))?;
     found(places::directories(&context.settings))?;
     found(places::disk(&context.settings))?;
+    found(sources::settings(&context.settings))?;
+    if let Some(finding) = sources::others(&context.settings) {
+        found(finding)?;
+    }
     found(machine::processor())?;
     found(machine::build())?;
     found(machine::memory(&context.settings))?;

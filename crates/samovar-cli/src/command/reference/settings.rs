@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{head, row};
-use crate::settings::keys::{self, KEYS, Key, MODEL_KEYS, SOURCE, VARIABLES};
+use crate::settings::keys::{self, ECOSYSTEM, KEYS, Key, MODEL_KEYS, SOURCE, VARIABLES};
 use crate::settings::value::Shape;
 
 pub(super) fn config_page() -> String {
@@ -38,6 +38,11 @@ pub(super) fn environment_page() -> String {
         page.push_str(&row([format!("`{}`", keys::variable_of(&path)).as_str(), &format!("`{path}`")]));
     }
     page.push_str("\nLists are written with commas. An empty variable counts as not set.\n");
+    page.push_str("\nVariables that other programs know as well. Where two say different things, `SAMOVAR_*` wins over these, and these over the file.\n\n");
+    page.push_str(&head(&["variable", "means"]));
+    for (name, about) in ECOSYSTEM {
+        page.push_str(&row([format!("`{name}`").as_str(), about]));
+    }
     page
 }
 
@@ -73,7 +78,7 @@ fn entry(file: &mut String, key: &Key, name: &str) {
 fn toml_text(shape: Shape, text: &str) -> String {
     match shape {
         Shape::Count { .. } | Shape::Ratio | Shape::Flag => text.to_owned(),
-        Shape::Names if text.is_empty() => "[]".to_owned(),
+        Shape::Names | Shape::Paths if text.is_empty() => "[]".to_owned(),
         _ => format!("\"{text}\""),
     }
 }
@@ -89,7 +94,8 @@ fn example(shape: Shape) -> &'static str {
         Shape::Count { .. } => "8",
         Shape::Ratio => "0.5",
         Shape::Flag => "false",
-        Shape::Names => "[]",
+        Shape::Names | Shape::Paths => "[]",
+        Shape::Url => "\"https://hub.example.org\"",
         Shape::OneOf(words) => match words.first() {
             Some(&"mapped") => "\"mapped\"",
             _ => "\"f16\"",
