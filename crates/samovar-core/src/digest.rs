@@ -187,7 +187,9 @@ mod tests {
         #[test]
         fn pieces_hash_as_the_whole(pieces: Vec<Vec<u8>>) {
             let mut hasher = Hasher::new();
-            pieces.iter().for_each(|piece| hasher.update(piece));
+            for piece in &pieces {
+                hasher.update(piece);
+            }
             prop_assert_eq!(hasher.finish(), Digest::of_bytes(&pieces.concat()));
         }
 

@@ -37,6 +37,19 @@ fn plan(descriptor: &Descriptor, options: &LoadOptions) -> Result<Plan, Error> {
     Plan::new(descriptor, options)
 }
 
+/// llama.cpp finds the other files of a split model by the name of the first.
+fn check_part_name(path: &Path, descriptor: &Descriptor) -> Result<(), Error> {
+    let parts = descriptor.parts;
+    let ending = format!("-00001-of-{parts:05}.gguf");
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    // It wants something before the ending, too.
+    if parts <= 1 || name.len() > ending.len() && name.ends_with(ending.as_bytes()) {
+        Ok(())
+    } else {
+        Err(Error::PartName { path: path.to_owned(), parts, ending })
+    }
+}
+
 impl Engine for LlamaEngine {
     fn name(&self) -> &str {
         &self.name
@@ -58,6 +71,7 @@ impl Engine for LlamaEngine {
         control: &LoadControl,
     ) -> Result<Arc<dyn Instance>, Failure> {
         let plan = plan(descriptor, options)?;
+        check_part_name(path, descriptor)?;
         Ok(Arc::new(LlamaInstance::load(path, descriptor, plan, control)?))
     }
 }

@@ -15,6 +15,16 @@ pub enum Error {
         /// What the native code said, or that it said nothing.
         detail: String,
     },
+    /// The first file of a split model is not called as llama.cpp needs it to find the others.
+    #[error("cannot load {}: the first of {parts} files of a model must have a name that ends in {ending}", path.display())]
+    PartName {
+        /// The first file.
+        path: PathBuf,
+        /// How many files the model has.
+        parts: u32,
+        /// What its name must end in.
+        ending: String,
+    },
     /// The load was cancelled by whoever asked for it.
     #[error("loading {} was cancelled", path.display())]
     LoadCancelled {
@@ -112,7 +122,9 @@ impl Error {
         match self {
             Self::Load { .. } | Self::NotGenerative { .. } => ErrorKind::InvalidModel,
             Self::LoadCancelled { .. } => ErrorKind::Cancelled,
-            Self::Options { .. } | Self::EmptyPrompt | Self::UnknownToken { .. } => ErrorKind::InvalidRequest,
+            Self::Options { .. } | Self::PartName { .. } | Self::EmptyPrompt | Self::UnknownToken { .. } => {
+                ErrorKind::InvalidRequest
+            }
             Self::PromptTooLong { .. } | Self::TextTooLong { .. } => ErrorKind::ContextExceeded,
             Self::Parked | Self::Gone => ErrorKind::Unavailable,
             Self::TooManyWaiting { .. } => ErrorKind::Busy,
@@ -128,6 +140,9 @@ impl Error {
         match self {
             Self::Load { .. } => Some(
                 "the file passed the header checks; it may be of an architecture newer than this build, or cut short",
+            ),
+            Self::PartName { .. } => Some(
+                "give all files of the model the names they had, in one folder, or join them with `llama-gguf-split --merge`",
             ),
             Self::NotGenerative { .. } => Some("choose a model that was made to generate text"),
             Self::Context { .. } => Some("ask for a smaller context, fewer slots or the q8_0 KV type"),

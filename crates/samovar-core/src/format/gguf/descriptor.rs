@@ -73,13 +73,11 @@ impl Facts {
     }
 
     fn of(self, file_bytes: u64, parts: u32, tensors: Tensors) -> Descriptor {
-        let vocabulary = match &self.tokenizer {
-            Some(tokenizer) => tokenizer.vocabulary,
-            None => {
-                let rows = self.architecture.vocabulary.or(tensors.embedding_rows);
-                rows.unwrap_or(0).min(limits::VOCABULARY)
-            }
-        };
+        let rows = || self.architecture.vocabulary.or(tensors.embedding_rows).unwrap_or(0);
+        let vocabulary = self
+            .tokenizer
+            .as_ref()
+            .map_or_else(|| rows().min(limits::VOCABULARY), |tokenizer| tokenizer.vocabulary);
         let (architecture, tokenizer) = (self.architecture, self.tokenizer.unwrap_or_default());
         Descriptor {
             name: self.name,

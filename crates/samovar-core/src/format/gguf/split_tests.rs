@@ -149,8 +149,34 @@ fn the_first_part_alone_tells_the_shape() {
     assert_eq!((whole.split, whole.descriptor.parts), (None, 1));
 }
 
+fn inspect_bytes(files: &[Vec<u8>]) -> Result<Descriptor, Fault> {
+    let mut parts = Parts::new(files.len());
+    for bytes in files {
+        parts.add(Reader::new(Cursor::new(bytes), bytes.len() as u64))?;
+    }
+    parts.finish()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn parts_of_damaged_headers_never_panic_nor_hold_more_than_their_files(
+        count in 2_usize..5,
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 0.0..1.0_f64, any::<u8>()), 0..4),
+    ) {
+        let writers = llama(LlamaShape::SMALLEST).split(count);
+        let headers: Vec<_> = writers.iter().map(|part| part.header().len()).collect();
+        let mut files: Vec<_> = writers.iter().map(Writer::build).collect();
+        for (part, at, value) in &flips {
+            let part = part.index(count);
+            files[part][(at * headers[part] as f64) as usize] = *value;
+        }
+        match inspect_bytes(&files) {
+            Ok(descriptor) => prop_assert!(descriptor.tensor_bytes < descriptor.file_bytes),
+            Err(fault) => prop_assert!(!flips.is_empty(), "{fault}"),
+        }
+    }
 
     #[test]
     fn a_beginning_says_how_much_more_it_needs_until_the_header_is_in_it(first in 0_usize..9000) {

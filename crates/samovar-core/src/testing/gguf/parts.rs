@@ -23,7 +23,7 @@ impl Writer {
                 let part = base
                     .u16("split.no", number as u16)
                     .u16("split.count", count as u16)
-                    .i32("split.tensors.count", self.tensors.len() as i32);
+                    .i32("split.tensors.count", self.tensor_sum());
                 Self { tensors: shares.next().map(<[_]>::to_vec).unwrap_or_default(), ..part }
             })
             .collect()
@@ -31,7 +31,7 @@ impl Writer {
 
     /// The same model with an empty first part, as the tool's `--no-tensor-first-split` makes it.
     pub fn split_after_header(&self, count: usize) -> Vec<Self> {
-        let tensors = self.tensors.len() as i32;
+        let tensors = self.tensor_sum();
         let head = Self { tensors: Vec::new(), ..self.clone() };
         let rest = Self { tensors: self.tensors.clone(), version: self.version, ..Self::default() };
         let mut parts = vec![head];
@@ -42,6 +42,10 @@ impl Writer {
                 .i32("split.tensors.count", tensors)
         };
         parts.into_iter().enumerate().map(number).collect()
+    }
+
+    fn tensor_sum(&self) -> i32 {
+        i32::try_from(self.tensors.len()).expect("a few tensors")
     }
 
     /// The writer of a file that exists, with its data.
