@@ -28,6 +28,12 @@ pub enum Error {
         /// What SQLite said.
         message: String,
     },
+    /// Another process has the index, and kept it for longer than anything of ours takes.
+    #[error("another process keeps the index {path} locked")]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another program of ours, newer than this one, made this cache.
     #[error("the cache {path} was written by a newer Samovar (format {found}, this one knows {known})")]
     Newer {
@@ -169,7 +175,7 @@ impl Error {
             Self::Missing { .. } => ErrorKind::NotFound,
             Self::Denied { .. } => ErrorKind::Forbidden,
             Self::Unreachable { .. } | Self::Offline { .. } => ErrorKind::Unavailable,
-            Self::InUse { .. } => ErrorKind::Busy,
+            Self::InUse { .. } | Self::Locked { .. } => ErrorKind::Busy,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Shared(failure) => failure.kind,
         }
@@ -190,6 +196,10 @@ impl Error {
             },
             Self::Index { .. } => {
                 "`samovar verify --repair` builds the index again from the files".to_owned()
+            }
+            Self::Locked { .. } => {
+                "see which Samovar processes run or are stopped, end the one that hangs, and try again"
+                    .to_owned()
             }
             Self::Newer { .. } => "use the newer Samovar, or another cache directory".to_owned(),
             Self::ReadOnly { .. } => {

@@ -41,6 +41,16 @@ impl ArtifactKey {
 }
 
 impl KeyDigest {
+    /// From what the index holds.
+    pub(crate) fn from_digest(digest: Digest) -> Self {
+        Self(digest)
+    }
+
+    /// The digest itself.
+    pub(crate) fn as_digest(&self) -> &Digest {
+        &self.0
+    }
+
     /// From text that names a manifest, such as a file name.
     pub fn parse(text: &str) -> Option<Self> {
         text.parse().ok().map(Self)

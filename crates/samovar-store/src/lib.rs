@@ -17,6 +17,8 @@ mod collect;
 pub mod config;
 mod durable;
 mod error;
+#[allow(dead_code, unused_imports, reason = "the parts that use it are being put together")]
+mod index;
 pub mod key;
 mod layout;
 mod lock;

@@ -1,0 +1,92 @@
+//! What SQLite's errors mean here, and how a file that is no usable index is set aside.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use super::now_ms;
+use crate::error::Error;
+
+/// What lies beside a database of this name. The log and journal first: a stale one beside a fresh
+/// database would be played into it.
+const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
+
+/// Whether the file is no index that can be used, whatever is tried.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error as E;
+    match error {
+        E::SqliteFailure(code, message) => {
+            matches!(code.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+                || message.as_deref().is_some_and(is_missing_table)
+        }
+        E::SqlInputError { msg, .. } => is_missing_table(msg),
+        // A value that no program of ours writes.
+        E::FromSqlConversionFailure(..)
+        | E::IntegralValueOutOfRange(..)
+        | E::InvalidColumnType(..)
+        | E::Utf8Error(..) => true,
+        _ => false,
+    }
+}
+
+fn is_missing_table(message: &str) -> bool {
+    message.starts_with("no such table") || message.starts_with("no such column")
+}
+
+/// Whether another connection has what was asked for, and waiting may help.
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// SQLite's error as one of the store's.
+pub(super) fn error(path: &Path, error: &rusqlite::Error) -> Error {
+    let io = |kind| Error::Io {
+        action: "the index could not be used",
+        error: io::Error::new(kind, format!("{}: {error}", path.display())),
+    };
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Locked { path: path.to_owned() },
+        Some(ErrorCode::DiskFull) => io(io::ErrorKind::StorageFull),
+        Some(ErrorCode::ReadOnly) => io(io::ErrorKind::ReadOnlyFilesystem),
+        Some(ErrorCode::PermissionDenied) => io(io::ErrorKind::PermissionDenied),
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => io(io::ErrorKind::Other),
+        Some(ErrorCode::OutOfMemory) => io(io::ErrorKind::OutOfMemory),
+        _ => Error::Index { path: path.to_owned(), message: error.to_string() },
+    }
+}
+
+/// Gives what lies under the index's name another name, with what SQLite keeps beside it, so that a
+/// fresh index can begin. A file that is gone already is no error.
+pub(super) fn set_aside(path: &Path) -> Result<PathBuf, Error> {
+    let to = free_name(path);
+    for companion in COMPANIONS {
+        rename(&with_suffix(path, companion), &with_suffix(&to, companion))?;
+    }
+    rename(path, &to)?;
+    tracing::warn!(path = %path.display(), to = %to.display(), "the index was damaged and is set aside; it is built again");
+    Ok(to)
+}
+
+/// The path with something behind its last letter.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut text = path.as_os_str().to_owned();
+    text.push(suffix);
+    text.into()
+}
+
+fn free_name(path: &Path) -> PathBuf {
+    (now_ms()..)
+        .map(|ms| with_suffix(path, &format!(".broken-{ms}")))
+        .find(|name| name.symlink_metadata().is_err())
+        .expect("invariant: some number is free")
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), Error> {
+    match fs_err::rename(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Io { action: "the damaged index could not be set aside", error })
+        }
+        _ => Ok(()),
+    }
+}
