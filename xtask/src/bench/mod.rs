@@ -10,6 +10,7 @@
 //! Measures whole programs from outside; never a part of the product linked in, and never in a test.
 
 mod environment;
+mod hub;
 mod machine;
 mod measure;
 mod models;
@@ -89,6 +90,7 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
 fn build(tree: &Tree) -> Result<PathBuf> {
     for what in [
         ["--package", "samovar-cli", "--bin", "samovar"],
+        ["--package", "samovar-testhub", "--bin", "samovar-testhub"],
         ["--package", "samovar-pool", "--example", "acquire_bench"],
         ["--package", "samovar-llama", "--example", "engine_bench"],
     ] {

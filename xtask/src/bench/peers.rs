@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// llama.cpp's `llama-server`
     #[arg(long = "llama-server", value_name = "PATH")]
     server: Option<PathBuf>,
+    /// A Python that has `huggingface_hub`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) hub_python: Option<PathBuf>,
 }
 
 /// How a peer is to run a model.

@@ -5,6 +5,11 @@
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
+    /// No values.
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     /// Adds a value.
     pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);

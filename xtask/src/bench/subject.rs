@@ -1,7 +1,7 @@
 //! The program under measurement: the built binary in a home of its own, so that nothing of the user's takes part.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,11 @@ impl Home {
         }
         fs_err::write(folder.path().join("samovar.toml"), settings)?;
         Ok(Self { binary: bench.programs.join("samovar"), folder })
+    }
+
+    /// Where everything of this home lies.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
     }
 
     /// `samovar …` in this home, without any setting from the environment.

@@ -1,11 +1,13 @@
 //! Measurements, one a file: each reads its plan from a scenario and fills a record.
 
+mod download;
 mod lookup;
 mod memory;
 mod shared_prefix;
 mod shell_loop;
 mod speed;
 mod stampede;
+mod warm_start;
 mod wire;
 
 use anyhow::Result;
@@ -31,6 +33,10 @@ pub(crate) enum Measure {
     SharedPrefix(shared_prefix::Plan),
     /// Memory of processes, and of a parked model.
     Memory(memory::Plan),
+    /// A fetch from a hub on this machine.
+    Download(download::Plan),
+    /// A new process with its model on disk.
+    WarmStart(warm_start::Plan),
 }
 
 /// Carries one out. A case that cannot be measured is recorded as skipped, and the others go on.
@@ -44,12 +50,16 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         }
         Measure::Speed(plan) => return speed::run(bench, plan),
         Measure::Lookup(plan) => return lookup::run(bench, plan),
+        Measure::Download(plan) => return download::run(bench, plan),
         Measure::Stampede(plan) => {
             each(bench, &plan.models, |bench, model| stampede::measure(bench, plan, model));
         }
         Measure::Wire(plan) => each(bench, &plan.models, |bench, model| wire::measure(bench, plan, model)),
         Measure::SharedPrefix(plan) => {
             each(bench, &plan.models, |bench, model| shared_prefix::measure(bench, plan, model));
+        }
+        Measure::WarmStart(plan) => {
+            each(bench, &plan.models, |bench, model| warm_start::measure(bench, plan, model));
         }
         Measure::Memory(plan) => {
             each(bench, &plan.models, |bench, model| memory::measure(bench, plan, model));
