@@ -17,6 +17,8 @@ mod collect;
 pub mod config;
 mod durable;
 mod error;
+#[allow(dead_code, reason = "the parts that use it are being put together")]
+mod fetch;
 #[allow(dead_code, unused_imports, reason = "the parts that use it are being put together")]
 mod index;
 pub mod key;
@@ -27,6 +29,7 @@ pub mod name;
 mod partial;
 mod plain;
 pub mod progress;
+#[allow(dead_code, unused_imports, reason = "the parts that use it are being put together")]
 pub mod source;
 mod span;
 

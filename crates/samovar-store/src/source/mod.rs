@@ -8,8 +8,14 @@
 //! A source tells; the store decides. What a source says of names, sizes and digests is a claim until
 //! the bytes were hashed.
 
+mod answer;
+mod hub;
+pub(crate) mod origin;
+pub(crate) mod select;
+
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -17,6 +23,7 @@ use futures_util::stream::BoxStream;
 use samovar_core::Digest;
 use samovar_core::model::ArtifactRef;
 
+use crate::config::SourceConfig;
 use crate::error::Error;
 use crate::key::ArtifactKey;
 use crate::manifest::Role;
@@ -92,4 +99,38 @@ pub struct Body {
     pub size: Option<u64>,
     /// The etag of these bytes, when the server said so.
     pub etag: Option<String>,
+}
+
+/// The sources of a store.
+pub(crate) struct Sources {
+    is_offline: bool,
+    hub: hub::Hub,
+}
+
+impl Sources {
+    /// Makes them. Connects to nothing.
+    ///
+    /// # Errors
+    /// An address in the settings that is none.
+    pub(crate) fn new(config: &SourceConfig) -> Result<Self, Error> {
+        let client = Arc::new(origin::Client::new(config));
+        Ok(Self { is_offline: config.is_offline, hub: hub::Hub::new(client, config)? })
+    }
+
+    /// The source that a reference names.
+    ///
+    /// # Errors
+    /// When nothing may be asked of it.
+    pub(crate) fn of(&self, reference: &ArtifactRef) -> Result<&dyn Source, Error> {
+        if self.is_offline {
+            return Err(Error::Offline { subject: reference.to_string() });
+        }
+        match reference {
+            ArtifactRef::Hub(_) => Ok(&self.hub),
+            ArtifactRef::Remote(remote) => Err(Error::Unsupported {
+                message: format!("{remote} cannot be fetched"),
+                hint: "use a model of the hub".to_owned(),
+            }),
+        }
+    }
 }

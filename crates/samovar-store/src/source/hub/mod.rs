@@ -1,0 +1,301 @@
+//! The hub: repositories of models under commits, with the sizes and digests of their files.
+//!
+//! ```text
+//!   revision ─► commit ─► tree, page by page ─► select ─► Listing
+//!   resolve/<commit>/<path> ──302──► CDN ─► Body
+//! ```
+//!
+//! What the hub's tree says of a file's digest is what the bytes must have; whatever a later answer says
+//! differently is heard and not believed. Names that no file may have are left where they are.
+
+mod api;
+mod refusal;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use reqwest::header::{self, HeaderName, HeaderValue};
+use samovar_core::model::ArtifactRef;
+use samovar_core::model::reference::HubRef;
+use url::Url;
+
+use crate::config::{RetryConfig, SourceConfig};
+use crate::error::Error;
+use crate::fetch::patiently;
+use crate::key::ArtifactKey;
+use crate::name::{Commit, NameError};
+use crate::source::answer::Answer;
+use crate::source::origin::{Ask, Client, Token, lie};
+use crate::source::select::{self, Choice, Want};
+use crate::source::{Body, Listing, RemoteFile, Source};
+
+use api::Entry;
+use refusal::Context;
+
+/// The hub's public address.
+const ENDPOINT: &str = "https://huggingface.co";
+/// The branch that is meant when none is named.
+const DEFAULT_BRANCH: &str = "main";
+/// Bytes of one answer of the API.
+const ANSWER_BYTES: usize = 32 << 20;
+/// Pages of one listing.
+const PAGES: usize = 100;
+/// Files of one repository.
+const ENTRIES: usize = 100_000;
+
+const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
+const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
+
+/// A hub.
+pub(crate) struct Hub {
+    client: Arc<Client>,
+    endpoint: Url,
+    token: Option<Token>,
+    retry: RetryConfig,
+}
+
+impl Hub {
+    /// The hub of the settings. Asks nothing.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub(crate) fn new(client: Arc<Client>, config: &SourceConfig) -> Result<Self, Error> {
+        let text = config.hub_endpoint.as_deref().unwrap_or(ENDPOINT);
+        let wrong = |fault: &str| Error::Unsupported {
+            message: format!("the hub's address {fault}"),
+            hint: format!("set HF_ENDPOINT to an address such as {ENDPOINT}"),
+        };
+        let mut endpoint: Url = text.parse().map_err(|_| wrong("is none"))?;
+        if !matches!(endpoint.scheme(), "http" | "https") || endpoint.host().is_none() {
+            return Err(wrong("does not begin with https://"));
+        }
+        if !endpoint.username().is_empty() || endpoint.password().is_some() {
+            return Err(wrong("holds a user or a password, which would be shown"));
+        }
+        endpoint.set_query(None);
+        endpoint.set_fragment(None);
+        let token = config.hub_token.as_ref().and_then(|secret| Token::bearer(&endpoint, secret));
+        Ok(Self { client, endpoint, token, retry: config.retry })
+    }
+
+    /// An address below the hub's own, its parts escaped.
+    fn address<'p>(&self, parts: impl IntoIterator<Item = &'p str>) -> Url {
+        let mut url = self.endpoint.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(parts);
+        }
+        url
+    }
+
+    /// Asks the API, as often as settings say.
+    async fn ask(&self, context: &Context<'_>, url: &Url) -> Result<Answer, Error> {
+        patiently(self.retry, || async {
+            let ask = Ask::get(context.subject, url.clone()).with_token(self.token.as_ref());
+            let answer = self.client.send(ask).await?;
+            if answer.status().is_success() { Ok(answer) } else { Err(refusal::of(&answer, context)) }
+        })
+        .await
+    }
+
+    async fn listing(&self, reference: &HubRef) -> Result<Listing, Error> {
+        let subject = reference.to_string();
+        let page = self.address([reference.org(), reference.name()]);
+        let context = Context {
+            subject: &subject,
+            page: page.as_str(),
+            revision: reference.revision().unwrap_or(DEFAULT_BRANCH),
+            has_token: self.token.is_some(),
+        };
+        let (commit, revision) = match reference.revision().and_then(full_commit) {
+            Some(commit) => (commit, None),
+            None => (self.commit(reference, &context).await?, Some(context.revision.to_owned())),
+        };
+        let entries = self.tree(reference, &commit, &context).await?;
+        let want = Want { quant: reference.quant(), file: reference.file() };
+        let choice = choose(&subject, &entries, &want)?;
+        let files = choice
+            .files
+            .iter()
+            .map(|&(place, role)| self.remote_file(reference, &commit, &entries[place], role))
+            .collect::<Result<_, Error>>()?;
+        let model = format!("{}/{}", reference.org(), reference.name());
+        Ok(Listing {
+            key: ArtifactKey {
+                source: "hub".parse()?,
+                model: model.parse()?,
+                commit,
+                quant: choice.quant.clone(),
+                modality: choice.modality.to_owned(),
+            },
+            revision,
+            reference: canonical(reference, &choice),
+            files,
+        })
+    }
+
+    /// The commit that a branch, a tag or a pull request is at.
+    async fn commit(&self, reference: &HubRef, context: &Context<'_>) -> Result<Commit, Error> {
+        let parts = ["api", "models", reference.org(), reference.name(), "revision", context.revision];
+        let answer = self.ask(context, &self.address(parts)).await?;
+        let text = answer.text(context.subject, ANSWER_BYTES).await?;
+        let sha = api::commit(&text).map_err(|message| lie(context.subject, message))?;
+        full_commit(&sha).ok_or_else(|| lie(context.subject, "the commit that it names is none"))
+    }
+
+    /// All files of a commit.
+    async fn tree(
+        &self,
+        reference: &HubRef,
+        commit: &Commit,
+        context: &Context<'_>,
+    ) -> Result<Vec<Entry>, Error> {
+        let parts = ["api", "models", reference.org(), reference.name(), "tree", commit.as_str()];
+        let mut url = self.address(parts);
+        url.set_query(Some("recursive=true"));
+        let fail = |message: String| lie(context.subject, message);
+        let mut entries = Vec::new();
+        for _ in 0..PAGES {
+            let answer = self.ask(context, &url).await?;
+            let next = answer.header(&header::LINK).and_then(api::next_page).map(|next| url.join(&next));
+            let text = answer.text(context.subject, ANSWER_BYTES).await?;
+            entries.extend(api::entries(&text).map_err(fail)?);
+            if entries.len() > ENTRIES {
+                return Err(fail(format!("a listing of more than {ENTRIES} files")));
+            }
+            url = match next {
+                None => return Ok(entries),
+                Some(Ok(next)) if next.origin() == self.endpoint.origin() => next,
+                Some(_) => return Err(fail("its listing goes on at another address".to_owned())),
+            };
+        }
+        Err(fail(format!("a listing of more than {PAGES} pages")))
+    }
+
+    fn remote_file(
+        &self,
+        reference: &HubRef,
+        commit: &Commit,
+        entry: &Entry,
+        role: crate::manifest::Role,
+    ) -> Result<RemoteFile, Error> {
+        let path = entry.path.clone()?;
+        let parts = [reference.org(), reference.name(), "resolve", commit.as_str()];
+        let locator = self.address(parts.into_iter().chain(path.as_str().split('/'))).into();
+        Ok(RemoteFile {
+            path,
+            role,
+            size: Some(entry.size),
+            promise: entry.promise,
+            locator,
+            // The commit fixes the bytes; what servers on the way call them is their affair.
+            etag: None,
+            local: None,
+        })
+    }
+
+    async fn body(&self, file: &RemoteFile, range: Range<u64>) -> Result<Body, Error> {
+        let subject = format!("{} at the hub", file.path);
+        let url: Url = file.locator.parse().map_err(|_| lie(&subject, "its address is none"))?;
+        let mut ask = Ask::get(&subject, url).with_token(self.token.as_ref());
+        if let Some(value) = range_header(&range) {
+            ask = ask.with(header::RANGE, value);
+            // Behind a redirect the same bytes may have another name.
+            if let Some(value) = file.etag.as_deref().and_then(quoted) {
+                ask.first_headers.insert(header::IF_RANGE, value);
+            }
+        }
+        let answer = self.client.send(ask).await?;
+        if !answer.status().is_success() {
+            let page = self.endpoint.as_str();
+            let context = Context { subject: &subject, page, revision: "", has_token: self.token.is_some() };
+            return Err(refusal::of_file(&answer, &context, &self.endpoint));
+        }
+        if let (Some(said), Some(size)) = (answer.first_header(&LINKED_SIZE), file.size)
+            && said.trim().parse() != Ok(size)
+        {
+            return Err(lie(&subject, format!("a file of {said:?} bytes, where {size} were announced")));
+        }
+        let linked = answer.first_header(&LINKED_ETAG).and_then(crate::source::answer::strong_etag);
+        let is_redirected = answer.is_redirected();
+        let mut body = answer.body(&subject, &range)?;
+        if is_redirected && linked.is_some() {
+            body.etag = linked;
+        }
+        Ok(body)
+    }
+}
+
+impl Source for Hub {
+    fn resolve<'a>(&'a self, reference: &'a ArtifactRef) -> BoxFuture<'a, Result<Listing, Error>> {
+        async move {
+            match reference {
+                ArtifactRef::Hub(hub) => self.listing(hub).await,
+                ArtifactRef::Remote(remote) => Err(Error::Unsupported {
+                    message: format!("{remote} is not at the hub"),
+                    hint: "hub models are written hf://organisation/name".to_owned(),
+                }),
+            }
+        }
+        .boxed()
+    }
+
+    fn fetch<'a>(&'a self, file: &'a RemoteFile, range: Range<u64>) -> BoxFuture<'a, Result<Body, Error>> {
+        self.body(file, range).boxed()
+    }
+}
+
+/// The files of an artifact among those of a repository. Names that no file may have count only when
+/// nothing else fits: then it is said that they are refused.
+fn choose(subject: &str, entries: &[Entry], want: &Want<'_>) -> Result<Choice, Error> {
+    let (places, names): (Vec<usize>, Vec<&str>) = entries
+        .iter()
+        .enumerate()
+        .filter_map(|(place, entry)| Some((place, entry.path.as_ref().ok()?.as_str())))
+        .unzip();
+    match select::choose(subject, &names, want) {
+        Ok(mut choice) => {
+            for (place, _) in &mut choice.files {
+                *place = places[*place];
+            }
+            Ok(choice)
+        }
+        Err(error) => Err(refused(subject, entries, want).map_or(error, Error::Name)),
+    }
+}
+
+/// The refused name that would have been chosen.
+fn refused(subject: &str, entries: &[Entry], want: &Want<'_>) -> Option<NameError> {
+    let names: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let choice = select::choose(subject, &names, want).ok()?;
+    choice.files.iter().find_map(|&(place, _)| entries[place].path.clone().err())
+}
+
+/// The commit in full, if the text is one.
+fn full_commit(text: &str) -> Option<Commit> {
+    let is_hash = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hash.then(|| text.to_ascii_lowercase().parse().ok()).flatten()
+}
+
+/// How users name what was chosen.
+fn canonical(reference: &HubRef, choice: &Choice) -> String {
+    if reference.file().is_some() || choice.quant.is_empty() {
+        return reference.to_string();
+    }
+    let revision = reference.revision().map(|revision| format!("@{revision}")).unwrap_or_default();
+    format!("hf://{}/{}{revision}:{}", reference.org(), reference.name(), choice.quant)
+}
+
+fn range_header(range: &Range<u64>) -> Option<HeaderValue> {
+    let text = match range {
+        Range { start: 0, end: u64::MAX } => return None,
+        Range { start, end: u64::MAX } => format!("bytes={start}-"),
+        Range { start, end } => format!("bytes={start}-{}", end.saturating_sub(1)),
+    };
+    HeaderValue::from_str(&text).ok()
+}
+
+fn quoted(etag: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("\"{etag}\"")).ok()
+}

@@ -1,0 +1,286 @@
+//! Asking web servers: which address may be asked, what goes along, and what an answer is worth.
+//!
+//! ```text
+//!   Ask ──► origin ──302──► CDN            the token: to its own origin only
+//!            │ ▲  stall, status, headers   https never becomes http; five hops at most
+//!            ▼ │
+//!          Answer ──► text, bounded        for descriptions
+//!                 └─► Body, exact          for files: the right range or an error
+//! ```
+//!
+//! Redirects are followed here, one by one, since a client that follows them by itself decides by itself
+//! what it tells whom. Addresses are never shown with their query, which at a CDN is a signature.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, StatusCode};
+use url::{Host, Url};
+
+use crate::config::{Secret, SourceConfig};
+use crate::error::Error;
+use crate::source::answer::Answer;
+
+/// Redirects that are followed for one request.
+const HOPS: usize = 5;
+/// The longest that making a connection may take.
+const CONNECT: Duration = Duration::from_secs(10);
+const USER_AGENT: &str = concat!("samovar/", env!("CARGO_PKG_VERSION"));
+
+/// The one client for web servers. Makes its connections, and reads the system's certificates, at the
+/// first request, so that a start without one costs nothing.
+pub(crate) struct Client {
+    /// For plain http on this machine: no proxy, no certificates.
+    near: OnceLock<reqwest::Client>,
+    /// For everything else.
+    far: OnceLock<reqwest::Client>,
+    stall: Duration,
+    allows_plain_http: bool,
+}
+
+/// A secret for one origin. It is sent to that scheme, host and port, and nowhere else.
+pub(crate) struct Token {
+    origin: url::Origin,
+    value: HeaderValue,
+}
+
+/// A request.
+pub(crate) struct Ask<'a> {
+    /// What is asked for, in words for an error.
+    pub(crate) subject: &'a str,
+    /// Usually GET.
+    pub(crate) method: Method,
+    /// Of whom.
+    pub(crate) url: Url,
+    /// Headers that go along to wherever the request is sent on.
+    pub(crate) headers: HeaderMap,
+    /// Headers for the first origin alone.
+    pub(crate) first_headers: HeaderMap,
+    /// The token, for when its origin is asked.
+    pub(crate) token: Option<&'a Token>,
+}
+
+impl<'a> Ask<'a> {
+    /// A GET without anything special.
+    pub(crate) fn get(subject: &'a str, url: Url) -> Self {
+        Self {
+            subject,
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            first_headers: HeaderMap::new(),
+            token: None,
+        }
+    }
+
+    /// With a header that goes along on redirects.
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// With a token.
+    pub(crate) fn with_token(mut self, token: Option<&'a Token>) -> Self {
+        self.token = token;
+        self
+    }
+}
+
+impl Token {
+    /// A token for the origin of `url`. `None` when no header can carry it.
+    pub(crate) fn bearer(url: &Url, secret: &Secret) -> Option<Self> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.reveal())).ok()?;
+        value.set_sensitive(true);
+        Some(Self { origin: url.origin(), value })
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl Client {
+    pub(crate) fn new(config: &SourceConfig) -> Self {
+        Self {
+            near: OnceLock::new(),
+            far: OnceLock::new(),
+            stall: config.stall,
+            allows_plain_http: config.allows_plain_http,
+        }
+    }
+
+    /// Asks, and follows where the answer points. Every status but a redirect is an answer.
+    ///
+    /// # Errors
+    /// An address that may not be asked, no answer in time, redirects that lead nowhere.
+    pub(crate) async fn send(&self, ask: Ask<'_>) -> Result<Answer, Error> {
+        let mut url = ask.url.clone();
+        self.check_first(&url)?;
+        let mut passed = Vec::new();
+        loop {
+            let response = self.hop(&ask, &url).await?;
+            let Some(next) = redirect_of(&response, &url) else {
+                return Ok(Answer::new(url, passed, response, self.stall));
+            };
+            if passed.len() == HOPS {
+                return Err(lie(ask.subject, format!("more than {HOPS} redirects")));
+            }
+            let next = next.map_err(|message| lie(ask.subject, message))?;
+            self.check_next(&url, &next).map_err(|message| lie(ask.subject, message))?;
+            passed.push(response.headers().clone());
+            url = next;
+        }
+    }
+
+    async fn hop(&self, ask: &Ask<'_>, url: &Url) -> Result<reqwest::Response, Error> {
+        let mut headers = ask.headers.clone();
+        let origin = url.origin();
+        if origin == ask.url.origin() {
+            headers.extend(ask.first_headers.clone());
+        }
+        if let Some(token) = ask.token.filter(|token| token.origin == origin) {
+            headers.insert(header::AUTHORIZATION, token.value.clone());
+        }
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let request = self.client(url)?.request(ask.method.clone(), url.clone()).headers(headers).send();
+        match tokio::time::timeout(self.stall, request).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(unreachable(ask.subject, &said(error, url))),
+            Err(_) => {
+                let message = format!("{} did not answer within {} s", host(url), self.stall.as_secs_f32());
+                Err(unreachable(ask.subject, &message))
+            }
+        }
+    }
+
+    fn client(&self, url: &Url) -> Result<&reqwest::Client, Error> {
+        let is_near = url.scheme() == "http" && is_loopback(url);
+        let cell = if is_near { &self.near } else { &self.far };
+        if let Some(client) = cell.get() {
+            return Ok(client);
+        }
+        let client = build(is_near, self.stall).map_err(|error| {
+            unreachable("the network", &format!("no client for it could be made: {}", root_cause(&error)))
+        })?;
+        Ok(cell.get_or_init(|| client))
+    }
+
+    fn check_first(&self, url: &Url) -> Result<(), Error> {
+        match url.scheme() {
+            "https" => Ok(()),
+            "http" if self.allows_plain_http || is_loopback(url) => Ok(()),
+            "http" => Err(Error::Unsupported {
+                message: format!("{} would be asked without encryption", host(url)),
+                hint: "use its https:// address, or set sources.allows_plain_http".to_owned(),
+            }),
+            scheme => Err(Error::Unsupported {
+                message: format!("{scheme}:// addresses cannot be asked"),
+                hint: "use an https:// address".to_owned(),
+            }),
+        }
+    }
+
+    fn check_next(&self, from: &Url, to: &Url) -> Result<(), String> {
+        match (from.scheme(), to.scheme()) {
+            (_, "https") => Ok(()),
+            ("http", "http") if self.allows_plain_http || is_loopback(to) => Ok(()),
+            (_, "http") => Err(format!("it sends on to {} without encryption", host(to))),
+            (_, scheme) => Err(format!("it sends on to an address of the kind {scheme}:")),
+        }
+    }
+}
+
+fn build(is_near: bool, stall: Duration) -> reqwest::Result<reqwest::Client> {
+    // Fails when there is one already, which then serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .connect_timeout(stall.min(CONNECT))
+        .tcp_nodelay(true)
+        // Ranges that are fetched side by side need connections of their own.
+        .http1_only();
+    let builder = if is_near { builder.no_proxy().tls_certs_only([]) } else { builder };
+    builder.build()
+}
+
+/// Where a redirect leads; `None` for any other answer.
+fn redirect_of(response: &reqwest::Response, from: &Url) -> Option<Result<Url, String>> {
+    let is_redirect = matches!(
+        response.status(),
+        StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT
+    );
+    if !is_redirect {
+        return None;
+    }
+    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+    Some(match location.map(|location| from.join(location)) {
+        Some(Ok(mut url)) => {
+            // What it holds would become a header.
+            let is_plain = url.set_username("").is_ok() && url.set_password(None).is_ok();
+            url.set_fragment(None);
+            if is_plain || matches!(url.scheme(), "file" | "data") {
+                Ok(url)
+            } else {
+                Err("it sends on to an address without a host".to_owned())
+            }
+        }
+        _ => Err("it sends on to no address".to_owned()),
+    })
+}
+
+/// A machine's own address, which nobody else can hear.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
+/// The part of an address that may be shown.
+pub(crate) fn host(url: &Url) -> String {
+    match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => url.scheme().to_owned(),
+    }
+}
+
+/// What the client says of a failure, without the address it says it of.
+pub(crate) fn said(error: reqwest::Error, url: &Url) -> String {
+    let what = if error.is_connect() {
+        "could not be reached"
+    } else if error.is_timeout() {
+        "was too slow"
+    } else {
+        "broke off"
+    };
+    format!("{} {what}: {}", host(url), root_cause(&error.without_url()))
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+pub(crate) fn unreachable(subject: &str, message: &str) -> Error {
+    Error::Unreachable { subject: subject.to_owned(), message: message.to_owned(), retry_after: None }
+}
+
+pub(crate) fn lie(subject: &str, message: impl Into<String>) -> Error {
+    Error::Lie { subject: subject.to_owned(), message: message.into() }
+}
