@@ -21,6 +21,8 @@ use crate::source::{Body, Promise, RemoteFile, Source};
 pub(crate) enum Stop {
     /// For good, or as often as it was tried.
     Failed(Error),
+    /// A failure that was not yet tried to be mended.
+    Broke(Error),
     /// The source has another version now.
     Changed {
         /// Its size.
@@ -35,6 +37,15 @@ pub(crate) enum Stop {
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl Stop {
+    pub(crate) fn broke(self) -> Self {
+        match self {
+            Self::Failed(error) => Self::Broke(error),
+            stop => stop,
+        }
     }
 }
 
@@ -63,13 +74,23 @@ impl<'a, S: Sink, F: Fn(u64) + Send + Sync> Round<'a, S, F> {
         sent: &'a F,
     ) -> Self {
         let file = with_etag(announced, pump.sink.etag());
-        Self { source, announced, file, pump, config, queue: Queue::new(gaps), sent, lanes: AtomicU64::new(1) }
+        Self {
+            source,
+            announced,
+            file,
+            pump,
+            config,
+            queue: Queue::new(gaps),
+            sent,
+            lanes: AtomicU64::new(1),
+        }
     }
 
     /// Fills the gaps. The first answer comes alone: what it says of the file holds for the others, and a
     /// refusal is one and not several.
     pub(crate) async fn run(mut self) -> Result<(), Stop> {
-        let most = u64::from(self.config.connections).clamp(1, self.queue.bytes().div_ceil(CHUNK_BYTES).max(1));
+        let most =
+            u64::from(self.config.connections).clamp(1, self.queue.bytes().div_ceil(CHUNK_BYTES).max(1));
         let Some(piece) = self.queue.take(most, 0) else { return Ok(()) };
         let mut patience = Patience::new(self.config.retry);
         let body = loop {

@@ -89,7 +89,8 @@ impl<S: Sink, F: Fn(u64) + Send + Sync> Fetch<'_, S, F> {
             self.pump.writes.wait().await;
             self.pump.writes.reopen();
             let outcome = match stop {
-                Stop::Failed(error) => Err(error),
+                Stop::Failed(error) => return Err(error),
+                Stop::Broke(error) => Err(error),
                 Stop::Changed { size, etag } => {
                     self.restart(size, etag).await?;
                     Err(self.pump.passing("the file at the source is another one than before".to_owned()))
@@ -114,7 +115,7 @@ impl<S: Sink, F: Fn(u64) + Send + Sync> Fetch<'_, S, F> {
     async fn turn(&self) -> Result<bool, Stop> {
         let sink = &self.pump.sink;
         if sink.size().is_none() {
-            return self.unsized_turn().await;
+            return self.unsized_turn().await.map_err(Stop::broke);
         }
         let gaps = sink.missing(WHOLE);
         if gaps.is_empty() {

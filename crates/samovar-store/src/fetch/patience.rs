@@ -116,7 +116,9 @@ mod tests {
             std::future::ready(Err::<(), _>(passing(Some(tries))))
         })
         .await;
-        assert!(matches!(result, Err(Error::Unreachable { retry_after: Some(wait), .. }) if wait.as_secs() == 4));
+        assert!(
+            matches!(result, Err(Error::Unreachable { retry_after: Some(wait), .. }) if wait.as_secs() == 4)
+        );
         assert_eq!(tries, 4);
     }
 }

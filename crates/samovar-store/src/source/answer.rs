@@ -29,7 +29,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(url: Url, passed: Vec<HeaderMap>, response: reqwest::Response, stall: Duration) -> Self {
+    pub(crate) fn new(
+        url: Url,
+        passed: Vec<HeaderMap>,
+        response: reqwest::Response,
+        stall: Duration,
+    ) -> Self {
         Self { url, passed, response, stall }
     }
 
@@ -86,7 +91,10 @@ impl Answer {
     /// Whatever is not a file's bytes: a refusal, a page, other bytes than were asked for.
     pub(crate) fn body(self, subject: &str, range: &Range<u64>) -> Result<Body, Error> {
         if let Some(encoding) = self.header(&header::CONTENT_ENCODING).filter(|&name| name != "identity") {
-            return Err(lie(subject, format!("bytes encoded as {:?}, which nobody asked for", cut(encoding))));
+            return Err(lie(
+                subject,
+                format!("bytes encoded as {:?}, which nobody asked for", cut(encoding)),
+            ));
         }
         let is_page = self.header(&header::CONTENT_TYPE).is_some_and(is_page);
         let length = self.response.content_length();
@@ -136,11 +144,9 @@ impl Answer {
                 message: format!("{who} said {status}"),
                 hint: "it wants other credentials".to_owned(),
             },
-            404 | 410 => Error::Missing {
-                subject,
-                where_: " at its source",
-                hint: "check the name".to_owned(),
-            },
+            404 | 410 => {
+                Error::Missing { subject, where_: " at its source", hint: "check the name".to_owned() }
+            }
             416 => lie(&subject, "the source says that the file is shorter than it said before"),
             _ => lie(&subject, format!("{who} said {status}")),
         }

@@ -66,10 +66,10 @@ fn sha256(text: &str) -> Promise {
 }
 
 fn git_sha1(text: &str) -> Promise {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
-    let bytes: Option<Vec<u8>> =
-        digits.map(|digits| digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect());
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
+    let bytes: Option<Vec<u8>> = digits.map(|digits| {
+        digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()
+    });
     match bytes.and_then(|bytes| bytes.try_into().ok()).filter(|_| text.len() == 40) {
         Some(hash) => Promise::GitSha1(hash),
         None => Promise::Unknown,

@@ -77,7 +77,11 @@ pub(crate) fn preferred<'a>(quants: impl IntoIterator<Item = &'a str>) -> Option
 fn one_file(subject: &str, names: &[&str], file: &str) -> Result<Choice, Error> {
     let missing = || {
         let there = names.iter().copied().filter(|name| is_weights(name));
-        Error::Missing { subject: subject.to_owned(), where_: "", hint: format!("there are: {}", list(there)) }
+        Error::Missing {
+            subject: subject.to_owned(),
+            where_: "",
+            hint: format!("there are: {}", list(there)),
+        }
     };
     let place = names.iter().position(|name| *name == file).ok_or_else(missing)?;
     if has_extension(file, "gguf") {

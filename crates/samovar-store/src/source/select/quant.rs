@@ -15,7 +15,8 @@ pub(crate) fn normal(text: &str) -> String {
 /// the last counts, since it stands for what was done last: `model-f16-Q4_K_M`.
 pub(crate) fn of_stem(stem: &str) -> Option<String> {
     let upper = stem.to_ascii_uppercase();
-    let starts = std::iter::once(0).chain(upper.match_indices(['-', '.', '_', ' ', '/']).map(|(at, _)| at + 1));
+    let starts =
+        std::iter::once(0).chain(upper.match_indices(['-', '.', '_', ' ', '/']).map(|(at, _)| at + 1));
     let found: Vec<_> = starts.filter_map(|at| token(&upper[at..]).map(|length| (at, length))).collect();
     let &(at, length) = found.last()?;
     let token = &upper[at..at + length];
@@ -53,7 +54,8 @@ fn is_float(word: &str) -> bool {
 
 /// `Q4`, `IQ3`, `TQ1`, `MXFP4`, `F16` …
 fn is_first_part(word: &str) -> bool {
-    let is_number = |text: &str| (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number =
+        |text: &str| (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     is_float(word)
         || ["IQ", "TQ", "Q", "MXFP", "NVFP"].iter().any(|kind| word.strip_prefix(kind).is_some_and(is_number))
 }

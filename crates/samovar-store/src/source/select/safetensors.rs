@@ -114,7 +114,10 @@ impl Model<'_> {
         let mut files = Vec::new();
         for number in 1..=self.parts {
             let place = self.places.get(&number).ok_or_else(|| Error::Missing {
-                subject: format!("{subject}: part {number} of {} of {}{}", self.parts, self.folder, self.stem),
+                subject: format!(
+                    "{subject}: part {number} of {} of {}{}",
+                    self.parts, self.folder, self.stem
+                ),
                 where_: "",
                 hint: "whoever published it must complete it".to_owned(),
             })?;
