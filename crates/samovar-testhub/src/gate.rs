@@ -12,59 +12,103 @@ pub(crate) struct Gates {
     by_file: Mutex<BTreeMap<String, Gate>>,
     /// Somebody waits at a gate.
     reached: Condvar,
-    /// A gate is gone.
-    opened: Notify,
+    /// A gate is gone, or bytes were given back.
+    changed: Notify,
 }
 
 #[derive(Debug)]
 struct Gate {
     left_bytes: u64,
-    is_reached: bool,
+    /// Bytes that may go out and did not yet.
+    under_way_bytes: u64,
+    has_waiters: bool,
+}
+
+impl Gate {
+    /// Whether all that may go out went, and somebody wants more.
+    fn is_reached(&self) -> bool {
+        self.has_waiters && self.left_bytes == 0 && self.under_way_bytes == 0
+    }
+}
+
+/// The right to send some bytes of a file; those that were not sent when it is dropped may be sent by others.
+#[derive(Debug)]
+pub(crate) struct Pass<'a> {
+    gates: &'a Gates,
+    file: &'a str,
+    bytes: u64,
+    sent_bytes: u64,
+}
+
+impl Pass<'_> {
+    pub(crate) fn bytes(&self) -> usize {
+        usize::try_from(self.bytes).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.sent_bytes += bytes;
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if let Some(gate) = self.gates.locked().get_mut(self.file) {
+            // A gate that was closed in between never counted these bytes.
+            gate.under_way_bytes = gate.under_way_bytes.saturating_sub(self.bytes);
+            gate.left_bytes += self.bytes.saturating_sub(self.sent_bytes);
+            self.gates.reached.notify_all();
+        }
+        self.gates.changed.notify_waiters();
+    }
 }
 
 impl Gates {
     /// Lets `after_bytes` more of this file out, whoever asks for them, and then none.
     pub(crate) fn close(&self, file: &str, after_bytes: u64) {
-        self.locked().insert(file.to_owned(), Gate { left_bytes: after_bytes, is_reached: false });
+        self.locked().insert(
+            file.to_owned(),
+            Gate { left_bytes: after_bytes, under_way_bytes: 0, has_waiters: false },
+        );
     }
 
     /// Opens this file's gate.
     pub(crate) fn open(&self, file: &str) {
         self.locked().remove(file);
-        self.opened.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     /// Opens all.
     pub(crate) fn open_all(&self) {
         self.locked().clear();
-        self.opened.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     /// How many of `want` bytes may go out now; waits at a closed gate.
-    pub(crate) async fn pass(&self, file: &str, want: usize) -> usize {
+    pub(crate) async fn pass<'a>(&'a self, file: &'a str, want: usize) -> Pass<'a> {
         loop {
-            // Registered before looking, so that an opening in between is not missed.
-            let opened = self.opened.notified();
-            tokio::pin!(opened);
-            opened.as_mut().enable();
-            if let Some(count) = self.take(file, want) {
-                return count;
+            // Registered before looking, so that a change in between is not missed.
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(bytes) = self.take(file, want as u64) {
+                return Pass { gates: self, file, bytes, sent_bytes: 0 };
             }
-            opened.await;
+            changed.await;
         }
     }
 
-    fn take(&self, file: &str, want: usize) -> Option<usize> {
+    fn take(&self, file: &str, want: u64) -> Option<u64> {
         let mut gates = self.locked();
         let Some(gate) = gates.get_mut(file) else { return Some(want) };
-        let count = usize::try_from(gate.left_bytes).unwrap_or(usize::MAX).min(want);
-        gate.left_bytes -= count as u64;
-        if count == 0 {
-            gate.is_reached = true;
+        let bytes = gate.left_bytes.min(want);
+        if bytes == 0 {
+            gate.has_waiters = true;
             self.reached.notify_all();
             return None;
         }
-        Some(count)
+        gate.left_bytes -= bytes;
+        gate.under_way_bytes += bytes;
+        Some(bytes)
     }
 
     /// Whether somebody waits at this file's gate, or does so within `patience`.
@@ -72,7 +116,7 @@ impl Gates {
         let deadline = Instant::now() + patience;
         let mut gates = self.locked();
         loop {
-            if gates.get(file).is_some_and(|gate| gate.is_reached) {
+            if gates.get(file).is_some_and(Gate::is_reached) {
                 return true;
             }
             let left = deadline.saturating_duration_since(Instant::now());

@@ -86,7 +86,7 @@ impl Sending {
         }
     }
 
-    /// Whether the bytes are those of the file, so that the kernel may copy them.
+    /// Whether the bytes are those of the file, so that they need not be copied.
     pub(crate) fn is_faithful(&self) -> bool {
         !self.is_all_wrong && self.flipped.is_none()
     }

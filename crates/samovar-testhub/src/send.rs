@@ -1,9 +1,9 @@
 //! Sends an answer, byte by byte as it was made, and counts what went out.
 
-use std::io::{self, IoSlice};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -65,7 +65,7 @@ pub(crate) async fn send(
                 Framing::UntilClose => b"\r\n".to_vec(),
             });
             stream.write_all(&head).await?;
-            match (Outgoing { stream, shared, sending: *sending }.run().await?, after) {
+            match (Outgoing { stream, shared, sending: *sending, buffer: Vec::new() }.run().await?, after) {
                 (After::GoOn, After::GoOn) => Ok(After::GoOn),
                 _ => Ok(After::Close),
             }
@@ -89,6 +89,8 @@ struct Outgoing<'a> {
     stream: &'a mut TcpStream,
     shared: &'a Shared,
     sending: Sending,
+    /// What a file on disk is read into.
+    buffer: Vec<u8>,
 }
 
 impl Outgoing<'_> {
@@ -133,35 +135,47 @@ impl Outgoing<'_> {
         if done < self.sending.length {
             want = want.min(usize::try_from(self.sending.length - done).unwrap_or(usize::MAX));
         }
-        want = self.shared.gates.pass(&self.sending.file, want).await;
+        let (shared, file) = (self.shared, self.sending.file.clone());
+        // Bytes for a client that left while it was held would count, and reach nobody.
+        let mut pass = tokio::select! {
+            biased;
+            gone = wait_until_gone(self.stream) => return Err(gone),
+            pass = shared.gates.pass(&file, want) => pass,
+        };
+        want = pass.bytes();
         let offset = self.sending.start + done;
         let sent = if done >= self.sending.length {
             self.write(&vec![b'x'; want]).await?
-        } else if self.sending.is_faithful() && self.sending.framing != Framing::Chunked {
-            self.send_faithfully(offset, want).await?
+        } else if let Some(file) = self.sending.content.file().cloned() {
+            // Read and written through one buffer: on the loopback interface faster than sendfile.
+            let mut chunk = std::mem::take(&mut self.buffer);
+            chunk.resize(want, 0);
+            let read = move || file.file().read_exact_at(&mut chunk, offset).map(|()| chunk);
+            let mut chunk = tokio::task::spawn_blocking(read).await??;
+            self.distort(offset, &mut chunk);
+            let sent = self.write(&chunk).await?;
+            self.buffer = chunk;
+            sent
         } else {
-            let chunk = self.read(offset, want).await?;
-            let chunk = self.distort(offset, chunk);
+            let mut chunk = self.sending.content.chunk(offset, want)?;
+            if !self.sending.is_faithful() {
+                let mut bytes = Vec::from(chunk);
+                self.distort(offset, &mut bytes);
+                chunk = bytes.into();
+            }
             self.write(&chunk).await?
         };
+        pass.sent(sent);
+        drop(pass);
         if let Some(speed) = self.sending.bytes_per_second {
             tokio::time::sleep(Duration::from_secs_f64(sent as f64 / speed as f64)).await;
         }
         Ok(sent)
     }
 
-    async fn read(&self, offset: u64, want: usize) -> io::Result<Bytes> {
-        if self.sending.content.file().is_none() {
-            return self.sending.content.chunk(offset, want);
-        }
-        let content = self.sending.content.clone();
-        tokio::task::spawn_blocking(move || content.chunk(offset, want)).await?
-    }
-
-    fn distort(&self, offset: u64, chunk: Bytes) -> Bytes {
-        let mut bytes = Vec::from(chunk);
+    fn distort(&self, offset: u64, bytes: &mut [u8]) {
         if self.sending.is_all_wrong {
-            for byte in &mut bytes {
+            for byte in bytes.iter_mut() {
                 *byte ^= WRONG_BITS;
             }
         }
@@ -169,7 +183,6 @@ impl Outgoing<'_> {
         if let Some(byte) = flipped.and_then(|at| bytes.get_mut(usize::try_from(at).ok()?)) {
             *byte ^= 1;
         }
-        bytes.into()
     }
 
     /// Writes all of these bytes, and counts each that went.
@@ -180,7 +193,7 @@ impl Outgoing<'_> {
         }
         let mut done = 0;
         while done < bytes.len() {
-            let count = self.stream.write_vectored(&[IoSlice::new(&bytes[done..])]).await?;
+            let count = self.stream.write(&bytes[done..]).await?;
             if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -191,31 +204,6 @@ impl Outgoing<'_> {
             self.stream.write_all(b"\r\n").await?;
         }
         Ok(done as u64)
-    }
-
-    /// Sends bytes as they are; the kernel copies those of a file on disk.
-    async fn send_faithfully(&mut self, offset: u64, want: usize) -> io::Result<u64> {
-        #[cfg(target_os = "linux")]
-        if let Some(file) = self.sending.content.file() {
-            let mut left = want;
-            let mut offset = offset;
-            while left > 0 {
-                let socket = &*self.stream;
-                let count = socket
-                    .async_io(tokio::io::Interest::WRITABLE, || {
-                        Ok(rustix::fs::sendfile(socket, file.file(), Some(&mut offset), left)?)
-                    })
-                    .await?;
-                if count == 0 {
-                    return Err(io::Error::other("a file of the hub became shorter"));
-                }
-                self.count(count as u64);
-                left -= count;
-            }
-            return Ok(want as u64);
-        }
-        let chunk = self.read(offset, want).await?;
-        self.write(&chunk).await
     }
 
     fn count(&self, bytes: u64) {
@@ -231,16 +219,16 @@ impl Outgoing<'_> {
     }
 
     /// Says nothing more until the client gives up.
-    async fn wait_for_goodbye(&mut self) -> io::Result<After> {
-        let mut byte = [0];
-        loop {
-            self.stream.readable().await?;
-            match self.stream.try_read(&mut byte) {
-                Ok(0) => return Ok(After::Close),
-                Ok(_) => (),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                Err(error) => return Err(error),
-            }
-        }
+    async fn wait_for_goodbye(&self) -> io::Result<After> {
+        Err(wait_until_gone(self.stream).await)
+    }
+}
+
+/// Resolves when the client has closed its side; never while it has something to say.
+async fn wait_until_gone(stream: &TcpStream) -> io::Error {
+    match stream.peek(&mut [0]).await {
+        Ok(0) => io::ErrorKind::ConnectionAborted.into(),
+        Ok(_) => std::future::pending().await,
+        Err(error) => error,
     }
 }
