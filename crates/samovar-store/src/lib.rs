@@ -36,6 +36,8 @@ mod span;
 pub use artifact::{Artifact, ArtifactFile, Usage};
 pub use config::{RetryConfig, SourceConfig, StoreConfig};
 pub use error::Error;
+#[doc(hidden)]
+pub use index::MeasuredIndex;
 pub use key::{ArtifactKey, KeyDigest};
 pub use manifest::{Manifest, Role};
 pub use name::{Commit, FilePath, ModelId, SourceId};

@@ -293,6 +293,7 @@ fn connect_or_begin(path: &Path, journal: Journal) -> Result<(Writer, Connection
 }
 
 /// What lies under the index's name.
+#[allow(clippy::large_enum_variant, reason = "one lives for a moment, when the index is opened")]
 enum Found {
     /// An index of ours, up to date now.
     Index { writer: Writer, reads: Connection, is_rebuilt: bool },

@@ -286,9 +286,9 @@ fn commit(change: &Connection, entry: &Entry<'_>) -> rusqlite::Result<()> {
     let mut statement = change.prepare_cached(
         "INSERT INTO artifact_file (artifact_id, position, path, digest, role) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    for (position, file) in entry.manifest.files.iter().enumerate() {
+    for (position, file) in (0_i64..).zip(&entry.manifest.files) {
         let digest = DigestBytes(file.digest);
-        statement.execute((id, position as i64, file.path.as_str(), digest, file.role.code()))?;
+        statement.execute((id, position, file.path.as_str(), digest, file.role.code()))?;
     }
     move_names(change, entry.manifest, id)
 }

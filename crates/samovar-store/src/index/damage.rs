@@ -76,10 +76,14 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn free_name(path: &Path) -> PathBuf {
-    (now_ms()..)
-        .map(|ms| with_suffix(path, &format!(".broken-{ms}")))
-        .find(|name| name.symlink_metadata().is_err())
-        .expect("invariant: some number is free")
+    let mut ms = now_ms();
+    loop {
+        let name = with_suffix(path, &format!(".broken-{ms}"));
+        if name.symlink_metadata().is_err() {
+            return name;
+        }
+        ms += 1;
+    }
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), Error> {

@@ -21,6 +21,7 @@ mod access;
 mod artifacts;
 mod blobs;
 mod damage;
+mod measure;
 mod names;
 pub(crate) mod network;
 mod pending;
@@ -31,6 +32,7 @@ mod usage;
 use std::path::{Path, PathBuf};
 
 pub(crate) use artifacts::Entry;
+pub use measure::MeasuredIndex;
 pub(crate) use row::{BlobRow, BlobState, Origin, RefRow, Stamp};
 pub(crate) use usage::Use;
 

@@ -2,7 +2,7 @@
 //! trusted between machines.
 //!
 //! A kind that is not listed counts as local. FUSE counts as a network: most of what is mounted through it
-//! is one (sshfs, s3fs, gcsfuse, rclone, JuiceFS, the shares of virtual machines), and taking a local one
+//! is one (sshfs, s3fs, gcsfuse, rclone, the shares of virtual machines), and taking a local one
 //! for a network costs an index in the state directory and nothing else.
 
 use std::path::Path;

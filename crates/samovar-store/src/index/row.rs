@@ -137,7 +137,8 @@ pub(super) trait Coded: Copy + PartialEq + 'static {
     const ALL: &'static [Self];
 
     fn code(self) -> i64 {
-        Self::ALL.iter().position(|value| *value == self).expect("invariant: ALL holds every value") as i64
+        let place = (0_i64..).zip(Self::ALL).find(|(_, value)| **value == self);
+        place.expect("invariant: ALL holds every value").0
     }
 
     fn from_code(code: i64) -> Option<Self> {
