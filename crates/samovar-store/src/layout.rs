@@ -18,12 +18,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access, statfs};
+use rustix::fs::{Access, access};
 use samovar_core::Digest;
 
 use crate::config::StoreConfig;
 use crate::durable;
 use crate::error::Error;
+use crate::index::network::is_network;
 use crate::key::KeyDigest;
 use crate::name::FilePath;
 use crate::partial::PartialId;
@@ -269,28 +270,6 @@ fn index_elsewhere(state_dir: &Path, root: &Path) -> Result<PathBuf, Error> {
         .map_err(Error::io("the directory for the index could not be made"))?;
     let name = Digest::of_bytes(root.as_os_str().as_encoded_bytes()).to_string();
     Ok(dir.join(format!("{}.sqlite3", &name[..32])))
-}
-
-/// Whether a directory lies on a file system that other machines write too.
-///
-/// *Source:* the magic numbers of `statfs(2)` and the kernel's `linux/magic.h`.
-fn is_network(root: &Path) -> bool {
-    const NETWORK: [u64; 13] = [
-        0x6969,      // NFS
-        0x517b,      // SMB
-        0xff53_4d42, // CIFS
-        0xfe53_4d42, // SMB2
-        0x0102_1997, // 9P
-        0x6573_5546, // FUSE: sshfs, rclone, mount-s3
-        0x00c3_6400, // Ceph
-        0x0bd0_0bd0, // Lustre
-        0x4750_4653, // GPFS
-        0x1983_0326, // BeeGFS
-        0x5346_414f, // AFS
-        0x0116_1970, // GFS2
-        0x7461_636f, // OCFS2
-    ];
-    statfs(root).is_ok_and(|facts| NETWORK.contains(&(facts.f_type as u64 & 0xffff_ffff)))
 }
 
 #[cfg(test)]

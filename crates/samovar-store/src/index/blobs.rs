@@ -43,6 +43,23 @@ impl Index {
         })
     }
 
+    /// The blobs in this state, by digest. Those that are not ready are few, and found without a look at the others.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub(crate) fn blobs_in(&self, state: BlobState) -> Result<Vec<BlobRow>, Error> {
+        // The number stands in the text so that SQLite sees that its index of the few applies.
+        let which = state.code();
+        self.access.read(|connection| {
+            connection
+                .prepare_cached(&format!(
+                    "SELECT {BLOB_COLUMNS} FROM blob WHERE state = {which} ORDER BY digest"
+                ))?
+                .query_map([], row::blob)?
+                .collect()
+        })
+    }
+
     /// Sets the state of a blob, if it is known. Survives the loss of power: what is marked may be removed.
     ///
     /// # Errors

@@ -89,6 +89,7 @@ const MIGRATIONS: [&str; 2] = [
          noted_ms INTEGER NOT NULL
      ) STRICT, WITHOUT ROWID;
      CREATE INDEX memo_noted ON memo (noted_ms);
+     CREATE INDEX blob_state ON blob (state) WHERE state > 0;
      CREATE TABLE fact (
          name TEXT PRIMARY KEY,
          value INTEGER NOT NULL
