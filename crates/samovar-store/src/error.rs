@@ -232,7 +232,13 @@ impl Error {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let retry_after = match &error {
+        Self::from(&error)
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let retry_after = match error {
             Error::Unreachable { retry_after, .. } => *retry_after,
             _ => None,
         };

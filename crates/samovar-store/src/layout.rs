@@ -36,7 +36,7 @@ pub(crate) const FORMAT: u32 = 1;
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This directory is a cache of models, kept by Samovar. Backups may leave it out.\n";
 /// Directories that a store has from the start.
-const DIRECTORIES: [&str; 13] = [
+const DIRECTORIES: [&str; 12] = [
     "blobs",
     "blobs/sha256",
     "manifests",
@@ -49,7 +49,6 @@ const DIRECTORIES: [&str; 13] = [
     "locks",
     "locks/blob",
     "leases",
-    "locks/artifact",
 ];
 
 /// The paths of one store.

@@ -12,26 +12,40 @@
 //! engine, no pool and no wire type of ours.
 #![forbid(unsafe_code)]
 
+mod arrival;
 pub mod artifact;
+mod blob;
+mod blocking;
 mod collect;
 pub mod config;
 mod durable;
+mod ensure;
 mod error;
 #[allow(dead_code, reason = "the parts that use it are being put together")]
 mod fetch;
+mod find;
+mod flight;
 #[allow(dead_code, unused_imports, reason = "the parts that use it are being put together")]
 mod index;
+mod ingest;
 pub mod key;
 mod layout;
+mod lease;
 mod lock;
 pub mod manifest;
+mod meter;
 pub mod name;
+mod opened;
 mod partial;
 mod plain;
 pub mod progress;
+mod shelf;
+mod snapshot;
 #[allow(dead_code, unused_imports, reason = "the parts that use it are being put together")]
 pub mod source;
 mod span;
+mod store;
+mod tier;
 
 pub use artifact::{Artifact, ArtifactFile, Usage};
 pub use config::{RetryConfig, SourceConfig, StoreConfig};
@@ -41,4 +55,7 @@ pub use index::MeasuredIndex;
 pub use key::{ArtifactKey, KeyDigest};
 pub use manifest::{Manifest, Role};
 pub use name::{Commit, FilePath, ModelId, SourceId};
+pub use opened::Opened;
 pub use progress::{Progress, Transfer, Watch};
+pub use store::{Plan, Pulled, Store, Verdict};
+pub use tier::Tier;

@@ -22,7 +22,21 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct FileLock {
-    _file: File,
+    file: File,
+}
+
+/// A lock that is waited for, as long as it takes, without holding a thread:
+///
+/// ```text
+/// loop { if let Some(lock) = waiting.look()? { … }  waiting.pause().await }
+/// ```
+///
+/// Dropping it at any point leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    file: File,
+    hold: Hold,
+    pause: Duration,
 }
 
 /// How a lock is held.
@@ -47,7 +61,7 @@ impl FileLock {
         let file = lock_file(root, path)?;
         loop {
             match flock(&file, operation) {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => return Ok(Self { file }),
                 Err(Errno::INTR) => (),
                 Err(errno) => return Err(named(errno, path)),
             }
@@ -60,31 +74,12 @@ impl FileLock {
     /// When the lock file cannot be opened or the file system has no locks.
     pub(crate) fn try_now(root: &Path, path: &Path, hold: Hold) -> io::Result<Option<Self>> {
         let file = lock_file(root, path)?;
-        Ok(try_lock(&file, path, hold)?.then_some(Self { _file: file }))
+        Ok(try_lock(&file, path, hold)?.then_some(Self { file }))
     }
 
-    /// Waits as long as it takes without holding a thread; `look` is called before each wait, about ten
-    /// times a second.
-    ///
-    /// # Errors
-    /// As [`FileLock::try_now`].
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves nothing behind.
-    pub(crate) async fn wait_long(
-        root: &Path,
-        path: &Path,
-        hold: Hold,
-        mut look: impl FnMut(),
-    ) -> io::Result<Self> {
-        let file = lock_file(root, path)?;
-        let mut wait = FIRST_WAIT;
-        while !try_lock(&file, path, hold)? {
-            look();
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
-        }
-        Ok(Self { _file: file })
+    /// The locked file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Locks a file that is open already, such as a lease; `None` when somebody else has it.
@@ -93,7 +88,36 @@ impl FileLock {
     /// When the file system has no locks.
     pub(crate) fn of_file(file: File, hold: Hold) -> io::Result<Option<Self>> {
         let path = file.path().to_owned();
-        Ok(try_lock(&file, &path, hold)?.then_some(Self { _file: file }))
+        Ok(try_lock(&file, &path, hold)?.then_some(Self { file }))
+    }
+}
+
+impl Waiting {
+    /// Begins to wait.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened.
+    pub(crate) fn begin(root: &Path, path: &Path, hold: Hold) -> io::Result<Self> {
+        Ok(Self { file: lock_file(root, path)?, hold, pause: FIRST_WAIT })
+    }
+
+    /// Takes the lock if it is free now.
+    ///
+    /// # Errors
+    /// When the file system has no locks.
+    pub(crate) fn look(&self) -> io::Result<Option<FileLock>> {
+        if !try_lock(&self.file, self.file.path(), self.hold)? {
+            return Ok(None);
+        }
+        // The lock belongs to the open file, which both now share.
+        let file = File::from_parts(self.file.file().try_clone()?, self.file.path());
+        Ok(Some(FileLock { file }))
+    }
+
+    /// Waits a little, longer each time.
+    pub(crate) async fn pause(&mut self) {
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_WAIT);
     }
 }
 
@@ -148,26 +172,34 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let mut held = FileLock::try_now(dir.path(), &path, Hold::Exclusive).unwrap();
-        let mut looks = 0;
         let waited = Instant::now();
-        let lock = FileLock::wait_long(dir.path(), &path, Hold::Exclusive, || {
-            looks += 1;
+        let mut waiting = Waiting::begin(dir.path(), &path, Hold::Exclusive).unwrap();
+        let mut looks = 0;
+        let lock = loop {
+            match waiting.look().unwrap() {
+                Some(lock) => break lock,
+                None => looks += 1,
+            }
             if looks == 4 {
                 held = None;
             }
-        });
-        assert!(lock.await.is_ok());
+            waiting.pause().await;
+        };
+        drop(waiting);
         assert!(looks == 4 && waited.elapsed() < Duration::from_secs(2));
+        assert!(FileLock::try_now(dir.path(), &path, Hold::Exclusive).unwrap().is_none());
+        drop((lock, held));
+        assert!(FileLock::try_now(dir.path(), &path, Hold::Exclusive).unwrap().is_some());
     }
 
-    #[tokio::test]
-    async fn a_waiter_that_gives_up_leaves_the_lock_to_others() {
+    #[test]
+    fn a_waiter_that_gives_up_leaves_the_lock_to_others() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let held = FileLock::try_now(dir.path(), &path, Hold::Exclusive).unwrap();
-        let waiting = FileLock::wait_long(dir.path(), &path, Hold::Exclusive, || ());
-        assert!(tokio::time::timeout(Duration::from_millis(20), waiting).await.is_err());
-        drop(held);
+        let waiting = Waiting::begin(dir.path(), &path, Hold::Exclusive).unwrap();
+        assert!(waiting.look().unwrap().is_none());
+        drop((waiting, held));
         assert!(FileLock::try_now(dir.path(), &path, Hold::Exclusive).unwrap().is_some());
     }
 

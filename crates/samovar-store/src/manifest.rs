@@ -73,8 +73,52 @@ impl Manifest {
         self.files.iter().map(|file| file.size).sum()
     }
 
+    /// What keeps this from being a manifest, whoever says that it is one.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        fault_of(self.files.iter().map(|file| &file.path))
+    }
+
     /// The weights, in the order of their parts.
     pub fn weights(&self) -> impl Iterator<Item = &ManifestFile> {
         self.files.iter().filter(|file| file.role == Role::Weights)
+    }
+}
+
+/// What keeps these from being the files of one artifact.
+pub(crate) fn fault_of<'a>(paths: impl Iterator<Item = &'a FilePath>) -> Option<&'static str> {
+    let mut paths: Vec<&str> = paths.map(FilePath::as_str).collect();
+    paths.sort_unstable();
+    let below = |directory: &str, path: &str| {
+        path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if paths.is_empty() {
+        Some("it has no files")
+    } else if paths.len() > FILES {
+        Some("it has too many files")
+    } else if paths.iter().enumerate().any(|(at, path)| {
+        // Sorted, what lies below a name follows it, with nothing but longer names of its beginning between.
+        paths[at + 1..].iter().take_while(|next| next.starts_with(path)).any(|next| below(path, next))
+    }) {
+        Some("a file's name is there twice, or is a directory's too")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(paths: &[&str]) -> Option<&'static str> {
+        let paths: Vec<FilePath> = paths.iter().map(|path| path.parse().unwrap()).collect();
+        fault_of(paths.iter())
+    }
+
+    #[test]
+    fn files_have_names_of_their_own() {
+        assert_eq!(fault(&["a", "a.b", "b/c", "b/d"]), None);
+        assert!(fault(&[]).is_some());
+        assert!(fault(&["a", "b", "a"]).is_some());
+        assert!(fault(&["a/b", "a-c", "a"]).is_some());
     }
 }

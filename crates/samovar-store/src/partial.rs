@@ -100,7 +100,7 @@ pub(crate) struct Partial {
     state: Mutex<State>,
     moved: Condvar,
     /// Held as long as anybody may still write.
-    _lock: Option<Arc<FileLock>>,
+    lock: Option<Arc<FileLock>>,
 }
 
 #[derive(Debug)]
@@ -127,7 +127,7 @@ pub(crate) enum Front {
 
 impl Partial {
     /// Opens a download: what is there is kept when size and etag agree, else it starts anew. The caller
-    /// holds the blob lock and hands it over, so that it lasts as long as the last writer.
+    /// holds the blob lock.
     ///
     /// # Errors
     /// When the files cannot be made, or are not plain files.
@@ -136,10 +136,16 @@ impl Partial {
         id: &PartialId,
         size: Option<u64>,
         etag: Option<&str>,
-        lock: Option<Arc<FileLock>>,
     ) -> Result<Self, Error> {
         let fail = Error::io("the partial download could not be opened");
-        Self::open_files(layout, id, size, etag, lock).map_err(fail)
+        Self::open_files(layout, id, size, etag).map_err(fail)
+    }
+
+    /// Keeps the blob lock for as long as anybody may still write.
+    #[must_use]
+    pub(crate) fn holding(mut self, lock: Arc<FileLock>) -> Self {
+        self.lock = Some(lock);
+        self
     }
 
     fn open_files(
@@ -147,7 +153,6 @@ impl Partial {
         id: &PartialId,
         size: Option<u64>,
         etag: Option<&str>,
-        lock: Option<Arc<FileLock>>,
     ) -> io::Result<Self> {
         let dir = layout.partial(id);
         durable::create_private_dir(&dir)?;
@@ -171,7 +176,7 @@ impl Partial {
             is_noted: false,
             is_closed: false,
         };
-        let partial = Self { dir, data, state: Mutex::new(state), moved: Condvar::new(), _lock: lock };
+        let partial = Self { dir, data, state: Mutex::new(state), moved: Condvar::new(), lock: None };
         partial.note(&mut partial.state())?;
         Ok(partial)
     }
@@ -299,6 +304,12 @@ impl Partial {
             }
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Whether the download is still in this era and whole at this size.
+    pub(crate) fn is_at(&self, era: u64, size: u64) -> bool {
+        let state = self.state();
+        state.era == era && state.size == Some(size) && state.spans.front() == size
     }
 
     /// Tells whoever follows the front that nothing will come any more.

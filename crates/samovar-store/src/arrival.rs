@@ -1,0 +1,304 @@
+//! How one file of an artifact comes into the store, if it is not here yet.
+//!
+//! ```text
+//!   lease ─► here? ─► blob lock ─► here by now? ─► another store has it? ─► copy ──────────────┐
+//!             │ yes     (waits, tells the           │ no                                       ├─► blob
+//!             ▼          other's progress)          └► room? ─► fetch ─► hash ─► as promised? ─┘
+//!            done                                                         └ no: once more in full
+//! ```
+//!
+//! The digest is leased before anything is looked at, so that what is found cannot be collected. A blob that
+//! nobody promised a digest of is known by its place until its bytes are here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use samovar_core::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::blob;
+use crate::blocking;
+use crate::error::Error;
+use crate::fetch::fetch;
+use crate::index::{BlobRow, now_ms};
+use crate::ingest::{self, Follower};
+use crate::lease::Lease;
+use crate::lock::{FileLock, Hold, Waiting};
+use crate::meter::Meter;
+use crate::name::SourceId;
+use crate::partial::{Note, Partial, PartialId};
+use crate::source::{Promise, RemoteFile, Source};
+use crate::store::Inner;
+
+/// A file that is here, and stays as long as its lease.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) row: BlobRow,
+    _lease: Lease,
+}
+
+/// Brings the files of one artifact.
+pub(crate) struct Carrier<'a> {
+    pub(crate) inner: &'a Arc<Inner>,
+    pub(crate) source: &'a dyn Source,
+    pub(crate) source_id: &'a SourceId,
+    pub(crate) meter: &'a Arc<Meter>,
+}
+
+/// Which bytes a place had when they were last fetched from there; for files without a promised digest.
+#[derive(Debug, Serialize, Deserialize)]
+struct Memo {
+    digest: Digest,
+    etag: Option<String>,
+    at_ms: u64,
+}
+
+/// One file on its way.
+struct Errand<'a> {
+    file: &'a RemoteFile,
+    id: PartialId,
+    subject: String,
+    asked_ms: u64,
+}
+
+impl Carrier<'_> {
+    /// Brings a file, unless its bytes are here.
+    ///
+    /// # Errors
+    /// Whatever the source, the disk or the quota says; [`Error::Mismatch`] for bytes that are not the promised ones.
+    ///
+    /// # Cancel safety
+    /// Dropping it stops the download; what was written is kept and taken up again.
+    pub(crate) async fn bring(&self, file: &RemoteFile) -> Result<Arrival, Error> {
+        let errand = Errand {
+            id: match file.promise {
+                Promise::Sha256(digest) => PartialId::of_digest(digest),
+                _ => PartialId::of_place(self.source_id.as_str(), &file.locator, file.size),
+            },
+            file,
+            subject: file.path.to_string(),
+            asked_ms: now_ms(),
+        };
+        let arrival = self.bring_unless_here(&errand).await?;
+        self.meter.settled(arrival.row.size);
+        Ok(arrival)
+    }
+
+    async fn bring_unless_here(&self, errand: &Errand<'_>) -> Result<Arrival, Error> {
+        if let Some(arrival) = self.look(errand).await? {
+            return Ok(arrival);
+        }
+        let lock = Arc::new(self.turn(errand).await?);
+        if let Some(arrival) = self.look(errand).await? {
+            return Ok(arrival);
+        }
+        let arrival = match self.nearby(errand.file).await? {
+            Some(path) => self.copy(errand, path, lock).await?,
+            None => self.download(errand, lock).await?,
+        };
+        if !matches!(errand.file.promise, Promise::Sha256(_)) {
+            self.remember(errand, arrival.row.digest).await?;
+        }
+        Ok(arrival)
+    }
+
+    /// The file's bytes, if they are here. Leases first, so that they stay.
+    async fn look(&self, errand: &Errand<'_>) -> Result<Option<Arrival>, Error> {
+        let inner = Arc::clone(self.inner);
+        let (id, asked_ms, file) = (errand.id, errand.asked_ms, errand.file.clone());
+        blocking::run(move || {
+            let digest = match file.promise {
+                Promise::Sha256(digest) => Some(digest),
+                _ => recall(&inner, &id, &file, asked_ms),
+            };
+            let Some(digest) = digest else { return Ok(None) };
+            let lease = inner.leases.take(&[digest])?;
+            Ok(here(&inner, &digest, file.size)?.map(|row| Arrival { row, _lease: lease }))
+        })
+        .await
+    }
+
+    /// Waits until nobody else brings the same bytes, and tells how far they are.
+    async fn turn(&self, errand: &Errand<'_>) -> Result<FileLock, Error> {
+        let layout = &self.inner.layout;
+        let fail = || Error::io("the blob could not be locked");
+        let path = layout.blob_lock(&errand.id);
+        let mut waiting = Waiting::begin(layout.root(), &path, Hold::Exclusive).map_err(fail())?;
+        loop {
+            if let Some(lock) = waiting.look().map_err(fail())? {
+                return Ok(lock);
+            }
+            let (layout, id) = (layout.clone(), errand.id);
+            if let Some(note) = blocking::run(move || Ok(Note::read(&layout, &id))).await? {
+                self.meter.of_another(note.done_bytes());
+            }
+            waiting.pause().await;
+        }
+    }
+
+    /// A file on this machine that has the bytes: the source's own, or a read-only store's.
+    async fn nearby(&self, file: &RemoteFile) -> Result<Option<PathBuf>, Error> {
+        if let Some(local) = &file.local {
+            return Ok(Some(local.clone()));
+        }
+        let Promise::Sha256(digest) = file.promise else { return Ok(None) };
+        let inner = Arc::clone(self.inner);
+        blocking::run(move || {
+            let place = |tier: &crate::tier::ReadOnly| blob::locate(&tier.layout, &digest).ok().flatten();
+            Ok(inner.tiers.iter().find_map(place).map(|place| place.path))
+        })
+        .await
+    }
+
+    async fn copy(&self, errand: &Errand<'_>, from: PathBuf, lock: Arc<FileLock>) -> Result<Arrival, Error> {
+        let inner = Arc::clone(self.inner);
+        let (subject, promise) = (errand.subject.clone(), errand.file.promise);
+        let needed_bytes = errand.file.size.unwrap_or(0);
+        self.meter.verifying();
+        blocking::run(move || {
+            let _lock = lock;
+            inner.check_room(&subject, needed_bytes)?;
+            let mut lease = None;
+            let leases = Arc::clone(&inner.leases);
+            let row = ingest::of_file(&inner.layout, &subject, &from, promise, |digest| {
+                lease = Some(leases.take(&[digest])?);
+                Ok(())
+            })?;
+            inner.index.put_blob(&row)?;
+            let lease = lease.unwrap_or_else(|| leases.nothing());
+            Ok(Arrival { row, _lease: lease })
+        })
+        .await
+    }
+
+    async fn download(&self, errand: &Errand<'_>, lock: Arc<FileLock>) -> Result<Arrival, Error> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let partial = self.open_partial(errand, Arc::clone(&lock)).await?;
+            let follower = Follower::start(&partial)?;
+            let sent = {
+                let (meter, partial) = (Arc::clone(self.meter), Arc::clone(&partial));
+                move |bytes| meter.arrived(bytes, || partial.done_bytes())
+            };
+            let config = &self.inner.config.sources;
+            let fetched = fetch(self.source, errand.file, Arc::clone(&partial), config, sent).await;
+            let was_resumed = partial.resumed_bytes() > 0;
+            let arrived = match fetched {
+                Ok(()) => {
+                    self.meter.verifying();
+                    self.take_in(errand, partial, follower).await
+                }
+                Err(error) => self.give_up(partial, error).await,
+            };
+            match arrived {
+                // What was there before may be what is wrong.
+                Err(Error::Mismatch { .. }) if was_resumed && tries == 1 => {
+                    tracing::warn!(
+                        file = errand.subject,
+                        "a resumed download is not what was promised; once more"
+                    );
+                }
+                arrived => return arrived,
+            }
+        }
+    }
+
+    async fn open_partial(&self, errand: &Errand<'_>, lock: Arc<FileLock>) -> Result<Arc<Partial>, Error> {
+        let inner = Arc::clone(self.inner);
+        let (id, subject) = (errand.id, errand.subject.clone());
+        let (size, etag) = (errand.file.size, errand.file.etag.clone());
+        blocking::run(move || {
+            let missing = |done: u64| size.unwrap_or(0).saturating_sub(done);
+            let done = Note::read(&inner.layout, &id).map_or(0, |note| note.done_bytes());
+            inner.check_room(&subject, missing(done))?;
+            let partial = Partial::open(&inner.layout, &id, size, etag.as_deref())?.holding(lock);
+            partial.allocate()?;
+            Ok(Arc::new(partial))
+        })
+        .await
+    }
+
+    /// Checks a whole download and makes a blob of it. Once begun it is finished, whoever waits.
+    async fn take_in(
+        &self,
+        errand: &Errand<'_>,
+        partial: Arc<Partial>,
+        follower: Follower,
+    ) -> Result<Arrival, Error> {
+        let inner = Arc::clone(self.inner);
+        let (subject, promise) = (errand.subject.clone(), errand.file.promise);
+        blocking::run(move || {
+            let settle = || -> Result<Arrival, Error> {
+                let hashed = ingest::check(&subject, &partial, follower, promise)?;
+                let lease = inner.leases.take(&[hashed.digest])?;
+                let data = partial.data();
+                let row = ingest::publish(&inner.layout, data, data.path(), &hashed.digest)?;
+                Ok(Arrival { row, _lease: lease })
+            };
+            let settled = settle();
+            // Named by its digest now, or not worth keeping: wrong, or not certain to be on the disk.
+            partial.discard();
+            let arrival = settled?;
+            inner.index.put_blob(&arrival.row)?;
+            Ok(arrival)
+        })
+        .await
+    }
+
+    /// Keeps what came so far, unless the source contradicted itself.
+    async fn give_up(&self, partial: Arc<Partial>, error: Error) -> Result<Arrival, Error> {
+        blocking::run(move || {
+            if matches!(error, Error::Lie { .. }) {
+                partial.discard();
+            }
+            drop(partial);
+            Err(error)
+        })
+        .await
+    }
+
+    async fn remember(&self, errand: &Errand<'_>, digest: Digest) -> Result<(), Error> {
+        let memo = Memo { digest, etag: errand.file.etag.clone(), at_ms: now_ms() };
+        let (inner, key) = (Arc::clone(self.inner), memo_key(&errand.id));
+        blocking::run(move || {
+            // Losing it costs a download.
+            if let Ok(json) = serde_json::to_string(&memo) {
+                let _ = inner.index.remember(&key, &json);
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn memo_key(id: &PartialId) -> String {
+    format!("place {id}")
+}
+
+/// The digest of a place's bytes, if they are known to be the same still: because the place names its version,
+/// or because somebody fetched them since we asked.
+fn recall(inner: &Inner, id: &PartialId, file: &RemoteFile, asked_ms: u64) -> Option<Digest> {
+    let memo: Memo = serde_json::from_str(&inner.index.recall(&memo_key(id)).ok()??).ok()?;
+    let is_same_version = file.etag.is_some() && file.etag == memo.etag;
+    (is_same_version || memo.at_ms > asked_ms).then_some(memo.digest)
+}
+
+/// The row of a blob that is here and right. A damaged one is not here any more: it was set aside.
+pub(crate) fn here(inner: &Inner, digest: &Digest, size: Option<u64>) -> Result<Option<BlobRow>, Error> {
+    let size = match size {
+        Some(size) => size,
+        None => match blob::locate(&inner.layout, digest)? {
+            Some(place) => place.stamp.size,
+            None => return Ok(None),
+        },
+    };
+    match blob::settle(&inner.layout, &inner.index, digest, size) {
+        Ok(Some(place)) => {
+            let row = inner.index.blob(digest)?;
+            Ok(Some(row.unwrap_or_else(|| blob::unhashed(digest, &place))))
+        }
+        Ok(None) | Err(Error::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,163 @@
+//! Brings a whole artifact into the store: asks its source, brings what is missing, commits.
+//!
+//! ```text
+//!   resolve ─► key ─► here? ─► each file: arrival ─► manifest ─► index
+//! ```
+//!
+//! The commit is the last step. What was brought before it is leased until then; when the process dies in
+//! between, the blobs are found again by the next who asks.
+
+use std::sync::Arc;
+
+use samovar_core::model::ArtifactRef;
+
+use crate::arrival::{self, Arrival, Carrier};
+use crate::artifact::Artifact;
+use crate::blocking;
+use crate::error::Error;
+use crate::index::{BlobRow, now_ms};
+use crate::key::KeyDigest;
+use crate::manifest::{self, Manifest, ManifestFile};
+use crate::meter::Meter;
+use crate::shelf;
+use crate::source::{Listing, Source};
+use crate::store::{Inner, Pulled};
+
+/// Brings what a reference means at its source now.
+///
+/// # Errors
+/// Whatever the source, the disk or the quota says.
+///
+/// # Cancel safety
+/// Dropping it stops at the next step; what was written is kept.
+pub(crate) async fn bring(
+    inner: &Arc<Inner>,
+    reference: &ArtifactRef,
+    meter: &Arc<Meter>,
+) -> Result<Pulled, Error> {
+    let source = inner.source_of(reference)?;
+    meter.resolving();
+    let listing = source.resolve(reference).await?;
+    check(&listing)?;
+    let key = listing.key.digest();
+    if let Some(artifact) = whole(inner, key).await? {
+        note_names(inner, reference, &listing, key).await?;
+        return Ok(Pulled { artifact, fetched_bytes: 0, was_here: true });
+    }
+    inner.writable(&listing.reference)?;
+    let arrivals = bring_files(inner, source, &listing, meter).await?;
+    let fetched_bytes = meter.fetched_bytes();
+    let artifact = commit(inner, &listing, arrivals).await?;
+    note_names(inner, reference, &listing, key).await?;
+    Ok(Pulled { artifact, fetched_bytes, was_here: false })
+}
+
+/// A listing comes from outside.
+pub(crate) fn check(listing: &Listing) -> Result<(), Error> {
+    let sizes = listing.files.iter().map(|file| file.size.unwrap_or(0));
+    let total = sizes.fold(Some(0u64), |sum, size| sum?.checked_add(size));
+    let fault = manifest::fault_of(listing.files.iter().map(|file| &file.path))
+        .or(total.is_none().then_some("its files have more bytes than there can be"));
+    match fault {
+        None => Ok(()),
+        Some(fault) => Err(Error::Lie { subject: listing.reference.clone(), message: fault.to_owned() }),
+    }
+}
+
+/// The artifact of a key, if all of it is here and right, in the cache or a read-only store.
+async fn whole(inner: &Arc<Inner>, key: KeyDigest) -> Result<Option<Artifact>, Error> {
+    let inner = Arc::clone(inner);
+    blocking::run(move || {
+        let artifact = inner.with_index(|index| index.artifact(&key))?;
+        match artifact {
+            Some(artifact) if is_right(&inner, &artifact)? => Ok(Some(artifact)),
+            _ => inner.in_tiers(|_, index| index.artifact(&key)),
+        }
+    })
+    .await
+}
+
+/// Whether every file of an artifact is here and unchanged.
+pub(crate) fn is_right(inner: &Inner, artifact: &Artifact) -> Result<bool, Error> {
+    for file in &artifact.files {
+        if arrival::here(inner, &file.digest, Some(file.size))?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn bring_files(
+    inner: &Arc<Inner>,
+    source: &dyn Source,
+    listing: &Listing,
+    meter: &Arc<Meter>,
+) -> Result<Vec<Arrival>, Error> {
+    let total_bytes = listing.files.iter().filter_map(|file| file.size).sum();
+    meter.begin(listing.files.len() as u32, total_bytes);
+    let carrier = Carrier { inner, source, source_id: &listing.key.source, meter };
+    let mut arrivals = Vec::with_capacity(listing.files.len());
+    for file in &listing.files {
+        arrivals.push(carrier.bring(file).await?);
+    }
+    Ok(arrivals)
+}
+
+/// Writes the manifest and the index. Once begun it is finished, whoever waits.
+async fn commit(inner: &Arc<Inner>, listing: &Listing, arrivals: Vec<Arrival>) -> Result<Artifact, Error> {
+    let files = listing.files.iter().zip(&arrivals).map(|(file, arrival)| ManifestFile {
+        path: file.path.clone(),
+        role: file.role,
+        size: arrival.row.size,
+        digest: arrival.row.digest,
+    });
+    let manifest = Manifest {
+        format: manifest::FORMAT,
+        key: listing.key.clone(),
+        revision: listing.revision.clone(),
+        reference: listing.reference.clone(),
+        files: files.collect(),
+        created_ms: now_ms(),
+    };
+    let inner = Arc::clone(inner);
+    blocking::run(move || {
+        let blobs: Vec<BlobRow> = arrivals.iter().map(|arrival| arrival.row).collect();
+        let artifact = record(&inner, manifest, &blobs)?;
+        // Only now nothing of it can be taken for rubbish.
+        drop(arrivals);
+        Ok(artifact)
+    })
+    .await
+}
+
+/// Makes an artifact of blobs that are here: its manifest first, then the index.
+///
+/// # Errors
+/// Whatever the system says. A manifest without its row in the index comes back with the next rebuild.
+pub(crate) fn record(inner: &Inner, manifest: Manifest, blobs: &[BlobRow]) -> Result<Artifact, Error> {
+    let recorded = shelf::write(&inner.layout, manifest)?;
+    inner.with_index(|index| index.commit_artifact(&recorded.manifest, recorded.digest, blobs))
+}
+
+/// Remembers what the user's words and the moving name mean now.
+async fn note_names(
+    inner: &Arc<Inner>,
+    reference: &ArtifactRef,
+    listing: &Listing,
+    key: KeyDigest,
+) -> Result<(), Error> {
+    let (inner, text, model) = (Arc::clone(inner), reference.to_string(), listing.key.clone());
+    let revision = listing.revision.clone();
+    blocking::run(move || {
+        // These are memos: without them the source is asked again.
+        let noted = inner.index.note_reference(&text, &key).and_then(|()| match revision {
+            Some(name) => inner.index.set_ref(&model.source, &model.model, &name, &model.commit),
+            None => Ok(()),
+        });
+        if let Err(error) = noted {
+            tracing::warn!(%error, "what a name means was not noted");
+        }
+        Ok(())
+    })
+    .await
+}

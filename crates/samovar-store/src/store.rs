@@ -1,0 +1,532 @@
+//! The handle: what everybody else does with the store begins here.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use samovar_core::footprint::Footprint;
+use samovar_core::model::ArtifactRef;
+use samovar_core::{Digest, Failure};
+use serde::Serialize;
+
+use crate::artifact::Artifact;
+use crate::blob;
+use crate::blocking;
+use crate::config::StoreConfig;
+use crate::ensure;
+use crate::error::Error;
+use crate::find;
+use crate::flight::Flights;
+use crate::index::{Index, Journal, Use, now_ms};
+use crate::ingest;
+use crate::key::{ArtifactKey, KeyDigest};
+use crate::layout::Layout;
+use crate::lease::Leases;
+use crate::manifest::{self, Manifest, ManifestFile, Role};
+use crate::name::FilePath;
+use crate::opened::{self, Opened};
+use crate::partial::{Note, PartialId};
+use crate::progress::Watch;
+use crate::shelf;
+use crate::source::{Listing, Promise, RemoteFile, Source, Sources};
+use crate::tier::ReadOnly;
+
+/// Artifacts that were fetched and not opened yet, whose first opening is no hit. More than anybody fetches
+/// without using.
+const UNOPENED: usize = 4_096;
+
+/// A store of artifacts. Cheap to clone; all clones are one store.
+#[derive(Clone)]
+pub struct Store(pub(crate) Arc<Inner>);
+
+/// What the parts of the store share.
+pub(crate) struct Inner {
+    pub(crate) config: StoreConfig,
+    pub(crate) layout: Layout,
+    pub(crate) index: Index,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) tiers: Vec<ReadOnly>,
+    supply: Supply,
+    flights: Flights<Pulled>,
+    /// Why nothing can be put here.
+    barred: Option<Bar>,
+    unopened: Mutex<HashSet<KeyDigest>>,
+}
+
+/// Where artifacts come from.
+enum Supply {
+    Sources(Sources),
+    One(Box<dyn Source>),
+}
+
+/// Why nothing can be put into a store.
+enum Bar {
+    ReadOnly,
+    Failed(Failure),
+}
+
+/// An artifact that was asked for at its source.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pulled {
+    /// The artifact.
+    pub artifact: Artifact,
+    /// Bytes that this process fetched for it.
+    pub fetched_bytes: u64,
+    /// All of it was here before.
+    pub was_here: bool,
+}
+
+/// What it would take to bring an artifact.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the source says.
+    pub listing: Listing,
+    /// Bytes that are not here.
+    pub missing_bytes: u64,
+    /// Bytes in all, as far as the source says.
+    pub total_bytes: u64,
+    reference: ArtifactRef,
+}
+
+/// Whether the bytes of an artifact are right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// They are.
+    Sound,
+    /// These blobs were not, and were set aside.
+    Damaged(Vec<Digest>),
+}
+
+impl Store {
+    /// Opens the store of these settings, and makes it when it is not there. Blocks; milliseconds when it is.
+    ///
+    /// A cache that cannot be written, or whose index is a newer program's, serves what it has.
+    ///
+    /// # Errors
+    /// When there is neither a store nor a way to make one; [`Error::Newer`] for a later layout.
+    pub fn open(config: StoreConfig) -> Result<Self, Error> {
+        let sources = Sources::new(&config.sources)?;
+        Self::open_with(config, Supply::Sources(sources))
+    }
+
+    /// As [`Store::open`], with one source of the caller's for whatever is asked.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn with_source(config: StoreConfig, source: impl Source) -> Result<Self, Error> {
+        Self::open_with(config, Supply::One(Box::new(source)))
+    }
+
+    fn open_with(config: StoreConfig, supply: Supply) -> Result<Self, Error> {
+        let layout = Layout::open(&config)?;
+        let (index, barred) = open_index(&layout)?;
+        let mut tiers = Vec::new();
+        if barred.is_some() {
+            // What is here is served from the manifests.
+            tiers.push(ReadOnly::open(layout.root())?);
+        }
+        for dir in &config.read_only_dirs {
+            match ReadOnly::open(dir) {
+                Ok(tier) => tiers.push(tier),
+                // A shared store that is not mounted today must keep nobody from the others.
+                Err(error) => tracing::warn!(dir = %dir.display(), %error, "a read-only store is left out"),
+            }
+        }
+        let inner = Inner {
+            leases: Leases::new(layout.clone()),
+            config,
+            layout,
+            index,
+            tiers,
+            supply,
+            flights: Flights::new(),
+            barred,
+            unopened: Mutex::new(HashSet::new()),
+        };
+        inner.heal()?;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The directory that the store lies in.
+    pub fn dir(&self) -> &Path {
+        self.0.layout.root()
+    }
+
+    /// The artifact that a reference means here, if all of its files are. Blocks for microseconds; asks no
+    /// source. A hub reference without a quantization means the preferred one of those that are here.
+    ///
+    /// # Errors
+    /// When neither the index nor the manifests can be read.
+    pub fn find(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
+        self.0.find(reference)
+    }
+
+    /// The artifact of a key, if it is here. Blocks for microseconds.
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    pub fn artifact(&self, key: &KeyDigest) -> Result<Option<Artifact>, Error> {
+        match self.0.with_index(|index| index.artifact(key))? {
+            Some(artifact) => Ok(Some(artifact)),
+            None => self.0.in_tiers(|_, index| index.artifact(key)),
+        }
+    }
+
+    /// All artifacts of the cache, in the order in which they came. Blocks.
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    pub fn list(&self) -> Result<Vec<Artifact>, Error> {
+        match (&self.0.barred, self.0.tiers.first()) {
+            (Some(_), Some(own)) => own.index()?.artifacts(),
+            _ => self.0.with_index(Index::artifacts),
+        }
+    }
+
+    /// The artifact that a reference means: the one that is here, else fetched. However many ask for it, in
+    /// however many processes, its bytes are fetched once.
+    ///
+    /// # Errors
+    /// Whatever the source, the disk or the quota says. What is here is not disturbed by any of it.
+    ///
+    /// # Cancel safety
+    /// Dropping it stops the fetch unless others wait for it. What was written is kept and taken up again.
+    pub async fn ensure(&self, reference: &ArtifactRef, watch: Option<Watch>) -> Result<Artifact, Error> {
+        if let Some(artifact) = self.here(reference).await? {
+            return Ok(artifact);
+        }
+        let begin = |meter| {
+            let (store, reference) = (self.clone(), reference.clone());
+            async move {
+                // Somebody may have brought it between the look above and this flight.
+                if let Some(artifact) = store.here(&reference).await? {
+                    return Ok(Pulled { artifact, fetched_bytes: 0, was_here: true });
+                }
+                let pulled = ensure::bring(&store.0, &reference, &meter).await?;
+                store.0.note_miss(&pulled);
+                Ok(pulled)
+            }
+        };
+        let pulled = self.0.flights.join(format!("ensure {reference}"), watch, begin).await?;
+        Ok(pulled.artifact)
+    }
+
+    /// Asks the source anew what a reference means, since branches move, and fetches what is missing of that.
+    ///
+    /// # Errors
+    /// As [`Store::ensure`].
+    ///
+    /// # Cancel safety
+    /// As [`Store::ensure`].
+    pub async fn pull(&self, reference: &ArtifactRef, watch: Option<Watch>) -> Result<Pulled, Error> {
+        let begin = |meter| {
+            let (store, reference) = (self.clone(), reference.clone());
+            async move {
+                let pulled = ensure::bring(&store.0, &reference, &meter).await?;
+                store.0.note_fetched(&pulled);
+                Ok(pulled)
+            }
+        };
+        self.0.flights.join(format!("pull {reference}"), watch, begin).await
+    }
+
+    /// What it would take to bring what a reference means. Fetches no model bytes.
+    ///
+    /// # Errors
+    /// Whatever the source says.
+    pub async fn plan(&self, reference: &ArtifactRef) -> Result<Plan, Error> {
+        let listing = self.0.source_of(reference)?.resolve(reference).await?;
+        ensure::check(&listing)?;
+        let inner = Arc::clone(&self.0);
+        let (reference, files) = (reference.clone(), listing.files.clone());
+        blocking::run(move || {
+            let missing_bytes = files.iter().map(|file| inner.missing_bytes(file)).sum();
+            let total_bytes = files.iter().filter_map(|file| file.size).sum();
+            Ok(Plan { listing, missing_bytes, total_bytes, reference })
+        })
+        .await
+    }
+
+    /// The first `bytes` of the first weights file, so that its header can be judged before all is fetched.
+    /// Fewer when the file is shorter. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// Whatever the source says.
+    pub async fn peek(&self, plan: &Plan, bytes: u64) -> Result<Bytes, Error> {
+        let file = plan.listing.files.iter().find(|file| file.role == Role::Weights);
+        let file = file.ok_or_else(|| Error::Missing {
+            subject: format!("the weights of {}", plan.listing.reference),
+            where_: " at its source",
+            hint: "choose a repository with GGUF or safetensors files".to_owned(),
+        })?;
+        let end = file.size.map_or(bytes, |size| size.min(bytes));
+        if end == 0 {
+            return Ok(Bytes::new());
+        }
+        let body = self.0.source_of(&plan.reference)?.fetch(file, 0..end).await?;
+        if body.start != 0 {
+            return Err(Error::Lie {
+                subject: file.path.to_string(),
+                message: format!("bytes from {} on were sent, 0 was asked", body.start),
+            });
+        }
+        let mut stream = body.stream;
+        let mut head = BytesMut::new();
+        while let Some(piece) = stream.next().await {
+            let piece = piece?;
+            let room = (end as usize).saturating_sub(head.len());
+            head.extend_from_slice(&piece[..piece.len().min(room)]);
+            if head.len() as u64 >= end {
+                break;
+            }
+        }
+        Ok(head.freeze())
+    }
+
+    /// Makes an artifact of bytes that the program has, such as a built-in model. Blocks; microseconds when it
+    /// is here.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn ingest(
+        &self,
+        key: ArtifactKey,
+        reference: &str,
+        path: FilePath,
+        role: Role,
+        bytes: &[u8],
+    ) -> Result<Artifact, Error> {
+        let inner = &self.0;
+        if let Some(artifact) = self.artifact(&key.digest())? {
+            if find::is_in_place(&inner.layout, &artifact) || inner.barred.is_some() {
+                return Ok(artifact);
+            }
+        }
+        inner.writable(reference)?;
+        let digest = Digest::of_bytes(bytes);
+        let _lease = inner.leases.take(&[digest])?;
+        inner.check_room(reference, bytes.len() as u64)?;
+        let row = ingest::of_bytes(&inner.layout, &digest, bytes)?;
+        let file = ManifestFile { path, role, size: row.size, digest };
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            key,
+            revision: None,
+            reference: reference.to_owned(),
+            files: vec![file],
+            created_ms: now_ms(),
+        };
+        ensure::record(inner, manifest, &[row])
+    }
+
+    /// Opens an artifact to be used: its files stay until the answer is dropped, in all processes. Blocks for
+    /// about a hundred microseconds; a file that was touched since is hashed once.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when it is not here; [`Error::Damaged`] when its bytes are not what they were, which
+    /// are then set aside.
+    pub fn open_artifact(&self, key: &KeyDigest) -> Result<Opened, Error> {
+        let inner = &self.0;
+        if let Some(artifact) = inner.with_index(|index| index.artifact_in_any_state(key))? {
+            let opened = opened::open(inner, artifact);
+            if opened.is_ok() {
+                inner.note_opened(key);
+            }
+            return opened;
+        }
+        for tier in &inner.tiers {
+            let index = tier.index()?;
+            if let Some(artifact) = index.artifact(key)? {
+                return opened::open_in_tier(inner, &tier.layout, &index, artifact);
+            }
+        }
+        Err(Error::Missing {
+            subject: format!("the artifact {key}"),
+            where_: " in the cache",
+            hint: "pull the model first".to_owned(),
+        })
+    }
+
+    /// Says what a load took, in milliseconds and memory. Kept over restarts.
+    pub fn note_load(&self, key: &KeyDigest, ms: f64, footprint: Footprint) {
+        self.0.index.note(key, Use::Load { ms, footprint });
+    }
+
+    /// Reads every byte of an artifact that could not be loaded. What is wrong is set aside. Blocks for as long
+    /// as reading takes.
+    ///
+    /// # Errors
+    /// When it is not here or cannot be read.
+    pub fn suspect(&self, key: &KeyDigest) -> Result<Verdict, Error> {
+        let inner = &self.0;
+        let artifact = inner.with_index(|index| index.artifact_in_any_state(key))?;
+        let artifact = artifact.ok_or_else(|| Error::Missing {
+            subject: format!("the artifact {key}"),
+            where_: " in the cache",
+            hint: "pull the model first".to_owned(),
+        })?;
+        let mut damaged = Vec::new();
+        for file in &artifact.files {
+            if !blob::rehash(&inner.layout, &inner.index, &file.digest)? {
+                damaged.push(file.digest);
+            }
+        }
+        Ok(if damaged.is_empty() { Verdict::Sound } else { Verdict::Damaged(damaged) })
+    }
+
+    async fn here(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
+        let (inner, reference) = (Arc::clone(&self.0), reference.clone());
+        blocking::run(move || inner.find_right(&reference)).await
+    }
+}
+
+impl Inner {
+    /// The source of a reference.
+    pub(crate) fn source_of(&self, reference: &ArtifactRef) -> Result<&dyn Source, Error> {
+        match &self.supply {
+            Supply::Sources(sources) => sources.of(reference),
+            Supply::One(_) if self.config.sources.is_offline => {
+                Err(Error::Offline { subject: reference.to_string() })
+            }
+            Supply::One(source) => Ok(source.as_ref()),
+        }
+    }
+
+    /// Whether something can be put here.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn writable(&self, subject: &str) -> Result<(), Error> {
+        match &self.barred {
+            None => Ok(()),
+            Some(Bar::ReadOnly) => {
+                Err(Error::ReadOnly { subject: subject.to_owned(), path: self.layout.root().to_owned() })
+            }
+            Some(Bar::Failed(failure)) => Err(Error::Shared(failure.clone())),
+        }
+    }
+
+    /// Fills the index again when its file was lost.
+    ///
+    /// # Errors
+    /// When it can neither be opened nor filled.
+    pub(crate) fn heal(&self) -> Result<(), Error> {
+        if self.barred.is_none() && self.index.check_alive()? {
+            let filled = shelf::fill(&self.layout, &self.index)?;
+            tracing::info!(filled, "the index was built again from the manifests");
+        }
+        Ok(())
+    }
+
+    /// Asks the index, once more after it was filled again when it turns out to be damaged.
+    pub(crate) fn with_index<T>(&self, ask: impl Fn(&Index) -> Result<T, Error>) -> Result<T, Error> {
+        self.heal()?;
+        match ask(&self.index) {
+            Err(Error::Index { .. }) => {
+                self.heal()?;
+                ask(&self.index)
+            }
+            answer => answer,
+        }
+    }
+
+    /// The first answer of the read-only stores.
+    pub(crate) fn in_tiers<T>(
+        &self,
+        ask: impl Fn(&Layout, &Index) -> Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        for tier in &self.tiers {
+            match tier.index().and_then(|index| ask(&tier.layout, &index)) {
+                Ok(None) => (),
+                Ok(Some(found)) => return Ok(Some(found)),
+                Err(error) => {
+                    tracing::warn!(dir = %tier.layout.root().display(), %error, "a read-only store is passed over");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn find(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
+        match self.with_index(|index| find::find(&self.layout, index, reference))? {
+            Some(artifact) => Ok(Some(artifact)),
+            None => self.in_tiers(|layout, index| find::find(layout, index, reference)),
+        }
+    }
+
+    /// As [`Inner::find`], for what is also unchanged.
+    fn find_right(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
+        match self.with_index(|index| find::find(&self.layout, index, reference))? {
+            Some(artifact) if ensure::is_right(self, &artifact)? => Ok(Some(artifact)),
+            _ => self.in_tiers(|layout, index| find::find(layout, index, reference)),
+        }
+    }
+
+    fn missing_bytes(&self, file: &RemoteFile) -> u64 {
+        let size = file.size.unwrap_or(0);
+        let Promise::Sha256(digest) = file.promise else { return size };
+        if blob::locate(&self.layout, &digest).ok().flatten().is_some() {
+            return 0;
+        }
+        let note = Note::read(&self.layout, &PartialId::of_digest(digest));
+        size.saturating_sub(note.map_or(0, |note| note.done_bytes()))
+    }
+
+    /// An opening is a hit, except the first after a fetch that somebody waited for.
+    fn note_opened(&self, key: &KeyDigest) {
+        let was_fetched = self.unopened.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        if !was_fetched {
+            self.index.note(key, Use::Hit);
+            self.index.count("hits", 1);
+        }
+    }
+
+    fn note_miss(&self, pulled: &Pulled) {
+        let key = pulled.artifact.key_digest;
+        self.index.note(&key, Use::Miss);
+        self.index.count("misses", 1);
+        self.note_fetched(pulled);
+        let mut unopened = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        if unopened.len() < UNOPENED {
+            unopened.insert(key);
+        }
+    }
+
+    fn note_fetched(&self, pulled: &Pulled) {
+        if pulled.fetched_bytes > 0 {
+            self.index.count("fetched_bytes", pulled.fetched_bytes);
+        }
+        if !pulled.was_here {
+            self.index.count("fetched_artifacts", 1);
+        }
+    }
+
+    /// Whether so many bytes may come.
+    pub(crate) fn check_room(&self, subject: &str, needed_bytes: u64) -> Result<(), Error> {
+        let facts = rustix::fs::statvfs(self.layout.root())
+            .map_err(|errno| Error::io("the free room could not be asked")(errno.into()))?;
+        let free_bytes = (facts.f_bavail * facts.f_frsize).saturating_sub(self.config.min_free_bytes);
+        if needed_bytes <= free_bytes {
+            return Ok(());
+        }
+        Err(Error::NoRoom { subject: subject.to_owned(), needed_bytes, free_bytes, limit: "disk" })
+    }
+}
+
+/// The index of a store; where it cannot be had, an empty one and why.
+fn open_index(layout: &Layout) -> Result<(Index, Option<Bar>), Error> {
+    if !layout.is_writable() {
+        return Ok((Index::in_memory()?, Some(Bar::ReadOnly)));
+    }
+    let journal = if layout.is_network() { Journal::Rollback } else { Journal::Wal };
+    match Index::open(layout.index_path(), journal) {
+        Ok(opened) => Ok((opened.index, None)),
+        Err(error) => {
+            tracing::warn!(%error, "the index cannot be used; what is in the cache is served without it");
+            Ok((Index::in_memory()?, Some(Bar::Failed(Failure::from(&error)))))
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Stores that are only read: searched before anything is fetched, and never written.
+//!
+//! A tier has no index of its own here: one in memory is filled from its manifests, again whenever they
+//! change. Nothing is leased in a tier; whoever keeps it keeps what its readers use. On Linux a file that is
+//! mapped outlives its name.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::index::{Index, Stamp};
+use crate::layout::Layout;
+use crate::shelf;
+
+/// Which store had an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// The cache itself.
+    Cache,
+    /// A store that is only read: this directory.
+    ReadOnly(std::path::PathBuf),
+}
+
+/// A store that is only read.
+pub(crate) struct ReadOnly {
+    pub(crate) layout: Layout,
+    filled: Mutex<Option<Filled>>,
+}
+
+struct Filled {
+    /// The manifests' directory at the time.
+    stamp: Option<Stamp>,
+    index: Arc<Index>,
+}
+
+impl ReadOnly {
+    /// The store in this directory.
+    ///
+    /// # Errors
+    /// When there is none, or one of a later format.
+    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
+        Ok(Self { layout: Layout::open_read_only(dir)?, filled: Mutex::new(None) })
+    }
+
+    /// What is in it now.
+    ///
+    /// # Errors
+    /// When its manifests cannot be listed.
+    pub(crate) fn index(&self) -> Result<Arc<Index>, Error> {
+        let stamp = fs_err::metadata(self.layout.manifests()).ok().map(|facts| Stamp::of(&facts));
+        let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(filled) = filled.as_ref().filter(|filled| filled.stamp == stamp) {
+            return Ok(Arc::clone(&filled.index));
+        }
+        let index = Index::in_memory()?;
+        shelf::fill(&self.layout, &index)?;
+        let index = Arc::new(index);
+        *filled = Some(Filled { stamp, index: Arc::clone(&index) });
+        Ok(index)
+    }
+}
