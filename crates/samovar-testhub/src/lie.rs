@@ -87,6 +87,7 @@ pub enum Lie {
     NextPageElsewhere,
 
     /// The file is said to be on somebody else's host (where it is, so that nothing but the redirect is wrong).
+    /// Told of a repository's description or listing only when the rule says so.
     RedirectElsewhere,
     /// The file is said to be where it was just looked for.
     RedirectLoop,
@@ -104,6 +105,8 @@ pub enum Lie {
     },
     /// Access is refused.
     Denied(Denial),
+    /// A success whose text is this, whatever was asked for.
+    Text(String),
 
     /// Nothing more comes after so many bytes of a body.
     Stall {
@@ -222,7 +225,9 @@ impl Lie {
             | Self::NextPageElsewhere => Topic::Listing,
             Self::RedirectElsewhere | Self::RedirectLoop | Self::RedirectTo(_) => Topic::Redirect,
             Self::ExpireUrls => Topic::Expiry,
-            Self::Status { .. } | Self::Denied(_) | Self::HangUp | Self::Late { .. } => Topic::Refusal,
+            Self::Status { .. } | Self::Denied(_) | Self::Text(_) | Self::HangUp | Self::Late { .. } => {
+                Topic::Refusal
+            }
         }
     }
 

@@ -215,6 +215,17 @@ fn redirects_lead_elsewhere_or_nowhere() {
 }
 
 #[test]
+fn descriptions_and_listings_are_sent_on_or_garbled_when_told_so() {
+    let told = told(Lie::RedirectElsewhere.at(Route::Tree));
+    let (host, target) = told.tree().location();
+    assert_eq!(host, told.hub.address(Door::Elsewhere).to_string());
+    assert_eq!(get(told.hub.address(Door::Elsewhere), &target).json()[0]["path"], "small.txt");
+    assert_eq!(get(told.origin, "/api/models/acme/tiny").status, 200);
+    told.hub.lie(Lie::Text("[{".to_owned()).at(Route::Info));
+    assert_eq!(get(told.origin, "/api/models/acme/tiny").body, b"[{");
+}
+
+#[test]
 fn addresses_at_the_cdn_expire_once() {
     let hub = Hub::start_blocking();
     hub.add_repo("acme/tiny").put("x.gguf", "gguf");

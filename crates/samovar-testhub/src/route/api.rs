@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{Asked, denial};
+use crate::count::{Door, Route};
 use crate::lie::{Denial, Lie, Topic};
 use crate::reply::Reply;
 use crate::repo::{Access, Stored, Tree};
@@ -16,8 +17,32 @@ const A_DAY: &str = "2026-01-01T00:00:00.000Z";
 /// The SHA-256 of bytes that no test uses.
 const WRONG_DIGEST: &str = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
 
+/// Answers about a repository. The real hub sends on as well, when one was renamed.
+pub(super) fn answer(state: &mut State, asked: &Asked<'_>) -> Reply {
+    let told = match asked.door {
+        Door::Origin => state.draw(Topic::Redirect, asked.target.occasion(&asked.request.method)),
+        // Whoever came here was sent on already.
+        Door::Cdn | Door::Elsewhere => Vec::new(),
+    };
+    if let Some(told) = told.last() {
+        let here = &asked.request.target;
+        return Reply::redirect(
+            307,
+            &match &told.lie {
+                Lie::RedirectLoop => here.clone(),
+                Lie::RedirectTo(address) => address.clone(),
+                _ => format!("http://{}{here}", asked.addresses.elsewhere),
+            },
+        );
+    }
+    match asked.target.route {
+        Route::Tree => tree(state, asked),
+        _ => info(state, asked),
+    }
+}
+
 /// `GET /api/models/{repo}[/revision/{revision}]`.
-pub(super) fn info(state: &mut State, asked: &Asked<'_>) -> Reply {
+fn info(state: &mut State, asked: &Asked<'_>) -> Reply {
     let (commit, files, access) = match commit(state, asked) {
         Ok(found) => found,
         Err(denial) => return denial::reply(denial),
@@ -67,7 +92,7 @@ pub(super) fn info(state: &mut State, asked: &Asked<'_>) -> Reply {
 }
 
 /// `GET /api/models/{repo}/tree/{revision}[/{path}]`.
-pub(super) fn tree(state: &mut State, asked: &Asked<'_>) -> Reply {
+fn tree(state: &mut State, asked: &Asked<'_>) -> Reply {
     let (commit, files, _) = match commit(state, asked) {
         Ok(found) => found,
         Err(denial) => return denial::reply(denial),

@@ -70,8 +70,7 @@ fn answer_in(state: &mut State, asked: &mut Asked<'_>) -> Reply {
 
 fn truth(state: &mut State, asked: &Asked<'_>) -> Reply {
     match asked.target.route {
-        Route::Info => api::info(state, asked),
-        Route::Tree => api::tree(state, asked),
+        Route::Info | Route::Tree => api::answer(state, asked),
         Route::Resolve => resolve::resolve(state, asked),
         Route::ResolveCache => resolve::cached(state, asked),
         Route::Cdn => resolve::cdn(state, asked),
@@ -93,6 +92,7 @@ fn refusal(lie: &Lie) -> Option<Reply> {
             Some(reply)
         }
         Lie::Denied(denial) => Some(denial::reply(*denial)),
+        Lie::Text(text) => Some(Reply::text(200, "application/json; charset=utf-8", text.as_str())),
         _ => None,
     }
 }
