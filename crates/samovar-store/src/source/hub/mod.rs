@@ -10,6 +10,8 @@
 
 mod api;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -208,7 +210,7 @@ impl Hub {
         }
         let answer = self.client.send(ask).await?;
         if !answer.status().is_success() {
-            let page = self.endpoint.as_str();
+            let page = file.locator.split("/resolve/").next().unwrap_or_default();
             let context = Context { subject: &subject, page, revision: "", has_token: self.token.is_some() };
             return Err(refusal::of_file(&answer, &context, &self.endpoint));
         }
