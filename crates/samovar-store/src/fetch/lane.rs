@@ -119,44 +119,58 @@ impl<'a, S: Sink, F: Fn(u64) + Send + Sync> Round<'a, S, F> {
         Ok(())
     }
 
-    /// One connection, until nothing is left to take.
-    async fn lane(&self, mut begun: Option<(Range<u64>, Body)>) -> Result<(), Stop> {
+    /// One connection, until nothing is left to take or it leaves the rest to the others.
+    async fn lane(&self, begun: Option<(Range<u64>, Body)>) -> Result<(), Stop> {
         let mut patience = Patience::new(self.config.retry);
-        let mut rate = 0;
+        let mut bytes_per_s = 0;
+        let mut begun = begun.map(|(piece, body)| (piece, Some(body)));
         loop {
-            let (mut piece, mut body) = match begun.take() {
-                Some((piece, body)) => (piece, Some(body)),
-                None => match self.queue.take(self.lanes.load(Ordering::Relaxed), rate) {
-                    Some(piece) => (piece, None),
-                    None => {
-                        self.lanes.fetch_sub(1, Ordering::Relaxed);
-                        return Ok(());
-                    }
-                },
+            let take = || self.queue.take(self.lanes.load(Ordering::Relaxed), bytes_per_s);
+            let Some((piece, body)) = begun.take().or_else(|| take().map(|piece| (piece, None))) else {
+                self.lanes.fetch_sub(1, Ordering::Relaxed);
+                return Ok(());
             };
-            while !piece.is_empty() {
-                let since = Instant::now();
-                let before = piece.start;
-                let error = match self.step(&mut piece, body.take()).await {
-                    Ok(()) => None,
-                    Err(Stop::Failed(error)) => Some(error),
-                    Err(stop) => return Err(stop),
-                };
-                let bytes = piece.start - before;
-                if bytes > 0 {
-                    patience.restore();
-                    rate = (bytes as f64 / since.elapsed().as_secs_f64().max(1e-6)) as u64;
+            match self.work(piece, body, &mut patience).await? {
+                Some(rate) => bytes_per_s = rate,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Does one piece, in as many goes as it takes, and says how fast the last of them was; `None` when the
+    /// connection leaves the rest of it to others.
+    async fn work(
+        &self,
+        mut piece: Range<u64>,
+        mut body: Option<Body>,
+        patience: &mut Patience,
+    ) -> Result<Option<u64>, Stop> {
+        loop {
+            let since = Instant::now();
+            let before = piece.start;
+            let error = match self.step(&mut piece, body.take()).await {
+                Ok(()) => None,
+                Err(Stop::Failed(error)) => Some(error),
+                Err(stop) => return Err(stop),
+            };
+            let bytes = piece.start - before;
+            if bytes > 0 {
+                patience.restore();
+            }
+            let Some(error) = error else {
+                if piece.is_empty() {
+                    return Ok(Some((bytes as f64 / since.elapsed().as_secs_f64().max(1e-6)) as u64));
                 }
-                let Some(error) = error else { continue };
-                if self.leaves(&error) {
-                    tracing::debug!(%error, "one connection fewer");
-                    self.queue.give_back(piece);
-                    return Ok(());
-                }
-                match patience.after(&error) {
-                    Some(wait) => pause(&error, wait).await,
-                    None => return Err(Stop::Failed(error)),
-                }
+                continue;
+            };
+            if self.leaves(&error) {
+                tracing::debug!(%error, "one connection fewer");
+                self.queue.give_back(piece);
+                return Ok(None);
+            }
+            match patience.after(&error) {
+                Some(wait) => pause(&error, wait).await,
+                None => return Err(Stop::Failed(error)),
             }
         }
     }

@@ -1,4 +1,5 @@
 //! The engine against a source that follows a script, with paused time.
+#![expect(clippy::single_range_in_vec_init, reason = "a list of gaps may have one")]
 
 use std::collections::VecDeque;
 use std::ops::Range;

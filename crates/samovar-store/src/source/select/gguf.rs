@@ -109,9 +109,9 @@ pub(super) fn choose(
 }
 
 /// The quantization of this name; a mixture of Unsloth's where only that has it.
-fn with_name<'a>(quants: impl Iterator<Item = &'a str> + Clone, wanted: &str) -> Option<&'a str> {
+fn with_name<'a>(mut quants: impl Iterator<Item = &'a str> + Clone, wanted: &str) -> Option<&'a str> {
     let is_dynamic = |quant: &str| quant.strip_prefix("UD-") == Some(wanted);
-    quants.clone().find(|quant| *quant == wanted).or_else(|| quants.clone().find(|quant| is_dynamic(quant)))
+    quants.clone().find(|quant| *quant == wanted).or_else(|| quants.find(|quant| is_dynamic(quant)))
 }
 
 /// The one model of those that fit: the same in one file rather than in parts, and the outermost.
@@ -127,21 +127,17 @@ fn single<'m, 'a>(
         let fewest = fitting.iter().map(|model| model.parts).min().unwrap_or_default();
         fitting.retain(|model| model.parts == fewest);
     }
-    match fitting.as_slice() {
-        [model] => Ok(model),
-        _ => {
-            let first = fitting.iter().filter_map(|model| model.places.values().next());
-            let first: Vec<_> = first.map(|&place| names[place]).collect();
-            Err(Error::Choice {
-                message: format!("{subject}: several models have this quantization"),
-                hint: format!(
-                    "name the file, as hf://organisation/name/{}; there are: {}",
-                    first.first().copied().unwrap_or("model.gguf"),
-                    list(first.iter().copied())
-                ),
-            })
-        }
+    if let [model] = fitting[..] {
+        return Ok(model);
     }
+    let first = fitting.iter().filter_map(|model| model.places.values().next());
+    let first: Vec<_> = first.map(|&place| names[place]).collect();
+    let example = first.first().copied().unwrap_or("model.gguf");
+    let there = list(first.iter().copied());
+    Err(Error::Choice {
+        message: format!("{subject}: several models have this quantization"),
+        hint: format!("name the file, as hf://organisation/name/{example}; there are: {there}"),
+    })
 }
 
 /// The projector beside a model: in its folder, else at the top.

@@ -75,7 +75,7 @@ pub(super) fn choose(subject: &str, names: &[&str], quant: Option<&str>) -> Resu
             hint: "leave the quantization out, or look for a repository with GGUF files".to_owned(),
         });
     }
-    if models.iter().any(|model| model.is_usual()) {
+    if models.iter().any(Model::is_usual) {
         models.retain(Model::is_usual);
         let fewest = models.iter().map(|model| model.parts).min().unwrap_or_default();
         models.retain(|model| model.parts == fewest);
