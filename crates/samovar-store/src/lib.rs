@@ -37,6 +37,7 @@ mod meter;
 pub mod name;
 mod opened;
 mod partial;
+mod pin;
 mod plain;
 pub mod progress;
 mod shelf;
