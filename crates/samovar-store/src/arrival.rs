@@ -27,6 +27,7 @@ use crate::lock::{FileLock, Hold, Waiting};
 use crate::meter::Meter;
 use crate::name::SourceId;
 use crate::partial::{Note, Partial, PartialId};
+use crate::room;
 use crate::source::{Promise, RemoteFile, Source};
 use crate::store::Inner;
 
@@ -152,12 +153,12 @@ impl Carrier<'_> {
 
     async fn copy(&self, errand: &Errand<'_>, from: PathBuf, lock: Arc<FileLock>) -> Result<Arrival, Error> {
         let inner = Arc::clone(self.inner);
-        let (subject, promise) = (errand.subject.clone(), errand.file.promise);
+        let (id, subject, promise) = (errand.id, errand.subject.clone(), errand.file.promise);
         let needed_bytes = errand.file.size.unwrap_or(0);
         self.meter.verifying();
         blocking::run(move || {
             let _lock = lock;
-            inner.check_room(&subject, needed_bytes)?;
+            let _room = room::reserve(&inner, &subject, &[(id, needed_bytes)])?;
             let mut lease = None;
             let leases = Arc::clone(&inner.leases);
             let row = ingest::of_file(&inner.layout, &subject, &from, promise, |digest| {
@@ -209,9 +210,8 @@ impl Carrier<'_> {
         let (id, subject) = (errand.id, errand.subject.clone());
         let (size, etag) = (errand.file.size, errand.file.etag.clone());
         blocking::run(move || {
-            let missing = |done: u64| size.unwrap_or(0).saturating_sub(done);
-            let done = Note::read(&inner.layout, &id).map_or(0, |note| note.done_bytes());
-            inner.check_room(&subject, missing(done))?;
+            // Until the download has declared its size itself.
+            let _room = room::reserve(&inner, &subject, &[(id, size.unwrap_or(0))])?;
             let partial = Partial::open(&inner.layout, &id, size, etag.as_deref())?.holding(lock);
             partial.allocate()?;
             Ok(Arc::new(partial))

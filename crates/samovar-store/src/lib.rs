@@ -18,9 +18,11 @@ mod blob;
 mod blocking;
 mod collect;
 pub mod config;
+mod disk;
 mod durable;
 mod ensure;
 mod error;
+mod export;
 #[allow(dead_code, reason = "the parts that use it are being put together")]
 mod fetch;
 mod find;
@@ -40,17 +42,23 @@ mod partial;
 mod pin;
 mod plain;
 pub mod progress;
+mod repair;
+mod room;
 mod shelf;
 mod snapshot;
 #[allow(dead_code, unused_imports, reason = "the parts that use it are being put together")]
 pub mod source;
 mod span;
+mod stats;
 mod store;
 mod tier;
 
 pub use artifact::{Artifact, ArtifactFile, Usage};
+pub use collect::{CollectOptions, Collected, LeftoverKind, Removed, Swept, Why};
 pub use config::{RetryConfig, SourceConfig, StoreConfig};
+pub use disk::DiskUse;
 pub use error::Error;
+pub use export::{Exported, Imported};
 #[doc(hidden)]
 pub use index::MeasuredIndex;
 pub use key::{ArtifactKey, KeyDigest};
@@ -58,5 +66,7 @@ pub use manifest::{Manifest, Role};
 pub use name::{Commit, FilePath, ModelId, SourceId};
 pub use opened::Opened;
 pub use progress::{Progress, Transfer, Watch};
+pub use repair::{Fault, Unrepaired, Verified, VerifyOptions};
+pub use stats::StoreStats;
 pub use store::{Plan, Pulled, Store, Verdict};
 pub use tier::Tier;

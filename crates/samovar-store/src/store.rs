@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::artifact::Artifact;
 use crate::blob;
 use crate::blocking;
+use crate::collect;
 use crate::config::StoreConfig;
 use crate::ensure;
 use crate::error::Error;
@@ -24,11 +25,13 @@ use crate::ingest;
 use crate::key::{ArtifactKey, KeyDigest};
 use crate::layout::Layout;
 use crate::lease::Leases;
+use crate::lock::{FileLock, Hold};
 use crate::manifest::{self, Manifest, ManifestFile, Role};
 use crate::name::FilePath;
 use crate::opened::{self, Opened};
 use crate::partial::{Note, PartialId};
 use crate::progress::Watch;
+use crate::room::{self, Room};
 use crate::shelf;
 use crate::source::{Listing, Promise, RemoteFile, Source, Sources};
 use crate::tier::ReadOnly;
@@ -52,6 +55,7 @@ pub(crate) struct Inner {
     flights: Flights<Pulled>,
     /// Why nothing can be put here.
     barred: Option<Bar>,
+    pub(crate) room: Arc<Room>,
     unopened: Mutex<HashSet<KeyDigest>>,
 }
 
@@ -144,9 +148,13 @@ impl Store {
             supply,
             flights: Flights::new(),
             barred,
+            room: Arc::default(),
             unopened: Mutex::new(HashSet::new()),
         };
         inner.heal()?;
+        if inner.barred.is_none() {
+            collect::look_after(&inner);
+        }
         Ok(Self(Arc::new(inner)))
     }
 
@@ -308,7 +316,7 @@ impl Store {
         inner.writable(reference)?;
         let digest = Digest::of_bytes(bytes);
         let _lease = inner.leases.take(&[digest])?;
-        inner.check_room(reference, bytes.len() as u64)?;
+        let _room = room::reserve(inner, reference, &[(PartialId::of_digest(digest), bytes.len() as u64)])?;
         let row = ingest::of_bytes(&inner.layout, &digest, bytes)?;
         let file = ManifestFile { path, role, size: row.size, digest };
         let manifest = Manifest {
@@ -415,6 +423,10 @@ impl Inner {
     /// When it can neither be opened nor filled.
     pub(crate) fn heal(&self) -> Result<(), Error> {
         if self.barred.is_none() && self.index.check_alive()? {
+            // What a collection is just taking away must not be found here and filled in.
+            let (root, gc_lock) = (self.layout.root(), self.layout.gc_lock());
+            let _shared = FileLock::wait(root, &gc_lock, Hold::Shared)
+                .map_err(Error::io("the cache could not be locked"))?;
             let filled = shelf::fill(&self.layout, &self.index)?;
             tracing::info!(filled, "the index was built again from the manifests");
         }
@@ -502,17 +514,6 @@ impl Inner {
         if !pulled.was_here {
             self.index.count("fetched_artifacts", 1);
         }
-    }
-
-    /// Whether so many bytes may come.
-    pub(crate) fn check_room(&self, subject: &str, needed_bytes: u64) -> Result<(), Error> {
-        let facts = rustix::fs::statvfs(self.layout.root())
-            .map_err(|errno| Error::io("the free room could not be asked")(errno.into()))?;
-        let free_bytes = (facts.f_bavail * facts.f_frsize).saturating_sub(self.config.min_free_bytes);
-        if needed_bytes <= free_bytes {
-            return Ok(());
-        }
-        Err(Error::NoRoom { subject: subject.to_owned(), needed_bytes, free_bytes, limit: "disk" })
     }
 }
 

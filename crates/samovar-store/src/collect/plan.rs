@@ -77,7 +77,7 @@ pub(crate) struct Leftover {
 }
 
 /// Why it is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeftoverKind {
     /// A download that broke off.
@@ -163,6 +163,22 @@ pub(crate) fn plan_removal(view: &View, keys: &[KeyDigest]) -> Collection {
 pub(crate) fn is_in_use(artifact: &ArtifactFacts, blobs: &HashMap<Digest, BlobFacts>) -> bool {
     !artifact.blobs.is_empty()
         && artifact.blobs.iter().all(|digest| blobs.get(digest).is_some_and(|blob| blob.is_held))
+}
+
+/// All bytes that are ours, or will be.
+pub(crate) fn used_bytes(view: &View) -> u64 {
+    let blobs: u64 = view.blobs.values().map(|blob| blob.frees_bytes).sum();
+    let leftovers: u64 = view.leftovers.iter().map(|leftover| leftover.bytes).sum();
+    blobs + leftovers + view.promised_bytes
+}
+
+/// Bytes that may still come, after those that the limits speak of, before anything must go.
+pub(crate) fn spare_bytes(view: &View, limits: &Limits) -> u64 {
+    let ahead = used_bytes(view).saturating_add(limits.incoming_bytes);
+    let by_quota = percent(limits.quota_bytes, HIGH_PERCENT).saturating_sub(ahead);
+    let on_disk = view.promised_bytes.saturating_add(limits.incoming_bytes);
+    let by_disk = view.free_disk_bytes.saturating_sub(limits.min_free_bytes.saturating_add(on_disk));
+    by_quota.min(by_disk)
 }
 
 /// A plan while it is made.
@@ -335,16 +351,9 @@ impl<'a> Choice<'a> {
         blobs.iter().filter(|digest| self.needs[digest] == 0).map(|digest| self.freeable(digest)).sum()
     }
 
-    /// All bytes that are ours, or will be.
-    fn used_bytes(&self) -> u64 {
-        let blobs: u64 = self.view.blobs.values().map(|blob| blob.frees_bytes).sum();
-        let leftovers: u64 = self.view.leftovers.iter().map(|leftover| leftover.bytes).sum();
-        blobs + leftovers + self.view.promised_bytes
-    }
-
     /// To be freed in all to come to the low mark; 0 while below the high one.
     fn wanted_bytes(&self, limits: &Limits) -> u64 {
-        let ahead = self.used_bytes().saturating_add(limits.incoming_bytes);
+        let ahead = used_bytes(self.view).saturating_add(limits.incoming_bytes);
         if ahead.saturating_sub(self.freed_bytes) > percent(limits.quota_bytes, HIGH_PERCENT) {
             ahead.saturating_sub(percent(limits.quota_bytes, LOW_PERCENT))
         } else {
@@ -355,7 +364,7 @@ impl<'a> Choice<'a> {
     /// To be freed in all so that quota and disk hold.
     fn needed_bytes(&self, limits: &Limits) -> u64 {
         let for_quota =
-            self.used_bytes().saturating_add(limits.incoming_bytes).saturating_sub(limits.quota_bytes);
+            used_bytes(self.view).saturating_add(limits.incoming_bytes).saturating_sub(limits.quota_bytes);
         let on_disk = self.view.promised_bytes.saturating_add(limits.incoming_bytes);
         let for_disk =
             limits.min_free_bytes.saturating_add(on_disk).saturating_sub(self.view.free_disk_bytes);
@@ -367,7 +376,7 @@ impl<'a> Choice<'a> {
         if self.freed_bytes >= self.needed_bytes(limits) {
             return None;
         }
-        let by_quota = (limits.quota_bytes + self.freed_bytes).saturating_sub(self.used_bytes());
+        let by_quota = (limits.quota_bytes + self.freed_bytes).saturating_sub(used_bytes(self.view));
         let by_disk = (self.view.free_disk_bytes + self.freed_bytes)
             .saturating_sub(limits.min_free_bytes + self.view.promised_bytes);
         Some(if by_quota <= by_disk {

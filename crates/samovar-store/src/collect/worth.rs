@@ -11,23 +11,17 @@ use crate::artifact::Usage;
 const START_UP_MS: f64 = 2_000.0;
 /// What is assumed of a source whose bandwidth was never measured.
 const BYTES_PER_S: f64 = 20e6;
+const DAY_MS: f64 = 24.0 * 3_600_000.0;
+/// Days in which a use fades to 37 %, as in the index's rate.
+const RATE_DAYS: f64 = 7.0;
 
-/// The rank of an artifact of so many bytes; `idle_ms` and `age_ms` in time that the store saw.
-pub(super) fn rank(usage: &Usage, bytes: u64, idle_ms: u64, age_ms: u64) -> f64 {
+/// The rank of an artifact of so many bytes that came so long ago.
+pub(super) fn rank(usage: &Usage, bytes: u64, age_ms: u64) -> f64 {
     let bandwidth = if usage.fetch_bytes_per_s > 0.0 { usage.fetch_bytes_per_s } else { BYTES_PER_S };
     let bring_back_ms = START_UP_MS + bytes as f64 / bandwidth * 1e3;
-    let uses = usage.rate * fading(idle_ms) + fading(age_ms) / HALF_LIFE_DAYS;
-    gdsf::rank(0.0, uses, bytes, bring_back_ms)
+    let coming = (-(age_ms as f64) / DAY_MS / RATE_DAYS).exp() / RATE_DAYS;
+    gdsf::rank(0.0, usage.rate + coming, bytes, bring_back_ms)
 }
-
-/// What is left of a use after so long.
-fn fading(ms: u64) -> f64 {
-    (-(ms as f64) / DAY_MS / HALF_LIFE_DAYS * std::f64::consts::LN_2).exp()
-}
-
-const DAY_MS: f64 = 24.0 * 3_600_000.0;
-/// Days after which a use counts half, as in the index's rate.
-const HALF_LIFE_DAYS: f64 = 7.0;
 
 #[cfg(test)]
 mod tests {
@@ -42,15 +36,15 @@ mod tests {
 
     #[test]
     fn the_often_used_and_the_slow_to_fetch_stay() {
-        let plain = rank(&usage(1.0, 50e6), GB, 0, DAY);
-        assert!(rank(&usage(2.0, 50e6), GB, 0, DAY) > plain);
-        assert!(rank(&usage(1.0, 5e6), GB, 0, DAY) > plain);
-        assert!(rank(&usage(1.0, 50e6), 10 * GB, 0, DAY) < plain, "start-up weighs less on a big one");
+        let plain = rank(&usage(1.0, 50e6), GB, DAY);
+        assert!(rank(&usage(2.0, 50e6), GB, DAY) > plain);
+        assert!(rank(&usage(1.0, 5e6), GB, DAY) > plain);
+        assert!(rank(&usage(1.0, 50e6), 10 * GB, DAY) < plain, "start-up weighs less on a big one");
     }
 
     #[test]
-    fn fame_fades_and_the_new_is_worth_something() {
-        assert!(rank(&usage(5.0, 0.0), GB, 90 * DAY, 90 * DAY) < rank(&usage(0.0, 0.0), GB, 0, 0));
-        assert!(rank(&usage(0.0, 0.0), GB, 30 * DAY, 30 * DAY) < rank(&usage(0.0, 0.0), GB, 0, 0));
+    fn the_new_is_worth_something_and_what_nobody_used_less_and_less() {
+        assert!(rank(&usage(0.01, 0.0), GB, 90 * DAY) < rank(&usage(0.0, 0.0), GB, 0));
+        assert!(rank(&usage(0.0, 0.0), GB, 30 * DAY) < rank(&usage(0.0, 0.0), GB, 0));
     }
 }

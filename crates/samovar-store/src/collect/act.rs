@@ -1,0 +1,248 @@
+//! How something leaves: out of the way under the lock, unlinked outside of it.
+//!
+//! ```text
+//!   gc.lock, exclusive ┌ read the leases again ─► mark `deleting` ─► manifest, blobs ─► trash/ ─► forget the rows
+//!                      └─ a few artifacts at a time, so that an open waits for moments only
+//!   no lock              unlink what lies in trash/
+//! ```
+//!
+//! A crash between two steps leaves rows marked `deleting`; whoever opens the store next finishes or undoes
+//! them (see [`super::recover`]). Nothing under `blobs/` is ever unlinked in place, and nothing is written into.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use samovar_core::Digest;
+
+use super::plan::{Collection, LeftoverKind, Why};
+use super::survey::{OwnLinks, Survey, alone, bytes_below, entries};
+use crate::artifact::Artifact;
+use crate::durable::random_name;
+use crate::error::Error;
+use crate::index::BlobState;
+use crate::key::KeyDigest;
+use crate::layout::Layout;
+use crate::lease;
+use crate::lock::{FileLock, Hold};
+use crate::partial::PartialId;
+use crate::store::Inner;
+
+/// Artifacts or blobs that leave under one hold of the lock.
+const BATCH: usize = 32;
+
+/// What left.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// Artifacts, with the bytes that each freed.
+    pub(crate) artifacts: Vec<(KeyDigest, u64)>,
+    /// Places in the survey's leftovers.
+    pub(crate) leftovers: Vec<usize>,
+    /// Blobs that no artifact needed, and their bytes.
+    pub(crate) orphans: (u64, u64),
+}
+
+/// Lets go what the plan says, except what somebody took into use since.
+///
+/// # Errors
+/// When the index or the disk refuses; what had not left yet stays as it was.
+pub(crate) fn act(inner: &Inner, survey: &Survey, plan: &Collection) -> Result<Done, Error> {
+    let mut done = Done::default();
+    for batch in plan.artifacts.chunks(BATCH) {
+        done.artifacts.extend(take_away(inner, batch)?);
+    }
+    let needed: HashSet<Digest> =
+        survey.view.artifacts.iter().flat_map(|artifact| artifact.blobs.iter().copied()).collect();
+    let orphans: Vec<Digest> = plan.blobs.iter().copied().filter(|digest| !needed.contains(digest)).collect();
+    for batch in orphans.chunks(BATCH) {
+        let (blobs, bytes) = take_orphans(inner, batch)?;
+        done.orphans = (done.orphans.0 + blobs, done.orphans.1 + bytes);
+    }
+    for index in &plan.leftovers {
+        if sweep(inner, survey, *index)? {
+            done.leftovers.push(*index);
+        }
+    }
+    empty_trash(&inner.layout);
+    Ok(done)
+}
+
+/// Lets artifacts go, under one hold of the lock. Those in use by now stay.
+fn take_away(inner: &Inner, wanted: &[(KeyDigest, Why)]) -> Result<Vec<(KeyDigest, u64)>, Error> {
+    let layout = &inner.layout;
+    let _alone = alone(layout)?;
+    let held = lease::held(layout).map_err(Error::io("the leases could not be read"))?;
+    let mut leaving = Vec::new();
+    for (key, why) in wanted {
+        let Some(artifact) = inner.index.artifact_in_any_state(key)? else { continue };
+        let is_kept = artifact.is_pinned && *why != Why::Asked;
+        if !is_kept && !is_held(&artifact, &held) {
+            leaving.push(artifact);
+        }
+    }
+    let blobs = Blobs::of(inner, &leaving, &held)?;
+    let keys: Vec<KeyDigest> = leaving.iter().map(|artifact| artifact.key_digest).collect();
+    let digests: Vec<Digest> = blobs.free.keys().copied().collect();
+    inner.index.set_blob_states(&digests, BlobState::Deleting)?;
+    let mut moves = Moves::default();
+    // The manifests first: without them nothing claims to be there.
+    let own = keys.iter().flat_map(|key| [layout.manifest(key), layout.snapshot(key), layout.pin(key)]);
+    let moved = own
+        .chain(digests.iter().flat_map(|digest| blob_paths(layout, digest)))
+        .try_for_each(|path| moves.to_trash(layout, &path));
+    let forgotten = moved
+        .map_err(Error::io("an artifact could not be moved out of the way"))
+        .and_then(|()| inner.index.remove_artifacts(&keys).map(drop))
+        .and_then(|()| inner.index.remove_blobs(&digests));
+    if let Err(error) = forgotten {
+        moves.undo();
+        // When this fails too, whoever opens the store next does it.
+        let _ = inner.index.set_blob_states(&digests, BlobState::Ready);
+        return Err(error);
+    }
+    Ok(blobs.shares(&leaving))
+}
+
+/// Whether somebody uses an artifact; as in [`super::plan::is_in_use`].
+fn is_held(artifact: &Artifact, held: &BTreeMap<Digest, u32>) -> bool {
+    !artifact.files.is_empty() && artifact.files.iter().all(|file| held.contains_key(&file.digest))
+}
+
+/// Blobs that leave together with artifacts.
+struct Blobs {
+    /// With the bytes that each gives back.
+    free: BTreeMap<Digest, u64>,
+    /// Keep others from bringing the same bytes in meanwhile.
+    _locks: Vec<FileLock>,
+}
+
+impl Blobs {
+    /// Those that nobody else needs, uses, or is just bringing in.
+    fn of(inner: &Inner, leaving: &[Artifact], held: &BTreeMap<Digest, u32>) -> Result<Self, Error> {
+        let keys: HashSet<KeyDigest> = leaving.iter().map(|artifact| artifact.key_digest).collect();
+        let digests: BTreeSet<Digest> =
+            leaving.iter().flat_map(|artifact| artifact.files.iter().map(|file| file.digest)).collect();
+        let mut blobs = Self { free: BTreeMap::new(), _locks: Vec::new() };
+        let links = OwnLinks::count(&inner.layout).map_err(Error::io("the snapshots could not be listed"))?;
+        for digest in digests {
+            let users = inner.index.artifacts_with_blob(&digest)?;
+            if held.contains_key(&digest) || users.iter().any(|user| !keys.contains(&user.key_digest)) {
+                continue;
+            }
+            let Some(lock) = try_lock(&inner.layout, &PartialId::of_digest(digest))? else { continue };
+            let row = inner.index.blob(&digest)?;
+            blobs.free.insert(digest, row.map_or(0, |row| links.frees_bytes(&inner.layout, &row)));
+            blobs._locks.push(lock);
+        }
+        Ok(blobs)
+    }
+
+    /// What each artifact's going gives back; what several shared counts for the last.
+    fn shares(mut self, gone: &[Artifact]) -> Vec<(KeyDigest, u64)> {
+        let mut shares: Vec<(KeyDigest, u64)> = gone
+            .iter()
+            .rev()
+            .map(|artifact| {
+                let bytes = artifact.files.iter().filter_map(|file| self.free.remove(&file.digest)).sum();
+                (artifact.key_digest, bytes)
+            })
+            .collect();
+        shares.reverse();
+        shares
+    }
+}
+
+/// Lets blobs go that no artifact needs. Those that somebody needs by now stay. How many went, and their bytes.
+fn take_orphans(inner: &Inner, digests: &[Digest]) -> Result<(u64, u64), Error> {
+    let layout = &inner.layout;
+    let _alone = alone(layout)?;
+    let held = lease::held(layout).map_err(Error::io("the leases could not be read"))?;
+    let (mut locks, mut free) = (Vec::new(), Vec::new());
+    for digest in digests {
+        if held.contains_key(digest) || !inner.index.artifacts_with_blob(digest)?.is_empty() {
+            continue;
+        }
+        let Some(lock) = try_lock(layout, &PartialId::of_digest(*digest))? else { continue };
+        locks.push(lock);
+        free.push(*digest);
+    }
+    inner.index.set_blob_states(&free, BlobState::Deleting)?;
+    let paths = free.iter().flat_map(|digest| blob_paths(layout, digest));
+    let bytes: u64 = paths.clone().map(|path| bytes_below(&path, 0).0).sum();
+    let mut moves = Moves::default();
+    let moved = paths.clone().try_for_each(|path| moves.to_trash(layout, &path));
+    moved.map_err(Error::io("a blob could not be moved out of the way"))?;
+    inner.index.remove_blobs(&free)?;
+    Ok((free.len() as u64, bytes))
+}
+
+/// Lets a leftover go; false when somebody works on it by now.
+fn sweep(inner: &Inner, survey: &Survey, index: usize) -> Result<bool, Error> {
+    let place = &survey.leftovers[index];
+    if survey.view.leftovers[index].kind == LeftoverKind::Trash {
+        return Ok(true);
+    }
+    let lock = place.partial.as_ref().map(|id| try_lock(&inner.layout, id)).transpose()?;
+    if matches!(lock, Some(None)) {
+        return Ok(false);
+    }
+    let moved = Moves::default().to_trash(&inner.layout, &place.path);
+    moved.map_err(Error::io("what nobody needs could not be moved out of the way"))?;
+    Ok(true)
+}
+
+/// Unlinks what lies in the trash. What cannot be unlinked now waits for the next time.
+pub(crate) fn empty_trash(layout: &Layout) {
+    for (_, path) in entries(&layout.trash()).unwrap_or_default() {
+        let removed = match fs_err::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => fs_err::remove_dir_all(&path),
+            Ok(_) => fs_err::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "the trash could not be emptied");
+            }
+            _ => (),
+        }
+    }
+}
+
+/// What was moved to the trash, so that it can come back.
+#[derive(Default)]
+pub(crate) struct Moves(Vec<(PathBuf, PathBuf)>);
+
+impl Moves {
+    /// Moves what lies there, if anything does.
+    pub(crate) fn to_trash(&mut self, layout: &Layout, path: &Path) -> io::Result<()> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let to = layout.trash().join(format!("{}-{name}", random_name()));
+        match fs_err::rename(path, &to) {
+            Ok(()) => {
+                self.0.push((path.to_owned(), to));
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn undo(self) {
+        for (from, to) in self.0.into_iter().rev() {
+            if let Err(error) = fs_err::rename(&to, &from) {
+                tracing::error!(%error, "what was moved out of the way could not be moved back");
+            }
+        }
+    }
+}
+
+/// Where a blob's bytes, or the note of where they lie, may be.
+pub(crate) fn blob_paths(layout: &Layout, digest: &Digest) -> [PathBuf; 2] {
+    [layout.blob(digest), layout.blob_reference(digest)]
+}
+
+/// The lock of a download; `None` when somebody works on it.
+pub(crate) fn try_lock(layout: &Layout, id: &PartialId) -> Result<Option<FileLock>, Error> {
+    FileLock::try_now(layout.root(), &layout.blob_lock(id), Hold::Exclusive)
+        .map_err(Error::io("a blob could not be locked"))
+}

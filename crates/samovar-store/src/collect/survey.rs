@@ -1,0 +1,297 @@
+//! What is there: the index, the leases and the disk put side by side. Changes nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use samovar_core::Digest;
+
+use super::chronicle::Chronicle;
+use super::plan::{ArtifactFacts, BlobFacts, Leftover, LeftoverKind, View};
+use super::worth;
+use crate::artifact::Artifact;
+use crate::error::Error;
+use crate::index::{BlobRow, Origin};
+use crate::key::KeyDigest;
+use crate::layout::Layout;
+use crate::lease;
+use crate::lock::{FileLock, Hold};
+use crate::manifest;
+use crate::partial::{Note, PartialId};
+use crate::plain;
+use crate::store::Inner;
+
+/// How deep leftovers are looked into.
+const DEPTH: u32 = 16;
+
+/// The store at one moment, with what the plan does not need to know.
+pub(crate) struct Survey {
+    pub(crate) view: View,
+    /// In the order of [`View::artifacts`].
+    pub(crate) artifacts: Vec<Artifact>,
+    /// Blobs by what the index says of them; strays are missing here.
+    pub(crate) rows: HashMap<Digest, BlobRow>,
+    /// In the order of [`View::leftovers`].
+    pub(crate) leftovers: Vec<Place>,
+    /// What living processes use, each with the id of one of them.
+    pub(crate) held: BTreeMap<Digest, u32>,
+}
+
+/// Where a leftover lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    /// The download whose lock protects it.
+    pub(crate) partial: Option<PartialId>,
+}
+
+impl Survey {
+    /// Looks at everything.
+    ///
+    /// # Errors
+    /// When the index or a directory cannot be read.
+    pub(crate) fn take(inner: &Inner, chronicle: &Chronicle) -> Result<Self, Error> {
+        let layout = &inner.layout;
+        let held = held(layout)?;
+        let artifacts = inner.index.artifacts()?;
+        let rows: HashMap<Digest, BlobRow> =
+            inner.index.blobs()?.into_iter().map(|row| (row.digest, row)).collect();
+        let mut survey = Self { view: View::default(), artifacts, rows, leftovers: Vec::new(), held };
+        let fail = Error::io("the cache could not be looked through");
+        survey.look(inner, chronicle).map_err(fail)?;
+        Ok(survey)
+    }
+
+    fn look(&mut self, inner: &Inner, chronicle: &Chronicle) -> std::io::Result<()> {
+        let layout = &inner.layout;
+        let links = OwnLinks::count(layout)?;
+        for row in self.rows.values() {
+            let facts = BlobFacts {
+                frees_bytes: links.frees_bytes(layout, row),
+                is_held: self.held.contains_key(&row.digest),
+                idle_ms: chronicle.age_ms(row.created_ms),
+            };
+            self.view.blobs.insert(row.digest, facts);
+        }
+        self.strays(layout, &links, chronicle)?;
+        self.view.artifacts = self.artifacts.iter().map(|artifact| facts(artifact, chronicle)).collect();
+        self.snapshots(layout, chronicle)?;
+        self.partials(inner, chronicle)?;
+        self.rubbish(&layout.tmp(), LeftoverKind::Tmp, chronicle)?;
+        self.rubbish(&layout.trash(), LeftoverKind::Trash, chronicle)?;
+        self.rubbish(&layout.quarantines(), LeftoverKind::Quarantine, chronicle)?;
+        self.view.free_disk_bytes = free_disk_bytes(layout.root())?;
+        Ok(())
+    }
+
+    /// Blobs that the index does not know. One that a manifest names waits for the index to be mended.
+    fn strays(&mut self, layout: &Layout, links: &OwnLinks, chronicle: &Chronicle) -> std::io::Result<()> {
+        let mut strays = Vec::new();
+        for shard in layout.blob_shards() {
+            for (name, path) in entries(&shard)? {
+                let digest = name.strip_suffix(".ref").unwrap_or(&name).parse::<Digest>();
+                match digest {
+                    Ok(digest) if self.rows.contains_key(&digest) => (),
+                    Ok(digest) => strays.push((digest, path)),
+                    Err(_) => self.push(LeftoverKind::Orphan, Place { path, partial: None }, chronicle),
+                }
+            }
+        }
+        let named = if strays.is_empty() { HashSet::new() } else { self.named_elsewhere(layout)? };
+        for (digest, path) in strays {
+            let Ok(file) = fs_err::symlink_metadata(&path) else { continue };
+            let facts = BlobFacts {
+                frees_bytes: links.frees_of(&file),
+                is_held: self.held.contains_key(&digest) || named.contains(&digest),
+                idle_ms: chronicle.age_ms(changed_ms(&file)),
+            };
+            self.view.blobs.insert(digest, facts);
+        }
+        Ok(())
+    }
+
+    /// What manifests need that the index does not know.
+    fn named_elsewhere(&self, layout: &Layout) -> std::io::Result<HashSet<Digest>> {
+        let known: HashSet<KeyDigest> = self.artifacts.iter().map(|artifact| artifact.key_digest).collect();
+        let mut named = HashSet::new();
+        for (name, path) in entries(&layout.manifests())? {
+            let key = name.strip_suffix(".json").and_then(KeyDigest::parse);
+            if key.is_some_and(|key| known.contains(&key)) {
+                continue;
+            }
+            let Ok(bytes) = plain::read(layout.root(), &path, manifest::BYTES) else { continue };
+            let Ok(manifest) = serde_json::from_slice::<manifest::Manifest>(&bytes) else { continue };
+            named.extend(manifest.files.iter().map(|file| file.digest));
+        }
+        Ok(named)
+    }
+
+    fn snapshots(&mut self, layout: &Layout, chronicle: &Chronicle) -> std::io::Result<()> {
+        let known: HashSet<String> =
+            self.artifacts.iter().map(|artifact| artifact.key_digest.to_string()).collect();
+        for (name, path) in entries(&layout.snapshots())? {
+            if !known.contains(&name) {
+                self.push(LeftoverKind::Orphan, Place { path, partial: None }, chronicle);
+            }
+        }
+        Ok(())
+    }
+
+    fn partials(&mut self, inner: &Inner, chronicle: &Chronicle) -> std::io::Result<()> {
+        let layout = &inner.layout;
+        let mut counted = HashSet::new();
+        for (name, path) in entries(&layout.partials())? {
+            let partial = PartialId::parse(&name);
+            let (bytes, changed_ms) = bytes_below(&path, DEPTH);
+            let is_held = partial.is_some_and(|id| is_locked(layout, &id));
+            if let Some(id) = partial {
+                let declared = Note::read(layout, &id).and_then(|note| note.size).filter(|_| is_held);
+                let promised = declared.max(inner.room.promised_bytes(&id)).unwrap_or(0);
+                self.view.promised_bytes += promised.saturating_sub(bytes);
+                counted.insert(id);
+            }
+            let idle_ms = chronicle.age_ms(changed_ms);
+            self.view.leftovers.push(Leftover { kind: LeftoverKind::Partial, bytes, idle_ms, is_held });
+            self.leftovers.push(Place { path, partial });
+        }
+        self.view.promised_bytes += inner.room.promised_bytes_besides(&counted);
+        Ok(())
+    }
+
+    fn rubbish(&mut self, dir: &Path, kind: LeftoverKind, chronicle: &Chronicle) -> std::io::Result<()> {
+        for (_, path) in entries(dir)? {
+            self.push(kind, Place { path, partial: None }, chronicle);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, kind: LeftoverKind, place: Place, chronicle: &Chronicle) {
+        let (bytes, changed_ms) = bytes_below(&place.path, DEPTH);
+        let idle_ms = chronicle.age_ms(changed_ms);
+        self.view.leftovers.push(Leftover { kind, bytes, idle_ms, is_held: false });
+        self.leftovers.push(place);
+    }
+}
+
+fn facts(artifact: &Artifact, chronicle: &Chronicle) -> ArtifactFacts {
+    let age_ms = chronicle.age_ms(artifact.created_ms);
+    ArtifactFacts {
+        key: artifact.key_digest,
+        blobs: artifact.files.iter().map(|file| file.digest).collect(),
+        is_pinned: artifact.is_pinned,
+        idle_ms: chronicle.age_ms(artifact.usage.last_ms.max(artifact.created_ms)),
+        rank: worth::rank(&artifact.usage, artifact.bytes(), age_ms),
+    }
+}
+
+/// What living processes use; waits for moments, so that nobody is just writing a lease.
+pub(crate) fn held(layout: &Layout) -> Result<BTreeMap<Digest, u32>, Error> {
+    if !layout.is_writable() {
+        return Ok(BTreeMap::new());
+    }
+    let _alone = alone(layout)?;
+    lease::held(layout).map_err(Error::io("the leases could not be read"))
+}
+
+/// The right to move things away: nobody opens anything meanwhile.
+///
+/// # Errors
+/// When the file system has no locks.
+pub(crate) fn alone(layout: &Layout) -> Result<FileLock, Error> {
+    FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Exclusive)
+        .map_err(Error::io("the cache could not be locked"))
+}
+
+/// Names of blobs in our own snapshots, by device and inode: they go together with the blob.
+#[derive(Debug, Default)]
+pub(crate) struct OwnLinks(HashMap<(u64, u64), u64>);
+
+impl OwnLinks {
+    /// Counts them.
+    ///
+    /// # Errors
+    /// When the snapshots cannot be listed.
+    pub(crate) fn count(layout: &Layout) -> std::io::Result<Self> {
+        let mut links = Self::default();
+        links.count_below(&layout.snapshots(), DEPTH)?;
+        Ok(links)
+    }
+
+    fn count_below(&mut self, dir: &Path, depth: u32) -> std::io::Result<()> {
+        for (_, path) in entries(dir)? {
+            match fs_err::symlink_metadata(&path) {
+                Ok(found) if found.is_dir() && depth > 0 => self.count_below(&path, depth - 1)?,
+                Ok(found) if found.is_file() => *self.0.entry((found.dev(), found.ino())).or_default() += 1,
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// What unlinking a blob gives back: nothing where another program has the file too, or where it is not ours.
+    pub(crate) fn frees_bytes(&self, layout: &Layout, row: &BlobRow) -> u64 {
+        if row.origin == Origin::Reference {
+            return 0;
+        }
+        match plain::metadata(layout.root(), &layout.blob(&row.digest)) {
+            Ok(Some(file)) => self.frees_of(&file),
+            _ => 0,
+        }
+    }
+
+    fn frees_of(&self, file: &std::fs::Metadata) -> u64 {
+        let own = 1 + self.0.get(&(file.dev(), file.ino())).copied().unwrap_or(0);
+        if file.nlink() > own { 0 } else { file.len() }
+    }
+}
+
+/// Bytes of the disk that we may write.
+pub(crate) fn free_disk_bytes(root: &Path) -> std::io::Result<u64> {
+    let facts = rustix::fs::statvfs(root)?;
+    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+}
+
+/// Whether somebody works on a download. A lock that was never taken is free, and is not made for this.
+pub(crate) fn is_locked(layout: &Layout, id: &PartialId) -> bool {
+    let path = layout.blob_lock(id);
+    path.exists() && !matches!(FileLock::try_now(layout.root(), &path, Hold::Shared), Ok(Some(_)))
+}
+
+/// Names in a directory that may be missing; what is no text is no name of ours, and is left alone.
+pub(crate) fn entries(dir: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
+    let found = match fs_err::read_dir(dir) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in found {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string() {
+            names.push((name, entry.path()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Bytes on the disk that removing this gives back, and when something of it changed last, in milliseconds
+/// since 1970. Follows no link.
+pub(crate) fn bytes_below(path: &Path, depth: u32) -> (u64, u64) {
+    let Ok(found) = fs_err::symlink_metadata(path) else { return (0, 0) };
+    if !found.is_dir() {
+        let bytes = if found.nlink() > 1 { 0 } else { found.blocks() * 512 };
+        return (bytes, changed_ms(&found));
+    }
+    let below = if depth == 0 { Vec::new() } else { entries(path).unwrap_or_default() };
+    below.iter().fold((0, changed_ms(&found)), |(bytes, changed), (_, path)| {
+        let (more, later) = bytes_below(path, depth - 1);
+        (bytes + more, changed.max(later))
+    })
+}
+
+/// When a file was last written or renamed.
+fn changed_ms(file: &std::fs::Metadata) -> u64 {
+    let ms = file.ctime().saturating_mul(1_000).saturating_add(file.ctime_nsec() / 1_000_000);
+    u64::try_from(ms).unwrap_or(0)
+}

@@ -1,0 +1,82 @@
+//! How the store was used: counters over all processes and restarts, and what there is now.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::store::Store;
+
+/// How the store was used, and what it has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StoreStats {
+    /// Times an artifact was there when it was asked for.
+    pub hits: u64,
+    /// Times it had to be fetched.
+    pub misses: u64,
+    /// Bytes that were fetched from sources.
+    pub fetched_bytes: u64,
+    /// Artifacts that left to make room, by age, or because somebody said so.
+    pub collected_artifacts: u64,
+    /// Bytes that this freed, leftovers included.
+    pub collected_bytes: u64,
+    /// Blobs that were found damaged and set aside.
+    pub quarantined: u64,
+    /// Artifacts that are here.
+    pub artifacts: u64,
+    /// Pinned ones among them.
+    pub pinned: u64,
+    /// Bytes of their files; what several have in common counts once.
+    pub bytes: u64,
+    /// All counters by name, these and others.
+    pub counters: BTreeMap<String, u64>,
+}
+
+impl StoreStats {
+    /// Share of requests that found their artifact here; `None` before the first.
+    pub fn hit_rate(&self) -> Option<f64> {
+        let asked = self.hits + self.misses;
+        (asked > 0).then(|| self.hits as f64 / asked as f64)
+    }
+}
+
+impl Store {
+    /// How the store was used, and what it has. Blocks for microseconds to milliseconds; looks at no file.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn stats(&self) -> Result<StoreStats, Error> {
+        let index = &self.0.index;
+        let counters = index.counters()?;
+        let artifacts = index.artifacts()?;
+        let sizes: BTreeMap<_, u64> = artifacts
+            .iter()
+            .flat_map(|artifact| &artifact.files)
+            .map(|file| (file.digest, file.size))
+            .collect();
+        let count = |name: &str| counters.get(name).copied().unwrap_or(0);
+        Ok(StoreStats {
+            hits: count("hits"),
+            misses: count("misses"),
+            fetched_bytes: count("fetched_bytes"),
+            collected_artifacts: count("collected_artifacts"),
+            collected_bytes: count("collected_bytes"),
+            quarantined: count("quarantined"),
+            artifacts: artifacts.len() as u64,
+            pinned: artifacts.iter().filter(|artifact| artifact.is_pinned).count() as u64,
+            bytes: sizes.values().sum(),
+            counters,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_needs_a_request() {
+        assert_eq!(StoreStats::default().hit_rate(), None);
+        assert_eq!(StoreStats { hits: 3, misses: 1, ..StoreStats::default() }.hit_rate(), Some(0.75));
+    }
+}
