@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   revision ─► commit ─► tree, page by page ─► select ─► Listing
-//!   resolve/<commit>/<path> ──302──► CDN ─► Body
+//!   resolve/<commit>/<path> ──302──► CDN ─► Body      further parts: the CDN at once
 //! ```
 //!
 //! What the hub's tree says of a file's digest is what the bytes must have; whatever a later answer says
 //! differently is heard and not believed. Names that no file may have are left where they are.
 
 mod api;
+mod detour;
+mod download;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use reqwest::header::{self, HeaderName, HeaderValue};
+use reqwest::header::{self, HeaderValue};
 use samovar_core::model::ArtifactRef;
 use samovar_core::model::reference::HubRef;
 use url::Url;
@@ -34,6 +36,7 @@ use crate::source::select::{self, Choice, Want};
 use crate::source::{Body, Listing, RemoteFile, Source};
 
 use api::Entry;
+use detour::Detours;
 use refusal::Context;
 
 /// The hub's public address.
@@ -47,15 +50,13 @@ const PAGES: usize = 100;
 /// Files of one repository.
 const ENTRIES: usize = 100_000;
 
-const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
-const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
-
 /// A hub.
 pub(crate) struct Hub {
     client: Arc<Client>,
     endpoint: Url,
     token: Option<Token>,
     retry: RetryConfig,
+    detours: Detours,
 }
 
 impl Hub {
@@ -79,7 +80,7 @@ impl Hub {
         endpoint.set_query(None);
         endpoint.set_fragment(None);
         let token = config.hub_token.as_ref().and_then(|secret| Token::bearer(&endpoint, secret));
-        Ok(Self { client, endpoint, token, retry: config.retry })
+        Ok(Self { client, endpoint, token, retry: config.retry, detours: Detours::default() })
     }
 
     /// An address below the hub's own, its parts escaped.
@@ -195,37 +196,6 @@ impl Hub {
             etag: None,
             local: None,
         })
-    }
-
-    async fn body(&self, file: &RemoteFile, range: Range<u64>) -> Result<Body, Error> {
-        let subject = format!("{} at the hub", file.path);
-        let url: Url = file.locator.parse().map_err(|_| lie(&subject, "its address is none"))?;
-        let mut ask = Ask::get(&subject, url).with_token(self.token.as_ref());
-        if let Some(value) = range_header(&range) {
-            ask = ask.with(header::RANGE, value);
-            // Behind a redirect the same bytes may have another name.
-            if let Some(value) = file.etag.as_deref().and_then(quoted) {
-                ask.first_headers.insert(header::IF_RANGE, value);
-            }
-        }
-        let answer = self.client.send(ask).await?;
-        if !answer.status().is_success() {
-            let page = file.locator.split("/resolve/").next().unwrap_or_default();
-            let context = Context { subject: &subject, page, revision: "", has_token: self.token.is_some() };
-            return Err(refusal::of_file(&answer, &context, &self.endpoint));
-        }
-        if let (Some(said), Some(size)) = (answer.first_header(&LINKED_SIZE), file.size)
-            && said.trim().parse() != Ok(size)
-        {
-            return Err(lie(&subject, format!("a file of {said:?} bytes, where {size} were announced")));
-        }
-        let linked = answer.first_header(&LINKED_ETAG).and_then(crate::source::answer::strong_etag);
-        let is_redirected = answer.is_redirected();
-        let mut body = answer.body(&subject, &range)?;
-        if is_redirected && linked.is_some() {
-            body.etag = linked;
-        }
-        Ok(body)
     }
 }
 

@@ -220,6 +220,8 @@ async fn the_token_goes_to_the_hub_alone() {
     let listing = resolve(&sources, "org/name").await.unwrap();
     read(&sources, &listing.files[0], 0..300_000).await.unwrap();
     hub.lie(Lie::RedirectElsewhere);
+    // One that does not know yet where the file is.
+    let sources = with_token(&hub);
     read(&sources, &listing.files[0], 0..300_000).await.unwrap();
     let requests = hub.requests();
     let doors = |door| requests.iter().filter(|seen| seen.door == door).count();
@@ -345,6 +347,24 @@ async fn an_address_at_the_cdn_that_has_ended_may_pass() {
     let error = read(&sources, &listing.files[0], 0..10).await.unwrap_err();
     assert!(error.may_pass(), "{error:?}");
     assert!(!shown(&error).contains('?'), "a signed address is not shown: {}", shown(&error));
+}
+
+#[tokio::test]
+async fn the_hub_is_asked_once_where_a_file_is() {
+    let (hub, _) = hub().await;
+    let sources = with_token(&hub);
+    let listing = resolve(&sources, "org/name").await.unwrap();
+    let file = &listing.files[0];
+    let content = Content::pattern(300_000, 1).to_vec().unwrap();
+    for at in 0..10 {
+        assert!(read(&sources, file, at * 1_000..at * 1_000 + 500).await.unwrap().len() == 500);
+    }
+    assert_eq!(hub.sent().requests_for(Route::Resolve), 1);
+    // The address ends: a new one is had, and nobody notices.
+    hub.lie(Lie::ExpireUrls);
+    assert!(read(&sources, file, 5_000..9_000).await.unwrap() == content[5_000..9_000]);
+    assert_eq!(hub.sent().requests_for(Route::Resolve), 2);
+    assert!(hub.text_seen_elsewhere(TOKEN).is_empty());
 }
 
 #[tokio::test]
