@@ -12,6 +12,7 @@
 //! engine, no pool and no wire type of ours.
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod arrival;
 pub mod artifact;
 mod blob;
@@ -53,6 +54,7 @@ mod stats;
 mod store;
 mod tier;
 
+pub use adopt::{AdoptKind, AdoptOptions, AdoptRoot, Adopted, AdoptedArtifact, Placement, Skipped};
 pub use artifact::{Artifact, ArtifactFile, Usage};
 pub use collect::{CollectOptions, Collected, LeftoverKind, Removed, Swept, Why};
 pub use config::{RetryConfig, SourceConfig, StoreConfig};

@@ -9,7 +9,11 @@
 //! the bytes were hashed.
 
 mod answer;
+pub(crate) mod folder;
+mod http;
 mod hub;
+mod object;
+pub(crate) mod ollama;
 pub(crate) mod origin;
 pub(crate) mod select;
 
@@ -22,6 +26,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use samovar_core::Digest;
 use samovar_core::model::ArtifactRef;
+use samovar_core::model::reference::Scheme;
 
 use crate::config::SourceConfig;
 use crate::error::Error;
@@ -105,6 +110,10 @@ pub struct Body {
 pub(crate) struct Sources {
     is_offline: bool,
     hub: hub::Hub,
+    http: http::Http,
+    ollama: ollama::Ollama,
+    object: object::Object,
+    folder: folder::Folder,
 }
 
 impl Sources {
@@ -114,7 +123,14 @@ impl Sources {
     /// An address in the settings that is none.
     pub(crate) fn new(config: &SourceConfig) -> Result<Self, Error> {
         let client = Arc::new(origin::Client::new(config));
-        Ok(Self { is_offline: config.is_offline, hub: hub::Hub::new(client, config)? })
+        Ok(Self {
+            is_offline: config.is_offline,
+            http: http::Http::new(Arc::clone(&client), config),
+            ollama: ollama::Ollama::new(Arc::clone(&client), config)?,
+            object: object::Object::new(config),
+            folder: folder::Folder,
+            hub: hub::Hub::new(client, config)?,
+        })
     }
 
     /// The source that a reference names.
@@ -122,15 +138,19 @@ impl Sources {
     /// # Errors
     /// When nothing may be asked of it.
     pub(crate) fn of(&self, reference: &ArtifactRef) -> Result<&dyn Source, Error> {
+        let source: &dyn Source = match reference {
+            ArtifactRef::Hub(_) => &self.hub,
+            ArtifactRef::Remote(remote) => match remote.scheme() {
+                // No network is needed for what this machine can read.
+                Scheme::File => return Ok(&self.folder),
+                Scheme::Http | Scheme::Https => &self.http,
+                Scheme::S3 | Scheme::Gs | Scheme::Az => &self.object,
+                Scheme::Ollama => &self.ollama,
+            },
+        };
         if self.is_offline {
             return Err(Error::Offline { subject: reference.to_string() });
         }
-        match reference {
-            ArtifactRef::Hub(_) => Ok(&self.hub),
-            ArtifactRef::Remote(remote) => Err(Error::Unsupported {
-                message: format!("{remote} cannot be fetched"),
-                hint: "use a model of the hub".to_owned(),
-            }),
-        }
+        Ok(source)
     }
 }

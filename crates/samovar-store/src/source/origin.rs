@@ -11,6 +11,7 @@
 //! Redirects are followed here, one by one, since a client that follows them by itself decides by itself
 //! what it tells whom. Addresses are never shown with their query, which at a CDN is a signature.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -236,6 +237,16 @@ fn redirect_of(response: &reqwest::Response, from: &Url) -> Option<Result<Url, S
         }
         _ => Err("it sends on to no address".to_owned()),
     })
+}
+
+/// The header that asks for a range; none for the whole of a file whose size nobody knows.
+pub(crate) fn range_header(range: &Range<u64>) -> Option<HeaderValue> {
+    let text = match range {
+        Range { start: 0, end: u64::MAX } => return None,
+        Range { start, end: u64::MAX } => format!("bytes={start}-"),
+        Range { start, end } => format!("bytes={start}-{}", end.saturating_sub(1)),
+    };
+    HeaderValue::from_str(&text).ok()
 }
 
 /// A machine's own address, which nobody else can hear.

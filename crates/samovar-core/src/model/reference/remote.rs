@@ -112,6 +112,14 @@ pub struct OllamaName<'a> {
 }
 
 impl RemoteRef {
+    /// A file or folder of this machine by its absolute path.
+    ///
+    /// # Errors
+    /// When the path is not absolute, or no reference can hold it.
+    pub fn of_path(path: &str) -> Result<Self, ParseReferenceError> {
+        Self::parse(Scheme::File, &percent::encoded(path))
+    }
+
     /// How the place is reached.
     pub fn scheme(&self) -> Scheme {
         self.scheme

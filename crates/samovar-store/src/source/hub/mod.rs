@@ -31,7 +31,7 @@ use crate::fetch::patiently;
 use crate::key::ArtifactKey;
 use crate::name::{Commit, NameError};
 use crate::source::answer::Answer;
-use crate::source::origin::{Ask, Client, Token, lie};
+use crate::source::origin::{Ask, Client, Token, lie, range_header};
 use crate::source::select::{self, Choice, Want};
 use crate::source::{Body, Listing, RemoteFile, Source};
 
@@ -257,15 +257,6 @@ fn canonical(reference: &HubRef, choice: &Choice) -> String {
     }
     let revision = reference.revision().map(|revision| format!("@{revision}")).unwrap_or_default();
     format!("hf://{}/{}{revision}:{}", reference.org(), reference.name(), choice.quant)
-}
-
-fn range_header(range: &Range<u64>) -> Option<HeaderValue> {
-    let text = match range {
-        Range { start: 0, end: u64::MAX } => return None,
-        Range { start, end: u64::MAX } => format!("bytes={start}-"),
-        Range { start, end } => format!("bytes={start}-{}", end.saturating_sub(1)),
-    };
-    HeaderValue::from_str(&text).ok()
 }
 
 fn quoted(etag: &str) -> Option<HeaderValue> {

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Choice, file_name, folder, has_extension, list, part, preferred, quant};
+use super::{Choice, PARTS, file_name, folder, has_extension, list, part, preferred, quant};
 use crate::error::Error;
 use crate::manifest::Role;
 
-/// Parts of one model.
-const PARTS: u32 = 1_024;
 /// The quantizations of a projector in the order in which they are taken.
 const PROJECTORS: [&str; 4] = ["F16", "BF16", "F32", "Q8_0"];
 
@@ -44,6 +42,11 @@ pub(super) fn models<'a>(names: &[&'a str]) -> Vec<Model<'a>> {
         model.places.entry(number).or_insert(place);
     }
     models.into_values().collect()
+}
+
+/// The quantization of each model, as its name says it.
+pub(super) fn quants(names: &[&str]) -> Vec<String> {
+    models(names).into_iter().map(|model| model.quant).collect()
 }
 
 struct Split<'a> {

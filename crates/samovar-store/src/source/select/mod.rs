@@ -24,6 +24,8 @@ pub(crate) use quant::normal as normal_quant;
 
 /// Quantizations in the order in which they are taken when none is named.
 const PREFERRED: [&str; 2] = ["Q4_K_M", "Q8_0"];
+/// Parts of one model.
+const PARTS: u32 = 1_024;
 /// Names that an error lists.
 const SHOWN: usize = 24;
 
@@ -60,6 +62,35 @@ pub(crate) fn choose(subject: &str, names: &[&str], want: &Want<'_>) -> Result<C
         return gguf::choose(subject, names, &models, want.quant);
     }
     safetensors::choose(subject, names, want.quant)
+}
+
+/// The quantizations of the GGUF models among these names, each once; one whose name does not say is empty.
+pub(crate) fn quants(names: &[&str]) -> Vec<String> {
+    let mut quants = gguf::quants(names);
+    quants.sort_unstable();
+    quants.dedup();
+    quants
+}
+
+/// The quantization that a file's name says; empty where it does not.
+pub(crate) fn quant_of(name: &str) -> String {
+    quants(&[name]).pop().unwrap_or_default()
+}
+
+/// All parts of the model that this file is one of, by its name, in their order.
+pub(crate) fn parts_of(name: &str) -> Vec<String> {
+    let numbered = name.rsplit_once('.').and_then(|(stem, end)| Some((part(stem)?, end)));
+    match numbered {
+        Some(((stem, _, total), end)) if total <= PARTS => {
+            (1..=total).map(|number| format!("{stem}-{number:05}-of-{total:05}.{end}")).collect()
+        }
+        _ => vec![name.to_owned()],
+    }
+}
+
+/// Whether this file is a GGUF model, or the first part of one: what a user would name.
+pub(crate) fn is_first_of_model(name: &str) -> bool {
+    !gguf::quants(&[name]).is_empty() && parts_of(name).first().is_some_and(|first| first == name)
 }
 
 /// Which of these quantizations is taken when none is named: the preferred ones, else the only one.

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Choice, file_name, folder, has_extension, list, part};
+use super::{Choice, PARTS, file_name, folder, has_extension, list, part};
 use crate::error::Error;
 use crate::manifest::Role;
 
-/// Parts of one model.
-const PARTS: u32 = 1_024;
 /// The stem of a model's weights where nothing else is said.
 const USUAL: &str = "model";
 /// Small files that are fetched beside the weights, and nothing else is.

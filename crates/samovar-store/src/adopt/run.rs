@@ -1,0 +1,252 @@
+//! One go at adopting: scan the roots, bring in what is new, say what happened.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::place::{self, Placed, Placer, Refusal};
+use super::{
+    AdoptKind, AdoptOptions, AdoptRoot, Adopted, AdoptedArtifact, Found, FoundFile, Placement, Skipped,
+    folder, hf_cache, lm_studio, ollama,
+};
+use crate::ensure;
+use crate::error::Error;
+use crate::find;
+use crate::index::{BlobRow, now_ms};
+use crate::manifest::{self, Manifest, ManifestFile};
+use crate::progress::{Progress, Transfer, Watch};
+use crate::source::folder::Bounds;
+use crate::store::Inner;
+
+/// Bytes that are read between two words to whoever watches.
+const WORD_BYTES: u64 = 64 << 20;
+
+/// Scans all roots and takes over what is new.
+///
+/// # Errors
+/// Only what keeps this store from being written.
+pub(super) fn adopt(inner: &Arc<Inner>, options: &AdoptOptions) -> Result<Adopted, Error> {
+    if !options.dry_run {
+        inner.writable("what other programs downloaded")?;
+    }
+    let mut report = Adopted { dry_run: options.dry_run, ..Adopted::default() };
+    let mut work = Vec::new();
+    for root in &options.roots {
+        match Bounds::of(&root.path) {
+            Ok(bounds) => {
+                let found = merged(scan(root.kind, &bounds, &mut report.skipped));
+                work.extend(found.into_iter().map(|found| (bounds.clone(), found)));
+            }
+            Err(reason) => report.skipped.push(Skipped::new(&root.path, reason)),
+        }
+    }
+    let reading = Reading::of(&work, options.watch.clone());
+    let run = Run { inner, options, reading: &reading };
+    for (bounds, found) in &work {
+        match run.one(bounds, found) {
+            Ok(artifact) => report.artifacts.push(artifact),
+            Err(Stop::Skip(skipped)) => report.skipped.push(skipped),
+            Err(Stop::Store(error)) => return Err(error),
+        }
+    }
+    Ok(report)
+}
+
+fn scan(kind: AdoptKind, bounds: &Bounds, skipped: &mut Vec<Skipped>) -> Vec<Found> {
+    match kind {
+        AdoptKind::HuggingFace => hf_cache::scan(bounds, skipped),
+        AdoptKind::Ollama => ollama::scan(bounds, skipped),
+        AdoptKind::LmStudio => lm_studio::scan(bounds, skipped),
+        AdoptKind::Folder => folder::scan(bounds, skipped),
+    }
+}
+
+/// One for each key; a second name for the same content becomes another text for it.
+fn merged(found: Vec<Found>) -> Vec<Found> {
+    let mut by_key = BTreeMap::<_, Found>::new();
+    for artifact in found {
+        match by_key.get_mut(&artifact.key.digest()) {
+            Some(first) => {
+                first.also.push(artifact.reference);
+                first.also.extend(artifact.also);
+            }
+            None => {
+                by_key.insert(artifact.key.digest(), artifact);
+            }
+        }
+    }
+    by_key.into_values().collect()
+}
+
+/// How far the reading is.
+struct Reading {
+    watch: Option<Watch>,
+    total: Transfer,
+    done_bytes: Cell<u64>,
+    said_bytes: Cell<u64>,
+}
+
+impl Reading {
+    fn of(work: &[(Bounds, Found)], watch: Option<Watch>) -> Self {
+        let files = work.iter().flat_map(|(_, found)| &found.files);
+        let total_bytes = files.clone().map(|file| file.stamp.size).sum();
+        let total = Transfer { total_bytes, files: files.count() as u32, ..Transfer::default() };
+        Self { watch, total, done_bytes: Cell::new(0), said_bytes: Cell::new(0) }
+    }
+
+    fn read(&self, bytes: u64) {
+        self.done_bytes.set(self.done_bytes.get() + bytes);
+        let done_bytes = self.done_bytes.get();
+        if let Some(watch) = &self.watch
+            && done_bytes - self.said_bytes.get() >= WORD_BYTES
+        {
+            self.said_bytes.set(done_bytes);
+            watch(Progress::Verifying(Transfer { done_bytes, ..self.total }));
+        }
+    }
+}
+
+struct Run<'a> {
+    inner: &'a Arc<Inner>,
+    options: &'a AdoptOptions,
+    reading: &'a Reading,
+}
+
+enum Stop {
+    Skip(Skipped),
+    Store(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Run<'_> {
+    fn one(&self, bounds: &Bounds, found: &Found) -> Result<AdoptedArtifact, Stop> {
+        if let Some(file) = found.files.iter().find(|file| file.at.starts_with(self.inner.layout.root())) {
+            return Err(Stop::Skip(Skipped::new(&file.at, "lies in this cache already")));
+        }
+        if self.is_here(found)? {
+            if !self.options.dry_run {
+                self.note_names(found, 0)?;
+            }
+            return Ok(report(found, None, 0));
+        }
+        if self.options.dry_run {
+            return self.foresee(found);
+        }
+        let placer = Placer {
+            inner: self.inner,
+            copies: self.options.copies,
+            read: &|bytes| self.reading.read(bytes),
+        };
+        let mut placed = Vec::with_capacity(found.files.len());
+        for file in &found.files {
+            placed.push(placer.place(bounds, file).map_err(|refusal| match refusal {
+                Refusal::File(reason) => Stop::Skip(Skipped::new(&file.at, reason)),
+                Refusal::Store(error) => Stop::Store(error),
+            })?);
+        }
+        self.commit(found, &placed)?;
+        let how = placed.iter().map(|placed| placed.how);
+        Ok(summary(found, how.collect()))
+    }
+
+    fn is_here(&self, found: &Found) -> Result<bool, Error> {
+        let artifact = self.inner.with_index(|index| index.artifact(&found.key.digest()))?;
+        Ok(artifact.is_some_and(|artifact| find::is_in_place(&self.inner.layout, &artifact)))
+    }
+
+    fn foresee(&self, found: &Found) -> Result<AdoptedArtifact, Stop> {
+        let foreseen = found.files.iter().map(|file| {
+            let how = place::foresee(&self.inner.layout, file, self.options.copies);
+            how.map_err(|reason| Stop::Skip(Skipped::new(&file.at, reason)))
+        });
+        Ok(summary(found, foreseen.collect::<Result<_, _>>()?))
+    }
+
+    /// Makes the artifact. What a name means already is not moved: who adopts does not know what is newer.
+    fn commit(&self, found: &Found, placed: &[Placed]) -> Result<(), Error> {
+        let rows: Vec<BlobRow> = placed.iter().map(|placed| placed.row).collect();
+        let files = found.files.iter().zip(&rows).map(|(file, row)| ManifestFile {
+            path: file.path.clone(),
+            role: file.role,
+            size: row.size,
+            digest: row.digest,
+        });
+        let free = self.first_free_name(found)?;
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            key: found.key.clone(),
+            revision: found.revision.clone().filter(|_| free == 0).filter(|name| !self.is_known(found, name)),
+            reference: found.texts().nth(free).unwrap_or(&found.reference).to_owned(),
+            files: files.collect(),
+            created_ms: now_ms(),
+        };
+        ensure::record(self.inner, manifest, &rows)?;
+        self.note_names(found, free)
+    }
+
+    /// The place of the first name that means nothing yet, or nothing else; 0 when there is none.
+    fn first_free_name(&self, found: &Found) -> Result<usize, Error> {
+        let key = found.key.digest();
+        for (place, text) in found.texts().enumerate() {
+            let means = self.inner.with_index(|index| index.by_reference(text))?;
+            if means.is_none_or(|artifact| artifact.key_digest == key) {
+                return Ok(place);
+            }
+        }
+        Ok(0)
+    }
+
+    fn is_known(&self, found: &Found, revision: &str) -> bool {
+        let known = self.inner.index.ref_of(&found.key.source, &found.key.model, revision);
+        known.is_ok_and(|known| known.is_some())
+    }
+
+    /// Lets the other texts that name it mean it, where they mean nothing yet.
+    fn note_names(&self, found: &Found, from: usize) -> Result<(), Error> {
+        for text in found.texts().skip(from) {
+            if self.inner.with_index(|index| index.by_reference(text))?.is_none() {
+                self.inner.with_index(|index| index.note_reference(text, &found.key.digest()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Found {
+    /// All texts that name it, the best first.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.reference).chain(&self.also).map(String::as_str)
+    }
+}
+
+/// What became of an artifact whose files were taken over in these ways.
+fn summary(found: &Found, how: Vec<Placement>) -> AdoptedArtifact {
+    let sizes = || found.files.iter().map(|file: &FoundFile| file.stamp.size);
+    let is_saved = |how: Placement| !matches!(how, Placement::Copy | Placement::Here);
+    let saved = sizes().zip(&how).filter(|(_, how)| is_saved(**how)).map(|(size, _)| size).sum();
+    let largest = sizes().zip(how).max_by_key(|(size, _)| *size).map(|(_, how)| how);
+    report(found, largest, saved)
+}
+
+fn report(found: &Found, how: Option<Placement>, saved_bytes: u64) -> AdoptedArtifact {
+    AdoptedArtifact {
+        reference: found.reference.clone(),
+        key: found.key.clone(),
+        from: found.folder.clone(),
+        bytes: found.files.iter().map(|file| file.stamp.size).sum(),
+        saved_bytes,
+        how,
+    }
+}
+
+impl AdoptRoot {
+    /// The folder and whose it is.
+    pub fn new(path: impl Into<std::path::PathBuf>, kind: AdoptKind) -> Self {
+        Self { path: path.into(), kind }
+    }
+}
