@@ -17,6 +17,9 @@ use crate::fetch::queue::{CHUNK_BYTES, Queue};
 use crate::fetch::sink::Sink;
 use crate::source::{Body, Promise, RemoteFile, Source};
 
+/// Connections at most, whatever the settings say: each holds two batches in memory.
+const LANES: u64 = 16;
+
 /// Why connections stopped before all was there.
 pub(crate) enum Stop {
     /// For good, or as often as it was tried.

@@ -16,6 +16,9 @@ use crate::source::origin::{host, lie, said, unreachable};
 
 /// Characters of a server's own words that are repeated.
 const MESSAGE_CHARS: usize = 200;
+/// What is left of a limit on requests, and until when.
+/// *Source:* draft-ietf-httpapi-ratelimit-headers, as the hub sends it.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Bytes of an etag that is worth remembering.
 const ETAG_BYTES: usize = 256;
 
@@ -154,17 +157,32 @@ impl Answer {
 
     /// How long the server asked to be left alone.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        let text = self.header(&header::RETRY_AFTER)?.trim();
-        match text.parse() {
-            Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => http_date(text)?.duration_since(SystemTime::now()).ok(),
-        }
+        let asked = self.header(&header::RETRY_AFTER).and_then(wait_of);
+        asked.or_else(|| self.header(&RATE_LIMIT).and_then(reset_of))
     }
 
     /// The server's own words in a header, cut and without what a terminal might act on.
     pub(crate) fn words(&self, name: &HeaderName) -> Option<String> {
         self.header(name).map(cut).filter(|text| !text.is_empty())
     }
+}
+
+/// A `Retry-After`, in either of its forms.
+fn wait_of(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => http_date(text)?.duration_since(SystemTime::now()).ok(),
+    }
+}
+
+/// When a limit that is used up begins anew: `"resolvers";r=0;t=42`.
+fn reset_of(text: &str) -> Option<Duration> {
+    let number = |name: &str| {
+        let value = |part: &str| part.trim().strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok();
+        text.split([';', ',']).find_map(value)
+    };
+    (number("r") == Some(0)).then(|| number("t").map(Duration::from_secs)).flatten()
 }
 
 struct Part {
@@ -291,6 +309,19 @@ mod tests {
         assert_eq!(seconds("Tue, 29 Feb 2000 12:00:00 GMT"), Some(951_825_600));
         for text in ["", "soon", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Foo 1994 08:49:37 GMT", "-5"] {
             assert_eq!(seconds(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn reads_how_long_to_wait() {
+        let seconds = |wait: Option<Duration>| wait.map(|wait| wait.as_secs());
+        assert_eq!(seconds(wait_of(" 17 ")), Some(17));
+        for text in ["", "-5", "soon", "1e9", "Sun, 06 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(seconds(wait_of(text)), None, "{text:?}");
+        }
+        assert_eq!(seconds(reset_of("\"resolvers\";r=0;t=42")), Some(42));
+        for text in ["\"api\";r=3;t=42", "\"api\";r=0", "t=42", "", "r=0;t=x"] {
+            assert_eq!(seconds(reset_of(text)), None, "{text:?}");
         }
     }
 

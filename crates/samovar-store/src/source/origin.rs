@@ -89,9 +89,16 @@ impl<'a> Ask<'a> {
 }
 
 impl Token {
-    /// A token for the origin of `url`. `None` when no header can carry it.
+    /// A token for the origin of `url`. `None` when there is nothing in it that a header can carry.
     pub(crate) fn bearer(url: &Url, secret: &Secret) -> Option<Self> {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.reveal())).ok()?;
+        // Files that hold a token end in a line end.
+        let text = secret.reveal().trim();
+        let Some(mut value) =
+            HeaderValue::from_str(&format!("Bearer {text}")).ok().filter(|_| !text.is_empty())
+        else {
+            tracing::warn!("the token for {} is none and is left out", host(url));
+            return None;
+        };
         value.set_sensitive(true);
         Some(Self { origin: url.origin(), value })
     }
@@ -149,7 +156,13 @@ impl Client {
         let request = self.client(url)?.request(ask.method.clone(), url.clone()).headers(headers).send();
         match tokio::time::timeout(self.stall, request).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(unreachable(ask.subject, &said(error, url))),
+            Ok(Err(error)) => Err(match certificate_fault(&error) {
+                Some(fault) => {
+                    let own = "certificates of your own are named by SSL_CERT_FILE";
+                    lie(ask.subject, format!("{}: {fault} ({own})", host(url)))
+                }
+                None => unreachable(ask.subject, &said(error, url)),
+            }),
             Err(_) => {
                 let message = format!("{} did not answer within {} s", host(url), self.stall.as_secs_f32());
                 Err(unreachable(ask.subject, &message))
@@ -280,6 +293,19 @@ pub(crate) fn said(error: reqwest::Error, url: &Url) -> String {
     format!("{} {what}: {}", host(url), root_cause(&error.without_url()))
 }
 
+/// What is wrong with a server's certificate, if that is what a failure is about. It will not pass.
+fn certificate_fault(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut causes = std::iter::successors(Some(error), |&cause| {
+        // What an io::Error wraps is not its source, but the source of that.
+        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        wrapped.map(|wrapped| wrapped as &(dyn std::error::Error + 'static)).or_else(|| cause.source())
+    });
+    causes.find_map(|cause| match cause.downcast_ref() {
+        Some(fault @ rustls::Error::InvalidCertificate(_)) => Some(fault.to_string()),
+        _ => None,
+    })
+}
+
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
@@ -294,4 +320,82 @@ pub(crate) fn unreachable(subject: &str, message: &str) -> Error {
 
 pub(crate) fn lie(subject: &str, message: impl Into<String>) -> Error {
     Error::Lie { subject: subject.to_owned(), message: message.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn this_machine_is_told_from_others() {
+        for text in [
+            "http://127.0.0.1:1/",
+            "http://127.9.9.9/",
+            "http://[::1]/",
+            "http://localhost/",
+            "http://a.localhost/",
+        ] {
+            assert!(is_loopback(&url(text)), "{text}");
+        }
+        for text in [
+            "http://10.0.0.1/",
+            "http://localhost.example.com/",
+            "http://xlocalhost/",
+            "http://[::2]/",
+            "http://0.0.0.0/",
+        ] {
+            assert!(!is_loopback(&url(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn encryption_is_never_given_up() {
+        let client = Client::new(&SourceConfig::default());
+        let lax = Client::new(&SourceConfig { allows_plain_http: true, ..SourceConfig::default() });
+        let (secure, plain, here) = (url("https://h/"), url("http://h/"), url("http://127.0.0.1/"));
+        for client in [&client, &lax] {
+            assert!(client.check_next(&secure, &plain).is_err());
+            assert!(client.check_next(&secure, &here).is_err());
+            assert!(client.check_next(&here, &here).is_ok());
+            assert!(client.check_next(&plain, &secure).is_ok());
+            assert!(client.check_next(&here, &url("ftp://h/")).is_err());
+        }
+        assert!(client.check_next(&here, &plain).is_err() && lax.check_next(&here, &plain).is_ok());
+        assert!(client.check_first(&plain).is_err() && lax.check_first(&plain).is_ok());
+    }
+
+    #[test]
+    fn a_token_is_for_a_scheme_a_host_and_a_port() {
+        let token = Token::bearer(&url("https://h:8443/a"), &Secret::new("secret")).unwrap();
+        assert_eq!(token.origin, url("https://h:8443/b?c").origin());
+        for other in ["http://h:8443/", "https://h/", "https://h.h:8443/", "https://x:8443/"] {
+            assert_ne!(token.origin, url(other).origin(), "{other}");
+        }
+        assert!(!format!("{token:?} {:?}", token.value).contains("secret"));
+        for none in ["a\r\nb", "", " \n"] {
+            assert!(Token::bearer(&url("https://h"), &Secret::new(none)).is_none());
+        }
+        let trimmed = Token::bearer(&url("https://h"), &Secret::new("secret\n")).unwrap();
+        assert_eq!(trimmed.value, token.value);
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_found_wherever_it_is_said() {
+        let fault = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, fault));
+        assert!(certificate_fault(&wrapped).is_some_and(|text| text.contains("UnknownIssuer")));
+        assert_eq!(certificate_fault(&io::Error::other("refused")), None);
+    }
+
+    #[test]
+    fn a_start_without_a_request_makes_no_client() {
+        let client = Client::new(&SourceConfig::default());
+        assert!(client.near.get().is_none() && client.far.get().is_none());
+    }
 }
