@@ -198,6 +198,7 @@ pub(crate) fn set_aside(layout: &Layout, index: &Index, digest: &Digest) -> Resu
         });
     moved.map_err(Error::io("the damaged blob could not be set aside"))?;
     tracing::warn!(%digest, "a blob was damaged; it was set aside");
+    index.count("quarantined", 1);
     index.set_blob_state(digest, BlobState::Quarantined)
 }
 
