@@ -76,7 +76,11 @@ async fn a_flipped_bit_is_found_set_aside_and_fetched_again() {
     assert_eq!(verified.damaged[0].artifacts, [artifact.reference.clone()]);
     assert!(cache.root().join("quarantine").join(digest.to_string()).exists());
     assert!(!cache.blob(&digest).exists());
-    assert_eq!(hub.sent().since(&sent).of("org/model/model-Q4_K_M.gguf"), 0, "verifying alone asks no source");
+    assert_eq!(
+        hub.sent().since(&sent).of("org/model/model-Q4_K_M.gguf"),
+        0,
+        "verifying alone asks no source"
+    );
     assert_eq!(cache.store.find(&reference).unwrap(), None, "what is damaged is not there");
     let verified = cache.store.verify(&repair()).await.unwrap();
     assert_eq!(verified.repaired, [artifact.reference.clone()]);
