@@ -59,12 +59,19 @@ pub(super) fn error(path: &Path, error: &rusqlite::Error) -> Error {
 /// Gives what lies under the index's name another name, with what SQLite keeps beside it, so that a
 /// fresh index can begin. A file that is gone already is no error.
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf, Error> {
+    let to = set_log_aside(path)?;
+    rename(path, &to)?;
+    tracing::warn!(path = %path.display(), to = %to.display(), "the index was damaged and is set aside; it is built again");
+    Ok(to)
+}
+
+/// Gives what SQLite keeps beside a database another name; the database's own stays. Returns the name that
+/// goes with it.
+pub(super) fn set_log_aside(path: &Path) -> Result<PathBuf, Error> {
     let to = free_name(path);
     for companion in COMPANIONS {
         rename(&with_suffix(path, companion), &with_suffix(&to, companion))?;
     }
-    rename(path, &to)?;
-    tracing::warn!(path = %path.display(), to = %to.display(), "the index was damaged and is set aside; it is built again");
     Ok(to)
 }
 

@@ -20,6 +20,8 @@
 mod access;
 mod artifacts;
 mod blobs;
+mod commit;
+mod connect;
 mod damage;
 mod measure;
 mod names;
@@ -27,11 +29,12 @@ pub(crate) mod network;
 mod pending;
 mod row;
 mod schema;
+mod turn;
 mod usage;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use artifacts::Entry;
+pub(crate) use commit::Entry;
 pub use measure::MeasuredIndex;
 pub(crate) use row::{BlobRow, BlobState, Origin, RefRow, Stamp};
 pub(crate) use usage::Use;

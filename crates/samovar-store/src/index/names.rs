@@ -11,7 +11,7 @@ use crate::name::{Commit, ModelId, SourceId};
 
 /// Bytes of a text that is noted; a longer one is resolved each time.
 const TEXT_BYTES: usize = 4 << 10;
-/// Texts that lead to one artifact; the oldest are forgotten.
+/// Texts that lead to one artifact; of more, the oldest are forgotten, but never the artifact's own.
 const TEXTS_EACH: i64 = 64;
 /// Bytes of a memo.
 const MEMO_BYTES: usize = 64 << 10;
@@ -111,9 +111,10 @@ pub(super) fn note_reference(change: &Connection, reference: &str, artifact: i64
     change
         .prepare_cached(
             "DELETE FROM reference WHERE text IN (SELECT text FROM reference
-             WHERE artifact_id = ?1 AND text <> ?2 ORDER BY noted_ms DESC LIMIT -1 OFFSET ?3)",
+             WHERE artifact_id = ?1 AND text <> ?2 AND text <> (SELECT reference FROM artifact WHERE id = ?1)
+             ORDER BY noted_ms DESC LIMIT -1 OFFSET ?3)",
         )?
-        .execute((artifact, reference, TEXTS_EACH - 1))
+        .execute((artifact, reference, TEXTS_EACH - 2))
         .map(drop)
 }
 

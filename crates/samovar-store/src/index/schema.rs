@@ -131,6 +131,3 @@ pub(super) fn set_rebuilt(connection: &Connection, is_rebuilt: bool) -> rusqlite
         .execute((REBUILT, is_rebuilt))
         .map(drop)
 }
-
-#[cfg(test)]
-pub(super) const FIRST: &str = MIGRATIONS[0];

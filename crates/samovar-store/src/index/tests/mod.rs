@@ -1,6 +1,10 @@
 //! The index as its users see it.
 
+mod crowd;
+mod damage;
+mod model;
 mod queries;
+mod versions;
 
 use samovar_core::Digest;
 
@@ -28,6 +32,16 @@ impl Ground {
 
     pub(super) fn index(&self) -> Index {
         self.open().index
+    }
+
+    /// What was set aside, without what lay beside it.
+    pub(super) fn broken(&self) -> Vec<PathBuf> {
+        let is_broken = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.strip_prefix("index.sqlite3.broken-").is_some_and(|ms| ms.parse::<u64>().is_ok())
+        };
+        let entries = fs_err::read_dir(self.folder.path().canonicalize().unwrap()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).filter(is_broken).collect()
     }
 }
 
