@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
+use rusqlite::ffi::{SQLITE_CONSTRAINT_FOREIGNKEY, SQLITE_ERROR};
 
 use super::now_ms;
 use crate::error::Error;
@@ -12,17 +13,15 @@ use crate::error::Error;
 /// database would be played into it.
 const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
 
-/// Whether the file is no index that can be used, whatever is tried.
+/// Whether the file is no index that can be used, whatever is tried. Our statements never change, so one that
+/// does not fit the tables, or a rule of theirs that is broken, means that the tables are not ours.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error as E;
     match error {
-        E::SqliteFailure(code, message) => {
-            matches!(code.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-                || message.as_deref().is_some_and(is_missing_table)
-        }
-        E::SqlInputError { msg, .. } => is_missing_table(msg),
-        // A value that no program of ours writes.
-        E::FromSqlConversionFailure(..)
+        E::SqliteFailure(code, _) => is_damage_code(*code),
+        // A statement that does not fit the tables, or a value that no program of ours writes.
+        E::SqlInputError { .. }
+        | E::FromSqlConversionFailure(..)
         | E::IntegralValueOutOfRange(..)
         | E::InvalidColumnType(..)
         | E::Utf8Error(..) => true,
@@ -30,8 +29,13 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
-fn is_missing_table(message: &str) -> bool {
-    message.starts_with("no such table") || message.starts_with("no such column")
+fn is_damage_code(code: rusqlite::ffi::Error) -> bool {
+    match code.code {
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => true,
+        // The one rule that a caller can break: a manifest names a blob that the index does not know.
+        ErrorCode::ConstraintViolation => code.extended_code != SQLITE_CONSTRAINT_FOREIGNKEY,
+        _ => code.extended_code == SQLITE_ERROR,
+    }
 }
 
 /// Whether another connection has what was asked for, and waiting may help.
