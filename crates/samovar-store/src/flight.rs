@@ -126,14 +126,11 @@ mod tests {
     #[tokio::test]
     async fn all_who_ask_get_the_one_outcome() {
         let (flights, probe) = (Flights::new(), Arc::new(Probe::default()));
-        let both = async {
-            tokio::join!(
-                flights.join("a".to_owned(), None, flight(&probe)),
-                flights.join("a".to_owned(), None, flight(&probe)),
-            )
-        };
-        probe.go.notify_one();
-        let (one, other) = both.await;
+        let (one, other, ()) = tokio::join!(
+            flights.join("a".to_owned(), None, flight(&probe)),
+            flights.join("a".to_owned(), None, flight(&probe)),
+            async { probe.go.notify_one() },
+        );
         assert_eq!((one.unwrap(), other.unwrap()), (0, 0));
         assert_eq!(probe.begun.load(Ordering::SeqCst), 1);
     }
