@@ -27,9 +27,8 @@ struct Args {
     references: Vec<ArtifactRef>,
 }
 
-fn args() -> anyhow::Result<Args> {
+fn read(mut words: impl Iterator<Item = String>) -> anyhow::Result<Args> {
     let mut args = Args::default();
-    let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("{word} needs a value"));
         match word.as_str() {
@@ -49,7 +48,12 @@ fn args() -> anyhow::Result<Args> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let args = args()?;
+    run(std::env::args().skip(1)).await
+}
+
+/// Does what these words say.
+pub async fn run(words: impl Iterator<Item = String>) -> anyhow::Result<()> {
+    let args = read(words)?;
     let cache = args.cache.context("--cache DIR")?;
     let mut config = StoreConfig::new(&cache, cache.with_extension("state"));
     config.min_free_bytes = 0;

@@ -291,6 +291,7 @@ impl Partial {
     }
 
     /// Waits until the front is past `end` in this era, or the era is another, or the download is closed.
+    /// Meanwhile it keeps the note on disk up to date.
     pub(crate) fn wait_front(&self, era: u64, end: u64) -> Front {
         let mut state = self.state();
         loop {
@@ -302,7 +303,13 @@ impl Partial {
             if state.era != era || front > end || is_whole {
                 return Front::At { era: state.era, end: front, is_whole };
             }
-            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+            // When bytes stop coming, the note must still catch up with those that came.
+            if !state.is_noted && state.noted_at.elapsed() >= NOTE_EVERY {
+                // A note that cannot be written costs bytes fetched twice, no more.
+                let _ = self.note(&mut state);
+            }
+            let waited = self.moved.wait_timeout(state, NOTE_EVERY);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
