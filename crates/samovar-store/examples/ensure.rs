@@ -52,7 +52,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Does what these words say.
-pub async fn run(words: impl Iterator<Item = String>) -> anyhow::Result<()> {
+pub(crate) async fn run(words: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let args = read(words)?;
     let cache = args.cache.context("--cache DIR")?;
     let mut config = StoreConfig::new(&cache, cache.with_extension("state"));
@@ -86,6 +86,7 @@ pub async fn run(words: impl Iterator<Item = String>) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the shape of a watch")]
 fn tell(progress: Progress) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let (step, transfer) = match progress {

@@ -54,8 +54,8 @@ pub(crate) async fn bring(
 
 /// A listing comes from outside.
 pub(crate) fn check(listing: &Listing) -> Result<(), Error> {
-    let sizes = listing.files.iter().map(|file| file.size.unwrap_or(0));
-    let total = sizes.fold(Some(0u64), |sum, size| sum?.checked_add(size));
+    let mut sizes = listing.files.iter().map(|file| file.size.unwrap_or(0));
+    let total = sizes.try_fold(0u64, u64::checked_add);
     let fault = manifest::fault_of(listing.files.iter().map(|file| &file.path))
         .or(total.is_none().then_some("its files have more bytes than there can be"));
     match fault {
@@ -71,7 +71,7 @@ async fn whole(inner: &Arc<Inner>, key: KeyDigest) -> Result<Option<Artifact>, E
         let artifact = inner.with_index(|index| index.artifact(&key))?;
         match artifact {
             Some(artifact) if is_right(&inner, &artifact)? => Ok(Some(artifact)),
-            _ => inner.in_tiers(|_, index| index.artifact(&key)),
+            _ => Ok(inner.in_tiers(|_, index| index.artifact(&key))),
         }
     })
     .await

@@ -8,6 +8,7 @@
 //! that a large file is whole and verified at nearly the same moment. Nothing else gives a file its name
 //! under `blobs/`.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -155,7 +156,10 @@ impl Hashed {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Gives verified bytes their final name. The caller leases the digest, so that nobody removes them again.

@@ -1,5 +1,7 @@
 //! The identity of an artifact: which model, at which commit, in which form.
 
+use std::fmt::Write as _;
+
 use samovar_core::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +36,7 @@ impl ArtifactKey {
             [self.source.as_str(), self.model.as_str(), self.commit.as_str(), &self.quant, &self.modality];
         let mut text = String::from("samovar artifact 1\n");
         for part in parts {
-            text.push_str(&format!("{}:{part}\n", part.len()));
+            let _ = writeln!(text, "{}:{part}", part.len());
         }
         KeyDigest(Digest::of_bytes(text.as_bytes()))
     }

@@ -126,10 +126,8 @@ impl Table {
         let file = durable::create_new(&path)?;
         let lock = FileLock::of_file(file, Hold::Exclusive)?
             .ok_or_else(|| io::Error::other("somebody locked a new lease"))?;
-        let body: String = self.records.iter().map(|digest| format!("{digest}\n")).collect();
-        lock.file().file().write_all_at(body.as_bytes(), 0)?;
         self.file = Some(lock);
-        Ok(())
+        self.records.iter().enumerate().try_for_each(|(place, digest)| self.write(place, digest))
     }
 
     fn file(&self) -> &File {
@@ -210,7 +208,7 @@ pub(crate) fn held(layout: &Layout) -> io::Result<BTreeMap<Digest, u32>> {
     Ok(held)
 }
 
-/// The process id in a lease's name, `<boot id>-<pid>-<random>`; the boot id has dashes of its own.
+/// The process id in a lease's name, `<boot id>-<pid>-<random>`.
 fn pid_of(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.rsplit('-').nth(1)?.parse().ok()
 }
@@ -218,7 +216,7 @@ fn pid_of(path: &Path) -> Option<u32> {
 /// What the kernel calls this run of the machine.
 fn boot_id() -> String {
     let id = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let id: String = id.trim().chars().filter(|c| c.is_ascii_hexdigit()).take(32).collect();
+    let id: String = id.trim().chars().filter(char::is_ascii_hexdigit).take(32).collect();
     if id.is_empty() { "unknown".to_owned() } else { id }
 }
 

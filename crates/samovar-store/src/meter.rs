@@ -70,7 +70,7 @@ impl Meter {
     /// So many files with so many bytes are to come.
     pub(crate) fn begin(&self, files: u32, total_bytes: u64) {
         self.tell(true, |state| {
-            state.transfer = Transfer { files, total_bytes, ..Transfer::default() };
+            state.transfer = Transfer { total_bytes, files, ..Transfer::default() };
             Progress::Fetching(state.transfer)
         });
     }

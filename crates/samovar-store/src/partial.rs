@@ -17,7 +17,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fs_err::File;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate};
+use rustix::io::Errno;
 use samovar_core::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -192,12 +193,11 @@ impl Partial {
     /// When there is no room.
     pub(crate) fn allocate(&self) -> Result<(), Error> {
         let Some(size) = self.size().filter(|size| *size > 0) else { return Ok(()) };
-        match rustix::fs::fallocate(&self.data, rustix::fs::FallocateFlags::KEEP_SIZE, 0, size) {
-            Ok(()) => Ok(()),
-            Err(errno @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::FBIG)) => {
+        match fallocate(&self.data, FallocateFlags::KEEP_SIZE, 0, size) {
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
                 Err(Error::io("the room for a download could not be had")(errno.into()))
             }
-            Err(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -256,7 +256,7 @@ impl Partial {
         self.data
             .file()
             .write_all_at(bytes, offset)
-            .map_err(|error| named(error, self.data.path()))
+            .map_err(|error| named(&error, self.data.path()))
             .map_err(Error::io("the download could not be written"))
     }
 
@@ -327,7 +327,7 @@ impl Partial {
 
     /// Reads what is there.
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.data.file().read_exact_at(buffer, offset).map_err(|error| named(error, self.data.path()))
+        self.data.file().read_exact_at(buffer, offset).map_err(|error| named(&error, self.data.path()))
     }
 
     /// The file that holds the bytes.
@@ -373,6 +373,6 @@ impl Drop for Partial {
     }
 }
 
-fn named(error: io::Error, path: &Path) -> io::Error {
+fn named(error: &io::Error, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

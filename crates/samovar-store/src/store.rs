@@ -61,7 +61,7 @@ pub(crate) struct Inner {
 
 /// Where artifacts come from.
 enum Supply {
-    Sources(Sources),
+    Sources(Box<Sources>),
     One(Box<dyn Source>),
 }
 
@@ -113,7 +113,7 @@ impl Store {
     /// When there is neither a store nor a way to make one; [`Error::Newer`] for a later layout.
     pub fn open(config: StoreConfig) -> Result<Self, Error> {
         let sources = Sources::new(&config.sources)?;
-        Self::open_with(config, Supply::Sources(sources))
+        Self::open_with(config, Supply::Sources(Box::new(sources)))
     }
 
     /// As [`Store::open`], with one source of the caller's for whatever is asked.
@@ -179,7 +179,7 @@ impl Store {
     pub fn artifact(&self, key: &KeyDigest) -> Result<Option<Artifact>, Error> {
         match self.0.with_index(|index| index.artifact(key))? {
             Some(artifact) => Ok(Some(artifact)),
-            None => self.0.in_tiers(|_, index| index.artifact(key)),
+            None => Ok(self.0.in_tiers(|_, index| index.artifact(key))),
         }
     }
 
@@ -308,10 +308,10 @@ impl Store {
         bytes: &[u8],
     ) -> Result<Artifact, Error> {
         let inner = &self.0;
-        if let Some(artifact) = self.artifact(&key.digest())? {
-            if find::is_in_place(&inner.layout, &artifact) || inner.barred.is_some() {
-                return Ok(artifact);
-            }
+        let is_usable =
+            |artifact: &Artifact| inner.barred.is_some() || find::is_in_place(&inner.layout, artifact);
+        if let Some(artifact) = self.artifact(&key.digest())?.filter(is_usable) {
+            return Ok(artifact);
         }
         inner.writable(reference)?;
         let digest = Digest::of_bytes(bytes);
@@ -446,26 +446,20 @@ impl Inner {
     }
 
     /// The first answer of the read-only stores.
-    pub(crate) fn in_tiers<T>(
-        &self,
-        ask: impl Fn(&Layout, &Index) -> Result<Option<T>, Error>,
-    ) -> Result<Option<T>, Error> {
-        for tier in &self.tiers {
-            match tier.index().and_then(|index| ask(&tier.layout, &index)) {
-                Ok(None) => (),
-                Ok(Some(found)) => return Ok(Some(found)),
-                Err(error) => {
-                    tracing::warn!(dir = %tier.layout.root().display(), %error, "a read-only store is passed over");
-                }
-            }
-        }
-        Ok(None)
+    pub(crate) fn in_tiers<T>(&self, ask: impl Fn(&Layout, &Index) -> Result<Option<T>, Error>) -> Option<T> {
+        self.tiers.iter().find_map(|tier| {
+            let answer = tier.index().and_then(|index| ask(&tier.layout, &index));
+            answer.unwrap_or_else(|error| {
+                tracing::warn!(dir = %tier.layout.root().display(), %error, "a read-only store is passed over");
+                None
+            })
+        })
     }
 
     fn find(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
         match self.with_index(|index| find::find(&self.layout, index, reference))? {
             Some(artifact) => Ok(Some(artifact)),
-            None => self.in_tiers(|layout, index| find::find(layout, index, reference)),
+            None => Ok(self.in_tiers(|layout, index| find::find(layout, index, reference))),
         }
     }
 
@@ -473,7 +467,7 @@ impl Inner {
     fn find_right(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
         match self.with_index(|index| find::find(&self.layout, index, reference))? {
             Some(artifact) if ensure::is_right(self, &artifact)? => Ok(Some(artifact)),
-            _ => self.in_tiers(|layout, index| find::find(layout, index, reference)),
+            _ => Ok(self.in_tiers(|layout, index| find::find(layout, index, reference))),
         }
     }
 

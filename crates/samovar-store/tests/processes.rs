@@ -1,5 +1,7 @@
 //! Several processes and one cache: fetched once, taken over when the one who fetches dies.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
 #[allow(dead_code, reason = "its main is for whoever runs it by hand")]
 #[path = "../examples/ensure.rs"]
 mod ensure;

@@ -1,5 +1,7 @@
 //! The store's protocols inside one process, against a hub that counts.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
 mod ground;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

@@ -10,17 +10,17 @@ use samovar_testhub::{Content, FileSpec, Hub};
 use tempfile::TempDir;
 
 /// The repository that most tests fetch.
-pub const REPO: &str = "org/name";
+pub(crate) const REPO: &str = "org/name";
 
 /// A hub with a repository, and an empty cache.
-pub struct Ground {
-    pub hub: Hub,
-    pub dir: TempDir,
+pub(crate) struct Ground {
+    pub(crate) hub: Hub,
+    pub(crate) dir: TempDir,
 }
 
 impl Ground {
     /// A hub on which `files` are the repository's: large ones, with a promised SHA-256.
-    pub fn with(files: &[(&str, Content)]) -> Self {
+    pub(crate) fn with(files: &[(&str, Content)]) -> Self {
         let hub = Hub::start_blocking();
         let repo = hub.add_repo(REPO);
         for (path, content) in files {
@@ -30,15 +30,15 @@ impl Ground {
     }
 
     /// One GGUF of this size, quantized as `Q4_K_M`.
-    pub fn with_one(bytes: u64) -> Self {
+    pub(crate) fn with_one(bytes: u64) -> Self {
         Self::with(&[("model-Q4_K_M.gguf", Content::pattern(bytes, 1))])
     }
 
-    pub fn cache(&self) -> PathBuf {
+    pub(crate) fn cache(&self) -> PathBuf {
         self.dir.path().join("cache")
     }
 
-    pub fn config(&self) -> StoreConfig {
+    pub(crate) fn config(&self) -> StoreConfig {
         let mut config = StoreConfig::new(self.cache(), self.dir.path().join("state"));
         config.min_free_bytes = 0;
         config.sources.hub_endpoint = Some(self.hub.endpoint());
@@ -50,34 +50,34 @@ impl Ground {
         config
     }
 
-    pub fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         Store::open(self.config()).unwrap()
     }
 
-    pub fn offline(&self) -> Store {
+    pub(crate) fn offline(&self) -> Store {
         let mut config = self.config();
         config.sources.is_offline = true;
         Store::open(config).unwrap()
     }
 
     /// Bytes of the repository's files that went out.
-    pub fn sent_bytes(&self, file: &str) -> u64 {
+    pub(crate) fn sent_bytes(&self, file: &str) -> u64 {
         self.hub.sent().of(&format!("{REPO}/{file}"))
     }
 }
 
 /// A reference, as a user writes it.
-pub fn reference(text: &str) -> ArtifactRef {
+pub(crate) fn reference(text: &str) -> ArtifactRef {
     text.parse().unwrap()
 }
 
 /// The reference of the one model.
-pub fn model() -> ArtifactRef {
+pub(crate) fn model() -> ArtifactRef {
     reference("hf://org/name:Q4_K_M")
 }
 
 /// The bytes of an artifact's only weights file, read through the store.
-pub fn weights(store: &Store, artifact: &Artifact) -> Vec<u8> {
+pub(crate) fn weights(store: &Store, artifact: &Artifact) -> Vec<u8> {
     let opened = store.open_artifact(&artifact.key_digest).unwrap();
     let [path] = opened.weights() else { panic!("one weights file") };
     fs_err::read(path).unwrap()
