@@ -122,7 +122,7 @@ impl Metrics {
 
     /// A generation was granted a slot.
     pub(crate) fn granted(&self, model: &str, tier: Tier, load_ms: f64) {
-        if matches!(tier, Tier::Cold | Tier::Joined) {
+        if matches!(tier, Tier::Cold | Tier::Fetched | Tier::Joined) {
             let labels = [("tier", "l1".to_owned()), ("model", redact(model))];
             self.loads.get_or_create(&labels).observe(load_ms / 1e3);
         }

@@ -2,9 +2,10 @@
 
 use samovar_core::Failure;
 use samovar_core::generation::{FinishReason, TokenLogprob, Usage};
-use samovar_pool::Wait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+
+use crate::wait::Wait;
 
 /// Where the model was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub enum Tier {
     Joined,
     /// Loaded from disk for this request.
     Cold,
+    /// Fetched from its source, and loaded, for this request.
+    Fetched,
 }
 
 impl Tier {
@@ -28,6 +31,16 @@ impl Tier {
             Self::Parked => "parked",
             Self::Joined => "joined",
             Self::Cold => "cold",
+            Self::Fetched => "fetched",
+        }
+    }
+
+    /// The level of the cache that had the model: `l1` memory, `l2` disk, `l3` a source.
+    pub const fn level(self) -> &'static str {
+        match self {
+            Self::Hit | Self::Parked | Self::Joined => "l1",
+            Self::Cold => "l2",
+            Self::Fetched => "l3",
         }
     }
 }
@@ -35,6 +48,9 @@ impl Tier {
 /// Where the time of one request went, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
+    /// Fetching the model from its source.
+    #[serde(default)]
+    pub fetch_ms: f64,
     /// Waiting for a slot.
     pub queue_ms: f64,
     /// Waiting for the model to load or resume.
@@ -65,7 +81,7 @@ pub struct Summary {
 /// One event of an answer. The last is `Done` or `Failed`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnswerEvent {
-    /// The request waits: for a slot, a load, a resume.
+    /// The request waits: for a download, a slot, a load, a resume.
     Waiting(Wait),
     /// A slot was granted; the prompt is being computed.
     Granted {

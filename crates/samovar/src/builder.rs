@@ -7,15 +7,18 @@ use std::time::Duration;
 use samovar_core::port::{Clock, Engine, SystemClock};
 use samovar_core::{ErrorKind, Failure, ModelRef};
 use samovar_pool::{Pool, PoolConfig};
+use samovar_store::StoreConfig;
 
 use crate::catalog::Catalog;
+use crate::leased::Leased;
 use crate::runtime::Runtime;
 use crate::settings::{Alias, ModelSettings, RuntimeSettings};
+use crate::shelf::Shelf;
 
 /// Collects settings for a [`Runtime`].
 #[derive(Default)]
 pub struct Builder {
-    cache_dir: Option<PathBuf>,
+    store: Option<StoreConfig>,
     pool: Option<PoolConfig>,
     aliases: Vec<Alias>,
     defaults: ModelSettings,
@@ -28,7 +31,7 @@ impl Builder {
     /// All settings at once, as a configuration file gives them.
     pub fn settings(settings: RuntimeSettings) -> Self {
         Self {
-            cache_dir: Some(settings.cache_dir),
+            store: Some(settings.store),
             pool: Some(settings.pool),
             aliases: settings.aliases,
             defaults: settings.defaults,
@@ -38,10 +41,19 @@ impl Builder {
         }
     }
 
-    /// Where the built-in demo model is unpacked. Default: `samovar` under the system's temporary directory.
+    /// Where models are kept, with the store's other settings at their defaults. Default: `samovar` under the
+    /// system's temporary directory.
     #[must_use]
-    pub fn cache_dir(mut self, cache_dir: impl Into<PathBuf>) -> Self {
-        self.cache_dir = Some(cache_dir.into());
+    pub fn cache_dir(self, cache_dir: impl Into<PathBuf>) -> Self {
+        let cache_dir = cache_dir.into();
+        let state_dir = cache_dir.join("state");
+        self.store(StoreConfig::new(cache_dir, state_dir))
+    }
+
+    /// The store that models are kept in, and its sources.
+    #[must_use]
+    pub fn store(mut self, config: StoreConfig) -> Self {
+        self.store = Some(config);
         self
     }
 
@@ -102,13 +114,21 @@ impl Builder {
             None => default_engine()?,
         };
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let cache_dir = self.cache_dir.unwrap_or_else(|| std::env::temp_dir().join("samovar"));
+        let store = self.store.unwrap_or_else(default_store);
+        let shelf = Arc::new(Shelf::new(store));
+        let engine: Arc<dyn Engine> = Arc::new(Leased::new(engine, Arc::clone(&shelf)));
         let pool_config = self.pool.unwrap_or_default();
         let catalog =
-            Catalog::new(&cache_dir, self.aliases, self.defaults, &pool_config, Arc::clone(&engine));
+            Catalog::new(Arc::clone(&shelf), self.aliases, self.defaults, &pool_config, Arc::clone(&engine));
         let pool = Pool::start(Arc::clone(&engine), Arc::clone(&clock), pool_config);
-        Ok(Runtime::new(catalog, pool, engine, clock, self.default_deadline))
+        Ok(Runtime::new(catalog, shelf, pool, engine, clock, self.default_deadline))
     }
+}
+
+fn default_store() -> StoreConfig {
+    let cache_dir = std::env::temp_dir().join("samovar");
+    let state_dir = cache_dir.join("state");
+    StoreConfig::new(cache_dir, state_dir)
 }
 
 #[cfg(feature = "llama")]

@@ -3,10 +3,11 @@
 //! ```text
 //!   Request ─► resolve ─► render ─► acquire ─► generate ─► stream ─► release
 //!              catalog    prompt    pool (L1)  instance    Answer    lease dropped
+//!              └ away ─► fetch: the store (L2) takes it from its source (L3), once
 //! ```
 //!
 //! The way of a request is [`Runtime::generate`]; read that first. This is the only crate in which
-//! the pool, the engines and the model files meet. It knows nothing of HTTP or terminals.
+//! the pool, the store and the engines meet. It knows nothing of HTTP or terminals.
 //!
 //! ```
 //! use samovar::{Request, Message, Runtime};
@@ -35,20 +36,26 @@
 mod answer;
 mod builder;
 mod catalog;
+mod experience;
+mod fetch;
+mod leased;
 mod prompt;
 mod request;
 mod runtime;
 mod settings;
+mod shelf;
 mod stats;
+mod wait;
 
 pub use answer::{Answer, AnswerEvent, Summary, Tier, Timings};
 pub use builder::Builder;
 pub use catalog::ModelInfo;
 pub use request::{Input, Message, Origin, Request};
 pub use runtime::Runtime;
-pub use samovar_pool::{Budget, Decision, EvictionPolicy, ModelStats, PoolConfig, PoolStats, Snapshot, Wait};
+pub use samovar_pool::{Budget, Decision, EvictionPolicy, ModelStats, PoolConfig, PoolStats, Snapshot};
 pub use settings::{Alias, ModelSettings, RuntimeSettings};
-pub use stats::Stats;
+pub use stats::{Stats, TierStats, Tiers};
+pub use wait::Wait;
 
 #[cfg(feature = "llama")]
 pub use samovar_llama::{AmxState, BuildInfo, build_info};

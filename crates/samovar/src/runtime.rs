@@ -6,16 +6,20 @@ use std::time::Duration;
 use samovar_core::generation::{FinishReason, GenerationRequest, Prompt, TokenEvent, Usage};
 use samovar_core::port::{Clock, Engine};
 use samovar_core::{ErrorKind, Failure};
-use samovar_pool::{Ask, Decision, Lease, ModelSpec, Origin as LeaseOrigin, Pool, Wait};
+use samovar_pool::{Ask, Decision, Lease, ModelSpec, Origin as LeaseOrigin, Pool};
+use samovar_store::{Store, Watch};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, AnswerEvent, Summary, Tier, Timings};
 use crate::builder::Builder;
-use crate::catalog::{Catalog, ModelInfo};
+use crate::catalog::{Catalog, Found, ModelInfo};
+use crate::fetch;
 use crate::prompt;
 use crate::request::{Input, Origin, Request};
-use crate::stats::Stats;
+use crate::shelf::Shelf;
+use crate::stats::{Stats, Tiers};
+use crate::wait::Wait;
 
 /// Events that an answer holds before its reader takes them; the engine's own channel holds the rest.
 const ANSWER_CAPACITY: usize = 64;
@@ -29,6 +33,7 @@ pub struct Runtime {
 
 struct Inner {
     catalog: Catalog,
+    shelf: Arc<Shelf>,
     pool: Pool,
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
@@ -43,12 +48,13 @@ impl Runtime {
 
     pub(crate) fn new(
         catalog: Catalog,
+        shelf: Arc<Shelf>,
         pool: Pool,
         engine: Arc<dyn Engine>,
         clock: Arc<dyn Clock>,
         default_deadline: Option<Duration>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { catalog, pool, engine, clock, default_deadline }) }
+        Self { inner: Arc::new(Inner { catalog, shelf, pool, engine, clock, default_deadline }) }
     }
 
     /// Answers a request. Returns at once; everything, also what is wrong with the request, comes
@@ -67,16 +73,29 @@ impl Runtime {
         Answer::new(answer)
     }
 
-    /// Loads a model, if it is not ready, and returns when it is.
+    /// Loads a model, if it is not ready, and returns when it is. Fetches it before, if need be.
     ///
     /// # Errors
     /// Whatever `generate` would say of this model.
     ///
     /// # Cancel safety
-    /// Cancel safe: the load goes on, the pool owns it.
+    /// Cancel safe: a load goes on, the pool owns it. A fetch that nobody else waits for stops, and what
+    /// it brought so far is kept.
     pub async fn warm(&self, model: &str, waits: Option<mpsc::Sender<Wait>>) -> Result<(), Failure> {
-        let spec = self.inner.resolve(model, Origin::Owner).await?;
-        Ok(self.inner.pool.warm(spec, waits).await?)
+        let resolved = self.inner.resolve(model, Origin::Owner, fetch::tell(waits.clone())).await?;
+        let (told, mut waiting) = mpsc::channel(WAIT_CAPACITY);
+        let mut warmed = std::pin::pin!(self.inner.pool.warm(resolved.spec, Some(told)));
+        loop {
+            tokio::select! {
+                biased;
+                warmed = &mut warmed => return Ok(warmed?),
+                Some(wait) = waiting.recv() => {
+                    if let Some(waits) = &waits {
+                        waits.send(wait.into()).await.ok();
+                    }
+                }
+            }
+        }
     }
 
     /// Keeps a model from being parked or unloaded by the pool, or lets it go again. Loads nothing.
@@ -84,7 +103,7 @@ impl Runtime {
     /// # Errors
     /// Whatever resolving the name says.
     pub async fn pin(&self, model: &str, is_pinned: bool) -> Result<(), Failure> {
-        let spec = self.inner.resolve(model, Origin::Owner).await?;
+        let spec = self.inner.here(model, Origin::Owner).await?;
         Ok(self.inner.pool.pin(spec, is_pinned).await?)
     }
 
@@ -133,13 +152,26 @@ impl Runtime {
     /// Counters and gauges.
     pub async fn stats(&self) -> Stats {
         let snapshot = self.inner.pool.snapshot().await;
+        let shelf = Arc::clone(&self.inner.shelf);
+        let store = blocking(move || shelf.opened().map(|store| store.stats())).await.ok().flatten();
         Stats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: self.inner.engine.name().to_owned(),
             uptime_ms: snapshot.uptime_ms,
+            tiers: Tiers::of(&snapshot.pool, store.as_ref()),
             pool: snapshot.pool,
+            store,
             models: snapshot.models,
         }
+    }
+
+    /// The store under this runtime.
+    ///
+    /// # Errors
+    /// Whatever keeps the cache directory from being used.
+    pub async fn store(&self) -> Result<Store, Failure> {
+        let shelf = Arc::clone(&self.inner.shelf);
+        blocking(move || shelf.store()).await?
     }
 
     /// Takes no new requests, lets running ones finish within `grace`, unloads everything.
@@ -149,16 +181,42 @@ impl Runtime {
 }
 
 impl Inner {
-    /// Reads a file's header the first time; a map lookup afterwards.
-    async fn resolve(self: &Arc<Self>, reference: &str, origin: Origin) -> Result<Arc<ModelSpec>, Failure> {
+    /// What the pool needs to load the model; fetched from its source when it is not here.
+    async fn resolve(
+        self: &Arc<Self>,
+        reference: &str,
+        origin: Origin,
+        watch: Watch,
+    ) -> Result<Resolved, Failure> {
+        match self.find(reference, origin).await? {
+            Found::Here(spec) => Ok(Resolved { spec, fetch_ms: None }),
+            Found::Away(away) => {
+                let began = Instant::now();
+                fetch::fetch(&self.shelf, &self.catalog, &away, watch).await?;
+                let spec = self.here(reference, origin).await?;
+                Ok(Resolved { spec, fetch_ms: Some(began.elapsed().as_secs_f64() * 1e3) })
+            }
+        }
+    }
+
+    /// The same for a model that must be here.
+    async fn here(self: &Arc<Self>, reference: &str, origin: Origin) -> Result<Arc<ModelSpec>, Failure> {
+        match self.find(reference, origin).await? {
+            Found::Here(spec) => Ok(spec),
+            Found::Away(away) => Err(away.missing()),
+        }
+    }
+
+    /// Reads a header the first time; a map lookup afterwards.
+    async fn find(self: &Arc<Self>, reference: &str, origin: Origin) -> Result<Found, Failure> {
         let inner = Arc::clone(self);
         let reference = reference.to_owned();
-        blocking(move || inner.catalog.resolve(&reference, origin)).await?
+        blocking(move || inner.catalog.find(&reference, origin)).await?
     }
 
     /// The name under which the pool knows a model, also when its file has gone in the meantime.
     async fn name_of(self: &Arc<Self>, reference: &str) -> Result<String, Failure> {
-        match self.resolve(reference, Origin::Owner).await {
+        match self.here(reference, Origin::Owner).await {
             Ok(spec) => Ok(spec.name.clone()),
             Err(failure) => {
                 let known = self.pool.snapshot().await.models;
@@ -166,6 +224,12 @@ impl Inner {
             }
         }
     }
+}
+
+/// A model that can be loaded, and how long it took to fetch it, if that had to be.
+struct Resolved {
+    spec: Arc<ModelSpec>,
+    fetch_ms: Option<f64>,
 }
 
 /// One request from its first verb to its last.
@@ -192,7 +256,7 @@ async fn attempt(
     journey: &mut Journey,
     events: &mpsc::Sender<AnswerEvent>,
 ) -> Result<Summary, Failure> {
-    let spec = inner.resolve(&request.model, request.origin).await?;
+    let spec = resolve(inner, request, journey, events).await?;
     let prompt = render(&spec, &request.input).await?;
     let mut lease = acquire(inner, &spec, request, journey, events).await?;
     journey.granted(&lease);
@@ -209,6 +273,22 @@ async fn attempt(
     }
     outcome
     // release: the lease is dropped here, after the generation.
+}
+
+async fn resolve(
+    inner: &Arc<Inner>,
+    request: &Request,
+    journey: &mut Journey,
+    events: &mpsc::Sender<AnswerEvent>,
+) -> Result<Arc<ModelSpec>, Failure> {
+    let watch = fetch::tell_events(events.clone());
+    let resolved = inner.resolve(&request.model, request.origin, watch);
+    let resolved = match journey.deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, resolved).await.map_err(|_| fetch::too_late())?,
+        None => resolved.await,
+    }?;
+    journey.fetched(resolved.fetch_ms);
+    Ok(resolved.spec)
 }
 
 async fn render(spec: &Arc<ModelSpec>, input: &Input) -> Result<Prompt, Failure> {
@@ -247,7 +327,7 @@ async fn acquire(
         tokio::select! {
             biased;
             granted = &mut lease => return Ok(granted?),
-            Some(wait) = waiting.recv() => { events.send(AnswerEvent::Waiting(wait)).await.ok(); }
+            Some(wait) = waiting.recv() => { events.send(AnswerEvent::Waiting(wait.into())).await.ok(); }
         }
     }
 }
@@ -332,11 +412,18 @@ impl Journey {
         self.first_token.is_none() && !std::mem::replace(&mut self.retried, true)
     }
 
+    fn fetched(&mut self, fetch_ms: Option<f64>) {
+        if let Some(fetch_ms) = fetch_ms {
+            self.timings.fetch_ms = fetch_ms;
+        }
+    }
+
     fn granted(&mut self, lease: &Lease) {
         self.tier = match lease.origin() {
             LeaseOrigin::Hit => Tier::Hit,
             LeaseOrigin::Parked => Tier::Parked,
             LeaseOrigin::Joined => Tier::Joined,
+            LeaseOrigin::Cold if self.timings.fetch_ms > 0.0 => Tier::Fetched,
             LeaseOrigin::Cold => Tier::Cold,
         };
         self.timings.queue_ms = lease.queue_ms();

@@ -1,12 +1,12 @@
 //! What an owner may set for a model, and for the runtime as a whole.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use samovar_core::ModelRef;
 use samovar_core::footprint::{KvType, Layout};
 use samovar_core::units::KeepAlive;
 use samovar_pool::PoolConfig;
+use samovar_store::StoreConfig;
 
 /// Settings of one model; whatever is `None` is chosen from the model and the machine.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,8 +57,8 @@ pub struct Alias {
 /// Settings of the runtime.
 #[derive(Clone, Debug)]
 pub struct RuntimeSettings {
-    /// Where the built-in demo model is unpacked; created when missing.
-    pub cache_dir: PathBuf,
+    /// Where models are kept, and where they come from.
+    pub store: StoreConfig,
     /// The pool's limits and policy.
     pub pool: PoolConfig,
     /// Names that the owner gave to models.

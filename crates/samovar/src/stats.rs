@@ -1,9 +1,10 @@
 //! The runtime's numbers, as `samovar stats --json` prints them.
 
 use samovar_pool::{ModelStats, PoolStats};
+use samovar_store::StoreStats;
 use serde::Serialize;
 
-/// Counters and gauges since the runtime started.
+/// Counters and gauges: of the pool since the runtime started, of the store since it was made.
 #[derive(Clone, Debug, Serialize)]
 pub struct Stats {
     /// Version of Samovar.
@@ -12,8 +13,55 @@ pub struct Stats {
     pub engine: String,
     /// Milliseconds since the start.
     pub uptime_ms: u64,
+    /// Each level of the cache.
+    pub tiers: Tiers,
     /// The pool as a whole.
     pub pool: PoolStats,
+    /// The store; absent until something was taken from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreStats>,
     /// Each model that was ever asked for.
     pub models: Vec<ModelStats>,
+}
+
+/// How often each level of the cache had what was asked of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Tiers {
+    /// Memory: requests that found their model loaded. Since the runtime started.
+    pub l1: TierStats,
+    /// Disk: times that an artifact was there when it was wanted. Over all lives and processes.
+    pub l2: TierStats,
+    /// Sources: fetches that brought what was wanted. Over all lives and processes.
+    pub l3: TierStats,
+}
+
+/// One level of the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct TierStats {
+    /// Times it had what was asked.
+    pub hits: u64,
+    /// Times it had not.
+    pub misses: u64,
+    /// Bytes: held in memory, kept on disk, fetched from sources.
+    pub bytes: u64,
+}
+
+impl TierStats {
+    /// Part of the asking that was answered here, 0 to 1; `None` when nothing was asked.
+    pub fn hit_rate(self) -> Option<f64> {
+        let asked = self.hits + self.misses;
+        (asked > 0).then(|| self.hits as f64 / asked as f64)
+    }
+}
+
+impl Tiers {
+    pub(crate) fn of(pool: &PoolStats, store: Option<&StoreStats>) -> Self {
+        let l1 = TierStats { hits: pool.hits, misses: pool.misses, bytes: pool.resident_bytes };
+        let Some(store) = store else { return Self { l1, ..Self::default() } };
+        Self {
+            l1,
+            l2: TierStats { hits: store.hits, misses: store.misses, bytes: store.artifact_bytes },
+            l3: TierStats { hits: store.fetches, misses: store.fetch_failures, bytes: store.fetched_bytes },
+        }
+    }
 }

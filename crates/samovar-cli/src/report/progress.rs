@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use samovar::Wait;
-use samovar_core::units::TimeSpan;
+use samovar::store::{Progress as Fetch, Transfer};
+use samovar_core::units::{ByteSize, TimeSpan};
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -62,6 +63,9 @@ fn short(model: &str) -> &str {
 fn sentence(model: &str, wait: &Wait) -> String {
     let model = short(model);
     match wait {
+        Wait::Fetching(Fetch::Resolving) => format!("Asking for {model}"),
+        Wait::Fetching(Fetch::Fetching(transfer)) => fetching(model, transfer),
+        Wait::Fetching(Fetch::Verifying(_)) => format!("Checking {model}"),
         Wait::Queued { position, estimate_ms } => {
             let about = estimate_ms
                 .map(|ms| format!(", about {}", TimeSpan::from_seconds(ms.div_ceil(1000))))
@@ -74,6 +78,23 @@ fn sentence(model: &str, wait: &Wait) -> String {
         }
         Wait::Resuming => format!("Resuming {model}"),
     }
+}
+
+/// How far a download is, how fast, and when it ends.
+fn fetching(model: &str, transfer: &Transfer) -> String {
+    let size = |bytes: u64| ByteSize::from_bytes(bytes);
+    let percent = transfer.done_bytes as f64 / transfer.total_bytes.max(1) as f64 * 100.0;
+    let mut text = format!("Fetching {model} {percent:.0} % of {}", size(transfer.total_bytes));
+    if transfer.bytes_per_s > 0.0 {
+        text.push_str(&format!(", {}/s", size(transfer.bytes_per_s as u64)));
+    }
+    if let Some(ms) = transfer.eta_ms() {
+        text.push_str(&format!(", about {} left", TimeSpan::from_seconds(ms.div_ceil(1000))));
+    }
+    if transfer.by_another_process {
+        text.push_str(" (by another process)");
+    }
+    text
 }
 
 #[cfg(test)]

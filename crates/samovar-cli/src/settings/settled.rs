@@ -93,7 +93,7 @@ impl Settings {
         add_secrets(&mut entries, &foreign);
         let store = store(&values, &home, &foreign);
         let runtime = RuntimeSettings {
-            cache_dir: path(&values, "cache.cache_dir").expect("invariant: filled above"),
+            store: store.clone(),
             pool: pool(&values, budget),
             aliases: aliases(&models)?,
             defaults: model_settings(&values, "defaults."),

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use samovar::store::Progress;
 use samovar::{AnswerEvent, Decision, Input, Message, ModelInfo, Origin, Request, Summary, Tier, Wait};
 use samovar_core::generation::{Sampling, TokenLogprob, Usage};
 use samovar_core::units::KeepAlive;
@@ -117,9 +118,11 @@ impl From<Request> for GenerateBody {
 }
 
 /// What a request waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitEvent {
+    /// The model is not on this machine yet.
+    Fetching(Progress),
     /// A slot.
     Queued {
         /// Requests ahead, this one counted.
@@ -143,6 +146,7 @@ pub enum WaitEvent {
 impl From<Wait> for WaitEvent {
     fn from(wait: Wait) -> Self {
         match wait {
+            Wait::Fetching(progress) => Self::Fetching(progress),
             Wait::Queued { position, estimate_ms } => Self::Queued { position, estimate_ms },
             Wait::Loading { fraction, instance, of } => Self::Loading { fraction, instance, of },
             Wait::Resuming => Self::Resuming,
@@ -153,6 +157,7 @@ impl From<Wait> for WaitEvent {
 impl From<WaitEvent> for Wait {
     fn from(wait: WaitEvent) -> Self {
         match wait {
+            WaitEvent::Fetching(progress) => Self::Fetching(progress),
             WaitEvent::Queued { position, estimate_ms } => Self::Queued { position, estimate_ms },
             WaitEvent::Loading { fraction, instance, of } => Self::Loading { fraction, instance, of },
             WaitEvent::Resuming => Self::Resuming,

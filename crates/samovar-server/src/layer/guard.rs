@@ -33,7 +33,7 @@ const REQUEST_HEADERS: [&str; 8] = [
 ];
 const REQUEST_HEADER_FAMILIES: [&str; 2] = ["x-stainless-", "openai-"];
 const RESPONSE_HEADERS: &str = "retry-after, retry-after-ms, server-timing, x-queue-position, x-request-id, \
-                                x-samovar-cache, x-should-retry";
+                                x-samovar-cache, x-samovar-tier, x-should-retry";
 
 /// Who may call this server, and by which name.
 #[derive(Clone, Debug, Default)]

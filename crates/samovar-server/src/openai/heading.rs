@@ -5,13 +5,15 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use super::choices::Opening;
 
 const CACHE: HeaderName = HeaderName::from_static("x-samovar-cache");
+const TIER: HeaderName = HeaderName::from_static("x-samovar-tier");
 const QUEUE_POSITION: HeaderName = HeaderName::from_static("x-queue-position");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// `x-samovar-cache`, `server-timing`, and `x-queue-position` for those who queued.
+/// `x-samovar-cache`, `x-samovar-tier`, `server-timing`, and `x-queue-position` for those who queued.
 pub(super) fn of(opening: &Opening) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CACHE, HeaderValue::from_static(opening.tier.as_str()));
+    headers.insert(TIER, HeaderValue::from_static(opening.tier.level()));
     if let Some(position) = opening.queue_position {
         headers.insert(QUEUE_POSITION, HeaderValue::from(position));
     }

@@ -16,6 +16,8 @@ pub enum Kind {
     Config,
     /// Its owner used the file.
     File,
+    /// It lies in the store.
+    Stored,
 }
 
 /// A model that requests may name.

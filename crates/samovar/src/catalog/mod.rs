@@ -1,36 +1,47 @@
-//! From what a user writes to what the pool can load: names, files, headers, options.
+//! From what a user writes to what the pool can load: names, files, artifacts, headers, options.
 //!
 //! ```text
-//!   "demo" ───────────────► built-in file ─┐
-//!   "tiny" ──► alias ──────► file ─────────┼─► stamp ─► header (the gate) ─► options ─► footprint ─► ModelSpec
-//!   "./m.gguf" ────────────────────────────┘      └─ unchanged since last time: the same ModelSpec
+//!   "demo" ───────────────► the store ──┐
+//!   "org/name:Q4_K_M" ────► the store ──┤ or: away, and the runtime fetches it
+//!   "tiny" ──► alias ──────► either ────┼─► header (the gate) ─► options ─► footprint ─► ModelSpec
+//!   "./m.gguf" ────────────► a file ────┘      └─ unchanged since last time: the same ModelSpec
 //! ```
 //!
-//! A file that was read once is remembered with its stamp (device, inode, size, time), so that a later
-//! request costs one `stat`. Nothing here loads weights.
+//! What was read once is remembered: a file with its stamp (device, inode, size, time), an artifact by its
+//! key, which fixes its content. A later request costs one `stat` or one look into the index. Nothing
+//! here loads weights or reaches a network.
 
 mod demo;
+mod head;
 mod info;
 mod plan;
+mod stamp;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use samovar_core::footprint::{Footprint, LoadOptions};
 use samovar_core::format::gguf;
+use samovar_core::model::ArtifactRef;
 use samovar_core::port::Engine;
-use samovar_core::{ErrorKind, Failure, ModelKey, ModelRef};
+use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey, ModelRef};
 use samovar_pool::{ModelSpec, PoolConfig};
+use samovar_store::{Artifact, KeyDigest};
 
+pub(crate) use head::{Head, Judgement};
 pub(crate) use info::Kind;
 pub use info::ModelInfo;
 
+use crate::experience;
 use crate::request::Origin;
 use crate::settings::{Alias, ModelSettings};
+use crate::shelf::Shelf;
+use stamp::Stamp;
 
-/// Names and files that are known, and what was read of them.
+/// Names, files and artifacts that are known, and what was read of them.
 pub(crate) struct Catalog {
-    demo: demo::Demo,
+    shelf: Arc<Shelf>,
     aliases: BTreeMap<String, Alias>,
     defaults: ModelSettings,
     budget_bytes: u64,
@@ -42,42 +53,76 @@ pub(crate) struct Catalog {
 struct Seen {
     /// Files that the owner used, under the short name that everyone may use from then on.
     names: BTreeMap<String, PathBuf>,
-    specs: HashMap<(Option<String>, PathBuf), (Stamp, Arc<ModelSpec>)>,
+    specs: HashMap<(Option<String>, Identity), (Option<Stamp>, Arc<ModelSpec>)>,
 }
 
-/// A model's file and settings, before the file is looked at.
+/// Which bytes a name means.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Identity {
+    File(PathBuf),
+    Stored(KeyDigest),
+}
+
+/// Where a name leads.
+pub(crate) enum Found {
+    /// To a model that can be loaded.
+    Here(Arc<ModelSpec>),
+    /// To one that has to be fetched first.
+    Away(Away),
+}
+
+/// A model that is not on this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Away {
+    pub(crate) reference: ArtifactRef,
+    settings: ModelSettings,
+}
+
+impl Away {
+    /// What is said where nothing may be fetched.
+    pub(crate) fn missing(&self) -> Failure {
+        Failure::new(ErrorKind::NotFound, format!("`{}` is not on this machine", self.reference))
+            .with_param("model")
+            .with_hint(format!("fetch it: samovar pull {}", self.reference))
+    }
+}
+
+/// A model's bytes and settings, before they are looked at.
 struct Target {
     /// The name that its owner or we gave it; a file without one is named after itself once it was read.
     given_name: Option<String>,
-    path: PathBuf,
+    place: Place,
     settings: ModelSettings,
     kind: Kind,
 }
 
+enum Place {
+    File(PathBuf),
+    Stored(Box<Artifact>),
+    Away(ArtifactRef),
+}
+
 impl Catalog {
     pub(crate) fn new(
-        cache_dir: &Path,
+        shelf: Arc<Shelf>,
         aliases: Vec<Alias>,
         defaults: ModelSettings,
         pool: &PoolConfig,
         engine: Arc<dyn Engine>,
     ) -> Self {
         let aliases = aliases.into_iter().map(|alias| (alias.name.clone(), alias)).collect();
-        Self {
-            demo: demo::Demo::under(cache_dir),
-            aliases,
-            defaults,
-            budget_bytes: pool.budget.bytes,
-            engine,
-            seen: Mutex::default(),
-        }
+        Self { shelf, aliases, defaults, budget_bytes: pool.budget.bytes, engine, seen: Mutex::default() }
     }
 
-    /// What the pool needs to load the model that `reference` names. Reads only the file's header,
-    /// and that only when the file is new or changed.
-    pub(crate) fn resolve(&self, reference: &str, origin: Origin) -> Result<Arc<ModelSpec>, Failure> {
+    /// Where the name leads. Reads only headers, and those only when they are new or changed.
+    pub(crate) fn find(&self, reference: &str, origin: Origin) -> Result<Found, Failure> {
         let target = self.target(reference, origin)?;
-        self.specify(&target)
+        match &target.place {
+            Place::Away(reference) => {
+                Ok(Found::Away(Away { reference: reference.clone(), settings: target.settings }))
+            }
+            _ => self.specify(&target).map(Found::Here),
+        }
     }
 
     /// What people see of the model that `reference` names.
@@ -87,27 +132,55 @@ impl Catalog {
         Ok(ModelInfo::new(&spec, target.kind))
     }
 
-    /// Every model that requests may name; those whose file is gone or broken are left out.
+    /// Every model that requests may name; those that are gone, broken or not fetched yet are left out.
     pub(crate) fn list(&self) -> Vec<ModelInfo> {
         let files: Vec<String> = self.seen().names.keys().cloned().collect();
+        let stored = self.shelf.store().and_then(|store| Ok(store.list()?)).unwrap_or_default();
+        let stored = stored.iter().filter(|artifact| !demo::is(artifact)).map(short_name);
         std::iter::once(demo::NAME.to_owned())
             .chain(self.aliases.keys().cloned())
             .chain(files)
+            .chain(stored)
             .filter_map(|name| self.describe(&name, Origin::Network).ok())
             .collect()
+    }
+
+    /// Refuses a model that could never be loaded here, judged by the first bytes of its first file, before
+    /// the rest is fetched.
+    pub(crate) fn judge(&self, away: &Away, head: &Head<'_>) -> Result<Judgement, Failure> {
+        let descriptor = match head.descriptor()? {
+            Ok(descriptor) => descriptor,
+            Err(needed_bytes) => return Ok(Judgement::NeedsMore { needed_bytes }),
+        };
+        let (_, footprint) = plan::plan(&*self.engine, &descriptor, &away.settings, self.budget_bytes)?;
+        if footprint.total_bytes() <= self.budget_bytes {
+            return Ok(Judgement::MayFit);
+        }
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        Err(Failure::new(
+            ErrorKind::TooLarge,
+            format!(
+                "{} would need {} MiB of memory and the budget is {} MiB; nothing was fetched",
+                away.reference,
+                mib(footprint.total_bytes()),
+                mib(self.budget_bytes)
+            ),
+        )
+        .with_param("model")
+        .with_hint("take a smaller quantization, less context_tokens, or raise pool.budget_bytes; `samovar pull` fetches it all the same"))
     }
 
     fn target(&self, reference: &str, origin: Origin) -> Result<Target, Failure> {
         // An alias wins over every other reading of the name, so that an owner may redirect any.
         if let Some(alias) = self.aliases.get(reference) {
             let settings = alias.settings.or(&self.defaults);
-            let path = self.file_of(&alias.source, reference)?;
-            return Ok(Target { given_name: Some(alias.name.clone()), path, settings, kind: Kind::Config });
+            let place = self.place_of(&alias.source, reference)?;
+            return Ok(Target { given_name: Some(alias.name.clone()), place, settings, kind: Kind::Config });
         }
         match reference.parse::<ModelRef>()? {
             ModelRef::Demo => Ok(Target {
                 given_name: Some(demo::NAME.to_owned()),
-                path: self.demo.unpacked()?,
+                place: self.demo()?,
                 settings: self.defaults.clone(),
                 kind: Kind::BuiltIn,
             }),
@@ -119,7 +192,8 @@ impl Catalog {
             .with_param("model")
             .with_hint("give the file a name under [models.NAME] in samovar.toml, or load it once with `samovar warm FILE`")),
             ModelRef::Alias(name) => self.named(name.as_str()),
-            hub @ (ModelRef::Hub(_) | ModelRef::Remote(_)) => Err(not_yet(&hub)),
+            ModelRef::Hub(hub) => self.fetchable(ArtifactRef::Hub(hub), origin),
+            ModelRef::Remote(remote) => self.fetchable(ArtifactRef::Remote(remote), origin),
         }
     }
 
@@ -129,19 +203,53 @@ impl Catalog {
     }
 
     fn file(&self, path: PathBuf) -> Target {
-        Target { given_name: None, path, settings: self.defaults.clone(), kind: Kind::File }
+        Target {
+            given_name: None,
+            place: Place::File(path),
+            settings: self.defaults.clone(),
+            kind: Kind::File,
+        }
     }
 
-    fn file_of(&self, source: &ModelRef, alias: &str) -> Result<PathBuf, Failure> {
+    /// A model of a source. What strangers name must be here already: no address out of a request is fetched.
+    fn fetchable(&self, reference: ArtifactRef, origin: Origin) -> Result<Target, Failure> {
+        let (settings, kind) = (self.defaults.clone(), Kind::Stored);
+        match self.stored_or_away(reference)? {
+            Place::Stored(artifact) => {
+                let given_name = Some(short_name(&artifact));
+                Ok(Target { given_name, place: Place::Stored(artifact), settings, kind })
+            }
+            Place::Away(reference) if origin == Origin::Network => {
+                Err(Failure::new(ErrorKind::NotFound, format!("`{reference}` is not on this machine"))
+                    .with_param("model")
+                    .with_hint(format!("its owner can fetch it: samovar pull {reference}")))
+            }
+            place => Ok(Target { given_name: None, place, settings, kind }),
+        }
+    }
+
+    fn stored_or_away(&self, reference: ArtifactRef) -> Result<Place, Failure> {
+        Ok(match self.shelf.store()?.find(&reference)? {
+            Some(artifact) => Place::Stored(Box::new(artifact)),
+            None => Place::Away(reference),
+        })
+    }
+
+    fn demo(&self) -> Result<Place, Failure> {
+        Ok(Place::Stored(Box::new(demo::artifact(&self.shelf.store()?)?)))
+    }
+
+    fn place_of(&self, source: &ModelRef, alias: &str) -> Result<Place, Failure> {
         match source {
-            ModelRef::Demo => self.demo.unpacked(),
-            ModelRef::File(path) => existing(path),
+            ModelRef::Demo => self.demo(),
+            ModelRef::File(path) => existing(path).map(Place::File),
             ModelRef::Alias(other) => Err(Failure::new(
                 ErrorKind::InvalidRequest,
                 format!("the alias `{alias}` points at another alias, `{}`", other.as_str()),
             )
-            .with_hint("point it at a file or at `demo`")),
-            hub @ (ModelRef::Hub(_) | ModelRef::Remote(_)) => Err(not_yet(hub)),
+            .with_hint("point it at a file, a hub model or `demo`")),
+            ModelRef::Hub(hub) => self.stored_or_away(ArtifactRef::Hub(hub.clone())),
+            ModelRef::Remote(remote) => self.stored_or_away(ArtifactRef::Remote(remote.clone())),
         }
     }
 
@@ -152,36 +260,99 @@ impl Catalog {
         Failure::new(ErrorKind::NotFound, format!("there is no model named `{name}`"))
             .with_param("model")
             .with_hint(format!(
-                "known models: {}; a file is named by its path, such as ./{name}.gguf",
+                "known models: {}; a file is named by its path, such as ./{name}.gguf, a hub model by organisation/name",
                 known.join(", ")
             ))
     }
 
     fn specify(&self, target: &Target) -> Result<Arc<ModelSpec>, Failure> {
-        let stamp = Stamp::of(&target.path)?;
-        let id = (target.given_name.clone(), target.path.clone());
+        let (identity, stamp) = match &target.place {
+            Place::File(path) => (Identity::File(path.clone()), Some(Stamp::of(path)?)),
+            Place::Stored(artifact) => (Identity::Stored(artifact.key_digest), None),
+            Place::Away(reference) => {
+                let settings = target.settings.clone();
+                return Err(Away { reference: reference.clone(), settings }.missing());
+            }
+        };
+        let id = (target.given_name.clone(), identity);
         if let Some((known, spec)) = self.seen().specs.get(&id)
             && *known == stamp
         {
             return Ok(Arc::clone(spec));
         }
-        let descriptor = gguf::inspect(&target.path)?;
-        let (options, footprint) =
-            plan::plan(&*self.engine, &descriptor, &target.settings, self.budget_bytes)?;
-        let mut seen = self.seen();
-        let name = target.given_name.clone().unwrap_or_else(|| self.name_file(&mut seen, &target.path));
-        let spec = Arc::new(ModelSpec {
-            key: stamp.key(&options),
+        let spec = match &target.place {
+            Place::Stored(artifact) => self.specify_stored(target, artifact)?,
+            _ => self.specify_file(target, &id.1, stamp.as_ref())?,
+        };
+        let spec = Arc::new(spec);
+        self.seen().specs.insert(id, (stamp, Arc::clone(&spec)));
+        Ok(spec)
+    }
+
+    fn specify_file(
+        &self,
+        target: &Target,
+        identity: &Identity,
+        stamp: Option<&Stamp>,
+    ) -> Result<ModelSpec, Failure> {
+        let (Identity::File(path), Some(stamp)) = (identity, stamp) else {
+            return Err(Failure::new(ErrorKind::Internal, "a file without a stamp"));
+        };
+        let descriptor = gguf::inspect(path)?;
+        let (options, footprint) = self.plan(&descriptor, &target.settings)?;
+        let name = target.given_name.clone().unwrap_or_else(|| self.name_file(&mut self.seen(), path));
+        let key = stamp.key(&options);
+        Ok(self.spec(target, name, key, path.clone(), descriptor, options, footprint))
+    }
+
+    fn specify_stored(&self, target: &Target, artifact: &Artifact) -> Result<ModelSpec, Failure> {
+        let store = self.shelf.store()?;
+        // The lease ends with this function; whoever loads takes another.
+        let opened = store.open_artifact(&artifact.key_digest)?;
+        let weights = opened.weights();
+        let path = weights.first().filter(|_| is_gguf(artifact)).ok_or_else(|| no_engine_for(artifact))?;
+        let descriptor = gguf::inspect_parts(weights)?;
+        let (options, predicted) = self.plan(&descriptor, &target.settings)?;
+        let measured = experience::recall(&store, &artifact.key_digest, self.engine.name(), &options);
+        self.shelf.register(path.clone(), artifact.key_digest);
+        let name = target.given_name.clone().unwrap_or_else(|| short_name(artifact));
+        let key =
+            ModelKey::new(format!("{}-{:?}-{:?}", artifact.key_digest, options.layout, options.kv_type));
+        let footprint = measured.unwrap_or(predicted);
+        let mut spec = self.spec(target, name, key, path.clone(), descriptor, options, footprint);
+        spec.load_ms = (artifact.usage.loads > 0).then_some(artifact.usage.load_ms as u64);
+        Ok(spec)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of a specification, each named by its type")]
+    fn spec(
+        &self,
+        target: &Target,
+        name: String,
+        key: ModelKey,
+        path: PathBuf,
+        descriptor: Descriptor,
+        options: LoadOptions,
+        footprint: Footprint,
+    ) -> ModelSpec {
+        ModelSpec {
+            key,
             name,
-            path: target.path.clone(),
+            path,
             descriptor: Arc::new(descriptor),
             options,
             footprint,
             load_ms: None,
             keep_alive: target.settings.keep_alive.unwrap_or_default(),
-        });
-        seen.specs.insert(id, (stamp, Arc::clone(&spec)));
-        Ok(spec)
+        }
+    }
+
+    fn plan(
+        &self,
+        descriptor: &Descriptor,
+        settings: &ModelSettings,
+    ) -> Result<(LoadOptions, Footprint), Failure> {
+        plan::plan(&*self.engine, descriptor, settings, self.budget_bytes)
     }
 
     /// The file's short name, remembered: later requests may use it, also over the network. A file
@@ -204,6 +375,28 @@ impl Catalog {
     }
 }
 
+/// The name of an artifact without the scheme, where it can be read without.
+fn short_name(artifact: &Artifact) -> String {
+    let full = &artifact.reference;
+    let short = full.strip_prefix("hf://").unwrap_or(full);
+    let reads_the_same = short.parse::<ModelRef>().is_ok_and(|reading| reading.to_string() == *full);
+    if reads_the_same { short.to_owned() } else { full.clone() }
+}
+
+fn is_gguf(artifact: &Artifact) -> bool {
+    let mut weights = artifact.files.iter().filter(|file| file.role == samovar_store::Role::Weights);
+    weights.all(|file| file.path.extension().as_deref() != Some("safetensors"))
+}
+
+fn no_engine_for(artifact: &Artifact) -> Failure {
+    Failure::new(
+        ErrorKind::Unsupported,
+        format!("{} holds no GGUF weights, and this build runs no other format", artifact.reference),
+    )
+    .with_param("model")
+    .with_hint("take a repository with GGUF files; many models have one whose name ends in -GGUF")
+}
+
 fn existing(path: &Path) -> Result<PathBuf, Failure> {
     fs_err::canonicalize(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
@@ -213,62 +406,4 @@ fn existing(path: &Path) -> Result<PathBuf, Failure> {
         }
         _ => Failure::new(ErrorKind::Storage, error.to_string()).with_param("model"),
     })
-}
-
-fn not_yet(reference: &ModelRef) -> Failure {
-    Failure::new(
-        ErrorKind::Unsupported,
-        format!("`{reference}` would have to be fetched: sources come with the store"),
-    )
-    .with_param("model")
-    .with_hint("download the GGUF file yourself and name it by its path, such as ./model.gguf")
-}
-
-/// What tells an unchanged file from a replaced one without reading it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified_ns: i128,
-}
-
-impl Stamp {
-    #[cfg(unix)]
-    fn of(path: &Path) -> Result<Self, Failure> {
-        use std::os::unix::fs::MetadataExt;
-        let facts = metadata(path)?;
-        Ok(Self {
-            device: facts.dev(),
-            inode: facts.ino(),
-            size: facts.size(),
-            modified_ns: i128::from(facts.mtime()) * 1_000_000_000 + i128::from(facts.mtime_nsec()),
-        })
-    }
-
-    #[cfg(not(unix))]
-    fn of(path: &Path) -> Result<Self, Failure> {
-        let facts = metadata(path)?;
-        let modified = facts.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        Ok(Self {
-            device: 0,
-            inode: 0,
-            size: facts.len(),
-            modified_ns: modified.map_or(0, |time| time.as_nanos() as i128),
-        })
-    }
-
-    /// Instances that differ in layout or KV format are different ones, also of the same file.
-    fn key(&self, options: &samovar_core::LoadOptions) -> ModelKey {
-        let Self { device, inode, size, modified_ns } = self;
-        ModelKey::new(format!(
-            "{device:x}-{inode:x}-{size:x}-{modified_ns:x}-{:?}-{:?}",
-            options.layout, options.kv_type
-        ))
-    }
-}
-
-fn metadata(path: &Path) -> Result<std::fs::Metadata, Failure> {
-    fs_err::metadata(path)
-        .map_err(|error| Failure::new(ErrorKind::Storage, error.to_string()).with_param("model"))
 }

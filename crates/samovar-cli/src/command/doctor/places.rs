@@ -34,10 +34,10 @@ pub(super) fn configuration(settings: &Settings) -> Finding {
 
 pub(super) fn directories(settings: &Settings) -> Finding {
     let outcome = start::make_places(settings)
-        .and_then(|()| home::make_private_dir(&settings.runtime.cache_dir))
+        .and_then(|()| home::make_private_dir(&settings.runtime.store.cache_dir))
         .and_then(|()| {
             let home = &settings.home;
-            [&settings.runtime.cache_dir, &home.state_dir, &home.run_dir]
+            [&settings.runtime.store.cache_dir, &home.state_dir, &home.run_dir]
                 .into_iter()
                 .try_for_each(|path| write_to(path))
         });
@@ -54,7 +54,7 @@ fn write_to(directory: &Path) -> Result<(), Failure> {
 }
 
 pub(super) fn disk(settings: &Settings) -> Finding {
-    let path = &settings.runtime.cache_dir;
+    let path = &settings.runtime.store.cache_dir;
     let facts = match rustix::fs::statvfs(path) {
         Ok(facts) => facts,
         Err(error) => {

@@ -1,0 +1,54 @@
+//! What tells an unchanged file from a replaced one without reading it.
+
+use std::path::Path;
+
+use samovar_core::{ErrorKind, Failure, LoadOptions, ModelKey};
+
+/// A file as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified_ns: i128,
+}
+
+impl Stamp {
+    #[cfg(unix)]
+    pub(super) fn of(path: &Path) -> Result<Self, Failure> {
+        use std::os::unix::fs::MetadataExt;
+        let facts = metadata(path)?;
+        Ok(Self {
+            device: facts.dev(),
+            inode: facts.ino(),
+            size: facts.size(),
+            modified_ns: i128::from(facts.mtime()) * 1_000_000_000 + i128::from(facts.mtime_nsec()),
+        })
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn of(path: &Path) -> Result<Self, Failure> {
+        let facts = metadata(path)?;
+        let modified = facts.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(Self {
+            device: 0,
+            inode: 0,
+            size: facts.len(),
+            modified_ns: modified.map_or(0, |time| time.as_nanos() as i128),
+        })
+    }
+
+    /// Instances that differ in layout or KV format are different ones, also of the same file.
+    pub(super) fn key(&self, options: &LoadOptions) -> ModelKey {
+        let Self { device, inode, size, modified_ns } = self;
+        ModelKey::new(format!(
+            "{device:x}-{inode:x}-{size:x}-{modified_ns:x}-{:?}-{:?}",
+            options.layout, options.kv_type
+        ))
+    }
+}
+
+fn metadata(path: &Path) -> Result<std::fs::Metadata, Failure> {
+    fs_err::metadata(path)
+        .map_err(|error| Failure::new(ErrorKind::Storage, error.to_string()).with_param("model"))
+}

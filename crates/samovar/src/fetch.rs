@@ -1,0 +1,98 @@
+//! Brings a model that is not here from its source, after a look at whether it could be loaded at all.
+//!
+//! ```text
+//!   plan (sizes, digests) ─► first bytes ─► judge: could this ever fit? ─► ensure (the store)
+//! ```
+
+use std::sync::Arc;
+
+use samovar_core::{ErrorKind, Failure};
+use samovar_store::{Plan, Progress, Role, Store, Watch};
+use tokio::sync::mpsc;
+
+use crate::answer::AnswerEvent;
+use crate::catalog::{Away, Catalog, Head, Judgement};
+use crate::shelf::Shelf;
+use crate::wait::Wait;
+
+/// Enough for the header of nearly every model: it holds the vocabulary, which takes a few MiB.
+const HEAD_BYTES: u64 = 8 << 20;
+/// No sound header is longer.
+const HEAD_MOST_BYTES: u64 = 64 << 20;
+
+/// Fetches the model. Its bytes are in the store when this returns.
+///
+/// # Errors
+/// `TooLarge` before anything was fetched when it could never be loaded; whatever the source or the disk says.
+///
+/// # Cancel safety
+/// Cancel safe: what was fetched so far is kept.
+pub(crate) async fn fetch(
+    shelf: &Arc<Shelf>,
+    catalog: &Catalog,
+    away: &Away,
+    watch: Watch,
+) -> Result<(), Failure> {
+    let opening = Arc::clone(shelf);
+    let store = tokio::task::spawn_blocking(move || opening.store())
+        .await
+        .map_err(|_| Failure::new(ErrorKind::Internal, "the store was not opened"))??;
+    watch(Progress::Resolving);
+    let plan = store.plan(&away.reference).await?;
+    let weights: Vec<_> = plan.listing.files.iter().filter(|file| file.role == Role::Weights).collect();
+    let is_gguf = |path: &samovar_store::FilePath| path.extension().as_deref() == Some("gguf");
+    if let Some(first) = weights.first().filter(|first| is_gguf(&first.path))
+        && let Some(first_bytes) = first.size
+    {
+        let total_bytes = weights.iter().filter_map(|file| file.size).sum();
+        judge(&store, &plan, catalog, away, [first_bytes, total_bytes]).await?;
+    }
+    store.ensure(&away.reference, Some(watch)).await?;
+    Ok(())
+}
+
+/// Reads as much of the beginning as the header has, and lets the catalog judge it.
+async fn judge(
+    store: &Store,
+    plan: &Plan,
+    catalog: &Catalog,
+    away: &Away,
+    [file_bytes, total_bytes]: [u64; 2],
+) -> Result<(), Failure> {
+    let mut wanted_bytes = HEAD_BYTES;
+    loop {
+        let bytes = store.peek(plan, wanted_bytes.min(file_bytes)).await?;
+        match catalog.judge(away, &Head { bytes: &bytes, file_bytes, total_bytes })? {
+            Judgement::NeedsMore { needed_bytes }
+                if (wanted_bytes..HEAD_MOST_BYTES).contains(&needed_bytes) =>
+            {
+                // A little more each time would mean a request for every string of the header.
+                wanted_bytes = needed_bytes.saturating_mul(2).min(HEAD_MOST_BYTES);
+            }
+            // A header that is stranger still is for the gate to refuse, once the file is whole.
+            Judgement::NeedsMore { .. } | Judgement::MayFit => return Ok(()),
+        }
+    }
+}
+
+/// A watch that passes a fetch on to whoever warms a model. What they are too slow to read is left out.
+pub(crate) fn tell(waits: Option<mpsc::Sender<Wait>>) -> Watch {
+    Arc::new(move |progress| {
+        if let Some(waits) = &waits {
+            waits.try_send(Wait::Fetching(progress)).ok();
+        }
+    })
+}
+
+/// The same for whoever waits for an answer.
+pub(crate) fn tell_events(events: mpsc::Sender<AnswerEvent>) -> Watch {
+    Arc::new(move |progress| {
+        events.try_send(AnswerEvent::Waiting(Wait::Fetching(progress))).ok();
+    })
+}
+
+/// A deadline that passed while the model was being fetched.
+pub(crate) fn too_late() -> Failure {
+    Failure::new(ErrorKind::DeadlineExceeded, "the deadline passed while the model was being fetched")
+        .with_hint("what came so far is kept; `samovar pull` fetches the rest without a deadline")
+}

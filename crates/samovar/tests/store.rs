@@ -1,0 +1,199 @@
+//! Models of the store through the façade, on the fake engine and a hub of our own: fetched once, kept, found
+//! again by another process and without a network.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use samovar::store::{Progress, StoreConfig};
+use samovar::{
+    AnswerEvent, Budget, Message, ModelSettings, Origin, PoolConfig, Request, Runtime, Tier, Wait,
+};
+use samovar_core::testing::fake::FakeEngine;
+use samovar_core::{ErrorKind, ModelRef};
+use samovar_testhub::Hub;
+
+const MODEL: &str = "hf://test/tiny:Q8_0";
+const FILE: &str = "tiny-Q8_0.gguf";
+
+struct House {
+    hub: Hub,
+    home: tempfile::TempDir,
+}
+
+impl House {
+    /// A hub with one model, and an empty home.
+    async fn new() -> Self {
+        let hub = Hub::start().await;
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
+        hub.add_repo("test/tiny").put(FILE, fs_err::read(demo).expect("the demo model"));
+        Self { hub, home: tempfile::tempdir().expect("tempdir") }
+    }
+
+    fn config(&self) -> StoreConfig {
+        let mut config = StoreConfig::new(self.home.path().join("cache"), self.home.path().join("state"));
+        config.sources.hub_endpoint = Some(self.hub.endpoint());
+        config.min_free_bytes = 0;
+        config
+    }
+
+    fn runtime_with(&self, engine: FakeEngine, config: StoreConfig, budget_bytes: u64) -> Runtime {
+        let budget = Budget { bytes: budget_bytes, source: "a test".into() };
+        Runtime::builder()
+            .store(config)
+            .pool(PoolConfig::with_budget(budget))
+            .engine(Arc::new(engine))
+            .alias("writer", MODEL.parse::<ModelRef>().expect("a reference"), ModelSettings::default())
+            .build()
+            .expect("builds")
+    }
+
+    fn runtime(&self) -> Runtime {
+        self.runtime_with(FakeEngine::new(), self.config(), 1 << 30)
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.hub.sent().of(&format!("test/tiny/{FILE}"))
+    }
+
+    fn size(&self) -> u64 {
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
+        fs_err::metadata(demo).expect("the demo model").len()
+    }
+}
+
+fn ask(model: &str) -> Request {
+    Request::chat(model, [Message::user("Hello")]).max_tokens(4)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_model_is_fetched_for_the_first_request_and_found_by_the_next() {
+    let house = House::new().await;
+    let runtime = house.runtime();
+    let (_, first) = runtime.generate(ask(MODEL)).collect().await.expect("answers");
+    let (_, second) = runtime.generate(ask("test/tiny:Q8_0")).collect().await.expect("answers");
+    assert_eq!((first.tier, second.tier), (Tier::Fetched, Tier::Hit));
+    assert!(first.timings.fetch_ms > 0.0 && second.timings.fetch_ms == 0.0);
+    let stats = runtime.stats().await;
+    assert_eq!((stats.tiers.l3.hits, stats.pool.loads), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_runtime_finds_it_without_a_network() {
+    let house = House::new().await;
+    house.runtime().generate(ask(MODEL)).collect().await.expect("answers");
+    let sent = house.sent_bytes();
+    let mut config = house.config();
+    config.sources.is_offline = true;
+    let other = house.runtime_with(FakeEngine::new(), config, 1 << 30);
+    let (_, summary) = other.generate(ask(MODEL)).collect().await.expect("answers offline");
+    assert_eq!(summary.tier, Tier::Cold);
+    assert_eq!(house.sent_bytes(), sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_first_requests_fetch_once() {
+    let house = House::new().await;
+    let runtime = house.runtime();
+    let answers: Vec<_> = (0..10).map(|_| runtime.generate(ask(MODEL))).collect();
+    for answer in answers {
+        answer.collect().await.expect("answers");
+    }
+    // Each may have looked at the header; the whole came once.
+    assert_eq!(runtime.stats().await.tiers.l3.hits, 1);
+    assert_eq!(runtime.stats().await.pool.loads, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_hears_of_the_fetch() {
+    let house = House::new().await;
+    let mut answer = house.runtime().generate(ask(MODEL));
+    let mut heard = Vec::new();
+    while let Some(event) = answer.next().await {
+        if let AnswerEvent::Waiting(Wait::Fetching(progress)) = event {
+            heard.push(progress);
+        }
+    }
+    assert!(heard.contains(&Progress::Resolving), "{heard:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_can_never_fit_is_refused_by_its_header_alone() {
+    let house = House::new().await;
+    let small = house.runtime_with(FakeEngine::new(), house.config(), 1 << 20);
+    let failure = small.generate(ask(MODEL)).collect().await.expect_err("too large");
+    assert_eq!(failure.kind, ErrorKind::TooLarge, "{failure:?}");
+    assert!(failure.message.contains("nothing was fetched"), "{failure:?}");
+    let store = small.store().await.expect("opens");
+    assert!(store.list().expect("lists").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_name_only_what_is_here_already() {
+    let house = House::new().await;
+    let runtime = house.runtime();
+    let mut stranger = ask(MODEL);
+    stranger.origin = Origin::Network;
+    let failure = runtime.generate(stranger.clone()).collect().await.expect_err("not here");
+    assert_eq!(failure.kind, ErrorKind::NotFound);
+    assert!(failure.hint.is_some_and(|hint| hint.contains("samovar pull")));
+    assert_eq!(house.hub.requests().len(), 0, "no address out of a request is asked");
+    runtime.generate(ask(MODEL)).collect().await.expect("the owner may");
+    runtime.generate(stranger).collect().await.expect("now it is here");
+    assert!(runtime.models().await.iter().any(|model| model.name == "test/tiny:Q8_0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_of_the_owner_may_be_fetched_for_strangers() {
+    let house = House::new().await;
+    let mut stranger = ask("writer");
+    stranger.origin = Origin::Network;
+    let (_, summary) = house.runtime().generate(stranger).collect().await.expect("answers");
+    assert_eq!(summary.tier, Tier::Fetched);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loaded_model_cannot_be_removed_and_one_unloaded_can() {
+    let house = House::new().await;
+    let runtime = house.runtime();
+    runtime.generate(ask(MODEL)).collect().await.expect("answers");
+    let store = runtime.store().await.expect("opens");
+    let key = store.list().expect("lists")[0].key_digest;
+    let refusal = store.remove(&key).expect_err("it is mapped");
+    assert_eq!(refusal.kind(), ErrorKind::Busy, "{refusal}");
+    runtime.unload(MODEL).await.expect("unloads");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while store.remove(&key).is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "the lease ends with the instance");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(store.list().expect("lists").is_empty());
+    let (_, again) = runtime.generate(ask(MODEL)).collect().await.expect("fetched again");
+    assert_eq!(again.tier, Tier::Fetched);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_load_was_measured_to_hold_is_known_to_the_next_life() {
+    let house = House::new().await;
+    house.runtime().generate(ask(MODEL)).collect().await.expect("answers");
+    let runtime = house.runtime();
+    let artifact = runtime.store().await.expect("opens").list().expect("lists").remove(0);
+    assert_eq!(artifact.usage.loads, 1);
+    assert!(artifact.usage.footprint.total_bytes() > 0);
+    let info = runtime.model(MODEL, Origin::Owner).await.expect("is here");
+    assert_eq!(info.predicted_bytes, artifact.usage.footprint.total_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_loads_fetch_once_and_never_fail() {
+    let house = House::new().await;
+    let runtime = house.runtime();
+    for _ in 0..1_000 {
+        runtime.warm(MODEL, None).await.expect("loads");
+        runtime.unload(MODEL).await.expect("unloads");
+    }
+    let stats = runtime.stats().await;
+    assert_eq!((stats.pool.load_failures, stats.tiers.l3.hits), (0, 1));
+    assert!(stats.tiers.l2.hit_rate().expect("was asked") > 0.99, "{:?}", stats.tiers);
+    // The header was read ahead of the fetch to see whether the model fits; the whole came once.
+    assert!(house.sent_bytes() < 4 * house.size());
+}
