@@ -16,7 +16,7 @@ use samovar_core::footprint::{Footprint, LoadOptions, Measurement};
 use samovar_core::generation::{Generation, GenerationRequest};
 use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
 use samovar_core::{Descriptor, ErrorKind, Failure};
-use samovar_store::{KeyDigest, Opened, Store};
+use samovar_store::{KeyDigest, Opened, Store, Verdict};
 
 use crate::experience;
 use crate::shelf::Shelf;
@@ -42,7 +42,7 @@ impl Leased {
         let store = self.shelf.store()?;
         let opened = store.open_artifact(key)?;
         let path = opened.weights().first().cloned().ok_or_else(|| {
-            Failure::new(ErrorKind::InvalidModel, format!("{} has no weights", opened.artifact.reference))
+            Failure::new(ErrorKind::InvalidModel, format!("{} has no weights", opened.artifact().reference))
         })?;
         let began = Instant::now();
         match self.engine.load(&path, descriptor, options, control) {
@@ -66,8 +66,13 @@ fn explain(store: &Store, key: &KeyDigest, failure: Failure) -> Failure {
         return failure;
     }
     match store.suspect(key) {
-        Err(damage) => damage.into(),
-        Ok(()) => failure,
+        Ok(Verdict::Damaged(_)) => Failure::new(
+            ErrorKind::Storage,
+            format!("the model's file in the cache was damaged and has been set aside: {}", failure.message),
+        )
+        .with_hint("ask again: it is fetched anew from its source"),
+        Ok(Verdict::Sound) => failure,
+        Err(unreadable) => unreadable.into(),
     }
 }
 
