@@ -36,6 +36,7 @@ mod layout;
 mod lease;
 mod lock;
 pub mod manifest;
+mod memo;
 mod meter;
 pub mod name;
 mod opened;

@@ -152,15 +152,12 @@ impl Runtime {
     /// Counters and gauges.
     pub async fn stats(&self) -> Stats {
         let snapshot = self.inner.pool.snapshot().await;
-        let shelf = Arc::clone(&self.inner.shelf);
-        let store = blocking(move || shelf.opened().map(|store| store.stats())).await.ok().flatten();
         Stats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: self.inner.engine.name().to_owned(),
             uptime_ms: snapshot.uptime_ms,
-            tiers: Tiers::of(&snapshot.pool, store.as_ref()),
+            tiers: Tiers::of(&snapshot.pool),
             pool: snapshot.pool,
-            store,
             models: snapshot.models,
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use samovar::store::StoreConfig;
 use samovar::{
     AnswerEvent, Budget, Input, Message, ModelSettings, Origin, PoolConfig, Request, Runtime, Tier,
 };
@@ -20,8 +21,10 @@ struct House {
 fn house(engine: FakeEngine) -> House {
     let home = tempfile::tempdir().expect("tempdir");
     let config = PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() });
+    let mut store = StoreConfig::new(home.path().join("cache"), home.path().join("state"));
+    store.sources.is_offline = true;
     let runtime = Runtime::builder()
-        .cache_dir(home.path())
+        .store(store)
         .pool(config)
         .engine(Arc::new(engine.clone()))
         .build()
@@ -190,8 +193,8 @@ async fn wrong_references_say_what_to_do() {
     let cases = [
         ("no-such-model", ErrorKind::NotFound, "demo"),
         ("./no/such/file.gguf", ErrorKind::NotFound, "path"),
-        ("org/name:Q4_K_M", ErrorKind::Unsupported, "download"),
-        ("hf://org/name", ErrorKind::Unsupported, "download"),
+        ("org/name:Q4_K_M", ErrorKind::Unavailable, "offline"),
+        ("hf://org/name", ErrorKind::Unavailable, "offline"),
         ("", ErrorKind::InvalidRequest, ""),
     ];
     for (reference, kind, word) in cases {
