@@ -361,6 +361,8 @@ impl Store {
     /// Says what a load took, in milliseconds and memory. Kept over restarts.
     pub fn note_load(&self, key: &KeyDigest, ms: f64, footprint: Footprint) {
         self.0.index.note(key, Use::Load { ms, footprint });
+        // Loads are rare and their cost is worth keeping, so this does not wait for a batch.
+        self.0.index.flush();
     }
 
     /// Reads every byte of an artifact that could not be loaded. What is wrong is set aside. Blocks for as long
