@@ -14,8 +14,12 @@ pub struct StoreStats {
     pub hits: u64,
     /// Times it had to be fetched.
     pub misses: u64,
-    /// Bytes that were fetched from sources.
+    /// Artifacts that were fetched from sources.
+    pub fetched_artifacts: u64,
+    /// Bytes of them that came over the wire.
     pub fetched_bytes: u64,
+    /// Fetches that ended in an error.
+    pub fetch_failures: u64,
     /// Artifacts that left to make room, by age, or because somebody said so.
     pub collected_artifacts: u64,
     /// Bytes that this freed, leftovers included.
@@ -58,7 +62,9 @@ impl Store {
         Ok(StoreStats {
             hits: count("hits"),
             misses: count("misses"),
+            fetched_artifacts: count("fetched_artifacts"),
             fetched_bytes: count("fetched_bytes"),
+            fetch_failures: count("fetch_failures"),
             collected_artifacts: count("collected_artifacts"),
             collected_bytes: count("collected_bytes"),
             quarantined: count("quarantined"),

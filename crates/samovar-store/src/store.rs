@@ -27,6 +27,7 @@ use crate::layout::Layout;
 use crate::lease::Leases;
 use crate::lock::{FileLock, Hold};
 use crate::manifest::{self, Manifest, ManifestFile, Role};
+use crate::meter::Meter;
 use crate::name::FilePath;
 use crate::opened::{self, Opened};
 use crate::partial::{Note, PartialId};
@@ -213,7 +214,7 @@ impl Store {
                 if let Some(artifact) = store.here(&reference).await? {
                     return Ok(Pulled { artifact, fetched_bytes: 0, was_here: true });
                 }
-                let pulled = ensure::bring(&store.0, &reference, &meter).await?;
+                let pulled = store.0.bring(&reference, &meter).await?;
                 store.0.note_miss(&pulled);
                 Ok(pulled)
             }
@@ -233,7 +234,7 @@ impl Store {
         let begin = |meter| {
             let (store, reference) = (self.clone(), reference.clone());
             async move {
-                let pulled = ensure::bring(&store.0, &reference, &meter).await?;
+                let pulled = store.0.bring(&reference, &meter).await?;
                 store.0.note_fetched(&pulled);
                 Ok(pulled)
             }
@@ -394,6 +395,15 @@ impl Store {
 }
 
 impl Inner {
+    /// Brings what a reference means, and counts it when that fails.
+    async fn bring(self: &Arc<Self>, reference: &ArtifactRef, meter: &Arc<Meter>) -> Result<Pulled, Error> {
+        let pulled = ensure::bring(self, reference, meter).await;
+        if pulled.is_err() {
+            self.index.count("fetch_failures", 1);
+        }
+        pulled
+    }
+
     /// The source of a reference.
     pub(crate) fn source_of(&self, reference: &ArtifactRef) -> Result<&dyn Source, Error> {
         match &self.supply {

@@ -152,12 +152,16 @@ impl Runtime {
     /// Counters and gauges.
     pub async fn stats(&self) -> Stats {
         let snapshot = self.inner.pool.snapshot().await;
+        let shelf = Arc::clone(&self.inner.shelf);
+        let store =
+            blocking(move || shelf.opened().and_then(|store| store.stats().ok())).await.ok().flatten();
         Stats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: self.inner.engine.name().to_owned(),
             uptime_ms: snapshot.uptime_ms,
-            tiers: Tiers::of(&snapshot.pool),
+            tiers: Tiers::of(&snapshot.pool, store.as_ref()),
             pool: snapshot.pool,
+            store,
             models: snapshot.models,
         }
     }

@@ -1,6 +1,7 @@
 //! The runtime's numbers, as `samovar stats --json` prints them.
 
 use samovar_pool::{ModelStats, PoolStats};
+use samovar_store::StoreStats;
 use serde::Serialize;
 
 /// Counters and gauges: of the pool since the runtime started, of the store since it was made.
@@ -16,6 +17,9 @@ pub struct Stats {
     pub tiers: Tiers,
     /// The pool as a whole.
     pub pool: PoolStats,
+    /// The store; absent until something was taken from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreStats>,
     /// Each model that was ever asked for.
     pub models: Vec<ModelStats>,
 }
@@ -51,8 +55,17 @@ impl TierStats {
 }
 
 impl Tiers {
-    pub(crate) fn of(pool: &PoolStats) -> Self {
+    pub(crate) fn of(pool: &PoolStats, store: Option<&StoreStats>) -> Self {
         let l1 = TierStats { hits: pool.hits, misses: pool.misses, bytes: pool.resident_bytes };
-        Self { l1, ..Self::default() }
+        let Some(store) = store else { return Self { l1, ..Self::default() } };
+        Self {
+            l1,
+            l2: TierStats { hits: store.hits, misses: store.misses, bytes: store.bytes },
+            l3: TierStats {
+                hits: store.fetched_artifacts,
+                misses: store.fetch_failures,
+                bytes: store.fetched_bytes,
+            },
+        }
     }
 }

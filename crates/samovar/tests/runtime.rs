@@ -107,6 +107,7 @@ async fn events_come_in_the_order_of_the_verbs() {
 #[tokio::test]
 async fn a_deadline_returns_the_text_so_far() {
     let house = house(FakeEngine::builder().gate_tokens().build());
+    house.runtime.model("demo", Origin::Owner).await.expect("enters the store");
     house.engine.tokens_gate().admit(3);
     let request = hello().deadline(Duration::from_millis(300));
     let (_, summary) = house.runtime.generate(request).collect().await.expect("a partial answer");

@@ -152,6 +152,26 @@ async fn an_alias_of_the_owner_may_be_fetched_for_strangers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_loaded_model_cannot_be_removed_and_one_unloaded_can() {
+    let house = House::new().await;
+    let runtime = house.runtime();
+    runtime.generate(ask(MODEL)).collect().await.expect("answers");
+    let store = runtime.store().await.expect("opens");
+    let key = store.list().expect("lists")[0].key_digest;
+    let refusal = store.remove(&key).expect_err("it is mapped");
+    assert_eq!(refusal.kind(), ErrorKind::Busy, "{refusal}");
+    runtime.unload(MODEL).await.expect("unloads");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while store.remove(&key).is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "the lease ends with the instance");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(store.list().expect("lists").is_empty());
+    let (_, again) = runtime.generate(ask(MODEL)).collect().await.expect("fetched again");
+    assert_eq!(again.tier, Tier::Fetched);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_load_was_measured_to_hold_is_known_to_the_next_life() {
     let house = House::new().await;
     house.runtime().generate(ask(MODEL)).collect().await.expect("answers");
