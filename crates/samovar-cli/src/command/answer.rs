@@ -147,6 +147,7 @@ pub(super) fn timing_line(outcome: &Outcome, summary: &Summary) -> String {
         Tier::Parked => format!("resumed in {}", ms(timings.load_ms)),
         Tier::Joined => format!("joined a load, {}", ms(timings.load_ms)),
         Tier::Cold => format!("loaded in {}", ms(timings.load_ms)),
+        Tier::Fetched => format!("fetched in {}, loaded in {}", ms(timings.fetch_ms), ms(timings.load_ms)),
     };
     let cached =
         if usage.cached_tokens > 0 { format!(" ({} reused)", usage.cached_tokens) } else { String::new() };
