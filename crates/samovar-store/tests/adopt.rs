@@ -1,5 +1,6 @@
 //! What other programs downloaded becomes ours without a second copy, and whatever is wrong with it is
 //! passed over with a word.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};

@@ -12,6 +12,7 @@ use super::group::{self, Group, Loose};
 use super::{Found, FoundFile, folder};
 use crate::key::ArtifactKey;
 use crate::name::{Commit, ModelId};
+use crate::source::commit_of;
 use crate::source::folder::{Bounds, Skipped, names};
 
 /// All artifacts in the folder.
@@ -82,8 +83,5 @@ fn artifact(model: &ModelId, path: &Path, group: Group) -> Found {
 fn commit(group: &Group) -> Commit {
     let line = |file: &FoundFile| format!("{} {} {}\n", file.path, file.stamp.size, file.stamp.mtime_ns);
     let lines: String = group.files.iter().map(line).collect();
-    Digest::of_bytes(format!("samovar lm-studio 1\n{lines}").as_bytes())
-        .to_string()
-        .parse()
-        .expect("invariant: a digest is a commit")
+    commit_of(Digest::of_bytes(format!("samovar lm-studio 1\n{lines}").as_bytes()))
 }

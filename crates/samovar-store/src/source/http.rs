@@ -17,7 +17,7 @@ use url::Url;
 
 use super::answer::Answer;
 use super::origin::{Ask, Client, host, lie, range_header};
-use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source, select};
+use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source, commit_of, select};
 use crate::config::{RetryConfig, SourceConfig};
 use crate::error::Error;
 use crate::fetch::patiently;
@@ -178,7 +178,7 @@ fn commit(reference: &RemoteRef, versions: &str) -> Commit {
     let digest = reference.digest().unwrap_or_else(|| {
         Digest::of_bytes(format!("samovar http 1\n{}\n{versions}", reference.url()).as_bytes())
     });
-    digest.to_string().parse().expect("invariant: a digest is a commit")
+    commit_of(digest)
 }
 
 fn address(text: &str) -> Result<Url, Error> {

@@ -32,7 +32,7 @@ use crate::config::SourceConfig;
 use crate::error::Error;
 use crate::key::ArtifactKey;
 use crate::manifest::Role;
-use crate::name::FilePath;
+use crate::name::{Commit, FilePath};
 
 /// A place that artifacts come from.
 pub trait Source: Send + Sync + 'static {
@@ -104,6 +104,11 @@ pub struct Body {
     pub size: Option<u64>,
     /// The etag of these bytes, when the server said so.
     pub etag: Option<String>,
+}
+
+/// The commit of content that is fixed by a digest: of its bytes, or of what its source says of them.
+pub(crate) fn commit_of(digest: Digest) -> Commit {
+    digest.to_string().parse().expect("invariant: a digest is a commit")
 }
 
 /// The sources of a store.

@@ -20,7 +20,7 @@ pub(crate) use walk::{Bounds, Entry, clause, names};
 
 use super::http::other_scheme;
 use super::select::{self, Want};
-use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source};
+use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source, commit_of};
 use crate::error::Error;
 use crate::index::Stamp;
 use crate::key::ArtifactKey;
@@ -53,7 +53,10 @@ impl Folder {
         let subject = reference.to_string();
         let chosen = chosen(&subject, &path)?;
         let promise = promise(&subject, reference, &chosen)?;
-        let key = chosen.key(&path)?;
+        let mut key = chosen.key(&path)?;
+        if let Some(digest) = reference.digest() {
+            key.commit = commit_of(digest);
+        }
         let files = chosen.files.into_iter().map(|file| RemoteFile {
             promise: if file.role == Role::Weights { promise } else { Promise::Unknown },
             role: file.role,
@@ -150,10 +153,7 @@ impl Chosen {
             format!("{} {size} {mtime_ns}\n", file.path)
         };
         let lines: String = self.files.iter().map(line).collect();
-        Digest::of_bytes(format!("samovar folder 1\n{lines}").as_bytes())
-            .to_string()
-            .parse()
-            .expect("invariant: a digest is a commit")
+        commit_of(Digest::of_bytes(format!("samovar folder 1\n{lines}").as_bytes()))
     }
 }
 

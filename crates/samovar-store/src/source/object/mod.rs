@@ -22,7 +22,7 @@ use samovar_core::model::reference::{RemoteRef, Scheme};
 use self::client::Bucket;
 use super::http::other_scheme;
 use super::select::{self, Want};
-use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source};
+use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source, commit_of};
 use crate::config::SourceConfig;
 use crate::error::Error;
 use crate::key::ArtifactKey;
@@ -78,7 +78,10 @@ impl Object {
             key: ArtifactKey {
                 source: "object".parse()?,
                 model: reference.url().parse()?,
-                commit: commit(chosen.iter().map(|(object, _)| *object)),
+                commit: match reference.digest() {
+                    Some(digest) => commit_of(digest),
+                    None => commit(chosen.iter().map(|(object, _)| *object)),
+                },
                 quant: choice.quant,
                 modality: choice.modality.to_owned(),
             },
@@ -199,10 +202,7 @@ fn commit<'a>(objects: impl Iterator<Item = &'a Named>) -> Commit {
         format!("{}:{name} {} {}:{version}\n", name.len(), meta.size, version.len())
     };
     let lines: String = objects.map(line).collect();
-    Digest::of_bytes(format!("samovar object 1\n{lines}").as_bytes())
-        .to_string()
-        .parse()
-        .expect("invariant: a digest is a commit")
+    commit_of(Digest::of_bytes(format!("samovar object 1\n{lines}").as_bytes()))
 }
 
 impl Object {

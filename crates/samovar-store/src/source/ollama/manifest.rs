@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::manifest::Role;
 use crate::name::{Commit, FilePath};
+use crate::source::commit_of;
 
 /// Bytes of a manifest.
 pub(crate) const MANIFEST_BYTES: usize = 1 << 20;
@@ -73,10 +74,7 @@ impl OllamaManifest {
             format!("{}:{media_type} {digest} {size}\n", media_type.len())
         };
         let lines: String = self.layers.iter().map(line).collect();
-        Digest::of_bytes(format!("samovar ollama 1\n{lines}").as_bytes())
-            .to_string()
-            .parse()
-            .expect("invariant: a digest is a commit")
+        commit_of(Digest::of_bytes(format!("samovar ollama 1\n{lines}").as_bytes()))
     }
 
     /// The layers as files. An error is a clause about what cannot be run.
