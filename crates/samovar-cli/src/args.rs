@@ -11,6 +11,7 @@ const AFTER_HELP: &str = "\
 Examples:
   samovar run \"Tell me a story about a fox\"
   samovar run ./model.gguf \"What is a samovar?\"
+  samovar run hf://org/name:Q4_K_M \"What is a samovar?\"
   cat notes.txt | samovar run -m ./model.gguf \"Summarise this:\" -
   samovar chat
   samovar serve --listen 127.0.0.1:7266
@@ -54,24 +55,40 @@ pub(crate) enum Verb {
     Chat(Chat),
     /// Be the daemon, here in the foreground
     Serve(Serve),
-    /// Show what the daemon holds in memory
-    Ps,
-    /// List the models that have names
+    /// Fetch models, so that they are on disk
+    Pull(Pull),
+    /// List models: built in, configured, on disk
     #[command(visible_alias = "ls")]
     List,
-    /// Show one model in detail
+    /// Show one model in detail: files, digests, use
     Show(Named),
+    /// Remove models from the disk
+    Rm(Rm),
+    /// Show what models take on disk
+    Df,
+    /// Collect what the disk is not needed for: over the quota, or unused for long
+    Gc(Gc),
+    /// Check models on disk against their digests
+    Verify(Verify),
+    /// Share models that other programs have downloaded, without a second copy
+    Adopt(Adopt),
+    /// Write models into a folder, to carry them to another machine
+    Export(Export),
+    /// Take models in from a folder that `export` wrote
+    Import(Import),
+    /// Show what the daemon holds in memory
+    Ps,
     /// Load models now, so that the next request need not wait
     Warm(Warm),
     /// Unload a model; the daemon stays
     Stop(StopModel),
     /// Make the daemon leave
     Shutdown(Shutdown),
-    /// Keep a model from being unloaded
+    /// Keep a model: in memory, and on disk
     Pin(Named),
-    /// Let the daemon unload a model again
+    /// Let a model leave again
     Unpin(Named),
-    /// Show counters: requests, hits, loads, memory
+    /// Show counters of each tier: memory, disk, sources
     Stats,
     /// Tell why a model is where it is: loads, evictions, refusals
     Why(Named),
@@ -146,13 +163,14 @@ pub(crate) struct Generation {
 One argument is the prompt for the default model. Of two or more, the first is the model:
   samovar run \"Why is the sky blue?\"
   samovar run ./model.gguf \"Why is the sky blue?\"
-A lone argument that is `demo`, a configured name or a path is the model, and the prompt comes from
-standard input. `-` stands for standard input anywhere in the prompt.")]
+A lone argument that is `demo`, a configured name, a path or an address such as hf://org/name is the
+model, and the prompt comes from standard input. `-` stands for standard input anywhere in the prompt.
+A model that is not here is fetched first, and kept.")]
 pub(crate) struct Run {
     /// The prompt, or the model and the prompt; `-` = standard input
     #[arg(value_name = "PROMPT")]
     pub(crate) words: Vec<String>,
-    /// The model: a name, or a path such as ./model.gguf
+    /// The model: a name, a path such as ./model.gguf, or `org/name:Q4_K_M` of the hub
     #[arg(long, short = 'm', value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
     pub(crate) model: Option<String>,
     /// Let the model continue the prompt as it is, without its chat template
@@ -168,7 +186,7 @@ pub(crate) struct Run {
 /// Arguments of `chat`.
 #[derive(Args, Debug)]
 pub(crate) struct Chat {
-    /// The model: a name, or a path such as ./model.gguf
+    /// The model: a name, a path such as ./model.gguf, or `org/name:Q4_K_M` of the hub
     #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
     pub(crate) model: Option<String>,
     #[command(flatten)]
@@ -201,15 +219,104 @@ pub(crate) struct Serve {
 /// A model's name.
 #[derive(Args, Debug)]
 pub(crate) struct Named {
-    /// A name, or a path such as ./model.gguf
+    /// A name, a path such as ./model.gguf, or `org/name:Q4_K_M` of the hub
     #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
     pub(crate) model: String,
+}
+
+/// Arguments of `pull`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+  samovar pull org/name                     the quantization that suits most: Q4_K_M, else Q8_0
+  samovar pull org/name:Q6_K org/other      several at once
+  samovar pull hf://org/name@v1.0:Q4_K_M    a branch, tag or commit
+  samovar pull https://host/x.gguf#sha256=… another place; also s3://, gs://, az://, file://, ollama://
+What is here already is not fetched again, and what was broken off goes on where it stopped.")]
+pub(crate) struct Pull {
+    /// What to fetch: `org/name:Q4_K_M` of the hub, another place, or a configured name
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) models: Vec<String>,
+    /// Print nothing but errors
+    #[arg(long, short = 'q', conflicts_with = "json")]
+    pub(crate) quiet: bool,
+}
+
+/// Arguments of `rm`.
+#[derive(Args, Debug)]
+pub(crate) struct Rm {
+    /// Models as `samovar list` shows them
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) models: Vec<String>,
+}
+
+/// Arguments of `gc`.
+#[derive(Args, Debug)]
+pub(crate) struct Gc {
+    /// Only tell what would leave
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+    /// Disk that models may use together, such as 50GB, in place of the configured size
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_size: Option<String>,
+    /// Days without use after which a model leaves, in place of the configured number; 0 = age is no reason
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) max_age: Option<String>,
+}
+
+/// Arguments of `verify`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Reads every byte: about a second for each gigabyte. Exits with 1 when something is damaged."
+)]
+pub(crate) struct Verify {
+    /// Models as `samovar list` shows them; default: everything
+    #[arg(value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// Set aside what is damaged, fetch it again, and build the index anew where it is wrong
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+/// Arguments of `adopt`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Files are cloned or linked where the file system can, else used in place; what other programs own
+is never changed or deleted.")]
+pub(crate) struct Adopt {
+    /// Whose: hf, ollama, lm-studio or a folder; default: all three that are there
+    #[arg(long, value_name = "WHOSE", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) from: Vec<String>,
+    /// Only tell what would be shared
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+    /// Copy what cannot be shared, such as another user's files
+    #[arg(long)]
+    pub(crate) copy: bool,
+}
+
+/// Arguments of `export`.
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// Models as `samovar list` shows them
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) models: Vec<String>,
+    /// The folder; made when it is not there
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) to: PathBuf,
+}
+
+/// Arguments of `import`.
+#[derive(Args, Debug)]
+pub(crate) struct Import {
+    /// The folder that `export` wrote
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) from: PathBuf,
 }
 
 /// Arguments of `warm`.
 #[derive(Args, Debug)]
 pub(crate) struct Warm {
-    /// Names, or paths such as ./model.gguf
+    /// Names, paths such as ./model.gguf, or `org/name:Q4_K_M` of the hub
     #[arg(value_name = "MODEL", required = true, value_hint = clap::ValueHint::FilePath)]
     pub(crate) models: Vec<String>,
     /// Also keep them from being unloaded
@@ -221,7 +328,7 @@ pub(crate) struct Warm {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub(crate) struct StopModel {
-    /// A name, or a path such as ./model.gguf
+    /// A name, a path such as ./model.gguf, or `org/name:Q4_K_M` of the hub
     #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
     pub(crate) model: Option<String>,
     /// Every model
@@ -251,6 +358,9 @@ pub(crate) struct Doctor {
     /// Leave out the check that runs a model
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Also ask the hub whether it answers
+    #[arg(long)]
+    pub(crate) network: bool,
 }
 
 /// A page of the reference.
@@ -285,6 +395,11 @@ impl Arguments {
             set("--listen", "server.listen", serve.listen.clone());
             set("--budget", "pool.budget_bytes", serve.budget.clone());
             set("--idle-exit", "server.idle_exit", serve.idle_exit.clone());
+        }
+        if let Verb::Gc(gc) = &self.verb {
+            let days = |text: &String| text.strip_suffix('d').unwrap_or(text).to_owned();
+            set("--max-size", "cache.max_size_bytes", gc.max_size.clone());
+            set("--max-age", "cache.max_age_days", gc.max_age.as_ref().map(days));
         }
         Flags { home: self.global.home.clone(), config: self.global.config.clone(), values }
     }

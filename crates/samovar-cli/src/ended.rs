@@ -9,6 +9,8 @@ pub(crate) enum Ended {
     Failed(Failure),
     /// Something failed and has been shown already.
     Shown(ErrorKind),
+    /// What was looked for was found: something is damaged. It has been shown.
+    Damaged,
     /// Whoever read our output has enough.
     OutputClosed,
     /// The person pressed Ctrl-C.
@@ -27,6 +29,8 @@ impl Ended {
         match self {
             Self::Failed(failure) => failure.kind.surface().exit_code,
             Self::Shown(kind) => kind.surface().exit_code,
+            // As `cmp` and `git fsck` have it.
+            Self::Damaged => 1,
             Self::OutputClosed => 0,
             Self::Interrupted => ErrorKind::Cancelled.surface().exit_code,
         }

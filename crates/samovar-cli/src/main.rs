@@ -63,10 +63,10 @@ fn obey(arguments: Arguments, environment: &Environment, report: Report) -> Resu
     ended
 }
 
-/// Models run beside many threads; asking a daemon needs one.
+/// Models run beside many threads, and so do downloads; asking a daemon needs one.
 fn asynchronous(verb: &Verb) -> Result<tokio::runtime::Runtime, Failure> {
     let is_busy = match verb {
-        Verb::Serve(_) | Verb::Probe => true,
+        Verb::Serve(_) | Verb::Pull(_) | Verb::Probe => true,
         Verb::Run(run) => run.generation.no_daemon,
         Verb::Chat(chat) => chat.generation.no_daemon,
         _ => false,

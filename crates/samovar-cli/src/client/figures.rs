@@ -1,7 +1,7 @@
 //! The part of the statistics that tables show. Read leniently: a daemon of another version may know more or less.
 
 use samovar_core::Failure;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::strange;
@@ -17,8 +17,33 @@ pub(crate) struct Figures {
     pub(crate) pid: u32,
     pub(crate) listen: Option<String>,
     pub(crate) requests_in_flight: u32,
+    pub(crate) tiers: Tiers,
     pub(crate) pool: PoolFigures,
     pub(crate) models: Vec<ModelFigures>,
+}
+
+/// The levels of the cache; `None` of a daemon that does not know them.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Tiers {
+    /// Memory.
+    pub(crate) l1: Option<TierFigures>,
+    /// Disk.
+    pub(crate) l2: Option<TierFigures>,
+    /// Sources.
+    pub(crate) l3: Option<TierFigures>,
+}
+
+/// One level of the cache.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct TierFigures {
+    /// Times it had what was asked.
+    pub(crate) hits: u64,
+    /// Times it had not.
+    pub(crate) misses: u64,
+    /// Held in memory, kept on disk, fetched.
+    pub(crate) bytes: u64,
 }
 
 /// Sums over all models.

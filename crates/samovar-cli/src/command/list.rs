@@ -1,13 +1,23 @@
-//! `samovar list`: the models that requests may name. Works without a daemon.
+//! `samovar list`: what requests may name: built in, configured, on disk. Works without a daemon, and reads
+//! no model: what the store has is told by its index.
 
-use samovar::{Builder, ModelInfo, Origin};
-use samovar_core::Failure;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use samovar::store::Artifact;
+use samovar::{Builder, ModelInfo, Origin, Runtime};
 use samovar_core::units::ByteSize;
+use samovar_core::{Failure, ModelRef};
+use serde::Serialize;
 use serde_json::json;
 
-use super::Context;
+use super::answer::roughly;
+use super::{Context, stored};
 use crate::ended::Ended;
 use crate::report::{Align, Columns};
+
+/// The built-in model, and the source of its artifact.
+const DEMO: &str = "demo";
+pub(super) const BUILT_IN: &str = "built-in";
 
 pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
     let listing = listing(context).await?;
@@ -21,24 +31,20 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
     }
     let mut columns = Columns::new(&[
         ("NAME", Align::Left),
-        ("ARCHITECTURE", Align::Left),
-        ("PARAMETERS", Align::Right),
         ("FORMAT", Align::Left),
         ("SIZE", Align::Right),
-        ("CONTEXT", Align::Right),
-        ("MEMORY", Align::Right),
+        ("USED", Align::Left),
+        ("PINNED", Align::Left),
         ("FROM", Align::Left),
     ]);
     for model in &listing.models {
         columns.row([
             model.name.clone(),
-            model.architecture.clone(),
-            parameters(model.parameters),
-            model.quantization.clone(),
-            ByteSize::from_bytes(model.size_bytes).to_string(),
-            model.context_tokens.to_string(),
-            ByteSize::from_bytes(model.predicted_bytes).to_string(),
-            from(model),
+            model.format.clone().unwrap_or_else(|| "-".to_owned()),
+            model.size_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize::from_bytes(bytes).to_string()),
+            used(model.last_used_ms),
+            if model.is_pinned { "yes".to_owned() } else { String::new() },
+            if model.is_here { model.from.clone() } else { format!("{}, not fetched yet", model.from) },
         ]);
     }
     context.report.table(columns)?;
@@ -49,43 +55,165 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
 }
 
 struct Listing {
-    models: Vec<ModelInfo>,
+    models: Vec<Row>,
     /// Configured names whose file is gone or wrong.
     broken: Vec<(String, Failure)>,
 }
 
-/// What the daemon knows (files that were used have names, too); without one, what the configuration says.
-async fn listing(context: &Context) -> Result<Listing, Failure> {
-    let aliases = &context.settings.runtime.aliases;
-    let from_daemon = match context.client().connect().await? {
-        Some(connection) => Some(connection.models().await?.models),
-        None => None,
-    };
-    let is_complete = |models: &[ModelInfo]| {
-        aliases.iter().all(|alias| models.iter().any(|model| model.name == alias.name))
-    };
-    let models = match from_daemon {
-        Some(models) if is_complete(&models) => return Ok(Listing { models, broken: Vec::new() }),
-        other => other,
-    };
-    let here = Builder::settings(context.settings.runtime.clone()).build()?;
-    let models = match models {
-        Some(models) => models,
-        None => here.models().await,
-    };
-    let mut broken = Vec::new();
-    for alias in aliases.iter().filter(|alias| !models.iter().any(|model| model.name == alias.name)) {
-        if let Err(failure) = here.model(&alias.name, Origin::Owner).await {
-            broken.push((alias.name.clone(), failure));
-        }
-    }
-    Ok(Listing { models, broken })
+/// One model that requests may name.
+#[derive(Clone, Debug, Serialize)]
+struct Row {
+    name: String,
+    kind: Kind,
+    format: Option<String>,
+    /// `None` while it is not fetched.
+    size_bytes: Option<u64>,
+    /// Last use, in milliseconds since 1970, over all processes; `None` when nobody counts.
+    last_used_ms: Option<u64>,
+    is_pinned: bool,
+    is_here: bool,
+    from: String,
 }
 
-fn from(model: &ModelInfo) -> String {
-    match serde_json::to_value(model.kind) {
-        Ok(serde_json::Value::String(kind)) if kind == "built_in" => "built in".to_owned(),
-        _ => model.path.display().to_string(),
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    BuiltIn,
+    Config,
+    Stored,
+    File,
+}
+
+async fn listing(context: &Context) -> Result<Listing, Failure> {
+    let store = context.store().await?;
+    let artifacts = stored::list(&store).await?;
+    let here = Builder::settings(context.settings.runtime.clone()).build()?;
+    let mut listing = Listing { models: Vec::new(), broken: Vec::new() };
+    listing.models.extend(demo(&here, &artifacts).await);
+    for alias in &context.settings.runtime.aliases {
+        match alias_row(&here, &artifacts, &alias.name, &alias.source).await {
+            Ok(row) => listing.models.push(row),
+            Err(failure) => listing.broken.push((alias.name.clone(), failure)),
+        }
+    }
+    let is_fetched = |artifact: &&Artifact| artifact.key.source.as_str() != BUILT_IN;
+    listing.models.extend(artifacts.iter().filter(is_fetched).map(stored_row));
+    listing.models.extend(files_of_daemon(context, &listing.models).await?);
+    Ok(listing)
+}
+
+async fn demo(here: &Runtime, artifacts: &[Artifact]) -> Option<Row> {
+    let info = here.model(DEMO, Origin::Owner).await.ok()?;
+    let artifact = artifacts.iter().find(|artifact| artifact.reference == DEMO);
+    Some(file_row(&info, Kind::BuiltIn, "built in").with(artifact))
+}
+
+async fn alias_row(
+    here: &Runtime,
+    artifacts: &[Artifact],
+    name: &str,
+    source: &ModelRef,
+) -> Result<Row, Failure> {
+    if matches!(source, ModelRef::Hub(_) | ModelRef::Remote(_)) {
+        let from = source.to_string();
+        let row = Row {
+            name: name.to_owned(),
+            kind: Kind::Config,
+            format: None,
+            size_bytes: None,
+            last_used_ms: None,
+            is_pinned: false,
+            is_here: false,
+            from,
+        };
+        return Ok(match stored::best(artifacts, source) {
+            Some(artifact) => Row {
+                format: Some(format(artifact)),
+                size_bytes: Some(artifact.bytes()),
+                is_here: true,
+                ..row
+            }
+            .with(Some(artifact)),
+            None => row,
+        });
+    }
+    let info = here.model(name, Origin::Owner).await?;
+    let from =
+        if *source == ModelRef::Demo { BUILT_IN.replace('-', " ") } else { info.path.display().to_string() };
+    Ok(file_row(&info, Kind::Config, &from))
+}
+
+fn stored_row(artifact: &Artifact) -> Row {
+    Row {
+        name: artifact.reference.clone(),
+        kind: Kind::Stored,
+        format: Some(format(artifact)),
+        size_bytes: Some(artifact.bytes()),
+        last_used_ms: None,
+        is_pinned: false,
+        is_here: true,
+        from: artifact.key.source.to_string(),
+    }
+    .with(Some(artifact))
+}
+
+fn file_row(info: &ModelInfo, kind: Kind, from: &str) -> Row {
+    Row {
+        name: info.name.clone(),
+        kind,
+        format: Some(info.quantization.clone()),
+        size_bytes: Some(info.size_bytes),
+        last_used_ms: None,
+        is_pinned: false,
+        is_here: true,
+        from: from.to_owned(),
+    }
+}
+
+impl Row {
+    /// What the store knows besides.
+    fn with(self, artifact: Option<&Artifact>) -> Self {
+        match artifact {
+            Some(artifact) => {
+                Self { last_used_ms: Some(artifact.usage.last_ms), is_pinned: artifact.is_pinned, ..self }
+            }
+            None => self,
+        }
+    }
+}
+
+/// The quantization, or else the kind of file.
+pub(super) fn format(artifact: &Artifact) -> String {
+    if !artifact.key.quant.is_empty() {
+        return artifact.key.quant.clone();
+    }
+    let extension = artifact.files.iter().find_map(|file| file.path.extension());
+    extension.unwrap_or_else(|| "-".to_owned())
+}
+
+/// Files that were used have names as well, while the daemon lives.
+async fn files_of_daemon(context: &Context, known: &[Row]) -> Result<Vec<Row>, Failure> {
+    let Some(daemon) = context.client().connect().await? else { return Ok(Vec::new()) };
+    let models = daemon.models().await?.models;
+    let is_file = |info: &&ModelInfo| serde_json::to_value(info.kind).is_ok_and(|kind| kind == "file");
+    Ok(models
+        .iter()
+        .filter(is_file)
+        .filter(|info| known.iter().all(|row| row.name != info.name))
+        .map(|info| file_row(info, Kind::File, &info.path.display().to_string()))
+        .collect())
+}
+
+/// How long ago.
+pub(super) fn used(last_ms: Option<u64>) -> String {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+    match last_ms {
+        None => "-".to_owned(),
+        Some(0) => "never".to_owned(),
+        Some(last) => match now_ms.saturating_sub(last) {
+            0..1000 => "just now".to_owned(),
+            ago => format!("{} ago", roughly(ago)),
+        },
     }
 }
 
@@ -108,5 +236,14 @@ mod tests {
     fn parameters_are_written_as_in_model_names() {
         let shown: Vec<String> = [7_240_000_000, 15_200_000, 12_000, 7].into_iter().map(parameters).collect();
         assert_eq!(shown, ["7.2B", "15.2M", "12K", "7"]);
+    }
+
+    #[test]
+    fn a_use_is_told_by_its_age() {
+        assert_eq!(
+            (used(None), used(Some(0)), used(Some(u64::MAX))),
+            ("-".into(), "never".into(), "just now".into())
+        );
+        assert!(used(Some(1)).ends_with(" ago"));
     }
 }

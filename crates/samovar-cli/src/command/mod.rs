@@ -1,22 +1,32 @@
 //! One file a verb. Each takes its arguments, asks the daemon or the runtime, and hands the answer to the report.
 
+mod adopt;
 mod answer;
 mod backend;
 mod chat;
 mod completions;
 mod config;
+mod df;
 mod doctor;
+mod export;
+mod follow;
+mod gc;
+mod import;
 mod list;
 mod pin;
 mod probe;
 mod ps;
+mod pull;
 mod reference;
+mod rm;
 mod run;
 mod serve;
 mod show;
 mod shutdown;
 mod stats;
 mod stop;
+mod stored;
+mod verify;
 mod warm;
 mod why;
 
@@ -69,9 +79,17 @@ pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(
         Verb::Run(run) => run::execute(context, run).await,
         Verb::Chat(chat) => chat::execute(context, chat).await,
         Verb::Serve(serve) => serve::execute(context, serve).await,
-        Verb::Ps => ps::execute(context).await,
+        Verb::Pull(pull) => pull::execute(context, pull).await,
         Verb::List => list::execute(context).await,
         Verb::Show(named) => show::execute(context, &named.model).await,
+        Verb::Rm(rm) => rm::execute(context, rm).await,
+        Verb::Df => df::execute(context).await,
+        Verb::Gc(gc) => gc::execute(context, &gc).await,
+        Verb::Verify(verify) => verify::execute(context, verify).await,
+        Verb::Adopt(adopt) => adopt::execute(context, adopt).await,
+        Verb::Export(export) => export::execute(context, export).await,
+        Verb::Import(import) => import::execute(context, import).await,
+        Verb::Ps => ps::execute(context).await,
         Verb::Warm(warm) => warm::execute(context, warm).await,
         Verb::Stop(stop) => stop::execute(context, stop).await,
         Verb::Shutdown(shutdown) => shutdown::execute(context, &shutdown).await,

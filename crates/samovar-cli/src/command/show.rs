@@ -1,24 +1,72 @@
-//! `samovar show`: one model in detail. Works without a daemon.
+//! `samovar show`: one model in detail: what its header says, its files, its use, and where it is. Works
+//! without a daemon; of a model that is not here, the source is asked.
 
+use samovar::store::{Artifact, Plan, Role};
 use samovar::{Builder, ModelInfo, Origin};
 use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure};
+use serde_json::{Value, json};
 
-use super::Context;
+use super::answer::ms;
 use super::backend::portable;
-use super::list::parameters;
+use super::list::{BUILT_IN, format, parameters, used};
+use super::{Context, stored};
+use crate::client::Figures;
 use crate::ended::Ended;
 use crate::report::{Align, Columns};
 
-pub(super) async fn execute(context: &Context, model: &str) -> Result<(), Ended> {
-    let model = find(context, &portable(model, &context.settings)?).await?;
+pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> {
+    let reference = portable(name, &context.settings)?;
+    if let Some(artifact) = on_disk(context, name).await? {
+        // Weights that no engine of ours can read are shown without what their header says.
+        let info = describe(context, &artifact.reference).await.ok();
+        return stored_model(context, &artifact, info.as_ref()).await;
+    }
+    if let Ok(Some(source)) = stored::source(name, &context.settings) {
+        let store = context.store().await?;
+        let progress = context.report.progress();
+        progress.say("Asking the source");
+        let plan = store.plan(&source).await.map_err(Failure::from)?;
+        drop(progress);
+        return away(context, &plan);
+    }
+    let info = describe(context, &reference).await?;
     if context.report.is_json() {
-        return context.report.json(&model);
+        return context.report.json(&info);
     }
     let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
+    columns.row(["name".to_owned(), info.name.clone()]);
+    columns.row(["file".to_owned(), info.path.display().to_string()]);
+    header(&mut columns, &info);
+    context.report.table(columns)
+}
+
+async fn on_disk(context: &Context, name: &str) -> Result<Option<Artifact>, Failure> {
+    if matches!(stored::meaning(name, &context.settings)?, samovar_core::ModelRef::File(_)) {
+        return Ok(None);
+    }
+    let store = context.store().await?;
+    match stored::all(&store, name, &context.settings).await?.as_slice() {
+        [] => Ok(None),
+        _ => stored::one(&store, name, &context.settings).await.map(Some),
+    }
+}
+
+/// By this process's own reading; names that only the daemon knows are asked of it.
+async fn describe(context: &Context, reference: &str) -> Result<ModelInfo, Failure> {
+    let here = Builder::settings(context.settings.runtime.clone()).build()?;
+    match here.model(reference, Origin::Owner).await {
+        Err(failure) if failure.kind == ErrorKind::NotFound => {
+            let Some(daemon) = context.client().connect().await? else { return Err(failure) };
+            let known = daemon.models().await?.models;
+            known.into_iter().find(|model| model.name == reference).ok_or(failure)
+        }
+        outcome => outcome,
+    }
+}
+
+fn header(columns: &mut Columns, model: &ModelInfo) {
     let mut row = |name: &str, text: String| columns.row([name.to_owned(), text]);
-    row("name", model.name.clone());
-    row("file", model.path.display().to_string());
     row("architecture", model.architecture.clone());
     row("parameters", parameters(model.parameters));
     row("format", model.quantization.clone());
@@ -32,18 +80,142 @@ pub(super) async fn execute(context: &Context, model: &str) -> Result<(), Ended>
     );
     row("slots", format!("{} requests at the same time", model.slots));
     row("memory", format!("{} when loaded, by prediction", ByteSize::from_bytes(model.predicted_bytes)));
-    context.report.table(columns)
 }
 
-/// By this process's own reading; names that only the daemon knows are asked of it.
-async fn find(context: &Context, reference: &str) -> Result<ModelInfo, Failure> {
-    let here = Builder::settings(context.settings.runtime.clone()).build()?;
-    match here.model(reference, Origin::Owner).await {
-        Err(failure) if failure.kind == ErrorKind::NotFound => {
-            let Some(daemon) = context.client().connect().await? else { return Err(failure) };
-            let known = daemon.models().await?.models;
-            known.into_iter().find(|model| model.name == reference).ok_or(failure)
-        }
-        outcome => outcome,
+async fn stored_model(context: &Context, artifact: &Artifact, info: Option<&ModelInfo>) -> Result<(), Ended> {
+    let is_loaded = is_loaded(context, artifact, info).await?;
+    if context.report.is_json() {
+        return context.report.json(&as_json(artifact, info, is_loaded));
     }
+    let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
+    columns.row(["name".to_owned(), artifact.reference.clone()]);
+    match info {
+        Some(info) => header(&mut columns, info),
+        None => columns.row(["format".to_owned(), format(artifact)]),
+    }
+    let mut row = |name: &str, text: String| columns.row([name.to_owned(), text]);
+    row("from", from(artifact));
+    row("where", if is_loaded { "in memory (L1), and on disk (L2)" } else { "on disk (L2)" }.to_owned());
+    let pinned = if artifact.is_pinned { ", pinned" } else { "" };
+    let files = match artifact.files.len() {
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    };
+    row("on disk", format!("{} in {files}{pinned}", ByteSize::from_bytes(artifact.bytes())));
+    for (name, text) in uses(artifact) {
+        row(name, text);
+    }
+    context.report.table(columns)?;
+    context.report.line("")?;
+    context.report.table(files_table(artifact))
+}
+
+/// Whether the daemon has it in memory.
+async fn is_loaded(
+    context: &Context,
+    artifact: &Artifact,
+    info: Option<&ModelInfo>,
+) -> Result<bool, Failure> {
+    let Some(daemon) = context.client().connect().await? else { return Ok(false) };
+    let figures = Figures::read(&daemon.stats().await?)?;
+    let is_it = |name: &str| name == artifact.reference || info.is_some_and(|info| info.name == name);
+    Ok(figures.models.iter().any(|model| is_it(&model.name) && model.held_bytes + model.mapped_bytes > 0))
+}
+
+fn as_json(artifact: &Artifact, info: Option<&ModelInfo>, is_loaded: bool) -> Value {
+    let mut object = info
+        .and_then(|info| serde_json::to_value(info).ok())
+        .unwrap_or_else(|| json!({ "name": artifact.reference, "size_bytes": artifact.bytes() }));
+    object["tier"] = if is_loaded { "l1" } else { "l2" }.into();
+    object["artifact"] = json!(artifact);
+    object
+}
+
+fn from(artifact: &Artifact) -> String {
+    let key = &artifact.key;
+    if key.source.as_str() == BUILT_IN {
+        return "part of this program".to_owned();
+    }
+    format!("{} {}, commit {}", key.source, key.model, key.commit)
+}
+
+fn uses(artifact: &Artifact) -> Vec<(&'static str, String)> {
+    let usage = &artifact.usage;
+    let size = |bytes: u64| ByteSize::from_bytes(bytes).to_string();
+    let mut rows = vec![("used", format!("{} times, last {}", usage.hits, used(Some(usage.last_ms))))];
+    if usage.loads > 0 {
+        let (held, mapped) = (usage.footprint.held_bytes, usage.footprint.mapped_bytes);
+        let measured = if held + mapped > 0 {
+            format!(", holding {} and mapping {}, as measured", size(held), size(mapped))
+        } else {
+            String::new()
+        };
+        rows.push(("loads", format!("{}, {} each{measured}", usage.loads, ms(usage.load_ms))));
+    }
+    if usage.fetch_bytes_per_s > 0.0 {
+        rows.push(("fetched", format!("at {}/s", size(usage.fetch_bytes_per_s as u64))));
+    }
+    rows
+}
+
+fn files_table(artifact: &Artifact) -> Columns {
+    let mut columns = Columns::new(&[
+        ("FILE", Align::Left),
+        ("ROLE", Align::Left),
+        ("SIZE", Align::Right),
+        ("SHA-256", Align::Left),
+    ]);
+    for file in &artifact.files {
+        let digest = file.digest.to_string();
+        columns.row([
+            file.path.to_string(),
+            role(file.role).to_owned(),
+            ByteSize::from_bytes(file.size).to_string(),
+            digest.rsplit(':').next().unwrap_or_default().to_owned(),
+        ]);
+    }
+    columns
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Weights => "weights",
+        Role::Projector => "projector",
+        Role::Tokenizer => "tokenizer",
+        Role::Template => "template",
+        Role::Config => "config",
+        Role::Other => "other",
+    }
+}
+
+/// A model that is not on this machine, as its source describes it.
+fn away(context: &Context, plan: &Plan) -> Result<(), Ended> {
+    let listing = &plan.listing;
+    if context.report.is_json() {
+        let files: Vec<Value> = listing
+            .files
+            .iter()
+            .map(|file| json!({ "path": file.path, "role": file.role, "size": file.size }))
+            .collect();
+        return context.report.json(&json!({ "name": listing.reference, "tier": "l3", "key": listing.key,
+            "files": files, "size_bytes": plan.total_bytes, "missing_bytes": plan.missing_bytes }));
+    }
+    let size = |bytes: u64| ByteSize::from_bytes(bytes).to_string();
+    let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
+    let mut row = |name: &str, text: String| columns.row([name.to_owned(), text]);
+    row("name", listing.reference.clone());
+    row("from", format!("{} {}, commit {}", listing.key.source, listing.key.model, listing.key.commit));
+    row("where", "at its source (L3), not on this machine".to_owned());
+    let here = plan.total_bytes.saturating_sub(plan.missing_bytes);
+    let rest = if here > 0 { format!(", {} of it here already", size(here)) } else { String::new() };
+    row("size", format!("{}{rest}", size(plan.total_bytes)));
+    row("fetch it", format!("samovar pull {}", listing.reference));
+    context.report.table(columns)?;
+    context.report.line("")?;
+    let mut files = Columns::new(&[("FILE", Align::Left), ("ROLE", Align::Left), ("SIZE", Align::Right)]);
+    for file in &listing.files {
+        let bytes = file.size.map_or_else(|| "?".to_owned(), size);
+        files.row([file.path.to_string(), role(file.role).to_owned(), bytes]);
+    }
+    context.report.table(files)
 }

@@ -1,25 +1,95 @@
-//! `samovar stats`: counters and gauges since the daemon started.
+//! `samovar stats`: counters of each tier: memory since the daemon started, disk and sources since the store was
+//! made. Without a daemon there is no memory to tell of.
 
+use samovar::store::StoreStats;
+use samovar_core::Failure;
 use samovar_core::units::ByteSize;
+use serde_json::{Value, json};
 
 use super::answer::{ms, roughly};
-use super::{Context, ps};
-use crate::client::Figures;
+use super::{Context, ps, stored};
+use crate::client::{Figures, TierFigures, Tiers};
 use crate::ended::Ended;
 use crate::report::{Align, Columns};
 
 pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
-    let stats = context.running_daemon().await?.stats().await?;
+    let Some(connection) = context.client().connect().await? else { return on_disk(context).await };
+    let mut stats = connection.stats().await?;
+    let mut figures = Figures::read(&stats)?;
+    if stats.get("store").is_none_or(Value::is_null) {
+        // A daemon that took nothing from the store yet does not know it.
+        let store = of_store(context).await?;
+        figures.tiers = with_store(figures.tiers, &store);
+        stats["tiers"] = json!(figures.tiers);
+        stats["store"] = json!(store);
+    }
     if context.report.is_json() {
         return context.report.json(&stats);
     }
-    let figures = Figures::read(&stats)?;
+    context.report.table(tiers(&figures.tiers))?;
+    context.report.line("")?;
     context.report.table(summary(&figures))?;
     if figures.models.iter().any(|model| model.state != "absent") {
         context.report.line("")?;
         context.report.table(ps::table(&figures))?;
     }
     Ok(())
+}
+
+/// What the store tells by itself.
+async fn on_disk(context: &Context) -> Result<(), Ended> {
+    let stats = of_store(context).await?;
+    let known = with_store(Tiers::default(), &stats);
+    if context.report.is_json() {
+        return context.report.json(&json!({ "tiers": known, "store": stats }));
+    }
+    context.report.table(tiers(&known))?;
+    context.report.note("no daemon is running, so nothing is in memory");
+    Ok(())
+}
+
+async fn of_store(context: &Context) -> Result<StoreStats, Failure> {
+    let store = context.store().await?;
+    stored::blocking(move || store.stats()).await
+}
+
+/// Disk and sources, as the store counts them over all processes.
+fn with_store(tiers: Tiers, stats: &StoreStats) -> Tiers {
+    let tier = |hits, misses, bytes| Some(TierFigures { hits, misses, bytes });
+    Tiers {
+        l2: tier(stats.hits, stats.misses, stats.bytes),
+        l3: tier(stats.fetched_artifacts, stats.fetch_failures, stats.fetched_bytes),
+        ..tiers
+    }
+}
+
+/// Each level of the cache in a row.
+fn tiers(tiers: &Tiers) -> Columns {
+    let mut columns = Columns::new(&[
+        ("TIER", Align::Left),
+        ("HITS", Align::Right),
+        ("MISSES", Align::Right),
+        ("RATE", Align::Right),
+        ("BYTES", Align::Left),
+    ]);
+    let rows = [
+        ("L1 memory", tiers.l1, "loaded"),
+        ("L2 disk", tiers.l2, "kept"),
+        ("L3 sources", tiers.l3, "fetched"),
+    ];
+    for (name, tier, what) in rows {
+        let cells = match tier {
+            Some(tier) => [
+                tier.hits.to_string(),
+                tier.misses.to_string(),
+                share(tier.hits, tier.hits + tier.misses),
+                format!("{} {what}", ByteSize::from_bytes(tier.bytes)),
+            ],
+            None => ["-", "-", "-", "-"].map(str::to_owned),
+        };
+        columns.row(std::iter::once(name.to_owned()).chain(cells));
+    }
+    columns
 }
 
 /// The pool in words and numbers.
@@ -59,7 +129,11 @@ pub(super) fn summary(figures: &Figures) -> Columns {
 }
 
 fn rate(part: u64, of: u64) -> String {
-    if of == 0 { String::new() } else { format!(" ({:.0} %)", part as f64 * 100.0 / of as f64) }
+    if of == 0 { String::new() } else { format!(" ({})", share(part, of)) }
+}
+
+fn share(part: u64, of: u64) -> String {
+    if of == 0 { "-".to_owned() } else { format!("{:.0} %", part as f64 * 100.0 / of as f64) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //!
 //! Text that models or files wrote is made harmless before a terminal sees it.
 
+mod downloads;
 mod failure;
 mod harmless;
 mod progress;
@@ -18,6 +19,7 @@ use std::io::{IsTerminal, Write};
 use samovar_core::{ErrorKind, Failure};
 use serde::Serialize;
 
+pub(crate) use downloads::Downloads;
 pub(crate) use harmless::harmless;
 pub(crate) use progress::Progress;
 pub(crate) use prose::Prose;
@@ -118,6 +120,22 @@ impl Report {
         self.line(&text.map_err(|error| {
             Failure::new(ErrorKind::Internal, format!("an answer could not be written as JSON: {error}"))
         })?)
+    }
+
+    /// One JSON object of several, a line each.
+    pub(crate) fn event(&self, value: &impl Serialize) -> Result<(), Ended> {
+        self.line(&serde_json::to_string(value).map_err(|error| {
+            Failure::new(ErrorKind::Internal, format!("an event could not be written as JSON: {error}"))
+        })?)
+    }
+
+    /// Downloads that a person or a program follows.
+    pub(crate) fn downloads(
+        &self,
+        models: impl IntoIterator<Item = String>,
+        is_quiet: bool,
+    ) -> Downloads<'_> {
+        Downloads::new(self, models, is_quiet)
     }
 
     /// A table on standard output.

@@ -1,11 +1,14 @@
-//! A spinner with one line of text on standard error: what a person is waiting for.
+//! One line on standard error: what a person is waiting for. A spinner, and for downloads a bar.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use samovar::Wait;
-use samovar::store::{Progress as Fetch, Transfer};
-use samovar_core::units::{ByteSize, TimeSpan};
+use samovar::store::Progress as Step;
+use samovar_core::units::TimeSpan;
+
+use super::downloads;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -14,32 +17,52 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Progress {
     bar: ProgressBar,
     is_visible: bool,
+    is_coloured: bool,
+    /// What is shown now is a bar.
+    is_bar: Cell<bool>,
 }
 
 impl Progress {
     pub(super) fn new(is_visible: bool, is_coloured: bool) -> Self {
         let target = if is_visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        let template = if is_coloured { "{spinner:.cyan} {msg}" } else { "{spinner} {msg}" };
-        bar.set_style(
-            ProgressStyle::with_template(template)
-                .expect("invariant: the templates are well-formed")
-                .tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "]),
-        );
-        Self { bar, is_visible }
+        bar.set_style(spinner(is_coloured));
+        Self { bar, is_visible, is_coloured, is_bar: Cell::new(false) }
     }
 
     /// Shows a sentence.
     pub(crate) fn say(&self, text: impl Into<String>) {
-        if self.is_visible {
-            self.bar.set_message(super::harmless(&text.into()).into_owned());
-            self.bar.enable_steady_tick(TICK);
+        if !self.is_visible {
+            return;
         }
+        if self.is_bar.replace(false) {
+            self.bar.set_style(spinner(self.is_coloured));
+        }
+        self.bar.set_message(super::harmless(&text.into()).into_owned());
+        self.bar.enable_steady_tick(TICK);
     }
 
     /// Shows what a request waits for.
     pub(crate) fn waiting(&self, model: &str, wait: &Wait) {
-        self.say(sentence(model, wait));
+        match wait {
+            Wait::Fetching(step @ (Step::Fetching(_) | Step::Verifying(_))) => self.fetching(model, step),
+            wait => self.say(sentence(model, wait)),
+        }
+    }
+
+    /// Shows a download as a bar.
+    pub(crate) fn fetching(&self, model: &str, step: &Step) {
+        if !self.is_visible {
+            return;
+        }
+        if !self.is_bar.replace(true) {
+            self.bar.disable_steady_tick();
+            self.bar.set_length(downloads::BAR_STEPS);
+            self.bar.set_style(downloads::style(self.is_coloured));
+        }
+        self.bar.set_prefix(super::harmless(short(model)).into_owned());
+        self.bar.set_message(downloads::sentence(step));
+        self.bar.set_position(downloads::step(step, downloads::BAR_STEPS));
     }
 
     /// Clears the line, so that the answer can begin.
@@ -55,6 +78,13 @@ impl Drop for Progress {
     }
 }
 
+fn spinner(is_coloured: bool) -> ProgressStyle {
+    let template = if is_coloured { "{spinner:.cyan} {msg}" } else { "{spinner} {msg}" };
+    ProgressStyle::with_template(template)
+        .expect("invariant: the templates are well-formed")
+        .tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "])
+}
+
 /// A file without the way to it.
 fn short(model: &str) -> &str {
     model.rsplit('/').next().unwrap_or(model)
@@ -63,9 +93,8 @@ fn short(model: &str) -> &str {
 fn sentence(model: &str, wait: &Wait) -> String {
     let model = short(model);
     match wait {
-        Wait::Fetching(Fetch::Resolving) => format!("Asking for {model}"),
-        Wait::Fetching(Fetch::Fetching(transfer)) => fetching(model, transfer),
-        Wait::Fetching(Fetch::Verifying(_)) => format!("Checking {model}"),
+        Wait::Fetching(Step::Resolving) => format!("Asking where {model} is"),
+        Wait::Fetching(step) => format!("Fetching {model}: {}", downloads::sentence(step)),
         Wait::Queued { position, estimate_ms } => {
             let about = estimate_ms
                 .map(|ms| format!(", about {}", TimeSpan::from_seconds(ms.div_ceil(1000))))
@@ -78,23 +107,6 @@ fn sentence(model: &str, wait: &Wait) -> String {
         }
         Wait::Resuming => format!("Resuming {model}"),
     }
-}
-
-/// How far a download is, how fast, and when it ends.
-fn fetching(model: &str, transfer: &Transfer) -> String {
-    let size = |bytes: u64| ByteSize::from_bytes(bytes);
-    let percent = transfer.done_bytes as f64 / transfer.total_bytes.max(1) as f64 * 100.0;
-    let mut text = format!("Fetching {model} {percent:.0} % of {}", size(transfer.total_bytes));
-    if transfer.bytes_per_s > 0.0 {
-        text.push_str(&format!(", {}/s", size(transfer.bytes_per_s as u64)));
-    }
-    if let Some(ms) = transfer.eta_ms() {
-        text.push_str(&format!(", about {} left", TimeSpan::from_seconds(ms.div_ceil(1000))));
-    }
-    if transfer.by_another_process {
-        text.push_str(" (by another process)");
-    }
-    text
 }
 
 #[cfg(test)]
@@ -116,5 +128,6 @@ mod tests {
             "Loading demo (2 of 3) 50 %"
         );
         assert_eq!(sentence("/models/tiny.gguf", &Wait::Resuming), "Resuming tiny.gguf");
+        assert_eq!(sentence("hf://o/n:Q4_K_M", &Wait::Fetching(Step::Resolving)), "Asking where n:Q4_K_M is");
     }
 }

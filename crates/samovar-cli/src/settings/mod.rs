@@ -191,7 +191,7 @@ mod tests {
         .expect("file");
         let settled = |more: &[(&str, &str)]| {
             let pairs = [&[("SAMOVAR_HOME", home)], more].concat();
-            settle(&Flags::default(), &environment(&pairs)).expect("settles").store
+            settle(&Flags::default(), &environment(&pairs)).expect("settles").runtime.store
         };
         let file = settled(&[]);
         assert_eq!(file.sources.hub_endpoint.as_deref(), Some("https://file.example"));
@@ -211,7 +211,7 @@ mod tests {
     fn a_token_is_settled_and_never_shown() {
         let environment = environment(&[("SAMOVAR_HOME", "/nowhere"), ("HF_TOKEN", "hf_verysecret")]);
         let settings = settle(&Flags::default(), &environment).expect("settles");
-        let token = settings.store.sources.hub_token.as_ref().expect("a token");
+        let token = settings.runtime.store.sources.hub_token.as_ref().expect("a token");
         assert_eq!(token.reveal(), "hf_verysecret");
         let entry = settings.entries.iter().find(|entry| entry.key == "sources.hub_token").expect("an entry");
         assert_eq!((entry.shown.as_str(), entry.provenance.to_string()), ("set", "HF_TOKEN".to_owned()));

@@ -51,8 +51,6 @@ pub(crate) struct Settings {
     pub(crate) entries: Vec<Entry>,
     /// `SAMOVAR_*` variables that mean nothing.
     pub(crate) unknown_variables: Vec<String>,
-    /// For the store.
-    pub(crate) store: StoreConfig,
     /// What other programs left for us.
     pub(crate) foreign: Foreign,
 }
@@ -91,9 +89,8 @@ impl Settings {
         let foreign = Foreign::read(environment);
         let mut entries = entries(&values, &models, &budget);
         add_secrets(&mut entries, &foreign);
-        let store = store(&values, &home, &foreign);
         let runtime = RuntimeSettings {
-            store: store.clone(),
+            store: store(&values, &home, &foreign),
             pool: pool(&values, budget),
             aliases: aliases(&models)?,
             defaults: model_settings(&values, "defaults."),
@@ -121,7 +118,6 @@ impl Settings {
             log_level: text(&values, "log.level").unwrap_or_default(),
             entries,
             unknown_variables: unknown_variables(environment),
-            store,
             foreign,
             home,
             config_file,

@@ -45,7 +45,6 @@ fn names_that_mean_nothing() {
     fs_err::copy(MODEL_FILE, home.path().join("weights")).expect("copies");
     refused(&home.run(&["run", "tinny", "Hello"]), 66, &["`tinny`", "did you mean `tiny`?"]);
     refused(&home.run(&["run", "Tell", "me"]), 66, &["needs quotes: samovar run \"Tell …\""]);
-    refused(&home.run(&["run", "org/name:Q4_K_M", "Hello"]), 69, &["sources come with the store"]);
     refused(&home.run(&["run", "https://huggingface.co/org/name", "Hello"]), 64, &["hf://org/name"]);
     refused(&home.run(&["run", "weights", "Hello"]), 66, &["hint: a file is named by its path: ./weights"]);
     refused(&home.run(&["run", "Tell me", "a story"]), 64, &["-m"]);

@@ -234,11 +234,14 @@ fn verbs_that_only_look_start_no_daemon() {
     assert!(list.code == 0 && list.stdout.contains("demo"), "{list:?}");
     assert_eq!(home.run(&["show", "demo", "--json"]).json()["name"], "demo");
     assert_eq!(home.run(&["stop", "--all"]).code, 0);
-    for line in [["stats", "--json"].as_slice(), &["why", "demo"], &["unpin", "demo"]] {
+    for line in [["why", "demo"].as_slice(), &["unpin", "./tale.gguf"]] {
         let done = home.run(line);
         assert_eq!(done.code, 69, "{done:?}");
         assert!(done.stderr.contains("no daemon is running"), "{done:?}");
     }
+    let stats = home.run(&["stats", "--json"]).json();
+    assert!(stats["tiers"]["l1"].is_null() && stats["tiers"]["l2"]["bytes"].is_u64(), "{stats}");
+    assert_eq!(home.run(&["unpin", "demo"]).code, 0);
     assert!(!home.socket().exists());
 }
 

@@ -63,12 +63,15 @@ impl Home {
     /// The binary in this home, with nothing on its standard input.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_samovar"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SAMOVAR_")) {
+        for (name, _) in std::env::vars().filter(|(name, _)| is_heard(name)) {
             command.env_remove(name);
         }
         command
             .args(arguments)
             .env("SAMOVAR_HOME", self.path())
+            // Tokens and models of whoever runs the tests are none of theirs.
+            .env("HOME", self.path())
+            .env("HF_HOME", self.path().join("hf"))
             // Tests run side by side: a second thread of one would wait for the other's.
             .env("SAMOVAR_DEFAULTS_THREADS", "1")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
@@ -139,6 +142,15 @@ impl Home {
         stream.read_exact(&mut head).expect("answers");
         std::str::from_utf8(&head[9..]).expect("status").parse().expect("status")
     }
+}
+
+/// Variables that the program reads.
+fn is_heard(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["SAMOVAR_", "HF_", "HUGGING", "OLLAMA_", "AWS_", "GOOGLE_", "AZURE_", "XDG_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        || name.ends_with("_PROXY")
 }
 
 impl Drop for Home {

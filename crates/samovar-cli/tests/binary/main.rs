@@ -8,4 +8,5 @@ mod doctor;
 mod home;
 mod run;
 mod stand_in;
+mod store;
 mod surface;

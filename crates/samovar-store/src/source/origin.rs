@@ -188,7 +188,7 @@ impl Client {
             "http" if self.allows_plain_http || is_loopback(url) => Ok(()),
             "http" => Err(Error::Unsupported {
                 message: format!("{} would be asked without encryption", host(url)),
-                hint: "use its https:// address, or set sources.allows_plain_http".to_owned(),
+                hint: "use its https:// address, or set sources.allow_plain_http".to_owned(),
             }),
             scheme => Err(Error::Unsupported {
                 message: format!("{scheme}:// addresses cannot be asked"),

@@ -11,6 +11,7 @@ mod inference;
 mod machine;
 mod places;
 mod sources;
+mod store;
 
 use samovar_core::ErrorKind;
 use samovar_core::Failure;
@@ -91,7 +92,11 @@ pub(super) async fn execute(context: &Context, arguments: &Doctor) -> Result<(),
     found(places::configuration(&context.settings))?;
     found(places::directories(&context.settings))?;
     found(places::disk(&context.settings))?;
-    found(sources::settings(&context.settings))?;
+    found(store::finding(context).await)?;
+    found(sources::settings(&context.settings, arguments.network))?;
+    if arguments.network {
+        found(sources::network(context).await)?;
+    }
     if let Some(finding) = sources::others(&context.settings) {
         found(finding)?;
     }

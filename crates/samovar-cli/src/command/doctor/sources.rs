@@ -1,11 +1,20 @@
 //! Where models would come from: the hub and its token, and what other programs have already.
 
+use samovar_core::model::ArtifactRef;
+use samovar_core::{ErrorKind, Failure};
+use tokio::time::Instant;
+
 use super::Finding;
+use crate::command::Context;
+use crate::command::answer::ms;
 use crate::settings::Settings;
 
+/// A repository that nobody has: a hub that says so answers.
+const NOBODYS: &str = "hf://samovar/doctor";
+
 /// What is set up; asks nobody.
-pub(super) fn settings(settings: &Settings) -> Finding {
-    let sources = &settings.store.sources;
+pub(super) fn settings(settings: &Settings, is_asked: bool) -> Finding {
+    let sources = &settings.runtime.store.sources;
     let hub = sources.hub_endpoint.as_deref().unwrap_or("the public hub");
     let token = match &settings.foreign.token {
         Some((_, from)) => format!("with the token of {from}"),
@@ -14,11 +23,38 @@ pub(super) fn settings(settings: &Settings) -> Finding {
     let text = if sources.is_offline {
         "offline: only models that are on disk can be used".to_owned()
     } else {
-        format!("{hub}, {token}")
+        let how = if is_asked { "" } else { "; `samovar doctor --network` asks whether it answers" };
+        format!("{hub}, {token}{how}")
     };
     match settings.foreign.remarks.first() {
         Some(remark) => Finding::odd("sources", format!("{text}; {remark}"), "correct it, or unset it"),
         None => Finding::fine("sources", text),
+    }
+}
+
+/// Asks the hub for something that it does not have.
+pub(super) async fn network(context: &Context) -> Finding {
+    let settings = &context.settings;
+    let hub = settings.runtime.store.sources.hub_endpoint.as_deref().unwrap_or("the public hub");
+    let reference: ArtifactRef = NOBODYS.parse().expect("invariant: a well-formed reference");
+    let began = Instant::now();
+    let asked = match context.store().await {
+        Ok(store) => store.plan(&reference).await.map(|_| ()).map_err(Failure::from),
+        Err(failure) => Err(failure),
+    };
+    let took = ms(began.elapsed().as_secs_f64() * 1e3);
+    match asked {
+        Ok(()) => Finding::fine("network", format!("{hub} answers in {took}")),
+        Err(failure) if failure.kind == ErrorKind::NotFound => {
+            Finding::fine("network", format!("{hub} answers in {took}"))
+        }
+        // Some hubs say so of what they do not have, to those whom they do not know.
+        Err(failure) if failure.kind == ErrorKind::Forbidden && settings.foreign.token.is_none() => {
+            Finding::fine("network", format!("{hub} answers in {took}"))
+        }
+        Err(failure) => {
+            Finding::broken("network", Failure { message: format!("{hub}: {}", failure.message), ..failure })
+        }
     }
 }
 

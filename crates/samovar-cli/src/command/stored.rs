@@ -1,0 +1,206 @@
+//! From what a person names to what the store has.
+//!
+//! ```text
+//!   "tiny" ─► [models.tiny] ─► hf://org/name:Q4_K_M ─┐
+//!   "org/name" ──────────────► hf://org/name ────────┼─► artifacts that fit ─► one, or which ones there are
+//!   "demo", a key's digest ──────────────────────────┘
+//! ```
+
+use samovar::store::{Artifact, Store};
+use samovar_core::model::{ArtifactRef, HubRef};
+use samovar_core::{ErrorKind, Failure, ModelRef};
+
+use super::Context;
+use crate::settings::{Settings, keys};
+
+impl Context {
+    /// The store on disk. Works beside a daemon and without one.
+    ///
+    /// # Errors
+    /// Whatever keeps the cache directory from being used.
+    pub(super) async fn store(&self) -> Result<Store, Failure> {
+        let config = self.settings.runtime.store.clone();
+        blocking(move || Store::open(config)).await
+    }
+}
+
+/// Does file work away from the event loop.
+///
+/// # Errors
+/// As `work`.
+pub(super) async fn blocking<T: Send + 'static, E: Into<Failure> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(Into::into),
+        Err(error) => Err(Failure::new(ErrorKind::Internal, format!("a task of the store ended: {error}"))),
+    }
+}
+
+/// What `name` stands for: a configured name's source, or itself.
+///
+/// # Errors
+/// `InvalidRequest` for text that names no model.
+pub(super) fn meaning(name: &str, settings: &Settings) -> Result<ModelRef, Failure> {
+    match settings.runtime.aliases.iter().find(|alias| alias.name == name) {
+        Some(alias) => Ok(alias.source.clone()),
+        None => Ok(name.parse::<ModelRef>()?),
+    }
+}
+
+/// What `name` is fetched from; `None` for the built-in model.
+///
+/// # Errors
+/// `InvalidRequest` for a file, which is here already, and for text that names no model; `NotFound` for
+/// a name that nobody configured.
+pub(super) fn source(name: &str, settings: &Settings) -> Result<Option<ArtifactRef>, Failure> {
+    match meaning(name, settings)? {
+        ModelRef::Demo => Ok(None),
+        ModelRef::Hub(hub) => Ok(Some(ArtifactRef::Hub(hub))),
+        ModelRef::Remote(remote) => Ok(Some(ArtifactRef::Remote(remote))),
+        ModelRef::File(path) => Err(Failure::new(
+            ErrorKind::InvalidRequest,
+            format!("{} is a file, and needs no fetching", path.display()),
+        )
+        .with_param("model")
+        .with_hint(format!(
+            "use it where it lies: samovar run {}; or copy it into the store: file://…",
+            ModelRef::file(path)
+        ))),
+        ModelRef::Alias(alias) => Err(unknown(alias.as_str(), settings)),
+    }
+}
+
+/// A name that nobody configured.
+fn unknown(name: &str, settings: &Settings) -> Failure {
+    let known = settings.runtime.aliases.iter().map(|alias| alias.name.as_str()).chain(["demo"]);
+    let hint = match keys::nearest(name, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "write org/name:Q4_K_M for a model of the hub; `samovar list` shows what is here".to_owned(),
+    };
+    Failure::new(ErrorKind::NotFound, format!("there is no model named `{name}`"))
+        .with_param("model")
+        .with_hint(hint)
+}
+
+/// The one artifact that `name` means.
+///
+/// # Errors
+/// `NotFound` when nothing fits; `InvalidRequest` when several do, with their names.
+pub(super) async fn one(store: &Store, name: &str, settings: &Settings) -> Result<Artifact, Failure> {
+    let mut fitting = all(store, name, settings).await?;
+    match fitting.len() {
+        1 => Ok(fitting.remove(0)),
+        0 => Err(absent(name, settings)?),
+        _ => {
+            let names: Vec<&str> = fitting.iter().map(|artifact| artifact.reference.as_str()).collect();
+            Err(Failure::new(
+                ErrorKind::InvalidRequest,
+                format!("{name} fits {} models on disk: {}", names.len(), names.join(", ")),
+            )
+            .with_param("model")
+            .with_hint("name the one that you mean, or several"))
+        }
+    }
+}
+
+/// Every artifact that `name` may mean; the built-in model's under `demo`.
+///
+/// # Errors
+/// `InvalidRequest` for text that names no model; whatever keeps the store from being read.
+pub(super) async fn all(store: &Store, name: &str, settings: &Settings) -> Result<Vec<Artifact>, Failure> {
+    let artifacts = list(store).await?;
+    let is_it = |artifact: &&Artifact| artifact.reference == name || artifact.key_digest.to_string() == name;
+    if let Some(exact) = artifacts.iter().find(is_it) {
+        return Ok(vec![exact.clone()]);
+    }
+    let wanted = meaning(name, settings)?;
+    let exact = wanted.to_string();
+    let fitting: Vec<Artifact> =
+        artifacts.into_iter().filter(|artifact| fits(&wanted, &artifact.reference)).collect();
+    match fitting.iter().find(|artifact| artifact.reference == exact) {
+        Some(exact) => Ok(vec![exact.clone()]),
+        None => Ok(fitting),
+    }
+}
+
+/// Everything that the store has.
+///
+/// # Errors
+/// Whatever keeps the store from being read.
+pub(super) async fn list(store: &Store) -> Result<Vec<Artifact>, Failure> {
+    let store = store.clone();
+    blocking(move || store.list()).await
+}
+
+/// What is said of a name that fits nothing on disk.
+///
+/// # Errors
+/// `InvalidRequest` for text that names no model.
+pub(super) fn absent(name: &str, settings: &Settings) -> Result<Failure, Failure> {
+    Ok(match meaning(name, settings)? {
+        ModelRef::Alias(alias) => unknown(alias.as_str(), settings),
+        ModelRef::File(path) => Failure::new(
+            ErrorKind::InvalidRequest,
+            format!("{} is a file of yours, and not in the store", path.display()),
+        )
+        .with_param("model")
+        .with_hint("`samovar list` shows what is in the store"),
+        reference => Failure::new(ErrorKind::NotFound, format!("{reference} is not on disk"))
+            .with_param("model")
+            .with_hint(format!("`samovar list` shows what is; samovar pull {reference} fetches it")),
+    })
+}
+
+/// The artifact that stands for a configured source: the exact one, else the first that fits.
+pub(super) fn best<'a>(artifacts: &'a [Artifact], wanted: &ModelRef) -> Option<&'a Artifact> {
+    let exact = wanted.to_string();
+    let is_exact = |artifact: &&Artifact| artifact.reference == exact;
+    let is_fitting = |artifact: &&Artifact| fits(wanted, &artifact.reference);
+    artifacts.iter().find(is_exact).or_else(|| artifacts.iter().find(is_fitting))
+}
+
+/// Whether an artifact of this reference is what `wanted` may mean. What `wanted` leaves open fits all.
+fn fits(wanted: &ModelRef, reference: &str) -> bool {
+    let Ok(has) = reference.parse::<ModelRef>() else { return false };
+    match (wanted, &has) {
+        (ModelRef::Hub(wanted), ModelRef::Hub(has)) => hub_fits(wanted, has),
+        (ModelRef::Remote(wanted), ModelRef::Remote(has)) => {
+            wanted.scheme() == has.scheme()
+                && wanted.location() == has.location()
+                && wanted.digest().is_none_or(|digest| has.digest().is_none_or(|has| has == digest))
+        }
+        (wanted, has) => wanted == has,
+    }
+}
+
+fn hub_fits(wanted: &HubRef, has: &HubRef) -> bool {
+    let same = |wanted: Option<&str>, has: Option<&str>| {
+        wanted.is_none_or(|wanted| has.is_some_and(|has| has.eq_ignore_ascii_case(wanted)))
+    };
+    wanted.org() == has.org()
+        && wanted.name() == has.name()
+        && same(wanted.revision(), has.revision())
+        && same(wanted.file(), has.file())
+        && same(wanted.quant(), has.quant())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_open_fits_all() {
+        let fits = |wanted: &str, has: &str| fits(&wanted.parse().expect("a reference"), has);
+        for has in ["hf://o/n", "hf://o/n:Q4_K_M", "hf://o/n@v1:Q8_0", "hf://o/n/x.gguf"] {
+            assert!(fits("o/n", has), "{has}");
+        }
+        assert!(fits("o/n:q4_k_m", "hf://o/n:Q4_K_M"));
+        assert!(!fits("o/n:Q4_K_M", "hf://o/n"));
+        assert!(!fits("o/n@v1", "hf://o/n"));
+        assert!(!fits("o/n", "hf://o/m"));
+        assert!(fits("demo", "demo") && !fits("demo", "hf://o/n") && !fits("o/n", "demo"));
+        assert!(fits("https://h/x.gguf", "https://h/x.gguf"));
+        assert!(!fits("https://h/x.gguf", "https://h/y.gguf"));
+    }
+}

@@ -1,0 +1,86 @@
+//! `samovar verify`: reads models on disk again and holds them against their digests.
+
+use samovar::store::{KeyDigest, Verified, VerifyOptions};
+use samovar_core::Failure;
+use samovar_core::units::ByteSize;
+
+use super::{Context, follow, stored};
+use crate::args::Verify;
+use crate::ended::Ended;
+
+pub(super) async fn execute(context: &Context, arguments: Verify) -> Result<(), Ended> {
+    let store = context.store().await?;
+    let mut keys: Vec<KeyDigest> = Vec::new();
+    for name in &arguments.models {
+        match stored::all(&store, name, &context.settings).await?.as_slice() {
+            [] => return Err(stored::absent(name, &context.settings)?.into()),
+            fitting => keys.extend(fitting.iter().map(|artifact| artifact.key_digest)),
+        }
+    }
+    let (watch, steps) = follow::watch();
+    let options = VerifyOptions { keys, is_repair: arguments.repair, watch: Some(watch) };
+    let work = async { store.verify(&options).await.map_err(Failure::from) };
+    let Some(verified) = follow::follow(context, "Reading", steps, work).await? else {
+        return Err(Ended::Interrupted);
+    };
+    if context.report.is_json() {
+        let mut object = serde_json::json!(verified);
+        object["is_sound"] = verified.is_sound().into();
+        context.report.json(&object)?;
+    } else {
+        show(context, &verified, arguments.repair)?;
+    }
+    if verified.is_sound() { Ok(()) } else { Err(Ended::Damaged) }
+}
+
+fn show(context: &Context, verified: &Verified, is_repair: bool) -> Result<(), Ended> {
+    for line in lines(verified) {
+        context.report.line(&line)?;
+    }
+    let read = format!(
+        "read {} in {} file{}",
+        ByteSize::from_bytes(verified.bytes),
+        verified.blobs,
+        if verified.blobs == 1 { "" } else { "s" }
+    );
+    if verified.is_sound() {
+        let mended = if verified.repaired.is_empty() { "" } else { ", now" };
+        return context.report.line(&format!("{read}: everything is as it should be{mended}"));
+    }
+    context.report.line(&format!("{read}: not everything is as it should be"))?;
+    if !is_repair {
+        context
+            .report
+            .note("hint: `samovar verify --repair` sets it right, and fetches again what has to be");
+    }
+    Ok(())
+}
+
+/// What is wrong, and what was set right, a line each.
+fn lines(verified: &Verified) -> Vec<String> {
+    let faults = [
+        ("damaged, and set aside", &verified.damaged),
+        ("gone", &verified.missing),
+        ("unreadable", &verified.unreadable),
+    ];
+    let mut lines = Vec::new();
+    for (what, faults) in faults {
+        for fault in faults {
+            let whose =
+                if fault.artifacts.is_empty() { "no model's".to_owned() } else { fault.artifacts.join(", ") };
+            lines.push(format!("{whose}: {what}: {} ({})", fault.message, fault.digest));
+        }
+    }
+    let names = [
+        ("in the index, but without a manifest", &verified.unfounded),
+        ("not whole", &verified.incomplete),
+        ("no manifest that can be read", &verified.unreadable_manifests),
+        ("set right", &verified.repaired),
+    ];
+    for (what, names) in names {
+        lines.extend(names.iter().map(|name| format!("{name}: {what}")));
+    }
+    let unrepaired = verified.unrepaired.iter();
+    lines.extend(unrepaired.map(|one| format!("{}: could not be set right: {}", one.reference, one.message)));
+    lines
+}
