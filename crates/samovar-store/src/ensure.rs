@@ -15,7 +15,7 @@ use crate::arrival::{self, Arrival, Carrier};
 use crate::artifact::Artifact;
 use crate::blocking;
 use crate::error::Error;
-use crate::index::{BlobRow, now_ms};
+use crate::index::{BlobRow, Use, now_ms};
 use crate::key::KeyDigest;
 use crate::manifest::{self, Manifest, ManifestFile};
 use crate::meter::Meter;
@@ -49,6 +49,7 @@ pub(crate) async fn bring(
     let fetched_bytes = meter.fetched_bytes();
     let artifact = commit(inner, &listing, arrivals).await?;
     note_names(inner, reference, &listing, key).await?;
+    inner.index.note(&key, Use::Fetched { bytes: fetched_bytes, ms: meter.fetching_ms() });
     Ok(Pulled { artifact, fetched_bytes, was_here: false })
 }
 

@@ -28,7 +28,6 @@ mod export;
 mod fetch;
 mod find;
 mod flight;
-#[allow(dead_code, unused_imports, reason = "the parts that use it are being put together")]
 mod index;
 mod ingest;
 pub mod key;

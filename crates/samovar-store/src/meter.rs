@@ -30,6 +30,11 @@ struct State {
     /// Bytes of the files that are settled.
     settled: u64,
     fetched: u64,
+    /// Time in which those came, without the waits for others and the checks between files.
+    fetching: Duration,
+    last: Option<Instant>,
+    /// Time between the last two things that happened.
+    gap: Duration,
     told: Option<Instant>,
     rate: Rate,
 }
@@ -90,6 +95,7 @@ impl Meter {
     pub(crate) fn arrived(&self, bytes: u64, done: impl Fn() -> u64) {
         self.tell(false, |state| {
             state.fetched += bytes;
+            state.fetching += state.gap;
             state.count(bytes, false, &done);
             Progress::Fetching(state.transfer)
         });
@@ -114,8 +120,15 @@ impl Meter {
         lock(&self.state).fetched
     }
 
+    /// Milliseconds in which those came.
+    pub(crate) fn fetching_ms(&self) -> f64 {
+        lock(&self.state).fetching.as_secs_f64() * 1e3
+    }
+
     fn tell(&self, is_news: bool, step: impl FnOnce(&mut State) -> Progress) {
         let mut state = lock(&self.state);
+        let now = Instant::now();
+        state.gap = state.last.replace(now).map_or(Duration::ZERO, |last| now - last);
         let progress = step(&mut state);
         let is_due = is_news || state.told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
         state.now = Some(progress.clone());
@@ -208,6 +221,7 @@ mod tests {
             meter.arrived(1, || done);
         }
         assert_eq!(meter.fetched_bytes(), 1_000);
+        assert!(meter.fetching_ms() > 0.0);
         assert!(seen.lock().unwrap().len() < 20);
     }
 }

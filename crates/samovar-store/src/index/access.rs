@@ -111,15 +111,15 @@ impl Access {
         change: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
         let mut writer = lock(&self.writes);
-        let generation = self.generation.load(Ordering::Acquire);
         if self.has_moved() {
             self.reopen(&mut writer)?;
         }
+        let generation = self.generation.load(Ordering::Acquire);
         let made = writer.change(durability, patience, &change);
         drop(writer);
         match made {
-            Ok(Some(value)) => Ok(value),
-            Ok(None) => Err(self.newer()),
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(found)) => Err(self.newer(found)),
             Err(error) => Err(self.explain(&error, generation)),
         }
     }
@@ -196,8 +196,9 @@ impl Access {
         if self.generation.load(Ordering::Acquire) != generation {
             return Ok(());
         }
-        if schema::version_of(&writer.connection).is_ok_and(|version| version > schema::VERSION) {
-            return Err(self.newer());
+        match schema::version_of(&writer.connection) {
+            Ok(found) if found > schema::VERSION => return Err(self.newer(found)),
+            _ => (),
         }
         let _turn = Turn::take(path, PATIENCE)?;
         if !self.has_moved() {
@@ -206,8 +207,7 @@ impl Access {
         self.reopen_in_turn(path, &mut writer)
     }
 
-    fn newer(&self) -> Error {
-        let found = self.read(schema::version_of).unwrap_or(u32::MAX);
+    fn newer(&self, found: u32) -> Error {
         let path = self.path.clone().unwrap_or_default();
         Error::Newer { path, found, known: schema::VERSION }
     }
@@ -218,13 +218,13 @@ impl Writer {
         Self { connection, durability: connect::DURABILITY }
     }
 
-    /// `None` = a newer program has changed the tables since, and nothing was written.
+    /// The inner error is the version of a newer program, which has changed the tables since; nothing was written.
     fn change<T>(
         &mut self,
         durability: Durability,
         patience: Duration,
         change: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<Option<T>> {
+    ) -> rusqlite::Result<Result<T, u32>> {
         self.connection.busy_timeout(patience)?;
         if self.durability != durability {
             let mode = if durability == Durability::Power { "FULL" } else { "NORMAL" };
@@ -232,12 +232,13 @@ impl Writer {
             self.durability = durability;
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if schema::version_of(&transaction)? > schema::VERSION {
-            return Ok(None);
+        let found = schema::version_of(&transaction)?;
+        if found > schema::VERSION {
+            return Ok(Err(found));
         }
         let value = change(&transaction)?;
         transaction.commit()?;
-        Ok(Some(value))
+        Ok(Ok(value))
     }
 }
 
@@ -282,6 +283,33 @@ mod tests {
         assert!(matches!(error, Error::Locked { .. }), "{error}");
         hog.execute_batch("COMMIT").unwrap();
         assert!(!access.read(schema::is_rebuilt).unwrap());
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_of_its_kind_and_lookups_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let access = Access::open(&folder.path().join("index.sqlite3"), Journal::Wal).unwrap().0;
+        let limit = |pages: u32| {
+            let set = format!("PRAGMA max_page_count = {pages}");
+            lock(&access.writes).connection.query_row(&set, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        let fill = |bytes: u32| {
+            access.write(Durability::Power, PATIENCE, |change| {
+                change.execute("INSERT INTO memo VALUES ('a', hex(zeroblob(?1)), 0)", [bytes])
+            })
+        };
+        limit(1);
+        let error = fill(100_000).unwrap_err();
+        let Error::Io { error: cause, .. } = &error else { panic!("{error}") };
+        assert_eq!(cause.kind(), std::io::ErrorKind::StorageFull);
+        assert!(error.hint().is_some());
+        assert!(!access.read(schema::is_rebuilt).unwrap());
+        let memos = |connection: &Connection| {
+            connection.query_row("SELECT count(*) FROM memo", [], |row| row.get::<_, i64>(0))
+        };
+        assert_eq!(access.read(memos).unwrap(), 0, "nothing of it is there");
+        limit(1 << 20);
+        assert_eq!(fill(100_000).unwrap(), 1);
     }
 
     #[test]

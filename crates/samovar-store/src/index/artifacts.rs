@@ -5,13 +5,12 @@ use samovar_core::Digest;
 use samovar_core::footprint::Footprint;
 
 use super::access::{Durability, PATIENCE};
-use super::row::{self, BlobRow, BlobState, Coded as _, DigestBytes, RefRow};
+use super::row::{self, BlobState, DigestBytes};
 use super::usage::as_of;
-use super::{Index, blobs, names, now_ms};
+use super::{Index, names, now_ms};
 use crate::artifact::{Artifact, ArtifactFile, Usage};
 use crate::error::Error;
 use crate::key::{ArtifactKey, KeyDigest};
-use crate::manifest::Manifest;
 use crate::name::{ModelId, SourceId};
 
 /// One row for each file of an artifact, with all that is known of the artifact; one row without a file for an

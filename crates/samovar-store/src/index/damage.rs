@@ -1,5 +1,6 @@
 //! What SQLite's errors mean here, and how a file that is no usable index is set aside.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,11 @@ use crate::error::Error;
 /// What lies beside a database of this name. The log and journal first: a stale one beside a fresh
 /// database would be played into it.
 const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
+
+/// What stands between the name of an index and the time at which it was set aside.
+const BROKEN: &str = ".broken-";
+/// Damaged indexes that are kept.
+const KEPT: usize = 3;
 
 /// Whether the file is no index that can be used, whatever is tried. Our statements never change, so one that
 /// does not fit the tables, or a rule of theirs that is broken, means that the tables are not ours.
@@ -65,8 +71,30 @@ pub(super) fn error(path: &Path, error: &rusqlite::Error) -> Error {
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf, Error> {
     let to = set_log_aside(path)?;
     rename(path, &to)?;
+    drop_oldest(path);
     tracing::warn!(path = %path.display(), to = %to.display(), "the index was damaged and is set aside; it is built again");
     Ok(to)
+}
+
+/// Removes what was set aside long ago, so that a disk that damages everything is not filled on top of that.
+fn drop_oldest(path: &Path) {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return;
+    };
+    let prefix = format!("{name}{BROKEN}");
+    let ms_of = |path: &PathBuf| -> Option<u64> {
+        let rest = path.file_name()?.to_str()?.strip_prefix(&prefix)?;
+        rest.split('-').next()?.parse().ok()
+    };
+    let entries = fs_err::read_dir(parent).into_iter().flatten().flatten();
+    let all: Vec<(u64, PathBuf)> =
+        entries.filter_map(|entry| Some((ms_of(&entry.path())?, entry.path()))).collect();
+    let newest: BTreeSet<u64> = all.iter().map(|(ms, _)| *ms).collect();
+    let Some(oldest_kept) = newest.iter().rev().nth(KEPT - 1) else { return };
+    for (_, path) in all.iter().filter(|(ms, _)| ms < oldest_kept) {
+        // What cannot be removed, such as a directory that somebody put there, stays.
+        let _ = fs_err::remove_file(path);
+    }
 }
 
 /// Gives what SQLite keeps beside a database another name; the database's own stays. Returns the name that
@@ -89,7 +117,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 fn free_name(path: &Path) -> PathBuf {
     let mut ms = now_ms();
     loop {
-        let name = with_suffix(path, &format!(".broken-{ms}"));
+        let name = with_suffix(path, &format!("{BROKEN}{ms}"));
         if name.symlink_metadata().is_err() {
             return name;
         }

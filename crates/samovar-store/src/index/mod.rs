@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use commit::Entry;
 pub use measure::MeasuredIndex;
-pub(crate) use row::{BlobRow, BlobState, Origin, RefRow, Stamp};
+pub(crate) use row::{BlobRow, BlobState, Origin, Stamp};
 pub(crate) use usage::Use;
 
 use crate::error::Error;
@@ -66,6 +66,7 @@ pub(crate) enum Was {
 /// An index, and what was found when it was opened.
 pub(crate) struct Opened {
     pub(crate) index: Index,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the store asks `check_alive`, which knows it longer"))]
     pub(crate) was: Was,
 }
 

@@ -121,6 +121,19 @@ fn a_database_of_another_program_is_set_aside() {
 }
 
 #[test]
+fn only_the_last_three_that_were_set_aside_are_kept() {
+    let ground = Ground::new();
+    for number in 0..6 {
+        fs_err::write(ground.path(), format!("no database, number {number}").repeat(9)).unwrap();
+        assert!(matches!(ground.open().was, Was::SetAside(_)));
+    }
+    let mut kept: Vec<String> =
+        ground.broken().iter().map(|path| fs_err::read_to_string(path).unwrap()[..21].to_owned()).collect();
+    kept.sort();
+    assert_eq!(kept, ["no database, number 3", "no database, number 4", "no database, number 5"]);
+}
+
+#[test]
 fn a_link_or_directory_in_the_place_of_the_index_is_set_aside_and_not_followed() {
     let elsewhere = tempfile::NamedTempFile::new().unwrap();
     let ground = Ground::new();

@@ -8,6 +8,7 @@ mod versions;
 
 use samovar_core::Digest;
 
+use super::row::RefRow;
 use super::*;
 use crate::key::ArtifactKey;
 use crate::manifest::{FORMAT, Manifest, ManifestFile, Role};
