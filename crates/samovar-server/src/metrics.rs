@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::redact::redact;
 
 mod pool;
+mod store;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// From a loaded model's first token to a large model's load, in seconds.

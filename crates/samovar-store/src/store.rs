@@ -338,13 +338,19 @@ impl Store {
     /// [`Error::Missing`] when it is not here; [`Error::Damaged`] when its bytes are not what they were, which
     /// are then set aside.
     pub fn open_artifact(&self, key: &KeyDigest) -> Result<Opened, Error> {
+        let opened = self.look_at(key)?;
+        self.0.note_opened(key);
+        Ok(opened)
+    }
+
+    /// As [`Store::open_artifact`], for a look at the files that does not count as a use.
+    ///
+    /// # Errors
+    /// As [`Store::open_artifact`].
+    pub fn look_at(&self, key: &KeyDigest) -> Result<Opened, Error> {
         let inner = &self.0;
         if let Some(artifact) = inner.with_index(|index| index.artifact_in_any_state(key))? {
-            let opened = opened::open(inner, artifact);
-            if opened.is_ok() {
-                inner.note_opened(key);
-            }
-            return opened;
+            return opened::open(inner, artifact);
         }
         for tier in &inner.tiers {
             let index = tier.index()?;

@@ -11,14 +11,18 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use samovar::{ModelStats, Stats};
 
+use super::store::Store;
 use crate::redact::redact;
 
 /// The pool is the first level of the cache.
 const TIER: (&str, &str) = ("tier", "l1");
 
-/// A registry of the pool's numbers.
-pub(super) fn registry(stats: Stats) -> Registry {
+/// A registry of the pool's numbers, and of the store's if there is one.
+pub(super) fn registry(mut stats: Stats) -> Registry {
     let mut registry = Registry::with_prefix("samovar");
+    if let Some(store) = stats.store.take() {
+        registry.register_collector(Box::new(Store(store)));
+    }
     registry.register_collector(Box::new(Pool(stats)));
     registry
 }

@@ -342,9 +342,12 @@ async fn a_prompt_longer_than_the_context_names_both_numbers() {
 async fn headers_say_where_the_model_was_and_where_time_went() {
     let fixture = Fixture::new().await;
     let first = post(&fixture, PATH, &hello(&json!({}))).await;
-    assert_eq!(first.header("x-samovar-cache"), Some("cold"));
+    assert_eq!((first.header("x-samovar-cache"), first.header("x-samovar-tier")), (Some("cold"), Some("l2")));
     let second = post(&fixture, PATH, &hello(&json!({ "stream": true }))).await;
-    assert_eq!(second.header("x-samovar-cache"), Some("hit"));
+    assert_eq!(
+        (second.header("x-samovar-cache"), second.header("x-samovar-tier")),
+        (Some("hit"), Some("l1"))
+    );
     assert_eq!(second.header("cache-control"), Some("no-cache"));
     let timing = second.header("server-timing").expect("timing");
     for name in ["queue;dur=", "load;dur=", "prefill;dur=", "first-token;dur="] {

@@ -38,6 +38,9 @@ async fn counts_what_happened_under_the_names_of_the_reference() {
         "samovar_pool_requests_total 3",
         "samovar_pool_queued 0",
         "samovar_pool_slots 2",
+        "samovar_store_hits_total 1",
+        "samovar_store_artifacts 1",
+        "samovar_source_fetches_total 0",
         "# EOF",
     ] {
         assert!(text.lines().any(|found| found == line || found == format!("{line}.0")), "{line} in\n{text}");

@@ -308,7 +308,7 @@ impl Catalog {
     fn specify_stored(&self, target: &Target, artifact: &Artifact) -> Result<ModelSpec, Failure> {
         let store = self.shelf.store()?;
         // The lease ends with this function; whoever loads takes another.
-        let opened = store.open_artifact(&artifact.key_digest)?;
+        let opened = store.look_at(&artifact.key_digest)?;
         let weights = opened.weights();
         let path = weights.first().filter(|_| is_gguf(artifact)).ok_or_else(|| no_engine_for(artifact))?;
         let descriptor = gguf::inspect_parts(weights)?;

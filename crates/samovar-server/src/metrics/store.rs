@@ -1,0 +1,40 @@
+//! The store's numbers as metrics: what lies on the disk, and what came from sources.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use samovar::store::StoreStats;
+
+/// What the store counted, over all lives and processes.
+#[derive(Debug)]
+pub(super) struct Store(pub(super) StoreStats);
+
+impl Collector for Store {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let store = &self.0;
+        for (name, help, count) in [
+            ("store_hits", "Times that an artifact was on the disk when it was wanted", store.hits),
+            ("store_misses", "Times that it was not", store.misses),
+            ("store_collected", "Artifacts that left the disk", store.collected_artifacts),
+            ("store_quarantined", "Blobs found damaged and set aside", store.quarantined),
+            ("source_fetches", "Artifacts fetched from their sources", store.fetched_artifacts),
+            ("source_fetch_failures", "Fetches that failed", store.fetch_failures),
+            ("source_fetched_bytes", "Bytes fetched from sources", store.fetched_bytes),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(count).encode(metric)?;
+        }
+        for (name, help, value) in [
+            ("store_artifacts", "Artifacts on the disk", store.artifacts),
+            ("store_bytes", "Bytes of artifacts on the disk", store.bytes),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        Ok(())
+    }
+}
