@@ -190,6 +190,9 @@ pub(crate) fn set_aside(layout: &Layout, index: &Index, digest: &Digest) -> Resu
             other => other,
         }
     };
+    // The index first: a row that calls a blob ready never outlives its file, wherever this breaks off. A file
+    // that stays behind under a marked row is hashed before anybody trusts it.
+    index.set_blob_state(digest, BlobState::Quarantined)?;
     let moved = away(&layout.blob(digest), Some(&layout.quarantine(digest)))
         .and_then(|()| away(&layout.blob_reference(digest), None))
         .and_then(|()| match durable::sync_parent(&layout.blob(digest)) {
@@ -199,7 +202,7 @@ pub(crate) fn set_aside(layout: &Layout, index: &Index, digest: &Digest) -> Resu
     moved.map_err(Error::io("the damaged blob could not be set aside"))?;
     tracing::warn!(%digest, "a blob was damaged; it was set aside");
     index.count("quarantined", 1);
-    index.set_blob_state(digest, BlobState::Quarantined)
+    Ok(())
 }
 
 /// Whether bytes are what their digest says, by reading them all. Wrong ones are set aside.
