@@ -1,0 +1,153 @@
+//! What processes do with a store, and what was there before them.
+
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use rusqlite::Connection;
+use samovar_store::Store;
+
+use crate::check::blob_path;
+use crate::program::{self, Step, config, parse};
+use crate::scene::{FOX, OWL, Scene};
+use crate::sweep::Life;
+
+/// The tables of the index in its first version, as they were.
+const FIRST_VERSION: &str = include_str!("index-1.sql");
+/// What of an index goes into them.
+const FIRST_COLUMNS: [(&str, &str); 4] = [
+    ("blob", "digest, size, state, verified_ms, dev, ino, mtime_ns, origin, created_ms"),
+    (
+        "artifact",
+        "id, key, source, model_id, commit_id, quant, modality, format, manifest_digest, reference, pinned, created_ms",
+    ),
+    ("artifact_file", "artifact_id, position, path, digest, role"),
+    ("ref", "source, model_id, name, commit_id, checked_ms"),
+];
+
+/// Two models are fetched into a new store; the second shares a file with the first.
+pub(crate) fn pull() -> Life {
+    Life {
+        name: "pull",
+        before: |_, _| Ok(()),
+        steps: vec![Step::Ensure(FOX.to_owned()), Step::Ensure(OWL.to_owned())],
+        ..Life::default()
+    }
+}
+
+/// A collection with room for nothing takes all that is not pinned.
+pub(crate) fn collect() -> Life {
+    Life {
+        name: "gc",
+        before: |scene, cache| {
+            let store = filled(scene, cache)?;
+            let fox = store.find(&parse(FOX)?)?.context("it was brought")?;
+            Ok(store.set_pinned(&fox.key_digest, true)?)
+        },
+        quota_bytes: Some(1),
+        steps: vec![Step::Collect],
+        keeps: vec![FOX],
+        pins: vec![FOX],
+        ..Life::default()
+    }
+}
+
+/// One of two models is removed.
+pub(crate) fn remove() -> Life {
+    Life {
+        name: "rm",
+        before: |scene, cache| filled(scene, cache).map(drop),
+        steps: vec![Step::Remove(OWL.to_owned())],
+        keeps: vec![FOX],
+        ..Life::default()
+    }
+}
+
+/// The index is gone, and is built again from the manifests.
+pub(crate) fn rebuild() -> Life {
+    Life {
+        name: "rebuild",
+        before: |scene, cache| {
+            drop(filled(scene, cache)?);
+            for name in ["index.sqlite3", "index.sqlite3-wal", "index.sqlite3-shm"] {
+                let _ = fs_err::remove_file(cache.join(name));
+            }
+            Ok(())
+        },
+        keeps: vec![FOX, OWL],
+        ..Life::default()
+    }
+}
+
+/// The index is no database any more, and is set aside for a new one.
+pub(crate) fn broken_index() -> Life {
+    Life {
+        name: "broken index",
+        before: |scene, cache| {
+            drop(filled(scene, cache)?);
+            let index = fs_err::OpenOptions::new().write(true).open(cache.join("index.sqlite3"))?;
+            Ok(index.file().write_all_at(&[0x55; 8192], 0)?)
+        },
+        keeps: vec![FOX, OWL],
+        ..Life::default()
+    }
+}
+
+/// The index is one of the first version, and is brought up to date with the first change.
+pub(crate) fn migrate() -> Life {
+    Life {
+        name: "migration",
+        before: |scene, cache| {
+            drop(filled(scene, cache)?);
+            into_first_version(&cache.join("index.sqlite3"))
+        },
+        steps: vec![Step::Ensure(FOX.to_owned()), Step::Collect],
+        keeps: vec![FOX, OWL],
+        ..Life::default()
+    }
+}
+
+/// Leaves what the first version of the index could say.
+fn into_first_version(index: &Path) -> Result<()> {
+    let newer = index.with_extension("newer");
+    fs_err::rename(index, &newer)?;
+    let connection = Connection::open(index)?;
+    connection.execute_batch(FIRST_VERSION)?;
+    connection.execute("ATTACH ?1 AS newer", [newer.to_str().context("a path in UTF-8")?])?;
+    for (table, columns) in FIRST_COLUMNS {
+        connection.execute(
+            &format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"),
+            [],
+        )?;
+    }
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(fs_err::remove_file(newer)?)
+}
+
+/// Bytes have rotted; they are found, set aside and fetched again.
+pub(crate) fn repair() -> Life {
+    Life {
+        name: "repair",
+        before: |scene, cache| {
+            drop(filled(scene, cache)?);
+            let blob = blob_path(cache, &scene.weights(FOX));
+            fs_err::set_permissions(&blob, std::fs::Permissions::from_mode(0o644))?;
+            let file = fs_err::OpenOptions::new().write(true).open(&blob)?;
+            file.file().write_all_at(b"rot", 100)?;
+            Ok(fs_err::set_permissions(&blob, std::fs::Permissions::from_mode(0o444))?)
+        },
+        steps: vec![Step::Repair],
+        keeps: vec![OWL],
+        damages: Some(|scene| scene.weights(FOX)),
+        ..Life::default()
+    }
+}
+
+/// A store that has both models.
+fn filled(scene: &Scene, cache: &Path) -> Result<Store> {
+    let store = Store::open(config(cache, &scene.endpoint(), None))?;
+    for reference in [FOX, OWL] {
+        program::ensure(&store, reference)?;
+    }
+    Ok(store)
+}

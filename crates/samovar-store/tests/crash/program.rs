@@ -1,0 +1,119 @@
+//! The program that is struck: this test binary once more, in a process of its own, doing what it is told.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use samovar_core::model::ArtifactRef;
+use samovar_store::{CollectOptions, Store, StoreConfig, VerifyOptions};
+use serde::{Deserialize, Serialize};
+
+/// Carries the order into the process.
+const ORDER: &str = "SAMOVAR_CRASH_ORDER";
+
+/// What a process is to do with a cache directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) cache: PathBuf,
+    /// The hub.
+    pub(crate) endpoint: String,
+    pub(crate) quota_bytes: Option<u64>,
+    pub(crate) steps: Vec<Step>,
+    /// Gets a line for each reference that the store said it has.
+    pub(crate) said: PathBuf,
+}
+
+/// One thing to do with an open store. Opening it makes it, migrates it and fills its index, as needed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Step {
+    Ensure(String),
+    Collect,
+    Remove(String),
+    Repair,
+}
+
+impl Order {
+    /// The process.
+    pub(crate) fn command(&self) -> Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--exact", "the_program", "--ignored", "--nocapture", "--test-threads=1"]);
+        command.env(ORDER, serde_json::to_string(self)?);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Ok(command)
+    }
+
+    /// The order of the process that calls this, if it was given one.
+    #[expect(clippy::disallowed_methods, reason = "the way by which a test tells its own process what to do")]
+    pub(crate) fn given() -> Option<Self> {
+        let text = std::env::var(ORDER).ok()?;
+        Some(serde_json::from_str(&text).expect("an order as Order::command writes it"))
+    }
+
+    /// Does it.
+    pub(crate) fn obey(&self) -> Result<()> {
+        let store = Store::open(config(&self.cache, &self.endpoint, self.quota_bytes))?;
+        for step in &self.steps {
+            self.take(&store, step)?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, store: &Store, step: &Step) -> Result<()> {
+        match step {
+            Step::Ensure(reference) => {
+                ensure(store, reference)?;
+                let mut said = fs_err::OpenOptions::new().append(true).create(true).open(&self.said)?;
+                writeln!(said, "{reference}")?;
+            }
+            Step::Collect => {
+                store.collect(&CollectOptions::default())?;
+            }
+            Step::Remove(reference) => {
+                let artifact = store.find(&parse(reference)?)?.context("nothing to be removed")?;
+                store.remove(&artifact.key_digest)?;
+            }
+            Step::Repair => repair(store)?,
+        }
+        Ok(())
+    }
+}
+
+/// Brings an artifact, on this thread.
+pub(crate) fn ensure(store: &Store, reference: &str) -> Result<samovar_store::Artifact> {
+    Ok(runtime()?.block_on(store.ensure(&parse(reference)?, None))?)
+}
+
+/// The references that an order's process said it has.
+pub(crate) fn said(path: &Path) -> Vec<String> {
+    let text = fs_err::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+pub(crate) fn parse(reference: &str) -> Result<ArtifactRef> {
+    reference.parse().map_err(|error| anyhow::anyhow!("{reference}: {error}"))
+}
+
+/// Reads everything again and fetches again what is damaged.
+pub(crate) fn repair(store: &Store) -> Result<()> {
+    let options = VerifyOptions { is_repair: true, ..VerifyOptions::default() };
+    let verified = runtime()?.block_on(store.verify(&options))?;
+    anyhow::ensure!(verified.is_sound(), "not repaired: {verified:?}");
+    Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// A store of this test. No disk is too small for it, and no failure is tried for long.
+pub(crate) fn config(cache: &Path, endpoint: &str, quota_bytes: Option<u64>) -> StoreConfig {
+    let mut config = StoreConfig::new(cache, cache.with_extension("state"));
+    config.max_size_bytes = quota_bytes.or(Some(1 << 40));
+    config.min_free_bytes = 0;
+    config.sources.hub_endpoint = Some(endpoint.to_owned());
+    config.sources.retry.tries = 2;
+    config.sources.retry.first_wait = Duration::from_millis(10);
+    config
+}
