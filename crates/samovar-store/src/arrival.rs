@@ -10,6 +10,7 @@
 //! The digest is leased before anything is looked at, so that what is found cannot be collected. A blob that
 //! nobody promised a digest of is known by its place until its bytes are here.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -229,16 +230,24 @@ impl Carrier<'_> {
         let inner = Arc::clone(self.inner);
         let (subject, promise) = (errand.subject.clone(), errand.file.promise);
         blocking::run(move || {
+            let is_certain = Cell::new(false);
             let settle = || -> Result<Arrival, Error> {
                 let hashed = ingest::check(&subject, &partial, follower, promise)?;
-                let lease = inner.leases.take(&[hashed.digest])?;
                 let data = partial.data();
+                data.sync_all().map_err(Error::io("the download could not be brought to the disk"))?;
+                is_certain.set(true);
+                let lease = inner.leases.take(&[hashed.digest])?;
                 let row = ingest::publish(&inner.layout, data, data.path(), &hashed.digest)?;
                 Ok(Arrival { row, _lease: lease })
             };
             let settled = settle();
-            // Named by its digest now, or not worth keeping: wrong, or not certain to be on the disk.
-            partial.discard();
+            if settled.is_err() && is_certain.get() {
+                // Whole and right, but its name cannot be had now: a full disk must not cost the download.
+                partial.keep();
+            } else {
+                // Named by its digest now, or not worth keeping: wrong, or not certain to be on the disk.
+                partial.discard();
+            }
             let arrival = settled?;
             inner.index.put_blob(&arrival.row)?;
             Ok(arrival)

@@ -11,6 +11,7 @@
 //! it is followed and nothing in it is ever unpacked or run.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -207,7 +208,9 @@ impl Folder {
 
     /// Last, so that a list is only there when everything on it is.
     fn write_sums(&self) -> io::Result<()> {
-        let lines: String = self.sums.iter().map(|(path, digest)| format!("{digest}  {path}\n")).collect();
+        let lines: Vec<String> =
+            self.sums.iter().map(|(path, digest)| format!("{digest}  {path}\n")).collect();
+        let lines = lines.concat();
         write_whole(&self.root.join(SUMS), lines.as_bytes())
     }
 }
@@ -286,7 +289,7 @@ fn read_manifests(root: &Path) -> Result<Vec<Manifest>, Error> {
         return Err(lie(&root.display().to_string(), "it has too many manifests"));
     }
     let mut manifests = Vec::new();
-    for (name, path) in names.iter().filter(|(name, _)| name.ends_with(".json")) {
+    for (name, path) in names.iter().filter(|(_, path)| path.extension().is_some_and(|it| it == "json")) {
         let bytes =
             plain::read(root, path, manifest::BYTES).map_err(Error::io("a manifest could not be read"))?;
         let manifest: Manifest = serde_json::from_slice(&bytes)
@@ -341,13 +344,12 @@ fn take_in(inner: &Inner, root: &Path, manifest: Manifest, imported: &mut Import
     let mut rows: BTreeMap<Digest, BlobRow> = BTreeMap::new();
     let mut leases = Vec::new();
     for file in &manifest.files {
-        if !rows.contains_key(&file.digest) {
-            let (row, lease, is_new) = bring(inner, root, file)?;
-            imported.blobs += u64::from(is_new);
-            imported.bytes += if is_new { file.size } else { 0 };
-            rows.insert(file.digest, row);
-            leases.push(lease);
-        }
+        let Entry::Vacant(place) = rows.entry(file.digest) else { continue };
+        let (row, lease, is_new) = bring(inner, root, file)?;
+        imported.blobs += u64::from(is_new);
+        imported.bytes += if is_new { file.size } else { 0 };
+        place.insert(row);
+        leases.push(lease);
     }
     let reference = manifest.reference.clone();
     let recorded = shelf::write(&inner.layout, manifest)?;

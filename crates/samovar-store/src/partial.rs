@@ -11,7 +11,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -333,6 +333,12 @@ impl Partial {
     /// The file that holds the bytes.
     pub(crate) fn data(&self) -> &File {
         &self.data
+    }
+
+    /// Lets a whole download be taken up again that could not get its final name.
+    pub(crate) fn keep(&self) {
+        // It may have lost the right to be written on the way to its name. Without it, it is fetched again.
+        let _ = self.data.set_permissions(std::fs::Permissions::from_mode(0o600));
     }
 
     /// Removes what is left of the download. Failing to is no harm: collection sweeps it.

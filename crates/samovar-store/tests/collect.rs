@@ -1,4 +1,5 @@
 //! Collection against a real store: what goes, what stays whatever happens, and that nobody who reads notices.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod keeping;
 

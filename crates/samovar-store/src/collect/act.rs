@@ -89,7 +89,7 @@ fn take_away(inner: &Inner, wanted: &[(KeyDigest, Why)]) -> Result<Vec<(KeyDiges
     let own = keys.iter().flat_map(|key| [layout.manifest(key), layout.snapshot(key), layout.pin(key)]);
     let moved = own
         .chain(digests.iter().flat_map(|digest| blob_paths(layout, digest)))
-        .try_for_each(|path| moves.to_trash(layout, &path));
+        .try_for_each(|path| moves.take(layout, &path));
     let forgotten = moved
         .map_err(Error::io("an artifact could not be moved out of the way"))
         .and_then(|()| inner.index.remove_artifacts(&keys).map(drop))
@@ -113,7 +113,7 @@ struct Blobs {
     /// With the bytes that each gives back.
     free: BTreeMap<Digest, u64>,
     /// Keep others from bringing the same bytes in meanwhile.
-    _locks: Vec<FileLock>,
+    locks: Vec<FileLock>,
 }
 
 impl Blobs {
@@ -122,7 +122,7 @@ impl Blobs {
         let keys: HashSet<KeyDigest> = leaving.iter().map(|artifact| artifact.key_digest).collect();
         let digests: BTreeSet<Digest> =
             leaving.iter().flat_map(|artifact| artifact.files.iter().map(|file| file.digest)).collect();
-        let mut blobs = Self { free: BTreeMap::new(), _locks: Vec::new() };
+        let mut blobs = Self { free: BTreeMap::new(), locks: Vec::new() };
         let links = OwnLinks::count(&inner.layout).map_err(Error::io("the snapshots could not be listed"))?;
         for digest in digests {
             let users = inner.index.artifacts_with_blob(&digest)?;
@@ -132,7 +132,7 @@ impl Blobs {
             let Some(lock) = try_lock(&inner.layout, &PartialId::of_digest(digest))? else { continue };
             let row = inner.index.blob(&digest)?;
             blobs.free.insert(digest, row.map_or(0, |row| links.frees_bytes(&inner.layout, &row)));
-            blobs._locks.push(lock);
+            blobs.locks.push(lock);
         }
         Ok(blobs)
     }
@@ -170,7 +170,7 @@ fn take_orphans(inner: &Inner, digests: &[Digest]) -> Result<(u64, u64), Error> 
     let paths = free.iter().flat_map(|digest| blob_paths(layout, digest));
     let bytes: u64 = paths.clone().map(|path| bytes_below(&path, 0).0).sum();
     let mut moves = Moves::default();
-    let moved = paths.clone().try_for_each(|path| moves.to_trash(layout, &path));
+    let moved = paths.clone().try_for_each(|path| moves.take(layout, &path));
     moved.map_err(Error::io("a blob could not be moved out of the way"))?;
     inner.index.remove_blobs(&free)?;
     Ok((free.len() as u64, bytes))
@@ -186,7 +186,7 @@ fn sweep(inner: &Inner, survey: &Survey, index: usize) -> Result<bool, Error> {
     if matches!(lock, Some(None)) {
         return Ok(false);
     }
-    let moved = Moves::default().to_trash(&inner.layout, &place.path);
+    let moved = Moves::default().take(&inner.layout, &place.path);
     moved.map_err(Error::io("what nobody needs could not be moved out of the way"))?;
     Ok(true)
 }
@@ -214,7 +214,7 @@ pub(crate) struct Moves(Vec<(PathBuf, PathBuf)>);
 
 impl Moves {
     /// Moves what lies there, if anything does.
-    pub(crate) fn to_trash(&mut self, layout: &Layout, path: &Path) -> io::Result<()> {
+    pub(crate) fn take(&mut self, layout: &Layout, path: &Path) -> io::Result<()> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let to = layout.trash().join(format!("{}-{name}", random_name()));
         match fs_err::rename(path, &to) {

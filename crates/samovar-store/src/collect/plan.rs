@@ -572,8 +572,7 @@ mod tests {
     #[test]
     fn leftovers_go_after_their_time_and_never_while_held() {
         let leftover = |kind, hours| Leftover { kind, bytes: 1, idle_ms: hours * HOUR_MS, is_held: false };
-        let mut view = View::default();
-        view.leftovers = vec![
+        let leftovers = vec![
             leftover(LeftoverKind::Trash, 0),
             leftover(LeftoverKind::Tmp, 2),
             leftover(LeftoverKind::Tmp, 24),
@@ -582,6 +581,7 @@ mod tests {
             Leftover { is_held: true, ..leftover(LeftoverKind::Partial, 24 * 70) },
             leftover(LeftoverKind::Quarantine, 24 * 30),
         ];
+        let view = View { leftovers, ..View::default() };
         assert_eq!(plan(&view, &quota(100)).leftovers, [0, 2, 4, 6]);
     }
 
@@ -597,8 +597,7 @@ mod tests {
 
     #[test]
     fn blobs_without_an_artifact_go_after_an_hour() {
-        let mut view = View::default();
-        view.blobs = [blob(1, GB), blob(2, GB), blob(3, GB)].into();
+        let mut view = View { blobs: [blob(1, GB), blob(2, GB), blob(3, GB)].into(), ..View::default() };
         view.blobs.get_mut(&digest(2)).expect("there").idle_ms = 1;
         view.blobs.get_mut(&digest(3)).expect("there").is_held = true;
         assert_eq!(plan(&view, &quota(100)).blobs, [digest(1)]);

@@ -50,7 +50,7 @@ pub(crate) fn recover(layout: &Layout, index: &Index) -> Result<(), Error> {
             index.set_blob_states(&back, BlobState::Ready)?;
         } else {
             for path in [layout.manifest(key), layout.snapshot(key), layout.pin(key)] {
-                moves.to_trash(layout, &path).map_err(fail())?;
+                moves.take(layout, &path).map_err(fail())?;
             }
             index.remove_artifact(key)?;
         }
@@ -61,7 +61,7 @@ pub(crate) fn recover(layout: &Layout, index: &Index) -> Result<(), Error> {
         }
         let Some(_lock) = try_lock(layout, &PartialId::of_digest(digest))? else { continue };
         for path in blob_paths(layout, &digest) {
-            moves.to_trash(layout, &path).map_err(fail())?;
+            moves.take(layout, &path).map_err(fail())?;
         }
         index.remove_blob(&digest)?;
     }

@@ -1,12 +1,13 @@
 //! A store in a directory of its own, with artifacts of bytes that the test chooses.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use samovar_core::Digest;
-use samovar_store::{Artifact, ArtifactKey, Role, Store, StoreConfig};
+use samovar_store::{Artifact, ArtifactKey, Error, Role, Store, StoreConfig};
 use tempfile::TempDir;
 
 /// A store and where it lies.
@@ -61,6 +62,10 @@ pub(crate) fn bytes_of(name: &str, size: usize) -> Vec<u8> {
 }
 
 pub(crate) fn put(store: &Store, name: &str, bytes: &[u8]) -> Artifact {
+    try_put(store, name, bytes).unwrap()
+}
+
+pub(crate) fn try_put(store: &Store, name: &str, bytes: &[u8]) -> Result<Artifact, Error> {
     let key = ArtifactKey {
         source: "built-in".parse().unwrap(),
         model: name.parse().unwrap(),
@@ -68,7 +73,7 @@ pub(crate) fn put(store: &Store, name: &str, bytes: &[u8]) -> Artifact {
         quant: String::new(),
         modality: "text".to_owned(),
     };
-    store.ingest(key, name, "model.gguf".parse().unwrap(), Role::Weights, bytes).unwrap()
+    store.ingest(key, name, "model.gguf".parse().unwrap(), Role::Weights, bytes)
 }
 
 /// Every file below a directory, with its mode and content, index and locks left out: what a user has.

@@ -1,0 +1,106 @@
+//! No space left: at every size that is left over, and in the middle of a download.
+
+use std::time::Duration;
+
+use samovar_core::ErrorKind;
+use samovar_store::{Error, RetryConfig, Store};
+use samovar_testhub::{Content, FileSpec, Hub};
+
+use crate::keeping::{assert_sound, bytes_of, config, try_put};
+use crate::mount::Mount;
+use crate::scene::{self, judge, kept_opens, named, play, recovers};
+
+const PAGE: u64 = 4_096;
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn whatever_is_left_of_a_full_disk_nothing_is_lost_and_what_is_there_opens() {
+    let mut failed = 0;
+    for pages in (0..12).chain((12..72).step_by(4)) {
+        let Some(mount) = Mount::new(8 * MIB) else { return };
+        let store = scene::prepare(mount.path());
+        let (kept, old) = (named(&store, "kept").unwrap(), named(&store, "old").unwrap());
+        mount.fill_up(pages * PAGE);
+        let steps = play(&store, &kept, &old);
+        judge(&steps);
+        failed += steps.iter().filter(|(_, ending)| ending.is_err()).count();
+        drop(store);
+        mount.make_room();
+        recovers(mount.path(), &steps);
+    }
+    println!("{failed} steps met the full disk");
+    assert!(failed > 20, "only {failed} steps met the full disk");
+}
+
+#[test]
+fn a_store_on_a_full_disk_opens_and_serves() {
+    for pages in 0..4 {
+        let Some(mount) = Mount::new(8 * MIB) else { return };
+        let kept = named(&scene::prepare(mount.path()), "kept").unwrap();
+        mount.fill_up(pages * PAGE);
+        let store = Store::open(config(mount.path())).unwrap();
+        kept_opens(&store, &kept).unwrap();
+        drop(store);
+        mount.make_room();
+        recovers(mount.path(), &[]);
+    }
+}
+
+#[test]
+fn what_the_disk_cannot_hold_is_refused_before_the_first_byte() {
+    let Some(mount) = Mount::new(4 * MIB) else { return };
+    let store = scene::prepare(mount.path());
+    let refused = try_put(&store, "big", &bytes_of("big", 8 * MIB as usize)).unwrap_err();
+    let Error::NoRoom { needed_bytes, free_bytes, limit, .. } = refused else { panic!("{refused}") };
+    assert_eq!((needed_bytes, limit), (8 * MIB, "disk"));
+    assert!(free_bytes < 4 * MIB);
+    assert_eq!(store.list().unwrap().len(), 2, "nobody had to go for what does not fit anyway");
+    let mut floor = config(mount.path());
+    floor.min_free_bytes = 3 * MIB;
+    let careful = Store::open(floor).unwrap();
+    let refused = try_put(&careful, "more", &bytes_of("more", MIB as usize)).unwrap_err();
+    assert!(matches!(refused, Error::NoRoom { limit: "disk", .. }), "the floor holds: {refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_during_a_download_fails_it_or_not_but_never_the_store() {
+    for left_bytes in [0, PAGE, 2 * PAGE, 4 * PAGE, 16 * PAGE, 64 * PAGE] {
+        let Some(mount) = Mount::new(12 * MIB) else { return };
+        let hub = Hub::start_blocking();
+        let (repo, file) = ("org/name", "model-Q4_K_M.gguf");
+        hub.add_repo(repo).put(file, FileSpec::new(Content::pattern(4 * MIB, 1)).lfs(true));
+        let kept = named(&scene::prepare(mount.path()), "kept").unwrap();
+        let mut online = config(mount.path());
+        online.sources.is_offline = false;
+        online.sources.hub_endpoint = Some(hub.endpoint());
+        online.sources.retry = RetryConfig {
+            tries: 2,
+            first_wait: Duration::from_millis(5),
+            longest_wait: Duration::from_millis(20),
+        };
+        let store = Store::open(online).unwrap();
+        let reference: samovar_core::ArtifactRef = "hf://org/name:Q4_K_M".parse().unwrap();
+        hub.hold_after(&format!("{repo}/{file}"), MIB);
+        let ending = tokio::join!(store.ensure(&reference, None), async {
+            assert!(hub.held(&format!("{repo}/{file}")).await);
+            mount.fill_up(left_bytes);
+            hub.release_all();
+        });
+        if let Err(error) = &ending.0 {
+            assert_eq!(error.kind(), ErrorKind::Storage, "{error:?}");
+        }
+        println!(
+            "{left_bytes} bytes left: {}",
+            ending.0.as_ref().map_or_else(ToString::to_string, |_| "whole".to_owned())
+        );
+        kept_opens(&store, &kept).unwrap();
+        mount.make_room();
+        let artifact = store.ensure(&reference, None).await.unwrap();
+        assert_eq!(artifact.bytes(), 4 * MIB);
+        // With less room than a note takes, what came since the last note is fetched again.
+        let sent_bytes = hub.sent().of(&format!("{repo}/{file}"));
+        let bound = if left_bytes < 16 * PAGE { 8 * MIB } else { 4 * MIB };
+        assert!(sent_bytes <= bound, "what was written counts still: {sent_bytes} bytes sent");
+        assert_sound(&store);
+    }
+}
