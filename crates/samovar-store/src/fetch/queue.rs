@@ -9,6 +9,9 @@ pub(crate) const CHUNK_BYTES: u64 = 8 << 20;
 /// The largest. Larger ones would let the front, which is hashed, wait for the slowest connection.
 const PIECE_BYTES: u64 = 64 << 20;
 
+/// How long a piece may take.
+const PIECE_SECONDS: u64 = 4;
+
 /// Gaps of a file, handed out from the front.
 pub(crate) struct Queue(Mutex<VecDeque<Range<u64>>>);
 
@@ -23,12 +26,12 @@ impl Queue {
         self.gaps().iter().map(|gap| gap.end - gap.start).sum()
     }
 
-    /// The next piece for one of `lanes` connections, which can do `bytes_per_s`: what it does in about a
-    /// second, so that a far server's round trips do not count, and less towards the end, so that all
+    /// The next piece for one of `lanes` connections, which can do `bytes_per_s`: what it does in some
+    /// seconds, so that a far server's round trips do not count, and less towards the end, so that all
     /// connections end together.
     pub(crate) fn take(&self, lanes: u64, bytes_per_s: u64) -> Option<Range<u64>> {
         let share = self.bytes() / lanes.max(1) / 2;
-        let wish = bytes_per_s.min(share).min(PIECE_BYTES) / CHUNK_BYTES * CHUNK_BYTES;
+        let wish = bytes_per_s.saturating_mul(PIECE_SECONDS).min(share).min(PIECE_BYTES) / CHUNK_BYTES * CHUNK_BYTES;
         let mut gaps = self.gaps();
         let gap = gaps.front_mut()?;
         let end = gap.start.saturating_add(wish.max(CHUNK_BYTES)).min(gap.end);
