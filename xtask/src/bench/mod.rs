@@ -91,6 +91,7 @@ fn build(tree: &Tree) -> Result<PathBuf> {
     for what in [
         ["--package", "samovar-cli", "--bin", "samovar"],
         ["--package", "samovar-testhub", "--bin", "samovar-testhub"],
+        ["--package", "samovar-store", "--example", "store_bench"],
         ["--package", "samovar-pool", "--example", "acquire_bench"],
         ["--package", "samovar-llama", "--example", "engine_bench"],
     ] {

@@ -2,6 +2,7 @@
 
 mod download;
 mod lookup;
+mod many_artifacts;
 mod memory;
 mod shared_prefix;
 mod shell_loop;
@@ -33,6 +34,8 @@ pub(crate) enum Measure {
     SharedPrefix(shared_prefix::Plan),
     /// Memory of processes, and of a parked model.
     Memory(memory::Plan),
+    /// The store with thousands of artifacts.
+    ManyArtifacts(many_artifacts::Plan),
     /// A fetch from a hub on this machine.
     Download(download::Plan),
     /// A new process with its model on disk.
@@ -50,6 +53,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         }
         Measure::Speed(plan) => return speed::run(bench, plan),
         Measure::Lookup(plan) => return lookup::run(bench, plan),
+        Measure::ManyArtifacts(plan) => return many_artifacts::run(bench, plan),
         Measure::Download(plan) => return download::run(bench, plan),
         Measure::Stampede(plan) => {
             each(bench, &plan.models, |bench, model| stampede::measure(bench, plan, model));
