@@ -66,7 +66,7 @@ pub(crate) enum Verb {
     Rm(Rm),
     /// Show what models take on disk
     Df,
-    /// Collect what the disk is not needed for: over the quota, or unused for long
+    /// Free disk: let models go that are over the quota, or unused for long
     Gc(Gc),
     /// Check models on disk against their digests
     Verify(Verify),
@@ -163,14 +163,14 @@ pub(crate) struct Generation {
 One argument is the prompt for the default model. Of two or more, the first is the model:
   samovar run \"Why is the sky blue?\"
   samovar run ./model.gguf \"Why is the sky blue?\"
-A lone argument that is `demo`, a configured name, a path or an address such as hf://org/name is the
-model, and the prompt comes from standard input. `-` stands for standard input anywhere in the prompt.
-A model that is not here is fetched first, and kept.")]
+A lone argument that is `demo`, a configured name, a path or an address such as hf://org/name is
+the model, and the prompt comes from standard input. `-` stands for standard input anywhere in the
+prompt. A model that is not here is fetched first, and kept.")]
 pub(crate) struct Run {
     /// The prompt, or the model and the prompt; `-` = standard input
     #[arg(value_name = "PROMPT")]
     pub(crate) words: Vec<String>,
-    /// The model: a name, a path such as ./model.gguf, or `org/name:Q4_K_M` of the hub
+    /// The model: a name, a path such as ./model.gguf, or `org/name:Q4_K_M`
     #[arg(long, short = 'm', value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
     pub(crate) model: Option<String>,
     /// Let the model continue the prompt as it is, without its chat template
@@ -186,7 +186,7 @@ pub(crate) struct Run {
 /// Arguments of `chat`.
 #[derive(Args, Debug)]
 pub(crate) struct Chat {
-    /// The model: a name, a path such as ./model.gguf, or `org/name:Q4_K_M` of the hub
+    /// The model: a name, a path such as ./model.gguf, or `org/name:Q4_K_M`
     #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
     pub(crate) model: Option<String>,
     #[command(flatten)]
@@ -219,7 +219,7 @@ pub(crate) struct Serve {
 /// A model's name.
 #[derive(Args, Debug)]
 pub(crate) struct Named {
-    /// A name, a path such as ./model.gguf, or `org/name:Q4_K_M` of the hub
+    /// A name, a path such as ./model.gguf, or `org/name:Q4_K_M`
     #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
     pub(crate) model: String,
 }
@@ -233,7 +233,7 @@ pub(crate) struct Named {
   samovar pull https://host/x.gguf#sha256=… another place; also s3://, gs://, az://, file://, ollama://
 What is here already is not fetched again, and what was broken off goes on where it stopped.")]
 pub(crate) struct Pull {
-    /// What to fetch: `org/name:Q4_K_M` of the hub, another place, or a configured name
+    /// What to fetch: `org/name:Q4_K_M`, another place, or a configured name
     #[arg(value_name = "MODEL", required = true)]
     pub(crate) models: Vec<String>,
     /// Print nothing but errors
@@ -316,7 +316,7 @@ pub(crate) struct Import {
 /// Arguments of `warm`.
 #[derive(Args, Debug)]
 pub(crate) struct Warm {
-    /// Names, paths such as ./model.gguf, or `org/name:Q4_K_M` of the hub
+    /// Names, paths such as ./model.gguf, or `org/name:Q4_K_M`
     #[arg(value_name = "MODEL", required = true, value_hint = clap::ValueHint::FilePath)]
     pub(crate) models: Vec<String>,
     /// Also keep them from being unloaded
@@ -328,7 +328,7 @@ pub(crate) struct Warm {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub(crate) struct StopModel {
-    /// A name, a path such as ./model.gguf, or `org/name:Q4_K_M` of the hub
+    /// A name, a path such as ./model.gguf, or `org/name:Q4_K_M`
     #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
     pub(crate) model: Option<String>,
     /// Every model

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use samovar::{AnswerEvent, Request, Summary, Tier};
+use samovar::{AnswerEvent, Request, Summary, Tier, Wait};
 use samovar_core::generation::{FinishReason, Sampling};
 use samovar_core::units::TimeSpan;
 use serde_json::{Value, json};
@@ -22,6 +22,8 @@ pub(super) struct Outcome {
     pub(super) text: String,
     /// How it ended; `None` when the person stopped it.
     pub(super) summary: Option<Summary>,
+    /// The last that was heard of it was that its model is being fetched.
+    is_fetching: bool,
 }
 
 /// Sends a request and waits for the whole answer. `is_live`: the text is printed as it comes, and its last
@@ -45,6 +47,9 @@ pub(super) async fn follow(
         Some(prose) if !matches!(ended, Err(Ended::OutputClosed)) => prose.end()?,
         _ => {}
     }
+    if ended.is_ok() && outcome.summary.is_none() && outcome.is_fetching {
+        context.report.note("stopped; what was fetched is kept, and the next time goes on from there");
+    }
     ended.map(|()| outcome)
 }
 
@@ -58,7 +63,9 @@ async fn receive(
     let mut answers = backend.generate(request).await?;
     let progress = context.report.progress();
     loop {
-        match answers.next().await? {
+        let event = answers.next().await?;
+        outcome.is_fetching = matches!(event, AnswerEvent::Waiting(Wait::Fetching(_)));
+        match event {
             AnswerEvent::Waiting(wait) => progress.waiting(&outcome.model, &wait),
             AnswerEvent::Granted { model, .. } => {
                 outcome.model = model;

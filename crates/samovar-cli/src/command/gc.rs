@@ -78,14 +78,17 @@ fn total(collected: &Collected) -> String {
         (true, bytes) => format!("{} would be freed", size(bytes)),
         (false, bytes) => format!("{} freed", size(bytes)),
     };
-    let mut text =
-        format!("{done}; models take {} of {}", size(collected.used_bytes), size(collected.quota_bytes));
-    for (count, what) in [(collected.pinned, "pinned"), (collected.in_use, "in use")] {
-        if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
-        }
-    }
-    text
+    let stays: Vec<String> = [(collected.pinned, "pinned"), (collected.in_use, "in use")]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!(", {count} {what}"))
+        .collect();
+    format!(
+        "{done}; models take {} of {}{}",
+        size(collected.used_bytes),
+        size(collected.quota_bytes),
+        stays.concat()
+    )
 }
 
 #[cfg(test)]

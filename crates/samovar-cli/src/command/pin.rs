@@ -1,7 +1,6 @@
 //! `samovar pin` and `unpin`: whether a model must stay: in the daemon's memory, and on disk.
 
-use samovar::store::Artifact;
-use samovar_core::{Failure, ModelRef};
+use samovar_core::Failure;
 use samovar_server::admin::wire::PinBody;
 use serde_json::json;
 
@@ -10,10 +9,10 @@ use crate::client::no_daemon;
 use crate::ended::Ended;
 
 pub(super) async fn execute(context: &Context, name: &str, is_pinned: bool) -> Result<(), Ended> {
-    let was_on_disk = on_disk(context, name).await?.is_some();
+    let was_on_disk = stored::on_disk(context, name).await?.is_some();
     let in_memory = in_memory(context, name, is_pinned, was_on_disk).await?;
     // The built-in model may be on disk only now.
-    let artifact = on_disk(context, name).await?;
+    let artifact = stored::on_disk(context, name).await?;
     if let Some(artifact) = &artifact {
         let (store, key) = (context.store().await?, artifact.key_digest);
         stored::blocking(move || store.set_pinned(&key, is_pinned)).await?;
@@ -44,20 +43,6 @@ async fn in_memory(
     };
     connection.pin(&PinBody { model, pinned: is_pinned }).await?;
     Ok(true)
-}
-
-/// The artifact in the store, if the name means one.
-async fn on_disk(context: &Context, name: &str) -> Result<Option<Artifact>, Failure> {
-    match stored::meaning(name, &context.settings)? {
-        ModelRef::File(_) => Ok(None),
-        _ => {
-            let store = context.store().await?;
-            match stored::all(&store, name, &context.settings).await?.as_slice() {
-                [] => Ok(None),
-                _ => stored::one(&store, name, &context.settings).await.map(Some),
-            }
-        }
-    }
 }
 
 fn sentence(name: &str, is_pinned: bool, on_disk: bool, in_memory: bool) -> String {

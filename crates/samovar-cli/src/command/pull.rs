@@ -27,7 +27,7 @@ pub(super) async fn execute(context: &Context, arguments: Pull) -> Result<(), En
     if wanted.is_empty() {
         return Ok(());
     }
-    let mut stop = signal(SignalKind::interrupt()).map_err(deaf)?;
+    let mut stop = signal(SignalKind::interrupt()).map_err(|error| deaf(&error))?;
     let store = context.store().await?;
     let names = wanted.iter().map(|wanted| wanted.name.clone());
     let mut downloads = context.report.downloads(names, arguments.quiet);
@@ -86,7 +86,7 @@ struct Finished {
 
 /// What came of it.
 enum Outcome {
-    Pulled(Pulled),
+    Pulled(Box<Pulled>),
     /// It was here, and nobody may be asked for news.
     Kept(Box<samovar::store::Artifact>),
 }
@@ -137,7 +137,7 @@ async fn or_offline(
     outcome: Result<Pulled, Failure>,
 ) -> Result<Outcome, Failure> {
     match outcome {
-        Ok(pulled) => Ok(Outcome::Pulled(pulled)),
+        Ok(pulled) => Ok(Outcome::Pulled(Box::new(pulled))),
         Err(failure) if context.settings.runtime.store.sources.is_offline => {
             let (store, reference) = (store.clone(), wanted.reference.clone());
             match stored::blocking(move || store.find(&reference)).await {
@@ -245,6 +245,6 @@ fn broken(error: &tokio::task::JoinError) -> Failure {
     Failure::new(ErrorKind::Internal, format!("a download ended: {error}"))
 }
 
-fn deaf(error: std::io::Error) -> Failure {
+fn deaf(error: &std::io::Error) -> Failure {
     Failure::new(ErrorKind::Internal, format!("signals cannot be listened to: {error}"))
 }

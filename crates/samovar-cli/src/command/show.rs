@@ -17,7 +17,7 @@ use crate::report::{Align, Columns};
 
 pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> {
     let reference = portable(name, &context.settings)?;
-    if let Some(artifact) = on_disk(context, name).await? {
+    if let Some(artifact) = stored::on_disk(context, name).await? {
         // Weights that no engine of ours can read are shown without what their header says.
         let info = describe(context, &artifact.reference).await.ok();
         return stored_model(context, &artifact, info.as_ref()).await;
@@ -39,17 +39,6 @@ pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> 
     columns.row(["file".to_owned(), info.path.display().to_string()]);
     header(&mut columns, &info);
     context.report.table(columns)
-}
-
-async fn on_disk(context: &Context, name: &str) -> Result<Option<Artifact>, Failure> {
-    if matches!(stored::meaning(name, &context.settings)?, samovar_core::ModelRef::File(_)) {
-        return Ok(None);
-    }
-    let store = context.store().await?;
-    match stored::all(&store, name, &context.settings).await?.as_slice() {
-        [] => Ok(None),
-        _ => stored::one(&store, name, &context.settings).await.map(Some),
-    }
 }
 
 /// By this process's own reading; names that only the daemon knows are asked of it.

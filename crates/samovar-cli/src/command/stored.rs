@@ -37,24 +37,13 @@ pub(super) async fn blocking<T: Send + 'static, E: Into<Failure> + Send + 'stati
     }
 }
 
-/// What `name` stands for: a configured name's source, or itself.
-///
-/// # Errors
-/// `InvalidRequest` for text that names no model.
-pub(super) fn meaning(name: &str, settings: &Settings) -> Result<ModelRef, Failure> {
-    match settings.runtime.aliases.iter().find(|alias| alias.name == name) {
-        Some(alias) => Ok(alias.source.clone()),
-        None => Ok(name.parse::<ModelRef>()?),
-    }
-}
-
 /// What `name` is fetched from; `None` for the built-in model.
 ///
 /// # Errors
 /// `InvalidRequest` for a file, which is here already, and for text that names no model; `NotFound` for
 /// a name that nobody configured.
 pub(super) fn source(name: &str, settings: &Settings) -> Result<Option<ArtifactRef>, Failure> {
-    match meaning(name, settings)? {
+    match settings.meaning(name)? {
         ModelRef::Demo => Ok(None),
         ModelRef::Hub(hub) => Ok(Some(ArtifactRef::Hub(hub))),
         ModelRef::Remote(remote) => Ok(Some(ArtifactRef::Remote(remote))),
@@ -104,6 +93,21 @@ pub(super) async fn one(store: &Store, name: &str, settings: &Settings) -> Resul
     }
 }
 
+/// The artifact that `name` means, if one is on disk.
+///
+/// # Errors
+/// As [`one`], but for what is not there.
+pub(super) async fn on_disk(context: &Context, name: &str) -> Result<Option<Artifact>, Failure> {
+    if matches!(context.settings.meaning(name)?, ModelRef::File(_)) {
+        return Ok(None);
+    }
+    let store = context.store().await?;
+    if all(&store, name, &context.settings).await?.is_empty() {
+        return Ok(None);
+    }
+    one(&store, name, &context.settings).await.map(Some)
+}
+
 /// Every artifact that `name` may mean; the built-in model's under `demo`.
 ///
 /// # Errors
@@ -114,7 +118,7 @@ pub(super) async fn all(store: &Store, name: &str, settings: &Settings) -> Resul
     if let Some(exact) = artifacts.iter().find(is_it) {
         return Ok(vec![exact.clone()]);
     }
-    let wanted = meaning(name, settings)?;
+    let wanted = settings.meaning(name)?;
     let exact = wanted.to_string();
     let fitting: Vec<Artifact> =
         artifacts.into_iter().filter(|artifact| fits(&wanted, &artifact.reference)).collect();
@@ -138,7 +142,7 @@ pub(super) async fn list(store: &Store) -> Result<Vec<Artifact>, Failure> {
 /// # Errors
 /// `InvalidRequest` for text that names no model.
 pub(super) fn absent(name: &str, settings: &Settings) -> Result<Failure, Failure> {
-    Ok(match meaning(name, settings)? {
+    Ok(match settings.meaning(name)? {
         ModelRef::Alias(alias) => unknown(alias.as_str(), settings),
         ModelRef::File(path) => Failure::new(
             ErrorKind::InvalidRequest,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use samovar::store::Progress;
 use samovar::{Builder, Origin, Runtime, Wait};
 use samovar_core::{ErrorKind, Failure};
 use samovar_server::{ServeConfig, Server, ServerHandle};
@@ -16,7 +17,7 @@ use crate::settings::Settings;
 
 /// How long a daemon may take to end after its requests have.
 const LEAVING: Duration = Duration::from_secs(10);
-/// How often a long load is told to whoever reads the log.
+/// How often a long load or download is told to whoever reads the log.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// How often a daemon that stays only for a pinned model looks again.
 const PINNED_LOOK: Duration = Duration::from_secs(60);
@@ -58,7 +59,7 @@ pub(crate) async fn live(
     let mut only_one = only_one(settings).await?;
     let runtime = Builder::settings(settings.runtime.clone()).build()?;
     for model in &manner.models {
-        runtime.model(model, Origin::Owner).await?;
+        check_name(settings, &runtime, model).await?;
     }
     let server = Server::bind(runtime.clone(), serve_config(settings, &manner)).await?;
     only_one.sign(&lock::Holder::this_process(manner.in_background));
@@ -79,6 +80,16 @@ pub(crate) async fn live(
     server.run(told_to_leave(signals, handle, runtime, manner.idle_exit)).await;
     tracing::info!("left");
     Ok(())
+}
+
+/// A model that is not on disk yet will be fetched; every other mistake is told now.
+async fn check_name(settings: &Settings, runtime: &Runtime, model: &str) -> Result<(), Failure> {
+    match runtime.model(model, Origin::Owner).await {
+        Err(failure) if failure.kind == ErrorKind::NotFound => {
+            settings.meaning(model)?.artifact().map(drop).ok_or(failure)
+        }
+        outcome => outcome.map(drop),
+    }
 }
 
 /// The daemon lock. While its holder leaves (its socket answers no more), waits for it.
@@ -115,11 +126,19 @@ async fn preload(runtime: Runtime, model: String) {
     let progress = async {
         let mut told = began;
         while let Some(wait) = waiting.recv().await {
-            if let Wait::Loading { fraction, .. } = wait
-                && told.elapsed() >= TELL_AGAIN
-            {
-                told = Instant::now();
-                tracing::info!(model, percent = (fraction * 100.0) as u32, "loading");
+            if told.elapsed() < TELL_AGAIN {
+                continue;
+            }
+            told = Instant::now();
+            match wait {
+                Wait::Loading { fraction, .. } => {
+                    tracing::info!(model, percent = (fraction * 100.0) as u32, "loading");
+                }
+                Wait::Fetching(Progress::Fetching(transfer)) => {
+                    let (done_bytes, total_bytes) = (transfer.done_bytes, transfer.total_bytes);
+                    tracing::info!(model, done_bytes, total_bytes, "fetching");
+                }
+                _ => {}
             }
         }
     };

@@ -170,22 +170,22 @@ pub(super) fn sentence(progress: &Progress) -> String {
 /// How far a download is, how fast, and when it ends.
 fn amounts(transfer: &Transfer) -> String {
     let size = |bytes: u64| ByteSize::from_bytes(bytes).to_string();
-    let mut text = match transfer.total_bytes {
+    let amount = match transfer.total_bytes {
         0 => size(transfer.done_bytes),
         total => {
             format!("{:.0} %, {} of {}", share(transfer) * 100.0, size(transfer.done_bytes), size(total))
         }
     };
-    if transfer.bytes_per_s > 0.0 {
-        text.push_str(&format!(", {}/s", size(transfer.bytes_per_s as u64)));
-        if let Some(left) = transfer.eta_ms().filter(|_| transfer.total_bytes > transfer.done_bytes) {
-            text.push_str(&format!(", {} left", TimeSpan::from_seconds(left.div_ceil(1000))));
-        }
-    }
-    if transfer.by_another_process {
-        text.push_str(", by another process");
-    }
-    text
+    let is_known = transfer.bytes_per_s > 0.0;
+    let rate = is_known.then(|| format!("{}/s", size(transfer.bytes_per_s as u64)));
+    let is_going_on = is_known && transfer.total_bytes > transfer.done_bytes;
+    let left = transfer
+        .eta_ms()
+        .filter(|_| is_going_on)
+        .map(|ms| format!("{} left", TimeSpan::from_seconds(ms.div_ceil(1000))));
+    let by = transfer.by_another_process.then(|| "by another process".to_owned());
+    let parts: Vec<String> = std::iter::once(amount).chain(rate).chain(left).chain(by).collect();
+    parts.join(", ")
 }
 
 fn event(model: &str, progress: &Progress) -> Value {

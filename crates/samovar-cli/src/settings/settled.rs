@@ -124,6 +124,17 @@ impl Settings {
         })
     }
 
+    /// What `name` stands for: a configured name's source, or itself.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for text that names no model.
+    pub(crate) fn meaning(&self, name: &str) -> Result<ModelRef, Failure> {
+        match self.runtime.aliases.iter().find(|alias| alias.name == name) {
+            Some(alias) => Ok(alias.source.clone()),
+            None => Ok(name.parse::<ModelRef>()?),
+        }
+    }
+
     /// Whether the configuration, the built-in model, the shape of a path or a scheme gives `name` a meaning.
     pub(crate) fn names_a_model(&self, name: &str) -> bool {
         let has_scheme = name.contains("://");
