@@ -176,6 +176,8 @@ pub(crate) fn publish(layout: &Layout, file: &File, from: &Path, digest: &Digest
         let shard = to.parent().ok_or_else(|| io::Error::other("a blob without a directory"))?;
         durable::create_private_dir(shard)?;
         durable::publish(from, &to)?;
+        // Bytes of our own need nobody else's any more.
+        let _ = fs_err::remove_file(layout.blob_reference(digest));
         Ok(row(digest, &file.metadata()?, Origin::Owned))
     };
     settle().map_err(Error::io("the blob could not be written"))

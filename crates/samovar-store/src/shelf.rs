@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::index::{BlobRow, Entry, Index};
 use crate::key::KeyDigest;
 use crate::layout::Layout;
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, ManifestFile};
 use crate::plain;
 
 /// Artifacts that go into the index in one transaction.
@@ -87,7 +87,8 @@ pub(crate) fn keys(layout: &Layout) -> Result<Vec<KeyDigest>, Error> {
 }
 
 /// Fills an index from manifests and blobs. What a manifest names and is not here leaves its artifact out.
-/// No bytes are hashed: a file with a blob's name was verified when it got it.
+/// Hardly any bytes are hashed: a file with a blob's name was verified when it got it, and its time tells
+/// whether somebody wrote to it since.
 ///
 /// # Errors
 /// When the manifests cannot be listed or the index cannot be written.
@@ -126,14 +127,23 @@ fn whole(layout: &Layout, index: &Index, key: &KeyDigest) -> Option<(Recorded, V
             return None;
         }
     };
-    let row = |digest: &Digest, size: u64| {
-        let place = blob::locate(layout, digest).ok().flatten().filter(|place| place.stamp.size == size)?;
-        match index.blob(digest) {
-            Ok(Some(row)) if row.stamp == place.stamp => Some(row),
-            _ => Some(blob::unhashed(digest, &place)),
-        }
-    };
     let rows =
-        recorded.manifest.files.iter().map(|file| row(&file.digest, file.size)).collect::<Option<_>>()?;
+        recorded.manifest.files.iter().map(|file| row(layout, index, file, recorded.manifest.created_ms));
+    let rows = rows.collect::<Option<_>>()?;
     Some((recorded, rows))
+}
+
+/// The row of a manifest's file, if its blob is here. Bytes that were written after the manifest are hashed:
+/// blobs come before the manifests that name them.
+fn row(layout: &Layout, index: &Index, file: &ManifestFile, created_ms: u64) -> Option<BlobRow> {
+    let digest = &file.digest;
+    let place = blob::locate(layout, digest).ok().flatten().filter(|place| place.stamp.size == file.size)?;
+    if let Some(row) = index.blob(digest).ok().flatten().filter(|row| row.stamp == place.stamp) {
+        return Some(row);
+    }
+    let is_younger = place.stamp.mtime_ns > (created_ms as i64).saturating_mul(1_000_000);
+    if is_younger && !blob::rehash(layout, index, digest).ok()? {
+        return None;
+    }
+    Some(blob::unhashed(digest, &place))
 }
