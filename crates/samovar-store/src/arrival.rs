@@ -232,6 +232,10 @@ impl Carrier<'_> {
         blocking::run(move || {
             let is_certain = Cell::new(false);
             let settle = || -> Result<Arrival, Error> {
+                if !partial.is_whole() {
+                    let message = "the file ended before all of it was there".to_owned();
+                    return Err(Error::Lie { subject, message });
+                }
                 let hashed = ingest::check(&subject, &partial, follower, promise)?;
                 let data = partial.data();
                 data.sync_all().map_err(Error::io("the download could not be brought to the disk"))?;

@@ -13,7 +13,7 @@
 //!
 //! Every name below the root is made of digests and constants. What comes from outside (a repository, a
 //! file name, an etag) is hashed before it gets here, except a snapshot's file names, which are
-//! [`FilePath`]s.
+//! [`crate::name::FilePath`]s.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,6 @@ use crate::durable;
 use crate::error::Error;
 use crate::index::network::is_network;
 use crate::key::KeyDigest;
-use crate::name::FilePath;
 use crate::partial::PartialId;
 use crate::plain;
 
@@ -201,11 +200,6 @@ impl Layout {
 
     pub(crate) fn snapshot(&self, key: &KeyDigest) -> PathBuf {
         self.snapshots().join(key.to_string())
-    }
-
-    /// A file of a snapshot, by its real name.
-    pub(crate) fn snapshot_file(&self, key: &KeyDigest, path: &FilePath) -> PathBuf {
-        self.snapshot(key).join(path.as_str())
     }
 
     /// Files on their way to another name; whatever lies here when nobody writes is rubbish.

@@ -6,7 +6,6 @@ use crate::artifact::Artifact;
 use crate::blob::{self, Place};
 use crate::error::Error;
 use crate::index::{Index, Origin};
-use crate::key::KeyDigest;
 use crate::layout::Layout;
 use crate::lease::Lease;
 use crate::manifest::Role;
@@ -80,7 +79,7 @@ pub(crate) fn open(inner: &Inner, artifact: Artifact) -> Result<Opened, Error> {
         }
     };
     let places = places(&inner.layout, &inner.index, &artifact)?;
-    assemble(&inner.layout, artifact, &places, Tier::Cache, lease, true)
+    assemble(&inner.layout, artifact, &places, Tier::Cache, lease)
 }
 
 /// Opens an artifact of a read-only store.
@@ -99,8 +98,7 @@ pub(crate) fn open_in_tier(
     } else {
         Tier::ReadOnly(layout.root().to_owned())
     };
-    let can_write = inner.layout.is_writable();
-    assemble(&inner.layout, artifact, &places, tier, inner.leases.nothing(), can_write)
+    assemble(&inner.views()?, artifact, &places, tier, inner.leases.nothing())
 }
 
 fn places(layout: &Layout, index: &Index, artifact: &Artifact) -> Result<Vec<Place>, Error> {
@@ -120,17 +118,11 @@ fn assemble(
     places: &[Place],
     tier: Tier,
     lease: Lease,
-    can_write: bool,
 ) -> Result<Opened, Error> {
     let mut paths: Vec<PathBuf> = places.iter().map(|place| place.path.clone()).collect();
     let mut snapshot = None;
     if needs_names(&artifact) {
-        let key = artifact.key_digest;
-        let dir = if can_write {
-            snapshot::build(layout, &key, &links(&artifact, places, &tier))?
-        } else {
-            there_already(layout, &key, &artifact)?
-        };
+        let dir = snapshot::build(layout, &artifact.key_digest, &links(&artifact, places, layout))?;
         paths = artifact.files.iter().map(|file| dir.join(file.path.as_str())).collect();
         snapshot = Some(dir);
     }
@@ -145,28 +137,14 @@ fn needs_names(artifact: &Artifact) -> bool {
     weights().count() > 1 || weights().any(|file| file.path.extension().as_deref() == Some("safetensors"))
 }
 
-fn links<'a>(artifact: &'a Artifact, places: &'a [Place], tier: &Tier) -> Vec<Link<'a>> {
+fn links<'a>(artifact: &'a Artifact, places: &'a [Place], layout: &Layout) -> Vec<Link<'a>> {
     let files = artifact.files.iter().zip(places);
     files
         .map(|(file, place)| Link {
             name: &file.path,
             blob: &place.path,
             stamp: place.stamp,
-            is_referenced: place.origin() == Origin::Reference || *tier != Tier::Cache,
+            is_ours: place.origin() == Origin::Owned && place.path.starts_with(layout.root()),
         })
         .collect()
-}
-
-/// The snapshot that a read-only store may have.
-fn there_already(layout: &Layout, key: &KeyDigest, artifact: &Artifact) -> Result<PathBuf, Error> {
-    let is_there = artifact.files.iter().all(|file| {
-        fs_err::metadata(layout.snapshot_file(key, &file.path)).is_ok_and(|facts| facts.len() == file.size)
-    });
-    if is_there {
-        return Ok(layout.snapshot(key));
-    }
-    Err(Error::ReadOnly {
-        subject: format!("the view of {} with real file names", artifact.reference),
-        path: layout.root().to_owned(),
-    })
 }

@@ -23,8 +23,8 @@ pub(crate) struct Link<'a> {
     pub(crate) name: &'a FilePath,
     pub(crate) blob: &'a Path,
     pub(crate) stamp: Stamp,
-    /// The bytes are another program's, so that no further name of theirs is made.
-    pub(crate) is_referenced: bool,
+    /// The bytes are this store's: others' get no further name.
+    pub(crate) is_ours: bool,
 }
 
 /// The directory with these links, made anew unless it is there and right.
@@ -86,27 +86,10 @@ fn make(new: &Path, links: &[Link<'_>]) -> io::Result<()> {
         if let Some(parent) = at.parent().filter(|parent| *parent != new) {
             durable::create_private_dir_all(parent)?;
         }
-        let linked = !link.is_referenced && fs_err::hard_link(link.blob, &at).is_ok();
+        let linked = link.is_ours && fs_err::hard_link(link.blob, &at).is_ok();
         if !linked {
             fs_err::os::unix::fs::symlink(link.blob, &at)?;
         }
     }
     Ok(())
-}
-
-/// Takes a snapshot out of the way; the blobs stay.
-///
-/// # Errors
-/// Whatever the system says.
-pub(crate) fn remove(layout: &Layout, key: &KeyDigest) -> io::Result<()> {
-    let away = layout.trash().join(durable::random_name());
-    match fs_err::rename(layout.snapshot(key), &away) {
-        Ok(()) => {
-            // What stays behind in the trash is swept by the next collection.
-            let _ = fs_err::remove_dir_all(&away);
-            Ok(())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -58,6 +58,8 @@ pub(crate) struct Inner {
     barred: Option<Bar>,
     pub(crate) room: Arc<Room>,
     unopened: Mutex<HashSet<KeyDigest>>,
+    /// Where views are made when the cache itself cannot be written.
+    views: OnceLock<Layout>,
 }
 
 /// Where artifacts come from.
@@ -151,6 +153,7 @@ impl Store {
             barred,
             room: Arc::default(),
             unopened: Mutex::new(HashSet::new()),
+            views: OnceLock::new(),
         };
         inner.heal()?;
         if inner.barred.is_none() {
@@ -433,6 +436,23 @@ impl Inner {
             }
             Some(Bar::Failed(failure)) => Err(Error::Shared(failure.clone())),
         }
+    }
+
+    /// Where views with real file names are made: the cache itself, else below the state directory.
+    ///
+    /// # Errors
+    /// When neither can be written.
+    pub(crate) fn views(&self) -> Result<Layout, Error> {
+        if self.layout.is_writable() {
+            return Ok(self.layout.clone());
+        }
+        if let Some(views) = self.views.get() {
+            return Ok(views.clone());
+        }
+        let name = Digest::of_bytes(self.layout.root().as_os_str().as_encoded_bytes()).to_string();
+        let cache_dir = self.config.state_dir.join("views").join(&name[..32]);
+        let views = Layout::open(&StoreConfig { cache_dir, ..self.config.clone() })?;
+        Ok(self.views.get_or_init(|| views).clone())
     }
 
     /// Fills the index again when its file was lost.

@@ -25,23 +25,20 @@ const WORDS: &str = "SAMOVAR_TEST_WORDS";
 
 /// This program again, as a process that fetches: see `examples/ensure.rs`.
 fn start(ground: &Ground, flag: &str) -> Child {
+    child(ground, flag, "hf://org/name:Q4_K_M").spawn().unwrap()
+}
+
+fn child(ground: &Ground, flag: &str, reference: &str) -> Command {
     let cache = ground.cache();
-    let words = [
-        "--cache",
-        cache.to_str().unwrap(),
-        "--endpoint",
-        &ground.hub.endpoint(),
-        flag,
-        "hf://org/name:Q4_K_M",
-    ];
-    Command::new(std::env::current_exe().unwrap())
+    let words = ["--cache", cache.to_str().unwrap(), "--endpoint", &ground.hub.endpoint(), flag, reference];
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
         .args(["--exact", "as_a_process_of_its_own", "--ignored", "--nocapture"])
         .env(WORDS, words.join("\n"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::piped());
+    child
 }
 
 #[test]
@@ -164,4 +161,92 @@ fn a_model_in_use_by_another_process_cannot_be_seen_as_free() {
     // Its file is there still, and means nothing: its lock is open. Collection sweeps it.
     assert!(leases().contains(&digest));
     assert!(Path::new(&path).exists());
+}
+
+/// Another user who may read the cache and not write it; root may write whatever the permissions say.
+const READER: u32 = 65_534;
+
+#[test]
+fn who_may_only_read_the_cache_uses_what_is_there_and_is_told_what_cannot_be() {
+    let names = ["m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"];
+    let parts = names.map(|name| (name, Content::pattern(MIB, name.len() as u64)));
+    let ground =
+        Ground::with(&[("model-Q4_K_M.gguf", Content::pattern(MIB, 1)), parts[0].clone(), parts[1].clone()]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for text in ["hf://org/name:Q4_K_M", "hf://org/name:Q8_0"] {
+        runtime.block_on(ground.store().ensure(&ground::reference(text), None)).unwrap();
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    open_to_readers(ground.dir.path(), is_root);
+    let before = listing(&ground.cache());
+    for (reference, expected) in
+        [("hf://org/name:Q4_K_M", 1), ("hf://org/name:Q8_0", 2), ("hf://org/other", 0)]
+    {
+        let mut child = child(&ground, "--times", reference);
+        if is_root {
+            std::os::unix::process::CommandExt::uid(&mut child, READER);
+        }
+        let output = match child.spawn() {
+            Ok(child) => child.wait_with_output().unwrap(),
+            Err(error) => return println!("skipped: another user cannot run this program: {error}"),
+        };
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), expected > 0, "{said}{complaint}");
+        assert_eq!(said.lines().filter(|line| line.starts_with('/')).count(), expected, "{said}");
+        if expected == 0 {
+            assert!(
+                said.contains("can only be read") || complaint.contains("can only be read"),
+                "{complaint}"
+            );
+        }
+    }
+    assert_eq!(listing(&ground.cache()), before);
+    close_to_nobody(ground.dir.path());
+}
+
+/// Lets others read everything, and write only the directory above the cache, where their state goes.
+fn open_to_readers(dir: &Path, is_root: bool) {
+    each_below(dir, &|path, facts| {
+        let mode = if facts.is_dir() { 0o555 } else { 0o444 };
+        set_mode(path, mode);
+    });
+    set_mode(dir, if is_root { 0o777 } else { 0o755 });
+}
+
+fn close_to_nobody(dir: &Path) {
+    each_below(dir, &|path, facts| {
+        if facts.is_dir() {
+            set_mode(path, 0o755);
+        }
+    });
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode);
+    // What belongs to the other user is that user's.
+    let _ = fs_err::set_permissions(path, mode);
+}
+
+fn each_below(dir: &Path, act: &dyn Fn(&Path, &std::fs::Metadata)) {
+    for entry in fs_err::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let facts = fs_err::symlink_metadata(&path).unwrap();
+        if facts.is_symlink() {
+            continue;
+        }
+        if facts.is_dir() {
+            each_below(&path, act);
+        }
+        act(&path, &facts);
+    }
+}
+
+/// Every name below a directory.
+fn listing(dir: &Path) -> Vec<PathBuf> {
+    let found = std::cell::RefCell::new(Vec::new());
+    each_below(dir, &|path, _| found.borrow_mut().push(path.to_owned()));
+    let mut found = found.into_inner();
+    found.sort();
+    found
 }
