@@ -178,6 +178,7 @@ impl Carrier<'_> {
         loop {
             tries += 1;
             let partial = self.open_partial(errand, Arc::clone(&lock)).await?;
+            self.meter.fetching(partial.done_bytes());
             let follower = Follower::start(&partial)?;
             let sent = {
                 let (meter, partial) = (Arc::clone(self.meter), Arc::clone(&partial));

@@ -91,6 +91,15 @@ impl Meter {
         });
     }
 
+    /// This process fetches the current file, of which so many bytes are there.
+    pub(crate) fn fetching(&self, done: u64) {
+        self.tell(true, |state| {
+            state.transfer.by_another_process = false;
+            state.transfer.done_bytes = state.settled + done;
+            Progress::Fetching(state.transfer)
+        });
+    }
+
     /// Bytes came in; `done` says how many of the current file are there, and is asked when somebody is told.
     pub(crate) fn arrived(&self, bytes: u64, done: impl Fn() -> u64) {
         self.tell(false, |state| {

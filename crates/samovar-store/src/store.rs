@@ -217,6 +217,7 @@ impl Store {
                 if let Some(artifact) = store.here(&reference).await? {
                     return Ok(Pulled { artifact, fetched_bytes: 0, was_here: true });
                 }
+                store.0.writable(&reference.to_string())?;
                 let pulled = store.0.bring(&reference, &meter).await?;
                 store.0.note_miss(&pulled);
                 Ok(pulled)
