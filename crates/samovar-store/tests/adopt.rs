@@ -1,6 +1,6 @@
 //! What other programs downloaded becomes ours without a second copy, and whatever is wrong with it is
 //! passed over with a word.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails or says so")]
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -374,6 +374,7 @@ fn lm_studios_models_are_found_by_the_hubs_names_and_by_their_paths() {
     assert_eq!(references(&adopted), ["hf://acme/tiny-GGUF:Q4_K_M", "hf://acme/tiny-GGUF:Q8_0"]);
     assert_eq!(adopted.skipped.len(), 1, "{:?}", adopted.skipped);
     assert_eq!(world.bytes("acme/tiny-GGUF:Q4_K_M"), content(1, 5000));
+    assert_eq!(world.bytes("acme/tiny-GGUF"), content(1, 5000));
     let path = fs_err::canonicalize(root.join("acme/tiny-GGUF/tiny-Q8_0.gguf")).unwrap();
     assert_eq!(world.bytes(&format!("file://{}", path.display())), content(3, 7000));
     let artifact = world.find("acme/tiny-GGUF:Q4_K_M").unwrap();
@@ -515,6 +516,68 @@ fn whose_a_folder_is_shows_by_what_lies_in_it() {
     assert_eq!(kind("ollama"), AdoptKind::Ollama);
     assert_eq!(kind("home/.lmstudio/models"), AdoptKind::LmStudio);
     assert_eq!(kind("plain"), AdoptKind::Folder);
+    assert_eq!(AdoptRoot::guess(world.path("home/.lmstudio")).path, world.path("home/.lmstudio/models"));
+    assert_eq!(AdoptRoot::guess(world.path("")).path, world.path("hub"));
     let usual = AdoptRoot::usual(&world.path("home"));
     assert_eq!(usual, [AdoptRoot::new(world.path("home/.lmstudio/models"), AdoptKind::LmStudio)]);
+}
+
+/// A file system that clones files, in a file; `None` where none can be made, and then the test says so.
+struct Cloning {
+    dir: tempfile::TempDir,
+}
+
+impl Cloning {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        fs_err::File::create(&image).unwrap().set_len(512 << 20).unwrap();
+        fs_err::create_dir(dir.path().join("mnt")).unwrap();
+        let run = |program: &str, arguments: &[&str]| {
+            let output = std::process::Command::new(program).args(arguments).current_dir(dir.path()).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        let is_made =
+            run("mkfs.xfs", &["-q", "-m", "reflink=1", "image"]) || run("mkfs.btrfs", &["-q", "image"]);
+        if is_made && run("mount", &["-o", "loop", "image", "mnt"]) {
+            return Some(Self { dir });
+        }
+        println!("skipped: no XFS or btrfs can be made and mounted here");
+        None
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("mnt")
+    }
+}
+
+impl Drop for Cloning {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[test]
+fn where_the_disk_clones_files_nothing_is_shared_and_nothing_doubled() {
+    let Some(disk) = Cloning::mount() else { return };
+    let store = open(&disk.path());
+    let cache = disk.path().join("hub");
+    let blob = hf_file(&cache, "a/b", COMMIT, "b-Q4_K_M.gguf", &content(1, 20 << 20));
+    rustix::fs::sync();
+    let used = || {
+        rustix::fs::sync();
+        let facts = rustix::fs::statvfs(disk.path()).unwrap();
+        (facts.f_blocks - facts.f_bfree) * facts.f_frsize
+    };
+    let before = used();
+    let roots = vec![AdoptRoot::new(&cache, AdoptKind::HuggingFace)];
+    let adopted = store.adopt(&AdoptOptions { roots, ..AdoptOptions::default() }).unwrap();
+    assert_eq!(adopted.artifacts[0].how, Some(Placement::Reflink));
+    let grown = used().saturating_sub(before);
+    assert!(grown < 4 << 20, "{grown} bytes more for a file of 20 MiB");
+    let key = adopted.artifacts[0].key.digest();
+    // Whatever its owner does to it now does not reach the store.
+    fs_err::write(&blob, content(2, 1000)).unwrap();
+    let opened = store.open_artifact(&key).unwrap();
+    assert_eq!(fs_err::read(&opened.weights()[0]).unwrap(), content(1, 20 << 20));
 }

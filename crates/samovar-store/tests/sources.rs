@@ -1,10 +1,14 @@
 //! Models of web servers, folders, Ollama's registry and an S3 server, through the whole store.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod s3_server;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use s3_server::{BUCKET, Server};
 use samovar_core::{ArtifactRef, Digest};
+use samovar_store::config::Secret;
 use samovar_store::{Artifact, Error, RetryConfig, SourceConfig, Store, StoreConfig};
 use samovar_testhub::{Content, Hub, Lie, Route};
 
@@ -144,10 +148,11 @@ async fn servers_that_say_little_serve_all_the_same() {
     }
 }
 
+type Judge = fn(&Error) -> bool;
+
 #[tokio::test]
 async fn what_a_web_server_says_is_told_apart() {
     let status = |status| Lie::Status { status, retry_after: None };
-    type Judge = fn(&Error) -> bool;
     let cases: [(Lie, Judge); 6] = [
         (status(404), |error| matches!(error, Error::Missing { .. })),
         (status(403), |error| matches!(error, Error::Denied { .. })),
@@ -327,4 +332,48 @@ async fn wrong_layers_of_ollamas_registry_are_not_kept() {
     assert_eq!(world.bytes("ollama://tiny").await, content(5));
     assert!(world.hub.counts().told.iter().all(|told| *told > 0) || !world.hub.requests().is_empty());
     assert!(world.hub.sent().requests_for(Route::OllamaManifest) > 0);
+}
+
+#[tokio::test]
+async fn an_object_of_an_s3_server_is_fetched_verified_and_kept() {
+    let Some(server) = Server::start(None) else { return };
+    let large = content(1).repeat(40);
+    server.put("m/x-Q4_K_M.gguf", &large);
+    server.put("m/x-Q8_0.gguf", &content(8));
+    server.put("m/pytorch_model.bin", b"pickle");
+    let option = |name: &str, value: &str| (name.to_owned(), Secret::new(value));
+    let object_options = vec![
+        option("aws_endpoint", &server.endpoint()),
+        option("aws_access_key_id", "key"),
+        option("aws_secret_access_key", "secret"),
+    ];
+    let world = World::with(SourceConfig { object_options, ..SourceConfig::default() });
+    let object = format!("s3://{BUCKET}/m/x-Q4_K_M.gguf");
+    let wrong = format!("{object}#sha256={}", Digest::of_bytes(b"other"));
+    let error = world.ensure(&wrong).await.unwrap_err();
+    assert!(matches!(error, Error::Mismatch { .. }), "{error}");
+    world.assert_empty();
+    assert_eq!(world.bytes(&object).await, large);
+    assert_eq!(world.bytes(&format!("s3://{BUCKET}/m")).await, large, "a prefix means the preferred model");
+    let right = format!("{object}#sha256={}", Digest::of_bytes(&large));
+    assert_eq!(world.bytes(&right).await, large);
+    server.put("m/x-Q4_K_M.gguf", &content(2));
+    let pulled = world.store.pull(&parse(&object), None).await.unwrap();
+    assert!(!pulled.was_here);
+    assert_eq!(world.bytes(&object).await, content(2));
+    let error = world.ensure(&format!("s3://{BUCKET}/none.gguf")).await.unwrap_err();
+    assert!(matches!(error, Error::Missing { .. }), "{error}");
+    drop(server);
+    assert_eq!(world.bytes(&object).await, content(2), "what is here needs no server");
+    let error = world.ensure(&format!("s3://{BUCKET}/none.gguf")).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_address_without_a_files_name_may_be_a_model() {
+    let world = World::new();
+    world.hub.add_plain("download", Content::bytes(content(1)));
+    let url = world.hub.plain_url("download");
+    assert_eq!(world.bytes(&url).await, content(1));
+    assert_eq!(world.ensure(&url).await.unwrap().files[0].path.as_str(), "download.gguf");
 }

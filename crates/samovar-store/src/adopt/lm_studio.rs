@@ -14,6 +14,7 @@ use crate::key::ArtifactKey;
 use crate::name::{Commit, ModelId};
 use crate::source::commit_of;
 use crate::source::folder::{Bounds, Skipped, names};
+use crate::source::select;
 
 /// All artifacts in the folder.
 pub(super) fn scan(bounds: &Bounds, skipped: &mut Vec<Skipped>) -> Vec<Found> {
@@ -54,14 +55,18 @@ fn artifacts(bounds: &Bounds, model: &ModelId, folder: &Path, skipped: &mut Vec<
     let files = files.filter(|entry| entry.name.to_ascii_lowercase().ends_with(".gguf"));
     let files = files.map(|entry| Loose { entry, claim: None }).collect();
     let groups = group::of(folder, files, None, skipped);
-    groups.into_iter().map(|group| artifact(model, folder, group)).collect()
+    let preferred = select::preferred(groups.iter().map(|group| group.quant.as_str())).map(str::to_owned);
+    let is_preferred = |group: &Group| preferred.as_ref() == Some(&group.quant);
+    groups.into_iter().map(|group| artifact(model, folder, is_preferred(&group), group)).collect()
 }
 
-fn artifact(model: &ModelId, path: &Path, group: Group) -> Found {
+/// What the store shall call a group of files; the preferred one by the model's name alone, too.
+fn artifact(model: &ModelId, path: &Path, is_preferred: bool, group: Group) -> Found {
     let reference = match group.quant.as_str() {
         "" => format!("hf://{model}"),
         quant => format!("hf://{model}:{quant}"),
     };
+    let alone = is_preferred.then(|| format!("hf://{model}"));
     let first = group.files.first().and_then(|file| folder::reference(&path.join(file.path.as_str())).ok());
     Found {
         key: ArtifactKey {
@@ -73,7 +78,7 @@ fn artifact(model: &ModelId, path: &Path, group: Group) -> Found {
         },
         revision: None,
         reference,
-        also: first.into_iter().collect(),
+        also: alone.into_iter().chain(first).collect(),
         folder: path.to_owned(),
         files: group.files,
     }

@@ -57,9 +57,18 @@ pub struct AdoptRoot {
 }
 
 impl AdoptRoot {
-    /// A folder, and whose it is by what lies in it.
+    /// A folder, and whose it is by what lies in it. A program's home (`HF_HOME`, `~/.ollama`) means the
+    /// folder in it that the models are in.
     pub fn guess(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
+        let (hub, models) = (path.join("hub"), path.join("models"));
+        let path = if hf_cache::is_one(&hub) {
+            hub
+        } else if ollama::is_one(&models) || (lm_studio::is_one(&models) && models.is_dir()) {
+            models
+        } else {
+            path
+        };
         let kind = if hf_cache::is_one(&path) {
             AdoptKind::HuggingFace
         } else if ollama::is_one(&path) {

@@ -1,102 +1,37 @@
-//! Against a real S3 server process: `moto_server`, from `SAMOVAR_TEST_MOTO` or the search path.
+//! Against a real S3 server process.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+#[path = "../../../tests/s3_server/mod.rs"]
+mod s3_server;
 
-use object_store::PutPayload;
+use std::time::Duration;
+
+use s3_server::Server;
 
 use super::*;
 use crate::config::{RetryConfig, Secret};
 
 const BYTES: usize = 300_000;
-const BUCKET: &str = "models";
 
-/// A server of its own for each test, ended with it.
-struct Server {
-    child: Child,
-    endpoint: String,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+fn config(server: &Server, key: &str) -> SourceConfig {
+    let option = |name: &str, value: &str| (name.to_owned(), Secret::new(value));
+    SourceConfig {
+        object_options: vec![
+            option("aws_endpoint", &server.endpoint()),
+            option("AWS_ACCESS_KEY_ID", key),
+            option("aws_secret_access_key", "secret"),
+            option("aws_region", "us-east-1"),
+        ],
+        retry: RetryConfig {
+            tries: 2,
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(5),
+        },
+        ..SourceConfig::default()
     }
 }
 
-impl Server {
-    /// `None` where there is no such program; then the test says so. Without `open_requests` every request
-    /// is let through, else only so many are before keys are asked for.
-    fn start(open_requests: Option<u32>) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(program());
-        command
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        if let Some(count) = open_requests {
-            command.env("INITIAL_NO_AUTH_ACTION_COUNT", count.to_string());
-        }
-        let Ok(child) = command.spawn() else {
-            println!("skipped: no S3 server; `pip install 'moto[server]'` and set SAMOVAR_TEST_MOTO");
-            return None;
-        };
-        let server = Self { child, endpoint: format!("http://127.0.0.1:{port}") };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "the S3 server does not answer");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Some(server)
-    }
-
-    fn config(&self, key: &str) -> SourceConfig {
-        let option = |name: &str, value: &str| (name.to_owned(), Secret::new(value));
-        SourceConfig {
-            object_options: vec![
-                option("aws_endpoint", &self.endpoint),
-                option("AWS_ACCESS_KEY_ID", key),
-                option("aws_secret_access_key", "secret"),
-                option("aws_region", "us-east-1"),
-            ],
-            retry: RetryConfig {
-                tries: 2,
-                first_wait: Duration::from_millis(1),
-                longest_wait: Duration::from_millis(5),
-            },
-            ..SourceConfig::default()
-        }
-    }
-
-    fn source(&self) -> Object {
-        Object::new(&self.config("test"))
-    }
-
-    /// Makes the bucket by a bare request, as `object_store` makes none.
-    fn make_bucket(&self) {
-        use std::io::{Read as _, Write as _};
-        let host = self.endpoint.trim_start_matches("http://");
-        let mut stream = std::net::TcpStream::connect(host).unwrap();
-        write!(
-            stream,
-            "PUT /{BUCKET} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    }
-
-    async fn put(&self, key: &str, bytes: &[u8]) {
-        let bucket = client::open(Scheme::S3, BUCKET, &self.config("test")).unwrap();
-        bucket.put(&Key::parse(key).unwrap(), PutPayload::from(bytes.to_vec())).await.unwrap();
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "where the server lies is known to whoever runs the tests")]
-fn program() -> String {
-    std::env::var("SAMOVAR_TEST_MOTO").unwrap_or_else(|_| "moto_server".to_owned())
+fn source(server: &Server) -> Object {
+    Object::new(&config(server, "test"))
 }
 
 fn bytes(seed: u8) -> Vec<u8> {
@@ -117,9 +52,8 @@ async fn all(source: &Object, file: &RemoteFile, range: Range<u64>) -> Vec<u8> {
 #[tokio::test]
 async fn one_object_is_listed_and_read_in_ranges() {
     let Some(server) = Server::start(None) else { return };
-    server.make_bucket();
-    server.put("a/x-Q4_K_M.gguf", &bytes(1)).await;
-    let source = server.source();
+    server.put("a/x-Q4_K_M.gguf", &bytes(1));
+    let source = source(&server);
     let listing = source.resolve(&reference("s3://models/a/x-Q4_K_M.gguf")).await.unwrap();
     assert_eq!(listing.reference, "s3://models/a/x-Q4_K_M.gguf");
     assert_eq!((listing.key.source.as_str(), listing.key.quant.as_str()), ("object", "Q4_K_M"));
@@ -133,13 +67,12 @@ async fn one_object_is_listed_and_read_in_ranges() {
 #[tokio::test]
 async fn new_bytes_under_a_key_are_another_commit_and_show_in_the_etag() {
     let Some(server) = Server::start(None) else { return };
-    server.make_bucket();
-    server.put("x.gguf", &bytes(1)).await;
-    let source = server.source();
+    server.put("x.gguf", &bytes(1));
+    let source = source(&server);
     let first = source.resolve(&reference("s3://models/x.gguf")).await.unwrap();
     let again = source.resolve(&reference("s3://models/x.gguf")).await.unwrap();
     assert_eq!(first.key, again.key);
-    server.put("x.gguf", &bytes(2)).await;
+    server.put("x.gguf", &bytes(2));
     let second = source.resolve(&reference("s3://models/x.gguf")).await.unwrap();
     assert_ne!(first.key.commit, second.key.commit);
     // A download of the first that goes on now is told by the etag that it is another file.
@@ -151,11 +84,10 @@ async fn new_bytes_under_a_key_are_another_commit_and_show_in_the_etag() {
 #[tokio::test]
 async fn a_prefix_means_the_preferred_model_below_it() {
     let Some(server) = Server::start(None) else { return };
-    server.make_bucket();
     for name in ["m/x-Q8_0.gguf", "m/x-Q4_K_M.gguf", "m/pytorch_model.bin", "m/run.py", "mm/y.gguf"] {
-        server.put(name, &bytes(3)).await;
+        server.put(name, &bytes(3));
     }
-    let source = server.source();
+    let source = source(&server);
     let listing = source.resolve(&reference("s3://models/m")).await.unwrap();
     let names: Vec<_> = listing.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(names, ["x-Q4_K_M.gguf"]);
@@ -165,11 +97,10 @@ async fn a_prefix_means_the_preferred_model_below_it() {
 #[tokio::test]
 async fn a_part_brings_the_others() {
     let Some(server) = Server::start(None) else { return };
-    server.make_bucket();
     for name in ["s/x-00002-of-00002.gguf", "s/x-00001-of-00002.gguf", "s/other.gguf"] {
-        server.put(name, &bytes(4)).await;
+        server.put(name, &bytes(4));
     }
-    let source = server.source();
+    let source = source(&server);
     let listing = source.resolve(&reference("s3://models/s/x-00001-of-00002.gguf")).await.unwrap();
     let names: Vec<_> = listing.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(names, ["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"]);
@@ -178,8 +109,7 @@ async fn a_part_brings_the_others() {
 #[tokio::test]
 async fn what_went_wrong_is_told_apart() {
     let Some(server) = Server::start(None) else { return };
-    server.make_bucket();
-    let source = server.source();
+    let source = source(&server);
     let error = source.resolve(&reference("s3://models/no.gguf")).await.unwrap_err();
     assert!(matches!(&error, Error::Missing { subject, .. } if subject == "s3://models/no.gguf"), "{error}");
     let error = source.resolve(&reference("s3://nobucket/no.gguf")).await.unwrap_err();
@@ -189,7 +119,7 @@ async fn what_went_wrong_is_told_apart() {
             ("aws_endpoint".to_owned(), Secret::new("http://127.0.0.1:1")),
             ("aws_skip_signature".to_owned(), Secret::new("true")),
         ],
-        ..server.config("test")
+        ..config(&server, "test")
     };
     let error = Object::new(&gone).resolve(&reference("s3://models/no.gguf")).await.unwrap_err();
     assert!(error.may_pass(), "{error}");
@@ -197,11 +127,10 @@ async fn what_went_wrong_is_told_apart() {
 
 #[tokio::test]
 async fn unknown_keys_are_denied_and_not_repeated() {
-    // The bucket and the object are made before keys are asked for.
-    let Some(server) = Server::start(Some(2)) else { return };
-    server.make_bucket();
-    server.put("x.gguf", &bytes(1)).await;
-    let source = Object::new(&server.config("AKIAHUNTER2"));
+    // The object is made before keys are asked for.
+    let Some(server) = Server::start(Some(1)) else { return };
+    server.put("x.gguf", &bytes(1));
+    let source = Object::new(&config(&server, "AKIAHUNTER2"));
     let error = source.resolve(&reference("s3://models/x.gguf")).await.unwrap_err();
     assert!(matches!(error, Error::Denied { .. }), "{error}");
     assert!(!format!("{error} {error:?}").contains("HUNTER2"), "{error:?}");
