@@ -42,7 +42,7 @@ fn child(ground: &Ground, flag: &str, reference: &str) -> Command {
 }
 
 #[test]
-#[ignore = "only the other tests start it"]
+#[ignore = "started by the other tests"]
 #[allow(clippy::disallowed_methods, reason = "a child has no other settings")]
 fn as_a_process_of_its_own() {
     let Ok(words) = std::env::var(WORDS) else { return };

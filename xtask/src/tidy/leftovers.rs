@@ -14,6 +14,9 @@ const UNDONE: [(&str, &str); 6] = [
     (concat!("#[", "ignore"), "a test that does not run proves nothing"),
 ];
 
+/// What an ignored test may be: a process that another test makes of its own program, or a part of the soak.
+const STARTED: &str = "= \"started by ";
+
 /// Folders at the root of a system whose names are the same everywhere.
 const EVERYWHERE: [&str; 12] =
     ["/bin", "/dev", "/etc", "/home", "/mnt", "/opt", "/proc", "/run", "/srv", "/tmp", "/usr", "/var"];
@@ -34,6 +37,9 @@ pub(super) fn check(sources: &[Source], root: &Path) -> Vec<Finding> {
 fn undone(source: &Source, line: &str) -> Option<String> {
     let is_code = ["rs", "py", "sh", "toml"].iter().any(|extension| source.has_extension(extension));
     let (word, reason) = UNDONE.iter().find(|(word, _)| is_code && line.contains(word))?;
+    if line.contains(STARTED) {
+        return None;
+    }
     Some(format!("`{word}`: {reason}"))
 }
 
@@ -79,6 +85,13 @@ mod tests {
             assert_eq!(found(&format!("fn f() {{ {word} }}")), 1, "{word}");
         }
         assert_eq!(found("fn method() { mastodon() }"), 0);
+    }
+
+    #[test]
+    fn an_ignored_test_says_who_starts_it() {
+        let ignored = |reason: &str| format!("{} = \"{reason}\"]", concat!("#[", "ignore"));
+        assert_eq!(found(&ignored("slow")), 1);
+        assert_eq!(found(&ignored("started by the test above")), 0);
     }
 
     #[test]

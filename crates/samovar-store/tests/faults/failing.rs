@@ -40,7 +40,7 @@ const FAULTS: [(&str, &str); 14] = [
 const CALLS: usize = 400;
 
 #[test]
-#[ignore = "only the other tests start it"]
+#[ignore = "started by the other tests"]
 #[allow(clippy::disallowed_methods, reason = "a child has no other settings")]
 fn as_a_process_of_its_own() {
     let Ok(words) = std::env::var(CHILD) else { return };
@@ -179,7 +179,7 @@ fn a_failing_disk_is_met_with_errors_and_loses_nothing() {
 }
 
 #[test]
-#[ignore = "minutes: every single call of every kind"]
+#[ignore = "started by `cargo x soak`: minutes, every single call of every kind"]
 fn a_disk_that_fails_at_any_call_loses_nothing() {
     sweep(1);
 }

@@ -79,7 +79,7 @@ fn processes_that_begin_one_index_together_all_get_through() {
 }
 
 #[test]
-#[ignore = "one of the processes that the test above starts"]
+#[ignore = "started by the test above"]
 fn one_of_many_processes() {
     let line = std::io::read_to_string(std::io::stdin()).unwrap();
     let (who, path) = line.trim().split_once(' ').expect("a number and a path on standard input");
