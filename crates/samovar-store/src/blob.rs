@@ -18,6 +18,7 @@ use crate::durable;
 use crate::error::Error;
 use crate::index::{BlobRow, BlobState, Index, Origin, Stamp, now_ms};
 use crate::layout::Layout;
+use crate::lock::{FileLock, Hold};
 use crate::plain;
 
 /// Bytes of a reference that is read at all.
@@ -109,25 +110,32 @@ pub(crate) fn locate(layout: &Layout, digest: &Digest) -> Result<Option<Place>, 
 }
 
 /// Whether a blob is here and is what it was; hashed again only when its file changed. What was found is
-/// noted in the index.
+/// noted in the index. `size` is what somebody says of it: only the bytes decide whether it is damaged.
 ///
 /// # Errors
-/// [`Error::Damaged`] when the bytes are not right any more; they were set aside.
+/// [`Error::Damaged`] when the bytes are not right any more; they were set aside. [`Error::Lie`] when they
+/// are right and of another size than was said.
 pub(crate) fn settle(
     layout: &Layout,
     index: &Index,
     digest: &Digest,
     size: u64,
 ) -> Result<Option<Place>, Error> {
+    let Some(place) = settle_any(layout, index, digest, size)? else { return Ok(None) };
+    if place.stamp.size == size {
+        return Ok(Some(place));
+    }
+    let message = format!("it is said to have {size} bytes and has {}", place.stamp.size);
+    Err(Error::Lie { subject: format!("sha256:{digest}"), message })
+}
+
+fn settle_any(layout: &Layout, index: &Index, digest: &Digest, size: u64) -> Result<Option<Place>, Error> {
     let Some(place) = locate(layout, digest)? else { return Ok(None) };
     let row = index.blob(digest)?;
     match row {
-        Some(row) if row.state != BlobState::Quarantined && row.stamp == place.stamp && row.size == size => {
-            if row.state == BlobState::Deleting {
-                // A collection that died: the bytes stayed.
-                let _ = index.set_blob_state(digest, BlobState::Ready);
-            }
-            return Ok(Some(place));
+        Some(row) if row.state == BlobState::Ready && row.stamp == place.stamp => return Ok(Some(place)),
+        Some(row) if row.state == BlobState::Deleting && layout.is_writable() => {
+            return left_by_collection(layout, index, digest);
         }
         // The index forgot it, the file is as it was put there. For references their own stamp decides.
         None if place.stamp.size == size && place.referenced.is_none_or(|stamp| stamp == place.stamp) => {
@@ -136,7 +144,7 @@ pub(crate) fn settle(
         }
         _ => (),
     }
-    if place.stamp.size == size && hash(&place.path)? == *digest {
+    if hash(&place.path)? == *digest {
         let origin = row.map_or(place.origin(), |row| row.origin);
         let now = now_ms();
         let created_ms = row.map_or(now, |row| row.created_ms);
@@ -146,6 +154,17 @@ pub(crate) fn settle(
     }
     set_aside(layout, index, digest)?;
     Err(Error::Damaged { digest: *digest })
+}
+
+/// Waits for the collection that marked a blob. One that died left it where it was: it is as good as before.
+fn left_by_collection(layout: &Layout, index: &Index, digest: &Digest) -> Result<Option<Place>, Error> {
+    let _shared = FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Shared)
+        .map_err(Error::io("the cache could not be locked"))?;
+    let place = locate(layout, digest)?;
+    if place.is_some() {
+        index.set_blob_state(digest, BlobState::Ready)?;
+    }
+    Ok(place)
 }
 
 impl Place {

@@ -87,12 +87,11 @@ fn hash_front(partial: &Partial) -> io::Result<Option<Hashed>> {
             (hasher, era, at) = (Hasher::new(), now, 0);
             continue;
         }
-        while at < end {
-            let length = PIECE_BYTES.min((end - at) as usize);
-            partial.read_at(at, &mut piece[..length])?;
-            hasher.update(&piece[..length]);
-            at += length as u64;
-        }
+        // A piece at a time, so that a download that is given up is noticed.
+        let length = PIECE_BYTES.min((end - at) as usize);
+        partial.read_at(at, &mut piece[..length])?;
+        hasher.update(&piece[..length]);
+        at += length as u64;
         if is_whole && partial.is_at(era, at) {
             return Ok(Some(Hashed { digest: hasher.finish(), size: at, git_sha1: None }));
         }

@@ -224,6 +224,20 @@ async fn wrong_bytes_are_an_error_and_leave_nothing() {
 }
 
 #[tokio::test]
+async fn who_lies_about_the_size_of_what_is_here_disturbs_nothing() {
+    let ground = Ground::with_one(MIB);
+    let store = ground.store();
+    store.ensure(&model(), None).await.unwrap();
+    let other = ground.hub.add_repo("else/where");
+    other.put("copy-Q4_K_M.gguf", FileSpec::new(Content::pattern(MIB, 1)).lfs(true));
+    ground.hub.lie(Lie::TreeSize(77).within("else/where"));
+    assert!(store.pull(&reference("else/where"), None).await.is_err());
+    assert_eq!(blobs(&ground.cache()).len(), 1);
+    assert!(is_empty(&ground.cache().join("quarantine")));
+    assert!(store.find(&model()).unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_resumed_download_with_wrong_bytes_is_fetched_once_more_in_full() {
     let ground = Ground::with_one(16 * MIB);
     let store = ground.store();
