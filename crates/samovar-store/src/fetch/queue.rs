@@ -31,7 +31,8 @@ impl Queue {
     /// connections end together.
     pub(crate) fn take(&self, lanes: u64, bytes_per_s: u64) -> Option<Range<u64>> {
         let share = self.bytes() / lanes.max(1) / 2;
-        let wish = bytes_per_s.saturating_mul(PIECE_SECONDS).min(share).min(PIECE_BYTES) / CHUNK_BYTES * CHUNK_BYTES;
+        let wish =
+            bytes_per_s.saturating_mul(PIECE_SECONDS).min(share).min(PIECE_BYTES) / CHUNK_BYTES * CHUNK_BYTES;
         let mut gaps = self.gaps();
         let gap = gaps.front_mut()?;
         let end = gap.start.saturating_add(wish.max(CHUNK_BYTES)).min(gap.end);
