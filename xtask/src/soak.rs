@@ -1,4 +1,5 @@
-//! `cargo x soak`: the random simulations with many more seeds than every change can afford.
+//! `cargo x soak`: what is too long for every change: many more random lives of the pool, and every death of the
+//! store.
 
 use anyhow::Result;
 
@@ -15,10 +16,32 @@ pub(crate) struct Arguments {
     first: u64,
 }
 
-/// Runs the pool's simulation with other and more seeds than the tests.
+/// Runs the long loops, one after the other.
 pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
+    pool(tree, arguments)?;
+    store(tree)
+}
+
+/// Runs the pool's simulation with other and more seeds than the tests.
+fn pool(tree: &Tree, arguments: &Arguments) -> Result<()> {
     let seeds = format!("SAMOVAR_SIM_SEEDS={}", arguments.seeds);
     let first = format!("SAMOVAR_SIM_FIRST={}", arguments.first);
     let line = [&seeds, &first, "cargo", "test", "--release", "--package", "samovar-pool", "random_lives"];
     process::run(tree.root(), "env", &line)
+}
+
+/// Kills the store's processes, and cuts the power, at every system call that changes the cache. Power cuts need
+/// root; what cannot be done is skipped with a reason.
+fn store(tree: &Tree) -> Result<()> {
+    let line = [
+        "SAMOVAR_CRASH_ALL=1",
+        "cargo",
+        "test",
+        "--release",
+        "--package",
+        "samovar-store",
+        "--test",
+        "crash",
+    ];
+    process::run(tree.root(), "env", &[&line[..], &["--", "--nocapture"]].concat())
 }
