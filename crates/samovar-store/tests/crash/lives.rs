@@ -143,6 +143,35 @@ pub(crate) fn repair() -> Life {
     }
 }
 
+/// Models come from a folder that another store exported.
+pub(crate) fn import() -> Life {
+    Life {
+        name: "import",
+        before: |scene, cache| {
+            let elsewhere = cache.with_file_name("elsewhere");
+            let store = filled(scene, &elsewhere)?;
+            let keys: Vec<_> = store.list()?.iter().map(|artifact| artifact.key_digest).collect();
+            store.export(&keys, &program::beside(cache))?;
+            drop(store);
+            Ok(fs_err::remove_dir_all(elsewhere)?)
+        },
+        steps: vec![Step::Import],
+        ..Life::default()
+    }
+}
+
+/// Models are taken over from another program, as second names of its files.
+pub(crate) fn adopt() -> Life {
+    Life {
+        name: "adopt",
+        before: |scene, cache| {
+            [FOX, OWL].iter().try_for_each(|it| scene.lay_out(it, &program::beside(cache)))
+        },
+        steps: vec![Step::Adopt],
+        ..Life::default()
+    }
+}
+
 /// A store that has both models.
 fn filled(scene: &Scene, cache: &Path) -> Result<Store> {
     let store = Store::open(config(cache, &scene.endpoint(), None))?;

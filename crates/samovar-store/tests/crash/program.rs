@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use samovar_core::model::ArtifactRef;
-use samovar_store::{CollectOptions, Store, StoreConfig, VerifyOptions};
+
+use samovar_store::{AdoptOptions, AdoptRoot, CollectOptions, Store, StoreConfig, VerifyOptions};
 use serde::{Deserialize, Serialize};
 
 /// Carries the order into the process.
@@ -32,6 +33,10 @@ pub(crate) enum Step {
     Collect,
     Remove(String),
     Repair,
+    /// From [`beside`] the cache.
+    Import,
+    /// From [`beside`] the cache.
+    Adopt,
 }
 
 impl Order {
@@ -75,6 +80,14 @@ impl Order {
                 store.remove(&artifact.key_digest)?;
             }
             Step::Repair => repair(store)?,
+            Step::Import => {
+                store.import(&beside(&self.cache))?;
+            }
+            Step::Adopt => {
+                let roots = vec![AdoptRoot::guess(beside(&self.cache))];
+                let adopted = store.adopt(&AdoptOptions { roots, ..AdoptOptions::default() })?;
+                anyhow::ensure!(adopted.skipped.is_empty(), "not adopted: {:?}", adopted.skipped);
+            }
         }
         Ok(())
     }
@@ -93,6 +106,11 @@ pub(crate) fn said(path: &Path) -> Vec<String> {
 
 pub(crate) fn parse(reference: &str) -> Result<ArtifactRef> {
     reference.parse().map_err(|error| anyhow::anyhow!("{reference}: {error}"))
+}
+
+/// Where models lie that do not come from the hub, on the same disk.
+pub(crate) fn beside(cache: &Path) -> PathBuf {
+    cache.with_file_name("beside")
 }
 
 /// Reads everything again and fetches again what is damaged.

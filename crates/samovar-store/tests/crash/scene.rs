@@ -1,7 +1,9 @@
 //! The hub and the models of these tests: small, so that a life takes a tenth of a second.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use anyhow::{Context as _, Result};
 use samovar_core::Digest;
 use samovar_testhub::{Content, FileSpec, Hub};
 
@@ -46,6 +48,21 @@ impl Scene {
     pub(crate) fn files(&self, reference: &str) -> BTreeMap<String, Digest> {
         let digest = |content: &Content| content.digest().expect("a pattern can be read");
         self.models[reference].iter().map(|(path, content)| ((*path).to_owned(), digest(content))).collect()
+    }
+
+    /// Puts a model where the hub's own Python package keeps what it downloads.
+    pub(crate) fn lay_out(&self, reference: &str, cache: &Path) -> Result<()> {
+        let name = reference.strip_prefix("hf://").context("a model of the hub")?;
+        let commit = self.hub.add_repo(name).head();
+        let repository = cache.join(format!("models--{}", name.replace('/', "--")));
+        let (snapshot, refs) = (repository.join("snapshots").join(&commit), repository.join("refs"));
+        fs_err::create_dir_all(&snapshot)?;
+        fs_err::create_dir_all(&refs)?;
+        fs_err::write(refs.join("main"), commit)?;
+        for (path, content) in &self.models[reference] {
+            fs_err::write(snapshot.join(path), content.to_vec()?)?;
+        }
+        Ok(())
     }
 
     /// The digest of a model's weights.

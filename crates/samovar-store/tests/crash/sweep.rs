@@ -114,9 +114,11 @@ pub(crate) struct Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { calls, struck, torn, violations, took } = self;
-        let seconds = took.as_secs_f64();
-        write!(f, "{calls} calls, {struck} kills ({torn} in the middle of a write), ")?;
-        write!(f, "{} violations, {seconds:.1} s", violations.len())
+        write!(f, "{struck} points of {calls} calls")?;
+        if *torn > 0 {
+            write!(f, " ({torn} in the middle of a write)")?;
+        }
+        write!(f, ", {} violations, {:.1} s", violations.len(), took.as_secs_f64())
     }
 }
 
