@@ -19,6 +19,8 @@ use crate::error::Error;
 /// How long a call waits for another process.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often a change is tried anew because the file went away.
+const MOVES: usize = 8;
 /// What errors call an index in memory.
 const MEMORY: &str = ":memory:";
 
@@ -65,7 +67,7 @@ impl Access {
         let _turn = Turn::take(&path, PATIENCE)?;
         let (connections, was) = connect_or_begin(&path, journal)?;
         let access = Self {
-            identity: Mutex::new(Identity::of(&path)),
+            identity: Mutex::new(Identity::of(&path, connections.file)),
             path: Some(path),
             journal,
             writes: Mutex::new(Writer::over(connections.writes)),
@@ -111,17 +113,25 @@ impl Access {
         change: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
         let mut writer = lock(&self.writes);
-        if self.has_moved() {
-            self.reopen(&mut writer)?;
+        for _ in 0..MOVES {
+            if self.has_moved() {
+                self.reopen(&mut writer)?;
+            }
+            let generation = self.generation.load(Ordering::Acquire);
+            match writer.change(durability, patience, &change) {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(found)) => return Err(self.newer(found)),
+                // The file went away in the midst of it; nothing was changed.
+                Err(error) if !damage::is_busy(&error) && self.has_moved() => {
+                    tracing::debug!(%error, "the index went away during a change");
+                }
+                Err(error) => {
+                    drop(writer);
+                    return Err(self.explain(&error, generation));
+                }
+            }
         }
-        let generation = self.generation.load(Ordering::Acquire);
-        let made = writer.change(durability, patience, &change);
-        drop(writer);
-        match made {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(found)) => Err(self.newer(found)),
-            Err(error) => Err(self.explain(&error, generation)),
-        }
+        Err(self.restless())
     }
 
     /// See [`super::Index::check_alive`].
@@ -156,11 +166,11 @@ impl Access {
 
     fn reopen_in_turn(&self, path: &Path, writer: &mut Writer) -> Result<(), Error> {
         self.drop_stale_log(path)?;
-        let (Connections { writes, reads }, _) = connect_or_begin(path, self.journal)?;
+        let (Connections { writes, reads, file }, _) = connect_or_begin(path, self.journal)?;
         tracing::warn!(path = %path.display(), "the index was replaced while it was open");
         *writer = Writer::over(writes);
         *lock(&self.reads) = Some(reads);
-        *lock(&self.identity) = Identity::of(path);
+        *lock(&self.identity) = Identity::of(path, file);
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.must_rebuild.store(true, Ordering::Release);
         Ok(())
@@ -170,7 +180,7 @@ impl Access {
     /// into that.
     fn drop_stale_log(&self, path: &Path) -> Result<(), Error> {
         let was = lock(&self.identity).log;
-        if was.is_some() && was == Identity::of(path).log {
+        if was.is_some() && was == log_of(path) {
             damage::set_log_aside(path)?;
         }
         Ok(())
@@ -205,6 +215,11 @@ impl Access {
             damage::set_aside(path)?;
         }
         self.reopen_in_turn(path, &mut writer)
+    }
+
+    fn restless(&self) -> Error {
+        let path = self.path.clone().unwrap_or_default();
+        Error::Index { path, message: "its file is deleted or replaced again and again".to_owned() }
     }
 
     fn newer(&self, found: u32) -> Error {
@@ -251,12 +266,17 @@ fn settled(path: &Path) -> Result<PathBuf, Error> {
 }
 
 impl Identity {
-    fn of(path: &Path) -> Self {
-        Self { file: inode_of(path), log: inode_of(&damage::with_suffix(path, "-wal")) }
+    fn of(path: &Path, file: Option<(u64, u64)>) -> Self {
+        Self { file, log: log_of(path) }
     }
 }
 
-fn inode_of(path: &Path) -> Option<(u64, u64)> {
+fn log_of(path: &Path) -> Option<(u64, u64)> {
+    inode_of(&damage::with_suffix(path, "-wal"))
+}
+
+/// Device and inode of what has this name, which may be a link.
+pub(super) fn inode_of(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     path.symlink_metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::access::{Durability, PATIENCE};
+use super::access::{Durability, PATIENCE, inode_of};
 use super::{Journal, Was, damage, schema};
 use crate::error::Error;
 
@@ -18,6 +18,8 @@ const LOG_BYTES: u32 = 1 << 20;
 /// Files of up to so many bytes are looked through whenever they are opened, which takes a few milliseconds
 /// at most; larger ones when they were not closed in order, or are open elsewhere.
 const LOOKED_THROUGH_BYTES: u64 = 2 << 20;
+/// How often a file that goes away is opened anew.
+const MOVES: usize = 8;
 /// What a connection's changes survive, as it is set up here.
 pub(super) const DURABILITY: Durability = Durability::Power;
 
@@ -25,6 +27,8 @@ pub(super) const DURABILITY: Durability = Durability::Power;
 pub(super) struct Connections {
     pub(super) writes: Connection,
     pub(super) reads: Connection,
+    /// The file, by device and inode.
+    pub(super) file: Option<(u64, u64)>,
 }
 
 /// What lies under the index's name.
@@ -43,15 +47,24 @@ pub(super) fn connect_or_begin(path: &Path, journal: Journal) -> Result<(Connect
     if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
         aside = Some(damage::set_aside(path)?);
     }
+    let mut moves = 0;
     loop {
-        match connect(path, journal) {
+        let before = inode_of(path);
+        let found = connect(path, journal);
+        let after = inode_of(path);
+        // Somebody deleted or replaced it while it was being opened: the connections may be to anything.
+        if moves < MOVES && (after.is_none() || before.is_some_and(|before| after != Some(before))) {
+            moves += 1;
+            continue;
+        }
+        match found {
             Ok(Found::Index { connections, is_rebuilt }) => {
                 let was = match aside {
                     Some(to) => Was::SetAside(to),
                     None if is_rebuilt => Was::Existing,
                     None => Was::Fresh,
                 };
-                return Ok((connections, was));
+                return Ok((Connections { file: after, ..connections }, was));
             }
             Ok(Found::Newer(found)) => {
                 return Err(Error::Newer { path: path.to_owned(), found, known: schema::VERSION });
@@ -78,7 +91,7 @@ pub(super) fn in_memory() -> rusqlite::Result<Connection> {
 fn connect(path: &Path, journal: Journal) -> rusqlite::Result<Found> {
     let was_closed = !damage::with_suffix(path, "-wal").exists();
     let bytes = path.metadata().map_or(0, |metadata| metadata.len());
-    let mut writes = open(path)?;
+    let mut writes = open(path, OpenFlags::SQLITE_OPEN_CREATE)?;
     let version = schema::version_of(&writes)?;
     if version > schema::VERSION {
         return Ok(Found::Newer(version));
@@ -94,14 +107,16 @@ fn connect(path: &Path, journal: Journal) -> rusqlite::Result<Found> {
     schema::migrate(&transaction)?;
     let is_rebuilt = schema::is_rebuilt(&transaction)?;
     transaction.commit()?;
-    let reads = open(path)?;
+    let reads = open(path, OpenFlags::empty())?;
     reads.pragma_update(None, "query_only", true)?;
-    Ok(Found::Index { connections: Connections { writes, reads }, is_rebuilt })
+    // SQLite opens the log by its name at the first question: now it is still the one that belongs to the file.
+    schema::version_of(&reads)?;
+    Ok(Found::Index { connections: Connections { writes, reads, file: None }, is_rebuilt })
 }
 
-fn open(path: &Path) -> rusqlite::Result<Connection> {
+fn open(path: &Path, more: OpenFlags) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
+        | more
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;

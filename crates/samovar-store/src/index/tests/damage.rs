@@ -1,6 +1,7 @@
 //! Files that are no usable index, and files that go away.
 
 use std::io::{Seek as _, SeekFrom, Write as _};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
@@ -267,4 +268,69 @@ proptest! {
         prop_assert!(committed.is_some());
         prop_assert!(index.artifact(&key.digest()).unwrap().is_some());
     }
+}
+
+#[test]
+fn two_who_have_a_damaged_file_open_end_up_with_one_fresh_one() {
+    let ground = Ground::new();
+    filled(&ground);
+    let (one, two) = (ground.index(), ground.index());
+    let pages = fs_err::metadata(ground.path()).unwrap().len() / PAGE;
+    (1..pages).for_each(|page| overwrite(&ground.path(), page * PAGE, &[0xa5; 64]));
+    assert!(one.artifacts().is_err());
+    let (first, second) = (key("org/first", "c1"), key("org/second", "c1"));
+    commit(&one, &first, &["weights"]);
+    one.set_rebuilt().unwrap();
+    assert!(two.check_alive().unwrap(), "what it wrote of late may be missing");
+    commit(&two, &second, &["weights"]);
+    assert_eq!(ground.broken().len(), 1, "it is set aside once");
+    drop(two);
+    assert_eq!(one.artifacts().unwrap().len(), 2);
+    drop(one);
+    assert_eq!(ground.index().artifacts().unwrap().len(), 2);
+}
+
+#[test]
+fn a_file_that_is_deleted_again_and_again_while_many_write_never_stops_them() {
+    let ground = Ground::new();
+    let (one, two) = (ground.index(), ground.index());
+    let commits = AtomicUsize::new(0);
+    let work = |index: &Index, who: usize| {
+        for number in 0..40 {
+            let key = key(&format!("org/name-{who}-{number}"), "c1");
+            let manifest = manifest(&key, &["weights"], 1_000);
+            match index.commit_artifact(&manifest, Digest::of_bytes(b"m"), &[blob("weights")]) {
+                Ok(_) | Err(Error::Missing { .. } | Error::Index { .. }) => (),
+                Err(error) => panic!("{who} {number}: {error}"),
+            }
+            commits.fetch_add(1, Ordering::AcqRel);
+            index.check_alive().unwrap();
+        }
+    };
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut deleted_at = 0;
+            while !is_done.load(Ordering::Acquire) {
+                let now = commits.load(Ordering::Acquire);
+                if now > deleted_at {
+                    // It may be gone at this moment.
+                    let _ = fs_err::remove_file(ground.path());
+                    deleted_at = now;
+                }
+                std::thread::yield_now();
+            }
+        });
+        let workers = [threads.spawn(|| work(&one, 1)), threads.spawn(|| work(&two, 2))];
+        let ends = workers.map(std::thread::ScopedJoinHandle::join);
+        is_done.store(true, Ordering::Release);
+        ends.into_iter().for_each(|end| end.unwrap());
+    });
+    assert!(one.check_alive().unwrap());
+    let key = key("org/after", "c1");
+    commit(&one, &key, &["weights"]);
+    assert!(two.check_alive().unwrap());
+    assert!(two.artifact(&key.digest()).unwrap().is_some());
+    drop((one, two));
+    assert!(ground.index().artifact(&key.digest()).unwrap().is_some());
 }
