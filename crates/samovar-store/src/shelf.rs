@@ -141,7 +141,7 @@ fn row(layout: &Layout, index: &Index, file: &ManifestFile, created_ms: u64) -> 
     if let Some(row) = index.blob(digest).ok().flatten().filter(|row| row.stamp == place.stamp) {
         return Some(row);
     }
-    let is_younger = place.stamp.mtime_ns > (created_ms as i64).saturating_mul(1_000_000);
+    let is_younger = place.stamp.mtime_ns > created_ms.cast_signed().saturating_mul(1_000_000);
     if is_younger && !blob::rehash(layout, index, digest).ok()? {
         return None;
     }

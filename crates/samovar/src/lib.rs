@@ -38,6 +38,7 @@ mod builder;
 mod catalog;
 mod experience;
 mod fetch;
+mod journey;
 mod leased;
 mod prompt;
 mod request;

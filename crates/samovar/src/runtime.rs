@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use samovar_core::generation::{FinishReason, GenerationRequest, Prompt, TokenEvent, Usage};
+use samovar_core::generation::{GenerationRequest, Prompt, TokenEvent};
 use samovar_core::port::{Clock, Engine};
 use samovar_core::{ErrorKind, Failure};
-use samovar_pool::{Ask, Decision, Lease, ModelSpec, Origin as LeaseOrigin, Pool};
+use samovar_pool::{Ask, Decision, Lease, ModelSpec, Pool};
 use samovar_store::{Store, Watch};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::answer::{Answer, AnswerEvent, Summary, Tier, Timings};
+use crate::answer::{Answer, AnswerEvent, Summary};
 use crate::builder::Builder;
 use crate::catalog::{Catalog, Found, ModelInfo};
 use crate::fetch;
+use crate::journey::Journey;
 use crate::prompt;
 use crate::request::{Input, Origin, Request};
 use crate::shelf::Shelf;
@@ -377,84 +378,6 @@ async fn stream(
             }
         };
         events.send(event).await.ok();
-    }
-}
-
-/// What is known of a request on its way: when it began, when it must end, where its time went.
-struct Journey {
-    began: Instant,
-    deadline: Option<Instant>,
-    first_token: Option<Instant>,
-    retried: bool,
-    tier: Tier,
-    usage: Usage,
-    timings: Timings,
-}
-
-impl Journey {
-    fn begin(limit: Option<Duration>) -> Self {
-        let began = Instant::now();
-        Self {
-            began,
-            deadline: limit.and_then(|limit| began.checked_add(limit)),
-            first_token: None,
-            retried: false,
-            tier: Tier::Hit,
-            usage: Usage::default(),
-            timings: Timings::default(),
-        }
-    }
-
-    fn remaining(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
-    }
-
-    fn may_try_again(&mut self) -> bool {
-        self.first_token.is_none() && !std::mem::replace(&mut self.retried, true)
-    }
-
-    fn fetched(&mut self, fetch_ms: Option<f64>) {
-        if let Some(fetch_ms) = fetch_ms {
-            self.timings.fetch_ms = fetch_ms;
-        }
-    }
-
-    fn granted(&mut self, lease: &Lease) {
-        self.tier = match lease.origin() {
-            LeaseOrigin::Hit => Tier::Hit,
-            LeaseOrigin::Parked => Tier::Parked,
-            LeaseOrigin::Joined => Tier::Joined,
-            LeaseOrigin::Cold if self.timings.fetch_ms > 0.0 => Tier::Fetched,
-            LeaseOrigin::Cold => Tier::Cold,
-        };
-        self.timings.queue_ms = lease.queue_ms();
-        self.timings.load_ms = lease.load_ms();
-    }
-
-    fn prefilled(&mut self, usage: Usage, prefill_ms: f64) {
-        self.usage = usage;
-        self.timings.prefill_ms = prefill_ms;
-    }
-
-    fn token(&mut self) {
-        self.first_token.get_or_insert_with(Instant::now);
-        self.usage.completion_tokens += 1;
-    }
-
-    fn timed_out(&mut self) -> Summary {
-        let usage = self.usage;
-        self.done(FinishReason::TimedOut, usage)
-    }
-
-    fn done(&mut self, finish: FinishReason, usage: Usage) -> Summary {
-        let now = Instant::now();
-        let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
-        if let Some(first) = self.first_token {
-            self.timings.first_token_ms = ms(self.began, first);
-            self.timings.decode_ms = ms(first, now);
-        }
-        self.timings.total_ms = ms(self.began, now);
-        Summary { finish, usage, tier: self.tier, timings: self.timings }
     }
 }
 

@@ -36,7 +36,7 @@ impl House {
         config
     }
 
-    fn runtime_with(&self, engine: FakeEngine, config: StoreConfig, budget_bytes: u64) -> Runtime {
+    fn runtime_with(engine: FakeEngine, config: StoreConfig, budget_bytes: u64) -> Runtime {
         let budget = Budget { bytes: budget_bytes, source: "a test".into() };
         Runtime::builder()
             .store(config)
@@ -48,14 +48,14 @@ impl House {
     }
 
     fn runtime(&self) -> Runtime {
-        self.runtime_with(FakeEngine::new(), self.config(), 1 << 30)
+        Self::runtime_with(FakeEngine::new(), self.config(), 1 << 30)
     }
 
     fn sent_bytes(&self) -> u64 {
         self.hub.sent().of(&format!("test/tiny/{FILE}"))
     }
 
-    fn size(&self) -> u64 {
+    fn size() -> u64 {
         let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
         fs_err::metadata(demo).expect("the demo model").len()
     }
@@ -84,7 +84,7 @@ async fn another_runtime_finds_it_without_a_network() {
     let sent = house.sent_bytes();
     let mut config = house.config();
     config.sources.is_offline = true;
-    let other = house.runtime_with(FakeEngine::new(), config, 1 << 30);
+    let other = House::runtime_with(FakeEngine::new(), config, 1 << 30);
     let (_, summary) = other.generate(ask(MODEL)).collect().await.expect("answers offline");
     assert_eq!(summary.tier, Tier::Cold);
     assert_eq!(house.sent_bytes(), sent);
@@ -119,7 +119,7 @@ async fn whoever_waits_hears_of_the_fetch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_can_never_fit_is_refused_by_its_header_alone() {
     let house = House::new().await;
-    let small = house.runtime_with(FakeEngine::new(), house.config(), 1 << 20);
+    let small = House::runtime_with(FakeEngine::new(), house.config(), 1 << 20);
     let failure = small.generate(ask(MODEL)).collect().await.expect_err("too large");
     assert_eq!(failure.kind, ErrorKind::TooLarge, "{failure:?}");
     assert!(failure.message.contains("nothing was fetched"), "{failure:?}");
@@ -195,5 +195,5 @@ async fn a_thousand_loads_fetch_once_and_never_fail() {
     assert_eq!((stats.pool.load_failures, stats.tiers.l3.hits), (0, 1));
     assert!(stats.tiers.l2.hit_rate().expect("was asked") > 0.99, "{:?}", stats.tiers);
     // The header was read ahead of the fetch to see whether the model fits; the whole came once.
-    assert!(house.sent_bytes() < 4 * house.size());
+    assert!(house.sent_bytes() < 4 * House::size());
 }

@@ -16,6 +16,7 @@ mod head;
 mod info;
 mod plan;
 mod stamp;
+mod stored;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ use crate::request::Origin;
 use crate::settings::{Alias, ModelSettings};
 use crate::shelf::Shelf;
 use stamp::Stamp;
+use stored::{is_gguf, no_engine_for, short_name};
 
 /// Names, files and artifacts that are known, and what was read of them.
 pub(crate) struct Catalog {
@@ -53,7 +55,14 @@ pub(crate) struct Catalog {
 struct Seen {
     /// Files that the owner used, under the short name that everyone may use from then on.
     names: BTreeMap<String, PathBuf>,
-    specs: HashMap<(Option<String>, Identity), (Option<Stamp>, Arc<ModelSpec>)>,
+    specs: HashMap<(Option<String>, Identity), Known>,
+}
+
+/// What was read of some bytes.
+struct Known {
+    /// The file as it was then; an artifact needs none, since its key fixes its content.
+    stamp: Option<Stamp>,
+    spec: Arc<ModelSpec>,
 }
 
 /// Which bytes a name means.
@@ -275,17 +284,17 @@ impl Catalog {
             }
         };
         let id = (target.given_name.clone(), identity);
-        if let Some((known, spec)) = self.seen().specs.get(&id)
-            && *known == stamp
+        if let Some(known) = self.seen().specs.get(&id)
+            && known.stamp == stamp
         {
-            return Ok(Arc::clone(spec));
+            return Ok(Arc::clone(&known.spec));
         }
         let spec = match &target.place {
             Place::Stored(artifact) => self.specify_stored(target, artifact)?,
             _ => self.specify_file(target, &id.1, stamp.as_ref())?,
         };
         let spec = Arc::new(spec);
-        self.seen().specs.insert(id, (stamp, Arc::clone(&spec)));
+        self.seen().specs.insert(id, Known { stamp, spec: Arc::clone(&spec) });
         Ok(spec)
     }
 
@@ -302,7 +311,16 @@ impl Catalog {
         let (options, footprint) = self.plan(&descriptor, &target.settings)?;
         let name = target.given_name.clone().unwrap_or_else(|| self.name_file(&mut self.seen(), path));
         let key = stamp.key(&options);
-        Ok(self.spec(target, name, key, path.clone(), descriptor, options, footprint))
+        Ok(ModelSpec {
+            key,
+            name,
+            path: path.clone(),
+            descriptor: Arc::new(descriptor),
+            options,
+            footprint,
+            load_ms: None,
+            keep_alive: target.settings.keep_alive.unwrap_or_default(),
+        })
     }
 
     fn specify_stored(&self, target: &Target, artifact: &Artifact) -> Result<ModelSpec, Failure> {
@@ -318,33 +336,16 @@ impl Catalog {
         let name = target.given_name.clone().unwrap_or_else(|| short_name(artifact));
         let key =
             ModelKey::new(format!("{}-{:?}-{:?}", artifact.key_digest, options.layout, options.kv_type));
-        let footprint = measured.unwrap_or(predicted);
-        let mut spec = self.spec(target, name, key, path.clone(), descriptor, options, footprint);
-        spec.load_ms = (artifact.usage.loads > 0).then_some(artifact.usage.load_ms as u64);
-        Ok(spec)
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the parts of a specification, each named by its type")]
-    fn spec(
-        &self,
-        target: &Target,
-        name: String,
-        key: ModelKey,
-        path: PathBuf,
-        descriptor: Descriptor,
-        options: LoadOptions,
-        footprint: Footprint,
-    ) -> ModelSpec {
-        ModelSpec {
+        Ok(ModelSpec {
             key,
             name,
-            path,
+            path: path.clone(),
             descriptor: Arc::new(descriptor),
             options,
-            footprint,
-            load_ms: None,
+            footprint: measured.unwrap_or(predicted),
+            load_ms: (artifact.usage.loads > 0).then_some(artifact.usage.load_ms as u64),
             keep_alive: target.settings.keep_alive.unwrap_or_default(),
-        }
+        })
     }
 
     fn plan(
@@ -373,28 +374,6 @@ impl Catalog {
         // Every change to the maps is a single insert: a panic elsewhere cannot leave them half-made.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The name of an artifact without the scheme, where it can be read without.
-fn short_name(artifact: &Artifact) -> String {
-    let full = &artifact.reference;
-    let short = full.strip_prefix("hf://").unwrap_or(full);
-    let reads_the_same = short.parse::<ModelRef>().is_ok_and(|reading| reading.to_string() == *full);
-    if reads_the_same { short.to_owned() } else { full.clone() }
-}
-
-fn is_gguf(artifact: &Artifact) -> bool {
-    let mut weights = artifact.files.iter().filter(|file| file.role == samovar_store::Role::Weights);
-    weights.all(|file| file.path.extension().as_deref() != Some("safetensors"))
-}
-
-fn no_engine_for(artifact: &Artifact) -> Failure {
-    Failure::new(
-        ErrorKind::Unsupported,
-        format!("{} holds no GGUF weights, and this build runs no other format", artifact.reference),
-    )
-    .with_param("model")
-    .with_hint("take a repository with GGUF files; many models have one whose name ends in -GGUF")
 }
 
 fn existing(path: &Path) -> Result<PathBuf, Failure> {
