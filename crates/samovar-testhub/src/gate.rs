@@ -12,6 +12,10 @@ pub(crate) struct Gates {
     by_file: Mutex<BTreeMap<String, Gate>>,
     /// Somebody waits at a gate.
     reached: Condvar,
+    /// Files that are being sent, or held.
+    sending: Mutex<usize>,
+    /// One fewer is.
+    ended: Condvar,
     /// A gate is gone, or bytes were given back.
     changed: Notify,
 }
@@ -28,6 +32,17 @@ impl Gate {
     /// Whether all that may go out went, and somebody wants more.
     fn is_reached(&self) -> bool {
         self.has_waiters && self.left_bytes == 0 && self.under_way_bytes == 0
+    }
+}
+
+/// A file that is being sent.
+#[derive(Debug)]
+pub(crate) struct Underway<'a>(&'a Gates);
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        *self.0.sending.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.ended.notify_all();
     }
 }
 
@@ -125,6 +140,22 @@ impl Gates {
             }
             (gates, _) = self.reached.wait_timeout(gates, left).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Counts one more file that is being sent, until the count is dropped.
+    pub(crate) fn begin(&self) -> Underway<'_> {
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Underway(self)
+    }
+
+    /// Whether no file is being sent, or none is within `patience`.
+    pub(crate) fn wait_until_quiet(&self, patience: Duration) -> bool {
+        let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let (sending, _) = self
+            .ended
+            .wait_timeout_while(sending, patience, |sending| *sending > 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        *sending == 0
     }
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Gate>> {

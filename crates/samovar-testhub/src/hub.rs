@@ -201,6 +201,17 @@ impl Hub {
         tokio::task::spawn_blocking(wait).await.expect("the runtime goes on")
     }
 
+    /// Waits until no file is being sent or held, as after a client has gone. False when that takes longer than
+    /// any test.
+    ///
+    /// # Panics
+    /// When the calling runtime is shutting down.
+    pub async fn quiet(&self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let wait = move || shared.gates.wait_until_quiet(Duration::from_secs(30));
+        tokio::task::spawn_blocking(wait).await.expect("the runtime goes on")
+    }
+
     /// Lets the rest of a file out.
     pub fn release(&self, file: &str) {
         self.shared.gates.open(file);

@@ -64,6 +64,7 @@ pub(crate) async fn send(
                 Framing::Chunked => b"Transfer-Encoding: chunked\r\n\r\n".to_vec(),
                 Framing::UntilClose => b"\r\n".to_vec(),
             });
+            let _underway = shared.gates.begin();
             stream.write_all(&head).await?;
             match (Outgoing { stream, shared, sending: *sending, buffer: Vec::new() }.run().await?, after) {
                 (After::GoOn, After::GoOn) => Ok(After::GoOn),

@@ -77,7 +77,8 @@ impl Ground {
 
     /// Asks for something else.
     pub(crate) async fn ensure_as(&self, text: &str) -> Result<Artifact, Error> {
-        let outcome = tokio::time::timeout(DEADLINE, self.store.ensure(&reference(text), None));
+        let reference = reference(text);
+        let outcome = tokio::time::timeout(DEADLINE, self.store.ensure(&reference, None));
         outcome.await.expect("every lie ends, one way or the other")
     }
 

@@ -63,7 +63,7 @@ fn answer_in(state: &mut State, asked: &mut Asked<'_>) -> Reply {
         }
     }
     for told in &asked.headers {
-        distort_headers(&mut reply, &told.lie);
+        distort_headers(&mut reply, &told.lie, asked.target.route);
     }
     reply
 }
@@ -107,12 +107,14 @@ fn retry_after_text(retry_after: RetryAfter) -> String {
     }
 }
 
-fn distort_headers(reply: &mut Reply, lie: &Lie) {
+fn distort_headers(reply: &mut Reply, lie: &Lie, route: Route) {
     match lie {
         Lie::Etag(text) => {
             reply.set("X-Linked-Etag", text.clone());
             reply.set("ETag", text.clone());
         }
+        // A description says it in its text.
+        Lie::Commit(_) if route == Route::Info => (),
         Lie::Commit(text) => reply.set("X-Repo-Commit", text.clone()),
         Lie::LinkedSize(size) => reply.set("X-Linked-Size", size.to_string()),
         Lie::Header { name, value } => reply.set(name, value.clone()),
