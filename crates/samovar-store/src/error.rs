@@ -219,7 +219,9 @@ impl Error {
             }
             Self::Damaged { .. } => "pull the model again; `samovar verify` checks the others".to_owned(),
             Self::InUse { .. } => "`samovar stop MODEL` first".to_owned(),
-            Self::Name(_) => return None,
+            Self::Name(_) => {
+                "names become files here, so only plain ones are taken; tell whoever published it".to_owned()
+            }
             Self::Shared(failure) => return failure.hint.clone(),
         })
     }

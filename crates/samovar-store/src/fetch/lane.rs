@@ -199,7 +199,8 @@ impl<'a, S: Sink, F: Fn(u64) + Send + Sync> Round<'a, S, F> {
         let body = self.source.fetch(&self.file, piece.clone()).await?;
         check_claims(self.pump, self.announced, &body)?;
         let sink = &self.pump.sink;
-        if body.start != piece.start {
+        // A server without ranges would send the whole file to each connection.
+        if body.start != piece.start || body.is_whole && sink.size() != Some(piece.end) {
             return Err(Stop::Whole(body));
         }
         let is_other_size = body.size.is_some() && body.size != sink.size();

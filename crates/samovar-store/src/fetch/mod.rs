@@ -151,7 +151,7 @@ impl<S: Sink, F: Fn(u64) + Send + Sync> Fetch<'_, S, F> {
     /// Reads the whole file from its start, where a part was asked for. What is there of the same version is
     /// passed over and not written again, since it may have been hashed.
     async fn read_whole(&self, body: Body) -> Result<(), Error> {
-        let Body { stream, start, size, etag } = body;
+        let Body { stream, start, size, etag, .. } = body;
         if start != 0 {
             return Err(self.pump.lie(format!("bytes from {start} on, which nobody asked for")));
         }

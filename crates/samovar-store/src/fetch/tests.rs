@@ -96,8 +96,10 @@ impl Scripted {
                 let bytes = vec![byte; (part.end - part.start) as usize];
                 self.body(bytes, None, part.start, Some(etag))
             }
-            Act::Whole(etag) => self.body(slice(0..size), None, 0, etag),
-            Act::WholeCut(etag, bytes) => self.body(slice(0..bytes), Some(broken()), 0, etag),
+            Act::Whole(etag) => Body { is_whole: true, ..self.body(slice(0..size), None, 0, etag) },
+            Act::WholeCut(etag, bytes) => {
+                Body { is_whole: true, ..self.body(slice(0..bytes), Some(broken()), 0, etag) }
+            }
             Act::Cut(bytes) => right(slice(part.start..(part.start + bytes).min(part.end)), Some(broken())),
             Act::Stall(bytes) => {
                 let mut body = right(slice(part.start..(part.start + bytes).min(part.end)), None);
@@ -137,7 +139,7 @@ impl Scripted {
         });
         let stream = chunks.chain(stream::iter(end.map(Err))).boxed();
         let size = self.says_size.then_some(self.content.len() as u64);
-        Body { stream, start, size, etag: etag.map(str::to_owned) }
+        Body { stream, start, size, etag: etag.map(str::to_owned), is_whole: false }
     }
 }
 
@@ -384,6 +386,14 @@ async fn the_whole_file_instead_of_a_part_starts_anew() {
         assert_eq!((sink.restarts(), source.asked().len()), (1, 1));
         assert_eq!(sink.etag().as_deref(), etag);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_ranges_sends_a_large_file_once() {
+    let source = Scripted::new(70 * MIB, [Act::Whole(Some("one"))]);
+    comes_whole(&source).await;
+    assert_eq!(source.asked().len(), 1);
+    assert_eq!(source.sent.load(Ordering::Relaxed), 70 * MIB);
 }
 
 #[tokio::test(start_paused = true)]

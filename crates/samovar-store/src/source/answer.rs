@@ -110,13 +110,14 @@ impl Answer {
             StatusCode::OK => (0, length, length),
             _ => return Err(self.refusal(subject)),
         };
+        let is_whole = self.status() == StatusCode::OK;
         let etag = self.etag();
         let stream = chunks(self.response, self.url, self.stall, subject.to_owned());
         let stream = match declared {
             Some(bytes) => exactly(stream, bytes, subject.to_owned()),
             None => stream,
         };
-        Ok(Body { stream, start, size, etag })
+        Ok(Body { stream, start, size, etag, is_whole })
     }
 
     fn part(&self, subject: &str, range: &Range<u64>, length: Option<u64>) -> Result<Part, Error> {

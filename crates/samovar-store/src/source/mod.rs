@@ -104,6 +104,8 @@ pub struct Body {
     pub size: Option<u64>,
     /// The etag of these bytes, when the server said so.
     pub etag: Option<String>,
+    /// Whether the server gave the whole file, whatever part of it was asked for.
+    pub is_whole: bool,
 }
 
 /// The commit of content that is fixed by a digest: of its bytes, or of what its source says of them.

@@ -3,7 +3,7 @@
 use samovar_core::ErrorKind;
 use samovar_testhub::{Denial, Lie, Route};
 
-use crate::ground::{Ground, MODEL, SMALL};
+use crate::ground::{Ground, SMALL};
 
 const KINDS: [(Denial, ErrorKind); 9] = [
     (Denial::GatedAnonymous, ErrorKind::Forbidden),
@@ -73,12 +73,18 @@ async fn what_is_missing_is_said_to_be_missing() {
 
 #[tokio::test]
 async fn a_hubs_words_do_not_move_the_terminal() {
-    let ground = Ground::of(SMALL).await;
-    ground.tell(Lie::Denied(Denial::Forbidden));
-    let value = format!("\u{1b}[2Jgone\u{7}{}", "a".repeat(4_000));
-    ground.tell(Lie::Header { name: "X-Error-Message".to_owned(), value });
-    ground.refused(ErrorKind::Forbidden).await;
-    ground.recovers().await;
+    for (value, kind) in [
+        ("a".repeat(4_000), ErrorKind::Forbidden),
+        ("\u{9b}2Jgone \u{202e}back".to_owned(), ErrorKind::Forbidden),
+        // Such a character breaks HTTP itself.
+        ("\u{1b}[2Jgone\u{7}".to_owned(), ErrorKind::Unavailable),
+    ] {
+        let ground = Ground::of(SMALL).await;
+        ground.tell(Lie::Denied(Denial::Forbidden));
+        ground.tell(Lie::Header { name: "X-Error-Message".to_owned(), value });
+        ground.refused(kind).await;
+        ground.recovers().await;
+    }
 }
 
 #[tokio::test]
@@ -90,5 +96,4 @@ async fn a_model_whose_access_ends_is_still_here() {
     ground.ensure().await.unwrap();
     assert_eq!(ground.hub.requests().len(), before, "a hit asks nobody");
     assert_eq!(ground.sent(), SMALL);
-    let _ = MODEL;
 }

@@ -65,8 +65,7 @@ async fn lengths_that_contradict_the_file_are_refused() {
 
 #[tokio::test]
 async fn lengths_that_contradict_the_file_are_refused_also_without_ranges() {
-    for lie in
-        [Lie::ShortLength { by: 1 }, Lie::ShortLength { by: 100_000 }, Lie::LongLength { by: 100_000 }]
+    for lie in [Lie::ShortLength { by: 1 }, Lie::ShortLength { by: 100_000 }, Lie::LongLength { by: 100_000 }]
     {
         let ground = Ground::of(SMALL).await;
         ground.tell(Lie::IgnoreRange).tell(lie).refused(ErrorKind::Storage).await;

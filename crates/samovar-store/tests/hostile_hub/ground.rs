@@ -17,7 +17,7 @@ pub(crate) const TOKEN: &str = "hf_never_to_be_seen_elsewhere";
 /// A model that is asked for in one piece.
 pub(crate) const SMALL: u64 = 300_000;
 /// A model that is asked for in several pieces, by several connections.
-pub(crate) const LARGE: u64 = (40 << 20) + 12_345;
+pub(crate) const LARGE: u64 = (26 << 20) + 12_345;
 /// Both, for lies that may matter differently.
 pub(crate) const SIZES: [u64; 2] = [SMALL, LARGE];
 
@@ -170,11 +170,6 @@ impl Ground {
 
     pub(crate) fn cache(&self) -> PathBuf {
         self.home.path().join(CACHE)
-    }
-
-    /// The address of the hub without its scheme.
-    pub(crate) fn host(&self) -> String {
-        self.hub.endpoint().trim_start_matches("http://").to_owned()
     }
 }
 

@@ -56,7 +56,7 @@ async fn pickles_and_code_are_never_fetched() {
     for name in ["pytorch_model.bin", "model.pt", "model.pkl", "modeling.py", "convert.sh", "model.ckpt"] {
         ground.repo.put(name, "import os");
     }
-    ground.refused_as("hf://acme/tiny", ErrorKind::Unsupported).await;
+    ground.refused_as("hf://acme/tiny", ErrorKind::NotFound).await;
     ground.repo.put("model.safetensors", "weights").put("config.json", "{}");
     ground.ensure_as("hf://acme/tiny").await.unwrap();
     let sent = ground.hub.sent();

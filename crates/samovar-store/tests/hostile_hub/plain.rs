@@ -87,7 +87,8 @@ async fn a_web_servers_redirects_get_no_token() {
 async fn an_ollama_model_comes_without_a_token_and_once() {
     for size in SIZES {
         let ground = Ground::of(SMALL).await;
-        let digests = ground.hub.add_ollama("library/tiny:latest", &[(MODEL_LAYER, Content::pattern(size, 4))]);
+        let digests =
+            ground.hub.add_ollama("library/tiny:latest", &[(MODEL_LAYER, Content::pattern(size, 4))]);
         ground.tell(Lie::Cut { after: 150_000 }.times(2));
         comes(&ground, "ollama://tiny", digests[0]).await;
         assert_eq!(ground.hub.sent().of(&format!("ollama/library/tiny/sha256:{}", digests[0])), size);
@@ -101,7 +102,8 @@ async fn an_ollama_model_comes_without_a_token_and_once() {
 async fn a_registrys_wrong_bytes_are_refused() {
     for size in SIZES {
         let ground = Ground::of(SMALL).await;
-        let digests = ground.hub.add_ollama("library/tiny:latest", &[(MODEL_LAYER, Content::pattern(size, 4))]);
+        let digests =
+            ground.hub.add_ollama("library/tiny:latest", &[(MODEL_LAYER, Content::pattern(size, 4))]);
         ground.tell(Lie::WrongBytes).refused_as("ollama://tiny", ErrorKind::Storage).await;
         ground.hub.stop_lying();
         comes(&ground, "ollama://tiny", digests[0]).await;

@@ -44,7 +44,6 @@ async fn redirects_to_what_is_no_public_web_server_are_refused() {
         "http://",
         "//",
         "",
-        "\u{1}",
     ] {
         let ground = Ground::of(SMALL).await;
         ground.tell(Lie::RedirectTo(address.to_owned())).refused(ErrorKind::Storage).await;

@@ -16,6 +16,7 @@ async fn half(ground: &Ground, size: u64) {
         outcome = ground.ensure() => panic!("it was held: {outcome:?}"),
         is_held = ground.hub.held(&file) => assert!(is_held),
     }
+    assert!(ground.hub.quiet().await, "whoever is dropped hangs up");
     ground.hub.release(&file);
     assert_eq!(ground.sent(), size / 2);
 }

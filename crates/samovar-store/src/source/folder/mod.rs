@@ -193,7 +193,7 @@ async fn read(file: &RemoteFile, range: Range<u64>) -> Result<Body, Error> {
             Err(error) => Some((Err(error), None)),
         }
     });
-    Ok(Body { stream: stream.boxed(), start, size: Some(size), etag: Some(etag(&entry)) })
+    Ok(Body { stream: stream.boxed(), start, size: Some(size), etag: Some(etag(&entry)), is_whole: false })
 }
 
 fn chunk(mut source: fs_err::File, left: u64) -> Result<(Bytes, fs_err::File), Error> {

@@ -33,7 +33,7 @@ use crate::name::{Commit, NameError};
 use crate::source::answer::Answer;
 use crate::source::origin::{Ask, Client, Token, lie, range_header};
 use crate::source::select::{self, Choice, Want};
-use crate::source::{Body, Listing, RemoteFile, Source};
+use crate::source::{Body, Listing, Promise, RemoteFile, Source};
 
 use api::Entry;
 use detour::Detours;
@@ -184,6 +184,10 @@ impl Hub {
         role: crate::manifest::Role,
     ) -> Result<RemoteFile, Error> {
         let path = entry.path.clone()?;
+        if entry.promise == Promise::Unknown {
+            // The hub knows every file's digest; without one nothing could be checked.
+            return Err(lie(path.as_str(), "its digest is of no kind that is known"));
+        }
         let parts = [reference.org(), reference.name(), "resolve", commit.as_str()];
         let locator = self.address(parts.into_iter().chain(path.as_str().split('/'))).into();
         Ok(RemoteFile {

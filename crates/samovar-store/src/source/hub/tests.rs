@@ -410,13 +410,13 @@ async fn commits_and_etags_are_taken_as_what_they_should_be_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_digest_that_is_none_is_no_promise() {
+async fn a_file_whose_digest_is_none_is_refused() {
     let (hub, _) = hub().await;
     for oid in ["md5:d41d8cd98f00b204e9800998ecf8427e", "../../x", ""] {
         hub.stop_lying();
         hub.lie(Lie::TreeOid(oid.to_owned()));
-        let listing = resolve(&without_token(&hub), "org/name").await.unwrap();
-        assert_eq!(listing.files[0].promise, Promise::Unknown, "{oid:?}");
+        let error = resolve(&without_token(&hub), "org/name").await.unwrap_err();
+        assert!(matches!(error, Error::Lie { .. }), "{oid:?}: {error:?}");
     }
 }
 

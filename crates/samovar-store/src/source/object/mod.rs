@@ -219,7 +219,7 @@ impl Object {
         let subject = place.subject.clone();
         let stream =
             result.into_stream().map(move |bytes| bytes.map_err(|error| fault::of(&subject, &error)));
-        Ok(Body { stream: stream.boxed(), start, size: Some(size), etag })
+        Ok(Body { stream: stream.boxed(), start, size: Some(size), etag, is_whole: false })
     }
 }
 
