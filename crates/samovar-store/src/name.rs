@@ -168,7 +168,7 @@ fn component_fault(component: &str) -> Option<&'static str> {
 fn is_misleading(c: char) -> bool {
     matches!(c,
         '\u{2024}'..='\u{2026}' | '\u{3002}' | '\u{ff0e}' | '\u{ff61}' | '\u{fe52}'
-        | '\u{2044}' | '\u{2215}' | '\u{29f8}' | '\u{ff0f}' | '\u{ff3c}' | '\u{29f5}' | '\u{fe68}'
+        | '\u{2044}' | '\u{2215}' | '\u{2216}' | '\u{29f9}' | '\u{29f8}' | '\u{ff0f}' | '\u{ff3c}' | '\u{29f5}' | '\u{fe68}'
         | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
@@ -218,6 +218,7 @@ mod tests {
             "\u{2025}/x",
             "\u{ff0e}\u{ff0e}/x",
             "a\u{2215}b",
+            "\u{2216}..\u{2216}b",
             "x\u{202e}fugg",
             "con",
             "NUL.gguf",

@@ -33,6 +33,6 @@ mod state;
 pub use content::Content;
 pub use count::{Counts, Door, Route, Seen, Sent};
 pub use hub::Hub;
-pub use lie::{Denial, Lie, RetryAfter, evil_names, evil_tags};
+pub use lie::{Denial, Lie, RetryAfter, evil_names, evil_tags, odd_names};
 pub use repo::{FileSpec, Repo};
 pub use rule::{Rule, Times};

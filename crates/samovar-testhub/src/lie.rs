@@ -283,15 +283,27 @@ pub fn evil_names() -> Vec<String> {
         "right\u{202e}fugg.to.left",
         "sub//double.gguf",
         "sub/",
-        "~/escaped.gguf",
-        "%2e%2e/escaped.gguf",
-        "..%2fescaped.gguf",
     ]
     .map(str::to_owned)
     .into();
     names.push(format!("{}.gguf", "n".repeat(300)));
     names.push(format!("{}escaped.gguf", "deep/".repeat(900)));
     names
+}
+
+/// Names of files that are odd and do no harm below a folder, unless somebody decodes or expands them.
+pub fn odd_names() -> Vec<String> {
+    [
+        "~/home.gguf",
+        "%2e%2e/percent.gguf",
+        "..%2fpercent.gguf",
+        "$HOME.gguf",
+        "-rf.gguf",
+        "a b.gguf",
+        "é.gguf",
+    ]
+    .map(str::to_owned)
+    .into()
 }
 
 /// Etags and commits that must never become a path, nor fill a memory.
