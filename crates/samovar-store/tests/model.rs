@@ -160,6 +160,7 @@ impl Source for Scripted {
             start: range.start,
             size: Some(size),
             etag: file.etag.clone(),
+            is_whole: false,
         };
         async move { Ok(body) }.boxed()
     }
