@@ -280,7 +280,8 @@ fn a_name_that_means_something_already_keeps_its_meaning() {
     world.adopt("hub", AdoptKind::HuggingFace);
     // Another cache of the same machine that is older or newer; nobody knows.
     hf_file(&world.path("other"), "a/b", OTHER_COMMIT, "b-Q4_K_M.gguf", &content(2, 1000));
-    world.adopt("other", AdoptKind::HuggingFace);
+    let adopted = world.adopt("other", AdoptKind::HuggingFace);
+    assert_eq!(references(&adopted), [format!("hf://a/b@{OTHER_COMMIT}:Q4_K_M")], "told as what it is now");
     assert_eq!(world.bytes("a/b:Q4_K_M"), content(1, 1000));
     assert_eq!(world.bytes("a/b"), content(1, 1000));
     assert_eq!(world.bytes(&format!("hf://a/b@{OTHER_COMMIT}:Q4_K_M")), content(2, 1000));
@@ -395,6 +396,45 @@ fn any_folders_models_are_found_by_their_paths() {
     assert_eq!(world.bytes(&format!("file://{}/a%20b/x-Q4_K_M.gguf", root.display())), content(1, 5000));
     let split = format!("file://{}/y-00001-of-00002.gguf", root.display());
     assert_eq!(world.bytes(&split), [content(2, 50), content(3, 50)].concat());
+}
+
+#[test]
+fn a_path_means_what_lies_there_now() {
+    let world = World::new();
+    let path = world.path("models/x-Q4_K_M.gguf");
+    for seed in [1, 2] {
+        // A new file, as a download makes one; the old one goes on under the store's own name.
+        let _ = fs_err::remove_file(&path);
+        write(&path, &content(seed, 5000));
+        world.adopt("models", AdoptKind::Folder);
+        let reference = format!("file://{}", fs_err::canonicalize(&path).unwrap().display());
+        assert_eq!(world.bytes(&reference), content(seed, 5000));
+    }
+}
+
+#[test]
+fn whoever_watches_sees_the_reading_get_on() {
+    let world = World::new();
+    write(&world.path("models/x.gguf"), b"");
+    fs_err::OpenOptions::new()
+        .write(true)
+        .open(world.path("models/x.gguf"))
+        .unwrap()
+        .set_len(40 << 20)
+        .unwrap();
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let watch: samovar_store::Watch = {
+        let seen = std::sync::Arc::clone(&seen);
+        std::sync::Arc::new(move |progress| seen.lock().unwrap().push(progress))
+    };
+    let options = AdoptOptions { watch: Some(watch), ..AdoptOptions::default() };
+    world.adopt_with("models", AdoptKind::Folder, options);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    for step in seen.iter() {
+        let samovar_store::Progress::Verifying(transfer) = step else { panic!("{step:?}") };
+        assert!(transfer.done_bytes <= transfer.total_bytes && transfer.total_bytes == 40 << 20, "{step:?}");
+    }
 }
 
 #[test]

@@ -275,3 +275,67 @@ impl Placer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StoreConfig;
+    use crate::manifest::Role;
+    use crate::store::Store;
+
+    /// A store, a folder beside it with a file in it, and the file as it was found.
+    fn found() -> (tempfile::TempDir, Store, Bounds, FoundFile) {
+        let dir = tempfile::tempdir().unwrap();
+        let store =
+            Store::open(StoreConfig::new(dir.path().join("store"), dir.path().join("state"))).unwrap();
+        fs_err::create_dir(dir.path().join("models")).unwrap();
+        let path = dir.path().join("models/x.gguf");
+        fs_err::write(&path, "bytes").unwrap();
+        let bounds = Bounds::of(&dir.path().join("models")).unwrap();
+        let (at, metadata) = bounds.file(&path).unwrap();
+        let path = "x.gguf".parse().unwrap();
+        let file = FoundFile { path, role: Role::Weights, at, stamp: Stamp::of(&metadata), claim: None };
+        (dir, store, bounds, file)
+    }
+
+    fn refusal(store: &Store, bounds: &Bounds, file: &FoundFile) -> String {
+        let placer = Placer { inner: &store.0, copies: true, read: &|_| () };
+        match placer.place(bounds, file) {
+            Err(Refusal::File(reason)) => reason,
+            Err(Refusal::Store(error)) => panic!("{error}"),
+            Ok(placed) => panic!("placed as {:?}", placed.how),
+        }
+    }
+
+    #[test]
+    fn a_file_that_changed_since_it_was_found_is_refused() {
+        let (_dir, store, bounds, file) = found();
+        fs_err::write(&file.at, "other bytes").unwrap();
+        assert_eq!(refusal(&store, &bounds, &file), "changed while it was looked at");
+    }
+
+    #[test]
+    fn a_file_that_vanished_or_became_a_link_is_refused() {
+        let (dir, store, bounds, file) = found();
+        fs_err::remove_file(&file.at).unwrap();
+        assert_eq!(refusal(&store, &bounds, &file), "is not there, or a link to nothing");
+        fs_err::write(dir.path().join("secret"), "bytes").unwrap();
+        fs_err::os::unix::fs::symlink(dir.path().join("secret"), &file.at).unwrap();
+        assert!(!refusal(&store, &bounds, &file).is_empty());
+        assert!(fs_err::read_dir(store.0.layout.tmp()).unwrap().next().is_none(), "nothing stays behind");
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_refused() {
+        let (_dir, store, bounds, file) = found();
+        let at = file.at.clone();
+        let placer =
+            Placer { inner: &store.0, copies: false, read: &|_| fs_err::write(&at, "other bytes").unwrap() };
+        match placer.place(&bounds, &file) {
+            Err(Refusal::File(reason)) => assert_eq!(reason, "changed while it was looked at"),
+            // Cloned before it changed.
+            Ok(placed) => assert_eq!(placed.how, Placement::Reflink),
+            Err(Refusal::Store(error)) => panic!("{error}"),
+        }
+    }
+}

@@ -9,6 +9,7 @@ use super::{
     AdoptKind, AdoptOptions, AdoptRoot, Adopted, AdoptedArtifact, Found, FoundFile, Placement, Skipped,
     folder, hf_cache, lm_studio, ollama,
 };
+use crate::artifact::Artifact;
 use crate::ensure;
 use crate::error::Error;
 use crate::find;
@@ -19,7 +20,7 @@ use crate::source::folder::Bounds;
 use crate::store::Inner;
 
 /// Bytes that are read between two words to whoever watches.
-const WORD_BYTES: u64 = 64 << 20;
+const WORD_BYTES: u64 = 16 << 20;
 
 /// Scans all roots and takes over what is new.
 ///
@@ -43,7 +44,9 @@ pub(super) fn adopt(inner: &Arc<Inner>, options: &AdoptOptions) -> Result<Adopte
     let reading = Reading::of(&work, options.watch.clone());
     let run = Run { inner, options, reading: &reading };
     for (bounds, found) in &work {
-        match run.one(bounds, found) {
+        let done = run.one(bounds, found);
+        reading.passed(found.bytes());
+        match done {
             Ok(artifact) => report.artifacts.push(artifact),
             Err(Stop::Skip(skipped)) => report.skipped.push(skipped),
             Err(Stop::Store(error)) => return Err(error),
@@ -84,21 +87,35 @@ struct Reading {
     total: Transfer,
     done_bytes: Cell<u64>,
     said_bytes: Cell<u64>,
+    /// Bytes of the artifacts that are done with.
+    passed_bytes: Cell<u64>,
 }
 
 impl Reading {
     fn of(work: &[(Bounds, Found)], watch: Option<Watch>) -> Self {
         let files = work.iter().flat_map(|(_, found)| &found.files);
-        let total_bytes = files.clone().map(|file| file.stamp.size).sum();
+        let total_bytes = work.iter().map(|(_, found)| found.bytes()).sum();
         let total = Transfer { total_bytes, files: files.count() as u32, ..Transfer::default() };
-        Self { watch, total, done_bytes: Cell::new(0), said_bytes: Cell::new(0) }
+        Self {
+            watch,
+            total,
+            done_bytes: Cell::default(),
+            said_bytes: Cell::default(),
+            passed_bytes: Cell::default(),
+        }
+    }
+
+    /// An artifact of so many bytes is done with, however many of them were read.
+    fn passed(&self, bytes: u64) {
+        self.passed_bytes.set(self.passed_bytes.get() + bytes);
+        self.done_bytes.set(self.passed_bytes.get());
     }
 
     fn read(&self, bytes: u64) {
         self.done_bytes.set(self.done_bytes.get() + bytes);
         let done_bytes = self.done_bytes.get();
         if let Some(watch) = &self.watch
-            && done_bytes - self.said_bytes.get() >= WORD_BYTES
+            && done_bytes.abs_diff(self.said_bytes.get()) >= WORD_BYTES
         {
             self.said_bytes.set(done_bytes);
             watch(Progress::Verifying(Transfer { done_bytes, ..self.total }));
@@ -128,11 +145,11 @@ impl Run<'_> {
         if let Some(file) = found.files.iter().find(|file| file.at.starts_with(self.inner.layout.root())) {
             return Err(Stop::Skip(Skipped::new(&file.at, "lies in this cache already")));
         }
-        if self.is_here(found)? {
+        if let Some(artifact) = self.here(found)? {
             if !self.options.dry_run {
                 self.note_names(found, 0)?;
             }
-            return Ok(report(found, None, 0));
+            return Ok(AdoptedArtifact { reference: artifact.reference, ..summary(found, 0, Vec::new()) });
         }
         if self.options.dry_run {
             return self.foresee(found);
@@ -149,14 +166,14 @@ impl Run<'_> {
                 Refusal::Store(error) => Stop::Store(error),
             })?);
         }
-        self.commit(found, &placed)?;
-        let how = placed.iter().map(|placed| placed.how);
-        Ok(summary(found, how.collect()))
+        let free = self.first_free_name(found)?;
+        self.commit(found, free, &placed)?;
+        Ok(summary(found, free, placed.iter().map(|placed| placed.how).collect()))
     }
 
-    fn is_here(&self, found: &Found) -> Result<bool, Error> {
+    fn here(&self, found: &Found) -> Result<Option<Artifact>, Error> {
         let artifact = self.inner.with_index(|index| index.artifact(&found.key.digest()))?;
-        Ok(artifact.is_some_and(|artifact| find::is_in_place(&self.inner.layout, &artifact)))
+        Ok(artifact.filter(|artifact| find::is_in_place(&self.inner.layout, artifact)))
     }
 
     fn foresee(&self, found: &Found) -> Result<AdoptedArtifact, Stop> {
@@ -164,11 +181,12 @@ impl Run<'_> {
             let how = place::foresee(&self.inner.layout, file, self.options.copies);
             how.map_err(|reason| Stop::Skip(Skipped::new(&file.at, reason)))
         });
-        Ok(summary(found, foreseen.collect::<Result<_, _>>()?))
+        let how = foreseen.collect::<Result<_, _>>()?;
+        Ok(summary(found, self.first_free_name(found)?, how))
     }
 
-    /// Makes the artifact. What a name means already is not moved: who adopts does not know what is newer.
-    fn commit(&self, found: &Found, placed: &[Placed]) -> Result<(), Error> {
+    /// Makes the artifact, under the first name that is free.
+    fn commit(&self, found: &Found, free: usize, placed: &[Placed]) -> Result<(), Error> {
         let rows: Vec<BlobRow> = placed.iter().map(|placed| placed.row).collect();
         let files = found.files.iter().zip(&rows).map(|(file, row)| ManifestFile {
             path: file.path.clone(),
@@ -176,12 +194,11 @@ impl Run<'_> {
             size: row.size,
             digest: row.digest,
         });
-        let free = self.first_free_name(found)?;
         let manifest = Manifest {
             format: manifest::FORMAT,
             key: found.key.clone(),
             revision: found.revision.clone().filter(|_| free == 0).filter(|name| !self.is_known(found, name)),
-            reference: found.texts().nth(free).unwrap_or(&found.reference).to_owned(),
+            reference: found.text(free).to_owned(),
             files: files.collect(),
             created_ms: now_ms(),
         };
@@ -189,16 +206,23 @@ impl Run<'_> {
         self.note_names(found, free)
     }
 
-    /// The place of the first name that means nothing yet, or nothing else; 0 when there is none.
+    /// The place of the first name that is free; 0 when there is none.
     fn first_free_name(&self, found: &Found) -> Result<usize, Error> {
-        let key = found.key.digest();
         for (place, text) in found.texts().enumerate() {
-            let means = self.inner.with_index(|index| index.by_reference(text))?;
-            if means.is_none_or(|artifact| artifact.key_digest == key) {
+            if self.is_free(found, text)? {
                 return Ok(place);
             }
         }
         Ok(0)
+    }
+
+    /// Whether a name may come to mean this artifact. What it means already it goes on to mean, since who
+    /// adopts does not know what is newer; except a path, which means what lies there now.
+    fn is_free(&self, found: &Found, text: &str) -> Result<bool, Error> {
+        let Some(means) = self.inner.with_index(|index| index.by_reference(text))? else { return Ok(true) };
+        let is_path = ["folder", "lm-studio"].contains(&found.key.source.as_str());
+        let is_same_place = (&means.key.source, &means.key.model) == (&found.key.source, &found.key.model);
+        Ok(means.key == found.key || (is_path && is_same_place))
     }
 
     fn is_known(&self, found: &Found, revision: &str) -> bool {
@@ -206,10 +230,10 @@ impl Run<'_> {
         known.is_ok_and(|known| known.is_some())
     }
 
-    /// Lets the other texts that name it mean it, where they mean nothing yet.
+    /// Lets the other texts that name it mean it, where they are free.
     fn note_names(&self, found: &Found, from: usize) -> Result<(), Error> {
         for text in found.texts().skip(from) {
-            if self.inner.with_index(|index| index.by_reference(text))?.is_none() {
+            if self.is_free(found, text)? {
                 self.inner.with_index(|index| index.note_reference(text, &found.key.digest()))?;
             }
         }
@@ -222,25 +246,30 @@ impl Found {
     fn texts(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.reference).chain(&self.also).map(String::as_str)
     }
+
+    /// One of them.
+    fn text(&self, place: usize) -> &str {
+        self.texts().nth(place).unwrap_or(&self.reference)
+    }
+
+    /// Bytes of all files.
+    fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.stamp.size).sum()
+    }
 }
 
-/// What became of an artifact whose files were taken over in these ways.
-fn summary(found: &Found, how: Vec<Placement>) -> AdoptedArtifact {
+/// What became of an artifact whose files were taken over in these ways; none when it was here.
+fn summary(found: &Found, name: usize, how: Vec<Placement>) -> AdoptedArtifact {
     let sizes = || found.files.iter().map(|file: &FoundFile| file.stamp.size);
     let is_saved = |how: Placement| !matches!(how, Placement::Copy | Placement::Here);
-    let saved = sizes().zip(&how).filter(|(_, how)| is_saved(**how)).map(|(size, _)| size).sum();
-    let largest = sizes().zip(how).max_by_key(|(size, _)| *size).map(|(_, how)| how);
-    report(found, largest, saved)
-}
-
-fn report(found: &Found, how: Option<Placement>, saved_bytes: u64) -> AdoptedArtifact {
+    let saved_bytes = sizes().zip(&how).filter(|(_, how)| is_saved(**how)).map(|(size, _)| size).sum();
     AdoptedArtifact {
-        reference: found.reference.clone(),
+        reference: found.text(name).to_owned(),
         key: found.key.clone(),
         from: found.folder.clone(),
-        bytes: found.files.iter().map(|file| file.stamp.size).sum(),
+        bytes: found.bytes(),
         saved_bytes,
-        how,
+        how: sizes().zip(how).max_by_key(|(size, _)| *size).map(|(_, how)| how),
     }
 }
 
