@@ -73,10 +73,7 @@ impl Carrier<'_> {
     /// Dropping it stops the download; what was written is kept and taken up again.
     pub(crate) async fn bring(&self, file: &RemoteFile) -> Result<Arrival, Error> {
         let errand = Errand {
-            id: match file.promise {
-                Promise::Sha256(digest) => PartialId::of_digest(digest),
-                _ => PartialId::of_place(self.source_id.as_str(), &file.locator, file.size),
-            },
+            id: id_of(self.source_id, file),
             file,
             subject: file.path.to_string(),
             asked_ms: now_ms(),
@@ -283,6 +280,14 @@ impl Carrier<'_> {
             Ok(())
         })
         .await
+    }
+}
+
+/// Which download a file is.
+pub(crate) fn id_of(source: &SourceId, file: &RemoteFile) -> PartialId {
+    match file.promise {
+        Promise::Sha256(digest) => PartialId::of_digest(digest),
+        _ => PartialId::of_place(source.as_str(), &file.locator, file.size),
     }
 }
 

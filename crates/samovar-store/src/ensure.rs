@@ -1,7 +1,7 @@
 //! Brings a whole artifact into the store: asks its source, brings what is missing, commits.
 //!
 //! ```text
-//!   resolve ─► key ─► here? ─► each file: arrival ─► manifest ─► index
+//!   resolve ─► key ─► here? ─► lease, room for all ─► each file: arrival ─► manifest ─► index
 //! ```
 //!
 //! The commit is the last step. What was brought before it is leased until then; when the process dies in
@@ -13,14 +13,18 @@ use samovar_core::model::ArtifactRef;
 
 use crate::arrival::{self, Arrival, Carrier};
 use crate::artifact::Artifact;
+use crate::blob;
 use crate::blocking;
 use crate::error::Error;
 use crate::index::{BlobRow, Use, now_ms};
 use crate::key::KeyDigest;
+use crate::lease::Lease;
 use crate::manifest::{self, Manifest, ManifestFile};
 use crate::meter::Meter;
+use crate::partial::PartialId;
+use crate::room::{self, Reservation};
 use crate::shelf;
-use crate::source::{Listing, Source};
+use crate::source::{Listing, Promise, Source};
 use crate::store::{Inner, Pulled};
 
 /// Brings what a reference means at its source now.
@@ -96,12 +100,37 @@ async fn bring_files(
 ) -> Result<Vec<Arrival>, Error> {
     let total_bytes = listing.files.iter().filter_map(|file| file.size).sum();
     meter.begin(listing.files.len() as u32, total_bytes);
+    let (_kept, mut room) = make_room(inner, listing).await?;
     let carrier = Carrier { inner, source, source_id: &listing.key.source, meter };
     let mut arrivals = Vec::with_capacity(listing.files.len());
     for file in &listing.files {
         arrivals.push(carrier.bring(file).await?);
+        room.release(&arrival::id_of(&listing.key.source, file));
     }
     Ok(arrivals)
+}
+
+/// Leases what is here already and reserves room for the rest: an artifact that does not fit is refused before
+/// its first byte, and what it shares with others is not collected to make room for it.
+async fn make_room(inner: &Arc<Inner>, listing: &Listing) -> Result<(Lease, Reservation), Error> {
+    let (inner, reference) = (Arc::clone(inner), listing.reference.clone());
+    let (source, files) = (listing.key.source.clone(), listing.files.clone());
+    blocking::run(move || {
+        let digests = files.iter().filter_map(|file| match file.promise {
+            Promise::Sha256(digest) => Some(digest),
+            _ => None,
+        });
+        let lease = inner.leases.take(&digests.collect::<Vec<_>>())?;
+        let missing = files.iter().filter(|file| match file.promise {
+            Promise::Sha256(digest) => !matches!(blob::locate(&inner.layout, &digest), Ok(Some(_))),
+            _ => true,
+        });
+        let needs: Vec<(PartialId, u64)> =
+            missing.map(|file| (arrival::id_of(&source, file), file.size.unwrap_or(0))).collect();
+        let reservation = room::reserve(&inner, &reference, &needs)?;
+        Ok((lease, reservation))
+    })
+    .await
 }
 
 /// Writes the manifest and the index. Once begun it is finished, whoever waits.

@@ -136,6 +136,18 @@ impl Room {
         Reservation { room: Arc::clone(room), ids: needs.iter().map(|(id, _)| *id).collect() }
     }
 
+    fn give_back(&self, ids: &[PartialId]) {
+        let mut promised = lock(&self.promised);
+        for id in ids {
+            if let Some(entry) = promised.get_mut(id) {
+                entry.holders -= 1;
+                if entry.holders == 0 {
+                    promised.remove(id);
+                }
+            }
+        }
+    }
+
     /// What was promised to this download, written or not.
     pub(crate) fn promised_bytes(&self, id: &PartialId) -> Option<u64> {
         lock(&self.promised).get(id).map(|promised| promised.bytes)
@@ -151,17 +163,18 @@ impl Room {
     }
 }
 
+impl Reservation {
+    /// Gives back the room of one download, which is here now.
+    pub(crate) fn release(&mut self, id: &PartialId) {
+        if let Some(place) = self.ids.iter().position(|held| held == id) {
+            self.room.give_back(&[self.ids.swap_remove(place)]);
+        }
+    }
+}
+
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut promised = lock(&self.room.promised);
-        for id in &self.ids {
-            if let Some(entry) = promised.get_mut(id) {
-                entry.holders -= 1;
-                if entry.holders == 0 {
-                    promised.remove(id);
-                }
-            }
-        }
+        self.room.give_back(&self.ids);
     }
 }
 

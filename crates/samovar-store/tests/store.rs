@@ -199,6 +199,44 @@ async fn revisions_share_what_is_the_same_and_a_branch_moves_only_when_it_is_pul
 }
 
 #[tokio::test]
+async fn an_artifact_that_does_not_fit_is_refused_before_its_first_byte() {
+    let ground = Ground::with(&[
+        ("m-Q4_K_M-00001-of-00002.gguf", Content::pattern(MIB, 1)),
+        ("m-Q4_K_M-00002-of-00002.gguf", Content::pattern(2 * MIB, 2)),
+    ]);
+    let mut config = ground.config();
+    config.max_size_bytes = Some(2 * MIB);
+    let store = Store::open(config).unwrap();
+    let outcome = store.ensure(&model(), None).await;
+    assert!(
+        matches!(outcome, Err(Error::NoRoom { needed_bytes, .. }) if needed_bytes == 3 * MIB),
+        "{outcome:?}"
+    );
+    assert_eq!(ground.hub.sent().body_bytes, 0);
+    assert!(is_empty(&ground.cache().join("partial")));
+}
+
+#[tokio::test]
+async fn what_a_new_revision_shares_with_the_old_is_not_collected_to_make_room_for_it() {
+    let ground = Ground::with(&[
+        ("m-Q4_K_M-00001-of-00002.gguf", Content::pattern(2 * MIB, 1)),
+        ("m-Q4_K_M-00002-of-00002.gguf", Content::pattern(2 * MIB, 2)),
+    ]);
+    let mut config = ground.config();
+    config.max_size_bytes = Some(5 * MIB);
+    let store = Store::open(config).unwrap();
+    store.ensure(&model(), None).await.unwrap();
+    let repo = ground.hub.add_repo(REPO);
+    repo.put("m-Q4_K_M-00002-of-00002.gguf", FileSpec::new(Content::pattern(2 * MIB, 3)).lfs(true));
+    match store.pull(&model(), None).await {
+        Ok(pulled) => assert_eq!(pulled.fetched_bytes, 2 * MIB),
+        // Keeping what is shared may leave no room; then nothing was fetched in vain.
+        Err(error) => assert!(matches!(error, Error::NoRoom { .. }), "{error}"),
+    }
+    assert_eq!(ground.sent_bytes("m-Q4_K_M-00001-of-00002.gguf"), 2 * MIB);
+}
+
+#[tokio::test]
 async fn the_same_bytes_under_another_name_are_not_fetched_again() {
     let ground = Ground::with_one(2 * MIB);
     let store = ground.store();
