@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use samovar_core::units::ByteSize;
 use samovar_core::{Digest, ErrorKind, Failure};
 
 use crate::name::NameError;
@@ -53,7 +54,11 @@ pub enum Error {
         path: PathBuf,
     },
     /// Not enough room.
-    #[error("{subject} needs {needed_bytes} bytes; the {limit} leaves {free_bytes}")]
+    #[error(
+        "{subject} needs {}; the {limit} leaves {}",
+        ByteSize::from_bytes(*needed_bytes),
+        ByteSize::from_bytes(*free_bytes)
+    )]
     NoRoom {
         /// What was to be put there.
         subject: String,
@@ -204,6 +209,9 @@ impl Error {
             Self::Newer { .. } => "use the newer Samovar, or another cache directory".to_owned(),
             Self::ReadOnly { .. } => {
                 "make the cache directory writable, or choose another with SAMOVAR_CACHE_CACHE_DIR".to_owned()
+            }
+            Self::NoRoom { limit: "disk", .. } => {
+                "free some disk; `cache.min_free_bytes` of it stay free whatever is fetched".to_owned()
             }
             Self::NoRoom { .. } => {
                 "`samovar gc --dry-run` shows what can go; `cache.max_size_bytes` is the quota".to_owned()

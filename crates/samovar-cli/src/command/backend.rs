@@ -13,7 +13,7 @@ use samovar_server::admin::wire::{GenerateBody, GenerateEvent, WarmBody, WarmEve
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::Context;
+use super::{Context, stored};
 use crate::client::{Connection, Lines};
 use crate::daemon::start;
 use crate::home;
@@ -50,6 +50,7 @@ impl<'a> Backend<'a> {
         match self {
             Self::Here(runtime) => Ok(Answers::Here(runtime.generate(request))),
             Self::Daemon(context) => {
+                stored::keep_offline(context, &request.model).await?;
                 let body = GenerateBody::from(request);
                 let lines = send(context, context.daemon().await?, &body).await?;
                 Ok(Answers::Daemon(Box::new(Remote { context, body, lines, may_go_elsewhere: true })))
@@ -76,6 +77,7 @@ impl<'a> Backend<'a> {
                 warmed.map(|()| began.elapsed().as_secs_f64() * 1e3)
             }
             Self::Daemon(context) => {
+                stored::keep_offline(context, model).await?;
                 let body = WarmBody { model: model.to_owned(), pin };
                 let connection = context.daemon().await?;
                 let send = async |connection: Connection| connection.warm(&body).await;
@@ -85,7 +87,9 @@ impl<'a> Backend<'a> {
                     match event(context, events.next().await).await? {
                         WarmEvent::Waiting(wait) => progress.waiting(model, &wait.into()),
                         WarmEvent::Done { took_ms } => return Ok(took_ms),
-                        WarmEvent::Failed(failure) => return Err(failure),
+                        WarmEvent::Failed(failure) => {
+                            return Err(stored::of_daemon(context, model, failure));
+                        }
                     }
                 }
             }
@@ -170,7 +174,12 @@ impl Remote<'_> {
                 }
                 event => {
                     self.may_go_elsewhere &= matches!(event, GenerateEvent::Waiting(_));
-                    return Ok(event.into());
+                    return Ok(match event.into() {
+                        AnswerEvent::Failed(failure) => {
+                            AnswerEvent::Failed(stored::of_daemon(self.context, &self.body.model, failure))
+                        }
+                        event => event,
+                    });
                 }
             }
         }

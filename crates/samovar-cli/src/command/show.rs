@@ -131,7 +131,12 @@ fn from(artifact: &Artifact) -> String {
 fn uses(artifact: &Artifact) -> Vec<(&'static str, String)> {
     let usage = &artifact.usage;
     let size = |bytes: u64| ByteSize::from_bytes(bytes).to_string();
-    let mut rows = vec![("used", format!("{} times, last {}", usage.hits, used(Some(usage.last_ms))))];
+    let times = match usage.hits {
+        0 => "never".to_owned(),
+        1 => format!("once, {}", used(Some(usage.last_ms))),
+        hits => format!("{hits} times, last {}", used(Some(usage.last_ms))),
+    };
+    let mut rows = vec![("used", times)];
     if usage.loads > 0 {
         let (held, mapped) = (usage.footprint.held_bytes, usage.footprint.mapped_bytes);
         let measured = if held + mapped > 0 {

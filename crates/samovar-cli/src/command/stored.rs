@@ -6,7 +6,7 @@
 //!   "demo", a key's digest ──────────────────────────┘
 //! ```
 
-use samovar::store::{Artifact, Store};
+use samovar::store::{Artifact, Error, Store};
 use samovar_core::model::{ArtifactRef, HubRef};
 use samovar_core::{ErrorKind, Failure, ModelRef};
 
@@ -58,6 +58,43 @@ pub(super) fn source(name: &str, settings: &Settings) -> Result<Option<ArtifactR
         ))),
         ModelRef::Alias(alias) => Err(unknown(alias.as_str(), settings)),
     }
+}
+
+/// Refuses what a daemon would have to fetch, when this process is told to be offline: the daemon may have
+/// been started otherwise.
+///
+/// # Errors
+/// `Unavailable` for what is not on disk.
+pub(super) async fn keep_offline(context: &Context, name: &str) -> Result<(), Failure> {
+    if !context.settings.runtime.store.sources.is_offline {
+        return Ok(());
+    }
+    let Some(reference) = context.settings.meaning(name)?.artifact() else { return Ok(()) };
+    let (store, wanted) = (context.store().await?, reference.clone());
+    match blocking(move || store.find(&wanted)).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::Offline { subject: reference.to_string() }.into()),
+    }
+}
+
+/// Adds to what a daemon says of a source that it may know less than this process: it keeps the token and the
+/// settings that it was started with.
+pub(super) fn of_daemon(context: &Context, name: &str, failure: Failure) -> Failure {
+    let is_offline = context.settings.runtime.store.sources.is_offline;
+    let may_differ = match failure.kind {
+        ErrorKind::Forbidden => true,
+        ErrorKind::Unavailable => !is_offline && failure.message.contains("samovar is offline"),
+        _ => false,
+    };
+    let is_fetched = context.settings.meaning(name).is_ok_and(|meaning| meaning.artifact().is_some());
+    if !may_differ || !is_fetched {
+        return failure;
+    }
+    let more = format!(
+        "a daemon keeps the settings that it started with, and `samovar pull {name}` fetches with those of this terminal"
+    );
+    let hints: Vec<String> = failure.hint.clone().into_iter().chain([more]).collect();
+    failure.with_hint(hints.join("; "))
 }
 
 /// A name that nobody configured.
@@ -150,6 +187,9 @@ pub(super) fn absent(name: &str, settings: &Settings) -> Result<Failure, Failure
         )
         .with_param("model")
         .with_hint("`samovar list` shows what is in the store"),
+        ModelRef::Demo => Failure::new(ErrorKind::NotFound, "demo is not on disk")
+            .with_param("model")
+            .with_hint("it is part of this program, and unpacked when it is first used"),
         reference => Failure::new(ErrorKind::NotFound, format!("{reference} is not on disk"))
             .with_param("model")
             .with_hint(format!("`samovar list` shows what is; samovar pull {reference} fetches it")),

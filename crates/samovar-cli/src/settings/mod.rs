@@ -16,6 +16,7 @@ pub(crate) mod foreign;
 pub(crate) mod keys;
 mod provenance;
 mod settled;
+mod storage;
 pub(crate) mod value;
 
 use std::path::{Path, PathBuf};

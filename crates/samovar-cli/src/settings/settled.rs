@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use samovar::store::StoreConfig;
 use samovar::{Alias, Budget, EvictionPolicy, ModelSettings, PoolConfig, RuntimeSettings};
 use samovar_core::footprint::{KvType, Layout};
 use samovar_core::units::{ByteSize, KeepAlive, TimeSpan};
@@ -15,7 +14,7 @@ use super::file::{self, Contents};
 use super::foreign::Foreign;
 use super::keys::{self, KEYS, MODEL_KEYS, SOURCE};
 use super::value::Value;
-use super::{Environment, Provenance};
+use super::{Environment, Provenance, storage};
 use crate::home::{self, Home};
 
 /// Everything that is in force.
@@ -68,7 +67,7 @@ pub(crate) struct Entry {
     pub(crate) provenance: Provenance,
 }
 
-type Values = BTreeMap<String, (Value, Provenance)>;
+pub(super) type Values = BTreeMap<String, (Value, Provenance)>;
 
 impl Settings {
     /// Gives every value its type and every absent one its default.
@@ -88,9 +87,9 @@ impl Settings {
         home::check_socket_length(&socket)?;
         let foreign = Foreign::read(environment);
         let mut entries = entries(&values, &models, &budget);
-        add_secrets(&mut entries, &foreign);
+        storage::add_secrets(&mut entries, &foreign);
         let runtime = RuntimeSettings {
-            store: store(&values, &home, &foreign),
+            store: storage::store(&values, &home, &foreign),
             pool: pool(&values, budget),
             aliases: aliases(&models)?,
             defaults: model_settings(&values, "defaults."),
@@ -198,32 +197,6 @@ fn pool(values: &Values, budget: Budget) -> PoolConfig {
     pool
 }
 
-/// Settings of the store; what nobody set is the store's own default.
-fn store(values: &Values, home: &Home, foreign: &Foreign) -> StoreConfig {
-    let cache_dir = path(values, "cache.cache_dir").expect("invariant: filled above");
-    let mut store = StoreConfig::new(cache_dir, &home.state_dir);
-    store.max_size_bytes = size(values, "cache.max_size_bytes");
-    if let Some(days) = count(values, "cache.max_age_days") {
-        store.max_age = Duration::from_secs(u64::from(days) * 24 * 3600);
-    }
-    store.min_free_bytes = size(values, "cache.min_free_bytes").unwrap_or(store.min_free_bytes);
-    if let Some(Value::Paths(paths)) = value(values, "cache.read_only_dirs") {
-        store.read_only_dirs.clone_from(paths);
-    }
-    let sources = &mut store.sources;
-    sources.is_offline = flag(values, "sources.offline");
-    sources.hub_endpoint = text(values, "sources.hub_endpoint");
-    sources.hub_token = foreign.token.as_ref().map(|(token, _)| token.clone());
-    sources.connections = count(values, "sources.connections").unwrap_or(sources.connections);
-    if let Some(retries) = count(values, "sources.retries") {
-        sources.retry.tries = retries + 1;
-    }
-    sources.ollama_endpoint = text(values, "sources.ollama_endpoint");
-    sources.allows_plain_http = flag(values, "sources.allow_plain_http");
-    sources.object_options.clone_from(&foreign.object_options);
-    store
-}
-
 fn aliases(models: &BTreeMap<String, Values>) -> Result<Vec<Alias>, Failure> {
     models
         .iter()
@@ -315,33 +288,6 @@ fn entries(values: &Values, models: &BTreeMap<String, Values>, budget: &Budget) 
     entries
 }
 
-/// Says that secrets are there and where they came from, and nothing else about them. They have no place in the file.
-fn add_secrets(entries: &mut Vec<Entry>, foreign: &Foreign) {
-    let set = |key: &str, provenance: Provenance| Entry {
-        key: key.to_owned(),
-        shown: "set".to_owned(),
-        json: "set".into(),
-        provenance,
-    };
-    let mut secrets = vec![match &foreign.token {
-        Some((_, provenance)) => set("sources.hub_token", provenance.clone()),
-        None => Entry {
-            key: "sources.hub_token".to_owned(),
-            shown: "(none)".to_owned(),
-            json: serde_json::Value::Null,
-            provenance: Provenance::Default,
-        },
-    }];
-    let variables = foreign.object_variables();
-    if !variables.is_empty() {
-        let variable = variables.join(", ");
-        secrets.push(set("sources.object_stores", Provenance::Environment { variable }));
-    }
-    let sources = |entry: &Entry| entry.key.starts_with("sources.");
-    let after = entries.iter().rposition(sources).map_or(entries.len(), |last| last + 1);
-    entries.splice(after..after, secrets);
-}
-
 fn unknown_variables(environment: &Environment) -> Vec<String> {
     let is_known = |name: &String| {
         keys::VARIABLES.iter().any(|(known, _)| known == name)
@@ -351,39 +297,39 @@ fn unknown_variables(environment: &Environment) -> Vec<String> {
     environment.names("SAMOVAR_").into_iter().filter(|name| !is_known(name)).collect()
 }
 
-fn value<'a>(values: &'a Values, key: &str) -> Option<&'a Value> {
+pub(super) fn value<'a>(values: &'a Values, key: &str) -> Option<&'a Value> {
     values.get(key).map(|(value, _)| value)
 }
 
-fn text(values: &Values, key: &str) -> Option<String> {
+pub(super) fn text(values: &Values, key: &str) -> Option<String> {
     match value(values, key) {
         Some(Value::Text(text)) => Some(text.clone()),
         _ => None,
     }
 }
 
-fn path(values: &Values, key: &str) -> Option<PathBuf> {
+pub(super) fn path(values: &Values, key: &str) -> Option<PathBuf> {
     match value(values, key) {
         Some(Value::Path(path)) => Some(path.clone()),
         _ => None,
     }
 }
 
-fn count(values: &Values, key: &str) -> Option<u32> {
+pub(super) fn count(values: &Values, key: &str) -> Option<u32> {
     match value(values, key) {
         Some(Value::Count(count)) => Some(*count),
         _ => None,
     }
 }
 
-fn size(values: &Values, key: &str) -> Option<u64> {
+pub(super) fn size(values: &Values, key: &str) -> Option<u64> {
     match value(values, key) {
         Some(Value::Size(size)) => Some(size.bytes()),
         _ => None,
     }
 }
 
-fn flag(values: &Values, key: &str) -> bool {
+pub(super) fn flag(values: &Values, key: &str) -> bool {
     matches!(value(values, key), Some(Value::Flag(true)))
 }
 

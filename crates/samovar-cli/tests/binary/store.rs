@@ -166,6 +166,41 @@ fn the_token_of_the_file_reaches_the_hub_and_nobody_else() {
 }
 
 #[test]
+fn a_daemon_that_knows_less_than_the_terminal_is_no_dead_end() {
+    let (hub, repo) = hub();
+    repo.gated(TOKEN);
+    let home = home(&hub);
+    assert_eq!(home.run(&["warm", "demo"]).code, 0);
+    // The daemon was started with neither of these.
+    let asked = hub.requests().len();
+    let home = home.with_variable("HF_TOKEN", TOKEN).with_variable("HF_HUB_OFFLINE", "1");
+    let offline = home.run(&["run", "test/demo", STORY]);
+    assert!(offline.code == 69 && offline.stderr.contains("samovar is offline"), "{offline:?}");
+    assert_eq!(hub.requests().len(), asked);
+    let home = home.with_variable("HF_HUB_OFFLINE", "0");
+    let refused = home.run(&["run", "test/demo", STORY]);
+    assert!(refused.code == 77 && refused.stderr.contains("`samovar pull test/demo`"), "{refused:?}");
+    assert_eq!(home.run(&["pull", "test/demo"]).code, 0);
+    assert_eq!(home.run(&["run", "-n", "4", "test/demo", STORY]).code, 0);
+}
+
+#[test]
+fn a_disk_or_a_quota_that_is_too_small_is_told_in_sizes() {
+    let (hub, _) = hub();
+    let home = home(&hub).with_variable("SAMOVAR_CACHE_MAX_SIZE_BYTES", "1MB");
+    let quota = home.run(&["pull", "test/demo"]);
+    assert_eq!(quota.code, 74, "{quota:?}");
+    assert!(
+        quota.stderr.contains("needs 5.8 MB") && quota.stderr.contains("cache.max_size_bytes"),
+        "{quota:?}"
+    );
+    let home = home.with_variable("SAMOVAR_CACHE_MAX_SIZE_BYTES", "1GB");
+    let home = home.with_variable("SAMOVAR_CACHE_MIN_FREE_BYTES", "900000TB");
+    let disk = home.run(&["pull", "test/demo"]);
+    assert!(disk.code == 74 && disk.stderr.contains("cache.min_free_bytes"), "{disk:?}");
+}
+
+#[test]
 fn what_a_source_says_is_told_with_what_to_do() {
     let (hub, repo) = hub();
     repo.put("demo-Q4_0.gguf", big(1));
