@@ -25,7 +25,7 @@ use crate::blob;
 use crate::blocking;
 use crate::collect;
 use crate::error::Error;
-use crate::index::{BlobState, now_ms};
+use crate::index::{BlobState, Stamp, now_ms};
 use crate::key::KeyDigest;
 use crate::progress::{Progress, Transfer, Watch};
 use crate::shelf;
@@ -34,6 +34,8 @@ use crate::store::{Inner, Store};
 /// Files that are read at the same time.
 const THREADS: usize = 2;
 const PIECE_BYTES: usize = 1 << 20;
+/// Blobs that are written down as right at a time.
+const STAMPS: usize = 256;
 /// How often a watch is told.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
@@ -273,6 +275,8 @@ struct Reading<'a> {
     began: Instant,
     told: Mutex<Instant>,
     found: Mutex<Vec<(Digest, Finding)>>,
+    /// What was right and is not written down yet.
+    stamps: Mutex<Vec<(Digest, Stamp, u64)>>,
 }
 
 enum Finding {
@@ -314,8 +318,10 @@ fn read_blobs(
         began: Instant::now(),
         told: Mutex::new(Instant::now()),
         found: Mutex::new(Vec::new()),
+        stamps: Mutex::new(Vec::new()),
     };
     std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(|| reading.run()))));
+    reading.write_stamps(std::mem::take(&mut reading.stamps.lock().unwrap_or_else(PoisonError::into_inner)));
     reading.tell(true);
     verified.bytes = reading.done_bytes.load(Ordering::Relaxed);
     let mut found = reading.found.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -368,8 +374,7 @@ impl Reading<'_> {
         };
         let read = self.hash(&place.path).map_err(Error::io("the blob could not be read"))?;
         if read == *digest {
-            // The stamp is a memo: without it the blob is hashed once more.
-            let _ = index.stamp_blob(digest, place.stamp, now_ms());
+            self.stamp((*digest, place.stamp, now_ms()));
             return Ok(Finding::Right);
         }
         if self.stop.load(Ordering::Relaxed) {
@@ -377,6 +382,19 @@ impl Reading<'_> {
         }
         blob::set_aside(layout, index, digest)?;
         Ok(Finding::Wrong)
+    }
+
+    fn stamp(&self, stamp: (Digest, Stamp, u64)) {
+        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        stamps.push(stamp);
+        if stamps.len() >= STAMPS {
+            self.write_stamps(std::mem::take(&mut stamps));
+        }
+    }
+
+    fn write_stamps(&self, stamps: Vec<(Digest, Stamp, u64)>) {
+        // These are memos: without them the blobs are hashed once more.
+        let _ = self.inner.index.stamp_blobs(&stamps);
     }
 
     fn hash(&self, path: &Path) -> std::io::Result<Digest> {

@@ -14,6 +14,8 @@ pub struct StoreStats {
     pub hits: u64,
     /// Times it had to be fetched.
     pub misses: u64,
+    /// Times somebody joined a fetch that was under way rather than begin one.
+    pub coalesced: u64,
     /// Artifacts that were fetched from sources.
     pub fetched_artifacts: u64,
     /// Bytes of them that came over the wire.
@@ -63,6 +65,7 @@ impl Store {
             hits: count("hits"),
             misses: count("misses"),
             fetched_artifacts: count("fetched_artifacts"),
+            coalesced: count("coalesced"),
             fetched_bytes: count("fetched_bytes"),
             fetch_failures: count("fetch_failures"),
             collected_artifacts: count("collected_artifacts"),

@@ -1,7 +1,7 @@
 //! The handle: what everybody else does with the store begins here.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -20,7 +20,7 @@ use crate::ensure;
 use crate::error::Error;
 use crate::find;
 use crate::flight::Flights;
-use crate::index::{Index, Journal, Use, now_ms};
+use crate::index::{self, Index, Journal, Use, Was, now_ms};
 use crate::ingest;
 use crate::key::{ArtifactKey, KeyDigest};
 use crate::layout::Layout;
@@ -129,7 +129,7 @@ impl Store {
 
     fn open_with(config: StoreConfig, supply: Supply) -> Result<Self, Error> {
         let layout = Layout::open(&config)?;
-        let (index, barred) = open_index(&layout)?;
+        let (index, aside, barred) = open_index(&layout)?;
         let mut tiers = Vec::new();
         if barred.is_some() {
             // What is here is served from the manifests.
@@ -156,6 +156,9 @@ impl Store {
             views: OnceLock::new(),
         };
         inner.heal()?;
+        if let Some(Err(error)) = aside.map(|aside| inner.index.rescue(&aside)) {
+            tracing::warn!(%error, "how artifacts were used was not taken over from the damaged index");
+        }
         if inner.barred.is_none() {
             collect::look_after(&inner);
         }
@@ -210,7 +213,9 @@ impl Store {
         if let Some(artifact) = self.here(reference).await? {
             return Ok(artifact);
         }
+        let mut has_begun = false;
         let begin = |meter| {
+            has_begun = true;
             let (store, reference) = (self.clone(), reference.clone());
             async move {
                 // Somebody may have brought it between the look above and this flight.
@@ -224,6 +229,9 @@ impl Store {
             }
         };
         let pulled = self.0.flights.join(format!("ensure {reference}"), watch, begin).await?;
+        if !has_begun {
+            self.0.index.count("coalesced", 1);
+        }
         Ok(pulled.artifact)
     }
 
@@ -550,17 +558,18 @@ impl Inner {
     }
 }
 
-/// The index of a store; where it cannot be had, an empty one and why.
-fn open_index(layout: &Layout) -> Result<(Index, Option<Bar>), Error> {
+/// The index of a store; what was set aside because it was damaged; where none can be had, an empty one and why.
+fn open_index(layout: &Layout) -> Result<(Index, Option<PathBuf>, Option<Bar>), Error> {
     if !layout.is_writable() {
-        return Ok((Index::in_memory()?, Some(Bar::ReadOnly)));
+        return Ok((Index::in_memory()?, None, Some(Bar::ReadOnly)));
     }
     let journal = if layout.is_network() { Journal::Rollback } else { Journal::Wal };
     match Index::open(layout.index_path(), journal) {
-        Ok(opened) => Ok((opened.index, None)),
+        Ok(index::Opened { index, was: Was::SetAside(aside) }) => Ok((index, Some(aside), None)),
+        Ok(opened) => Ok((opened.index, None, None)),
         Err(error) => {
             tracing::warn!(%error, "the index cannot be used; what is in the cache is served without it");
-            Ok((Index::in_memory()?, Some(Bar::Failed(Failure::from(&error)))))
+            Ok((Index::in_memory()?, None, Some(Bar::Failed(Failure::from(&error)))))
         }
     }
 }

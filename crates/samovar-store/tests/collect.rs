@@ -242,3 +242,42 @@ fn what_fits_after_collection_is_let_in() {
     assert!(cache.store.disk_use().unwrap().used_bytes <= 100_000);
     assert_sound(&cache.store);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_on_its_way_counts_by_its_size_and_is_left_alone() {
+    const WIRE: &str = "org/name/model-Q4_K_M.gguf";
+    let hub = samovar_testhub::Hub::start_blocking();
+    hub.add_repo("org/name").put("model-Q4_K_M.gguf", samovar_testhub::Content::pattern(8 << 20, 1));
+    let cache = Cache::with(|config| {
+        config.sources.is_offline = false;
+        config.sources.hub_endpoint = Some(hub.endpoint());
+    });
+    let kept = put(&cache.store, "kept", &bytes_of("kept", 100 * KB));
+    let reference = "hf://org/name:Q4_K_M".parse().unwrap();
+    hub.hold_after(WIRE, 1 << 20);
+    let (one, other, ()) =
+        tokio::join!(cache.store.ensure(&reference, None), cache.store.ensure(&reference, None), async {
+            assert!(hub.held(WIRE).await);
+            // Another process, as far as locks are concerned; its quota leaves 100 kB besides the download.
+            let full = cache.reopen(|config| config.max_size_bytes = Some((8 << 20) + 200_000));
+            let usage = full.disk_use().unwrap();
+            assert_eq!(usage.used_bytes - usage.artifact_bytes, usage.partial_bytes + usage.promised_bytes);
+            assert!(usage.partial_bytes + usage.promised_bytes >= 8 << 20, "{usage:?}");
+            let refused = keeping::try_put(&full, "big", &bytes_of("big", 400 * KB)).unwrap_err();
+            assert!(matches!(refused, Error::NoRoom { limit: "quota", .. }), "{refused}");
+            let collected =
+                full.collect(&CollectOptions { room_bytes: 150_000, ..CollectOptions::default() }).unwrap();
+            assert_eq!(collected.leftovers.get(&LeftoverKind::Partial), None);
+            assert_eq!(
+                collected.removed.iter().map(|removed| removed.key).collect::<Vec<_>>(),
+                [kept.key_digest]
+            );
+            hub.release(WIRE);
+        });
+    assert_eq!(one.unwrap().key_digest, other.unwrap().key_digest);
+    assert_eq!(hub.sent().of(WIRE), 8 << 20);
+    assert_eq!(cache.store.stats().unwrap().coalesced, 1);
+    let usage = cache.store.disk_use().unwrap();
+    assert_eq!((usage.partial_bytes, usage.promised_bytes, usage.artifact_bytes), (0, 0, 8 << 20));
+    assert_sound(&cache.store);
+}

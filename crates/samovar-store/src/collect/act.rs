@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use samovar_core::Digest;
 
 use super::plan::{Collection, LeftoverKind, Why};
-use super::survey::{OwnLinks, Survey, alone, bytes_below, entries};
+use super::survey::{Survey, alone, bytes_below, entries};
 use crate::artifact::Artifact;
 use crate::durable::random_name;
 use crate::error::Error;
@@ -49,7 +49,7 @@ pub(crate) struct Done {
 pub(crate) fn act(inner: &Inner, survey: &Survey, plan: &Collection) -> Result<Done, Error> {
     let mut done = Done::default();
     for batch in plan.artifacts.chunks(BATCH) {
-        done.artifacts.extend(take_away(inner, batch)?);
+        done.artifacts.extend(take_away(inner, survey, batch)?);
     }
     let needed: HashSet<Digest> =
         survey.view.artifacts.iter().flat_map(|artifact| artifact.blobs.iter().copied()).collect();
@@ -68,7 +68,11 @@ pub(crate) fn act(inner: &Inner, survey: &Survey, plan: &Collection) -> Result<D
 }
 
 /// Lets artifacts go, under one hold of the lock. Those in use by now stay.
-fn take_away(inner: &Inner, wanted: &[(KeyDigest, Why)]) -> Result<Vec<(KeyDigest, u64)>, Error> {
+fn take_away(
+    inner: &Inner,
+    survey: &Survey,
+    wanted: &[(KeyDigest, Why)],
+) -> Result<Vec<(KeyDigest, u64)>, Error> {
     let layout = &inner.layout;
     let _alone = alone(layout)?;
     let held = lease::held(layout).map_err(Error::io("the leases could not be read"))?;
@@ -80,7 +84,7 @@ fn take_away(inner: &Inner, wanted: &[(KeyDigest, Why)]) -> Result<Vec<(KeyDiges
             leaving.push(artifact);
         }
     }
-    let blobs = Blobs::of(inner, &leaving, &held)?;
+    let blobs = Blobs::of(inner, survey, &leaving, &held)?;
     let keys: Vec<KeyDigest> = leaving.iter().map(|artifact| artifact.key_digest).collect();
     let digests: Vec<Digest> = blobs.free.keys().copied().collect();
     inner.index.set_blob_states(&digests, BlobState::Deleting)?;
@@ -92,8 +96,7 @@ fn take_away(inner: &Inner, wanted: &[(KeyDigest, Why)]) -> Result<Vec<(KeyDiges
         .try_for_each(|path| moves.take(layout, &path));
     let forgotten = moved
         .map_err(Error::io("an artifact could not be moved out of the way"))
-        .and_then(|()| inner.index.remove_artifacts(&keys).map(drop))
-        .and_then(|()| inner.index.remove_blobs(&digests));
+        .and_then(|()| inner.index.forget(&keys, &digests));
     if let Err(error) = forgotten {
         moves.undo();
         // When this fails too, whoever opens the store next does it.
@@ -113,26 +116,30 @@ struct Blobs {
     /// With the bytes that each gives back.
     free: BTreeMap<Digest, u64>,
     /// Keep others from bringing the same bytes in meanwhile.
-    locks: Vec<FileLock>,
+    claims: Vec<Claim>,
 }
 
 impl Blobs {
     /// Those that nobody else needs, uses, or is just bringing in.
-    fn of(inner: &Inner, leaving: &[Artifact], held: &BTreeMap<Digest, u32>) -> Result<Self, Error> {
+    fn of(
+        inner: &Inner,
+        survey: &Survey,
+        leaving: &[Artifact],
+        held: &BTreeMap<Digest, u32>,
+    ) -> Result<Self, Error> {
         let keys: HashSet<KeyDigest> = leaving.iter().map(|artifact| artifact.key_digest).collect();
         let digests: BTreeSet<Digest> =
             leaving.iter().flat_map(|artifact| artifact.files.iter().map(|file| file.digest)).collect();
-        let mut blobs = Self { free: BTreeMap::new(), locks: Vec::new() };
-        let links = OwnLinks::count(&inner.layout).map_err(Error::io("the snapshots could not be listed"))?;
+        let mut blobs = Self { free: BTreeMap::new(), claims: Vec::new() };
         for digest in digests {
             let users = inner.index.artifacts_with_blob(&digest)?;
             if held.contains_key(&digest) || users.iter().any(|user| !keys.contains(&user.key_digest)) {
                 continue;
             }
-            let Some(lock) = try_lock(&inner.layout, &PartialId::of_digest(digest))? else { continue };
-            let row = inner.index.blob(&digest)?;
-            blobs.free.insert(digest, row.map_or(0, |row| links.frees_bytes(&inner.layout, &row)));
-            blobs.locks.push(lock);
+            let Some(claim) = claim(&inner.layout, &PartialId::of_digest(digest))? else { continue };
+            let frees_bytes = survey.view.blobs.get(&digest).map_or(0, |blob| blob.frees_bytes);
+            blobs.free.insert(digest, frees_bytes);
+            blobs.claims.push(claim);
         }
         Ok(blobs)
     }
@@ -157,13 +164,13 @@ fn take_orphans(inner: &Inner, digests: &[Digest]) -> Result<(u64, u64), Error> 
     let layout = &inner.layout;
     let _alone = alone(layout)?;
     let held = lease::held(layout).map_err(Error::io("the leases could not be read"))?;
-    let (mut locks, mut free) = (Vec::new(), Vec::new());
+    let (mut claims, mut free) = (Vec::new(), Vec::new());
     for digest in digests {
         if held.contains_key(digest) || !inner.index.artifacts_with_blob(digest)?.is_empty() {
             continue;
         }
-        let Some(lock) = try_lock(layout, &PartialId::of_digest(*digest))? else { continue };
-        locks.push(lock);
+        let Some(claim) = claim(layout, &PartialId::of_digest(*digest))? else { continue };
+        claims.push(claim);
         free.push(*digest);
     }
     inner.index.set_blob_states(&free, BlobState::Deleting)?;
@@ -182,8 +189,8 @@ fn sweep(inner: &Inner, survey: &Survey, index: usize) -> Result<bool, Error> {
     if survey.view.leftovers[index].kind == LeftoverKind::Trash {
         return Ok(true);
     }
-    let lock = place.partial.as_ref().map(|id| try_lock(&inner.layout, id)).transpose()?;
-    if matches!(lock, Some(None)) {
+    let claim = place.partial.as_ref().map(|id| claim(&inner.layout, id)).transpose()?;
+    if matches!(claim, Some(None)) {
         return Ok(false);
     }
     let moved = Moves::default().take(&inner.layout, &place.path);
@@ -241,8 +248,19 @@ pub(crate) fn blob_paths(layout: &Layout, digest: &Digest) -> [PathBuf; 2] {
     [layout.blob(digest), layout.blob_reference(digest)]
 }
 
-/// The lock of a download; `None` when somebody works on it.
-pub(crate) fn try_lock(layout: &Layout, id: &PartialId) -> Result<Option<FileLock>, Error> {
-    FileLock::try_now(layout.root(), &layout.blob_lock(id), Hold::Exclusive)
-        .map_err(Error::io("a blob could not be locked"))
+/// Keeps others from bringing in what is just leaving.
+pub(crate) struct Claim {
+    _lock: Option<FileLock>,
+}
+
+/// Claims a blob or download; `None` when somebody works on it. Where nobody ever did, no lock is made: whoever
+/// begins now leases first, and waits for `gc.lock` with that.
+pub(crate) fn claim(layout: &Layout, id: &PartialId) -> Result<Option<Claim>, Error> {
+    let path = layout.blob_lock(id);
+    if fs_err::symlink_metadata(&path).is_err() {
+        return Ok(Some(Claim { _lock: None }));
+    }
+    let lock = FileLock::try_now(layout.root(), &path, Hold::Exclusive);
+    let lock = lock.map_err(Error::io("a blob could not be locked"))?;
+    Ok(lock.map(|lock| Claim { _lock: Some(lock) }))
 }

@@ -149,6 +149,7 @@ pub(crate) fn look_after(inner: &Inner) {
 pub(crate) fn survey(inner: &Inner, may_write: bool) -> Result<Survey, Error> {
     let chronicle = chronicle(inner, may_write)?;
     if may_write {
+        inner.heal()?;
         recover(&inner.layout, &inner.index)?;
     }
     Survey::take(inner, &chronicle)

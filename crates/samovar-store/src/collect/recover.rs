@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use samovar_core::Digest;
 
-use super::act::{Moves, blob_paths, try_lock};
+use super::act::{Moves, blob_paths, claim};
 use super::survey::alone;
 use crate::artifact::Artifact;
 use crate::blob;
@@ -59,7 +59,7 @@ pub(crate) fn recover(layout: &Layout, index: &Index) -> Result<(), Error> {
         if held.contains_key(&digest) {
             continue;
         }
-        let Some(_lock) = try_lock(layout, &PartialId::of_digest(digest))? else { continue };
+        let Some(_claim) = claim(layout, &PartialId::of_digest(digest))? else { continue };
         for path in blob_paths(layout, &digest) {
             moves.take(layout, &path).map_err(fail())?;
         }

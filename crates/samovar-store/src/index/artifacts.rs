@@ -7,7 +7,7 @@ use samovar_core::footprint::Footprint;
 use super::access::{Durability, PATIENCE};
 use super::row::{self, BlobState, DigestBytes};
 use super::usage::as_of;
-use super::{Index, names, now_ms};
+use super::{Index, blobs, names, now_ms};
 use crate::artifact::{Artifact, ArtifactFile, Usage};
 use crate::error::Error;
 use crate::key::{ArtifactKey, KeyDigest};
@@ -113,6 +113,17 @@ impl Index {
                 free.extend(remove(change, key)?);
             }
             Ok(free)
+        })
+    }
+
+    /// Forgets artifacts together with blobs whose files are gone, in one transaction.
+    ///
+    /// # Errors
+    /// When the index cannot be written; then nothing was forgotten.
+    pub(crate) fn forget(&self, keys: &[KeyDigest], blobs: &[Digest]) -> Result<(), Error> {
+        self.access.write(Durability::Power, PATIENCE, |change| {
+            keys.iter().try_for_each(|key| remove(change, key).map(drop))?;
+            blobs.iter().try_for_each(|digest| blobs::remove(change, digest))
         })
     }
 

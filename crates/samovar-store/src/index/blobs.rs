@@ -86,19 +86,24 @@ impl Index {
     /// # Errors
     /// When the index cannot be written.
     pub(crate) fn stamp_blob(&self, digest: &Digest, stamp: Stamp, verified_ms: u64) -> Result<(), Error> {
+        self.stamp_blobs(&[(*digest, stamp, verified_ms)])
+    }
+
+    /// Records many blobs at once, as [`Index::stamp_blob`] does one.
+    ///
+    /// # Errors
+    /// When the index cannot be written.
+    pub(crate) fn stamp_blobs(&self, stamps: &[(Digest, Stamp, u64)]) -> Result<(), Error> {
         self.access.write(Durability::Process, PATIENCE, |change| {
-            change
-                .prepare_cached(
-                    "UPDATE blob SET dev = ?2, ino = ?3, mtime_ns = ?4, verified_ms = ?5 WHERE digest = ?1",
-                )?
-                .execute((
-                    DigestBytes(*digest),
-                    stamp.dev.cast_signed(),
-                    stamp.ino.cast_signed(),
-                    stamp.mtime_ns,
-                    verified_ms.cast_signed(),
-                ))
-                .map(drop)
+            let mut statement = change.prepare_cached(
+                "UPDATE blob SET dev = ?2, ino = ?3, mtime_ns = ?4, verified_ms = ?5 WHERE digest = ?1",
+            )?;
+            stamps.iter().try_for_each(|(digest, stamp, verified_ms)| {
+                let (dev, ino) = (stamp.dev.cast_signed(), stamp.ino.cast_signed());
+                statement
+                    .execute((DigestBytes(*digest), dev, ino, stamp.mtime_ns, verified_ms.cast_signed()))
+                    .map(drop)
+            })
         })
     }
 
@@ -145,7 +150,8 @@ pub(super) fn put(change: &Connection, row: &BlobRow) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-fn remove(change: &Connection, digest: &Digest) -> rusqlite::Result<()> {
+/// Forgets a blob within a transaction; see [`Index::remove_blob`].
+pub(super) fn remove(change: &Connection, digest: &Digest) -> rusqlite::Result<()> {
     let named = "EXISTS (SELECT 1 FROM artifact_file WHERE artifact_file.digest = blob.digest)";
     let digest = DigestBytes(*digest);
     let removed = change

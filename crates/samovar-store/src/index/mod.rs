@@ -27,6 +27,7 @@ mod measure;
 mod names;
 pub(crate) mod network;
 mod pending;
+mod rescue;
 mod row;
 mod schema;
 mod turn;
