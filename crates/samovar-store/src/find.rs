@@ -8,9 +8,8 @@ use crate::error::Error;
 use crate::index::Index;
 use crate::layout::Layout;
 use crate::name::{ModelId, SourceId};
+use crate::source::select::{MIXTURE, PREFERRED, normal_quant};
 
-/// Quantizations that are taken when none is asked for, in this order.
-const PREFERRED: [&str; 2] = ["Q4_K_M", "Q8_0"];
 /// The branch that is meant when none is asked for.
 const DEFAULT_REVISION: &str = "main";
 
@@ -59,10 +58,12 @@ fn by_choice(index: &Index, hub: &HubRef) -> Result<Option<Artifact>, Error> {
 /// The newest of the asked quantization; when none is asked for, of the preferred one that is here.
 fn choose(mut here: Vec<Artifact>, quant: Option<&str>) -> Option<Artifact> {
     here.sort_by_key(|artifact| artifact.created_ms);
-    let newest_of =
-        |quant: &str| here.iter().rposition(|artifact| artifact.key.quant.eq_ignore_ascii_case(quant));
+    let newest_of = |quant: &str| here.iter().rposition(|artifact| artifact.key.quant == quant);
     let at = match quant {
-        Some(quant) => newest_of(quant),
+        Some(quant) => {
+            let quant = normal_quant(quant);
+            newest_of(&quant).or_else(|| newest_of(&format!("{MIXTURE}{quant}")))
+        }
         None => PREFERRED.iter().find_map(|quant| newest_of(quant)).or(here.len().checked_sub(1)),
     };
     at.map(|at| here.swap_remove(at))

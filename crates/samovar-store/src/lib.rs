@@ -24,7 +24,6 @@ mod durable;
 mod ensure;
 mod error;
 mod export;
-#[allow(dead_code, reason = "the parts that use it are being put together")]
 mod fetch;
 mod find;
 mod flight;
@@ -47,7 +46,6 @@ mod repair;
 mod room;
 mod shelf;
 mod snapshot;
-#[allow(dead_code, unused_imports, reason = "the parts that use it are being put together")]
 pub mod source;
 mod span;
 mod stats;

@@ -92,8 +92,8 @@ impl<'a, S: Sink, F: Fn(u64) + Send + Sync> Round<'a, S, F> {
     /// Fills the gaps. The first answer comes alone: what it says of the file holds for the others, and a
     /// refusal is one and not several.
     pub(crate) async fn run(mut self) -> Result<(), Stop> {
-        let most =
-            u64::from(self.config.connections).clamp(1, self.queue.bytes().div_ceil(CHUNK_BYTES).max(1));
+        let pieces = self.queue.bytes().div_ceil(CHUNK_BYTES).max(1);
+        let most = u64::from(self.config.connections).clamp(1, LANES).min(pieces);
         let Some(piece) = self.queue.take(most, 0) else { return Ok(()) };
         let mut patience = Patience::new(self.config.retry);
         let body = loop {

@@ -30,7 +30,11 @@ impl Queue {
     /// seconds, so that a far server's round trips do not count, and less towards the end, so that all
     /// connections end together.
     pub(crate) fn take(&self, lanes: u64, bytes_per_s: u64) -> Option<Range<u64>> {
-        let share = self.bytes() / lanes.max(1) / 2;
+        if lanes <= 1 {
+            // Nobody to share with: one request a gap.
+            return self.gaps().pop_front();
+        }
+        let share = self.bytes() / lanes / 2;
         let wish =
             bytes_per_s.saturating_mul(PIECE_SECONDS).min(share).min(PIECE_BYTES) / CHUNK_BYTES * CHUNK_BYTES;
         let mut gaps = self.gaps();
@@ -94,10 +98,17 @@ mod tests {
     #[test]
     fn what_is_given_back_comes_first() {
         let queue = Queue::new(vec![0..CHUNK_BYTES * 3]);
-        let piece = queue.take(1, 0).unwrap();
+        let piece = queue.take(2, 0).unwrap();
         queue.give_back(piece.start + 5..piece.end);
         queue.give_back(7..7);
-        assert_eq!(queue.take(1, 0), Some(5..CHUNK_BYTES));
+        assert_eq!(queue.take(2, 0), Some(5..CHUNK_BYTES));
         assert_eq!(queue.bytes(), CHUNK_BYTES * 2);
+    }
+
+    #[test]
+    fn who_is_alone_takes_a_gap_at_once() {
+        let queue = Queue::new(vec![0..100, 200..1 << 40]);
+        assert_eq!(queue.take(1, 0), Some(0..100));
+        assert_eq!(queue.take(1, 0), Some(200..1 << 40));
     }
 }

@@ -123,7 +123,7 @@ impl Hub {
             .iter()
             .map(|&(place, role)| self.remote_file(reference, &commit, &entries[place], role))
             .collect::<Result<_, Error>>()?;
-        let model = format!("{}/{}", reference.org(), reference.name());
+        let model = model_of(reference, &entries, &choice);
         Ok(Listing {
             key: ArtifactKey {
                 source: "hub".parse()?,
@@ -238,6 +238,23 @@ fn choose(subject: &str, entries: &[Entry], want: &Want<'_>) -> Result<Choice, E
             Ok(choice)
         }
         Err(error) => Err(refused(subject, entries, want).map_or(error, Error::Name)),
+    }
+}
+
+/// What the hub calls the model of these files: the repository, and a file of it where its quantization alone
+/// would name others, so that two models of one repository never have one key.
+fn model_of(reference: &HubRef, entries: &[Entry], choice: &Choice) -> String {
+    let repository = format!("{}/{}", reference.org(), reference.name());
+    if reference.file().is_none() {
+        return repository;
+    }
+    let quant = (!choice.quant.is_empty()).then_some(choice.quant.as_str());
+    let usual = choose("", entries, &Want { quant, file: None });
+    match choice.files.first() {
+        Some((first, _)) if usual.ok().is_none_or(|usual| usual.files != choice.files) => {
+            format!("{repository}/{}", entries[*first].name)
+        }
+        _ => repository,
     }
 }
 

@@ -14,7 +14,7 @@ use samovar_testhub::{
 use crate::config::{RetryConfig, Secret, SourceConfig};
 use crate::error::Error;
 use crate::manifest::Role;
-use crate::source::{Listing, Promise, RemoteFile, Source, Sources};
+use crate::source::{Listing, Promise, RemoteFile, Sources};
 
 const TOKEN: &str = "hf_aVerySecretToken";
 const MODEL: &str = "model-Q4_K_M.gguf";
@@ -139,6 +139,31 @@ async fn a_named_file_is_the_artifact() {
     assert_eq!((listing.reference.as_str(), listing.key.quant.as_str()), (text, "Q8_0"));
     let error = resolve(&without_token(&hub), "hf://org/name/other.gguf").await.unwrap_err();
     assert!(shown(&error).contains("model-Q8_0.gguf"), "{}", shown(&error));
+}
+
+#[tokio::test]
+async fn two_models_of_one_repository_never_have_one_key() {
+    let (hub, repo) = hub().await;
+    let sources = without_token(&hub);
+    let key = async |text: &str| resolve(&sources, text).await.unwrap().key;
+    let usual = key("hf://org/name:Q8_0").await;
+    assert_eq!(key("hf://org/name/model-Q8_0.gguf").await, usual, "the same files are the same artifact");
+    let bytes = |seed| FileSpec::new(Content::pattern(1_000, seed));
+    repo.put_all([
+        ("other-Q8_0.gguf", bytes(5)),
+        ("s-Q2_K-00001-of-00002.gguf", bytes(6)),
+        ("s-Q2_K-00002-of-00002.gguf", bytes(7)),
+        ("t-Q2_K.gguf", bytes(8)),
+    ]);
+    let (one, other) =
+        (key("hf://org/name/model-Q8_0.gguf").await, key("hf://org/name/other-Q8_0.gguf").await);
+    assert_ne!(one.digest(), other.digest());
+    assert_eq!(other.model.as_str(), "org/name/other-Q8_0.gguf");
+    let parts = [
+        key("hf://org/name/s-Q2_K-00001-of-00002.gguf").await,
+        key("hf://org/name/s-Q2_K-00002-of-00002.gguf").await,
+    ];
+    assert_eq!(parts[0], parts[1], "any part names the whole");
 }
 
 #[tokio::test]

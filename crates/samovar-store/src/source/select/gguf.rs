@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Choice, PARTS, file_name, folder, has_extension, list, part, preferred, quant};
+use super::{Choice, MIXTURE, PARTS, file_name, folder, has_extension, list, part, preferred, quant};
 use crate::error::Error;
 use crate::manifest::Role;
 
@@ -113,7 +113,7 @@ pub(super) fn choose(
 
 /// The quantization of this name; a mixture of Unsloth's where only that has it.
 fn with_name<'a>(mut quants: impl Iterator<Item = &'a str> + Clone, wanted: &str) -> Option<&'a str> {
-    let is_dynamic = |quant: &str| quant.strip_prefix("UD-") == Some(wanted);
+    let is_dynamic = |quant: &str| quant.strip_prefix(MIXTURE) == Some(wanted);
     quants.clone().find(|quant| *quant == wanted).or_else(|| quants.find(|quant| is_dynamic(quant)))
 }
 

@@ -1,5 +1,7 @@
 //! Quantizations as they stand in file names.
 
+use super::MIXTURE;
+
 /// Tokens of several letters that may follow a quantization's first part.
 const LONG_SUFFIXES: [&str; 1] = ["MOE"];
 /// Other spellings of the same.
@@ -25,7 +27,7 @@ pub(crate) fn of_stem(stem: &str) -> Option<String> {
     let is_dynamic = before.strip_suffix(['-', '_']).is_some_and(|rest| {
         rest.strip_suffix("UD").is_some_and(|rest| rest.is_empty() || rest.ends_with(['-', '.', '_', '/']))
     });
-    Some(if is_dynamic { format!("UD-{token}") } else { normal(token) })
+    Some(if is_dynamic { format!("{MIXTURE}{token}") } else { normal(token) })
 }
 
 /// Bytes of the quantization that a text in upper case begins with, up to a boundary.
