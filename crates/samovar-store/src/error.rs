@@ -174,8 +174,10 @@ impl Error {
             | Self::Index { .. }
             | Self::Newer { .. }
             | Self::ReadOnly { .. }
-            | Self::NoRoom { .. } => ErrorKind::Storage,
-            Self::Damaged { .. } | Self::Mismatch { .. } | Self::Lie { .. } => ErrorKind::Storage,
+            | Self::NoRoom { .. }
+            | Self::Damaged { .. }
+            | Self::Mismatch { .. }
+            | Self::Lie { .. } => ErrorKind::Storage,
             Self::Name(_) | Self::Choice { .. } => ErrorKind::InvalidRequest,
             Self::Missing { .. } => ErrorKind::NotFound,
             Self::Denied { .. } => ErrorKind::Forbidden,

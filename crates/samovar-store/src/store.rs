@@ -179,14 +179,15 @@ impl Store {
         self.0.find(reference)
     }
 
-    /// The artifact of a key, if it is here. Blocks for microseconds.
+    /// The artifact of a key, if all of its files are here. Blocks for microseconds.
     ///
     /// # Errors
     /// As [`Store::find`].
     pub fn artifact(&self, key: &KeyDigest) -> Result<Option<Artifact>, Error> {
-        match self.0.with_index(|index| index.artifact(key))? {
-            Some(artifact) => Ok(Some(artifact)),
-            None => Ok(self.0.in_tiers(|_, index| index.artifact(key))),
+        let inner = &self.0;
+        match inner.with_index(|index| index.artifact(key))? {
+            Some(artifact) if find::is_in_place(&inner.layout, &artifact) => Ok(Some(artifact)),
+            _ => Ok(inner.in_tiers(|_, index| index.artifact(key))),
         }
     }
 
@@ -321,9 +322,7 @@ impl Store {
         bytes: &[u8],
     ) -> Result<Artifact, Error> {
         let inner = &self.0;
-        let is_usable =
-            |artifact: &Artifact| inner.barred.is_some() || find::is_in_place(&inner.layout, artifact);
-        if let Some(artifact) = self.artifact(&key.digest())?.filter(is_usable) {
+        if let Some(artifact) = self.artifact(&key.digest())? {
             return Ok(artifact);
         }
         inner.writable(reference)?;

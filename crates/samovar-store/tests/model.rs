@@ -107,9 +107,7 @@ impl ReferenceStateMachine for Driver {
         .boxed()
     }
 
-    fn apply(state: (), _: &Operation) {
-        state
-    }
+    fn apply((): (), _: &Operation) {}
 }
 
 /// The source: where branches are, and what was fetched.
@@ -368,7 +366,9 @@ impl StateMachineTest for Tested {
                 // the newest again.
                 let _ = tested.store().list().unwrap();
                 let here: Vec<_> = tested.here.iter().copied().collect();
-                here.into_iter().for_each(|(model, commit)| tested.find_out(model, commit));
+                for (model, commit) in here {
+                    tested.find_out(model, commit);
+                }
                 let left: BTreeSet<_> =
                     tested.here.iter().copied().filter(|(m, c)| tested.has_files(*m, *c)).collect();
                 tested.here = left;
