@@ -505,6 +505,47 @@ fn deleting_in_either_place_leaves_the_other_alone() {
 }
 
 #[test]
+fn removing_an_adopted_model_leaves_the_other_programs_file_alone() {
+    let world = World::new();
+    let blob = hf_file(&world.path("hub"), "a/b", COMMIT, "b-Q4_K_M.gguf", &content(1, 5000));
+    let adopted = world.adopt("hub", AdoptKind::HuggingFace);
+    let before = state(&blob);
+    world.store.remove(&adopted.artifacts[0].key.digest()).unwrap();
+    assert!(world.find("a/b:Q4_K_M").is_none());
+    assert_eq!(state(&blob), before);
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
+    let path = elsewhere.path().join("x-Q4_K_M.gguf");
+    write(&path, &content(2, 5000));
+    let before = state(&path);
+    let roots = vec![AdoptRoot::new(elsewhere.path(), AdoptKind::Folder)];
+    let adopted = world.store.adopt(&AdoptOptions { roots, ..AdoptOptions::default() }).unwrap();
+    world.store.remove(&adopted.artifacts[0].key.digest()).unwrap();
+    assert_eq!(world.store.list().unwrap(), []);
+    assert_eq!(state(&path), before);
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_skipped_with_a_reason() {
+    if rustix::process::geteuid().is_root() {
+        println!("skipped: root may read everything");
+        return;
+    }
+    let world = World::new();
+    let cache = world.path("hub");
+    let blob = hf_file(&cache, "a/b", COMMIT, "b-Q4_K_M.gguf", &content(1, 5000));
+    hf_file(&cache, "a/c", COMMIT, "c-Q4_K_M.gguf", &content(2, 5000));
+    fs_err::set_permissions(&blob, std::fs::Permissions::from_mode(0o000)).unwrap();
+    fs_err::create_dir_all(cache.join("models--a--d/snapshots")).unwrap();
+    fs_err::set_permissions(cache.join("models--a--d/snapshots"), std::fs::Permissions::from_mode(0o000))
+        .unwrap();
+    let adopted = world.adopt("hub", AdoptKind::HuggingFace);
+    assert_eq!(references(&adopted), ["hf://a/c:Q4_K_M"]);
+    assert_eq!(reasons(&adopted), vec!["may not be read by this user"; 2]);
+    fs_err::set_permissions(cache.join("models--a--d/snapshots"), std::fs::Permissions::from_mode(0o700))
+        .unwrap();
+}
+
+#[test]
 fn what_others_can_change_is_copied_only_when_asked_for() {
     let world = World::new();
     let cache = world.path("hub");
