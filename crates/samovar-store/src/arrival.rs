@@ -52,6 +52,8 @@ pub(crate) struct Carrier<'a> {
 struct Memo {
     digest: Digest,
     etag: Option<String>,
+    /// What git calls them, where that was promised and checked.
+    git_sha1: Option<[u8; 20]>,
     at_ms: u64,
 }
 
@@ -270,7 +272,8 @@ impl Carrier<'_> {
     }
 
     async fn remember(&self, errand: &Errand<'_>, digest: Digest) -> Result<(), Error> {
-        let memo = Memo { digest, etag: errand.file.etag.clone(), at_ms: now_ms() };
+        let etag = errand.file.etag.clone();
+        let memo = Memo { digest, etag, git_sha1: git_sha1(errand.file), at_ms: now_ms() };
         let (inner, key) = (Arc::clone(self.inner), memo_key(&errand.id));
         blocking::run(move || {
             // Losing it costs a download.
@@ -295,12 +298,26 @@ fn memo_key(id: &PartialId) -> String {
     format!("place {id}")
 }
 
-/// The digest of a place's bytes, if they are known to be the same still: because the place names its version,
-/// or because somebody fetched them since we asked.
+fn git_sha1(file: &RemoteFile) -> Option<[u8; 20]> {
+    match file.promise {
+        Promise::GitSha1(sha1) => Some(sha1),
+        _ => None,
+    }
+}
+
+/// The digest of a place's bytes, if they are known to be the same still: because git or the server names their
+/// version, or because somebody fetched them since we asked.
 fn recall(inner: &Inner, id: &PartialId, file: &RemoteFile, asked_ms: u64) -> Option<Digest> {
     let memo: Memo = serde_json::from_str(&inner.index.recall(&memo_key(id)).ok()??).ok()?;
-    let is_same_version = file.etag.is_some() && file.etag == memo.etag;
-    (is_same_version || memo.at_ms > asked_ms).then_some(memo.digest)
+    // A weak etag says that two versions will do for each other, not that they are the same.
+    let names_version = |etag: &String| !etag.starts_with("W/");
+    let is_same = match git_sha1(file) {
+        Some(sha1) => memo.git_sha1 == Some(sha1),
+        None => {
+            memo.at_ms > asked_ms || file.etag.as_ref().is_some_and(names_version) && file.etag == memo.etag
+        }
+    };
+    is_same.then_some(memo.digest)
 }
 
 /// The row of a blob that is here and right. A damaged one is not here any more: it was set aside.

@@ -88,6 +88,50 @@ async fn handles_of_one_directory_fetch_once_and_see_each_other() {
 }
 
 #[tokio::test]
+async fn handles_fetch_once_also_what_nobody_promised_a_digest_of() {
+    let ground = Ground::with(&[("model.safetensors", Content::pattern(MIB, 1))]);
+    let repo = ground.hub.add_repo(REPO);
+    repo.put("config.json", FileSpec::new(Content::bytes("{\"a\": 1}")));
+    ground.hub.add_plain("dir/plain-Q4_K_M.gguf", Content::pattern(2 * MIB, 4));
+    let stores: Vec<Store> = (0..4).map(|_| ground.store()).collect();
+    for text in ["org/name".to_owned(), ground.hub.plain_url("dir/plain-Q4_K_M.gguf")] {
+        let asked = stores.iter().map(|store| {
+            let (store, reference) = (store.clone(), reference(&text));
+            tokio::spawn(async move { store.ensure(&reference, None).await })
+        });
+        for task in asked.collect::<Vec<_>>() {
+            task.await.unwrap().unwrap();
+        }
+    }
+    assert_eq!(ground.sent_bytes("config.json"), 8);
+    assert_eq!(ground.sent_bytes("model.safetensors"), MIB);
+    assert_eq!(ground.hub.sent().of("plain/dir/plain-Q4_K_M.gguf"), 2 * MIB);
+}
+
+#[tokio::test]
+async fn who_waits_for_another_sees_how_far_that_one_is() {
+    let ground = Ground::with_one(16 * MIB);
+    let (one, other) = (ground.store(), ground.store());
+    ground.hub.hold_after(WIRE, 8 * MIB);
+    let fetching = tokio::spawn(async move { one.ensure(&model(), None).await });
+    assert!(ground.hub.held(WIRE).await);
+    let seen = Arc::new(tokio::sync::Notify::new());
+    let told = Arc::clone(&seen);
+    let watch: Watch = Arc::new(move |progress| {
+        if matches!(progress, Progress::Fetching(transfer) if transfer.by_another_process && transfer.done_bytes > 0)
+        {
+            told.notify_one();
+        }
+    });
+    let waiting = tokio::spawn(async move { other.ensure(&model(), Some(watch)).await });
+    tokio::time::timeout(std::time::Duration::from_secs(20), seen.notified()).await.unwrap();
+    ground.hub.release_all();
+    fetching.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(ground.sent_bytes(FILE), 16 * MIB);
+}
+
+#[tokio::test]
 async fn what_is_here_is_served_offline_by_any_of_its_names() {
     let ground = Ground::with_one(MIB);
     ground.store().ensure(&model(), None).await.unwrap();
