@@ -4,13 +4,15 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use samovar_store::Store;
 
+use crate::call::Call;
 use crate::check::blob_path;
 use crate::program::{self, Step, config, parse};
 use crate::scene::{FOX, OWL, Scene};
 use crate::sweep::Life;
+use crate::tracer::{self, Blow, Run};
 
 /// The tables of the index in its first version, as they were.
 const FIRST_VERSION: &str = include_str!("index-1.sql");
@@ -50,6 +52,43 @@ pub(crate) fn collect() -> Life {
         pins: vec![FOX],
         ..Life::default()
     }
+}
+
+/// Somebody collects where another collection was killed half way: recovery may die too.
+pub(crate) fn recovery() -> Life {
+    Life {
+        name: "recovery",
+        before: |scene, cache| {
+            let rehearsal = cache.with_file_name("rehearsal");
+            let calls = killed(scene, &rehearsal, None)?.calls;
+            let moves = |call: &&Call| call.name.starts_with("rename") && call.path.starts_with("trash");
+            let moves: Vec<_> = (1..).zip(&calls).filter(|(_, call)| moves(call)).map(|(at, _)| at).collect();
+            let at = *moves.get(moves.len() / 2).context("a collection that moves nothing")?;
+            killed(scene, cache, Some(Blow { at, is_torn: false }))?;
+            fs_err::remove_dir_all(rehearsal)?;
+            is_broken_off(&cache.join("index.sqlite3"))
+        },
+        steps: vec![Step::Collect],
+        keeps: vec![FOX],
+        pins: vec![FOX],
+        ..Life::default()
+    }
+}
+
+/// A collection in a new store, killed at a call.
+fn killed(scene: &Scene, cache: &Path, blow: Option<Blow>) -> Result<Run> {
+    let life = collect();
+    (life.before)(scene, cache)?;
+    let order = life.order(scene, cache, cache.with_extension("said"));
+    tracer::run(&order.command()?, cache, blow, || Ok(()))
+}
+
+/// Whether a collection was in the middle of something.
+fn is_broken_off(index: &Path) -> Result<()> {
+    let index = Connection::open_with_flags(index, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let marked: i64 = index.query_row("SELECT count(*) FROM blob WHERE state = 1", [], |row| row.get(0))?;
+    anyhow::ensure!(marked > 0, "nothing was about to leave");
+    Ok(())
 }
 
 /// One of two models is removed.

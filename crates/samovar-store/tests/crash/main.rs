@@ -50,6 +50,11 @@ fn a_collection_may_be_killed_anywhere() {
 }
 
 #[test]
+fn taking_up_a_broken_off_collection_may_be_killed_anywhere() {
+    survives(&lives::recovery(), 12);
+}
+
+#[test]
 fn a_removal_may_be_killed_anywhere() {
     survives(&lives::remove(), 12);
 }
