@@ -194,12 +194,13 @@ impl Outgoing<'_> {
         }
         let mut done = 0;
         while done < bytes.len() {
-            let count = self.stream.write(&bytes[done..]).await?;
-            if count == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+            self.stream.writable().await?;
+            match self.write_some(&bytes[done..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+                Err(error) => return Err(error),
             }
-            self.count(count as u64);
-            done += count;
         }
         if self.sending.framing == Framing::Chunked {
             self.stream.write_all(b"\r\n").await?;
@@ -207,8 +208,13 @@ impl Outgoing<'_> {
         Ok(done as u64)
     }
 
-    fn count(&self, bytes: u64) {
-        self.shared.state().counts.went_out(&self.sending.file, bytes);
+    /// Writes as much as there is room for. Nobody sees the counts in between, so that whoever has the bytes
+    /// finds them counted.
+    fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.shared.state();
+        let count = self.stream.try_write(bytes)?;
+        state.counts.went_out(&self.sending.file, count as u64);
+        Ok(count)
     }
 
     fn end(&self, ending: Ending) -> io::Result<After> {
