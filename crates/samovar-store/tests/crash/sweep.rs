@@ -14,6 +14,8 @@ use crate::program::{self, Order, Step};
 use crate::scene::Scene;
 use crate::tracer::{self, Blow, End, Run};
 
+/// Enough for all lives that are led at the same time.
+const ROOM_BYTES: u64 = 512 << 20;
 /// More calls than any of these lives makes.
 const MANY: usize = 10_000;
 
@@ -122,14 +124,14 @@ impl fmt::Display for Tally {
     }
 }
 
-/// A directory for one life, in memory where there is such a place: whether bytes reach a disk is not asked here.
+/// A directory for one life, in memory where there is room: whether bytes reach a disk is not asked here.
 pub(crate) fn room() -> Result<TempDir> {
     let memory = Path::new("/dev/shm");
     let mut builder = tempfile::Builder::new();
     builder.prefix("samovar-crash-");
-    if memory.is_dir()
-        && let Ok(dir) = builder.tempdir_in(memory)
-    {
+    let has_room =
+        rustix::fs::statvfs(memory).is_ok_and(|facts| facts.f_bavail * facts.f_frsize >= ROOM_BYTES);
+    if has_room && let Ok(dir) = builder.tempdir_in(memory) {
         return Ok(dir);
     }
     Ok(builder.tempdir()?)
