@@ -501,7 +501,7 @@ fn corrupt(tested: &mut Tested, content: usize) {
 }
 
 prop_state_machine! {
-    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10, max_shrink_iters: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_does_what_its_model_does(sequential 1..24 => Tested);
