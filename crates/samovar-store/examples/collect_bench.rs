@@ -45,8 +45,8 @@ fn main() -> Result<()> {
     ensure!(nothing.removed.is_empty(), "nothing is over the quota");
     let (remove_ms, _) = timed(|| store.remove(&keys[0]))?;
     let bytes = vec![7; FILE_BYTES];
-    let (first_put_ms, _) = timed(|| put(&store, "first", &bytes))?;
-    let (next_put_ms, _) = timed(|| put(&store, "next", &bytes))?;
+    let (first_put_ms, ()) = timed(|| put(&store, "first", &bytes))?;
+    let (next_put_ms, ()) = timed(|| put(&store, "next", &bytes))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (verify_ms, verified) = timed(|| runtime.block_on(store.verify(&VerifyOptions::default())))?;
     ensure!(verified.is_sound(), "what was written is right");

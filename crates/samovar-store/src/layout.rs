@@ -7,7 +7,7 @@
 //!   partial/<id>/{data,state.json}     downloads that are not whole yet
 //!   snapshots/<key>/…                  links with real file names
 //!   tmp/  trash/  quarantine/<hex>
-//!   locks/{gc.lock, blob/<id>.lock}    never unlinked
+//!   locks/{gc.lock, blob/<id>.lock}    never unlinked; and locks/ballast, room for when there is no other
 //!   leases/<boot id>-<pid>-<random>    flocked for the life of a process; body = digests in use
 //! ```
 //!
@@ -218,6 +218,11 @@ impl Layout {
 
     pub(crate) fn quarantine(&self, digest: &Digest) -> PathBuf {
         self.quarantines().join(digest.to_string())
+    }
+
+    /// Room that is given up when there is no other.
+    pub(crate) fn ballast(&self) -> PathBuf {
+        self.root.join("locks").join("ballast")
     }
 
     pub(crate) fn gc_lock(&self) -> PathBuf {

@@ -15,6 +15,7 @@
 mod adopt;
 mod arrival;
 pub mod artifact;
+mod ballast;
 mod blob;
 mod blocking;
 mod collect;

@@ -79,7 +79,7 @@ pub(crate) fn open(inner: &Inner, artifact: Artifact) -> Result<Opened, Error> {
         }
     };
     let places = places(&inner.layout, &inner.index, &artifact)?;
-    assemble(&inner.layout, artifact, &places, Tier::Cache, lease)
+    assemble(inner, artifact, &places, Tier::Cache, lease)
 }
 
 /// Opens an artifact of a read-only store.
@@ -98,7 +98,7 @@ pub(crate) fn open_in_tier(
     } else {
         Tier::ReadOnly(layout.root().to_owned())
     };
-    assemble(&inner.views()?, artifact, &places, tier, inner.leases.nothing())
+    assemble(inner, artifact, &places, tier, inner.leases.nothing())
 }
 
 fn places(layout: &Layout, index: &Index, artifact: &Artifact) -> Result<Vec<Place>, Error> {
@@ -113,7 +113,7 @@ fn places(layout: &Layout, index: &Index, artifact: &Artifact) -> Result<Vec<Pla
 }
 
 fn assemble(
-    layout: &Layout,
+    inner: &Inner,
     artifact: Artifact,
     places: &[Place],
     tier: Tier,
@@ -122,7 +122,9 @@ fn assemble(
     let mut paths: Vec<PathBuf> = places.iter().map(|place| place.path.clone()).collect();
     let mut snapshot = None;
     if needs_names(&artifact) {
-        let dir = snapshot::build(layout, &artifact.key_digest, &links(&artifact, places, layout))?;
+        // Asked for only where it is needed: a single file is served also where nothing at all can be written.
+        let layout = inner.views()?;
+        let dir = snapshot::build(&layout, &artifact.key_digest, &links(&artifact, places, &layout))?;
         paths = artifact.files.iter().map(|file| dir.join(file.path.as_str())).collect();
         snapshot = Some(dir);
     }

@@ -321,7 +321,8 @@ fn read_blobs(
         stamps: Mutex::new(Vec::new()),
     };
     std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(|| reading.run()))));
-    reading.write_stamps(std::mem::take(&mut reading.stamps.lock().unwrap_or_else(PoisonError::into_inner)));
+    reading
+        .write_stamps(&std::mem::take(&mut *reading.stamps.lock().unwrap_or_else(PoisonError::into_inner)));
     reading.tell(true);
     verified.bytes = reading.done_bytes.load(Ordering::Relaxed);
     let mut found = reading.found.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -388,13 +389,13 @@ impl Reading<'_> {
         let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
         stamps.push(stamp);
         if stamps.len() >= STAMPS {
-            self.write_stamps(std::mem::take(&mut stamps));
+            self.write_stamps(&std::mem::take(&mut *stamps));
         }
     }
 
-    fn write_stamps(&self, stamps: Vec<(Digest, Stamp, u64)>) {
+    fn write_stamps(&self, stamps: &[(Digest, Stamp, u64)]) {
         // These are memos: without them the blobs are hashed once more.
-        let _ = self.inner.index.stamp_blobs(&stamps);
+        let _ = self.inner.index.stamp_blobs(stamps);
     }
 
     fn hash(&self, path: &Path) -> std::io::Result<Digest> {

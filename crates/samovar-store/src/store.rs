@@ -12,6 +12,7 @@ use samovar_core::{Digest, Failure};
 use serde::Serialize;
 
 use crate::artifact::Artifact;
+use crate::ballast;
 use crate::blob;
 use crate::blocking;
 use crate::collect;
@@ -563,7 +564,11 @@ fn open_index(layout: &Layout) -> Result<(Index, Option<PathBuf>, Option<Bar>), 
         return Ok((Index::in_memory()?, None, Some(Bar::ReadOnly)));
     }
     let journal = if layout.is_network() { Journal::Rollback } else { Journal::Wal };
-    match Index::open(layout.index_path(), journal) {
+    let mut opened = Index::open(layout.index_path(), journal);
+    if opened.is_err() && ballast::give_up_if_full(layout) {
+        opened = Index::open(layout.index_path(), journal);
+    }
+    match opened {
         Ok(index::Opened { index, was: Was::SetAside(aside) }) => Ok((index, Some(aside), None)),
         Ok(opened) => Ok((opened.index, None, None)),
         Err(error) => {

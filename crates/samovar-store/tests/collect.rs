@@ -281,3 +281,27 @@ async fn a_download_on_its_way_counts_by_its_size_and_is_left_alone() {
     assert_eq!((usage.partial_bytes, usage.promised_bytes, usage.artifact_bytes), (0, 0, 8 << 20));
     assert_sound(&cache.store);
 }
+
+#[test]
+fn a_file_that_is_used_where_it_lies_is_only_forgotten() {
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
+        return println!("skipped: no second file system at /dev/shm");
+    };
+    let theirs = elsewhere.path().join("theirs-Q4_K_M.gguf");
+    fs_err::write(&theirs, bytes_of("theirs", 40 * KB)).unwrap();
+    let cache = Cache::new();
+    let roots = vec![samovar_store::AdoptRoot::new(elsewhere.path(), samovar_store::AdoptKind::Folder)];
+    cache.store.adopt(&samovar_store::AdoptOptions { roots, ..Default::default() }).unwrap();
+    let artifact = cache.store.list().unwrap().remove(0);
+    let usage = cache.store.disk_use().unwrap();
+    if usage.referenced_bytes == 0 {
+        return println!("skipped: /dev/shm is no second file system");
+    }
+    assert_eq!((usage.referenced_bytes, usage.used_bytes), (40_000, 0));
+    let full = cache.reopen(|config| config.max_size_bytes = Some(0));
+    assert_eq!(full.collect(&CollectOptions::default()).unwrap().removed, [], "it would free nothing");
+    let removed = cache.store.remove(&artifact.key_digest).unwrap();
+    assert_eq!((removed.bytes, removed.freed_bytes), (40_000, 0));
+    assert_eq!(fs_err::read(&theirs).unwrap(), bytes_of("theirs", 40 * KB));
+    assert_eq!(cache.store.disk_use().unwrap().referenced_bytes, 0);
+}

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ballast;
 use crate::error::Error;
 use crate::index::now_ms;
 use crate::key::KeyDigest;
@@ -101,6 +102,9 @@ impl Store {
     pub fn collect(&self, options: &CollectOptions) -> Result<Collected, Error> {
         let inner = &*self.0;
         inner.writable("a collection")?;
+        if !options.is_dry_run {
+            ballast::give_up_if_full(&inner.layout);
+        }
         let survey = survey(inner, !options.is_dry_run)?;
         let limits = limits(inner, &survey, options.room_bytes);
         let plan = plan(&survey.view, &limits);
@@ -114,6 +118,7 @@ impl Store {
     pub fn remove(&self, key: &KeyDigest) -> Result<Removed, Error> {
         let inner = &*self.0;
         inner.writable("removing an artifact")?;
+        ballast::give_up_if_full(&inner.layout);
         let survey = survey(inner, true)?;
         let Some(place) = survey.artifacts.iter().position(|artifact| artifact.key_digest == *key) else {
             return Err(Error::Missing {
@@ -143,6 +148,7 @@ pub(crate) fn look_after(inner: &Inner) {
     if let Err(error) = looked {
         tracing::warn!(%error, "the cache could not be looked after");
     }
+    ballast::lay(&inner.layout);
 }
 
 /// Looks at the store, and notes that somebody did.
@@ -164,7 +170,8 @@ fn chronicle(inner: &Inner, may_write: bool) -> Result<Chronicle, Error> {
     chronicle.observe(now_ms, max_age_ms(inner));
     if may_write && earlier.is_none_or(|earlier| chronicle.is_news_to(&earlier)) {
         let json = serde_json::to_string(&chronicle).expect("invariant: numbers are JSON");
-        inner.index.remember(CHRONICLE, &json)?;
+        // What was not noted now is noted next time; a full disk must not keep anybody from making room.
+        let _ = inner.index.remember(CHRONICLE, &json);
     }
     Ok(chronicle)
 }
@@ -199,6 +206,7 @@ pub(crate) fn settle(
     if !is_dry_run {
         inner.index.count("collected_artifacts", collected.removed.len() as u64);
         inner.index.count("collected_bytes", collected.freed_bytes);
+        ballast::lay(&inner.layout);
     }
     Ok(collected)
 }

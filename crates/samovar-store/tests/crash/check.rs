@@ -105,7 +105,7 @@ impl Judge<'_> {
                 fs_err::metadata(path).context("leads nowhere")?;
             }
             ["index.sqlite3.lock"]
-            | ["locks", "gc.lock"]
+            | ["locks", "gc.lock" | "ballast"]
             | ["locks", "blob" | "artifact", _]
             | ["leases", _] => unlocked(path)?,
             ["quarantine", name] => {

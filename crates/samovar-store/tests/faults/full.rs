@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use samovar_core::ErrorKind;
-use samovar_store::{Error, RetryConfig, Store};
+use samovar_store::{CollectOptions, Error, RetryConfig, Store};
 use samovar_testhub::{Content, FileSpec, Hub};
 
 use crate::keeping::{assert_sound, bytes_of, config, try_put};
 use crate::mount::Mount;
-use crate::scene::{self, judge, kept_opens, named, play, recovers};
+use crate::scene::{self, SIZE, judge, kept_opens, named, play, recovers};
 
 const PAGE: u64 = 4_096;
 const MIB: u64 = 1 << 20;
@@ -29,7 +29,7 @@ fn whatever_is_left_of_a_full_disk_nothing_is_lost_and_what_is_there_opens() {
         recovers(mount.path(), &steps);
     }
     println!("{failed} steps met the full disk");
-    assert!(failed > 20, "only {failed} steps met the full disk");
+    assert!(failed > 10, "only {failed} steps met the full disk");
 }
 
 #[test]
@@ -43,6 +43,38 @@ fn a_store_on_a_full_disk_opens_and_serves() {
         drop(store);
         mount.make_room();
         recovers(mount.path(), &[]);
+    }
+}
+
+#[test]
+fn a_full_disk_can_be_freed_by_removing_and_by_collecting() {
+    for is_opened_before in [true, false] {
+        for by_collection in [true, false] {
+            let Some(mount) = Mount::new(8 * MIB) else { return };
+            let mut store = scene::prepare(mount.path());
+            let old = named(&store, "old").unwrap();
+            store.set_pinned(&old.key_digest, false).unwrap();
+            let mut small = config(mount.path());
+            small.max_size_bytes = Some(SIZE as u64 + 50_000);
+            store = Store::open(small.clone()).unwrap();
+            if !is_opened_before {
+                drop(store);
+                mount.fill_up(0);
+                store = Store::open(small).unwrap();
+            } else {
+                mount.fill_up(0);
+            }
+            if by_collection {
+                let collected = store.collect(&CollectOptions::default()).unwrap();
+                assert_eq!(collected.removed.len(), 1, "{collected:?}");
+            } else {
+                store.remove(&old.key_digest).unwrap();
+            }
+            assert!(mount.free_bytes() >= SIZE as u64);
+            drop(store);
+            mount.make_room();
+            recovers(mount.path(), &[]);
+        }
     }
 }
 
