@@ -67,7 +67,6 @@ pub(crate) enum Was {
 /// An index, and what was found when it was opened.
 pub(crate) struct Opened {
     pub(crate) index: Index,
-    #[cfg_attr(not(test), expect(dead_code, reason = "the store asks `check_alive`, which knows it longer"))]
     pub(crate) was: Was,
 }
 
