@@ -19,7 +19,8 @@ pub(crate) struct Arguments {
 /// Runs the long loops, one after the other.
 pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     pool(tree, arguments)?;
-    store(tree)
+    store(tree)?;
+    disk(tree)
 }
 
 /// Runs the pool's simulation with other and more seeds than the tests.
@@ -44,4 +45,11 @@ fn store(tree: &Tree) -> Result<()> {
         "crash",
     ];
     process::run(tree.root(), "env", &[&line[..], &["--", "--nocapture"]].concat())
+}
+
+/// Lets every single call of the store that changes the disk fail once.
+fn disk(tree: &Tree) -> Result<()> {
+    let line = ["test", "--release", "--package", "samovar-store", "--test", "faults", "--"];
+    let what = ["--ignored", "--nocapture", "failing::a_disk_that_fails_at_any_call_loses_nothing"];
+    process::run(tree.root(), "cargo", &[&line[..], &what[..]].concat())
 }
