@@ -4,8 +4,6 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
 use samovar_core::footprint::Footprint;
 use samovar_core::model::ArtifactRef;
 use samovar_core::{Digest, Failure};
@@ -31,11 +29,11 @@ use crate::manifest::{self, Manifest, ManifestFile, Role};
 use crate::meter::Meter;
 use crate::name::FilePath;
 use crate::opened::{self, Opened};
-use crate::partial::{Note, PartialId};
+use crate::partial::PartialId;
 use crate::progress::Watch;
 use crate::room::{self, Room};
 use crate::shelf;
-use crate::source::{Listing, Promise, RemoteFile, Source, Sources};
+use crate::source::{Source, Sources};
 use crate::tier::ReadOnly;
 
 /// Artifacts that were fetched and not opened yet, whose first opening is no hit. More than anybody fetches
@@ -84,18 +82,6 @@ pub struct Pulled {
     pub fetched_bytes: u64,
     /// All of it was here before.
     pub was_here: bool,
-}
-
-/// What it would take to bring an artifact.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// What the source says.
-    pub listing: Listing,
-    /// Bytes that are not here.
-    pub missing_bytes: u64,
-    /// Bytes in all, as far as the source says.
-    pub total_bytes: u64,
-    reference: ArtifactRef,
 }
 
 /// Whether the bytes of an artifact are right.
@@ -254,59 +240,6 @@ impl Store {
             }
         };
         self.0.flights.join(format!("pull {reference}"), watch, begin).await
-    }
-
-    /// What it would take to bring what a reference means. Fetches no model bytes.
-    ///
-    /// # Errors
-    /// Whatever the source says.
-    pub async fn plan(&self, reference: &ArtifactRef) -> Result<Plan, Error> {
-        let listing = self.0.source_of(reference)?.resolve(reference).await?;
-        ensure::check(&listing)?;
-        let inner = Arc::clone(&self.0);
-        let (reference, files) = (reference.clone(), listing.files.clone());
-        blocking::run(move || {
-            let missing_bytes = files.iter().map(|file| inner.missing_bytes(file)).sum();
-            let total_bytes = files.iter().filter_map(|file| file.size).sum();
-            Ok(Plan { listing, missing_bytes, total_bytes, reference })
-        })
-        .await
-    }
-
-    /// The first `bytes` of the first weights file, so that its header can be judged before all is fetched.
-    /// Fewer when the file is shorter. Nothing of it is kept.
-    ///
-    /// # Errors
-    /// Whatever the source says.
-    pub async fn peek(&self, plan: &Plan, bytes: u64) -> Result<Bytes, Error> {
-        let file = plan.listing.files.iter().find(|file| file.role == Role::Weights);
-        let file = file.ok_or_else(|| Error::Missing {
-            subject: format!("the weights of {}", plan.listing.reference),
-            where_: " at its source",
-            hint: "choose a repository with GGUF or safetensors files".to_owned(),
-        })?;
-        let end = file.size.map_or(bytes, |size| size.min(bytes));
-        if end == 0 {
-            return Ok(Bytes::new());
-        }
-        let body = self.0.source_of(&plan.reference)?.fetch(file, 0..end).await?;
-        if body.start != 0 {
-            return Err(Error::Lie {
-                subject: file.path.to_string(),
-                message: format!("bytes from {} on were sent, 0 was asked", body.start),
-            });
-        }
-        let mut stream = body.stream;
-        let mut head = BytesMut::new();
-        while let Some(piece) = stream.next().await {
-            let piece = piece?;
-            let room = (end as usize).saturating_sub(head.len());
-            head.extend_from_slice(&piece[..piece.len().min(room)]);
-            if head.len() as u64 >= end {
-                break;
-            }
-        }
-        Ok(head.freeze())
     }
 
     /// Makes an artifact of bytes that the program has, such as a built-in model. Blocks; microseconds when it
@@ -516,16 +449,6 @@ impl Inner {
             Some(artifact) if ensure::is_right(self, &artifact)? => Ok(Some(artifact)),
             _ => Ok(self.in_tiers(|layout, index| find::find(layout, index, reference))),
         }
-    }
-
-    fn missing_bytes(&self, file: &RemoteFile) -> u64 {
-        let size = file.size.unwrap_or(0);
-        let Promise::Sha256(digest) = file.promise else { return size };
-        if blob::locate(&self.layout, &digest).ok().flatten().is_some() {
-            return 0;
-        }
-        let note = Note::read(&self.layout, &PartialId::of_digest(digest));
-        size.saturating_sub(note.map_or(0, |note| note.done_bytes()))
     }
 
     /// An opening is a hit, except the first after a fetch that somebody waited for.
