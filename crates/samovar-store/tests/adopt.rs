@@ -273,6 +273,26 @@ fn half_a_download_is_skipped_and_says_what_is_missing() {
 }
 
 #[test]
+fn models_that_share_a_quantization_are_named_by_their_files() {
+    let world = World::new();
+    let cache = world.path("hub");
+    for (name, seed) in [("one-Q4_K_M.gguf", 1), ("two-Q4_K_M.gguf", 2), ("two-Q8_0.gguf", 3)] {
+        hf_file(&cache, "a/b", COMMIT, name, &content(seed, 1000));
+    }
+    let adopted = world.adopt("hub", AdoptKind::HuggingFace);
+    let expected = ["hf://a/b/one-Q4_K_M.gguf", "hf://a/b/two-Q4_K_M.gguf", "hf://a/b:Q8_0"];
+    assert_eq!((references(&adopted), reasons(&adopted)), (expected.to_vec(), vec![]));
+    assert_eq!(world.bytes("hf://a/b/two-Q4_K_M.gguf"), content(2, 1000));
+    assert_eq!(world.find("hf://a/b/one-Q4_K_M.gguf").unwrap().key.model.as_str(), "a/b/one-Q4_K_M.gguf");
+    // Of such a repository only one was fetched, and the package noted what else there is.
+    let tree = r#"{"files":{"x-Q4_K_M.gguf":{},"y-Q4_K_M.gguf":{}}}"#;
+    write(&cache.join(format!("models--a--c/trees/{COMMIT}.json")), tree.as_bytes());
+    hf_file(&cache, "a/c", COMMIT, "y-Q4_K_M.gguf", &content(4, 1000));
+    let adopted = world.adopt("hub", AdoptKind::HuggingFace);
+    assert!(references(&adopted).contains(&"hf://a/c/y-Q4_K_M.gguf"), "{adopted:?}");
+}
+
+#[test]
 fn a_name_that_means_something_already_keeps_its_meaning() {
     let world = World::new();
     let cache = world.path("hub");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use samovar_core::Digest;
+use samovar_core::{ArtifactRef, Digest};
 
 use super::FoundFile;
 use crate::error::Error;
@@ -26,6 +26,8 @@ pub(super) struct Loose {
 pub(super) struct Group {
     pub(super) quant: String,
     pub(super) modality: String,
+    /// The file that names it, where its quantization would name others too.
+    pub(super) named_by: Option<String>,
     pub(super) files: Vec<FoundFile>,
 }
 
@@ -43,11 +45,32 @@ pub(super) fn of(
     for quant in quants(&here) {
         let chosen = choose(&here, whole, quant.as_deref());
         match chosen {
-            Ok(choice) => groups.push(group(&files, choice)),
-            Err(reason) => skipped.push(Skipped::new(folder, reason)),
+            Ok(choice) => groups.push(group(&files, choice, None)),
+            Err(reason) => {
+                let by_file = by_file(&here, quant.as_deref());
+                if by_file.is_empty() {
+                    skipped.push(Skipped::new(folder, reason));
+                }
+                groups.extend(by_file.into_iter().map(|(name, choice)| group(&files, choice, Some(name))));
+            }
         }
     }
     groups
+}
+
+/// The models of a quantization that several have, each by its file.
+fn by_file(here: &[&str], quant: Option<&str>) -> Vec<(String, Named)> {
+    let is_meant = |name: &&&str| {
+        select::is_first_of_model(name)
+            && select::quant_of(name) == quant.unwrap_or_default()
+            && format!("hf://organisation/name/{name}").parse::<ArtifactRef>().is_ok()
+    };
+    let choose = |name: &&str| {
+        let want = Want { quant: None, file: Some(name) };
+        let choice = select::choose("it", here, &want).ok()?;
+        Some(((*name).to_owned(), Named::of(here, choice)))
+    };
+    here.iter().filter(is_meant).filter_map(choose).collect()
 }
 
 /// The files whose names may be names of ours; a name that leads elsewhere is worth a word.
@@ -115,7 +138,7 @@ impl Named {
     }
 }
 
-fn group(files: &[(FilePath, Loose)], named: Named) -> Group {
+fn group(files: &[(FilePath, Loose)], named: Named, named_by: Option<String>) -> Group {
     let places: BTreeMap<&str, &(FilePath, Loose)> =
         files.iter().map(|file| (file.0.as_str(), file)).collect();
     let found = named.files.iter().filter_map(|(name, role)| {
@@ -128,5 +151,5 @@ fn group(files: &[(FilePath, Loose)], named: Named) -> Group {
             claim: loose.claim,
         })
     });
-    Group { quant: named.quant, modality: named.modality.to_owned(), files: found.collect() }
+    Group { quant: named.quant, modality: named.modality.to_owned(), named_by, files: found.collect() }
 }

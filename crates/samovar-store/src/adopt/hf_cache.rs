@@ -93,9 +93,10 @@ fn repository_artifacts(
 
 /// What the store shall call a group of files: by the branch that leads to its commit, else by the commit.
 fn artifact(model: &ModelId, commit: &Commit, revisions: &[String], folder: &Path, group: Group) -> Found {
-    let text = |at: &str| match group.quant.as_str() {
-        "" => format!("hf://{model}{at}"),
-        quant => format!("hf://{model}{at}:{quant}"),
+    let text = |at: &str| match (&group.named_by, group.quant.as_str()) {
+        (Some(file), _) => format!("hf://{model}{at}/{file}"),
+        (None, "") => format!("hf://{model}{at}"),
+        (None, quant) => format!("hf://{model}{at}:{quant}"),
     };
     let mut references: Vec<String> = revisions
         .iter()
@@ -106,7 +107,11 @@ fn artifact(model: &ModelId, commit: &Commit, revisions: &[String], folder: &Pat
     Found {
         key: ArtifactKey {
             source: "hub".parse().expect("invariant: a plain word is a source"),
-            model: model.clone(),
+            model: match &group.named_by {
+                // As the hub's source files it.
+                Some(file) => format!("{model}/{file}").parse().unwrap_or_else(|_| model.clone()),
+                None => model.clone(),
+            },
             commit: commit.clone(),
             quant: group.quant,
             modality: group.modality,

@@ -62,11 +62,12 @@ fn artifacts(bounds: &Bounds, model: &ModelId, folder: &Path, skipped: &mut Vec<
 
 /// What the store shall call a group of files; the preferred one by the model's name alone, too.
 fn artifact(model: &ModelId, path: &Path, is_preferred: bool, group: Group) -> Found {
-    let reference = match group.quant.as_str() {
-        "" => format!("hf://{model}"),
-        quant => format!("hf://{model}:{quant}"),
+    let reference = match (&group.named_by, group.quant.as_str()) {
+        (Some(file), _) => format!("hf://{model}/{file}"),
+        (None, "") => format!("hf://{model}"),
+        (None, quant) => format!("hf://{model}:{quant}"),
     };
-    let alone = is_preferred.then(|| format!("hf://{model}"));
+    let alone = (is_preferred && group.named_by.is_none()).then(|| format!("hf://{model}"));
     let first = group.files.first().and_then(|file| folder::reference(&path.join(file.path.as_str())).ok());
     Found {
         key: ArtifactKey {
