@@ -44,6 +44,8 @@ async fn scrape() -> Result<String, Failure> {
     let folder = std::env::temp_dir().join(format!("samovar-reference-{}", std::process::id()));
     let socket = folder.join("s");
     let runtime = Builder::default().cache_dir(folder.join("cache")).build()?;
+    // Its numbers are told once it was needed.
+    runtime.store().await?;
     let server =
         Server::bind(runtime, ServeConfig { socket: Some(socket.clone()), ..ServeConfig::default() }).await?;
     let asked = async {
