@@ -20,10 +20,10 @@ use crate::index::{BlobRow, Use, now_ms};
 use crate::key::KeyDigest;
 use crate::lease::Lease;
 use crate::manifest::{self, Manifest, ManifestFile};
+use crate::manifests;
 use crate::meter::Meter;
 use crate::partial::PartialId;
 use crate::room::{self, Reservation};
-use crate::shelf;
 use crate::source::{Listing, Promise, Source};
 use crate::store::{Inner, Pulled};
 
@@ -165,7 +165,7 @@ async fn commit(inner: &Arc<Inner>, listing: &Listing, arrivals: Vec<Arrival>) -
 /// # Errors
 /// Whatever the system says. A manifest without its row in the index comes back with the next rebuild.
 pub(crate) fn record(inner: &Inner, manifest: Manifest, blobs: &[BlobRow]) -> Result<Artifact, Error> {
-    let recorded = shelf::write(&inner.layout, manifest)?;
+    let recorded = manifests::write(&inner.layout, manifest)?;
     inner.with_index(|index| index.commit_artifact(&recorded.manifest, recorded.digest, blobs))
 }
 

@@ -31,10 +31,10 @@ use crate::layout;
 use crate::lease::Lease;
 use crate::lock::{FileLock, Hold};
 use crate::manifest::{self, Manifest, ManifestFile};
+use crate::manifests;
 use crate::partial::PartialId;
 use crate::plain;
 use crate::room;
-use crate::shelf;
 use crate::source::Promise;
 use crate::store::{Inner, Store};
 
@@ -120,7 +120,7 @@ fn manifest_of(inner: &Inner, key: &KeyDigest) -> Result<Manifest, Error> {
         where_: " in the cache",
         hint: "`samovar list` shows what is there".to_owned(),
     };
-    Ok(shelf::read(&inner.layout, key)?.ok_or_else(missing)?.manifest)
+    Ok(manifests::read(&inner.layout, key)?.ok_or_else(missing)?.manifest)
 }
 
 /// The folder that is written.
@@ -352,7 +352,7 @@ fn take_in(inner: &Inner, root: &Path, manifest: Manifest, imported: &mut Import
         leases.push(lease);
     }
     let reference = manifest.reference.clone();
-    let recorded = shelf::write(&inner.layout, manifest)?;
+    let recorded = manifests::write(&inner.layout, manifest)?;
     let rows: Vec<BlobRow> = rows.into_values().collect();
     inner.index.commit_artifact(&recorded.manifest, recorded.digest, &rows)?;
     imported.references.push(reference);

@@ -27,8 +27,8 @@ use crate::collect;
 use crate::error::Error;
 use crate::index::{BlobState, Stamp, now_ms};
 use crate::key::KeyDigest;
+use crate::manifests;
 use crate::progress::{Progress, Transfer, Watch};
-use crate::shelf;
 use crate::store::{Inner, Store};
 
 /// Files that are read at the same time.
@@ -193,7 +193,7 @@ fn look(inner: &Inner, options: &VerifyOptions, stop: &AtomicBool) -> Result<(Ve
     }
     if options.is_repair {
         inner.writable("a repair")?;
-        shelf::fill(&inner.layout, &inner.index)?;
+        manifests::fill(&inner.layout, &inner.index)?;
     }
     let mut broken = look_at_manifests(inner, options, &mut verified)?;
     read_blobs(inner, options, stop, &mut verified)?;
@@ -232,8 +232,8 @@ fn look_at_manifests(
     }
     let mut known: BTreeMap<KeyDigest, Artifact> =
         inner.index.artifacts()?.into_iter().map(|artifact| (artifact.key_digest, artifact)).collect();
-    for key in shelf::keys(&inner.layout)? {
-        match shelf::read(&inner.layout, &key)? {
+    for key in manifests::keys(&inner.layout)? {
+        match manifests::read(&inner.layout, &key)? {
             Some(recorded) if known.remove(&key).is_none() => {
                 verified.incomplete.push(recorded.manifest.reference.clone());
                 let commit = recorded.manifest.key.commit.to_string();

@@ -26,13 +26,13 @@ use crate::layout::Layout;
 use crate::lease::Leases;
 use crate::lock::{FileLock, Hold};
 use crate::manifest::{self, Manifest, ManifestFile, Role};
+use crate::manifests;
 use crate::meter::Meter;
 use crate::name::FilePath;
 use crate::opened::{self, Opened};
 use crate::partial::PartialId;
 use crate::progress::Watch;
 use crate::room::{self, Room};
-use crate::shelf;
 use crate::source::{Source, Sources};
 use crate::tier::ReadOnly;
 
@@ -407,7 +407,7 @@ impl Inner {
             let (root, gc_lock) = (self.layout.root(), self.layout.gc_lock());
             let _shared = FileLock::wait(root, &gc_lock, Hold::Shared)
                 .map_err(Error::io("the cache could not be locked"))?;
-            let filled = shelf::fill(&self.layout, &self.index)?;
+            let filled = manifests::fill(&self.layout, &self.index)?;
             tracing::info!(filled, "the index was built again from the manifests");
         }
         Ok(())

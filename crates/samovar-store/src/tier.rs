@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::index::{Index, Stamp};
 use crate::layout::Layout;
-use crate::shelf;
+use crate::manifests;
 
 /// Which store had an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl ReadOnly {
             return Ok(Arc::clone(&filled.index));
         }
         let index = Index::in_memory()?;
-        shelf::fill(&self.layout, &index)?;
+        manifests::fill(&self.layout, &index)?;
         let index = Arc::new(index);
         *filled = Some(Filled { stamp, index: Arc::clone(&index) });
         Ok(index)

@@ -93,6 +93,6 @@ pub(crate) fn tell_events(events: mpsc::Sender<AnswerEvent>) -> Watch {
 
 /// A deadline that passed while the model was being fetched.
 pub(crate) fn too_late() -> Failure {
-    Failure::new(ErrorKind::DeadlineExceeded, "the deadline passed while the model was being fetched")
+    Failure::new(ErrorKind::DeadlineExceeded, "the deadline passed before the model was on this machine")
         .with_hint("what came so far is kept; `samovar pull` fetches the rest without a deadline")
 }

@@ -40,7 +40,7 @@ const HOMES: [(&str, &[&str], &str); 9] = [
     ("llama-cpp-sys-2", &["samovar-llama"], "one crate holds the FFI"),
     ("candle-core", &["samovar-candle"], "a heavy build stays optional"),
     ("rusqlite", &["samovar-store"], "the index is the store's memo"),
-    ("axum", &["samovar-server", "samovar-testhub"], "wire types never leak inward"),
+    ("axum", &["samovar-server"], "wire types never leak inward"),
     ("reqwest", &["samovar-store"], "only sources reach the network"),
     ("minijinja", &["samovar"], "templates are rendered in one place, with bounds"),
     ("clap", &["samovar-cli", "samovar-testhub", "xtask"], "configuration enters through settings"),

@@ -23,7 +23,6 @@ mod blobs;
 mod commit;
 mod connect;
 mod damage;
-mod measure;
 mod names;
 pub(crate) mod network;
 mod pending;
@@ -36,7 +35,6 @@ mod usage;
 use std::path::{Path, PathBuf};
 
 pub(crate) use commit::Entry;
-pub use measure::MeasuredIndex;
 pub(crate) use row::{BlobRow, BlobState, Origin, Stamp};
 pub(crate) use usage::Use;
 

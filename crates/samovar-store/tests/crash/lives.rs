@@ -15,7 +15,7 @@ use crate::sweep::Life;
 use crate::tracer::{self, Blow, Run};
 
 /// The tables of the index in its first version, as they were.
-const FIRST_VERSION: &str = include_str!("index-1.sql");
+const FIRST_VERSION: &str = include_str!("../../src/index/tests/version_1.sql");
 /// What of an index goes into them.
 const FIRST_COLUMNS: [(&str, &str); 4] = [
     ("blob", "digest, size, state, verified_ms, dev, ino, mtime_ns, origin, created_ms"),
@@ -151,6 +151,7 @@ fn into_first_version(index: &Path) -> Result<()> {
     let newer = index.with_extension("newer");
     fs_err::rename(index, &newer)?;
     let connection = Connection::open(index)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.execute_batch(FIRST_VERSION)?;
     connection.execute("ATTACH ?1 AS newer", [newer.to_str().context("a path in UTF-8")?])?;
     for (table, columns) in FIRST_COLUMNS {

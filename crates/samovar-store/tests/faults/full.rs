@@ -57,12 +57,12 @@ fn a_full_disk_can_be_freed_by_removing_and_by_collecting() {
             let mut small = config(mount.path());
             small.max_size_bytes = Some(SIZE as u64 + 50_000);
             store = Store::open(small.clone()).unwrap();
-            if !is_opened_before {
+            if is_opened_before {
+                mount.fill_up(0);
+            } else {
                 drop(store);
                 mount.fill_up(0);
                 store = Store::open(small).unwrap();
-            } else {
-                mount.fill_up(0);
             }
             if by_collection {
                 let collected = store.collect(&CollectOptions::default()).unwrap();

@@ -324,7 +324,9 @@ fn a_file_that_is_deleted_again_and_again_while_many_write_never_stops_them() {
         let workers = [threads.spawn(|| work(&one, 1)), threads.spawn(|| work(&two, 2))];
         let ends = workers.map(std::thread::ScopedJoinHandle::join);
         is_done.store(true, Ordering::Release);
-        ends.into_iter().for_each(|end| end.unwrap());
+        for end in ends {
+            end.unwrap();
+        }
     });
     assert!(one.check_alive().unwrap());
     let key = key("org/after", "c1");

@@ -7,8 +7,10 @@ use super::*;
 
 fn version_1(ground: &Ground) {
     let hex = |commit: &str| format!("x'{}'", key("org/name", commit).digest());
-    let sql = include_str!("version_1.sql").replace("@one", &hex("c1")).replace("@two", &hex("c2"));
-    Connection::open(ground.path()).unwrap().execute_batch(&sql).unwrap();
+    let rows = include_str!("version_1_rows.sql").replace("@one", &hex("c1")).replace("@two", &hex("c2"));
+    let connection = Connection::open(ground.path()).unwrap();
+    connection.execute_batch(include_str!("version_1.sql")).unwrap();
+    connection.execute_batch(&rows).unwrap();
 }
 
 #[test]
