@@ -39,9 +39,13 @@ impl Shelf {
         self.store.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Remembers that loading `path` means loading this artifact.
-    pub(crate) fn register(&self, path: PathBuf, key: KeyDigest) {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(path, key);
+    /// Remembers that loading `path` means loading this artifact. Artifacts may have a blob in common: the one that
+    /// was asked for last is the one that is here.
+    pub(crate) fn register(&self, path: &Path, key: KeyDigest) {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.get(path) != Some(&key) {
+            keys.insert(path.to_owned(), key);
+        }
     }
 
     /// The artifact that is loaded by `path`, if it is one of the store's.

@@ -172,6 +172,26 @@ async fn a_loaded_model_cannot_be_removed_and_one_unloaded_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_whose_twin_was_removed_still_loads() {
+    let house = House::new().await;
+    let runtime = house.runtime();
+    // The hub's file has the demo model's bytes: two artifacts, one blob.
+    runtime.generate(ask("demo")).collect().await.expect("answers");
+    runtime.unload("demo").await.expect("unloads");
+    runtime.generate(ask(MODEL)).collect().await.expect("answers");
+    runtime.unload(MODEL).await.expect("unloads");
+    let store = runtime.store().await.expect("opens");
+    let twins = store.list().expect("lists");
+    let twin = twins.iter().find(|artifact| artifact.reference == MODEL).expect("is here").key_digest;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while store.remove(&twin).is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "the lease ends with the instance");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    runtime.generate(ask("demo")).collect().await.expect("the demo is still here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_load_was_measured_to_hold_is_known_to_the_next_life() {
     let house = House::new().await;
     house.runtime().generate(ask(MODEL)).collect().await.expect("answers");

@@ -287,6 +287,7 @@ impl Catalog {
         if let Some(known) = self.seen().specs.get(&id)
             && known.stamp == stamp
         {
+            self.register(target, &known.spec);
             return Ok(Arc::clone(&known.spec));
         }
         let spec = match &target.place {
@@ -294,8 +295,16 @@ impl Catalog {
             _ => self.specify_file(target, &id.1, stamp.as_ref())?,
         };
         let spec = Arc::new(spec);
+        self.register(target, &spec);
         self.seen().specs.insert(id, Known { stamp, spec: Arc::clone(&spec) });
         Ok(spec)
+    }
+
+    /// Tells the shelf which artifact this specification's path stands for.
+    fn register(&self, target: &Target, spec: &ModelSpec) {
+        if let Place::Stored(artifact) = &target.place {
+            self.shelf.register(&spec.path, artifact.key_digest);
+        }
     }
 
     fn specify_file(
@@ -332,7 +341,6 @@ impl Catalog {
         let descriptor = gguf::inspect_parts(weights)?;
         let (options, predicted) = self.plan(&descriptor, &target.settings)?;
         let measured = experience::recall(&store, &artifact.key_digest, self.engine.name(), &options);
-        self.shelf.register(path.clone(), artifact.key_digest);
         let name = target.given_name.clone().unwrap_or_else(|| short_name(artifact));
         let key =
             ModelKey::new(format!("{}-{:?}-{:?}", artifact.key_digest, options.layout, options.kv_type));
