@@ -1,12 +1,14 @@
 //! A request for text, and the events that answer it.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::error::Failure;
 
 /// What the model continues.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Prompt {
     /// Text to be tokenized by the model's own vocabulary.
     Text {
@@ -71,8 +73,26 @@ impl Sampling {
     }
 }
 
+/// A small set of weights (LoRA) that changes a model's answers while it is attached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Adapter {
+    /// Its file, whose header has passed the gate.
+    pub path: PathBuf,
+    /// How strongly it counts; 1 = as it was trained.
+    pub scale: f32,
+}
+
+/// Prompt state that an instance keeps of a finished request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedPrefix {
+    /// Names it among the instance's others; a later state never has the same number.
+    pub id: u64,
+    /// The tokens whose state it is, from the first on.
+    pub tokens: Vec<u32>,
+}
+
 /// One request to one instance.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GenerationRequest {
     /// What to continue.
     pub prompt: Prompt,
@@ -88,6 +108,9 @@ pub struct GenerationRequest {
     pub ignore_eos: bool,
     /// Look for and leave behind a reusable prompt prefix.
     pub reuse_prefix: bool,
+    /// Adapters to attach while this request is computed; none = the model as it is. Empty where
+    /// [`can_adapt`](crate::port::Capabilities::can_adapt) is false.
+    pub adapters: Vec<Adapter>,
 }
 
 impl GenerationRequest {
@@ -101,6 +124,7 @@ impl GenerationRequest {
             logprobs: None,
             ignore_eos: false,
             reuse_prefix: true,
+            adapters: Vec::new(),
         }
     }
 }
@@ -155,7 +179,7 @@ pub struct Completion {
 }
 
 /// What an instance says while it answers. Ends with exactly one `Done` or `Failed`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TokenEvent {
     /// The prompt has been computed; the first token follows.
     Prefilled {

@@ -240,7 +240,7 @@ fn main() -> Fallible<()> {
             instance.park()?;
             parks.push(milliseconds(start));
             let start = Instant::now();
-            instance.resume()?;
+            instance.resume(&options)?;
             resumes.push(milliseconds(start));
             together(&instance, vec![request(fresh(8), 1, false)])?;
             firsts.push(milliseconds(start));

@@ -56,7 +56,14 @@ impl Engine for LlamaEngine {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { is_batching: true, reuses_prefixes: true, can_park: true, can_embed: false }
+        Capabilities {
+            is_batching: true,
+            reuses_prefixes: true,
+            can_park: true,
+            can_embed: false,
+            can_adapt: false,
+            saves_prefixes: false,
+        }
     }
 
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {

@@ -11,7 +11,7 @@ use llama_cpp_2::token::LlamaToken;
 use samovar_core::footprint::Measurement;
 use samovar_core::generation::Generation;
 use samovar_core::port::{Instance, LoadControl};
-use samovar_core::{Descriptor, Failure, GenerationRequest, Prompt, Sampling, TokenEvent};
+use samovar_core::{Descriptor, Failure, GenerationRequest, LoadOptions, Prompt, Sampling, TokenEvent};
 
 use crate::error::Error;
 use crate::plan::Plan;
@@ -216,7 +216,7 @@ impl Instance for LlamaInstance {
         Ok(answer.recv().map_err(|_| Error::Gone)??)
     }
 
-    fn resume(&self) -> Result<(), Failure> {
+    fn resume(&self, _options: &LoadOptions) -> Result<(), Failure> {
         let (reply, answer) = sync_channel(1);
         self.send(Command::Resume(reply))?;
         Ok(answer.recv().map_err(|_| Error::Gone)??)

@@ -44,7 +44,7 @@ fn two_hundred_rounds_leave_nothing_behind() {
     let (memory, before) = (anonymous_bytes(), threads());
     for _ in 0..200 {
         instance.park().unwrap();
-        instance.resume().unwrap();
+        instance.resume(&options).unwrap();
         assert_eq!(answer(&instance).0, first.0);
     }
     assert_eq!(threads(), before, "threads after 200 parks");

@@ -59,7 +59,7 @@ fn instances_load_and_park_side_by_side() {
                 for _ in 0..5 {
                     let instance = support::load(&support::options());
                     instance.park().unwrap();
-                    instance.resume().unwrap();
+                    instance.resume(&support::options()).unwrap();
                     instance.probe().unwrap();
                 }
             })

@@ -12,7 +12,7 @@ use samovar_core::port::SystemClock;
 use samovar_core::testing::FakeEngine;
 use samovar_core::units::KeepAlive;
 use samovar_core::{LoadOptions, ModelKey};
-use samovar_pool::{Ask, Budget, ModelSpec, Pool, PoolConfig};
+use samovar_pool::{Ask, Budget, Instances, ModelSpec, Pool, PoolConfig};
 use serde_json::{Value, json};
 
 /// Rounds before measuring.
@@ -77,6 +77,8 @@ fn spec(number: usize) -> Arc<ModelSpec> {
         footprint: Footprint { held_bytes: 4_096, mapped_bytes: 100 },
         load_ms: None,
         keep_alive: KeepAlive::Ms(300_000),
+        instances: Instances::default(),
+        needs: Vec::new(),
     })
 }
 

@@ -33,6 +33,26 @@ pub struct ModelSpec {
     pub load_ms: Option<u64>,
     /// How long it stays ready after its last use, unless a request says otherwise.
     pub keep_alive: KeepAlive,
+    /// How many instances of it there may be.
+    pub instances: Instances,
+    /// Models that must be in memory wherever this one is: reserved, loaded, leased and evicted with it.
+    pub needs: Vec<Arc<ModelSpec>>,
+}
+
+/// How many instances of a model there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Instances {
+    /// Loaded whenever the model is; at least 1.
+    pub min: u32,
+    /// The most, when requests wait and memory is free; at least `min`.
+    pub max: u32,
+}
+
+impl Default for Instances {
+    /// One.
+    fn default() -> Self {
+        Self { min: 1, max: 1 }
+    }
 }
 
 /// One request for a slot of a model.
@@ -49,12 +69,15 @@ pub struct Ask {
     /// How long the model stays ready after this use, instead of the spec's own wish. The pool's
     /// floor and ceiling win over it.
     pub keep_alive: Option<KeepAlive>,
+    /// Stands for the beginning of the prompt: requests that begin alike have the same number. Of several free
+    /// instances the one that served it last is preferred, since it may hold the prompt's state.
+    pub affinity: Option<u64>,
 }
 
 impl Ask {
     /// A request without priority, deadline or keep-alive of its own.
     pub fn new(model: Arc<ModelSpec>) -> Self {
-        Self { model, client: String::new(), priority: 0, deadline: None, keep_alive: None }
+        Self { model, client: String::new(), priority: 0, deadline: None, keep_alive: None, affinity: None }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use samovar_core::footprint::Footprint;
+use samovar_core::footprint::{Footprint, LoadOptions};
 use samovar_core::port::{Engine, Instance, LoadControl};
 use samovar_core::{ErrorKind, Failure};
 use tokio::sync::mpsc;
@@ -40,7 +40,8 @@ impl Hands {
 
     /// Loads a model; setting the flag that is returned stops the load.
     pub(crate) fn load(&self, id: InstanceId, model: Arc<ModelSpec>) -> Arc<AtomicBool> {
-        let control = LoadControl::new(progress(id, self.outcomes.clone()));
+        let control = LoadControl::new(progress(id, self.outcomes.clone()))
+            .on_death(obituary(id, self.outcomes.clone()));
         let stop = control.cancel_flag();
         let engine = Arc::clone(&self.engine);
         let outcomes = self.outcomes.clone();
@@ -74,10 +75,10 @@ impl Hands {
     }
 
     /// Gives an instance its working memory again.
-    pub(crate) fn resume(&self, id: InstanceId, instance: Arc<dyn Instance>) {
+    pub(crate) fn resume(&self, id: InstanceId, instance: Arc<dyn Instance>, options: LoadOptions) {
         let outcomes = self.outcomes.clone();
         tokio::spawn(async move {
-            let resume = move || instance.resume().map(|()| instance.measure());
+            let resume = move || instance.resume(&options).map(|()| instance.measure());
             let event = match spawn_blocking(resume).await.unwrap_or_else(|_| Err(panicked("resuming"))) {
                 Ok(measured) => Event::Resumed { instance: id, measured },
                 Err(failure) => Event::ResumeFailed { instance: id, failure },
@@ -124,6 +125,16 @@ fn progress(id: InstanceId, outcomes: mpsc::Sender<Outcome>) -> impl Fn(f32) + S
             let fraction = percent as f32 / 100.0;
             let _ = outcomes.try_send(Event::LoadProgress { instance: id, fraction }.into());
         }
+    }
+}
+
+/// Reports a death, whatever thread learns of it and however full the owner's desk is.
+fn obituary(id: InstanceId, outcomes: mpsc::Sender<Outcome>) -> impl Fn(Failure) + Send + Sync + 'static {
+    let runtime = tokio::runtime::Handle::current();
+    move |failure| {
+        let outcomes = outcomes.clone();
+        let event = Event::InstanceDied { instance: id, failure };
+        runtime.spawn(async move { report(&outcomes, event.into()).await });
     }
 }
 

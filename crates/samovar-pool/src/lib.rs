@@ -28,7 +28,7 @@ mod stats;
 
 pub mod decide;
 
-pub use ask::{Ask, ModelSpec, Wait};
+pub use ask::{Ask, Instances, ModelSpec, Wait};
 pub use budget::Budget;
 pub use config::{EvictionPolicy, PoolConfig};
 pub use decision::{Decision, Reason, What};

@@ -181,8 +181,8 @@ impl Owner {
                     return;
                 }
                 self.waiters.insert(ticket, Waiter::Lease(reply, waits));
-                let Ask { model, client, priority, deadline, keep_alive } = ask;
-                self.step(Event::Request { ticket, model, client, priority, deadline, keep_alive });
+                let Ask { model, client, priority, deadline, keep_alive, affinity } = ask;
+                self.step(Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity });
             }
             Command::Warm { ticket, model, reply, waits } => {
                 if reply.is_closed() {
@@ -270,7 +270,9 @@ impl Owner {
                 }
             }
             Effect::Park { instance } => self.hands.park(instance, self.instance(instance)),
-            Effect::Resume { instance, .. } => self.hands.resume(instance, self.instance(instance)),
+            Effect::Resume { instance, options, .. } => {
+                self.hands.resume(instance, self.instance(instance), options);
+            }
             Effect::Probe { instance } => self.hands.probe(instance, self.instance(instance)),
             Effect::Unload { instance } => {
                 let loaded =

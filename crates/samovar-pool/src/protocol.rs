@@ -20,7 +20,7 @@ use std::sync::Arc;
 use samovar_core::footprint::{Footprint, Measurement};
 use samovar_core::port::Millis;
 use samovar_core::units::KeepAlive;
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{ErrorKind, Failure, LoadOptions};
 
 use crate::ask::{ModelSpec, Wait};
 use crate::config::PoolConfig;
@@ -53,6 +53,8 @@ pub enum Event {
         deadline: Option<Millis>,
         /// How long to keep the model after this use.
         keep_alive: Option<KeepAlive>,
+        /// Stands for the beginning of the prompt.
+        affinity: Option<u64>,
     },
     /// A caller wants the model ready, without using it.
     Warm {
@@ -212,6 +214,8 @@ pub enum Effect {
     Resume {
         /// The instance.
         instance: InstanceId,
+        /// Its context and slots from now on.
+        options: LoadOptions,
         /// What was reserved for it, what it holds already included.
         reservation: Footprint,
     },

@@ -12,7 +12,8 @@ use samovar_core::testing::fake::Script;
 use samovar_core::units::KeepAlive;
 use samovar_core::{Descriptor, ErrorKind, Failure, LoadOptions, ModelKey};
 use samovar_pool::{
-    Ask, Budget, Error, ModelSpec, ModelState, ModelStats, Origin, Pool, PoolConfig, Reason, Wait, What,
+    Ask, Budget, Error, Instances, ModelSpec, ModelState, ModelStats, Origin, Pool, PoolConfig, Reason, Wait,
+    What,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, advance};
@@ -46,6 +47,8 @@ fn spec_with(name: &str, change: impl FnOnce(&mut ModelSpec)) -> Arc<ModelSpec> 
         footprint: Footprint { held_bytes: 100, mapped_bytes: 300 },
         load_ms: None,
         keep_alive: KeepAlive::Ms(60_000),
+        instances: Instances::default(),
+        needs: Vec::new(),
     };
     change(&mut spec);
     Arc::new(spec)

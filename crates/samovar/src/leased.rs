@@ -8,12 +8,13 @@
 //!
 //! The pool knows no store and the store knows no engine; this is where they meet.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use samovar_core::footprint::{Footprint, LoadOptions, Measurement};
-use samovar_core::generation::{Generation, GenerationRequest};
+use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
 use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
 use samovar_core::{Descriptor, ErrorKind, Failure};
 use samovar_store::{KeyDigest, Opened, Store, Verdict};
@@ -127,8 +128,8 @@ impl Instance for Held {
         self.instance.park()
     }
 
-    fn resume(&self) -> Result<(), Failure> {
-        self.instance.resume()
+    fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
+        self.instance.resume(options)
     }
 
     fn measure(&self) -> Measurement {
@@ -137,5 +138,17 @@ impl Instance for Held {
 
     fn probe(&self) -> Result<(), Failure> {
         self.instance.probe()
+    }
+
+    fn prefixes(&self) -> Result<Vec<CachedPrefix>, Failure> {
+        self.instance.prefixes()
+    }
+
+    fn save_prefix(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Failure> {
+        self.instance.save_prefix(prefix, into)
+    }
+
+    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
+        self.instance.restore_prefix(tokens, from)
     }
 }

@@ -322,6 +322,7 @@ async fn acquire(
         priority: 0,
         deadline: journey.remaining().map(|left| now.plus(left.as_millis() as u64)),
         keep_alive: request.keep_alive,
+        affinity: None,
     };
     let (waits, mut waiting) = mpsc::channel(WAIT_CAPACITY);
     let mut lease = std::pin::pin!(inner.pool.acquire(ask, Some(waits)));
@@ -348,6 +349,7 @@ async fn stream(
         stop: request.stop.clone(),
         logprobs: request.logprobs,
         ignore_eos: request.ignore_eos,
+        adapters: Vec::new(),
         reuse_prefix: true,
     };
     let instance = Arc::clone(lease.instance());

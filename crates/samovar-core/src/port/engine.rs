@@ -3,20 +3,22 @@
 //! ```text
 //!   Engine ── footprint(descriptor, options)          header only, pure arithmetic
 //!      └───── load(...) ──► Instance ── generate ──► Generation (events; drop = cancel)
-//!                              ├────── park / resume
-//!                              └────── measure / probe
+//!                              ├────── park / resume (also with more context or slots than before)
+//!                              ├────── measure / probe
+//!                              └────── prefixes / save_prefix / restore_prefix
 //! ```
 //!
 //! Loading, parking and resuming block; callers run them on threads of their own. `generate` returns
 //! at once: the work happens on the instance's thread, which owns all native state.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::Failure;
+use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Footprint, LoadOptions, Measurement};
-use crate::generation::{Generation, GenerationRequest};
+use crate::generation::{CachedPrefix, Generation, GenerationRequest};
 use crate::model::Descriptor;
 
 /// What an engine can do.
@@ -31,6 +33,10 @@ pub struct Capabilities {
     pub can_park: bool,
     /// `embed` works.
     pub can_embed: bool,
+    /// Requests may name adapters.
+    pub can_adapt: bool,
+    /// `save_prefix` and `restore_prefix` work.
+    pub saves_prefixes: bool,
 }
 
 /// A library able to run models.
@@ -66,7 +72,8 @@ pub trait Instance: Send + Sync + 'static {
     ///
     /// # Errors
     /// `ContextExceeded` when the prompt alone does not fit (the message names both numbers),
-    /// `InvalidRequest` for tokens outside the vocabulary, `Unavailable` when parked or gone.
+    /// `InvalidRequest` for tokens outside the vocabulary, `Unavailable` when parked or gone. An instance in
+    /// another process may say all of these as the only event, [`Failed`](crate::TokenEvent::Failed), instead.
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure>;
 
     /// Token ids of a text by the model's own vocabulary.
@@ -88,11 +95,13 @@ pub trait Instance: Send + Sync + 'static {
     /// `EngineFailed`; the instance must then be dropped.
     fn park(&self) -> Result<(), Failure>;
 
-    /// Makes a parked instance ready again. Blocks for milliseconds. Ready instances stay as they are.
+    /// Makes a parked instance ready again, with the context and slots of `options`, which may differ from those
+    /// it was loaded with; everything else in them is as it was at the load. Blocks for milliseconds. Ready
+    /// instances stay as they are.
     ///
     /// # Errors
     /// `EngineFailed` when memory is not to be had; the instance stays parked.
-    fn resume(&self) -> Result<(), Failure>;
+    fn resume(&self, options: &LoadOptions) -> Result<(), Failure>;
 
     /// What it uses now, as its thread last published it: wait-free, and true even while a long
     /// decode step runs.
@@ -103,18 +112,57 @@ pub trait Instance: Send + Sync + 'static {
     /// # Errors
     /// Whatever the inference said.
     fn probe(&self) -> Result<(), Failure>;
+
+    /// Prompt state of finished requests that could be saved, longest unused first; not that of requests with
+    /// adapters. Empty where [`Capabilities::saves_prefixes`] is false, and when parked. Blocks for a step.
+    ///
+    /// # Errors
+    /// `Unavailable` when the instance is gone.
+    fn prefixes(&self) -> Result<Vec<CachedPrefix>, Failure> {
+        Ok(Vec::new())
+    }
+
+    /// Writes the state of one of [`prefixes`](Self::prefixes) into an empty file, from its beginning, and returns
+    /// how many bytes that were. The bytes mean something only to an engine of the same name, for the same
+    /// weights and KV format. Blocks.
+    ///
+    /// # Errors
+    /// `NotFound` when the state has gone meanwhile; `Storage` when the file cannot be written.
+    fn save_prefix(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Failure> {
+        let _ = (prefix, into);
+        Err(Failure::new(ErrorKind::Unsupported, "this engine saves no prompt state"))
+    }
+
+    /// Takes in what `save_prefix` wrote, as the state of a finished request with these tokens, so that the next
+    /// request which begins with them need not compute them. It may push out state that was used longer ago.
+    /// The caller vouches for the bytes. Blocks.
+    ///
+    /// # Errors
+    /// `InvalidRequest` when the bytes are of another model or format; `Busy` when every sequence is in use.
+    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
+        let _ = (tokens, from);
+        Err(Failure::new(ErrorKind::Unsupported, "this engine saves no prompt state"))
+    }
 }
 
 /// How a load talks with whoever started it.
 pub struct LoadControl {
     progress: Box<dyn Fn(f32) + Send + Sync>,
+    obituary: Arc<dyn Fn(Failure) + Send + Sync>,
     cancelled: Arc<AtomicBool>,
 }
 
 impl LoadControl {
     /// Reports progress (0..=1) to `progress`.
     pub fn new(progress: impl Fn(f32) + Send + Sync + 'static) -> Self {
-        Self { progress: Box::new(progress), cancelled: Arc::default() }
+        Self { progress: Box::new(progress), obituary: Arc::new(|_| ()), cancelled: Arc::default() }
+    }
+
+    /// The same, and `obituary` hears of the instance's death, should it die by itself after the load.
+    #[must_use]
+    pub fn on_death(mut self, obituary: impl Fn(Failure) + Send + Sync + 'static) -> Self {
+        self.obituary = Arc::new(obituary);
+        self
     }
 
     /// Reports to nobody.
@@ -125,6 +173,12 @@ impl LoadControl {
     /// A flag that stops the load once it is set.
     pub fn cancel_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.cancelled)
+    }
+
+    /// For the engine to keep: to be called once, and never during the load, when the instance has died by itself.
+    /// It must not be called for an instance that is dropped. It may be called on any thread and does not block.
+    pub fn obituary(&self) -> Arc<dyn Fn(Failure) + Send + Sync> {
+        Arc::clone(&self.obituary)
     }
 
     /// Called by the engine as it gets on, with the part done (0..=1).

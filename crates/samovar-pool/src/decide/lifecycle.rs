@@ -69,7 +69,8 @@ impl Turn<'_> {
         instance.ready_span = (now, now);
         self.mark_origins(model, Origin::Parked);
         let reservation = self.state.ledger.footprint(id);
-        self.effects.push(Effect::Resume { instance: id, reservation });
+        let options = spec.options.clone();
+        self.effects.push(Effect::Resume { instance: id, options, reservation });
         self.tell_waiting(model);
     }
 

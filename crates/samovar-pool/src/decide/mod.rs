@@ -67,7 +67,7 @@ struct Turn<'a> {
 impl Turn<'_> {
     fn take(&mut self, event: Event) {
         match event {
-            Event::Request { ticket, model, client: _, priority, deadline, keep_alive } => {
+            Event::Request { ticket, model, client: _, priority, deadline, keep_alive, affinity: _ } => {
                 self.request(ticket, &model, priority, deadline, keep_alive);
             }
             Event::Warm { ticket, model } => self.warm(ticket, &model),

@@ -10,7 +10,7 @@ use samovar_core::units::KeepAlive;
 use samovar_core::{ErrorKind, Failure, Footprint, LoadOptions, ModelKey};
 
 use super::{PoolState, step};
-use crate::ask::{ModelSpec, Wait};
+use crate::ask::{Instances, ModelSpec, Wait};
 use crate::budget::Budget;
 use crate::config::{EvictionPolicy, PoolConfig};
 use crate::decision::{Reason, What};
@@ -66,7 +66,15 @@ impl Stage {
     fn ask_with(&mut self, model: &Arc<ModelSpec>, priority: u8, deadline: Option<Millis>) -> TicketId {
         let ticket = self.ticket();
         let (model, client) = (Arc::clone(model), String::new());
-        self.happen(Event::Request { ticket, model, client, priority, deadline, keep_alive: None });
+        self.happen(Event::Request {
+            ticket,
+            model,
+            client,
+            priority,
+            deadline,
+            keep_alive: None,
+            affinity: None,
+        });
         ticket
     }
 
@@ -175,6 +183,8 @@ fn model_with(name: &str, held_bytes: u64, change: impl FnOnce(&mut ModelSpec)) 
         footprint: Footprint { held_bytes, mapped_bytes: 0 },
         load_ms: None,
         keep_alive: KeepAlive::UntilEvicted,
+        instances: Instances::default(),
+        needs: Vec::new(),
     };
     change(&mut spec);
     Arc::new(spec)

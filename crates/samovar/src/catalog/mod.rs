@@ -27,7 +27,7 @@ use samovar_core::format::gguf;
 use samovar_core::model::ArtifactRef;
 use samovar_core::port::Engine;
 use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey, ModelRef};
-use samovar_pool::{ModelSpec, PoolConfig};
+use samovar_pool::{Instances, ModelSpec, PoolConfig};
 use samovar_store::{Artifact, KeyDigest};
 
 pub(crate) use head::{Head, Judgement};
@@ -329,6 +329,8 @@ impl Catalog {
             footprint,
             load_ms: None,
             keep_alive: target.settings.keep_alive.unwrap_or_default(),
+            instances: Instances::default(),
+            needs: Vec::new(),
         })
     }
 
@@ -353,6 +355,8 @@ impl Catalog {
             footprint: measured.unwrap_or(predicted),
             load_ms: (artifact.usage.loads > 0).then_some(artifact.usage.load_ms as u64),
             keep_alive: target.settings.keep_alive.unwrap_or_default(),
+            instances: Instances::default(),
+            needs: Vec::new(),
         })
     }
 

@@ -46,8 +46,8 @@ pub fn parking_keeps_the_answer(subject: &Subject) {
         assert!(parked < held, "round {round}: {parked} bytes held when parked, {held} before");
         let refused = instance.generate(request.clone()).map(|_| ()).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused:?}");
-        instance.resume().unwrap();
-        instance.resume().unwrap();
+        instance.resume(&subject.options).unwrap();
+        instance.resume(&subject.options).unwrap();
         let after = ask(&instance, request.clone());
         assert_eq!(after.text, before.text, "round {round}");
     }

@@ -132,7 +132,7 @@ impl Instance for FakeInstance {
         Ok(())
     }
 
-    fn resume(&self) -> Result<(), Failure> {
+    fn resume(&self, _options: &LoadOptions) -> Result<(), Failure> {
         if let Some(failure) = &self.shared.script.resume_failure {
             return Err(failure.clone());
         }

@@ -132,6 +132,8 @@ impl FakeEngine {
                 reuses_prefixes: true,
                 can_park: true,
                 can_embed: false,
+                can_adapt: false,
+                saves_prefixes: false,
             },
             script: Script::default(),
             script_by_model: HashMap::new(),

@@ -112,7 +112,7 @@ fn parking_gives_held_memory_back_and_refuses_requests() {
     instance.park().unwrap();
     assert_eq!(instance.measure().held_bytes, 0);
     assert_eq!(instance.generate(ask("hello")).map(|_| ()).unwrap_err().kind, ErrorKind::Unavailable);
-    instance.resume().unwrap();
+    instance.resume(&FakeEngine::options()).unwrap();
     assert!(instance.generate(ask("hello")).is_ok());
     assert_eq!((engine.counts().parks, engine.counts().resumes), (1, 1));
 }

@@ -14,7 +14,7 @@ use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Model
 use super::super::state::{Instance, PoolState};
 use super::super::step;
 use super::dice::Dice;
-use crate::ask::ModelSpec;
+use crate::ask::{Instances, ModelSpec};
 use crate::budget::Budget;
 use crate::config::{EvictionPolicy, PoolConfig};
 use crate::decision::{Reason, What};
@@ -242,7 +242,7 @@ impl World {
         let priority = if self.dice.chance(20) { self.dice.between(0, 256) as u8 } else { 0 };
         let ticket = self.ticket(deadline, false);
         let client = format!("client {}", self.dice.between(0, 3));
-        self.happen(Event::Request { ticket, model, client, priority, deadline, keep_alive })
+        self.happen(Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity: None })
     }
 
     fn some_keep_alive(&mut self) -> KeepAlive {
@@ -479,7 +479,7 @@ impl World {
             }
             Effect::StopLoad { instance } => self.seen(instance, 3)?.is_stopped = true,
             Effect::Park { instance } => self.begin(instance, Work::Park)?,
-            Effect::Resume { instance, reservation } => {
+            Effect::Resume { instance, reservation, .. } => {
                 let parked_bytes = self.seen(instance, 3)?.bytes;
                 self.check_room(reservation.total_bytes(), parked_bytes)?;
                 self.begin(instance, Work::Resume)?;
@@ -637,6 +637,8 @@ fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
                 footprint: Footprint { held_bytes: held_bytes * u64::from(size), mapped_bytes },
                 load_ms: dice.chance(20).then(|| dice.between(1, 60_000)),
                 keep_alive,
+                instances: Instances::default(),
+                needs: Vec::new(),
             }));
         }
     }
