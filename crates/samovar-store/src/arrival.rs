@@ -94,11 +94,11 @@ impl Carrier<'_> {
             return Ok(arrival);
         }
         let arrival = match self.nearby(errand.file).await? {
-            Some(path) => self.copy(errand, path, lock).await?,
-            None => self.download(errand, lock).await?,
+            Some(path) => self.copy(errand, path, Arc::clone(&lock)).await?,
+            None => self.download(errand, Arc::clone(&lock)).await?,
         };
         if !matches!(errand.file.promise, Promise::Sha256(_)) {
-            self.remember(errand, arrival.row.digest).await?;
+            self.remember(errand, arrival.row.digest, lock).await?;
         }
         Ok(arrival)
     }
@@ -271,11 +271,13 @@ impl Carrier<'_> {
         .await
     }
 
-    async fn remember(&self, errand: &Errand<'_>, digest: Digest) -> Result<(), Error> {
+    /// Under the lock still: who waits for it looks here as soon as it is free.
+    async fn remember(&self, errand: &Errand<'_>, digest: Digest, lock: Arc<FileLock>) -> Result<(), Error> {
         let etag = errand.file.etag.clone();
         let memo = Memo { digest, etag, git_sha1: git_sha1(errand.file), at_ms: now_ms() };
         let (inner, key) = (Arc::clone(self.inner), memo_key(&errand.id));
         blocking::run(move || {
+            let _lock = lock;
             // Losing it costs a download.
             if let Ok(json) = serde_json::to_string(&memo) {
                 let _ = inner.index.remember(&key, &json);
@@ -314,7 +316,7 @@ fn recall(inner: &Inner, id: &PartialId, file: &RemoteFile, asked_ms: u64) -> Op
     let is_same = match git_sha1(file) {
         Some(sha1) => memo.git_sha1 == Some(sha1),
         None => {
-            memo.at_ms > asked_ms || file.etag.as_ref().is_some_and(names_version) && file.etag == memo.etag
+            memo.at_ms >= asked_ms || file.etag.as_ref().is_some_and(names_version) && file.etag == memo.etag
         }
     };
     is_same.then_some(memo.digest)
