@@ -15,6 +15,24 @@ pub enum EvictionPolicy {
     Gdsf,
 }
 
+impl EvictionPolicy {
+    /// Every policy, the default first.
+    pub const ALL: [Self; 2] = [Self::Gdsf, Self::Lru];
+
+    /// The word for it in settings and statistics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lru => "lru",
+            Self::Gdsf => "gdsf",
+        }
+    }
+
+    /// The policy that this word stands for.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.name() == name)
+    }
+}
+
 /// The limits that the pool keeps to. Every one can be changed while it runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PoolConfig {

@@ -186,10 +186,8 @@ fn pool(values: &Values, budget: Budget) -> PoolConfig {
     if let Some(Value::Ratio(ratio)) = value(values, "pool.soft_ratio") {
         pool.soft_ratio = *ratio;
     }
-    pool.eviction = match text(values, "pool.eviction_policy").as_deref() {
-        Some("lru") => EvictionPolicy::Lru,
-        _ => EvictionPolicy::Gdsf,
-    };
+    let policy = text(values, "pool.eviction_policy");
+    pool.eviction = policy.as_deref().and_then(EvictionPolicy::named).unwrap_or_default();
     pool.queue_per_model = count(values, "pool.queue_per_model").unwrap_or(pool.queue_per_model);
     pool.queue_total = count(values, "pool.queue_total").unwrap_or(pool.queue_total);
     pool.min_residency_ms = span_ms(values, "pool.min_residency").unwrap_or(pool.min_residency_ms);

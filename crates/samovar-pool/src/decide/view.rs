@@ -2,7 +2,6 @@
 
 use samovar_core::port::Millis;
 
-use super::eviction;
 use super::state::{Instance, Model, ModelId, Phase, PoolState};
 use crate::snapshot::{ModelState, ModelStats, PoolStats, Snapshot};
 
@@ -41,7 +40,7 @@ impl PoolState {
             budget_bytes: self.config.budget.bytes,
             soft_bytes: self.config.soft_bytes(),
             budget_source: self.config.budget.source.clone(),
-            eviction: eviction::name(self.config.eviction),
+            eviction: self.config.eviction.name(),
             load_ms_p50,
             load_ms_mean: tally.load_times.mean_ms(),
             load_ms_p99,

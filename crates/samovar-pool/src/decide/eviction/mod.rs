@@ -37,11 +37,3 @@ pub(super) fn age_after(policy: EvictionPolicy, age: f64, rank: f64) -> f64 {
         EvictionPolicy::Gdsf => age.max(rank),
     }
 }
-
-/// The policy's name in statistics.
-pub(super) fn name(policy: EvictionPolicy) -> &'static str {
-    match policy {
-        EvictionPolicy::Lru => "lru",
-        EvictionPolicy::Gdsf => "gdsf",
-    }
-}
