@@ -126,6 +126,22 @@ impl Arguments {
         Server::wait_for(child, &address, "/health")
     }
 
+    /// Starts `llama-server` as a router over a folder of models, of which it keeps `loaded` in memory.
+    pub(crate) fn route(&self, folder: &Path, loaded: u32, setup: Setup<'_>, context: u32) -> Result<Server> {
+        let tool = named(self.server.as_deref(), "--llama-server")?;
+        let address = stream::free_address()?;
+        let (host, port) = address.split_once(':').context("an address has a port")?;
+        let (threads, context, loaded) = (setup.threads.to_string(), context.to_string(), loaded.to_string());
+        let mut command = Command::new(tool);
+        command.arg("--models-dir").arg(folder).args(["--models-max", &loaded]);
+        command.args(["-t", &threads, "-np", "1", "-c", &context, "--host", host, "--port", port]);
+        if !setup.repacks {
+            command.arg("--no-repack");
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Server::wait_for_all_below(child, &address, "/health")
+    }
+
     /// Version of the first tool that tells one.
     pub(crate) fn version(&self) -> Option<String> {
         let tool = self.server.as_ref()?;

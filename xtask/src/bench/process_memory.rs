@@ -18,6 +18,19 @@ impl ProcessMemory {
         Self::parse(&text).with_context(|| format!("/proc/{pid}/smaps_rollup lacks a field"))
     }
 
+    /// A process and all that it started, and these in turn.
+    pub(crate) fn of_family(pid: u32) -> Result<Self> {
+        let mut sum = Self::of(pid)?;
+        for child in children(pid) {
+            // It may have ended meanwhile.
+            if let Ok(more) = Self::of_family(child) {
+                sum.proportional_kib += more.proportional_kib;
+                sum.anonymous_kib += more.anonymous_kib;
+            }
+        }
+        Ok(sum)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| {
             let line = text.lines().find(|line| line.starts_with(name))?;
@@ -25,6 +38,15 @@ impl ProcessMemory {
         };
         Some(Self { proportional_kib: field("Pss:")?, anonymous_kib: field("Anonymous:")? })
     }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs_err::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists =
+        threads.filter_map(|thread| fs_err::read_to_string(thread.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 #[cfg(test)]

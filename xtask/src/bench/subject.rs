@@ -39,10 +39,11 @@ pub(crate) struct Question<'a> {
 }
 
 impl Home {
-    /// A fresh home in which these models have their names, with lines of `[defaults]` such as `layout = "packed"`.
-    pub(crate) fn new(bench: &Bench<'_>, names: &[&str], defaults: &str) -> Result<Self> {
+    /// A fresh home in which these models have their names, with lines of `[defaults]` such as `layout = "packed"`,
+    /// which other sections may follow.
+    pub(crate) fn new(bench: &Bench<'_>, names: &[&str], settings: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut settings = format!("[defaults]\n{defaults}\n");
+        let mut settings = format!("[defaults]\n{settings}\n");
         for name in names {
             if let Some(path) = models::file(bench.tree, name)? {
                 writeln!(settings, "[models.\"{name}\"]\nsource = \"{}\"", path.display())?;
@@ -143,9 +144,11 @@ impl Drop for Home {
     }
 }
 
-/// A server of ours or of a peer; it ends when dropped.
+/// A server of ours or of a peer; it ends when dropped, and what it started with it.
 pub(crate) struct Server {
     child: Child,
+    /// It is asked to leave before it is made to: its children would outlive it.
+    leaves_when_asked: bool,
     /// `http://address:port`.
     pub(crate) url: String,
 }
@@ -153,7 +156,7 @@ pub(crate) struct Server {
 impl Server {
     /// Waits until `path` answers 200.
     pub(crate) fn wait_for(child: Child, address: &str, path: &str) -> Result<Self> {
-        let mut server = Self { child, url: format!("http://{address}") };
+        let mut server = Self { child, leaves_when_asked: false, url: format!("http://{address}") };
         let deadline = Instant::now() + READY_WITHIN;
         while !stream::is_fine(&format!("{}{path}", server.url)) {
             if let Some(status) = server.child.try_wait()? {
@@ -167,6 +170,13 @@ impl Server {
         Ok(server)
     }
 
+    /// The same for a server that starts others.
+    pub(crate) fn wait_for_all_below(child: Child, address: &str, path: &str) -> Result<Self> {
+        let mut server = Self::wait_for(child, address, path)?;
+        server.leaves_when_asked = true;
+        Ok(server)
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -176,7 +186,11 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // Ending a process that has ended already is no failure, and there is nobody to tell.
-        let _ = self.child.kill();
+        if self.leaves_when_asked {
+            let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        } else {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }

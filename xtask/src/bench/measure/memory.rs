@@ -91,7 +91,7 @@ fn parked(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
     let (mut resident, mut parked, mut resume, mut ready) =
         (Samples::default(), Samples::default(), Samples::default(), Samples::default());
     let anonymous =
-        || Ok::<f64, anyhow::Error>(ProcessMemory::of(server.pid())?.anonymous_kib as f64 / 1024.0);
+        || Ok::<f64, anyhow::Error>(ProcessMemory::of_family(server.pid())?.anonymous_kib as f64 / 1024.0);
     home.ask(question, &["--keep-alive", "-1"])?;
     for _ in 0..bench.rounds {
         ready.push(first_token_ms(&home, question, "-1")?);
@@ -103,8 +103,8 @@ fn parked(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
     }
     let record = &mut bench.record;
     for (what, unit, samples) in [
-        ("anonymous memory of the daemon, model ready", "MiB", &resident),
-        ("anonymous memory of the daemon, model parked", "MiB", &parked),
+        ("anonymous memory of the daemon and its worker, model ready", "MiB", &resident),
+        ("anonymous memory of the daemon and its worker, model parked", "MiB", &parked),
         ("first token, model ready", "ms", &ready),
     ] {
         record.series(model, what, unit, samples);

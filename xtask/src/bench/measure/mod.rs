@@ -1,13 +1,17 @@
 //! Measurements, one a file: each reads its plan from a scenario and fills a record.
 
+mod crowd;
 mod download;
+mod isolation;
 mod lookup;
 mod many_artifacts;
 mod memory;
+mod overload;
 mod shared_prefix;
 mod shell_loop;
 mod speed;
 mod stampede;
+mod switch;
 mod warm_start;
 mod wire;
 
@@ -38,6 +42,14 @@ pub(crate) enum Measure {
     ManyArtifacts(many_artifacts::Plan),
     /// A fetch from a hub on this machine.
     Download(download::Plan),
+    /// First tokens after switches between two models.
+    Switch(switch::Plan),
+    /// Many users of one model.
+    Crowd(crowd::Plan),
+    /// A worker against the same engine in the daemon.
+    Isolation(isolation::Plan),
+    /// Far more requests than can be served.
+    Overload(overload::Plan),
     /// A new process with its model on disk.
     WarmStart(warm_start::Plan),
 }
@@ -54,6 +66,8 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         Measure::Speed(plan) => return speed::run(bench, plan),
         Measure::Lookup(plan) => return lookup::run(bench, plan),
         Measure::ManyArtifacts(plan) => return many_artifacts::run(bench, plan),
+        Measure::Switch(plan) => return switch::run(bench, plan),
+        Measure::Overload(plan) => return overload::run(bench, plan),
         Measure::Download(plan) => return download::run(bench, plan),
         Measure::Stampede(plan) => {
             each(bench, &plan.models, |bench, model| stampede::measure(bench, plan, model));
@@ -61,6 +75,10 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         Measure::Wire(plan) => each(bench, &plan.models, |bench, model| wire::measure(bench, plan, model)),
         Measure::SharedPrefix(plan) => {
             each(bench, &plan.models, |bench, model| shared_prefix::measure(bench, plan, model));
+        }
+        Measure::Crowd(plan) => each(bench, &plan.models, |bench, model| crowd::measure(bench, plan, model)),
+        Measure::Isolation(plan) => {
+            each(bench, &plan.models, |bench, model| isolation::measure(bench, plan, model));
         }
         Measure::WarmStart(plan) => {
             each(bench, &plan.models, |bench, model| warm_start::measure(bench, plan, model));

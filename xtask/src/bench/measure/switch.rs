@@ -1,0 +1,143 @@
+//! From model A to model B and back: the first token each time, against llama-server's router on the same files.
+//!
+//! ```text
+//!   samovar   both ready │ both parked │ room for one
+//!   router    both ready │            loads one
+//! ```
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::super::peers::Setup;
+use super::super::record::Target;
+use super::super::samples::Samples;
+use super::super::stream;
+use super::super::subject::{Home, Server};
+use super::super::{Bench, models};
+
+/// What to run.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Plan {
+    /// The two models.
+    models: [String; 2],
+    prompt: String,
+    context: u32,
+    threads: u32,
+    /// Memory in which one of them fits, and not both.
+    tight_budget: String,
+    /// The router's load ÷ waking a parked model.
+    parked_at_least: f64,
+    /// The router's load ÷ ours.
+    loaded_at_least: f64,
+}
+
+/// One way to have two models, and what switching costs there.
+struct Side<'a> {
+    what: &'a str,
+    server: Server,
+    /// First token after a switch, by model.
+    first: [Samples; 2],
+    // Its settings and models; dropped after the server.
+    _home: Option<Home>,
+}
+
+/// All sides stay up, and are asked in turn.
+pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+    let mut sides = vec![
+        ours(bench, plan, "samovar, both ready", "keep_alive = -1", "")?,
+        ours(bench, plan, "samovar, both parked", "keep_alive = 0", "")?,
+        ours(
+            bench,
+            plan,
+            "samovar, room for one",
+            "keep_alive = -1",
+            &format!("budget_bytes = \"{}\"", plan.tight_budget),
+        )?,
+    ];
+    for (what, loaded, repacks) in [
+        ("router, both ready", 2, true),
+        ("router, room for one", 1, true),
+        ("router, room for one, weights not repacked", 1, false),
+    ] {
+        match router(bench, plan, what, loaded, repacks) {
+            Ok(side) => sides.push(side),
+            Err(error) => bench.record.skip(what, format!("{error:#}")),
+        }
+    }
+    for round in 0..=bench.rounds {
+        for side in &mut sides {
+            for (index, model) in plan.models.iter().enumerate() {
+                // Never the same prompt twice, so that nothing of it can be reused.
+                let prompt = format!("{round}{index} {}", plan.prompt);
+                let answer = stream::complete(&side.server.url, model, &prompt, 2)
+                    .with_context(|| format!("{}: {model}", side.what))?;
+                if round > 0 {
+                    side.first[index].push(answer.first_ms());
+                }
+            }
+        }
+    }
+    record(bench, plan, &sides);
+    Ok(())
+}
+
+fn ours<'a>(bench: &Bench<'_>, plan: &Plan, what: &'a str, model: &str, pool: &str) -> Result<Side<'a>> {
+    let names: Vec<&str> = plan.models.iter().map(String::as_str).collect();
+    let settings = format!(
+        "slots = 1\ncontext_tokens = {}\nthreads = {}\n{model}\n[pool]\n{pool}\n",
+        plan.context, plan.threads
+    );
+    let home = Home::new(bench, &names, &settings)?;
+    let server = home.serve()?;
+    Ok(Side { what, server, first: Default::default(), _home: Some(home) })
+}
+
+fn router<'a>(bench: &Bench<'_>, plan: &Plan, what: &'a str, loaded: u32, repacks: bool) -> Result<Side<'a>> {
+    let path = models::weights(bench.tree, &plan.models[0])?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let setup = Setup { model: &path, threads: plan.threads, repacks };
+    let server = bench.peers.route(folder, loaded, setup, plan.context)?;
+    Ok(Side { what, server, first: Default::default(), _home: None })
+}
+
+fn record(bench: &mut Bench<'_>, plan: &Plan, sides: &[Side<'_>]) {
+    for (index, model) in plan.models.iter().enumerate() {
+        for side in sides {
+            let what = format!("first token after a switch, {}", side.what);
+            bench.record.series(model, &what, "ms", &side.first[index]);
+            bench.record.figure(model, &what, "ms", side.first[index].median(), None);
+        }
+        let median = |what: &str| {
+            let side = sides.iter().find(|side| side.what == what);
+            side.map(|side| side.first[index].median())
+        };
+        for (name, theirs, own, least) in [
+            (
+                "router's load ÷ waking a parked model",
+                "router, room for one",
+                "samovar, both parked",
+                plan.parked_at_least,
+            ),
+            (
+                "router's load ÷ our load",
+                "router, room for one",
+                "samovar, room for one",
+                plan.loaded_at_least,
+            ),
+            (
+                "router's load without repacking ÷ our load",
+                "router, room for one, weights not repacked",
+                "samovar, room for one",
+                1.0,
+            ),
+            ("router ÷ samovar, both ready", "router, both ready", "samovar, both ready", 1.0),
+        ] {
+            if let (Some(theirs), Some(own)) = (median(theirs), median(own)) {
+                bench.record.figure(model, name, "×", theirs / own, Some(Target::AtLeast(least)));
+            }
+        }
+    }
+}
