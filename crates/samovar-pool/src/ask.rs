@@ -60,9 +60,10 @@ impl Default for Instances {
 pub struct Ask {
     /// The model.
     pub model: Arc<ModelSpec>,
-    /// Who asks, for fairness between clients; any stable text.
+    /// Who asks: clients of one model are served in turns. Any stable text; those without a name are one client.
     pub client: String,
-    /// A head start in the model's queue: each point counts as 100 ms of waiting. 0 is usual.
+    /// A head start among the client's own requests, and among clients whose turn it is: each point counts as
+    /// 100 ms of waiting. 0 is usual.
     pub priority: u8,
     /// When an answer is due at the latest, by the pool's clock; `None` = wait as long as it takes.
     pub deadline: Option<Millis>,

@@ -1,5 +1,7 @@
 //! The limits that the pool keeps to.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::budget::Budget;
@@ -46,6 +48,8 @@ pub struct PoolConfig {
     pub queue_per_model: u32,
     /// Requests that may wait in all.
     pub queue_total: u32,
+    /// Clients that are served more often than once each turn, and how often; at least 1.
+    pub client_weights: BTreeMap<String, u32>,
     /// Callers that may wait or be served at the same time; the next is turned away at the door.
     /// Only the value at the start counts.
     pub calls_max: u32,
@@ -80,6 +84,7 @@ impl PoolConfig {
             eviction: EvictionPolicy::default(),
             queue_per_model: 64,
             queue_total: 256,
+            client_weights: BTreeMap::new(),
             calls_max: 4_096,
             min_residency_ms: 500,
             max_wait_ms: 30_000,

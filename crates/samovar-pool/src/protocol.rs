@@ -9,7 +9,7 @@
 //!
 //! A slow load is two quick events around an effect. Nothing in this file does anything.
 //!
-//! Where what is to come finds its place: fairness reads `Request::client`; pressure is `Pressure`; probes
+//! Fairness reads `Request::client`; pressure is `Pressure`; probes
 //! are `Probe` and `ProbeFailed`; parking, `Park` and `Resume`, is here. Several instances of a model change no
 //! variant, since events and effects name an [`InstanceId`] and never a model in memory. A group of models
 //! that depend on each other enters in [`ModelSpec`], which `Request` and `Warm` carry: one `Load` for each
@@ -45,7 +45,7 @@ pub enum Event {
         ticket: TicketId,
         /// The model.
         model: Arc<ModelSpec>,
-        /// Who asks. Carried for fairness between clients; queues do not look at it yet.
+        /// Who asks, for fairness between clients; nobody named is one client.
         client: String,
         /// A head start in the model's queue.
         priority: u8,

@@ -3,14 +3,14 @@
 //! A refusal costs no more than looking at the numbers: no load is begun and nothing leaves for a request that can
 //! not be served.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use samovar_core::footprint::KvType;
 use samovar_core::port::Millis;
-use samovar_core::units::KeepAlive;
 
-use super::Turn;
 use super::state::{ModelId, Phase};
+use super::{Call, Turn};
 use crate::ask::ModelSpec;
 use crate::decision::{Reason, What};
 use crate::error::Error;
@@ -22,29 +22,22 @@ const NOTE_REFUSALS_EVERY_MS: u64 = 1_000;
 const RETRY_UNKNOWN_MS: u64 = 1_000;
 
 impl Turn<'_> {
-    pub(super) fn request(
-        &mut self,
-        ticket: TicketId,
-        spec: &Arc<ModelSpec>,
-        priority: u8,
-        deadline: Option<Millis>,
-        keep_alive: Option<KeepAlive>,
-    ) {
+    pub(super) fn request(&mut self, ticket: TicketId, spec: &Arc<ModelSpec>, call: &Call) {
         let model = self.state.know(spec, self.now);
         self.state.count(model, |tally| tally.requests += 1);
-        let refusal = self.reason_to_refuse(model, spec, deadline).or_else(|| self.queue_is_full(model));
-        if let Some(why) = refusal {
+        let refusal = self.reason_to_refuse(model, spec, call.deadline);
+        if let Some(why) = refusal.or_else(|| self.find_place(model, Some(&call.client)).err()) {
             self.turn_down(ticket, model, why);
             return;
         }
-        self.enqueue(ticket, model, spec, priority, deadline, keep_alive);
+        self.enqueue(ticket, model, spec, call);
         self.review(model);
     }
 
     pub(super) fn warm(&mut self, ticket: TicketId, spec: &Arc<ModelSpec>) {
         let model = self.state.know(spec, self.now);
-        let refusal = self.reason_to_refuse(model, spec, None).or_else(|| self.queue_is_full(model));
-        if let Some(why) = refusal {
+        let refusal = self.reason_to_refuse(model, spec, None);
+        if let Some(why) = refusal.or_else(|| self.find_place(model, None).err()) {
             self.effects.push(Effect::Refuse { ticket, why });
             return;
         }
@@ -101,24 +94,52 @@ impl Turn<'_> {
         pinned.map(|(id, _)| self.state.ledger.footprint(*id).total_bytes()).sum()
     }
 
-    fn queue_is_full(&self, model: ModelId) -> Option<Error> {
+    /// A place in the queue. Where there is none left, the client that has filled it gives up the one that it would
+    /// be served last, unless the newcomer is of that client itself or would only change places with it.
+    fn find_place(&mut self, model: ModelId, client: Option<&Arc<str>>) -> Result<(), Error> {
         let config = &self.state.config;
-        let of_model = self.state.model(model);
-        let waiting = (of_model.queue.len() + of_model.warms.len()) as u32;
-        let in_all = self.state.tickets.len() as u32;
-        let queued = if waiting >= config.queue_per_model {
-            waiting
+        let (waiting, in_all) = (self.state.model(model).waiting_count(), self.state.tickets.len() as u32);
+        let (queued, lines) = if waiting >= config.queue_per_model {
+            (waiting, vec![model])
         } else if in_all >= config.queue_total {
-            in_all
+            (in_all, self.state.models.keys().copied().collect())
         } else {
-            return None;
+            return Ok(());
         };
         // A queue of length 0 still serves what can be served at once.
         if waiting == 0 && self.has_free_slot(model) {
+            return Ok(());
+        }
+        let last = client.and_then(|client| self.last_of_the_greediest(&lines, client));
+        let Some((greedy, ticket)) = last else { return Err(self.busy(model, queued)) };
+        let why = self.busy(greedy, queued);
+        self.take_ticket(ticket);
+        self.turn_down(ticket, greedy, why);
+        self.left_the_queue(greedy);
+        Ok(())
+    }
+
+    /// Of the client with the most requests in these lines the one that came last, if it has at least two more
+    /// than `client`.
+    fn last_of_the_greediest(&self, lines: &[ModelId], client: &Arc<str>) -> Option<(ModelId, TicketId)> {
+        let mut counts: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
+        let line = |model: &ModelId| &self.state.model(*model).queue;
+        for (client, waiting) in lines.iter().flat_map(|model| line(model).clients()) {
+            *counts.entry(client).or_default() += waiting;
+        }
+        let own = counts.get(client).copied().unwrap_or(0);
+        let (greediest, most) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+        if most < own + 2 {
             return None;
         }
+        let last = lines.iter().filter_map(|model| Some((line(model).last_of(greediest)?, *model))).max();
+        last.map(|((_, ticket), model)| (model, ticket))
+    }
+
+    fn busy(&self, model: ModelId, queued: u32) -> Error {
+        let of_model = self.state.model(model);
         let hold_ms = of_model.hold.ms().map_or(RETRY_UNKNOWN_MS, |ms| ms.ceil() as u64);
-        Some(Error::Busy { model: of_model.spec.name.clone(), queued, retry_after_ms: hold_ms.max(1) })
+        Error::Busy { model: of_model.spec.name.clone(), queued, retry_after_ms: hold_ms.max(1) }
     }
 
     pub(super) fn note_refusal(&mut self, model: ModelId, why: &Error) {

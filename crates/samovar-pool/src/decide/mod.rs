@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - `admission` who may wait, and who is refused at once
-//! - `queue` who is next, and who is granted
+//! - `queue`, `line` who is next, and who is granted
 //! - `lifecycle` what becomes of an instance
 //! - `departure` how one leaves
 //! - `placement` who gets memory next, and who leaves for it
@@ -24,6 +24,7 @@ mod health;
 mod keep_alive;
 mod ledger;
 mod lifecycle;
+mod line;
 mod orders;
 mod placement;
 mod pressure;
@@ -36,7 +37,10 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use samovar_core::port::Millis;
+use samovar_core::units::KeepAlive;
 
 pub use state::PoolState;
 
@@ -55,6 +59,14 @@ pub fn step(state: &mut PoolState, event: Event, now: Millis) -> Vec<Effect> {
     turn.effects
 }
 
+/// What a request says besides the model.
+struct Call {
+    client: Arc<str>,
+    priority: u8,
+    deadline: Option<Millis>,
+    keep_alive: Option<KeepAlive>,
+}
+
 /// One step under way.
 struct Turn<'a> {
     state: &'a mut PoolState,
@@ -67,8 +79,8 @@ struct Turn<'a> {
 impl Turn<'_> {
     fn take(&mut self, event: Event) {
         match event {
-            Event::Request { ticket, model, client: _, priority, deadline, keep_alive, affinity: _ } => {
-                self.request(ticket, &model, priority, deadline, keep_alive);
+            Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity: _ } => {
+                self.request(ticket, &model, &Call { client: client.into(), priority, deadline, keep_alive });
             }
             Event::Warm { ticket, model } => self.warm(ticket, &model),
             Event::Cancel { ticket } => self.cancel(ticket),

@@ -1,16 +1,13 @@
 //! Who is next, and who is granted.
 //!
-//! A model's queue is ordered by the time of coming less the head start that a priority gives. The head start is
-//! fixed, so that nobody is overtaken for ever.
+//! A model's queue is fair between clients (see `line`); one client's own requests are ordered by the time of coming
+//! less the head start that a priority gives. The head start is fixed, so that nobody is overtaken for ever.
 
 use std::sync::Arc;
 
-use samovar_core::port::Millis;
-use samovar_core::units::KeepAlive;
-
-use super::Turn;
 use super::keep_alive::within_bounds;
 use super::state::{Lease, ModelId, Phase, Ticket, Timer};
+use super::{Call, Turn};
 use crate::ask::{ModelSpec, Wait};
 use crate::decision::{Reason, What};
 use crate::error::Error;
@@ -21,20 +18,12 @@ use crate::protocol::{Effect, InstanceId, TicketId};
 const HEAD_START_MS: u64 = 100;
 
 impl Turn<'_> {
-    pub(super) fn enqueue(
-        &mut self,
-        ticket: TicketId,
-        model: ModelId,
-        spec: &Arc<ModelSpec>,
-        priority: u8,
-        deadline: Option<Millis>,
-        keep_alive: Option<KeepAlive>,
-    ) {
-        let place = self.place_in_line(priority);
-        self.state.model_mut(model).queue.insert((place, ticket));
-        self.state.timers.extend(deadline.map(|at| (at, Timer::Deadline(ticket))));
-        let wish = keep_alive.unwrap_or(spec.keep_alive);
-        let waiting = self.newly_waiting(model, spec, place, deadline, wish, true);
+    pub(super) fn enqueue(&mut self, ticket: TicketId, model: ModelId, spec: &Arc<ModelSpec>, call: &Call) {
+        let place = self.place_in_line(call.priority);
+        let weight = self.state.config.client_weights.get(&*call.client).copied().unwrap_or(1);
+        self.state.model_mut(model).queue.join(&call.client, weight, place, ticket);
+        self.state.timers.extend(call.deadline.map(|at| (at, Timer::Deadline(ticket))));
+        let waiting = Ticket { place, wants_slot: true, ..self.newly_waiting(model, spec, call) };
         self.state.tickets.insert(ticket, waiting);
         self.newcomer = Some(ticket);
     }
@@ -42,7 +31,8 @@ impl Turn<'_> {
     pub(super) fn enqueue_warm(&mut self, ticket: TicketId, model: ModelId, spec: &Arc<ModelSpec>) {
         let place = self.place_in_line(0);
         self.state.model_mut(model).warms.insert((place, ticket));
-        let waiting = self.newly_waiting(model, spec, place, None, spec.keep_alive, false);
+        let call = Call { client: "".into(), priority: 0, deadline: None, keep_alive: None };
+        let waiting = Ticket { place, ..self.newly_waiting(model, spec, &call) };
         self.state.tickets.insert(ticket, waiting);
         self.newcomer = Some(ticket);
     }
@@ -52,15 +42,7 @@ impl Turn<'_> {
         self.now.plus(behind_ms).0
     }
 
-    fn newly_waiting(
-        &self,
-        model: ModelId,
-        spec: &Arc<ModelSpec>,
-        place: u64,
-        deadline: Option<Millis>,
-        wish: KeepAlive,
-        wants_slot: bool,
-    ) -> Ticket {
+    fn newly_waiting(&self, model: ModelId, spec: &Arc<ModelSpec>, call: &Call) -> Ticket {
         let origin = match self.state.instance_of(model) {
             Some((_, instance)) if instance.farewell.is_none() => match instance.phase {
                 Phase::Ready => Origin::Hit,
@@ -70,17 +52,38 @@ impl Turn<'_> {
             },
             _ => Origin::Cold,
         };
-        let keep_alive = within_bounds(&self.state.config, wish);
-        let spec = Arc::clone(spec);
-        Ticket { model, spec, place, wants_slot, asked_at: self.now, deadline, keep_alive, origin }
+        Ticket {
+            model,
+            spec: Arc::clone(spec),
+            client: Arc::clone(&call.client),
+            place: 0,
+            wants_slot: false,
+            asked_at: self.now,
+            deadline: call.deadline,
+            keep_alive: within_bounds(&self.state.config, call.keep_alive.unwrap_or(spec.keep_alive)),
+            origin,
+        }
     }
 
-    /// Takes a ticket out of the queue; its answer must follow.
+    /// Takes a ticket out of the queue; its answer, which is no grant, must follow.
     pub(super) fn take_ticket(&mut self, id: TicketId) -> Option<Ticket> {
+        let ticket = self.forget_ticket(id)?;
+        self.state.model_mut(ticket.model).queue.leave(&ticket.client, ticket.place, id);
+        Some(ticket)
+    }
+
+    /// Takes a ticket out of the queue, whose turn it is.
+    fn take_served(&mut self, id: TicketId) -> Option<Ticket> {
+        let ticket = self.forget_ticket(id)?;
+        if ticket.wants_slot {
+            self.state.model_mut(ticket.model).queue.serve(&ticket.client, ticket.place, id);
+        }
+        Some(ticket)
+    }
+
+    fn forget_ticket(&mut self, id: TicketId) -> Option<Ticket> {
         let ticket = self.state.tickets.remove(&id)?;
-        let model = self.state.model_mut(ticket.model);
-        let line = if ticket.wants_slot { &mut model.queue } else { &mut model.warms };
-        line.remove(&(ticket.place, id));
+        self.state.model_mut(ticket.model).warms.remove(&(ticket.place, id));
         if let Some(deadline) = ticket.deadline {
             self.state.timers.remove(&(deadline, Timer::Deadline(id)));
         }
@@ -104,7 +107,7 @@ impl Turn<'_> {
     }
 
     /// Somebody left without a grant: the next may be served, and a want may be over.
-    fn left_the_queue(&mut self, model: ModelId) {
+    pub(super) fn left_the_queue(&mut self, model: ModelId) {
         self.review(model);
         self.tell_waiting(model);
     }
@@ -146,7 +149,7 @@ impl Turn<'_> {
                 self.bid_farewell(id, What::Unloaded, outgrown(&wanted));
                 break;
             }
-            match self.take_ticket(next) {
+            match self.take_served(next) {
                 Some(ticket) if ticket.wants_slot => self.grant(next, &ticket, id),
                 _ => self.effects.push(Effect::Done { ticket: next, instances: 1 }),
             }
@@ -170,8 +173,8 @@ impl Turn<'_> {
         if let Some(warm) = warms.find(is_satisfied) {
             return Some(warm);
         }
-        let (_, first) = of_model.warms.first().into_iter().chain(of_model.queue.first()).min()?;
-        (!is_satisfied(first) || self.has_open_slot(id)).then_some(*first)
+        let (_, first) = of_model.warms.first().copied().into_iter().chain(of_model.queue.first()).min()?;
+        (!is_satisfied(&first) || self.has_open_slot(id)).then_some(first)
     }
 
     /// Whether a request that came now would be granted at once.
@@ -234,7 +237,7 @@ impl Turn<'_> {
     pub(super) fn tell_waiting(&mut self, model: ModelId) {
         let of_model = self.state.model(model);
         let queued =
-            of_model.queue.iter().enumerate().map(|(index, (_, ticket))| (index as u32 + 1, *ticket));
+            of_model.queue.in_order().into_iter().enumerate().map(|(index, id)| (index as u32 + 1, id));
         let warms = of_model.warms.iter().map(|(_, ticket)| (1, *ticket));
         let told: Vec<_> = queued
             .chain(warms)
@@ -251,8 +254,8 @@ impl Turn<'_> {
             .iter()
             .any(|effect| matches!(effect, Effect::Tell { ticket, .. } if *ticket == newcomer));
         let Some(ticket) = self.state.tickets.get(&newcomer).filter(|_| !is_told) else { return };
-        let queue = &self.state.model(ticket.model).queue;
-        let position = queue.range(..=(ticket.place, newcomer)).count().max(1) as u32;
+        let order = self.state.model(ticket.model).queue.in_order();
+        let position = order.iter().position(|id| *id == newcomer).map_or(1, |index| index as u32 + 1);
         let wait = self.outlook(ticket.model, position);
         self.effects.push(Effect::Tell { ticket: newcomer, wait });
     }

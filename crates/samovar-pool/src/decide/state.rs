@@ -15,6 +15,7 @@ use samovar_core::units::KeepAlive;
 use samovar_core::{Failure, Footprint, LoadOptions, ModelKey};
 
 use super::ledger::Ledger;
+use super::line::Line;
 use super::placement::Pledge;
 use crate::ask::ModelSpec;
 use crate::config::PoolConfig;
@@ -71,9 +72,9 @@ pub(super) enum Timer {
 #[derive(Clone, Debug)]
 pub(super) struct Model {
     pub(super) spec: Arc<ModelSpec>,
-    /// Who waits for a slot: by the time of coming less the head start, then by number.
-    pub(super) queue: BTreeSet<(u64, TicketId)>,
-    /// Who waits for it to be ready, without wanting a slot; in the same order.
+    /// Who waits for a slot.
+    pub(super) queue: Line,
+    /// Who waits for it to be ready, without wanting a slot: by the time of coming, then by number.
     pub(super) warms: BTreeSet<(u64, TicketId)>,
     pub(super) instance: Option<InstanceId>,
     pub(super) is_pinned: bool,
@@ -147,6 +148,9 @@ pub(super) struct Farewell {
 pub(super) struct Ticket {
     pub(super) model: ModelId,
     pub(super) spec: Arc<ModelSpec>,
+    /// Who asks; shared by all that this client waits for.
+    pub(super) client: Arc<str>,
+    /// The time of coming less the head start.
     pub(super) place: u64,
     /// Or only wants the model ready.
     pub(super) wants_slot: bool,
@@ -272,7 +276,7 @@ impl Model {
     fn new(spec: Arc<ModelSpec>, now: Millis) -> Self {
         Self {
             spec,
-            queue: BTreeSet::new(),
+            queue: Line::default(),
             warms: BTreeSet::new(),
             instance: None,
             is_pinned: false,
@@ -292,9 +296,16 @@ impl Model {
 
     /// Everybody who waits, in the order of being served.
     pub(super) fn waiting(&self) -> Vec<TicketId> {
-        let mut waiting: Vec<_> = self.queue.union(&self.warms).copied().collect();
-        waiting.sort_unstable();
-        waiting.into_iter().map(|(_, ticket)| ticket).collect()
+        let warms = self.warms.iter().map(|(_, ticket)| *ticket);
+        match (self.warms.first(), self.queue.first()) {
+            (Some(warm), Some(first)) if *warm < first => warms.chain(self.queue.in_order()).collect(),
+            _ => self.queue.in_order().into_iter().chain(warms).collect(),
+        }
+    }
+
+    /// How many wait.
+    pub(super) fn waiting_count(&self) -> u32 {
+        (self.queue.len() + self.warms.len()) as u32
     }
 
     fn is_forgettable(&self) -> bool {

@@ -1,5 +1,7 @@
 //! Decisions as situations: what happens, and what is decided.
 
+mod fairness;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -70,7 +70,7 @@ impl PoolState {
             mapped_bytes: footprint.mapped_bytes,
             slots: instance.map_or(0, Instance::slots),
             busy_slots: instance.map_or(0, |instance| instance.leases),
-            queued: (model.queue.len() + model.warms.len()) as u32,
+            queued: model.waiting_count(),
             is_pinned: model.is_pinned,
             requests: tally.requests,
             hits: tally.hits,

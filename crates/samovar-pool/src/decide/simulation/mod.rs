@@ -114,7 +114,7 @@ fn a_pool_that_loses_a_ticket_is_noticed() {
     let found = noticed(|state| {
         let Some((id, ticket)) = state.tickets.pop_last() else { return };
         let model = state.model_mut(ticket.model);
-        model.queue.retain(|(_, queued)| *queued != id);
+        model.queue.lose(id);
         model.warms.retain(|(_, warm)| *warm != id);
         state.timers.retain(|(_, timer)| *timer != Timer::Deadline(id));
     });
