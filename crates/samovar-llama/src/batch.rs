@@ -48,7 +48,7 @@ pub(crate) enum Exit {
 pub(crate) struct Batcher<'m> {
     context: Context<'m>,
     vocab: LlamaVocab<'m>,
-    plan: &'m Plan,
+    plan: Plan,
     published: &'m Published,
     batch: Batch,
     kv: Kv,
@@ -65,7 +65,7 @@ impl<'m> Batcher<'m> {
     pub(crate) fn new(
         context: Context<'m>,
         model: &'m LlamaModel,
-        plan: &'m Plan,
+        plan: Plan,
         published: &'m Published,
     ) -> Self {
         let is_recurrent = model.is_recurrent() || model.is_hybrid();
@@ -124,15 +124,26 @@ impl<'m> Batcher<'m> {
                 Ok(Command::Generate(ticket)) if self.waiting.len() >= MAX_WAITING => {
                     ticket.refuse(Error::TooManyWaiting { waiting: MAX_WAITING });
                 }
-                Ok(Command::Generate(ticket)) => self.waiting.push_back(*ticket),
+                Ok(Command::Generate(ticket)) => self.receive(*ticket),
                 Ok(Command::Park(reply)) => return Some(Exit::Park(reply)),
-                Ok(Command::Resume(reply)) => {
+                Ok(Command::Resume(_, reply)) => {
                     let _ = reply.try_send(Ok(()));
                 }
                 Err(TryRecvError::Empty) => return None,
                 Err(TryRecvError::Disconnected) => return Some(Exit::Unload),
             }
         }
+    }
+
+    /// Lets a request wait for its slot. It was checked when the context may have been larger.
+    fn receive(&mut self, mut ticket: Ticket) {
+        let (prompt, context) = (ticket.prompt.len(), self.plan.context_tokens);
+        let rest = (context as usize).saturating_sub(prompt);
+        if rest == 0 {
+            return ticket.refuse(Error::PromptTooLong { prompt, context });
+        }
+        ticket.max_tokens = ticket.max_tokens.min(rest as u32);
+        self.waiting.push_back(ticket);
     }
 
     fn forget_cancelled(&mut self) {

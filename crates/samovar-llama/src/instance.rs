@@ -30,7 +30,8 @@ const PROBE_TOKEN: LlamaToken = LlamaToken(0);
 /// running is broken off.
 #[derive(Debug)]
 pub(crate) struct LlamaInstance {
-    plan: Arc<Plan>,
+    /// As loaded: its context may have another size since.
+    plan: Plan,
     model: Option<Arc<LlamaModel>>,
     commands: Option<SyncSender<Command>>,
     published: Arc<Published>,
@@ -45,19 +46,18 @@ impl LlamaInstance {
         plan: Plan,
         control: &LoadControl,
     ) -> Result<Self, Error> {
-        let plan = Arc::new(plan);
         let published = Arc::<Published>::default();
         let (commands, receiver) = sync_channel(COMMANDS);
         let (loading, reports) = sync_channel(REPORTS);
         let thread = {
             let (path, descriptor) = (path.to_owned(), descriptor.clone());
-            let (plan, published) = (Arc::clone(&plan), Arc::clone(&published));
+            let published = Arc::clone(&published);
             let cancelled = control.cancel_flag();
             let life = move || {
                 thread::run(Start {
                     path: &path,
                     descriptor: &descriptor,
-                    plan: &plan,
+                    plan,
                     published: &published,
                     commands: &receiver,
                     loading,
@@ -129,7 +129,7 @@ impl LlamaInstance {
             }
             Prompt::Tokens(tokens) => self.checked(tokens)?,
         };
-        let max_tokens = answer_tokens(prompt.len(), request.max_tokens, self.plan.context_tokens)?;
+        let max_tokens = answer_tokens(prompt.len(), request.max_tokens, self.published.context_tokens())?;
         let (events, generation) = Generation::channel(max_tokens);
         self.send(Command::Generate(Box::new(Ticket {
             prompt,
@@ -216,9 +216,9 @@ impl Instance for LlamaInstance {
         Ok(answer.recv().map_err(|_| Error::Gone)??)
     }
 
-    fn resume(&self, _options: &LoadOptions) -> Result<(), Failure> {
+    fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
         let (reply, answer) = sync_channel(1);
-        self.send(Command::Resume(reply))?;
+        self.send(Command::Resume(self.plan.resized(options)?, reply))?;
         Ok(answer.recv().map_err(|_| Error::Gone)??)
     }
 

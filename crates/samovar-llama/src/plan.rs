@@ -41,7 +41,7 @@ const NOT_GENERATIVE: [&str; 9] = [
 ];
 
 /// How one model is to be run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// Requests served at the same time.
     pub slots: u32,
@@ -64,12 +64,7 @@ impl Plan {
             return Err(Error::NotGenerative { architecture: descriptor.architecture.clone() });
         }
         let wrong = |detail: String| Err(Error::Options { detail });
-        if options.slots == 0 || options.slots > MAX_SLOTS {
-            return wrong(format!("slots must be in 1..={MAX_SLOTS}, not {}", options.slots));
-        }
-        if options.context_tokens < 2 {
-            return wrong(format!("a context of {} tokens holds no answer", options.context_tokens));
-        }
+        let cells = cells(options)?;
         if options.threads == 0 {
             return wrong("threads must be at least 1".to_owned());
         }
@@ -79,18 +74,6 @@ impl Plan {
                 descriptor.key_width, descriptor.value_width
             ));
         }
-        let cells = options
-            .slots
-            .checked_mul(options.context_tokens)
-            .and_then(|cells| cells.checked_add(PROBE_CELLS))
-            .and_then(|cells| cells.checked_next_multiple_of(CELL_GRAIN))
-            .filter(|cells| i32::try_from(*cells).is_ok());
-        let Some(cells) = cells else {
-            return wrong(format!(
-                "{} slots of {} tokens are too many",
-                options.slots, options.context_tokens
-            ));
-        };
         Ok(Self {
             slots: options.slots,
             context_tokens: options.context_tokens,
@@ -102,6 +85,12 @@ impl Plan {
                 is_locked: options.lock_memory,
             },
         })
+    }
+
+    /// The same model in a context of another size; what else `options` say was settled by the load.
+    pub(crate) fn resized(self, options: &LoadOptions) -> Result<Self, Error> {
+        let (slots, context_tokens) = (options.slots, options.context_tokens);
+        Ok(Self { slots, context_tokens, cells: cells(options)?, ..self })
     }
 
     /// Finished sequences whose prefix is kept at most.
@@ -144,6 +133,27 @@ pub(crate) struct ContextOptions {
     pub kv_type: llama_cpp_sys_2::ggml_type,
 }
 
+/// Cells that are enough for all slots at once.
+fn cells(options: &LoadOptions) -> Result<u32, Error> {
+    let wrong = |detail: String| Err(Error::Options { detail });
+    let (slots, context) = (options.slots, options.context_tokens);
+    if slots == 0 || slots > MAX_SLOTS {
+        return wrong(format!("slots must be in 1..={MAX_SLOTS}, not {slots}"));
+    }
+    if context < 2 {
+        return wrong(format!("a context of {context} tokens holds no answer"));
+    }
+    let cells = slots
+        .checked_mul(context)
+        .and_then(|cells| cells.checked_add(PROBE_CELLS))
+        .and_then(|cells| cells.checked_next_multiple_of(CELL_GRAIN))
+        .filter(|cells| i32::try_from(*cells).is_ok());
+    match cells {
+        Some(cells) => Ok(cells),
+        None => wrong(format!("{slots} slots of {context} tokens are too many")),
+    }
+}
+
 /// Whether rows of the KV cache divide into `q8_0` blocks of 32 numbers.
 fn has_whole_blocks(descriptor: &Descriptor) -> bool {
     descriptor.key_width.is_multiple_of(32) && descriptor.value_width.is_multiple_of(32)
@@ -162,6 +172,16 @@ mod tests {
         assert_eq!(plan.cells % CELL_GRAIN, 0);
         let context = plan.context(false);
         assert_eq!((context.cells, context.sequences), (plan.cells, 4 + 4 + 1));
+    }
+
+    #[test]
+    fn another_size_changes_the_room_and_nothing_else() {
+        let plan = Plan::new(&descriptor(), &options()).unwrap();
+        let wish = LoadOptions { context_tokens: 8192, slots: 3, threads: 77, ..options() };
+        let resized = plan.resized(&wish).unwrap();
+        assert_eq!((resized.slots, resized.context_tokens, resized.threads), (3, 8192, plan.threads));
+        assert_eq!(resized.resized(&options()), Ok(plan));
+        assert!(plan.resized(&LoadOptions { slots: 0, ..options() }).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(crate) struct Published {
     kv_used_tokens: AtomicU32,
     kv_total_tokens: AtomicU32,
     busy_slots: AtomicU32,
+    context_tokens: AtomicU32,
     is_parked: AtomicBool,
     interrupts: AtomicU32,
 }
@@ -27,6 +28,15 @@ impl Published {
     pub(crate) fn work(&self, kv_used_tokens: usize, busy_slots: usize) {
         self.kv_used_tokens.store(kv_used_tokens as u32, Ordering::Relaxed);
         self.busy_slots.store(busy_slots as u32, Ordering::Relaxed);
+    }
+
+    /// Tokens of one sequence at most, from now on.
+    pub(crate) fn context(&self, tokens: u32) {
+        self.context_tokens.store(tokens, Ordering::Release);
+    }
+
+    pub(crate) fn context_tokens(&self) -> u32 {
+        self.context_tokens.load(Ordering::Acquire)
     }
 
     pub(crate) fn parked(&self, is_parked: bool) {

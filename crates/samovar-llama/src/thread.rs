@@ -41,7 +41,7 @@ pub(crate) enum Loading {
 pub(crate) struct Start<'a> {
     pub path: &'a Path,
     pub descriptor: &'a Descriptor,
-    pub plan: &'a Plan,
+    pub plan: Plan,
     pub published: &'a Published,
     pub commands: &'a Receiver<Command>,
     pub loading: SyncSender<Loading>,
@@ -53,13 +53,13 @@ pub(crate) fn run(start: Start<'_>) {
     let Start { path, descriptor, plan, published, commands, loading, cancelled } = start;
     // What an earlier tenant of this thread-local log left behind is not ours.
     let _ = (log::take_complaints(), log::take_buffers());
-    let model = match load(path, plan, &loading, cancelled) {
+    let model = match load(path, &plan, &loading, cancelled) {
         Ok(model) => Arc::new(model),
         Err(error) => return drop(loading.send(Loading::Failed(error))),
     };
     let account = Account::default().add(&log::take_buffers());
-    let tenancy = Tenancy { model: &model, descriptor, plan, published, account };
-    let context = match tenancy.open_context() {
+    let tenancy = Tenancy { model: &model, descriptor, published, account };
+    let context = match tenancy.open_context(&plan) {
         Ok(context) => context,
         Err(error) => return drop(loading.send(Loading::Failed(error))),
     };
@@ -70,7 +70,7 @@ pub(crate) fn run(start: Start<'_>) {
         return;
     }
     drop(loading);
-    tenancy.live(context, commands);
+    tenancy.live(State::Ready(context, plan), commands);
 }
 
 fn load(
@@ -100,7 +100,6 @@ fn load(
 struct Tenancy<'m> {
     model: &'m LlamaModel,
     descriptor: &'m Descriptor,
-    plan: &'m Plan,
     published: &'m Published,
     /// Without a context.
     account: Account,
@@ -108,45 +107,46 @@ struct Tenancy<'m> {
 
 /// Between two contexts.
 enum State<'m> {
-    Ready(Context<'m>),
-    Parked,
+    Ready(Context<'m>, Plan),
+    Parked(Plan),
     Dead(Error),
 }
 
 impl<'m> Tenancy<'m> {
-    fn open_context(&self) -> Result<Context<'m>, Error> {
+    fn open_context(&self, plan: &Plan) -> Result<Context<'m>, Error> {
         let is_recurrent = self.model.is_recurrent() || self.model.is_hybrid();
-        let context = Context::new(self.model, self.plan.context(is_recurrent))
-            .ok_or_else(|| Error::Context { cells: self.plan.cells, detail: log::take_complaints() })?;
-        self.publish(self.account.add(&log::take_buffers()), context.cells());
+        let context = Context::new(self.model, plan.context(is_recurrent))
+            .ok_or_else(|| Error::Context { cells: plan.cells, detail: log::take_complaints() })?;
+        self.publish(self.account.add(&log::take_buffers()), plan, context.cells());
+        self.published.context(plan.context_tokens);
         Ok(context)
     }
 
-    fn publish(&self, account: Account, cells: u32) {
-        let held = account.held_bytes(self.descriptor, self.plan);
+    fn publish(&self, account: Account, plan: &Plan, cells: u32) {
+        let held = account.held_bytes(self.descriptor, plan);
         let mapped = account.mapped_bytes(self.descriptor);
         self.published.memory(held, mapped, cells);
     }
 
-    fn live(&self, first: Context<'m>, commands: &Receiver<Command>) {
-        let mut state = State::Ready(first);
+    fn live(&self, first: State<'m>, commands: &Receiver<Command>) {
+        let mut state = first;
         loop {
             state = match state {
-                State::Ready(context) => {
-                    match Batcher::new(context, self.model, self.plan, self.published).serve(commands) {
+                State::Ready(context, plan) => {
+                    match Batcher::new(context, self.model, plan, self.published).serve(commands) {
                         Exit::Unload => return,
-                        Exit::Park(reply) => self.parked(&reply),
+                        Exit::Park(reply) => self.parked(plan, &reply),
                         Exit::Dead(error) => State::Dead(error),
                     }
                 }
-                State::Parked => match commands.recv() {
+                State::Parked(plan) => match commands.recv() {
                     Err(_) => return,
                     Ok(Command::Generate(ticket)) => {
                         ticket.refuse(Error::Parked);
-                        State::Parked
+                        State::Parked(plan)
                     }
-                    Ok(Command::Park(reply)) => self.parked(&reply),
-                    Ok(Command::Resume(reply)) => self.resume(&reply),
+                    Ok(Command::Park(reply)) => self.parked(plan, &reply),
+                    Ok(Command::Resume(wanted, reply)) => self.resume(plan, wanted, &reply),
                 },
                 State::Dead(error) => match commands.recv() {
                     Err(_) => return,
@@ -159,7 +159,7 @@ impl<'m> Tenancy<'m> {
                         let _ = reply.try_send(Err(error.clone()));
                         State::Dead(error)
                     }
-                    Ok(Command::Resume(reply)) => {
+                    Ok(Command::Resume(_, reply)) => {
                         let _ = reply.try_send(Err(error.clone()));
                         State::Dead(error)
                     }
@@ -168,26 +168,26 @@ impl<'m> Tenancy<'m> {
         }
     }
 
-    fn parked(&self, reply: &Reply) -> State<'m> {
+    fn parked(&self, plan: Plan, reply: &Reply) -> State<'m> {
         self.published.interrupted();
         native::trim_heap();
-        self.publish(self.account, 0);
+        self.publish(self.account, &plan, 0);
         self.published.work(0, 0);
         self.published.parked(true);
         let _ = reply.try_send(Ok(()));
-        State::Parked
+        State::Parked(plan)
     }
 
-    fn resume(&self, reply: &Reply) -> State<'m> {
-        match self.open_context() {
+    fn resume(&self, before: Plan, wanted: Plan, reply: &Reply) -> State<'m> {
+        match self.open_context(&wanted) {
             Ok(context) => {
                 self.published.parked(false);
                 let _ = reply.try_send(Ok(()));
-                State::Ready(context)
+                State::Ready(context, wanted)
             }
             Err(error) => {
                 let _ = reply.try_send(Err(error));
-                State::Parked
+                State::Parked(before)
             }
         }
     }

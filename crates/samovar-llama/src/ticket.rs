@@ -8,6 +8,7 @@ use samovar_core::{Sampling, TokenEvent};
 use tokio::sync::mpsc::Sender;
 
 use crate::error::Error;
+use crate::plan::Plan;
 
 /// A request with its prompt tokenized, its limits settled and somebody to answer.
 #[derive(Debug)]
@@ -44,5 +45,6 @@ pub(crate) type Reply = SyncSender<Result<(), Error>>;
 pub(crate) enum Command {
     Generate(Box<Ticket>),
     Park(Reply),
-    Resume(Reply),
+    /// Make a context of this size, unless there is one.
+    Resume(Plan, Reply),
 }

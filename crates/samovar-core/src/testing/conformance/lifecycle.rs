@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::subject::{Subject, ask, greedy, prompt, start, within_limit};
+use super::subject::{Subject, ask, collect, greedy, prompt, start, within_limit};
 use crate::error::ErrorKind;
+use crate::footprint::LoadOptions;
 use crate::generation::{GenerationRequest, TokenEvent};
 use crate::port::LoadControl;
 
@@ -50,6 +51,40 @@ pub fn parking_keeps_the_answer(subject: &Subject) {
         instance.resume(&subject.options).unwrap();
         let after = ask(&instance, request.clone());
         assert_eq!(after.text, before.text, "round {round}");
+    }
+}
+
+/// A parked instance comes back with more room or with less, and the answers that fit are the same.
+pub fn resuming_with_another_context_keeps_the_answer(subject: &Subject) {
+    if !subject.engine.capabilities().can_park {
+        return;
+    }
+    let instance = subject.load();
+    let old = subject.options.context_tokens;
+    let short = greedy(prompt(&instance, 80, 8), 16);
+    let long = greedy(prompt(&instance, old as usize + old as usize / 2, 8), 4);
+    let before = ask(&instance, short.clone());
+    for (context_tokens, slots) in [(old * 2, subject.options.slots), (old / 2, 1), (old, 3), (old * 2, 1)] {
+        let options = LoadOptions { context_tokens, slots, ..subject.options.clone() };
+        instance.park().unwrap();
+        instance.resume(&options).unwrap();
+        let total = instance.measure().kv_total_tokens;
+        assert!(total >= context_tokens * slots, "{total} tokens of KV cache for {options:?}");
+        subject.assert_same(&format!("{options:?}"), &before, &ask(&instance, short.clone()));
+        match instance.generate(long.clone()) {
+            Ok(generation) => {
+                assert!(context_tokens > old, "{options:?} took a longer prompt");
+                assert_eq!(collect(generation).completion.usage.completion_tokens, 4);
+            }
+            Err(failure) => {
+                assert!(context_tokens <= old, "{options:?}: {failure:?}");
+                assert_eq!(failure.kind, ErrorKind::ContextExceeded, "{failure:?}");
+            }
+        }
+        let running: Vec<_> = (0..=slots).map(|_| start(&instance, short.clone())).collect();
+        for generation in running {
+            subject.assert_same(&format!("{options:?}"), &before, &collect(generation));
+        }
     }
 }
 

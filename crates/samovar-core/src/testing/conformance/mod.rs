@@ -38,6 +38,7 @@ pub use answers::{
 pub use lifecycle::{
     a_cancelled_load_is_cancelled_or_complete, dropping_the_instance_ends_its_answers,
     loading_reports_rising_progress, parking_keeps_the_answer, probing_and_measuring_work,
+    resuming_with_another_context_keeps_the_answer,
 };
 pub use limits::{
     a_full_context_ends_with_length, a_prompt_nearly_as_long_as_the_context_is_answered,
@@ -99,6 +100,7 @@ macro_rules! engine_conformance {
             loading_reports_rising_progress,
             a_cancelled_load_is_cancelled_or_complete,
             parking_keeps_the_answer,
+            resuming_with_another_context_keeps_the_answer,
             dropping_the_instance_ends_its_answers,
             probing_and_measuring_work,
         }

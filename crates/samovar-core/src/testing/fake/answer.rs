@@ -90,7 +90,7 @@ impl Answer {
             if let Err(broken) = self.check() {
                 break Err(broken);
             }
-            if state.busy_slots < self.shared.slots && state.queue.front() == Some(&self.ticket) {
+            if state.busy_slots < state.slots && state.queue.front() == Some(&self.ticket) {
                 state.busy_slots += 1;
                 break Ok(());
             }

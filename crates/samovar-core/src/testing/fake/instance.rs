@@ -13,6 +13,7 @@ use super::vocabulary;
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Footprint, LoadOptions, Measurement};
 use crate::generation::{Generation, GenerationRequest, Prompt};
+use crate::model::Descriptor;
 use crate::port::Instance;
 use crate::testing::gate::Gate;
 
@@ -23,9 +24,7 @@ pub(super) struct FakeInstance {
 
 pub(super) struct Shared {
     pub(super) script: Script,
-    pub(super) context_tokens: u32,
-    pub(super) slots: u32,
-    pub(super) footprint: Footprint,
+    pub(super) descriptor: Descriptor,
     pub(super) tokens: Arc<Gate>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) is_stopped: AtomicBool,
@@ -38,6 +37,11 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 pub(super) struct State {
+    /// Of one sequence at most.
+    pub(super) context_tokens: u32,
+    pub(super) slots: u32,
+    /// When not parked.
+    pub(super) footprint: Footprint,
     /// Requests that wait for a slot, oldest first.
     pub(super) queue: VecDeque<u64>,
     pub(super) next_ticket: u64,
@@ -46,11 +50,25 @@ pub(super) struct State {
     pub(super) remembered: VecDeque<Vec<u32>>,
 }
 
+impl State {
+    fn sized(script: &Script, descriptor: &Descriptor, options: &LoadOptions) -> Self {
+        let mut state = Self::default();
+        state.resize(script, descriptor, options);
+        state
+    }
+
+    fn resize(&mut self, script: &Script, descriptor: &Descriptor, options: &LoadOptions) {
+        self.context_tokens = options.context_tokens;
+        self.slots = options.slots.max(1);
+        self.footprint = super::footprint(script, descriptor, options);
+    }
+}
+
 impl FakeInstance {
     pub(super) fn new(
         script: Script,
+        descriptor: &Descriptor,
         options: &LoadOptions,
-        footprint: Footprint,
         tokens: Arc<Gate>,
         ledger: Arc<Ledger>,
     ) -> Self {
@@ -59,17 +77,15 @@ impl FakeInstance {
             counts.live_instances += 1;
         });
         let shared = Shared {
-            script,
-            context_tokens: options.context_tokens,
-            slots: options.slots.max(1),
-            footprint,
+            descriptor: descriptor.clone(),
             tokens,
             ledger,
             is_stopped: AtomicBool::new(false),
             is_dead: AtomicBool::new(false),
             is_parked: AtomicBool::new(false),
             tokens_said: AtomicU64::new(0),
-            state: Mutex::default(),
+            state: Mutex::new(State::sized(&script, descriptor, options)),
+            script,
             slot_freed: Condvar::new(),
         };
         Self { shared: Arc::new(shared), threads: Mutex::default() }
@@ -81,7 +97,7 @@ impl Instance for FakeInstance {
         let shared = &self.shared;
         shared.check_usable()?;
         let prompt = shared.prompt_tokens(&request.prompt)?;
-        let room = shared.context_tokens - prompt.len() as u32;
+        let room = lock(&shared.state).context_tokens.saturating_sub(prompt.len() as u32);
         let max_tokens = request.max_tokens.unwrap_or(room).min(room);
         let (sender, generation) = Generation::channel(max_tokens);
         shared.ledger.change(|counts| {
@@ -132,11 +148,13 @@ impl Instance for FakeInstance {
         Ok(())
     }
 
-    fn resume(&self, _options: &LoadOptions) -> Result<(), Failure> {
+    fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
         if let Some(failure) = &self.shared.script.resume_failure {
             return Err(failure.clone());
         }
+        let mut state = lock(&self.shared.state);
         if self.shared.is_parked.swap(false, Ordering::SeqCst) {
+            state.resize(&self.shared.script, &self.shared.descriptor, options);
             self.shared.ledger.change(|counts| {
                 counts.resumes += 1;
                 counts.parked_instances -= 1;
@@ -149,10 +167,10 @@ impl Instance for FakeInstance {
         let shared = &self.shared;
         let state = lock(&shared.state);
         let is_parked = shared.is_parked.load(Ordering::SeqCst);
-        let total = shared.context_tokens * shared.slots;
+        let total = state.context_tokens * state.slots;
         Measurement {
-            held_bytes: if is_parked { 0 } else { shared.footprint.held_bytes },
-            mapped_bytes: shared.footprint.mapped_bytes,
+            held_bytes: if is_parked { 0 } else { state.footprint.held_bytes },
+            mapped_bytes: state.footprint.mapped_bytes,
             kv_used_tokens: if is_parked { 0 } else { state.kv_used_tokens },
             kv_total_tokens: if is_parked { 0 } else { total },
             busy_slots: state.busy_slots,
@@ -210,9 +228,9 @@ impl Shared {
         if tokens.is_empty() {
             return Err(Failure::new(ErrorKind::InvalidRequest, "the prompt is empty").with_param("prompt"));
         }
-        if tokens.len() >= self.context_tokens as usize {
-            let message =
-                format!("the prompt has {} tokens, the context holds {}", tokens.len(), self.context_tokens);
+        let context = lock(&self.state).context_tokens;
+        if tokens.len() >= context as usize {
+            let message = format!("the prompt has {} tokens, the context holds {context}", tokens.len());
             return Err(Failure::new(ErrorKind::ContextExceeded, message).with_param("prompt"));
         }
         Ok(tokens)

@@ -269,18 +269,7 @@ impl Engine for FakeEngine {
 
     /// Mapped: the tensors. Held: the KV cache of all slots, and the tensors once more when packed.
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
-        if let Some(footprint) = self.script_of(descriptor).footprint {
-            return Ok(footprint);
-        }
-        let kv_tokens = u64::from(options.context_tokens) * u64::from(options.slots);
-        let packed_bytes = match options.layout {
-            Layout::Mapped => 0,
-            Layout::Packed => descriptor.tensor_bytes,
-        };
-        Ok(Footprint {
-            held_bytes: kv_tokens * descriptor.kv_bytes_per_token() + packed_bytes,
-            mapped_bytes: descriptor.tensor_bytes,
-        })
+        Ok(footprint(self.script_of(descriptor), descriptor, options))
     }
 
     fn load(
@@ -306,9 +295,23 @@ impl Engine for FakeEngine {
             });
             return Err(failure);
         }
-        let footprint = self.footprint(descriptor, options)?;
         let tokens = Arc::clone(&self.shared.tokens);
-        Ok(Arc::new(FakeInstance::new(script.clone(), options, footprint, tokens, Arc::clone(ledger))))
+        Ok(Arc::new(FakeInstance::new(script.clone(), descriptor, options, tokens, Arc::clone(ledger))))
+    }
+}
+
+fn footprint(script: &Script, descriptor: &Descriptor, options: &LoadOptions) -> Footprint {
+    if let Some(footprint) = script.footprint {
+        return footprint;
+    }
+    let kv_tokens = u64::from(options.context_tokens) * u64::from(options.slots);
+    let packed_bytes = match options.layout {
+        Layout::Mapped => 0,
+        Layout::Packed => descriptor.tensor_bytes,
+    };
+    Footprint {
+        held_bytes: kv_tokens * descriptor.kv_bytes_per_token() + packed_bytes,
+        mapped_bytes: descriptor.tensor_bytes,
     }
 }
 
