@@ -96,9 +96,9 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         "pool.eviction_policy",
-        Shape::OneOf(&["gdsf", "lru"]),
+        Shape::OneOf(&["gdsf", "lru", "lfu", "priority"]),
         "gdsf",
-        "Which idle model leaves first: the one whose bytes save least load time (gdsf), or the least recently used (lru).",
+        "Which idle model leaves first: the one whose bytes save least load time (gdsf), the least recently used (lru), the least often used (lfu), or the oldest, less so when it is used often (priority).",
     ),
     key(
         "pool.queue_per_model",

@@ -33,7 +33,7 @@ impl Turn<'_> {
     /// Parks it if that gives memory back, else unloads it: the pool's own decision, about an idle instance.
     pub(super) fn give_way(&mut self, id: InstanceId, reason: Reason) {
         let policy = self.state.config.eviction;
-        self.state.age = eviction::age_after(policy, self.state.age, self.rank(id));
+        self.state.age = eviction::age_after(policy, self.state.age, &self.facts(id));
         if !self.can_be_parked(id) {
             self.bid_farewell(id, What::Evicted, reason);
             return;
@@ -80,17 +80,23 @@ impl Turn<'_> {
         }
     }
 
-    /// The place of an instance in the order of leaving; the lowest leaves first.
-    pub(super) fn rank(&self, id: InstanceId) -> f64 {
+    /// The places of instances in the order of leaving; the lowest leaves first.
+    pub(super) fn ranks(&self, ids: &[InstanceId]) -> Vec<f64> {
+        let facts: Vec<_> = ids.iter().map(|id| self.facts(*id)).collect();
+        eviction::ranks(self.state.config.eviction, &facts)
+    }
+
+    fn facts(&self, id: InstanceId) -> Facts {
         let instance = self.state.instance(id);
-        let facts = Facts {
+        Facts {
             last_used: instance.last_used,
+            idle_ms: self.now.since(instance.last_used),
             uses: instance.uses,
+            frequency: self.state.model(instance.model).fame.seen_at(self.now),
             bytes: self.state.ledger.freed_by_unload(id),
             reload_ms: self.reload_ms(id),
             age_when_used: instance.age_when_used,
-        };
-        eviction::rank(self.state.config.eviction, &facts)
+        }
     }
 
     /// What loading the instance again is expected to take.

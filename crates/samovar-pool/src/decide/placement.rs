@@ -185,8 +185,12 @@ impl Turn<'_> {
                 && !self.state.model(instance.model).is_pinned
                 && !self.state.pledges.contains_key(id)
         });
+        let instances: Vec<_> = instances.collect();
+        let ids: Vec<_> = instances.iter().map(|(id, _)| **id).collect();
         let mut victims: Vec<_> = instances
-            .map(|(id, instance)| {
+            .into_iter()
+            .zip(self.ranks(&ids))
+            .map(|((id, instance), rank)| {
                 let is_free = instance.is_idle() && !self.state.model(instance.model).has_waiting();
                 let (class, step) = match instance.phase {
                     Phase::Ready if is_free && self.residency_end(*id) <= self.now => (0, Step::Now),
@@ -195,7 +199,7 @@ impl Turn<'_> {
                     // Parked, and waited for: it is the last to go, but go it can.
                     _ => (3, Step::Later),
                 };
-                (class, self.rank(*id), step, *id)
+                (class, rank, step, *id)
             })
             .collect();
         victims.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.3.cmp(&b.3)));

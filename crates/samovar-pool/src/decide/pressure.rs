@@ -63,8 +63,10 @@ impl Turn<'_> {
                 && !model.has_waiting()
                 && !self.state.pledges.contains_key(id)
         });
+        let ids: Vec<_> = instances.map(|(id, _)| *id).collect();
+        let ranked = ids.iter().zip(self.ranks(&ids));
         let mut idle: Vec<_> =
-            instances.map(|(id, instance)| (instance.phase == Phase::Parked, self.rank(*id), *id)).collect();
+            ranked.map(|(id, rank)| (self.state.instance(*id).phase == Phase::Parked, rank, *id)).collect();
         idle.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
         idle.into_iter().map(|(_, _, id)| id).collect()
     }

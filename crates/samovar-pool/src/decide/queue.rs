@@ -208,6 +208,7 @@ impl Turn<'_> {
             _ => load_ended.since(load_began.max(ticket.asked_at)).min(waited_ms),
         };
         let facts = GrantFacts { origin: ticket.origin, queue_ms: waited_ms - load_ms, load_ms };
+        self.state.model_mut(ticket.model).fame.add(now);
         self.state.leases.insert(id, Lease { instance: instance_id, granted_at: now });
         self.state.count(ticket.model, |tally| {
             *match facts.origin {

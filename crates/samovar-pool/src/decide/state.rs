@@ -14,6 +14,7 @@ use samovar_core::port::Millis;
 use samovar_core::units::KeepAlive;
 use samovar_core::{Failure, Footprint, LoadOptions, ModelKey};
 
+use super::eviction::Fame;
 use super::ledger::Ledger;
 use super::line::Line;
 use super::placement::Pledge;
@@ -85,6 +86,8 @@ pub(super) struct Model {
     pub(super) residue: Option<u64>,
     /// How long leases are held.
     pub(super) hold: MovingMean,
+    /// How often it is used of late.
+    pub(super) fame: Fame,
     pub(super) tally: Tally,
     pub(super) last_asked: Millis,
     pub(super) last_refusal_noted: Option<Millis>,
@@ -284,6 +287,7 @@ impl Model {
             learned: None,
             residue: None,
             hold: MovingMean::default(),
+            fame: Fame::default(),
             tally: Tally::default(),
             last_asked: now,
             last_refusal_noted: None,

@@ -234,6 +234,23 @@ fn lru_lets_the_oldest_leave_and_gdsf_the_cheapest() {
 }
 
 #[test]
+fn lfu_and_priority_know_what_was_used_before_it_left() {
+    for (policy, leaves) in [(EvictionPolicy::Lfu, "recent"), (EvictionPolicy::Priority, "old")] {
+        let mut stage = Stage::new(|config| config.eviction = policy).without_parking();
+        let (old, recent) = (model("old", 40), model("recent", 40));
+        (0..5).for_each(|_| stage.use_once(&old));
+        let ticket = stage.ticket();
+        stage.happen(Event::Unload { ticket, name: "old".into() });
+        stage.finish_work();
+        stage.use_once(&old);
+        stage.pass(60_000);
+        stage.use_once(&recent);
+        stage.use_once(&model("new", 50));
+        assert_eq!(stage.decisions(What::Evicted)[0].0, leaves, "{policy:?}");
+    }
+}
+
+#[test]
 fn what_gives_nothing_back_by_parking_is_unloaded() {
     let mut stage = Stage::new(|_| ());
     let packed = model_with("a", 60, |spec| spec.options.layout = samovar_core::Layout::Packed);

@@ -12,12 +12,11 @@ pub(super) fn rank(facts: &Facts) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use samovar_core::port::Millis;
-
+    use super::super::tests::PLAIN;
     use super::*;
 
     fn facts(uses: u64, bytes: u64, reload_ms: u64, age_when_used: f64) -> Facts {
-        Facts { last_used: Millis(0), uses, bytes, reload_ms, age_when_used }
+        Facts { uses, bytes, reload_ms, age_when_used, ..PLAIN }
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! Who leaves first: one file a policy, each a rank from facts.
 
+mod fame;
 mod gdsf;
+mod lfu;
 mod lru;
+mod priority;
 
 use samovar_core::port::Millis;
+
+pub(super) use fame::Fame;
 
 use crate::config::EvictionPolicy;
 
@@ -12,8 +17,12 @@ use crate::config::EvictionPolicy;
 pub(super) struct Facts {
     /// When it was used last.
     pub(super) last_used: Millis,
+    /// How long ago that was.
+    pub(super) idle_ms: u64,
     /// How often it was used since it was loaded.
     pub(super) uses: u64,
+    /// How often its model is used of late, whether it was in memory or not.
+    pub(super) frequency: f64,
     /// What leaving would free.
     pub(super) bytes: u64,
     /// What bringing it back would take.
@@ -22,18 +31,35 @@ pub(super) struct Facts {
     pub(super) age_when_used: f64,
 }
 
-/// The lowest rank leaves first.
-pub(super) fn rank(policy: EvictionPolicy, facts: &Facts) -> f64 {
+/// A rank for each of these, who are compared with each other. The lowest leaves first.
+pub(super) fn ranks(policy: EvictionPolicy, facts: &[Facts]) -> Vec<f64> {
     match policy {
-        EvictionPolicy::Lru => lru::rank(facts),
-        EvictionPolicy::Gdsf => gdsf::rank(facts),
+        EvictionPolicy::Lru => facts.iter().map(lru::rank).collect(),
+        EvictionPolicy::Lfu => facts.iter().map(lfu::rank).collect(),
+        EvictionPolicy::Priority => priority::ranks(facts),
+        EvictionPolicy::Gdsf => facts.iter().map(gdsf::rank).collect(),
     }
 }
 
-/// What the pool's age becomes when something of this rank leaves.
-pub(super) fn age_after(policy: EvictionPolicy, age: f64, rank: f64) -> f64 {
+/// What the pool's age becomes when this one leaves.
+pub(super) fn age_after(policy: EvictionPolicy, age: f64, leaves: &Facts) -> f64 {
     match policy {
-        EvictionPolicy::Lru => age,
-        EvictionPolicy::Gdsf => age.max(rank),
+        EvictionPolicy::Lru | EvictionPolicy::Lfu | EvictionPolicy::Priority => age,
+        EvictionPolicy::Gdsf => age.max(gdsf::rank(leaves)),
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) const PLAIN: Facts = Facts {
+        last_used: Millis(0),
+        idle_ms: 0,
+        uses: 0,
+        frequency: 0.0,
+        bytes: 1_000_000_000,
+        reload_ms: 1_000,
+        age_when_used: 0.0,
+    };
 }

@@ -89,7 +89,7 @@ impl World {
         let mut dice = Dice::new(seed);
         let budget = dice.between(50, 200);
         let mut config = PoolConfig::with_budget(Budget::fixed(budget, "dice"));
-        config.eviction = if dice.chance(50) { EvictionPolicy::Lru } else { EvictionPolicy::Gdsf };
+        config.eviction = dice.pick(&EvictionPolicy::ALL).unwrap_or_default();
         config.queue_per_model = dice.between(1, 10) as u32;
         config.queue_total = dice.between(2, 20) as u32;
         config.min_residency_ms = dice.between(0, 3) * 400;

@@ -52,7 +52,7 @@ fn a_hundred_requests_of_one_client_delay_anothers_by_one_turn_at_most() {
 
 #[test]
 fn a_client_of_more_weight_is_served_more_often() {
-    let mut stage = Stage::new(|config| drop(config.client_weights.insert("heavy".into(), 4)));
+    let mut stage = Stage::new(|config| config.client_weights = [("heavy".to_owned(), 4)].into());
     let a = model("a", 10);
     let lease = stage.ask_as("other", &a);
     stage.finish_work();
