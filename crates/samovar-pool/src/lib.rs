@@ -17,12 +17,14 @@ mod ask;
 pub mod budget;
 pub mod config;
 pub mod decision;
+mod dice;
 mod effects;
 pub mod error;
 mod handle;
 mod lease;
 mod owner;
 pub mod protocol;
+pub mod replay;
 pub mod snapshot;
 mod stats;
 

@@ -8,7 +8,6 @@
 //!
 //! A failure names its seed; `SAMOVAR_SIM_FIRST=<seed> SAMOVAR_SIM_SEEDS=1` runs that one alone.
 
-mod dice;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

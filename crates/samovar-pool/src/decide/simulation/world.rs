@@ -13,11 +13,11 @@ use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Model
 
 use super::super::state::{Instance, PoolState};
 use super::super::step;
-use super::dice::Dice;
 use crate::ask::{Instances, ModelSpec};
 use crate::budget::Budget;
 use crate::config::{EvictionPolicy, PoolConfig};
 use crate::decision::{Reason, What};
+use crate::dice::Dice;
 use crate::protocol::{Effect, Event, InstanceId, TicketId};
 
 /// An invariant of the pool's design that did not hold.

@@ -2,10 +2,10 @@
 
 /// *Source:* splitmix64, Sebastiano Vigna, public domain.
 #[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,17 +17,24 @@ impl Dice {
     }
 
     /// From `low` up to and without `high`.
-    pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low)
     }
 
+    /// True so many times in so many.
+    pub(crate) fn chance_of(&mut self, times: u64, of: u64) -> bool {
+        self.between(0, of) < times
+    }
+
     /// True so many times in a hundred.
-    pub(super) fn chance(&mut self, percent: u64) -> bool {
+    #[cfg(test)]
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.between(0, 100) < percent
     }
 
     /// One of them, if there are any.
-    pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+    #[cfg(test)]
+    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
         (!from.is_empty()).then(|| from[self.between(0, from.len() as u64) as usize].clone())
     }
 }

@@ -1,0 +1,26 @@
+//! What another budget or policy would have done: a log of requests, lived through again in virtual time.
+//!
+//! ```text
+//!   lines ─► log::Reader ─► Trace ─┐
+//!   what models cost ─► Subject ───┼─► replay  ─► decide::step, the very same ─► Report
+//!                                  ├─► offline    knows the future               Report
+//!                                  └─► bound      what nobody can beat
+//! ```
+//!
+//! A virtual engine answers every effect after the time that the model's [`Costs`] say. Nothing here reads a file
+//! or a clock: the same trace gives the same report.
+
+mod costs;
+pub mod log;
+mod offline;
+mod report;
+mod stage;
+pub mod synthetic;
+#[cfg(test)]
+mod tests;
+
+pub use costs::{Costs, Subject};
+pub use log::Trace;
+pub use offline::{bound, offline};
+pub use report::Report;
+pub use stage::replay;
