@@ -18,8 +18,33 @@ pub struct StoreConfig {
     pub max_age: Duration,
     /// Bytes of the disk that stay free whatever is fetched.
     pub min_free_bytes: u64,
+    /// Prompt state that is kept over evictions and restarts.
+    pub prefixes: PrefixConfig,
     /// The sources.
     pub sources: SourceConfig,
+}
+
+/// Settings of saved prefixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixConfig {
+    /// Bytes that they may take together; `None` = a twentieth of the cache's quota, at most 10 GB; 0 = none are
+    /// saved or restored.
+    pub quota_bytes: Option<u64>,
+    /// Prompts of fewer tokens are computed again rather than kept.
+    pub min_tokens: u32,
+}
+
+impl PrefixConfig {
+    /// Whether prefixes are saved and restored at all.
+    pub fn is_on(&self) -> bool {
+        self.quota_bytes != Some(0)
+    }
+}
+
+impl Default for PrefixConfig {
+    fn default() -> Self {
+        Self { quota_bytes: None, min_tokens: 256 }
+    }
 }
 
 /// Settings of the sources.
@@ -88,6 +113,7 @@ impl StoreConfig {
             max_size_bytes: None,
             max_age: Duration::from_secs(30 * 24 * 3600),
             min_free_bytes: 1 << 30,
+            prefixes: PrefixConfig::default(),
             sources: SourceConfig::default(),
         }
     }

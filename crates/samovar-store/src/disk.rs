@@ -34,6 +34,15 @@ pub struct DiskUse {
     pub quarantine_bytes: u64,
     /// Files under construction.
     pub tmp_bytes: u64,
+    /// Saved prefixes: prompt state that instances left behind.
+    #[serde(default)]
+    pub prefixes: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub prefix_bytes: u64,
+    /// Of the quota, what they may take.
+    #[serde(default)]
+    pub prefix_quota_bytes: u64,
     /// What waits for being unlinked.
     pub trash_bytes: u64,
     /// The index; not counted against the quota.
@@ -63,6 +72,7 @@ impl Store {
             index_bytes: index_bytes(inner.layout.index_path()),
             used_bytes: collect::used_bytes(&survey.view),
             quota_bytes: limits.quota_bytes,
+            prefix_quota_bytes: limits.prefix_bytes,
             free_disk_bytes: survey.view.free_disk_bytes,
             min_free_bytes: limits.min_free_bytes,
             ..DiskUse::default()
@@ -104,6 +114,10 @@ impl DiskUse {
                 LeftoverKind::Tmp => &mut self.tmp_bytes,
                 LeftoverKind::Trash => &mut self.trash_bytes,
                 LeftoverKind::Quarantine => &mut self.quarantine_bytes,
+                LeftoverKind::Prefix => {
+                    self.prefixes += 1;
+                    &mut self.prefix_bytes
+                }
             };
             *part += leftover.bytes;
         }

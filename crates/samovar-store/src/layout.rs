@@ -6,6 +6,7 @@
 //!   manifests/<key>.json   pins/<key>  what belongs together, and what is kept
 //!   partial/<id>/{data,state.json}     downloads that are not whole yet
 //!   snapshots/<key>/…                  links with real file names
+//!   prefixes/<weights>/<kind>/<tokens>/{state,facts.json}   prompt state that instances left behind, 0600
 //!   tmp/  trash/  quarantine/<hex>
 //!   locks/{gc.lock, blob/<id>.lock}    never unlinked; and locks/ballast, room for when there is no other
 //!   leases/<boot id>-<pid>-<random>    flocked for the life of a process; body = digests in use
@@ -35,13 +36,14 @@ pub(crate) const FORMAT: u32 = 1;
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This directory is a cache of models, kept by Samovar. Backups may leave it out.\n";
 /// Directories that a store has from the start.
-const DIRECTORIES: [&str; 12] = [
+const DIRECTORIES: [&str; 13] = [
     "blobs",
     "blobs/sha256",
     "manifests",
     "pins",
     "partial",
     "snapshots",
+    "prefixes",
     "tmp",
     "trash",
     "quarantine",
@@ -200,6 +202,15 @@ impl Layout {
 
     pub(crate) fn snapshot(&self, key: &KeyDigest) -> PathBuf {
         self.snapshots().join(key.to_string())
+    }
+
+    pub(crate) fn prefixes(&self) -> PathBuf {
+        self.root.join("prefixes")
+    }
+
+    /// What instances of an artifact left behind.
+    pub(crate) fn prefixes_of(&self, key: &KeyDigest) -> PathBuf {
+        self.prefixes().join(key.to_string())
     }
 
     /// Files on their way to another name; whatever lies here when nobody writes is rubbish.

@@ -28,6 +28,7 @@ use crate::error::Error;
 use crate::index::{BlobState, Stamp, now_ms};
 use crate::key::KeyDigest;
 use crate::manifests;
+use crate::prefix;
 use crate::progress::{Progress, Transfer, Watch};
 use crate::store::{Inner, Store};
 
@@ -71,6 +72,12 @@ pub struct Verified {
     pub incomplete: Vec<String>,
     /// Manifests that are none, by their keys; a repair sets them aside.
     pub unreadable_manifests: Vec<String>,
+    /// Saved prefixes that were read and were right.
+    #[serde(default)]
+    pub prefixes: u64,
+    /// Saved prefixes whose bytes were wrong. They were removed; nothing is lost but the time to compute them.
+    #[serde(default)]
+    pub damaged_prefixes: u64,
     /// Artifacts that a repair made whole again, by what users call them.
     pub repaired: Vec<String>,
     /// Artifacts that a repair could not make whole.
@@ -197,6 +204,9 @@ fn look(inner: &Inner, options: &VerifyOptions, stop: &AtomicBool) -> Result<(Ve
     }
     let mut broken = look_at_manifests(inner, options, &mut verified)?;
     read_blobs(inner, options, stop, &mut verified)?;
+    let prefixes = prefix::verify(inner, &options.keys, stop)?;
+    (verified.prefixes, verified.damaged_prefixes) = (prefixes.count, prefixes.damaged);
+    verified.bytes += prefixes.bytes;
     for artifact in wanted(inner, options)? {
         if inner.index.artifact(&artifact.key_digest)?.is_none() {
             broken.push(Broken::of(&artifact));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::prefix::quota;
 use crate::store::Store;
 
 /// How the store was used, and what it has.
@@ -34,6 +35,24 @@ pub struct StoreStats {
     pub pinned: u64,
     /// Bytes of their files; what several have in common counts once.
     pub bytes: u64,
+    /// Prompts whose state was saved.
+    #[serde(default)]
+    pub prefixes_saved: u64,
+    /// Times that a saved state was taken in again.
+    #[serde(default)]
+    pub prefixes_restored: u64,
+    /// Tokens that were not computed for it.
+    #[serde(default)]
+    pub prefix_tokens_restored: u64,
+    /// Saved states that were found damaged, and removed.
+    #[serde(default)]
+    pub prefixes_damaged: u64,
+    /// Saved states that are here.
+    #[serde(default)]
+    pub prefixes: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub prefix_bytes: u64,
     /// All counters by name, these and others.
     pub counters: BTreeMap<String, u64>,
 }
@@ -47,7 +66,8 @@ impl StoreStats {
 }
 
 impl Store {
-    /// How the store was used, and what it has. Blocks for microseconds to milliseconds; looks at no file.
+    /// How the store was used, and what it has. Blocks for microseconds to milliseconds; looks at no file but the saved
+    /// prefixes.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -60,6 +80,7 @@ impl Store {
             .flat_map(|artifact| &artifact.files)
             .map(|file| (file.digest, file.size))
             .collect();
+        let kept = quota::kept(&self.0.layout).unwrap_or_default();
         let count = |name: &str| counters.get(name).copied().unwrap_or(0);
         Ok(StoreStats {
             hits: count("hits"),
@@ -71,6 +92,12 @@ impl Store {
             collected_artifacts: count("collected_artifacts"),
             collected_bytes: count("collected_bytes"),
             quarantined: count("quarantined"),
+            prefixes_saved: count("prefixes_saved"),
+            prefixes_restored: count("prefixes_restored"),
+            prefix_tokens_restored: count("prefix_tokens_restored"),
+            prefixes_damaged: count("prefixes_damaged"),
+            prefixes: kept.len() as u64,
+            prefix_bytes: kept.iter().map(|kept| kept.bytes).sum(),
             artifacts: artifacts.len() as u64,
             pinned: artifacts.iter().filter(|artifact| artifact.is_pinned).count() as u64,
             bytes: sizes.values().sum(),

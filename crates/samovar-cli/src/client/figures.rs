@@ -19,6 +19,7 @@ pub(crate) struct Figures {
     pub(crate) requests_in_flight: u32,
     pub(crate) tiers: Tiers,
     pub(crate) pool: PoolFigures,
+    pub(crate) store: Option<StoreFigures>,
     pub(crate) models: Vec<ModelFigures>,
 }
 
@@ -44,6 +45,19 @@ pub(crate) struct TierFigures {
     pub(crate) misses: u64,
     /// Held in memory, kept on disk, fetched.
     pub(crate) bytes: u64,
+}
+
+/// Of the store, what no tier tells.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct StoreFigures {
+    /// Prompts whose state is kept.
+    pub(crate) prefixes: u64,
+    pub(crate) prefix_bytes: u64,
+    /// Times that it was taken in again.
+    pub(crate) prefixes_restored: u64,
+    /// Tokens that were not computed for it.
+    pub(crate) prefix_tokens_restored: u64,
 }
 
 /// Sums over all models.

@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-pub(crate) use figures::{DecisionLine, Figures, ModelFigures, TierFigures, Tiers};
+pub(crate) use figures::{DecisionLine, Figures, ModelFigures, StoreFigures, TierFigures, Tiers};
 pub(crate) use lines::Lines;
 
 use crate::home;

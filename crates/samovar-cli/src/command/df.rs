@@ -33,6 +33,14 @@ fn rows(usage: &DiskUse) -> Vec<(&'static str, u64, String)> {
         count => format!("{count} models"),
     };
     let mut rows = vec![("models", usage.artifact_bytes, models)];
+    let prompts = match usage.prefixes {
+        1 => "state of 1 prompt".to_owned(),
+        count => format!("state of {count} prompts"),
+    };
+    let prompts = format!(
+        "{prompts}, which is not computed again; at most {}",
+        ByteSize::from_bytes(usage.prefix_quota_bytes)
+    );
     let some = [
         ("shared", usage.shared_bytes, "models that another program has, too; removing them frees nothing"),
         ("elsewhere", usage.referenced_bytes, "models that are used where another program keeps them"),
@@ -44,6 +52,7 @@ fn rows(usage: &DiskUse) -> Vec<(&'static str, u64, String)> {
             "downloads that broke off or are on their way; `samovar pull` goes on with them",
         ),
         ("promised", usage.promised_bytes, "what downloads on their way will still take"),
+        ("prompts", usage.prefix_bytes, &prompts),
         ("orphans", usage.orphan_bytes, "files that no model needs; `samovar gc` collects them"),
         ("damaged", usage.quarantine_bytes, "set aside; `samovar gc` collects them"),
         ("temporary", usage.tmp_bytes + usage.trash_bytes, "under construction or on the way out"),

@@ -64,6 +64,7 @@ fn leftovers(collected: &Collected) -> Vec<String> {
                 LeftoverKind::Tmp => ("unfinished file", "unfinished files"),
                 LeftoverKind::Trash => ("file that was on its way out", "files that were on their way out"),
                 LeftoverKind::Quarantine => ("damaged file", "damaged files"),
+                LeftoverKind::Prefix => ("saved prompt", "saved prompts"),
             };
             let what = if swept.count == 1 { one } else { many };
             format!("{} {what}: {}", swept.count, ByteSize::from_bytes(swept.bytes))

@@ -1,7 +1,7 @@
 //! `samovar show`: one model in detail: what its header says, its files, its use, and where it is. Works
 //! without a daemon; of a model that is not here, the source is asked.
 
-use samovar::store::{Artifact, Plan, Role};
+use samovar::store::{Artifact, Plan, PrefixUse, Role};
 use samovar::{Builder, ModelInfo, Origin};
 use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure};
@@ -73,8 +73,12 @@ fn header(columns: &mut Columns, model: &ModelInfo) {
 
 async fn stored_model(context: &Context, artifact: &Artifact, info: Option<&ModelInfo>) -> Result<(), Ended> {
     let is_loaded = is_loaded(context, artifact, info).await?;
+    let (store, key) = (context.store().await?, artifact.key_digest);
+    let prefixes = stored::blocking(move || store.prefixes_of(&key)).await?;
     if context.report.is_json() {
-        return context.report.json(&as_json(artifact, info, is_loaded));
+        let mut object = as_json(artifact, info, is_loaded);
+        object["prefixes"] = json!(prefixes);
+        return context.report.json(&object);
     }
     let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
     columns.row(["name".to_owned(), artifact.reference.clone()]);
@@ -93,6 +97,9 @@ async fn stored_model(context: &Context, artifact: &Artifact, info: Option<&Mode
     row("on disk", format!("{} in {files}{pinned}", ByteSize::from_bytes(artifact.bytes())));
     for (name, text) in uses(artifact) {
         row(name, text);
+    }
+    if let Some(text) = prompts(prefixes) {
+        row("prompts", text);
     }
     context.report.table(columns)?;
     context.report.line("")?;
@@ -150,6 +157,13 @@ fn uses(artifact: &Artifact) -> Vec<(&'static str, String)> {
         rows.push(("fetched", format!("at {}/s", size(usage.fetch_bytes_per_s as u64))));
     }
     rows
+}
+
+/// What is kept so that prompts which begin alike need not be computed again.
+fn prompts(prefixes: PrefixUse) -> Option<String> {
+    let PrefixUse { count, bytes } = prefixes;
+    let of = if count == 1 { "1 prompt".to_owned() } else { format!("{count} prompts") };
+    (count > 0).then(|| format!("state of {of} kept, {}", ByteSize::from_bytes(bytes)))
 }
 
 fn files_table(artifact: &Artifact) -> Columns {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::{ms, roughly};
 use super::{Context, ps, stored};
-use crate::client::{Figures, TierFigures, Tiers};
+use crate::client::{Figures, StoreFigures, TierFigures, Tiers};
 use crate::ended::Ended;
 use crate::report::{Align, Columns};
 
@@ -22,6 +22,12 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
         figures.tiers = with_store(figures.tiers, &store);
         stats["tiers"] = json!(figures.tiers);
         stats["store"] = json!(store);
+        figures.store = Some(StoreFigures {
+            prefixes: store.prefixes,
+            prefix_bytes: store.prefix_bytes,
+            prefixes_restored: store.prefixes_restored,
+            prefix_tokens_restored: store.prefix_tokens_restored,
+        });
     }
     if context.report.is_json() {
         return context.report.json(&stats);
@@ -125,7 +131,21 @@ pub(super) fn summary(figures: &Figures) -> Columns {
     };
     row("memory", format!("{} of {}{reserved}", size(pool.resident_bytes), size(pool.budget_bytes)));
     row("budget", pool.budget_source.clone());
+    if let Some(text) = figures.store.and_then(prompts) {
+        row("prompts", text);
+    }
     columns
+}
+
+/// The state of prompts on the disk, once there was any.
+fn prompts(store: StoreFigures) -> Option<String> {
+    let StoreFigures { prefixes, prefix_bytes, prefixes_restored, prefix_tokens_restored } = store;
+    (prefixes + prefixes_restored > 0).then(|| {
+        format!(
+            "{prefixes} kept on disk ({}), taken up again {prefixes_restored} times: {prefix_tokens_restored} tokens not computed",
+            ByteSize::from_bytes(prefix_bytes)
+        )
+    })
 }
 
 fn rate(part: u64, of: u64) -> String {

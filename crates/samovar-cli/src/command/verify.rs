@@ -37,6 +37,9 @@ fn show(context: &Context, verified: &Verified, is_repair: bool) -> Result<(), E
     for line in lines(verified) {
         context.report.line(&line)?;
     }
+    if let Some(line) = prefixes(verified) {
+        context.report.line(&line)?;
+    }
     let read = format!(
         "read {} in {} file{}",
         ByteSize::from_bytes(verified.bytes),
@@ -54,6 +57,16 @@ fn show(context: &Context, verified: &Verified, is_repair: bool) -> Result<(), E
             .note("hint: `samovar verify --repair` sets it right, and fetches again what has to be");
     }
     Ok(())
+}
+
+/// Saved prompts that are no fault, since they can be computed again.
+fn prefixes(verified: &Verified) -> Option<String> {
+    let prompts = |count| {
+        if count == 1 { "1 saved prompt was".to_owned() } else { format!("{count} saved prompts were") }
+    };
+    (verified.damaged_prefixes > 0).then(|| {
+        format!("{} damaged and removed; what is asked again is computed", prompts(verified.damaged_prefixes))
+    })
 }
 
 /// What is wrong, and what was set right, a line each.

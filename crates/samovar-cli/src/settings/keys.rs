@@ -55,6 +55,18 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "Caches of others that are searched before anything is fetched, and never changed.",
     ),
+    found(
+        "cache.prefix_quota_bytes",
+        Shape::Size,
+        "a twentieth of the cache's quota, at most 10 GB",
+        "Disk for the state of long prompts, kept over evictions and restarts so that they need not be computed again; 0 = none is kept or used.",
+    ),
+    key(
+        "cache.prefix_min_tokens",
+        Shape::Count { min: 1, max: CONTEXT_MAX },
+        "256",
+        "Prompts of fewer tokens are computed again rather than kept.",
+    ),
     key("cache.preload_models", Shape::Names, "", "Models to load when the daemon starts."),
     key("sources.offline", Shape::Flag, "false", "Fetch nothing: use only what is on disk."),
     found(

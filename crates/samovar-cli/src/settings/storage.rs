@@ -19,6 +19,8 @@ pub(super) fn store(values: &Values, home: &Home, foreign: &Foreign) -> StoreCon
         store.max_age = Duration::from_secs(u64::from(days) * 24 * 3600);
     }
     store.min_free_bytes = size(values, "cache.min_free_bytes").unwrap_or(store.min_free_bytes);
+    store.prefixes.quota_bytes = size(values, "cache.prefix_quota_bytes");
+    store.prefixes.min_tokens = count(values, "cache.prefix_min_tokens").unwrap_or(store.prefixes.min_tokens);
     if let Some(Value::Paths(paths)) = value(values, "cache.read_only_dirs") {
         store.read_only_dirs.clone_from(paths);
     }

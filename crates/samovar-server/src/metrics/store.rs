@@ -21,6 +21,10 @@ impl Collector for Store {
             ("store_misses", "Times that it was not", store.misses),
             ("store_collected", "Artifacts that left the disk", store.collected_artifacts),
             ("store_quarantined", "Blobs found damaged and set aside", store.quarantined),
+            ("prefixes_saved", "Prompts whose state was saved to the disk", store.prefixes_saved),
+            ("prefixes_restored", "Times that saved state was taken in again", store.prefixes_restored),
+            ("prefix_tokens_restored", "Prompt tokens not computed for it", store.prefix_tokens_restored),
+            ("prefixes_damaged", "Saved states found damaged and removed", store.prefixes_damaged),
             ("source_fetches", "Artifacts fetched from their sources", store.fetched_artifacts),
             ("source_fetch_failures", "Fetches that failed", store.fetch_failures),
             ("source_fetched_bytes", "Bytes fetched from sources", store.fetched_bytes),
@@ -31,6 +35,8 @@ impl Collector for Store {
         for (name, help, value) in [
             ("store_artifacts", "Artifacts on the disk", store.artifacts),
             ("store_bytes", "Bytes of artifacts on the disk", store.bytes),
+            ("prefixes", "Prompts whose state is on the disk", store.prefixes),
+            ("prefix_bytes", "Bytes of that state", store.prefix_bytes),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)?;

@@ -90,7 +90,9 @@ fn take_away(
     inner.index.set_blob_states(&digests, BlobState::Deleting)?;
     let mut moves = Moves::default();
     // The manifests first: without them nothing claims to be there.
-    let own = keys.iter().flat_map(|key| [layout.manifest(key), layout.snapshot(key), layout.pin(key)]);
+    let own = keys.iter().flat_map(|key| {
+        [layout.manifest(key), layout.snapshot(key), layout.pin(key), layout.prefixes_of(key)]
+    });
     let moved = own
         .chain(digests.iter().flat_map(|digest| blob_paths(layout, digest)))
         .try_for_each(|path| moves.take(layout, &path));

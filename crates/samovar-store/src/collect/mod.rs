@@ -26,6 +26,7 @@ use crate::ballast;
 use crate::error::Error;
 use crate::index::now_ms;
 use crate::key::KeyDigest;
+use crate::prefix::quota;
 use crate::store::{Inner, Store};
 
 pub(crate) use chronicle::Chronicle;
@@ -183,6 +184,7 @@ pub(crate) fn limits(inner: &Inner, survey: &Survey, incoming_bytes: u64) -> Lim
         max_age_ms: max_age_ms(inner),
         min_free_bytes: inner.config.min_free_bytes,
         incoming_bytes,
+        prefix_bytes: quota::quota_bytes(inner),
     }
 }
 

@@ -90,6 +90,8 @@ pub enum LeftoverKind {
     Trash,
     /// What was found damaged.
     Quarantine,
+    /// Prompt state that can be computed again.
+    Prefix,
 }
 
 /// What may stay.
@@ -101,6 +103,8 @@ pub(crate) struct Limits {
     pub(crate) min_free_bytes: u64,
     /// Bytes that are about to be written.
     pub(crate) incoming_bytes: u64,
+    /// Of the quota, what saved prefixes may take.
+    pub(crate) prefix_bytes: u64,
 }
 
 /// Why an artifact goes.
@@ -214,12 +218,40 @@ impl<'a> Choice<'a> {
                 self.freed_bytes += leftover.bytes;
             }
         }
+        self.take_surplus_prefixes(limits.prefix_bytes);
         for (digest, blob) in &self.view.blobs {
             if self.needs[digest] == 0 && !blob.is_held && blob.idle_ms >= ORPHAN_MS {
                 self.orphans.push(*digest);
                 self.freed_bytes += blob.frees_bytes;
             }
         }
+    }
+
+    /// Saved prefixes have a quota of their own; those that were used longest ago go.
+    fn take_surplus_prefixes(&mut self, quota_bytes: u64) {
+        let mut left = self.prefixes();
+        let mut bytes: u64 = left.iter().map(|index| self.view.leftovers[*index].bytes).sum();
+        while bytes > quota_bytes
+            && let Some(oldest) = left.pop()
+        {
+            bytes -= self.view.leftovers[oldest].bytes;
+            self.take_leftover(oldest);
+        }
+    }
+
+    /// Places of the saved prefixes that stay so far, the one used longest ago last.
+    fn prefixes(&self) -> Vec<usize> {
+        let leftovers = &self.view.leftovers;
+        let mut places: Vec<usize> = (0..leftovers.len())
+            .filter(|index| leftovers[*index].kind == LeftoverKind::Prefix && !self.leftovers.contains(index))
+            .collect();
+        places.sort_by_key(|index| leftovers[*index].idle_ms);
+        places
+    }
+
+    fn take_leftover(&mut self, index: usize) {
+        self.leftovers.push(index);
+        self.freed_bytes += self.view.leftovers[index].bytes;
     }
 
     fn take_aged(&mut self, limits: &Limits) {
@@ -253,6 +285,7 @@ impl<'a> Choice<'a> {
     fn free(&mut self, goal: u64) {
         let begin = self.gone.len();
         self.take_broken_off(goal);
+        self.take_prefixes(goal);
         let mut order: Vec<usize> = (0..self.view.artifacts.len())
             .filter(|index| self.may_go(*index) && self.may_free(*index))
             .collect();
@@ -283,6 +316,16 @@ impl<'a> Choice<'a> {
                 self.leftovers.push(index);
                 self.freed_bytes += leftover.bytes;
             }
+        }
+    }
+
+    /// What can be computed again goes before what has to be fetched.
+    fn take_prefixes(&mut self, goal: u64) {
+        let mut left = self.prefixes();
+        while self.freed_bytes < goal
+            && let Some(oldest) = left.pop()
+        {
+            self.take_leftover(oldest);
         }
     }
 
@@ -411,6 +454,7 @@ fn patience_ms(kind: LeftoverKind, limits: &Limits) -> u64 {
         LeftoverKind::Tmp => TMP_MS,
         LeftoverKind::Partial => PARTIAL_MS.min(limits.max_age_ms.unwrap_or(u64::MAX)).max(HOUR_MS),
         LeftoverKind::Quarantine => limits.max_age_ms.unwrap_or(QUARANTINE_MS),
+        LeftoverKind::Prefix => limits.max_age_ms.unwrap_or(u64::MAX),
     }
 }
 
@@ -460,11 +504,39 @@ mod tests {
     }
 
     fn quota(gigabytes: u64) -> Limits {
-        Limits { quota_bytes: gigabytes * GB, max_age_ms: None, min_free_bytes: 0, incoming_bytes: 0 }
+        Limits {
+            quota_bytes: gigabytes * GB,
+            max_age_ms: None,
+            min_free_bytes: 0,
+            incoming_bytes: 0,
+            prefix_bytes: GB,
+        }
     }
 
     fn keys(collection: &Collection) -> Vec<KeyDigest> {
         collection.artifacts.iter().map(|(key, _)| *key).collect()
+    }
+
+    fn prefix(gigabytes: u64, idle_ms: u64) -> Leftover {
+        Leftover { kind: LeftoverKind::Prefix, bytes: gigabytes * GB, idle_ms, is_held: false }
+    }
+
+    #[test]
+    fn saved_prefixes_past_their_quota_or_their_age_go_the_oldest_first() {
+        let view = View { leftovers: vec![prefix(2, 10), prefix(2, 30), prefix(2, 20)], ..row(1) };
+        let limits = Limits { prefix_bytes: 5 * GB, ..quota(100) };
+        assert_eq!(plan(&view, &limits).leftovers, [1]);
+        assert_eq!(plan(&view, &Limits { prefix_bytes: 0, ..limits }).leftovers, [1, 2, 0]);
+        let limits = Limits { max_age_ms: Some(20), prefix_bytes: 6 * GB, ..limits };
+        assert_eq!(plan(&view, &limits).leftovers, [1, 2]);
+    }
+
+    #[test]
+    fn saved_prefixes_go_before_any_model_does() {
+        let view = View { leftovers: vec![prefix(8, 10), prefix(8, 20)], ..row(90) };
+        let limits = Limits { prefix_bytes: 100 * GB, ..quota(100) };
+        let collection = plan(&view, &limits);
+        assert_eq!((collection.leftovers, collection.artifacts.len()), (vec![1, 0], 5));
     }
 
     #[test]
@@ -646,6 +718,7 @@ mod tests {
                 max_age_ms: age.map(|hours| hours * HOUR_MS),
                 min_free_bytes: GB,
                 incoming_bytes: incoming * GB,
+                prefix_bytes: GB,
             };
             let collection = plan(&view, &limits);
             let gone: HashSet<KeyDigest> = keys(&collection).into_iter().collect();

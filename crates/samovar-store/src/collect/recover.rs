@@ -49,7 +49,8 @@ pub(crate) fn recover(layout: &Layout, index: &Index) -> Result<(), Error> {
                 .collect();
             index.set_blob_states(&back, BlobState::Ready)?;
         } else {
-            for path in [layout.manifest(key), layout.snapshot(key), layout.pin(key)] {
+            let own = [layout.manifest(key), layout.snapshot(key), layout.pin(key), layout.prefixes_of(key)];
+            for path in own {
                 moves.take(layout, &path).map_err(fail())?;
             }
             index.remove_artifact(key)?;

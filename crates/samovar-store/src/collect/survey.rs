@@ -19,6 +19,7 @@ use crate::lock::{FileLock, Hold};
 use crate::manifest;
 use crate::partial::{Note, PartialId};
 use crate::plain;
+use crate::prefix::quota;
 use crate::store::Inner;
 
 /// How deep leftovers are looked into.
@@ -80,6 +81,9 @@ impl Survey {
         self.rubbish(&layout.tmp(), LeftoverKind::Tmp, chronicle)?;
         self.rubbish(&layout.trash(), LeftoverKind::Trash, chronicle)?;
         self.rubbish(&layout.quarantines(), LeftoverKind::Quarantine, chronicle)?;
+        for kept in quota::kept(layout)? {
+            self.push(LeftoverKind::Prefix, Place { path: kept.path, partial: None }, chronicle);
+        }
         self.view.free_disk_bytes = free_disk_bytes(layout.root())?;
         Ok(())
     }

@@ -101,6 +101,11 @@ impl Judge<'_> {
             ["blobs", "sha256", shard, name] => self.blob(path, shard, name)?,
             ["manifests", name] => manifest(path, name)?,
             ["pins", name] => anyhow::ensure!(KeyDigest::parse(name).is_some(), "not a key"),
+            ["prefixes", _, _, _, "facts.json"] => prefix(path)?,
+            // Judged with its facts, which must be there.
+            ["prefixes", _, _, _, "state"] => {
+                fs_err::metadata(path.with_file_name("facts.json"))?;
+            }
             ["snapshots", _, ..] => {
                 fs_err::metadata(path).context("leads nowhere")?;
             }
@@ -234,6 +239,14 @@ fn manifest(path: &Path, name: &str) -> Result<()> {
     let key = name.strip_suffix(".json").and_then(KeyDigest::parse).context("not the name of a manifest")?;
     anyhow::ensure!(manifest.key.digest() == key, "of another key");
     anyhow::ensure!(!manifest.files.is_empty(), "empty");
+    Ok(())
+}
+
+/// A prompt's state is the one that its facts speak of.
+fn prefix(path: &Path) -> Result<()> {
+    let facts: serde_json::Value = serde_json::from_slice(&fs_err::read(path)?).context("not whole")?;
+    let digest = Digest::of_file(&path.with_file_name("state"))?.to_string();
+    anyhow::ensure!(facts["digest"] == digest.as_str(), "its state has other bytes");
     Ok(())
 }
 

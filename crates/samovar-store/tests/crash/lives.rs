@@ -37,6 +37,20 @@ pub(crate) fn pull() -> Life {
     }
 }
 
+/// State of prompts is saved: a longer one takes a shorter one's place, and the quota has room for two.
+pub(crate) fn save_prefixes() -> Life {
+    Life {
+        name: "saving prompt state",
+        before: |_, cache| {
+            let store = Store::open(config(cache, "http://127.0.0.1:9", None))?;
+            program::save_prefix(&store, 300)
+        },
+        quota_bytes: Some(20 * (100 << 10)),
+        steps: vec![Step::SavePrefix(400), Step::SavePrefix(500)],
+        ..Life::default()
+    }
+}
+
 /// A collection with room for nothing takes all that is not pinned.
 pub(crate) fn collect() -> Life {
     Life {

@@ -75,6 +75,11 @@ fn a_migration_may_be_killed_anywhere() {
 }
 
 #[test]
+fn saving_prompt_state_may_be_killed_anywhere() {
+    survives(&lives::save_prefixes(), 24);
+}
+
+#[test]
 fn a_repair_may_be_killed_anywhere() {
     survives(&lives::repair(), 16);
 }

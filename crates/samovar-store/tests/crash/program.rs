@@ -6,9 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use samovar_core::footprint::KvType;
 use samovar_core::model::ArtifactRef;
+use samovar_core::{ErrorKind, Failure};
 
-use samovar_store::{AdoptOptions, AdoptRoot, CollectOptions, Store, StoreConfig, VerifyOptions};
+use samovar_store::{AdoptOptions, AdoptRoot, CollectOptions, Store, StoreConfig, VerifyOptions, Weights};
 use serde::{Deserialize, Serialize};
 
 /// Carries the order into the process.
@@ -33,6 +35,8 @@ pub(crate) enum Step {
     Collect,
     Remove(String),
     Repair,
+    /// The state of this many tokens, for weights of the user's.
+    SavePrefix(u32),
     /// From [`beside`] the cache.
     Import,
     /// From [`beside`] the cache.
@@ -80,6 +84,7 @@ impl Order {
                 store.remove(&artifact.key_digest)?;
             }
             Step::Repair => repair(store)?,
+            Step::SavePrefix(tokens) => save_prefix(store, *tokens)?,
             Step::Import => {
                 store.import(&beside(&self.cache))?;
             }
@@ -96,6 +101,19 @@ impl Order {
 /// Brings an artifact, on this thread.
 pub(crate) fn ensure(store: &Store, reference: &str) -> Result<samovar_store::Artifact> {
     Ok(runtime()?.block_on(store.ensure(&parse(reference)?, None))?)
+}
+
+/// Saves the state of so many tokens. Several say less of the same.
+pub(crate) fn save_prefix(store: &Store, tokens: u32) -> Result<()> {
+    let weights = Weights::File(samovar_core::Digest::of_bytes(b"weights"));
+    let prefixes = store.prefixes(&weights, "engine 1", KvType::F16);
+    let state = vec![tokens as u8; 40 << 10];
+    let saved = prefixes.save(&(0..tokens).collect::<Vec<_>>(), state.len() as u64, |mut file| {
+        file.write_all(&state)
+            .map(|()| state.len() as u64)
+            .map_err(|error| Failure::new(ErrorKind::Storage, error.to_string()))
+    });
+    saved.map(drop).map_err(|failure| anyhow::anyhow!(failure.message))
 }
 
 /// The references that an order's process said it has.
