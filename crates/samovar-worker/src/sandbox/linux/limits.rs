@@ -6,7 +6,7 @@ use super::Entered;
 use crate::sandbox::Plan;
 
 /// For the standard three, the parent's socket, each part of a model, and a few that come and go.
-const DESCRIPTORS: u64 = 64;
+const DESCRIPTORS: u64 = 256;
 /// A worker is to be killed before what people work with; 1000 is the most there is.
 const OOM_SCORE: i32 = 900;
 const MOST_OOM_SCORE: i32 = 1000;
