@@ -10,6 +10,7 @@ use crate::activity::ServerHandle;
 use crate::config::Limits;
 use crate::layer::Allowed;
 use crate::metrics::Metrics;
+use axum::http::HeaderName;
 
 /// Which door a request came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: Runtime,
     pub(crate) limits: Limits,
     pub(crate) allowed: Allowed,
+    /// The header that is believed to name the client.
+    pub(crate) client_header: Option<HeaderName>,
     pub(crate) server: ServerHandle,
     pub(crate) metrics: Metrics,
     pub(crate) listen: Option<SocketAddr>,

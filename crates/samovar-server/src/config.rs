@@ -19,6 +19,9 @@ pub struct ServeConfig {
     /// Web origins that may read answers, such as `https://chat.example.org`, besides those of this
     /// machine itself.
     pub allowed_origins: Vec<String>,
+    /// The header in which a trusted program in front of this server names the client for whom it asks, such as
+    /// `x-openwebui-user-id`; then `user` in a body counts as well. Without it clients are told apart by address.
+    pub client_header: Option<String>,
     /// Bounds on what clients send and how long they take.
     pub limits: Limits,
     /// How long running requests may take to end when the server leaves; then they end with what they have.
@@ -34,6 +37,7 @@ impl Default for ServeConfig {
             insecure_no_auth: false,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            client_header: None,
             limits: Limits::default(),
             drain: Duration::from_secs(30),
         }

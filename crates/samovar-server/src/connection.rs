@@ -16,17 +16,20 @@ use tokio::time::Sleep;
 use tower::ServiceExt;
 
 use crate::activity::{Phase, ServerHandle};
+use crate::client::Peer;
 use crate::config::Limits;
 
 /// Serves one connection to its end. When the server leaves, the request that runs is answered and
 /// the connection closed.
-pub(crate) async fn serve<S>(stream: S, routes: Router, limits: Limits, server: &ServerHandle)
+pub(crate) async fn serve<S>(stream: S, peer: Peer, routes: Router, limits: Limits, server: &ServerHandle)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let routes = routes.clone();
-        async move { Ok::<_, Infallible>(answer(routes, request.map(Body::new)).await) }
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer.clone());
+        async move { Ok::<_, Infallible>(answer(routes, request).await) }
     });
     let io = TokioIo::new(Impatient::new(stream, limits.write_stall));
     let connection = http1::Builder::new()

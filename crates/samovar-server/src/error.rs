@@ -23,6 +23,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The name of the header that names clients can not be one.
+    #[error("{0:?} is not the name of a header")]
+    ClientHeader(String),
     /// Another daemon has the socket.
     #[error("another daemon already serves {0}")]
     AlreadyServed(PathBuf),
@@ -46,7 +49,7 @@ impl Error {
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Nowhere => ErrorKind::InvalidRequest,
+            Self::Nowhere | Self::ClientHeader(_) => ErrorKind::InvalidRequest,
             Self::Exposed(_) | Self::OpenDirectory(_) => ErrorKind::Forbidden,
             Self::AlreadyServed(_) => ErrorKind::Busy,
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => ErrorKind::Busy,
@@ -63,6 +66,7 @@ impl Error {
                 "listen on 127.0.0.1:{}, or say --insecure-no-auth if everyone who reaches it may use it",
                 address.port()
             ),
+            Self::ClientHeader(_) => "write a name such as x-openwebui-user-id".to_owned(),
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 "another program has this port; choose another one, or stop that program".to_owned()
             }

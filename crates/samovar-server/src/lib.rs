@@ -13,6 +13,7 @@
 mod activity;
 pub mod admin;
 mod app;
+mod client;
 mod config;
 mod connection;
 mod error;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderName;
 use rustix::net::sockopt;
 use samovar::Runtime;
 use samovar_core::Digest;
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::activity::{Leave, Phase, ServerHandle};
 use crate::app::{App, Shared, Surface};
+use crate::client::Peer;
 use crate::config::ServeConfig;
 use crate::connection;
 use crate::error::Error;
@@ -58,6 +60,10 @@ impl Server {
         if config.listen.is_none() && config.socket.is_none() {
             return Err(Error::Nowhere);
         }
+        let client_header = config.client_header.filter(|name| !name.is_empty());
+        let client_header = client_header
+            .map(|name| name.parse::<HeaderName>().map_err(|_| Error::ClientHeader(name)))
+            .transpose()?;
         let tcp = match config.listen {
             Some(address) => Some(listen(address, config.insecure_no_auth).await?),
             None => None,
@@ -71,6 +77,7 @@ impl Server {
             runtime,
             limits: config.limits,
             allowed: Allowed::new(&config.allowed_hosts, &config.allowed_origins, address),
+            client_header,
             server: ServerHandle::new(),
             metrics: Metrics::new(),
             listen: address,
@@ -152,28 +159,29 @@ async fn listen(address: SocketAddr, insecure_no_auth: bool) -> Result<TcpListen
 trait Door: Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
 }
 
 impl Door for TcpListener {
     type Stream = TcpStream;
 
-    async fn next(&self) -> io::Result<TcpStream> {
-        let (stream, _) = self.accept().await?;
+    async fn next(&self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, address) = self.accept().await?;
         // Each token is a small write that somebody waits for.
         stream.set_nodelay(true)?;
         // A machine that vanished says no goodbye; its request must not hold a slot for ever.
         sockopt::set_socket_keepalive(&stream, true)?;
         sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE_IDLE)?;
-        Ok(stream)
+        Ok((stream, Peer::of_address(address.ip())))
     }
 }
 
 impl Door for OwnerSocket {
     type Stream = UnixStream;
 
-    async fn next(&self) -> io::Result<UnixStream> {
-        self.accept().await
+    async fn next(&self) -> io::Result<(UnixStream, Peer)> {
+        let (stream, uid) = self.accept().await?;
+        Ok((stream, Peer::of_user(uid)))
     }
 }
 
@@ -185,11 +193,11 @@ async fn keep<D: Door>(door: D, app: App) {
     let turning_away = Arc::new(Semaphore::new(TURNING_AWAY));
     let mut connections = JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = app.server.reached(Phase::Draining) => break,
             Some(_) = connections.join_next() => continue,
             next = door.next() => match next {
-                Ok(stream) => stream,
+                Ok(guest) => guest,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -201,7 +209,7 @@ async fn keep<D: Door>(door: D, app: App) {
             let (app, routes) = (app.clone(), Router::clone(&routes));
             connections.spawn(async move {
                 let _counted = app.metrics.connection();
-                connection::serve(stream, routes, limits, &app.server).await;
+                connection::serve(stream, peer, routes, limits, &app.server).await;
                 drop(permit);
             });
         } else if let Ok(permit) = Arc::clone(&turning_away).try_acquire_owned() {

@@ -39,12 +39,12 @@ impl OwnerSocket {
     }
 
     /// The next connection of this user.
-    pub(crate) async fn accept(&self) -> io::Result<UnixStream> {
+    pub(crate) async fn accept(&self) -> io::Result<(UnixStream, u32)> {
         loop {
             let (stream, _) = self.listener.accept().await?;
             let peer = stream.peer_cred()?.uid();
             if may_enter(peer, rustix::process::geteuid().as_raw()) {
-                return Ok(stream);
+                return Ok((stream, peer));
             }
             tracing::warn!(peer, "another user at the owner's socket was turned away");
         }

@@ -114,6 +114,7 @@ fn serve_config(settings: &Settings, manner: &Manner) -> ServeConfig {
         insecure_no_auth: manner.is_insecure,
         allowed_hosts: settings.allowed_hosts.clone(),
         allowed_origins: settings.allowed_origins.clone(),
+        client_header: settings.client_header.clone(),
         drain: settings.grace,
         ..ServeConfig::default()
     }

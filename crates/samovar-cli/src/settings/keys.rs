@@ -119,6 +119,24 @@ pub(crate) const KEYS: &[Key] = &[
         "Requests that may wait for one model.",
     ),
     key("pool.queue_total", Shape::Count { min: 0, max: MANY }, "256", "Requests that may wait in all."),
+    key(
+        "pool.client_weights",
+        Shape::Names,
+        "",
+        "Clients that are served more often than once each turn: the client's name, = and how often, such as alice=3.",
+    ),
+    key(
+        "pool.keep_alive_floor",
+        Shape::Span,
+        "0",
+        "No model stays ready for less than this after its last use, whatever is asked.",
+    ),
+    found(
+        "pool.keep_alive_ceiling",
+        Shape::Span,
+        "none",
+        "No model stays ready for longer than this after its last use, whatever is asked.",
+    ),
     key("pool.min_residency", Shape::Span, "500ms", "A model stays at least so long after it was loaded."),
     key("pool.parked_for", Shape::Span, "30m", "A parked model is unloaded after so long."),
     found(
@@ -151,6 +169,12 @@ pub(crate) const KEYS: &[Key] = &[
         Shape::Names,
         "",
         "Web origins that may read answers, such as https://chat.example.org, besides this machine's.",
+    ),
+    found(
+        "server.client_header",
+        Shape::Text,
+        "none: clients are told apart by their address",
+        "The header in which a program in front of the daemon names the client it asks for, such as x-openwebui-user-id; then `user` in a request counts, too. Clients of a model are served in turns.",
     ),
     key(
         "server.insecure_no_auth",

@@ -17,6 +17,9 @@ use super::value::Value;
 use super::{Environment, Provenance, storage};
 use crate::home::{self, Home};
 
+/// No client weighs more than this many others.
+const CLIENT_WEIGHT_MAX: u32 = 1_000;
+
 /// Everything that is in force.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -42,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) allowed_hosts: Vec<String>,
     /// Web origins that may read answers.
     pub(crate) allowed_origins: Vec<String>,
+    /// The header that is believed to name the client.
+    pub(crate) client_header: Option<String>,
     /// Whether other machines are answered without keys.
     pub(crate) is_insecure: bool,
     /// What the daemon logs.
@@ -90,7 +95,7 @@ impl Settings {
         storage::add_secrets(&mut entries, &foreign);
         let runtime = RuntimeSettings {
             store: storage::store(&values, &home, &foreign),
-            pool: pool(&values, budget),
+            pool: pool(&values, budget)?,
             aliases: aliases(&models)?,
             defaults: model_settings(&values, "defaults."),
             default_deadline: span(&values, "server.request_timeout").filter(|limit| !limit.is_zero()),
@@ -113,6 +118,7 @@ impl Settings {
             grace: span(&values, "server.grace").unwrap_or_default(),
             allowed_hosts: names(&values, "server.allowed_hosts"),
             allowed_origins: names(&values, "server.allowed_origins"),
+            client_header: text(&values, "server.client_header"),
             is_insecure: flag(&values, "server.insecure_no_auth"),
             log_level: text(&values, "log.level").unwrap_or_default(),
             entries,
@@ -181,7 +187,7 @@ fn budget(values: &Values) -> Budget {
     }
 }
 
-fn pool(values: &Values, budget: Budget) -> PoolConfig {
+fn pool(values: &Values, budget: Budget) -> Result<PoolConfig, Failure> {
     let mut pool = PoolConfig::with_budget(budget);
     if let Some(Value::Ratio(ratio)) = value(values, "pool.soft_ratio") {
         pool.soft_ratio = *ratio;
@@ -192,7 +198,31 @@ fn pool(values: &Values, budget: Budget) -> PoolConfig {
     pool.queue_total = count(values, "pool.queue_total").unwrap_or(pool.queue_total);
     pool.min_residency_ms = span_ms(values, "pool.min_residency").unwrap_or(pool.min_residency_ms);
     pool.parked_ms = span_ms(values, "pool.parked_for").unwrap_or(pool.parked_ms);
-    pool
+    pool.keep_alive_floor_ms = span_ms(values, "pool.keep_alive_floor").unwrap_or(pool.keep_alive_floor_ms);
+    pool.keep_alive_ceiling_ms = span_ms(values, "pool.keep_alive_ceiling");
+    pool.client_weights = client_weights(values)?;
+    Ok(pool)
+}
+
+/// `NAME=WEIGHT`, as often as clients are named.
+fn client_weights(values: &Values) -> Result<BTreeMap<String, u32>, Failure> {
+    const KEY: &str = "pool.client_weights";
+    let weight = |word: &String| {
+        let (name, weight) = word.rsplit_once('=')?;
+        let weight = weight.trim().parse().ok().filter(|weight| (1..=CLIENT_WEIGHT_MAX).contains(weight))?;
+        Some((name.trim().to_owned(), weight))
+    };
+    let read = |word: &String| {
+        weight(word).ok_or_else(|| {
+            let place = values.get(KEY).map(|(_, provenance)| format!("{provenance}: ")).unwrap_or_default();
+            let message = format!("{place}{KEY}: {word:?} is not a client and its weight");
+            let hint = format!(
+                "write the client's name, = and a number from 1 to {CLIENT_WEIGHT_MAX}, such as \"alice=3\""
+            );
+            Failure::new(ErrorKind::InvalidRequest, message).with_hint(hint)
+        })
+    };
+    names(values, KEY).iter().map(read).collect()
 }
 
 fn aliases(models: &BTreeMap<String, Values>) -> Result<Vec<Alias>, Failure> {

@@ -16,6 +16,7 @@ use super::respond::{Identity, respond};
 use super::shape::{Shape, finish_reason};
 use super::{Refused, params};
 use crate::app::App;
+use crate::client::Asker;
 use crate::layer::RequestId;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
@@ -54,11 +55,12 @@ struct ResponseFormat {
 pub(crate) async fn complete(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
+    asker: Asker,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refused> {
     let payload = Payload::read(body, &app.limits).await?;
-    let wanted = payload.parse::<Options>()?.check(app.surface.origin(), &headers)?;
+    let wanted = payload.parse::<Options>()?.check(&asker, &headers)?;
     let chat: Chat = payload.parse()?;
     let (request, shape) = chat.check(&wanted)?;
     let requests = wanted.for_each_answer(&request);

@@ -15,6 +15,7 @@ use super::respond::{Identity, respond};
 use super::shape::{Shape, characters, finish_reason};
 use super::{Refused, params};
 use crate::app::App;
+use crate::client::Asker;
 use crate::layer::RequestId;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
@@ -40,11 +41,12 @@ struct Text {
 pub(crate) async fn complete(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
+    asker: Asker,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refused> {
     let payload = Payload::read(body, &app.limits).await?;
-    let wanted = payload.parse::<Options>()?.check(app.surface.origin(), &headers)?;
+    let wanted = payload.parse::<Options>()?.check(&asker, &headers)?;
     let text: Text = payload.parse()?;
     let (requests, shape) = text.check(&wanted)?;
     respond(&app, &wanted, requests, shape, Identity { prefix: "cmpl", request: &id }).await

@@ -1,8 +1,8 @@
 //! Bodies that no client would send: every one is a request or a 400, and never a panic.
 
+use crate::client::Asker;
 use axum::http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
-use samovar::Origin;
 use serde_json::{Map, Value, json};
 
 use super::options::Options;
@@ -94,7 +94,7 @@ proptest! {
     #[test]
     fn every_body_is_a_request_or_a_400(body in body()) {
         let payload = Payload::of(body.to_string());
-        let options = |payload: &Payload| payload.parse::<Options>()?.check(Origin::Network, &HeaderMap::new());
+        let options = |payload: &Payload| payload.parse::<Options>()?.check(&Asker::stranger(), &HeaderMap::new());
         let as_chat = options(&payload).and_then(|wanted| chat::check(&payload, &wanted));
         is_taken_or_refused(as_chat)?;
         let as_text = options(&payload).and_then(|wanted| completions::check(&payload, &wanted));

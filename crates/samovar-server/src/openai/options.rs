@@ -4,13 +4,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName};
-use samovar::{Input, Origin, Request};
+use samovar::{Input, Request};
 use samovar_core::generation::Sampling;
 use samovar_core::units::{KeepAlive, TimeSpan};
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
 use super::params;
+use crate::client::Asker;
 use crate::refusal::Refusal;
 
 /// How long the client waits for the whole answer, in seconds or as `1m30s`.
@@ -19,7 +20,6 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 /// Answers to one prompt.
 const MOST_ANSWERS: f64 = 8.0;
-const CLIENT_BYTES: usize = 128;
 /// OpenAI's own defaults; the rest is the engine's.
 const TEMPERATURE: f32 = 1.0;
 const TOP_P: f32 = 1.0;
@@ -70,7 +70,7 @@ impl Options {
     ///
     /// # Errors
     /// 400 that names the parameter, and its range where it has one.
-    pub(super) fn check(self, origin: Origin, headers: &HeaderMap) -> Result<Wanted, Refusal> {
+    pub(super) fn check(self, asker: &Asker, headers: &HeaderMap) -> Result<Wanted, Refusal> {
         let model = self.model.filter(|model| !model.is_empty()).ok_or_else(|| {
             Refusal::invalid("model", "`model` is missing").with_hint("GET /v1/models lists what there is")
         })?;
@@ -96,8 +96,8 @@ impl Options {
             ignore_eos: self.ignore_eos.unwrap_or(false),
             deadline: deadline(self.timeout, headers)?,
             keep_alive: self.keep_alive,
-            client: client(self.user),
-            origin,
+            client: asker.client(self.user),
+            origin: asker.origin,
             ..Request::new(model, Input::Text(String::new()))
         };
         let is_streamed = self.stream.unwrap_or(false);
@@ -136,17 +136,6 @@ fn deadline(field: Option<f64>, headers: &HeaderMap) -> Result<Option<Duration>,
     })
 }
 
-/// Who asks, as far as the client says.
-fn client(user: Option<String>) -> String {
-    let mut client = user.unwrap_or_default();
-    let mut end = client.len().min(CLIENT_BYTES);
-    while !client.is_char_boundary(end) {
-        end -= 1;
-    }
-    client.truncate(end);
-    client
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,12 +164,5 @@ mod tests {
         for text in ["0", "soon", "-3", "99999999"] {
             assert!(deadline(None, &with_header(text)).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_clients_name_is_cut_between_characters() {
-        let name = client(Some("ä".repeat(100)));
-        assert_eq!(name.len(), 128);
-        assert_eq!(client(Some("é".to_owned() + &"x".repeat(200))).len(), 128);
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod chat;
+mod clients;
 mod completions;
 mod fixture;
 mod hardening;
