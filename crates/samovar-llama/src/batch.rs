@@ -20,13 +20,13 @@ use samovar_core::FinishReason;
 use crate::context::{Batch, Context, DecodeError};
 use crate::error::Error;
 use crate::kv::Kv;
-use crate::log;
 use crate::plan::{BATCH_TOKENS, Plan};
 use crate::prefix::{self, Candidate, Choice, Reuse};
 use crate::published::Published;
 use crate::schedule::{self, Company, Pace, Work};
 use crate::slot::{Slot, Verdict};
 use crate::ticket::{Command, Reply, Ticket};
+use crate::{log, native};
 
 /// Requests that may wait for a slot inside the instance. The pool's queue is the real one.
 const MAX_WAITING: usize = 1024;
@@ -37,7 +37,7 @@ const MAX_FAILURES: u32 = 3;
 #[derive(Debug)]
 pub(crate) enum Exit {
     /// Asked to give its memory back.
-    Park(Reply),
+    Park(Reply<()>),
     /// Nobody can ask anything any more.
     Unload,
     /// Too many failed steps in a row.
@@ -71,7 +71,13 @@ impl<'m> Batcher<'m> {
         let is_recurrent = model.is_recurrent() || model.is_hybrid();
         let reuse = if is_recurrent { Reuse::WholeOnly } else { Reuse::Partial };
         let cells = context.cells();
-        let kv = Kv::new(cells, plan.sequences(is_recurrent), plan.retained(is_recurrent), reuse);
+        let kv = Kv::new(
+            cells,
+            plan.sequences(is_recurrent),
+            plan.retained(is_recurrent),
+            reuse,
+            native::window_tokens(model) == 0,
+        );
         Self {
             context,
             vocab: model.vocab(),
@@ -128,6 +134,9 @@ impl<'m> Batcher<'m> {
                 Ok(Command::Park(reply)) => return Some(Exit::Park(reply)),
                 Ok(Command::Resume(_, reply)) => {
                     let _ = reply.try_send(Ok(()));
+                }
+                Ok(Command::Kept(question)) => {
+                    question.serve(&mut self.kv, &mut self.context, self.published.prefix_id());
                 }
                 Err(TryRecvError::Empty) => return None,
                 Err(TryRecvError::Disconnected) => return Some(Exit::Unload),
@@ -315,7 +324,9 @@ impl<'m> Batcher<'m> {
         let is_kept = slot.reuses_prefix();
         let (sequence, tokens, farewell) = slot.into_parts();
         match sequence {
-            Some(sequence) if is_kept => self.kv.retain(&mut self.context, sequence, tokens),
+            Some(sequence) if is_kept => {
+                self.kv.retain(&mut self.context, sequence, tokens, self.published.prefix_id());
+            }
             Some(sequence) => self.kv.close(&mut self.context, sequence),
             None => {}
         }

@@ -138,6 +138,36 @@ impl<'m> Context<'m> {
         }
     }
 
+    /// Bytes of a sequence's state.
+    pub(crate) fn state_bytes(&mut self, sequence: i32) -> usize {
+        // SAFETY: the context lives; the id is below its maximum.
+        unsafe { sys::llama_state_seq_get_size(self.raw.as_ptr(), sequence) }
+    }
+
+    /// Writes a sequence's state. False if it is not exactly as long as `into`; the log may say why.
+    pub(crate) fn save(&mut self, sequence: i32, into: &mut [u8]) -> bool {
+        // SAFETY: as for `state_bytes`; it writes into the slice, whose length it is told and keeps.
+        let written = unsafe {
+            sys::llama_state_seq_get_data(self.raw.as_ptr(), into.as_mut_ptr(), into.len(), sequence)
+        };
+        written == into.len()
+    }
+
+    /// Makes an empty sequence one of `tokens` tokens by state that was written before. False if the state is
+    /// not of this kind of context, or of another length; the sequence may then hold anything.
+    pub(crate) fn restore(&mut self, sequence: i32, state: &[u8], tokens: usize) -> bool {
+        // SAFETY: as for `save`; it reads no further than the slice.
+        let read = unsafe {
+            sys::llama_state_seq_set_data(self.raw.as_ptr(), state.as_ptr(), state.len(), sequence)
+        };
+        // SAFETY: the memory belongs to the living context.
+        let (first, last) = unsafe {
+            let memory = sys::llama_get_memory(self.raw.as_ptr());
+            (sys::llama_memory_seq_pos_min(memory, sequence), sys::llama_memory_seq_pos_max(memory, sequence))
+        };
+        read == state.len() && first == 0 && last + 1 == tokens as i32
+    }
+
     /// Removes a sequence's tokens from place `start` on. False if the state cannot be cut there.
     pub(crate) fn remove(&mut self, sequence: i32, start: usize) -> bool {
         // SAFETY: as for `share`.

@@ -62,7 +62,7 @@ impl Engine for LlamaEngine {
             can_park: true,
             can_embed: false,
             can_adapt: false,
-            saves_prefixes: false,
+            saves_prefixes: true,
         }
     }
 
@@ -79,6 +79,6 @@ impl Engine for LlamaEngine {
     ) -> Result<Arc<dyn Instance>, Failure> {
         let plan = plan(descriptor, options)?;
         check_part_name(path, descriptor)?;
-        Ok(Arc::new(LlamaInstance::load(path, descriptor, plan, control)?))
+        Ok(Arc::new(LlamaInstance::load(path, descriptor, plan, &self.name, control)?))
     }
 }

@@ -95,6 +95,35 @@ pub enum Error {
         /// Its length.
         bytes: usize,
     },
+    /// State that was to be saved is not there any more.
+    #[error("this prompt state has been given up meanwhile")]
+    PrefixGone,
+    /// Saved state that is no use to this model.
+    #[error("cannot take this prompt state in: {detail}")]
+    SavedState {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The file of saved state cannot be written or read.
+    #[error("cannot {action} prompt state: {detail}")]
+    StateFile {
+        /// Write or read.
+        action: &'static str,
+        /// What the system said.
+        detail: String,
+    },
+    /// The native code gave fewer bytes of state than it had announced.
+    #[error("llama.cpp could not write the prompt's state: {detail}")]
+    StateWrite {
+        /// What it logged, or that it said nothing.
+        detail: String,
+    },
+    /// State of this kind of model is of no use once it is cut.
+    #[error("prompt state of recurrent and sliding-window models is not saved")]
+    UnsavableState,
+    /// No sequence or no cells for state that is to be restored.
+    #[error("every sequence of the model is in use")]
+    NoSequence,
     /// The instance is parked.
     #[error("the model is parked")]
     Parked,
@@ -122,15 +151,21 @@ impl Error {
         match self {
             Self::Load { .. } | Self::NotGenerative { .. } => ErrorKind::InvalidModel,
             Self::LoadCancelled { .. } => ErrorKind::Cancelled,
-            Self::Options { .. } | Self::PartName { .. } | Self::EmptyPrompt | Self::UnknownToken { .. } => {
-                ErrorKind::InvalidRequest
-            }
+            Self::Options { .. }
+            | Self::PartName { .. }
+            | Self::EmptyPrompt
+            | Self::UnknownToken { .. }
+            | Self::SavedState { .. } => ErrorKind::InvalidRequest,
+            Self::PrefixGone => ErrorKind::NotFound,
+            Self::UnsavableState => ErrorKind::Unsupported,
+            Self::StateFile { .. } => ErrorKind::Storage,
             Self::PromptTooLong { .. } | Self::TextTooLong { .. } => ErrorKind::ContextExceeded,
             Self::Parked | Self::Gone => ErrorKind::Unavailable,
-            Self::TooManyWaiting { .. } => ErrorKind::Busy,
+            Self::TooManyWaiting { .. } | Self::NoSequence => ErrorKind::Busy,
             Self::Thread { .. }
             | Self::Context { .. }
             | Self::Decode { .. }
+            | Self::StateWrite { .. }
             | Self::NoToken
             | Self::Dead { .. } => ErrorKind::EngineFailed,
         }

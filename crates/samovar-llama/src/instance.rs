@@ -1,5 +1,6 @@
 //! The handle of one loaded model: checks requests and passes them to the thread that owns it.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -11,13 +12,17 @@ use llama_cpp_2::token::LlamaToken;
 use samovar_core::footprint::Measurement;
 use samovar_core::generation::Generation;
 use samovar_core::port::{Instance, LoadControl};
-use samovar_core::{Descriptor, Failure, GenerationRequest, LoadOptions, Prompt, Sampling, TokenEvent};
+use samovar_core::{
+    CachedPrefix, Descriptor, Failure, GenerationRequest, LoadOptions, Prompt, Sampling, TokenEvent,
+};
 
+use crate::custody::Custody;
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::published::Published;
+use crate::saved::Kind;
 use crate::thread::{self, Loading, Start};
-use crate::ticket::{Command, Ticket};
+use crate::ticket::{Command, Reply, Ticket};
 
 /// Commands on their way to the thread.
 const COMMANDS: usize = 1024;
@@ -32,6 +37,7 @@ const PROBE_TOKEN: LlamaToken = LlamaToken(0);
 pub(crate) struct LlamaInstance {
     /// As loaded: its context may have another size since.
     plan: Plan,
+    kind: Kind,
     model: Option<Arc<LlamaModel>>,
     commands: Option<SyncSender<Command>>,
     published: Arc<Published>,
@@ -44,6 +50,7 @@ impl LlamaInstance {
         path: &Path,
         descriptor: &Descriptor,
         plan: Plan,
+        engine: &str,
         control: &LoadControl,
     ) -> Result<Self, Error> {
         let published = Arc::<Published>::default();
@@ -70,6 +77,7 @@ impl LlamaInstance {
         match await_load(&reports, control) {
             Ok(model) => Ok(Self {
                 plan,
+                kind: Kind::new(engine, descriptor, plan.kv_type),
                 model: Some(model),
                 commands: Some(commands),
                 published,
@@ -93,6 +101,25 @@ impl LlamaInstance {
             TrySendError::Full(_) => Error::TooManyWaiting { waiting: COMMANDS },
             TrySendError::Disconnected(_) => Error::Gone,
         })
+    }
+
+    /// Asks the thread and waits for its answer.
+    fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = sync_channel(1);
+        self.send(question(reply))?;
+        answer.recv().map_err(|_| Error::Gone)?
+    }
+
+    fn save(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Error> {
+        let id = prefix.id;
+        let bytes = self.ask(|reply| Command::Kept(Custody::Weigh { id, reply }))?;
+        let into = self.kind.create(into, &prefix.tokens, bytes)?;
+        Ok(self.ask(|reply| Command::Kept(Custody::Save { id, into, reply }))?.seal())
+    }
+
+    fn restore(&self, tokens: &[u32], from: &File) -> Result<(), Error> {
+        let (from, tokens) = (self.kind.open(from, tokens)?, self.checked(tokens)?);
+        self.ask(|reply| Command::Kept(Custody::Restore { tokens, from, reply }))
     }
 
     fn tokens_of(
@@ -217,9 +244,8 @@ impl Instance for LlamaInstance {
     }
 
     fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
-        let (reply, answer) = sync_channel(1);
-        self.send(Command::Resume(self.plan.resized(options)?, reply))?;
-        Ok(answer.recv().map_err(|_| Error::Gone)??)
+        let plan = self.plan.resized(options)?;
+        Ok(self.ask(|reply| Command::Resume(plan, reply))?)
     }
 
     fn measure(&self) -> Measurement {
@@ -236,6 +262,18 @@ impl Instance for LlamaInstance {
             }
         }
         Err(Error::Gone.into())
+    }
+
+    fn prefixes(&self) -> Result<Vec<CachedPrefix>, Failure> {
+        Ok(self.ask(|reply| Command::Kept(Custody::List(reply)))?)
+    }
+
+    fn save_prefix(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Failure> {
+        Ok(self.save(prefix, into)?)
+    }
+
+    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
+        Ok(self.restore(tokens, from)?)
     }
 }
 

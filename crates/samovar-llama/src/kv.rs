@@ -15,6 +15,8 @@ use llama_cpp_2::token::LlamaToken;
 
 use crate::cells::{Cells, Holding};
 use crate::context::Context;
+use crate::error::Error;
+use crate::log;
 use crate::prefix::{Candidate, Reuse};
 
 /// Shorter sequences are not worth a sequence id.
@@ -41,6 +43,7 @@ impl Sequence {
 
 #[derive(Debug)]
 struct Retained {
+    id: u64,
     sequence: Sequence,
     tokens: Vec<LlamaToken>,
 }
@@ -53,16 +56,26 @@ pub(crate) struct Kv {
     retained: VecDeque<Retained>,
     retained_most: usize,
     reuse: Reuse,
+    is_savable: bool,
 }
 
 impl Kv {
-    pub(crate) fn new(cells: u32, sequences: u32, retained_most: u32, reuse: Reuse) -> Self {
+    /// `has_whole_states`: the state of a sequence, written out, holds all of its tokens.
+    pub(crate) fn new(
+        cells: u32,
+        sequences: u32,
+        retained_most: u32,
+        reuse: Reuse,
+        has_whole_states: bool,
+    ) -> Self {
         Self {
             cells: Cells::new(cells),
             free_ids: (0..sequences as i32).rev().collect(),
             retained: VecDeque::new(),
             retained_most: retained_most as usize,
             reuse,
+            // Recurrent state is of use only to who continues exactly there.
+            is_savable: has_whole_states && reuse == Reuse::Partial,
         }
     }
 
@@ -130,12 +143,13 @@ impl Kv {
         self.cells.take(&mut sequence.holding, tokens);
     }
 
-    /// Ends a sequence and keeps it for whoever comes with the same prefix.
+    /// Ends a sequence and keeps it, under the name `id`, for whoever comes with the same prefix.
     pub(crate) fn retain(
         &mut self,
         context: &mut Context<'_>,
         sequence: Sequence,
         mut tokens: Vec<LlamaToken>,
+        id: u64,
     ) {
         tokens.truncate(sequence.computed());
         let is_covered = self.retained.iter().any(|kept| kept.tokens.starts_with(&tokens));
@@ -154,7 +168,7 @@ impl Kv {
         while self.retained.len() >= self.retained_most {
             self.evict_oldest(context);
         }
-        self.retained.push_back(Retained { sequence, tokens });
+        self.retained.push_back(Retained { id, sequence, tokens });
     }
 
     /// Ends a sequence for good.
@@ -171,6 +185,67 @@ impl Kv {
             self.evict(context, 0);
         }
         exists
+    }
+
+    /// Retained sequences that can be saved, by name, the longest unused first.
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = (u64, &[LlamaToken])> {
+        self.savable().map(|kept| (kept.id, kept.tokens.as_slice()))
+    }
+
+    /// Bytes of a retained sequence's state.
+    pub(crate) fn state_bytes(&self, context: &mut Context<'_>, id: u64) -> Result<usize, Error> {
+        Ok(context.state_bytes(self.find(id)?.sequence.id))
+    }
+
+    /// Writes a retained sequence's state, for which `into` has exactly the room.
+    pub(crate) fn save(&self, context: &mut Context<'_>, id: u64, into: &mut [u8]) -> Result<(), Error> {
+        if context.save(self.find(id)?.sequence.id, into) {
+            Ok(())
+        } else {
+            Err(Error::StateWrite { detail: log::take_complaints() })
+        }
+    }
+
+    fn find(&self, id: u64) -> Result<&Retained, Error> {
+        self.savable().find(|kept| kept.id == id).ok_or(Error::PrefixGone)
+    }
+
+    fn savable(&self) -> impl Iterator<Item = &Retained> {
+        self.retained.iter().filter(|_| self.is_savable)
+    }
+
+    /// Retains a sequence that was saved; others may have to leave for it.
+    pub(crate) fn restore(
+        &mut self,
+        context: &mut Context<'_>,
+        tokens: Vec<LlamaToken>,
+        state: &[u8],
+        id: u64,
+    ) -> Result<(), Error> {
+        if !self.is_savable {
+            return Err(Error::UnsavableState);
+        }
+        if let Some(place) = self.retained.iter().position(|kept| kept.tokens.starts_with(&tokens)) {
+            let kept = self.retained.remove(place);
+            self.retained.extend(kept);
+            return Ok(());
+        }
+        let (wanted, total) = (tokens.len(), self.cells.total());
+        if wanted > total {
+            let detail = format!("it has {wanted} tokens, and the KV cache holds {total}");
+            return Err(Error::SavedState { detail });
+        }
+        if self.free_ids.is_empty() && self.retained.is_empty() || !self.make_room(context, wanted) {
+            return Err(Error::NoSequence);
+        }
+        let mut sequence = self.open(context);
+        if !context.restore(sequence.id, state, wanted) {
+            self.close(context, sequence);
+            return Err(Error::SavedState { detail: log::take_complaints() });
+        }
+        self.cells.take(&mut sequence.holding, wanted);
+        self.retain(context, sequence, tokens, id);
+        Ok(())
     }
 
     fn evict(&mut self, context: &mut Context<'_>, place: usize) {

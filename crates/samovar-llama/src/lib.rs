@@ -8,6 +8,7 @@
 //!   footprint     memory, predicted and accounted              ├─ kv, cells  who holds what in the cache
 //!   native, log   calls outside the safe binding               ├─ context    the native side of it
 //!   ticket        what travels between them                    └─ slot       one request
+//!   custody, saved   the state of finished requests, in files
 //!   published     numbers for whoever asks                          ├─ sampler, select   the next token
 //!                                                                   ├─ logprobs          its probability
 //!                                                                   └─ stop              its text
@@ -26,6 +27,7 @@ mod batch;
 mod build_info;
 mod cells;
 mod context;
+mod custody;
 mod engine;
 mod error;
 mod footprint;
@@ -38,6 +40,7 @@ mod plan;
 mod prefix;
 mod published;
 mod sampler;
+mod saved;
 mod schedule;
 mod select;
 mod slot;

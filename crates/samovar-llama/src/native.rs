@@ -87,6 +87,12 @@ const _: () = assert!(
         && align_of::<LlamaModel>() == align_of::<NonNull<llama_cpp_sys_2::llama_model>>()
 );
 
+/// Tokens that the sliding window of a model's attention holds; 0 = it has none.
+pub(crate) fn window_tokens(model: &LlamaModel) -> u32 {
+    // SAFETY: the model lives; the call reads a number.
+    unsafe { llama_cpp_sys_2::llama_model_n_swa(model_ptr(model)) }.max(0) as u32
+}
+
 /// The CPU features that the native code was built with, as it tells them.
 pub(crate) fn system_info() -> String {
     let _ = backend();

@@ -16,6 +16,7 @@ pub(crate) struct Published {
     context_tokens: AtomicU32,
     is_parked: AtomicBool,
     interrupts: AtomicU32,
+    prefixes: AtomicU64,
 }
 
 impl Published {
@@ -45,6 +46,11 @@ impl Published {
 
     pub(crate) fn is_parked(&self) -> bool {
         self.is_parked.load(Ordering::Acquire)
+    }
+
+    /// A number for kept prompt state, never given before.
+    pub(crate) fn prefix_id(&self) -> u64 {
+        self.prefixes.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Asks the thread to break its step off for a command that follows.

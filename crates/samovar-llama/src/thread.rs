@@ -147,6 +147,10 @@ impl<'m> Tenancy<'m> {
                     }
                     Ok(Command::Park(reply)) => self.parked(plan, &reply),
                     Ok(Command::Resume(wanted, reply)) => self.resume(plan, wanted, &reply),
+                    Ok(Command::Kept(question)) => {
+                        question.refuse_parked();
+                        State::Parked(plan)
+                    }
                 },
                 State::Dead(error) => match commands.recv() {
                     Err(_) => return,
@@ -163,12 +167,16 @@ impl<'m> Tenancy<'m> {
                         let _ = reply.try_send(Err(error.clone()));
                         State::Dead(error)
                     }
+                    Ok(Command::Kept(question)) => {
+                        question.refuse(error.clone());
+                        State::Dead(error)
+                    }
                 },
             }
         }
     }
 
-    fn parked(&self, plan: Plan, reply: &Reply) -> State<'m> {
+    fn parked(&self, plan: Plan, reply: &Reply<()>) -> State<'m> {
         self.published.interrupted();
         native::trim_heap();
         self.publish(self.account, &plan, 0);
@@ -178,7 +186,7 @@ impl<'m> Tenancy<'m> {
         State::Parked(plan)
     }
 
-    fn resume(&self, before: Plan, wanted: Plan, reply: &Reply) -> State<'m> {
+    fn resume(&self, before: Plan, wanted: Plan, reply: &Reply<()>) -> State<'m> {
         match self.open_context(&wanted) {
             Ok(context) => {
                 self.published.parked(false);

@@ -7,6 +7,7 @@ use llama_cpp_2::token::LlamaToken;
 use samovar_core::{Sampling, TokenEvent};
 use tokio::sync::mpsc::Sender;
 
+use crate::custody::Custody;
 use crate::error::Error;
 use crate::plan::Plan;
 
@@ -38,13 +39,15 @@ impl Ticket {
 }
 
 /// Answers a command; the asking thread waits on the other end.
-pub(crate) type Reply = SyncSender<Result<(), Error>>;
+pub(crate) type Reply<T> = SyncSender<Result<T, Error>>;
 
 /// What an instance's thread can be asked. It ends when all senders are gone.
 #[derive(Debug)]
 pub(crate) enum Command {
     Generate(Box<Ticket>),
-    Park(Reply),
+    Park(Reply<()>),
     /// Make a context of this size, unless there is one.
-    Resume(Plan, Reply),
+    Resume(Plan, Reply<()>),
+    /// About the state of finished requests.
+    Kept(Custody),
 }

@@ -27,6 +27,7 @@
 mod answers;
 mod lifecycle;
 mod limits;
+mod prefixes;
 mod sampling;
 mod slots;
 mod subject;
@@ -44,6 +45,11 @@ pub use limits::{
     a_full_context_ends_with_length, a_prompt_nearly_as_long_as_the_context_is_answered,
     a_prompt_too_long_is_refused_with_both_numbers, an_empty_prompt_is_refused, max_tokens_bounds_the_answer,
     tokens_outside_the_vocabulary_are_refused,
+};
+pub use prefixes::{
+    names_of_prefixes_never_repeat, prefixes_are_restored_once_and_again_after_parking,
+    prefixes_come_in_the_order_of_their_last_use, saved_prefixes_are_as_good_as_computed_ones,
+    wrong_state_is_refused,
 };
 pub use sampling::{
     logit_bias_bans_and_forces, logprobs_are_finite_sorted_and_complete, seeds_make_draws_repeatable,
@@ -103,6 +109,11 @@ macro_rules! engine_conformance {
             resuming_with_another_context_keeps_the_answer,
             dropping_the_instance_ends_its_answers,
             probing_and_measuring_work,
+            saved_prefixes_are_as_good_as_computed_ones,
+            prefixes_are_restored_once_and_again_after_parking,
+            names_of_prefixes_never_repeat,
+            prefixes_come_in_the_order_of_their_last_use,
+            wrong_state_is_refused,
         }
     };
     ($subject:expr) => {

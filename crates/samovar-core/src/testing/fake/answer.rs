@@ -14,8 +14,6 @@ use crate::error::{ErrorKind, Failure};
 use crate::generation::{Completion, FinishReason, GenerationRequest, TokenEvent, Usage};
 use crate::testing::gate::Gate;
 
-/// Finished sequences whose prompts count as cached.
-const REMEMBERED: usize = 8;
 /// Prompt tokens between two looks at cancellation.
 const PREFILL_CHUNK: usize = 64;
 const LOOK: Duration = Duration::from_millis(2);
@@ -121,10 +119,7 @@ impl Answer {
         let mut state = lock(&self.shared.state);
         state.kv_used_tokens = state.kv_used_tokens.saturating_sub(self.prompt.len() as u32);
         if self.request.reuse_prefix && outcome.is_ok() {
-            state.remembered.push_back(context);
-            if state.remembered.len() > REMEMBERED {
-                state.remembered.pop_front();
-            }
+            state.remembered.add(context);
         }
         outcome
     }
@@ -151,9 +146,7 @@ impl Answer {
         if !self.request.reuse_prefix {
             return 0;
         }
-        let common =
-            |earlier: &Vec<u32>| earlier.iter().zip(&self.prompt).take_while(|(a, b)| a == b).count();
-        state.remembered.iter().map(common).max().unwrap_or(0).min(self.prompt.len() - 1)
+        state.remembered.longest_common(&self.prompt).min(self.prompt.len() - 1)
     }
 
     fn decode(&self, context: &mut Vec<u32>, mut usage: Usage) -> Result<Completion, Broken> {

@@ -1,6 +1,7 @@
 //! One loaded fake model: what it is asked, and what all its requests share.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -8,11 +9,12 @@ use std::time::Instant;
 
 use super::answer::Answer;
 use super::counts::Ledger;
+use super::remembered::Remembered;
 use super::script::Script;
-use super::vocabulary;
+use super::{remembered, vocabulary};
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Footprint, LoadOptions, Measurement};
-use crate::generation::{Generation, GenerationRequest, Prompt};
+use crate::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
 use crate::model::Descriptor;
 use crate::port::Instance;
 use crate::testing::gate::Gate;
@@ -47,7 +49,7 @@ pub(super) struct State {
     pub(super) next_ticket: u64,
     pub(super) busy_slots: u32,
     pub(super) kv_used_tokens: u32,
-    pub(super) remembered: VecDeque<Vec<u32>>,
+    pub(super) remembered: Remembered,
 }
 
 impl State {
@@ -138,7 +140,7 @@ impl Instance for FakeInstance {
             return Err(failure.clone());
         }
         if !self.shared.is_parked.swap(true, Ordering::SeqCst) {
-            lock(&self.shared.state).remembered.clear();
+            lock(&self.shared.state).remembered.forget();
             self.shared.slot_freed.notify_all();
             self.shared.ledger.change(|counts| {
                 counts.parks += 1;
@@ -183,6 +185,25 @@ impl Instance for FakeInstance {
             Some(failure) => Err(failure.clone()),
             None => Ok(()),
         }
+    }
+
+    fn prefixes(&self) -> Result<Vec<CachedPrefix>, Failure> {
+        let state = lock(&self.shared.state);
+        Ok(state.remembered.iter().cloned().collect())
+    }
+
+    fn save_prefix(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Failure> {
+        if !self.prefixes()?.iter().any(|kept| kept.id == prefix.id) {
+            return Err(Failure::new(ErrorKind::NotFound, "this prompt state has been given up meanwhile"));
+        }
+        remembered::write(&self.shared.descriptor, &prefix.tokens, into)
+    }
+
+    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
+        self.shared.check_usable()?;
+        remembered::check(&self.shared.descriptor, tokens, from)?;
+        lock(&self.shared.state).remembered.add(tokens.to_vec());
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@
 mod answer;
 mod counts;
 mod instance;
+mod remembered;
 mod script;
 mod text;
 mod vocabulary;
@@ -133,7 +134,7 @@ impl FakeEngine {
                 can_park: true,
                 can_embed: false,
                 can_adapt: false,
-                saves_prefixes: false,
+                saves_prefixes: true,
             },
             script: Script::default(),
             script_by_model: HashMap::new(),
