@@ -53,7 +53,11 @@ pub use builder::Builder;
 pub use catalog::ModelInfo;
 pub use request::{Input, Message, Origin, Request};
 pub use runtime::Runtime;
-pub use samovar_pool::{Budget, Decision, EvictionPolicy, ModelStats, PoolConfig, PoolStats, Snapshot};
+/// Replays of request logs in virtual time.
+pub use samovar_pool::replay;
+pub use samovar_pool::{
+    Budget, Decision, EvictionPolicy, ModelSpec, ModelStats, PoolConfig, PoolStats, Snapshot,
+};
 pub use settings::{Alias, ModelSettings, RuntimeSettings};
 pub use stats::{Stats, TierStats, Tiers};
 pub use wait::Wait;

@@ -150,6 +150,19 @@ impl Runtime {
         blocking(move || inner.catalog.describe(&reference, origin)).await?
     }
 
+    /// What the pool is told of a model that is here: its footprint and load time, as measured or predicted.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not on this machine; whatever else resolving the name says.
+    pub async fn spec(&self, model: &str) -> Result<Arc<ModelSpec>, Failure> {
+        self.inner.here(model, Origin::Owner).await
+    }
+
+    /// Whether this runtime's engine can park models.
+    pub fn can_park(&self) -> bool {
+        self.inner.engine.capabilities().can_park
+    }
+
     /// Counters and gauges.
     pub async fn stats(&self) -> Stats {
         let snapshot = self.inner.pool.snapshot().await;

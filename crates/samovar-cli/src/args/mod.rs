@@ -1,5 +1,6 @@
 //! The command line: verbs, arguments, flags. Parses and explains; decides nothing.
 
+mod plan;
 mod store;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use samovar_core::units::{KeepAlive, TimeSpan};
 
+pub(crate) use plan::Plan;
 pub(crate) use store::{Adopt, Export, Gc, Import, Pull, Rm, Verify};
 
 use crate::settings::Flags;
@@ -96,6 +98,8 @@ pub(crate) enum Verb {
     Stats,
     /// Tell why a model is where it is: loads, evictions, refusals
     Why(Named),
+    /// Tell what another memory budget or eviction policy would have done with your requests
+    Plan(Plan),
     /// Show every setting and where it came from
     Config(Config),
     /// Check that everything works here

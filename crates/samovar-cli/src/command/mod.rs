@@ -14,6 +14,7 @@ mod gc;
 mod import;
 mod list;
 mod pin;
+mod plan;
 mod probe;
 mod ps;
 mod pull;
@@ -97,6 +98,7 @@ pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(
         Verb::Unpin(named) => pin::execute(context, &named.model, false).await,
         Verb::Stats => stats::execute(context).await,
         Verb::Why(named) => why::execute(context, &named.model).await,
+        Verb::Plan(plan) => plan::execute(context, plan).await,
         Verb::Config(config) => config::execute(context, &config),
         Verb::Doctor(doctor) => doctor::execute(context, &doctor).await,
         Verb::Completions { shell } => completions::execute(context, shell),

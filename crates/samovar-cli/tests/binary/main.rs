@@ -6,6 +6,7 @@ mod config;
 mod daemon;
 mod doctor;
 mod home;
+mod plan;
 mod run;
 mod stand_in;
 mod store;

@@ -97,6 +97,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// What follows are the lines of another file; errors count from its first.
+    pub fn begin_file(&mut self) {
+        self.lines = 0;
+    }
+
     /// Takes the next line.
     ///
     /// # Errors

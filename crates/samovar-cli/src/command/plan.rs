@@ -1,0 +1,286 @@
+//! `samovar plan`: replays a log of requests under several budgets and policies.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use samovar::replay::{Report, Subject, Trace, bound, log, offline, replay};
+use samovar::{Budget, Builder, EvictionPolicy, PoolConfig, Runtime};
+use samovar_core::units::ByteSize;
+use samovar_core::{ErrorKind, Failure};
+use serde::Serialize;
+use serde_json::json;
+
+use super::answer::roughly;
+use super::{Context, stored};
+use crate::args::Plan;
+use crate::ended::Ended;
+use crate::home;
+use crate::report::{Align, Columns};
+
+/// Bytes of a line of a log at most.
+const LINE_MAX: u64 = 64 << 10;
+
+pub(super) async fn execute(context: &Context, plan: Plan) -> Result<(), Ended> {
+    let runtime = Builder::settings(context.settings.runtime.clone()).build()?;
+    let files = plan.trace.clone();
+    let trace = stored::blocking(move || read(&files)).await?;
+    let (rehearsal, subjects) = prepare(&runtime, trace, &plan).await?;
+    let budgets = budgets(&plan, context.settings.runtime.pool.budget.bytes);
+    let pool = context.settings.runtime.pool.clone();
+    let (trace, results) = stored::blocking(move || {
+        let results = compare(&rehearsal.trace, &subjects, &pool, &budgets, &plan, rehearsal.can_park);
+        Ok::<_, Failure>((rehearsal, results))
+    })
+    .await?;
+    runtime.shutdown(std::time::Duration::ZERO).await;
+    show(context, &trace, &results)
+}
+
+/// A trace that can be replayed, and what had to be assumed for it.
+struct Rehearsal {
+    trace: Trace,
+    /// Models of which nothing is known, with the number of their requests.
+    left_out: Vec<(String, usize)>,
+    /// Requests that did not say for how long they had their slot.
+    assumed_holds: usize,
+    hold_ms: u64,
+    /// What all models need together.
+    all_bytes: u64,
+    can_park: bool,
+}
+
+/// What came of one budget.
+#[derive(Debug, Serialize)]
+struct Results {
+    budget_bytes: u64,
+    /// Load time that nobody gets below who serves requests in their order.
+    bound_ms: u64,
+    policies: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    policy: &'static str,
+    /// Of the load time of LRU, what this one needs more, as a part of it; less is negative.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against_lru: Option<f64>,
+    #[serde(flatten)]
+    report: Report,
+}
+
+fn read(files: &[std::path::PathBuf]) -> Result<Trace, Failure> {
+    let mut reader = log::Reader::default();
+    for file in files {
+        reader.begin_file();
+        if file == Path::new("-") {
+            read_one(&mut reader, file, std::io::stdin().lock())?;
+        } else {
+            let open = fs_err::File::open(file).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    Failure::new(ErrorKind::NotFound, format!("there is no file {}", file.display()))
+                        .with_hint("the daemon writes a log when `server.request_log` names a file")
+                }
+                _ => home::storage("read", file, &error),
+            })?;
+            read_one(&mut reader, file, BufReader::new(open))?;
+        }
+    }
+    Ok(reader.finish())
+}
+
+fn read_one(reader: &mut log::Reader, file: &Path, mut from: impl BufRead) -> Result<(), Failure> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let taken = from.by_ref().take(LINE_MAX).read_until(b'\n', &mut line);
+        if taken.map_err(|error| home::storage("read", file, &error))? == 0 {
+            return Ok(());
+        }
+        reader.take(&String::from_utf8_lossy(&line)).map_err(|error| {
+            let name = if file == Path::new("-") { "standard input".into() } else { file.display() .to_string() };
+            Failure::new(ErrorKind::InvalidRequest, format!("{name}, {error}"))
+                .with_hint("a line is {\"time_ms\":…,\"model\":…}, or TIME_MS MODEL [HOLD_MS]; `samovar plan --help` shows more")
+        })?;
+    }
+}
+
+/// Finds out what the models of the trace cost, and leaves out those that nobody knows.
+async fn prepare(
+    runtime: &Runtime,
+    mut trace: Trace,
+    plan: &Plan,
+) -> Result<(Rehearsal, Vec<Subject>), Failure> {
+    let mut subjects = Vec::with_capacity(trace.models.len());
+    for model in &trace.models {
+        let spec = runtime.spec(&model.name).await.ok();
+        subjects.push(Subject::new(model, spec.as_deref()));
+    }
+    let left_out = trace.retain(|number| subjects[number].is_some());
+    let subjects: Vec<Subject> = subjects.into_iter().flatten().collect();
+    if trace.requests.is_empty() {
+        return Err(nothing_left(&left_out));
+    }
+    let hold_ms = plan.hold.as_ms();
+    let assumed_holds = trace.assume_holds(hold_ms);
+    let all_bytes = subjects.iter().map(|subject| subject.costs.footprint.total_bytes()).sum();
+    let can_park = runtime.can_park() && !plan.no_parking;
+    Ok((Rehearsal { trace, left_out, assumed_holds, hold_ms, all_bytes, can_park }, subjects))
+}
+
+fn nothing_left(left_out: &[(String, usize)]) -> Failure {
+    match left_out.first() {
+        None => Failure::new(ErrorKind::InvalidRequest, "the log holds no request")
+            .with_hint("the daemon writes one line a request when `server.request_log` names a file"),
+        Some((model, _)) => Failure::new(ErrorKind::NotFound, "nothing is known of any model of the log")
+            .with_hint(format!("say what they cost: {}", facts_line(model))),
+    }
+}
+
+fn facts_line(model: &str) -> String {
+    format!("{{\"model\":{model:?},\"bytes\":5100000000,\"load_ms\":3200}}")
+}
+
+fn budgets(plan: &Plan, configured: u64) -> Vec<u64> {
+    let mut budgets = match plan.budget.as_slice() {
+        [] => vec![configured / 2, configured, configured.saturating_mul(2)],
+        asked => asked.iter().map(|size| size.bytes()).collect(),
+    };
+    budgets.sort_unstable();
+    budgets.dedup();
+    budgets
+}
+
+fn compare(
+    trace: &Trace,
+    subjects: &[Subject],
+    pool: &PoolConfig,
+    budgets: &[u64],
+    plan: &Plan,
+    can_park: bool,
+) -> Vec<Results> {
+    let asked = if plan.policy.is_empty() { &EvictionPolicy::ALL[..] } else { &plan.policy };
+    let under = |budget_bytes: u64| {
+        let lived = |policy| {
+            let budget = Budget { bytes: budget_bytes, source: "plan".to_owned() };
+            replay(trace, subjects, &PoolConfig { budget, eviction: policy, ..pool.clone() }, can_park)
+        };
+        let lru = lived(EvictionPolicy::Lru);
+        let row = |policy: &'static str, report: Report| {
+            let against_lru = (lru.load_ms > 0).then(|| report.load_ms as f64 / lru.load_ms as f64 - 1.0);
+            Row { policy, against_lru, report }
+        };
+        let mut policies: Vec<Row> = asked
+            .iter()
+            .map(|policy| match policy {
+                EvictionPolicy::Lru => row(policy.name(), lru.clone()),
+                _ => row(policy.name(), lived(*policy)),
+            })
+            .collect();
+        policies.push(row("offline", offline(trace, subjects, budget_bytes, can_park)));
+        let bound_ms = bound(trace, subjects, budget_bytes, can_park);
+        Results { budget_bytes, bound_ms, policies }
+    };
+    budgets.iter().copied().map(under).collect()
+}
+
+fn show(context: &Context, rehearsal: &Rehearsal, results: &[Results]) -> Result<(), Ended> {
+    let trace = &rehearsal.trace;
+    let left_out: Vec<_> = rehearsal
+        .left_out
+        .iter()
+        .map(|(model, requests)| json!({ "model": model, "requests": requests }))
+        .collect();
+    if context.report.is_json() {
+        return context.report.json(&json!({
+            "requests": trace.requests.len(),
+            "models": trace.models.len(),
+            "span_ms": trace.span_ms(),
+            "models_bytes": rehearsal.all_bytes,
+            "can_park": rehearsal.can_park,
+            "assumed_holds": rehearsal.assumed_holds,
+            "left_out": left_out,
+            "budgets": results,
+        }));
+    }
+    context.report.line(&format!(
+        "{} for {} within {}; together the models need {}{}",
+        count(trace.requests.len(), "request"),
+        count(trace.models.len(), "model"),
+        roughly(trace.span_ms()),
+        ByteSize::from_bytes(rehearsal.all_bytes),
+        if rehearsal.can_park { "" } else { "; nothing is parked" },
+    ))?;
+    context.report.line("")?;
+    context.report.table(table(results))?;
+    context.report.note("\noffline knew every request to come; nobody who serves requests in their order gets below the bound");
+    if rehearsal.assumed_holds > 0 {
+        context.report.note(&format!(
+            "{} did not say for how long they had their slot: 50 ms a token, or {} (--hold)",
+            count(rehearsal.assumed_holds, "request"),
+            roughly(rehearsal.hold_ms)
+        ));
+    }
+    for (model, requests) in &rehearsal.left_out {
+        let line = facts_line(model);
+        context.report.note(&format!(
+            "left out {} for {model}, of which nothing is known; a line like {line} tells",
+            count(*requests, "request")
+        ));
+    }
+    Ok(())
+}
+
+fn table(results: &[Results]) -> Columns {
+    let mut columns = Columns::new(&[
+        ("BUDGET", Align::Left),
+        ("POLICY", Align::Left),
+        ("READY", Align::Right),
+        ("PARKED", Align::Right),
+        ("LOADED", Align::Right),
+        ("LOAD TIME", Align::Right),
+        ("AGAINST LRU", Align::Right),
+        ("WAIT P50", Align::Right),
+        ("P99", Align::Right),
+        ("REFUSED", Align::Right),
+        ("EVICTED", Align::Right),
+    ]);
+    for result in results {
+        let mut budget = ByteSize::from_bytes(result.budget_bytes).to_string();
+        for row in &result.policies {
+            columns.row(std::iter::once(std::mem::take(&mut budget)).chain(cells(row)));
+        }
+        let mut bound = ["", "(bound)", "", "", "", "", "", "", "", "", ""].map(str::to_owned);
+        bound[5] = seconds(result.bound_ms);
+        columns.row(bound);
+    }
+    columns
+}
+
+fn cells(row: &Row) -> [String; 10] {
+    let report = &row.report;
+    let share = |part: u64| format!("{:.1} %", part as f64 * 100.0 / report.requests.max(1) as f64);
+    [
+        row.policy.to_owned(),
+        share(report.ready),
+        share(report.parked),
+        share(report.loaded + report.joined),
+        seconds(report.load_ms),
+        row.against_lru.map_or_else(|| "-".to_owned(), |part| format!("{:+.1} %", part * 100.0)),
+        wait(report.wait_ms_p50),
+        wait(report.wait_ms_p99),
+        report.refused.to_string(),
+        report.evictions.to_string(),
+    ]
+}
+
+fn wait(ms: u64) -> String {
+    if ms < 1_000 { format!("{ms} ms") } else { seconds(ms) }
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{:.1} s", ms as f64 / 1e3)
+}
+
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}

@@ -1,0 +1,64 @@
+//! `samovar plan`: a log of requests lived through again, without a daemon.
+
+use serde_json::Value;
+
+use crate::home::Home;
+
+const LOG: &str = "\
+{\"model\":\"a\",\"held_bytes\":40000000,\"mapped_bytes\":400000000,\"load_ms\":1000,\"resume_ms\":50}
+{\"model\":\"b\",\"held_bytes\":40000000,\"mapped_bytes\":400000000,\"load_ms\":3000,\"resume_ms\":60}
+{\"time_ms\":1763700000000,\"model\":\"a\",\"hold_ms\":10}
+1763700005000 b 10
+1763700010000 a 10
+1763700015000 b
+";
+
+fn plan(home: &Home, more: &[&str]) -> Value {
+    fs_err::write(home.path().join("requests.log"), LOG).expect("log");
+    home.run(&[&["plan", "--json", "--trace", "requests.log"], more].concat()).json()
+}
+
+fn row<'a>(answer: &'a Value, budget: usize, policy: &str) -> &'a Value {
+    let rows = answer["budgets"][budget]["policies"].as_array().expect("rows");
+    rows.iter().find(|row| row["policy"] == policy).unwrap_or_else(|| panic!("{policy} in {answer}"))
+}
+
+#[test]
+fn a_larger_budget_loads_less_and_the_future_bounds_every_policy() {
+    let home = Home::new();
+    let answer = plan(&home, &["--budget", "600MB,2GB", "--no-parking"]);
+    assert_eq!((&answer["requests"], &answer["models"]), (&4.into(), &2.into()));
+    assert_eq!(answer["assumed_holds"], 1);
+    for policy in ["gdsf", "lru"] {
+        assert_eq!(row(&answer, 0, policy)["load_ms"], 8_000, "{answer}");
+        assert_eq!(row(&answer, 1, policy)["load_ms"], 4_000, "{answer}");
+    }
+    assert_eq!(answer["budgets"][1]["bound_ms"], 4_000);
+    let parking = plan(&home, &["--budget", "600MB", "--policy", "gdsf"]);
+    assert_eq!(row(&parking, 0, "gdsf")["load_ms"], 4_110, "{parking}");
+    assert_eq!(home.daemon_pid(), None, "plan asks no daemon");
+}
+
+#[test]
+fn models_that_nobody_knows_are_left_out_and_named() {
+    let home = Home::new();
+    fs_err::write(home.path().join("requests.log"), "0 demo\n5 nobodys-model\n").expect("log");
+    let done = home.run(&["plan", "--trace", "requests.log", "--budget", "1GB"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stdout.contains("1 request for 1 model"), "{done:?}");
+    assert!(done.stderr.contains("left out 1 request for nobodys-model"), "{done:?}");
+}
+
+#[test]
+fn a_bad_line_is_named_with_its_file_and_number() {
+    let home = Home::new();
+    fs_err::write(home.path().join("requests.log"), "0 demo\nsoon demo\n").expect("log");
+    let done = home.run(&["plan", "--trace", "requests.log"]);
+    assert_eq!((done.code, done.stdout.as_str()), (64, ""), "{done:?}");
+    assert!(done.stderr.contains("requests.log, line 2: \"soon\" is no time in milliseconds"), "{done:?}");
+    let done = home.run(&["plan", "--trace", "none.log"]);
+    assert_eq!(done.code, 66, "{done:?}");
+    assert!(done.stderr.contains("hint: the daemon writes a log"), "{done:?}");
+    let done = home.run(&["plan", "--trace", "requests.log", "--policy", "random"]);
+    assert!(done.code == 64 && done.stderr.contains("write one of gdsf, lru"), "{done:?}");
+}
