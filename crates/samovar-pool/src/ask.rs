@@ -12,8 +12,8 @@ use serde::Serialize;
 /// A model as the pool needs to know it: which bytes, how to load them, what that is predicted to cost.
 ///
 /// Two specs with one key are one model. A loaded instance satisfies a spec when its context and its slots are
-/// at least those asked for; a larger wish drains the instance and loads it anew. Differences in layout, threads
-/// and number format never force a reload.
+/// at least those asked for; a larger wish makes the instance grow, its weights staying in memory. Differences in
+/// layout, threads and number format never force a reload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
     /// Identity of the bytes.

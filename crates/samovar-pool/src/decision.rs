@@ -21,6 +21,12 @@ pub enum What {
     Parked,
     /// A parked instance gets its working memory again.
     Resumed,
+    /// It is to have more context or more slots; no new requests until it has.
+    Growing,
+    /// It has more context or more slots.
+    Grown,
+    /// It could not be given more context or more slots, and serves on as it is.
+    GrowthFailed,
     /// No new requests; it leaves when the last one is done.
     Draining,
     /// It leaves memory by the pool's own decision.
@@ -257,6 +263,9 @@ impl What {
             Self::LoadFailed => "failed to load",
             Self::Parked => "parked",
             Self::Resumed => "resumed",
+            Self::Growing => "began to grow",
+            Self::Grown => "grew to",
+            Self::GrowthFailed => "failed to grow",
             Self::Draining => "drains",
             Self::Evicted => "evicted",
             Self::Unloaded => "unloaded",

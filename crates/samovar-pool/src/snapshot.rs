@@ -68,6 +68,8 @@ pub struct PoolStats {
     pub parked: u64,
     /// Instances resumed.
     pub resumed: u64,
+    /// Instances that were given more context or slots without being loaded anew.
+    pub grown: u64,
     /// Instances that died while in use.
     pub died: u64,
     /// Requests refused.
@@ -155,6 +157,8 @@ pub struct ModelStats {
     pub parked: u64,
     /// Times it was resumed.
     pub resumed: u64,
+    /// Times it was given more context or slots without being loaded anew.
+    pub grown: u64,
     /// Median time of its loads, in milliseconds.
     pub load_ms_p50: f64,
     /// Mean time of its loads, in milliseconds.

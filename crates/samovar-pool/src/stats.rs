@@ -79,6 +79,7 @@ pub(crate) struct Tally {
     pub(crate) load_failures: u64,
     pub(crate) parked: u64,
     pub(crate) resumed: u64,
+    pub(crate) grown: u64,
     pub(crate) died: u64,
     pub(crate) evictions: BTreeMap<&'static str, u64>,
     pub(crate) load_times: Times,

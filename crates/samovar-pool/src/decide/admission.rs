@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use samovar_core::footprint::KvType;
 use samovar_core::port::Millis;
 
-use super::state::{ModelId, Phase};
+use super::demand::kv_bytes_per_token;
+use super::state::ModelId;
 use super::{Call, Turn};
 use crate::ask::ModelSpec;
 use crate::decision::{Reason, What};
@@ -59,13 +59,12 @@ impl Turn<'_> {
         if deadline.is_some_and(|deadline| deadline <= self.now) {
             return Some(Error::DeadlineExceeded { model: spec.name.clone(), waited_ms: 0 });
         }
-        let serving = self.state.instance_of(model).filter(|(_, instance)| {
-            instance.farewell.is_none() && matches!(instance.phase, Phase::Ready) && instance.satisfies(spec)
-        });
-        if serving.is_some() {
+        if self.is_served(model, spec) {
             return None;
         }
-        self.remembered_failure(model).or_else(|| self.does_not_fit(model, spec))
+        self.remembered_failure(model)
+            .or_else(|| self.stunted_growth(model, spec))
+            .or_else(|| self.does_not_fit(model, spec))
     }
 
     /// The refusal of a model that can not be loaded, whatever unpinned instances leave.
@@ -86,10 +85,7 @@ impl Turn<'_> {
     fn pinned_beside(&self, model: ModelId) -> u64 {
         let instances = self.state.instances.iter();
         let pinned = instances.filter(|(_, instance)| {
-            instance.model != model
-                && self.state.model(instance.model).is_pinned
-                && instance.farewell.is_none()
-                && instance.phase != Phase::Unloading
+            instance.model != model && self.state.model(instance.model).is_pinned && instance.stays()
         });
         pinned.map(|(id, _)| self.state.ledger.footprint(*id).total_bytes()).sum()
     }
@@ -169,12 +165,7 @@ impl Turn<'_> {
 
 /// The longest context, in whole blocks of 256 tokens, with which the model would fit: all but the KV cache stays.
 fn context_that_fits(spec: &ModelSpec, needed_bytes: u64, largest_bytes: u64) -> Option<u32> {
-    let per_token_f16 = spec.descriptor.kv_bytes_per_token();
-    let per_token = match spec.options.kv_type {
-        KvType::F16 => per_token_f16,
-        // Blocks of 32 values in 34 bytes.
-        KvType::Q8_0 => per_token_f16 * 17 / 32,
-    };
+    let per_token = kv_bytes_per_token(spec, spec.options.kv_type);
     let per_context_token = per_token.checked_mul(u64::from(spec.options.slots.max(1)))?;
     let kv_bytes = per_context_token.checked_mul(u64::from(spec.options.context_tokens))?;
     let rest = needed_bytes.checked_sub(kv_bytes)?;

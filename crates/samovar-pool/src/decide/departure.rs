@@ -16,9 +16,14 @@ use crate::protocol::{Effect, InstanceId};
 impl Turn<'_> {
     /// Does what is due once nobody uses an instance; nothing when somebody does.
     pub(super) fn went_idle(&mut self, id: InstanceId) {
-        let Some(instance) = self.state.instances.get(&id).filter(|instance| instance.is_idle()) else {
+        let Some(instance) = self.state.instances.get(&id) else { return };
+        if instance.growth.is_some() && instance.phase == Phase::Ready && instance.leases == 0 {
+            self.park_to_grow(id);
             return;
-        };
+        }
+        if !instance.is_idle() {
+            return;
+        }
         if instance.farewell.is_some() {
             self.unload(id);
         } else if self.state.model(instance.model).has_waiting() {
@@ -55,11 +60,12 @@ impl Turn<'_> {
 
     /// Bytes that are free once the instance has given way.
     pub(super) fn frees(&self, id: InstanceId) -> u64 {
-        if self.can_be_parked(id) {
-            self.state.ledger.freed_by_park(id, self.residue(id))
-        } else {
-            self.state.ledger.freed_by_unload(id)
-        }
+        self.state.ledger.freed_by_park(id, self.left_after(id))
+    }
+
+    /// Bytes that the instance still holds once it has given way.
+    pub(super) fn left_after(&self, id: InstanceId) -> u64 {
+        if self.can_be_parked(id) { self.residue(id) } else { 0 }
     }
 
     /// What the instance is expected to hold once it is parked.
@@ -110,6 +116,7 @@ impl Turn<'_> {
     pub(super) fn bid_farewell(&mut self, id: InstanceId, what: What, reason: Reason) {
         self.stop_keep_alive(id);
         self.state.pledges.remove(&id);
+        self.give_up_growth(id);
         let instance = self.state.instance_mut(id);
         if instance.farewell.is_some() || instance.phase == Phase::Unloading {
             return;

@@ -54,7 +54,7 @@ impl Turn<'_> {
     pub(super) fn remembered_failure(&self, model: ModelId) -> Option<Error> {
         let of_model = self.state.model(model);
         let setback = of_model.setback.as_ref()?;
-        (!setback.is_death && setback.retry_at > self.now && of_model.instance.is_none()).then(|| {
+        (!setback.is_death && setback.retry_at > self.now && of_model.instances.is_empty()).then(|| {
             Error::LoadFailed {
                 model: of_model.spec.name.clone(),
                 failure: Box::new(setback.failure.clone()),

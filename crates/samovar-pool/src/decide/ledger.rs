@@ -102,6 +102,21 @@ impl Ledger {
         self.freed_by_unload(instance).saturating_sub(residue)
     }
 
+    /// Bytes that would be free if of each of these only so much were left. Weights go with the last of a model.
+    pub(super) fn freed_by_all(&self, left: &BTreeMap<InstanceId, u64>) -> u64 {
+        let mut freed = 0;
+        let mut weights: BTreeMap<ModelId, (u64, u64)> = BTreeMap::new();
+        for (id, account) in &self.accounts {
+            let (before, after) = weights.entry(account.model).or_default();
+            *before = (*before).max(account.mapped);
+            match left.get(id) {
+                Some(residue) => freed += account.held.saturating_sub(*residue),
+                None => *after = (*after).max(account.mapped),
+            }
+        }
+        freed + weights.into_values().map(|(before, after)| before - after).sum::<u64>()
+    }
+
     /// Bytes to reserve for one more account of the model, or for a fuller one of the same instance.
     pub(super) fn cost(&self, instance: Option<InstanceId>, model: ModelId, wanted: Footprint) -> u64 {
         let now = instance.and_then(|id| self.accounts.get(&id)).map_or(0, |account| account.held);

@@ -7,14 +7,17 @@
 //!                    └─ failed ─► gone        Unloading ◄──┴───────────────┘
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use samovar_core::footprint::Measurement;
 use samovar_core::{ErrorKind, Failure, Footprint};
 
 use super::Turn;
+use super::growth::outgrown;
 use super::health::is_fault_of_the_instance;
-use super::state::{Instance, ModelId, Phase};
+use super::state::{Growth, Instance, ModelId, Phase};
+use crate::ask::ModelSpec;
 use crate::decision::{Reason, What};
 use crate::error::Error;
 use crate::lease::Origin;
@@ -22,8 +25,7 @@ use crate::protocol::{Effect, InstanceId, TicketId};
 
 impl Turn<'_> {
     /// Begins the load that a model waits for. Its bytes must be free.
-    pub(super) fn begin_load(&mut self, model: ModelId) {
-        let spec = self.wanted_spec(model);
+    pub(super) fn begin_load(&mut self, model: ModelId, spec: Arc<ModelSpec>) {
         let reservation = self.state.model(model).expected(&spec);
         let id = InstanceId(self.state.next_instance);
         if !self.state.ledger.reserve(id, model, reservation) {
@@ -44,29 +46,36 @@ impl Turn<'_> {
             expires_at: None,
             farewell: None,
             leaves_when_idle: false,
+            growth: None,
+            stunted: None,
+            affinities: VecDeque::new(),
             spec: Arc::clone(&spec),
         };
         self.state.instances.insert(id, instance);
-        self.state.model_mut(model).instance = Some(id);
+        self.state.model_mut(model).instances.insert(id);
         self.mark_origins(model, Origin::Joined);
         self.note(model, What::Loading, Reason::Asked);
         self.effects.push(Effect::Load { instance: id, model: spec, reservation });
         self.tell_waiting(model);
     }
 
-    /// Begins the resume that a model waits for. Its bytes must be free.
-    pub(super) fn begin_resume(&mut self, id: InstanceId, model: ModelId) {
-        let spec = Arc::clone(&self.state.instance(id).spec);
-        let full = self.state.model(model).expected(&spec);
+    /// Begins the resume that a model waits for, with the options of this spec. Its bytes must be free.
+    pub(super) fn begin_resume(&mut self, id: InstanceId, model: ModelId, spec: &Arc<ModelSpec>) {
+        let full = self.state.model(model).expected(spec);
         if !self.state.ledger.reserve(id, model, full) {
             self.want(model);
             return;
         }
         self.stop_keep_alive(id);
+        self.state.pledges.remove(&id);
         let now = self.now;
         let instance = self.state.instance_mut(id);
         instance.phase = Phase::Resuming;
         instance.ready_span = (now, now);
+        if instance.spec.options != spec.options {
+            instance.growth = Some(Growth { spec: Arc::clone(spec), before: None });
+            self.note(model, What::Growing, outgrown(spec));
+        }
         self.mark_origins(model, Origin::Parked);
         let reservation = self.state.ledger.footprint(id);
         let options = spec.options.clone();
@@ -75,7 +84,7 @@ impl Turn<'_> {
     }
 
     /// Whoever waits for this load or resume came to it so; a load is caused by who is first in line.
-    fn mark_origins(&mut self, model: ModelId, origin: Origin) {
+    pub(super) fn mark_origins(&mut self, model: ModelId, origin: Origin) {
         for (index, id) in self.state.model(model).waiting().into_iter().enumerate() {
             if let Some(ticket) = self.state.tickets.get_mut(&id) {
                 ticket.origin = if index == 0 && origin == Origin::Joined { Origin::Cold } else { origin };
@@ -165,10 +174,13 @@ impl Turn<'_> {
         let retry_after_ms =
             self.state.model(model).setback.as_ref().map_or(0, |s| s.retry_at.since(self.now));
         let name = self.state.model(model).spec.name.clone();
-        self.refuse_waiting(
-            model,
-            &Error::LoadFailed { model: name, failure: Box::new(failure), retry_after_ms },
-        );
+        let why = Error::LoadFailed { model: name, failure: Box::new(failure), retry_after_ms };
+        if self.state.staying(model).next().is_none() {
+            self.refuse_waiting(model, &why);
+        } else {
+            // The others serve on.
+            self.review(model);
+        }
     }
 
     /// Refuses everybody who waits for the model.
@@ -189,7 +201,7 @@ impl Turn<'_> {
         self.review(model);
     }
 
-    fn refuse(&mut self, id: TicketId, why: Error) {
+    pub(super) fn refuse(&mut self, id: TicketId, why: Error) {
         match self.take_ticket(id) {
             Some(ticket) if ticket.wants_slot => self.turn_down(id, ticket.model, why),
             Some(_) => self.effects.push(Effect::Refuse { ticket: id, why }),
@@ -229,10 +241,13 @@ impl Turn<'_> {
         let Some(instance) = self.state.instances.get_mut(&id).filter(|i| i.phase == Phase::Parking) else {
             return;
         };
-        instance.phase = Phase::Parked;
         let model = instance.model;
-        self.state.ledger.park(id, held_bytes);
         self.state.model_mut(model).residue = Some(held_bytes);
+        if self.resume_grown(id) {
+            return;
+        }
+        self.state.instance_mut(id).phase = Phase::Parked;
+        self.state.ledger.park(id, held_bytes);
         self.state.count(model, |tally| tally.parked += 1);
         self.became_ready(id, model);
     }
@@ -258,10 +273,14 @@ impl Turn<'_> {
         instance.ready_span.1 = now;
         instance.last_used = now;
         let (model, ms) = (instance.model, now.since(instance.ready_span.0));
+        let growth = self.has_grown(id);
         let footprint = Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };
         let footprint = self.correct(id, model, footprint);
-        self.state.count(model, |tally| tally.resumed += 1);
-        self.note(model, What::Resumed, Reason::Took { ms, bytes: footprint.total_bytes() });
+        if growth.as_ref().is_none_or(|growth| growth.before.is_none()) {
+            self.state.count(model, |tally| tally.resumed += 1);
+        }
+        let what = if growth.is_some() { What::Grown } else { What::Resumed };
+        self.note(model, what, Reason::Took { ms, bytes: footprint.total_bytes() });
         self.became_ready(id, model);
     }
 
@@ -269,15 +288,24 @@ impl Turn<'_> {
         let Some(instance) = self.state.instances.get_mut(&id).filter(|i| i.phase == Phase::Resuming) else {
             return;
         };
-        instance.phase = Phase::Parked;
-        let model = instance.model;
-        let residue = self.state.model(model).residue.unwrap_or(0);
-        self.state.ledger.park(id, residue);
-        if self.state.instance(id).farewell.is_some() {
-            self.unload(id);
+        let (model, leaves, growth) = (instance.model, instance.farewell.is_some(), instance.growth.take());
+        if let Some(growth) = growth.filter(|_| !leaves) {
+            self.growth_failed(id, &growth, failure);
             return;
         }
-        self.bid_farewell(id, What::Unloaded, failed(failure));
+        self.left_parked(id, model);
+        if leaves {
+            self.unload(id);
+        } else {
+            self.bid_farewell(id, What::Unloaded, failed(failure));
+        }
+    }
+
+    /// It was parked, and still is.
+    pub(super) fn left_parked(&mut self, id: InstanceId, model: ModelId) {
+        let residue = self.state.model(model).residue.unwrap_or(0);
+        self.state.instance_mut(id).phase = Phase::Parked;
+        self.state.ledger.park(id, residue);
     }
 
     pub(super) fn unloaded(&mut self, id: InstanceId) {
@@ -295,7 +323,7 @@ impl Turn<'_> {
         self.state.pledges.remove(&id);
         self.state.instances.remove(&id);
         self.state.ledger.release(id);
-        self.state.model_mut(model).instance = None;
+        self.state.model_mut(model).instances.remove(&id);
     }
 }
 

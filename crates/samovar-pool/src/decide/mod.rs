@@ -7,8 +7,10 @@
 //! ```
 //!
 //! - `admission` who may wait, and who is refused at once
-//! - `queue`, `line` who is next, and who is granted
-//! - `lifecycle` what becomes of an instance
+//! - `queue`, `line` who is next
+//! - `serving` which instance serves whom
+//! - `demand` what is to be loaded, resumed or made larger for who waits
+//! - `lifecycle`, `growth` what becomes of an instance
 //! - `departure` how one leaves
 //! - `placement` who gets memory next, and who leaves for it
 //! - `keep_alive`, `pressure`, `health`, `orders` the other reasons to act
@@ -18,8 +20,10 @@
 //! draws a number.
 
 mod admission;
+mod demand;
 mod departure;
 mod eviction;
+mod growth;
 mod health;
 mod keep_alive;
 mod ledger;
@@ -29,6 +33,7 @@ mod orders;
 mod placement;
 mod pressure;
 mod queue;
+mod serving;
 mod state;
 mod view;
 
@@ -65,6 +70,7 @@ struct Call {
     priority: u8,
     deadline: Option<Millis>,
     keep_alive: Option<KeepAlive>,
+    affinity: Option<u64>,
 }
 
 /// One step under way.
@@ -79,8 +85,9 @@ struct Turn<'a> {
 impl Turn<'_> {
     fn take(&mut self, event: Event) {
         match event {
-            Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity: _ } => {
-                self.request(ticket, &model, &Call { client: client.into(), priority, deadline, keep_alive });
+            Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity } => {
+                let call = Call { client: client.into(), priority, deadline, keep_alive, affinity };
+                self.request(ticket, &model, &call);
             }
             Event::Warm { ticket, model } => self.warm(ticket, &model),
             Event::Cancel { ticket } => self.cancel(ticket),

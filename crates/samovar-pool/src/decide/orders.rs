@@ -24,24 +24,24 @@ impl Turn<'_> {
             self.state.model_mut(model).is_pinned = true;
             self.note(model, What::Pinned, Reason::Told);
         }
-        let instance = self.state.model(model).instance;
-        if let Some(id) = instance {
-            self.state.instance_mut(id).leaves_when_idle = false;
-            self.stop_keep_alive(id);
-            self.state.pledges.remove(&id);
-            self.review(model);
+        let instances = self.state.model(model).instances.clone();
+        for id in &instances {
+            self.state.instance_mut(*id).leaves_when_idle = false;
+            self.stop_keep_alive(*id);
+            self.state.pledges.remove(id);
         }
-        self.effects.push(Effect::Done { ticket, instances: u32::from(instance.is_some()) });
+        self.review(model);
+        self.effects.push(Effect::Done { ticket, instances: instances.len() as u32 });
     }
 
     pub(super) fn unpin(&mut self, ticket: TicketId, spec: &Arc<ModelSpec>) {
         let model = self.state.know(spec, self.now);
         self.take_pin_off(model);
-        let instance = self.state.model(model).instance;
-        if let Some(id) = instance {
-            self.went_idle(id);
+        let instances = self.state.model(model).instances.clone();
+        for id in &instances {
+            self.went_idle(*id);
         }
-        self.effects.push(Effect::Done { ticket, instances: u32::from(instance.is_some()) });
+        self.effects.push(Effect::Done { ticket, instances: instances.len() as u32 });
     }
 
     fn take_pin_off(&mut self, model: ModelId) {
@@ -68,7 +68,7 @@ impl Turn<'_> {
         let mut instances = 0;
         for model in models {
             self.take_pin_off(*model);
-            if let Some(id) = self.state.model(*model).instance {
+            for id in self.state.model(*model).instances.clone() {
                 instances += 1;
                 self.send_instance_away(id);
             }
@@ -100,7 +100,7 @@ impl Turn<'_> {
             self.unwant(model);
             self.forget_setback(model);
             self.state.model_mut(model).is_pinned = false;
-            if let Some(id) = self.state.model(model).instance {
+            for id in self.state.model(model).instances.clone() {
                 self.bid_farewell(id, What::Unloaded, Reason::Leaving);
             }
         }

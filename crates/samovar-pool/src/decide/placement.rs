@@ -11,11 +11,14 @@
 //! grants once it has served for twice its load time (or the other has waited too long), and leaves when its leases
 //! drop. So two models that do not fit together are served A A A B B B, and nobody starves.
 
+use std::collections::BTreeMap;
+
 use samovar_core::port::Millis;
 
 use super::Turn;
+use super::demand::Placement;
 use super::state::{ModelId, Phase};
-use crate::decision::{Reason, What};
+use crate::decision::Reason;
 use crate::protocol::InstanceId;
 
 /// A promise to leave for a model that waits.
@@ -79,93 +82,73 @@ impl Turn<'_> {
         let (mut claimed_free, mut claimed_leaving) = (0, 0);
         let wants: Vec<_> = self.state.wants.iter().copied().collect();
         for model in wants {
-            self.refuse_what_can_not_be_placed(model);
-            if !self.state.wants.contains(&model) || self.is_leaving_first(model) {
+            self.refuse_who_does_not_fit(model);
+            if !self.state.wants.contains(&model) {
                 continue;
             }
-            let need = self.need(model);
+            let lacking = self.lacking(model);
+            let need: u64 = lacking.iter().map(|placement| self.cost(placement)).sum();
             let free = self.state.ledger.free().saturating_sub(claimed_free);
             if need <= free {
-                self.place(model);
+                self.place(model, lacking);
                 continue;
             }
             let leaving = self.leaving_bytes().saturating_sub(claimed_leaving);
-            self.make_room(model, need.saturating_sub(free + leaving));
+            self.make_room(model, &lacking, need.saturating_sub(free + leaving));
             let leaving = self.leaving_bytes().saturating_sub(claimed_leaving).min(need);
             claimed_leaving += leaving;
             claimed_free += (need - leaving).min(free);
         }
     }
 
-    /// Whether the model waits for its own parked instance to be gone, which had to leave for another.
-    fn is_leaving_first(&self, model: ModelId) -> bool {
-        let instance = self.state.instance_of(model);
-        instance.is_some_and(|(_, instance)| instance.phase != Phase::Parked || instance.farewell.is_some())
-    }
-
-    fn refuse_what_can_not_be_placed(&mut self, model: ModelId) {
-        if self.does_not_fit(model, &self.wanted_spec(model)).is_some() {
-            self.refuse_who_does_not_fit(model);
-        }
-        let Some((id, parked)) = self.state.instance_of(model) else { return };
-        if let Some(_too_large) = self.does_not_fit(model, &parked.spec) {
-            // It was parked under a larger budget; a smaller load may still serve who waits.
-            let needed_bytes = self.state.model(model).expected(&parked.spec).total_bytes();
-            let budget_bytes = self.state.config.budget.bytes;
-            let reason = Reason::DoesNotFit { needed_bytes, budget_bytes, largest_bytes: budget_bytes };
-            self.unwant(model);
-            self.bid_farewell(id, What::Unloaded, reason);
-        }
-    }
-
-    /// Bytes that the load or the resume which the model waits for would take.
-    fn need(&self, model: ModelId) -> u64 {
-        let of_model = self.state.model(model);
-        match self.state.instance_of(model) {
-            Some((id, parked)) => self.state.ledger.cost(Some(id), model, of_model.expected(&parked.spec)),
-            None => self.state.ledger.cost(None, model, of_model.expected(&self.wanted_spec(model))),
-        }
-    }
-
-    fn place(&mut self, model: ModelId) {
+    fn place(&mut self, model: ModelId, lacking: Vec<Placement>) {
         self.unwant(model);
-        match self.state.model(model).instance {
-            Some(id) => self.begin_resume(id, model),
-            None => self.begin_load(model),
+        for placement in lacking {
+            match placement {
+                Placement::Load(model, spec) => self.begin_load(model, spec),
+                Placement::Resume(id, spec) => self.begin_resume(id, self.state.instance(id).model, &spec),
+                Placement::Grow(id, spec) => self.begin_growth(id, self.state.instance(id).model, &spec),
+            }
         }
     }
 
     /// Bytes that will be free without any further decision.
     pub(super) fn leaving_bytes(&self) -> u64 {
+        self.state.ledger.freed_by_all(&self.leaving()).saturating_sub(self.state.ledger.owed())
+    }
+
+    /// Who leaves, and how many bytes each will still hold then.
+    fn leaving(&self) -> BTreeMap<InstanceId, u64> {
         let instances = self.state.instances.iter();
-        let leaving = instances.map(|(id, instance)| {
-            if instance.farewell.is_some() {
-                self.state.ledger.freed_by_unload(*id)
-            } else if instance.phase == Phase::Parking {
-                self.state.ledger.freed_by_park(*id, self.residue(*id))
-            } else if self.state.pledges.contains_key(id) {
-                self.frees(*id)
+        let leaving = instances.filter_map(|(id, instance)| {
+            if !instance.stays() {
+                Some((*id, 0))
+            } else if instance.phase == Phase::Parking && instance.growth.is_none() {
+                Some((*id, self.residue(*id)))
             } else {
-                0
+                self.state.pledges.contains_key(id).then(|| (*id, self.left_after(*id)))
             }
         });
-        leaving.sum::<u64>().saturating_sub(self.state.ledger.owed())
+        leaving.collect()
     }
 
     /// Has so many bytes leave for the model: idle ones now, busy ones by pledge.
-    fn make_room(&mut self, model: ModelId, mut shortfall: u64) {
-        if shortfall == 0 {
-            return;
-        }
-        for (step, id) in self.victims(model) {
-            if shortfall == 0 {
+    fn make_room(&mut self, model: ModelId, lacking: &[Placement], shortfall: u64) {
+        let mut leaving = self.leaving();
+        let mut freed_bytes = self.state.ledger.freed_by_all(&leaving);
+        let enough_bytes = freed_bytes.saturating_add(shortfall);
+        for (step, id) in self.victims(model, lacking) {
+            if freed_bytes >= enough_bytes {
                 break;
             }
-            let frees = self.frees(id);
-            if frees == 0 {
+            let left = self.left_after(id);
+            leaving.insert(id, left);
+            let with_it = self.state.ledger.freed_by_all(&leaving);
+            if with_it == freed_bytes {
+                leaving.remove(&id);
                 continue;
             }
-            shortfall = shortfall.saturating_sub(frees);
+            freed_bytes = with_it;
             if step == Step::Now {
                 let reason = self.needed_for(id, model);
                 self.give_way(id, reason);
@@ -176,12 +159,19 @@ impl Turn<'_> {
         }
     }
 
-    /// Who could leave for the model, in the order of leaving.
-    fn victims(&self, beneficiary: ModelId) -> Vec<(Step, InstanceId)> {
+    /// Who could leave for the model, in the order of leaving. Not what it waits for itself, nor that of models which
+    /// have waited for longer: else two that wait could have each other leave.
+    fn victims(&self, beneficiary: ModelId, lacking: &[Placement]) -> Vec<(Step, InstanceId)> {
+        let is_lacking = |id| lacking.iter().any(|placement| placement.instance() == Some(id));
+        let earlier = |model| {
+            self.state.wants.iter().take_while(|want| **want != beneficiary).any(|want| *want == model)
+        };
         let instances = self.state.instances.iter().filter(|(id, instance)| {
-            instance.model != beneficiary
-                && instance.farewell.is_none()
+            instance.stays()
+                && instance.growth.is_none()
                 && matches!(instance.phase, Phase::Ready | Phase::Parked)
+                && !is_lacking(**id)
+                && !earlier(instance.model)
                 && !self.state.model(instance.model).is_pinned
                 && !self.state.pledges.contains_key(id)
         });

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   Model ── queue ──► Ticket ──(granted)──► Lease
-//!     └── instance ──► Instance: Loading → Ready ⇄ Parking → Parked → Resuming → Ready → Unloading → gone
+//!     └── instances ──► Instance: Loading → Ready ⇄ Parking → Parked → Resuming → Ready → Unloading → gone
 //! ```
 //!
-//! Absent is a model without instance; Busy is Ready with leases; Draining is Busy with a farewell.
+//! Absent is a model without instances; Busy is Ready with leases; Draining is Busy with a farewell; Growing is Ready,
+//! Parking or Resuming with a growth.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -77,7 +78,7 @@ pub(super) struct Model {
     pub(super) queue: Line,
     /// Who waits for it to be ready, without wanting a slot: by the time of coming, then by number.
     pub(super) warms: BTreeSet<(u64, TicketId)>,
-    pub(super) instance: Option<InstanceId>,
+    pub(super) instances: BTreeSet<InstanceId>,
     pub(super) is_pinned: bool,
     pub(super) setback: Option<Setback>,
     /// What a load with these options was measured to cost.
@@ -137,6 +138,20 @@ pub(super) struct Instance {
     pub(super) farewell: Option<Farewell>,
     /// It leaves as soon as nobody uses it and nobody waits for it.
     pub(super) leaves_when_idle: bool,
+    /// What it is being made to serve; no new grants meanwhile.
+    pub(super) growth: Option<Growth>,
+    /// Why it could not be made larger, and until when that is believed.
+    pub(super) stunted: Option<(Failure, Millis)>,
+    /// The beginnings of prompts that it may remember, latest last.
+    pub(super) affinities: VecDeque<u64>,
+}
+
+/// An instance's way to other options: its bytes are reserved, it drains, is parked, and resumes with them.
+#[derive(Clone, Debug)]
+pub(super) struct Growth {
+    pub(super) spec: Arc<ModelSpec>,
+    /// What it counts for without; `None` when it began parked.
+    pub(super) before: Option<Footprint>,
 }
 
 /// Why an instance leaves.
@@ -161,6 +176,7 @@ pub(super) struct Ticket {
     pub(super) deadline: Option<Millis>,
     pub(super) keep_alive: KeepAlive,
     pub(super) origin: Origin,
+    pub(super) affinity: Option<u64>,
 }
 
 /// Somebody who is served.
@@ -233,10 +249,14 @@ impl PoolState {
         self.instances.get_mut(&id).expect("invariant: an instance outlives what names it")
     }
 
-    /// The model's instance, if it has one.
-    pub(super) fn instance_of(&self, model: ModelId) -> Option<(InstanceId, &Instance)> {
-        let id = self.model(model).instance?;
-        Some((id, self.instance(id)))
+    /// The model's instances, oldest first.
+    pub(super) fn instances_of(&self, model: ModelId) -> impl Iterator<Item = (InstanceId, &Instance)> {
+        self.model(model).instances.iter().map(|id| (*id, self.instance(*id)))
+    }
+
+    /// Those of the model's instances that are not about to leave.
+    pub(super) fn staying(&self, model: ModelId) -> impl Iterator<Item = (InstanceId, &Instance)> {
+        self.instances_of(model).filter(|(_, instance)| instance.stays())
     }
 
     /// Counts something for the model and in all.
@@ -281,7 +301,7 @@ impl Model {
             spec,
             queue: Line::default(),
             warms: BTreeSet::new(),
-            instance: None,
+            instances: BTreeSet::new(),
             is_pinned: false,
             setback: None,
             learned: None,
@@ -313,7 +333,7 @@ impl Model {
     }
 
     fn is_forgettable(&self) -> bool {
-        self.instance.is_none() && !self.has_waiting() && !self.is_pinned && self.setback.is_none()
+        self.instances.is_empty() && !self.has_waiting() && !self.is_pinned && self.setback.is_none()
     }
 
     /// What loading it so is expected to cost: what was measured, else what the engine predicted.
@@ -332,16 +352,42 @@ impl Instance {
 
     /// Ready or parked, and nobody uses it.
     pub(super) fn is_idle(&self) -> bool {
-        self.leases == 0 && matches!(self.phase, Phase::Ready | Phase::Parked)
+        self.leases == 0 && self.growth.is_none() && matches!(self.phase, Phase::Ready | Phase::Parked)
+    }
+
+    /// It has not been decided to leave.
+    pub(super) fn stays(&self) -> bool {
+        self.farewell.is_none() && self.phase != Phase::Unloading
+    }
+
+    /// Serves who comes now, if it has a slot.
+    pub(super) fn is_serving(&self) -> bool {
+        self.phase == Phase::Ready && self.farewell.is_none() && self.growth.is_none()
+    }
+
+    /// Will serve without any further decision, but does not yet.
+    pub(super) fn is_coming(&self) -> bool {
+        let is_on_its_way = matches!(self.phase, Phase::Loading { .. } | Phase::Resuming);
+        self.farewell.is_none() && (is_on_its_way || self.growth.is_some())
     }
 
     /// Whether a request for this spec can be served by this instance.
     pub(super) fn satisfies(&self, spec: &ModelSpec) -> bool {
-        let (has, wants) = (&self.spec.options, &spec.options);
-        has.context_tokens >= wants.context_tokens && has.slots >= wants.slots
+        covers(&self.spec, spec)
+    }
+
+    /// Whether it will be, once it is what it is being made.
+    pub(super) fn will_satisfy(&self, spec: &ModelSpec) -> bool {
+        covers(self.growth.as_ref().map_or(&self.spec, |growth| &growth.spec), spec)
     }
 
     pub(super) fn slots(&self) -> u32 {
         self.spec.options.slots.max(1)
     }
+}
+
+/// Whether an instance loaded for `one` serves `other` as well.
+pub(super) fn covers(one: &ModelSpec, other: &ModelSpec) -> bool {
+    let (has, wants) = (&one.options, &other.options);
+    has.context_tokens >= wants.context_tokens && has.slots >= wants.slots
 }

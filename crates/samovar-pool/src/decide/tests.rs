@@ -1,6 +1,7 @@
 //! Decisions as situations: what happens, and what is decided.
 
 mod fairness;
+mod growth;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -565,7 +566,7 @@ fn two_clients_with_incomparable_wishes_are_both_served() {
     stage.finish_work();
     let is_done = |effect: &Effect| matches!(effect, Effect::Done { ticket, .. } if *ticket == warmed);
     assert!(stage.effects.iter().any(is_done));
-    assert_eq!(stage.loads(), 2);
+    assert_eq!((stage.loads(), stage.model(&wide).grown), (1, 1));
 }
 
 #[test]

@@ -29,6 +29,7 @@ impl PoolState {
             evictions_by_reason: tally.evictions.clone(),
             parked: tally.parked,
             resumed: tally.resumed,
+            grown: tally.grown,
             died: tally.died,
             refused: tally.refused,
             cancelled: tally.cancelled,
@@ -53,23 +54,26 @@ impl PoolState {
     fn model_stats(&self, id: ModelId, model: &Model, now: Millis) -> ModelStats {
         let tally = &model.tally;
         let [load_ms_p50, load_ms_p99] = tally.load_times.percentiles_ms([50, 99]);
-        let instance = model.instance.map(|id| self.instance(id));
-        let footprint = model.instance.map(|id| self.ledger.footprint(id)).unwrap_or_default();
-        let progress = instance.and_then(|instance| match instance.phase {
+        let instances = || self.instances_of(id).map(|(_, instance)| instance);
+        let shown = self.most_alive(id);
+        let footprints = || model.instances.iter().map(|id| self.ledger.footprint(*id));
+        let progress = instances().find_map(|instance| match instance.phase {
             Phase::Loading { fraction, .. } => Some(fraction),
             _ => None,
         });
+        let idle = instances().filter(|instance| instance.is_idle());
+        let is_idle = !model.instances.is_empty() && idle.count() == model.instances.len();
         let setback = model.setback.as_ref();
         ModelStats {
             name: model.spec.name.clone(),
             key: model.spec.key.clone(),
             state: self.model_state(id, model, now),
             progress,
-            options: instance.map(|instance| instance.spec.options.clone()),
-            held_bytes: footprint.held_bytes,
-            mapped_bytes: footprint.mapped_bytes,
-            slots: instance.map_or(0, Instance::slots),
-            busy_slots: instance.map_or(0, |instance| instance.leases),
+            options: shown.map(|instance| instance.spec.options.clone()),
+            held_bytes: footprints().map(|footprint| footprint.held_bytes).sum(),
+            mapped_bytes: footprints().map(|footprint| footprint.mapped_bytes).max().unwrap_or(0),
+            slots: instances().map(Instance::slots).sum(),
+            busy_slots: instances().map(|instance| instance.leases).sum(),
             queued: model.waiting_count(),
             is_pinned: model.is_pinned,
             requests: tally.requests,
@@ -83,14 +87,16 @@ impl PoolState {
             evictions: tally.evicted(),
             parked: tally.parked,
             resumed: tally.resumed,
+            grown: tally.grown,
             load_ms_p50,
             load_ms_mean: tally.load_times.mean_ms(),
             load_ms_p99,
             queue_ms_mean: tally.queue_times.mean_ms(),
-            idle_ms: instance
-                .filter(|instance| instance.is_idle())
-                .map(|instance| now.since(instance.last_used)),
-            expires_in_ms: instance.and_then(|instance| instance.expires_at).map(|at| at.since(now)),
+            idle_ms: instances().map(|instance| now.since(instance.last_used)).min().filter(|_| is_idle),
+            expires_in_ms: instances()
+                .filter_map(|instance| instance.expires_at)
+                .max()
+                .map(|at| at.since(now)),
             retry_in_ms: setback.map(|setback| setback.retry_at.since(now)).filter(|ms| *ms > 0),
             failure: setback.map(|setback| setback.failure.message.clone()),
         }
@@ -98,7 +104,7 @@ impl PoolState {
 
     fn model_state(&self, id: ModelId, model: &Model, now: Millis) -> ModelState {
         let is_waiting = self.wants.contains(&id);
-        let Some(instance) = model.instance.map(|id| self.instance(id)) else {
+        let Some(instance) = self.most_alive(id) else {
             let is_failed = model.setback.as_ref().is_some_and(|setback| setback.retry_at > now);
             return match (is_waiting, is_failed) {
                 (true, _) => ModelState::Waiting,
@@ -108,6 +114,7 @@ impl PoolState {
         };
         match instance.phase {
             Phase::Loading { .. } => ModelState::Loading,
+            _ if instance.growth.is_some() && instance.leases == 0 => ModelState::Resuming,
             Phase::Ready if instance.farewell.is_some() => ModelState::Draining,
             Phase::Ready if instance.leases > 0 => ModelState::Busy,
             Phase::Ready => ModelState::Ready,
@@ -117,5 +124,19 @@ impl PoolState {
             Phase::Resuming => ModelState::Resuming,
             Phase::Unloading => ModelState::Unloading,
         }
+    }
+
+    /// The instance that says most about the model: one that serves, else one that comes, else one that leaves.
+    fn most_alive(&self, model: ModelId) -> Option<&Instance> {
+        let liveliness = |instance: &Instance| match instance.phase {
+            Phase::Ready if instance.farewell.is_none() => 5,
+            Phase::Loading { .. } | Phase::Resuming => 4,
+            Phase::Ready => 3,
+            Phase::Parking => 2,
+            Phase::Parked => 1,
+            Phase::Unloading => 0,
+        };
+        let instances = self.instances_of(model).map(|(_, instance)| instance);
+        instances.max_by_key(|instance| (liveliness(instance), instance.leases))
     }
 }

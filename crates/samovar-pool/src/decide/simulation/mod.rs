@@ -142,7 +142,7 @@ fn a_pool_that_loads_twice_is_noticed() {
         let loading =
             state.instances.values().find(|instance| matches!(instance.phase, Phase::Loading { .. }));
         if let Some(model) = loading.map(|instance| instance.model) {
-            state.model_mut(model).instance = None;
+            state.model_mut(model).instances.clear();
         }
     });
     assert!(found.contains(&4), "{found:?}");

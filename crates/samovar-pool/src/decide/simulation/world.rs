@@ -205,14 +205,14 @@ impl World {
             let setback = model.setback.as_ref().map(|setback| (setback.is_death, setback.retry_at));
             format!(
                 "{id:?} {} {:?} pinned {} queue {:?} warms {:?} setback {setback:?}\n",
-                model.spec.key, model.instance, model.is_pinned, model.queue, model.warms
+                model.spec.key, model.instances, model.is_pinned, model.queue, model.warms
             )
         });
         let instances = state.instances.iter().map(|(id, instance)| {
-            let Instance { model, phase, leases, ready_span, farewell, spec, .. } = instance;
+            let Instance { model, phase, leases, ready_span, farewell, spec, growth, .. } = instance;
             let (bytes, options) =
                 (state.ledger.footprint(*id), (spec.options.context_tokens, spec.options.slots));
-            format!("{id:?} {model:?} {phase:?} {leases} {ready_span:?} {farewell:?} {bytes:?} {options:?}\n")
+            format!("{id:?} {model:?} {phase:?} {leases} {ready_span:?} {farewell:?} {bytes:?} {options:?} {growth:?}\n")
         });
         let tickets = state.tickets.iter().map(|(id, ticket)| {
             let options = (ticket.spec.options.context_tokens, ticket.spec.options.slots);
@@ -232,7 +232,7 @@ impl World {
             && state.pledges.is_empty()
             && state.timers.is_empty()
             && state.review_at.is_none()
-            && state.models.values().all(|model| model.setback.is_none() && model.instance.is_none())
+            && state.models.values().all(|model| model.setback.is_none() && model.instances.is_empty())
     }
 
     fn someone_asks(&mut self) -> Result<(), Broken> {
@@ -515,10 +515,12 @@ impl World {
         Ok(())
     }
 
-    /// A promise may be made only for bytes that are there.
+    /// A promise may be made only for bytes that are there. While something is owed nothing new is promised; a growth
+    /// that was promised before goes on.
     fn check_room(&self, wanted: u64, held_already: u64) -> Result<(), Broken> {
         let in_use: u64 = self.instances.values().map(|seen| seen.bytes).sum();
-        if in_use - held_already + wanted > self.allowance.max(self.budget) {
+        let allowed = self.allowance.max(self.budget) + self.state.ledger.owed();
+        if in_use - held_already + wanted > allowed {
             return broken(1, format!("{wanted} promised with {in_use} in use of {}", self.budget));
         }
         Ok(())
@@ -568,7 +570,12 @@ impl World {
         if ledger.used() > self.allowance {
             return broken(1, format!("{} in use of {}", ledger.used(), self.allowance));
         }
-        let in_use: u64 = self.instances.values().map(|seen| seen.bytes).sum();
+        // What is to grow counts for more from the decision on, before anything is done.
+        let growing = |id: &InstanceId| self.state.instance(*id).growth.is_some();
+        let counted = |(id, seen): (&InstanceId, &Seen)| {
+            if growing(id) { seen.bytes.max(ledger.footprint_with_debt(*id)) } else { seen.bytes }
+        };
+        let in_use: u64 = self.instances.iter().map(counted).sum();
         if ledger.used() + ledger.owed() != in_use {
             let (used, owed) = (ledger.used(), ledger.owed());
             return broken(1, format!("{used} counted and {owed} owed, {in_use} in use"));

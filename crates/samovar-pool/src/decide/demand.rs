@@ -1,0 +1,203 @@
+//! What those who wait ask of a model's instances: that one is loaded, resumed, or made larger.
+//!
+//! ```text
+//!   wish ≤ an instance that serves or comes ───► nothing: its turn will come
+//!        ≤ nothing that there is ──► resume a parked one │ grow a ready one │ load one where there is none
+//! ```
+//!
+//! Wishes are merged: the longest context and the most slots of all that fit together, so that clients with different
+//! wishes do not take turns in having the model reloaded.
+
+use std::sync::Arc;
+
+use samovar_core::footprint::{Footprint, KvType, LoadOptions};
+
+use super::Turn;
+use super::state::{Instance, ModelId, Phase, covers};
+use crate::ask::ModelSpec;
+use crate::protocol::InstanceId;
+
+/// One step towards serving who waits; it takes memory.
+#[derive(Clone, Debug)]
+pub(super) enum Placement {
+    Load(ModelId, Arc<ModelSpec>),
+    /// Of a parked instance, with the options of this spec.
+    Resume(InstanceId, Arc<ModelSpec>),
+    /// Of a ready instance, to the options of this spec.
+    Grow(InstanceId, Arc<ModelSpec>),
+}
+
+impl Placement {
+    /// The instance that is there already.
+    pub(super) fn instance(&self) -> Option<InstanceId> {
+        match self {
+            Self::Load(..) => None,
+            Self::Resume(id, _) | Self::Grow(id, _) => Some(*id),
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// What must be placed before all who wait for the model can be served. Empty while that is under way, or while
+    /// something that leaves must be gone first.
+    pub(super) fn lacking(&self, model: ModelId) -> Vec<Placement> {
+        self.lacks(model).into_iter().collect()
+    }
+
+    fn lacks(&self, model: ModelId) -> Option<Placement> {
+        let unmet = self.unmet_wish(model)?;
+        let is_absent = self.state.model(model).instances.is_empty();
+        if is_absent {
+            return Some(Placement::Load(model, self.wanted_spec(model, None, &unmet)));
+        }
+        let candidates = self.state.staying(model).filter(|(id, instance)| {
+            let can_become_it = !self.is_stunted(instance) || instance.satisfies(&unmet);
+            can_become_it && self.can_be_resized(*id, instance)
+        });
+        let placements = candidates.map(|(id, instance)| {
+            let stays_as_it_is =
+                self.is_stunted(instance) && self.does_not_fit(model, &instance.spec).is_none();
+            let spec = if stays_as_it_is {
+                Arc::clone(&instance.spec)
+            } else {
+                self.wanted_spec(model, Some(&instance.spec), &unmet)
+            };
+            let placement = match instance.phase {
+                Phase::Parked => Placement::Resume(id, spec),
+                _ => Placement::Grow(id, spec),
+            };
+            (self.cost(&placement), instance.leases, id, placement)
+        });
+        let cheapest = placements.min_by_key(|(cost, leases, id, _)| (*cost, *leases, *id));
+        cheapest.map(|(.., placement)| placement)
+    }
+
+    /// The first wish that nothing meets which serves or comes.
+    pub(super) fn unmet_wish(&self, model: ModelId) -> Option<Arc<ModelSpec>> {
+        self.wishes(model).into_iter().find(|wish| {
+            let mut staying = self.state.staying(model).map(|(_, instance)| instance);
+            !staying.any(|instance| is_or_comes(instance) && instance.will_satisfy(wish))
+        })
+    }
+
+    /// Whether nobody who waits needs this instance to become more than it is.
+    pub(super) fn is_as_large_as_wanted(&self, id: InstanceId, model: ModelId) -> bool {
+        let own = self.state.instance(id);
+        let others = || self.state.staying(model).filter(|(other, _)| *other != id);
+        let is_met = |wish: &Arc<ModelSpec>| {
+            own.satisfies(wish) || others().any(|(_, other)| is_or_comes(other) && other.will_satisfy(wish))
+        };
+        self.wishes(model).iter().all(is_met)
+    }
+
+    /// What those who wait for the model want it to be, first come first.
+    fn wishes(&self, model: ModelId) -> Vec<Arc<ModelSpec>> {
+        let waiting = self.state.model(model).waiting().into_iter();
+        waiting.map(|ticket| Arc::clone(&self.state.tickets[&ticket].spec)).collect()
+    }
+
+    fn can_be_resized(&self, id: InstanceId, instance: &Instance) -> bool {
+        let is_parked = instance.phase == Phase::Parked;
+        let can_grow = instance.is_serving() && self.state.can_park && !self.state.pledges.contains_key(&id);
+        is_parked || can_grow
+    }
+
+    /// Bytes that the step takes beyond what is counted already.
+    pub(super) fn cost(&self, placement: &Placement) -> u64 {
+        let (model, spec) = match placement {
+            Placement::Load(model, spec) => (*model, spec),
+            Placement::Resume(id, spec) | Placement::Grow(id, spec) => (self.state.instance(*id).model, spec),
+        };
+        let wanted = self.state.model(model).expected(spec);
+        self.state.ledger.cost(placement.instance(), model, wanted)
+    }
+
+    /// What to make of an instance that has these options, or to load, so that it meets this wish and, as far as
+    /// that fits, all others.
+    pub(super) fn wanted_spec(
+        &self,
+        model: ModelId,
+        has: Option<&Arc<ModelSpec>>,
+        wish: &Arc<ModelSpec>,
+    ) -> Arc<ModelSpec> {
+        let fits = |spec: &ModelSpec| self.does_not_fit(model, spec).is_none();
+        let mut wanted = match has {
+            None => Arc::clone(wish),
+            Some(has) => {
+                let both = self.merged(model, has, wish);
+                if fits(&both) { both } else { self.resized(model, has, wish, &wish.options) }
+            }
+        };
+        for other in self.wishes(model) {
+            let both = self.merged(model, &wanted, &other);
+            if fits(&both) {
+                wanted = both;
+            }
+        }
+        wanted
+    }
+
+    /// What serves both: loaded like the one, with the larger context and the larger number of slots.
+    fn merged(&self, model: ModelId, one: &Arc<ModelSpec>, other: &Arc<ModelSpec>) -> Arc<ModelSpec> {
+        if covers(one, other) {
+            return Arc::clone(one);
+        }
+        let size = LoadOptions {
+            context_tokens: one.options.context_tokens.max(other.options.context_tokens),
+            slots: one.options.slots.max(other.options.slots),
+            ..one.options.clone()
+        };
+        self.resized(model, one, other, &size)
+    }
+
+    /// The one with the context and the slots of `size`; what that costs is taken from the other where it is just
+    /// that, and worked out from both else.
+    fn resized(
+        &self,
+        model: ModelId,
+        one: &Arc<ModelSpec>,
+        other: &Arc<ModelSpec>,
+        size: &LoadOptions,
+    ) -> Arc<ModelSpec> {
+        let (context_tokens, slots) = (size.context_tokens, size.slots);
+        let options = LoadOptions { context_tokens, slots, ..one.options.clone() };
+        if options == other.options {
+            return Arc::clone(other);
+        }
+        let costs = |spec: &ModelSpec| self.state.model(model).expected(spec);
+        let is_alike = options.layout == other.options.layout && options.kv_type == other.options.kv_type;
+        let is_others_size = (context_tokens, slots) == (other.options.context_tokens, other.options.slots);
+        let footprint = if is_alike && is_others_size {
+            costs(other)
+        } else {
+            let rest =
+                |spec: &ModelSpec| costs(spec).held_bytes.saturating_sub(kv_bytes(spec, &spec.options));
+            let rest_bytes = if is_alike { rest(one).max(rest(other)) } else { rest(one) };
+            Footprint {
+                held_bytes: rest_bytes.saturating_add(kv_bytes(one, &options)),
+                mapped_bytes: costs(one).mapped_bytes,
+            }
+        };
+        Arc::new(ModelSpec { options, footprint, ..(**one).clone() })
+    }
+}
+
+fn is_or_comes(instance: &Instance) -> bool {
+    instance.is_serving() || instance.is_coming()
+}
+
+/// Bytes of the KV cache of all slots.
+fn kv_bytes(spec: &ModelSpec, options: &LoadOptions) -> u64 {
+    let cells = u64::from(options.context_tokens) * u64::from(options.slots.max(1));
+    cells.saturating_mul(kv_bytes_per_token(spec, options.kv_type))
+}
+
+/// Bytes of one cell of the KV cache.
+pub(super) fn kv_bytes_per_token(spec: &ModelSpec, kv_type: KvType) -> u64 {
+    let f16_bytes = spec.descriptor.kv_bytes_per_token();
+    match kv_type {
+        KvType::F16 => f16_bytes,
+        // Blocks of 32 values in 34 bytes.
+        KvType::Q8_0 => f16_bytes * 17 / 32,
+    }
+}

@@ -1,0 +1,169 @@
+//! How an instance is made to serve a larger context or more slots, without its weights leaving memory.
+//!
+//! ```text
+//!   begin_growth ─► Ready, closed ─► Parking ─► Resuming with more ─► Ready
+//!   (its bytes are reserved)  │          │             └─ failed ─► Resuming as it was ─► Ready, stunted
+//!                  nobody wants it       └─ failed ─► Unloading
+//!                  any more: open again
+//! ```
+//!
+//! A parked instance resumes with what is wanted directly. An engine that can not park has the instance loaded anew.
+
+use std::sync::Arc;
+
+use samovar_core::Failure;
+
+use super::Turn;
+use super::state::{Growth, Instance, ModelId, Phase};
+use crate::ask::ModelSpec;
+use crate::decision::{Reason, What};
+use crate::error::Error;
+use crate::lease::Origin;
+use crate::protocol::{Effect, InstanceId};
+
+impl Turn<'_> {
+    /// Reserves what a ready instance needs to become this, and closes it until it is.
+    pub(super) fn begin_growth(&mut self, id: InstanceId, model: ModelId, spec: &Arc<ModelSpec>) {
+        let wanted = self.state.model(model).expected(spec);
+        let mut before = self.state.ledger.footprint(id);
+        before.held_bytes = self.state.ledger.footprint_with_debt(id) - before.mapped_bytes;
+        if !self.state.ledger.reserve(id, model, wanted) {
+            self.want(model);
+            return;
+        }
+        self.stop_keep_alive(id);
+        self.state.pledges.remove(&id);
+        let growth = Growth { spec: Arc::clone(spec), before: Some(before) };
+        self.state.instance_mut(id).growth = Some(growth);
+        self.note(model, What::Growing, outgrown(spec));
+        self.went_idle(id);
+    }
+
+    /// The next step of an instance that is to grow and that nobody uses any more.
+    pub(super) fn park_to_grow(&mut self, id: InstanceId) {
+        let now = self.now;
+        let instance = self.state.instance_mut(id);
+        instance.phase = Phase::Parking;
+        instance.ready_span = (now, now);
+        let model = instance.model;
+        self.mark_origins(model, Origin::Parked);
+        self.effects.push(Effect::Park { instance: id });
+    }
+
+    /// And the next, once it is parked. Gives whether it was on its way to grow.
+    pub(super) fn resume_grown(&mut self, id: InstanceId) -> bool {
+        let reservation = self.state.ledger.footprint(id);
+        let instance = self.state.instance_mut(id);
+        let Some(growth) = &instance.growth else { return false };
+        let options = growth.spec.options.clone();
+        instance.phase = Phase::Resuming;
+        let model = instance.model;
+        self.effects.push(Effect::Resume { instance: id, options, reservation });
+        self.tell_waiting(model);
+        true
+    }
+
+    /// The instance leaves, or nobody wants it to be larger any more.
+    pub(super) fn give_up_growth(&mut self, id: InstanceId) {
+        let instance = self.state.instance_mut(id);
+        if instance.phase == Phase::Resuming {
+            return;
+        }
+        if let Some(before) = instance.growth.take().and_then(|growth| growth.before) {
+            self.state.ledger.commit(id, before);
+        }
+    }
+
+    /// Opens those again that were to grow for somebody who has gone.
+    pub(super) fn give_up_needless_growth(&mut self, model: ModelId) {
+        let needless = |(id, instance): (InstanceId, &Instance)| {
+            let drains = instance.phase == Phase::Ready && instance.growth.is_some();
+            (drains && self.is_as_large_as_wanted(id, model)).then_some(id)
+        };
+        let needless: Vec<_> = self.state.instances_of(model).filter_map(needless).collect();
+        for id in needless {
+            self.give_up_growth(id);
+        }
+    }
+
+    /// It became what it was to become.
+    pub(super) fn has_grown(&mut self, id: InstanceId) -> Option<Growth> {
+        let instance = self.state.instance_mut(id);
+        let growth = instance.growth.take()?;
+        instance.spec = Arc::clone(&growth.spec);
+        instance.stunted = None;
+        let model = instance.model;
+        self.state.count(model, |tally| tally.grown += 1);
+        Some(growth)
+    }
+
+    /// It could not become it: it serves on as it was, and who wanted more is refused.
+    pub(super) fn growth_failed(&mut self, id: InstanceId, growth: &Growth, failure: Failure) {
+        let retry_in_ms = self.state.config.backoff_max_ms;
+        let instance = self.state.instance_mut(id);
+        let (model, options) = (instance.model, &growth.spec.options);
+        let size = match options.slots {
+            0..=1 => format!("a context of {} tokens", options.context_tokens),
+            slots => format!("{slots} slots with {} tokens of context", options.context_tokens),
+        };
+        let message = format!("{size} could not be had: {}", failure.message);
+        let failure = Failure { message: message.clone(), ..failure };
+        instance.stunted = Some((failure.clone(), self.now.plus(retry_in_ms)));
+        let as_it_was = instance.spec.options.clone();
+        match growth.before {
+            Some(before) => {
+                self.state.ledger.commit(id, before);
+                self.effects.push(Effect::Resume { instance: id, options: as_it_was, reservation: before });
+            }
+            None => self.left_parked(id, model),
+        }
+        self.note(model, What::GrowthFailed, Reason::Failed { kind: failure.kind, message, retry_in_ms });
+        self.review(model);
+    }
+
+    /// Refuses those whose wish would need an instance to grow that could not a moment ago.
+    pub(super) fn refuse_who_needs_the_stunted(&mut self, model: ModelId) {
+        for ticket in self.state.model(model).waiting() {
+            let spec = Arc::clone(&self.state.tickets[&ticket].spec);
+            if let Some(why) = self.stunted_growth(model, &spec) {
+                self.refuse(ticket, why);
+            }
+        }
+    }
+
+    /// The refusal of a wish that would need an instance to grow that could not a moment ago.
+    pub(super) fn stunted_growth(&self, model: ModelId, wish: &ModelSpec) -> Option<Error> {
+        let staying = || self.state.staying(model).map(|(_, instance)| instance);
+        if staying().any(|instance| !self.is_stunted(instance) || instance.will_satisfy(wish)) {
+            return None;
+        }
+        let (failure, until) = staying().find_map(|instance| instance.stunted.as_ref())?;
+        Some(Error::LoadFailed {
+            model: self.state.model(model).spec.name.clone(),
+            failure: Box::new(failure.clone()),
+            retry_after_ms: until.since(self.now),
+        })
+    }
+
+    /// Whether it could not be made larger a moment ago.
+    pub(super) fn is_stunted(&self, instance: &Instance) -> bool {
+        instance.stunted.as_ref().is_some_and(|(_, until)| *until > self.now)
+    }
+
+    /// Lets one instance leave that can not be made as large as is wanted, since the engine can not park.
+    pub(super) fn reload_the_outgrown(&mut self, model: ModelId) {
+        if self.state.can_park {
+            return;
+        }
+        let Some(wish) = self.unmet_wish(model) else { return };
+        let serving = self.state.staying(model).filter(|(_, instance)| instance.is_serving());
+        if let Some((id, _)) = serving.min_by_key(|(id, instance)| (instance.leases, *id)) {
+            self.bid_farewell(id, What::Unloaded, outgrown(&wish));
+        }
+    }
+}
+
+/// Why an instance must become another.
+pub(super) fn outgrown(wanted: &ModelSpec) -> Reason {
+    Reason::Outgrown { context_tokens: wanted.options.context_tokens, slots: wanted.options.slots }
+}
