@@ -73,8 +73,13 @@ pub struct PoolConfig {
     pub backoff_first_ms: u64,
     /// The longest such wait, in milliseconds.
     pub backoff_max_ms: u64,
-    /// Free memory of the machine below which idle instances leave, in bytes.
+    /// Memory that the machine, or this process's control group, must have left; below it idle instances leave.
     pub available_floor_bytes: u64,
+    /// Share of time in which some task of the machine waits for memory above which idle instances leave, in percent;
+    /// 100 = that is no reason.
+    pub stall_percent_max: f32,
+    /// How often the machine is asked about its memory while anything is loaded, in milliseconds; 0 = never.
+    pub look_every_ms: u64,
     /// Models whose statistics are remembered; the absent one that was used least recently is forgotten first.
     pub models_max: u32,
     /// Decisions that `why` can look back on.
@@ -84,6 +89,8 @@ pub struct PoolConfig {
 impl PoolConfig {
     /// The defaults within this budget.
     pub fn with_budget(budget: Budget) -> Self {
+        // A small container must not be short of memory for ever.
+        let available_floor_bytes = (256 << 20).min(budget.bytes / 8);
         Self {
             budget,
             soft_ratio: 0.85,
@@ -99,7 +106,9 @@ impl PoolConfig {
             keep_alive_ceiling_ms: None,
             backoff_first_ms: 1_000,
             backoff_max_ms: 60_000,
-            available_floor_bytes: 256 << 20,
+            available_floor_bytes,
+            stall_percent_max: 10.0,
+            look_every_ms: 1_000,
             models_max: 4_096,
             decisions_max: 1_024,
         }

@@ -82,8 +82,10 @@ pub enum Reason {
     },
     /// The machine is short of memory, whatever the ledger says.
     Pressure {
-        /// Free memory of the machine.
+        /// Memory that could still be had.
         available_bytes: u64,
+        /// Share of time in which some task waited for memory, in percent.
+        stall_percent: f32,
         /// Bytes that this gives back.
         frees_bytes: u64,
     },
@@ -221,9 +223,9 @@ impl fmt::Display for Record {
                 bytes(*used_bytes),
                 bytes(*soft_bytes)
             ),
-            Reason::Pressure { available_bytes, frees_bytes } => write!(
+            Reason::Pressure { available_bytes, stall_percent, frees_bytes } => write!(
                 f,
-                " {}; the machine is short of memory ({} available)",
+                " {}; the machine is short of memory ({} available, programs wait for memory {stall_percent:.0} % of the time)",
                 bytes(*frees_bytes),
                 bytes(*available_bytes)
             ),

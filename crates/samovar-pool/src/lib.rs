@@ -23,6 +23,7 @@ pub mod error;
 mod handle;
 mod lease;
 mod owner;
+mod pressure;
 pub mod protocol;
 pub mod replay;
 pub mod snapshot;

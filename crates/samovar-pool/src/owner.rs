@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use samovar_core::ErrorKind;
 use samovar_core::port::{Clock, Engine, Instance, Millis};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::ask::{Ask, ModelSpec, Wait};
@@ -26,6 +26,7 @@ use crate::decision::{Decision, Record};
 use crate::effects::{Hands, Outcome};
 use crate::handle::Reply;
 use crate::lease::GrantFacts;
+use crate::pressure;
 use crate::protocol::{Effect, Event, InstanceId, TicketId};
 use crate::snapshot::Snapshot;
 
@@ -73,6 +74,7 @@ pub(crate) fn spawn(parts: Parts) {
     tracing::info!(budget_bytes = budget.bytes, source = %budget.source, "the pool starts");
     let owner = Owner {
         state: PoolState::new(parts.config, parts.engine.capabilities().can_park, parts.clock.now()),
+        look_every_ms: pressure::start(outcome_sender.clone()),
         hands: Hands::new(parts.engine, outcome_sender),
         clock: parts.clock,
         outcomes,
@@ -112,6 +114,8 @@ struct Owner {
     instances: BTreeMap<InstanceId, Arc<dyn Instance>>,
     /// Flags that stop the loads under way.
     stops: BTreeMap<InstanceId, Arc<AtomicBool>>,
+    /// How often the machine is asked about its memory.
+    look_every_ms: watch::Sender<u64>,
     ring: VecDeque<Record>,
     wake_at: Option<(Millis, Instant)>,
     leaving: Option<Leaving>,
@@ -245,12 +249,19 @@ impl Owner {
         for effect in step(&mut self.state, event, now) {
             self.act(effect, now);
         }
+        self.look_at_memory();
         // The pool's clock and the timer's may differ by a moment: wishes in the past are asked again.
         if self.wake_at.is_none()
             && let Some(at) = self.state.next_wake()
         {
             self.wake_at(at, now);
         }
+    }
+
+    /// Nothing in memory, nothing to look for.
+    fn look_at_memory(&self) {
+        let wish = if self.instances.is_empty() { 0 } else { self.state.config().look_every_ms };
+        self.look_every_ms.send_if_modified(|every_ms| std::mem::replace(every_ms, wish) != wish);
     }
 
     fn wake_at(&mut self, at: Millis, now: Millis) {

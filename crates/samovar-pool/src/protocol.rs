@@ -145,10 +145,10 @@ pub enum Event {
     },
     /// Time has passed: what is due is done. Every other event does that as well.
     Tick,
-    /// The machine was asked about its memory. Minimal for now: one idle instance leaves for each
-    /// such event that finds less than the configured floor available, or tasks stalled.
+    /// The machine was asked about its memory. One idle instance leaves for each such event that finds less than
+    /// the configured floor available, or tasks that wait for memory.
     Pressure {
-        /// Free memory of the machine.
+        /// Memory that could be had now.
         available_bytes: u64,
         /// Share of time in which some task waited for memory, in percent.
         stall_percent: f32,

@@ -29,6 +29,8 @@ impl Clock for TokioClock {
 
 fn pool_with(engine: &FakeEngine, change: impl FnOnce(&mut PoolConfig)) -> Pool {
     let mut config = PoolConfig::with_budget(Budget::fixed(1_000, "test"));
+    // What happens here must not depend on the machine.
+    config.look_every_ms = 0;
     change(&mut config);
     Pool::start(Arc::new(engine.clone()), Arc::new(TokioClock(Instant::now())), config)
 }
@@ -608,7 +610,7 @@ impl Engine for Panicking {
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_panics_is_a_failed_load() {
-    let config = PoolConfig::with_budget(Budget::fixed(1_000, "test"));
+    let config = PoolConfig { look_every_ms: 0, ..PoolConfig::with_budget(Budget::fixed(1_000, "test")) };
     let pool = Pool::start(Arc::new(Panicking), Arc::new(TokioClock(Instant::now())), config);
     let error = pool.acquire(Ask::new(spec("a")), None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);

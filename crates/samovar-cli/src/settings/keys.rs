@@ -137,6 +137,24 @@ pub(crate) const KEYS: &[Key] = &[
         "none",
         "No model stays ready for longer than this after its last use, whatever is asked.",
     ),
+    key(
+        "pool.watch_memory",
+        Shape::Flag,
+        "true",
+        "Look at the machine's memory once a second while anything is loaded, and let idle models leave when it is short.",
+    ),
+    found(
+        "pool.memory_floor_bytes",
+        Shape::Size,
+        "256MiB, or an eighth of the budget if that is less",
+        "Memory that the machine, or the container, must have left; below it idle models leave.",
+    ),
+    key(
+        "pool.stall_percent",
+        Shape::Count { min: 0, max: 100 },
+        "10",
+        "Share of time for which programs wait for memory above which idle models leave; 100 = that is no reason.",
+    ),
     key("pool.min_residency", Shape::Span, "500ms", "A model stays at least so long after it was loaded."),
     key("pool.parked_for", Shape::Span, "30m", "A parked model is unloaded after so long."),
     found(

@@ -201,6 +201,11 @@ fn pool(values: &Values, budget: Budget) -> Result<PoolConfig, Failure> {
     pool.keep_alive_floor_ms = span_ms(values, "pool.keep_alive_floor").unwrap_or(pool.keep_alive_floor_ms);
     pool.keep_alive_ceiling_ms = span_ms(values, "pool.keep_alive_ceiling");
     pool.client_weights = client_weights(values)?;
+    pool.look_every_ms = if flag(values, "pool.watch_memory") { pool.look_every_ms } else { 0 };
+    pool.available_floor_bytes =
+        size(values, "pool.memory_floor_bytes").unwrap_or(pool.available_floor_bytes);
+    pool.stall_percent_max =
+        count(values, "pool.stall_percent").map_or(pool.stall_percent_max, |max| max as f32);
     Ok(pool)
 }
 

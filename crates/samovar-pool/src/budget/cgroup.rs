@@ -29,14 +29,19 @@ const V1: Version = Version {
 
 /// What each limited group above this process leaves it.
 pub(super) fn limits(read: &dyn Fn(&str) -> Option<String>) -> Vec<Available> {
+    mounts(read).iter().flat_map(|mount| mount.limits(read)).collect()
+}
+
+/// Folders of the groups that this process is in itself.
+pub(super) fn folders(read: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    mounts(read).iter().map(|mount| mount.folder(&mount.group)).collect()
+}
+
+fn mounts(read: &dyn Fn(&str) -> Option<String>) -> Vec<Mount> {
     let (Some(groups), Some(mounts)) = (read("/proc/self/cgroup"), read("/proc/self/mountinfo")) else {
         return Vec::new();
     };
-    mounts
-        .lines()
-        .filter_map(|line| Mount::parse(line, &groups))
-        .flat_map(|mount| mount.limits(read))
-        .collect()
+    mounts.lines().filter_map(|line| Mount::parse(line, &groups)).collect()
 }
 
 /// A mounted tree of groups, with this process's place in it.
@@ -67,14 +72,16 @@ impl Mount {
         Some(Self { version, point: point.trim_end_matches('/').to_owned(), group: group.to_owned() })
     }
 
+    fn folder(&self, group: &str) -> String {
+        if group.is_empty() { self.point.clone() } else { format!("{}/{group}", self.point) }
+    }
+
     /// From this process's group up to the root of the mount.
     fn limits(&self, read: &dyn Fn(&str) -> Option<String>) -> Vec<Available> {
         let mut found = Vec::new();
         let mut group = self.group.as_str();
         loop {
-            let folder =
-                if group.is_empty() { self.point.clone() } else { format!("{}/{group}", self.point) };
-            found.extend(self.version.available(&folder, read));
+            found.extend(self.version.available(&self.folder(group), read));
             if group.is_empty() {
                 return found;
             }

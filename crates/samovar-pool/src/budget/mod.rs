@@ -48,10 +48,7 @@ impl Budget {
 
     /// The same, where `read` gives the text of a file of `/proc` and `/sys`, if it is there.
     fn detect_with(read: &dyn Fn(&str) -> Option<String>) -> Self {
-        let machine = read("/proc/meminfo").and_then(|text| meminfo::available_bytes(&text));
-        let machine = machine.map(|bytes| Available { bytes, told_by: "/proc/meminfo".into() });
-        let smallest = cgroup::limits(read).into_iter().chain(machine).min_by_key(|found| found.bytes);
-        match smallest {
+        match smallest(read) {
             Some(Available { bytes, told_by }) => Self {
                 bytes: share(bytes),
                 source: format!("{SHARE_PERCENT} % of {} available ({told_by})", ByteSize::from_bytes(bytes)),
@@ -65,6 +62,23 @@ impl Budget {
             },
         }
     }
+}
+
+/// The least of what the machine has and what this process's groups leave it.
+fn smallest(read: &dyn Fn(&str) -> Option<String>) -> Option<Available> {
+    let machine = read("/proc/meminfo").and_then(|text| meminfo::available_bytes(&text));
+    let machine = machine.map(|bytes| Available { bytes, told_by: "/proc/meminfo".into() });
+    cgroup::limits(read).into_iter().chain(machine).min_by_key(|found| found.bytes)
+}
+
+/// Bytes that this process could have now, where the system says.
+pub(crate) fn available_bytes(read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
+    smallest(read).map(|available| available.bytes)
+}
+
+/// Folders of this process's own groups.
+pub(crate) fn group_folders(read: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    cgroup::folders(read)
 }
 
 fn share(bytes: u64) -> u64 {

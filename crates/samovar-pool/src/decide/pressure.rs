@@ -8,9 +8,6 @@ use super::state::Phase;
 use crate::decision::Reason;
 use crate::protocol::InstanceId;
 
-/// Share of time in which some task waits for memory that counts as pressure, in percent.
-const STALL_PERCENT: f32 = 10.0;
-
 impl Turn<'_> {
     pub(super) fn shed_above_soft(&mut self) {
         let soft_bytes = self.state.config.soft_bytes();
@@ -42,14 +39,14 @@ impl Turn<'_> {
     }
 
     pub(super) fn machine_pressure(&mut self, available_bytes: u64, stall_percent: f32) {
-        let is_short = available_bytes < self.state.config.available_floor_bytes;
-        if !is_short && stall_percent <= STALL_PERCENT {
+        let config = &self.state.config;
+        if available_bytes >= config.available_floor_bytes && stall_percent <= config.stall_percent_max {
             return;
         }
         let past_residency = |id: &InstanceId| self.residency_end(*id) <= self.now;
         if let Some(id) = self.idle_in_order().into_iter().find(past_residency) {
             let frees_bytes = self.frees(id);
-            self.give_way(id, Reason::Pressure { available_bytes, frees_bytes });
+            self.give_way(id, Reason::Pressure { available_bytes, stall_percent, frees_bytes });
         }
     }
 

@@ -551,6 +551,33 @@ fn under_pressure_of_the_machine_one_idle_instance_leaves() {
     assert!(stage.is_in(&a, ModelState::Ready));
     stage.happen(Event::Pressure { available_bytes: 0, stall_percent: 0.0 });
     assert!(stage.is_in(&a, ModelState::Parking) && stage.is_in(&b, ModelState::Ready));
+    let reason = Reason::Pressure { available_bytes: 0, stall_percent: 0.0, frees_bytes: 10 };
+    assert_eq!(stage.decisions(What::Parked), [("a".to_owned(), reason)]);
+}
+
+#[test]
+fn pressure_goes_on_until_only_what_is_used_or_pinned_is_left() {
+    let mut stage = Stage::new(|_| ());
+    let [used, pinned, idle, other] = ["used", "pinned", "idle", "other"].map(|name| model(name, 10));
+    let _lease = stage.ask(&used);
+    stage.finish_work();
+    stage.pin(&pinned);
+    for model in [&pinned, &idle, &other] {
+        stage.use_once(model);
+        stage.pass(1_000);
+    }
+    for _ in 0..10 {
+        stage.happen(Event::Pressure { available_bytes: u64::MAX, stall_percent: 40.0 });
+        stage.finish_work();
+        stage.pass(1_000);
+    }
+    assert!(stage.is_in(&used, ModelState::Busy) && stage.is_in(&pinned, ModelState::Ready));
+    assert!(stage.is_in(&idle, ModelState::Absent) && stage.is_in(&other, ModelState::Absent));
+    let names = |what| stage.decisions(what).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(
+        (names(What::Parked), names(What::Evicted)),
+        (vec!["idle".into(), "other".into()], vec!["idle".into(), "other".into()])
+    );
 }
 
 #[test]
