@@ -48,6 +48,10 @@ fn main() -> ExitCode {
 }
 
 fn obey(arguments: Arguments, environment: &Environment, report: Report) -> Result<(), Ended> {
+    if let Verb::Worker(worker) = &arguments.verb {
+        // Settings are the daemon's; and a sandbox is entered before any thread exists.
+        return command::worker::execute(worker);
+    }
     if let Verb::Serve(serve) = &arguments.verb
         && serve.background
     {

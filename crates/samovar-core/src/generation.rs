@@ -204,9 +204,9 @@ pub enum TokenEvent {
 
 /// The receiving end of one answer. **Dropping it cancels the request** within one decode step or
 /// one prefill chunk; the slot is free afterwards.
-#[derive(Debug)]
 pub struct Generation {
     events: mpsc::Receiver<TokenEvent>,
+    on_drop: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Generation {
@@ -215,7 +215,15 @@ impl Generation {
     pub fn channel(max_tokens: u32) -> (mpsc::Sender<TokenEvent>, Self) {
         // Prefilled, one event a token, one flush of withheld text, Done.
         let (sender, events) = mpsc::channel(max_tokens as usize + 3);
-        (sender, Self { events })
+        (sender, Self { events, on_drop: None })
+    }
+
+    /// The same, and `on_drop` is called when it is dropped, also after its end: for engines that do not see a
+    /// closed channel before they have something to say. It must not block.
+    #[must_use]
+    pub fn on_drop(mut self, on_drop: impl FnOnce() + Send + 'static) -> Self {
+        self.on_drop = Some(Box::new(on_drop));
+        self
     }
 
     /// The next event; `None` after `Done` or `Failed`, or when the instance died without a word.
@@ -229,5 +237,20 @@ impl Generation {
     /// The next event, for callers outside an async runtime. Must not be called inside one.
     pub fn blocking_next(&mut self) -> Option<TokenEvent> {
         self.events.blocking_recv()
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.events.close();
+        if let Some(on_drop) = self.on_drop.take() {
+            on_drop();
+        }
+    }
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Generation").field("events", &self.events).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,27 @@
 //! An engine that runs another engine in a child process, so that nothing a model does takes the daemon down.
 //!
-//! This crate never decides which models are loaded and knows no engine by name.
+//! ```text
+//!   parent/   WorkerEngine ── spawns ──► one child per instance, a thread of ours beside each
+//!                  │  Unix socket: protocol/ (frames, descriptors)
+//!                  ▼
+//!   child/    run(socket, engine): sandbox/ ─► load ─► serve until told to leave, or alone
+//!   health    is it alive, and does it get on?
+//! ```
+//!
+//! A worker that crashes, hangs or is killed loses its own requests, each with one well-formed error, and nobody
+//! else's. This crate never decides which models are loaded, never parses a model and knows no engine by name.
 
+#[cfg(target_os = "linux")]
+pub mod child;
+mod config;
+#[cfg(target_os = "linux")]
+mod health;
+#[cfg(target_os = "linux")]
+mod parent;
+#[cfg(target_os = "linux")]
+mod protocol;
 pub mod sandbox;
+
+pub use config::{Patience, WorkerConfig};
+#[cfg(target_os = "linux")]
+pub use parent::WorkerEngine;

@@ -8,6 +8,7 @@ use samovar_core::port::{Clock, Engine, SystemClock};
 use samovar_core::{ErrorKind, Failure, ModelRef};
 use samovar_pool::{Pool, PoolConfig};
 use samovar_store::StoreConfig;
+use samovar_worker::{WorkerConfig, WorkerEngine};
 
 use crate::catalog::Catalog;
 use crate::leased::Leased;
@@ -24,6 +25,7 @@ pub struct Builder {
     defaults: ModelSettings,
     default_deadline: Option<Duration>,
     engine: Option<Arc<dyn Engine>>,
+    workers: Option<WorkerConfig>,
     clock: Option<Arc<dyn Clock>>,
 }
 
@@ -37,6 +39,7 @@ impl Builder {
             defaults: settings.defaults,
             default_deadline: settings.default_deadline,
             engine: None,
+            workers: None,
             clock: None,
         }
     }
@@ -92,6 +95,14 @@ impl Builder {
         self
     }
 
+    /// Runs each loaded model in a child process of its own, so that one that crashes or hangs takes nothing else
+    /// down. Default: in this process.
+    #[must_use]
+    pub fn workers(mut self, config: WorkerConfig) -> Self {
+        self.workers = Some(config);
+        self
+    }
+
     /// Another clock than the system's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -113,6 +124,10 @@ impl Builder {
             Some(engine) => engine,
             None => default_engine()?,
         };
+        let engine = match self.workers {
+            Some(config) => Arc::new(WorkerEngine::new(engine, config)?),
+            None => engine,
+        };
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let store = self.store.unwrap_or_else(default_store);
         let shelf = Arc::new(Shelf::new(store));
@@ -131,13 +146,21 @@ fn default_store() -> StoreConfig {
     StoreConfig::new(cache_dir, state_dir)
 }
 
+/// The engine that this build has.
+///
+/// # Errors
+/// `Unsupported` when it has none; `EngineFailed` when its native library does not start.
 #[cfg(feature = "llama")]
-fn default_engine() -> Result<Arc<dyn Engine>, Failure> {
+pub fn default_engine() -> Result<Arc<dyn Engine>, Failure> {
     Ok(Arc::new(samovar_llama::LlamaEngine::new()))
 }
 
+/// The engine that this build has.
+///
+/// # Errors
+/// `Unsupported`: it has none.
 #[cfg(not(feature = "llama"))]
-fn default_engine() -> Result<Arc<dyn Engine>, Failure> {
+pub fn default_engine() -> Result<Arc<dyn Engine>, Failure> {
     Err(Failure::new(ErrorKind::Unsupported, "this build has no engine")
         .with_hint("build with the feature `llama`, or give one with Builder::engine"))
 }

@@ -49,7 +49,7 @@ mod stats;
 mod wait;
 
 pub use answer::{Answer, AnswerEvent, Summary, Tier, Timings};
-pub use builder::Builder;
+pub use builder::{Builder, default_engine};
 pub use catalog::ModelInfo;
 pub use request::{Input, Message, Origin, Request};
 pub use runtime::Runtime;
@@ -69,3 +69,5 @@ pub use samovar_llama::{AmxState, BuildInfo, build_info};
 pub use samovar_core as core;
 /// Artifacts on disk and where they come from, also for use without a runtime.
 pub use samovar_store as store;
+/// Child processes that run models, one each.
+pub use samovar_worker as worker;

@@ -118,6 +118,17 @@ pub(crate) enum Verb {
     /// Run one inference and say how it went; `doctor` runs this apart, so that it may crash
     #[command(hide = true)]
     Probe,
+    /// Be the process that one model runs in; the daemon starts it
+    #[command(hide = true)]
+    Worker(Worker),
+}
+
+/// Arguments of `worker`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Worker {
+    /// What it logs on its standard error
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
 }
 
 /// How tokens are chosen and how far; shared by `run` and `chat`.

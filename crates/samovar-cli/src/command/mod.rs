@@ -30,6 +30,7 @@ mod stored;
 mod verify;
 mod warm;
 mod why;
+pub(crate) mod worker;
 
 use samovar_core::Failure;
 
@@ -104,5 +105,6 @@ pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(
         Verb::Completions { shell } => completions::execute(context, shell),
         Verb::Reference { topic } => reference::execute(context, topic).await,
         Verb::Probe => probe::execute(context).await,
+        Verb::Worker(worker) => worker::execute(&worker),
     }
 }

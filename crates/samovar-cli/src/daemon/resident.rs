@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{lock, start};
+use super::{lock, start, workers};
 use crate::settings::Settings;
 
 /// How long a daemon may take to end after its requests have.
@@ -57,7 +57,11 @@ pub(crate) async fn live(
 ) -> Result<(), Failure> {
     start::make_places(settings)?;
     let mut only_one = only_one(settings).await?;
-    let runtime = Builder::settings(settings.runtime.clone()).build()?;
+    let mut builder = Builder::settings(settings.runtime.clone());
+    if settings.has_workers {
+        builder = builder.workers(workers::config(settings));
+    }
+    let runtime = builder.build()?;
     for model in &manner.models {
         check_name(settings, &runtime, model).await?;
     }

@@ -156,6 +156,12 @@ pub(crate) const KEYS: &[Key] = &[
         "Share of time for which programs wait for memory above which idle models leave; 100 = that is no reason.",
     ),
     key("pool.min_residency", Shape::Span, "500ms", "A model stays at least so long after it was loaded."),
+    key(
+        "pool.workers",
+        Shape::Flag,
+        "true",
+        "Run each loaded model in a process of its own: what crashes or hangs there harms nothing else.",
+    ),
     key("pool.parked_for", Shape::Span, "30m", "A parked model is unloaded after so long."),
     found(
         "server.listen",

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) preload_models: Vec<String>,
     /// For the library.
     pub(crate) runtime: RuntimeSettings,
+    /// Whether the daemon runs models in processes of their own.
+    pub(crate) has_workers: bool,
     /// Where to listen for HTTP, if anybody said.
     pub(crate) listen: Option<SocketAddr>,
     /// The Unix socket.
@@ -109,6 +111,7 @@ impl Settings {
                 .map(|name| anchored(name, values.get("cache.preload_models")))
                 .collect(),
             runtime,
+            has_workers: flag(&values, "pool.workers"),
             listen: match value(&values, "server.listen") {
                 Some(Value::Address(address)) => Some(*address),
                 _ => None,

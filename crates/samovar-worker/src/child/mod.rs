@@ -1,0 +1,214 @@
+//! The worker itself: one process, one model.
+//!
+//! ```text
+//!   main thread    hello ─► sandbox ─► reads commands ─┬─► desk     generate, tokenize, …      (its own thread)
+//!                                                      ├─► bench    load, park, resume, probe, files
+//!                                                      └─► pump     every request's events ──► socket
+//!                                                          pulse    a beat every second ─────► socket
+//! ```
+//!
+//! It lives for one load. When the parent goes away, by death or by closing the socket, it ends at once, whatever its
+//! engine is doing. It opens nothing by itself but the model's files.
+
+mod bench;
+mod desk;
+mod mouth;
+mod pulse;
+mod pump;
+mod slot;
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
+use samovar_core::port::Engine;
+use samovar_core::{ErrorKind, Failure};
+
+use self::bench::Bench;
+use self::desk::Desk;
+use self::mouth::Mouth;
+use self::pump::Pump;
+use self::slot::Slot;
+use crate::protocol::{self, Command, Hello, Inbox, Load, Operation, Reply};
+use crate::sandbox;
+
+/// One look at the socket.
+const READ_BYTES: usize = 64 << 10;
+
+/// Is a worker until the parent says `Shutdown`; the process should end when this returns. Must be called while the
+/// process has one thread. `engine` is made once parent and child have found that they are the same program.
+///
+/// The parent's end is the end of this process, too, at once and without unwinding; so is a panic on any thread.
+///
+/// # Errors
+/// `EngineFailed` when the parent is of another version; `Internal` when it says something that makes no sense.
+pub fn run(
+    socket: OwnedFd,
+    engine: impl FnOnce() -> Result<Arc<dyn Engine>, Failure>,
+) -> Result<(), Failure> {
+    // The parent may have died before this call; then the socket says so.
+    set_parent_process_death_signal(Some(Signal::KILL)).ok();
+    die_of_panics();
+    let mut ear = Ear { socket, inbox: Inbox::default(), descriptors: VecDeque::new() };
+    let slot = Arc::<Slot>::default();
+    let outgoing = ear.socket.try_clone().map_err(|error| broken(&error))?;
+    let mouth = Arc::new(Mouth::new(outgoing, Arc::clone(&slot)));
+    mouth.greet(&Hello::ours());
+    ear.hello()?.check("the daemon")?;
+    let (Command::Load(load), _) = ear.command()? else {
+        return Err(broken("the first command is no load"));
+    };
+    let path = PathBuf::from(OsStr::from_bytes(&load.path));
+    let plan = sandbox::Plan::reading(load.sandbox, &path);
+    let prepared = engine().and_then(|engine| Ok((engine, sandbox::enter(&plan)?)));
+    match prepared {
+        Ok((engine, report)) => serve(&mut ear, &mouth, &slot, engine, *load, path, report),
+        Err(failure) => {
+            mouth.say(&Reply::LoadFailed(failure.into()));
+            Ok(())
+        }
+    }
+}
+
+/// Loads, and does what the parent says until it says `Shutdown`.
+fn serve(
+    ear: &mut Ear,
+    mouth: &Arc<Mouth>,
+    slot: &Arc<Slot>,
+    engine: Arc<dyn Engine>,
+    load: Load,
+    path: PathBuf,
+    report: sandbox::Report,
+) -> Result<(), Failure> {
+    pulse::start(Arc::clone(mouth), Arc::clone(slot), Duration::from_millis(load.beat_ms.max(1)))?;
+    let pump = Pump::start(Arc::clone(mouth), Arc::clone(slot))?;
+    let desk = Desk::start(Arc::clone(mouth), Arc::clone(&pump), Arc::clone(slot))?;
+    let bench = Bench::start(Arc::clone(mouth), Arc::clone(slot))?;
+    bench.load(bench::Load { engine, path, descriptor: load.descriptor, options: load.options, report })?;
+    let adapters = Adapters::default();
+    loop {
+        match ear.command()? {
+            (Command::Generate { id, request }, _) => {
+                pump.accept(id);
+                match request.open(|number| adapters.path_of(number)) {
+                    Ok(request) => desk.generate(id, request)?,
+                    Err(failure) => pump.fail(id, failure),
+                }
+            }
+            (Command::Cancel { id }, _) => pump.cancel(id),
+            (Command::Adapter { number }, mut files) => adapters.keep(number, files.pop()),
+            (Command::Operate { id, operation }, mut files) => match operation {
+                Operation::Tokenize { .. } | Operation::Detokenize { .. } => desk.operate(id, operation)?,
+                _ => bench.operate(id, operation, files.pop().map(File::from))?,
+            },
+            (Command::Shutdown, _) => break,
+            (Command::Load(_), _) => return Err(broken("a second load")),
+        }
+    }
+    pump.end();
+    desk.end();
+    bench.end();
+    drop(slot.take());
+    Ok(())
+}
+
+/// What the parent says.
+struct Ear {
+    socket: OwnedFd,
+    inbox: Inbox,
+    /// Arrived, and not yet claimed by a command.
+    descriptors: VecDeque<OwnedFd>,
+}
+
+impl Ear {
+    fn hello(&mut self) -> Result<Hello, Failure> {
+        loop {
+            if let Some(frame) = self.inbox.take().map_err(|error| broken(&error))? {
+                return Hello::decode(frame).map_err(|error| broken(&error));
+            }
+            self.listen();
+        }
+    }
+
+    /// The next command and its descriptors.
+    fn command(&mut self) -> Result<(Command, Vec<OwnedFd>), Failure> {
+        loop {
+            if let Some(frame) = self.inbox.take().map_err(|error| broken(&error))? {
+                let command: Command = protocol::decode(frame).map_err(|error| broken(&error))?;
+                let wanted = command.descriptors();
+                if self.descriptors.len() < wanted {
+                    return Err(broken("a command came without its file"));
+                }
+                return Ok((command, self.descriptors.drain(..wanted).collect()));
+            }
+            self.listen();
+        }
+    }
+
+    /// Waits for more; does not return when there is nobody left to hear.
+    fn listen(&mut self) {
+        let mut buffer = vec![0; READ_BYTES];
+        match protocol::receive(&self.socket, &mut buffer) {
+            Ok(received) if received.bytes > 0 => {
+                self.inbox.put(&buffer[..received.bytes]);
+                self.descriptors.extend(received.descriptors);
+            }
+            Ok(_) | Err(_) => vanish(),
+        }
+    }
+}
+
+/// Files of adapters, by the numbers that the parent gave them. They stay open: engines open them by path.
+#[derive(Default)]
+struct Adapters {
+    files: Mutex<HashMap<u64, OwnedFd>>,
+}
+
+impl Adapters {
+    fn keep(&self, number: u64, file: Option<OwnedFd>) {
+        if let Some(file) = file {
+            lock(&self.files).insert(number, file);
+        }
+    }
+
+    fn path_of(&self, number: u64) -> Option<PathBuf> {
+        use std::os::fd::AsRawFd;
+        let descriptor = lock(&self.files).get(&number)?.as_raw_fd();
+        Some(PathBuf::from(format!("/proc/self/fd/{descriptor}")))
+    }
+}
+
+/// Ends this process at once, native threads and all.
+fn vanish() -> ! {
+    kill_process(getpid(), Signal::KILL).ok();
+    std::process::abort()
+}
+
+/// A panic says its word, and then the process ends: the parent knows what to do about that.
+fn die_of_panics() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
+}
+
+fn broken(what: impl std::fmt::Display) -> Failure {
+    Failure::new(ErrorKind::Internal, format!("the daemon cannot be understood: {what}"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, Failure> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| {
+        Failure::new(ErrorKind::EngineFailed, format!("the worker could not start a thread: {error}"))
+    })
+}

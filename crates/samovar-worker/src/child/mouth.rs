@@ -1,0 +1,63 @@
+//! What this worker says, from whatever thread, one whole frame after the other.
+
+use std::borrow::Borrow;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rustix::net::SendFlags;
+use samovar_core::footprint::Measurement;
+
+use super::slot::Slot;
+use super::{lock, vanish};
+use crate::protocol::{self, Hello, Reply};
+
+/// The socket's outgoing side, and the count of what was done.
+pub(super) struct Mouth {
+    socket: Mutex<OwnedFd>,
+    slot: Arc<Slot>,
+    steps: AtomicU64,
+}
+
+impl Mouth {
+    pub(super) fn new(socket: OwnedFd, slot: Arc<Slot>) -> Self {
+        Self { socket: Mutex::new(socket), slot, steps: AtomicU64::new(0) }
+    }
+
+    pub(super) fn greet(&self, hello: &Hello) {
+        send(&lock(&self.socket), &hello.encode());
+    }
+
+    /// Says it, and waits until the parent has room for it. Whoever cannot be heard any more ends.
+    pub(super) fn say(&self, reply: &Reply) {
+        self.say_measured(|_| reply);
+    }
+
+    /// Says it with what the model uses at this moment: what is said later is also measured later.
+    pub(super) fn say_measured<R: Borrow<Reply>>(&self, reply: impl FnOnce(Measurement) -> R) {
+        let socket = lock(&self.socket);
+        match protocol::encode(reply(self.slot.measure()).borrow()) {
+            Ok(frame) => send(&socket, &frame),
+            // Nothing of ours comes near the limit; an engine whose answer does is out of its mind.
+            Err(error) => panic!("an answer cannot be sent: {error}"),
+        }
+    }
+
+    /// Something was done.
+    pub(super) fn stepped(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+}
+
+fn send(socket: &OwnedFd, mut frame: &[u8]) {
+    while !frame.is_empty() {
+        match protocol::send_now(socket, frame, &[], SendFlags::empty()) {
+            Ok(sent) => frame = &frame[sent..],
+            Err(_) => vanish(),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Carries every request's events to the parent: as soon as there is one, and all that there are.
+//!
+//! One thread looks after all requests. It sleeps until an event comes, takes whatever has come by then, of however
+//! many requests, and sends that as one frame: with one request each token goes out at once, with many the frames fill
+//! by themselves.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use samovar_core::footprint::Measurement;
+use samovar_core::generation::{Generation, TokenEvent};
+use samovar_core::{ErrorKind, Failure};
+
+use super::mouth::Mouth;
+use super::slot::Slot;
+use super::{lock, thread};
+use crate::protocol::{Event, Reply};
+
+/// Events in one frame.
+const FRAME_EVENTS: usize = 256;
+/// How long after a cancelled request the instance is watched until its slot is free; beats tell later.
+const SETTLING: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Looks after all requests.
+pub(super) struct Pump {
+    requests: Mutex<BTreeMap<u64, Request>>,
+    is_cancelling: AtomicBool,
+    is_ending: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    alarm: Mutex<Option<Thread>>,
+}
+
+/// A request, from its arrival to its last event.
+enum Request {
+    /// On its way to the engine.
+    Accepted,
+    /// Answered.
+    Running(Generation),
+    /// It cannot be answered.
+    Failed(Failure),
+}
+
+/// Wakes the pump's thread.
+struct Alarm(Thread);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Pump {
+    pub(super) fn start(mouth: Arc<Mouth>, slot: Arc<Slot>) -> Result<Arc<Self>, Failure> {
+        let pump = Arc::new(Self {
+            requests: Mutex::default(),
+            is_cancelling: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
+            thread: Mutex::default(),
+            alarm: Mutex::default(),
+        });
+        let worker = Arc::clone(&pump);
+        let handle = thread("pump", move || worker.run(&mouth, &slot))?;
+        *lock(&pump.alarm) = Some(handle.thread().clone());
+        *lock(&pump.thread) = Some(handle);
+        Ok(pump)
+    }
+
+    /// From now on this request can be cancelled.
+    pub(super) fn accept(&self, id: u64) {
+        lock(&self.requests).insert(id, Request::Accepted);
+    }
+
+    /// Whether somebody still waits for this request.
+    pub(super) fn is_wanted(&self, id: u64) -> bool {
+        lock(&self.requests).contains_key(&id)
+    }
+
+    /// The engine answers; a request that was cancelled meanwhile is dropped here.
+    pub(super) fn run_request(&self, id: u64, generation: Generation) {
+        self.replace(id, Request::Running(generation));
+    }
+
+    /// It cannot be answered.
+    pub(super) fn fail(&self, id: u64, failure: Failure) {
+        self.replace(id, Request::Failed(failure));
+    }
+
+    fn replace(&self, id: u64, with: Request) {
+        if let Some(request) = lock(&self.requests).get_mut(&id) {
+            *request = with;
+        }
+        self.wake();
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn cancel(&self, id: u64) {
+        let request = lock(&self.requests).remove(&id);
+        if request.is_some() {
+            drop(request);
+            self.is_cancelling.store(true, Ordering::Release);
+            self.wake();
+        }
+    }
+
+    /// Drops every request and waits for the thread.
+    pub(super) fn end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        lock(&self.requests).clear();
+        self.wake();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            thread.join().ok();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &*lock(&self.alarm) {
+            thread.unpark();
+        }
+    }
+
+    fn run(&self, mouth: &Mouth, slot: &Slot) {
+        let waker = Waker::from(Arc::new(Alarm(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut said = Measurement::default();
+        let mut settling_until = None;
+        while !self.is_ending.load(Ordering::Acquire) {
+            let events = self.collect(&mut context);
+            let measured = slot.measure();
+            let is_new = measured != said;
+            let is_quiet = events.is_empty();
+            if self.is_cancelling.swap(false, Ordering::AcqRel) {
+                settling_until = Some(Instant::now() + SETTLING);
+            }
+            if !is_quiet || (is_new && settling_until.is_some()) {
+                said = measured;
+                mouth.stepped();
+                mouth.say_measured(|measured| Reply::Events { events, measured });
+            }
+            if measured.busy_slots as usize <= self.running()
+                || settling_until.is_some_and(|until| Instant::now() > until)
+            {
+                settling_until = None;
+            }
+            match settling_until {
+                _ if !is_quiet => {}
+                Some(_) => std::thread::park_timeout(LOOK),
+                None => std::thread::park(),
+            }
+        }
+    }
+
+    fn running(&self) -> usize {
+        lock(&self.requests).len()
+    }
+
+    /// Takes what has come, and leaves word to be woken for what comes later.
+    fn collect(&self, context: &mut Context<'_>) -> Vec<(u64, Event)> {
+        let mut events = Vec::new();
+        let mut requests = lock(&self.requests);
+        requests.retain(|id, request| {
+            while events.len() < FRAME_EVENTS {
+                let Some(event) = request.poll(context) else { return true };
+                let is_last = event.is_last();
+                events.push((*id, event));
+                if is_last {
+                    return false;
+                }
+            }
+            true
+        });
+        events
+    }
+}
+
+impl Request {
+    /// Its next event, if it has one.
+    fn poll(&mut self, context: &mut Context<'_>) -> Option<Event> {
+        match self {
+            Self::Accepted => None,
+            Self::Failed(failure) => Some(Event::Failed(failure.clone().into())),
+            Self::Running(generation) => match pin!(generation.next()).poll(context) {
+                Poll::Pending => None,
+                Poll::Ready(Some(event)) => Some(event.into()),
+                Poll::Ready(None) => Some(TokenEvent::Failed(speechless()).into()),
+            },
+        }
+    }
+}
+
+fn speechless() -> Failure {
+    Failure::new(ErrorKind::EngineFailed, "the engine broke the answer off without a word")
+}

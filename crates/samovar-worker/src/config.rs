@@ -1,0 +1,68 @@
+//! How workers are started, and how long they may take.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::sandbox;
+
+/// How workers are started.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// The program that becomes a worker; it must call [`child::run`](crate::child::run).
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its whole environment: nothing of ours is handed down.
+    pub environment: Vec<(OsString, OsString)>,
+    /// What it may do once it touches a model.
+    pub sandbox: sandbox::Mode,
+    /// How long it may take for what.
+    pub patience: Patience,
+}
+
+impl WorkerConfig {
+    /// Workers that are `program` with these arguments, an empty environment and the usual limits.
+    pub fn new(program: impl Into<PathBuf>, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        Self {
+            program: program.into(),
+            args: args.into_iter().map(Into::into).collect(),
+            environment: Vec::new(),
+            sandbox: sandbox::Mode::Auto,
+            patience: Patience::default(),
+        }
+    }
+}
+
+/// How long a worker may take until it counts as hung. Time in which this process itself was stopped does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Between two signs of life from the worker.
+    pub beat: Duration,
+    /// From its start to its first word.
+    pub start: Duration,
+    /// Without a sign of life.
+    pub silence: Duration,
+    /// With work to do, without a step done and without computing: it waits for what never comes.
+    pub standstill: Duration,
+    /// With work to do and computing, without a step done. One step of a large model on a slow machine takes minutes.
+    pub step: Duration,
+    /// From being told to leave to SIGTERM.
+    pub leave: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            beat: Duration::from_secs(1),
+            start: Duration::from_secs(60),
+            silence: Duration::from_secs(15),
+            standstill: Duration::from_secs(60),
+            step: Duration::from_secs(900),
+            leave: Duration::from_secs(5),
+            grace: Duration::from_secs(2),
+        }
+    }
+}

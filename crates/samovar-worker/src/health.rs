@@ -1,0 +1,178 @@
+//! Whether a worker is alive, and whether it gets on: pure arithmetic over its beats and the time between looks.
+//!
+//! ```text
+//!   nothing heard ────────────────────────────────► silent      stopped, or frozen as a whole
+//!   beats, work to do, no step, no computing ─────► standstill  it waits for what never comes
+//!   beats, work to do, no step, computing ────────► step        a loop without end; or patience too short
+//! ```
+//!
+//! Time counts by looks, never by the clock: while this process was stopped nobody looked, and the worker is not blamed.
+
+use std::time::Duration;
+
+use crate::config::Patience;
+use crate::protocol::Beat;
+
+/// A look further apart than this is counted as this much: we were not there.
+const LOOK_MAX: Duration = Duration::from_secs(1);
+/// A worker that computes uses at least this share of one processor.
+const COMPUTING_SHARE: f64 = 0.01;
+
+/// What is known of a worker's health.
+#[derive(Debug)]
+pub(crate) struct Health {
+    patience: Patience,
+    has_spoken: bool,
+    silent: Duration,
+    /// Since the last step, or since there was work.
+    stalled: Duration,
+    /// Of that, since it last computed.
+    still: Duration,
+    last: Beat,
+    /// Since the last beat.
+    since_beat: Duration,
+}
+
+impl Health {
+    pub(crate) fn new(patience: Patience) -> Self {
+        Self {
+            patience,
+            has_spoken: false,
+            silent: Duration::ZERO,
+            stalled: Duration::ZERO,
+            still: Duration::ZERO,
+            last: Beat::default(),
+            since_beat: Duration::ZERO,
+        }
+    }
+
+    /// How often to look.
+    pub(crate) fn interval(&self) -> Duration {
+        let shortest = self.patience.silence.min(self.patience.standstill).min(self.patience.step);
+        (shortest / 4).clamp(Duration::from_millis(10), LOOK_MAX)
+    }
+
+    /// Time has passed since the last look.
+    pub(crate) fn passed(&mut self, elapsed: Duration) {
+        let elapsed = elapsed.min(LOOK_MAX);
+        for counter in [&mut self.silent, &mut self.stalled, &mut self.still, &mut self.since_beat] {
+            *counter = counter.saturating_add(elapsed);
+        }
+    }
+
+    /// It said something that is no beat: it gets on.
+    pub(crate) fn stepped(&mut self) {
+        self.has_spoken = true;
+        self.silent = Duration::ZERO;
+        self.stalled = Duration::ZERO;
+        self.still = Duration::ZERO;
+    }
+
+    /// It lives. Whoever has nothing to do cannot get on.
+    pub(crate) fn beat(&mut self, beat: Beat, is_working: bool) {
+        if beat.steps != self.last.steps || !is_working {
+            self.stepped();
+        }
+        let computed = Duration::from_millis(beat.cpu_ms.saturating_sub(self.last.cpu_ms));
+        if computed > self.since_beat.mul_f64(COMPUTING_SHARE) {
+            self.still = Duration::ZERO;
+        }
+        self.has_spoken = true;
+        self.silent = Duration::ZERO;
+        self.since_beat = Duration::ZERO;
+        self.last = beat;
+    }
+
+    /// What is wrong, in words that follow "the worker", or nothing.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        let Patience { start, silence, standstill, step, .. } = self.patience;
+        let seconds = |limit: Duration| limit.as_secs_f64();
+        if !self.has_spoken {
+            return (self.silent > start).then(|| format!("did not start within {} s", seconds(start)));
+        }
+        if self.silent > silence {
+            return Some(format!("gave no sign of life for {} s", seconds(silence)));
+        }
+        if self.still > standstill {
+            return Some(format!("neither answered nor computed for {} s", seconds(standstill)));
+        }
+        (self.stalled > step).then(|| format!("computed for {} s without an answer", seconds(step)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn health() -> Health {
+        let mut health = Health::new(Patience::default());
+        health.stepped();
+        health
+    }
+
+    fn beat(steps: u64, cpu_ms: u64) -> Beat {
+        Beat { steps, cpu_ms, ..Beat::default() }
+    }
+
+    /// Seconds until something is wrong, at most `limit`, with a beat each second.
+    fn lasts(mut beat_at: impl FnMut(u64) -> Option<Beat>, is_working: bool, limit: u64) -> (u64, String) {
+        let mut health = health();
+        for second in 1..=limit {
+            health.passed(SECOND);
+            if let Some(complaint) = health.complaint() {
+                return (second, complaint);
+            }
+            if let Some(beat) = beat_at(second) {
+                health.beat(beat, is_working);
+            }
+        }
+        (limit, String::new())
+    }
+
+    #[test]
+    fn silence_is_noticed_after_fifteen_seconds() {
+        let (after, complaint) = lasts(|_| None, false, 100);
+        assert_eq!(after, 16);
+        assert!(complaint.contains("no sign of life"), "{complaint}");
+    }
+
+    #[test]
+    fn an_idle_worker_may_be_idle_for_ever() {
+        assert_eq!(lasts(|_| Some(beat(0, 0)), false, 100_000).0, 100_000);
+    }
+
+    #[test]
+    fn a_standstill_is_noticed_after_a_minute_although_it_beats() {
+        let (after, complaint) = lasts(|_| Some(beat(0, 0)), true, 10_000);
+        assert_eq!(after, 61);
+        assert!(complaint.contains("neither answered nor computed"), "{complaint}");
+    }
+
+    #[test]
+    fn a_long_step_that_computes_is_left_in_peace_for_a_quarter_of_an_hour() {
+        let (after, complaint) = lasts(|second| Some(beat(0, second * 900)), true, 10_000);
+        assert_eq!(after, 901);
+        assert!(complaint.contains("without an answer"), "{complaint}");
+        let slow = |second| Some(beat(second / 600, second * 900));
+        assert_eq!(lasts(slow, true, 100_000).0, 100_000);
+    }
+
+    #[test]
+    fn a_pause_of_this_process_blames_nobody() {
+        let mut health = health();
+        health.passed(Duration::from_secs(3600));
+        assert_eq!(health.complaint(), None);
+    }
+
+    #[test]
+    fn who_never_speaks_has_a_minute_to_start() {
+        let mut health = Health::new(Patience::default());
+        let after = (1..1000).find(|_| {
+            health.passed(SECOND);
+            health.complaint().is_some()
+        });
+        assert_eq!(after, Some(61));
+    }
+}

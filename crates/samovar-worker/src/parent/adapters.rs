@@ -1,0 +1,204 @@
+//! Adapters for workers: a worker's sandbox lets it open the model alone, so an adapter's bytes are handed to it in
+//! memory, sealed, and shared by all workers that use it.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use samovar_core::generation::Adapter;
+use samovar_core::{ErrorKind, Failure};
+
+use super::lock;
+
+/// Bytes of an adapter at most.
+const MAX_ADAPTER_BYTES: u64 = 4 << 30;
+
+/// A file as it was at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Stamp {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+/// An adapter's bytes, which nobody can change any more.
+#[derive(Debug)]
+struct Sealed {
+    number: u64,
+    memory: OwnedFd,
+}
+
+/// The adapters that any worker uses.
+#[derive(Debug, Default)]
+pub(super) struct Adapters {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    last_number: u64,
+    sealed: HashMap<Stamp, Weak<Sealed>>,
+}
+
+/// The adapters that one worker has.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    inner: Mutex<SentInner>,
+}
+
+#[derive(Debug, Default)]
+struct SentInner {
+    numbers: HashSet<u64>,
+    kept: Vec<Arc<Sealed>>,
+}
+
+impl Adapters {
+    /// The adapter's bytes, read now if no worker uses it yet.
+    fn open(&self, path: &Path) -> Result<Arc<Sealed>, Failure> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::new(ErrorKind::Storage, format!("the adapter {}: {error}", path.display()))
+        };
+        let mut file = File::options().read(true).open(path).map_err(|error| failed(&error))?;
+        let stamp = Stamp::of(path, &file).map_err(|error| failed(&error))?;
+        if stamp.bytes > MAX_ADAPTER_BYTES {
+            return Err(Failure::new(
+                ErrorKind::InvalidModel,
+                format!("the adapter {} has more than {MAX_ADAPTER_BYTES} bytes", path.display()),
+            ));
+        }
+        if let Some(sealed) = self.known(&stamp) {
+            return Ok(sealed);
+        }
+        let memory = seal(&mut file).map_err(|error| failed(&error))?;
+        let mut inner = lock(&self.inner);
+        inner.last_number += 1;
+        let sealed = Arc::new(Sealed { number: inner.last_number, memory });
+        inner.sealed.retain(|_, sealed| sealed.strong_count() > 0);
+        inner.sealed.insert(stamp, Arc::downgrade(&sealed));
+        Ok(sealed)
+    }
+
+    fn known(&self, stamp: &Stamp) -> Option<Arc<Sealed>> {
+        lock(&self.inner).sealed.get(stamp)?.upgrade()
+    }
+
+    fn number_of(&self, path: &Path) -> Option<u64> {
+        let file = File::options().read(true).open(path).ok()?;
+        Some(self.known(&Stamp::of(path, &file).ok()?)?.number)
+    }
+}
+
+impl Sent {
+    /// Whether the worker has all of these, as they are now.
+    pub(super) fn has_all(&self, adapters: &Adapters, wanted: &[Adapter]) -> bool {
+        wanted.iter().all(|adapter| {
+            let number = adapters.number_of(&adapter.path);
+            number.is_some_and(|number| lock(&self.inner).numbers.contains(&number))
+        })
+    }
+
+    /// Sends those that the worker does not have by `send`, and returns the numbers of all.
+    pub(super) fn send_missing(
+        &self,
+        adapters: &Adapters,
+        wanted: &[Adapter],
+        send: impl Fn(u64, OwnedFd) -> Result<(), Failure>,
+    ) -> Result<Vec<u64>, Failure> {
+        wanted.iter().map(|adapter| self.send(&adapters.open(&adapter.path)?, &send)).collect()
+    }
+
+    fn send(
+        &self,
+        sealed: &Arc<Sealed>,
+        send: &impl Fn(u64, OwnedFd) -> Result<(), Failure>,
+    ) -> Result<u64, Failure> {
+        // Held while it is sent: whoever finds the number here may name it.
+        let mut inner = lock(&self.inner);
+        if !inner.numbers.contains(&sealed.number) {
+            let memory = sealed.memory.try_clone().map_err(|error| {
+                Failure::new(ErrorKind::Storage, format!("an adapter could not be handed on: {error}"))
+            })?;
+            send(sealed.number, memory)?;
+            inner.numbers.insert(sealed.number);
+            inner.kept.push(Arc::clone(sealed));
+        }
+        Ok(sealed.number)
+    }
+}
+
+impl Stamp {
+    fn of(path: &Path, file: &File) -> std::io::Result<Self> {
+        let facts = file.metadata()?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: facts.dev(),
+            inode: facts.ino(),
+            bytes: facts.len(),
+            modified: (facts.mtime(), facts.mtime_nsec()),
+        })
+    }
+}
+
+/// Copies a file into memory that cannot change.
+fn seal(file: &mut File) -> std::io::Result<OwnedFd> {
+    let memory = memfd_create("samovar-adapter", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut copy = File::from(memory);
+    std::io::copy(&mut file.take(MAX_ADAPTER_BYTES), &mut copy)?;
+    let memory = OwnedFd::from(copy);
+    fcntl_add_seals(&memory, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(path: &Path) -> Adapter {
+        Adapter { path: path.to_owned(), scale: 1.0 }
+    }
+
+    #[test]
+    fn an_adapter_is_sent_once_and_again_when_its_file_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.gguf");
+        fs_err::write(&path, b"first").unwrap();
+        let (adapters, sent) = (Adapters::default(), Sent::default());
+        let wanted = [adapter(&path)];
+        let seen = Mutex::new(Vec::new());
+        let send = |number, memory| {
+            let mut text = Vec::new();
+            let memory = File::from(memory);
+            std::os::unix::fs::FileExt::read_at(&memory, &mut [0; 1], 0).unwrap();
+            let length = memory.metadata().unwrap().len();
+            text.resize(length as usize, 0);
+            std::os::unix::fs::FileExt::read_exact_at(&memory, &mut text, 0).unwrap();
+            assert!(std::os::unix::fs::FileExt::write_at(&memory, b"x", 0).is_err(), "it is sealed");
+            lock(&seen).push((number, text));
+            Ok(())
+        };
+        assert!(!sent.has_all(&adapters, &wanted));
+        assert_eq!(sent.send_missing(&adapters, &wanted, send).unwrap(), [1]);
+        assert!(sent.has_all(&adapters, &wanted));
+        assert_eq!(sent.send_missing(&adapters, &wanted, send).unwrap(), [1]);
+        fs_err::write(&path, b"second").unwrap();
+        assert!(!sent.has_all(&adapters, &wanted));
+        assert_eq!(sent.send_missing(&adapters, &wanted, send).unwrap(), [2]);
+        assert_eq!(*lock(&seen), [(1, b"first".to_vec()), (2, b"second".to_vec())]);
+    }
+
+    #[test]
+    fn an_adapter_that_is_not_there_is_named() {
+        let (adapters, sent) = (Adapters::default(), Sent::default());
+        let refused = sent.send_missing(&adapters, &[adapter(Path::new("/none.gguf"))], |_, _| Ok(()));
+        let failure = refused.unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::Storage);
+        assert!(failure.message.contains("/none.gguf"), "{failure:?}");
+    }
+}

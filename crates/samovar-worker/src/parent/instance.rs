@@ -1,0 +1,179 @@
+//! One loaded model, as the daemon holds it: every call becomes a command, every answer comes from the worker.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Weak};
+
+use samovar_core::footprint::{LoadOptions, Measurement};
+use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest, TokenEvent};
+use samovar_core::port::Instance;
+use samovar_core::{ErrorKind, Failure};
+
+use super::adapters::{Adapters, Sent};
+use super::keeper::{Shared, Worker};
+use crate::protocol::{Answer, Command, Operation, Request};
+
+/// A model in a worker. Dropping it ends the worker and returns when it is gone.
+#[derive(Debug)]
+pub(super) struct WorkerInstance {
+    worker: Worker,
+    adapters: Arc<Adapters>,
+    sent: Arc<Sent>,
+    context_tokens: AtomicU32,
+    is_parked: AtomicBool,
+}
+
+impl WorkerInstance {
+    pub(super) fn new(worker: Worker, options: &LoadOptions, adapters: Arc<Adapters>) -> Self {
+        Self {
+            worker,
+            adapters,
+            sent: Arc::default(),
+            context_tokens: AtomicU32::new(options.context_tokens),
+            is_parked: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks the worker for something and waits for its answer.
+    fn operate(&self, operation: Operation, files: Vec<OwnedFd>) -> Result<Answer, Failure> {
+        let shared = self.worker.shared();
+        let (reply, answer) = sync_channel(1);
+        let id = shared.roll.enter_operation(reply)?;
+        if let Err(failure) = self.worker.tell(&Command::Operate { id, operation }, files) {
+            shared.roll.strike(id);
+            return Err(failure);
+        }
+        answer.recv().unwrap_or_else(|_| Err(self.worker.ended()))
+    }
+
+    fn done(&self, operation: Operation, files: Vec<OwnedFd>) -> Result<(), Failure> {
+        match self.operate(operation, files)? {
+            Answer::Done => Ok(()),
+            _ => Err(strange()),
+        }
+    }
+}
+
+impl Instance for WorkerInstance {
+    fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
+        if self.is_parked.load(Ordering::Acquire) {
+            return Err(Failure::new(ErrorKind::Unavailable, "the instance is parked"));
+        }
+        let context = self.context_tokens.load(Ordering::Relaxed);
+        let most = request.max_tokens.unwrap_or(context).min(context);
+        let (events, generation) = Generation::channel(most);
+        let shared = self.worker.shared();
+        let id = shared.roll.enter_generation(events)?;
+        let generation = generation.on_drop(cancel(Arc::downgrade(shared), id));
+        if self.sent.has_all(&self.adapters, &request.adapters) {
+            begin(shared, &self.adapters, &self.sent, id, request)?;
+        } else {
+            // Reading an adapter's file takes its time, and this call has none.
+            let (shared, adapters, sent) =
+                (Arc::clone(shared), Arc::clone(&self.adapters), Arc::clone(&self.sent));
+            let begin = move || {
+                if let Err(failure) = begin(&shared, &adapters, &sent, id, request) {
+                    shared.roll.deliver(vec![(id, TokenEvent::Failed(failure).into())]);
+                }
+            };
+            std::thread::Builder::new().name("adapter".to_owned()).spawn(begin).map_err(|error| {
+                Failure::new(ErrorKind::EngineFailed, format!("no thread to read an adapter: {error}"))
+            })?;
+        }
+        Ok(generation)
+    }
+
+    fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
+        let operation = Operation::Tokenize { text: text.to_owned(), add_special, parse_special };
+        match self.operate(operation, Vec::new())? {
+            Answer::Tokens(tokens) => Ok(tokens),
+            _ => Err(strange()),
+        }
+    }
+
+    fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
+        match self.operate(Operation::Detokenize { tokens: tokens.to_vec() }, Vec::new())? {
+            Answer::Bytes(bytes) => Ok(bytes),
+            _ => Err(strange()),
+        }
+    }
+
+    fn park(&self) -> Result<(), Failure> {
+        self.done(Operation::Park, Vec::new())?;
+        self.is_parked.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
+        self.done(Operation::Resume { options: options.clone() }, Vec::new())?;
+        self.context_tokens.store(options.context_tokens, Ordering::Relaxed);
+        self.is_parked.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn measure(&self) -> Measurement {
+        self.worker.shared().published.get()
+    }
+
+    fn probe(&self) -> Result<(), Failure> {
+        self.done(Operation::Probe, Vec::new())
+    }
+
+    fn prefixes(&self) -> Result<Vec<CachedPrefix>, Failure> {
+        match self.operate(Operation::Prefixes, Vec::new())? {
+            Answer::Prefixes(prefixes) => Ok(prefixes),
+            _ => Err(strange()),
+        }
+    }
+
+    fn save_prefix(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Failure> {
+        let operation = Operation::SavePrefix { prefix: prefix.clone() };
+        match self.operate(operation, vec![another(into)?])? {
+            Answer::Size(bytes) => Ok(bytes),
+            _ => Err(strange()),
+        }
+    }
+
+    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
+        self.done(Operation::RestorePrefix { tokens: tokens.to_vec() }, vec![another(from)?])
+    }
+}
+
+/// Sends a request, and before it the adapters that the worker has not seen.
+fn begin(
+    shared: &Shared,
+    adapters: &Adapters,
+    sent: &Sent,
+    id: u64,
+    request: GenerationRequest,
+) -> Result<(), Failure> {
+    let numbers = sent.send_missing(adapters, &request.adapters, |number, file| {
+        shared.tell(&Command::Adapter { number }, vec![file])
+    })?;
+    let request = Box::new(Request::new(request, &numbers));
+    shared.tell(&Command::Generate { id, request }, Vec::new())
+}
+
+/// Tells the worker that nobody waits for a request any more, unless that is over.
+fn cancel(shared: Weak<Shared>, id: u64) -> impl FnOnce() + Send + 'static {
+    move || {
+        if let Some(shared) = shared.upgrade()
+            && shared.roll.strike(id)
+        {
+            shared.tell(&Command::Cancel { id }, Vec::new()).ok();
+        }
+    }
+}
+
+fn another(file: &File) -> Result<OwnedFd, Failure> {
+    let file = file.try_clone().map_err(|error| {
+        Failure::new(ErrorKind::Storage, format!("a file could not be handed to the worker: {error}"))
+    })?;
+    Ok(file.into())
+}
+
+fn strange() -> Failure {
+    Failure::new(ErrorKind::Internal, "the worker answered something else than was asked")
+}

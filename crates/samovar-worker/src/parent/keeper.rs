@@ -1,0 +1,519 @@
+//! The thread beside each worker: hears it, watches its health, ends it when it must, and buries it.
+//!
+//! ```text
+//!   socket ─► events, answers ─► Roll          stderr ─► log, last lines
+//!   bell   ─► orders of ours                   pidfd  ─► it has ended: drain both, tell everybody why
+//!   clock  ─► Health ─► complaint ─► SIGTERM ─► SIGKILL
+//! ```
+
+use std::os::fd::OwnedFd;
+use std::process::{Child, ChildStderr, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::{RecvFlags, recv};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use samovar_core::footprint::Measurement;
+use samovar_core::{ErrorKind, Failure};
+
+use super::death::Death;
+use super::line::Line;
+use super::published::Published;
+use super::roll::{Roll, Stage};
+use super::spawner::{Spawned, Spawner};
+use super::stderr::Stderr;
+use crate::config::{Patience, WorkerConfig};
+use crate::health::Health;
+use crate::protocol::{self, Command, FrameError, Hello, Inbox, Reply};
+use crate::sandbox;
+
+/// One look at the socket or at the standard error.
+const READ_BYTES: usize = 64 << 10;
+/// How often to look whether a worker has ended, where the kernel gives no sign.
+const LOOK: Duration = Duration::from_millis(5);
+
+type Obituary = Arc<dyn Fn(Failure) + Send + Sync>;
+
+/// What a load hears.
+#[derive(Debug)]
+pub(super) enum Loading {
+    Progress(f32),
+    Ready(sandbox::Report),
+    Failed(Failure),
+}
+
+/// One worker. Dropping it tells the worker to leave, ends it if it does not, and returns when it is gone.
+#[derive(Debug)]
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    keeper: Option<JoinHandle<()>>,
+    /// Ends after the worker: the worker would end with it.
+    _spawner: Arc<Spawner>,
+}
+
+/// What the keeper and everybody else know together.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) roll: Roll,
+    pub(super) published: Published,
+    pid: u32,
+    line: Line,
+    bell: OwnedFd,
+    is_leaving: AtomicBool,
+    is_killed: AtomicBool,
+}
+
+impl Shared {
+    /// Sends a command with these files. Waits for nothing.
+    pub(super) fn tell(&self, command: &Command, files: Vec<OwnedFd>) -> Result<(), Failure> {
+        let frame = protocol::encode(command).map_err(|error| match error {
+            FrameError::TooLarge { .. } => {
+                Failure::new(ErrorKind::InvalidRequest, format!("the request is too large: {error}"))
+            }
+            FrameError::Malformed(_) => Failure::new(ErrorKind::Internal, error.to_string()),
+        })?;
+        if self.line.send(frame, files)? {
+            self.ring();
+        }
+        Ok(())
+    }
+
+    /// Makes the keeper look.
+    fn ring(&self) {
+        // A bell that rings already is heard all the same.
+        rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).ok();
+    }
+}
+
+impl Worker {
+    /// Starts a worker and greets it. Its load, which is for the caller to ask for, reports to `loading`.
+    pub(super) fn start(
+        spawner: &Arc<Spawner>,
+        config: &Arc<WorkerConfig>,
+        obituary: Obituary,
+        loading: SyncSender<Loading>,
+    ) -> Result<Self, Failure> {
+        let Spawned { child, socket } = spawner.spawn(config)?;
+        let mut burden = Some(child);
+        Self::adopt(spawner, config.patience, obituary, loading, &mut burden, socket).inspect_err(|_| {
+            if let Some(mut child) = burden {
+                child.kill().ok();
+                child.wait().ok();
+            }
+        })
+    }
+
+    fn adopt(
+        spawner: &Arc<Spawner>,
+        patience: Patience,
+        obituary: Obituary,
+        loading: SyncSender<Loading>,
+        child: &mut Option<Child>,
+        socket: OwnedFd,
+    ) -> Result<Self, Failure> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            Failure::new(ErrorKind::EngineFailed, format!("no {what} for a worker: {error}"))
+        };
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| failed("descriptor", &error))?;
+        let pid = child.as_ref().map(Child::id).unwrap_or_default();
+        let socket = Arc::new(socket);
+        let shared = Arc::new(Shared {
+            roll: Roll::new(),
+            published: Published::default(),
+            pid,
+            line: Line::new(Arc::clone(&socket)),
+            bell,
+            is_leaving: AtomicBool::new(false),
+            is_killed: AtomicBool::new(false),
+        });
+        // What a worker that died at once does not hear, its keeper tells.
+        shared.line.send(Hello::ours().encode(), Vec::new())?;
+        let builder = std::thread::Builder::new().name(format!("worker {pid}"));
+        let (handed, taken) = std::sync::mpsc::sync_channel::<Child>(1);
+        let keeper = {
+            let shared = Arc::clone(&shared);
+            builder.spawn(move || {
+                if let Ok(child) = taken.recv() {
+                    Keeper::new(shared, child, socket, patience, loading, obituary).keep();
+                }
+            })
+        };
+        let keeper = keeper.map_err(|error| failed("thread", &error))?;
+        if let Some(child) = child.take() {
+            handed.send(child).ok();
+        }
+        Ok(Self { shared, keeper: Some(keeper), _spawner: Arc::clone(spawner) })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.shared.pid
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// As [`Shared::tell`].
+    pub(super) fn tell(&self, command: &Command, files: Vec<OwnedFd>) -> Result<(), Failure> {
+        self.shared.tell(command, files)
+    }
+
+    /// The load is over; a death is news from now on.
+    ///
+    /// # Errors
+    /// When it has died meanwhile.
+    pub(super) fn serve(&self) -> Result<(), Failure> {
+        self.shared.roll.serve()
+    }
+
+    /// Ends it without a word.
+    pub(super) fn kill(&self) {
+        self.shared.is_killed.store(true, Ordering::Release);
+        self.shared.ring();
+    }
+
+    /// What everybody hears of a worker that is gone.
+    pub(super) fn ended(&self) -> Failure {
+        match self.shared.roll.stage() {
+            Stage::Ended(failure) => failure,
+            _ => Failure::new(ErrorKind::Unavailable, "the worker is gone"),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.roll.leave();
+        self.shared.tell(&Command::Shutdown, Vec::new()).ok();
+        self.shared.is_leaving.store(true, Ordering::Release);
+        self.shared.ring();
+        if let Some(keeper) = self.keeper.take()
+            && keeper.thread().id() != std::thread::current().id()
+        {
+            // A panic there has been reported already.
+            keeper.join().ok();
+        }
+    }
+}
+
+/// How far the end of a worker has come.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// Nobody wants it to end.
+    Not,
+    /// It was asked to; SIGTERM follows.
+    Asked { until: Instant },
+    /// SIGTERM was sent, or it closed its connection; SIGKILL follows.
+    Told { until: Instant },
+    /// SIGKILL was sent.
+    Killed,
+}
+
+struct Keeper {
+    shared: Arc<Shared>,
+    child: Child,
+    pid: Option<Pid>,
+    pidfd: Option<OwnedFd>,
+    socket: Arc<OwnedFd>,
+    pipe: Option<ChildStderr>,
+    patience: Patience,
+    health: Health,
+    inbox: Inbox,
+    stderr: Stderr,
+    buffer: Vec<u8>,
+    has_greeted: bool,
+    is_open: bool,
+    loading: Option<SyncSender<Loading>>,
+    obituary: Obituary,
+    ending: Ending,
+    complaint: Option<String>,
+}
+
+/// What a wait found.
+#[derive(Default)]
+struct Found {
+    words: bool,
+    stderr: bool,
+    room: bool,
+    end: bool,
+}
+
+impl Keeper {
+    fn new(
+        shared: Arc<Shared>,
+        mut child: Child,
+        socket: Arc<OwnedFd>,
+        patience: Patience,
+        loading: SyncSender<Loading>,
+        obituary: Obituary,
+    ) -> Self {
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pipe = child.stderr.take();
+        if let Some(pipe) = &pipe {
+            rustix::io::ioctl_fionbio(pipe, true).ok();
+        }
+        Self {
+            pidfd: pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
+            pid,
+            shared,
+            child,
+            socket,
+            pipe,
+            patience,
+            health: Health::new(patience),
+            inbox: Inbox::default(),
+            stderr: Stderr::default(),
+            buffer: vec![0; READ_BYTES],
+            has_greeted: false,
+            is_open: true,
+            loading: Some(loading),
+            obituary,
+            ending: Ending::Not,
+            complaint: None,
+        }
+    }
+
+    fn keep(mut self) {
+        let status = self.watch();
+        // What it said before it ended counts: the last tokens, and the last words.
+        while self.is_open && self.hear() {}
+        while self.hear_stderr() {}
+        self.stderr.finish(self.shared.pid);
+        self.bury(status);
+    }
+
+    /// Returns when the worker has ended.
+    fn watch(&mut self) -> Option<ExitStatus> {
+        loop {
+            let before = Instant::now();
+            let found = self.wait();
+            if found.stderr {
+                self.hear_stderr();
+            }
+            if found.words {
+                self.hear();
+            }
+            if found.room {
+                self.shared.line.flush().ok();
+            }
+            self.health.passed(before.elapsed());
+            self.judge();
+            self.get_on_with_the_end();
+            if found.end || !self.is_open || self.pidfd.is_none() {
+                match self.child.try_wait() {
+                    Ok(None) => {}
+                    Ok(status) => return status,
+                    Err(_) => return None,
+                }
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&self) -> Found {
+        let has_waiting = self.shared.line.is_waiting();
+        let ear = PollFlags::IN | if has_waiting { PollFlags::OUT } else { PollFlags::empty() };
+        let mut fds = vec![PollFd::new(&self.shared.bell, PollFlags::IN)];
+        let socket_at = self.is_open.then(|| {
+            fds.push(PollFd::new(&*self.socket, ear));
+            fds.len() - 1
+        });
+        let pipe_at = self.pipe.as_ref().map(|pipe| {
+            fds.push(PollFd::new(pipe, PollFlags::IN));
+            fds.len() - 1
+        });
+        let end_at = self.pidfd.as_ref().map(|pidfd| {
+            fds.push(PollFd::new(pidfd, PollFlags::IN));
+            fds.len() - 1
+        });
+        let timeout = Timespec::try_from(self.patience_left()).ok();
+        poll(&mut fds, timeout.as_ref()).ok();
+        let signs = |at: Option<usize>| at.map_or(PollFlags::empty(), |at| fds[at].revents());
+        if !fds[0].revents().is_empty() {
+            rustix::io::read(&self.shared.bell, &mut [0; 8]).ok();
+        }
+        let of_socket = signs(socket_at);
+        Found {
+            words: of_socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+            room: of_socket.contains(PollFlags::OUT),
+            stderr: !signs(pipe_at).is_empty(),
+            end: !signs(end_at).is_empty(),
+        }
+    }
+
+    fn patience_left(&self) -> Duration {
+        let look = if self.is_open && self.pidfd.is_some() { self.health.interval() } else { LOOK };
+        match self.ending {
+            Ending::Not | Ending::Killed => look,
+            Ending::Asked { until } | Ending::Told { until } => {
+                look.min(until.saturating_duration_since(Instant::now())).max(Duration::from_millis(1))
+            }
+        }
+    }
+
+    /// Takes what the worker says; `false` when there is nothing more.
+    fn hear(&mut self) -> bool {
+        let bytes = match recv(&*self.socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+            Ok((_, bytes)) if bytes > 0 => bytes,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return false,
+            Ok(_) | Err(_) => {
+                self.closed();
+                return false;
+            }
+        };
+        self.inbox.put(&self.buffer[..bytes]);
+        if let Err(error) = self.heed() {
+            self.complaint.get_or_insert_with(|| format!("said what makes no sense ({error})"));
+            self.kill();
+            self.is_open = false;
+        }
+        true
+    }
+
+    /// It has closed its connection: a worker that ends does so a moment before.
+    fn closed(&mut self) {
+        self.is_open = false;
+        if matches!(self.ending, Ending::Not) {
+            self.ending = Ending::Told { until: Instant::now() + self.patience.grace };
+        }
+    }
+
+    fn heed(&mut self) -> Result<(), FrameError> {
+        while let Some(frame) = self.inbox.take()? {
+            if self.has_greeted {
+                let reply = protocol::decode(frame)?;
+                self.act_on(reply);
+                continue;
+            }
+            self.has_greeted = true;
+            self.health.stepped();
+            let hello = Hello::decode(frame)?;
+            if let Err(stranger) = hello.check("the worker") {
+                self.tell_load(Loading::Failed(stranger));
+                self.kill();
+            }
+        }
+        Ok(())
+    }
+
+    fn act_on(&mut self, reply: Reply) {
+        let Shared { roll, published, .. } = &*self.shared;
+        if !matches!(reply, Reply::Beat(_)) {
+            self.health.stepped();
+        }
+        match reply {
+            Reply::Beat(beat) => {
+                published.set(&beat.measured);
+                self.health.beat(beat, roll.is_working());
+            }
+            Reply::Events { events, measured } => {
+                published.set(&measured);
+                roll.deliver(events);
+            }
+            Reply::Answer { id, answer, measured } => {
+                published.set(&measured);
+                roll.answer(id, answer.map_err(Into::into));
+            }
+            Reply::Progress(fraction) => {
+                if let Some(loading) = &self.loading {
+                    // The next one says more.
+                    loading.try_send(Loading::Progress(fraction.clamp(0.0, 1.0))).ok();
+                }
+            }
+            Reply::Ready { measured, sandbox } => {
+                published.set(&measured);
+                self.tell_load(Loading::Ready(sandbox));
+            }
+            Reply::LoadFailed(failure) => self.tell_load(Loading::Failed(failure.into())),
+        }
+    }
+
+    /// The load's last word.
+    fn tell_load(&mut self, word: Loading) {
+        if let Some(loading) = self.loading.take() {
+            loading.send(word).ok();
+        }
+    }
+
+    /// Takes what it says on its standard error; `false` when there is nothing more.
+    fn hear_stderr(&mut self) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
+        match rustix::io::read(pipe, &mut self.buffer[..]) {
+            Ok(bytes) if bytes > 0 => {
+                self.stderr.put(self.shared.pid, &self.buffer[..bytes]);
+                true
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
+            Ok(_) | Err(_) => {
+                self.pipe = None;
+                false
+            }
+        }
+    }
+
+    /// Begins the end of a worker that is no longer wanted, or no longer well.
+    fn judge(&mut self) {
+        if self.shared.is_killed.load(Ordering::Acquire) {
+            self.kill();
+        } else if self.shared.is_leaving.load(Ordering::Acquire) {
+            if matches!(self.ending, Ending::Not) {
+                self.ending = Ending::Asked { until: Instant::now() + self.patience.leave };
+            }
+        } else if matches!(self.ending, Ending::Not)
+            && let Some(complaint) = self.health.complaint()
+        {
+            tracing::error!(pid = self.shared.pid, "a worker {complaint}: it is ended");
+            self.complaint = Some(complaint);
+            self.terminate();
+        }
+    }
+
+    fn get_on_with_the_end(&mut self) {
+        let now = Instant::now();
+        match self.ending {
+            Ending::Asked { until } if until <= now => self.terminate(),
+            Ending::Told { until } if until <= now => self.kill(),
+            _ => {}
+        }
+    }
+
+    fn terminate(&mut self) {
+        if let Some(pid) = self.pid {
+            // Not reaped yet, so the number is still its own.
+            kill_process(pid, Signal::TERM).ok();
+        }
+        self.ending = Ending::Told { until: Instant::now() + self.patience.grace };
+    }
+
+    fn kill(&mut self) {
+        if !matches!(self.ending, Ending::Killed) {
+            self.child.kill().ok();
+            self.ending = Ending::Killed;
+        }
+    }
+
+    /// Tells everybody.
+    fn bury(mut self, status: Option<ExitStatus>) {
+        let pid = self.shared.pid;
+        let is_loading = self.loading.is_some();
+        let complaint = self.complaint.take();
+        let failure = Death { complaint, status, is_loading, stderr: &self.stderr }.failure();
+        self.shared.published.set(&Measurement::default());
+        let stage = self.shared.roll.end(failure.clone());
+        self.tell_load(Loading::Failed(failure.clone()));
+        match stage {
+            Stage::Serving => {
+                tracing::error!(pid, "{failure}");
+                (self.obituary)(failure);
+            }
+            Stage::Loading | Stage::Leaving | Stage::Ended(_) => {
+                tracing::debug!(pid, status = status.map(tracing::field::display), "a worker has ended");
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The daemon's side: an engine whose instances live in child processes.
+//!
+//! ```text
+//!   WorkerEngine::load ─► Spawner (one thread for all: a worker dies with the thread that started it)
+//!        │                    └─► child process ◄── socket ──► Keeper (one thread for each worker)
+//!        ▼                                                        hears, watches, buries
+//!   WorkerInstance ── generate, park, … ─► Line ─► socket             │
+//!        ▲                                                            ▼
+//!        └────────────── events and answers ◄── Roll: who waits for what
+//! ```
+//!
+//! Nothing here blocks a caller for longer than the worker's answer takes, and every caller gets exactly one end,
+//! whatever becomes of the worker.
+
+mod adapters;
+mod death;
+mod instance;
+mod keeper;
+mod line;
+mod published;
+mod roll;
+mod spawner;
+mod stderr;
+
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
+use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions};
+
+use self::adapters::Adapters;
+use self::instance::WorkerInstance;
+use self::keeper::{Loading, Worker};
+use self::spawner::Spawner;
+use crate::config::WorkerConfig;
+use crate::protocol::{Command, Load};
+use crate::sandbox;
+
+/// How often a load looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(20);
+/// Reports of a load on their way.
+const REPORTS: usize = 64;
+
+/// Runs another engine, each instance in a child process of its own.
+pub struct WorkerEngine {
+    inner: Arc<dyn Engine>,
+    config: Arc<WorkerConfig>,
+    spawner: Arc<Spawner>,
+    adapters: Arc<Adapters>,
+    sandbox: Mutex<Option<sandbox::Report>>,
+}
+
+impl WorkerEngine {
+    /// An engine that runs `inner` in the workers that `config` starts. Of `inner` itself only its name, its
+    /// capabilities and its arithmetic are used here.
+    ///
+    /// # Errors
+    /// `EngineFailed` when the thread that starts workers cannot be had.
+    pub fn new(inner: Arc<dyn Engine>, config: WorkerConfig) -> Result<Self, Failure> {
+        Ok(Self {
+            inner,
+            config: Arc::new(config),
+            spawner: Arc::new(Spawner::start()?),
+            adapters: Arc::default(),
+            sandbox: Mutex::default(),
+        })
+    }
+
+    /// What the sandbox of the last worker reached; `None` before the first has loaded.
+    pub fn sandbox(&self) -> Option<sandbox::Report> {
+        lock(&self.sandbox).clone()
+    }
+
+    /// Waits for the worker's word, passes its progress on, and gives up when the load is cancelled.
+    fn await_load(
+        &self,
+        worker: &Worker,
+        loading: &std::sync::mpsc::Receiver<Loading>,
+        control: &LoadControl,
+    ) -> Result<(), Failure> {
+        loop {
+            match loading.recv_timeout(LOOK) {
+                Ok(Loading::Progress(fraction)) => control.report(fraction),
+                Ok(Loading::Ready(report)) => {
+                    tracing::debug!(pid = worker.pid(), sandbox = %report, "a worker is ready");
+                    *lock(&self.sandbox) = Some(report);
+                    return worker.serve();
+                }
+                Ok(Loading::Failed(failure)) => return Err(failure),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(worker.ended()),
+            }
+            if control.is_cancelled() {
+                worker.kill();
+                return Err(Failure::new(ErrorKind::Cancelled, "the load was cancelled"));
+            }
+        }
+    }
+}
+
+impl Engine for WorkerEngine {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
+        self.inner.footprint(descriptor, options)
+    }
+
+    fn load(
+        &self,
+        path: &Path,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Arc<dyn Instance>, Failure> {
+        use std::os::unix::ffi::OsStrExt;
+        if control.is_cancelled() {
+            return Err(Failure::new(ErrorKind::Cancelled, "the load was cancelled"));
+        }
+        // The worker's working directory is not ours.
+        let path = std::path::absolute(path)
+            .map_err(|error| Failure::new(ErrorKind::Storage, format!("{}: {error}", path.display())))?;
+        let (reports, loading) = sync_channel(REPORTS);
+        let worker = Worker::start(&self.spawner, &self.config, control.obituary(), reports)?;
+        let load = Load {
+            path: path.as_os_str().as_bytes().to_vec(),
+            descriptor: descriptor.clone(),
+            options: options.clone(),
+            sandbox: self.config.sandbox,
+            beat_ms: self.config.patience.beat.as_millis() as u64,
+        };
+        worker.tell(&Command::Load(Box::new(load)), Vec::new())?;
+        self.await_load(&worker, &loading, control)?;
+        Ok(Arc::new(WorkerInstance::new(worker, options, Arc::clone(&self.adapters))))
+    }
+}
+
+impl std::fmt::Debug for WorkerEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerEngine").field("inner", &self.inner.name()).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

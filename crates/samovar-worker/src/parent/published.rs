@@ -1,0 +1,36 @@
+//! What the worker last said of its use, for whoever asks without waiting.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use samovar_core::footprint::Measurement;
+
+/// Numbers that the keeper writes and anybody reads. Each is true for itself; together they may be one step apart.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    held_bytes: AtomicU64,
+    mapped_bytes: AtomicU64,
+    kv_used_tokens: AtomicU32,
+    kv_total_tokens: AtomicU32,
+    busy_slots: AtomicU32,
+}
+
+impl Published {
+    pub(super) fn set(&self, measured: &Measurement) {
+        let Measurement { held_bytes, mapped_bytes, kv_used_tokens, kv_total_tokens, busy_slots } = measured;
+        self.held_bytes.store(*held_bytes, Ordering::Relaxed);
+        self.mapped_bytes.store(*mapped_bytes, Ordering::Relaxed);
+        self.kv_used_tokens.store(*kv_used_tokens, Ordering::Relaxed);
+        self.kv_total_tokens.store(*kv_total_tokens, Ordering::Relaxed);
+        self.busy_slots.store(*busy_slots, Ordering::Release);
+    }
+
+    pub(super) fn get(&self) -> Measurement {
+        Measurement {
+            busy_slots: self.busy_slots.load(Ordering::Acquire),
+            held_bytes: self.held_bytes.load(Ordering::Relaxed),
+            mapped_bytes: self.mapped_bytes.load(Ordering::Relaxed),
+            kv_used_tokens: self.kv_used_tokens.load(Ordering::Relaxed),
+            kv_total_tokens: self.kv_total_tokens.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Who waits for what of a worker: each gets exactly one end, be it the worker's answer or its death.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::mpsc::SyncSender;
+
+use samovar_core::generation::TokenEvent;
+use samovar_core::{ErrorKind, Failure};
+use tokio::sync::mpsc;
+
+use super::lock;
+use crate::protocol::{Answer, Event};
+
+/// Requests and operations that one worker may have before it at the same time.
+const MAX_WAITING: usize = 4096;
+
+/// Where a worker is in its life.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Stage {
+    /// Until its word is `Ready`.
+    Loading,
+    /// It answers.
+    Serving,
+    /// It was told to go.
+    Leaving,
+    /// It is gone, and this is what everybody hears.
+    Ended(Failure),
+}
+
+/// Who waits for what.
+#[derive(Debug)]
+pub(super) struct Roll {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    stage: Stage,
+    next_id: u64,
+    generations: HashMap<u64, mpsc::Sender<TokenEvent>>,
+    operations: HashMap<u64, SyncSender<Result<Answer, Failure>>>,
+}
+
+impl Inner {
+    fn new_id(&mut self) -> Result<u64, Failure> {
+        match &self.stage {
+            Stage::Ended(failure) => return Err(failure.clone()),
+            Stage::Leaving => return Err(unloaded()),
+            Stage::Loading | Stage::Serving => {}
+        }
+        if self.generations.len() + self.operations.len() >= MAX_WAITING {
+            let message = format!("{MAX_WAITING} requests wait for this instance already");
+            return Err(Failure::new(ErrorKind::Busy, message));
+        }
+        self.next_id += 1;
+        Ok(self.next_id)
+    }
+}
+
+impl Roll {
+    pub(super) fn new() -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                stage: Stage::Loading,
+                next_id: 0,
+                generations: HashMap::new(),
+                operations: HashMap::new(),
+            }),
+        }
+    }
+
+    /// Enters a request.
+    pub(super) fn enter_generation(&self, events: mpsc::Sender<TokenEvent>) -> Result<u64, Failure> {
+        let mut inner = lock(&self.inner);
+        let id = inner.new_id()?;
+        inner.generations.insert(id, events);
+        Ok(id)
+    }
+
+    /// Enters an operation.
+    pub(super) fn enter_operation(
+        &self,
+        answer: SyncSender<Result<Answer, Failure>>,
+    ) -> Result<u64, Failure> {
+        let mut inner = lock(&self.inner);
+        let id = inner.new_id()?;
+        inner.operations.insert(id, answer);
+        Ok(id)
+    }
+
+    /// Nobody waits any more; says whether the worker still works for it.
+    pub(super) fn strike(&self, id: u64) -> bool {
+        let mut inner = lock(&self.inner);
+        inner.generations.remove(&id).is_some() | inner.operations.remove(&id).is_some()
+    }
+
+    /// Delivers events. Those that nobody waits for are dropped.
+    pub(super) fn deliver(&self, events: Vec<(u64, Event)>) {
+        let mut inner = lock(&self.inner);
+        for (id, event) in events {
+            let is_last = event.is_last();
+            let Some(listener) = inner.generations.get(&id) else { continue };
+            // The channel holds a whole answer: it is closed, or the engine says more than it was asked.
+            let is_over = listener.try_send(event.into()).is_err();
+            if is_last || is_over {
+                inner.generations.remove(&id);
+            }
+        }
+    }
+
+    /// Delivers an operation's answer.
+    pub(super) fn answer(&self, id: u64, answer: Result<Answer, Failure>) {
+        let waiting = lock(&self.inner).operations.remove(&id);
+        if let Some(waiting) = waiting {
+            waiting.try_send(answer).ok();
+        }
+    }
+
+    /// Whether the worker has anything to do.
+    pub(super) fn is_working(&self) -> bool {
+        let inner = lock(&self.inner);
+        inner.stage == Stage::Loading || !inner.generations.is_empty() || !inner.operations.is_empty()
+    }
+
+    /// The load is over.
+    ///
+    /// # Errors
+    /// When the worker has died meanwhile.
+    pub(super) fn serve(&self) -> Result<(), Failure> {
+        let mut inner = lock(&self.inner);
+        if let Stage::Ended(failure) = &inner.stage {
+            return Err(failure.clone());
+        }
+        inner.stage = Stage::Serving;
+        Ok(())
+    }
+
+    /// Nobody wants the worker any more; whoever still waits hears so.
+    pub(super) fn leave(&self) {
+        let mut inner = lock(&self.inner);
+        if !matches!(inner.stage, Stage::Ended(_)) {
+            inner.stage = Stage::Leaving;
+        }
+        inner.end_all(&unloaded());
+    }
+
+    /// The worker is gone: everybody hears `failure`. Returns the stage in which that happened.
+    pub(super) fn end(&self, failure: Failure) -> Stage {
+        let mut inner = lock(&self.inner);
+        inner.end_all(&failure);
+        std::mem::replace(&mut inner.stage, Stage::Ended(failure))
+    }
+
+    /// Where the worker is in its life.
+    pub(super) fn stage(&self) -> Stage {
+        lock(&self.inner).stage.clone()
+    }
+}
+
+impl Inner {
+    fn end_all(&mut self, failure: &Failure) {
+        for (_, listener) in self.generations.drain() {
+            listener.try_send(TokenEvent::Failed(failure.clone())).ok();
+        }
+        for (_, waiting) in self.operations.drain() {
+            waiting.try_send(Err(failure.clone())).ok();
+        }
+    }
+}
+
+fn unloaded() -> Failure {
+    Failure::new(ErrorKind::Unavailable, "the instance was unloaded")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use samovar_core::generation::Generation;
+
+    use super::*;
+
+    fn death() -> Failure {
+        Failure::new(ErrorKind::EngineFailed, "it died")
+    }
+
+    #[test]
+    fn everybody_who_waits_hears_of_the_end_once() {
+        let roll = Roll::new();
+        roll.serve().unwrap();
+        let (sender, mut generation) = Generation::channel(4);
+        let id = roll.enter_generation(sender).unwrap();
+        let (reply, answer) = sync_channel(1);
+        roll.enter_operation(reply).unwrap();
+        assert_eq!(roll.end(death()), Stage::Serving);
+        roll.deliver(vec![(id, TokenEvent::Failed(death()).into())]);
+        assert_eq!(generation.blocking_next(), Some(TokenEvent::Failed(death())));
+        assert_eq!(generation.blocking_next(), None);
+        assert_eq!(answer.recv().unwrap().unwrap_err(), death());
+        assert!(answer.recv().is_err());
+        let (sender, _generation) = Generation::channel(4);
+        assert_eq!(roll.enter_generation(sender).unwrap_err(), death());
+    }
+
+    #[test]
+    fn an_answer_that_ended_hears_nothing_more() {
+        let roll = Roll::new();
+        let (sender, mut generation) = Generation::channel(4);
+        let id = roll.enter_generation(sender).unwrap();
+        let token = |text: &str| TokenEvent::Token { text: text.to_owned(), logprob: None };
+        let over = TokenEvent::Failed(Failure::new(ErrorKind::ContextExceeded, "long"));
+        roll.deliver(vec![(id, token("a").into()), (id, over.clone().into()), (id, token("b").into())]);
+        roll.end(death());
+        assert_eq!(generation.blocking_next(), Some(token("a")));
+        assert_eq!(generation.blocking_next(), Some(over));
+        assert_eq!(generation.blocking_next(), None);
+        assert!(!roll.strike(id));
+    }
+
+    #[test]
+    fn a_flood_of_requests_meets_a_limit() {
+        let roll = Roll::new();
+        let (sender, _generation) = Generation::channel(1);
+        for _ in 0..MAX_WAITING {
+            roll.enter_generation(sender.clone()).unwrap();
+        }
+        assert_eq!(roll.enter_generation(sender).unwrap_err().kind, ErrorKind::Busy);
+    }
+}

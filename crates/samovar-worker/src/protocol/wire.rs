@@ -1,0 +1,227 @@
+//! Mirrors of the core's nouns whose own form is meant for JSON: a field that is left out has no place in postcard.
+
+use samovar_core::generation::{
+    Adapter, Completion, GenerationRequest, Prompt, Sampling, TokenEvent, TokenLogprob, Usage,
+};
+use samovar_core::{ErrorKind, Failure as CoreFailure};
+use serde::{Deserialize, Serialize};
+
+/// A failure.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<String>,
+    param: Option<String>,
+    retry_after_ms: Option<u64>,
+}
+
+impl From<CoreFailure> for Failure {
+    fn from(failure: CoreFailure) -> Self {
+        let CoreFailure { kind, message, hint, param, retry_after_ms } = failure;
+        Self { kind, message, hint, param, retry_after_ms }
+    }
+}
+
+impl From<Failure> for CoreFailure {
+    fn from(failure: Failure) -> Self {
+        let Failure { kind, message, hint, param, retry_after_ms } = failure;
+        Self { kind, message, hint, param, retry_after_ms }
+    }
+}
+
+/// A token with its probability, one level deep: a reader that follows what is nested as deep as the other side likes
+/// runs out of stack.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Logprob {
+    chosen: Likelihood,
+    top: Vec<Likelihood>,
+}
+
+/// A token, its bytes and the logarithm of its probability.
+#[derive(Debug, Serialize, Deserialize)]
+struct Likelihood(u32, Vec<u8>, f32);
+
+impl From<TokenLogprob> for Logprob {
+    fn from(logprob: TokenLogprob) -> Self {
+        let likelihood = |of: TokenLogprob| Likelihood(of.token, of.bytes, of.logprob);
+        let TokenLogprob { token, bytes, logprob, top } = logprob;
+        Self { chosen: Likelihood(token, bytes, logprob), top: top.into_iter().map(likelihood).collect() }
+    }
+}
+
+impl From<Logprob> for TokenLogprob {
+    fn from(logprob: Logprob) -> Self {
+        let open = |Likelihood(token, bytes, logprob), top| Self { token, bytes, logprob, top };
+        let top = logprob.top.into_iter().map(|likelihood| open(likelihood, Vec::new())).collect();
+        open(logprob.chosen, top)
+    }
+}
+
+/// What a request has to say.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Event {
+    Prefilled { usage: Usage, prefill_ms: f64 },
+    Token { text: String, logprob: Option<Logprob> },
+    Done(Completion),
+    Failed(Failure),
+}
+
+impl Event {
+    /// Whether it is a request's last.
+    pub(crate) const fn is_last(&self) -> bool {
+        matches!(self, Self::Done(_) | Self::Failed(_))
+    }
+}
+
+impl From<TokenEvent> for Event {
+    fn from(event: TokenEvent) -> Self {
+        match event {
+            TokenEvent::Prefilled { usage, prefill_ms } => Self::Prefilled { usage, prefill_ms },
+            TokenEvent::Token { text, logprob } => Self::Token { text, logprob: logprob.map(Into::into) },
+            TokenEvent::Done(completion) => Self::Done(completion),
+            TokenEvent::Failed(failure) => Self::Failed(failure.into()),
+        }
+    }
+}
+
+impl From<Event> for TokenEvent {
+    fn from(event: Event) -> Self {
+        match event {
+            Event::Prefilled { usage, prefill_ms } => Self::Prefilled { usage, prefill_ms },
+            Event::Token { text, logprob } => Self::Token { text, logprob: logprob.map(Into::into) },
+            Event::Done(completion) => Self::Done(completion),
+            Event::Failed(failure) => Self::Failed(failure.into()),
+        }
+    }
+}
+
+/// A request; its adapters are numbers of files that were sent before.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    prompt: Prompt,
+    sampling: Sampling,
+    max_tokens: Option<u32>,
+    stop: Vec<String>,
+    logprobs: Option<u32>,
+    ignore_eos: bool,
+    reuse_prefix: bool,
+    adapters: Vec<(u64, f32)>,
+}
+
+impl Request {
+    /// The request, with these numbers for its adapters, in their order.
+    pub(crate) fn new(request: GenerationRequest, numbers: &[u64]) -> Self {
+        let GenerationRequest {
+            prompt,
+            sampling,
+            max_tokens,
+            stop,
+            logprobs,
+            ignore_eos,
+            reuse_prefix,
+            adapters,
+        } = request;
+        let scales = adapters.iter().map(|adapter| adapter.scale);
+        let adapters = numbers.iter().copied().zip(scales).collect();
+        Self { prompt, sampling, max_tokens, stop, logprobs, ignore_eos, reuse_prefix, adapters }
+    }
+
+    /// The request as the engine takes it; `path_of` knows the adapters' files.
+    pub(crate) fn open(
+        self,
+        path_of: impl Fn(u64) -> Option<std::path::PathBuf>,
+    ) -> Result<GenerationRequest, CoreFailure> {
+        let Self { prompt, sampling, max_tokens, stop, logprobs, ignore_eos, reuse_prefix, adapters } = self;
+        let adapters = adapters.into_iter().map(|(number, scale)| match path_of(number) {
+            Some(path) => Ok(Adapter { path, scale }),
+            None => Err(CoreFailure::new(
+                ErrorKind::Internal,
+                format!("adapter {number} never reached the worker"),
+            )),
+        });
+        Ok(GenerationRequest {
+            adapters: adapters.collect::<Result<_, _>>()?,
+            prompt,
+            sampling,
+            max_tokens,
+            stop,
+            logprobs,
+            ignore_eos,
+            reuse_prefix,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use samovar_core::generation::FinishReason;
+    use samovar_core::testing::FakeEngine;
+
+    use super::super::{Command, Load, decode, encode};
+    use super::*;
+    use crate::sandbox;
+
+    fn there_and_back<T: Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
+        decode(&encode(value).unwrap()[4..]).unwrap()
+    }
+
+    #[test]
+    fn every_event_arrives_as_it_was_sent() {
+        let logprob = TokenLogprob { token: 7, bytes: vec![0xf0, 0x9f], logprob: -0.5, top: Vec::new() };
+        let logprob = TokenLogprob { top: vec![logprob.clone()], ..logprob };
+        let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: u32::MAX };
+        let completion =
+            Completion { finish: FinishReason::Length, usage, prefill_ms: 0.25, decode_ms: f64::MAX };
+        let bare = CoreFailure::new(ErrorKind::EngineFailed, "it broke");
+        let full = bare.clone().with_hint("h").with_param("p").with_retry_after_ms(5);
+        let events = [
+            TokenEvent::Prefilled { usage, prefill_ms: 1.5 },
+            TokenEvent::Token { text: "é".to_owned(), logprob: Some(logprob) },
+            TokenEvent::Token { text: String::new(), logprob: None },
+            TokenEvent::Done(completion),
+            TokenEvent::Failed(bare),
+            TokenEvent::Failed(full),
+        ];
+        for event in events {
+            assert_eq!(TokenEvent::from(there_and_back(&Event::from(event.clone()))), event);
+        }
+    }
+
+    #[test]
+    fn a_request_arrives_with_its_adapters_as_files() {
+        let request = GenerationRequest {
+            sampling: Sampling { logit_bias: vec![(3, f32::NEG_INFINITY)], ..Sampling::default() },
+            max_tokens: Some(5),
+            stop: vec!["end".to_owned()],
+            logprobs: Some(0),
+            adapters: vec![Adapter { path: PathBuf::from("a.gguf"), scale: 0.5 }],
+            ..GenerationRequest::new(Prompt::Tokens(vec![1, u32::MAX]))
+        };
+        let sent = there_and_back(&Request::new(request.clone(), &[9]));
+        let path = |number| (number == 9).then(|| PathBuf::from("a.gguf"));
+        assert_eq!(sent.open(path).unwrap(), request);
+        let lost = Request::new(request, &[9]).open(|_| None).unwrap_err();
+        assert_eq!(lost.kind, ErrorKind::Internal);
+    }
+
+    #[test]
+    fn a_load_arrives_whole() {
+        let load = Load {
+            path: b"/models/\xff.gguf".to_vec(),
+            descriptor: FakeEngine::descriptor("m", 5),
+            options: FakeEngine::options(),
+            sandbox: sandbox::Mode::Require,
+            beat_ms: 1000,
+        };
+        let Command::Load(arrived) = there_and_back(&Command::Load(Box::new(load))) else {
+            panic!("another command")
+        };
+        assert_eq!(arrived.path, b"/models/\xff.gguf");
+        assert_eq!(arrived.descriptor, FakeEngine::descriptor("m", 5));
+        assert_eq!(arrived.options, FakeEngine::options());
+        assert_eq!(arrived.sandbox, sandbox::Mode::Require);
+    }
+}

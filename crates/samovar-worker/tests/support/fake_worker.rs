@@ -1,0 +1,233 @@
+//! A worker whose engine is the fake one, and which dies or hangs where its arguments say: `STAGE=HOW`, as in
+//! `park=segv`. It stands in for native code, which may do so anywhere.
+//!
+//! ```text
+//!   stages   start  load  idle  prefill  token:N  park  resume  probe  drop
+//!   ways     abort  segv  kill  exit:N  panic  hang  spin  stop  leave
+//! ```
+
+use std::fs::File;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Signal, getpid, kill_process};
+use samovar_core::footprint::{Footprint, LoadOptions, Measurement};
+use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
+use samovar_core::testing::FakeEngine;
+use samovar_core::testing::fake::Script;
+use samovar_core::{Descriptor, Failure};
+
+fn main() -> ExitCode {
+    let script = Plot { deeds: std::env::args().skip(1).collect() };
+    script.reach("start");
+    let Ok(socket) = rustix::stdio::stdin().try_clone_to_owned() else { return ExitCode::FAILURE };
+    match samovar_worker::child::run(socket, move || Ok(Arc::new(Doomed::new(script)))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&failure.message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(line: &str) {
+    rustix::io::write(rustix::stdio::stderr(), format!("{line}\n").as_bytes()).ok();
+}
+
+/// What happens where.
+#[derive(Clone)]
+struct Plot {
+    deeds: Vec<String>,
+}
+
+impl Plot {
+    fn at(&self, stage: &str) -> Option<&str> {
+        self.deeds.iter().find_map(|deed| deed.strip_prefix(stage)?.strip_prefix('='))
+    }
+
+    fn reach(&self, stage: &str) {
+        if let Some(how) = self.at(stage) {
+            fall(stage, how);
+        }
+    }
+
+    fn number(&self, stage: &str) -> Option<u64> {
+        self.at(stage)?.parse().ok()
+    }
+}
+
+/// The end of this process, or of its usefulness.
+fn fall(stage: &str, how: &str) {
+    let end = |signal| {
+        kill_process(getpid(), signal).ok();
+    };
+    match how {
+        "abort" => {
+            say(&format!("/build/fake.cpp:7: FAKE_ASSERT(never) failed at {stage}"));
+            std::process::abort();
+        }
+        "segv" => end(Signal::SEGV),
+        "kill" => end(Signal::KILL),
+        "stop" => end(Signal::STOP),
+        "panic" => panic!("the fake panics at {stage}"),
+        "hang" => loop {
+            std::thread::park();
+        },
+        "spin" => loop {
+            std::hint::spin_loop();
+        },
+        "leave" => std::process::exit(0),
+        other => match other.strip_prefix("exit:").and_then(|code| code.parse().ok()) {
+            Some(code) => std::process::exit(code),
+            None => say(&format!("there is no way {other}")),
+        },
+    }
+}
+
+/// The fake engine, with an end in view.
+struct Doomed {
+    inner: FakeEngine,
+    plot: Plot,
+}
+
+impl Doomed {
+    fn new(plot: Plot) -> Self {
+        let script = Script {
+            load_time: Duration::from_millis(plot.number("load_ms").unwrap_or(0)),
+            time_per_token: Duration::from_micros(plot.number("token_us").unwrap_or(0)),
+            prefill_time_per_token: Duration::from_micros(plot.number("prefill_us").unwrap_or(0)),
+            hang_after_tokens: plot.number("silent_after"),
+            ..Script::default()
+        };
+        Self { inner: FakeEngine::builder().script(script).build(), plot }
+    }
+}
+
+impl Engine for Doomed {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
+        self.inner.footprint(descriptor, options)
+    }
+
+    fn load(
+        &self,
+        path: &Path,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Arc<dyn Instance>, Failure> {
+        self.plot.reach("load");
+        let inner = self.inner.load(path, descriptor, options, control)?;
+        if self.plot.at("idle").is_some() {
+            let plot = self.plot.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(30));
+                plot.reach("idle");
+            });
+        }
+        Ok(Arc::new(DoomedInstance { inner, plot: self.plot.clone() }))
+    }
+}
+
+struct DoomedInstance {
+    inner: Arc<dyn Instance>,
+    plot: Plot,
+}
+
+impl Instance for DoomedInstance {
+    fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
+        self.plot.reach("prefill");
+        let Some(limit) = self.plot.deeds.iter().find_map(|deed| deed.strip_prefix("token:")) else {
+            return self.inner.generate(request);
+        };
+        let (count, how) = limit.split_once('=').unwrap_or((limit, "abort"));
+        let (count, how) = (count.parse().unwrap_or(0), how.to_owned());
+        let mut inner = self.inner.generate(request)?;
+        let (events, generation) = Generation::channel(4096);
+        std::thread::spawn(move || {
+            let mut said = 0;
+            while let Some(event) = inner.blocking_next() {
+                if said > count {
+                    // What was said before is on its way; it counts.
+                    std::thread::sleep(Duration::from_millis(20));
+                    fall("token", &how);
+                }
+                said += 1;
+                if events.blocking_send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(generation)
+    }
+
+    fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
+        self.inner.tokenize(text, add_special, parse_special)
+    }
+
+    fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
+        self.inner.detokenize(tokens)
+    }
+
+    fn park(&self) -> Result<(), Failure> {
+        self.plot.reach("park");
+        self.inner.park()
+    }
+
+    fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
+        self.plot.reach("resume");
+        self.inner.resume(options)
+    }
+
+    fn measure(&self) -> Measurement {
+        self.inner.measure()
+    }
+
+    fn probe(&self) -> Result<(), Failure> {
+        self.plot.reach("probe");
+        self.inner.probe()
+    }
+
+    fn prefixes(&self) -> Result<Vec<CachedPrefix>, Failure> {
+        Ok(vec![CachedPrefix { id: 1, tokens: vec![1, 2, 3] }])
+    }
+
+    fn save_prefix(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Failure> {
+        use std::io::Write;
+        let bytes = format!("{:?}", prefix.tokens);
+        let mut into = into;
+        into.write_all(bytes.as_bytes()).map_err(|error| {
+            Failure::new(samovar_core::ErrorKind::Storage, format!("the prefix: {error}"))
+        })?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
+        use std::io::Read;
+        let mut bytes = String::new();
+        let mut from = from;
+        from.read_to_string(&mut bytes).map_err(|error| {
+            Failure::new(samovar_core::ErrorKind::Storage, format!("the prefix: {error}"))
+        })?;
+        if bytes == format!("{tokens:?}") {
+            return Ok(());
+        }
+        Err(Failure::new(samovar_core::ErrorKind::InvalidRequest, format!("{bytes} is of other tokens")))
+    }
+}
+
+impl Drop for DoomedInstance {
+    fn drop(&mut self) {
+        self.plot.reach("drop");
+    }
+}
