@@ -35,6 +35,8 @@ use crate::socket::OwnerSocket;
 
 /// Time for answers that are complete to leave.
 const FLUSH: Duration = Duration::from_secs(1);
+/// Time for models to leave memory, and to write the state of their prompts down before.
+const UNLOAD: Duration = Duration::from_secs(5);
 /// Clients that are told at the same time that all connections are taken; more are closed on.
 const TURNING_AWAY: usize = 64;
 /// Silence after which the kernel asks whether a client's machine is still there.
@@ -131,7 +133,7 @@ impl Server {
         let flushed = async { while doors.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(FLUSH, flushed).await;
         doors.shutdown().await;
-        shared.runtime.shutdown(FLUSH).await;
+        shared.runtime.shutdown(UNLOAD).await;
     }
 }
 

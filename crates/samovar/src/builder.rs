@@ -12,6 +12,7 @@ use samovar_worker::{WorkerConfig, WorkerEngine};
 
 use crate::catalog::Catalog;
 use crate::leased::Leased;
+use crate::remembered::Remembered;
 use crate::runtime::Runtime;
 use crate::settings::{Alias, ModelSettings, RuntimeSettings};
 use crate::shelf::Shelf;
@@ -130,8 +131,10 @@ impl Builder {
         };
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let store = self.store.unwrap_or_else(default_store);
+        let prefixes = store.prefixes;
         let shelf = Arc::new(Shelf::new(store));
         let engine: Arc<dyn Engine> = Arc::new(Leased::new(engine, Arc::clone(&shelf)));
+        let engine = Remembered::around(engine, &shelf, prefixes);
         let pool_config = self.pool.unwrap_or_default();
         let catalog =
             Catalog::new(Arc::clone(&shelf), self.aliases, self.defaults, &pool_config, Arc::clone(&engine));

@@ -41,6 +41,7 @@ mod fetch;
 mod journey;
 mod leased;
 mod prompt;
+mod remembered;
 mod request;
 mod runtime;
 mod settings;

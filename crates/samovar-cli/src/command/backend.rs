@@ -6,6 +6,7 @@
 //! ```
 
 use std::path::Path;
+use std::time::Duration;
 
 use samovar::{Answer, AnswerEvent, Builder, Request, Runtime};
 use samovar_core::{ErrorKind, Failure, ModelRef};
@@ -19,6 +20,9 @@ use crate::daemon::start;
 use crate::home;
 use crate::report::Report;
 use crate::settings::{RuntimeSettings, Settings};
+
+/// Time for a model in this process to write the state of its prompts down.
+const UNLOAD: Duration = Duration::from_secs(3);
 
 /// Who answers.
 pub(crate) enum Backend<'a> {
@@ -116,7 +120,7 @@ impl<'a> Backend<'a> {
     /// Ends a runtime in this process; a daemon stays.
     pub(crate) async fn end(self) {
         if let Self::Here(runtime) = self {
-            runtime.shutdown(std::time::Duration::ZERO).await;
+            runtime.shutdown(UNLOAD).await;
         }
     }
 }

@@ -38,7 +38,7 @@ use crate::experience;
 use crate::request::Origin;
 use crate::settings::{Alias, ModelSettings};
 use crate::shelf::Shelf;
-use stamp::Stamp;
+pub(crate) use stamp::Stamp;
 use stored::{is_gguf, no_engine_for, short_name};
 
 /// Names, files and artifacts that are known, and what was read of them.

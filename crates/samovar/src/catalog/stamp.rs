@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use samovar_core::{ErrorKind, Failure, LoadOptions, ModelKey};
+use samovar_core::{Digest, ErrorKind, Failure, LoadOptions, ModelKey};
 
 /// A file as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -15,7 +15,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     #[cfg(unix)]
-    pub(super) fn of(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
         use std::os::unix::fs::MetadataExt;
         let facts = metadata(path)?;
         Ok(Self {
@@ -27,7 +27,7 @@ impl Stamp {
     }
 
     #[cfg(not(unix))]
-    pub(super) fn of(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
         let facts = metadata(path)?;
         let modified = facts.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         Ok(Self {
@@ -36,6 +36,14 @@ impl Stamp {
             size: facts.len(),
             modified_ns: modified.map_or(0, |time| time.as_nanos() as i128),
         })
+    }
+
+    /// The same for the same file, also in later lives of this program.
+    pub(crate) fn digest(&self) -> Digest {
+        let Self { device, inode, size, modified_ns } = self;
+        Digest::of_bytes(
+            format!("samovar file 1\n{device:x}-{inode:x}-{size:x}-{modified_ns:x}\n").as_bytes(),
+        )
     }
 
     /// Instances that differ in layout or KV format are different ones, also of the same file.
