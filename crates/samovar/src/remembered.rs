@@ -354,3 +354,76 @@ impl Drop for Remembering {
         self.keep();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use samovar_core::generation::{Adapter, TokenEvent};
+    use samovar_core::testing::fake::FakeEngine;
+    use samovar_store::StoreConfig;
+
+    use super::*;
+
+    /// An instance with a memory below `home`, of a file that is there.
+    fn load(home: &Path, engine: &FakeEngine) -> (Arc<dyn Instance>, Arc<Shelf>) {
+        let mut config = StoreConfig::new(home.join("cache"), home.join("state"));
+        config.min_free_bytes = 0;
+        let shelf = Arc::new(Shelf::new(config.clone()));
+        let remembered = Remembered::around(Arc::new(engine.clone()), &shelf, config.prefixes);
+        let path = home.join("weights");
+        if !path.exists() {
+            fs_err::write(&path, "weights").unwrap();
+        }
+        let descriptor = FakeEngine::descriptor("a model", 1 << 20);
+        let control = LoadControl::silent();
+        (remembered.load(&path, &descriptor, &FakeEngine::options(), &control).unwrap(), shelf)
+    }
+
+    fn request() -> GenerationRequest {
+        let prompt = Prompt::Tokens((0..300).map(|token| 10 + token % 97).collect());
+        GenerationRequest { max_tokens: Some(4), ..GenerationRequest::new(prompt) }
+    }
+
+    /// Tokens of the prompt that were not computed.
+    fn cached(instance: &Arc<dyn Instance>, request: GenerationRequest) -> u32 {
+        let mut generation = instance.generate(request).unwrap();
+        loop {
+            match generation.blocking_next().unwrap() {
+                TokenEvent::Done(done) => return done.usage.cached_tokens,
+                TokenEvent::Failed(failure) => panic!("{failure}"),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn private_requests_and_those_with_adapters_use_nothing_that_was_saved() {
+        let home = tempfile::tempdir().unwrap();
+        let engine = FakeEngine::new();
+        let (first, _) = load(home.path(), &engine);
+        assert_eq!(cached(&first, request()), 0);
+        drop(first);
+        let (second, shelf) = load(home.path(), &engine);
+        let adapter = Adapter { path: "adapter".into(), scale: 1.0 };
+        let private = GenerationRequest { reuse_prefix: false, ..request() };
+        assert_eq!(cached(&second, private), 0);
+        drop(second.generate(GenerationRequest { adapters: vec![adapter], ..request() }));
+        assert_eq!(shelf.store().unwrap().stats().unwrap().prefixes_restored, 0);
+        let (third, shelf) = load(home.path(), &engine);
+        let cached = cached(&third, request());
+        let restored = shelf.store().unwrap().stats().unwrap().prefixes_restored;
+        assert_eq!((cached, restored), (299, 1));
+    }
+
+    #[test]
+    fn what_does_not_fit_the_context_any_more_is_computed_and_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let engine = FakeEngine::new();
+        assert_eq!(cached(&load(home.path(), &engine).0, request()), 0);
+        let (small, _) = load(home.path(), &engine);
+        small.park().unwrap();
+        small.resume(&LoadOptions { context_tokens: 302, ..FakeEngine::options() }).unwrap();
+        assert_eq!(cached(&small, GenerationRequest { max_tokens: Some(1), ..request() }), 0);
+        drop(small);
+        assert_eq!(cached(&load(home.path(), &engine).0, request()), 299);
+    }
+}
