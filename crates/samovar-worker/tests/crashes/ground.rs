@@ -62,8 +62,7 @@ impl Ground {
 
 /// A request for so many tokens.
 pub(crate) fn generate(instance: &dyn Instance, tokens: u32) -> Generation {
-    let prompt =
-        Prompt::Text { text: "Tell me".to_owned(), add_special: true, parse_special: false };
+    let prompt = Prompt::Text { text: "Tell me".to_owned(), add_special: true, parse_special: false };
     let request =
         GenerationRequest { max_tokens: Some(tokens), ignore_eos: true, ..GenerationRequest::new(prompt) };
     instance.generate(request).expect("it is accepted")
@@ -77,6 +76,19 @@ pub(crate) fn answer(instance: &dyn Instance, tokens: u32) -> Option<TokenEvent>
 
 pub(crate) fn wait_for_a_token(generation: &mut Generation) -> Option<TokenEvent> {
     std::iter::from_fn(|| generation.blocking_next()).find(|event| matches!(event, TokenEvent::Token { .. }))
+}
+
+/// Sends a signal as a fault would raise it.
+pub(crate) fn strike(pid: Pid, signal: Signal) {
+    rustix::process::kill_process(pid, signal).expect("it lives");
+    if signal != Signal::SEGV {
+        return;
+    }
+    // Rust's own handler looks for an overflown stack, finds none, and leaves the next one to the kernel: a fault comes
+    // again at once, a signal that was sent has to be sent again.
+    while rustix::process::kill_process(pid, signal).is_ok() {
+        std::thread::yield_now();
+    }
 }
 
 /// What a failure says of such an end.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   stages   start  load  idle  prefill  token:N  park  resume  probe  drop
-//!   ways     abort  segv  kill  exit:N  panic  hang  spin  stop  leave
+//!   ways     abort  segv  kill  exit:N  panic  hang  spin  stop  eat  leave
 //! ```
 
 use std::fs::File;
@@ -79,11 +79,22 @@ fn fall(stage: &str, how: &str) {
         "spin" => loop {
             std::hint::spin_loop();
         },
+        "eat" => eat(),
         "leave" => std::process::exit(0),
         other => match other.strip_prefix("exit:").and_then(|code| code.parse().ok()) {
             Some(code) => std::process::exit(code),
             None => say(&format!("there is no way {other}")),
         },
+    }
+}
+
+/// Takes memory until somebody does something about it.
+fn eat() {
+    const BITE: usize = 4 << 20;
+    let mut eaten = Vec::new();
+    loop {
+        eaten.push(vec![1_u8; BITE]);
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
