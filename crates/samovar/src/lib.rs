@@ -43,6 +43,7 @@ mod leased;
 mod prompt;
 mod remembered;
 mod request;
+mod request_log;
 mod runtime;
 mod settings;
 mod shelf;

@@ -18,6 +18,7 @@ use crate::fetch;
 use crate::journey::Journey;
 use crate::prompt;
 use crate::request::{Input, Origin, Request};
+use crate::request_log::{Noted, RequestLog};
 use crate::shelf::Shelf;
 use crate::stats::{Stats, Tiers};
 use crate::wait::Wait;
@@ -39,6 +40,7 @@ struct Inner {
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
     default_deadline: Option<Duration>,
+    request_log: Option<Arc<RequestLog>>,
 }
 
 impl Runtime {
@@ -54,8 +56,9 @@ impl Runtime {
         engine: Arc<dyn Engine>,
         clock: Arc<dyn Clock>,
         default_deadline: Option<Duration>,
+        request_log: Option<Arc<RequestLog>>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { catalog, shelf, pool, engine, clock, default_deadline }) }
+        Self { inner: Arc::new(Inner { catalog, shelf, pool, engine, clock, default_deadline, request_log }) }
     }
 
     /// Answers a request. Returns at once; everything, also what is wrong with the request, comes
@@ -192,6 +195,9 @@ impl Runtime {
     /// Takes no new requests, lets running ones finish within `grace`, unloads everything.
     pub async fn shutdown(&self, grace: Duration) {
         self.inner.pool.shutdown(grace).await;
+        if let Some(log) = &self.inner.request_log {
+            log.flush().await;
+        }
     }
 }
 
@@ -273,8 +279,13 @@ async fn attempt(
 ) -> Result<Summary, Failure> {
     let spec = resolve(inner, request, journey, events).await?;
     let prompt = render(&spec, &request.input).await?;
-    let mut lease = acquire(inner, &spec, request, journey, events).await?;
+    let mut noted = Noted::begin(inner.request_log.as_ref(), &spec, &request.client);
+    let acquired = acquire(inner, &spec, request, journey, events).await;
+    let mut lease = acquired.inspect_err(|_| noted.refused())?;
     journey.granted(&lease);
+    if let Some(log) = noted.granted(&spec, journey) {
+        tell_costs(inner, log, &spec);
+    }
     let granted = AnswerEvent::Granted {
         model: spec.name.clone(),
         tier: journey.tier,
@@ -283,11 +294,18 @@ async fn attempt(
     };
     events.send(granted).await.ok();
     let outcome = stream(&lease, prompt, request, journey, events).await;
-    if let Err(failure) = &outcome {
-        lease.failed(failure.kind);
+    match &outcome {
+        Ok(summary) => noted.answered(summary),
+        Err(failure) => lease.failed(failure.kind),
     }
     outcome
     // release: the lease is dropped here, after the generation.
+}
+
+/// Lets the log of requests know what a model costs, now that it has been loaded.
+fn tell_costs(inner: &Arc<Inner>, log: Arc<RequestLog>, spec: &Arc<ModelSpec>) {
+    let (inner, spec) = (Arc::clone(inner), Arc::clone(spec));
+    tokio::spawn(async move { log.tell(&spec, &inner.pool.snapshot().await) });
 }
 
 async fn resolve(

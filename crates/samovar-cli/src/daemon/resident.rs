@@ -61,6 +61,9 @@ pub(crate) async fn live(
     if settings.has_workers {
         builder = builder.workers(workers::config(settings));
     }
+    if let Some(path) = &settings.request_log {
+        builder = builder.request_log(path);
+    }
     let runtime = builder.build()?;
     for model in &manner.models {
         check_name(settings, &runtime, model).await?;

@@ -212,6 +212,12 @@ pub(crate) const KEYS: &[Key] = &[
         "none",
         "Requests that bring no deadline get this one; afterwards the partial text is returned.",
     ),
+    found(
+        "server.request_log",
+        Shape::Path,
+        "none",
+        "A file for one line a request, which `samovar plan` replays: time, model, times taken, a number that stands for the client; no prompt. With an older one beside it, 64 MiB at most.",
+    ),
     key(
         "log.level",
         Shape::Text,

@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) client_header: Option<String>,
     /// Whether other machines are answered without keys.
     pub(crate) is_insecure: bool,
+    /// Where the daemon writes a line for each request, if anywhere.
+    pub(crate) request_log: Option<PathBuf>,
     /// What the daemon logs.
     pub(crate) log_level: String,
     /// Each setting as people see it, in the order of the table.
@@ -123,6 +125,7 @@ impl Settings {
             allowed_origins: names(&values, "server.allowed_origins"),
             client_header: text(&values, "server.client_header"),
             is_insecure: flag(&values, "server.insecure_no_auth"),
+            request_log: path(&values, "server.request_log"),
             log_level: text(&values, "log.level").unwrap_or_default(),
             entries,
             unknown_variables: unknown_variables(environment),

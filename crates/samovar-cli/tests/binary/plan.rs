@@ -62,3 +62,23 @@ fn a_bad_line_is_named_with_its_file_and_number() {
     let done = home.run(&["plan", "--trace", "requests.log", "--policy", "random"]);
     assert!(done.code == 64 && done.stderr.contains("write one of gdsf, lru"), "{done:?}");
 }
+
+#[test]
+fn the_daemon_writes_a_log_that_can_be_replayed_without_the_models_and_without_their_words() {
+    let home = Home::new();
+    let log = home.path().join("requests.log");
+    let home = home.with_variable("SAMOVAR_SERVER_REQUEST_LOG", log.to_str().expect("path"));
+    for _ in 0..2 {
+        assert_eq!(home.run(&["run", "-n", "4", "A secret word"]).code, 0);
+    }
+    assert_eq!(home.run(&["shutdown"]).code, 0);
+    home.wait_until_daemon_is_gone();
+    let text = fs_err::read_to_string(log).expect("log");
+    assert!(!text.contains("secret") && text.contains("\"tier\":\"cold\""), "{text}");
+    fs_err::write(home.path().join("elsewhere.log"), text.replace("demo", "elsewhere")).expect("log");
+    let answer = home.run(&["plan", "--json", "--trace", "elsewhere.log", "--budget", "1GB"]).json();
+    assert_eq!((&answer["requests"], &answer["models"]), (&2.into(), &1.into()), "{text}");
+    let gdsf = row(&answer, 0, "gdsf");
+    assert_eq!((&gdsf["ready"], &gdsf["loaded"]), (&1.into(), &1.into()), "{text}");
+    assert_eq!(answer["assumed_holds"], 0, "{text}");
+}

@@ -1,0 +1,103 @@
+//! The log of requests, on the fake engine: what each line says, and what none says.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use samovar::replay::{Subject, log::Reader, replay};
+use samovar::store::StoreConfig;
+use samovar::{Budget, Message, PoolConfig, Request, Runtime};
+use samovar_core::ErrorKind;
+use samovar_core::testing::fake::FakeEngine;
+use serde_json::Value;
+
+struct House {
+    runtime: Runtime,
+    engine: FakeEngine,
+    log: PathBuf,
+    _home: tempfile::TempDir,
+}
+
+fn house(engine: FakeEngine, budget_bytes: u64) -> House {
+    let home = tempfile::tempdir().expect("tempdir");
+    let log = home.path().join("requests.log");
+    let runtime = Runtime::builder()
+        .store(StoreConfig::new(home.path().join("cache"), home.path().join("state")))
+        .pool(PoolConfig::with_budget(Budget { bytes: budget_bytes, source: "a test".into() }))
+        .engine(Arc::new(engine.clone()))
+        .request_log(&log)
+        .build()
+        .expect("builds");
+    House { runtime, engine, log, _home: home }
+}
+
+fn ask(client: &str) -> Request {
+    let request = Request::chat("demo", [Message::user("a secret word")]).max_tokens(6);
+    Request { client: client.to_owned(), ..request }
+}
+
+impl House {
+    /// What was written, once the runtime has left.
+    async fn lines(&self) -> (String, Vec<Value>) {
+        self.runtime.shutdown(Duration::from_secs(5)).await;
+        let text = fs_err::read_to_string(&self.log).expect("log");
+        let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        (text, lines)
+    }
+}
+
+#[tokio::test]
+async fn a_line_tells_the_model_the_tier_and_the_times_and_never_a_word() {
+    let house = house(FakeEngine::new(), 1 << 30);
+    for client in ["alice", "bob", "alice"] {
+        house.runtime.generate(ask(client)).collect().await.expect("answers");
+    }
+    let (text, lines) = house.lines().await;
+    assert!(!text.contains("secret") && !text.contains("alice"), "{text}");
+    let asked: Vec<&Value> = lines.iter().filter(|line| line["time_ms"].is_u64()).collect();
+    let tiers: Vec<&Value> = asked.iter().map(|line| &line["tier"]).collect();
+    assert_eq!(tiers, ["cold", "hit", "hit"], "{text}");
+    assert!(asked.iter().all(|line| line["hold_ms"].is_u64() && line["tokens"].is_u64()), "{text}");
+    assert_eq!(asked[0]["client"], asked[2]["client"]);
+    assert_ne!(asked[0]["client"], asked[1]["client"]);
+
+    let mut reader = Reader::default();
+    text.lines().for_each(|line| reader.take(line).expect("reads"));
+    let trace = reader.finish();
+    let subject = Subject::new(&trace.models[0], None).expect("the log says what the model costs");
+    let config = PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() });
+    let report = replay(&trace, &[subject], &config, true);
+    assert_eq!((report.requests, report.loaded, report.ready), (3, 1, 2));
+}
+
+#[tokio::test]
+async fn refused_callers_and_those_who_left_are_told_apart() {
+    let small = house(FakeEngine::new(), 1);
+    let failure = small.runtime.generate(ask("alice")).collect().await.expect_err("too large");
+    assert_eq!(failure.kind, ErrorKind::TooLarge);
+    let (text, lines) = small.lines().await;
+    assert_eq!(lines.last().expect("a line")["tier"], "refused", "{text}");
+
+    let slow = house(FakeEngine::builder().gate_loads().build(), 1 << 30);
+    let answer = slow.runtime.generate(ask("alice"));
+    slow.engine.wait_until(|counts| counts.loads_started == 1).await;
+    drop(answer);
+    slow.engine.loads_gate().open();
+    let (text, lines) = slow.lines().await;
+    let left = lines.iter().find(|line| line["time_ms"].is_u64()).expect("a line");
+    assert_eq!(left["tier"], "left", "{text}");
+    assert!(left.get("hold_ms").is_none(), "{text}");
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_harms_no_request() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let runtime = Runtime::builder()
+        .store(StoreConfig::new(home.path().join("cache"), home.path().join("state")))
+        .engine(Arc::new(FakeEngine::new()))
+        .request_log(home.path())
+        .build()
+        .expect("builds");
+    runtime.generate(ask("alice")).collect().await.expect("answers");
+    runtime.shutdown(Duration::from_secs(5)).await;
+}
