@@ -18,6 +18,8 @@ pub(crate) struct Streamed {
     pub(crate) total_ms: f64,
     /// Tokens of the prompt, as the server counts them.
     pub(crate) prompt_tokens: u64,
+    /// Of these, how many the server did not compute.
+    pub(crate) cached_tokens: u64,
     /// Tokens generated, as the server counts them.
     pub(crate) completion_tokens: u64,
 }
@@ -60,6 +62,8 @@ pub(crate) fn complete(url: &str, model: &str, prompt: &str, tokens: u32) -> Res
         }
         if let Some(usage) = event["usage"].as_object() {
             answer.prompt_tokens = usage["prompt_tokens"].as_u64().unwrap_or_default();
+            answer.cached_tokens =
+                usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or_default();
             answer.completion_tokens = usage["completion_tokens"].as_u64().unwrap_or_default();
         }
     }

@@ -3,6 +3,7 @@
 mod crowd;
 mod download;
 mod isolation;
+mod kept_prefix;
 mod lookup;
 mod many_artifacts;
 mod memory;
@@ -36,6 +37,8 @@ pub(crate) enum Measure {
     Wire(wire::Plan),
     /// Requests at once that begin alike.
     SharedPrefix(shared_prefix::Plan),
+    /// A long prompt again, after eviction and restart.
+    KeptPrefix(kept_prefix::Plan),
     /// Memory of processes, and of a parked model.
     Memory(memory::Plan),
     /// The store with thousands of artifacts.
@@ -75,6 +78,9 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         Measure::Wire(plan) => each(bench, &plan.models, |bench, model| wire::measure(bench, plan, model)),
         Measure::SharedPrefix(plan) => {
             each(bench, &plan.models, |bench, model| shared_prefix::measure(bench, plan, model));
+        }
+        Measure::KeptPrefix(plan) => {
+            each(bench, &plan.models, |bench, model| kept_prefix::measure(bench, plan, model));
         }
         Measure::Crowd(plan) => each(bench, &plan.models, |bench, model| crowd::measure(bench, plan, model)),
         Measure::Isolation(plan) => {
