@@ -7,6 +7,7 @@ mod daemon;
 mod doctor;
 mod home;
 mod plan;
+mod prompts;
 mod run;
 mod stand_in;
 mod store;
