@@ -73,6 +73,9 @@ pub struct PoolConfig {
     pub backoff_first_ms: u64,
     /// The longest such wait, in milliseconds.
     pub backoff_max_ms: u64,
+    /// An instance that nobody used for so long generates one token to show that it lives, in milliseconds; the next
+    /// time after twice as long. 0 = never.
+    pub probe_idle_ms: u64,
     /// Memory that the machine, or this process's control group, must have left; below it idle instances leave.
     pub available_floor_bytes: u64,
     /// Share of time in which some task of the machine waits for memory above which idle instances leave, in percent;
@@ -106,6 +109,7 @@ impl PoolConfig {
             keep_alive_ceiling_ms: None,
             backoff_first_ms: 1_000,
             backoff_max_ms: 60_000,
+            probe_idle_ms: 60_000,
             available_floor_bytes,
             stall_percent_max: 10.0,
             look_every_ms: 1_000,

@@ -33,8 +33,10 @@ pub enum What {
     Evicted,
     /// It leaves memory because it was told to, was replaced, or failed.
     Unloaded,
-    /// It died while in use.
+    /// It died, or failed too often.
     Died,
+    /// It failed again and again, and works again.
+    Recovered,
     /// A request was refused.
     Refused,
     /// It must stay in memory from now on.
@@ -108,6 +110,22 @@ pub enum Reason {
         message: String,
         /// When the pool tries again, in milliseconds from then.
         retry_in_ms: u64,
+    },
+    /// It failed again and again, and is given up for a while.
+    FailedOften {
+        /// Failures within a minute.
+        failures: u32,
+        /// The kind of the last one.
+        kind: ErrorKind,
+        /// What the engine said last.
+        message: String,
+        /// When the pool tries again, in milliseconds from then.
+        retry_in_ms: u64,
+    },
+    /// It failed before.
+    AfterFailures {
+        /// How often.
+        failures: u32,
     },
     /// It does not fit.
     DoesNotFit {
@@ -238,6 +256,13 @@ impl fmt::Display for Record {
             Reason::Failed { message, retry_in_ms, .. } => {
                 write!(f, ": {message}; not tried again for {}", seconds(*retry_in_ms))
             }
+            Reason::FailedOften { failures, message, retry_in_ms, .. } => write!(
+                f,
+                ": {message}; {} within a minute, not tried again for {}",
+                count(*failures, "failure"),
+                seconds(*retry_in_ms)
+            ),
+            Reason::AfterFailures { failures } => write!(f, ", after {}", count(*failures, "failure")),
             Reason::DoesNotFit { needed_bytes, budget_bytes, largest_bytes } => write!(
                 f,
                 ": needs {}, at most {} of the budget of {} can be given to it",
@@ -272,6 +297,7 @@ impl What {
             Self::Evicted => "evicted",
             Self::Unloaded => "unloaded",
             Self::Died => "died",
+            Self::Recovered => "works again",
             Self::Refused => "refused",
             Self::Pinned => "pinned",
             Self::Unpinned => "unpinned",

@@ -4,15 +4,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use samovar_core::footprint::{Footprint, LoadOptions};
 use samovar_core::port::{Engine, Instance, LoadControl};
 use samovar_core::{ErrorKind, Failure};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use crate::ask::ModelSpec;
 use crate::protocol::{Event, InstanceId};
+
+/// An instance that takes longer for one token is taken for dead.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What an act came to.
 pub(crate) struct Outcome {
@@ -62,9 +67,10 @@ impl Hands {
     }
 
     /// Gives an instance's working memory back.
-    pub(crate) fn park(&self, id: InstanceId, instance: Arc<dyn Instance>) {
+    pub(crate) fn park(&self, id: InstanceId, instance: Arc<dyn Instance>, probe: Option<JoinHandle<()>>) {
         let outcomes = self.outcomes.clone();
         tokio::spawn(async move {
+            ended(probe).await;
             let park = move || instance.park().map(|()| instance.measure());
             let event = match spawn_blocking(park).await.unwrap_or_else(|_| Err(panicked("parking"))) {
                 Ok(measured) => Event::Parked { instance: id, measured },
@@ -88,15 +94,16 @@ impl Hands {
     }
 
     /// Drops an instance; this must be the last reference to it.
-    pub(crate) fn unload(&self, id: InstanceId, instance: Arc<dyn Instance>) {
+    pub(crate) fn unload(&self, id: InstanceId, instance: Arc<dyn Instance>, probe: Option<JoinHandle<()>>) {
         let outcomes = self.outcomes.clone();
-        if Arc::strong_count(&instance) > 1 {
-            tracing::warn!(
-                instance = id.0,
-                "an instance outlives its leases; its memory is given back later"
-            );
-        }
         tokio::spawn(async move {
+            ended(probe).await;
+            if Arc::strong_count(&instance) > 1 {
+                tracing::warn!(
+                    instance = id.0,
+                    "an instance outlives its leases; its memory is given back later"
+                );
+            }
             if spawn_blocking(move || drop(instance)).await.is_err() {
                 tracing::error!(instance = id.0, "the engine panicked while unloading");
             }
@@ -104,15 +111,29 @@ impl Hands {
         });
     }
 
-    /// Runs one token of inference; says something only when that fails.
-    pub(crate) fn probe(&self, id: InstanceId, instance: Arc<dyn Instance>) {
+    /// Runs one token of inference.
+    pub(crate) fn probe(&self, id: InstanceId, instance: Arc<dyn Instance>) -> JoinHandle<()> {
         let outcomes = self.outcomes.clone();
         tokio::spawn(async move {
-            let probe = move || instance.probe();
-            if let Err(failure) = spawn_blocking(probe).await.unwrap_or_else(|_| Err(panicked("probing"))) {
-                report(&outcomes, Event::ProbeFailed { instance: id, failure }.into()).await;
-            }
-        });
+            let probe = spawn_blocking(move || instance.probe());
+            let probed = match timeout(PROBE_LIMIT, probe).await {
+                Ok(probed) => probed.unwrap_or_else(|_| Err(panicked("probing"))),
+                Err(_) => Err(silent()),
+            };
+            let event = match probed {
+                Ok(()) => Event::Probed { instance: id },
+                Err(failure) => Event::ProbeFailed { instance: id, failure },
+            };
+            report(&outcomes, event.into()).await;
+        })
+    }
+}
+
+/// Waits for the probe that was begun last, if there was one.
+async fn ended(probe: Option<JoinHandle<()>>) {
+    if let Some(probe) = probe {
+        // How it went has been reported.
+        let _ = probe.await;
     }
 }
 
@@ -143,6 +164,11 @@ async fn report(outcomes: &mpsc::Sender<Outcome>, outcome: Outcome) {
         // The owner has left. What a late load made is dropped where dropping may block.
         let _ = spawn_blocking(move || drop(unheard)).await;
     }
+}
+
+fn silent() -> Failure {
+    let message = format!("a probe of one token had no answer within {} s", PROBE_LIMIT.as_secs());
+    Failure::new(ErrorKind::EngineFailed, message)
 }
 
 fn panicked(doing: &str) -> Failure {

@@ -49,6 +49,18 @@ pub enum Error {
         /// When the pool will try again, in milliseconds from now.
         retry_after_ms: u64,
     },
+    /// The model failed again and again, and is not tried for a while.
+    #[error("{model} failed {failures} times within a minute and is not tried for a while: {failure}")]
+    GivenUp {
+        /// The model's name.
+        model: String,
+        /// How often it failed.
+        failures: u32,
+        /// What the engine said last.
+        failure: Box<Failure>,
+        /// When the pool will try again, in milliseconds from now.
+        retry_after_ms: u64,
+    },
     /// The pool is leaving, or has left.
     #[error("the pool is shutting down")]
     ShuttingDown,
@@ -62,7 +74,7 @@ impl Error {
             Self::Busy { .. } => ErrorKind::Busy,
             Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
             Self::LoadFailed { failure, .. } => failure.kind,
-            Self::ShuttingDown => ErrorKind::Unavailable,
+            Self::GivenUp { .. } | Self::ShuttingDown => ErrorKind::Unavailable,
         }
     }
 
@@ -78,6 +90,7 @@ impl Error {
             Self::Busy { .. } => Some("try again in a moment, or give the model more slots".into()),
             Self::DeadlineExceeded { .. } => Some("allow more time, or give the model more slots".into()),
             Self::LoadFailed { failure, .. } => failure.hint.clone(),
+            Self::GivenUp { model, .. } => Some(format!("`samovar why {model}` tells what happened")),
             Self::ShuttingDown => None,
         }
     }
@@ -85,9 +98,9 @@ impl Error {
     /// When the same request may succeed, in milliseconds from now.
     pub fn retry_after_ms(&self) -> Option<u64> {
         match self {
-            Self::Busy { retry_after_ms, .. } | Self::LoadFailed { retry_after_ms, .. } => {
-                Some(*retry_after_ms)
-            }
+            Self::Busy { retry_after_ms, .. }
+            | Self::LoadFailed { retry_after_ms, .. }
+            | Self::GivenUp { retry_after_ms, .. } => Some(*retry_after_ms),
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use samovar_core::ErrorKind;
+use samovar_core::Failure;
 use samovar_core::port::Instance;
 use serde::Serialize;
 use tokio::sync::mpsc::OwnedPermit;
@@ -43,7 +43,7 @@ pub struct Lease {
     instance: Option<Arc<dyn Instance>>,
     ticket: TicketId,
     facts: GrantFacts,
-    failed: Option<ErrorKind>,
+    failed: Option<Failure>,
     place: Option<OwnedPermit<Return>>,
 }
 
@@ -77,10 +77,10 @@ impl Lease {
         self.facts.load_ms as f64
     }
 
-    /// Tells the pool, when the lease drops, that the instance failed while it was used. `EngineFailed`,
-    /// `Unavailable` and `Internal` have the instance replaced; other kinds are the request's own fault.
-    pub fn failed(&mut self, kind: ErrorKind) {
-        self.failed = Some(kind);
+    /// Tells the pool, when the lease drops, how the request failed. `EngineFailed`, `Unavailable` and `Internal`
+    /// have the instance probed and, when it fails again, replaced; other kinds are the request's own fault.
+    pub fn failed(&mut self, failure: &Failure) {
+        self.failed = Some(failure.clone());
     }
 }
 
@@ -89,7 +89,7 @@ impl Drop for Lease {
         // The pool must be the last to hold the instance: unloading blocks, and belongs on its thread.
         drop(self.instance.take());
         if let Some(place) = self.place.take() {
-            place.send(Return { ticket: self.ticket, failed: self.failed });
+            place.send(Return { ticket: self.ticket, failed: self.failed.take() });
         }
     }
 }

@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use samovar_core::ErrorKind;
+use samovar_core::Failure;
 use samovar_core::port::{Clock, Engine, Instance, Millis};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::ask::{Ask, ModelSpec, Wait};
@@ -48,7 +49,7 @@ pub(crate) enum Command {
 /// What a caller gives back: a place in a queue or a lease.
 pub(crate) struct Return {
     pub(crate) ticket: TicketId,
-    pub(crate) failed: Option<ErrorKind>,
+    pub(crate) failed: Option<Failure>,
 }
 
 /// What a caller receives.
@@ -83,6 +84,7 @@ pub(crate) fn spawn(parts: Parts) {
         waiters: BTreeMap::new(),
         instances: BTreeMap::new(),
         stops: BTreeMap::new(),
+        probes: BTreeMap::new(),
         ring: VecDeque::new(),
         wake_at: None,
         leaving: None,
@@ -114,6 +116,8 @@ struct Owner {
     instances: BTreeMap<InstanceId, Arc<dyn Instance>>,
     /// Flags that stop the loads under way.
     stops: BTreeMap<InstanceId, Arc<AtomicBool>>,
+    /// Probes, the last of each instance: what parks or unloads it waits for that.
+    probes: BTreeMap<InstanceId, JoinHandle<()>>,
     /// How often the machine is asked about its memory.
     look_every_ms: watch::Sender<u64>,
     ring: VecDeque<Record>,
@@ -138,7 +142,7 @@ impl Owner {
                     break;
                 }
                 Some(outcome) = self.outcomes.recv() => self.take_outcome(outcome),
-                Some(back) = self.returns.recv() => self.take_back(&back),
+                Some(back) = self.returns.recv() => self.take_back(back),
                 command = commands.recv(), if has_callers => {
                     has_callers = command.is_some();
                     match command {
@@ -167,7 +171,7 @@ impl Owner {
         self.step(outcome.event);
     }
 
-    fn take_back(&mut self, back: &Return) {
+    fn take_back(&mut self, back: Return) {
         let ticket = back.ticket;
         if self.state.is_leased(ticket) {
             self.step(Event::Released { ticket, failed: back.failed });
@@ -280,15 +284,21 @@ impl Owner {
                     stop.store(true, Ordering::Relaxed);
                 }
             }
-            Effect::Park { instance } => self.hands.park(instance, self.instance(instance)),
+            Effect::Park { instance } => {
+                let probe = self.probes.remove(&instance);
+                self.hands.park(instance, self.instance(instance), probe);
+            }
             Effect::Resume { instance, options, .. } => {
                 self.hands.resume(instance, self.instance(instance), options);
             }
-            Effect::Probe { instance } => self.hands.probe(instance, self.instance(instance)),
+            Effect::Probe { instance } => {
+                let probe = self.hands.probe(instance, self.instance(instance));
+                self.probes.insert(instance, probe);
+            }
             Effect::Unload { instance } => {
                 let loaded =
                     self.instances.remove(&instance).expect("invariant: only what was loaded is unloaded");
-                self.hands.unload(instance, loaded);
+                self.hands.unload(instance, loaded, self.probes.remove(&instance));
             }
             Effect::Grant { ticket, instance, facts } => {
                 let instance = self.instance(instance);

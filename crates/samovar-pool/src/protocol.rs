@@ -10,7 +10,7 @@
 //! A slow load is two quick events around an effect. Nothing in this file does anything.
 //!
 //! Fairness reads `Request::client`; pressure is `Pressure`; probes
-//! are `Probe` and `ProbeFailed`; parking, `Park` and `Resume`, is here. Several instances of a model change no
+//! are `Probe`, `Probed` and `ProbeFailed`; parking is `Park` and `Resume`. Several instances of a model change no
 //! variant, since events and effects name an [`InstanceId`] and never a model in memory. A group of models
 //! that depend on each other enters in [`ModelSpec`], which `Request` and `Warm` carry: one `Load` for each
 //! member, one `Grant` for the whole.
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use samovar_core::footprint::{Footprint, Measurement};
 use samovar_core::port::Millis;
 use samovar_core::units::KeepAlive;
-use samovar_core::{ErrorKind, Failure, LoadOptions};
+use samovar_core::{Failure, LoadOptions};
 
 use crate::ask::{ModelSpec, Wait};
 use crate::config::PoolConfig;
@@ -72,8 +72,8 @@ pub enum Event {
     Released {
         /// The call that was granted it.
         ticket: TicketId,
-        /// How the instance failed while the lease held it, if it did.
-        failed: Option<ErrorKind>,
+        /// How the request failed, if it did.
+        failed: Option<Failure>,
     },
     /// A load got on.
     LoadProgress {
@@ -103,7 +103,12 @@ pub enum Event {
         /// What is known.
         failure: Failure,
     },
-    /// A probe ended badly. Handled as the instance's death; the pool asks for no probes yet.
+    /// A probe ended well.
+    Probed {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// A probe ended badly.
     ProbeFailed {
         /// The instance.
         instance: InstanceId,
@@ -224,7 +229,8 @@ pub enum Effect {
         /// The instance.
         instance: InstanceId,
     },
-    /// Run one token of inference. Answered by `ProbeFailed` only. Not asked for yet.
+    /// Run one token of inference, beside whoever uses the instance. Answered by `Probed` or `ProbeFailed`, and
+    /// before the answer to any later `Park` or `Unload`.
     Probe {
         /// The instance.
         instance: InstanceId,

@@ -511,20 +511,54 @@ async fn a_busy_model_is_waited_for_and_never_evicted() {
     assert_eq!(model(&pool, "a").await.state, ModelState::Parked);
 }
 
+fn engine_that_fails_probes(failure: &Failure) -> FakeEngine {
+    let footprint = Some(Footprint { held_bytes: 100, mapped_bytes: 300 });
+    let script = Script { footprint, probe_failure: Some(failure.clone()), ..Script::default() };
+    FakeEngine::builder().script(script).build()
+}
+
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_failed_is_replaced_after_a_while() {
-    let engine = engine();
+async fn an_instance_that_fails_a_request_and_a_probe_is_replaced_at_once() {
+    let failure = Failure::new(ErrorKind::EngineFailed, "decode failed");
+    let engine = engine_that_fails_probes(&failure);
     let pool = pool(&engine);
     let mut lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
-    lease.failed(ErrorKind::EngineFailed);
+    lease.failed(&failure);
     drop(lease);
     let start = Instant::now();
     let lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
-    assert_eq!(lease.origin(), Origin::Cold);
-    assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
+    assert_ne!(lease.origin(), Origin::Hit);
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
     assert_eq!(engine.counts().loads_finished, 2);
     assert_eq!(pool.snapshot().await.pool.died, 1);
     assert!(pool.why("a").await.iter().any(|decision| decision.what == What::Died));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_fails_a_request_and_not_a_probe_serves_on() {
+    let engine = engine();
+    let pool = pool(&engine);
+    let mut lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    lease.failed(&Failure::new(ErrorKind::EngineFailed, "once"));
+    drop(lease);
+    pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    assert_eq!((engine.counts().loads_finished, pool.snapshot().await.pool.died), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_instance_that_no_longer_answers_is_unloaded() {
+    let engine = engine_that_fails_probes(&Failure::new(ErrorKind::EngineFailed, "no token"));
+    let pool = pool(&engine);
+    drop(
+        pool.acquire(Ask::new(spec_with("a", |spec| spec.keep_alive = KeepAlive::UntilEvicted)), None).await,
+    );
+    let start = Instant::now();
+    until(&pool, "a", ModelState::Ready).await;
+    while pool.snapshot().await.pool.died == 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(start.elapsed() >= Duration::from_secs(59), "{:?}", start.elapsed());
+    until(&pool, "a", ModelState::Absent).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -532,7 +566,7 @@ async fn a_request_at_fault_leaves_its_instance_alone() {
     let engine = engine();
     let pool = pool(&engine);
     let mut lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
-    lease.failed(ErrorKind::ContextExceeded);
+    lease.failed(&Failure::new(ErrorKind::ContextExceeded, "too long"));
     drop(lease);
     assert_eq!(pool.acquire(Ask::new(spec("a")), None).await.unwrap().origin(), Origin::Hit);
 }
@@ -675,7 +709,7 @@ async fn callers_that_come_and_go_on_many_threads_leave_nothing_behind() {
                             if let Ok(mut lease) = granted {
                                 turns(round % 5).await;
                                 if caller == 0 && round % 50 == 49 {
-                                    lease.failed(ErrorKind::EngineFailed);
+                                    lease.failed(&Failure::new(ErrorKind::EngineFailed, "now and then"));
                                 }
                             }
                         }

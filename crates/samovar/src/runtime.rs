@@ -296,7 +296,7 @@ async fn attempt(
     let outcome = stream(&lease, prompt, request, journey, events).await;
     match &outcome {
         Ok(summary) => noted.answered(summary),
-        Err(failure) => lease.failed(failure.kind),
+        Err(failure) => lease.failed(failure),
     }
     outcome
     // release: the lease is dropped here, after the generation.

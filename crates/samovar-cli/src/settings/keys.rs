@@ -155,6 +155,12 @@ pub(crate) const KEYS: &[Key] = &[
         "10",
         "Share of time for which programs wait for memory above which idle models leave; 100 = that is no reason.",
     ),
+    key(
+        "pool.probe_idle",
+        Shape::Span,
+        "60s",
+        "A model that nobody used for so long generates one token to show that it still works, again after twice as long, and so on; 0 = never.",
+    ),
     key("pool.min_residency", Shape::Span, "500ms", "A model stays at least so long after it was loaded."),
     key(
         "pool.workers",

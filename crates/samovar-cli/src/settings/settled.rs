@@ -207,6 +207,7 @@ fn pool(values: &Values, budget: Budget) -> Result<PoolConfig, Failure> {
     pool.keep_alive_floor_ms = span_ms(values, "pool.keep_alive_floor").unwrap_or(pool.keep_alive_floor_ms);
     pool.keep_alive_ceiling_ms = span_ms(values, "pool.keep_alive_ceiling");
     pool.client_weights = client_weights(values)?;
+    pool.probe_idle_ms = span_ms(values, "pool.probe_idle").unwrap_or(pool.probe_idle_ms);
     pool.look_every_ms = if flag(values, "pool.watch_memory") { pool.look_every_ms } else { 0 };
     pool.available_floor_bytes =
         size(values, "pool.memory_floor_bytes").unwrap_or(pool.available_floor_bytes);

@@ -156,6 +156,12 @@ impl Turn<'_> {
                 message: failure.message.clone(),
                 retry_in_ms: *retry_after_ms,
             },
+            Error::GivenUp { failures, failure, retry_after_ms, .. } => Reason::FailedOften {
+                failures: *failures,
+                kind: failure.kind,
+                message: failure.message.clone(),
+                retry_in_ms: *retry_after_ms,
+            },
             Error::ShuttingDown => Reason::Leaving,
         };
         self.state.model_mut(model).last_refusal_noted = Some(self.now);

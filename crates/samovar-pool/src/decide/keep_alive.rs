@@ -35,6 +35,7 @@ impl Turn<'_> {
     /// Begins to count from now, for an instance that nobody uses.
     pub(super) fn start_keep_alive(&mut self, id: InstanceId) {
         self.stop_keep_alive(id);
+        self.await_probe(id);
         let instance = self.state.instance(id);
         if !instance.is_idle() || instance.farewell.is_some() || self.state.model(instance.model).is_pinned {
             return;
@@ -51,6 +52,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn stop_keep_alive(&mut self, id: InstanceId) {
+        self.await_no_probe(id);
         if let Some(at) = self.state.instance_mut(id).expires_at.take() {
             self.state.timers.remove(&(at, Timer::Idle(id)));
         }

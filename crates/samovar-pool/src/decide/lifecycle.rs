@@ -11,12 +11,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use samovar_core::footprint::Measurement;
-use samovar_core::{ErrorKind, Failure, Footprint};
+use samovar_core::{Failure, Footprint};
 
 use super::Turn;
 use super::growth::outgrown;
-use super::health::is_fault_of_the_instance;
 use super::state::{Growth, Instance, ModelId, Phase};
+use super::trust::Trust;
 use crate::ask::ModelSpec;
 use crate::decision::{Reason, What};
 use crate::error::Error;
@@ -49,6 +49,7 @@ impl Turn<'_> {
             growth: None,
             stunted: None,
             affinities: VecDeque::new(),
+            trust: Trust::default(),
             spec: Arc::clone(&spec),
         };
         self.state.instances.insert(id, instance);
@@ -121,6 +122,7 @@ impl Turn<'_> {
         });
         self.note(model, What::Loaded, Reason::Took { ms: load_ms, bytes: footprint.total_bytes() });
         if self.state.model(model).setback.as_ref().is_some_and(|setback| !setback.is_death) {
+            self.has_proved_itself(model);
             self.forget_setback(model);
         }
         self.became_ready(id, model);
@@ -169,18 +171,11 @@ impl Turn<'_> {
             return;
         }
         self.state.count(model, |tally| tally.load_failures += 1);
-        let reason = self.set_back(model, failure.clone(), false);
+        let reason = self.set_back(model, failure, false);
         self.note(model, What::LoadFailed, reason);
-        let retry_after_ms =
-            self.state.model(model).setback.as_ref().map_or(0, |s| s.retry_at.since(self.now));
-        let name = self.state.model(model).spec.name.clone();
-        let why = Error::LoadFailed { model: name, failure: Box::new(failure), retry_after_ms };
-        if self.state.staying(model).next().is_none() {
-            self.refuse_waiting(model, &why);
-        } else {
-            // The others serve on.
-            self.review(model);
-        }
+        // Others that are there serve on.
+        self.refuse_after_failure(model);
+        self.review(model);
     }
 
     /// Refuses everybody who waits for the model.
@@ -209,7 +204,7 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn released(&mut self, ticket: TicketId, failed: Option<ErrorKind>) {
+    pub(super) fn released(&mut self, ticket: TicketId, failed: Option<Failure>) {
         let Some(lease) = self.state.leases.remove(&ticket) else { return };
         let now = self.now;
         let instance = self.state.instance_mut(lease.instance);
@@ -217,9 +212,7 @@ impl Turn<'_> {
         instance.last_used = now;
         let model = instance.model;
         self.state.model_mut(model).hold.add(now.since(lease.granted_at));
-        if let Some(kind) = failed.filter(|kind| is_fault_of_the_instance(*kind)) {
-            self.died(lease.instance, Failure::new(kind, "it failed while a request used it"));
-        }
+        self.judge(lease.instance, failed);
         self.review(model);
         self.went_idle(lease.instance);
     }
@@ -235,6 +228,8 @@ impl Turn<'_> {
         let reason = self.set_back(model, failure, true);
         self.note(model, What::Died, reason.clone());
         self.bid_farewell(id, What::Unloaded, reason);
+        self.refuse_after_failure(model);
+        self.bring_back(model);
     }
 
     pub(super) fn parked(&mut self, id: InstanceId, held_bytes: u64) {
@@ -273,6 +268,7 @@ impl Turn<'_> {
         instance.ready_span.1 = now;
         instance.last_used = now;
         let (model, ms) = (instance.model, now.since(instance.ready_span.0));
+        self.trust_again(id);
         let growth = self.has_grown(id);
         let footprint = Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };
         let footprint = self.correct(id, model, footprint);

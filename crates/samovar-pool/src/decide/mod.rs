@@ -35,6 +35,7 @@ mod pressure;
 mod queue;
 mod serving;
 mod state;
+mod trust;
 mod view;
 
 #[cfg(test)]
@@ -95,9 +96,9 @@ impl Turn<'_> {
             Event::LoadProgress { instance, fraction } => self.load_got_on(instance, fraction),
             Event::Loaded { instance, footprint } => self.loaded(instance, footprint),
             Event::LoadFailed { instance, failure } => self.load_failed(instance, failure),
-            Event::InstanceDied { instance, failure } | Event::ProbeFailed { instance, failure } => {
-                self.died(instance, failure);
-            }
+            Event::InstanceDied { instance, failure } => self.died(instance, failure),
+            Event::Probed { instance } => self.probe_went_well(instance),
+            Event::ProbeFailed { instance, failure } => self.probe_failed(instance, failure),
             Event::Parked { instance, measured } => self.parked(instance, measured.held_bytes),
             Event::ParkFailed { instance, failure } => self.park_failed(instance, failure),
             Event::Resumed { instance, measured } => self.resumed(instance, measured),
@@ -126,6 +127,7 @@ impl Turn<'_> {
                 Timer::Deadline(ticket) => self.deadline_passed(ticket),
                 Timer::Idle(instance) => self.expired(instance),
                 Timer::Setback(model) => self.setback_due(model),
+                Timer::Probe(instance) => self.probe_due(instance),
             }
         }
     }

@@ -45,6 +45,7 @@ impl Turn<'_> {
     }
 
     fn take_pin_off(&mut self, model: ModelId) {
+        self.let_it_be_gone(model);
         if std::mem::take(&mut self.state.model_mut(model).is_pinned) {
             self.note(model, What::Unpinned, Reason::Told);
         }

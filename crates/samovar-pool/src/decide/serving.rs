@@ -98,7 +98,7 @@ impl Turn<'_> {
 
     fn has_open_slot(&self, id: InstanceId, instance: &Instance) -> bool {
         let is_closed = self.state.pledges.get(&id).is_some_and(|pledge| pledge.at <= self.now);
-        !is_closed && instance.leases < instance.slots()
+        !is_closed && !self.is_on_trial(instance.model) && instance.leases < instance.slots()
     }
 
     pub(super) fn origin_of_who_comes_now(&self, model: ModelId, wish: &ModelSpec) -> Origin {
@@ -119,6 +119,7 @@ impl Turn<'_> {
         self.stop_keep_alive(instance_id);
         let (now, age) = (self.now, self.state.age);
         self.remember_affinity(instance_id, ticket);
+        self.begin_trial(ticket.model);
         let instance = self.state.instance_mut(instance_id);
         instance.leases += 1;
         instance.uses += 1;

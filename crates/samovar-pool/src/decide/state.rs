@@ -16,9 +16,11 @@ use samovar_core::units::KeepAlive;
 use samovar_core::{Failure, Footprint, LoadOptions, ModelKey};
 
 use super::eviction::Fame;
+use super::health::Setback;
 use super::ledger::Ledger;
 use super::line::Line;
 use super::placement::Pledge;
+use super::trust::Trust;
 use crate::ask::ModelSpec;
 use crate::config::PoolConfig;
 use crate::decision::{Reason, What};
@@ -57,6 +59,8 @@ pub struct PoolState {
     pub(super) tally: Tally,
     pub(super) next_model: u64,
     pub(super) next_instance: u64,
+    /// Of the pool's own tickets, counted down.
+    next_own_ticket: u64,
 }
 
 /// What is due at a time.
@@ -68,6 +72,8 @@ pub(super) enum Timer {
     Idle(InstanceId),
     /// A model may be tried again, or its failures may be forgotten.
     Setback(ModelId),
+    /// An idle instance is to show that it lives.
+    Probe(InstanceId),
 }
 
 /// A model that the pool has heard of.
@@ -92,18 +98,6 @@ pub(super) struct Model {
     pub(super) tally: Tally,
     pub(super) last_asked: Millis,
     pub(super) last_refusal_noted: Option<Millis>,
-}
-
-/// A failure that is remembered, so that a crowd meets it once.
-#[derive(Clone, Debug)]
-pub(super) struct Setback {
-    pub(super) failure: Failure,
-    pub(super) is_death: bool,
-    /// Failures in a row.
-    pub(super) count: u32,
-    pub(super) retry_at: Millis,
-    pub(super) forget_at: Millis,
-    pub(super) timer: Millis,
 }
 
 /// Where an instance is in its life.
@@ -144,6 +138,7 @@ pub(super) struct Instance {
     pub(super) stunted: Option<(Failure, Millis)>,
     /// The beginnings of prompts that it may remember, latest last.
     pub(super) affinities: VecDeque<u64>,
+    pub(super) trust: Trust,
 }
 
 /// An instance's way to other options: its bytes are reserved, it drains, is parked, and resumes with them.
@@ -209,6 +204,7 @@ impl PoolState {
             tally: Tally::default(),
             next_model: 1,
             next_instance: 1,
+            next_own_ticket: u64::MAX,
         }
     }
 
@@ -257,6 +253,17 @@ impl PoolState {
     /// Those of the model's instances that are not about to leave.
     pub(super) fn staying(&self, model: ModelId) -> impl Iterator<Item = (InstanceId, &Instance)> {
         self.instances_of(model).filter(|(_, instance)| instance.stays())
+    }
+
+    /// A ticket of the pool itself, which nobody hears of.
+    pub(super) fn own_ticket(&mut self) -> TicketId {
+        self.next_own_ticket -= 1;
+        TicketId(self.next_own_ticket)
+    }
+
+    /// Whether the pool itself asked.
+    pub(super) fn is_own(ticket: TicketId) -> bool {
+        ticket.0 > u64::MAX / 2
     }
 
     /// Counts something for the model and in all.
@@ -362,12 +369,17 @@ impl Instance {
 
     /// Serves who comes now, if it has a slot.
     pub(super) fn is_serving(&self) -> bool {
-        self.phase == Phase::Ready && self.farewell.is_none() && self.growth.is_none()
+        let is_open = self.growth.is_none() && self.trust.suspicion.is_none();
+        self.phase == Phase::Ready && self.farewell.is_none() && is_open
     }
 
     /// Will serve without any further decision, but does not yet.
     pub(super) fn is_coming(&self) -> bool {
-        let is_on_its_way = matches!(self.phase, Phase::Loading { .. } | Phase::Resuming);
+        let is_on_its_way = match self.phase {
+            Phase::Loading { .. } | Phase::Resuming => true,
+            Phase::Ready => self.trust.suspicion.is_some(),
+            Phase::Parking | Phase::Parked | Phase::Unloading => false,
+        };
         self.farewell.is_none() && (is_on_its_way || self.growth.is_some())
     }
 

@@ -2,6 +2,7 @@
 
 mod fairness;
 mod growth;
+mod health;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -469,46 +470,6 @@ fn a_warm_model_makes_the_first_request_a_hit() {
     stage.release(joined);
     stage.ask(&a);
     assert_eq!(stage.model(&a).hits, 1);
-}
-
-#[test]
-fn back_off_doubles_up_to_a_minute_and_is_forgotten() {
-    let mut stage = Stage::new(|_| ());
-    let a = model("a", 10);
-    let mut waits = Vec::new();
-    for _ in 0..8 {
-        let ticket = stage.ask(&a);
-        let (instance, _) = stage.state.instances.first_key_value().expect("it is loading");
-        let failure = Failure::new(ErrorKind::EngineFailed, "no");
-        let instance = *instance;
-        stage.happen(Event::LoadFailed { instance, failure });
-        let Some(Error::LoadFailed { retry_after_ms, .. }) = stage.refusal(ticket) else {
-            panic!("not refused")
-        };
-        waits.push(*retry_after_ms);
-        stage.pass(waits[waits.len() - 1]);
-    }
-    assert_eq!(waits, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
-    stage.pass(60_000);
-    assert!(stage.is_in(&a, ModelState::Absent));
-    assert_eq!(stage.model(&a).failure, None);
-    stage.use_once(&a);
-}
-
-#[test]
-fn an_instance_that_dies_again_and_again_is_tried_less_and_less() {
-    let mut stage = Stage::new(|_| ());
-    let a = model("a", 10);
-    let mut gaps = Vec::new();
-    for _ in 0..3 {
-        let ticket = stage.ask(&a);
-        stage.finish_work();
-        stage.happen(Event::Released { ticket, failed: Some(ErrorKind::EngineFailed) });
-        stage.finish_work();
-        gaps.push(stage.model(&a).retry_in_ms.expect("it is set back"));
-        stage.pass(gaps[gaps.len() - 1]);
-    }
-    assert_eq!(gaps, [1_000, 2_000, 4_000]);
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub(super) struct World {
     waiting: BTreeMap<TicketId, Caller>,
     leases: BTreeMap<TicketId, InstanceId>,
     instances: BTreeMap<InstanceId, Seen>,
+    /// Probes that have no answer yet.
+    probes: BTreeSet<InstanceId>,
     pinned: BTreeSet<ModelKey>,
     /// The budget, and what may be in use while a lower one has not been reached.
     budget: u64,
@@ -97,6 +99,7 @@ impl World {
         config.parked_ms = dice.between(1, 100) * 1_000;
         config.keep_alive_floor_ms = if dice.chance(20) { 500 } else { 0 };
         config.keep_alive_ceiling_ms = dice.chance(20).then_some(20_000);
+        config.probe_idle_ms = dice.between(0, 3) * 10_000;
         config.models_max = dice.between(2, 12) as u32;
         let can_park = dice.chance(70);
         let specs = make_specs(&mut dice);
@@ -109,6 +112,7 @@ impl World {
             waiting: BTreeMap::new(),
             leases: BTreeMap::new(),
             instances: BTreeMap::new(),
+            probes: BTreeSet::new(),
             pinned: BTreeSet::new(),
             budget,
             allowance: budget,
@@ -140,7 +144,8 @@ impl World {
             88..92 => self.someone_pins(),
             92..95 => self.someone_unloads(),
             95 => self.the_machine_is_short(),
-            96 => self.an_instance_is_found_dead(),
+            96 if self.dice.chance(60) => self.an_instance_is_found_dead(),
+            96 => self.a_probe_answers(),
             97 => self.the_limits_change(),
             98 => self.happen(Event::Tick),
             _ if self.dice.chance(10) => self.the_pool_leaves(),
@@ -177,6 +182,9 @@ impl World {
             for (id, work) in works {
                 self.answer(id, work)?;
             }
+            for probe in self.probes.clone() {
+                self.answer_probe(probe)?;
+            }
             for ticket in self.leases.keys().copied().collect::<Vec<_>>() {
                 self.release(ticket, None)?;
             }
@@ -202,7 +210,7 @@ impl World {
             state.timers
         );
         let models = state.models.iter().map(|(id, model)| {
-            let setback = model.setback.as_ref().map(|setback| (setback.is_death, setback.retry_at));
+            let setback = model.setback.as_ref();
             format!(
                 "{id:?} {} {:?} pinned {} queue {:?} warms {:?} setback {setback:?}\n",
                 model.spec.key, model.instances, model.is_pinned, model.queue, model.warms
@@ -267,10 +275,10 @@ impl World {
         let Some(ticket) = self.dice.pick(&leases) else { return Ok(()) };
         let kinds = [ErrorKind::EngineFailed, ErrorKind::Unavailable, ErrorKind::InvalidRequest];
         let failed = if self.dice.chance(10) { self.dice.pick(&kinds) } else { None };
-        self.release(ticket, failed)
+        self.release(ticket, failed.map(|kind| Failure::new(kind, "dice")))
     }
 
-    fn release(&mut self, ticket: TicketId, failed: Option<ErrorKind>) -> Result<(), Broken> {
+    fn release(&mut self, ticket: TicketId, failed: Option<Failure>) -> Result<(), Broken> {
         self.leases.remove(&ticket);
         self.happen(Event::Released { ticket, failed })
     }
@@ -285,7 +293,24 @@ impl World {
         self.answer(id, work)
     }
 
+    fn a_probe_answers(&mut self) -> Result<(), Broken> {
+        let probes: Vec<_> = self.probes.iter().copied().collect();
+        self.dice.pick(&probes).map_or(Ok(()), |id| self.answer_probe(id))
+    }
+
+    fn answer_probe(&mut self, instance: InstanceId) -> Result<(), Broken> {
+        self.probes.remove(&instance);
+        if self.is_kind || self.dice.chance(60) {
+            return self.happen(Event::Probed { instance });
+        }
+        let failure = Failure::new(ErrorKind::EngineFailed, "no token");
+        self.happen(Event::ProbeFailed { instance, failure })
+    }
+
     fn answer(&mut self, id: InstanceId, work: Work) -> Result<(), Broken> {
+        if self.probes.contains(&id) {
+            self.answer_probe(id)?;
+        }
         let fails = !self.is_kind && self.dice.chance(15);
         let seen = self.instances.get_mut(&id).expect("it works");
         seen.work = None;
@@ -408,12 +433,7 @@ impl World {
             self.instances.iter().filter(|(_, seen)| seen.is_ready).map(|(id, _)| *id).collect();
         let Some(instance) = self.dice.pick(&ready) else { return Ok(()) };
         let failure = Failure::new(ErrorKind::EngineFailed, "found dead");
-        let event = if self.dice.chance(50) {
-            Event::InstanceDied { instance, failure }
-        } else {
-            Event::ProbeFailed { instance, failure }
-        };
-        self.happen(event)
+        self.happen(Event::InstanceDied { instance, failure })
     }
 
     fn the_limits_change(&mut self) -> Result<(), Broken> {
@@ -488,7 +508,15 @@ impl World {
                 seen.bytes = reservation.total_bytes();
             }
             Effect::Unload { instance } => self.begin(instance, Work::Unload)?,
-            Effect::Probe { .. } => return broken(7, "a probe was asked for"),
+            Effect::Probe { instance } => {
+                let seen = self.seen(instance, 3)?;
+                if !seen.is_ready || seen.work.is_some() {
+                    return broken(3, format!("{instance:?} is probed, which is {seen:?}"));
+                }
+                if !self.probes.insert(instance) {
+                    return broken(3, format!("{instance:?} is probed twice"));
+                }
+            }
             Effect::Grant { ticket, instance, .. } => {
                 if self.take_waiting(ticket)?.wants_no_slot {
                     return broken(2, format!("{ticket:?} was granted and only wanted the model ready"));
@@ -499,8 +527,11 @@ impl World {
                 }
                 self.leases.insert(ticket, instance);
             }
+            Effect::Refuse { ticket, .. } | Effect::Done { ticket, .. } if PoolState::is_own(ticket) => {}
             Effect::Refuse { ticket, .. } | Effect::Done { ticket, .. } => drop(self.take_waiting(ticket)?),
-            Effect::Tell { ticket, .. } if !self.waiting.contains_key(&ticket) => {
+            Effect::Tell { ticket, .. }
+                if !PoolState::is_own(ticket) && !self.waiting.contains_key(&ticket) =>
+            {
                 return broken(2, format!("{ticket:?} was told something after its answer"));
             }
             Effect::Record { record } => {

@@ -1,0 +1,131 @@
+//! Whether an instance is believed to work: by what requests say, and by probes of one token.
+//!
+//! ```text
+//!   idle for a minute ─► probe ─► well: the next after two minutes, four …
+//!   a request fails ───► probe ─► well: open again          two failures in a row, of
+//!   (closed meanwhile)     └───► failed: probe again ─────► requests or probes: replaced
+//! ```
+//!
+//! A probe delays nobody: whoever comes is served beside it. Requests that fail while a probe is under way are one
+//! failure: they were served together.
+
+use samovar_core::Failure;
+use samovar_core::port::Millis;
+
+use super::Turn;
+use super::health::is_fault_of_the_instance;
+use super::state::{Phase, Timer};
+use crate::protocol::{Effect, InstanceId};
+
+/// In a row; then the instance is replaced.
+const FAILURES_MAX: u32 = 2;
+/// The wait for the next probe doubles no more often.
+const DOUBLINGS_MAX: u32 = 10;
+
+/// How far an instance is believed to work.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trust {
+    /// Why it is being looked at: no new grants until a probe went well.
+    pub(super) suspicion: Option<Failure>,
+    is_probed: bool,
+    failed_requests: u32,
+    failed_probes: u32,
+    /// Probes since it was used last.
+    probes: u32,
+    /// When the next one is due, while it is idle.
+    due: Option<Millis>,
+}
+
+impl Turn<'_> {
+    /// Takes a request's end into account.
+    pub(super) fn judge(&mut self, id: InstanceId, failed: Option<Failure>) {
+        let trust = &mut self.state.instance_mut(id).trust;
+        trust.probes = 0;
+        match failed {
+            None => {
+                (trust.failed_requests, trust.failed_probes, trust.suspicion) = (0, 0, None);
+                let model = self.state.instance(id).model;
+                self.has_proved_itself(model);
+            }
+            Some(failure) if is_fault_of_the_instance(failure.kind) && trust.suspicion.is_none() => {
+                trust.failed_requests += 1;
+                self.suspect(id, failure);
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn probe_went_well(&mut self, id: InstanceId) {
+        let Some(instance) = self.state.instances.get_mut(&id) else { return };
+        let trust = &mut instance.trust;
+        (trust.is_probed, trust.failed_probes, trust.suspicion) = (false, 0, None);
+        let model = instance.model;
+        self.review(model);
+        self.await_probe(id);
+    }
+
+    pub(super) fn probe_failed(&mut self, id: InstanceId, failure: Failure) {
+        let Some(instance) = self.state.instances.get_mut(&id) else { return };
+        instance.trust.is_probed = false;
+        // One that is being parked ends what it does.
+        if instance.phase == Phase::Ready && instance.farewell.is_none() {
+            instance.trust.failed_probes += 1;
+            self.suspect(id, failure);
+        }
+    }
+
+    /// It was made anew.
+    pub(super) fn trust_again(&mut self, id: InstanceId) {
+        self.state.instance_mut(id).trust.suspicion = None;
+    }
+
+    /// Closes it and looks at it again, or gives it up.
+    fn suspect(&mut self, id: InstanceId, failure: Failure) {
+        let instance = self.state.instance_mut(id);
+        let trust = &mut instance.trust;
+        let first = trust.suspicion.get_or_insert(failure).clone();
+        if trust.failed_requests + trust.failed_probes >= FAILURES_MAX {
+            self.died(id, first);
+        } else if instance.phase == Phase::Ready && instance.farewell.is_none() {
+            self.probe(id);
+        }
+    }
+
+    fn probe(&mut self, id: InstanceId) {
+        let trust = &mut self.state.instance_mut(id).trust;
+        if !std::mem::replace(&mut trust.is_probed, true) {
+            self.effects.push(Effect::Probe { instance: id });
+        }
+    }
+
+    /// Plans the next probe of an instance that nobody uses.
+    pub(super) fn await_probe(&mut self, id: InstanceId) {
+        let every_ms = self.state.config.probe_idle_ms;
+        let instance = self.state.instance(id);
+        let is_due = instance.phase == Phase::Ready && instance.is_idle() && instance.stays();
+        if every_ms == 0 || !is_due || instance.trust.is_probed || instance.trust.due.is_some() {
+            return;
+        }
+        let doublings = instance.trust.probes.min(DOUBLINGS_MAX);
+        let at = self.now.plus(every_ms.saturating_mul(1 << doublings));
+        self.state.instance_mut(id).trust.due = Some(at);
+        self.state.timers.insert((at, Timer::Probe(id)));
+    }
+
+    /// It is used, or leaves.
+    pub(super) fn await_no_probe(&mut self, id: InstanceId) {
+        let trust = &mut self.state.instance_mut(id).trust;
+        if let Some(at) = trust.due.take() {
+            self.state.timers.remove(&(at, Timer::Probe(id)));
+        }
+    }
+
+    pub(super) fn probe_due(&mut self, id: InstanceId) {
+        let Some(instance) = self.state.instances.get_mut(&id) else { return };
+        instance.trust.due = None;
+        if instance.phase == Phase::Ready && instance.is_idle() && instance.stays() {
+            instance.trust.probes += 1;
+            self.probe(id);
+        }
+    }
+}
