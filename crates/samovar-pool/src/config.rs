@@ -83,6 +83,8 @@ pub struct PoolConfig {
     pub stall_percent_max: f32,
     /// How often the machine is asked about its memory while anything is loaded, in milliseconds; 0 = never.
     pub look_every_ms: u64,
+    /// Processors of the machine: while as many instances are at work, no model gets one more than it must have.
+    pub cores: u32,
     /// Models whose statistics are remembered; the absent one that was used least recently is forgotten first.
     pub models_max: u32,
     /// Decisions that `why` can look back on.
@@ -113,6 +115,7 @@ impl PoolConfig {
             available_floor_bytes,
             stall_percent_max: 10.0,
             look_every_ms: 1_000,
+            cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
             models_max: 4_096,
             decisions_max: 1_024,
         }

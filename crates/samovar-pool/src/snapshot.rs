@@ -127,6 +127,10 @@ pub struct ModelStats {
     pub held_bytes: u64,
     /// Bytes of mapped weights that it counts for now.
     pub mapped_bytes: u64,
+    /// Instances of it that are ready.
+    pub instances: u32,
+    /// The most that it may have.
+    pub instances_max: u32,
     /// Requests that it can serve at the same time.
     pub slots: u32,
     /// Requests that it serves now.

@@ -31,6 +31,7 @@ impl Turn<'_> {
             return;
         }
         self.enqueue(ticket, model, spec, call);
+        self.rouse(model);
         self.review(model);
     }
 
@@ -42,6 +43,7 @@ impl Turn<'_> {
             return;
         }
         self.enqueue_warm(ticket, model, spec);
+        self.rouse(model);
         self.review(model);
     }
 

@@ -30,7 +30,7 @@ impl Turn<'_> {
             // A pledge keeps the queue closed, or a resume is waited for.
         } else if instance.leaves_when_idle {
             self.bid_farewell(id, What::Unloaded, Reason::Told);
-        } else if instance.expires_at.is_none() {
+        } else if instance.expires_at.is_none() && !instance.is_lapsed {
             self.start_keep_alive(id);
         }
     }
@@ -39,10 +39,15 @@ impl Turn<'_> {
     pub(super) fn give_way(&mut self, id: InstanceId, reason: Reason) {
         let policy = self.state.config.eviction;
         self.state.age = eviction::age_after(policy, self.state.age, &self.facts(id));
-        if !self.can_be_parked(id) {
+        if self.can_be_parked(id) {
+            self.park(id, reason);
+        } else {
             self.bid_farewell(id, What::Evicted, reason);
-            return;
         }
+        self.dismiss_crew(self.state.instance(id).model);
+    }
+
+    fn park(&mut self, id: InstanceId, reason: Reason) {
         self.stop_keep_alive(id);
         self.state.pledges.remove(&id);
         let instance = self.state.instance_mut(id);
@@ -86,10 +91,13 @@ impl Turn<'_> {
         }
     }
 
-    /// The places of instances in the order of leaving; the lowest leaves first.
-    pub(super) fn ranks(&self, ids: &[InstanceId]) -> Vec<f64> {
+    /// The instances in the order of leaving.
+    pub(super) fn in_order_of_leaving(&self, ids: Vec<InstanceId>) -> Vec<InstanceId> {
         let facts: Vec<_> = ids.iter().map(|id| self.facts(*id)).collect();
-        eviction::ranks(self.state.config.eviction, &facts)
+        let ranks = eviction::ranks(self.state.config.eviction, &facts);
+        let mut ranked: Vec<_> = ranks.into_iter().zip(ids).collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        ranked.into_iter().map(|(_, id)| id).collect()
     }
 
     fn facts(&self, id: InstanceId) -> Facts {

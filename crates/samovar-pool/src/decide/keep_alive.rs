@@ -62,11 +62,16 @@ impl Turn<'_> {
     pub(super) fn expired(&mut self, id: InstanceId) {
         let Some(instance) = self.state.instances.get_mut(&id) else { return };
         instance.expires_at = None;
+        instance.is_lapsed = false;
         if !instance.is_idle() || instance.farewell.is_some() {
             return;
         }
         let (model, idle_ms) = (instance.model, self.now.since(instance.last_used));
         if self.state.model(model).is_pinned || self.state.model(model).has_waiting() {
+            return;
+        }
+        if self.is_held_by_its_crew(id) {
+            self.state.instance_mut(id).is_lapsed = true;
             return;
         }
         let frees_bytes = self.frees(id);

@@ -44,6 +44,7 @@ impl Turn<'_> {
             load_ms: self.state.model(model).tally.load_times.expected_ms(spec.load_ms).unwrap_or(0),
             keep_alive: super::keep_alive::within_bounds(&self.state.config, spec.keep_alive),
             expires_at: None,
+            is_lapsed: false,
             farewell: None,
             leaves_when_idle: false,
             growth: None,

@@ -3,13 +3,14 @@
 //! ```text
 //!   Event ─► due timers ─► admission │ queue │ lifecycle │ orders ─► settle ─► effects
 //!                                                                     │
-//!                                    pledges due → placement of wants → soft limit → next wake-up
+//!                                    pledges due → placement of wants → crews → soft limit → next wake-up
 //! ```
 //!
 //! - `admission` who may wait, and who is refused at once
 //! - `queue`, `line` who is next
 //! - `serving` which instance serves whom
 //! - `demand` what is to be loaded, resumed or made larger for who waits
+//! - `crew` how many instances a model has
 //! - `lifecycle`, `growth` what becomes of an instance
 //! - `departure` how one leaves
 //! - `placement` who gets memory next, and who leaves for it
@@ -20,6 +21,7 @@
 //! draws a number.
 
 mod admission;
+mod crew;
 mod demand;
 mod departure;
 mod eviction;

@@ -69,6 +69,7 @@ impl Turn<'_> {
         let mut instances = 0;
         for model in models {
             self.take_pin_off(*model);
+            self.state.model_mut(*model).is_kept = false;
             for id in self.state.model(*model).instances.clone() {
                 instances += 1;
                 self.send_instance_away(id);

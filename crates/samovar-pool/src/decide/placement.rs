@@ -35,7 +35,8 @@ impl Turn<'_> {
         self.state.review_at = None;
         self.drop_stale_pledges();
         self.keep_pledges();
-        self.place_wants();
+        let claimed_bytes = self.place_wants();
+        self.fill_crews(claimed_bytes);
         self.drop_stale_pledges();
         self.shed_above_soft();
         self.plan_review();
@@ -78,7 +79,8 @@ impl Turn<'_> {
         }
     }
 
-    fn place_wants(&mut self) {
+    /// Gives the free bytes that wants claim which could not be placed.
+    fn place_wants(&mut self) -> u64 {
         let (mut claimed_free, mut claimed_leaving) = (0, 0);
         let wants: Vec<_> = self.state.wants.iter().copied().collect();
         for model in wants {
@@ -99,9 +101,10 @@ impl Turn<'_> {
             claimed_leaving += leaving;
             claimed_free += (need - leaving).min(free);
         }
+        claimed_free
     }
 
-    fn place(&mut self, model: ModelId, lacking: Vec<Placement>) {
+    pub(super) fn place(&mut self, model: ModelId, lacking: Vec<Placement>) {
         self.unwant(model);
         for placement in lacking {
             match placement {
@@ -118,7 +121,7 @@ impl Turn<'_> {
     }
 
     /// Who leaves, and how many bytes each will still hold then.
-    fn leaving(&self) -> BTreeMap<InstanceId, u64> {
+    pub(super) fn leaving(&self) -> BTreeMap<InstanceId, u64> {
         let instances = self.state.instances.iter();
         let leaving = instances.filter_map(|(id, instance)| {
             if !instance.stays() {
@@ -161,7 +164,7 @@ impl Turn<'_> {
 
     /// Who could leave for the model, in the order of leaving. Not what it waits for itself, nor that of models which
     /// have waited for longer: else two that wait could have each other leave.
-    fn victims(&self, beneficiary: ModelId, lacking: &[Placement]) -> Vec<(Step, InstanceId)> {
+    pub(super) fn victims(&self, beneficiary: ModelId, lacking: &[Placement]) -> Vec<(Step, InstanceId)> {
         let is_lacking = |id| lacking.iter().any(|placement| placement.instance() == Some(id));
         let earlier = |model| {
             self.state.wants.iter().take_while(|want| **want != beneficiary).any(|want| *want == model)
@@ -175,25 +178,27 @@ impl Turn<'_> {
                 && !self.state.model(instance.model).is_pinned
                 && !self.state.pledges.contains_key(id)
         });
-        let instances: Vec<_> = instances.collect();
-        let ids: Vec<_> = instances.iter().map(|(id, _)| **id).collect();
-        let mut victims: Vec<_> = instances
-            .into_iter()
-            .zip(self.ranks(&ids))
-            .map(|((id, instance), rank)| {
-                let is_free = instance.is_idle() && !self.state.model(instance.model).has_waiting();
-                let (class, step) = match instance.phase {
-                    Phase::Ready if is_free && self.residency_end(*id) <= self.now => (0, Step::Now),
-                    Phase::Parked if is_free => (1, Step::Now),
-                    Phase::Ready => (2, Step::Later),
-                    // Parked, and waited for: it is the last to go, but go it can.
-                    _ => (3, Step::Later),
-                };
-                (class, rank, step, *id)
-            })
-            .collect();
-        victims.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.3.cmp(&b.3)));
-        victims.into_iter().map(|(_, _, step, id)| (step, id)).collect()
+        let in_order = self.in_order_of_leaving(instances.map(|(id, _)| *id).collect());
+        let is_free = |id: InstanceId| {
+            let instance = self.state.instance(id);
+            instance.is_idle() && !self.state.model(instance.model).has_waiting()
+        };
+        let idle = in_order.iter().copied().filter(|id| is_free(*id) && self.residency_end(*id) <= self.now);
+        let dispensable = self.dispensable(idle);
+        let classified = in_order.into_iter().map(|id| {
+            let (class, step) = match self.state.instance(id).phase {
+                _ if dispensable.contains(&id) => (0, Step::Now),
+                Phase::Ready if is_free(id) && self.residency_end(id) <= self.now => (1, Step::Now),
+                Phase::Parked if is_free(id) => (2, Step::Now),
+                Phase::Ready => (3, Step::Later),
+                // Parked, and waited for: it is the last to go, but go it can.
+                _ => (4, Step::Later),
+            };
+            (class, step, id)
+        });
+        let mut victims: Vec<_> = classified.collect();
+        victims.sort_by_key(|(class, ..)| *class);
+        victims.into_iter().map(|(_, step, id)| (step, id)).collect()
     }
 
     /// An instance stays at least until then.
@@ -212,7 +217,7 @@ impl Turn<'_> {
         served.min(patience_ends).max(self.residency_end(id))
     }
 
-    fn needed_for(&self, id: InstanceId, beneficiary: ModelId) -> Reason {
+    pub(super) fn needed_for(&self, id: InstanceId, beneficiary: ModelId) -> Reason {
         Reason::NeededFor {
             model: self.state.model(beneficiary).spec.name.clone(),
             frees_bytes: self.frees(id),
@@ -230,7 +235,7 @@ impl Turn<'_> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Now,
     Later,
 }

@@ -50,7 +50,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Idle instances that may leave, ready ones before parked ones, each in the order of leaving.
+    /// Idle instances that may leave: first those that their models can do without, then ready ones, then parked ones,
+    /// each in the order of leaving.
     fn idle_in_order(&self) -> Vec<InstanceId> {
         let instances = self.state.instances.iter().filter(|(id, instance)| {
             let model = self.state.model(instance.model);
@@ -60,12 +61,11 @@ impl Turn<'_> {
                 && !model.has_waiting()
                 && !self.state.pledges.contains_key(id)
         });
-        let ids: Vec<_> = instances.map(|(id, _)| *id).collect();
-        let ranked = ids.iter().zip(self.ranks(&ids));
-        let mut idle: Vec<_> =
-            ranked.map(|(id, rank)| (self.state.instance(*id).phase == Phase::Parked, rank, *id)).collect();
-        idle.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
-        idle.into_iter().map(|(_, _, id)| id).collect()
+        let mut idle = self.in_order_of_leaving(instances.map(|(id, _)| *id).collect());
+        let dispensable = self.dispensable(idle.iter().copied());
+        let is_parked = |id| self.state.instance(id).phase == Phase::Parked;
+        idle.sort_by_key(|id| (!dispensable.contains(id), is_parked(*id)));
+        idle
     }
 
     /// The idle instance that was used last, if none is in use now.

@@ -106,11 +106,14 @@ impl Turn<'_> {
     pub(super) fn tell_waiting(&mut self, model: ModelId) {
         let of_model = self.state.model(model);
         let queued =
-            of_model.queue.in_order().into_iter().enumerate().map(|(index, id)| (index as u32 + 1, id));
-        let warms = of_model.warms.iter().map(|(_, ticket)| (1, *ticket));
+            of_model.queue.in_order().into_iter().enumerate().map(|(index, id)| (index as u32 + 1, id, true));
+        let warms = of_model.warms.iter().map(|(_, ticket)| (1, *ticket, false));
         let told: Vec<_> = queued
             .chain(warms)
-            .map(|(position, ticket)| Effect::Tell { ticket, wait: self.outlook(model, position) })
+            .map(|(position, ticket, wants_slot)| Effect::Tell {
+                ticket,
+                wait: self.outlook(model, position, wants_slot),
+            })
             .collect();
         self.effects.extend(told);
     }
@@ -125,28 +128,29 @@ impl Turn<'_> {
         let Some(ticket) = self.state.tickets.get(&newcomer).filter(|_| !is_told) else { return };
         let order = self.state.model(ticket.model).queue.in_order();
         let position = order.iter().position(|id| *id == newcomer).map_or(1, |index| index as u32 + 1);
-        let wait = self.outlook(ticket.model, position);
+        let wait = self.outlook(ticket.model, position, ticket.wants_slot);
         self.effects.push(Effect::Tell { ticket: newcomer, wait });
     }
 
-    fn outlook(&self, model: ModelId, position: u32) -> Wait {
-        let serving = || self.state.staying(model).filter(|(_, instance)| instance.is_serving());
-        let slots: u32 = serving().map(|(_, instance)| instance.slots()).sum();
-        let ready = serving().count() as u32;
-        let phases = || self.state.staying(model).map(|(_, instance)| instance.phase);
-        let fraction = phases().find_map(|phase| match phase {
+    fn outlook(&self, model: ModelId, position: u32, wants_slot: bool) -> Wait {
+        let serving = self.state.staying(model).filter(|(_, instance)| instance.is_serving());
+        let slots: u32 = serving.map(|(_, instance)| instance.slots()).sum();
+        let mut phases = self.state.staying(model).map(|(_, instance)| instance.phase);
+        let loading = phases.find_map(|phase| match phase {
             Phase::Loading { fraction, .. } => Some(fraction),
             _ => None,
         });
+        if let Some(fraction) = loading.filter(|_| slots == 0 || !wants_slot) {
+            let (instance, of) = (self.serving(model) + 1, self.crew_to_be(model));
+            return Wait::Loading { fraction, instance, of };
+        }
         if slots > 0 {
             let rounds = f64::from(position.div_ceil(slots));
             let estimate_ms = self.state.model(model).hold.ms().map(|hold_ms| (hold_ms * rounds) as u64);
             return Wait::Queued { position, estimate_ms };
         }
-        if let Some(fraction) = fraction {
-            return Wait::Loading { fraction, instance: ready + 1, of: 1 };
-        }
-        if phases().any(|phase| phase == Phase::Resuming) {
+        let mut phases = self.state.staying(model).map(|(_, instance)| instance.phase);
+        if phases.any(|phase| phase == Phase::Resuming) {
             return Wait::Resuming;
         }
         Wait::Queued { position, estimate_ms: None }

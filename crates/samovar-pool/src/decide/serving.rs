@@ -61,7 +61,11 @@ impl Turn<'_> {
         let serving = || self.state.staying(model).filter(|(_, instance)| instance.is_serving());
         serving().next()?;
         let of_model = self.state.model(model);
-        let warm = of_model.warms.iter().find_map(|(_, ticket)| {
+        // Who wants all instances of several is answered when they are there (see `crew`), unless the one that there
+        // is must become another first.
+        let answers_warms = self.crew(model).max == 1 || self.unmet_wish(model).is_some();
+        let mut warms = of_model.warms.iter().filter(|_| answers_warms);
+        let warm = warms.find_map(|(_, ticket)| {
             let spec = &self.state.tickets[ticket].spec;
             serving().find(|(_, instance)| instance.satisfies(spec)).map(|(id, _)| (*ticket, id))
         });
@@ -123,6 +127,7 @@ impl Turn<'_> {
         let instance = self.state.instance_mut(instance_id);
         instance.leases += 1;
         instance.uses += 1;
+        instance.is_lapsed = false;
         instance.age_when_used = age;
         instance.last_used = now;
         instance.keep_alive = ticket.keep_alive;

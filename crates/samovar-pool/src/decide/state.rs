@@ -47,6 +47,8 @@ pub struct PoolState {
     pub(super) ledger: Ledger,
     /// Models that wait for memory, in the order in which they began to.
     pub(super) wants: VecDeque<ModelId>,
+    /// Models of several instances that may want another one.
+    pub(super) crews: BTreeSet<ModelId>,
     /// Instances that will leave for a model that waits.
     pub(super) pledges: BTreeMap<InstanceId, Pledge>,
     pub(super) timers: BTreeSet<(Millis, Timer)>,
@@ -86,6 +88,8 @@ pub(super) struct Model {
     pub(super) warms: BTreeSet<(u64, TicketId)>,
     pub(super) instances: BTreeSet<InstanceId>,
     pub(super) is_pinned: bool,
+    /// It is to have all its instances: somebody asked for it since one of them was let go.
+    pub(super) is_kept: bool,
     pub(super) setback: Option<Setback>,
     /// What a load with these options was measured to cost.
     pub(super) learned: Option<(LoadOptions, Footprint)>,
@@ -128,6 +132,8 @@ pub(super) struct Instance {
     pub(super) keep_alive: KeepAlive,
     /// When its keep-alive ends, while it runs.
     pub(super) expires_at: Option<Millis>,
+    /// That has ended, and it stays for the sake of its model's other instances.
+    pub(super) is_lapsed: bool,
     /// It leaves as soon as nobody uses it; no new grants.
     pub(super) farewell: Option<Farewell>,
     /// It leaves as soon as nobody uses it and nobody waits for it.
@@ -196,6 +202,7 @@ impl PoolState {
             tickets: BTreeMap::new(),
             leases: BTreeMap::new(),
             wants: VecDeque::new(),
+            crews: BTreeSet::new(),
             pledges: BTreeMap::new(),
             timers: BTreeSet::new(),
             review_at: None,
@@ -310,6 +317,7 @@ impl Model {
             warms: BTreeSet::new(),
             instances: BTreeSet::new(),
             is_pinned: false,
+            is_kept: false,
             setback: None,
             learned: None,
             residue: None,

@@ -72,6 +72,8 @@ impl PoolState {
             options: shown.map(|instance| instance.spec.options.clone()),
             held_bytes: footprints().map(|footprint| footprint.held_bytes).sum(),
             mapped_bytes: footprints().map(|footprint| footprint.mapped_bytes).max().unwrap_or(0),
+            instances: self.staying(id).filter(|(_, instance)| instance.phase == Phase::Ready).count() as u32,
+            instances_max: model.spec.instances.max.max(model.instances.len() as u32),
             slots: instances().map(Instance::slots).sum(),
             busy_slots: instances().map(|instance| instance.leases).sum(),
             queued: model.waiting_count(),

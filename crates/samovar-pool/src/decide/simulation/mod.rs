@@ -11,8 +11,10 @@
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::state::{Phase, PoolState, Timer};
+use crate::ask::{Instances, ModelSpec};
 use crate::stats::Tally;
 use world::{Broken, World};
 
@@ -74,13 +76,15 @@ fn random_lives_are_eventful() {
         total.load_failures += tally.load_failures;
         total.parked += tally.parked;
         total.resumed += tally.resumed;
+        total.grown += tally.grown;
         total.died += tally.died;
         for (reason, count) in &tally.evictions {
             *total.evictions.entry(reason).or_default() += count;
         }
     }
     let counts = [total.hits, total.misses, total.coalesced, total.refused, total.cancelled, total.loads];
-    let counts = [&counts[..], &[total.load_failures, total.parked, total.resumed, total.died]].concat();
+    let counts =
+        [&counts[..], &[total.load_failures, total.parked, total.resumed, total.grown, total.died]].concat();
     assert!(counts.iter().all(|count| *count > 50), "{total:?}");
     assert_eq!(total.evictions.len(), 4, "{total:?}");
 }
@@ -143,6 +147,17 @@ fn a_pool_that_loads_twice_is_noticed() {
             state.instances.values().find(|instance| matches!(instance.phase, Phase::Loading { .. }));
         if let Some(model) = loading.map(|instance| instance.model) {
             state.model_mut(model).instances.clear();
+        }
+    });
+    assert!(found.contains(&4), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_loads_more_instances_than_it_may_is_noticed() {
+    let found = noticed(|state| {
+        for model in state.models.values_mut().filter(|model| model.spec.instances.max > 1) {
+            let instances = Instances { min: 1, max: model.spec.instances.max + 1 };
+            model.spec = Arc::new(ModelSpec { instances, ..(*model.spec).clone() });
         }
     });
     assert!(found.contains(&4), "{found:?}");

@@ -50,8 +50,8 @@ enum Work {
 #[derive(Clone, Debug)]
 struct Seen {
     key: ModelKey,
-    /// Bytes it counts for: promised, measured, or left after parking.
-    bytes: u64,
+    /// Bytes it counts for: promised, measured, or left after parking. Those of its key share what is mapped.
+    bytes: Footprint,
     promised: Footprint,
     work: Option<Work>,
     is_stopped: bool,
@@ -101,6 +101,7 @@ impl World {
         config.keep_alive_ceiling_ms = dice.chance(20).then_some(20_000);
         config.probe_idle_ms = dice.between(0, 3) * 10_000;
         config.models_max = dice.between(2, 12) as u32;
+        config.cores = dice.between(1, 9) as u32;
         let can_park = dice.chance(70);
         let specs = make_specs(&mut dice);
         Self {
@@ -250,7 +251,8 @@ impl World {
         let priority = if self.dice.chance(20) { self.dice.between(0, 256) as u8 } else { 0 };
         let ticket = self.ticket(deadline, false);
         let client = format!("client {}", self.dice.between(0, 3));
-        self.happen(Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity: None })
+        let affinity = self.dice.chance(50).then(|| self.dice.between(0, 5));
+        self.happen(Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity })
     }
 
     fn some_keep_alive(&mut self) -> KeepAlive {
@@ -329,23 +331,26 @@ impl World {
                 let footprint = self.measured(promised);
                 let seen = self.instances.get_mut(&id).expect("it works");
                 seen.is_ready = true;
-                seen.bytes = if footprint.total_bytes() == 0 { seen.bytes } else { footprint.total_bytes() };
+                seen.bytes = if footprint.total_bytes() == 0 { seen.bytes } else { footprint };
                 Event::Loaded { instance: id, footprint }
             }
             Work::Park if fails => Event::ParkFailed { instance: id, failure },
             Work::Park => {
-                seen.bytes = self.dice.between(0, 4).min(seen.bytes);
-                Event::Parked { instance: id, measured: measurement(seen.bytes, promised.mapped_bytes) }
+                seen.bytes = held(self.dice.between(0, 4).min(seen.bytes.held_bytes));
+                Event::Parked {
+                    instance: id,
+                    measured: measurement(seen.bytes.held_bytes, promised.mapped_bytes),
+                }
             }
             Work::Resume if fails => {
-                seen.bytes = seen.promised.held_bytes;
+                seen.bytes = held(seen.promised.held_bytes);
                 Event::ResumeFailed { instance: id, failure }
             }
             Work::Resume => {
                 let footprint = self.measured(promised);
                 let seen = self.instances.get_mut(&id).expect("it works");
                 seen.is_ready = true;
-                seen.bytes = if footprint.total_bytes() == 0 { seen.bytes } else { footprint.total_bytes() };
+                seen.bytes = if footprint.total_bytes() == 0 { seen.bytes } else { footprint };
                 Event::Resumed {
                     instance: id,
                     measured: measurement(footprint.held_bytes, footprint.mapped_bytes),
@@ -360,7 +365,7 @@ impl World {
         if let Event::ResumeFailed { .. } = event {
             let model = self.state.instance(id).model;
             let residue = self.state.model(model).residue.unwrap_or(0);
-            self.instances.get_mut(&id).expect("it is parked").bytes = residue;
+            self.instances.get_mut(&id).expect("it is parked").bytes = held(residue);
         }
         self.happen(event)
     }
@@ -483,13 +488,11 @@ impl World {
     fn watch(&mut self, effect: Effect) -> Result<(), Broken> {
         match effect {
             Effect::Load { instance, model, reservation } => {
-                if self.instances.values().any(|seen| seen.key == model.key) {
-                    return broken(4, format!("{} is loaded twice", model.name));
-                }
-                self.check_room(reservation.total_bytes(), 0)?;
+                self.check_number(&model)?;
+                self.check_room(instance, &model.key, reservation)?;
                 let seen = Seen {
                     key: model.key.clone(),
-                    bytes: reservation.total_bytes(),
+                    bytes: reservation,
                     promised: reservation,
                     work: Some(Work::Load),
                     is_stopped: false,
@@ -500,12 +503,12 @@ impl World {
             Effect::StopLoad { instance } => self.seen(instance, 3)?.is_stopped = true,
             Effect::Park { instance } => self.begin(instance, Work::Park)?,
             Effect::Resume { instance, reservation, .. } => {
-                let parked_bytes = self.seen(instance, 3)?.bytes;
-                self.check_room(reservation.total_bytes(), parked_bytes)?;
+                let key = self.seen(instance, 3)?.key.clone();
+                self.check_room(instance, &key, reservation)?;
                 self.begin(instance, Work::Resume)?;
                 let seen = self.seen(instance, 3)?;
                 seen.promised = reservation;
-                seen.bytes = reservation.total_bytes();
+                seen.bytes = reservation;
             }
             Effect::Unload { instance } => self.begin(instance, Work::Unload)?,
             Effect::Probe { instance } => {
@@ -546,13 +549,28 @@ impl World {
         Ok(())
     }
 
+    /// No model has more instances than it may have; one that may have one has none that leaves beside it either.
+    fn check_number(&self, model: &ModelSpec) -> Result<(), Broken> {
+        let others = self.instances.iter().filter(|(_, seen)| seen.key == model.key).map(|(id, _)| id);
+        let count = match model.instances.max {
+            1 => others.count(),
+            _ => others.filter(|id| self.state.instances.get(*id).is_some_and(Instance::stays)).count(),
+        };
+        if count as u32 >= model.instances.max {
+            return broken(4, format!("{} is loaded beside {count} others", model.name));
+        }
+        Ok(())
+    }
+
     /// A promise may be made only for bytes that are there. While something is owed nothing new is promised; a growth
     /// that was promised before goes on.
-    fn check_room(&self, wanted: u64, held_already: u64) -> Result<(), Broken> {
-        let in_use: u64 = self.instances.values().map(|seen| seen.bytes).sum();
+    fn check_room(&self, id: InstanceId, key: &ModelKey, wanted: Footprint) -> Result<(), Broken> {
+        let others = self.instances.iter().filter(|(other, _)| **other != id);
+        let others: Vec<_> = others.map(|(_, seen)| (&seen.key, seen.bytes)).collect();
+        let in_use = sum_of(others.iter().copied().chain([(key, wanted)]));
         let allowed = self.allowance.max(self.budget) + self.state.ledger.owed();
-        if in_use - held_already + wanted > allowed {
-            return broken(1, format!("{wanted} promised with {in_use} in use of {}", self.budget));
+        if in_use > allowed {
+            return broken(1, format!("{wanted:?} promised, with it {in_use} in use of {}", self.budget));
         }
         Ok(())
     }
@@ -604,9 +622,15 @@ impl World {
         // What is to grow counts for more from the decision on, before anything is done.
         let growing = |id: &InstanceId| self.state.instance(*id).growth.is_some();
         let counted = |(id, seen): (&InstanceId, &Seen)| {
-            if growing(id) { seen.bytes.max(ledger.footprint_with_debt(*id)) } else { seen.bytes }
+            let counts = ledger.footprint(*id);
+            let held_bytes = ledger.footprint_with_debt(*id) - counts.mapped_bytes;
+            let more = Footprint {
+                held_bytes: seen.bytes.held_bytes.max(held_bytes),
+                mapped_bytes: seen.bytes.mapped_bytes.max(counts.mapped_bytes),
+            };
+            if growing(id) { more } else { seen.bytes }
         };
-        let in_use: u64 = self.instances.iter().map(counted).sum();
+        let in_use = sum_of(self.instances.iter().map(|(id, seen)| (&seen.key, counted((id, seen)))));
         if ledger.used() + ledger.owed() != in_use {
             let (used, owed) = (ledger.used(), ledger.owed());
             return broken(1, format!("{used} counted and {owed} owed, {in_use} in use"));
@@ -636,6 +660,22 @@ impl World {
     }
 }
 
+fn held(held_bytes: u64) -> Footprint {
+    Footprint { held_bytes, mapped_bytes: 0 }
+}
+
+/// All that is held, and what is mapped once a key.
+fn sum_of<'a>(footprints: impl Iterator<Item = (&'a ModelKey, Footprint)>) -> u64 {
+    let mut mapped: BTreeMap<&ModelKey, u64> = BTreeMap::new();
+    let mut sum = 0;
+    for (key, footprint) in footprints {
+        sum += footprint.held_bytes;
+        let most = mapped.entry(key).or_default();
+        *most = (*most).max(footprint.mapped_bytes);
+    }
+    sum + mapped.values().sum::<u64>()
+}
+
 fn measurement(held_bytes: u64, mapped_bytes: u64) -> Measurement {
     Measurement { held_bytes, mapped_bytes, ..Measurement::default() }
 }
@@ -656,14 +696,17 @@ fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
         let slots = dice.between(1, 4) as u32;
         let layout = if dice.chance(30) { Layout::Packed } else { Layout::Mapped };
         let keep_alive = some_keep_alive(dice);
-        let sizes = if dice.chance(30) { 2 } else { 1 };
+        let sizes = dice.between(1, 3) as u32;
+        let descriptor = Arc::new(some_descriptor(dice));
         let held_bytes = dice.between(1, 40);
+        let min = if dice.chance(70) { 1 } else { dice.between(1, 4) as u32 };
+        let max = if dice.chance(60) { min } else { min + dice.between(0, 3) as u32 };
         for size in 1..=sizes {
             specs.push(Arc::new(ModelSpec {
                 key: ModelKey::new(format!("key {number}")),
                 name: format!("model {number}"),
                 path: PathBuf::from("/nowhere"),
-                descriptor: Arc::new(descriptor()),
+                descriptor: Arc::clone(&descriptor),
                 options: LoadOptions {
                     context_tokens: 512 * size,
                     slots: if dice.chance(10) { slots + 1 } else { slots },
@@ -675,7 +718,7 @@ fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
                 footprint: Footprint { held_bytes: held_bytes * u64::from(size), mapped_bytes },
                 load_ms: dice.chance(20).then(|| dice.between(1, 60_000)),
                 keep_alive,
-                instances: Instances::default(),
+                instances: Instances { min, max },
                 needs: Vec::new(),
             }));
         }
@@ -683,6 +726,8 @@ fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
     specs
 }
 
-fn descriptor() -> Descriptor {
-    samovar_core::testing::FakeEngine::descriptor("dice", 1)
+/// With a KV cache of a size that matters, or with none to speak of, so that wishes can be merged.
+fn some_descriptor(dice: &mut Dice) -> Descriptor {
+    let blocks = if dice.chance(50) { 4 } else { 0 };
+    Descriptor { blocks, ..samovar_core::testing::FakeEngine::descriptor("dice", 1) }
 }
