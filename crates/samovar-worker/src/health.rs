@@ -15,8 +15,10 @@ use crate::protocol::Beat;
 
 /// A look further apart than this is counted as this much: we were not there.
 const LOOK_MAX: Duration = Duration::from_secs(1);
-/// A worker that computes uses at least this share of one processor.
-const COMPUTING_SHARE: f64 = 0.01;
+/// A worker that computes uses more than this share of one processor; beating and looking at a clock takes less.
+const COMPUTING_SHARE: f64 = 0.02;
+/// Into so many parts the patience for a standstill is divided; in each the worker either computes or not.
+const WINDOWS: u32 = 4;
 
 /// What is known of a worker's health.
 #[derive(Debug)]
@@ -28,9 +30,10 @@ pub(crate) struct Health {
     stalled: Duration,
     /// Of that, since it last computed.
     still: Duration,
-    last: Beat,
-    /// Since the last beat.
-    since_beat: Duration,
+    last_steps: u64,
+    /// Processor time at the beginning of the window, and how long ago that was.
+    window_cpu_ms: u64,
+    window: Duration,
 }
 
 impl Health {
@@ -41,8 +44,9 @@ impl Health {
             silent: Duration::ZERO,
             stalled: Duration::ZERO,
             still: Duration::ZERO,
-            last: Beat::default(),
-            since_beat: Duration::ZERO,
+            last_steps: 0,
+            window_cpu_ms: 0,
+            window: Duration::ZERO,
         }
     }
 
@@ -55,7 +59,7 @@ impl Health {
     /// Time has passed since the last look.
     pub(crate) fn passed(&mut self, elapsed: Duration) {
         let elapsed = elapsed.min(LOOK_MAX);
-        for counter in [&mut self.silent, &mut self.stalled, &mut self.still, &mut self.since_beat] {
+        for counter in [&mut self.silent, &mut self.stalled, &mut self.still, &mut self.window] {
             *counter = counter.saturating_add(elapsed);
         }
     }
@@ -70,17 +74,20 @@ impl Health {
 
     /// It lives. Whoever has nothing to do cannot get on.
     pub(crate) fn beat(&mut self, beat: Beat, is_working: bool) {
-        if beat.steps != self.last.steps || !is_working {
-            self.stepped();
-        }
-        let computed = Duration::from_millis(beat.cpu_ms.saturating_sub(self.last.cpu_ms));
-        if computed > self.since_beat.mul_f64(COMPUTING_SHARE) {
-            self.still = Duration::ZERO;
-        }
         self.has_spoken = true;
         self.silent = Duration::ZERO;
-        self.since_beat = Duration::ZERO;
-        self.last = beat;
+        if beat.steps != self.last_steps || !is_working {
+            self.stepped();
+        }
+        self.last_steps = beat.steps;
+        if self.window >= self.patience.standstill / WINDOWS {
+            let computed = Duration::from_millis(beat.cpu_ms.saturating_sub(self.window_cpu_ms));
+            if computed > self.window.mul_f64(COMPUTING_SHARE) {
+                self.still = Duration::ZERO;
+            }
+            self.window_cpu_ms = beat.cpu_ms;
+            self.window = Duration::ZERO;
+        }
     }
 
     /// What is wrong, in words that follow "the worker", or nothing.

@@ -235,7 +235,7 @@ struct Keeper {
 }
 
 /// What a wait found.
-#[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent signs, each from a descriptor of its own")]
 struct Found {
     words: bool,
     stderr: bool,

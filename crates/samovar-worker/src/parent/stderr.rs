@@ -96,7 +96,7 @@ mod tests {
     fn a_flood_takes_no_memory() {
         let mut stderr = Stderr::default();
         for _ in 0..100 {
-            stderr.put(1, &[b'x'; 100_000]);
+            stderr.put(1, &vec![b'x'; 100_000]);
         }
         stderr.put(1, "\n\u{1b}[31mend\n".repeat(100).as_bytes());
         assert_eq!(stderr.lines.len(), KEPT_LINES);

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::subject::{Subject, ask, collect, greedy, prompt, start, within_limit};
+use super::subject::{
+    Subject, ask, collect, greedy, prompt, refusal, start, try_ask, within_limit,
+};
 use crate::error::ErrorKind;
 use crate::footprint::LoadOptions;
 use crate::generation::{GenerationRequest, TokenEvent};
@@ -45,7 +47,7 @@ pub fn parking_keeps_the_answer(subject: &Subject) {
         instance.park().unwrap();
         let parked = instance.measure().held_bytes;
         assert!(parked < held, "round {round}: {parked} bytes held when parked, {held} before");
-        let refused = instance.generate(request.clone()).map(|_| ()).unwrap_err();
+        let refused = refusal(&instance, request.clone());
         assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused:?}");
         instance.resume(&subject.options).unwrap();
         instance.resume(&subject.options).unwrap();
@@ -71,10 +73,10 @@ pub fn resuming_with_another_context_keeps_the_answer(subject: &Subject) {
         let total = instance.measure().kv_total_tokens;
         assert!(total >= context_tokens * slots, "{total} tokens of KV cache for {options:?}");
         subject.assert_same(&format!("{options:?}"), &before, &ask(&instance, short.clone()));
-        match instance.generate(long.clone()) {
-            Ok(generation) => {
+        match try_ask(&instance, long.clone()) {
+            Ok(answer) => {
                 assert!(context_tokens > old, "{options:?} took a longer prompt");
-                assert_eq!(collect(generation).completion.usage.completion_tokens, 4);
+                assert_eq!(answer.completion.usage.completion_tokens, 4);
             }
             Err(failure) => {
                 assert!(context_tokens <= old, "{options:?}: {failure:?}");

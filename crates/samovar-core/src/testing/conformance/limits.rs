@@ -1,6 +1,6 @@
 //! Bounds: of the answer, of the context, of the vocabulary.
 
-use super::subject::{Subject, ask, greedy, prompt};
+use super::subject::{Subject, ask, greedy, prompt, refusal, try_ask};
 use crate::error::ErrorKind;
 use crate::generation::{FinishReason, GenerationRequest, Prompt};
 
@@ -12,9 +12,8 @@ pub fn max_tokens_bounds_the_answer(subject: &Subject) {
         assert_eq!(answer.completion.usage.completion_tokens, max_tokens);
         assert_eq!(answer.completion.finish, FinishReason::Length);
     }
-    match instance.generate(greedy(prompt(&instance, 12, 0), 0)) {
-        Ok(generation) => {
-            let answer = super::subject::collect(generation);
+    match try_ask(&instance, greedy(prompt(&instance, 12, 0), 0)) {
+        Ok(answer) => {
             assert_eq!((answer.text.as_str(), answer.completion.usage.completion_tokens), ("", 0));
         }
         Err(failure) => assert_eq!(failure.kind, ErrorKind::InvalidRequest, "{failure:?}"),
@@ -26,9 +25,7 @@ pub fn a_prompt_too_long_is_refused_with_both_numbers(subject: &Subject) {
     let instance = subject.load();
     let context = subject.options.context_tokens as usize;
     for count in [context + 1, context + 100] {
-        let Err(failure) = instance.generate(greedy(prompt(&instance, count, 0), 1)) else {
-            panic!("a prompt of {count} tokens was accepted, the context holds {context}");
-        };
+        let failure = refusal(&instance, greedy(prompt(&instance, count, 0), 1));
         assert_eq!(failure.kind, ErrorKind::ContextExceeded, "{failure:?}");
         let names =
             |number: usize| failure.message.replace([',', '_', ' '], "").contains(&number.to_string());
@@ -60,7 +57,7 @@ pub fn a_full_context_ends_with_length(subject: &Subject) {
 /// Nothing cannot be continued.
 pub fn an_empty_prompt_is_refused(subject: &Subject) {
     let instance = subject.load();
-    let failure = instance.generate(greedy(Prompt::Tokens(Vec::new()), 4)).map(|_| ()).unwrap_err();
+    let failure = refusal(&instance, greedy(Prompt::Tokens(Vec::new()), 4));
     assert_eq!(failure.kind, ErrorKind::InvalidRequest, "{failure:?}");
 }
 
@@ -68,7 +65,7 @@ pub fn an_empty_prompt_is_refused(subject: &Subject) {
 pub fn tokens_outside_the_vocabulary_are_refused(subject: &Subject) {
     let instance = subject.load();
     for token in [subject.descriptor.vocabulary, i32::MAX as u32, u32::MAX] {
-        let failure = instance.generate(greedy(Prompt::Tokens(vec![0, token]), 4)).map(|_| ()).unwrap_err();
+        let failure = refusal(&instance, greedy(Prompt::Tokens(vec![0, token]), 4));
         assert_eq!(failure.kind, ErrorKind::InvalidRequest, "{failure:?}");
         let failure = instance.detokenize(&[token]).unwrap_err();
         assert_eq!(failure.kind, ErrorKind::InvalidRequest, "{failure:?}");

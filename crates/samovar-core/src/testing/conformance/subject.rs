@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+use crate::error::Failure;
 use crate::footprint::LoadOptions;
 use crate::generation::{
     Completion, Generation, GenerationRequest, Prompt, Sampling, TokenEvent, TokenLogprob,
@@ -115,16 +116,42 @@ pub(super) fn start(instance: &Arc<dyn Instance>, request: GenerationRequest) ->
     instance.generate(request).unwrap_or_else(|failure| panic!("the request was refused: {failure:?}"))
 }
 
+/// Asks and waits for the whole answer, or for the refusal: at once, or as the only event.
+pub(super) fn try_ask(instance: &Arc<dyn Instance>, request: GenerationRequest) -> Result<Answer, Failure> {
+    let events = events(instance.generate(request)?);
+    match events.as_slice() {
+        [TokenEvent::Failed(failure)] => Err(failure.clone()),
+        events => Ok(whole(events)),
+    }
+}
+
+/// Asks for what cannot be had, and returns the refusal.
+pub(super) fn refusal(instance: &Arc<dyn Instance>, request: GenerationRequest) -> Failure {
+    match try_ask(instance, request) {
+        Err(failure) => failure,
+        Ok(answer) => panic!("an answer instead of a refusal: {answer:?}"),
+    }
+}
+
 /// Reads an answer to its end and checks the order of its events.
 pub(super) fn collect(generation: Generation) -> Answer {
-    let events = within_limit("an answer", move || {
+    whole(&events(generation))
+}
+
+/// Every event of an answer.
+fn events(generation: Generation) -> Vec<TokenEvent> {
+    within_limit("an answer", move || {
         let mut generation = generation;
         let mut events = Vec::new();
         while let Some(event) = generation.blocking_next() {
             events.push(event);
         }
         events
-    });
+    })
+}
+
+/// The answer that these events are; checks their order.
+fn whole(events: &[TokenEvent]) -> Answer {
     assert!(matches!(events.first(), Some(TokenEvent::Prefilled { .. })), "begins with {:?}", events.first());
     let Some((TokenEvent::Done(completion), before)) = events.split_last() else {
         panic!("ends with {:?} instead of Done", events.last());

@@ -1,0 +1,20 @@
+//! The suite that every engine passes, through a worker.
+
+use std::sync::Arc;
+
+use samovar_core::testing::FakeEngine;
+use samovar_core::testing::conformance::Subject;
+
+use crate::stand;
+
+fn subject() -> Subject {
+    Subject {
+        engine: Arc::new(stand::engine(&[])),
+        path: "/dev/null".into(),
+        descriptor: FakeEngine::descriptor("any", 1 << 20),
+        options: FakeEngine::options(),
+        tie_gap: 0.0,
+    }
+}
+
+samovar_core::engine_conformance!(subject());

@@ -1,0 +1,114 @@
+//! A worker that no longer gets on: it is noticed, ended, and what it had said until then is kept.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, kill_process};
+use samovar_core::TokenEvent;
+use samovar_worker::Patience;
+
+use crate::stand::{LIMIT, assert_died_of, broken, events, load, child_named, long_request, patient_engine};
+
+/// Short limits, none shorter than a busy machine may take for a beat.
+fn short() -> Patience {
+    Patience {
+        beat: Duration::from_millis(20),
+        silence: Duration::from_millis(1500),
+        standstill: Duration::from_millis(1500),
+        step: Duration::from_secs(3),
+        leave: Duration::from_millis(200),
+        grace: Duration::from_millis(200),
+        ..Patience::default()
+    }
+}
+
+fn long() -> Patience {
+    Patience { silence: LIMIT, standstill: LIMIT, step: LIMIT, ..short() }
+}
+
+#[test]
+fn a_stopped_worker_is_noticed_and_its_text_is_kept() {
+    let (instance, obituaries) = load(&patient_engine(
+        &["token_us=2000", "name=to-be-stopped"],
+        Patience { standstill: LIMIT, step: LIMIT, ..short() },
+    ));
+    let instance = instance.unwrap();
+    let mut generation = instance.generate(long_request()).unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        seen.push(generation.blocking_next().unwrap());
+    }
+    kill_process(child_named("to-be-stopped"), Signal::STOP).unwrap();
+    let began = Instant::now();
+    seen.extend(events(generation));
+    let (tokens, failure) = broken(&seen);
+    assert!(tokens >= 4, "{tokens}");
+    assert_died_of(&failure, "gave no sign of life");
+    assert!(failure.hint.as_deref().unwrap().contains("delivered"), "{failure:?}");
+    assert!(began.elapsed() < LIMIT);
+    assert_died_of(&obituaries.first(), "gave no sign of life");
+}
+
+#[test]
+fn a_worker_that_waits_for_what_never_comes_is_noticed_although_it_beats() {
+    let patience = Patience { silence: LIMIT, step: LIMIT, ..short() };
+    let (instance, obituaries) = load(&patient_engine(&["token:4=hang"], patience));
+    let instance = instance.unwrap();
+    let (tokens, failure) = broken(&events(instance.generate(long_request()).unwrap()));
+    assert!(tokens >= 3, "{tokens}");
+    assert_died_of(&failure, "neither answered nor computed");
+    assert_died_of(&obituaries.first(), "neither answered nor computed");
+}
+
+#[test]
+fn a_loop_without_end_is_noticed_although_it_computes() {
+    let patience = Patience { silence: LIMIT, standstill: LIMIT, ..short() };
+    let (instance, obituaries) = load(&patient_engine(&["token:2=spin"], patience));
+    let instance = instance.unwrap();
+    let (_, failure) = broken(&events(instance.generate(long_request()).unwrap()));
+    assert_died_of(&failure, "without an answer");
+    obituaries.first();
+}
+
+#[test]
+fn a_load_that_hangs_fails() {
+    let patience = Patience { silence: LIMIT, step: LIMIT, ..short() };
+    let (outcome, obituaries) = load(&patient_engine(&["load=hang"], patience));
+    assert_died_of(&outcome.map(|_| ()).unwrap_err(), "while it loaded the model");
+    assert_eq!(obituaries.all(), []);
+}
+
+#[test]
+fn a_worker_that_never_says_hello_is_not_waited_for() {
+    let patience = Patience { start: Duration::from_millis(500), ..short() };
+    let (outcome, _) = load(&patient_engine(&["start=hang"], patience));
+    assert_died_of(&outcome.map(|_| ()).unwrap_err(), "did not start");
+}
+
+#[test]
+fn a_long_prefill_that_computes_is_left_in_peace() {
+    // Each chunk of 64 tokens takes longer than the worker may stand still, and sleeps: what is
+    // measured stays the same, and only its beats and its patience for steps tell that it works.
+    let patience = Patience { step: LIMIT, standstill: LIMIT, ..short() };
+    let (instance, obituaries) = load(&patient_engine(&["prefill_us=30000"], patience));
+    let instance = instance.unwrap();
+    let request = samovar_core::GenerationRequest {
+        prompt: samovar_core::Prompt::Tokens(vec![5; 64]),
+        max_tokens: Some(2),
+        ..long_request()
+    };
+    let events = events(instance.generate(request).unwrap());
+    assert!(matches!(events.last(), Some(TokenEvent::Done(_))), "{:?}", events.last());
+    assert_eq!(obituaries.all(), []);
+}
+
+#[test]
+fn a_worker_that_hangs_when_told_to_leave_is_ended_and_that_is_no_news() {
+    for deed in ["drop=hang", "drop=stop", "drop=spin"] {
+        let (instance, obituaries) =
+            load(&patient_engine(&[deed], Patience { leave: short().leave, ..long() }));
+        let began = Instant::now();
+        drop(instance.unwrap());
+        assert!(began.elapsed() < LIMIT / 2, "{deed}");
+        assert_eq!(obituaries.all(), []);
+    }
+}

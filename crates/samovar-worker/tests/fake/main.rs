@@ -1,0 +1,7 @@
+//! The daemon's side against real child processes, whose engine is the fake one.
+
+mod conformance;
+mod deaths;
+mod hangs;
+mod orders;
+mod stand;

@@ -1,0 +1,77 @@
+//! What is asked of a worker besides answers: to stop one, to hand files over, to refuse what is too much.
+
+use std::io::Seek;
+use std::time::{Duration, Instant};
+
+use samovar_core::generation::Adapter;
+use samovar_core::{ErrorKind, GenerationRequest, Prompt, TokenEvent};
+
+use crate::stand::{LIMIT, broken, events, instance, long_request, refusal};
+
+#[test]
+fn who_leaves_frees_the_slot_long_before_the_answer_would_end() {
+    let (instance, _) = instance(&["token_us=5000"]);
+    for _ in 0..10 {
+        let mut generation = instance.generate(long_request()).unwrap();
+        while !matches!(generation.blocking_next().unwrap(), TokenEvent::Token { .. }) {}
+        drop(generation);
+        let left = Instant::now();
+        while instance.measure().busy_slots > 0 {
+            assert!(left.elapsed() < LIMIT, "{:?}", instance.measure());
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        // The whole answer takes two and a half seconds, a step 5 ms.
+        assert!(left.elapsed() < Duration::from_secs(1), "{:?}", left.elapsed());
+    }
+}
+
+#[test]
+fn files_are_handed_over_and_used_from_inside_the_sandbox() {
+    let (instance, _) = instance(&[]);
+    let request = GenerationRequest { max_tokens: Some(4), reuse_prefix: true, ..long_request() };
+    assert!(matches!(events(instance.generate(request).unwrap()).last(), Some(TokenEvent::Done(_))));
+    let prefix = instance.prefixes().unwrap().pop().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prefix");
+    let mut file = std::fs::File::options().create_new(true).read(true).write(true).open(path).unwrap();
+    let bytes = instance.save_prefix(&prefix, &file).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), bytes);
+    file.rewind().unwrap();
+    instance.restore_prefix(&prefix.tokens, &file).unwrap();
+    file.set_len(0).unwrap();
+    file.rewind().unwrap();
+    let refused = instance.restore_prefix(&prefix.tokens, &file).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::InvalidRequest);
+}
+
+#[test]
+fn an_adapter_that_is_not_there_fails_its_request_alone() {
+    let (instance, _) = instance(&[]);
+    let request = GenerationRequest {
+        adapters: vec![Adapter { path: "/nowhere/a.gguf".into(), scale: 1.0 }],
+        ..long_request()
+    };
+    let (_, failure) = broken(&events(instance.generate(request).unwrap()));
+    assert_eq!(failure.kind, ErrorKind::Storage);
+    instance.probe().unwrap();
+}
+
+#[test]
+fn a_request_beyond_the_frame_limit_is_refused_and_harms_nobody() {
+    let (instance, _) = instance(&[]);
+    let text = "x".repeat((64 << 20) + 1);
+    let prompt = Prompt::Text { text, add_special: true, parse_special: false };
+    let failure = refusal(instance.generate(GenerationRequest { prompt, ..long_request() }));
+    assert_eq!(failure.kind, ErrorKind::InvalidRequest);
+    assert!(failure.message.contains("67108864"), "{failure:?}");
+    instance.probe().unwrap();
+}
+
+#[test]
+fn the_sandbox_that_was_reached_is_known() {
+    let engine = crate::stand::engine(&[]);
+    assert!(engine.sandbox().is_none());
+    let (instance, _) = crate::stand::load(&engine);
+    instance.unwrap();
+    assert!(engine.sandbox().is_some());
+}

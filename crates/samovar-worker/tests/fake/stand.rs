@@ -1,0 +1,182 @@
+//! Workers with a fake engine, and what the process has of everything that must not leak.
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use samovar_core::generation::{Generation, GenerationRequest, Prompt, Sampling, TokenEvent};
+use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::testing::FakeEngine;
+use samovar_core::{ErrorKind, Failure};
+use samovar_worker::sandbox::Mode;
+use samovar_worker::{Patience, WorkerConfig, WorkerEngine};
+
+/// How long anything may take on a slow and busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// An engine whose workers do these deeds.
+pub(crate) fn engine(deeds: &[&str]) -> WorkerEngine {
+    patient_engine(deeds, Patience { beat: Duration::from_millis(20), ..Patience::default() })
+}
+
+pub(crate) fn patient_engine(deeds: &[&str], patience: Patience) -> WorkerEngine {
+    let mut config = WorkerConfig::new(env!("CARGO_BIN_EXE_samovar-fake-worker"), deeds);
+    config.sandbox = Mode::Auto;
+    config.patience = patience;
+    WorkerEngine::new(Arc::new(inner()), config).unwrap()
+}
+
+/// What the parent asks for names and arithmetic.
+fn inner() -> FakeEngine {
+    FakeEngine::new()
+}
+
+/// A load, and whoever hears of the instance's death.
+pub(crate) fn load(engine: &WorkerEngine) -> (Result<Arc<dyn Instance>, Failure>, Obituaries) {
+    let obituaries = Obituaries::default();
+    let control = LoadControl::silent().on_death({
+        let obituaries = obituaries.clone();
+        move |failure| obituaries.put(failure)
+    });
+    (load_with(engine, &control), obituaries)
+}
+
+pub(crate) fn load_with(engine: &WorkerEngine, control: &LoadControl) -> Result<Arc<dyn Instance>, Failure> {
+    let descriptor = FakeEngine::descriptor("fake", 1 << 20);
+    engine.load(Path::new("/dev/null"), &descriptor, &FakeEngine::options(), control)
+}
+
+/// An instance that lives, of workers that do these deeds later.
+pub(crate) fn instance(deeds: &[&str]) -> (Arc<dyn Instance>, Obituaries) {
+    let (instance, obituaries) = load(&engine(deeds));
+    (instance.unwrap(), obituaries)
+}
+
+/// News of deaths.
+#[derive(Clone, Default)]
+pub(crate) struct Obituaries {
+    inner: Arc<(Mutex<Vec<Failure>>, Condvar)>,
+}
+
+impl Obituaries {
+    fn put(&self, failure: Failure) {
+        self.inner.0.lock().unwrap().push(failure);
+        self.inner.1.notify_all();
+    }
+
+    pub(crate) fn all(&self) -> Vec<Failure> {
+        self.inner.0.lock().unwrap().clone()
+    }
+
+    /// Waits for the first.
+    #[track_caller]
+    pub(crate) fn first(&self) -> Failure {
+        let all = self.inner.0.lock().unwrap();
+        let (all, waited) = self.inner.1.wait_timeout_while(all, LIMIT, |all| all.is_empty()).unwrap();
+        assert!(!waited.timed_out(), "nobody died within {LIMIT:?}");
+        all[0].clone()
+    }
+}
+
+/// A long answer.
+pub(crate) fn long_request() -> GenerationRequest {
+    GenerationRequest {
+        sampling: Sampling::greedy(),
+        ignore_eos: true,
+        ..GenerationRequest::new(Prompt::Tokens(vec![5, 6, 7]))
+    }
+}
+
+/// Every event of an answer.
+pub(crate) fn events(mut generation: Generation) -> Vec<TokenEvent> {
+    let mut events = Vec::new();
+    while let Some(event) = generation.blocking_next() {
+        events.push(event);
+    }
+    events
+}
+
+/// The text of an answer that broke off, and how it did; checks that it ended once.
+#[track_caller]
+pub(crate) fn broken(events: &[TokenEvent]) -> (usize, Failure) {
+    let ends = events.iter().filter(|event| matches!(event, TokenEvent::Done(_) | TokenEvent::Failed(_)));
+    assert_eq!(ends.count(), 1, "{events:?}");
+    let tokens = events.iter().filter(|event| matches!(event, TokenEvent::Token { .. })).count();
+    match events.last() {
+        Some(TokenEvent::Failed(failure)) => (tokens, failure.clone()),
+        other => panic!("ends with {other:?}"),
+    }
+}
+
+/// What `generate` said, at once or as its only event.
+#[track_caller]
+pub(crate) fn refusal(outcome: Result<Generation, Failure>) -> Failure {
+    match outcome {
+        Err(failure) => failure,
+        Ok(generation) => broken(&events(generation)).1,
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_died_of(failure: &Failure, words: &str) {
+    assert_eq!(failure.kind, ErrorKind::EngineFailed, "{failure:?}");
+    assert!(failure.message.contains(words), "{words:?} is not in {:?}", failure.message);
+    assert!(failure.hint.is_some(), "{failure:?}");
+}
+
+/// What this process has that a worker may leave behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Belongings {
+    pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
+    pub(crate) children: usize,
+}
+
+impl Belongings {
+    pub(crate) fn now() -> Self {
+        let entries = |path: &str| fs_err::read_dir(path).unwrap().count();
+        #[allow(clippy::disallowed_methods, reason = "a thread may end between being listed and being asked")]
+        let children = fs_err::read_dir("/proc/self/task").unwrap().flatten().map(|task| {
+            std::fs::read_to_string(task.path().join("children")).unwrap_or_default().split_whitespace().count()
+        });
+        Self {
+            children: children.sum(),
+            descriptors: entries("/proc/self/fd"),
+            threads: entries("/proc/self/task"),
+        }
+    }
+
+    /// Waits until this process has no more than it had then.
+    #[track_caller]
+    pub(crate) fn come_back(&self) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let now = Self::now();
+            if now.descriptors <= self.descriptors
+                && now.threads <= self.threads
+                && now.children <= self.children
+            {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{now:?} instead of {self:?}");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The child of this process with this deed `name=NAME`.
+#[track_caller]
+#[allow(clippy::disallowed_methods, reason = "what has ended meanwhile is no error")]
+pub(crate) fn child_named(name: &str) -> rustix::process::Pid {
+    let tasks = fs_err::read_dir("/proc/self/task").unwrap().flatten();
+    let children = tasks.flat_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        text.split_whitespace().map(|pid| pid.parse::<i32>().unwrap()).collect::<Vec<_>>()
+    });
+    let mark = format!("name={name}");
+    let mut named = children.filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|argument| argument == mark.as_bytes())
+    });
+    rustix::process::Pid::from_raw(named.next().unwrap()).unwrap()
+}
