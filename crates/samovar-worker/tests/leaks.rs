@@ -14,7 +14,14 @@ const ROUNDS: usize = 25;
 #[test]
 fn two_hundred_lives_and_deaths_leave_nothing_behind() {
     let deeds = [
-        "none=", "load=abort", "idle=kill", "token:2=segv", "park=abort", "resume=kill", "drop=abort", "start=exit:1",
+        "none=",
+        "load=abort",
+        "idle=kill",
+        "token:2=segv",
+        "park=abort",
+        "resume=kill",
+        "drop=abort",
+        "start=exit:1",
     ];
     let engines: Vec<_> = deeds.iter().map(|deed| (*deed, engine(&[deed]))).collect();
     for (_, engine) in &engines {
@@ -35,10 +42,12 @@ fn live(deed: &str, engine: &samovar_worker::WorkerEngine) {
         assert!(deed.starts_with("load") || deed.starts_with("start") || deed.starts_with("idle"), "{deed}");
         return;
     };
-    let running = instance.generate(samovar_core::GenerationRequest { max_tokens: Some(20), ..long_request() });
+    let running =
+        instance.generate(samovar_core::GenerationRequest { max_tokens: Some(20), ..long_request() });
     let said = running.map(events);
     let parked = instance.park();
-    let resumed = parked.clone().and_then(|()| instance.resume(&samovar_core::testing::FakeEngine::options()));
+    let resumed =
+        parked.clone().and_then(|()| instance.resume(&samovar_core::testing::FakeEngine::options()));
     match deed.split_once('=').unwrap_or_default().0 {
         "none" | "drop" => {
             assert!(matches!(said.unwrap().last(), Some(TokenEvent::Done(_))));

@@ -190,11 +190,15 @@ fn vanish() -> ! {
     std::process::abort()
 }
 
-/// A panic says its word, and then the process ends: the parent knows what to do about that.
+/// A panic says why, in one line, and then the process ends: the parent knows what to do about that.
 fn die_of_panics() {
-    let tell = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        tell(panic);
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let why = payload.downcast_ref::<&str>().copied();
+        let why = why.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason");
+        let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+        let line = format!("panicked at: {}{place}\n", why.replace('\n', " "));
+        rustix::io::write(rustix::stdio::stderr(), line.as_bytes()).ok();
         std::process::abort();
     }));
 }

@@ -27,13 +27,17 @@ fn dying_before_the_first_word_fails_the_load() {
 #[test]
 fn dying_during_the_load_fails_it_with_the_last_words() {
     for (deed, words) in [
-        ("load=abort", "SIGABRT (signal 6) while it loaded the model; it last said: FAKE_ASSERT(never) failed"),
+        (
+            "load=abort",
+            "SIGABRT (signal 6) while it loaded the model; it last said: FAKE_ASSERT(never) failed",
+        ),
         ("load=segv", "SIGSEGV (signal 11) while it loaded"),
         ("load=kill", "SIGKILL (signal 9) while it loaded"),
         ("load=panic", "panics at load"),
     ] {
         let (outcome, obituaries) = load(&engine(&[deed]));
-        assert_died_of(&outcome.map(|_| ()).unwrap_err(), words);
+        let Err(failure) = outcome else { panic!("{deed} and it lives") };
+        assert_died_of(&failure, words);
         assert_eq!(obituaries.all(), [], "a death during the load is the load's failure, and nothing else");
     }
 }
@@ -74,7 +78,9 @@ fn dying_when_idle_is_news_once() {
 
 #[test]
 fn dying_in_the_middle_ends_every_answer_once_and_keeps_what_was_said() {
-    for (deed, words) in [("token:5=abort", "FAKE_ASSERT(never) failed at token"), ("token:5=kill", "SIGKILL")] {
+    for (deed, words) in
+        [("token:5=abort", "FAKE_ASSERT(never) failed at token"), ("token:5=kill", "SIGKILL")]
+    {
         let (instance, obituaries) = instance(&[deed]);
         let running: Vec<_> = (0..4).map(|_| instance.generate(long_request()).unwrap()).collect();
         let ended: Vec<_> = running.into_iter().map(|generation| broken(&events(generation))).collect();
@@ -110,7 +116,7 @@ fn one_worker_that_dies_disturbs_no_other() {
     let (staying, news) = load(&sound);
     let staying = staying.unwrap();
     let running: Vec<_> = (0..2).map(|_| staying.generate(long_request()).unwrap()).collect();
-    for deed in ["token:3=segv", "idle=kill", "token:1=abort"] {
+    for deed in ["token:3=segv", "prefill=kill", "token:1=abort"] {
         let (dying, obituaries) = instance(&[deed]);
         broken(&events(dying.generate(long_request()).unwrap()));
         obituaries.first();

@@ -6,7 +6,7 @@ use rustix::process::{Signal, kill_process};
 use samovar_core::TokenEvent;
 use samovar_worker::Patience;
 
-use crate::stand::{LIMIT, assert_died_of, broken, events, load, child_named, long_request, patient_engine};
+use crate::stand::{LIMIT, assert_died_of, broken, child_named, events, load, long_request, patient_engine};
 
 /// Short limits, none shorter than a busy machine may take for a beat.
 fn short() -> Patience {

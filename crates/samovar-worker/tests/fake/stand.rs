@@ -137,7 +137,10 @@ impl Belongings {
         let entries = |path: &str| fs_err::read_dir(path).unwrap().count();
         #[allow(clippy::disallowed_methods, reason = "a thread may end between being listed and being asked")]
         let children = fs_err::read_dir("/proc/self/task").unwrap().flatten().map(|task| {
-            std::fs::read_to_string(task.path().join("children")).unwrap_or_default().split_whitespace().count()
+            std::fs::read_to_string(task.path().join("children"))
+                .unwrap_or_default()
+                .split_whitespace()
+                .count()
         });
         Self {
             children: children.sum(),

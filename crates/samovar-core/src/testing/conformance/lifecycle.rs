@@ -3,9 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::subject::{
-    Subject, ask, collect, greedy, prompt, refusal, start, try_ask, within_limit,
-};
+use super::subject::{Subject, ask, collect, greedy, prompt, refusal, start, try_ask, within_limit};
 use crate::error::ErrorKind;
 use crate::footprint::LoadOptions;
 use crate::generation::{GenerationRequest, TokenEvent};
