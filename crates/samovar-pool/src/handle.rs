@@ -17,6 +17,7 @@ use crate::lease::Lease;
 use crate::owner::{self, Command, Grant, Return};
 use crate::protocol::TicketId;
 use crate::snapshot::Snapshot;
+use crate::stats::Statistics;
 
 /// Commands on their way to the owner at the same time.
 const COMMANDS: usize = 256;
@@ -141,6 +142,13 @@ impl Pool {
         }
     }
 
+    /// What was counted in this pool's life so far; `None` once it has shut down.
+    pub async fn statistics(&self) -> Option<Statistics> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Statistics { reply }).await.ok()?;
+        answer.await.ok()
+    }
+
     /// What was decided about the model of this name or key, newest first. Empty once the pool has shut down.
     pub async fn why(&self, name: &str) -> Vec<Decision> {
         let (reply, answer) = oneshot::channel();
@@ -151,13 +159,12 @@ impl Pool {
     }
 
     /// Admits nobody from now on, refuses who waits, unloads what is idle and the rest as leases drop; returns
-    /// when all is unloaded or `grace` has passed. Leases that are still out stay usable until they drop.
-    pub async fn shutdown(&self, grace: Duration) {
+    /// when all is unloaded or `grace` has passed. Leases that are still out stay usable until they drop. What it
+    /// returns is what was counted; `None` when the pool had shut down before.
+    pub async fn shutdown(&self, grace: Duration) -> Option<Statistics> {
         let (reply, answer) = oneshot::channel();
-        if self.send(Command::Shutdown { grace, reply }).await.is_ok() {
-            // An owner that is gone has shut down.
-            let _ = answer.await;
-        }
+        self.send(Command::Shutdown { grace, reply }).await.ok()?;
+        answer.await.ok()
     }
 
     fn next_ticket(&self) -> TicketId {

@@ -39,3 +39,4 @@ pub use error::Error;
 pub use handle::Pool;
 pub use lease::{GrantFacts, Lease, Origin};
 pub use snapshot::{ModelState, ModelStats, PoolStats, Snapshot};
+pub use stats::{Counters, ModelTally, Statistics, Tally};

@@ -30,6 +30,7 @@ use crate::lease::GrantFacts;
 use crate::pressure;
 use crate::protocol::{Effect, Event, InstanceId, TicketId};
 use crate::snapshot::Snapshot;
+use crate::stats::Statistics;
 
 /// Outcomes on their way from the threads at the same time.
 const OUTCOMES: usize = 256;
@@ -42,8 +43,9 @@ pub(crate) enum Command {
     Unload { ticket: TicketId, name: Option<String>, reply: Reply<u32> },
     Configure { config: Box<PoolConfig> },
     Snapshot { reply: oneshot::Sender<Snapshot> },
+    Statistics { reply: oneshot::Sender<Statistics> },
     Why { name: String, reply: oneshot::Sender<Vec<Decision>> },
-    Shutdown { grace: Duration, reply: oneshot::Sender<()> },
+    Shutdown { grace: Duration, reply: oneshot::Sender<Statistics> },
 }
 
 /// What a caller gives back: a place in a queue or a lease.
@@ -102,7 +104,7 @@ enum Waiter {
 /// A shutdown under way.
 struct Leaving {
     until: Instant,
-    replies: Vec<oneshot::Sender<()>>,
+    replies: Vec<oneshot::Sender<Statistics>>,
 }
 
 struct Owner {
@@ -153,9 +155,10 @@ impl Owner {
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.wake(),
             }
         }
+        let counted = self.statistics();
         for reply in self.leaving.into_iter().flat_map(|leaving| leaving.replies) {
             // Whoever asked for the shutdown may have gone.
-            let _ = reply.send(());
+            let _ = reply.send(counted.clone());
         }
     }
 
@@ -223,6 +226,8 @@ impl Owner {
                 // Callers that ask and go are no fault.
                 let _ = reply.send(snapshot);
             }
+            // As above.
+            Command::Statistics { reply } => drop(reply.send(self.statistics())),
             Command::Why { name, reply } => {
                 let now = self.clock.now();
                 let records = self.ring.iter().rev();
@@ -233,8 +238,16 @@ impl Owner {
         }
     }
 
+    fn statistics(&self) -> Statistics {
+        let mut statistics = self.state.statistics(self.clock.now());
+        let turned_away = self.turned_away.load(Ordering::Relaxed);
+        statistics.total.requests += turned_away;
+        statistics.total.refused += turned_away;
+        statistics
+    }
+
     /// Begins to leave. `None` as grace: nobody can call any more, so that leases may take their time.
-    fn leave(&mut self, grace: Option<Duration>, reply: Option<oneshot::Sender<()>>) {
+    fn leave(&mut self, grace: Option<Duration>, reply: Option<oneshot::Sender<Statistics>>) {
         const FOREVER: Duration = Duration::from_secs(86_400 * 365);
         let until = Instant::now() + grace.unwrap_or(FOREVER).min(FOREVER);
         let leaving = self.leaving.get_or_insert_with(|| Leaving { until, replies: Vec::new() });

@@ -1,5 +1,6 @@
 //! What the pool holds at a moment, for people, metrics and tests.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use samovar_core::{LoadOptions, ModelKey};
@@ -63,7 +64,7 @@ pub struct PoolStats {
     /// Instances unloaded by the pool's own decision.
     pub evictions: u64,
     /// The same by reason.
-    pub evictions_by_reason: BTreeMap<&'static str, u64>,
+    pub evictions_by_reason: BTreeMap<Cow<'static, str>, u64>,
     /// Instances parked.
     pub parked: u64,
     /// Instances resumed.

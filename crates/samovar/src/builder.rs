@@ -12,9 +12,10 @@ use samovar_worker::{WorkerConfig, WorkerEngine};
 
 use crate::catalog::Catalog;
 use crate::leased::Leased;
+use crate::lifetime::Chronicle;
 use crate::remembered::Remembered;
 use crate::request_log::RequestLog;
-use crate::runtime::Runtime;
+use crate::runtime::{Books, Runtime};
 use crate::settings::{Alias, ModelSettings, RuntimeSettings};
 use crate::shelf::Shelf;
 
@@ -30,6 +31,7 @@ pub struct Builder {
     workers: Option<WorkerConfig>,
     clock: Option<Arc<dyn Clock>>,
     request_log: Option<PathBuf>,
+    keeps_statistics: bool,
 }
 
 impl Builder {
@@ -45,6 +47,7 @@ impl Builder {
             workers: None,
             clock: None,
             request_log: None,
+            keeps_statistics: false,
         }
     }
 
@@ -122,6 +125,14 @@ impl Builder {
         self
     }
 
+    /// Keeps the pool's statistics in the store, over restarts: written every minute and at shutdown. One runtime
+    /// of a store may do so, as the daemon does. Default: they end with the runtime.
+    #[must_use]
+    pub fn keep_statistics(mut self) -> Self {
+        self.keeps_statistics = true;
+        self
+    }
+
     /// Starts the runtime. Must be called inside a tokio runtime, which will carry the pool's task.
     ///
     /// # Errors
@@ -150,8 +161,11 @@ impl Builder {
         let catalog =
             Catalog::new(Arc::clone(&shelf), self.aliases, self.defaults, &pool_config, Arc::clone(&engine));
         let pool = Pool::start(Arc::clone(&engine), Arc::clone(&clock), pool_config);
-        let request_log = self.request_log.map(RequestLog::begin);
-        Ok(Runtime::new(catalog, shelf, pool, engine, clock, self.default_deadline, request_log))
+        let books = Books {
+            request_log: self.request_log.map(RequestLog::begin),
+            chronicle: self.keeps_statistics.then(|| Arc::new(Chronicle::new(Arc::clone(&shelf)))),
+        };
+        Ok(Runtime::new(catalog, shelf, pool, engine, clock, self.default_deadline, books))
     }
 }
 

@@ -40,6 +40,7 @@ mod experience;
 mod fetch;
 mod journey;
 mod leased;
+mod lifetime;
 mod prompt;
 mod remembered;
 mod request;
@@ -58,10 +59,10 @@ pub use runtime::Runtime;
 /// Replays of request logs in virtual time.
 pub use samovar_pool::replay;
 pub use samovar_pool::{
-    Budget, Decision, EvictionPolicy, ModelSpec, ModelStats, PoolConfig, PoolStats, Snapshot,
+    Budget, Counters, Decision, EvictionPolicy, ModelSpec, ModelStats, PoolConfig, PoolStats, Snapshot,
 };
 pub use settings::{Alias, ModelSettings, RuntimeSettings};
-pub use stats::{Stats, TierStats, Tiers};
+pub use stats::{Lifetime, ModelLifetime, Stats, TierStats, Tiers};
 pub use wait::Wait;
 
 #[cfg(feature = "llama")]

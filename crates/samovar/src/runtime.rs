@@ -1,6 +1,6 @@
 //! The way of a request: resolve, render, acquire, generate, stream, release.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use samovar_core::generation::{GenerationRequest, Prompt, TokenEvent};
@@ -16,11 +16,12 @@ use crate::builder::Builder;
 use crate::catalog::{Catalog, Found, ModelInfo};
 use crate::fetch;
 use crate::journey::Journey;
+use crate::lifetime::Chronicle;
 use crate::prompt;
 use crate::request::{Input, Origin, Request};
 use crate::request_log::{Noted, RequestLog};
 use crate::shelf::Shelf;
-use crate::stats::{Stats, Tiers};
+use crate::stats::{Lifetime, Stats, Tiers};
 use crate::wait::Wait;
 
 /// Events that an answer holds before its reader takes them; the engine's own channel holds the rest.
@@ -40,7 +41,16 @@ struct Inner {
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
     default_deadline: Option<Duration>,
-    request_log: Option<Arc<RequestLog>>,
+    books: Books,
+}
+
+/// What is written down about requests, where the owner wants that.
+#[derive(Default)]
+pub(crate) struct Books {
+    /// A line for each.
+    pub(crate) request_log: Option<Arc<RequestLog>>,
+    /// Their counts over all lives.
+    pub(crate) chronicle: Option<Arc<Chronicle>>,
 }
 
 impl Runtime {
@@ -56,9 +66,13 @@ impl Runtime {
         engine: Arc<dyn Engine>,
         clock: Arc<dyn Clock>,
         default_deadline: Option<Duration>,
-        request_log: Option<Arc<RequestLog>>,
+        books: Books,
     ) -> Self {
-        Self { inner: Arc::new(Inner { catalog, shelf, pool, engine, clock, default_deadline, request_log }) }
+        let inner = Arc::new(Inner { catalog, shelf, pool, engine, clock, default_deadline, books });
+        if inner.books.chronicle.is_some() {
+            tokio::spawn(keep_counting(Arc::downgrade(&inner)));
+        }
+        Self { inner }
     }
 
     /// Answers a request. Returns at once; everything, also what is wrong with the request, comes
@@ -180,7 +194,14 @@ impl Runtime {
             pool: snapshot.pool,
             store,
             models: snapshot.models,
+            lifetime: self.lifetime().await,
         }
+    }
+
+    async fn lifetime(&self) -> Option<Lifetime> {
+        let chronicle = self.inner.books.chronicle.clone()?;
+        let counted = self.inner.pool.statistics().await?;
+        blocking(move || chronicle.all(counted).map(Lifetime::from)).await.ok()?
     }
 
     /// The store under this runtime.
@@ -194,8 +215,11 @@ impl Runtime {
 
     /// Takes no new requests, lets running ones finish within `grace`, unloads everything.
     pub async fn shutdown(&self, grace: Duration) {
-        self.inner.pool.shutdown(grace).await;
-        if let Some(log) = &self.inner.request_log {
+        let counted = self.inner.pool.shutdown(grace).await;
+        if let (Some(chronicle), Some(counted)) = (self.inner.books.chronicle.clone(), counted) {
+            blocking(move || chronicle.save(counted)).await.ok();
+        }
+        if let Some(log) = &self.inner.books.request_log {
             log.flush().await;
         }
     }
@@ -253,6 +277,20 @@ struct Resolved {
     fetch_ms: Option<f64>,
 }
 
+/// Writes down every now and then what the pool counted, for as long as there is one.
+async fn keep_counting(inner: Weak<Inner>) {
+    while let Some(runtime) = inner.upgrade() {
+        let (Some(chronicle), Some(counted)) =
+            (runtime.books.chronicle.clone(), runtime.pool.statistics().await)
+        else {
+            return;
+        };
+        drop(runtime);
+        blocking(move || chronicle.save(counted)).await.ok();
+        tokio::time::sleep(Chronicle::INTERVAL).await;
+    }
+}
+
 /// One request from its first verb to its last.
 async fn drive(inner: &Arc<Inner>, request: Request, events: &mpsc::Sender<AnswerEvent>) {
     let mut journey = Journey::begin(request.deadline.or(inner.default_deadline));
@@ -279,7 +317,7 @@ async fn attempt(
 ) -> Result<Summary, Failure> {
     let spec = resolve(inner, request, journey, events).await?;
     let prompt = render(&spec, &request.input).await?;
-    let mut noted = Noted::begin(inner.request_log.as_ref(), &spec, &request.client);
+    let mut noted = Noted::begin(inner.books.request_log.as_ref(), &spec, &request.client);
     let acquired = acquire(inner, &spec, request, journey, events).await;
     let mut lease = acquired.inspect_err(|_| noted.refused())?;
     journey.granted(&lease);

@@ -1,8 +1,11 @@
 //! The runtime's numbers, as `samovar stats --json` prints them.
 
-use samovar_pool::{ModelStats, PoolStats};
+use samovar_core::ModelKey;
+use samovar_pool::{Counters, ModelStats, PoolStats};
 use samovar_store::StoreStats;
 use serde::Serialize;
+
+use crate::lifetime::Kept;
 
 /// Counters and gauges: of the pool since the runtime started, of the store since it was made.
 #[derive(Clone, Debug, Serialize)]
@@ -20,8 +23,55 @@ pub struct Stats {
     /// The store; absent until something was taken from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreStats>,
-    /// Each model that was ever asked for.
+    /// Each model that was asked for since the start.
     pub models: Vec<ModelStats>,
+    /// The pool over all lives of the daemon; absent where they are not kept, and while they cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Lifetime>,
+}
+
+/// What the pool counted over all lives of the daemon, this one included.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lifetime {
+    /// When counting began, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// Lives so far.
+    pub starts: u64,
+    /// How long they lived together, in milliseconds.
+    pub uptime_ms: u64,
+    /// Sums over all models.
+    pub pool: Counters,
+    /// The models that were asked for last, the latest first.
+    pub models: Vec<ModelLifetime>,
+}
+
+/// What happened to one model over all lives.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelLifetime {
+    /// What people called it last.
+    pub name: String,
+    /// Identity of its bytes.
+    pub key: ModelKey,
+    /// The counts.
+    #[serde(flatten)]
+    pub counters: Counters,
+}
+
+impl From<Kept> for Lifetime {
+    fn from(kept: Kept) -> Self {
+        let models = kept.statistics.models.into_iter().map(|model| ModelLifetime {
+            name: model.name,
+            key: model.key,
+            counters: model.tally.counters(),
+        });
+        Self {
+            since_unix_ms: kept.since_unix_ms,
+            starts: kept.starts,
+            uptime_ms: kept.statistics.uptime_ms,
+            pool: kept.statistics.total.counters(),
+            models: models.collect(),
+        }
+    }
 }
 
 /// How often each level of the cache had what was asked of it.

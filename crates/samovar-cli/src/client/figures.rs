@@ -21,6 +21,18 @@ pub(crate) struct Figures {
     pub(crate) pool: PoolFigures,
     pub(crate) store: Option<StoreFigures>,
     pub(crate) models: Vec<ModelFigures>,
+    /// Of a daemon that keeps them.
+    pub(crate) lifetime: Option<LifetimeFigures>,
+}
+
+/// All lives of the daemon together.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct LifetimeFigures {
+    pub(crate) since_unix_ms: u64,
+    pub(crate) starts: u64,
+    pub(crate) uptime_ms: u64,
+    pub(crate) pool: PoolFigures,
 }
 
 /// The levels of the cache; `None` of a daemon that does not know them.

@@ -29,7 +29,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-pub(crate) use figures::{DecisionLine, Figures, ModelFigures, StoreFigures, TierFigures, Tiers};
+pub(crate) use figures::{
+    DecisionLine, Figures, LifetimeFigures, ModelFigures, StoreFigures, TierFigures, Tiers,
+};
 pub(crate) use lines::Lines;
 
 use crate::home;

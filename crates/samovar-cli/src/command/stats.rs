@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::{ms, roughly};
 use super::{Context, ps, stored};
-use crate::client::{Figures, StoreFigures, TierFigures, Tiers};
+use crate::client::{Figures, LifetimeFigures, StoreFigures, TierFigures, Tiers};
 use crate::ended::Ended;
 use crate::report::{Align, Columns};
 
@@ -134,7 +134,50 @@ pub(super) fn summary(figures: &Figures) -> Columns {
     if let Some(text) = figures.store.and_then(prompts) {
         row("prompts", text);
     }
+    if let Some(lifetime) = &figures.lifetime {
+        row("all lives", all_lives(lifetime));
+    }
     columns
+}
+
+/// What was counted since counting began, over restarts.
+fn all_lives(lifetime: &LifetimeFigures) -> String {
+    let pool = &lifetime.pool;
+    let starts = if lifetime.starts == 1 { String::new() } else { format!(" in {} starts", lifetime.starts) };
+    let median = if pool.loads > 0 { format!(", median {}", ms(pool.load_ms_p50)) } else { String::new() };
+    format!(
+        "since {}, up {}{starts}: {} requests, {} hits{}, {} loads{median}, {} evicted, {} refused",
+        day(lifetime.since_unix_ms),
+        roughly(lifetime.uptime_ms),
+        pool.requests,
+        pool.hits,
+        rate(pool.hits, pool.hits + pool.misses + pool.coalesced),
+        pool.loads,
+        pool.evictions,
+        pool.refused,
+    )
+}
+
+/// The day of a time, by Greenwich.
+fn day(unix_ms: u64) -> String {
+    let mut days = unix_ms / 86_400_000;
+    let mut year = 1970;
+    let is_leap = |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
+    let days_of = |year| if is_leap(year) { 366 } else { 365 };
+    while days >= days_of(year) {
+        days -= days_of(year);
+        year += 1;
+    }
+    let february = if is_leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    format!("{year}-{month:02}-{:02}", days + 1)
 }
 
 /// The state of prompts on the disk, once there was any.
@@ -159,6 +202,25 @@ fn share(part: u64, of: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        let day_of = |days: u64| day(days * 86_400_000 + 86_399_999);
+        let expected = [
+            (0, "1970-01-01"),
+            (58, "1970-02-28"),
+            (59, "1970-03-01"),
+            (364, "1970-12-31"),
+            (365, "1971-01-01"),
+            (789, "1972-02-29"),
+            (790, "1972-03-01"),
+            (11_016, "2000-02-29"),
+            (20_778, "2026-11-21"),
+        ];
+        for (days, shown) in expected {
+            assert_eq!(day_of(days), shown);
+        }
+    }
 
     #[test]
     fn a_rate_needs_something_to_be_a_part_of() {

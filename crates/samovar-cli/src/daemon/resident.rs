@@ -57,7 +57,7 @@ pub(crate) async fn live(
 ) -> Result<(), Failure> {
     start::make_places(settings)?;
     let mut only_one = only_one(settings).await?;
-    let mut builder = Builder::settings(settings.runtime.clone());
+    let mut builder = Builder::settings(settings.runtime.clone()).keep_statistics();
     if settings.has_workers {
         builder = builder.workers(workers::config(settings));
     }

@@ -291,3 +291,17 @@ fn stats_have_the_figures_that_are_promised() {
     let table = home.run(&["stats"]);
     assert!(table.stdout.contains("requests") && table.stdout.contains("demo"), "{table:?}");
 }
+
+#[test]
+fn counts_of_all_lives_survive_the_daemon() {
+    let home = Home::new();
+    for lives in 1..=2 {
+        assert_eq!(home.run(&SHORT).code, 0);
+        let stats = home.stats();
+        assert_eq!((&stats["lifetime"]["starts"], &stats["pool"]["requests"]), (&lives.into(), &1.into()));
+        assert_eq!(stats["lifetime"]["pool"]["requests"], lives, "{stats}");
+        assert_eq!(stats["lifetime"]["models"][0]["loads"], lives, "{stats}");
+        assert_eq!(home.run(&["shutdown"]).code, 0);
+        home.wait_until_daemon_is_gone();
+    }
+}

@@ -153,7 +153,7 @@ impl Turn<'_> {
         if farewell.what == What::Evicted
             && let Some(label) = farewell.reason.eviction_label()
         {
-            self.state.count(model, |tally| *tally.evictions.entry(label).or_default() += 1);
+            self.state.count(model, |tally| *tally.evictions.entry(label.into()).or_default() += 1);
         }
         self.note(model, farewell.what, farewell.reason);
         self.effects.push(Effect::Unload { instance: id });

@@ -4,6 +4,7 @@ use samovar_core::port::Millis;
 
 use super::state::{Instance, Model, ModelId, Phase, PoolState};
 use crate::snapshot::{ModelState, ModelStats, PoolStats, Snapshot};
+use crate::stats::{ModelTally, Statistics};
 
 impl PoolState {
     /// What the pool holds at this moment.
@@ -12,6 +13,22 @@ impl PoolState {
             self.models.iter().map(|(id, model)| self.model_stats(*id, model, now)).collect();
         models.sort_by(|a, b| (&a.name, &a.key).cmp(&(&b.name, &b.key)));
         Snapshot { pool: self.pool_stats(), models, uptime_ms: now.since(self.started) }
+    }
+
+    /// What was counted in this pool's life so far.
+    pub fn statistics(&self, now: Millis) -> Statistics {
+        let mut models: Vec<&Model> = self.models.values().collect();
+        models.sort_by_key(|model| std::cmp::Reverse(model.last_asked));
+        let of_model = |model: &Model| ModelTally {
+            key: model.spec.key.clone(),
+            name: model.spec.name.clone(),
+            tally: model.tally.clone(),
+        };
+        Statistics {
+            uptime_ms: now.since(self.started),
+            total: self.tally.clone(),
+            models: models.into_iter().map(of_model).collect(),
+        }
     }
 
     fn pool_stats(&self) -> PoolStats {

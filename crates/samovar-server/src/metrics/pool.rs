@@ -49,7 +49,7 @@ impl Pool {
         let mut family =
             encoder.encode_descriptor("cache_evictions", "Models unloaded", None, MetricType::Counter)?;
         for (reason, count) in &self.0.pool.evictions_by_reason {
-            let labels = [TIER, ("reason", *reason)];
+            let labels = [TIER, ("reason", reason.as_ref())];
             ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
         let mut family =

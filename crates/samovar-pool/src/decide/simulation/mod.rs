@@ -79,7 +79,7 @@ fn random_lives_are_eventful() {
         total.grown += tally.grown;
         total.died += tally.died;
         for (reason, count) in &tally.evictions {
-            *total.evictions.entry(reason).or_default() += count;
+            *total.evictions.entry(reason.clone()).or_default() += count;
         }
     }
     let counts = [total.hits, total.misses, total.coalesced, total.refused, total.cancelled, total.loads];
