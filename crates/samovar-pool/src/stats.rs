@@ -309,7 +309,9 @@ mod tests {
 
     fn counted(loads_ms: &[u64], evicted: u64) -> Tally {
         let mut tally = Tally { loads: loads_ms.len() as u64, ..Tally::default() };
-        loads_ms.iter().for_each(|ms| tally.load_times.add(*ms));
+        for ms in loads_ms {
+            tally.load_times.add(*ms);
+        }
         tally.evictions.insert(Cow::Borrowed("expired"), evicted);
         tally
     }
