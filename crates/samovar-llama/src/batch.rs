@@ -17,6 +17,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 use samovar_core::FinishReason;
 
+use crate::adapters::Adapters;
 use crate::context::{Batch, Context, DecodeError};
 use crate::error::Error;
 use crate::kv::Kv;
@@ -26,6 +27,7 @@ use crate::published::Published;
 use crate::schedule::{self, Company, Pace, Work};
 use crate::slot::{Slot, Verdict};
 use crate::ticket::{Command, Reply, Ticket};
+use crate::turns::Turns;
 use crate::{log, native};
 
 /// Requests that may wait for a slot inside the instance. The pool's queue is the real one.
@@ -50,12 +52,15 @@ pub(crate) struct Batcher<'m> {
     vocab: LlamaVocab<'m>,
     plan: Plan,
     published: &'m Published,
+    // Dropped after the context, which may have some attached.
+    adapters: Adapters<'m>,
     batch: Batch,
     kv: Kv,
     /// In order of arrival.
     slots: Vec<Slot>,
     waiting: VecDeque<Ticket>,
     pace: Pace,
+    turns: Turns,
     failures: u32,
     /// Tokens that end an answer; found on first need.
     enders: Option<Vec<LlamaToken>>,
@@ -83,11 +88,13 @@ impl<'m> Batcher<'m> {
             vocab: model.vocab(),
             plan,
             published,
+            adapters: Adapters::new(model),
             batch: Batch::default(),
             kv,
             slots: Vec::new(),
             waiting: VecDeque::new(),
             pace: Pace::default(),
+            turns: Turns::default(),
             failures: 0,
             enders: None,
         }
@@ -176,8 +183,18 @@ impl<'m> Batcher<'m> {
                 index += 1;
                 continue;
             }
-            busy += usize::from(!is_probe);
+            let in_use: Vec<_> = self.slots.iter().map(Slot::adapters).collect();
+            if !self.adapters.has_room(&self.waiting[index].adapters, &in_use) {
+                // Nobody passes it but probes: so its turn comes when those who run have ended.
+                busy = self.plan.slots as usize;
+                continue;
+            }
             let ticket = self.waiting.remove(index).expect("invariant: index < len");
+            if let Err(error) = self.adapters.ensure(&mut self.context, &ticket.adapters, &in_use) {
+                ticket.refuse(error);
+                continue;
+            }
+            busy += usize::from(!is_probe);
             let slot =
                 if ticket.ignore_eos { Slot::new(ticket, self.enders()) } else { Slot::new(ticket, &[]) };
             self.slots.push(slot);
@@ -203,12 +220,13 @@ impl<'m> Batcher<'m> {
     fn place_one(&mut self, index: usize) {
         let (earlier, rest) = self.slots.split_at_mut(index);
         let slot = &mut rest[0];
-        let retained = self.kv.candidates().count();
+        let retained = self.kv.retained();
+        let is_like = |other: &&Slot| other.reuses_prefix() && other.adapters() == slot.adapters();
         let choice = if slot.reuses_prefix() {
             // Only earlier requests are waited for: so no two can wait for each other.
-            let live = earlier.iter().filter(|other| other.reuses_prefix());
+            let live = earlier.iter().filter(is_like);
             let live = live.map(|other| Candidate { tokens: other.tokens(), computed: other.computed() });
-            let candidates: Vec<_> = self.kv.candidates().chain(live).collect();
+            let candidates: Vec<_> = self.kv.candidates(slot.adapters()).chain(live).collect();
             prefix::choose(slot.tokens(), &candidates, self.kv.reuse())
         } else {
             Choice::Compute
@@ -219,7 +237,7 @@ impl<'m> Batcher<'m> {
             Choice::Compute => self.kv.open(context),
             Choice::Copy { from, tokens } if from < retained => self.kv.share_retained(context, from, tokens),
             Choice::Copy { from, tokens } => {
-                let source = earlier.iter().filter(|other| other.reuses_prefix()).nth(from - retained);
+                let source = earlier.iter().filter(is_like).nth(from - retained);
                 let source = source.and_then(Slot::sequence);
                 let source = source.expect("invariant: only a sequence that exists has computed tokens");
                 self.kv.share(context, source, tokens)
@@ -231,12 +249,14 @@ impl<'m> Batcher<'m> {
     fn publish(&self) {
         let busy = self.slots.iter().filter(|slot| !slot.is_probe()).count();
         self.published.work(self.kv.used_cells(), busy);
+        self.published.adapters(self.adapters.bytes());
     }
 
     /// One native step.
     fn step(&mut self) -> Result<(), Error> {
-        let works: Vec<Work> = self.slots.iter().map(Slot::work).collect();
+        let mut works: Vec<Work> = self.slots.iter().map(Slot::work).collect();
         let chunk = self.pace.chunk_tokens(Company::of(&works), BATCH_TOKENS as usize);
+        self.take_turns(&mut works);
         let parts = schedule::pick(&works, BATCH_TOKENS as usize, chunk);
         let tokens: usize = parts.iter().sum();
         if tokens == 0 {
@@ -283,6 +303,18 @@ impl<'m> Batcher<'m> {
         Ok(())
     }
 
+    /// Attaches the adapters whose turn it is; who needs others waits.
+    fn take_turns(&mut self, works: &mut [Work]) {
+        let working = self.slots.iter().zip(&*works).filter(|(_, work)| **work != Work::Wait);
+        let set = self.turns.next(working.map(|(slot, _)| slot.adapters()), Instant::now());
+        for (slot, work) in self.slots.iter().zip(works) {
+            if *slot.adapters() != set {
+                *work = Work::Wait;
+            }
+        }
+        self.adapters.attach(&mut self.context, &set);
+    }
+
     /// Puts each slot's part into the batch. Returns where each slot's logits will be, for those whose
     /// last token is in it.
     fn fill_batch(&mut self, parts: &[usize]) -> Vec<Option<usize>> {
@@ -322,10 +354,10 @@ impl<'m> Batcher<'m> {
     fn vacate(&mut self, index: usize) {
         let slot = self.slots.remove(index);
         let is_kept = slot.reuses_prefix();
-        let (sequence, tokens, farewell) = slot.into_parts();
+        let (sequence, computed, farewell) = slot.into_parts();
         match sequence {
             Some(sequence) if is_kept => {
-                self.kv.retain(&mut self.context, sequence, tokens, self.published.prefix_id());
+                self.kv.retain(&mut self.context, sequence, computed, self.published.prefix_id());
             }
             Some(sequence) => self.kv.close(&mut self.context, sequence),
             None => {}

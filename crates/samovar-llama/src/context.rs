@@ -98,6 +98,11 @@ impl<'m> Context<'m> {
         }
     }
 
+    /// For calls that are made elsewhere.
+    pub(crate) fn as_ptr(&mut self) -> *mut sys::llama_context {
+        self.raw.as_ptr()
+    }
+
     /// Cells of its cache.
     pub(crate) fn cells(&self) -> u32 {
         // SAFETY: the context lives.

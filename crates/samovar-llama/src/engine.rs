@@ -61,7 +61,7 @@ impl Engine for LlamaEngine {
             reuses_prefixes: true,
             can_park: true,
             can_embed: false,
-            can_adapt: false,
+            can_adapt: true,
             saves_prefixes: true,
         }
     }

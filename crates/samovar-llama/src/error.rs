@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use samovar_core::{ErrorKind, Failure};
 
+use crate::adapter_set::MOST_ADAPTERS;
+
 /// A failed action of the llama.cpp engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -95,6 +97,36 @@ pub enum Error {
         /// Its length.
         bytes: usize,
     },
+    /// llama.cpp refused an adapter.
+    #[error("llama.cpp could not load the adapter {}: {detail}", path.display())]
+    Adapter {
+        /// Its file.
+        path: PathBuf,
+        /// What the native code said, or that it said nothing.
+        detail: String,
+    },
+    /// An adapter's file is not to be had.
+    #[error("cannot use this adapter: {detail}")]
+    AdapterFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said; it names the path.
+        detail: String,
+    },
+    /// A scale that is no number.
+    #[error("the adapter {} cannot be scaled by {scale}", path.display())]
+    AdapterScale {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The scale.
+        scale: String,
+    },
+    /// More adapters than one request may name.
+    #[error("a request may name {MOST_ADAPTERS} adapters, not {count}")]
+    TooManyAdapters {
+        /// How many it names.
+        count: usize,
+    },
     /// State that was to be saved is not there any more.
     #[error("this prompt state has been given up meanwhile")]
     PrefixGone,
@@ -149,14 +181,16 @@ pub enum Error {
 impl Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Load { .. } | Self::NotGenerative { .. } => ErrorKind::InvalidModel,
+            Self::Load { .. } | Self::NotGenerative { .. } | Self::Adapter { .. } => ErrorKind::InvalidModel,
             Self::LoadCancelled { .. } => ErrorKind::Cancelled,
             Self::Options { .. }
             | Self::PartName { .. }
             | Self::EmptyPrompt
             | Self::UnknownToken { .. }
+            | Self::AdapterScale { .. }
+            | Self::TooManyAdapters { .. }
             | Self::SavedState { .. } => ErrorKind::InvalidRequest,
-            Self::PrefixGone => ErrorKind::NotFound,
+            Self::PrefixGone | Self::AdapterFile { .. } => ErrorKind::NotFound,
             Self::UnsavableState => ErrorKind::Unsupported,
             Self::StateFile { .. } => ErrorKind::Storage,
             Self::PromptTooLong { .. } | Self::TextTooLong { .. } => ErrorKind::ContextExceeded,
@@ -179,6 +213,8 @@ impl Error {
             Self::PartName { .. } => Some(
                 "give all files of the model the names they had, in one folder, or join them with `llama-gguf-split --merge`",
             ),
+            Self::Adapter { .. } => Some("use the adapter with the base model that it was trained for"),
+            Self::AdapterFile { .. } => Some("check the path; it must be readable for Samovar"),
             Self::NotGenerative { .. } => Some("choose a model that was made to generate text"),
             Self::Context { .. } => Some("ask for a smaller context, fewer slots or the q8_0 KV type"),
             Self::PromptTooLong { .. } | Self::TextTooLong { .. } => {

@@ -16,6 +16,7 @@ use samovar_core::{
     CachedPrefix, Descriptor, Failure, GenerationRequest, LoadOptions, Prompt, Sampling, TokenEvent,
 };
 
+use crate::adapter_set::AdapterSet;
 use crate::custody::Custody;
 use crate::error::Error;
 use crate::plan::Plan;
@@ -157,6 +158,7 @@ impl LlamaInstance {
             Prompt::Tokens(tokens) => self.checked(tokens)?,
         };
         let max_tokens = answer_tokens(prompt.len(), request.max_tokens, self.published.context_tokens())?;
+        let adapters = AdapterSet::of(&request.adapters)?;
         let (events, generation) = Generation::channel(max_tokens);
         self.send(Command::Generate(Box::new(Ticket {
             prompt,
@@ -166,6 +168,7 @@ impl LlamaInstance {
             logprobs: request.logprobs,
             ignore_eos: request.ignore_eos,
             reuse_prefix: request.reuse_prefix,
+            adapters,
             is_probe: false,
             arrived: Instant::now(),
             events,
@@ -183,6 +186,7 @@ impl LlamaInstance {
             logprobs: None,
             ignore_eos: false,
             reuse_prefix: false,
+            adapters: AdapterSet::default(),
             is_probe: true,
             arrived: Instant::now(),
             events,

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 
 use llama_cpp_2::token::LlamaToken;
 
+use crate::adapter_set::AdapterSet;
 use crate::cells::{Cells, Holding};
 use crate::context::Context;
 use crate::error::Error;
@@ -45,7 +46,21 @@ impl Sequence {
 struct Retained {
     id: u64,
     sequence: Sequence,
-    tokens: Vec<LlamaToken>,
+    of: Computed,
+}
+
+/// What a sequence is the state of.
+#[derive(Debug)]
+pub(crate) struct Computed {
+    pub tokens: Vec<LlamaToken>,
+    pub adapters: AdapterSet,
+}
+
+impl Computed {
+    /// Whether the other's state begins with this one.
+    fn begins(&self, other: &Self) -> bool {
+        other.tokens.starts_with(&self.tokens) && other.adapters == self.adapters
+    }
 }
 
 /// All sequences of one context.
@@ -87,9 +102,18 @@ impl Kv {
         self.reuse
     }
 
-    /// Retained sequences, as prefixes to choose from.
-    pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
-        self.retained.iter().map(|kept| Candidate { tokens: &kept.tokens, computed: kept.tokens.len() })
+    /// Retained sequences, as prefixes for a request with these adapters to choose from. Those of others are
+    /// empty.
+    pub(crate) fn candidates(&self, adapters: &AdapterSet) -> impl Iterator<Item = Candidate<'_>> {
+        self.retained.iter().map(move |kept| {
+            let tokens = if kept.of.adapters == *adapters { &kept.of.tokens[..] } else { &[] };
+            Candidate { tokens, computed: tokens.len() }
+        })
+    }
+
+    /// How many sequences are retained.
+    pub(crate) fn retained(&self) -> usize {
+        self.retained.len()
     }
 
     /// An empty sequence.
@@ -148,27 +172,27 @@ impl Kv {
         &mut self,
         context: &mut Context<'_>,
         sequence: Sequence,
-        mut tokens: Vec<LlamaToken>,
+        mut of: Computed,
         id: u64,
     ) {
-        tokens.truncate(sequence.computed());
-        let is_covered = self.retained.iter().any(|kept| kept.tokens.starts_with(&tokens));
+        of.tokens.truncate(sequence.computed());
+        let is_covered = self.retained.iter().any(|kept| of.begins(&kept.of));
         let is_useful = match self.reuse {
             Reuse::Partial => !is_covered,
             Reuse::WholeOnly => true,
         };
-        if tokens.len() < MIN_RETAINED_TOKENS || !is_useful || self.retained_most == 0 {
+        if of.tokens.len() < MIN_RETAINED_TOKENS || !is_useful || self.retained_most == 0 {
             return self.close(context, sequence);
         }
         if self.reuse == Reuse::Partial {
-            while let Some(place) = self.retained.iter().position(|kept| tokens.starts_with(&kept.tokens)) {
+            while let Some(place) = self.retained.iter().position(|kept| kept.of.begins(&of)) {
                 self.evict(context, place);
             }
         }
         while self.retained.len() >= self.retained_most {
             self.evict_oldest(context);
         }
-        self.retained.push_back(Retained { id, sequence, tokens });
+        self.retained.push_back(Retained { id, sequence, of });
     }
 
     /// Ends a sequence for good.
@@ -189,7 +213,7 @@ impl Kv {
 
     /// Retained sequences that can be saved, by name, the longest unused first.
     pub(crate) fn prefixes(&self) -> impl Iterator<Item = (u64, &[LlamaToken])> {
-        self.savable().map(|kept| (kept.id, kept.tokens.as_slice()))
+        self.savable().map(|kept| (kept.id, kept.of.tokens.as_slice()))
     }
 
     /// Bytes of a retained sequence's state.
@@ -211,7 +235,7 @@ impl Kv {
     }
 
     fn savable(&self) -> impl Iterator<Item = &Retained> {
-        self.retained.iter().filter(|_| self.is_savable)
+        self.retained.iter().filter(|kept| self.is_savable && kept.of.adapters.is_empty())
     }
 
     /// Retains a sequence that was saved; others may have to leave for it.
@@ -225,12 +249,13 @@ impl Kv {
         if !self.is_savable {
             return Err(Error::UnsavableState);
         }
-        if let Some(place) = self.retained.iter().position(|kept| kept.tokens.starts_with(&tokens)) {
+        let of = Computed { tokens, adapters: AdapterSet::default() };
+        if let Some(place) = self.retained.iter().position(|kept| of.begins(&kept.of)) {
             let kept = self.retained.remove(place);
             self.retained.extend(kept);
             return Ok(());
         }
-        let (wanted, total) = (tokens.len(), self.cells.total());
+        let (wanted, total) = (of.tokens.len(), self.cells.total());
         if wanted > total {
             let detail = format!("it has {wanted} tokens, and the KV cache holds {total}");
             return Err(Error::SavedState { detail });
@@ -244,7 +269,7 @@ impl Kv {
             return Err(Error::SavedState { detail: log::take_complaints() });
         }
         self.cells.take(&mut sequence.holding, wanted);
-        self.retain(context, sequence, tokens, id);
+        self.retain(context, sequence, of, id);
         Ok(())
     }
 

@@ -4,7 +4,8 @@
 //!   engine        the port's implementation       build_info   which native code this is
 //!   instance      the handle of a loaded model ──► thread ──► batch      the loop that owns a context
 //!                                                              ├─ schedule   what a step computes
-//!   plan          options → native parameters                  ├─ prefix     what need not be computed
+//!   plan          options → native parameters                  ├─ turns      with which adapters
+//!   adapters, adapter_set   files, in memory and named         ├─ prefix     what need not be computed
 //!   footprint     memory, predicted and accounted              ├─ kv, cells  who holds what in the cache
 //!   native, log   calls outside the safe binding               ├─ context    the native side of it
 //!   ticket        what travels between them                    └─ slot       one request
@@ -23,6 +24,8 @@
     reason = "llama.cpp counts in i32; vocabulary, context and batch are bounded far below it by the gate and the plan"
 )]
 
+mod adapter_set;
+mod adapters;
 mod batch;
 mod build_info;
 mod cells;
@@ -47,6 +50,7 @@ mod slot;
 mod stop;
 mod thread;
 mod ticket;
+mod turns;
 
 pub use build_info::{AmxState, BuildInfo, build_info};
 pub use engine::LlamaEngine;

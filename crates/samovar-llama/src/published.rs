@@ -9,6 +9,7 @@ use samovar_core::footprint::Measurement;
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     held_bytes: AtomicU64,
+    adapter_bytes: AtomicU64,
     mapped_bytes: AtomicU64,
     kv_used_tokens: AtomicU32,
     kv_total_tokens: AtomicU32,
@@ -24,6 +25,11 @@ impl Published {
         self.held_bytes.store(held_bytes, Ordering::Relaxed);
         self.mapped_bytes.store(mapped_bytes, Ordering::Relaxed);
         self.kv_total_tokens.store(kv_total_tokens, Ordering::Relaxed);
+    }
+
+    /// Adapters in memory, beside what `memory` says.
+    pub(crate) fn adapters(&self, bytes: u64) {
+        self.adapter_bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn work(&self, kv_used_tokens: usize, busy_slots: usize) {
@@ -69,7 +75,7 @@ impl Published {
 
     pub(crate) fn measurement(&self) -> Measurement {
         Measurement {
-            held_bytes: self.held_bytes.load(Ordering::Relaxed),
+            held_bytes: self.held_bytes.load(Ordering::Relaxed) + self.adapter_bytes.load(Ordering::Relaxed),
             mapped_bytes: self.mapped_bytes.load(Ordering::Relaxed),
             kv_used_tokens: self.kv_used_tokens.load(Ordering::Relaxed),
             kv_total_tokens: self.kv_total_tokens.load(Ordering::Relaxed),

@@ -13,8 +13,9 @@ use samovar_core::{Completion, FinishReason, TokenEvent, TokenLogprob, Usage};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::adapter_set::AdapterSet;
 use crate::error::Error;
-use crate::kv::Sequence;
+use crate::kv::{Computed, Sequence};
 use crate::logprobs::Distribution;
 use crate::sampler::Sampler;
 use crate::schedule::Work;
@@ -103,6 +104,10 @@ impl Slot {
 
     pub(crate) fn sequence_mut(&mut self) -> Option<&mut Sequence> {
         self.sequence.as_mut()
+    }
+
+    pub(crate) fn adapters(&self) -> &AdapterSet {
+        &self.ticket.adapters
     }
 
     pub(crate) fn is_probe(&self) -> bool {
@@ -196,9 +201,10 @@ impl Slot {
     }
 
     /// What remains of it in the cache, the tokens of that, and its last word.
-    pub(crate) fn into_parts(self) -> (Option<Sequence>, Vec<LlamaToken>, Farewell) {
+    pub(crate) fn into_parts(self) -> (Option<Sequence>, Computed, Farewell) {
         let farewell = Farewell { events: self.ticket.events, event: self.farewell };
-        (self.sequence, self.tokens, farewell)
+        let computed = Computed { tokens: self.tokens, adapters: self.ticket.adapters };
+        (self.sequence, computed, farewell)
     }
 
     fn send(&self, event: TokenEvent) {

@@ -115,6 +115,8 @@ enum State<'m> {
 impl<'m> Tenancy<'m> {
     fn open_context(&self, plan: &Plan) -> Result<Context<'m>, Error> {
         let is_recurrent = self.model.is_recurrent() || self.model.is_hybrid();
+        // What the context before this one allocated is gone.
+        let _ = log::take_buffers();
         let context = Context::new(self.model, plan.context(is_recurrent))
             .ok_or_else(|| Error::Context { cells: plan.cells, detail: log::take_complaints() })?;
         self.publish(self.account.add(&log::take_buffers()), plan, context.cells());
@@ -181,6 +183,7 @@ impl<'m> Tenancy<'m> {
         native::trim_heap();
         self.publish(self.account, &plan, 0);
         self.published.work(0, 0);
+        self.published.adapters(0);
         self.published.parked(true);
         let _ = reply.try_send(Ok(()));
         State::Parked(plan)

@@ -7,6 +7,7 @@ use llama_cpp_2::token::LlamaToken;
 use samovar_core::{Sampling, TokenEvent};
 use tokio::sync::mpsc::Sender;
 
+use crate::adapter_set::AdapterSet;
 use crate::custody::Custody;
 use crate::error::Error;
 use crate::plan::Plan;
@@ -23,6 +24,8 @@ pub(crate) struct Ticket {
     pub logprobs: Option<u32>,
     pub ignore_eos: bool,
     pub reuse_prefix: bool,
+    /// It is computed with these.
+    pub adapters: AdapterSet,
     /// A probe runs beside full slots.
     pub is_probe: bool,
     pub arrived: Instant,

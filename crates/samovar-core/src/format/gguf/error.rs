@@ -250,6 +250,46 @@ pub enum Fault {
     #[error("its split information contradicts itself: {0}")]
     SplitLies(String),
 
+    // ── adapters ──
+    /// The file holds something else than an adapter.
+    #[error("it is no LoRA adapter but {0}")]
+    NotAnAdapter(String),
+    /// An adapter for another kind of model.
+    #[error("it is an adapter for {found} models, and this model is of {expected}")]
+    AdapterOfOther {
+        /// What it adapts.
+        found: String,
+        /// What the model is.
+        expected: String,
+    },
+    /// A tensor that is no half of a pair.
+    #[error("the tensor {name:?} is no part of an adapter")]
+    AdapterTensor {
+        /// Its name.
+        name: String,
+    },
+    /// A pair of which one half is missing.
+    #[error("of the pair for {name:?}, {missing} is missing")]
+    AdapterHalf {
+        /// The model's tensor.
+        name: String,
+        /// Which half.
+        missing: &'static str,
+    },
+    /// A half that fits neither the other half nor the model.
+    #[error("what it adds to {name:?} has the shape {shape:?}, but {expected} is needed")]
+    AdapterShape {
+        /// The model's tensor.
+        name: String,
+        /// The half's shape.
+        shape: Vec<u64>,
+        /// What would fit.
+        expected: String,
+    },
+    /// An adapter of a kind that is not applied here.
+    #[error("it {0}, which is not supported")]
+    AdapterUnsupported(String),
+
     // ── the vocabulary ──
     /// A vocabulary without entries.
     #[error("the vocabulary is empty")]
@@ -396,7 +436,7 @@ impl Fault {
         match self {
             Self::Missing => ErrorKind::NotFound,
             Self::Read(_) => ErrorKind::Storage,
-            Self::Split { .. } => ErrorKind::Unsupported,
+            Self::Split { .. } | Self::AdapterUnsupported(_) => ErrorKind::Unsupported,
             _ => ErrorKind::InvalidModel,
         }
     }
@@ -433,6 +473,13 @@ impl Fault {
             Self::WrongPart { .. } => {
                 "all files of one model belong together, each once, in their order: get them again".to_owned()
             }
+            Self::NotAnAdapter(_) => {
+                "give a LoRA adapter in GGUF, made with llama.cpp's `convert_lora_to_gguf.py`".to_owned()
+            }
+            Self::AdapterOfOther { .. } | Self::AdapterShape { .. } => {
+                "use the adapter with the base model that it was trained for".to_owned()
+            }
+            Self::AdapterUnsupported(_) => "merge the adapter into the model's weights instead".to_owned(),
             _ => "the file is damaged, hostile or badly converted: get it from another source".to_owned(),
         }
     }

@@ -8,6 +8,8 @@ pub const KEYS: u64 = 65_536;
 pub const KEY_BYTES: u64 = 65_535;
 /// Tensors.
 pub const TENSORS: u64 = 65_536;
+/// Tensors of an adapter: two for each matrix of the largest models.
+pub const ADAPTER_TENSORS: u64 = 16_384;
 /// Bytes of one tensor's name; ggml's own limit.
 pub const TENSOR_NAME_BYTES: u64 = 63;
 /// Dimensions of one tensor.
@@ -62,3 +64,6 @@ const VOCABULARY_BYTES: u64 = VOCABULARY * 8 + 2 * VOCABULARY / 8;
 const TENSOR_BYTES: u64 = TENSORS * (16 + 24);
 const _: () = assert!(INDEX_BYTES + VOCABULARY_BYTES <= WORKING_BYTES);
 const _: () = assert!(INDEX_BYTES + TENSOR_BYTES <= WORKING_BYTES);
+// Of an adapter, each tensor's name and shape besides.
+const PAIR_BYTES: u64 = ADAPTER_TENSORS * (16 + 24 + TENSOR_NAME_BYTES + 1 + 96);
+const _: () = assert!(INDEX_BYTES + PAIR_BYTES <= WORKING_BYTES);

@@ -16,6 +16,7 @@
 //!
 //! *Source:* the GGUF specification of the ggml project, and the checks that llama.cpp asserts.
 
+mod adapter;
 mod architecture;
 mod descriptor;
 mod error;
@@ -34,6 +35,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
+pub use adapter::AdapterHeader;
 pub use error::{Error, Fault};
 pub use lookalike::Lookalike;
 pub use split::Split;
@@ -102,6 +104,29 @@ pub fn inspect_header(reader: impl Read + Seek, file_bytes: u64) -> Result<Heade
     descriptor::read_first(Reader::new(reader, file_bytes))
         .map(|(descriptor, split)| Header { descriptor, split })
         .map_err(|fault| Error { path: None, fault })
+}
+
+/// Checks the header of the adapter (LoRA) at `path`, which is to change the model `base`.
+///
+/// # Errors
+/// [`Error`], which names the file and the [`Fault`]: [`Fault::NotAnAdapter`], [`Fault::AdapterOfOther`],
+/// [`Fault::AdapterShape`] and others where it does not fit the model.
+pub fn inspect_adapter(path: &Path, base: &Descriptor) -> Result<AdapterHeader, Error> {
+    open(path)
+        .and_then(|(file, file_bytes)| adapter::read(Reader::new(file, file_bytes), base))
+        .map_err(|fault| Error { path: Some(path.to_owned()), fault })
+}
+
+/// As [`inspect_adapter`], for anything of `file_bytes` bytes that can be read and sought.
+///
+/// # Errors
+/// As [`inspect_adapter`], without a path.
+pub fn inspect_adapter_reader(
+    reader: impl Read + Seek,
+    file_bytes: u64,
+    base: &Descriptor,
+) -> Result<AdapterHeader, Error> {
+    adapter::read(Reader::new(reader, file_bytes), base).map_err(|fault| Error { path: None, fault })
 }
 
 #[allow(clippy::disallowed_methods, reason = "`Error` names the path, once")]

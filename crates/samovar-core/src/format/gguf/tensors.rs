@@ -30,13 +30,20 @@ pub(super) struct Tensors {
 }
 
 /// One tensor as its description says.
-struct Tensor {
-    name: String,
-    shape: Vec<u64>,
+pub(super) struct Tensor {
+    pub(super) name: String,
+    pub(super) shape: Vec<u64>,
     type_position: usize,
     elements: u64,
     bytes: u64,
     offset: u64,
+}
+
+impl Tensor {
+    /// The name of its type.
+    pub(super) fn format(&self) -> &'static str {
+        TYPES[self.type_position].name
+    }
 }
 
 /// Where a tensor's data lies.
@@ -66,6 +73,15 @@ impl Tally {
 
     /// Checks all descriptions of a file and adds them. A name may stand once in all files.
     pub(super) fn add<R: Read + Seek>(&mut self, metadata: &mut Metadata<R>) -> Result<(), Fault> {
+        self.add_each(metadata, |_| Ok(()))
+    }
+
+    /// The same, and shows each to `see` as well.
+    pub(super) fn add_each<R: Read + Seek>(
+        &mut self,
+        metadata: &mut Metadata<R>,
+        mut see: impl FnMut(&Tensor) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let alignment = alignment(metadata)?;
         let count = metadata.tensor_count();
         self.count += count;
@@ -88,6 +104,7 @@ impl Tally {
             if !self.names.insert(&tensor.name) {
                 return Err(Fault::DuplicateTensor { name: tensor.name });
             }
+            see(&tensor)?;
             self.sums.add(&tensor)?;
             extents.push(Extent { offset: tensor.offset, bytes: tensor.bytes, described_at });
         }

@@ -1,9 +1,11 @@
-//! A writer of small GGUF files, sound or deliberately not; and of split ones.
+//! A writer of small GGUF files, sound or deliberately not; of split ones, and of adapters.
 
 mod llama;
+mod lora;
 mod parts;
 
 pub use llama::{LlamaShape, llama};
+pub use lora::lora;
 pub use parts::part_name;
 
 /// Value types as numbers in the file.
