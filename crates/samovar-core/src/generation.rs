@@ -82,6 +82,40 @@ pub struct Adapter {
     pub scale: f32,
 }
 
+impl std::fmt::Display for Adapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.path.display(), self.scale)
+    }
+}
+
+impl std::str::FromStr for Adapter {
+    type Err = ParseAdapterError;
+
+    /// Reads `path` or `path:scale`.
+    fn from_str(text: &str) -> Result<Self, ParseAdapterError> {
+        let scaled = text.rsplit_once(':').and_then(|(path, scale)| Some((path, scale.parse().ok()?)));
+        let (path, scale) = scaled.unwrap_or((text, 1.0));
+        if path.is_empty() {
+            return Err(ParseAdapterError::NoPath);
+        }
+        if !f32::is_finite(scale) {
+            return Err(ParseAdapterError::Scale(scale.to_string()));
+        }
+        Ok(Self { path: path.into(), scale })
+    }
+}
+
+/// Text that names no adapter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseAdapterError {
+    /// Nothing, or a scale alone.
+    #[error("an adapter is written path or path:scale")]
+    NoPath,
+    /// A scale that is no number.
+    #[error("an adapter cannot be scaled by {0}")]
+    Scale(String),
+}
+
 /// Prompt state that an instance keeps of a finished request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CachedPrefix {
@@ -252,5 +286,24 @@ impl Drop for Generation {
 impl std::fmt::Debug for Generation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Generation").field("events", &self.events).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adapter_is_a_path_and_perhaps_a_scale() {
+        let read = |text: &str| text.parse::<Adapter>().map(|adapter| (adapter.path, adapter.scale));
+        assert_eq!(read("poet.gguf"), Ok(("poet.gguf".into(), 1.0)));
+        assert_eq!(read("a:b/poet.gguf:0.5"), Ok(("a:b/poet.gguf".into(), 0.5)));
+        assert_eq!(read("poet:v2"), Ok(("poet:v2".into(), 1.0)));
+        assert_eq!(read("poet:-1"), Ok(("poet".into(), -1.0)));
+        assert_eq!(read(":0.5"), Err(ParseAdapterError::NoPath));
+        assert_eq!(read(""), Err(ParseAdapterError::NoPath));
+        assert_eq!(read("poet:inf"), Err(ParseAdapterError::Scale("inf".to_owned())));
+        let adapter = Adapter { path: "poet:1".into(), scale: 0.25 };
+        assert_eq!(adapter.to_string().parse(), Ok(adapter));
     }
 }

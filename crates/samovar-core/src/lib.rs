@@ -29,7 +29,7 @@ pub use digest::Digest;
 pub use error::{ErrorKind, Failure};
 pub use footprint::{Footprint, Layout, LoadOptions};
 pub use generation::{
-    Adapter, CachedPrefix, Completion, FinishReason, GenerationRequest, Prompt, Sampling, TokenEvent,
-    TokenLogprob, Usage,
+    Adapter, CachedPrefix, Completion, FinishReason, GenerationRequest, ParseAdapterError, Prompt, Sampling,
+    TokenEvent, TokenLogprob, Usage,
 };
 pub use model::{ArtifactRef, Descriptor, HubRef, ModelKey, ModelRef, RemoteRef};

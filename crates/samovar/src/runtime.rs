@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use samovar_core::generation::{GenerationRequest, Prompt, TokenEvent};
 use samovar_core::port::{Clock, Engine};
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{Adapter, ErrorKind, Failure};
 use samovar_pool::{Ask, Decision, Lease, ModelSpec, Pool};
 use samovar_store::{Store, Watch};
 use tokio::sync::mpsc;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::answer::{Answer, AnswerEvent, Summary};
 use crate::builder::Builder;
-use crate::catalog::{Catalog, Found, ModelInfo};
+use crate::catalog::{Adapted, Catalog, Found, ModelInfo};
 use crate::fetch;
 use crate::journey::Journey;
 use crate::lifetime::Chronicle;
@@ -102,7 +102,7 @@ impl Runtime {
     pub async fn warm(&self, model: &str, waits: Option<mpsc::Sender<Wait>>) -> Result<(), Failure> {
         let resolved = self.inner.resolve(model, Origin::Owner, fetch::tell(waits.clone())).await?;
         let (told, mut waiting) = mpsc::channel(WAIT_CAPACITY);
-        let mut warmed = std::pin::pin!(self.inner.pool.warm(resolved.spec, Some(told)));
+        let mut warmed = std::pin::pin!(self.inner.pool.warm(resolved.model.spec, Some(told)));
         loop {
             tokio::select! {
                 biased;
@@ -234,22 +234,27 @@ impl Inner {
         watch: Watch,
     ) -> Result<Resolved, Failure> {
         match self.find(reference, origin).await? {
-            Found::Here(spec) => Ok(Resolved { spec, fetch_ms: None }),
+            Found::Here(model) => Ok(Resolved { model, fetch_ms: None }),
             Found::Away(away) => {
                 let began = Instant::now();
                 fetch::fetch(&self.shelf, &self.catalog, &away, watch).await?;
-                let spec = self.here(reference, origin).await?;
-                Ok(Resolved { spec, fetch_ms: Some(began.elapsed().as_secs_f64() * 1e3) })
+                let model = self.adapted(reference, origin).await?;
+                Ok(Resolved { model, fetch_ms: Some(began.elapsed().as_secs_f64() * 1e3) })
             }
         }
     }
 
     /// The same for a model that must be here.
-    async fn here(self: &Arc<Self>, reference: &str, origin: Origin) -> Result<Arc<ModelSpec>, Failure> {
+    async fn adapted(self: &Arc<Self>, reference: &str, origin: Origin) -> Result<Adapted, Failure> {
         match self.find(reference, origin).await? {
-            Found::Here(spec) => Ok(spec),
+            Found::Here(model) => Ok(model),
             Found::Away(away) => Err(away.missing()),
         }
+    }
+
+    /// The same without what rides on its requests.
+    async fn here(self: &Arc<Self>, reference: &str, origin: Origin) -> Result<Arc<ModelSpec>, Failure> {
+        Ok(self.adapted(reference, origin).await?.spec)
     }
 
     /// Reads a header the first time; a map lookup afterwards.
@@ -273,7 +278,7 @@ impl Inner {
 
 /// A model that can be loaded, and how long it took to fetch it, if that had to be.
 struct Resolved {
-    spec: Arc<ModelSpec>,
+    model: Adapted,
     fetch_ms: Option<f64>,
 }
 
@@ -315,7 +320,7 @@ async fn attempt(
     journey: &mut Journey,
     events: &mpsc::Sender<AnswerEvent>,
 ) -> Result<Summary, Failure> {
-    let spec = resolve(inner, request, journey, events).await?;
+    let Adapted { spec, adapters } = resolve(inner, request, journey, events).await?;
     let prompt = render(&spec, &request.input).await?;
     let mut noted = Noted::begin(inner.books.request_log.as_ref(), &spec, &request.client);
     let acquired = acquire(inner, &spec, request, journey, events).await;
@@ -331,7 +336,7 @@ async fn attempt(
         load_ms: journey.timings.load_ms,
     };
     events.send(granted).await.ok();
-    let outcome = stream(&lease, prompt, request, journey, events).await;
+    let outcome = stream(&lease, prompt, adapters, request, journey, events).await;
     match &outcome {
         Ok(summary) => noted.answered(summary),
         Err(failure) => lease.failed(failure),
@@ -351,7 +356,7 @@ async fn resolve(
     request: &Request,
     journey: &mut Journey,
     events: &mpsc::Sender<AnswerEvent>,
-) -> Result<Arc<ModelSpec>, Failure> {
+) -> Result<Adapted, Failure> {
     let watch = fetch::tell_events(events.clone());
     let resolved = inner.resolve(&request.model, request.origin, watch);
     let resolved = match journey.deadline {
@@ -359,7 +364,7 @@ async fn resolve(
         None => resolved.await,
     }?;
     journey.fetched(resolved.fetch_ms);
-    Ok(resolved.spec)
+    Ok(resolved.model)
 }
 
 async fn render(spec: &Arc<ModelSpec>, input: &Input) -> Result<Prompt, Failure> {
@@ -407,6 +412,7 @@ async fn acquire(
 async fn stream(
     lease: &Lease,
     prompt: Prompt,
+    adapters: Vec<Adapter>,
     request: &Request,
     journey: &mut Journey,
     events: &mpsc::Sender<AnswerEvent>,
@@ -418,7 +424,7 @@ async fn stream(
         stop: request.stop.clone(),
         logprobs: request.logprobs,
         ignore_eos: request.ignore_eos,
-        adapters: Vec::new(),
+        adapters,
         reuse_prefix: true,
     };
     let instance = Arc::clone(lease.instance());

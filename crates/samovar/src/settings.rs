@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use samovar_core::ModelRef;
 use samovar_core::footprint::{KvType, Layout};
 use samovar_core::units::KeepAlive;
+use samovar_core::{Adapter, ModelRef};
 use samovar_pool::PoolConfig;
 use samovar_store::StoreConfig;
 
@@ -25,6 +25,9 @@ pub struct ModelSettings {
     pub keep_alive: Option<KeepAlive>,
     /// Keep the weights from being paged out.
     pub lock_memory: bool,
+    /// Adapters (LoRA) that its requests are computed with. They change neither how it is loaded nor how often:
+    /// names that differ in them alone share what is loaded.
+    pub adapters: Vec<Adapter>,
 }
 
 impl ModelSettings {
@@ -39,6 +42,11 @@ impl ModelSettings {
             threads: self.threads.or(fallback.threads),
             keep_alive: self.keep_alive.or(fallback.keep_alive),
             lock_memory: self.lock_memory || fallback.lock_memory,
+            adapters: if self.adapters.is_empty() {
+                fallback.adapters.clone()
+            } else {
+                self.adapters.clone()
+            },
         }
     }
 }

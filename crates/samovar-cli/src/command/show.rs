@@ -68,6 +68,9 @@ fn header(columns: &mut Columns, model: &ModelInfo) {
         ),
     );
     row("slots", format!("{} requests at the same time", model.slots));
+    for adapter in &model.adapters {
+        row("adapter", adapter.clone());
+    }
     row("memory", format!("{} when loaded, by prediction", ByteSize::from_bytes(model.predicted_bytes)));
 }
 

@@ -9,7 +9,7 @@ use samovar_core::{ErrorKind, Failure};
 use toml::de::{DeTable, DeValue};
 
 use super::Provenance;
-use super::keys::{self, KEYS, Key, MODEL_KEYS, SOURCE};
+use super::keys::{self, KEYS, Key, MODEL_KEYS, NAME_KEYS, SOURCE};
 use super::value::{Raw, Value};
 use crate::home;
 
@@ -125,8 +125,7 @@ impl Reader<'_> {
                 self.fault(1, &format!("there are {} models, {MAX_MODELS} is the limit", models.len()))
             );
         }
-        let known: Vec<&str> =
-            std::iter::once(SOURCE.path).chain(MODEL_KEYS.iter().map(|key| key.path)).collect();
+        let known: Vec<&str> = NAME_KEYS.iter().chain(MODEL_KEYS).map(|key| key.path).collect();
         for (name, value) in models {
             let line = self.line(name.span().start);
             let name = name.get_ref().as_ref();
@@ -138,8 +137,7 @@ impl Reader<'_> {
                     .fault(line, &format!("{name:?} cannot be the name of a model"))
                     .with_hint("a name has letters, digits and . _ - : and does not end in .gguf"));
             }
-            let find = |key: &str| if key == SOURCE.path { Some(&SOURCE) } else { keys::find_of_model(key) };
-            let values = self.section(section, find, &known, &format!("models.{name}."))?;
+            let values = self.section(section, keys::find_of_name, &known, &format!("models.{name}."))?;
             if !values.contains_key(SOURCE.path) {
                 return Err(self.fault(line, &format!("[models.{name}] has no `source`")).with_hint(
                     "source = \"./model.gguf\" says which file it is; settings for every model belong in [defaults]",

@@ -271,6 +271,17 @@ pub(crate) const SOURCE: Key = found(
     "A path, relative to the configuration file; `hf://org/name:Q4_K_M`, `https://…` or another place to fetch it from; or `demo`.",
 );
 
+/// What is computed with the model that a name in `[models.NAME]` stands for.
+pub(crate) const ADAPTERS: Key = found(
+    "adapters",
+    Shape::Adapters,
+    "none",
+    "LoRA adapters (GGUF) that its requests are computed with, each with a scale after a colon or without. Names over one `source` share what is loaded.",
+);
+
+/// Settings that only a name in `[models.NAME]` has.
+pub(crate) const NAME_KEYS: &[Key] = &[SOURCE, ADAPTERS];
+
 /// Variables of other programs that set a key of ours, where neither flag nor `SAMOVAR_*` does.
 pub(crate) const FOREIGN: &[(&str, &str)] =
     &[("sources.offline", "HF_HUB_OFFLINE"), ("sources.hub_endpoint", "HF_ENDPOINT")];
@@ -334,6 +345,11 @@ pub(crate) fn find(path: &str) -> Option<&'static Key> {
 /// The setting of a model of this name.
 pub(crate) fn find_of_model(name: &str) -> Option<&'static Key> {
     MODEL_KEYS.iter().find(|key| key.path == name)
+}
+
+/// The setting of this name in `[models.NAME]`.
+pub(crate) fn find_of_name(name: &str) -> Option<&'static Key> {
+    NAME_KEYS.iter().find(|key| key.path == name).or_else(|| find_of_model(name))
 }
 
 /// What to do instead of writing a path that is not there, where that is known.

@@ -12,7 +12,7 @@ use samovar_core::{ErrorKind, Failure, ModelRef};
 
 use super::file::{self, Contents};
 use super::foreign::Foreign;
-use super::keys::{self, KEYS, MODEL_KEYS, SOURCE};
+use super::keys::{self, ADAPTERS, KEYS, MODEL_KEYS, SOURCE};
 use super::value::Value;
 use super::{Environment, Provenance, storage};
 use crate::home::{self, Home};
@@ -289,6 +289,10 @@ fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
             _ => None::<KeepAlive>,
         },
         lock_memory: flag(values, &at("lock_memory")),
+        adapters: match value(values, &at(ADAPTERS.path)) {
+            Some(Value::Adapters(adapters)) => adapters.clone(),
+            _ => Vec::new(),
+        },
     }
 }
 

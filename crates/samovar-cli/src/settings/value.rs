@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use samovar_core::units::{ByteSize, KeepAlive, TimeSpan};
+use samovar_core::{Adapter, ParseAdapterError};
 use serde_json::json;
 
 /// What a value must look like.
@@ -29,6 +30,8 @@ pub(crate) enum Shape {
     Names,
     /// Several paths.
     Paths,
+    /// Several adapters with their scales.
+    Adapters,
     /// A web address without query or password.
     Url,
     /// One of these words.
@@ -62,6 +65,7 @@ pub(crate) enum Value {
     Flag(bool),
     Names(Vec<String>),
     Paths(Vec<PathBuf>),
+    Adapters(Vec<Adapter>),
     Address(SocketAddr),
 }
 
@@ -79,6 +83,9 @@ impl Shape {
             Self::Flag => "true or false".to_owned(),
             Self::Names => "a list of names".to_owned(),
             Self::Paths => "a list of paths".to_owned(),
+            Self::Adapters => {
+                "a list of paths, each with a scale or without, such as \"./poet.gguf:0.5\"".to_owned()
+            }
             Self::Url => "an address, such as https://hub.example.org".to_owned(),
             Self::OneOf(words) => words.join(" or "),
             Self::Address => "an address with a port, such as 127.0.0.1:8080".to_owned(),
@@ -141,6 +148,20 @@ impl Shape {
                 })
                 .collect::<Result<_, _>>()
                 .map(Value::Paths),
+            (Self::Adapters, Raw::List(items)) => items
+                .iter()
+                .map(|item| {
+                    let Raw::Text(text) = item else { return Err(None) };
+                    let adapter: Adapter =
+                        text.parse().map_err(|error: ParseAdapterError| Some(error.to_string()))?;
+                    let path = Raw::Text(adapter.path.to_string_lossy().into_owned());
+                    match Self::Path.try_read(&path, base)? {
+                        Value::Path(path) => Ok(Adapter { path, ..adapter }),
+                        _ => Err(None),
+                    }
+                })
+                .collect::<Result<_, _>>()
+                .map(Value::Adapters),
             (Self::Url, Raw::Text(text)) if is_plain_url(text) => {
                 Ok(Value::Text(text.trim_end_matches('/').to_owned()))
             }
@@ -163,7 +184,7 @@ impl Shape {
                 "0" | "false" | "no" | "off" => Raw::Flag(false),
                 _ => Raw::Text(text.to_owned()),
             },
-            Self::Names | Self::Paths => Raw::List(
+            Self::Names | Self::Paths | Self::Adapters => Raw::List(
                 text.split(',')
                     .filter(|name| !name.trim().is_empty())
                     .map(|name| Raw::Text(name.trim().to_owned()))
@@ -223,9 +244,14 @@ impl Value {
             Self::Flag(flag) => json!(flag),
             Self::Names(names) => json!(names),
             Self::Paths(paths) => json!(paths),
+            Self::Adapters(adapters) => json!(words(adapters)),
             Self::Address(address) => json!(address),
         }
     }
+}
+
+fn words(adapters: &[Adapter]) -> Vec<String> {
+    adapters.iter().map(ToString::to_string).collect()
 }
 
 impl std::fmt::Display for Value {
@@ -247,6 +273,7 @@ impl std::fmt::Display for Value {
                 let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
                 f.write_str(&paths.join(", "))
             }
+            Self::Adapters(adapters) => f.write_str(&words(adapters).join(", ")),
             Self::Address(address) => write!(f, "{address}"),
         }
     }

@@ -1,5 +1,6 @@
 //! The real binary, from the outside: every test has a home, and with it a daemon, of its own.
 
+mod adapters;
 mod bad_input;
 mod chat;
 mod config;

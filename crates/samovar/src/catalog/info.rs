@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
+use samovar_core::Adapter;
 use samovar_pool::ModelSpec;
 use serde::{Deserialize, Serialize};
 
@@ -45,12 +46,15 @@ pub struct ModelInfo {
     pub slots: u32,
     /// Predicted memory when loaded: private and shared bytes together.
     pub predicted_bytes: u64,
+    /// Adapters that its requests are computed with, as `path:scale`; never shown over the network.
+    #[serde(default)]
+    pub adapters: Vec<String>,
     /// When the file was last changed, in seconds since 1970.
     pub modified_unix_s: u64,
 }
 
 impl ModelInfo {
-    pub(super) fn new(spec: &ModelSpec, kind: Kind) -> Self {
+    pub(super) fn new(spec: &ModelSpec, kind: Kind, adapters: &[Adapter]) -> Self {
         let modified = fs_err::metadata(&spec.path).and_then(|facts| facts.modified());
         let modified_unix_s = modified
             .ok()
@@ -68,6 +72,7 @@ impl ModelInfo {
             trained_context_tokens: spec.descriptor.context_tokens,
             slots: spec.options.slots,
             predicted_bytes: spec.footprint.total_bytes(),
+            adapters: adapters.iter().map(ToString::to_string).collect(),
             modified_unix_s,
         }
     }

@@ -11,6 +11,7 @@
 //! key, which fixes its content. A later request costs one `stat` or one look into the index. Nothing
 //! here loads weights or reaches a network.
 
+mod adapted;
 mod demo;
 mod head;
 mod info;
@@ -30,6 +31,7 @@ use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey, ModelRef};
 use samovar_pool::{Instances, ModelSpec, PoolConfig};
 use samovar_store::{Artifact, KeyDigest};
 
+pub(crate) use adapted::Adapted;
 pub(crate) use head::{Head, Judgement};
 pub(crate) use info::Kind;
 pub use info::ModelInfo;
@@ -56,6 +58,7 @@ struct Seen {
     /// Files that the owner used, under the short name that everyone may use from then on.
     names: BTreeMap<String, PathBuf>,
     specs: HashMap<(Option<String>, Identity), Known>,
+    adapters: adapted::Passed,
 }
 
 /// What was read of some bytes.
@@ -75,7 +78,7 @@ enum Identity {
 /// Where a name leads.
 pub(crate) enum Found {
     /// To a model that can be loaded.
-    Here(Arc<ModelSpec>),
+    Here(Adapted),
     /// To one that has to be fetched first.
     Away(Away),
 }
@@ -130,15 +133,15 @@ impl Catalog {
             Place::Away(reference) => {
                 Ok(Found::Away(Away { reference: reference.clone(), settings: target.settings }))
             }
-            _ => self.specify(&target).map(Found::Here),
+            _ => self.adapt(&target).map(Found::Here),
         }
     }
 
     /// What people see of the model that `reference` names.
     pub(crate) fn describe(&self, reference: &str, origin: Origin) -> Result<ModelInfo, Failure> {
         let target = self.target(reference, origin)?;
-        let spec = self.specify(&target)?;
-        Ok(ModelInfo::new(&spec, target.kind))
+        let Adapted { spec, adapters } = self.adapt(&target)?;
+        Ok(ModelInfo::new(&spec, target.kind, &adapters))
     }
 
     /// Every model that requests may name; those that are gone, broken or not fetched yet are left out.
@@ -272,6 +275,13 @@ impl Catalog {
                 "known models: {}; a file is named by its path, such as ./{name}.gguf, a hub model by organisation/name",
                 known.join(", ")
             ))
+    }
+
+    fn adapt(&self, target: &Target) -> Result<Adapted, Failure> {
+        let spec = self.specify(target)?;
+        let adapters = target.settings.adapters.clone();
+        adapted::check(&*self.engine, &spec, &adapters, &mut self.seen().adapters)?;
+        Ok(Adapted { spec, adapters })
     }
 
     fn specify(&self, target: &Target) -> Result<Arc<ModelSpec>, Failure> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{head, row};
-use crate::settings::keys::{self, ECOSYSTEM, KEYS, Key, MODEL_KEYS, SOURCE, VARIABLES};
+use crate::settings::keys::{self, ECOSYSTEM, KEYS, Key, MODEL_KEYS, NAME_KEYS, VARIABLES};
 use crate::settings::value::Shape;
 
 pub(super) fn config_page() -> String {
@@ -17,8 +17,8 @@ pub(super) fn config_page() -> String {
         page.push_str(&table(KEYS.iter().filter(|key| section_of(key) == section)));
     }
     page.push_str("\n## [models.NAME]\n\nA name for a model, and its settings. What it does not set comes from `[defaults]`.\n\n");
-    page.push_str(&table(std::iter::once(&SOURCE).chain(MODEL_KEYS)));
-    page.push_str("\n## [defaults]\n\nSettings of every model that does not set them itself: all of the above but `source`.\n");
+    page.push_str(&table(NAME_KEYS.iter().chain(MODEL_KEYS)));
+    page.push_str("\n## [defaults]\n\nSettings of every model that does not set them itself: all of the above but `source` and `adapters`.\n");
     page
 }
 
@@ -78,7 +78,7 @@ fn entry(file: &mut String, key: &Key, name: &str) {
 fn toml_text(shape: Shape, text: &str) -> String {
     match shape {
         Shape::Count { .. } | Shape::Ratio | Shape::Flag => text.to_owned(),
-        Shape::Names | Shape::Paths if text.is_empty() => "[]".to_owned(),
+        Shape::Names | Shape::Paths | Shape::Adapters if text.is_empty() => "[]".to_owned(),
         _ => format!("\"{text}\""),
     }
 }
@@ -94,7 +94,7 @@ fn example(shape: Shape) -> &'static str {
         Shape::Count { .. } => "8",
         Shape::Ratio => "0.5",
         Shape::Flag => "false",
-        Shape::Names | Shape::Paths => "[]",
+        Shape::Names | Shape::Paths | Shape::Adapters => "[]",
         Shape::Url => "\"https://hub.example.org\"",
         Shape::OneOf(words) => match words.first() {
             Some(&"mapped") => "\"mapped\"",
