@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use samovar::EvictionPolicy;
-use samovar_core::units::{ByteSize, TimeSpan};
+use samovar_core::units::{ByteSize, KeepAlive, TimeSpan};
 
 /// Arguments of `plan`.
 #[derive(Args, Debug)]
@@ -28,6 +28,9 @@ pub(crate) struct Plan {
     /// Unload models where the daemon would park them
     #[arg(long)]
     pub(crate) no_parking: bool,
+    /// How long a model stays ready after its last use, such as 10m; -1 = until memory is needed. Default: as configured
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) keep_alive: Option<KeepAlive>,
     /// How long a request has its slot where the log does not say
     #[arg(long, value_name = "TIME", default_value = "1s")]
     pub(crate) hold: TimeSpan,

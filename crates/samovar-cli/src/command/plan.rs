@@ -116,7 +116,11 @@ async fn prepare(
         subjects.push(Subject::new(model, spec.as_deref()));
     }
     let left_out = trace.retain(|number| subjects[number].is_some());
-    let subjects: Vec<Subject> = subjects.into_iter().flatten().collect();
+    let keep = |subject: Subject| match plan.keep_alive {
+        Some(keep_alive) => subject.kept(keep_alive),
+        None => subject,
+    };
+    let subjects: Vec<Subject> = subjects.into_iter().flatten().map(keep).collect();
     if trace.requests.is_empty() {
         return Err(nothing_left(&left_out));
     }

@@ -39,6 +39,8 @@ pub struct Costs {
 impl Costs {
     /// What parking takes, in milliseconds.
     pub(super) const PARK_MS: u64 = 5;
+    /// What a probe takes, in milliseconds; less than parking, which waits for it.
+    pub(super) const PROBE_MS: u64 = 1;
     /// What unloading takes, in milliseconds.
     pub(super) const UNLOAD_MS: u64 = 20;
 
@@ -110,6 +112,13 @@ impl Subject {
         spec.load_ms = Some(costs.load_ms);
         spec.options.slots = facts.slots.unwrap_or(spec.options.slots).max(1);
         Some(Self { spec: Arc::new(spec), costs })
+    }
+
+    /// The same, kept ready for so long after its last use.
+    #[must_use]
+    pub fn kept(mut self, keep_alive: KeepAlive) -> Self {
+        Arc::make_mut(&mut self.spec).keep_alive = keep_alive;
+        self
     }
 }
 

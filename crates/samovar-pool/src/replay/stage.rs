@@ -162,12 +162,12 @@ impl<'a> Stage<'a> {
                 self.open -= 1;
                 self.report.refused += 1;
             }
-            // The virtual engine is always well; nobody listens; time comes by itself.
-            Effect::Probe { .. }
-            | Effect::Done { .. }
-            | Effect::Tell { .. }
-            | Effect::WakeAt { .. }
-            | Effect::Record { .. } => {}
+            // The virtual engine is always well.
+            Effect::Probe { instance } => {
+                self.answer(instance, |_| Costs::PROBE_MS, |_| Event::Probed { instance });
+            }
+            // Nobody listens; time comes by itself.
+            Effect::Done { .. } | Effect::Tell { .. } | Effect::WakeAt { .. } | Effect::Record { .. } => {}
         }
     }
 
