@@ -9,7 +9,7 @@ use crate::tree::Tree;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// How many random lives the pool's simulation lives
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 100_000)]
     seeds: u64,
     /// The first seed
     #[arg(long, default_value_t = 10_000)]

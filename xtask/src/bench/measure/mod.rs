@@ -8,6 +8,7 @@ mod lookup;
 mod many_artifacts;
 mod memory;
 mod overload;
+mod policies;
 mod shared_prefix;
 mod shell_loop;
 mod speed;
@@ -31,6 +32,8 @@ pub(crate) enum Measure {
     Stampede(stampede::Plan),
     /// A slot of a model that is ready, among many models.
     Lookup(lookup::Plan),
+    /// Eviction policies on synthetic traces.
+    Policies(policies::Plan),
     /// Tokens per second of the engine.
     Speed(speed::Plan),
     /// What HTTP adds to a token.
@@ -68,6 +71,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         }
         Measure::Speed(plan) => return speed::run(bench, plan),
         Measure::Lookup(plan) => return lookup::run(bench, plan),
+        Measure::Policies(plan) => return policies::run(bench, plan),
         Measure::ManyArtifacts(plan) => return many_artifacts::run(bench, plan),
         Measure::Switch(plan) => return switch::run(bench, plan),
         Measure::Overload(plan) => return overload::run(bench, plan),
