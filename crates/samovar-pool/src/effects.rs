@@ -9,7 +9,7 @@ use std::time::Duration;
 use samovar_core::footprint::{Footprint, LoadOptions};
 use samovar_core::port::{Engine, Instance, LoadControl};
 use samovar_core::{ErrorKind, Failure};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -45,8 +45,12 @@ impl Hands {
 
     /// Loads a model; setting the flag that is returned stops the load.
     pub(crate) fn load(&self, id: InstanceId, model: Arc<ModelSpec>) -> Arc<AtomicBool> {
-        let control = LoadControl::new(progress(id, self.outcomes.clone()))
-            .on_death(obituary(id, self.outcomes.clone()));
+        let is_told = Arc::new(Semaphore::new(0));
+        let control = LoadControl::new(progress(id, self.outcomes.clone())).on_death(obituary(
+            id,
+            self.outcomes.clone(),
+            Arc::clone(&is_told),
+        ));
         let stop = control.cancel_flag();
         let engine = Arc::clone(&self.engine);
         let outcomes = self.outcomes.clone();
@@ -62,6 +66,7 @@ impl Hands {
                 Err(failure) => Event::LoadFailed { instance: id, failure }.into(),
             };
             report(&outcomes, outcome).await;
+            is_told.close();
         });
         stop
     }
@@ -149,13 +154,22 @@ fn progress(id: InstanceId, outcomes: mpsc::Sender<Outcome>) -> impl Fn(f32) + S
     }
 }
 
-/// Reports a death, whatever thread learns of it and however full the owner's desk is.
-fn obituary(id: InstanceId, outcomes: mpsc::Sender<Outcome>) -> impl Fn(Failure) + Send + Sync + 'static {
+/// Reports a death, whatever thread learns of it and however full the owner's desk is; but never before the load, which
+/// may have ended a moment ago: `is_told` closes when its outcome is known.
+fn obituary(
+    id: InstanceId,
+    outcomes: mpsc::Sender<Outcome>,
+    is_told: Arc<Semaphore>,
+) -> impl Fn(Failure) + Send + Sync + 'static {
     let runtime = tokio::runtime::Handle::current();
     move |failure| {
-        let outcomes = outcomes.clone();
+        let (outcomes, is_told) = (outcomes.clone(), Arc::clone(&is_told));
         let event = Event::InstanceDied { instance: id, failure };
-        runtime.spawn(async move { report(&outcomes, event.into()).await });
+        runtime.spawn(async move {
+            // It has no permits and never will: this waits for the end of the waiting.
+            let _ = is_told.acquire().await;
+            report(&outcomes, event.into()).await;
+        });
     }
 }
 

@@ -14,6 +14,8 @@
 #[cfg(target_os = "linux")]
 pub mod child;
 mod config;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
 #[cfg(target_os = "linux")]
 mod health;
 #[cfg(target_os = "linux")]
@@ -23,5 +25,7 @@ mod protocol;
 pub mod sandbox;
 
 pub use config::{Patience, WorkerConfig};
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::{WorkerEngine, child};
 #[cfg(target_os = "linux")]
 pub use parent::WorkerEngine;

@@ -13,3 +13,4 @@ mod run;
 mod stand_in;
 mod store;
 mod surface;
+mod worker;

@@ -1,5 +1,7 @@
 //! Workers with a fake engine, and what the process has of everything that must not leak.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: what fails panics")]
+
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
