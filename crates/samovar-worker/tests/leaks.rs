@@ -1,12 +1,16 @@
 //! Whatever becomes of workers, this process keeps nothing of them. Alone in its process: see the runner's settings.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test: what fails panics")]
+
 #[path = "fake/stand.rs"]
 #[allow(dead_code, reason = "each test file uses its part")]
 mod stand;
 
+use std::time::{Duration, Instant};
+
 use samovar_core::TokenEvent;
 
-use crate::stand::{Belongings, broken, engine, events, load, long_request};
+use crate::stand::{LIMIT, broken, engine, events, load, long_request};
 
 /// Two hundred lives in all.
 const ROUNDS: usize = 25;
@@ -34,6 +38,49 @@ fn two_hundred_lives_and_deaths_leave_nothing_behind() {
         }
     }
     before.come_back();
+}
+
+/// What this process has that a worker may leave behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Belongings {
+    descriptors: usize,
+    threads: usize,
+    children: usize,
+}
+
+impl Belongings {
+    fn now() -> Self {
+        let entries = |path: &str| fs_err::read_dir(path).unwrap().count();
+        #[allow(clippy::disallowed_methods, reason = "a thread may end between being listed and being asked")]
+        let children = fs_err::read_dir("/proc/self/task").unwrap().flatten().map(|task| {
+            std::fs::read_to_string(task.path().join("children"))
+                .unwrap_or_default()
+                .split_whitespace()
+                .count()
+        });
+        Self {
+            children: children.sum(),
+            descriptors: entries("/proc/self/fd"),
+            threads: entries("/proc/self/task"),
+        }
+    }
+
+    /// Waits until this process has no more than it had then.
+    #[track_caller]
+    fn come_back(&self) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let now = Self::now();
+            if now.descriptors <= self.descriptors
+                && now.threads <= self.threads
+                && now.children <= self.children
+            {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{now:?} instead of {self:?}");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
 }
 
 fn live(deed: &str, engine: &samovar_worker::WorkerEngine) {

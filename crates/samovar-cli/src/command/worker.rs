@@ -12,9 +12,9 @@ use crate::ended::Ended;
 pub(crate) fn execute(worker: &Worker) -> Result<(), Ended> {
     rustix::thread::set_name(c"samovar-worker").ok();
     log(&worker.log);
-    let alone = |_| Failure::new(ErrorKind::InvalidRequest, "a worker is started by the daemon alone");
-    rustix::net::sockopt::socket_type(stdio::stdin()).map_err(alone)?;
-    let socket = stdio::stdin().try_clone_to_owned().map_err(alone)?;
+    let alone = || Failure::new(ErrorKind::InvalidRequest, "a worker is started by the daemon alone");
+    rustix::net::sockopt::socket_type(stdio::stdin()).map_err(|_| alone())?;
+    let socket = stdio::stdin().try_clone_to_owned().map_err(|_| alone())?;
     if let Ok(null) = std::fs::File::options().read(true).open("/dev/null") {
         stdio::dup2_stdin(null).ok();
     }

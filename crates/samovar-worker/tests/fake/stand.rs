@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use samovar_core::generation::{Generation, GenerationRequest, Prompt, Sampling, TokenEvent};
 use samovar_core::port::{Engine, Instance, LoadControl};
@@ -124,49 +124,6 @@ pub(crate) fn assert_died_of(failure: &Failure, words: &str) {
     assert_eq!(failure.kind, ErrorKind::EngineFailed, "{failure:?}");
     assert!(failure.message.contains(words), "{words:?} is not in {:?}", failure.message);
     assert!(failure.hint.is_some(), "{failure:?}");
-}
-
-/// What this process has that a worker may leave behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Belongings {
-    pub(crate) descriptors: usize,
-    pub(crate) threads: usize,
-    pub(crate) children: usize,
-}
-
-impl Belongings {
-    pub(crate) fn now() -> Self {
-        let entries = |path: &str| fs_err::read_dir(path).unwrap().count();
-        #[allow(clippy::disallowed_methods, reason = "a thread may end between being listed and being asked")]
-        let children = fs_err::read_dir("/proc/self/task").unwrap().flatten().map(|task| {
-            std::fs::read_to_string(task.path().join("children"))
-                .unwrap_or_default()
-                .split_whitespace()
-                .count()
-        });
-        Self {
-            children: children.sum(),
-            descriptors: entries("/proc/self/fd"),
-            threads: entries("/proc/self/task"),
-        }
-    }
-
-    /// Waits until this process has no more than it had then.
-    #[track_caller]
-    pub(crate) fn come_back(&self) {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let now = Self::now();
-            if now.descriptors <= self.descriptors
-                && now.threads <= self.threads
-                && now.children <= self.children
-            {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{now:?} instead of {self:?}");
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-    }
 }
 
 /// The child of this process with this deed `name=NAME`.
