@@ -81,7 +81,7 @@ impl<'m> Batcher<'m> {
             plan.sequences(is_recurrent),
             plan.retained(is_recurrent),
             reuse,
-            native::window_tokens(model) == 0,
+            native::window_tokens(model),
         );
         Self {
             context,
@@ -225,8 +225,12 @@ impl<'m> Batcher<'m> {
         let choice = if slot.reuses_prefix() {
             // Only earlier requests are waited for: so no two can wait for each other.
             let live = earlier.iter().filter(is_like);
-            let live = live.map(|other| Candidate { tokens: other.tokens(), computed: other.computed() });
-            let candidates: Vec<_> = self.kv.candidates(slot.adapters()).chain(live).collect();
+            let live = live.map(|other| Candidate {
+                tokens: other.tokens(),
+                computed: other.computed(),
+                least: other.sequence().map_or(0, |sequence| self.kv.least(&self.context, sequence)),
+            });
+            let candidates: Vec<_> = self.kv.candidates(&self.context, slot.adapters()).chain(live).collect();
             prefix::choose(slot.tokens(), &candidates, self.kv.reuse())
         } else {
             Choice::Compute

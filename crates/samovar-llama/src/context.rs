@@ -158,9 +158,18 @@ impl<'m> Context<'m> {
         written == into.len()
     }
 
-    /// Makes an empty sequence one of `tokens` tokens by state that was written before. False if the state is
-    /// not of this kind of context, or of another length; the sequence may then hold anything.
-    pub(crate) fn restore(&mut self, sequence: i32, state: &[u8], tokens: usize) -> bool {
+    /// Place of the first token that every part of the cache has.
+    pub(crate) fn first(&self, sequence: i32) -> usize {
+        // SAFETY: the memory belongs to the living context; the id is below its maximum.
+        let first =
+            unsafe { sys::llama_memory_seq_pos_min(sys::llama_get_memory(self.raw.as_ptr()), sequence) };
+        usize::try_from(first).unwrap_or(0)
+    }
+
+    /// Makes an empty sequence one of `tokens` tokens, all of them if it `is_whole`, by state that was written
+    /// before. False if the state is not of this kind of context, or of another length; the sequence may then
+    /// hold anything.
+    pub(crate) fn restore(&mut self, sequence: i32, state: &[u8], tokens: usize, is_whole: bool) -> bool {
         // SAFETY: as for `save`; it reads no further than the slice.
         let read = unsafe {
             sys::llama_state_seq_set_data(self.raw.as_ptr(), state.as_ptr(), state.len(), sequence)
@@ -170,7 +179,9 @@ impl<'m> Context<'m> {
             let memory = sys::llama_get_memory(self.raw.as_ptr());
             (sys::llama_memory_seq_pos_min(memory, sequence), sys::llama_memory_seq_pos_max(memory, sequence))
         };
-        read == state.len() && first == 0 && last + 1 == tokens as i32
+        read == state.len()
+            && (0..=if is_whole { 0 } else { last }).contains(&first)
+            && last + 1 == tokens as i32
     }
 
     /// Removes a sequence's tokens from place `start` on. False if the state cannot be cut there.

@@ -151,7 +151,7 @@ pub enum Error {
         detail: String,
     },
     /// State of this kind of model is of no use once it is cut.
-    #[error("prompt state of recurrent and sliding-window models is not saved")]
+    #[error("prompt state of recurrent models is not saved")]
     UnsavableState,
     /// No sequence or no cells for state that is to be restored.
     #[error("every sequence of the model is in use")]

@@ -71,26 +71,19 @@ pub(crate) struct Kv {
     retained: VecDeque<Retained>,
     retained_most: usize,
     reuse: Reuse,
-    is_savable: bool,
+    /// Tokens of the model's attention window; 0 = it has none.
+    window: usize,
 }
 
 impl Kv {
-    /// `has_whole_states`: the state of a sequence, written out, holds all of its tokens.
-    pub(crate) fn new(
-        cells: u32,
-        sequences: u32,
-        retained_most: u32,
-        reuse: Reuse,
-        has_whole_states: bool,
-    ) -> Self {
+    pub(crate) fn new(cells: u32, sequences: u32, retained_most: u32, reuse: Reuse, window: u32) -> Self {
         Self {
             cells: Cells::new(cells),
             free_ids: (0..sequences as i32).rev().collect(),
             retained: VecDeque::new(),
             retained_most: retained_most as usize,
             reuse,
-            // Recurrent state is of use only to who continues exactly there.
-            is_savable: has_whole_states && reuse == Reuse::Partial,
+            window: window as usize,
         }
     }
 
@@ -104,11 +97,24 @@ impl Kv {
 
     /// Retained sequences, as prefixes for a request with these adapters to choose from. Those of others are
     /// empty.
-    pub(crate) fn candidates(&self, adapters: &AdapterSet) -> impl Iterator<Item = Candidate<'_>> {
+    pub(crate) fn candidates(
+        &self,
+        context: &Context<'_>,
+        adapters: &AdapterSet,
+    ) -> impl Iterator<Item = Candidate<'_>> {
         self.retained.iter().map(move |kept| {
             let tokens = if kept.of.adapters == *adapters { &kept.of.tokens[..] } else { &[] };
-            Candidate { tokens, computed: tokens.len() }
+            Candidate { tokens, computed: tokens.len(), least: self.least(context, &kept.sequence) }
         })
+    }
+
+    /// How many of a sequence's tokens can be taken over at least. llama.cpp gives cells away that a window has
+    /// passed, from the beginning on, and does not save them.
+    pub(crate) fn least(&self, context: &Context<'_>, sequence: &Sequence) -> usize {
+        match (self.window, context.first(sequence.id)) {
+            (0, _) | (_, 0) => 0,
+            (window, first) => first + window - 1,
+        }
     }
 
     /// How many sequences are retained.
@@ -176,7 +182,9 @@ impl Kv {
         id: u64,
     ) {
         of.tokens.truncate(sequence.computed());
-        let is_covered = self.retained.iter().any(|kept| of.begins(&kept.of));
+        let is_whole = self.least(context, &sequence) == 0;
+        let is_covered =
+            self.retained.iter().any(|kept| of.begins(&kept.of) && self.least(context, &kept.sequence) == 0);
         let is_useful = match self.reuse {
             Reuse::Partial => !is_covered,
             Reuse::WholeOnly => true,
@@ -184,7 +192,7 @@ impl Kv {
         if of.tokens.len() < MIN_RETAINED_TOKENS || !is_useful || self.retained_most == 0 {
             return self.close(context, sequence);
         }
-        if self.reuse == Reuse::Partial {
+        if self.reuse == Reuse::Partial && is_whole {
             while let Some(place) = self.retained.iter().position(|kept| kept.of.begins(&of)) {
                 self.evict(context, place);
             }
@@ -234,8 +242,9 @@ impl Kv {
         self.savable().find(|kept| kept.id == id).ok_or(Error::PrefixGone)
     }
 
+    /// Recurrent state is of use only to who continues exactly there.
     fn savable(&self) -> impl Iterator<Item = &Retained> {
-        self.retained.iter().filter(|kept| self.is_savable && kept.of.adapters.is_empty())
+        self.retained.iter().filter(|kept| self.reuse == Reuse::Partial && kept.of.adapters.is_empty())
     }
 
     /// Retains a sequence that was saved; others may have to leave for it.
@@ -246,7 +255,7 @@ impl Kv {
         state: &[u8],
         id: u64,
     ) -> Result<(), Error> {
-        if !self.is_savable {
+        if self.reuse == Reuse::WholeOnly {
             return Err(Error::UnsavableState);
         }
         let of = Computed { tokens, adapters: AdapterSet::default() };
@@ -264,7 +273,8 @@ impl Kv {
             return Err(Error::NoSequence);
         }
         let mut sequence = self.open(context);
-        if !context.restore(sequence.id, state, wanted) {
+        let is_whole = self.window == 0;
+        if !context.restore(sequence.id, state, wanted, is_whole) {
             self.close(context, sequence);
             return Err(Error::SavedState { detail: log::take_complaints() });
         }

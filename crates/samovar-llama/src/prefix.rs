@@ -22,6 +22,9 @@ pub(crate) struct Candidate<'a> {
     pub tokens: &'a [LlamaToken],
     /// How many of them lie in the cache now.
     pub computed: usize,
+    /// Fewer than these cannot be taken: of a model whose attention has a window, the cache may have lost the
+    /// beginning, which those who continue further on do not look at.
+    pub least: usize,
 }
 
 /// How much of another sequence's state can be taken over.
@@ -50,6 +53,9 @@ pub(crate) fn choose(prompt: &[LlamaToken], candidates: &[Candidate<'_>], reuse:
     let (mut ready, mut coming) = ((0, 0), (0, 0));
     for (index, candidate) in candidates.iter().enumerate() {
         let common = common_tokens(&prompt[..most], candidate.tokens);
+        if common < candidate.least {
+            continue;
+        }
         let computed = common.min(candidate.computed);
         if reuse == Reuse::WholeOnly {
             if common >= candidate.computed && computed > ready.0 {
@@ -57,7 +63,7 @@ pub(crate) fn choose(prompt: &[LlamaToken], candidates: &[Candidate<'_>], reuse:
             }
             continue;
         }
-        if computed > ready.0 {
+        if computed > ready.0 && computed >= candidate.least {
             ready = (computed, index);
         }
         if common > coming.0 {
@@ -86,7 +92,16 @@ mod tests {
     }
 
     fn done(tokens: &[LlamaToken]) -> Candidate<'_> {
-        Candidate { tokens, computed: tokens.len() }
+        Candidate { tokens, computed: tokens.len(), least: 0 }
+    }
+
+    #[test]
+    fn a_prefix_that_lost_its_beginning_is_taken_far_enough_or_not_at_all() {
+        let known = tokens(0..100);
+        let candidate = Candidate { least: 60, ..done(&known) };
+        let prompt = |common: i32| tokens((0..common).chain(500..540));
+        assert_eq!(choose(&prompt(60), &[candidate], Reuse::Partial), Choice::Copy { from: 0, tokens: 60 });
+        assert_eq!(choose(&prompt(59), &[candidate], Reuse::Partial), Choice::Compute);
     }
 
     #[test]
@@ -107,9 +122,9 @@ mod tests {
     fn waits_for_a_prefix_that_another_request_is_computing() {
         let live = tokens(0..600);
         let prompt = tokens((0..512).chain(1000..1010));
-        let candidate = Candidate { tokens: &live, computed: 128 };
+        let candidate = Candidate { tokens: &live, computed: 128, least: 0 };
         assert_eq!(choose(&prompt, &[candidate], Reuse::Partial), Choice::Wait { from: 0, tokens: 512 });
-        let candidate = Candidate { tokens: &live, computed: 512 };
+        let candidate = Candidate { tokens: &live, computed: 512, least: 0 };
         assert_eq!(choose(&prompt, &[candidate], Reuse::Partial), Choice::Copy { from: 0, tokens: 512 });
     }
 
@@ -117,7 +132,7 @@ mod tests {
     fn does_not_wait_for_a_few_tokens_more() {
         let (ready, live) = (tokens(0..40), tokens(0..50));
         let prompt = tokens(0..100);
-        let candidates = [done(&ready), Candidate { tokens: &live, computed: 0 }];
+        let candidates = [done(&ready), Candidate { tokens: &live, computed: 0, least: 0 }];
         assert_eq!(choose(&prompt, &candidates, Reuse::Partial), Choice::Copy { from: 0, tokens: 40 });
     }
 

@@ -70,6 +70,51 @@ pub fn llama(shape: LlamaShape) -> Writer {
     writer.tensor("output_norm.weight", &[shape.width]).tensor("output.weight", &[shape.width, vocabulary])
 }
 
+/// The same as a Gemma 2 model, every second block of which looks back `window` tokens only.
+pub fn windowed(shape: LlamaShape, window: u32) -> Writer {
+    let kv_width = shape.width / u64::from(shape.heads) * u64::from(shape.kv_heads);
+    let entries = vocabulary();
+    let mut writer = Writer::default()
+        .text("general.architecture", "gemma2")
+        .text("general.name", "windowed")
+        .u32("general.file_type", 0)
+        .u32("gemma2.context_length", shape.context)
+        .u32("gemma2.embedding_length", shape.width as u32)
+        .u32("gemma2.block_count", shape.blocks)
+        .u32("gemma2.feed_forward_length", shape.feed_forward as u32)
+        .u32("gemma2.attention.head_count", shape.heads)
+        .u32("gemma2.attention.head_count_kv", shape.kv_heads)
+        .u32("gemma2.attention.key_length", shape.width as u32 / shape.heads)
+        .u32("gemma2.attention.value_length", shape.width as u32 / shape.heads)
+        .u32("gemma2.attention.sliding_window", window)
+        .f32("gemma2.attention.layer_norm_rms_epsilon", 1e-5)
+        .text("tokenizer.ggml.model", "llama")
+        .strings("tokenizer.ggml.tokens", &entries.iter().map(|entry| &entry.0).collect::<Vec<_>>())
+        .f32s("tokenizer.ggml.scores", &entries.iter().map(|entry| entry.1).collect::<Vec<_>>())
+        .i32s("tokenizer.ggml.token_type", &entries.iter().map(|entry| entry.2).collect::<Vec<_>>())
+        .u32("tokenizer.ggml.unknown_token_id", 0)
+        .u32("tokenizer.ggml.bos_token_id", 1)
+        .u32("tokenizer.ggml.eos_token_id", 2)
+        .boolean("tokenizer.ggml.add_bos_token", true)
+        .tensor("token_embd.weight", &[shape.width, entries.len() as u64]);
+    for block in 0..shape.blocks {
+        let name = |part: &str| format!("blk.{block}.{part}.weight");
+        writer = writer
+            .tensor(&name("attn_norm"), &[shape.width])
+            .tensor(&name("attn_q"), &[shape.width, shape.width])
+            .tensor(&name("attn_k"), &[shape.width, kv_width])
+            .tensor(&name("attn_v"), &[shape.width, kv_width])
+            .tensor(&name("attn_output"), &[shape.width, shape.width])
+            .tensor(&name("post_attention_norm"), &[shape.width])
+            .tensor(&name("ffn_norm"), &[shape.width])
+            .tensor(&name("ffn_gate"), &[shape.width, shape.feed_forward])
+            .tensor(&name("ffn_up"), &[shape.width, shape.feed_forward])
+            .tensor(&name("ffn_down"), &[shape.feed_forward, shape.width])
+            .tensor(&name("post_ffw_norm"), &[shape.width]);
+    }
+    writer.tensor("output_norm.weight", &[shape.width])
+}
+
 /// Text, score and type of each entry: three control tokens, 256 bytes, some words.
 fn vocabulary() -> Vec<(String, f32, i32)> {
     const WORDS: [&str; 13] =

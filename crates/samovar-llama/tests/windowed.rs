@@ -1,0 +1,76 @@
+//! Models whose attention looks back a window of tokens only: what the cache has lost of a prefix is computed anew.
+
+mod support;
+
+use std::sync::Arc;
+
+use samovar_core::format::gguf;
+use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::testing::gguf::{LlamaShape, windowed};
+use samovar_core::{LoadOptions, Prompt};
+use samovar_llama::LlamaEngine;
+use support::{collect, greedy, options, start};
+
+const WINDOW: u32 = 32;
+
+struct Model(tempfile::TempDir);
+
+impl Model {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shape = LlamaShape { blocks: 4, ..LlamaShape::TINY };
+        fs_err::write(folder.path().join("m.gguf"), windowed(shape, WINDOW).build()).expect("writes");
+        Self(folder)
+    }
+
+    fn load(&self, context_tokens: u32) -> Arc<dyn Instance> {
+        let path = self.0.path().join("m.gguf");
+        let descriptor = gguf::inspect(&path).expect("the gate lets it through");
+        let options = LoadOptions { context_tokens, slots: 1, ..options() };
+        LlamaEngine::new().load(&path, &descriptor, &options, &LoadControl::silent()).expect("loads")
+    }
+}
+
+fn tokens(count: usize, salt: u32) -> Vec<u32> {
+    (0..count as u32).map(|i| 3 + (i * 7 + i / 11 * salt + salt * 131) % 260).collect()
+}
+
+/// The answer, and how much of the prompt was cached.
+fn ask(instance: &Arc<dyn Instance>, prompt: Vec<u32>) -> (String, usize) {
+    let (answer, completion) = collect(start(instance, greedy(Prompt::Tokens(prompt), 12)));
+    (answer, completion.usage.cached_tokens as usize)
+}
+
+#[test]
+fn restored_state_serves_those_who_continue_it_and_nobody_else() {
+    let model = Model::new();
+    let fresh = |prompt: Vec<u32>| ask(&model.load(512), prompt).0;
+    let first = model.load(512);
+    ask(&first, tokens(200, 1));
+    let prefix = first.prefixes().unwrap().remove(0);
+    let file = tempfile::tempfile().unwrap();
+    first.save_prefix(&prefix, &file).unwrap();
+
+    let restored = model.load(512);
+    restored.restore_prefix(&prefix.tokens, &file).unwrap();
+    let short = tokens(100, 1);
+    assert_eq!(ask(&restored, short.clone()), (fresh(short), 0), "its window begins before what was saved");
+    let long = [&prefix.tokens[..], &tokens(20, 2)].concat();
+    assert_eq!(ask(&restored, long.clone()), (fresh(long), prefix.tokens.len()));
+}
+
+#[test]
+fn prefixes_whose_beginning_was_overwritten_are_computed_anew() {
+    let model = Model::new();
+    let instance = model.load(256);
+    let mut reused = 0;
+    for round in 0..30 {
+        // A prompt, less of it, more of it; then another, which takes the cells of those before.
+        let count = [200, 120, 230][round as usize % 3];
+        let prompt = tokens(count, round / 3 % 4);
+        let (answer, cached) = ask(&instance, prompt.clone());
+        reused += u32::from(cached > 0);
+        assert_eq!(answer, ask(&model.load(256), prompt).0, "round {round}: {cached} of {count} cached");
+    }
+    assert!(reused > 0, "nothing was reused at all");
+}
