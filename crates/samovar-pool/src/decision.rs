@@ -248,7 +248,8 @@ impl fmt::Display for Record {
                 bytes(*available_bytes)
             ),
             Reason::Expired { idle_ms, frees_bytes } => {
-                write!(f, " {}, idle {}; its time was over", bytes(*frees_bytes), coarse(*idle_ms))
+                let time = if self.what == What::Parked { "keep-alive" } else { "time as a parked model" };
+                write!(f, " {}, idle {}; its {time} was over", bytes(*frees_bytes), coarse(*idle_ms))
             }
             Reason::Told => f.write_str(": it was told to"),
             Reason::Leaving => f.write_str(": the pool is shutting down"),
@@ -359,6 +360,19 @@ mod tests {
             text(What::Evicted, reason),
             "evicted 4.1 GB, idle 12 min, would take 3.2 s to reload; needed for qwen2.5:7b"
         );
+    }
+
+    #[test]
+    fn a_death_says_what_the_instance_last_said_and_when_it_is_tried_again() {
+        let message =
+            "the worker was killed by SIGSEGV while answering; it last said: out of cells".to_owned();
+        let reason = Reason::Failed { kind: ErrorKind::EngineFailed, message, retry_in_ms: 2_000 };
+        assert_eq!(
+            text(What::Died, reason),
+            "died: the worker was killed by SIGSEGV while answering; it last said: out of cells; not tried again for 2.0 s"
+        );
+        let expired = Reason::Expired { idle_ms: 300_000, frees_bytes: 4_100_000_000 };
+        assert_eq!(text(What::Parked, expired), "parked 4.1 GB, idle 5 min; its keep-alive was over");
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl Figures {
 #[serde(default)]
 pub(crate) struct DecisionLine {
     pub(crate) at_ms_ago: u64,
-    pub(crate) what: String,
+    pub(crate) model: String,
     pub(crate) text: String,
 }
 
