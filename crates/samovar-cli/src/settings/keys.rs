@@ -318,6 +318,7 @@ const INSTEAD: &[(&str, &str)] = &[
     ("fleet", "it comes with the fleet; remove the section for now"),
     ("cache.enabled", "the cache is always there; `cache.cache_dir` says where"),
     ("cache.eviction_policy", "on disk there is one policy; for memory write pool.eviction_policy"),
+    ("cache.save_prefixes", "write cache.prefix_quota_bytes = 0 and no prompt's state is kept or used"),
     ("sources.hub_token", TOKEN_PLACE),
     ("sources.token", TOKEN_PLACE),
     ("sources.hf_token", TOKEN_PLACE),

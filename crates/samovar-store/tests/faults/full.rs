@@ -1,9 +1,11 @@
 //! No space left: at every size that is left over, and in the middle of a download.
 
+use std::io::Write as _;
 use std::time::Duration;
 
-use samovar_core::ErrorKind;
-use samovar_store::{CollectOptions, Error, RetryConfig, Store};
+use samovar_core::footprint::KvType;
+use samovar_core::{ErrorKind, Failure};
+use samovar_store::{CollectOptions, Error, RetryConfig, Store, Weights};
 use samovar_testhub::{Content, FileSpec, Hub};
 
 use crate::keeping::{assert_sound, bytes_of, config, try_put};
@@ -92,6 +94,36 @@ fn what_the_disk_cannot_hold_is_refused_before_the_first_byte() {
     let careful = Store::open(floor).unwrap();
     let refused = try_put(&careful, "more", &bytes_of("more", MIB as usize)).unwrap_err();
     assert!(matches!(refused, Error::NoRoom { limit: "disk", .. }), "the floor holds: {refused}");
+}
+
+#[test]
+fn a_full_disk_keeps_no_prompt_and_nothing_of_one() {
+    let (mut failed, mut kept_some) = (0, 0);
+    for pages in (0..8).chain((8..48).step_by(4)) {
+        let Some(mount) = Mount::new(8 * MIB) else { return };
+        let store = scene::prepare(mount.path());
+        let kept = named(&store, "kept").unwrap();
+        let prefixes = store.prefixes(&Weights::Artifact(kept.key_digest), "engine 1", KvType::F16);
+        mount.fill_up(pages * PAGE);
+        let tokens: Vec<u32> = (0..300).collect();
+        // Nobody knew beforehand how much it would be.
+        let saved = prefixes.save(&tokens, 0, |mut file| {
+            let written = file.write_all(&bytes_of("state", SIZE)).map(|()| SIZE as u64);
+            written.map_err(|error| Failure::new(ErrorKind::Storage, error.to_string()))
+        });
+        if let Err(failure) = saved {
+            assert_eq!(failure.kind, ErrorKind::Storage, "{failure:?}");
+            assert!(prefixes.is_empty());
+            assert_eq!(fs_err::read_dir(store.dir().join("tmp")).unwrap().count(), 0, "{pages} pages");
+            failed += 1;
+        } else {
+            assert!(prefixes.open(&prefixes.longest(&tokens).unwrap()).unwrap().is_some());
+            kept_some += 1;
+        }
+        kept_opens(&store, &kept).unwrap();
+    }
+    println!("{failed} prompts met the full disk, {kept_some} were kept");
+    assert!(failed > 8 && kept_some > 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
