@@ -73,11 +73,12 @@ pub(crate) fn quota_bytes(inner: &Inner) -> u64 {
     })
 }
 
-/// Makes room for one more of so many bytes: the least recently used leave.
+/// Makes room for one more of so many bytes, of which so many are still to be written: the least recently used
+/// leave.
 ///
 /// # Errors
 /// [`Error::NoRoom`] when it could not be kept whatever left; then nothing left.
-pub(super) fn make_room(inner: &Inner, bytes: u64) -> Result<(), Error> {
+pub(super) fn make_room(inner: &Inner, bytes: u64, unwritten_bytes: u64) -> Result<(), Error> {
     let quota = quota_bytes(inner);
     let no_room = |free_bytes, limit| {
         Err(Error::NoRoom { subject: "a prompt's state".to_owned(), needed_bytes: bytes, free_bytes, limit })
@@ -86,7 +87,7 @@ pub(super) fn make_room(inner: &Inner, bytes: u64) -> Result<(), Error> {
         return no_room(quota, "quota");
     }
     let free = free_disk_bytes(inner.layout.root()).unwrap_or(0);
-    if free < inner.config.min_free_bytes.saturating_add(bytes) {
+    if free < inner.config.min_free_bytes.saturating_add(unwritten_bytes) {
         return no_room(free.saturating_sub(inner.config.min_free_bytes), "disk");
     }
     let mut kept = kept(&inner.layout).map_err(Error::io("the saved prefixes could not be listed"))?;

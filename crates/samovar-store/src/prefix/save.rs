@@ -33,10 +33,10 @@ impl Prefixes {
         if place.exists() {
             return Ok(false);
         }
-        quota::make_room(inner, expected_bytes)?;
+        quota::make_room(inner, expected_bytes, expected_bytes)?;
         let tmp = inner.layout.tmp().join(durable::random_name());
         let saved = write_state(&tmp, tokens, write).and_then(|bytes| {
-            quota::make_room(inner, bytes)?;
+            quota::make_room(inner, bytes, 0)?;
             publish(inner, &tmp, &place).map_err(Error::io("a prompt's state could not be kept"))?;
             Ok(())
         });

@@ -101,8 +101,10 @@ fn a_full_disk_keeps_no_prompt_and_nothing_of_one() {
     let (mut failed, mut kept_some) = (0, 0);
     for pages in (0..8).chain((8..48).step_by(4)) {
         let Some(mount) = Mount::new(8 * MIB) else { return };
-        let store = scene::prepare(mount.path());
-        let kept = named(&store, "kept").unwrap();
+        let kept = named(&scene::prepare(mount.path()), "kept").unwrap();
+        let mut config = config(mount.path());
+        config.prefixes.quota_bytes = Some(MIB);
+        let store = Store::open(config).unwrap();
         let prefixes = store.prefixes(&Weights::Artifact(kept.key_digest), "engine 1", KvType::F16);
         mount.fill_up(pages * PAGE);
         let tokens: Vec<u32> = (0..300).collect();
