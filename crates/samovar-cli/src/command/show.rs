@@ -2,7 +2,7 @@
 //! without a daemon; of a model that is not here, the source is asked.
 
 use samovar::store::{Artifact, Plan, PrefixUse, Role};
-use samovar::{Builder, ModelInfo, Origin};
+use samovar::{Alias, Builder, ModelInfo, Origin};
 use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure};
 use serde_json::{Value, json};
@@ -18,8 +18,13 @@ use crate::report::{Align, Columns};
 pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> {
     let reference = portable(name, &context.settings)?;
     if let Some(artifact) = stored::on_disk(context, name).await? {
-        // Weights that no engine of ours can read are shown without what their header says.
-        let info = describe(context, &artifact.reference).await.ok();
+        let is_adapted = |alias: &Alias| alias.name == name && !alias.settings.adapters.is_empty();
+        let info = if context.settings.runtime.aliases.iter().any(is_adapted) {
+            Some(describe(context, &reference).await?)
+        } else {
+            // Weights that no engine of ours can read are shown without what their header says.
+            describe(context, &artifact.reference).await.ok()
+        };
         return stored_model(context, &artifact, info.as_ref()).await;
     }
     if let Ok(Some(source)) = stored::source(name, &context.settings) {
