@@ -51,15 +51,21 @@ impl Stderr {
         self.lines.push_back(line);
     }
 
-    /// The line that most likely tells why it ended: the last one that sounds like it, else the last one.
+    /// The line that most likely tells why it ended: the last one that sounds like it, else the last one that is not
+    /// everyday talk.
     pub(super) fn last_words(&self) -> Option<&str> {
         let telling = self.lines.iter().rev().find(|line| has_last_words(line));
-        telling.or_else(|| self.lines.back()).map(|line| without_place(line))
+        let unusual = || self.lines.iter().rev().find(|line| !is_everyday(line));
+        telling.or_else(unusual).map(|line| without_place(line))
     }
 }
 
 fn is_complaint(line: &str) -> bool {
     has_last_words(line) || ["ERROR", "WARN"].iter().any(|level| line.starts_with(level))
+}
+
+fn is_everyday(line: &str) -> bool {
+    ["INFO", "DEBUG", "TRACE"].iter().any(|level| line.starts_with(level))
 }
 
 fn has_last_words(line: &str) -> bool {
@@ -88,7 +94,7 @@ mod tests {
         stderr.finish(1);
         assert_eq!(stderr.last_words(), Some("NATIVE_ASSERT(n > 0) failed"));
         let mut quiet = Stderr::default();
-        quiet.put(1, b"one\ntwo\n");
+        quiet.put(1, b"one\ntwo\n INFO loaded\n");
         assert_eq!(quiet.last_words(), Some("two"));
     }
 
