@@ -22,6 +22,7 @@ use crate::redact::redact;
 
 mod pool;
 mod store;
+mod workers;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// From a loaded model's first token to a large model's load, in seconds.

@@ -17,6 +17,8 @@ pub struct WorkerConfig {
     pub environment: Vec<(OsString, OsString)>,
     /// What it may do once it touches a model.
     pub sandbox: sandbox::Mode,
+    /// Most memory of its own that a worker may take; past it, its allocations fail. `None` = what the system gives.
+    pub memory_limit_bytes: Option<u64>,
     /// How long it may take for what.
     pub patience: Patience,
 }
@@ -29,6 +31,7 @@ impl WorkerConfig {
             args: args.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
             sandbox: sandbox::Mode::Auto,
+            memory_limit_bytes: None,
             patience: Patience::default(),
         }
     }

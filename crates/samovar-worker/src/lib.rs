@@ -28,4 +28,4 @@ pub use config::{Patience, WorkerConfig};
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{WorkerEngine, child};
 #[cfg(target_os = "linux")]
-pub use parent::WorkerEngine;
+pub use parent::{WorkerEngine, WorkerStats};

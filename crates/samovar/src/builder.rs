@@ -15,7 +15,7 @@ use crate::leased::Leased;
 use crate::lifetime::Chronicle;
 use crate::remembered::Remembered;
 use crate::request_log::RequestLog;
-use crate::runtime::{Books, Runtime};
+use crate::runtime::{Books, Engines, Runtime};
 use crate::settings::{Alias, ModelSettings, RuntimeSettings};
 use crate::shelf::Shelf;
 
@@ -147,10 +147,11 @@ impl Builder {
             Some(engine) => engine,
             None => default_engine()?,
         };
-        let engine = match self.workers {
-            Some(config) => Arc::new(WorkerEngine::new(engine, config)?),
-            None => engine,
+        let workers = match self.workers {
+            Some(config) => Some(Arc::new(WorkerEngine::new(Arc::clone(&engine), config)?)),
+            None => None,
         };
+        let engine = workers.clone().map_or(engine, |workers| workers as Arc<dyn Engine>);
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let store = self.store.unwrap_or_else(default_store);
         let prefixes = store.prefixes;
@@ -165,7 +166,8 @@ impl Builder {
             request_log: self.request_log.map(RequestLog::begin),
             chronicle: self.keeps_statistics.then(|| Arc::new(Chronicle::new(Arc::clone(&shelf)))),
         };
-        Ok(Runtime::new(catalog, shelf, pool, engine, clock, self.default_deadline, books))
+        let engines = Engines { engine, workers };
+        Ok(Runtime::new(catalog, shelf, pool, engines, clock, self.default_deadline, books))
     }
 }
 

@@ -8,6 +8,7 @@ use samovar_core::port::{Clock, Engine};
 use samovar_core::{Adapter, ErrorKind, Failure};
 use samovar_pool::{Ask, Decision, Lease, ModelSpec, Pool};
 use samovar_store::{Store, Watch};
+use samovar_worker::WorkerEngine;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -39,9 +40,18 @@ struct Inner {
     shelf: Arc<Shelf>,
     pool: Pool,
     engine: Arc<dyn Engine>,
+    workers: Option<Arc<WorkerEngine>>,
     clock: Arc<dyn Clock>,
     default_deadline: Option<Duration>,
     books: Books,
+}
+
+/// What runs models.
+pub(crate) struct Engines {
+    /// All of it, as the pool sees it.
+    pub(crate) engine: Arc<dyn Engine>,
+    /// The part of it that starts processes.
+    pub(crate) workers: Option<Arc<WorkerEngine>>,
 }
 
 /// What is written down about requests, where the owner wants that.
@@ -63,12 +73,13 @@ impl Runtime {
         catalog: Catalog,
         shelf: Arc<Shelf>,
         pool: Pool,
-        engine: Arc<dyn Engine>,
+        engines: Engines,
         clock: Arc<dyn Clock>,
         default_deadline: Option<Duration>,
         books: Books,
     ) -> Self {
-        let inner = Arc::new(Inner { catalog, shelf, pool, engine, clock, default_deadline, books });
+        let Engines { engine, workers } = engines;
+        let inner = Arc::new(Inner { catalog, shelf, pool, engine, workers, clock, default_deadline, books });
         if inner.books.chronicle.is_some() {
             tokio::spawn(keep_counting(Arc::downgrade(&inner)));
         }
@@ -192,6 +203,7 @@ impl Runtime {
             uptime_ms: snapshot.uptime_ms,
             tiers: Tiers::of(&snapshot.pool, store.as_ref()),
             pool: snapshot.pool,
+            workers: self.inner.workers.as_ref().map(|workers| workers.stats()),
             store,
             models: snapshot.models,
             lifetime: self.lifetime().await,

@@ -3,6 +3,7 @@
 use samovar_core::ModelKey;
 use samovar_pool::{Counters, ModelStats, PoolStats};
 use samovar_store::StoreStats;
+use samovar_worker::WorkerStats;
 use serde::Serialize;
 
 use crate::lifetime::Kept;
@@ -20,6 +21,9 @@ pub struct Stats {
     pub tiers: Tiers,
     /// The pool as a whole.
     pub pool: PoolStats,
+    /// The processes that models run in; absent when they run in this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<WorkerStats>,
     /// The store; absent until something was taken from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreStats>,

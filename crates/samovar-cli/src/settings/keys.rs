@@ -168,6 +168,18 @@ pub(crate) const KEYS: &[Key] = &[
         "true",
         "Run each loaded model in a process of its own: what crashes or hangs there harms nothing else.",
     ),
+    key(
+        "pool.sandbox",
+        Shape::OneOf(&["auto", "require", "off"]),
+        "auto",
+        "What is taken from those processes (network, other programs, files but the model's own): as much as this system can (auto), all of it or no model is loaded (require), or nothing (off).",
+    ),
+    found(
+        "pool.worker_memory_bytes",
+        Shape::Size,
+        "what the system gives",
+        "Most memory of its own, without mapped weights, that such a process may take; past it, it fails.",
+    ),
     key("pool.parked_for", Shape::Span, "30m", "A parked model is unloaded after so long."),
     found(
         "server.listen",

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use samovar::worker::sandbox;
 use samovar::{Alias, Budget, EvictionPolicy, ModelSettings, PoolConfig, RuntimeSettings};
 use samovar_core::footprint::{KvType, Layout};
 use samovar_core::units::{ByteSize, KeepAlive, TimeSpan};
@@ -35,6 +36,10 @@ pub(crate) struct Settings {
     pub(crate) runtime: RuntimeSettings,
     /// Whether the daemon runs models in processes of their own.
     pub(crate) has_workers: bool,
+    /// What is taken from those processes.
+    pub(crate) sandbox: sandbox::Mode,
+    /// Most memory of its own that such a process may take.
+    pub(crate) worker_memory_bytes: Option<u64>,
     /// Where to listen for HTTP, if anybody said.
     pub(crate) listen: Option<SocketAddr>,
     /// The Unix socket.
@@ -114,6 +119,8 @@ impl Settings {
                 .collect(),
             runtime,
             has_workers: flag(&values, "pool.workers"),
+            sandbox: sandbox(&values),
+            worker_memory_bytes: size(&values, "pool.worker_memory_bytes"),
             listen: match value(&values, "server.listen") {
                 Some(Value::Address(address)) => Some(*address),
                 _ => None,
@@ -235,6 +242,14 @@ fn client_weights(values: &Values) -> Result<BTreeMap<String, u32>, Failure> {
         })
     };
     names(values, KEY).iter().map(read).collect()
+}
+
+fn sandbox(values: &Values) -> sandbox::Mode {
+    match text(values, "pool.sandbox").as_deref() {
+        Some("require") => sandbox::Mode::Require,
+        Some("off") => sandbox::Mode::Off,
+        _ => sandbox::Mode::Auto,
+    }
 }
 
 fn aliases(models: &BTreeMap<String, Values>) -> Result<Vec<Alias>, Failure> {

@@ -12,16 +12,20 @@ use prometheus_client::registry::Registry;
 use samovar::{ModelStats, Stats};
 
 use super::store::Store;
+use super::workers::Workers;
 use crate::redact::redact;
 
 /// The pool is the first level of the cache.
 const TIER: (&str, &str) = ("tier", "l1");
 
-/// A registry of the pool's numbers, and of the store's if there is one.
+/// A registry of the pool's numbers, and of the store's and the workers' if there are any.
 pub(super) fn registry(mut stats: Stats) -> Registry {
     let mut registry = Registry::with_prefix("samovar");
     if let Some(store) = stats.store.take() {
         registry.register_collector(Box::new(Store(store)));
+    }
+    if let Some(workers) = stats.workers.take() {
+        registry.register_collector(Box::new(Workers(workers)));
     }
     registry.register_collector(Box::new(Pool(stats)));
     registry

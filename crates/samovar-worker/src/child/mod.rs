@@ -65,7 +65,10 @@ pub fn run(
         return Err(broken("the first command is no load"));
     };
     let path = PathBuf::from(OsStr::from_bytes(&load.path));
-    let plan = sandbox::Plan::reading(load.sandbox, &path);
+    let plan = sandbox::Plan {
+        memory_limit_bytes: load.memory_limit_bytes,
+        ..sandbox::Plan::reading(load.sandbox, &path)
+    };
     let prepared = engine().and_then(|engine| Ok((engine, sandbox::enter(&plan)?)));
     match prepared {
         Ok((engine, report)) => serve(&mut ear, &mouth, &slot, engine, *load, path, report),

@@ -21,15 +21,31 @@ pub(super) struct WorkerInstance {
     worker: Worker,
     adapters: Arc<Adapters>,
     sent: Arc<Sent>,
+    /// What the worker may be expected to hold with such options.
+    predict: Predict,
     context_tokens: AtomicU32,
     is_parked: AtomicBool,
 }
 
+struct Predict(Box<dyn Fn(&LoadOptions) -> u64 + Send + Sync>);
+
+impl std::fmt::Debug for Predict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Predict")
+    }
+}
+
 impl WorkerInstance {
-    pub(super) fn new(worker: Worker, options: &LoadOptions, adapters: Arc<Adapters>) -> Self {
+    pub(super) fn new(
+        worker: Worker,
+        options: &LoadOptions,
+        adapters: Arc<Adapters>,
+        predict: impl Fn(&LoadOptions) -> u64 + Send + Sync + 'static,
+    ) -> Self {
         Self {
             worker,
             adapters,
+            predict: Predict(Box::new(predict)),
             sent: Arc::default(),
             context_tokens: AtomicU32::new(options.context_tokens),
             is_parked: AtomicBool::new(false),
@@ -107,6 +123,7 @@ impl Instance for WorkerInstance {
     }
 
     fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
+        self.worker.shared().expected.set((self.predict.0)(options));
         self.done(Operation::Resume { options: options.clone() }, Vec::new())?;
         self.context_tokens.store(options.context_tokens, Ordering::Relaxed);
         self.is_parked.store(false, Ordering::Release);

@@ -20,12 +20,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use samovar_core::footprint::Measurement;
 use samovar_core::{ErrorKind, Failure};
 
+use super::appetite::{Appetite, Expected, own_bytes};
 use super::death::Death;
 use super::line::Line;
 use super::published::Published;
 use super::roll::{Roll, Stage};
 use super::spawner::{Spawned, Spawner};
 use super::stderr::Stderr;
+use super::tally::{Cause, Tally};
 use crate::config::{Patience, WorkerConfig};
 use crate::health::Health;
 use crate::protocol::{self, Command, FrameError, Hello, Inbox, Reply};
@@ -60,6 +62,8 @@ pub(super) struct Worker {
 pub(super) struct Shared {
     pub(super) roll: Roll,
     pub(super) published: Published,
+    /// Memory that its model explains.
+    pub(super) expected: Expected,
     pid: u32,
     line: Line,
     bell: OwnedFd,
@@ -94,22 +98,26 @@ impl Worker {
     pub(super) fn start(
         spawner: &Arc<Spawner>,
         config: &Arc<WorkerConfig>,
+        tally: &Arc<Tally>,
         obituary: Obituary,
         loading: SyncSender<Loading>,
     ) -> Result<Self, Failure> {
         let Spawned { child, socket } = spawner.spawn(config)?;
         let mut burden = Some(child);
-        Self::adopt(spawner, config.patience, obituary, loading, &mut burden, socket).inspect_err(|_| {
-            if let Some(mut child) = burden {
-                child.kill().ok();
-                child.wait().ok();
-            }
-        })
+        Self::adopt(spawner, config.patience, tally, obituary, loading, &mut burden, socket).inspect_err(
+            |_| {
+                if let Some(mut child) = burden {
+                    child.kill().ok();
+                    child.wait().ok();
+                }
+            },
+        )
     }
 
     fn adopt(
         spawner: &Arc<Spawner>,
         patience: Patience,
+        tally: &Arc<Tally>,
         obituary: Obituary,
         loading: SyncSender<Loading>,
         child: &mut Option<Child>,
@@ -125,6 +133,7 @@ impl Worker {
         let shared = Arc::new(Shared {
             roll: Roll::new(),
             published: Published::default(),
+            expected: Expected::default(),
             pid,
             line: Line::new(Arc::clone(&socket)),
             bell,
@@ -136,10 +145,10 @@ impl Worker {
         let builder = std::thread::Builder::new().name(format!("worker {pid}"));
         let (handed, taken) = std::sync::mpsc::sync_channel::<Child>(1);
         let keeper = {
-            let shared = Arc::clone(&shared);
+            let (shared, tally) = (Arc::clone(&shared), Arc::clone(tally));
             builder.spawn(move || {
                 if let Ok(child) = taken.recv() {
-                    Keeper::new(shared, child, socket, patience, loading, obituary).keep();
+                    Keeper::new(shared, child, socket, patience, tally, loading, obituary).keep();
                 }
             })
         };
@@ -223,6 +232,8 @@ struct Keeper {
     pipe: Option<ChildStderr>,
     patience: Patience,
     health: Health,
+    appetite: Appetite,
+    tally: Arc<Tally>,
     inbox: Inbox,
     stderr: Stderr,
     buffer: Vec<u8>,
@@ -232,6 +243,8 @@ struct Keeper {
     obituary: Obituary,
     ending: Ending,
     complaint: Option<String>,
+    /// Why it ends, if that is known before it has.
+    cause: Option<Cause>,
 }
 
 /// What a wait found.
@@ -249,9 +262,11 @@ impl Keeper {
         mut child: Child,
         socket: Arc<OwnedFd>,
         patience: Patience,
+        tally: Arc<Tally>,
         loading: SyncSender<Loading>,
         obituary: Obituary,
     ) -> Self {
+        tally.started(shared.pid);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pipe = child.stderr.take();
         if let Some(pipe) = &pipe {
@@ -266,6 +281,8 @@ impl Keeper {
             pipe,
             patience,
             health: Health::new(patience),
+            appetite: Appetite::new(),
+            tally,
             inbox: Inbox::default(),
             stderr: Stderr::default(),
             buffer: vec![0; READ_BYTES],
@@ -275,6 +292,7 @@ impl Keeper {
             obituary,
             ending: Ending::Not,
             complaint: None,
+            cause: None,
         }
     }
 
@@ -301,7 +319,11 @@ impl Keeper {
             if found.room {
                 self.shared.line.flush().ok();
             }
-            self.health.passed(before.elapsed());
+            let elapsed = before.elapsed();
+            self.health.passed(elapsed);
+            if self.appetite.is_due(elapsed) {
+                self.weigh();
+            }
             self.judge();
             self.get_on_with_the_end();
             if found.end || !self.is_open || self.pidfd.is_none() {
@@ -469,7 +491,23 @@ impl Keeper {
         {
             tracing::error!(pid = self.shared.pid, "a worker {complaint}: it is ended");
             self.complaint = Some(complaint);
+            self.cause = Some(Cause::Hang);
             self.terminate();
+        }
+    }
+
+    /// Looks at its memory.
+    fn weigh(&mut self) {
+        let Shared { pid, published, expected, .. } = &*self.shared;
+        let Some(own_bytes) = own_bytes(*pid) else { return };
+        self.tally.takes(*pid, own_bytes);
+        let complaint = self.appetite.complaint(*pid, own_bytes, expected, published.get().held_bytes);
+        if let (Some(complaint), Ending::Not) = (complaint, self.ending) {
+            tracing::error!(pid, "a worker {complaint}: it is ended");
+            self.complaint = Some(complaint);
+            self.cause = Some(Cause::Memory);
+            // Memory does not wait for a word of farewell.
+            self.kill();
         }
     }
 
@@ -497,10 +535,19 @@ impl Keeper {
         }
     }
 
+    /// Why it is no more, of a worker that was not complained of.
+    fn cause_of(&self, status: Option<ExitStatus>) -> Cause {
+        let is_wished =
+            self.shared.is_killed.load(Ordering::Acquire) || self.shared.is_leaving.load(Ordering::Acquire);
+        let is_well = status.is_some_and(|status| status.success());
+        if is_wished || is_well { Cause::Wish } else { Cause::Crash }
+    }
+
     /// Tells everybody.
     fn bury(mut self, status: Option<ExitStatus>) {
         let pid = self.shared.pid;
         let is_loading = self.loading.is_some();
+        self.tally.ended(pid, self.cause.unwrap_or_else(|| self.cause_of(status)));
         let complaint = self.complaint.take();
         let failure = Death { complaint, status, is_loading, stderr: &self.stderr }.failure();
         self.shared.published.set(&Measurement::default());

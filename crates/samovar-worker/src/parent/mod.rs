@@ -13,6 +13,7 @@
 //! whatever becomes of the worker.
 
 mod adapters;
+mod appetite;
 mod death;
 mod instance;
 mod keeper;
@@ -21,6 +22,7 @@ mod published;
 mod roll;
 mod spawner;
 mod stderr;
+mod tally;
 
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -34,6 +36,8 @@ use self::adapters::Adapters;
 use self::instance::WorkerInstance;
 use self::keeper::{Loading, Worker};
 use self::spawner::Spawner;
+use self::tally::Tally;
+pub use self::tally::WorkerStats;
 use crate::config::WorkerConfig;
 use crate::protocol::{Command, Load};
 use crate::sandbox;
@@ -49,6 +53,7 @@ pub struct WorkerEngine {
     config: Arc<WorkerConfig>,
     spawner: Arc<Spawner>,
     adapters: Arc<Adapters>,
+    tally: Arc<Tally>,
     sandbox: Mutex<Option<sandbox::Report>>,
 }
 
@@ -64,6 +69,7 @@ impl WorkerEngine {
             config: Arc::new(config),
             spawner: Arc::new(Spawner::start()?),
             adapters: Arc::default(),
+            tally: Arc::default(),
             sandbox: Mutex::default(),
         })
     }
@@ -71,6 +77,24 @@ impl WorkerEngine {
     /// What the sandbox of the last worker reached; `None` before the first has loaded.
     pub fn sandbox(&self) -> Option<sandbox::Report> {
         lock(&self.sandbox).clone()
+    }
+
+    /// What became of its workers until now.
+    pub fn stats(&self) -> WorkerStats {
+        self.tally.stats(self.config.sandbox, self.sandbox())
+    }
+
+    /// Remembers what the sandbox reached, and tells it the first time.
+    fn note_sandbox(&self, report: &sandbox::Report) {
+        let known = lock(&self.sandbox).replace(report.clone());
+        if known.is_some_and(|known| known == *report) {
+            return;
+        }
+        match (report.level(), self.config.sandbox) {
+            (sandbox::Level::Full, _) => tracing::info!(sandbox = %report, "workers are in their sandbox"),
+            (_, sandbox::Mode::Off) => tracing::warn!("workers have no sandbox: it is switched off"),
+            _ => tracing::warn!(sandbox = %report, "workers are not fully in their sandbox"),
+        }
     }
 
     /// Waits for the worker's word, passes its progress on, and gives up when the load is cancelled.
@@ -84,8 +108,8 @@ impl WorkerEngine {
             match loading.recv_timeout(LOOK) {
                 Ok(Loading::Progress(fraction)) => control.report(fraction),
                 Ok(Loading::Ready(report)) => {
-                    tracing::debug!(pid = worker.pid(), sandbox = %report, "a worker is ready");
-                    *lock(&self.sandbox) = Some(report);
+                    tracing::debug!(pid = worker.pid(), "a worker is ready");
+                    self.note_sandbox(&report);
                     return worker.serve();
                 }
                 Ok(Loading::Failed(failure)) => return Err(failure),
@@ -128,17 +152,25 @@ impl Engine for WorkerEngine {
         let path = std::path::absolute(path)
             .map_err(|error| Failure::new(ErrorKind::Storage, format!("{}: {error}", path.display())))?;
         let (reports, loading) = sync_channel(REPORTS);
-        let worker = Worker::start(&self.spawner, &self.config, control.obituary(), reports)?;
+        let worker = Worker::start(&self.spawner, &self.config, &self.tally, control.obituary(), reports)?;
         let load = Load {
             path: path.as_os_str().as_bytes().to_vec(),
             descriptor: descriptor.clone(),
             options: options.clone(),
             sandbox: self.config.sandbox,
+            memory_limit_bytes: self.config.memory_limit_bytes,
             beat_ms: self.config.patience.beat.as_millis() as u64,
         };
+        let inner = Arc::clone(&self.inner);
+        let model = descriptor.clone();
+        // What the engine cannot predict, nobody watches.
+        let predict = move |options: &LoadOptions| {
+            inner.footprint(&model, options).map_or(0, |footprint| footprint.held_bytes)
+        };
+        worker.shared().expected.set(predict(options));
         worker.tell(&Command::Load(Box::new(load)), Vec::new())?;
         self.await_load(&worker, &loading, control)?;
-        Ok(Arc::new(WorkerInstance::new(worker, options, Arc::clone(&self.adapters))))
+        Ok(Arc::new(WorkerInstance::new(worker, options, Arc::clone(&self.adapters), predict)))
     }
 }
 

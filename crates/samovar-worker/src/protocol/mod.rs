@@ -36,7 +36,7 @@ pub(crate) use wire::{Event, Request};
 use crate::sandbox;
 
 /// Changes whenever anything in this folder does.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,6 +104,8 @@ pub(crate) struct Load {
     pub(crate) descriptor: Descriptor,
     pub(crate) options: LoadOptions,
     pub(crate) sandbox: sandbox::Mode,
+    /// Of memory of its own.
+    pub(crate) memory_limit_bytes: Option<u64>,
     /// Between two beats.
     pub(crate) beat_ms: u64,
 }

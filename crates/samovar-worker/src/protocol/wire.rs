@@ -214,6 +214,7 @@ mod tests {
             descriptor: FakeEngine::descriptor("m", 5),
             options: FakeEngine::options(),
             sandbox: sandbox::Mode::Require,
+            memory_limit_bytes: Some(7),
             beat_ms: 1000,
         };
         let Command::Load(arrived) = there_and_back(&Command::Load(Box::new(load))) else {
@@ -223,5 +224,6 @@ mod tests {
         assert_eq!(arrived.descriptor, FakeEngine::descriptor("m", 5));
         assert_eq!(arrived.options, FakeEngine::options());
         assert_eq!(arrived.sandbox, sandbox::Mode::Require);
+        assert_eq!(arrived.memory_limit_bytes, Some(7));
     }
 }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal};
 use samovar_core::generation::{Generation, GenerationRequest, Prompt, TokenEvent};
 use samovar_core::port::{Engine, Instance, LoadControl};
 use samovar_core::testing::FakeEngine;
-use samovar_worker::{Patience, WorkerConfig, WorkerEngine};
+use samovar_worker::{Patience, WorkerConfig, WorkerEngine, WorkerStats};
 
 /// An engine whose workers follow a plot.
 pub(crate) struct Ground {
@@ -36,6 +36,17 @@ impl Ground {
         let mut config = WorkerConfig::new(env!("CARGO_BIN_EXE_samovar-fake-worker"), plot);
         config.patience = patience;
         Self { engine: WorkerEngine::new(Arc::new(FakeEngine::new()), config).expect("an engine") }
+    }
+
+    /// Its workers may take so much memory of their own.
+    pub(crate) fn frugal(plot: &[&str], bytes: u64) -> Self {
+        let mut config = WorkerConfig::new(env!("CARGO_BIN_EXE_samovar-fake-worker"), plot);
+        config.memory_limit_bytes = Some(bytes);
+        Self { engine: WorkerEngine::new(Arc::new(FakeEngine::new()), config).expect("an engine") }
+    }
+
+    pub(crate) fn stats(&self) -> WorkerStats {
+        self.engine.stats()
     }
 
     pub(crate) fn load(&self) -> Arc<dyn Instance> {

@@ -76,6 +76,11 @@ fn a_struck_worker_takes_nobody_with_it() {
         recoveries.push(again.elapsed());
     }
     is_over.store(true, Ordering::Relaxed);
+    let stops = strikes.div_ceil(10);
+    let counted = struck.stats();
+    assert_eq!((counted.hung, counted.crashed), (u64::from(stops), u64::from(strikes - stops)));
+    assert_eq!((counted.running, others.stats().running), (1, 7));
+    assert_eq!(others.stats().crashed, 0);
     let whole: u32 = streams.into_iter().map(|stream| stream.join().expect("foreign failures: none")).sum();
     assert!(whole > 0, "the others had no chance to fail");
     println!(
@@ -106,6 +111,26 @@ fn loading_and_unloading_leaves_nothing_behind() {
     let grown = after.rss_bytes as f64 / before.rss_bytes as f64;
     // Two per cent of a small process are a few pages: a megabyte is allowed for.
     assert!(grown <= 1.02 || after.rss_bytes - before.rss_bytes < 1 << 20, "{before} became {after}");
+}
+
+#[test]
+fn a_worker_that_takes_far_more_than_its_model_explains_is_ended() {
+    // The limit is for the machine's sake, should nobody look.
+    let ground = Ground::frugal(&["prefill=eat"], 6 << 30);
+    let instance = ground.load();
+    let Some(TokenEvent::Failed(failure)) = ground::answer(&*instance, 4) else { panic!("it ate") };
+    assert!(failure.message.contains("of memory where its model explains"), "{}", failure.message);
+    drop(instance);
+    let stats = ground.stats();
+    assert_eq!((stats.overgrown, stats.crashed, stats.running), (1, 0, 0));
+}
+
+#[test]
+fn memory_past_a_limit_is_refused_to_the_worker_alone() {
+    let ground = Ground::frugal(&["prefill=eat"], 256 << 20);
+    let Some(TokenEvent::Failed(failure)) = ground::answer(&*ground.load(), 4) else { panic!("it ate") };
+    assert!(failure.message.contains("SIGABRT") && failure.message.contains("memory"), "{}", failure.message);
+    assert_eq!(ground.stats().crashed, 1);
 }
 
 #[test]

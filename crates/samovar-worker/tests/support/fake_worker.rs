@@ -100,7 +100,7 @@ fn eat() {
     let mut eaten = Vec::new();
     loop {
         eaten.push(vec![1_u8; BITE]);
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(4));
     }
 }
 
