@@ -1,11 +1,14 @@
-//! The hidden verb that `doctor` runs in a process of its own: real inference, with numbers, allowed to crash.
+//! The hidden verb that `doctor` runs in a process of its own: real inference, with numbers, in a worker as the daemon's, or
+//! else allowed to crash.
 
+use samovar::worker::sandbox::Report;
 use samovar::{Builder, Request};
 use samovar_core::Failure;
 use samovar_core::generation::Sampling;
 use serde::{Deserialize, Serialize};
 
 use super::Context;
+use crate::daemon::workers;
 use crate::ended::Ended;
 
 /// What a probe found.
@@ -23,6 +26,8 @@ pub(super) struct Found {
     pub(super) decode_tokens_per_s: f64,
     /// What the model said.
     pub(super) text: String,
+    /// What was taken from the process that the model ran in; absent when that was the probe itself.
+    pub(super) sandbox: Option<Report>,
 }
 
 /// Long enough that every batch kernel runs: some faults of compilers bite only above 32 or 64 rows.
@@ -39,9 +44,14 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
 }
 
 async fn probe(context: &Context) -> Result<Found, Failure> {
-    let runtime = Builder::settings(context.settings.runtime.clone()).build()?;
+    let mut builder = Builder::settings(context.settings.runtime.clone());
+    if context.settings.has_workers {
+        builder = builder.workers(workers::config(&context.settings));
+    }
+    let runtime = builder.build()?;
     let request = Request::text("demo", PROMPT).max_tokens(ANSWER_TOKENS).sampling(Sampling::greedy());
     let (text, summary) = runtime.generate(request).collect().await?;
+    let sandbox = runtime.stats().await.workers.and_then(|workers| workers.sandbox);
     runtime.shutdown(std::time::Duration::ZERO).await;
     let (usage, timings) = (summary.usage, summary.timings);
     let rate = |tokens: u32, ms: f64| if ms > 0.0 { f64::from(tokens) * 1e3 / ms } else { 0.0 };
@@ -52,5 +62,6 @@ async fn probe(context: &Context) -> Result<Found, Failure> {
         prefill_tokens_per_s: rate(usage.prompt_tokens, timings.prefill_ms),
         decode_tokens_per_s: rate(usage.completion_tokens.saturating_sub(1), timings.decode_ms),
         text,
+        sandbox,
     })
 }

@@ -15,4 +15,4 @@ pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod resident;
 pub(crate) mod start;
-mod workers;
+pub(crate) mod workers;

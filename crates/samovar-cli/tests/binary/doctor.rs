@@ -14,6 +14,8 @@ fn a_healthy_machine_is_found_healthy_with_real_inference() {
         finding["text"].as_str().expect("text").to_owned()
     };
     assert!(text("inference").contains("tokens a second"));
+    let workers = text("workers");
+    assert!(workers.contains("in a process of its own") && workers.contains("calls (seccomp"), "{workers}");
     assert!(text("daemon").starts_with("not running"));
     assert!(!home.socket().exists(), "looking starts nothing");
     assert_eq!(home.run(&["run", "-n", "4", "Hello"]).code, 0);

@@ -9,8 +9,16 @@ const KEPT_CHARS: usize = 300;
 /// A line longer than this is cut where it is.
 const MAX_LINE_BYTES: usize = 8 << 10;
 /// What programs say when they end against their will.
-const LAST_WORDS: [&str; 7] =
-    ["panicked at", "assert", "abort", "terminate called", "fatal", "out of memory", "bad_alloc"];
+const LAST_WORDS: [&str; 8] = [
+    "panicked at",
+    "assert",
+    "abort",
+    "terminate called",
+    "fatal",
+    "out of memory",
+    "bad_alloc",
+    "memory allocation of",
+];
 
 /// The last lines of a worker.
 #[derive(Debug, Default)]

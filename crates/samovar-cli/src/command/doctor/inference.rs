@@ -3,6 +3,7 @@
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use samovar::worker::sandbox::{Mode, Report};
 use samovar_core::{ErrorKind, Failure};
 
 use super::Finding;
@@ -17,8 +18,33 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Batches above this size run other kernels than single tokens.
 const BATCH_TOKENS: u32 = 64;
 
-pub(super) async fn finding(context: &Context) -> Finding {
-    Finding::of("inference", probe(context).await.and_then(|found| judge(&found)))
+/// Whether models work, and what is taken from the process that they run in.
+pub(super) async fn findings(context: &Context) -> Vec<Finding> {
+    let found = probe(context).await;
+    let sandbox = found.as_ref().ok().map(|found| workers(found.sandbox.as_ref(), context.settings.sandbox));
+    let inference = Finding::of("inference", found.and_then(|found| judge(&found)));
+    std::iter::once(inference).chain(sandbox).collect()
+}
+
+fn workers(report: Option<&Report>, mode: Mode) -> Finding {
+    const NAME: &str = "workers";
+    let Some(report) = report else {
+        return Finding::odd(
+            NAME,
+            "models run in the daemon itself: one that crashes ends it",
+            "set pool.workers = true",
+        );
+    };
+    let text = format!("a model runs in a process of its own; sandbox {report}");
+    match (report.first_missing(), mode) {
+        (None, _) => Finding::fine(NAME, text),
+        (Some(_), Mode::Off) => Finding::odd(
+            NAME,
+            "a model runs in a process of its own, with all the rights of the daemon",
+            "set pool.sandbox = \"auto\"",
+        ),
+        (Some((part, why)), _) => Finding::odd(NAME, text, format!("without {}: {why}", part.name())),
+    }
 }
 
 fn judge(found: &Found) -> Result<String, Failure> {
@@ -101,6 +127,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_taken_from_workers_is_told() {
+        use samovar::worker::sandbox::{Outcome, Part};
+
+        use super::super::State;
+
+        let mut report = Report::missing("no landlock here");
+        let finding = workers(Some(&report), Mode::Auto);
+        assert_eq!(finding.state, State::Odd);
+        assert!(finding.hint.unwrap().contains("no landlock here"));
+        assert!(workers(Some(&report), Mode::Off).text.contains("all the rights"));
+        report.parts = Part::ALL.map(|part| (part, Outcome::Reached("somehow".into()))).into();
+        assert_eq!(workers(Some(&report), Mode::Auto).state, State::Fine);
+        assert_eq!(workers(None, Mode::Auto).state, State::Odd);
+    }
+
+    #[test]
     fn an_empty_or_short_answer_is_broken() {
         let found = Found {
             prompt_tokens: 100,
@@ -109,6 +151,7 @@ mod tests {
             prefill_tokens_per_s: 1.0,
             decode_tokens_per_s: 1.0,
             text: "went home".into(),
+            sandbox: None,
         };
         assert!(judge(&found).is_ok());
         assert!(judge(&Found { prompt_tokens: 10, ..found.clone() }).is_err());

@@ -108,9 +108,11 @@ pub(super) async fn execute(context: &Context, arguments: &Doctor) -> Result<(),
     if !arguments.quick {
         let progress = context.report.progress();
         progress.say("Running the built-in model");
-        let finding = inference::finding(context).await;
+        let findings = inference::findings(context).await;
         drop(progress);
-        found(finding)?;
+        for finding in findings {
+            found(finding)?;
+        }
     }
     let broken = findings.iter().find_map(|finding| finding.kind);
     if context.report.is_json() {

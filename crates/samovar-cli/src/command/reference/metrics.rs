@@ -1,6 +1,7 @@
 //! The page of metrics: what a server that has just opened its doors tells about itself.
 
 use samovar::Builder;
+use samovar::worker::WorkerConfig;
 use samovar_core::{ErrorKind, Failure};
 use samovar_server::{ServeConfig, Server};
 
@@ -43,7 +44,7 @@ fn families(text: &str) -> Vec<Family<'_>> {
 async fn scrape() -> Result<String, Failure> {
     let folder = std::env::temp_dir().join(format!("samovar-reference-{}", std::process::id()));
     let socket = folder.join("s");
-    let runtime = Builder::default().cache_dir(folder.join("cache")).build()?;
+    let runtime = Builder::default().cache_dir(folder.join("cache")).workers(no_workers()).build()?;
     // Its numbers are told once it was needed.
     runtime.store().await?;
     let server =
@@ -71,6 +72,11 @@ async fn scrape() -> Result<String, Failure> {
         }
         Err(Failure::new(ErrorKind::Internal, "the server told no metrics"))
     })
+}
+
+/// Workers that are never started, so that their numbers are told.
+fn no_workers() -> WorkerConfig {
+    WorkerConfig::new("/nonexistent", [""; 0])
 }
 
 #[cfg(test)]
