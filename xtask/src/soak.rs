@@ -1,5 +1,5 @@
-//! `cargo x soak`: what is too long for every change: many more random lives of the pool, and every death of the
-//! store.
+//! `cargo x soak`: what is too long for every change: many more random lives of the pool, every death of the
+//! store, and thousands of deaths of workers.
 
 use anyhow::Result;
 
@@ -20,7 +20,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     pool(tree, arguments)?;
     store(tree)?;
-    disk(tree)
+    disk(tree)?;
+    workers(tree)
 }
 
 /// Runs the pool's simulation with other and more seeds than the tests.
@@ -52,4 +53,16 @@ fn disk(tree: &Tree) -> Result<()> {
     let line = ["test", "--release", "--package", "samovar-store", "--test", "faults", "--"];
     let what = ["--ignored", "--nocapture", "failing::a_disk_that_fails_at_any_call_loses_nothing"];
     process::run(tree.root(), "cargo", &[&line[..], &what[..]].concat())
+}
+
+/// Strikes workers in the middle of their answers, and loads and unloads, until whatever leaks shows.
+fn workers(tree: &Tree) -> Result<()> {
+    let alone = ["--", "--nocapture", "--test-threads=1"];
+    let scripted = ["SAMOVAR_CRASHES=1000", "SAMOVAR_LOADS=1000", "cargo", "test", "--release"];
+    let of_crate = ["--package", "samovar-worker", "--test", "crashes"];
+    process::run(tree.root(), "env", &[&scripted[..], &of_crate, &alone].concat())?;
+    // Each of these crashes is one of four signals, and a stopped worker is noticed after 15 seconds.
+    let real = ["SAMOVAR_CRASHES=25", "SAMOVAR_LOADS=1000", "cargo", "test", "--release"];
+    let of_binary = ["--package", "samovar-cli", "--test", "binary", "workers::"];
+    process::run(tree.root(), "env", &[&real[..], &of_binary, &alone].concat())
 }
