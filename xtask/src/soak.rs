@@ -63,6 +63,6 @@ fn workers(tree: &Tree) -> Result<()> {
     process::run(tree.root(), "env", &[&scripted[..], &of_crate, &alone].concat())?;
     // Each of these crashes is one of four signals, and a stopped worker is noticed after 15 seconds.
     let real = ["SAMOVAR_CRASHES=25", "SAMOVAR_LOADS=1000", "cargo", "test", "--release"];
-    let of_binary = ["--package", "samovar-cli", "--test", "binary", "workers::"];
+    let of_binary = ["--package", "samovar-cli", "--test", "binary", "crashes::"];
     process::run(tree.root(), "env", &[&real[..], &of_binary, &alone].concat())
 }
