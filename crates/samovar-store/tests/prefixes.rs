@@ -43,7 +43,7 @@ fn prefixes(store: &Store) -> Prefixes {
 /// State that is different for every prompt.
 fn state(tokens: &[u32]) -> Vec<u8> {
     let seed = tokens.iter().fold(1u32, |seed, token| seed.wrapping_mul(31).wrapping_add(*token));
-    (0..STATE_BYTES).map(|at| (seed as u64 + at * 7) as u8).collect()
+    (0..STATE_BYTES).map(|at| (u64::from(seed) + at * 7) as u8).collect()
 }
 
 fn save(prefixes: &Prefixes, tokens: &[u32]) -> Result<bool, Failure> {
