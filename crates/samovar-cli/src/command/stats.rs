@@ -146,7 +146,7 @@ fn all_lives(lifetime: &LifetimeFigures) -> String {
     let starts = if lifetime.starts == 1 { String::new() } else { format!(" in {} starts", lifetime.starts) };
     let median = if pool.loads > 0 { format!(", median {}", ms(pool.load_ms_p50)) } else { String::new() };
     format!(
-        "since {}, up {}{starts}: {} requests, {} hits{}, {} loads{median}, {} evicted, {} refused",
+        "since {}, up {}{starts}: requests {}, hits {}{}, loads {}{median}, evicted {}, refused {}",
         day(lifetime.since_unix_ms),
         roughly(lifetime.uptime_ms),
         pool.requests,
