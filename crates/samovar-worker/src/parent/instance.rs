@@ -12,7 +12,7 @@ use samovar_core::port::Instance;
 use samovar_core::{ErrorKind, Failure};
 
 use super::adapters::{Adapters, Sent};
-use super::keeper::{Shared, Worker};
+use super::worker::{Shared, Worker};
 use crate::protocol::{Answer, Command, Operation, Request};
 
 /// A model in a worker. Dropping it ends the worker and returns when it is gone.

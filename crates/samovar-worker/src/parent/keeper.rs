@@ -9,28 +9,25 @@
 use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStderr, ExitStatus};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use samovar_core::Failure;
 use samovar_core::footprint::Measurement;
-use samovar_core::{ErrorKind, Failure};
 
-use super::appetite::{Appetite, Expected, own_bytes};
+use super::appetite::{Appetite, own_bytes};
 use super::death::Death;
-use super::line::Line;
-use super::published::Published;
-use super::roll::{Roll, Stage};
-use super::spawner::{Spawned, Spawner};
+use super::roll::Stage;
 use super::stderr::Stderr;
 use super::tally::{Cause, Tally};
-use crate::config::{Patience, WorkerConfig};
+use super::worker::Shared;
+use crate::config::Patience;
 use crate::health::Health;
-use crate::protocol::{self, Command, FrameError, Hello, Inbox, Reply};
+use crate::protocol::{self, FrameError, Hello, Inbox, Reply};
 use crate::sandbox;
 
 /// One look at the socket or at the standard error.
@@ -38,7 +35,8 @@ const READ_BYTES: usize = 64 << 10;
 /// How often to look whether a worker has ended, where the kernel gives no sign.
 const LOOK: Duration = Duration::from_millis(5);
 
-type Obituary = Arc<dyn Fn(Failure) + Send + Sync>;
+/// Hears of a death.
+pub(super) type Obituary = Arc<dyn Fn(Failure) + Send + Sync>;
 
 /// What a load hears.
 #[derive(Debug)]
@@ -46,168 +44,6 @@ pub(super) enum Loading {
     Progress(f32),
     Ready(sandbox::Report),
     Failed(Failure),
-}
-
-/// One worker. Dropping it tells the worker to leave, ends it if it does not, and returns when it is gone.
-#[derive(Debug)]
-pub(super) struct Worker {
-    shared: Arc<Shared>,
-    keeper: Option<JoinHandle<()>>,
-    /// Ends after the worker: the worker would end with it.
-    _spawner: Arc<Spawner>,
-}
-
-/// What the keeper and everybody else know together.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) roll: Roll,
-    pub(super) published: Published,
-    /// Memory that its model explains.
-    pub(super) expected: Expected,
-    pid: u32,
-    line: Line,
-    bell: OwnedFd,
-    is_leaving: AtomicBool,
-    is_killed: AtomicBool,
-}
-
-impl Shared {
-    /// Sends a command with these files. Waits for nothing.
-    pub(super) fn tell(&self, command: &Command, files: Vec<OwnedFd>) -> Result<(), Failure> {
-        let frame = protocol::encode(command).map_err(|error| match error {
-            FrameError::TooLarge { .. } => {
-                Failure::new(ErrorKind::InvalidRequest, format!("the request is too large: {error}"))
-            }
-            FrameError::Malformed(_) => Failure::new(ErrorKind::Internal, error.to_string()),
-        })?;
-        if self.line.send(frame, files)? {
-            self.ring();
-        }
-        Ok(())
-    }
-
-    /// Makes the keeper look.
-    fn ring(&self) {
-        // A bell that rings already is heard all the same.
-        rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).ok();
-    }
-}
-
-impl Worker {
-    /// Starts a worker and greets it. Its load, which is for the caller to ask for, reports to `loading`.
-    pub(super) fn start(
-        spawner: &Arc<Spawner>,
-        config: &Arc<WorkerConfig>,
-        tally: &Arc<Tally>,
-        obituary: Obituary,
-        loading: SyncSender<Loading>,
-    ) -> Result<Self, Failure> {
-        let Spawned { child, socket } = spawner.spawn(config)?;
-        let mut burden = Some(child);
-        Self::adopt(spawner, config.patience, tally, obituary, loading, &mut burden, socket).inspect_err(
-            |_| {
-                if let Some(mut child) = burden {
-                    child.kill().ok();
-                    child.wait().ok();
-                }
-            },
-        )
-    }
-
-    fn adopt(
-        spawner: &Arc<Spawner>,
-        patience: Patience,
-        tally: &Arc<Tally>,
-        obituary: Obituary,
-        loading: SyncSender<Loading>,
-        child: &mut Option<Child>,
-        socket: OwnedFd,
-    ) -> Result<Self, Failure> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| {
-            Failure::new(ErrorKind::EngineFailed, format!("no {what} for a worker: {error}"))
-        };
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| failed("descriptor", &error))?;
-        let pid = child.as_ref().map(Child::id).unwrap_or_default();
-        let socket = Arc::new(socket);
-        let shared = Arc::new(Shared {
-            roll: Roll::new(),
-            published: Published::default(),
-            expected: Expected::default(),
-            pid,
-            line: Line::new(Arc::clone(&socket)),
-            bell,
-            is_leaving: AtomicBool::new(false),
-            is_killed: AtomicBool::new(false),
-        });
-        // What a worker that died at once does not hear, its keeper tells.
-        shared.line.send(Hello::ours().encode(), Vec::new())?;
-        let builder = std::thread::Builder::new().name(format!("worker {pid}"));
-        let (handed, taken) = std::sync::mpsc::sync_channel::<Child>(1);
-        let keeper = {
-            let (shared, tally) = (Arc::clone(&shared), Arc::clone(tally));
-            builder.spawn(move || {
-                if let Ok(child) = taken.recv() {
-                    Keeper::new(shared, child, socket, patience, tally, loading, obituary).keep();
-                }
-            })
-        };
-        let keeper = keeper.map_err(|error| failed("thread", &error))?;
-        if let Some(child) = child.take() {
-            handed.send(child).ok();
-        }
-        Ok(Self { shared, keeper: Some(keeper), _spawner: Arc::clone(spawner) })
-    }
-
-    pub(super) fn pid(&self) -> u32 {
-        self.shared.pid
-    }
-
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
-    /// As [`Shared::tell`].
-    pub(super) fn tell(&self, command: &Command, files: Vec<OwnedFd>) -> Result<(), Failure> {
-        self.shared.tell(command, files)
-    }
-
-    /// The load is over; a death is news from now on.
-    ///
-    /// # Errors
-    /// When it has died meanwhile.
-    pub(super) fn serve(&self) -> Result<(), Failure> {
-        self.shared.roll.serve()
-    }
-
-    /// Ends it without a word.
-    pub(super) fn kill(&self) {
-        self.shared.is_killed.store(true, Ordering::Release);
-        self.shared.ring();
-    }
-
-    /// What everybody hears of a worker that is gone.
-    pub(super) fn ended(&self) -> Failure {
-        match self.shared.roll.stage() {
-            Stage::Ended(failure) => failure,
-            _ => Failure::new(ErrorKind::Unavailable, "the worker is gone"),
-        }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.shared.roll.leave();
-        self.shared.tell(&Command::Shutdown, Vec::new()).ok();
-        self.shared.is_leaving.store(true, Ordering::Release);
-        self.shared.ring();
-        if let Some(keeper) = self.keeper.take()
-            && keeper.thread().id() != std::thread::current().id()
-        {
-            // A panic there has been reported already.
-            keeper.join().ok();
-        }
-    }
 }
 
 /// How far the end of a worker has come.
@@ -223,7 +59,8 @@ enum Ending {
     Killed,
 }
 
-struct Keeper {
+/// What the thread knows.
+pub(super) struct Keeper {
     shared: Arc<Shared>,
     child: Child,
     pid: Option<Pid>,
@@ -257,7 +94,7 @@ struct Found {
 }
 
 impl Keeper {
-    fn new(
+    pub(super) fn new(
         shared: Arc<Shared>,
         mut child: Child,
         socket: Arc<OwnedFd>,
@@ -296,7 +133,8 @@ impl Keeper {
         }
     }
 
-    fn keep(mut self) {
+    /// Returns when the worker is buried.
+    pub(super) fn keep(mut self) {
         let status = self.watch();
         // What it said before it ended counts: the last tokens, and the last words.
         while self.is_open && self.hear() {}

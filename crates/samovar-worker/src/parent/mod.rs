@@ -23,6 +23,7 @@ mod roll;
 mod spawner;
 mod stderr;
 mod tally;
+mod worker;
 
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -34,10 +35,11 @@ use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions};
 
 use self::adapters::Adapters;
 use self::instance::WorkerInstance;
-use self::keeper::{Loading, Worker};
+use self::keeper::Loading;
 use self::spawner::Spawner;
 use self::tally::Tally;
 pub use self::tally::WorkerStats;
+use self::worker::Worker;
 use crate::config::WorkerConfig;
 use crate::protocol::{Command, Load};
 use crate::sandbox;

@@ -1,0 +1,183 @@
+//! One worker as the daemon holds it: how it is told things, and how it is let go.
+
+use std::os::fd::OwnedFd;
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+
+use rustix::event::{EventfdFlags, eventfd};
+use samovar_core::{ErrorKind, Failure};
+
+use super::appetite::Expected;
+use super::keeper::{Keeper, Loading, Obituary};
+use super::line::Line;
+use super::published::Published;
+use super::roll::{Roll, Stage};
+use super::spawner::{Spawned, Spawner};
+use super::tally::Tally;
+use crate::config::{Patience, WorkerConfig};
+use crate::protocol::{self, Command, FrameError, Hello};
+
+/// One worker. Dropping it tells the worker to leave, ends it if it does not, and returns when it is gone.
+#[derive(Debug)]
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    keeper: Option<JoinHandle<()>>,
+    /// Ends after the worker: the worker would end with it.
+    _spawner: Arc<Spawner>,
+}
+
+/// What the keeper and everybody else know together.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) roll: Roll,
+    pub(super) published: Published,
+    /// Memory that its model explains.
+    pub(super) expected: Expected,
+    pub(super) pid: u32,
+    pub(super) line: Line,
+    pub(super) bell: OwnedFd,
+    pub(super) is_leaving: AtomicBool,
+    pub(super) is_killed: AtomicBool,
+}
+
+impl Shared {
+    /// Sends a command with these files. Waits for nothing.
+    pub(super) fn tell(&self, command: &Command, files: Vec<OwnedFd>) -> Result<(), Failure> {
+        let frame = protocol::encode(command).map_err(|error| match error {
+            FrameError::TooLarge { .. } => {
+                Failure::new(ErrorKind::InvalidRequest, format!("the request is too large: {error}"))
+            }
+            FrameError::Malformed(_) => Failure::new(ErrorKind::Internal, error.to_string()),
+        })?;
+        if self.line.send(frame, files)? {
+            self.ring();
+        }
+        Ok(())
+    }
+
+    /// Makes the keeper look.
+    fn ring(&self) {
+        // A bell that rings already is heard all the same.
+        rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).ok();
+    }
+}
+
+impl Worker {
+    /// Starts a worker and greets it. Its load, which is for the caller to ask for, reports to `loading`.
+    pub(super) fn start(
+        spawner: &Arc<Spawner>,
+        config: &Arc<WorkerConfig>,
+        tally: &Arc<Tally>,
+        obituary: Obituary,
+        loading: SyncSender<Loading>,
+    ) -> Result<Self, Failure> {
+        let Spawned { child, socket } = spawner.spawn(config)?;
+        let mut burden = Some(child);
+        Self::adopt(spawner, config.patience, tally, obituary, loading, &mut burden, socket).inspect_err(
+            |_| {
+                if let Some(mut child) = burden {
+                    child.kill().ok();
+                    child.wait().ok();
+                }
+            },
+        )
+    }
+
+    fn adopt(
+        spawner: &Arc<Spawner>,
+        patience: Patience,
+        tally: &Arc<Tally>,
+        obituary: Obituary,
+        loading: SyncSender<Loading>,
+        child: &mut Option<Child>,
+        socket: OwnedFd,
+    ) -> Result<Self, Failure> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            Failure::new(ErrorKind::EngineFailed, format!("no {what} for a worker: {error}"))
+        };
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| failed("descriptor", &error))?;
+        let pid = child.as_ref().map(Child::id).unwrap_or_default();
+        let socket = Arc::new(socket);
+        let shared = Arc::new(Shared {
+            roll: Roll::new(),
+            published: Published::default(),
+            expected: Expected::default(),
+            pid,
+            line: Line::new(Arc::clone(&socket)),
+            bell,
+            is_leaving: AtomicBool::new(false),
+            is_killed: AtomicBool::new(false),
+        });
+        // What a worker that died at once does not hear, its keeper tells.
+        shared.line.send(Hello::ours().encode(), Vec::new())?;
+        let builder = std::thread::Builder::new().name(format!("worker {pid}"));
+        let (handed, taken) = std::sync::mpsc::sync_channel::<Child>(1);
+        let keeper = {
+            let (shared, tally) = (Arc::clone(&shared), Arc::clone(tally));
+            builder.spawn(move || {
+                if let Ok(child) = taken.recv() {
+                    Keeper::new(shared, child, socket, patience, tally, loading, obituary).keep();
+                }
+            })
+        };
+        let keeper = keeper.map_err(|error| failed("thread", &error))?;
+        if let Some(child) = child.take() {
+            handed.send(child).ok();
+        }
+        Ok(Self { shared, keeper: Some(keeper), _spawner: Arc::clone(spawner) })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.shared.pid
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// As [`Shared::tell`].
+    pub(super) fn tell(&self, command: &Command, files: Vec<OwnedFd>) -> Result<(), Failure> {
+        self.shared.tell(command, files)
+    }
+
+    /// The load is over; a death is news from now on.
+    ///
+    /// # Errors
+    /// When it has died meanwhile.
+    pub(super) fn serve(&self) -> Result<(), Failure> {
+        self.shared.roll.serve()
+    }
+
+    /// Ends it without a word.
+    pub(super) fn kill(&self) {
+        self.shared.is_killed.store(true, Ordering::Release);
+        self.shared.ring();
+    }
+
+    /// What everybody hears of a worker that is gone.
+    pub(super) fn ended(&self) -> Failure {
+        match self.shared.roll.stage() {
+            Stage::Ended(failure) => failure,
+            _ => Failure::new(ErrorKind::Unavailable, "the worker is gone"),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.roll.leave();
+        self.shared.tell(&Command::Shutdown, Vec::new()).ok();
+        self.shared.is_leaving.store(true, Ordering::Release);
+        self.shared.ring();
+        if let Some(keeper) = self.keeper.take()
+            && keeper.thread().id() != std::thread::current().id()
+        {
+            // A panic there has been reported already.
+            keeper.join().ok();
+        }
+    }
+}
