@@ -131,7 +131,7 @@ fn one_worker_that_dies_disturbs_no_other() {
 #[test]
 fn an_orderly_end_is_no_news_even_when_the_worker_dies_of_it() {
     for deed in ["drop=segv", "drop=abort", "drop=leave"] {
-        let (instance, obituaries) = instance(&[deed]);
+        let (instance, obituaries) = instance(&[deed, "token_us=5000"]);
         let running = instance.generate(long_request()).unwrap();
         drop(instance);
         assert_eq!(broken(&events(running)).1.kind, ErrorKind::Unavailable);
