@@ -98,6 +98,13 @@ pub enum Reason {
         /// Bytes that this gives back.
         frees_bytes: u64,
     },
+    /// A model leaves that needed it, and nobody else does.
+    WithGroup {
+        /// That model's name.
+        model: String,
+        /// Bytes that this gives back.
+        frees_bytes: u64,
+    },
     /// Somebody told the pool to.
     Told,
     /// The pool is leaving.
@@ -170,6 +177,7 @@ impl Reason {
             Self::AboveSoft { .. } => Some("above_soft_limit"),
             Self::Pressure { .. } => Some("memory_pressure"),
             Self::Expired { .. } => Some("expired"),
+            Self::WithGroup { .. } => Some("left_with_group"),
             _ => None,
         }
     }
@@ -250,6 +258,9 @@ impl fmt::Display for Record {
             Reason::Expired { idle_ms, frees_bytes } => {
                 let time = if self.what == What::Parked { "keep-alive" } else { "time as a parked model" };
                 write!(f, " {}, idle {}; its {time} was over", bytes(*frees_bytes), coarse(*idle_ms))
+            }
+            Reason::WithGroup { model, frees_bytes } => {
+                write!(f, " {}; only {model} needed it, which leaves", bytes(*frees_bytes))
             }
             Reason::Told => f.write_str(": it was told to"),
             Reason::Leaving => f.write_str(": the pool is shutting down"),

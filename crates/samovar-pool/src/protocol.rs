@@ -9,10 +9,10 @@
 //!
 //! A slow load is two quick events around an effect. Nothing in this file does anything.
 //!
-//! Fairness reads `Request::client`; pressure is `Pressure`; probes
-//! are `Probe`, `Probed` and `ProbeFailed`; parking is `Park` and `Resume`. Several instances of a model change no
-//! variant, since events and effects name an [`InstanceId`] and never a model in memory. A group of models
-//! that depend on each other enters in [`ModelSpec`], which `Request` and `Warm` carry: one `Load` for each
+//! Fairness reads `Request::client`; pressure is `Pressure`; probes are `Probe`, `Probed` and `ProbeFailed`; parking is
+//! `Park` and `Resume`. An instance that grows is a `Park` and a `Resume` with larger options. Several instances of a
+//! model change no variant, since events and effects name an [`InstanceId`] and never a model in memory. A group of
+//! models that depend on each other enters in [`ModelSpec`], which `Request` and `Warm` carry: one `Load` for each
 //! member, one `Grant` for the whole.
 
 use std::sync::Arc;

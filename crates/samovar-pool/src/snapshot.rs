@@ -138,6 +138,9 @@ pub struct ModelStats {
     pub busy_slots: u32,
     /// Requests that wait for it.
     pub queued: u32,
+    /// Names of the models that must be in memory with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
     /// Whether the pool must keep it.
     pub is_pinned: bool,
     /// Requests for it.

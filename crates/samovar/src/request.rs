@@ -1,5 +1,6 @@
 //! What a caller asks of the runtime, free of any wire format.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use samovar_core::generation::Sampling;
@@ -46,6 +47,27 @@ pub enum Input {
     Text(String),
     /// Token ids to continue, as they are.
     Tokens(Vec<u32>),
+}
+
+/// So many characters or tokens of a prompt that is no conversation stand for its beginning.
+const BEGINNING: usize = 256;
+
+impl Input {
+    /// Stands for the beginning: of a conversation, all up to the user's first message. What begins alike may find its
+    /// prompt's state where it was used last.
+    pub(crate) fn affinity(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match self {
+            Self::Chat(messages) => {
+                let first = messages.iter().position(|message| message.role == "user").unwrap_or(0);
+                let beginning = messages.iter().take(first + 1);
+                beginning.for_each(|message| (&message.role, &message.content).hash(&mut hasher));
+            }
+            Self::Text(text) => text.chars().take(BEGINNING).for_each(|char| char.hash(&mut hasher)),
+            Self::Tokens(tokens) => tokens.iter().take(BEGINNING).for_each(|token| token.hash(&mut hasher)),
+        }
+        hasher.finish()
+    }
 }
 
 /// Where a request comes from, which decides what it may name.
@@ -132,5 +154,26 @@ impl Request {
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_of_a_conversation_have_one_affinity_and_other_conversations_others() {
+        let turn = |said: &[&str]| {
+            let roles = ["system", "user", "assistant", "user"];
+            let messages = roles.iter().zip(said).map(|(role, text)| Message::new(*role, *text)).collect();
+            Input::Chat(messages).affinity()
+        };
+        let first = turn(&["be brief", "hello"]);
+        assert_eq!(first, turn(&["be brief", "hello", "hi", "and now?"]));
+        assert_ne!(first, turn(&["be brief", "good morning"]));
+        assert_ne!(first, turn(&["be verbose", "hello"]));
+        let text = |length: usize| Input::Text("x".repeat(length)).affinity();
+        assert_eq!(text(300), text(400));
+        assert_ne!(text(100), text(200));
     }
 }

@@ -28,6 +28,8 @@ use crate::wait::Wait;
 /// Events that an answer holds before its reader takes them; the engine's own channel holds the rest.
 const ANSWER_CAPACITY: usize = 64;
 const WAIT_CAPACITY: usize = 16;
+/// Models that are fetched for one request: its own, and those which that one needs.
+const FETCHES_MAX: u32 = 32;
 
 /// A model cache, an instance pool and a serving runtime. Cheap to clone: every clone is the same one.
 #[derive(Clone)]
@@ -245,13 +247,20 @@ impl Inner {
         origin: Origin,
         watch: Watch,
     ) -> Result<Resolved, Failure> {
-        match self.find(reference, origin).await? {
-            Found::Here(model) => Ok(Resolved { model, fetch_ms: None }),
-            Found::Away(away) => {
-                let began = Instant::now();
-                fetch::fetch(&self.shelf, &self.catalog, &away, watch).await?;
-                let model = self.adapted(reference, origin).await?;
-                Ok(Resolved { model, fetch_ms: Some(began.elapsed().as_secs_f64() * 1e3) })
+        let began = Instant::now();
+        let mut fetches = 0;
+        loop {
+            match self.find(reference, origin).await? {
+                Found::Here(model) => {
+                    let fetch_ms = (fetches > 0).then(|| began.elapsed().as_secs_f64() * 1e3);
+                    return Ok(Resolved { model, fetch_ms });
+                }
+                // The model first, then each that it needs.
+                Found::Away(away) if fetches < FETCHES_MAX => {
+                    fetch::fetch(&self.shelf, &self.catalog, &away, watch.clone()).await?;
+                    fetches += 1;
+                }
+                Found::Away(away) => return Err(away.missing()),
             }
         }
     }
@@ -408,7 +417,7 @@ async fn acquire(
         priority: 0,
         deadline: journey.remaining().map(|left| now.plus(left.as_millis() as u64)),
         keep_alive: request.keep_alive,
-        affinity: None,
+        affinity: Some(request.input.affinity()),
     };
     let (waits, mut waiting) = mpsc::channel(WAIT_CAPACITY);
     let mut lease = std::pin::pin!(inner.pool.acquire(ask, Some(waits)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use samovar_core::footprint::{KvType, Layout};
 use samovar_core::units::KeepAlive;
 use samovar_core::{Adapter, ModelRef};
-use samovar_pool::PoolConfig;
+use samovar_pool::{Instances, PoolConfig};
 use samovar_store::StoreConfig;
 
 /// Settings of one model; whatever is `None` is chosen from the model and the machine.
@@ -28,6 +28,12 @@ pub struct ModelSettings {
     /// Adapters (LoRA) that its requests are computed with. They change neither how it is loaded nor how often:
     /// names that differ in them alone share what is loaded.
     pub adapters: Vec<Adapter>,
+    /// Instances that are loaded whenever the model is; default 1.
+    pub min_instances: Option<u32>,
+    /// The most instances, when requests wait and memory is free; default as many as `min_instances`.
+    pub max_instances: Option<u32>,
+    /// Names of models that must be in memory wherever this one is: loaded, used and evicted with it.
+    pub needs: Vec<String>,
 }
 
 impl ModelSettings {
@@ -47,7 +53,16 @@ impl ModelSettings {
             } else {
                 self.adapters.clone()
             },
+            min_instances: self.min_instances.or(fallback.min_instances),
+            max_instances: self.max_instances.or(fallback.max_instances),
+            needs: if self.needs.is_empty() { fallback.needs.clone() } else { self.needs.clone() },
         }
+    }
+
+    /// How many instances of the model there may be. A `max_instances` below `min_instances` counts as that.
+    pub fn instances(&self) -> Instances {
+        let min = self.min_instances.unwrap_or(1).max(1);
+        Instances { min, max: self.max_instances.unwrap_or(min).max(min) }
     }
 }
 

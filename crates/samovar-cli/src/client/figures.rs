@@ -104,6 +104,8 @@ pub(crate) struct ModelFigures {
     pub(crate) progress: Option<f64>,
     pub(crate) held_bytes: u64,
     pub(crate) mapped_bytes: u64,
+    pub(crate) instances: u64,
+    pub(crate) instances_max: u64,
     pub(crate) slots: u64,
     pub(crate) busy_slots: u64,
     pub(crate) queued: u64,

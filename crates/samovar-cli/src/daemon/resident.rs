@@ -139,8 +139,9 @@ async fn preload(runtime: Runtime, model: String) {
             }
             told = Instant::now();
             match wait {
-                Wait::Loading { fraction, .. } => {
-                    tracing::info!(model, percent = (fraction * 100.0) as u32, "loading");
+                Wait::Loading { fraction, instance, of } => {
+                    let percent = (fraction * 100.0) as u32;
+                    tracing::info!(model, percent, "loading instance {instance}/{of}");
                 }
                 Wait::Fetching(Progress::Fetching(transfer)) => {
                     let (done_bytes, total_bytes) = (transfer.done_bytes, transfer.total_bytes);

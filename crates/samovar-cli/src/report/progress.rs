@@ -102,7 +102,7 @@ fn sentence(model: &str, wait: &Wait) -> String {
             format!("Waiting for {model}: place {position} in the queue{about}")
         }
         Wait::Loading { fraction, instance, of } => {
-            let which = if *of > 1 { format!(" ({instance} of {of})") } else { String::new() };
+            let which = if *of > 1 { format!(" instance {instance}/{of}") } else { String::new() };
             format!("Loading {model}{which} {:.0} %", fraction.clamp(0.0, 1.0) * 100.0)
         }
         Wait::Resuming => format!("Resuming {model}"),
@@ -125,7 +125,7 @@ mod tests {
         );
         assert_eq!(
             sentence("demo", &Wait::Loading { fraction: 0.5, instance: 2, of: 3 }),
-            "Loading demo (2 of 3) 50 %"
+            "Loading demo instance 2/3 50 %"
         );
         assert_eq!(sentence("/models/tiny.gguf", &Wait::Resuming), "Resuming tiny.gguf");
         assert_eq!(sentence("hf://o/n:Q4_K_M", &Wait::Fetching(Step::Resolving)), "Asking where n:Q4_K_M is");

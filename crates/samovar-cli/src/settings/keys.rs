@@ -29,6 +29,7 @@ const fn found(path: &'static str, shape: Shape, otherwise: &'static str, about:
 const MANY: u32 = 1_000_000;
 /// More context than any model has; the model's own limit is applied later.
 const CONTEXT_MAX: u32 = 16_777_216;
+const INSTANCES_MAX: u32 = 64;
 /// A century.
 const DAYS_MAX: u32 = 36_500;
 
@@ -273,7 +274,27 @@ pub(crate) const MODEL_KEYS: &[Key] = &[
     ),
     found("keep_alive", Shape::KeepAlive, "5m", "How long the model stays ready after its last use."),
     found("lock_memory", Shape::Flag, "false", "Keep the weights from being paged out."),
+    found(
+        "min_instances",
+        Shape::Count { min: 1, max: INSTANCES_MAX },
+        "1",
+        "Instances that are loaded whenever the model is; they share one copy of the mapped weights.",
+    ),
+    found(
+        "max_instances",
+        Shape::Count { min: 1, max: INSTANCES_MAX },
+        "as many as min_instances",
+        "The most instances: more than the least are loaded while requests wait and memory and cores are free.",
+    ),
 ];
+
+/// The models that one in `[models.NAME]` needs beside it.
+pub(crate) const NEEDS: Key = found(
+    "needs",
+    Shape::Names,
+    "none",
+    "Names of models that must be in memory wherever this one is: loaded, used and evicted with it.",
+);
 
 /// The file or model that a name in `[models.NAME]` stands for.
 pub(crate) const SOURCE: Key = found(
@@ -292,7 +313,7 @@ pub(crate) const ADAPTERS: Key = found(
 );
 
 /// Settings that only a name in `[models.NAME]` has.
-pub(crate) const NAME_KEYS: &[Key] = &[SOURCE, ADAPTERS];
+pub(crate) const NAME_KEYS: &[Key] = &[SOURCE, ADAPTERS, NEEDS];
 
 /// Variables of other programs that set a key of ours, where neither flag nor `SAMOVAR_*` does.
 pub(crate) const FOREIGN: &[(&str, &str)] =

@@ -13,7 +13,7 @@ use samovar_core::{ErrorKind, Failure, ModelRef};
 
 use super::file::{self, Contents};
 use super::foreign::Foreign;
-use super::keys::{self, ADAPTERS, KEYS, MODEL_KEYS, SOURCE};
+use super::keys::{self, ADAPTERS, KEYS, MODEL_KEYS, NEEDS, SOURCE};
 use super::value::Value;
 use super::{Environment, Provenance, storage};
 use crate::home::{self, Home};
@@ -308,6 +308,9 @@ fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
             Some(Value::Adapters(adapters)) => adapters.clone(),
             _ => Vec::new(),
         },
+        min_instances: count(values, &at("min_instances")),
+        max_instances: count(values, &at("max_instances")),
+        needs: names(values, &at(NEEDS.path)),
     }
 }
 

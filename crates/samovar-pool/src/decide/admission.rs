@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use samovar_core::Footprint;
 use samovar_core::port::Millis;
 
 use super::demand::kv_bytes_per_token;
@@ -31,7 +32,6 @@ impl Turn<'_> {
             return;
         }
         self.enqueue(ticket, model, spec, call);
-        self.rouse(model);
         self.review(model);
     }
 
@@ -43,7 +43,6 @@ impl Turn<'_> {
             return;
         }
         self.enqueue_warm(ticket, model, spec);
-        self.rouse(model);
         self.review(model);
     }
 
@@ -61,19 +60,19 @@ impl Turn<'_> {
         if deadline.is_some_and(|deadline| deadline <= self.now) {
             return Some(Error::DeadlineExceeded { model: spec.name.clone(), waited_ms: 0 });
         }
-        if self.is_served(model, spec) {
+        if self.is_served(model, spec) && self.members_ready(model).is_some() {
             return None;
         }
-        self.remembered_failure(model)
-            .or_else(|| self.stunted_growth(model, spec))
+        self.remembered_failure_of_group(model)
+            .or_else(|| self.stunted_group(model, spec))
             .or_else(|| self.does_not_fit(model, spec))
     }
 
     /// The refusal of a model that can not be loaded, whatever unpinned instances leave.
     pub(super) fn does_not_fit(&self, model: ModelId, spec: &ModelSpec) -> Option<Error> {
-        let needed_bytes = self.state.model(model).expected(spec).total_bytes();
+        let needed_bytes = self.needed_by_group(model, (model, spec));
         let budget_bytes = self.state.config.budget.bytes;
-        let largest_bytes = budget_bytes.saturating_sub(self.pinned_beside(model));
+        let largest_bytes = self.largest_for(model);
         (needed_bytes > largest_bytes).then(|| Error::TooLarge {
             model: spec.name.clone(),
             needed_bytes,
@@ -83,13 +82,53 @@ impl Turn<'_> {
         })
     }
 
-    /// Bytes of pinned instances of other models.
-    fn pinned_beside(&self, model: ModelId) -> u64 {
-        let instances = self.state.instances.iter();
-        let pinned = instances.filter(|(_, instance)| {
-            instance.model != model && self.state.model(instance.model).is_pinned && instance.stays()
+    /// What a model takes with all that it needs, the one part of them as given here. What is pinned is not made smaller.
+    pub(super) fn needed_by_group(&self, model: ModelId, (part, as_given): (ModelId, &ModelSpec)) -> u64 {
+        let of_model = self.state.model(model);
+        let first = of_model.waiting().first().map(|ticket| &self.state.tickets[ticket].spec);
+        let own = std::iter::once((model, first.unwrap_or(&of_model.spec)));
+        let all = own.chain(of_model.members.iter().map(|(member, spec)| (*member, spec)));
+        let bytes = all.map(|(id, spec)| {
+            let spec = if id == part { as_given } else { spec };
+            self.needed_alone(id, spec)
         });
-        pinned.map(|(id, _)| self.state.ledger.footprint(*id).total_bytes()).sum()
+        bytes.sum()
+    }
+
+    /// What a model takes so that it serves this. What it has stays, if it is pinned, but for one that may grow.
+    fn needed_alone(&self, model: ModelId, spec: &ModelSpec) -> u64 {
+        let expected = self.state.model(model).expected(spec);
+        let mut staying = self.state.staying(model);
+        if !self.state.is_pinned(model) || self.state.model(model).instances.is_empty() {
+            return expected.total_bytes();
+        }
+        let counted = self.counted(model);
+        if staying.any(|(_, instance)| instance.will_satisfy(spec)) {
+            // One that is parked counts for less than it will.
+            return counted.total_bytes().max(expected.total_bytes());
+        }
+        let held = self.state.staying(model).map(|(id, _)| self.state.ledger.footprint(id).held_bytes);
+        let others_bytes = counted.held_bytes - held.min().unwrap_or(0);
+        others_bytes + expected.held_bytes + expected.mapped_bytes.max(counted.mapped_bytes)
+    }
+
+    /// What all instances of a model count for that stay.
+    fn counted(&self, model: ModelId) -> Footprint {
+        let mut counted = Footprint::default();
+        for (id, _) in self.state.staying(model) {
+            let one = self.state.ledger.footprint(id);
+            counted.held_bytes += one.held_bytes;
+            counted.mapped_bytes = counted.mapped_bytes.max(one.mapped_bytes);
+        }
+        counted
+    }
+
+    /// The most that a group can be given: the budget without what is pinned of other models.
+    pub(super) fn largest_for(&self, model: ModelId) -> u64 {
+        let group = self.state.group(model);
+        let others = self.state.models.keys().filter(|id| !group.contains(id) && self.state.is_pinned(**id));
+        let pinned_bytes: u64 = others.map(|id| self.counted(*id).total_bytes()).sum();
+        self.state.config.budget.bytes.saturating_sub(pinned_bytes)
     }
 
     /// A place in the queue. Where there is none left, the client that has filled it gives up the one that it would

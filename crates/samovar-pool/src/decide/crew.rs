@@ -21,11 +21,13 @@ use crate::ask::Instances;
 use crate::protocol::{Effect, InstanceId};
 
 impl Turn<'_> {
-    /// Somebody asked for the model: it is to have all its instances.
+    /// Somebody asked for the model: it is to have all its instances, and so is what it needs.
     pub(super) fn rouse(&mut self, model: ModelId) {
-        if self.crew(model).max > 1 {
-            self.state.model_mut(model).is_kept = true;
-            self.state.crews.insert(model);
+        for part in self.state.group(model) {
+            if self.crew(part).max > 1 {
+                self.state.model_mut(part).is_kept = true;
+                self.state.crews.insert(part);
+            }
         }
     }
 
@@ -63,9 +65,14 @@ impl Turn<'_> {
     }
 
     fn has_crew_to_see_to(&mut self, model: ModelId) -> bool {
-        let Some(of_model) = self.state.models.get_mut(&model) else { return false };
-        of_model.is_kept &= !of_model.instances.is_empty() || of_model.has_waiting();
-        of_model.is_kept || of_model.has_waiting()
+        if !self.state.models.contains_key(&model) {
+            return false;
+        }
+        // One that died is brought back when its back-off is over.
+        let is_wanted = self.state.is_wanted(model) || self.is_set_back(model);
+        let of_model = self.state.model_mut(model);
+        of_model.is_kept &= !of_model.instances.is_empty() || is_wanted;
+        of_model.is_kept || is_wanted
     }
 
     /// The next instance beside those that serve, one at a time, and whether it is one of `min`.
@@ -145,12 +152,15 @@ impl Turn<'_> {
                 break;
             }
             if step == Step::Now && self.state.instance(id).model != model {
-                leaving.insert(id, self.left_after(id));
+                self.add_leaving(&mut leaving, id);
                 chosen.push(id);
             }
         }
         let is_enough = self.state.ledger.freed_by_all(&leaving) - before >= shortfall;
         for id in chosen.into_iter().filter(|_| is_enough) {
+            if !self.can_give_way(id) {
+                continue;
+            }
             let reason = self.needed_for(id, model);
             self.give_way(id, reason);
         }
@@ -174,7 +184,7 @@ impl Turn<'_> {
         self.review(model);
     }
 
-    /// Whether it is one of the last `min` of a model that is in use, or kept for the sake of another one.
+    /// Whether it is one of the last `min` of a model that is in use: by another instance, or by a model that needs it.
     pub(super) fn is_held_by_its_crew(&self, id: InstanceId) -> bool {
         let Instance { model, phase, .. } = *self.state.instance(id);
         if phase != Phase::Ready {
@@ -187,7 +197,8 @@ impl Turn<'_> {
         let mut others = self.state.staying(model).filter(|(other, instance)| {
             *other != id && !matches!(instance.phase, Phase::Parked | Phase::Parking)
         });
-        self.serving(model) <= self.crew(model).min && others.any(|(_, instance)| is_in_use(instance))
+        let is_used = others.any(|(_, instance)| is_in_use(instance)) || self.state.is_depended_on(model);
+        self.serving(model) <= self.crew(model).min && is_used
     }
 
     /// One of its instances has been let go: where it was one of the last `min`, those whose time was over go as well.

@@ -38,29 +38,34 @@ impl Placement {
 }
 
 impl Turn<'_> {
-    /// What must be placed before all who wait for the model can be served. Empty while that is under way, or while
-    /// something that leaves must be gone first.
+    /// What must be placed before all who wait for the model can be served, of it and of all that it needs: all of it
+    /// or nothing. Empty while that is under way, or while something that leaves must be gone first.
     pub(super) fn lacking(&self, model: ModelId) -> Vec<Placement> {
-        self.lacks(model).into_iter().collect()
+        let own = self.unmet_wish(model).map(|wish| (model, wish));
+        let members =
+            self.state.model(model).members.iter().filter(|(member, need)| !self.is_met(*member, need));
+        let parts = own.into_iter().chain(members.map(|(member, need)| (*member, Arc::clone(need))));
+        let placements: Option<Vec<_>> = parts.map(|(part, unmet)| self.lacks(part, &unmet)).collect();
+        placements.unwrap_or_default()
     }
 
-    fn lacks(&self, model: ModelId) -> Option<Placement> {
-        let unmet = self.unmet_wish(model)?;
+    fn lacks(&self, model: ModelId, unmet: &Arc<ModelSpec>) -> Option<Placement> {
         let is_absent = self.state.model(model).instances.is_empty();
         if is_absent {
-            return Some(Placement::Load(model, self.wanted_spec(model, None, &unmet)));
+            return Some(Placement::Load(model, self.wanted_spec(model, None, unmet)));
         }
         let candidates = self.state.staying(model).filter(|(id, instance)| {
-            let can_become_it = !self.is_stunted(instance) || instance.satisfies(&unmet);
+            let can_become_it = !self.is_stunted(instance) || instance.satisfies(unmet);
             can_become_it && self.can_be_resized(*id, instance)
         });
         let placements = candidates.map(|(id, instance)| {
-            let stays_as_it_is =
-                self.is_stunted(instance) && self.does_not_fit(model, &instance.spec).is_none();
+            let stays_as_it_is = self.is_stunted(instance)
+                && self.does_not_fit(model, &instance.spec).is_none()
+                && self.fits_in_groups(model, &instance.spec);
             let spec = if stays_as_it_is {
                 Arc::clone(&instance.spec)
             } else {
-                self.wanted_spec(model, Some(&instance.spec), &unmet)
+                self.wanted_spec(model, Some(&instance.spec), unmet)
             };
             let placement = match instance.phase {
                 Phase::Parked => Placement::Resume(id, spec),
@@ -74,10 +79,12 @@ impl Turn<'_> {
 
     /// The first wish that nothing meets which serves or comes.
     pub(super) fn unmet_wish(&self, model: ModelId) -> Option<Arc<ModelSpec>> {
-        self.wishes(model).into_iter().find(|wish| {
-            let mut staying = self.state.staying(model).map(|(_, instance)| instance);
-            !staying.any(|instance| is_or_comes(instance) && instance.will_satisfy(wish))
-        })
+        self.wishes(model).into_iter().find(|wish| !self.is_met(model, wish))
+    }
+
+    fn is_met(&self, model: ModelId, wish: &ModelSpec) -> bool {
+        let mut staying = self.state.staying(model).map(|(_, instance)| instance);
+        staying.any(|instance| is_or_comes(instance) && instance.will_satisfy(wish))
     }
 
     /// Whether nobody who waits needs this instance to become more than it is.
@@ -90,10 +97,17 @@ impl Turn<'_> {
         self.wishes(model).iter().all(is_met)
     }
 
-    /// What those who wait for the model want it to be, first come first.
+    /// What those who wait for the model want it to be, first come first; then what those want it to be who wait for
+    /// models that need it.
     fn wishes(&self, model: ModelId) -> Vec<Arc<ModelSpec>> {
-        let waiting = self.state.model(model).waiting().into_iter();
-        waiting.map(|ticket| Arc::clone(&self.state.tickets[&ticket].spec)).collect()
+        let of_model = self.state.model(model);
+        let own = of_model.waiting().into_iter().map(|ticket| Arc::clone(&self.state.tickets[&ticket].spec));
+        let dependents = of_model.needed_by.iter().map(|id| self.state.model(*id));
+        let needs = dependents.filter(|dependent| dependent.has_waiting()).flat_map(|dependent| {
+            let needs = dependent.members.iter().filter(|(member, _)| *member == model);
+            needs.map(|(_, spec)| Arc::clone(spec))
+        });
+        own.chain(needs).collect()
     }
 
     fn can_be_resized(&self, id: InstanceId, instance: &Instance) -> bool {
@@ -120,7 +134,8 @@ impl Turn<'_> {
         has: Option<&Arc<ModelSpec>>,
         wish: &Arc<ModelSpec>,
     ) -> Arc<ModelSpec> {
-        let fits = |spec: &ModelSpec| self.does_not_fit(model, spec).is_none();
+        let fits =
+            |spec: &ModelSpec| self.does_not_fit(model, spec).is_none() && self.fits_in_groups(model, spec);
         let mut wanted = match has {
             None => Arc::clone(wish),
             Some(has) => {
@@ -135,6 +150,13 @@ impl Turn<'_> {
             }
         }
         wanted
+    }
+
+    /// Whether those who wait for models that need this one can still have theirs beside it.
+    fn fits_in_groups(&self, model: ModelId, spec: &ModelSpec) -> bool {
+        let dependents = self.state.model(model).needed_by.iter();
+        let mut waiting = dependents.filter(|id| self.state.model(**id).has_waiting());
+        waiting.all(|id| self.needed_by_group(*id, (model, spec)) <= self.largest_for(*id))
     }
 
     /// What serves both: loaded like the one, with the larger context and the larger number of slots.

@@ -17,7 +17,7 @@ impl Turn<'_> {
     /// Does what is due once nobody uses an instance; nothing when somebody does.
     pub(super) fn went_idle(&mut self, id: InstanceId) {
         let Some(instance) = self.state.instances.get(&id) else { return };
-        if instance.growth.is_some() && instance.phase == Phase::Ready && instance.leases == 0 {
+        if instance.growth.is_some() && instance.phase == Phase::Ready && instance.is_unused() {
             self.park_to_grow(id);
             return;
         }
@@ -26,7 +26,7 @@ impl Turn<'_> {
         }
         if instance.farewell.is_some() {
             self.unload(id);
-        } else if self.state.model(instance.model).has_waiting() {
+        } else if self.state.is_wanted(instance.model) {
             // A pledge keeps the queue closed, or a resume is waited for.
         } else if instance.leaves_when_idle {
             self.bid_farewell(id, What::Unloaded, Reason::Told);
@@ -47,6 +47,11 @@ impl Turn<'_> {
         self.dismiss_crew(self.state.instance(id).model);
     }
 
+    /// Nobody uses it, and it has not begun to leave with another.
+    pub(super) fn can_give_way(&self, id: InstanceId) -> bool {
+        self.state.instances.get(&id).is_some_and(|instance| instance.is_idle() && instance.stays())
+    }
+
     fn park(&mut self, id: InstanceId, reason: Reason) {
         self.stop_keep_alive(id);
         self.state.pledges.remove(&id);
@@ -55,6 +60,7 @@ impl Turn<'_> {
         let model = instance.model;
         self.note(model, What::Parked, reason);
         self.effects.push(Effect::Park { instance: id });
+        self.let_followers_go(id);
     }
 
     fn can_be_parked(&self, id: InstanceId) -> bool {
@@ -157,5 +163,6 @@ impl Turn<'_> {
         }
         self.note(model, farewell.what, farewell.reason);
         self.effects.push(Effect::Unload { instance: id });
+        self.let_followers_go(id);
     }
 }

@@ -125,7 +125,7 @@ impl Turn<'_> {
     pub(super) fn refuse_who_needs_the_stunted(&mut self, model: ModelId) {
         for ticket in self.state.model(model).waiting() {
             let spec = Arc::clone(&self.state.tickets[&ticket].spec);
-            if let Some(why) = self.stunted_growth(model, &spec) {
+            if let Some(why) = self.stunted_group(model, &spec) {
                 self.refuse(ticket, why);
             }
         }

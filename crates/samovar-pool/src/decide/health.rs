@@ -124,7 +124,7 @@ impl Turn<'_> {
     /// Has the model loaded again that nobody waits for, but that should be there.
     pub(super) fn bring_back(&mut self, model: ModelId) {
         let of_model = self.state.model(model);
-        let is_due = of_model.is_pinned || of_model.spec.instances.min > 1;
+        let is_due = of_model.is_pinned || of_model.is_kept && self.crew(model).min > 1;
         if is_due && !of_model.has_waiting() && !self.state.is_leaving {
             let (spec, ticket) = (of_model.spec.clone(), self.state.own_ticket());
             self.enqueue_warm(ticket, model, &spec);
@@ -164,6 +164,7 @@ impl Turn<'_> {
     /// Refuses those who wait for a model that failed, unless they may hope.
     pub(super) fn refuse_after_failure(&mut self, model: ModelId) {
         if let Some(why) = self.remembered_failure(model) {
+            self.refuse_dependents(model, &why);
             self.refuse_waiting(model, &why);
         }
     }

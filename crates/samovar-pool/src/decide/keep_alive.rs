@@ -37,7 +37,7 @@ impl Turn<'_> {
         self.stop_keep_alive(id);
         self.await_probe(id);
         let instance = self.state.instance(id);
-        if !instance.is_idle() || instance.farewell.is_some() || self.state.model(instance.model).is_pinned {
+        if !instance.is_idle() || instance.farewell.is_some() || self.state.is_pinned(instance.model) {
             return;
         }
         let after_ms = match (instance.phase, instance.keep_alive) {
@@ -67,7 +67,7 @@ impl Turn<'_> {
             return;
         }
         let (model, idle_ms) = (instance.model, self.now.since(instance.last_used));
-        if self.state.model(model).is_pinned || self.state.model(model).has_waiting() {
+        if self.state.is_pinned(model) || self.state.is_wanted(model) {
             return;
         }
         if self.is_held_by_its_crew(id) {

@@ -37,6 +37,7 @@ impl Turn<'_> {
             model,
             phase: Phase::Loading { fraction: 0.0, is_stopped: false },
             leases: 0,
+            holds: 0,
             uses: 0,
             age_when_used: self.state.age,
             last_used: self.now,
@@ -87,9 +88,13 @@ impl Turn<'_> {
 
     /// Whoever waits for this load or resume came to it so; a load is caused by who is first in line.
     pub(super) fn mark_origins(&mut self, model: ModelId, origin: Origin) {
-        for (index, id) in self.state.model(model).waiting().into_iter().enumerate() {
-            if let Some(ticket) = self.state.tickets.get_mut(&id) {
-                ticket.origin = if index == 0 && origin == Origin::Joined { Origin::Cold } else { origin };
+        let dependents = self.state.model(model).needed_by.clone();
+        for waited_for in dependents.into_iter().chain([model]) {
+            for (index, id) in self.state.model(waited_for).waiting().into_iter().enumerate() {
+                if let Some(ticket) = self.state.tickets.get_mut(&id) {
+                    let is_cause = index == 0 && origin == Origin::Joined;
+                    ticket.origin = if is_cause { Origin::Cold } else { origin };
+                }
             }
         }
     }
@@ -212,10 +217,18 @@ impl Turn<'_> {
         instance.leases -= 1;
         instance.last_used = now;
         let model = instance.model;
+        for member in &lease.members {
+            let member = self.state.instance_mut(*member);
+            member.holds -= 1;
+            member.last_used = now;
+        }
         self.state.model_mut(model).hold.add(now.since(lease.granted_at));
         self.judge(lease.instance, failed);
         self.review(model);
         self.went_idle(lease.instance);
+        for member in lease.members {
+            self.went_idle(member);
+        }
     }
 
     /// The instance must be replaced; what still uses it ends as it ends.

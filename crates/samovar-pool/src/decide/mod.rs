@@ -10,7 +10,7 @@
 //! - `queue`, `line` who is next
 //! - `serving` which instance serves whom
 //! - `demand` what is to be loaded, resumed or made larger for who waits
-//! - `crew` how many instances a model has
+//! - `crew` how many instances a model has; `group` which models go together
 //! - `lifecycle`, `growth` what becomes of an instance
 //! - `departure` how one leaves
 //! - `placement` who gets memory next, and who leaves for it
@@ -25,6 +25,7 @@ mod crew;
 mod demand;
 mod departure;
 mod eviction;
+mod group;
 mod growth;
 mod health;
 mod keep_alive;

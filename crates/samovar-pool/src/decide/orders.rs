@@ -41,6 +41,7 @@ impl Turn<'_> {
         for id in &instances {
             self.went_idle(*id);
         }
+        self.look_after_members(model);
         self.effects.push(Effect::Done { ticket, instances: instances.len() as u32 });
     }
 
@@ -82,7 +83,7 @@ impl Turn<'_> {
     fn send_instance_away(&mut self, id: InstanceId) {
         let instance = self.state.instance(id);
         let is_coming = matches!(instance.phase, Phase::Loading { .. } | Phase::Resuming);
-        if is_coming && instance.farewell.is_none() && self.state.model(instance.model).has_waiting() {
+        if is_coming && instance.farewell.is_none() && self.state.is_wanted(instance.model) {
             self.state.instance_mut(id).leaves_when_idle = true;
         } else {
             self.bid_farewell(id, What::Unloaded, Reason::Told);

@@ -71,7 +71,7 @@ impl Turn<'_> {
         let pledges: Vec<_> = self.state.pledges.iter().map(|(id, pledge)| (*id, *pledge)).collect();
         for (id, pledge) in pledges {
             let instance = self.state.instance(id);
-            let is_wanted_itself = pledge.at > self.now && self.state.model(instance.model).has_waiting();
+            let is_wanted_itself = pledge.at > self.now && self.state.is_wanted(instance.model);
             if instance.is_idle() && !is_wanted_itself && self.residency_end(id) <= self.now {
                 let reason = self.needed_for(id, pledge.beneficiary);
                 self.give_way(id, reason);
@@ -129,10 +129,21 @@ impl Turn<'_> {
             } else if instance.phase == Phase::Parking && instance.growth.is_none() {
                 Some((*id, self.residue(*id)))
             } else {
-                self.state.pledges.contains_key(id).then(|| (*id, self.left_after(*id)))
+                None
             }
         });
-        leaving.collect()
+        let mut leaving = leaving.collect();
+        for id in self.state.pledges.keys() {
+            self.add_leaving(&mut leaving, *id);
+        }
+        leaving
+    }
+
+    /// Adds an instance that will give way, and those that leave with it.
+    pub(super) fn add_leaving(&self, leaving: &mut BTreeMap<InstanceId, u64>, id: InstanceId) {
+        for id in std::iter::once(id).chain(self.followers(id)) {
+            leaving.entry(id).or_insert_with(|| self.left_after(id));
+        }
     }
 
     /// Has so many bytes leave for the model: idle ones now, busy ones by pledge.
@@ -144,18 +155,20 @@ impl Turn<'_> {
             if freed_bytes >= enough_bytes {
                 break;
             }
-            let left = self.left_after(id);
-            leaving.insert(id, left);
+            if leaving.contains_key(&id) {
+                continue;
+            }
+            self.add_leaving(&mut leaving, id);
             let with_it = self.state.ledger.freed_by_all(&leaving);
             if with_it == freed_bytes {
                 leaving.remove(&id);
                 continue;
             }
             freed_bytes = with_it;
-            if step == Step::Now {
+            if step == Step::Now && self.can_give_way(id) {
                 let reason = self.needed_for(id, model);
                 self.give_way(id, reason);
-            } else {
+            } else if step == Step::Later {
                 let pledge = Pledge { beneficiary: model, at: self.closing_time(id, model) };
                 self.state.pledges.insert(id, pledge);
             }
@@ -163,31 +176,34 @@ impl Turn<'_> {
     }
 
     /// Who could leave for the model, in the order of leaving. Not what it waits for itself, nor that of models which
-    /// have waited for longer: else two that wait could have each other leave.
+    /// have waited for longer: else two that wait could have each other leave. Groups leave as one.
     pub(super) fn victims(&self, beneficiary: ModelId, lacking: &[Placement]) -> Vec<(Step, InstanceId)> {
         let is_lacking = |id| lacking.iter().any(|placement| placement.instance() == Some(id));
-        let earlier = |model| {
-            self.state.wants.iter().take_while(|want| **want != beneficiary).any(|want| *want == model)
-        };
+        let earlier = self.state.wants.iter().take_while(|want| **want != beneficiary);
+        let spared: Vec<_> = earlier.flat_map(|want| self.state.group(*want)).collect();
+        let own = self.state.group(beneficiary);
         let instances = self.state.instances.iter().filter(|(id, instance)| {
             instance.stays()
                 && instance.growth.is_none()
                 && matches!(instance.phase, Phase::Ready | Phase::Parked)
                 && !is_lacking(**id)
-                && !earlier(instance.model)
-                && !self.state.model(instance.model).is_pinned
+                && !spared.contains(&instance.model)
+                && !self.is_held_by_its_group(**id)
+                && !self.state.is_pinned(instance.model)
                 && !self.state.pledges.contains_key(id)
         });
         let in_order = self.in_order_of_leaving(instances.map(|(id, _)| *id).collect());
         let is_free = |id: InstanceId| {
             let instance = self.state.instance(id);
-            instance.is_idle() && !self.state.model(instance.model).has_waiting()
+            instance.is_idle() && !self.state.is_wanted(instance.model)
         };
         let idle = in_order.iter().copied().filter(|id| is_free(*id) && self.residency_end(*id) <= self.now);
         let dispensable = self.dispensable(idle);
         let classified = in_order.into_iter().map(|id| {
             let (class, step) = match self.state.instance(id).phase {
                 _ if dispensable.contains(&id) => (0, Step::Now),
+                // Larger than it need be, it can be in the way of its own group.
+                _ if own.contains(&self.state.instance(id).model) => (5, Step::Later),
                 Phase::Ready if is_free(id) && self.residency_end(id) <= self.now => (1, Step::Now),
                 Phase::Parked if is_free(id) => (2, Step::Now),
                 Phase::Ready => (3, Step::Later),

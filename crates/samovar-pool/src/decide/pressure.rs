@@ -22,7 +22,7 @@ impl Turn<'_> {
             if excess == 0 {
                 break;
             }
-            if spared == Some(id) {
+            if spared == Some(id) || !self.can_give_way(id) {
                 continue;
             }
             let stays_until = self.residency_end(id);
@@ -54,11 +54,11 @@ impl Turn<'_> {
     /// each in the order of leaving.
     fn idle_in_order(&self) -> Vec<InstanceId> {
         let instances = self.state.instances.iter().filter(|(id, instance)| {
-            let model = self.state.model(instance.model);
             instance.is_idle()
                 && instance.farewell.is_none()
-                && !model.is_pinned
-                && !model.has_waiting()
+                && !self.state.is_pinned(instance.model)
+                && !self.state.is_wanted(instance.model)
+                && !self.is_held_by_its_group(**id)
                 && !self.state.pledges.contains_key(id)
         });
         let mut idle = self.in_order_of_leaving(instances.map(|(id, _)| *id).collect());

@@ -24,6 +24,7 @@ impl Turn<'_> {
         let waiting = Ticket { place, wants_slot: true, ..self.newly_waiting(model, spec, call) };
         self.state.tickets.insert(ticket, waiting);
         self.newcomer = Some(ticket);
+        self.rouse(model);
     }
 
     pub(super) fn enqueue_warm(&mut self, ticket: TicketId, model: ModelId, spec: &Arc<ModelSpec>) {
@@ -33,6 +34,7 @@ impl Turn<'_> {
         let waiting = Ticket { place, ..self.newly_waiting(model, spec, &call) };
         self.state.tickets.insert(ticket, waiting);
         self.newcomer = Some(ticket);
+        self.rouse(model);
     }
 
     fn place_in_line(&self, priority: u8) -> u64 {
@@ -133,15 +135,19 @@ impl Turn<'_> {
     }
 
     fn outlook(&self, model: ModelId, position: u32, wants_slot: bool) -> Wait {
+        let are_members_ready = self.members_ready(model).is_some();
         let serving = self.state.staying(model).filter(|(_, instance)| instance.is_serving());
-        let slots: u32 = serving.map(|(_, instance)| instance.slots()).sum();
-        let mut phases = self.state.staying(model).map(|(_, instance)| instance.phase);
-        let loading = phases.find_map(|phase| match phase {
-            Phase::Loading { fraction, .. } => Some(fraction),
-            _ => None,
-        });
-        if let Some(fraction) = loading.filter(|_| slots == 0 || !wants_slot) {
-            let (instance, of) = (self.serving(model) + 1, self.crew_to_be(model));
+        let slots: u32 = serving.filter(|_| are_members_ready).map(|(_, instance)| instance.slots()).sum();
+        let group = self.state.group(model);
+        let loading =
+            group.iter().flat_map(|part| self.state.staying(*part)).find_map(|(_, instance)| match instance
+                .phase
+            {
+                Phase::Loading { fraction, .. } => Some((instance.model, fraction)),
+                _ => None,
+            });
+        if let Some((loaded, fraction)) = loading.filter(|_| slots == 0 || !wants_slot) {
+            let (instance, of) = (self.serving(loaded) + 1, self.crew_to_be(loaded));
             return Wait::Loading { fraction, instance, of };
         }
         if slots > 0 {
@@ -149,8 +155,8 @@ impl Turn<'_> {
             let estimate_ms = self.state.model(model).hold.ms().map(|hold_ms| (hold_ms * rounds) as u64);
             return Wait::Queued { position, estimate_ms };
         }
-        let mut phases = self.state.staying(model).map(|(_, instance)| instance.phase);
-        if phases.any(|phase| phase == Phase::Resuming) {
+        let mut parts = group.iter().flat_map(|part| self.state.staying(*part));
+        if parts.any(|(_, instance)| instance.phase == Phase::Resuming) {
             return Wait::Resuming;
         }
         Wait::Queued { position, estimate_ms: None }

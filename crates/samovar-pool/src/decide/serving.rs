@@ -15,8 +15,14 @@ use crate::protocol::{Effect, InstanceId, TicketId};
 const AFFINITIES: usize = 64;
 
 impl Turn<'_> {
-    /// Does for the waiting of a model what can be done now: grant, want memory, or nothing.
+    /// Does for those who wait for a model, or for one that needs it, what can be done now: grant, want memory, or
+    /// nothing.
     pub(super) fn review(&mut self, model: ModelId) {
+        self.review_one(model);
+        self.review_dependents(model);
+    }
+
+    pub(super) fn review_one(&mut self, model: ModelId) {
         self.give_up_needless_growth(model);
         if self.state.model(model).has_waiting() {
             self.serve(model);
@@ -28,6 +34,7 @@ impl Turn<'_> {
             for id in self.state.model(model).instances.clone() {
                 self.went_idle(id);
             }
+            self.look_after_members(model);
         } else if self.lacking(model).is_empty() || self.is_kept_from_loading(model) {
             self.unwant(model);
         } else {
@@ -35,17 +42,19 @@ impl Turn<'_> {
         }
     }
 
-    /// After a failure, a model that has no instance left waits for the back-off to pass.
+    /// After a failure, a model that has no instance left waits for the back-off to pass, and so do those that need it.
     fn is_kept_from_loading(&self, model: ModelId) -> bool {
-        self.is_set_back(model) && self.state.model(model).instances.is_empty()
+        let group = self.state.group(model).into_iter();
+        group.into_iter().any(|part| self.is_set_back(part) && self.state.model(part).instances.is_empty())
     }
 
     /// Grants as long as somebody waits and a slot is free.
     fn serve(&mut self, model: ModelId) {
         let mut has_granted = false;
         while let Some((next, instance)) = self.next_to_serve(model) {
+            let Some(members) = self.members_ready(model) else { break };
             match self.take_served(next) {
-                Some(ticket) if ticket.wants_slot => self.grant(next, &ticket, instance),
+                Some(ticket) if ticket.wants_slot => self.grant(next, &ticket, instance, members),
                 _ => self.effects.push(Effect::Done { ticket: next, instances: 1 }),
             }
             has_granted = true;
@@ -91,7 +100,7 @@ impl Turn<'_> {
     /// Whether a request that came now would be granted at once.
     pub(super) fn has_free_slot(&self, model: ModelId) -> bool {
         let mut serving = self.state.staying(model).filter(|(_, instance)| instance.is_serving());
-        serving.any(|(id, instance)| self.has_open_slot(id, instance))
+        serving.any(|(id, instance)| self.has_open_slot(id, instance)) && self.members_ready(model).is_some()
     }
 
     /// Whether some instance serves who wants this, sooner or later, without any further decision.
@@ -101,8 +110,12 @@ impl Turn<'_> {
     }
 
     fn has_open_slot(&self, id: InstanceId, instance: &Instance) -> bool {
-        let is_closed = self.state.pledges.get(&id).is_some_and(|pledge| pledge.at <= self.now);
-        !is_closed && !self.is_on_trial(instance.model) && instance.leases < instance.slots()
+        !self.is_closed(id) && !self.is_on_trial(instance.model) && instance.leases < instance.slots()
+    }
+
+    /// It has to leave for a model that waits.
+    pub(super) fn is_closed(&self, id: InstanceId) -> bool {
+        self.state.pledges.get(&id).is_some_and(|pledge| pledge.at <= self.now)
     }
 
     pub(super) fn origin_of_who_comes_now(&self, model: ModelId, wish: &ModelSpec) -> Origin {
@@ -119,7 +132,8 @@ impl Turn<'_> {
         best
     }
 
-    fn grant(&mut self, id: TicketId, ticket: &Ticket, instance_id: InstanceId) {
+    fn grant(&mut self, id: TicketId, ticket: &Ticket, instance_id: InstanceId, members: Vec<InstanceId>) {
+        members.iter().for_each(|member| self.hold(*member));
         self.stop_keep_alive(instance_id);
         let (now, age) = (self.now, self.state.age);
         self.remember_affinity(instance_id, ticket);
@@ -131,7 +145,8 @@ impl Turn<'_> {
         instance.age_when_used = age;
         instance.last_used = now;
         instance.keep_alive = ticket.keep_alive;
-        let (load_began, load_ended) = instance.ready_span;
+        let spans = members.iter().chain([&instance_id]).map(|id| self.state.instance(*id).ready_span);
+        let (load_began, load_ended) = spans.max_by_key(|(_, ended)| *ended).unwrap_or((now, now));
         let waited_ms = now.since(ticket.asked_at);
         let load_ms = match ticket.origin {
             Origin::Hit => 0,
@@ -139,7 +154,7 @@ impl Turn<'_> {
         };
         let facts = GrantFacts { origin: ticket.origin, queue_ms: waited_ms - load_ms, load_ms };
         self.state.model_mut(ticket.model).fame.add(now);
-        self.state.leases.insert(id, Lease { instance: instance_id, granted_at: now });
+        self.state.leases.insert(id, Lease { instance: instance_id, members, granted_at: now });
         self.state.count(ticket.model, |tally| {
             *match facts.origin {
                 Origin::Hit | Origin::Parked => &mut tally.hits,
@@ -149,6 +164,16 @@ impl Turn<'_> {
             tally.queue_times.add(facts.queue_ms);
         });
         self.effects.push(Effect::Grant { ticket: id, instance: instance_id, facts });
+    }
+
+    /// The lease of a model that needs this instance holds it as well.
+    fn hold(&mut self, member: InstanceId) {
+        self.stop_keep_alive(member);
+        let (now, age) = (self.now, self.state.age);
+        let member = self.state.instance_mut(member);
+        member.holds += 1;
+        member.age_when_used = age;
+        member.last_used = now;
     }
 
     /// The prompt's state is where it was used last.

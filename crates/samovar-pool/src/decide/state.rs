@@ -87,6 +87,12 @@ pub(super) struct Model {
     /// Who waits for it to be ready, without wanting a slot: by the time of coming, then by number.
     pub(super) warms: BTreeSet<(u64, TicketId)>,
     pub(super) instances: BTreeSet<InstanceId>,
+    /// All that it needs beside it, and how.
+    pub(super) members: Vec<(ModelId, Arc<ModelSpec>)>,
+    /// The spec that says so.
+    pub(super) grouped_by: Option<Arc<ModelSpec>>,
+    /// Models that need it.
+    pub(super) needed_by: BTreeSet<ModelId>,
     pub(super) is_pinned: bool,
     /// It is to have all its instances: somebody asked for it since one of them was let go.
     pub(super) is_kept: bool,
@@ -122,6 +128,8 @@ pub(super) struct Instance {
     pub(super) spec: Arc<ModelSpec>,
     pub(super) phase: Phase,
     pub(super) leases: u32,
+    /// Leases of models that need it.
+    pub(super) holds: u32,
     pub(super) uses: u64,
     pub(super) age_when_used: f64,
     pub(super) last_used: Millis,
@@ -181,9 +189,11 @@ pub(super) struct Ticket {
 }
 
 /// Somebody who is served.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lease {
     pub(super) instance: InstanceId,
+    /// Instances of what the model needs.
+    pub(super) members: Vec<InstanceId>,
     pub(super) granted_at: Millis,
 }
 
@@ -281,6 +291,16 @@ impl PoolState {
 
     /// The number of a model, which it gets when it is first heard of.
     pub(super) fn know(&mut self, spec: &Arc<ModelSpec>, now: Millis) -> ModelId {
+        let id = self.know_alone(spec, now);
+        let known = self.model(id).grouped_by.as_ref();
+        if known.map_or(!spec.needs.is_empty(), |known| !Arc::ptr_eq(known, spec)) {
+            self.know_group(id, spec, now);
+        }
+        id
+    }
+
+    /// The same, without what it needs.
+    pub(super) fn know_alone(&mut self, spec: &Arc<ModelSpec>, now: Millis) -> ModelId {
         if let Some(id) = self.keys.get(&spec.key).copied() {
             let model = self.model_mut(id);
             model.last_asked = now;
@@ -289,7 +309,7 @@ impl PoolState {
             }
             return id;
         }
-        self.forget_one_beyond_the_bound();
+        self.forget_one_beyond_the_bound(now);
         let id = ModelId(self.next_model);
         self.next_model += 1;
         self.keys.insert(spec.key.clone(), id);
@@ -297,14 +317,20 @@ impl PoolState {
         id
     }
 
-    fn forget_one_beyond_the_bound(&mut self) {
+    fn forget_one_beyond_the_bound(&mut self, now: Millis) {
         if self.models.len() < self.config.models_max as usize {
             return;
         }
-        let forgettable = self.models.iter().filter(|(_, model)| model.is_forgettable());
+        let forgettable = self.models.iter().filter(|(_, model)| model.is_forgettable(now));
         let oldest = forgettable.min_by_key(|(id, model)| (model.last_asked, **id)).map(|(id, _)| *id);
-        if let Some(model) = oldest.and_then(|id| self.models.remove(&id)) {
-            self.keys.remove(&model.spec.key);
+        let Some((id, forgotten)) = oldest.and_then(|id| Some((id, self.models.remove(&id)?))) else {
+            return;
+        };
+        self.keys.remove(&forgotten.spec.key);
+        for (member, _) in forgotten.members {
+            if let Some(member) = self.models.get_mut(&member) {
+                member.needed_by.remove(&id);
+            }
         }
     }
 }
@@ -316,6 +342,9 @@ impl Model {
             queue: Line::default(),
             warms: BTreeSet::new(),
             instances: BTreeSet::new(),
+            members: Vec::new(),
+            grouped_by: None,
+            needed_by: BTreeSet::new(),
             is_pinned: false,
             is_kept: false,
             setback: None,
@@ -347,8 +376,10 @@ impl Model {
         (self.queue.len() + self.warms.len()) as u32
     }
 
-    fn is_forgettable(&self) -> bool {
-        self.instances.is_empty() && !self.has_waiting() && !self.is_pinned && self.setback.is_none()
+    /// What was asked for at this very moment may be about to be used.
+    fn is_forgettable(&self, now: Millis) -> bool {
+        let is_in_use = !self.instances.is_empty() || self.has_waiting() || self.is_pinned;
+        !is_in_use && self.needed_by.is_empty() && self.setback.is_none() && self.last_asked != now
     }
 
     /// What loading it so is expected to cost: what was measured, else what the engine predicted.
@@ -367,7 +398,12 @@ impl Instance {
 
     /// Ready or parked, and nobody uses it.
     pub(super) fn is_idle(&self) -> bool {
-        self.leases == 0 && self.growth.is_none() && matches!(self.phase, Phase::Ready | Phase::Parked)
+        self.is_unused() && self.growth.is_none() && matches!(self.phase, Phase::Ready | Phase::Parked)
+    }
+
+    /// No lease is out on it.
+    pub(super) fn is_unused(&self) -> bool {
+        self.leases == 0 && self.holds == 0
     }
 
     /// It has not been decided to leave.

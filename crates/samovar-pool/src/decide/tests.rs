@@ -2,6 +2,7 @@
 
 mod crew;
 mod fairness;
+mod group;
 mod growth;
 mod health;
 

@@ -94,6 +94,7 @@ impl PoolState {
             slots: instances().map(Instance::slots).sum(),
             busy_slots: instances().map(|instance| instance.leases).sum(),
             queued: model.waiting_count(),
+            needs: model.members.iter().map(|(member, _)| self.model(*member).spec.name.clone()).collect(),
             is_pinned: model.is_pinned,
             requests: tally.requests,
             hits: tally.hits,
@@ -133,9 +134,9 @@ impl PoolState {
         };
         match instance.phase {
             Phase::Loading { .. } => ModelState::Loading,
-            _ if instance.growth.is_some() && instance.leases == 0 => ModelState::Resuming,
+            _ if instance.growth.is_some() && instance.is_unused() => ModelState::Resuming,
             Phase::Ready if instance.farewell.is_some() => ModelState::Draining,
-            Phase::Ready if instance.leases > 0 => ModelState::Busy,
+            Phase::Ready if !instance.is_unused() => ModelState::Busy,
             Phase::Ready => ModelState::Ready,
             Phase::Parking => ModelState::Parking,
             Phase::Parked if is_waiting => ModelState::Waiting,

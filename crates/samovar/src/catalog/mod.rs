@@ -15,6 +15,7 @@ mod adapted;
 mod demo;
 mod head;
 mod info;
+mod needs;
 mod plan;
 mod stamp;
 mod stored;
@@ -28,13 +29,14 @@ use samovar_core::format::gguf;
 use samovar_core::model::ArtifactRef;
 use samovar_core::port::Engine;
 use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey, ModelRef};
-use samovar_pool::{Instances, ModelSpec, PoolConfig};
+use samovar_pool::{ModelSpec, PoolConfig};
 use samovar_store::{Artifact, KeyDigest};
 
 pub(crate) use adapted::Adapted;
 pub(crate) use head::{Head, Judgement};
 pub(crate) use info::Kind;
 pub use info::ModelInfo;
+use needs::Need;
 
 use crate::experience;
 use crate::request::Origin;
@@ -129,12 +131,14 @@ impl Catalog {
     /// Where the name leads. Reads only headers, and those only when they are new or changed.
     pub(crate) fn find(&self, reference: &str, origin: Origin) -> Result<Found, Failure> {
         let target = self.target(reference, origin)?;
-        match &target.place {
-            Place::Away(reference) => {
-                Ok(Found::Away(Away { reference: reference.clone(), settings: target.settings }))
-            }
-            _ => self.adapt(&target).map(Found::Here),
+        if let Place::Away(reference) = &target.place {
+            return Ok(Found::Away(Away { reference: reference.clone(), settings: target.settings }));
         }
+        let Adapted { spec, adapters } = self.adapt(&target)?;
+        Ok(match self.with_needs(spec, &target, &[reference])? {
+            Need::Here(spec) => Found::Here(Adapted { spec, adapters }),
+            Need::Away(away) => Found::Away(away),
+        })
     }
 
     /// What people see of the model that `reference` names.
@@ -285,15 +289,11 @@ impl Catalog {
     }
 
     fn specify(&self, target: &Target) -> Result<Arc<ModelSpec>, Failure> {
-        let (identity, stamp) = match &target.place {
-            Place::File(path) => (Identity::File(path.clone()), Some(Stamp::of(path)?)),
-            Place::Stored(artifact) => (Identity::Stored(artifact.key_digest), None),
-            Place::Away(reference) => {
-                let settings = target.settings.clone();
-                return Err(Away { reference: reference.clone(), settings }.missing());
-            }
+        let stamp = match &target.place {
+            Place::File(path) => Some(Stamp::of(path)?),
+            _ => None,
         };
-        let id = (target.given_name.clone(), identity);
+        let id = identity(target)?;
         if let Some(known) = self.seen().specs.get(&id)
             && known.stamp == stamp
         {
@@ -308,6 +308,14 @@ impl Catalog {
         self.register(target, &spec);
         self.seen().specs.insert(id, Known { stamp, spec: Arc::clone(&spec) });
         Ok(spec)
+    }
+
+    /// Remembers a specification in place of the one that is known, whose bytes it shares.
+    fn remember_spec(&self, target: &Target, spec: &Arc<ModelSpec>) {
+        let mut seen = self.seen();
+        if let Some(known) = identity(target).ok().and_then(|id| seen.specs.get_mut(&id)) {
+            known.spec = Arc::clone(spec);
+        }
     }
 
     /// Tells the shelf which artifact this specification's path stands for.
@@ -339,7 +347,7 @@ impl Catalog {
             footprint,
             load_ms: None,
             keep_alive: target.settings.keep_alive.unwrap_or_default(),
-            instances: Instances::default(),
+            instances: target.settings.instances(),
             needs: Vec::new(),
         })
     }
@@ -365,7 +373,7 @@ impl Catalog {
             footprint: measured.unwrap_or(predicted),
             load_ms: (artifact.usage.loads > 0).then_some(artifact.usage.load_ms as u64),
             keep_alive: target.settings.keep_alive.unwrap_or_default(),
-            instances: Instances::default(),
+            instances: target.settings.instances(),
             needs: Vec::new(),
         })
     }
@@ -396,6 +404,18 @@ impl Catalog {
         // Every change to the maps is a single insert: a panic elsewhere cannot leave them half-made.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn identity(target: &Target) -> Result<(Option<String>, Identity), Failure> {
+    let identity = match &target.place {
+        Place::File(path) => Identity::File(path.clone()),
+        Place::Stored(artifact) => Identity::Stored(artifact.key_digest),
+        Place::Away(reference) => {
+            let settings = target.settings.clone();
+            return Err(Away { reference: reference.clone(), settings }.missing());
+        }
+    };
+    Ok((target.given_name.clone(), identity))
 }
 
 fn existing(path: &Path) -> Result<PathBuf, Failure> {

@@ -18,7 +18,7 @@ pub(super) fn config_page() -> String {
     }
     page.push_str("\n## [models.NAME]\n\nA name for a model, and its settings. What it does not set comes from `[defaults]`.\n\n");
     page.push_str(&table(NAME_KEYS.iter().chain(MODEL_KEYS)));
-    page.push_str("\n## [defaults]\n\nSettings of every model that does not set them itself: all of the above but `source` and `adapters`.\n");
+    page.push_str("\n## [defaults]\n\nSettings of every model that does not set them itself: all of the above but `source`, `adapters` and `needs`.\n");
     page
 }
 

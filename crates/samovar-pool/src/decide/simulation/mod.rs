@@ -63,7 +63,7 @@ fn ten_thousand_random_lives_keep_the_invariants() {
 #[test]
 fn random_lives_are_eventful() {
     let mut total = Tally::default();
-    for seed in 0..200 {
+    for seed in 0..300 {
         let mut world = World::new(seed);
         (0..ACTS).try_for_each(|_| world.act()).and_then(|()| world.come_to_rest()).expect("it lives");
         let tally = &world.state().tally;
@@ -86,7 +86,7 @@ fn random_lives_are_eventful() {
     let counts =
         [&counts[..], &[total.load_failures, total.parked, total.resumed, total.grown, total.died]].concat();
     assert!(counts.iter().all(|count| *count > 50), "{total:?}");
-    assert_eq!(total.evictions.len(), 4, "{total:?}");
+    assert_eq!(total.evictions.len(), 5, "{total:?}");
 }
 
 /// Seeds within which sabotage must be noticed.
@@ -161,6 +161,21 @@ fn a_pool_that_loads_more_instances_than_it_may_is_noticed() {
         }
     });
     assert!(found.contains(&4), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_grants_half_a_group_is_noticed() {
+    let found = noticed(|state| state.models.values_mut().for_each(|model| model.members.clear()));
+    assert!(found.contains(&5), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_lets_a_part_of_a_group_go_is_noticed() {
+    let found = noticed(|state| {
+        let held = state.instances.values_mut().find(|instance| instance.holds > 0);
+        held.into_iter().for_each(|instance| instance.holds = 0);
+    });
+    assert!(found.contains(&5) || found.contains(&3), "{found:?}");
 }
 
 #[test]

@@ -74,6 +74,9 @@ pub(super) struct World {
     next_ticket: u64,
     waiting: BTreeMap<TicketId, Caller>,
     leases: BTreeMap<TicketId, InstanceId>,
+    /// What each key needs beside it, and the keys that leases hold beside their own.
+    needs: BTreeMap<ModelKey, BTreeSet<ModelKey>>,
+    held: BTreeMap<TicketId, BTreeSet<ModelKey>>,
     instances: BTreeMap<InstanceId, Seen>,
     /// Probes that have no answer yet.
     probes: BTreeSet<InstanceId>,
@@ -104,6 +107,7 @@ impl World {
         config.cores = dice.between(1, 9) as u32;
         let can_park = dice.chance(70);
         let specs = make_specs(&mut dice);
+        let needs = specs.iter().map(|spec| (spec.key.clone(), all_needs(spec))).collect();
         Self {
             state: PoolState::new(config, can_park, Millis(0)),
             dice,
@@ -112,6 +116,8 @@ impl World {
             next_ticket: 1,
             waiting: BTreeMap::new(),
             leases: BTreeMap::new(),
+            needs,
+            held: BTreeMap::new(),
             instances: BTreeMap::new(),
             probes: BTreeSet::new(),
             pinned: BTreeSet::new(),
@@ -282,6 +288,7 @@ impl World {
 
     fn release(&mut self, ticket: TicketId, failed: Option<Failure>) -> Result<(), Broken> {
         self.leases.remove(&ticket);
+        self.held.remove(&ticket);
         self.happen(Event::Released { ticket, failed })
     }
 
@@ -528,6 +535,10 @@ impl World {
                 if !seen.is_ready || seen.work.is_some() {
                     return broken(5, format!("{ticket:?} was granted {seen:?}"));
                 }
+                let key = seen.key.clone();
+                let needs = self.needs[&key].clone();
+                self.check_group(ticket, &needs)?;
+                self.held.insert(ticket, needs);
                 self.leases.insert(ticket, instance);
             }
             Effect::Refuse { ticket, .. } | Effect::Done { ticket, .. } if PoolState::is_own(ticket) => {}
@@ -575,9 +586,23 @@ impl World {
         Ok(())
     }
 
+    /// Whoever is granted a model has all that it needs.
+    fn check_group(&self, ticket: TicketId, needs: &BTreeSet<ModelKey>) -> Result<(), Broken> {
+        let is_ready = |key: &ModelKey| {
+            self.instances.values().any(|seen| seen.key == *key && seen.is_ready && seen.work.is_none())
+        };
+        match needs.iter().find(|key| !is_ready(key)) {
+            Some(missing) => broken(5, format!("{ticket:?} was granted without {missing}")),
+            None => Ok(()),
+        }
+    }
+
     fn begin(&mut self, id: InstanceId, work: Work) -> Result<(), Broken> {
         if let Some((ticket, _)) = self.leases.iter().find(|(_, instance)| **instance == id) {
             return broken(3, format!("{work:?} of {id:?}, which {ticket:?} holds"));
+        }
+        if self.state.instances.get(&id).is_some_and(|instance| instance.holds > 0) {
+            return broken(3, format!("{work:?} of {id:?}, which a lease needs"));
         }
         let seen = self.seen(id, 3)?;
         if let Some(other) = seen.work {
@@ -604,10 +629,26 @@ impl World {
     fn check(&mut self) -> Result<(), Broken> {
         self.check_bytes()?;
         self.check_callers()?;
+        self.check_holds()?;
         for (id, instance) in &self.state.instances {
             let held = self.leases.values().filter(|leased| *leased == id).count();
             if instance.leases as usize != held || instance.leases > instance.slots() {
                 return broken(5, format!("{id:?} counts {} leases, {held} are out", instance.leases));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every lease of a model holds one instance of each that it needs.
+    fn check_holds(&self) -> Result<(), Broken> {
+        let mut holds: BTreeMap<&ModelKey, u32> = BTreeMap::new();
+        for instance in self.state.instances.values() {
+            *holds.entry(&instance.spec.key).or_default() += instance.holds;
+        }
+        for (key, count) in holds {
+            let held = self.held.values().filter(|keys| keys.contains(key)).count();
+            if count as usize != held {
+                return broken(5, format!("{key} counts {count} leases that need it, {held} are out"));
             }
         }
         Ok(())
@@ -688,9 +729,15 @@ fn some_keep_alive(dice: &mut Dice) -> KeepAlive {
     }
 }
 
-/// Models of all sizes, some in two sizes of context, some that never fit.
+/// The keys of all that a model needs.
+fn all_needs(spec: &ModelSpec) -> BTreeSet<ModelKey> {
+    spec.needs.iter().flat_map(|need| all_needs(need).into_iter().chain([need.key.clone()])).collect()
+}
+
+/// Models of all sizes, some in two sizes of context, some of several instances, some that need others, some that
+/// never fit.
 fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
-    let mut specs = Vec::new();
+    let mut specs: Vec<Arc<ModelSpec>> = Vec::new();
     for number in 0..dice.between(2, 9) {
         let mapped_bytes = dice.between(0, 60);
         let slots = dice.between(1, 4) as u32;
@@ -701,6 +748,7 @@ fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
         let held_bytes = dice.between(1, 40);
         let min = if dice.chance(70) { 1 } else { dice.between(1, 4) as u32 };
         let max = if dice.chance(60) { min } else { min + dice.between(0, 3) as u32 };
+        let needs: Vec<_> = (0..2).filter_map(|_| dice.pick(&specs).filter(|_| dice.chance(15))).collect();
         for size in 1..=sizes {
             specs.push(Arc::new(ModelSpec {
                 key: ModelKey::new(format!("key {number}")),
@@ -719,7 +767,7 @@ fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
                 load_ms: dice.chance(20).then(|| dice.between(1, 60_000)),
                 keep_alive,
                 instances: Instances { min, max },
-                needs: Vec::new(),
+                needs: needs.clone(),
             }));
         }
     }

@@ -1,0 +1,87 @@
+//! What a model needs beside it: from the names that its owner wrote to specifications.
+//!
+//! Names are followed through the needs of needs. A model that would need itself in the end is refused, and so is a
+//! chain longer than anybody means to write.
+
+use std::sync::Arc;
+
+use samovar_core::{ErrorKind, Failure};
+use samovar_pool::ModelSpec;
+
+use super::{Away, Catalog, Place, Target};
+use crate::request::Origin;
+
+/// Names in one chain of needs.
+const CHAIN_MAX: usize = 8;
+
+/// Where a need leads.
+pub(super) enum Need {
+    /// To a model that can be loaded, with all that it needs itself.
+    Here(Arc<ModelSpec>),
+    /// To one that has to be fetched first.
+    Away(Away),
+}
+
+impl Catalog {
+    /// The model with all that it needs; where one of those has to be fetched first, that one.
+    pub(super) fn with_needs(
+        &self,
+        spec: Arc<ModelSpec>,
+        target: &Target,
+        chain: &[&str],
+    ) -> Result<Need, Failure> {
+        if target.settings.needs.is_empty() {
+            return Ok(Need::Here(spec));
+        }
+        let mut needs = Vec::new();
+        for name in &target.settings.needs {
+            match self.need(name, chain)? {
+                Need::Here(need) if need.key == spec.key => {
+                    return Err(wrong(chain, format!("`{name}` is the same model under another name")));
+                }
+                Need::Here(need) => needs.push(need),
+                away @ Need::Away(_) => return Ok(away),
+            }
+        }
+        let is_known = spec.needs.len() == needs.len()
+            && spec.needs.iter().zip(&needs).all(|(known, need)| Arc::ptr_eq(known, need));
+        if is_known {
+            return Ok(Need::Here(spec));
+        }
+        let spec = Arc::new(ModelSpec { needs, ..(*spec).clone() });
+        self.remember_spec(target, &spec);
+        Ok(Need::Here(spec))
+    }
+
+    fn need(&self, name: &str, chain: &[&str]) -> Result<Need, Failure> {
+        let longer = [chain, &[name]].concat();
+        if chain.contains(&name) {
+            return Err(wrong(chain, format!("`{}` is a circle", longer.join("` needs `"))));
+        }
+        if longer.len() > CHAIN_MAX {
+            return Err(wrong(chain, format!("`{}` is too long a chain", longer.join("` needs `"))));
+        }
+        // The owner wrote the name, whoever asks for the model.
+        let target = self.target(name, Origin::Owner).map_err(|failure| Failure {
+            message: format!(
+                "`{}` needs `{name}`: {}",
+                chain.last().copied().unwrap_or_default(),
+                failure.message
+            ),
+            ..failure
+        })?;
+        match &target.place {
+            Place::Away(reference) => {
+                Ok(Need::Away(Away { reference: reference.clone(), settings: target.settings.clone() }))
+            }
+            _ => self.with_needs(self.specify(&target)?, &target, &longer),
+        }
+    }
+}
+
+fn wrong(chain: &[&str], what: String) -> Failure {
+    let name = chain.last().copied().unwrap_or_default();
+    Failure::new(ErrorKind::InvalidRequest, format!("the needs of `{name}` can not be met: {what}"))
+        .with_param("model")
+        .with_hint(format!("change `needs` under [models.{name}] in samovar.toml"))
+}
