@@ -4,6 +4,7 @@
 //! `cargo x soak` does more of each (`SAMOVAR_CRASHES`, `SAMOVAR_LOADS`).
 #![cfg(all(target_os = "linux", feature = "llama"))]
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,6 +15,8 @@ use serde_json::{Value, json};
 
 use crate::home::{Home, MODEL_FILE};
 
+/// Tokens of an answer in whose middle there is time to strike.
+const LONG: u32 = 1_800;
 /// Each in a process of its own.
 const MODELS: usize = 8;
 /// After the daemon's death.
@@ -54,24 +57,31 @@ fn strike_each(signals: &[Signal]) -> Vec<Duration> {
                 }
             });
         }
+        let missed = Cell::new(0);
         let recoveries = (0..signals.len()).map(|model| {
             let signal = signals[model];
-            let mut stream = Stream::begin(&home, model, 1_800);
+            let mut stream = Stream::begin(&home, model, LONG);
             assert!(stream.next_text().is_some(), "it began to answer");
             strike(workers[model], signal);
             let rest: Vec<_> = stream.collect();
             let errors = errors(&rest);
-            assert_eq!(errors.len(), 1, "{signal:?}: {rest:?}");
-            assert_eq!(errors[0]["code"], "engine_failed");
-            let message = errors[0]["message"].as_str().expect("a message");
+            assert_eq!(rest.last(), Some(&Value::from("[DONE]")), "the end is well-formed");
             let word = match signal {
                 Signal::SEGV => "SIGSEGV",
                 Signal::ABORT => "SIGABRT",
                 Signal::KILL => "SIGKILL",
                 _ => "no sign of life",
             };
-            assert!(message.contains(word), "{signal:?}: {message}");
-            assert_eq!(rest.last(), Some(&Value::from("[DONE]")), "the error is well-formed and the end");
+            match errors.as_slice() {
+                // On a busy machine the answer can be whole before the blow falls; then nobody was struck.
+                [] => missed.set(missed.get() + 1),
+                [error] => {
+                    assert_eq!(error["code"], "engine_failed");
+                    let message = error["message"].as_str().expect("a message");
+                    assert!(message.contains(word), "{signal:?}: {message}");
+                }
+                many => panic!("{signal:?}: {} errors", many.len()),
+            }
             let began = Instant::now();
             while began.elapsed() < SOON && !errors_of_an_answer(&home, model).is_empty() {
                 std::thread::sleep(POLL);
@@ -82,6 +92,7 @@ fn strike_each(signals: &[Signal]) -> Vec<Duration> {
             began.elapsed()
         });
         let recoveries = recoveries.collect();
+        assert!(missed.get() < signals.len(), "every answer was whole before the blow fell");
         is_over.store(true, Ordering::Relaxed);
         assert!(whole.load(Ordering::Relaxed) > 0, "the others had no chance to fail");
         recoveries
@@ -93,7 +104,7 @@ fn no_worker_outlives_its_daemon_by_two_seconds() {
     // In the middle of an answer.
     let home = many_models();
     let mut workers: Vec<_> = (0..MODELS).map(|model| worker_of(&home, model)).collect();
-    let mut stream = Stream::begin(&home, 0, 1_800);
+    let mut stream = Stream::begin(&home, 0, LONG);
     assert!(stream.next_text().is_some());
     home.signal_daemon(Signal::KILL);
     await_end(&workers);
