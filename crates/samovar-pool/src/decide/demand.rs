@@ -40,19 +40,30 @@ impl Placement {
 impl Turn<'_> {
     /// What must be placed before all who wait for the model can be served, of it and of all that it needs: all of it
     /// or nothing. Empty while that is under way, or while something that leaves must be gone first.
+    ///
+    /// Where the group does not fit with the wishes of all merged, it is placed with no more than each part must have.
     pub(super) fn lacking(&self, model: ModelId) -> Vec<Placement> {
+        let generous = self.placements(model, false);
+        let costs =
+            |(part, spec): (ModelId, &Arc<ModelSpec>)| self.state.model(part).expected(spec).total_bytes();
+        let group_bytes: u64 = generous.iter().map(|placement| costs(self.becomes(placement))).sum();
+        if group_bytes <= self.largest_for(model) { generous } else { self.placements(model, true) }
+    }
+
+    fn placements(&self, model: ModelId, is_modest: bool) -> Vec<Placement> {
         let own = self.unmet_wish(model).map(|wish| (model, wish));
         let members =
             self.state.model(model).members.iter().filter(|(member, need)| !self.is_met(*member, need));
         let parts = own.into_iter().chain(members.map(|(member, need)| (*member, Arc::clone(need))));
-        let placements: Option<Vec<_>> = parts.map(|(part, unmet)| self.lacks(part, &unmet)).collect();
+        let placements: Option<Vec<_>> =
+            parts.map(|(part, unmet)| self.lacks(part, &unmet, is_modest)).collect();
         placements.unwrap_or_default()
     }
 
-    fn lacks(&self, model: ModelId, unmet: &Arc<ModelSpec>) -> Option<Placement> {
+    fn lacks(&self, model: ModelId, unmet: &Arc<ModelSpec>, is_modest: bool) -> Option<Placement> {
         let is_absent = self.state.model(model).instances.is_empty();
         if is_absent {
-            return Some(Placement::Load(model, self.wanted_spec(model, None, unmet)));
+            return Some(Placement::Load(model, self.wanted_spec(model, None, unmet, is_modest)));
         }
         let candidates = self.state.staying(model).filter(|(id, instance)| {
             let can_become_it = !self.is_stunted(instance) || instance.satisfies(unmet);
@@ -65,7 +76,7 @@ impl Turn<'_> {
             let spec = if stays_as_it_is {
                 Arc::clone(&instance.spec)
             } else {
-                self.wanted_spec(model, Some(&instance.spec), unmet)
+                self.wanted_spec(model, Some(&instance.spec), unmet, is_modest)
             };
             let placement = match instance.phase {
                 Phase::Parked => Placement::Resume(id, spec),
@@ -116,12 +127,17 @@ impl Turn<'_> {
         is_parked || can_grow
     }
 
-    /// Bytes that the step takes beyond what is counted already.
-    pub(super) fn cost(&self, placement: &Placement) -> u64 {
-        let (model, spec) = match placement {
+    /// Whose instance it is, and what that will be.
+    fn becomes<'a>(&self, placement: &'a Placement) -> (ModelId, &'a Arc<ModelSpec>) {
+        match placement {
             Placement::Load(model, spec) => (*model, spec),
             Placement::Resume(id, spec) | Placement::Grow(id, spec) => (self.state.instance(*id).model, spec),
-        };
+        }
+    }
+
+    /// Bytes that the step takes beyond what is counted already.
+    pub(super) fn cost(&self, placement: &Placement) -> u64 {
+        let (model, spec) = self.becomes(placement);
         let wanted = self.state.model(model).expected(spec);
         self.state.ledger.cost(placement.instance(), model, wanted)
     }
@@ -133,7 +149,11 @@ impl Turn<'_> {
         model: ModelId,
         has: Option<&Arc<ModelSpec>>,
         wish: &Arc<ModelSpec>,
+        is_modest: bool,
     ) -> Arc<ModelSpec> {
+        if is_modest {
+            return has.map_or_else(|| Arc::clone(wish), |has| self.resized(model, has, wish, &wish.options));
+        }
         let fits =
             |spec: &ModelSpec| self.does_not_fit(model, spec).is_none() && self.fits_in_groups(model, spec);
         let mut wanted = match has {
