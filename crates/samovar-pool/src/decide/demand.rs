@@ -11,11 +11,21 @@
 use std::sync::Arc;
 
 use samovar_core::footprint::{Footprint, KvType, LoadOptions};
+use samovar_core::port::Millis;
 
 use super::Turn;
 use super::state::{Instance, ModelId, Phase, covers};
 use crate::ask::ModelSpec;
-use crate::protocol::InstanceId;
+use crate::protocol::{InstanceId, TicketId};
+
+/// What a model is wanted to be.
+pub(super) struct Claim {
+    pub(super) wish: Arc<ModelSpec>,
+    /// When the one asked who has waited longest for it.
+    pub(super) asked_at: Millis,
+    /// It is wanted beside a model that needs it.
+    pub(super) is_of_group: bool,
+}
 
 /// One step towards serving who waits; it takes memory.
 #[derive(Clone, Debug)]
@@ -111,14 +121,25 @@ impl Turn<'_> {
     /// What those who wait for the model want it to be, first come first; then what those want it to be who wait for
     /// models that need it.
     fn wishes(&self, model: ModelId) -> Vec<Arc<ModelSpec>> {
+        self.claims(model).into_iter().map(|claim| claim.wish).collect()
+    }
+
+    /// The same, each with the time since when it has been wanted.
+    pub(super) fn claims(&self, model: ModelId) -> Vec<Claim> {
+        let asked_at = |ticket: TicketId| self.state.tickets[&ticket].asked_at;
         let of_model = self.state.model(model);
-        let own = of_model.waiting().into_iter().map(|ticket| Arc::clone(&self.state.tickets[&ticket].spec));
-        let dependents = of_model.needed_by.iter().map(|id| self.state.model(*id));
-        let needs = dependents.filter(|dependent| dependent.has_waiting()).flat_map(|dependent| {
-            let needs = dependent.members.iter().filter(|(member, _)| *member == model);
-            needs.map(|(_, spec)| Arc::clone(spec))
+        let own = of_model.waiting().into_iter().map(|ticket| Claim {
+            wish: Arc::clone(&self.state.tickets[&ticket].spec),
+            asked_at: asked_at(ticket),
+            is_of_group: false,
         });
-        own.chain(needs).collect()
+        let dependents = of_model.needed_by.iter().map(|id| self.state.model(*id));
+        let groups = dependents.filter_map(|dependent| {
+            let asked_at = dependent.waiting().into_iter().map(asked_at).min()?;
+            let (_, wish) = dependent.members.iter().find(|(member, _)| *member == model)?;
+            Some(Claim { wish: Arc::clone(wish), asked_at, is_of_group: true })
+        });
+        own.chain(groups).collect()
     }
 
     fn can_be_resized(&self, id: InstanceId, instance: &Instance) -> bool {

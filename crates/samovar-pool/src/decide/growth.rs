@@ -156,9 +156,26 @@ impl Turn<'_> {
             return;
         }
         let Some(wish) = self.unmet_wish(model) else { return };
-        let serving = self.state.staying(model).filter(|(_, instance)| instance.is_serving());
+        let serving = self
+            .state
+            .staying(model)
+            .filter(|(_, instance)| instance.is_serving() && !self.is_owed_to_a_group(model, instance));
         if let Some((id, _)) = serving.min_by_key(|(id, instance)| (instance.leases, *id)) {
             self.bid_farewell(id, What::Unloaded, outgrown(&wish));
+        }
+    }
+
+    /// Whether it is what a model that needs it waits for, and has longer than any whose wish it does not meet. Without
+    /// this, two wishes that do not fit together would have it loaded anew in turns, and nobody would be served.
+    fn is_owed_to_a_group(&self, model: ModelId, instance: &Instance) -> bool {
+        let claims = self.claims(model);
+        let oldest = |is_met: bool| {
+            let alike = claims.iter().filter(|claim| instance.will_satisfy(&claim.wish) == is_met);
+            alike.filter(|claim| !is_met || claim.is_of_group).map(|claim| claim.asked_at).min()
+        };
+        match (oldest(true), oldest(false)) {
+            (Some(groups), Some(others)) => groups <= others,
+            (groups, _) => groups.is_some(),
         }
     }
 }

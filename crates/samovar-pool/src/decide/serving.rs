@@ -40,6 +40,10 @@ impl Turn<'_> {
         } else {
             self.want(model);
         }
+        // What was owed to those who wait for this model may be free to become something else.
+        for (member, _) in self.state.model(model).members.clone() {
+            self.reload_the_outgrown(member);
+        }
     }
 
     /// After a failure, a model that has no instance left waits for the back-off to pass, and so do those that need it.
