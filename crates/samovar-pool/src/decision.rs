@@ -148,6 +148,13 @@ pub enum Reason {
         /// How many.
         queued: u32,
     },
+    /// It would not have been served before its deadline.
+    WouldBeLate {
+        /// Milliseconds after which it would have been served.
+        expected_ms: u64,
+        /// Milliseconds that it had.
+        allowed_ms: u64,
+    },
     /// The deadline passed.
     TooLate {
         /// How long the request waited, in milliseconds.
@@ -283,6 +290,12 @@ impl fmt::Display for Record {
                 bytes(*budget_bytes)
             ),
             Reason::QueueFull { queued } => write!(f, ": {} already", count_waiting(*queued)),
+            Reason::WouldBeLate { expected_ms, allowed_ms } => write!(
+                f,
+                ": it would have been served in {}, and had {}",
+                seconds(*expected_ms),
+                seconds(*allowed_ms)
+            ),
             Reason::TooLate { waited_ms } => {
                 write!(f, ": no slot was free by its deadline, after {}", seconds(*waited_ms))
             }

@@ -31,6 +31,19 @@ pub enum Error {
         /// When a place should be free, in milliseconds from now.
         retry_after_ms: u64,
     },
+    /// Going by what is known, no slot is free before the deadline.
+    #[error("{model} is expected to be free in {}, and the request allows {}",
+        TimeSpan::from_ms(*expected_ms), TimeSpan::from_ms(*allowed_ms))]
+    TooLate {
+        /// The model's name.
+        model: String,
+        /// When the request would be served, in milliseconds from now.
+        expected_ms: u64,
+        /// When it must have been, in milliseconds from now.
+        allowed_ms: u64,
+        /// When the same request may be served in time, in milliseconds from now.
+        retry_after_ms: u64,
+    },
     /// The deadline passed before a slot was free.
     #[error("no slot of {model} was free within {}", TimeSpan::from_ms(*waited_ms))]
     DeadlineExceeded {
@@ -71,7 +84,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::TooLarge { .. } => ErrorKind::TooLarge,
-            Self::Busy { .. } => ErrorKind::Busy,
+            Self::Busy { .. } | Self::TooLate { .. } => ErrorKind::Busy,
             Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
             Self::LoadFailed { failure, .. } => failure.kind,
             Self::GivenUp { .. } | Self::ShuttingDown => ErrorKind::Unavailable,
@@ -88,7 +101,9 @@ impl Error {
                 Some("use a smaller quantization, unpin a model, or raise the memory budget".into())
             }
             Self::Busy { .. } => Some("try again in a moment, or give the model more slots".into()),
-            Self::DeadlineExceeded { .. } => Some("allow more time, or give the model more slots".into()),
+            Self::TooLate { .. } | Self::DeadlineExceeded { .. } => {
+                Some("allow more time, or give the model more slots".into())
+            }
             Self::LoadFailed { failure, .. } => failure.hint.clone(),
             Self::GivenUp { model, .. } => Some(format!("`samovar why {model}` tells what happened")),
             Self::ShuttingDown => None,
@@ -99,6 +114,7 @@ impl Error {
     pub fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::Busy { retry_after_ms, .. }
+            | Self::TooLate { retry_after_ms, .. }
             | Self::LoadFailed { retry_after_ms, .. }
             | Self::GivenUp { retry_after_ms, .. } => Some(*retry_after_ms),
             _ => None,

@@ -19,14 +19,19 @@ use crate::protocol::{Effect, TicketId};
 
 /// Refusals of one model are noted at most once in so long, lest a crowd fill the memory of decisions.
 const NOTE_REFUSALS_EVERY_MS: u64 = 1_000;
-/// Retry after this when nothing is known of how long a slot is held.
-const RETRY_UNKNOWN_MS: u64 = 1_000;
 
 impl Turn<'_> {
     pub(super) fn request(&mut self, ticket: TicketId, spec: &Arc<ModelSpec>, call: &Call) {
         let model = self.state.know(spec, self.now);
         self.state.count(model, |tally| tally.requests += 1);
         let refusal = self.reason_to_refuse(model, spec, call.deadline);
+        if refusal.is_none()
+            && let Some(why) = self.too_late(model, spec, call)
+        {
+            self.turn_down(ticket, model, why);
+            self.begin_for_the_next(model, spec);
+            return;
+        }
         if let Some(why) = refusal.or_else(|| self.find_place(model, Some(&call.client)).err()) {
             self.turn_down(ticket, model, why);
             return;
@@ -174,9 +179,8 @@ impl Turn<'_> {
     }
 
     fn busy(&self, model: ModelId, queued: u32) -> Error {
-        let of_model = self.state.model(model);
-        let hold_ms = of_model.hold.ms().map_or(RETRY_UNKNOWN_MS, |ms| ms.ceil() as u64);
-        Error::Busy { model: of_model.spec.name.clone(), queued, retry_after_ms: hold_ms.max(1) }
+        let name = self.state.model(model).spec.name.clone();
+        Error::Busy { model: name, queued, retry_after_ms: self.retry_after_ms(model) }
     }
 
     pub(super) fn note_refusal(&mut self, model: ModelId, why: &Error) {
@@ -191,6 +195,9 @@ impl Turn<'_> {
                 largest_bytes: *largest_bytes,
             },
             Error::Busy { queued, .. } => Reason::QueueFull { queued: *queued },
+            Error::TooLate { expected_ms, allowed_ms, .. } => {
+                Reason::WouldBeLate { expected_ms: *expected_ms, allowed_ms: *allowed_ms }
+            }
             Error::DeadlineExceeded { waited_ms, .. } => Reason::TooLate { waited_ms: *waited_ms },
             Error::LoadFailed { failure, retry_after_ms, .. } => Reason::Failed {
                 kind: failure.kind,

@@ -39,7 +39,10 @@ impl Turn<'_> {
     pub(super) fn give_way(&mut self, id: InstanceId, reason: Reason) {
         let policy = self.state.config.eviction;
         self.state.age = eviction::age_after(policy, self.state.age, &self.facts(id));
-        if self.can_be_parked(id) {
+        if self.state.model(self.state.instance(id).model).is_pinned {
+            // One of several, in favour of another of them: the model stays.
+            self.bid_farewell(id, What::Unloaded, reason);
+        } else if self.can_be_parked(id) {
             self.park(id, reason);
         } else {
             self.bid_farewell(id, What::Evicted, reason);

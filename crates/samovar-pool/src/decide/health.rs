@@ -11,12 +11,14 @@
 //! A death is replaced at once, if somebody waits for the model or it is pinned; the next one after a second.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use samovar_core::port::Millis;
 use samovar_core::{ErrorKind, Failure};
 
 use super::Turn;
 use super::state::{ModelId, PoolState, Timer};
+use crate::ask::ModelSpec;
 use crate::decision::{Reason, What};
 use crate::error::Error;
 
@@ -41,6 +43,8 @@ pub(super) struct Setback {
     recent: VecDeque<Millis>,
     /// Nobody is let through before `retry_at`, and then one alone until that one has gone well.
     pub(super) is_given_up: bool,
+    /// The model should be there, although nobody may wait for it.
+    is_missed: bool,
     pub(super) retry_at: Millis,
     forget_at: Millis,
     timer: Millis,
@@ -65,6 +69,7 @@ impl Turn<'_> {
         let before = self.forget_setback(model);
         let count = before.as_ref().map_or(0, |setback| setback.count) + 1;
         let was_half_open = before.as_ref().is_some_and(|setback| setback.is_half_open(now));
+        let is_missed = before.as_ref().is_some_and(|setback| setback.is_missed);
         let mut recent = before.map(|setback| setback.recent).unwrap_or_default();
         recent.retain(|at| now.since(*at) < WITHIN_MS);
         recent.push_back(now);
@@ -80,8 +85,17 @@ impl Turn<'_> {
         let retry_at = now.plus(retry_in_ms);
         let forget_at = retry_at.plus(FORGET_AFTER_MS);
         let failures = recent.len() as u32;
-        let setback =
-            Setback { failure, is_death, count, recent, is_given_up, retry_at, forget_at, timer: retry_at };
+        let setback = Setback {
+            failure,
+            is_death,
+            count,
+            recent,
+            is_given_up,
+            is_missed,
+            retry_at,
+            forget_at,
+            timer: retry_at,
+        };
         self.state.model_mut(model).setback = Some(setback);
         self.state.timers.insert((retry_at, Timer::Setback(model)));
         if is_given_up {
@@ -121,19 +135,42 @@ impl Turn<'_> {
         self.state.timers.insert((at, Timer::Setback(model)));
     }
 
-    /// Has the model loaded again that nobody waits for, but that should be there.
-    pub(super) fn bring_back(&mut self, model: ModelId) {
+    /// Has a model loaded again that nobody waits for and that should be there.
+    fn bring_back(&mut self, model: ModelId) {
         let of_model = self.state.model(model);
-        let is_due = of_model.is_pinned || of_model.is_kept && self.crew(model).min > 1;
-        if is_due && !of_model.has_waiting() && !self.state.is_leaving {
-            let (spec, ticket) = (of_model.spec.clone(), self.state.own_ticket());
-            self.enqueue_warm(ticket, model, &spec);
-            self.newcomer = None;
+        let is_missed = of_model.setback.as_ref().is_some_and(|setback| setback.is_missed);
+        if is_missed && !of_model.has_waiting() && !self.state.is_leaving {
+            let spec = Arc::clone(&of_model.spec);
+            self.load_for_nobody(model, &spec);
         }
+    }
+
+    /// An instance has died, and is replaced although nobody waits if the model is pinned or is to have several.
+    pub(super) fn replace(&mut self, model: ModelId) {
+        let of_model = self.state.model(model);
+        let is_missed = of_model.is_pinned || of_model.is_kept && self.crew(model).min > 1;
+        if let Some(setback) = &mut self.state.model_mut(model).setback {
+            setback.is_missed |= is_missed;
+            if setback.retry_at <= self.now {
+                self.bring_back(model);
+            }
+        }
+    }
+
+    /// Waits for the model in the pool's own name.
+    pub(super) fn load_for_nobody(&mut self, model: ModelId, spec: &Arc<ModelSpec>) {
+        let ticket = self.state.own_ticket();
+        self.enqueue_warm(ticket, model, spec);
+        self.newcomer = None;
+        self.rouse(model);
+        self.review(model);
     }
 
     /// Nobody wants it back any more.
     pub(super) fn let_it_be_gone(&mut self, model: ModelId) {
+        if let Some(setback) = &mut self.state.model_mut(model).setback {
+            setback.is_missed = false;
+        }
         let own = self.state.model(model).warms.iter().map(|(_, ticket)| *ticket);
         let own: Vec<_> = own.filter(|ticket| PoolState::is_own(*ticket)).collect();
         for ticket in own {

@@ -243,7 +243,7 @@ impl Turn<'_> {
         self.note(model, What::Died, reason.clone());
         self.bid_farewell(id, What::Unloaded, reason);
         self.refuse_after_failure(model);
-        self.bring_back(model);
+        self.replace(model);
     }
 
     pub(super) fn parked(&mut self, id: InstanceId, held_bytes: u64) {
@@ -282,6 +282,7 @@ impl Turn<'_> {
         instance.ready_span.1 = now;
         instance.last_used = now;
         let (model, ms) = (instance.model, now.since(instance.ready_span.0));
+        self.state.model_mut(model).resume.add(ms);
         self.trust_again(id);
         let growth = self.has_grown(id);
         let footprint = Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - `admission` who may wait, and who is refused at once
-//! - `queue`, `line` who is next
+//! - `queue`, `line`, `outlook` who is next, and when
 //! - `serving` which instance serves whom
 //! - `demand` what is to be loaded, resumed or made larger for who waits
 //! - `crew` how many instances a model has; `group` which models go together
@@ -33,6 +33,7 @@ mod ledger;
 mod lifecycle;
 mod line;
 mod orders;
+mod outlook;
 mod placement;
 mod pressure;
 mod queue;
@@ -131,6 +132,7 @@ impl Turn<'_> {
                 Timer::Idle(instance) => self.expired(instance),
                 Timer::Setback(model) => self.setback_due(model),
                 Timer::Probe(instance) => self.probe_due(instance),
+                Timer::Tell(model) => self.tell_due(model),
             }
         }
     }

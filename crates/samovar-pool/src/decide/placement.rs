@@ -189,7 +189,8 @@ impl Turn<'_> {
                 && !is_lacking(**id)
                 && !spared.contains(&instance.model)
                 && !self.is_held_by_its_group(**id)
-                && !self.state.is_pinned(instance.model)
+                && !self.is_gathering(instance.model)
+                && (instance.model == beneficiary || !self.state.is_pinned(instance.model))
                 && !self.state.pledges.contains_key(id)
         });
         let in_order = self.in_order_of_leaving(instances.map(|(id, _)| *id).collect());
@@ -215,6 +216,16 @@ impl Turn<'_> {
         let mut victims: Vec<_> = classified.collect();
         victims.sort_by_key(|(class, ..)| *class);
         victims.into_iter().map(|(_, step, id)| (step, id)).collect()
+    }
+
+    /// Whether those who wait for the model wait for a part of its group that is on its way: what is there already
+    /// would else be closed before anybody was served.
+    fn is_gathering(&self, model: ModelId) -> bool {
+        let of_model = self.state.model(model);
+        let mut parts = self.state.group(model).into_iter();
+        of_model.has_waiting()
+            && !of_model.members.is_empty()
+            && parts.any(|part| self.state.staying(part).any(|(_, instance)| instance.is_coming()))
     }
 
     /// An instance stays at least until then.

@@ -10,7 +10,7 @@ use super::state::{ModelId, Phase, Ticket, Timer};
 use super::{Call, Turn};
 use crate::ask::{ModelSpec, Wait};
 use crate::error::Error;
-use crate::protocol::{Effect, TicketId};
+use crate::protocol::TicketId;
 
 /// What one point of priority is worth, in milliseconds of waiting.
 const HEAD_START_MS: u64 = 100;
@@ -18,7 +18,7 @@ const HEAD_START_MS: u64 = 100;
 impl Turn<'_> {
     pub(super) fn enqueue(&mut self, ticket: TicketId, model: ModelId, spec: &Arc<ModelSpec>, call: &Call) {
         let place = self.place_in_line(call.priority);
-        let weight = self.state.config.client_weights.get(&*call.client).copied().unwrap_or(1);
+        let weight = self.weight_of(&call.client);
         self.state.model_mut(model).queue.join(&call.client, weight, place, ticket);
         self.state.timers.extend(call.deadline.map(|at| (at, Timer::Deadline(ticket))));
         let waiting = Ticket { place, wants_slot: true, ..self.newly_waiting(model, spec, call) };
@@ -37,7 +37,11 @@ impl Turn<'_> {
         self.rouse(model);
     }
 
-    fn place_in_line(&self, priority: u8) -> u64 {
+    pub(super) fn weight_of(&self, client: &str) -> u32 {
+        self.state.config.client_weights.get(client).copied().unwrap_or(1)
+    }
+
+    pub(super) fn place_in_line(&self, priority: u8) -> u64 {
         let behind_ms = u64::from(u8::MAX - priority) * HEAD_START_MS;
         self.now.plus(behind_ms).0
     }
@@ -54,6 +58,7 @@ impl Turn<'_> {
             keep_alive: within_bounds(&self.state.config, call.keep_alive.unwrap_or(spec.keep_alive)),
             origin: self.origin_of_who_comes_now(model, spec),
             affinity: call.affinity,
+            told: None,
         }
     }
 
@@ -112,26 +117,20 @@ impl Turn<'_> {
         let warms = of_model.warms.iter().map(|(_, ticket)| (1, *ticket, false));
         let told: Vec<_> = queued
             .chain(warms)
-            .map(|(position, ticket, wants_slot)| Effect::Tell {
-                ticket,
-                wait: self.outlook(model, position, wants_slot),
-            })
+            .map(|(position, ticket, wants_slot)| (ticket, self.outlook(model, position, wants_slot)))
             .collect();
-        self.effects.extend(told);
+        self.tell(model, told);
     }
 
     /// Tells who came in this step and still waits, unless that has been done.
     pub(super) fn tell_newcomer(&mut self) {
         let Some(newcomer) = self.newcomer else { return };
-        let is_told = self
-            .effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Tell { ticket, .. } if *ticket == newcomer));
-        let Some(ticket) = self.state.tickets.get(&newcomer).filter(|_| !is_told) else { return };
-        let order = self.state.model(ticket.model).queue.in_order();
+        let Some(ticket) = self.state.tickets.get(&newcomer) else { return };
+        let model = ticket.model;
+        let order = self.state.model(model).queue.in_order();
         let position = order.iter().position(|id| *id == newcomer).map_or(1, |index| index as u32 + 1);
         let wait = self.outlook(ticket.model, position, ticket.wants_slot);
-        self.effects.push(Effect::Tell { ticket: newcomer, wait });
+        self.tell(model, vec![(newcomer, wait)]);
     }
 
     fn outlook(&self, model: ModelId, position: u32, wants_slot: bool) -> Wait {
@@ -151,14 +150,12 @@ impl Turn<'_> {
             return Wait::Loading { fraction, instance, of };
         }
         if slots > 0 {
-            let rounds = f64::from(position.div_ceil(slots));
-            let estimate_ms = self.state.model(model).hold.ms().map(|hold_ms| (hold_ms * rounds) as u64);
-            return Wait::Queued { position, estimate_ms };
+            return Wait::Queued { position, estimate_ms: self.expected_wait(model, position) };
         }
         let mut parts = group.iter().flat_map(|part| self.state.staying(*part));
         if parts.any(|(_, instance)| instance.phase == Phase::Resuming) {
             return Wait::Resuming;
         }
-        Wait::Queued { position, estimate_ms: None }
+        Wait::Queued { position, estimate_ms: self.expected_wait(model, position) }
     }
 }

@@ -21,7 +21,7 @@ use super::ledger::Ledger;
 use super::line::Line;
 use super::placement::Pledge;
 use super::trust::Trust;
-use crate::ask::ModelSpec;
+use crate::ask::{ModelSpec, Wait};
 use crate::config::PoolConfig;
 use crate::decision::{Reason, What};
 use crate::lease::Origin;
@@ -76,6 +76,8 @@ pub(super) enum Timer {
     Setback(ModelId),
     /// An idle instance is to show that it lives.
     Probe(InstanceId),
+    /// Those who wait may hear of their places again.
+    Tell(ModelId),
 }
 
 /// A model that the pool has heard of.
@@ -103,6 +105,10 @@ pub(super) struct Model {
     pub(super) residue: Option<u64>,
     /// How long leases are held.
     pub(super) hold: MovingMean,
+    /// How long resumes take.
+    pub(super) resume: MovingMean,
+    /// When those who wait hear of their places, if that is due.
+    pub(super) tell_at: Option<Millis>,
     /// How often it is used of late.
     pub(super) fame: Fame,
     pub(super) tally: Tally,
@@ -186,6 +192,8 @@ pub(super) struct Ticket {
     pub(super) keep_alive: KeepAlive,
     pub(super) origin: Origin,
     pub(super) affinity: Option<u64>,
+    /// What it was told last, and when.
+    pub(super) told: Option<(Wait, Millis)>,
 }
 
 /// Somebody who is served.
@@ -351,6 +359,8 @@ impl Model {
             learned: None,
             residue: None,
             hold: MovingMean::default(),
+            resume: MovingMean::default(),
+            tell_at: None,
             fame: Fame::default(),
             tally: Tally::default(),
             last_asked: now,
@@ -379,7 +389,8 @@ impl Model {
     /// What was asked for at this very moment may be about to be used.
     fn is_forgettable(&self, now: Millis) -> bool {
         let is_in_use = !self.instances.is_empty() || self.has_waiting() || self.is_pinned;
-        !is_in_use && self.needed_by.is_empty() && self.setback.is_none() && self.last_asked != now
+        let is_due = self.setback.is_some() || self.tell_at.is_some();
+        !is_in_use && !is_due && self.needed_by.is_empty() && self.last_asked != now
     }
 
     /// What loading it so is expected to cost: what was measured, else what the engine predicted.

@@ -5,6 +5,7 @@ mod fairness;
 mod group;
 mod growth;
 mod health;
+mod outlook;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -432,9 +433,10 @@ fn positions_and_estimates_are_told() {
     };
     assert_eq!(told(&stage, second), Wait::Queued { position: 1, estimate_ms: Some(400) });
     assert_eq!(told(&stage, third), Wait::Queued { position: 2, estimate_ms: Some(800) });
+    stage.pass(250);
     stage.release(lease);
-    // The last lease was held for no time at all, which counts for a fifth.
-    assert_eq!(told(&stage, third), Wait::Queued { position: 1, estimate_ms: Some(320) });
+    // The last lease counts for a fifth.
+    assert_eq!(told(&stage, third), Wait::Queued { position: 1, estimate_ms: Some(370) });
 }
 
 #[test]

@@ -1,0 +1,134 @@
+//! What those who wait are told, and who is refused because it would be served too late.
+
+use super::*;
+
+impl Stage {
+    /// A model with one slot of which it is known that it is held for a second, and which is held now.
+    fn held_for_a_second(&mut self) -> (Arc<ModelSpec>, TicketId) {
+        let a = model("a", 10);
+        let first = self.ask(&a);
+        self.finish_work();
+        self.pass(1_000);
+        self.release(first);
+        let lease = self.ask(&a);
+        (a, lease)
+    }
+
+    fn within(&mut self, model: &Arc<ModelSpec>, ms: u64) -> TicketId {
+        let deadline = self.now.plus(ms);
+        self.ask_with(model, 0, Some(deadline))
+    }
+
+    fn tells(&self, ticket: TicketId) -> Vec<Wait> {
+        let tells = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Tell { ticket: told, wait } if *told == ticket => Some(*wait),
+            _ => None,
+        });
+        tells.collect()
+    }
+}
+
+#[test]
+fn who_would_be_served_too_late_is_refused_at_once_and_told_when_to_come_again() {
+    let mut stage = Stage::new(|_| ());
+    let (a, _lease) = stage.held_for_a_second();
+    for _ in 0..3 {
+        stage.ask(&a);
+    }
+    stage.pass(400);
+    let late = stage.within(&a, 3_000);
+    let expected =
+        Error::TooLate { model: "a".into(), expected_ms: 3_600, allowed_ms: 3_000, retry_after_ms: 600 };
+    assert_eq!(stage.refusal(late), Some(&expected));
+    assert_eq!(expected.kind(), ErrorKind::Busy);
+    let reasons = stage.decisions(What::Refused);
+    assert_eq!(reasons[0].1, Reason::WouldBeLate { expected_ms: 3_600, allowed_ms: 3_000 });
+    let in_time = stage.within(&a, 3_700);
+    assert!(stage.refusal(in_time).is_none());
+}
+
+#[test]
+fn without_experience_nobody_is_refused_before_the_deadline() {
+    let mut stage = Stage::new(|_| ());
+    let a = model("a", 10);
+    stage.ask(&a);
+    stage.finish_work();
+    (0..5).for_each(|_| assert!(stage.ask(&a).0 > 0));
+    let hopeful = stage.within(&a, 100);
+    assert!(stage.refusal(hopeful).is_none());
+    stage.pass(100);
+    assert!(matches!(stage.refusal(hopeful), Some(Error::DeadlineExceeded { waited_ms: 100, .. })));
+}
+
+#[test]
+fn a_load_that_takes_too_long_for_one_is_begun_for_the_next() {
+    let mut stage = Stage::new(|_| ());
+    let a = model_with("a", 10, |spec| spec.load_ms = Some(1_000));
+    let hasty = stage.within(&a, 400);
+    assert!(matches!(
+        stage.refusal(hasty),
+        Some(Error::TooLate { expected_ms: 1_000, retry_after_ms: 600, .. })
+    ));
+    assert_eq!(stage.loads(), 1);
+    stage.pass(600);
+    let next = stage.within(&a, 1_500);
+    assert!(stage.refusal(next).is_none(), "the load goes on");
+    stage.finish_work();
+    assert!(stage.is_granted(next) && stage.loads() == 1);
+}
+
+#[test]
+fn the_place_of_a_client_counts_and_not_the_length_of_the_queue() {
+    let mut stage = Stage::new(|_| ());
+    let (a, _lease) = stage.held_for_a_second();
+    for _ in 0..20 {
+        stage.ask(&a);
+    }
+    stage.pass(10);
+    let ticket = stage.ticket();
+    let deadline = Some(stage.now.plus(3_000));
+    stage.happen(Event::Request {
+        ticket,
+        model: Arc::clone(&a),
+        client: "another".into(),
+        priority: 0,
+        deadline,
+        keep_alive: None,
+        affinity: None,
+    });
+    assert!(stage.refusal(ticket).is_none(), "one of the other client is before it");
+    let own = stage.within(&a, 3_000);
+    assert!(matches!(stage.refusal(own), Some(Error::TooLate { .. })));
+}
+
+#[test]
+fn a_full_queue_says_when_half_of_it_will_have_been_served() {
+    let mut stage = Stage::new(|config| config.queue_per_model = 10);
+    let (a, _lease) = stage.held_for_a_second();
+    for _ in 0..10 {
+        stage.ask(&a);
+    }
+    let refused = stage.ask(&a);
+    assert_eq!(stage.refusal(refused).and_then(Error::retry_after_ms), Some(6_000));
+}
+
+#[test]
+fn places_are_told_when_they_change_and_four_times_a_second_at_most() {
+    let mut stage = Stage::new(|_| ());
+    let (a, mut lease) = stage.held_for_a_second();
+    let queue: Vec<_> = (0..50).map(|_| stage.ask(&a)).collect();
+    let last = queue[49];
+    for next in &queue[..40] {
+        stage.pass(25);
+        stage.release(lease);
+        lease = *next;
+    }
+    let told = stage.tells(last);
+    assert!((4..=6).contains(&told.len()), "40 changes in a second: {}", told.len());
+    stage.pass(250);
+    let Some(Wait::Queued { position, .. }) = stage.tells(last).last().copied() else { panic!("it waits") };
+    assert_eq!(position, 10, "the latest place is told in the end");
+    let count = stage.tells(last).len();
+    stage.pass(10_000);
+    assert_eq!(stage.tells(last).len(), count, "nothing has changed");
+}
