@@ -163,6 +163,13 @@ impl Turn<'_> {
         self.state.ledger.cost(placement.instance(), model, wanted)
     }
 
+    /// Whether the step leaves an instance that is ready with less than it has.
+    pub(super) fn shrinks(&self, placement: &Placement) -> bool {
+        let Placement::Grow(id, spec) = placement else { return false };
+        let becomes = self.state.model(self.state.instance(*id).model).expected(spec).total_bytes();
+        becomes < self.state.ledger.footprint_with_debt(*id)
+    }
+
     /// What to make of an instance that has these options, or to load, so that it meets this wish and, as far as
     /// that fits, all others.
     pub(super) fn wanted_spec(

@@ -151,6 +151,7 @@ impl Turn<'_> {
         let mut leaving = self.leaving();
         let mut freed_bytes = self.state.ledger.freed_by_all(&leaving);
         let enough_bytes = freed_bytes.saturating_add(shortfall);
+        let mut siblings: Vec<(Step, InstanceId)> = Vec::new();
         for (step, id) in self.victims(model, lacking) {
             if freed_bytes >= enough_bytes {
                 break;
@@ -160,16 +161,26 @@ impl Turn<'_> {
             }
             self.add_leaving(&mut leaving, id);
             let with_it = self.state.ledger.freed_by_all(&leaving);
+            // It may hold nothing but weights that it shares: those go with the last of its model.
+            siblings.push((step, id));
             if with_it == freed_bytes {
-                leaving.remove(&id);
                 continue;
             }
             freed_bytes = with_it;
+            let kind = self.state.instance(id).model;
+            let (go, stay) = siblings.into_iter().partition(|(_, id)| self.state.instance(*id).model == kind);
+            siblings = stay;
+            self.let_go(model, go);
+        }
+    }
+
+    fn let_go(&mut self, beneficiary: ModelId, victims: Vec<(Step, InstanceId)>) {
+        for (step, id) in victims {
             if step == Step::Now && self.can_give_way(id) {
-                let reason = self.needed_for(id, model);
+                let reason = self.needed_for(id, beneficiary);
                 self.give_way(id, reason);
             } else if step == Step::Later {
-                let pledge = Pledge { beneficiary: model, at: self.closing_time(id, model) };
+                let pledge = Pledge { beneficiary, at: self.closing_time(id, beneficiary) };
                 self.state.pledges.insert(id, pledge);
             }
         }
@@ -178,7 +189,11 @@ impl Turn<'_> {
     /// Who could leave for the model, in the order of leaving. Not what it waits for itself, nor that of models which
     /// have waited for longer: else two that wait could have each other leave. Groups leave as one.
     pub(super) fn victims(&self, beneficiary: ModelId, lacking: &[Placement]) -> Vec<(Step, InstanceId)> {
-        let is_lacking = |id| lacking.iter().any(|placement| placement.instance() == Some(id));
+        // What is to become smaller gives nothing back before it has: it can be in the way itself.
+        let is_lacking = |id| {
+            let mut resized = lacking.iter().filter(|placement| placement.instance() == Some(id));
+            resized.any(|placement| !self.shrinks(placement))
+        };
         let earlier = self.state.wants.iter().take_while(|want| **want != beneficiary);
         let spared: Vec<_> = earlier.flat_map(|want| self.state.group(*want)).collect();
         let own = self.state.group(beneficiary);
