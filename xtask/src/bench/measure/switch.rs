@@ -6,6 +6,7 @@
 //! ```
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ use super::super::samples::Samples;
 use super::super::stream;
 use super::super::subject::{Home, Server};
 use super::super::{Bench, models};
+
+/// Before each switch: a server may still put away what it has just unloaded.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
@@ -72,6 +76,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
             for (index, model) in plan.models.iter().enumerate() {
                 // Never the same prompt twice, so that nothing of it can be reused.
                 let prompt = format!("{round}{index} {}", plan.prompt);
+                std::thread::sleep(PAUSE);
                 let answer = stream::complete(&side.server.url, model, &prompt, 2)
                     .with_context(|| format!("{}: {model}", side.what))?;
                 if round > 0 {
