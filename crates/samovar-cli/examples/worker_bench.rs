@@ -17,7 +17,7 @@ use samovar::worker::{WorkerConfig, WorkerEngine};
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
 use samovar_core::generation::Generation;
-use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{GenerationRequest, Layout, LoadOptions, Prompt, Sampling, TokenEvent};
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
@@ -157,7 +157,8 @@ fn main() -> Fallible<()> {
     let mut loads = Vec::new();
     let mut load = |engine: &Arc<dyn Engine>| -> Fallible<Arc<dyn Instance>> {
         let began = Instant::now();
-        let instance = engine.load(&settings.model, &descriptor, &options, &LoadControl::silent())?;
+        let instance =
+            engine.load(ModelFiles::of(&settings.model), &descriptor, &options, &LoadControl::silent())?;
         loads.push(began.elapsed().as_secs_f64() * 1e3);
         Ok(instance)
     };

@@ -1,5 +1,7 @@
 //! Bytes of a loaded model: how it is to be loaded, what that is predicted to cost, what it was measured to cost.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Memory of one loaded model, in the two parts that the ledger counts differently.
@@ -18,15 +20,65 @@ impl Footprint {
     }
 }
 
-/// How the weights lie in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// How the weights lie in memory. What is computed is the same; how fast, and at what price, is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
     /// As on disk, mapped: loads at once, shared between processes.
     #[default]
     Mapped,
-    /// Repacked for this CPU at load: faster batches, a private second copy of the weights.
+    /// Packed for this CPU in a file made before, which is mapped in place of the model's: loads at once, shared,
+    /// and as fast as `Repacked` once loaded.
     Packed,
+    /// Both of these files mapped, each used where it is the faster one: twice the page cache.
+    Hybrid,
+    /// Packed for this CPU at load: slower to load, and a private copy of the weights.
+    Repacked,
+}
+
+impl Layout {
+    /// Whether loading it needs a packed file.
+    pub const fn needs_packed_file(self) -> bool {
+        matches!(self, Self::Packed | Self::Hybrid)
+    }
+
+    /// As settings and reports write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mapped => "mapped",
+            Self::Packed => "packed",
+            Self::Hybrid => "hybrid",
+            Self::Repacked => "repacked",
+        }
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How an instance's weights came to lie in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrangement {
+    /// What was reached, which may be less than what was asked for.
+    pub layout: Layout,
+    /// Why the packed file that was offered is not used; fit to be shown to people.
+    pub refused: Option<String>,
+}
+
+/// How fast a layout was found to be on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// The layout.
+    pub layout: Layout,
+    /// Prompt tokens a second, in full batches.
+    pub prefill: f64,
+    /// Tokens a second of one sequence.
+    pub decode: f64,
+    /// Tokens a second of eight sequences together.
+    pub decode_eight: f64,
 }
 
 /// The number format of the KV cache.

@@ -17,7 +17,7 @@ use std::time::Instant;
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
 use samovar_core::generation::Generation;
-use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{Completion, GenerationRequest, Layout, LoadOptions, Prompt, Sampling, TokenEvent};
 use samovar_llama::{LlamaEngine, build_info};
 
@@ -52,7 +52,7 @@ fn settings() -> Fallible<Settings> {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
             "--layout" if value == "mapped" => settings.layout = Layout::Mapped,
-            "--layout" if value == "packed" => settings.layout = Layout::Packed,
+            "--layout" if value == "packed" => settings.layout = Layout::Repacked,
             "--threads" => settings.threads = value.parse()?,
             "--prompt" => settings.prompt = value.parse()?,
             "--generate" => settings.generate = value.parse()?,
@@ -156,7 +156,8 @@ fn main() -> Fallible<()> {
         |part: &str| settings.only.as_ref().is_none_or(|only| only.split(',').any(|name| name == part));
 
     let start = Instant::now();
-    let instance = engine.load(&settings.model, &descriptor, &options, &LoadControl::silent())?;
+    let instance =
+        engine.load(ModelFiles::of(&settings.model), &descriptor, &options, &LoadControl::silent())?;
     let load_ms = milliseconds(start);
     let vocabulary = descriptor.vocabulary;
     let mut seed = 0;
@@ -171,7 +172,7 @@ fn main() -> Fallible<()> {
         format!("\"model\": {:?}", settings.model.display().to_string()),
         format!("\"engine\": {:?}", engine.name()),
         format!("\"compiler\": {:?}", build_info().compiler),
-        format!("\"layout\": \"{}\"", if settings.layout == Layout::Packed { "packed" } else { "mapped" }),
+        format!("\"layout\": \"{}\"", if settings.layout == Layout::Repacked { "packed" } else { "mapped" }),
         format!("\"threads\": {}", settings.threads),
         format!("\"load_ms\": {load_ms:.1}"),
         format!("\"predicted_held_bytes\": {}", engine.footprint(&descriptor, &options)?.held_bytes),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{Descriptor, Failure, Footprint, Layout, LoadOptions};
 
 use crate::build_info::{AmxState, build_info};
@@ -30,7 +30,7 @@ impl LlamaEngine {
 
 /// The plan for a model; on a build whose AMX code may die, weights stay as they are on disk.
 fn plan(descriptor: &Descriptor, options: &LoadOptions) -> Result<Plan, Error> {
-    if options.layout == Layout::Packed && build_info().amx == AmxState::Unsafe {
+    if options.layout == Layout::Repacked && build_info().amx == AmxState::Unsafe {
         tracing::warn!("this build's AMX code cannot be trusted: the packed layout is not used");
         return Plan::new(descriptor, &LoadOptions { layout: Layout::Mapped, ..options.clone() });
     }
@@ -72,13 +72,13 @@ impl Engine for LlamaEngine {
 
     fn load(
         &self,
-        path: &Path,
+        files: ModelFiles<'_>,
         descriptor: &Descriptor,
         options: &LoadOptions,
         control: &LoadControl,
     ) -> Result<Arc<dyn Instance>, Failure> {
         let plan = plan(descriptor, options)?;
-        check_part_name(path, descriptor)?;
-        Ok(Arc::new(LlamaInstance::load(path, descriptor, plan, &self.name, control)?))
+        check_part_name(files.path, descriptor)?;
+        Ok(Arc::new(LlamaInstance::load(files.path, descriptor, plan, &self.name, control)?))
     }
 }

@@ -189,7 +189,7 @@ pub(crate) mod tests {
     #[test]
     fn a_packed_model_holds_a_copy_of_what_is_packed() {
         let (mapped, packed) =
-            (predicted(&options()), predicted(&LoadOptions { layout: Layout::Packed, ..options() }));
+            (predicted(&options()), predicted(&LoadOptions { layout: Layout::Repacked, ..options() }));
         let moved = mapped.mapped_bytes - packed.mapped_bytes;
         assert!(moved >= 420 << 20);
         assert!(packed.held_bytes - mapped.held_bytes >= moved);

@@ -81,7 +81,7 @@ impl Plan {
             threads: options.threads,
             kv_type: options.kv_type,
             weights: WeightOptions {
-                is_packed: options.layout == Layout::Packed,
+                is_packed: options.layout == Layout::Repacked,
                 is_locked: options.lock_memory,
             },
         })

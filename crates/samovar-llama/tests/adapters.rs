@@ -196,7 +196,7 @@ fn loaded_adapters_are_counted_bounded_and_given_back() {
 fn the_packed_layout_takes_adapters_too() {
     let files = Adapters::new();
     let adapter = files.of_rank(2);
-    let instance = load(&LoadOptions { layout: samovar_core::Layout::Packed, ..options() });
+    let instance = load(&LoadOptions { layout: samovar_core::Layout::Repacked, ..options() });
     let base = answer(&instance, request(1));
     let adapted = answer(&instance, with(&[(&adapter, 0.5)], request(1)));
     assert_ne!(adapted, base);

@@ -16,6 +16,7 @@ fn subject_with(options: LoadOptions) -> Subject {
     Subject {
         engine: Arc::new(LlamaEngine::new()),
         path: support::demo_path(),
+        packed: None,
         descriptor: support::demo(),
         options,
         tie_gap: TIE_GAP,
@@ -30,7 +31,7 @@ samovar_core::engine_conformance!(subject());
 
 #[test]
 fn the_packed_layout_computes_large_batches() {
-    let subject = subject_with(LoadOptions { layout: Layout::Packed, threads: 2, ..support::options() });
+    let subject = subject_with(LoadOptions { layout: Layout::Repacked, threads: 2, ..support::options() });
     conformance::batches_beyond_64_tokens_are_right(&subject);
     conformance::answers_side_by_side_are_as_alone(&subject);
     conformance::reused_prefixes_do_not_change_the_answer(&subject);

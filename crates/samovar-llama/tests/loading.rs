@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use samovar_core::port::{Engine, LoadControl};
+use samovar_core::port::{Engine, LoadControl, ModelFiles};
 use samovar_core::{ErrorKind, LoadOptions};
 use samovar_llama::LlamaEngine;
 
@@ -14,8 +14,12 @@ use samovar_llama::LlamaEngine;
 fn a_file_that_llama_cpp_refuses_says_why() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"GGUF\x03\0\0\0 but nothing else").unwrap();
-    let outcome =
-        LlamaEngine::new().load(file.path(), &support::demo(), &support::options(), &LoadControl::silent());
+    let outcome = LlamaEngine::new().load(
+        ModelFiles::of(file.path()),
+        &support::demo(),
+        &support::options(),
+        &LoadControl::silent(),
+    );
     let failure = outcome.map(|_| ()).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::InvalidModel);
     assert!(failure.message.contains(&file.path().display().to_string()), "{failure:?}");
@@ -33,8 +37,12 @@ fn a_load_cancelled_midway_is_cancelled() {
         }
     });
     slot.set(control.cancel_flag()).unwrap();
-    let outcome =
-        LlamaEngine::new().load(&support::demo_path(), &support::demo(), &support::options(), &control);
+    let outcome = LlamaEngine::new().load(
+        ModelFiles::of(&support::demo_path()),
+        &support::demo(),
+        &support::options(),
+        &control,
+    );
     match outcome {
         Err(failure) => assert_eq!(failure.kind, ErrorKind::Cancelled, "{failure:?}"),
         // The small model may be there before anybody hears of its progress.
@@ -46,7 +54,12 @@ fn a_load_cancelled_midway_is_cancelled() {
 fn options_that_cannot_work_are_refused_before_anything_is_loaded() {
     let engine = LlamaEngine::new();
     let options = LoadOptions { slots: 0, ..support::options() };
-    let outcome = engine.load(&support::demo_path(), &support::demo(), &options, &LoadControl::silent());
+    let outcome = engine.load(
+        ModelFiles::of(&support::demo_path()),
+        &support::demo(),
+        &options,
+        &LoadControl::silent(),
+    );
     assert_eq!(outcome.map(|_| ()).unwrap_err().kind, ErrorKind::InvalidRequest);
     assert_eq!(engine.footprint(&support::demo(), &options).unwrap_err().kind, ErrorKind::InvalidRequest);
 }

@@ -25,7 +25,7 @@ fn predictions_agree_with_the_kernel() {
     let first = anonymous_bytes();
     for options in [
         base.clone(),
-        LoadOptions { layout: Layout::Packed, ..base.clone() },
+        LoadOptions { layout: Layout::Repacked, ..base.clone() },
         LoadOptions { kv_type: KvType::Q8_0, ..base.clone() },
         LoadOptions { context_tokens: 4096, slots: 1, ..base },
     ] {

@@ -5,7 +5,7 @@ mod support;
 use std::path::PathBuf;
 
 use samovar_core::format::gguf;
-use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::gguf::{Writer, part_name};
 use samovar_core::{Descriptor, ErrorKind, Failure, Layout, LoadOptions};
 use samovar_llama::LlamaEngine;
@@ -29,7 +29,7 @@ fn split_demo(parts: usize) -> (tempfile::TempDir, Vec<PathBuf>, Descriptor) {
 }
 
 fn load(path: &std::path::Path, descriptor: &Descriptor) -> Result<std::sync::Arc<dyn Instance>, Failure> {
-    LlamaEngine::new().load(path, descriptor, &support::options(), &LoadControl::silent())
+    LlamaEngine::new().load(ModelFiles::of(path), descriptor, &support::options(), &LoadControl::silent())
 }
 
 fn answer(instance: &std::sync::Arc<dyn Instance>) -> String {

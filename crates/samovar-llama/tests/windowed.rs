@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use samovar_core::format::gguf;
-use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::gguf::{LlamaShape, windowed};
 use samovar_core::{LoadOptions, Prompt};
 use samovar_llama::LlamaEngine;
@@ -27,7 +27,9 @@ impl Model {
         let path = self.0.path().join("m.gguf");
         let descriptor = gguf::inspect(&path).expect("the gate lets it through");
         let options = LoadOptions { context_tokens, slots: 1, ..options() };
-        LlamaEngine::new().load(&path, &descriptor, &options, &LoadControl::silent()).expect("loads")
+        LlamaEngine::new()
+            .load(ModelFiles::of(&path), &descriptor, &options, &LoadControl::silent())
+            .expect("loads")
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use samovar_core::footprint::{Footprint, LoadOptions};
-use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{ErrorKind, Failure};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -55,7 +55,8 @@ impl Hands {
         let engine = Arc::clone(&self.engine);
         let outcomes = self.outcomes.clone();
         tokio::spawn(async move {
-            let load = move || engine.load(&model.path, &model.descriptor, &model.options, &control);
+            let load =
+                move || engine.load(ModelFiles::of(&model.path), &model.descriptor, &model.options, &control);
             let outcome = match spawn_blocking(load).await.unwrap_or_else(|_| Err(panicked("loading"))) {
                 Ok(instance) => {
                     let measured = instance.measure();

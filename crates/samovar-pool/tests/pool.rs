@@ -1,12 +1,11 @@
 //! The pool as its callers see it, on the fake engine and paused time.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use samovar_core::footprint::Footprint;
-use samovar_core::port::{Capabilities, Clock, Engine, Instance, LoadControl, Millis};
+use samovar_core::port::{Capabilities, Clock, Engine, Instance, LoadControl, Millis, ModelFiles};
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::fake::Script;
 use samovar_core::units::KeepAlive;
@@ -633,7 +632,7 @@ impl Engine for Panicking {
 
     fn load(
         &self,
-        _: &Path,
+        _: ModelFiles<'_>,
         _: &Descriptor,
         _: &LoadOptions,
         _: &LoadControl,

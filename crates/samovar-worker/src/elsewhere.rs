@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions};
 
 use crate::config::WorkerConfig;
@@ -64,7 +64,7 @@ impl Engine for WorkerEngine {
 
     fn load(
         &self,
-        _: &Path,
+        _: ModelFiles<'_>,
         _: &Descriptor,
         _: &LoadOptions,
         _: &LoadControl,

@@ -13,9 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use samovar_core::footprint::{Footprint, LoadOptions, Measurement};
+use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{Descriptor, ErrorKind, Failure};
 use samovar_store::{KeyDigest, Opened, Store, Verdict};
 
@@ -36,6 +36,7 @@ impl Leased {
     fn load_artifact(
         &self,
         key: &KeyDigest,
+        files: ModelFiles<'_>,
         descriptor: &Descriptor,
         options: &LoadOptions,
         control: &LoadControl,
@@ -46,7 +47,7 @@ impl Leased {
             Failure::new(ErrorKind::InvalidModel, format!("{} has no weights", opened.artifact().reference))
         })?;
         let began = Instant::now();
-        match self.engine.load(&path, descriptor, options, control) {
+        match self.engine.load(ModelFiles { path: &path, ..files }, descriptor, options, control) {
             Ok(instance) => {
                 let measured = instance.measure();
                 let footprint =
@@ -90,16 +91,41 @@ impl Engine for Leased {
         self.engine.footprint(descriptor, options)
     }
 
-    fn load(
+    fn packing(&self, descriptor: &Descriptor) -> Option<String> {
+        self.engine.packing(descriptor)
+    }
+
+    fn pack(
         &self,
         path: &Path,
+        descriptor: &Descriptor,
+        source: &str,
+        into: &File,
+        control: &LoadControl,
+    ) -> Result<u64, Failure> {
+        self.engine.pack(path, descriptor, source, into, control)
+    }
+
+    fn calibrate(
+        &self,
+        files: ModelFiles<'_>,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Vec<Speed>, Failure> {
+        self.engine.calibrate(files, descriptor, options, control)
+    }
+
+    fn load(
+        &self,
+        files: ModelFiles<'_>,
         descriptor: &Descriptor,
         options: &LoadOptions,
         control: &LoadControl,
     ) -> Result<Arc<dyn Instance>, Failure> {
-        match self.shelf.key_of(path) {
-            Some(key) => self.load_artifact(&key, descriptor, options, control),
-            None => self.engine.load(path, descriptor, options, control),
+        match self.shelf.key_of(files.path) {
+            Some(key) => self.load_artifact(&key, files, descriptor, options, control),
+            None => self.engine.load(files, descriptor, options, control),
         }
     }
 }
@@ -130,6 +156,10 @@ impl Instance for Held {
 
     fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
         self.instance.resume(options)
+    }
+
+    fn arrangement(&self) -> Arrangement {
+        self.instance.arrangement()
     }
 
     fn measure(&self) -> Measurement {

@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use samovar_core::footprint::{Footprint, KvType, LoadOptions, Measurement};
+use samovar_core::footprint::{Arrangement, Footprint, KvType, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{Descriptor, ErrorKind, Failure};
 use samovar_store::{PrefixConfig, Prefixes, SavedPrefix, Weights};
 
@@ -83,31 +83,61 @@ impl Engine for Remembered {
         self.engine.footprint(descriptor, options)
     }
 
-    fn load(
+    fn packing(&self, descriptor: &Descriptor) -> Option<String> {
+        self.engine.packing(descriptor)
+    }
+
+    fn pack(
         &self,
         path: &Path,
+        descriptor: &Descriptor,
+        source: &str,
+        into: &File,
+        control: &LoadControl,
+    ) -> Result<u64, Failure> {
+        self.engine.pack(path, descriptor, source, into, control)
+    }
+
+    fn calibrate(
+        &self,
+        files: ModelFiles<'_>,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Vec<Speed>, Failure> {
+        self.engine.calibrate(files, descriptor, options, control)
+    }
+
+    fn load(
+        &self,
+        files: ModelFiles<'_>,
         descriptor: &Descriptor,
         options: &LoadOptions,
         control: &LoadControl,
     ) -> Result<Arc<dyn Instance>, Failure> {
-        let weights = self.weights(path, descriptor);
-        let instance = self.engine.load(path, descriptor, options, control)?;
+        let weights = self.weights(files.path, descriptor);
+        let instance = self.engine.load(files, descriptor, options, control)?;
         match weights {
             // A file that was replaced while it was loaded is nobody's in particular.
-            Some(weights) if self.weights(path, descriptor) == Some(weights) => Ok(Arc::new(Remembering {
-                memory: Memory {
-                    shelf: Arc::clone(&self.shelf),
-                    weights,
-                    engine: self.engine.name().to_owned(),
-                    kv_type: options.kv_type,
-                    bytes_per_token: descriptor.kv_bytes_per_token(),
-                    min_tokens: self.min_tokens,
-                    opened: Mutex::default(),
-                },
-                context_tokens: AtomicU32::new(options.context_tokens),
-                recent: Mutex::new(Recent { most: options.slots.max(1) as usize, prompts: VecDeque::new() }),
-                instance,
-            })),
+            Some(weights) if self.weights(files.path, descriptor) == Some(weights) => {
+                Ok(Arc::new(Remembering {
+                    memory: Memory {
+                        shelf: Arc::clone(&self.shelf),
+                        weights,
+                        engine: self.engine.name().to_owned(),
+                        kv_type: options.kv_type,
+                        bytes_per_token: descriptor.kv_bytes_per_token(),
+                        min_tokens: self.min_tokens,
+                        opened: Mutex::default(),
+                    },
+                    context_tokens: AtomicU32::new(options.context_tokens),
+                    recent: Mutex::new(Recent {
+                        most: options.slots.max(1) as usize,
+                        prompts: VecDeque::new(),
+                    }),
+                    instance,
+                }))
+            }
             _ => Ok(instance),
         }
     }
@@ -328,6 +358,10 @@ impl Instance for Remembering {
         Ok(())
     }
 
+    fn arrangement(&self) -> Arrangement {
+        self.instance.arrangement()
+    }
+
     fn measure(&self) -> Measurement {
         self.instance.measure()
     }
@@ -375,7 +409,10 @@ mod tests {
         }
         let descriptor = FakeEngine::descriptor("a model", 1 << 20);
         let control = LoadControl::silent();
-        (remembered.load(&path, &descriptor, &FakeEngine::options(), &control).unwrap(), shelf)
+        (
+            remembered.load(ModelFiles::of(&path), &descriptor, &FakeEngine::options(), &control).unwrap(),
+            shelf,
+        )
     }
 
     fn request() -> GenerationRequest {

@@ -295,7 +295,7 @@ fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
         context_tokens: count(values, &at("context_tokens")),
         slots: count(values, &at("slots")),
         layout: text(values, &at("layout"))
-            .map(|word| if word == "packed" { Layout::Packed } else { Layout::Mapped }),
+            .map(|word| if word == "packed" { Layout::Repacked } else { Layout::Mapped }),
         kv_type: text(values, &at("kv_type"))
             .map(|word| if word == "q8_0" { KvType::Q8_0 } else { KvType::F16 }),
         threads: count(values, &at("threads")),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use samovar::worker::{Patience, WorkerConfig, WorkerEngine};
 use samovar_core::generation::{GenerationRequest, Prompt};
-use samovar_core::port::{Engine, LoadControl};
+use samovar_core::port::{Engine, LoadControl, ModelFiles};
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::corpus::{self, Malformed};
 use samovar_core::{Descriptor, LoadOptions};
@@ -53,7 +53,9 @@ fn malformed_models_loaded_by_force_kill_no_one_but_their_workers() {
     let (_, sound) = corpus::valid().swap_remove(0);
     let path = folder.path().join("sound.gguf");
     fs_err::write(&path, sound).expect("a file");
-    engine.load(&path, &descriptor(), &options(), &LoadControl::silent()).expect("a sound model loads");
+    engine
+        .load(ModelFiles::of(&path), &descriptor(), &options(), &LoadControl::silent())
+        .expect("a sound model loads");
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,7 @@ fn fate(engine: &WorkerEngine, folder: &std::path::Path, file: &Malformed) -> Fa
     let path = folder.join(format!("{}.gguf", file.name));
     fs_err::write(&path, &file.bytes).expect("a file");
     let began = Instant::now();
-    let outcome = engine.load(&path, &descriptor(), &options(), &LoadControl::silent());
+    let outcome = engine.load(ModelFiles::of(&path), &descriptor(), &options(), &LoadControl::silent());
     let fate = match outcome {
         Err(failure) if failure.message.contains("the model's worker") => Fate::Crashed,
         Err(_) => Fate::Refused,

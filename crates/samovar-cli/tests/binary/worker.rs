@@ -6,7 +6,7 @@ use std::sync::Arc;
 use samovar::worker::{WorkerConfig, WorkerEngine};
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
-use samovar_core::port::{Engine, LoadControl};
+use samovar_core::port::{Engine, LoadControl, ModelFiles};
 use samovar_core::testing::conformance::Subject;
 use samovar_core::{Descriptor, ErrorKind, Layout, LoadOptions};
 
@@ -39,6 +39,7 @@ fn subject() -> Subject {
     Subject {
         engine: Arc::new(engine()),
         path: MODEL_FILE.into(),
+        packed: None,
         descriptor: demo(),
         options: options(),
         tie_gap: TIE_GAP,
@@ -56,12 +57,13 @@ fn a_file_that_is_no_model_fails_its_load_and_nothing_else() {
     for bytes in [0, 4, 1000, whole.len() / 2] {
         fs_err::write(&path, &whole[..bytes]).expect("a file");
         // The gate would refuse it; the engine is asked all the same, with the facts of another file.
-        let outcome = engine.load(&path, &demo(), &options(), &LoadControl::silent());
+        let outcome = engine.load(ModelFiles::of(&path), &demo(), &options(), &LoadControl::silent());
         let failure = outcome.map(|_| ()).expect_err("half a model");
         let kinds = [ErrorKind::InvalidModel, ErrorKind::EngineFailed];
         assert!(kinds.contains(&failure.kind), "{bytes} bytes: {failure:?}");
     }
-    let instance = engine.load(Path::new(MODEL_FILE), &demo(), &options(), &LoadControl::silent());
+    let instance =
+        engine.load(ModelFiles::of(Path::new(MODEL_FILE)), &demo(), &options(), &LoadControl::silent());
     instance.expect("the whole model loads").probe().expect("and answers");
 }
 

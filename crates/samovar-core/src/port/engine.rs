@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Engine ── footprint(descriptor, options)          header only, pure arithmetic
+//!      ├───── packing / pack / calibrate              weights in this CPU's layout, made ahead
 //!      └───── load(...) ──► Instance ── generate ──► Generation (events; drop = cancel)
 //!                              ├────── park / resume (also with more context or slots than before)
 //!                              ├────── measure / probe
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{ErrorKind, Failure};
-use crate::footprint::{Footprint, LoadOptions, Measurement};
+use crate::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use crate::generation::{CachedPrefix, Generation, GenerationRequest};
 use crate::model::Descriptor;
 
@@ -39,6 +40,32 @@ pub struct Capabilities {
     pub saves_prefixes: bool,
 }
 
+/// The files of one model.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelFiles<'a> {
+    /// The model; of a split one, its first file.
+    pub path: &'a Path,
+    /// The file that [`Engine::pack`] wrote for it, and the source that it must be of. An engine that finds it
+    /// wanting loads the model without.
+    pub packed: Option<PackedFile<'a>>,
+}
+
+/// A packed file, and what it must be of.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedFile<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// What was given to [`Engine::pack`] as the source.
+    pub source: &'a str,
+}
+
+impl<'a> ModelFiles<'a> {
+    /// A model without packed weights.
+    pub const fn of(path: &'a Path) -> Self {
+        Self { path, packed: None }
+    }
+}
+
 /// A library able to run models.
 pub trait Engine: Send + Sync + 'static {
     /// Name and version, such as `llama.cpp 0.6.0 (llama-cpp-2 0.1.160)`; part of the key of saved state.
@@ -53,13 +80,55 @@ pub trait Engine: Send + Sync + 'static {
     /// `InvalidModel` or `Unsupported` when this engine cannot run such a model.
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure>;
 
-    /// Loads the model at `path`. Blocks; reports progress and looks for cancellation through `control`.
+    /// What packed weights made by this engine, in this build and on this machine, are known by: two that have the
+    /// same key and the same source are the same bytes. `None` where it packs nothing of such a model. The first call
+    /// takes some milliseconds.
+    fn packing(&self, descriptor: &Descriptor) -> Option<String> {
+        let _ = descriptor;
+        None
+    }
+
+    /// Writes the packed weights of the model at `path` into an empty file, from its beginning, and returns how many
+    /// bytes that were. `source` stands for the model's bytes and is written with them. Nothing is synced. Blocks
+    /// for about as long as reading the model takes; reports and looks for cancellation through `control`.
     ///
     /// # Errors
-    /// `InvalidModel`, `EngineFailed`, `Cancelled`, `Storage`. Everything is given back on failure.
-    fn load(
+    /// `Unsupported` when nothing of the model can be packed; `InvalidModel`, `EngineFailed`, `Cancelled`, `Storage`.
+    fn pack(
         &self,
         path: &Path,
+        descriptor: &Descriptor,
+        source: &str,
+        into: &File,
+        control: &LoadControl,
+    ) -> Result<u64, Failure> {
+        let _ = (path, descriptor, source, into, control);
+        Err(Failure::new(ErrorKind::Unsupported, "this engine packs no weights"))
+    }
+
+    /// Measures, for a few seconds, how fast the layouts are that these files allow. Blocks.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    fn calibrate(
+        &self,
+        files: ModelFiles<'_>,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Vec<Speed>, Failure> {
+        let _ = (files, descriptor, options, control);
+        Ok(Vec::new())
+    }
+
+    /// Loads a model. Blocks; reports progress and looks for cancellation through `control`.
+    ///
+    /// # Errors
+    /// `InvalidModel`, `EngineFailed`, `Cancelled`, `Storage`. Everything is given back on failure. A packed file that is
+    /// refused is no failure: the model is loaded as on disk, and [`Instance::arrangement`] says why.
+    fn load(
+        &self,
+        files: ModelFiles<'_>,
         descriptor: &Descriptor,
         options: &LoadOptions,
         control: &LoadControl,
@@ -102,6 +171,11 @@ pub trait Instance: Send + Sync + 'static {
     /// # Errors
     /// `EngineFailed` when memory is not to be had; the instance stays parked.
     fn resume(&self, options: &LoadOptions) -> Result<(), Failure>;
+
+    /// How its weights came to lie in memory.
+    fn arrangement(&self) -> Arrangement {
+        Arrangement::default()
+    }
 
     /// What it uses now, as its thread last published it: wait-free, and true even while a long
     /// decode step runs.

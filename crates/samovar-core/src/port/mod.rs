@@ -4,4 +4,4 @@ pub mod clock;
 pub mod engine;
 
 pub use clock::{Clock, Millis, SystemClock};
-pub use engine::{Capabilities, Engine, Instance, LoadControl};
+pub use engine::{Capabilities, Engine, Instance, LoadControl, ModelFiles, PackedFile};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
 use samovar_core::generation::Generation;
-use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{
     Completion, Descriptor, GenerationRequest, Layout, LoadOptions, Prompt, Sampling, TokenEvent,
 };
@@ -33,7 +33,9 @@ pub(crate) fn options() -> LoadOptions {
 }
 
 pub(crate) fn load(options: &LoadOptions) -> Arc<dyn Instance> {
-    LlamaEngine::new().load(&demo_path(), &demo(), options, &LoadControl::silent()).expect("the demo loads")
+    LlamaEngine::new()
+        .load(ModelFiles::of(&demo_path()), &demo(), options, &LoadControl::silent())
+        .expect("the demo loads")
 }
 
 pub(crate) fn text(text: &str) -> Prompt {

@@ -89,9 +89,9 @@ impl Turn<'_> {
             return measured;
         }
         match instance.spec.options.layout {
-            Layout::Mapped => 0,
+            Layout::Mapped | Layout::Packed | Layout::Hybrid => 0,
             // The repacked weights stay; the KV cache goes.
-            Layout::Packed => {
+            Layout::Repacked => {
                 let options = &instance.spec.options;
                 let cells = u64::from(options.context_tokens) * u64::from(instance.slots());
                 let kv_bytes = cells.saturating_mul(instance.spec.descriptor.kv_bytes_per_token());

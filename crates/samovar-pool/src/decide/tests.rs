@@ -258,7 +258,7 @@ fn lfu_and_priority_know_what_was_used_before_it_left() {
 #[test]
 fn what_gives_nothing_back_by_parking_is_unloaded() {
     let mut stage = Stage::new(|_| ());
-    let packed = model_with("a", 60, |spec| spec.options.layout = samovar_core::Layout::Packed);
+    let packed = model_with("a", 60, |spec| spec.options.layout = samovar_core::Layout::Repacked);
     // No KV cache to speak of: the repacked weights are all there is.
     let packed = Arc::new(ModelSpec {
         descriptor: Arc::new(samovar_core::Descriptor { blocks: 0, ..(*packed.descriptor).clone() }),

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use samovar_core::footprint::LoadOptions;
 use samovar_core::model::Descriptor;
-use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{ErrorKind, Failure};
 
 use super::mouth::Mouth;
@@ -91,7 +91,7 @@ fn load(load: Load, mouth: &Arc<Mouth>, slot: &Slot) {
             mouth.say(&Reply::Progress(fraction));
         }
     };
-    match engine.load(&path, &descriptor, &options, &LoadControl::new(progress)) {
+    match engine.load(ModelFiles::of(&path), &descriptor, &options, &LoadControl::new(progress)) {
         Ok(instance) => {
             slot.put(instance);
             mouth.stepped();

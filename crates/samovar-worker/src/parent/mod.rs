@@ -25,12 +25,11 @@ mod stderr;
 mod tally;
 mod worker;
 
-use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions};
 
 use self::adapters::Adapters;
@@ -141,7 +140,7 @@ impl Engine for WorkerEngine {
 
     fn load(
         &self,
-        path: &Path,
+        files: ModelFiles<'_>,
         descriptor: &Descriptor,
         options: &LoadOptions,
         control: &LoadControl,
@@ -151,8 +150,9 @@ impl Engine for WorkerEngine {
             return Err(Failure::new(ErrorKind::Cancelled, "the load was cancelled"));
         }
         // The worker's working directory is not ours.
-        let path = std::path::absolute(path)
-            .map_err(|error| Failure::new(ErrorKind::Storage, format!("{}: {error}", path.display())))?;
+        let path = std::path::absolute(files.path).map_err(|error| {
+            Failure::new(ErrorKind::Storage, format!("{}: {error}", files.path.display()))
+        })?;
         let (reports, loading) = sync_channel(REPORTS);
         let worker = Worker::start(&self.spawner, &self.config, &self.tally, control.obituary(), reports)?;
         let load = Load {

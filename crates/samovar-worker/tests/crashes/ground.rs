@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use samovar_core::generation::{Generation, GenerationRequest, Prompt, TokenEvent};
-use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::FakeEngine;
 use samovar_worker::{Patience, WorkerConfig, WorkerEngine, WorkerStats};
 
@@ -60,7 +60,7 @@ impl Ground {
         let instance = self
             .engine
             .load(
-                Path::new("/dev/null"),
+                ModelFiles::of(Path::new("/dev/null")),
                 &FakeEngine::descriptor("fake", 1 << 20),
                 &FakeEngine::options(),
                 &LoadControl::silent(),

@@ -11,6 +11,7 @@ fn subject() -> Subject {
     Subject {
         engine: Arc::new(stand::engine(&[])),
         path: "/dev/null".into(),
+        packed: None,
         descriptor: FakeEngine::descriptor("any", 1 << 20),
         options: FakeEngine::options(),
         tie_gap: 0.0,

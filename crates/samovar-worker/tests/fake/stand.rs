@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use samovar_core::generation::{Generation, GenerationRequest, Prompt, Sampling, TokenEvent};
-use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::FakeEngine;
 use samovar_core::{ErrorKind, Failure};
 use samovar_worker::sandbox::Mode;
@@ -45,7 +45,7 @@ pub(crate) fn load(engine: &WorkerEngine) -> (Result<Arc<dyn Instance>, Failure>
 
 pub(crate) fn load_with(engine: &WorkerEngine, control: &LoadControl) -> Result<Arc<dyn Instance>, Failure> {
     let descriptor = FakeEngine::descriptor("fake", 1 << 20);
-    engine.load(Path::new("/dev/null"), &descriptor, &FakeEngine::options(), control)
+    engine.load(ModelFiles::of(Path::new("/dev/null")), &descriptor, &FakeEngine::options(), control)
 }
 
 /// An instance that lives, of workers that do these deeds later.

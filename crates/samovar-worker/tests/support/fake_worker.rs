@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
-use samovar_core::footprint::{Footprint, LoadOptions, Measurement};
+use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl};
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::fake::Script;
 use samovar_core::{Descriptor, Failure};
@@ -135,15 +135,40 @@ impl Engine for Doomed {
         self.inner.footprint(descriptor, options)
     }
 
-    fn load(
+    fn packing(&self, descriptor: &Descriptor) -> Option<String> {
+        self.inner.packing(descriptor)
+    }
+
+    fn pack(
         &self,
         path: &Path,
+        descriptor: &Descriptor,
+        source: &str,
+        into: &File,
+        control: &LoadControl,
+    ) -> Result<u64, Failure> {
+        self.inner.pack(path, descriptor, source, into, control)
+    }
+
+    fn calibrate(
+        &self,
+        files: ModelFiles<'_>,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Vec<Speed>, Failure> {
+        self.inner.calibrate(files, descriptor, options, control)
+    }
+
+    fn load(
+        &self,
+        files: ModelFiles<'_>,
         descriptor: &Descriptor,
         options: &LoadOptions,
         control: &LoadControl,
     ) -> Result<Arc<dyn Instance>, Failure> {
         self.plot.reach("load");
-        let inner = self.inner.load(path, descriptor, options, control)?;
+        let inner = self.inner.load(files, descriptor, options, control)?;
         if self.plot.at("idle").is_some() {
             let plot = self.plot.clone();
             std::thread::spawn(move || {
@@ -203,6 +228,10 @@ impl Instance for DoomedInstance {
     fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
         self.plot.reach("resume");
         self.inner.resume(options)
+    }
+
+    fn arrangement(&self) -> Arrangement {
+        self.inner.arrangement()
     }
 
     fn measure(&self) -> Measurement {

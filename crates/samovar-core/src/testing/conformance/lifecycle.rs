@@ -14,7 +14,7 @@ pub fn loading_reports_rising_progress(subject: &Subject) {
     let reported = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&reported);
     let control = LoadControl::new(move |fraction| sink.lock().unwrap().push(fraction));
-    subject.engine.load(&subject.path, &subject.descriptor, &subject.options, &control).unwrap();
+    subject.engine.load(subject.files(), &subject.descriptor, &subject.options, &control).unwrap();
     let reported = reported.lock().unwrap();
     assert!(reported.iter().all(|fraction| (0.0..=1.0).contains(fraction)), "{reported:?}");
     assert!(reported.is_sorted(), "{reported:?}");
@@ -24,7 +24,7 @@ pub fn loading_reports_rising_progress(subject: &Subject) {
 pub fn a_cancelled_load_is_cancelled_or_complete(subject: &Subject) {
     let control = LoadControl::silent();
     control.cancel_flag().store(true, Ordering::Relaxed);
-    match subject.engine.load(&subject.path, &subject.descriptor, &subject.options, &control) {
+    match subject.engine.load(subject.files(), &subject.descriptor, &subject.options, &control) {
         Ok(instance) => instance.probe().unwrap(),
         Err(failure) => assert_eq!(failure.kind, ErrorKind::Cancelled, "{failure:?}"),
     }

@@ -11,6 +11,7 @@
 //!     Subject {
 //!         engine: std::sync::Arc::new(FakeEngine::new()),
 //!         path: "any.gguf".into(),
+//!         packed: None,
 //!         descriptor: FakeEngine::descriptor("any", 1 << 20),
 //!         options: FakeEngine::options(),
 //!         tie_gap: 0.0,

@@ -11,7 +11,7 @@ use crate::generation::{
     Completion, Generation, GenerationRequest, Prompt, Sampling, TokenEvent, TokenLogprob,
 };
 use crate::model::Descriptor;
-use crate::port::{Engine, Instance, LoadControl};
+use crate::port::{Engine, Instance, LoadControl, ModelFiles, PackedFile};
 
 /// How long anything may take on a slow and busy machine.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
@@ -24,6 +24,8 @@ pub struct Subject {
     pub engine: Arc<dyn Engine>,
     /// The model's file.
     pub path: PathBuf,
+    /// Its packed file and the source written in it, where the layout needs one.
+    pub packed: Option<(PathBuf, String)>,
     /// Its facts.
     pub descriptor: Descriptor,
     /// How to load it: at least 2 slots, at least 256 tokens of context.
@@ -47,12 +49,18 @@ pub struct Answer {
 }
 
 impl Subject {
+    /// The files to load.
+    pub fn files(&self) -> ModelFiles<'_> {
+        let packed = self.packed.as_ref().map(|(path, source)| PackedFile { path, source });
+        ModelFiles { path: &self.path, packed }
+    }
+
     /// A fresh instance.
     pub fn load(&self) -> Arc<dyn Instance> {
         assert!(self.options.slots >= 2, "the suite needs two slots");
         assert!(self.options.context_tokens >= 256, "the suite needs 256 tokens of context");
         self.engine
-            .load(&self.path, &self.descriptor, &self.options, &LoadControl::silent())
+            .load(self.files(), &self.descriptor, &self.options, &LoadControl::silent())
             .unwrap_or_else(|failure| panic!("loading failed: {failure:?}"))
     }
 

@@ -20,7 +20,6 @@ mod vocabulary;
 mod voice;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,7 @@ use super::gate::Gate;
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Footprint, KvType, Layout, LoadOptions};
 use crate::model::{Descriptor, TensorFormat};
-use crate::port::{Capabilities, Engine, Instance, LoadControl};
+use crate::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use instance::FakeInstance;
 
 /// An engine that does what a script says. Clones are the same engine.
@@ -275,7 +274,7 @@ impl Engine for FakeEngine {
 
     fn load(
         &self,
-        _path: &Path,
+        _files: ModelFiles<'_>,
         descriptor: &Descriptor,
         options: &LoadOptions,
         control: &LoadControl,
@@ -307,8 +306,8 @@ fn footprint(script: &Script, descriptor: &Descriptor, options: &LoadOptions) ->
     }
     let kv_tokens = u64::from(options.context_tokens) * u64::from(options.slots);
     let packed_bytes = match options.layout {
-        Layout::Mapped => 0,
-        Layout::Packed => descriptor.tensor_bytes,
+        Layout::Mapped | Layout::Packed | Layout::Hybrid => 0,
+        Layout::Repacked => descriptor.tensor_bytes,
     };
     Footprint {
         held_bytes: kv_tokens * descriptor.kv_bytes_per_token() + packed_bytes,

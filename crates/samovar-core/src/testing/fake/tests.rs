@@ -1,11 +1,21 @@
+use std::path::Path;
+
 use super::*;
 use crate::generation::{Completion, FinishReason, GenerationRequest, Prompt, Sampling, TokenEvent};
+use crate::port::ModelFiles;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn load(engine: &FakeEngine) -> Arc<dyn Instance> {
     let descriptor = FakeEngine::descriptor("m", 1000);
-    engine.load(Path::new("m.gguf"), &descriptor, &FakeEngine::options(), &LoadControl::silent()).unwrap()
+    engine
+        .load(
+            ModelFiles::of(Path::new("m.gguf")),
+            &descriptor,
+            &FakeEngine::options(),
+            &LoadControl::silent(),
+        )
+        .unwrap()
 }
 
 fn ask(text: &str) -> GenerationRequest {
@@ -43,8 +53,11 @@ fn a_gated_load_waits_and_can_be_cancelled() {
     let cancel = control.cancel_flag();
     let descriptor = FakeEngine::descriptor("m", 1000);
     std::thread::scope(|scope| {
-        let loading = scope
-            .spawn(|| engine.load(Path::new("m"), &descriptor, &FakeEngine::options(), &control).map(|_| ()));
+        let loading = scope.spawn(|| {
+            engine
+                .load(ModelFiles::of(Path::new("m")), &descriptor, &FakeEngine::options(), &control)
+                .map(|_| ())
+        });
         engine.blocking_wait_until(LIMIT, |counts| counts.loads_started == 1).unwrap();
         assert_eq!(engine.counts().loads_finished, 0);
         cancel.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -63,7 +76,14 @@ fn scripted_load_failures_run_out() {
     let engine = FakeEngine::new();
     engine.fail_next_loads(1, Failure::new(ErrorKind::EngineFailed, "no"));
     let descriptor = FakeEngine::descriptor("m", 1000);
-    let attempt = || engine.load(Path::new("m"), &descriptor, &FakeEngine::options(), &LoadControl::silent());
+    let attempt = || {
+        engine.load(
+            ModelFiles::of(Path::new("m")),
+            &descriptor,
+            &FakeEngine::options(),
+            &LoadControl::silent(),
+        )
+    };
     assert_eq!(attempt().err().map(|failure| failure.message), Some("no".to_owned()));
     assert!(attempt().is_ok());
 }
@@ -138,6 +158,7 @@ mod conformance {
         Subject {
             engine: Arc::new(FakeEngine::new()),
             path: PathBuf::from("fake.gguf"),
+            packed: None,
             descriptor: FakeEngine::descriptor("fake", 1 << 20),
             options: FakeEngine::options(),
             tie_gap: 0.0,

@@ -741,7 +741,7 @@ fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
     for number in 0..dice.between(2, 9) {
         let mapped_bytes = dice.between(0, 60);
         let slots = dice.between(1, 4) as u32;
-        let layout = if dice.chance(30) { Layout::Packed } else { Layout::Mapped };
+        let layout = if dice.chance(30) { Layout::Repacked } else { Layout::Mapped };
         let keep_alive = some_keep_alive(dice);
         let sizes = dice.between(1, 3) as u32;
         let descriptor = Arc::new(some_descriptor(dice));
