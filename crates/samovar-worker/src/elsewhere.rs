@@ -1,6 +1,5 @@
 //! Systems that are not Linux: there are no workers, and whoever asks for one is told.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
