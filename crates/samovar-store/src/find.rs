@@ -4,14 +4,40 @@ use samovar_core::model::{ArtifactRef, HubRef};
 
 use crate::artifact::Artifact;
 use crate::blob;
+use crate::ensure;
 use crate::error::Error;
 use crate::index::Index;
 use crate::layout::Layout;
 use crate::name::{ModelId, SourceId};
 use crate::source::select::{MIXTURE, PREFERRED, normal_quant};
+use crate::store::Inner;
 
 /// The branch that is meant when none is asked for.
 const DEFAULT_REVISION: &str = "main";
+
+impl Inner {
+    /// The artifact that a reference means here, or in a store that is only read.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub(crate) fn find(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
+        match self.with_index(|index| find(&self.layout, index, reference))? {
+            Some(artifact) => Ok(Some(artifact)),
+            None => Ok(self.in_tiers(|layout, index| find(layout, index, reference))),
+        }
+    }
+
+    /// As [`Inner::find`], for what is also unchanged.
+    ///
+    /// # Errors
+    /// As [`Inner::find`].
+    pub(crate) fn find_right(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
+        match self.with_index(|index| find(&self.layout, index, reference))? {
+            Some(artifact) if ensure::is_right(self, &artifact)? => Ok(Some(artifact)),
+            _ => Ok(self.in_tiers(|layout, index| find(layout, index, reference))),
+        }
+    }
+}
 
 /// The artifact that a reference means here, with all of its files in place.
 ///

@@ -5,40 +5,27 @@
 //!                                     └ wrong ─► quarantine      damaged ─► ensure ─► right again
 //! ```
 //!
-//! Two threads at most read, front to back, so that a disk serves others meanwhile. Nothing that is right is
-//! changed, and bytes of other programs are never touched: only our reference to them goes.
+//! Nothing that is right is changed, and bytes of other programs are never touched: only our reference to them goes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use samovar_core::Digest;
-use samovar_core::digest::Hasher;
 use samovar_core::model::ArtifactRef;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::Artifact;
-use crate::blob;
 use crate::blocking;
 use crate::collect;
 use crate::error::Error;
-use crate::index::{BlobState, Stamp, now_ms};
+use crate::index::BlobState;
 use crate::key::KeyDigest;
 use crate::manifests;
 use crate::prefix;
-use crate::progress::{Progress, Transfer, Watch};
+use crate::progress::Watch;
+use crate::reading::{self, Finding};
 use crate::store::{Inner, Store};
-
-/// Files that are read at the same time.
-const THREADS: usize = 2;
-const PIECE_BYTES: usize = 1 << 20;
-/// Blobs that are written down as right at a time.
-const STAMPS: usize = 256;
-/// How often a watch is told.
-const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// What is to be verified.
 #[derive(Clone, Default)]
@@ -273,29 +260,6 @@ fn set_manifest_aside(inner: &Inner, key: &KeyDigest) -> Result<(), Error> {
         .map_err(Error::io("a manifest that is none could not be set aside"))
 }
 
-/// The reading, as its threads share it.
-struct Reading<'a> {
-    inner: &'a Inner,
-    stop: &'a AtomicBool,
-    watch: Option<&'a Watch>,
-    digests: Vec<(Digest, u64)>,
-    next: AtomicUsize,
-    done_bytes: AtomicU64,
-    total_bytes: u64,
-    began: Instant,
-    told: Mutex<Instant>,
-    found: Mutex<Vec<(Digest, Finding)>>,
-    /// What was right and is not written down yet.
-    stamps: Mutex<Vec<(Digest, Stamp, u64)>>,
-}
-
-enum Finding {
-    Right,
-    Wrong,
-    Gone,
-    Unread(String),
-}
-
 fn read_blobs(
     inner: &Inner,
     options: &VerifyOptions,
@@ -317,27 +281,9 @@ fn read_blobs(
         );
         verified.strays = strays(inner, &digests)?;
     }
-    let reading = Reading {
-        inner,
-        stop,
-        watch: options.watch.as_ref(),
-        total_bytes: digests.values().sum(),
-        digests: digests.into_iter().collect(),
-        next: AtomicUsize::new(0),
-        done_bytes: AtomicU64::new(0),
-        began: Instant::now(),
-        told: Mutex::new(Instant::now()),
-        found: Mutex::new(Vec::new()),
-        stamps: Mutex::new(Vec::new()),
-    };
-    std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(|| reading.run()))));
-    reading
-        .write_stamps(&std::mem::take(&mut *reading.stamps.lock().unwrap_or_else(PoisonError::into_inner)));
-    reading.tell(true);
-    verified.bytes = reading.done_bytes.load(Ordering::Relaxed);
-    let mut found = reading.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.sort_by_key(|(digest, _)| *digest);
-    for (digest, finding) in found {
+    let read = reading::read(inner, digests, options.watch.as_ref(), stop);
+    verified.bytes = read.bytes;
+    for (digest, finding) in read.found {
         verified.blobs += 1;
         let artifacts: Vec<String> = users.remove(&digest).unwrap_or_default().into_iter().collect();
         let fault = |message: &str| Fault { digest, artifacts, message: message.to_owned() };
@@ -362,86 +308,6 @@ fn strays(inner: &Inner, known: &BTreeMap<Digest, u64>) -> Result<u64, Error> {
             .count() as u64;
     }
     Ok(strays)
-}
-
-impl Reading<'_> {
-    fn run(&self) {
-        while !self.stop.load(Ordering::Relaxed) {
-            let Some((digest, _)) = self.digests.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
-                return;
-            };
-            let finding = self.check(digest).unwrap_or_else(|error| Finding::Unread(error.to_string()));
-            self.found.lock().unwrap_or_else(PoisonError::into_inner).push((*digest, finding));
-        }
-    }
-
-    fn check(&self, digest: &Digest) -> Result<Finding, Error> {
-        let (layout, index) = (&self.inner.layout, &self.inner.index);
-        let Some(place) = blob::locate(layout, digest)? else {
-            if layout.is_writable() {
-                index.set_blob_state(digest, BlobState::Quarantined)?;
-            }
-            return Ok(Finding::Gone);
-        };
-        let read = self.hash(&place.path).map_err(Error::io("the blob could not be read"))?;
-        if read == *digest {
-            self.stamp((*digest, place.stamp, now_ms()));
-            return Ok(Finding::Right);
-        }
-        if self.stop.load(Ordering::Relaxed) {
-            return Ok(Finding::Unread("it was not read to its end".to_owned()));
-        }
-        blob::set_aside(layout, index, digest)?;
-        Ok(Finding::Wrong)
-    }
-
-    fn stamp(&self, stamp: (Digest, Stamp, u64)) {
-        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
-        stamps.push(stamp);
-        if stamps.len() >= STAMPS {
-            self.write_stamps(&std::mem::take(&mut *stamps));
-        }
-    }
-
-    fn write_stamps(&self, stamps: &[(Digest, Stamp, u64)]) {
-        // These are memos: without them the blobs are hashed once more.
-        let _ = self.inner.index.stamp_blobs(stamps);
-    }
-
-    fn hash(&self, path: &Path) -> std::io::Result<Digest> {
-        let mut file = fs_err::File::open(path)?;
-        let (mut hasher, mut piece) = (Hasher::new(), vec![0; PIECE_BYTES]);
-        loop {
-            let count = match file.read(&mut piece) {
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            if count == 0 || self.stop.load(Ordering::Relaxed) {
-                return Ok(hasher.finish());
-            }
-            hasher.update(&piece[..count]);
-            self.done_bytes.fetch_add(count as u64, Ordering::Relaxed);
-            self.tell(false);
-        }
-    }
-
-    fn tell(&self, is_last: bool) {
-        let Some(watch) = self.watch else { return };
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if !is_last && told.elapsed() < TELL_EVERY {
-            return;
-        }
-        *told = Instant::now();
-        let done_bytes = self.done_bytes.load(Ordering::Relaxed);
-        watch(Progress::Verifying(Transfer {
-            done_bytes,
-            total_bytes: self.total_bytes,
-            bytes_per_s: done_bytes as f64 / self.began.elapsed().as_secs_f64().max(1e-3),
-            files: self.digests.len() as u32,
-            by_another_process: false,
-        }));
-    }
 }
 
 #[cfg(test)]

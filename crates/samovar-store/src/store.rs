@@ -1,8 +1,7 @@
 //! The handle: what everybody else does with the store begins here.
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use samovar_core::footprint::Footprint;
 use samovar_core::model::ArtifactRef;
@@ -10,7 +9,6 @@ use samovar_core::{Digest, Failure};
 use serde::Serialize;
 
 use crate::artifact::Artifact;
-use crate::ballast;
 use crate::blob;
 use crate::blocking;
 use crate::collect;
@@ -19,14 +17,14 @@ use crate::ensure;
 use crate::error::Error;
 use crate::find;
 use crate::flight::Flights;
-use crate::index::{self, Index, Journal, Use, Was, now_ms};
+use crate::heal::{self, Bar};
+use crate::hits::Unopened;
+use crate::index::{Index, Use, now_ms};
 use crate::ingest;
 use crate::key::{ArtifactKey, KeyDigest};
 use crate::layout::Layout;
 use crate::lease::Leases;
-use crate::lock::{FileLock, Hold};
 use crate::manifest::{self, Manifest, ManifestFile, Role};
-use crate::manifests;
 use crate::meter::Meter;
 use crate::name::FilePath;
 use crate::opened::{self, Opened};
@@ -35,10 +33,6 @@ use crate::progress::Watch;
 use crate::room::{self, Room};
 use crate::source::{Source, Sources};
 use crate::tier::ReadOnly;
-
-/// Artifacts that were fetched and not opened yet, whose first opening is no hit. More than anybody fetches
-/// without using.
-const UNOPENED: usize = 4_096;
 
 /// A store of artifacts. Cheap to clone; all clones are one store.
 #[derive(Clone)]
@@ -54,9 +48,9 @@ pub(crate) struct Inner {
     supply: Supply,
     flights: Flights<Pulled>,
     /// Why nothing can be put here.
-    barred: Option<Bar>,
+    pub(crate) barred: Option<Bar>,
     pub(crate) room: Arc<Room>,
-    unopened: Mutex<HashSet<KeyDigest>>,
+    pub(crate) unopened: Unopened,
     /// Where views are made when the cache itself cannot be written.
     views: OnceLock<Layout>,
 }
@@ -65,12 +59,6 @@ pub(crate) struct Inner {
 enum Supply {
     Sources(Box<Sources>),
     One(Box<dyn Source>),
-}
-
-/// Why nothing can be put into a store.
-enum Bar {
-    ReadOnly,
-    Failed(Failure),
 }
 
 /// An artifact that was asked for at its source.
@@ -116,7 +104,7 @@ impl Store {
 
     fn open_with(config: StoreConfig, supply: Supply) -> Result<Self, Error> {
         let layout = Layout::open(&config)?;
-        let (index, aside, barred) = open_index(&layout)?;
+        let (index, aside, barred) = heal::open(&layout)?;
         let mut tiers = Vec::new();
         if barred.is_some() {
             // What is here is served from the manifests.
@@ -139,7 +127,7 @@ impl Store {
             flights: Flights::new(),
             barred,
             room: Arc::default(),
-            unopened: Mutex::new(HashSet::new()),
+            unopened: Unopened::default(),
             views: OnceLock::new(),
         };
         inner.heal()?;
@@ -395,108 +383,5 @@ impl Inner {
         let cache_dir = self.config.state_dir.join("views").join(&name[..32]);
         let views = Layout::open(&StoreConfig { cache_dir, ..self.config.clone() })?;
         Ok(self.views.get_or_init(|| views).clone())
-    }
-
-    /// Fills the index again when its file was lost.
-    ///
-    /// # Errors
-    /// When it can neither be opened nor filled.
-    pub(crate) fn heal(&self) -> Result<(), Error> {
-        if self.barred.is_none() && self.index.check_alive()? {
-            // What a collection is just taking away must not be found here and filled in.
-            let (root, gc_lock) = (self.layout.root(), self.layout.gc_lock());
-            let _shared = FileLock::wait(root, &gc_lock, Hold::Shared)
-                .map_err(Error::io("the cache could not be locked"))?;
-            let filled = manifests::fill(&self.layout, &self.index)?;
-            tracing::info!(filled, "the index was built again from the manifests");
-        }
-        Ok(())
-    }
-
-    /// Asks the index, once more after it was filled again when it turns out to be damaged.
-    pub(crate) fn with_index<T>(&self, ask: impl Fn(&Index) -> Result<T, Error>) -> Result<T, Error> {
-        self.heal()?;
-        match ask(&self.index) {
-            Err(Error::Index { .. }) => {
-                self.heal()?;
-                ask(&self.index)
-            }
-            answer => answer,
-        }
-    }
-
-    /// The first answer of the read-only stores.
-    pub(crate) fn in_tiers<T>(&self, ask: impl Fn(&Layout, &Index) -> Result<Option<T>, Error>) -> Option<T> {
-        self.tiers.iter().find_map(|tier| {
-            let answer = tier.index().and_then(|index| ask(&tier.layout, &index));
-            answer.unwrap_or_else(|error| {
-                tracing::warn!(dir = %tier.layout.root().display(), %error, "a read-only store is passed over");
-                None
-            })
-        })
-    }
-
-    fn find(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
-        match self.with_index(|index| find::find(&self.layout, index, reference))? {
-            Some(artifact) => Ok(Some(artifact)),
-            None => Ok(self.in_tiers(|layout, index| find::find(layout, index, reference))),
-        }
-    }
-
-    /// As [`Inner::find`], for what is also unchanged.
-    fn find_right(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
-        match self.with_index(|index| find::find(&self.layout, index, reference))? {
-            Some(artifact) if ensure::is_right(self, &artifact)? => Ok(Some(artifact)),
-            _ => Ok(self.in_tiers(|layout, index| find::find(layout, index, reference))),
-        }
-    }
-
-    /// An opening is a hit, except the first after a fetch that somebody waited for.
-    fn note_opened(&self, key: &KeyDigest) {
-        let was_fetched = self.unopened.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        if !was_fetched {
-            self.index.note(key, Use::Hit);
-            self.index.count("hits", 1);
-        }
-    }
-
-    fn note_miss(&self, pulled: &Pulled) {
-        let key = pulled.artifact.key_digest;
-        self.index.note(&key, Use::Miss);
-        self.index.count("misses", 1);
-        self.note_fetched(pulled);
-        let mut unopened = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
-        if unopened.len() < UNOPENED {
-            unopened.insert(key);
-        }
-    }
-
-    fn note_fetched(&self, pulled: &Pulled) {
-        if pulled.fetched_bytes > 0 {
-            self.index.count("fetched_bytes", pulled.fetched_bytes);
-        }
-        if !pulled.was_here {
-            self.index.count("fetched_artifacts", 1);
-        }
-    }
-}
-
-/// The index of a store; what was set aside because it was damaged; where none can be had, an empty one and why.
-fn open_index(layout: &Layout) -> Result<(Index, Option<PathBuf>, Option<Bar>), Error> {
-    if !layout.is_writable() {
-        return Ok((Index::in_memory()?, None, Some(Bar::ReadOnly)));
-    }
-    let journal = if layout.is_network() { Journal::Rollback } else { Journal::Wal };
-    let mut opened = Index::open(layout.index_path(), journal);
-    if opened.is_err() && ballast::give_up_if_full(layout) {
-        opened = Index::open(layout.index_path(), journal);
-    }
-    match opened {
-        Ok(index::Opened { index, was: Was::SetAside(aside) }) => Ok((index, Some(aside), None)),
-        Ok(opened) => Ok((opened.index, None, None)),
-        Err(error) => {
-            tracing::warn!(%error, "the index cannot be used; what is in the cache is served without it");
-            Ok((Index::in_memory()?, None, Some(Bar::Failed(Failure::from(&error)))))
-        }
     }
 }

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::index::{Index, Stamp};
 use crate::layout::Layout;
 use crate::manifests;
+use crate::store::Inner;
 
 /// Which store had an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,5 +61,18 @@ impl ReadOnly {
         let index = Arc::new(index);
         *filled = Some(Filled { stamp, index: Arc::clone(&index) });
         Ok(index)
+    }
+}
+
+impl Inner {
+    /// The first answer of the read-only stores.
+    pub(crate) fn in_tiers<T>(&self, ask: impl Fn(&Layout, &Index) -> Result<Option<T>, Error>) -> Option<T> {
+        self.tiers.iter().find_map(|tier| {
+            let answer = tier.index().and_then(|index| ask(&tier.layout, &index));
+            answer.unwrap_or_else(|error| {
+                tracing::warn!(dir = %tier.layout.root().display(), %error, "a read-only store is passed over");
+                None
+            })
+        })
     }
 }
