@@ -13,7 +13,7 @@ pub struct WorkerConfig {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Its whole environment: nothing of ours is handed down.
+    /// Its environment. Of ours nothing is handed down but `LANG` and `LD_LIBRARY_PATH`.
     pub environment: Vec<(OsString, OsString)>,
     /// What it may do once it touches a model.
     pub sandbox: sandbox::Mode,
@@ -24,7 +24,7 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// Workers that are `program` with these arguments, an empty environment and the usual limits.
+    /// Workers that are `program` with these arguments, no variables of their own and the usual limits.
     pub fn new(program: impl Into<PathBuf>, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             program: program.into(),

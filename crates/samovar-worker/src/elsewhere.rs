@@ -10,7 +10,7 @@ use crate::sandbox;
 
 fn unsupported() -> Failure {
     Failure::new(ErrorKind::Unsupported, "models in processes of their own need Linux")
-        .with_hint("set pool.workers = false: models then run in the daemon itself")
+        .with_hint("ask for no workers: models then run in this process")
 }
 
 /// What a worker would be.

@@ -1,4 +1,4 @@
-//! Systems that are not Linux: the worker is a process of its own, and that is all.
+//! Systems that are not Linux: there is nothing to give up rights with.
 
 use super::{Outcome, Part, Plan, Report};
 

@@ -1,7 +1,7 @@
 //! A long prompt again after its model was evicted, and after the daemon was started anew, against computing it.
 //!
 //! ```text
-//!   never seen   model on disk ─► load ─► compute 2,000 tokens ─► first token
+//!   never seen   model on disk ─► load ─► compute the prompt  ─► first token
 //!   evicted      stop (the state is kept) ─► load ─► restore ───► first token
 //!   restarted    shutdown, serve ─► load ─► restore ────────────► first token
 //! ```
@@ -27,9 +27,9 @@ const GONE_WITHIN: Duration = Duration::from_secs(60);
 #[serde(deny_unknown_fields)]
 pub(crate) struct Plan {
     pub(super) models: Vec<String>,
-    /// Repeated until the prompt is long enough.
+    /// Repeated until the prompt is about long enough.
     sentence: String,
-    /// Tokens that the prompt has at least.
+    /// Tokens that the prompt has, within a few per cent: sentences in a row may have fewer than each alone.
     prompt_tokens: u64,
     context: u32,
     threads: u32,

@@ -23,14 +23,15 @@ pub(crate) struct Plan {
     slots: u32,
     /// Clients that ask at the same time.
     clients: u32,
-    /// Requests that come, of those that can be served.
+    /// Requests a second ÷ those that can be served, as they would come if nobody waited for an answer. Sets the pause
+    /// after a refusal; what was reached is among the figures.
     times_capacity: f64,
     seconds: u64,
     /// The 99th percentile of how long a refusal takes.
     refused_at_most_ms: f64,
     /// Answers per second, of the most that there were without overload.
     goodput_at_least: f64,
-    /// Memory at the end ÷ after the first tenth.
+    /// Memory at the end ÷ after a warm-up of a tenth of the time.
     memory_at_most: f64,
 }
 
@@ -50,7 +51,8 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
     let calm = ask_for(&server, plan, plan.slots, Duration::ZERO, phase)?;
     let peak = calm.answered as f64 / phase.as_secs_f64();
     ensure!(peak > 0.0, "nothing was answered without overload");
-    // Those who are refused come again so soon that together they ask as often as planned.
+    // Who is refused comes again so soon that all together, were none of them waiting for an answer, would ask as often as
+    // planned.
     let pause = Duration::from_secs_f64(f64::from(plan.clients) / (peak * plan.times_capacity));
     let warm_up = Duration::from_secs((plan.seconds / 10).max(1));
     ask_for(&server, plan, plan.clients, pause, warm_up)?;
