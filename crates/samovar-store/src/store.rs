@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use samovar_core::footprint::Footprint;
 use samovar_core::model::ArtifactRef;
-use samovar_core::{Digest, Failure};
+use samovar_core::Digest;
 use serde::Serialize;
 
 use crate::artifact::Artifact;
