@@ -34,6 +34,18 @@ pub struct Counts {
     pub generations_finished: u64,
     /// Requests whose receiver went away.
     pub generations_cancelled: u64,
+    /// Packings that began.
+    pub packs_started: u64,
+    /// Packings that wrote their file.
+    pub packs_finished: u64,
+    /// Packings that failed.
+    pub packs_failed: u64,
+    /// Packings that were cancelled.
+    pub packs_cancelled: u64,
+    /// Calibrations that ended well.
+    pub calibrations: u64,
+    /// Instances that were loaded with a packed file.
+    pub packed_loads: u64,
     /// Tokens generated.
     pub tokens: u64,
 }

@@ -13,7 +13,7 @@ use super::remembered::Remembered;
 use super::script::Script;
 use super::{remembered, vocabulary};
 use crate::error::{ErrorKind, Failure};
-use crate::footprint::{Footprint, LoadOptions, Measurement};
+use crate::footprint::{Arrangement, Footprint, LoadOptions, Measurement};
 use crate::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
 use crate::model::Descriptor;
 use crate::port::Instance;
@@ -27,6 +27,7 @@ pub(super) struct FakeInstance {
 pub(super) struct Shared {
     pub(super) script: Script,
     pub(super) descriptor: Descriptor,
+    arrangement: Arrangement,
     pub(super) tokens: Arc<Gate>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) is_stopped: AtomicBool,
@@ -71,6 +72,7 @@ impl FakeInstance {
         script: Script,
         descriptor: &Descriptor,
         options: &LoadOptions,
+        arrangement: Arrangement,
         tokens: Arc<Gate>,
         ledger: Arc<Ledger>,
     ) -> Self {
@@ -78,7 +80,9 @@ impl FakeInstance {
             counts.loads_finished += 1;
             counts.live_instances += 1;
         });
+        let as_it_came_out = LoadOptions { layout: arrangement.layout, ..options.clone() };
         let shared = Shared {
+            arrangement,
             descriptor: descriptor.clone(),
             tokens,
             ledger,
@@ -86,7 +90,7 @@ impl FakeInstance {
             is_dead: AtomicBool::new(false),
             is_parked: AtomicBool::new(false),
             tokens_said: AtomicU64::new(0),
-            state: Mutex::new(State::sized(&script, descriptor, options)),
+            state: Mutex::new(State::sized(&script, descriptor, &as_it_came_out)),
             script,
             slot_freed: Condvar::new(),
         };
@@ -156,13 +160,18 @@ impl Instance for FakeInstance {
         }
         let mut state = lock(&self.shared.state);
         if self.shared.is_parked.swap(false, Ordering::SeqCst) {
-            state.resize(&self.shared.script, &self.shared.descriptor, options);
+            let options = LoadOptions { layout: self.shared.arrangement.layout, ..options.clone() };
+            state.resize(&self.shared.script, &self.shared.descriptor, &options);
             self.shared.ledger.change(|counts| {
                 counts.resumes += 1;
                 counts.parked_instances -= 1;
             });
         }
         Ok(())
+    }
+
+    fn arrangement(&self) -> Arrangement {
+        self.shared.arrangement.clone()
     }
 
     fn measure(&self) -> Measurement {

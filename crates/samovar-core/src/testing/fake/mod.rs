@@ -8,11 +8,12 @@
 //!
 //! It knows a language of a few hundred tokens (`vocabulary`), computes real distributions over
 //! it (`voice`), and keeps every promise of the port, so that the conformance suite holds for it.
-//! It never reads the model file and never takes the memory that it reports.
+//! It never reads the model file, though it does read packed ones, and never takes the memory that it reports.
 
 mod answer;
 mod counts;
 mod instance;
+mod packing;
 mod remembered;
 mod script;
 mod text;
@@ -20,6 +21,8 @@ mod vocabulary;
 mod voice;
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,7 +31,7 @@ pub use script::Script;
 
 use super::gate::Gate;
 use crate::error::{ErrorKind, Failure};
-use crate::footprint::{Footprint, KvType, Layout, LoadOptions};
+use crate::footprint::{Footprint, KvType, Layout, LoadOptions, Speed};
 use crate::model::{Descriptor, TensorFormat};
 use crate::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use instance::FakeInstance;
@@ -46,6 +49,7 @@ struct Shared {
     script_by_model: HashMap<String, Script>,
     loads: Gate,
     tokens: Arc<Gate>,
+    packs: Gate,
     /// How many of the coming loads fail, and how.
     failing_loads: Mutex<(u32, Failure)>,
     ledger: Arc<Ledger>,
@@ -59,6 +63,7 @@ pub struct Builder {
     script_by_model: HashMap<String, Script>,
     gates_loads: bool,
     gates_tokens: bool,
+    gates_packs: bool,
 }
 
 impl Builder {
@@ -90,6 +95,13 @@ impl Builder {
         self
     }
 
+    /// Packings wait at [`FakeEngine::packs_gate`], which begins closed, when half of the file is written.
+    #[must_use]
+    pub fn gate_packs(mut self) -> Self {
+        self.gates_packs = true;
+        self
+    }
+
     /// What the engine says it can do.
     #[must_use]
     pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
@@ -107,6 +119,7 @@ impl Builder {
                 script_by_model: self.script_by_model,
                 loads: gate(self.gates_loads),
                 tokens: Arc::new(gate(self.gates_tokens)),
+                packs: gate(self.gates_packs),
                 failing_loads: Mutex::new((
                     0,
                     Failure::new(ErrorKind::EngineFailed, "scripted load failure"),
@@ -139,6 +152,7 @@ impl FakeEngine {
             script_by_model: HashMap::new(),
             gates_loads: false,
             gates_tokens: false,
+            gates_packs: false,
         }
     }
 
@@ -189,6 +203,11 @@ impl FakeEngine {
     /// The door at which tokens wait.
     pub fn tokens_gate(&self) -> &Gate {
         &self.shared.tokens
+    }
+
+    /// The door at which packings wait.
+    pub fn packs_gate(&self) -> &Gate {
+        &self.shared.packs
     }
 
     /// Makes the next `count` loads fail with `failure`.
@@ -256,6 +275,27 @@ impl FakeEngine {
             Err(Failure::new(ErrorKind::Cancelled, "the load was cancelled"))
         }
     }
+
+    fn try_pack(
+        &self,
+        descriptor: &Descriptor,
+        source: &str,
+        into: &File,
+        control: &LoadControl,
+    ) -> Result<u64, Failure> {
+        let script = self.script_of(descriptor);
+        let none = || Failure::new(ErrorKind::Unsupported, "nothing of this model can be packed");
+        let packing = script.packing.as_deref().ok_or_else(none)?;
+        let bytes = packing::write(descriptor, packing, source, into, || {
+            control.report(0.5);
+            if !self.shared.packs.pass(|| control.is_cancelled()) || control.is_cancelled() {
+                return Err(Failure::new(ErrorKind::Cancelled, "the packing was cancelled"));
+            }
+            script.pack_failure.clone().map_or(Ok(()), Err)
+        })?;
+        control.report(1.0);
+        Ok(bytes)
+    }
 }
 
 impl Engine for FakeEngine {
@@ -267,14 +307,55 @@ impl Engine for FakeEngine {
         self.shared.capabilities.clone()
     }
 
-    /// Mapped: the tensors. Held: the KV cache of all slots, and the tensors once more when packed.
+    /// Mapped: the tensors, for a hybrid twice. Held: the KV cache of all slots, and the tensors when repacked.
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
         Ok(footprint(self.script_of(descriptor), descriptor, options))
     }
 
+    fn packing(&self, descriptor: &Descriptor) -> Option<String> {
+        self.script_of(descriptor).packing.clone()
+    }
+
+    /// Never reads the model.
+    fn pack(
+        &self,
+        _path: &Path,
+        descriptor: &Descriptor,
+        source: &str,
+        into: &File,
+        control: &LoadControl,
+    ) -> Result<u64, Failure> {
+        let ledger = &self.shared.ledger;
+        ledger.change(|counts| counts.packs_started += 1);
+        let outcome = self.try_pack(descriptor, source, into, control);
+        ledger.change(|counts| match &outcome {
+            Ok(_) => counts.packs_finished += 1,
+            Err(failure) if failure.kind == ErrorKind::Cancelled => counts.packs_cancelled += 1,
+            Err(_) => counts.packs_failed += 1,
+        });
+        outcome
+    }
+
+    fn calibrate(
+        &self,
+        files: ModelFiles<'_>,
+        descriptor: &Descriptor,
+        _options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Vec<Speed>, Failure> {
+        if control.is_cancelled() {
+            return Err(Failure::new(ErrorKind::Cancelled, "the calibration was cancelled"));
+        }
+        let script = self.script_of(descriptor);
+        let is_reached = |layout| packing::arrange(script, descriptor, files, layout).layout == layout;
+        let speeds = script.speeds.iter().filter(|speed| is_reached(speed.layout)).copied().collect();
+        self.shared.ledger.change(|counts| counts.calibrations += 1);
+        Ok(speeds)
+    }
+
     fn load(
         &self,
-        _files: ModelFiles<'_>,
+        files: ModelFiles<'_>,
         descriptor: &Descriptor,
         options: &LoadOptions,
         control: &LoadControl,
@@ -296,7 +377,10 @@ impl Engine for FakeEngine {
             return Err(failure);
         }
         let tokens = Arc::clone(&self.shared.tokens);
-        Ok(Arc::new(FakeInstance::new(script.clone(), descriptor, options, tokens, Arc::clone(ledger))))
+        let arrangement = packing::arrange(script, descriptor, files, options.layout);
+        ledger.change(|counts| counts.packed_loads += u64::from(arrangement.layout.needs_packed_file()));
+        let ledger = Arc::clone(ledger);
+        Ok(Arc::new(FakeInstance::new(script.clone(), descriptor, options, arrangement, tokens, ledger)))
     }
 }
 
@@ -305,13 +389,14 @@ fn footprint(script: &Script, descriptor: &Descriptor, options: &LoadOptions) ->
         return footprint;
     }
     let kv_tokens = u64::from(options.context_tokens) * u64::from(options.slots);
+    let files = if options.layout == Layout::Hybrid { 2 } else { 1 };
     let packed_bytes = match options.layout {
         Layout::Mapped | Layout::Packed | Layout::Hybrid => 0,
         Layout::Repacked => descriptor.tensor_bytes,
     };
     Footprint {
         held_bytes: kv_tokens * descriptor.kv_bytes_per_token() + packed_bytes,
-        mapped_bytes: descriptor.tensor_bytes,
+        mapped_bytes: descriptor.tensor_bytes * files,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Failure;
-use crate::footprint::Footprint;
+use crate::footprint::{Footprint, Speed};
 
 /// What a fake model does. The default loads at once, speaks as fast as it can and never fails.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,14 @@ pub struct Script {
     pub load_failure: Option<Failure>,
     /// What [`Engine::footprint`](crate::port::Engine::footprint) answers; `None` = computed from the descriptor.
     pub footprint: Option<Footprint>,
+    /// What [`Engine::packing`](crate::port::Engine::packing) answers; `None` = the model's weights cannot be packed.
+    pub packing: Option<String>,
+    /// Every packing fails so, after it has written half of the file.
+    pub pack_failure: Option<Failure>,
+    /// Every packed file is refused so, also a sound one.
+    pub packed_refusal: Option<String>,
+    /// What [`Engine::calibrate`](crate::port::Engine::calibrate) finds of the layouts that its files allow.
+    pub speeds: Vec<Speed>,
     /// Real time for each prompt token that is not cached.
     pub prefill_time_per_token: Duration,
     /// Real time for each token generated.

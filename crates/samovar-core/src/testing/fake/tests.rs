@@ -1,8 +1,9 @@
 use std::path::Path;
 
 use super::*;
+use crate::footprint::{Arrangement, Layout, LoadOptions, Speed};
 use crate::generation::{Completion, FinishReason, GenerationRequest, Prompt, Sampling, TokenEvent};
-use crate::port::ModelFiles;
+use crate::port::{ModelFiles, PackedFile};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -145,6 +146,85 @@ fn each_model_can_have_a_script_of_its_own() {
     let options = FakeEngine::options();
     assert_eq!(engine.footprint(&FakeEngine::descriptor("small", 9), &options), Ok(small));
     assert_ne!(engine.footprint(&FakeEngine::descriptor("other", 9), &options), Ok(small));
+}
+
+/// An engine that can pack `m`.
+fn packer(packing: &str) -> FakeEngine {
+    let script = Script { packing: Some(packing.to_owned()), ..Script::default() };
+    FakeEngine::builder().script(script).build()
+}
+
+/// How a load comes out that is offered this packed file.
+fn arrangement(engine: &FakeEngine, packed: Option<&Path>, source: &str) -> Arrangement {
+    let path = Path::new("m");
+    let files = ModelFiles { path, packed: packed.map(|path| PackedFile { path, source }) };
+    let options = LoadOptions { layout: Layout::Packed, ..FakeEngine::options() };
+    let descriptor = FakeEngine::descriptor("m", 1000);
+    engine.load(files, &descriptor, &options, &LoadControl::silent()).unwrap().arrangement()
+}
+
+#[test]
+fn a_packed_file_serves_the_engine_and_the_source_it_was_made_for_and_no_other() {
+    let engine = packer("here");
+    let descriptor = FakeEngine::descriptor("m", 1000);
+    assert_eq!(engine.packing(&descriptor).as_deref(), Some("here"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let control = LoadControl::silent();
+    let bytes = engine.pack(Path::new("m"), &descriptor, "s", file.as_file(), &control).unwrap();
+    assert_eq!(bytes, file.as_file().metadata().unwrap().len());
+    let packed = Some(file.path());
+    let as_packed = Arrangement { layout: Layout::Packed, refused: None };
+    assert_eq!(arrangement(&engine, packed, "s"), as_packed);
+    assert_eq!(arrangement(&engine, None, "s"), Arrangement::default());
+    for (engine, source) in [(&packer("there"), "s"), (&engine, "another"), (&FakeEngine::new(), "s")] {
+        let refused = arrangement(engine, packed, source);
+        assert_eq!(refused.layout, Layout::Mapped);
+        assert!(refused.refused.is_some());
+    }
+    let mut damaged = fs_err::read(file.path()).unwrap();
+    damaged[70] ^= 1;
+    fs_err::write(file.path(), damaged).unwrap();
+    assert!(arrangement(&engine, packed, "s").refused.is_some());
+    assert_eq!((engine.counts().packs_finished, engine.counts().packed_loads), (1, 1));
+}
+
+#[test]
+fn a_gated_packing_waits_and_can_be_cancelled() {
+    let script = Script { packing: Some("here".to_owned()), ..Script::default() };
+    let engine = FakeEngine::builder().script(script).gate_packs().build();
+    let file = tempfile::tempfile().unwrap();
+    let control = LoadControl::silent();
+    let cancel = control.cancel_flag();
+    let descriptor = FakeEngine::descriptor("m", 1000);
+    std::thread::scope(|scope| {
+        let packing = scope.spawn(|| engine.pack(Path::new("m"), &descriptor, "s", &file, &control));
+        engine.blocking_wait_until(LIMIT, |counts| counts.packs_started == 1).unwrap();
+        cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(packing.join().unwrap().unwrap_err().kind, ErrorKind::Cancelled);
+    });
+    assert_eq!(engine.counts().packs_cancelled, 1);
+    assert_eq!(
+        FakeEngine::new().pack(Path::new("m"), &descriptor, "s", &file, &control).unwrap_err().kind,
+        ErrorKind::Unsupported
+    );
+}
+
+#[test]
+fn a_calibration_finds_what_its_files_allow() {
+    let speed = |layout| Speed { layout, prefill: 1.0, decode: 1.0, decode_eight: 1.0 };
+    let speeds = vec![speed(Layout::Mapped), speed(Layout::Packed)];
+    let script = Script { packing: Some("here".to_owned()), speeds: speeds.clone(), ..Script::default() };
+    let engine = FakeEngine::builder().script(script).build();
+    let descriptor = FakeEngine::descriptor("m", 1000);
+    let control = LoadControl::silent();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let calibrate = |packed: Option<PackedFile<'_>>| {
+        let files = ModelFiles { path: Path::new("m"), packed };
+        engine.calibrate(files, &descriptor, &FakeEngine::options(), &control).unwrap()
+    };
+    assert_eq!(calibrate(None), speeds[..1]);
+    engine.pack(Path::new("m"), &descriptor, "s", file.as_file(), &control).unwrap();
+    assert_eq!(calibrate(Some(PackedFile { path: file.path(), source: "s" })), speeds);
 }
 
 mod conformance {
