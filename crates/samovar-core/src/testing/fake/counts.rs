@@ -88,6 +88,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The counts at the time limit.
+    #[allow(clippy::result_large_err, reason = "numbers that only tests see")]
     pub fn blocking_wait_until(
         &self,
         limit: Duration,
