@@ -43,6 +43,12 @@ pub struct DiskUse {
     /// Of the quota, what they may take.
     #[serde(default)]
     pub prefix_quota_bytes: u64,
+    /// Packed files: weights in an engine's own layout.
+    #[serde(default)]
+    pub packed: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub packed_bytes: u64,
     /// What waits for being unlinked.
     pub trash_bytes: u64,
     /// The index; not counted against the quota.
@@ -117,6 +123,10 @@ impl DiskUse {
                 LeftoverKind::Prefix => {
                     self.prefixes += 1;
                     &mut self.prefix_bytes
+                }
+                LeftoverKind::Packed => {
+                    self.packed += 1;
+                    &mut self.packed_bytes
                 }
             };
             *part += leftover.bytes;

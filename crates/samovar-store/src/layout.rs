@@ -7,6 +7,7 @@
 //!   partial/<id>/{data,state.json}     downloads that are not whole yet
 //!   snapshots/<key>/…                  links with real file names
 //!   prefixes/<weights>/<kind>/<tokens>/{state,facts.json}   prompt state that instances left behind, 0600
+//!   packed/<source>/<id>/{data, facts.json}   weights in an engine's own layout, 0444; packing/<id> while one is made
 //!   tmp/  trash/  quarantine/<hex>
 //!   locks/{gc.lock, blob/<id>.lock}    never unlinked; and locks/ballast, room for when there is no other
 //!   leases/<boot id>-<pid>-<random>    flocked for the life of a process; body = digests in use
@@ -36,7 +37,7 @@ pub(crate) const FORMAT: u32 = 1;
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This directory is a cache of models, kept by Samovar. Backups may leave it out.\n";
 /// Directories that a store has from the start.
-const DIRECTORIES: [&str; 13] = [
+const DIRECTORIES: [&str; 15] = [
     "blobs",
     "blobs/sha256",
     "manifests",
@@ -44,6 +45,8 @@ const DIRECTORIES: [&str; 13] = [
     "partial",
     "snapshots",
     "prefixes",
+    "packed",
+    "packing",
     "tmp",
     "trash",
     "quarantine",
@@ -211,6 +214,24 @@ impl Layout {
     /// What instances of an artifact left behind.
     pub(crate) fn prefixes_of(&self, key: &KeyDigest) -> PathBuf {
         self.prefixes().join(key.to_string())
+    }
+
+    pub(crate) fn packed(&self) -> PathBuf {
+        self.root.join("packed")
+    }
+
+    /// What was packed of these weights.
+    pub(crate) fn packed_of(&self, source: &Digest) -> PathBuf {
+        self.packed().join(source.to_string())
+    }
+
+    /// Packed files that are being made.
+    pub(crate) fn packing(&self) -> PathBuf {
+        self.root.join("packing")
+    }
+
+    pub(crate) fn packing_of(&self, id: &PartialId) -> PathBuf {
+        self.packing().join(id.to_string())
     }
 
     /// Files on their way to another name; whatever lies here when nobody writes is rubbish.

@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::index::BlobState;
 use crate::key::KeyDigest;
 use crate::manifests;
+use crate::packed;
 use crate::prefix;
 use crate::progress::Watch;
 use crate::reading::{self, Finding};
@@ -65,6 +66,12 @@ pub struct Verified {
     /// Saved prefixes whose bytes were wrong. They were removed; nothing is lost but the time to compute them.
     #[serde(default)]
     pub damaged_prefixes: u64,
+    /// Packed files that were read and were right.
+    #[serde(default)]
+    pub packed: u64,
+    /// Packed files whose bytes were wrong. They were removed; nothing is lost but the time to make them.
+    #[serde(default)]
+    pub damaged_packed: u64,
     /// Artifacts that a repair made whole again, by what users call them.
     pub repaired: Vec<String>,
     /// Artifacts that a repair could not make whole.
@@ -193,7 +200,9 @@ fn look(inner: &Inner, options: &VerifyOptions, stop: &AtomicBool) -> Result<(Ve
     read_blobs(inner, options, stop, &mut verified)?;
     let prefixes = prefix::verify(inner, &options.keys, stop)?;
     (verified.prefixes, verified.damaged_prefixes) = (prefixes.count, prefixes.damaged);
-    verified.bytes += prefixes.bytes;
+    let packed = packed::verify(inner, &options.keys, stop)?;
+    (verified.packed, verified.damaged_packed) = (packed.count, packed.damaged);
+    verified.bytes += prefixes.bytes + packed.bytes;
     for artifact in wanted(inner, options)? {
         if inner.index.artifact(&artifact.key_digest)?.is_none() {
             broken.push(Broken::of(&artifact));

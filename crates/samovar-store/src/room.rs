@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::collect::survey::{Survey, free_disk_bytes};
-use crate::collect::{self, Short};
+use crate::collect::{self, LeftoverKind, Short};
 use crate::error::Error;
 use crate::partial::PartialId;
 use crate::store::Inner;
@@ -62,6 +62,28 @@ pub(crate) fn reserve(
     subject: &str,
     needs: &[(PartialId, u64)],
 ) -> Result<Reservation, Error> {
+    seek(inner, subject, needs, false)
+}
+
+/// As [`reserve`], for a copy of what is here that can be made again: only what can be, too, goes for it.
+///
+/// # Errors
+/// As [`reserve`].
+pub(crate) fn reserve_for_copy(
+    inner: &Inner,
+    subject: &str,
+    id: PartialId,
+    bytes: u64,
+) -> Result<Reservation, Error> {
+    seek(inner, subject, &[(id, bytes)], true)
+}
+
+fn seek(
+    inner: &Inner,
+    subject: &str,
+    needs: &[(PartialId, u64)],
+    is_for_copy: bool,
+) -> Result<Reservation, Error> {
     let mut known = lock(&inner.room.deciding);
     let reservation = Room::promise(&inner.room, needs);
     let asked_bytes: u64 = needs.iter().map(|(_, bytes)| bytes).sum();
@@ -74,20 +96,27 @@ pub(crate) fn reserve(
     for _ in 0..TRIES {
         let mut survey = collect::survey(inner, true)?;
         let incoming_bytes = take_incoming(&mut survey, needs);
-        let limits = collect::limits(inner, &survey, incoming_bytes);
+        let limits = collect::Limits { is_for_copy, ..collect::limits(inner, &survey, incoming_bytes) };
         let plan = collect::plan(&survey.view, &limits);
         if let Some(Short { limit, free_bytes }) = plan.short {
             let subject = subject.to_owned();
             return Err(Error::NoRoom { subject, needed_bytes: incoming_bytes, free_bytes, limit });
         }
         let collected = collect::settle(inner, &survey, &plan, &limits, false)?;
-        if collected.removed.len() == plan.artifacts.len() {
+        if collected.removed.len() == plan.artifacts.len() && has_swept(&survey, &plan, &collected) {
             let spare_bytes = collect::spare_bytes(&survey.view, &limits);
             *known = Some(Known { at: Instant::now(), spare_bytes });
             return Ok(reservation);
         }
     }
     Ok(reservation)
+}
+
+/// Whether all packed files went that should have.
+fn has_swept(survey: &Survey, plan: &collect::Collection, collected: &collect::Collected) -> bool {
+    let kind = LeftoverKind::Packed;
+    let planned = plan.leftovers.iter().filter(|index| survey.view.leftovers[**index].kind == kind).count();
+    planned as u64 == collected.leftovers.get(&kind).map_or(0, |swept| swept.count)
 }
 
 impl Known {

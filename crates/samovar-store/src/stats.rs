@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::packed::kept;
 use crate::prefix::quota;
 use crate::store::Store;
 
@@ -53,6 +54,24 @@ pub struct StoreStats {
     /// Their bytes.
     #[serde(default)]
     pub prefix_bytes: u64,
+    /// Packed files that were made.
+    #[serde(default)]
+    pub packed_made: u64,
+    /// Times that one was opened.
+    #[serde(default)]
+    pub packed_opened: u64,
+    /// Packed files that were found damaged, and removed.
+    #[serde(default)]
+    pub packed_damaged: u64,
+    /// Packed files that an engine did not take, and that were removed.
+    #[serde(default)]
+    pub packed_refused: u64,
+    /// Packed files that are here.
+    #[serde(default)]
+    pub packed: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub packed_bytes: u64,
     /// All counters by name, these and others.
     pub counters: BTreeMap<String, u64>,
 }
@@ -67,7 +86,7 @@ impl StoreStats {
 
 impl Store {
     /// How the store was used, and what it has. Blocks for microseconds to milliseconds; looks at no file but the saved
-    /// prefixes.
+    /// prefixes and packed files.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -81,6 +100,7 @@ impl Store {
             .map(|file| (file.digest, file.size))
             .collect();
         let kept = quota::kept(&self.0.layout).unwrap_or_default();
+        let (packed, packed_bytes) = kept::total(&self.0.layout);
         let count = |name: &str| counters.get(name).copied().unwrap_or(0);
         Ok(StoreStats {
             hits: count("hits"),
@@ -98,6 +118,12 @@ impl Store {
             prefixes_damaged: count("prefixes_damaged"),
             prefixes: kept.len() as u64,
             prefix_bytes: kept.iter().map(|kept| kept.bytes).sum(),
+            packed_made: count("packed_made"),
+            packed_opened: count("packed_opened"),
+            packed_damaged: count("packed_damaged"),
+            packed_refused: count("packed_refused"),
+            packed,
+            packed_bytes,
             artifacts: artifacts.len() as u64,
             pinned: artifacts.iter().filter(|artifact| artifact.is_pinned).count() as u64,
             bytes: sizes.values().sum(),

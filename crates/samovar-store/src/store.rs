@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use samovar_core::Digest;
 use samovar_core::footprint::Footprint;
 use samovar_core::model::ArtifactRef;
-use samovar_core::Digest;
 use serde::Serialize;
 
 use crate::artifact::Artifact;
@@ -28,6 +28,7 @@ use crate::manifest::{self, Manifest, ManifestFile, Role};
 use crate::meter::Meter;
 use crate::name::FilePath;
 use crate::opened::{self, Opened};
+use crate::packed;
 use crate::partial::PartialId;
 use crate::progress::Watch;
 use crate::room::{self, Room};
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) barred: Option<Bar>,
     pub(crate) room: Arc<Room>,
     pub(crate) unopened: Unopened,
+    pub(crate) refused_packed: packed::Refused,
     /// Where views are made when the cache itself cannot be written.
     views: OnceLock<Layout>,
 }
@@ -128,6 +130,7 @@ impl Store {
             barred,
             room: Arc::default(),
             unopened: Unopened::default(),
+            refused_packed: packed::Refused::default(),
             views: OnceLock::new(),
         };
         inner.heal()?;

@@ -65,6 +65,7 @@ fn leftovers(collected: &Collected) -> Vec<String> {
                 LeftoverKind::Trash => ("file that was on its way out", "files that were on their way out"),
                 LeftoverKind::Quarantine => ("damaged file", "damaged files"),
                 LeftoverKind::Prefix => ("saved prompt", "saved prompts"),
+                LeftoverKind::Packed => ("packed copy of a model", "packed copies of models"),
             };
             let what = if swept.count == 1 { one } else { many };
             format!("{} {what}: {}", swept.count, ByteSize::from_bytes(swept.bytes))

@@ -25,6 +25,7 @@ use crate::key::KeyDigest;
 use crate::layout::Layout;
 use crate::lease;
 use crate::lock::{FileLock, Hold};
+use crate::packed::kept;
 use crate::partial::PartialId;
 use crate::store::Inner;
 
@@ -58,7 +59,14 @@ pub(crate) fn act(inner: &Inner, survey: &Survey, plan: &Collection) -> Result<D
         let (blobs, bytes) = take_orphans(inner, batch)?;
         done.orphans = (done.orphans.0 + blobs, done.orphans.1 + bytes);
     }
+    let gone: HashSet<KeyDigest> = done.artifacts.iter().map(|(key, _)| *key).collect();
+    let stayed: HashSet<KeyDigest> =
+        plan.artifacts.iter().map(|(key, _)| *key).filter(|key| !gone.contains(key)).collect();
     for index in &plan.leftovers {
+        // What was to leave with an artifact that somebody took into use meanwhile.
+        if survey.view.leftovers[*index].parent.is_some_and(|parent| stayed.contains(&parent)) {
+            continue;
+        }
         if sweep(inner, survey, *index)? {
             done.leftovers.push(*index);
         }
@@ -190,6 +198,9 @@ fn sweep(inner: &Inner, survey: &Survey, index: usize) -> Result<bool, Error> {
     let place = &survey.leftovers[index];
     if survey.view.leftovers[index].kind == LeftoverKind::Trash {
         return Ok(true);
+    }
+    if survey.view.leftovers[index].kind == LeftoverKind::Packed {
+        return kept::take_unless_held(inner, &place.path, place.lease);
     }
     let claim = place.partial.as_ref().map(|id| claim(&inner.layout, id)).transpose()?;
     if matches!(claim, Some(None)) {

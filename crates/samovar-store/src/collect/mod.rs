@@ -185,6 +185,7 @@ pub(crate) fn limits(inner: &Inner, survey: &Survey, incoming_bytes: u64) -> Lim
         min_free_bytes: inner.config.min_free_bytes,
         incoming_bytes,
         prefix_bytes: quota::quota_bytes(inner),
+        is_for_copy: false,
     }
 }
 

@@ -1,10 +1,14 @@
 //! What goes: a pure function from what is there to what is removed.
 //!
 //! ```text
-//!   leftovers past their time
+//!   leftovers past their time, or that nobody can want
 //!     ─► artifacts past the age limit
-//!          ─► over the high mark, or too little disk: what is worth least, down to the low mark
+//!          ─► over the high mark, or too little disk: down to the low mark
+//!               packed files ─► broken-off downloads ─► saved prefixes ─► artifacts, what is worth least
 //! ```
+//!
+//! For a copy that can be made again nothing goes but other such copies, and it stays below the high mark, so
+//! that it does not have to go right after.
 //!
 //! Never named: a pinned artifact, an artifact or blob in use, a blob that an artifact which stays needs.
 //! A blob is freed with the last artifact that needs it; bytes that another program shares count as none.
@@ -72,8 +76,22 @@ pub(crate) struct Leftover {
     pub(crate) bytes: u64,
     /// Since it was written last.
     pub(crate) idle_ms: u64,
-    /// Somebody works on it.
+    /// Somebody works on it, or uses it.
     pub(crate) is_held: bool,
+    /// Nobody can want it any more, however young it is.
+    pub(crate) is_needless: bool,
+    /// Something better of the same is there.
+    pub(crate) is_outdone: bool,
+    /// The artifact that it leaves with.
+    pub(crate) parent: Option<KeyDigest>,
+}
+
+impl Leftover {
+    /// One of nothing that nobody uses.
+    pub(crate) fn of(kind: LeftoverKind, idle_ms: u64) -> Self {
+        let (is_held, is_needless, is_outdone) = (false, false, false);
+        Self { kind, bytes: 0, idle_ms, is_held, is_needless, is_outdone, parent: None }
+    }
 }
 
 /// Why it is there.
@@ -92,6 +110,8 @@ pub enum LeftoverKind {
     Quarantine,
     /// Prompt state that can be computed again.
     Prefix,
+    /// Weights in an engine's own layout, which can be made again.
+    Packed,
 }
 
 /// What may stay.
@@ -105,6 +125,15 @@ pub(crate) struct Limits {
     pub(crate) incoming_bytes: u64,
     /// Of the quota, what saved prefixes may take.
     pub(crate) prefix_bytes: u64,
+    /// What comes is a copy of what is here, and can be made again.
+    pub(crate) is_for_copy: bool,
+}
+
+impl Limits {
+    /// What may be used at most once what comes is here.
+    fn ceiling_bytes(&self) -> u64 {
+        if self.is_for_copy { percent(self.quota_bytes, HIGH_PERCENT) } else { self.quota_bytes }
+    }
 }
 
 /// Why an artifact goes.
@@ -157,6 +186,7 @@ pub(crate) fn plan_removal(view: &View, keys: &[KeyDigest]) -> Collection {
     for index in 0..view.artifacts.len() {
         if keys.contains(&view.artifacts[index].key) {
             choice.take(index, Why::Asked);
+            choice.take_copies_of(index);
         }
     }
     choice.finish()
@@ -213,7 +243,8 @@ impl<'a> Choice<'a> {
 
     fn take_leftovers(&mut self, limits: &Limits) {
         for (index, leftover) in self.view.leftovers.iter().enumerate() {
-            if !leftover.is_held && leftover.idle_ms >= patience_ms(leftover.kind, limits) {
+            let is_due = leftover.is_needless || leftover.idle_ms >= patience_ms(leftover.kind, limits);
+            if !leftover.is_held && is_due {
                 self.leftovers.push(index);
                 self.freed_bytes += leftover.bytes;
             }
@@ -259,31 +290,37 @@ impl<'a> Choice<'a> {
         for (index, artifact) in self.view.artifacts.iter().enumerate() {
             if artifact.idle_ms > max_age_ms && self.may_go(index) {
                 self.take(index, Why::Age);
+                self.take_copies_of(index);
             }
         }
     }
 
     /// Down to the low mark when that can be; else only what must go; else all that can, and says what is short.
     fn take_for_room(&mut self, limits: &Limits) {
-        let (want, must) = (self.wanted_bytes(limits), self.needed_bytes(limits));
+        let must = self.needed_bytes(limits);
+        let want = if limits.is_for_copy { must } else { self.wanted_bytes(limits) };
         if want.max(must) == 0 {
             return;
         }
         let before = (self.gone.len(), self.leftovers.len());
         for goal in [want.max(must), must] {
-            self.free(goal);
+            self.free(goal, limits);
             if self.freed_bytes >= goal {
                 return;
             }
             self.undo_to(before);
         }
-        self.free(u64::MAX);
+        self.free(u64::MAX, limits);
         self.short = self.shortage(limits);
     }
 
     /// Frees at least `goal` bytes in all, or as much as can be.
-    fn free(&mut self, goal: u64) {
+    fn free(&mut self, goal: u64, limits: &Limits) {
         let begin = self.gone.len();
+        self.take_packed(goal);
+        if limits.is_for_copy {
+            return;
+        }
         self.take_broken_off(goal);
         self.take_prefixes(goal);
         let mut order: Vec<usize> = (0..self.view.artifacts.len())
@@ -301,6 +338,32 @@ impl<'a> Choice<'a> {
             self.take(index, Why::Room);
         }
         self.reprieve(begin, goal);
+    }
+
+    /// What can be made again goes first: what is outdone, then what was used longest ago.
+    fn take_packed(&mut self, goal: u64) {
+        let leftovers = &self.view.leftovers;
+        let mut left: Vec<usize> = (0..leftovers.len())
+            .filter(|index| leftovers[*index].kind == LeftoverKind::Packed && !leftovers[*index].is_held)
+            .filter(|index| leftovers[*index].bytes > 0 && !self.leftovers.contains(index))
+            .collect();
+        left.sort_by_key(|index| (leftovers[*index].is_outdone, leftovers[*index].idle_ms));
+        while self.freed_bytes < goal
+            && let Some(least) = left.pop()
+        {
+            self.take_leftover(least);
+        }
+    }
+
+    /// What was made of an artifact that goes for good.
+    fn take_copies_of(&mut self, index: usize) {
+        let parent = Some(self.view.artifacts[index].key);
+        for (place, leftover) in self.view.leftovers.iter().enumerate() {
+            if leftover.parent == parent && !leftover.is_held && !self.leftovers.contains(&place) {
+                self.leftovers.push(place);
+                self.freed_bytes += leftover.bytes;
+            }
+        }
     }
 
     /// Downloads that broke off within the week go before any artifact does.
@@ -406,8 +469,9 @@ impl<'a> Choice<'a> {
 
     /// To be freed in all so that quota and disk hold.
     fn needed_bytes(&self, limits: &Limits) -> u64 {
-        let for_quota =
-            used_bytes(self.view).saturating_add(limits.incoming_bytes).saturating_sub(limits.quota_bytes);
+        let for_quota = used_bytes(self.view)
+            .saturating_add(limits.incoming_bytes)
+            .saturating_sub(limits.ceiling_bytes());
         let on_disk = self.view.promised_bytes.saturating_add(limits.incoming_bytes);
         let for_disk =
             limits.min_free_bytes.saturating_add(on_disk).saturating_sub(self.view.free_disk_bytes);
@@ -419,7 +483,7 @@ impl<'a> Choice<'a> {
         if self.freed_bytes >= self.needed_bytes(limits) {
             return None;
         }
-        let by_quota = (limits.quota_bytes + self.freed_bytes).saturating_sub(used_bytes(self.view));
+        let by_quota = (limits.ceiling_bytes() + self.freed_bytes).saturating_sub(used_bytes(self.view));
         let by_disk = (self.view.free_disk_bytes + self.freed_bytes)
             .saturating_sub(limits.min_free_bytes + self.view.promised_bytes);
         Some(if by_quota <= by_disk {
@@ -454,7 +518,7 @@ fn patience_ms(kind: LeftoverKind, limits: &Limits) -> u64 {
         LeftoverKind::Tmp => TMP_MS,
         LeftoverKind::Partial => PARTIAL_MS.min(limits.max_age_ms.unwrap_or(u64::MAX)).max(HOUR_MS),
         LeftoverKind::Quarantine => limits.max_age_ms.unwrap_or(QUARANTINE_MS),
-        LeftoverKind::Prefix => limits.max_age_ms.unwrap_or(u64::MAX),
+        LeftoverKind::Prefix | LeftoverKind::Packed => limits.max_age_ms.unwrap_or(u64::MAX),
     }
 }
 
@@ -518,7 +582,7 @@ mod tests {
     }
 
     fn prefix(gigabytes: u64, idle_ms: u64) -> Leftover {
-        Leftover { kind: LeftoverKind::Prefix, bytes: gigabytes * GB, idle_ms, is_held: false }
+        Leftover { bytes: gigabytes * GB, ..Leftover::of(LeftoverKind::Prefix, idle_ms) }
     }
 
     #[test]
@@ -643,7 +707,7 @@ mod tests {
 
     #[test]
     fn leftovers_go_after_their_time_and_never_while_held() {
-        let leftover = |kind, hours| Leftover { kind, bytes: 1, idle_ms: hours * HOUR_MS, is_held: false };
+        let leftover = |kind, hours| Leftover { bytes: 1, ..Leftover::of(kind, hours * HOUR_MS) };
         let leftovers = vec![
             leftover(LeftoverKind::Trash, 0),
             leftover(LeftoverKind::Tmp, 2),
@@ -660,8 +724,7 @@ mod tests {
     #[test]
     fn a_download_that_broke_off_goes_before_an_artifact() {
         let mut view = row(3);
-        let partial =
-            Leftover { kind: LeftoverKind::Partial, bytes: GB, idle_ms: 2 * HOUR_MS, is_held: false };
+        let partial = Leftover { bytes: GB, ..Leftover::of(LeftoverKind::Partial, 2 * HOUR_MS) };
         view.leftovers.push(partial);
         let collection = plan(&view, &quota(3));
         assert_eq!((collection.leftovers.len(), collection.artifacts.len()), (1, 1));

@@ -17,6 +17,7 @@ use crate::layout::Layout;
 use crate::lease;
 use crate::lock::{FileLock, Hold};
 use crate::manifest;
+use crate::packed;
 use crate::partial::{Note, PartialId};
 use crate::plain;
 use crate::prefix::quota;
@@ -42,8 +43,16 @@ pub(crate) struct Survey {
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) path: PathBuf,
-    /// The download whose lock protects it.
+    /// The download or making whose lock protects it.
     pub(crate) partial: Option<PartialId>,
+    /// What leases on it say.
+    pub(crate) lease: Option<Digest>,
+}
+
+impl Place {
+    fn of(path: PathBuf) -> Self {
+        Self { path, partial: None, lease: None }
+    }
 }
 
 impl Survey {
@@ -82,8 +91,9 @@ impl Survey {
         self.rubbish(&layout.trash(), LeftoverKind::Trash, chronicle)?;
         self.rubbish(&layout.quarantines(), LeftoverKind::Quarantine, chronicle)?;
         for kept in quota::kept(layout)? {
-            self.push(LeftoverKind::Prefix, Place { path: kept.path, partial: None }, chronicle);
+            self.push(LeftoverKind::Prefix, Place::of(kept.path), chronicle);
         }
+        self.packed(layout, chronicle)?;
         self.view.free_disk_bytes = free_disk_bytes(layout.root())?;
         Ok(())
     }
@@ -97,7 +107,7 @@ impl Survey {
                 match digest {
                     Ok(digest) if self.rows.contains_key(&digest) => (),
                     Ok(digest) => strays.push((digest, path)),
-                    Err(_) => self.push(LeftoverKind::Orphan, Place { path, partial: None }, chronicle),
+                    Err(_) => self.push(LeftoverKind::Orphan, Place::of(path), chronicle),
                 }
             }
         }
@@ -135,36 +145,62 @@ impl Survey {
             self.artifacts.iter().map(|artifact| artifact.key_digest.to_string()).collect();
         for (name, path) in entries(&layout.snapshots())? {
             if !known.contains(&name) {
-                self.push(LeftoverKind::Orphan, Place { path, partial: None }, chronicle);
+                self.push(LeftoverKind::Orphan, Place::of(path), chronicle);
             }
         }
         Ok(())
     }
 
+    /// What is on its way in, or was when its process died: downloads, and packed files that are made.
     fn partials(&mut self, inner: &Inner, chronicle: &Chronicle) -> std::io::Result<()> {
         let layout = &inner.layout;
         let mut counted = HashSet::new();
-        for (name, path) in entries(&layout.partials())? {
-            let partial = PartialId::parse(&name);
-            let (bytes, changed_ms) = bytes_below(&path, DEPTH);
-            let is_held = partial.is_some_and(|id| is_locked(layout, &id));
-            if let Some(id) = partial {
-                let declared = Note::read(layout, &id).and_then(|note| note.size).filter(|_| is_held);
-                let promised = declared.max(inner.room.promised_bytes(&id)).unwrap_or(0);
-                self.view.promised_bytes += promised.saturating_sub(bytes);
-                counted.insert(id);
+        for (kind, dir) in [(LeftoverKind::Partial, layout.partials()), (LeftoverKind::Tmp, layout.packing())]
+        {
+            for (name, path) in entries(&dir)? {
+                let partial = PartialId::parse(&name);
+                let (bytes, changed_ms) = bytes_below(&path, DEPTH);
+                let is_held = partial.is_some_and(|id| is_locked(layout, &id));
+                if let Some(id) = partial {
+                    let declared = is_held.then(|| match kind {
+                        LeftoverKind::Partial => Note::read(layout, &id).and_then(|note| note.size),
+                        _ => packed::expected_bytes(layout, &path),
+                    });
+                    let promised = declared.flatten().max(inner.room.promised_bytes(&id)).unwrap_or(0);
+                    self.view.promised_bytes += promised.saturating_sub(bytes);
+                    counted.insert(id);
+                }
+                // A download is taken up again; a packed file is begun anew.
+                let is_needless = kind != LeftoverKind::Partial;
+                let leftover = Leftover::of(kind, chronicle.age_ms(changed_ms));
+                self.view.leftovers.push(Leftover { bytes, is_held, is_needless, ..leftover });
+                self.leftovers.push(Place { partial, ..Place::of(path) });
             }
-            let idle_ms = chronicle.age_ms(changed_ms);
-            self.view.leftovers.push(Leftover { kind: LeftoverKind::Partial, bytes, idle_ms, is_held });
-            self.leftovers.push(Place { path, partial });
         }
         self.view.promised_bytes += inner.room.promised_bytes_besides(&counted);
         Ok(())
     }
 
+    /// Packed files. One whose artifact has gone, or that cannot be found, is of no use to anybody.
+    fn packed(&mut self, layout: &Layout, chronicle: &Chronicle) -> std::io::Result<()> {
+        let known: HashSet<KeyDigest> = self.artifacts.iter().map(|artifact| artifact.key_digest).collect();
+        for kept in packed::kept::kept(layout)? {
+            let is_orphan = kept.parent().is_some_and(|parent| !known.contains(&parent));
+            let (parent, is_outdone) = (kept.parent(), kept.is_outdone);
+            let is_needless = is_orphan || !kept.is_known();
+            let is_held = kept.id.is_some_and(|id| self.held.contains_key(&id));
+            let place = Place { lease: kept.id, ..Place::of(kept.path) };
+            self.push(LeftoverKind::Packed, place, chronicle);
+            if let Some(leftover) = self.view.leftovers.last_mut() {
+                *leftover = Leftover { is_held, is_needless, is_outdone, parent, ..*leftover };
+            }
+        }
+        Ok(())
+    }
+
     fn rubbish(&mut self, dir: &Path, kind: LeftoverKind, chronicle: &Chronicle) -> std::io::Result<()> {
         for (_, path) in entries(dir)? {
-            self.push(kind, Place { path, partial: None }, chronicle);
+            self.push(kind, Place::of(path), chronicle);
         }
         Ok(())
     }
@@ -172,7 +208,7 @@ impl Survey {
     fn push(&mut self, kind: LeftoverKind, place: Place, chronicle: &Chronicle) {
         let (bytes, changed_ms) = bytes_below(&place.path, DEPTH);
         let idle_ms = chronicle.age_ms(changed_ms);
-        self.view.leftovers.push(Leftover { kind, bytes, idle_ms, is_held: false });
+        self.view.leftovers.push(Leftover { bytes, ..Leftover::of(kind, idle_ms) });
         self.leftovers.push(place);
     }
 }

@@ -1,0 +1,85 @@
+//! Holds packed files against their digests when the store is verified.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use samovar_core::Digest;
+use samovar_core::digest::Hasher;
+
+use super::facts::{DATA, Facts};
+use super::kept::{self, Kept};
+use crate::error::Error;
+use crate::key::KeyDigest;
+use crate::plain;
+use crate::store::Inner;
+
+const PIECE_BYTES: usize = 1 << 20;
+
+/// What a verification found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Checked {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+    pub(crate) damaged: u64,
+}
+
+/// Reads every packed file of these artifacts, or all when none is named. Damaged ones go.
+///
+/// # Errors
+/// When a directory cannot be listed.
+pub(crate) fn verify(inner: &Inner, keys: &[KeyDigest], stop: &AtomicBool) -> Result<Checked, Error> {
+    let mut kept = kept::kept(&inner.layout).map_err(kept::unlisted())?;
+    kept.retain(|kept| keys.is_empty() || kept.parent().is_some_and(|parent| keys.contains(&parent)));
+    let mut checked = Checked::default();
+    for kept in kept {
+        match check(inner, &kept, stop) {
+            Ok(None) => break,
+            Ok(Some(Some(bytes))) => {
+                checked.count += 1;
+                checked.bytes += bytes;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !kept.path.exists() => (),
+            // What cannot be read helps nobody, and is only a copy of what can be made again.
+            Ok(Some(None)) | Err(_) => {
+                checked.damaged += 1;
+                inner.index.count("packed_damaged", 1);
+                if inner.layout.is_writable() {
+                    kept::remove(&inner.layout, &kept.path);
+                }
+            }
+        }
+    }
+    Ok(checked)
+}
+
+/// The bytes of a packed file, or that it is not what was put there; nothing when it was not read to its end.
+fn check(inner: &Inner, kept: &Kept, stop: &AtomicBool) -> io::Result<Option<Option<u64>>> {
+    let Some(facts) = Facts::read(&inner.layout, &kept.path)? else { return Ok(Some(None)) };
+    let file = plain::open(inner.layout.root(), &kept.path.join(DATA))?;
+    if file.metadata()?.len() != facts.bytes {
+        return Ok(Some(None));
+    }
+    let digest = digest_of(file.file(), facts.bytes, stop)?;
+    Ok(digest.map(|digest| (digest == facts.digest).then_some(facts.bytes)))
+}
+
+/// The digest of the first bytes of a file, unless it is told to stop. Leaves its position alone, which others may
+/// share.
+///
+/// # Errors
+/// When it cannot be read, or is shorter.
+pub(super) fn digest_of(file: &File, bytes: u64, stop: &AtomicBool) -> io::Result<Option<Digest>> {
+    let (mut hasher, mut piece, mut at) = (Hasher::new(), vec![0; PIECE_BYTES], 0);
+    while at < bytes {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let count = PIECE_BYTES.min(usize::try_from(bytes - at).unwrap_or(PIECE_BYTES));
+        file.read_exact_at(&mut piece[..count], at)?;
+        hasher.update(&piece[..count]);
+        at += count as u64;
+    }
+    Ok(Some(hasher.finish()))
+}

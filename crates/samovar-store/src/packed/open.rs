@@ -1,0 +1,145 @@
+//! How a packed file is found: leased first, then looked at, and let go when it is not what was put there.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::facts::{DATA, FACTS, Facts, Name};
+use super::{OpenedPacked, check, kept};
+use samovar_core::Digest;
+
+use crate::durable;
+use crate::error::Error;
+use crate::index::Stamp;
+use crate::layout::Layout;
+use crate::plain;
+use crate::store::Inner;
+
+/// Packed files that an engine of this process did not take: those of read-only stores are still there.
+#[derive(Debug, Default)]
+pub(crate) struct Refused(Mutex<HashSet<Digest>>);
+
+impl Refused {
+    fn names(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, name: &Name) -> bool {
+        self.names().contains(&name.id)
+    }
+
+    fn note(&self, name: &Name) {
+        self.names().insert(name.id);
+    }
+
+    /// It was made anew.
+    pub(super) fn forget(&self, name: &Name) {
+        self.names().remove(&name.id);
+    }
+}
+
+/// What lies under a name.
+pub(super) enum Look {
+    Right(Facts),
+    /// Not what was put there.
+    Wrong,
+}
+
+/// Opens a packed file, of the cache or of a read-only store.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub(super) fn find(inner: &Inner, name: &Name) -> Result<Option<OpenedPacked>, Error> {
+    if let Some(opened) = find_here(inner, name)? {
+        return Ok(Some(opened));
+    }
+    if inner.refused_packed.has(name) {
+        return Ok(None);
+    }
+    let in_tier = inner.tiers.iter().find_map(|tier| match look(&tier.layout, &name.place(&tier.layout)) {
+        Ok(Look::Right(facts)) => Some((name.place(&tier.layout).join(DATA), facts)),
+        _ => None,
+    });
+    Ok(in_tier.map(|(path, facts)| OpenedPacked { path, facts, _lease: inner.leases.nothing() }))
+}
+
+fn find_here(inner: &Inner, name: &Name) -> Result<Option<OpenedPacked>, Error> {
+    let place = name.place(&inner.layout);
+    if fs_err::symlink_metadata(&place).is_err() {
+        return Ok(None);
+    }
+    let lease = inner.leases.take(&[name.id]).unwrap_or_else(|error| {
+        // A full disk must not keep anybody from what is there; mapped files outlive their names.
+        tracing::warn!(%error, "a packed file is opened without a lease");
+        inner.leases.nothing()
+    });
+    match look(&inner.layout, &place) {
+        Ok(Look::Right(facts)) => {
+            note_used(&inner.layout, &place);
+            inner.index.count("packed_opened", 1);
+            Ok(Some(OpenedPacked { path: place.join(DATA), facts, _lease: lease }))
+        }
+        Ok(Look::Wrong) => {
+            tracing::warn!(path = %place.display(), "a packed file was damaged; it goes");
+            inner.index.count("packed_damaged", 1);
+            kept::remove(&inner.layout, &place);
+            Ok(None)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("a packed file could not be read")(error)),
+    }
+}
+
+/// What lies in a packed file's directory. Reads it whole only when it was touched since it was made.
+///
+/// # Errors
+/// `NotFound` when it is gone; whatever else the system says.
+fn look(layout: &Layout, place: &Path) -> io::Result<Look> {
+    let Some(facts) = Facts::read(layout, place)? else { return Ok(Look::Wrong) };
+    let data = plain::metadata(layout.root(), &place.join(DATA))?;
+    let stamp = Stamp::of(&data.ok_or(io::ErrorKind::NotFound)?);
+    if facts.is_untouched(&stamp) {
+        return Ok(Look::Right(facts));
+    }
+    read_again(layout, place, facts)
+}
+
+/// Holds a packed file against its digest.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn read_again(layout: &Layout, place: &Path, facts: Facts) -> io::Result<Look> {
+    let file = plain::open(layout.root(), &place.join(DATA))?;
+    let stamp = Stamp::of(&file.metadata()?);
+    let never = AtomicBool::new(false);
+    if stamp.size != facts.bytes || check::digest_of(file.file(), stamp.size, &never)? != Some(facts.digest) {
+        return Ok(Look::Wrong);
+    }
+    if layout.is_writable() && !facts.is_untouched(&stamp) {
+        // Without it the file is read again the next time.
+        let _ = durable::write(layout, &place.join(FACTS), &facts.stamped(&stamp).to_text());
+    }
+    Ok(Look::Right(facts))
+}
+
+fn note_used(layout: &Layout, place: &Path) {
+    if layout.is_writable()
+        && let Ok(facts) = plain::open(layout.root(), &place.join(FACTS))
+    {
+        // Without it the file counts as unused since its last use before.
+        let _ = facts.file().set_modified(SystemTime::now());
+    }
+}
+
+/// Lets a packed file go that an engine refused.
+pub(super) fn discard(inner: &Inner, name: &Name, why: &str) {
+    tracing::warn!(why, "a packed file is not taken by its engine; it goes");
+    inner.refused_packed.note(name);
+    inner.index.count("packed_refused", 1);
+    if inner.layout.is_writable() {
+        kept::remove(&inner.layout, &name.place(&inner.layout));
+    }
+}
