@@ -11,6 +11,10 @@ use std::{env, io};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/packed/tensors.cpp");
+    // By the compiler that the environment names, or the system's: it shares its C++ library with that of the
+    // native code, and no structure of llama.cpp's.
+    cc::Build::new().cpp(true).std("c++17").file("src/packed/tensors.cpp").compile("samovar_tensors");
     let record = env::var_os("DEP_LLAMA_ROOT").map(|root| PathBuf::from(root).join("build"));
     let compiler = record.as_deref().and_then(compiler);
     let is_repaired = record.as_deref().is_some_and(is_repaired);

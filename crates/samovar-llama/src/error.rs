@@ -144,6 +144,22 @@ pub enum Error {
         /// What the system said.
         detail: String,
     },
+    /// Nothing of a model can be packed, or it cannot be read for that.
+    #[error("cannot pack {}: {detail}", path.display())]
+    NotPacked {
+        /// The model file.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// A packed file cannot be written or read.
+    #[error("cannot {action} packed weights: {detail}")]
+    PackedFile {
+        /// Write or read.
+        action: &'static str,
+        /// What the system said.
+        detail: String,
+    },
     /// The native code gave fewer bytes of state than it had announced.
     #[error("llama.cpp could not write the prompt's state: {detail}")]
     StateWrite {
@@ -191,8 +207,8 @@ impl Error {
             | Self::TooManyAdapters { .. }
             | Self::SavedState { .. } => ErrorKind::InvalidRequest,
             Self::PrefixGone | Self::AdapterFile { .. } => ErrorKind::NotFound,
-            Self::UnsavableState => ErrorKind::Unsupported,
-            Self::StateFile { .. } => ErrorKind::Storage,
+            Self::UnsavableState | Self::NotPacked { .. } => ErrorKind::Unsupported,
+            Self::StateFile { .. } | Self::PackedFile { .. } => ErrorKind::Storage,
             Self::PromptTooLong { .. } | Self::TextTooLong { .. } => ErrorKind::ContextExceeded,
             Self::Parked | Self::Gone => ErrorKind::Unavailable,
             Self::TooManyWaiting { .. } | Self::NoSequence => ErrorKind::Busy,

@@ -39,6 +39,7 @@ mod kv;
 mod log;
 mod logprobs;
 mod native;
+mod packed;
 mod plan;
 mod prefix;
 mod published;

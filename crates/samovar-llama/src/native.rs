@@ -54,22 +54,52 @@ pub(crate) fn load_model<F: FnMut(f32) -> bool>(
         progress(fraction)
     }
 
-    let _ = backend();
-    let path = CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
-    // SAFETY: a pure function.
-    let mut params = unsafe { llama_cpp_sys_2::llama_model_default_params() };
+    let path = c_path(path)?;
+    let mut params = model_params();
     params.load_mode = if options.is_locked {
         llama_cpp_sys_2::LLAMA_LOAD_MODE_MMAP_MLOCK
     } else {
         llama_cpp_sys_2::LLAMA_LOAD_MODE_MMAP
     };
     params.use_extra_bufts = options.is_packed;
-    params.n_gpu_layers = 0;
     params.progress_callback = Some(report::<F>);
     params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
     // SAFETY: the path is NUL-terminated, the parameters are the library's defaults but for plain values
     // and a callback whose closure lives until the call returns.
-    let model = unsafe { llama_cpp_sys_2::llama_model_load_from_file(path.as_ptr(), params) };
+    unsafe { adopt(llama_cpp_sys_2::llama_model_load_from_file(path.as_ptr(), params)) }
+}
+
+/// The model that a load with packing would make, but without memory for weights: its tensors say where each would
+/// lie. It can do nothing else. `None` when llama.cpp refused; the log says why.
+pub(crate) fn load_without_weights(path: &Path) -> Option<LlamaModel> {
+    let path = c_path(path)?;
+    let mut params = model_params();
+    params.load_mode = llama_cpp_sys_2::LLAMA_LOAD_MODE_NONE;
+    params.use_extra_bufts = true;
+    params.no_alloc = true;
+    // SAFETY: as in `load_model`, without a callback.
+    unsafe { adopt(llama_cpp_sys_2::llama_model_load_from_file(path.as_ptr(), params)) }
+}
+
+/// A path as llama.cpp takes it. `None` if it has a NUL in it.
+pub(crate) fn c_path(path: &Path) -> Option<CString> {
+    CString::new(path.as_os_str().as_encoded_bytes()).ok()
+}
+
+/// The library's defaults, for the CPU alone.
+fn model_params() -> llama_cpp_sys_2::llama_model_params {
+    let _ = backend();
+    // SAFETY: a pure function.
+    let mut params = unsafe { llama_cpp_sys_2::llama_model_default_params() };
+    params.n_gpu_layers = 0;
+    params
+}
+
+/// Hands a model to the safe binding.
+///
+/// # Safety
+/// `model` is null or a model that nobody else owns.
+unsafe fn adopt(model: *mut llama_cpp_sys_2::llama_model) -> Option<LlamaModel> {
     // SAFETY: `LlamaModel` is declared `repr(transparent)` over a `repr(transparent)` wrapper of
     // `NonNull<llama_model>` (llama-cpp-2 is pinned exactly; the sizes are compared below), and the
     // pointer is a model that nobody else owns, so the safe binding may free it.

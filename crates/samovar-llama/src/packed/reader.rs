@@ -1,0 +1,127 @@
+//! Opens a packed file, believing nothing of it.
+//!
+//! ```text
+//!   table whole? key ours? ──► as long as the source? ──► header equal, byte by byte?
+//!                                                    ──► what is not packed equal, where it is looked at?
+//! ```
+//!
+//! The source's header has passed the gate, so an equal one has, too. That the weights are those of the source is
+//! vouched for by whoever keeps both; the spots that are compared tell a source that was replaced.
+
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use fs_err::File;
+use samovar_core::Descriptor;
+
+use super::trailer::{Range, Trailer};
+use super::{Refusal, probe};
+
+/// Bytes compared at once.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// Places among unpacked weights that are compared with the source.
+const SPOTS: u64 = 16;
+/// Bytes of each.
+const SPOT_BYTES: u64 = 64;
+
+/// A packed file that is what it says, for one source on this machine.
+#[derive(Debug)]
+pub(crate) struct PackedFile {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) trailer: Trailer,
+}
+
+impl PackedFile {
+    /// Opens the packed form of `source`, which `descriptor` describes.
+    pub(crate) fn open(path: &Path, source: &Path, descriptor: &Descriptor) -> Result<Self, Refusal> {
+        probe::packable(descriptor).map_err(Refusal::new)?;
+        let io = |error: io::Error| Refusal::new(error.to_string());
+        let file = File::open(path).map_err(io)?;
+        let trailer = Trailer::read(&file)?;
+        if Some(trailer.key.as_str()) != probe::key() {
+            return Err(Refusal::new(format!("it was packed for another build or CPU ({})", trailer.key)));
+        }
+        let source = File::open(source).map_err(io)?;
+        let source_bytes = source.metadata().map_err(io)?.len();
+        if trailer.source_bytes != source_bytes || trailer.source_bytes != descriptor.file_bytes {
+            return Err(Refusal::new("it was made of a file of another length"));
+        }
+        // Shorter than the file less its tensors by padding alone; the wardrobe looks at the tensors themselves.
+        if trailer.header_bytes.saturating_add(descriptor.tensor_bytes) > source_bytes {
+            return Err(Refusal::new("it was made of a file with another header"));
+        }
+        if !is_equal(&file, &source, Range { offset: 0, bytes: trailer.header_bytes }).map_err(io)? {
+            return Err(Refusal::new("its header is not that of the model"));
+        }
+        for spot in spots(&trailer) {
+            if !is_equal(&file, &source, spot).map_err(io)? {
+                return Err(Refusal::new("its weights are not those of the model"));
+            }
+        }
+        Ok(Self { path: path.to_owned(), file, trailer })
+    }
+
+    /// What llama.cpp is to open.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether its path still leads to the file that was looked at.
+    pub(crate) fn is_still_there(&self) -> bool {
+        let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+        match (self.file.metadata(), fs_err::metadata(&self.path)) {
+            (Ok(opened), Ok(named)) => identity(opened) == identity(named),
+            _ => false,
+        }
+    }
+
+    /// Bytes of weights that are packed.
+    pub(crate) fn packed_bytes(&self) -> u64 {
+        self.trailer.tensors.iter().map(|row| row.packed_bytes).sum()
+    }
+}
+
+/// Whether two files have the same bytes there.
+fn is_equal(one: &File, other: &File, range: Range) -> io::Result<bool> {
+    let mut chunks = [Vec::new(), Vec::new()];
+    let mut place = range.offset;
+    while place < range.end() {
+        let bytes = CHUNK_BYTES.min(range.end() - place) as usize;
+        for (chunk, file) in chunks.iter_mut().zip([one, other]) {
+            chunk.resize(bytes, 0);
+            file.file().read_exact_at(chunk, place)?;
+        }
+        if chunks[0] != chunks[1] {
+            return Ok(false);
+        }
+        place += bytes as u64;
+    }
+    Ok(true)
+}
+
+/// Places spread over all that is not packed.
+fn spots(trailer: &Trailer) -> Vec<Range> {
+    let starts = std::iter::once(trailer.header_bytes).chain(trailer.tensors.iter().map(|row| row.slot.end()));
+    let ends = trailer.tensors.iter().map(|row| row.slot.offset).chain([trailer.source_bytes]);
+    let gaps: Vec<_> = starts
+        .zip(ends)
+        .filter(|(start, end)| end - start >= SPOT_BYTES)
+        .map(|(start, end)| Range { offset: start, bytes: end - start })
+        .collect();
+    let room: u64 = gaps.iter().map(|gap| gap.bytes - SPOT_BYTES).sum();
+    let mut spots = Vec::new();
+    for spot in 0..SPOTS {
+        let mut place = room / SPOTS * spot + room / SPOTS / 2;
+        for gap in &gaps {
+            let most = gap.bytes - SPOT_BYTES;
+            if place <= most {
+                spots.push(Range { offset: gap.offset + place, bytes: SPOT_BYTES });
+                break;
+            }
+            place -= most;
+        }
+    }
+    spots
+}

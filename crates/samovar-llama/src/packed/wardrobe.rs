@@ -1,0 +1,159 @@
+//! Loaded weights, and what they are told about their bytes.
+//!
+//! ```text
+//!   Packed   every packed weight lies in the mapped file, and knows it from the beginning
+//!   Hybrid   llama.cpp has mapped the source; the packed file is mapped beside it:
+//!            large batch ──► plain kernels on plain bytes       small batch ──► packed on packed
+//! ```
+//!
+//! A weight is changed by its model's thread alone, between two steps. Nothing is changed before every row of the
+//! table has been compared with the weight that llama.cpp loaded.
+#![allow(unsafe_code, reason = "a weight is told where its bytes lie")]
+
+use std::collections::HashMap;
+use std::ptr::NonNull;
+
+use llama_cpp_2::model::LlamaModel;
+
+use super::mapping::Mapping;
+use super::native::{self, Dress, Packer, Weight};
+use super::reader::PackedFile;
+use super::trailer::{Range, Row, Where};
+use super::Refusal;
+
+/// More than alignment puts behind the last tensor.
+const MOST_PADDING_BYTES: u64 = 65_536;
+
+/// The packed weights of a model, with both ways to see them.
+#[derive(Debug)]
+pub(crate) struct Wardrobe<'m> {
+    pieces: Vec<Piece<'m>>,
+    is_packed: bool,
+    /// Where packed bytes lie that llama.cpp has not mapped.
+    _mapping: Option<Mapping>,
+}
+
+#[derive(Debug)]
+struct Piece<'m> {
+    weight: Weight<'m>,
+    plain: Dress,
+    packed: Dress,
+}
+
+impl<'m> Wardrobe<'m> {
+    /// For a model that llama.cpp has loaded from the packed file: its weights wear what they are at once.
+    pub(crate) fn of_packed(model: &'m LlamaModel, file: &PackedFile) -> Result<Self, Refusal> {
+        let tail = file.trailer.tensors.iter().filter(|row| row.place != Where::Slot);
+        let mapping = map(file, tail)?;
+        let mut wardrobe = Self::fit(model, file, mapping, |row| row.place != Where::Slot)?;
+        wardrobe.wear(true);
+        Ok(wardrobe)
+    }
+
+    /// For a model that llama.cpp has loaded from the source.
+    pub(crate) fn beside(model: &'m LlamaModel, file: &PackedFile, is_locked: bool) -> Result<Self, Refusal> {
+        let mapping = map(file, file.trailer.tensors.iter())?;
+        if let Some((mapping, _)) = mapping.as_ref().filter(|_| is_locked)
+            && let Err(error) = mapping.lock()
+        {
+            tracing::warn!(%error, "packed weights cannot be locked in memory");
+        }
+        Self::fit(model, file, mapping, |_| true)
+    }
+
+    fn fit(
+        model: &'m LlamaModel,
+        file: &PackedFile,
+        mapping: Option<(Mapping, u64)>,
+        is_mapped: impl Fn(&Row) -> bool,
+    ) -> Result<Self, Refusal> {
+        let weights = native::weights(model);
+        check_extent(&weights, file)?;
+        let mut by_name = HashMap::with_capacity(weights.len());
+        for weight in weights {
+            by_name.entry(weight.name()).or_insert_with(Vec::new).push(weight);
+        }
+        let piece = |row: &Row| {
+            let weight = match by_name.get(row.name.as_str()).map(Vec::as_slice) {
+                Some([weight]) => *weight,
+                _ => return Err(Refusal::new(format!("{} is not one tensor of the model", row.name))),
+            };
+            let packer = check(row, &weight, file.trailer.header_bytes)?;
+            let data = match &mapping {
+                Some((mapping, start)) if is_mapped(row) => {
+                    let range = row.packed();
+                    let place = (range.offset - start) as usize;
+                    let bytes = mapping.bytes().get(place..place + range.bytes as usize);
+                    let bytes = bytes.ok_or_else(|| Refusal::new(format!("{} lies outside", row.name)))?;
+                    Some(NonNull::from(bytes).cast::<u8>())
+                }
+                _ => None,
+            };
+            let packed = weight
+                .fitting(packer, data)
+                .ok_or_else(|| Refusal::new(format!("{} is not packed by {} here", row.name, row.buffer)))?;
+            Ok(Piece { weight, plain: weight.dress(), packed })
+        };
+        let pieces = file.trailer.tensors.iter().map(piece).collect::<Result<_, _>>()?;
+        Ok(Self { pieces, is_packed: false, _mapping: mapping.map(|(mapping, _)| mapping) })
+    }
+
+    /// Lets every weight wear its packed or its plain bytes. To be called while nothing computes.
+    pub(crate) fn wear(&mut self, is_packed: bool) {
+        if self.is_packed == is_packed {
+            return;
+        }
+        for piece in &self.pieces {
+            // SAFETY: the dress was fitted to this weight, whose packed bytes are where the checked table says: in
+            // llama.cpp's mapping of the packed file, or in ours, which lives as long as this wardrobe. The model's
+            // thread alone comes here, between two steps.
+            unsafe { piece.weight.put_on(if is_packed { piece.packed } else { piece.plain }) };
+        }
+        self.is_packed = is_packed;
+    }
+}
+
+/// Maps what these rows span, and asks the kernel to read it. `None` if there are none.
+fn map<'r>(
+    file: &PackedFile,
+    rows: impl Iterator<Item = &'r Row> + Clone,
+) -> Result<Option<(Mapping, u64)>, Refusal> {
+    let Some(start) = rows.clone().map(|row| row.packed().offset).min() else { return Ok(None) };
+    let end = rows.clone().map(|row| row.packed().end()).max().unwrap_or(start);
+    let mapping = Mapping::part(&file.file, start, end - start)
+        .map_err(|error| Refusal::new(format!("it cannot be mapped: {error}")))?;
+    for Range { offset, bytes } in rows.map(Row::packed) {
+        mapping.will_need((offset - start) as usize, bytes as usize);
+    }
+    Ok(Some((mapping, start)))
+}
+
+/// Whether the model's tensors fill the source from behind the header to its end.
+fn check_extent(weights: &[Weight<'_>], file: &PackedFile) -> Result<(), Refusal> {
+    let ends = weights.iter().map(|weight| Some(weight.offset()? + weight.bytes()));
+    let end = ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max()).unwrap_or(0);
+    let end = file.trailer.header_bytes + end;
+    if (end..end + MOST_PADDING_BYTES).contains(&file.trailer.source_bytes) {
+        Ok(())
+    } else {
+        Err(Refusal::new("its tensors do not lie as those of the model"))
+    }
+}
+
+/// Compares a row with the weight that llama.cpp loaded.
+fn check(row: &Row, weight: &Weight<'_>, header_bytes: u64) -> Result<&'static Packer, Refusal> {
+    let wrong = |what: &str| Err(Refusal::new(format!("{}: {what}", row.name)));
+    let Some(packer) = Packer::named(&row.buffer) else {
+        return wrong("nothing packs it here");
+    };
+    if weight.format().name() != row.format || weight.shape() != row.shape {
+        return wrong("it has another format or shape in the model");
+    }
+    if weight.bytes() != row.slot.bytes || weight.offset() != Some(row.slot.offset - header_bytes) {
+        return wrong("it lies elsewhere in the model");
+    }
+    if weight.packed_bytes(packer) != row.packed_bytes {
+        return wrong("its packed form has another size here");
+    }
+    Ok(packer)
+}

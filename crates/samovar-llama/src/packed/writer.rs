@@ -1,0 +1,199 @@
+//! Makes a packed file: a copy of a GGUF with the tensors that llama.cpp would pack in their packed form.
+//!
+//! ```text
+//!   sketch ──► which tensors, by which packer        (llama.cpp's own decision: a load without weights)
+//!   plan   ──► where each goes: its slot, or the tail if it has become larger
+//!   source ──tensor by tensor──► scratch ──► file    (memory: the largest tensor)
+//!   the rest is copied, the table goes to the end
+//! ```
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range as Span;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use samovar_core::Digest;
+use samovar_core::port::LoadControl;
+
+use super::mapping::Mapping;
+use super::native::{self, Format, Packer, Place, Scratch, Shape};
+use super::trailer::{Range, Row, Trailer, Where};
+use super::{Refusal, probe};
+use crate::error::Error;
+use crate::log;
+
+/// Where packed tensors begin in the tail: kernels want them aligned, and pages are mapped whole.
+const TAIL_ALIGNMENT: u64 = 4096;
+/// What is copied before somebody asks again whether to go on.
+const CHUNK_BYTES: usize = 32 << 20;
+
+/// What is to be packed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    /// The GGUF file. It has passed the gate.
+    pub(crate) path: &'a Path,
+    /// The caller's name for its content.
+    pub(crate) name: &'a str,
+    /// Whether every packed tensor goes to the tail, as if it did not fit into its slot.
+    pub(crate) is_tail_forced: bool,
+}
+
+/// A tensor that llama.cpp would pack.
+struct Wish {
+    name: String,
+    format: Format,
+    shape: Shape,
+    packer: &'static Packer,
+    packed_bytes: u64,
+}
+
+/// Writes the packed form of `source` into an empty file and returns its length. Nothing is synced.
+pub(crate) fn write(source: Source<'_>, into: &std::fs::File, control: &LoadControl) -> Result<u64, Error> {
+    let _ = log::take_complaints();
+    let refused = |refusal: Refusal| Error::NotPacked { path: source.path.to_owned(), detail: refusal.to_string() };
+    let key = probe::key().ok_or_else(|| refused(Refusal::new("this build packs nothing on this CPU")))?;
+    let mapping = Mapping::whole(source.path).map_err(|error| unreadable(source.path, &error))?;
+    let wishes = wishes(source.path).map_err(refused)?;
+    let places = native::places(source.path).ok_or_else(|| refused(Refusal::new(log::take_complaints())))?;
+    let trailer = plan(key, source, mapping.bytes().len() as u64, &wishes, &places).map_err(refused)?;
+    Copy { source, bytes: mapping.bytes(), into, control }.run(trailer, &wishes)
+}
+
+/// What llama.cpp would pack. A tensor that serves two purposes is left as it is: it could not be both.
+fn wishes(path: &Path) -> Result<HashMap<String, Wish>, Refusal> {
+    let model = native::sketch(path).ok_or_else(|| Refusal::new(log::take_complaints()))?;
+    let weights = native::weights(&model);
+    let mut uses = HashMap::<&str, u32>::new();
+    for weight in &weights {
+        *uses.entry(weight.name()).or_default() += 1;
+    }
+    let wish = |weight: &native::Weight<'_>| {
+        let packer = weight.packer().filter(|_| uses[weight.name()] == 1)?;
+        Some(Wish {
+            name: weight.name().to_owned(),
+            format: weight.format(),
+            shape: weight.shape(),
+            packer,
+            packed_bytes: weight.packed_bytes(packer),
+        })
+    };
+    let wishes: HashMap<_, _> = weights.iter().filter_map(wish).map(|wish| (wish.name.clone(), wish)).collect();
+    if wishes.is_empty() {
+        return Err(Refusal::new("none of its tensors is packed on this CPU"));
+    }
+    Ok(wishes)
+}
+
+/// Where each packed tensor goes.
+fn plan(
+    key: &str,
+    source: Source<'_>,
+    source_bytes: u64,
+    wishes: &HashMap<String, Wish>,
+    places: &[Place],
+) -> Result<Trailer, Refusal> {
+    let header_bytes = places.iter().map(|place| place.offset).min().unwrap_or(0);
+    let mut tail = source_bytes;
+    let mut tensors = Vec::with_capacity(wishes.len());
+    let mut places: Vec<_> = places.iter().collect();
+    places.sort_unstable_by_key(|place| place.offset);
+    for place in places {
+        let Some(wish) = wishes.get(&place.name) else { continue };
+        let slot = Range { offset: place.offset, bytes: place.bytes };
+        if slot.end() > source_bytes {
+            return Err(Refusal::new("the file is cut short"));
+        }
+        let is_in_slot = wish.packed_bytes <= slot.bytes && !source.is_tail_forced;
+        let place = if is_in_slot { Where::Slot } else { Where::Tail(tail.next_multiple_of(TAIL_ALIGNMENT)) };
+        if let Where::Tail(offset) = place {
+            tail = offset + wish.packed_bytes;
+        }
+        tensors.push(Row {
+            name: wish.name.clone(),
+            format: wish.format.name().to_owned(),
+            shape: wish.shape,
+            buffer: wish.packer.name().to_owned(),
+            slot,
+            place,
+            packed_bytes: wish.packed_bytes,
+            digest: String::new(),
+        });
+    }
+    if tensors.len() != wishes.len() {
+        return Err(Refusal::new("llama.cpp names tensors that the file does not have"));
+    }
+    Ok(Trailer { key: key.to_owned(), source: source.name.to_owned(), source_bytes, header_bytes, tensors })
+}
+
+/// The work itself.
+struct Copy<'a> {
+    source: Source<'a>,
+    bytes: &'a [u8],
+    into: &'a std::fs::File,
+    control: &'a LoadControl,
+}
+
+impl Copy<'_> {
+    fn run(&self, mut trailer: Trailer, wishes: &HashMap<String, Wish>) -> Result<u64, Error> {
+        let is_in_place = trailer.tensors.iter().all(|row| row.place == Where::Slot);
+        if is_in_place {
+            // So that a full disk is found out before the work is done. Not all file systems can.
+            let _ = fallocate(self.into, FallocateFlags::empty(), 0, self.bytes.len() as u64);
+        }
+        let mut scratches = HashMap::<&str, Scratch>::new();
+        let mut copied = 0;
+        for row in &mut trailer.tensors {
+            let wish = &wishes[&row.name];
+            self.copy(copied..row.slot.offset as usize)?;
+            let plain = &self.bytes[row.slot.offset as usize..row.slot.end() as usize];
+            let scratch =
+                scratches.entry(wish.packer.name()).or_insert_with(|| Scratch::new(wish.packer));
+            let packed = scratch.pack(wish.format, wish.shape, plain).ok_or_else(|| Error::NotPacked {
+                path: self.source.path.to_owned(),
+                detail: format!("{} could not be packed: {}", row.name, log::take_complaints()),
+            })?;
+            row.digest = Digest::of_bytes(packed).to_string();
+            self.put(packed, row.packed().offset)?;
+            copied = row.slot.end() as usize;
+            self.pause(copied)?;
+        }
+        self.copy(copied..self.bytes.len())?;
+        let packed_end = trailer.tensors.iter().map(|row| row.packed().end()).max().unwrap_or(0);
+        trailer.write(self.into, packed_end.max(trailer.source_bytes)).map_err(unwritable)
+    }
+
+    /// Copies a part that stays as it is.
+    fn copy(&self, span: Span<usize>) -> Result<(), Error> {
+        let mut place = span.start;
+        while place < span.end {
+            let end = span.end.min(place + CHUNK_BYTES);
+            self.put(&self.bytes[place..end], place as u64)?;
+            place = end;
+            self.pause(place)?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
+        self.into.write_all_at(bytes, offset).map_err(unwritable)
+    }
+
+    /// Says how far it is, and asks whether to go on.
+    fn pause(&self, done: usize) -> Result<(), Error> {
+        self.control.report(done as f32 / self.bytes.len() as f32);
+        if self.control.is_cancelled() {
+            return Err(Error::LoadCancelled { path: self.source.path.to_owned() });
+        }
+        Ok(())
+    }
+}
+
+fn unwritable(error: io::Error) -> Error {
+    Error::PackedFile { action: "write", detail: error.to_string() }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::NotPacked { path: path.to_owned(), detail: error.to_string() }
+}
