@@ -2,24 +2,31 @@
 //! `llama-batched-bench` of the same llama.cpp.
 //!
 //! ```text
-//! engine_bench MODEL.gguf [--layout mapped|packed] [--threads N] [--prompt 512] [--generate 64]
-//!              [--repeat 3] [--context 2048] [--only fill,prefill,decode,prefix,park]
+//! engine_bench MODEL.gguf --pack FILE
+//! engine_bench MODEL.gguf [--layout mapped|packed|hybrid|repacked] [--packed FILE] [--threads N]
+//!              [--prompt 512] [--generate 64] [--repeat 3] [--context 2048]
+//!              [--only load,fill,prefill,decode,prefix,park]
 //! ```
 //! Figures are medians of `--repeat` runs. `prefill` counts prompt tokens per second of a prompt that
 //! shares nothing with another; `decode` counts generated tokens per second of all sequences together,
 //! from the first token of the last sequence to its last.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose output is its purpose")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
 use samovar_core::generation::Generation;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
-use samovar_core::{Completion, GenerationRequest, Layout, LoadOptions, Prompt, Sampling, TokenEvent};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles, PackedFile};
+use samovar_core::{
+    Completion, Descriptor, GenerationRequest, Layout, LoadOptions, Prompt, Sampling, TokenEvent,
+};
 use samovar_llama::{LlamaEngine, build_info};
+
+/// What packed files are of, here.
+const SOURCE: &str = "engine_bench";
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -32,11 +39,15 @@ struct Settings {
     repeat: usize,
     context: u32,
     only: Option<String>,
+    packed: Option<PathBuf>,
+    pack: Option<PathBuf>,
 }
 
 fn settings() -> Fallible<Settings> {
     let mut arguments = std::env::args().skip(1);
-    let model = arguments.next().ok_or("usage: engine_bench MODEL.gguf [--layout mapped|packed] …")?;
+    let model = arguments
+        .next()
+        .ok_or("usage: engine_bench MODEL.gguf [--layout mapped|packed|hybrid|repacked] …")?;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let mut settings = Settings {
         model: model.into(),
@@ -47,12 +58,19 @@ fn settings() -> Fallible<Settings> {
         repeat: 3,
         context: 2048,
         only: None,
+        packed: None,
+        pack: None,
     };
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
-            "--layout" if value == "mapped" => settings.layout = Layout::Mapped,
-            "--layout" if value == "packed" => settings.layout = Layout::Repacked,
+            "--layout" => {
+                let layouts = [Layout::Mapped, Layout::Packed, Layout::Hybrid, Layout::Repacked];
+                let layout = layouts.into_iter().find(|layout| layout.as_str() == value);
+                settings.layout = layout.ok_or_else(|| format!("no layout is called {value}"))?;
+            }
+            "--packed" => settings.packed = Some(value.into()),
+            "--pack" => settings.pack = Some(value.into()),
             "--threads" => settings.threads = value.parse()?,
             "--prompt" => settings.prompt = value.parse()?,
             "--generate" => settings.generate = value.parse()?,
@@ -133,11 +151,25 @@ fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// Anonymous memory of this process, where the kernel tells.
-fn anonymous_bytes() -> Option<u64> {
-    let status = fs_err::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+/// A count of this process's memory, where the kernel tells.
+fn kernel_bytes(field: &str) -> Option<u64> {
+    let rollup = fs_err::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix(field))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+/// Makes a packed file and says what that cost.
+fn pack(engine: &LlamaEngine, model: &Path, descriptor: &Descriptor, path: &Path) -> Fallible<()> {
+    let file = fs_err::File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+    let start = Instant::now();
+    let bytes = engine.pack(model, descriptor, SOURCE, file.file(), &LoadControl::silent())?;
+    let write_ms = milliseconds(start);
+    file.sync_all()?;
+    println!("{{");
+    println!("  \"key\": {:?},", engine.packing(descriptor).unwrap_or_default());
+    println!("  \"bytes\": {bytes},\n  \"pack_ms\": {write_ms:.1},");
+    println!("  \"pack_and_sync_ms\": {:.1}\n}}", milliseconds(start));
+    Ok(())
 }
 
 fn main() -> Fallible<()> {
@@ -155,10 +187,37 @@ fn main() -> Fallible<()> {
     let wants =
         |part: &str| settings.only.as_ref().is_none_or(|only| only.split(',').any(|name| name == part));
 
+    if let Some(path) = &settings.pack {
+        return pack(&engine, &settings.model, &descriptor, path);
+    }
+    let mut figures = Vec::new();
+    let packed = settings.packed.as_ref().map(|path| PackedFile { path, source: SOURCE });
+    let files = ModelFiles { path: &settings.model, packed };
+    let load = || engine.load(files, &descriptor, &options, &LoadControl::silent());
+
     let start = Instant::now();
-    let instance =
-        engine.load(ModelFiles::of(&settings.model), &descriptor, &options, &LoadControl::silent())?;
+    let mut instance = load()?;
     let load_ms = milliseconds(start);
+    let mut first = Vec::new();
+    together(&instance, vec![request(vec![300], 1, false)])?;
+    let first_token_ms = milliseconds(start);
+    if wants("load") {
+        let mut warm = Vec::new();
+        for _ in 0..settings.repeat {
+            drop(instance);
+            let start = Instant::now();
+            instance = load()?;
+            warm.push(milliseconds(start));
+            together(&instance, vec![request(vec![300], 1, false)])?;
+            first.push(milliseconds(start));
+        }
+        figures.push(format!("\"warm_load_ms\": {:.1}", median(warm)));
+        figures.push(format!("\"warm_first_token_ms\": {:.1}", median(first)));
+    }
+    let arrangement = instance.arrangement();
+    if let Some(reason) = arrangement.refused {
+        eprintln!("the packed file is not used: {reason}");
+    }
     let vocabulary = descriptor.vocabulary;
     let mut seed = 0;
     let mut fresh = |tokens: usize| {
@@ -168,17 +227,21 @@ fn main() -> Fallible<()> {
     // Pages the weights in and lets the engine find its pace.
     together(&instance, vec![request(fresh(192), 4, false)])?;
 
-    let mut figures = vec![
-        format!("\"model\": {:?}", settings.model.display().to_string()),
-        format!("\"engine\": {:?}", engine.name()),
-        format!("\"compiler\": {:?}", build_info().compiler),
-        format!("\"layout\": \"{}\"", if settings.layout == Layout::Repacked { "packed" } else { "mapped" }),
-        format!("\"threads\": {}", settings.threads),
-        format!("\"load_ms\": {load_ms:.1}"),
-        format!("\"predicted_held_bytes\": {}", engine.footprint(&descriptor, &options)?.held_bytes),
-        format!("\"held_bytes\": {}", instance.measure().held_bytes),
-        format!("\"mapped_bytes\": {}", instance.measure().mapped_bytes),
-    ];
+    figures.splice(
+        0..0,
+        [
+            format!("\"model\": {:?}", settings.model.display().to_string()),
+            format!("\"engine\": {:?}", engine.name()),
+            format!("\"compiler\": {:?}", build_info().compiler),
+            format!("\"layout\": \"{}\"", arrangement.layout),
+            format!("\"threads\": {}", settings.threads),
+            format!("\"load_ms\": {load_ms:.1}"),
+            format!("\"first_token_ms\": {first_token_ms:.1}"),
+            format!("\"predicted_held_bytes\": {}", engine.footprint(&descriptor, &options)?.held_bytes),
+            format!("\"held_bytes\": {}", instance.measure().held_bytes),
+            format!("\"mapped_bytes\": {}", instance.measure().mapped_bytes),
+        ],
+    );
 
     if wants("fill") {
         // All cells in use: what the instance holds at most.
@@ -250,8 +313,10 @@ fn main() -> Fallible<()> {
         figures.push(format!("\"resume_ms\": {:.2}", median(resumes)));
         figures.push(format!("\"resume_to_first_token_ms\": {:.2}", median(firsts)));
     }
-    if let Some(bytes) = anonymous_bytes() {
-        figures.push(format!("\"kernel_anonymous_bytes\": {bytes}"));
+    for (name, field) in [("rss", "Rss:"), ("pss", "Pss:"), ("anonymous", "Anonymous:")] {
+        if let Some(bytes) = kernel_bytes(field) {
+            figures.push(format!("\"kernel_{name}_bytes\": {bytes}"));
+        }
     }
     println!("{{\n  {}\n}}", figures.join(",\n  "));
     Ok(())

@@ -21,6 +21,7 @@ use crate::adapters::Adapters;
 use crate::context::{Batch, Context, DecodeError};
 use crate::error::Error;
 use crate::kv::Kv;
+use crate::packed::Wardrobe;
 use crate::plan::{BATCH_TOKENS, Plan};
 use crate::prefix::{self, Candidate, Choice, Reuse};
 use crate::published::Published;
@@ -50,6 +51,8 @@ pub(crate) enum Exit {
 pub(crate) struct Batcher<'m> {
     context: Context<'m>,
     vocab: LlamaVocab<'m>,
+    /// If its weights change with the size of batches.
+    wardrobe: Option<&'m Wardrobe<'m>>,
     plan: Plan,
     published: &'m Published,
     // Dropped after the context, which may have some attached.
@@ -70,6 +73,7 @@ impl<'m> Batcher<'m> {
     pub(crate) fn new(
         context: Context<'m>,
         model: &'m LlamaModel,
+        wardrobe: Option<&'m Wardrobe<'m>>,
         plan: Plan,
         published: &'m Published,
     ) -> Self {
@@ -86,6 +90,7 @@ impl<'m> Batcher<'m> {
         Self {
             context,
             vocab: model.vocab(),
+            wardrobe,
             plan,
             published,
             adapters: Adapters::new(model),
@@ -271,6 +276,9 @@ impl<'m> Batcher<'m> {
             return Ok(());
         }
         let outputs = self.fill_batch(&parts);
+        if let Some(wardrobe) = self.wardrobe {
+            wardrobe.suit(tokens);
+        }
         let start = Instant::now();
         // Nobody waits for this step when everybody in it has left, or the instance is to leave.
         let (slots, published) = (&self.slots, self.published);

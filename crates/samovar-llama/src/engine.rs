@@ -1,5 +1,6 @@
 //! llama.cpp as an engine of Samovar.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use crate::build_info::{AmxState, build_info};
 use crate::error::Error;
 use crate::footprint;
 use crate::instance::LlamaInstance;
+use crate::packed::{self, Packing};
 use crate::plan::Plan;
 
 /// Runs GGUF models through llama.cpp on the CPU. Cheap to make; the native library is initialized once
@@ -70,6 +72,28 @@ impl Engine for LlamaEngine {
         Ok(footprint::predict(descriptor, &plan(descriptor, options)?))
     }
 
+    fn packing(&self, descriptor: &Descriptor) -> Option<String> {
+        match packed::packable(descriptor) {
+            Ok(()) => packed::key().map(str::to_owned),
+            Err(reason) => {
+                tracing::debug!(model = descriptor.name, reason, "nothing of this model is packed");
+                None
+            }
+        }
+    }
+
+    fn pack(
+        &self,
+        path: &Path,
+        descriptor: &Descriptor,
+        source: &str,
+        into: &File,
+        control: &LoadControl,
+    ) -> Result<u64, Failure> {
+        let job = Packing { path, source, is_tail_forced: false };
+        Ok(packed::write(job, descriptor, into, control)?)
+    }
+
     fn load(
         &self,
         files: ModelFiles<'_>,
@@ -79,6 +103,6 @@ impl Engine for LlamaEngine {
     ) -> Result<Arc<dyn Instance>, Failure> {
         let plan = plan(descriptor, options)?;
         check_part_name(files.path, descriptor)?;
-        Ok(Arc::new(LlamaInstance::load(files.path, descriptor, plan, &self.name, control)?))
+        Ok(Arc::new(LlamaInstance::load(files, descriptor, plan, &self.name, control)?))
     }
 }

@@ -13,7 +13,7 @@
 //! llama.cpp's own rules for which tensors are repacked (`ggml-cpu/repack.cpp`, `amx/`).
 
 use samovar_core::footprint::KvType;
-use samovar_core::{Descriptor, Footprint};
+use samovar_core::{Descriptor, Footprint, Layout};
 
 use crate::log::NativeBuffer;
 use crate::plan::{BATCH_TOKENS, Plan};
@@ -36,7 +36,8 @@ const PACKABLE_AVX2: [&str; 4] = ["Q4_0", "Q4_K", "IQ4_NL", "MXFP4"];
 
 /// Predicts the memory of a plan.
 pub(crate) fn predict(descriptor: &Descriptor, plan: &Plan) -> Footprint {
-    let packed = if plan.weights.is_packed { packable_bytes(descriptor) } else { 0 };
+    let packed = if plan.layout == Layout::Repacked { packable_bytes(descriptor) } else { 0 };
+    let beside = if plan.layout == Layout::Hybrid { packable_bytes(descriptor) } else { 0 };
     let vocabulary = u64::from(descriptor.vocabulary);
     Footprint {
         held_bytes: kv_bytes(descriptor, plan)
@@ -46,7 +47,7 @@ pub(crate) fn predict(descriptor: &Descriptor, plan: &Plan) -> Footprint {
             + vocabulary * VOCABULARY_ENTRY_BYTES
             + packed * PACKED_PERCENT / 100
             + CONTEXT_BYTES,
-        mapped_bytes: descriptor.tensor_bytes - packed,
+        mapped_bytes: descriptor.tensor_bytes - packed + beside * PACKED_PERCENT / 100,
     }
 }
 
@@ -128,8 +129,8 @@ impl Account {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use samovar_core::LoadOptions;
     use samovar_core::model::descriptor::TensorFormat;
-    use samovar_core::{Layout, LoadOptions};
 
     /// The 1.1B shape of `TinyLlama` in `Q4_K_M`.
     pub(crate) fn descriptor() -> Descriptor {

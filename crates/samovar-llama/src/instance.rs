@@ -1,7 +1,6 @@
 //! The handle of one loaded model: checks requests and passes them to the thread that owns it.
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{Builder, JoinHandle};
@@ -11,9 +10,10 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use samovar_core::footprint::Measurement;
 use samovar_core::generation::Generation;
-use samovar_core::port::{Instance, LoadControl};
+use samovar_core::port::{Instance, LoadControl, ModelFiles, PackedFile};
 use samovar_core::{
-    CachedPrefix, Descriptor, Failure, GenerationRequest, LoadOptions, Prompt, Sampling, TokenEvent,
+    Arrangement, CachedPrefix, Descriptor, Failure, GenerationRequest, LoadOptions, Prompt, Sampling,
+    TokenEvent,
 };
 
 use crate::adapter_set::AdapterSet;
@@ -38,6 +38,7 @@ const PROBE_TOKEN: LlamaToken = LlamaToken(0);
 pub(crate) struct LlamaInstance {
     /// As loaded: its context may have another size since.
     plan: Plan,
+    arrangement: Arrangement,
     kind: Kind,
     model: Option<Arc<LlamaModel>>,
     commands: Option<SyncSender<Command>>,
@@ -48,7 +49,7 @@ pub(crate) struct LlamaInstance {
 impl LlamaInstance {
     /// Loads a model on a thread of its own and waits for it.
     pub(crate) fn load(
-        path: &Path,
+        files: ModelFiles<'_>,
         descriptor: &Descriptor,
         plan: Plan,
         engine: &str,
@@ -58,12 +59,14 @@ impl LlamaInstance {
         let (commands, receiver) = sync_channel(COMMANDS);
         let (loading, reports) = sync_channel(REPORTS);
         let thread = {
-            let (path, descriptor) = (path.to_owned(), descriptor.clone());
+            let (path, descriptor) = (files.path.to_owned(), descriptor.clone());
+            let packed = files.packed.map(|packed| (packed.path.to_owned(), packed.source.to_owned()));
             let published = Arc::clone(&published);
             let cancelled = control.cancel_flag();
             let life = move || {
-                thread::run(Start {
-                    path: &path,
+                let packed = packed.as_ref().map(|(path, source)| PackedFile { path, source });
+                thread::run(&Start {
+                    files: ModelFiles { path: &path, packed },
                     descriptor: &descriptor,
                     plan,
                     published: &published,
@@ -76,8 +79,9 @@ impl LlamaInstance {
         };
         let thread = thread.map_err(|error| Error::Thread { detail: error.to_string() })?;
         match await_load(&reports, control) {
-            Ok(model) => Ok(Self {
+            Ok((model, arrangement)) => Ok(Self {
                 plan,
+                arrangement,
                 kind: Kind::new(engine, descriptor, plan.kv_type),
                 model: Some(model),
                 commands: Some(commands),
@@ -196,11 +200,14 @@ impl LlamaInstance {
 }
 
 /// Passes progress on until the load has ended.
-fn await_load(reports: &Receiver<Loading>, control: &LoadControl) -> Result<Arc<LlamaModel>, Error> {
+fn await_load(
+    reports: &Receiver<Loading>,
+    control: &LoadControl,
+) -> Result<(Arc<LlamaModel>, Arrangement), Error> {
     loop {
         match reports.recv() {
             Ok(Loading::Progress(fraction)) => control.report(fraction),
-            Ok(Loading::Ready(model)) => return Ok(model),
+            Ok(Loading::Ready(model, arrangement)) => return Ok((model, arrangement)),
             Ok(Loading::Failed(error)) => return Err(error),
             Err(_) => return Err(Error::Gone),
         }
@@ -250,6 +257,10 @@ impl Instance for LlamaInstance {
     fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
         let plan = self.plan.resized(options)?;
         Ok(self.ask(|reply| Command::Resume(plan, reply))?)
+    }
+
+    fn arrangement(&self) -> Arrangement {
+        self.arrangement.clone()
     }
 
     fn measure(&self) -> Measurement {

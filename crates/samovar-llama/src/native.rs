@@ -36,7 +36,7 @@ pub(crate) fn context_gate() -> MutexGuard<'static, ()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WeightOptions {
     /// Copy weights into the layout that this CPU's kernels like best.
-    pub is_packed: bool,
+    pub is_repacked: bool,
     /// Keep the mapped weights from being paged out.
     pub is_locked: bool,
 }
@@ -61,7 +61,7 @@ pub(crate) fn load_model<F: FnMut(f32) -> bool>(
     } else {
         llama_cpp_sys_2::LLAMA_LOAD_MODE_MMAP
     };
-    params.use_extra_bufts = options.is_packed;
+    params.use_extra_bufts = options.is_repacked;
     params.progress_callback = Some(report::<F>);
     params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
     // SAFETY: the path is NUL-terminated, the parameters are the library's defaults but for plain values

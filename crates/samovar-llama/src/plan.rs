@@ -53,8 +53,10 @@ pub(crate) struct Plan {
     pub threads: u32,
     /// Number format of the KV cache.
     pub kv_type: KvType,
-    /// How the weights lie in memory.
-    pub weights: WeightOptions,
+    /// How the weights are to lie in memory.
+    pub layout: Layout,
+    /// Whether mapped weights are kept from being paged out.
+    pub is_locked: bool,
 }
 
 impl Plan {
@@ -80,10 +82,8 @@ impl Plan {
             cells,
             threads: options.threads,
             kv_type: options.kv_type,
-            weights: WeightOptions {
-                is_packed: options.layout == Layout::Repacked,
-                is_locked: options.lock_memory,
-            },
+            layout: options.layout,
+            is_locked: options.lock_memory,
         })
     }
 
@@ -91,6 +91,11 @@ impl Plan {
     pub(crate) fn resized(self, options: &LoadOptions) -> Result<Self, Error> {
         let (slots, context_tokens) = (options.slots, options.context_tokens);
         Ok(Self { slots, context_tokens, cells: cells(options)?, ..self })
+    }
+
+    /// How llama.cpp is to bring the weights into memory.
+    pub(crate) fn weights(&self) -> WeightOptions {
+        WeightOptions { is_repacked: self.layout == Layout::Repacked, is_locked: self.is_locked }
     }
 
     /// Finished sequences whose prefix is kept at most.

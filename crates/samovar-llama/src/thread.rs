@@ -18,12 +18,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use llama_cpp_2::model::LlamaModel;
-use samovar_core::Descriptor;
+use samovar_core::port::ModelFiles;
+use samovar_core::{Arrangement, Descriptor, Layout};
 
 use crate::batch::{Batcher, Exit};
 use crate::context::Context;
 use crate::error::Error;
 use crate::footprint::Account;
+use crate::packed::{PackedFile, Refusal, Wardrobe};
 use crate::plan::Plan;
 use crate::published::Published;
 use crate::ticket::{Command, Reply};
@@ -33,13 +35,13 @@ use crate::{log, native};
 #[derive(Debug)]
 pub(crate) enum Loading {
     Progress(f32),
-    Ready(Arc<LlamaModel>),
+    Ready(Arc<LlamaModel>, Arrangement),
     Failed(Error),
 }
 
 /// Everything a thread is started with.
 pub(crate) struct Start<'a> {
-    pub path: &'a Path,
+    pub files: ModelFiles<'a>,
     pub descriptor: &'a Descriptor,
     pub plan: Plan,
     pub published: &'a Published,
@@ -49,51 +51,116 @@ pub(crate) struct Start<'a> {
 }
 
 /// The thread's whole life.
-pub(crate) fn run(start: Start<'_>) {
-    let Start { path, descriptor, plan, published, commands, loading, cancelled } = start;
+pub(crate) fn run(start: &Start<'_>) {
     // What an earlier tenant of this thread-local log left behind is not ours.
     let _ = (log::take_complaints(), log::take_buffers());
-    let model = match load(path, &plan, &loading, cancelled) {
-        Ok(model) => Arc::new(model),
-        Err(error) => return drop(loading.send(Loading::Failed(error))),
+    let offered = start.files.packed.filter(|_| start.plan.layout.needs_packed_file());
+    let opened =
+        offered.map(|packed| PackedFile::open(packed, start.files.path, start.descriptor)).transpose();
+    let lived = match &opened {
+        Ok(Some(file)) if start.plan.layout == Layout::Hybrid => start.live_with_both(file),
+        Ok(Some(file)) => start.live_with_packed(file),
+        Ok(None) => start.live_without(None),
+        Err(refusal) => Err(End::Refused(refusal.clone())),
     };
-    let account = Account::default().add(&log::take_buffers());
-    let tenancy = Tenancy { model: &model, descriptor, published, account };
-    let context = match tenancy.open_context(&plan) {
-        Ok(context) => context,
-        Err(error) => return drop(loading.send(Loading::Failed(error))),
+    let failed = match lived {
+        Err(End::Refused(refusal)) => {
+            tracing::warn!(reason = %refusal, "packed weights are not used");
+            start.live_without(Some(refusal.to_string())).err()
+        }
+        lived => lived.err(),
     };
-    if cancelled.load(Ordering::Relaxed) {
-        return drop(loading.send(Loading::Failed(Error::LoadCancelled { path: path.to_owned() })));
+    if let Some(End::Failed(error)) = failed {
+        drop(start.loading.send(Loading::Failed(error)));
     }
-    if loading.send(Loading::Ready(Arc::clone(&model))).is_err() {
-        return;
-    }
-    drop(loading);
-    tenancy.live(State::Ready(context, plan), commands);
 }
 
-fn load(
-    path: &Path,
-    plan: &Plan,
-    loading: &SyncSender<Loading>,
-    cancelled: &AtomicBool,
-) -> Result<LlamaModel, Error> {
-    let report = |fraction| {
-        // Progress is a courtesy: if nobody keeps up, the next one will do.
-        let _ = loading.try_send(Loading::Progress(fraction));
-        !cancelled.load(Ordering::Relaxed)
-    };
-    let model = native::load_model(path, plan.weights, report);
-    model.ok_or_else(|| {
-        let detail = log::take_complaints();
-        let path = path.to_owned();
-        if cancelled.load(Ordering::Relaxed) {
-            Error::LoadCancelled { path }
-        } else {
-            Error::Load { path, detail }
+/// Why there is no instance.
+enum End {
+    /// The packed file is of no use. Nothing has been promised yet.
+    Refused(Refusal),
+    Failed(Error),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Start<'_> {
+    /// Serves the model from its own file.
+    fn live_without(&self, refused: Option<String>) -> Result<(), End> {
+        let layout = if self.plan.layout == Layout::Repacked { Layout::Repacked } else { Layout::Mapped };
+        let model = Arc::new(self.load(self.files.path)?);
+        self.live(&model, None, 0, Arrangement { layout, refused })
+    }
+
+    /// Serves the model from its packed file.
+    fn live_with_packed(&self, file: &PackedFile) -> Result<(), End> {
+        let model = match self.load(file.path()) {
+            Err(Error::Load { detail, .. }) => return Err(Refusal::from(detail).into()),
+            loaded => Arc::new(loaded?),
+        };
+        // llama.cpp has opened it by its name.
+        if !file.is_still_there() {
+            return Err(Refusal::from("it was replaced while it was loaded".to_owned()).into());
         }
-    })
+        let _wardrobe = Wardrobe::of_packed(&model, file)?;
+        self.live(&model, None, 0, Arrangement { layout: Layout::Packed, refused: None })
+    }
+
+    /// Serves the model from both.
+    fn live_with_both(&self, file: &PackedFile) -> Result<(), End> {
+        let model = Arc::new(self.load(self.files.path)?);
+        let wardrobe = Wardrobe::beside(&model, file, self.plan.is_locked)?;
+        let arrangement = Arrangement { layout: Layout::Hybrid, refused: None };
+        self.live(&model, Some(&wardrobe), file.packed_bytes(), arrangement)
+    }
+
+    fn load(&self, path: &Path) -> Result<LlamaModel, Error> {
+        let report = |fraction| {
+            // Progress is a courtesy: if nobody keeps up, the next one will do.
+            let _ = self.loading.try_send(Loading::Progress(fraction));
+            !self.cancelled.load(Ordering::Relaxed)
+        };
+        let model = native::load_model(path, self.plan.weights(), report);
+        model.ok_or_else(|| {
+            let detail = log::take_complaints();
+            let path = path.to_owned();
+            if self.cancelled.load(Ordering::Relaxed) {
+                Error::LoadCancelled { path }
+            } else {
+                Error::Load { path, detail }
+            }
+        })
+    }
+
+    fn live<'m>(
+        &'m self,
+        model: &'m Arc<LlamaModel>,
+        wardrobe: Option<&'m Wardrobe<'m>>,
+        beside_bytes: u64,
+        arrangement: Arrangement,
+    ) -> Result<(), End> {
+        let account = Account::default().add(&log::take_buffers());
+        let (descriptor, published) = (self.descriptor, self.published);
+        let tenancy = Tenancy { model, descriptor, published, account, wardrobe, beside_bytes };
+        let context = tenancy.open_context(&self.plan)?;
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(Error::LoadCancelled { path: self.files.path.to_owned() }.into());
+        }
+        if self.loading.send(Loading::Ready(Arc::clone(model), arrangement)).is_ok() {
+            tenancy.live(State::Ready(context, self.plan), self.commands);
+        }
+        Ok(())
+    }
 }
 
 /// A loaded model on its thread.
@@ -103,6 +170,10 @@ struct Tenancy<'m> {
     published: &'m Published,
     /// Without a context.
     account: Account,
+    /// If its weights change with the size of batches.
+    wardrobe: Option<&'m Wardrobe<'m>>,
+    /// Packed weights that are mapped beside those that llama.cpp has mapped.
+    beside_bytes: u64,
 }
 
 /// Between two contexts.
@@ -126,7 +197,7 @@ impl<'m> Tenancy<'m> {
 
     fn publish(&self, account: Account, plan: &Plan, cells: u32) {
         let held = account.held_bytes(self.descriptor, plan);
-        let mapped = account.mapped_bytes(self.descriptor);
+        let mapped = account.mapped_bytes(self.descriptor) + self.beside_bytes;
         self.published.memory(held, mapped, cells);
     }
 
@@ -135,7 +206,9 @@ impl<'m> Tenancy<'m> {
         loop {
             state = match state {
                 State::Ready(context, plan) => {
-                    match Batcher::new(context, self.model, plan, self.published).serve(commands) {
+                    match Batcher::new(context, self.model, self.wardrobe, plan, self.published)
+                        .serve(commands)
+                    {
                         Exit::Unload => return,
                         Exit::Park(reply) => self.parked(plan, &reply),
                         Exit::Dead(error) => State::Dead(error),

@@ -25,12 +25,18 @@ mod writer;
 pub(crate) use probe::{key, packable};
 pub(crate) use reader::PackedFile;
 pub(crate) use wardrobe::Wardrobe;
-pub(crate) use writer::{Source, write};
+pub(crate) use writer::{Packing, write};
 
 /// Why a packed file is of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Refusal(String);
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}
 
 impl Refusal {
     fn new(reason: impl Into<String>) -> Self {

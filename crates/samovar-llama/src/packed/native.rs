@@ -106,8 +106,7 @@ impl Packer {
 }
 
 fn find() -> Vec<Packer> {
-    type List =
-        unsafe extern "C" fn(sys::ggml_backend_dev_t) -> *mut sys::ggml_backend_buffer_type_t;
+    type List = unsafe extern "C" fn(sys::ggml_backend_dev_t) -> *mut sys::ggml_backend_buffer_type_t;
     let _ = native::backend();
     let mut packers = Vec::new();
     // SAFETY: the CPU's registration and device live as long as the program. The function by that name has this
@@ -266,7 +265,9 @@ impl<'m> Weight<'m> {
     /// Its name in the file.
     pub(super) fn name(&self) -> &'m str {
         // SAFETY: ggml keeps names NUL-terminated; the tensor lives for 'm.
-        unsafe { CStr::from_ptr((&raw const (*self.raw.as_ptr()).name).cast::<c_char>()) }.to_str().unwrap_or("")
+        unsafe { CStr::from_ptr((&raw const (*self.raw.as_ptr()).name).cast::<c_char>()) }
+            .to_str()
+            .unwrap_or("")
     }
 
     pub(super) fn format(&self) -> Format {

@@ -79,13 +79,8 @@ fn probe() -> Option<Findings> {
         return None;
     }
     let hash = hasher.finish().to_string();
-    let key = format!(
-        "llama.cpp-{}-ggml-{}-{}-{}",
-        build.llama_cpp,
-        build.ggml,
-        build.binding,
-        &hash[..DIGITS]
-    );
+    let key =
+        format!("llama.cpp-{}-ggml-{}-{}-{}", build.llama_cpp, build.ggml, build.binding, &hash[..DIGITS]);
     Some(Findings { formats, key })
 }
 

@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
-use samovar_core::Descriptor;
+use samovar_core::{Descriptor, port};
 
 use super::trailer::{Range, Trailer};
 use super::{Refusal, probe};
@@ -34,23 +34,26 @@ pub(crate) struct PackedFile {
 }
 
 impl PackedFile {
-    /// Opens the packed form of `source`, which `descriptor` describes.
-    pub(crate) fn open(path: &Path, source: &Path, descriptor: &Descriptor) -> Result<Self, Refusal> {
+    /// Opens the packed form of the model at `model`, which `descriptor` describes.
+    pub(crate) fn open(
+        packed: port::PackedFile<'_>,
+        model: &Path,
+        descriptor: &Descriptor,
+    ) -> Result<Self, Refusal> {
         probe::packable(descriptor).map_err(Refusal::new)?;
         let io = |error: io::Error| Refusal::new(error.to_string());
-        let file = File::open(path).map_err(io)?;
+        let file = File::open(packed.path).map_err(io)?;
         let trailer = Trailer::read(&file)?;
         if Some(trailer.key.as_str()) != probe::key() {
             return Err(Refusal::new(format!("it was packed for another build or CPU ({})", trailer.key)));
         }
-        let source = File::open(source).map_err(io)?;
+        if trailer.source != packed.source {
+            return Err(Refusal::new("it was made of another model"));
+        }
+        let source = File::open(model).map_err(io)?;
         let source_bytes = source.metadata().map_err(io)?.len();
         if trailer.source_bytes != source_bytes || trailer.source_bytes != descriptor.file_bytes {
             return Err(Refusal::new("it was made of a file of another length"));
-        }
-        // Shorter than the file less its tensors by padding alone; the wardrobe looks at the tensors themselves.
-        if trailer.header_bytes.saturating_add(descriptor.tensor_bytes) > source_bytes {
-            return Err(Refusal::new("it was made of a file with another header"));
         }
         if !is_equal(&file, &source, Range { offset: 0, bytes: trailer.header_bytes }).map_err(io)? {
             return Err(Refusal::new("its header is not that of the model"));
@@ -60,7 +63,7 @@ impl PackedFile {
                 return Err(Refusal::new("its weights are not those of the model"));
             }
         }
-        Ok(Self { path: path.to_owned(), file, trailer })
+        Ok(Self { path: packed.path.to_owned(), file, trailer })
     }
 
     /// What llama.cpp is to open.
@@ -70,7 +73,8 @@ impl PackedFile {
 
     /// Whether its path still leads to the file that was looked at.
     pub(crate) fn is_still_there(&self) -> bool {
-        let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+        let identity =
+            |meta: std::fs::Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
         match (self.file.metadata(), fs_err::metadata(&self.path)) {
             (Ok(opened), Ok(named)) => identity(opened) == identity(named),
             _ => false,
@@ -103,7 +107,8 @@ fn is_equal(one: &File, other: &File, range: Range) -> io::Result<bool> {
 
 /// Places spread over all that is not packed.
 fn spots(trailer: &Trailer) -> Vec<Range> {
-    let starts = std::iter::once(trailer.header_bytes).chain(trailer.tensors.iter().map(|row| row.slot.end()));
+    let starts =
+        std::iter::once(trailer.header_bytes).chain(trailer.tensors.iter().map(|row| row.slot.end()));
     let ends = trailer.tensors.iter().map(|row| row.slot.offset).chain([trailer.source_bytes]);
     let gaps: Vec<_> = starts
         .zip(ends)

@@ -35,7 +35,7 @@ pub(super) struct Trailer {
     pub(super) source: String,
     /// Bytes of that file.
     pub(super) source_bytes: u64,
-    /// Bytes before its first tensor.
+    /// Bytes before the first tensor that is used.
     pub(super) header_bytes: u64,
     /// Its packed tensors, in the order of their slots.
     pub(super) tensors: Vec<Row>,

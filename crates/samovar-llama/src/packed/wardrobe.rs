@@ -10,25 +10,26 @@
 //! table has been compared with the weight that llama.cpp loaded.
 #![allow(unsafe_code, reason = "a weight is told where its bytes lie")]
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ptr::NonNull;
 
 use llama_cpp_2::model::LlamaModel;
 
+use super::Refusal;
 use super::mapping::Mapping;
 use super::native::{self, Dress, Packer, Weight};
 use super::reader::PackedFile;
 use super::trailer::{Range, Row, Where};
-use super::Refusal;
 
-/// More than alignment puts behind the last tensor.
-const MOST_PADDING_BYTES: u64 = 65_536;
+/// Batches of so many tokens are computed faster from plain weights.
+const PLAIN_FROM_TOKENS: usize = 32;
 
 /// The packed weights of a model, with both ways to see them.
 #[derive(Debug)]
 pub(crate) struct Wardrobe<'m> {
     pieces: Vec<Piece<'m>>,
-    is_packed: bool,
+    is_packed: Cell<bool>,
     /// Where packed bytes lie that llama.cpp has not mapped.
     _mapping: Option<Mapping>,
 }
@@ -45,7 +46,7 @@ impl<'m> Wardrobe<'m> {
     pub(crate) fn of_packed(model: &'m LlamaModel, file: &PackedFile) -> Result<Self, Refusal> {
         let tail = file.trailer.tensors.iter().filter(|row| row.place != Where::Slot);
         let mapping = map(file, tail)?;
-        let mut wardrobe = Self::fit(model, file, mapping, |row| row.place != Where::Slot)?;
+        let wardrobe = Self::fit(model, file, mapping, |row| row.place != Where::Slot)?;
         wardrobe.wear(true);
         Ok(wardrobe)
     }
@@ -68,7 +69,6 @@ impl<'m> Wardrobe<'m> {
         is_mapped: impl Fn(&Row) -> bool,
     ) -> Result<Self, Refusal> {
         let weights = native::weights(model);
-        check_extent(&weights, file)?;
         let mut by_name = HashMap::with_capacity(weights.len());
         for weight in weights {
             by_name.entry(weight.name()).or_insert_with(Vec::new).push(weight);
@@ -95,12 +95,17 @@ impl<'m> Wardrobe<'m> {
             Ok(Piece { weight, plain: weight.dress(), packed })
         };
         let pieces = file.trailer.tensors.iter().map(piece).collect::<Result<_, _>>()?;
-        Ok(Self { pieces, is_packed: false, _mapping: mapping.map(|(mapping, _)| mapping) })
+        Ok(Self { pieces, is_packed: Cell::new(false), _mapping: mapping.map(|(mapping, _)| mapping) })
+    }
+
+    /// Lets every weight wear what is faster for a batch of so many tokens. To be called while nothing computes.
+    pub(crate) fn suit(&self, tokens: usize) {
+        self.wear(tokens < PLAIN_FROM_TOKENS);
     }
 
     /// Lets every weight wear its packed or its plain bytes. To be called while nothing computes.
-    pub(crate) fn wear(&mut self, is_packed: bool) {
-        if self.is_packed == is_packed {
+    fn wear(&self, is_packed: bool) {
+        if self.is_packed.replace(is_packed) == is_packed {
             return;
         }
         for piece in &self.pieces {
@@ -109,7 +114,6 @@ impl<'m> Wardrobe<'m> {
             // thread alone comes here, between two steps.
             unsafe { piece.weight.put_on(if is_packed { piece.packed } else { piece.plain }) };
         }
-        self.is_packed = is_packed;
     }
 }
 
@@ -126,18 +130,6 @@ fn map<'r>(
         mapping.will_need((offset - start) as usize, bytes as usize);
     }
     Ok(Some((mapping, start)))
-}
-
-/// Whether the model's tensors fill the source from behind the header to its end.
-fn check_extent(weights: &[Weight<'_>], file: &PackedFile) -> Result<(), Refusal> {
-    let ends = weights.iter().map(|weight| Some(weight.offset()? + weight.bytes()));
-    let end = ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max()).unwrap_or(0);
-    let end = file.trailer.header_bytes + end;
-    if (end..end + MOST_PADDING_BYTES).contains(&file.trailer.source_bytes) {
-        Ok(())
-    } else {
-        Err(Refusal::new("its tensors do not lie as those of the model"))
-    }
 }
 
 /// Compares a row with the weight that llama.cpp loaded.

@@ -7,15 +7,15 @@
 //!   the rest is copied, the table goes to the end
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range as Span;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate};
-use samovar_core::Digest;
 use samovar_core::port::LoadControl;
+use samovar_core::{Descriptor, Digest};
 
 use super::mapping::Mapping;
 use super::native::{self, Format, Packer, Place, Scratch, Shape};
@@ -31,11 +31,11 @@ const CHUNK_BYTES: usize = 32 << 20;
 
 /// What is to be packed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Source<'a> {
+pub(crate) struct Packing<'a> {
     /// The GGUF file. It has passed the gate.
     pub(crate) path: &'a Path,
     /// The caller's name for its content.
-    pub(crate) name: &'a str,
+    pub(crate) source: &'a str,
     /// Whether every packed tensor goes to the tail, as if it did not fit into its slot.
     pub(crate) is_tail_forced: bool,
 }
@@ -49,20 +49,35 @@ struct Wish {
     packed_bytes: u64,
 }
 
-/// Writes the packed form of `source` into an empty file and returns its length. Nothing is synced.
-pub(crate) fn write(source: Source<'_>, into: &std::fs::File, control: &LoadControl) -> Result<u64, Error> {
+/// Writes the packed form of a model into an empty file and returns its length. Nothing is synced.
+pub(crate) fn write(
+    job: Packing<'_>,
+    descriptor: &Descriptor,
+    into: &std::fs::File,
+    control: &LoadControl,
+) -> Result<u64, Error> {
     let _ = log::take_complaints();
-    let refused = |refusal: Refusal| Error::NotPacked { path: source.path.to_owned(), detail: refusal.to_string() };
+    let refused =
+        |refusal: Refusal| Error::NotPacked { path: job.path.to_owned(), detail: refusal.to_string() };
+    probe::packable(descriptor).map_err(|reason| refused(Refusal::new(reason)))?;
     let key = probe::key().ok_or_else(|| refused(Refusal::new("this build packs nothing on this CPU")))?;
-    let mapping = Mapping::whole(source.path).map_err(|error| unreadable(source.path, &error))?;
-    let wishes = wishes(source.path).map_err(refused)?;
-    let places = native::places(source.path).ok_or_else(|| refused(Refusal::new(log::take_complaints())))?;
-    let trailer = plan(key, source, mapping.bytes().len() as u64, &wishes, &places).map_err(refused)?;
-    Copy { source, bytes: mapping.bytes(), into, control }.run(trailer, &wishes)
+    let mapping = Mapping::whole(job.path).map_err(|error| unreadable(job.path, &error))?;
+    let sketch = sketch(job.path).map_err(refused)?;
+    let places = native::places(job.path).ok_or_else(|| refused(Refusal::new(log::take_complaints())))?;
+    let trailer = plan(key, job, mapping.bytes().len() as u64, &sketch, &places).map_err(refused)?;
+    Copy { job, bytes: mapping.bytes(), into, control }.run(trailer, &sketch.wishes)
 }
 
-/// What llama.cpp would pack. A tensor that serves two purposes is left as it is: it could not be both.
-fn wishes(path: &Path) -> Result<HashMap<String, Wish>, Refusal> {
+/// What llama.cpp would do with a model.
+struct Sketch {
+    /// What it would pack.
+    wishes: HashMap<String, Wish>,
+    /// All that it would load.
+    loaded: HashSet<String>,
+}
+
+/// Asks llama.cpp. A tensor that serves two purposes is left as it is: it could not be both.
+fn sketch(path: &Path) -> Result<Sketch, Refusal> {
     let model = native::sketch(path).ok_or_else(|| Refusal::new(log::take_complaints()))?;
     let weights = native::weights(&model);
     let mut uses = HashMap::<&str, u32>::new();
@@ -79,22 +94,25 @@ fn wishes(path: &Path) -> Result<HashMap<String, Wish>, Refusal> {
             packed_bytes: weight.packed_bytes(packer),
         })
     };
-    let wishes: HashMap<_, _> = weights.iter().filter_map(wish).map(|wish| (wish.name.clone(), wish)).collect();
+    let wishes: HashMap<_, _> =
+        weights.iter().filter_map(wish).map(|wish| (wish.name.clone(), wish)).collect();
     if wishes.is_empty() {
         return Err(Refusal::new("none of its tensors is packed on this CPU"));
     }
-    Ok(wishes)
+    Ok(Sketch { wishes, loaded: uses.into_keys().map(str::to_owned).collect() })
 }
 
 /// Where each packed tensor goes.
 fn plan(
     key: &str,
-    source: Source<'_>,
+    job: Packing<'_>,
     source_bytes: u64,
-    wishes: &HashMap<String, Wish>,
+    Sketch { wishes, loaded }: &Sketch,
     places: &[Place],
 ) -> Result<Trailer, Refusal> {
-    let header_bytes = places.iter().map(|place| place.offset).min().unwrap_or(0);
+    // llama.cpp maps from the first tensor on that it uses.
+    let used = places.iter().filter(|place| loaded.contains(&place.name));
+    let header_bytes = used.map(|place| place.offset).min().unwrap_or(0);
     let mut tail = source_bytes;
     let mut tensors = Vec::with_capacity(wishes.len());
     let mut places: Vec<_> = places.iter().collect();
@@ -105,7 +123,7 @@ fn plan(
         if slot.end() > source_bytes {
             return Err(Refusal::new("the file is cut short"));
         }
-        let is_in_slot = wish.packed_bytes <= slot.bytes && !source.is_tail_forced;
+        let is_in_slot = wish.packed_bytes <= slot.bytes && !job.is_tail_forced;
         let place = if is_in_slot { Where::Slot } else { Where::Tail(tail.next_multiple_of(TAIL_ALIGNMENT)) };
         if let Where::Tail(offset) = place {
             tail = offset + wish.packed_bytes;
@@ -124,12 +142,12 @@ fn plan(
     if tensors.len() != wishes.len() {
         return Err(Refusal::new("llama.cpp names tensors that the file does not have"));
     }
-    Ok(Trailer { key: key.to_owned(), source: source.name.to_owned(), source_bytes, header_bytes, tensors })
+    Ok(Trailer { key: key.to_owned(), source: job.source.to_owned(), source_bytes, header_bytes, tensors })
 }
 
 /// The work itself.
 struct Copy<'a> {
-    source: Source<'a>,
+    job: Packing<'a>,
     bytes: &'a [u8],
     into: &'a std::fs::File,
     control: &'a LoadControl,
@@ -148,10 +166,9 @@ impl Copy<'_> {
             let wish = &wishes[&row.name];
             self.copy(copied..row.slot.offset as usize)?;
             let plain = &self.bytes[row.slot.offset as usize..row.slot.end() as usize];
-            let scratch =
-                scratches.entry(wish.packer.name()).or_insert_with(|| Scratch::new(wish.packer));
+            let scratch = scratches.entry(wish.packer.name()).or_insert_with(|| Scratch::new(wish.packer));
             let packed = scratch.pack(wish.format, wish.shape, plain).ok_or_else(|| Error::NotPacked {
-                path: self.source.path.to_owned(),
+                path: self.job.path.to_owned(),
                 detail: format!("{} could not be packed: {}", row.name, log::take_complaints()),
             })?;
             row.digest = Digest::of_bytes(packed).to_string();
@@ -184,7 +201,7 @@ impl Copy<'_> {
     fn pause(&self, done: usize) -> Result<(), Error> {
         self.control.report(done as f32 / self.bytes.len() as f32);
         if self.control.is_cancelled() {
-            return Err(Error::LoadCancelled { path: self.source.path.to_owned() });
+            return Err(Error::LoadCancelled { path: self.job.path.to_owned() });
         }
         Ok(())
     }
