@@ -6,7 +6,7 @@ use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles
 use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions};
 
 use crate::config::WorkerConfig;
-use crate::sandbox;
+use crate::stats::WorkerStats;
 
 fn unsupported() -> Failure {
     Failure::new(ErrorKind::Unsupported, "models in processes of their own need Linux")
@@ -42,8 +42,8 @@ impl WorkerEngine {
         Err(unsupported())
     }
 
-    /// What the sandbox of the last worker reached.
-    pub fn sandbox(&self) -> Option<sandbox::Report> {
+    /// What became of its workers.
+    pub fn stats(&self) -> WorkerStats {
         match *self {}
     }
 }

@@ -23,9 +23,11 @@ mod parent;
 #[cfg(target_os = "linux")]
 mod protocol;
 pub mod sandbox;
+mod stats;
 
 pub use config::{Patience, WorkerConfig};
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{WorkerEngine, child};
 #[cfg(target_os = "linux")]
-pub use parent::{WorkerEngine, WorkerStats};
+pub use parent::WorkerEngine;
+pub use stats::WorkerStats;

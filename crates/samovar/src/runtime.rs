@@ -449,15 +449,14 @@ async fn stream(
         reuse_prefix: true,
     };
     let instance = Arc::clone(lease.instance());
-    // Tokenizing a long prompt takes milliseconds of a core.
-    let mut generation = blocking(move || instance.generate(generation)).await??;
+    // Tokenizing a long prompt takes milliseconds of a core; taking up its saved state, or an instance that is stuck,
+    // takes what it takes: past the deadline what comes of it is dropped, and so cancelled.
+    let begun = by(journey.deadline, blocking(move || instance.generate(generation)));
+    let Some(begun) = begun.await else { return Ok(journey.timed_out()) };
+    let mut generation = begun??;
     loop {
-        let event = match journey.deadline {
-            Some(deadline) => match tokio::time::timeout_at(deadline, generation.next()).await {
-                Ok(event) => event,
-                Err(_) => return Ok(journey.timed_out()),
-            },
-            None => generation.next().await,
+        let Some(event) = by(journey.deadline, generation.next()).await else {
+            return Ok(journey.timed_out());
         };
         let event = match event {
             Some(TokenEvent::Prefilled { usage, prefill_ms }) => {
@@ -476,6 +475,14 @@ async fn stream(
             }
         };
         events.send(event).await.ok();
+    }
+}
+
+/// What comes of it, if that comes in time.
+async fn by<T>(deadline: Option<Instant>, of: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, of).await.ok(),
+        None => Some(of.await),
     }
 }
 

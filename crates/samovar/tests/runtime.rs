@@ -117,6 +117,23 @@ async fn a_deadline_returns_the_text_so_far() {
 }
 
 #[tokio::test]
+async fn a_deadline_holds_while_the_instance_is_stuck_before_the_first_word() {
+    let house = house(FakeEngine::builder().gate_requests().build());
+    house.runtime.warm("demo", None).await.expect("loads");
+    let request = hello().deadline(Duration::from_millis(200));
+    let (text, summary) = house.runtime.generate(request).collect().await.expect("a partial answer");
+    assert_eq!((text.as_str(), summary.finish), ("", FinishReason::TimedOut));
+    let stats = house.runtime.stats().await;
+    assert_eq!(stats.models.iter().map(|model| model.busy_slots).sum::<u32>(), 0, "its place is free again");
+    house.engine.requests_gate().open();
+    house
+        .engine
+        .wait_until(|counts| counts.generations_started == 1 && counts.generations_running == 0)
+        .await;
+    assert_eq!(house.engine.counts().generations_finished, 0, "what it came to was given up");
+}
+
+#[tokio::test]
 async fn dropping_an_answer_frees_its_slot() {
     let house = house(FakeEngine::builder().gate_tokens().build());
     let answer = house.runtime.generate(hello());

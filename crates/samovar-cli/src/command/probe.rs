@@ -45,8 +45,8 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
 
 async fn probe(context: &Context) -> Result<Found, Failure> {
     let mut builder = Builder::settings(context.settings.runtime.clone());
-    if context.settings.has_workers {
-        builder = builder.workers(workers::config(&context.settings));
+    if let Some(workers) = workers::config(&context.settings) {
+        builder = builder.workers(workers);
     }
     let runtime = builder.build()?;
     let request = Request::text("demo", PROMPT).max_tokens(ANSWER_TOKENS).sampling(Sampling::greedy());

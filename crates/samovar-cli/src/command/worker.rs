@@ -12,7 +12,10 @@ use crate::ended::Ended;
 pub(crate) fn execute(worker: &Worker) -> Result<(), Ended> {
     rustix::thread::set_name(c"samovar-worker").ok();
     log(&worker.log);
-    let alone = || Failure::new(ErrorKind::InvalidRequest, "a worker is started by the daemon alone");
+    let alone = || {
+        Failure::new(ErrorKind::InvalidRequest, "a worker is started by the daemon alone")
+            .with_hint("`samovar serve` starts a daemon, `samovar run MODEL` asks one")
+    };
     rustix::net::sockopt::socket_type(stdio::stdin()).map_err(|_| alone())?;
     let socket = stdio::stdin().try_clone_to_owned().map_err(|_| alone())?;
     if let Ok(null) = std::fs::File::options().read(true).open("/dev/null") {

@@ -58,8 +58,8 @@ pub(crate) async fn live(
     start::make_places(settings)?;
     let mut only_one = only_one(settings).await?;
     let mut builder = Builder::settings(settings.runtime.clone()).keep_statistics();
-    if settings.has_workers && cfg!(target_os = "linux") {
-        builder = builder.workers(workers::config(settings));
+    if let Some(workers) = workers::config(settings) {
+        builder = builder.workers(workers);
     }
     if let Some(path) = &settings.request_log {
         builder = builder.request_log(path);

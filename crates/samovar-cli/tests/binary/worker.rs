@@ -6,9 +6,13 @@ use std::sync::Arc;
 use samovar::worker::{WorkerConfig, WorkerEngine};
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
-use samovar_core::port::{Engine, LoadControl, ModelFiles};
+use samovar_core::generation::Sampling;
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::conformance::Subject;
-use samovar_core::{Descriptor, ErrorKind, Layout, LoadOptions};
+use samovar_core::testing::gguf::lora;
+use samovar_core::{
+    Adapter, Descriptor, ErrorKind, GenerationRequest, Layout, LoadOptions, Prompt, TokenEvent,
+};
 
 use crate::home::{Home, MODEL_FILE};
 
@@ -47,6 +51,59 @@ fn subject() -> Subject {
 }
 
 samovar_core::engine_conformance!(subject());
+
+/// A greedy answer of `instance`, with an adapter of this file and scale if one is given.
+fn answer(instance: &dyn Instance, adapter: Option<(&Path, f32)>) -> String {
+    let adapters = adapter.map(|(path, scale)| Adapter { path: path.to_owned(), scale });
+    let mut generation = instance
+        .generate(GenerationRequest {
+            sampling: Sampling::greedy(),
+            max_tokens: Some(24),
+            ignore_eos: true,
+            adapters: adapters.into_iter().collect(),
+            ..GenerationRequest::new(Prompt::Tokens((300..320).collect()))
+        })
+        .expect("starts");
+    let mut text = String::new();
+    loop {
+        match generation.blocking_next() {
+            Some(TokenEvent::Token { text: more, .. }) => text.push_str(&more),
+            Some(TokenEvent::Prefilled { .. }) => {}
+            Some(TokenEvent::Done(_)) => return text,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_adapter_does_in_a_worker_what_it_does_in_this_process() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let adapters = [2, 3].map(|rank| {
+        let path = folder.path().join(format!("{rank}.gguf"));
+        fs_err::write(&path, lora(&demo(), rank).build()).expect("a file");
+        path
+    });
+    let here = samovar::default_engine().expect("an engine");
+    let load = |engine: &dyn Engine| {
+        engine
+            .load(ModelFiles::of(Path::new(MODEL_FILE)), &demo(), &options(), &LoadControl::silent())
+            .expect("loads")
+    };
+    let (here, there) = (load(&*here), load(&engine()));
+    let base = answer(&*here, None);
+    assert_eq!(answer(&*there, None), base);
+    for (adapter, scale) in [(&adapters[0], 0.5), (&adapters[1], 0.5), (&adapters[0], 0.25)] {
+        let adapted = answer(&*here, Some((adapter, scale)));
+        assert_ne!(adapted, base, "it does something");
+        assert_eq!(answer(&*there, Some((adapter, scale))), adapted, "{adapter:?} at {scale}");
+    }
+    assert_eq!(answer(&*there, Some((&adapters[0], 0.0))), base, "a scale of 0 is no adapter");
+    // Another file under the same name is another adapter, also for a worker that has the first.
+    fs_err::copy(&adapters[1], &adapters[0]).expect("replaced");
+    let expected = answer(&*here, Some((&adapters[1], 0.5)));
+    assert_eq!(answer(&*there, Some((&adapters[0], 0.5))), expected);
+    assert_eq!(answer(&*there, None), base);
+}
 
 #[test]
 fn a_file_that_is_no_model_fails_its_load_and_nothing_else() {

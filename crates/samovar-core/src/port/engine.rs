@@ -9,8 +9,9 @@
 //!                              └────── prefixes / save_prefix / restore_prefix
 //! ```
 //!
-//! Loading, parking and resuming block; callers run them on threads of their own. `generate` returns
-//! at once: the work happens on the instance's thread, which owns all native state.
+//! Loading, parking and resuming block; callers run them on threads of their own. `generate` does not wait for the
+//! answer: the work happens on the instance's thread, which owns all native state. It may wait for what comes before
+//! (tokenizing, state that is taken up from disk, another process), so that callers with a deadline do not wait for it.
 
 use std::fs::File;
 use std::path::Path;
@@ -137,7 +138,8 @@ pub trait Engine: Send + Sync + 'static {
 
 /// One loaded model. Dropping the last reference unloads it (and joins its thread).
 pub trait Instance: Send + Sync + 'static {
-    /// Starts a generation and returns its events.
+    /// Starts a generation and returns its events. Blocks until the request is on its way: for milliseconds, unless
+    /// the instance is stuck.
     ///
     /// # Errors
     /// `ContextExceeded` when the prompt alone does not fit (the message names both numbers),

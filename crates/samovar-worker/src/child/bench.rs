@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use samovar_core::footprint::LoadOptions;
@@ -12,8 +12,8 @@ use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{ErrorKind, Failure};
 
 use super::mouth::Mouth;
-use super::slot::Slot;
-use super::{lock, thread};
+use super::seat::Seat;
+use super::thread;
 use crate::protocol::{Answer, Operation, Reply};
 use crate::sandbox;
 
@@ -37,14 +37,14 @@ enum Job {
 /// A thread for what takes long.
 pub(super) struct Bench {
     jobs: SyncSender<Job>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: JoinHandle<()>,
 }
 
 impl Bench {
-    pub(super) fn start(mouth: Arc<Mouth>, slot: Arc<Slot>) -> Result<Self, Failure> {
+    pub(super) fn start(mouth: Arc<Mouth>, seat: Arc<Seat>) -> Result<Self, Failure> {
         let (jobs, todo) = sync_channel(JOBS);
-        let thread = thread("bench", move || work(&todo, &mouth, &slot))?;
-        Ok(Self { jobs, thread: Mutex::new(Some(thread)) })
+        let thread = thread("bench", move || work(&todo, &mouth, &seat))?;
+        Ok(Self { jobs, thread })
     }
 
     pub(super) fn load(&self, load: Load) -> Result<(), Failure> {
@@ -62,18 +62,17 @@ impl Bench {
     /// Waits until what was begun is done.
     pub(super) fn end(self) {
         drop(self.jobs);
-        if let Some(thread) = lock(&self.thread).take() {
-            thread.join().ok();
-        }
+        // A panic there has ended the process.
+        self.thread.join().ok();
     }
 }
 
-fn work(todo: &Receiver<Job>, mouth: &Arc<Mouth>, slot: &Slot) {
+fn work(todo: &Receiver<Job>, mouth: &Arc<Mouth>, seat: &Seat) {
     while let Ok(job) = todo.recv() {
         match job {
-            Job::Load(load) => self::load(*load, mouth, slot),
+            Job::Load(load) => self::load(*load, mouth, seat),
             Job::Operate(id, operation, file) => {
-                let answer = slot.get().and_then(|instance| operate(&*instance, operation, file));
+                let answer = seat.get().and_then(|instance| operate(&*instance, operation, file));
                 let answer = answer.map_err(Into::into);
                 mouth.stepped();
                 mouth.say_measured(|measured| Reply::Answer { id, answer, measured });
@@ -82,7 +81,7 @@ fn work(todo: &Receiver<Job>, mouth: &Arc<Mouth>, slot: &Slot) {
     }
 }
 
-fn load(load: Load, mouth: &Arc<Mouth>, slot: &Slot) {
+fn load(load: Load, mouth: &Arc<Mouth>, seat: &Seat) {
     let Load { engine, path, descriptor, options, report } = load;
     let progress = {
         let mouth = Arc::clone(mouth);
@@ -93,7 +92,7 @@ fn load(load: Load, mouth: &Arc<Mouth>, slot: &Slot) {
     };
     match engine.load(ModelFiles::of(&path), &descriptor, &options, &LoadControl::new(progress)) {
         Ok(instance) => {
-            slot.put(instance);
+            seat.put(instance);
             mouth.stepped();
             mouth.say_measured(|measured| Reply::Ready { measured, sandbox: report });
         }

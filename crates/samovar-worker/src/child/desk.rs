@@ -1,7 +1,7 @@
 //! Takes requests to the engine, and texts to its vocabulary, so that the main thread is free to hear a cancellation.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use samovar_core::Failure;
@@ -9,8 +9,8 @@ use samovar_core::generation::GenerationRequest;
 
 use super::mouth::Mouth;
 use super::pump::Pump;
-use super::slot::Slot;
-use super::{lock, thread};
+use super::seat::Seat;
+use super::thread;
 use crate::protocol::{Answer, Operation, Reply};
 
 /// Jobs on their way; then the main thread waits, and with it the parent's queue.
@@ -24,14 +24,14 @@ enum Job {
 /// A thread for what is quick but not instant.
 pub(super) struct Desk {
     jobs: SyncSender<Job>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: JoinHandle<()>,
 }
 
 impl Desk {
-    pub(super) fn start(mouth: Arc<Mouth>, pump: Arc<Pump>, slot: Arc<Slot>) -> Result<Self, Failure> {
+    pub(super) fn start(mouth: Arc<Mouth>, pump: Arc<Pump>, seat: Arc<Seat>) -> Result<Self, Failure> {
         let (jobs, todo) = sync_channel(JOBS);
-        let thread = thread("desk", move || work(&todo, &mouth, &pump, &slot))?;
-        Ok(Self { jobs, thread: Mutex::new(Some(thread)) })
+        let thread = thread("desk", move || work(&todo, &mouth, &pump, &seat))?;
+        Ok(Self { jobs, thread })
     }
 
     pub(super) fn generate(&self, id: u64, request: GenerationRequest) -> Result<(), Failure> {
@@ -45,15 +45,14 @@ impl Desk {
     /// Waits until what was begun is done.
     pub(super) fn end(self) {
         drop(self.jobs);
-        if let Some(thread) = lock(&self.thread).take() {
-            thread.join().ok();
-        }
+        // A panic there has ended the process.
+        self.thread.join().ok();
     }
 }
 
-fn work(todo: &Receiver<Job>, mouth: &Mouth, pump: &Pump, slot: &Slot) {
+fn work(todo: &Receiver<Job>, mouth: &Mouth, pump: &Pump, seat: &Seat) {
     while let Ok(job) = todo.recv() {
-        let instance = slot.get();
+        let instance = seat.get();
         match job {
             Job::Generate(id, _) if !pump.is_wanted(id) => {}
             Job::Generate(id, request) => match instance.and_then(|instance| instance.generate(*request)) {

@@ -15,7 +15,7 @@ mod desk;
 mod mouth;
 mod pulse;
 mod pump;
-mod slot;
+mod seat;
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -34,7 +34,7 @@ use self::bench::Bench;
 use self::desk::Desk;
 use self::mouth::Mouth;
 use self::pump::Pump;
-use self::slot::Slot;
+use self::seat::Seat;
 use crate::protocol::{self, Command, Hello, Inbox, Load, Operation, Reply};
 use crate::sandbox;
 
@@ -55,10 +55,11 @@ pub fn run(
     // The parent may have died before this call; then the socket says so.
     set_parent_process_death_signal(Some(Signal::KILL)).ok();
     die_of_panics();
-    let mut ear = Ear { socket, inbox: Inbox::default(), descriptors: VecDeque::new() };
-    let slot = Arc::<Slot>::default();
+    let mut ear =
+        Ear { socket, inbox: Inbox::default(), descriptors: VecDeque::new(), buffer: vec![0; READ_BYTES] };
+    let seat = Arc::<Seat>::default();
     let outgoing = ear.socket.try_clone().map_err(|error| broken(&error))?;
-    let mouth = Arc::new(Mouth::new(outgoing, Arc::clone(&slot)));
+    let mouth = Arc::new(Mouth::new(outgoing, Arc::clone(&seat)));
     mouth.greet(&Hello::ours());
     ear.hello()?.check("the daemon")?;
     let (Command::Load(load), _) = ear.command()? else {
@@ -71,7 +72,7 @@ pub fn run(
     };
     let prepared = engine().and_then(|engine| Ok((engine, sandbox::enter(&plan)?)));
     match prepared {
-        Ok((engine, report)) => serve(&mut ear, &mouth, &slot, engine, *load, path, report),
+        Ok((engine, report)) => serve(&mut ear, &mouth, &seat, engine, *load, path, report),
         Err(failure) => {
             mouth.say(&Reply::LoadFailed(failure.into()));
             Ok(())
@@ -83,16 +84,16 @@ pub fn run(
 fn serve(
     ear: &mut Ear,
     mouth: &Arc<Mouth>,
-    slot: &Arc<Slot>,
+    seat: &Arc<Seat>,
     engine: Arc<dyn Engine>,
     load: Load,
     path: PathBuf,
     report: sandbox::Report,
 ) -> Result<(), Failure> {
-    pulse::start(Arc::clone(mouth), Arc::clone(slot), Duration::from_millis(load.beat_ms.max(1)))?;
-    let pump = Pump::start(Arc::clone(mouth), Arc::clone(slot))?;
-    let desk = Desk::start(Arc::clone(mouth), Arc::clone(&pump), Arc::clone(slot))?;
-    let bench = Bench::start(Arc::clone(mouth), Arc::clone(slot))?;
+    pulse::start(Arc::clone(mouth), Arc::clone(seat), Duration::from_millis(load.beat_ms.max(1)))?;
+    let (pump, pumping) = Pump::start(Arc::clone(mouth), Arc::clone(seat))?;
+    let desk = Desk::start(Arc::clone(mouth), Arc::clone(&pump), Arc::clone(seat))?;
+    let bench = Bench::start(Arc::clone(mouth), Arc::clone(seat))?;
     bench.load(bench::Load { engine, path, descriptor: load.descriptor, options: load.options, report })?;
     let adapters = Adapters::default();
     loop {
@@ -114,10 +115,10 @@ fn serve(
             (Command::Load(_), _) => return Err(broken("a second load")),
         }
     }
-    pump.end();
+    pump.end(pumping);
     desk.end();
     bench.end();
-    drop(slot.take());
+    drop(seat.take());
     Ok(())
 }
 
@@ -127,6 +128,7 @@ struct Ear {
     inbox: Inbox,
     /// Arrived, and not yet claimed by a command.
     descriptors: VecDeque<OwnedFd>,
+    buffer: Vec<u8>,
 }
 
 impl Ear {
@@ -156,10 +158,9 @@ impl Ear {
 
     /// Waits for more; does not return when there is nobody left to hear.
     fn listen(&mut self) {
-        let mut buffer = vec![0; READ_BYTES];
-        match protocol::receive(&self.socket, &mut buffer) {
+        match protocol::receive(&self.socket, &mut self.buffer) {
             Ok(received) if received.bytes > 0 => {
-                self.inbox.put(&buffer[..received.bytes]);
+                self.inbox.put(&self.buffer[..received.bytes]);
                 self.descriptors.extend(received.descriptors);
             }
             Ok(_) | Err(_) => vanish(),

@@ -8,20 +8,20 @@ use std::sync::{Arc, Mutex};
 use rustix::net::SendFlags;
 use samovar_core::footprint::Measurement;
 
-use super::slot::Slot;
+use super::seat::Seat;
 use super::{lock, vanish};
 use crate::protocol::{self, Hello, Reply};
 
 /// The socket's outgoing side, and the count of what was done.
 pub(super) struct Mouth {
     socket: Mutex<OwnedFd>,
-    slot: Arc<Slot>,
+    seat: Arc<Seat>,
     steps: AtomicU64,
 }
 
 impl Mouth {
-    pub(super) fn new(socket: OwnedFd, slot: Arc<Slot>) -> Self {
-        Self { socket: Mutex::new(socket), slot, steps: AtomicU64::new(0) }
+    pub(super) fn new(socket: OwnedFd, seat: Arc<Seat>) -> Self {
+        Self { socket: Mutex::new(socket), seat, steps: AtomicU64::new(0) }
     }
 
     pub(super) fn greet(&self, hello: &Hello) {
@@ -36,7 +36,7 @@ impl Mouth {
     /// Says it with what the model uses at this moment: what is said later is also measured later.
     pub(super) fn say_measured<R: Borrow<Reply>>(&self, reply: impl FnOnce(Measurement) -> R) {
         let socket = lock(&self.socket);
-        match protocol::encode(reply(self.slot.measure()).borrow()) {
+        match protocol::encode(reply(self.seat.measure()).borrow()) {
             Ok(frame) => send(&socket, &frame),
             // Nothing of ours comes near the limit; an engine whose answer does is out of its mind.
             Err(error) => panic!("an answer cannot be sent: {error}"),

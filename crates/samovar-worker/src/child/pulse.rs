@@ -8,16 +8,16 @@ use samovar_core::Failure;
 use samovar_core::footprint::Measurement;
 
 use super::mouth::Mouth;
-use super::slot::Slot;
+use super::seat::Seat;
 use super::thread;
 use crate::protocol::{Beat, Reply};
 
 /// Beats every `interval`, until the process ends.
-pub(super) fn start(mouth: Arc<Mouth>, slot: Arc<Slot>, interval: Duration) -> Result<(), Failure> {
+pub(super) fn start(mouth: Arc<Mouth>, seat: Arc<Seat>, interval: Duration) -> Result<(), Failure> {
     thread("pulse", move || {
         let mut last = Measurement::default();
         loop {
-            let measured = slot.measure();
+            let measured = seat.measure();
             // A chunk of a prefill is a step that no event tells of.
             if measured != last {
                 mouth.stepped();

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use samovar_core::generation::{Generation, TokenEvent};
 use samovar_core::{ErrorKind, Failure};
 
 use super::mouth::Mouth;
-use super::slot::Slot;
+use super::seat::Seat;
 use super::{lock, thread};
 use crate::protocol::{Event, Reply};
 
@@ -32,8 +32,7 @@ pub(super) struct Pump {
     requests: Mutex<BTreeMap<u64, Request>>,
     is_cancelling: AtomicBool,
     is_ending: AtomicBool,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    alarm: Mutex<Option<Thread>>,
+    alarm: OnceLock<Thread>,
 }
 
 /// A request, from its arrival to its last event.
@@ -60,19 +59,18 @@ impl Wake for Alarm {
 }
 
 impl Pump {
-    pub(super) fn start(mouth: Arc<Mouth>, slot: Arc<Slot>) -> Result<Arc<Self>, Failure> {
+    /// The pump, and its thread for [`end`](Self::end).
+    pub(super) fn start(mouth: Arc<Mouth>, seat: Arc<Seat>) -> Result<(Arc<Self>, JoinHandle<()>), Failure> {
         let pump = Arc::new(Self {
             requests: Mutex::default(),
             is_cancelling: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
-            thread: Mutex::default(),
-            alarm: Mutex::default(),
+            alarm: OnceLock::new(),
         });
         let worker = Arc::clone(&pump);
-        let handle = thread("pump", move || worker.run(&mouth, &slot))?;
-        *lock(&pump.alarm) = Some(handle.thread().clone());
-        *lock(&pump.thread) = Some(handle);
-        Ok(pump)
+        let handle = thread("pump", move || worker.run(&mouth, &seat))?;
+        pump.alarm.set(handle.thread().clone()).ok();
+        Ok((pump, handle))
     }
 
     /// From now on this request can be cancelled.
@@ -113,30 +111,28 @@ impl Pump {
     }
 
     /// Drops every request and waits for the thread.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&self, thread: JoinHandle<()>) {
         self.is_ending.store(true, Ordering::Release);
         lock(&self.requests).clear();
         self.wake();
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread {
-            thread.join().ok();
-        }
+        // A panic there has ended the process.
+        thread.join().ok();
     }
 
     fn wake(&self) {
-        if let Some(thread) = &*lock(&self.alarm) {
+        if let Some(thread) = self.alarm.get() {
             thread.unpark();
         }
     }
 
-    fn run(&self, mouth: &Mouth, slot: &Slot) {
+    fn run(&self, mouth: &Mouth, seat: &Seat) {
         let waker = Waker::from(Arc::new(Alarm(std::thread::current())));
         let mut context = Context::from_waker(&waker);
         let mut said = Measurement::default();
         let mut settling_until = None;
         while !self.is_ending.load(Ordering::Acquire) {
             let events = self.collect(&mut context);
-            let measured = slot.measure();
+            let measured = seat.measure();
             let is_new = measured != said;
             let is_quiet = events.is_empty();
             if self.is_cancelling.swap(false, Ordering::AcqRel) {

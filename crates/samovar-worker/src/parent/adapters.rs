@@ -2,7 +2,7 @@
 //! memory, sealed, and shared by all workers that use it.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -62,21 +62,24 @@ struct SentInner {
 impl Adapters {
     /// The adapter's bytes, read now if no worker uses it yet.
     fn open(&self, path: &Path) -> Result<Arc<Sealed>, Failure> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::new(ErrorKind::Storage, format!("the adapter {}: {error}", path.display()))
-        };
-        let mut file = File::options().read(true).open(path).map_err(|error| failed(&error))?;
-        let stamp = Stamp::of(path, &file).map_err(|error| failed(&error))?;
+        let unread = |error| unread(path, &error);
+        // What is no file may keep whoever opens it waiting for ever.
+        if !path.metadata().map_err(unread)?.is_file() {
+            return Err(unread(std::io::Error::other("it is no file")));
+        }
+        let mut file = File::options().read(true).open(path).map_err(unread)?;
+        let stamp = file.metadata().map(|facts| Stamp::of(path, &facts)).map_err(unread)?;
         if stamp.bytes > MAX_ADAPTER_BYTES {
             return Err(Failure::new(
                 ErrorKind::InvalidModel,
                 format!("the adapter {} has more than {MAX_ADAPTER_BYTES} bytes", path.display()),
-            ));
+            )
+            .with_hint("an adapter of so many bytes is most likely a whole model"));
         }
         if let Some(sealed) = self.known(&stamp) {
             return Ok(sealed);
         }
-        let memory = seal(&mut file).map_err(|error| failed(&error))?;
+        let memory = seal(&mut file).map_err(unread)?;
         let mut inner = lock(&self.inner);
         inner.last_number += 1;
         let sealed = Arc::new(Sealed { number: inner.last_number, memory });
@@ -90,8 +93,7 @@ impl Adapters {
     }
 
     fn number_of(&self, path: &Path) -> Option<u64> {
-        let file = File::options().read(true).open(path).ok()?;
-        Some(self.known(&Stamp::of(path, &file).ok()?)?.number)
+        Some(self.known(&Stamp::of(path, &path.metadata().ok()?))?.number)
     }
 }
 
@@ -124,6 +126,7 @@ impl Sent {
         if !inner.numbers.contains(&sealed.number) {
             let memory = sealed.memory.try_clone().map_err(|error| {
                 Failure::new(ErrorKind::Storage, format!("an adapter could not be handed on: {error}"))
+                    .with_hint("the daemon may be out of descriptors (ulimit -n)")
             })?;
             send(sealed.number, memory)?;
             inner.numbers.insert(sealed.number);
@@ -134,16 +137,28 @@ impl Sent {
 }
 
 impl Stamp {
-    fn of(path: &Path, file: &File) -> std::io::Result<Self> {
-        let facts = file.metadata()?;
-        Ok(Self {
+    fn of(path: &Path, facts: &Metadata) -> Self {
+        Self {
             path: path.to_owned(),
             device: facts.dev(),
             inode: facts.ino(),
             bytes: facts.len(),
             modified: (facts.mtime(), facts.mtime_nsec()),
-        })
+        }
     }
+}
+
+fn unread(path: &Path, error: &std::io::Error) -> Failure {
+    let (kind, hint) = match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            (ErrorKind::NotFound, "check the path: it is of the machine that the daemon runs on")
+        }
+        _ => (
+            ErrorKind::Storage,
+            "the daemon's user must be able to read the file, and memory must have room for a copy",
+        ),
+    };
+    Failure::new(kind, format!("the adapter {}: {error}", path.display())).with_hint(hint)
 }
 
 /// Copies a file into memory that cannot change.
@@ -194,11 +209,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_file_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let (adapters, sent) = (Adapters::default(), Sent::default());
+        let wanted = [adapter(&path)];
+        assert!(!sent.has_all(&adapters, &wanted));
+        let failure = sent.send_missing(&adapters, &wanted, |_, _| Ok(())).unwrap_err();
+        assert!(failure.message.contains("no file") && failure.hint.is_some(), "{failure:?}");
+    }
+
+    #[test]
     fn an_adapter_that_is_not_there_is_named() {
         let (adapters, sent) = (Adapters::default(), Sent::default());
         let refused = sent.send_missing(&adapters, &[adapter(Path::new("/none.gguf"))], |_, _| Ok(()));
         let failure = refused.unwrap_err();
-        assert_eq!(failure.kind, ErrorKind::Storage);
-        assert!(failure.message.contains("/none.gguf"), "{failure:?}");
+        assert_eq!(failure.kind, ErrorKind::NotFound);
+        assert!(failure.message.contains("/none.gguf") && failure.hint.is_some(), "{failure:?}");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
 
 use samovar_core::footprint::{LoadOptions, Measurement};
-use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest, TokenEvent};
+use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
 use samovar_core::port::Instance;
 use samovar_core::{ErrorKind, Failure};
 
@@ -91,11 +91,12 @@ impl Instance for WorkerInstance {
                 (Arc::clone(shared), Arc::clone(&self.adapters), Arc::clone(&self.sent));
             let begin = move || {
                 if let Err(failure) = begin(&shared, &adapters, &sent, id, request) {
-                    shared.roll.deliver(vec![(id, TokenEvent::Failed(failure).into())]);
+                    shared.roll.fail(id, failure);
                 }
             };
             std::thread::Builder::new().name("adapter".to_owned()).spawn(begin).map_err(|error| {
                 Failure::new(ErrorKind::EngineFailed, format!("no thread to read an adapter: {error}"))
+                    .with_hint("the system may be out of threads or memory")
             })?;
         }
         Ok(generation)
@@ -170,7 +171,12 @@ fn begin(
         shared.tell(&Command::Adapter { number }, vec![file])
     })?;
     let request = Box::new(Request::new(request, &numbers));
-    shared.tell(&Command::Generate { id, request }, Vec::new())
+    shared.tell(&Command::Generate { id, request }, Vec::new())?;
+    // Whoever left before this was sent has told the worker to stop before it began.
+    if !shared.roll.has(id) {
+        shared.tell(&Command::Cancel { id }, Vec::new()).ok();
+    }
+    Ok(())
 }
 
 /// Tells the worker that nobody waits for a request any more, unless that is over.
@@ -187,10 +193,56 @@ fn cancel(shared: Weak<Shared>, id: u64) -> impl FnOnce() + Send + 'static {
 fn another(file: &File) -> Result<OwnedFd, Failure> {
     let file = file.try_clone().map_err(|error| {
         Failure::new(ErrorKind::Storage, format!("a file could not be handed to the worker: {error}"))
+            .with_hint("the daemon may be out of descriptors (ulimit -n)")
     })?;
     Ok(file.into())
 }
 
 fn strange() -> Failure {
     Failure::new(ErrorKind::Internal, "the worker answered something else than was asked")
+}
+
+#[cfg(test)]
+mod tests {
+    use samovar_core::generation::Prompt;
+
+    use super::*;
+    use crate::protocol::{Inbox, decode, pair, receive};
+
+    /// The commands that were sent to the other end, all of which has been sent.
+    fn commands(theirs: &OwnedFd) -> Vec<Command> {
+        let (mut inbox, mut commands) = (Inbox::default(), Vec::new());
+        loop {
+            let mut buffer = [0; 4096];
+            match receive(theirs, &mut buffer).unwrap().bytes {
+                0 => return commands,
+                bytes => inbox.put(&buffer[..bytes]),
+            }
+            while let Some(frame) = inbox.take().unwrap() {
+                commands.push(decode(frame).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_cancellation_never_overtakes_its_request() {
+        let (ours, theirs) = pair().unwrap();
+        let shared = Arc::new(Shared::new(1, Arc::new(ours)).unwrap());
+        let (events, generation) = Generation::channel(4);
+        let id = shared.roll.enter_generation(events).unwrap();
+        let generation = generation.on_drop(cancel(Arc::downgrade(&shared), id));
+        // Its client leaves while an adapter is still being read; only then is the request sent.
+        drop(generation);
+        let request = GenerationRequest::new(Prompt::Tokens(vec![1]));
+        begin(&shared, &Adapters::default(), &Sent::default(), id, request).unwrap();
+        drop(shared);
+        let sent = commands(&theirs);
+        assert!(
+            matches!(
+                &sent[..],
+                [Command::Cancel { .. }, Command::Generate { .. }, Command::Cancel { id: 1 }]
+            ),
+            "{sent:?}"
+        );
+    }
 }

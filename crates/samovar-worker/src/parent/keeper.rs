@@ -13,7 +13,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use samovar_core::Failure;
@@ -22,12 +21,13 @@ use samovar_core::footprint::Measurement;
 use super::appetite::{Appetite, own_bytes};
 use super::death::Death;
 use super::roll::Stage;
+use super::signs::Signs;
 use super::stderr::Stderr;
 use super::tally::{Cause, Tally};
 use super::worker::Shared;
 use crate::config::Patience;
 use crate::health::Health;
-use crate::protocol::{self, FrameError, Hello, Inbox, Reply};
+use crate::protocol::{self, Command, FrameError, Hello, Inbox, Reply};
 use crate::sandbox;
 
 /// One look at the socket or at the standard error.
@@ -38,10 +38,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Hears of a death.
 pub(super) type Obituary = Arc<dyn Fn(Failure) + Send + Sync>;
 
-/// What a load hears.
+/// What a load comes to; said once, whatever happens.
 #[derive(Debug)]
-pub(super) enum Loading {
-    Progress(f32),
+pub(super) enum Word {
     Ready(sandbox::Report),
     Failed(Failure),
 }
@@ -76,21 +75,12 @@ pub(super) struct Keeper {
     buffer: Vec<u8>,
     has_greeted: bool,
     is_open: bool,
-    loading: Option<SyncSender<Loading>>,
+    word: Option<SyncSender<Word>>,
     obituary: Obituary,
     ending: Ending,
     complaint: Option<String>,
     /// Why it ends, if that is known before it has.
     cause: Option<Cause>,
-}
-
-/// What a wait found.
-#[allow(clippy::struct_excessive_bools, reason = "independent signs, each from a descriptor of its own")]
-struct Found {
-    words: bool,
-    stderr: bool,
-    room: bool,
-    end: bool,
 }
 
 impl Keeper {
@@ -100,7 +90,7 @@ impl Keeper {
         socket: Arc<OwnedFd>,
         patience: Patience,
         tally: Arc<Tally>,
-        loading: SyncSender<Loading>,
+        word: SyncSender<Word>,
         obituary: Obituary,
     ) -> Self {
         tally.started(shared.pid);
@@ -125,7 +115,7 @@ impl Keeper {
             buffer: vec![0; READ_BYTES],
             has_greeted: false,
             is_open: true,
-            loading: Some(loading),
+            word: Some(word),
             obituary,
             ending: Ending::Not,
             complaint: None,
@@ -175,35 +165,10 @@ impl Keeper {
     }
 
     /// Sleeps until there is something to do.
-    fn wait(&self) -> Found {
-        let has_waiting = self.shared.line.is_waiting();
-        let ear = PollFlags::IN | if has_waiting { PollFlags::OUT } else { PollFlags::empty() };
-        let mut fds = vec![PollFd::new(&self.shared.bell, PollFlags::IN)];
-        let socket_at = self.is_open.then(|| {
-            fds.push(PollFd::new(&*self.socket, ear));
-            fds.len() - 1
-        });
-        let pipe_at = self.pipe.as_ref().map(|pipe| {
-            fds.push(PollFd::new(pipe, PollFlags::IN));
-            fds.len() - 1
-        });
-        let end_at = self.pidfd.as_ref().map(|pidfd| {
-            fds.push(PollFd::new(pidfd, PollFlags::IN));
-            fds.len() - 1
-        });
-        let timeout = Timespec::try_from(self.patience_left()).ok();
-        poll(&mut fds, timeout.as_ref()).ok();
-        let signs = |at: Option<usize>| at.map_or(PollFlags::empty(), |at| fds[at].revents());
-        if !fds[0].revents().is_empty() {
-            rustix::io::read(&self.shared.bell, &mut [0; 8]).ok();
-        }
-        let of_socket = signs(socket_at);
-        Found {
-            words: of_socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
-            room: of_socket.contains(PollFlags::OUT),
-            stderr: !signs(pipe_at).is_empty(),
-            end: !signs(end_at).is_empty(),
-        }
+    fn wait(&self) -> Signs {
+        let Self { shared, socket, pipe, pidfd, .. } = self;
+        let socket = self.is_open.then_some((&**socket, shared.line.is_waiting()));
+        Signs::wait(&shared.bell, socket, pipe.as_ref(), pidfd.as_ref(), self.patience_left())
     }
 
     fn patience_left(&self) -> Duration {
@@ -254,7 +219,7 @@ impl Keeper {
             self.health.stepped();
             let hello = Hello::decode(frame)?;
             if let Err(stranger) = hello.check("the worker") {
-                self.tell_load(Loading::Failed(stranger));
+                self.give_word(Word::Failed(stranger));
                 self.kill();
             }
         }
@@ -273,30 +238,27 @@ impl Keeper {
             }
             Reply::Events { events, measured } => {
                 published.set(&measured);
-                roll.deliver(events);
+                for id in roll.deliver(events) {
+                    self.shared.tell(&Command::Cancel { id }, Vec::new()).ok();
+                }
             }
             Reply::Answer { id, answer, measured } => {
                 published.set(&measured);
                 roll.answer(id, answer.map_err(Into::into));
             }
-            Reply::Progress(fraction) => {
-                if let Some(loading) = &self.loading {
-                    // The next one says more.
-                    loading.try_send(Loading::Progress(fraction.clamp(0.0, 1.0))).ok();
-                }
-            }
+            Reply::Progress(fraction) => self.shared.progress.set(fraction),
             Reply::Ready { measured, sandbox } => {
                 published.set(&measured);
-                self.tell_load(Loading::Ready(sandbox));
+                self.give_word(Word::Ready(sandbox));
             }
-            Reply::LoadFailed(failure) => self.tell_load(Loading::Failed(failure.into())),
+            Reply::LoadFailed(failure) => self.give_word(Word::Failed(failure.into())),
         }
     }
 
-    /// The load's last word.
-    fn tell_load(&mut self, word: Loading) {
-        if let Some(loading) = self.loading.take() {
-            loading.send(word).ok();
+    /// Tells whoever waits what it came to, if that is still open. Waits for nobody.
+    fn give_word(&mut self, word: Word) {
+        if let Some(waiting) = self.word.take() {
+            waiting.try_send(word).ok();
         }
     }
 
@@ -384,13 +346,13 @@ impl Keeper {
     /// Tells everybody.
     fn bury(mut self, status: Option<ExitStatus>) {
         let pid = self.shared.pid;
-        let is_loading = self.loading.is_some();
+        let is_loading = self.word.is_some();
         self.tally.ended(pid, self.cause.unwrap_or_else(|| self.cause_of(status)));
         let complaint = self.complaint.take();
         let failure = Death { complaint, status, is_loading, stderr: &self.stderr }.failure();
         self.shared.published.set(&Measurement::default());
         let stage = self.shared.roll.end(failure.clone());
-        self.tell_load(Loading::Failed(failure.clone()));
+        self.give_word(Word::Failed(failure.clone()));
         match stage {
             Stage::Serving => {
                 tracing::error!(pid, "{failure}");

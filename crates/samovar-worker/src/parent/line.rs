@@ -44,7 +44,8 @@ impl Line {
     pub(super) fn send(&self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) -> Result<bool, Failure> {
         let mut queue = lock(&self.queue);
         if queue.bytes.saturating_add(frame.len()) > MAX_WAITING_BYTES {
-            return Err(Failure::new(ErrorKind::Busy, "the worker takes no more requests just now"));
+            return Err(Failure::new(ErrorKind::Busy, "the worker takes no more requests just now")
+                .with_hint("it is told too much at once: ask again in a moment, or with shorter prompts"));
         }
         queue.bytes += frame.len();
         queue.parcels.push_back(Parcel { frame, sent: 0, descriptors });

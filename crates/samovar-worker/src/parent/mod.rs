@@ -20,12 +20,13 @@ mod keeper;
 mod line;
 mod published;
 mod roll;
+mod signs;
 mod spawner;
 mod stderr;
 mod tally;
 mod worker;
 
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,19 +35,17 @@ use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions};
 
 use self::adapters::Adapters;
 use self::instance::WorkerInstance;
-use self::keeper::Loading;
+use self::keeper::Word;
 use self::spawner::Spawner;
 use self::tally::Tally;
-pub use self::tally::WorkerStats;
 use self::worker::Worker;
 use crate::config::WorkerConfig;
 use crate::protocol::{Command, Load};
 use crate::sandbox;
+use crate::stats::WorkerStats;
 
 /// How often a load looks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(20);
-/// Reports of a load on their way.
-const REPORTS: usize = 64;
 
 /// Runs another engine, each instance in a child process of its own.
 pub struct WorkerEngine {
@@ -75,14 +74,9 @@ impl WorkerEngine {
         })
     }
 
-    /// What the sandbox of the last worker reached; `None` before the first has loaded.
-    pub fn sandbox(&self) -> Option<sandbox::Report> {
-        lock(&self.sandbox).clone()
-    }
-
     /// What became of its workers until now.
     pub fn stats(&self) -> WorkerStats {
-        self.tally.stats(self.config.sandbox, self.sandbox())
+        self.tally.stats(self.config.sandbox, lock(&self.sandbox).clone())
     }
 
     /// Remembers what the sandbox reached, and tells it the first time.
@@ -102,18 +96,23 @@ impl WorkerEngine {
     fn await_load(
         &self,
         worker: &Worker,
-        loading: &std::sync::mpsc::Receiver<Loading>,
+        words: &Receiver<Word>,
         control: &LoadControl,
     ) -> Result<(), Failure> {
+        let mut told = None;
         loop {
-            match loading.recv_timeout(LOOK) {
-                Ok(Loading::Progress(fraction)) => control.report(fraction),
-                Ok(Loading::Ready(report)) => {
+            let word = words.recv_timeout(LOOK);
+            let fraction = worker.shared().progress.get();
+            if told.replace(fraction) != Some(fraction) {
+                control.report(fraction);
+            }
+            match word {
+                Ok(Word::Ready(report)) => {
                     tracing::debug!(pid = worker.pid(), "a worker is ready");
                     self.note_sandbox(&report);
                     return worker.serve();
                 }
-                Ok(Loading::Failed(failure)) => return Err(failure),
+                Ok(Word::Failed(failure)) => return Err(failure),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(worker.ended()),
             }
@@ -153,8 +152,8 @@ impl Engine for WorkerEngine {
         let path = std::path::absolute(files.path).map_err(|error| {
             Failure::new(ErrorKind::Storage, format!("{}: {error}", files.path.display()))
         })?;
-        let (reports, loading) = sync_channel(REPORTS);
-        let worker = Worker::start(&self.spawner, &self.config, &self.tally, control.obituary(), reports)?;
+        let (word, words) = sync_channel(1);
+        let worker = Worker::start(&self.spawner, &self.config, &self.tally, control.obituary(), word)?;
         let load = Load {
             path: path.as_os_str().as_bytes().to_vec(),
             descriptor: descriptor.clone(),
@@ -171,7 +170,7 @@ impl Engine for WorkerEngine {
         };
         worker.shared().expected.set(predict(options));
         worker.tell(&Command::Load(Box::new(load)), Vec::new())?;
-        self.await_load(&worker, &loading, control)?;
+        self.await_load(&worker, &words, control)?;
         Ok(Arc::new(WorkerInstance::new(worker, options, Arc::clone(&self.adapters), predict)))
     }
 }

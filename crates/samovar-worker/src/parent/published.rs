@@ -4,6 +4,24 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use samovar_core::footprint::Measurement;
 
+/// How much of a load is done: the keeper writes, and whoever waits for the load looks. Never fuller than one number,
+/// however much a worker reports.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The bits of the number.
+    fraction: AtomicU32,
+}
+
+impl Progress {
+    pub(super) fn set(&self, fraction: f32) {
+        self.fraction.store(fraction.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> f32 {
+        f32::from_bits(self.fraction.load(Ordering::Relaxed))
+    }
+}
+
 /// Numbers that the keeper writes and anybody reads. Each is true for itself; together they may be one step apart.
 #[derive(Debug, Default)]
 pub(super) struct Published {

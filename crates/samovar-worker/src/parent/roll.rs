@@ -37,8 +37,28 @@ pub(super) struct Roll {
 struct Inner {
     stage: Stage,
     next_id: u64,
-    generations: HashMap<u64, mpsc::Sender<TokenEvent>>,
+    generations: HashMap<u64, Listener>,
     operations: HashMap<u64, SyncSender<Result<Answer, Failure>>>,
+}
+
+/// Who reads an answer. A place for its end is kept free from the beginning.
+#[derive(Debug)]
+struct Listener {
+    events: mpsc::Sender<TokenEvent>,
+    end: Option<mpsc::OwnedPermit<TokenEvent>>,
+}
+
+impl Listener {
+    fn new(events: mpsc::Sender<TokenEvent>) -> Self {
+        Self { end: events.clone().try_reserve_owned().ok(), events }
+    }
+
+    fn end(self, event: TokenEvent) {
+        match self.end {
+            Some(place) => drop(place.send(event)),
+            None => drop(self.events.try_send(event)),
+        }
+    }
 }
 
 impl Inner {
@@ -50,7 +70,8 @@ impl Inner {
         }
         if self.generations.len() + self.operations.len() >= MAX_WAITING {
             let message = format!("{MAX_WAITING} requests wait for this instance already");
-            return Err(Failure::new(ErrorKind::Busy, message));
+            return Err(Failure::new(ErrorKind::Busy, message)
+                .with_hint("ask again when some of them have been answered"));
         }
         self.next_id += 1;
         Ok(self.next_id)
@@ -73,7 +94,7 @@ impl Roll {
     pub(super) fn enter_generation(&self, events: mpsc::Sender<TokenEvent>) -> Result<u64, Failure> {
         let mut inner = lock(&self.inner);
         let id = inner.new_id()?;
-        inner.generations.insert(id, events);
+        inner.generations.insert(id, Listener::new(events));
         Ok(id)
     }
 
@@ -94,18 +115,35 @@ impl Roll {
         inner.generations.remove(&id).is_some() | inner.operations.remove(&id).is_some()
     }
 
-    /// Delivers events. Those that nobody waits for are dropped.
-    pub(super) fn deliver(&self, events: Vec<(u64, Event)>) {
+    /// Whether somebody still waits.
+    pub(super) fn has(&self, id: u64) -> bool {
+        let inner = lock(&self.inner);
+        inner.generations.contains_key(&id) || inner.operations.contains_key(&id)
+    }
+
+    /// Delivers events. Those that nobody waits for are dropped. Returns the requests that the worker says more to than
+    /// was asked: they have been ended, and it should hear of that.
+    pub(super) fn deliver(&self, events: Vec<(u64, Event)>) -> Vec<u64> {
         let mut inner = lock(&self.inner);
+        let mut too_long = Vec::new();
         for (id, event) in events {
-            let is_last = event.is_last();
+            if event.is_last() {
+                inner.end(id, event.into());
+                continue;
+            }
             let Some(listener) = inner.generations.get(&id) else { continue };
-            // The channel holds a whole answer: it is closed, or the engine says more than it was asked.
-            let is_over = listener.try_send(event.into()).is_err();
-            if is_last || is_over {
-                inner.generations.remove(&id);
+            // The channel holds a whole answer. A closed one is struck by whoever closed it.
+            if let Err(mpsc::error::TrySendError::Full(_)) = listener.events.try_send(event.into()) {
+                inner.end(id, TokenEvent::Failed(endless()));
+                too_long.push(id);
             }
         }
+        too_long
+    }
+
+    /// A request cannot be answered.
+    pub(super) fn fail(&self, id: u64, failure: Failure) {
+        lock(&self.inner).end(id, TokenEvent::Failed(failure));
     }
 
     /// Delivers an operation's answer.
@@ -158,9 +196,15 @@ impl Roll {
 }
 
 impl Inner {
+    fn end(&mut self, id: u64, event: TokenEvent) {
+        if let Some(listener) = self.generations.remove(&id) {
+            listener.end(event);
+        }
+    }
+
     fn end_all(&mut self, failure: &Failure) {
         for (_, listener) in self.generations.drain() {
-            listener.try_send(TokenEvent::Failed(failure.clone())).ok();
+            listener.end(TokenEvent::Failed(failure.clone()));
         }
         for (_, waiting) in self.operations.drain() {
             waiting.try_send(Err(failure.clone())).ok();
@@ -168,8 +212,17 @@ impl Inner {
     }
 }
 
+fn endless() -> Failure {
+    Failure::new(
+        ErrorKind::EngineFailed,
+        "the worker says more than it was asked, and was not listened to further",
+    )
+    .with_hint("what it had said until then has been delivered")
+}
+
 fn unloaded() -> Failure {
     Failure::new(ErrorKind::Unavailable, "the instance was unloaded")
+        .with_hint("the next request loads it again")
 }
 
 #[cfg(test)]
@@ -215,6 +268,45 @@ mod tests {
         assert_eq!(generation.blocking_next(), Some(over));
         assert_eq!(generation.blocking_next(), None);
         assert!(!roll.strike(id));
+    }
+
+    #[test]
+    fn who_says_more_than_was_asked_is_ended_with_a_reason_and_told() {
+        let roll = Roll::new();
+        let (sender, mut generation) = Generation::channel(1);
+        let id = roll.enter_generation(sender).unwrap();
+        let word = || TokenEvent::Token { text: "x".to_owned(), logprob: None };
+        // The channel has room for four, one of which is kept for the end.
+        assert_eq!(roll.deliver((0..3).map(|_| (id, word().into())).collect()), [0; 0]);
+        assert!(roll.has(id));
+        assert_eq!(roll.deliver(vec![(id, word().into()), (id, word().into())]), [id]);
+        assert!(!roll.has(id));
+        let heard: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
+        assert_eq!(heard.len(), 4);
+        assert_eq!(heard.last(), Some(&TokenEvent::Failed(endless())));
+    }
+
+    #[test]
+    fn a_full_channel_still_has_room_for_a_death() {
+        let roll = Roll::new();
+        let (sender, mut generation) = Generation::channel(0);
+        let id = roll.enter_generation(sender).unwrap();
+        let word = || TokenEvent::Token { text: String::new(), logprob: None };
+        roll.deliver(vec![(id, word().into()), (id, word().into())]);
+        roll.end(death());
+        let heard: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
+        assert_eq!(heard.last(), Some(&TokenEvent::Failed(death())));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_reads_stays_until_its_reader_strikes_it() {
+        let roll = Roll::new();
+        let (sender, generation) = Generation::channel(4);
+        let id = roll.enter_generation(sender).unwrap();
+        drop(generation);
+        let word = TokenEvent::Token { text: String::new(), logprob: None };
+        assert_eq!(roll.deliver(vec![(id, word.into())]), [0; 0]);
+        assert!(roll.strike(id), "else nobody would tell the worker to stop");
     }
 
     #[test]

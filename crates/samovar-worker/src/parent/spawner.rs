@@ -49,17 +49,25 @@ impl Spawner {
     pub(super) fn spawn(&self, config: &Arc<WorkerConfig>) -> Result<Spawned, Failure> {
         let (reply, spawned) = sync_channel(1);
         let job = Job { config: Arc::clone(config), reply };
-        let failed = |why: &dyn std::fmt::Display| {
-            let message = format!("a worker could not be started from {}: {why}", config.program.display());
-            Failure::new(ErrorKind::EngineFailed, message)
-                .with_hint("the system may be out of processes, descriptors or memory")
-        };
-        self.jobs.send(job).map_err(|_| failed(&"the thread for it is gone"))?;
-        match spawned.recv() {
-            Ok(outcome) => outcome.map_err(|error| failed(&error)),
-            Err(_) => Err(failed(&"the thread for it is gone")),
-        }
+        let gone = || io::Error::other("the thread for it is gone");
+        let outcome = self.jobs.send(job).map_err(|_| gone()).and_then(|()| match spawned.recv() {
+            Ok(outcome) => outcome,
+            Err(_) => Err(gone()),
+        });
+        outcome.map_err(|error| failed(config, &error))
     }
+}
+
+fn failed(config: &WorkerConfig, error: &io::Error) -> Failure {
+    let message = format!("a worker could not be started from {}: {error}", config.program.display());
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+            "the program must be there, and be allowed to run: reinstall samovar, then `samovar shutdown` lets the \
+             next run start it"
+        }
+        _ => "the system may be out of processes, descriptors or memory",
+    };
+    Failure::new(ErrorKind::EngineFailed, message).with_hint(hint)
 }
 
 fn work(todo: &Receiver<Job>) {

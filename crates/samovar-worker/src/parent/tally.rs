@@ -1,35 +1,12 @@
-//! What became of an engine's workers, counted for whoever watches over the daemon.
+//! Counts what becomes of an engine's workers.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
-
 use super::lock;
 use crate::sandbox;
-
-/// What an engine's workers did and do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct WorkerStats {
-    /// Workers there are now.
-    pub running: u64,
-    /// Memory of their own, which mapped weights are not part of, as last looked at.
-    pub own_bytes: u64,
-    /// Workers started.
-    pub started: u64,
-    /// Workers that died by themselves.
-    pub crashed: u64,
-    /// Workers that were ended because they gave no sign of life or did not get on.
-    pub hung: u64,
-    /// Workers that were ended because they took far more memory than their model explains.
-    pub overgrown: u64,
-    /// What is asked of the sandbox.
-    pub sandbox_mode: sandbox::Mode,
-    /// What the sandbox of the last worker reached; absent before the first has loaded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sandbox: Option<sandbox::Report>,
-}
+use crate::stats::WorkerStats;
 
 /// Why a worker is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

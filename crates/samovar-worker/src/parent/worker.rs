@@ -11,9 +11,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use samovar_core::{ErrorKind, Failure};
 
 use super::appetite::Expected;
-use super::keeper::{Keeper, Loading, Obituary};
+use super::keeper::{Keeper, Obituary, Word};
 use super::line::Line;
-use super::published::Published;
+use super::published::{Progress, Published};
 use super::roll::{Roll, Stage};
 use super::spawner::{Spawned, Spawner};
 use super::tally::Tally;
@@ -36,6 +36,7 @@ pub(super) struct Shared {
     pub(super) published: Published,
     /// Memory that its model explains.
     pub(super) expected: Expected,
+    pub(super) progress: Progress,
     pub(super) pid: u32,
     pub(super) line: Line,
     pub(super) bell: OwnedFd,
@@ -44,11 +45,32 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// A worker that is just being started, at the other end of this socket.
+    ///
+    /// # Errors
+    /// `EngineFailed` when there is no descriptor left.
+    pub(super) fn new(pid: u32, socket: Arc<OwnedFd>) -> Result<Self, Failure> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| failed("descriptor", &error))?;
+        Ok(Self {
+            roll: Roll::new(),
+            published: Published::default(),
+            expected: Expected::default(),
+            progress: Progress::default(),
+            pid,
+            line: Line::new(socket),
+            bell,
+            is_leaving: AtomicBool::new(false),
+            is_killed: AtomicBool::new(false),
+        })
+    }
+
     /// Sends a command with these files. Waits for nothing.
     pub(super) fn tell(&self, command: &Command, files: Vec<OwnedFd>) -> Result<(), Failure> {
         let frame = protocol::encode(command).map_err(|error| match error {
             FrameError::TooLarge { .. } => {
                 Failure::new(ErrorKind::InvalidRequest, format!("the request is too large: {error}"))
+                    .with_hint("no model reads a prompt of so many bytes: send less")
             }
             FrameError::Malformed(_) => Failure::new(ErrorKind::Internal, error.to_string()),
         })?;
@@ -66,24 +88,22 @@ impl Shared {
 }
 
 impl Worker {
-    /// Starts a worker and greets it. Its load, which is for the caller to ask for, reports to `loading`.
+    /// Starts a worker and greets it. What the caller then asks of it, once, is answered by one word.
     pub(super) fn start(
         spawner: &Arc<Spawner>,
         config: &Arc<WorkerConfig>,
         tally: &Arc<Tally>,
         obituary: Obituary,
-        loading: SyncSender<Loading>,
+        word: SyncSender<Word>,
     ) -> Result<Self, Failure> {
         let Spawned { child, socket } = spawner.spawn(config)?;
         let mut burden = Some(child);
-        Self::adopt(spawner, config.patience, tally, obituary, loading, &mut burden, socket).inspect_err(
-            |_| {
-                if let Some(mut child) = burden {
-                    child.kill().ok();
-                    child.wait().ok();
-                }
-            },
-        )
+        Self::adopt(spawner, config.patience, tally, obituary, word, &mut burden, socket).inspect_err(|_| {
+            if let Some(mut child) = burden {
+                child.kill().ok();
+                child.wait().ok();
+            }
+        })
     }
 
     fn adopt(
@@ -91,27 +111,13 @@ impl Worker {
         patience: Patience,
         tally: &Arc<Tally>,
         obituary: Obituary,
-        loading: SyncSender<Loading>,
+        word: SyncSender<Word>,
         child: &mut Option<Child>,
         socket: OwnedFd,
     ) -> Result<Self, Failure> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| {
-            Failure::new(ErrorKind::EngineFailed, format!("no {what} for a worker: {error}"))
-        };
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| failed("descriptor", &error))?;
         let pid = child.as_ref().map(Child::id).unwrap_or_default();
         let socket = Arc::new(socket);
-        let shared = Arc::new(Shared {
-            roll: Roll::new(),
-            published: Published::default(),
-            expected: Expected::default(),
-            pid,
-            line: Line::new(Arc::clone(&socket)),
-            bell,
-            is_leaving: AtomicBool::new(false),
-            is_killed: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared::new(pid, Arc::clone(&socket))?);
         // What a worker that died at once does not hear, its keeper tells.
         shared.line.send(Hello::ours().encode(), Vec::new())?;
         let builder = std::thread::Builder::new().name(format!("worker {pid}"));
@@ -120,7 +126,7 @@ impl Worker {
             let (shared, tally) = (Arc::clone(&shared), Arc::clone(tally));
             builder.spawn(move || {
                 if let Ok(child) = taken.recv() {
-                    Keeper::new(shared, child, socket, patience, tally, loading, obituary).keep();
+                    Keeper::new(shared, child, socket, patience, tally, word, obituary).keep();
                 }
             })
         };
@@ -165,6 +171,11 @@ impl Worker {
             _ => Failure::new(ErrorKind::Unavailable, "the worker is gone"),
         }
     }
+}
+
+fn failed(what: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(ErrorKind::EngineFailed, format!("no {what} for a worker: {error}"))
+        .with_hint("the system may be out of threads, descriptors or memory")
 }
 
 impl Drop for Worker {

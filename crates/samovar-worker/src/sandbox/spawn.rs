@@ -6,7 +6,7 @@ use std::process::Command;
 /// unusual places does not start; the second tells languages, nothing else.
 const KEPT_VARIABLES: [&str; 2] = ["LD_LIBRARY_PATH", "LANG"];
 
-/// Takes from the process to be what it would inherit: the environment, the working directory, and (on Unix) every
+/// Takes from the process to be what it would inherit: the environment, the working directory, and (on Linux) every
 /// descriptor but the three standard ones.
 ///
 /// What `command` is given *after* this call it keeps: variables, and descriptors that a later `pre_exec` makes

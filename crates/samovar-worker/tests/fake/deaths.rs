@@ -7,7 +7,8 @@ use samovar_core::port::LoadControl;
 use samovar_core::testing::FakeEngine;
 
 use crate::stand::{
-    LIMIT, assert_died_of, broken, engine, events, instance, load, load_with, long_request, refusal,
+    LIMIT, assert_died_of, broken, engine, events, find_child, instance, load, load_with, long_request,
+    refusal,
 };
 
 #[test]
@@ -49,6 +50,7 @@ fn a_program_that_is_none_fails_the_load() {
     let failure = load(&engine(config.clone())).0.map(|_| ()).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::EngineFailed);
     assert!(failure.message.contains("/nowhere/samovar"), "{failure:?}");
+    assert!(failure.hint.as_deref().is_some_and(|hint| hint.contains("be there")), "{failure:?}");
     // It ends at once, and it never says hello.
     config.program = "/bin/true".into();
     let failure = load(&engine(config)).0.map(|_| ()).unwrap_err();
@@ -137,6 +139,27 @@ fn an_orderly_end_is_no_news_even_when_the_worker_dies_of_it() {
         assert_eq!(broken(&events(running)).1.kind, ErrorKind::Unavailable);
         assert_eq!(obituaries.all(), []);
     }
+}
+
+#[test]
+fn a_load_that_reports_more_than_anybody_reads_can_be_cancelled() {
+    let engine = engine(&["reports=1000", "load=kill", "name=flooding"]);
+    let cancel = Arc::new(std::sync::OnceLock::<Arc<std::sync::atomic::AtomicBool>>::new());
+    let control = LoadControl::new({
+        let cancel = Arc::clone(&cancel);
+        move |_| {
+            // Slower than the worker: it has said everything, and is gone.
+            let began = std::time::Instant::now();
+            while find_child("flooding").is_some() && began.elapsed() < LIMIT {
+                std::thread::park_timeout(std::time::Duration::from_millis(1));
+            }
+            cancel.get().unwrap().store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    });
+    cancel.set(control.cancel_flag()).unwrap();
+    let (done, outcome) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || done.send(load_with(&engine, &control).map(|_| ())));
+    outcome.recv_timeout(LIMIT).expect("the load ends").unwrap_err();
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn an_adapter_that_is_not_there_fails_its_request_alone() {
         ..long_request()
     };
     let (_, failure) = broken(&events(instance.generate(request).unwrap()));
-    assert_eq!(failure.kind, ErrorKind::Storage);
+    assert_eq!(failure.kind, ErrorKind::NotFound);
     instance.probe().unwrap();
 }
 
@@ -70,8 +70,8 @@ fn a_request_beyond_the_frame_limit_is_refused_and_harms_nobody() {
 #[test]
 fn the_sandbox_that_was_reached_is_known() {
     let engine = crate::stand::engine(&[]);
-    assert!(engine.sandbox().is_none());
+    assert!(engine.stats().sandbox.is_none());
     let (instance, _) = crate::stand::load(&engine);
     instance.unwrap();
-    assert!(engine.sandbox().is_some());
+    assert!(engine.stats().sandbox.is_some());
 }

@@ -128,8 +128,13 @@ pub(crate) fn assert_died_of(failure: &Failure, words: &str) {
 
 /// The child of this process with this deed `name=NAME`.
 #[track_caller]
-#[allow(clippy::disallowed_methods, reason = "what has ended meanwhile is no error")]
 pub(crate) fn child_named(name: &str) -> rustix::process::Pid {
+    find_child(name).unwrap()
+}
+
+/// The same, if it lives.
+#[allow(clippy::disallowed_methods, reason = "what has ended meanwhile is no error")]
+pub(crate) fn find_child(name: &str) -> Option<rustix::process::Pid> {
     let tasks = fs_err::read_dir("/proc/self/task").unwrap().flatten();
     let children = tasks.flat_map(|task| {
         let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
@@ -140,5 +145,5 @@ pub(crate) fn child_named(name: &str) -> rustix::process::Pid {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|byte| *byte == 0).any(|argument| argument == mark.as_bytes())
     });
-    rustix::process::Pid::from_raw(named.next().unwrap()).unwrap()
+    rustix::process::Pid::from_raw(named.next()?)
 }

@@ -2,6 +2,7 @@
 //! `park=segv`. It stands in for native code, which may do so anywhere.
 //!
 //! ```text
+//!   before   reports=N (of a load, at once)
 //!   stages   start  load  idle  prefill  token:N  park  resume  probe  drop
 //!   ways     abort  segv  kill  exit:N  panic  hang  spin  stop  eat  leave
 //! ```
@@ -167,6 +168,9 @@ impl Engine for Doomed {
         options: &LoadOptions,
         control: &LoadControl,
     ) -> Result<Arc<dyn Instance>, Failure> {
+        for report in 0..self.plot.number("reports").unwrap_or(0) {
+            control.report((report % 100) as f32 / 100.0);
+        }
         self.plot.reach("load");
         let inner = self.inner.load(files, descriptor, options, control)?;
         if self.plot.at("idle").is_some() {

@@ -10,7 +10,7 @@ use super::Finding;
 use crate::command::Context;
 use crate::command::answer::ms;
 use crate::command::probe::Found;
-use crate::daemon::{log, start};
+use crate::daemon::{log, start, workers};
 use crate::home;
 
 /// The built-in model answers within a second; more than this is stuck.
@@ -21,18 +21,23 @@ const BATCH_TOKENS: u32 = 64;
 /// Whether models work, and what is taken from the process that they run in.
 pub(super) async fn findings(context: &Context) -> Vec<Finding> {
     let found = probe(context).await;
-    let sandbox = found.as_ref().ok().map(|found| workers(found.sandbox.as_ref(), context.settings.sandbox));
+    let sandbox =
+        found.as_ref().ok().map(|found| isolation(found.sandbox.as_ref(), context.settings.sandbox));
     let inference = Finding::of("inference", found.and_then(|found| judge(&found)));
     std::iter::once(inference).chain(sandbox).collect()
 }
 
-fn workers(report: Option<&Report>, mode: Mode) -> Finding {
+fn isolation(report: Option<&Report>, mode: Mode) -> Finding {
     const NAME: &str = "workers";
     let Some(report) = report else {
         return Finding::odd(
             NAME,
             "models run in the daemon itself: one that crashes ends it",
-            "set pool.workers = true",
+            if workers::ARE_POSSIBLE {
+                "set pool.workers = true"
+            } else {
+                "processes of their own for models need Linux"
+            },
         );
     };
     let text = format!("a model runs in a process of its own; sandbox {report}");
@@ -133,13 +138,13 @@ mod tests {
         use super::super::State;
 
         let mut report = Report::missing("no landlock here");
-        let finding = workers(Some(&report), Mode::Auto);
+        let finding = isolation(Some(&report), Mode::Auto);
         assert_eq!(finding.state, State::Odd);
         assert!(finding.hint.unwrap().contains("no landlock here"));
-        assert!(workers(Some(&report), Mode::Off).text.contains("all the rights"));
+        assert!(isolation(Some(&report), Mode::Off).text.contains("all the rights"));
         report.parts = Part::ALL.map(|part| (part, Outcome::Reached("somehow".into()))).into();
-        assert_eq!(workers(Some(&report), Mode::Auto).state, State::Fine);
-        assert_eq!(workers(None, Mode::Auto).state, State::Odd);
+        assert_eq!(isolation(Some(&report), Mode::Auto).state, State::Fine);
+        assert_eq!(isolation(None, Mode::Auto).state, State::Odd);
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Answer {
     /// Waits as long as one token takes, and dies or falls silent when the script says so.
     fn say_one(&self) -> Result<(), Broken> {
         self.check()?;
-        if !self.shared.tokens.pass(|| self.check().is_err()) {
+        if !self.shared.gates.tokens.pass(|| self.check().is_err()) {
             self.check()?;
         }
         self.spend(self.shared.script.time_per_token)?;

@@ -24,11 +24,17 @@ pub(super) struct FakeInstance {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// The doors at which an instance waits.
+pub(super) struct Gates {
+    pub(super) tokens: Arc<Gate>,
+    pub(super) requests: Arc<Gate>,
+}
+
 pub(super) struct Shared {
     pub(super) script: Script,
     pub(super) descriptor: Descriptor,
     arrangement: Arrangement,
-    pub(super) tokens: Arc<Gate>,
+    pub(super) gates: Gates,
     pub(super) ledger: Arc<Ledger>,
     pub(super) is_stopped: AtomicBool,
     pub(super) is_dead: AtomicBool,
@@ -73,7 +79,7 @@ impl FakeInstance {
         descriptor: &Descriptor,
         options: &LoadOptions,
         arrangement: Arrangement,
-        tokens: Arc<Gate>,
+        gates: Gates,
         ledger: Arc<Ledger>,
     ) -> Self {
         ledger.change(|counts| {
@@ -84,7 +90,7 @@ impl FakeInstance {
         let shared = Shared {
             arrangement,
             descriptor: descriptor.clone(),
-            tokens,
+            gates,
             ledger,
             is_stopped: AtomicBool::new(false),
             is_dead: AtomicBool::new(false),
@@ -101,6 +107,7 @@ impl FakeInstance {
 impl Instance for FakeInstance {
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
         let shared = &self.shared;
+        shared.gates.requests.pass(|| shared.check_usable().is_err());
         shared.check_usable()?;
         let prompt = shared.prompt_tokens(&request.prompt)?;
         let room = lock(&shared.state).context_tokens.saturating_sub(prompt.len() as u32);

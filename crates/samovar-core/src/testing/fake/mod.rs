@@ -34,7 +34,7 @@ use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Footprint, KvType, Layout, LoadOptions, Speed};
 use crate::model::{Descriptor, TensorFormat};
 use crate::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
-use instance::FakeInstance;
+use instance::{FakeInstance, Gates};
 
 /// An engine that does what a script says. Clones are the same engine.
 #[derive(Clone, Debug)]
@@ -50,6 +50,7 @@ struct Shared {
     loads: Gate,
     tokens: Arc<Gate>,
     packs: Gate,
+    requests: Arc<Gate>,
     /// How many of the coming loads fail, and how.
     failing_loads: Mutex<(u32, Failure)>,
     ledger: Arc<Ledger>,
@@ -64,6 +65,7 @@ pub struct Builder {
     gates_loads: bool,
     gates_tokens: bool,
     gates_packs: bool,
+    gates_requests: bool,
 }
 
 impl Builder {
@@ -102,6 +104,13 @@ impl Builder {
         self
     }
 
+    /// Each request waits at [`FakeEngine::requests_gate`], which begins closed, before `generate` returns.
+    #[must_use]
+    pub fn gate_requests(mut self) -> Self {
+        self.gates_requests = true;
+        self
+    }
+
     /// What the engine says it can do.
     #[must_use]
     pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
@@ -120,6 +129,7 @@ impl Builder {
                 loads: gate(self.gates_loads),
                 tokens: Arc::new(gate(self.gates_tokens)),
                 packs: gate(self.gates_packs),
+                requests: Arc::new(gate(self.gates_requests)),
                 failing_loads: Mutex::new((
                     0,
                     Failure::new(ErrorKind::EngineFailed, "scripted load failure"),
@@ -153,6 +163,7 @@ impl FakeEngine {
             gates_loads: false,
             gates_tokens: false,
             gates_packs: false,
+            gates_requests: false,
         }
     }
 
@@ -208,6 +219,11 @@ impl FakeEngine {
     /// The door at which packings wait.
     pub fn packs_gate(&self) -> &Gate {
         &self.shared.packs
+    }
+
+    /// The door at which requests wait, inside `generate`.
+    pub fn requests_gate(&self) -> &Gate {
+        &self.shared.requests
     }
 
     /// Makes the next `count` loads fail with `failure`.
@@ -377,11 +393,12 @@ impl Engine for FakeEngine {
             });
             return Err(failure);
         }
-        let tokens = Arc::clone(&self.shared.tokens);
+        let gates =
+            Gates { tokens: Arc::clone(&self.shared.tokens), requests: Arc::clone(&self.shared.requests) };
         let arrangement = packing::arrange(script, descriptor, files, options.layout);
         ledger.change(|counts| counts.packed_loads += u64::from(arrangement.layout.needs_packed_file()));
         let ledger = Arc::clone(ledger);
-        Ok(Arc::new(FakeInstance::new(script.clone(), descriptor, options, arrangement, tokens, ledger)))
+        Ok(Arc::new(FakeInstance::new(script.clone(), descriptor, options, arrangement, gates, ledger)))
     }
 }
 

@@ -8,11 +8,11 @@ use samovar_core::{ErrorKind, Failure};
 
 /// Empty before the load and after the end.
 #[derive(Default)]
-pub(super) struct Slot {
+pub(super) struct Seat {
     instance: RwLock<Option<Arc<dyn Instance>>>,
 }
 
-impl Slot {
+impl Seat {
     pub(super) fn put(&self, instance: Arc<dyn Instance>) {
         *self.instance.write().unwrap_or_else(PoisonError::into_inner) = Some(instance);
     }
