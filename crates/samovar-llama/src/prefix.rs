@@ -47,7 +47,8 @@ pub(crate) enum Choice {
     Wait { from: usize, tokens: usize },
 }
 
-/// Chooses for one prompt. Among equal candidates the first wins.
+/// Chooses for one prompt. `candidates` are those kept, the longest unused first, and then those that run: among equal ones
+/// the last wins, so that what has not been used for long stays what leaves first.
 pub(crate) fn choose(prompt: &[LlamaToken], candidates: &[Candidate<'_>], reuse: Reuse) -> Choice {
     let most = prompt.len().saturating_sub(1);
     let (mut ready, mut coming) = ((0, 0), (0, 0));
@@ -58,12 +59,12 @@ pub(crate) fn choose(prompt: &[LlamaToken], candidates: &[Candidate<'_>], reuse:
         }
         let computed = common.min(candidate.computed);
         if reuse == Reuse::WholeOnly {
-            if common >= candidate.computed && computed > ready.0 {
+            if common >= candidate.computed && computed >= ready.0 {
                 ready = (computed, index);
             }
             continue;
         }
-        if computed > ready.0 && computed >= candidate.least {
+        if computed >= ready.0 && computed >= candidate.least {
             ready = (computed, index);
         }
         if common > coming.0 {
@@ -110,6 +111,17 @@ mod tests {
         let prompt = tokens((0..15).chain(100..120));
         let choice = choose(&prompt, &[done(&short), done(&long)], Reuse::Partial);
         assert_eq!(choice, Choice::Copy { from: 1, tokens: 15 });
+    }
+
+    #[test]
+    fn among_equals_that_which_was_used_last_is_taken() {
+        let (older, newer) = (tokens((0..20).chain(500..520)), tokens((0..20).chain(600..620)));
+        let prompt = tokens((0..20).chain(700..720));
+        let choice = choose(&prompt, &[done(&older), done(&newer)], Reuse::Partial);
+        assert_eq!(choice, Choice::Copy { from: 1, tokens: 20 });
+        let (whole, same) = (tokens(0..20), tokens(0..20));
+        let choice = choose(&prompt, &[done(&whole), done(&same)], Reuse::WholeOnly);
+        assert_eq!(choice, Choice::Copy { from: 1, tokens: 20 });
     }
 
     #[test]
