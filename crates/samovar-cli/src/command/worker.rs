@@ -10,6 +10,7 @@ use crate::ended::Ended;
 
 /// Runs until the daemon says that it is enough, or is gone. The daemon's socket is the standard input.
 pub(crate) fn execute(worker: &Worker) -> Result<(), Ended> {
+    #[cfg(target_os = "linux")]
     rustix::thread::set_name(c"samovar-worker").ok();
     log(&worker.log);
     let alone = || {
