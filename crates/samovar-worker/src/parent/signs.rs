@@ -25,7 +25,7 @@ impl Signs {
     pub(super) fn wait(
         bell: &OwnedFd,
         socket: Option<(&OwnedFd, bool)>,
-        stderr: Option<impl AsFd>,
+        stderr: Option<&impl AsFd>,
         end: Option<&OwnedFd>,
         limit: Duration,
     ) -> Self {
@@ -38,7 +38,7 @@ impl Signs {
             let room = if wants_room { PollFlags::OUT } else { PollFlags::empty() };
             add(socket.as_fd(), PollFlags::IN | room)
         });
-        let stderr_at = stderr.as_ref().map(|stderr| add(stderr.as_fd(), PollFlags::IN));
+        let stderr_at = stderr.map(|stderr| add(stderr.as_fd(), PollFlags::IN));
         let end_at = end.map(|end| add(end.as_fd(), PollFlags::IN));
         let limit = Timespec::try_from(limit).ok();
         poll(&mut fds, limit.as_ref()).ok();

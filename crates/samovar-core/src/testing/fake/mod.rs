@@ -58,6 +58,7 @@ struct Shared {
 
 /// How a [`FakeEngine`] is made.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent doors, each closed by name")]
 pub struct Builder {
     capabilities: Capabilities,
     script: Script,
