@@ -39,7 +39,7 @@ pub(crate) struct Question<'a> {
 }
 
 impl Home {
-    /// A fresh home in which these models have their names, with lines of `[defaults]` such as `layout = "packed"`,
+    /// A fresh home in which these models have their names, with lines of `[defaults]` such as `layout = "repacked"`,
     /// which other sections may follow.
     pub(crate) fn new(bench: &Bench<'_>, names: &[&str], settings: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;

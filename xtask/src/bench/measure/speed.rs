@@ -20,7 +20,7 @@ const SEQUENCES: [u32; 3] = [1, 4, 8];
 #[serde(deny_unknown_fields)]
 pub(crate) struct Plan {
     models: Vec<String>,
-    /// `mapped` is compared with llama.cpp's `--no-repack`, `packed` with its default.
+    /// `mapped` is compared with llama.cpp's `--no-repack`, `repacked` with its default.
     layouts: Vec<String>,
     /// Tokens of the long prompt.
     prefill: u32,
@@ -106,7 +106,7 @@ fn add_ours(plan: &Plan, program: &Path, model: &Path, layout: &str, speeds: &mu
 }
 
 fn add_theirs(bench: &Bench<'_>, plan: &Plan, model: &Path, layout: &str, speeds: &mut Speeds) -> Result<()> {
-    let setup = Setup { model, threads: plan.threads, repacks: layout == "packed" };
+    let setup = Setup { model, threads: plan.threads, repacks: layout == "repacked" };
     let prefill = bench.peers.prefill(setup, plan.prefill, plan.repeat)?;
     let decode = bench.peers.decode(setup, plan.prompt, plan.decode, &SEQUENCES, plan.repeat)?;
     speeds.prefill.push(prefill);
