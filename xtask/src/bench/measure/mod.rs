@@ -4,6 +4,7 @@ mod crowd;
 mod download;
 mod isolation;
 mod kept_prefix;
+mod layouts;
 mod lookup;
 mod many_artifacts;
 mod memory;
@@ -42,6 +43,8 @@ pub(crate) enum Measure {
     SharedPrefix(shared_prefix::Plan),
     /// A long prompt again, after eviction and restart.
     KeptPrefix(kept_prefix::Plan),
+    /// The ways in which weights can lie in memory.
+    Layouts(layouts::Plan),
     /// Memory of processes, and of a parked model.
     Memory(memory::Plan),
     /// The store with thousands of artifacts.
@@ -92,6 +95,9 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         }
         Measure::WarmStart(plan) => {
             each(bench, &plan.models, |bench, model| warm_start::measure(bench, plan, model));
+        }
+        Measure::Layouts(plan) => {
+            each(bench, &plan.models, |bench, model| layouts::measure(bench, plan, model));
         }
         Measure::Memory(plan) => {
             each(bench, &plan.models, |bench, model| memory::measure(bench, plan, model));
