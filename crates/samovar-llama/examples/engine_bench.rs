@@ -5,11 +5,11 @@
 //! engine_bench MODEL.gguf --pack FILE
 //! engine_bench MODEL.gguf [--layout mapped|packed|hybrid|repacked] [--packed FILE] [--threads N]
 //!              [--prompt 512] [--generate 64] [--repeat 3] [--context 2048]
-//!              [--only load,fill,prefill,decode,prefix,park]
+//!              [--slots 8] [--only load,fill,prefill,decode,prefix,park] [--hold yes]
 //! ```
 //! Figures are medians of `--repeat` runs. `prefill` counts prompt tokens per second of a prompt that
 //! shares nothing with another; `decode` counts generated tokens per second of all sequences together,
-//! from the first token of the last sequence to its last.
+//! from the first token of the last sequence to its last. `--hold` keeps the model loaded until standard input ends.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose output is its purpose")]
 
 use std::path::{Path, PathBuf};
@@ -38,6 +38,8 @@ struct Settings {
     generate: u32,
     repeat: usize,
     context: u32,
+    slots: u32,
+    is_held: bool,
     only: Option<String>,
     packed: Option<PathBuf>,
     pack: Option<PathBuf>,
@@ -57,6 +59,8 @@ fn settings() -> Fallible<Settings> {
         generate: 64,
         repeat: 3,
         context: 2048,
+        slots: 8,
+        is_held: false,
         only: None,
         packed: None,
         pack: None,
@@ -76,6 +80,8 @@ fn settings() -> Fallible<Settings> {
             "--generate" => settings.generate = value.parse()?,
             "--repeat" => settings.repeat = value.parse()?,
             "--context" => settings.context = value.parse()?,
+            "--slots" => settings.slots = value.parse()?,
+            "--hold" => settings.is_held = value == "yes",
             "--only" => settings.only = Some(value),
             _ => return Err(format!("what is {name} {value}?").into()),
         }
@@ -178,7 +184,7 @@ fn main() -> Fallible<()> {
     let engine = LlamaEngine::new();
     let options = LoadOptions {
         context_tokens: settings.context,
-        slots: 8,
+        slots: settings.slots,
         layout: settings.layout,
         kv_type: KvType::F16,
         threads: settings.threads,
@@ -224,8 +230,10 @@ fn main() -> Fallible<()> {
         seed += 1;
         prompt(vocabulary, tokens, seed)
     };
-    // Pages the weights in and lets the engine find its pace.
-    together(&instance, vec![request(fresh(192), 4, false)])?;
+    if settings.only.as_deref() != Some("load") {
+        // Pages the weights in and lets the engine find its pace.
+        together(&instance, vec![request(fresh(192), 4, false)])?;
+    }
 
     figures.splice(
         0..0,
@@ -319,5 +327,8 @@ fn main() -> Fallible<()> {
         }
     }
     println!("{{\n  {}\n}}", figures.join(",\n  "));
+    if settings.is_held {
+        std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    }
     Ok(())
 }

@@ -133,9 +133,9 @@ impl Stage<'_> {
 
     /// Until it is ready, and from there to a first token, in ms.
     fn load(&self, layout: &str) -> Result<(f64, f64)> {
-        let told = self.ask(layout, &["--only", "load", "--slots", "1"])?;
+        let told = self.ask(layout, &["--only", "load", "--repeat", "1", "--slots", "1"])?;
         let ms = |field: &str| told[field].as_f64().with_context(|| format!("engine_bench told no {field}"));
-        Ok((ms("load_ms")?, ms("load_to_first_token_ms")?))
+        Ok((ms("load_ms")?, ms("first_token_ms")?))
     }
 
     fn ask(&self, layout: &str, more: &[&str]) -> Result<Value> {
@@ -159,7 +159,8 @@ impl Stage<'_> {
     fn together_mib(&self, layout: &str) -> Result<f64> {
         let mut running = Running(Vec::new());
         for _ in 0..self.plan.processes {
-            let mut command = self.command(layout, &["--only", "load", "--slots", "1", "--hold", "yes"]);
+            let mut command =
+                self.command(layout, &["--only", "load", "--repeat", "1", "--slots", "1", "--hold", "yes"]);
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
             running.0.push(command.spawn()?);
         }
