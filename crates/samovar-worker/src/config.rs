@@ -56,6 +56,13 @@ pub struct Patience {
     pub grace: Duration,
 }
 
+impl Patience {
+    /// With work that yields to everything else: on a busy machine it may get next to nothing.
+    pub(crate) fn in_background(self) -> Self {
+        Self { start: self.start * 4, silence: self.silence * 4, standstill: self.step, ..self }
+    }
+}
+
 impl Default for Patience {
     fn default() -> Self {
         Self {

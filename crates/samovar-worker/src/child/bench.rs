@@ -1,36 +1,33 @@
-//! Does what takes long, one thing after the other: the load first, then parking, resuming, probing, saved prefixes.
+//! Does what takes long, one thing after the other: the errand first, then parking, resuming, probing, saved prefixes.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use samovar_core::footprint::LoadOptions;
-use samovar_core::model::Descriptor;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles, PackedFile};
 use samovar_core::{ErrorKind, Failure};
 
 use super::mouth::Mouth;
 use super::seat::Seat;
-use super::thread;
-use crate::protocol::{Answer, Operation, Reply};
+use super::{path_of, thread};
+use crate::protocol::{Achieved, Answer, Errand, Operation, Reply, Task};
 use crate::sandbox;
 
 /// Jobs on their way.
 const JOBS: usize = 64;
 
-/// Everything that a load needs, and what is known before it.
-pub(super) struct Load {
+/// Everything that the errand needs, and what is known before it.
+pub(super) struct Begin {
     pub(super) engine: Arc<dyn Engine>,
-    pub(super) path: PathBuf,
-    pub(super) descriptor: Descriptor,
-    pub(super) options: LoadOptions,
+    pub(super) errand: Errand,
+    /// The file to write.
+    pub(super) into: Option<File>,
     pub(super) report: sandbox::Report,
 }
 
 enum Job {
-    Load(Box<Load>),
+    Begin(Box<Begin>),
     Operate(u64, Operation, Option<File>),
 }
 
@@ -47,8 +44,8 @@ impl Bench {
         Ok(Self { jobs, thread })
     }
 
-    pub(super) fn load(&self, load: Load) -> Result<(), Failure> {
-        self.send(Job::Load(Box::new(load)))
+    pub(super) fn begin(&self, begin: Begin) -> Result<(), Failure> {
+        self.send(Job::Begin(Box::new(begin)))
     }
 
     pub(super) fn operate(&self, id: u64, operation: Operation, file: Option<File>) -> Result<(), Failure> {
@@ -70,7 +67,7 @@ impl Bench {
 fn work(todo: &Receiver<Job>, mouth: &Arc<Mouth>, seat: &Seat) {
     while let Ok(job) = todo.recv() {
         match job {
-            Job::Load(load) => self::load(*load, mouth, seat),
+            Job::Begin(begin) => self::begin(*begin, mouth, seat),
             Job::Operate(id, operation, file) => {
                 let answer = seat.get().and_then(|instance| operate(&*instance, operation, file));
                 let answer = answer.map_err(Into::into);
@@ -81,8 +78,8 @@ fn work(todo: &Receiver<Job>, mouth: &Arc<Mouth>, seat: &Seat) {
     }
 }
 
-fn load(load: Load, mouth: &Arc<Mouth>, seat: &Seat) {
-    let Load { engine, path, descriptor, options, report } = load;
+fn begin(begin: Begin, mouth: &Arc<Mouth>, seat: &Seat) {
+    let Begin { engine, errand, into, report } = begin;
     let progress = {
         let mouth = Arc::clone(mouth);
         move |fraction: f32| {
@@ -90,18 +87,45 @@ fn load(load: Load, mouth: &Arc<Mouth>, seat: &Seat) {
             mouth.say(&Reply::Progress(fraction));
         }
     };
-    match engine.load(ModelFiles::of(&path), &descriptor, &options, &LoadControl::new(progress)) {
-        Ok(instance) => {
-            seat.put(instance);
+    match achieve(&*engine, &errand, into, &LoadControl::new(progress), seat) {
+        Ok(achieved) => {
             mouth.stepped();
-            mouth.say_measured(|measured| Reply::Ready { measured, sandbox: report });
+            mouth.say_measured(|measured| Reply::Achieved { achieved, measured, sandbox: report });
         }
-        Err(failure) => mouth.say(&Reply::LoadFailed(failure.into())),
+        Err(failure) => mouth.say(&Reply::Failed(failure.into())),
+    }
+}
+
+fn achieve(
+    engine: &dyn Engine,
+    errand: &Errand,
+    into: Option<File>,
+    control: &LoadControl,
+    seat: &Seat,
+) -> Result<Achieved, Failure> {
+    let Errand { task, path, packed, descriptor, .. } = errand;
+    let path = path_of(path);
+    let packed = packed.as_ref().map(|packed| (path_of(&packed.path), &packed.source));
+    let packed = packed.as_ref().map(|(path, source)| PackedFile { path, source });
+    let files = ModelFiles { path: &path, packed };
+    match task {
+        Task::Load { options } => {
+            let instance = engine.load(files, descriptor, options, control)?;
+            let arrangement = instance.arrangement();
+            seat.put(instance);
+            Ok(Achieved::Loaded(arrangement))
+        }
+        Task::Pack { source } => {
+            let into = into.ok_or_else(no_file)?;
+            engine.pack(files.path, descriptor, source, &into, control).map(Achieved::Packed)
+        }
+        Task::Calibrate { options } => {
+            engine.calibrate(files, descriptor, options, control).map(Achieved::Calibrated)
+        }
     }
 }
 
 fn operate(instance: &dyn Instance, operation: Operation, file: Option<File>) -> Result<Answer, Failure> {
-    let no_file = || Failure::new(ErrorKind::Internal, "the file did not reach the worker");
     match operation {
         Operation::Park => instance.park().map(|()| Answer::Done),
         Operation::Resume { options } => instance.resume(&options).map(|()| Answer::Done),
@@ -117,4 +141,8 @@ fn operate(instance: &dyn Instance, operation: Operation, file: Option<File>) ->
             Err(super::broken("this is work for the desk"))
         }
     }
+}
+
+fn no_file() -> Failure {
+    Failure::new(ErrorKind::Internal, "the file did not reach the worker")
 }

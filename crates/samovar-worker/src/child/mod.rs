@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   main thread    hello ─► sandbox ─► reads commands ─┬─► desk     generate, tokenize, …      (its own thread)
-//!                                                      ├─► bench    load, park, resume, probe, files
+//!                                                      ├─► bench    the errand, park, resume, probe, files
 //!                                                      └─► pump     every request's events ──► socket
 //!                                                          pulse    a beat every second ─────► socket
 //! ```
 //!
-//! It lives for one load. When the parent goes away, by death or by closing the socket, it ends at once, whatever its
-//! engine is doing. It opens nothing by itself but the model's files.
+//! It lives for one errand: a model that is loaded and then serves, or one whose weights are packed or measured. When the parent goes away, by death or by closing the socket, it ends at once, whatever its
+//! engine is doing. It opens nothing by itself but the model's files, and writes nothing but what it was handed.
 
 mod bench;
 mod desk;
@@ -35,7 +35,7 @@ use self::desk::Desk;
 use self::mouth::Mouth;
 use self::pump::Pump;
 use self::seat::Seat;
-use crate::protocol::{self, Command, Hello, Inbox, Load, Operation, Reply};
+use crate::protocol::{self, Command, Errand, Hello, Inbox, Operation, Reply};
 use crate::sandbox;
 
 /// One look at the socket.
@@ -62,39 +62,54 @@ pub fn run(
     let mouth = Arc::new(Mouth::new(outgoing, Arc::clone(&seat)));
     mouth.greet(&Hello::ours());
     ear.hello()?.check("the daemon")?;
-    let (Command::Load(load), _) = ear.command()? else {
-        return Err(broken("the first command is no load"));
+    let (Command::Begin(errand), mut files) = ear.command()? else {
+        return Err(broken("the first command is no errand"));
     };
-    let path = PathBuf::from(OsStr::from_bytes(&load.path));
-    let plan = sandbox::Plan {
-        memory_limit_bytes: load.memory_limit_bytes,
-        ..sandbox::Plan::reading(load.sandbox, &path)
-    };
-    let prepared = engine().and_then(|engine| Ok((engine, sandbox::enter(&plan)?)));
+    let prepared = engine().and_then(|engine| Ok((engine, sandbox::enter(&plan(&errand))?)));
     match prepared {
-        Ok((engine, report)) => serve(&mut ear, &mouth, &seat, engine, *load, path, report),
+        Ok((engine, report)) => {
+            let beat = Duration::from_millis(errand.beat_ms.max(1));
+            let job = bench::Begin { engine, errand: *errand, into: files.pop().map(File::from), report };
+            serve(&mut ear, &mouth, &seat, job, beat)
+        }
         Err(failure) => {
-            mouth.say(&Reply::LoadFailed(failure.into()));
+            mouth.say(&Reply::Failed(failure.into()));
             Ok(())
         }
     }
 }
 
-/// Loads, and does what the parent says until it says `Shutdown`.
+/// What this process keeps for its errand.
+fn plan(errand: &Errand) -> sandbox::Plan {
+    let plan = sandbox::Plan {
+        memory_limit_bytes: errand.memory_limit_bytes,
+        written_limit_bytes: Some(errand.written_limit_bytes),
+        is_background: errand.task.is_in_background(),
+        ..sandbox::Plan::reading(errand.sandbox, &path_of(&errand.path))
+    };
+    match &errand.packed {
+        Some(packed) => plan.and_reading(path_of(&packed.path)),
+        None => plan,
+    }
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// Does its errand, and what the parent says until it says `Shutdown`.
 fn serve(
     ear: &mut Ear,
     mouth: &Arc<Mouth>,
     seat: &Arc<Seat>,
-    engine: Arc<dyn Engine>,
-    load: Load,
-    path: PathBuf,
-    report: sandbox::Report,
+    job: bench::Begin,
+    beat: Duration,
 ) -> Result<(), Failure> {
-    pulse::start(Arc::clone(mouth), Arc::clone(seat), Duration::from_millis(load.beat_ms.max(1)))?;
+    pulse::start(Arc::clone(mouth), Arc::clone(seat), beat)?;
     let (pump, pumping) = Pump::start(Arc::clone(mouth), Arc::clone(seat))?;
     let desk = Desk::start(Arc::clone(mouth), Arc::clone(&pump), Arc::clone(seat))?;
     let bench = Bench::start(Arc::clone(mouth), Arc::clone(seat))?;
-    bench.load(bench::Load { engine, path, descriptor: load.descriptor, options: load.options, report })?;
+    bench.begin(job)?;
     let adapters = Adapters::default();
     loop {
         match ear.command()? {
@@ -112,7 +127,7 @@ fn serve(
                 _ => bench.operate(id, operation, files.pop().map(File::from))?,
             },
             (Command::Shutdown, _) => break,
-            (Command::Load(_), _) => return Err(broken("a second load")),
+            (Command::Begin(_), _) => return Err(broken("a second errand")),
         }
     }
     pump.end(pumping);

@@ -14,8 +14,8 @@ pub(super) struct Death<'a> {
     pub(super) complaint: Option<String>,
     /// How it ended; nothing when the kernel does not tell.
     pub(super) status: Option<ExitStatus>,
-    /// Whether the model was still being loaded.
-    pub(super) is_loading: bool,
+    /// What it was doing, as long as its errand was not done.
+    pub(super) deed: Option<&'static str>,
     /// What it said.
     pub(super) stderr: &'a Stderr,
 }
@@ -23,7 +23,7 @@ pub(super) struct Death<'a> {
 impl Death<'_> {
     /// What everybody who waited hears.
     pub(super) fn failure(&self) -> Failure {
-        let doing = if self.is_loading { " while it loaded the model" } else { "" };
+        let doing = self.deed.map(|deed| format!(" while it {deed}")).unwrap_or_default();
         let how = match (&self.complaint, self.status) {
             (Some(complaint), _) => format!("the model's worker {complaint}{doing} and was ended"),
             (None, Some(status)) => format!("the model's worker {}{doing}", ending(status)),
@@ -45,6 +45,7 @@ impl Death<'_> {
                 "a part of the model's file could not be read: `samovar verify` checks it"
             }
             (None, Some(libc_signal::ILL)) => "this program may be built for another processor",
+            (None, Some(libc_signal::XFSZ)) => "it wrote more than was expected of it",
             (None, Some(libc_signal::SYS)) => "it tried what its sandbox forbids",
             _ => "the model's file may be damaged: `samovar verify` checks it",
         };
@@ -97,7 +98,7 @@ mod tests {
         let mut stderr = Stderr::default();
         stderr.put(1, said);
         let status = Some(ExitStatus::from_raw(raw_status));
-        Death { complaint: None, status, is_loading: true, stderr: &stderr }.failure()
+        Death { complaint: None, status, deed: Some("loaded the model"), stderr: &stderr }.failure()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
 
-use samovar_core::footprint::{LoadOptions, Measurement};
+use samovar_core::footprint::{Arrangement, LoadOptions, Measurement};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
 use samovar_core::port::Instance;
 use samovar_core::{ErrorKind, Failure};
@@ -21,6 +21,7 @@ pub(super) struct WorkerInstance {
     worker: Worker,
     adapters: Arc<Adapters>,
     sent: Arc<Sent>,
+    arrangement: Arrangement,
     /// What the worker may be expected to hold with such options.
     predict: Predict,
     context_tokens: AtomicU32,
@@ -39,12 +40,14 @@ impl WorkerInstance {
     pub(super) fn new(
         worker: Worker,
         options: &LoadOptions,
+        arrangement: Arrangement,
         adapters: Arc<Adapters>,
         predict: impl Fn(&LoadOptions) -> u64 + Send + Sync + 'static,
     ) -> Self {
         Self {
             worker,
             adapters,
+            arrangement,
             predict: Predict(Box::new(predict)),
             sent: Arc::default(),
             context_tokens: AtomicU32::new(options.context_tokens),
@@ -131,6 +134,10 @@ impl Instance for WorkerInstance {
         Ok(())
     }
 
+    fn arrangement(&self) -> Arrangement {
+        self.arrangement.clone()
+    }
+
     fn measure(&self) -> Measurement {
         self.worker.shared().published.get()
     }
@@ -190,7 +197,7 @@ fn cancel(shared: Weak<Shared>, id: u64) -> impl FnOnce() + Send + 'static {
     }
 }
 
-fn another(file: &File) -> Result<OwnedFd, Failure> {
+pub(super) fn another(file: &File) -> Result<OwnedFd, Failure> {
     let file = file.try_clone().map_err(|error| {
         Failure::new(ErrorKind::Storage, format!("a file could not be handed to the worker: {error}"))
             .with_hint("the daemon may be out of descriptors (ulimit -n)")
@@ -198,7 +205,7 @@ fn another(file: &File) -> Result<OwnedFd, Failure> {
     Ok(file.into())
 }
 
-fn strange() -> Failure {
+pub(super) fn strange() -> Failure {
     Failure::new(ErrorKind::Internal, "the worker answered something else than was asked")
 }
 
@@ -227,7 +234,7 @@ mod tests {
     #[test]
     fn a_cancellation_never_overtakes_its_request() {
         let (ours, theirs) = pair().unwrap();
-        let shared = Arc::new(Shared::new(1, Arc::new(ours)).unwrap());
+        let shared = Arc::new(Shared::new(1, "served", Arc::new(ours)).unwrap());
         let (events, generation) = Generation::channel(4);
         let id = shared.roll.enter_generation(events).unwrap();
         let generation = generation.on_drop(cancel(Arc::downgrade(&shared), id));

@@ -27,7 +27,7 @@ use super::tally::{Cause, Tally};
 use super::worker::Shared;
 use crate::config::Patience;
 use crate::health::Health;
-use crate::protocol::{self, Command, FrameError, Hello, Inbox, Reply};
+use crate::protocol::{self, Achieved, Command, FrameError, Hello, Inbox, Reply};
 use crate::sandbox;
 
 /// One look at the socket or at the standard error.
@@ -38,11 +38,15 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Hears of a death.
 pub(super) type Obituary = Arc<dyn Fn(Failure) + Send + Sync>;
 
-/// What a load comes to; said once, whatever happens.
-#[derive(Debug)]
-pub(super) enum Word {
-    Ready(sandbox::Report),
-    Failed(Failure),
+/// What an errand comes to; said once, whatever happens.
+pub(super) type Word = Result<(Achieved, sandbox::Report), Failure>;
+
+/// Who hears of what becomes of a worker.
+pub(super) struct Ears {
+    /// Whoever waits for its errand.
+    pub(super) word: SyncSender<Word>,
+    /// Whoever is to know of its death after that.
+    pub(super) obituary: Obituary,
 }
 
 /// How far the end of a worker has come.
@@ -90,8 +94,7 @@ impl Keeper {
         socket: Arc<OwnedFd>,
         patience: Patience,
         tally: Arc<Tally>,
-        word: SyncSender<Word>,
-        obituary: Obituary,
+        ears: Ears,
     ) -> Self {
         tally.started(shared.pid);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -115,8 +118,8 @@ impl Keeper {
             buffer: vec![0; READ_BYTES],
             has_greeted: false,
             is_open: true,
-            word: Some(word),
-            obituary,
+            word: Some(ears.word),
+            obituary: ears.obituary,
             ending: Ending::Not,
             complaint: None,
             cause: None,
@@ -219,7 +222,7 @@ impl Keeper {
             self.health.stepped();
             let hello = Hello::decode(frame)?;
             if let Err(stranger) = hello.check("the worker") {
-                self.give_word(Word::Failed(stranger));
+                self.give_word(Err(stranger));
                 self.kill();
             }
         }
@@ -247,11 +250,11 @@ impl Keeper {
                 roll.answer(id, answer.map_err(Into::into));
             }
             Reply::Progress(fraction) => self.shared.progress.set(fraction),
-            Reply::Ready { measured, sandbox } => {
+            Reply::Achieved { achieved, measured, sandbox } => {
                 published.set(&measured);
-                self.give_word(Word::Ready(sandbox));
+                self.give_word(Ok((achieved, sandbox)));
             }
-            Reply::LoadFailed(failure) => self.give_word(Word::Failed(failure.into())),
+            Reply::Failed(failure) => self.give_word(Err(failure.into())),
         }
     }
 
@@ -346,13 +349,13 @@ impl Keeper {
     /// Tells everybody.
     fn bury(mut self, status: Option<ExitStatus>) {
         let pid = self.shared.pid;
-        let is_loading = self.word.is_some();
+        let deed = self.word.is_some().then_some(self.shared.deed);
         self.tally.ended(pid, self.cause.unwrap_or_else(|| self.cause_of(status)));
         let complaint = self.complaint.take();
-        let failure = Death { complaint, status, is_loading, stderr: &self.stderr }.failure();
+        let failure = Death { complaint, status, deed, stderr: &self.stderr }.failure();
         self.shared.published.set(&Measurement::default());
         let stage = self.shared.roll.end(failure.clone());
-        self.give_word(Word::Failed(failure.clone()));
+        self.give_word(Err(failure.clone()));
         match stage {
             Stage::Serving => {
                 tracing::error!(pid, "{failure}");

@@ -1,8 +1,9 @@
 //! The daemon's side: an engine whose instances live in child processes.
 //!
 //! ```text
-//!   WorkerEngine::load ─► Spawner (one thread for all: a worker dies with the thread that started it)
-//!        │                    └─► child process ◄── socket ──► Keeper (one thread for each worker)
+//!   WorkerEngine: load, pack, calibrate
+//!        │ errand ─► Spawner (one thread for all: a worker dies with the thread that started it)
+//!        │                └─► child process ◄── socket ──► Keeper (one thread for each worker)
 //!        ▼                                                        hears, watches, buries
 //!   WorkerInstance ── generate, park, … ─► Line ─► socket             │
 //!        ▲                                                            ▼
@@ -15,6 +16,7 @@
 mod adapters;
 mod appetite;
 mod death;
+mod errand;
 mod instance;
 mod keeper;
 mod line;
@@ -26,57 +28,50 @@ mod stderr;
 mod tally;
 mod worker;
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
-use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions};
+use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, Layout, LoadOptions, Speed};
 
 use self::adapters::Adapters;
-use self::instance::WorkerInstance;
-use self::keeper::Word;
+use self::errand::Model;
+use self::instance::{WorkerInstance, strange};
 use self::spawner::Spawner;
-use self::tally::Tally;
-use self::worker::Worker;
+use self::worker::{Ground, Worker};
 use crate::config::WorkerConfig;
-use crate::protocol::{Command, Load};
+use crate::protocol::{Achieved, Task};
 use crate::sandbox;
 use crate::stats::WorkerStats;
-
-/// How often a load looks whether it is still wanted.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs another engine, each instance in a child process of its own.
 pub struct WorkerEngine {
     inner: Arc<dyn Engine>,
-    config: Arc<WorkerConfig>,
-    spawner: Arc<Spawner>,
+    ground: Ground,
     adapters: Arc<Adapters>,
-    tally: Arc<Tally>,
     sandbox: Mutex<Option<sandbox::Report>>,
 }
 
 impl WorkerEngine {
     /// An engine that runs `inner` in the workers that `config` starts. Of `inner` itself only its name, its
-    /// capabilities and its arithmetic are used here.
+    /// capabilities, its arithmetic and the key of its packed weights are used here.
     ///
     /// # Errors
     /// `EngineFailed` when the thread that starts workers cannot be had.
     pub fn new(inner: Arc<dyn Engine>, config: WorkerConfig) -> Result<Self, Failure> {
+        let spawner = Arc::new(Spawner::start()?);
         Ok(Self {
             inner,
-            config: Arc::new(config),
-            spawner: Arc::new(Spawner::start()?),
+            ground: Ground { config: Arc::new(config), spawner, tally: Arc::default() },
             adapters: Arc::default(),
-            tally: Arc::default(),
             sandbox: Mutex::default(),
         })
     }
 
     /// What became of its workers until now.
     pub fn stats(&self) -> WorkerStats {
-        self.tally.stats(self.config.sandbox, lock(&self.sandbox).clone())
+        self.ground.tally.stats(self.ground.config.sandbox, lock(&self.sandbox).clone())
     }
 
     /// Remembers what the sandbox reached, and tells it the first time.
@@ -85,42 +80,29 @@ impl WorkerEngine {
         if known.is_some_and(|known| known == *report) {
             return;
         }
-        match (report.level(), self.config.sandbox) {
+        match (report.level(), self.ground.config.sandbox) {
             (sandbox::Level::Full, _) => tracing::info!(sandbox = %report, "workers are in their sandbox"),
             (_, sandbox::Mode::Off) => tracing::warn!("workers have no sandbox: it is switched off"),
             _ => tracing::warn!(sandbox = %report, "workers are not fully in their sandbox"),
         }
     }
 
-    /// Waits for the worker's word, passes its progress on, and gives up when the load is cancelled.
-    fn await_load(
+    /// Sends a worker out, and returns it with what it achieved.
+    fn achieve(
         &self,
-        worker: &Worker,
-        words: &Receiver<Word>,
+        task: Task,
+        model: Model<'_>,
         control: &LoadControl,
-    ) -> Result<(), Failure> {
-        let mut told = None;
-        loop {
-            let word = words.recv_timeout(LOOK);
-            let fraction = worker.shared().progress.get();
-            if told.replace(fraction) != Some(fraction) {
-                control.report(fraction);
-            }
-            match word {
-                Ok(Word::Ready(report)) => {
-                    tracing::debug!(pid = worker.pid(), "a worker is ready");
-                    self.note_sandbox(&report);
-                    return worker.serve();
-                }
-                Ok(Word::Failed(failure)) => return Err(failure),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(worker.ended()),
-            }
-            if control.is_cancelled() {
-                worker.kill();
-                return Err(Failure::new(ErrorKind::Cancelled, "the load was cancelled"));
-            }
-        }
+        expected_bytes: u64,
+    ) -> Result<(Worker, Achieved), Failure> {
+        let (worker, achieved, report) = errand::run(&self.ground, task, model, control, expected_bytes)?;
+        self.note_sandbox(&report);
+        Ok((worker, achieved))
+    }
+
+    /// Bytes that a worker may be expected to hold with a model and such options; 0 where the engine does not know.
+    fn held_bytes(&self, descriptor: &Descriptor, options: &LoadOptions) -> u64 {
+        self.inner.footprint(descriptor, options).map_or(0, |footprint| footprint.held_bytes)
     }
 }
 
@@ -137,6 +119,53 @@ impl Engine for WorkerEngine {
         self.inner.footprint(descriptor, options)
     }
 
+    fn packing(&self, descriptor: &Descriptor) -> Option<String> {
+        self.inner.packing(descriptor)
+    }
+
+    fn pack(
+        &self,
+        path: &Path,
+        descriptor: &Descriptor,
+        source: &str,
+        into: &File,
+        control: &LoadControl,
+    ) -> Result<u64, Failure> {
+        let task = Task::Pack { source: source.to_owned() };
+        let model = Model { files: ModelFiles::of(path), descriptor, into: Some(into) };
+        // At most it holds the weights twice: as they are, and as they will be.
+        let (_worker, achieved) = self.achieve(task, model, control, descriptor.tensor_bytes * 2)?;
+        match achieved {
+            Achieved::Packed(bytes) if into.metadata().is_ok_and(|facts| facts.len() == bytes) => Ok(bytes),
+            Achieved::Packed(bytes) => Err(Failure::new(
+                ErrorKind::EngineFailed,
+                format!(
+                    "the worker says that it wrote {bytes} bytes of packed weights, and the file has others"
+                ),
+            )
+            .with_hint("the disk may be full; the model is loaded without them")),
+            _ => Err(strange()),
+        }
+    }
+
+    fn calibrate(
+        &self,
+        files: ModelFiles<'_>,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Vec<Speed>, Failure> {
+        let task = Task::Calibrate { options: options.clone() };
+        let model = Model { files, descriptor, into: None };
+        // It tries the dearest layout, too.
+        let dearest = LoadOptions { layout: Layout::Repacked, ..options.clone() };
+        let expected = self.held_bytes(descriptor, &dearest);
+        match self.achieve(task, model, control, expected)? {
+            (_, Achieved::Calibrated(speeds)) => Ok(speeds),
+            _ => Err(strange()),
+        }
+    }
+
     fn load(
         &self,
         files: ModelFiles<'_>,
@@ -144,34 +173,20 @@ impl Engine for WorkerEngine {
         options: &LoadOptions,
         control: &LoadControl,
     ) -> Result<Arc<dyn Instance>, Failure> {
-        use std::os::unix::ffi::OsStrExt;
-        if control.is_cancelled() {
-            return Err(Failure::new(ErrorKind::Cancelled, "the load was cancelled"));
-        }
-        // The worker's working directory is not ours.
-        let path = std::path::absolute(files.path).map_err(|error| {
-            Failure::new(ErrorKind::Storage, format!("{}: {error}", files.path.display()))
-        })?;
-        let (word, words) = sync_channel(1);
-        let worker = Worker::start(&self.spawner, &self.config, &self.tally, control.obituary(), word)?;
-        let load = Load {
-            path: path.as_os_str().as_bytes().to_vec(),
-            descriptor: descriptor.clone(),
-            options: options.clone(),
-            sandbox: self.config.sandbox,
-            memory_limit_bytes: self.config.memory_limit_bytes,
-            beat_ms: self.config.patience.beat.as_millis() as u64,
+        let task = Task::Load { options: options.clone() };
+        let model = Model { files, descriptor, into: None };
+        let expected = self.held_bytes(descriptor, options);
+        let (worker, Achieved::Loaded(arrangement)) = self.achieve(task, model, control, expected)? else {
+            return Err(strange());
         };
-        let inner = Arc::clone(&self.inner);
-        let model = descriptor.clone();
+        worker.serve()?;
+        let (inner, model) = (Arc::clone(&self.inner), descriptor.clone());
         // What the engine cannot predict, nobody watches.
         let predict = move |options: &LoadOptions| {
             inner.footprint(&model, options).map_or(0, |footprint| footprint.held_bytes)
         };
-        worker.shared().expected.set(predict(options));
-        worker.tell(&Command::Load(Box::new(load)), Vec::new())?;
-        self.await_load(&worker, &words, control)?;
-        Ok(Arc::new(WorkerInstance::new(worker, options, Arc::clone(&self.adapters), predict)))
+        let adapters = Arc::clone(&self.adapters);
+        Ok(Arc::new(WorkerInstance::new(worker, options, arrangement, adapters, predict)))
     }
 }
 

@@ -4,14 +4,13 @@ use std::os::fd::OwnedFd;
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, eventfd};
 use samovar_core::{ErrorKind, Failure};
 
 use super::appetite::Expected;
-use super::keeper::{Keeper, Obituary, Word};
+use super::keeper::{Ears, Keeper};
 use super::line::Line;
 use super::published::{Progress, Published};
 use super::roll::{Roll, Stage};
@@ -29,6 +28,14 @@ pub(super) struct Worker {
     _spawner: Arc<Spawner>,
 }
 
+/// What every worker of an engine comes from.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) config: Arc<WorkerConfig>,
+    pub(super) spawner: Arc<Spawner>,
+    pub(super) tally: Arc<Tally>,
+}
+
 /// What the keeper and everybody else know together.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -38,6 +45,8 @@ pub(super) struct Shared {
     pub(super) expected: Expected,
     pub(super) progress: Progress,
     pub(super) pid: u32,
+    /// What it is there for, in words that follow "while it".
+    pub(super) deed: &'static str,
     pub(super) line: Line,
     pub(super) bell: OwnedFd,
     pub(super) is_leaving: AtomicBool,
@@ -49,7 +58,7 @@ impl Shared {
     ///
     /// # Errors
     /// `EngineFailed` when there is no descriptor left.
-    pub(super) fn new(pid: u32, socket: Arc<OwnedFd>) -> Result<Self, Failure> {
+    pub(super) fn new(pid: u32, deed: &'static str, socket: Arc<OwnedFd>) -> Result<Self, Failure> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| failed("descriptor", &error))?;
         Ok(Self {
@@ -58,6 +67,7 @@ impl Shared {
             expected: Expected::default(),
             progress: Progress::default(),
             pid,
+            deed,
             line: Line::new(socket),
             bell,
             is_leaving: AtomicBool::new(false),
@@ -88,17 +98,16 @@ impl Shared {
 }
 
 impl Worker {
-    /// Starts a worker and greets it. What the caller then asks of it, once, is answered by one word.
+    /// Starts a worker and greets it. The errand, which is for the caller to ask for, is answered by one word.
     pub(super) fn start(
-        spawner: &Arc<Spawner>,
-        config: &Arc<WorkerConfig>,
-        tally: &Arc<Tally>,
-        obituary: Obituary,
-        word: SyncSender<Word>,
+        ground: &Ground,
+        deed: &'static str,
+        patience: Patience,
+        ears: Ears,
     ) -> Result<Self, Failure> {
-        let Spawned { child, socket } = spawner.spawn(config)?;
+        let Spawned { child, socket } = ground.spawner.spawn(&ground.config)?;
         let mut burden = Some(child);
-        Self::adopt(spawner, config.patience, tally, obituary, word, &mut burden, socket).inspect_err(|_| {
+        Self::adopt(ground, deed, patience, ears, &mut burden, socket).inspect_err(|_| {
             if let Some(mut child) = burden {
                 child.kill().ok();
                 child.wait().ok();
@@ -107,26 +116,25 @@ impl Worker {
     }
 
     fn adopt(
-        spawner: &Arc<Spawner>,
+        ground: &Ground,
+        deed: &'static str,
         patience: Patience,
-        tally: &Arc<Tally>,
-        obituary: Obituary,
-        word: SyncSender<Word>,
+        ears: Ears,
         child: &mut Option<Child>,
         socket: OwnedFd,
     ) -> Result<Self, Failure> {
         let pid = child.as_ref().map(Child::id).unwrap_or_default();
         let socket = Arc::new(socket);
-        let shared = Arc::new(Shared::new(pid, Arc::clone(&socket))?);
+        let shared = Arc::new(Shared::new(pid, deed, Arc::clone(&socket))?);
         // What a worker that died at once does not hear, its keeper tells.
         shared.line.send(Hello::ours().encode(), Vec::new())?;
         let builder = std::thread::Builder::new().name(format!("worker {pid}"));
         let (handed, taken) = std::sync::mpsc::sync_channel::<Child>(1);
         let keeper = {
-            let (shared, tally) = (Arc::clone(&shared), Arc::clone(tally));
+            let (shared, tally) = (Arc::clone(&shared), Arc::clone(&ground.tally));
             builder.spawn(move || {
                 if let Ok(child) = taken.recv() {
-                    Keeper::new(shared, child, socket, patience, tally, word, obituary).keep();
+                    Keeper::new(shared, child, socket, patience, tally, ears).keep();
                 }
             })
         };
@@ -134,7 +142,7 @@ impl Worker {
         if let Some(child) = child.take() {
             handed.send(child).ok();
         }
-        Ok(Self { shared, keeper: Some(keeper), _spawner: Arc::clone(spawner) })
+        Ok(Self { shared, keeper: Some(keeper), _spawner: Arc::clone(&ground.spawner) })
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -4,9 +4,9 @@
 //!   parent                                   child
 //!     Hello ─────────────────────────────►          versions must be equal, or both stop
 //!           ◄───────────────────────────── Hello
-//!     Load ──────────────────────────────►
-//!           ◄──────────────── Progress … Ready | LoadFailed
-//!     Generate, Cancel ──────────────────►
+//!     Begin(errand) (+ file) ────────────►          one errand a worker: load, pack or calibrate
+//!           ◄──────────── Progress … Achieved | Failed
+//!     Generate, Cancel ──────────────────►          from here on what a loaded model does
 //!           ◄───────────────────────────── Events  (of all requests; many in one frame when they come so)
 //!     Park, Resume, Probe, … (+ files) ──►
 //!           ◄───────────────────────────── Answer
@@ -26,7 +26,7 @@ pub(crate) use frame::{FrameError, Inbox, decode, encode};
 pub(crate) use hello::Hello;
 pub(crate) use socket::{pair, receive, send_now};
 
-use samovar_core::footprint::{LoadOptions, Measurement};
+use samovar_core::footprint::{Arrangement, LoadOptions, Measurement, Speed};
 use samovar_core::generation::CachedPrefix;
 use samovar_core::model::Descriptor;
 use serde::{Deserialize, Serialize};
@@ -36,13 +36,13 @@ pub(crate) use wire::{Event, Request};
 use crate::sandbox;
 
 /// Changes whenever anything in this folder does.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// The first command, and only once.
-    Load(Box<Load>),
+    /// The first command, and only once. Comes with one descriptor when it packs: the file to write.
+    Begin(Box<Errand>),
     /// Adapters that the request names were sent before.
     Generate { id: u64, request: Box<Request> },
     /// Ends a request; nothing more is said about it.
@@ -84,8 +84,9 @@ pub(crate) enum Operation {
 
 impl Command {
     /// How many descriptors come with it.
-    pub(crate) const fn descriptors(&self) -> usize {
+    pub(crate) fn descriptors(&self) -> usize {
         match self {
+            Self::Begin(errand) => errand.task.descriptors(),
             Self::Adapter { .. }
             | Self::Operate {
                 operation: Operation::SavePrefix { .. } | Operation::RestorePrefix { .. },
@@ -96,29 +97,78 @@ impl Command {
     }
 }
 
-/// What is to be loaded.
+/// What a worker is there for.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Load {
+pub(crate) struct Errand {
+    pub(crate) task: Task,
     /// The model's path; not every path is UTF-8.
     pub(crate) path: Vec<u8>,
+    pub(crate) packed: Option<Packed>,
     pub(crate) descriptor: Descriptor,
-    pub(crate) options: LoadOptions,
     pub(crate) sandbox: sandbox::Mode,
     /// Of memory of its own.
     pub(crate) memory_limit_bytes: Option<u64>,
+    /// Of a file that it is given to write.
+    pub(crate) written_limit_bytes: u64,
     /// Between two beats.
     pub(crate) beat_ms: u64,
+}
+
+/// The packed file beside a model.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Packed {
+    pub(crate) path: Vec<u8>,
+    /// What it must be of.
+    pub(crate) source: String,
+}
+
+/// What is to be done with a model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Task {
+    Load { options: LoadOptions },
+    Pack { source: String },
+    Calibrate { options: LoadOptions },
+}
+
+impl Task {
+    const fn descriptors(&self) -> usize {
+        matches!(self, Self::Pack { .. }) as usize
+    }
+
+    /// Whether nobody waits for it, and it should yield to everything else.
+    pub(crate) const fn is_in_background(&self) -> bool {
+        matches!(self, Self::Pack { .. })
+    }
+
+    /// What it does, in words that follow "while it".
+    pub(crate) const fn deed(&self) -> &'static str {
+        match self {
+            Self::Load { .. } => "loaded the model",
+            Self::Pack { .. } => "packed the model's weights",
+            Self::Calibrate { .. } => "measured how fast the model is",
+        }
+    }
+}
+
+/// What an errand came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Achieved {
+    /// The model is loaded, this way, and serves from now on.
+    Loaded(Arrangement),
+    /// So many bytes were written.
+    Packed(u64),
+    Calibrated(Vec<Speed>),
 }
 
 /// What the child says. What it uses goes along, so that numbers and events never contradict each other.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// The part of the load that is done (0..=1).
+    /// The part of the errand that is done (0..=1).
     Progress(f32),
-    /// It serves from now on.
-    Ready { measured: Measurement, sandbox: sandbox::Report },
-    /// It does not, and ends.
-    LoadFailed(wire::Failure),
+    /// The errand is done.
+    Achieved { achieved: Achieved, measured: Measurement, sandbox: sandbox::Report },
+    /// It cannot be done.
+    Failed(wire::Failure),
     /// What requests have to say, in order.
     Events { events: Vec<(u64, Event)>, measured: Measurement },
     /// To an `Operate` of this id.

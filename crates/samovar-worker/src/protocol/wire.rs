@@ -160,7 +160,7 @@ mod tests {
     use samovar_core::generation::FinishReason;
     use samovar_core::testing::FakeEngine;
 
-    use super::super::{Command, Load, decode, encode};
+    use super::super::{Command, Errand, Packed, Task, decode, encode};
     use super::*;
     use crate::sandbox;
 
@@ -208,22 +208,26 @@ mod tests {
     }
 
     #[test]
-    fn a_load_arrives_whole() {
-        let load = Load {
+    fn an_errand_arrives_whole() {
+        let errand = Errand {
+            task: Task::Load { options: FakeEngine::options() },
             path: b"/models/\xff.gguf".to_vec(),
+            packed: Some(Packed { path: b"/packed/\xfe".to_vec(), source: "a digest".to_owned() }),
             descriptor: FakeEngine::descriptor("m", 5),
-            options: FakeEngine::options(),
             sandbox: sandbox::Mode::Require,
             memory_limit_bytes: Some(7),
+            written_limit_bytes: 9,
             beat_ms: 1000,
         };
-        let Command::Load(arrived) = there_and_back(&Command::Load(Box::new(load))) else {
+        let Command::Begin(arrived) = there_and_back(&Command::Begin(Box::new(errand))) else {
             panic!("another command")
         };
         assert_eq!(arrived.path, b"/models/\xff.gguf");
         assert_eq!(arrived.descriptor, FakeEngine::descriptor("m", 5));
-        assert_eq!(arrived.options, FakeEngine::options());
+        assert!(matches!(arrived.task, Task::Load { options } if options == FakeEngine::options()));
+        let packed = arrived.packed.unwrap();
+        assert_eq!((&packed.path[..], &packed.source[..]), (&b"/packed/\xfe"[..], "a digest"));
         assert_eq!(arrived.sandbox, sandbox::Mode::Require);
-        assert_eq!(arrived.memory_limit_bytes, Some(7));
+        assert_eq!((arrived.memory_limit_bytes, arrived.written_limit_bytes), (Some(7), 9));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   parent   prepare(command)   no environment, no inherited descriptors, working directory /
-//!   child    enter(plan)        limits ─► kill order ─► privileges ─► files ─► calls ─► Report
+//!   child    enter(plan)        (step back) ─► limits ─► kill order ─► privileges ─► files ─► calls ─► Report
 //!                               (before any other thread exists, before the model is touched)
 //! ```
 //!
@@ -40,6 +40,9 @@ use linux as system;
 /// `Unsupported` with [`Mode::Require`], when a part cannot be reached; the process must then end. Parts reached
 /// before stay in force.
 pub fn enter(plan: &Plan) -> Result<Report, Failure> {
+    if plan.is_background {
+        system::step_back();
+    }
     let report = match plan.mode {
         Mode::Off => Report::off(),
         Mode::Auto | Mode::Require => Report { parts: system::enter(plan) },

@@ -39,6 +39,8 @@ pub struct Plan {
     pub memory_limit_bytes: Option<u64>,
     /// Most bytes that a file may have which it writes through a descriptor that it was given.
     pub written_limit_bytes: Option<u64>,
+    /// Whether it computes and reads only when nobody else wants to.
+    pub is_background: bool,
 }
 
 impl Plan {

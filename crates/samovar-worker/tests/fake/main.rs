@@ -4,4 +4,5 @@ mod conformance;
 mod deaths;
 mod hangs;
 mod orders;
+mod packing;
 mod stand;

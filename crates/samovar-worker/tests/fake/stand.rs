@@ -9,6 +9,7 @@ use std::time::Duration;
 use samovar_core::generation::{Generation, GenerationRequest, Prompt, Sampling, TokenEvent};
 use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::FakeEngine;
+use samovar_core::testing::fake::Script;
 use samovar_core::{ErrorKind, Failure};
 use samovar_worker::sandbox::Mode;
 use samovar_worker::{Patience, WorkerConfig, WorkerEngine};
@@ -16,12 +17,17 @@ use samovar_worker::{Patience, WorkerConfig, WorkerEngine};
 /// How long anything may take on a slow and busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
+/// What the weights are known by that an engine packs, here and in its workers.
+pub(crate) const PACKING: &str = "here";
+
 /// An engine whose workers do these deeds.
 pub(crate) fn engine(deeds: &[&str]) -> WorkerEngine {
     patient_engine(deeds, Patience { beat: Duration::from_millis(20), ..Patience::default() })
 }
 
 pub(crate) fn patient_engine(deeds: &[&str], patience: Patience) -> WorkerEngine {
+    let packing = format!("packing={PACKING}");
+    let deeds = deeds.iter().copied().chain([&packing[..]]);
     let mut config = WorkerConfig::new(env!("CARGO_BIN_EXE_samovar-fake-worker"), deeds);
     config.sandbox = Mode::Auto;
     config.patience = patience;
@@ -30,7 +36,8 @@ pub(crate) fn patient_engine(deeds: &[&str], patience: Patience) -> WorkerEngine
 
 /// What the parent asks for names and arithmetic.
 fn inner() -> FakeEngine {
-    FakeEngine::new()
+    let script = Script { packing: Some(PACKING.to_owned()), ..Script::default() };
+    FakeEngine::builder().script(script).build()
 }
 
 /// A load, and whoever hears of the instance's death.

@@ -234,6 +234,33 @@ fn the_worker_dies_before_its_parent_and_leaves_no_core() {
 }
 
 #[test]
+fn a_file_that_it_was_handed_grows_no_further_than_was_granted() {
+    let scene = Scene::new();
+    let mut order =
+        scene.order(Mode::Auto, &[Attempt::FillGiven(1 << 20), Attempt::FillGiven((1 << 20) + 1)]);
+    assert!(scene.run(&order).outcomes.iter().all(|outcome| outcome.is_ok()), "without a bound");
+    order.plan.written_limit_bytes = Some(1 << 20);
+    let outcomes = scene.run(&order).outcomes;
+    assert!(outcomes[0].is_ok(), "{outcomes:?}");
+    assert_eq!(outcomes[1].errno(), Some(libc::EFBIG));
+}
+
+#[test]
+fn work_in_the_background_yields_to_everything_else() {
+    const SCHED_IDLE: u32 = 5;
+    const CLASS_IDLE: u32 = 3;
+    let scene = Scene::new();
+    for mode in [Mode::Auto, Mode::Off] {
+        let mut order = scene.order(mode, &[Attempt::Standing]);
+        let usual = scene.run(&order).outcomes[0].text().to_owned();
+        order.plan.is_background = true;
+        let standing = scene.run(&order).outcomes[0].text().to_owned();
+        assert_eq!(standing, format!("19 {SCHED_IDLE} {CLASS_IDLE}"));
+        assert_ne!(standing, usual);
+    }
+}
+
+#[test]
 fn required_means_all_or_nothing() {
     let scene = Scene::new();
     // A thread that exists already would stay outside.

@@ -2,9 +2,9 @@
 //! `park=segv`. It stands in for native code, which may do so anywhere.
 //!
 //! ```text
-//!   before   reports=N (of a load, at once)
-//!   stages   start  load  idle  prefill  token:N  park  resume  probe  drop
-//!   ways     abort  segv  kill  exit:N  panic  hang  spin  stop  eat  leave
+//!   before   reports=N (of a load, at once)  packing=KEY  speed=N (of each layout)
+//!   stages   start  load  pack  calibrate  idle  prefill  token:N  park  resume  probe  drop
+//!   ways     abort  segv  kill  exit:N  panic  hang  spin  stop  eat  leave; of packing also overflow
 //! ```
 
 use std::fs::File;
@@ -19,7 +19,7 @@ use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
 use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::fake::Script;
-use samovar_core::{Descriptor, Failure};
+use samovar_core::{Descriptor, Failure, Layout};
 
 fn main() -> ExitCode {
     let script = Plot { deeds: std::env::args().skip(1).collect() };
@@ -117,10 +117,23 @@ impl Doomed {
             load_time: Duration::from_millis(plot.number("load_ms").unwrap_or(0)),
             time_per_token: Duration::from_micros(plot.number("token_us").unwrap_or(0)),
             prefill_time_per_token: Duration::from_micros(plot.number("prefill_us").unwrap_or(0)),
+            packing: plot.at("packing").map(str::to_owned),
+            speeds: plot.number("speed").map(speeds).unwrap_or_default(),
             ..Script::default()
         };
         Self { inner: FakeEngine::builder().script(script).build(), plot }
     }
+}
+
+fn broken(what: impl std::fmt::Display) -> Failure {
+    Failure::new(samovar_core::ErrorKind::Internal, what.to_string())
+}
+
+/// As fast as this, whatever the layout.
+fn speeds(pace: u64) -> Vec<Speed> {
+    let pace = pace as f64;
+    let speed = |layout| Speed { layout, prefill: pace, decode: pace, decode_eight: pace };
+    [Layout::Mapped, Layout::Packed, Layout::Hybrid].map(speed).into()
 }
 
 impl Engine for Doomed {
@@ -148,7 +161,27 @@ impl Engine for Doomed {
         into: &File,
         control: &LoadControl,
     ) -> Result<u64, Failure> {
-        self.inner.pack(path, descriptor, source, into, control)
+        let (plot, file) = (self.plot.clone(), into.try_clone().map_err(broken)?);
+        let (told, progress) = std::sync::mpsc::sync_channel(16);
+        let inner = LoadControl::new(move |fraction| {
+            told.send(fraction).ok();
+            match plot.at("pack") {
+                Some("overflow") => {
+                    file.set_len(1 << 40).ok();
+                }
+                // What was reported before is on its way; it counts.
+                Some(_) if fraction < 1.0 => std::thread::sleep(Duration::from_millis(20)),
+                _ => {}
+            }
+            if fraction < 1.0 {
+                plot.reach("pack");
+            }
+        });
+        std::thread::scope(|scope| {
+            let packing = scope.spawn(move || self.inner.pack(path, descriptor, source, into, &inner));
+            progress.iter().for_each(|fraction| control.report(fraction));
+            packing.join().unwrap_or_else(|_| Err(broken("it panicked")))
+        })
     }
 
     fn calibrate(
@@ -158,6 +191,7 @@ impl Engine for Doomed {
         options: &LoadOptions,
         control: &LoadControl,
     ) -> Result<Vec<Speed>, Failure> {
+        self.plot.reach("calibrate");
         self.inner.calibrate(files, descriptor, options, control)
     }
 

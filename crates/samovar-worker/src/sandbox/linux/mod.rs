@@ -1,11 +1,13 @@
 //! The parts of the sandbox by Linux's own means, in the order in which each still may do what it needs.
 
+mod background;
 mod calls;
 mod descriptors;
 mod files;
 mod limits;
 mod privileges;
 
+pub(super) use background::step_back;
 pub(super) use descriptors::close_at_exec;
 
 use super::{Outcome, Part, Plan};

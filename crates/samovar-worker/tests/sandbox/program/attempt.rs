@@ -58,6 +58,10 @@ pub(crate) enum Attempt {
     ReopenGiven,
     /// Opens a file that is only in memory by its path.
     ReopenMemory,
+    /// Writes so many bytes to it.
+    FillGiven(u64),
+    /// Niceness, scheduling policy and class of input and output.
+    Standing,
     OomScore,
     CoreBytes,
     /// How many of root's rights there are.
@@ -171,6 +175,13 @@ impl Attempt {
                 let mut file = File::from(rustix::io::dup(&given)?);
                 file.write_all(b"written").map(|()| done())
             }
+            Self::FillGiven(bytes) => {
+                // Else the signal ends whoever asks for too much, as it does a worker.
+                // SAFETY: no handler of ours, and no other thread.
+                unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+                File::from(rustix::io::dup(io::stdin())?).set_len(*bytes).map(|()| done())
+            }
+            Self::Standing => standing(),
             Self::ReopenGiven => open("/proc/self/fd/0".as_ref()).map(|_| done()),
             Self::ReopenMemory => {
                 let file = rustix::fs::memfd_create("copy", rustix::fs::MemfdFlags::CLOEXEC)?;
@@ -191,6 +202,17 @@ impl Attempt {
             }
         }
     }
+}
+
+fn standing() -> io::Result<String> {
+    const IOPRIO_WHO_PROCESS: libc::c_long = 1;
+    const CLASS_SHIFT: u32 = 13;
+    let nice = rustix::process::getpriority_process(None)?;
+    // SAFETY: asks about this thread.
+    let policy = check(unsafe { libc::sched_getscheduler(0) }.into())?;
+    // SAFETY: asks about this thread.
+    let priority = check(unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) })?;
+    Ok(format!("{nice} {policy} {}", priority >> CLASS_SHIFT))
 }
 
 /// With the bare number of the error, which is what the outcome is about.

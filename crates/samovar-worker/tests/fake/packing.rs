@@ -1,0 +1,191 @@
+//! Weights that are packed and measured in workers: what one writes another loads, and one that dies of it fails nothing else.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests: what fails panics")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use samovar_core::footprint::Arrangement;
+use samovar_core::port::{Engine, LoadControl, ModelFiles, PackedFile};
+use samovar_core::testing::FakeEngine;
+use samovar_core::{Descriptor, ErrorKind, Failure, Layout, LoadOptions};
+use samovar_worker::WorkerEngine;
+
+use crate::stand::{
+    PACKING, assert_died_of, child_named, engine, events, find_child, instance, long_request,
+};
+
+/// A file with packed weights.
+pub(crate) struct Packed {
+    folder: tempfile::TempDir,
+    pub(crate) source: &'static str,
+}
+
+impl Packed {
+    pub(crate) fn new() -> Self {
+        let packed = Self { folder: tempfile::tempdir().unwrap(), source: "a digest" };
+        packed.make(&engine(&[]), &LoadControl::silent()).unwrap();
+        packed
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("packed")
+    }
+
+    pub(crate) fn descriptor() -> Descriptor {
+        FakeEngine::descriptor("fake", 1 << 20)
+    }
+
+    /// Writes it anew.
+    fn make(&self, engine: &WorkerEngine, control: &LoadControl) -> Result<u64, Failure> {
+        let file = File::create(self.path()).unwrap();
+        engine.pack(Path::new("/dev/null"), &Self::descriptor(), self.source, &file, control)
+    }
+
+    /// How a load with it comes out.
+    fn arrangement(&self, layout: Layout) -> Arrangement {
+        let path = self.path();
+        let packed = PackedFile { path: &path, source: self.source };
+        let files = ModelFiles { path: Path::new("/dev/null"), packed: Some(packed) };
+        let options = LoadOptions { layout, ..FakeEngine::options() };
+        let loaded = engine(&[]).load(files, &Self::descriptor(), &options, &LoadControl::silent());
+        loaded.unwrap().arrangement()
+    }
+}
+
+#[test]
+fn what_one_worker_packs_another_loads() {
+    let packed = Packed::new();
+    assert_eq!(engine(&[]).packing(&Packed::descriptor()).as_deref(), Some(PACKING));
+    for layout in [Layout::Packed, Layout::Hybrid, Layout::Mapped, Layout::Repacked] {
+        assert_eq!(packed.arrangement(layout), Arrangement { layout, refused: None });
+    }
+    assert_eq!(instance(&[]).0.arrangement(), Arrangement::default());
+}
+
+#[test]
+fn a_packed_file_that_is_wanting_is_refused_with_the_reason_and_the_model_loaded_all_the_same() {
+    let mut packed = Packed::new();
+    let refused = |packed: &Packed, words: &str| {
+        let Arrangement { layout, refused } = packed.arrangement(Layout::Packed);
+        assert_eq!(layout, Layout::Mapped);
+        let reason = refused.expect("a reason");
+        assert!(reason.contains(words), "{reason}");
+    };
+    packed.source = "another digest";
+    refused(&packed, "of another model");
+    packed.source = "a digest";
+    File::options().write(true).open(packed.path()).unwrap().set_len(100).unwrap();
+    refused(&packed, "damaged");
+    fs_err::remove_file(packed.path()).unwrap();
+    refused(&packed, "No such file");
+}
+
+#[test]
+fn a_worker_that_dies_while_packing_fails_that_and_nothing_else() {
+    let (other, news) = instance(&["token_us=200"]);
+    let running = other.generate(long_request()).unwrap();
+    let packed = Packed::new();
+    for (deed, words) in [
+        ("pack=abort", "SIGABRT (signal 6) while it packed the model's weights"),
+        ("pack=kill", "SIGKILL"),
+        ("pack=panic", "panics at pack"),
+        ("pack=overflow", "SIGXFSZ"),
+    ] {
+        let engine = engine(&[deed]);
+        let failure = packed.make(&engine, &LoadControl::silent()).unwrap_err();
+        assert_died_of(&failure, words);
+        let stats = engine.stats();
+        assert_eq!((stats.running, stats.started, stats.crashed), (0, 1, 1), "{deed}");
+        assert!(packed.arrangement(Layout::Packed).refused.is_some(), "half a file is none: {deed}");
+    }
+    assert!(matches!(events(running).last(), Some(samovar_core::TokenEvent::Done(_))));
+    assert_eq!(news.all(), []);
+}
+
+#[test]
+fn an_engine_that_packs_nothing_says_so_through_its_worker() {
+    let config = samovar_worker::WorkerConfig::new(env!("CARGO_BIN_EXE_samovar-fake-worker"), [""; 0]);
+    let engine = WorkerEngine::new(Arc::new(FakeEngine::new()), config).unwrap();
+    assert_eq!(engine.packing(&Packed::descriptor()), None);
+    let failure = Packed::new().make(&engine, &LoadControl::silent()).unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::Unsupported);
+}
+
+/// A control whose `look` is called once, when packing has come halfway, and which is cancelled after that.
+fn cancelled_halfway(look: impl Fn() + Send + Sync + 'static) -> LoadControl {
+    let cancel = Arc::new(OnceLock::<Arc<AtomicBool>>::new());
+    let control = LoadControl::new({
+        let cancel = Arc::clone(&cancel);
+        move |fraction| {
+            if fraction >= 0.5 {
+                look();
+                cancel.get().unwrap().store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    cancel.set(control.cancel_flag()).unwrap();
+    control
+}
+
+#[test]
+fn packing_yields_to_everything_else_and_is_ended_when_nobody_wants_it() {
+    let packed = Packed::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let control = cancelled_halfway({
+        let seen = Arc::clone(&seen);
+        move || seen.lock().unwrap().push(scheduling("packing-for-ever"))
+    });
+    let engine = engine(&["pack=hang", "name=packing-for-ever"]);
+    let failure = packed.make(&engine, &control).unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::Cancelled);
+    assert!(find_child("packing-for-ever").is_none(), "it is gone when the call returns");
+    // The lowest priority there is, and SCHED_IDLE, on every thread that computes.
+    let seen = seen.lock().unwrap();
+    assert_eq!(*seen, [("19".to_owned(), "5".to_owned())]);
+    let (_serving, _) = instance(&["name=serving"]);
+    assert_ne!(scheduling("serving"), seen[0]);
+}
+
+/// Niceness and scheduling policy of the thread that works in a child.
+fn scheduling(name: &str) -> (String, String) {
+    let pid = child_named(name).as_raw_nonzero();
+    let stat = fs_err::read_dir(format!("/proc/{pid}/task")).unwrap().find_map(|task| {
+        let stat = fs_err::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        stat.contains("(bench)").then_some(stat)
+    });
+    let stat = stat.expect("a bench");
+    // What follows the name begins with the third field.
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    (fields[19 - 3].to_owned(), fields[41 - 3].to_owned())
+}
+
+#[test]
+fn a_worker_measures_the_layouts_that_its_files_allow() {
+    let (packed, engine) = (Packed::new(), engine(&["speed=40"]));
+    let calibrate = |packed: Option<PackedFile<'_>>| {
+        let files = ModelFiles { path: Path::new("/dev/null"), packed };
+        let control = LoadControl::silent();
+        let speeds =
+            engine.calibrate(files, &Packed::descriptor(), &FakeEngine::options(), &control).unwrap();
+        assert!(speeds.iter().all(|speed| speed.decode > 39.0));
+        speeds.into_iter().map(|speed| speed.layout).collect::<Vec<_>>()
+    };
+    assert_eq!(calibrate(None), [Layout::Mapped]);
+    let path = packed.path();
+    let file = PackedFile { path: &path, source: packed.source };
+    assert_eq!(calibrate(Some(file)), [Layout::Mapped, Layout::Packed, Layout::Hybrid]);
+}
+
+#[test]
+fn a_worker_that_dies_while_measuring_fails_that_alone() {
+    let engine = engine(&["calibrate=segv"]);
+    let files = ModelFiles::of(Path::new("/dev/null"));
+    let control = LoadControl::silent();
+    let failure =
+        engine.calibrate(files, &Packed::descriptor(), &FakeEngine::options(), &control).unwrap_err();
+    assert_died_of(&failure, "SIGSEGV (signal 11) while it measured how fast the model is");
+    assert_eq!(engine.stats().running, 0);
+}
