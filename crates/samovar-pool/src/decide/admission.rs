@@ -101,7 +101,7 @@ impl Turn<'_> {
     }
 
     /// What a model takes so that it serves this. What it has stays, if it is pinned, but for one that may grow.
-    fn needed_alone(&self, model: ModelId, spec: &ModelSpec) -> u64 {
+    pub(super) fn needed_alone(&self, model: ModelId, spec: &ModelSpec) -> u64 {
         let expected = self.state.model(model).expected(spec);
         let mut staying = self.state.staying(model);
         if !self.state.is_pinned(model) || self.state.model(model).instances.is_empty() {

@@ -11,9 +11,9 @@
 use std::sync::Arc;
 
 use samovar_core::footprint::{Footprint, KvType, LoadOptions};
-use samovar_core::port::Millis;
 
 use super::Turn;
+use super::seniority::{Ask, Since};
 use super::state::{Instance, ModelId, Phase, covers};
 use crate::ask::ModelSpec;
 use crate::protocol::{InstanceId, TicketId};
@@ -21,10 +21,7 @@ use crate::protocol::{InstanceId, TicketId};
 /// What a model is wanted to be.
 pub(super) struct Claim {
     pub(super) wish: Arc<ModelSpec>,
-    /// When the one asked who has waited longest for it.
-    pub(super) asked_at: Millis,
-    /// It is wanted beside a model that needs it.
-    pub(super) is_of_group: bool,
+    pub(super) since: Since,
 }
 
 /// One step towards serving who waits; it takes memory.
@@ -48,26 +45,41 @@ impl Placement {
 }
 
 impl Turn<'_> {
-    /// What must be placed before all who wait for the model can be served, of it and of all that it needs: all of it
-    /// or nothing. Empty while that is under way, or while something that leaves must be gone first.
+    /// What must be placed for the oldest ask for the model: all of it or nothing. Empty when all is under way; `None`
+    /// while something must be gone first, or is kept for somebody who has waited longer.
     ///
     /// Where the group does not fit with the wishes of all merged, it is placed with no more than each part must have.
-    pub(super) fn lacking(&self, model: ModelId) -> Vec<Placement> {
-        let generous = self.placements(model, false);
-        let costs =
-            |(part, spec): (ModelId, &Arc<ModelSpec>)| self.state.model(part).expected(spec).total_bytes();
-        let group_bytes: u64 = generous.iter().map(|placement| costs(self.becomes(placement))).sum();
-        if group_bytes <= self.largest_for(model) { generous } else { self.placements(model, true) }
+    pub(super) fn lacking(&self, model: ModelId) -> Option<Vec<Placement>> {
+        let Some(ask) = self.ask(model) else { return Some(Vec::new()) };
+        let generous = self.placements(&ask, false);
+        let fits = |placements: &[Placement]| self.taken_by(&ask, placements) <= self.largest_for(model);
+        generous.filter(|placements| fits(placements)).or_else(|| self.placements(&ask, true))
     }
 
-    fn placements(&self, model: ModelId, is_modest: bool) -> Vec<Placement> {
-        let own = self.unmet_wish(model).map(|wish| (model, wish));
-        let members =
-            self.state.model(model).members.iter().filter(|(member, need)| !self.is_met(*member, need));
-        let parts = own.into_iter().chain(members.map(|(member, need)| (*member, Arc::clone(need))));
-        let placements: Option<Vec<_>> =
-            parts.map(|(part, unmet)| self.lacks(part, &unmet, is_modest)).collect();
-        placements.unwrap_or_default()
+    fn placements(&self, ask: &Ask, is_modest: bool) -> Option<Vec<Placement>> {
+        let older = self.asks_before(ask.since);
+        let unmet = ask.parts.iter().filter(|(part, need)| !self.is_met(*part, need));
+        let placements = unmet.map(|(part, need)| {
+            let placement = self.lacks(*part, need, is_modest)?;
+            let (model, spec) = self.becomes(&placement);
+            let is_free = !self.is_promised_otherwise(&older, model, placement.instance(), spec);
+            is_free.then_some(placement)
+        });
+        placements.collect()
+    }
+
+    /// Bytes of all parts, once these have been placed.
+    fn taken_by(&self, ask: &Ask, placements: &[Placement]) -> u64 {
+        let of_part = |(part, need): &(ModelId, Arc<ModelSpec>)| {
+            let placed = placements.iter().map(|placement| self.becomes(placement));
+            if let Some((_, spec)) = placed.into_iter().find(|(model, _)| model == part) {
+                return self.needed_alone(*part, spec);
+            }
+            let meet = self.state.staying(*part).filter(|(_, instance)| instance.will_satisfy(need));
+            let smallest = meet.map(|(id, _)| self.state.ledger.footprint(id).total_bytes()).min();
+            smallest.unwrap_or(0).max(self.needed_alone(*part, need))
+        };
+        ask.parts.iter().map(of_part).sum()
     }
 
     fn lacks(&self, model: ModelId, unmet: &Arc<ModelSpec>, is_modest: bool) -> Option<Placement> {
@@ -98,48 +110,49 @@ impl Turn<'_> {
         cheapest.map(|(.., placement)| placement)
     }
 
-    /// The first wish that nothing meets which serves or comes.
-    pub(super) fn unmet_wish(&self, model: ModelId) -> Option<Arc<ModelSpec>> {
-        self.wishes(model).into_iter().find(|wish| !self.is_met(model, wish))
+    /// The oldest claim that nothing meets which serves or comes.
+    pub(super) fn unmet_claim(&self, model: ModelId) -> Option<Claim> {
+        self.claims(model).into_iter().find(|claim| !self.is_met(model, &claim.wish))
     }
 
-    fn is_met(&self, model: ModelId, wish: &ModelSpec) -> bool {
-        let mut staying = self.state.staying(model).map(|(_, instance)| instance);
-        staying.any(|instance| is_or_comes(instance) && instance.will_satisfy(wish))
+    pub(super) fn is_met(&self, model: ModelId, wish: &ModelSpec) -> bool {
+        self.is_met_beside(model, wish, None)
+    }
+
+    /// Whether another instance than this one meets the wish.
+    pub(super) fn is_met_beside(&self, model: ModelId, wish: &ModelSpec, id: Option<InstanceId>) -> bool {
+        let mut others = self.state.staying(model).filter(|(other, _)| Some(*other) != id);
+        others.any(|(_, instance)| is_or_comes(instance) && instance.will_satisfy(wish))
     }
 
     /// Whether nobody who waits needs this instance to become more than it is.
     pub(super) fn is_as_large_as_wanted(&self, id: InstanceId, model: ModelId) -> bool {
         let own = self.state.instance(id);
-        let others = || self.state.staying(model).filter(|(other, _)| *other != id);
-        let is_met = |wish: &Arc<ModelSpec>| {
-            own.satisfies(wish) || others().any(|(_, other)| is_or_comes(other) && other.will_satisfy(wish))
-        };
+        let is_met = |wish: &Arc<ModelSpec>| own.satisfies(wish) || self.is_met_beside(model, wish, Some(id));
         self.wishes(model).iter().all(is_met)
     }
 
-    /// What those who wait for the model want it to be, first come first; then what those want it to be who wait for
-    /// models that need it.
     fn wishes(&self, model: ModelId) -> Vec<Arc<ModelSpec>> {
         self.claims(model).into_iter().map(|claim| claim.wish).collect()
     }
 
-    /// The same, each with the time since when it has been wanted.
-    pub(super) fn claims(&self, model: ModelId) -> Vec<Claim> {
-        let asked_at = |ticket: TicketId| self.state.tickets[&ticket].asked_at;
+    /// What those who wait for the model, or for models that need it, want it to be, oldest first.
+    fn claims(&self, model: ModelId) -> Vec<Claim> {
+        let since = |id: TicketId| (self.state.tickets[&id].asked_at, id);
         let of_model = self.state.model(model);
-        let own = of_model.waiting().into_iter().map(|ticket| Claim {
-            wish: Arc::clone(&self.state.tickets[&ticket].spec),
-            asked_at: asked_at(ticket),
-            is_of_group: false,
-        });
+        let own = of_model
+            .waiting()
+            .into_iter()
+            .map(|id| Claim { wish: Arc::clone(&self.state.tickets[&id].spec), since: since(id) });
         let dependents = of_model.needed_by.iter().map(|id| self.state.model(*id));
         let groups = dependents.filter_map(|dependent| {
-            let asked_at = dependent.waiting().into_iter().map(asked_at).min()?;
+            let since = dependent.waiting().into_iter().map(since).min()?;
             let (_, wish) = dependent.members.iter().find(|(member, _)| *member == model)?;
-            Some(Claim { wish: Arc::clone(wish), asked_at, is_of_group: true })
+            Some(Claim { wish: Arc::clone(wish), since })
         });
-        own.chain(groups).collect()
+        let mut claims: Vec<_> = own.chain(groups).collect();
+        claims.sort_by_key(|claim| claim.since);
+        claims
     }
 
     fn can_be_resized(&self, id: InstanceId, instance: &Instance) -> bool {

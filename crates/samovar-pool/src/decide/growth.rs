@@ -24,9 +24,11 @@ use crate::protocol::{Effect, InstanceId};
 impl Turn<'_> {
     /// Reserves what a ready instance needs to become this, and closes it until it is.
     pub(super) fn begin_growth(&mut self, id: InstanceId, model: ModelId, spec: &Arc<ModelSpec>) {
-        let wanted = self.state.model(model).expected(spec);
         let mut before = self.state.ledger.footprint(id);
         before.held_bytes = self.state.ledger.footprint_with_debt(id) - before.mapped_bytes;
+        // One that is to become smaller has what it has until it is.
+        let mut wanted = self.state.model(model).expected(spec);
+        wanted.held_bytes = wanted.held_bytes.max(self.state.ledger.footprint(id).held_bytes);
         if !self.state.ledger.reserve(id, model, wanted) {
             self.want(model);
             return;
@@ -150,32 +152,21 @@ impl Turn<'_> {
         instance.stunted.as_ref().is_some_and(|(_, until)| *until > self.now)
     }
 
-    /// Lets one instance leave that can not be made as large as is wanted, since the engine can not park.
+    /// Lets instances leave that can not be made as large as the model's oldest ask wants them, since the engine can not
+    /// park.
     pub(super) fn reload_the_outgrown(&mut self, model: ModelId) {
-        if self.state.can_park {
-            return;
-        }
-        let Some(wish) = self.unmet_wish(model) else { return };
-        let serving = self
-            .state
-            .staying(model)
-            .filter(|(_, instance)| instance.is_serving() && !self.is_owed_to_a_group(model, instance));
-        if let Some((id, _)) = serving.min_by_key(|(id, instance)| (instance.leases, *id)) {
-            self.bid_farewell(id, What::Unloaded, outgrown(&wish));
-        }
-    }
-
-    /// Whether it is what a model that needs it waits for, and has longer than any whose wish it does not meet. Without
-    /// this, two wishes that do not fit together would have it loaded anew in turns, and nobody would be served.
-    fn is_owed_to_a_group(&self, model: ModelId, instance: &Instance) -> bool {
-        let claims = self.claims(model);
-        let oldest = |is_met: bool| {
-            let alike = claims.iter().filter(|claim| instance.will_satisfy(&claim.wish) == is_met);
-            alike.filter(|claim| !is_met || claim.is_of_group).map(|claim| claim.asked_at).min()
-        };
-        match (oldest(true), oldest(false)) {
-            (Some(groups), Some(others)) => groups <= others,
-            (groups, _) => groups.is_some(),
+        let Some(ask) = self.ask(model).filter(|_| !self.state.can_park) else { return };
+        let older = self.asks_before(ask.since);
+        let is_kept = |instance: &Instance| older.iter().any(|ask| ask.needs(instance));
+        for (part, need) in &ask.parts {
+            let leaves = self.state.instances_of(*part).any(|(_, instance)| !instance.stays());
+            if leaves || self.is_met(*part, need) {
+                continue;
+            }
+            let serving = self.state.staying(*part).filter(|(_, one)| one.is_serving() && !is_kept(one));
+            if let Some((id, _)) = serving.min_by_key(|(id, instance)| (instance.leases, *id)) {
+                self.bid_farewell(id, What::Unloaded, outgrown(need));
+            }
         }
     }
 }

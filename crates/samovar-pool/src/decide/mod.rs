@@ -9,6 +9,7 @@
 //! - `admission` who may wait, and who is refused at once
 //! - `queue`, `line`, `outlook` who is next, and when
 //! - `serving` which instance serves whom
+//! - `seniority` who has waited longest, and what is kept for those
 //! - `demand` what is to be loaded, resumed or made larger for who waits
 //! - `crew` how many instances a model has; `group` which models go together
 //! - `lifecycle`, `growth` what becomes of an instance
@@ -37,6 +38,7 @@ mod outlook;
 mod placement;
 mod pressure;
 mod queue;
+mod seniority;
 mod serving;
 mod state;
 mod trust;

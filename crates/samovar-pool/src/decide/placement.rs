@@ -17,6 +17,7 @@ use samovar_core::port::Millis;
 
 use super::Turn;
 use super::demand::Placement;
+use super::seniority::LAST;
 use super::state::{ModelId, Phase};
 use crate::decision::Reason;
 use crate::protocol::InstanceId;
@@ -43,13 +44,13 @@ impl Turn<'_> {
     }
 
     pub(super) fn want(&mut self, model: ModelId) {
-        if !self.state.is_leaving && !self.state.wants.contains(&model) {
-            self.state.wants.push_back(model);
+        if !self.state.is_leaving {
+            self.state.wants.insert(model);
         }
     }
 
     pub(super) fn unwant(&mut self, model: ModelId) {
-        self.state.wants.retain(|other| *other != model);
+        self.state.wants.remove(&model);
     }
 
     fn drop_stale_pledges(&mut self) {
@@ -82,19 +83,23 @@ impl Turn<'_> {
     /// Gives the free bytes that wants claim which could not be placed.
     fn place_wants(&mut self) -> u64 {
         let (mut claimed_free, mut claimed_leaving) = (0, 0);
-        let wants: Vec<_> = self.state.wants.iter().copied().collect();
-        for model in wants {
+        for model in self.wants_by_age() {
             self.refuse_who_does_not_fit(model);
             if !self.state.wants.contains(&model) {
                 continue;
             }
-            let lacking = self.lacking(model);
+            let Some(lacking) = self.lacking(model) else {
+                self.reload_the_outgrown(model);
+                continue;
+            };
             let need: u64 = lacking.iter().map(|placement| self.cost(placement)).sum();
             let free = self.state.ledger.free().saturating_sub(claimed_free);
             if need <= free {
                 self.place(model, lacking);
                 continue;
             }
+            // What is larger than it need be makes room by itself.
+            self.begin_shrinking(&lacking);
             let leaving = self.leaving_bytes().saturating_sub(claimed_leaving);
             self.make_room(model, &lacking, need.saturating_sub(free + leaving));
             let leaving = self.leaving_bytes().saturating_sub(claimed_leaving).min(need);
@@ -102,6 +107,24 @@ impl Turn<'_> {
             claimed_free += (need - leaving).min(free);
         }
         claimed_free
+    }
+
+    fn wants_by_age(&self) -> Vec<ModelId> {
+        let wants = self.state.wants.iter();
+        let mut by_age: Vec<_> =
+            wants.map(|model| (self.ask(*model).map_or(LAST, |ask| ask.since), *model)).collect();
+        by_age.sort();
+        by_age.into_iter().map(|(_, model)| model).collect()
+    }
+
+    fn begin_shrinking(&mut self, lacking: &[Placement]) {
+        for placement in
+            lacking.iter().filter(|placement| self.shrinks(placement)).cloned().collect::<Vec<_>>()
+        {
+            if let Placement::Grow(id, spec) = placement {
+                self.begin_growth(id, self.state.instance(id).model, &spec);
+            }
+        }
     }
 
     pub(super) fn place(&mut self, model: ModelId, lacking: Vec<Placement>) {
@@ -186,25 +209,23 @@ impl Turn<'_> {
         }
     }
 
-    /// Who could leave for the model, in the order of leaving. Not what it waits for itself, nor that of models which
-    /// have waited for longer: else two that wait could have each other leave. Groups leave as one.
+    /// Who could leave for the model, in the order of leaving. Not what it waits for itself, nor what older
+    /// asks need. Groups leave as one.
     pub(super) fn victims(&self, beneficiary: ModelId, lacking: &[Placement]) -> Vec<(Step, InstanceId)> {
         // What is to become smaller gives nothing back before it has: it can be in the way itself.
         let is_lacking = |id| {
             let mut resized = lacking.iter().filter(|placement| placement.instance() == Some(id));
             resized.any(|placement| !self.shrinks(placement))
         };
-        let earlier = self.state.wants.iter().take_while(|want| **want != beneficiary);
-        let spared: Vec<_> = earlier.flat_map(|want| self.state.group(*want)).collect();
+        let older = self.asks_before(self.ask(beneficiary).map_or(LAST, |ask| ask.since));
         let own = self.state.group(beneficiary);
         let instances = self.state.instances.iter().filter(|(id, instance)| {
             instance.stays()
                 && instance.growth.is_none()
                 && matches!(instance.phase, Phase::Ready | Phase::Parked)
                 && !is_lacking(**id)
-                && !spared.contains(&instance.model)
-                && !self.is_held_by_its_group(**id)
-                && !self.is_gathering(instance.model)
+                && !older.iter().any(|ask| ask.needs(instance))
+                && (own.contains(&instance.model) || !self.is_held_by_its_group(**id))
                 && (instance.model == beneficiary || !self.state.is_pinned(instance.model))
                 && !self.state.pledges.contains_key(id)
         });
@@ -231,16 +252,6 @@ impl Turn<'_> {
         let mut victims: Vec<_> = classified.collect();
         victims.sort_by_key(|(class, ..)| *class);
         victims.into_iter().map(|(_, step, id)| (step, id)).collect()
-    }
-
-    /// Whether those who wait for the model wait for a part of its group that is on its way: what is there already
-    /// would else be closed before anybody was served.
-    fn is_gathering(&self, model: ModelId) -> bool {
-        let of_model = self.state.model(model);
-        let mut parts = self.state.group(model).into_iter();
-        of_model.has_waiting()
-            && !of_model.members.is_empty()
-            && parts.any(|part| self.state.staying(part).any(|(_, instance)| instance.is_coming()))
     }
 
     /// An instance stays at least until then.

@@ -27,7 +27,6 @@ impl Turn<'_> {
         if self.state.model(model).has_waiting() {
             self.serve(model);
             self.refuse_who_needs_the_stunted(model);
-            self.reload_the_outgrown(model);
         }
         if !self.state.model(model).has_waiting() {
             self.unwant(model);
@@ -35,19 +34,17 @@ impl Turn<'_> {
                 self.went_idle(id);
             }
             self.look_after_members(model);
-        } else if self.lacking(model).is_empty() || self.is_kept_from_loading(model) {
+        } else if self.lacking(model).is_some_and(|lacking| lacking.is_empty())
+            || self.is_kept_from_loading(model)
+        {
             self.unwant(model);
         } else {
             self.want(model);
         }
-        // What was owed to those who wait for this model may be free to become something else.
-        for (member, _) in self.state.model(model).members.clone() {
-            self.reload_the_outgrown(member);
-        }
     }
 
     /// After a failure, a model that has no instance left waits for the back-off to pass, and so do those that need it.
-    fn is_kept_from_loading(&self, model: ModelId) -> bool {
+    pub(super) fn is_kept_from_loading(&self, model: ModelId) -> bool {
         let group = self.state.group(model).into_iter();
         group.into_iter().any(|part| self.is_set_back(part) && self.state.model(part).instances.is_empty())
     }
@@ -76,7 +73,7 @@ impl Turn<'_> {
         let of_model = self.state.model(model);
         // Who wants all instances of several is answered when they are there (see `crew`), unless the one that there
         // is must become another first.
-        let answers_warms = self.crew(model).max == 1 || self.unmet_wish(model).is_some();
+        let answers_warms = self.crew(model).max == 1 || self.unmet_claim(model).is_some();
         let mut warms = of_model.warms.iter().filter(|_| answers_warms);
         let warm = warms.find_map(|(_, ticket)| {
             let spec = &self.state.tickets[ticket].spec;

@@ -45,8 +45,8 @@ pub struct PoolState {
     pub(super) tickets: BTreeMap<TicketId, Ticket>,
     pub(super) leases: BTreeMap<TicketId, Lease>,
     pub(super) ledger: Ledger,
-    /// Models that wait for memory, in the order in which they began to.
-    pub(super) wants: VecDeque<ModelId>,
+    /// Models that wait for memory.
+    pub(super) wants: BTreeSet<ModelId>,
     /// Models of several instances that may want another one.
     pub(super) crews: BTreeSet<ModelId>,
     /// Instances that will leave for a model that waits.
@@ -219,7 +219,7 @@ impl PoolState {
             instances: BTreeMap::new(),
             tickets: BTreeMap::new(),
             leases: BTreeMap::new(),
-            wants: VecDeque::new(),
+            wants: BTreeSet::new(),
             crews: BTreeSet::new(),
             pledges: BTreeMap::new(),
             timers: BTreeSet::new(),
