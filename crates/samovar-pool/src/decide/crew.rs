@@ -81,7 +81,9 @@ impl Turn<'_> {
         let is_under_way = |(_, instance): (_, &Instance)| {
             instance.is_coming() || matches!(instance.phase, Phase::Parking | Phase::Loading { .. })
         };
-        let waits_itself = self.state.wants.contains(&model) || self.is_set_back(model);
+        // Another like those that are there would be in the way of who wants them to be something else.
+        let waits_itself =
+            self.state.wants.contains(&model) || self.is_set_back(model) || self.unmet_claim(model).is_some();
         if self.state.is_leaving || waits_itself || self.state.instances_of(model).any(is_under_way) {
             return None;
         }
@@ -93,14 +95,13 @@ impl Turn<'_> {
         }
         let mut staying = self.state.staying(model);
         let parked = staying.find(|(_, instance)| instance.phase == Phase::Parked);
-        let placement = match parked {
-            Some((id, instance)) => Placement::Resume(id, instance.spec.clone()),
-            None => {
-                let sized =
-                    |instance: &Instance| (instance.spec.options.context_tokens, instance.spec.options.slots);
-                let (_, like) = self.state.staying(model).max_by_key(|(_, instance)| sized(instance))?;
-                Placement::Load(model, like.spec.clone())
-            }
+        let placement = if let Some((id, instance)) = parked {
+            Placement::Resume(id, instance.spec.clone())
+        } else {
+            let sized =
+                |instance: &Instance| (instance.spec.options.context_tokens, instance.spec.options.slots);
+            let (_, like) = self.state.staying(model).max_by_key(|(_, instance)| sized(instance))?;
+            Placement::Load(model, like.spec.clone())
         };
         Some((placement, is_required))
     }

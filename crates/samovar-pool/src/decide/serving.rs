@@ -134,7 +134,9 @@ impl Turn<'_> {
     }
 
     fn grant(&mut self, id: TicketId, ticket: &Ticket, instance_id: InstanceId, members: Vec<InstanceId>) {
-        members.iter().for_each(|member| self.hold(*member));
+        for member in &members {
+            self.hold(*member);
+        }
         self.stop_keep_alive(instance_id);
         let (now, age) = (self.now, self.state.age);
         self.remember_affinity(instance_id, ticket);

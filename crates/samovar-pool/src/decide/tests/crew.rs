@@ -96,7 +96,9 @@ fn more_are_loaded_while_requests_wait_and_there_is_room_and_no_further_than_max
 fn no_more_are_loaded_than_cores_can_work_or_the_soft_limit_allows() {
     let mut stage = Stage::new(|config| config.cores = 2);
     let a = crew("a", 1, 4);
-    (0..5).for_each(|_| drop(stage.ask(&a)));
+    for _ in 0..5 {
+        stage.ask(&a);
+    }
     stage.finish_work();
     assert_eq!(stage.model(&a).instances, 2);
 
@@ -104,7 +106,9 @@ fn no_more_are_loaded_than_cores_can_work_or_the_soft_limit_allows() {
         config.cores = 8;
         config.soft_ratio = 0.55;
     });
-    (0..5).for_each(|_| drop(stage.ask(&a)));
+    for _ in 0..5 {
+        stage.ask(&a);
+    }
     stage.finish_work();
     assert_eq!((stage.model(&a).instances, stage.state.ledger.used()), (2, 50));
 }
@@ -150,7 +154,9 @@ fn a_queue_that_is_shorter_than_a_load_waits() {
     let lease = stage.ask(&a);
     stage.ask(&a);
     assert_eq!(stage.loads(), 1, "a load takes 1 s, a request less");
-    (0..20).for_each(|_| drop(stage.ask(&a)));
+    for _ in 0..20 {
+        stage.ask(&a);
+    }
     assert_eq!(stage.loads(), 2);
     stage.release(lease);
 }
@@ -186,7 +192,9 @@ fn another_model_takes_what_is_beyond_min_before_what_is_needed() {
     stage.finish_work();
     stage.use_once(&b);
     stage.pass(1_000);
-    tickets.into_iter().for_each(|ticket| stage.release(ticket));
+    for ticket in tickets {
+        stage.release(ticket);
+    }
     // B has been idle for longest; yet A can do without one of its two.
     stage.use_once(&model("c", 30));
     assert_eq!((stage.model(&a).instances, stage.is_in(&b, ModelState::Ready)), (1, true));

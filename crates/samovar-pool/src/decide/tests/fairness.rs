@@ -111,3 +111,53 @@ fn cancelling_takes_no_turn_from_anybody() {
     assert!(!stage.is_granted(other) && !stage.is_granted(first));
     assert_eq!(stage.model(&a).cancelled, 1);
 }
+
+/// Ten requests each of two models that do not fit together, in turns, all at once; each is served for so long. Gives
+/// whom each grant went to, and when.
+fn served_in_turns(each_ms: u64) -> (Vec<(char, u64)>, Stage) {
+    let mut stage = Stage::new(|_| ());
+    let (a, b) = (model("a", 80), model("b", 80));
+    let asked: Vec<_> = (0..10).flat_map(|_| [('A', stage.ask(&a)), ('B', stage.ask(&b))]).collect();
+    let mut served: Vec<(char, u64)> = Vec::new();
+    let mut seen = 0;
+    while served.len() < asked.len() {
+        stage.finish_work();
+        let granted = stage.effects[seen..].iter().find_map(|effect| match effect {
+            Effect::Grant { ticket, .. } => Some(*ticket),
+            _ => None,
+        });
+        let granted = granted.expect("one is served at a time");
+        seen = stage.effects.len();
+        let (name, _) = asked.iter().find(|(_, ticket)| *ticket == granted).expect("it was asked for");
+        served.push((*name, stage.now.0));
+        stage.pass(each_ms);
+        stage.release(granted);
+    }
+    (served, stage)
+}
+
+fn switches(served: &[(char, u64)]) -> usize {
+    served.windows(2).filter(|pair| pair[0].0 != pair[1].0).count()
+}
+
+#[test]
+fn interleaved_requests_of_two_models_that_do_not_fit_together_cost_one_switch() {
+    let (served, stage) = served_in_turns(100);
+    let order: String = served.iter().map(|(name, _)| name).collect();
+    assert_eq!(order, "AAAAAAAAAABBBBBBBBBB");
+    assert_eq!((switches(&served), stage.loads()), (1, 2));
+}
+
+#[test]
+fn where_their_requests_are_long_they_take_turns_of_twice_a_load() {
+    let (served, stage) = served_in_turns(500);
+    let order: String = served.iter().map(|(name, _)| name).collect();
+    assert!(switches(&served) <= 5, "{order}");
+    assert_eq!(stage.loads(), 2, "who has yielded is parked, and not loaded anew");
+    // A turn of twice the load time of a second, the request that is under way then, and the other's load.
+    for name in ['A', 'B'] {
+        let turns: Vec<_> = served.iter().filter(|(other, _)| *other == name).map(|(_, at)| *at).collect();
+        let longest = turns.windows(2).map(|pair| pair[1] - pair[0] - 500).max().unwrap_or(0);
+        assert!(longest <= 2_000 + 500 + 1_000, "{name} waited {longest} ms: {order}");
+    }
+}

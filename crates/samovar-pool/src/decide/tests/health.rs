@@ -29,9 +29,11 @@ impl Stage {
 
     fn probed(&mut self, is_well: bool) {
         let instance = self.latest();
-        self.happen(match is_well {
-            true => Event::Probed { instance },
-            false => Event::ProbeFailed { instance, failure: engine_failed("no token") },
+        let failure = engine_failed("no token");
+        self.happen(if is_well {
+            Event::Probed { instance }
+        } else {
+            Event::ProbeFailed { instance, failure }
         });
     }
 
@@ -221,7 +223,9 @@ fn requests_that_fail_together_are_one_failure_and_in_a_row_they_are_two() {
     let a = model_with("a", 10, |spec| spec.options.slots = 4);
     let together: Vec<_> = (0..4).map(|_| stage.ask(&a)).collect();
     stage.finish_work();
-    together.into_iter().for_each(|ticket| stage.fail(ticket));
+    for ticket in together {
+        stage.fail(ticket);
+    }
     stage.probed(true);
     assert_eq!((stage.probes(), stage.loads()), (1, 1));
     assert!(stage.is_in(&a, ModelState::Ready));
