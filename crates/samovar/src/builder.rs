@@ -10,10 +10,9 @@ use samovar_pool::{Pool, PoolConfig};
 use samovar_store::StoreConfig;
 use samovar_worker::{WorkerConfig, WorkerEngine};
 
-use crate::catalog::Catalog;
-use crate::leased::Leased;
+use crate::catalog::{Catalog, Riders};
+use crate::kept::Keeper;
 use crate::lifetime::Chronicle;
-use crate::remembered::Remembered;
 use crate::request_log::RequestLog;
 use crate::runtime::{Books, Engines, Runtime};
 use crate::settings::{Alias, ModelSettings, RuntimeSettings};
@@ -156,11 +155,13 @@ impl Builder {
         let store = self.store.unwrap_or_else(default_store);
         let prefixes = store.prefixes;
         let shelf = Arc::new(Shelf::new(store));
-        let engine: Arc<dyn Engine> = Arc::new(Leased::new(engine, Arc::clone(&shelf)));
-        let engine = Remembered::around(engine, &shelf, prefixes);
+        let riders = Arc::new(Riders::default());
+        let keeper = Keeper::new(engine, Arc::clone(&shelf), Arc::clone(&riders), prefixes);
+        let engine: Arc<dyn Engine> = Arc::new(keeper);
         let pool_config = self.pool.unwrap_or_default();
+        let (aliases, defaults) = (self.aliases, self.defaults);
         let catalog =
-            Catalog::new(Arc::clone(&shelf), self.aliases, self.defaults, &pool_config, Arc::clone(&engine));
+            Catalog::new(Arc::clone(&shelf), aliases, defaults, &pool_config, Arc::clone(&engine), riders);
         let pool = Pool::start(Arc::clone(&engine), Arc::clone(&clock), pool_config);
         let books = Books {
             request_log: self.request_log.map(RequestLog::begin),

@@ -1,17 +1,21 @@
 //! A model with the adapters that its name stands for, each of which has passed the gate for this very model.
 //!
-//! Adapters ride on requests: names with different adapters over one base share its loaded instances.
+//! Adapters ride on requests: names with different adapters over one base share its loaded instances, and what all
+//! of them bring counts as memory of each.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use samovar_core::format::gguf;
 use samovar_core::port::Engine;
-use samovar_core::{Adapter, ErrorKind, Failure};
+use samovar_core::{Adapter, Descriptor, ErrorKind, Failure, ModelKey};
 use samovar_pool::ModelSpec;
 
 use super::stamp::Stamp;
+
+/// Adapters that one instance has in memory at a time, at most: what is known of no engine is assumed of all.
+const LOADED_MAX: usize = 8;
 
 /// What a name leads to.
 #[derive(Clone, Debug)]
@@ -21,38 +25,77 @@ pub(crate) struct Adapted {
     pub(crate) adapters: Vec<Adapter>,
 }
 
-/// Adapters that the gate let through, by their file and the model's.
-pub(super) type Passed = HashMap<(PathBuf, PathBuf), Stamp>;
-
-/// Checks what is new or changed among the adapters of a model, and puts it into `passed`.
-pub(super) fn check(
-    engine: &dyn Engine,
-    spec: &ModelSpec,
-    adapters: &[Adapter],
-    passed: &mut Passed,
-) -> Result<(), Failure> {
-    if !adapters.is_empty() && !engine.capabilities().can_adapt {
-        let message = format!("`{}` has adapters, and {} attaches none", spec.name, engine.name());
-        return Err(Failure::new(ErrorKind::Unsupported, message)
-            .with_param("model")
-            .with_hint("take `adapters` out of its settings, or name a model without them"));
-    }
-    for Adapter { path, .. } in adapters {
-        let stamp = stamp(path, &spec.name)?;
-        let id = (path.clone(), spec.path.clone());
-        if passed.get(&id) != Some(&stamp) {
-            gguf::inspect_adapter(path, &spec.descriptor)?;
-            passed.insert(id, stamp);
-        }
-    }
-    Ok(())
+/// The adapters that the gate let through, by the model's file and their own.
+#[derive(Default)]
+pub(crate) struct Riders {
+    passed: Mutex<HashMap<PathBuf, HashMap<PathBuf, Passed>>>,
 }
 
-fn stamp(path: &Path, name: &str) -> Result<Stamp, Failure> {
-    if path.exists() {
-        return Stamp::of(path);
+/// An adapter as it was when it was let through.
+#[derive(Clone, Debug)]
+struct Passed {
+    stamp: Stamp,
+    /// The bytes that it was compared with.
+    model: ModelKey,
+    /// What it takes in memory.
+    tensor_bytes: u64,
+}
+
+impl Riders {
+    /// Checks what is new or changed among the adapters of a model.
+    pub(super) fn check(
+        &self,
+        engine: &dyn Engine,
+        spec: &ModelSpec,
+        adapters: &[Adapter],
+    ) -> Result<(), Failure> {
+        if !adapters.is_empty() && !engine.capabilities().can_adapt {
+            let message = format!("`{}` has adapters, and {} attaches none", spec.name, engine.name());
+            return Err(Failure::new(ErrorKind::Unsupported, message)
+                .with_param("model")
+                .with_hint("take `adapters` out of its settings, or name a model without them"));
+        }
+        let inspect = |path: &Path, base: &Descriptor| Ok(gguf::inspect_adapter(path, base)?.tensor_bytes);
+        adapters.iter().try_for_each(|Adapter { path, .. }| self.check_one(spec, path, inspect))
     }
-    Err(Failure::new(ErrorKind::NotFound, format!("the adapter {} of `{name}` is not there", path.display()))
+
+    /// Nothing is locked while files are looked at: a slow disk holds up the names that need it.
+    fn check_one(
+        &self,
+        spec: &ModelSpec,
+        path: &Path,
+        inspect: impl Fn(&Path, &Descriptor) -> Result<u64, Failure>,
+    ) -> Result<(), Failure> {
+        let stamp = Stamp::of(path).map_err(|failure| match failure.kind {
+            ErrorKind::NotFound => missing(path, &spec.name),
+            _ => failure,
+        })?;
+        let known = self.passed().get(&spec.path).and_then(|riders| riders.get(path).cloned());
+        if known.is_some_and(|known| known.stamp == stamp && known.model == spec.key) {
+            return Ok(());
+        }
+        let tensor_bytes = inspect(path, &spec.descriptor)?;
+        let passed = Passed { stamp, model: spec.key.clone(), tensor_bytes };
+        self.passed().entry(spec.path.clone()).or_default().insert(path.to_owned(), passed);
+        Ok(())
+    }
+
+    /// What the adapters of all names over a model take beside it, when as many are attached as there can be.
+    pub(crate) fn bytes_on(&self, model: &Path) -> u64 {
+        let passed = self.passed();
+        let riders = passed.get(model).into_iter().flat_map(HashMap::values);
+        let mut bytes: Vec<u64> = riders.map(|rider| rider.tensor_bytes).collect();
+        bytes.sort_unstable_by(|one, other| other.cmp(one));
+        bytes.iter().take(LOADED_MAX).sum()
+    }
+
+    fn passed(&self) -> MutexGuard<'_, HashMap<PathBuf, HashMap<PathBuf, Passed>>> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn missing(path: &Path, name: &str) -> Failure {
+    Failure::new(ErrorKind::NotFound, format!("the adapter {} of `{name}` is not there", path.display()))
         .with_param("model")
-        .with_hint("check `adapters` in its settings; relative paths start at the configuration file"))
+        .with_hint("check `adapters` in its settings; relative paths start at the configuration file")
 }

@@ -19,6 +19,7 @@ mod needs;
 mod plan;
 mod stamp;
 mod stored;
+mod target;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -26,13 +27,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use samovar_core::footprint::{Footprint, LoadOptions};
 use samovar_core::format::gguf;
-use samovar_core::model::ArtifactRef;
 use samovar_core::port::Engine;
 use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey, ModelRef};
 use samovar_pool::{ModelSpec, PoolConfig};
-use samovar_store::{Artifact, KeyDigest};
+use samovar_store::Artifact;
 
-pub(crate) use adapted::Adapted;
+pub(crate) use adapted::{Adapted, Riders};
 pub(crate) use head::{Head, Judgement};
 pub(crate) use info::Kind;
 pub use info::ModelInfo;
@@ -44,6 +44,8 @@ use crate::settings::{Alias, ModelSettings};
 use crate::shelf::Shelf;
 pub(crate) use stamp::Stamp;
 use stored::{is_gguf, no_engine_for, short_name};
+pub(crate) use target::Away;
+use target::{Identity, Place, Target};
 
 /// Names, files and artifacts that are known, and what was read of them.
 pub(crate) struct Catalog {
@@ -52,6 +54,7 @@ pub(crate) struct Catalog {
     defaults: ModelSettings,
     budget_bytes: u64,
     engine: Arc<dyn Engine>,
+    riders: Arc<Riders>,
     seen: Mutex<Seen>,
 }
 
@@ -60,7 +63,6 @@ struct Seen {
     /// Files that the owner used, under the short name that everyone may use from then on.
     names: BTreeMap<String, PathBuf>,
     specs: HashMap<(Option<String>, Identity), Known>,
-    adapters: adapted::Passed,
 }
 
 /// What was read of some bytes.
@@ -68,13 +70,8 @@ struct Known {
     /// The file as it was then; an artifact needs none, since its key fixes its content.
     stamp: Option<Stamp>,
     spec: Arc<ModelSpec>,
-}
-
-/// Which bytes a name means.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Identity {
-    File(PathBuf),
-    Stored(KeyDigest),
+    /// How much of its held bytes is for adapters.
+    riding_bytes: u64,
 }
 
 /// Where a name leads.
@@ -85,37 +82,6 @@ pub(crate) enum Found {
     Away(Away),
 }
 
-/// A model that is not on this machine.
-#[derive(Clone, Debug)]
-pub(crate) struct Away {
-    pub(crate) reference: ArtifactRef,
-    settings: ModelSettings,
-}
-
-impl Away {
-    /// What is said where nothing may be fetched.
-    pub(crate) fn missing(&self) -> Failure {
-        Failure::new(ErrorKind::NotFound, format!("`{}` is not on this machine", self.reference))
-            .with_param("model")
-            .with_hint(format!("fetch it: samovar pull {}", self.reference))
-    }
-}
-
-/// A model's bytes and settings, before they are looked at.
-struct Target {
-    /// The name that its owner or we gave it; a file without one is named after itself once it was read.
-    given_name: Option<String>,
-    place: Place,
-    settings: ModelSettings,
-    kind: Kind,
-}
-
-enum Place {
-    File(PathBuf),
-    Stored(Box<Artifact>),
-    Away(ArtifactRef),
-}
-
 impl Catalog {
     pub(crate) fn new(
         shelf: Arc<Shelf>,
@@ -123,9 +89,11 @@ impl Catalog {
         defaults: ModelSettings,
         pool: &PoolConfig,
         engine: Arc<dyn Engine>,
+        riders: Arc<Riders>,
     ) -> Self {
         let aliases = aliases.into_iter().map(|alias| (alias.name.clone(), alias)).collect();
-        Self { shelf, aliases, defaults, budget_bytes: pool.budget.bytes, engine, seen: Mutex::default() }
+        let budget_bytes = pool.budget.bytes;
+        Self { shelf, aliases, defaults, budget_bytes, engine, riders, seen: Mutex::default() }
     }
 
     /// Where the name leads. Reads only headers, and those only when they are new or changed.
@@ -186,105 +154,13 @@ impl Catalog {
         .with_hint("take a smaller quantization, less context_tokens, or raise pool.budget_bytes; `samovar pull` fetches it all the same"))
     }
 
-    fn target(&self, reference: &str, origin: Origin) -> Result<Target, Failure> {
-        // An alias wins over every other reading of the name, so that an owner may redirect any.
-        if let Some(alias) = self.aliases.get(reference) {
-            let settings = alias.settings.or(&self.defaults);
-            let place = self.place_of(&alias.source, reference)?;
-            return Ok(Target { given_name: Some(alias.name.clone()), place, settings, kind: Kind::Config });
-        }
-        match reference.parse::<ModelRef>()? {
-            ModelRef::Demo => Ok(Target {
-                given_name: Some(demo::NAME.to_owned()),
-                place: self.demo()?,
-                settings: self.defaults.clone(),
-                kind: Kind::BuiltIn,
-            }),
-            ModelRef::File(path) if origin == Origin::Owner => Ok(self.file(existing(&path)?)),
-            ModelRef::File(_) => Err(Failure::new(
-                ErrorKind::Forbidden,
-                "requests over the network may not name files",
-            )
-            .with_param("model")
-            .with_hint("give the file a name under [models.NAME] in samovar.toml, or load it once with `samovar warm FILE`")),
-            ModelRef::Alias(name) => self.named(name.as_str()),
-            ModelRef::Hub(hub) => self.fetchable(ArtifactRef::Hub(hub), origin),
-            ModelRef::Remote(remote) => self.fetchable(ArtifactRef::Remote(remote), origin),
-        }
-    }
-
-    fn named(&self, name: &str) -> Result<Target, Failure> {
-        let path = self.seen().names.get(name).cloned();
-        path.map(|path| self.file(path)).ok_or_else(|| self.unknown(name))
-    }
-
-    fn file(&self, path: PathBuf) -> Target {
-        Target {
-            given_name: None,
-            place: Place::File(path),
-            settings: self.defaults.clone(),
-            kind: Kind::File,
-        }
-    }
-
-    /// A model of a source. What strangers name must be here already: no address out of a request is fetched.
-    fn fetchable(&self, reference: ArtifactRef, origin: Origin) -> Result<Target, Failure> {
-        let (settings, kind) = (self.defaults.clone(), Kind::Stored);
-        match self.stored_or_away(reference)? {
-            Place::Stored(artifact) => {
-                let given_name = Some(short_name(&artifact));
-                Ok(Target { given_name, place: Place::Stored(artifact), settings, kind })
-            }
-            Place::Away(reference) if origin == Origin::Network => {
-                Err(Failure::new(ErrorKind::NotFound, format!("`{reference}` is not on this machine"))
-                    .with_param("model")
-                    .with_hint(format!("its owner can fetch it: samovar pull {reference}")))
-            }
-            place => Ok(Target { given_name: None, place, settings, kind }),
-        }
-    }
-
-    fn stored_or_away(&self, reference: ArtifactRef) -> Result<Place, Failure> {
-        Ok(match self.shelf.store()?.find(&reference)? {
-            Some(artifact) => Place::Stored(Box::new(artifact)),
-            None => Place::Away(reference),
-        })
-    }
-
-    fn demo(&self) -> Result<Place, Failure> {
-        Ok(Place::Stored(Box::new(demo::artifact(&self.shelf.store()?)?)))
-    }
-
-    fn place_of(&self, source: &ModelRef, alias: &str) -> Result<Place, Failure> {
-        match source {
-            ModelRef::Demo => self.demo(),
-            ModelRef::File(path) => existing(path).map(Place::File),
-            ModelRef::Alias(other) => Err(Failure::new(
-                ErrorKind::InvalidRequest,
-                format!("the alias `{alias}` points at another alias, `{}`", other.as_str()),
-            )
-            .with_hint("point it at a file, a hub model or `demo`")),
-            ModelRef::Hub(hub) => self.stored_or_away(ArtifactRef::Hub(hub.clone())),
-            ModelRef::Remote(remote) => self.stored_or_away(ArtifactRef::Remote(remote.clone())),
-        }
-    }
-
-    fn unknown(&self, name: &str) -> Failure {
-        let mut known: Vec<String> = vec![demo::NAME.to_owned()];
-        known.extend(self.aliases.keys().cloned());
-        known.extend(self.seen().names.keys().cloned());
-        Failure::new(ErrorKind::NotFound, format!("there is no model named `{name}`"))
-            .with_param("model")
-            .with_hint(format!(
-                "known models: {}; a file is named by its path, such as ./{name}.gguf, a hub model by organisation/name",
-                known.join(", ")
-            ))
-    }
-
     fn adapt(&self, target: &Target) -> Result<Adapted, Failure> {
-        let spec = self.specify(target)?;
+        let mut spec = self.specify(target)?;
         let adapters = target.settings.adapters.clone();
-        adapted::check(&*self.engine, &spec, &adapters, &mut self.seen().adapters)?;
+        if !adapters.is_empty() {
+            self.riders.check(&*self.engine, &spec, &adapters)?;
+            spec = self.with_riders(spec, target);
+        }
         Ok(Adapted { spec, adapters })
     }
 
@@ -293,47 +169,81 @@ impl Catalog {
             Place::File(path) => Some(Stamp::of(path)?),
             _ => None,
         };
-        let id = identity(target)?;
-        if let Some(known) = self.seen().specs.get(&id)
-            && known.stamp == stamp
-        {
-            self.register(target, &known.spec);
-            return Ok(Arc::clone(&known.spec));
-        }
-        let spec = match &target.place {
-            Place::Stored(artifact) => self.specify_stored(target, artifact)?,
-            _ => self.specify_file(target, &id.1, stamp.as_ref())?,
+        let known = self.known(target, stamp.as_ref());
+        let spec = match (known, &target.place) {
+            (Some(spec), _) => spec,
+            (None, Place::Stored(artifact)) => {
+                self.meet(target, stamp, self.specify_stored(target, artifact)?)
+            }
+            (None, Place::File(path)) => {
+                let now = Stamp::of(path)?;
+                let spec = self.specify_file(target, path, &now)?;
+                self.meet(target, Some(now), spec)
+            }
+            (None, Place::Away(reference)) => {
+                let settings = target.settings.clone();
+                return Err(Away { reference: reference.clone(), settings }.missing());
+            }
         };
+        if let Place::Stored(artifact) = &target.place {
+            self.shelf.register(&spec.path, artifact.key_digest);
+        }
+        Ok(self.with_riders(spec, target))
+    }
+
+    /// What was read of these bytes, if they have not changed since.
+    fn known(&self, target: &Target, stamp: Option<&Stamp>) -> Option<Arc<ModelSpec>> {
+        let seen = self.seen();
+        let known = seen.specs.get(&target.identity()?)?;
+        (known.stamp.as_ref() == stamp).then(|| Arc::clone(&known.spec))
+    }
+
+    /// Remembers a new specification, and looks at what other names will bring to its instances.
+    fn meet(&self, target: &Target, stamp: Option<Stamp>, spec: ModelSpec) -> Arc<ModelSpec> {
         let spec = Arc::new(spec);
-        self.register(target, &spec);
-        self.seen().specs.insert(id, Known { stamp, spec: Arc::clone(&spec) });
-        Ok(spec)
+        if let Some(id) = target.identity() {
+            let known = Known { stamp, spec: Arc::clone(&spec), riding_bytes: 0 };
+            self.seen().specs.insert(id, known);
+        }
+        if self.engine.capabilities().can_adapt {
+            for alias in self.aliases.values() {
+                let adapters = alias.settings.or(&self.defaults).adapters;
+                let is_over_it = || {
+                    let place = self.place_of(&alias.source, &alias.name).ok();
+                    place.and_then(|place| place.identity()) == target.place.identity()
+                };
+                if !adapters.is_empty() && is_over_it() {
+                    // What is wrong with them is said when their name is used.
+                    self.riders.check(&*self.engine, &spec, &adapters).ok();
+                }
+            }
+        }
+        spec
+    }
+
+    /// The specification with room for the adapters of all names over its bytes.
+    fn with_riders(&self, spec: Arc<ModelSpec>, target: &Target) -> Arc<ModelSpec> {
+        let riding_bytes = self.riders.bytes_on(&spec.path);
+        let mut seen = self.seen();
+        let Some(known) = target.identity().and_then(|id| seen.specs.get_mut(&id)) else { return spec };
+        if known.riding_bytes != riding_bytes {
+            let mut spec = (*known.spec).clone();
+            spec.footprint.held_bytes = spec.footprint.held_bytes - known.riding_bytes + riding_bytes;
+            known.spec = Arc::new(spec);
+            known.riding_bytes = riding_bytes;
+        }
+        Arc::clone(&known.spec)
     }
 
     /// Remembers a specification in place of the one that is known, whose bytes it shares.
     fn remember_spec(&self, target: &Target, spec: &Arc<ModelSpec>) {
         let mut seen = self.seen();
-        if let Some(known) = identity(target).ok().and_then(|id| seen.specs.get_mut(&id)) {
+        if let Some(known) = target.identity().and_then(|id| seen.specs.get_mut(&id)) {
             known.spec = Arc::clone(spec);
         }
     }
 
-    /// Tells the shelf which artifact this specification's path stands for.
-    fn register(&self, target: &Target, spec: &ModelSpec) {
-        if let Place::Stored(artifact) = &target.place {
-            self.shelf.register(&spec.path, artifact.key_digest);
-        }
-    }
-
-    fn specify_file(
-        &self,
-        target: &Target,
-        identity: &Identity,
-        stamp: Option<&Stamp>,
-    ) -> Result<ModelSpec, Failure> {
-        let (Identity::File(path), Some(stamp)) = (identity, stamp) else {
-            return Err(Failure::new(ErrorKind::Internal, "a file without a stamp"));
-        };
+    fn specify_file(&self, target: &Target, path: &Path, stamp: &Stamp) -> Result<ModelSpec, Failure> {
         let descriptor = gguf::inspect(path)?;
         let (options, footprint) = self.plan(&descriptor, &target.settings)?;
         let name = target.given_name.clone().unwrap_or_else(|| self.name_file(&mut self.seen(), path));
@@ -341,7 +251,7 @@ impl Catalog {
         Ok(ModelSpec {
             key,
             name,
-            path: path.clone(),
+            path: path.to_owned(),
             descriptor: Arc::new(descriptor),
             options,
             footprint,
@@ -404,27 +314,4 @@ impl Catalog {
         // Every change to the maps is a single insert: a panic elsewhere cannot leave them half-made.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn identity(target: &Target) -> Result<(Option<String>, Identity), Failure> {
-    let identity = match &target.place {
-        Place::File(path) => Identity::File(path.clone()),
-        Place::Stored(artifact) => Identity::Stored(artifact.key_digest),
-        Place::Away(reference) => {
-            let settings = target.settings.clone();
-            return Err(Away { reference: reference.clone(), settings }.missing());
-        }
-    };
-    Ok((target.given_name.clone(), identity))
-}
-
-fn existing(path: &Path) -> Result<PathBuf, Failure> {
-    fs_err::canonicalize(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Failure::new(ErrorKind::NotFound, format!("there is no file {}", path.display()))
-                .with_param("model")
-                .with_hint("check the path; `samovar list` shows the models that have names")
-        }
-        _ => Failure::new(ErrorKind::Storage, error.to_string()).with_param("model"),
-    })
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use samovar_core::{ErrorKind, Failure};
 use samovar_pool::ModelSpec;
 
-use super::{Away, Catalog, Place, Target};
+use super::target::{Place, Target};
+use super::{Away, Catalog};
 use crate::request::Origin;
 
 /// Names in one chain of needs.

@@ -57,6 +57,17 @@ impl Stamp {
 }
 
 fn metadata(path: &Path) -> Result<std::fs::Metadata, Failure> {
-    fs_err::metadata(path)
-        .map_err(|error| Failure::new(ErrorKind::Storage, error.to_string()).with_param("model"))
+    fs_err::metadata(path).map_err(|error| unreadable(path, &error))
+}
+
+/// What is said of a file that is not there, or not for us.
+pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let failure = match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Failure::new(ErrorKind::NotFound, format!("there is no file {}", path.display()))
+                .with_hint("check the path; `samovar list` shows the models that have names")
+        }
+        _ => Failure::new(ErrorKind::Storage, error.to_string()),
+    };
+    failure.with_param("model")
 }

@@ -1,36 +1,47 @@
-//! An engine that holds the store's lease on what it loads, and tells the store what loading cost.
+//! An engine whose instances have what the store keeps for them: the lease on their files, the state of their prompts.
 //!
 //! ```text
-//!   load(path) ─► whose path? ─┬─ a file of the user ──────────────────────► engine
-//!                              └─ the store's ─► open (lease) ─► engine ─► note what it took
-//!                                                   └ held by the instance until it is dropped
+//!   load(path) ─► whose path? ─┬─ a file of the user ──────────────────────► engine ─┐
+//!                              └─ the store's ─► open (lease) ─► engine ─► note cost ─┴─► Kept
+//!   generate ─► memory: is anything saved? ─► instance
+//!   park, drop ─► memory: save what is worth it ─► instance ─► lease
 //! ```
 //!
 //! The pool knows no store and the store knows no engine; this is where they meet.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
-use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
+use samovar_core::generation::{Generation, GenerationRequest};
 use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{Descriptor, ErrorKind, Failure};
-use samovar_store::{KeyDigest, Opened, Store, Verdict};
+use samovar_store::{KeyDigest, Opened, PrefixConfig, Store, Verdict};
 
+use crate::catalog::Riders;
 use crate::experience;
+use crate::memory::Memory;
 use crate::shelf::Shelf;
 
-/// An engine whose models may lie in the store.
-pub(crate) struct Leased {
+/// An engine whose models may lie in the store, and remember their prompts there.
+pub(crate) struct Keeper {
     engine: Arc<dyn Engine>,
     shelf: Arc<Shelf>,
+    riders: Arc<Riders>,
+    prefixes: PrefixConfig,
 }
 
-impl Leased {
-    pub(crate) fn new(engine: Arc<dyn Engine>, shelf: Arc<Shelf>) -> Self {
-        Self { engine, shelf }
+impl Keeper {
+    pub(crate) fn new(
+        engine: Arc<dyn Engine>,
+        shelf: Arc<Shelf>,
+        riders: Arc<Riders>,
+        prefixes: PrefixConfig,
+    ) -> Self {
+        Self { engine, shelf, riders, prefixes }
     }
 
     fn load_artifact(
@@ -40,7 +51,7 @@ impl Leased {
         descriptor: &Descriptor,
         options: &LoadOptions,
         control: &LoadControl,
-    ) -> Result<Arc<dyn Instance>, Failure> {
+    ) -> Result<(Arc<dyn Instance>, Opened), Failure> {
         let store = self.shelf.store()?;
         let opened = store.open_artifact(key)?;
         let path = opened.weights().first().cloned().ok_or_else(|| {
@@ -54,7 +65,7 @@ impl Leased {
                     Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };
                 store.note_load(key, began.elapsed().as_secs_f64() * 1e3, footprint);
                 experience::remember(&store, key, self.engine.name(), options, footprint);
-                Ok(Arc::new(Held { instance, _opened: opened }))
+                Ok((instance, opened))
             }
             Err(failure) => Err(explain(&store, key, failure)),
         }
@@ -78,13 +89,14 @@ fn explain(store: &Store, key: &KeyDigest, failure: Failure) -> Failure {
     }
 }
 
-impl Engine for Leased {
+impl Engine for Keeper {
     fn name(&self) -> &str {
         self.engine.name()
     }
 
+    /// Whoever is above need save nothing.
     fn capabilities(&self) -> Capabilities {
-        self.engine.capabilities()
+        Capabilities { saves_prefixes: false, ..self.engine.capabilities() }
     }
 
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
@@ -123,22 +135,58 @@ impl Engine for Leased {
         options: &LoadOptions,
         control: &LoadControl,
     ) -> Result<Arc<dyn Instance>, Failure> {
-        match self.shelf.key_of(files.path) {
-            Some(key) => self.load_artifact(&key, files, descriptor, options, control),
-            None => self.engine.load(files, descriptor, options, control),
+        let path = files.path;
+        let memory = Memory::of(&*self.engine, &self.shelf, self.prefixes, path, descriptor, options);
+        let (instance, opened) = match self.shelf.key_of(path) {
+            Some(key) => {
+                let (instance, opened) = self.load_artifact(&key, files, descriptor, options, control)?;
+                (instance, Some(opened))
+            }
+            None => (self.engine.load(files, descriptor, options, control)?, None),
+        };
+        let kept = Kept {
+            // A file that was replaced while it was loaded is nobody's in particular.
+            memory: memory.filter(|memory| memory.is_of(path, descriptor)),
+            instance,
+            path: path.to_owned(),
+            riders: Arc::clone(&self.riders),
+            promised_bytes: AtomicU64::default(),
+            _opened: opened,
+        };
+        kept.promise();
+        Ok(Arc::new(kept))
+    }
+}
+
+/// A loaded model with all that the store keeps for it. Its files stay on the disk for as long as it lives.
+struct Kept {
+    memory: Option<Memory>,
+    // Dropped before the lease: that ends after the model has left memory.
+    instance: Arc<dyn Instance>,
+    path: PathBuf,
+    riders: Arc<Riders>,
+    /// What it will hold once all adapters of its names are attached; 0 while it is parked.
+    promised_bytes: AtomicU64,
+    _opened: Option<Opened>,
+}
+
+impl Kept {
+    /// Counts the adapters that its requests will bring, now that it has none.
+    fn promise(&self) {
+        let measured = self.instance.measure();
+        let riding_bytes = self.riders.bytes_on(&self.path);
+        // An engine that measures nothing is believed in its prediction, which has them.
+        if measured.held_bytes + measured.mapped_bytes > 0 {
+            self.promised_bytes.store(measured.held_bytes + riding_bytes, Ordering::Relaxed);
         }
     }
 }
 
-/// A loaded model of the store. Its files stay on the disk for as long as it lives.
-struct Held {
-    // Dropped first: the lease ends after the model has left memory.
-    instance: Arc<dyn Instance>,
-    _opened: Opened,
-}
-
-impl Instance for Held {
-    fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
+impl Instance for Kept {
+    fn generate(&self, mut request: GenerationRequest) -> Result<Generation, Failure> {
+        if let Some(memory) = &self.memory {
+            memory.take_up(&mut request, &*self.instance);
+        }
         self.instance.generate(request)
     }
 
@@ -151,11 +199,20 @@ impl Instance for Held {
     }
 
     fn park(&self) -> Result<(), Failure> {
+        if let Some(memory) = &self.memory {
+            memory.leave(&*self.instance);
+        }
+        self.promised_bytes.store(0, Ordering::Relaxed);
         self.instance.park()
     }
 
     fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
-        self.instance.resume(options)
+        self.instance.resume(options)?;
+        if let Some(memory) = &self.memory {
+            memory.resized(options);
+        }
+        self.promise();
+        Ok(())
     }
 
     fn arrangement(&self) -> Arrangement {
@@ -163,22 +220,20 @@ impl Instance for Held {
     }
 
     fn measure(&self) -> Measurement {
-        self.instance.measure()
+        let measured = self.instance.measure();
+        let promised_bytes = self.promised_bytes.load(Ordering::Relaxed);
+        Measurement { held_bytes: measured.held_bytes.max(promised_bytes), ..measured }
     }
 
     fn probe(&self) -> Result<(), Failure> {
         self.instance.probe()
     }
+}
 
-    fn prefixes(&self) -> Result<Vec<CachedPrefix>, Failure> {
-        self.instance.prefixes()
-    }
-
-    fn save_prefix(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Failure> {
-        self.instance.save_prefix(prefix, into)
-    }
-
-    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
-        self.instance.restore_prefix(tokens, from)
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(memory) = &self.memory {
+            memory.leave(&*self.instance);
+        }
     }
 }

@@ -1,0 +1,352 @@
+//! What a loaded model leaves on the disk of its prompts' state when it goes, and takes up when it comes back.
+//!
+//! ```text
+//!   take_up ─► is anything saved? ─ no ──► ·
+//!                 └ tokens ─► longer than what it holds? ─► store ─► restore_prefix
+//!   leave ───► what is worth it ─► save_prefix ─► store
+//! ```
+//!
+//! A model that is evicted, or whose daemon is started anew, so goes on where it was. Whatever goes wrong on
+//! the way costs the time to compute a prompt, and nothing else: no request fails for it, no answer is another.
+//! Requests with adapters neither use nor leave such state.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use samovar_core::footprint::{KvType, LoadOptions};
+use samovar_core::generation::{CachedPrefix, GenerationRequest, Prompt};
+use samovar_core::port::{Engine, Instance};
+use samovar_core::{Descriptor, ErrorKind};
+use samovar_store::{PrefixConfig, Prefixes, SavedPrefix, Weights};
+
+use crate::catalog::Stamp;
+use crate::shelf::Shelf;
+
+/// How long an instance may hold up whoever wants its memory.
+const KEEP_WITHIN: Duration = Duration::from_secs(2);
+/// What a disk is trusted to take in that time.
+const BYTES_PER_S: u64 = 500_000_000;
+/// Prompts of one instance that are kept at a time, those used last.
+const KEPT_AT_ONCE: usize = 4;
+/// State that says less than this much more than what there is already is not worth moving.
+const GAIN_TOKENS: usize = 64;
+/// Keeping a state again pays when this part of it is new …
+const NEW_PART: usize = 8;
+/// … and restoring one when this part of it is of use: it costs about a hundredth of computing it.
+const USEFUL_PART: usize = 16;
+
+/// The prompts of one loaded model.
+pub(crate) struct Memory {
+    shelf: Arc<Shelf>,
+    weights: Weights,
+    engine: String,
+    kv_type: KvType,
+    bytes_per_token: u64,
+    min_tokens: usize,
+    /// Once the store was opened for it.
+    opened: Mutex<Option<Prefixes>>,
+    context_tokens: AtomicU32,
+    /// Held while a state is taken in, so that of many who need it one restores it.
+    recent: Mutex<Recent>,
+}
+
+/// Prompts that the instance was given last, and so will hold.
+struct Recent {
+    most: usize,
+    prompts: VecDeque<Box<[u32]>>,
+}
+
+/// What tells these weights from all others; nothing for a file whose further parts could change unseen.
+fn weights_of(shelf: &Shelf, path: &Path, descriptor: &Descriptor) -> Option<Weights> {
+    match shelf.key_of(path) {
+        Some(key) => Some(Weights::Artifact(key)),
+        None if descriptor.parts <= 1 => Stamp::of(path).ok().map(|stamp| Weights::File(stamp.digest())),
+        None => None,
+    }
+}
+
+impl Memory {
+    /// For a model that is about to be loaded; none where nothing is to be kept, or cannot be.
+    pub(crate) fn of(
+        engine: &dyn Engine,
+        shelf: &Arc<Shelf>,
+        config: PrefixConfig,
+        path: &Path,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+    ) -> Option<Self> {
+        if !config.is_on() || !engine.capabilities().saves_prefixes {
+            return None;
+        }
+        Some(Self {
+            shelf: Arc::clone(shelf),
+            weights: weights_of(shelf, path, descriptor)?,
+            engine: engine.name().to_owned(),
+            kv_type: options.kv_type,
+            bytes_per_token: descriptor.kv_bytes_per_token(),
+            min_tokens: (config.min_tokens as usize).max(1),
+            opened: Mutex::default(),
+            context_tokens: AtomicU32::new(options.context_tokens),
+            recent: Mutex::new(Recent { most: options.slots.max(1) as usize, prompts: VecDeque::new() }),
+        })
+    }
+
+    /// Whether it is still that of the model at `path`.
+    pub(crate) fn is_of(&self, path: &Path, descriptor: &Descriptor) -> bool {
+        weights_of(&self.shelf, path, descriptor).as_ref() == Some(&self.weights)
+    }
+
+    /// Lets the instance have what is saved of a request's prompt. Of a text for which something might be, the
+    /// request has the tokens afterwards, so that nothing is tokenized twice.
+    pub(crate) fn take_up(&self, request: &mut GenerationRequest, instance: &dyn Instance) {
+        if !self.may_know(request) {
+            return;
+        }
+        if let Prompt::Text { text, add_special, parse_special } = &request.prompt {
+            let Ok(tokens) = instance.tokenize(text, *add_special, *parse_special) else { return };
+            request.prompt = Prompt::Tokens(tokens);
+        }
+        if let Prompt::Tokens(tokens) = &request.prompt
+            && tokens.len() > self.min_tokens
+        {
+            self.recall(tokens, instance);
+        }
+    }
+
+    /// The instance has another size from now on.
+    pub(crate) fn resized(&self, options: &LoadOptions) {
+        self.context_tokens.store(options.context_tokens, Ordering::Relaxed);
+        self.recent().most = options.slots.max(1) as usize;
+    }
+
+    /// Whether something on the disk might be of use for a request.
+    fn may_know(&self, request: &GenerationRequest) -> bool {
+        // No token is less than a byte.
+        let at_most = match &request.prompt {
+            Prompt::Text { text, .. } => text.len() + 1,
+            Prompt::Tokens(tokens) => tokens.len(),
+        };
+        request.reuse_prefix
+            && request.adapters.is_empty()
+            && at_most > self.min_tokens
+            && self.prefixes().is_some_and(|prefixes| !prefixes.is_empty())
+    }
+
+    /// Restores the saved state that is of most use for a prompt, where the instance has less itself.
+    fn recall(&self, tokens: &[u32], instance: &dyn Instance) {
+        let Some(prefixes) = self.prefixes() else { return };
+        // The last token is computed in any case.
+        let Some(found) = prefixes.longest(&tokens[..tokens.len() - 1]) else { return };
+        let fits = found.tokens.len() < self.context_tokens.load(Ordering::Relaxed) as usize;
+        let mut recent = self.recent();
+        if fits && self.is_useful(&found, recent.common(tokens)) {
+            // Asking holds the instance up for a step, so that only those ask who may gain by it.
+            let held = instance.prefixes().unwrap_or_default();
+            let held = held.iter().map(|held| common(&held.tokens, tokens)).max().unwrap_or(0);
+            if self.is_useful(&found, held) {
+                restore(&prefixes, &found, instance);
+            }
+        }
+        recent.note(tokens);
+    }
+
+    /// Leaves on the disk what would have to be computed again, since the instance is about to forget it. Bounded in
+    /// time, and never a failure.
+    pub(crate) fn leave(&self, instance: &dyn Instance) {
+        self.recent().prompts.clear();
+        let began = Instant::now();
+        let mut held = match instance.prefixes() {
+            Ok(held) => held,
+            Err(failure) => return tracing::debug!("nothing of the instance can be kept: {failure}"),
+        };
+        held.retain(|prefix| prefix.tokens.len() >= self.min_tokens);
+        if held.is_empty() {
+            return;
+        }
+        let Some(prefixes) = self.prefixes() else { return };
+        let mut kept = 0;
+        for prefix in held.iter().rev().filter(|prefix| !says_less(prefix, &held)) {
+            let left = KEEP_WITHIN.saturating_sub(began.elapsed());
+            let bytes = self.bytes_per_token * prefix.tokens.len() as u64;
+            let is_in_time = bytes <= left.as_millis() as u64 * (BYTES_PER_S / 1_000) && !left.is_zero();
+            if kept == KEPT_AT_ONCE || !is_in_time {
+                tracing::debug!(kept, bytes, "no more prompts' state is kept this time");
+                break;
+            }
+            if !self.is_new(&prefixes, &prefix.tokens) {
+                continue;
+            }
+            match prefixes.save(&prefix.tokens, bytes, |file| instance.save_prefix(prefix, file)) {
+                Ok(is_new) => kept += usize::from(is_new),
+                Err(failure) if failure.kind == ErrorKind::NotFound => {}
+                Err(failure) => {
+                    tracing::info!("a prompt's state is not kept: {failure}");
+                    break;
+                }
+            }
+        }
+        if kept > 0 {
+            let took_ms = began.elapsed().as_millis() as u64;
+            tracing::info!(kept, took_ms, "prompts' state was kept on the disk");
+        }
+    }
+
+    /// What the store has for this model; nothing while the store cannot be used.
+    fn prefixes(&self) -> Option<Prefixes> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_none() {
+            match self.shelf.store() {
+                Ok(store) => *opened = Some(store.prefixes(&self.weights, &self.engine, self.kv_type)),
+                Err(failure) => tracing::debug!("no prompt's state is kept or used: {failure}"),
+            }
+        }
+        opened.clone()
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether restoring a saved state beats computing on from what the instance holds.
+    fn is_useful(&self, found: &SavedPrefix, held: usize) -> bool {
+        let gain = found.common.saturating_sub(held);
+        found.common >= self.min_tokens
+            && gain >= GAIN_TOKENS.min(self.min_tokens)
+            && gain * USEFUL_PART >= found.tokens.len()
+    }
+
+    /// Whether a state says enough that no saved one does.
+    fn is_new(&self, prefixes: &Prefixes, tokens: &[u32]) -> bool {
+        let known = prefixes.longest(tokens).map_or(0, |saved| saved.common);
+        let new = tokens.len() - known;
+        new >= GAIN_TOKENS.min(self.min_tokens) && new * NEW_PART >= tokens.len()
+    }
+}
+
+fn restore(prefixes: &Prefixes, found: &SavedPrefix, instance: &dyn Instance) {
+    let began = Instant::now();
+    let restored = match prefixes.open(found) {
+        Ok(Some(file)) => instance.restore_prefix(&found.tokens, &file),
+        Ok(None) => return,
+        Err(error) => Err(error.into()),
+    };
+    let (tokens, common) = (found.tokens.len(), found.common);
+    match restored {
+        Ok(()) => {
+            prefixes.note_restored(found);
+            let took_ms = began.elapsed().as_millis() as u64;
+            tracing::debug!(tokens, common, took_ms, "a prompt's state was taken up again");
+        }
+        Err(failure) => {
+            tracing::debug!(tokens, "a prompt's state was not taken up: {failure}");
+            // The bytes are right, and still the engine has no use for them.
+            if failure.kind == ErrorKind::InvalidRequest {
+                prefixes.forget(found);
+            }
+        }
+    }
+}
+
+/// Whether another one says all that this one does, and more.
+fn says_less(prefix: &CachedPrefix, held: &[CachedPrefix]) -> bool {
+    let tokens = &prefix.tokens;
+    held.iter().any(|other| other.tokens.len() > tokens.len() && other.tokens.starts_with(tokens))
+}
+
+fn common(left: &[u32], right: &[u32]) -> usize {
+    left.iter().zip(right).take_while(|(a, b)| a == b).count()
+}
+
+impl Recent {
+    fn common(&self, tokens: &[u32]) -> usize {
+        self.prompts.iter().map(|prompt| common(prompt, tokens)).max().unwrap_or(0)
+    }
+
+    fn note(&mut self, tokens: &[u32]) {
+        self.prompts.push_back(tokens.into());
+        if self.prompts.len() > self.most {
+            self.prompts.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use samovar_core::generation::{Adapter, TokenEvent};
+    use samovar_core::port::{LoadControl, ModelFiles};
+    use samovar_core::testing::fake::FakeEngine;
+    use samovar_store::StoreConfig;
+
+    use super::*;
+    use crate::catalog::Riders;
+    use crate::kept::Keeper;
+
+    /// An instance with a memory below `home`, of a file that is there.
+    fn load(home: &Path, engine: &FakeEngine) -> (Arc<dyn Instance>, Arc<Shelf>) {
+        let mut config = StoreConfig::new(home.join("cache"), home.join("state"));
+        config.min_free_bytes = 0;
+        let shelf = Arc::new(Shelf::new(config.clone()));
+        let riders = Arc::new(Riders::default());
+        let keeper = Keeper::new(Arc::new(engine.clone()), Arc::clone(&shelf), riders, config.prefixes);
+        let path = home.join("weights");
+        if !path.exists() {
+            fs_err::write(&path, "weights").unwrap();
+        }
+        let descriptor = FakeEngine::descriptor("a model", 1 << 20);
+        let control = LoadControl::silent();
+        let files = ModelFiles::of(&path);
+        (keeper.load(files, &descriptor, &FakeEngine::options(), &control).unwrap(), shelf)
+    }
+
+    fn request() -> GenerationRequest {
+        let prompt = Prompt::Tokens((0..300).map(|token| 10 + token % 97).collect());
+        GenerationRequest { max_tokens: Some(4), ..GenerationRequest::new(prompt) }
+    }
+
+    /// Tokens of the prompt that were not computed.
+    fn cached(instance: &Arc<dyn Instance>, request: GenerationRequest) -> u32 {
+        let mut generation = instance.generate(request).unwrap();
+        loop {
+            match generation.blocking_next().unwrap() {
+                TokenEvent::Done(done) => return done.usage.cached_tokens,
+                TokenEvent::Failed(failure) => panic!("{failure}"),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn private_requests_and_those_with_adapters_use_nothing_that_was_saved() {
+        let home = tempfile::tempdir().unwrap();
+        let engine = FakeEngine::new();
+        let (first, _) = load(home.path(), &engine);
+        assert_eq!(cached(&first, request()), 0);
+        drop(first);
+        let (second, shelf) = load(home.path(), &engine);
+        let adapter = Adapter { path: "adapter".into(), scale: 1.0 };
+        let private = GenerationRequest { reuse_prefix: false, ..request() };
+        assert_eq!(cached(&second, private), 0);
+        drop(second.generate(GenerationRequest { adapters: vec![adapter], ..request() }));
+        assert_eq!(shelf.store().unwrap().stats().unwrap().prefixes_restored, 0);
+        let (third, shelf) = load(home.path(), &engine);
+        let cached = cached(&third, request());
+        let restored = shelf.store().unwrap().stats().unwrap().prefixes_restored;
+        assert_eq!((cached, restored), (299, 1));
+    }
+
+    #[test]
+    fn what_does_not_fit_the_context_any_more_is_computed_and_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let engine = FakeEngine::new();
+        assert_eq!(cached(&load(home.path(), &engine).0, request()), 0);
+        let (small, _) = load(home.path(), &engine);
+        small.park().unwrap();
+        small.resume(&LoadOptions { context_tokens: 302, ..FakeEngine::options() }).unwrap();
+        assert_eq!(cached(&small, GenerationRequest { max_tokens: Some(1), ..request() }), 0);
+        drop(small);
+        assert_eq!(cached(&load(home.path(), &engine).0, request()), 299);
+    }
+}
