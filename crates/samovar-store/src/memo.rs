@@ -2,6 +2,7 @@
 
 use samovar_core::Digest;
 
+use crate::error::Error;
 use crate::store::Store;
 
 impl Store {
@@ -13,13 +14,16 @@ impl Store {
     }
 
     /// The text that was kept under a key, if it is still there.
-    pub fn recall(&self, key: &str) -> Option<String> {
-        self.0.index.recall(key).ok().flatten()
+    ///
+    /// # Errors
+    /// When the index cannot be asked, so that nobody knows.
+    pub fn recall(&self, key: &str) -> Result<Option<String>, Error> {
+        self.0.index.recall(key)
     }
 
     /// What was measured of this machine and shape of models, as it was kept.
     pub fn calibration(&self, machine_and_shape: &str) -> Option<String> {
-        self.recall(&calibration_key(machine_and_shape))
+        self.recall(&calibration_key(machine_and_shape)).ok().flatten()
     }
 
     /// Keeps what was measured of this machine and shape of models, in the place of what was measured before: at

@@ -135,8 +135,8 @@ impl Builder {
     /// Starts the runtime. Must be called inside a tokio runtime, which will carry the pool's task.
     ///
     /// # Errors
-    /// `Unsupported` when this build has no engine and none was given; `EngineFailed` when the
-    /// engine's native library does not start; `Internal` outside a tokio runtime.
+    /// `Unsupported` when this build has no engine and none was given, or no workers on this system; `Internal`
+    /// outside a tokio runtime; whatever keeps workers from being started.
     pub fn build(self) -> Result<Runtime, Failure> {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Failure::new(ErrorKind::Internal, "the runtime was built outside a tokio runtime")
@@ -178,10 +178,10 @@ fn default_store() -> StoreConfig {
     StoreConfig::new(cache_dir, state_dir)
 }
 
-/// The engine that this build has.
+/// The engine that this build has: llama.cpp, whose native library starts with the first load.
 ///
 /// # Errors
-/// `Unsupported` when it has none; `EngineFailed` when its native library does not start.
+/// None; builds without it say `Unsupported`.
 #[cfg(feature = "llama")]
 pub fn default_engine() -> Result<Arc<dyn Engine>, Failure> {
     Ok(Arc::new(samovar_llama::LlamaEngine::new()))

@@ -32,6 +32,6 @@ pub(crate) fn recall(
     engine: &str,
     options: &LoadOptions,
 ) -> Option<Footprint> {
-    let json = store.recall(&memo(key, engine, options))?;
+    let json = store.recall(&memo(key, engine, options)).ok()??;
     serde_json::from_str(&json).ok()
 }

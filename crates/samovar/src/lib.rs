@@ -49,6 +49,7 @@ mod runtime;
 mod settings;
 mod shelf;
 mod stats;
+mod upkeep;
 mod wait;
 
 pub use answer::{Answer, AnswerEvent, Summary, Tier, Timings};

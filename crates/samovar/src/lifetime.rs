@@ -5,13 +5,14 @@
 //!   every minute, and at the end: ──────┴─ + this life ─► row
 //! ```
 //!
-//! A crash loses a minute at most. A row that cannot be read is begun anew; a store that cannot be opened is tried
-//! again the next time, and nothing is written over what could not be read.
+//! A crash loses a minute at most. A row that is damaged is begun anew. A store that cannot be opened or asked is tried
+//! again the next time, and nothing is written over what was not read; least of all over what a newer version wrote.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use samovar_pool::Statistics;
+use samovar_store::Store;
 use serde::{Deserialize, Serialize};
 
 use crate::shelf::Shelf;
@@ -60,11 +61,26 @@ impl Kept {
     }
 }
 
+/// What was counted before this life.
+enum Earlier {
+    /// This.
+    Read(Kept),
+    /// A newer version of the program knows, and this one leaves it alone.
+    Newer,
+}
+
 /// Keeps the statistics of all lives.
 pub(crate) struct Chronicle {
     shelf: Arc<Shelf>,
-    /// What was counted before this life, once it has been read.
-    earlier: Mutex<Option<Kept>>,
+    pages: Mutex<Pages>,
+}
+
+#[derive(Default)]
+struct Pages {
+    /// Once it has been read.
+    earlier: Option<Earlier>,
+    /// How old this life was when the row was written last.
+    written_at_ms: u64,
 }
 
 impl Chronicle {
@@ -72,12 +88,19 @@ impl Chronicle {
     pub(crate) const INTERVAL: Duration = Duration::from_secs(60);
 
     pub(crate) fn new(shelf: Arc<Shelf>) -> Self {
-        Self { shelf, earlier: Mutex::default() }
+        Self { shelf, pages: Mutex::default() }
     }
 
-    /// Writes what was counted in this life and in the earlier ones. Blocks.
+    /// Writes what was counted in this life and in the earlier ones, unless those cannot be read. Blocks.
     pub(crate) fn save(&self, counted: Statistics) {
-        let (Ok(store), Some(mut row)) = (self.shelf.store(), self.all(counted)) else { return };
+        let Ok(store) = self.shelf.store() else { return };
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        // Counted before what is written already, and late to come here.
+        if counted.uptime_ms < pages.written_at_ms {
+            return;
+        }
+        pages.written_at_ms = counted.uptime_ms;
+        let Some(mut row) = with_earlier(&mut pages.earlier, &store, counted) else { return };
         row.statistics = row.statistics.shortened(MODELS, TIMES);
         if let Ok(json) = serde_json::to_string(&row) {
             store.remember(KEY, &json);
@@ -87,24 +110,43 @@ impl Chronicle {
     /// All lives, this one's statistics included; `None` while the earlier ones cannot be read. Blocks.
     pub(crate) fn all(&self, counted: Statistics) -> Option<Kept> {
         let store = self.shelf.store().ok()?;
-        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        let earlier = earlier.get_or_insert_with(|| read(store.recall(KEY).as_deref()));
-        Some(earlier.with(counted))
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        with_earlier(&mut pages.earlier, &store, counted)
+    }
+}
+
+/// This life and those before it, which are read when they have not been.
+fn with_earlier(earlier: &mut Option<Earlier>, store: &Store, counted: Statistics) -> Option<Kept> {
+    if earlier.is_none() {
+        match store.recall(KEY) {
+            Ok(row) => *earlier = Some(read(row.as_deref())),
+            Err(error) => tracing::debug!("the statistics of earlier lives cannot be read now: {error}"),
+        }
+    }
+    match earlier.as_ref()? {
+        Earlier::Read(kept) => Some(kept.with(counted)),
+        Earlier::Newer => None,
     }
 }
 
 /// What the row says.
-fn read(row: Option<&str>) -> Kept {
-    let Some(row) = row else { return Kept::begin() };
+fn read(row: Option<&str>) -> Earlier {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let Some(row) = row else { return Earlier::Read(Kept::begin()) };
+    if let Ok(Version { version }) = serde_json::from_str(row)
+        && version > VERSION
+    {
+        tracing::warn!(version, "the statistics of all lives are of a newer version, and left as they are");
+        return Earlier::Newer;
+    }
     match serde_json::from_str::<Kept>(row) {
-        Ok(kept) if kept.version == VERSION => kept,
-        Ok(kept) => {
-            tracing::warn!(version = kept.version, "statistics of another version; counting begins anew");
-            Kept::begin()
-        }
+        Ok(kept) => Earlier::Read(kept),
         Err(error) => {
             tracing::warn!("the statistics of earlier lives cannot be read ({error}); counting begins anew");
-            Kept::begin()
+            Earlier::Read(Kept::begin())
         }
     }
 }
@@ -137,6 +179,7 @@ mod tests {
         first.save(counted(1));
         first.save(counted(3));
         first.save(counted(3));
+        first.save(Statistics { uptime_ms: 999, ..counted(1) });
         drop(first);
         let second = chronicle(home.path());
         second.save(counted(1));
@@ -158,8 +201,7 @@ mod tests {
     #[test]
     fn a_damaged_row_is_begun_anew() {
         let home = tempfile::tempdir().expect("tempdir");
-        for row in ["{\"version\":1,\"since", "{}", "{\"version\":99,\"since_unix_ms\":5,\"starts\":7}", "[]"]
-        {
+        for row in ["{\"version\":1,\"since", "{}", "{\"version\":0,\"starts\":7}", "[]"] {
             let config = StoreConfig::new(home.path().join("cache"), home.path().join("state"));
             samovar_store::Store::open(config).expect("opens").remember(KEY, row);
             let after = chronicle(home.path());
@@ -195,15 +237,52 @@ mod tests {
     }
 
     #[test]
+    fn a_row_of_a_newer_version_is_left_alone() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let config = StoreConfig::new(home.path().join("cache"), home.path().join("state"));
+        let store = Store::open(config).expect("opens");
+        for row in [r#"{"version":99,"other":"things"}"#, r#"{"version":2,"since_unix_ms":5,"starts":7}"#] {
+            store.remember(KEY, row);
+            let older = chronicle(home.path());
+            older.save(counted(2));
+            assert!(older.all(counted(2)).is_none(), "{row}");
+            assert_eq!(store.recall(KEY).expect("reads").as_deref(), Some(row));
+        }
+    }
+
+    #[test]
     fn a_store_that_cannot_be_opened_is_tried_again_and_nothing_is_lost() {
         let home = tempfile::tempdir().expect("tempdir");
         chronicle(home.path()).save(counted(5));
-        let blocked = tempfile::NamedTempFile::new().expect("file");
-        let elsewhere = chronicle(blocked.path());
-        elsewhere.save(counted(1));
-        assert!(elsewhere.all(counted(1)).is_none());
+        let (cache, away) = (home.path().join("cache"), home.path().join("away"));
+        fs_err::rename(&cache, &away).expect("renames");
+        fs_err::write(&cache, "in the way").expect("writes");
+        let patient = chronicle(home.path());
+        patient.save(counted(1));
+        assert!(patient.all(counted(1)).is_none());
+        fs_err::remove_file(&cache).expect("removes");
+        fs_err::rename(&away, &cache).expect("renames");
+        assert_eq!(patient.all(counted(1)).expect("read").statistics.total.counters().loads, 6);
+        patient.save(counted(2));
         let after = chronicle(home.path());
-        after.save(counted(1));
-        assert_eq!(after.all(counted(1)).expect("read").statistics.total.counters().loads, 6);
+        assert_eq!(after.all(counted(1)).expect("read").statistics.total.counters().loads, 8);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_asked_for_is_not_written_over() {
+        let home = tempfile::tempdir().expect("tempdir");
+        chronicle(home.path()).save(counted(5));
+        let patient = chronicle(home.path());
+        patient.shelf.store().expect("opens");
+        // A newer program has changed the tables meanwhile.
+        let other = rusqlite::Connection::open(home.path().join("cache/index.sqlite3")).expect("opens");
+        let version: u32 =
+            other.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("has a version");
+        let change = |sql: String| other.execute_batch(&sql).expect("changes");
+        change("ALTER TABLE memo RENAME TO notebook; PRAGMA user_version = 99;".to_owned());
+        assert!(patient.all(counted(1)).is_none());
+        patient.save(counted(1));
+        change(format!("ALTER TABLE notebook RENAME TO memo; PRAGMA user_version = {version};"));
+        assert_eq!(patient.all(counted(1)).expect("read").statistics.total.counters().loads, 6);
     }
 }

@@ -1,20 +1,20 @@
 //! The way of a request: resolve, render, acquire, generate, stream, release.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use samovar_core::generation::{GenerationRequest, Prompt, TokenEvent};
 use samovar_core::port::{Clock, Engine};
 use samovar_core::{Adapter, ErrorKind, Failure};
-use samovar_pool::{Ask, Decision, Lease, ModelSpec, Pool};
-use samovar_store::{Store, Watch};
+use samovar_pool::{Ask, Lease, ModelSpec, Pool};
+use samovar_store::Watch;
 use samovar_worker::WorkerEngine;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, AnswerEvent, Summary};
 use crate::builder::Builder;
-use crate::catalog::{Adapted, Catalog, Found, ModelInfo};
+use crate::catalog::{Adapted, Catalog, Found};
 use crate::fetch;
 use crate::journey::Journey;
 use crate::lifetime::Chronicle;
@@ -22,8 +22,7 @@ use crate::prompt;
 use crate::request::{Input, Origin, Request};
 use crate::request_log::{Noted, RequestLog};
 use crate::shelf::Shelf;
-use crate::stats::{Lifetime, Stats, Tiers};
-use crate::wait::Wait;
+use crate::upkeep;
 
 /// Events that an answer holds before its reader takes them; the engine's own channel holds the rest.
 const ANSWER_CAPACITY: usize = 64;
@@ -34,18 +33,19 @@ const FETCHES_MAX: u32 = 32;
 /// A model cache, an instance pool and a serving runtime. Cheap to clone: every clone is the same one.
 #[derive(Clone)]
 pub struct Runtime {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    catalog: Catalog,
-    shelf: Arc<Shelf>,
-    pool: Pool,
-    engine: Arc<dyn Engine>,
-    workers: Option<Arc<WorkerEngine>>,
-    clock: Arc<dyn Clock>,
+/// What all clones of a runtime are.
+pub(crate) struct Inner {
+    pub(crate) catalog: Catalog,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) pool: Pool,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) workers: Option<Arc<WorkerEngine>>,
+    pub(crate) clock: Arc<dyn Clock>,
     default_deadline: Option<Duration>,
-    books: Books,
+    pub(crate) books: Books,
 }
 
 /// What runs models.
@@ -83,7 +83,7 @@ impl Runtime {
         let Engines { engine, workers } = engines;
         let inner = Arc::new(Inner { catalog, shelf, pool, engine, workers, clock, default_deadline, books });
         if inner.books.chronicle.is_some() {
-            tokio::spawn(keep_counting(Arc::downgrade(&inner)));
+            tokio::spawn(upkeep::keep_counting(Arc::downgrade(&inner)));
         }
         Self { inner }
     }
@@ -103,145 +103,11 @@ impl Runtime {
         });
         Answer::new(answer)
     }
-
-    /// Loads a model, if it is not ready, and returns when it is. Fetches it before, if need be.
-    ///
-    /// # Errors
-    /// Whatever `generate` would say of this model.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: a load goes on, the pool owns it. A fetch that nobody else waits for stops, and what
-    /// it brought so far is kept.
-    pub async fn warm(&self, model: &str, waits: Option<mpsc::Sender<Wait>>) -> Result<(), Failure> {
-        let resolved = self.inner.resolve(model, Origin::Owner, fetch::tell(waits.clone())).await?;
-        let (told, mut waiting) = mpsc::channel(WAIT_CAPACITY);
-        let mut warmed = std::pin::pin!(self.inner.pool.warm(resolved.model.spec, Some(told)));
-        loop {
-            tokio::select! {
-                biased;
-                warmed = &mut warmed => return Ok(warmed?),
-                Some(wait) = waiting.recv() => {
-                    if let Some(waits) = &waits {
-                        waits.send(wait.into()).await.ok();
-                    }
-                }
-            }
-        }
-    }
-
-    /// Keeps a model from being parked or unloaded by the pool, or lets it go again. Loads nothing.
-    ///
-    /// # Errors
-    /// Whatever resolving the name says.
-    pub async fn pin(&self, model: &str, is_pinned: bool) -> Result<(), Failure> {
-        let spec = self.inner.here(model, Origin::Owner).await?;
-        Ok(self.inner.pool.pin(spec, is_pinned).await?)
-    }
-
-    /// Unloads a model as soon as nothing uses it; returns how many instances go.
-    ///
-    /// # Errors
-    /// `NotFound` when no such model is known.
-    pub async fn unload(&self, model: &str) -> Result<u32, Failure> {
-        let name = self.inner.name_of(model).await?;
-        Ok(self.inner.pool.unload(&name).await?)
-    }
-
-    /// Unloads every model as soon as nothing uses it; returns how many instances go.
-    ///
-    /// # Errors
-    /// `Unavailable` during shutdown.
-    pub async fn unload_all(&self) -> Result<u32, Failure> {
-        Ok(self.inner.pool.unload_all().await?)
-    }
-
-    /// The latest decisions of the pool about a model, newest first.
-    ///
-    /// # Errors
-    /// Whatever resolving the name says.
-    pub async fn why(&self, model: &str) -> Result<Vec<Decision>, Failure> {
-        let name = self.inner.name_of(model).await?;
-        Ok(self.inner.pool.why(&name).await)
-    }
-
-    /// Every model that requests may name.
-    pub async fn models(&self) -> Vec<ModelInfo> {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || inner.catalog.list()).await.unwrap_or_default()
-    }
-
-    /// One model, by any reference.
-    ///
-    /// # Errors
-    /// Whatever resolving the name says.
-    pub async fn model(&self, reference: &str, origin: Origin) -> Result<ModelInfo, Failure> {
-        let inner = Arc::clone(&self.inner);
-        let reference = reference.to_owned();
-        blocking(move || inner.catalog.describe(&reference, origin)).await?
-    }
-
-    /// What the pool is told of a model that is here: its footprint and load time, as measured or predicted.
-    ///
-    /// # Errors
-    /// `NotFound` when it is not on this machine; whatever else resolving the name says.
-    pub async fn spec(&self, model: &str) -> Result<Arc<ModelSpec>, Failure> {
-        self.inner.here(model, Origin::Owner).await
-    }
-
-    /// Whether this runtime's engine can park models.
-    pub fn can_park(&self) -> bool {
-        self.inner.engine.capabilities().can_park
-    }
-
-    /// Counters and gauges.
-    pub async fn stats(&self) -> Stats {
-        let snapshot = self.inner.pool.snapshot().await;
-        let shelf = Arc::clone(&self.inner.shelf);
-        let store =
-            blocking(move || shelf.opened().and_then(|store| store.stats().ok())).await.ok().flatten();
-        Stats {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            engine: self.inner.engine.name().to_owned(),
-            uptime_ms: snapshot.uptime_ms,
-            tiers: Tiers::of(&snapshot.pool, store.as_ref()),
-            pool: snapshot.pool,
-            workers: self.inner.workers.as_ref().map(|workers| workers.stats()),
-            store,
-            models: snapshot.models,
-            lifetime: self.lifetime().await,
-        }
-    }
-
-    async fn lifetime(&self) -> Option<Lifetime> {
-        let chronicle = self.inner.books.chronicle.clone()?;
-        let counted = self.inner.pool.statistics().await?;
-        blocking(move || chronicle.all(counted).map(Lifetime::from)).await.ok()?
-    }
-
-    /// The store under this runtime.
-    ///
-    /// # Errors
-    /// Whatever keeps the cache directory from being used.
-    pub async fn store(&self) -> Result<Store, Failure> {
-        let shelf = Arc::clone(&self.inner.shelf);
-        blocking(move || shelf.store()).await?
-    }
-
-    /// Takes no new requests, lets running ones finish within `grace`, unloads everything.
-    pub async fn shutdown(&self, grace: Duration) {
-        let counted = self.inner.pool.shutdown(grace).await;
-        if let (Some(chronicle), Some(counted)) = (self.inner.books.chronicle.clone(), counted) {
-            blocking(move || chronicle.save(counted)).await.ok();
-        }
-        if let Some(log) = &self.inner.books.request_log {
-            log.flush().await;
-        }
-    }
 }
 
 impl Inner {
     /// What the pool needs to load the model; fetched from its source when it is not here.
-    async fn resolve(
+    pub(crate) async fn resolve(
         self: &Arc<Self>,
         reference: &str,
         origin: Origin,
@@ -274,7 +140,11 @@ impl Inner {
     }
 
     /// The same without what rides on its requests.
-    async fn here(self: &Arc<Self>, reference: &str, origin: Origin) -> Result<Arc<ModelSpec>, Failure> {
+    pub(crate) async fn here(
+        self: &Arc<Self>,
+        reference: &str,
+        origin: Origin,
+    ) -> Result<Arc<ModelSpec>, Failure> {
         Ok(self.adapted(reference, origin).await?.spec)
     }
 
@@ -284,37 +154,12 @@ impl Inner {
         let reference = reference.to_owned();
         blocking(move || inner.catalog.find(&reference, origin)).await?
     }
-
-    /// The name under which the pool knows a model, also when its file has gone in the meantime.
-    async fn name_of(self: &Arc<Self>, reference: &str) -> Result<String, Failure> {
-        match self.here(reference, Origin::Owner).await {
-            Ok(spec) => Ok(spec.name.clone()),
-            Err(failure) => {
-                let known = self.pool.snapshot().await.models;
-                known.into_iter().map(|model| model.name).find(|name| name == reference).ok_or(failure)
-            }
-        }
-    }
 }
 
 /// A model that can be loaded, and how long it took to fetch it, if that had to be.
-struct Resolved {
-    model: Adapted,
+pub(crate) struct Resolved {
+    pub(crate) model: Adapted,
     fetch_ms: Option<f64>,
-}
-
-/// Writes down every now and then what the pool counted, for as long as there is one.
-async fn keep_counting(inner: Weak<Inner>) {
-    while let Some(runtime) = inner.upgrade() {
-        let (Some(chronicle), Some(counted)) =
-            (runtime.books.chronicle.clone(), runtime.pool.statistics().await)
-        else {
-            return;
-        };
-        drop(runtime);
-        blocking(move || chronicle.save(counted)).await.ok();
-        tokio::time::sleep(Chronicle::INTERVAL).await;
-    }
 }
 
 /// One request from its first verb to its last.
@@ -347,9 +192,8 @@ async fn attempt(
     let acquired = acquire(inner, &spec, request, journey, events).await;
     let mut lease = acquired.inspect_err(|_| noted.refused())?;
     journey.granted(&lease);
-    if let Some(log) = noted.granted(&spec, journey) {
-        tell_costs(inner, log, &spec);
-    }
+    // Dropped before the lease: when the pool has none left, every line is on its way.
+    let mut noted = noted.granted(journey);
     let granted = AnswerEvent::Granted {
         model: spec.name.clone(),
         tier: journey.tier,
@@ -362,14 +206,11 @@ async fn attempt(
         Ok(summary) => noted.answered(summary),
         Err(failure) => lease.failed(failure),
     }
+    if let Some(log) = noted.unheard_of(&spec, journey) {
+        log.tell(&spec, lease.instance().measure(), &inner.pool.snapshot().await);
+    }
     outcome
     // release: the lease is dropped here, after the generation.
-}
-
-/// Lets the log of requests know what a model costs, now that it has been loaded.
-fn tell_costs(inner: &Arc<Inner>, log: Arc<RequestLog>, spec: &Arc<ModelSpec>) {
-    let (inner, spec) = (Arc::clone(inner), Arc::clone(spec));
-    tokio::spawn(async move { log.tell(&spec, &inner.pool.snapshot().await) });
 }
 
 async fn resolve(
@@ -487,7 +328,9 @@ async fn by<T>(deadline: Option<Instant>, of: impl Future<Output = T>) -> Option
 }
 
 /// Runs file reads and native tokenizing where they cannot hold up the event loop.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| Failure::new(ErrorKind::Internal, "a task of the runtime did not finish"))

@@ -117,6 +117,36 @@ async fn an_adapter_is_checked_when_its_name_is_used() {
 }
 
 #[tokio::test]
+async fn adapters_of_all_names_over_a_model_are_promised_memory_before_they_are_attached() {
+    let house = House::new();
+    let engine = FakeEngine::builder()
+        .capabilities(Capabilities { can_adapt: true, ..FakeEngine::new().capabilities() })
+        .build();
+    let poet = house.write("poet.gguf", &lora(&House::demo(), 2));
+    let bard = house.write("bard.gguf", &lora(&House::demo(), 4));
+    let bytes = |path| {
+        samovar_core::format::gguf::inspect_adapter(path, &House::demo()).expect("an adapter").tensor_bytes
+    };
+    let bare = House::new().runtime(Some(Arc::new(engine.clone())), &[]);
+    let bare = bare.spec("demo").await.expect("is known").footprint;
+    let names = [("poet", poet.as_path(), 1.0), ("bard", &bard, 1.0)];
+    let runtime = house.runtime(Some(Arc::new(engine.clone())), &names);
+    let promised = bare.held_bytes + bytes(&poet) + bytes(&bard);
+    for name in ["demo", "poet", "bard"] {
+        let spec = runtime.spec(name).await.expect("is known");
+        assert_eq!(spec.footprint.held_bytes, promised, "{name}: its instances serve all three");
+    }
+    runtime.generate(story("demo")).collect().await.expect("answers");
+    let pool = runtime.stats().await.pool;
+    assert_eq!(pool.resident_bytes, promised + bare.mapped_bytes, "none was attached so far");
+    // What cannot be attached is not counted.
+    fs_err::write(&bard, "no adapter").expect("writes");
+    failure_of(&runtime, "bard").await;
+    let spec = runtime.spec("poet").await.expect("is known");
+    assert_eq!(spec.footprint.held_bytes, bare.held_bytes + bytes(&poet));
+}
+
+#[tokio::test]
 async fn engines_that_attach_no_adapters_say_so() {
     let house = House::new();
     let adapter = house.write("poet.gguf", &lora(&House::demo(), 2));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use samovar::replay::{Subject, log::Reader, replay};
 use samovar::store::StoreConfig;
-use samovar::{Budget, Message, PoolConfig, Request, Runtime};
+use samovar::{Budget, Message, ModelSettings, PoolConfig, Request, Runtime};
 use samovar_core::ErrorKind;
 use samovar_core::testing::fake::FakeEngine;
 use serde_json::Value;
@@ -15,11 +15,14 @@ struct House {
     runtime: Runtime,
     engine: FakeEngine,
     log: PathBuf,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 fn house(engine: FakeEngine, budget_bytes: u64) -> House {
-    let home = tempfile::tempdir().expect("tempdir");
+    house_at(tempfile::tempdir().expect("tempdir"), engine, budget_bytes)
+}
+
+fn house_at(home: tempfile::TempDir, engine: FakeEngine, budget_bytes: u64) -> House {
     let log = home.path().join("requests.log");
     let runtime = Runtime::builder()
         .store(StoreConfig::new(home.path().join("cache"), home.path().join("state")))
@@ -28,7 +31,7 @@ fn house(engine: FakeEngine, budget_bytes: u64) -> House {
         .request_log(&log)
         .build()
         .expect("builds");
-    House { runtime, engine, log, _home: home }
+    House { runtime, engine, log, home }
 }
 
 fn ask(client: &str) -> Request {
@@ -68,6 +71,51 @@ async fn a_line_tells_the_model_the_tier_and_the_times_and_never_a_word() {
     let config = PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() });
     let report = replay(&trace, &[subject], &config, true);
     assert_eq!((report.requests, report.loaded, report.ready), (3, 1, 2));
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_in_the_same_file_and_clients_are_other_numbers() {
+    let first = house(FakeEngine::new(), 1 << 30);
+    first.runtime.generate(ask("alice")).collect().await.expect("answers");
+    let (before, _) = first.lines().await;
+    let second = house_at(first.home, FakeEngine::new(), 1 << 30);
+    second.runtime.generate(ask("alice")).collect().await.expect("answers");
+    let (text, lines) = second.lines().await;
+    assert!(text.starts_with(&before) && text.len() > before.len(), "{text}");
+    let clients: Vec<&Value> = lines.iter().map(|line| &line["client"]).filter(|it| it.is_string()).collect();
+    assert_eq!(clients.len(), 2, "{text}");
+    assert_ne!(clients[0], clients[1], "{text}");
+    let mut reader = Reader::default();
+    text.lines().for_each(|line| reader.take(line).expect("reads"));
+    let trace = reader.finish();
+    assert_eq!((trace.requests.len(), trace.models.len()), (2, 1));
+}
+
+#[tokio::test]
+async fn every_name_of_a_model_has_its_costs_and_those_of_one_instance() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let log = home.path().join("requests.log");
+    let trio = ModelSettings { min_instances: Some(3), ..ModelSettings::default() };
+    let runtime = Runtime::builder()
+        .store(StoreConfig::new(home.path().join("cache"), home.path().join("state")))
+        .pool(PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() }))
+        .engine(Arc::new(FakeEngine::new()))
+        .alias("trio", "demo".parse().expect("a reference"), trio)
+        .request_log(&log)
+        .build()
+        .expect("builds");
+    let one = runtime.spec("demo").await.expect("is known").footprint;
+    runtime.warm("trio", None).await.expect("loads");
+    for model in ["trio", "demo"] {
+        runtime.generate(Request { model: model.into(), ..ask("alice") }).collect().await.expect("answers");
+    }
+    runtime.shutdown(Duration::from_secs(5)).await;
+    let text = fs_err::read_to_string(&log).expect("log");
+    for model in ["trio", "demo"] {
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let facts = lines.find(|line| line["model"] == model && line["held_bytes"].is_u64());
+        assert_eq!(facts.expect("facts")["held_bytes"], one.held_bytes, "{model}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use samovar::store::StoreConfig;
@@ -9,8 +10,9 @@ use samovar::{
     AnswerEvent, Budget, Input, Message, ModelSettings, Origin, PoolConfig, Request, Runtime, Tier,
 };
 use samovar_core::generation::FinishReason;
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::fake::{FakeEngine, Script};
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions};
 
 struct House {
     runtime: Runtime,
@@ -156,13 +158,82 @@ async fn a_reader_that_leaves_during_a_load_does_not_abort_it() {
     assert_eq!(house.engine.counts().loads_started, 1);
 }
 
+/// An engine whose first instances die as they should say their first word.
+struct Frail {
+    dying: FakeEngine,
+    sound: FakeEngine,
+    deaths_left: AtomicU32,
+}
+
+impl Frail {
+    fn new(deaths: u32) -> Arc<Self> {
+        let script = Script { crash_after_tokens: Some(0), ..Script::default() };
+        let dying = FakeEngine::builder().script(script).build();
+        Arc::new(Self { dying, sound: FakeEngine::new(), deaths_left: AtomicU32::new(deaths) })
+    }
+
+    fn runtime(self: &Arc<Self>, home: &Path) -> Runtime {
+        let budget = Budget { bytes: 1 << 30, source: "a test".into() };
+        let engine: Arc<dyn Engine> = Arc::clone(self) as _;
+        let builder = Runtime::builder().cache_dir(home).pool(PoolConfig::with_budget(budget));
+        builder.engine(engine).build().expect("builds")
+    }
+}
+
+impl Engine for Frail {
+    fn name(&self) -> &str {
+        self.sound.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.sound.capabilities()
+    }
+
+    fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
+        self.sound.footprint(descriptor, options)
+    }
+
+    fn load(
+        &self,
+        files: ModelFiles<'_>,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Arc<dyn Instance>, Failure> {
+        let left =
+            self.deaths_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let engine = if left.is_ok() { &self.dying } else { &self.sound };
+        engine.load(files, descriptor, options, control)
+    }
+}
+
 #[tokio::test]
-async fn an_instance_that_dies_before_a_word_is_replaced_once() {
-    let dying = Script { crash_after_tokens: Some(0), ..Script::default() };
-    let house = house(FakeEngine::builder().script(dying).build());
+async fn a_death_before_the_first_word_is_no_matter_of_the_caller() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let engine = Frail::new(1);
+    let runtime = engine.runtime(home.path());
+    let (text, _) = runtime.generate(hello()).collect().await.expect("the second instance answers");
+    assert!(!text.is_empty());
+    assert_eq!(engine.dying.counts().generations_started, 1);
+    assert_eq!(engine.sound.counts().generations_started, 1);
+}
+
+#[tokio::test]
+async fn two_deaths_before_the_first_word_are_told() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let engine = Frail::new(u32::MAX);
+    let failure = failure_of(&engine.runtime(home.path()), hello()).await;
+    assert_eq!(failure.kind, ErrorKind::EngineFailed, "{failure}");
+    assert_eq!(engine.dying.counts().generations_started, 2, "it was tried once more, and not again");
+}
+
+#[tokio::test]
+async fn a_death_after_the_first_word_is_told_and_nothing_is_said_twice() {
+    let script = Script { crash_after_tokens: Some(2), ..Script::default() };
+    let house = house(FakeEngine::builder().script(script).build());
     let failure = failure_of(&house.runtime, hello()).await;
     assert_eq!(failure.kind, ErrorKind::EngineFailed, "{failure}");
-    assert!(house.engine.counts().loads_started <= 2);
+    assert_eq!(house.engine.counts().generations_started, 1);
 }
 
 #[tokio::test]

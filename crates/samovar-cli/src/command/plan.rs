@@ -23,8 +23,9 @@ const LINE_MAX: u64 = 64 << 10;
 pub(super) async fn execute(context: &Context, plan: Plan) -> Result<(), Ended> {
     let runtime = Builder::settings(context.settings.runtime.clone()).build()?;
     let files = plan.trace.clone();
-    let trace = stored::blocking(move || read(&files)).await?;
+    let (trace, torn_lines) = stored::blocking(move || read(&files)).await?;
     let (rehearsal, subjects) = prepare(&runtime, trace, &plan).await?;
+    let rehearsal = Rehearsal { torn_lines, ..rehearsal };
     let budgets = budgets(&plan, context.settings.runtime.pool.budget.bytes);
     let pool = context.settings.runtime.pool.clone();
     let (trace, results) = stored::blocking(move || {
@@ -41,6 +42,8 @@ struct Rehearsal {
     trace: Trace,
     /// Models of which nothing is known, with the number of their requests.
     left_out: Vec<(String, usize)>,
+    /// Lines that were passed over, since they end in their midst.
+    torn_lines: usize,
     /// Requests that did not say for how long they had their slot.
     assumed_holds: usize,
     hold_ms: u64,
@@ -68,7 +71,8 @@ struct Row {
     report: Report,
 }
 
-fn read(files: &[std::path::PathBuf]) -> Result<Trace, Failure> {
+/// The requests of all files, and how many lines end in their midst.
+fn read(files: &[std::path::PathBuf]) -> Result<(Trace, usize), Failure> {
     let mut reader = log::Reader::default();
     for file in files {
         reader.begin_file();
@@ -85,7 +89,8 @@ fn read(files: &[std::path::PathBuf]) -> Result<Trace, Failure> {
             read_one(&mut reader, file, BufReader::new(open))?;
         }
     }
-    Ok(reader.finish())
+    let torn_lines = reader.torn();
+    Ok((reader.finish(), torn_lines))
 }
 
 fn read_one(reader: &mut log::Reader, file: &Path, mut from: impl BufRead) -> Result<(), Failure> {
@@ -128,7 +133,7 @@ async fn prepare(
     let assumed_holds = trace.assume_holds(hold_ms);
     let all_bytes = subjects.iter().map(|subject| subject.costs.footprint.total_bytes()).sum();
     let can_park = runtime.can_park() && !plan.no_parking;
-    Ok((Rehearsal { trace, left_out, assumed_holds, hold_ms, all_bytes, can_park }, subjects))
+    Ok((Rehearsal { trace, left_out, torn_lines: 0, assumed_holds, hold_ms, all_bytes, can_park }, subjects))
 }
 
 fn nothing_left(left_out: &[(String, usize)]) -> Failure {
@@ -202,6 +207,7 @@ fn show(context: &Context, rehearsal: &Rehearsal, results: &[Results]) -> Result
             "models_bytes": rehearsal.all_bytes,
             "can_park": rehearsal.can_park,
             "assumed_holds": rehearsal.assumed_holds,
+            "torn_lines": rehearsal.torn_lines,
             "left_out": left_out,
             "budgets": results,
         }));
@@ -222,6 +228,12 @@ fn show(context: &Context, rehearsal: &Rehearsal, results: &[Results]) -> Result
             "{} did not say for how long they had their slot: 50 ms a token, or {} (--hold)",
             count(rehearsal.assumed_holds, "request"),
             roughly(rehearsal.hold_ms)
+        ));
+    }
+    if rehearsal.torn_lines > 0 {
+        context.report.note(&format!(
+            "passed over {} that a crash or a full disk cut off",
+            count(rehearsal.torn_lines, "line")
         ));
     }
     for (model, requests) in &rehearsal.left_out {

@@ -10,6 +10,7 @@
 //!
 //! The table of [`keys`] knows every setting; nothing else reads the environment or the file.
 
+mod entry;
 mod environment;
 mod file;
 pub(crate) mod foreign;

@@ -8,12 +8,13 @@ use std::time::Duration;
 use samovar::worker::sandbox;
 use samovar::{Alias, Budget, EvictionPolicy, ModelSettings, PoolConfig, RuntimeSettings};
 use samovar_core::footprint::{KvType, Layout};
-use samovar_core::units::{ByteSize, KeepAlive, TimeSpan};
+use samovar_core::units::{KeepAlive, TimeSpan};
 use samovar_core::{ErrorKind, Failure, ModelRef};
 
+use super::entry::{self, Entry};
 use super::file::{self, Contents};
 use super::foreign::Foreign;
-use super::keys::{self, ADAPTERS, KEYS, MODEL_KEYS, NEEDS, SOURCE};
+use super::keys::{ADAPTERS, KEYS, NEEDS, SOURCE};
 use super::value::Value;
 use super::{Environment, Provenance, storage};
 use crate::home::{self, Home};
@@ -68,19 +69,6 @@ pub(crate) struct Settings {
     pub(crate) foreign: Foreign,
 }
 
-/// One setting as people see it.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    /// `section.name`.
-    pub(crate) key: String,
-    /// For people.
-    pub(crate) shown: String,
-    /// For machines; null when nothing is set.
-    pub(crate) json: serde_json::Value,
-    /// Where it came from.
-    pub(crate) provenance: Provenance,
-}
-
 pub(super) type Values = BTreeMap<String, (Value, Provenance)>;
 
 impl Settings {
@@ -100,7 +88,7 @@ impl Settings {
         let socket = path(&values, "server.socket").expect("invariant: filled above");
         home::check_socket_length(&socket)?;
         let foreign = Foreign::read(environment);
-        let mut entries = entries(&values, &models, &budget);
+        let mut entries = entry::entries(&values, &models, &budget);
         storage::add_secrets(&mut entries, &foreign);
         let runtime = RuntimeSettings {
             store: storage::store(&values, &home, &foreign),
@@ -135,7 +123,7 @@ impl Settings {
             request_log: path(&values, "server.request_log"),
             log_level: text(&values, "log.level").unwrap_or_default(),
             entries,
-            unknown_variables: unknown_variables(environment),
+            unknown_variables: entry::unknown_variables(environment),
             foreign,
             home,
             config_file,
@@ -312,51 +300,6 @@ fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
         max_instances: count(values, &at("max_instances")),
         needs: names(values, &at(NEEDS.path)),
     }
-}
-
-fn entries(values: &Values, models: &BTreeMap<String, Values>, budget: &Budget) -> Vec<Entry> {
-    let entry = |key: String, otherwise: &str, values: &Values, at: &str| match values.get(at) {
-        Some((value, provenance)) => {
-            Entry { key, shown: value.to_string(), json: value.to_json(), provenance: provenance.clone() }
-        }
-        None => Entry {
-            key,
-            shown: format!("({otherwise})"),
-            json: serde_json::Value::Null,
-            provenance: Provenance::Default,
-        },
-    };
-    let mut entries: Vec<Entry> = KEYS
-        .iter()
-        .map(|key| match key.path {
-            "pool.budget_bytes" if !values.contains_key(key.path) => Entry {
-                key: key.path.to_owned(),
-                shown: format!("{} ({})", ByteSize::from_bytes(budget.bytes), budget.source),
-                json: budget.bytes.into(),
-                provenance: Provenance::Default,
-            },
-            path => entry(path.to_owned(), key.otherwise, values, path),
-        })
-        .collect();
-    for key in MODEL_KEYS {
-        let path = format!("defaults.{}", key.path);
-        entries.push(entry(path.clone(), key.otherwise, values, &path));
-    }
-    for (name, values) in models {
-        for at in values.keys() {
-            entries.push(entry(format!("models.{name}.{at}"), "", values, at));
-        }
-    }
-    entries
-}
-
-fn unknown_variables(environment: &Environment) -> Vec<String> {
-    let is_known = |name: &String| {
-        keys::VARIABLES.iter().any(|(known, _)| known == name)
-            || KEYS.iter().any(|key| key.variable() == *name)
-            || MODEL_KEYS.iter().any(|key| keys::variable_of(&format!("defaults.{}", key.path)) == *name)
-    };
-    environment.names("SAMOVAR_").into_iter().filter(|name| !is_known(name)).collect()
 }
 
 pub(super) fn value<'a>(values: &'a Values, key: &str) -> Option<&'a Value> {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use samovar::store::StoreConfig;
 
 use super::Provenance;
+use super::entry::Entry;
 use super::foreign::Foreign;
-use super::settled::{Entry, Values, count, flag, path, size, text, value};
+use super::settled::{Values, count, flag, path, size, text, value};
 use super::value::Value;
 use crate::home::Home;
 

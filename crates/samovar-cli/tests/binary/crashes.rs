@@ -100,6 +100,23 @@ fn strike_each(signals: &[Signal]) -> Vec<Duration> {
 }
 
 #[test]
+fn a_worker_that_dies_before_the_first_word_is_no_matter_of_the_client() {
+    let home = many_models();
+    let worker = worker_of(&home, 0);
+    // It takes the request and can not begin to answer.
+    strike(worker, Signal::STOP);
+    let stream = Stream::begin(&home, 0, 8);
+    await_some(|| (home.stats()["models"][0]["busy_slots"] == 1).then_some(()));
+    strike(worker, Signal::KILL);
+    let events: Vec<_> = stream.collect();
+    assert!(errors(&events).is_empty(), "{events:?}");
+    let has_text = |event: &Value| event["choices"][0]["text"].as_str().is_some_and(|text| !text.is_empty());
+    assert!(events.iter().any(has_text), "{events:?}");
+    assert_eq!(events.last(), Some(&Value::from("[DONE]")));
+    assert_eq!(home.stats()["pool"]["loads"], 2);
+}
+
+#[test]
 fn no_worker_outlives_its_daemon_by_two_seconds() {
     // In the middle of an answer.
     let home = many_models();

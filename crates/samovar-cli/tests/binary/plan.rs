@@ -82,3 +82,13 @@ fn the_daemon_writes_a_log_that_can_be_replayed_without_the_models_and_without_t
     assert_eq!((&gdsf["ready"], &gdsf["loaded"]), (&1.into(), &1.into()), "{text}");
     assert_eq!(answer["assumed_holds"], 0, "{text}");
 }
+
+#[test]
+fn a_line_that_a_crash_cut_off_is_passed_over_and_told() {
+    let home = Home::new();
+    let log = "{\"time_ms\":0,\"model\":\"demo\",\"hold_ms\":5}\n{\"time_ms\":3,\"mod\n{\"time_ms\":9,\"model\":\"demo\",\"hold_ms\":5}\n";
+    fs_err::write(home.path().join("requests.log"), log).expect("log");
+    let done = home.run(&["plan", "--trace", "requests.log", "--budget", "1GB"]);
+    assert!(done.stdout.contains("2 requests for 1 model"), "{done:?}");
+    assert!(done.stderr.contains("passed over 1 line"), "{done:?}");
+}

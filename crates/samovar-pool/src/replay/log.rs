@@ -92,6 +92,7 @@ pub struct Error {
 #[derive(Debug, Default)]
 pub struct Reader {
     lines: usize,
+    torn: usize,
     asked: Vec<Asked>,
     facts: BTreeMap<String, Facts>,
 }
@@ -102,10 +103,15 @@ impl Reader {
         self.lines = 0;
     }
 
+    /// Lines that end in their midst, as whoever dies while writing leaves them: they are passed over.
+    pub fn torn(&self) -> usize {
+        self.torn
+    }
+
     /// Takes the next line.
     ///
     /// # Errors
-    /// When it is neither a request, nor facts of a model, nor a remark.
+    /// When it is neither a request, nor facts of a model, nor a remark, nor the beginning of one.
     pub fn take(&mut self, line: &str) -> Result<(), Error> {
         self.lines += 1;
         let number = self.lines;
@@ -121,7 +127,14 @@ impl Reader {
     }
 
     fn object(&mut self, line: &str) -> Result<(), String> {
-        let object: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+        let object: Value = match serde_json::from_str(line) {
+            Ok(object) => object,
+            Err(error) if error.is_eof() => {
+                self.torn += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(format!("not JSON: {error}")),
+        };
         let has = |names: &[&str]| names.iter().any(|name| object.get(name).is_some());
         if has(&["time_ms", "timestamp_ms", "t"]) {
             let asked = serde_json::from_value(object).map_err(|error| format!("not a request: {error}"))?;
@@ -305,7 +318,7 @@ mod tests {
     #[test]
     fn a_bad_line_is_named_by_its_number() {
         for (line, words) in [
-            ("{\"time_ms\":", "line 2: not JSON"),
+            ("{\"time_ms\":}", "line 2: not JSON"),
             ("{\"time_ms\":-3,\"model\":\"a\"}", "line 2: not a request"),
             ("{\"model\":\"a\"}", "line 2: neither a request"),
             ("{\"model\":\"\",\"bytes\":3}", "line 2: it names no model"),
@@ -316,6 +329,16 @@ mod tests {
             let error = read(&format!("1 a\n{line}")).expect_err(line);
             assert!(error.to_string().starts_with(words), "{error}");
         }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_passed_over() {
+        let mut reader = Reader::default();
+        for line in ["1 a", "{\"time_ms\":3,\"mod", "{", "2 a"] {
+            reader.take(line).expect(line);
+        }
+        assert_eq!(reader.torn(), 2);
+        assert_eq!(reader.finish().requests.len(), 2);
     }
 
     #[test]

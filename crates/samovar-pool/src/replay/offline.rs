@@ -23,14 +23,14 @@ use super::report::Report;
 
 /// Lives through the trace knowing what is to come.
 pub fn offline(trace: &Trace, subjects: &[Subject], budget_bytes: u64, can_park: bool) -> Report {
-    let mut shelf = Shelf::new(subjects, budget_bytes, can_park);
+    let mut clairvoyant = Clairvoyant::new(subjects, budget_bytes, can_park);
     let next_uses = next_uses(trace);
     let mut waits_ms = Vec::with_capacity(trace.requests.len());
     for (request, next) in trace.requests.iter().zip(next_uses) {
         let next_at = next.map(|next| trace.requests[next].at.0);
-        waits_ms.extend(shelf.serve(request.model, request.at.0, next_at));
+        waits_ms.extend(clairvoyant.serve(request.model, request.at.0, next_at));
     }
-    let mut report = Report { requests: trace.requests.len() as u64, ..shelf.report };
+    let mut report = Report { requests: trace.requests.len() as u64, ..clairvoyant.report };
     report.waited(waits_ms);
     report
 }
@@ -53,8 +53,8 @@ enum Place {
     Ready,
 }
 
-/// The clairvoyant's memory.
-struct Shelf<'a> {
+/// Who knows what is to come, and what it has in memory.
+struct Clairvoyant<'a> {
     subjects: &'a [Subject],
     budget_bytes: u64,
     can_park: bool,
@@ -72,7 +72,7 @@ struct Move {
     loss: f64,
 }
 
-impl<'a> Shelf<'a> {
+impl<'a> Clairvoyant<'a> {
     fn new(subjects: &'a [Subject], budget_bytes: u64, can_park: bool) -> Self {
         let places = vec![(Place::Absent, None); subjects.len()];
         Self { subjects, budget_bytes, can_park, used_bytes: 0, places, report: Report::default() }

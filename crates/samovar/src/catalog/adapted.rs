@@ -56,7 +56,16 @@ impl Riders {
                 .with_hint("take `adapters` out of its settings, or name a model without them"));
         }
         let inspect = |path: &Path, base: &Descriptor| Ok(gguf::inspect_adapter(path, base)?.tensor_bytes);
-        adapters.iter().try_for_each(|Adapter { path, .. }| self.check_one(spec, path, inspect))
+        adapters.iter().try_for_each(|Adapter { path, .. }| {
+            self.check_one(spec, path, inspect).inspect_err(|_| self.forget(&spec.path, path))
+        })
+    }
+
+    /// What is not let through any more brings nothing.
+    fn forget(&self, model: &Path, adapter: &Path) {
+        if let Some(riders) = self.passed().get_mut(model) {
+            riders.remove(adapter);
+        }
     }
 
     /// Nothing is locked while files are looked at: a slow disk holds up the names that need it.
@@ -98,4 +107,68 @@ fn missing(path: &Path, name: &str) -> Failure {
     Failure::new(ErrorKind::NotFound, format!("the adapter {} of `{name}` is not there", path.display()))
         .with_param("model")
         .with_hint("check `adapters` in its settings; relative paths start at the configuration file")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use samovar_core::testing::fake::FakeEngine;
+    use samovar_pool::Instances;
+
+    use super::*;
+
+    fn spec(key: &str) -> ModelSpec {
+        let (engine, options) = (FakeEngine::new(), FakeEngine::options());
+        let descriptor = FakeEngine::descriptor("a model", 1 << 20);
+        ModelSpec {
+            key: ModelKey::new(key),
+            name: "poet".to_owned(),
+            path: "model.gguf".into(),
+            footprint: engine.footprint(&descriptor, &options).expect("a footprint"),
+            descriptor: Arc::new(descriptor),
+            options,
+            load_ms: None,
+            keep_alive: samovar_core::units::KeepAlive::default(),
+            instances: Instances::default(),
+            needs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_locked_while_a_file_is_looked_at() {
+        let file = tempfile::NamedTempFile::new().expect("file");
+        let riders = Riders::default();
+        let look = |_: &Path, _: &Descriptor| {
+            assert!(riders.passed.try_lock().is_ok(), "another name would wait for this disk");
+            Ok(100)
+        };
+        riders.check_one(&spec("a"), file.path(), look).expect("passes");
+        assert_eq!(riders.bytes_on(Path::new("model.gguf")), 100);
+    }
+
+    #[test]
+    fn an_adapter_is_looked_at_again_for_a_model_that_was_replaced() {
+        let file = tempfile::NamedTempFile::new().expect("file");
+        let (riders, looks) = (Riders::default(), Cell::new(0));
+        let look = |_: &Path, _: &Descriptor| {
+            looks.set(looks.get() + 1);
+            Ok(100)
+        };
+        for (key, looked) in [("a", 1), ("a", 1), ("b", 2)] {
+            riders.check_one(&spec(key), file.path(), look).expect("passes");
+            assert_eq!(looks.get(), looked);
+        }
+    }
+
+    #[test]
+    fn of_many_adapters_as_many_count_as_fit_at_a_time() {
+        let files: Vec<_> = (0..12).map(|_| tempfile::NamedTempFile::new().expect("file")).collect();
+        let riders = Riders::default();
+        for (number, file) in files.iter().enumerate() {
+            riders.check_one(&spec("a"), file.path(), |_, _| Ok(number as u64)).expect("passes");
+        }
+        assert_eq!(riders.bytes_on(Path::new("model.gguf")), (4..12).sum::<u64>());
+        assert_eq!(riders.bytes_on(Path::new("other.gguf")), 0);
+    }
 }

@@ -1,0 +1,70 @@
+//! Settings as people see them: what is in force, where it came from, and what was meant as one and is none.
+
+use std::collections::BTreeMap;
+
+use samovar::Budget;
+use samovar_core::units::ByteSize;
+
+use super::keys::{self, KEYS, MODEL_KEYS};
+use super::settled::Values;
+use super::{Environment, Provenance};
+
+/// One setting as people see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// `section.name`.
+    pub(crate) key: String,
+    /// For people.
+    pub(crate) shown: String,
+    /// For machines; null when nothing is set.
+    pub(crate) json: serde_json::Value,
+    /// Where it came from.
+    pub(crate) provenance: Provenance,
+}
+
+/// Each setting, in the order of the table.
+pub(super) fn entries(values: &Values, models: &BTreeMap<String, Values>, budget: &Budget) -> Vec<Entry> {
+    let entry = |key: String, otherwise: &str, values: &Values, at: &str| match values.get(at) {
+        Some((value, provenance)) => {
+            Entry { key, shown: value.to_string(), json: value.to_json(), provenance: provenance.clone() }
+        }
+        None => Entry {
+            key,
+            shown: format!("({otherwise})"),
+            json: serde_json::Value::Null,
+            provenance: Provenance::Default,
+        },
+    };
+    let mut entries: Vec<Entry> = KEYS
+        .iter()
+        .map(|key| match key.path {
+            "pool.budget_bytes" if !values.contains_key(key.path) => Entry {
+                key: key.path.to_owned(),
+                shown: format!("{} ({})", ByteSize::from_bytes(budget.bytes), budget.source),
+                json: budget.bytes.into(),
+                provenance: Provenance::Default,
+            },
+            path => entry(path.to_owned(), key.otherwise, values, path),
+        })
+        .collect();
+    for key in MODEL_KEYS {
+        let path = format!("defaults.{}", key.path);
+        entries.push(entry(path.clone(), key.otherwise, values, &path));
+    }
+    for (name, values) in models {
+        for at in values.keys() {
+            entries.push(entry(format!("models.{name}.{at}"), "", values, at));
+        }
+    }
+    entries
+}
+
+/// `SAMOVAR_*` variables that mean nothing.
+pub(super) fn unknown_variables(environment: &Environment) -> Vec<String> {
+    let is_known = |name: &String| {
+        keys::VARIABLES.iter().any(|(known, _)| known == name)
+            || KEYS.iter().any(|key| key.variable() == *name)
+            || MODEL_KEYS.iter().any(|key| keys::variable_of(&format!("defaults.{}", key.path)) == *name)
+    };
+    environment.names("SAMOVAR_").into_iter().filter(|name| !is_known(name)).collect()
+}

@@ -1,0 +1,182 @@
+//! Several instances of a model, models that need others, and names that differ in their context alone: from their
+//! settings to what is in memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use samovar::{Budget, ModelSettings, ModelStats, Origin, PoolConfig, Request, Runtime, Tier, Wait};
+use samovar_core::testing::fake::FakeEngine;
+use samovar_core::{ErrorKind, Sampling};
+use tokio::sync::mpsc;
+
+struct House {
+    home: tempfile::TempDir,
+    engine: FakeEngine,
+}
+
+impl House {
+    fn new(engine: FakeEngine) -> Self {
+        Self { home: tempfile::tempdir().expect("tempdir"), engine }
+    }
+
+    /// A model file of its own: the demo model under another name.
+    fn file(&self, name: &str) -> PathBuf {
+        let path = self.home.path().join(format!("{name}.gguf"));
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
+        fs_err::copy(demo, &path).expect("copies");
+        path
+    }
+
+    /// A runtime in which each of these names is a file with settings.
+    fn runtime(&self, budget_bytes: u64, names: &[(&str, &PathBuf, ModelSettings)]) -> Runtime {
+        let budget = Budget { bytes: budget_bytes, source: "a test".into() };
+        let builder = Runtime::builder()
+            .cache_dir(self.home.path().join("cache"))
+            .pool(PoolConfig { min_residency_ms: 0, ..PoolConfig::with_budget(budget) })
+            .engine(Arc::new(self.engine.clone()));
+        let named = names.iter().fold(builder, |builder, (name, path, settings)| {
+            let source = path.to_string_lossy().parse().expect("a reference");
+            builder.alias(*name, source, settings.clone())
+        });
+        named.build().expect("builds")
+    }
+}
+
+fn needs(names: &[&str]) -> ModelSettings {
+    let needs = names.iter().map(|name| (*name).to_owned()).collect();
+    ModelSettings { needs, ..ModelSettings::default() }
+}
+
+fn ask(model: &str) -> Request {
+    Request::text(model, "Once upon a time").sampling(Sampling::greedy()).max_tokens(4)
+}
+
+async fn model(runtime: &Runtime, name: &str) -> ModelStats {
+    let models = runtime.stats().await.models;
+    models.into_iter().find(|model| model.name == name).expect("was asked for")
+}
+
+/// What a caller is told while it waits until a model is ready.
+async fn warm(runtime: &Runtime, name: &str) -> Vec<Wait> {
+    let (told, mut waits) = mpsc::channel(1_000);
+    runtime.warm(name, Some(told)).await.expect("loads");
+    let mut all = Vec::new();
+    while let Ok(wait) = waits.try_recv() {
+        all.push(wait);
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_model_and_what_it_needs_load_together_serve_together_and_leave_together() {
+    let house = House::new(FakeEngine::builder().gate_tokens().build());
+    let [chat, draft, eyes] = ["chat", "draft", "eyes"].map(|name| house.file(name));
+    let names = [
+        ("chat", &chat, needs(&["draft", "eyes"])),
+        ("draft", &draft, ModelSettings::default()),
+        ("eyes", &eyes, ModelSettings::default()),
+    ];
+    let runtime = house.runtime(1 << 30, &names);
+    let answer = runtime.generate(ask("chat"));
+    house.engine.wait_until(|counts| counts.generations_running == 1).await;
+    assert_eq!(house.engine.counts().loads_finished, 3, "nobody is served before all are there");
+    // In use with it, though nobody asked for it.
+    assert_eq!(runtime.unload("draft").await.expect("is known"), 1);
+    assert_eq!(house.engine.counts().live_instances, 3, "what somebody uses stays");
+    house.engine.tokens_gate().open();
+    answer.collect().await.expect("answers");
+    assert_eq!(model(&runtime, "chat").await.needs, ["draft", "eyes"]);
+    runtime.unload("chat").await.expect("is known");
+    house.engine.wait_until(|counts| counts.live_instances == 0).await;
+    assert_eq!(house.engine.counts().loads_finished, 3);
+}
+
+#[tokio::test]
+async fn a_group_that_does_not_fit_is_refused_whole_and_loads_nothing() {
+    let house = House::new(FakeEngine::new());
+    let [chat, draft] = ["chat", "draft"].map(|name| house.file(name));
+    let names = [("chat", &chat, needs(&["draft"])), ("draft", &draft, ModelSettings::default())];
+    let room = House::new(FakeEngine::new());
+    let one = room.runtime(1 << 30, &[]).spec("demo").await.expect("is known").footprint.total_bytes();
+    let runtime = house.runtime(one + one / 2, &names);
+    let failure = runtime.generate(ask("chat")).collect().await.expect_err("does not fit");
+    assert_eq!(failure.kind, ErrorKind::TooLarge, "{failure:?}");
+    assert_eq!(house.engine.counts().loads_started, 0);
+    runtime.generate(ask("draft")).collect().await.expect("fits by itself");
+}
+
+#[tokio::test]
+async fn needs_that_can_not_be_met_are_told_before_anything_is_loaded() {
+    let house = House::new(FakeEngine::new());
+    let [one, other] = ["one", "other"].map(|name| house.file(name));
+    let gone = house.home.path().join("gone.gguf");
+    let names = [
+        ("circle", &one, needs(&["back"])),
+        ("back", &other, needs(&["circle"])),
+        ("itself", &one, needs(&["same"])),
+        ("same", &one, ModelSettings::default()),
+        ("unknown", &one, needs(&["nobody"])),
+        ("lost", &one, needs(&["gone"])),
+        ("gone", &gone, ModelSettings::default()),
+    ];
+    let runtime = house.runtime(1 << 30, &names);
+    for (name, kind, word) in [
+        ("circle", ErrorKind::InvalidRequest, "circle"),
+        ("itself", ErrorKind::InvalidRequest, "same model"),
+        ("unknown", ErrorKind::NotFound, "nobody"),
+        ("lost", ErrorKind::NotFound, "gone.gguf"),
+    ] {
+        let failure = runtime.generate(ask(name)).collect().await.expect_err("can not be met");
+        assert_eq!(failure.kind, kind, "{name}: {failure:?}");
+        assert!(failure.message.contains(word) && failure.hint.is_some(), "{name}: {failure:?}");
+    }
+    assert_eq!(house.engine.counts().loads_started, 0);
+}
+
+#[tokio::test]
+async fn three_instances_are_announced_one_by_one_and_share_their_weights() {
+    let house = House::new(FakeEngine::new());
+    let settings = ModelSettings { min_instances: Some(3), ..ModelSettings::default() };
+    let path = house.file("crowd");
+    let runtime = house.runtime(1 << 30, &[("crowd", &path, settings)]);
+    let waits = warm(&runtime, "crowd").await;
+    let is_told = |number| {
+        waits.iter().any(|wait| matches!(wait, Wait::Loading { instance, of: 3, .. } if *instance == number))
+    };
+    assert!(is_told(1), "{waits:?}");
+    house.engine.wait_until(|counts| counts.live_instances == 3).await;
+    let one = runtime.spec("crowd").await.expect("is known").footprint;
+    let pool = loop {
+        let pool = runtime.stats().await.pool;
+        if pool.reserved_bytes == 0 {
+            break pool;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(pool.resident_bytes, 3 * one.held_bytes + one.mapped_bytes);
+    let crowd = model(&runtime, "crowd").await;
+    assert_eq!((crowd.instances, crowd.instances_max), (3, 3));
+    assert_eq!(runtime.unload("crowd").await.expect("is known"), 3);
+    house.engine.wait_until(|counts| counts.live_instances == 0).await;
+}
+
+#[tokio::test]
+async fn names_that_differ_in_their_context_cost_one_growth_and_no_more() {
+    let house = House::new(FakeEngine::new());
+    let path = house.file("story");
+    let sized = |context| ModelSettings { context_tokens: Some(context), ..ModelSettings::default() };
+    let names = [("short", &path, sized(128)), ("long", &path, sized(512))];
+    let runtime = house.runtime(1 << 30, &names);
+    let mut tiers = Vec::new();
+    for name in ["short", "long", "short", "long", "short"] {
+        tiers.push(runtime.generate(ask(name)).collect().await.expect("answers").1.tier);
+    }
+    assert_eq!(tiers[0], Tier::Cold);
+    assert_eq!(tiers[2..], [Tier::Hit; 3]);
+    let counts = house.engine.counts();
+    assert_eq!((counts.loads_started, counts.resumes), (1, 1));
+    let long = runtime.model("long", Origin::Owner).await.expect("is known");
+    assert_eq!(long.context_tokens, 512);
+    runtime.shutdown(Duration::from_secs(5)).await;
+}
