@@ -203,7 +203,7 @@ mod tests {
         let home = tempfile::tempdir().expect("tempdir");
         for row in ["{\"version\":1,\"since", "{}", "{\"version\":0,\"starts\":7}", "[]"] {
             let config = StoreConfig::new(home.path().join("cache"), home.path().join("state"));
-            samovar_store::Store::open(config).expect("opens").remember(KEY, row);
+            Store::open(config).expect("opens").remember(KEY, row);
             let after = chronicle(home.path());
             after.save(counted(2));
             let all = after.all(counted(2)).expect("read");

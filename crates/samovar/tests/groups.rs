@@ -57,17 +57,6 @@ async fn model(runtime: &Runtime, name: &str) -> ModelStats {
     models.into_iter().find(|model| model.name == name).expect("was asked for")
 }
 
-/// What a caller is told while it waits until a model is ready.
-async fn warm(runtime: &Runtime, name: &str) -> Vec<Wait> {
-    let (told, mut waits) = mpsc::channel(1_000);
-    runtime.warm(name, Some(told)).await.expect("loads");
-    let mut all = Vec::new();
-    while let Ok(wait) = waits.try_recv() {
-        all.push(wait);
-    }
-    all
-}
-
 #[tokio::test]
 async fn a_model_and_what_it_needs_load_together_serve_together_and_leave_together() {
     let house = House::new(FakeEngine::builder().gate_tokens().build());
@@ -136,15 +125,25 @@ async fn needs_that_can_not_be_met_are_told_before_anything_is_loaded() {
 
 #[tokio::test]
 async fn three_instances_are_announced_one_by_one_and_share_their_weights() {
-    let house = House::new(FakeEngine::new());
+    let house = House::new(FakeEngine::builder().gate_loads().build());
     let settings = ModelSettings { min_instances: Some(3), ..ModelSettings::default() };
     let path = house.file("crowd");
     let runtime = house.runtime(1 << 30, &[("crowd", &path, settings)]);
-    let waits = warm(&runtime, "crowd").await;
-    let is_told = |number| {
-        waits.iter().any(|wait| matches!(wait, Wait::Loading { instance, of: 3, .. } if *instance == number))
-    };
-    assert!(is_told(1), "{waits:?}");
+    let (told, mut waits) = mpsc::channel(1_000);
+    let warming = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.warm("crowd", Some(told)).await }
+    });
+    for number in 1..=3 {
+        loop {
+            let wait = waits.recv().await.expect("it is told before it is loaded");
+            if matches!(wait, Wait::Loading { instance, of: 3, .. } if instance == number) {
+                break;
+            }
+        }
+        house.engine.loads_gate().admit(1);
+    }
+    warming.await.expect("no panic").expect("loads");
     house.engine.wait_until(|counts| counts.live_instances == 3).await;
     let one = runtime.spec("crowd").await.expect("is known").footprint;
     let pool = loop {
