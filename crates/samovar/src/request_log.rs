@@ -462,12 +462,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("requests.log");
         let mut first = Writer::open(path.clone(), MAX_BYTES);
-        [facts("a", 5), asked("a", 0)].into_iter().for_each(|line| first.take(line));
+        first.take(facts("a", 5));
+        first.take(asked("a", 0));
         drop(first);
         let mut file = File::options().append(true).open(&path).expect("file");
         file.write_all(b"{\"time_ms\":1,\"mod").expect("writes");
         let mut second = Writer::open(path.clone(), MAX_BYTES);
-        [facts("a", 6), asked("a", 2)].into_iter().for_each(|line| second.take(line));
+        second.take(facts("a", 6));
+        second.take(asked("a", 2));
         let mut reader = Reader::default();
         let text = fs_err::read_to_string(&path).expect("file");
         text.lines().for_each(|line| reader.take(line).expect("a line, or the beginning of one"));
