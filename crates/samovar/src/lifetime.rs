@@ -64,7 +64,7 @@ impl Kept {
 /// What was counted before this life.
 enum Earlier {
     /// This.
-    Read(Kept),
+    Read(Box<Kept>),
     /// A newer version of the program knows, and this one leaves it alone.
     Newer,
 }
@@ -135,7 +135,7 @@ fn read(row: Option<&str>) -> Earlier {
     struct Version {
         version: u32,
     }
-    let Some(row) = row else { return Earlier::Read(Kept::begin()) };
+    let Some(row) = row else { return Earlier::Read(Box::new(Kept::begin())) };
     if let Ok(Version { version }) = serde_json::from_str(row)
         && version > VERSION
     {
@@ -143,10 +143,10 @@ fn read(row: Option<&str>) -> Earlier {
         return Earlier::Newer;
     }
     match serde_json::from_str::<Kept>(row) {
-        Ok(kept) => Earlier::Read(kept),
+        Ok(kept) => Earlier::Read(Box::new(kept)),
         Err(error) => {
             tracing::warn!("the statistics of earlier lives cannot be read ({error}); counting begins anew");
-            Earlier::Read(Kept::begin())
+            Earlier::Read(Box::new(Kept::begin()))
         }
     }
 }

@@ -105,7 +105,7 @@ impl Catalog {
         let Adapted { spec, adapters } = self.adapt(&target)?;
         Ok(match self.with_needs(spec, &target, &[reference])? {
             Need::Here(spec) => Found::Here(Adapted { spec, adapters }),
-            Need::Away(away) => Found::Away(away),
+            Need::Away(away) => Found::Away(*away),
         })
     }
 

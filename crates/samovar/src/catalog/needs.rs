@@ -20,7 +20,7 @@ pub(super) enum Need {
     /// To a model that can be loaded, with all that it needs itself.
     Here(Arc<ModelSpec>),
     /// To one that has to be fetched first.
-    Away(Away),
+    Away(Box<Away>),
 }
 
 impl Catalog {
@@ -38,7 +38,7 @@ impl Catalog {
         for name in &target.settings.needs {
             match self.need(name, chain)? {
                 Need::Here(need) if need.key == spec.key => {
-                    return Err(wrong(chain, format!("`{name}` is the same model under another name")));
+                    return Err(wrong(chain, &format!("`{name}` is the same model under another name")));
                 }
                 Need::Here(need) => needs.push(need),
                 away @ Need::Away(_) => return Ok(away),
@@ -57,10 +57,10 @@ impl Catalog {
     fn need(&self, name: &str, chain: &[&str]) -> Result<Need, Failure> {
         let longer = [chain, &[name]].concat();
         if chain.contains(&name) {
-            return Err(wrong(chain, format!("`{}` is a circle", longer.join("` needs `"))));
+            return Err(wrong(chain, &format!("`{}` is a circle", longer.join("` needs `"))));
         }
         if longer.len() > CHAIN_MAX {
-            return Err(wrong(chain, format!("`{}` is too long a chain", longer.join("` needs `"))));
+            return Err(wrong(chain, &format!("`{}` is too long a chain", longer.join("` needs `"))));
         }
         // The owner wrote the name, whoever asks for the model.
         let target = self.target(name, Origin::Owner).map_err(|failure| Failure {
@@ -73,14 +73,15 @@ impl Catalog {
         })?;
         match &target.place {
             Place::Away(reference) => {
-                Ok(Need::Away(Away { reference: reference.clone(), settings: target.settings.clone() }))
+                let away = Away { reference: reference.clone(), settings: target.settings.clone() };
+                Ok(Need::Away(Box::new(away)))
             }
             _ => self.with_needs(self.specify(&target)?, &target, &longer),
         }
     }
 }
 
-fn wrong(chain: &[&str], what: String) -> Failure {
+fn wrong(chain: &[&str], what: &str) -> Failure {
     let name = chain.last().copied().unwrap_or_default();
     Failure::new(ErrorKind::InvalidRequest, format!("the needs of `{name}` can not be met: {what}"))
         .with_param("model")
