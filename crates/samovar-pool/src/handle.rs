@@ -1,7 +1,7 @@
 //! The pool as its callers see it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use samovar_core::port::{Clock, Engine};
@@ -13,7 +13,7 @@ use crate::ask::{Ask, ModelSpec, Wait};
 use crate::config::PoolConfig;
 use crate::decision::Decision;
 use crate::error::Error;
-use crate::lease::Lease;
+use crate::lease::{Lease, SetAside};
 use crate::owner::{self, Command, Grant, Return};
 use crate::protocol::TicketId;
 use crate::snapshot::Snapshot;
@@ -123,6 +123,21 @@ impl Pool {
         let ticket = self.next_ticket();
         self.send(Command::Unload { ticket, name: None, reply }).await?;
         answer.await.unwrap_or(Err(Error::ShuttingDown))
+    }
+
+    /// Memory for work in the background, such as packing weights: counted in the budget until it is dropped. `None` at
+    /// once when so much is not free below the soft limit, or somebody waits for memory: nobody leaves for such work.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives back what may have been set aside.
+    pub async fn set_aside(&self, bytes: u64) -> Option<SetAside> {
+        let (mut call, reply) = self.call("").ok()?;
+        let is_wanted_back = Arc::new(AtomicBool::new(false));
+        let (ticket, flag) = (call.ticket, Arc::clone(&is_wanted_back));
+        self.send(Command::SetAside { ticket, bytes, is_wanted_back: flag, reply }).await.ok()?;
+        let is_granted = call.answer().await.ok()?;
+        let place = call.place.take();
+        is_granted.then(|| SetAside::new(ticket, bytes, is_wanted_back, place))
     }
 
     /// Other limits from now on. The number of callers at a time stays that of the start.

@@ -1,6 +1,7 @@
 //! The right to use an instance, until it is dropped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use samovar_core::Failure;
 use samovar_core::port::Instance;
@@ -99,6 +100,60 @@ impl std::fmt::Debug for Lease {
         f.debug_struct("Lease")
             .field("ticket", &self.ticket)
             .field("facts", &self.facts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Memory that is counted for work in the background, until it is dropped.
+///
+/// Dropping it never blocks, as with [`Lease`]. Whoever holds it looks at [`SetAside::is_wanted_back`] from time to time,
+/// and then leaves off: somebody waits for it.
+pub struct SetAside {
+    ticket: TicketId,
+    bytes: u64,
+    is_wanted_back: Arc<AtomicBool>,
+    place: Option<OwnedPermit<Return>>,
+}
+
+impl SetAside {
+    pub(crate) fn new(
+        ticket: TicketId,
+        bytes: u64,
+        is_wanted_back: Arc<AtomicBool>,
+        place: Option<OwnedPermit<Return>>,
+    ) -> Self {
+        Self { ticket, bytes, is_wanted_back, place }
+    }
+
+    /// How much it is.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether a request needs the memory, or the pool is leaving.
+    pub fn is_wanted_back(&self) -> bool {
+        self.is_wanted_back.load(Ordering::Relaxed)
+    }
+
+    /// The same as a flag, for work that looks at one to know when to stop.
+    pub fn wanted_back(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_wanted_back)
+    }
+}
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.send(Return { ticket: self.ticket, failed: None });
+        }
+    }
+}
+
+impl std::fmt::Debug for SetAside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SetAside")
+            .field("ticket", &self.ticket)
+            .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
 }

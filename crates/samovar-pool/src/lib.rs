@@ -37,6 +37,6 @@ pub use config::{EvictionPolicy, PoolConfig};
 pub use decision::{Decision, Reason, What};
 pub use error::Error;
 pub use handle::Pool;
-pub use lease::{GrantFacts, Lease, Origin};
+pub use lease::{GrantFacts, Lease, Origin, SetAside};
 pub use snapshot::{ModelState, ModelStats, PoolStats, Snapshot};
 pub use stats::{Counters, ModelTally, Statistics, Tally};

@@ -41,6 +41,7 @@ pub(crate) enum Command {
     Warm { ticket: TicketId, model: Arc<ModelSpec>, reply: Reply<()>, waits: Option<mpsc::Sender<Wait>> },
     Pin { ticket: TicketId, model: Arc<ModelSpec>, is_pinned: bool, reply: Reply<u32> },
     Unload { ticket: TicketId, name: Option<String>, reply: Reply<u32> },
+    SetAside { ticket: TicketId, bytes: u64, is_wanted_back: Arc<AtomicBool>, reply: Reply<bool> },
     Configure { config: Box<PoolConfig> },
     Snapshot { reply: oneshot::Sender<Snapshot> },
     Statistics { reply: oneshot::Sender<Statistics> },
@@ -87,6 +88,7 @@ pub(crate) fn spawn(parts: Parts) {
         instances: BTreeMap::new(),
         stops: BTreeMap::new(),
         probes: BTreeMap::new(),
+        asides: BTreeMap::new(),
         ring: VecDeque::new(),
         wake_at: None,
         leaving: None,
@@ -99,6 +101,7 @@ enum Waiter {
     Lease(Reply<Grant>, Option<mpsc::Sender<Wait>>),
     Warm(Reply<()>, Option<mpsc::Sender<Wait>>),
     Count(Reply<u32>),
+    Aside(Reply<bool>),
 }
 
 /// A shutdown under way.
@@ -120,6 +123,8 @@ struct Owner {
     stops: BTreeMap<InstanceId, Arc<AtomicBool>>,
     /// Probes, the last of each instance: what parks or unloads it waits for that.
     probes: BTreeMap<InstanceId, JoinHandle<()>>,
+    /// Flags that ask for what is set aside.
+    asides: BTreeMap<TicketId, Arc<AtomicBool>>,
     /// How often the machine is asked about its memory.
     look_every_ms: watch::Sender<u64>,
     ring: VecDeque<Record>,
@@ -176,7 +181,8 @@ impl Owner {
 
     fn take_back(&mut self, back: Return) {
         let ticket = back.ticket;
-        if self.state.is_leased(ticket) {
+        self.asides.remove(&ticket);
+        if self.state.is_out(ticket) {
             self.step(Event::Released { ticket, failed: back.failed });
         } else {
             self.waiters.remove(&ticket);
@@ -216,6 +222,14 @@ impl Owner {
                     Some(name) => Event::Unload { ticket, name },
                     None => Event::Clear { ticket },
                 });
+            }
+            Command::SetAside { ticket, bytes, is_wanted_back, reply } => {
+                if reply.is_closed() {
+                    return;
+                }
+                self.waiters.insert(ticket, Waiter::Aside(reply));
+                self.asides.insert(ticket, is_wanted_back);
+                self.step(Event::SetAside { ticket, bytes });
             }
             Command::Configure { config } => self.step(Event::Configure { config }),
             Command::Snapshot { reply } => {
@@ -324,13 +338,27 @@ impl Owner {
                 Some(Waiter::Lease(reply, _)) => drop(reply.send(Err(why))),
                 Some(Waiter::Warm(reply, _)) => drop(reply.send(Err(why))),
                 Some(Waiter::Count(reply)) => drop(reply.send(Err(why))),
-                None => {}
+                Some(Waiter::Aside(_)) | None => {}
             },
             Effect::Done { ticket, instances } => match self.waiters.remove(&ticket) {
                 Some(Waiter::Warm(reply, _)) => drop(reply.send(Ok(()))),
                 Some(Waiter::Count(reply)) => drop(reply.send(Ok(instances))),
-                Some(Waiter::Lease(..)) | None => {}
+                Some(Waiter::Lease(..) | Waiter::Aside(_)) | None => {}
             },
+            Effect::SetAside { ticket, is_granted } => {
+                if !is_granted {
+                    self.asides.remove(&ticket);
+                }
+                if let Some(Waiter::Aside(reply)) = self.waiters.remove(&ticket) {
+                    // A caller that has gone gives it back through its own place.
+                    let _ = reply.send(Ok(is_granted));
+                }
+            }
+            Effect::WantBack { ticket } => {
+                if let Some(flag) = self.asides.get(&ticket) {
+                    flag.store(true, Ordering::Relaxed);
+                }
+            }
             Effect::Tell { ticket, wait } => {
                 if let Some(Waiter::Lease(_, Some(waits)) | Waiter::Warm(_, Some(waits))) =
                     self.waiters.get(&ticket)

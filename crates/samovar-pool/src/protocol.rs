@@ -68,7 +68,7 @@ pub enum Event {
         /// The call.
         ticket: TicketId,
     },
-    /// A lease was dropped.
+    /// A lease was dropped, or what was set aside.
     Released {
         /// The call that was granted it.
         ticket: TicketId,
@@ -147,6 +147,13 @@ pub enum Event {
     Unloaded {
         /// The instance.
         instance: InstanceId,
+    },
+    /// Work in the background would use so much memory. Answered by `SetAside` at once, and ended by `Released`.
+    SetAside {
+        /// Names the call, and what is set aside.
+        ticket: TicketId,
+        /// How much.
+        bytes: u64,
     },
     /// Time has passed: what is due is done. Every other event does that as well.
     Tick,
@@ -257,6 +264,18 @@ pub enum Effect {
         ticket: TicketId,
         /// Instances concerned.
         instances: u32,
+    },
+    /// The answer to `SetAside`.
+    SetAside {
+        /// The call.
+        ticket: TicketId,
+        /// Whether the memory is set aside.
+        is_granted: bool,
+    },
+    /// What was set aside is needed for a request: it is to be given back soon.
+    WantBack {
+        /// The call.
+        ticket: TicketId,
     },
     /// What a waiting caller may want to know.
     Tell {

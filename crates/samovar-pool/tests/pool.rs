@@ -735,3 +735,22 @@ async fn callers_that_come_and_go_on_many_threads_leave_nothing_behind() {
         engine.counts().loads_finished + engine.counts().loads_cancelled
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn memory_set_aside_goes_back_when_a_request_needs_it() {
+    let engine = engine();
+    let pool = pool(&engine);
+    assert!(pool.set_aside(10_000).await.is_none(), "the budget is 1,000");
+    let aside = pool.set_aside(800).await.expect("nothing is in memory");
+    assert_eq!((pool.snapshot().await.pool.reserved_bytes, aside.is_wanted_back()), (800, false));
+    let (asking, a) = (pool.clone(), spec("a"));
+    let call = tokio::spawn(async move { asking.acquire(Ask::new(a), None).await });
+    while !aside.is_wanted_back() {
+        tokio::task::yield_now().await;
+    }
+    assert!(pool.set_aside(1).await.is_none(), "somebody waits for memory");
+    drop(aside);
+    let lease = call.await.unwrap().unwrap();
+    assert_eq!(lease.origin(), Origin::Cold);
+    assert_eq!(pool.snapshot().await.pool.reserved_bytes, 0);
+}

@@ -146,6 +146,7 @@ impl Turn<'_> {
     fn make_room_of_idle(&mut self, model: ModelId, placement: &Placement, shortfall: u64) -> bool {
         let mut leaving = self.leaving();
         let shortfall = shortfall.saturating_sub(self.leaving_bytes());
+        let shortfall = shortfall.saturating_sub(self.ask_back(shortfall));
         let before = self.state.ledger.freed_by_all(&leaving);
         let mut chosen = Vec::new();
         for (step, id) in self.victims(model, std::slice::from_ref(placement)) {

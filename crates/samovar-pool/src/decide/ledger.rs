@@ -23,6 +23,8 @@ pub(super) struct Ledger {
     resident: u64,
     reserved: u64,
     owed: u64,
+    /// Reserved for what is no instance.
+    aside: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +39,7 @@ struct Account {
 
 impl Ledger {
     pub(super) fn new(budget: u64) -> Self {
-        Self { budget, accounts: BTreeMap::new(), resident: 0, reserved: 0, owed: 0 }
+        Self { budget, accounts: BTreeMap::new(), resident: 0, reserved: 0, owed: 0, aside: 0 }
     }
 
     /// Another budget. One below what is in use is reached as instances leave.
@@ -145,6 +147,23 @@ impl Ledger {
         true
     }
 
+    /// Promises bytes to something else than an instance, if they are free.
+    #[must_use]
+    pub(super) fn set_aside(&mut self, bytes: u64) -> bool {
+        let is_free = bytes <= self.free();
+        if is_free {
+            self.aside += bytes;
+            self.recount();
+        }
+        is_free
+    }
+
+    /// That has ended.
+    pub(super) fn give_back(&mut self, bytes: u64) {
+        self.aside -= bytes;
+        self.settle_debts();
+    }
+
     /// What was promised is in use now, and was measured to be this. The part that is not free is owed.
     pub(super) fn commit(&mut self, instance: InstanceId, measured: Footprint) {
         let Some(account) = self.accounts.get_mut(&instance) else { return };
@@ -210,7 +229,7 @@ impl Ledger {
 
     fn recount(&mut self) {
         let mut weights: BTreeMap<ModelId, (u64, bool)> = BTreeMap::new();
-        (self.resident, self.reserved, self.owed) = (0, 0, 0);
+        (self.resident, self.reserved, self.owed) = (0, self.aside, 0);
         for account in self.accounts.values() {
             self.owed += account.owed;
             *(if account.is_reserved { &mut self.reserved } else { &mut self.resident }) += account.held;

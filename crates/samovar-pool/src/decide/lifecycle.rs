@@ -211,6 +211,9 @@ impl Turn<'_> {
     }
 
     pub(super) fn released(&mut self, ticket: TicketId, failed: Option<Failure>) {
+        if self.give_back(ticket) {
+            return;
+        }
         let Some(lease) = self.state.leases.remove(&ticket) else { return };
         let now = self.now;
         let instance = self.state.instance_mut(lease.instance);

@@ -15,6 +15,7 @@
 //! - `lifecycle`, `growth` what becomes of an instance
 //! - `departure` how one leaves
 //! - `placement` who gets memory next, and who leaves for it
+//! - `aside` memory for work in the background
 //! - `keep_alive`, `pressure`, `health`, `orders` the other reasons to act
 //! - `ledger`, `eviction` bytes, and the order of leaving
 //!
@@ -22,6 +23,7 @@
 //! draws a number.
 
 mod admission;
+mod aside;
 mod crew;
 mod demand;
 mod departure;
@@ -110,6 +112,7 @@ impl Turn<'_> {
             Event::Resumed { instance, measured } => self.resumed(instance, measured),
             Event::ResumeFailed { instance, failure } => self.resume_failed(instance, failure),
             Event::Unloaded { instance } => self.unloaded(instance),
+            Event::SetAside { ticket, bytes } => self.set_aside(ticket, bytes),
             Event::Tick => {}
             Event::Pressure { available_bytes, stall_percent } => {
                 self.machine_pressure(available_bytes, stall_percent);

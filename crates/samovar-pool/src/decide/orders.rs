@@ -97,6 +97,7 @@ impl Turn<'_> {
 
     pub(super) fn shut_down(&mut self) {
         self.state.is_leaving = true;
+        self.ask_back(u64::MAX);
         let models: Vec<_> = self.state.models.keys().copied().collect();
         for model in models {
             self.refuse_waiting(model, &Error::ShuttingDown);

@@ -101,7 +101,9 @@ impl Turn<'_> {
             // What is larger than it need be makes room by itself.
             self.begin_shrinking(&lacking);
             let leaving = self.leaving_bytes().saturating_sub(claimed_leaving);
-            self.make_room(model, &lacking, need.saturating_sub(free + leaving));
+            let shortfall = need.saturating_sub(free + leaving);
+            let back = self.ask_back(shortfall);
+            self.make_room(model, &lacking, shortfall.saturating_sub(back));
             let leaving = self.leaving_bytes().saturating_sub(claimed_leaving).min(need);
             claimed_leaving += leaving;
             claimed_free += (need - leaving).min(free);
@@ -140,7 +142,8 @@ impl Turn<'_> {
 
     /// Bytes that will be free without any further decision.
     pub(super) fn leaving_bytes(&self) -> u64 {
-        self.state.ledger.freed_by_all(&self.leaving()).saturating_sub(self.state.ledger.owed())
+        let freed = self.state.ledger.freed_by_all(&self.leaving()) + self.coming_back();
+        freed.saturating_sub(self.state.ledger.owed())
     }
 
     /// Who leaves, and how many bytes each will still hold then.

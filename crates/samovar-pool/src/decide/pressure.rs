@@ -16,6 +16,7 @@ impl Turn<'_> {
             return;
         }
         let mut excess = used_bytes.saturating_sub(soft_bytes).saturating_sub(self.leaving_bytes());
+        excess = excess.saturating_sub(self.ask_back(excess));
         let keeps_last = used_bytes <= self.state.config.budget.bytes;
         let spared = self.used_last().filter(|_| keeps_last);
         for id in self.idle_in_order() {
@@ -41,6 +42,9 @@ impl Turn<'_> {
     pub(super) fn machine_pressure(&mut self, available_bytes: u64, stall_percent: f32) {
         let config = &self.state.config;
         if available_bytes >= config.available_floor_bytes && stall_percent <= config.stall_percent_max {
+            return;
+        }
+        if self.ask_back(1) > 0 {
             return;
         }
         let past_residency = |id: &InstanceId| self.residency_end(*id) <= self.now;

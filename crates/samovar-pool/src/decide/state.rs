@@ -15,6 +15,7 @@ use samovar_core::port::Millis;
 use samovar_core::units::KeepAlive;
 use samovar_core::{Failure, Footprint, LoadOptions, ModelKey};
 
+use super::aside::Aside;
 use super::eviction::Fame;
 use super::health::Setback;
 use super::ledger::Ledger;
@@ -44,6 +45,8 @@ pub struct PoolState {
     pub(super) instances: BTreeMap<InstanceId, Instance>,
     pub(super) tickets: BTreeMap<TicketId, Ticket>,
     pub(super) leases: BTreeMap<TicketId, Lease>,
+    /// Memory that is set aside for work in the background.
+    pub(super) asides: BTreeMap<TicketId, Aside>,
     pub(super) ledger: Ledger,
     /// Models that wait for memory.
     pub(super) wants: BTreeSet<ModelId>,
@@ -219,6 +222,7 @@ impl PoolState {
             instances: BTreeMap::new(),
             tickets: BTreeMap::new(),
             leases: BTreeMap::new(),
+            asides: BTreeMap::new(),
             wants: BTreeSet::new(),
             crews: BTreeSet::new(),
             pledges: BTreeMap::new(),
@@ -243,9 +247,9 @@ impl PoolState {
         self.instances.is_empty() && self.tickets.is_empty() && self.leases.is_empty()
     }
 
-    /// Whether this ticket is a lease.
-    pub fn is_leased(&self, ticket: TicketId) -> bool {
-        self.leases.contains_key(&ticket)
+    /// Whether this ticket is a lease, or memory that is set aside.
+    pub fn is_out(&self, ticket: TicketId) -> bool {
+        self.leases.contains_key(&ticket) || self.asides.contains_key(&ticket)
     }
 
     /// When a `Tick` is due, if nothing happens before.

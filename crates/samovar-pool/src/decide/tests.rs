@@ -1,5 +1,6 @@
 //! Decisions as situations: what happens, and what is decided.
 
+mod aside;
 mod crew;
 mod fairness;
 mod group;

@@ -167,7 +167,12 @@ impl<'a> Stage<'a> {
                 self.answer(instance, |_| Costs::PROBE_MS, |_| Event::Probed { instance });
             }
             // Nobody listens; time comes by itself.
-            Effect::Done { .. } | Effect::Tell { .. } | Effect::WakeAt { .. } | Effect::Record { .. } => {}
+            Effect::Done { .. }
+            | Effect::SetAside { .. }
+            | Effect::WantBack { .. }
+            | Effect::Tell { .. }
+            | Effect::WakeAt { .. }
+            | Effect::Record { .. } => {}
         }
     }
 

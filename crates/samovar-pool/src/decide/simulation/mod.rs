@@ -113,6 +113,16 @@ fn a_pool_that_overspends_is_noticed() {
 }
 
 #[test]
+fn a_pool_that_forgets_what_it_set_aside_is_noticed() {
+    let found = noticed(|state| {
+        if let Some((_, aside)) = state.asides.pop_first() {
+            state.ledger.give_back(aside.bytes);
+        }
+    });
+    assert!(found.contains(&1), "{found:?}");
+}
+
+#[test]
 fn a_pool_that_loses_a_ticket_is_noticed() {
     let found = noticed(|state| {
         let Some((id, ticket)) = state.tickets.pop_last() else { return };

@@ -78,6 +78,8 @@ pub(super) struct World {
     needs: BTreeMap<ModelKey, BTreeSet<ModelKey>>,
     held: BTreeMap<TicketId, BTreeSet<ModelKey>>,
     instances: BTreeMap<InstanceId, Seen>,
+    /// Memory that work in the background has been given, and whether it was asked back.
+    asides: BTreeMap<TicketId, (u64, bool)>,
     /// Probes that have no answer yet.
     probes: BTreeSet<InstanceId>,
     pinned: BTreeSet<ModelKey>,
@@ -119,6 +121,7 @@ impl World {
             needs,
             held: BTreeMap::new(),
             instances: BTreeMap::new(),
+            asides: BTreeMap::new(),
             probes: BTreeSet::new(),
             pinned: BTreeSet::new(),
             budget,
@@ -154,6 +157,7 @@ impl World {
             96 if self.dice.chance(60) => self.an_instance_is_found_dead(),
             96 => self.a_probe_answers(),
             97 => self.the_limits_change(),
+            98 if self.dice.chance(70) => self.someone_sets_aside(),
             98 => self.happen(Event::Tick),
             _ if self.dice.chance(10) => self.the_pool_leaves(),
             _ => self.time_passes(),
@@ -169,6 +173,9 @@ impl World {
             let ticket = self.ticket(None, true);
             self.pinned.remove(&spec.key);
             self.happen(Event::Unpin { ticket, model: spec })?;
+        }
+        for ticket in self.asides.keys().copied().collect::<Vec<_>>() {
+            self.gives_back(ticket)?;
         }
         let ticket = self.ticket(None, true);
         self.happen(Event::Clear { ticket })?;
@@ -191,6 +198,10 @@ impl World {
             }
             for probe in self.probes.clone() {
                 self.answer_probe(probe)?;
+            }
+            let wanted_back = self.asides.iter().filter(|(_, (_, is_wanted_back))| *is_wanted_back);
+            for ticket in wanted_back.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+                self.gives_back(ticket)?;
             }
             for ticket in self.leases.keys().copied().collect::<Vec<_>>() {
                 self.release(ticket, None)?;
@@ -412,6 +423,25 @@ impl World {
         self.happen(Event::Tick)
     }
 
+    /// Somebody works in the background, or leaves off.
+    fn someone_sets_aside(&mut self) -> Result<(), Broken> {
+        let out: Vec<_> = self.asides.keys().copied().collect();
+        if let Some(ticket) = self.dice.pick(&out).filter(|_| self.dice.chance(50)) {
+            return self.gives_back(ticket);
+        }
+        let ticket = TicketId(self.next_ticket);
+        self.next_ticket += 1;
+        let bytes = self.dice.between(1, 100);
+        // What is due anyway is done before.
+        self.happen(Event::Tick)?;
+        self.happen(Event::SetAside { ticket, bytes })
+    }
+
+    fn gives_back(&mut self, ticket: TicketId) -> Result<(), Broken> {
+        self.asides.remove(&ticket);
+        self.happen(Event::Released { ticket, failed: None })
+    }
+
     fn someone_pins(&mut self) -> Result<(), Broken> {
         let Some(model) = self.dice.pick(&self.specs) else { return Ok(()) };
         let ticket = self.ticket(None, true);
@@ -474,7 +504,17 @@ impl World {
             Event::Pin { model, ticket } => Some((model.key.clone(), *ticket)),
             _ => None,
         };
+        let set_aside = match &event {
+            Event::SetAside { ticket, bytes } => Some((*ticket, *bytes)),
+            _ => None,
+        };
         let effects = step(&mut self.state, event, self.now);
+        if let Some((ticket, bytes)) = set_aside {
+            self.check_set_aside(&effects)?;
+            if effects.iter().any(|effect| matches!(effect, Effect::SetAside { is_granted: true, .. })) {
+                self.asides.insert(ticket, (bytes, false));
+            }
+        }
         for effect in &effects {
             format!("{effect:?}").hash(&mut self.trace);
         }
@@ -555,7 +595,11 @@ impl World {
                     return broken(3, format!("pinned, and yet: {record}"));
                 }
             }
-            Effect::Tell { .. } | Effect::WakeAt { .. } => {}
+            Effect::WantBack { ticket } => match self.asides.get_mut(&ticket) {
+                Some((_, is_wanted_back)) if !*is_wanted_back => *is_wanted_back = true,
+                _ => return broken(1, format!("{ticket:?} is asked for what it does not have, or again")),
+            },
+            Effect::SetAside { .. } | Effect::Tell { .. } | Effect::WakeAt { .. } => {}
         }
         Ok(())
     }
@@ -578,12 +622,27 @@ impl World {
     fn check_room(&self, id: InstanceId, key: &ModelKey, wanted: Footprint) -> Result<(), Broken> {
         let others = self.instances.iter().filter(|(other, _)| **other != id);
         let others: Vec<_> = others.map(|(_, seen)| (&seen.key, seen.bytes)).collect();
-        let in_use = sum_of(others.iter().copied().chain([(key, wanted)]));
+        let in_use = sum_of(others.iter().copied().chain([(key, wanted)])) + self.set_aside();
         let allowed = self.allowance.max(self.budget) + self.state.ledger.owed();
         if in_use > allowed {
             return broken(1, format!("{wanted:?} promised, with it {in_use} in use of {}", self.budget));
         }
         Ok(())
+    }
+
+    /// Nobody leaves for work in the background.
+    fn check_set_aside(&self, effects: &[Effect]) -> Result<(), Broken> {
+        let is_granted =
+            effects.iter().any(|effect| matches!(effect, Effect::SetAside { is_granted: true, .. }));
+        let leaves = |effect: &&Effect| matches!(effect, Effect::Park { .. } | Effect::Unload { .. });
+        match effects.iter().find(leaves) {
+            Some(effect) if is_granted => broken(9, format!("{effect:?} for work in the background")),
+            _ => Ok(()),
+        }
+    }
+
+    fn set_aside(&self) -> u64 {
+        self.asides.values().map(|(bytes, _)| bytes).sum()
     }
 
     /// Whoever is granted a model has all that it needs.
@@ -672,6 +731,7 @@ impl World {
             if growing(id) { more } else { seen.bytes }
         };
         let in_use = sum_of(self.instances.iter().map(|(id, seen)| (&seen.key, counted((id, seen)))));
+        let in_use = in_use + self.set_aside();
         if ledger.used() + ledger.owed() != in_use {
             let (used, owed) = (ledger.used(), ledger.owed());
             return broken(1, format!("{used} counted and {owed} owed, {in_use} in use"));
