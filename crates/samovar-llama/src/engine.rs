@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
-use samovar_core::{Descriptor, Failure, Footprint, Layout, LoadOptions};
+use samovar_core::{Descriptor, Failure, Footprint, Layout, LoadOptions, Speed};
 
 use crate::build_info::{AmxState, build_info};
 use crate::error::Error;
@@ -90,8 +90,20 @@ impl Engine for LlamaEngine {
         into: &File,
         control: &LoadControl,
     ) -> Result<u64, Failure> {
-        let job = Packing { path, source, is_tail_forced: false };
-        Ok(packed::write(job, descriptor, into, control)?)
+        let job = Packing { path, descriptor, source, is_tail_forced: false };
+        Ok(packed::write(job, into, control)?)
+    }
+
+    fn calibrate(
+        &self,
+        files: ModelFiles<'_>,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Vec<Speed>, Failure> {
+        let plan = Plan::new(descriptor, options)?;
+        check_part_name(files.path, descriptor)?;
+        Ok(packed::calibrate(files, descriptor, &plan, control)?)
     }
 
     fn load(

@@ -5,8 +5,10 @@
 //! which frees it and reads its vocabulary.
 #![allow(unsafe_code, reason = "the safe binding cannot choose how weights are loaded")]
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fs::File;
 use std::mem;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -41,10 +43,19 @@ pub(crate) struct WeightOptions {
     pub is_locked: bool,
 }
 
+/// Where a model is read from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin<'a> {
+    /// The file of this name, and those beside it if it is the first of several.
+    Path(&'a Path),
+    /// This very file.
+    File(&'a File),
+}
+
 /// Loads a model. `progress` is told the part done (0..=1) and answers whether to go on. `None` when
 /// llama.cpp refused or was told to stop; the log says why.
 pub(crate) fn load_model<F: FnMut(f32) -> bool>(
-    path: &Path,
+    origin: Origin<'_>,
     options: WeightOptions,
     mut progress: F,
 ) -> Option<LlamaModel> {
@@ -54,7 +65,6 @@ pub(crate) fn load_model<F: FnMut(f32) -> bool>(
         progress(fraction)
     }
 
-    let path = c_path(path)?;
     let mut params = model_params();
     params.load_mode = if options.is_locked {
         llama_cpp_sys_2::LLAMA_LOAD_MODE_MMAP_MLOCK
@@ -64,9 +74,50 @@ pub(crate) fn load_model<F: FnMut(f32) -> bool>(
     params.use_extra_bufts = options.is_repacked;
     params.progress_callback = Some(report::<F>);
     params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
-    // SAFETY: the path is NUL-terminated, the parameters are the library's defaults but for plain values
-    // and a callback whose closure lives until the call returns.
-    unsafe { adopt(llama_cpp_sys_2::llama_model_load_from_file(path.as_ptr(), params)) }
+    match origin {
+        Origin::Path(path) => {
+            let path = c_path(path)?;
+            // SAFETY: the path is NUL-terminated, the parameters are the library's defaults but for plain values
+            // and a callback whose closure lives until the call returns.
+            unsafe { adopt(llama_cpp_sys_2::llama_model_load_from_file(path.as_ptr(), params)) }
+        }
+        Origin::File(file) => {
+            let stream = Stream::of(file)?;
+            // SAFETY: as above; the stream lives until the call returns, and what is mapped outlives it.
+            unsafe { adopt(llama_cpp_sys_2::llama_model_load_from_file_ptr(stream.0.as_ptr(), params)) }
+        }
+    }
+}
+
+/// A file as C's standard library reads it.
+struct Stream(NonNull<c_void>);
+
+impl Stream {
+    /// A stream of its own for an open file, from its beginning.
+    fn of(file: &File) -> Option<Self> {
+        unsafe extern "C" {
+            fn fdopen(descriptor: c_int, mode: *const c_char) -> *mut c_void;
+        }
+        rustix::fs::seek(file, rustix::fs::SeekFrom::Start(0)).ok()?;
+        let descriptor = file.try_clone().ok()?.into_raw_fd();
+        // SAFETY: the descriptor is open and ours; the mode is NUL-terminated.
+        let stream = NonNull::new(unsafe { fdopen(descriptor, c"rb".as_ptr()) });
+        if stream.is_none() {
+            // SAFETY: no stream has taken the descriptor over.
+            drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        }
+        stream.map(Self)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        unsafe extern "C" {
+            fn fclose(stream: *mut c_void) -> c_int;
+        }
+        // SAFETY: the stream is ours and used by nobody any more. It was read only: closing cannot lose anything.
+        unsafe { fclose(self.0.as_ptr()) };
+    }
 }
 
 /// The model that a load with packing would make, but without memory for weights: its tensors say where each would

@@ -12,7 +12,6 @@
 //! A context borrows its model, so both live on this thread's stack: the model outside, the context
 //! inside the loop that serves. The handle keeps a second reference to the model for its vocabulary.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -29,6 +28,7 @@ use crate::packed::{PackedFile, Refusal, Wardrobe};
 use crate::plan::Plan;
 use crate::published::Published;
 use crate::ticket::{Command, Reply};
+use crate::native::Origin;
 use crate::{log, native};
 
 /// What the thread says while it loads. Ends with `Ready` or `Failed`.
@@ -98,42 +98,38 @@ impl Start<'_> {
     /// Serves the model from its own file.
     fn live_without(&self, refused: Option<String>) -> Result<(), End> {
         let layout = if self.plan.layout == Layout::Repacked { Layout::Repacked } else { Layout::Mapped };
-        let model = Arc::new(self.load(self.files.path)?);
+        let model = Arc::new(self.load(Origin::Path(self.files.path))?);
         self.live(&model, None, 0, Arrangement { layout, refused })
     }
 
     /// Serves the model from its packed file.
     fn live_with_packed(&self, file: &PackedFile) -> Result<(), End> {
-        let model = match self.load(file.path()) {
+        let model = match self.load(Origin::File(file.file())) {
             Err(Error::Load { detail, .. }) => return Err(Refusal::from(detail).into()),
             loaded => Arc::new(loaded?),
         };
-        // llama.cpp has opened it by its name.
-        if !file.is_still_there() {
-            return Err(Refusal::from("it was replaced while it was loaded".to_owned()).into());
-        }
         let _wardrobe = Wardrobe::of_packed(&model, file)?;
         self.live(&model, None, 0, Arrangement { layout: Layout::Packed, refused: None })
     }
 
     /// Serves the model from both.
     fn live_with_both(&self, file: &PackedFile) -> Result<(), End> {
-        let model = Arc::new(self.load(self.files.path)?);
+        let model = Arc::new(self.load(Origin::Path(self.files.path))?);
         let wardrobe = Wardrobe::beside(&model, file, self.plan.is_locked)?;
         let arrangement = Arrangement { layout: Layout::Hybrid, refused: None };
         self.live(&model, Some(&wardrobe), file.packed_bytes(), arrangement)
     }
 
-    fn load(&self, path: &Path) -> Result<LlamaModel, Error> {
+    fn load(&self, origin: Origin<'_>) -> Result<LlamaModel, Error> {
         let report = |fraction| {
             // Progress is a courtesy: if nobody keeps up, the next one will do.
             let _ = self.loading.try_send(Loading::Progress(fraction));
             !self.cancelled.load(Ordering::Relaxed)
         };
-        let model = native::load_model(path, self.plan.weights(), report);
+        let model = native::load_model(origin, self.plan.weights(), report);
         model.ok_or_else(|| {
             let detail = log::take_complaints();
-            let path = path.to_owned();
+            let path = self.files.path.to_owned();
             if self.cancelled.load(Ordering::Relaxed) {
                 Error::LoadCancelled { path }
             } else {

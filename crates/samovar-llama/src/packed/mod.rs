@@ -3,8 +3,10 @@
 //! ```text
 //!   probe     which formats are packed here, and how: the key
 //!   writer    source.gguf ──► a copy with packed tensors, and a table at its end (trailer)
+//!   proof     what was written, loaded and compared with the source
 //!   reader    is this file what it says, and of this model?
 //!   wardrobe  loaded weights told where their packed bytes lie
+//!   calibration  how fast plain and packed weights are on this machine
 //!   native    ggml's own packing, and its tensors
 //! ```
 //!
@@ -14,14 +16,17 @@
 //!
 //! Nothing here decides whether to pack; nothing here keeps files.
 
+mod calibration;
 mod mapping;
 mod native;
 mod probe;
+mod proof;
 mod reader;
 mod trailer;
 mod wardrobe;
 mod writer;
 
+pub(crate) use calibration::calibrate;
 pub(crate) use probe::{key, packable};
 pub(crate) use reader::PackedFile;
 pub(crate) use wardrobe::Wardrobe;
@@ -43,3 +48,6 @@ impl Refusal {
         Self(reason.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

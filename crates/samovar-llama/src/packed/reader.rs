@@ -9,8 +9,8 @@
 //! vouched for by whoever keeps both; the spots that are compared tell a source that was replaced.
 
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use fs_err::File;
 use samovar_core::{Descriptor, port};
@@ -28,7 +28,6 @@ const SPOT_BYTES: u64 = 64;
 /// A packed file that is what it says, for one source on this machine.
 #[derive(Debug)]
 pub(crate) struct PackedFile {
-    pub(super) path: PathBuf,
     pub(super) file: File,
     pub(super) trailer: Trailer,
 }
@@ -40,45 +39,45 @@ impl PackedFile {
         model: &Path,
         descriptor: &Descriptor,
     ) -> Result<Self, Refusal> {
+        let file = File::open(packed.path).map_err(|error| Refusal::new(error.to_string()))?;
+        Self::of(file, packed.source, model, descriptor)
+    }
+
+    /// The same of a file that is open already.
+    pub(super) fn of(
+        file: File,
+        source: &str,
+        model: &Path,
+        descriptor: &Descriptor,
+    ) -> Result<Self, Refusal> {
         probe::packable(descriptor).map_err(Refusal::new)?;
         let io = |error: io::Error| Refusal::new(error.to_string());
-        let file = File::open(packed.path).map_err(io)?;
         let trailer = Trailer::read(&file)?;
         if Some(trailer.key.as_str()) != probe::key() {
             return Err(Refusal::new(format!("it was packed for another build or CPU ({})", trailer.key)));
         }
-        if trailer.source != packed.source {
+        if trailer.source != source {
             return Err(Refusal::new("it was made of another model"));
         }
-        let source = File::open(model).map_err(io)?;
-        let source_bytes = source.metadata().map_err(io)?.len();
+        let model = File::open(model).map_err(io)?;
+        let source_bytes = model.metadata().map_err(io)?.len();
         if trailer.source_bytes != source_bytes || trailer.source_bytes != descriptor.file_bytes {
             return Err(Refusal::new("it was made of a file of another length"));
         }
-        if !is_equal(&file, &source, Range { offset: 0, bytes: trailer.header_bytes }).map_err(io)? {
+        if !is_equal(&file, &model, Range { offset: 0, bytes: trailer.header_bytes }).map_err(io)? {
             return Err(Refusal::new("its header is not that of the model"));
         }
         for spot in spots(&trailer) {
-            if !is_equal(&file, &source, spot).map_err(io)? {
+            if !is_equal(&file, &model, spot).map_err(io)? {
                 return Err(Refusal::new("its weights are not those of the model"));
             }
         }
-        Ok(Self { path: packed.path.to_owned(), file, trailer })
+        Ok(Self { file, trailer })
     }
 
-    /// What llama.cpp is to open.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Whether its path still leads to the file that was looked at.
-    pub(crate) fn is_still_there(&self) -> bool {
-        let identity =
-            |meta: std::fs::Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
-        match (self.file.metadata(), fs_err::metadata(&self.path)) {
-            (Ok(opened), Ok(named)) => identity(opened) == identity(named),
-            _ => false,
-        }
+    /// What llama.cpp is to map: the very file that was looked at.
+    pub(crate) fn file(&self) -> &std::fs::File {
+        self.file.file()
     }
 
     /// Bytes of weights that are packed.

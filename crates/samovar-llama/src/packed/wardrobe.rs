@@ -23,7 +23,7 @@ use super::reader::PackedFile;
 use super::trailer::{Range, Row, Where};
 
 /// Batches of so many tokens are computed faster from plain weights.
-const PLAIN_FROM_TOKENS: usize = 32;
+pub(super) const PLAIN_FROM_TOKENS: usize = 32;
 
 /// The packed weights of a model, with both ways to see them.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl<'m> Wardrobe<'m> {
     }
 
     /// Lets every weight wear its packed or its plain bytes. To be called while nothing computes.
-    fn wear(&self, is_packed: bool) {
+    pub(super) fn wear(&self, is_packed: bool) {
         if self.is_packed.replace(is_packed) == is_packed {
             return;
         }

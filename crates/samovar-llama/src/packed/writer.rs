@@ -4,7 +4,7 @@
 //!   sketch ──► which tensors, by which packer        (llama.cpp's own decision: a load without weights)
 //!   plan   ──► where each goes: its slot, or the tail if it has become larger
 //!   source ──tensor by tensor──► scratch ──► file    (memory: the largest tensor)
-//!   the rest is copied, the table goes to the end
+//!   the rest is copied, the table goes to the end, and the whole is proved (proof)
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -20,7 +20,7 @@ use samovar_core::{Descriptor, Digest};
 use super::mapping::Mapping;
 use super::native::{self, Format, Packer, Place, Scratch, Shape};
 use super::trailer::{Range, Row, Trailer, Where};
-use super::{Refusal, probe};
+use super::{Refusal, probe, proof};
 use crate::error::Error;
 use crate::log;
 
@@ -34,6 +34,8 @@ const CHUNK_BYTES: usize = 32 << 20;
 pub(crate) struct Packing<'a> {
     /// The GGUF file. It has passed the gate.
     pub(crate) path: &'a Path,
+    /// Its facts.
+    pub(crate) descriptor: &'a Descriptor,
     /// The caller's name for its content.
     pub(crate) source: &'a str,
     /// Whether every packed tensor goes to the tail, as if it did not fit into its slot.
@@ -49,23 +51,24 @@ struct Wish {
     packed_bytes: u64,
 }
 
-/// Writes the packed form of a model into an empty file and returns its length. Nothing is synced.
-pub(crate) fn write(
-    job: Packing<'_>,
-    descriptor: &Descriptor,
-    into: &std::fs::File,
-    control: &LoadControl,
-) -> Result<u64, Error> {
+/// Writes the packed form of a model into an empty file that can be read, too, proves that it is of use, and returns its
+/// length. Nothing is synced.
+pub(crate) fn write(job: Packing<'_>, into: &std::fs::File, control: &LoadControl) -> Result<u64, Error> {
     let _ = log::take_complaints();
     let refused =
         |refusal: Refusal| Error::NotPacked { path: job.path.to_owned(), detail: refusal.to_string() };
-    probe::packable(descriptor).map_err(|reason| refused(Refusal::new(reason)))?;
+    probe::packable(job.descriptor).map_err(|reason| refused(Refusal::new(reason)))?;
     let key = probe::key().ok_or_else(|| refused(Refusal::new("this build packs nothing on this CPU")))?;
     let mapping = Mapping::whole(job.path).map_err(|error| unreadable(job.path, &error))?;
     let sketch = sketch(job.path).map_err(refused)?;
     let places = native::places(job.path).ok_or_else(|| refused(Refusal::new(log::take_complaints())))?;
+    if mapping.bytes().len() as u64 != job.descriptor.file_bytes {
+        return Err(refused(Refusal::new("the file has changed since it was looked at")));
+    }
     let trailer = plan(key, job, mapping.bytes().len() as u64, &sketch, &places).map_err(refused)?;
-    Copy { job, bytes: mapping.bytes(), into, control }.run(trailer, &sketch.wishes)
+    let (trailer, length) = Copy { job, bytes: mapping.bytes(), into, control }.run(trailer, &sketch.wishes)?;
+    proof::prove(&job, &trailer, mapping.bytes(), into, control)?;
+    Ok(length)
 }
 
 /// What llama.cpp would do with a model.
@@ -154,7 +157,7 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn run(&self, mut trailer: Trailer, wishes: &HashMap<String, Wish>) -> Result<u64, Error> {
+    fn run(&self, mut trailer: Trailer, wishes: &HashMap<String, Wish>) -> Result<(Trailer, u64), Error> {
         let is_in_place = trailer.tensors.iter().all(|row| row.place == Where::Slot);
         if is_in_place {
             // So that a full disk is found out before the work is done. Not all file systems can.
@@ -178,7 +181,9 @@ impl Copy<'_> {
         }
         self.copy(copied..self.bytes.len())?;
         let packed_end = trailer.tensors.iter().map(|row| row.packed().end()).max().unwrap_or(0);
-        trailer.write(self.into, packed_end.max(trailer.source_bytes)).map_err(unwritable)
+        let length =
+            trailer.write(self.into, packed_end.max(trailer.source_bytes)).map_err(unwritable)?;
+        Ok((trailer, length))
     }
 
     /// Copies a part that stays as it is.

@@ -1,0 +1,193 @@
+//! How fast this machine computes with plain and with packed weights.
+//!
+//! ```text
+//!   one load, both files mapped; in turns plain and packed:
+//!   a prompt │ steps of one sequence │ steps of eight          the best of up to three rounds, some seconds in all
+//! ```
+//!
+//! Repacking at load is not measured: its kernels and bytes are those of packed weights.
+
+use std::time::{Duration, Instant};
+
+use llama_cpp_2::token::LlamaToken;
+use samovar_core::port::{LoadControl, ModelFiles};
+use samovar_core::{Descriptor, Layout, Speed};
+
+use super::wardrobe::{PLAIN_FROM_TOKENS, Wardrobe};
+use super::PackedFile;
+use crate::context::{Batch, Context, DecodeError};
+use crate::error::Error;
+use crate::log;
+use crate::native::{self, Origin, WeightOptions};
+use crate::plan::{ContextOptions, Plan};
+
+/// No further round begins after so long.
+const ENOUGH: Duration = Duration::from_secs(4);
+const ROUNDS: u32 = 3;
+/// What a prompt may take.
+const PROMPT_TIME: Duration = Duration::from_millis(1200);
+const PROMPT_TOKENS: [usize; 2] = [64, 512];
+const SEQUENCES: usize = 8;
+const STEPS_OF_ONE: usize = 4;
+const STEPS_OF_EIGHT: usize = 2;
+
+/// Measures the layouts that these files allow: plain weights always, packed ones and both if the packed file is of use.
+pub(crate) fn calibrate(
+    files: ModelFiles<'_>,
+    descriptor: &Descriptor,
+    plan: &Plan,
+    control: &LoadControl,
+) -> Result<Vec<Speed>, Error> {
+    let _ = log::take_complaints();
+    let cancelled = || Error::LoadCancelled { path: files.path.to_owned() };
+    let options = WeightOptions { is_repacked: false, is_locked: false };
+    let model = native::load_model(Origin::Path(files.path), options, |_| !control.is_cancelled());
+    let model = model.ok_or_else(|| {
+        let path = files.path.to_owned();
+        if control.is_cancelled() { cancelled() } else { Error::Load { path, detail: log::take_complaints() } }
+    })?;
+    let opened = files.packed.map(|packed| PackedFile::open(packed, files.path, descriptor)).transpose();
+    let wardrobe = opened.and_then(|file| file.map(|file| Wardrobe::beside(&model, &file, false)).transpose());
+    let wardrobe = wardrobe.unwrap_or_else(|reason| {
+        tracing::warn!(%reason, "packed weights are not measured");
+        None
+    });
+    let cells = PROMPT_TOKENS[1] as u32;
+    let context = ContextOptions {
+        cells,
+        batch_tokens: cells,
+        sequences: SEQUENCES as u32,
+        threads: plan.threads,
+        kv_type: plan.context(false).kv_type,
+    };
+    let context = Context::new(&model, context)
+        .ok_or_else(|| Error::Context { cells, detail: log::take_complaints() })?;
+    let vocabulary = model.n_vocab().max(1);
+    let track = Track { context, wardrobe, vocabulary, batch: Batch::default(), control };
+    track.run().map_err(|error| match error {
+        DecodeError::Interrupted => cancelled(),
+        DecodeError::NoRoom => Error::Decode { code: 1, detail: log::take_complaints() },
+        DecodeError::Failed(code) => Error::Decode { code, detail: log::take_complaints() },
+    })
+}
+
+/// A model, ready to be timed.
+struct Track<'m> {
+    context: Context<'m>,
+    wardrobe: Option<Wardrobe<'m>>,
+    vocabulary: i32,
+    batch: Batch,
+    control: &'m LoadControl,
+}
+
+/// Tokens a second.
+#[derive(Clone, Copy, Default)]
+struct Pace {
+    prompt: f64,
+    one: f64,
+    eight: f64,
+}
+
+impl Pace {
+    fn best(self, other: Self) -> Self {
+        Self {
+            prompt: self.prompt.max(other.prompt),
+            one: self.one.max(other.one),
+            eight: self.eight.max(other.eight),
+        }
+    }
+
+    fn of(self, layout: Layout) -> Speed {
+        Speed { layout, prefill: self.prompt, decode: self.one, decode_eight: self.eight }
+    }
+}
+
+impl Track<'_> {
+    fn run(mut self) -> Result<Vec<Speed>, DecodeError> {
+        let start = Instant::now();
+        let dresses: &[bool] = if self.wardrobe.is_some() { &[false, true] } else { &[false] };
+        // Reads all weights, so that no round pays for the disk.
+        for &is_packed in dresses {
+            self.wear(is_packed);
+            self.steps(SEQUENCES, 1)?;
+        }
+        let pilot = self.steps(SEQUENCES, 1)?;
+        let tokens = (PROMPT_TIME.as_secs_f64() * pilot) as usize / 64 * 64;
+        let tokens = tokens.clamp(PROMPT_TOKENS[0], PROMPT_TOKENS[1] - 64);
+        let mut paces = [Pace::default(); 2];
+        for round in 0..ROUNDS {
+            for &is_packed in dresses {
+                self.wear(is_packed);
+                let pace = Pace {
+                    prompt: self.prompt(tokens)?,
+                    one: self.steps(1, STEPS_OF_ONE)?,
+                    eight: self.steps(SEQUENCES, STEPS_OF_EIGHT)?,
+                };
+                let best = &mut paces[usize::from(is_packed)];
+                *best = best.best(pace);
+            }
+            self.control.report((round + 1) as f32 / ROUNDS as f32);
+            if start.elapsed() > ENOUGH {
+                break;
+            }
+        }
+        let [plain, packed] = paces;
+        let mut speeds = vec![plain.of(Layout::Mapped)];
+        if dresses.len() > 1 {
+            let prompt = if tokens >= PLAIN_FROM_TOKENS { plain.prompt } else { packed.prompt };
+            speeds.push(packed.of(Layout::Packed));
+            speeds.push(Pace { prompt, ..packed }.of(Layout::Hybrid));
+        }
+        Ok(speeds)
+    }
+
+    fn wear(&self, is_packed: bool) {
+        if let Some(wardrobe) = &self.wardrobe {
+            wardrobe.wear(is_packed);
+        }
+    }
+
+    /// Tokens a second of one prompt.
+    fn prompt(&mut self, tokens: usize) -> Result<f64, DecodeError> {
+        self.batch.clear();
+        for place in 0..tokens {
+            self.add(0, place, place + 1 == tokens);
+        }
+        let seconds = self.decode()?;
+        self.forget(1);
+        Ok(tokens as f64 / seconds)
+    }
+
+    /// Tokens a second of so many sequences, a token of each in a step.
+    fn steps(&mut self, sequences: usize, steps: usize) -> Result<f64, DecodeError> {
+        let mut seconds = 0.0;
+        for place in 0..steps {
+            self.batch.clear();
+            for sequence in 0..sequences {
+                self.add(sequence, place, true);
+            }
+            seconds += self.decode()?;
+        }
+        self.forget(sequences);
+        Ok((sequences * steps) as f64 / seconds)
+    }
+
+    fn add(&mut self, sequence: usize, place: usize, wants_logits: bool) {
+        let token = LlamaToken((11 + sequence as i32 * 137 + place as i32 * 31) % self.vocabulary);
+        self.batch.add(token, place, sequence as i32, wants_logits);
+    }
+
+    /// Computes the batch; returns how many seconds that took.
+    fn decode(&mut self) -> Result<f64, DecodeError> {
+        let start = Instant::now();
+        let control = self.control;
+        self.context.decode(&mut self.batch, &|| control.is_cancelled())?;
+        Ok(start.elapsed().as_secs_f64().max(1e-9))
+    }
+
+    fn forget(&mut self, sequences: usize) {
+        for sequence in 0..sequences {
+            self.context.remove(sequence as i32, 0);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Packed weights compute what llama.cpp's own packing computes, bit by bit.
+
+use std::path::{Path, PathBuf};
+
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_sys_2 as sys;
+use samovar_core::Descriptor;
+use samovar_core::format::gguf;
+use samovar_core::port::{self, LoadControl};
+use samovar_core::testing::gguf::{LlamaShape, Writer, llama};
+
+use super::trailer::{Trailer, Where};
+use super::writer::{Packing, write};
+use super::{PackedFile, Wardrobe, native, packable};
+use crate::build_info::build_info as samovar_llama_build_info;
+use crate::context::{Batch, Context};
+use crate::error::Error;
+use crate::native::{Origin, WeightOptions, load_model};
+use crate::plan::ContextOptions;
+
+#[path = "../../tests/support/quantize.rs"]
+mod quantize;
+use quantize::{quantize, quantize_as_usual};
+
+const SOURCE: &str = "sha256:of the source";
+/// More than the kernels for prompts need, and no multiple of what they take at once.
+const LONG: usize = 101;
+
+/// A model in one format, and its packed file once there is one.
+struct Model {
+    folder: tempfile::TempDir,
+    path: PathBuf,
+    descriptor: Descriptor,
+}
+
+fn demo() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf"))
+}
+
+impl Model {
+    fn new(make: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        make(&path);
+        let descriptor = gguf::inspect(&path).expect("the gate lets it through");
+        Self { folder, path, descriptor }
+    }
+
+    fn demo(ftype: sys::llama_ftype) -> Self {
+        Self::new(|path| quantize(&demo(), path, ftype))
+    }
+
+    fn packed_path(&self) -> PathBuf {
+        self.folder.path().join("packed")
+    }
+
+    fn pack(&self, is_tail_forced: bool) -> Result<u64, Error> {
+        let job = Packing { path: &self.path, descriptor: &self.descriptor, source: SOURCE, is_tail_forced };
+        let path = self.packed_path();
+        let file = fs_err::File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
+        let bytes = write(job, file.file(), &LoadControl::silent())?;
+        assert_eq!(file.metadata().unwrap().len(), bytes);
+        Ok(bytes)
+    }
+
+    fn open(&self) -> PackedFile {
+        let path = self.packed_path();
+        let packed = port::PackedFile { path: &path, source: SOURCE };
+        PackedFile::open(packed, &self.path, &self.descriptor).expect("it is of use")
+    }
+
+    fn load(&self, is_repacked: bool) -> LlamaModel {
+        load(Origin::Path(&self.path), is_repacked)
+    }
+
+    fn assert_equal_to_repacking(&self, what: &str) {
+        let repacked = logits(&self.load(true));
+        let file = self.open();
+        {
+            let model = load(Origin::File(file.file()), false);
+            let _wardrobe = Wardrobe::of_packed(&model, &file).unwrap();
+            assert!(logits(&model) == repacked, "{what}: packed");
+        }
+        let model = self.load(false);
+        let plain = logits(&model);
+        let wardrobe = Wardrobe::beside(&model, &file, false).unwrap();
+        wardrobe.wear(true);
+        assert!(logits(&model) == repacked, "{what}: both files, packed");
+        wardrobe.wear(false);
+        assert!(logits(&model) == plain, "{what}: both files, plain");
+        assert!(plain != repacked, "{what}: packing changes nothing, so nothing is proved");
+    }
+}
+
+fn load(origin: Origin<'_>, is_repacked: bool) -> LlamaModel {
+    load_model(origin, WeightOptions { is_repacked, is_locked: false }, |_| true).expect("it loads")
+}
+
+/// Bits of all logits after a long prompt, steps of eight sequences and steps of one.
+fn logits(model: &LlamaModel) -> Vec<u32> {
+    let options =
+        ContextOptions { cells: 512, batch_tokens: 256, sequences: 9, threads: 2, kv_type: sys::GGML_TYPE_F16 };
+    let mut context = Context::new(model, options).expect("a context");
+    let token = |salt: usize| LlamaToken((5 + salt as i32 * 37) % model.n_vocab());
+    let mut batch = Batch::default();
+    let mut seen = Vec::new();
+    let mut places = [0; 9];
+    let mut compute = |parts: &[(usize, usize)]| {
+        batch.clear();
+        let mut outputs = Vec::new();
+        for &(sequence, tokens) in parts {
+            for index in 0..tokens {
+                let place = places[sequence];
+                places[sequence] += 1;
+                let output = batch.add(token(sequence * 50 + place), place, sequence as i32, index + 1 == tokens);
+                outputs.extend((index + 1 == tokens).then_some(output));
+            }
+        }
+        context.decode(&mut batch, &|| false).expect("it computes");
+        for output in outputs {
+            seen.extend(context.logits(output).expect("logits").iter().map(|logit| logit.to_bits()));
+        }
+    };
+    compute(&[(8, LONG)]);
+    let eight: Vec<_> = (0..8).map(|sequence| (sequence, 1)).collect();
+    for _ in 0..3 {
+        compute(&eight);
+        compute(&[(8, 1)]);
+    }
+    compute(&[(0, 40), (1, 27), (8, 1)]);
+    assert!(seen.iter().all(|bits| f32::from_bits(*bits).is_finite()));
+    seen
+}
+
+#[test]
+fn every_format_of_the_demo_model_computes_as_repacked_or_is_refused() {
+    let formats = [
+        ("Q4_0", sys::LLAMA_FTYPE_MOSTLY_Q4_0),
+        ("Q4_1", sys::LLAMA_FTYPE_MOSTLY_Q4_1),
+        ("Q5_0", sys::LLAMA_FTYPE_MOSTLY_Q5_0),
+        ("Q8_0", sys::LLAMA_FTYPE_MOSTLY_Q8_0),
+        ("Q3_K", sys::LLAMA_FTYPE_MOSTLY_Q3_K_S),
+        ("Q4_K", sys::LLAMA_FTYPE_MOSTLY_Q4_K_S),
+        ("Q5_K", sys::LLAMA_FTYPE_MOSTLY_Q5_K_S),
+        ("Q6_K", sys::LLAMA_FTYPE_MOSTLY_Q6_K),
+        ("IQ4_NL", sys::LLAMA_FTYPE_MOSTLY_IQ4_NL),
+        ("IQ4_XS", sys::LLAMA_FTYPE_MOSTLY_IQ4_XS),
+        ("MXFP4", sys::LLAMA_FTYPE_MOSTLY_MXFP4_MOE),
+        ("F16", sys::LLAMA_FTYPE_MOSTLY_F16),
+    ];
+    let mut proved = Vec::new();
+    for (name, ftype) in formats {
+        let model = Model::demo(ftype);
+        if packable(&model.descriptor).is_ok() {
+            let bytes = model.pack(false).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(bytes > model.descriptor.file_bytes, "{name}");
+            model.assert_equal_to_repacking(name);
+            proved.push(name);
+        } else {
+            let error = model.pack(false).unwrap_err();
+            assert!(matches!(error, Error::NotPacked { .. }), "{name}: {error}");
+        }
+    }
+    if cfg!(all(target_feature = "avx2", not(target_feature = "avx512f"))) {
+        assert_eq!(proved, ["Q4_0", "Q4_K", "IQ4_NL", "MXFP4"]);
+    }
+}
+
+#[test]
+fn a_mixture_of_formats_computes_as_repacked() {
+    let model = Model::new(|path| quantize_as_usual(&tiny(256, 512), path, sys::LLAMA_FTYPE_MOSTLY_Q4_K_M));
+    model.pack(false).unwrap();
+    model.assert_equal_to_repacking("Q4_K_M");
+}
+
+/// A llama model with random weights and an output of its own.
+fn tiny(width: u64, feed_forward: u64) -> PathBuf {
+    let shape = LlamaShape { width, blocks: 3, heads: 4, kv_heads: 2, feed_forward, context: 2048 };
+    written(&llama(shape), &format!("tiny-{width}.gguf"))
+}
+
+fn written(writer: &Writer, name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("samovar-packed-{}-{name}", std::process::id()));
+    fs_err::write(&path, writer.build()).unwrap();
+    path
+}
+
+/// The same with four experts, two of which look at each token.
+fn experts() -> PathBuf {
+    let shape = LlamaShape { width: 256, blocks: 2, heads: 4, kv_heads: 2, feed_forward: 256, context: 2048 };
+    let dense = llama(shape);
+    let entries = 272;
+    let mut writer = dense
+        .without_tensors()
+        .u32("llama.expert_count", 4)
+        .u32("llama.expert_used_count", 2)
+        .tensor("token_embd.weight", &[256, entries]);
+    for block in 0..2 {
+        let name = |part: &str| format!("blk.{block}.{part}.weight");
+        writer = writer
+            .tensor(&name("attn_norm"), &[256])
+            .tensor(&name("attn_q"), &[256, 256])
+            .tensor(&name("attn_k"), &[256, 128])
+            .tensor(&name("attn_v"), &[256, 128])
+            .tensor(&name("attn_output"), &[256, 256])
+            .tensor(&name("ffn_norm"), &[256])
+            .tensor(&name("ffn_gate_inp"), &[256, 4])
+            .tensor(&name("ffn_gate_exps"), &[256, 256, 4])
+            .tensor(&name("ffn_up_exps"), &[256, 256, 4])
+            .tensor(&name("ffn_down_exps"), &[256, 256, 4]);
+    }
+    let writer = writer.tensor("output_norm.weight", &[256]).tensor("output.weight", &[256, entries]);
+    written(&writer, "experts.gguf")
+}
+
+#[test]
+fn a_model_of_experts_computes_as_repacked() {
+    for (name, ftype) in [("Q4_0", sys::LLAMA_FTYPE_MOSTLY_Q4_0), ("Q4_K", sys::LLAMA_FTYPE_MOSTLY_Q4_K_S)] {
+        let model = Model::new(|path| quantize(&experts(), path, ftype));
+        model.pack(false).unwrap();
+        model.assert_equal_to_repacking(name);
+        // What llama.cpp packs of experts is llama.cpp's business: the table has what it would pack.
+        let (sketch, table) = (native::sketch(&model.path).unwrap(), model.open().trailer);
+        let packed = native::weights(&sketch).iter().filter(|weight| weight.packer().is_some()).count();
+        assert_eq!(table.tensors.len(), packed);
+    }
+}
+
+#[test]
+fn tensors_too_large_for_their_slots_lie_in_the_tail() {
+    let model = Model::demo(sys::LLAMA_FTYPE_MOSTLY_Q4_0);
+    model.pack(true).unwrap();
+    let file = model.open();
+    assert!(file.trailer.tensors.iter().all(|row| matches!(row.place, Where::Tail(at) if at % 4096 == 0)));
+    model.assert_equal_to_repacking("in the tail");
+    use std::os::unix::fs::MetadataExt;
+    let facts = fs_err::metadata(model.packed_path()).unwrap();
+    let slots: u64 = file.trailer.tensors.iter().map(|row| row.slot.bytes).sum();
+    assert!(facts.blocks() * 512 + slots / 2 < facts.len(), "the slots are holes: {facts:?}");
+}
+
+#[test]
+fn an_output_that_is_the_embedding_stays_plain() {
+    let model = Model::new(|path| {
+        let untied = fs_err::read(tiny(256, 512)).unwrap();
+        let _ = untied;
+        quantize_as_usual(&demo(), path, sys::LLAMA_FTYPE_MOSTLY_Q4_0);
+    });
+    model.pack(false).unwrap();
+    let file = model.open();
+    assert!(file.trailer.tensors.iter().all(|row| row.name != "token_embd.weight"));
+    assert!(file.trailer.tensors.iter().any(|row| row.name == "blk.0.attn_q.weight"));
+}
+
+#[test]
+fn the_same_source_makes_the_same_bytes() {
+    let model = Model::demo(sys::LLAMA_FTYPE_MOSTLY_Q4_K_S);
+    model.pack(false).unwrap();
+    let first = fs_err::read(model.packed_path()).unwrap();
+    model.pack(false).unwrap();
+    assert!(first == fs_err::read(model.packed_path()).unwrap());
+}
+
+#[test]
+fn a_table_that_does_not_fit_the_model_changes_no_weight() {
+    let model = Model::demo(sys::LLAMA_FTYPE_MOSTLY_Q4_0);
+    model.pack(false).unwrap();
+    let good = model.open().trailer;
+    let last = good.tensors.len() - 1;
+    type Change = fn(&mut Trailer, usize);
+    let changes: [(&str, Change); 7] = [
+        ("not one tensor", |t, i| t.tensors[i].name = "blk.9.none".to_owned()),
+        ("format or shape", |t, i| t.tensors[i].format = "q4_K".to_owned()),
+        ("format or shape", |t, i| t.tensors[i].shape[1] += 8),
+        ("nothing packs it", |t, i| t.tensors[i].buffer = "NOSUCH".to_owned()),
+        ("another size", |t, i| t.tensors[i].packed_bytes -= 1),
+        ("elsewhere", |t, i| t.tensors[i].slot.offset += 32),
+        ("elsewhere", |t, _| t.header_bytes -= 32),
+    ];
+    for (reason, change) in changes {
+        let mut wrong = good.clone();
+        change(&mut wrong, last);
+        let file = PackedFile { trailer: wrong, ..model.open() };
+        let loaded = load(Origin::File(file.file()), false);
+        let before = native::weights(&loaded).iter().filter(|weight| weight.packer().is_some()).count();
+        let refusal = Wardrobe::of_packed(&loaded, &file).unwrap_err().to_string();
+        assert!(refusal.contains(reason), "{refusal} instead of {reason}");
+        let after = native::weights(&loaded).iter().filter(|weight| weight.packer().is_some()).count();
+        assert_eq!((before, after), (0, 0), "{reason}");
+    }
+}
+
+#[test]
+fn weights_that_changed_places_are_found_before_anybody_uses_them() {
+    let model = Model::demo(sys::LLAMA_FTYPE_MOSTLY_Q4_0);
+    model.pack(false).unwrap();
+    // As if the writer had put two tensors of one shape in each other's slots, and sworn to it.
+    let mut trailer = model.open().trailer;
+    let of = |name: &str| trailer.tensors.iter().position(|row| row.name == name).unwrap();
+    let (one, other) = (of("blk.0.ffn_gate.weight"), of("blk.0.ffn_up.weight"));
+    let mut bytes = fs_err::read(model.packed_path()).unwrap();
+    let range = |row: usize| {
+        let packed = trailer.tensors[row].packed();
+        packed.offset as usize..packed.end() as usize
+    };
+    let (first, second) = (bytes[range(one)].to_vec(), bytes[range(other)].to_vec());
+    bytes[range(one)].copy_from_slice(&second);
+    bytes[range(other)].copy_from_slice(&first);
+    let (left, right) = trailer.tensors.split_at_mut(one.max(other));
+    std::mem::swap(&mut left[one.min(other)].digest, &mut right[0].digest);
+    fs_err::write(model.packed_path(), &bytes).unwrap();
+    let file = fs_err::File::options().read(true).write(true).open(model.packed_path()).unwrap();
+    trailer.write(file.file(), trailer.source_bytes).unwrap();
+    let job =
+        Packing { path: &model.path, descriptor: &model.descriptor, source: SOURCE, is_tail_forced: false };
+    let source = fs_err::read(&model.path).unwrap();
+    let error =
+        super::proof::prove(&job, &trailer, &source, file.file(), &LoadControl::silent()).unwrap_err();
+    assert!(error.to_string().contains("logits differ"), "{error}");
+}
