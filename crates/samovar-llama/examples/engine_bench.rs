@@ -5,7 +5,7 @@
 //! engine_bench MODEL.gguf --pack FILE
 //! engine_bench MODEL.gguf [--layout mapped|packed|hybrid|repacked] [--packed FILE] [--threads N]
 //!              [--prompt 512] [--generate 64] [--repeat 3] [--context 2048]
-//!              [--slots 8] [--only load,fill,prefill,decode,prefix,park] [--hold yes]
+//!              [--slots 8] [--only load,answer,fill,prefill,decode,prefix,park] [--hold yes]
 //! ```
 //! Figures are medians of `--repeat` runs. `prefill` counts prompt tokens per second of a prompt that
 //! shares nothing with another; `decode` counts generated tokens per second of all sequences together,
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use samovar_core::digest::{Digest, Hasher};
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
 use samovar_core::generation::Generation;
@@ -164,6 +165,26 @@ fn kernel_bytes(field: &str) -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
+/// A digest of an answer's tokens and of the bits of their log-probabilities: equal where all logits are.
+fn answer(instance: &Arc<dyn Instance>, tokens: Vec<u32>) -> Fallible<Digest> {
+    let request = GenerationRequest { logprobs: Some(20), ..request(tokens, 64, false) };
+    let mut generation = instance.generate(request)?;
+    let mut hasher = Hasher::new();
+    while let Some(event) = generation.blocking_next() {
+        match event {
+            TokenEvent::Token { logprob, .. } => {
+                for token in logprob.iter().flat_map(|token| std::iter::once(token).chain(&token.top)) {
+                    hasher.update(&token.token.to_le_bytes());
+                    hasher.update(&token.logprob.to_bits().to_le_bytes());
+                }
+            }
+            TokenEvent::Failed(failure) => return Err(failure.to_string().into()),
+            TokenEvent::Prefilled { .. } | TokenEvent::Done(_) => {}
+        }
+    }
+    Ok(hasher.finish())
+}
+
 /// Makes a packed file and says what that cost.
 fn pack(engine: &LlamaEngine, model: &Path, descriptor: &Descriptor, path: &Path) -> Fallible<()> {
     let file = fs_err::File::options().read(true).write(true).create(true).truncate(true).open(path)?;
@@ -251,6 +272,9 @@ fn main() -> Fallible<()> {
         ],
     );
 
+    if wants("answer") {
+        figures.push(format!("\"answer\": \"{}\"", answer(&instance, prompt(vocabulary, 101, 77))?));
+    }
     if wants("fill") {
         // All cells in use: what the instance holds at most.
         let full = settings.context as usize - 4;

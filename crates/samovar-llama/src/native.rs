@@ -201,7 +201,7 @@ pub(crate) fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         unsafe extern "C" {
-            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+            fn malloc_trim(pad: usize) -> c_int;
         }
         // SAFETY: a glibc function that any thread may call at any time.
         unsafe { malloc_trim(0) };

@@ -24,11 +24,11 @@ use crate::batch::{Batcher, Exit};
 use crate::context::Context;
 use crate::error::Error;
 use crate::footprint::Account;
+use crate::native::Origin;
 use crate::packed::{PackedFile, Refusal, Wardrobe};
 use crate::plan::Plan;
 use crate::published::Published;
 use crate::ticket::{Command, Reply};
-use crate::native::Origin;
 use crate::{log, native};
 
 /// What the thread says while it loads. Ends with `Ready` or `Failed`.

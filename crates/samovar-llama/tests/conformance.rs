@@ -8,6 +8,7 @@ use samovar_core::footprint::KvType;
 use samovar_core::testing::conformance::{self, Subject};
 use samovar_core::{Layout, LoadOptions};
 use samovar_llama::LlamaEngine;
+use support::packed::{Packed, SOURCE};
 
 /// Sums are rounded in another order when the batch around a sequence differs.
 const TIE_GAP: f32 = 0.1;
@@ -29,12 +30,31 @@ fn subject() -> Subject {
 
 samovar_core::engine_conformance!(subject());
 
+/// The whole suite with weights that lie otherwise.
+fn run_all_with(layout: Layout) {
+    let Some(model) = Packed::demo() else { return };
+    conformance::run_all(&Subject {
+        path: model.path.clone(),
+        packed: layout.needs_packed_file().then(|| (model.packed.clone(), SOURCE.to_owned())),
+        descriptor: model.descriptor.clone(),
+        ..subject_with(LoadOptions { layout, threads: 2, ..support::options() })
+    });
+    assert_eq!(model.load(layout).arrangement().layout, layout);
+}
+
 #[test]
-fn the_packed_layout_computes_large_batches() {
-    let subject = subject_with(LoadOptions { layout: Layout::Repacked, threads: 2, ..support::options() });
-    conformance::batches_beyond_64_tokens_are_right(&subject);
-    conformance::answers_side_by_side_are_as_alone(&subject);
-    conformance::reused_prefixes_do_not_change_the_answer(&subject);
+fn the_suite_holds_for_packed_weights() {
+    run_all_with(Layout::Packed);
+}
+
+#[test]
+fn the_suite_holds_for_packed_beside_plain_weights() {
+    run_all_with(Layout::Hybrid);
+}
+
+#[test]
+fn the_suite_holds_for_weights_repacked_at_load() {
+    run_all_with(Layout::Repacked);
 }
 
 #[test]

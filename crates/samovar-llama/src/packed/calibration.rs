@@ -13,8 +13,8 @@ use llama_cpp_2::token::LlamaToken;
 use samovar_core::port::{LoadControl, ModelFiles};
 use samovar_core::{Descriptor, Layout, Speed};
 
-use super::wardrobe::{PLAIN_FROM_TOKENS, Wardrobe};
 use super::PackedFile;
+use super::wardrobe::{PLAIN_FROM_TOKENS, Wardrobe};
 use crate::context::{Batch, Context, DecodeError};
 use crate::error::Error;
 use crate::log;
@@ -44,10 +44,15 @@ pub(crate) fn calibrate(
     let model = native::load_model(Origin::Path(files.path), options, |_| !control.is_cancelled());
     let model = model.ok_or_else(|| {
         let path = files.path.to_owned();
-        if control.is_cancelled() { cancelled() } else { Error::Load { path, detail: log::take_complaints() } }
+        if control.is_cancelled() {
+            cancelled()
+        } else {
+            Error::Load { path, detail: log::take_complaints() }
+        }
     })?;
     let opened = files.packed.map(|packed| PackedFile::open(packed, files.path, descriptor)).transpose();
-    let wardrobe = opened.and_then(|file| file.map(|file| Wardrobe::beside(&model, &file, false)).transpose());
+    let wardrobe =
+        opened.and_then(|file| file.map(|file| Wardrobe::beside(&model, &file, false)).transpose());
     let wardrobe = wardrobe.unwrap_or_else(|reason| {
         tracing::warn!(%reason, "packed weights are not measured");
         None

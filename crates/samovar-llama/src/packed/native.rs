@@ -92,8 +92,10 @@ impl Packer {
         // SAFETY: a pure function of a valid type.
         let block = unsafe { sys::ggml_blck_size(format.0) };
         let Some(sheet) = Sheet::new().filter(|_| shape[0] % block == 0) else { return false };
-        let (weight, input) =
-            (sheet.tensor(format.0, shape), sheet.tensor(sys::GGML_TYPE_F32, [shape[0], 512, 1, 1]));
+        let (weight, input) = (
+            sheet.tensor(format.0, shape),
+            sheet.tensor(sys::GGML_TYPE_F32, [shape[0], 512, shape[2], shape[3]]),
+        );
         // SAFETY: both tensors live in the sheet and can be multiplied; the weight gets a buffer as llama.cpp
         // gives one to a weight whose place it looks for.
         unsafe {
@@ -183,7 +185,7 @@ impl Scratch {
             let kind = self.packer.raw.as_ptr();
             (sys::ggml_nbytes(tensor.as_ptr()), sys::ggml_backend_buft_get_alloc_size(kind, tensor.as_ptr()))
         };
-        if plain_bytes != plain.len() || !self.packer.takes(format, shape) {
+        if plain_bytes != plain.len() {
             return None;
         }
         let buffer = self.ensure(packed_bytes)?.as_ptr();

@@ -46,7 +46,8 @@ pub(super) fn prove(
         path: job.path.to_owned(),
         detail: format!("what was written is of no use: {refusal}"),
     };
-    let file = into.try_clone().map_err(|error| Error::PackedFile { action: "read", detail: error.to_string() })?;
+    let file =
+        into.try_clone().map_err(|error| Error::PackedFile { action: "read", detail: error.to_string() })?;
     let file = File::from_parts(file, "the packed file");
     check_bytes(trailer, source, &file).map_err(wrong)?;
     let opened = PackedFile::of(file, job.source, job.path, job.descriptor).map_err(wrong)?;
@@ -61,7 +62,11 @@ pub(super) fn prove(
     };
     let error = distance(&plain, &packed);
     tracing::debug!(error, "logits of packed weights compared");
-    if error <= MOST_ERROR { Ok(()) } else { Err(wrong(Refusal::new(format!("its logits differ ({error:.3})")))) }
+    if error <= MOST_ERROR {
+        Ok(())
+    } else {
+        Err(wrong(Refusal::new(format!("its logits differ ({error:.3})"))))
+    }
 }
 
 /// Every byte of the file against what it was made of.
@@ -112,10 +117,15 @@ fn logits(model: &LlamaModel, control: &LoadControl) -> Result<Vec<Vec<f32>>, De
     };
     let mut context = Context::new(model, options).ok_or(DecodeError::NoRoom)?;
     let vocabulary = model.n_vocab().max(1);
-    let token = |sequence: i32, place: usize| LlamaToken((7 + sequence * 131 + place as i32 * 29) % vocabulary);
+    let token =
+        |sequence: i32, place: usize| LlamaToken((7 + sequence * 131 + place as i32 * 29) % vocabulary);
     let mut seen = Vec::new();
     let mut batch = Batch::default();
-    for (places, sequences) in [(0..PROMPT_TOKENS, SEQUENCES), (PROMPT_TOKENS..PROMPT_TOKENS + 1, SEQUENCES), (PROMPT_TOKENS + 1..PROMPT_TOKENS + 2, 1)] {
+    for (places, sequences) in [
+        (0..PROMPT_TOKENS, SEQUENCES),
+        (PROMPT_TOKENS..PROMPT_TOKENS + 1, SEQUENCES),
+        (PROMPT_TOKENS + 1..PROMPT_TOKENS + 2, 1),
+    ] {
         batch.clear();
         let mut outputs = Vec::new();
         for sequence in 0..sequences {
@@ -136,7 +146,8 @@ fn logits(model: &LlamaModel, control: &LoadControl) -> Result<Vec<Vec<f32>>, De
 /// How far two sets of logits are apart, as a part of how far they spread: the median of all rows, because a model that
 /// chooses among experts may choose another one by a hair.
 fn distance(plain: &[Vec<f32>], packed: &[Vec<f32>]) -> f64 {
-    let mut errors: Vec<f64> = plain.iter().zip(packed).map(|(plain, packed)| row_distance(plain, packed)).collect();
+    let mut errors: Vec<f64> =
+        plain.iter().zip(packed).map(|(plain, packed)| row_distance(plain, packed)).collect();
     errors.sort_by(f64::total_cmp);
     errors.get(errors.len() / 2).copied().unwrap_or(f64::INFINITY)
 }

@@ -13,7 +13,7 @@ use samovar_core::testing::gguf::{LlamaShape, Writer, llama};
 use super::trailer::{Trailer, Where};
 use super::writer::{Packing, write};
 use super::{PackedFile, Wardrobe, native, packable};
-use crate::build_info::build_info as samovar_llama_build_info;
+use crate::build_info::build_info;
 use crate::context::{Batch, Context};
 use crate::error::Error;
 use crate::native::{Origin, WeightOptions, load_model};
@@ -21,7 +21,7 @@ use crate::plan::ContextOptions;
 
 #[path = "../../tests/support/quantize.rs"]
 mod quantize;
-use quantize::{quantize, quantize_as_usual};
+use quantize::{quantize, quantize_as_usual, quantize_tied};
 
 const SOURCE: &str = "sha256:of the source";
 /// More than the kernels for prompts need, and no multiple of what they take at once.
@@ -40,11 +40,20 @@ fn demo() -> PathBuf {
 
 impl Model {
     fn new(make: impl FnOnce(&Path)) -> Self {
+        let _ = build_info();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
         make(&path);
         let descriptor = gguf::inspect(&path).expect("the gate lets it through");
         Self { folder, path, descriptor }
+    }
+
+    /// What `quantize` makes of it.
+    fn made(writer: &Writer, quantize: impl FnOnce(&Path, &Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source.gguf");
+        fs_err::write(&source, writer.build()).unwrap();
+        Self::new(|path| quantize(&source, path))
     }
 
     fn demo(ftype: sys::llama_ftype) -> Self {
@@ -58,7 +67,8 @@ impl Model {
     fn pack(&self, is_tail_forced: bool) -> Result<u64, Error> {
         let job = Packing { path: &self.path, descriptor: &self.descriptor, source: SOURCE, is_tail_forced };
         let path = self.packed_path();
-        let file = fs_err::File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
+        let file =
+            fs_err::File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
         let bytes = write(job, file.file(), &LoadControl::silent())?;
         assert_eq!(file.metadata().unwrap().len(), bytes);
         Ok(bytes)
@@ -99,8 +109,13 @@ fn load(origin: Origin<'_>, is_repacked: bool) -> LlamaModel {
 
 /// Bits of all logits after a long prompt, steps of eight sequences and steps of one.
 fn logits(model: &LlamaModel) -> Vec<u32> {
-    let options =
-        ContextOptions { cells: 512, batch_tokens: 256, sequences: 9, threads: 2, kv_type: sys::GGML_TYPE_F16 };
+    let options = ContextOptions {
+        cells: 512,
+        batch_tokens: 256,
+        sequences: 9,
+        threads: 2,
+        kv_type: sys::GGML_TYPE_F16,
+    };
     let mut context = Context::new(model, options).expect("a context");
     let token = |salt: usize| LlamaToken((5 + salt as i32 * 37) % model.n_vocab());
     let mut batch = Batch::default();
@@ -113,7 +128,8 @@ fn logits(model: &LlamaModel) -> Vec<u32> {
             for index in 0..tokens {
                 let place = places[sequence];
                 places[sequence] += 1;
-                let output = batch.add(token(sequence * 50 + place), place, sequence as i32, index + 1 == tokens);
+                let output =
+                    batch.add(token(sequence * 50 + place), place, sequence as i32, index + 1 == tokens);
                 outputs.extend((index + 1 == tokens).then_some(output));
             }
         }
@@ -169,29 +185,19 @@ fn every_format_of_the_demo_model_computes_as_repacked_or_is_refused() {
 
 #[test]
 fn a_mixture_of_formats_computes_as_repacked() {
-    let model = Model::new(|path| quantize_as_usual(&tiny(256, 512), path, sys::LLAMA_FTYPE_MOSTLY_Q4_K_M));
+    let shape = LlamaShape { width: 256, blocks: 3, heads: 4, kv_heads: 2, feed_forward: 512, context: 2048 };
+    let model = Model::made(&llama(shape), |source, target| {
+        quantize_as_usual(source, target, sys::LLAMA_FTYPE_MOSTLY_Q4_K_M);
+    });
     model.pack(false).unwrap();
     model.assert_equal_to_repacking("Q4_K_M");
 }
 
-/// A llama model with random weights and an output of its own.
-fn tiny(width: u64, feed_forward: u64) -> PathBuf {
-    let shape = LlamaShape { width, blocks: 3, heads: 4, kv_heads: 2, feed_forward, context: 2048 };
-    written(&llama(shape), &format!("tiny-{width}.gguf"))
-}
-
-fn written(writer: &Writer, name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("samovar-packed-{}-{name}", std::process::id()));
-    fs_err::write(&path, writer.build()).unwrap();
-    path
-}
-
-/// The same with four experts, two of which look at each token.
-fn experts() -> PathBuf {
+/// A model with random weights and four experts, two of which look at each token.
+fn experts() -> Writer {
     let shape = LlamaShape { width: 256, blocks: 2, heads: 4, kv_heads: 2, feed_forward: 256, context: 2048 };
-    let dense = llama(shape);
     let entries = 272;
-    let mut writer = dense
+    let mut writer = llama(shape)
         .without_tensors()
         .u32("llama.expert_count", 4)
         .u32("llama.expert_used_count", 2)
@@ -210,14 +216,13 @@ fn experts() -> PathBuf {
             .tensor(&name("ffn_up_exps"), &[256, 256, 4])
             .tensor(&name("ffn_down_exps"), &[256, 256, 4]);
     }
-    let writer = writer.tensor("output_norm.weight", &[256]).tensor("output.weight", &[256, entries]);
-    written(&writer, "experts.gguf")
+    writer.tensor("output_norm.weight", &[256]).tensor("output.weight", &[256, entries])
 }
 
 #[test]
 fn a_model_of_experts_computes_as_repacked() {
     for (name, ftype) in [("Q4_0", sys::LLAMA_FTYPE_MOSTLY_Q4_0), ("Q4_K", sys::LLAMA_FTYPE_MOSTLY_Q4_K_S)] {
-        let model = Model::new(|path| quantize(&experts(), path, ftype));
+        let model = Model::made(&experts(), |source, target| quantize(source, target, ftype));
         model.pack(false).unwrap();
         model.assert_equal_to_repacking(name);
         // What llama.cpp packs of experts is llama.cpp's business: the table has what it would pack.
@@ -242,15 +247,20 @@ fn tensors_too_large_for_their_slots_lie_in_the_tail() {
 
 #[test]
 fn an_output_that_is_the_embedding_stays_plain() {
-    let model = Model::new(|path| {
-        let untied = fs_err::read(tiny(256, 512)).unwrap();
-        let _ = untied;
-        quantize_as_usual(&demo(), path, sys::LLAMA_FTYPE_MOSTLY_Q4_0);
-    });
+    let model = Model::new(|path| quantize_tied(&demo(), path, sys::LLAMA_FTYPE_MOSTLY_Q4_0));
+    // llama.cpp would pack a second copy of it for the output.
+    let sketch = native::sketch(&model.path).unwrap();
+    let uses = native::weights(&sketch).into_iter().filter(|weight| weight.name() == "token_embd.weight");
+    assert_eq!(uses.filter_map(|weight| weight.packer()).count(), packed_outputs());
     model.pack(false).unwrap();
     let file = model.open();
     assert!(file.trailer.tensors.iter().all(|row| row.name != "token_embd.weight"));
     assert!(file.trailer.tensors.iter().any(|row| row.name == "blk.0.attn_q.weight"));
+}
+
+/// Outputs in `Q4_0` that are packed here.
+fn packed_outputs() -> usize {
+    usize::from(cfg!(target_feature = "avx2"))
 }
 
 #[test]

@@ -66,7 +66,8 @@ pub(crate) fn write(job: Packing<'_>, into: &std::fs::File, control: &LoadContro
         return Err(refused(Refusal::new("the file has changed since it was looked at")));
     }
     let trailer = plan(key, job, mapping.bytes().len() as u64, &sketch, &places).map_err(refused)?;
-    let (trailer, length) = Copy { job, bytes: mapping.bytes(), into, control }.run(trailer, &sketch.wishes)?;
+    let (trailer, length) =
+        Copy { job, bytes: mapping.bytes(), into, control }.run(trailer, &sketch.wishes)?;
     proof::prove(&job, &trailer, mapping.bytes(), into, control)?;
     Ok(length)
 }
@@ -181,8 +182,7 @@ impl Copy<'_> {
         }
         self.copy(copied..self.bytes.len())?;
         let packed_end = trailer.tensors.iter().map(|row| row.packed().end()).max().unwrap_or(0);
-        let length =
-            trailer.write(self.into, packed_end.max(trailer.source_bytes)).map_err(unwritable)?;
+        let length = trailer.write(self.into, packed_end.max(trailer.source_bytes)).map_err(unwritable)?;
         Ok((trailer, length))
     }
 

@@ -1,6 +1,9 @@
 //! The demo model, and a way to load it.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod packed;
+pub(crate) mod quantize;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
