@@ -37,7 +37,7 @@ fn run_all_with(layout: Layout) {
         path: model.path.clone(),
         packed: layout.needs_packed_file().then(|| (model.packed.clone(), SOURCE.to_owned())),
         descriptor: model.descriptor.clone(),
-        ..subject_with(LoadOptions { layout, threads: 2, ..support::options() })
+        ..subject_with(LoadOptions { layout, ..support::options() })
     });
     assert_eq!(model.load(layout).arrangement().layout, layout);
 }
@@ -55,6 +55,17 @@ fn the_suite_holds_for_packed_beside_plain_weights() {
 #[test]
 fn the_suite_holds_for_weights_repacked_at_load() {
     run_all_with(Layout::Repacked);
+}
+
+#[test]
+fn large_batches_of_packed_weights_are_right_on_two_threads() {
+    let Some(model) = Packed::demo() else { return };
+    conformance::batches_beyond_64_tokens_are_right(&Subject {
+        path: model.path.clone(),
+        packed: Some((model.packed.clone(), SOURCE.to_owned())),
+        descriptor: model.descriptor.clone(),
+        ..subject_with(LoadOptions { layout: Layout::Packed, threads: 2, ..support::options() })
+    });
 }
 
 #[test]

@@ -10,6 +10,7 @@ use samovar_core::format::gguf;
 use samovar_core::port::{self, LoadControl};
 use samovar_core::testing::gguf::{LlamaShape, Writer, llama};
 
+use super::proof::{MOST_ERROR, prove};
 use super::trailer::{Trailer, Where};
 use super::writer::{Packing, write};
 use super::{PackedFile, Wardrobe, native, packable};
@@ -80,6 +81,16 @@ impl Model {
         PackedFile::open(packed, &self.path, &self.descriptor).expect("it is of use")
     }
 
+    /// How far the logits of the packed file are from those of the model.
+    fn prove(&self) -> Result<f64, Error> {
+        let job =
+            Packing { path: &self.path, descriptor: &self.descriptor, source: SOURCE, is_tail_forced: false };
+        let file = fs_err::File::open(self.packed_path()).unwrap();
+        let trailer = Trailer::read(&file).unwrap();
+        let source = fs_err::read(&self.path).unwrap();
+        prove(&job, &trailer, &source, file.file(), &LoadControl::silent())
+    }
+
     fn load(&self, is_repacked: bool) -> LlamaModel {
         load(Origin::Path(&self.path), is_repacked)
     }
@@ -113,7 +124,7 @@ fn logits(model: &LlamaModel) -> Vec<u32> {
         cells: 512,
         batch_tokens: 256,
         sequences: 9,
-        threads: 2,
+        threads: 1,
         kv_type: sys::GGML_TYPE_F16,
     };
     let mut context = Context::new(model, options).expect("a context");
@@ -172,6 +183,9 @@ fn every_format_of_the_demo_model_computes_as_repacked_or_is_refused() {
             let bytes = model.pack(false).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(bytes > model.descriptor.file_bytes, "{name}");
             model.assert_equal_to_repacking(name);
+            let error = model.prove().unwrap();
+            println!("{name}: {error:.4}");
+            assert!(error < MOST_ERROR / 2.0, "{name}: {error}");
             proved.push(name);
         } else {
             let error = model.pack(false).unwrap_err();
@@ -191,6 +205,7 @@ fn a_mixture_of_formats_computes_as_repacked() {
     });
     model.pack(false).unwrap();
     model.assert_equal_to_repacking("Q4_K_M");
+    println!("mixture: {:.4}", model.prove().unwrap());
 }
 
 /// A model with random weights and four experts, two of which look at each token.
@@ -225,6 +240,7 @@ fn a_model_of_experts_computes_as_repacked() {
         let model = Model::made(&experts(), |source, target| quantize(source, target, ftype));
         model.pack(false).unwrap();
         model.assert_equal_to_repacking(name);
+        println!("experts in {name}: {:.4}", model.prove().unwrap());
         // What llama.cpp packs of experts is llama.cpp's business: the table has what it would pack.
         let (sketch, table) = (native::sketch(&model.path).unwrap(), model.open().trailer);
         let packed = native::weights(&sketch).iter().filter(|weight| weight.packer().is_some()).count();
@@ -322,10 +338,8 @@ fn weights_that_changed_places_are_found_before_anybody_uses_them() {
     fs_err::write(model.packed_path(), &bytes).unwrap();
     let file = fs_err::File::options().read(true).write(true).open(model.packed_path()).unwrap();
     trailer.write(file.file(), trailer.source_bytes).unwrap();
-    let job =
-        Packing { path: &model.path, descriptor: &model.descriptor, source: SOURCE, is_tail_forced: false };
-    let source = fs_err::read(&model.path).unwrap();
-    let error =
-        super::proof::prove(&job, &trailer, &source, file.file(), &LoadControl::silent()).unwrap_err();
+    drop(file);
+    let error = model.prove().unwrap_err();
+    println!("{error}");
     assert!(error.to_string().contains("logits differ"), "{error}");
 }
