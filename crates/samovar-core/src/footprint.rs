@@ -59,6 +59,50 @@ impl fmt::Display for Layout {
     }
 }
 
+/// Which layout an owner wants for a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayoutWish {
+    /// Whichever is found to be fastest here, at a price that memory and disk can pay.
+    #[default]
+    Auto,
+    /// As on disk, always.
+    Mapped,
+    /// From a packed file, as soon as there is one.
+    Packed,
+    /// From both files, as soon as there are both.
+    Hybrid,
+    /// Packed at every load: for weights that no packed file can be made of.
+    Repacked,
+}
+
+impl LayoutWish {
+    /// Every one, in the order of the settings' reference.
+    pub const ALL: [Self; 5] = [Self::Auto, Self::Mapped, Self::Packed, Self::Hybrid, Self::Repacked];
+
+    /// As settings and reports write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Mapped => "mapped",
+            Self::Packed => "packed",
+            Self::Hybrid => "hybrid",
+            Self::Repacked => "repacked",
+        }
+    }
+
+    /// The wish of this name.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|wish| wish.as_str() == word)
+    }
+}
+
+impl fmt::Display for LayoutWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// How an instance's weights came to lie in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrangement {

@@ -27,7 +27,7 @@ pub mod units;
 
 pub use digest::Digest;
 pub use error::{ErrorKind, Failure};
-pub use footprint::{Arrangement, Footprint, Layout, LoadOptions, Speed};
+pub use footprint::{Arrangement, Footprint, Layout, LayoutWish, LoadOptions, Speed};
 pub use generation::{
     Adapter, CachedPrefix, Completion, FinishReason, GenerationRequest, ParseAdapterError, Prompt, Sampling,
     TokenEvent, TokenLogprob, Usage,

@@ -59,6 +59,7 @@ fn router(app: &App) -> Router {
             .route("/admin/why", get(admin::facts::why))
             .route("/admin/generate", post(admin::generate::generate))
             .route("/admin/warm", post(admin::warm::warm))
+            .route("/admin/pack", post(admin::pack::pack))
             .route("/admin/pin", post(admin::orders::pin))
             .route("/admin/unload", post(admin::orders::unload))
             .route("/admin/shutdown", post(admin::orders::shutdown));

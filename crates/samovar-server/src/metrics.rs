@@ -20,6 +20,7 @@ use samovar_core::generation::FinishReason;
 use crate::app::App;
 use crate::redact::redact;
 
+mod packed;
 mod pool;
 mod store;
 mod workers;
@@ -31,9 +32,10 @@ const LATENCY_BUCKETS: [f64; 14] =
 /// From a small model's decode step to a large one's, in seconds.
 const STEP_BUCKETS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0];
 /// Routes that have a label of their own; models of `/v1/models/…` share one.
-const ROUTES: [&str; 14] = [
+const ROUTES: [&str; 15] = [
     "/admin/generate",
     "/admin/models",
+    "/admin/pack",
     "/admin/pin",
     "/admin/shutdown",
     "/admin/stats",

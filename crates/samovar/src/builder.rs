@@ -13,10 +13,14 @@ use samovar_worker::{WorkerConfig, WorkerEngine};
 use crate::catalog::{Catalog, Riders};
 use crate::kept::Keeper;
 use crate::lifetime::Chronicle;
+use crate::packed::{Fitter, Maker, Packings, Traffic, Workshop};
 use crate::request_log::RequestLog;
 use crate::runtime::{Books, Engines, Runtime};
 use crate::settings::{Alias, ModelSettings, RuntimeSettings};
 use crate::shelf::Shelf;
+
+/// How long nobody must have been served before packed files are made: long enough to be no pause in a talk.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Collects settings for a [`Runtime`].
 #[derive(Default)]
@@ -31,6 +35,7 @@ pub struct Builder {
     clock: Option<Arc<dyn Clock>>,
     request_log: Option<PathBuf>,
     keeps_statistics: bool,
+    quiet: Option<Duration>,
 }
 
 impl Builder {
@@ -47,6 +52,7 @@ impl Builder {
             clock: None,
             request_log: None,
             keeps_statistics: false,
+            quiet: None,
         }
     }
 
@@ -132,6 +138,14 @@ impl Builder {
         self
     }
 
+    /// How long nobody must have been served before packed files are made, where layouts ask for them. Default:
+    /// 5 seconds.
+    #[must_use]
+    pub fn pack_when_quiet_for(mut self, quiet: Duration) -> Self {
+        self.quiet = Some(quiet);
+        self
+    }
+
     /// Starts the runtime. Must be called inside a tokio runtime, which will carry the pool's task.
     ///
     /// # Errors
@@ -156,18 +170,37 @@ impl Builder {
         let prefixes = store.prefixes;
         let shelf = Arc::new(Shelf::new(store));
         let riders = Arc::new(Riders::default());
-        let keeper = Keeper::new(engine, Arc::clone(&shelf), Arc::clone(&riders), prefixes);
-        let engine: Arc<dyn Engine> = Arc::new(keeper);
         let pool_config = self.pool.unwrap_or_default();
-        let (aliases, defaults) = (self.aliases, self.defaults);
-        let catalog =
-            Catalog::new(Arc::clone(&shelf), aliases, defaults, &pool_config, Arc::clone(&engine), riders);
+        let packings = Packings::new(Arc::clone(&shelf), Arc::clone(&engine), pool_config.budget.bytes);
+        let packings = Arc::new(packings);
+        let bare = Arc::clone(&engine);
+        let fitter: Arc<dyn Engine> =
+            Arc::new(Fitter::new(engine, Arc::clone(&shelf), Arc::clone(&packings)));
+        let keeper = Keeper::new(fitter, Arc::clone(&shelf), Arc::clone(&riders), prefixes);
+        let engine: Arc<dyn Engine> = Arc::new(keeper);
+        let catalog = Catalog::new(
+            Arc::clone(&shelf),
+            self.aliases,
+            self.defaults,
+            &pool_config,
+            Arc::clone(&engine),
+            riders,
+            Arc::clone(&packings),
+        );
         let pool = Pool::start(Arc::clone(&engine), Arc::clone(&clock), pool_config);
+        let maker = Maker::start(Workshop {
+            engine: bare,
+            shelf: Arc::clone(&shelf),
+            packings,
+            pool: pool.clone(),
+            traffic: Traffic::new(),
+            quiet: self.quiet.unwrap_or(QUIET),
+        });
         let books = Books {
             request_log: self.request_log.map(RequestLog::begin),
             chronicle: self.keeps_statistics.then(|| Arc::new(Chronicle::new(Arc::clone(&shelf)))),
         };
-        let engines = Engines { engine, workers };
+        let engines = Engines { engine, workers, maker };
         Ok(Runtime::new(catalog, shelf, pool, engines, clock, self.default_deadline, books))
     }
 }

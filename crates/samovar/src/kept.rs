@@ -64,7 +64,10 @@ impl Keeper {
                 let footprint =
                     Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };
                 store.note_load(key, began.elapsed().as_secs_f64() * 1e3, footprint);
-                experience::remember(&store, key, self.engine.name(), options, footprint);
+                let arranged = instance.arrangement();
+                let layout = if arranged.refused.is_some() { arranged.layout } else { options.layout };
+                let options = LoadOptions { layout, ..options.clone() };
+                experience::remember(&store, key, self.engine.name(), &options, footprint);
                 Ok((instance, opened))
             }
             Err(failure) => Err(explain(&store, key, failure)),

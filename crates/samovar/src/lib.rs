@@ -42,6 +42,7 @@ mod journey;
 mod kept;
 mod lifetime;
 mod memory;
+mod packed;
 mod prompt;
 mod request;
 mod request_log;
@@ -55,6 +56,7 @@ mod wait;
 pub use answer::{Answer, AnswerEvent, Summary, Tier, Timings};
 pub use builder::{Builder, default_engine};
 pub use catalog::ModelInfo;
+pub use packed::{PackedInfo, PackedTally};
 pub use request::{Input, Message, Origin, Request};
 pub use runtime::Runtime;
 /// Replays of request logs in virtual time.

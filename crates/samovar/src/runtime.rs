@@ -18,6 +18,7 @@ use crate::catalog::{Adapted, Catalog, Found};
 use crate::fetch;
 use crate::journey::Journey;
 use crate::lifetime::Chronicle;
+use crate::packed::Maker;
 use crate::prompt;
 use crate::request::{Input, Origin, Request};
 use crate::request_log::{Noted, RequestLog};
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) workers: Option<Arc<WorkerEngine>>,
+    pub(crate) maker: Maker,
     pub(crate) clock: Arc<dyn Clock>,
     default_deadline: Option<Duration>,
     pub(crate) books: Books,
@@ -54,6 +56,8 @@ pub(crate) struct Engines {
     pub(crate) engine: Arc<dyn Engine>,
     /// The part of it that starts processes.
     pub(crate) workers: Option<Arc<WorkerEngine>>,
+    /// What makes packed files for it.
+    pub(crate) maker: Maker,
 }
 
 /// What is written down about requests, where the owner wants that.
@@ -80,8 +84,9 @@ impl Runtime {
         default_deadline: Option<Duration>,
         books: Books,
     ) -> Self {
-        let Engines { engine, workers } = engines;
-        let inner = Arc::new(Inner { catalog, shelf, pool, engine, workers, clock, default_deadline, books });
+        let Engines { engine, workers, maker } = engines;
+        let inner =
+            Arc::new(Inner { catalog, shelf, pool, engine, workers, maker, clock, default_deadline, books });
         if inner.books.chronicle.is_some() {
             tokio::spawn(upkeep::keep_counting(Arc::downgrade(&inner)));
         }
@@ -164,6 +169,7 @@ pub(crate) struct Resolved {
 
 /// One request from its first verb to its last.
 async fn drive(inner: &Arc<Inner>, request: Request, events: &mpsc::Sender<AnswerEvent>) {
+    let _passing = inner.maker.workshop().traffic.enter();
     let mut journey = Journey::begin(request.deadline.or(inner.default_deadline));
     let outcome = attempt(inner, &request, &mut journey, events).await;
     let outcome = match outcome {
@@ -203,7 +209,10 @@ async fn attempt(
     events.send(granted).await.ok();
     let outcome = stream(&lease, prompt, adapters, request, journey, events).await;
     match &outcome {
-        Ok(summary) => noted.answered(summary),
+        Ok(summary) => {
+            noted.answered(summary);
+            inner.maker.consider(&spec.key);
+        }
         Err(failure) => lease.failed(failure),
     }
     if let Some(log) = noted.unheard_of(&spec, journey) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use samovar_core::footprint::{KvType, Layout};
+use samovar_core::footprint::{KvType, LayoutWish};
 use samovar_core::units::KeepAlive;
 use samovar_core::{Adapter, ModelRef};
 use samovar_pool::{Instances, PoolConfig};
@@ -15,8 +15,8 @@ pub struct ModelSettings {
     pub context_tokens: Option<u32>,
     /// Requests served at the same time; default from memory, at most 4.
     pub slots: Option<u32>,
-    /// How the weights lie in memory; default `mapped`.
-    pub layout: Option<Layout>,
+    /// How the weights are to lie in memory; default `auto`.
+    pub layout: Option<LayoutWish>,
     /// Number format of the KV cache; default `f16`.
     pub kv_type: Option<KvType>,
     /// Threads of one decode step; default: the cores this process has.

@@ -7,6 +7,7 @@ use samovar_worker::WorkerStats;
 use serde::Serialize;
 
 use crate::lifetime::Kept;
+use crate::packed::PackedTally;
 
 /// Counters and gauges: of the pool since the runtime started, of the store since it was made.
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +28,8 @@ pub struct Stats {
     /// The store; absent until something was taken from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreStats>,
+    /// What was done with packed weights since the start.
+    pub packed: PackedTally,
     /// Each model that was asked for since the start.
     pub models: Vec<ModelStats>,
     /// The pool over all lives of the daemon; absent where they are not kept, and while they cannot be read.

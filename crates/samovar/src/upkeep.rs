@@ -28,6 +28,7 @@ impl Runtime {
     /// Cancel safe: a load goes on, the pool owns it. A fetch that nobody else waits for stops, and what
     /// it brought so far is kept.
     pub async fn warm(&self, model: &str, waits: Option<mpsc::Sender<Wait>>) -> Result<(), Failure> {
+        let _passing = self.inner.maker.workshop().traffic.enter();
         let resolved = self.inner.resolve(model, Origin::Owner, fetch::tell(waits.clone())).await?;
         let (told, mut waiting) = mpsc::channel(WAIT_CAPACITY);
         let mut warmed = std::pin::pin!(self.inner.pool.warm(resolved.model.spec, Some(told)));
@@ -114,6 +115,7 @@ impl Runtime {
         let shelf = Arc::clone(&self.inner.shelf);
         let store =
             blocking(move || shelf.opened().and_then(|store| store.stats().ok())).await.ok().flatten();
+        let packings = &self.inner.maker.workshop().packings;
         Stats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: self.inner.engine.name().to_owned(),
@@ -122,7 +124,8 @@ impl Runtime {
             pool: snapshot.pool,
             workers: self.inner.workers.as_ref().map(|workers| workers.stats()),
             store,
-            models: snapshot.models,
+            packed: packings.tally(),
+            models: packings.arranged(snapshot.models),
             lifetime: self.lifetime().await,
         }
     }
@@ -144,6 +147,7 @@ impl Runtime {
 
     /// Takes no new requests, lets running ones finish within `grace`, unloads everything.
     pub async fn shutdown(&self, grace: Duration) {
+        self.inner.maker.stop().await;
         let counted = self.inner.pool.shutdown(grace).await;
         if let (Some(chronicle), Some(counted)) = (self.inner.books.chronicle.clone(), counted) {
             blocking(move || chronicle.save(counted)).await.ok();

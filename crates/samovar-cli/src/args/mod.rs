@@ -86,6 +86,8 @@ pub(crate) enum Verb {
     Ps,
     /// Load models now, so that the next request need not wait
     Warm(Warm),
+    /// Pack models' weights for this CPU now, and measure which layout is fastest
+    Pack(Pack),
     /// Unload a model; the daemon stays
     Stop(StopModel),
     /// Make the daemon leave
@@ -252,6 +254,14 @@ pub(crate) struct Warm {
     /// Also keep them from being unloaded
     #[arg(long)]
     pub(crate) pin: bool,
+}
+
+/// Arguments of `pack`.
+#[derive(Args, Debug)]
+pub(crate) struct Pack {
+    /// Names, paths such as ./model.gguf, or `org/name:Q4_K_M`
+    #[arg(value_name = "MODEL", required = true, value_hint = clap::ValueHint::FilePath)]
+    pub(crate) models: Vec<String>,
 }
 
 /// Arguments of `stop`.

@@ -95,6 +95,13 @@ pub(crate) struct PoolFigures {
     pub(crate) load_ms_p50: f64,
 }
 
+/// How a model was loaded.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct OptionFigures {
+    pub(crate) layout: String,
+}
+
 /// One model.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -102,6 +109,7 @@ pub(crate) struct ModelFigures {
     pub(crate) name: String,
     pub(crate) state: String,
     pub(crate) progress: Option<f64>,
+    pub(crate) options: Option<OptionFigures>,
     pub(crate) held_bytes: u64,
     pub(crate) mapped_bytes: u64,
     pub(crate) instances: u64,

@@ -21,8 +21,8 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use samovar_core::{ErrorKind, Failure};
 use samovar_server::admin::wire::{
-    GenerateBody, GenerateEvent, ModelList, PinBody, ShutdownAnswer, ShutdownBody, UnloadBody, Unloaded,
-    WarmBody, WarmEvent,
+    GenerateBody, GenerateEvent, ModelList, PackBody, PackEvent, PinBody, ShutdownAnswer, ShutdownBody,
+    UnloadBody, Unloaded, WarmBody, WarmEvent,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -114,6 +114,10 @@ impl Connection {
 
     pub(crate) async fn warm(self, body: &WarmBody) -> Result<Lines<WarmEvent>, Failure> {
         self.stream("/admin/warm", body).await
+    }
+
+    pub(crate) async fn pack(self, body: &PackBody) -> Result<Lines<PackEvent>, Failure> {
+        self.stream("/admin/pack", body).await
     }
 
     /// Whether the daemon takes requests; false when it is leaving.

@@ -191,7 +191,7 @@ impl Remote<'_> {
 }
 
 /// An event, or what became of the daemon instead.
-async fn event<T>(context: &Context, line: Result<Option<T>, Failure>) -> Result<T, Failure> {
+pub(super) async fn event<T>(context: &Context, line: Result<Option<T>, Failure>) -> Result<T, Failure> {
     let failure = match line {
         Ok(Some(event)) => return Ok(event),
         Ok(None) => Failure::new(ErrorKind::Unavailable, "the daemon broke its answer off")

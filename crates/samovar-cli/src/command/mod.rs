@@ -13,6 +13,7 @@ mod follow;
 mod gc;
 mod import;
 mod list;
+mod pack;
 mod pin;
 mod plan;
 mod probe;
@@ -95,6 +96,7 @@ pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(
         Verb::Warm(warm) => warm::execute(context, warm).await,
         Verb::Stop(stop) => stop::execute(context, stop).await,
         Verb::Shutdown(shutdown) => shutdown::execute(context, &shutdown).await,
+        Verb::Pack(pack) => pack::execute(context, pack).await,
         Verb::Pin(named) => pin::execute(context, &named.model, true).await,
         Verb::Unpin(named) => pin::execute(context, &named.model, false).await,
         Verb::Stats => stats::execute(context).await,

@@ -2,7 +2,8 @@
 //! without a daemon; of a model that is not here, the source is asked.
 
 use samovar::store::{Artifact, Plan, PrefixUse, Role};
-use samovar::{Alias, Builder, ModelInfo, Origin};
+use samovar::{Alias, Builder, ModelInfo, Origin, PackedInfo};
+use samovar_core::footprint::Speed;
 use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::answer::ms;
 use super::backend::portable;
 use super::list::{BUILT_IN, format, parameters, used};
-use super::{Context, stored};
+use super::{Context, pack, stored};
 use crate::client::Figures;
 use crate::ended::Ended;
 use crate::report::{Align, Columns};
@@ -43,6 +44,9 @@ pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> 
     columns.row(["name".to_owned(), info.name.clone()]);
     columns.row(["file".to_owned(), info.path.display().to_string()]);
     header(&mut columns, &info);
+    if let Some(packed) = packed(context, &reference).await {
+        layouts(&mut columns, &packed);
+    }
     context.report.table(columns)
 }
 
@@ -81,11 +85,16 @@ fn header(columns: &mut Columns, model: &ModelInfo) {
 
 async fn stored_model(context: &Context, artifact: &Artifact, info: Option<&ModelInfo>) -> Result<(), Ended> {
     let is_loaded = is_loaded(context, artifact, info).await?;
+    let packed = match info {
+        Some(info) => packed(context, &info.name).await,
+        None => None,
+    };
     let (store, key) = (context.store().await?, artifact.key_digest);
     let prefixes = stored::blocking(move || store.prefixes_of(&key)).await?;
     if context.report.is_json() {
         let mut object = as_json(artifact, info, is_loaded);
         object["prefixes"] = json!(prefixes);
+        object["packed"] = json!(packed);
         return context.report.json(&object);
     }
     let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
@@ -109,9 +118,35 @@ async fn stored_model(context: &Context, artifact: &Artifact, info: Option<&Mode
     if let Some(text) = prompts(prefixes) {
         row("prompts", text);
     }
+    if let Some(packed) = &packed {
+        layouts(&mut columns, packed);
+    }
     context.report.table(columns)?;
     context.report.line("")?;
     context.report.table(files_table(artifact))
+}
+
+/// How its weights lie: as the daemon knows it, else by this process's own reading.
+async fn packed(context: &Context, name: &str) -> Option<PackedInfo> {
+    if let Ok(Some(daemon)) = context.client().connect().await
+        && let Ok(answer) = daemon.why(name).await
+        && let Ok(packed) = serde_json::from_value(answer["packed"].clone())
+    {
+        return Some(packed);
+    }
+    let here = Builder::settings(context.settings.runtime.clone()).build().ok()?;
+    here.packed(name).await.ok()
+}
+
+fn layouts(columns: &mut Columns, info: &PackedInfo) {
+    columns.row(["layout".to_owned(), pack::layout(info)]);
+    if let Some(text) = pack::file(info) {
+        columns.row(["packed".to_owned(), text]);
+    }
+    for Speed { layout, prefill, decode, decode_eight } in &info.speeds {
+        let rates = format!("{prefill:.0} prompt, {decode:.1} answer, {decode_eight:.1} of eight answers");
+        columns.row([format!("  {layout}"), format!("{rates}, in tokens a second")]);
+    }
 }
 
 /// Whether the daemon has it in memory.

@@ -1,9 +1,10 @@
 //! `samovar why`: where a model is now, and the pool's latest decisions about it, newest first.
 
+use samovar::PackedInfo;
 use samovar_core::units::ByteSize;
 
 use super::answer::roughly;
-use super::{Context, backend};
+use super::{Context, backend, pack};
 use crate::client::{DecisionLine, Figures, ModelFigures};
 use crate::ended::Ended;
 use crate::report::{Align, Columns};
@@ -15,14 +16,18 @@ pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> 
         return context.report.json(&answer);
     }
     let decisions = DecisionLine::read(&answer)?;
+    let packed = serde_json::from_value::<PackedInfo>(answer["packed"].clone()).ok();
+    let layout = packed.map(|packed| format!("its layout is {}", pack::layout(&packed)));
     let Some(latest) = decisions.first() else {
-        return context
-            .report
-            .line(&format!("nothing has been decided about {name} since the daemon started"));
+        context.report.line(&format!("nothing has been decided about {name} since the daemon started"))?;
+        return layout.map_or(Ok(()), |layout| context.report.line(&layout));
     };
     let figures = Figures::read(&context.running_daemon().await?.stats().await?)?;
     if let Some(model) = figures.models.iter().find(|model| model.name == latest.model) {
         context.report.line(&now(model))?;
+        if let Some(layout) = &layout {
+            context.report.line(layout)?;
+        }
         context.report.line("")?;
     }
     let mut columns = Columns::new(&[("AGO", Align::Right), ("DECISION", Align::Left)]);

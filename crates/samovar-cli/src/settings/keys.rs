@@ -261,9 +261,9 @@ pub(crate) const MODEL_KEYS: &[Key] = &[
     ),
     found(
         "layout",
-        Shape::OneOf(&["mapped", "packed"]),
-        "mapped",
-        "How weights lie in memory: as on disk and shared (mapped), or repacked for this CPU (packed).",
+        Shape::OneOf(&["auto", "mapped", "packed", "hybrid", "repacked"]),
+        "auto",
+        "How weights lie in memory: as on disk (mapped); packed for this CPU in a file that is made in the background, and shared as well (packed); both, each where it is faster (hybrid); packed anew at every load, for each instance (repacked); or whichever is measured to be fastest here (auto).",
     ),
     found("kv_type", Shape::OneOf(&["f16", "q8_0"]), "f16", "Number format of the KV cache."),
     found(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use samovar::worker::sandbox;
 use samovar::{Alias, Budget, EvictionPolicy, ModelSettings, PoolConfig, RuntimeSettings};
-use samovar_core::footprint::{KvType, Layout};
+use samovar_core::footprint::{KvType, LayoutWish};
 use samovar_core::units::{KeepAlive, TimeSpan};
 use samovar_core::{ErrorKind, Failure, ModelRef};
 
@@ -282,8 +282,7 @@ fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
     ModelSettings {
         context_tokens: count(values, &at("context_tokens")),
         slots: count(values, &at("slots")),
-        layout: text(values, &at("layout"))
-            .map(|word| if word == "packed" { Layout::Repacked } else { Layout::Mapped }),
+        layout: text(values, &at("layout")).and_then(|word| LayoutWish::named(&word)),
         kv_type: text(values, &at("kv_type"))
             .map(|word| if word == "q8_0" { KvType::Q8_0 } else { KvType::F16 }),
         threads: count(values, &at("threads")),

@@ -40,5 +40,6 @@ pub(crate) async fn why(
     let model =
         subject.model.ok_or_else(|| Refusal::invalid("model", "say which model: /admin/why?model=NAME"))?;
     let decisions = app.runtime.why(&model).await?.into_iter().map(Into::into).collect();
-    Ok(Json(WhyAnswer { model, decisions }))
+    let packed = app.runtime.packed(&model).await.ok();
+    Ok(Json(WhyAnswer { model, decisions, packed }))
 }

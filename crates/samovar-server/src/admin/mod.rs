@@ -4,6 +4,7 @@
 //!   facts      GET   /admin/stats /admin/models /admin/why
 //!   orders     POST  /admin/pin /admin/unload /admin/shutdown
 //!   warm       POST  /admin/warm                               progress, one object a line
+//!   pack       POST  /admin/pack                               progress, one object a line
 //!   generate   POST  /admin/generate                           events, one object a line
 //! ```
 //!
@@ -12,6 +13,7 @@
 pub(crate) mod facts;
 pub(crate) mod generate;
 pub(crate) mod orders;
+pub(crate) mod pack;
 pub(crate) mod warm;
 pub mod wire;
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   POST /admin/generate   GenerateBody ──► one GenerateEvent a line   (NDJSON)
 //!   POST /admin/warm       WarmBody     ──► one WarmEvent a line       (NDJSON)
+//!   POST /admin/pack       PackBody     ──► one PackEvent a line       (NDJSON)
 //!   POST /admin/pin        PinBody      ──► {}
 //!   POST /admin/unload     UnloadBody   ──► Unloaded
 //!   POST /admin/shutdown   ShutdownBody ──► ShutdownAnswer
@@ -19,7 +20,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use samovar::store::Progress;
-use samovar::{AnswerEvent, Decision, Input, Message, ModelInfo, Origin, Request, Summary, Tier, Wait};
+use samovar::{
+    AnswerEvent, Decision, Input, Message, ModelInfo, Origin, PackedInfo, Request, Summary, Tier, Wait,
+};
 use samovar_core::generation::{Sampling, TokenLogprob, Usage};
 use samovar_core::units::KeepAlive;
 use samovar_core::{ErrorKind, Failure};
@@ -258,6 +261,29 @@ pub enum WarmEvent {
     Failed(Failure),
 }
 
+/// Asks for a model's weights to be packed now, and for its layouts to be measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackBody {
+    /// The model reference.
+    pub model: String,
+}
+
+/// One line of a packing's progress; the last is `done` or `failed`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PackEvent {
+    /// It gets on: first the file, then the measuring.
+    Progress {
+        /// The part done, 0..=1.
+        fraction: f32,
+    },
+    /// What was made and measured, or was there already.
+    Done(PackedInfo),
+    /// The model could not be packed.
+    Failed(Failure),
+}
+
 /// Pins a model, or lets it go again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -353,6 +379,9 @@ pub struct WhyAnswer {
     pub model: String,
     /// Newest first.
     pub decisions: Vec<Decided>,
+    /// How its weights lie, and why; absent when it is not on this machine any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<PackedInfo>,
 }
 
 /// A decision of the pool.

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use samovar::{ModelStats, Stats};
 
+use super::packed::Packed;
 use super::store::Store;
 use super::workers::Workers;
 use crate::redact::redact;
@@ -18,7 +19,7 @@ use crate::redact::redact;
 /// The pool is the first level of the cache.
 const TIER: (&str, &str) = ("tier", "l1");
 
-/// A registry of the pool's numbers, and of the store's and the workers' if there are any.
+/// A registry of the pool's numbers, of packed weights', and of the store's and the workers' if there are any.
 pub(super) fn registry(mut stats: Stats) -> Registry {
     let mut registry = Registry::with_prefix("samovar");
     if let Some(store) = stats.store.take() {
@@ -27,6 +28,7 @@ pub(super) fn registry(mut stats: Stats) -> Registry {
     if let Some(workers) = stats.workers.take() {
         registry.register_collector(Box::new(Workers(workers)));
     }
+    registry.register_collector(Box::new(Packed(std::mem::take(&mut stats.packed))));
     registry.register_collector(Box::new(Pool(stats)));
     registry
 }

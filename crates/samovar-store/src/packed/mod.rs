@@ -162,6 +162,11 @@ impl OpenedPacked {
     pub fn bytes(&self) -> u64 {
         self.facts.bytes
     }
+
+    /// When it was made, in milliseconds since 1970.
+    pub fn created_ms(&self) -> u64 {
+        self.facts.created_ms
+    }
 }
 
 impl std::fmt::Debug for PackedFiles {

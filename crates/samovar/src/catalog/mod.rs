@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use samovar_core::footprint::{Footprint, LoadOptions};
+use samovar_core::footprint::{Footprint, Layout, LayoutWish, LoadOptions};
 use samovar_core::format::gguf;
 use samovar_core::port::Engine;
 use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey, ModelRef};
@@ -39,6 +39,7 @@ pub use info::ModelInfo;
 use needs::Need;
 
 use crate::experience;
+use crate::packed::{Packings, Source, Subject};
 use crate::request::Origin;
 use crate::settings::{Alias, ModelSettings};
 use crate::shelf::Shelf;
@@ -55,6 +56,7 @@ pub(crate) struct Catalog {
     budget_bytes: u64,
     engine: Arc<dyn Engine>,
     riders: Arc<Riders>,
+    packings: Arc<Packings>,
     seen: Mutex<Seen>,
 }
 
@@ -70,6 +72,8 @@ struct Known {
     /// The file as it was then; an artifact needs none, since its key fixes its content.
     stamp: Option<Stamp>,
     spec: Arc<ModelSpec>,
+    /// What was known of packed weights when its layout was chosen.
+    edition: u64,
     /// How much of its held bytes is for adapters.
     riding_bytes: u64,
 }
@@ -90,10 +94,11 @@ impl Catalog {
         pool: &PoolConfig,
         engine: Arc<dyn Engine>,
         riders: Arc<Riders>,
+        packings: Arc<Packings>,
     ) -> Self {
         let aliases = aliases.into_iter().map(|alias| (alias.name.clone(), alias)).collect();
         let budget_bytes = pool.budget.bytes;
-        Self { shelf, aliases, defaults, budget_bytes, engine, riders, seen: Mutex::default() }
+        Self { shelf, aliases, defaults, budget_bytes, engine, riders, packings, seen: Mutex::default() }
     }
 
     /// Where the name leads. Reads only headers, and those only when they are new or changed.
@@ -136,7 +141,8 @@ impl Catalog {
             Ok(descriptor) => descriptor,
             Err(needed_bytes) => return Ok(Judgement::NeedsMore { needed_bytes }),
         };
-        let (_, footprint) = plan::plan(&*self.engine, &descriptor, &away.settings, self.budget_bytes)?;
+        let layout = without_packed_file(&away.settings);
+        let (_, footprint) = self.plan(&descriptor, &away.settings, layout)?;
         if footprint.total_bytes() <= self.budget_bytes {
             return Ok(Judgement::MayFit);
         }
@@ -193,16 +199,52 @@ impl Catalog {
 
     /// What was read of these bytes, if they have not changed since.
     fn known(&self, target: &Target, stamp: Option<&Stamp>) -> Option<Arc<ModelSpec>> {
-        let seen = self.seen();
-        let known = seen.specs.get(&target.identity()?)?;
-        (known.stamp.as_ref() == stamp).then(|| Arc::clone(&known.spec))
+        let id = target.identity()?;
+        let (spec, edition) = {
+            let seen = self.seen();
+            let known = seen.specs.get(&id).filter(|known| known.stamp.as_ref() == stamp)?;
+            (Arc::clone(&known.spec), known.edition)
+        };
+        let now = self.packings.edition();
+        if edition == now {
+            return Some(spec);
+        }
+        let refitted = self.refit(&spec, target);
+        let mut seen = self.seen();
+        let known = seen.specs.get_mut(&id).filter(|known| Arc::ptr_eq(&known.spec, &spec));
+        if let Some(known) = known {
+            known.edition = now;
+            if let Some(refitted) = refitted {
+                (known.spec, known.riding_bytes) = (Arc::new(refitted), 0);
+            }
+        }
+        Some(seen.specs.get(&id).map_or(spec, |known| Arc::clone(&known.spec)))
+    }
+
+    /// The specification with the layout of the next load, if that has changed.
+    fn refit(&self, spec: &ModelSpec, target: &Target) -> Option<ModelSpec> {
+        let subject = self.packings.subject(&spec.key)?;
+        let layout = self.packings.choose(&subject).layout;
+        if layout == spec.options.layout {
+            return None;
+        }
+        let (options, predicted) = self.plan(&spec.descriptor, &target.settings, layout).ok()?;
+        let footprint = self.experienced(target, &options).unwrap_or(predicted);
+        Some(ModelSpec { options, footprint, ..spec.clone() })
+    }
+
+    /// What such a load was measured to cost.
+    fn experienced(&self, target: &Target, options: &LoadOptions) -> Option<Footprint> {
+        let Place::Stored(artifact) = &target.place else { return None };
+        experience::recall(&self.shelf.store().ok()?, &artifact.key_digest, self.engine.name(), options)
     }
 
     /// Remembers a new specification, and looks at what other names will bring to its instances.
     fn meet(&self, target: &Target, stamp: Option<Stamp>, spec: ModelSpec) -> Arc<ModelSpec> {
         let spec = Arc::new(spec);
         if let Some(id) = target.identity() {
-            let known = Known { stamp, spec: Arc::clone(&spec), riding_bytes: 0 };
+            let edition = self.packings.edition();
+            let known = Known { stamp, spec: Arc::clone(&spec), edition, riding_bytes: 0 };
             self.seen().specs.insert(id, known);
         }
         if self.engine.capabilities().can_adapt {
@@ -244,15 +286,16 @@ impl Catalog {
     }
 
     fn specify_file(&self, target: &Target, path: &Path, stamp: &Stamp) -> Result<ModelSpec, Failure> {
-        let descriptor = gguf::inspect(path)?;
-        let (options, footprint) = self.plan(&descriptor, &target.settings)?;
+        let descriptor = Arc::new(gguf::inspect(path)?);
+        let key = stamp.key(&target.settings);
+        let source = Source::file(stamp);
+        let (options, footprint) = self.fit(target, &key, source, path, &descriptor)?;
         let name = target.given_name.clone().unwrap_or_else(|| self.name_file(&mut self.seen(), path));
-        let key = stamp.key(&options);
         Ok(ModelSpec {
             key,
             name,
             path: path.to_owned(),
-            descriptor: Arc::new(descriptor),
+            descriptor,
             options,
             footprint,
             load_ms: None,
@@ -268,17 +311,17 @@ impl Catalog {
         let opened = store.look_at(&artifact.key_digest)?;
         let weights = opened.weights();
         let path = weights.first().filter(|_| is_gguf(artifact)).ok_or_else(|| no_engine_for(artifact))?;
-        let descriptor = gguf::inspect_parts(weights)?;
-        let (options, predicted) = self.plan(&descriptor, &target.settings)?;
-        let measured = experience::recall(&store, &artifact.key_digest, self.engine.name(), &options);
+        let descriptor = Arc::new(gguf::inspect_parts(weights)?);
+        let key = key(&artifact.key_digest, &target.settings);
+        let source = Source::artifact(artifact.key_digest);
+        let (options, predicted) = self.fit(target, &key, source, path, &descriptor)?;
+        let measured = self.experienced(target, &options);
         let name = target.given_name.clone().unwrap_or_else(|| short_name(artifact));
-        let key =
-            ModelKey::new(format!("{}-{:?}-{:?}", artifact.key_digest, options.layout, options.kv_type));
         Ok(ModelSpec {
             key,
             name,
             path: path.clone(),
-            descriptor: Arc::new(descriptor),
+            descriptor,
             options,
             footprint: measured.unwrap_or(predicted),
             load_ms: (artifact.usage.loads > 0).then_some(artifact.usage.load_ms as u64),
@@ -288,12 +331,38 @@ impl Catalog {
         })
     }
 
+    /// Chooses the layout of the next load, and plans that.
+    fn fit(
+        &self,
+        target: &Target,
+        key: &ModelKey,
+        source: Source,
+        path: &Path,
+        descriptor: &Arc<Descriptor>,
+    ) -> Result<(LoadOptions, Footprint), Failure> {
+        let settings = &target.settings;
+        let planned = self.plan(descriptor, settings, without_packed_file(settings))?;
+        let as_hybrid = LoadOptions { layout: Layout::Hybrid, ..planned.0.clone() };
+        let hybrid = self.engine.footprint(descriptor, &as_hybrid);
+        let subject = Subject {
+            source,
+            path: path.to_owned(),
+            descriptor: Arc::clone(descriptor),
+            options: planned.0.clone(),
+            wish: settings.layout.unwrap_or_default(),
+            hybrid_bytes: hybrid.map_or(u64::MAX, Footprint::total_bytes),
+        };
+        let layout = self.packings.meet(key, subject).layout;
+        if layout == planned.0.layout { Ok(planned) } else { self.plan(descriptor, settings, layout) }
+    }
+
     fn plan(
         &self,
         descriptor: &Descriptor,
         settings: &ModelSettings,
+        layout: Layout,
     ) -> Result<(LoadOptions, Footprint), Failure> {
-        plan::plan(&*self.engine, descriptor, settings, self.budget_bytes)
+        plan::plan(&*self.engine, descriptor, settings, layout, self.budget_bytes)
     }
 
     /// The file's short name, remembered: later requests may use it, also over the network. A file
@@ -313,5 +382,20 @@ impl Catalog {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         // Every change to the maps is a single insert: a panic elsewhere cannot leave them half-made.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Names that wish for different layouts or KV formats have different instances, also of the same bytes. Which layout
+/// a wish comes to changes with what is known, and makes no other instance.
+fn key(bytes: &dyn std::fmt::Display, settings: &ModelSettings) -> ModelKey {
+    let (wish, kv_type) = (settings.layout.unwrap_or_default(), settings.kv_type.unwrap_or_default());
+    ModelKey::new(format!("{bytes}-{wish}-{kv_type:?}"))
+}
+
+/// The layout of a load that finds no packed file.
+fn without_packed_file(settings: &ModelSettings) -> Layout {
+    match settings.layout {
+        Some(LayoutWish::Repacked) => Layout::Repacked,
+        _ => Layout::Mapped,
     }
 }

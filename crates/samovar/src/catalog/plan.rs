@@ -1,6 +1,6 @@
 //! Chooses how a model is loaded where its owner said nothing. Pure but for asking how many cores there are.
 
-use samovar_core::footprint::{Footprint, LoadOptions};
+use samovar_core::footprint::{Footprint, Layout, LoadOptions};
 use samovar_core::port::Engine;
 use samovar_core::{Descriptor, Failure};
 
@@ -25,6 +25,7 @@ pub(super) fn plan(
     engine: &dyn Engine,
     descriptor: &Descriptor,
     settings: &ModelSettings,
+    layout: Layout,
     budget_bytes: u64,
 ) -> Result<(LoadOptions, Footprint), Failure> {
     let trained =
@@ -36,7 +37,7 @@ pub(super) fn plan(
             .slots
             .unwrap_or_else(|| default_slots(descriptor, context_tokens, budget_bytes))
             .max(1),
-        layout: settings.layout.unwrap_or_default(),
+        layout,
         kv_type: settings.kv_type.unwrap_or_default(),
         threads: settings.threads.unwrap_or_else(|| default_threads(descriptor)).max(1),
         lock_memory: settings.lock_memory,
@@ -83,7 +84,7 @@ mod tests {
     fn context_is_never_more_than_the_model_was_trained_for() {
         let engine = FakeEngine::builder().build();
         let asked = ModelSettings { context_tokens: Some(100_000), ..Default::default() };
-        let (options, _) = plan(&engine, &shape(2, 4, 512), &asked, 1 << 40).expect("plans");
+        let (options, _) = plan(&engine, &shape(2, 4, 512), &asked, Layout::Mapped, 1 << 40).expect("plans");
         assert_eq!(options.context_tokens, 512);
     }
 
@@ -103,7 +104,7 @@ mod tests {
     fn a_fixed_number_of_slots_is_kept() {
         let engine = FakeEngine::builder().build();
         let asked = ModelSettings { slots: Some(7), ..Default::default() };
-        let (options, _) = plan(&engine, &shape(2, 4, 512), &asked, 1).expect("plans");
+        let (options, _) = plan(&engine, &shape(2, 4, 512), &asked, Layout::Mapped, 1).expect("plans");
         assert_eq!(options.slots, 7);
     }
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use samovar_core::{Digest, ErrorKind, Failure, LoadOptions, ModelKey};
+use samovar_core::{Digest, ErrorKind, Failure, ModelKey};
+
+use crate::settings::ModelSettings;
 
 /// A file as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,13 +48,10 @@ impl Stamp {
         )
     }
 
-    /// Instances that differ in layout or KV format are different ones, also of the same file.
-    pub(super) fn key(&self, options: &LoadOptions) -> ModelKey {
+    /// What the pool knows the file by, as it is now and under these settings.
+    pub(super) fn key(&self, settings: &ModelSettings) -> ModelKey {
         let Self { device, inode, size, modified_ns } = self;
-        ModelKey::new(format!(
-            "{device:x}-{inode:x}-{size:x}-{modified_ns:x}-{:?}-{:?}",
-            options.layout, options.kv_type
-        ))
+        super::key(&format_args!("{device:x}-{inode:x}-{size:x}-{modified_ns:x}"), settings)
     }
 }
 

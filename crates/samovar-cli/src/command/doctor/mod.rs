@@ -9,6 +9,7 @@
 
 mod inference;
 mod machine;
+mod packing;
 mod places;
 mod sources;
 mod store;
@@ -104,6 +105,7 @@ pub(super) async fn execute(context: &Context, arguments: &Doctor) -> Result<(),
     found(machine::build())?;
     found(machine::memory(&context.settings))?;
     found(machine::engine(&context.settings).await)?;
+    found(packing::finding(context).await)?;
     found(places::daemon(context).await)?;
     if !arguments.quick {
         let progress = context.report.progress();

@@ -1,0 +1,57 @@
+//! Packs a model's weights now, and tells how that gets on.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use samovar::{PackedInfo, Runtime};
+use samovar_core::Failure;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Refused;
+use super::wire::{PackBody, PackEvent};
+use crate::app::App;
+use crate::ndjson;
+use crate::payload::Payload;
+
+const EVENT_CAPACITY: usize = 16;
+
+/// `POST /admin/pack`.
+pub(crate) async fn pack(State(app): State<App>, body: Body) -> Result<Response, Refused> {
+    let order: PackBody = Payload::read(body, &app.limits).await?.parse()?;
+    let in_flight = app.server.begin();
+    let runtime = app.runtime.clone();
+    let (events, lines) = mpsc::channel(EVENT_CAPACITY);
+    tokio::spawn(async move {
+        let abandoned = events.clone();
+        tokio::select! {
+            // Nobody wants it any more: dropping the order stops the work.
+            () = abandoned.closed() => {}
+            made = make(&runtime, &order, &events) => {
+                let last = match made {
+                    Ok(packed) => PackEvent::Done(packed),
+                    Err(failure) => PackEvent::Failed(failure),
+                };
+                events.send(last).await.ok();
+            }
+        }
+        drop(in_flight);
+    });
+    Ok(ndjson::response(ReceiverStream::new(lines)))
+}
+
+async fn make(
+    runtime: &Runtime,
+    order: &PackBody,
+    events: &mpsc::Sender<PackEvent>,
+) -> Result<PackedInfo, Failure> {
+    let (progress, mut told) = mpsc::channel(EVENT_CAPACITY);
+    let mut made = std::pin::pin!(runtime.pack(&order.model, Some(progress)));
+    loop {
+        tokio::select! {
+            biased;
+            made = &mut made => return made,
+            Some(fraction) = told.recv() => { events.send(PackEvent::Progress { fraction }).await.ok(); }
+        }
+    }
+}

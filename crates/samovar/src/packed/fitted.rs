@@ -1,0 +1,217 @@
+//! An engine that loads models with their packed files, where they have one.
+//!
+//! ```text
+//!   load(packed | hybrid) ─► whose bytes? ─► the store: find (lease) ─┬─ there ─► engine, with it ─┬─ taken ──► Fitted
+//!                                                                     └─ gone ──► engine, without  └─ refused: discard
+//! ```
+//!
+//! A packed file that is gone or refused costs the load nothing but its layout: the model is mapped as it lies on
+//! the disk, and the reason is kept. The lease on the file is the instance's.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use samovar_core::footprint::{Arrangement, Footprint, Layout, LoadOptions, Measurement, Speed};
+use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles, PackedFile};
+use samovar_core::{Descriptor, ErrorKind, Failure};
+use samovar_store::OpenedPacked;
+
+use super::known::{Packings, Source};
+use crate::shelf::Shelf;
+
+/// An engine whose models may have packed files in the store.
+pub(crate) struct Fitter {
+    engine: Arc<dyn Engine>,
+    shelf: Arc<Shelf>,
+    packings: Arc<Packings>,
+}
+
+/// A packed file that can be used, and what it is of.
+struct Found {
+    source: Source,
+    key: String,
+    opened: OpenedPacked,
+}
+
+impl Fitter {
+    pub(crate) fn new(engine: Arc<dyn Engine>, shelf: Arc<Shelf>, packings: Arc<Packings>) -> Self {
+        Self { engine, shelf, packings }
+    }
+
+    /// The packed file of these bytes, or why there is none.
+    fn find(&self, path: &Path, descriptor: &Descriptor) -> Result<Found, String> {
+        let source = self.packings.source_of(path, descriptor)?;
+        let key = self.engine.packing(descriptor).ok_or("this engine packs nothing of such a model")?;
+        let store = self.shelf.store().map_err(|failure| failure.to_string())?;
+        match store.packed().find(&source.text, &key) {
+            Ok(Some(opened)) => Ok(Found { source, key, opened }),
+            Ok(None) => {
+                self.packings.gone(&source);
+                Err("its packed file has gone from the store".to_owned())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn load_with(
+        &self,
+        found: Found,
+        path: &Path,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Fitted, Failure> {
+        let packed = PackedFile { path: found.opened.path(), source: &found.source.text };
+        let files = ModelFiles { path, packed: Some(packed) };
+        let instance = self.engine.load(files, descriptor, options, control)?;
+        // A hybrid of two different models must not live.
+        let is_file = found.source.parent.is_none();
+        if is_file && self.packings.source_of(path, descriptor).as_ref() != Ok(&found.source) {
+            return Err(Failure::new(ErrorKind::Storage, "the file was replaced while it was loaded")
+                .with_param("model")
+                .with_hint("ask again"));
+        }
+        let arrangement = instance.arrangement();
+        let Some(why) = &arrangement.refused else {
+            return Ok(Fitted { instance, arrangement, _opened: Some(found.opened) });
+        };
+        tracing::warn!(path = %path.display(), "a packed file was refused and will be made again: {why}");
+        if let Ok(store) = self.shelf.store() {
+            store.packed().discard(&found.source.text, &found.key, why);
+        }
+        self.packings.refused(&found.source, why);
+        Ok(Fitted { instance, arrangement, _opened: None })
+    }
+
+    fn load_without(
+        &self,
+        path: &Path,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+        why: Option<String>,
+    ) -> Result<Fitted, Failure> {
+        let options = match why {
+            Some(_) => &LoadOptions { layout: Layout::Mapped, ..options.clone() },
+            None => options,
+        };
+        let instance = self.engine.load(ModelFiles::of(path), descriptor, options, control)?;
+        let arrangement = Arrangement { refused: why, ..instance.arrangement() };
+        Ok(Fitted { instance, arrangement, _opened: None })
+    }
+}
+
+impl Engine for Fitter {
+    fn name(&self) -> &str {
+        self.engine.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.engine.capabilities()
+    }
+
+    fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
+        self.engine.footprint(descriptor, options)
+    }
+
+    fn packing(&self, descriptor: &Descriptor) -> Option<String> {
+        self.engine.packing(descriptor)
+    }
+
+    fn pack(
+        &self,
+        path: &Path,
+        descriptor: &Descriptor,
+        source: &str,
+        into: &File,
+        control: &LoadControl,
+    ) -> Result<u64, Failure> {
+        self.engine.pack(path, descriptor, source, into, control)
+    }
+
+    fn calibrate(
+        &self,
+        files: ModelFiles<'_>,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Vec<Speed>, Failure> {
+        self.engine.calibrate(files, descriptor, options, control)
+    }
+
+    fn load(
+        &self,
+        files: ModelFiles<'_>,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Arc<dyn Instance>, Failure> {
+        let path = files.path;
+        let fitted = if options.layout.needs_packed_file() {
+            match self.find(path, descriptor) {
+                Ok(found) => self.load_with(found, path, descriptor, options, control)?,
+                Err(why) => self.load_without(path, descriptor, options, control, Some(why))?,
+            }
+        } else {
+            self.load_without(path, descriptor, options, control, None)?
+        };
+        self.packings.loaded(path, options.layout, &fitted.arrangement);
+        Ok(Arc::new(fitted))
+    }
+}
+
+/// A loaded model, with the lease on its packed file for as long as it lives.
+struct Fitted {
+    // Dropped first: the lease ends after the model has left memory.
+    instance: Arc<dyn Instance>,
+    arrangement: Arrangement,
+    _opened: Option<OpenedPacked>,
+}
+
+impl Instance for Fitted {
+    fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
+        self.instance.generate(request)
+    }
+
+    fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
+        self.instance.tokenize(text, add_special, parse_special)
+    }
+
+    fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
+        self.instance.detokenize(tokens)
+    }
+
+    fn park(&self) -> Result<(), Failure> {
+        self.instance.park()
+    }
+
+    fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
+        self.instance.resume(options)
+    }
+
+    fn arrangement(&self) -> Arrangement {
+        self.arrangement.clone()
+    }
+
+    fn measure(&self) -> Measurement {
+        self.instance.measure()
+    }
+
+    fn probe(&self) -> Result<(), Failure> {
+        self.instance.probe()
+    }
+
+    fn prefixes(&self) -> Result<Vec<CachedPrefix>, Failure> {
+        self.instance.prefixes()
+    }
+
+    fn save_prefix(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Failure> {
+        self.instance.save_prefix(prefix, into)
+    }
+
+    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
+        self.instance.restore_prefix(tokens, from)
+    }
+}

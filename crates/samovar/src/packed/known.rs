@@ -1,0 +1,448 @@
+//! What is known of every model's packed weights: where they are, what they are worth, what went wrong with them.
+//!
+//! It is a memo of the store and of this life's troubles. Whenever something in it changes that a choice depends
+//! on, its edition rises, so that whoever remembers a choice knows when to choose anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use samovar_core::footprint::{Arrangement, Layout, LayoutWish, LoadOptions, Speed};
+use samovar_core::port::Engine;
+use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey};
+use samovar_pool::ModelStats;
+use samovar_store::KeyDigest;
+use serde::{Deserialize, Serialize};
+
+use super::choice::{Choice, Facts, choose};
+use crate::catalog::Stamp;
+use crate::shelf::Shelf;
+
+/// Fresh files of one model that may be refused before no more are made.
+const REFUSALS_MAX: u32 = 2;
+/// Failed attempts at making after which it is given up.
+const ATTEMPTS_MAX: u32 = 4;
+/// How long after the first failure it is tried again; each further one takes four times as long.
+const RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
+/// The same when there was no memory for it.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// The bytes that a packed file would be of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Source {
+    /// Tells them from all others.
+    pub(crate) text: String,
+    /// The artifact, where they are one's.
+    pub(crate) parent: Option<KeyDigest>,
+}
+
+/// A model under the settings of one of its names.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub(crate) source: Source,
+    pub(crate) path: PathBuf,
+    pub(crate) descriptor: Arc<Descriptor>,
+    pub(crate) options: LoadOptions,
+    pub(crate) wish: LayoutWish,
+    /// What a load as a hybrid is predicted to cost.
+    pub(crate) hybrid_bytes: u64,
+}
+
+/// What is known of all models' packed weights.
+pub(crate) struct Packings {
+    shelf: Arc<Shelf>,
+    engine: Arc<dyn Engine>,
+    budget_bytes: u64,
+    edition: AtomicU64,
+    books: Mutex<Books>,
+}
+
+#[derive(Default)]
+struct Books {
+    subjects: HashMap<ModelKey, Arc<Subject>>,
+    /// By source.
+    records: HashMap<String, Record>,
+    /// How the last loads of a file came out, by the layout that was asked for; the latest is the last.
+    arrangements: HashMap<PathBuf, Vec<(Layout, Arrangement)>>,
+    tally: PackedTally,
+}
+
+impl Books {
+    fn latest(&self, path: &Path) -> Option<&Arrangement> {
+        Some(&self.arrangements.get(path)?.last()?.1)
+    }
+
+    /// The layout that the last load came to have which asked for this one.
+    fn reached(&self, path: &Path, asked: Layout) -> Layout {
+        let mut loads = self.arrangements.get(path).into_iter().flatten();
+        loads.find(|(layout, _)| *layout == asked).map_or(asked, |(_, arrangement)| arrangement.layout)
+    }
+}
+
+/// What is known of one model's packed weights.
+#[derive(Clone, Debug, Default)]
+struct Record {
+    /// The engine's key; `None` where it packs nothing of it.
+    key: Option<String>,
+    made: Option<Made>,
+    speeds: Option<Vec<Speed>>,
+    /// Why nothing is made or used any more in this life.
+    hindrance: Option<String>,
+    /// What went wrong last.
+    trouble: Option<String>,
+    refusals: u32,
+    attempts: u32,
+    retry_at: Option<Instant>,
+    progress: Option<f32>,
+}
+
+/// A packed file that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) bytes: u64,
+    pub(crate) unix_ms: u64,
+}
+
+/// What was done with packed weights in this life.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PackedTally {
+    /// Loads by the layout that they came to have.
+    pub loads: BTreeMap<String, u64>,
+    /// Packed files that were not used, by reason: `refused` by the engine, or `gone` from the store.
+    pub refused: BTreeMap<String, u64>,
+    /// Packed files made.
+    pub made: u64,
+    /// Their bytes.
+    pub made_bytes: u64,
+    /// Seconds spent on them.
+    pub made_seconds: f64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Attempts that were broken off because a request came.
+    pub interrupted: u64,
+    /// Times that the speeds of a model's layouts were measured.
+    pub calibrations: u64,
+}
+
+/// How a model's weights lie, would lie at its next load, and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PackedInfo {
+    /// What its settings wish for.
+    pub wish: LayoutWish,
+    /// The layout of the next load.
+    pub layout: Layout,
+    /// Why.
+    pub why: String,
+    /// What packed weights of it are known by, in this build and on this machine; absent where it packs nothing.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// Bytes of its packed file, if there is one.
+    pub bytes: Option<u64>,
+    /// When that was made, in milliseconds since 1970.
+    pub made_unix_ms: Option<u64>,
+    /// How much of one that is being made is done, 0 to 1.
+    pub progress: Option<f32>,
+    /// How fast its layouts were measured to be on this machine.
+    pub speeds: Vec<Speed>,
+    /// How its last load came out.
+    pub arrangement: Option<Arrangement>,
+    /// What went wrong last.
+    pub trouble: Option<String>,
+}
+
+impl Packings {
+    pub(crate) fn new(shelf: Arc<Shelf>, engine: Arc<dyn Engine>, budget_bytes: u64) -> Self {
+        Self { shelf, engine, budget_bytes, edition: AtomicU64::default(), books: Mutex::default() }
+    }
+
+    /// Rises whenever a choice may come out differently.
+    pub(crate) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
+    }
+
+    /// The bytes at `path`, or why nothing can be packed of them.
+    pub(crate) fn source_of(&self, path: &Path, descriptor: &Descriptor) -> Result<Source, String> {
+        match self.shelf.key_of(path) {
+            Some(key) => Ok(Source::artifact(key)),
+            None if descriptor.parts > 1 => Err(SPLIT.to_owned()),
+            None => Stamp::of(path).map(|stamp| Source::file(&stamp)).map_err(|failure| failure.to_string()),
+        }
+    }
+
+    /// Remembers a model under its key, and chooses its layout. Blocks for a look into the store the first time.
+    pub(crate) fn meet(&self, key: &ModelKey, subject: Subject) -> Choice {
+        let subject = Arc::new(subject);
+        self.books().subjects.insert(key.clone(), Arc::clone(&subject));
+        self.choose(&subject)
+    }
+
+    /// A model that was met.
+    pub(crate) fn subject(&self, key: &ModelKey) -> Option<Arc<Subject>> {
+        self.books().subjects.get(key).cloned()
+    }
+
+    /// The layout of its next load. Blocks for a look into the store the first time.
+    pub(crate) fn choose(&self, subject: &Subject) -> Choice {
+        // Nobody who wants no packed file has one looked for.
+        let may_pack = !matches!(subject.wish, LayoutWish::Mapped | LayoutWish::Repacked);
+        let record = if may_pack { self.record(subject) } else { Record::default() };
+        choose(&Facts {
+            wish: subject.wish,
+            hindrance: record.hindrance.as_deref(),
+            is_made: record.made.is_some(),
+            speeds: record.speeds.as_deref(),
+            hybrid_bytes: subject.hybrid_bytes,
+            budget_bytes: self.budget_bytes,
+        })
+    }
+
+    /// The engine's key for this model, or why there is none.
+    pub(crate) fn key(&self, subject: &Subject) -> Result<String, String> {
+        let record = self.record(subject);
+        let none = || record.hindrance.clone().unwrap_or_else(|| NOTHING_TO_PACK.to_owned());
+        record.key.clone().ok_or_else(none)
+    }
+
+    /// Whether it may be tried now to make what is missing.
+    pub(crate) fn may_try(&self, subject: &Subject) -> bool {
+        let record = self.record(subject);
+        record.progress.is_none() && record.retry_at.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// How a model's weights lie and would lie.
+    pub(crate) fn info(&self, subject: &Subject) -> PackedInfo {
+        let choice = self.choose(subject);
+        let record = self.record(subject);
+        PackedInfo {
+            wish: subject.wish,
+            layout: choice.layout,
+            why: choice.why,
+            key: record.key,
+            bytes: record.made.map(|made| made.bytes),
+            made_unix_ms: record.made.map(|made| made.unix_ms),
+            progress: record.progress,
+            speeds: record.speeds.unwrap_or_default(),
+            arrangement: self.books().latest(&subject.path).cloned(),
+            trouble: record.trouble,
+        }
+    }
+
+    /// The models with the layouts that they came to have, which may be less than what was asked for.
+    pub(crate) fn arranged(&self, mut models: Vec<ModelStats>) -> Vec<ModelStats> {
+        let books = self.books();
+        for ModelStats { key, options, .. } in &mut models {
+            if let (Some(options), Some(subject)) = (options, books.subjects.get(key)) {
+                options.layout = books.reached(&subject.path, options.layout);
+            }
+        }
+        models
+    }
+
+    /// What was done so far.
+    pub(crate) fn tally(&self) -> PackedTally {
+        self.books().tally.clone()
+    }
+
+    /// What is known of a model; looked up in the store when that is nothing.
+    fn record(&self, subject: &Subject) -> Record {
+        let known = self.books().records.get(&subject.source.text).cloned();
+        known.unwrap_or_else(|| {
+            let looked_up = self.look_up(subject);
+            let mut books = self.books();
+            books.records.entry(subject.source.text.clone()).or_insert(looked_up).clone()
+        })
+    }
+
+    fn look_up(&self, subject: &Subject) -> Record {
+        if subject.source.parent.is_none() && subject.descriptor.parts > 1 {
+            return Record { hindrance: Some(SPLIT.to_owned()), ..Record::default() };
+        }
+        let Some(key) = self.engine.packing(&subject.descriptor) else {
+            return Record { hindrance: Some(NOTHING_TO_PACK.to_owned()), ..Record::default() };
+        };
+        let store = match self.shelf.store() {
+            Ok(store) => store,
+            Err(failure) => {
+                let hindrance = Some(format!("packed files have no place: {failure}"));
+                return Record { key: Some(key), hindrance, ..Record::default() };
+            }
+        };
+        let speeds = store
+            .calibration(&machine_and_shape(&key, subject))
+            .and_then(|json| serde_json::from_str(&json).ok());
+        let made = store.packed().find(&subject.source.text, &key).ok().flatten();
+        let made = made.map(|made| Made { bytes: made.bytes(), unix_ms: made.created_ms() });
+        Record { key: Some(key), made, speeds, ..Record::default() }
+    }
+
+    fn change(&self, subject: &Subject, change: impl FnOnce(&mut Record, &mut PackedTally)) {
+        let before = self.record(subject);
+        let mut books = self.books();
+        let Books { records, tally, .. } = &mut *books;
+        let record = records.entry(subject.source.text.clone()).or_insert(before);
+        change(record, tally);
+        drop(books);
+        self.edition.fetch_add(1, Ordering::Release);
+    }
+
+    /// A load came out like this.
+    pub(crate) fn loaded(&self, path: &Path, asked: Layout, arrangement: &Arrangement) {
+        let mut books = self.books();
+        *books.tally.loads.entry(arrangement.layout.as_str().to_owned()).or_default() += 1;
+        let loads = books.arrangements.entry(path.to_owned()).or_default();
+        loads.retain(|(layout, _)| *layout != asked);
+        loads.push((asked, arrangement.clone()));
+    }
+
+    /// The packed file of these bytes has gone from the store.
+    pub(crate) fn gone(&self, source: &Source) {
+        let mut books = self.books();
+        *books.tally.refused.entry("gone".to_owned()).or_default() += 1;
+        if let Some(record) = books.records.get_mut(&source.text) {
+            record.made = None;
+        }
+        drop(books);
+        self.edition.fetch_add(1, Ordering::Release);
+    }
+
+    /// The engine did not take the packed file of these bytes.
+    pub(crate) fn refused(&self, source: &Source, why: &str) {
+        let mut books = self.books();
+        *books.tally.refused.entry("refused".to_owned()).or_default() += 1;
+        if let Some(record) = books.records.get_mut(&source.text) {
+            record.made = None;
+            record.refusals += 1;
+            record.trouble = Some(format!("its packed file was refused: {why}"));
+            if record.refusals >= REFUSALS_MAX {
+                record.hindrance = Some(format!("a fresh packed file of it was refused as well: {why}"));
+            }
+        }
+        drop(books);
+        self.edition.fetch_add(1, Ordering::Release);
+    }
+
+    /// Making gets on.
+    pub(crate) fn progress(&self, subject: &Subject, progress: Option<f32>) {
+        if let Some(record) = self.books().records.get_mut(&subject.source.text) {
+            record.progress = progress;
+        }
+    }
+
+    /// The packed file is there; with the time it took, where this runtime made it.
+    pub(crate) fn made(&self, subject: &Subject, made: Made, took: Option<Duration>) {
+        self.change(subject, |record, tally| {
+            record.made = Some(made);
+            (record.attempts, record.retry_at) = (0, None);
+            if record.refusals == 0 {
+                record.trouble = None;
+            }
+            if let Some(took) = took {
+                tally.made += 1;
+                tally.made_bytes += made.bytes;
+                tally.made_seconds += took.as_secs_f64();
+            }
+        });
+    }
+
+    /// The packed file was given up for not being of use.
+    pub(crate) fn dropped(&self, subject: &Subject) {
+        self.change(subject, |record, _| record.made = None);
+    }
+
+    /// The layouts were measured.
+    pub(crate) fn measured(&self, subject: &Subject, speeds: Vec<Speed>) {
+        if let (Ok(store), Ok(key), Ok(json)) =
+            (self.shelf.store(), self.key(subject), serde_json::to_string(&speeds))
+        {
+            store.keep_calibration(&machine_and_shape(&key, subject), &json);
+        }
+        self.change(subject, |record, tally| {
+            record.speeds = Some(speeds);
+            (record.attempts, record.retry_at) = (0, None);
+            tally.calibrations += 1;
+        });
+    }
+
+    /// Whatever went wrong is forgotten: somebody wants to see it again.
+    pub(crate) fn pardon(&self, subject: &Subject) {
+        self.change(subject, |record, _| {
+            let Record { key, made, speeds, progress, .. } = record.clone();
+            *record = Record { key, made, speeds, progress, ..Record::default() };
+        });
+    }
+
+    /// Whether some name of these bytes wants a packed file, whatever was measured.
+    pub(crate) fn is_wanted(&self, source: &Source) -> bool {
+        let wants = |wish| matches!(wish, LayoutWish::Packed | LayoutWish::Hybrid);
+        self.books().subjects.values().any(|subject| subject.source == *source && wants(subject.wish))
+    }
+
+    /// Making was broken off by a request.
+    pub(crate) fn interrupted(&self) {
+        self.books().tally.interrupted += 1;
+    }
+
+    /// Making failed: it is tried again later, and not for ever.
+    pub(crate) fn failed(&self, subject: &Subject, failure: &Failure) {
+        self.change(subject, |record, tally| {
+            record.trouble = Some(format!("its packed file could not be made: {failure}"));
+            if failure.kind == ErrorKind::Busy {
+                record.retry_at = Some(Instant::now() + BUSY_RETRY_AFTER);
+                return;
+            }
+            tally.failed += 1;
+            record.attempts += 1;
+            let is_final = matches!(failure.kind, ErrorKind::Unsupported | ErrorKind::Forbidden);
+            if is_final || record.attempts >= ATTEMPTS_MAX {
+                record.hindrance.clone_from(&record.trouble);
+            } else {
+                record.retry_at = Some(Instant::now() + RETRY_AFTER * 4_u32.pow(record.attempts - 1));
+            }
+        });
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // Every change is made by plain assignments: a panic elsewhere cannot leave it half-made.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Its further files could change unseen.
+const SPLIT: &str = "a model in several files is not packed";
+const NOTHING_TO_PACK: &str = "this engine, in this build and on this CPU, packs nothing of such a model";
+
+impl Source {
+    pub(crate) fn artifact(key: KeyDigest) -> Self {
+        Self { text: format!("artifact-{key}"), parent: Some(key) }
+    }
+
+    /// A file of the user, as it is now.
+    pub(crate) fn file(stamp: &Stamp) -> Self {
+        Self { text: format!("file-{}", stamp.digest()), parent: None }
+    }
+}
+
+/// Where the speeds of models of this shape are kept: on this machine, in this build, with as many threads.
+fn machine_and_shape(key: &str, subject: &Subject) -> String {
+    let Subject { descriptor, options, .. } = subject;
+    let Descriptor {
+        architecture,
+        parameters,
+        formats,
+        embedding_width,
+        blocks,
+        heads,
+        kv_heads,
+        feed_forward_width,
+        vocabulary,
+        ..
+    } = &**descriptor;
+    let formats: Vec<_> = formats.iter().map(|format| (&format.name, format.bytes)).collect();
+    format!(
+        "samovar speeds 1\n{key}\n{architecture} {parameters} {embedding_width} {blocks} {heads} {kv_heads} \
+         {feed_forward_width} {vocabulary} {formats:?}\n{} threads, {:?}\n",
+        options.threads, options.kv_type
+    )
+}

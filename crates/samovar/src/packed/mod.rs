@@ -1,0 +1,25 @@
+//! Packed weights: which layout a model is loaded in, and how the file that the fast one needs comes to be.
+//!
+//! ```text
+//!   catalog ── wish ─► choice ◄── what is known ◄── store: packed file, speeds
+//!      └ ModelSpec with the layout ─► pool ─► Fitter ─► store: lease ─► engine, with the packed file
+//!                                               └ refused: discard, known, made again
+//!   request served ─► maker: quiet? memory? ─► engine.pack ─► store ─► engine.calibrate ─► store ─► known
+//!   request comes ──► maker stops what it does, and begins again when it is quiet
+//! ```
+//!
+//! Nothing here fails a request or holds one up: what has no packed file is mapped as it lies on the disk. A loaded
+//! model keeps the layout it was loaded in; what was made or measured meanwhile counts from its next load on.
+
+mod choice;
+mod fitted;
+mod known;
+mod making;
+mod orders;
+mod quiet;
+
+pub(crate) use fitted::Fitter;
+pub use known::{PackedInfo, PackedTally};
+pub(crate) use known::{Packings, Source, Subject};
+pub(crate) use making::{Maker, Workshop};
+pub(crate) use quiet::Traffic;

@@ -1,0 +1,318 @@
+//! Packed files through the façade, with a fake engine and a real store: made behind the back of requests, shared, and
+//! of no influence on any answer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use samovar::core::footprint::{Layout, LayoutWish, Speed};
+use samovar::core::{ErrorKind, Failure, Sampling};
+use samovar::store::StoreConfig;
+use samovar::{Budget, ModelSettings, PackedInfo, PoolConfig, Request, Runtime};
+use samovar_core::testing::fake::{Builder, FakeEngine, Script};
+
+const MODEL: &str = "demo";
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct House {
+    home: tempfile::TempDir,
+}
+
+/// An engine that packs, and finds the packed layout so much faster.
+fn packer(gain: f64) -> Builder {
+    FakeEngine::builder().script(script(gain))
+}
+
+fn script(gain: f64) -> Script {
+    let speed =
+        |layout, gain| Speed { layout, prefill: 100.0, decode: 10.0 * gain, decode_eight: 30.0 * gain };
+    Script {
+        packing: Some("this machine".to_owned()),
+        speeds: vec![speed(Layout::Mapped, 1.0), speed(Layout::Packed, gain)],
+        ..Script::default()
+    }
+}
+
+impl House {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().expect("tempdir") }
+    }
+
+    fn config(&self) -> StoreConfig {
+        let mut config = StoreConfig::new(self.home.path().join("cache"), self.home.path().join("state"));
+        config.sources.is_offline = true;
+        config.min_free_bytes = 0;
+        config
+    }
+
+    fn runtime(&self, engine: &FakeEngine, wish: LayoutWish) -> Runtime {
+        self.runtime_after(engine, wish, Duration::ZERO)
+    }
+
+    fn runtime_after(&self, engine: &FakeEngine, wish: LayoutWish, quiet: Duration) -> Runtime {
+        Runtime::builder()
+            .store(self.config())
+            .pool(PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() }))
+            .engine(Arc::new(engine.clone()))
+            .defaults(ModelSettings { layout: Some(wish), ..ModelSettings::default() })
+            .pack_when_quiet_for(quiet)
+            .build()
+            .expect("builds")
+    }
+
+    /// Every packed file.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.home.path().join("cache/packed")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs_err::read_dir(folder).into_iter().flatten() {
+                let path = entry.expect("an entry").path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false if path.ends_with("data") => found.push(path),
+                    false => {}
+                }
+            }
+        }
+        found
+    }
+}
+
+async fn ask(runtime: &Runtime) -> String {
+    let request = Request::text(MODEL, "Tell me of a fox").sampling(Sampling::greedy()).max_tokens(8);
+    runtime.generate(request).collect().await.expect("answers").0
+}
+
+/// Waits until what is known of the model's layouts is so.
+async fn known(runtime: &Runtime, is_so: impl Fn(&PackedInfo) -> bool) -> PackedInfo {
+    let waiting = async {
+        loop {
+            let info = runtime.packed(MODEL).await.expect("known");
+            if is_so(&info) {
+                return info;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting).await.expect("in time")
+}
+
+/// Has the model loaded anew, and gives the layout that it has then.
+async fn layout_of_next_load(runtime: &Runtime) -> Option<Layout> {
+    runtime.unload(MODEL).await.expect("unloads");
+    ask(runtime).await;
+    runtime.packed(MODEL).await.expect("known").arrangement.map(|arrangement| arrangement.layout)
+}
+
+#[tokio::test]
+async fn the_first_load_is_mapped_and_the_next_one_packed() {
+    let (house, engine) = (House::new(), packer(1.3).build());
+    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    let answer = ask(&runtime).await;
+    assert_eq!(engine.counts().packed_loads, 0);
+    let info = known(&runtime, |info| info.layout == Layout::Packed).await;
+    assert_eq!(info.speeds, script(1.3).speeds);
+    assert_eq!(info.bytes, house.files().first().map(|file| file.metadata().expect("a file").len()));
+    // What is loaded stays as it is.
+    assert_eq!(ask(&runtime).await, answer);
+    assert_eq!((engine.counts().loads_finished, engine.counts().packed_loads), (1, 0));
+    assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Packed));
+    assert_eq!(ask(&runtime).await, answer);
+    assert_eq!((engine.counts().loads_finished, engine.counts().packed_loads), (2, 1));
+    let packed = runtime.stats().await.packed;
+    assert_eq!((packed.made, packed.calibrations, packed.failed), (1, 1, 0));
+    assert_eq!(packed.loads.into_iter().collect::<Vec<_>>(), [("mapped".into(), 1), ("packed".into(), 1)]);
+}
+
+#[tokio::test]
+async fn auto_gives_the_disk_back_where_packing_is_not_faster() {
+    let (house, engine) = (House::new(), packer(1.0).build());
+    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    ask(&runtime).await;
+    let info = known(&runtime, |info| !info.speeds.is_empty() && info.bytes.is_none()).await;
+    assert_eq!(info.layout, Layout::Mapped);
+    assert_eq!(house.files(), Vec::<PathBuf>::new());
+    assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Mapped));
+    assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 1));
+    runtime.shutdown(LIMIT).await;
+    // And the next life knows it.
+    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    ask(&runtime).await;
+    runtime.shutdown(LIMIT).await;
+    assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 1));
+}
+
+#[tokio::test]
+async fn the_owners_wish_needs_no_figures_and_mapped_makes_nothing() {
+    let (house, engine) = (House::new(), packer(0.5).build());
+    let runtime = house.runtime(&engine, LayoutWish::Mapped);
+    ask(&runtime).await;
+    runtime.shutdown(LIMIT).await;
+    assert_eq!(engine.counts().packs_started, 0);
+    let runtime = house.runtime(&engine, LayoutWish::Hybrid);
+    ask(&runtime).await;
+    known(&runtime, |info| info.layout == Layout::Hybrid).await;
+    assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Hybrid));
+    assert_eq!(engine.counts().calibrations, 0);
+}
+
+#[tokio::test]
+async fn a_restart_finds_what_was_made() {
+    let (house, engine) = (House::new(), packer(1.3).build());
+    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    ask(&runtime).await;
+    known(&runtime, |info| info.layout == Layout::Packed).await;
+    runtime.shutdown(LIMIT).await;
+    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    ask(&runtime).await;
+    assert_eq!(engine.counts().packed_loads, 1);
+    assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 1));
+}
+
+#[tokio::test]
+async fn two_runtimes_make_it_once() {
+    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
+    let runtimes = [(); 2].map(|()| house.runtime(&engine, LayoutWish::Packed));
+    for runtime in &runtimes {
+        ask(runtime).await;
+    }
+    engine.wait_until(|counts| counts.packs_started == 1).await;
+    engine.packs_gate().open();
+    for runtime in &runtimes {
+        known(runtime, |info| info.layout == Layout::Packed).await;
+        assert_eq!(layout_of_next_load(runtime).await, Some(Layout::Packed));
+    }
+    assert_eq!((engine.counts().packs_started, house.files().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_request_stops_the_making_and_it_is_begun_again_afterwards() {
+    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
+    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    ask(&runtime).await;
+    engine.wait_until(|counts| counts.packs_started == 1).await;
+    // The gate is closed: were the request to wait for the file, it would wait for ever.
+    ask(&runtime).await;
+    engine.wait_until(|counts| counts.packs_cancelled == 1 && counts.packs_started == 2).await;
+    assert_eq!(house.files(), Vec::<PathBuf>::new());
+    engine.packs_gate().open();
+    known(&runtime, |info| info.layout == Layout::Packed).await;
+    let packed = runtime.stats().await.packed;
+    assert_eq!((packed.made, packed.interrupted, packed.failed), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_made_before_it_has_been_quiet_for_long_enough() {
+    let (house, engine) = (House::new(), packer(1.3).build());
+    let runtime = house.runtime_after(&engine, LayoutWish::Packed, Duration::from_secs(3_600));
+    ask(&runtime).await;
+    let first = tokio::time::Instant::now();
+    engine.wait_until(|counts| counts.packs_started == 1).await;
+    assert!(first.elapsed() >= Duration::from_secs(3_599), "{:?}", first.elapsed());
+}
+
+#[tokio::test]
+async fn a_file_that_was_changed_or_is_gone_costs_its_layout_only_and_is_made_again() {
+    let (house, engine) = (House::new(), packer(1.3).build());
+    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    let answer = ask(&runtime).await;
+    known(&runtime, |info| info.layout == Layout::Packed).await;
+    for file in house.files() {
+        fs_err::remove_dir_all(file.parent().expect("a folder")).expect("removed");
+    }
+    assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Mapped));
+    assert_eq!(ask(&runtime).await, answer);
+    known(&runtime, |info| info.layout == Layout::Packed).await;
+    assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Packed));
+    assert_eq!(runtime.stats().await.packed.refused.get("gone"), Some(&1));
+    assert_eq!(engine.counts().packs_finished, 2);
+}
+
+#[tokio::test]
+async fn an_engine_that_refuses_fresh_files_is_believed_at_the_second() {
+    let refusing = Script { packed_refusal: Some("another CPU".to_owned()), ..script(1.3) };
+    let (house, engine) = (House::new(), FakeEngine::builder().script(refusing).build());
+    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    for files in 1..=2 {
+        ask(&runtime).await;
+        engine.wait_until(|counts| counts.packs_finished == files).await;
+        known(&runtime, |info| info.layout == Layout::Packed).await;
+        assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Mapped));
+    }
+    let info = runtime.packed(MODEL).await.expect("known");
+    assert!(info.why.contains("another CPU"), "{}", info.why);
+    assert_eq!((info.layout, info.bytes), (Layout::Mapped, None));
+    ask(&runtime).await;
+    runtime.shutdown(LIMIT).await;
+    assert_eq!((engine.counts().packs_finished, house.files().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_failure_is_kept_as_the_reason_and_not_tried_again_at_once() {
+    let failing =
+        Script { pack_failure: Some(Failure::new(ErrorKind::Storage, "the disk is full")), ..script(1.3) };
+    let (house, engine) = (House::new(), FakeEngine::builder().script(failing).build());
+    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    ask(&runtime).await;
+    let info = known(&runtime, |info| info.trouble.is_some()).await;
+    assert!(info.trouble.is_some_and(|trouble| trouble.contains("the disk is full")));
+    for _ in 0..5 {
+        ask(&runtime).await;
+    }
+    runtime.shutdown(LIMIT).await;
+    assert_eq!((engine.counts().packs_started, house.files().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_can_not_be_packed_is_mapped_and_says_why() {
+    let (house, engine) = (House::new(), FakeEngine::new());
+    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    ask(&runtime).await;
+    let info = runtime.packed(MODEL).await.expect("known");
+    assert_eq!(info.layout, Layout::Mapped);
+    assert!(info.why.contains("packs nothing"), "{}", info.why);
+    assert_eq!(runtime.pack(MODEL, None).await.expect_err("refused").kind, ErrorKind::Unsupported);
+    assert_eq!(engine.counts().packs_started, 0);
+}
+
+#[tokio::test]
+async fn packing_on_request_makes_and_measures_now_and_tells_how_it_gets_on() {
+    let (house, engine) = (House::new(), packer(1.3).build());
+    let runtime = house.runtime_after(&engine, LayoutWish::Auto, Duration::from_secs(3_600));
+    let (progress, mut told) = tokio::sync::mpsc::channel(16);
+    let info = runtime.pack(MODEL, Some(progress)).await.expect("packs");
+    assert_eq!((info.layout, info.speeds.len()), (Layout::Packed, 2));
+    assert_eq!((told.recv().await, told.recv().await), (Some(0.5), Some(1.0)));
+    ask(&runtime).await;
+    assert_eq!((engine.counts().packed_loads, engine.counts().packs_started), (1, 1));
+    // Once more is for nothing.
+    runtime.pack(MODEL, None).await.expect("packs");
+    assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 1));
+}
+
+#[tokio::test]
+async fn a_file_of_the_user_is_packed_as_well_and_anew_when_it_was_replaced() {
+    let (house, engine) = (House::new(), packer(1.3).build());
+    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    let demo = runtime.model(MODEL, samovar::Origin::Owner).await.expect("demo").path;
+    let path = house.home.path().join("mine.gguf");
+    fs_err::copy(&demo, &path).expect("copies");
+    let name = path.to_string_lossy().into_owned();
+    let info = runtime.pack(&name, None).await.expect("packs");
+    assert_eq!((info.layout, house.files().len()), (Layout::Packed, 1));
+    let again = house.home.path().join("again.gguf");
+    fs_err::copy(&demo, &again).expect("copies");
+    fs_err::rename(&again, &path).expect("replaced");
+    let info = runtime.packed(&name).await.expect("known");
+    assert_eq!((info.layout, info.bytes), (Layout::Mapped, None));
+}
+
+#[tokio::test]
+async fn shutting_down_stops_what_is_being_made() {
+    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
+    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    ask(&runtime).await;
+    engine.wait_until(|counts| counts.packs_started == 1).await;
+    runtime.shutdown(LIMIT).await;
+    assert_eq!((engine.counts().packs_cancelled, house.files().len()), (1, 0));
+}
