@@ -53,6 +53,11 @@ pub enum What {
 pub enum Reason {
     /// Somebody asked for it.
     Asked,
+    /// Somebody asked for a model that needs it.
+    NeededBy {
+        /// That model's name.
+        model: String,
+    },
     /// Somebody asked for more context or more slots than the loaded instance has.
     Outgrown {
         /// Context asked for, in tokens.
@@ -238,6 +243,7 @@ impl fmt::Display for Record {
         f.write_str(self.what.verb())?;
         match &self.reason {
             Reason::Asked => f.write_str(": it was asked for"),
+            Reason::NeededBy { model } => write!(f, ": {model} needs it"),
             Reason::Outgrown { context_tokens, slots } => {
                 write!(f, ": {} with {context_tokens} tokens of context was asked for", count(*slots, "slot"))
             }

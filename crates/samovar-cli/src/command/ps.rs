@@ -69,8 +69,9 @@ pub(super) fn table(figures: &Figures) -> Columns {
 
 fn state(model: &ModelFigures) -> String {
     match model.progress {
-        Some(progress) => format!("{} {:.0} %", model.state, progress * 100.0),
-        None => model.state.clone(),
+        // Others of its instances may serve, while this one comes.
+        Some(progress) if model.state == "loading" => format!("loading {:.0} %", progress * 100.0),
+        _ => model.state.clone(),
     }
 }
 

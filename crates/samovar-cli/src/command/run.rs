@@ -97,7 +97,11 @@ impl Asked {
     /// Adds to an unknown name what may have been meant.
     fn explain(&self, ended: Ended, settings: &Settings) -> Ended {
         match ended {
-            Ended::Failed(failure) if failure.kind == ErrorKind::NotFound => {
+            // A name that is known is not what is missing.
+            Ended::Failed(failure)
+                if failure.kind == ErrorKind::NotFound
+                    && settings.runtime.aliases.iter().all(|alias| alias.name != self.model) =>
+            {
                 let known = settings.runtime.aliases.iter().map(|alias| alias.name.as_str()).chain(["demo"]);
                 let near = keys::nearest(&self.model, known).map(|near| format!("did you mean `{near}`?"));
                 let quoted = self.is_guess.then(|| {

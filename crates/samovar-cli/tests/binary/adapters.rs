@@ -42,6 +42,7 @@ fn an_adapter_that_is_not_there_is_told_when_its_name_is_used() {
     let done = home.run(&["run", "lost", "Hello"]);
     assert_eq!(done.code, 66, "{done:?}");
     assert!(done.stderr.contains("lost.gguf") && done.stderr.contains("hint:"), "{done:?}");
+    assert!(!done.stderr.contains("did you mean"), "the name is not what is wrong: {done:?}");
     assert_eq!(home.run(&["run", "-n", "2", "demo", "Hello"]).code, 0);
     let list = home.run(&["list"]);
     assert!(list.stdout.contains("poet") && list.stderr.contains("lost cannot be used"), "{list:?}");

@@ -57,9 +57,18 @@ impl Turn<'_> {
         self.state.instances.insert(id, instance);
         self.state.model_mut(model).instances.insert(id);
         self.mark_origins(model, Origin::Joined);
-        self.note(model, What::Loading, Reason::Asked);
+        self.note(model, What::Loading, self.wish_for(model));
         self.effects.push(Effect::Load { instance: id, model: spec, reservation });
         self.tell_waiting(model);
+    }
+
+    /// Why a model is loaded: for itself, or for one that needs it.
+    fn wish_for(&self, id: ModelId) -> Reason {
+        let model = self.state.model(id);
+        let is_wanted = model.has_waiting() || model.is_pinned;
+        let needed_by = model.needed_by.first().filter(|_| !is_wanted);
+        needed_by
+            .map_or(Reason::Asked, |by| Reason::NeededBy { model: self.state.model(*by).spec.name.clone() })
     }
 
     /// Begins the resume that a model waits for, with the options of this spec. Its bytes must be free.

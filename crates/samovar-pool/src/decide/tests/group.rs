@@ -95,6 +95,9 @@ fn a_group_leaves_as_one_and_says_so() {
     let draft = model("draft", 30);
     let chat = needing("chat", 30, &[&draft]);
     stage.use_once(&chat);
+    let begun = stage.decisions(What::Loading);
+    assert!(begun.contains(&("chat".to_owned(), Reason::Asked)), "{begun:?}");
+    assert!(begun.contains(&("draft".to_owned(), Reason::NeededBy { model: "chat".into() })), "{begun:?}");
     stage.pass(60_000);
     assert!(stage.is_in(&chat, ModelState::Unloading) && stage.is_in(&draft, ModelState::Unloading));
     let expected = Reason::WithGroup { model: "chat".into(), frees_bytes: 30 };
