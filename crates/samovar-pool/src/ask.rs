@@ -7,7 +7,7 @@ use samovar_core::footprint::Footprint;
 use samovar_core::port::Millis;
 use samovar_core::units::KeepAlive;
 use samovar_core::{Descriptor, LoadOptions, ModelKey};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A model as the pool needs to know it: which bytes, how to load them, what that is predicted to cost.
 ///
@@ -40,7 +40,7 @@ pub struct ModelSpec {
 }
 
 /// How many instances of a model there may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instances {
     /// Loaded whenever the model is; at least 1.
     pub min: u32,

@@ -62,7 +62,8 @@ pub use runtime::Runtime;
 /// Replays of request logs in virtual time.
 pub use samovar_pool::replay;
 pub use samovar_pool::{
-    Budget, Counters, Decision, EvictionPolicy, ModelSpec, ModelStats, PoolConfig, PoolStats, Snapshot,
+    Budget, Counters, Decision, EvictionPolicy, Instances, ModelSpec, ModelStats, PoolConfig, PoolStats,
+    Snapshot,
 };
 pub use settings::{Alias, ModelSettings, RuntimeSettings};
 pub use stats::{Lifetime, ModelLifetime, Stats, TierStats, Tiers};

@@ -121,6 +121,8 @@ async fn needs_that_can_not_be_met_are_told_before_anything_is_loaded() {
         assert!(failure.message.contains(word) && failure.hint.is_some(), "{name}: {failure:?}");
     }
     assert_eq!(house.engine.counts().loads_started, 0);
+    let listed: Vec<_> = runtime.models().await.into_iter().map(|model| model.name).collect();
+    assert_eq!(listed, ["demo", "same"], "what can not be loaded is not offered");
 }
 
 #[tokio::test]
@@ -129,6 +131,8 @@ async fn three_instances_are_announced_one_by_one_and_share_their_weights() {
     let settings = ModelSettings { min_instances: Some(3), ..ModelSettings::default() };
     let path = house.file("crowd");
     let runtime = house.runtime(1 << 30, &[("crowd", &path, settings)]);
+    let info = runtime.model("crowd", Origin::Network).await.expect("is known");
+    assert_eq!((info.instances.min, info.instances.max), (3, 3));
     let (told, mut waits) = mpsc::channel(1_000);
     let warming = tokio::spawn({
         let runtime = runtime.clone();

@@ -2,7 +2,7 @@
 //! without a daemon; of a model that is not here, the source is asked.
 
 use samovar::store::{Artifact, Plan, PrefixUse, Role};
-use samovar::{Alias, Builder, ModelInfo, Origin, PackedInfo};
+use samovar::{Alias, Builder, Instances, ModelInfo, Origin, PackedInfo};
 use samovar_core::footprint::Speed;
 use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure};
@@ -19,11 +19,14 @@ use crate::report::{Align, Columns};
 pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> {
     let reference = portable(name, &context.settings)?;
     if let Some(artifact) = stored::on_disk(context, name).await? {
-        let is_adapted = |alias: &Alias| alias.name == name && !alias.settings.adapters.is_empty();
-        let info = if context.settings.runtime.aliases.iter().any(is_adapted) {
-            Some(describe(context, &reference).await?)
+        let is_name = |alias: &Alias| alias.name == name;
+        // Weights that no engine of ours can read are shown without what their header says.
+        let info = if context.settings.runtime.aliases.iter().any(is_name) {
+            match describe(context, &reference).await {
+                Err(failure) if failure.kind == ErrorKind::Unsupported => None,
+                described => Some(described?),
+            }
         } else {
-            // Weights that no engine of ours can read are shown without what their header says.
             describe(context, &artifact.reference).await.ok()
         };
         return stored_model(context, &artifact, info.as_ref()).await;
@@ -77,8 +80,16 @@ fn header(columns: &mut Columns, model: &ModelInfo) {
         ),
     );
     row("slots", format!("{} requests at the same time", model.slots));
+    let Instances { min, max } = model.instances;
+    if max > 1 {
+        let at_most = if max > min { format!(", at most {max}") } else { String::new() };
+        row("instances", format!("{min}{at_most}"));
+    }
     for adapter in &model.adapters {
         row("adapter", adapter.clone());
+    }
+    if !model.needs.is_empty() {
+        row("needs", model.needs.join(", "));
     }
     row("memory", format!("{} when loaded, by prediction", ByteSize::from_bytes(model.predicted_bytes)));
 }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
-use samovar_core::Adapter;
-use samovar_pool::ModelSpec;
+use samovar_pool::{Instances, ModelSpec};
 use serde::{Deserialize, Serialize};
+
+use crate::settings::ModelSettings;
 
 /// How a model came to have a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,12 +50,18 @@ pub struct ModelInfo {
     /// Adapters that its requests are computed with, as `path:scale`; never shown over the network.
     #[serde(default)]
     pub adapters: Vec<String>,
+    /// Names of models that are in memory wherever this one is.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// How many instances of it there may be.
+    #[serde(default)]
+    pub instances: Instances,
     /// When the file was last changed, in seconds since 1970.
     pub modified_unix_s: u64,
 }
 
 impl ModelInfo {
-    pub(super) fn new(spec: &ModelSpec, kind: Kind, adapters: &[Adapter]) -> Self {
+    pub(super) fn new(spec: &ModelSpec, kind: Kind, settings: &ModelSettings) -> Self {
         let modified = fs_err::metadata(&spec.path).and_then(|facts| facts.modified());
         let modified_unix_s = modified
             .ok()
@@ -72,7 +79,9 @@ impl ModelInfo {
             trained_context_tokens: spec.descriptor.context_tokens,
             slots: spec.options.slots,
             predicted_bytes: spec.footprint.total_bytes(),
-            adapters: adapters.iter().map(ToString::to_string).collect(),
+            adapters: settings.adapters.iter().map(ToString::to_string).collect(),
+            needs: settings.needs.clone(),
+            instances: spec.instances,
             modified_unix_s,
         }
     }

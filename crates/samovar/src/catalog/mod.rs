@@ -117,8 +117,10 @@ impl Catalog {
     /// What people see of the model that `reference` names.
     pub(crate) fn describe(&self, reference: &str, origin: Origin) -> Result<ModelInfo, Failure> {
         let target = self.target(reference, origin)?;
-        let Adapted { spec, adapters } = self.adapt(&target)?;
-        Ok(ModelInfo::new(&spec, target.kind, &adapters))
+        let Adapted { spec, .. } = self.adapt(&target)?;
+        // One that is still at its source can be met.
+        self.with_needs(Arc::clone(&spec), &target, &[reference])?;
+        Ok(ModelInfo::new(&spec, target.kind, &target.settings))
     }
 
     /// Every model that requests may name; those that are gone, broken or not fetched yet are left out.
