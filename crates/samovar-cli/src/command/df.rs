@@ -41,6 +41,11 @@ fn rows(usage: &DiskUse) -> Vec<(&'static str, u64, String)> {
         "{prompts}, which is not computed again; at most {}",
         ByteSize::from_bytes(usage.prefix_quota_bytes)
     );
+    let packed = match usage.packed {
+        1 => "1 model's weights as this machine computes with them".to_owned(),
+        count => format!("{count} files of weights as this machine computes with them"),
+    };
+    let packed = format!("{packed}, so that loading is quick; made again when they go");
     let some = [
         ("shared", usage.shared_bytes, "models that another program has, too; removing them frees nothing"),
         ("elsewhere", usage.referenced_bytes, "models that are used where another program keeps them"),
@@ -53,6 +58,7 @@ fn rows(usage: &DiskUse) -> Vec<(&'static str, u64, String)> {
         ),
         ("promised", usage.promised_bytes, "what downloads on their way will still take"),
         ("prompts", usage.prefix_bytes, &prompts),
+        ("packed", usage.packed_bytes, &packed),
         ("orphans", usage.orphan_bytes, "files that no model needs; `samovar gc` collects them"),
         ("damaged", usage.quarantine_bytes, "set aside; `samovar gc` collects them"),
         ("temporary", usage.tmp_bytes + usage.trash_bytes, "under construction or on the way out"),
@@ -85,5 +91,8 @@ mod tests {
         let usage = DiskUse { artifacts: 1, artifact_bytes: 5, pinned_bytes: 5, ..DiskUse::default() };
         let names: Vec<&str> = rows(&usage).into_iter().map(|(name, ..)| name).collect();
         assert_eq!(names, ["models", "pinned", "index", "used", "free"]);
+        let usage = DiskUse { packed: 1, packed_bytes: 700_000_000, ..usage };
+        let packed = rows(&usage).into_iter().find(|(name, ..)| *name == "packed").unwrap();
+        assert!(packed.1 == 700_000_000 && packed.2.starts_with("1 model's weights"), "{packed:?}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use samovar::store::Artifact;
+use samovar::store::{Artifact, KeyDigest};
 use samovar::{Builder, ModelInfo, Origin, Runtime};
 use samovar_core::units::ByteSize;
 use samovar_core::{Failure, ModelRef};
@@ -29,23 +29,29 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
             .collect();
         return context.report.json(&json!({ "models": listing.models, "broken": broken }));
     }
-    let mut columns = Columns::new(&[
-        ("NAME", Align::Left),
-        ("FORMAT", Align::Left),
-        ("SIZE", Align::Right),
-        ("USED", Align::Left),
-        ("PINNED", Align::Left),
-        ("FROM", Align::Left),
-    ]);
+    // Told only where there is something to tell.
+    let has_packed = listing.models.iter().any(|model| model.packed_bytes > 0);
+    let mut heads = vec![("NAME", Align::Left), ("FORMAT", Align::Left), ("SIZE", Align::Right)];
+    heads.extend(has_packed.then_some(("PACKED", Align::Right)));
+    heads.extend([("USED", Align::Left), ("PINNED", Align::Left), ("FROM", Align::Left)]);
+    let mut columns = Columns::new(&heads);
     for model in &listing.models {
-        columns.row([
+        let packed = match model.packed_bytes {
+            0 => String::new(),
+            bytes => ByteSize::from_bytes(bytes).to_string(),
+        };
+        let mut cells = vec![
             model.name.clone(),
             model.format.clone().unwrap_or_else(|| "-".to_owned()),
             model.size_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize::from_bytes(bytes).to_string()),
+        ];
+        cells.extend(has_packed.then_some(packed));
+        cells.extend([
             used(model.last_used_ms),
             if model.is_pinned { "yes".to_owned() } else { String::new() },
             if model.is_here { model.from.clone() } else { format!("{}, not fetched yet", model.from) },
         ]);
+        columns.row(cells);
     }
     context.report.table(columns)?;
     for (name, failure) in &listing.broken {
@@ -68,11 +74,16 @@ struct Row {
     format: Option<String>,
     /// `None` while it is not fetched.
     size_bytes: Option<u64>,
+    /// What its weights take besides, as this machine computes with them.
+    packed_bytes: u64,
     /// Last use, in milliseconds since 1970, over all processes; `None` when nobody counts.
     last_used_ms: Option<u64>,
     is_pinned: bool,
     is_here: bool,
     from: String,
+    /// The artifact that it is.
+    #[serde(skip)]
+    key: Option<KeyDigest>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -99,6 +110,11 @@ async fn listing(context: &Context) -> Result<Listing, Failure> {
     let is_fetched = |artifact: &&Artifact| artifact.key.source.as_str() != BUILT_IN;
     listing.models.extend(artifacts.iter().filter(is_fetched).map(stored_row));
     listing.models.extend(files_of_daemon(context, &listing.models).await?);
+    let packed = stored::blocking(move || store.packed().list()).await?;
+    for row in &mut listing.models {
+        let of_it = packed.iter().filter(|file| file.parent.is_some() && file.parent == row.key);
+        row.packed_bytes = of_it.map(|file| file.bytes).sum();
+    }
     Ok(listing)
 }
 
@@ -121,10 +137,12 @@ async fn alias_row(
             kind: Kind::Config,
             format: None,
             size_bytes: None,
+            packed_bytes: 0,
             last_used_ms: None,
             is_pinned: false,
             is_here: false,
             from,
+            key: None,
         };
         return Ok(match stored::best(artifacts, source) {
             Some(artifact) => Row {
@@ -149,10 +167,12 @@ fn stored_row(artifact: &Artifact) -> Row {
         kind: Kind::Stored,
         format: Some(format(artifact)),
         size_bytes: Some(artifact.bytes()),
+        packed_bytes: 0,
         last_used_ms: None,
         is_pinned: false,
         is_here: true,
         from: artifact.key.source.to_string(),
+        key: None,
     }
     .with(Some(artifact))
 }
@@ -163,10 +183,12 @@ fn file_row(info: &ModelInfo, kind: Kind, from: &str) -> Row {
         kind,
         format: Some(info.quantization.clone()),
         size_bytes: Some(info.size_bytes),
+        packed_bytes: 0,
         last_used_ms: None,
         is_pinned: false,
         is_here: true,
         from: from.to_owned(),
+        key: None,
     }
 }
 
@@ -174,9 +196,12 @@ impl Row {
     /// What the store knows besides.
     fn with(self, artifact: Option<&Artifact>) -> Self {
         match artifact {
-            Some(artifact) => {
-                Self { last_used_ms: Some(artifact.usage.last_ms), is_pinned: artifact.is_pinned, ..self }
-            }
+            Some(artifact) => Self {
+                last_used_ms: Some(artifact.usage.last_ms),
+                is_pinned: artifact.is_pinned,
+                key: Some(artifact.key_digest),
+                ..self
+            },
             None => self,
         }
     }

@@ -40,6 +40,9 @@ fn show(context: &Context, verified: &Verified, is_repair: bool) -> Result<(), E
     if let Some(line) = prefixes(verified) {
         context.report.line(&line)?;
     }
+    if let Some(line) = packed(verified) {
+        context.report.line(&line)?;
+    }
     let read = format!(
         "read {} in {} file{}",
         ByteSize::from_bytes(verified.bytes),
@@ -66,6 +69,20 @@ fn prefixes(verified: &Verified) -> Option<String> {
     };
     (verified.damaged_prefixes > 0).then(|| {
         format!("{} damaged and removed; what is asked again is computed", prompts(verified.damaged_prefixes))
+    })
+}
+
+/// Packed weights that are no fault, since they can be made again.
+fn packed(verified: &Verified) -> Option<String> {
+    let files = |count| {
+        if count == 1 {
+            "1 packed copy of a model was".to_owned()
+        } else {
+            format!("{count} packed copies of models were")
+        }
+    };
+    (verified.damaged_packed > 0).then(|| {
+        format!("{} damaged and removed; it is made again when it pays", files(verified.damaged_packed))
     })
 }
 
@@ -96,4 +113,19 @@ fn lines(verified: &Verified) -> Vec<String> {
     let unrepaired = verified.unrepaired.iter();
     lines.extend(unrepaired.map(|one| format!("{}: could not be set right: {}", one.reference, one.message)));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_that_were_damaged_are_told_and_are_no_fault() {
+        let verified = Verified { damaged_packed: 2, damaged_prefixes: 1, ..Verified::default() };
+        assert!(verified.is_sound() && lines(&verified).is_empty());
+        assert!(
+            packed(&verified).is_some_and(|line| line.starts_with("2 packed copies of models were damaged"))
+        );
+        assert!(prefixes(&verified).is_some() && packed(&Verified::default()).is_none());
+    }
 }

@@ -25,6 +25,14 @@ impl Collector for Store {
             ("prefixes_restored", "Times that saved state was taken in again", store.prefixes_restored),
             ("prefix_tokens_restored", "Prompt tokens not computed for it", store.prefix_tokens_restored),
             ("prefixes_damaged", "Saved states found damaged and removed", store.prefixes_damaged),
+            ("store_packed_made", "Models packed into a file that loads only map", store.packed_made),
+            ("store_packed_opened", "Times that such a file was there for a load", store.packed_opened),
+            ("store_packed_damaged", "Such files found damaged and removed", store.packed_damaged),
+            (
+                "store_packed_refused",
+                "Such files that no engine took, and that were removed",
+                store.packed_refused,
+            ),
             ("source_fetches", "Artifacts fetched from their sources", store.fetched_artifacts),
             ("source_fetch_failures", "Fetches that failed", store.fetch_failures),
             ("source_fetched_bytes", "Bytes fetched from sources", store.fetched_bytes),
@@ -35,6 +43,8 @@ impl Collector for Store {
         for (name, help, value) in [
             ("store_artifacts", "Artifacts on the disk", store.artifacts),
             ("store_bytes", "Bytes of artifacts on the disk", store.bytes),
+            ("store_packed", "Packed files on the disk", store.packed),
+            ("store_packed_bytes", "Bytes that they take", store.packed_bytes),
             ("prefixes", "Prompts whose state is on the disk", store.prefixes),
             ("prefix_bytes", "Bytes of that state", store.prefix_bytes),
         ] {

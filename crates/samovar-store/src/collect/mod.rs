@@ -29,6 +29,7 @@ use crate::key::KeyDigest;
 use crate::prefix::quota;
 use crate::store::{Inner, Store};
 
+pub(crate) use act::empty_trash;
 pub(crate) use chronicle::Chronicle;
 pub(crate) use plan::{Collection, Limits, Short, plan, spare_bytes, used_bytes};
 pub use plan::{LeftoverKind, Why};
@@ -77,7 +78,8 @@ pub struct Removed {
     pub reference: String,
     /// Bytes of its files.
     pub bytes: u64,
-    /// Bytes that the disk has more of: less than `bytes` where others share them.
+    /// Bytes that the disk has more of: less than `bytes` where others share them, and more with what was packed of it
+    /// where somebody asked for exactly this.
     pub freed_bytes: u64,
     /// Milliseconds since its last use, in time that the store saw.
     pub idle_ms: u64,
@@ -130,7 +132,14 @@ impl Store {
         };
         let plan = plan::plan_removal(&survey.view, &[*key]);
         let collected = settle(inner, &survey, &plan, &limits(inner, &survey, 0), false)?;
-        collected.removed.into_iter().next().ok_or_else(|| {
+        // What was packed of it is of no use to anybody any more.
+        let packed_bytes = collected.leftovers.get(&LeftoverKind::Packed).map_or(0, |swept| swept.bytes);
+        let removed = collected
+            .removed
+            .into_iter()
+            .next()
+            .map(|removed| Removed { freed_bytes: removed.freed_bytes + packed_bytes, ..removed });
+        removed.ok_or_else(|| {
             let artifact = &survey.artifacts[place];
             let held = survey::held(&inner.layout).unwrap_or_default();
             let holder = artifact.files.iter().find_map(|file| held.get(&file.digest));

@@ -557,6 +557,70 @@ mod tests {
         (digest(n), BlobFacts { frees_bytes, is_held: false, idle_ms: 2 * HOUR_MS })
     }
 
+    fn packed(gigabytes: u64, idle_ms: u64, parent: u64) -> Leftover {
+        let parent = Some(key(parent));
+        Leftover { bytes: gigabytes * GB, parent, ..Leftover::of(LeftoverKind::Packed, idle_ms) }
+    }
+
+    #[test]
+    fn packed_files_leave_first_those_that_are_outdone_before_those_unused_for_long() {
+        let mut view = row(90);
+        view.leftovers = vec![
+            prefix(1, 9_000),
+            packed(1, 10, 1),
+            packed(1, 30, 2),
+            Leftover { is_outdone: true, ..packed(1, 20, 3) },
+            Leftover { is_held: true, ..packed(1, 99, 4) },
+        ];
+        let limits = Limits { prefix_bytes: 100 * GB, ..quota(100) };
+        let found = plan(&view, &Limits { quota_bytes: 94 * GB, ..limits });
+        assert_eq!(
+            (found.leftovers, found.artifacts.len()),
+            (vec![3, 2, 1, 0], 12),
+            "15.1 GB to the low mark"
+        );
+        let mut view = row(80);
+        view.leftovers = vec![prefix(2, 9_000), packed(8, 10, 1), packed(6, 20, 2)];
+        let found = plan(&view, &limits);
+        assert_eq!((found.leftovers, found.artifacts), (vec![2, 1], vec![]), "11 GB to the low mark");
+    }
+
+    #[test]
+    fn for_a_copy_only_copies_go_and_it_stays_below_the_high_mark() {
+        let mut view = row(80);
+        view.leftovers = vec![prefix(5, 9_000), packed(4, 10, 1), packed(4, 20, 2)];
+        let copy = |bytes| Limits {
+            incoming_bytes: bytes * GB,
+            prefix_bytes: 100 * GB,
+            is_for_copy: true,
+            ..quota(100)
+        };
+        // 93 are used, 95 the high mark.
+        assert_eq!(plan(&view, &copy(2)), Collection::default());
+        assert_eq!((plan(&view, &copy(3)).leftovers, plan(&view, &copy(3)).short), (vec![2], None));
+        assert_eq!(plan(&view, &copy(7)).leftovers, [2, 1]);
+        let refused = plan(&view, &copy(11));
+        assert!(refused.artifacts.is_empty(), "no model goes for a copy of one");
+        assert_eq!(refused.short, Some(Short { limit: "quota", free_bytes: 10 * GB }));
+        let full = plan(&View { free_disk_bytes: GB, ..view.clone() }, &copy(2));
+        assert_eq!((full.leftovers, full.short), (vec![2], None));
+        let full = plan(&View { free_disk_bytes: GB, ..view }, &copy(10));
+        assert_eq!(full.short, Some(Short { limit: "disk", free_bytes: 9 * GB }));
+    }
+
+    #[test]
+    fn what_was_packed_of_an_artifact_goes_with_it_and_alone_when_that_is_gone() {
+        let mut view = row(2);
+        view.leftovers =
+            vec![packed(1, 5, 0), packed(1, 5, 1), Leftover { is_needless: true, ..packed(1, 0, 7) }];
+        let found = plan_removal(&view, &[key(1)]);
+        assert_eq!((found.leftovers, found.frees_bytes), (vec![1], 2 * GB));
+        assert_eq!(plan(&view, &quota(100)).leftovers, [2]);
+        view.artifacts[0].idle_ms = 9 * HOUR_MS;
+        let aged = plan(&view, &Limits { max_age_ms: Some(8 * HOUR_MS), ..quota(100) });
+        assert_eq!((aged.leftovers, aged.artifacts), (vec![2, 0], vec![(key(0), Why::Age)]));
+    }
+
     /// `n` artifacts of one blob of a gigabyte each.
     fn row(n: u64) -> View {
         View {
@@ -573,6 +637,7 @@ mod tests {
             max_age_ms: None,
             min_free_bytes: 0,
             incoming_bytes: 0,
+            is_for_copy: false,
             prefix_bytes: GB,
         }
     }
@@ -775,6 +840,7 @@ mod tests {
             quota_gb in 0_u64..30,
             incoming in 0_u64..5,
             age in prop::option::of(0_u64..200),
+            is_for_copy: bool,
         ) {
             let limits = Limits {
                 quota_bytes: quota_gb * GB,
@@ -782,10 +848,12 @@ mod tests {
                 min_free_bytes: GB,
                 incoming_bytes: incoming * GB,
                 prefix_bytes: GB,
+                is_for_copy,
             };
             let collection = plan(&view, &limits);
             let gone: HashSet<KeyDigest> = keys(&collection).into_iter().collect();
             prop_assert_eq!(gone.len(), collection.artifacts.len());
+            prop_assert!(!is_for_copy || collection.artifacts.iter().all(|(_, why)| *why != Why::Room));
             let stays = |artifact: &&ArtifactFacts| !gone.contains(&artifact.key);
             let needed: HashSet<Digest> =
                 view.artifacts.iter().filter(stays).flat_map(|artifact| artifact.blobs.clone()).collect();

@@ -8,6 +8,7 @@ use samovar_core::Digest;
 
 use super::PackedFacts;
 use super::facts::{DATA, FACTS, Facts, Name};
+use crate::collect::empty_trash;
 use crate::collect::survey::{alone, bytes_below, entries};
 use crate::durable::random_name;
 use crate::error::Error;
@@ -126,6 +127,7 @@ pub(super) fn thin_out(inner: &Inner, name: &Name) {
             tracing::debug!(%error, "a packed file could not be removed");
         }
     }
+    empty_trash(&inner.layout);
 }
 
 /// Lets one go unless somebody uses it; false when somebody does. Its bytes are given back when the trash is emptied.

@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::facts::{DATA, FACTS, Facts, Name};
-use super::{OpenedPacked, check, kept};
 use samovar_core::Digest;
 
+use super::facts::{DATA, FACTS, Facts, Name};
+use super::{OpenedPacked, check, kept};
 use crate::durable;
 use crate::error::Error;
 use crate::index::Stamp;

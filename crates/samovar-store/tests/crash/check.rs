@@ -106,6 +106,10 @@ impl Judge<'_> {
             ["prefixes", _, _, _, "state"] => {
                 fs_err::metadata(path.with_file_name("facts.json"))?;
             }
+            ["packed", _, _, "facts.json"] => packed(path)?,
+            ["packed", _, _, "data"] => {
+                fs_err::metadata(path.with_file_name("facts.json"))?;
+            }
             ["snapshots", _, ..] => {
                 fs_err::metadata(path).context("leads nowhere")?;
             }
@@ -117,7 +121,9 @@ impl Judge<'_> {
                 let is_damaged = self.damaged.is_some_and(|digest| name.starts_with(&digest.to_string()));
                 anyhow::ensure!(is_damaged, "set aside though nobody damaged it");
             }
-            ["partial", _, "data" | "state.json" | "state.new"] | ["tmp" | "trash", ..] => (),
+            ["partial", _, "data" | "state.json" | "state.new"]
+            | ["packing", _, "data" | "bytes" | "facts.json"]
+            | ["tmp" | "trash", ..] => (),
             [name] => {
                 // `.broken-*` is an index that was set aside.
                 let companion = name
@@ -214,6 +220,9 @@ impl Judge<'_> {
                 });
             }
         }
+        for weights in 1..=3 {
+            program::pack(&store, weights, None).context("it cannot be packed")?;
+        }
         let collected = store.collect(&CollectOptions::default()).context("it cannot be collected")?;
         found.unless(collected.removed.is_empty(), || format!("collection took {:?}", collected.removed));
         Ok(())
@@ -222,8 +231,10 @@ impl Judge<'_> {
     /// Nothing of the dead lies about once somebody has collected, except what may be taken up again for days
     /// (`partial`) and what somebody may be writing for all that can be known (`tmp`).
     fn tidy(&self, found: &mut Violations) {
-        let left: BTreeSet<PathBuf> =
-            ["trash", "leases"].iter().flat_map(|name| files_below(&self.cache.join(name))).collect();
+        let left: BTreeSet<PathBuf> = ["trash", "leases", "packing"]
+            .iter()
+            .flat_map(|name| files_below(&self.cache.join(name)))
+            .collect();
         found.unless(left.is_empty(), || format!("left lying about: {left:?}"));
     }
 }
@@ -247,6 +258,18 @@ fn prefix(path: &Path) -> Result<()> {
     let facts: serde_json::Value = serde_json::from_slice(&fs_err::read(path)?).context("not whole")?;
     let digest = Digest::of_file(&path.with_file_name("state"))?.to_string();
     anyhow::ensure!(facts["digest"] == digest.as_str(), "its state has other bytes");
+    Ok(())
+}
+
+/// A packed file is the one that its facts speak of, and nobody may write into it.
+fn packed(path: &Path) -> Result<()> {
+    let facts: serde_json::Value = serde_json::from_slice(&fs_err::read(path)?).context("not whole")?;
+    let data = path.with_file_name("data");
+    anyhow::ensure!(
+        facts["digest"] == Digest::of_file(&data)?.to_string().as_str(),
+        "its data has other bytes"
+    );
+    anyhow::ensure!(fs_err::metadata(&data)?.permissions().readonly(), "its data may be written");
     Ok(())
 }
 

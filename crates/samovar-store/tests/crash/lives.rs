@@ -51,6 +51,20 @@ pub(crate) fn save_prefixes() -> Life {
     }
 }
 
+/// Weights are packed: two fit, so that a third takes the place of the first, and one is refused afterwards.
+pub(crate) fn pack() -> Life {
+    Life {
+        name: "packing",
+        before: |_, cache| {
+            let store = Store::open(config(cache, "http://127.0.0.1:9", None))?;
+            program::pack(&store, 1, None)
+        },
+        quota_bytes: Some(100_000),
+        steps: vec![Step::Pack(2), Step::Pack(3), Step::Discard(2), Step::Collect],
+        ..Life::default()
+    }
+}
+
 /// A collection with room for nothing takes all that is not pinned.
 pub(crate) fn collect() -> Life {
     Life {
@@ -109,7 +123,11 @@ fn is_broken_off(index: &Path) -> Result<()> {
 pub(crate) fn remove() -> Life {
     Life {
         name: "rm",
-        before: |scene, cache| filled(scene, cache).map(drop),
+        before: |scene, cache| {
+            let store = filled(scene, cache)?;
+            let owl = store.find(&parse(OWL)?)?.context("it was brought")?;
+            program::pack(&store, 1, Some(owl.key_digest))
+        },
         steps: vec![Step::Remove(OWL.to_owned())],
         keeps: vec![FOX],
         ..Life::default()

@@ -80,6 +80,11 @@ fn saving_prompt_state_may_be_killed_anywhere() {
 }
 
 #[test]
+fn packing_weights_may_be_killed_anywhere() {
+    survives(&lives::pack(), 24);
+}
+
+#[test]
 fn a_repair_may_be_killed_anywhere() {
     survives(&lives::repair(), 16);
 }
@@ -134,6 +139,11 @@ fn the_power_may_be_cut_anywhere_while_a_lost_index_is_filled() {
 #[test]
 fn the_power_may_be_cut_anywhere_in_a_repair() {
     outlasts(&lives::repair(), 4, "the_power_may_be_cut_anywhere_in_a_repair");
+}
+
+#[test]
+fn the_power_may_be_cut_anywhere_while_weights_are_packed() {
+    outlasts(&lives::pack(), 6, "the_power_may_be_cut_anywhere_while_weights_are_packed");
 }
 
 #[test]

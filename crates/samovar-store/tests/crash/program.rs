@@ -1,6 +1,7 @@
 //! The program that is struck: this test binary once more, in a process of its own, doing what it is told.
 
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,7 +11,9 @@ use samovar_core::footprint::KvType;
 use samovar_core::model::ArtifactRef;
 use samovar_core::{ErrorKind, Failure};
 
-use samovar_store::{AdoptOptions, AdoptRoot, CollectOptions, Store, StoreConfig, VerifyOptions, Weights};
+use samovar_store::{
+    AdoptOptions, AdoptRoot, CollectOptions, KeyDigest, Make, Store, StoreConfig, VerifyOptions, Weights,
+};
 use serde::{Deserialize, Serialize};
 
 /// Carries the order into the process.
@@ -37,6 +40,10 @@ pub(crate) enum Step {
     Repair,
     /// The state of this many tokens, for weights of the user's.
     SavePrefix(u32),
+    /// The packed file of these weights, which are not the store's.
+    Pack(u8),
+    /// It is refused.
+    Discard(u8),
     /// From [`beside`] the cache.
     Import,
     /// From [`beside`] the cache.
@@ -85,6 +92,8 @@ impl Order {
             }
             Step::Repair => repair(store)?,
             Step::SavePrefix(tokens) => save_prefix(store, *tokens)?,
+            Step::Pack(weights) => pack(store, *weights, None)?,
+            Step::Discard(weights) => store.packed().discard(&packed_source(*weights), "engine 1", "as told"),
             Step::Import => {
                 store.import(&beside(&self.cache))?;
             }
@@ -114,6 +123,28 @@ pub(crate) fn save_prefix(store: &Store, tokens: u32) -> Result<()> {
             .map_err(|error| Failure::new(ErrorKind::Storage, error.to_string()))
     });
     saved.map(drop).map_err(|failure| anyhow::anyhow!(failure.message))
+}
+
+/// Makes the packed file of these weights, unless it is here.
+pub(crate) fn pack(store: &Store, weights: u8, parent: Option<KeyDigest>) -> Result<()> {
+    let bytes = vec![weights; 40 << 10];
+    let source = packed_source(weights);
+    match store.packed().make(&source, "engine 1", bytes.len() as u64, parent)? {
+        Make::Begun(making) => {
+            // The engine's writing, in more than one piece.
+            for (piece, at) in bytes.chunks(16 << 10).zip((0..).step_by(16 << 10)) {
+                making.file().write_all_at(piece, at)?;
+            }
+            making.commit()?;
+        }
+        Make::Here => (),
+        Make::ByAnother => anyhow::bail!("somebody else makes {source}"),
+    }
+    Ok(())
+}
+
+fn packed_source(weights: u8) -> String {
+    format!("weights {weights}")
 }
 
 /// The references that an order's process said it has.

@@ -1,13 +1,14 @@
 //! What is done to a store while its disk fails, and what must be true afterwards.
 //!
 //! ```text
-//!   there before: kept, old        done: open kept ─► put new ─► unpin kept ─► remove old ─► collect ─► open kept
+//!   there before: kept, old        done: open kept ─► put new ─► pack ─► unpin kept ─► remove old ─► collect ─► open kept
 //! ```
 
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use samovar_core::ErrorKind;
-use samovar_store::{Artifact, CollectOptions, Error, Store};
+use samovar_store::{Artifact, CollectOptions, Error, Make, Store};
 
 use crate::keeping::{assert_sound, bytes_of, config, put, try_put};
 
@@ -37,6 +38,20 @@ pub(crate) fn kept_opens(store: &Store, artifact: &Artifact) -> Result<(), Error
     Ok(())
 }
 
+/// Makes a packed file unless it is there, and holds what is there against what was put there.
+fn pack(store: &Store) -> Result<(), Error> {
+    let fail = || Error::io("the test could not use what it packs");
+    if let Make::Begun(making) = store.packed().make("weights", "engine 1", SIZE as u64, None)? {
+        making.file().write_all_at(&bytes_of("packed", SIZE), 0).map_err(fail())?;
+        drop(making.commit()?);
+    }
+    if let Some(opened) = store.packed().find("weights", "engine 1")? {
+        let read = fs_err::read(opened.path()).map_err(fail())?;
+        assert!(read == bytes_of("packed", SIZE), "other bytes than were packed");
+    }
+    Ok(())
+}
+
 /// A step of the scene, and how it ended.
 pub(crate) type Step = (&'static str, Result<(), Error>);
 
@@ -45,6 +60,7 @@ pub(crate) fn play(store: &Store, kept: &Artifact, old: &Artifact) -> Vec<Step> 
     vec![
         ("open", kept_opens(store, kept)),
         ("put", try_put(store, "new", &bytes_of("new", SIZE)).map(drop)),
+        ("pack", pack(store)),
         ("unpin", store.set_pinned(&kept.key_digest, false)),
         ("remove", store.remove(&old.key_digest).map(drop)),
         ("collect", store.collect(&CollectOptions::default()).map(drop)),
@@ -76,6 +92,9 @@ pub(crate) fn recovers(dir: &Path, steps: &[Step]) {
     }
     if ended_well("remove") {
         assert!(named(&store, "old").is_none());
+    }
+    if ended_well("pack") {
+        assert!(store.packed().find("weights", "engine 1").unwrap().is_some());
     }
     let old = named(&store, "old").unwrap_or_else(|| put(&store, "old", &bytes_of("old", SIZE)));
     for (step, ending) in play(&store, &kept, &old) {
