@@ -81,9 +81,8 @@ fn packed(verified: &Verified) -> Option<String> {
             format!("{count} packed copies of models were")
         }
     };
-    (verified.damaged_packed > 0).then(|| {
-        format!("{} damaged and removed; it is made again when it pays", files(verified.damaged_packed))
-    })
+    (verified.damaged_packed > 0)
+        .then(|| format!("{} damaged and removed; what pays is made again", files(verified.damaged_packed)))
 }
 
 /// What is wrong, and what was set right, a line each.
