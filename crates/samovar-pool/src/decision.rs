@@ -86,6 +86,8 @@ pub enum Reason {
         frees_bytes: u64,
         /// How long nobody had used it, in milliseconds.
         idle_ms: u64,
+        /// What bringing it back is expected to take, in milliseconds.
+        reload_ms: u64,
     },
     /// The machine is short of memory, whatever the ledger says.
     Pressure {
@@ -95,6 +97,8 @@ pub enum Reason {
         stall_percent: f32,
         /// Bytes that this gives back.
         frees_bytes: u64,
+        /// What bringing it back is expected to take, in milliseconds.
+        reload_ms: u64,
     },
     /// Its keep-alive, or its time as a parked instance, is over.
     Expired {
@@ -102,6 +106,8 @@ pub enum Reason {
         idle_ms: u64,
         /// Bytes that this gives back.
         frees_bytes: u64,
+        /// What bringing it back is expected to take, in milliseconds.
+        reload_ms: u64,
     },
     /// A model leaves that needed it, and nobody else does.
     WithGroup {
@@ -109,6 +115,8 @@ pub enum Reason {
         model: String,
         /// Bytes that this gives back.
         frees_bytes: u64,
+        /// What bringing it back is expected to take, in milliseconds.
+        reload_ms: u64,
     },
     /// Somebody told the pool to.
     Told,
@@ -254,27 +262,37 @@ impl fmt::Display for Record {
                 coarse(*idle_ms),
                 seconds(*reload_ms)
             ),
-            Reason::AboveSoft { used_bytes, soft_bytes, frees_bytes, idle_ms } => write!(
+            Reason::AboveSoft { used_bytes, soft_bytes, frees_bytes, idle_ms, reload_ms } => write!(
                 f,
-                " {}, idle {}; {} in use is above the soft limit of {}",
+                " {}, idle {}, would take {} to reload; {} in use is above the soft limit of {}",
                 bytes(*frees_bytes),
                 coarse(*idle_ms),
+                seconds(*reload_ms),
                 bytes(*used_bytes),
                 bytes(*soft_bytes)
             ),
-            Reason::Pressure { available_bytes, stall_percent, frees_bytes } => write!(
+            Reason::Pressure { available_bytes, stall_percent, frees_bytes, reload_ms } => write!(
                 f,
-                " {}; the machine is short of memory ({} available, programs wait for memory {stall_percent:.0} % of the time)",
+                " {}, would take {} to reload; the machine is short of memory ({} available, programs wait for memory {stall_percent:.0} % of the time)",
                 bytes(*frees_bytes),
+                seconds(*reload_ms),
                 bytes(*available_bytes)
             ),
-            Reason::Expired { idle_ms, frees_bytes } => {
+            Reason::Expired { idle_ms, frees_bytes, reload_ms } => {
                 let time = if self.what == What::Parked { "keep-alive" } else { "time as a parked model" };
-                write!(f, " {}, idle {}; its {time} was over", bytes(*frees_bytes), coarse(*idle_ms))
+                let (idle, reload) = (coarse(*idle_ms), seconds(*reload_ms));
+                write!(
+                    f,
+                    " {}, idle {idle}, would take {reload} to reload; its {time} was over",
+                    bytes(*frees_bytes)
+                )
             }
-            Reason::WithGroup { model, frees_bytes } => {
-                write!(f, " {}; only {model} needed it, which leaves", bytes(*frees_bytes))
-            }
+            Reason::WithGroup { model, frees_bytes, reload_ms } => write!(
+                f,
+                " {}, would take {} to reload; only {model} needed it, which leaves",
+                bytes(*frees_bytes),
+                seconds(*reload_ms)
+            ),
             Reason::Told => f.write_str(": it was told to"),
             Reason::Leaving => f.write_str(": the pool is shutting down"),
             Reason::Failed { message, retry_in_ms: 0, .. } => write!(f, ": {message}"),
@@ -401,8 +419,11 @@ mod tests {
             text(What::Died, reason),
             "died: the worker was killed by SIGSEGV while answering; it last said: out of cells; not tried again for 2.0 s"
         );
-        let expired = Reason::Expired { idle_ms: 300_000, frees_bytes: 4_100_000_000 };
-        assert_eq!(text(What::Parked, expired), "parked 4.1 GB, idle 5 min; its keep-alive was over");
+        let expired = Reason::Expired { idle_ms: 300_000, frees_bytes: 4_100_000_000, reload_ms: 3_200 };
+        assert_eq!(
+            text(What::Parked, expired),
+            "parked 4.1 GB, idle 5 min, would take 3.2 s to reload; its keep-alive was over"
+        );
     }
 
     #[test]

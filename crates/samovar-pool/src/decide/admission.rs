@@ -119,13 +119,7 @@ impl Turn<'_> {
 
     /// What all instances of a model count for that stay.
     fn counted(&self, model: ModelId) -> Footprint {
-        let mut counted = Footprint::default();
-        for (id, _) in self.state.staying(model) {
-            let one = self.state.ledger.footprint(id);
-            counted.held_bytes += one.held_bytes;
-            counted.mapped_bytes = counted.mapped_bytes.max(one.mapped_bytes);
-        }
-        counted
+        self.state.ledger.together(self.state.staying(model).map(|(id, _)| id))
     }
 
     /// The most that a group can be given: the budget without what is pinned of other models.

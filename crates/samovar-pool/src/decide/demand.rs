@@ -13,6 +13,7 @@ use std::sync::Arc;
 use samovar_core::footprint::{Footprint, KvType, LoadOptions};
 
 use super::Turn;
+use super::ledger::Files;
 use super::seniority::{Ask, Since};
 use super::state::{Instance, ModelId, Phase, covers};
 use crate::ask::ModelSpec;
@@ -89,7 +90,8 @@ impl Turn<'_> {
         }
         let candidates = self.state.staying(model).filter(|(id, instance)| {
             let can_become_it = !self.is_stunted(instance) || instance.satisfies(unmet);
-            can_become_it && self.can_be_resized(*id, instance)
+            let is_cheap = !is_modest || self.is_stunted(instance) || self.can_become(instance, unmet);
+            can_become_it && is_cheap && self.can_be_resized(*id, instance)
         });
         let placements = candidates.map(|(id, instance)| {
             let stays_as_it_is = self.is_stunted(instance)
@@ -155,6 +157,13 @@ impl Turn<'_> {
         claims
     }
 
+    /// Whether this instance, made what is needed, would count for no more than one loaded for it: the two may be
+    /// of different layouts.
+    pub(super) fn can_become(&self, instance: &Instance, need: &Arc<ModelSpec>) -> bool {
+        let costs = |spec: &ModelSpec| self.state.model(instance.model).expected(spec).total_bytes();
+        costs(&self.resized(instance.model, &instance.spec, need, &need.options)) <= costs(need)
+    }
+
     fn can_be_resized(&self, id: InstanceId, instance: &Instance) -> bool {
         let is_parked = instance.phase == Phase::Parked;
         let can_grow = instance.is_serving() && self.state.can_park && !self.state.pledges.contains_key(&id);
@@ -173,7 +182,7 @@ impl Turn<'_> {
     pub(super) fn cost(&self, placement: &Placement) -> u64 {
         let (model, spec) = self.becomes(placement);
         let wanted = self.state.model(model).expected(spec);
-        self.state.ledger.cost(placement.instance(), model, wanted)
+        self.state.ledger.cost(placement.instance(), model, wanted, Files::of(spec))
     }
 
     /// Whether the step leaves an instance that is ready with less than it has.

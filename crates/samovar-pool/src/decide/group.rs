@@ -146,6 +146,7 @@ impl Turn<'_> {
                 let reason = Reason::WithGroup {
                     model: self.state.model(model).spec.name.clone(),
                     frees_bytes: self.frees(follower),
+                    reload_ms: self.reload_ms(follower),
                 };
                 match self.state.instance(id).phase {
                     Phase::Parking => self.give_way(follower, reason),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use samovar_core::Failure;
 
 use super::Turn;
+use super::ledger::Files;
 use super::state::{Growth, Instance, ModelId, Phase};
 use crate::ask::ModelSpec;
 use crate::decision::{Reason, What};
@@ -29,7 +30,7 @@ impl Turn<'_> {
         // One that is to become smaller has what it has until it is.
         let mut wanted = self.state.model(model).expected(spec);
         wanted.held_bytes = wanted.held_bytes.max(self.state.ledger.footprint(id).held_bytes);
-        if !self.state.ledger.reserve(id, model, wanted) {
+        if !self.state.ledger.reserve(id, model, wanted, Files::of(spec)) {
             self.want(model);
             return;
         }
@@ -152,19 +153,22 @@ impl Turn<'_> {
         instance.stunted.as_ref().is_some_and(|(_, until)| *until > self.now)
     }
 
-    /// Lets instances leave that can not be made as large as the model's oldest ask wants them, since the engine can not
-    /// park.
+    /// Lets instances leave that can not be made what the model's oldest ask needs: the engine can not park, or it would
+    /// take more than a new one.
     pub(super) fn reload_the_outgrown(&mut self, model: ModelId) {
-        let Some(ask) = self.ask(model).filter(|_| !self.state.can_park) else { return };
+        let Some(ask) = self.ask(model) else { return };
         let older = self.asks_before(ask.since);
-        let is_kept = |instance: &Instance| older.iter().any(|ask| ask.needs(instance));
         for (part, need) in &ask.parts {
             let leaves = self.state.instances_of(*part).any(|(_, instance)| !instance.stays());
             if leaves || self.is_met(*part, need) {
                 continue;
             }
-            let serving = self.state.staying(*part).filter(|(_, one)| one.is_serving() && !is_kept(one));
-            if let Some((id, _)) = serving.min_by_key(|(id, instance)| (instance.leases, *id)) {
+            let outgrown_ones = self.state.staying(*part).filter(|(_, one)| {
+                let is_there = one.is_serving() || one.phase == Phase::Parked;
+                let is_kept = older.iter().any(|ask| ask.needs(one));
+                is_there && !is_kept && !(self.state.can_park && self.can_become(one, need))
+            });
+            if let Some((id, _)) = outgrown_ones.min_by_key(|(id, instance)| (instance.leases, *id)) {
                 self.bid_farewell(id, What::Unloaded, outgrown(need));
             }
         }

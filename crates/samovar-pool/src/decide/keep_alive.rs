@@ -74,8 +74,8 @@ impl Turn<'_> {
             self.state.instance_mut(id).is_lapsed = true;
             return;
         }
-        let frees_bytes = self.frees(id);
-        self.give_way(id, Reason::Expired { idle_ms, frees_bytes });
+        let (frees_bytes, reload_ms) = (self.frees(id), self.reload_ms(id));
+        self.give_way(id, Reason::Expired { idle_ms, frees_bytes, reload_ms });
     }
 }
 

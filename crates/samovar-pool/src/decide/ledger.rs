@@ -10,9 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use samovar_core::Footprint;
+use samovar_core::{Footprint, Layout};
 
 use super::state::ModelId;
+use crate::ask::ModelSpec;
 use crate::protocol::InstanceId;
 
 /// Who counts for how many bytes on one device.
@@ -31,10 +32,61 @@ pub(super) struct Ledger {
 struct Account {
     model: ModelId,
     held: u64,
-    /// Weights mapped; instances of one model share them, and a parked one counts none.
-    mapped: u64,
+    /// Weights mapped, of which a parked one counts none.
+    mapped: Mapped,
+    files: Files,
     owed: u64,
     is_reserved: bool,
+}
+
+/// In which files an instance's mapped weights lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Files {
+    layout: Layout,
+    /// All weights of the model's own file.
+    own: u64,
+}
+
+impl Files {
+    pub(super) fn of(spec: &ModelSpec) -> Self {
+        Self { layout: spec.options.layout, own: spec.descriptor.tensor_bytes }
+    }
+
+    fn split(self, bytes: u64) -> Mapped {
+        let own = match self.layout {
+            Layout::Mapped | Layout::Repacked => bytes,
+            Layout::Packed => 0,
+            Layout::Hybrid => bytes.min(self.own),
+        };
+        Mapped { own, packed: bytes - own }
+    }
+}
+
+/// Weights mapped of the model's own file, and of the one that was packed for it. All instances that map a file share
+/// what is mapped of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Mapped {
+    own: u64,
+    packed: u64,
+}
+
+impl Mapped {
+    fn total(self) -> u64 {
+        self.own + self.packed
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { own: self.own.max(other.own), packed: self.packed.max(other.packed) }
+    }
+
+    fn min(self, other: Self) -> Self {
+        Self { own: self.own.min(other.own), packed: self.packed.min(other.packed) }
+    }
+
+    fn beyond(self, other: Self) -> Self {
+        let (own, packed) = (self.own.saturating_sub(other.own), self.packed.saturating_sub(other.packed));
+        Self { own, packed }
+    }
 }
 
 impl Ledger {
@@ -83,19 +135,29 @@ impl Ledger {
     pub(super) fn footprint(&self, instance: InstanceId) -> Footprint {
         self.accounts.get(&instance).map_or(Footprint::default(), |account| Footprint {
             held_bytes: account.held,
-            mapped_bytes: account.mapped,
+            mapped_bytes: account.mapped.total(),
         })
+    }
+
+    /// What these count for together, if they are of one model.
+    pub(super) fn together(&self, instances: impl Iterator<Item = InstanceId>) -> Footprint {
+        let (mut held_bytes, mut mapped) = (0, Mapped::default());
+        for account in instances.filter_map(|id| self.accounts.get(&id)) {
+            held_bytes += account.held;
+            mapped = mapped.max(account.mapped);
+        }
+        Footprint { held_bytes, mapped_bytes: mapped.total() }
     }
 
     /// All bytes of an instance, counted or owed.
     pub(super) fn footprint_with_debt(&self, instance: InstanceId) -> u64 {
-        self.accounts.get(&instance).map_or(0, |account| account.held + account.mapped + account.owed)
+        self.accounts.get(&instance).map_or(0, |account| account.held + account.mapped.total() + account.owed)
     }
 
-    /// Bytes that would be free if this instance left: all that it holds, and its weights if it is the last.
+    /// Bytes that would be free if this instance left: all that it holds, and the weights that only it maps.
     pub(super) fn freed_by_unload(&self, instance: InstanceId) -> u64 {
         self.accounts.get(&instance).map_or(0, |account| {
-            account.held + if self.is_shared(instance, account) { 0 } else { account.mapped }
+            account.held + account.mapped.beyond(self.mapped_beside(Some(instance), account.model)).total()
         })
     }
 
@@ -107,7 +169,7 @@ impl Ledger {
     /// Bytes that would be free if of each of these only so much were left. Weights go with the last of a model.
     pub(super) fn freed_by_all(&self, left: &BTreeMap<InstanceId, u64>) -> u64 {
         let mut freed = 0;
-        let mut weights: BTreeMap<ModelId, (u64, u64)> = BTreeMap::new();
+        let mut weights: BTreeMap<ModelId, (Mapped, Mapped)> = BTreeMap::new();
         for (id, account) in &self.accounts {
             let (before, after) = weights.entry(account.model).or_default();
             *before = (*before).max(account.mapped);
@@ -116,32 +178,46 @@ impl Ledger {
                 None => *after = (*after).max(account.mapped),
             }
         }
-        freed + weights.into_values().map(|(before, after)| before - after).sum::<u64>()
+        freed + weights.into_values().map(|(before, after)| before.beyond(after).total()).sum::<u64>()
     }
 
     /// Bytes to reserve for one more account of the model, or for a fuller one of the same instance.
-    pub(super) fn cost(&self, instance: Option<InstanceId>, model: ModelId, wanted: Footprint) -> u64 {
+    pub(super) fn cost(
+        &self,
+        instance: Option<InstanceId>,
+        model: ModelId,
+        wanted: Footprint,
+        files: Files,
+    ) -> u64 {
         let now = instance.and_then(|id| self.accounts.get(&id)).map_or(0, |account| account.held);
-        let mapped = wanted.mapped_bytes.saturating_sub(self.mapped_of(model));
-        wanted.held_bytes.saturating_sub(now) + mapped
+        let mapped = files.split(wanted.mapped_bytes).beyond(self.mapped_beside(None, model));
+        wanted.held_bytes.saturating_sub(now) + mapped.total()
     }
 
     /// Promises bytes to a load or a resume, if they are free.
     #[must_use]
-    pub(super) fn reserve(&mut self, instance: InstanceId, model: ModelId, wanted: Footprint) -> bool {
+    pub(super) fn reserve(
+        &mut self,
+        instance: InstanceId,
+        model: ModelId,
+        wanted: Footprint,
+        files: Files,
+    ) -> bool {
         let existing = self.accounts.contains_key(&instance).then_some(instance);
-        if self.cost(existing, model, wanted) > self.free() {
+        if self.cost(existing, model, wanted, files) > self.free() {
             return false;
         }
         let account = self.accounts.entry(instance).or_insert(Account {
             model,
             held: 0,
-            mapped: 0,
+            mapped: Mapped::default(),
+            files,
             owed: 0,
             is_reserved: true,
         });
         account.held = account.held.max(wanted.held_bytes);
-        account.mapped = wanted.mapped_bytes;
+        account.mapped = files.split(wanted.mapped_bytes);
+        account.files = files;
         account.is_reserved = true;
         self.recount();
         true
@@ -170,15 +246,16 @@ impl Ledger {
         account.is_reserved = false;
         let (held, mapped) = (account.held, account.mapped);
         account.held = held.min(measured.held_bytes);
-        account.mapped = mapped.min(measured.mapped_bytes);
-        account.owed = measured.total_bytes() - (account.held + account.mapped);
-        let more_mapped = measured.mapped_bytes - account.mapped;
+        let all_mapped = account.files.split(measured.mapped_bytes);
+        account.mapped = mapped.min(all_mapped);
+        account.owed = measured.total_bytes() - (account.held + account.mapped.total());
+        let more_mapped = all_mapped.beyond(mapped).total();
         self.recount();
         // Weights first: they are shared, and growing them is cheaper to see than a debt.
         if more_mapped <= self.free()
             && let Some(account) = self.accounts.get_mut(&instance)
         {
-            account.mapped += more_mapped;
+            account.mapped = all_mapped;
             account.owed -= more_mapped;
         }
         self.settle_debts();
@@ -188,7 +265,7 @@ impl Ledger {
     pub(super) fn park(&mut self, instance: InstanceId, residue: u64) {
         let Some(account) = self.accounts.get_mut(&instance) else { return };
         account.is_reserved = false;
-        account.mapped = 0;
+        account.mapped = Mapped::default();
         account.owed = residue.saturating_sub(account.held);
         account.held = account.held.min(residue);
         self.settle_debts();
@@ -200,15 +277,11 @@ impl Ledger {
         self.settle_debts();
     }
 
-    fn is_shared(&self, instance: InstanceId, account: &Account) -> bool {
-        self.accounts
-            .iter()
-            .any(|(id, other)| *id != instance && other.model == account.model && other.mapped > 0)
-    }
-
-    fn mapped_of(&self, model: ModelId) -> u64 {
-        let of_model = self.accounts.values().filter(|account| account.model == model);
-        of_model.map(|account| account.mapped).max().unwrap_or(0)
+    /// What is mapped of a model by others than this instance.
+    fn mapped_beside(&self, instance: Option<InstanceId>, model: ModelId) -> Mapped {
+        let others =
+            self.accounts.iter().filter(|(id, other)| Some(**id) != instance && other.model == model);
+        others.fold(Mapped::default(), |all, (_, other)| all.max(other.mapped))
     }
 
     /// Counts what is owed as far as there is room, oldest debtor first.
@@ -228,17 +301,21 @@ impl Ledger {
     }
 
     fn recount(&mut self) {
-        let mut weights: BTreeMap<ModelId, (u64, bool)> = BTreeMap::new();
+        // Of each model what is mapped in all, and what by instances that are there: the rest is promised.
+        let mut weights: BTreeMap<ModelId, (Mapped, Mapped)> = BTreeMap::new();
         (self.resident, self.reserved, self.owed) = (0, self.aside, 0);
         for account in self.accounts.values() {
             self.owed += account.owed;
             *(if account.is_reserved { &mut self.reserved } else { &mut self.resident }) += account.held;
-            let (bytes, is_resident) = weights.entry(account.model).or_default();
-            *bytes = (*bytes).max(account.mapped);
-            *is_resident |= !account.is_reserved && account.mapped > 0;
+            let (all, resident) = weights.entry(account.model).or_default();
+            *all = all.max(account.mapped);
+            if !account.is_reserved {
+                *resident = resident.max(account.mapped);
+            }
         }
-        for (bytes, is_resident) in weights.into_values() {
-            *(if is_resident { &mut self.resident } else { &mut self.reserved }) += bytes;
+        for (all, resident) in weights.into_values() {
+            self.resident += resident.total();
+            self.reserved += all.beyond(resident).total();
         }
     }
 }
@@ -252,6 +329,8 @@ mod tests {
     const MODEL: ModelId = ModelId(1);
     const OTHER: ModelId = ModelId(2);
 
+    const PLAIN: Files = Files { layout: Layout::Mapped, own: 50 };
+
     fn bytes(held_bytes: u64, mapped_bytes: u64) -> Footprint {
         Footprint { held_bytes, mapped_bytes }
     }
@@ -259,9 +338,9 @@ mod tests {
     #[test]
     fn two_instances_of_a_model_count_its_weights_once() {
         let mut ledger = Ledger::new(100);
-        assert!(ledger.reserve(A, MODEL, bytes(10, 50)));
-        assert_eq!(ledger.cost(None, MODEL, bytes(10, 50)), 10);
-        assert!(ledger.reserve(B, MODEL, bytes(10, 50)));
+        assert!(ledger.reserve(A, MODEL, bytes(10, 50), PLAIN));
+        assert_eq!(ledger.cost(None, MODEL, bytes(10, 50), PLAIN), 10);
+        assert!(ledger.reserve(B, MODEL, bytes(10, 50), PLAIN));
         assert_eq!((ledger.reserved(), ledger.free()), (70, 30));
         ledger.commit(A, bytes(10, 50));
         assert_eq!((ledger.resident(), ledger.reserved()), (60, 10));
@@ -275,31 +354,31 @@ mod tests {
     #[test]
     fn a_parked_instance_counts_its_residue_alone() {
         let mut ledger = Ledger::new(100);
-        assert!(ledger.reserve(A, MODEL, bytes(40, 50)));
+        assert!(ledger.reserve(A, MODEL, bytes(40, 50), PLAIN));
         ledger.commit(A, bytes(40, 50));
         assert_eq!(ledger.freed_by_park(A, 3), 87);
         ledger.park(A, 3);
         assert_eq!(ledger.used(), 3);
-        assert_eq!(ledger.cost(Some(A), MODEL, bytes(40, 50)), 87);
-        assert!(ledger.reserve(A, MODEL, bytes(40, 50)));
+        assert_eq!(ledger.cost(Some(A), MODEL, bytes(40, 50), PLAIN), 87);
+        assert!(ledger.reserve(A, MODEL, bytes(40, 50), PLAIN));
         assert_eq!((ledger.resident(), ledger.reserved()), (0, 90));
     }
 
     #[test]
     fn nothing_is_reserved_beyond_the_budget() {
         let mut ledger = Ledger::new(100);
-        assert!(ledger.reserve(A, MODEL, bytes(60, 0)));
-        assert!(!ledger.reserve(B, OTHER, bytes(41, 0)));
+        assert!(ledger.reserve(A, MODEL, bytes(60, 0), PLAIN));
+        assert!(!ledger.reserve(B, OTHER, bytes(41, 0), PLAIN));
         assert_eq!(ledger.used(), 60);
-        assert!(ledger.reserve(B, OTHER, bytes(40, 0)));
+        assert!(ledger.reserve(B, OTHER, bytes(40, 0), PLAIN));
         assert_eq!(ledger.free(), 0);
     }
 
     #[test]
     fn what_is_measured_beyond_the_budget_is_owed_and_paid_first() {
         let mut ledger = Ledger::new(100);
-        assert!(ledger.reserve(A, MODEL, bytes(50, 0)));
-        assert!(ledger.reserve(B, OTHER, bytes(40, 0)));
+        assert!(ledger.reserve(A, MODEL, bytes(50, 0), PLAIN));
+        assert!(ledger.reserve(B, OTHER, bytes(40, 0), PLAIN));
         ledger.commit(B, bytes(70, 0));
         assert_eq!((ledger.used(), ledger.owed(), ledger.free()), (100, 20, 0));
         ledger.commit(A, bytes(45, 0));
@@ -311,10 +390,46 @@ mod tests {
     #[test]
     fn a_smaller_budget_is_reached_as_instances_leave() {
         let mut ledger = Ledger::new(100);
-        assert!(ledger.reserve(A, MODEL, bytes(60, 0)));
+        assert!(ledger.reserve(A, MODEL, bytes(60, 0), PLAIN));
         ledger.set_budget(50);
         assert_eq!((ledger.budget(), ledger.free()), (60, 0));
         ledger.release(A);
         assert_eq!((ledger.budget(), ledger.free()), (50, 50));
+    }
+
+    #[test]
+    fn each_file_is_counted_once_whoever_maps_it() {
+        let packed = Files { layout: Layout::Packed, own: 50 };
+        let hybrid = Files { layout: Layout::Hybrid, own: 50 };
+        let mut ledger = Ledger::new(200);
+        assert!(ledger.reserve(A, MODEL, bytes(1, 50), PLAIN));
+        ledger.commit(A, bytes(1, 50));
+        assert_eq!(ledger.cost(None, MODEL, bytes(1, 52), packed), 53, "another file");
+        assert_eq!(
+            ledger.cost(None, MODEL, bytes(1, 102), hybrid),
+            53,
+            "the model's own file is mapped already"
+        );
+        assert!(ledger.reserve(B, MODEL, bytes(1, 102), hybrid));
+        assert_eq!((ledger.resident(), ledger.reserved()), (51, 53));
+        ledger.commit(B, bytes(1, 102));
+        assert_eq!(ledger.resident(), 104);
+        assert_eq!((ledger.freed_by_unload(A), ledger.freed_by_unload(B)), (1, 53));
+        assert_eq!(ledger.together([A, B].into_iter()), bytes(2, 102));
+        ledger.release(A);
+        assert_eq!((ledger.used(), ledger.freed_by_unload(B)), (103, 103));
+        ledger.release(B);
+        assert!(
+            ledger.reserve(A, MODEL, bytes(1, 52), packed) && ledger.reserve(B, MODEL, bytes(1, 52), packed)
+        );
+        assert_eq!(ledger.used(), 54);
+    }
+
+    #[test]
+    fn a_hybrid_that_came_to_be_plain_counts_one_file() {
+        let mut ledger = Ledger::new(200);
+        assert!(ledger.reserve(A, MODEL, bytes(1, 102), Files { layout: Layout::Hybrid, own: 50 }));
+        ledger.commit(A, bytes(1, 50));
+        assert_eq!((ledger.used(), ledger.cost(None, MODEL, bytes(1, 50), PLAIN)), (51, 1));
     }
 }

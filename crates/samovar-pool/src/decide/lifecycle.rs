@@ -15,6 +15,7 @@ use samovar_core::{Failure, Footprint};
 
 use super::Turn;
 use super::growth::outgrown;
+use super::ledger::Files;
 use super::state::{Growth, Instance, ModelId, Phase};
 use super::trust::Trust;
 use crate::ask::ModelSpec;
@@ -28,7 +29,7 @@ impl Turn<'_> {
     pub(super) fn begin_load(&mut self, model: ModelId, spec: Arc<ModelSpec>) {
         let reservation = self.state.model(model).expected(&spec);
         let id = InstanceId(self.state.next_instance);
-        if !self.state.ledger.reserve(id, model, reservation) {
+        if !self.state.ledger.reserve(id, model, reservation, Files::of(&spec)) {
             self.want(model);
             return;
         }
@@ -74,7 +75,7 @@ impl Turn<'_> {
     /// Begins the resume that a model waits for, with the options of this spec. Its bytes must be free.
     pub(super) fn begin_resume(&mut self, id: InstanceId, model: ModelId, spec: &Arc<ModelSpec>) {
         let full = self.state.model(model).expected(spec);
-        if !self.state.ledger.reserve(id, model, full) {
+        if !self.state.ledger.reserve(id, model, full, Files::of(spec)) {
             self.want(model);
             return;
         }

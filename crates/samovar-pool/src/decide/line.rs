@@ -7,8 +7,8 @@
 //!
 //! Every client has a lane; the lane with the lowest turn is served, and its next one has a later turn: one turn later,
 //! or a part of it for a client of more weight. A client that comes newly joins one turn after that which is being
-//! served. So whoever has one request waits for at most one of each other client, however many those have; and
-//! whoever waits is never passed by clients that come later than its turn has been reached.
+//! served. So whoever has one request waits for at most two of each other client, of which the first was due before it
+//! came, however many those have; and whoever waits is never passed by clients that come later than its turn has been reached.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,8 +54,9 @@ impl Line {
     /// Takes out one that is served: the client's next has a later turn.
     pub(super) fn serve(&mut self, client: &str, place: u64, ticket: TicketId) {
         if let Some(lane) = self.lanes.get_mut(client) {
+            // One whose wish could not be served for a while does not catch up on the turns that it missed.
             self.turn = self.turn.max(lane.turn);
-            lane.turn += lane.step;
+            lane.turn = self.turn + lane.step;
         }
         self.leave(client, place, ticket);
     }
@@ -106,6 +107,13 @@ impl Line {
     /// The one of this client that is served last.
     pub(super) fn last_of(&self, client: &str) -> Option<(u64, TicketId)> {
         self.lanes.get(client)?.tickets.last().copied()
+    }
+
+    #[cfg(test)]
+    pub(super) fn favour(&mut self, client: &str) {
+        if let Some(lane) = self.lanes.get_mut(client) {
+            lane.turn = 0;
+        }
     }
 
     #[cfg(test)]

@@ -35,7 +35,9 @@ impl Turn<'_> {
             let frees_bytes = self.frees(id);
             excess = excess.saturating_sub(frees_bytes);
             let idle_ms = self.now.since(self.state.instance(id).last_used);
-            self.give_way(id, Reason::AboveSoft { used_bytes, soft_bytes, frees_bytes, idle_ms });
+            let reload_ms = self.reload_ms(id);
+            let reason = Reason::AboveSoft { used_bytes, soft_bytes, frees_bytes, idle_ms, reload_ms };
+            self.give_way(id, reason);
         }
     }
 
@@ -49,8 +51,8 @@ impl Turn<'_> {
         }
         let past_residency = |id: &InstanceId| self.residency_end(*id) <= self.now;
         if let Some(id) = self.idle_in_order().into_iter().find(past_residency) {
-            let frees_bytes = self.frees(id);
-            self.give_way(id, Reason::Pressure { available_bytes, stall_percent, frees_bytes });
+            let (frees_bytes, reload_ms) = (self.frees(id), self.reload_ms(id));
+            self.give_way(id, Reason::Pressure { available_bytes, stall_percent, frees_bytes, reload_ms });
         }
     }
 

@@ -517,7 +517,8 @@ fn under_pressure_of_the_machine_one_idle_instance_leaves() {
     assert!(stage.is_in(&a, ModelState::Ready));
     stage.happen(Event::Pressure { available_bytes: 0, stall_percent: 0.0 });
     assert!(stage.is_in(&a, ModelState::Parking) && stage.is_in(&b, ModelState::Ready));
-    let reason = Reason::Pressure { available_bytes: 0, stall_percent: 0.0, frees_bytes: 10 };
+    let reason =
+        Reason::Pressure { available_bytes: 0, stall_percent: 0.0, frees_bytes: 10, reload_ms: 1_000 };
     assert_eq!(stage.decisions(What::Parked), [("a".to_owned(), reason)]);
 }
 

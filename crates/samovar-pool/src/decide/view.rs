@@ -73,7 +73,7 @@ impl PoolState {
         let [load_ms_p50, load_ms_p99] = tally.load_times.percentiles_ms([50, 99]);
         let instances = || self.instances_of(id).map(|(_, instance)| instance);
         let shown = self.most_alive(id);
-        let footprints = || model.instances.iter().map(|id| self.ledger.footprint(*id));
+        let counted = self.ledger.together(model.instances.iter().copied());
         let progress = instances().find_map(|instance| match instance.phase {
             Phase::Loading { fraction, .. } => Some(fraction),
             _ => None,
@@ -87,8 +87,8 @@ impl PoolState {
             state: self.model_state(id, model, now),
             progress,
             options: shown.map(|instance| instance.spec.options.clone()),
-            held_bytes: footprints().map(|footprint| footprint.held_bytes).sum(),
-            mapped_bytes: footprints().map(|footprint| footprint.mapped_bytes).max().unwrap_or(0),
+            held_bytes: counted.held_bytes,
+            mapped_bytes: counted.mapped_bytes,
             instances: self.staying(id).filter(|(_, instance)| instance.phase == Phase::Ready).count() as u32,
             instances_max: model.spec.instances.max.max(model.instances.len() as u32),
             slots: instances().map(Instance::slots).sum(),

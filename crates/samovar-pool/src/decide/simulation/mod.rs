@@ -13,6 +13,8 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use samovar_core::port::Millis;
+
 use super::state::{Phase, PoolState, Timer};
 use crate::ask::{Instances, ModelSpec};
 use crate::stats::Tally;
@@ -187,6 +189,22 @@ fn a_pool_that_lets_a_part_of_a_group_go_is_noticed() {
         }
     });
     assert!(found.contains(&5) || found.contains(&3), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_favours_a_client_is_noticed() {
+    let found = noticed(|state| state.models.values_mut().for_each(|model| model.queue.favour("client 1")));
+    assert!(found.contains(&10), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_loads_what_it_has_given_up_is_noticed() {
+    let found = noticed(|state| {
+        for setback in state.models.values_mut().filter_map(|model| model.setback.as_mut()) {
+            setback.retry_at = Millis(0);
+        }
+    });
+    assert!(found.contains(&11), "{found:?}");
 }
 
 #[test]

@@ -20,6 +20,9 @@ use crate::decision::{Reason, What};
 use crate::dice::Dice;
 use crate::protocol::{Effect, Event, InstanceId, TicketId};
 
+/// Clients that ask; each weighs one more than its number.
+const CLIENTS: u64 = 3;
+
 /// An invariant of the pool's design that did not hold.
 #[derive(Debug)]
 pub(super) struct Broken {
@@ -50,7 +53,10 @@ enum Work {
 #[derive(Clone, Debug)]
 struct Seen {
     key: ModelKey,
-    /// Bytes it counts for: promised, measured, or left after parking. Those of its key share what is mapped.
+    layout: Layout,
+    /// Weights of the model's own file.
+    own_bytes: u64,
+    /// Bytes it counts for: promised, measured, or left after parking. Those of its key share what is mapped of each file.
     bytes: Footprint,
     promised: Footprint,
     work: Option<Work>,
@@ -59,11 +65,13 @@ struct Seen {
 }
 
 /// A caller who has not had an answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Caller {
     deadline: Option<Millis>,
     /// Wants the model ready or gives an order; may not be granted.
     wants_no_slot: bool,
+    /// Of those who ask for a slot: what, and which client.
+    asks: Option<(Arc<ModelSpec>, u64)>,
 }
 
 pub(super) struct World {
@@ -83,6 +91,12 @@ pub(super) struct World {
     /// Probes that have no answer yet.
     probes: BTreeSet<InstanceId>,
     pinned: BTreeSet<ModelKey>,
+    /// How often a client that waits for a key was passed over in favour of another since its last turn.
+    passed: BTreeMap<(ModelKey, u64, u64), u64>,
+    /// Until when a key is given up.
+    given_up: BTreeMap<ModelKey, Millis>,
+    /// How many loads in a hundred fail.
+    failing_percent: u64,
     /// The budget, and what may be in use while a lower one has not been reached.
     budget: u64,
     allowance: u64,
@@ -108,6 +122,10 @@ impl World {
         config.models_max = dice.between(2, 12) as u32;
         config.cores = dice.between(1, 9) as u32;
         let can_park = dice.chance(70);
+        let failing_percent = if dice.chance(10) { 80 } else { 15 };
+        for client in 0..CLIENTS {
+            config.client_weights.insert(format!("client {client}"), client as u32 + 1);
+        }
         let specs = make_specs(&mut dice);
         let needs = specs.iter().map(|spec| (spec.key.clone(), all_needs(spec))).collect();
         Self {
@@ -124,6 +142,9 @@ impl World {
             asides: BTreeMap::new(),
             probes: BTreeSet::new(),
             pinned: BTreeSet::new(),
+            passed: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            failing_percent,
             budget,
             allowance: budget,
             is_leaving: false,
@@ -267,7 +288,15 @@ impl World {
         let keep_alive = self.dice.chance(50).then(|| self.some_keep_alive());
         let priority = if self.dice.chance(20) { self.dice.between(0, 256) as u8 } else { 0 };
         let ticket = self.ticket(deadline, false);
-        let client = format!("client {}", self.dice.between(0, 3));
+        let number = self.dice.between(0, CLIENTS);
+        let client = format!("client {number}");
+        let is_theirs = |caller: &Caller| {
+            caller.asks.as_ref().is_some_and(|(asked, one)| asked.key == model.key && *one == number)
+        };
+        if !self.waiting.values().any(is_theirs) {
+            self.passed.retain(|(key, passed, _), _| *key != model.key || *passed != number);
+        }
+        self.waiting.entry(ticket).and_modify(|caller| caller.asks = Some((Arc::clone(&model), number)));
         let affinity = self.dice.chance(50).then(|| self.dice.between(0, 5));
         self.happen(Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity })
     }
@@ -331,7 +360,7 @@ impl World {
         if self.probes.contains(&id) {
             self.answer_probe(id)?;
         }
-        let fails = !self.is_kind && self.dice.chance(15);
+        let fails = !self.is_kind && self.dice.chance(self.failing_percent);
         let seen = self.instances.get_mut(&id).expect("it works");
         seen.work = None;
         let promised = seen.promised;
@@ -495,7 +524,7 @@ impl World {
     fn ticket(&mut self, deadline: Option<Millis>, wants_no_slot: bool) -> TicketId {
         let ticket = TicketId(self.next_ticket);
         self.next_ticket += 1;
-        self.waiting.insert(ticket, Caller { deadline, wants_no_slot });
+        self.waiting.insert(ticket, Caller { deadline, wants_no_slot, asks: None });
         ticket
     }
 
@@ -510,7 +539,7 @@ impl World {
         };
         let effects = step(&mut self.state, event, self.now);
         if let Some((ticket, bytes)) = set_aside {
-            self.check_set_aside(&effects)?;
+            Self::check_set_aside(&effects)?;
             if effects.iter().any(|effect| matches!(effect, Effect::SetAside { is_granted: true, .. })) {
                 self.asides.insert(ticket, (bytes, false));
             }
@@ -535,10 +564,12 @@ impl World {
     fn watch(&mut self, effect: Effect) -> Result<(), Broken> {
         match effect {
             Effect::Load { instance, model, reservation } => {
+                self.check_breaker(&model.key)?;
                 self.check_number(&model)?;
-                self.check_room(instance, &model.key, reservation)?;
                 let seen = Seen {
                     key: model.key.clone(),
+                    layout: model.options.layout,
+                    own_bytes: model.descriptor.tensor_bytes,
                     bytes: reservation,
                     promised: reservation,
                     work: Some(Work::Load),
@@ -546,12 +577,12 @@ impl World {
                     is_ready: false,
                 };
                 self.instances.insert(instance, seen);
+                self.check_room(instance, reservation)?;
             }
             Effect::StopLoad { instance } => self.seen(instance, 3)?.is_stopped = true,
             Effect::Park { instance } => self.begin(instance, Work::Park)?,
             Effect::Resume { instance, reservation, .. } => {
-                let key = self.seen(instance, 3)?.key.clone();
-                self.check_room(instance, &key, reservation)?;
+                self.check_room(instance, reservation)?;
                 self.begin(instance, Work::Resume)?;
                 let seen = self.seen(instance, 3)?;
                 seen.promised = reservation;
@@ -568,9 +599,11 @@ impl World {
                 }
             }
             Effect::Grant { ticket, instance, .. } => {
-                if self.take_waiting(ticket)?.wants_no_slot {
+                let caller = self.take_waiting(ticket)?;
+                if caller.wants_no_slot {
                     return broken(2, format!("{ticket:?} was granted and only wanted the model ready"));
                 }
+                self.check_turn(instance, caller)?;
                 let seen = self.seen(instance, 5)?;
                 if !seen.is_ready || seen.work.is_some() {
                     return broken(5, format!("{ticket:?} was granted {seen:?}"));
@@ -589,6 +622,13 @@ impl World {
                 return broken(2, format!("{ticket:?} was told something after its answer"));
             }
             Effect::Record { record } => {
+                match record.reason {
+                    Reason::FailedOften { retry_in_ms, .. } => {
+                        self.given_up.insert(record.key.clone(), self.now.plus(retry_in_ms));
+                    }
+                    _ if record.what == What::Recovered => drop(self.given_up.remove(&record.key)),
+                    _ => {}
+                }
                 let is_own_decision = matches!(record.what, What::Parked | What::Evicted);
                 let is_named = !matches!(record.reason, Reason::Told | Reason::Leaving);
                 if is_own_decision && is_named && self.pinned.contains(&record.key) {
@@ -617,12 +657,59 @@ impl World {
         Ok(())
     }
 
+    /// A model that is given up is not loaded, and then by one load at a time until it works again or is forgotten.
+    fn check_breaker(&self, key: &ModelKey) -> Result<(), Broken> {
+        let Some(until) = self.given_up.get(key).filter(|until| self.now < until.plus(60_000)) else {
+            return Ok(());
+        };
+        let loads =
+            self.instances.values().filter(|seen| seen.key == *key && seen.work == Some(Work::Load)).count();
+        if self.now < *until {
+            return broken(11, format!("{key} is loaded and was given up until {until:?}"));
+        }
+        if loads > 0 {
+            return broken(11, format!("{key} is tried by {} loads at a time", loads + 1));
+        }
+        Ok(())
+    }
+
+    /// Nobody whom this instance could have served is passed over more often than the weights say.
+    fn check_turn(&mut self, id: InstanceId, granted: Caller) -> Result<(), Broken> {
+        let Some((model, client)) = granted.asks else { return Ok(()) };
+        let key = model.key.clone();
+        self.passed.retain(|(other, passed, _), _| *other != key || *passed != client);
+        for other in (0..CLIENTS).filter(|other| *other != client) {
+            let of_other = |caller: &&Caller| {
+                caller.asks.as_ref().is_some_and(|(asked, number)| asked.key == key && *number == other)
+            };
+            let waiting = self.waiting.values().filter(of_other);
+            let mut asked = waiting.filter_map(|caller| caller.asks.as_ref()).peekable();
+            let instance = self.state.instances.get(&id);
+            let waits = asked.peek().is_some();
+            let could_be_served =
+                |(wish, _): &(Arc<ModelSpec>, u64)| instance.is_some_and(|one| one.satisfies(wish));
+            if !waits || !asked.all(could_be_served) {
+                self.passed.remove(&(key.clone(), other, client));
+                continue;
+            }
+            let times = self.passed.entry((key.clone(), other, client)).or_default();
+            *times += 1;
+            if *times > (client + 1) / (other + 1) + 1 {
+                let who = format!("client {other} of {key}");
+                return broken(10, format!("{who} was passed over {times} times for client {client}"));
+            }
+        }
+        Ok(())
+    }
+
     /// A promise may be made only for bytes that are there. While something is owed nothing new is promised; a growth
     /// that was promised before goes on.
-    fn check_room(&self, id: InstanceId, key: &ModelKey, wanted: Footprint) -> Result<(), Broken> {
-        let others = self.instances.iter().filter(|(other, _)| **other != id);
-        let others: Vec<_> = others.map(|(_, seen)| (&seen.key, seen.bytes)).collect();
-        let in_use = sum_of(others.iter().copied().chain([(key, wanted)])) + self.set_aside();
+    fn check_room(&self, id: InstanceId, wanted: Footprint) -> Result<(), Broken> {
+        let with_it = self.instances.iter().map(|(other, seen)| {
+            let bytes = if *other == id { wanted } else { seen.bytes };
+            (seen, bytes)
+        });
+        let in_use = sum_of(with_it) + self.set_aside();
         let allowed = self.allowance.max(self.budget) + self.state.ledger.owed();
         if in_use > allowed {
             return broken(1, format!("{wanted:?} promised, with it {in_use} in use of {}", self.budget));
@@ -631,7 +718,7 @@ impl World {
     }
 
     /// Nobody leaves for work in the background.
-    fn check_set_aside(&self, effects: &[Effect]) -> Result<(), Broken> {
+    fn check_set_aside(effects: &[Effect]) -> Result<(), Broken> {
         let is_granted =
             effects.iter().any(|effect| matches!(effect, Effect::SetAside { is_granted: true, .. }));
         let leaves = |effect: &&Effect| matches!(effect, Effect::Park { .. } | Effect::Unload { .. });
@@ -730,7 +817,7 @@ impl World {
             };
             if growing(id) { more } else { seen.bytes }
         };
-        let in_use = sum_of(self.instances.iter().map(|(id, seen)| (&seen.key, counted((id, seen)))));
+        let in_use = sum_of(self.instances.iter().map(|(id, seen)| (seen, counted((id, seen)))));
         let in_use = in_use + self.set_aside();
         if ledger.used() + ledger.owed() != in_use {
             let (used, owed) = (ledger.used(), ledger.owed());
@@ -765,14 +852,21 @@ fn held(held_bytes: u64) -> Footprint {
     Footprint { held_bytes, mapped_bytes: 0 }
 }
 
-/// All that is held, and what is mapped once a key.
-fn sum_of<'a>(footprints: impl Iterator<Item = (&'a ModelKey, Footprint)>) -> u64 {
-    let mut mapped: BTreeMap<&ModelKey, u64> = BTreeMap::new();
+/// All that is held, and what is mapped once a file.
+fn sum_of<'a>(footprints: impl Iterator<Item = (&'a Seen, Footprint)>) -> u64 {
+    let mut mapped: BTreeMap<(&ModelKey, bool), u64> = BTreeMap::new();
     let mut sum = 0;
-    for (key, footprint) in footprints {
+    for (seen, footprint) in footprints {
         sum += footprint.held_bytes;
-        let most = mapped.entry(key).or_default();
-        *most = (*most).max(footprint.mapped_bytes);
+        let own = match seen.layout {
+            Layout::Packed => 0,
+            Layout::Hybrid => footprint.mapped_bytes.min(seen.own_bytes),
+            Layout::Mapped | Layout::Repacked => footprint.mapped_bytes,
+        };
+        for (is_packed, bytes) in [(false, own), (true, footprint.mapped_bytes - own)] {
+            let most = mapped.entry((&seen.key, is_packed)).or_default();
+            *most = (*most).max(bytes);
+        }
     }
     sum + mapped.values().sum::<u64>()
 }
@@ -801,15 +895,17 @@ fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
     for number in 0..dice.between(2, 9) {
         let mapped_bytes = dice.between(0, 60);
         let slots = dice.between(1, 4) as u32;
-        let layout = if dice.chance(30) { Layout::Repacked } else { Layout::Mapped };
+        let usual = if dice.chance(30) { Layout::Repacked } else { Layout::Mapped };
         let keep_alive = some_keep_alive(dice);
         let sizes = dice.between(1, 3) as u32;
-        let descriptor = Arc::new(some_descriptor(dice));
+        let descriptor = Arc::new(some_descriptor(dice, mapped_bytes / 2));
         let held_bytes = dice.between(1, 40);
         let min = if dice.chance(70) { 1 } else { dice.between(1, 4) as u32 };
         let max = if dice.chance(60) { min } else { min + dice.between(0, 3) as u32 };
         let needs: Vec<_> = (0..2).filter_map(|_| dice.pick(&specs).filter(|_| dice.chance(15))).collect();
         for size in 1..=sizes {
+            let layout = if dice.chance(20) { dice.pick(&[Layout::Packed, Layout::Hybrid]) } else { None };
+            let layout = layout.unwrap_or(usual);
             specs.push(Arc::new(ModelSpec {
                 key: ModelKey::new(format!("key {number}")),
                 name: format!("model {number}"),
@@ -835,7 +931,7 @@ fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
 }
 
 /// With a KV cache of a size that matters, or with none to speak of, so that wishes can be merged.
-fn some_descriptor(dice: &mut Dice) -> Descriptor {
+fn some_descriptor(dice: &mut Dice, tensor_bytes: u64) -> Descriptor {
     let blocks = if dice.chance(50) { 4 } else { 0 };
-    Descriptor { blocks, ..samovar_core::testing::FakeEngine::descriptor("dice", 1) }
+    Descriptor { blocks, ..samovar_core::testing::FakeEngine::descriptor("dice", tensor_bytes) }
 }

@@ -100,7 +100,7 @@ fn a_group_leaves_as_one_and_says_so() {
     assert!(begun.contains(&("draft".to_owned(), Reason::NeededBy { model: "chat".into() })), "{begun:?}");
     stage.pass(60_000);
     assert!(stage.is_in(&chat, ModelState::Unloading) && stage.is_in(&draft, ModelState::Unloading));
-    let expected = Reason::WithGroup { model: "chat".into(), frees_bytes: 30 };
+    let expected = Reason::WithGroup { model: "chat".into(), frees_bytes: 30, reload_ms: 2_000 };
     assert!(stage.decisions(What::Evicted).contains(&("draft".to_owned(), expected)));
 }
 
