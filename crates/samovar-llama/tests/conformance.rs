@@ -35,7 +35,7 @@ fn run_all_with(layout: Layout) {
     let Some(model) = Packed::demo() else { return };
     conformance::run_all(&Subject {
         path: model.path.clone(),
-        packed: layout.needs_packed_file().then(|| (model.packed.clone(), SOURCE.to_owned())),
+        packed: layout.needs_packed_file().then(|| (model.file.clone(), SOURCE.to_owned())),
         descriptor: model.descriptor.clone(),
         ..subject_with(LoadOptions { layout, ..support::options() })
     });
@@ -62,7 +62,7 @@ fn large_batches_of_packed_weights_are_right_on_two_threads() {
     let Some(model) = Packed::demo() else { return };
     conformance::batches_beyond_64_tokens_are_right(&Subject {
         path: model.path.clone(),
-        packed: Some((model.packed.clone(), SOURCE.to_owned())),
+        packed: Some((model.file.clone(), SOURCE.to_owned())),
         descriptor: model.descriptor.clone(),
         ..subject_with(LoadOptions { layout: Layout::Packed, threads: 2, ..support::options() })
     });

@@ -41,10 +41,9 @@ fn answer(instance: &Arc<dyn Instance>, prompt: Vec<u32>) -> Vec<(u32, u32)> {
     while let Some(event) = generation.blocking_next() {
         match event {
             TokenEvent::Token { logprob, .. } => {
-                for token in logprob {
-                    seen.push(bits(&token));
-                    seen.extend(token.top.iter().map(bits));
-                }
+                let token = logprob.expect("it was asked for");
+                seen.push(bits(&token));
+                seen.extend(token.top.iter().map(bits));
             }
             TokenEvent::Failed(failure) => panic!("{failure:?}"),
             TokenEvent::Prefilled { .. } | TokenEvent::Done(_) => {}
@@ -83,7 +82,7 @@ fn without_a_packed_file_the_model_is_mapped_and_nothing_was_refused() {
 /// What is said of a packed file of these bytes; the model must answer as from its own file.
 fn refusal(model: &Packed, bytes: &[u8], source: &str, layout: Layout) -> String {
     let path = model.folder.path().join("damaged");
-    fs_err::write(&path, bytes).unwrap();
+    fs_err::write(&path, bytes).expect("it is written");
     refusal_of(model, &path, source, layout)
 }
 
@@ -92,20 +91,20 @@ fn refusal_of(model: &Packed, path: &Path, source: &str, layout: Layout) -> Stri
     let instance = model.load_with(files, &LoadOptions { layout, ..options() });
     let arrangement = instance.arrangement();
     assert_eq!(arrangement.layout, Layout::Mapped, "{arrangement:?}");
-    instance.probe().unwrap();
+    instance.probe().expect("it lives");
     arrangement.refused.expect("why it is not used")
 }
 
 #[test]
 fn a_file_with_one_wrong_byte_where_it_counts_is_refused_and_the_model_loads() {
     let model = packed_demo!();
-    let good = fs_err::read(&model.packed).unwrap();
+    let good = fs_err::read(&model.file).unwrap();
     let expected = answer(&model.load(Layout::Mapped), tokens(20, 1));
     let table = model.descriptor.file_bytes as usize;
     let key = LlamaEngine::new().packing(&model.descriptor).unwrap();
     let key = table + good[table..].windows(key.len()).position(|part| part == key.as_bytes()).unwrap();
     let header = (model.descriptor.file_bytes - model.descriptor.tensor_bytes) as usize;
-    let places = [0, 9, header / 2, header - 200, table, key, key + 40, (table + good.len()) / 2]
+    let places = [0, 9, header / 2, header - 200, table, key, key + 40, usize::midpoint(table, good.len())]
         .into_iter()
         .chain(good.len() - 56..good.len())
         .chain((table..good.len()).step_by(1 + (good.len() - table) / 40));
@@ -125,7 +124,7 @@ fn a_file_with_one_wrong_byte_where_it_counts_is_refused_and_the_model_loads() {
 #[test]
 fn a_file_cut_short_anywhere_is_refused() {
     let model = packed_demo!();
-    let good = fs_err::read(&model.packed).unwrap();
+    let good = fs_err::read(&model.file).unwrap();
     let table = model.descriptor.file_bytes as usize;
     let lengths = (0..table)
         .step_by(table / 20)
@@ -141,7 +140,7 @@ fn a_file_cut_short_anywhere_is_refused() {
 #[test]
 fn what_is_no_packed_file_of_this_model_is_refused() {
     let model = packed_demo!();
-    let good = fs_err::read(&model.packed).unwrap();
+    let good = fs_err::read(&model.file).unwrap();
     let reason = refusal(&model, &good, "sha256:of another", Layout::Packed);
     assert!(reason.contains("another model"), "{reason}");
     let reason = refusal(&model, &fs_err::read(&model.path).unwrap(), SOURCE, Layout::Packed);
@@ -252,8 +251,8 @@ fn packing_can_be_cancelled_and_says_how_far_it_is() {
     let failure = engine.pack(&model.path, &model.descriptor, SOURCE, &file, &control).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Cancelled, "{failure:?}");
 
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let control = LoadControl::new(move |fraction| drop(sender.send(fraction)));
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1000);
+    let control = LoadControl::new(move |fraction| sender.send(fraction).unwrap());
     let file = tempfile::tempfile().unwrap();
     engine.pack(&model.path, &model.descriptor, SOURCE, &file, &control).unwrap();
     let seen: Vec<f32> = receiver.try_iter().collect();
@@ -311,7 +310,7 @@ fn calibration_measures_what_the_files_allow() {
     };
     assert_eq!(layouts(model.files()), [Layout::Mapped, Layout::Packed, Layout::Hybrid]);
     assert_eq!(layouts(ModelFiles::of(&model.path)), [Layout::Mapped]);
-    let wrong = PackedFile { path: &model.packed, source: "sha256:of another" };
+    let wrong = PackedFile { path: &model.file, source: "sha256:of another" };
     assert_eq!(layouts(ModelFiles { packed: Some(wrong), ..model.files() }), [Layout::Mapped]);
     let control = LoadControl::silent();
     control.cancel_flag().store(true, Ordering::Relaxed);

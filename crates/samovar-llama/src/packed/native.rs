@@ -272,11 +272,11 @@ impl<'m> Weight<'m> {
             .unwrap_or("")
     }
 
-    pub(super) fn format(&self) -> Format {
+    pub(super) fn format(self) -> Format {
         Format(self.tensor().type_)
     }
 
-    pub(super) fn shape(&self) -> Shape {
+    pub(super) fn shape(self) -> Shape {
         self.tensor().ne
     }
 

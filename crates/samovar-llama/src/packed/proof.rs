@@ -30,9 +30,9 @@ use crate::plan::ContextOptions;
 const SEQUENCES: i32 = 4;
 /// Tokens that each begins with: together they are a batch for the kernels of prompts.
 const PROMPT_TOKENS: usize = 4;
-/// How far the numbers may be apart, as a part of how far they spread. What was seen: up to 0.013 among formats and
-/// shapes of the tests; 1.4 where two weights had changed places.
-pub(super) const MOST_ERROR: f64 = 0.08;
+/// How far the numbers may be apart, as a part of how far they spread. What was seen: less than 0.0001 in all formats and
+/// shapes of the tests; 0.36 where two weights had changed places.
+pub(super) const MOST_ERROR: f64 = 0.05;
 
 /// Compares the file with the source, and returns how far the logits are apart. `into` is readable.
 pub(super) fn prove(
@@ -153,6 +153,9 @@ fn distance(plain: &[Vec<f32>], packed: &[Vec<f32>]) -> f64 {
 }
 
 fn row_distance(plain: &[f32], packed: &[f32]) -> f64 {
+    if plain.iter().zip(packed).all(|(a, b)| a.to_bits() == b.to_bits()) {
+        return 0.0;
+    }
     let count = plain.len().max(1) as f64;
     let mean = plain.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
     let spread = plain.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>();
@@ -174,6 +177,7 @@ mod tests {
         assert!(row_distance(&plain, &rounded) < MOST_ERROR);
         assert!(row_distance(&plain, &shifted) > 10.0 * MOST_ERROR);
         assert_eq!(row_distance(&plain, &[f32::NAN; 1000]), f64::INFINITY);
+        assert_eq!(row_distance(&[1.5; 9], &[1.5; 9]), 0.0);
         assert_eq!(distance(&[], &[]), f64::INFINITY);
         let mut rows = vec![plain.clone(); 5];
         rows[3] = shifted;

@@ -1,5 +1,6 @@
 //! Packed weights compute what llama.cpp's own packing computes, bit by bit.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use llama_cpp_2::model::LlamaModel;
@@ -255,7 +256,6 @@ fn tensors_too_large_for_their_slots_lie_in_the_tail() {
     let file = model.open();
     assert!(file.trailer.tensors.iter().all(|row| matches!(row.place, Where::Tail(at) if at % 4096 == 0)));
     model.assert_equal_to_repacking("in the tail");
-    use std::os::unix::fs::MetadataExt;
     let facts = fs_err::metadata(model.packed_path()).unwrap();
     let slots: u64 = file.trailer.tensors.iter().map(|row| row.slot.bytes).sum();
     assert!(facts.blocks() * 512 + slots / 2 < facts.len(), "the slots are holes: {facts:?}");
@@ -273,6 +273,9 @@ fn an_output_that_is_the_embedding_stays_plain() {
     assert!(file.trailer.tensors.iter().all(|row| row.name != "token_embd.weight"));
     assert!(file.trailer.tensors.iter().any(|row| row.name == "blk.0.attn_q.weight"));
 }
+
+/// Damages one row of a table.
+type Change = fn(&mut Trailer, usize);
 
 /// Outputs in `Q4_0` that are packed here.
 fn packed_outputs() -> usize {
@@ -294,7 +297,6 @@ fn a_table_that_does_not_fit_the_model_changes_no_weight() {
     model.pack(false).unwrap();
     let good = model.open().trailer;
     let last = good.tensors.len() - 1;
-    type Change = fn(&mut Trailer, usize);
     let changes: [(&str, Change); 7] = [
         ("not one tensor", |t, i| t.tensors[i].name = "blk.9.none".to_owned()),
         ("format or shape", |t, i| t.tensors[i].format = "q4_K".to_owned()),

@@ -78,7 +78,7 @@ impl<'m> Wardrobe<'m> {
                 Some([weight]) => *weight,
                 _ => return Err(Refusal::new(format!("{} is not one tensor of the model", row.name))),
             };
-            let packer = check(row, &weight, file.trailer.header_bytes)?;
+            let packer = check(row, weight, file.trailer.header_bytes)?;
             let data = match &mapping {
                 Some((mapping, start)) if is_mapped(row) => {
                     let range = row.packed();
@@ -133,7 +133,7 @@ fn map<'r>(
 }
 
 /// Compares a row with the weight that llama.cpp loaded.
-fn check(row: &Row, weight: &Weight<'_>, header_bytes: u64) -> Result<&'static Packer, Refusal> {
+fn check(row: &Row, weight: Weight<'_>, header_bytes: u64) -> Result<&'static Packer, Refusal> {
     let wrong = |what: &str| Err(Refusal::new(format!("{}: {what}", row.name)));
     let Some(packer) = Packer::named(&row.buffer) else {
         return wrong("nothing packs it here");

@@ -182,7 +182,9 @@ impl Copy<'_> {
         }
         self.copy(copied..self.bytes.len())?;
         let packed_end = trailer.tensors.iter().map(|row| row.packed().end()).max().unwrap_or(0);
-        let length = trailer.write(self.into, packed_end.max(trailer.source_bytes)).map_err(unwritable)?;
+        let length = trailer
+            .write(self.into, packed_end.max(trailer.source_bytes))
+            .map_err(|error| unwritable(&error))?;
         Ok((trailer, length))
     }
 
@@ -199,7 +201,7 @@ impl Copy<'_> {
     }
 
     fn put(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        self.into.write_all_at(bytes, offset).map_err(unwritable)
+        self.into.write_all_at(bytes, offset).map_err(|error| unwritable(&error))
     }
 
     /// Says how far it is, and asks whether to go on.
@@ -212,7 +214,7 @@ impl Copy<'_> {
     }
 }
 
-fn unwritable(error: io::Error) -> Error {
+fn unwritable(error: &io::Error) -> Error {
     Error::PackedFile { action: "write", detail: error.to_string() }
 }
 

@@ -18,7 +18,7 @@ pub(crate) const SOURCE: &str = "sha256:of the demo";
 pub(crate) struct Packed {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) path: PathBuf,
-    pub(crate) packed: PathBuf,
+    pub(crate) file: PathBuf,
     pub(crate) descriptor: Descriptor,
 }
 
@@ -30,18 +30,18 @@ impl Packed {
         let path = folder.path().join("demo-q4_0.gguf");
         quantize(&super::demo_path(), &path, sys::LLAMA_FTYPE_MOSTLY_Q4_0);
         let descriptor = gguf::inspect(&path).expect("it passes the gate");
-        let packed = folder.path().join("demo.packed");
+        let file = folder.path().join("demo.packed");
         engine.packing(&descriptor)?;
-        let file =
-            fs_err::File::options().read(true).write(true).create_new(true).open(&packed).expect("a file");
+        let opened =
+            fs_err::File::options().read(true).write(true).create_new(true).open(&file).expect("a file");
         let bytes =
-            engine.pack(&path, &descriptor, SOURCE, file.file(), &LoadControl::silent()).expect("it packs");
-        assert_eq!(bytes, file.metadata().expect("facts").len());
-        Some(Self { folder, path, packed, descriptor })
+            engine.pack(&path, &descriptor, SOURCE, opened.file(), &LoadControl::silent()).expect("it packs");
+        assert_eq!(bytes, opened.metadata().expect("facts").len());
+        Some(Self { folder, path, file, descriptor })
     }
 
     pub(crate) fn files(&self) -> ModelFiles<'_> {
-        ModelFiles { path: &self.path, packed: Some(PackedFile { path: &self.packed, source: SOURCE }) }
+        ModelFiles { path: &self.path, packed: Some(PackedFile { path: &self.file, source: SOURCE }) }
     }
 
     pub(crate) fn load(&self, layout: Layout) -> Arc<dyn Instance> {
