@@ -31,6 +31,7 @@ mod eviction;
 mod group;
 mod growth;
 mod health;
+mod instance;
 mod keep_alive;
 mod ledger;
 mod lifecycle;
