@@ -259,7 +259,10 @@ impl Kv {
             return Err(Error::UnsavableState);
         }
         let of = Computed { tokens, adapters: AdapterSet::default() };
-        if let Some(place) = self.retained.iter().position(|kept| of.begins(&kept.of)) {
+        // One whose window has lost the beginning is of no use to who leaves it that early.
+        let has_it =
+            |kept: &Retained| of.begins(&kept.of) && self.least(context, &kept.sequence) <= of.tokens.len();
+        if let Some(place) = self.retained.iter().position(has_it) {
             let kept = self.retained.remove(place);
             self.retained.extend(kept);
             return Ok(());

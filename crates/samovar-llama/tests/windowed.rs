@@ -60,3 +60,26 @@ fn restored_state_serves_those_who_continue_it_and_nobody_else() {
     let long = [&prefix.tokens[..], &tokens(20, 2)].concat();
     assert_eq!(ask(&restored, long.clone()), (fresh(long), prefix.tokens.len()));
 }
+
+#[test]
+fn a_shorter_state_is_taken_in_beside_a_longer_one_that_lost_its_beginning() {
+    let model = Model::new();
+    let first = model.load(512);
+    let save = || {
+        let prefix = first.prefixes().unwrap().pop().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        first.save_prefix(&prefix, &file).unwrap();
+        (prefix.tokens, file)
+    };
+    ask(&first, tokens(100, 1));
+    let (short, short_file) = save();
+    ask(&first, [&short[..], &tokens(100, 2)].concat());
+    let (long, long_file) = save();
+    assert!(long.starts_with(&short) && long.len() > short.len() + WINDOW as usize);
+
+    let restored = model.load(512);
+    restored.restore_prefix(&long, &long_file).unwrap();
+    restored.restore_prefix(&short, &short_file).unwrap();
+    let prompt = [&short[..], &tokens(20, 3)].concat();
+    assert_eq!(ask(&restored, prompt).1, short.len());
+}

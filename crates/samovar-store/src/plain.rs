@@ -1,15 +1,22 @@
 //! Opens and looks at files of a store without following any symlink below its root.
 //!
 //! A symlink planted in the cache must not make the store read, write or remove something elsewhere. The
-//! kernel checks this in one call (`openat2`); where it cannot, each component is looked at in turn.
+//! kernel checks this in one call (Linux's `openat2`); where it cannot, each component is looked at in turn.
 
 use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path};
 
 use fs_err::File;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
+
+/// How the root is held while something below it is opened.
+#[cfg(target_os = "linux")]
+const HELD: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const HELD: OFlags = OFlags::RDONLY;
 
 /// Opens a plain file to be read.
 ///
@@ -24,17 +31,13 @@ pub(crate) fn open_with(root: &Path, path: &Path, flags: OFlags, mode: Mode) -> 
     let below = path.strip_prefix(root).map_err(|_| outside(path))?;
     // Without NONBLOCK a planted FIFO would hold the open for ever.
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let dir = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    let dir = openat(CWD, root, HELD | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| named(errno, root))?;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
-    let fd = match openat2(&dir, below, flags, mode, resolve) {
-        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
-            refuse_links(root, below)?;
-            openat(&dir, below, flags, mode)
-        }
-        other => other,
-    }
-    .map_err(|errno| named(errno, path))?;
+    let opened = match in_one_call(&dir, below, flags, mode) {
+        Some(opened) => opened,
+        None => step_by_step(&dir, root, below, flags, mode)?,
+    };
+    let fd = opened.map_err(|errno| named(errno, path))?;
     let file = File::from_parts(std::fs::File::from(fd), path);
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(
@@ -43,6 +46,32 @@ pub(crate) fn open_with(root: &Path, path: &Path, flags: OFlags, mode: Mode) -> 
         ));
     }
     Ok(file)
+}
+
+/// `None` where the kernel, or whoever filters its calls, does not have it.
+#[cfg(target_os = "linux")]
+fn in_one_call(dir: &OwnedFd, below: &Path, flags: OFlags, mode: Mode) -> Option<Result<OwnedFd, Errno>> {
+    use rustix::fs::{ResolveFlags, openat2};
+    match openat2(dir, below, flags, mode, ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH) {
+        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => None,
+        opened => Some(opened),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn in_one_call(_: &OwnedFd, _: &Path, _: OFlags, _: Mode) -> Option<Result<OwnedFd, Errno>> {
+    None
+}
+
+fn step_by_step(
+    dir: &OwnedFd,
+    root: &Path,
+    below: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> io::Result<Result<OwnedFd, Errno>> {
+    refuse_links(root, below)?;
+    Ok(openat(dir, below, flags, mode))
 }
 
 /// Reads a plain file of at most `max_bytes`.
@@ -91,6 +120,8 @@ fn refuse_links(root: &Path, below: &Path) -> io::Result<()> {
         match fs_err::symlink_metadata(&path) {
             Ok(facts) if facts.is_symlink() => return Err(not_plain(&path, facts.file_type())),
             Ok(_) => (),
+            // What is not there is no link; it may be about to be made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         }
     }
@@ -159,6 +190,23 @@ mod tests {
         }
         assert!(open(&root, Path::new("/etc/hostname")).is_err());
         assert!(open(&root, &root.join("../root/real/file")).is_err());
+    }
+
+    #[test]
+    fn without_the_one_call_files_are_made_and_links_refused_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs_err::create_dir(root.join("real")).unwrap();
+        symlink("real", root.join("link")).unwrap();
+        let held = openat(CWD, root, HELD | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let make = |below: &str| {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            step_by_step(&held, root, Path::new(below), flags, Mode::RUSR | Mode::WUSR)
+        };
+        assert!(make("real/new").unwrap().is_ok() && make("new").unwrap().is_ok());
+        assert!(metadata(root, &root.join("real/new")).unwrap().is_some());
+        assert!(make("link/new").is_err() && make("../new").is_err());
+        assert_eq!(make("nowhere/new").unwrap().unwrap_err(), Errno::NOENT);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod crashes;
 mod daemon;
 mod doctor;
 mod home;
+mod layouts;
 mod plan;
 mod prompts;
 mod run;

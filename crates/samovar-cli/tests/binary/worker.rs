@@ -1,4 +1,5 @@
 //! llama.cpp in workers of the real binary: the suite that every engine passes, and what the suite does not ask.
+#![cfg(all(target_os = "linux", feature = "llama"))]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::home::{Home, MODEL_FILE};
 /// Sums are rounded in another order when the batch around a sequence differs.
 const TIE_GAP: f32 = 0.1;
 
-fn engine() -> WorkerEngine {
+pub(crate) fn engine() -> WorkerEngine {
     let config = WorkerConfig::new(env!("CARGO_BIN_EXE_samovar"), ["worker", "--log", "warn"]);
     WorkerEngine::new(samovar::default_engine().expect("an engine"), config).expect("workers")
 }
@@ -28,7 +29,7 @@ fn demo() -> Descriptor {
     gguf::inspect(Path::new(MODEL_FILE)).expect("the demo model passes the gate")
 }
 
-fn options() -> LoadOptions {
+pub(crate) fn options() -> LoadOptions {
     LoadOptions {
         context_tokens: 512,
         slots: 4,
@@ -39,7 +40,7 @@ fn options() -> LoadOptions {
     }
 }
 
-fn subject() -> Subject {
+pub(crate) fn subject() -> Subject {
     Subject {
         engine: Arc::new(engine()),
         path: MODEL_FILE.into(),
@@ -53,7 +54,7 @@ fn subject() -> Subject {
 samovar_core::engine_conformance!(subject());
 
 /// A greedy answer of `instance`, with an adapter of this file and scale if one is given.
-fn answer(instance: &dyn Instance, adapter: Option<(&Path, f32)>) -> String {
+pub(crate) fn answer(instance: &dyn Instance, adapter: Option<(&Path, f32)>) -> String {
     let adapters = adapter.map(|(path, scale)| Adapter { path: path.to_owned(), scale });
     let mut generation = instance
         .generate(GenerationRequest {
@@ -61,7 +62,7 @@ fn answer(instance: &dyn Instance, adapter: Option<(&Path, f32)>) -> String {
             max_tokens: Some(24),
             ignore_eos: true,
             adapters: adapters.into_iter().collect(),
-            ..GenerationRequest::new(Prompt::Tokens((300..320).collect()))
+            ..GenerationRequest::new(Prompt::Tokens((60..80).collect()))
         })
         .expect("starts");
     let mut text = String::new();

@@ -122,6 +122,7 @@ fn serve(
             }
             (Command::Cancel { id }, _) => pump.cancel(id),
             (Command::Adapter { number }, mut files) => adapters.keep(number, files.pop()),
+            (Command::ForgetAdapters, _) => adapters.forget(),
             (Command::Operate { id, operation }, mut files) => match operation {
                 Operation::Tokenize { .. } | Operation::Detokenize { .. } => desk.operate(id, operation)?,
                 _ => bench.operate(id, operation, files.pop().map(File::from))?,
@@ -194,6 +195,10 @@ impl Adapters {
         if let Some(file) = file {
             lock(&self.files).insert(number, file);
         }
+    }
+
+    fn forget(&self) {
+        lock(&self.files).clear();
     }
 
     fn path_of(&self, number: u64) -> Option<PathBuf> {

@@ -14,9 +14,12 @@ use samovar_core::generation::Adapter;
 use samovar_core::{ErrorKind, Failure};
 
 use super::lock;
+use crate::protocol::Command;
 
 /// Bytes of an adapter at most.
 const MAX_ADAPTER_BYTES: u64 = 4 << 30;
+/// Adapters that one worker has at a time: each takes it a descriptor, of which it has 256.
+const MAX_SENT: usize = 128;
 
 /// A file as it was at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,34 +109,67 @@ impl Sent {
         })
     }
 
-    /// Sends those that the worker does not have by `send`, and returns the numbers of all.
+    /// Sends those that the worker does not have by `tell`, and returns the numbers of all. When it has as many as it
+    /// can, it forgets them all, which it may do when this request `is_alone`.
+    ///
+    /// # Errors
+    /// `Busy` when others still run then; whatever keeps a file from being read.
     pub(super) fn send_missing(
         &self,
         adapters: &Adapters,
         wanted: &[Adapter],
-        send: impl Fn(u64, OwnedFd) -> Result<(), Failure>,
+        is_alone: impl Fn() -> bool,
+        tell: impl Fn(Command, Vec<OwnedFd>) -> Result<(), Failure>,
     ) -> Result<Vec<u64>, Failure> {
-        wanted.iter().map(|adapter| self.send(&adapters.open(&adapter.path)?, &send)).collect()
-    }
-
-    fn send(
-        &self,
-        sealed: &Arc<Sealed>,
-        send: &impl Fn(u64, OwnedFd) -> Result<(), Failure>,
-    ) -> Result<u64, Failure> {
-        // Held while it is sent: whoever finds the number here may name it.
-        let mut inner = lock(&self.inner);
-        if !inner.numbers.contains(&sealed.number) {
-            let memory = sealed.memory.try_clone().map_err(|error| {
-                Failure::new(ErrorKind::Storage, format!("an adapter could not be handed on: {error}"))
-                    .with_hint("the daemon may be out of descriptors (ulimit -n)")
-            })?;
-            send(sealed.number, memory)?;
-            inner.numbers.insert(sealed.number);
-            inner.kept.push(Arc::clone(sealed));
+        let sealed = wanted.iter().map(|adapter| adapters.open(&adapter.path));
+        let sealed: Vec<_> = sealed.collect::<Result<_, _>>()?;
+        if sealed.len() > MAX_SENT {
+            let message = format!("{} adapters in one request are more than {MAX_SENT}", sealed.len());
+            return Err(Failure::new(ErrorKind::InvalidRequest, message).with_hint("name fewer"));
         }
-        Ok(sealed.number)
+        // Held while they are sent: whoever finds a number here may name it.
+        let mut inner = lock(&self.inner);
+        let missing = sealed.iter().filter(|sealed| !inner.numbers.contains(&sealed.number)).count();
+        if missing > 0 && inner.numbers.len() + missing > MAX_SENT {
+            if !is_alone() {
+                return Err(full());
+            }
+            tell(Command::ForgetAdapters, Vec::new())?;
+            *inner = SentInner::default();
+        }
+        for sealed in &sealed {
+            inner.send(sealed, &tell)?;
+        }
+        Ok(sealed.iter().map(|sealed| sealed.number).collect())
     }
+}
+
+impl SentInner {
+    fn send(
+        &mut self,
+        sealed: &Arc<Sealed>,
+        tell: &impl Fn(Command, Vec<OwnedFd>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if self.numbers.contains(&sealed.number) {
+            return Ok(());
+        }
+        let memory = sealed.memory.try_clone().map_err(|error| {
+            Failure::new(ErrorKind::Storage, format!("an adapter could not be handed on: {error}"))
+                .with_hint("the daemon may be out of descriptors (ulimit -n)")
+        })?;
+        tell(Command::Adapter { number: sealed.number }, vec![memory])?;
+        self.numbers.insert(sealed.number);
+        self.kept.push(Arc::clone(sealed));
+        Ok(())
+    }
+}
+
+fn full() -> Failure {
+    Failure::new(
+        ErrorKind::Busy,
+        format!("this instance has seen {MAX_SENT} adapters, and others are being used"),
+    )
+    .with_hint("it makes room for more as soon as no request runs: ask again in a moment")
 }
 
 impl Stamp {
@@ -187,7 +223,9 @@ mod tests {
         let (adapters, sent) = (Adapters::default(), Sent::default());
         let wanted = [adapter(&path)];
         let seen = Mutex::new(Vec::new());
-        let send = |number, memory| {
+        let send = |command, mut files: Vec<OwnedFd>| {
+            let Command::Adapter { number } = command else { panic!("{command:?}") };
+            let memory = files.pop().unwrap();
             let mut text = Vec::new();
             let memory = File::from(memory);
             std::os::unix::fs::FileExt::read_at(&memory, &mut [0; 1], 0).unwrap();
@@ -199,12 +237,12 @@ mod tests {
             Ok(())
         };
         assert!(!sent.has_all(&adapters, &wanted));
-        assert_eq!(sent.send_missing(&adapters, &wanted, send).unwrap(), [1]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, || false, send).unwrap(), [1]);
         assert!(sent.has_all(&adapters, &wanted));
-        assert_eq!(sent.send_missing(&adapters, &wanted, send).unwrap(), [1]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, || false, send).unwrap(), [1]);
         fs_err::write(&path, b"second").unwrap();
         assert!(!sent.has_all(&adapters, &wanted));
-        assert_eq!(sent.send_missing(&adapters, &wanted, send).unwrap(), [2]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, || false, send).unwrap(), [2]);
         assert_eq!(*lock(&seen), [(1, b"first".to_vec()), (2, b"second".to_vec())]);
     }
 
@@ -217,14 +255,15 @@ mod tests {
         let (adapters, sent) = (Adapters::default(), Sent::default());
         let wanted = [adapter(&path)];
         assert!(!sent.has_all(&adapters, &wanted));
-        let failure = sent.send_missing(&adapters, &wanted, |_, _| Ok(())).unwrap_err();
+        let failure = sent.send_missing(&adapters, &wanted, || false, |_, _| Ok(())).unwrap_err();
         assert!(failure.message.contains("no file") && failure.hint.is_some(), "{failure:?}");
     }
 
     #[test]
     fn an_adapter_that_is_not_there_is_named() {
         let (adapters, sent) = (Adapters::default(), Sent::default());
-        let refused = sent.send_missing(&adapters, &[adapter(Path::new("/none.gguf"))], |_, _| Ok(()));
+        let refused =
+            sent.send_missing(&adapters, &[adapter(Path::new("/none.gguf"))], || false, |_, _| Ok(()));
         let failure = refused.unwrap_err();
         assert_eq!(failure.kind, ErrorKind::NotFound);
         assert!(failure.message.contains("/none.gguf") && failure.hint.is_some(), "{failure:?}");

@@ -121,6 +121,11 @@ impl Roll {
         inner.generations.contains_key(&id) || inner.operations.contains_key(&id)
     }
 
+    /// Whether nobody waits for an answer but this one.
+    pub(super) fn is_alone(&self, id: u64) -> bool {
+        lock(&self.inner).generations.keys().all(|other| *other == id)
+    }
+
     /// Delivers events. Those that nobody waits for are dropped. Returns the requests that the worker says more to than
     /// was asked: they have been ended, and it should hear of that.
     pub(super) fn deliver(&self, events: Vec<(u64, Event)>) -> Vec<u64> {

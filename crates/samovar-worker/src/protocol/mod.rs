@@ -36,7 +36,7 @@ pub(crate) use wire::{Event, Request};
 use crate::sandbox;
 
 /// Changes whenever anything in this folder does.
-pub(crate) const PROTOCOL: u32 = 3;
+pub(crate) const PROTOCOL: u32 = 4;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Cancel { id: u64 },
     /// Comes with one descriptor: an adapter's file, from now on known by its number.
     Adapter { number: u64 },
+    /// The numbers of all adapters until now mean nothing any more.
+    ForgetAdapters,
     /// Wants one `Answer`.
     Operate { id: u64, operation: Operation },
     /// Unload and end.

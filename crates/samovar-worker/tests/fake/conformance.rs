@@ -22,25 +22,7 @@ samovar_core::engine_conformance!(subject());
 
 /// The same with the weights that a worker packed.
 mod packed {
-    use std::sync::LazyLock;
-
-    use samovar_core::testing::conformance::Subject;
-    use samovar_core::{Layout, LoadOptions};
-
     use crate::packing::Packed;
 
-    static PACKED: LazyLock<Packed> = LazyLock::new(Packed::new);
-
-    fn subject() -> Subject {
-        let plain = super::subject();
-        let options = LoadOptions { layout: Layout::Packed, ..plain.options };
-        Subject {
-            descriptor: Packed::descriptor(),
-            packed: Some((PACKED.path(), PACKED.source.to_owned())),
-            options,
-            ..plain
-        }
-    }
-
-    samovar_core::engine_conformance!(subject());
+    samovar_core::engine_conformance!(Packed::new().subject(super::subject()));
 }

@@ -57,6 +57,33 @@ fn an_adapter_that_is_not_there_fails_its_request_alone() {
 }
 
 #[test]
+fn more_adapters_than_a_worker_has_descriptors_for_come_one_after_the_other() {
+    let (instance, news) = instance(&["token_us=20000"]);
+    let folder = tempfile::tempdir().unwrap();
+    let with = |number: u32| {
+        let path = folder.path().join(format!("{number}.gguf"));
+        fs_err::write(&path, number.to_string()).unwrap();
+        let adapters = vec![Adapter { path, scale: 1.0 }];
+        instance.generate(GenerationRequest { adapters, max_tokens: Some(0), ..long_request() }).unwrap()
+    };
+    for number in 0..300 {
+        let events = events(with(number));
+        assert!(matches!(events.last(), Some(TokenEvent::Done(_))), "{number}: {:?}", events.last());
+    }
+    // Who runs may still need what he named: others wait until he is done.
+    let running = instance.generate(long_request()).unwrap();
+    let refused = (300..500).find_map(|number| match events(with(number)).pop() {
+        Some(TokenEvent::Failed(failure)) => Some(failure),
+        _ => None,
+    });
+    let refused = refused.expect("at some point it is full");
+    assert!(refused.kind == ErrorKind::Busy && refused.hint.is_some(), "{refused:?}");
+    drop(running);
+    assert_eq!(news.all(), []);
+    instance.probe().unwrap();
+}
+
+#[test]
 fn a_request_beyond_the_frame_limit_is_refused_and_harms_nobody() {
     let (instance, _) = instance(&[]);
     let text = "x".repeat((64 << 20) + 1);

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use samovar_core::footprint::Arrangement;
 use samovar_core::port::{Engine, LoadControl, ModelFiles, PackedFile};
 use samovar_core::testing::FakeEngine;
+use samovar_core::testing::conformance::Subject;
 use samovar_core::{Descriptor, ErrorKind, Failure, Layout, LoadOptions};
 use samovar_worker::WorkerEngine;
 
@@ -20,7 +21,7 @@ use crate::stand::{
 /// A file with packed weights.
 pub(crate) struct Packed {
     folder: tempfile::TempDir,
-    pub(crate) source: &'static str,
+    source: &'static str,
 }
 
 impl Packed {
@@ -30,11 +31,18 @@ impl Packed {
         packed
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
+    /// The subject of a suite with these weights, for as long as this lives.
+    pub(crate) fn subject(&self, plain: Subject) -> Subject {
+        let options = LoadOptions { layout: Layout::Packed, ..plain.options };
+        let packed = Some((self.path(), self.source.to_owned()));
+        Subject { descriptor: Self::descriptor(), packed, options, ..plain }
+    }
+
+    fn path(&self) -> PathBuf {
         self.folder.path().join("packed")
     }
 
-    pub(crate) fn descriptor() -> Descriptor {
+    fn descriptor() -> Descriptor {
         FakeEngine::descriptor("fake", 1 << 20)
     }
 
