@@ -10,6 +10,7 @@ mod daemon;
 mod doctor;
 mod home;
 mod layouts;
+mod packed;
 mod plan;
 mod prompts;
 mod run;

@@ -1,28 +1,34 @@
-//! Whether models' weights can be packed here, and what became of those that were.
+//! Whether weights can be packed here, and what became of those that were.
 
-use samovar::{Builder, PackedInfo};
+use std::collections::BTreeSet;
+
+use samovar::Builder;
+use samovar_core::model::TensorFormat;
+use samovar_core::{Descriptor, Failure};
 
 use super::Finding;
 use crate::command::Context;
 
 const NAME: &str = "packing";
 
-/// By the built-in model, and by what the daemon counted.
+/// Formats that people's models come in.
+const FORMATS: [&str; 6] = ["Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL"];
+
+/// By what this process's engine says of them, and by what the daemon counted.
 pub(super) async fn finding(context: &Context) -> Finding {
-    let Ok(here) = Builder::settings(context.settings.runtime.clone()).build() else {
-        return Finding::fine(NAME, "not looked at: the engine does not start");
-    };
-    let refused = refused(context).await;
-    match here.packed("demo").await {
+    match formats(context).await {
         Err(failure) => Finding::broken(NAME, failure),
-        Ok(PackedInfo { key: None, .. }) => Finding::fine(
+        Ok(packed) if packed.is_empty() => Finding::fine(
             NAME,
             "this build packs no weights on this CPU: models are mapped as they lie on the disk",
         ),
-        Ok(PackedInfo { key: Some(key), .. }) => {
-            let key: String = key.chars().take(16).collect();
-            let text = format!("weights can be packed for this CPU ({key})");
-            match refused {
+        Ok(packed) => {
+            let names: Vec<&str> = packed.iter().map(|(format, _)| *format).collect();
+            let text = format!("weights in {} can be packed for this CPU", names.join(", "));
+            let keys: BTreeSet<&str> = packed.iter().map(|(_, key)| key.as_str()).collect();
+            let keys: Vec<&str> = keys.into_iter().collect();
+            let text = format!("{text} ({})", keys.join(", "));
+            match refused(context).await {
                 0 => Finding::fine(NAME, text),
                 count => Finding::odd(
                     NAME,
@@ -32,6 +38,20 @@ pub(super) async fn finding(context: &Context) -> Finding {
             }
         }
     }
+}
+
+/// Which formats are packed here, each with the key of what is.
+async fn formats(context: &Context) -> Result<Vec<(&'static str, String)>, Failure> {
+    let here = Builder::settings(context.settings.runtime.clone()).build()?;
+    let demo = here.spec("demo").await?;
+    let engine = samovar::default_engine()?;
+    let key = |format: &'static str| {
+        let bytes = demo.descriptor.tensor_bytes;
+        let formats = vec![TensorFormat { name: format.to_owned(), tensors: 1, bytes, matrix_bytes: bytes }];
+        let key = engine.packing(&Descriptor { formats, ..(*demo.descriptor).clone() })?;
+        Some((format, key))
+    };
+    Ok(FORMATS.into_iter().filter_map(key).collect())
 }
 
 /// Files that the engine did not take in the life of the daemon.
