@@ -316,3 +316,46 @@ async fn shutting_down_stops_what_is_being_made() {
     runtime.shutdown(LIMIT).await;
     assert_eq!((engine.counts().packs_cancelled, house.files().len()), (1, 0));
 }
+
+#[tokio::test]
+async fn a_file_that_is_replaced_while_it_is_packed_leaves_nothing_behind() {
+    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
+    let runtime = house.runtime_after(&engine, LayoutWish::Packed, Duration::from_secs(3_600));
+    let demo = runtime.model(MODEL, samovar::Origin::Owner).await.expect("demo").path;
+    let (path, again) = (house.home.path().join("mine.gguf"), house.home.path().join("again.gguf"));
+    fs_err::copy(&demo, &path).expect("copies");
+    fs_err::copy(&demo, &again).expect("copies");
+    let packing = tokio::spawn({
+        let (runtime, name) = (runtime.clone(), path.to_string_lossy().into_owned());
+        async move { runtime.pack(&name, None).await }
+    });
+    engine.wait_until(|counts| counts.packs_started == 1).await;
+    fs_err::rename(&again, &path).expect("replaced");
+    engine.packs_gate().open();
+    let failure = packing.await.expect("no panic").expect_err("it is of no file");
+    assert_eq!(failure.kind, ErrorKind::Storage, "{failure}");
+    assert!(failure.message.contains("replaced"), "{failure}");
+    assert_eq!(house.files(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_disk_without_room_costs_the_layout_and_no_request() {
+    let (house, engine) = (House::new(), packer(1.3).build());
+    let first = house.runtime(&engine, LayoutWish::Mapped);
+    first.model(MODEL, samovar::Origin::Owner).await.expect("enters the store while there is room");
+    let mut full = house.config();
+    full.min_free_bytes = u64::MAX / 2;
+    let runtime = Runtime::builder()
+        .store(full)
+        .pool(PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() }))
+        .engine(Arc::new(engine.clone()))
+        .defaults(ModelSettings { layout: Some(LayoutWish::Packed), ..ModelSettings::default() })
+        .pack_when_quiet_for(Duration::ZERO)
+        .build()
+        .expect("builds");
+    let answer = ask(&runtime).await;
+    let info = known(&runtime, |info| info.trouble.is_some()).await;
+    assert_eq!((info.layout, info.bytes), (Layout::Mapped, None));
+    assert_eq!(ask(&runtime).await, answer);
+    assert_eq!((engine.counts().packs_started, house.files().len()), (0, 0));
+}
