@@ -83,7 +83,7 @@ fn verify(store: &Store, keys: &[KeyDigest]) -> Verified {
 /// As if all had been used so much longer ago.
 fn grow_old(root: &Path) {
     for path in files(root, "facts.json") {
-        let file = std::fs::File::open(path).unwrap();
+        let file = fs_err::File::open(path).unwrap();
         let modified = file.metadata().unwrap().modified().unwrap();
         file.set_modified(modified - Duration::from_secs(3_600)).unwrap();
     }
@@ -238,7 +238,7 @@ fn as_a_process_of_its_own() {
     let (mut making, mut opened) = (None, None);
     if does == "makes" {
         let begun = begin(&store, "weights", "engine 1", None);
-        begun.file().write_all_at(&[1; 50_000], 0).unwrap();
+        begun.file().write_all_at(&vec![1; 50_000], 0).unwrap();
         making = Some(begun);
     } else {
         opened = find(&store, "weights", "engine 1");
@@ -394,7 +394,7 @@ fn damage_is_found_by_a_verification_and_goes() {
     let mut bytes = fs_err::read(&rotten).unwrap();
     bytes[150_000] ^= 1;
     overwrite(&rotten, &bytes);
-    std::fs::File::open(&rotten).unwrap().set_modified(modified).unwrap();
+    fs_err::File::open(&rotten).unwrap().set_modified(modified).unwrap();
     assert!(find(store, "rotten", "engine 1").is_some(), "nothing is read again on a warm open");
     let short = find(store, "short", "engine 1").unwrap().path().to_owned();
     overwrite(&short, &packed_bytes("short", "engine 1")[..SIZE - 1]);
@@ -471,7 +471,7 @@ fn facts_that_are_none_are_as_good_as_no_file() {
 fn one_that_its_engine_refuses_goes_and_may_be_made_anew() {
     let cache = Cache::new();
     let used = make(&cache.store, "weights", "engine 1", None);
-    let held = std::fs::File::open(used.path()).unwrap();
+    let held = fs_err::File::open(used.path()).unwrap();
     cache.store.packed().discard("weights", "engine 1", "its probe has another answer");
     assert!(find(&cache.store, "weights", "engine 1").is_none() && is_tidy(cache.root()));
     assert_eq!(held.metadata().unwrap().len(), SIZE as u64, "who has it open keeps it");
@@ -487,7 +487,7 @@ fn a_read_only_store_gives_what_it_has_and_takes_nothing() {
     drop(make(&shared.store, "weights", "engine 1", None));
     drop(make(&shared.store, "touched", "engine 1", None));
     let touched = find(&shared.store, "touched", "engine 1").unwrap().path().to_owned();
-    std::fs::File::open(&touched).unwrap().set_modified(SystemTime::now()).unwrap();
+    fs_err::File::open(&touched).unwrap().set_modified(SystemTime::now()).unwrap();
     let root = shared.root().to_owned();
     let before = keeping::tree(&root);
     let own = Cache::with(|config| config.read_only_dirs = vec![root.clone()]);

@@ -35,14 +35,14 @@ pub(crate) fn verify(inner: &Inner, keys: &[KeyDigest], stop: &AtomicBool) -> Re
     let mut checked = Checked::default();
     for kept in kept {
         match check(inner, &kept, stop) {
-            Ok(None) => break,
-            Ok(Some(Some(bytes))) => {
+            Ok(Finding::Unread) => break,
+            Ok(Finding::Right(bytes)) => {
                 checked.count += 1;
                 checked.bytes += bytes;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && !kept.path.exists() => (),
             // What cannot be read helps nobody, and is only a copy of what can be made again.
-            Ok(Some(None)) | Err(_) => {
+            Ok(Finding::Wrong) | Err(_) => {
                 checked.damaged += 1;
                 inner.index.count("packed_damaged", 1);
                 if inner.layout.is_writable() {
@@ -54,15 +54,26 @@ pub(crate) fn verify(inner: &Inner, keys: &[KeyDigest], stop: &AtomicBool) -> Re
     Ok(checked)
 }
 
-/// The bytes of a packed file, or that it is not what was put there; nothing when it was not read to its end.
-fn check(inner: &Inner, kept: &Kept, stop: &AtomicBool) -> io::Result<Option<Option<u64>>> {
-    let Some(facts) = Facts::read(&inner.layout, &kept.path)? else { return Ok(Some(None)) };
+/// What a packed file turned out to be.
+enum Finding {
+    /// What was put there, with its bytes.
+    Right(u64),
+    Wrong,
+    /// It was not read to its end.
+    Unread,
+}
+
+fn check(inner: &Inner, kept: &Kept, stop: &AtomicBool) -> io::Result<Finding> {
+    let Some(facts) = Facts::read(&inner.layout, &kept.path)? else { return Ok(Finding::Wrong) };
     let file = plain::open(inner.layout.root(), &kept.path.join(DATA))?;
     if file.metadata()?.len() != facts.bytes {
-        return Ok(Some(None));
+        return Ok(Finding::Wrong);
     }
-    let digest = digest_of(file.file(), facts.bytes, stop)?;
-    Ok(digest.map(|digest| (digest == facts.digest).then_some(facts.bytes)))
+    Ok(match digest_of(file.file(), facts.bytes, stop)? {
+        Some(digest) if digest == facts.digest => Finding::Right(facts.bytes),
+        Some(_) => Finding::Wrong,
+        None => Finding::Unread,
+    })
 }
 
 /// The digest of the first bytes of a file, unless it is told to stop. Leaves its position alone, which others may

@@ -38,6 +38,7 @@ const BETWEEN: Duration = Duration::from_millis(2);
 
 /// What came of the wish to make a packed file.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "taken apart as soon as it is there")]
 pub enum Make {
     /// The caller makes it.
     Begun(Making),

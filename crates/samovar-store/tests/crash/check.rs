@@ -103,13 +103,10 @@ impl Judge<'_> {
             ["pins", name] => anyhow::ensure!(KeyDigest::parse(name).is_some(), "not a key"),
             ["prefixes", _, _, _, "facts.json"] => prefix(path)?,
             // Judged with its facts, which must be there.
-            ["prefixes", _, _, _, "state"] => {
+            ["prefixes", _, _, _, "state"] | ["packed", _, _, "data"] => {
                 fs_err::metadata(path.with_file_name("facts.json"))?;
             }
             ["packed", _, _, "facts.json"] => packed(path)?,
-            ["packed", _, _, "data"] => {
-                fs_err::metadata(path.with_file_name("facts.json"))?;
-            }
             ["snapshots", _, ..] => {
                 fs_err::metadata(path).context("leads nowhere")?;
             }
