@@ -222,7 +222,8 @@ impl Workshop {
         }
     }
 
-    /// Makes a model's packed file and measures its layouts now, whoever is being served.
+    /// Makes a model's packed file, where there is none, and measures its layouts now, also those that were measured
+    /// before: the machine may have been busy then. Whoever is being served is not asked.
     ///
     /// # Errors
     /// Why it cannot be packed here; whatever the engine or the store say.
@@ -237,10 +238,6 @@ impl Workshop {
         self.packings.key(subject).map_err(|why| Failure::new(ErrorKind::Unsupported, why))?;
         self.packings.pardon(subject);
         for step in [Step::Pack, Step::Calibrate] {
-            let has_speeds = !self.packings.info(subject).speeds.is_empty();
-            if step == Step::Calibrate && has_speeds {
-                break;
-            }
             let memory = self.memory_for(subject).await?;
             loop {
                 let progress = progress.clone();
