@@ -90,6 +90,18 @@ fn grow_old(root: &Path) {
 }
 
 #[test]
+fn a_cache_that_was_cleared_by_hand_takes_packed_files_again() {
+    let cache = Cache::new();
+    drop(make(&cache.store, "weights", "engine 1", None));
+    for folder in ["packed", "packing"] {
+        fs_err::remove_dir_all(cache.root().join(folder)).unwrap();
+    }
+    assert!(find(&cache.store, "weights", "engine 1").is_none());
+    drop(make(&cache.store, "weights", "engine 1", None));
+    assert!(find(&cache.store, "weights", "engine 1").is_some());
+}
+
+#[test]
 fn what_one_life_made_the_next_finds_and_nobody_else() {
     let cache = Cache::new();
     let made = make(&cache.store, "weights", "engine 1", None);

@@ -143,6 +143,7 @@ fn clear(dir: &Path) -> Result<(), Error> {
 }
 
 fn lay_out(dir: &Path, expected_bytes: u64) -> io::Result<fs_err::File> {
+    dir.parent().map_or(Ok(()), durable::create_private_dir)?;
     durable::create_private_dir(dir)?;
     durable::create_new(&dir.join(BYTES))?.write_all(expected_bytes.to_string().as_bytes())?;
     durable::create_new(&dir.join(DATA))
@@ -228,6 +229,8 @@ impl Making {
         let source = place.parent().ok_or_else(|| io::Error::other("a packed file without a source"))?;
         // Nobody takes the source's directory away meanwhile.
         let _shared = FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Shared)?;
+        // Somebody may have cleared the cache by hand.
+        durable::create_private_dir(&layout.packed())?;
         durable::create_private_dir(source)?;
         fs_err::rename(&self.dir, place)?;
         self.is_done = true;

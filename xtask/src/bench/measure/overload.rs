@@ -23,8 +23,10 @@ pub(crate) struct Plan {
     slots: u32,
     /// Clients that ask at the same time.
     clients: u32,
-    /// Requests a second ÷ those that can be served, as they would come if nobody waited for an answer. Sets the pause
-    /// after a refusal; what was reached is among the figures.
+    /// Places in a model's queue, as configured by default: whoever has one, or a slot, waits for an answer.
+    queued: u32,
+    /// Requests a second ÷ those that can be served. Sets the pause after a refusal of those who find no place; what
+    /// was reached is among the figures.
     times_capacity: f64,
     seconds: u64,
     /// The 99th percentile of how long a refusal takes.
@@ -51,9 +53,9 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
     let calm = ask_for(&server, plan, plan.slots, Duration::ZERO, phase)?;
     let peak = calm.answered as f64 / phase.as_secs_f64();
     ensure!(peak > 0.0, "nothing was answered without overload");
-    // Who is refused comes again so soon that all together, were none of them waiting for an answer, would ask as often as
-    // planned.
-    let pause = Duration::from_secs_f64(f64::from(plan.clients) / (peak * plan.times_capacity));
+    let refused = plan.clients.saturating_sub(plan.slots + plan.queued).max(1);
+    // The answered ask as often as is served; the others make up for the rest.
+    let pause = Duration::from_secs_f64(f64::from(refused) / (peak * (plan.times_capacity - 1.0)));
     let warm_up = Duration::from_secs((plan.seconds / 10).max(1));
     ask_for(&server, plan, plan.clients, pause, warm_up)?;
     let before = mib(&server)?;
