@@ -34,7 +34,8 @@ impl Packed {
         let is_there = engine.packing(&descriptor).is_some();
         let packed = Self { folder, descriptor, is_there };
         if is_there {
-            let file = File::create(packed.path()).expect("a file");
+            let open = File::options().read(true).write(true).create_new(true).open(packed.path());
+            let file = open.expect("a file");
             let control = LoadControl::silent();
             let bytes = engine.pack(&model, &packed.descriptor, SOURCE, &file, &control).expect("packs");
             assert_eq!(bytes, file.metadata().expect("facts").len());

@@ -89,7 +89,7 @@ pub trait Engine: Send + Sync + 'static {
         None
     }
 
-    /// Writes the packed weights of the model at `path` into an empty file, from its beginning, and returns how many
+    /// Writes the packed weights of the model at `path` into an empty file that can be read as well, from its beginning, and returns how many
     /// bytes that were. `source` stands for the model's bytes and is written with them. Nothing is synced. Blocks
     /// for about as long as reading the model takes; reports and looks for cancellation through `control`.
     ///

@@ -68,7 +68,7 @@ pub(in crate::command) fn template() -> String {
 fn entry(file: &mut String, key: &Key, name: &str) {
     let value = match key.default {
         Some(default) => toml_text(key.shape, default),
-        None => example(key.shape).to_owned(),
+        None => example(key.shape),
     };
     let default = if key.default.is_some() { String::new() } else { format!(" Default: {}.", key.otherwise) };
     write!(file, "# {}{default}\n#{name} = {value}\n", key.about)
@@ -84,8 +84,8 @@ fn toml_text(shape: Shape, text: &str) -> String {
 }
 
 /// A value of this shape, where the default is found on the machine.
-fn example(shape: Shape) -> &'static str {
-    match shape {
+fn example(shape: Shape) -> String {
+    let text = match shape {
         Shape::Text => "\"text\"",
         Shape::Path => "\"/path\"",
         Shape::Size => "\"4GB\"",
@@ -96,12 +96,10 @@ fn example(shape: Shape) -> &'static str {
         Shape::Flag => "false",
         Shape::Names | Shape::Paths | Shape::Adapters => "[]",
         Shape::Url => "\"https://hub.example.org\"",
-        Shape::OneOf(words) => match words.first() {
-            Some(&"mapped") => "\"mapped\"",
-            _ => "\"f16\"",
-        },
+        Shape::OneOf(words) => return format!("\"{}\"", words.first().copied().unwrap_or_default()),
         Shape::Address => "\"127.0.0.1:7266\"",
-    }
+    };
+    text.to_owned()
 }
 
 fn table<'a>(keys: impl IntoIterator<Item = &'a Key>) -> String {
