@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     /// The two models.
     models: [String; 2],
     prompt: String,
+    /// How our weights lie: `mapped`, or `packed`, which is made before anything is measured.
+    layout: String,
     context: u32,
     threads: u32,
     /// Memory in which one of them fits, and not both.
@@ -50,16 +52,15 @@ struct Side<'a> {
 
 /// All sides stay up, and are asked in turn.
 pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+    let cache = tempfile::tempdir()?;
+    if plan.layout == "packed" {
+        pack(bench, plan, cache.path())?;
+    }
+    let tight = format!("budget_bytes = \"{}\"", plan.tight_budget);
     let mut sides = vec![
-        ours(bench, plan, "samovar, both ready", "keep_alive = -1", "")?,
-        ours(bench, plan, "samovar, both parked", "keep_alive = 0", "")?,
-        ours(
-            bench,
-            plan,
-            "samovar, room for one",
-            "keep_alive = -1",
-            &format!("budget_bytes = \"{}\"", plan.tight_budget),
-        )?,
+        ours(bench, plan, cache.path(), "samovar, both ready", "keep_alive = -1", "")?,
+        ours(bench, plan, cache.path(), "samovar, both parked", "keep_alive = 0", "")?,
+        ours(bench, plan, cache.path(), "samovar, room for one", "keep_alive = -1", &tight)?,
     ];
     for (what, loaded, repacks) in [
         ("router, both ready", 2, true),
@@ -89,13 +90,36 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn ours<'a>(bench: &Bench<'_>, plan: &Plan, what: &'a str, model: &str, pool: &str) -> Result<Side<'a>> {
+fn home(bench: &Bench<'_>, plan: &Plan, cache: &Path, model: &str, pool: &str) -> Result<Home> {
     let names: Vec<&str> = plan.models.iter().map(String::as_str).collect();
     let settings = format!(
-        "slots = 1\ncontext_tokens = {}\nthreads = {}\n{model}\n[pool]\n{pool}\n",
-        plan.context, plan.threads
+        "slots = 1\ncontext_tokens = {}\nthreads = {}\nlayout = \"{}\"\n{model}\n[cache]\ncache_dir = \"{}\"\n[pool]\n{pool}\n",
+        plan.context,
+        plan.threads,
+        plan.layout,
+        cache.display()
     );
-    let home = Home::new(bench, &names, &settings)?;
+    Home::new(bench, &names, &settings)
+}
+
+/// Makes the packed files, where every side finds them.
+fn pack(bench: &Bench<'_>, plan: &Plan, cache: &Path) -> Result<()> {
+    let home = home(bench, plan, cache, "", "")?;
+    for model in &plan.models {
+        home.json(&["pack", model])?;
+    }
+    Ok(())
+}
+
+fn ours<'a>(
+    bench: &Bench<'_>,
+    plan: &Plan,
+    cache: &Path,
+    what: &'a str,
+    model: &str,
+    pool: &str,
+) -> Result<Side<'a>> {
+    let home = home(bench, plan, cache, model, pool)?;
     let server = home.serve()?;
     Ok(Side { what, server, first: Default::default(), _home: Some(home) })
 }
