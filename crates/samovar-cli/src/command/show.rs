@@ -40,15 +40,18 @@ pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> 
         return away(context, &plan);
     }
     let info = describe(context, &reference).await?;
+    let packed = packed(context, &reference).await;
     if context.report.is_json() {
-        return context.report.json(&info);
+        let mut object = json!(info);
+        object["packed"] = json!(packed);
+        return context.report.json(&object);
     }
     let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
     columns.row(["name".to_owned(), info.name.clone()]);
     columns.row(["file".to_owned(), info.path.display().to_string()]);
     header(&mut columns, &info);
-    if let Some(packed) = packed(context, &reference).await {
-        layouts(&mut columns, &packed);
+    if let Some(packed) = &packed {
+        layouts(&mut columns, packed);
     }
     context.report.table(columns)
 }
