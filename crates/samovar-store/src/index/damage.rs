@@ -107,6 +107,23 @@ pub(super) fn set_log_aside(path: &Path) -> Result<PathBuf, Error> {
     Ok(to)
 }
 
+/// Removes what SQLite kept beside a database that is gone. SQLite itself drops a log without a database, but
+/// a fresh one would take over the shared memory, which whoever still has the old one open goes on writing to.
+pub(super) fn remove_log(path: &Path) -> Result<(), Error> {
+    for companion in COMPANIONS {
+        match fs_err::remove_file(with_suffix(path, companion)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Io {
+                    action: "what is left of a deleted index could not be removed",
+                    error,
+                });
+            }
+            _ => (),
+        }
+    }
+    Ok(())
+}
+
 /// The path with something behind its last letter.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut text = path.as_os_str().to_owned();
