@@ -10,8 +10,6 @@
 
 use llama_cpp_2::token::LlamaToken;
 
-/// Shorter common prefixes are computed again: copying would only make the counts confusing.
-const MIN_COPY_TOKENS: usize = 4;
 /// A prefix still being computed must save at least this much over what is ready now.
 const MIN_WAIT_TOKENS: usize = 16;
 
@@ -73,7 +71,8 @@ pub(crate) fn choose(prompt: &[LlamaToken], candidates: &[Candidate<'_>], reuse:
     }
     if coming.0 >= ready.0 + MIN_WAIT_TOKENS {
         Choice::Wait { from: coming.1, tokens: coming.0 }
-    } else if ready.0 >= MIN_COPY_TOKENS {
+    } else if ready.0 > 0 {
+        // Sharing costs nothing, and of a short prompt a few tokens are much: kernels take four at a time.
         Choice::Copy { from: ready.1, tokens: ready.0 }
     } else {
         Choice::Compute
@@ -149,9 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn tiny_prefixes_and_strangers_are_computed() {
-        let other = tokens([1, 2, 3, 900, 901, 902, 903]);
+    fn even_one_token_is_taken_and_strangers_share_nothing() {
         let prompt = tokens([1, 2, 3, 4, 5, 6]);
+        let other = tokens([1, 800, 801]);
+        assert_eq!(choose(&prompt, &[done(&other)], Reuse::Partial), Choice::Copy { from: 0, tokens: 1 });
+        let other = tokens([9, 2, 3, 4, 5, 6]);
         assert_eq!(choose(&prompt, &[done(&other)], Reuse::Partial), Choice::Compute);
         assert_eq!(choose(&prompt, &[], Reuse::Partial), Choice::Compute);
         assert_eq!(choose(&[], &[done(&other)], Reuse::Partial), Choice::Compute);

@@ -75,7 +75,8 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
     for round in 0..=bench.rounds {
         for side in &mut sides {
             for (index, model) in plan.models.iter().enumerate() {
-                // Never the same prompt twice, so that nothing of it can be reused.
+                // Never the same prompt twice. What any two share, such as the mark of a text's beginning, both
+                // servers may keep.
                 let prompt = format!("{round}{index} {}", plan.prompt);
                 std::thread::sleep(PAUSE);
                 let answer = stream::complete(&side.server.url, model, &prompt, 2)
