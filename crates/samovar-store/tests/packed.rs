@@ -80,6 +80,19 @@ fn verify(store: &Store, keys: &[KeyDigest]) -> Verified {
     runtime.block_on(store.verify(&options)).unwrap()
 }
 
+/// Returns when what is used from now on was used later than all before, as the disk's times tell.
+fn let_time_pass(root: &Path) {
+    let changed = |path: &Path| {
+        let facts = fs_err::metadata(path).unwrap();
+        (facts.ctime(), facts.ctime_nsec() / 1_000_000)
+    };
+    let latest = files(root, "facts.json").iter().map(|path| changed(path)).max().unwrap();
+    let clock = tempfile::NamedTempFile::new_in(root.join("tmp")).unwrap();
+    while changed(clock.path()) <= latest {
+        clock.as_file().set_modified(SystemTime::now()).unwrap();
+    }
+}
+
 /// As if all had been used so much longer ago.
 fn grow_old(root: &Path) {
     for path in files(root, "facts.json") {
@@ -274,11 +287,12 @@ fn for_one_only_others_of_its_kind_go_the_longest_unused_first() {
         .save(&[1, 2, 3], 50_000, |file| Ok(file.write_all_at(&state, 0).map(|()| 50_000).unwrap()))
         .unwrap();
     let beside = cache.store.disk_use().unwrap().used_bytes;
-    for source in ["first", "second", "third"] {
+    for source in ["second", "first", "third"] {
         drop(make(&cache.store, source, "engine 1", None));
-        grow_old(cache.root());
+        let_time_pass(cache.root());
     }
-    drop(find(&cache.store, "first", "engine 1").unwrap());
+    drop(find(&cache.store, "second", "engine 1").unwrap());
+    let_time_pass(cache.root());
     let quota = (beside + 3 * TAKES) * 100 / 95;
     let tight = cache.reopen(|config| {
         config.max_size_bytes = Some(quota);
@@ -286,7 +300,7 @@ fn for_one_only_others_of_its_kind_go_the_longest_unused_first() {
     });
     drop(make(&tight, "fourth", "engine 1", None));
     let there = ["first", "second", "third", "fourth"].map(|source| is_there(&tight, source));
-    assert_eq!(there, [true, false, true, true]);
+    assert_eq!(there, [false, true, true, true], "the one used longest ago, which was not the first made");
     assert!(tight.disk_use().unwrap().used_bytes <= quota * 95 / 100, "the next collection leaves it alone");
     assert_eq!(collect(&tight).freed_bytes, 0);
 
@@ -472,11 +486,6 @@ fn facts_that_are_none_are_as_good_as_no_file() {
         assert!(find(&cache.store, "weights", "engine 1").is_none(), "{text}");
         assert!(!path.exists() && is_tidy(cache.root()));
     }
-    let path = make(&cache.store, "weights", "engine 1", None).path().to_owned();
-    fs_err::remove_file(path.with_file_name("facts.json")).unwrap();
-    assert!(find(&cache.store, "weights", "engine 1").is_none());
-    assert_eq!(collect(&cache.store).leftovers[&LeftoverKind::Packed].count, 1);
-    drop(make(&cache.store, "weights", "engine 1", None));
 }
 
 #[test]
@@ -512,6 +521,71 @@ fn a_read_only_store_gives_what_it_has_and_takes_nothing() {
     assert!(made.path().starts_with(own.root()));
     assert!(find(&own.store, "weights", "engine 1").unwrap().path().starts_with(own.root()));
     assert_eq!(keeping::tree(&root), before, "nothing was written there");
+}
+
+#[test]
+fn what_was_packed_of_a_read_only_store_s_model_stays_as_long_as_that_does() {
+    let shared = Cache::new();
+    let model = put(&shared.store, "model", &bytes_of("model", SIZE)).key_digest;
+    let root = shared.root().to_owned();
+    let own = Cache::with(|config| config.read_only_dirs = vec![root.clone()]);
+    drop(make(&own.store, "weights", "engine 1", Some(model)));
+    assert_eq!(collect(&own.store).freed_bytes, 0);
+    assert!(find(&own.store, "weights", "engine 1").is_some());
+    let away = root.with_file_name("away");
+    let unmounted = own.reopen(|config| config.read_only_dirs = vec![away.clone()]);
+    assert_eq!(collect(&unmounted).freed_bytes, 0, "nobody knows what is there");
+    shared.store.remove(&model).unwrap();
+    let later = own.reopen(|config| config.read_only_dirs = vec![root.clone()]);
+    assert_eq!(collect(&later).leftovers[&LeftoverKind::Packed].count, 1);
+}
+
+#[test]
+fn a_touched_file_of_a_read_only_store_is_read_once_in_a_process() {
+    let shared = Cache::new();
+    let path = make(&shared.store, "weights", "engine 1", None).path().to_owned();
+    // As a copy of the whole store has it: other inodes.
+    let copy = path.with_file_name("copy");
+    fs_err::copy(&path, &copy).unwrap();
+    fs_err::rename(&copy, &path).unwrap();
+    let root = shared.root().to_owned();
+    let own = Cache::with(|config| config.read_only_dirs = vec![root.clone()]);
+    assert!(find(&own.store, "weights", "engine 1").is_some());
+    let modified = fs_err::metadata(&path).unwrap().modified().unwrap();
+    let mut bytes = fs_err::read(&path).unwrap();
+    bytes[150_000] ^= 1;
+    overwrite(&path, &bytes);
+    fs_err::File::open(&path).unwrap().set_modified(modified).unwrap();
+    assert!(find(&own.store, "weights", "engine 1").is_some(), "it is not read again");
+    let before = keeping::tree(&root);
+    let other = own.reopen(|config| config.read_only_dirs = vec![root.clone()]);
+    assert!(find(&other, "weights", "engine 1").is_none(), "who reads it sees that it is damaged");
+    let modified = modified + Duration::from_secs(1);
+    fs_err::File::open(&path).unwrap().set_modified(modified).unwrap();
+    assert!(
+        find(&own.store, "weights", "engine 1").is_none(),
+        "and so does who read it before it was touched"
+    );
+    assert_eq!(keeping::tree(&root), before, "nothing was written there");
+}
+
+#[test]
+fn half_a_file_is_as_good_as_none_and_keeps_nobody_from_making_it() {
+    let cache = Cache::new();
+    for part in ["data", "facts.json"] {
+        let path = make(&cache.store, "weights", "engine 1", None).path().with_file_name(part);
+        fs_err::remove_file(&path).unwrap();
+        assert!(find(&cache.store, "weights", "engine 1").is_none(), "{part}");
+        assert!(is_empty(cache.root(), "packed"), "{part}");
+        let path = make(&cache.store, "weights", "engine 1", None).path().with_file_name(part);
+        fs_err::remove_file(&path).unwrap();
+        // Whoever makes it without looking first.
+        drop(make(&cache.store, "weights", "engine 1", None));
+        assert!(find(&cache.store, "weights", "engine 1").is_some(), "{part}");
+        fs_err::remove_file(&path).unwrap();
+        assert_eq!(collect(&cache.store).leftovers[&LeftoverKind::Packed].count, 1, "{part}");
+        assert!(is_tidy(cache.root()), "{part}");
+    }
 }
 
 #[test]
@@ -609,7 +683,9 @@ fn a_store_that_cannot_be_written_makes_none() {
     connection.pragma_update(None, "user_version", 10_000).unwrap();
     connection.close().unwrap();
     let barred = Store::open(config(dir.path())).unwrap();
-    assert!(find(&barred, "weights", "engine 1").is_some());
+    let path = find(&barred, "weights", "engine 1").unwrap().path().to_owned();
     assert_eq!(barred.packed().make("other", "engine 1", 1, None).unwrap_err().kind(), ErrorKind::Storage);
-    assert!(is_tidy(&root));
+    overwrite(&path, b"damaged");
+    assert!(find(&barred, "weights", "engine 1").is_none());
+    assert!(path.exists() && is_tidy(&root), "what is damaged is for others to judge");
 }

@@ -22,6 +22,7 @@ use crate::partial::{Note, PartialId};
 use crate::plain;
 use crate::prefix::quota;
 use crate::store::Inner;
+use crate::tier::ReadOnly;
 
 /// How deep leftovers are looked into.
 const DEPTH: u32 = 16;
@@ -93,7 +94,7 @@ impl Survey {
         for kept in quota::kept(layout)? {
             self.push(LeftoverKind::Prefix, Place::of(kept.path), chronicle);
         }
-        self.packed(layout, chronicle)?;
+        self.packed(inner, chronicle)?;
         self.view.free_disk_bytes = free_disk_bytes(layout.root())?;
         Ok(())
     }
@@ -182,10 +183,11 @@ impl Survey {
     }
 
     /// Packed files. One whose artifact has gone, or that cannot be found, is of no use to anybody.
-    fn packed(&mut self, layout: &Layout, chronicle: &Chronicle) -> std::io::Result<()> {
+    fn packed(&mut self, inner: &Inner, chronicle: &Chronicle) -> std::io::Result<()> {
         let known: HashSet<KeyDigest> = self.artifacts.iter().map(|artifact| artifact.key_digest).collect();
-        for kept in packed::kept::kept(layout)? {
-            let is_orphan = kept.parent().is_some_and(|parent| !known.contains(&parent));
+        let is_gone = |parent: &KeyDigest| !known.contains(parent) && !may_be_in_tiers(inner, parent);
+        for kept in packed::kept::kept(&inner.layout)? {
+            let is_orphan = kept.parent().is_some_and(|parent| is_gone(&parent));
             let (parent, is_outdone) = (kept.parent(), kept.is_outdone);
             let is_needless = is_orphan || !kept.is_known();
             let is_held = kept.id.is_some_and(|id| self.held.contains_key(&id));
@@ -222,6 +224,16 @@ fn facts(artifact: &Artifact, chronicle: &Chronicle) -> ArtifactFacts {
         idle_ms: chronicle.age_ms(artifact.usage.last_ms.max(artifact.created_ms)),
         rank: worth::rank(&artifact.usage, artifact.bytes(), age_ms),
     }
+}
+
+/// Whether a read-only store has this artifact, or cannot be asked now.
+fn may_be_in_tiers(inner: &Inner, key: &KeyDigest) -> bool {
+    let is_one_away = inner.tiers.len() < inner.config.read_only_dirs.len();
+    let has_it = |tier: &ReadOnly| {
+        let found = tier.index().and_then(|index| index.artifact_in_any_state(key));
+        found.map_or(true, |artifact| artifact.is_some())
+    };
+    is_one_away || inner.tiers.iter().any(has_it)
 }
 
 /// What living processes use; waits for moments, so that nobody is just writing a lease.
@@ -313,6 +325,13 @@ pub(crate) fn entries(dir: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Directories below a directory that may be missing, or on its way out.
+pub(crate) fn folders(dir: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
+    let mut found = entries(dir)?;
+    found.retain(|(_, path)| fs_err::symlink_metadata(path).is_ok_and(|facts| facts.is_dir()));
+    Ok(found)
 }
 
 /// Bytes on the disk that removing this gives back, and when something of it changed last, in milliseconds

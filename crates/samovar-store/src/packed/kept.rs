@@ -9,7 +9,7 @@ use samovar_core::Digest;
 use super::PackedFacts;
 use super::facts::{DATA, FACTS, Facts, Name};
 use crate::collect::empty_trash;
-use crate::collect::survey::{alone, bytes_below, entries};
+use crate::collect::survey::{alone, bytes_below, folders};
 use crate::durable::random_name;
 use crate::error::Error;
 use crate::key::KeyDigest;
@@ -101,13 +101,6 @@ fn kept_of(layout: &Layout, source: &Path) -> io::Result<Vec<Kept>> {
     all.sort_by_key(|kept| std::cmp::Reverse((kept.is_known(), kept.created_ms())));
     all.iter_mut().skip(1).for_each(|kept| kept.is_outdone = true);
     Ok(all)
-}
-
-/// Directories below a directory that may be missing, or on its way out.
-fn folders(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
-    let mut found = entries(dir)?;
-    found.retain(|(_, path)| fs_err::symlink_metadata(path).is_ok_and(|facts| facts.is_dir()));
-    Ok(found)
 }
 
 /// What is said when they cannot be listed.

@@ -87,6 +87,11 @@ pub(super) fn begin(
     if is_here(inner, &name) {
         return Ok(Make::Here);
     }
+    let place = name.place(&inner.layout);
+    if fs_err::symlink_metadata(&place).is_ok() {
+        // Half of one, which would keep the new one from its name.
+        kept::remove(&inner.layout, &place);
+    }
     let dir = inner.layout.packing_of(&name.work());
     clear(&dir)?;
     let reservation = room::reserve_for_copy(inner, SUBJECT, name.work(), expected_bytes)?;
@@ -113,7 +118,8 @@ pub(super) fn begin(
 const SUBJECT: &str = "a model's packed weights";
 
 fn is_here(inner: &Inner, name: &Name) -> bool {
-    fs_err::symlink_metadata(name.place(&inner.layout)).is_ok()
+    let place = name.place(&inner.layout);
+    [DATA, FACTS].iter().all(|part| fs_err::symlink_metadata(place.join(part)).is_ok())
 }
 
 /// The right to make it; `None` when somebody else has it for longer than a look takes.
@@ -234,6 +240,8 @@ impl Making {
         durable::create_private_dir(source)?;
         fs_err::rename(&self.dir, place)?;
         self.is_done = true;
+        // From here on it is counted where it lies.
+        self.reservation.release(&self.name.work());
         durable::sync_parent(place)
     }
 }

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use check::verify;
 pub(crate) use making::expected_bytes;
 pub use making::{Make, Making};
-pub(crate) use open::Refused;
+pub(crate) use open::{Proved, Refused};
 
 use crate::error::Error;
 use crate::key::KeyDigest;
@@ -46,9 +46,10 @@ pub struct PackedFiles {
     store: Store,
 }
 
-/// A packed file that stays where it is until this is dropped, whatever any process collects.
+/// A packed file that stays where it is until this is dropped, whatever any process collects. Only one that is damaged,
+/// or that its engine refuses, goes all the same: what is open or mapped outlives its name.
 ///
-/// One of a read-only store is not leased: whoever keeps that store decides. What is mapped outlives its name.
+/// One of a read-only store is not leased: whoever keeps that store decides.
 #[derive(Debug)]
 pub struct OpenedPacked {
     path: PathBuf,
@@ -91,8 +92,8 @@ impl Store {
 
 impl PackedFiles {
     /// Opens the file that was packed of these weights under this key, and notes that it was used. Blocks for about
-    /// a hundred microseconds; a file that was touched since it was made is read whole, once. One that is not what
-    /// was put there goes.
+    /// a hundred microseconds; a file that was touched since it was made is read whole, once (one of a read-only store
+    /// once in each process). One that is not what was put there goes.
     ///
     /// `source` tells the weights' bytes from all others: their digest, or a file's stamp.
     ///

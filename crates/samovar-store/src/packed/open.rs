@@ -1,8 +1,8 @@
 //! How a packed file is found: leased first, then looked at, and let go when it is not what was put there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -41,8 +41,27 @@ impl Refused {
     }
 }
 
+/// Packed files that this process held against their digests and cannot write so beside them: those of stores that
+/// are only read. Each with what it was then.
+#[derive(Debug, Default)]
+pub(crate) struct Proved(Mutex<HashMap<PathBuf, (Stamp, Digest)>>);
+
+impl Proved {
+    fn files(&self) -> MutexGuard<'_, HashMap<PathBuf, (Stamp, Digest)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, place: &Path, stamp: &Stamp, digest: Digest) -> bool {
+        self.files().get(place) == Some(&(*stamp, digest))
+    }
+
+    fn note(&self, place: &Path, stamp: Stamp, digest: Digest) {
+        self.files().insert(place.to_owned(), (stamp, digest));
+    }
+}
+
 /// What lies under a name.
-pub(super) enum Look {
+enum Look {
     Right(Facts),
     /// Not what was put there.
     Wrong,
@@ -59,10 +78,11 @@ pub(super) fn find(inner: &Inner, name: &Name) -> Result<Option<OpenedPacked>, E
     if inner.refused_packed.has(name) {
         return Ok(None);
     }
-    let in_tier = inner.tiers.iter().find_map(|tier| match look(&tier.layout, &name.place(&tier.layout)) {
-        Ok(Look::Right(facts)) => Some((name.place(&tier.layout).join(DATA), facts)),
-        _ => None,
-    });
+    let in_tier =
+        inner.tiers.iter().find_map(|tier| match look(inner, &tier.layout, &name.place(&tier.layout)) {
+            Ok(Look::Right(facts)) => Some((name.place(&tier.layout).join(DATA), facts)),
+            _ => None,
+        });
     Ok(in_tier.map(|(path, facts)| OpenedPacked { path, facts, _lease: inner.leases.nothing() }))
 }
 
@@ -76,16 +96,18 @@ fn find_here(inner: &Inner, name: &Name) -> Result<Option<OpenedPacked>, Error> 
         tracing::warn!(%error, "a packed file is opened without a lease");
         inner.leases.nothing()
     });
-    match look(&inner.layout, &place) {
+    match look(inner, &inner.layout, &place) {
         Ok(Look::Right(facts)) => {
             note_used(&inner.layout, &place);
             inner.index.count("packed_opened", 1);
             Ok(Some(OpenedPacked { path: place.join(DATA), facts, _lease: lease }))
         }
         Ok(Look::Wrong) => {
-            tracing::warn!(path = %place.display(), "a packed file was damaged; it goes");
+            tracing::warn!(path = %place.display(), "a packed file is damaged");
             inner.index.count("packed_damaged", 1);
-            kept::remove(&inner.layout, &place);
+            if inner.barred.is_none() {
+                kept::remove(&inner.layout, &place);
+            }
             Ok(None)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -97,30 +119,44 @@ fn find_here(inner: &Inner, name: &Name) -> Result<Option<OpenedPacked>, Error> 
 ///
 /// # Errors
 /// `NotFound` when it is gone; whatever else the system says.
-fn look(layout: &Layout, place: &Path) -> io::Result<Look> {
+fn look(inner: &Inner, layout: &Layout, place: &Path) -> io::Result<Look> {
+    let is_half = |looked: &io::Result<Look>| match looked {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs_err::symlink_metadata(place).is_ok(),
+        _ => false,
+    };
+    let mut looked = look_once(inner, layout, place);
+    if is_half(&looked) {
+        // It left between two looks, and a new one came in its place; or somebody took one of its files away.
+        looked = look_once(inner, layout, place);
+    }
+    if is_half(&looked) { Ok(Look::Wrong) } else { looked }
+}
+
+fn look_once(inner: &Inner, layout: &Layout, place: &Path) -> io::Result<Look> {
     let Some(facts) = Facts::read(layout, place)? else { return Ok(Look::Wrong) };
     let data = plain::metadata(layout.root(), &place.join(DATA))?;
     let stamp = Stamp::of(&data.ok_or(io::ErrorKind::NotFound)?);
-    if facts.is_untouched(&stamp) {
+    if facts.is_untouched(&stamp) || inner.proved_packed.has(place, &stamp, facts.digest) {
         return Ok(Look::Right(facts));
     }
-    read_again(layout, place, facts)
+    read_again(inner, layout, place, facts)
 }
 
 /// Holds a packed file against its digest.
 ///
 /// # Errors
 /// When it cannot be read.
-pub(super) fn read_again(layout: &Layout, place: &Path, facts: Facts) -> io::Result<Look> {
+fn read_again(inner: &Inner, layout: &Layout, place: &Path, facts: Facts) -> io::Result<Look> {
     let file = plain::open(layout.root(), &place.join(DATA))?;
     let stamp = Stamp::of(&file.metadata()?);
     let never = AtomicBool::new(false);
     if stamp.size != facts.bytes || check::digest_of(file.file(), stamp.size, &never)? != Some(facts.digest) {
         return Ok(Look::Wrong);
     }
-    if layout.is_writable() && !facts.is_untouched(&stamp) {
-        // Without it the file is read again the next time.
-        let _ = durable::write(layout, &place.join(FACTS), &facts.stamped(&stamp).to_text());
+    let is_written = layout.is_writable()
+        && durable::write(layout, &place.join(FACTS), &facts.stamped(&stamp).to_text()).is_ok();
+    if !is_written {
+        inner.proved_packed.note(place, stamp, facts.digest);
     }
     Ok(Look::Right(facts))
 }

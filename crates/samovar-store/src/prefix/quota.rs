@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::facts::STATE;
-use crate::collect::survey::{bytes_below, entries, free_disk_bytes};
+use crate::collect::survey::{bytes_below, folders, free_disk_bytes};
 use crate::durable::random_name;
 use crate::error::Error;
 use crate::layout::Layout;
@@ -55,13 +55,6 @@ pub(crate) fn kept_of(owner: &Path) -> io::Result<Vec<Kept>> {
         }
     }
     Ok(all)
-}
-
-/// Directories below a directory that may be missing, or on its way out.
-fn folders(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
-    let mut found = entries(dir)?;
-    found.retain(|(_, path)| fs_err::symlink_metadata(path).is_ok_and(|facts| facts.is_dir()));
-    Ok(found)
 }
 
 /// What they may take together.
