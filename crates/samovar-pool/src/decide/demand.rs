@@ -140,7 +140,7 @@ impl Turn<'_> {
 
     /// What those who wait for the model, or for models that need it, want it to be, oldest first.
     fn claims(&self, model: ModelId) -> Vec<Claim> {
-        let since = |id: TicketId| (self.state.tickets[&id].asked_at, id);
+        let since = |id: TicketId| self.since(id);
         let of_model = self.state.model(model);
         let own = of_model
             .waiting()

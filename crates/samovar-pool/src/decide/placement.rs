@@ -1,7 +1,7 @@
 //! Who gets memory next, and who leaves for it.
 //!
 //! ```text
-//!   wants (first come, first placed)
+//!   wants (who has waited longest first, see `seniority`)
 //!     fits in what is free ──────────────► load or resume now
 //!     else  bytes on their way out  +  idle ones give way  +  busy ones pledge to
 //! ```
@@ -9,7 +9,8 @@
 //! A want that does not fit claims what leaves for it and, of what is free, the rest; a later want is placed only
 //! in what no earlier one claims. A busy instance is never thrown out: it *pledges* to leave, is closed to new
 //! grants once it has served for twice its load time (or the other has waited too long), and leaves when its leases
-//! drop. So two models that do not fit together are served A A A B B B, and nobody starves.
+//! drop; its own backlog waits anew then, behind the other. So two models that do not fit together are served
+//! A A A B B B, whosever backlog is the older one, and nobody starves.
 
 use std::collections::BTreeMap;
 
@@ -75,7 +76,7 @@ impl Turn<'_> {
             let is_wanted_itself = pledge.at > self.now && self.state.is_wanted(instance.model);
             if instance.is_idle() && !is_wanted_itself && self.residency_end(id) <= self.now {
                 let reason = self.needed_for(id, pledge.beneficiary);
-                self.give_way(id, reason);
+                self.yield_turn(id, reason);
             }
         }
     }
@@ -263,12 +264,12 @@ impl Turn<'_> {
     }
 
     /// When a busy instance is closed for the sake of another model: after twice its load time, or when the other
-    /// has waited as long as anybody should.
+    /// has waited as long as anybody should, counted from its last turn.
     fn closing_time(&self, id: InstanceId, beneficiary: ModelId) -> Millis {
         let instance = self.state.instance(id);
         let served = instance.ready_span.1.plus(instance.load_ms.saturating_mul(2));
         let waiting = self.state.model(beneficiary).waiting().into_iter();
-        let oldest = waiting.map(|ticket| self.state.tickets[&ticket].asked_at).min().unwrap_or(self.now);
+        let oldest = waiting.map(|ticket| self.since(ticket).0).min().unwrap_or(self.now);
         let patience_ends = oldest.plus(self.state.config.max_wait_ms);
         served.min(patience_ends).max(self.residency_end(id))
     }

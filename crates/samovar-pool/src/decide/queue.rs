@@ -54,6 +54,7 @@ impl Turn<'_> {
             place: 0,
             wants_slot: false,
             asked_at: self.now,
+            counts_from: self.now,
             deadline: call.deadline,
             keep_alive: within_bounds(&self.state.config, call.keep_alive.unwrap_or(spec.keep_alive)),
             origin: self.origin_of_who_comes_now(model, spec),

@@ -130,6 +130,8 @@ pub(super) struct Ticket {
     /// Or only wants the model ready.
     pub(super) wants_slot: bool,
     pub(super) asked_at: Millis,
+    /// From when it counts as waiting (see `seniority`): its coming, or the end of the last turn of its model.
+    pub(super) counts_from: Millis,
     pub(super) deadline: Option<Millis>,
     pub(super) keep_alive: KeepAlive,
     pub(super) origin: Origin,

@@ -112,12 +112,8 @@ fn cancelling_takes_no_turn_from_anybody() {
     assert_eq!(stage.model(&a).cancelled, 1);
 }
 
-/// Ten requests each of two models that do not fit together, in turns, all at once; each is served for so long. Gives
-/// whom each grant went to, and when.
-fn served_in_turns(each_ms: u64) -> (Vec<(char, u64)>, Stage) {
-    let mut stage = Stage::new(|_| ());
-    let (a, b) = (model("a", 80), model("b", 80));
-    let asked: Vec<_> = (0..10).flat_map(|_| [('A', stage.ask(&a)), ('B', stage.ask(&b))]).collect();
+/// Requests of two models that do not fit together, each served for so long. Gives whom each grant went to, and when.
+fn served(mut stage: Stage, asked: &[(char, TicketId)], each_ms: u64) -> (Vec<(char, u64)>, Stage) {
     let mut served: Vec<(char, u64)> = Vec::new();
     let mut seen = 0;
     while served.len() < asked.len() {
@@ -133,7 +129,33 @@ fn served_in_turns(each_ms: u64) -> (Vec<(char, u64)>, Stage) {
         stage.pass(each_ms);
         stage.release(granted);
     }
+    stage.finish_work();
     (served, stage)
+}
+
+/// Ten requests each of two models, in turns, all at once.
+fn served_in_turns(each_ms: u64) -> (Vec<(char, u64)>, Stage) {
+    let mut stage = Stage::new(|_| ());
+    let (a, b) = (model("a", 80), model("b", 80));
+    let asked: Vec<_> = (0..10).flat_map(|_| [('A', stage.ask(&a)), ('B', stage.ask(&b))]).collect();
+    served(stage, &asked, each_ms)
+}
+
+/// So many of the one, and a millisecond later so many of the other.
+fn served_backlogs(
+    mut stage: Stage,
+    (of_a, of_b): (usize, usize),
+    each_ms: u64,
+) -> (Vec<(char, u64)>, Stage) {
+    let (a, b) = (model("a", 80), model("b", 80));
+    let mut asked: Vec<_> = (0..of_a).map(|_| ('A', stage.ask(&a))).collect();
+    stage.pass(1);
+    asked.extend((0..of_b).map(|_| ('B', stage.ask(&b))));
+    served(stage, &asked, each_ms)
+}
+
+fn order(served: &[(char, u64)]) -> String {
+    served.iter().map(|(name, _)| name).collect()
 }
 
 fn switches(served: &[(char, u64)]) -> usize {
@@ -143,15 +165,14 @@ fn switches(served: &[(char, u64)]) -> usize {
 #[test]
 fn interleaved_requests_of_two_models_that_do_not_fit_together_cost_one_switch() {
     let (served, stage) = served_in_turns(100);
-    let order: String = served.iter().map(|(name, _)| name).collect();
-    assert_eq!(order, "AAAAAAAAAABBBBBBBBBB");
+    assert_eq!(order(&served), "AAAAAAAAAABBBBBBBBBB");
     assert_eq!((switches(&served), stage.loads()), (1, 2));
 }
 
 #[test]
 fn where_their_requests_are_long_they_take_turns_of_twice_a_load() {
     let (served, stage) = served_in_turns(500);
-    let order: String = served.iter().map(|(name, _)| name).collect();
+    let order = order(&served);
     assert!(switches(&served) <= 5, "{order}");
     assert_eq!(stage.loads(), 2, "who has yielded is parked, and not loaded anew");
     // A turn of twice the load time of a second, the request that is under way then, and the other's load.
@@ -160,4 +181,46 @@ fn where_their_requests_are_long_they_take_turns_of_twice_a_load() {
         let longest = turns.windows(2).map(|pair| pair[1] - pair[0] - 500).max().unwrap_or(0);
         assert!(longest <= 2_000 + 500 + 1_000, "{name} waited {longest} ms: {order}");
     }
+}
+
+#[test]
+fn an_older_backlog_yields_after_its_turn_to_who_came_later_and_comes_back_once() {
+    let (served, stage) = served_backlogs(Stage::new(|_| ()), (20, 1), 450);
+    assert_eq!(order(&served), "AAAAABAAAAAAAAAAAAAAA");
+    assert_eq!((stage.decisions(What::Parked).len(), stage.decisions(What::Resumed).len()), (2, 1));
+    assert_eq!(stage.loads(), 2, "who has yielded is parked, and not loaded anew");
+}
+
+#[test]
+fn the_same_by_an_engine_that_can_not_park() {
+    let (served, stage) = served_backlogs(Stage::new(|_| ()).without_parking(), (20, 1), 450);
+    assert_eq!(order(&served), "AAAAABAAAAAAAAAAAAAAA");
+    assert_eq!((stage.decisions(What::Evicted).len(), stage.loads()), (2, 3));
+}
+
+#[test]
+fn backlogs_that_have_waited_too_long_still_take_whole_turns() {
+    for can_park in [true, false] {
+        let mut stage = Stage::new(|config| config.max_wait_ms = 4_000);
+        stage.state.can_park = can_park;
+        let (served, _) = served_backlogs(stage, (40, 40), 450);
+        let order = order(&served);
+        // Five requests a turn of twice a load, for as long as both have some.
+        assert!(switches(&served) <= 16, "{order}");
+        assert!(order.starts_with("AAAAABBBBBAAAAABBBBB"), "{order}");
+    }
+}
+
+#[test]
+fn three_models_of_which_no_two_fit_together_take_turns() {
+    let mut stage = Stage::new(|_| ());
+    let mut asked = Vec::new();
+    for (name, count) in [('A', 12), ('B', 8), ('C', 4)] {
+        let model = model(&name.to_string(), 80);
+        asked.extend((0..count).map(|_| (name, stage.ask(&model))));
+        stage.pass(1);
+    }
+    let (served, stage) = served(stage, &asked, 450);
+    assert_eq!(order(&served), "AAAAABBBBBCCCCAAAAABBBAA");
+    assert_eq!(stage.loads(), 3);
 }
