@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 
 use samovar_core::Digest;
 
-use super::plan::{Collection, LeftoverKind, Why};
+use super::plan::{Collection, Why};
 use super::survey::{Survey, alone, bytes_below, entries};
+use super::view::LeftoverKind;
 use crate::artifact::Artifact;
 use crate::durable::random_name;
 use crate::error::Error;
@@ -116,7 +117,7 @@ fn take_away(
     Ok(blobs.shares(&leaving))
 }
 
-/// Whether somebody uses an artifact; as in [`super::plan::is_in_use`].
+/// Whether somebody uses an artifact; as in [`super::view::is_in_use`].
 fn is_held(artifact: &Artifact, held: &BTreeMap<Digest, u32>) -> bool {
     !artifact.files.is_empty() && artifact.files.iter().all(|file| held.contains_key(&file.digest))
 }

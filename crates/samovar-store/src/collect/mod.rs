@@ -13,9 +13,11 @@
 
 mod act;
 mod chronicle;
+mod limits;
 mod plan;
 mod recover;
 pub(crate) mod survey;
+mod view;
 mod worth;
 
 use std::collections::BTreeMap;
@@ -31,10 +33,13 @@ use crate::store::{Inner, Store};
 
 pub(crate) use act::empty_trash;
 pub(crate) use chronicle::Chronicle;
-pub(crate) use plan::{Collection, Limits, Short, plan, spare_bytes, used_bytes};
-pub use plan::{LeftoverKind, Why};
+pub(crate) use limits::Limits;
+pub use plan::Why;
+pub(crate) use plan::{Collection, Short, plan, spare_bytes};
 pub(crate) use recover::recover;
 use survey::Survey;
+pub use view::LeftoverKind;
+pub(crate) use view::used_bytes;
 
 /// Where the chronicle is kept between runs.
 const CHRONICLE: &str = "collect.chronicle";
@@ -275,7 +280,7 @@ impl Survey {
         let gone = |key: &KeyDigest| done.artifacts.iter().any(|(gone, _)| gone == key);
         for artifact in self.view.artifacts.iter().filter(|artifact| !gone(&artifact.key)) {
             collected.pinned += u64::from(artifact.is_pinned);
-            collected.in_use += u64::from(plan::is_in_use(artifact, &self.view.blobs));
+            collected.in_use += u64::from(view::is_in_use(artifact, &self.view.blobs));
         }
         collected
     }

@@ -18,123 +18,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use samovar_core::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::limits::{HOUR_MS, Limits, ORPHAN_MS};
+use super::view::{LeftoverKind, View, is_in_use, used_bytes};
 use crate::key::KeyDigest;
-
-/// Collection begins above this share of the quota …
-const HIGH_PERCENT: u64 = 95;
-/// … and stops at this.
-const LOW_PERCENT: u64 = 85;
-const HOUR_MS: u64 = 3_600_000;
-/// After so long nobody comes back to finish a download.
-const PARTIAL_MS: u64 = 7 * 24 * HOUR_MS;
-/// An artifact is committed within moments of its blobs; one in flight holds them besides.
-const ORPHAN_MS: u64 = HOUR_MS;
-/// A file under construction is written to all the time.
-const TMP_MS: u64 = 24 * HOUR_MS;
-/// What is damaged is kept for a look, as long as an artifact would be; this long where age has no limit.
-const QUARANTINE_MS: u64 = 30 * 24 * HOUR_MS;
-
-/// The store at one moment.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct View {
-    pub(crate) artifacts: Vec<ArtifactFacts>,
-    pub(crate) blobs: HashMap<Digest, BlobFacts>,
-    pub(crate) leftovers: Vec<Leftover>,
-    /// Bytes that downloads on their way will still take.
-    pub(crate) promised_bytes: u64,
-    /// Bytes of the disk that we may still write.
-    pub(crate) free_disk_bytes: u64,
-}
-
-/// What is known of an artifact.
-#[derive(Clone, Debug)]
-pub(crate) struct ArtifactFacts {
-    pub(crate) key: KeyDigest,
-    pub(crate) blobs: Vec<Digest>,
-    pub(crate) is_pinned: bool,
-    /// Since its last use, in time that the store saw.
-    pub(crate) idle_ms: u64,
-    /// What keeping it saves; the lowest goes first.
-    pub(crate) rank: f64,
-}
-
-/// What is known of a blob that the index has.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BlobFacts {
-    /// Bytes that the disk gains when it goes.
-    pub(crate) frees_bytes: u64,
-    /// Leased, or locked by somebody who fetches it.
-    pub(crate) is_held: bool,
-    /// Since it was made.
-    pub(crate) idle_ms: u64,
-}
-
-/// Something that no artifact needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Leftover {
-    pub(crate) kind: LeftoverKind,
-    pub(crate) bytes: u64,
-    /// Since it was written last.
-    pub(crate) idle_ms: u64,
-    /// Somebody works on it, or uses it.
-    pub(crate) is_held: bool,
-    /// Nobody can want it any more, however young it is.
-    pub(crate) is_needless: bool,
-    /// Something better of the same is there.
-    pub(crate) is_outdone: bool,
-    /// The artifact that it leaves with.
-    pub(crate) parent: Option<KeyDigest>,
-}
-
-impl Leftover {
-    /// One of nothing that nobody uses.
-    pub(crate) fn of(kind: LeftoverKind, idle_ms: u64) -> Self {
-        let (is_held, is_needless, is_outdone) = (false, false, false);
-        Self { kind, bytes: 0, idle_ms, is_held, is_needless, is_outdone, parent: None }
-    }
-}
-
-/// Why it is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LeftoverKind {
-    /// A download that broke off.
-    Partial,
-    /// A blob or a snapshot that no artifact needs.
-    Orphan,
-    /// A file that was under construction.
-    Tmp,
-    /// What a collection could not unlink any more.
-    Trash,
-    /// What was found damaged.
-    Quarantine,
-    /// Prompt state that can be computed again.
-    Prefix,
-    /// Weights in an engine's own layout, which can be made again.
-    Packed,
-}
-
-/// What may stay.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) quota_bytes: u64,
-    /// `None` = no limit of age.
-    pub(crate) max_age_ms: Option<u64>,
-    pub(crate) min_free_bytes: u64,
-    /// Bytes that are about to be written.
-    pub(crate) incoming_bytes: u64,
-    /// Of the quota, what saved prefixes may take.
-    pub(crate) prefix_bytes: u64,
-    /// What comes is a copy of what is here, and can be made again.
-    pub(crate) is_for_copy: bool,
-}
-
-impl Limits {
-    /// What may be used at most once what comes is here.
-    fn ceiling_bytes(&self) -> u64 {
-        if self.is_for_copy { percent(self.quota_bytes, HIGH_PERCENT) } else { self.quota_bytes }
-    }
-}
 
 /// Why an artifact goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,24 +78,10 @@ pub(crate) fn plan_removal(view: &View, keys: &[KeyDigest]) -> Collection {
     choice.finish()
 }
 
-/// Whether somebody uses it: whoever opened it holds each of its blobs. One that shares a blob with
-/// another artifact in use is not in use for that.
-pub(crate) fn is_in_use(artifact: &ArtifactFacts, blobs: &HashMap<Digest, BlobFacts>) -> bool {
-    !artifact.blobs.is_empty()
-        && artifact.blobs.iter().all(|digest| blobs.get(digest).is_some_and(|blob| blob.is_held))
-}
-
-/// All bytes that are ours, or will be.
-pub(crate) fn used_bytes(view: &View) -> u64 {
-    let blobs: u64 = view.blobs.values().map(|blob| blob.frees_bytes).sum();
-    let leftovers: u64 = view.leftovers.iter().map(|leftover| leftover.bytes).sum();
-    blobs + leftovers + view.promised_bytes
-}
-
 /// Bytes that may still come, after those that the limits speak of, before anything must go.
 pub(crate) fn spare_bytes(view: &View, limits: &Limits) -> u64 {
     let ahead = used_bytes(view).saturating_add(limits.incoming_bytes);
-    let by_quota = percent(limits.quota_bytes, HIGH_PERCENT).saturating_sub(ahead);
+    let by_quota = limits.high_mark_bytes().saturating_sub(ahead);
     let on_disk = view.promised_bytes.saturating_add(limits.incoming_bytes);
     let by_disk = view.free_disk_bytes.saturating_sub(limits.min_free_bytes.saturating_add(on_disk));
     by_quota.min(by_disk)
@@ -243,7 +115,7 @@ impl<'a> Choice<'a> {
 
     fn take_leftovers(&mut self, limits: &Limits) {
         for (index, leftover) in self.view.leftovers.iter().enumerate() {
-            let is_due = leftover.is_needless || leftover.idle_ms >= patience_ms(leftover.kind, limits);
+            let is_due = leftover.is_needless || leftover.idle_ms >= limits.patience_ms(leftover.kind);
             if !leftover.is_held && is_due {
                 self.leftovers.push(index);
                 self.freed_bytes += leftover.bytes;
@@ -460,8 +332,8 @@ impl<'a> Choice<'a> {
     /// To be freed in all to come to the low mark; 0 while below the high one.
     fn wanted_bytes(&self, limits: &Limits) -> u64 {
         let ahead = used_bytes(self.view).saturating_add(limits.incoming_bytes);
-        if ahead.saturating_sub(self.freed_bytes) > percent(limits.quota_bytes, HIGH_PERCENT) {
-            ahead.saturating_sub(percent(limits.quota_bytes, LOW_PERCENT))
+        if ahead.saturating_sub(self.freed_bytes) > limits.high_mark_bytes() {
+            ahead.saturating_sub(limits.low_mark_bytes())
         } else {
             0
         }
@@ -511,21 +383,6 @@ impl<'a> Choice<'a> {
     }
 }
 
-fn patience_ms(kind: LeftoverKind, limits: &Limits) -> u64 {
-    match kind {
-        LeftoverKind::Trash => 0,
-        LeftoverKind::Orphan => ORPHAN_MS,
-        LeftoverKind::Tmp => TMP_MS,
-        LeftoverKind::Partial => PARTIAL_MS.min(limits.max_age_ms.unwrap_or(u64::MAX)).max(HOUR_MS),
-        LeftoverKind::Quarantine => limits.max_age_ms.unwrap_or(QUARANTINE_MS),
-        LeftoverKind::Prefix | LeftoverKind::Packed => limits.max_age_ms.unwrap_or(u64::MAX),
-    }
-}
-
-fn percent(bytes: u64, share: u64) -> u64 {
-    (u128::from(bytes) * u128::from(share) / 100) as u64
-}
-
 /// Two files of an artifact may be the same blob.
 fn distinct(digests: &[Digest]) -> HashSet<Digest> {
     digests.iter().copied().collect()
@@ -535,6 +392,7 @@ fn distinct(digests: &[Digest]) -> HashSet<Digest> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::view::{ArtifactFacts, BlobFacts, Leftover};
     use super::*;
 
     const GB: u64 = 1_000_000_000;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use samovar_core::Digest;
 
 use super::chronicle::Chronicle;
-use super::plan::{ArtifactFacts, BlobFacts, Leftover, LeftoverKind, View};
+use super::view::{ArtifactFacts, BlobFacts, Leftover, LeftoverKind, View};
 use super::worth;
 use crate::artifact::Artifact;
 use crate::error::Error;
