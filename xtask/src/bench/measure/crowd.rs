@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::peers::Setup;
 use super::super::process_memory::ProcessMemory;
+use super::super::record::Target;
 use super::super::samples::Samples;
 use super::super::stream;
 use super::super::subject::{Home, Server};
@@ -25,6 +26,8 @@ pub(crate) struct Plan {
     threads: u32,
     /// Tokens of each answer.
     tokens: u32,
+    /// Theirs ÷ ours.
+    at_least: f64,
 }
 
 /// Ours first, then theirs: both at once would share the page cache that is to be counted.
@@ -39,7 +42,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result
     record.figure(model, &what_own, "MiB", own.median(), None);
     record.figure(model, &what_theirs, "MiB", theirs.median(), None);
     let ratio = theirs.median() / own.median();
-    record.figure(model, "llama-servers ÷ samovar", "×", ratio, None);
+    record.figure(model, "llama-servers ÷ samovar", "×", ratio, Some(Target::AtLeast(plan.at_least)));
     Ok(())
 }
 

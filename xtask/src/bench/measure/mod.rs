@@ -72,7 +72,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
                 note(bench, &case.name, outcome);
             }
         }
-        Measure::Speed(plan) => return speed::run(bench, plan),
+        Measure::Speed(plan) => speed::run(bench, plan),
         Measure::Lookup(plan) => return lookup::run(bench, plan),
         Measure::Policies(plan) => return policies::run(bench, plan),
         Measure::ManyArtifacts(plan) => return many_artifacts::run(bench, plan),

@@ -44,7 +44,7 @@ struct Speeds {
 }
 
 /// Measures each model in each layout, ours and theirs in turn.
-pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) {
     if let Some(version) = bench.peers.version() {
         bench.record.version("llama.cpp", &version);
     }
@@ -55,7 +55,6 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
             }
         }
     }
-    Ok(())
 }
 
 fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str, layout: &str) -> Result<()> {

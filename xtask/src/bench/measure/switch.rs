@@ -38,6 +38,10 @@ pub(crate) struct Plan {
     parked_at_least: f64,
     /// The router's load ÷ ours.
     loaded_at_least: f64,
+    /// The router's load without repacking ÷ ours.
+    plainly_loaded_at_least: f64,
+    /// The router's first token ÷ ours, both models ready.
+    ready_at_least: f64,
 }
 
 /// One way to have two models, and what switching costs there.
@@ -46,8 +50,8 @@ struct Side<'a> {
     server: Server,
     /// First token after a switch, by model.
     first: [Samples; 2],
-    // Its settings and models; dropped after the server.
-    _home: Option<Home>,
+    /// Settings and models of ours; dropped after the server.
+    home: Option<Home>,
 }
 
 /// All sides stay up, and are asked in turn.
@@ -86,9 +90,30 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
                 }
             }
         }
+        if round == 0 || round == bench.rounds {
+            sides.iter().try_for_each(|side| side.check_layout(plan))?;
+        }
     }
     record(bench, plan, &sides);
     Ok(())
+}
+
+impl Side<'_> {
+    /// What is not there or was refused is mapped instead, without a word to who asks.
+    fn check_layout(&self, plan: &Plan) -> Result<()> {
+        let Some(home) = &self.home else { return Ok(()) };
+        for model in &plan.models {
+            let shown = home.json(&["show", model])?;
+            let reached = shown["packed"]["arrangement"]["layout"].as_str().unwrap_or("not at all");
+            anyhow::ensure!(
+                reached == plan.layout,
+                "{}: {model} was to be loaded {} and was loaded {reached}",
+                self.what,
+                plan.layout
+            );
+        }
+        Ok(())
+    }
 }
 
 fn home(bench: &Bench<'_>, plan: &Plan, cache: &Path, model: &str, pool: &str) -> Result<Home> {
@@ -122,7 +147,7 @@ fn ours<'a>(
 ) -> Result<Side<'a>> {
     let home = home(bench, plan, cache, model, pool)?;
     let server = home.serve()?;
-    Ok(Side { what, server, first: Default::default(), _home: Some(home) })
+    Ok(Side { what, server, first: Default::default(), home: Some(home) })
 }
 
 fn router<'a>(bench: &Bench<'_>, plan: &Plan, what: &'a str, loaded: u32, repacks: bool) -> Result<Side<'a>> {
@@ -130,7 +155,7 @@ fn router<'a>(bench: &Bench<'_>, plan: &Plan, what: &'a str, loaded: u32, repack
     let folder = path.parent().unwrap_or(Path::new("."));
     let setup = Setup { model: &path, threads: plan.threads, repacks };
     let server = bench.peers.route(folder, loaded, setup, plan.context)?;
-    Ok(Side { what, server, first: Default::default(), _home: None })
+    Ok(Side { what, server, first: Default::default(), home: None })
 }
 
 fn record(bench: &mut Bench<'_>, plan: &Plan, sides: &[Side<'_>]) {
@@ -149,24 +174,29 @@ fn record(bench: &mut Bench<'_>, plan: &Plan, sides: &[Side<'_>]) {
                 "router's load ÷ waking a parked model",
                 "router, room for one",
                 "samovar, both parked",
-                Some(plan.parked_at_least),
+                plan.parked_at_least,
             ),
             (
                 "router's load ÷ our load",
                 "router, room for one",
                 "samovar, room for one",
-                Some(plan.loaded_at_least),
+                plan.loaded_at_least,
             ),
             (
                 "router's load without repacking ÷ our load",
                 "router, room for one, weights not repacked",
                 "samovar, room for one",
-                None,
+                plan.plainly_loaded_at_least,
             ),
-            ("router ÷ samovar, both ready", "router, both ready", "samovar, both ready", None),
+            (
+                "router ÷ samovar, both ready",
+                "router, both ready",
+                "samovar, both ready",
+                plan.ready_at_least,
+            ),
         ] {
             if let (Some(theirs), Some(own)) = (median(theirs), median(own)) {
-                bench.record.figure(model, name, "×", theirs / own, least.map(Target::AtLeast));
+                bench.record.figure(model, name, "×", theirs / own, Some(Target::AtLeast(least)));
             }
         }
     }
