@@ -1,13 +1,17 @@
 //! `cargo x soak`: what is too long for every change: many more random lives of the pool, every death of the
 //! store, and thousands of deaths of workers.
 
-use anyhow::Result;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
 
 use crate::process;
 use crate::tree::Tree;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// Which parts; all, one after the other, when none is named
+    parts: Vec<Part>,
     /// How many random lives the pool's simulation lives
     #[arg(long, default_value_t = 100_000)]
     seeds: u64,
@@ -16,12 +20,35 @@ pub(crate) struct Arguments {
     first: u64,
 }
 
-/// Runs the long loops, one after the other.
+/// What can be run alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Random lives of the pool
+    Pool,
+    /// Every death of the store, packed files among it
+    Store,
+    /// Every call that changes the disk fails once
+    Disk,
+    /// Workers are struck, and models loaded and unloaded, a thousand times
+    Workers,
+}
+
+/// Runs the long loops, one after the other, and tells how long each took.
 pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
-    pool(tree, arguments)?;
-    store(tree)?;
-    disk(tree)?;
-    workers(tree)
+    let all = [Part::Pool, Part::Store, Part::Disk, Part::Workers];
+    for part in all.into_iter().filter(|part| arguments.parts.is_empty() || arguments.parts.contains(part)) {
+        let started = Instant::now();
+        let outcome = match part {
+            Part::Pool => pool(tree, arguments),
+            Part::Store => store(tree),
+            Part::Disk => disk(tree),
+            Part::Workers => workers(tree),
+        };
+        let name = format!("{part:?}").to_lowercase();
+        outcome.with_context(|| format!("`cargo x soak {name}` begins again with this part"))?;
+        println!("── {name}: {} s", started.elapsed().as_secs());
+    }
+    Ok(())
 }
 
 /// Runs the pool's simulation with other and more seeds than the tests.
