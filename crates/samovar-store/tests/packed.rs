@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use keeping::{Cache, bytes_of, config, put, try_put};
@@ -500,6 +501,27 @@ fn one_that_its_engine_refuses_goes_and_may_be_made_anew() {
     assert!(find(&cache.store, "weights", "engine 1").is_some());
     assert_eq!(cache.store.stats().unwrap().packed_refused, 1);
     cache.store.packed().discard("never made", "engine 1", "for no reason");
+}
+
+#[test]
+fn one_that_is_of_no_use_goes_and_counts_as_no_refusal() {
+    let cache = Cache::new();
+    drop(make(&cache.store, "weights", "engine 1", None));
+    cache.store.packed().give_up("weights", "engine 1");
+    assert!(find(&cache.store, "weights", "engine 1").is_none() && is_tidy(cache.root()));
+    assert_eq!(cache.store.stats().unwrap().packed_refused, 0);
+    cache.store.packed().give_up("never made", "engine 1");
+}
+
+#[test]
+fn a_commit_that_is_told_to_stop_takes_everything_back() {
+    let cache = Cache::new();
+    let making = begin(&cache.store, "weights", "engine 1", None);
+    making.file().write_all_at(&packed_bytes("weights", "engine 1"), 0).unwrap();
+    assert!(making.commit_unless(&AtomicBool::new(true)).unwrap().is_none());
+    assert!(find(&cache.store, "weights", "engine 1").is_none() && is_tidy(cache.root()));
+    assert_eq!(cache.store.stats().unwrap().packed_made, 0);
+    drop(make(&cache.store, "weights", "engine 1", None));
 }
 
 #[test]

@@ -195,6 +195,7 @@ impl Builder {
             pool: pool.clone(),
             traffic: Traffic::new(),
             quiet: self.quiet.unwrap_or(QUIET),
+            turn: Arc::default(),
         });
         let books = Books {
             request_log: self.request_log.map(RequestLog::begin),

@@ -26,6 +26,7 @@ struct Exact {
 
 /// A conversation whose answer must be about what was asked.
 #[derive(Deserialize)]
+#[allow(clippy::struct_field_names, reason = "as the file names it")]
 struct Mentions {
     form: String,
     messages: Vec<Message>,

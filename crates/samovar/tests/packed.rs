@@ -1,11 +1,11 @@
 //! Packed files through the façade, with a fake engine and a real store: made behind the back of requests, shared, and
 //! of no influence on any answer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use samovar::core::footprint::{Layout, LayoutWish, Speed};
+use samovar::core::footprint::{Footprint, KvType, Layout, LayoutWish, Speed};
 use samovar::core::{ErrorKind, Failure, Sampling};
 use samovar::store::StoreConfig;
 use samovar::{Budget, ModelSettings, PackedInfo, PoolConfig, Request, Runtime};
@@ -50,14 +50,16 @@ impl House {
     }
 
     fn runtime_after(&self, engine: &FakeEngine, wish: LayoutWish, quiet: Duration) -> Runtime {
+        self.builder(engine, wish, 1 << 30).pack_when_quiet_for(quiet).build().expect("builds")
+    }
+
+    fn builder(&self, engine: &FakeEngine, wish: LayoutWish, budget_bytes: u64) -> samovar::Builder {
         Runtime::builder()
             .store(self.config())
-            .pool(PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() }))
+            .pool(PoolConfig::with_budget(Budget { bytes: budget_bytes, source: "a test".into() }))
             .engine(Arc::new(engine.clone()))
             .defaults(ModelSettings { layout: Some(wish), ..ModelSettings::default() })
-            .pack_when_quiet_for(quiet)
-            .build()
-            .expect("builds")
+            .pack_when_quiet_for(Duration::ZERO)
     }
 
     /// Every packed file.
@@ -134,6 +136,9 @@ async fn auto_gives_the_disk_back_where_packing_is_not_faster() {
     assert_eq!(house.files(), Vec::<PathBuf>::new());
     assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Mapped));
     assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 1));
+    let stats = runtime.stats().await;
+    assert!(stats.packed.refused.is_empty(), "{:?}", stats.packed);
+    assert_eq!(stats.store.expect("a store").packed_refused, 0);
     runtime.shutdown(LIMIT).await;
     // And the next life knows it.
     let runtime = house.runtime(&engine, LayoutWish::Auto);
@@ -213,19 +218,82 @@ async fn nothing_is_made_before_it_has_been_quiet_for_long_enough() {
 
 #[tokio::test]
 async fn a_file_that_was_changed_or_is_gone_costs_its_layout_only_and_is_made_again() {
+    let change = |file: &Path| {
+        let mut bytes = fs_err::read(file).expect("a file");
+        *bytes.last_mut().expect("bytes") ^= 1;
+        // Under its name lies another file now.
+        fs_err::remove_file(file).expect("removed");
+        fs_err::write(file, bytes).expect("written");
+    };
+    let remove = |file: &Path| fs_err::remove_dir_all(file.parent().expect("a folder")).expect("removed");
+    let damages: [&dyn Fn(&Path); 2] = [&change, &remove];
+    for damage in damages {
+        let (house, engine) = (House::new(), packer(1.3).build());
+        let runtime = house.runtime(&engine, LayoutWish::Packed);
+        let answer = ask(&runtime).await;
+        known(&runtime, |info| info.layout == Layout::Packed).await;
+        let files = house.files();
+        assert_eq!(files.len(), 1);
+        damage(&files[0]);
+        assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Mapped));
+        assert_eq!(ask(&runtime).await, answer);
+        known(&runtime, |info| info.layout == Layout::Packed).await;
+        assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Packed));
+        assert_eq!(runtime.stats().await.packed.refused.get("gone"), Some(&1));
+        assert_eq!(engine.counts().packs_finished, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_has_to_leave_again_and_again_is_not_made_again_and_again() {
+    let (house, engine) = (House::new(), packer(1.3).build());
+    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    ask(&runtime).await;
+    for _ in 0..2 {
+        known(&runtime, |info| info.layout == Layout::Packed).await;
+        for file in house.files() {
+            fs_err::remove_dir_all(file.parent().expect("a folder")).expect("removed");
+        }
+        assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Mapped));
+    }
+    for _ in 0..5 {
+        ask(&runtime).await;
+    }
+    let info = runtime.packed(MODEL).await.expect("known");
+    assert!(info.trouble.is_some_and(|trouble| trouble.contains("has left the cache 2 times")));
+    runtime.shutdown(LIMIT).await;
+    assert_eq!((engine.counts().packs_started, house.files().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_load_that_fails_with_its_packed_file_only_is_mapped_and_the_file_goes() {
     let (house, engine) = (House::new(), packer(1.3).build());
     let runtime = house.runtime(&engine, LayoutWish::Packed);
     let answer = ask(&runtime).await;
     known(&runtime, |info| info.layout == Layout::Packed).await;
-    for file in house.files() {
-        fs_err::remove_dir_all(file.parent().expect("a folder")).expect("removed");
-    }
+    engine.fail_next_loads(1, Failure::new(ErrorKind::EngineFailed, "a sector that cannot be read"));
     assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Mapped));
     assert_eq!(ask(&runtime).await, answer);
+    let info = runtime.packed(MODEL).await.expect("known");
+    let refused = info.arrangement.and_then(|arrangement| arrangement.refused).expect("a reason");
+    assert!(refused.contains("a sector that cannot be read"), "{refused}");
+    assert_eq!(runtime.stats().await.packed.refused.get("refused"), Some(&1));
     known(&runtime, |info| info.layout == Layout::Packed).await;
     assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Packed));
-    assert_eq!(runtime.stats().await.packed.refused.get("gone"), Some(&1));
-    assert_eq!(engine.counts().packs_finished, 2);
+    assert_eq!((engine.counts().loads_failed, engine.counts().packs_finished), (1, 2));
+}
+
+#[tokio::test]
+async fn a_model_that_fails_without_its_packed_file_too_keeps_it() {
+    let (house, engine) = (House::new(), packer(1.3).build());
+    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    ask(&runtime).await;
+    known(&runtime, |info| info.layout == Layout::Packed).await;
+    runtime.unload(MODEL).await.expect("unloads");
+    engine.fail_next_loads(2, Failure::new(ErrorKind::EngineFailed, "out of memory"));
+    runtime.warm(MODEL, None).await.expect_err("neither can be loaded");
+    assert_eq!((engine.counts().loads_failed, house.files().len()), (2, 1));
+    assert!(runtime.stats().await.packed.refused.is_empty());
 }
 
 #[tokio::test]
@@ -271,7 +339,7 @@ async fn what_can_not_be_packed_is_mapped_and_says_why() {
     let info = runtime.packed(MODEL).await.expect("known");
     assert_eq!(info.layout, Layout::Mapped);
     assert!(info.why.contains("packs nothing"), "{}", info.why);
-    assert_eq!(runtime.pack(MODEL, None).await.expect_err("refused").kind, ErrorKind::Unsupported);
+    assert_eq!(runtime.pack(MODEL, None, None).await.expect_err("refused").kind, ErrorKind::Unsupported);
     assert_eq!(engine.counts().packs_started, 0);
 }
 
@@ -280,13 +348,126 @@ async fn packing_on_request_makes_and_measures_now_and_tells_how_it_gets_on() {
     let (house, engine) = (House::new(), packer(1.3).build());
     let runtime = house.runtime_after(&engine, LayoutWish::Auto, Duration::from_secs(3_600));
     let (progress, mut told) = tokio::sync::mpsc::channel(16);
-    let info = runtime.pack(MODEL, Some(progress)).await.expect("packs");
+    let info = runtime.pack(MODEL, None, Some(progress)).await.expect("packs");
     assert_eq!((info.layout, info.speeds.len()), (Layout::Packed, 2));
     assert_eq!((told.recv().await, told.recv().await), (Some(0.5), Some(1.0)));
     ask(&runtime).await;
     assert_eq!((engine.counts().packed_loads, engine.counts().packs_started), (1, 1));
     // Once more makes nothing, and measures anew.
-    runtime.pack(MODEL, None).await.expect("packs");
+    runtime.pack(MODEL, None, None).await.expect("packs");
+    assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 2));
+}
+
+#[tokio::test]
+async fn an_order_that_is_dropped_stops_the_work_and_leaves_nothing_behind() {
+    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
+    let runtime = house.runtime_after(&engine, LayoutWish::Packed, Duration::from_secs(3_600));
+    let packing = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.pack(MODEL, None, None).await }
+    });
+    engine.wait_until(|counts| counts.packs_started == 1).await;
+    known(&runtime, |info| info.progress == Some(0.5)).await;
+    assert!(runtime.stats().await.pool.reserved_bytes > 0);
+    packing.abort();
+    engine.wait_until(|counts| counts.packs_cancelled == 1).await;
+    known(&runtime, |info| info.progress.is_none()).await;
+    while runtime.stats().await.pool.reserved_bytes > 0 {
+        tokio::task::yield_now().await;
+    }
+    engine.packs_gate().open();
+    runtime.pack(MODEL, None, None).await.expect("packs");
+    assert_eq!((engine.counts().packs_finished, house.files().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_order_goes_before_what_is_made_in_the_background() {
+    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
+    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    ask(&runtime).await;
+    engine.wait_until(|counts| counts.packs_started == 1).await;
+    let packing = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.pack(MODEL, None, None).await }
+    });
+    engine.wait_until(|counts| counts.packs_cancelled == 1 && counts.packs_started == 2).await;
+    engine.packs_gate().open();
+    packing.await.expect("no panic").expect("packs");
+    let packed = runtime.stats().await.packed;
+    assert_eq!((packed.made, packed.calibrations, packed.interrupted), (1, 1, 1));
+}
+
+/// A model that counts for 110 MiB, as packing it does.
+fn of_110_mib() -> FakeEngine {
+    let footprint = Footprint { held_bytes: 10 << 20, mapped_bytes: 100 << 20 };
+    FakeEngine::builder().gate_packs().script(Script { footprint: Some(footprint), ..script(1.3) }).build()
+}
+
+#[tokio::test]
+async fn an_order_that_waits_for_another_runtime_holds_no_memory_that_a_request_needs() {
+    let (house, engine) = (House::new(), of_110_mib());
+    let first = house.runtime(&engine, LayoutWish::Packed);
+    ask(&first).await;
+    engine.wait_until(|counts| counts.packs_started == 1).await;
+    // Room for one of the two.
+    let builder = house.builder(&engine, LayoutWish::Packed, 200 << 20);
+    let second = builder.pack_when_quiet_for(Duration::from_secs(3_600)).build().expect("builds");
+    let packing = tokio::spawn({
+        let second = second.clone();
+        async move { second.pack(MODEL, None, None).await }
+    });
+    while second.stats().await.pool.reserved_bytes == 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::timeout(LIMIT, ask(&second)).await.expect("the first is still at it");
+    assert_eq!((engine.counts().packs_started, packing.is_finished()), (1, false));
+    packing.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lacks_memory_is_made_when_the_model_has_left() {
+    let (house, engine) = (House::new(), of_110_mib());
+    engine.packs_gate().open();
+    let runtime = house.builder(&engine, LayoutWish::Packed, 200 << 20).build().expect("builds");
+    ask(&runtime).await;
+    let info = known(&runtime, |info| info.trouble.is_some()).await;
+    assert!(info.trouble.is_some_and(|trouble| trouble.contains("waits for memory")));
+    assert_eq!(runtime.stats().await.packed.failed, 0);
+    let failure = runtime.pack(MODEL, None, None).await.expect_err("no memory");
+    assert!(failure.hint.is_some_and(|hint| hint.contains("this one too")));
+    runtime.unload(MODEL).await.expect("unloads");
+    engine.wait_until(|counts| counts.packs_finished == 1).await;
+    let info = known(&runtime, |info| info.layout == Layout::Packed).await;
+    assert_eq!(info.trouble, None);
+}
+
+#[tokio::test]
+async fn what_never_fits_the_budget_says_so_and_is_not_tried_again() {
+    let (house, engine) = (House::new(), of_110_mib());
+    let runtime = house.builder(&engine, LayoutWish::Packed, 120 << 20).build().expect("builds");
+    ask(&runtime).await;
+    let info = known(&runtime, |info| info.why.contains("do not fit the budget")).await;
+    assert_eq!((info.layout, info.bytes), (Layout::Mapped, None));
+    let failure = runtime.pack(MODEL, None, None).await.expect_err("never fits");
+    assert_eq!((failure.kind, engine.counts().packs_started), (ErrorKind::TooLarge, 0));
+}
+
+#[tokio::test]
+async fn figures_of_other_settings_are_not_taken_for_its_own() {
+    let (house, engine) = (House::new(), packer(1.3).build());
+    let small = ModelSettings { kv_type: Some(KvType::Q8_0), ..ModelSettings::default() };
+    let builder = house.builder(&engine, LayoutWish::Auto, 1 << 30);
+    let runtime = builder
+        .alias("small", MODEL.parse().expect("a name"), small)
+        .pack_when_quiet_for(Duration::from_secs(3_600))
+        .build()
+        .expect("builds");
+    let info = runtime.pack(MODEL, None, None).await.expect("packs");
+    assert_eq!((info.layout, info.speeds.len()), (Layout::Packed, 2));
+    let other = runtime.packed("small").await.expect("known");
+    assert_eq!((other.layout, other.speeds.len(), other.bytes), (Layout::Mapped, 0, info.bytes));
+    let other = runtime.pack("small", None, None).await.expect("measures");
+    assert_eq!((other.layout, other.speeds.len()), (Layout::Packed, 2));
     assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 2));
 }
 
@@ -298,7 +479,7 @@ async fn a_file_of_the_user_is_packed_as_well_and_anew_when_it_was_replaced() {
     let path = house.home.path().join("mine.gguf");
     fs_err::copy(&demo, &path).expect("copies");
     let name = path.to_string_lossy().into_owned();
-    let info = runtime.pack(&name, None).await.expect("packs");
+    let info = runtime.pack(&name, None, None).await.expect("packs");
     assert_eq!((info.layout, house.files().len()), (Layout::Packed, 1));
     let again = house.home.path().join("again.gguf");
     fs_err::copy(&demo, &again).expect("copies");
@@ -327,7 +508,7 @@ async fn a_file_that_is_replaced_while_it_is_packed_leaves_nothing_behind() {
     fs_err::copy(&demo, &again).expect("copies");
     let packing = tokio::spawn({
         let (runtime, name) = (runtime.clone(), path.to_string_lossy().into_owned());
-        async move { runtime.pack(&name, None).await }
+        async move { runtime.pack(&name, None, None).await }
     });
     engine.wait_until(|counts| counts.packs_started == 1).await;
     fs_err::rename(&again, &path).expect("replaced");
@@ -345,14 +526,7 @@ async fn a_disk_without_room_costs_the_layout_and_no_request() {
     first.model(MODEL, samovar::Origin::Owner).await.expect("enters the store while there is room");
     let mut full = house.config();
     full.min_free_bytes = u64::MAX / 2;
-    let runtime = Runtime::builder()
-        .store(full)
-        .pool(PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() }))
-        .engine(Arc::new(engine.clone()))
-        .defaults(ModelSettings { layout: Some(LayoutWish::Packed), ..ModelSettings::default() })
-        .pack_when_quiet_for(Duration::ZERO)
-        .build()
-        .expect("builds");
+    let runtime = house.builder(&engine, LayoutWish::Packed, 1 << 30).store(full).build().expect("builds");
     let answer = ask(&runtime).await;
     let info = known(&runtime, |info| info.trouble.is_some()).await;
     assert_eq!((info.layout, info.bytes), (Layout::Mapped, None));

@@ -3,7 +3,7 @@
 use samovar::PackedInfo;
 use samovar_core::footprint::Speed;
 use samovar_core::units::ByteSize;
-use samovar_core::{Failure, Layout, LayoutWish};
+use samovar_core::{Failure, LayoutWish};
 use samovar_server::admin::wire::{PackBody, PackEvent};
 use serde_json::{Value, json};
 
@@ -44,6 +44,7 @@ async fn pack(context: &Context, model: &str) -> Result<PackedInfo, Failure> {
     progress.say(format!("Packing {model}"));
     loop {
         match backend::event(context, events.next().await).await? {
+            PackEvent::Waiting(wait) => progress.waiting(model, &wait.into()),
             PackEvent::Progress { fraction } => {
                 progress.say(format!("Packing {model} {:.0} %", fraction.clamp(0.0, 1.0) * 100.0));
             }
@@ -106,13 +107,13 @@ pub(super) fn file(info: &PackedInfo) -> Option<String> {
     let bytes = info.bytes?;
     let when =
         info.made_unix_ms.map(|made| format!(", made {}", super::list::used(Some(made)))).unwrap_or_default();
-    let use_ = if info.layout == Layout::Mapped { ", not used" } else { "" };
+    let use_ = if info.layout.needs_packed_file() { "" } else { ", not used" };
     Some(format!("{}{when}{use_}", ByteSize::from_bytes(bytes)))
 }
 
 #[cfg(test)]
 mod tests {
-    use samovar_core::Arrangement;
+    use samovar_core::{Arrangement, Layout};
 
     use super::*;
 
@@ -134,6 +135,16 @@ mod tests {
             layout(&loaded),
             "packed: it was measured to be the fastest on this machine; its last load was mapped"
         );
+    }
+
+    #[test]
+    fn a_file_that_the_next_load_needs_not_says_so() {
+        let is_unused = |layout| {
+            let info = PackedInfo { layout, bytes: Some(700_000_000), ..PackedInfo::default() };
+            file(&info).is_some_and(|said| said.ends_with("not used"))
+        };
+        let layouts = [Layout::Mapped, Layout::Packed, Layout::Hybrid, Layout::Repacked];
+        assert_eq!(layouts.map(is_unused), [true, false, false, true]);
     }
 
     #[test]

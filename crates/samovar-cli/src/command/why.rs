@@ -18,16 +18,18 @@ pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> 
     let decisions = DecisionLine::read(&answer)?;
     let packed = serde_json::from_value::<PackedInfo>(answer["packed"].clone()).ok();
     let layout = packed.map(|packed| format!("its layout is {}", pack::layout(&packed)));
-    let Some(latest) = decisions.first() else {
-        context.report.line(&format!("nothing has been decided about {name} since the daemon started"))?;
-        return layout.map_or(Ok(()), |layout| context.report.line(&layout));
+    let figures = match decisions.first() {
+        Some(_) => Figures::read(&context.running_daemon().await?.stats().await?)?,
+        None => Figures::default(),
     };
-    let figures = Figures::read(&context.running_daemon().await?.stats().await?)?;
-    if let Some(model) = figures.models.iter().find(|model| model.name == latest.model) {
-        context.report.line(&now(model))?;
-        if let Some(layout) = &layout {
-            context.report.line(layout)?;
-        }
+    let heading = heading(name, &decisions, &figures, layout);
+    for line in &heading {
+        context.report.line(line)?;
+    }
+    if decisions.is_empty() {
+        return Ok(());
+    }
+    if !heading.is_empty() {
         context.report.line("")?;
     }
     let mut columns = Columns::new(&[("AGO", Align::Right), ("DECISION", Align::Left)]);
@@ -35,6 +37,15 @@ pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> 
         columns.row([roughly(decision.at_ms_ago), decision.text]);
     }
     context.report.table(columns)
+}
+
+/// What is said before the decisions: where the model is, if the pool knows it, and how its weights lie, if it is here.
+fn heading(name: &str, decisions: &[DecisionLine], figures: &Figures, layout: Option<String>) -> Vec<String> {
+    let is_now = match decisions.first() {
+        None => Some(format!("nothing has been decided about {name} since the daemon started")),
+        Some(latest) => figures.models.iter().find(|model| model.name == latest.model).map(now),
+    };
+    is_now.into_iter().chain(layout).collect()
 }
 
 /// Where it is, and for how long.
@@ -61,6 +72,15 @@ fn now(model: &ModelFigures) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_layout_is_told_of_a_model_that_the_pool_has_forgotten_too() {
+        let layout = || Some("its layout is packed".to_owned());
+        let decisions = [DecisionLine { model: "m".into(), ..DecisionLine::default() }];
+        let figures = Figures::default();
+        assert_eq!(heading("m", &decisions, &figures, layout()), ["its layout is packed"]);
+        assert_eq!(heading("m", &[], &figures, layout()).len(), 2);
+    }
 
     #[test]
     fn the_first_line_says_where_the_model_is_and_for_how_long() {

@@ -45,7 +45,8 @@ impl Stage {
             "{packed:?}"
         );
         assert_eq!(self.home.run(&["--json", "show", &self.model]).json()["packed"]["layout"], "mapped");
-        assert!(!cfg!(target_feature = "avx2"), "Q4_0 is packed on such a CPU: {packed:?}");
+        let should_be = cfg!(target_feature = "avx2");
+        assert!(!should_be, "Q4_0 is packed on such a CPU: {packed:?}");
         false
     }
 }
@@ -96,5 +97,5 @@ fn the_built_in_model_says_why_it_is_not_packed_or_is() {
     let packed = home.run(&["--json", "pack", "demo"]);
     let shown = home.run(&["--json", "show", "demo"]).json();
     assert!(packed.code == 0 || shown["packed"]["layout"] == "mapped", "{packed:?} {shown}");
-    assert!(packed.code == 0 || packed.stderr.contains("pack"), "{packed:?}");
+    assert!(packed.code == 0 || packed.stderr.contains("packs nothing"), "{packed:?}");
 }

@@ -45,12 +45,14 @@ async fn make(
     order: &PackBody,
     events: &mpsc::Sender<PackEvent>,
 ) -> Result<PackedInfo, Failure> {
+    let (waits, mut waiting) = mpsc::channel(EVENT_CAPACITY);
     let (progress, mut told) = mpsc::channel(EVENT_CAPACITY);
-    let mut made = std::pin::pin!(runtime.pack(&order.model, Some(progress)));
+    let mut made = std::pin::pin!(runtime.pack(&order.model, Some(waits), Some(progress)));
     loop {
         tokio::select! {
             biased;
             made = &mut made => return made,
+            Some(wait) = waiting.recv() => { events.send(PackEvent::Waiting(wait.into())).await.ok(); }
             Some(fraction) = told.recv() => { events.send(PackEvent::Progress { fraction }).await.ok(); }
         }
     }

@@ -273,6 +273,8 @@ pub struct PackBody {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PackEvent {
+    /// The model is not on this machine yet.
+    Waiting(WaitEvent),
     /// It gets on: first the file, then the measuring.
     Progress {
         /// The part done, 0..=1.

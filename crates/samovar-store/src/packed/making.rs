@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::facts::{DATA, FACTS, Facts, Name};
@@ -179,10 +179,20 @@ impl Making {
     /// # Errors
     /// When nothing was written into it, when it became larger than there is room for, or whatever the disk says;
     /// then everything is taken back.
-    pub fn commit(mut self) -> Result<OpenedPacked, Error> {
+    pub fn commit(self) -> Result<OpenedPacked, Error> {
+        let made = self.commit_unless(&AtomicBool::new(false))?;
+        Ok(made.expect("invariant: nobody stops it"))
+    }
+
+    /// As [`Making::commit`], unless it is told to stop before the bytes have been read: then everything is taken
+    /// back. Bringing them to the disk cannot be broken off.
+    ///
+    /// # Errors
+    /// As [`Making::commit`].
+    pub fn commit_unless(mut self, stop: &AtomicBool) -> Result<Option<OpenedPacked>, Error> {
         self.settle_room()?;
         let fail = || Error::io("a packed file could not be kept");
-        let facts = self.seal().map_err(fail())?;
+        let Some(facts) = self.seal(stop).map_err(fail())? else { return Ok(None) };
         let store = self.store.clone();
         let inner = &*store.0;
         // Before it has its name, so that nobody collects it in between.
@@ -198,7 +208,7 @@ impl Making {
         inner.refused_packed.forget(&self.name);
         inner.index.count("packed_made", 1);
         kept::thin_out(inner, &self.name);
-        Ok(OpenedPacked { path: place.join(DATA), facts, _lease: lease })
+        Ok(Some(OpenedPacked { path: place.join(DATA), facts, _lease: lease }))
     }
 
     /// Looks for room for what became more than was expected.
@@ -213,22 +223,24 @@ impl Making {
         Ok(())
     }
 
-    /// Brings the bytes to the disk, and beside them what they are.
-    fn seal(&self) -> io::Result<Facts> {
+    /// Brings the bytes to the disk, and beside them what they are; `None` when it was told to stop.
+    fn seal(&self, stop: &AtomicBool) -> io::Result<Option<Facts>> {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         durable::seal(&self.data)?;
         let stamp = Stamp::of(&self.data.metadata()?);
         if stamp.size == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "nothing was written into it"));
         }
-        let digest = check::digest_of(self.data.file(), stamp.size, &AtomicBool::new(false))?;
-        let digest = digest.expect("invariant: nobody stops this reading");
+        let Some(digest) = check::digest_of(self.data.file(), stamp.size, stop)? else { return Ok(None) };
         let facts = Facts::new(&self.source, &self.key, self.parent, digest, stamp, now_ms());
         let mut beside = durable::create_new(&self.dir.join(FACTS))?;
         beside.write_all(&facts.to_text())?;
         durable::seal(&beside)?;
         fs_err::remove_file(self.dir.join(BYTES))?;
         durable::sync_parent(self.data.path())?;
-        Ok(facts)
+        Ok(Some(facts))
     }
 
     fn publish(&mut self, layout: &Layout, place: &Path) -> io::Result<()> {

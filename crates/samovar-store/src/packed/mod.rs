@@ -127,10 +127,17 @@ impl PackedFiles {
         making::begin(&self.store, source, key, expected_bytes, parent)
     }
 
-    /// Lets a file go that the engine does not take, and says why in the log; one of a read-only store is not
-    /// offered again by this process. Not being able to is no harm.
+    /// Lets a file go that the engine does not take, and counts it as refused; one of a read-only store is not
+    /// offered again by this process. Telling people is up to the caller, who knows what comes next. Not being able
+    /// to is no harm.
     pub fn discard(&self, source: &str, key: &str, why: &str) {
         open::discard(&self.store.0, &Name::of(source, key), why);
+    }
+
+    /// Lets a sound file go that is of no use, so that it costs no disk; one of a read-only store stays. Not being able
+    /// to is no harm.
+    pub fn give_up(&self, source: &str, key: &str) {
+        open::give_up(&self.store.0, &Name::of(source, key));
     }
 
     /// All that are here, those of one source together. Blocks for a look at each.

@@ -172,9 +172,14 @@ fn note_used(layout: &Layout, place: &Path) {
 
 /// Lets a packed file go that an engine refused.
 pub(super) fn discard(inner: &Inner, name: &Name, why: &str) {
-    tracing::warn!(why, "a packed file is not taken by its engine; it goes");
+    tracing::debug!(why, "a packed file is not taken by its engine; it goes");
     inner.refused_packed.note(name);
     inner.index.count("packed_refused", 1);
+    give_up(inner, name);
+}
+
+/// Lets a packed file go that is sound, and of no use.
+pub(super) fn give_up(inner: &Inner, name: &Name) {
     if inner.layout.is_writable() {
         kept::remove(&inner.layout, &name.place(&inner.layout));
     }

@@ -181,12 +181,13 @@ impl Catalog {
         let spec = match (known, &target.place) {
             (Some(spec), _) => spec,
             (None, Place::Stored(artifact)) => {
-                self.meet(target, stamp, self.specify_stored(target, artifact)?)
+                let edition = self.packings.edition();
+                self.meet(target, stamp, self.specify_stored(target, artifact)?, edition)
             }
             (None, Place::File(path)) => {
-                let now = Stamp::of(path)?;
+                let (now, edition) = (Stamp::of(path)?, self.packings.edition());
                 let spec = self.specify_file(target, path, &now)?;
-                self.meet(target, Some(now), spec)
+                self.meet(target, Some(now), spec, edition)
             }
             (None, Place::Away(reference)) => {
                 let settings = target.settings.clone();
@@ -241,11 +242,11 @@ impl Catalog {
         experience::recall(&self.shelf.store().ok()?, &artifact.key_digest, self.engine.name(), options)
     }
 
-    /// Remembers a new specification, and looks at what other names will bring to its instances.
-    fn meet(&self, target: &Target, stamp: Option<Stamp>, spec: ModelSpec) -> Arc<ModelSpec> {
+    /// Remembers a new specification, and looks at what other names will bring to its instances. `edition` is that from
+    /// before its layout was chosen.
+    fn meet(&self, target: &Target, stamp: Option<Stamp>, spec: ModelSpec, edition: u64) -> Arc<ModelSpec> {
         let spec = Arc::new(spec);
         if let Some(id) = target.identity() {
-            let edition = self.packings.edition();
             let known = Known { stamp, spec: Arc::clone(&spec), edition, riding_bytes: 0 };
             self.seen().specs.insert(id, known);
         }
@@ -279,12 +280,22 @@ impl Catalog {
         Arc::clone(&known.spec)
     }
 
-    /// Remembers a specification in place of the one that is known, whose bytes it shares.
-    fn remember_spec(&self, target: &Target, spec: &Arc<ModelSpec>) {
+    /// The specification with these needs, in place of the one that is known: whatever else is new in that stays.
+    fn remember_needs(
+        &self,
+        target: &Target,
+        spec: &Arc<ModelSpec>,
+        needs: Vec<Arc<ModelSpec>>,
+    ) -> Arc<ModelSpec> {
         let mut seen = self.seen();
-        if let Some(known) = target.identity().and_then(|id| seen.specs.get_mut(&id)) {
-            known.spec = Arc::clone(spec);
+        let known = target.identity().and_then(|id| seen.specs.get_mut(&id));
+        let known = known.filter(|known| known.spec.key == spec.key);
+        let now = known.as_ref().map_or(spec, |known| &known.spec);
+        let with_needs = Arc::new(ModelSpec { needs, ..(**now).clone() });
+        if let Some(known) = known {
+            known.spec = Arc::clone(&with_needs);
         }
+        with_needs
     }
 
     fn specify_file(&self, target: &Target, path: &Path, stamp: &Stamp) -> Result<ModelSpec, Failure> {

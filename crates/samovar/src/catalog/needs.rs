@@ -49,9 +49,7 @@ impl Catalog {
         if is_known {
             return Ok(Need::Here(spec));
         }
-        let spec = Arc::new(ModelSpec { needs, ..(*spec).clone() });
-        self.remember_spec(target, &spec);
-        Ok(Need::Here(spec))
+        Ok(Need::Here(self.remember_needs(target, &spec, needs)))
     }
 
     fn need(&self, name: &str, chain: &[&str]) -> Result<Need, Failure> {

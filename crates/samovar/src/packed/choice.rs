@@ -102,10 +102,10 @@ fn fastest(speeds: &[Speed], facts: &Facts<'_>) -> (Layout, &'static str) {
     if keeps(packed.prefill, mapped.prefill) {
         return (Layout::Packed, "it was measured to be the fastest on this machine");
     }
-    let is_best = |hybrid: &&Speed| {
+    let is_best = |hybrid: &Speed| {
         keeps(hybrid.prefill, mapped.prefill) && keeps_answers(hybrid, mapped) && wins_answers(hybrid, mapped)
     };
-    if speed_of(Layout::Hybrid).filter(is_best).is_none() {
+    if speed_of(Layout::Hybrid).is_none_or(|hybrid| !is_best(hybrid)) {
         (Layout::Mapped, "packing makes its answers faster and its prompts slower on this machine")
     } else if facts.hybrid_bytes > facts.budget_bytes / HYBRID_PART_OF_BUDGET {
         (Layout::Mapped, "packing makes its prompts slower, and a hybrid takes too much of the memory budget")

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //!   load(packed | hybrid) ─► whose bytes? ─► the store: find (lease) ─┬─ there ─► engine, with it ─┬─ taken ──► Fitted
-//!                                                                     └─ gone ──► engine, without  └─ refused: discard
+//!                                                                     └─ gone ──► engine, without  ├─ refused: it goes
+//!                                                                                      ▲           └─ failed ─┐
+//!                                                                                      └── well: it goes ◄────┘
 //! ```
 //!
-//! A packed file that is gone or refused costs the load nothing but its layout: the model is mapped as it lies on
-//! the disk, and the reason is kept. The lease on the file is the instance's.
+//! A packed file that is gone, refused or in the way of the load costs nothing but the layout: the model is mapped as
+//! it lies on the disk, and the reason is kept. Only a model that fails without its packed file, too, fails. The lease
+//! on the file is the instance's.
 
 use std::fs::File;
 use std::path::Path;
@@ -65,7 +68,13 @@ impl Fitter {
     ) -> Result<Fitted, Failure> {
         let packed = PackedFile { path: found.opened.path(), source: &found.source.text };
         let files = ModelFiles { path, packed: Some(packed) };
-        let instance = self.engine.load(files, descriptor, options, control)?;
+        let loaded = self.engine.load(files, descriptor, options, control);
+        let instance = match loaded {
+            Err(failure) if may_be_the_packed_file(&failure) && !control.is_cancelled() => {
+                return self.load_after(&failure, &found, path, descriptor, options, control);
+            }
+            loaded => loaded?,
+        };
         // A hybrid of two different models must not live.
         let is_file = found.source.parent.is_none();
         if is_file && self.packings.source_of(path, descriptor).as_ref() != Ok(&found.source) {
@@ -77,12 +86,24 @@ impl Fitter {
         let Some(why) = &arrangement.refused else {
             return Ok(Fitted { instance, arrangement, _opened: Some(found.opened) });
         };
-        tracing::warn!(path = %path.display(), "a packed file was refused and will be made again: {why}");
-        if let Ok(store) = self.shelf.store() {
-            store.packed().discard(&found.source.text, &found.key, why);
-        }
-        self.packings.refused(&found.source, why);
+        self.packings.refuse(&found.source, path, &found.key, why);
         Ok(Fitted { instance, arrangement, _opened: None })
+    }
+
+    /// The load without the packed file, after the one with it failed. If that goes well, the packed file was at fault.
+    fn load_after(
+        &self,
+        failure: &Failure,
+        found: &Found,
+        path: &Path,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Fitted, Failure> {
+        let why = format!("the model could not be loaded with it: {}", failure.message);
+        let fitted = self.load_without(path, descriptor, options, control, Some(why.clone()))?;
+        self.packings.refuse(&found.source, path, &found.key, &why);
+        Ok(fitted)
     }
 
     fn load_without(
@@ -101,6 +122,11 @@ impl Fitter {
         let arrangement = Arrangement { refused: why, ..instance.arrangement() };
         Ok(Fitted { instance, arrangement, _opened: None })
     }
+}
+
+/// Whether a load may have failed for its packed file: a bad sector, a worker that died of it.
+const fn may_be_the_packed_file(failure: &Failure) -> bool {
+    matches!(failure.kind, ErrorKind::EngineFailed | ErrorKind::InvalidModel)
 }
 
 impl Engine for Fitter {

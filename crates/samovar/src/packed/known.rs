@@ -3,20 +3,20 @@
 //! It is a memo of the store and of this life's troubles. Whenever something in it changes that a choice depends
 //! on, its edition rises, so that whoever remembers a choice knows when to choose anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use samovar_core::footprint::{Arrangement, Layout, LayoutWish, LoadOptions, Speed};
+use samovar_core::footprint::{Arrangement, KvType, Layout, LayoutWish, LoadOptions, Speed};
 use samovar_core::port::Engine;
 use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey};
-use samovar_pool::ModelStats;
 use samovar_store::KeyDigest;
-use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::choice::{Choice, Facts, choose};
+use super::report::PackedTally;
 use crate::catalog::Stamp;
 use crate::shelf::Shelf;
 
@@ -26,8 +26,12 @@ const REFUSALS_MAX: u32 = 2;
 const ATTEMPTS_MAX: u32 = 4;
 /// How long after the first failure it is tried again; each further one takes four times as long.
 const RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
-/// The same when there was no memory for it.
+/// The same when something it needs was in use.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Times that the wait is made longer.
+const LONGER_MAX: u32 = 4;
+/// Packed files of one model that may go from the store before there is a wait for the next.
+const LOSSES_FREE: u32 = 1;
 
 /// The bytes that a packed file would be of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,42 +64,67 @@ pub(crate) struct Packings {
 }
 
 #[derive(Default)]
-struct Books {
-    subjects: HashMap<ModelKey, Arc<Subject>>,
+pub(super) struct Books {
+    pub(super) subjects: HashMap<ModelKey, Arc<Subject>>,
     /// By source.
     records: HashMap<String, Record>,
     /// How the last loads of a file came out, by the layout that was asked for; the latest is the last.
     arrangements: HashMap<PathBuf, Vec<(Layout, Arrangement)>>,
-    tally: PackedTally,
+    pub(super) tally: PackedTally,
 }
 
 impl Books {
-    fn latest(&self, path: &Path) -> Option<&Arrangement> {
+    pub(super) fn latest(&self, path: &Path) -> Option<&Arrangement> {
         Some(&self.arrangements.get(path)?.last()?.1)
     }
 
     /// The layout that the last load came to have which asked for this one.
-    fn reached(&self, path: &Path, asked: Layout) -> Layout {
+    pub(super) fn reached(&self, path: &Path, asked: Layout) -> Layout {
         let mut loads = self.arrangements.get(path).into_iter().flatten();
         loads.find(|(layout, _)| *layout == asked).map_or(asked, |(_, arrangement)| arrangement.layout)
     }
 }
 
+/// What else than its bytes and this machine a model's speeds depend on.
+type Manner = (u32, KvType);
+
+fn manner(subject: &Subject) -> Manner {
+    (subject.options.threads, subject.options.kv_type)
+}
+
 /// What is known of one model's packed weights.
 #[derive(Clone, Debug, Default)]
-struct Record {
+pub(super) struct Record {
     /// The engine's key; `None` where it packs nothing of it.
-    key: Option<String>,
-    made: Option<Made>,
-    speeds: Option<Vec<Speed>>,
+    pub(super) key: Option<String>,
+    pub(super) made: Option<Made>,
+    /// `None` where they were looked for and never measured.
+    speeds: HashMap<Manner, Option<Vec<Speed>>>,
     /// Why nothing is made or used any more in this life.
     hindrance: Option<String>,
     /// What went wrong last.
-    trouble: Option<String>,
+    pub(super) trouble: Option<String>,
     refusals: u32,
+    /// Times that the file went from the store.
+    losses: u32,
     attempts: u32,
     retry_at: Option<Instant>,
-    progress: Option<f32>,
+    pub(super) progress: Option<f32>,
+}
+
+impl Record {
+    /// How fast its layouts are under these settings, if that was measured.
+    pub(super) fn speeds(&self, subject: &Subject) -> Option<&[Speed]> {
+        self.speeds.get(&manner(subject))?.as_deref()
+    }
+
+    /// What was to be made is there.
+    fn succeeded(&mut self) {
+        (self.attempts, self.retry_at) = (0, None);
+        if self.refusals == 0 && self.losses <= LOSSES_FREE {
+            self.trouble = None;
+        }
+    }
 }
 
 /// A packed file that is there.
@@ -103,53 +132,6 @@ struct Record {
 pub(crate) struct Made {
     pub(crate) bytes: u64,
     pub(crate) unix_ms: u64,
-}
-
-/// What was done with packed weights in this life.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PackedTally {
-    /// Loads by the layout that they came to have.
-    pub loads: BTreeMap<String, u64>,
-    /// Packed files that were not used, by reason: `refused` by the engine, or `gone` from the store.
-    pub refused: BTreeMap<String, u64>,
-    /// Packed files made.
-    pub made: u64,
-    /// Their bytes.
-    pub made_bytes: u64,
-    /// Seconds spent on them.
-    pub made_seconds: f64,
-    /// Attempts that failed.
-    pub failed: u64,
-    /// Attempts that were broken off because a request came.
-    pub interrupted: u64,
-    /// Times that the speeds of a model's layouts were measured.
-    pub calibrations: u64,
-}
-
-/// How a model's weights lie, would lie at its next load, and why.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PackedInfo {
-    /// What its settings wish for.
-    pub wish: LayoutWish,
-    /// The layout of the next load.
-    pub layout: Layout,
-    /// Why.
-    pub why: String,
-    /// What packed weights of it are known by, in this build and on this machine; absent where it packs nothing.
-    #[serde(default)]
-    pub key: Option<String>,
-    /// Bytes of its packed file, if there is one.
-    pub bytes: Option<u64>,
-    /// When that was made, in milliseconds since 1970.
-    pub made_unix_ms: Option<u64>,
-    /// How much of one that is being made is done, 0 to 1.
-    pub progress: Option<f32>,
-    /// How fast its layouts were measured to be on this machine.
-    pub speeds: Vec<Speed>,
-    /// How its last load came out.
-    pub arrangement: Option<Arrangement>,
-    /// What went wrong last.
-    pub trouble: Option<String>,
 }
 
 impl Packings {
@@ -192,7 +174,7 @@ impl Packings {
             wish: subject.wish,
             hindrance: record.hindrance.as_deref(),
             is_made: record.made.is_some(),
-            speeds: record.speeds.as_deref(),
+            speeds: record.speeds(subject),
             hybrid_bytes: subject.hybrid_bytes,
             budget_bytes: self.budget_bytes,
         })
@@ -211,48 +193,21 @@ impl Packings {
         record.progress.is_none() && record.retry_at.is_none_or(|at| at <= Instant::now())
     }
 
-    /// How a model's weights lie and would lie.
-    pub(crate) fn info(&self, subject: &Subject) -> PackedInfo {
-        let choice = self.choose(subject);
-        let record = self.record(subject);
-        PackedInfo {
-            wish: subject.wish,
-            layout: choice.layout,
-            why: choice.why,
-            key: record.key,
-            bytes: record.made.map(|made| made.bytes),
-            made_unix_ms: record.made.map(|made| made.unix_ms),
-            progress: record.progress,
-            speeds: record.speeds.unwrap_or_default(),
-            arrangement: self.books().latest(&subject.path).cloned(),
-            trouble: record.trouble,
-        }
-    }
-
-    /// The models with the layouts that they came to have, which may be less than what was asked for.
-    pub(crate) fn arranged(&self, mut models: Vec<ModelStats>) -> Vec<ModelStats> {
-        let books = self.books();
-        for ModelStats { key, options, .. } in &mut models {
-            if let (Some(options), Some(subject)) = (options, books.subjects.get(key)) {
-                options.layout = books.reached(&subject.path, options.layout);
-            }
-        }
-        models
-    }
-
-    /// What was done so far.
-    pub(crate) fn tally(&self) -> PackedTally {
-        self.books().tally.clone()
-    }
-
     /// What is known of a model; looked up in the store when that is nothing.
-    fn record(&self, subject: &Subject) -> Record {
-        let known = self.books().records.get(&subject.source.text).cloned();
-        known.unwrap_or_else(|| {
-            let looked_up = self.look_up(subject);
-            let mut books = self.books();
-            books.records.entry(subject.source.text.clone()).or_insert(looked_up).clone()
-        })
+    pub(super) fn record(&self, subject: &Subject) -> Record {
+        let (source, manner) = (&subject.source.text, manner(subject));
+        let known = self.books().records.get(source).cloned();
+        let record = match known {
+            Some(record) if record.speeds.contains_key(&manner) => return record,
+            Some(record) => record,
+            None => self.look_up(subject),
+        };
+        let speeds = record.key.as_deref().and_then(|key| self.kept_speeds(key, subject));
+        let mut books = self.books();
+        // Somebody else may have learned more meanwhile.
+        let record = books.records.entry(source.clone()).or_insert(record);
+        record.speeds.entry(manner).or_insert(speeds);
+        record.clone()
     }
 
     fn look_up(&self, subject: &Subject) -> Record {
@@ -269,12 +224,14 @@ impl Packings {
                 return Record { key: Some(key), hindrance, ..Record::default() };
             }
         };
-        let speeds = store
-            .calibration(&machine_and_shape(&key, subject))
-            .and_then(|json| serde_json::from_str(&json).ok());
         let made = store.packed().find(&subject.source.text, &key).ok().flatten();
         let made = made.map(|made| Made { bytes: made.bytes(), unix_ms: made.created_ms() });
-        Record { key: Some(key), made, speeds, ..Record::default() }
+        Record { key: Some(key), made, ..Record::default() }
+    }
+
+    fn kept_speeds(&self, key: &str, subject: &Subject) -> Option<Vec<Speed>> {
+        let json = self.shelf.store().ok()?.calibration(&machine_and_shape(key, subject))?;
+        serde_json::from_str(&json).ok()
     }
 
     fn change(&self, subject: &Subject, change: impl FnOnce(&mut Record, &mut PackedTally)) {
@@ -296,31 +253,49 @@ impl Packings {
         loads.push((asked, arrangement.clone()));
     }
 
-    /// The packed file of these bytes has gone from the store.
+    /// The packed file of these bytes has gone from the store. The first time it is made again at once; where that
+    /// happens again, others want its room, and each further one waits for longer.
     pub(crate) fn gone(&self, source: &Source) {
         let mut books = self.books();
         *books.tally.refused.entry("gone".to_owned()).or_default() += 1;
         if let Some(record) = books.records.get_mut(&source.text) {
             record.made = None;
+            record.losses += 1;
+            if let Some(longer) = record.losses.checked_sub(LOSSES_FREE + 1) {
+                record.retry_at = Some(Instant::now() + longer_and_longer(longer));
+                let times = record.losses;
+                record.trouble = Some(format!(
+                    "its packed file has left the cache {times} times, perhaps for others; it is not made again at \
+                     once (a larger cache.max_size_bytes keeps it)"
+                ));
+            }
         }
         drop(books);
         self.edition.fetch_add(1, Ordering::Release);
     }
 
-    /// The engine did not take the packed file of these bytes.
-    pub(crate) fn refused(&self, source: &Source, why: &str) {
+    /// The engine did not take the packed file of these bytes, which belong to the model at `path`: it goes, and is
+    /// made again unless a fresh one was refused as well.
+    pub(crate) fn refuse(&self, source: &Source, path: &Path, key: &str, why: &str) {
+        if let Ok(store) = self.shelf.store() {
+            store.packed().discard(&source.text, key, why);
+        }
+        let mut is_final = false;
         let mut books = self.books();
         *books.tally.refused.entry("refused".to_owned()).or_default() += 1;
         if let Some(record) = books.records.get_mut(&source.text) {
             record.made = None;
             record.refusals += 1;
             record.trouble = Some(format!("its packed file was refused: {why}"));
-            if record.refusals >= REFUSALS_MAX {
+            is_final = record.refusals >= REFUSALS_MAX;
+            if is_final {
                 record.hindrance = Some(format!("a fresh packed file of it was refused as well: {why}"));
             }
         }
         drop(books);
         self.edition.fetch_add(1, Ordering::Release);
+        let next = if is_final { "no more are made of this model" } else { "it will be made again" };
+        tracing::warn!(path = %path.display(), "a packed file was refused; {next}: {why}");
     }
 
     /// Making gets on.
@@ -334,10 +309,7 @@ impl Packings {
     pub(crate) fn made(&self, subject: &Subject, made: Made, took: Option<Duration>) {
         self.change(subject, |record, tally| {
             record.made = Some(made);
-            (record.attempts, record.retry_at) = (0, None);
-            if record.refusals == 0 {
-                record.trouble = None;
-            }
+            record.succeeded();
             if let Some(took) = took {
                 tally.made += 1;
                 tally.made_bytes += made.bytes;
@@ -346,8 +318,11 @@ impl Packings {
         });
     }
 
-    /// The packed file was given up for not being of use.
-    pub(crate) fn dropped(&self, subject: &Subject) {
+    /// Lets the packed file go for not being of use.
+    pub(crate) fn give_up(&self, subject: &Subject, key: &str) {
+        if let Ok(store) = self.shelf.store() {
+            store.packed().give_up(&subject.source.text, key);
+        }
         self.change(subject, |record, _| record.made = None);
     }
 
@@ -359,8 +334,8 @@ impl Packings {
             store.keep_calibration(&machine_and_shape(&key, subject), &json);
         }
         self.change(subject, |record, tally| {
-            record.speeds = Some(speeds);
-            (record.attempts, record.retry_at) = (0, None);
+            record.speeds.insert(manner(subject), Some(speeds));
+            record.succeeded();
             tally.calibrations += 1;
         });
     }
@@ -384,6 +359,13 @@ impl Packings {
         self.books().tally.interrupted += 1;
     }
 
+    /// There is no memory for making just now; whoever makes comes back to it.
+    pub(crate) fn lacks_memory(&self, subject: &Subject, failure: &Failure) {
+        self.change(subject, |record, _| {
+            record.trouble = Some(format!("its packed file waits for memory: {failure}"));
+        });
+    }
+
     /// Making failed: it is tried again later, and not for ever.
     pub(crate) fn failed(&self, subject: &Subject, failure: &Failure) {
         self.change(subject, |record, tally| {
@@ -394,19 +376,25 @@ impl Packings {
             }
             tally.failed += 1;
             record.attempts += 1;
-            let is_final = matches!(failure.kind, ErrorKind::Unsupported | ErrorKind::Forbidden);
+            let is_final =
+                matches!(failure.kind, ErrorKind::Unsupported | ErrorKind::Forbidden | ErrorKind::TooLarge);
             if is_final || record.attempts >= ATTEMPTS_MAX {
                 record.hindrance.clone_from(&record.trouble);
             } else {
-                record.retry_at = Some(Instant::now() + RETRY_AFTER * 4_u32.pow(record.attempts - 1));
+                record.retry_at = Some(Instant::now() + longer_and_longer(record.attempts - 1));
             }
         });
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
         // Every change is made by plain assignments: a panic elsewhere cannot leave it half-made.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long to wait after so many waits.
+fn longer_and_longer(before: u32) -> Duration {
+    RETRY_AFTER * 4_u32.pow(before.min(LONGER_MAX))
 }
 
 /// Its further files could change unseen.

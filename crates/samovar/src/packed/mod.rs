@@ -3,9 +3,9 @@
 //! ```text
 //!   catalog ── wish ─► choice ◄── what is known ◄── store: packed file, speeds
 //!      └ ModelSpec with the layout ─► pool ─► Fitter ─► store: lease ─► engine, with the packed file
-//!                                               └ refused: discard, known, made again
-//!   request served ─► maker: quiet? memory? ─► engine.pack ─► store ─► engine.calibrate ─► store ─► known
-//!   request comes ──► maker stops what it does, and begins again when it is quiet
+//!                                               └ refused: it goes, known, made again
+//!   request served ─► maker: quiet? ─► workshop: memory? ─► engine.pack ─► store ─► engine.calibrate ─► store ─► known
+//!   request comes ──► maker stops what is made, and has it begun again when it is quiet
 //! ```
 //!
 //! Nothing here fails a request or holds one up: what has no packed file is mapped as it lies on the disk. A loaded
@@ -14,12 +14,16 @@
 mod choice;
 mod fitted;
 mod known;
-mod making;
+mod maker;
 mod orders;
 mod quiet;
+mod report;
+mod room;
+mod workshop;
 
 pub(crate) use fitted::Fitter;
-pub use known::{PackedInfo, PackedTally};
 pub(crate) use known::{Packings, Source, Subject};
-pub(crate) use making::{Maker, Workshop};
+pub(crate) use maker::Maker;
 pub(crate) use quiet::Traffic;
+pub use report::{PackedInfo, PackedTally};
+pub(crate) use workshop::Workshop;

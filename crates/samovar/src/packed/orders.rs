@@ -5,17 +5,20 @@ use std::sync::Arc;
 use samovar_core::{ErrorKind, Failure};
 use tokio::sync::mpsc;
 
-use super::known::PackedInfo;
+use super::report::PackedInfo;
 use crate::fetch;
 use crate::request::Origin;
 use crate::runtime::{Runtime, blocking};
+use crate::wait::Wait;
 
 impl Runtime {
     /// Makes the packed file of a model now and measures its layouts, whatever is being served; fetches the model
-    /// before, if need be. `progress` hears the part done of each, 0 to 1; what it has no room for is lost.
+    /// before, if need be. `waits` hears of that, `progress` of the part done of each, 0 to 1; what they have no room
+    /// for is lost.
     ///
     /// # Errors
-    /// `Unsupported` when nothing of it can be packed here; `Busy` without memory for it; `Storage` without room on
+    /// `Unsupported` when nothing of it can be packed here; `Busy` without memory for it, `TooLarge` where there never
+    /// is so much; `Storage` without room on
     /// the disk; whatever resolving the name says.
     ///
     /// # Cancel safety
@@ -23,9 +26,10 @@ impl Runtime {
     pub async fn pack(
         &self,
         model: &str,
+        waits: Option<mpsc::Sender<Wait>>,
         progress: Option<mpsc::Sender<f32>>,
     ) -> Result<PackedInfo, Failure> {
-        let spec = self.inner.resolve(model, Origin::Owner, fetch::tell(None)).await?.model.spec;
+        let spec = self.inner.resolve(model, Origin::Owner, fetch::tell(waits)).await?.model.spec;
         let workshop = self.inner.maker.workshop();
         let unknown = || Failure::new(ErrorKind::Internal, "nothing is known of this model's layouts");
         let subject = workshop.packings.subject(&spec.key).ok_or_else(unknown)?;
