@@ -7,8 +7,9 @@
 //!   packed/<source>/<id>/{data, facts.json} ◄── rename ◄── fsync, digest ◄── commit ◄──────┘
 //! ```
 //!
-//! `<source>` is made of what tells the weights' bytes from all others, `<id>` of that and the engine's key: a
-//! file is only ever found by those who would write the same. Its directory gets its name when all of it is on
+//! `<source>` is made of what the weights are known by, which no others may share, `<id>` of that and the engine's
+//! key: a file is only ever found by those who would write the same. Equal bytes that are known by two names are
+//! packed twice. Its directory gets its name when all of it is on
 //! the disk, so that the directories are the truth; nothing of this is in the index. When a file was used last
 //! is the time of its facts.
 //!
