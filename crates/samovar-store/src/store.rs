@@ -53,7 +53,7 @@ pub(crate) struct Inner {
     pub(crate) room: Arc<Room>,
     pub(crate) unopened: Unopened,
     pub(crate) refused_packed: packed::Refused,
-    pub(crate) proved_packed: packed::Proved,
+    pub(crate) judged_packed: packed::Judged,
     /// Where views are made when the cache itself cannot be written.
     views: OnceLock<Layout>,
 }
@@ -132,7 +132,7 @@ impl Store {
             room: Arc::default(),
             unopened: Unopened::default(),
             refused_packed: packed::Refused::default(),
-            proved_packed: packed::Proved::default(),
+            judged_packed: packed::Judged::default(),
             views: OnceLock::new(),
         };
         inner.heal()?;

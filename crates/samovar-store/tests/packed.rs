@@ -579,11 +579,17 @@ fn a_touched_file_of_a_read_only_store_is_read_once_in_a_process() {
     overwrite(&path, &bytes);
     fs_err::File::open(&path).unwrap().set_modified(modified).unwrap();
     assert!(find(&own.store, "weights", "engine 1").is_some(), "it is not read again");
-    let before = keeping::tree(&root);
     let other = own.reopen(|config| config.read_only_dirs = vec![root.clone()]);
     assert!(find(&other, "weights", "engine 1").is_none(), "who reads it sees that it is damaged");
+    let damaged = bytes.clone();
+    bytes[150_000] ^= 1;
+    overwrite(&path, &bytes);
+    fs_err::File::open(&path).unwrap().set_modified(modified).unwrap();
+    assert!(find(&other, "weights", "engine 1").is_none(), "that is not read again, either");
+    overwrite(&path, &damaged);
     let modified = modified + Duration::from_secs(1);
     fs_err::File::open(&path).unwrap().set_modified(modified).unwrap();
+    let before = keeping::tree(&root);
     assert!(
         find(&own.store, "weights", "engine 1").is_none(),
         "and so does who read it before it was touched"

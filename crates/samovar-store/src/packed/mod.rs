@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use check::verify;
 pub(crate) use making::expected_bytes;
 pub use making::{Make, Making};
-pub(crate) use open::{Proved, Refused};
+pub(crate) use open::{Judged, Refused};
 
 use crate::error::Error;
 use crate::key::KeyDigest;

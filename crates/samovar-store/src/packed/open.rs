@@ -41,22 +41,25 @@ impl Refused {
     }
 }
 
-/// Packed files that this process held against their digests and cannot write so beside them: those of stores that
-/// are only read. Each with what it was then.
+/// Packed files that this process held against their digests without being able to write down beside them what came of
+/// it: those of stores that are only read. Each with what it was then, and whether it was right.
 #[derive(Debug, Default)]
-pub(crate) struct Proved(Mutex<HashMap<PathBuf, (Stamp, Digest)>>);
+pub(crate) struct Judged(Mutex<HashMap<PathBuf, (Stamp, Digest, bool)>>);
 
-impl Proved {
-    fn files(&self) -> MutexGuard<'_, HashMap<PathBuf, (Stamp, Digest)>> {
+impl Judged {
+    fn files(&self) -> MutexGuard<'_, HashMap<PathBuf, (Stamp, Digest, bool)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has(&self, place: &Path, stamp: &Stamp, digest: Digest) -> bool {
-        self.files().get(place) == Some(&(*stamp, digest))
+    /// Whether the file was right, if it is the same still.
+    fn verdict(&self, place: &Path, stamp: &Stamp, digest: Digest) -> Option<bool> {
+        let files = self.files();
+        let (then, of, is_right) = files.get(place)?;
+        (then == stamp && *of == digest).then_some(*is_right)
     }
 
-    fn note(&self, place: &Path, stamp: Stamp, digest: Digest) {
-        self.files().insert(place.to_owned(), (stamp, digest));
+    fn note(&self, place: &Path, stamp: Stamp, digest: Digest, is_right: bool) {
+        self.files().insert(place.to_owned(), (stamp, digest, is_right));
     }
 }
 
@@ -136,10 +139,14 @@ fn look_once(inner: &Inner, layout: &Layout, place: &Path) -> io::Result<Look> {
     let Some(facts) = Facts::read(layout, place)? else { return Ok(Look::Wrong) };
     let data = plain::metadata(layout.root(), &place.join(DATA))?;
     let stamp = Stamp::of(&data.ok_or(io::ErrorKind::NotFound)?);
-    if facts.is_untouched(&stamp) || inner.proved_packed.has(place, &stamp, facts.digest) {
+    if facts.is_untouched(&stamp) {
         return Ok(Look::Right(facts));
     }
-    read_again(inner, layout, place, facts)
+    match inner.judged_packed.verdict(place, &stamp, facts.digest) {
+        Some(true) => Ok(Look::Right(facts)),
+        Some(false) => Ok(Look::Wrong),
+        None => read_again(inner, layout, place, facts),
+    }
 }
 
 /// Holds a packed file against its digest.
@@ -150,15 +157,15 @@ fn read_again(inner: &Inner, layout: &Layout, place: &Path, facts: Facts) -> io:
     let file = plain::open(layout.root(), &place.join(DATA))?;
     let stamp = Stamp::of(&file.metadata()?);
     let never = AtomicBool::new(false);
-    if stamp.size != facts.bytes || check::digest_of(file.file(), stamp.size, &never)? != Some(facts.digest) {
-        return Ok(Look::Wrong);
-    }
-    let is_written = layout.is_writable()
+    let is_right =
+        stamp.size == facts.bytes && check::digest_of(file.file(), stamp.size, &never)? == Some(facts.digest);
+    let is_written = is_right
+        && layout.is_writable()
         && durable::write(layout, &place.join(FACTS), &facts.stamped(&stamp).to_text()).is_ok();
     if !is_written {
-        inner.proved_packed.note(place, stamp, facts.digest);
+        inner.judged_packed.note(place, stamp, facts.digest, is_right);
     }
-    Ok(Look::Right(facts))
+    Ok(if is_right { Look::Right(facts) } else { Look::Wrong })
 }
 
 fn note_used(layout: &Layout, place: &Path) {
