@@ -506,7 +506,11 @@ fn one_that_its_engine_refuses_goes_and_may_be_made_anew() {
 #[test]
 fn one_that_is_of_no_use_goes_and_counts_as_no_refusal() {
     let cache = Cache::new();
-    drop(make(&cache.store, "weights", "engine 1", None));
+    let used = make(&cache.store, "weights", "engine 1", None);
+    let other = cache.reopen(|_| ());
+    other.packed().give_up("weights", "engine 1");
+    assert!(find(&other, "weights", "engine 1").is_some(), "somebody uses it");
+    drop(used);
     cache.store.packed().give_up("weights", "engine 1");
     assert!(find(&cache.store, "weights", "engine 1").is_none() && is_tidy(cache.root()));
     assert_eq!(cache.store.stats().unwrap().packed_refused, 0);

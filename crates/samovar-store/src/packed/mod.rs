@@ -135,8 +135,8 @@ impl PackedFiles {
         open::discard(&self.store.0, &Name::of(source, key), why);
     }
 
-    /// Lets a sound file go that is of no use, so that it costs no disk; one of a read-only store stays. Not being able
-    /// to is no harm.
+    /// Lets a sound file go that is of no use, so that it costs no disk; one that somebody uses all the same stays, and
+    /// so does one of a read-only store. Not being able to is no harm.
     pub fn give_up(&self, source: &str, key: &str) {
         open::give_up(&self.store.0, &Name::of(source, key));
     }

@@ -11,6 +11,7 @@ use samovar_core::Digest;
 
 use super::facts::{DATA, FACTS, Facts, Name};
 use super::{OpenedPacked, check, kept};
+use crate::collect::empty_trash;
 use crate::durable;
 use crate::error::Error;
 use crate::index::Stamp;
@@ -182,12 +183,18 @@ pub(super) fn discard(inner: &Inner, name: &Name, why: &str) {
     tracing::debug!(why, "a packed file is not taken by its engine; it goes");
     inner.refused_packed.note(name);
     inner.index.count("packed_refused", 1);
-    give_up(inner, name);
-}
-
-/// Lets a packed file go that is sound, and of no use.
-pub(super) fn give_up(inner: &Inner, name: &Name) {
     if inner.layout.is_writable() {
         kept::remove(&inner.layout, &name.place(&inner.layout));
+    }
+}
+
+/// Lets a packed file go that is sound, and of no use, unless somebody uses it all the same.
+pub(super) fn give_up(inner: &Inner, name: &Name) {
+    if !inner.layout.is_writable() {
+        return;
+    }
+    match kept::take_unless_held(inner, &name.place(&inner.layout), Some(name.id)) {
+        Ok(_) => empty_trash(&inner.layout),
+        Err(error) => tracing::debug!(%error, "a packed file could not be given up"),
     }
 }
