@@ -33,7 +33,7 @@ impl LlamaEngine {
 /// The plan for a model; on a build whose AMX code may die, weights stay as they are on disk.
 fn plan(descriptor: &Descriptor, options: &LoadOptions) -> Result<Plan, Error> {
     if options.layout == Layout::Repacked && build_info().amx == AmxState::Unsafe {
-        tracing::warn!("this build's AMX code cannot be trusted: the packed layout is not used");
+        tracing::warn!("this build's AMX code cannot be trusted: weights are mapped, not repacked");
         return Plan::new(descriptor, &LoadOptions { layout: Layout::Mapped, ..options.clone() });
     }
     Plan::new(descriptor, options)

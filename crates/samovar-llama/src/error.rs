@@ -1,10 +1,12 @@
 //! What can go wrong between a request and the native code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use samovar_core::{ErrorKind, Failure};
 
 use crate::adapter_set::MOST_ADAPTERS;
+use crate::context::DecodeError;
+use crate::log;
 
 /// A failed action of the llama.cpp engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -144,12 +146,36 @@ pub enum Error {
         /// What the system said.
         detail: String,
     },
-    /// Nothing of a model can be packed, or it cannot be read for that.
+    /// Nothing of a model can be packed, or what was packed computes something else.
     #[error("cannot pack {}: {detail}", path.display())]
     NotPacked {
         /// The model file.
         path: PathBuf,
         /// Why.
+        detail: String,
+    },
+    /// A model cannot be read, to be packed.
+    #[error("cannot read {} to pack it: {detail}", path.display())]
+    PackSource {
+        /// The model file.
+        path: PathBuf,
+        /// What the system said.
+        detail: String,
+    },
+    /// No memory to pack a tensor in.
+    #[error("there is no memory to pack {tensor}, which has {bytes} bytes")]
+    PackMemory {
+        /// Its name.
+        tensor: String,
+        /// Its bytes in the model.
+        bytes: u64,
+    },
+    /// A packed file could not be looked at: nothing is known about it.
+    #[error("the packed weights of {} could not be used: {detail}", path.display())]
+    PackedUnseen {
+        /// The model file.
+        path: PathBuf,
+        /// What was in the way.
         detail: String,
     },
     /// A packed file cannot be written or read.
@@ -195,6 +221,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// Why llama.cpp made no model of this file, as it logged it.
+    pub(crate) fn not_loaded(path: &Path, is_cancelled: bool) -> Self {
+        let (path, detail) = (path.to_owned(), log::take_complaints());
+        if is_cancelled { Self::LoadCancelled { path } } else { Self::Load { path, detail } }
+    }
+
+    /// Why a model that is being looked at computed nothing.
+    pub(crate) fn not_computed(path: &Path, error: &DecodeError) -> Self {
+        let code = match error {
+            DecodeError::Interrupted => return Self::LoadCancelled { path: path.to_owned() },
+            DecodeError::NoRoom => 1,
+            DecodeError::Failed(code) => *code,
+        };
+        Self::Decode { code, detail: log::take_complaints() }
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Load { .. } | Self::NotGenerative { .. } | Self::Adapter { .. } => ErrorKind::InvalidModel,
@@ -208,7 +250,7 @@ impl Error {
             | Self::SavedState { .. } => ErrorKind::InvalidRequest,
             Self::PrefixGone | Self::AdapterFile { .. } => ErrorKind::NotFound,
             Self::UnsavableState | Self::NotPacked { .. } => ErrorKind::Unsupported,
-            Self::StateFile { .. } | Self::PackedFile { .. } => ErrorKind::Storage,
+            Self::StateFile { .. } | Self::PackedFile { .. } | Self::PackSource { .. } => ErrorKind::Storage,
             Self::PromptTooLong { .. } | Self::TextTooLong { .. } => ErrorKind::ContextExceeded,
             Self::Parked | Self::Gone => ErrorKind::Unavailable,
             Self::TooManyWaiting { .. } | Self::NoSequence => ErrorKind::Busy,
@@ -216,6 +258,8 @@ impl Error {
             | Self::Context { .. }
             | Self::Decode { .. }
             | Self::StateWrite { .. }
+            | Self::PackMemory { .. }
+            | Self::PackedUnseen { .. }
             | Self::NoToken
             | Self::Dead { .. } => ErrorKind::EngineFailed,
         }
@@ -237,6 +281,8 @@ impl Error {
                 Some("shorten the prompt, or load the model with a larger context")
             }
             Self::NoToken => Some("look at logit_bias; if it bans nothing, the model file may be damaged"),
+            Self::PackMemory { .. } => Some("it is tried again; the model is loaded without packed weights"),
+            Self::PackedUnseen { .. } => Some("the model can be loaded without them: layout = \"mapped\""),
             Self::Dead { .. } => Some("the model is loaded again with the next request"),
             _ => None,
         }

@@ -1,5 +1,6 @@
 //! The handle of one loaded model: checks requests and passes them to the thread that owns it.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -73,6 +74,7 @@ impl LlamaInstance {
                     commands: &receiver,
                     loading,
                     cancelled: &cancelled,
+                    told: Cell::default(),
                 });
             };
             Builder::new().name("llama".to_owned()).spawn(life)

@@ -12,6 +12,7 @@
 //! A context borrows its model, so both live on this thread's stack: the model outside, the context
 //! inside the loop that serves. The handle keeps a second reference to the model for its vocabulary.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -25,7 +26,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::footprint::Account;
 use crate::native::Origin;
-use crate::packed::{PackedFile, Refusal, Wardrobe};
+use crate::packed::{PackedFile, Refusal, Unfit, Wardrobe};
 use crate::plan::Plan;
 use crate::published::Published;
 use crate::ticket::{Command, Reply};
@@ -48,6 +49,8 @@ pub(crate) struct Start<'a> {
     pub commands: &'a Receiver<Command>,
     pub loading: SyncSender<Loading>,
     pub cancelled: &'a AtomicBool,
+    /// The most that was said to be done; a second attempt says no less.
+    pub told: Cell<f32>,
 }
 
 /// The thread's whole life.
@@ -61,13 +64,10 @@ pub(crate) fn run(start: &Start<'_>) {
         Ok(Some(file)) if start.plan.layout == Layout::Hybrid => start.live_with_both(file),
         Ok(Some(file)) => start.live_with_packed(file),
         Ok(None) => start.live_without(None),
-        Err(refusal) => Err(End::Refused(refusal.clone())),
+        Err(unfit) => Err(start.end(unfit.clone())),
     };
     let failed = match lived {
-        Err(End::Refused(refusal)) => {
-            tracing::warn!(reason = %refusal, "packed weights are not used");
-            start.live_without(Some(refusal.to_string())).err()
-        }
+        Err(End::Refused(refusal)) => start.live_without(Some(&refusal)).err(),
         lived => lived.err(),
     };
     if let Some(End::Failed(error)) = failed {
@@ -88,54 +88,67 @@ impl From<Error> for End {
     }
 }
 
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
 impl Start<'_> {
     /// Serves the model from its own file.
-    fn live_without(&self, refused: Option<String>) -> Result<(), End> {
-        let layout = if self.plan.layout == Layout::Repacked { Layout::Repacked } else { Layout::Mapped };
+    fn live_without(&self, refusal: Option<&Refusal>) -> Result<(), End> {
         let model = Arc::new(self.load(Origin::Path(self.files.path))?);
-        self.live(&model, None, 0, Arrangement { layout, refused })
+        self.live_plainly(&model, refusal)
+    }
+
+    /// Serves a model that was loaded from its own file.
+    fn live_plainly(&self, model: &Arc<LlamaModel>, refusal: Option<&Refusal>) -> Result<(), End> {
+        if let Some(reason) = refusal {
+            tracing::warn!(%reason, "packed weights are not used");
+        }
+        let layout = if self.plan.layout == Layout::Repacked { Layout::Repacked } else { Layout::Mapped };
+        self.live(model, None, 0, Arrangement { layout, refused: refusal.map(ToString::to_string) })
     }
 
     /// Serves the model from its packed file.
     fn live_with_packed(&self, file: &PackedFile) -> Result<(), End> {
         let model = match self.load(Origin::File(file.file())) {
-            Err(Error::Load { detail, .. }) => return Err(Refusal::from(detail).into()),
+            // Its header is that of the model, so the file is not to blame.
+            Err(Error::Load { detail, .. }) => return Err(self.end(Unfit::Unseen(detail))),
             loaded => Arc::new(loaded?),
         };
-        let _wardrobe = Wardrobe::of_packed(&model, file)?;
-        self.live(&model, None, 0, Arrangement { layout: Layout::Packed, refused: None })
+        let wardrobe = Wardrobe::of_packed(&model, file, self.plan.is_locked);
+        let _wardrobe = wardrobe.map_err(|unfit| self.end(unfit))?;
+        let arrangement = Arrangement { layout: Layout::Packed, refused: None };
+        self.live(&model, None, file.tail_bytes(), arrangement)
     }
 
     /// Serves the model from both.
     fn live_with_both(&self, file: &PackedFile) -> Result<(), End> {
         let model = Arc::new(self.load(Origin::Path(self.files.path))?);
-        let wardrobe = Wardrobe::beside(&model, file, self.plan.is_locked)?;
-        let arrangement = Arrangement { layout: Layout::Hybrid, refused: None };
-        self.live(&model, Some(&wardrobe), file.packed_bytes(), arrangement)
+        match Wardrobe::beside(&model, file, self.plan.is_locked) {
+            Ok(wardrobe) => {
+                let arrangement = Arrangement { layout: Layout::Hybrid, refused: None };
+                self.live(&model, Some(&wardrobe), file.packed_bytes(), arrangement)
+            }
+            Err(Unfit::Refused(refusal)) => self.live_plainly(&model, Some(&refusal)),
+            Err(unseen) => Err(self.end(unseen)),
+        }
+    }
+
+    /// What becomes of a load whose packed file is not used.
+    fn end(&self, unfit: Unfit) -> End {
+        match unfit {
+            Unfit::Refused(refusal) => End::Refused(refusal),
+            Unfit::Unseen(detail) => {
+                End::Failed(Error::PackedUnseen { path: self.files.path.to_owned(), detail })
+            }
+        }
     }
 
     fn load(&self, origin: Origin<'_>) -> Result<LlamaModel, Error> {
-        let report = |fraction| {
+        let report = |fraction: f32| {
+            self.told.set(fraction.max(self.told.get()));
             // Progress is a courtesy: if nobody keeps up, the next one will do.
-            let _ = self.loading.try_send(Loading::Progress(fraction));
+            let _ = self.loading.try_send(Loading::Progress(self.told.get()));
             !self.cancelled.load(Ordering::Relaxed)
         };
         let model = native::load_model(origin, self.plan.weights(), report);
-        model.ok_or_else(|| {
-            let detail = log::take_complaints();
-            let path = self.files.path.to_owned();
-            if self.cancelled.load(Ordering::Relaxed) {
-                Error::LoadCancelled { path }
-            } else {
-                Error::Load { path, detail }
-            }
-        })
+        model.ok_or_else(|| Error::not_loaded(self.files.path, self.cancelled.load(Ordering::Relaxed)))
     }
 
     fn live<'m>(

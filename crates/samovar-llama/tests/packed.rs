@@ -2,15 +2,16 @@
 
 mod support;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use samovar_core::format::gguf;
 use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles, PackedFile};
 use samovar_core::testing::gguf::{Writer, lora, part_name};
 use samovar_core::{
-    Adapter, Arrangement, ErrorKind, GenerationRequest, Layout, LoadOptions, Prompt, TokenEvent, TokenLogprob,
+    Adapter, Arrangement, Digest, ErrorKind, GenerationRequest, Layout, LoadOptions, Prompt, TokenEvent,
+    TokenLogprob,
 };
 use samovar_llama::LlamaEngine;
 use support::packed::{Packed, SOURCE};
@@ -257,6 +258,90 @@ fn packing_can_be_cancelled_and_says_how_far_it_is() {
     engine.pack(&model.path, &model.descriptor, SOURCE, &file, &control).unwrap();
     let seen: Vec<f32> = receiver.try_iter().collect();
     assert!(seen.len() > 5 && seen.is_sorted() && seen[seen.len() - 1] <= 1.0, "{seen:?}");
+    // Writing, comparing bytes, asking the model and asking its packed form: each says how far it is.
+    for part in [0.0..0.6, 0.61..0.79, 0.81..0.89, 0.91..1.0] {
+        assert!(seen.iter().any(|fraction| part.contains(fraction)), "{part:?} of {seen:?}");
+    }
+}
+
+#[test]
+fn a_packing_that_nobody_wants_any_more_ends_wherever_it_is() {
+    let model = packed_demo!();
+    for most in [0.3, 0.65, 0.82, 0.87, 0.92] {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1000);
+        let flag = Arc::new(OnceLock::<Arc<AtomicBool>>::new());
+        let cancel = Arc::clone(&flag);
+        let control = LoadControl::new(move |fraction| {
+            sender.send(fraction).unwrap();
+            if fraction >= most {
+                cancel.get().unwrap().store(true, Ordering::Relaxed);
+            }
+        });
+        flag.set(control.cancel_flag()).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let outcome =
+            LlamaEngine::new().pack(&model.path, &model.descriptor, SOURCE, &file, &control).unwrap_err();
+        assert_eq!(outcome.kind, ErrorKind::Cancelled, "{outcome:?}");
+        let after: Vec<f32> = receiver.try_iter().filter(|fraction| *fraction >= most).collect();
+        assert!(after.len() <= 2, "it went on: {after:?}");
+    }
+}
+
+/// A path at which nothing can be looked at, for a reason that is not that nothing is there.
+fn unreachable_path(model: &Packed) -> PathBuf {
+    let path = model.folder.path().join("loop");
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    path
+}
+
+#[test]
+fn a_packed_file_that_cannot_be_looked_at_is_not_refused() {
+    let model = packed_demo!();
+    let path = unreachable_path(&model);
+    let files = ModelFiles { packed: Some(PackedFile { path: &path, source: SOURCE }), ..model.files() };
+    let engine = LlamaEngine::new();
+    for layout in [Layout::Packed, Layout::Hybrid] {
+        let options = LoadOptions { layout, ..options() };
+        let failed = engine.load(files, &model.descriptor, &options, &LoadControl::silent()).map(drop);
+        let failure = failed.unwrap_err();
+        assert!(failure.kind == ErrorKind::EngineFailed && failure.hint.is_some(), "{failure:?}");
+    }
+    let failure = engine.calibrate(files, &model.descriptor, &options(), &LoadControl::silent()).unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::EngineFailed, "{failure:?}");
+    let file = tempfile::tempfile().unwrap();
+    let failure = engine.pack(&path, &model.descriptor, SOURCE, &file, &LoadControl::silent()).unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::Storage, "{failure:?}");
+}
+
+/// A packed file with another table, rightly sealed.
+fn retold(packed: &[u8], change: impl FnOnce(String) -> String) -> Vec<u8> {
+    let (content, footer) = packed.split_at(packed.len() - 56);
+    let length = u64::from_le_bytes(footer[..8].try_into().unwrap()) as usize;
+    let (content, table) = content.split_at(content.len() - length);
+    let table = change(String::from_utf8(table.to_vec()).unwrap()).into_bytes();
+    let length = (table.len() as u64).to_le_bytes();
+    [content, &table, &length, Digest::of_bytes(&table).as_bytes(), &footer[40..]].concat()
+}
+
+#[test]
+fn a_load_that_finds_its_packed_file_wrong_says_no_less_than_before() {
+    let model = packed_demo!();
+    let good = fs_err::read(&model.file).unwrap();
+    let wrong = retold(&good, |table| table.replacen("\"format\":\"q4_0\"", "\"format\":\"q4_1\"", 1));
+    let path = model.folder.path().join("wrong");
+    fs_err::write(&path, wrong).unwrap();
+    let files = ModelFiles { packed: Some(PackedFile { path: &path, source: SOURCE }), ..model.files() };
+    for layout in [Layout::Packed, Layout::Hybrid] {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(10_000);
+        let control = LoadControl::new(move |fraction| sender.send(fraction).unwrap());
+        let options = LoadOptions { layout, ..options() };
+        let instance = LlamaEngine::new().load(files, &model.descriptor, &options, &control).unwrap();
+        let Arrangement { layout: reached, refused } = instance.arrangement();
+        assert!(reached == Layout::Mapped && refused.unwrap().contains("format"), "{layout}");
+        instance.probe().unwrap();
+        let seen: Vec<f32> = receiver.try_iter().collect();
+        assert!(seen.len() > 1 && seen.is_sorted(), "{layout}: {seen:?}");
+    }
 }
 
 #[test]
@@ -293,7 +378,7 @@ fn what_cannot_be_packed_is_said_before_and_refused() {
     fs_err::write(&nonsense, b"GGUF\x03\0\0\0 but nothing else").unwrap();
     let failure =
         engine.pack(&nonsense, &model.descriptor, SOURCE, &file, &LoadControl::silent()).unwrap_err();
-    assert_eq!(failure.kind, ErrorKind::Unsupported, "{failure:?}");
+    assert_eq!(failure.kind, ErrorKind::InvalidModel, "{failure:?}");
 }
 
 #[test]

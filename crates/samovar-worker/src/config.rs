@@ -59,7 +59,13 @@ pub struct Patience {
 impl Patience {
     /// With work that yields to everything else: on a busy machine it may get next to nothing.
     pub(crate) fn in_background(self) -> Self {
-        Self { start: self.start * 4, silence: self.silence * 4, standstill: self.step, ..self }
+        Self {
+            start: self.start * 4,
+            silence: self.silence * 4,
+            standstill: self.step,
+            step: self.step * 4,
+            ..self
+        }
     }
 }
 

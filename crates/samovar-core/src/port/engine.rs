@@ -94,7 +94,8 @@ pub trait Engine: Send + Sync + 'static {
     /// for about as long as reading the model takes; reports and looks for cancellation through `control`.
     ///
     /// # Errors
-    /// `Unsupported` when nothing of the model can be packed; `InvalidModel`, `EngineFailed`, `Cancelled`, `Storage`.
+    /// `Unsupported` when nothing of the model can be packed, or what was packed computes something else: that will be
+    /// so the next time, too. `InvalidModel`, `EngineFailed`, `Cancelled`, `Storage` may pass.
     fn pack(
         &self,
         path: &Path,
@@ -126,7 +127,8 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// # Errors
     /// `InvalidModel`, `EngineFailed`, `Cancelled`, `Storage`. Everything is given back on failure. A packed file that is
-    /// refused is no failure: the model is loaded as on disk, and [`Instance::arrangement`] says why.
+    /// refused is no failure: the model is loaded as on disk, and [`Instance::arrangement`] says why. One that could
+    /// not even be looked at is `EngineFailed`, and nothing is known about it: the same load without it may do.
     fn load(
         &self,
         files: ModelFiles<'_>,
@@ -226,18 +228,31 @@ pub struct LoadControl {
     progress: Box<dyn Fn(f32) + Send + Sync>,
     obituary: Arc<dyn Fn(Failure) + Send + Sync>,
     cancelled: Arc<AtomicBool>,
+    is_in_background: bool,
 }
 
 impl LoadControl {
     /// Reports progress (0..=1) to `progress`.
     pub fn new(progress: impl Fn(f32) + Send + Sync + 'static) -> Self {
-        Self { progress: Box::new(progress), obituary: Arc::new(|_| ()), cancelled: Arc::default() }
+        Self {
+            progress: Box::new(progress),
+            obituary: Arc::new(|_| ()),
+            cancelled: Arc::default(),
+            is_in_background: false,
+        }
     }
 
     /// The same, and `obituary` hears of the instance's death, should it die by itself after the load.
     #[must_use]
     pub fn on_death(mut self, obituary: impl Fn(Failure) + Send + Sync + 'static) -> Self {
         self.obituary = Arc::new(obituary);
+        self
+    }
+
+    /// The same for what nobody waits for: it should yield to everything else, where the engine can see to that.
+    #[must_use]
+    pub fn in_background(mut self) -> Self {
+        self.is_in_background = true;
         self
     }
 
@@ -260,6 +275,11 @@ impl LoadControl {
     /// Called by the engine as it gets on, with the part done (0..=1).
     pub fn report(&self, fraction: f32) {
         (self.progress)(fraction);
+    }
+
+    /// Whether nobody waits for it.
+    pub fn is_in_background(&self) -> bool {
+        self.is_in_background
     }
 
     /// Whether the load should stop.

@@ -13,8 +13,8 @@ use llama_cpp_2::token::LlamaToken;
 use samovar_core::port::{LoadControl, ModelFiles};
 use samovar_core::{Descriptor, Layout, Speed};
 
-use super::PackedFile;
 use super::wardrobe::{PLAIN_FROM_TOKENS, Wardrobe};
+use super::{PackedFile, Unfit};
 use crate::context::{Batch, Context, DecodeError};
 use crate::error::Error;
 use crate::log;
@@ -39,24 +39,23 @@ pub(crate) fn calibrate(
     control: &LoadControl,
 ) -> Result<Vec<Speed>, Error> {
     let _ = log::take_complaints();
-    let cancelled = || Error::LoadCancelled { path: files.path.to_owned() };
     let options = WeightOptions { is_repacked: false, is_locked: false };
     let model = native::load_model(Origin::Path(files.path), options, |_| !control.is_cancelled());
-    let model = model.ok_or_else(|| {
-        let path = files.path.to_owned();
-        if control.is_cancelled() {
-            cancelled()
-        } else {
-            Error::Load { path, detail: log::take_complaints() }
-        }
-    })?;
+    let model = model.ok_or_else(|| Error::not_loaded(files.path, control.is_cancelled()))?;
     let opened = files.packed.map(|packed| PackedFile::open(packed, files.path, descriptor)).transpose();
     let wardrobe =
         opened.and_then(|file| file.map(|file| Wardrobe::beside(&model, &file, false)).transpose());
-    let wardrobe = wardrobe.unwrap_or_else(|reason| {
-        tracing::warn!(%reason, "packed weights are not measured");
-        None
-    });
+    let wardrobe = match wardrobe {
+        Ok(wardrobe) => wardrobe,
+        Err(Unfit::Refused(reason)) => {
+            tracing::warn!(%reason, "packed weights are not measured");
+            None
+        }
+        // Figures without them would be kept for ever.
+        Err(Unfit::Unseen(detail)) => {
+            return Err(Error::PackedUnseen { path: files.path.to_owned(), detail });
+        }
+    };
     let cells = PROMPT_TOKENS[1] as u32;
     let context = ContextOptions {
         cells,
@@ -69,11 +68,7 @@ pub(crate) fn calibrate(
         .ok_or_else(|| Error::Context { cells, detail: log::take_complaints() })?;
     let vocabulary = model.n_vocab().max(1);
     let track = Track { context, wardrobe, vocabulary, batch: Batch::default(), control };
-    track.run().map_err(|error| match error {
-        DecodeError::Interrupted => cancelled(),
-        DecodeError::NoRoom => Error::Decode { code: 1, detail: log::take_complaints() },
-        DecodeError::Failed(code) => Error::Decode { code, detail: log::take_complaints() },
-    })
+    track.run().map_err(|error| Error::not_computed(files.path, &error))
 }
 
 /// A model, ready to be timed.

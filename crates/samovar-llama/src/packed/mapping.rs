@@ -37,8 +37,10 @@ impl Mapping {
         let _ = self.0.advise_range(memmap2::Advice::WillNeed, offset, bytes);
     }
 
-    /// Keeps it from being paged out. A wish: the system may bound how much is locked.
-    pub(super) fn lock(&self) -> io::Result<()> {
-        self.0.lock()
+    /// Keeps a part of it from being paged out. A wish: the system may bound how much is locked.
+    pub(super) fn lock(&self, offset: usize, bytes: usize) -> io::Result<()> {
+        let part = self.0.get(offset..offset.saturating_add(bytes)).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: pins pages of a mapping that lives, until it is unmapped; no byte is changed.
+        Ok(unsafe { rustix::mm::mlock(part.as_ptr().cast_mut().cast(), part.len()) }?)
     }
 }

@@ -7,7 +7,8 @@
 //!   reader    is this file what it says, and of this model?
 //!   wardrobe  loaded weights told where their packed bytes lie
 //!   calibration  how fast plain and packed weights are on this machine
-//!   native    ggml's own packing, and its tensors
+//!   packer    ggml's own packing
+//!   weights   tensors of models, and where and how their bytes lie
 //! ```
 //!
 //! A packed file is a GGUF with the source's very header; llama.cpp maps it like any other, believing its weights to
@@ -16,14 +17,18 @@
 //!
 //! Nothing here decides whether to pack; nothing here keeps files.
 
+use std::{fmt, io};
+
 mod calibration;
 mod mapping;
-mod native;
+mod packer;
 mod probe;
 mod proof;
 mod reader;
+mod stretch;
 mod trailer;
 mod wardrobe;
+mod weights;
 mod writer;
 
 pub(crate) use calibration::calibrate;
@@ -32,14 +37,36 @@ pub(crate) use reader::PackedFile;
 pub(crate) use wardrobe::Wardrobe;
 pub(crate) use writer::{Packing, write};
 
-/// Why a packed file is of no use.
+/// Why a packed file is of no use, now and later.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Refusal(String);
 
-impl From<String> for Refusal {
-    fn from(reason: String) -> Self {
-        Self(reason)
+/// Why a packed file is not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// It is wrong.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be looked at, which says nothing about it: no memory, no descriptors, a disk that does not answer.
+    #[error("{0}")]
+    Unseen(String),
+}
+
+impl Unfit {
+    /// What it means that the packed file cannot be opened, read or mapped.
+    fn of_file(error: &io::Error) -> Self {
+        let is_its_own = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::UnexpectedEof
+        );
+        let reason = format!("it cannot be read: {error}");
+        if is_its_own { Self::Refused(Refusal(reason)) } else { Self::Unseen(reason) }
+    }
+
+    /// What it means that the model beside it cannot be read.
+    fn of_model(error: &impl fmt::Display) -> Self {
+        Self::Unseen(format!("the model beside it cannot be read: {error}"))
     }
 }
 
@@ -51,3 +78,21 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod unfit_tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_file_itself_is_to_blame_for_is_held_against_it() {
+        use rustix::io::Errno;
+        let unfit = |errno: Errno| Unfit::of_file(&errno.into());
+        for errno in [Errno::NOENT, Errno::ISDIR] {
+            assert!(matches!(unfit(errno), Unfit::Refused(_)), "{errno}");
+        }
+        assert!(matches!(Unfit::of_file(&io::ErrorKind::UnexpectedEof.into()), Unfit::Refused(_)));
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO, Errno::ACCESS, Errno::AGAIN] {
+            assert!(matches!(unfit(errno), Unfit::Unseen(_)), "{errno}");
+        }
+    }
+}

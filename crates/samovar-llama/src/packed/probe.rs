@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use samovar_core::Descriptor;
 use samovar_core::digest::Hasher;
 
-use super::native::{Format, Packer, Scratch, Shape};
+use super::packer::{Format, Packer, Scratch, Shape};
 use crate::build_info::{AmxState, build_info};
 
 /// Two rows of blocks of any format, as many as the kernels of any CPU take at once.
@@ -66,7 +66,7 @@ fn probe() -> Option<Findings> {
     for packer in Packer::all() {
         let mut scratch = Scratch::new(packer);
         for format in Format::all().filter(|format| packer.takes(*format, PATTERN_SHAPE)) {
-            let packed = scratch.pack(format, PATTERN_SHAPE, &pattern(format.bytes(PATTERN_SHAPE)))?;
+            let packed = scratch.pack(format, PATTERN_SHAPE, &pattern(format.bytes(PATTERN_SHAPE))).ok()?;
             for part in [packer.name(), format.name()] {
                 hasher.update(part.as_bytes());
                 hasher.update(&[0]);

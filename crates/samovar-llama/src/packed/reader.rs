@@ -1,11 +1,11 @@
 //! Opens a packed file, believing nothing of it.
 //!
 //! ```text
-//!   table whole? key ours? ──► as long as the source? ──► header equal, byte by byte?
+//!   table whole? key ours? ──► as long as the source? ──► header as long, and equal, byte by byte?
 //!                                                    ──► what is not packed equal, where it is looked at?
 //! ```
 //!
-//! The source's header has passed the gate, so an equal one has, too. That the weights are those of the source is
+//! The source's header has passed the gate, so an equal one has, too; where it ends is read there, not here. That the weights are those of the source is
 //! vouched for by whoever keeps both; the spots that are compared tell a source that was replaced.
 
 use std::io;
@@ -13,10 +13,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use fs_err::File;
+use samovar_core::format::gguf;
 use samovar_core::{Descriptor, port};
 
-use super::trailer::{Range, Trailer};
-use super::{Refusal, probe};
+use super::trailer::{Range, Trailer, Where};
+use super::{Refusal, Unfit, probe};
 
 /// Bytes compared at once.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -38,38 +39,40 @@ impl PackedFile {
         packed: port::PackedFile<'_>,
         model: &Path,
         descriptor: &Descriptor,
-    ) -> Result<Self, Refusal> {
-        let file = File::open(packed.path).map_err(|error| Refusal::new(error.to_string()))?;
+    ) -> Result<Self, Unfit> {
+        let file = File::open(packed.path).map_err(|error| Unfit::of_file(&error))?;
         Self::of(file, packed.source, model, descriptor)
     }
 
     /// The same of a file that is open already.
-    pub(super) fn of(
-        file: File,
-        source: &str,
-        model: &Path,
-        descriptor: &Descriptor,
-    ) -> Result<Self, Refusal> {
+    pub(super) fn of(file: File, source: &str, model: &Path, descriptor: &Descriptor) -> Result<Self, Unfit> {
         probe::packable(descriptor).map_err(Refusal::new)?;
-        let io = |error: io::Error| Refusal::new(error.to_string());
+        let refused = |reason: &str| Err(Refusal::new(reason).into());
         let trailer = Trailer::read(&file)?;
         if Some(trailer.key.as_str()) != probe::key() {
-            return Err(Refusal::new(format!("it was packed for another build or CPU ({})", trailer.key)));
+            return refused(&format!("it was packed for another build or CPU ({})", trailer.key));
         }
         if trailer.source != source {
-            return Err(Refusal::new("it was made of another model"));
+            return refused("it was made of another model");
         }
-        let model = File::open(model).map_err(io)?;
-        let source_bytes = model.metadata().map_err(io)?.len();
+        let unread = |error: io::Error| Unfit::of_model(&error);
+        let model = File::open(model).map_err(unread)?;
+        let source_bytes = model.metadata().map_err(unread)?.len();
         if trailer.source_bytes != source_bytes || trailer.source_bytes != descriptor.file_bytes {
-            return Err(Refusal::new("it was made of a file of another length"));
+            return refused("it was made of a file of another length");
         }
-        if !is_equal(&file, &model, Range { offset: 0, bytes: trailer.header_bytes }).map_err(io)? {
-            return Err(Refusal::new("its header is not that of the model"));
+        // The first tensor that is used may not be the first there is: `Wardrobe` compares it with what was loaded.
+        let header =
+            gguf::header_bytes(model.file(), source_bytes).map_err(|error| Unfit::of_model(&error))?;
+        if trailer.header_bytes < header {
+            return refused("it has a shorter header than the model");
+        }
+        if !is_equal(&file, &model, Range { offset: 0, bytes: trailer.header_bytes })? {
+            return refused("its header is not that of the model");
         }
         for spot in spots(&trailer) {
-            if !is_equal(&file, &model, spot).map_err(io)? {
-                return Err(Refusal::new("its weights are not those of the model"));
+            if !is_equal(&file, &model, spot)? {
+                return refused("its weights are not those of the model");
             }
         }
         Ok(Self { file, trailer })
@@ -84,19 +87,25 @@ impl PackedFile {
     pub(crate) fn packed_bytes(&self) -> u64 {
         self.trailer.tensors.iter().map(|row| row.packed_bytes).sum()
     }
+
+    /// Of those, bytes behind the model.
+    pub(crate) fn tail_bytes(&self) -> u64 {
+        let tail = self.trailer.tensors.iter().filter(|row| row.place != Where::Slot);
+        tail.map(|row| row.packed_bytes).sum()
+    }
 }
 
-/// Whether two files have the same bytes there.
-fn is_equal(one: &File, other: &File, range: Range) -> io::Result<bool> {
-    let mut chunks = [Vec::new(), Vec::new()];
+/// Whether the packed file has the model's bytes there.
+fn is_equal(packed: &File, model: &File, range: Range) -> Result<bool, Unfit> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let mut place = range.offset;
     while place < range.end() {
         let bytes = CHUNK_BYTES.min(range.end() - place) as usize;
-        for (chunk, file) in chunks.iter_mut().zip([one, other]) {
-            chunk.resize(bytes, 0);
-            file.file().read_exact_at(chunk, place)?;
-        }
-        if chunks[0] != chunks[1] {
+        ours.resize(bytes, 0);
+        theirs.resize(bytes, 0);
+        packed.file().read_exact_at(&mut ours, place).map_err(|error| Unfit::of_file(&error))?;
+        model.file().read_exact_at(&mut theirs, place).map_err(|error| Unfit::of_model(&error))?;
+        if ours != theirs {
             return Ok(false);
         }
         place += bytes as u64;

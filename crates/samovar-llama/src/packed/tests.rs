@@ -12,9 +12,11 @@ use samovar_core::port::{self, LoadControl};
 use samovar_core::testing::gguf::{LlamaShape, Writer, llama};
 
 use super::proof::{MOST_ERROR, prove};
+use super::stretch::Stretch;
 use super::trailer::{Trailer, Where};
+use super::weights;
 use super::writer::{Packing, write};
-use super::{PackedFile, Wardrobe, native, packable};
+use super::{PackedFile, Unfit, Wardrobe, packable};
 use crate::build_info::build_info;
 use crate::context::{Batch, Context};
 use crate::error::Error;
@@ -89,7 +91,8 @@ impl Model {
         let file = fs_err::File::open(self.packed_path()).unwrap();
         let trailer = Trailer::read(&file).unwrap();
         let source = fs_err::read(&self.path).unwrap();
-        prove(&job, &trailer, &source, file.file(), &LoadControl::silent())
+        let control = LoadControl::silent();
+        prove(&job, &trailer, &source, file.file(), Stretch::whole(&control, &self.path))
     }
 
     fn load(&self, is_repacked: bool) -> LlamaModel {
@@ -101,7 +104,7 @@ impl Model {
         let file = self.open();
         {
             let model = load(Origin::File(file.file()), false);
-            let _wardrobe = Wardrobe::of_packed(&model, &file).unwrap();
+            let _wardrobe = Wardrobe::of_packed(&model, &file, false).unwrap();
             assert!(logits(&model) == repacked, "{what}: packed");
         }
         let model = self.load(false);
@@ -243,8 +246,8 @@ fn a_model_of_experts_computes_as_repacked() {
         model.assert_equal_to_repacking(name);
         println!("experts in {name}: {:.4}", model.prove().unwrap());
         // What llama.cpp packs of experts is llama.cpp's business: the table has what it would pack.
-        let (sketch, table) = (native::sketch(&model.path).unwrap(), model.open().trailer);
-        let packed = native::weights(&sketch).iter().filter(|weight| weight.packer().is_some()).count();
+        let (sketch, table) = (weights::sketch(&model.path).unwrap(), model.open().trailer);
+        let packed = weights::weights(&sketch).iter().filter(|weight| weight.packer().is_some()).count();
         assert_eq!(table.tensors.len(), packed);
     }
 }
@@ -265,13 +268,75 @@ fn tensors_too_large_for_their_slots_lie_in_the_tail() {
 fn an_output_that_is_the_embedding_stays_plain() {
     let model = Model::new(|path| quantize_tied(&demo(), path, sys::LLAMA_FTYPE_MOSTLY_Q4_0));
     // llama.cpp would pack a second copy of it for the output.
-    let sketch = native::sketch(&model.path).unwrap();
-    let uses = native::weights(&sketch).into_iter().filter(|weight| weight.name() == "token_embd.weight");
+    let sketch = weights::sketch(&model.path).unwrap();
+    let uses = weights::weights(&sketch).into_iter().filter(|weight| weight.name() == "token_embd.weight");
     assert_eq!(uses.filter_map(|weight| weight.packer()).count(), packed_outputs());
     model.pack(false).unwrap();
     let file = model.open();
     assert!(file.trailer.tensors.iter().all(|row| row.name != "token_embd.weight"));
     assert!(file.trailer.tensors.iter().any(|row| row.name == "blk.0.attn_q.weight"));
+}
+
+#[test]
+fn rows_are_locked_and_nothing_between_them() {
+    let model = Model::demo(sys::LLAMA_FTYPE_MOSTLY_Q4_0);
+    model.pack(true).unwrap();
+    let file = model.open();
+    let locked = || {
+        let status = fs_err::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    };
+    let before = locked();
+    let packed = load(Origin::File(file.file()), false);
+    let wardrobe = Wardrobe::of_packed(&packed, &file, true).unwrap();
+    let tail = locked() - before;
+    if tail == 0 {
+        println!("skipped: this user may lock nothing");
+        return;
+    }
+    // Each row begins at a page and ends in one.
+    let pages = file.trailer.tensors.len() as u64 * 4096;
+    assert!((file.tail_bytes()..=file.tail_bytes() + pages).contains(&tail), "{tail}");
+    drop(wardrobe);
+    assert_eq!(locked(), before);
+
+    let model = Model::demo(sys::LLAMA_FTYPE_MOSTLY_Q4_0);
+    model.pack(false).unwrap();
+    let file = model.open();
+    assert_eq!(file.tail_bytes(), 0);
+    // As if most of it were not packed.
+    let mut trailer = file.trailer.clone();
+    let last = trailer.tensors.pop().unwrap();
+    trailer.tensors.truncate(1);
+    trailer.tensors.push(last);
+    let file = PackedFile { trailer, ..file };
+    let span = file.trailer.tensors[1].packed().end() - file.trailer.tensors[0].packed().offset;
+    let plain = model.load(false);
+    let _wardrobe = Wardrobe::beside(&plain, &file, true).unwrap();
+    let rows = locked() - before;
+    assert!((file.packed_bytes()..=file.packed_bytes() + 4 * 4096).contains(&rows), "{rows}");
+    assert!(rows < span / 2, "{rows} of {span}");
+}
+
+#[test]
+fn a_header_that_is_said_to_be_shorter_is_not_believed() {
+    let model = Model::demo(sys::LLAMA_FTYPE_MOSTLY_Q4_0);
+    model.pack(false).unwrap();
+    let good = model.open().trailer;
+    for header_bytes in [0, good.header_bytes - 1] {
+        let file = fs_err::File::options().read(true).write(true).open(model.packed_path()).unwrap();
+        // What llama.cpp would read is not what has passed the gate.
+        std::os::unix::fs::FileExt::write_all_at(file.file(), b"x", good.header_bytes - 1).unwrap();
+        file.set_len(good.source_bytes).unwrap();
+        let trailer = Trailer { header_bytes, ..good.clone() };
+        trailer.write(file.file(), good.source_bytes).unwrap();
+        let path = model.packed_path();
+        let packed = port::PackedFile { path: &path, source: SOURCE };
+        let unfit = PackedFile::open(packed, &model.path, &model.descriptor).unwrap_err();
+        assert!(matches!(&unfit, Unfit::Refused(_)), "{unfit}");
+        assert!(unfit.to_string().contains("shorter header"), "{unfit}");
+    }
 }
 
 /// Damages one row of a table.
@@ -311,10 +376,10 @@ fn a_table_that_does_not_fit_the_model_changes_no_weight() {
         change(&mut wrong, last);
         let file = PackedFile { trailer: wrong, ..model.open() };
         let loaded = load(Origin::File(file.file()), false);
-        let before = native::weights(&loaded).iter().filter(|weight| weight.packer().is_some()).count();
-        let refusal = Wardrobe::of_packed(&loaded, &file).unwrap_err().to_string();
+        let before = weights::weights(&loaded).iter().filter(|weight| weight.packer().is_some()).count();
+        let refusal = Wardrobe::of_packed(&loaded, &file, false).unwrap_err().to_string();
         assert!(refusal.contains(reason), "{refusal} instead of {reason}");
-        let after = native::weights(&loaded).iter().filter(|weight| weight.packer().is_some()).count();
+        let after = weights::weights(&loaded).iter().filter(|weight| weight.packer().is_some()).count();
         assert_eq!((before, after), (0, 0), "{reason}");
     }
 }

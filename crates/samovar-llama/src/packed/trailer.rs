@@ -17,7 +17,7 @@ use fs_err::File;
 use samovar_core::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::Refusal;
+use super::{Refusal, Unfit};
 
 const MAGIC: [u8; 8] = *b"SMVPACK\n";
 const VERSION: u64 = 1;
@@ -112,11 +112,12 @@ impl Trailer {
     }
 
     /// Reads it from the end of a file and checks it against itself and the file's length.
-    pub(super) fn read(file: &File) -> Result<Self, Refusal> {
-        let io = |error: io::Error| Refusal::new(format!("it cannot be read: {error}"));
+    pub(super) fn read(file: &File) -> Result<Self, Unfit> {
+        let io = |error: io::Error| Unfit::of_file(&error);
+        let refused = |reason: &str| Err(Refusal::new(reason).into());
         let file_bytes = file.metadata().map_err(io)?.len();
         let Some(table_end) = file_bytes.checked_sub(FOOTER_BYTES) else {
-            return Err(Refusal::new("it is cut short"));
+            return refused("it is cut short");
         };
         let mut footer = [0; FOOTER_BYTES as usize];
         file.file().read_exact_at(&mut footer, table_end).map_err(io)?;
@@ -124,19 +125,19 @@ impl Trailer {
             u64::from_le_bytes(footer[at..at + 8].try_into().expect("invariant: a slice of 8 bytes"))
         };
         if footer[48..] != MAGIC {
-            return Err(Refusal::new("it has no table at its end: it is cut short, or no packed file"));
+            return refused("it has no table at its end: it is cut short, or no packed file");
         }
         if number(40) != VERSION {
-            return Err(Refusal::new("it is of another version of the format"));
+            return refused("it is of another version of the format");
         }
         let length = number(0);
         let Some(table_start) = table_end.checked_sub(length).filter(|_| length <= MOST_TABLE_BYTES) else {
-            return Err(Refusal::new("its table is damaged"));
+            return refused("its table is damaged");
         };
         let mut table = vec![0; length as usize];
         file.file().read_exact_at(&mut table, table_start).map_err(io)?;
         if Digest::of_bytes(&table).as_bytes()[..] != footer[8..40] {
-            return Err(Refusal::new("its table is damaged"));
+            return refused("its table is damaged");
         }
         let trailer: Self = serde_json::from_slice(&table)
             .map_err(|error| Refusal::new(format!("its table makes no sense: {error}")))?;

@@ -16,11 +16,12 @@ use std::ptr::NonNull;
 
 use llama_cpp_2::model::LlamaModel;
 
-use super::Refusal;
 use super::mapping::Mapping;
-use super::native::{self, Dress, Packer, Weight};
+use super::packer::Packer;
 use super::reader::PackedFile;
 use super::trailer::{Range, Row, Where};
+use super::weights::{self, Dress, Weight};
+use super::{Refusal, Unfit};
 
 /// Batches of so many tokens are computed faster from plain weights.
 pub(super) const PLAIN_FROM_TOKENS: usize = 32;
@@ -43,23 +44,22 @@ struct Piece<'m> {
 
 impl<'m> Wardrobe<'m> {
     /// For a model that llama.cpp has loaded from the packed file: its weights wear what they are at once.
-    pub(crate) fn of_packed(model: &'m LlamaModel, file: &PackedFile) -> Result<Self, Refusal> {
+    pub(crate) fn of_packed(
+        model: &'m LlamaModel,
+        file: &PackedFile,
+        is_locked: bool,
+    ) -> Result<Self, Unfit> {
         let tail = file.trailer.tensors.iter().filter(|row| row.place != Where::Slot);
-        let mapping = map(file, tail)?;
+        let mapping = map(file, tail, is_locked)?;
         let wardrobe = Self::fit(model, file, mapping, |row| row.place != Where::Slot)?;
         wardrobe.wear(true);
         Ok(wardrobe)
     }
 
     /// For a model that llama.cpp has loaded from the source.
-    pub(crate) fn beside(model: &'m LlamaModel, file: &PackedFile, is_locked: bool) -> Result<Self, Refusal> {
-        let mapping = map(file, file.trailer.tensors.iter())?;
-        if let Some((mapping, _)) = mapping.as_ref().filter(|_| is_locked)
-            && let Err(error) = mapping.lock()
-        {
-            tracing::warn!(%error, "packed weights cannot be locked in memory");
-        }
-        Self::fit(model, file, mapping, |_| true)
+    pub(crate) fn beside(model: &'m LlamaModel, file: &PackedFile, is_locked: bool) -> Result<Self, Unfit> {
+        let mapping = map(file, file.trailer.tensors.iter(), is_locked)?;
+        Ok(Self::fit(model, file, mapping, |_| true)?)
     }
 
     fn fit(
@@ -68,7 +68,7 @@ impl<'m> Wardrobe<'m> {
         mapping: Option<(Mapping, u64)>,
         is_mapped: impl Fn(&Row) -> bool,
     ) -> Result<Self, Refusal> {
-        let weights = native::weights(model);
+        let weights = weights::weights(model);
         let mut by_name = HashMap::with_capacity(weights.len());
         for weight in weights {
             by_name.entry(weight.name()).or_insert_with(Vec::new).push(weight);
@@ -117,17 +117,27 @@ impl<'m> Wardrobe<'m> {
     }
 }
 
-/// Maps what these rows span, and asks the kernel to read it. `None` if there are none.
+/// Maps what these rows span, and asks the kernel to read them, and to keep them if they are to be locked. `None` if there
+/// are none.
 fn map<'r>(
     file: &PackedFile,
     rows: impl Iterator<Item = &'r Row> + Clone,
-) -> Result<Option<(Mapping, u64)>, Refusal> {
+    is_locked: bool,
+) -> Result<Option<(Mapping, u64)>, Unfit> {
     let Some(start) = rows.clone().map(|row| row.packed().offset).min() else { return Ok(None) };
     let end = rows.clone().map(|row| row.packed().end()).max().unwrap_or(start);
-    let mapping = Mapping::part(&file.file, start, end - start)
-        .map_err(|error| Refusal::new(format!("it cannot be mapped: {error}")))?;
+    let mapping = Mapping::part(&file.file, start, end - start).map_err(|error| Unfit::of_file(&error))?;
+    let mut unlocked = None;
     for Range { offset, bytes } in rows.map(Row::packed) {
-        mapping.will_need((offset - start) as usize, bytes as usize);
+        let (offset, bytes) = ((offset - start) as usize, bytes as usize);
+        mapping.will_need(offset, bytes);
+        // Between the rows lies what nobody uses here.
+        if is_locked && unlocked.is_none() {
+            unlocked = mapping.lock(offset, bytes).err();
+        }
+    }
+    if let Some(error) = unlocked {
+        tracing::warn!(%error, "packed weights cannot be locked in memory");
     }
     Ok(Some((mapping, start)))
 }

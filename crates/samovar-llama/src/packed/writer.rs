@@ -14,20 +14,25 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use samovar_core::port::LoadControl;
 use samovar_core::{Descriptor, Digest};
 
 use super::mapping::Mapping;
-use super::native::{self, Format, Packer, Place, Scratch, Shape};
+use super::packer::{Format, Packer, Scratch, Shape, Unpacked};
+use super::stretch::Stretch;
 use super::trailer::{Range, Row, Trailer, Where};
+use super::weights::{self, Place, Weight};
 use super::{Refusal, probe, proof};
 use crate::error::Error;
 use crate::log;
 
 /// Where packed tensors begin in the tail: kernels want them aligned, and pages are mapped whole.
 const TAIL_ALIGNMENT: u64 = 4096;
-/// What is copied before somebody asks again whether to go on.
-const CHUNK_BYTES: usize = 32 << 20;
+/// What is read or written before somebody asks again whether to go on.
+pub(super) const CHUNK_BYTES: usize = 32 << 20;
+/// What writing is of the whole; the rest is the proof.
+const WRITTEN: f32 = 0.6;
 
 /// What is to be packed.
 #[derive(Clone, Copy, Debug)]
@@ -60,15 +65,18 @@ pub(crate) fn write(job: Packing<'_>, into: &std::fs::File, control: &LoadContro
     probe::packable(job.descriptor).map_err(|reason| refused(Refusal::new(reason)))?;
     let key = probe::key().ok_or_else(|| refused(Refusal::new("this build packs nothing on this CPU")))?;
     let mapping = Mapping::whole(job.path).map_err(|error| unreadable(job.path, &error))?;
-    let sketch = sketch(job.path).map_err(refused)?;
-    let places = native::places(job.path).ok_or_else(|| refused(Refusal::new(log::take_complaints())))?;
+    let sketch = sketch(job.path)?;
+    let places = weights::places(job.path).ok_or_else(|| Error::not_loaded(job.path, false))?;
     if mapping.bytes().len() as u64 != job.descriptor.file_bytes {
-        return Err(refused(Refusal::new("the file has changed since it was looked at")));
+        let changed = io::Error::other("the file has changed since it was looked at");
+        return Err(unreadable(job.path, &changed));
     }
     let trailer = plan(key, job, mapping.bytes().len() as u64, &sketch, &places).map_err(refused)?;
+    let whole = Stretch::whole(control, job.path);
+    let stretch = whole.part(0.0, WRITTEN);
     let (trailer, length) =
-        Copy { job, bytes: mapping.bytes(), into, control }.run(trailer, &sketch.wishes)?;
-    proof::prove(&job, &trailer, mapping.bytes(), into, control)?;
+        Copy { job, bytes: mapping.bytes(), into, stretch }.run(trailer, &sketch.wishes)?;
+    proof::prove(&job, &trailer, mapping.bytes(), into, whole.part(WRITTEN, 1.0))?;
     Ok(length)
 }
 
@@ -81,14 +89,14 @@ struct Sketch {
 }
 
 /// Asks llama.cpp. A tensor that serves two purposes is left as it is: it could not be both.
-fn sketch(path: &Path) -> Result<Sketch, Refusal> {
-    let model = native::sketch(path).ok_or_else(|| Refusal::new(log::take_complaints()))?;
-    let weights = native::weights(&model);
+fn sketch(path: &Path) -> Result<Sketch, Error> {
+    let model = weights::sketch(path).ok_or_else(|| Error::not_loaded(path, false))?;
+    let weights = weights::weights(&model);
     let mut uses = HashMap::<&str, u32>::new();
     for weight in &weights {
         *uses.entry(weight.name()).or_default() += 1;
     }
-    let wish = |weight: &native::Weight<'_>| {
+    let wish = |weight: &Weight<'_>| {
         let packer = weight.packer().filter(|_| uses[weight.name()] == 1)?;
         Some(Wish {
             name: weight.name().to_owned(),
@@ -101,7 +109,8 @@ fn sketch(path: &Path) -> Result<Sketch, Refusal> {
     let wishes: HashMap<_, _> =
         weights.iter().filter_map(wish).map(|wish| (wish.name.clone(), wish)).collect();
     if wishes.is_empty() {
-        return Err(Refusal::new("none of its tensors is packed on this CPU"));
+        let detail = "none of its tensors is packed on this CPU".to_owned();
+        return Err(Error::NotPacked { path: path.to_owned(), detail });
     }
     Ok(Sketch { wishes, loaded: uses.into_keys().map(str::to_owned).collect() })
 }
@@ -154,16 +163,17 @@ struct Copy<'a> {
     job: Packing<'a>,
     bytes: &'a [u8],
     into: &'a std::fs::File,
-    control: &'a LoadControl,
+    stretch: Stretch<'a>,
 }
 
 impl Copy<'_> {
     fn run(&self, mut trailer: Trailer, wishes: &HashMap<String, Wish>) -> Result<(Trailer, u64), Error> {
         let is_in_place = trailer.tensors.iter().all(|row| row.place == Where::Slot);
-        if is_in_place {
-            // So that a full disk is found out before the work is done. Not all file systems can.
-            let _ = fallocate(self.into, FallocateFlags::empty(), 0, self.bytes.len() as u64);
-        }
+        let packed_end = trailer.tensors.iter().map(|row| row.packed().end()).max().unwrap_or(0);
+        let end = packed_end.max(trailer.source_bytes);
+        // Slots whose tensors lie in the tail stay holes.
+        let start = if is_in_place { 0 } else { trailer.source_bytes };
+        reserve(self.into, Range { offset: start, bytes: end - start })?;
         let mut scratches = HashMap::<&str, Scratch>::new();
         let mut copied = 0;
         for row in &mut trailer.tensors {
@@ -171,21 +181,27 @@ impl Copy<'_> {
             self.copy(copied..row.slot.offset as usize)?;
             let plain = &self.bytes[row.slot.offset as usize..row.slot.end() as usize];
             let scratch = scratches.entry(wish.packer.name()).or_insert_with(|| Scratch::new(wish.packer));
-            let packed = scratch.pack(wish.format, wish.shape, plain).ok_or_else(|| Error::NotPacked {
-                path: self.job.path.to_owned(),
-                detail: format!("{} could not be packed: {}", row.name, log::take_complaints()),
-            })?;
+            let packed = scratch
+                .pack(wish.format, wish.shape, plain)
+                .map_err(|unpacked| self.not_packed(row, unpacked))?;
             row.digest = Digest::of_bytes(packed).to_string();
             self.put(packed, row.packed().offset)?;
             copied = row.slot.end() as usize;
             self.pause(copied)?;
         }
         self.copy(copied..self.bytes.len())?;
-        let packed_end = trailer.tensors.iter().map(|row| row.packed().end()).max().unwrap_or(0);
-        let length = trailer
-            .write(self.into, packed_end.max(trailer.source_bytes))
-            .map_err(|error| unwritable(&error))?;
+        let length = trailer.write(self.into, end).map_err(|error| unwritable(&error))?;
         Ok((trailer, length))
+    }
+
+    fn not_packed(&self, row: &Row, unpacked: Unpacked) -> Error {
+        match unpacked {
+            Unpacked::NoMemory => Error::PackMemory { tensor: row.name.clone(), bytes: row.slot.bytes },
+            Unpacked::NotTaken => Error::NotPacked {
+                path: self.job.path.to_owned(),
+                detail: format!("{} could not be packed: {}", row.name, log::take_complaints()),
+            },
+        }
     }
 
     /// Copies a part that stays as it is.
@@ -206,11 +222,15 @@ impl Copy<'_> {
 
     /// Says how far it is, and asks whether to go on.
     fn pause(&self, done: usize) -> Result<(), Error> {
-        self.control.report(done as f32 / self.bytes.len() as f32);
-        if self.control.is_cancelled() {
-            return Err(Error::LoadCancelled { path: self.job.path.to_owned() });
-        }
-        Ok(())
+        self.stretch.go_on(done as f32 / self.bytes.len() as f32)
+    }
+}
+
+/// Takes room on the disk, so that a full one is found out before the work is done. Not all file systems can.
+fn reserve(file: &std::fs::File, range: Range) -> Result<(), Error> {
+    match fallocate(file, FallocateFlags::empty(), range.offset, range.bytes) {
+        Err(full @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(unwritable(&full.into())),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -219,5 +239,19 @@ fn unwritable(error: &io::Error) -> Error {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
-    Error::NotPacked { path: path.to_owned(), detail: error.to_string() }
+    Error::PackSource { path: path.to_owned(), detail: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_disk_has_room_for_is_found_out_before() {
+        let file = tempfile::tempfile().unwrap();
+        let range = Range { offset: 0, bytes: i64::MAX as u64 - 4096 };
+        assert!(matches!(reserve(&file, range), Err(Error::PackedFile { action: "write", .. })));
+        let length = file.metadata().unwrap().len();
+        assert_eq!(length, 0);
+    }
 }

@@ -115,7 +115,7 @@ fn achieve(
             seat.put(instance);
             Ok(Achieved::Loaded(arrangement))
         }
-        Task::Pack { source } => {
+        Task::Pack { source, .. } => {
             let into = into.ok_or_else(no_file)?;
             engine.pack(files.path, descriptor, source, &into, control).map(Achieved::Packed)
         }

@@ -122,7 +122,7 @@ fn serve(
             }
             (Command::Cancel { id }, _) => pump.cancel(id),
             (Command::Adapter { number }, mut files) => adapters.keep(number, files.pop()),
-            (Command::ForgetAdapters, _) => adapters.forget(),
+            (Command::ForgetAdapters { numbers }, _) => adapters.forget(&numbers),
             (Command::Operate { id, operation }, mut files) => match operation {
                 Operation::Tokenize { .. } | Operation::Detokenize { .. } => desk.operate(id, operation)?,
                 _ => bench.operate(id, operation, files.pop().map(File::from))?,
@@ -197,8 +197,11 @@ impl Adapters {
         }
     }
 
-    fn forget(&self) {
-        lock(&self.files).clear();
+    fn forget(&self, numbers: &[u64]) {
+        let mut files = lock(&self.files);
+        for number in numbers {
+            files.remove(number);
+        }
     }
 
     fn path_of(&self, number: u64) -> Option<PathBuf> {

@@ -14,6 +14,7 @@ use samovar_core::generation::Adapter;
 use samovar_core::{ErrorKind, Failure};
 
 use super::lock;
+use super::roll::Roll;
 use crate::protocol::Command;
 
 /// Bytes of an adapter at most.
@@ -58,7 +59,7 @@ pub(super) struct Sent {
 
 #[derive(Debug, Default)]
 struct SentInner {
-    numbers: HashSet<u64>,
+    /// The longest unused first.
     kept: Vec<Arc<Sealed>>,
 }
 
@@ -105,20 +106,21 @@ impl Sent {
     pub(super) fn has_all(&self, adapters: &Adapters, wanted: &[Adapter]) -> bool {
         wanted.iter().all(|adapter| {
             let number = adapters.number_of(&adapter.path);
-            number.is_some_and(|number| lock(&self.inner).numbers.contains(&number))
+            number.is_some_and(|number| lock(&self.inner).place_of(number).is_some())
         })
     }
 
-    /// Sends those that the worker does not have by `tell`, and returns the numbers of all. When it has as many as it
-    /// can, it forgets them all, which it may do when this request `is_alone`.
+    /// Sends those that the worker does not have by `tell`, and returns the numbers of all, which the request `id` on the
+    /// roll names from now on. Where that is more than the worker can have, it forgets those that were not used for the
+    /// longest time.
     ///
     /// # Errors
-    /// `Busy` when others still run then; whatever keeps a file from being read.
+    /// `Busy` when too many of them are being used; whatever keeps a file from being read.
     pub(super) fn send_missing(
         &self,
         adapters: &Adapters,
         wanted: &[Adapter],
-        is_alone: impl Fn() -> bool,
+        (roll, id): (&Roll, u64),
         tell: impl Fn(Command, Vec<OwnedFd>) -> Result<(), Failure>,
     ) -> Result<Vec<u64>, Failure> {
         let sealed = wanted.iter().map(|adapter| adapters.open(&adapter.path));
@@ -127,30 +129,54 @@ impl Sent {
             let message = format!("{} adapters in one request are more than {MAX_SENT}", sealed.len());
             return Err(Failure::new(ErrorKind::InvalidRequest, message).with_hint("name fewer"));
         }
+        let numbers: Vec<u64> = sealed.iter().map(|sealed| sealed.number).collect();
         // Held while they are sent: whoever finds a number here may name it.
         let mut inner = lock(&self.inner);
-        let missing = sealed.iter().filter(|sealed| !inner.numbers.contains(&sealed.number)).count();
-        if missing > 0 && inner.numbers.len() + missing > MAX_SENT {
-            if !is_alone() {
-                return Err(full());
-            }
-            tell(Command::ForgetAdapters, Vec::new())?;
-            *inner = SentInner::default();
+        roll.name_adapters(id, &numbers);
+        let new: HashSet<u64> =
+            numbers.iter().copied().filter(|number| inner.place_of(*number).is_none()).collect();
+        let surplus = (inner.kept.len() + new.len()).saturating_sub(MAX_SENT);
+        if surplus > 0 {
+            inner.forget(surplus, &numbers, roll, &tell)?;
         }
         for sealed in &sealed {
             inner.send(sealed, &tell)?;
         }
-        Ok(sealed.iter().map(|sealed| sealed.number).collect())
+        Ok(numbers)
     }
 }
 
 impl SentInner {
+    fn place_of(&self, number: u64) -> Option<usize> {
+        self.kept.iter().position(|sealed| sealed.number == number)
+    }
+
+    /// Has so many forgotten that no request names.
+    fn forget(
+        &mut self,
+        surplus: usize,
+        wanted: &[u64],
+        roll: &Roll,
+        tell: &impl Fn(Command, Vec<OwnedFd>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut named = roll.named_adapters();
+        named.extend(wanted);
+        let idle = self.kept.iter().map(|sealed| sealed.number).filter(|number| !named.contains(number));
+        let numbers: Vec<u64> = idle.take(surplus).collect();
+        if numbers.len() < surplus {
+            return Err(full());
+        }
+        self.kept.retain(|sealed| !numbers.contains(&sealed.number));
+        tell(Command::ForgetAdapters { numbers }, Vec::new())
+    }
+
     fn send(
         &mut self,
         sealed: &Arc<Sealed>,
         tell: &impl Fn(Command, Vec<OwnedFd>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        if self.numbers.contains(&sealed.number) {
+        if let Some(place) = self.place_of(sealed.number) {
+            self.kept[place..].rotate_left(1);
             return Ok(());
         }
         let memory = sealed.memory.try_clone().map_err(|error| {
@@ -158,7 +184,6 @@ impl SentInner {
                 .with_hint("the daemon may be out of descriptors (ulimit -n)")
         })?;
         tell(Command::Adapter { number: sealed.number }, vec![memory])?;
-        self.numbers.insert(sealed.number);
         self.kept.push(Arc::clone(sealed));
         Ok(())
     }
@@ -167,9 +192,9 @@ impl SentInner {
 fn full() -> Failure {
     Failure::new(
         ErrorKind::Busy,
-        format!("this instance has seen {MAX_SENT} adapters, and others are being used"),
+        format!("requests are using {MAX_SENT} adapters of this instance, and it can have no more"),
     )
-    .with_hint("it makes room for more as soon as no request runs: ask again in a moment")
+    .with_hint("it takes another one as soon as one of those requests has ended: ask again in a moment")
 }
 
 impl Stamp {
@@ -209,6 +234,8 @@ fn seal(file: &mut File) -> std::io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use samovar_core::generation::Generation;
+
     use super::*;
 
     fn adapter(path: &Path) -> Adapter {
@@ -221,7 +248,7 @@ mod tests {
         let path = folder.path().join("a.gguf");
         fs_err::write(&path, b"first").unwrap();
         let (adapters, sent) = (Adapters::default(), Sent::default());
-        let wanted = [adapter(&path)];
+        let (wanted, roll) = ([adapter(&path)], Roll::new());
         let seen = Mutex::new(Vec::new());
         let send = |command, mut files: Vec<OwnedFd>| {
             let Command::Adapter { number } = command else { panic!("{command:?}") };
@@ -237,12 +264,12 @@ mod tests {
             Ok(())
         };
         assert!(!sent.has_all(&adapters, &wanted));
-        assert_eq!(sent.send_missing(&adapters, &wanted, || false, send).unwrap(), [1]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), &send).unwrap(), [1]);
         assert!(sent.has_all(&adapters, &wanted));
-        assert_eq!(sent.send_missing(&adapters, &wanted, || false, send).unwrap(), [1]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), &send).unwrap(), [1]);
         fs_err::write(&path, b"second").unwrap();
         assert!(!sent.has_all(&adapters, &wanted));
-        assert_eq!(sent.send_missing(&adapters, &wanted, || false, send).unwrap(), [2]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), &send).unwrap(), [2]);
         assert_eq!(*lock(&seen), [(1, b"first".to_vec()), (2, b"second".to_vec())]);
     }
 
@@ -255,7 +282,7 @@ mod tests {
         let (adapters, sent) = (Adapters::default(), Sent::default());
         let wanted = [adapter(&path)];
         assert!(!sent.has_all(&adapters, &wanted));
-        let failure = sent.send_missing(&adapters, &wanted, || false, |_, _| Ok(())).unwrap_err();
+        let failure = sent.send_missing(&adapters, &wanted, (&Roll::new(), 0), |_, _| Ok(())).unwrap_err();
         assert!(failure.message.contains("no file") && failure.hint.is_some(), "{failure:?}");
     }
 
@@ -263,9 +290,73 @@ mod tests {
     fn an_adapter_that_is_not_there_is_named() {
         let (adapters, sent) = (Adapters::default(), Sent::default());
         let refused =
-            sent.send_missing(&adapters, &[adapter(Path::new("/none.gguf"))], || false, |_, _| Ok(()));
+            sent.send_missing(&adapters, &[adapter(Path::new("/none.gguf"))], (&Roll::new(), 0), |_, _| {
+                Ok(())
+            });
         let failure = refused.unwrap_err();
         assert_eq!(failure.kind, ErrorKind::NotFound);
         assert!(failure.message.contains("/none.gguf") && failure.hint.is_some(), "{failure:?}");
+    }
+
+    /// A request that names adapters, as long as its answer is not dropped.
+    fn request(roll: &Roll) -> (u64, Generation) {
+        let (events, generation) = Generation::channel(1);
+        (roll.enter_generation(events).unwrap(), generation)
+    }
+
+    #[test]
+    fn who_runs_with_one_adapter_keeps_nobody_from_any_number_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |number: usize| {
+            let path = folder.path().join(number.to_string());
+            fs_err::write(&path, number.to_string()).unwrap();
+            [adapter(&path)]
+        };
+        let (adapters, sent, roll) = (Adapters::default(), Sent::default(), Roll::new());
+        let worker = Mutex::new(HashSet::new());
+        let tell = |command, _: Vec<OwnedFd>| {
+            match command {
+                Command::Adapter { number } => assert!(lock(&worker).insert(number)),
+                Command::ForgetAdapters { numbers } => {
+                    for number in numbers {
+                        assert!(lock(&worker).remove(&number));
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+            Ok(())
+        };
+        let (busy, _running) = request(&roll);
+        let [first] = sent.send_missing(&adapters, &file(0), (&roll, busy), tell).unwrap()[..] else {
+            panic!("one adapter has one number");
+        };
+        for number in 1..3 * MAX_SENT {
+            let (id, _answer) = request(&roll);
+            let numbers = sent.send_missing(&adapters, &file(number), (&roll, id), tell).unwrap();
+            let worker = lock(&worker);
+            assert!(worker.contains(&first) && worker.contains(&numbers[0]), "{number}");
+            assert!(worker.len() <= MAX_SENT);
+            drop(worker);
+            roll.strike(id);
+        }
+    }
+
+    #[test]
+    fn only_when_every_adapter_is_being_used_is_another_one_told_to_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |number: usize| folder.path().join(number.to_string());
+        for number in 0..=MAX_SENT {
+            fs_err::write(path(number), number.to_string()).unwrap();
+        }
+        let (adapters, sent, roll) = (Adapters::default(), Sent::default(), Roll::new());
+        let all: Vec<_> = (0..MAX_SENT).map(|number| adapter(&path(number))).collect();
+        let (busy, _running) = request(&roll);
+        sent.send_missing(&adapters, &all, (&roll, busy), |_, _| Ok(())).unwrap();
+        let (other, _waiting) = request(&roll);
+        let wanted = [adapter(&path(MAX_SENT))];
+        let send = || sent.send_missing(&adapters, &wanted, (&roll, other), |_, _| Ok(()));
+        assert_eq!(send().unwrap_err().kind, ErrorKind::Busy);
+        roll.strike(busy);
+        send().unwrap();
     }
 }

@@ -174,9 +174,8 @@ fn begin(
     id: u64,
     request: GenerationRequest,
 ) -> Result<(), Failure> {
-    let is_alone = || shared.roll.is_alone(id);
     let tell = |command, files| shared.tell(&command, files);
-    let numbers = sent.send_missing(adapters, &request.adapters, is_alone, tell)?;
+    let numbers = sent.send_missing(adapters, &request.adapters, (&shared.roll, id), tell)?;
     let request = Box::new(Request::new(request, &numbers));
     shared.tell(&Command::Generate { id, request }, Vec::new())?;
     // Whoever left before this was sent has told the worker to stop before it began.

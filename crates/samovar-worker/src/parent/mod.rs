@@ -32,6 +32,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use samovar_core::footprint::KvType;
 use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, Layout, LoadOptions, Speed};
 
@@ -44,6 +45,16 @@ use crate::config::WorkerConfig;
 use crate::protocol::{Achieved, Task};
 use crate::sandbox;
 use crate::stats::WorkerStats;
+
+/// No less than an engine loads a model with to see whether its packed weights are right.
+const PROVING: LoadOptions = LoadOptions {
+    context_tokens: 512,
+    slots: 4,
+    layout: Layout::Mapped,
+    kv_type: KvType::F16,
+    threads: 1,
+    lock_memory: false,
+};
 
 /// Runs another engine, each instance in a child process of its own.
 pub struct WorkerEngine {
@@ -104,6 +115,18 @@ impl WorkerEngine {
     fn held_bytes(&self, descriptor: &Descriptor, options: &LoadOptions) -> u64 {
         self.inner.footprint(descriptor, options).map_or(0, |footprint| footprint.held_bytes)
     }
+
+    /// The same of one that packs: weights are mapped, but for the tensor that is being packed; and the model is asked
+    /// a few tokens.
+    fn held_bytes_packing(&self, descriptor: &Descriptor) -> u64 {
+        let rows = u64::from(descriptor.vocabulary.max(descriptor.feed_forward_width));
+        // No format has more bytes a number.
+        let tensor = rows * u64::from(descriptor.embedding_width) * 4;
+        match self.held_bytes(descriptor, &PROVING) {
+            0 => 0,
+            held => held.saturating_add(tensor.min(descriptor.tensor_bytes)),
+        }
+    }
 }
 
 impl Engine for WorkerEngine {
@@ -131,10 +154,10 @@ impl Engine for WorkerEngine {
         into: &File,
         control: &LoadControl,
     ) -> Result<u64, Failure> {
-        let task = Task::Pack { source: source.to_owned() };
+        let is_in_background = control.is_in_background();
+        let task = Task::Pack { source: source.to_owned(), is_in_background };
         let model = Model { files: ModelFiles::of(path), descriptor, into: Some(into) };
-        // At most it holds the weights twice: as they are, and as they will be.
-        let (_worker, achieved) = self.achieve(task, model, control, descriptor.tensor_bytes * 2)?;
+        let (_worker, achieved) = self.achieve(task, model, control, self.held_bytes_packing(descriptor))?;
         match achieved {
             Achieved::Packed(bytes) if into.metadata().is_ok_and(|facts| facts.len() == bytes) => Ok(bytes),
             Achieved::Packed(bytes) => Err(Failure::new(
@@ -157,9 +180,9 @@ impl Engine for WorkerEngine {
     ) -> Result<Vec<Speed>, Failure> {
         let task = Task::Calibrate { options: options.clone() };
         let model = Model { files, descriptor, into: None };
-        // It tries the dearest layout, too.
-        let dearest = LoadOptions { layout: Layout::Repacked, ..options.clone() };
-        let expected = self.held_bytes(descriptor, &dearest);
+        // Both files are mapped, whatever the model is loaded like.
+        let expected =
+            self.held_bytes(descriptor, &LoadOptions { layout: Layout::Mapped, ..options.clone() });
         match self.achieve(task, model, control, expected)? {
             (_, Achieved::Calibrated(speeds)) => Ok(speeds),
             _ => Err(strange()),
@@ -198,4 +221,22 @@ impl std::fmt::Debug for WorkerEngine {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use samovar_core::testing::FakeEngine;
+
+    use super::*;
+
+    #[test]
+    fn who_packs_is_expected_to_hold_one_tensor_and_not_the_model() {
+        let config = WorkerConfig::new("/none", [""; 0]);
+        let engine = WorkerEngine::new(Arc::new(FakeEngine::new()), config).unwrap();
+        let bytes = 40 << 30;
+        let model = FakeEngine::descriptor("large", bytes);
+        let held = engine.held_bytes(&model, &PROVING);
+        let packing = engine.held_bytes_packing(&model);
+        assert!(held > 0 && packing > held && packing < bytes / 100, "{held} {packing}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Who waits for what of a worker: each gets exactly one end, be it the worker's answer or its death.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::mpsc::SyncSender;
 
@@ -17,7 +17,7 @@ const MAX_WAITING: usize = 4096;
 /// Where a worker is in its life.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Stage {
-    /// Until its word is `Ready`.
+    /// Until its errand is done.
     Loading,
     /// It answers.
     Serving,
@@ -46,11 +46,13 @@ struct Inner {
 struct Listener {
     events: mpsc::Sender<TokenEvent>,
     end: Option<mpsc::OwnedPermit<TokenEvent>>,
+    /// The adapters that the request names, by the numbers that the worker knows.
+    adapters: Vec<u64>,
 }
 
 impl Listener {
     fn new(events: mpsc::Sender<TokenEvent>) -> Self {
-        Self { end: events.clone().try_reserve_owned().ok(), events }
+        Self { end: events.clone().try_reserve_owned().ok(), events, adapters: Vec::new() }
     }
 
     fn end(self, event: TokenEvent) {
@@ -121,9 +123,17 @@ impl Roll {
         inner.generations.contains_key(&id) || inner.operations.contains_key(&id)
     }
 
-    /// Whether nobody waits for an answer but this one.
-    pub(super) fn is_alone(&self, id: u64) -> bool {
-        lock(&self.inner).generations.keys().all(|other| *other == id)
+    /// A request names these adapters, until it ends.
+    pub(super) fn name_adapters(&self, id: u64, numbers: &[u64]) {
+        if let Some(listener) = lock(&self.inner).generations.get_mut(&id) {
+            listener.adapters = numbers.to_vec();
+        }
+    }
+
+    /// The adapters that any request names.
+    pub(super) fn named_adapters(&self) -> HashSet<u64> {
+        let inner = lock(&self.inner);
+        inner.generations.values().flat_map(|listener| &listener.adapters).copied().collect()
     }
 
     /// Delivers events. Those that nobody waits for are dropped. Returns the requests that the worker says more to than

@@ -36,7 +36,7 @@ pub(crate) use wire::{Event, Request};
 use crate::sandbox;
 
 /// Changes whenever anything in this folder does.
-pub(crate) const PROTOCOL: u32 = 4;
+pub(crate) const PROTOCOL: u32 = 5;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,8 +49,8 @@ pub(crate) enum Command {
     Cancel { id: u64 },
     /// Comes with one descriptor: an adapter's file, from now on known by its number.
     Adapter { number: u64 },
-    /// The numbers of all adapters until now mean nothing any more.
-    ForgetAdapters,
+    /// These adapters mean nothing any more; no request that still runs names one of them.
+    ForgetAdapters { numbers: Vec<u64> },
     /// Wants one `Answer`.
     Operate { id: u64, operation: Operation },
     /// Unload and end.
@@ -128,7 +128,7 @@ pub(crate) struct Packed {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Task {
     Load { options: LoadOptions },
-    Pack { source: String },
+    Pack { source: String, is_in_background: bool },
     Calibrate { options: LoadOptions },
 }
 
@@ -139,7 +139,7 @@ impl Task {
 
     /// Whether nobody waits for it, and it should yield to everything else.
     pub(crate) const fn is_in_background(&self) -> bool {
-        matches!(self, Self::Pack { .. })
+        matches!(self, Self::Pack { is_in_background: true, .. })
     }
 
     /// What it does, in words that follow "while it".

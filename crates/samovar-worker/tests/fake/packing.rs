@@ -139,22 +139,38 @@ fn cancelled_halfway(look: impl Fn() + Send + Sync + 'static) -> LoadControl {
 }
 
 #[test]
-fn packing_yields_to_everything_else_and_is_ended_when_nobody_wants_it() {
+fn packing_in_the_background_yields_to_everything_else_and_is_ended_when_nobody_wants_it() {
+    // The lowest priority there is, and SCHED_IDLE, on every thread that computes.
+    let yielding = scheduling_of_a_packing("yielding", LoadControl::in_background);
+    assert_eq!(yielding, ("19".to_owned(), "5".to_owned()));
+    let (_serving, _) = instance(&["name=serving"]);
+    assert_ne!(scheduling("serving"), yielding);
+}
+
+#[test]
+fn packing_that_somebody_waits_for_yields_to_nobody() {
+    let (_serving, _) = instance(&["name=serving-beside"]);
+    assert_eq!(scheduling_of_a_packing("waited-for", |control| control), scheduling("serving-beside"));
+}
+
+/// How a worker packs for such a control; cancelled halfway.
+fn scheduling_of_a_packing(
+    name: &'static str,
+    with: impl FnOnce(LoadControl) -> LoadControl,
+) -> (String, String) {
     let packed = Packed::new();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let control = cancelled_halfway({
         let seen = Arc::clone(&seen);
-        move || seen.lock().unwrap().push(scheduling("packing-for-ever"))
+        move || seen.lock().unwrap().push(scheduling(name))
     });
-    let engine = engine(&["pack=hang", "name=packing-for-ever"]);
-    let failure = packed.make(&engine, &control).unwrap_err();
+    let engine = engine(&["pack=hang", &format!("name={name}")]);
+    let failure = packed.make(&engine, &with(control)).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Cancelled);
-    assert!(find_child("packing-for-ever").is_none(), "it is gone when the call returns");
-    // The lowest priority there is, and SCHED_IDLE, on every thread that computes.
-    let seen = seen.lock().unwrap();
-    assert_eq!(*seen, [("19".to_owned(), "5".to_owned())]);
-    let (_serving, _) = instance(&["name=serving"]);
-    assert_ne!(scheduling("serving"), seen[0]);
+    assert!(find_child(name).is_none(), "it is gone when the call returns");
+    let mut seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 1);
+    seen.remove(0)
 }
 
 /// Niceness and scheduling policy of the thread that works in a child.

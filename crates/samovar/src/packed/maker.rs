@@ -208,7 +208,7 @@ async fn attempt(
             () = stopped(stop) => {}
         }
     };
-    match workshop.take(step, subject, |_| (), broken_off).await {
+    match workshop.take(step, subject, (|_| (), false), broken_off).await {
         Ok(Taken::Done) => Outcome::Done,
         Ok(Taken::ByAnother) => Outcome::ByAnother,
         Ok(Taken::LacksMemory(failure)) => Outcome::LacksMemory(failure),

@@ -121,7 +121,7 @@ impl Workshop {
                     let _ = progress.try_send(fraction);
                 }
             };
-            match self.take(step, subject, told, std::future::pending()).await {
+            match self.take(step, subject, (told, true), std::future::pending()).await {
                 Ok(Taken::Done) => return Ok(()),
                 Ok(Taken::ByAnother) => tokio::time::sleep(BY_ANOTHER).await,
                 Ok(Taken::LacksMemory(failure)) => return Err(failure),
@@ -137,7 +137,7 @@ impl Workshop {
         }
     }
 
-    /// Does one thing, when its turn has come.
+    /// Does one thing, when its turn has come, and tells how far it is. What nobody waits for yields to everything else.
     ///
     /// # Errors
     /// `Cancelled` when it was broken off, or a request needs its memory; `TooLarge` where there never is enough of it;
@@ -149,7 +149,7 @@ impl Workshop {
         self: &Arc<Self>,
         step: Step,
         subject: &Arc<Subject>,
-        told: impl Fn(f32) + Send + Sync + 'static,
+        (told, is_waited_for): (impl Fn(f32) + Send + Sync + 'static, bool),
         broken_off: impl Future<Output = ()>,
     ) -> Result<Taken, Failure> {
         let mut broken_off = std::pin::pin!(broken_off);
@@ -167,6 +167,7 @@ impl Workshop {
         };
         let wanted_back = memory.wanted_back();
         let control = self.control(subject, told);
+        let control = if is_waited_for { control } else { control.in_background() };
         let stops = StopsWhenDropped(control.cancel_flag());
         let shown = Shown { packings: Arc::clone(&self.packings), subject: Arc::clone(subject) };
         let (workshop, model) = (Arc::clone(self), Arc::clone(subject));

@@ -41,8 +41,10 @@ pub use lookalike::Lookalike;
 pub use split::Split;
 
 use crate::model::Descriptor;
+use metadata::Metadata;
 use parts::Parts;
 use reader::Reader;
+use tensors::Tally;
 
 /// What the header of a file says: of a model in one file, or of the first of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +106,21 @@ pub fn inspect_header(reader: impl Read + Seek, file_bytes: u64) -> Result<Heade
     descriptor::read_first(Reader::new(reader, file_bytes))
         .map(|(descriptor, split)| Header { descriptor, split })
         .map_err(|fault| Error { path: None, fault })
+}
+
+/// Bytes of the header of a file that has passed the gate: all before the first tensor's data, padding included. Reads
+/// from the beginning.
+///
+/// # Errors
+/// [`Error`] without a path where the metadata or the tensors' descriptions are not sound.
+pub fn header_bytes(mut reader: impl Read + Seek, file_bytes: u64) -> Result<u64, Error> {
+    let measure = |reader| {
+        let mut tally = Tally::new();
+        tally.add(&mut Metadata::read(Reader::new(reader, file_bytes))?)?;
+        Ok(tally.data_begin())
+    };
+    let start = reader.rewind().map_err(Fault::Read);
+    start.and_then(|()| measure(reader)).map_err(|fault| Error { path: None, fault })
 }
 
 /// Checks the header of the adapter (LoRA) at `path`, which is to change the model `base`.

@@ -57,18 +57,24 @@ struct Extent {
 /// The tensors of one file or of several, added up.
 pub(super) struct Tally {
     count: u64,
+    data_begin: u64,
     names: Names,
     sums: Sums,
 }
 
 impl Tally {
     pub(super) fn new() -> Self {
-        Self { count: 0, names: Names::new(), sums: Sums::new() }
+        Self { count: 0, data_begin: 0, names: Names::new(), sums: Sums::new() }
     }
 
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Where the data of the file that was added last begins.
+    pub(super) fn data_begin(&self) -> u64 {
+        self.data_begin
     }
 
     /// Checks all descriptions of a file and adds them. A name may stand once in all files.
@@ -108,8 +114,8 @@ impl Tally {
             self.sums.add(&tensor)?;
             extents.push(Extent { offset: tensor.offset, bytes: tensor.bytes, described_at });
         }
-        let data_begin = reader.position().next_multiple_of(alignment);
-        check_extents(reader, &mut extents, data_begin)
+        self.data_begin = reader.position().next_multiple_of(alignment);
+        check_extents(reader, &mut extents, self.data_begin)
     }
 
     /// What they are together.

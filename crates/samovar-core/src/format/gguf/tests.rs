@@ -80,6 +80,19 @@ fn facts_of_a_header_are_as_they_were_written() {
 }
 
 #[test]
+fn the_header_ends_where_the_first_tensor_begins() {
+    for alignment in [32, 64, 4096] {
+        let writer = llama(LlamaShape::TINY).alignment(alignment);
+        let (bytes, header) = (writer.build(), writer.header());
+        let mut reader = Cursor::new(&bytes);
+        reader.set_position(77);
+        let found = header_bytes(reader, bytes.len() as u64).unwrap();
+        assert_eq!(found, (header.len() as u64).next_multiple_of(u64::from(alignment)), "{alignment}");
+    }
+    assert!(header_bytes(Cursor::new(b"GGUF"), 4).is_err());
+}
+
+#[test]
 fn keys_may_come_in_any_order_and_the_largest_of_each_block_counts() {
     let heads = |counts: [i32; 2]| counts.iter().flat_map(|count| count.to_le_bytes()).collect::<Vec<_>>();
     let bytes = llama(LlamaShape::TINY)
