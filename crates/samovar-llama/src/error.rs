@@ -228,11 +228,11 @@ impl Error {
     }
 
     /// Why a model that is being looked at computed nothing.
-    pub(crate) fn not_computed(path: &Path, error: &DecodeError) -> Self {
+    pub(crate) fn not_computed(path: &Path, error: DecodeError) -> Self {
         let code = match error {
             DecodeError::Interrupted => return Self::LoadCancelled { path: path.to_owned() },
             DecodeError::NoRoom => 1,
-            DecodeError::Failed(code) => *code,
+            DecodeError::Failed(code) => code,
         };
         Self::Decode { code, detail: log::take_complaints() }
     }

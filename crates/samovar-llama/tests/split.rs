@@ -12,19 +12,19 @@ use samovar_llama::LlamaEngine;
 
 /// The demo model in so many files, and what the gate says of them.
 fn split_demo(parts: usize) -> (tempfile::TempDir, Vec<PathBuf>, Descriptor) {
-    let demo = fs_err::read(support::demo_path()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let demo = fs_err::read(support::demo_path()).expect("it is shipped");
+    let folder = tempfile::tempdir().expect("a folder");
     let paths: Vec<PathBuf> = Writer::of_bytes(&demo)
         .split(parts)
         .iter()
         .enumerate()
         .map(|(index, part)| {
             let path = folder.path().join(part_name("demo", index + 1, parts));
-            fs_err::write(&path, part.build()).unwrap();
+            fs_err::write(&path, part.build()).expect("it is written");
             path
         })
         .collect();
-    let descriptor = gguf::inspect_parts(&paths).unwrap();
+    let descriptor = gguf::inspect_parts(&paths).expect("it passes the gate");
     (folder, paths, descriptor)
 }
 

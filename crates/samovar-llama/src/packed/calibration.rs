@@ -68,7 +68,7 @@ pub(crate) fn calibrate(
         .ok_or_else(|| Error::Context { cells, detail: log::take_complaints() })?;
     let vocabulary = model.n_vocab().max(1);
     let track = Track { context, wardrobe, vocabulary, batch: Batch::default(), control };
-    track.run().map_err(|error| Error::not_computed(files.path, &error))
+    track.run().map_err(|error| Error::not_computed(files.path, error))
 }
 
 /// A model, ready to be timed.

@@ -152,7 +152,7 @@ fn logits(job: &Packing<'_>, model: &LlamaModel, stretch: Stretch<'_>) -> Result
         threads: 1,
         kv_type: llama_cpp_sys_2::GGML_TYPE_F16,
     };
-    let failed = |error| Error::not_computed(job.path, &error);
+    let failed = |error| Error::not_computed(job.path, error);
     let context = Context::new(model, options).ok_or_else(|| failed(DecodeError::NoRoom))?;
     let vocabulary = model.n_vocab().max(1);
     let mut pupil = Pupil { context, vocabulary, lengths: [0; SEQUENCES], batch: Batch::default(), stretch };

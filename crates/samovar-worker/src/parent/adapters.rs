@@ -264,12 +264,12 @@ mod tests {
             Ok(())
         };
         assert!(!sent.has_all(&adapters, &wanted));
-        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), &send).unwrap(), [1]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), send).unwrap(), [1]);
         assert!(sent.has_all(&adapters, &wanted));
-        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), &send).unwrap(), [1]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), send).unwrap(), [1]);
         fs_err::write(&path, b"second").unwrap();
         assert!(!sent.has_all(&adapters, &wanted));
-        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), &send).unwrap(), [2]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), send).unwrap(), [2]);
         assert_eq!(*lock(&seen), [(1, b"first".to_vec()), (2, b"second".to_vec())]);
     }
 

@@ -70,14 +70,16 @@ fn more_adapters_than_a_worker_has_descriptors_for_come_one_after_the_other() {
         let events = events(with(number));
         assert!(matches!(events.last(), Some(TokenEvent::Done(_))), "{number}: {:?}", events.last());
     }
-    // Who runs may still need what he named: others wait until he is done.
-    let running = instance.generate(long_request()).unwrap();
-    let refused = (300..500).find_map(|number| match events(with(number)).pop() {
-        Some(TokenEvent::Failed(failure)) => Some(failure),
-        _ => None,
-    });
-    let refused = refused.expect("at some point it is full");
-    assert!(refused.kind == ErrorKind::Busy && refused.hint.is_some(), "{refused:?}");
+    // Who runs keeps what he named, and nobody from other adapters.
+    let path = folder.path().join("300.gguf");
+    fs_err::write(&path, "300").unwrap();
+    let adapters = vec![Adapter { path, scale: 1.0 }];
+    let mut running = instance.generate(GenerationRequest { adapters, ..long_request() }).unwrap();
+    while !matches!(running.blocking_next().unwrap(), TokenEvent::Token { .. }) {}
+    for number in 301..500 {
+        let events = events(with(number));
+        assert!(matches!(events.last(), Some(TokenEvent::Done(_))), "{number}: {:?}", events.last());
+    }
     drop(running);
     assert_eq!(news.all(), []);
     instance.probe().unwrap();

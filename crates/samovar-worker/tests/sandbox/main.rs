@@ -238,7 +238,7 @@ fn a_file_that_it_was_handed_grows_no_further_than_was_granted() {
     let scene = Scene::new();
     let mut order =
         scene.order(Mode::Auto, &[Attempt::FillGiven(1 << 20), Attempt::FillGiven((1 << 20) + 1)]);
-    assert!(scene.run(&order).outcomes.iter().all(|outcome| outcome.is_ok()), "without a bound");
+    assert!(scene.run(&order).outcomes.iter().all(attempt::Outcome::is_ok), "without a bound");
     order.plan.written_limit_bytes = Some(1 << 20);
     let outcomes = scene.run(&order).outcomes;
     assert!(outcomes[0].is_ok(), "{outcomes:?}");

@@ -179,7 +179,9 @@ impl Engine for Doomed {
         });
         std::thread::scope(|scope| {
             let packing = scope.spawn(move || self.inner.pack(path, descriptor, source, into, &inner));
-            progress.iter().for_each(|fraction| control.report(fraction));
+            for fraction in &progress {
+                control.report(fraction);
+            }
             packing.join().unwrap_or_else(|_| Err(broken("it panicked")))
         })
     }
