@@ -282,7 +282,7 @@ impl Error {
             }
             Self::NoToken => Some("look at logit_bias; if it bans nothing, the model file may be damaged"),
             Self::PackMemory { .. } => Some("it is tried again; the model is loaded without packed weights"),
-            Self::PackedUnseen { .. } => Some("the model can be loaded without them: layout = \"mapped\""),
+            Self::PackedUnseen { .. } => Some("it is tried again; the model can be loaded without them"),
             Self::Dead { .. } => Some("the model is loaded again with the next request"),
             _ => None,
         }

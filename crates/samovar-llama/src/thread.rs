@@ -26,7 +26,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::footprint::Account;
 use crate::native::Origin;
-use crate::packed::{PackedFile, Refusal, Unfit, Wardrobe};
+use crate::packed::{PackedFile, Unfit, Wardrobe};
 use crate::plan::Plan;
 use crate::published::Published;
 use crate::ticket::{Command, Reply};
@@ -64,10 +64,10 @@ pub(crate) fn run(start: &Start<'_>) {
         Ok(Some(file)) if start.plan.layout == Layout::Hybrid => start.live_with_both(file),
         Ok(Some(file)) => start.live_with_packed(file),
         Ok(None) => start.live_without(None),
-        Err(unfit) => Err(start.end(unfit.clone())),
+        Err(unfit) => Err(End::Unfit(unfit.clone())),
     };
     let failed = match lived {
-        Err(End::Refused(refusal)) => start.live_without(Some(&refusal)).err(),
+        Err(End::Unfit(unfit)) => start.live_without(Some(&unfit)).err(),
         lived => lived.err(),
     };
     if let Some(End::Failed(error)) = failed {
@@ -77,8 +77,8 @@ pub(crate) fn run(start: &Start<'_>) {
 
 /// Why there is no instance.
 enum End {
-    /// The packed file is of no use. Nothing has been promised yet.
-    Refused(Refusal),
+    /// The packed file is not used. Nothing has been promised yet.
+    Unfit(Unfit),
     Failed(Error),
 }
 
@@ -88,31 +88,41 @@ impl From<Error> for End {
     }
 }
 
+impl From<Unfit> for End {
+    fn from(unfit: Unfit) -> Self {
+        Self::Unfit(unfit)
+    }
+}
+
 impl Start<'_> {
     /// Serves the model from its own file.
-    fn live_without(&self, refusal: Option<&Refusal>) -> Result<(), End> {
+    fn live_without(&self, unfit: Option<&Unfit>) -> Result<(), End> {
         let model = Arc::new(self.load(Origin::Path(self.files.path))?);
-        self.live_plainly(&model, refusal)
+        self.live_plainly(&model, unfit)
     }
 
     /// Serves a model that was loaded from its own file.
-    fn live_plainly(&self, model: &Arc<LlamaModel>, refusal: Option<&Refusal>) -> Result<(), End> {
-        if let Some(reason) = refusal {
+    fn live_plainly(&self, model: &Arc<LlamaModel>, unfit: Option<&Unfit>) -> Result<(), End> {
+        if let Some(reason) = unfit {
             tracing::warn!(%reason, "packed weights are not used");
         }
+        let refused = match unfit {
+            Some(Unfit::Refused(refusal)) => Some(refusal.to_string()),
+            // No word about a file that may be good.
+            Some(Unfit::Unseen(_)) | None => None,
+        };
         let layout = if self.plan.layout == Layout::Repacked { Layout::Repacked } else { Layout::Mapped };
-        self.live(model, None, 0, Arrangement { layout, refused: refusal.map(ToString::to_string) })
+        self.live(model, None, 0, Arrangement { layout, refused })
     }
 
     /// Serves the model from its packed file.
     fn live_with_packed(&self, file: &PackedFile) -> Result<(), End> {
         let model = match self.load(Origin::File(file.file())) {
             // Its header is that of the model, so the file is not to blame.
-            Err(Error::Load { detail, .. }) => return Err(self.end(Unfit::Unseen(detail))),
+            Err(Error::Load { detail, .. }) => return Err(Unfit::Unseen(detail).into()),
             loaded => Arc::new(loaded?),
         };
-        let wardrobe = Wardrobe::of_packed(&model, file, self.plan.is_locked);
-        let _wardrobe = wardrobe.map_err(|unfit| self.end(unfit))?;
+        let _wardrobe = Wardrobe::of_packed(&model, file, self.plan.is_locked)?;
         let arrangement = Arrangement { layout: Layout::Packed, refused: None };
         self.live(&model, None, file.tail_bytes(), arrangement)
     }
@@ -125,18 +135,7 @@ impl Start<'_> {
                 let arrangement = Arrangement { layout: Layout::Hybrid, refused: None };
                 self.live(&model, Some(&wardrobe), file.packed_bytes(), arrangement)
             }
-            Err(Unfit::Refused(refusal)) => self.live_plainly(&model, Some(&refusal)),
-            Err(unseen) => Err(self.end(unseen)),
-        }
-    }
-
-    /// What becomes of a load whose packed file is not used.
-    fn end(&self, unfit: Unfit) -> End {
-        match unfit {
-            Unfit::Refused(refusal) => End::Refused(refusal),
-            Unfit::Unseen(detail) => {
-                End::Failed(Error::PackedUnseen { path: self.files.path.to_owned(), detail })
-            }
+            Err(unfit) => self.live_plainly(&model, Some(&unfit)),
         }
     }
 

@@ -127,8 +127,8 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// # Errors
     /// `InvalidModel`, `EngineFailed`, `Cancelled`, `Storage`. Everything is given back on failure. A packed file that is
-    /// refused is no failure: the model is loaded as on disk, and [`Instance::arrangement`] says why. One that could
-    /// not even be looked at is `EngineFailed`, and nothing is known about it: the same load without it may do.
+    /// refused is no failure: the model is loaded as on disk, and [`Instance::arrangement`] says why. Of
+    /// one that could not even be looked at it says nothing: the file may be good.
     fn load(
         &self,
         files: ModelFiles<'_>,
