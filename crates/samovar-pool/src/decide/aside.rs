@@ -52,6 +52,12 @@ impl Turn<'_> {
         asked_bytes
     }
 
+    /// Bytes that nobody has asked for yet.
+    pub(super) fn could_be_asked_back(&self) -> u64 {
+        let asides = self.state.asides.values().filter(|aside| !aside.is_wanted_back);
+        asides.map(|aside| aside.bytes).sum()
+    }
+
     /// Bytes that have been asked for and are not back.
     pub(super) fn coming_back(&self) -> u64 {
         let asides = self.state.asides.values().filter(|aside| aside.is_wanted_back);

@@ -84,7 +84,10 @@ impl Turn<'_> {
         // Another like those that are there would be in the way of who wants them to be something else.
         let waits_itself =
             self.state.wants.contains(&model) || self.is_set_back(model) || self.unmet_claim(model).is_some();
-        if self.state.is_leaving || waits_itself || self.state.instances_of(model).any(is_under_way) {
+        // One more would keep in memory what is to leave for another model.
+        let gives_way = self.state.instances_of(model).any(|(id, _)| self.state.pledges.contains_key(&id));
+        let is_settled = !waits_itself && !gives_way && !self.state.instances_of(model).any(is_under_way);
+        if self.state.is_leaving || !is_settled {
             return None;
         }
         let (serving, crew) = (self.serving(model), self.crew(model));
@@ -141,16 +144,16 @@ impl Turn<'_> {
         is_required && self.make_room_of_idle(model, &placement, need - free_bytes)
     }
 
-    /// Has idle instances of other models leave, if that is enough; nobody busy is asked to. Gives whether there will
-    /// be room.
+    /// Asks back what is set aside and has idle instances of other models leave, if that is enough; nobody busy is asked
+    /// to. Gives whether there will be room.
     fn make_room_of_idle(&mut self, model: ModelId, placement: &Placement, shortfall: u64) -> bool {
         let mut leaving = self.leaving();
         let shortfall = shortfall.saturating_sub(self.leaving_bytes());
-        let shortfall = shortfall.saturating_sub(self.ask_back(shortfall));
+        let of_idle = shortfall.saturating_sub(self.could_be_asked_back());
         let before = self.state.ledger.freed_by_all(&leaving);
         let mut chosen = Vec::new();
         for (step, id) in self.victims(model, std::slice::from_ref(placement)) {
-            if self.state.ledger.freed_by_all(&leaving) - before >= shortfall {
+            if self.state.ledger.freed_by_all(&leaving) - before >= of_idle {
                 break;
             }
             if step == Step::Now && self.state.instance(id).model != model {
@@ -158,15 +161,18 @@ impl Turn<'_> {
                 chosen.push(id);
             }
         }
-        let is_enough = self.state.ledger.freed_by_all(&leaving) - before >= shortfall;
-        for id in chosen.into_iter().filter(|_| is_enough) {
+        if self.state.ledger.freed_by_all(&leaving) - before < of_idle {
+            return false;
+        }
+        self.ask_back(shortfall);
+        for id in chosen {
             if !self.can_give_way(id) {
                 continue;
             }
             let reason = self.needed_for(id, model);
             self.give_way(id, reason);
         }
-        is_enough
+        true
     }
 
     /// Who wants the model warm has it once nothing more is coming.

@@ -8,6 +8,9 @@
 //!
 //! A failure names its seed; `SAMOVAR_SIM_FIRST=<seed> SAMOVAR_SIM_SEEDS=1` runs that one alone.
 
+mod acts;
+mod checks;
+mod specs;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +21,8 @@ use samovar_core::port::Millis;
 use super::state::{Phase, PoolState, Timer};
 use crate::ask::{Instances, ModelSpec};
 use crate::stats::Tally;
-use world::{Broken, World};
+use checks::Broken;
+use world::World;
 
 /// Lives that `./dev test` lives through.
 const SEEDS: u64 = 10_000;
@@ -65,9 +69,12 @@ fn ten_thousand_random_lives_keep_the_invariants() {
 #[test]
 fn random_lives_are_eventful() {
     let mut total = Tally::default();
+    let (mut set_aside, mut wanted_back) = (0, 0);
     for seed in 0..300 {
         let mut world = World::new(seed);
         (0..ACTS).try_for_each(|_| world.act()).and_then(|()| world.come_to_rest()).expect("it lives");
+        set_aside += world.set_aside_count;
+        wanted_back += world.wanted_back_count;
         let tally = &world.state().tally;
         total.hits += tally.hits;
         total.misses += tally.misses;
@@ -88,6 +95,7 @@ fn random_lives_are_eventful() {
     let counts =
         [&counts[..], &[total.load_failures, total.parked, total.resumed, total.grown, total.died]].concat();
     assert!(counts.iter().all(|count| *count > 30), "{total:?}");
+    assert!(set_aside > 30 && wanted_back > 10, "{set_aside} set aside, {wanted_back} of them wanted back");
     assert_eq!(total.evictions.len(), 5, "{total:?}");
 }
 
@@ -96,7 +104,11 @@ const SABOTAGED: u64 = 200;
 
 /// Lives until the sabotage is noticed, and gives the invariants that were seen to break.
 fn noticed(sabotage: Sabotage) -> Vec<u8> {
-    let lives = (0..SABOTAGED).map(|seed| catch_unwind(AssertUnwindSafe(|| live(seed, Some(sabotage)))));
+    noticed_within(SABOTAGED, sabotage)
+}
+
+fn noticed_within(seeds: u64, sabotage: Sabotage) -> Vec<u8> {
+    let lives = (0..seeds).map(|seed| catch_unwind(AssertUnwindSafe(|| live(seed, Some(sabotage)))));
     let mut invariants: Vec<u8> = lives
         .filter_map(|life| match life {
             Ok(Err(broken)) => Some(broken.invariant),
@@ -122,6 +134,15 @@ fn a_pool_that_forgets_what_it_set_aside_is_noticed() {
         }
     });
     assert!(found.contains(&1), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_sets_aside_what_is_above_the_soft_limit_is_noticed() {
+    let found = noticed(|state| {
+        // What a pool would do that looks at the budget alone; a real change of the limit comes by `Configure`.
+        state.config.soft_ratio = 1.0;
+    });
+    assert!(found.contains(&9), "{found:?}");
 }
 
 #[test]
@@ -217,4 +238,12 @@ fn a_pool_that_misses_deadlines_is_noticed() {
 fn a_pool_that_keeps_a_grudge_is_noticed() {
     let found = noticed(|state| state.timers.retain(|(_, timer)| !matches!(timer, Timer::Setback(_))));
     assert!(found.contains(&8) || found.contains(&6), "{found:?}");
+}
+
+#[test]
+fn a_pool_in_which_the_older_backlog_always_comes_first_is_noticed() {
+    let found = noticed_within(2 * SABOTAGED, |state| {
+        state.tickets.values_mut().for_each(|ticket| ticket.counts_from = ticket.asked_at);
+    });
+    assert!(found.contains(&12), "{found:?}");
 }

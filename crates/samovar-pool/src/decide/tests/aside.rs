@@ -79,3 +79,40 @@ fn under_pressure_and_when_the_pool_leaves_it_is_asked_back_first() {
     stage.happen(Event::Shutdown);
     assert!(stage.is_wanted_back(other) && stage.set_aside(1).is_none());
 }
+
+/// A model of two instances of so many bytes each.
+fn pair(held_bytes: u64) -> Arc<ModelSpec> {
+    model_with("pair", held_bytes, |spec| spec.instances = Instances { min: 2, max: 2 })
+}
+
+#[test]
+fn an_instance_that_would_not_fit_even_then_asks_nothing_back() {
+    let mut stage = Stage::new(|_| ());
+    let lease = stage.ask(&pair(60));
+    stage.finish_work();
+    let aside = stage.set_aside(30).expect("40 are free");
+    stage.pass(1_000);
+    stage.release(lease);
+    stage.pass(1_000);
+    assert!(!stage.is_wanted_back(aside), "the second takes 60, and 40 could be had");
+    assert_eq!(stage.model(&pair(60)).instances, 1);
+}
+
+#[test]
+fn an_instance_of_min_has_back_what_it_fits_in_together_with_what_is_idle() {
+    let mut stage = Stage::new(|_| ());
+    let other = stage.ask(&model("other", 20));
+    stage.finish_work();
+    let _lease = stage.ask(&pair(45));
+    stage.finish_work();
+    assert_eq!(stage.loads(), 2, "20 are used by another");
+    let aside = stage.set_aside(20).expect("35 are free");
+    assert!(!stage.is_wanted_back(aside));
+    stage.release(other);
+    stage.pass(1);
+    assert!(stage.is_wanted_back(aside), "20 of it, 20 of the other that is idle now, and 15 are free");
+    assert!(stage.is_in(&model("other", 20), ModelState::Parking));
+    stage.release(aside);
+    stage.finish_work();
+    assert_eq!((stage.loads(), stage.model(&pair(45)).instances), (3, 2));
+}

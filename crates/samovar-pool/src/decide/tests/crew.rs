@@ -144,6 +144,23 @@ fn idle_ones_leave_for_an_instance_of_min_and_busy_ones_do_not() {
 }
 
 #[test]
+fn nothing_more_is_loaded_of_a_model_that_is_to_leave_for_another() {
+    let mut stage = Stage::new(|config| config.cores = 8);
+    let (a, b) = (crew("a", 1, 3), model("b", 80));
+    let lease = stage.ask(&a);
+    stage.finish_work();
+    let waits = stage.ask(&b);
+    for _ in 0..5 {
+        stage.ask(&a);
+    }
+    assert_eq!((stage.loads(), stage.model(&a).instances), (1, 1));
+    stage.pass(2_000);
+    stage.release(lease);
+    stage.finish_work();
+    assert!(stage.is_granted(waits));
+}
+
+#[test]
 fn a_queue_that_is_shorter_than_a_load_waits() {
     let mut stage = Stage::new(|config| config.cores = 8);
     let a = crew("a", 1, 2);

@@ -1,0 +1,293 @@
+//! What may happen, by the dice: callers come and go, threads answer well or badly, people give orders, time passes.
+
+use std::sync::Arc;
+
+use samovar_core::footprint::Measurement;
+use samovar_core::port::Millis;
+use samovar_core::units::KeepAlive;
+use samovar_core::{ErrorKind, Failure, Footprint};
+
+use super::checks::{Broken, broken};
+use super::specs;
+use super::world::{CLIENTS, Caller, Work, World};
+use crate::budget::Budget;
+use crate::protocol::{Event, InstanceId, TicketId};
+
+impl World {
+    /// One random thing happens.
+    pub(super) fn act(&mut self) -> Result<(), Broken> {
+        match self.dice.between(0, 100) {
+            0..30 => self.someone_asks(),
+            30..34 => self.someone_warms(),
+            34..39 => self.someone_leaves(),
+            39..55 => self.someone_is_done(),
+            55..75 => self.a_thread_answers(),
+            75..78 => self.a_load_gets_on(),
+            78..88 => self.time_passes(),
+            88..92 => self.someone_pins(),
+            92..95 => self.someone_unloads(),
+            95 => self.the_machine_is_short(),
+            96 if self.dice.chance(60) => self.an_instance_is_found_dead(),
+            96 => self.a_probe_answers(),
+            97 => self.the_limits_change(),
+            98 if self.dice.chance(70) => self.someone_sets_aside(),
+            98 => self.happen(Event::Tick),
+            _ if self.dice.chance(10) => self.the_pool_leaves(),
+            _ => self.time_passes(),
+        }
+    }
+
+    fn someone_asks(&mut self) -> Result<(), Broken> {
+        let Some(model) = self.dice.pick(&self.specs) else { return Ok(()) };
+        let deadline = self.dice.chance(40).then(|| self.now.plus(self.dice.between(0, 10_000)));
+        let keep_alive = self.dice.chance(50).then(|| self.some_keep_alive());
+        let priority = if self.dice.chance(20) { self.dice.between(0, 256) as u8 } else { 0 };
+        let ticket = self.ticket(deadline, false);
+        let number = self.dice.between(0, CLIENTS);
+        let client = format!("client {number}");
+        let is_theirs = |caller: &Caller| {
+            caller.asks.as_ref().is_some_and(|(asked, one)| asked.key == model.key && *one == number)
+        };
+        if !self.waiting.values().any(is_theirs) {
+            self.passed.retain(|(key, passed, _), _| *key != model.key || *passed != number);
+        }
+        self.waiting.entry(ticket).and_modify(|caller| caller.asks = Some((Arc::clone(&model), number)));
+        let affinity = self.dice.chance(50).then(|| self.dice.between(0, 5));
+        self.happen(Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity })
+    }
+
+    fn some_keep_alive(&mut self) -> KeepAlive {
+        specs::some_keep_alive(&mut self.dice)
+    }
+
+    fn someone_warms(&mut self) -> Result<(), Broken> {
+        let Some(model) = self.dice.pick(&self.specs) else { return Ok(()) };
+        let ticket = self.ticket(None, true);
+        self.happen(Event::Warm { ticket, model })
+    }
+
+    fn someone_leaves(&mut self) -> Result<(), Broken> {
+        let waiting: Vec<_> = self.waiting.keys().copied().collect();
+        let Some(ticket) = self.dice.pick(&waiting) else { return Ok(()) };
+        self.waiting.remove(&ticket);
+        self.happen(Event::Cancel { ticket })
+    }
+
+    fn someone_is_done(&mut self) -> Result<(), Broken> {
+        let leases: Vec<_> = self.leases.keys().copied().collect();
+        let Some(ticket) = self.dice.pick(&leases) else { return Ok(()) };
+        let kinds = [ErrorKind::EngineFailed, ErrorKind::Unavailable, ErrorKind::InvalidRequest];
+        let failed = if self.dice.chance(10) { self.dice.pick(&kinds) } else { None };
+        self.release(ticket, failed.map(|kind| Failure::new(kind, "dice")))
+    }
+
+    pub(super) fn release(&mut self, ticket: TicketId, failed: Option<Failure>) -> Result<(), Broken> {
+        self.leases.remove(&ticket);
+        self.held.remove(&ticket);
+        self.happen(Event::Released { ticket, failed })
+    }
+
+    pub(super) fn working(&self) -> Vec<(InstanceId, Work)> {
+        self.instances.iter().filter_map(|(id, seen)| Some((*id, seen.work?))).collect()
+    }
+
+    fn a_thread_answers(&mut self) -> Result<(), Broken> {
+        let working = self.working();
+        let Some((id, work)) = self.dice.pick(&working) else { return Ok(()) };
+        self.answer(id, work)
+    }
+
+    fn a_probe_answers(&mut self) -> Result<(), Broken> {
+        let probes: Vec<_> = self.probes.iter().copied().collect();
+        self.dice.pick(&probes).map_or(Ok(()), |id| self.answer_probe(id))
+    }
+
+    pub(super) fn answer_probe(&mut self, instance: InstanceId) -> Result<(), Broken> {
+        self.probes.remove(&instance);
+        if self.is_kind || self.dice.chance(60) {
+            return self.happen(Event::Probed { instance });
+        }
+        let failure = Failure::new(ErrorKind::EngineFailed, "no token");
+        self.happen(Event::ProbeFailed { instance, failure })
+    }
+
+    pub(super) fn answer(&mut self, id: InstanceId, work: Work) -> Result<(), Broken> {
+        if self.probes.contains(&id) {
+            self.answer_probe(id)?;
+        }
+        let fails = !self.is_kind && self.dice.chance(self.failing_percent);
+        let seen = self.instances.get_mut(&id).expect("it works");
+        seen.work = None;
+        let promised = seen.promised;
+        let failure = Failure::new(ErrorKind::EngineFailed, "dice");
+        let event = match work {
+            Work::Load if seen.is_stopped && self.dice.chance(70) => {
+                self.instances.remove(&id);
+                Event::LoadFailed { instance: id, failure: Failure::new(ErrorKind::Cancelled, "stopped") }
+            }
+            Work::Load if fails => {
+                self.instances.remove(&id);
+                Event::LoadFailed { instance: id, failure }
+            }
+            Work::Load => {
+                let footprint = self.measured(promised);
+                let seen = self.instances.get_mut(&id).expect("it works");
+                seen.is_ready = true;
+                seen.bytes = if footprint.total_bytes() == 0 { seen.bytes } else { footprint };
+                Event::Loaded { instance: id, footprint }
+            }
+            Work::Park if fails => Event::ParkFailed { instance: id, failure },
+            Work::Park => {
+                seen.bytes = held(self.dice.between(0, 4).min(seen.bytes.held_bytes));
+                Event::Parked {
+                    instance: id,
+                    measured: measurement(seen.bytes.held_bytes, promised.mapped_bytes),
+                }
+            }
+            Work::Resume if fails => {
+                seen.bytes = held(seen.promised.held_bytes);
+                Event::ResumeFailed { instance: id, failure }
+            }
+            Work::Resume => {
+                let footprint = self.measured(promised);
+                let seen = self.instances.get_mut(&id).expect("it works");
+                seen.is_ready = true;
+                seen.bytes = if footprint.total_bytes() == 0 { seen.bytes } else { footprint };
+                Event::Resumed {
+                    instance: id,
+                    measured: measurement(footprint.held_bytes, footprint.mapped_bytes),
+                }
+            }
+            Work::Unload => {
+                self.instances.remove(&id);
+                Event::Unloaded { instance: id }
+            }
+        };
+        // A resume that failed leaves what was parked; the state alone remembers how much that was.
+        if let Event::ResumeFailed { .. } = event {
+            let model = self.state.instance(id).model;
+            let residue = self.state.model(model).residue.unwrap_or(0);
+            self.instances.get_mut(&id).expect("it is parked").bytes = held(residue);
+        }
+        self.happen(event)
+    }
+
+    /// What a load is found to use: mostly as promised, sometimes less, nothing, more, or far too much.
+    fn measured(&mut self, promised: Footprint) -> Footprint {
+        let held_bytes = match if self.is_kind { 0 } else { self.dice.between(0, 20) } {
+            17 => promised.held_bytes / 2,
+            18 => promised.held_bytes + self.dice.between(0, 30),
+            19 if self.dice.chance(20) => promised.held_bytes + 300,
+            16 => return Footprint::default(),
+            _ => promised.held_bytes,
+        };
+        Footprint { held_bytes, mapped_bytes: promised.mapped_bytes }
+    }
+
+    fn a_load_gets_on(&mut self) -> Result<(), Broken> {
+        let working = self.working();
+        let Some((instance, _)) = self.dice.pick(&working) else { return Ok(()) };
+        let fraction = self.dice.between(0, 101) as f32 / 100.0;
+        self.happen(Event::LoadProgress { instance, fraction })
+    }
+
+    fn time_passes(&mut self) -> Result<(), Broken> {
+        let longest = if self.dice.chance(5) { 2_000_000 } else { 3_000 };
+        let passes = self.dice.between(1, longest);
+        // The owner wakes up when it was asked to, so that time never jumps over what is due.
+        let until = self.now.plus(passes);
+        while let Some(at) = self.state.next_wake().filter(|at| *at <= until) {
+            self.now = at.max(self.now);
+            self.happen(Event::Tick)?;
+            if self.state.next_wake() == Some(at) {
+                return broken(6, format!("what is due at {at:?} is never done\n{}", self.describe()));
+            }
+        }
+        self.now = until;
+        self.happen(Event::Tick)
+    }
+
+    /// Somebody works in the background, or leaves off.
+    fn someone_sets_aside(&mut self) -> Result<(), Broken> {
+        let out: Vec<_> = self.asides.keys().copied().collect();
+        if let Some(ticket) = self.dice.pick(&out).filter(|_| self.dice.chance(50)) {
+            return self.gives_back(ticket);
+        }
+        let ticket = TicketId(self.next_ticket);
+        self.next_ticket += 1;
+        let bytes = self.dice.between(1, 100);
+        // What is due anyway is done before.
+        self.happen(Event::Tick)?;
+        self.happen(Event::SetAside { ticket, bytes })
+    }
+
+    pub(super) fn gives_back(&mut self, ticket: TicketId) -> Result<(), Broken> {
+        self.asides.remove(&ticket);
+        self.happen(Event::Released { ticket, failed: None })
+    }
+
+    fn someone_pins(&mut self) -> Result<(), Broken> {
+        let Some(model) = self.dice.pick(&self.specs) else { return Ok(()) };
+        let ticket = self.ticket(None, true);
+        if self.dice.chance(40) {
+            self.happen(Event::Pin { ticket, model })
+        } else {
+            self.pinned.remove(&model.key);
+            self.happen(Event::Unpin { ticket, model })
+        }
+    }
+
+    fn someone_unloads(&mut self) -> Result<(), Broken> {
+        let Some(model) = self.dice.pick(&self.specs) else { return Ok(()) };
+        let ticket = self.ticket(None, true);
+        if self.dice.chance(20) {
+            self.pinned.clear();
+            self.happen(Event::Clear { ticket })
+        } else {
+            self.pinned.remove(&model.key);
+            self.happen(Event::Unload { ticket, name: model.name.clone() })
+        }
+    }
+
+    fn the_machine_is_short(&mut self) -> Result<(), Broken> {
+        let stall_percent = self.dice.between(0, 40) as f32;
+        self.happen(Event::Pressure { available_bytes: u64::MAX, stall_percent })
+    }
+
+    fn an_instance_is_found_dead(&mut self) -> Result<(), Broken> {
+        let ready: Vec<_> =
+            self.instances.iter().filter(|(_, seen)| seen.is_ready).map(|(id, _)| *id).collect();
+        let Some(instance) = self.dice.pick(&ready) else { return Ok(()) };
+        let failure = Failure::new(ErrorKind::EngineFailed, "found dead");
+        self.happen(Event::InstanceDied { instance, failure })
+    }
+
+    fn the_limits_change(&mut self) -> Result<(), Broken> {
+        let mut config = self.state.config().clone();
+        self.budget = self.dice.between(50, 200);
+        config.budget = Budget::fixed(self.budget, "dice");
+        self.allowance = self.state.ledger.used().max(self.budget);
+        self.happen(Event::Configure { config: Box::new(config) })
+    }
+
+    fn the_pool_leaves(&mut self) -> Result<(), Broken> {
+        self.is_leaving = true;
+        self.pinned.clear();
+        self.happen(Event::Shutdown)
+    }
+
+    pub(super) fn ticket(&mut self, deadline: Option<Millis>, wants_no_slot: bool) -> TicketId {
+        let ticket = TicketId(self.next_ticket);
+        self.next_ticket += 1;
+        self.waiting.insert(ticket, Caller { deadline, wants_no_slot, asks: None });
+        ticket
+    }
+}
+
+fn held(held_bytes: u64) -> Footprint {
+    Footprint { held_bytes, mapped_bytes: 0 }
+}
+
+fn measurement(held_bytes: u64, mapped_bytes: u64) -> Measurement {
+    Measurement { held_bytes, mapped_bytes, ..Measurement::default() }
+}
