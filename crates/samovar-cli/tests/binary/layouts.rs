@@ -5,13 +5,14 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use samovar_core::footprint::Arrangement;
 use samovar_core::format::gguf;
-use samovar_core::port::{Engine, Instance, LoadControl};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::conformance::{self, Subject};
-use samovar_core::testing::gguf::{LlamaShape, llama, lora};
-use samovar_core::{Descriptor, Layout, LoadOptions};
+use samovar_core::testing::gguf::{LlamaShape, Writer, llama, lora, wordy};
+use samovar_core::{Descriptor, ErrorKind, Failure, Layout, LoadOptions};
 
 use crate::worker::{answer, engine, options, subject};
 
@@ -26,9 +27,13 @@ struct Packed {
 
 impl Packed {
     fn new() -> Self {
+        Self::of(&llama(LlamaShape::TINY))
+    }
+
+    fn of(writer: &Writer) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let model = folder.path().join("m.gguf");
-        fs_err::write(&model, llama(LlamaShape::TINY).in_q4_0().build()).expect("a file");
+        fs_err::write(&model, writer.clone().in_q4_0().build()).expect("a file");
         let descriptor = gguf::inspect(&model).expect("the gate lets it through");
         let engine = engine();
         let is_there = engine.packing(&descriptor).is_some();
@@ -71,18 +76,46 @@ impl Packed {
     }
 }
 
-/// The one case that needs a model which says words: this one's weights are noise. Its engine is asked it elsewhere.
+/// The one case that needs a model which says whole characters: of noise, most bytes are none.
 const NEEDS_WORDS: &str = "stop_strings_end_the_answer_and_are_not_in_it";
 
 fn suite(layout: Layout) {
-    let packed = Packed::new();
-    let subject = packed.subject(layout);
+    let (packed, wordy) = (Packed::new(), Packed::of(&wordy(LlamaShape::TINY)));
+    let (noisy, wordy) = (packed.subject(layout), wordy.subject(layout));
     for (name, case) in conformance::CASES {
-        if *name != NEEDS_WORDS {
-            println!("{layout}: {name}");
-            case(&subject);
-        }
+        println!("{layout}: {name}");
+        case(if *name == NEEDS_WORDS { &wordy } else { &noisy });
     }
+}
+
+#[test]
+fn a_worker_measures_every_layout_that_the_files_allow() {
+    let (packed, engine) = (Packed::new(), engine());
+    let (model, subject) = (packed.model(), packed.subject(Layout::Packed));
+    let calibrate = |files, control: &LoadControl| {
+        let speeds = engine.calibrate(files, &packed.descriptor, &options(), control)?;
+        let is_real = |pace: f64| pace.is_finite() && pace > 0.0;
+        for speed in &speeds {
+            assert!([speed.prefill, speed.decode, speed.decode_eight].into_iter().all(is_real), "{speed:?}");
+        }
+        Ok::<_, Failure>(speeds.into_iter().map(|speed| speed.layout).collect::<Vec<_>>())
+    };
+    let plain = calibrate(ModelFiles::of(&model), &LoadControl::silent()).expect("measures");
+    assert_eq!(plain, [Layout::Mapped]);
+    if packed.is_there {
+        let (sender, told) = std::sync::mpsc::sync_channel(1000);
+        let control = LoadControl::new(move |fraction: f32| drop(sender.try_send(fraction)));
+        let all = calibrate(subject.files(), &control).expect("measures");
+        assert_eq!(all, [Layout::Mapped, Layout::Packed, Layout::Hybrid]);
+        let told: Vec<f32> = told.try_iter().collect();
+        assert!(told.is_sorted() && told.last().is_some_and(|last| *last > 0.3), "{told:?}");
+    }
+    let control = LoadControl::silent();
+    control.cancel_flag().store(true, Ordering::Relaxed);
+    let failure = calibrate(ModelFiles::of(&model), &control).expect_err("nobody wants it");
+    assert_eq!(failure.kind, ErrorKind::Cancelled);
+    let stats = engine.stats();
+    assert_eq!((stats.running, stats.crashed), (0, 0), "nothing is left of it");
 }
 
 #[test]

@@ -30,8 +30,21 @@ impl LlamaShape {
 
 /// A sound llama model with random weights and a SentencePiece vocabulary of bytes and a few words.
 pub fn llama(shape: LlamaShape) -> Writer {
+    with_vocabulary(shape, &vocabulary())
+}
+
+/// The same whose answers are whole characters: instead of bytes that are none alone it has words. It reads ASCII.
+pub fn wordy(shape: LlamaShape) -> Writer {
+    let mut entries = vocabulary();
+    let bytes = entries.iter_mut().filter(|entry| entry.2 == BYTE).zip(0_u8..=255);
+    for (entry, byte) in bytes.filter(|(_, byte)| !byte.is_ascii_graphic() && !b" \n".contains(byte)) {
+        *entry = (format!("▁word{byte}"), -100.0 - f32::from(byte), NORMAL);
+    }
+    with_vocabulary(shape, &entries)
+}
+
+fn with_vocabulary(shape: LlamaShape, entries: &[Entry]) -> Writer {
     let kv_width = shape.width / u64::from(shape.heads) * u64::from(shape.kv_heads);
-    let entries = vocabulary();
     let vocabulary = entries.len() as u64;
     let mut writer = Writer::default()
         .text("general.architecture", "llama")
@@ -115,15 +128,21 @@ pub fn windowed(shape: LlamaShape, window: u32) -> Writer {
     writer.tensor("output_norm.weight", &[shape.width])
 }
 
-/// Text, score and type of each entry: three control tokens, 256 bytes, some words.
-fn vocabulary() -> Vec<(String, f32, i32)> {
+/// Text, score and type.
+type Entry = (String, f32, i32);
+
+const NORMAL: i32 = 1;
+const BYTE: i32 = 6;
+
+/// Three control tokens, 256 bytes, some words.
+fn vocabulary() -> Vec<Entry> {
     const WORDS: [&str; 13] =
         ["▁", "a", "e", "o", "▁a", "▁the", "▁fox", "▁kettle", "▁story", "▁and", ".", "▁saw", "▁tea"];
     let mut entries: Vec<_> = [("<unk>", 2), ("<s>", 3), ("</s>", 3)]
         .iter()
         .map(|(text, kind)| ((*text).to_owned(), 0.0, *kind))
         .collect();
-    entries.extend((0..256).map(|byte| (format!("<0x{byte:02X}>"), 0.0, 6)));
-    entries.extend(WORDS.iter().enumerate().map(|(rank, word)| ((*word).to_owned(), -(rank as f32), 1)));
+    entries.extend((0..256).map(|byte| (format!("<0x{byte:02X}>"), 0.0, BYTE)));
+    entries.extend(WORDS.iter().enumerate().map(|(rank, word)| ((*word).to_owned(), -(rank as f32), NORMAL)));
     entries
 }

@@ -4,7 +4,7 @@ mod llama;
 mod lora;
 mod parts;
 
-pub use llama::{LlamaShape, llama, windowed};
+pub use llama::{LlamaShape, llama, windowed, wordy};
 pub use lora::lora;
 pub use parts::part_name;
 
