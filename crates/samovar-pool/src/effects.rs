@@ -62,7 +62,9 @@ impl Hands {
                     let measured = instance.measure();
                     let footprint =
                         Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };
-                    Outcome { event: Event::Loaded { instance: id, footprint }, made: Some(instance) }
+                    let layout = instance.arrangement().layout;
+                    let event = Event::Loaded { instance: id, footprint, layout };
+                    Outcome { event, made: Some(instance) }
                 }
                 Err(failure) => Event::LoadFailed { instance: id, failure }.into(),
             };

@@ -291,7 +291,8 @@ impl Owner {
 
     /// Nothing in memory, nothing to look for.
     fn look_at_memory(&self) {
-        let wish = if self.instances.is_empty() { 0 } else { self.state.config().look_every_ms };
+        let is_empty = self.instances.is_empty() && self.asides.is_empty();
+        let wish = if is_empty { 0 } else { self.state.config().look_every_ms };
         self.look_every_ms.send_if_modified(|every_ms| std::mem::replace(every_ms, wish) != wish);
     }
 

@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use samovar_core::footprint::{Footprint, Measurement};
+use samovar_core::footprint::{Footprint, Layout, Measurement};
 use samovar_core::port::Millis;
 use samovar_core::units::KeepAlive;
 use samovar_core::{Failure, LoadOptions};
@@ -88,6 +88,8 @@ pub enum Event {
         instance: InstanceId,
         /// What it was measured to use.
         footprint: Footprint,
+        /// How its weights lie, which may be otherwise than was asked for.
+        layout: Layout,
     },
     /// A load ended badly; everything was given back.
     LoadFailed {

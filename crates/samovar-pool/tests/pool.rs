@@ -754,3 +754,19 @@ async fn memory_set_aside_goes_back_when_a_request_needs_it() {
     assert_eq!(lease.origin(), Origin::Cold);
     assert_eq!(pool.snapshot().await.pool.reserved_bytes, 0);
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn memory_set_aside_goes_back_when_the_machine_is_short_although_nothing_is_loaded() {
+    let pool = pool_with(&engine(), |config| {
+        config.look_every_ms = 1_000;
+        config.available_floor_bytes = u64::MAX;
+    });
+    let aside = pool.set_aside(800).await.expect("nothing is in memory");
+    let looked = async {
+        while !aside.is_wanted_back() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), looked).await.expect("no machine has that much memory");
+}

@@ -1,7 +1,8 @@
 //! Who may wait, and who is refused at once.
 //!
-//! A refusal costs no more than looking at the numbers: no load is begun and nothing leaves for a request that can
-//! not be served.
+//! A refusal costs no more than looking at the numbers. For a request that can not be served nothing is begun and nothing
+//! leaves; for one that could only be served too late the load is begun that it would have waited for (see `outlook`), as
+//! long as fewer wait than may.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use samovar_core::Footprint;
 use samovar_core::port::Millis;
 
-use super::demand::kv_bytes_per_token;
+use super::demand::kv_bytes;
 use super::state::ModelId;
 use super::{Call, Turn};
 use crate::ask::ModelSpec;
@@ -213,9 +214,8 @@ impl Turn<'_> {
 
 /// The longest context, in whole blocks of 256 tokens, with which the model would fit: all but the KV cache stays.
 fn context_that_fits(spec: &ModelSpec, needed_bytes: u64, largest_bytes: u64) -> Option<u32> {
-    let per_token = kv_bytes_per_token(spec, spec.options.kv_type);
-    let per_context_token = per_token.checked_mul(u64::from(spec.options.slots.max(1)))?;
-    let kv_bytes = per_context_token.checked_mul(u64::from(spec.options.context_tokens))?;
+    let kv_bytes = kv_bytes(spec, &spec.options);
+    let per_context_token = kv_bytes.checked_div(u64::from(spec.options.context_tokens))?;
     let rest = needed_bytes.checked_sub(kv_bytes)?;
     let tokens = largest_bytes.checked_sub(rest)?.checked_div(per_context_token)?;
     let blocks = tokens.min(u64::from(spec.options.context_tokens)) / 256;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use samovar_core::footprint::{Footprint, KvType, LoadOptions};
 
 use super::Turn;
-use super::ledger::Files;
+use super::files::Files;
 use super::seniority::{Ask, Since};
 use super::state::{Instance, ModelId, Phase, covers};
 use crate::ask::ModelSpec;
@@ -72,9 +72,11 @@ impl Turn<'_> {
     /// Bytes of all parts, once these have been placed.
     fn taken_by(&self, ask: &Ask, placements: &[Placement]) -> u64 {
         let of_part = |(part, need): &(ModelId, Arc<ModelSpec>)| {
-            let placed = placements.iter().map(|placement| self.becomes(placement));
-            if let Some((_, spec)) = placed.into_iter().find(|(model, _)| model == part) {
-                return self.needed_alone(*part, spec);
+            let placed = placements.iter().map(|placement| (placement, self.becomes(placement)));
+            if let Some((placement, (_, spec))) = placed.into_iter().find(|(_, (model, _))| model == part) {
+                let expected = self.state.model(*part).expected(spec);
+                let keeps_bytes = placement.instance().map_or(0, |id| self.kept_through_resume(id));
+                return self.needed_alone(*part, spec) + keeps_bytes.saturating_sub(expected.held_bytes);
             }
             let meet = self.state.staying(*part).filter(|(_, instance)| instance.will_satisfy(need));
             let smallest = meet.map(|(id, _)| self.state.ledger.footprint(id).total_bytes()).min();
@@ -90,7 +92,7 @@ impl Turn<'_> {
         }
         let candidates = self.state.staying(model).filter(|(id, instance)| {
             let can_become_it = !self.is_stunted(instance) || instance.satisfies(unmet);
-            let is_cheap = !is_modest || self.is_stunted(instance) || self.can_become(instance, unmet);
+            let is_cheap = !is_modest || self.is_stunted(instance) || self.can_become(*id, unmet);
             can_become_it && is_cheap && self.can_be_resized(*id, instance)
         });
         let placements = candidates.map(|(id, instance)| {
@@ -158,10 +160,21 @@ impl Turn<'_> {
     }
 
     /// Whether this instance, made what is needed, would count for no more than one loaded for it: the two may be
-    /// of different layouts.
-    pub(super) fn can_become(&self, instance: &Instance, need: &Arc<ModelSpec>) -> bool {
-        let costs = |spec: &ModelSpec| self.state.model(instance.model).expected(spec).total_bytes();
-        costs(&self.resized(instance.model, &instance.spec, need, &need.options)) <= costs(need)
+    /// of different layouts, and what is parked may hold more than the other would.
+    pub(super) fn can_become(&self, id: InstanceId, need: &Arc<ModelSpec>) -> bool {
+        let instance = self.state.instance(id);
+        let costs = |spec: &ModelSpec| self.state.model(instance.model).expected(spec);
+        let becomes = costs(&self.resized(instance.model, &instance.spec, need, &need.options));
+        let held_bytes = becomes.held_bytes.max(self.kept_through_resume(id));
+        held_bytes + becomes.mapped_bytes <= costs(need).total_bytes()
+    }
+
+    /// What a parked instance holds, and will hold whatever it becomes.
+    fn kept_through_resume(&self, id: InstanceId) -> u64 {
+        match self.state.instance(id).phase {
+            Phase::Parked => self.state.ledger.footprint(id).held_bytes,
+            _ => 0,
+        }
     }
 
     fn can_be_resized(&self, id: InstanceId, instance: &Instance) -> bool {
@@ -189,7 +202,7 @@ impl Turn<'_> {
     pub(super) fn shrinks(&self, placement: &Placement) -> bool {
         let Placement::Grow(id, spec) = placement else { return false };
         let becomes = self.state.model(self.state.instance(*id).model).expected(spec).total_bytes();
-        becomes < self.state.ledger.footprint_with_debt(*id)
+        becomes < self.state.ledger.footprint_with_debt(*id).total_bytes()
     }
 
     /// What to make of an instance that has these options, or to load, so that it meets this wish and, as far as
@@ -279,17 +292,13 @@ fn is_or_comes(instance: &Instance) -> bool {
 }
 
 /// Bytes of the KV cache of all slots.
-fn kv_bytes(spec: &ModelSpec, options: &LoadOptions) -> u64 {
-    let cells = u64::from(options.context_tokens) * u64::from(options.slots.max(1));
-    cells.saturating_mul(kv_bytes_per_token(spec, options.kv_type))
-}
-
-/// Bytes of one cell of the KV cache.
-pub(super) fn kv_bytes_per_token(spec: &ModelSpec, kv_type: KvType) -> u64 {
+pub(super) fn kv_bytes(spec: &ModelSpec, options: &LoadOptions) -> u64 {
     let f16_bytes = spec.descriptor.kv_bytes_per_token();
-    match kv_type {
+    let cell_bytes = match options.kv_type {
         KvType::F16 => f16_bytes,
         // Blocks of 32 values in 34 bytes.
         KvType::Q8_0 => f16_bytes * 17 / 32,
-    }
+    };
+    let cells = u64::from(options.context_tokens) * u64::from(options.slots.max(1));
+    cells.saturating_mul(cell_bytes)
 }

@@ -8,6 +8,7 @@
 use samovar_core::footprint::Layout;
 
 use super::Turn;
+use super::demand::kv_bytes;
 use super::eviction::{self, Facts};
 use super::state::{Farewell, Phase};
 use crate::decision::{Reason, What};
@@ -92,9 +93,7 @@ impl Turn<'_> {
             Layout::Mapped | Layout::Packed | Layout::Hybrid => 0,
             // The repacked weights stay; the KV cache goes.
             Layout::Repacked => {
-                let options = &instance.spec.options;
-                let cells = u64::from(options.context_tokens) * u64::from(instance.slots());
-                let kv_bytes = cells.saturating_mul(instance.spec.descriptor.kv_bytes_per_token());
+                let kv_bytes = kv_bytes(&instance.spec, &instance.spec.options);
                 self.state.ledger.footprint(id).held_bytes.saturating_sub(kv_bytes)
             }
         }

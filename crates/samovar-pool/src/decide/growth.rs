@@ -14,7 +14,7 @@ use std::sync::Arc;
 use samovar_core::Failure;
 
 use super::Turn;
-use super::ledger::Files;
+use super::files::Files;
 use super::state::{Growth, Instance, ModelId, Phase};
 use crate::ask::ModelSpec;
 use crate::decision::{Reason, What};
@@ -25,8 +25,7 @@ use crate::protocol::{Effect, InstanceId};
 impl Turn<'_> {
     /// Reserves what a ready instance needs to become this, and closes it until it is.
     pub(super) fn begin_growth(&mut self, id: InstanceId, model: ModelId, spec: &Arc<ModelSpec>) {
-        let mut before = self.state.ledger.footprint(id);
-        before.held_bytes = self.state.ledger.footprint_with_debt(id) - before.mapped_bytes;
+        let before = self.state.ledger.footprint_with_debt(id);
         // One that is to become smaller has what it has until it is.
         let mut wanted = self.state.model(model).expected(spec);
         wanted.held_bytes = wanted.held_bytes.max(self.state.ledger.footprint(id).held_bytes);
@@ -73,7 +72,8 @@ impl Turn<'_> {
             return;
         }
         if let Some(before) = instance.growth.take().and_then(|growth| growth.before) {
-            self.state.ledger.commit(id, before);
+            let files = Files::of(&instance.spec);
+            self.state.ledger.commit(id, before, files);
         }
     }
 
@@ -112,10 +112,10 @@ impl Turn<'_> {
         let message = format!("{size} could not be had: {}", failure.message);
         let failure = Failure { message: message.clone(), ..failure };
         instance.stunted = Some((failure.clone(), self.now.plus(retry_in_ms)));
-        let as_it_was = instance.spec.options.clone();
+        let (as_it_was, files) = (instance.spec.options.clone(), Files::of(&instance.spec));
         match growth.before {
             Some(before) => {
-                self.state.ledger.commit(id, before);
+                self.state.ledger.commit(id, before, files);
                 self.effects.push(Effect::Resume { instance: id, options: as_it_was, reservation: before });
             }
             None => self.left_parked(id, model),
@@ -163,10 +163,10 @@ impl Turn<'_> {
             if leaves || self.is_met(*part, need) {
                 continue;
             }
-            let outgrown_ones = self.state.staying(*part).filter(|(_, one)| {
+            let outgrown_ones = self.state.staying(*part).filter(|(id, one)| {
                 let is_there = one.is_serving() || one.phase == Phase::Parked;
                 let is_kept = older.iter().any(|ask| ask.needs(one));
-                is_there && !is_kept && !(self.state.can_park && self.can_become(one, need))
+                is_there && !is_kept && !(self.state.can_park && self.can_become(*id, need))
             });
             if let Some((id, _)) = outgrown_ones.min_by_key(|(id, instance)| (instance.leases, *id)) {
                 self.bid_farewell(id, What::Unloaded, outgrown(need));

@@ -10,10 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use samovar_core::{Footprint, Layout};
+use samovar_core::Footprint;
 
+use super::files::{Files, Mapped};
 use super::state::ModelId;
-use crate::ask::ModelSpec;
 use crate::protocol::InstanceId;
 
 /// Who counts for how many bytes on one device.
@@ -32,61 +32,13 @@ pub(super) struct Ledger {
 struct Account {
     model: ModelId,
     held: u64,
-    /// Weights mapped, of which a parked one counts none.
+    /// Weights mapped that are counted; of a parked one none.
     mapped: Mapped,
-    files: Files,
+    /// All weights that it maps: what is not counted of them is owed.
+    weights: Mapped,
+    /// What it holds beyond what is counted.
     owed: u64,
     is_reserved: bool,
-}
-
-/// In which files an instance's mapped weights lie.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Files {
-    layout: Layout,
-    /// All weights of the model's own file.
-    own: u64,
-}
-
-impl Files {
-    pub(super) fn of(spec: &ModelSpec) -> Self {
-        Self { layout: spec.options.layout, own: spec.descriptor.tensor_bytes }
-    }
-
-    fn split(self, bytes: u64) -> Mapped {
-        let own = match self.layout {
-            Layout::Mapped | Layout::Repacked => bytes,
-            Layout::Packed => 0,
-            Layout::Hybrid => bytes.min(self.own),
-        };
-        Mapped { own, packed: bytes - own }
-    }
-}
-
-/// Weights mapped of the model's own file, and of the one that was packed for it. All instances that map a file share
-/// what is mapped of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Mapped {
-    own: u64,
-    packed: u64,
-}
-
-impl Mapped {
-    fn total(self) -> u64 {
-        self.own + self.packed
-    }
-
-    fn max(self, other: Self) -> Self {
-        Self { own: self.own.max(other.own), packed: self.packed.max(other.packed) }
-    }
-
-    fn min(self, other: Self) -> Self {
-        Self { own: self.own.min(other.own), packed: self.packed.min(other.packed) }
-    }
-
-    fn beyond(self, other: Self) -> Self {
-        let (own, packed) = (self.own.saturating_sub(other.own), self.packed.saturating_sub(other.packed));
-        Self { own, packed }
-    }
 }
 
 impl Ledger {
@@ -149,9 +101,12 @@ impl Ledger {
         Footprint { held_bytes, mapped_bytes: mapped.total() }
     }
 
-    /// All bytes of an instance, counted or owed.
-    pub(super) fn footprint_with_debt(&self, instance: InstanceId) -> u64 {
-        self.accounts.get(&instance).map_or(0, |account| account.held + account.mapped.total() + account.owed)
+    /// Held and mapped bytes of an instance, counted or owed.
+    pub(super) fn footprint_with_debt(&self, instance: InstanceId) -> Footprint {
+        self.accounts.get(&instance).map_or(Footprint::default(), |account| Footprint {
+            held_bytes: account.held + account.owed,
+            mapped_bytes: account.weights.total(),
+        })
     }
 
     /// Bytes that would be free if this instance left: all that it holds, and the weights that only it maps.
@@ -211,13 +166,13 @@ impl Ledger {
             model,
             held: 0,
             mapped: Mapped::default(),
-            files,
+            weights: Mapped::default(),
             owed: 0,
             is_reserved: true,
         });
         account.held = account.held.max(wanted.held_bytes);
         account.mapped = files.split(wanted.mapped_bytes);
-        account.files = files;
+        account.weights = account.mapped;
         account.is_reserved = true;
         self.recount();
         true
@@ -240,24 +195,14 @@ impl Ledger {
         self.settle_debts();
     }
 
-    /// What was promised is in use now, and was measured to be this. The part that is not free is owed.
-    pub(super) fn commit(&mut self, instance: InstanceId, measured: Footprint) {
+    /// What was promised is in use now, and was measured to be this, in these files. The part that is not free is owed.
+    pub(super) fn commit(&mut self, instance: InstanceId, measured: Footprint, files: Files) {
         let Some(account) = self.accounts.get_mut(&instance) else { return };
         account.is_reserved = false;
-        let (held, mapped) = (account.held, account.mapped);
-        account.held = held.min(measured.held_bytes);
-        let all_mapped = account.files.split(measured.mapped_bytes);
-        account.mapped = mapped.min(all_mapped);
-        account.owed = measured.total_bytes() - (account.held + account.mapped.total());
-        let more_mapped = all_mapped.beyond(mapped).total();
-        self.recount();
-        // Weights first: they are shared, and growing them is cheaper to see than a debt.
-        if more_mapped <= self.free()
-            && let Some(account) = self.accounts.get_mut(&instance)
-        {
-            account.mapped = all_mapped;
-            account.owed -= more_mapped;
-        }
+        account.weights = files.split(measured.mapped_bytes);
+        account.mapped = account.mapped.min(account.weights);
+        account.held = account.held.min(measured.held_bytes);
+        account.owed = measured.held_bytes - account.held;
         self.settle_debts();
     }
 
@@ -265,7 +210,7 @@ impl Ledger {
     pub(super) fn park(&mut self, instance: InstanceId, residue: u64) {
         let Some(account) = self.accounts.get_mut(&instance) else { return };
         account.is_reserved = false;
-        account.mapped = Mapped::default();
+        (account.mapped, account.weights) = (Mapped::default(), Mapped::default());
         account.owed = residue.saturating_sub(account.held);
         account.held = account.held.min(residue);
         self.settle_debts();
@@ -284,52 +229,73 @@ impl Ledger {
         others.fold(Mapped::default(), |all, (_, other)| all.max(other.mapped))
     }
 
-    /// Counts what is owed as far as there is room, oldest debtor first.
+    /// Counts what is owed as far as there is room, oldest debtor first; of each its weights first, which are shared.
     fn settle_debts(&mut self) {
         self.recount();
-        if self.owed == 0 {
-            return;
-        }
-        let mut free = self.free();
-        for account in self.accounts.values_mut() {
+        let debtors = self.accounts.iter().filter(|(_, account)| account.is_in_debt());
+        for (id, model) in debtors.map(|(id, account)| (*id, account.model)).collect::<Vec<_>>() {
+            let (counted, free) = (self.mapped_beside(None, model), self.free());
+            let Some(account) = self.accounts.get_mut(&id) else { continue };
+            account.mapped = account.mapped.max(counted.towards(account.weights, free));
+            self.recount();
+            let free = self.free();
+            let Some(account) = self.accounts.get_mut(&id) else { continue };
             let paid = account.owed.min(free);
             account.owed -= paid;
             account.held += paid;
-            free -= paid;
+            self.recount();
         }
-        self.recount();
     }
 
     fn recount(&mut self) {
-        // Of each model what is mapped in all, and what by instances that are there: the rest is promised.
-        let mut weights: BTreeMap<ModelId, (Mapped, Mapped)> = BTreeMap::new();
         (self.resident, self.reserved, self.owed) = (0, self.aside, 0);
+        let mut weights: BTreeMap<ModelId, Weights> = BTreeMap::new();
         for account in self.accounts.values() {
             self.owed += account.owed;
             *(if account.is_reserved { &mut self.reserved } else { &mut self.resident }) += account.held;
-            let (all, resident) = weights.entry(account.model).or_default();
-            *all = all.max(account.mapped);
+            let of_model = weights.entry(account.model).or_default();
+            of_model.all = of_model.all.max(account.weights);
+            of_model.counted = of_model.counted.max(account.mapped);
             if !account.is_reserved {
-                *resident = resident.max(account.mapped);
+                of_model.resident = of_model.resident.max(account.mapped);
             }
         }
-        for (all, resident) in weights.into_values() {
+        for Weights { all, counted, resident } in weights.into_values() {
             self.resident += resident.total();
-            self.reserved += all.beyond(resident).total();
+            self.reserved += counted.beyond(resident).total();
+            self.owed += all.beyond(counted).total();
         }
     }
 }
 
+impl Account {
+    fn is_in_debt(&self) -> bool {
+        self.owed > 0 || self.mapped != self.weights
+    }
+}
+
+/// The weights of one model: what is mapped in all, what of it counts, and what by instances that are there. The rest of
+/// what counts is promised.
+#[derive(Default)]
+struct Weights {
+    all: Mapped,
+    counted: Mapped,
+    resident: Mapped,
+}
+
 #[cfg(test)]
 mod tests {
+    use samovar_core::Layout;
+
     use super::*;
 
     const A: InstanceId = InstanceId(1);
     const B: InstanceId = InstanceId(2);
+    const C: InstanceId = InstanceId(3);
     const MODEL: ModelId = ModelId(1);
     const OTHER: ModelId = ModelId(2);
 
-    const PLAIN: Files = Files { layout: Layout::Mapped, own: 50 };
+    const PLAIN: Files = Files::new(Layout::Mapped, 50);
 
     fn bytes(held_bytes: u64, mapped_bytes: u64) -> Footprint {
         Footprint { held_bytes, mapped_bytes }
@@ -342,7 +308,7 @@ mod tests {
         assert_eq!(ledger.cost(None, MODEL, bytes(10, 50), PLAIN), 10);
         assert!(ledger.reserve(B, MODEL, bytes(10, 50), PLAIN));
         assert_eq!((ledger.reserved(), ledger.free()), (70, 30));
-        ledger.commit(A, bytes(10, 50));
+        ledger.commit(A, bytes(10, 50), PLAIN);
         assert_eq!((ledger.resident(), ledger.reserved()), (60, 10));
         assert_eq!((ledger.freed_by_unload(A), ledger.freed_by_unload(B)), (10, 10));
         ledger.release(A);
@@ -355,7 +321,7 @@ mod tests {
     fn a_parked_instance_counts_its_residue_alone() {
         let mut ledger = Ledger::new(100);
         assert!(ledger.reserve(A, MODEL, bytes(40, 50), PLAIN));
-        ledger.commit(A, bytes(40, 50));
+        ledger.commit(A, bytes(40, 50), PLAIN);
         assert_eq!(ledger.freed_by_park(A, 3), 87);
         ledger.park(A, 3);
         assert_eq!(ledger.used(), 3);
@@ -379,9 +345,9 @@ mod tests {
         let mut ledger = Ledger::new(100);
         assert!(ledger.reserve(A, MODEL, bytes(50, 0), PLAIN));
         assert!(ledger.reserve(B, OTHER, bytes(40, 0), PLAIN));
-        ledger.commit(B, bytes(70, 0));
+        ledger.commit(B, bytes(70, 0), PLAIN);
         assert_eq!((ledger.used(), ledger.owed(), ledger.free()), (100, 20, 0));
-        ledger.commit(A, bytes(45, 0));
+        ledger.commit(A, bytes(45, 0), PLAIN);
         assert_eq!((ledger.used(), ledger.owed()), (100, 15));
         ledger.release(A);
         assert_eq!((ledger.used(), ledger.owed(), ledger.free()), (70, 0, 30));
@@ -399,11 +365,11 @@ mod tests {
 
     #[test]
     fn each_file_is_counted_once_whoever_maps_it() {
-        let packed = Files { layout: Layout::Packed, own: 50 };
-        let hybrid = Files { layout: Layout::Hybrid, own: 50 };
+        let packed = Files::new(Layout::Packed, 50);
+        let hybrid = Files::new(Layout::Hybrid, 50);
         let mut ledger = Ledger::new(200);
         assert!(ledger.reserve(A, MODEL, bytes(1, 50), PLAIN));
-        ledger.commit(A, bytes(1, 50));
+        ledger.commit(A, bytes(1, 50), PLAIN);
         assert_eq!(ledger.cost(None, MODEL, bytes(1, 52), packed), 53, "another file");
         assert_eq!(
             ledger.cost(None, MODEL, bytes(1, 102), hybrid),
@@ -412,7 +378,7 @@ mod tests {
         );
         assert!(ledger.reserve(B, MODEL, bytes(1, 102), hybrid));
         assert_eq!((ledger.resident(), ledger.reserved()), (51, 53));
-        ledger.commit(B, bytes(1, 102));
+        ledger.commit(B, bytes(1, 102), hybrid);
         assert_eq!(ledger.resident(), 104);
         assert_eq!((ledger.freed_by_unload(A), ledger.freed_by_unload(B)), (1, 53));
         assert_eq!(ledger.together([A, B].into_iter()), bytes(2, 102));
@@ -428,8 +394,43 @@ mod tests {
     #[test]
     fn a_hybrid_that_came_to_be_plain_counts_one_file() {
         let mut ledger = Ledger::new(200);
-        assert!(ledger.reserve(A, MODEL, bytes(1, 102), Files { layout: Layout::Hybrid, own: 50 }));
-        ledger.commit(A, bytes(1, 50));
+        assert!(ledger.reserve(A, MODEL, bytes(1, 102), Files::new(Layout::Hybrid, 50)));
+        ledger.commit(A, bytes(1, 50), PLAIN);
         assert_eq!((ledger.used(), ledger.cost(None, MODEL, bytes(1, 50), PLAIN)), (51, 1));
+    }
+
+    #[test]
+    fn what_came_to_be_plain_shares_with_others_what_they_map() {
+        let packed = Files::new(Layout::Packed, 50);
+        let mut ledger = Ledger::new(110);
+        assert!(ledger.reserve(A, MODEL, bytes(1, 50), PLAIN));
+        ledger.commit(A, bytes(1, 50), PLAIN);
+        assert!(ledger.reserve(B, MODEL, bytes(1, 52), packed));
+        assert!(ledger.reserve(C, OTHER, bytes(6, 0), PLAIN));
+        ledger.commit(B, bytes(1, 50), PLAIN);
+        assert_eq!((ledger.used(), ledger.owed()), (58, 0), "both map the model's own file");
+        assert_eq!((ledger.freed_by_unload(A), ledger.freed_by_unload(B)), (1, 1));
+    }
+
+    #[test]
+    fn what_came_to_be_plain_alone_counts_the_models_own_file() {
+        let mut ledger = Ledger::new(60);
+        assert!(ledger.reserve(A, MODEL, bytes(1, 52), Files::new(Layout::Packed, 50)));
+        ledger.commit(A, bytes(1, 50), PLAIN);
+        assert_eq!((ledger.used(), ledger.owed()), (51, 0));
+        assert_eq!(ledger.cost(None, MODEL, bytes(1, 50), PLAIN), 1, "another that maps it adds nothing");
+    }
+
+    #[test]
+    fn weights_that_are_owed_are_paid_as_weights_that_others_share() {
+        let mut ledger = Ledger::new(100);
+        assert!(ledger.reserve(A, MODEL, bytes(7, 36), Files::new(Layout::Packed, 18)));
+        assert!(ledger.reserve(C, OTHER, bytes(50, 0), PLAIN));
+        ledger.set_budget(50);
+        ledger.commit(A, bytes(7, 36), PLAIN);
+        assert_eq!((ledger.used(), ledger.owed()), (57, 36));
+        ledger.release(C);
+        assert_eq!((ledger.used(), ledger.owed()), (43, 0));
+        assert_eq!(ledger.cost(None, MODEL, bytes(7, 36), PLAIN), 7);
     }
 }

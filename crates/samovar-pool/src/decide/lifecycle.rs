@@ -10,12 +10,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use samovar_core::footprint::Measurement;
+use samovar_core::footprint::{Layout, LoadOptions, Measurement};
 use samovar_core::{Failure, Footprint};
 
 use super::Turn;
+use super::files::Files;
 use super::growth::outgrown;
-use super::ledger::Files;
 use super::state::{Growth, Instance, ModelId, Phase};
 use super::trust::Trust;
 use crate::ask::ModelSpec;
@@ -120,7 +120,7 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn loaded(&mut self, id: InstanceId, measured: Footprint) {
+    pub(super) fn loaded(&mut self, id: InstanceId, measured: Footprint, layout: Layout) {
         let now = self.now;
         let Some(instance) = self.state.instances.get_mut(&id).filter(|instance| instance.is_loading())
         else {
@@ -131,6 +131,7 @@ impl Turn<'_> {
         instance.last_used = now;
         instance.load_ms = now.since(instance.ready_span.0);
         let (model, load_ms) = (instance.model, instance.load_ms);
+        self.came_out_as(id, measured, layout);
         let footprint = self.correct(id, model, measured);
         self.state.count(model, |tally| {
             tally.loads += 1;
@@ -144,13 +145,25 @@ impl Turn<'_> {
         self.became_ready(id, model);
     }
 
+    /// Takes an instance for what it is. A packed file that was refused is no failure, and what was measured without it
+    /// says nothing about a load with it.
+    fn came_out_as(&mut self, id: InstanceId, measured: Footprint, layout: Layout) {
+        let instance = self.state.instance_mut(id);
+        if instance.spec.options.layout != layout {
+            let options = LoadOptions { layout, ..instance.spec.options.clone() };
+            let footprint = if measured.total_bytes() == 0 { instance.spec.footprint } else { measured };
+            instance.spec = Arc::new(ModelSpec { options, footprint, ..(*instance.spec).clone() });
+        }
+    }
+
     /// Counts what was measured, and remembers it for the next prediction.
     fn correct(&mut self, id: InstanceId, model: ModelId, measured: Footprint) -> Footprint {
         let predicted = self.state.ledger.footprint(id);
         // An engine that measures nothing is believed in its prediction.
         let footprint = if measured.total_bytes() == 0 { predicted } else { measured };
-        self.state.ledger.commit(id, footprint);
-        let options = self.state.instance(id).spec.options.clone();
+        let spec = Arc::clone(&self.state.instance(id).spec);
+        self.state.ledger.commit(id, footprint, Files::of(&spec));
+        let options = spec.options.clone();
         self.state.model_mut(model).learned = Some((options, footprint));
         let (predicted_bytes, measured_bytes) = (predicted.total_bytes(), footprint.total_bytes());
         if predicted_bytes.abs_diff(measured_bytes) > predicted_bytes / 20 {
@@ -168,7 +181,7 @@ impl Turn<'_> {
     }
 
     fn became_ready(&mut self, id: InstanceId, model: ModelId) {
-        let footprint = self.state.ledger.footprint_with_debt(id);
+        let footprint = self.state.ledger.footprint_with_debt(id).total_bytes();
         if footprint > self.state.config.budget.bytes {
             self.measured_too_large(id, model, footprint);
         }

@@ -17,7 +17,7 @@
 //! - `placement` who gets memory next, and who leaves for it
 //! - `aside` memory for work in the background
 //! - `keep_alive`, `pressure`, `health`, `orders` the other reasons to act
-//! - `ledger`, `eviction` bytes, and the order of leaving
+//! - `ledger`, `files`, `eviction` bytes, and the order of leaving
 //!
 //! The same events at the same times give the same effects. Nothing here waits, asks the time, reads a file or
 //! draws a number.
@@ -28,6 +28,7 @@ mod crew;
 mod demand;
 mod departure;
 mod eviction;
+mod files;
 mod group;
 mod growth;
 mod health;
@@ -103,7 +104,7 @@ impl Turn<'_> {
             Event::Cancel { ticket } => self.cancel(ticket),
             Event::Released { ticket, failed } => self.released(ticket, failed),
             Event::LoadProgress { instance, fraction } => self.load_got_on(instance, fraction),
-            Event::Loaded { instance, footprint } => self.loaded(instance, footprint),
+            Event::Loaded { instance, footprint, layout } => self.loaded(instance, footprint, layout),
             Event::LoadFailed { instance, failure } => self.load_failed(instance, failure),
             Event::InstanceDied { instance, failure } => self.died(instance, failure),
             Event::Probed { instance } => self.probe_went_well(instance),

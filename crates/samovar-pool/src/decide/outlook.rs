@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Who can not be served before its deadline, going by that, is refused at once; without experience nobody is. The load
-//! that such a one would have waited for is begun all the same, so that the next one finds the model.
+//! that such a one would have waited for is begun all the same, so that the next one finds the model. It waits in the pool's
+//! own name, and within `queue_total` like everybody.
 
 use std::sync::Arc;
 
@@ -127,7 +128,9 @@ impl Turn<'_> {
 
     /// Begins what somebody would have waited for who was refused because it takes too long.
     pub(super) fn begin_for_the_next(&mut self, model: ModelId, spec: &Arc<ModelSpec>) {
-        if !self.state.model(model).has_waiting()
+        let is_full = self.state.tickets.len() >= self.state.config.queue_total as usize;
+        if !is_full
+            && !self.state.model(model).has_waiting()
             && self
                 .state
                 .staying(model)

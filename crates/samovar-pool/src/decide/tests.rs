@@ -11,7 +11,7 @@ mod outlook;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use samovar_core::footprint::Measurement;
+use samovar_core::footprint::{KvType, Layout, Measurement};
 use samovar_core::port::Millis;
 use samovar_core::testing::FakeEngine;
 use samovar_core::units::KeepAlive;
@@ -122,7 +122,10 @@ impl Stage {
                 ..Measurement::default()
             };
             match found.phase {
-                Phase::Loading { .. } => Some(Event::Loaded { instance, footprint }),
+                Phase::Loading { .. } => {
+                    let layout = found.spec.options.layout;
+                    Some(Event::Loaded { instance, footprint, layout })
+                }
                 Phase::Parking => Some(Event::Parked { instance, measured: Measurement::default() }),
                 Phase::Resuming => Some(Event::Resumed { instance, measured: full }),
                 Phase::Unloading => Some(Event::Unloaded { instance }),
@@ -169,6 +172,15 @@ impl Stage {
             _ => None,
         });
         records.collect()
+    }
+
+    /// Held and mapped bytes of each load.
+    fn reservations(&self) -> Vec<(u64, u64)> {
+        let loads = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Load { reservation, .. } => Some((reservation.held_bytes, reservation.mapped_bytes)),
+            _ => None,
+        });
+        loads.collect()
     }
 
     fn loads(&self) -> usize {
@@ -259,7 +271,7 @@ fn lfu_and_priority_know_what_was_used_before_it_left() {
 #[test]
 fn what_gives_nothing_back_by_parking_is_unloaded() {
     let mut stage = Stage::new(|_| ());
-    let packed = model_with("a", 60, |spec| spec.options.layout = samovar_core::Layout::Repacked);
+    let packed = model_with("a", 60, |spec| spec.options.layout = Layout::Repacked);
     // No KV cache to speak of: the repacked weights are all there is.
     let packed = Arc::new(ModelSpec {
         descriptor: Arc::new(samovar_core::Descriptor { blocks: 0, ..(*packed.descriptor).clone() }),
@@ -484,7 +496,7 @@ fn a_longer_measurement_makes_idle_ones_leave_until_it_is_paid() {
     stage.use_once(&a);
     stage.ask(&b);
     let footprint = Footprint { held_bytes: 75, mapped_bytes: 0 };
-    stage.happen(Event::Loaded { instance: InstanceId(2), footprint });
+    stage.happen(Event::Loaded { instance: InstanceId(2), footprint, layout: Layout::Mapped });
     assert_eq!(stage.state.ledger.owed(), 15);
     assert!(stage.is_in(&a, ModelState::Parking));
     stage.finish_work();
@@ -617,4 +629,49 @@ fn what_is_due_is_done_even_without_a_tick() {
     assert!(matches!(stage.refusal(late), Some(Error::DeadlineExceeded { waited_ms: 100, .. })));
     let past = stage.ask_with(&a, 0, Some(deadline));
     assert!(matches!(stage.refusal(past), Some(Error::DeadlineExceeded { waited_ms: 0, .. })));
+}
+
+#[test]
+fn what_was_loaded_without_its_packed_file_says_nothing_about_a_load_with_it() {
+    let mut stage = Stage::new(|_| ()).without_parking();
+    let hybrid = model_with("a", 5, |spec| {
+        spec.options.layout = Layout::Hybrid;
+        spec.descriptor = Arc::new(FakeEngine::descriptor("a", 30));
+        spec.footprint.mapped_bytes = 60;
+        spec.instances = Instances { min: 2, max: 2 };
+    });
+    let lease = stage.ask(&hybrid);
+    let footprint = Footprint { held_bytes: 10, mapped_bytes: 30 };
+    stage.happen(Event::Loaded { instance: InstanceId(1), footprint, layout: Layout::Mapped });
+    // The second is loaded like the first, and shares what that maps.
+    assert_eq!(stage.reservations(), [(5, 60), (10, 30)]);
+    assert_eq!(stage.state.ledger.used(), 50);
+    stage.finish_work();
+    stage.release(lease);
+    let ticket = stage.ticket();
+    stage.happen(Event::Unload { ticket, name: "a".into() });
+    stage.finish_work();
+    stage.ask(&hybrid);
+    assert_eq!(stage.reservations()[2], (5, 60));
+}
+
+#[test]
+fn a_parked_instance_with_repacked_weights_is_expected_to_hold_these_alone() {
+    let of_f16 = 512 * FakeEngine::descriptor("a", 1).kv_bytes_per_token();
+    for (kv_type, kv_bytes) in [(KvType::F16, of_f16), (KvType::Q8_0, of_f16 * 17 / 32)] {
+        let mut stage = Stage::new(|config| config.budget.bytes = 1 << 40);
+        let repacked = model_with("a", 1_000 + kv_bytes, |spec| {
+            spec.options = LoadOptions {
+                layout: Layout::Repacked,
+                context_tokens: 512,
+                kv_type,
+                ..spec.options.clone()
+            };
+            spec.keep_alive = KeepAlive::Ms(1_000);
+        });
+        stage.use_once(&repacked);
+        stage.pass(1_000);
+        let frees = Reason::Expired { idle_ms: 1_000, frees_bytes: kv_bytes, reload_ms: 1_000 };
+        assert_eq!(stage.decisions(What::Parked), [("a".to_owned(), frees)], "{kv_type:?}");
+    }
 }

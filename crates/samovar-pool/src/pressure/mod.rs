@@ -1,4 +1,5 @@
-//! Looks at the machine's memory once a second, as long as the pool has anything in it.
+//! Looks at the machine's memory once a second, as long as the pool has anything in it, or has set
+//! memory aside.
 //!
 //! ```text
 //!   owner ── is anything in memory? ──► watch ── a second ──► gauge: MemAvailable, limits of groups, stalls

@@ -129,7 +129,8 @@ impl<'a> Stage<'a> {
         match effect {
             Effect::Load { instance, model, .. } => {
                 let costs = self.costs.get(&model.key).copied().unwrap_or_else(|| Costs::of(&model));
-                let loaded = Event::Loaded { instance, footprint: costs.footprint };
+                let layout = model.options.layout;
+                let loaded = Event::Loaded { instance, footprint: costs.footprint, layout };
                 let entry = self.after(costs.load_ms, loaded);
                 self.instances.insert(instance, (costs, entry));
                 self.report.load_ms += costs.load_ms;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use samovar_core::footprint::Measurement;
+use samovar_core::footprint::{Layout, Measurement};
 use samovar_core::port::Millis;
 use samovar_core::units::KeepAlive;
 use samovar_core::{ErrorKind, Failure, Footprint};
@@ -132,9 +132,12 @@ impl World {
             Work::Load => {
                 let footprint = self.measured(promised);
                 let seen = self.instances.get_mut(&id).expect("it works");
+                if seen.layout.needs_packed_file() && !self.is_kind && self.dice.chance(30) {
+                    seen.layout = Layout::Mapped;
+                }
                 seen.is_ready = true;
                 seen.bytes = if footprint.total_bytes() == 0 { seen.bytes } else { footprint };
-                Event::Loaded { instance: id, footprint }
+                Event::Loaded { instance: id, footprint, layout: seen.layout }
             }
             Work::Park if fails => Event::ParkFailed { instance: id, failure },
             Work::Park => {

@@ -199,10 +199,9 @@ impl World {
         // What is to grow counts for more from the decision on, before anything is done.
         let growing = |id: &InstanceId| self.state.instance(*id).growth.is_some();
         let counted = |(id, seen): (&InstanceId, &Seen)| {
-            let counts = ledger.footprint(*id);
-            let held_bytes = ledger.footprint_with_debt(*id) - counts.mapped_bytes;
+            let counts = ledger.footprint_with_debt(*id);
             let more = Footprint {
-                held_bytes: seen.bytes.held_bytes.max(held_bytes),
+                held_bytes: seen.bytes.held_bytes.max(counts.held_bytes),
                 mapped_bytes: seen.bytes.mapped_bytes.max(counts.mapped_bytes),
             };
             if growing(id) { more } else { seen.bytes }

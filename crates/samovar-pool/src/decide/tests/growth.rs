@@ -232,3 +232,25 @@ fn told_to_unload_while_it_grows_it_leaves() {
     assert!(stage.is_in(&small, ModelState::Absent));
     assert_eq!((stage.state.ledger.used(), stage.moves()), (0, (1, 0, 1)));
 }
+
+#[test]
+fn a_parked_one_that_holds_too_much_for_a_smaller_wish_is_loaded_anew() {
+    let mut stage = Stage::new(|_| ());
+    let large = model_with("a", 20, |spec| {
+        spec.options.context_tokens = 1_024;
+        spec.footprint.mapped_bytes = 30;
+        spec.keep_alive = KeepAlive::ParkAtOnce;
+    });
+    let small = model_with("a", 10, |spec| spec.footprint.mapped_bytes = 30);
+    let lease = stage.ask(&large);
+    stage.finish_work();
+    stage.release(lease);
+    let measured = Measurement { held_bytes: 20, ..Measurement::default() };
+    stage.happen(Event::Parked { instance: InstanceId(1), measured });
+    let pinned = model("pinned", 60);
+    stage.pin(&pinned);
+    stage.use_once(&pinned);
+    let ticket = stage.ask(&small);
+    stage.finish_work();
+    assert!(stage.is_granted(ticket), "40 are left, and 20 + 30 would not fit");
+}

@@ -132,3 +132,14 @@ fn places_are_told_when_they_change_and_four_times_a_second_at_most() {
     stage.pass(10_000);
     assert_eq!(stage.tells(last).len(), count, "nothing has changed");
 }
+
+#[test]
+fn no_more_is_begun_for_those_who_come_too_late_than_may_wait() {
+    let mut stage = Stage::new(|config| config.queue_total = 2);
+    for number in 0..5 {
+        let slow = model_with(&format!("m{number}"), 10, |spec| spec.load_ms = Some(1_000));
+        let late = stage.within(&slow, 1);
+        assert!(matches!(stage.refusal(late), Some(Error::TooLate { .. })));
+    }
+    assert_eq!((stage.loads(), stage.state.tickets.len()), (2, 2));
+}
