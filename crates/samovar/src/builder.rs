@@ -174,8 +174,7 @@ impl Builder {
         let packings = Packings::new(Arc::clone(&shelf), Arc::clone(&engine), pool_config.budget.bytes);
         let packings = Arc::new(packings);
         let bare = Arc::clone(&engine);
-        let fitter: Arc<dyn Engine> =
-            Arc::new(Fitter::new(engine, Arc::clone(&shelf), Arc::clone(&packings)));
+        let fitter = Fitter::new(engine, Arc::clone(&shelf), Arc::clone(&packings));
         let keeper = Keeper::new(fitter, Arc::clone(&shelf), Arc::clone(&riders), prefixes);
         let engine: Arc<dyn Engine> = Arc::new(keeper);
         let catalog = Catalog::new(

@@ -1,8 +1,8 @@
-//! An engine whose instances have what the store keeps for them: the lease on their files, the state of their prompts.
+//! An engine whose instances have what the store keeps for them: the leases on their files, the state of their prompts.
 //!
 //! ```text
-//!   load(path) ─► whose path? ─┬─ a file of the user ──────────────────────► engine ─┐
-//!                              └─ the store's ─► open (lease) ─► engine ─► note cost ─┴─► Kept
+//!   load(path) ─► whose path? ─┬─ a file of the user ──────────────────────► fitter ─┐
+//!                              └─ the store's ─► open (lease) ─► fitter ─► note cost ─┴─► Kept
 //!   generate ─► memory: is anything saved? ─► instance
 //!   park, drop ─► memory: save what is worth it ─► instance ─► lease
 //! ```
@@ -24,11 +24,12 @@ use samovar_store::{KeyDigest, Opened, PrefixConfig, Store, Verdict};
 use crate::catalog::Riders;
 use crate::experience;
 use crate::memory::Memory;
+use crate::packed::{Fitted, Fitter};
 use crate::shelf::Shelf;
 
 /// An engine whose models may lie in the store, and remember their prompts there.
 pub(crate) struct Keeper {
-    engine: Arc<dyn Engine>,
+    fitter: Fitter,
     shelf: Arc<Shelf>,
     riders: Arc<Riders>,
     prefixes: PrefixConfig,
@@ -36,39 +37,41 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(
-        engine: Arc<dyn Engine>,
+        fitter: Fitter,
         shelf: Arc<Shelf>,
         riders: Arc<Riders>,
         prefixes: PrefixConfig,
     ) -> Self {
-        Self { engine, shelf, riders, prefixes }
+        Self { fitter, shelf, riders, prefixes }
+    }
+
+    fn engine(&self) -> &dyn Engine {
+        &**self.fitter.engine()
     }
 
     fn load_artifact(
         &self,
         key: &KeyDigest,
-        files: ModelFiles<'_>,
         descriptor: &Descriptor,
         options: &LoadOptions,
         control: &LoadControl,
-    ) -> Result<(Arc<dyn Instance>, Opened), Failure> {
+    ) -> Result<(Fitted, Opened), Failure> {
         let store = self.shelf.store()?;
         let opened = store.open_artifact(key)?;
         let path = opened.weights().first().cloned().ok_or_else(|| {
             Failure::new(ErrorKind::InvalidModel, format!("{} has no weights", opened.artifact().reference))
         })?;
         let began = Instant::now();
-        match self.engine.load(ModelFiles { path: &path, ..files }, descriptor, options, control) {
-            Ok(instance) => {
-                let measured = instance.measure();
+        match self.fitter.load(&path, descriptor, options, control) {
+            Ok(fitted) => {
+                let (measured, arranged) = (fitted.instance.measure(), &fitted.arrangement);
                 let footprint =
                     Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };
                 store.note_load(key, began.elapsed().as_secs_f64() * 1e3, footprint);
-                let arranged = instance.arrangement();
                 let layout = if arranged.refused.is_some() { arranged.layout } else { options.layout };
                 let options = LoadOptions { layout, ..options.clone() };
-                experience::remember(&store, key, self.engine.name(), &options, footprint);
-                Ok((instance, opened))
+                experience::remember(&store, key, self.engine().name(), &options, footprint);
+                Ok((fitted, opened))
             }
             Err(failure) => Err(explain(&store, key, failure)),
         }
@@ -94,20 +97,20 @@ fn explain(store: &Store, key: &KeyDigest, failure: Failure) -> Failure {
 
 impl Engine for Keeper {
     fn name(&self) -> &str {
-        self.engine.name()
+        self.engine().name()
     }
 
     /// Whoever is above need save nothing.
     fn capabilities(&self) -> Capabilities {
-        Capabilities { saves_prefixes: false, ..self.engine.capabilities() }
+        Capabilities { saves_prefixes: false, ..self.engine().capabilities() }
     }
 
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
-        self.engine.footprint(descriptor, options)
+        self.engine().footprint(descriptor, options)
     }
 
     fn packing(&self, descriptor: &Descriptor) -> Option<String> {
-        self.engine.packing(descriptor)
+        self.engine().packing(descriptor)
     }
 
     fn pack(
@@ -118,7 +121,7 @@ impl Engine for Keeper {
         into: &File,
         control: &LoadControl,
     ) -> Result<u64, Failure> {
-        self.engine.pack(path, descriptor, source, into, control)
+        self.engine().pack(path, descriptor, source, into, control)
     }
 
     fn calibrate(
@@ -128,7 +131,7 @@ impl Engine for Keeper {
         options: &LoadOptions,
         control: &LoadControl,
     ) -> Result<Vec<Speed>, Failure> {
-        self.engine.calibrate(files, descriptor, options, control)
+        self.engine().calibrate(files, descriptor, options, control)
     }
 
     fn load(
@@ -139,18 +142,18 @@ impl Engine for Keeper {
         control: &LoadControl,
     ) -> Result<Arc<dyn Instance>, Failure> {
         let path = files.path;
-        let memory = Memory::of(&*self.engine, &self.shelf, self.prefixes, path, descriptor, options);
-        let (instance, opened) = match self.shelf.key_of(path) {
+        let memory = Memory::of(self.engine(), &self.shelf, self.prefixes, path, descriptor, options);
+        let (fitted, opened) = match self.shelf.key_of(path) {
             Some(key) => {
-                let (instance, opened) = self.load_artifact(&key, files, descriptor, options, control)?;
-                (instance, Some(opened))
+                let (fitted, opened) = self.load_artifact(&key, descriptor, options, control)?;
+                (fitted, Some(opened))
             }
-            None => (self.engine.load(files, descriptor, options, control)?, None),
+            None => (self.fitter.load(path, descriptor, options, control)?, None),
         };
         let kept = Kept {
             // A file that was replaced while it was loaded is nobody's in particular.
             memory: memory.filter(|memory| memory.is_of(path, descriptor)),
-            instance,
+            fitted,
             path: path.to_owned(),
             riders: Arc::clone(&self.riders),
             promised_bytes: AtomicU64::default(),
@@ -165,7 +168,7 @@ impl Engine for Keeper {
 struct Kept {
     memory: Option<Memory>,
     // Dropped before the lease: that ends after the model has left memory.
-    instance: Arc<dyn Instance>,
+    fitted: Fitted,
     path: PathBuf,
     riders: Arc<Riders>,
     /// What it will hold once all adapters of its names are attached; 0 while it is parked.
@@ -174,9 +177,13 @@ struct Kept {
 }
 
 impl Kept {
+    fn instance(&self) -> &dyn Instance {
+        &*self.fitted.instance
+    }
+
     /// Counts the adapters that its requests will bring, now that it has none.
     fn promise(&self) {
-        let measured = self.instance.measure();
+        let measured = self.instance().measure();
         let riding_bytes = self.riders.bytes_on(&self.path);
         // An engine that measures nothing is believed in its prediction, which has them.
         if measured.held_bytes + measured.mapped_bytes > 0 {
@@ -188,29 +195,29 @@ impl Kept {
 impl Instance for Kept {
     fn generate(&self, mut request: GenerationRequest) -> Result<Generation, Failure> {
         if let Some(memory) = &self.memory {
-            memory.take_up(&mut request, &*self.instance);
+            memory.take_up(&mut request, self.instance());
         }
-        self.instance.generate(request)
+        self.instance().generate(request)
     }
 
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
-        self.instance.tokenize(text, add_special, parse_special)
+        self.instance().tokenize(text, add_special, parse_special)
     }
 
     fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
-        self.instance.detokenize(tokens)
+        self.instance().detokenize(tokens)
     }
 
     fn park(&self) -> Result<(), Failure> {
         if let Some(memory) = &self.memory {
-            memory.leave(&*self.instance);
+            memory.leave(self.instance());
         }
         self.promised_bytes.store(0, Ordering::Relaxed);
-        self.instance.park()
+        self.instance().park()
     }
 
     fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
-        self.instance.resume(options)?;
+        self.instance().resume(options)?;
         if let Some(memory) = &self.memory {
             memory.resized(options);
         }
@@ -219,24 +226,24 @@ impl Instance for Kept {
     }
 
     fn arrangement(&self) -> Arrangement {
-        self.instance.arrangement()
+        self.fitted.arrangement.clone()
     }
 
     fn measure(&self) -> Measurement {
-        let measured = self.instance.measure();
+        let measured = self.instance().measure();
         let promised_bytes = self.promised_bytes.load(Ordering::Relaxed);
         Measurement { held_bytes: measured.held_bytes.max(promised_bytes), ..measured }
     }
 
     fn probe(&self) -> Result<(), Failure> {
-        self.instance.probe()
+        self.instance().probe()
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
         if let Some(memory) = &self.memory {
-            memory.leave(&*self.instance);
+            memory.leave(self.instance());
         }
     }
 }

@@ -283,6 +283,7 @@ mod tests {
     use super::*;
     use crate::catalog::Riders;
     use crate::kept::Keeper;
+    use crate::packed::{Fitter, Packings};
 
     /// An instance with a memory below `home`, of a file that is there.
     fn load(home: &Path, engine: &FakeEngine) -> (Arc<dyn Instance>, Arc<Shelf>) {
@@ -290,7 +291,10 @@ mod tests {
         config.min_free_bytes = 0;
         let shelf = Arc::new(Shelf::new(config.clone()));
         let riders = Arc::new(Riders::default());
-        let keeper = Keeper::new(Arc::new(engine.clone()), Arc::clone(&shelf), riders, config.prefixes);
+        let engine: Arc<dyn Engine> = Arc::new(engine.clone());
+        let packings = Arc::new(Packings::new(Arc::clone(&shelf), Arc::clone(&engine), 1 << 30));
+        let fitter = Fitter::new(engine, Arc::clone(&shelf), packings);
+        let keeper = Keeper::new(fitter, Arc::clone(&shelf), riders, config.prefixes);
         let path = home.join("weights");
         if !path.exists() {
             fs_err::write(&path, "weights").unwrap();

@@ -33,7 +33,7 @@ impl House {
         let budget = Budget { bytes: budget_bytes, source: "a test".into() };
         let builder = Runtime::builder()
             .cache_dir(self.home.path().join("cache"))
-            .pool(PoolConfig { min_residency_ms: 0, ..PoolConfig::with_budget(budget) })
+            .pool(PoolConfig { min_residency_ms: 0, cores: 4, ..PoolConfig::with_budget(budget) })
             .engine(Arc::new(self.engine.clone()));
         let named = names.iter().fold(builder, |builder, (name, path, settings)| {
             let source = path.to_string_lossy().parse().expect("a reference");
@@ -162,6 +162,32 @@ async fn three_instances_are_announced_one_by_one_and_share_their_weights() {
     assert_eq!((crowd.instances, crowd.instances_max), (3, 3));
     assert_eq!(runtime.unload("crowd").await.expect("is known"), 3);
     house.engine.wait_until(|counts| counts.live_instances == 0).await;
+}
+
+#[tokio::test]
+async fn a_model_grows_to_its_most_instances_under_load_and_no_further() {
+    let house = House::new(FakeEngine::builder().gate_tokens().build());
+    let settings = ModelSettings { max_instances: Some(2), slots: Some(1), ..ModelSettings::default() };
+    let path = house.file("pair");
+    let runtime = house.runtime(1 << 30, &[("pair", &path, settings)]);
+    let info = runtime.model("pair", Origin::Network).await.expect("is known");
+    assert_eq!((info.instances.min, info.instances.max), (1, 2));
+    let first = runtime.generate(ask("pair"));
+    house.engine.wait_until(|counts| counts.generations_running == 1).await;
+    assert_eq!(house.engine.counts().live_instances, 1, "one is enough for one");
+    let others = [(); 2].map(|()| runtime.generate(ask("pair")));
+    house.engine.wait_until(|counts| counts.generations_running == 2).await;
+    while model(&runtime, "pair").await.queued != 1 {
+        tokio::task::yield_now().await;
+    }
+    let pair = model(&runtime, "pair").await;
+    assert_eq!((pair.instances, pair.instances_max, pair.busy_slots), (2, 2, 2));
+    house.engine.tokens_gate().open();
+    let (text, _) = first.collect().await.expect("answers");
+    for answer in others {
+        assert_eq!(answer.collect().await.expect("answers").0, text);
+    }
+    assert_eq!((house.engine.counts().loads_started, house.engine.counts().live_instances), (2, 2));
 }
 
 #[tokio::test]

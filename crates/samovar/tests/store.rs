@@ -8,7 +8,7 @@ use samovar::store::{Progress, StoreConfig};
 use samovar::{
     AnswerEvent, Budget, Message, ModelSettings, Origin, PoolConfig, Request, Runtime, Tier, Wait,
 };
-use samovar_core::testing::fake::FakeEngine;
+use samovar_core::testing::fake::{FakeEngine, Script};
 use samovar_core::{ErrorKind, ModelRef};
 use samovar_testhub::Hub;
 
@@ -101,6 +101,24 @@ async fn ten_first_requests_fetch_once() {
     // Each may have looked at the header; the whole came once.
     assert_eq!(runtime.stats().await.tiers.l3.hits, 1);
     assert_eq!(runtime.stats().await.pool.loads, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_a_model_packed_hears_of_the_fetch_before() {
+    let house = House::new().await;
+    let script = Script { packing: Some("this machine".to_owned()), ..Script::default() };
+    let engine = FakeEngine::builder().script(script).build();
+    let runtime = House::runtime_with(engine.clone(), house.config(), 1 << 30);
+    let (told, mut waits) = tokio::sync::mpsc::channel(1_000);
+    // It measures nothing, which is said at the end.
+    let failure = runtime.pack(MODEL, Some(told), None).await.expect_err("no figures");
+    assert_eq!((failure.kind, engine.counts().packs_finished), (ErrorKind::EngineFailed, 1));
+    let mut heard = Vec::new();
+    while let Some(wait) = waits.recv().await {
+        heard.push(wait);
+    }
+    assert!(heard.contains(&Wait::Fetching(Progress::Resolving)), "{heard:?}");
+    assert!(heard.iter().any(|wait| matches!(wait, Wait::Fetching(Progress::Fetching(_)))), "{heard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

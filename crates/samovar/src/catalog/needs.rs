@@ -85,3 +85,64 @@ fn wrong(chain: &[&str], what: &str) -> Failure {
         .with_param("model")
         .with_hint(format!("change `needs` under [models.{name}] in samovar.toml"))
 }
+
+#[cfg(test)]
+mod tests {
+    use samovar_core::footprint::{Layout, LayoutWish};
+    use samovar_core::port::Engine;
+    use samovar_core::testing::fake::{FakeEngine, Script};
+    use samovar_pool::{Budget, PoolConfig};
+    use samovar_store::StoreConfig;
+
+    use super::*;
+    use crate::catalog::Riders;
+    use crate::packed::{Made, Packings};
+    use crate::settings::ModelSettings;
+    use crate::shelf::Shelf;
+
+    const MADE: Made = Made { bytes: 1, unix_ms: 1 };
+
+    /// A catalog whose models are packed as soon as they can be, and the demo model in it.
+    fn catalog(home: &std::path::Path) -> (Catalog, Target) {
+        let mut config = StoreConfig::new(home.join("cache"), home.join("state"));
+        config.min_free_bytes = 0;
+        let shelf = Arc::new(Shelf::new(config));
+        let script = Script { packing: Some("this machine".to_owned()), ..Script::default() };
+        let engine: Arc<dyn Engine> = Arc::new(FakeEngine::builder().script(script).build());
+        let pool = PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() });
+        let packings = Arc::new(Packings::new(Arc::clone(&shelf), Arc::clone(&engine), pool.budget.bytes));
+        let defaults = ModelSettings { layout: Some(LayoutWish::Packed), ..ModelSettings::default() };
+        let riders = Arc::new(Riders::default());
+        let catalog = Catalog::new(shelf, Vec::new(), defaults, &pool, engine, riders, packings);
+        let target = catalog.target("demo", Origin::Owner).unwrap();
+        (catalog, target)
+    }
+
+    #[test]
+    fn needs_are_put_beside_what_else_was_learned_meanwhile() {
+        let home = tempfile::tempdir().unwrap();
+        let (catalog, target) = catalog(home.path());
+        let before = catalog.specify(&target).unwrap();
+        let subject = catalog.packings.subject(&before.key).unwrap();
+        catalog.packings.made(&subject, MADE, None);
+        assert_eq!(catalog.specify(&target).unwrap().options.layout, Layout::Packed);
+        // Whoever looked before that comes with the needs only now.
+        let need = Arc::clone(&before);
+        let spec = catalog.remember_needs(&target, &before, vec![need]);
+        assert_eq!((spec.needs.len(), spec.options.layout), (1, Layout::Packed));
+        assert!(Arc::ptr_eq(&catalog.specify(&target).unwrap(), &spec));
+    }
+
+    #[test]
+    fn what_becomes_known_while_a_model_is_looked_at_counts_from_the_next_look_on() {
+        let home = tempfile::tempdir().unwrap();
+        let (catalog, target) = catalog(home.path());
+        let Place::Stored(artifact) = &target.place else { panic!("the demo model is the store's") };
+        let edition = catalog.packings.edition();
+        let spec = catalog.specify_stored(&target, artifact).unwrap();
+        let subject = catalog.packings.subject(&spec.key).unwrap();
+        catalog.packings.made(&subject, MADE, None);
+        assert_eq!(catalog.meet(&target, None, spec, edition).options.layout, Layout::Mapped);
+        assert_eq!(catalog.specify(&target).unwrap().options.layout, Layout::Packed);
+    }
+}

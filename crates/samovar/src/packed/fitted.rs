@@ -1,4 +1,4 @@
-//! An engine that loads models with their packed files, where they have one.
+//! Loads models with their packed files, where they have one.
 //!
 //! ```text
 //!   load(packed | hybrid) ─► whose bytes? ─► the store: find (lease) ─┬─ there ─► engine, with it ─┬─ taken ──► Fitted
@@ -11,24 +11,32 @@
 //! it lies on the disk, and the reason is kept. Only a model that fails without its packed file, too, fails. The lease
 //! on the file is the instance's.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use samovar_core::footprint::{Arrangement, Footprint, Layout, LoadOptions, Measurement, Speed};
-use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles, PackedFile};
+use samovar_core::footprint::{Arrangement, Layout, LoadOptions};
+use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles, PackedFile};
 use samovar_core::{Descriptor, ErrorKind, Failure};
 use samovar_store::OpenedPacked;
 
-use super::known::{Packings, Source};
+use super::known::Packings;
+use super::subject::Source;
 use crate::shelf::Shelf;
 
-/// An engine whose models may have packed files in the store.
+/// Loads for an engine whose models may have packed files in the store.
 pub(crate) struct Fitter {
     engine: Arc<dyn Engine>,
     shelf: Arc<Shelf>,
     packings: Arc<Packings>,
+}
+
+/// A loaded model, with the lease on its packed file for as long as it lives.
+pub(crate) struct Fitted {
+    // Dropped first: the lease ends after the model has left memory.
+    pub(crate) instance: Arc<dyn Instance>,
+    /// How its weights came to lie, which the instance does not know of a file that was never offered to it.
+    pub(crate) arrangement: Arrangement,
+    _opened: Option<OpenedPacked>,
 }
 
 /// A packed file that can be used, and what it is of.
@@ -41,6 +49,34 @@ struct Found {
 impl Fitter {
     pub(crate) fn new(engine: Arc<dyn Engine>, shelf: Arc<Shelf>, packings: Arc<Packings>) -> Self {
         Self { engine, shelf, packings }
+    }
+
+    /// What loads without looking for anything.
+    pub(crate) const fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    /// Loads the model at `path` as `options` ask, with its packed file where they need one.
+    ///
+    /// # Errors
+    /// As [`Engine::load`], of the model without a packed file.
+    pub(crate) fn load(
+        &self,
+        path: &Path,
+        descriptor: &Descriptor,
+        options: &LoadOptions,
+        control: &LoadControl,
+    ) -> Result<Fitted, Failure> {
+        let fitted = if options.layout.needs_packed_file() {
+            match self.find(path, descriptor) {
+                Ok(found) => self.load_with(found, path, descriptor, options, control)?,
+                Err(why) => self.load_without(path, descriptor, options, control, Some(why))?,
+            }
+        } else {
+            self.load_without(path, descriptor, options, control, None)?
+        };
+        self.packings.loaded(path, options.layout, &fitted.arrangement);
+        Ok(fitted)
     }
 
     /// The packed file of these bytes, or why there is none.
@@ -127,117 +163,4 @@ impl Fitter {
 /// Whether a load may have failed for its packed file: a bad sector, a worker that died of it.
 const fn may_be_the_packed_file(failure: &Failure) -> bool {
     matches!(failure.kind, ErrorKind::EngineFailed | ErrorKind::InvalidModel)
-}
-
-impl Engine for Fitter {
-    fn name(&self) -> &str {
-        self.engine.name()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.engine.capabilities()
-    }
-
-    fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
-        self.engine.footprint(descriptor, options)
-    }
-
-    fn packing(&self, descriptor: &Descriptor) -> Option<String> {
-        self.engine.packing(descriptor)
-    }
-
-    fn pack(
-        &self,
-        path: &Path,
-        descriptor: &Descriptor,
-        source: &str,
-        into: &File,
-        control: &LoadControl,
-    ) -> Result<u64, Failure> {
-        self.engine.pack(path, descriptor, source, into, control)
-    }
-
-    fn calibrate(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Vec<Speed>, Failure> {
-        self.engine.calibrate(files, descriptor, options, control)
-    }
-
-    fn load(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Arc<dyn Instance>, Failure> {
-        let path = files.path;
-        let fitted = if options.layout.needs_packed_file() {
-            match self.find(path, descriptor) {
-                Ok(found) => self.load_with(found, path, descriptor, options, control)?,
-                Err(why) => self.load_without(path, descriptor, options, control, Some(why))?,
-            }
-        } else {
-            self.load_without(path, descriptor, options, control, None)?
-        };
-        self.packings.loaded(path, options.layout, &fitted.arrangement);
-        Ok(Arc::new(fitted))
-    }
-}
-
-/// A loaded model, with the lease on its packed file for as long as it lives.
-struct Fitted {
-    // Dropped first: the lease ends after the model has left memory.
-    instance: Arc<dyn Instance>,
-    arrangement: Arrangement,
-    _opened: Option<OpenedPacked>,
-}
-
-impl Instance for Fitted {
-    fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
-        self.instance.generate(request)
-    }
-
-    fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
-        self.instance.tokenize(text, add_special, parse_special)
-    }
-
-    fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
-        self.instance.detokenize(tokens)
-    }
-
-    fn park(&self) -> Result<(), Failure> {
-        self.instance.park()
-    }
-
-    fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
-        self.instance.resume(options)
-    }
-
-    fn arrangement(&self) -> Arrangement {
-        self.arrangement.clone()
-    }
-
-    fn measure(&self) -> Measurement {
-        self.instance.measure()
-    }
-
-    fn probe(&self) -> Result<(), Failure> {
-        self.instance.probe()
-    }
-
-    fn prefixes(&self) -> Result<Vec<CachedPrefix>, Failure> {
-        self.instance.prefixes()
-    }
-
-    fn save_prefix(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Failure> {
-        self.instance.save_prefix(prefix, into)
-    }
-
-    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
-        self.instance.restore_prefix(tokens, from)
-    }
 }

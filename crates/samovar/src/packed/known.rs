@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use samovar_core::footprint::{Arrangement, KvType, Layout, LayoutWish, LoadOptions, Speed};
+use samovar_core::footprint::{Arrangement, Layout, LayoutWish, Speed};
 use samovar_core::port::Engine;
 use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey};
-use samovar_store::KeyDigest;
 use tokio::time::Instant;
 
 use super::choice::{Choice, Facts, choose};
 use super::report::PackedTally;
+use super::subject::{Manner, Source, Subject, machine_and_shape, manner};
 use crate::catalog::Stamp;
 use crate::shelf::Shelf;
 
@@ -32,27 +32,6 @@ const BUSY_RETRY_AFTER: Duration = Duration::from_secs(60);
 const LONGER_MAX: u32 = 4;
 /// Packed files of one model that may go from the store before there is a wait for the next.
 const LOSSES_FREE: u32 = 1;
-
-/// The bytes that a packed file would be of.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Source {
-    /// Tells them from all others.
-    pub(crate) text: String,
-    /// The artifact, where they are one's.
-    pub(crate) parent: Option<KeyDigest>,
-}
-
-/// A model under the settings of one of its names.
-#[derive(Clone, Debug)]
-pub(crate) struct Subject {
-    pub(crate) source: Source,
-    pub(crate) path: PathBuf,
-    pub(crate) descriptor: Arc<Descriptor>,
-    pub(crate) options: LoadOptions,
-    pub(crate) wish: LayoutWish,
-    /// What a load as a hybrid is predicted to cost.
-    pub(crate) hybrid_bytes: u64,
-}
 
 /// What is known of all models' packed weights.
 pub(crate) struct Packings {
@@ -83,13 +62,6 @@ impl Books {
         let mut loads = self.arrangements.get(path).into_iter().flatten();
         loads.find(|(layout, _)| *layout == asked).map_or(asked, |(_, arrangement)| arrangement.layout)
     }
-}
-
-/// What else than its bytes and this machine a model's speeds depend on.
-type Manner = (u32, KvType);
-
-fn manner(subject: &Subject) -> Manner {
-    (subject.options.threads, subject.options.kv_type)
 }
 
 /// What is known of one model's packed weights.
@@ -400,37 +372,3 @@ fn longer_and_longer(before: u32) -> Duration {
 /// Its further files could change unseen.
 const SPLIT: &str = "a model in several files is not packed";
 const NOTHING_TO_PACK: &str = "this engine, in this build and on this CPU, packs nothing of such a model";
-
-impl Source {
-    pub(crate) fn artifact(key: KeyDigest) -> Self {
-        Self { text: format!("artifact-{key}"), parent: Some(key) }
-    }
-
-    /// A file of the user, as it is now.
-    pub(crate) fn file(stamp: &Stamp) -> Self {
-        Self { text: format!("file-{}", stamp.digest()), parent: None }
-    }
-}
-
-/// Where the speeds of models of this shape are kept: on this machine, in this build, with as many threads.
-fn machine_and_shape(key: &str, subject: &Subject) -> String {
-    let Subject { descriptor, options, .. } = subject;
-    let Descriptor {
-        architecture,
-        parameters,
-        formats,
-        embedding_width,
-        blocks,
-        heads,
-        kv_heads,
-        feed_forward_width,
-        vocabulary,
-        ..
-    } = &**descriptor;
-    let formats: Vec<_> = formats.iter().map(|format| (&format.name, format.bytes)).collect();
-    format!(
-        "samovar speeds 1\n{key}\n{architecture} {parameters} {embedding_width} {blocks} {heads} {kv_heads} \
-         {feed_forward_width} {vocabulary} {formats:?}\n{} threads, {:?}\n",
-        options.threads, options.kv_type
-    )
-}

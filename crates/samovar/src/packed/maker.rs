@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::known::Subject;
+use super::subject::Subject;
 use super::workshop::{BY_ANOTHER, Step, Taken, Workshop};
 
 /// Models that wait for their turn at the same time; who finds no place comes with the next request.

@@ -19,11 +19,15 @@ mod orders;
 mod quiet;
 mod report;
 mod room;
+mod subject;
 mod workshop;
 
-pub(crate) use fitted::Fitter;
-pub(crate) use known::{Packings, Source, Subject};
+pub(crate) use fitted::{Fitted, Fitter};
+#[cfg(test)]
+pub(crate) use known::Made;
+pub(crate) use known::Packings;
 pub(crate) use maker::Maker;
 pub(crate) use quiet::Traffic;
 pub use report::{PackedInfo, PackedTally};
+pub(crate) use subject::{Source, Subject};
 pub(crate) use workshop::Workshop;

@@ -6,7 +6,8 @@ use samovar_core::footprint::{Arrangement, Layout, LayoutWish, Speed};
 use samovar_pool::ModelStats;
 use serde::{Deserialize, Serialize};
 
-use super::known::{Packings, Source, Subject};
+use super::known::Packings;
+use super::subject::{Source, Subject};
 
 /// What was done with packed weights in this life.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use samovar_core::Failure;
 use samovar_core::footprint::{Layout, LoadOptions};
 use samovar_core::port::Engine;
 
-use super::known::Subject;
+use super::subject::Subject;
 
 /// The context that is measured with: eight sequences.
 const SLOTS: u32 = 8;
@@ -76,7 +76,7 @@ mod tests {
     use samovar_core::footprint::LayoutWish;
     use samovar_core::testing::fake::FakeEngine;
 
-    use super::super::known::Source;
+    use super::super::subject::Source;
     use super::*;
 
     const MIB: u64 = 1 << 20;

@@ -22,9 +22,10 @@ use samovar_store::{Make, Opened, Store};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::spawn_blocking;
 
-use super::known::{Made, Packings, Subject};
+use super::known::{Made, Packings};
 use super::quiet::Traffic;
 use super::room::Room;
+use super::subject::Subject;
 use crate::shelf::Shelf;
 
 /// How often is looked whether memory is wanted back.

@@ -1,0 +1,26 @@
+//! The bodies of the admin API, for both of its ends: the daemon that answers and the client that asks.
+//!
+//! ```text
+//!   POST /admin/generate   GenerateBody ──► one GenerateEvent a line   (NDJSON)
+//!   POST /admin/warm       WarmBody     ──► one WarmEvent a line       (NDJSON)
+//!   POST /admin/pack       PackBody     ──► one PackEvent a line       (NDJSON)
+//!   POST /admin/pin        PinBody      ──► {}
+//!   POST /admin/unload     UnloadBody   ──► Unloaded
+//!   POST /admin/shutdown   ShutdownBody ──► ShutdownAnswer
+//!   GET  /admin/stats                   ──► DaemonStats
+//!   GET  /admin/models                  ──► ModelList
+//!   GET  /admin/why?model=NAME          ──► WhyAnswer
+//! ```
+//!
+//! Every error is a [`Failure`] as JSON, with the status of its kind; in a stream it is the last event.
+//! This is the only part of the server's wire that others may name.
+
+mod facts;
+mod generate;
+mod orders;
+
+pub use facts::{DaemonStats, Decided, ModelList, WhyAnswer};
+pub use generate::{GenerateBody, GenerateEvent, GenerateInput, WaitEvent};
+pub use orders::{
+    PackBody, PackEvent, PinBody, ShutdownAnswer, ShutdownBody, UnloadBody, Unloaded, WarmBody, WarmEvent,
+};
