@@ -453,6 +453,30 @@ async fn what_never_fits_the_budget_says_so_and_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_asked_for_by_name_is_made_where_measuring_would_not_fit() {
+    let (house, engine) = (House::new(), packer(1.3).build());
+    let whole = house.runtime(&engine, LayoutWish::Mapped);
+    let weights = whole.spec(MODEL).await.expect("known").footprint.mapped_bytes;
+    // Below the soft limit of 85 %: one and a half of it, and the little that is held.
+    let budget_bytes = weights * 15 / 10 * 100 / 85;
+    let small = ModelSettings { context_tokens: Some(64), slots: Some(1), ..ModelSettings::default() };
+    let auto = ModelSettings { layout: Some(LayoutWish::Auto), ..small.clone() };
+    let runtime = house
+        .builder(&engine, LayoutWish::Packed, budget_bytes)
+        .alias("any", MODEL.parse().expect("a name"), auto)
+        .alias("fast", MODEL.parse().expect("a name"), small)
+        .pack_when_quiet_for(Duration::from_secs(3_600))
+        .build()
+        .expect("builds");
+    let failure = runtime.pack("any", None, None).await.expect_err("it cannot be measured");
+    assert_eq!((failure.kind, engine.counts().packs_started), (ErrorKind::TooLarge, 0), "{failure}");
+    assert!(runtime.packed("any").await.expect("known").why.contains("do not fit the budget"));
+    let info = runtime.pack("fast", None, None).await.expect("needs no figures");
+    assert_eq!((info.layout, info.speeds.len()), (Layout::Packed, 0));
+    assert_eq!((engine.counts().packs_finished, engine.counts().calibrations), (1, 0));
+}
+
+#[tokio::test]
 async fn figures_of_other_settings_are_not_taken_for_its_own() {
     let (house, engine) = (House::new(), packer(1.3).build());
     let small = ModelSettings { kv_type: Some(KvType::Q8_0), ..ModelSettings::default() };

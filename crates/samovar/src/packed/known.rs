@@ -74,6 +74,8 @@ pub(super) struct Record {
     speeds: HashMap<Manner, Option<Vec<Speed>>>,
     /// Why nothing is made or used any more in this life.
     hindrance: Option<String>,
+    /// Why its layouts cannot be measured in this life, and so none is chosen by figures.
+    unmeasurable: Option<String>,
     /// What went wrong last.
     pub(super) trouble: Option<String>,
     refusals: u32,
@@ -88,6 +90,12 @@ impl Record {
     /// How fast its layouts are under these settings, if that was measured.
     pub(super) fn speeds(&self, subject: &Subject) -> Option<&[Speed]> {
         self.speeds.get(&manner(subject))?.as_deref()
+    }
+
+    /// Why nothing is made or used for who wishes for this.
+    fn hindrance(&self, wish: LayoutWish) -> Option<&str> {
+        let unmeasurable = self.unmeasurable.as_ref().filter(|_| wish == LayoutWish::Auto);
+        self.hindrance.as_ref().or(unmeasurable).map(String::as_str)
     }
 
     /// What was to be made is there.
@@ -144,7 +152,7 @@ impl Packings {
         let record = if may_pack { self.record(subject) } else { Record::default() };
         choose(&Facts {
             wish: subject.wish,
-            hindrance: record.hindrance.as_deref(),
+            hindrance: record.hindrance(subject.wish),
             is_made: record.made.is_some(),
             speeds: record.speeds(subject),
             hybrid_bytes: subject.hybrid_bytes,
@@ -348,9 +356,12 @@ impl Packings {
             }
             tally.failed += 1;
             record.attempts += 1;
-            let is_final =
-                matches!(failure.kind, ErrorKind::Unsupported | ErrorKind::Forbidden | ErrorKind::TooLarge);
-            if is_final || record.attempts >= ATTEMPTS_MAX {
+            let is_too_large = failure.kind == ErrorKind::TooLarge;
+            let is_final = matches!(failure.kind, ErrorKind::Unsupported | ErrorKind::Forbidden);
+            if is_too_large && subject.wish == LayoutWish::Auto {
+                // Another name of it may want the file alone.
+                record.unmeasurable.clone_from(&record.trouble);
+            } else if is_final || is_too_large || record.attempts >= ATTEMPTS_MAX {
                 record.hindrance.clone_from(&record.trouble);
             } else {
                 record.retry_at = Some(Instant::now() + longer_and_longer(record.attempts - 1));

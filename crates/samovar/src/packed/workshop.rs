@@ -92,17 +92,17 @@ impl Workshop {
         // Whatever is made in the background leaves off, and begins nothing that would disturb the figures.
         let _passing = self.traffic.enter();
         for step in [Step::Pack, Step::Calibrate] {
-            match self.make(step, subject, progress.as_ref()).await {
-                // Who wants a layout by name needs no figures.
-                Err(failure)
-                    if step == Step::Calibrate
-                        && failure.kind == ErrorKind::TooLarge
-                        && subject.wish != LayoutWish::Auto =>
-                {
-                    tracing::info!(model = ?subject.descriptor.name, "layouts are not measured: {failure}");
-                }
-                made => made?,
+            let Err(failure) = self.make(step, subject, progress.as_ref()).await else { continue };
+            // Who wants a layout by name needs no figures.
+            let is_needed = step == Step::Pack || subject.wish == LayoutWish::Auto;
+            if failure.kind == ErrorKind::TooLarge && !is_needed {
+                tracing::info!(model = ?subject.descriptor.name, "layouts are not measured: {failure}");
+                break;
             }
+            if failure.kind != ErrorKind::Busy {
+                self.packings.failed(subject, &failure);
+            }
+            return Err(failure);
         }
         Ok(())
     }
@@ -130,10 +130,7 @@ impl Workshop {
                     let message = "a request needed the memory before it was done";
                     return Err(Failure::new(ErrorKind::Busy, message).with_hint("try again"));
                 }
-                Err(failure) => {
-                    self.packings.failed(subject, &failure);
-                    return Err(failure);
-                }
+                Err(failure) => return Err(failure),
             }
         }
     }
