@@ -125,12 +125,11 @@ impl Workshop {
             match self.take(step, subject, (told, true), std::future::pending()).await {
                 Ok(Taken::Done) => return Ok(()),
                 Ok(Taken::ByAnother) => tokio::time::sleep(BY_ANOTHER).await,
-                Ok(Taken::LacksMemory(failure)) => return Err(failure),
                 Err(failure) if failure.kind == ErrorKind::Cancelled => {
                     let message = "a request needed the memory before it was done";
                     return Err(Failure::new(ErrorKind::Busy, message).with_hint("try again"));
                 }
-                Err(failure) => return Err(failure),
+                Ok(Taken::LacksMemory(failure)) | Err(failure) => return Err(failure),
             }
         }
     }
