@@ -6,8 +6,8 @@
 //!     └───────── share ◄───────────┘   (marks cells; nothing is copied or computed)
 //! ```
 //!
-//! Retained sequences own only what nobody else needs: they are evicted, oldest first, when cells or
-//! sequence ids run short. Every change is made in the native cache and in the book at once.
+//! Retained sequences own only what nobody else needs: they are evicted, short ones and then the oldest first,
+//! when cells or sequence ids run short. Every change is made in the native cache and in the book at once.
 
 use std::collections::VecDeque;
 
@@ -20,8 +20,8 @@ use crate::error::Error;
 use crate::log;
 use crate::prefix::{Candidate, Reuse};
 
-/// Shorter sequences are not worth a sequence id.
-const MIN_RETAINED_TOKENS: usize = 8;
+/// Shorter sequences are retained where there is room for them, and leave before all others.
+const SHORT_TOKENS: usize = 8;
 
 /// A sequence that computes.
 #[derive(Debug)]
@@ -57,6 +57,10 @@ pub(crate) struct Computed {
 }
 
 impl Computed {
+    fn is_short(&self) -> bool {
+        self.tokens.len() < SHORT_TOKENS
+    }
+
     /// Whether the other's state begins with this one.
     fn begins(&self, other: &Self) -> bool {
         other.tokens.starts_with(&self.tokens) && other.adapters == self.adapters
@@ -154,7 +158,7 @@ impl Kv {
             return self.cut(context, kept.sequence, tokens);
         }
         let sequence = self.share(context, &kept.sequence, tokens);
-        self.retained.push_back(kept);
+        self.line_up(kept);
         sequence
     }
 
@@ -189,7 +193,8 @@ impl Kv {
             Reuse::Partial => !is_covered,
             Reuse::WholeOnly => true,
         };
-        if of.tokens.len() < MIN_RETAINED_TOKENS || !is_useful || self.retained_most == 0 {
+        let has_room = self.retained.len() < self.retained_most;
+        if of.tokens.is_empty() || !is_useful || self.retained_most == 0 || (of.is_short() && !has_room) {
             return self.close(context, sequence);
         }
         if self.reuse == Reuse::Partial && is_whole {
@@ -200,7 +205,16 @@ impl Kv {
         while self.retained.len() >= self.retained_most {
             self.evict_oldest(context);
         }
-        self.retained.push_back(Retained { id, sequence, of });
+        self.line_up(Retained { id, sequence, of });
+    }
+
+    /// Puts a sequence where those are that were used last; a short one where those are that leave next.
+    fn line_up(&mut self, kept: Retained) {
+        if kept.of.is_short() {
+            self.retained.push_front(kept);
+        } else {
+            self.retained.push_back(kept);
+        }
     }
 
     /// Ends a sequence for good.

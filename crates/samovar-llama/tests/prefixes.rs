@@ -71,6 +71,23 @@ fn kept_prefixes_make_room_for_those_who_run() {
 }
 
 #[test]
+fn short_prompts_share_what_they_can_and_push_no_long_one_out() {
+    let instance = load(&options());
+    let cached = |prompt: Vec<u32>| {
+        let outcome = collect(start(&instance, request(prompt, 1)));
+        usage(&outcome).cached_tokens
+    };
+    let long = tokens(100, 7);
+    assert_eq!(cached(long.clone()), 0);
+    let short = |last: u32| vec![1, 2, last];
+    assert_eq!([cached(short(10)), cached(short(11))], [0, 2]);
+    for last in 12..40 {
+        assert_eq!(cached(vec![last, last, last]), 0, "nothing is shared with {last}");
+    }
+    assert_eq!(cached(long), 99);
+}
+
+#[test]
 fn private_requests_leave_nothing_behind() {
     let instance = load(&options());
     let private = GenerationRequest { reuse_prefix: false, ..request(tokens(100, 4), 4) };
