@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cores::ThreadUse;
+
 /// Memory of one loaded model, in the two parts that the ledger counts differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Footprint {
@@ -123,6 +125,19 @@ pub struct Speed {
     pub decode: f64,
     /// Tokens a second of eight sequences together.
     pub decode_eight: f64,
+    /// Part of the threads' processor time that others had while this was measured, 0 to 1.
+    #[serde(default)]
+    pub lacked: f64,
+}
+
+impl Speed {
+    /// Processor time that others may have without the figures being worth less.
+    const LACKED_MOST: f64 = 0.1;
+
+    /// Whether it was measured while other programs had the cores, and is to be measured again.
+    pub fn is_provisional(&self) -> bool {
+        self.lacked > Self::LACKED_MOST
+    }
 }
 
 /// The number format of the KV cache.
@@ -147,7 +162,7 @@ pub struct LoadOptions {
     pub layout: Layout,
     /// The number format of the KV cache.
     pub kv_type: KvType,
-    /// Threads of one decode step.
+    /// Threads of one step, at most: fewer while others have the cores.
     pub threads: u32,
     /// Keep the mapped weights from being paged out.
     pub lock_memory: bool,
@@ -166,4 +181,6 @@ pub struct Measurement {
     pub kv_total_tokens: u32,
     /// Slots that serve a request at this moment.
     pub busy_slots: u32,
+    /// The threads of its last step.
+    pub threads: ThreadUse,
 }

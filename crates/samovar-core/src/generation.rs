@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use crate::chat::Chat;
 use crate::error::Failure;
+use crate::scope::Scope;
 
 /// What the model continues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub enum Prompt {
     },
     /// Token ids as they are.
     Tokens(Vec<u32>),
+    /// A conversation, rendered by the model's chat template where the model is.
+    Chat(Box<Chat>),
 }
 
 /// How the next token is chosen. The defaults are llama.cpp's, except where a client's API says otherwise.
@@ -123,6 +127,8 @@ pub struct CachedPrefix {
     pub id: u64,
     /// The tokens whose state it is, from the first on.
     pub tokens: Vec<u32>,
+    /// Whose it is.
+    pub scope: Scope,
 }
 
 /// One request to one instance.
@@ -142,6 +148,8 @@ pub struct GenerationRequest {
     pub ignore_eos: bool,
     /// Look for and leave behind a reusable prompt prefix.
     pub reuse_prefix: bool,
+    /// Whose the prompt is: whose state it may continue from, and who may continue from its own.
+    pub scope: Scope,
     /// Adapters to attach while this request is computed; none = the model as it is. Empty where
     /// [`can_adapt`](crate::port::Capabilities::can_adapt) is false.
     pub adapters: Vec<Adapter>,
@@ -158,6 +166,7 @@ impl GenerationRequest {
             logprobs: None,
             ignore_eos: false,
             reuse_prefix: true,
+            scope: Scope::default(),
             adapters: Vec::new(),
         }
     }
@@ -193,7 +202,8 @@ pub enum FinishReason {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
-    /// Of these, how many came from a cached prefix and were not computed.
+    /// Of these, how many came from a cached prefix of the same client and were not computed. What was another
+    /// client's is not told.
     pub cached_tokens: u32,
     /// Tokens generated.
     pub completion_tokens: u32,
@@ -215,6 +225,13 @@ pub struct Completion {
 /// What an instance says while it answers. Ends with exactly one `Done` or `Failed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TokenEvent {
+    /// A part of the prompt has been computed. Told a few times a second at most, and by [`may_tell_progress`] alone.
+    Prefilling {
+        /// Tokens of the prompt whose state is there.
+        computed: u32,
+        /// Tokens of the prompt.
+        of: u32,
+    },
     /// The prompt has been computed; the first token follows.
     Prefilled {
         /// Token counts so far.
@@ -236,6 +253,12 @@ pub enum TokenEvent {
     Failed(Failure),
 }
 
+/// Whether progress can be told to whoever reads this: when nothing else is on its way to it. So the channel needs one
+/// place for it, however slow its reader is. `kept` places are spoken for.
+pub fn may_tell_progress(events: &mpsc::Sender<TokenEvent>, kept: usize) -> bool {
+    events.capacity() + kept == events.max_capacity()
+}
+
 /// The receiving end of one answer. **Dropping it cancels the request** within one decode step or
 /// one prefill chunk; the slot is free afterwards.
 pub struct Generation {
@@ -247,8 +270,8 @@ impl Generation {
     /// A channel that holds a whole answer of `max_tokens`, so that a slow reader never stalls the
     /// engine and memory stays bounded by what the request itself asked for.
     pub fn channel(max_tokens: u32) -> (mpsc::Sender<TokenEvent>, Self) {
-        // Prefilled, one event a token, one flush of withheld text, Done.
-        let (sender, events) = mpsc::channel(max_tokens as usize + 3);
+        // Prefilling, Prefilled, one event a token, one flush of withheld text, Done.
+        let (sender, events) = mpsc::channel(max_tokens as usize + 4);
         (sender, Self { events, on_drop: None })
     }
 
@@ -292,6 +315,23 @@ impl std::fmt::Debug for Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_never_takes_the_place_of_another_event() {
+        let (sender, mut generation) = Generation::channel(0);
+        let progress = TokenEvent::Prefilling { computed: 1, of: 2 };
+        assert!(may_tell_progress(&sender, 0));
+        sender.try_send(progress.clone()).unwrap();
+        assert!(!may_tell_progress(&sender, 0), "the reader has not taken the last");
+        for _ in 0..3 {
+            sender.try_send(TokenEvent::Token { text: String::new(), logprob: None }).unwrap();
+        }
+        assert_eq!(generation.blocking_next(), Some(progress));
+        assert!(!may_tell_progress(&sender, 0));
+        let (sender, _generation) = Generation::channel(0);
+        let _place = sender.try_reserve().unwrap();
+        assert!(!may_tell_progress(&sender, 0) && may_tell_progress(&sender, 1));
+    }
 
     #[test]
     fn an_adapter_is_a_path_and_perhaps_a_scale() {

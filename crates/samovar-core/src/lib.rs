@@ -3,8 +3,12 @@
 //! ```text
 //!   model/       what the user names and what the file header says
 //!   format/      readers of foreign bytes (the GGUF gate)
+//!   chat         a conversation, which the engine renders and tokenizes
 //!   generation   a request for text, and the events that answer it
+//!   scope        whose the state of a prompt is
 //!   footprint    bytes: predicted, promised, measured
+//!   cores        processor cores: there, idle, shared
+//!   byte_budget  one bound on the bytes of many holders
 //!   gdsf         what keeping a thing saves
 //!   port/        what others must provide: an engine, a clock
 //!   error        one table from kind to HTTP status, exit code and retry
@@ -13,6 +17,9 @@
 //! This crate never starts a runtime, opens a socket or calls native code.
 #![forbid(unsafe_code)]
 
+pub mod byte_budget;
+pub mod chat;
+pub mod cores;
 pub mod digest;
 pub mod error;
 pub mod footprint;
@@ -21,10 +28,14 @@ pub mod gdsf;
 pub mod generation;
 pub mod model;
 pub mod port;
+pub mod scope;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;
 
+pub use byte_budget::ByteBudget;
+pub use chat::{Chat, WallTime};
+pub use cores::{Cores, ThreadUse, ThreadsWhy};
 pub use digest::Digest;
 pub use error::{ErrorKind, Failure};
 pub use footprint::{Arrangement, Footprint, Layout, LayoutWish, LoadOptions, Speed};
@@ -33,3 +44,4 @@ pub use generation::{
     TokenEvent, TokenLogprob, Usage,
 };
 pub use model::{ArtifactRef, Descriptor, HubRef, ModelKey, ModelRef, RemoteRef};
+pub use scope::Scope;

@@ -18,10 +18,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::cores::Cores;
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
-use crate::generation::{CachedPrefix, Generation, GenerationRequest};
+use crate::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
 use crate::model::Descriptor;
+use crate::port::PromptControl;
+use crate::scope::Scope;
 
 /// What an engine can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -144,8 +147,7 @@ pub trait Instance: Send + Sync + 'static {
     /// the instance is stuck.
     ///
     /// # Errors
-    /// `ContextExceeded` when the prompt alone does not fit (the message names both numbers),
-    /// `InvalidRequest` for tokens outside the vocabulary, `Unavailable` when parked or gone. An instance in
+    /// Those of [`encode`](Self::encode); `ContextExceeded` names both numbers. `InvalidRequest` for tokens outside the vocabulary, `Unavailable` when parked or gone. An instance in
     /// another process may say all of these as the only event, [`Failed`](crate::TokenEvent::Failed), instead.
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure>;
 
@@ -154,6 +156,16 @@ pub trait Instance: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` when the instance is gone.
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure>;
+
+    /// Token ids of a prompt: a conversation is rendered and tokenized, a text tokenized, and token ids are checked. A
+    /// text or conversation that begins with the begin-of-sequence token gets no second one. Blocks for as long as
+    /// that takes; `control` is looked at between pieces of the work.
+    ///
+    /// # Errors
+    /// `ContextExceeded` when the prompt alone does not fit, told before all of it is tokenized where its length says
+    /// so already; `Cancelled` when nobody wants it any more; `InvalidRequest` when the chat template refuses the
+    /// conversation, `InvalidModel` when the template does not work.
+    fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure>;
 
     /// Bytes of tokens; control tokens are left out.
     ///
@@ -185,6 +197,13 @@ pub trait Instance: Send + Sync + 'static {
     /// decode step runs.
     fn measure(&self) -> Measurement;
 
+    /// From the next step on it computes with no more threads than `cores` says, and looks for more as soon as cores
+    /// idle. Called by whoever holds several instances on the same cores, whenever their shares change; waits for
+    /// nothing. An engine that computes elsewhere does nothing.
+    fn share_cores(&self, cores: Cores) {
+        let _ = cores;
+    }
+
     /// Runs real inference of one token, to see that the instance lives. Blocks.
     ///
     /// # Errors
@@ -211,14 +230,14 @@ pub trait Instance: Send + Sync + 'static {
         Err(Failure::new(ErrorKind::Unsupported, "this engine saves no prompt state"))
     }
 
-    /// Takes in what `save_prefix` wrote, as the state of a finished request with these tokens, so that the next
-    /// request which begins with them need not compute them. It may push out state that was used longer ago.
+    /// Takes in what `save_prefix` wrote, as the state of a finished request with these tokens and this scope, so
+    /// that the next request which begins with them and may use them need not compute them. It may push out state that was used longer ago.
     /// The caller vouches for the bytes. Blocks.
     ///
     /// # Errors
     /// `InvalidRequest` when the bytes are of another model or format; `Busy` when every sequence is in use.
-    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
-        let _ = (tokens, from);
+    fn restore_prefix(&self, tokens: &[u32], scope: Scope, from: &File) -> Result<(), Failure> {
+        let _ = (tokens, scope, from);
         Err(Failure::new(ErrorKind::Unsupported, "this engine saves no prompt state"))
     }
 }

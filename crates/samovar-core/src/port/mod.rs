@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod engine;
+pub mod prompt_control;
 
 pub use clock::{Clock, Millis, SystemClock};
 pub use engine::{Capabilities, Engine, Instance, LoadControl, ModelFiles, PackedFile};
+pub use prompt_control::{PromptControl, Unconfined};

@@ -49,6 +49,14 @@ pub fn valid() -> Vec<(&'static str, Vec<u8>)> {
         ("heads-per-block", per_block(sound(), "llama.attention.head_count_kv").build()),
         ("no-token-written-as-minus-one", sound().i32("tokenizer.ggml.padding_token_id", -1).build()),
         ("no-token-written-as-u32", sound().u32("tokenizer.ggml.padding_token_id", u32::MAX).build()),
+        (
+            "special-tokens-outside",
+            sound()
+                .u32("tokenizer.ggml.bos_token_id", 272)
+                .u32("tokenizer.ggml.eos_token_id", 999_999)
+                .u32("tokenizer.ggml.padding_token_id", 1 << 30)
+                .build(),
+        ),
         ("split-of-one", sound().u16("split.count", 1).u16("split.no", 0).build()),
         ("empty-tokens-differ", with_last_tokens(["", "a\0x"]).build()),
     ]
@@ -267,11 +275,17 @@ fn vocabularies() -> Vec<Malformed> {
         "token-types-of-floats": sound().f32s("tokenizer.ggml.token_type", &[1.0; 272]).build() => Fault::WrongType { .. },
         "merges-of-numbers": sound().i32s("tokenizer.ggml.merges", &[1]).build() => Fault::WrongType { .. },
         "merge-too-long": sound().strings("tokenizer.ggml.merges", &[&long]).build() => Fault::StringTooLong { .. },
-        "bos-outside": sound().u32("tokenizer.ggml.bos_token_id", 272).build() => Fault::SpecialToken { id: 272, .. },
+        "bos-outside-and-no-other": with_bos_outside("gpt2", "glm4").build() => Fault::SpecialToken { id: 272, .. },
+        "bos-outside-of-t5": with_bos_outside("t5", "default").build() => Fault::SpecialToken { id: 272, .. },
         "eos-negative": sound().i32("tokenizer.ggml.eos_token_id", -7).build() => Fault::SpecialToken { .. },
-        "padding-outside": sound().u32("tokenizer.ggml.padding_token_id", 1 << 30).build() => Fault::SpecialToken { .. },
         "eos-is-a-string": sound().text("tokenizer.ggml.eos_token_id", "</s>").build() => Fault::WrongType { .. },
     }
+}
+
+/// A vocabulary that is to add a token to every prompt, and has none.
+fn with_bos_outside(model: &str, pre: &str) -> Writer {
+    let writer = sound().text("tokenizer.ggml.model", model).text("tokenizer.ggml.pre", pre);
+    writer.boolean("tokenizer.ggml.add_bos_token", true).u32("tokenizer.ggml.bos_token_id", 272)
 }
 
 fn tensors() -> Vec<Malformed> {

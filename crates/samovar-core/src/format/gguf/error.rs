@@ -330,8 +330,8 @@ pub enum Fault {
         /// Its id.
         token: u64,
     },
-    /// A special token outside the vocabulary.
-    #[error("{key:?} is {id}, the vocabulary has {vocabulary} entries")]
+    /// A special token outside the vocabulary that every prompt would need.
+    #[error("{key:?} is {id}, the vocabulary has {vocabulary} entries, and nothing else could stand for it")]
     SpecialToken {
         /// The key.
         key: &'static str,

@@ -56,6 +56,25 @@ fn every_sound_file_is_accepted() {
 }
 
 #[test]
+fn special_tokens_outside_of_the_vocabulary_are_replaced_by_the_defaults() {
+    let outside = |writer: Writer| {
+        let writer =
+            writer.u32("tokenizer.ggml.bos_token_id", 272).u32("tokenizer.ggml.eos_token_id", 1 << 30);
+        let descriptor = inspect_bytes(&writer.u32("tokenizer.ggml.unknown_token_id", 272).build()).unwrap();
+        (descriptor.bos_token, descriptor.eos_token)
+    };
+    let smallest = || llama(LlamaShape::SMALLEST);
+    assert_eq!(outside(smallest()), (Some("<s>".to_owned()), Some("</s>".to_owned())));
+    // llama.cpp's own default of this family.
+    let byte_pairs = || smallest().text("tokenizer.ggml.model", "gpt2");
+    let (bos, eos) = outside(byte_pairs());
+    assert!(bos.is_some() && bos == eos, "{bos:?} {eos:?}");
+    let silent = byte_pairs().boolean("tokenizer.ggml.add_bos_token", false);
+    let (bos, _) = outside(silent.text("tokenizer.ggml.pre", "glm4"));
+    assert_eq!(bos, None, "nothing adds it, so none is needed");
+}
+
+#[test]
 fn facts_of_a_header_are_as_they_were_written() {
     let shape = LlamaShape::TINY;
     let descriptor = inspect_bytes(&llama(shape).text("tokenizer.chat_template", "{{ x }}").build()).unwrap();

@@ -1,7 +1,7 @@
 //! The vocabulary: entries, and the arrays and special tokens that belong to them.
 //!
-//! llama.cpp aborts the process on two equal entries and on byte tokens that name no byte, so that
-//! these are looked for here.
+//! llama.cpp aborts the process on two equal entries, on byte tokens that name no byte, and where it is to add a token
+//! that the vocabulary does not have, so that these are looked for here.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Seek};
@@ -62,6 +62,13 @@ const PRE_THAT_ADD_BOS: [&str; 11] = [
     "chameleon",
 ];
 
+/// Pre-tokenizers of the `gpt2` family without a begin-of-sequence token of their own.
+///
+/// *Source:* `llama-vocab.cpp`.
+const PRE_WITHOUT_BOS: [&str; 3] = ["chatglm-bpe", "glm4", "glm5"];
+/// What begins and ends texts of the others when the file names no token of the vocabulary.
+const GPT2_DEFAULT: u64 = 11;
+
 /// Facts of a vocabulary that has passed all checks.
 #[derive(Debug, Default)]
 pub(super) struct Tokenizer {
@@ -84,13 +91,14 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Option<
     if vocabulary > limits::VOCABULARY {
         return Err(Fault::VocabularyTooLarge { count: vocabulary });
     }
-    let bos = special_token(metadata, BOS, vocabulary)?.or_else(|| default_token(&model, 1, vocabulary));
-    let eos = special_token(metadata, EOS, vocabulary)?.or_else(|| default_token(&model, 2, vocabulary));
+    let adds_bos = adds_bos(metadata, &model)?;
+    let adds_eos = metadata.boolean("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+    let bos = end_token(metadata, BOS, &model, vocabulary, adds_bos)?;
+    let eos = end_token(metadata, EOS, &model, vocabulary, adds_eos)?;
     for key in SPECIAL {
         special_token(metadata, key, vocabulary)?;
     }
-    let mut tokenizer =
-        Tokenizer { vocabulary, adds_bos: adds_bos(metadata, &model)?, ..Tokenizer::default() };
+    let mut tokenizer = Tokenizer { vocabulary, adds_bos, ..Tokenizer::default() };
     check_entries(metadata, &model, |id, text| {
         if bos == Some(id) {
             tokenizer.bos_token = Some(text.to_owned());
@@ -107,24 +115,62 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Option<
     Ok(Some(tokenizer))
 }
 
-/// SentencePiece vocabularies have these ids when they name none.
-fn default_token(model: &str, id: u64, vocabulary: u64) -> Option<u64> {
-    (model == "llama" && id < vocabulary).then_some(id)
+/// What a key says of a special token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Special {
+    /// Nothing, or that there is none.
+    Unsaid,
+    Id(u64),
+    /// An id outside of the vocabulary: llama.cpp warns, and uses what it would use if nothing was said.
+    Outside(u64),
 }
 
 fn special_token<R: Read + Seek>(
     metadata: &mut Metadata<R>,
     key: &'static str,
     vocabulary: u64,
-) -> Result<Option<u64>, Fault> {
+) -> Result<Special, Fault> {
     match metadata.integer(key)? {
         // Converters write "none" as -1, in a signed type or in u32.
-        None | Some(-1 | 0xffff_ffff) => Ok(None),
+        None | Some(-1 | 0xffff_ffff) => Ok(Special::Unsaid),
         Some(id) => match u64::try_from(id) {
-            Ok(id) if id < vocabulary => Ok(Some(id)),
-            _ => Err(Fault::SpecialToken { key, id: id as u64, vocabulary }),
+            Ok(id) if id < vocabulary => Ok(Special::Id(id)),
+            Ok(id) => Ok(Special::Outside(id)),
+            Err(_) => Err(Fault::SpecialToken { key, id: id as u64, vocabulary }),
         },
     }
+}
+
+/// The token that begins or ends texts. One outside of the vocabulary is no reason to refuse a file, unless llama.cpp
+/// has no other and is to add it to every prompt: then it aborts.
+fn end_token<R: Read + Seek>(
+    metadata: &mut Metadata<R>,
+    key: &'static str,
+    model: &str,
+    vocabulary: u64,
+    is_added: bool,
+) -> Result<Option<u64>, Fault> {
+    let sentence_piece = if key == BOS { 1 } else { 2 };
+    let default = match special_token(metadata, key, vocabulary)? {
+        Special::Id(id) => return Ok(Some(id)),
+        Special::Unsaid => (model == "llama").then_some(sentence_piece),
+        Special::Outside(id) => {
+            let pre = metadata.text("tokenizer.ggml.pre", limits::IDENTIFIER_BYTES)?.unwrap_or_default();
+            let default = match model {
+                "llama" => Some(sentence_piece),
+                "gpt2" if key == BOS && PRE_WITHOUT_BOS.contains(&pre.as_str()) => None,
+                "gpt2" => Some(GPT2_DEFAULT),
+                _ => None,
+            };
+            let is_usable = default.is_some_and(|id| id < vocabulary);
+            // Of other kinds of vocabularies is not known here which tokens they add.
+            if !is_usable && (is_added || model != "gpt2") {
+                return Err(Fault::SpecialToken { key, id, vocabulary });
+            }
+            default
+        }
+    };
+    Ok(default.filter(|id| *id < vocabulary))
 }
 
 fn adds_bos<R: Read + Seek>(metadata: &mut Metadata<R>, model: &str) -> Result<bool, Fault> {

@@ -49,8 +49,8 @@ pub use limits::{
 };
 pub use prefixes::{
     names_of_prefixes_never_repeat, prefixes_are_restored_once_and_again_after_parking,
-    prefixes_come_in_the_order_of_their_last_use, saved_prefixes_are_as_good_as_computed_ones,
-    wrong_state_is_refused,
+    prefixes_come_in_the_order_of_their_last_use, private_prefixes_are_of_one_client_alone,
+    saved_prefixes_are_as_good_as_computed_ones, what_is_anothers_is_not_told, wrong_state_is_refused,
 };
 pub use sampling::{
     logit_bias_bans_and_forces, logprobs_are_finite_sorted_and_complete, seeds_make_draws_repeatable,
@@ -114,6 +114,8 @@ macro_rules! engine_conformance {
             prefixes_are_restored_once_and_again_after_parking,
             names_of_prefixes_never_repeat,
             prefixes_come_in_the_order_of_their_last_use,
+            private_prefixes_are_of_one_client_alone,
+            what_is_anothers_is_not_told,
             wrong_state_is_refused,
         }
     };

@@ -10,6 +10,7 @@ use super::subject::{Subject, ask, greedy, prompt, wait_until_idle};
 use crate::error::ErrorKind;
 use crate::generation::{CachedPrefix, GenerationRequest, Prompt};
 use crate::port::Instance;
+use crate::scope::Scope;
 
 /// A file without a name, which is gone when it is dropped.
 fn nameless_file() -> File {
@@ -68,7 +69,7 @@ pub fn saved_prefixes_are_as_good_as_computed_ones(subject: &Subject) {
     let (first, prefix, file) = saved(subject, 120);
     drop(first);
     let (fresh, restored) = (subject.load(), subject.load());
-    restored.restore_prefix(&prefix.tokens, &file).unwrap();
+    restored.restore_prefix(&prefix.tokens, Scope::default(), &file).unwrap();
     assert_eq!(only_prefix(&restored).tokens, prefix.tokens);
     for asked in [160, 120, 90] {
         let expected = ask(&fresh, greedy(prompt(&fresh, asked, 9), 12));
@@ -86,15 +87,15 @@ pub fn prefixes_are_restored_once_and_again_after_parking(subject: &Subject) {
         return;
     }
     let (instance, prefix, file) = saved(subject, 100);
-    instance.restore_prefix(&prefix.tokens, &file).unwrap();
+    instance.restore_prefix(&prefix.tokens, Scope::default(), &file).unwrap();
     assert_eq!(only_prefix(&instance).tokens, prefix.tokens);
     instance.park().unwrap();
     assert_eq!(instance.prefixes().unwrap(), Vec::new());
-    let refused = instance.restore_prefix(&prefix.tokens, &file).unwrap_err();
+    let refused = instance.restore_prefix(&prefix.tokens, Scope::default(), &file).unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused:?}");
     instance.resume(&subject.options).unwrap();
     assert_eq!(instance.prefixes().unwrap(), Vec::new());
-    instance.restore_prefix(&prefix.tokens, &file).unwrap();
+    instance.restore_prefix(&prefix.tokens, Scope::default(), &file).unwrap();
     let back = only_prefix(&instance);
     assert_eq!(back.tokens, prefix.tokens);
     assert_ne!(back.id, prefix.id, "a name that was given before");
@@ -142,10 +143,49 @@ pub fn prefixes_come_in_the_order_of_their_last_use(subject: &Subject) {
         .into_iter()
         .map(|salt| match prompt(&instance, 30, salt) {
             Prompt::Tokens(tokens) => tokens,
-            Prompt::Text { .. } => Vec::new(),
+            Prompt::Text { .. } | Prompt::Chat(_) => Vec::new(),
         })
         .collect();
     assert_eq!(begins(&instance.prefixes().unwrap()), expected);
+}
+
+/// Tokens of the prompt that a client is told were cached.
+fn told(instance: &Arc<dyn Instance>, scope: Scope) -> u32 {
+    let answer = ask(instance, GenerationRequest { scope, ..reusing(instance, 100, 5) });
+    wait_until_idle(instance);
+    answer.completion.usage.cached_tokens
+}
+
+/// Where clients do not share, nobody takes over or hears of another's prompt, not even as saved state.
+pub fn private_prefixes_are_of_one_client_alone(subject: &Subject) {
+    if !subject.engine.capabilities().reuses_prefixes {
+        return;
+    }
+    let instance = subject.load();
+    let [alice, bob] = ["alice", "bob"].map(|name| Scope::of_client(name, true));
+    let told_in_turn = [alice, bob, Scope::default(), alice, bob].map(|scope| told(&instance, scope));
+    assert_eq!(told_in_turn, [0, 0, 0, 99, 99]);
+    if !subject.engine.capabilities().saves_prefixes {
+        return;
+    }
+    let prefixes = instance.prefixes().unwrap();
+    let [.., of_alice, of_bob] = &prefixes[..] else { panic!("{prefixes:?} are not both clients' prefixes") };
+    assert_eq!((of_alice.scope, of_bob.scope), (alice, bob));
+    let file = nameless_file();
+    instance.save_prefix(of_alice, &file).unwrap();
+    let fresh = subject.load();
+    fresh.restore_prefix(&of_alice.tokens, alice, &file).unwrap();
+    assert_eq!([bob, alice].map(|scope| told(&fresh, scope)), [0, 99]);
+}
+
+/// Where clients share, each is told only of what was its own.
+pub fn what_is_anothers_is_not_told(subject: &Subject) {
+    if !subject.engine.capabilities().reuses_prefixes {
+        return;
+    }
+    let instance = subject.load();
+    let [alice, bob] = ["alice", "bob"].map(|name| Scope::of_client(name, false));
+    assert_eq!([alice, bob, alice, bob].map(|scope| told(&instance, scope)), [0, 0, 99, 99]);
 }
 
 /// Bytes that are not what `save_prefix` wrote for these tokens are refused, and harm nothing.
@@ -168,17 +208,17 @@ pub fn wrong_state_is_refused(subject: &Subject) {
         bytes[1..].to_vec(),
     ];
     for wrong in wrong {
-        let refused = target.restore_prefix(&prefix.tokens, &file_of(&wrong)).unwrap_err();
+        let refused = target.restore_prefix(&prefix.tokens, Scope::default(), &file_of(&wrong)).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::InvalidRequest, "{} bytes: {refused:?}", wrong.len());
     }
     let mut others = prefix.tokens.clone();
     others.swap(10, 11);
     for tokens in [&others[..], &prefix.tokens[..50], &[]] {
-        let refused = target.restore_prefix(tokens, &file).unwrap_err();
+        let refused = target.restore_prefix(tokens, Scope::default(), &file).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::InvalidRequest, "{refused:?}");
     }
     assert_eq!(target.prefixes().unwrap(), Vec::new());
     let expected = ask(&instance, greedy(prompt(&instance, 60, 9), 8));
     subject.assert_same("after refused state", &expected, &ask(&target, greedy(prompt(&target, 60, 9), 8)));
-    target.restore_prefix(&prefix.tokens, &file).unwrap();
+    target.restore_prefix(&prefix.tokens, Scope::default(), &file).unwrap();
 }

@@ -11,11 +11,13 @@ use super::text::{Shown, Withheld};
 use super::vocabulary;
 use super::voice::{Choice, Voice};
 use crate::error::{ErrorKind, Failure};
-use crate::generation::{Completion, FinishReason, GenerationRequest, TokenEvent, Usage};
+use crate::generation::{Completion, FinishReason, GenerationRequest, TokenEvent, Usage, may_tell_progress};
 use crate::testing::gate::Gate;
 
 /// Prompt tokens between two looks at cancellation.
 const PREFILL_CHUNK: usize = 64;
+/// Between two reports of a prompt's progress.
+const PROGRESS: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(2);
 
 /// One request on its own thread.
@@ -119,34 +121,44 @@ impl Answer {
         let mut state = lock(&self.shared.state);
         state.kv_used_tokens = state.kv_used_tokens.saturating_sub(self.prompt.len() as u32);
         if self.request.reuse_prefix && outcome.is_ok() {
-            state.remembered.add(context);
+            state.remembered.add(context, self.request.scope);
         }
         outcome
     }
 
     fn prefill(&self) -> Result<Usage, Broken> {
-        let cached = self.take_cached();
+        let (cached, own_cached) = self.take_cached();
+        let (mut computed, of) = (cached, self.prompt.len() as u32);
+        let mut told = Instant::now();
         for chunk in self.prompt[cached..].chunks(PREFILL_CHUNK) {
             self.check()?;
             self.spend(self.shared.script.prefill_time_per_token * chunk.len() as u32)?;
+            computed += chunk.len();
+            if told.elapsed() >= PROGRESS && may_tell_progress(&self.sender, 0) {
+                told = Instant::now();
+                self.send(TokenEvent::Prefilling { computed: computed as u32, of })?;
+            }
         }
         let usage = Usage {
             prompt_tokens: self.prompt.len() as u32,
-            cached_tokens: cached as u32,
+            cached_tokens: own_cached as u32,
             completion_tokens: 0,
         };
         self.send(TokenEvent::Prefilled { usage, prefill_ms: ms(self.arrived.elapsed()) })?;
         Ok(usage)
     }
 
-    /// Tokens of the prompt that an earlier sequence has in common; the last one is always computed.
-    fn take_cached(&self) -> usize {
+    /// Tokens of the prompt that an earlier sequence has in common, and how many of them are told; the last one is
+    /// always computed.
+    fn take_cached(&self) -> (usize, usize) {
         let mut state = lock(&self.shared.state);
         state.kv_used_tokens += self.prompt.len() as u32;
         if !self.request.reuse_prefix {
-            return 0;
+            return (0, 0);
         }
-        state.remembered.longest_common(&self.prompt).min(self.prompt.len() - 1)
+        let most = self.prompt.len() - 1;
+        let (taken, own) = state.remembered.longest_common(&self.prompt, &self.request.scope);
+        (taken.min(most), own.min(most))
     }
 
     fn decode(&self, context: &mut Vec<u32>, mut usage: Usage) -> Result<Completion, Broken> {

@@ -12,11 +12,13 @@ use super::counts::Ledger;
 use super::remembered::Remembered;
 use super::script::Script;
 use super::{remembered, vocabulary};
+use crate::cores::{Cores, ThreadUse, ThreadsWhy};
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Arrangement, Footprint, LoadOptions, Measurement};
 use crate::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
 use crate::model::Descriptor;
-use crate::port::Instance;
+use crate::port::{Instance, PromptControl};
+use crate::scope::Scope;
 use crate::testing::gate::Gate;
 
 pub(super) struct FakeInstance {
@@ -57,11 +59,13 @@ pub(super) struct State {
     pub(super) busy_slots: u32,
     pub(super) kv_used_tokens: u32,
     pub(super) remembered: Remembered,
+    pub(super) threads: ThreadUse,
 }
 
 impl State {
     fn sized(script: &Script, descriptor: &Descriptor, options: &LoadOptions) -> Self {
-        let mut state = Self::default();
+        let threads = ThreadUse { most: options.threads, ..ThreadUse::default() };
+        let mut state = Self { threads, ..Self::default() };
         state.resize(script, descriptor, options);
         state
     }
@@ -140,6 +144,10 @@ impl Instance for FakeInstance {
         Ok(tokens)
     }
 
+    fn encode(&self, prompt: &Prompt, _control: &dyn PromptControl) -> Result<Vec<u32>, Failure> {
+        self.shared.prompt_tokens(prompt)
+    }
+
     fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
         check_ids(tokens)?;
         let shown = tokens.iter().filter(|token| !vocabulary::is_control(**token));
@@ -192,7 +200,15 @@ impl Instance for FakeInstance {
             kv_used_tokens: if is_parked { 0 } else { state.kv_used_tokens },
             kv_total_tokens: if is_parked { 0 } else { total },
             busy_slots: state.busy_slots,
+            threads: state.threads,
         }
+    }
+
+    /// Its next step is at once.
+    fn share_cores(&self, cores: Cores) {
+        let threads = &mut lock(&self.shared.state).threads;
+        threads.used = cores.share.min(threads.most);
+        threads.why = if threads.used < threads.most { ThreadsWhy::OtherModels } else { ThreadsWhy::All };
     }
 
     fn probe(&self) -> Result<(), Failure> {
@@ -215,10 +231,10 @@ impl Instance for FakeInstance {
         remembered::write(&self.shared.descriptor, &prefix.tokens, into)
     }
 
-    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
+    fn restore_prefix(&self, tokens: &[u32], scope: Scope, from: &File) -> Result<(), Failure> {
         self.shared.check_usable()?;
         remembered::check(&self.shared.descriptor, tokens, from)?;
-        lock(&self.shared.state).remembered.add(tokens.to_vec());
+        lock(&self.shared.state).remembered.add(tokens.to_vec(), scope);
         Ok(())
     }
 }
@@ -256,6 +272,7 @@ impl Shared {
     fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
         let tokens = match prompt {
             Prompt::Tokens(tokens) => tokens.clone(),
+            Prompt::Chat(chat) => vocabulary::tokenize(&render(&chat.messages), true),
             Prompt::Text { text, add_special, parse_special } => {
                 let bos = add_special.then_some(vocabulary::BOS);
                 bos.into_iter().chain(vocabulary::tokenize(text, *parse_special)).collect()
@@ -267,7 +284,10 @@ impl Shared {
         }
         let context = lock(&self.state).context_tokens;
         if tokens.len() >= context as usize {
-            let message = format!("the prompt has {} tokens, the context holds {context}", tokens.len());
+            let message = format!(
+                "prompt is too long: it has {} tokens, but the context holds {context}",
+                tokens.len()
+            );
             return Err(Failure::new(ErrorKind::ContextExceeded, message).with_param("prompt"));
         }
         Ok(tokens)
@@ -280,6 +300,13 @@ impl Shared {
         state.queue.push_back(ticket);
         ticket
     }
+}
+
+/// `ChatML` of messages that have a role and a text, in this order and nothing else; whatever a text escapes stays so.
+fn render(messages: &str) -> String {
+    let messages = messages.trim_start_matches('[').trim_end_matches(']');
+    let turns = messages.replace(r#"{"role":""#, "<|im_start|>").replace(r#"","content":""#, "\n");
+    turns.replace(r#""},"#, "<|im_end|>\n").replace(r#""}"#, "<|im_end|>\n") + "<|im_start|>assistant\n"
 }
 
 fn check_ids(tokens: &[u32]) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use crate::error::{ErrorKind, Failure};
 use crate::generation::CachedPrefix;
 use crate::model::Descriptor;
+use crate::scope::Scope;
 
 /// How many are remembered.
 const MOST: usize = 8;
@@ -27,26 +28,30 @@ impl Remembered {
         self.prefixes.clear();
     }
 
-    /// Remembers a sequence, unless it is the beginning of one that is remembered already.
-    pub(super) fn add(&mut self, tokens: Vec<u32>) {
-        if let Some(place) = self.prefixes.iter().position(|kept| kept.tokens.starts_with(&tokens)) {
+    /// Remembers a sequence, unless it is the beginning of one of the same client that is remembered already.
+    pub(super) fn add(&mut self, tokens: Vec<u32>, scope: Scope) {
+        let begins = |kept: &CachedPrefix| kept.scope == scope && kept.tokens.starts_with(&tokens);
+        if let Some(place) = self.prefixes.iter().position(begins) {
             return self.touch(place);
         }
-        self.prefixes.retain(|kept| !tokens.starts_with(&kept.tokens));
-        self.prefixes.push_back(CachedPrefix { id: self.next_id, tokens });
+        self.prefixes.retain(|kept| kept.scope != scope || !tokens.starts_with(&kept.tokens));
+        self.prefixes.push_back(CachedPrefix { id: self.next_id, tokens, scope });
         self.next_id += 1;
         if self.prefixes.len() > MOST {
             self.prefixes.pop_front();
         }
     }
 
-    /// Tokens that a prompt has in common with a remembered sequence at most.
-    pub(super) fn longest_common(&mut self, prompt: &[u32]) -> usize {
+    /// Tokens that a prompt has in common at most with a remembered sequence that it may use, and with one of its own
+    /// client.
+    pub(super) fn longest_common(&mut self, prompt: &[u32], scope: &Scope) -> (usize, usize) {
         let common = |kept: &CachedPrefix| kept.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        let best = self.prefixes.iter().map(common).enumerate().max_by_key(|(_, common)| *common);
-        let Some((place, common)) = best.filter(|(_, common)| *common > 0) else { return 0 };
+        let own = self.prefixes.iter().filter(|kept| scope.is_own(&kept.scope)).map(common).max();
+        let usable = self.prefixes.iter().enumerate().filter(|(_, kept)| scope.may_use(&kept.scope));
+        let best = usable.map(|(place, kept)| (place, common(kept))).max_by_key(|(_, common)| *common);
+        let Some((place, common)) = best.filter(|(_, common)| *common > 0) else { return (0, 0) };
         self.touch(place);
-        common
+        (common, own.unwrap_or(0))
     }
 
     fn touch(&mut self, place: usize) {

@@ -31,7 +31,7 @@ fn answer(instance: &Arc<dyn Instance>, request: GenerationRequest) -> (String, 
         match event {
             TokenEvent::Token { text: part, .. } => text.push_str(&part),
             TokenEvent::Done(completion) => done = Some(completion),
-            TokenEvent::Prefilled { .. } | TokenEvent::Failed(_) => (),
+            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Failed(_) => (),
         }
     }
     (text, done)
@@ -211,7 +211,7 @@ fn a_gated_packing_waits_and_can_be_cancelled() {
 
 #[test]
 fn a_calibration_finds_what_its_files_allow() {
-    let speed = |layout| Speed { layout, prefill: 1.0, decode: 1.0, decode_eight: 1.0 };
+    let speed = |layout| Speed { layout, prefill: 1.0, decode: 1.0, decode_eight: 1.0, lacked: 0.0 };
     let speeds = vec![speed(Layout::Mapped), speed(Layout::Packed)];
     let script = Script { packing: Some("here".to_owned()), speeds: speeds.clone(), ..Script::default() };
     let engine = FakeEngine::builder().script(script).build();

@@ -43,6 +43,42 @@ pub fn wordy(shape: LlamaShape) -> Writer {
     with_vocabulary(shape, &entries)
 }
 
+/// The same as [`llama`] with further tokens: their texts, and whether each is a control token or one that users defined.
+pub fn with_specials(shape: LlamaShape, specials: &[(&str, bool)]) -> Writer {
+    let mut entries = vocabulary();
+    let kind = |is_control| if is_control { CONTROL } else { USER_DEFINED };
+    entries.extend(specials.iter().map(|(text, is_control)| ((*text).to_owned(), 0.0, kind(*is_control))));
+    with_vocabulary(shape, &entries)
+}
+
+/// A sound llama model whose vocabulary is of byte pairs (as GPT-2's), cut into words by the rules called `pre`: the
+/// special tokens of [`with_specials`], all bytes, and two pairs.
+pub fn byte_pairs(shape: LlamaShape, pre: &str, specials: &[(&str, bool)]) -> Writer {
+    let is_itself = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    let mut moved = 0x100..;
+    let bytes: Vec<char> = (0..=u8::MAX)
+        .map(|byte| {
+            if is_itself(byte) {
+                char::from(byte)
+            } else {
+                char::from_u32(moved.next().unwrap_or(0)).unwrap_or(' ')
+            }
+        })
+        .collect();
+    let space = bytes[usize::from(b' ')];
+    let kind = |is_control| if is_control { CONTROL } else { USER_DEFINED };
+    let mut entries: Vec<Entry> =
+        ["<unk>", "<s>", "</s>"].map(|text| (text.to_owned(), 0.0, CONTROL)).into_iter().collect();
+    entries.extend(bytes.iter().map(|char| (char.to_string(), 0.0, NORMAL)));
+    entries.extend([("aa".to_owned(), 0.0, NORMAL), (format!("{space}t"), 0.0, NORMAL)]);
+    entries.extend(specials.iter().map(|(text, is_control)| ((*text).to_owned(), 0.0, kind(*is_control))));
+    with_vocabulary(shape, &entries)
+        .without("tokenizer.ggml.model")
+        .text("tokenizer.ggml.model", "gpt2")
+        .text("tokenizer.ggml.pre", pre)
+        .strings("tokenizer.ggml.merges", &["a a".to_owned(), format!("{space} t")])
+}
+
 fn with_vocabulary(shape: LlamaShape, entries: &[Entry]) -> Writer {
     let kv_width = shape.width / u64::from(shape.heads) * u64::from(shape.kv_heads);
     let vocabulary = entries.len() as u64;
@@ -132,6 +168,8 @@ pub fn windowed(shape: LlamaShape, window: u32) -> Writer {
 type Entry = (String, f32, i32);
 
 const NORMAL: i32 = 1;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
 /// Three control tokens, 256 bytes, some words.
