@@ -4,6 +4,7 @@
 //!   nothing heard ────────────────────────────────► silent      stopped, or frozen as a whole
 //!   beats, work to do, no step, no computing ─────► standstill  it waits for what never comes
 //!   beats, work to do, no step, computing ────────► step        a loop without end; or patience too short
+//!   beats, nothing to do, computing ──────────────► step        it computes for somebody else
 //! ```
 //!
 //! Time counts by looks, never by the clock: while this process was stopped nobody looked, and the worker is not blamed.
@@ -17,6 +18,8 @@ use crate::protocol::Beat;
 const LOOK_MAX: Duration = Duration::from_secs(1);
 /// A worker that computes uses more than this share of one processor; beating and looking at a clock takes less.
 const COMPUTING_SHARE: f64 = 0.02;
+/// A worker without work that uses less than this share of one processor is at rest.
+const RESTLESS_SHARE: f64 = 0.2;
 /// Into so many parts the patience for a standstill is divided; in each the worker either computes or not.
 const WINDOWS: u32 = 4;
 
@@ -31,6 +34,8 @@ pub(crate) struct Health {
     /// Of that, since it last computed.
     still: Duration,
     last_steps: u64,
+    /// How long it has been computing without work.
+    restless: Duration,
     /// Processor time at the beginning of the window, and how long ago that was.
     window_cpu_ms: u64,
     window: Duration,
@@ -44,6 +49,7 @@ impl Health {
             silent: Duration::ZERO,
             stalled: Duration::ZERO,
             still: Duration::ZERO,
+            restless: Duration::ZERO,
             last_steps: 0,
             window_cpu_ms: 0,
             window: Duration::ZERO,
@@ -59,7 +65,8 @@ impl Health {
     /// Time has passed since the last look.
     pub(crate) fn passed(&mut self, elapsed: Duration) {
         let elapsed = elapsed.min(LOOK_MAX);
-        for counter in [&mut self.silent, &mut self.stalled, &mut self.still, &mut self.window] {
+        let Self { silent, stalled, still, restless, window, .. } = self;
+        for counter in [silent, stalled, still, restless, window] {
             *counter = counter.saturating_add(elapsed);
         }
     }
@@ -70,6 +77,11 @@ impl Health {
         self.silent = Duration::ZERO;
         self.stalled = Duration::ZERO;
         self.still = Duration::ZERO;
+    }
+
+    /// It has something to do, or had until now: whatever it computes is for that.
+    pub(crate) fn worked(&mut self) {
+        self.restless = Duration::ZERO;
     }
 
     /// It lives. Whoever has nothing to do cannot get on.
@@ -84,6 +96,9 @@ impl Health {
             let computed = Duration::from_millis(beat.cpu_ms.saturating_sub(self.window_cpu_ms));
             if computed > self.window.mul_f64(COMPUTING_SHARE) {
                 self.still = Duration::ZERO;
+            }
+            if computed < self.window.mul_f64(RESTLESS_SHARE) {
+                self.restless = Duration::ZERO;
             }
             self.window_cpu_ms = beat.cpu_ms;
             self.window = Duration::ZERO;
@@ -102,6 +117,9 @@ impl Health {
         }
         if self.still > standstill {
             return Some(format!("neither answered nor computed for {} s", seconds(standstill)));
+        }
+        if self.restless > step {
+            return Some(format!("computed for {} s with nothing to do", seconds(step)));
         }
         (self.stalled > step).then(|| format!("computed for {} s without an answer", seconds(step)))
     }
@@ -130,6 +148,9 @@ mod tests {
             health.passed(SECOND);
             if let Some(complaint) = health.complaint() {
                 return (second, complaint);
+            }
+            if is_working {
+                health.worked();
             }
             if let Some(beat) = beat_at(second) {
                 health.beat(beat, is_working);
@@ -164,6 +185,20 @@ mod tests {
         assert!(complaint.contains("without an answer"), "{complaint}");
         let slow = |second| Some(beat(second / 600, second * 900));
         assert_eq!(lasts(slow, true, 100_000).0, 100_000);
+    }
+
+    #[test]
+    fn who_computes_for_nobody_is_left_in_peace_no_longer_than_who_computes_for_ever() {
+        let (after, complaint) = lasts(|second| Some(beat(0, second * 900)), false, 10_000);
+        assert_eq!(after, 901);
+        assert!(complaint.contains("nothing to do"), "{complaint}");
+        // A long step whose client has left, and rest after it.
+        let once = |second: u64| Some(beat(0, second.min(800) * 900));
+        assert_eq!(lasts(once, false, 10_000).0, 10_000);
+        let often = |second: u64| {
+            Some(beat(second / 100, (second / 100 * 50 + second.rem_euclid(100).min(50)) * 900))
+        };
+        assert_eq!(lasts(often, false, 10_000).0, 10_000);
     }
 
     #[test]

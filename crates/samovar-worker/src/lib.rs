@@ -5,6 +5,7 @@
 //!                  │  Unix socket: protocol/ (frames, descriptors)
 //!                  ▼
 //!   child/    run(socket, engine): sandbox/ ─► load ─► serve until told to leave, or alone
+//!   ration    what a chat template may allocate, counted by the allocator
 //!   health    is it alive, and does it get on?
 //! ```
 //!
@@ -22,6 +23,8 @@ mod health;
 mod parent;
 #[cfg(target_os = "linux")]
 mod protocol;
+#[cfg(target_os = "linux")]
+mod ration;
 pub mod sandbox;
 mod stats;
 
@@ -30,4 +33,6 @@ pub use config::{Patience, WorkerConfig};
 pub use elsewhere::{WorkerEngine, child};
 #[cfg(target_os = "linux")]
 pub use parent::WorkerEngine;
+#[cfg(target_os = "linux")]
+pub use ration::Ration;
 pub use stats::WorkerStats;

@@ -17,8 +17,11 @@ pub struct WorkerStats {
     pub crashed: u64,
     /// Workers that were ended because they gave no sign of life or did not get on.
     pub hung: u64,
-    /// Workers that were ended because they took far more memory than their model explains.
+    /// Workers that were ended because they took far more memory or threads than their model explains, or said of
+    /// themselves what the kernel does not bear out.
     pub overgrown: u64,
+    /// System calls that sandboxes denied, each number of each worker once. 0 as long as all is well.
+    pub denied_calls: u64,
     /// What is asked of the sandbox.
     pub sandbox_mode: sandbox::Mode,
     /// What the sandbox of the last worker reached; absent before the first has loaded.

@@ -134,10 +134,10 @@ fn operate(instance: &dyn Instance, operation: Operation, file: Option<File>) ->
         Operation::SavePrefix { prefix } => {
             instance.save_prefix(&prefix, &file.ok_or_else(no_file)?).map(Answer::Size)
         }
-        Operation::RestorePrefix { tokens } => {
-            instance.restore_prefix(&tokens, &file.ok_or_else(no_file)?).map(|()| Answer::Done)
+        Operation::RestorePrefix { tokens, scope } => {
+            instance.restore_prefix(&tokens, scope, &file.ok_or_else(no_file)?).map(|()| Answer::Done)
         }
-        Operation::Tokenize { .. } | Operation::Detokenize { .. } => {
+        Operation::Encode { .. } | Operation::Tokenize { .. } | Operation::Detokenize { .. } => {
             Err(super::broken("this is work for the desk"))
         }
     }

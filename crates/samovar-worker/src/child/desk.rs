@@ -1,76 +1,256 @@
-//! Takes requests to the engine, and texts to its vocabulary, so that the main thread is free to hear a cancellation.
+//! Prepares prompts and takes requests to the engine, on a few threads, so that the main thread is free to hear a
+//! cancellation and a slow prompt holds up no short one.
+//!
+//! ```text
+//!   main thread ──► short prompts ──► two threads ─┬─► render, tokenize ──► the engine ──► pump
+//!              └──► long prompts  ──► one thread  ─┘
+//! ```
+//!
+//! It never waits for an answer, and looks between pieces of its work whether somebody still does.
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use samovar_core::Failure;
-use samovar_core::generation::GenerationRequest;
+use samovar_core::generation::{Generation, GenerationRequest, Prompt};
+use samovar_core::port::PromptControl;
+use samovar_core::{ErrorKind, Failure};
 
+use super::fence::{Fence, Waiting};
 use super::mouth::Mouth;
 use super::pump::Pump;
 use super::seat::Seat;
-use super::thread;
+use super::{lock, thread};
 use crate::protocol::{Answer, Operation, Reply};
 
-/// Jobs on their way; then the main thread waits, and with it the parent's queue.
+/// Jobs that wait in one lane; more are refused, so that the main thread never waits.
 const JOBS: usize = 1024;
+/// A prompt of so many bytes takes milliseconds, and waits with its like.
+const LONG_BYTES: usize = 64 << 10;
+const THREADS_FOR_SHORT: usize = 2;
+const THREADS_FOR_LONG: usize = 1;
 
 enum Job {
     Generate(u64, Box<GenerationRequest>),
     Operate(u64, Operation),
 }
 
-/// A thread for what is quick but not instant.
+impl Job {
+    const fn id(&self) -> u64 {
+        match self {
+            Self::Generate(id, _) | Self::Operate(id, _) => *id,
+        }
+    }
+
+    fn is_long(&self) -> bool {
+        let bytes = match self {
+            Self::Generate(_, request) => bytes(&request.prompt),
+            Self::Operate(_, Operation::Encode { prompt }) => bytes(prompt),
+            Self::Operate(_, Operation::Tokenize { text, .. }) => text.len(),
+            Self::Operate(..) => 0,
+        };
+        bytes >= LONG_BYTES
+    }
+}
+
+/// What there is to read before a request can begin.
+fn bytes(prompt: &Prompt) -> usize {
+    match prompt {
+        Prompt::Text { text, .. } => text.len(),
+        Prompt::Chat(chat) => chat.bytes(),
+        // They are only compared with the vocabulary.
+        Prompt::Tokens(_) => 0,
+    }
+}
+
+/// The threads, and what waits for them.
 pub(super) struct Desk {
-    jobs: SyncSender<Job>,
-    thread: JoinHandle<()>,
+    clerk: Arc<Clerk>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What all threads of the desk share.
+struct Clerk {
+    short: Lane,
+    long: Lane,
+    mouth: Arc<Mouth>,
+    pump: Arc<Pump>,
+    seat: Arc<Seat>,
+    fence: Arc<Fence>,
+}
+
+/// Jobs of one kind, in the order in which they came.
+#[derive(Default)]
+struct Lane {
+    jobs: Mutex<Jobs>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Jobs {
+    waiting: VecDeque<Job>,
+    is_ending: bool,
 }
 
 impl Desk {
-    pub(super) fn start(mouth: Arc<Mouth>, pump: Arc<Pump>, seat: Arc<Seat>) -> Result<Self, Failure> {
-        let (jobs, todo) = sync_channel(JOBS);
-        let thread = thread("desk", move || work(&todo, &mouth, &pump, &seat))?;
-        Ok(Self { jobs, thread })
+    pub(super) fn start(
+        mouth: Arc<Mouth>,
+        pump: Arc<Pump>,
+        seat: Arc<Seat>,
+        fence: Arc<Fence>,
+    ) -> Result<Self, Failure> {
+        let clerk =
+            Arc::new(Clerk { short: Lane::default(), long: Lane::default(), mouth, pump, seat, fence });
+        let mut threads = Vec::new();
+        for number in 0..THREADS_FOR_SHORT + THREADS_FOR_LONG {
+            let clerk = Arc::clone(&clerk);
+            threads.push(thread("desk", move || {
+                let lane = if number < THREADS_FOR_SHORT { &clerk.short } else { &clerk.long };
+                while let Some(job) = lane.take() {
+                    clerk.work(job);
+                }
+            })?);
+        }
+        Ok(Self { clerk, threads })
     }
 
-    pub(super) fn generate(&self, id: u64, request: GenerationRequest) -> Result<(), Failure> {
-        self.jobs.send(Job::Generate(id, Box::new(request))).map_err(|_| super::broken("no desk"))
+    pub(super) fn generate(&self, id: u64, request: GenerationRequest) {
+        self.put(Job::Generate(id, Box::new(request)));
     }
 
-    pub(super) fn operate(&self, id: u64, operation: Operation) -> Result<(), Failure> {
-        self.jobs.send(Job::Operate(id, operation)).map_err(|_| super::broken("no desk"))
+    pub(super) fn operate(&self, id: u64, operation: Operation) {
+        self.put(Job::Operate(id, operation));
     }
 
-    /// Waits until what was begun is done.
+    fn put(&self, job: Job) {
+        let lane = if job.is_long() { &self.clerk.long } else { &self.clerk.short };
+        if let Err(job) = lane.put(job) {
+            let busy = Failure::new(ErrorKind::Busy, format!("{JOBS} prompts wait for this model already"));
+            self.clerk.refuse(&job, busy.with_hint("ask again when some of them have been read"));
+        }
+    }
+
+    /// Drops what waits, and returns when what was begun is done.
     pub(super) fn end(self) {
-        drop(self.jobs);
-        // A panic there has ended the process.
-        self.thread.join().ok();
+        self.clerk.short.end();
+        self.clerk.long.end();
+        for thread in self.threads {
+            // A panic there has ended the process.
+            thread.join().ok();
+        }
     }
 }
 
-fn work(todo: &Receiver<Job>, mouth: &Mouth, pump: &Pump, seat: &Seat) {
-    while let Ok(job) = todo.recv() {
-        let instance = seat.get();
+impl Lane {
+    fn put(&self, job: Job) -> Result<(), Job> {
+        let mut jobs = lock(&self.jobs);
+        if jobs.waiting.len() >= JOBS {
+            return Err(job);
+        }
+        jobs.waiting.push_back(job);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// The next job; nothing when there will be none.
+    fn take(&self) -> Option<Job> {
+        let mut jobs = lock(&self.jobs);
+        loop {
+            if jobs.is_ending {
+                return None;
+            }
+            if let Some(job) = jobs.waiting.pop_front() {
+                return Some(job);
+            }
+            jobs = self.changed.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn end(&self) {
+        let mut jobs = lock(&self.jobs);
+        jobs.is_ending = true;
+        jobs.waiting.clear();
+        self.changed.notify_all();
+    }
+}
+
+impl Clerk {
+    fn work(&self, job: Job) {
+        if !self.pump.is_wanted(job.id()) {
+            return;
+        }
         match job {
-            Job::Generate(id, _) if !pump.is_wanted(id) => {}
-            Job::Generate(id, request) => match instance.and_then(|instance| instance.generate(*request)) {
-                Ok(generation) => pump.run_request(id, generation),
-                Err(failure) => pump.fail(id, failure),
+            Job::Generate(id, request) => match self.begin(id, *request) {
+                Ok(Some(generation)) => self.pump.run_request(id, generation),
+                Ok(None) => {}
+                Err(failure) => self.pump.fail(id, failure),
             },
             Job::Operate(id, operation) => {
-                let answer = instance.and_then(|instance| match operation {
-                    Operation::Tokenize { text, add_special, parse_special } => {
-                        instance.tokenize(&text, add_special, parse_special).map(Answer::Tokens)
-                    }
-                    Operation::Detokenize { tokens } => instance.detokenize(&tokens).map(Answer::Bytes),
-                    _ => Err(super::broken("this is no work for the desk")),
-                });
-                let answer = answer.map_err(Into::into);
-                mouth.stepped();
-                mouth.say_measured(|measured| Reply::Answer { id, answer, measured });
+                let answer = self.operate(id, operation);
+                self.answer(id, answer);
             }
         }
+    }
+
+    /// Prepares the prompt and starts the request, unless nobody wants it any more.
+    fn begin(&self, id: u64, mut request: GenerationRequest) -> Result<Option<Generation>, Failure> {
+        let instance = self.seat.get()?;
+        if !matches!(request.prompt, Prompt::Tokens(_)) {
+            let tokens = instance.encode(&request.prompt, &self.control(Waiting::Request(id)));
+            if !self.pump.is_wanted(id) {
+                return Ok(None);
+            }
+            request.prompt = Prompt::Tokens(tokens?);
+        }
+        instance.generate(request).map(Some)
+    }
+
+    fn operate(&self, id: u64, operation: Operation) -> Result<Answer, Failure> {
+        let instance = self.seat.get()?;
+        match operation {
+            Operation::Encode { prompt } => {
+                instance.encode(&prompt, &self.control(Waiting::Operation(id))).map(Answer::Tokens)
+            }
+            Operation::Tokenize { text, add_special, parse_special } => {
+                instance.tokenize(&text, add_special, parse_special).map(Answer::Tokens)
+            }
+            Operation::Detokenize { tokens } => instance.detokenize(&tokens).map(Answer::Bytes),
+            _ => Err(super::broken("this is no work for the desk")),
+        }
+    }
+
+    fn control(&self, waiting: Waiting) -> Control<'_> {
+        Control { clerk: self, waiting }
+    }
+
+    fn answer(&self, id: u64, answer: Result<Answer, Failure>) {
+        self.pump.forget(id);
+        let answer = answer.map_err(Into::into);
+        self.mouth.stepped();
+        self.mouth.say_measured(|measured| Reply::Answer { id, answer, measured });
+    }
+
+    fn refuse(&self, job: &Job, failure: Failure) {
+        match job {
+            Job::Generate(id, _) => self.pump.fail(*id, failure),
+            Job::Operate(id, _) => self.answer(*id, Err(failure)),
+        }
+    }
+}
+
+/// What an engine asks while it prepares a prompt here.
+struct Control<'a> {
+    clerk: &'a Clerk,
+    waiting: Waiting,
+}
+
+impl PromptControl for Control<'_> {
+    fn is_wanted(&self) -> bool {
+        let (Waiting::Request(id) | Waiting::Operation(id)) = self.waiting;
+        self.clerk.pump.is_wanted(id)
+    }
+
+    fn confine(&self, work: &mut dyn FnMut()) {
+        self.clerk.fence.confine(self.waiting, work);
     }
 }

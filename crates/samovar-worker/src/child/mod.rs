@@ -1,17 +1,20 @@
 //! The worker itself: one process, one model.
 //!
 //! ```text
-//!   main thread    hello ─► sandbox ─► reads commands ─┬─► desk     generate, tokenize, …      (its own thread)
+//!   main thread    hello ─► sandbox ─► reads commands ─┬─► desk     render, tokenize, generate  (a few threads)
 //!                                                      ├─► bench    the errand, park, resume, probe, files
 //!                                                      └─► pump     every request's events ──► socket
 //!                                                          pulse    a beat every second ─────► socket
+//!                                                          fence    what a chat template may use
 //! ```
 //!
 //! It lives for one errand: a model that is loaded and then serves, or one whose weights are packed or measured. When the parent goes away, by death or by closing the socket, it ends at once, whatever its
 //! engine is doing. It opens nothing by itself but the model's files, and writes nothing but what it was handed.
 
 mod bench;
+mod cpu_clock;
 mod desk;
+mod fence;
 mod mouth;
 mod pulse;
 mod pump;
@@ -32,6 +35,7 @@ use samovar_core::{ErrorKind, Failure};
 
 use self::bench::Bench;
 use self::desk::Desk;
+use self::fence::Fence;
 use self::mouth::Mouth;
 use self::pump::Pump;
 use self::seat::Seat;
@@ -107,7 +111,8 @@ fn serve(
 ) -> Result<(), Failure> {
     pulse::start(Arc::clone(mouth), Arc::clone(seat), beat)?;
     let (pump, pumping) = Pump::start(Arc::clone(mouth), Arc::clone(seat))?;
-    let desk = Desk::start(Arc::clone(mouth), Arc::clone(&pump), Arc::clone(seat))?;
+    let fence = Fence::start(Arc::clone(mouth))?;
+    let desk = Desk::start(Arc::clone(mouth), Arc::clone(&pump), Arc::clone(seat), fence)?;
     let bench = Bench::start(Arc::clone(mouth), Arc::clone(seat))?;
     bench.begin(job)?;
     let adapters = Adapters::default();
@@ -116,15 +121,19 @@ fn serve(
             (Command::Generate { id, request }, _) => {
                 pump.accept(id);
                 match request.open(|number| adapters.path_of(number)) {
-                    Ok(request) => desk.generate(id, request)?,
+                    Ok(request) => desk.generate(id, request),
                     Err(failure) => pump.fail(id, failure),
                 }
             }
             (Command::Cancel { id }, _) => pump.cancel(id),
             (Command::Adapter { number }, mut files) => adapters.keep(number, files.pop()),
             (Command::ForgetAdapters { numbers }, _) => adapters.forget(&numbers),
+            (Command::Cores(cores), _) => seat.share_cores(cores),
             (Command::Operate { id, operation }, mut files) => match operation {
-                Operation::Tokenize { .. } | Operation::Detokenize { .. } => desk.operate(id, operation)?,
+                Operation::Encode { .. } | Operation::Tokenize { .. } | Operation::Detokenize { .. } => {
+                    pump.accept(id);
+                    desk.operate(id, operation);
+                }
                 _ => bench.operate(id, operation, files.pop().map(File::from))?,
             },
             (Command::Shutdown, _) => break,

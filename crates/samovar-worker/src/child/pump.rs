@@ -19,10 +19,8 @@ use samovar_core::{ErrorKind, Failure};
 use super::mouth::Mouth;
 use super::seat::Seat;
 use super::{lock, thread};
-use crate::protocol::{Event, Reply};
+use crate::protocol::{Event, FRAME_EVENTS, Reply};
 
-/// Events in one frame.
-const FRAME_EVENTS: usize = 256;
 /// How long after a cancelled request the instance is watched until its slot is free; beats tell later.
 const SETTLING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(5);
@@ -108,6 +106,11 @@ impl Pump {
             self.is_cancelling.store(true, Ordering::Release);
             self.wake();
         }
+    }
+
+    /// An operation that could be cancelled has been answered.
+    pub(super) fn forget(&self, id: u64) {
+        lock(&self.requests).remove(&id);
     }
 
     /// Drops every request and waits for the thread.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use samovar_core::cores::Cores;
 use samovar_core::footprint::Measurement;
 use samovar_core::port::Instance;
 use samovar_core::{ErrorKind, Failure};
@@ -31,6 +32,14 @@ impl Seat {
         instance
             .clone()
             .ok_or_else(|| Failure::new(ErrorKind::Unavailable, "the worker has not loaded its model yet"))
+    }
+
+    /// Passes on what the model may compute with; nothing when there is none.
+    pub(super) fn share_cores(&self, cores: Cores) {
+        let instance = self.instance.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(instance) = instance.as_ref() {
+            instance.share_cores(cores);
+        }
     }
 
     /// What the model uses now; nothing when there is none. Holds no reference to it.

@@ -1,40 +1,101 @@
-//! Whether a worker takes more memory of its own than its model can explain: pure arithmetic, and one look at the
-//! kernel's books.
+//! What may be believed of a worker's own figures, and whether it takes more than its model can explain: pure arithmetic
+//! over what the kernel says, what was predicted from the model's header, and what the worker says of itself.
 //!
-//! Mapped weights do not count: they are page cache, shared with everybody. What is expected is what was predicted from
-//! the model's header, or what the engine itself publishes when that is more (adapters, a grown context).
+//! ```text
+//!   the worker says ─┐
+//!   the kernel says ─┼─► believed: what the pool gets to see       kernel ─┬─► Fine
+//!   predicted ───────┘   a lie by far ─► ended                  predicted ─┴─► Odd (told), Runaway (ended)
+//! ```
+//!
+//! Mapped weights do not count as its own: they are page cache, shared with everybody. What it says alone is never the
+//! reason for anything that touches others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use samovar_core::footprint::Measurement;
+
+use super::books::Account;
+
 /// How often to look.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The program itself, its threads and libraries.
+/// The program itself, its threads and libraries; and how far two counts of the same thing may be apart.
 const PROGRAM_BYTES: u64 = 128 << 20;
-/// Above this multiple of what was expected, it is told.
+/// Above this multiple of what was expected, it is told; what it says of itself is believed up to here.
 const ODD: u64 = 2;
 /// Above this multiple, and the surplus below, it is ended: nothing explains that but a fault.
 const RUNAWAY: u64 = 4;
 const RUNAWAY_SURPLUS_BYTES: u64 = 1 << 30;
+/// Threads of the program: those that every worker has, and room for what comes and goes.
+const PROGRAM_THREADS: u64 = 256;
+/// For each processor that the engine may compute on: of prompts, of answers, of measuring, and those that end just now.
+const THREADS_A_PROCESSOR: u64 = 4;
 
-/// What a worker may be expected to hold, for whoever learns more about it.
+/// What a worker may be expected to hold, for whoever learns more about it. 0 = nobody knows, and nothing is too much.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
-    bytes: AtomicU64,
+    held_bytes: AtomicU64,
+    mapped_bytes: AtomicU64,
+    processors: AtomicU64,
 }
 
 impl Expected {
-    /// From now on so many bytes; 0 = nobody knows, and nothing is too much.
-    pub(crate) fn set(&self, held_bytes: u64) {
-        self.bytes.store(held_bytes, Ordering::Relaxed);
+    /// From now on so many bytes of its own.
+    pub(crate) fn hold(&self, bytes: u64) {
+        self.held_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+    /// It maps no more than the files that it was given, and computes on so many processors at once.
+    pub(crate) fn map_and_compute(&self, mapped_bytes: u64, processors: u64) {
+        self.mapped_bytes.store(mapped_bytes, Ordering::Relaxed);
+        self.processors.store(processors, Ordering::Relaxed);
+    }
+
+    fn held_bytes(&self) -> Option<u64> {
+        Some(self.held_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 }
 
-/// Looks after one worker's memory.
+/// What a worker says, as far as it may be believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Believed {
+    /// For everybody to see.
+    pub(crate) measured: Measurement,
+    /// What is wrong with what it said, in words that follow "the worker", if it must end for it.
+    pub(crate) lie: Option<String>,
+    /// Whether something was put right.
+    pub(crate) is_corrected: bool,
+}
+
+/// Puts what a worker says of itself within what the kernel and its model can explain.
+pub(crate) fn believe(said: Measurement, account: Account, expected: &Expected) -> Believed {
+    let own_bytes = account.own_bytes;
+    let explained = match expected.held_bytes() {
+        Some(predicted) => predicted.saturating_mul(ODD).max(own_bytes),
+        // Memory that was asked for and not yet touched may be what nobody could predict.
+        None => account.writable_bytes.max(own_bytes),
+    };
+    let most = explained.saturating_add(PROGRAM_BYTES);
+    let least = own_bytes.saturating_sub(PROGRAM_BYTES);
+    let held_bytes = said.held_bytes.clamp(least, most);
+    let mapped_bytes = match expected.mapped_bytes.load(Ordering::Relaxed) {
+        0 => said.mapped_bytes,
+        files => said.mapped_bytes.min(files),
+    };
+    let is_lie = is_runaway(said.held_bytes, most);
+    let lie = is_lie.then(|| {
+        format!(
+            "said that it holds {} MiB where the kernel counts {} MiB and its model explains {} MiB",
+            said.held_bytes >> 20,
+            own_bytes >> 20,
+            most >> 20
+        )
+    });
+    let measured = Measurement { held_bytes, mapped_bytes, ..said };
+    Believed { is_corrected: measured != said, measured, lie }
+}
+
+/// Looks after one worker's memory and threads.
 #[derive(Debug)]
 pub(crate) struct Appetite {
     since_look: Duration,
@@ -67,19 +128,27 @@ impl Appetite {
         is_due
     }
 
-    /// What is wrong with so much memory, in words that follow "the worker", if it must end for it. What is merely odd
-    /// is logged, once.
+    /// What is wrong with so much of everything, in words that follow "the worker", if it must end for it. What is merely
+    /// odd is logged, once. `published` is what was believed of what it said.
     pub(crate) fn complaint(
         &mut self,
         pid: u32,
-        own_bytes: u64,
+        account: Account,
         expected: &Expected,
         published: u64,
     ) -> Option<String> {
-        let expected = match expected.get() {
-            0 => return None,
-            predicted => predicted.max(published).saturating_add(PROGRAM_BYTES),
-        };
+        let threads = most_threads(expected);
+        if account.threads > threads {
+            return Some(format!(
+                "has {} threads where no model explains more than {threads}",
+                account.threads
+            ));
+        }
+        let own_bytes = account.own_bytes;
+        // What is published is never less than what the kernel counts, so it explains no more than it may.
+        let predicted = expected.held_bytes()?;
+        let claimed = published.min(predicted.saturating_mul(ODD));
+        let expected = predicted.max(claimed).saturating_add(PROGRAM_BYTES);
         match judge(own_bytes, expected) {
             Verdict::Fine => {
                 self.is_told = false;
@@ -105,31 +174,44 @@ impl Appetite {
     }
 }
 
+fn most_threads(expected: &Expected) -> u64 {
+    let processors = expected.processors.load(Ordering::Relaxed);
+    PROGRAM_THREADS.saturating_add(processors.saturating_mul(THREADS_A_PROCESSOR))
+}
+
 fn judge(own_bytes: u64, expected: u64) -> Verdict {
-    let is_runaway =
-        own_bytes > expected.saturating_mul(RUNAWAY) && own_bytes - expected > RUNAWAY_SURPLUS_BYTES;
     match own_bytes {
-        _ if is_runaway => Verdict::Runaway,
+        _ if is_runaway(own_bytes, expected) => Verdict::Runaway,
         own_bytes if own_bytes > expected.saturating_mul(ODD) => Verdict::Odd,
         _ => Verdict::Fine,
     }
 }
 
-/// Memory that a process shares with nobody, on disk or not; nothing when the kernel does not tell.
-pub(crate) fn own_bytes(pid: u32) -> Option<u64> {
-    let status = fs_err::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kilobytes = |name: &str| -> Option<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().trim_end_matches(" kB").parse().ok()
-    };
-    Some((kilobytes("RssAnon:")? + kilobytes("VmSwap:").unwrap_or(0)) << 10)
+fn is_runaway(bytes: u64, expected: u64) -> bool {
+    bytes > expected.saturating_mul(RUNAWAY) && bytes - expected > RUNAWAY_SURPLUS_BYTES
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1 << 20;
     const GIB: u64 = 1 << 30;
+
+    fn expecting(held_bytes: u64) -> Expected {
+        let expected = Expected::default();
+        expected.hold(held_bytes);
+        expected.map_and_compute(3 * GIB, 4);
+        expected
+    }
+
+    fn account(own_bytes: u64) -> Account {
+        Account { own_bytes, writable_bytes: own_bytes, threads: 9 }
+    }
+
+    fn said(held_bytes: u64) -> Measurement {
+        Measurement { held_bytes, mapped_bytes: GIB, busy_slots: 2, ..Measurement::default() }
+    }
 
     #[test]
     fn a_small_model_may_be_off_by_much_and_a_large_one_by_half() {
@@ -141,18 +223,9 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_some_memory_of_its_own() {
-        let before = own_bytes(std::process::id()).unwrap();
-        // Else the compiler sees that nobody looks at it, and there is none.
-        let more = std::hint::black_box(vec![1_u8; 64 << 20]);
-        let after = own_bytes(std::process::id()).unwrap();
-        assert!(after >= before + (32 << 20), "{before} {after} {}", more.len());
-    }
-
-    #[test]
     fn nobody_is_blamed_without_an_expectation() {
         let mut appetite = Appetite::new();
-        assert_eq!(appetite.complaint(1, u64::MAX, &Expected::default(), 0), None);
+        assert_eq!(appetite.complaint(1, account(u64::MAX), &Expected::default(), 0), None);
     }
 
     #[test]
@@ -160,5 +233,54 @@ mod tests {
         let mut appetite = Appetite::new();
         let looks = (0..100).filter(|_| appetite.is_due(Duration::from_millis(50))).count();
         assert_eq!(looks, 5);
+    }
+
+    #[test]
+    fn what_is_plausible_is_passed_on_as_it_was_said() {
+        // A context that was asked for and not yet touched; one that was; a model of which little is left.
+        for (held, own) in [(2 * GIB, 20 * MIB), (2 * GIB, 2 * GIB + 60 * MIB), (MIB, 100 * MIB)] {
+            let believed = believe(said(held), account(own), &expecting(2 * GIB));
+            assert_eq!(believed, Believed { measured: said(held), lie: None, is_corrected: false });
+        }
+    }
+
+    #[test]
+    fn who_claims_to_hold_the_machine_is_put_right_and_ended() {
+        let believed = believe(said(500 * GIB), account(11 * MIB), &expecting(GIB));
+        assert_eq!(believed.measured, said(2 * GIB + PROGRAM_BYTES));
+        let lie = believed.lie.unwrap();
+        assert!(lie.contains("512000 MiB") && lie.contains("11 MiB"), "{lie}");
+        // Three times too much may be a fault of the prediction: put right, and no more.
+        let believed = believe(said(4 * GIB), account(11 * MIB), &expecting(GIB));
+        assert_eq!((believed.measured.held_bytes, believed.lie), (2 * GIB + PROGRAM_BYTES, None));
+    }
+
+    #[test]
+    fn who_says_less_than_the_kernel_counts_is_counted_by_the_kernel() {
+        let believed = believe(said(11 * MIB), account(2 * GIB), &expecting(GIB));
+        assert!(believed.is_corrected);
+        assert_eq!(believed.measured.held_bytes, 2 * GIB - PROGRAM_BYTES);
+    }
+
+    #[test]
+    fn nobody_maps_more_than_the_files_that_it_was_given() {
+        let claim = Measurement { mapped_bytes: u64::MAX, ..said(GIB) };
+        assert_eq!(believe(claim, account(GIB), &expecting(GIB)).measured.mapped_bytes, 3 * GIB);
+    }
+
+    #[test]
+    fn without_a_prediction_what_was_asked_of_the_kernel_is_the_bound() {
+        let asked = Account { writable_bytes: GIB, ..account(11 * MIB) };
+        assert!(!believe(said(GIB), asked, &Expected::default()).is_corrected);
+        assert!(believe(said(9 * GIB), asked, &Expected::default()).lie.is_some());
+    }
+
+    #[test]
+    fn more_threads_than_any_model_needs_are_a_reason_to_end() {
+        let (mut appetite, expected) = (Appetite::new(), expecting(GIB));
+        let with = |threads| Account { threads, ..account(GIB) };
+        assert_eq!(appetite.complaint(1, with(PROGRAM_THREADS + 16), &expected, 0), None);
+        let complaint = appetite.complaint(1, with(PROGRAM_THREADS + 17), &expected, 0).unwrap();
+        assert!(complaint.contains("273 threads"), "{complaint}");
     }
 }

@@ -69,7 +69,9 @@ pub(super) fn run(
     let (word, words) = sync_channel(1);
     let ears = Ears { word, obituary: control.obituary() };
     let worker = Worker::start(ground, errand.task.deed(), patience, ears)?;
-    worker.shared().expected.set(expected_bytes);
+    let expected = &worker.shared().expected;
+    expected.hold(expected_bytes);
+    expected.map_and_compute(mapped_bytes(model), processors(&errand.task));
     worker.tell(&Command::Begin(Box::new(errand)), into.into_iter().collect())?;
     let (achieved, report) = await_word(&worker, &words, control)?;
     tracing::debug!(pid = worker.pid(), "a worker has done its errand");
@@ -106,6 +108,24 @@ fn absolute(path: &Path) -> Result<Vec<u8>, Failure> {
     let absolute: PathBuf = std::path::absolute(path)
         .map_err(|error| Failure::new(ErrorKind::Storage, format!("{}: {error}", path.display())))?;
     Ok(absolute.as_os_str().as_bytes().to_vec())
+}
+
+/// Bytes of the files that it may map, or what the model's header says where they cannot be asked.
+fn mapped_bytes(Model { files, descriptor, .. }: Model<'_>) -> u64 {
+    let length = |path: &Path| fs_err::metadata(path).map_or(0, |facts| facts.len());
+    let parts = sandbox::Plan::reading(sandbox::Mode::Off, files.path).readable;
+    let model: u64 = parts.iter().map(|part| length(part)).sum();
+    let packed = files.packed.map_or(0, |packed| length(packed.path).max(descriptor.file_bytes));
+    model.max(descriptor.file_bytes).saturating_add(packed)
+}
+
+/// On so many it may compute at once.
+fn processors(task: &Task) -> u64 {
+    let there = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    match task {
+        Task::Load { options } | Task::Calibrate { options } => there.max(u64::from(options.threads)),
+        Task::Pack { .. } => there,
+    }
 }
 
 /// Bytes of any file that the worker writes, at most: packed weights, or the state of prompts.

@@ -3,27 +3,36 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use samovar_core::ThreadUse;
 use samovar_core::footprint::{Arrangement, LoadOptions, Measurement};
-use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
-use samovar_core::port::Instance;
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
+use samovar_core::port::{Instance, PromptControl, Unconfined};
+use samovar_core::{ErrorKind, Failure, Scope};
 
 use super::adapters::{Adapters, Sent};
+use super::sharing::Sharing;
 use super::worker::{Shared, Worker};
 use crate::protocol::{Answer, Command, Operation, Request};
+
+/// Between two looks whether an answer is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A model in a worker. Dropping it ends the worker and returns when it is gone.
 #[derive(Debug)]
 pub(super) struct WorkerInstance {
     worker: Worker,
     adapters: Arc<Adapters>,
+    sharing: Arc<Sharing>,
     sent: Arc<Sent>,
     arrangement: Arrangement,
     /// What the worker may be expected to hold with such options.
     predict: Predict,
+    /// Of a step at most.
+    threads: u32,
     context_tokens: AtomicU32,
     is_parked: AtomicBool,
 }
@@ -42,11 +51,14 @@ impl WorkerInstance {
         options: &LoadOptions,
         arrangement: Arrangement,
         adapters: Arc<Adapters>,
+        sharing: Arc<Sharing>,
         predict: impl Fn(&LoadOptions) -> u64 + Send + Sync + 'static,
     ) -> Self {
         Self {
             worker,
             adapters,
+            sharing,
+            threads: options.threads,
             arrangement,
             predict: Predict(Box::new(predict)),
             sent: Arc::default(),
@@ -57,6 +69,16 @@ impl WorkerInstance {
 
     /// Asks the worker for something and waits for its answer.
     fn operate(&self, operation: Operation, files: Vec<OwnedFd>) -> Result<Answer, Failure> {
+        self.operate_while(operation, files, &Unconfined)
+    }
+
+    /// The same, unless nobody wants the answer any more: then the worker hears so.
+    fn operate_while(
+        &self,
+        operation: Operation,
+        files: Vec<OwnedFd>,
+        control: &dyn PromptControl,
+    ) -> Result<Answer, Failure> {
         let shared = self.worker.shared();
         let (reply, answer) = sync_channel(1);
         let id = shared.roll.enter_operation(reply)?;
@@ -64,7 +86,19 @@ impl WorkerInstance {
             shared.roll.strike(id);
             return Err(failure);
         }
-        answer.recv().unwrap_or_else(|_| Err(self.worker.ended()))
+        loop {
+            match answer.recv_timeout(LOOK) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => return Err(self.worker.ended()),
+                Err(RecvTimeoutError::Timeout) if control.is_wanted() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    if shared.roll.strike(id) {
+                        shared.tell(&Command::Cancel { id }, Vec::new()).ok();
+                    }
+                    return Err(Failure::new(ErrorKind::Cancelled, "nobody waits for this prompt any more"));
+                }
+            }
+        }
     }
 
     fn done(&self, operation: Operation, files: Vec<OwnedFd>) -> Result<(), Failure> {
@@ -86,6 +120,8 @@ impl Instance for WorkerInstance {
         let shared = self.worker.shared();
         let id = shared.roll.enter_generation(events)?;
         let generation = generation.on_drop(cancel(Arc::downgrade(shared), id));
+        // Before the request itself, so that its first step has its share already, and the steps of others have theirs.
+        self.sharing.stir();
         if self.sent.has_all(&self.adapters, &request.adapters) {
             begin(shared, &self.adapters, &self.sent, id, request)?;
         } else {
@@ -113,6 +149,13 @@ impl Instance for WorkerInstance {
         }
     }
 
+    fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure> {
+        match self.operate_while(Operation::Encode { prompt: prompt.clone() }, Vec::new(), control)? {
+            Answer::Tokens(tokens) => Ok(tokens),
+            _ => Err(strange()),
+        }
+    }
+
     fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
         match self.operate(Operation::Detokenize { tokens: tokens.to_vec() }, Vec::new())? {
             Answer::Bytes(bytes) => Ok(bytes),
@@ -127,7 +170,7 @@ impl Instance for WorkerInstance {
     }
 
     fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
-        self.worker.shared().expected.set((self.predict.0)(options));
+        self.worker.shared().expected.hold((self.predict.0)(options));
         self.done(Operation::Resume { options: options.clone() }, Vec::new())?;
         self.context_tokens.store(options.context_tokens, Ordering::Relaxed);
         self.is_parked.store(false, Ordering::Release);
@@ -139,7 +182,11 @@ impl Instance for WorkerInstance {
     }
 
     fn measure(&self) -> Measurement {
-        self.worker.shared().published.get()
+        let measured = self.worker.shared().published.get();
+        let threads = measured.threads;
+        let [used, most] = [threads.used, threads.most].map(|threads| threads.min(self.threads));
+        let threads = ThreadUse { used, most, ..threads };
+        Measurement { threads, ..measured }
     }
 
     fn probe(&self) -> Result<(), Failure> {
@@ -161,8 +208,8 @@ impl Instance for WorkerInstance {
         }
     }
 
-    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
-        self.done(Operation::RestorePrefix { tokens: tokens.to_vec() }, vec![another(from)?])
+    fn restore_prefix(&self, tokens: &[u32], scope: Scope, from: &File) -> Result<(), Failure> {
+        self.done(Operation::RestorePrefix { tokens: tokens.to_vec(), scope }, vec![another(from)?])
     }
 }
 
@@ -210,8 +257,6 @@ pub(super) fn strange() -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use samovar_core::generation::Prompt;
-
     use super::*;
     use crate::protocol::{Inbox, decode, pair, receive};
 

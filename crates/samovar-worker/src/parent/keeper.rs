@@ -4,6 +4,7 @@
 //!   socket ─► events, answers ─► Roll          stderr ─► log, last lines
 //!   bell   ─► orders of ours                   pidfd  ─► it has ended: drain both, tell everybody why
 //!   clock  ─► Health ─► complaint ─► SIGTERM ─► SIGKILL
+//!   kernel ─► Scales ─► what it takes, and whether what it says of that may be believed ─► SIGKILL
 //! ```
 
 use std::os::fd::OwnedFd;
@@ -18,9 +19,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use samovar_core::Failure;
 use samovar_core::footprint::Measurement;
 
-use super::appetite::{Appetite, own_bytes};
+use super::books::Books;
 use super::death::Death;
+use super::flood::Flood;
 use super::roll::Stage;
+use super::scales::Scales;
 use super::signs::Signs;
 use super::stderr::Stderr;
 use super::tally::{Cause, Tally};
@@ -72,7 +75,8 @@ pub(super) struct Keeper {
     pipe: Option<ChildStderr>,
     patience: Patience,
     health: Health,
-    appetite: Appetite,
+    scales: Scales,
+    flood: Flood,
     tally: Arc<Tally>,
     inbox: Inbox,
     stderr: Stderr,
@@ -95,6 +99,7 @@ impl Keeper {
         patience: Patience,
         tally: Arc<Tally>,
         ears: Ears,
+        books: Option<Books>,
     ) -> Self {
         tally.started(shared.pid);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -111,7 +116,8 @@ impl Keeper {
             pipe,
             patience,
             health: Health::new(patience),
-            appetite: Appetite::new(),
+            scales: Scales::new(books),
+            flood: Flood::default(),
             tally,
             inbox: Inbox::default(),
             stderr: Stderr::default(),
@@ -133,6 +139,7 @@ impl Keeper {
         while self.is_open && self.hear() {}
         while self.hear_stderr() {}
         self.stderr.finish(self.shared.pid);
+        self.tally.denied(self.stderr.take_denied());
         self.bury(status);
     }
 
@@ -152,8 +159,11 @@ impl Keeper {
             }
             let elapsed = before.elapsed();
             self.health.passed(elapsed);
-            if self.appetite.is_due(elapsed) {
-                self.weigh();
+            if let Some(complaint) = self.scales.weigh(elapsed, &self.shared, &self.tally) {
+                self.end_at_once(complaint);
+            }
+            if let Some(complaint) = self.flood.passed(elapsed) {
+                self.condemn(complaint);
             }
             self.judge();
             self.get_on_with_the_end();
@@ -196,11 +206,16 @@ impl Keeper {
         };
         self.inbox.put(&self.buffer[..bytes]);
         if let Err(error) = self.heed() {
-            self.complaint.get_or_insert_with(|| format!("said what makes no sense ({error})"));
-            self.kill();
-            self.is_open = false;
+            self.condemn(format!("said what makes no sense ({error})"));
         }
         true
+    }
+
+    /// Ends a worker that is not to be heard any more.
+    fn condemn(&mut self, complaint: String) {
+        self.complaint.get_or_insert(complaint);
+        self.kill();
+        self.is_open = false;
     }
 
     /// It has closed its connection: a worker that ends does so a moment before.
@@ -213,6 +228,7 @@ impl Keeper {
 
     fn heed(&mut self) -> Result<(), FrameError> {
         while let Some(frame) = self.inbox.take()? {
+            self.flood.frame();
             if self.has_greeted {
                 let reply = protocol::decode(frame)?;
                 self.act_on(reply);
@@ -230,31 +246,41 @@ impl Keeper {
     }
 
     fn act_on(&mut self, reply: Reply) {
-        let Shared { roll, published, .. } = &*self.shared;
         if !matches!(reply, Reply::Beat(_)) {
             self.health.stepped();
         }
+        if self.shared.roll.is_working() {
+            self.health.worked();
+        }
         match reply {
             Reply::Beat(beat) => {
-                published.set(&beat.measured);
-                self.health.beat(beat, roll.is_working());
+                self.publish(beat.measured);
+                let beat = self.scales.as_counted(beat);
+                self.health.beat(beat, self.shared.roll.is_working());
             }
             Reply::Events { events, measured } => {
-                published.set(&measured);
-                for id in roll.deliver(events) {
+                self.publish(measured);
+                for id in self.shared.roll.deliver(events) {
                     self.shared.tell(&Command::Cancel { id }, Vec::new()).ok();
                 }
             }
             Reply::Answer { id, answer, measured } => {
-                published.set(&measured);
-                roll.answer(id, answer.map_err(Into::into));
+                self.publish(measured);
+                self.shared.roll.answer(id, answer.map_err(Into::into));
             }
             Reply::Progress(fraction) => self.shared.progress.set(fraction),
             Reply::Achieved { achieved, measured, sandbox } => {
-                published.set(&measured);
+                self.publish(measured);
                 self.give_word(Ok((achieved, sandbox)));
             }
             Reply::Failed(failure) => self.give_word(Err(failure.into())),
+        }
+    }
+
+    /// Shows what it says that it uses, as far as that can be true.
+    fn publish(&mut self, said: Measurement) {
+        if let Some(lie) = self.scales.publish(&self.shared, said) {
+            self.end_at_once(lie);
         }
     }
 
@@ -271,6 +297,7 @@ impl Keeper {
         match rustix::io::read(pipe, &mut self.buffer[..]) {
             Ok(bytes) if bytes > 0 => {
                 self.stderr.put(self.shared.pid, &self.buffer[..bytes]);
+                self.tally.denied(self.stderr.take_denied());
                 true
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
@@ -299,17 +326,12 @@ impl Keeper {
         }
     }
 
-    /// Looks at its memory.
-    fn weigh(&mut self) {
-        let Shared { pid, published, expected, .. } = &*self.shared;
-        let Some(own_bytes) = own_bytes(*pid) else { return };
-        self.tally.takes(*pid, own_bytes);
-        let complaint = self.appetite.complaint(*pid, own_bytes, expected, published.get().held_bytes);
-        if let (Some(complaint), Ending::Not) = (complaint, self.ending) {
-            tracing::error!(pid, "a worker {complaint}: it is ended");
+    /// Memory and threads do not wait for a word of farewell.
+    fn end_at_once(&mut self, complaint: String) {
+        if matches!(self.ending, Ending::Not) {
+            tracing::error!(pid = self.shared.pid, "a worker {complaint}: it is ended");
             self.complaint = Some(complaint);
             self.cause = Some(Cause::Memory);
-            // Memory does not wait for a word of farewell.
             self.kill();
         }
     }

@@ -6,6 +6,7 @@
 //!        │                └─► child process ◄── socket ──► Keeper (one thread for each worker)
 //!        ▼                                                        hears, watches, buries
 //!   WorkerInstance ── generate, park, … ─► Line ─► socket             │
+//!        │ who computes ─► Sharing ─► each one's share of the cores    │
 //!        ▲                                                            ▼
 //!        └────────────── events and answers ◄── Roll: who waits for what
 //! ```
@@ -15,13 +16,17 @@
 
 mod adapters;
 mod appetite;
+mod books;
 mod death;
 mod errand;
+mod flood;
 mod instance;
 mod keeper;
 mod line;
 mod published;
 mod roll;
+mod scales;
+mod sharing;
 mod signs;
 mod spawner;
 mod stderr;
@@ -39,6 +44,7 @@ use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, Layout, LoadOption
 use self::adapters::Adapters;
 use self::errand::Model;
 use self::instance::{WorkerInstance, strange};
+use self::sharing::Sharing;
 use self::spawner::Spawner;
 use self::worker::{Ground, Worker};
 use crate::config::WorkerConfig;
@@ -69,12 +75,13 @@ impl WorkerEngine {
     /// capabilities, its arithmetic and the key of its packed weights are used here.
     ///
     /// # Errors
-    /// `EngineFailed` when the thread that starts workers cannot be had.
+    /// `EngineFailed` when the threads that start workers and watch the cores cannot be had.
     pub fn new(inner: Arc<dyn Engine>, config: WorkerConfig) -> Result<Self, Failure> {
         let spawner = Arc::new(Spawner::start()?);
+        let sharing = Sharing::start()?;
         Ok(Self {
             inner,
-            ground: Ground { config: Arc::new(config), spawner, tally: Arc::default() },
+            ground: Ground { config: Arc::new(config), spawner, tally: Arc::default(), sharing },
             adapters: Arc::default(),
             sandbox: Mutex::default(),
         })
@@ -209,7 +216,9 @@ impl Engine for WorkerEngine {
             inner.footprint(&model, options).map_or(0, |footprint| footprint.held_bytes)
         };
         let adapters = Arc::clone(&self.adapters);
-        Ok(Arc::new(WorkerInstance::new(worker, options, arrangement, adapters, predict)))
+        let sharing = Arc::clone(&self.ground.sharing);
+        sharing.join(worker.shared(), options.threads);
+        Ok(Arc::new(WorkerInstance::new(worker, options, arrangement, adapters, sharing, predict)))
     }
 }
 

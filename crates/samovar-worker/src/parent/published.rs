@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use samovar_core::ThreadUse;
+use samovar_core::cores::ThreadsWhy;
 use samovar_core::footprint::Measurement;
 
 /// How much of a load is done: the keeper writes, and whoever waits for the load looks. Never fuller than one number,
@@ -14,7 +16,8 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn set(&self, fraction: f32) {
-        self.fraction.store(fraction.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
+        let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
+        self.fraction.store(fraction.to_bits(), Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> f32 {
@@ -30,11 +33,23 @@ pub(super) struct Published {
     kv_used_tokens: AtomicU32,
     kv_total_tokens: AtomicU32,
     busy_slots: AtomicU32,
+    threads_used: AtomicU32,
+    threads_most: AtomicU32,
+    threads_why: AtomicU32,
 }
+
+/// The reasons, by the number that is kept.
+const WHY: [ThreadsWhy; 4] =
+    [ThreadsWhy::All, ThreadsWhy::FewCores, ThreadsWhy::OtherModels, ThreadsWhy::OtherPrograms];
 
 impl Published {
     pub(super) fn set(&self, measured: &Measurement) {
-        let Measurement { held_bytes, mapped_bytes, kv_used_tokens, kv_total_tokens, busy_slots } = measured;
+        let Measurement { held_bytes, mapped_bytes, kv_used_tokens, kv_total_tokens, busy_slots, threads } =
+            measured;
+        let why = WHY.iter().position(|why| *why == threads.why).unwrap_or(0);
+        self.threads_used.store(threads.used, Ordering::Relaxed);
+        self.threads_most.store(threads.most, Ordering::Relaxed);
+        self.threads_why.store(why as u32, Ordering::Relaxed);
         self.held_bytes.store(*held_bytes, Ordering::Relaxed);
         self.mapped_bytes.store(*mapped_bytes, Ordering::Relaxed);
         self.kv_used_tokens.store(*kv_used_tokens, Ordering::Relaxed);
@@ -49,6 +64,11 @@ impl Published {
             mapped_bytes: self.mapped_bytes.load(Ordering::Relaxed),
             kv_used_tokens: self.kv_used_tokens.load(Ordering::Relaxed),
             kv_total_tokens: self.kv_total_tokens.load(Ordering::Relaxed),
+            threads: ThreadUse {
+                used: self.threads_used.load(Ordering::Relaxed),
+                most: self.threads_most.load(Ordering::Relaxed),
+                why: WHY[self.threads_why.load(Ordering::Relaxed) as usize % WHY.len()],
+            },
         }
     }
 }

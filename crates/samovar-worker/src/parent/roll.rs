@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::mpsc::SyncSender;
 
-use samovar_core::generation::TokenEvent;
+use samovar_core::generation::{TokenEvent, may_tell_progress};
 use samovar_core::{ErrorKind, Failure};
 use tokio::sync::mpsc;
 
@@ -53,6 +53,10 @@ struct Listener {
 impl Listener {
     fn new(events: mpsc::Sender<TokenEvent>) -> Self {
         Self { end: events.clone().try_reserve_owned().ok(), events, adapters: Vec::new() }
+    }
+
+    fn takes_progress(&self) -> bool {
+        may_tell_progress(&self.events, usize::from(self.end.is_some()))
     }
 
     fn end(self, event: TokenEvent) {
@@ -147,6 +151,9 @@ impl Roll {
                 continue;
             }
             let Some(listener) = inner.generations.get(&id) else { continue };
+            if matches!(event, Event::Prefilling { .. }) && !listener.takes_progress() {
+                continue;
+            }
             // The channel holds a whole answer. A closed one is struck by whoever closed it.
             if let Err(mpsc::error::TrySendError::Full(_)) = listener.events.try_send(event.into()) {
                 inner.end(id, TokenEvent::Failed(endless()));
@@ -167,6 +174,11 @@ impl Roll {
         if let Some(waiting) = waiting {
             waiting.try_send(answer).ok();
         }
+    }
+
+    /// Whether it has requests to answer.
+    pub(super) fn is_answering(&self) -> bool {
+        !lock(&self.inner).generations.is_empty()
     }
 
     /// Whether the worker has anything to do.
@@ -291,14 +303,28 @@ mod tests {
         let (sender, mut generation) = Generation::channel(1);
         let id = roll.enter_generation(sender).unwrap();
         let word = || TokenEvent::Token { text: "x".to_owned(), logprob: None };
-        // The channel has room for four, one of which is kept for the end.
-        assert_eq!(roll.deliver((0..3).map(|_| (id, word().into())).collect()), [0; 0]);
+        // The channel has room for five, one of which is kept for the end.
+        assert_eq!(roll.deliver((0..4).map(|_| (id, word().into())).collect()), [0; 0]);
         assert!(roll.has(id));
         assert_eq!(roll.deliver(vec![(id, word().into()), (id, word().into())]), [id]);
         assert!(!roll.has(id));
         let heard: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
-        assert_eq!(heard.len(), 4);
+        assert_eq!(heard.len(), 5);
         assert_eq!(heard.last(), Some(&TokenEvent::Failed(endless())));
+    }
+
+    #[test]
+    fn progress_that_nobody_reads_is_dropped_and_takes_no_place() {
+        let roll = Roll::new();
+        let (sender, mut generation) = Generation::channel(1);
+        let id = roll.enter_generation(sender).unwrap();
+        let progress = |computed| TokenEvent::Prefilling { computed, of: 1000 };
+        assert_eq!(roll.deliver((1..100).map(|computed| (id, progress(computed).into())).collect()), [0; 0]);
+        let word = || TokenEvent::Token { text: "x".to_owned(), logprob: None };
+        assert_eq!(roll.deliver((0..3).map(|_| (id, word().into())).collect()), [0; 0]);
+        roll.end(death());
+        let heard: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
+        assert_eq!((heard.len(), &heard[0]), (5, &progress(1)));
     }
 
     #[test]
@@ -307,7 +333,7 @@ mod tests {
         let (sender, mut generation) = Generation::channel(0);
         let id = roll.enter_generation(sender).unwrap();
         let word = || TokenEvent::Token { text: String::new(), logprob: None };
-        roll.deliver(vec![(id, word().into()), (id, word().into())]);
+        roll.deliver((0..3).map(|_| (id, word().into())).collect());
         roll.end(death());
         let heard: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
         assert_eq!(heard.last(), Some(&TokenEvent::Failed(death())));

@@ -2,10 +2,14 @@
 
 use std::collections::VecDeque;
 
+use crate::sandbox::DENIED;
+
 /// Lines kept.
 const KEPT_LINES: usize = 20;
 /// Characters of a line that are kept.
 const KEPT_CHARS: usize = 300;
+/// Lines of one worker that are passed on to the log: its disk is everybody's.
+const LOGGED_LINES: u32 = 2_000;
 /// A line longer than this is cut where it is.
 const MAX_LINE_BYTES: usize = 8 << 10;
 /// What programs say when they end against their will.
@@ -24,7 +28,10 @@ const LAST_WORDS: [&str; 8] = [
 #[derive(Debug, Default)]
 pub(super) struct Stderr {
     unfinished: Vec<u8>,
+    logged: u32,
     lines: VecDeque<String>,
+    /// Lines that told of a denied call.
+    denied: u64,
 }
 
 impl Stderr {
@@ -40,6 +47,18 @@ impl Stderr {
         }
     }
 
+    fn log(&mut self, pid: u32, line: &str) {
+        self.logged = self.logged.saturating_add(1);
+        if self.logged == LOGGED_LINES {
+            tracing::warn!(target: "samovar::worker", pid, "said {LOGGED_LINES} lines: no more of them are logged");
+        } else if self.logged > LOGGED_LINES {
+        } else if is_complaint(line) {
+            tracing::warn!(target: "samovar::worker", pid, "{line}");
+        } else {
+            tracing::debug!(target: "samovar::worker", pid, "{line}");
+        }
+    }
+
     /// What was said last was a whole line, too.
     pub(super) fn finish(&mut self, pid: u32) {
         let bytes = std::mem::take(&mut self.unfinished);
@@ -48,15 +67,17 @@ impl Stderr {
         if line.is_empty() {
             return;
         }
-        if is_complaint(&line) {
-            tracing::warn!(target: "samovar::worker", pid, "{line}");
-        } else {
-            tracing::debug!(target: "samovar::worker", pid, "{line}");
-        }
+        self.log(pid, &line);
+        self.denied += u64::from(line.starts_with(DENIED));
         if self.lines.len() == KEPT_LINES {
             self.lines.pop_front();
         }
         self.lines.push_back(line);
+    }
+
+    /// How often it has told of a denied call since this was asked last.
+    pub(super) fn take_denied(&mut self) -> u64 {
+        std::mem::take(&mut self.denied)
     }
 
     /// The line that most likely tells why it ended: the last one that sounds like it, else the last one that is not
@@ -72,8 +93,9 @@ fn is_complaint(line: &str) -> bool {
     has_last_words(line) || ["ERROR", "WARN"].iter().any(|level| line.starts_with(level))
 }
 
+/// A denied call among them: it failed, and the worker went on.
 fn is_everyday(line: &str) -> bool {
-    ["INFO", "DEBUG", "TRACE"].iter().any(|level| line.starts_with(level))
+    ["INFO", "DEBUG", "TRACE", DENIED].iter().any(|level| line.starts_with(level))
 }
 
 fn has_last_words(line: &str) -> bool {
@@ -104,6 +126,14 @@ mod tests {
         let mut quiet = Stderr::default();
         quiet.put(1, b"one\ntwo\n INFO loaded\n");
         assert_eq!(quiet.last_words(), Some("two"));
+    }
+
+    #[test]
+    fn a_denied_call_is_counted_and_is_nobodys_last_word() {
+        let mut stderr = Stderr::default();
+        stderr.put(1, b"two\nWARN the sandbox denied system call 157\nWARN other\nWARN the sandbox denied system call 9\n");
+        assert_eq!((stderr.take_denied(), stderr.take_denied()), (2, 0));
+        assert_eq!(stderr.last_words(), Some("WARN other"));
     }
 
     #[test]

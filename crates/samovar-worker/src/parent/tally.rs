@@ -17,7 +17,7 @@ pub(super) enum Cause {
     Crash,
     /// It was ended for not getting on.
     Hang,
-    /// It was ended for the memory it took.
+    /// It was ended for the memory or the threads it took, or for what it said of them.
     Memory,
 }
 
@@ -30,6 +30,7 @@ pub(super) struct Tally {
     crashed: AtomicU64,
     hung: AtomicU64,
     overgrown: AtomicU64,
+    denied: AtomicU64,
 }
 
 impl Tally {
@@ -40,6 +41,11 @@ impl Tally {
 
     pub(super) fn takes(&self, pid: u32, own_bytes: u64) {
         lock(&self.running).insert(pid, own_bytes);
+    }
+
+    /// Its sandbox denied so many kinds of calls.
+    pub(super) fn denied(&self, calls: u64) {
+        self.denied.fetch_add(calls, Ordering::Relaxed);
     }
 
     pub(super) fn ended(&self, pid: u32, cause: Cause) {
@@ -66,6 +72,7 @@ impl Tally {
             crashed: count(&self.crashed),
             hung: count(&self.hung),
             overgrown: count(&self.overgrown),
+            denied_calls: count(&self.denied),
             sandbox_mode,
             sandbox,
         }

@@ -10,10 +10,12 @@ use rustix::event::{EventfdFlags, eventfd};
 use samovar_core::{ErrorKind, Failure};
 
 use super::appetite::Expected;
+use super::books::Books;
 use super::keeper::{Ears, Keeper};
 use super::line::Line;
 use super::published::{Progress, Published};
 use super::roll::{Roll, Stage};
+use super::sharing::Sharing;
 use super::spawner::{Spawned, Spawner};
 use super::tally::Tally;
 use crate::config::{Patience, WorkerConfig};
@@ -34,6 +36,7 @@ pub(super) struct Ground {
     pub(super) config: Arc<WorkerConfig>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) tally: Arc<Tally>,
+    pub(super) sharing: Arc<Sharing>,
 }
 
 /// What the keeper and everybody else know together.
@@ -41,7 +44,7 @@ pub(super) struct Ground {
 pub(super) struct Shared {
     pub(super) roll: Roll,
     pub(super) published: Published,
-    /// Memory that its model explains.
+    /// What its model explains.
     pub(super) expected: Expected,
     pub(super) progress: Progress,
     pub(super) pid: u32,
@@ -124,6 +127,10 @@ impl Worker {
         socket: OwnedFd,
     ) -> Result<Self, Failure> {
         let pid = child.as_ref().map(Child::id).unwrap_or_default();
+        // Before it is told what to do, and with that to close itself to inspection.
+        let books = Books::open(pid).inspect_err(|error| {
+            tracing::warn!(pid, "the kernel does not tell what a worker takes: {error}")
+        });
         let socket = Arc::new(socket);
         let shared = Arc::new(Shared::new(pid, deed, Arc::clone(&socket))?);
         // What a worker that died at once does not hear, its keeper tells.
@@ -134,7 +141,7 @@ impl Worker {
             let (shared, tally) = (Arc::clone(&shared), Arc::clone(&ground.tally));
             builder.spawn(move || {
                 if let Ok(child) = taken.recv() {
-                    Keeper::new(shared, child, socket, patience, tally, ears).keep();
+                    Keeper::new(shared, child, socket, patience, tally, ears, books.ok()).keep();
                 }
             })
         };

@@ -8,6 +8,7 @@
 //!           ◄──────────── Progress … Achieved | Failed
 //!     Generate, Cancel ──────────────────►          from here on what a loaded model does
 //!           ◄───────────────────────────── Events  (of all requests; many in one frame when they come so)
+//!     Cores ─────────────────────────────►          its share, while others compute on the same cores
 //!     Park, Resume, Probe, … (+ files) ──►
 //!           ◄───────────────────────────── Answer
 //!           ◄───────────────────────────── Beat    (every second, from a thread of its own)
@@ -17,18 +18,22 @@
 //! A frame is its length (four bytes, little-endian) and that many bytes of postcard. Nothing is ever read past a
 //! limit, and nothing here believes what the other side says about sizes.
 
+mod bounded;
 mod frame;
 mod hello;
 mod socket;
 mod wire;
 
+pub(crate) use bounded::{FRAME_EVENTS, parts};
 pub(crate) use frame::{FrameError, Inbox, decode, encode};
 pub(crate) use hello::Hello;
 pub(crate) use socket::{pair, receive, send_now};
 
+use samovar_core::cores::Cores;
 use samovar_core::footprint::{Arrangement, LoadOptions, Measurement, Speed};
-use samovar_core::generation::CachedPrefix;
+use samovar_core::generation::{CachedPrefix, Prompt};
 use samovar_core::model::Descriptor;
+use samovar_core::scope::Scope;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use wire::{Event, Request};
@@ -36,7 +41,7 @@ pub(crate) use wire::{Event, Request};
 use crate::sandbox;
 
 /// Changes whenever anything in this folder does.
-pub(crate) const PROTOCOL: u32 = 5;
+pub(crate) const PROTOCOL: u32 = 6;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,6 +56,8 @@ pub(crate) enum Command {
     Adapter { number: u64 },
     /// These adapters mean nothing any more; no request that still runs names one of them.
     ForgetAdapters { numbers: Vec<u64> },
+    /// From its next step on it may have these; said whenever that changes while it has requests.
+    Cores(Cores),
     /// Wants one `Answer`.
     Operate { id: u64, operation: Operation },
     /// Unload and end.
@@ -60,6 +67,10 @@ pub(crate) enum Command {
 /// What takes long, or is asked for its answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Operation {
+    /// A conversation is rendered and tokenized.
+    Encode {
+        prompt: Prompt,
+    },
     Tokenize {
         text: String,
         add_special: bool,
@@ -81,6 +92,7 @@ pub(crate) enum Operation {
     /// Comes with one descriptor: the file to read.
     RestorePrefix {
         tokens: Vec<u32>,
+        scope: Scope,
     },
 }
 
@@ -159,7 +171,7 @@ pub(crate) enum Achieved {
     Loaded(Arrangement),
     /// So many bytes were written.
     Packed(u64),
-    Calibrated(Vec<Speed>),
+    Calibrated(#[serde(deserialize_with = "bounded::speeds")] Vec<Speed>),
 }
 
 /// What the child says. What it uses goes along, so that numbers and events never contradict each other.
@@ -172,7 +184,11 @@ pub(crate) enum Reply {
     /// It cannot be done.
     Failed(wire::Failure),
     /// What requests have to say, in order.
-    Events { events: Vec<(u64, Event)>, measured: Measurement },
+    Events {
+        #[serde(deserialize_with = "bounded::events")]
+        events: Vec<(u64, Event)>,
+        measured: Measurement,
+    },
     /// To an `Operate` of this id.
     Answer { id: u64, answer: Result<Answer, wire::Failure>, measured: Measurement },
     /// It lives.
@@ -185,7 +201,7 @@ pub(crate) enum Answer {
     Done,
     Tokens(Vec<u32>),
     Bytes(Vec<u8>),
-    Prefixes(Vec<CachedPrefix>),
+    Prefixes(#[serde(deserialize_with = "bounded::prefixes")] Vec<CachedPrefix>),
     Size(u64),
 }
 

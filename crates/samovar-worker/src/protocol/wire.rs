@@ -3,8 +3,10 @@
 use samovar_core::generation::{
     Adapter, Completion, GenerationRequest, Prompt, Sampling, TokenEvent, TokenLogprob, Usage,
 };
-use samovar_core::{ErrorKind, Failure as CoreFailure};
+use samovar_core::{ErrorKind, Failure as CoreFailure, Scope};
 use serde::{Deserialize, Serialize};
+
+use super::bounded;
 
 /// A failure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,12 +37,13 @@ impl From<Failure> for CoreFailure {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Logprob {
     chosen: Likelihood,
+    #[serde(deserialize_with = "bounded::alternatives")]
     top: Vec<Likelihood>,
 }
 
 /// A token, its bytes and the logarithm of its probability.
 #[derive(Debug, Serialize, Deserialize)]
-struct Likelihood(u32, Vec<u8>, f32);
+pub(super) struct Likelihood(u32, Vec<u8>, f32);
 
 impl From<TokenLogprob> for Logprob {
     fn from(logprob: TokenLogprob) -> Self {
@@ -61,6 +64,7 @@ impl From<Logprob> for TokenLogprob {
 /// What a request has to say.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
+    Prefilling { computed: u32, of: u32 },
     Prefilled { usage: Usage, prefill_ms: f64 },
     Token { text: String, logprob: Option<Logprob> },
     Done(Completion),
@@ -77,6 +81,7 @@ impl Event {
 impl From<TokenEvent> for Event {
     fn from(event: TokenEvent) -> Self {
         match event {
+            TokenEvent::Prefilling { computed, of } => Self::Prefilling { computed, of },
             TokenEvent::Prefilled { usage, prefill_ms } => Self::Prefilled { usage, prefill_ms },
             TokenEvent::Token { text, logprob } => Self::Token { text, logprob: logprob.map(Into::into) },
             TokenEvent::Done(completion) => Self::Done(completion),
@@ -88,9 +93,16 @@ impl From<TokenEvent> for Event {
 impl From<Event> for TokenEvent {
     fn from(event: Event) -> Self {
         match event {
-            Event::Prefilled { usage, prefill_ms } => Self::Prefilled { usage, prefill_ms },
+            Event::Prefilling { computed, of } => Self::Prefilling { computed, of },
+            Event::Prefilled { usage, prefill_ms } => {
+                Self::Prefilled { usage, prefill_ms: bounded::milliseconds(prefill_ms) }
+            }
             Event::Token { text, logprob } => Self::Token { text, logprob: logprob.map(Into::into) },
-            Event::Done(completion) => Self::Done(completion),
+            Event::Done(completion) => Self::Done(Completion {
+                prefill_ms: bounded::milliseconds(completion.prefill_ms),
+                decode_ms: bounded::milliseconds(completion.decode_ms),
+                ..completion
+            }),
             Event::Failed(failure) => Self::Failed(failure.into()),
         }
     }
@@ -106,6 +118,7 @@ pub(crate) struct Request {
     logprobs: Option<u32>,
     ignore_eos: bool,
     reuse_prefix: bool,
+    scope: Scope,
     adapters: Vec<(u64, f32)>,
 }
 
@@ -120,11 +133,12 @@ impl Request {
             logprobs,
             ignore_eos,
             reuse_prefix,
+            scope,
             adapters,
         } = request;
         let scales = adapters.iter().map(|adapter| adapter.scale);
         let adapters = numbers.iter().copied().zip(scales).collect();
-        Self { prompt, sampling, max_tokens, stop, logprobs, ignore_eos, reuse_prefix, adapters }
+        Self { prompt, sampling, max_tokens, stop, logprobs, ignore_eos, reuse_prefix, scope, adapters }
     }
 
     /// The request as the engine takes it; `path_of` knows the adapters' files.
@@ -132,7 +146,8 @@ impl Request {
         self,
         path_of: impl Fn(u64) -> Option<std::path::PathBuf>,
     ) -> Result<GenerationRequest, CoreFailure> {
-        let Self { prompt, sampling, max_tokens, stop, logprobs, ignore_eos, reuse_prefix, adapters } = self;
+        let Self { prompt, sampling, max_tokens, stop, logprobs, ignore_eos, reuse_prefix, scope, adapters } =
+            self;
         let adapters = adapters.into_iter().map(|(number, scale)| match path_of(number) {
             Some(path) => Ok(Adapter { path, scale }),
             None => Err(CoreFailure::new(
@@ -149,6 +164,7 @@ impl Request {
             logprobs,
             ignore_eos,
             reuse_prefix,
+            scope,
         })
     }
 }
@@ -178,6 +194,7 @@ mod tests {
         let bare = CoreFailure::new(ErrorKind::EngineFailed, "it broke");
         let full = bare.clone().with_hint("h").with_param("p").with_retry_after_ms(5);
         let events = [
+            TokenEvent::Prefilling { computed: 512, of: 4096 },
             TokenEvent::Prefilled { usage, prefill_ms: 1.5 },
             TokenEvent::Token { text: "é".to_owned(), logprob: Some(logprob) },
             TokenEvent::Token { text: String::new(), logprob: None },
@@ -197,6 +214,7 @@ mod tests {
             max_tokens: Some(5),
             stop: vec!["end".to_owned()],
             logprobs: Some(0),
+            scope: Scope::of_client("alice", true),
             adapters: vec![Adapter { path: PathBuf::from("a.gguf"), scale: 0.5 }],
             ..GenerationRequest::new(Prompt::Tokens(vec![1, u32::MAX]))
         };

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   parent   prepare(command)   no environment, no inherited descriptors, working directory /
-//!   child    enter(plan)        (step back) ─► limits ─► kill order ─► privileges ─► files ─► calls ─► Report
+//!   child    enter(plan)        (step back) ─► kill order ─► limits ─► privileges ─► files ─► calls ─► Report
 //!                               (before any other thread exists, before the model is touched)
 //! ```
 //!
@@ -22,6 +22,8 @@ mod linux;
 
 use samovar_core::{ErrorKind, Failure};
 
+#[cfg(target_os = "linux")]
+pub(crate) use linux::move_bound;
 pub use plan::{Mode, Plan};
 pub use report::{Level, Outcome, Part, Report};
 pub use spawn::prepare;
@@ -30,6 +32,10 @@ pub use spawn::prepare;
 use elsewhere as system;
 #[cfg(target_os = "linux")]
 use linux as system;
+
+/// How a worker says that a call was denied, before the number; each number once.
+#[cfg(target_os = "linux")]
+pub(crate) const DENIED: &str = "WARN the sandbox denied system call ";
 
 /// Gives up, for this process and for good, what `plan` does not grant.
 ///
@@ -55,4 +61,13 @@ pub fn enter(plan: &Plan) -> Result<Report, Failure> {
         .with_hint("use a kernel with landlock and seccomp, or allow less with sandbox = \"auto\"")),
         _ => Ok(report),
     }
+}
+
+/// Closes this process to others of the same user: nobody traces it, reads its memory or takes a core dump of it. Meant for
+/// the daemon, which holds what its clients wrote. Root still may. Elsewhere than on Linux nothing changes.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn forbid_inspection() -> std::io::Result<()> {
+    system::forbid_inspection()
 }

@@ -73,6 +73,7 @@ impl Level {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Each part with its outcome, in order.
+    #[cfg_attr(target_os = "linux", serde(deserialize_with = "crate::protocol::parts"))]
     pub parts: Vec<(Part, Outcome)>,
 }
 

@@ -107,7 +107,9 @@ fn loading_and_unloading_leaves_nothing_behind() {
     }
     let after = Usage::of_this_process();
     println!("{loads} loads: before {before}, after {after}");
-    assert_eq!((after.descriptors, after.threads, after.children), (before.descriptors, before.threads, 0));
+    assert_eq!((after.descriptors, after.children), (before.descriptors, 0));
+    // The thread that looks after a worker may end a moment after it.
+    assert!(after.threads <= before.threads, "{before} became {after}");
     let grown = after.rss_bytes as f64 / before.rss_bytes as f64;
     // Two per cent of a small process are a few pages: a megabyte is allowed for.
     assert!(grown <= 1.02 || after.rss_bytes - before.rss_bytes < 1 << 20, "{before} became {after}");

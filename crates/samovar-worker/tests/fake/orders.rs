@@ -37,10 +37,10 @@ fn files_are_handed_over_and_used_from_inside_the_sandbox() {
     let bytes = instance.save_prefix(&prefix, &file).unwrap();
     assert_eq!(file.metadata().unwrap().len(), bytes);
     file.rewind().unwrap();
-    instance.restore_prefix(&prefix.tokens, &file).unwrap();
+    instance.restore_prefix(&prefix.tokens, samovar_core::Scope::default(), &file).unwrap();
     file.set_len(0).unwrap();
     file.rewind().unwrap();
-    let refused = instance.restore_prefix(&prefix.tokens, &file).unwrap_err();
+    let refused = instance.restore_prefix(&prefix.tokens, samovar_core::Scope::default(), &file).unwrap_err();
     assert_eq!(refused.kind, ErrorKind::InvalidRequest);
 }
 

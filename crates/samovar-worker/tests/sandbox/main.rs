@@ -12,9 +12,14 @@
 #[allow(dead_code, reason = "only the program tries")]
 #[path = "program/attempt.rs"]
 mod attempt;
+mod escape;
 #[path = "program/order.rs"]
 mod order;
+mod outside;
 mod scene;
+#[allow(dead_code, reason = "only the program tries")]
+#[path = "program/sweep.rs"]
+mod sweep;
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
@@ -23,7 +28,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use attempt::Attempt;
 use order::{Account, ORDER};
 use samovar_worker::sandbox::{Level, Mode, Outcome, Part};
-use scene::{Scene, is_root, refuses_tracing};
+use scene::{Scene, User, is_root, refuses_tracing};
 
 #[test]
 fn no_network_can_be_reached() {
@@ -175,7 +180,7 @@ fn needs(scene: &Scene) -> Vec<Attempt> {
 }
 
 #[test]
-fn another_users_worker_is_caged_as_well() {
+fn an_ordinary_users_worker_is_caged_as_well_and_lacks_nothing() {
     let scene = Scene::new();
     if !is_root() {
         println!("skipped: changing the user needs root");
@@ -185,7 +190,7 @@ fn another_users_worker_is_caged_as_well() {
     let mut attempts = needs(&scene);
     let needed = attempts.len();
     attempts.extend([Attempt::PairOfSockets, Attempt::Fork, Attempt::Read("/etc/passwd".into())]);
-    let Some(account) = scene.run_as_nobody(&scene.order(Mode::Auto, &attempts)) else {
+    let Some(account) = scene.run_as(User::Nobody, &scene.order(Mode::Auto, &attempts)) else {
         println!("skipped: nobody may not start this program from where it lies");
         return;
     };
@@ -195,7 +200,12 @@ fn another_users_worker_is_caged_as_well() {
     for outcome in &account.outcomes[needed..needed + 2] {
         assert!(outcome.errno().is_some(), "{outcome:?}");
     }
-    assert_eq!(account.outcomes[needed + 2].errno().is_some(), !scene.lacks_landlock());
+    let has_landlock = !scene.lacks_landlock();
+    assert_eq!(account.outcomes[needed + 2].errno().is_some(), has_landlock);
+    let report = account.report.expect("auto goes on");
+    for part in Part::ALL {
+        assert!(report.has(part) || (part == Part::Files && !has_landlock), "{report}");
+    }
 }
 
 #[test]
@@ -223,7 +233,7 @@ fn the_worker_dies_before_its_parent_and_leaves_no_core() {
     let facts = [Attempt::OomScore, Attempt::CoreBytes, Attempt::Capabilities];
     let free = scene.run(&scene.order(Mode::Off, &facts));
     let mut order = scene.order(Mode::Auto, &facts);
-    order.plan = order.plan.and_reading("/proc/self/oom_score_adj");
+    order.plan = order.plan.and_reading("/proc/self/oom_score_adj").and_reading("/proc/self/status");
     let caged = scene.run(&order);
     let number = |account: &Account, at: usize| account.outcomes[at].text().parse::<u64>().unwrap();
     assert!(number(&caged, 0) >= 900 && number(&caged, 0) > number(&free, 0));
@@ -250,13 +260,16 @@ fn work_in_the_background_yields_to_everything_else() {
     const SCHED_IDLE: u32 = 5;
     const CLASS_IDLE: u32 = 3;
     let scene = Scene::new();
-    for mode in [Mode::Auto, Mode::Off] {
-        let mut order = scene.order(mode, &[Attempt::Standing]);
-        let usual = scene.run(&order).outcomes[0].text().to_owned();
-        order.plan.is_background = true;
-        let standing = scene.run(&order).outcomes[0].text().to_owned();
-        assert_eq!(standing, format!("19 {SCHED_IDLE} {CLASS_IDLE}"));
-        assert_ne!(standing, usual);
+    // The sandbox lets nobody ask, so this is seen without it.
+    let mut order = scene.order(Mode::Off, &[Attempt::Standing]);
+    let usual = scene.run(&order).outcomes[0].text().to_owned();
+    order.plan.is_background = true;
+    let standing = scene.run(&order).outcomes[0].text().to_owned();
+    assert_eq!(standing, format!("19 {SCHED_IDLE} {CLASS_IDLE}"));
+    assert_ne!(standing, usual);
+    if !scene.lacks_landlock() {
+        order.plan.mode = Mode::Require;
+        assert_eq!(scene.run(&order).refused, None, "and it can be asked for together with the sandbox");
     }
 }
 

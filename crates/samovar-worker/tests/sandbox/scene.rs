@@ -4,16 +4,34 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use samovar_worker::sandbox::{self, Mode, Part, Plan};
 use tempfile::TempDir;
 
 use crate::attempt::Attempt;
 use crate::order::{ACCOUNT, Account, ORDER, Order};
+use crate::sweep::Targets;
 
 /// A user without rights, as nearly every system has it.
 const NOBODY: u32 = 65534;
+
+/// Who runs a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    /// Whoever runs the tests.
+    This,
+    /// A user without rights; only root can become another one.
+    Nobody,
+}
+
+impl User {
+    fn becomes(self, command: &mut Command) {
+        if self == Self::Nobody {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+    }
+}
 
 /// A folder with a model and a secret.
 pub(crate) struct Scene {
@@ -74,12 +92,23 @@ impl Scene {
         self.account_of(&mut Self::command(), order).expect("it starts")
     }
 
-    /// The same as a user without rights; nothing where that user may not start it.
-    pub(crate) fn run_as_nobody(&self, order: &Order) -> Option<Account> {
+    /// The same as such a user; nothing where that user may not start it.
+    pub(crate) fn run_as(&self, user: User, order: &Order) -> Option<Account> {
         let mut command = Self::command();
         sandbox::prepare(&mut command);
-        command.uid(NOBODY).gid(NOBODY);
+        user.becomes(&mut command);
         self.account_of(&mut command, order)
+    }
+
+    /// Starts it, and says how it ended.
+    pub(crate) fn end_of(&self, order: &Order) -> ExitStatus {
+        self.output_of(&mut Self::command(), order).expect("it starts").status
+    }
+
+    /// What it says on its standard error.
+    pub(crate) fn said(&self, order: &Order) -> String {
+        let output = self.output_of(&mut Self::command(), order).expect("it starts");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     fn command() -> Command {
@@ -89,6 +118,16 @@ impl Scene {
     }
 
     fn account_of(&self, command: &mut Command, order: &Order) -> Option<Account> {
+        let output = self.output_of(command, order)?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let line = said.lines().find_map(|line| line.strip_prefix(ACCOUNT));
+        let line = line.unwrap_or_else(|| {
+            panic!("no account, {}: {said}{}", output.status, String::from_utf8_lossy(&output.stderr))
+        });
+        Some(serde_json::from_str(line).expect("an account"))
+    }
+
+    fn output_of(&self, command: &mut Command, order: &Order) -> Option<Output> {
         let given =
             fs_err::OpenOptions::new().read(true).append(true).open(self.path("given")).expect("a file");
         fs_err::write(self.path("given"), "").expect("it can be emptied");
@@ -97,16 +136,10 @@ impl Scene {
             .stdin(Stdio::from(given.into_parts().0))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let output = match command.output() {
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return None,
-            output => output.expect("it starts"),
-        };
-        let said = String::from_utf8_lossy(&output.stdout);
-        let line = said.lines().find_map(|line| line.strip_prefix(ACCOUNT));
-        let line = line.unwrap_or_else(|| {
-            panic!("no account, {}: {said}{}", output.status, String::from_utf8_lossy(&output.stderr))
-        });
-        Some(serde_json::from_str(line).expect("an account"))
+        match command.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => None,
+            output => Some(output.expect("it starts")),
+        }
     }
 
     /// Says why, when this kernel lacks landlock.
@@ -118,9 +151,39 @@ impl Scene {
         !report.has(Part::Files)
     }
 
+    /// What such a user could harm.
+    pub(crate) fn targets(&self, user: User) -> Targets {
+        let folder = self.path("victims");
+        fs_err::create_dir(&folder).expect("a folder");
+        for name in ["file", "removable"] {
+            fs_err::write(folder.join(name), "as it was").expect("a file");
+        }
+        if user == User::Nobody {
+            self.share_with_everybody();
+            for path in [folder.join("file"), folder.join("removable"), folder.clone()] {
+                fs_err::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("root may");
+            }
+        }
+        let victim = self.victim_of(user).cast_signed();
+        Targets {
+            victim,
+            mortal: self.victim_of(user).cast_signed(),
+            file: folder.join("file"),
+            removable: folder.join("removable"),
+            free: folder.join("new"),
+            key: 0x5A00_0000 | victim,
+        }
+    }
+
     /// A process to be attacked, until the scene ends.
     pub(crate) fn victim(&self) -> u32 {
-        let child = Command::new("/bin/sleep").arg("60").spawn().expect("sleep is everywhere");
+        self.victim_of(User::This)
+    }
+
+    fn victim_of(&self, user: User) -> u32 {
+        let mut command = Command::new("/bin/sleep");
+        user.becomes(command.arg("300"));
+        let child = command.spawn().expect("sleep is everywhere");
         let pid = child.id();
         self.victims.lock().expect("no panic").push(child);
         pid

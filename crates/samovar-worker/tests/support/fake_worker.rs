@@ -3,9 +3,14 @@
 //!
 //! ```text
 //!   before   reports=N (of a load, at once)  packing=KEY  speed=N (of each layout)
+//!   says     held=BYTES, mapped=BYTES (whatever it holds and maps)
 //!   stages   start  load  pack  calibrate  idle  prefill  token:N  park  resume  probe  drop
-//!   ways     abort  segv  kill  exit:N  panic  hang  spin  stop  eat  leave; of packing also overflow
+//!   prompts  of conversations that say so: eat, spin, linger (until nobody wants them)
+//!   ways     abort  segv  kill  exit:N  panic  hang  spin  stop  eat  crowd  leave  lie:WHAT; of packing also overflow
 //! ```
+
+#[path = "lies.rs"]
+mod lies;
 
 use std::fs::File;
 use std::path::Path;
@@ -14,12 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
+use samovar_core::cores::Cores;
 use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles, PromptControl};
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::fake::Script;
-use samovar_core::{Descriptor, Failure, Layout};
+use samovar_core::{Descriptor, ErrorKind, Failure, Layout, Prompt, Scope};
 
 fn main() -> ExitCode {
     let script = Plot { deeds: std::env::args().skip(1).collect() };
@@ -31,6 +37,24 @@ fn main() -> ExitCode {
             say(&failure.message);
             ExitCode::FAILURE
         }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: samovar_worker::Ration = samovar_worker::Ration;
+
+fn says(prompt: &Prompt, word: &str) -> bool {
+    matches!(prompt, Prompt::Chat(chat) if chat.contains(word))
+}
+
+/// What a hostile template does.
+fn misbehave(prompt: &Prompt) {
+    let mut text = "a".repeat(16);
+    while says(prompt, "eat") {
+        text = text.clone() + &text;
+    }
+    while says(prompt, "spin") {
+        std::hint::spin_loop();
     }
 }
 
@@ -87,7 +111,9 @@ fn fall(stage: &str, how: &str) {
             std::hint::spin_loop();
         },
         "eat" => eat(),
+        "crowd" => crowd(),
         "leave" => std::process::exit(0),
+        lie if lie.starts_with("lie:") => lies::tell(&lie[4..]),
         other => match other.strip_prefix("exit:").and_then(|code| code.parse().ok()) {
             Some(code) => std::process::exit(code),
             None => say(&format!("there is no way {other}")),
@@ -102,6 +128,21 @@ fn eat() {
     loop {
         eaten.push(vec![1_u8; BITE]);
         std::thread::sleep(Duration::from_millis(4));
+    }
+}
+
+/// Makes threads until somebody does something about it.
+fn crowd() {
+    loop {
+        let thread = std::thread::Builder::new().stack_size(64 << 10).spawn(|| {
+            loop {
+                std::thread::park();
+            }
+        });
+        if thread.is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_micros(200));
     }
 }
 
@@ -126,13 +167,13 @@ impl Doomed {
 }
 
 fn broken(what: impl std::fmt::Display) -> Failure {
-    Failure::new(samovar_core::ErrorKind::Internal, what.to_string())
+    Failure::new(ErrorKind::Internal, what.to_string())
 }
 
 /// As fast as this, whatever the layout.
 fn speeds(pace: u64) -> Vec<Speed> {
     let pace = pace as f64;
-    let speed = |layout| Speed { layout, prefill: pace, decode: pace, decode_eight: pace };
+    let speed = |layout| Speed { layout, prefill: pace, decode: pace, decode_eight: pace, lacked: 0.0 };
     [Layout::Mapped, Layout::Packed, Layout::Hybrid].map(speed).into()
 }
 
@@ -226,6 +267,10 @@ struct DoomedInstance {
 }
 
 impl Instance for DoomedInstance {
+    fn share_cores(&self, cores: Cores) {
+        self.inner.share_cores(cores);
+    }
+
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
         self.plot.reach("prefill");
         let Some(limit) = self.plot.deeds.iter().find_map(|deed| deed.strip_prefix("token:")) else {
@@ -256,6 +301,17 @@ impl Instance for DoomedInstance {
         self.inner.tokenize(text, add_special, parse_special)
     }
 
+    fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure> {
+        control.confine(&mut || misbehave(prompt));
+        while says(prompt, "linger") {
+            if !control.is_wanted() {
+                return Err(Failure::new(ErrorKind::Cancelled, "nobody wants it"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.inner.encode(prompt, control)
+    }
+
     fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
         self.inner.detokenize(tokens)
     }
@@ -275,7 +331,12 @@ impl Instance for DoomedInstance {
     }
 
     fn measure(&self) -> Measurement {
-        self.inner.measure()
+        let Measurement { held_bytes, mapped_bytes, .. } = self.inner.measure();
+        Measurement {
+            held_bytes: self.plot.number("held").unwrap_or(held_bytes),
+            mapped_bytes: self.plot.number("mapped").unwrap_or(mapped_bytes),
+            ..self.inner.measure()
+        }
     }
 
     fn probe(&self) -> Result<(), Failure> {
@@ -291,8 +352,8 @@ impl Instance for DoomedInstance {
         self.inner.save_prefix(prefix, into)
     }
 
-    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
-        self.inner.restore_prefix(tokens, from)
+    fn restore_prefix(&self, tokens: &[u32], scope: Scope, from: &File) -> Result<(), Failure> {
+        self.inner.restore_prefix(tokens, scope, from)
     }
 }
 

@@ -1,251 +1,135 @@
-//! Which system calls a worker may make: those that compute, and those that read what it was given.
+//! The filter of system calls: what is not in the list of those that a worker needs is denied and told.
 //!
-//! A list of what is denied, and not of what is allowed: native libraries and new versions of libc call what nobody
-//! foresees, and a worker that dies of it would be a fault of ours. What is denied fails with "operation not
-//! permitted" and so is seen as an error, where a kill would be seen as a crash of the model.
+//! ```text
+//!   another processor's calls ─► the process ends
+//!   clone3, openat2           ─► seem not to exist, and libc does without them
+//!   other programs, processes ─► "operation not permitted"
+//!   newer than anything known ─► seem not to exist                       ┐
+//!   allowed, arguments too    ─► done                                    ├ each is told once
+//!   everything else           ─► "operation not permitted"               ┘
+//! ```
+//!
+//! What is denied is seen as an error, where a kill would be seen as a crash of the model. Those that make programs and
+//! processes are not told: libc makes them with all signals blocked, and telling needs one.
 
-use std::collections::BTreeMap;
 use std::os::raw::c_long;
 
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Is,
-    SeccompCondition as Condition, SeccompFilter, SeccompRule, apply_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter, sock_filter,
 };
 
-use super::Entered;
+use super::{Entered, allowed, denials};
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+/// The newest call that the list was compared with (`file_setattr`, of Linux 6.17). Whatever comes after it, and every number
+/// of the x32 interface, which begin far above, is answered as an older kernel would.
+const NEWEST: u32 = 469;
 
-/// Networks, and whatever reaches other processes by a name.
-const TALK: &[c_long] = &[
-    libc::SYS_socket,
-    libc::SYS_socketpair,
-    libc::SYS_bind,
-    libc::SYS_connect,
-    libc::SYS_listen,
-    libc::SYS_accept,
-    libc::SYS_accept4,
-    libc::SYS_shmget,
-    libc::SYS_shmat,
-    libc::SYS_shmctl,
-    libc::SYS_semget,
-    libc::SYS_semop,
-    libc::SYS_semtimedop,
-    libc::SYS_semctl,
-    libc::SYS_msgget,
-    libc::SYS_msgsnd,
-    libc::SYS_msgrcv,
-    libc::SYS_msgctl,
-    libc::SYS_mq_open,
-    libc::SYS_mq_unlink,
-];
+/// Calls with their arguments behind a pointer, which a filter cannot look at.
+const SEEM_ABSENT: [c_long; 2] = [libc::SYS_clone3, libc::SYS_openat2];
 
-/// Other programs, and other processes.
-const PROCESSES: &[c_long] = &[
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_process_madvise,
-    libc::SYS_process_mrelease,
-    libc::SYS_kcmp,
-    libc::SYS_pidfd_open,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_tkill,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
-    libc::SYS_setns,
-    libc::SYS_unshare,
-    libc::SYS_setpgid,
-    libc::SYS_setsid,
-];
-
-/// Changes of the file system by name, which landlock denies only in part, and not at all on kernels without it.
-const CHANGES: &[c_long] = &[
-    libc::SYS_truncate,
-    libc::SYS_mkdirat,
-    libc::SYS_mknodat,
-    libc::SYS_unlinkat,
-    libc::SYS_renameat2,
-    libc::SYS_linkat,
-    libc::SYS_symlinkat,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
-    libc::SYS_utimensat,
-    libc::SYS_setxattr,
-    libc::SYS_lsetxattr,
-    libc::SYS_fsetxattr,
-    libc::SYS_removexattr,
-    libc::SYS_lremovexattr,
-    libc::SYS_fremovexattr,
-    libc::SYS_name_to_handle_at,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_inotify_init1,
-    libc::SYS_fanotify_init,
-];
-
-/// The machine itself, and parts of the kernel that nobody needs to run a model but that faults are found in.
-const SYSTEM: &[c_long] = &[
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_open_tree,
-    libc::SYS_move_mount,
-    libc::SYS_fsopen,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fspick,
-    libc::SYS_mount_setattr,
-    libc::SYS_kexec_load,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_bpf,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_acct,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_reboot,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
-    libc::SYS_clock_adjtime,
-    libc::SYS_adjtimex,
-    libc::SYS_quotactl,
-    libc::SYS_syslog,
-    libc::SYS_vhangup,
-    libc::SYS_personality,
-];
-
-/// Calls that newer systems have no more.
 #[cfg(target_arch = "x86_64")]
-const OLD: &[c_long] = &[
-    libc::SYS_fork,
-    libc::SYS_vfork,
-    libc::SYS_creat,
-    libc::SYS_mkdir,
-    libc::SYS_rmdir,
-    libc::SYS_mknod,
-    libc::SYS_unlink,
-    libc::SYS_rename,
-    libc::SYS_renameat,
-    libc::SYS_link,
-    libc::SYS_symlink,
-    libc::SYS_chmod,
-    libc::SYS_chown,
-    libc::SYS_lchown,
-    libc::SYS_utime,
-    libc::SYS_utimes,
-    libc::SYS_futimesat,
-    libc::SYS_inotify_init,
-    libc::SYS_kexec_file_load,
-    libc::SYS_modify_ldt,
-    libc::SYS_iopl,
-    libc::SYS_ioperm,
-    libc::SYS_uselib,
-    libc::SYS_ustat,
-    libc::SYS_sysfs,
-    libc::SYS_nfsservctl,
-];
+const PROCESSES: [c_long; 4] = [libc::SYS_execve, libc::SYS_execveat, libc::SYS_fork, libc::SYS_vfork];
 #[cfg(target_arch = "aarch64")]
-const OLD: &[c_long] = &[libc::SYS_renameat, libc::SYS_kexec_file_load, libc::SYS_nfsservctl];
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const OLD: &[c_long] = &[];
+const PROCESSES: [c_long; 2] = [libc::SYS_execve, libc::SYS_execveat];
 
-/// Denies the calls above, processes but not threads, signals to others, and opening a file for writing.
+/// So many instructions of a compiled filter look at the processor.
+const LOOK_AT_PROCESSOR: usize = 3;
+
+/// Denies whatever is not allowed, for good.
 pub(super) fn enter() -> Entered {
-    let program = |rules, errno: i32| compile(rules, errno).map_err(|error| format!("seccomp: {error}"));
-    let (denied, unknown) = (denied().map_err(|error| format!("seccomp: {error}"))?, unknown());
-    let count = denied.len();
-    // Both are made before the first is in force.
-    let programs = [program(unknown, libc::ENOSYS)?, program(denied, libc::EPERM)?];
-    for program in programs {
-        apply_filter(&program).map_err(|error| format!("seccomp: {error}"))?;
+    let told = |error: &dyn std::fmt::Display| format!("seccomp: {error}");
+    let rules = allowed::allowed().map_err(|error| told(&error))?;
+    let count = rules.len() + 1;
+    let program = compile(rules).map_err(|error| told(&error))?;
+    denials::answer().map_err(|error| told(&error))?;
+    apply_filter(&program).map_err(|error| told(&error))?;
+    Ok(format!("seccomp, {count} calls allowed"))
+}
+
+fn compile(rules: allowed::Rules) -> Result<BpfProgram, BackendError> {
+    let processor: TargetArch = std::env::consts::ARCH.try_into()?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Trap, SeccompAction::Allow, processor)?;
+    let program: BpfProgram = filter.try_into()?;
+    // The first instructions see to it that the number means what it seems to; ours follow them.
+    let (processor, listed) = program.split_at(LOOK_AT_PROCESSOR);
+    Ok([processor, &by_number(), &threads_alone(), listed].concat())
+}
+
+/// What is decided by the number alone.
+fn by_number() -> Vec<sock_filter> {
+    let mut program = vec![load(NUMBER)];
+    let mut when = |compare, number, answer| program.extend([jump(compare, number, 0, 1), end(answer)]);
+    for call in SEEM_ABSENT {
+        when(libc::BPF_JEQ, call as u32, fails(libc::SECCOMP_RET_ERRNO, libc::ENOSYS));
     }
-    Ok(format!("seccomp, {count} calls denied"))
-}
-
-fn compile(rules: Rules, errno: i32) -> Result<BpfProgram, BackendError> {
-    let processor = std::env::consts::ARCH.try_into()?;
-    let answer = SeccompAction::Errno(errno.unsigned_abs());
-    SeccompFilter::new(with_twins(rules), SeccompAction::Allow, answer, processor)?.try_into()
-}
-
-/// Calls with their arguments behind a pointer, which a filter cannot look at: libc does without them when they
-/// seem not to exist.
-fn unknown() -> Rules {
-    [libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())).into()
-}
-
-fn denied() -> Result<Rules, BackendError> {
-    let mut rules: Rules =
-        [TALK, PROCESSES, CHANGES, SYSTEM, OLD].concat().into_iter().map(|call| (call, Vec::new())).collect();
-    let this = u64::from(std::process::id());
-    rules.insert(libc::SYS_clone, vec![rule(0, Length::Dword, Is::MaskedEq(flags(libc::CLONE_THREAD)), 0)?]);
-    for call in [libc::SYS_kill, libc::SYS_tgkill] {
-        rules.insert(call, vec![rule(0, Length::Dword, Is::Ne, this)?]);
+    for call in PROCESSES {
+        when(libc::BPF_JEQ, call as u32, fails(libc::SECCOMP_RET_ERRNO, libc::EPERM));
     }
-    let other = SeccompRule::new(vec![
-        Condition::new(0, Length::Dword, Is::Ne, 0)?,
-        Condition::new(0, Length::Dword, Is::Ne, this)?,
-    ])?;
-    rules.insert(libc::SYS_prlimit64, vec![other]);
-    rules.insert(libc::SYS_openat, writing(2)?);
-    #[cfg(target_arch = "x86_64")]
-    rules.insert(libc::SYS_open, writing(1)?);
-    Ok(rules)
+    when(libc::BPF_JGT, NEWEST, fails(libc::SECCOMP_RET_TRAP, libc::ENOSYS));
+    program
 }
 
-/// Any way to open a file that can change something.
-fn writing(argument: u8) -> Result<Vec<SeccompRule>, BackendError> {
-    let access = flags(libc::O_ACCMODE);
-    let mut rules = vec![
-        rule(argument, Length::Dword, Is::MaskedEq(access), flags(libc::O_WRONLY))?,
-        rule(argument, Length::Dword, Is::MaskedEq(access), flags(libc::O_RDWR))?,
-    ];
-    for bit in [libc::O_CREAT, libc::O_TRUNC] {
-        rules.push(rule(argument, Length::Dword, Is::MaskedEq(flags(bit)), flags(bit))?);
+/// Of `clone` threads are left. The number has been loaded.
+fn threads_alone() -> Vec<sock_filter> {
+    let [glibc, musl] = allowed::THREAD.map(libc::c_int::cast_unsigned);
+    vec![
+        jump(libc::BPF_JEQ, libc::SYS_clone as u32, 0, 5),
+        load(FIRST_ARGUMENT),
+        jump(libc::BPF_JEQ, glibc, 2, 0),
+        jump(libc::BPF_JEQ, musl, 1, 0),
+        end(fails(libc::SECCOMP_RET_ERRNO, libc::EPERM)),
+        end(libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// Where the kernel puts the number of a call, and the lower half of its first argument.
+const NUMBER: u32 = 0;
+const FIRST_ARGUMENT: u32 = 16;
+
+fn load(place: u32) -> sock_filter {
+    sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: place }
+}
+
+/// Skips so many instructions if it is so, and so many if it is not.
+fn jump(compare: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code: (libc::BPF_JMP | compare | libc::BPF_K) as u16, jt, jf, k }
+}
+
+fn end(answer: u32) -> sock_filter {
+    sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: answer }
+}
+
+fn fails(how: u32, errno: libc::c_int) -> u32 {
+    how | errno.cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_is_looked_at_before_the_number() {
+        const PROCESSOR: u32 = 4;
+        let program = compile(allowed::allowed().unwrap()).unwrap();
+        assert_eq!(program[0].k, PROCESSOR);
+        assert_eq!(program[LOOK_AT_PROCESSOR - 1].k, libc::SECCOMP_RET_KILL_PROCESS);
+        assert_eq!(program[LOOK_AT_PROCESSOR].k, NUMBER);
     }
-    Ok(rules)
-}
 
-fn rule(argument: u8, length: Length, is: Is, value: u64) -> Result<SeccompRule, BackendError> {
-    SeccompRule::new(vec![Condition::new(argument, length, is, value)?])
-}
-
-fn flags(bits: i32) -> u64 {
-    u64::from(bits.unsigned_abs())
-}
-
-/// The same calls by the numbers of the x32 interface, which a filter takes for the same processor.
-#[cfg(target_arch = "x86_64")]
-fn with_twins(rules: Rules) -> Rules {
-    const X32: i64 = 0x4000_0000;
-    /// Those that have a number of their own there, from `rt_sigaction` to `execveat`; a program of this
-    /// processor makes none of them.
-    const OWN: std::ops::RangeInclusive<i64> = 512..=547;
-    let mut all: Rules = rules.iter().map(|(call, rules)| (call | X32, rules.clone())).collect();
-    if rules.contains_key(&libc::SYS_execve) {
-        all.extend(OWN.map(|call| (call | X32, Vec::new())));
+    #[test]
+    fn the_list_is_short_and_holds_no_call_that_reaches_others() {
+        let rules = allowed::allowed().unwrap();
+        assert!(rules.len() < 100, "{} calls", rules.len());
+        assert!(rules.keys().all(|call| *call <= i64::from(NEWEST)));
+        for call in [
+            libc::SYS_socket,
+            libc::SYS_execve,
+            libc::SYS_clone,
+            libc::SYS_ptrace,
+            libc::SYS_memfd_create,
+            libc::SYS_setpriority,
+        ] {
+            assert!(!rules.contains_key(&call), "{call}");
+        }
     }
-    all.extend(rules);
-    all
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn with_twins(rules: Rules) -> Rules {
-    rules
 }

@@ -13,9 +13,21 @@ use crate::sandbox::Plan;
 /// The newest interface whose rights were looked at; an older kernel restricts what it knows.
 const KNOWN: ABI = ABI::V9;
 
-/// What native code asks to choose its kernels and threads. None of it tells of users or of other processes.
-const ABOUT_THE_MACHINE: [&str; 5] =
-    ["/sys/devices/system/cpu", "/sys/devices/system/node", "/proc/cpuinfo", "/proc/meminfo", "/dev/urandom"];
+/// What a program asks to choose its kernels and threads, and how busy the machine is. None of it tells of users or of
+/// other processes.
+const ABOUT_THE_MACHINE: [&str; 8] = [
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/loadavg",
+    "/proc/pressure/cpu",
+    "/dev/urandom",
+];
+/// Where control groups are, and what they say of the processors that a group may use and has used.
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
+const ABOUT_A_GROUP: [&str; 2] = ["cpu.max", "cpu.stat"];
 
 /// Denies every file but those of the plan, everything but reading, every TCP port, and signals to other processes.
 pub(super) fn enter(plan: &Plan) -> Entered {
@@ -37,12 +49,22 @@ fn restrict(plan: &Plan) -> Result<RestrictionStatus, RulesetError> {
         .scope(Scope::from_all(KNOWN))?
         .create()?;
     let machine = ABOUT_THE_MACHINE.iter().map(PathBuf::from);
-    for path in plan.readable.iter().cloned().chain(machine) {
+    for path in plan.readable.iter().cloned().chain(machine).chain(about_this_group()) {
         // What is not there cannot be read anyway; the engine says so in its own words.
         let Ok(descriptor) = PathFd::new(&path) else { continue };
         rules = rules.add_rule(PathBeneath::new(descriptor, reading(&path)))?;
     }
     rules.restrict_self()
+}
+
+/// The files of this process's group and of those around it; and by which names to look for them.
+fn about_this_group() -> Vec<PathBuf> {
+    const OWN: &str = "/proc/self/cgroup";
+    let own = fs_err::read_to_string(OWN).unwrap_or_default();
+    let Some(path) = own.lines().find_map(|line| line.strip_prefix("0::/")) else { return Vec::new() };
+    let around = Path::new(path).ancestors().map(|group| Path::new(CONTROL_GROUPS).join(group));
+    let files = around.flat_map(|group| ABOUT_A_GROUP.map(|file| group.join(file)));
+    files.chain([PathBuf::from(OWN)]).collect()
 }
 
 fn reading(path: &Path) -> landlock::BitFlags<AccessFs> {

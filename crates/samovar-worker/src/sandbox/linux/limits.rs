@@ -1,8 +1,8 @@
-//! What the kernel counts for a process: descriptors, sizes, memory, and who dies first.
+//! What the kernel counts for a process: descriptors, sizes, memory, threads, and who dies first.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Entered;
+use super::{Entered, forbid_inspection, threads};
 use crate::sandbox::Plan;
 
 /// For the standard three, the parent's socket, each part of a model, and a few that come and go.
@@ -14,8 +14,7 @@ const MOST_OOM_SCORE: i32 = 1000;
 const ABOVE_PARENT: i32 = 50;
 
 /// No core dumps (they would hold what users wrote, and take as long as the model is large), few descriptors, and the
-/// bounds of the plan. The number of processes is left alone: it is counted for the user and not for the process, so a
-/// limit would depend on what else runs; the filter of system calls denies processes instead.
+/// bounds of the plan. Files in memory count as files, so what they may grow to is bounded as well.
 pub(super) fn enter(plan: &Plan) -> Entered {
     let descriptors = DESCRIPTORS + plan.readable.len() as u64;
     let mut limits = vec![
@@ -31,8 +30,8 @@ pub(super) fn enter(plan: &Plan) -> Entered {
     for (resource, most, what) in limits {
         lower(resource, most).map_err(|error| format!("no limit on {what}: {error}"))?;
     }
-    // Also for a handler that takes dumps through a pipe, which looks at no limit.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| format!("core dumps: {error}"))?;
+    threads::move_bound(None)?;
+    forbid_inspection().map_err(|error| format!("core dumps: {error}"))?;
     let memory = plan.memory_limit_bytes.map(|bytes| format!(", {} MiB of memory", bytes >> 20));
     Ok(format!("no core dumps, {descriptors} descriptors{}", memory.unwrap_or_default()))
 }

@@ -5,17 +5,19 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
 use crate::order::Account;
+use crate::sweep::{self, Targets};
 
 /// One thing to try.
 #[allow(clippy::unsafe_derive_deserialize, reason = "its unsafe code relies on nothing in it")]
@@ -45,6 +47,12 @@ pub(crate) enum Attempt {
     SignalItself,
     Attach(u32),
     ReadMemory(u32),
+    /// Everything that is known to reach others, at these targets.
+    Harm(Targets),
+    /// Every system call that there is, with arguments of all kinds.
+    Sweep(Targets),
+    /// A call by the interface of 32-bit programs.
+    OldInterface,
     /// A system call by its number, with arguments that make no sense.
     Call(String, i64),
     Environment,
@@ -143,6 +151,12 @@ impl Attempt {
             Self::ReadMemory(pid) => read_memory(*pid).map(|()| done()),
             // SAFETY: arguments without meaning; nothing points anywhere.
             Self::Call(_, call) => check(unsafe { libc::syscall(*call, -1, 0, -1, 0, 0, 0) }).map(|_| done()),
+            Self::Harm(targets) => Ok(serde_json::to_string(&sweep::targeted(targets))?),
+            Self::Sweep(targets) => Ok(serde_json::to_string(&sweep::blind(targets)?)?),
+            Self::OldInterface => {
+                old_interface();
+                Ok(done())
+            }
             Self::Environment => {
                 let lines = std::env::vars_os()
                     .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
@@ -170,39 +184,61 @@ impl Attempt {
                 memory.resize(*bytes, 1);
                 Ok(memory.iter().step_by(4096).map(|byte| usize::from(*byte)).sum::<usize>().to_string())
             }
-            Self::WriteGiven => {
-                let given = io::stdin();
-                let mut file = File::from(rustix::io::dup(&given)?);
-                file.write_all(b"written").map(|()| done())
-            }
-            Self::FillGiven(bytes) => {
-                // Else the signal ends whoever asks for too much, as it does a worker.
-                // SAFETY: no handler of ours, and no other thread.
-                unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-                File::from(rustix::io::dup(io::stdin())?).set_len(*bytes).map(|()| done())
-            }
+            Self::WriteGiven => given()?.write_all(b"written").map(|()| done()),
+            Self::FillGiven(bytes) => given()?.set_len(*bytes).map(|()| done()),
             Self::Standing => standing(),
             Self::ReopenGiven => open("/proc/self/fd/0".as_ref()).map(|_| done()),
             Self::ReopenMemory => {
-                let file = rustix::fs::memfd_create("copy", rustix::fs::MemfdFlags::CLOEXEC)?;
-                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let path = format!("/proc/self/fd/{}", received().as_raw_fd());
                 open(path.as_ref()).map(|_| done())
             }
-            Self::OomScore => {
-                let mut text = String::new();
-                open("/proc/self/oom_score_adj".as_ref())?.read_to_string(&mut text)?;
-                Ok(text.trim().to_owned())
-            }
+            Self::OomScore => Ok(read("/proc/self/oom_score_adj")?.trim().to_owned()),
             Self::CoreBytes => {
                 let limit = rustix::process::getrlimit(rustix::process::Resource::Core);
                 Ok(limit.current.unwrap_or(u64::MAX).to_string())
             }
             Self::Capabilities => {
-                Ok(rustix::thread::capabilities(None)?.permitted.bits().count_ones().to_string())
+                let status = read("/proc/self/status")?;
+                let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).unwrap_or_default();
+                let set = u64::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+                Ok(set.count_ones().to_string())
             }
         }
     }
 }
+
+/// A file that is only in memory, as a worker is handed an adapter; made before the sandbox is entered.
+pub(crate) fn received() -> &'static OwnedFd {
+    static RECEIVED: OnceLock<OwnedFd> = OnceLock::new();
+    // Away from the numbers of what was inherited.
+    const NUMBER: i32 = 100;
+    RECEIVED.get_or_init(|| {
+        let file =
+            rustix::fs::memfd_create("copy", rustix::fs::MemfdFlags::CLOEXEC).expect("a file in memory");
+        rustix::io::fcntl_dupfd_cloexec(&file, NUMBER).expect("a number")
+    })
+}
+
+/// What the process was started with.
+fn given() -> io::Result<File> {
+    Ok(rustix::stdio::stdin().try_clone_to_owned()?.into())
+}
+
+fn read(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    open(path.as_ref())?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn old_interface() {
+    const GETPID: i32 = 20;
+    // SAFETY: asks for a number, if it comes back at all.
+    unsafe { std::arch::asm!("int 0x80", inout("eax") GETPID => _) };
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn old_interface() {}
 
 fn standing() -> io::Result<String> {
     const IOPRIO_WHO_PROCESS: libc::c_long = 1;

@@ -3,6 +3,7 @@
 
 mod attempt;
 mod order;
+mod sweep;
 
 use samovar_worker::sandbox;
 
@@ -11,6 +12,8 @@ use order::{Account, Order};
 
 fn main() {
     let order = Order::given();
+    attempt::received();
+    prepare();
     if order.hides_landlock {
         hide_landlock();
     }
@@ -25,6 +28,20 @@ fn main() {
             let outcomes = order.attempts.iter().map(Attempt::outcome).collect();
             Account { refused: None, report: Some(report), outcomes }.say();
         }
+    }
+}
+
+/// No attempt takes longer; a call that does not come back is a finding.
+const MOST: u32 = 120;
+
+/// Ends this process after so many seconds, also when it is in a call that does not return; and a file that would grow too
+/// large is an error and not the end.
+#[allow(unsafe_code, reason = "no safe interface has these calls")]
+fn prepare() {
+    // SAFETY: asks the kernel for a signal later, and to leave out another; there is one thread.
+    unsafe {
+        libc::alarm(MOST);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 

@@ -1,0 +1,94 @@
+//! A worker that lies: wrong lengths, wrong ids, floods, silence. It loses its own requests, each once and with a
+//! reason, takes no memory of ours, and nobody else notices.
+
+use samovar_core::TokenEvent;
+use samovar_worker::Patience;
+
+use crate::stand::{
+    LIMIT, assert_died_of, broken, engine, events, instance, load, long_request, patient_engine,
+};
+
+/// Peak of this process's own memory.
+fn peak_bytes() -> u64 {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// What becomes of a request whose worker lies, while another model answers.
+#[track_caller]
+fn told(lie: &str) -> samovar_core::Failure {
+    let (honest, no_news) = instance(&["token_us=200"]);
+    let other = honest.generate(long_request()).unwrap();
+    let (instance, obituaries) = instance(&[&format!("token:3=lie:{lie}")]);
+    let before = peak_bytes();
+    let (_, failure) = broken(&events(instance.generate(long_request()).unwrap()));
+    obituaries.first();
+    assert_eq!(obituaries.all().len(), 1, "{lie}");
+    let grown = peak_bytes().saturating_sub(before);
+    assert!(grown < 64 << 20, "{lie}: {grown} bytes more");
+    assert!(matches!(events(other).last(), Some(TokenEvent::Done(_))), "{lie}");
+    assert_eq!(no_news.all(), [], "{lie}");
+    failure
+}
+
+#[test]
+fn frames_that_make_no_sense_end_the_worker() {
+    for lie in ["length", "empty", "left-over", "unknown", "noise"] {
+        assert_died_of(&told(lie), "makes no sense");
+    }
+}
+
+#[test]
+fn a_frame_that_breaks_off_is_the_end() {
+    assert_died_of(&told("cut"), "exit code 0");
+}
+
+#[test]
+fn few_bytes_that_would_be_many_in_memory_are_refused() {
+    for lie in ["events", "prefixes"] {
+        assert_died_of(&told(lie), "makes no sense");
+    }
+}
+
+#[test]
+fn a_flood_of_messages_ends_the_worker() {
+    assert_died_of(&told("flood"), "messages a second");
+}
+
+#[test]
+fn answers_to_what_nobody_asked_reach_nobody() {
+    // It says nothing else afterwards, so its own request ends when its patience does.
+    let patience = Patience {
+        beat: std::time::Duration::from_millis(20),
+        standstill: std::time::Duration::from_secs(2),
+        silence: LIMIT,
+        step: LIMIT,
+        ..Patience::default()
+    };
+    let (instance, _) = load(&patient_engine(&["token:3=lie:ids"], patience));
+    let (_, failure) = broken(&events(instance.unwrap().generate(long_request()).unwrap()));
+    assert_died_of(&failure, "neither answered nor computed");
+}
+
+#[test]
+fn lies_instead_of_a_load_fail_the_load() {
+    for lie in ["length", "events", "noise", "flood"] {
+        let (outcome, obituaries) = load(&engine(&[&format!("load=lie:{lie}")]));
+        let failure = outcome.map(|_| ()).unwrap_err();
+        assert_eq!(failure.kind, samovar_core::ErrorKind::EngineFailed, "{lie}: {failure:?}");
+        assert_eq!(obituaries.all(), []);
+    }
+}
+
+#[test]
+fn words_without_end_on_the_standard_error_hinder_nobody() {
+    let (honest, _) = instance(&[]);
+    let (talker, _) = instance(&["name=talker", "idle=lie:words"]);
+    let answer = events(honest.generate(long_request()).unwrap());
+    assert!(matches!(answer.last(), Some(TokenEvent::Done(_))));
+    let before = peak_bytes();
+    let answer = events(talker.generate(long_request()).unwrap());
+    assert!(matches!(answer.last(), Some(TokenEvent::Done(_))));
+    assert!(peak_bytes() - before < 16 << 20);
+}

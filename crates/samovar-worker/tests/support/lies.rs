@@ -1,0 +1,91 @@
+//! What a worker says whose native code was taken over: bytes of its own choice on the socket that it has.
+
+use std::time::Duration;
+
+/// The reply that tells how far a load is: the number that follows takes four bytes.
+const PROGRESS: u8 = 0;
+/// The reply that a worker's beat is, by its place in the protocol.
+const BEAT: u8 = 5;
+/// The reply that carries events.
+const EVENTS: u8 = 3;
+/// The reply that an operation is answered with.
+const ANSWER: u8 = 4;
+
+/// Says it, and then nothing more; a flood never ends.
+pub(crate) fn tell(what: &str) {
+    match what {
+        // Lengths that are none.
+        "length" => write(&u32::MAX.to_le_bytes()),
+        "empty" => write(&frame(&[])),
+        "cut" => {
+            write(&1000_u32.to_le_bytes());
+            write(&[BEAT; 10]);
+            std::process::exit(0);
+        }
+        "left-over" => write(&frame(&[PROGRESS, 0, 0, 0, 0, 9, 9, 9])),
+        // Frames that say nothing.
+        "unknown" => write(&frame(&[200, 1, 2, 3])),
+        "noise" => {
+            let mut state = 0x9e37_79b9_u32;
+            let bytes: Vec<u8> = (0..4096)
+                .map(|_| {
+                    state ^= state << 13;
+                    state ^= state >> 17;
+                    state ^= state << 5;
+                    state as u8
+                })
+                .collect();
+            write(&frame(&bytes));
+        }
+        // Few bytes that would be many in memory.
+        "events" => write(&frame(&[&[EVENTS][..], &varint(1 << 20), &[0; 1 << 20]].concat())),
+        "prefixes" => {
+            write(&frame(&[&[ANSWER, 1, 0, 3][..], &varint(1 << 20), &[0; 2 << 20]].concat()));
+        }
+        // Answers to what nobody asked: ids that were never given, and one that is another's.
+        "ids" => (0..5000_u64)
+            .for_each(|id| write(&frame(&[&[ANSWER][..], &varint(id << 20 | 7), &[0; 10]].concat()))),
+        // Without end.
+        "flood" => loop {
+            write(&frame(&[PROGRESS, 0, 0, 0, 0]).repeat(512));
+        },
+        "words" => loop {
+            let line = b"GGML_ASSERT(fatal) failed\n".repeat(512);
+            if rustix::io::write(rustix::stdio::stderr(), &line).is_err() {
+                break;
+            }
+        },
+        other => {
+            let line = format!("there is no lie {other}\n");
+            rustix::io::write(rustix::stdio::stderr(), line.as_bytes()).ok();
+        }
+    }
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn frame(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat()
+}
+
+/// A number as postcard writes it.
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+/// The socket is the standard input.
+fn write(mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match rustix::io::write(rustix::stdio::stdin(), bytes) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(_) => return,
+        }
+    }
+}
