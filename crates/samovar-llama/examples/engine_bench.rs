@@ -125,7 +125,7 @@ fn finish(mut generation: Generation) -> Fallible<Timed> {
     while let Some(event) = generation.blocking_next() {
         match event {
             TokenEvent::Prefilled { .. } => first = Some(Instant::now()),
-            TokenEvent::Token { .. } => {}
+            TokenEvent::Prefilling { .. } | TokenEvent::Token { .. } => {}
             TokenEvent::Done(completion) => {
                 let now = Instant::now();
                 return Ok(Timed { completion, first: first.unwrap_or(now), last: now });
@@ -179,7 +179,7 @@ fn answer(instance: &Arc<dyn Instance>, tokens: Vec<u32>) -> Fallible<Digest> {
                 }
             }
             TokenEvent::Failed(failure) => return Err(failure.to_string().into()),
-            TokenEvent::Prefilled { .. } | TokenEvent::Done(_) => {}
+            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Done(_) => {}
         }
     }
     Ok(hasher.finish())

@@ -8,6 +8,7 @@
 //! Nobody else touches the context. It never blocks on a reader: each answer's channel has room for the
 //! whole answer. A step is one `decode`; cancellation is looked at before each.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
@@ -27,6 +28,7 @@ use crate::prefix::{self, Candidate, Choice, Reuse};
 use crate::published::Published;
 use crate::schedule::{self, Company, Pace, Work};
 use crate::slot::{Slot, Verdict};
+use crate::threads::{Computing, Place, Stopwatch, Threads};
 use crate::ticket::{Command, Reply, Ticket};
 use crate::turns::Turns;
 use crate::{log, native};
@@ -64,6 +66,10 @@ pub(crate) struct Batcher<'m> {
     waiting: VecDeque<Ticket>,
     pace: Pace,
     turns: Turns,
+    threads: Threads<'m>,
+    place: &'m Place,
+    /// While there is anything to do.
+    computing: Option<Computing>,
     failures: u32,
     /// Tokens that end an answer; found on first need.
     enders: Option<Vec<LlamaToken>>,
@@ -76,6 +82,7 @@ impl<'m> Batcher<'m> {
         wardrobe: Option<&'m Wardrobe<'m>>,
         plan: Plan,
         published: &'m Published,
+        place: &'m Place,
     ) -> Self {
         let is_recurrent = model.is_recurrent() || model.is_hybrid();
         let reuse = if is_recurrent { Reuse::WholeOnly } else { Reuse::Partial };
@@ -100,6 +107,9 @@ impl<'m> Batcher<'m> {
             waiting: VecDeque::new(),
             pace: Pace::default(),
             turns: Turns::default(),
+            threads: Threads::new(plan.threads, &place.allowance),
+            place,
+            computing: None,
             failures: 0,
             enders: None,
         }
@@ -134,6 +144,8 @@ impl<'m> Batcher<'m> {
     fn listen(&mut self, commands: &Receiver<Command>) -> Option<Exit> {
         loop {
             let command = if self.slots.is_empty() && self.waiting.is_empty() {
+                // Nobody else waits for cores that are not used.
+                self.computing = None;
                 commands.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
                 commands.try_recv()
@@ -226,7 +238,12 @@ impl<'m> Batcher<'m> {
         let (earlier, rest) = self.slots.split_at_mut(index);
         let slot = &mut rest[0];
         let retained = self.kv.retained();
-        let is_like = |other: &&Slot| other.reuses_prefix() && other.adapters() == slot.adapters();
+        let is_like = |other: &&Slot| {
+            other.reuses_prefix()
+                && other.adapters() == slot.adapters()
+                && slot.scope().may_use(other.scope())
+        };
+        let mut own_tokens = 0;
         let choice = if slot.reuses_prefix() {
             // Only earlier requests are waited for: so no two can wait for each other.
             let live = earlier.iter().filter(is_like);
@@ -235,7 +252,11 @@ impl<'m> Batcher<'m> {
                 computed: other.computed(),
                 least: other.sequence().map_or(0, |sequence| self.kv.least(&self.context, sequence)),
             });
-            let candidates: Vec<_> = self.kv.candidates(&self.context, slot.adapters()).chain(live).collect();
+            let kept = self.kv.candidates(&self.context, slot.adapters(), slot.scope());
+            let candidates: Vec<_> = kept.chain(live).collect();
+            let own_live = earlier.iter().filter(is_like).filter(|other| slot.scope().is_own(other.scope()));
+            let own = own_live.map(Slot::tokens).chain(self.kv.own(slot.adapters(), slot.scope()));
+            own_tokens = own.map(|own| prefix::common_tokens(own, slot.tokens())).max().unwrap_or(0);
             prefix::choose(slot.tokens(), &candidates, self.kv.reuse())
         } else {
             Choice::Compute
@@ -252,7 +273,7 @@ impl<'m> Batcher<'m> {
                 self.kv.share(context, source, tokens)
             }
         };
-        slot.place(sequence);
+        slot.place(sequence, own_tokens);
     }
 
     fn publish(&self) {
@@ -264,7 +285,11 @@ impl<'m> Batcher<'m> {
     /// One native step.
     fn step(&mut self) -> Result<(), Error> {
         let mut works: Vec<Work> = self.slots.iter().map(Slot::work).collect();
-        let chunk = self.pace.chunk_tokens(Company::of(&works), BATCH_TOKENS as usize);
+        let wanted = self.plan.threads;
+        self.computing.get_or_insert_with(|| self.place.compute(wanted));
+        let company = Company::of(&works);
+        let company = if self.threads.is_crowded() { company.beside_others() } else { company };
+        let chunk = self.pace.chunk_tokens(company, BATCH_TOKENS as usize);
         self.take_turns(&mut works);
         let parts = schedule::pick(&works, BATCH_TOKENS as usize, chunk);
         let tokens: usize = parts.iter().sum();
@@ -279,15 +304,29 @@ impl<'m> Batcher<'m> {
         if let Some(wardrobe) = self.wardrobe {
             wardrobe.suit(tokens);
         }
+        let chosen = self.threads.choose(tokens);
+        self.context.set_threads(chosen.threads);
+        self.published.threads(self.threads.used());
         let start = Instant::now();
-        // Nobody waits for this step when everybody in it has left, or the instance is to leave.
+        let watch = Stopwatch::start();
+        // Nobody waits for this step when everybody in it has left, or the instance is to leave. One whose threads
+        // do not get cores is computed again with fewer, which is sooner done; recurrent state would have to begin anew.
         let (slots, published) = (&self.slots, self.published);
+        let may_repeat = self.kv.reuse() != Reuse::WholeOnly;
+        let is_hopeless = Cell::new(false);
         let is_vain = || {
             let mut computed = slots.iter().zip(&parts).filter(|(_, part)| **part > 0);
-            published.is_interrupted() || computed.all(|(slot, _)| slot.is_cancelled())
+            published.is_interrupted() || computed.all(|(slot, _)| slot.is_cancelled()) || {
+                is_hopeless.set(may_repeat && watch.is_hopeless(&chosen));
+                is_hopeless.get()
+            }
         };
         match self.context.decode(&mut self.batch, &is_vain) {
-            Ok(()) => {}
+            Ok(()) => self.threads.note(&chosen, &watch, true),
+            Err(DecodeError::Interrupted) if is_hopeless.get() => {
+                self.threads.note(&chosen, &watch, false);
+                return Ok(());
+            }
             Err(DecodeError::Interrupted) => {
                 if self.kv.reuse() == Reuse::WholeOnly {
                     // Recurrent state may have taken half of the batch in.
@@ -354,7 +393,12 @@ impl<'m> Batcher<'m> {
             }
         }
         for index in (0..self.slots.len()).rev() {
-            let Some(output) = outputs[index] else { continue };
+            let Some(output) = outputs[index] else {
+                if parts[index] > 0 {
+                    self.slots[index].tell_progress();
+                }
+                continue;
+            };
             let Some(logits) = self.context.logits(output) else { continue };
             if self.slots[index].advance(logits, &self.vocab) == Verdict::Ends {
                 self.vacate(index);

@@ -45,7 +45,7 @@ type Interrupt<'a> = &'a dyn Fn() -> bool;
 #[derive(Debug)]
 pub(crate) struct Context<'m> {
     raw: NonNull<sys::llama_context>,
-    threads: Option<NonNull<sys::ggml_threadpool>>,
+    pools: Pools,
     /// The question of the step that is running. Boxed: the native side keeps its address.
     interrupt: Box<Cell<Option<NonNull<c_void>>>>,
     vocabulary: usize,
@@ -79,22 +79,33 @@ impl<'m> Context<'m> {
         // SAFETY: the model is alive for 'm and the gate keeps others from making contexts meanwhile; the
         // callback's data is a box that the context's drop outlives.
         let raw = NonNull::new(unsafe { sys::llama_init_from_model(native::model_ptr(model), params) })?;
-        let mut context =
-            Self { raw, threads: None, interrupt, vocabulary: model.n_vocab() as usize, model: PhantomData };
-        context.attach_threads(options.threads);
+        let mut context = Self {
+            raw,
+            pools: Pools::default(),
+            interrupt,
+            vocabulary: model.n_vocab() as usize,
+            model: PhantomData,
+        };
+        context.set_threads(options.threads);
         Some(context)
     }
 
-    /// Gives it threads that live as long as it does. Without them each step would start its own.
-    fn attach_threads(&mut self, threads: u32) {
-        // SAFETY: a pure function of a small number.
-        let mut params = unsafe { sys::ggml_threadpool_params_default(threads as i32) };
-        params.poll = POLL_LEVEL;
-        // SAFETY: the parameters are the library's own but for a plain number.
-        self.threads = NonNull::new(unsafe { sys::ggml_threadpool_new(&raw mut params) });
-        if let Some(pool) = self.threads {
-            // SAFETY: both live; the pool is freed after the context.
-            unsafe { sys::llama_attach_threadpool(self.raw.as_ptr(), pool.as_ptr(), pool.as_ptr()) };
+    /// The next steps have so many threads, which live as long as the context does: without them each step would
+    /// start its own. Costs nothing if they are as many as before.
+    pub(crate) fn set_threads(&mut self, threads: u32) {
+        if self.pools.chosen == threads {
+            return;
+        }
+        let pool = self.pools.of(threads);
+        self.pools.chosen = threads;
+        // SAFETY: the context lives. A pool that was attached before is freed only after a step has been computed with
+        // another one: until then the backend may still refer to it.
+        unsafe {
+            sys::llama_set_n_threads(self.raw.as_ptr(), threads as i32, threads as i32);
+            match pool {
+                Some(pool) => sys::llama_attach_threadpool(self.raw.as_ptr(), pool.as_ptr(), pool.as_ptr()),
+                None => sys::llama_detach_threadpool(self.raw.as_ptr()),
+            }
         }
     }
 
@@ -117,7 +128,10 @@ impl<'m> Context<'m> {
         let code = unsafe { sys::llama_decode(self.raw.as_ptr(), batch.as_native()) };
         self.interrupt.set(None);
         match code {
-            0 => Ok(()),
+            0 => {
+                self.pools.computed();
+                Ok(())
+            }
             1 => Err(DecodeError::NoRoom),
             2 => Err(DecodeError::Interrupted),
             code => Err(DecodeError::Failed(code)),
@@ -195,13 +209,64 @@ impl<'m> Context<'m> {
 
 impl Drop for Context<'_> {
     fn drop(&mut self) {
-        // SAFETY: nobody else has the context, and the threads are freed once nothing refers to them.
-        unsafe {
-            sys::llama_free(self.raw.as_ptr());
-            if let Some(pool) = self.threads {
-                sys::ggml_threadpool_free(pool.as_ptr());
-            }
+        // SAFETY: nobody else has the context. The threads are freed after this, when nothing refers to them.
+        unsafe { sys::llama_free(self.raw.as_ptr()) };
+    }
+}
+
+/// Pools that are kept: for prompts, for answers, and for a number that is being tried.
+const POOLS: usize = 3;
+
+/// Pools of threads, each of another size; the latest used is the last. A pool of the very size of a step has no threads
+/// that look for work in vain, and those of the other pools sleep: llama.cpp pauses the pool that it leaves.
+#[derive(Debug, Default)]
+struct Pools {
+    all: Vec<Pool>,
+    /// Threads of the next step; 0 before anything was chosen.
+    chosen: u32,
+}
+
+impl Pools {
+    /// The pool of this size, made if there is none.
+    fn of(&mut self, threads: u32) -> Option<NonNull<sys::ggml_threadpool>> {
+        let pool = match self.all.iter().position(|pool| pool.threads == threads) {
+            Some(index) => self.all.remove(index),
+            None => Pool::new(threads)?,
+        };
+        let raw = pool.raw;
+        self.all.push(pool);
+        Some(raw)
+    }
+
+    /// A step was computed with what was chosen last: nothing refers to the others any more.
+    fn computed(&mut self) {
+        if self.all.len() > POOLS && self.all.last().is_some_and(|pool| pool.threads == self.chosen) {
+            self.all.drain(..self.all.len() - POOLS);
         }
+    }
+}
+
+#[derive(Debug)]
+struct Pool {
+    threads: u32,
+    raw: NonNull<sys::ggml_threadpool>,
+}
+
+impl Pool {
+    fn new(threads: u32) -> Option<Self> {
+        // SAFETY: a pure function of a small number.
+        let mut params = unsafe { sys::ggml_threadpool_params_default(threads as i32) };
+        params.poll = POLL_LEVEL;
+        // SAFETY: the parameters are the library's own but for a plain number.
+        let raw = NonNull::new(unsafe { sys::ggml_threadpool_new(&raw mut params) })?;
+        Some(Self { threads, raw })
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // SAFETY: whoever drops it has seen to it that nothing refers to it.
+        unsafe { sys::ggml_threadpool_free(self.raw.as_ptr()) };
     }
 }
 

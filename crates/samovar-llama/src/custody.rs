@@ -4,7 +4,7 @@
 //! are opened, checked and sealed by whoever asks.
 
 use llama_cpp_2::token::LlamaToken;
-use samovar_core::CachedPrefix;
+use samovar_core::{CachedPrefix, Scope};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -21,8 +21,8 @@ pub(crate) enum Custody {
     Weigh { id: u64, reply: Reply<usize> },
     /// Write this state.
     Save { id: u64, into: Outgoing, reply: Reply<Outgoing> },
-    /// Keep this state, as that of a finished request with these tokens.
-    Restore { tokens: Vec<LlamaToken>, from: Incoming, reply: Reply<()> },
+    /// Keep this state, as that of a finished request with these tokens and this scope.
+    Restore { tokens: Vec<LlamaToken>, scope: Scope, from: Incoming, reply: Reply<()> },
 }
 
 impl Custody {
@@ -36,8 +36,8 @@ impl Custody {
                 let saved = kv.save(context, id, into.state_mut());
                 drop(reply.try_send(saved.map(|()| into)));
             }
-            Self::Restore { tokens, from, reply } => {
-                drop(reply.try_send(kv.restore(context, tokens, from.state(), id)));
+            Self::Restore { tokens, scope, from, reply } => {
+                drop(reply.try_send(kv.restore(context, (tokens, scope), from.state(), id)));
             }
         }
     }
@@ -62,6 +62,6 @@ impl Custody {
     }
 }
 
-fn prefix((id, tokens): (u64, &[LlamaToken])) -> CachedPrefix {
-    CachedPrefix { id, tokens: tokens.iter().map(|token| token.0 as u32).collect() }
+fn prefix((id, tokens, scope): (u64, &[LlamaToken], Scope)) -> CachedPrefix {
+    CachedPrefix { id, tokens: tokens.iter().map(|token| token.0 as u32).collect(), scope }
 }

@@ -13,12 +13,15 @@ use crate::footprint;
 use crate::instance::LlamaInstance;
 use crate::packed::{self, Packing};
 use crate::plan::Plan;
+use crate::threads::Peers;
 
 /// Runs GGUF models through llama.cpp on the CPU. Cheap to make; the native library is initialized once
 /// in a process.
 #[derive(Debug)]
 pub struct LlamaEngine {
     name: String,
+    /// Instances of this engine that compute at the same time share the cores.
+    peers: Arc<Peers>,
 }
 
 impl LlamaEngine {
@@ -26,7 +29,10 @@ impl LlamaEngine {
     #[allow(clippy::new_without_default, reason = "it initializes native state")]
     pub fn new() -> Self {
         let build = build_info();
-        Self { name: format!("llama.cpp {} (llama-cpp-2 {})", build.llama_cpp, build.binding) }
+        Self {
+            name: format!("llama.cpp {} (llama-cpp-2 {})", build.llama_cpp, build.binding),
+            peers: Arc::default(),
+        }
     }
 }
 
@@ -115,6 +121,6 @@ impl Engine for LlamaEngine {
     ) -> Result<Arc<dyn Instance>, Failure> {
         let plan = plan(descriptor, options)?;
         check_part_name(files.path, descriptor)?;
-        Ok(Arc::new(LlamaInstance::load(files, descriptor, plan, &self.name, control)?))
+        Ok(Arc::new(LlamaInstance::load(files, descriptor, plan, &self.name, &self.peers, control)?))
     }
 }

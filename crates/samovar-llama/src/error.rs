@@ -72,9 +72,9 @@ pub enum Error {
     /// No token had a probability.
     #[error("no token can be chosen: every token is banned, or the model computed no numbers")]
     NoToken,
-    /// The prompt alone fills the context.
+    /// The prompt alone fills the context. Clients know it by its words: `LangChain` and litellm by the first four.
     #[error(
-        "the prompt has {prompt} tokens, but the context holds {context} and one must be left for the answer"
+        "prompt is too long: it has {prompt} tokens, but the context holds {context} and one must be left for the answer"
     )]
     PromptTooLong {
         /// Tokens of the prompt.
@@ -82,6 +82,25 @@ pub enum Error {
         /// Tokens of context of one slot.
         context: u32,
     },
+    /// The prompt does not fit the context, as its length says before it is tokenized to its end.
+    #[error("prompt is too long: at least {prompt} tokens, but the context holds {context}")]
+    PromptFarTooLong {
+        /// Tokens that the prompt has at least.
+        prompt: usize,
+        /// Tokens of context of one slot.
+        context: u32,
+    },
+    /// A conversation of more messages than the context has tokens.
+    #[error("prompt is too long: {messages} messages, but the context holds {context} tokens")]
+    TooManyMessages {
+        /// Messages of the conversation.
+        messages: u32,
+        /// Tokens of context of one slot.
+        context: u32,
+    },
+    /// Nobody waits for the prompt any more.
+    #[error("nobody waits for this prompt any more")]
+    PromptUnwanted,
     /// Nothing to continue.
     #[error("the prompt is empty")]
     EmptyPrompt,
@@ -94,7 +113,7 @@ pub enum Error {
         vocabulary: u32,
     },
     /// A text too long to be tokenized at all.
-    #[error("a text of {bytes} bytes is too long to tokenize")]
+    #[error("prompt is too long: a text of {bytes} bytes cannot be tokenized")]
     TextTooLong {
         /// Its length.
         bytes: usize,
@@ -240,7 +259,7 @@ impl Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Load { .. } | Self::NotGenerative { .. } | Self::Adapter { .. } => ErrorKind::InvalidModel,
-            Self::LoadCancelled { .. } => ErrorKind::Cancelled,
+            Self::LoadCancelled { .. } | Self::PromptUnwanted => ErrorKind::Cancelled,
             Self::Options { .. }
             | Self::PartName { .. }
             | Self::EmptyPrompt
@@ -251,7 +270,10 @@ impl Error {
             Self::PrefixGone | Self::AdapterFile { .. } => ErrorKind::NotFound,
             Self::UnsavableState | Self::NotPacked { .. } => ErrorKind::Unsupported,
             Self::StateFile { .. } | Self::PackedFile { .. } | Self::PackSource { .. } => ErrorKind::Storage,
-            Self::PromptTooLong { .. } | Self::TextTooLong { .. } => ErrorKind::ContextExceeded,
+            Self::PromptTooLong { .. }
+            | Self::PromptFarTooLong { .. }
+            | Self::TooManyMessages { .. }
+            | Self::TextTooLong { .. } => ErrorKind::ContextExceeded,
             Self::Parked | Self::Gone => ErrorKind::Unavailable,
             Self::TooManyWaiting { .. } | Self::NoSequence => ErrorKind::Busy,
             Self::Thread { .. }
@@ -277,9 +299,10 @@ impl Error {
             Self::AdapterFile { .. } => Some("check the path; it must be readable for Samovar"),
             Self::NotGenerative { .. } => Some("choose a model that was made to generate text"),
             Self::Context { .. } => Some("ask for a smaller context, fewer slots or the q8_0 KV type"),
-            Self::PromptTooLong { .. } | Self::TextTooLong { .. } => {
-                Some("shorten the prompt, or load the model with a larger context")
-            }
+            Self::PromptTooLong { .. }
+            | Self::PromptFarTooLong { .. }
+            | Self::TooManyMessages { .. }
+            | Self::TextTooLong { .. } => Some("shorten the prompt, or load the model with a larger context"),
             Self::NoToken => Some("look at logit_bias; if it bans nothing, the model file may be damaged"),
             Self::PackMemory { .. } => Some("it is tried again; the model is loaded without packed weights"),
             Self::PackedUnseen { .. } => Some("it is tried again; the model can be loaded without them"),
@@ -297,7 +320,10 @@ impl From<Error> for Failure {
             None => failure,
         };
         match error {
-            Error::PromptTooLong { .. } | Error::EmptyPrompt => failure.with_param("prompt"),
+            Error::PromptTooLong { .. } | Error::PromptFarTooLong { .. } | Error::EmptyPrompt => {
+                failure.with_param("prompt")
+            }
+            Error::TooManyMessages { .. } => failure.with_param("messages"),
             _ => failure,
         }
     }
@@ -311,6 +337,7 @@ mod tests {
     fn a_prompt_that_does_not_fit_names_both_numbers() {
         let failure = Failure::from(Error::PromptTooLong { prompt: 5000, context: 4096 });
         assert_eq!(failure.kind, ErrorKind::ContextExceeded);
+        assert!(failure.message.starts_with("prompt is too long"), "{failure}");
         assert!(failure.message.contains("5000") && failure.message.contains("4096"));
         assert!(failure.hint.is_some());
     }

@@ -11,19 +11,21 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use samovar_core::footprint::Measurement;
 use samovar_core::generation::Generation;
-use samovar_core::port::{Instance, LoadControl, ModelFiles, PackedFile};
+use samovar_core::port::{Instance, LoadControl, ModelFiles, PackedFile, PromptControl, Unconfined};
 use samovar_core::{
-    Arrangement, CachedPrefix, Descriptor, Failure, GenerationRequest, LoadOptions, Prompt, Sampling,
-    TokenEvent,
+    Arrangement, CachedPrefix, Cores, Descriptor, Failure, GenerationRequest, LoadOptions, Prompt, Sampling,
+    Scope, TokenEvent,
 };
 
 use crate::adapter_set::AdapterSet;
 use crate::custody::Custody;
 use crate::error::Error;
 use crate::plan::Plan;
+use crate::prompts::{self, Prompts};
 use crate::published::Published;
 use crate::saved::Kind;
 use crate::thread::{self, Loading, Start};
+use crate::threads::{Peers, Place};
 use crate::ticket::{Command, Reply, Ticket};
 
 /// Commands on their way to the thread.
@@ -41,9 +43,11 @@ pub(crate) struct LlamaInstance {
     plan: Plan,
     arrangement: Arrangement,
     kind: Kind,
+    prompts: Prompts,
     model: Option<Arc<LlamaModel>>,
     commands: Option<SyncSender<Command>>,
     published: Arc<Published>,
+    place: Place,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,15 +58,17 @@ impl LlamaInstance {
         descriptor: &Descriptor,
         plan: Plan,
         engine: &str,
+        peers: &Arc<Peers>,
         control: &LoadControl,
     ) -> Result<Self, Error> {
         let published = Arc::<Published>::default();
+        let place = Place::beside(peers);
         let (commands, receiver) = sync_channel(COMMANDS);
         let (loading, reports) = sync_channel(REPORTS);
         let thread = {
             let (path, descriptor) = (files.path.to_owned(), descriptor.clone());
             let packed = files.packed.map(|packed| (packed.path.to_owned(), packed.source.to_owned()));
-            let published = Arc::clone(&published);
+            let (published, place) = (Arc::clone(&published), place.clone());
             let cancelled = control.cancel_flag();
             let life = move || {
                 let packed = packed.as_ref().map(|(path, source)| PackedFile { path, source });
@@ -71,6 +77,7 @@ impl LlamaInstance {
                     descriptor: &descriptor,
                     plan,
                     published: &published,
+                    place: &place,
                     commands: &receiver,
                     loading,
                     cancelled: &cancelled,
@@ -82,12 +89,14 @@ impl LlamaInstance {
         let thread = thread.map_err(|error| Error::Thread { detail: error.to_string() })?;
         match await_load(&reports, control) {
             Ok((model, arrangement)) => Ok(Self {
+                prompts: Prompts::of(&model, descriptor),
                 plan,
                 arrangement,
                 kind: Kind::new(engine, descriptor, plan.kv_type),
                 model: Some(model),
                 commands: Some(commands),
                 published,
+                place,
                 thread: Some(thread),
             }),
             Err(error) => {
@@ -124,45 +133,24 @@ impl LlamaInstance {
         Ok(self.ask(|reply| Command::Kept(Custody::Save { id, into, reply }))?.seal())
     }
 
-    fn restore(&self, tokens: &[u32], from: &File) -> Result<(), Error> {
+    fn restore(&self, tokens: &[u32], scope: Scope, from: &File) -> Result<(), Error> {
         let (from, tokens) = (self.kind.open(from, tokens)?, self.checked(tokens)?);
-        self.ask(|reply| Command::Kept(Custody::Restore { tokens, from, reply }))
-    }
-
-    fn tokens_of(
-        &self,
-        text: &str,
-        add_special: bool,
-        parse_special: bool,
-    ) -> Result<Vec<LlamaToken>, Error> {
-        if i32::try_from(text.len()).is_err() {
-            return Err(Error::TextTooLong { bytes: text.len() });
-        }
-        Ok(self.model().vocab().tokenize(text.as_bytes(), add_special, parse_special))
+        self.ask(|reply| Command::Kept(Custody::Restore { tokens, scope, from, reply }))
     }
 
     fn checked(&self, tokens: &[u32]) -> Result<Vec<LlamaToken>, Error> {
-        let vocabulary = self.model().n_vocab() as u32;
-        let check = |&token: &u32| {
-            if token < vocabulary {
-                Ok(LlamaToken(token as i32))
-            } else {
-                Err(Error::UnknownToken { token, vocabulary })
-            }
-        };
-        tokens.iter().map(check).collect()
+        prompts::checked(self.model(), tokens)
     }
 
-    fn start(&self, request: GenerationRequest) -> Result<Generation, Error> {
+    fn prompt(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<LlamaToken>, Failure> {
         if self.published.is_parked() {
-            return Err(Error::Parked);
+            return Err(Error::Parked.into());
         }
-        let prompt = match &request.prompt {
-            Prompt::Text { text, add_special, parse_special } => {
-                self.tokens_of(text, *add_special, *parse_special)?
-            }
-            Prompt::Tokens(tokens) => self.checked(tokens)?,
-        };
+        self.prompts.encode(self.model(), prompt, self.published.context_tokens(), control)
+    }
+
+    fn start(&self, request: GenerationRequest) -> Result<Generation, Failure> {
+        let prompt = self.prompt(&request.prompt, &Unconfined)?;
         let max_tokens = answer_tokens(prompt.len(), request.max_tokens, self.published.context_tokens())?;
         let adapters = AdapterSet::of(&request.adapters)?;
         let (events, generation) = Generation::channel(max_tokens);
@@ -174,6 +162,7 @@ impl LlamaInstance {
             logprobs: request.logprobs,
             ignore_eos: request.ignore_eos,
             reuse_prefix: request.reuse_prefix,
+            scope: request.scope,
             adapters,
             is_probe: false,
             arrived: Instant::now(),
@@ -192,6 +181,7 @@ impl LlamaInstance {
             logprobs: None,
             ignore_eos: false,
             reuse_prefix: false,
+            scope: Scope::default(),
             adapters: AdapterSet::default(),
             is_probe: true,
             arrived: Instant::now(),
@@ -230,11 +220,17 @@ fn answer_tokens(prompt: usize, wanted: Option<u32>, context: u32) -> Result<u32
 
 impl Instance for LlamaInstance {
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
-        Ok(self.start(request)?)
+        self.start(request)
     }
 
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
-        let tokens = self.tokens_of(text, add_special, parse_special)?;
+        let tokens = self.prompts.tokenize(self.model(), text, add_special, parse_special)?;
+        Ok(tokens.into_iter().map(|token| token.0 as u32).collect())
+    }
+
+    fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure> {
+        let tokens = self.prompt(prompt, control)?;
+        answer_tokens(tokens.len(), None, self.published.context_tokens())?;
         Ok(tokens.into_iter().map(|token| token.0 as u32).collect())
     }
 
@@ -269,13 +265,17 @@ impl Instance for LlamaInstance {
         self.published.measurement()
     }
 
+    fn share_cores(&self, cores: Cores) {
+        self.place.allowance.tell(cores);
+    }
+
     fn probe(&self) -> Result<(), Failure> {
         let mut generation = self.start_probe()?;
         while let Some(event) = generation.blocking_next() {
             match event {
                 TokenEvent::Done(_) => return Ok(()),
                 TokenEvent::Failed(failure) => return Err(failure),
-                TokenEvent::Prefilled { .. } | TokenEvent::Token { .. } => {}
+                TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Token { .. } => {}
             }
         }
         Err(Error::Gone.into())
@@ -289,8 +289,8 @@ impl Instance for LlamaInstance {
         Ok(self.save(prefix, into)?)
     }
 
-    fn restore_prefix(&self, tokens: &[u32], from: &File) -> Result<(), Failure> {
-        Ok(self.restore(tokens, from)?)
+    fn restore_prefix(&self, tokens: &[u32], scope: Scope, from: &File) -> Result<(), Failure> {
+        Ok(self.restore(tokens, scope, from)?)
     }
 }
 
@@ -303,7 +303,7 @@ impl Drop for LlamaInstance {
             let _ = thread.join();
         }
         drop(self.model.take());
-        crate::native::trim_heap();
+        crate::native::give_back_memory();
     }
 }
 

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use llama_cpp_2::token::LlamaToken;
+use samovar_core::Scope;
 
 use crate::adapter_set::AdapterSet;
 use crate::cells::{Cells, Holding};
@@ -54,6 +55,7 @@ struct Retained {
 pub(crate) struct Computed {
     pub tokens: Vec<LlamaToken>,
     pub adapters: AdapterSet,
+    pub scope: Scope,
 }
 
 impl Computed {
@@ -61,9 +63,9 @@ impl Computed {
         self.tokens.len() < SHORT_TOKENS
     }
 
-    /// Whether the other's state begins with this one.
+    /// Whether the other's state begins with this one and is as much its client's.
     fn begins(&self, other: &Self) -> bool {
-        other.tokens.starts_with(&self.tokens) && other.adapters == self.adapters
+        other.tokens.starts_with(&self.tokens) && other.adapters == self.adapters && other.scope == self.scope
     }
 }
 
@@ -99,17 +101,25 @@ impl Kv {
         self.reuse
     }
 
-    /// Retained sequences, as prefixes for a request with these adapters to choose from. Those of others are
-    /// empty.
+    /// Retained sequences, as prefixes for a request with these adapters and this scope to choose from. Those that it
+    /// may not use are empty.
     pub(crate) fn candidates(
         &self,
         context: &Context<'_>,
         adapters: &AdapterSet,
+        scope: &Scope,
     ) -> impl Iterator<Item = Candidate<'_>> {
         self.retained.iter().map(move |kept| {
-            let tokens = if kept.of.adapters == *adapters { &kept.of.tokens[..] } else { &[] };
+            let is_for_it = kept.of.adapters == *adapters && scope.may_use(&kept.of.scope);
+            let tokens = if is_for_it { &kept.of.tokens[..] } else { &[] };
             Candidate { tokens, computed: tokens.len(), least: self.least(context, &kept.sequence) }
         })
+    }
+
+    /// Tokens of the retained sequences with these adapters that are this client's own.
+    pub(crate) fn own(&self, adapters: &AdapterSet, scope: &Scope) -> impl Iterator<Item = &[LlamaToken]> {
+        let is_own = move |kept: &&Retained| kept.of.adapters == *adapters && scope.is_own(&kept.of.scope);
+        self.retained.iter().filter(is_own).map(|kept| &kept.of.tokens[..])
     }
 
     /// How many of a sequence's tokens can be taken over at least. llama.cpp gives cells away that a window has
@@ -234,8 +244,8 @@ impl Kv {
     }
 
     /// Retained sequences that can be saved, by name, the longest unused first.
-    pub(crate) fn prefixes(&self) -> impl Iterator<Item = (u64, &[LlamaToken])> {
-        self.savable().map(|kept| (kept.id, kept.of.tokens.as_slice()))
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = (u64, &[LlamaToken], Scope)> {
+        self.savable().map(|kept| (kept.id, kept.of.tokens.as_slice(), kept.of.scope))
     }
 
     /// Bytes of a retained sequence's state.
@@ -265,14 +275,14 @@ impl Kv {
     pub(crate) fn restore(
         &mut self,
         context: &mut Context<'_>,
-        tokens: Vec<LlamaToken>,
+        (tokens, scope): (Vec<LlamaToken>, Scope),
         state: &[u8],
         id: u64,
     ) -> Result<(), Error> {
         if self.reuse == Reuse::WholeOnly {
             return Err(Error::UnsavableState);
         }
-        let of = Computed { tokens, adapters: AdapterSet::default() };
+        let of = Computed { tokens, adapters: AdapterSet::default(), scope };
         // One whose window has lost the beginning is of no use to who leaves it that early.
         let has_it =
             |kept: &Retained| of.begins(&kept.of) && self.least(context, &kept.sequence) <= of.tokens.len();

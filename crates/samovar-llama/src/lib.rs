@@ -10,6 +10,7 @@
 //!   native, log   calls outside the safe binding               ├─ context    the native side of it
 //!   ticket        what travels between them                    └─ slot       one request
 //!   custody, saved   the state of finished requests, in files
+//!   threads/      with how many threads a step computes               │
 //!   published     numbers for whoever asks                          ├─ sampler, select   the next token
 //!                                                                   ├─ logprobs          its probability
 //!                                                                   └─ stop              its text
@@ -42,6 +43,7 @@ mod native;
 mod packed;
 mod plan;
 mod prefix;
+mod prompts;
 mod published;
 mod sampler;
 mod saved;
@@ -50,9 +52,12 @@ mod select;
 mod slot;
 mod stop;
 mod thread;
+mod threads;
 mod ticket;
 mod turns;
+mod vocabulary;
 
 pub use build_info::{AmxState, BuildInfo, build_info};
 pub use engine::LlamaEngine;
 pub use error::Error;
+pub use native::give_back_memory;

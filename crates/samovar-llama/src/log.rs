@@ -73,6 +73,12 @@ unsafe extern "C" fn receive(level: llama_cpp_sys_2::ggml_log_level, text: *cons
         return;
     }
     match level {
+        llama_cpp_sys_2::GGML_LOG_LEVEL_ERROR if tells_of_a_stop(line) => {
+            // The last of three lines about the same.
+            if line.ends_with(STOPPED) {
+                tracing::debug!(target: "llama.cpp", "a step was stopped: nobody waits for its outcome");
+            }
+        }
         llama_cpp_sys_2::GGML_LOG_LEVEL_ERROR => {
             complain(line);
             tracing::warn!(target: "llama.cpp", "{line}");
@@ -87,6 +93,15 @@ unsafe extern "C" fn receive(level: llama_cpp_sys_2::ggml_log_level, text: *cons
         }
         _ => tracing::trace!(target: "llama.cpp", "{line}"),
     }
+}
+
+/// The outcome of a step that was told to stop.
+const STOPPED: &str = "failed to decode, ret = 2";
+
+/// Whether the line complains of a step that stopped because it was told to, which is no fault.
+fn tells_of_a_stop(line: &str) -> bool {
+    // The status of a computation that was aborted is 1.
+    [STOPPED, "compute status: 1", "failed with error 1"].iter().any(|end| line.ends_with(end))
 }
 
 fn complain(line: &str) {
@@ -127,6 +142,24 @@ mod tests {
         assert_eq!(read_buffer(line).unwrap().purpose, "output");
         assert_eq!(read_buffer("llama_context: n_ctx = 4096"), None);
         assert_eq!(read_buffer("x: CPU compute buffer size = many MiB"), None);
+    }
+
+    #[test]
+    fn a_step_that_was_told_to_stop_is_no_fault() {
+        for line in [
+            "graph_compute: ggml_backend_sched_graph_compute_async failed with error 1",
+            "process_ubatch: failed to compute graph, compute status: 1",
+            "llama_decode: failed to decode, ret = 2",
+        ] {
+            assert!(tells_of_a_stop(line), "{line}");
+        }
+        for line in [
+            "process_ubatch: failed to compute graph, compute status: -1",
+            "llama_decode: failed to decode, ret = -3",
+            "graph_compute: ggml_backend_sched_graph_compute_async failed with error -1",
+        ] {
+            assert!(!tells_of_a_stop(line), "{line}");
+        }
     }
 
     #[test]

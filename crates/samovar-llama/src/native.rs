@@ -195,9 +195,9 @@ pub(crate) fn llama_version() -> String {
     unsafe { text(llama_cpp_sys_2::llama_version()) }
 }
 
-/// Gives freed memory back to the system: glibc keeps freed blocks of up to 32 MiB for itself once it
-/// has seen such blocks freed.
-pub(crate) fn trim_heap() {
+/// Gives freed memory of this process back to the system: glibc keeps freed blocks of up to 32 MiB for itself once it
+/// has seen such blocks freed. Takes some milliseconds where there is much of it.
+pub fn give_back_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         unsafe extern "C" {

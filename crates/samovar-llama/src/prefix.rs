@@ -79,7 +79,8 @@ pub(crate) fn choose(prompt: &[LlamaToken], candidates: &[Candidate<'_>], reuse:
     }
 }
 
-fn common_tokens(left: &[LlamaToken], right: &[LlamaToken]) -> usize {
+/// How many tokens two prompts begin with together.
+pub(crate) fn common_tokens(left: &[LlamaToken], right: &[LlamaToken]) -> usize {
     left.iter().zip(right).take_while(|(a, b)| a == b).count()
 }
 

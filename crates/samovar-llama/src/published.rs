@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use samovar_core::ThreadUse;
+use samovar_core::cores::ThreadsWhy;
 use samovar_core::footprint::Measurement;
 
 /// Numbers that the thread writes and anybody reads. Each is true for itself; together they may be one
@@ -18,7 +20,14 @@ pub(crate) struct Published {
     is_parked: AtomicBool,
     interrupts: AtomicU32,
     prefixes: AtomicU64,
+    threads_used: AtomicU32,
+    threads_most: AtomicU32,
+    threads_why: AtomicU32,
 }
+
+/// The reasons, by the number that is published.
+const WHY: [ThreadsWhy; 4] =
+    [ThreadsWhy::All, ThreadsWhy::FewCores, ThreadsWhy::OtherModels, ThreadsWhy::OtherPrograms];
 
 impl Published {
     pub(crate) fn memory(&self, held_bytes: u64, mapped_bytes: u64, kv_total_tokens: u32) {
@@ -35,6 +44,14 @@ impl Published {
     pub(crate) fn work(&self, kv_used_tokens: usize, busy_slots: usize) {
         self.kv_used_tokens.store(kv_used_tokens as u32, Ordering::Relaxed);
         self.busy_slots.store(busy_slots as u32, Ordering::Relaxed);
+    }
+
+    /// The threads of the step that begins.
+    pub(crate) fn threads(&self, threads: ThreadUse) {
+        let why = WHY.iter().position(|why| *why == threads.why).unwrap_or(0);
+        self.threads_used.store(threads.used, Ordering::Relaxed);
+        self.threads_most.store(threads.most, Ordering::Relaxed);
+        self.threads_why.store(why as u32, Ordering::Relaxed);
     }
 
     /// Tokens of one sequence at most, from now on.
@@ -80,6 +97,11 @@ impl Published {
             kv_used_tokens: self.kv_used_tokens.load(Ordering::Relaxed),
             kv_total_tokens: self.kv_total_tokens.load(Ordering::Relaxed),
             busy_slots: self.busy_slots.load(Ordering::Relaxed),
+            threads: ThreadUse {
+                used: self.threads_used.load(Ordering::Relaxed),
+                most: self.threads_most.load(Ordering::Relaxed),
+                why: WHY[self.threads_why.load(Ordering::Relaxed) as usize % WHY.len()],
+            },
         }
     }
 }

@@ -77,6 +77,14 @@ impl Company {
         }
     }
 
+    /// The same where other models or programs want the cores that this one has: nobody computes as if it were alone.
+    pub(crate) const fn beside_others(self) -> Self {
+        match self {
+            Self::Alone => Self::Prompts,
+            company => company,
+        }
+    }
+
     /// How long a chunk may take, and how short it may be cut for that: weights are read once a chunk,
     /// however short it is. (Against 256 tokens, prefill of a 1.1B model as on disk reached 93 % with
     /// chunks of 128, 87 % with 64 and 72 % with 32.)

@@ -5,11 +5,12 @@
 //!      └─ waits while another request computes the prefix that both share
 //! ```
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
-use samovar_core::{Completion, FinishReason, TokenEvent, TokenLogprob, Usage};
+use samovar_core::generation::may_tell_progress;
+use samovar_core::{Completion, FinishReason, Scope, TokenEvent, TokenLogprob, Usage};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -21,6 +22,9 @@ use crate::sampler::Sampler;
 use crate::schedule::Work;
 use crate::stop::TextGate;
 use crate::ticket::Ticket;
+
+/// Between two reports of a prompt's progress.
+const PROGRESS: Duration = Duration::from_millis(250);
 
 /// A request that occupies a slot.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub(crate) struct Slot {
     gate: TextGate,
     usage: Usage,
     prefill_ms: f64,
+    /// When progress was told last.
+    told: Instant,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     /// The last event, said when the slot is free again.
@@ -81,6 +87,7 @@ impl Slot {
             gate: TextGate::new(&ticket.stop),
             usage: Usage::default(),
             prefill_ms: 0.0,
+            told: ticket.arrived,
             first_token: None,
             last_token: None,
             farewell: None,
@@ -110,6 +117,10 @@ impl Slot {
         &self.ticket.adapters
     }
 
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.ticket.scope
+    }
+
     pub(crate) fn is_probe(&self) -> bool {
         self.ticket.is_probe
     }
@@ -123,9 +134,10 @@ impl Slot {
         self.ticket.events.is_closed()
     }
 
-    /// Gives it a place in the cache, with whatever is computed there already.
-    pub(crate) fn place(&mut self, sequence: Sequence) {
-        self.usage.cached_tokens = sequence.computed() as u32;
+    /// Gives it a place in the cache, with whatever is computed there already. Of that, no more than `own_tokens` are
+    /// its client's own, who is told of no others.
+    pub(crate) fn place(&mut self, sequence: Sequence, own_tokens: usize) {
+        self.usage.cached_tokens = sequence.computed().min(own_tokens) as u32;
         self.sequence = Some(sequence);
     }
 
@@ -140,6 +152,16 @@ impl Slot {
             None => Work::Wait,
             Some(_) if self.first_token.is_some() => Work::Decode,
             Some(sequence) => Work::Prefill { tokens: self.tokens.len() - sequence.computed() },
+        }
+    }
+
+    /// Tells how far its prompt is, a few times a second.
+    pub(crate) fn tell_progress(&mut self) {
+        let events = &self.ticket.events;
+        if self.told.elapsed() >= PROGRESS && may_tell_progress(events, 0) {
+            self.told = Instant::now();
+            let (computed, of) = (self.computed() as u32, self.usage.prompt_tokens);
+            self.send(TokenEvent::Prefilling { computed, of });
         }
     }
 
@@ -203,7 +225,8 @@ impl Slot {
     /// What remains of it in the cache, the tokens of that, and its last word.
     pub(crate) fn into_parts(self) -> (Option<Sequence>, Computed, Farewell) {
         let farewell = Farewell { events: self.ticket.events, event: self.farewell };
-        let computed = Computed { tokens: self.tokens, adapters: self.ticket.adapters };
+        let computed =
+            Computed { tokens: self.tokens, adapters: self.ticket.adapters, scope: self.ticket.scope };
         (self.sequence, computed, farewell)
     }
 

@@ -29,6 +29,7 @@ use crate::native::Origin;
 use crate::packed::{PackedFile, Unfit, Wardrobe};
 use crate::plan::Plan;
 use crate::published::Published;
+use crate::threads::Place;
 use crate::ticket::{Command, Reply};
 use crate::{log, native};
 
@@ -46,6 +47,8 @@ pub(crate) struct Start<'a> {
     pub descriptor: &'a Descriptor,
     pub plan: Plan,
     pub published: &'a Published,
+    /// Among the instances of this process that compute.
+    pub place: &'a Place,
     pub commands: &'a Receiver<Command>,
     pub loading: SyncSender<Loading>,
     pub cancelled: &'a AtomicBool,
@@ -158,8 +161,8 @@ impl Start<'_> {
         arrangement: Arrangement,
     ) -> Result<(), End> {
         let account = Account::default().add(&log::take_buffers());
-        let (descriptor, published) = (self.descriptor, self.published);
-        let tenancy = Tenancy { model, descriptor, published, account, wardrobe, beside_bytes };
+        let (descriptor, published, place) = (self.descriptor, self.published, self.place);
+        let tenancy = Tenancy { model, descriptor, published, place, account, wardrobe, beside_bytes };
         let context = tenancy.open_context(&self.plan)?;
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(Error::LoadCancelled { path: self.files.path.to_owned() }.into());
@@ -176,6 +179,7 @@ struct Tenancy<'m> {
     model: &'m LlamaModel,
     descriptor: &'m Descriptor,
     published: &'m Published,
+    place: &'m Place,
     /// Without a context.
     account: Account,
     /// If its weights change with the size of batches.
@@ -214,7 +218,7 @@ impl<'m> Tenancy<'m> {
         loop {
             state = match state {
                 State::Ready(context, plan) => {
-                    match Batcher::new(context, self.model, self.wardrobe, plan, self.published)
+                    match Batcher::new(context, self.model, self.wardrobe, plan, self.published, self.place)
                         .serve(commands)
                     {
                         Exit::Unload => return,
@@ -261,7 +265,7 @@ impl<'m> Tenancy<'m> {
 
     fn parked(&self, plan: Plan, reply: &Reply<()>) -> State<'m> {
         self.published.interrupted();
-        native::trim_heap();
+        native::give_back_memory();
         self.publish(self.account, &plan, 0);
         self.published.work(0, 0);
         self.published.adapters(0);

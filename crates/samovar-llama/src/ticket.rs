@@ -4,7 +4,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use llama_cpp_2::token::LlamaToken;
-use samovar_core::{Sampling, TokenEvent};
+use samovar_core::{Sampling, Scope, TokenEvent};
 use tokio::sync::mpsc::Sender;
 
 use crate::adapter_set::AdapterSet;
@@ -24,6 +24,8 @@ pub(crate) struct Ticket {
     pub logprobs: Option<u32>,
     pub ignore_eos: bool,
     pub reuse_prefix: bool,
+    /// Whose it is.
+    pub scope: Scope,
     /// It is computed with these.
     pub adapters: AdapterSet,
     /// A probe runs beside full slots.

@@ -6,7 +6,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use samovar_core::format::gguf;
 use samovar_core::port::{Engine, LoadControl, ModelFiles};
+use samovar_core::testing::gguf::{LlamaShape, llama};
 use samovar_core::{ErrorKind, LoadOptions};
 use samovar_llama::LlamaEngine;
 
@@ -25,6 +27,26 @@ fn a_file_that_llama_cpp_refuses_says_why() {
     assert!(failure.message.contains(&file.path().display().to_string()), "{failure:?}");
     assert!(!failure.message.contains("gave no reason"), "{failure:?}");
     assert!(failure.hint.is_some());
+}
+
+#[test]
+fn special_tokens_outside_of_the_vocabulary_are_llama_cpps_defaults() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let model = llama(LlamaShape::TINY)
+        .u32("tokenizer.ggml.bos_token_id", 1 << 30)
+        .u32("tokenizer.ggml.eos_token_id", 272)
+        .u32("tokenizer.ggml.padding_token_id", 999_999);
+    fs_err::write(file.path(), model.build()).unwrap();
+    let descriptor = gguf::inspect(file.path()).unwrap();
+    assert_eq!(descriptor.bos_token.as_deref(), Some("<s>"));
+    let options = support::options();
+    let instance = LlamaEngine::new()
+        .load(ModelFiles::of(file.path()), &descriptor, &options, &LoadControl::silent())
+        .unwrap();
+    assert_eq!(instance.tokenize("a", true, false).unwrap().first(), Some(&1));
+    let (_, completion) =
+        support::collect(support::start(&instance, support::greedy(support::text("Once"), 4)));
+    assert_eq!(completion.usage.completion_tokens, 4);
 }
 
 #[test]

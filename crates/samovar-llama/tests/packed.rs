@@ -10,8 +10,8 @@ use samovar_core::format::gguf;
 use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles, PackedFile};
 use samovar_core::testing::gguf::{Writer, lora, part_name};
 use samovar_core::{
-    Adapter, Arrangement, Digest, ErrorKind, GenerationRequest, Layout, LoadOptions, Prompt, TokenEvent,
-    TokenLogprob,
+    Adapter, Arrangement, Digest, ErrorKind, GenerationRequest, Layout, LoadOptions, Prompt, Scope,
+    TokenEvent, TokenLogprob,
 };
 use samovar_llama::LlamaEngine;
 use support::packed::{Packed, SOURCE};
@@ -47,7 +47,7 @@ fn answer(instance: &Arc<dyn Instance>, prompt: Vec<u32>) -> Vec<(u32, u32)> {
                 seen.extend(token.top.iter().map(bits));
             }
             TokenEvent::Failed(failure) => panic!("{failure:?}"),
-            TokenEvent::Prefilled { .. } | TokenEvent::Done(_) => {}
+            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Done(_) => {}
         }
     }
     assert!(seen.len() >= 32 * 6, "{seen:?}");
@@ -194,7 +194,7 @@ fn prompt_state_saved_in_one_layout_is_restored_in_another() {
         let file = tempfile::tempfile().unwrap();
         first.save_prefix(&prefix, &file).unwrap();
         let second = model.load(to);
-        second.restore_prefix(&prefix.tokens, &file).unwrap();
+        second.restore_prefix(&prefix.tokens, Scope::default(), &file).unwrap();
         let (text, completion) = collect(start(&second, greedy(Prompt::Tokens(asked.clone()), 8)));
         assert!(completion.usage.cached_tokens >= 90, "{from} to {to}: {completion:?}");
         assert!(!text.is_empty());

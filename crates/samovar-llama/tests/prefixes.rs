@@ -3,7 +3,7 @@
 
 mod support;
 
-use samovar_core::{GenerationRequest, LoadOptions, Prompt, Usage};
+use samovar_core::{GenerationRequest, LoadOptions, Prompt, Scope, Usage};
 use support::{collect, greedy, load, options, start};
 
 /// Token ids of a text that differs for different `salt`.
@@ -95,4 +95,38 @@ fn private_requests_leave_nothing_behind() {
     let measured = instance.measure();
     assert_eq!(measured.kv_used_tokens, 0, "{measured:?}");
     assert_eq!(usage(&collect(start(&instance, request(tokens(100, 4), 4)))).cached_tokens, 0);
+}
+
+/// Cells in use and tokens told as cached after two clients asked the same.
+fn two_clients(is_private: bool) -> (u32, [u32; 2]) {
+    let instance = load(&options());
+    let told = ["alice", "bob"].map(|name| {
+        let scope = Scope::of_client(name, is_private);
+        let request = GenerationRequest { scope, ..request(tokens(200, 8), 4) };
+        usage(&collect(start(&instance, request))).cached_tokens
+    });
+    (instance.measure().kv_used_tokens, told)
+}
+
+#[test]
+fn clients_that_share_compute_once_and_hear_nothing_of_each_other() {
+    let (cells, told) = two_clients(false);
+    assert_eq!(told, [0, 0]);
+    assert!((200..300).contains(&cells), "{cells} cells: the second took over what the first computed");
+    let (cells, told) = two_clients(true);
+    assert_eq!(told, [0, 0]);
+    assert!(cells >= 400, "{cells} cells: each computed its own");
+}
+
+#[test]
+fn nobody_waits_for_a_private_prefix_of_another() {
+    let instance = load(&options());
+    let running: Vec<_> = ["alice", "bob", "alice"]
+        .map(|name| {
+            let scope = Scope::of_client(name, true);
+            start(&instance, GenerationRequest { scope, ..request(tokens(300, 9), 4) })
+        })
+        .into();
+    let cached: Vec<_> = running.into_iter().map(|answer| usage(&collect(answer)).cached_tokens).collect();
+    assert_eq!(cached, [0, 0, 299]);
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use samovar_core::footprint::KvType;
 use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::gguf::{LlamaShape, llama};
-use samovar_core::{CachedPrefix, ErrorKind, GenerationRequest, LoadOptions, Prompt};
+use samovar_core::{CachedPrefix, ErrorKind, GenerationRequest, LoadOptions, Prompt, Scope};
 use samovar_llama::LlamaEngine;
 use support::{collect, greedy, load, options, start};
 
@@ -39,7 +39,7 @@ fn a_long_prefix_is_restored_much_faster_than_computed() {
     let (expected, computing) = collect(start(&load(&options), request(asked.clone(), 24)));
     let again = load(&options);
     let began = Instant::now();
-    again.restore_prefix(&prefix.tokens, &file).unwrap();
+    again.restore_prefix(&prefix.tokens, Scope::default(), &file).unwrap();
     let restoring = began.elapsed().as_secs_f64() * 1e3;
     let (answer, completion) = collect(start(&again, request(asked, 24)));
     assert!(completion.usage.cached_tokens >= 1500, "{completion:?}");
@@ -68,7 +68,7 @@ fn state_of_another_kv_format_or_another_shape_is_refused() {
         .load(ModelFiles::of(&path), &descriptor, &options(), &LoadControl::silent())
         .unwrap();
     for target in [small, other] {
-        let refused = target.restore_prefix(&prefix.tokens, &file).unwrap_err();
+        let refused = target.restore_prefix(&prefix.tokens, Scope::default(), &file).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::InvalidRequest, "{refused:?}");
         assert!(refused.message.contains("another model"), "{refused:?}");
         target.probe().unwrap();
@@ -88,7 +88,7 @@ fn saving_and_restoring_disturb_no_answer() {
     let mut saves = 0;
     while instance.measure().busy_slots > 0 || saves < 3 {
         instance.save_prefix(&kept, &file).unwrap();
-        instance.restore_prefix(&kept.tokens, &file).unwrap();
+        instance.restore_prefix(&kept.tokens, Scope::default(), &file).unwrap();
         saves += 1;
     }
     assert_eq!(collect(answer).0, expected);
@@ -109,7 +109,7 @@ fn restored_state_pushes_out_the_longest_unused() {
     assert!(most < saved.len(), "all {most} are kept");
     for (prefix, file) in &saved {
         let oldest = instance.prefixes().unwrap().remove(0);
-        instance.restore_prefix(&prefix.tokens, file).unwrap();
+        instance.restore_prefix(&prefix.tokens, Scope::default(), file).unwrap();
         let kept = instance.prefixes().unwrap();
         assert_eq!(kept.len(), most);
         assert_eq!(kept.last().unwrap().tokens, prefix.tokens);
@@ -121,7 +121,7 @@ fn restored_state_pushes_out_the_longest_unused() {
     let prefix = computed(&large, tokens(900, 20));
     let file = tempfile::tempfile().unwrap();
     large.save_prefix(&prefix, &file).unwrap();
-    let refused = small.restore_prefix(&prefix.tokens, &file).unwrap_err();
+    let refused = small.restore_prefix(&prefix.tokens, Scope::default(), &file).unwrap_err();
     assert_eq!(refused.kind, ErrorKind::InvalidRequest, "{refused:?}");
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use samovar_core::format::gguf;
 use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
 use samovar_core::testing::gguf::{LlamaShape, windowed};
-use samovar_core::{LoadOptions, Prompt};
+use samovar_core::{LoadOptions, Prompt, Scope};
 use samovar_llama::LlamaEngine;
 use support::{collect, greedy, options, start};
 
@@ -54,7 +54,7 @@ fn restored_state_serves_those_who_continue_it_and_nobody_else() {
     first.save_prefix(&prefix, &file).unwrap();
 
     let restored = model.load(512);
-    restored.restore_prefix(&prefix.tokens, &file).unwrap();
+    restored.restore_prefix(&prefix.tokens, Scope::default(), &file).unwrap();
     let short = tokens(100, 1);
     assert_eq!(ask(&restored, short.clone()), (fresh(short), 0), "its window begins before what was saved");
     let long = [&prefix.tokens[..], &tokens(20, 2)].concat();
@@ -78,8 +78,8 @@ fn a_shorter_state_is_taken_in_beside_a_longer_one_that_lost_its_beginning() {
     assert!(long.starts_with(&short) && long.len() > short.len() + WINDOW as usize);
 
     let restored = model.load(512);
-    restored.restore_prefix(&long, &long_file).unwrap();
-    restored.restore_prefix(&short, &short_file).unwrap();
+    restored.restore_prefix(&long, Scope::default(), &long_file).unwrap();
+    restored.restore_prefix(&short, Scope::default(), &short_file).unwrap();
     let prompt = [&short[..], &tokens(20, 3)].concat();
     assert_eq!(ask(&restored, prompt).1, short.len());
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   one load, both files mapped; in turns plain and packed:
-//!   a prompt │ steps of one sequence │ steps of eight          the best of up to three rounds, some seconds in all
+//!   a prompt │ steps of one sequence │ steps of eight          the best of up to three rounds, some seconds in all;
+//!                                                              a few more while other programs have the cores
 //! ```
 //!
 //! Repacking at load is not measured: its kernels and bytes are those of packed weights.
@@ -20,10 +21,14 @@ use crate::error::Error;
 use crate::log;
 use crate::native::{self, Origin, WeightOptions};
 use crate::plan::{ContextOptions, Plan};
+use crate::threads::Stopwatch;
 
 /// No further round begins after so long.
 const ENOUGH: Duration = Duration::from_secs(4);
 const ROUNDS: u32 = 3;
+/// Rounds, and time, where other programs had the cores in all of them.
+const ROUNDS_MOST: u32 = 6;
+const LONGEST: Duration = Duration::from_secs(10);
 /// What a prompt may take.
 const PROMPT_TIME: Duration = Duration::from_millis(1200);
 const PROMPT_TOKENS: [usize; 2] = [64, 512];
@@ -67,7 +72,8 @@ pub(crate) fn calibrate(
     let context = Context::new(&model, context)
         .ok_or_else(|| Error::Context { cells, detail: log::take_complaints() })?;
     let vocabulary = model.n_vocab().max(1);
-    let track = Track { context, wardrobe, vocabulary, batch: Batch::default(), control };
+    let (batch, threads) = (Batch::default(), plan.threads);
+    let track = Track { context, wardrobe, vocabulary, batch, control, threads, round: (0.0, 0.0) };
     track.run().map_err(|error| Error::not_computed(files.path, error))
 }
 
@@ -78,6 +84,9 @@ struct Track<'m> {
     vocabulary: i32,
     batch: Batch,
     control: &'m LoadControl,
+    threads: u32,
+    /// Wall time and processor time of the round's steps, in seconds.
+    round: (f64, f64),
 }
 
 /// Tokens a second.
@@ -86,6 +95,8 @@ struct Pace {
     prompt: f64,
     one: f64,
     eight: f64,
+    /// Of the round in which others took the least.
+    lacked: f64,
 }
 
 impl Pace {
@@ -94,11 +105,13 @@ impl Pace {
             prompt: self.prompt.max(other.prompt),
             one: self.one.max(other.one),
             eight: self.eight.max(other.eight),
+            lacked: self.lacked.min(other.lacked),
         }
     }
 
     fn of(self, layout: Layout) -> Speed {
-        Speed { layout, prefill: self.prompt, decode: self.one, decode_eight: self.eight }
+        let Self { prompt, one, eight, lacked } = self;
+        Speed { layout, prefill: prompt, decode: one, decode_eight: eight, lacked }
     }
 }
 
@@ -114,20 +127,26 @@ impl Track<'_> {
         let pilot = self.steps(SEQUENCES, 1)?;
         let tokens = (PROMPT_TIME.as_secs_f64() * pilot) as usize / 64 * 64;
         let tokens = tokens.clamp(PROMPT_TOKENS[0], PROMPT_TOKENS[1] - 64);
-        let mut paces = [Pace::default(); 2];
-        for round in 0..ROUNDS {
+        let mut paces = [Pace { lacked: 1.0, ..Pace::default() }; 2];
+        for round in 0..ROUNDS_MOST {
             for &is_packed in dresses {
                 self.wear(is_packed);
-                let pace = Pace {
+                self.round = (0.0, 0.0);
+                let mut pace = Pace {
                     prompt: self.prompt(tokens)?,
                     one: self.steps(1, STEPS_OF_ONE)?,
                     eight: self.steps(SEQUENCES, STEPS_OF_EIGHT)?,
+                    lacked: 0.0,
                 };
+                pace.lacked = self.lacked();
                 let best = &mut paces[usize::from(is_packed)];
                 *best = best.best(pace);
             }
-            self.control.report((round + 1) as f32 / ROUNDS as f32);
-            if start.elapsed() > ENOUGH {
+            let is_quiet =
+                paces[..dresses.len()].iter().all(|pace| !pace.of(Layout::Mapped).is_provisional());
+            let (rounds, longest) = if is_quiet { (ROUNDS, ENOUGH) } else { (ROUNDS_MOST, LONGEST) };
+            self.control.report(((round + 1) as f32 / rounds as f32).min(1.0));
+            if round + 1 >= rounds || start.elapsed() > longest {
                 break;
             }
         }
@@ -145,6 +164,12 @@ impl Track<'_> {
         if let Some(wardrobe) = &self.wardrobe {
             wardrobe.wear(is_packed);
         }
+    }
+
+    /// Part of its threads' time that the steps of this round did not get.
+    fn lacked(&self) -> f64 {
+        let (wall, cpu) = self.round;
+        (1.0 - cpu / (wall * f64::from(self.threads)).max(1e-9)).clamp(0.0, 1.0)
     }
 
     /// Tokens a second of one prompt.
@@ -179,10 +204,13 @@ impl Track<'_> {
 
     /// Computes the batch; returns how many seconds that took.
     fn decode(&mut self) -> Result<f64, DecodeError> {
-        let start = Instant::now();
+        let watch = Stopwatch::start();
         let control = self.control;
         self.context.decode(&mut self.batch, &|| control.is_cancelled())?;
-        Ok(start.elapsed().as_secs_f64().max(1e-9))
+        let (wall, cpu) = watch.elapsed();
+        self.round.0 += wall.as_secs_f64();
+        self.round.1 += cpu.as_secs_f64();
+        Ok(wall.as_secs_f64().max(1e-9))
     }
 
     fn forget(&mut self, sequences: usize) {

@@ -62,7 +62,7 @@ pub(crate) fn collect(mut generation: Generation) -> (String, Completion) {
     let mut answer = String::new();
     while let Some(event) = generation.blocking_next() {
         match event {
-            TokenEvent::Prefilled { .. } => {}
+            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } => {}
             TokenEvent::Token { text, .. } => answer.push_str(&text),
             TokenEvent::Done(completion) => return (answer, completion),
             TokenEvent::Failed(failure) => panic!("{failure:?}"),

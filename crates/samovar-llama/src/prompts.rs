@@ -1,0 +1,130 @@
+//! From a prompt as it travels to the tokens that the model reads: conversations are rendered by the model's chat
+//! template, texts are tokenized, and what cannot fit the context is refused before the work is done.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::token::LlamaToken;
+use samovar_core::port::{PromptControl, Unconfined};
+use samovar_core::{Chat, Descriptor, Failure, Prompt};
+use samovar_prompt::{Rendered, Renderer};
+
+use crate::error::Error;
+use crate::vocabulary::{Bounds, Control, Vocabulary};
+
+/// What one model's prompts need.
+#[derive(Debug)]
+pub(crate) struct Prompts {
+    vocabulary: Vocabulary,
+    descriptor: Descriptor,
+    /// By the model's own template, or why there is none.
+    own: OnceLock<Result<Renderer, Failure>>,
+    /// By the template that was asked for last instead.
+    other: Mutex<Option<(String, Arc<Renderer>)>>,
+}
+
+impl Prompts {
+    pub(crate) fn of(model: &LlamaModel, descriptor: &Descriptor) -> Self {
+        if descriptor.chat_template.as_deref().is_none_or(|template| template.trim().is_empty()) {
+            tracing::warn!("the model's file has no chat template: conversations go through ChatML");
+        }
+        Self {
+            vocabulary: Vocabulary::of(model),
+            descriptor: descriptor.clone(),
+            own: OnceLock::new(),
+            other: Mutex::default(),
+        }
+    }
+
+    /// The tokens of a prompt that is to fit `context_tokens`.
+    ///
+    /// # Errors
+    /// As [`Instance::encode`](samovar_core::port::Instance::encode).
+    pub(crate) fn encode(
+        &self,
+        model: &LlamaModel,
+        prompt: &Prompt,
+        context_tokens: u32,
+        control: &dyn PromptControl,
+    ) -> Result<Vec<LlamaToken>, Failure> {
+        let bounds = Bounds { context_tokens: Some(context_tokens), control };
+        match prompt {
+            Prompt::Text { text, add_special, parse_special } => {
+                let places = if *parse_special { Control::Everywhere } else { Control::Never };
+                Ok(self.vocabulary.tokenize(model, text, places, *add_special, bounds)?)
+            }
+            Prompt::Tokens(tokens) => Ok(checked(model, tokens)?),
+            Prompt::Chat(chat) => {
+                // No message is less than a token.
+                if chat.message_count > context_tokens {
+                    let (messages, context) = (chat.message_count, context_tokens);
+                    return Err(Error::TooManyMessages { messages, context }.into());
+                }
+                let Rendered { text, control: places, notes } = self.render(chat, control)?;
+                for note in notes {
+                    tracing::info!("{note}");
+                }
+                let places = places.as_deref().map_or(Control::Everywhere, Control::At);
+                Ok(self.vocabulary.tokenize(model, &text, places, true, bounds)?)
+            }
+        }
+    }
+
+    /// The tokens of a text, however many they are.
+    pub(crate) fn tokenize(
+        &self,
+        model: &LlamaModel,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+    ) -> Result<Vec<LlamaToken>, Error> {
+        let bounds = Bounds { context_tokens: None, control: &Unconfined };
+        let places = if parse_special { Control::Everywhere } else { Control::Never };
+        self.vocabulary.tokenize(model, text, places, add_special, bounds)
+    }
+
+    fn render(&self, chat: &Chat, control: &dyn PromptControl) -> Result<Rendered, Failure> {
+        let mut rendered = None;
+        // To read a template is work by its rules, too.
+        control.confine(&mut || {
+            rendered = Some(match &chat.template {
+                None => match self.own.get_or_init(|| self.renderer(None)) {
+                    Ok(renderer) => renderer.render(chat),
+                    Err(failure) => Err(failure.clone()),
+                },
+                Some(template) => self.other(template).and_then(|renderer| renderer.render(chat)),
+            });
+        });
+        rendered.expect("invariant: confined work is done when it returns")
+    }
+
+    fn renderer(&self, template: Option<&str>) -> Result<Renderer, Failure> {
+        Renderer::new(&self.descriptor, template, Arc::clone(self.vocabulary.control()))
+    }
+
+    fn other(&self, template: &str) -> Result<Arc<Renderer>, Failure> {
+        let known = self.other.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((source, renderer)) = known
+            && source == template
+        {
+            return Ok(renderer);
+        }
+        let renderer = Arc::new(self.renderer(Some(template))?);
+        let known = Some((template.to_owned(), Arc::clone(&renderer)));
+        *self.other.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(renderer)
+    }
+}
+
+/// Token ids as they are, if the vocabulary has them all.
+pub(crate) fn checked(model: &LlamaModel, tokens: &[u32]) -> Result<Vec<LlamaToken>, Error> {
+    let vocabulary = model.n_vocab() as u32;
+    let check = |&token: &u32| {
+        if token < vocabulary {
+            Ok(LlamaToken(token as i32))
+        } else {
+            Err(Error::UnknownToken { token, vocabulary })
+        }
+    };
+    tokens.iter().map(check).collect()
+}
