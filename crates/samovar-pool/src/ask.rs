@@ -62,6 +62,9 @@ pub struct Ask {
     pub model: Arc<ModelSpec>,
     /// Who asks: clients of one model are served in turns. Any stable text; those without a name are one client.
     pub client: String,
+    /// Who of that client asks, from the outermost name to the innermost: they divide the client's turns, and the
+    /// places that it may take in a full queue. At most two names count.
+    pub within: Vec<String>,
     /// A head start among the client's own requests, and among clients whose turn it is: each point counts as
     /// 100 ms of waiting. 0 is usual.
     pub priority: u8,
@@ -78,7 +81,15 @@ pub struct Ask {
 impl Ask {
     /// A request without priority, deadline or keep-alive of its own.
     pub fn new(model: Arc<ModelSpec>) -> Self {
-        Self { model, client: String::new(), priority: 0, deadline: None, keep_alive: None, affinity: None }
+        Self {
+            model,
+            client: String::new(),
+            within: Vec::new(),
+            priority: 0,
+            deadline: None,
+            keep_alive: None,
+            affinity: None,
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use samovar_core::units::{ByteSize, TimeSpan};
 use samovar_core::{ErrorKind, Failure};
 
+use crate::decide::is_fault_of_the_instance;
+
 /// Why the pool said no. Every variant carries what its reader needs to act on it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -52,9 +54,20 @@ pub enum Error {
         /// How long the request waited, in milliseconds.
         waited_ms: u64,
     },
-    /// The model could not be loaded, now or a moment ago.
+    /// The model could not be loaded.
     #[error("cannot load {model}: {failure}")]
     LoadFailed {
+        /// The model's name.
+        model: String,
+        /// What the engine said.
+        failure: Box<Failure>,
+        /// When the pool will try again, in milliseconds from now.
+        retry_after_ms: u64,
+    },
+    /// The model could not be loaded a moment ago, by no fault of its file; it is tried again soon.
+    #[error("{model} could not be loaded a moment ago, and is tried again in {}: {failure}",
+        TimeSpan::from_ms(*retry_after_ms))]
+    BackingOff {
         /// The model's name.
         model: String,
         /// What the engine said.
@@ -80,6 +93,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same for a request that came after the failure: where another try may well succeed, it is to come again, and
+    /// nobody tells it that this try of its own has failed.
+    pub(crate) fn while_backing_off(self) -> Self {
+        match self {
+            Self::LoadFailed { model, failure, retry_after_ms } if is_fault_of_the_instance(failure.kind) => {
+                Self::BackingOff { model, failure, retry_after_ms }
+            }
+            error => error,
+        }
+    }
+
     /// The row of the table of kinds.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -87,7 +111,7 @@ impl Error {
             Self::Busy { .. } | Self::TooLate { .. } => ErrorKind::Busy,
             Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
             Self::LoadFailed { failure, .. } => failure.kind,
-            Self::GivenUp { .. } | Self::ShuttingDown => ErrorKind::Unavailable,
+            Self::BackingOff { .. } | Self::GivenUp { .. } | Self::ShuttingDown => ErrorKind::Unavailable,
         }
     }
 
@@ -104,7 +128,7 @@ impl Error {
             Self::TooLate { .. } | Self::DeadlineExceeded { .. } => {
                 Some("allow more time, or give the model more slots".into())
             }
-            Self::LoadFailed { failure, .. } => failure.hint.clone(),
+            Self::LoadFailed { failure, .. } | Self::BackingOff { failure, .. } => failure.hint.clone(),
             Self::GivenUp { model, .. } => Some(format!("`samovar why {model}` tells what happened")),
             Self::ShuttingDown => None,
         }
@@ -116,6 +140,7 @@ impl Error {
             Self::Busy { retry_after_ms, .. }
             | Self::TooLate { retry_after_ms, .. }
             | Self::LoadFailed { retry_after_ms, .. }
+            | Self::BackingOff { retry_after_ms, .. }
             | Self::GivenUp { retry_after_ms, .. } => Some(*retry_after_ms),
             _ => None,
         }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use samovar_core::Failure;
 use samovar_core::port::{Clock, Engine, Instance, Millis};
+use samovar_core::{Failure, ModelKey, ThreadUse};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -198,8 +198,17 @@ impl Owner {
                     return;
                 }
                 self.waiters.insert(ticket, Waiter::Lease(reply, waits));
-                let Ask { model, client, priority, deadline, keep_alive, affinity } = ask;
-                self.step(Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity });
+                let Ask { model, client, within, priority, deadline, keep_alive, affinity } = ask;
+                self.step(Event::Request {
+                    ticket,
+                    model,
+                    client,
+                    within,
+                    priority,
+                    deadline,
+                    keep_alive,
+                    affinity,
+                });
             }
             Command::Warm { ticket, model, reply, waits } => {
                 if reply.is_closed() {
@@ -237,6 +246,9 @@ impl Owner {
                 let turned_away = self.turned_away.load(Ordering::Relaxed);
                 snapshot.pool.requests += turned_away;
                 snapshot.pool.refused += turned_away;
+                for model in &mut snapshot.models {
+                    model.threads = self.threads_of(&model.key);
+                }
                 // Callers that ask and go are no fault.
                 let _ = reply.send(snapshot);
             }
@@ -250,6 +262,17 @@ impl Owner {
             }
             Command::Shutdown { grace, reply } => self.leave(Some(grace), Some(reply)),
         }
+    }
+
+    /// What each instance of a model that is in memory computes with.
+    fn threads_of(&self, key: &ModelKey) -> Vec<ThreadUse> {
+        let instances = self.state.instance_ids(key).filter_map(|id| self.instances.get(&id));
+        let threads = instances.map(|instance| {
+            let measured = instance.measure();
+            let used = if measured.busy_slots > 0 { measured.threads.used } else { 0 };
+            ThreadUse { used, ..measured.threads }
+        });
+        threads.filter(|threads| threads.most > 0).collect()
     }
 
     fn statistics(&self) -> Statistics {

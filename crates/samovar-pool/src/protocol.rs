@@ -9,7 +9,7 @@
 //!
 //! A slow load is two quick events around an effect. Nothing in this file does anything.
 //!
-//! Fairness reads `Request::client`; pressure is `Pressure`; probes are `Probe`, `Probed` and `ProbeFailed`; parking is
+//! Fairness reads `Request::client` and `within`; pressure is `Pressure`; probes are `Probe`, `Probed` and `ProbeFailed`; parking is
 //! `Park` and `Resume`. An instance that grows is a `Park` and a `Resume` with larger options. Several instances of a
 //! model change no variant, since events and effects name an [`InstanceId`] and never a model in memory. A group of
 //! models that depend on each other enters in [`ModelSpec`], which `Request` and `Warm` carry: one `Load` for each
@@ -47,6 +47,8 @@ pub enum Event {
         model: Arc<ModelSpec>,
         /// Who asks, for fairness between clients; nobody named is one client.
         client: String,
+        /// Who of that client asks: they divide its turns.
+        within: Vec<String>,
         /// A head start in the model's queue.
         priority: u8,
         /// When to answer at the latest.

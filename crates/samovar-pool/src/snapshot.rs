@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use samovar_core::{LoadOptions, ModelKey};
+use samovar_core::{LoadOptions, ModelKey, ThreadUse};
 use serde::Serialize;
 
 /// Where a model is in its life.
@@ -136,6 +136,10 @@ pub struct ModelStats {
     pub slots: u32,
     /// Requests that it serves now.
     pub busy_slots: u32,
+    /// Threads of the last step of each instance that is in memory, and why not more; of one that serves nobody only how
+    /// many it may have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub threads: Vec<ThreadUse>,
     /// Requests that wait for it.
     pub queued: u32,
     /// Names of the models that must be in memory with it.

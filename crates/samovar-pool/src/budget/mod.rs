@@ -41,6 +41,11 @@ impl Budget {
         Self { bytes, source: source.into() }
     }
 
+    /// Memory that this process may use, as far as the system says; else 4 GB are assumed.
+    pub fn available_bytes() -> u64 {
+        available_bytes(&|path| fs_err::read_to_string(path).ok()).unwrap_or(ASSUMED_BYTES)
+    }
+
     /// 70 % of what this process may use.
     pub fn detect() -> Self {
         Self::detect_with(&|path| fs_err::read_to_string(path).ok())

@@ -11,6 +11,7 @@ use samovar_core::Footprint;
 use samovar_core::port::Millis;
 
 use super::demand::kv_bytes;
+use super::line::{DEPTH, Who};
 use super::state::ModelId;
 use super::{Call, Turn};
 use crate::ask::ModelSpec;
@@ -20,6 +21,8 @@ use crate::protocol::{Effect, TicketId};
 
 /// Refusals of one model are noted at most once in so long, lest a crowd fill the memory of decisions.
 const NOTE_REFUSALS_EVERY_MS: u64 = 1_000;
+/// Of a model so many are remembered that found no place.
+const TURNED_AWAY_MAX: usize = 1_024;
 
 impl Turn<'_> {
     pub(super) fn request(&mut self, ticket: TicketId, spec: &Arc<ModelSpec>, call: &Call) {
@@ -33,7 +36,7 @@ impl Turn<'_> {
             self.begin_for_the_next(model, spec);
             return;
         }
-        if let Some(why) = refusal.or_else(|| self.find_place(model, Some(&call.client)).err()) {
+        if let Some(why) = refusal.or_else(|| self.find_place(model, Some(&call.who)).err()) {
             self.turn_down(ticket, model, why);
             return;
         }
@@ -70,6 +73,7 @@ impl Turn<'_> {
             return None;
         }
         self.remembered_failure_of_group(model)
+            .map(Error::while_backing_off)
             .or_else(|| self.stunted_group(model, spec))
             .or_else(|| self.does_not_fit(model, spec))
     }
@@ -131,9 +135,9 @@ impl Turn<'_> {
         self.state.config.budget.bytes.saturating_sub(pinned_bytes)
     }
 
-    /// A place in the queue. Where there is none left, the client that has filled it gives up the one that it would
-    /// be served last, unless the newcomer is of that client itself or would only change places with it.
-    fn find_place(&mut self, model: ModelId, client: Option<&Arc<str>>) -> Result<(), Error> {
+    /// A place in the queue. Where there is none left, the client that has filled it gives up the one that came last,
+    /// unless the newcomer would only change places with it. Within a client the same holds between those who share it.
+    fn find_place(&mut self, model: ModelId, who: Option<&Who>) -> Result<(), Error> {
         let config = &self.state.config;
         let (waiting, in_all) = (self.state.model(model).waiting_count(), self.state.tickets.len() as u32);
         let (queued, lines) = if waiting >= config.queue_per_model {
@@ -147,30 +151,83 @@ impl Turn<'_> {
         if waiting == 0 && self.has_free_slot(model) {
             return Ok(());
         }
-        let last = client.and_then(|client| self.last_of_the_greediest(&lines, client));
-        let Some((greedy, ticket)) = last else { return Err(self.busy(model, queued)) };
+        let last = who.and_then(|who| self.last_of_the_greediest(&lines, who));
+        let last = last.or_else(|| self.latest_beside(&lines, model, who?));
+        let Some((greedy, ticket)) = last else {
+            self.remember_turned_away(model, who, self.now);
+            return Err(self.busy(model, queued));
+        };
         let why = self.busy(greedy, queued);
-        self.take_ticket(ticket);
+        if let Some(displaced) = self.take_ticket(ticket) {
+            self.remember_turned_away(greedy, Some(&displaced.who), displaced.asked_at);
+        }
         self.turn_down(ticket, greedy, why);
         self.left_the_queue(greedy);
         Ok(())
     }
 
-    /// Of the client with the most requests in these lines the one that came last, if it has at least two more
-    /// than `client`.
-    fn last_of_the_greediest(&self, lines: &[ModelId], client: &Arc<str>) -> Option<(ModelId, TicketId)> {
-        let mut counts: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
-        let line = |model: &ModelId| &self.state.model(*model).queue;
-        for (client, waiting) in lines.iter().flat_map(|model| line(model).clients()) {
-            *counts.entry(client).or_default() += waiting;
+    /// Of the name with the most requests in these lines the one that came last, if it has at least two more than that
+    /// of `who` beside it: the names of clients first, then those within the client of `who`, and so on.
+    fn last_of_the_greediest(&self, lines: &[ModelId], who: &Who) -> Option<(ModelId, TicketId)> {
+        let names = who.names();
+        for depth in 0..names.len() {
+            let (within, own) = (&names[..depth], &names[depth]);
+            let counts = self.counts(lines, within);
+            let own_count = counts.get(own).copied().unwrap_or(0);
+            let others = counts.into_iter().filter(|(name, _)| name != own);
+            if let Some((greediest, most)) = others.max_by_key(|(_, count)| *count)
+                && most >= own_count + 2
+            {
+                return self.last_within(lines, [within, &[greediest]].concat());
+            }
+            if own_count == 0 {
+                return None;
+            }
         }
-        let own = counts.get(client).copied().unwrap_or(0);
-        let (greediest, most) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-        if most < own + 2 {
-            return None;
+        None
+    }
+
+    /// Of those who share all names but the last with `who`, the one that asked latest, if that was after `who` was turned
+    /// away first: else those that ask again at once would keep out those that wait as they were told.
+    fn latest_beside(&self, lines: &[ModelId], model: ModelId, who: &Who) -> Option<(ModelId, TicketId)> {
+        let since = *self.state.model(model).turned_away.get(who)?;
+        let beside = |id: &TicketId| {
+            let ticket = &self.state.tickets[id];
+            let names = (ticket.who.names().split_last()?.1, who.names().split_last()?.1);
+            let asked = self.state.model(ticket.model).turned_away.get(&ticket.who).copied();
+            let asked = asked.unwrap_or(ticket.asked_at);
+            (names.0 == names.1 && ticket.who != *who && asked > since).then_some((asked, *id, ticket.model))
+        };
+        let waiting = lines.iter().flat_map(|model| self.state.model(*model).queue.in_order());
+        waiting.filter_map(|id| beside(&id)).max().map(|(_, id, model)| (model, id))
+    }
+
+    fn remember_turned_away(&mut self, model: ModelId, who: Option<&Who>, asked: Millis) {
+        let turned_away = &mut self.state.model_mut(model).turned_away;
+        if let Some(who) = who
+            && (turned_away.len() < TURNED_AWAY_MAX || turned_away.contains_key(who))
+        {
+            turned_away.entry(who.clone()).or_insert(asked);
         }
-        let last = lines.iter().filter_map(|model| Some((line(model).last_of(greediest)?, *model))).max();
-        last.map(|((_, ticket), model)| (model, ticket))
+    }
+
+    /// Going from these names to the one within them that has the most requests, and on: the one that came last.
+    fn last_within(&self, lines: &[ModelId], mut names: Vec<Arc<str>>) -> Option<(ModelId, TicketId)> {
+        while names.len() < DEPTH {
+            let greediest = self.counts(lines, &names).into_iter().max_by_key(|(_, count)| *count);
+            names.push(greediest?.0);
+        }
+        let last_of = |model: &ModelId| Some((self.state.model(*model).queue.last_of(&names)?, *model));
+        lines.iter().filter_map(last_of).max().map(|((_, ticket), model)| (model, ticket))
+    }
+
+    /// How many requests wait in these lines for each name within these names.
+    fn counts(&self, lines: &[ModelId], within: &[Arc<str>]) -> BTreeMap<Arc<str>, usize> {
+        let mut counts = BTreeMap::new();
+        for (name, waiting) in lines.iter().flat_map(|model| self.state.model(*model).queue.counts(within)) {
+            *counts.entry(Arc::clone(name)).or_default() += waiting;
+        }
+        counts
     }
 
     fn busy(&self, model: ModelId, queued: u32) -> Error {
@@ -194,7 +251,8 @@ impl Turn<'_> {
                 Reason::WouldBeLate { expected_ms: *expected_ms, allowed_ms: *allowed_ms }
             }
             Error::DeadlineExceeded { waited_ms, .. } => Reason::TooLate { waited_ms: *waited_ms },
-            Error::LoadFailed { failure, retry_after_ms, .. } => Reason::Failed {
+            Error::LoadFailed { failure, retry_after_ms, .. }
+            | Error::BackingOff { failure, retry_after_ms, .. } => Reason::Failed {
                 kind: failure.kind,
                 message: failure.message.clone(),
                 retry_in_ms: *retry_after_ms,

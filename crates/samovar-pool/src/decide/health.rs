@@ -243,6 +243,6 @@ fn doubled(first_ms: u64, times: u32) -> u64 {
 }
 
 /// Whether a request that failed so was failed by its instance, rather than by itself.
-pub(super) fn is_fault_of_the_instance(kind: ErrorKind) -> bool {
+pub(crate) fn is_fault_of_the_instance(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::EngineFailed | ErrorKind::Unavailable | ErrorKind::Internal)
 }

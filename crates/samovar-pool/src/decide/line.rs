@@ -1,14 +1,20 @@
-//! Who is next among those who wait for one model: fair between clients, first come first served within one.
+//! Who is next among those who wait for one model: fair between clients, and between those who share a client's turns;
+//! first come first served within one.
 //!
 //! ```text
 //!   alice  a1 a2 a3 a4 …        turn 7, 8, 9, 10 …
 //!   bob    b1                   turn 8                 served: a1  a2 b1  a3  a4 …
+//!
+//!   an address ── turns ──┬─ a key or a program ── turns of the address ──┬─ a connection ── turns of the program
 //! ```
 //!
 //! Every client has a lane; the lane with the lowest turn is served, and its next one has a later turn: one turn later,
 //! or a part of it for a client of more weight. A client that comes newly joins one turn after that which is being
 //! served. So whoever has one request waits for at most two of each other client, of which the first was due before it
 //! came, however many those have; and whoever waits is never passed by clients that come later than its turn has been reached.
+//!
+//! A client's turn goes to one of those within it by the same rule, and so on. Whoever calls itself by many names within
+//! a client has no more of what that client does not have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,8 +25,30 @@ use crate::protocol::TicketId;
 const TURN: u64 = 720_720;
 /// No client weighs more.
 const WEIGHT_MAX: u32 = 1_000;
+/// A client, who within it, and who within that.
+pub(super) const DEPTH: usize = 3;
 
-/// Who waits for one model.
+/// Who asks: the names from the client to the innermost.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Who(Arc<[Arc<str>; DEPTH]>);
+
+impl Who {
+    /// Names that are missing are empty ones; those too many do not count.
+    pub(super) fn new(client: &str, within: &[String]) -> Self {
+        let within = |at: usize| within.get(at).map_or("", String::as_str).into();
+        Self(Arc::new([client.into(), within(0), within(1)]))
+    }
+
+    pub(super) fn client(&self) -> &str {
+        &self.0[0]
+    }
+
+    pub(super) fn names(&self) -> &[Arc<str>] {
+        &self.0[..]
+    }
+}
+
+/// Who waits for one model, or for the turns of one client.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Line {
     lanes: BTreeMap<Arc<str>, Lane>,
@@ -29,66 +57,102 @@ pub(super) struct Line {
     length: usize,
 }
 
-/// Who waits for one client, by the time of coming less the head start, then by number.
+/// Who waits for one name.
 #[derive(Clone, Debug)]
 struct Lane {
-    tickets: BTreeSet<(u64, TicketId)>,
+    waiting: Waiting,
     /// When its first is served.
     turn: u64,
     /// Between one and the next.
     step: u64,
 }
 
+#[derive(Clone, Debug)]
+enum Waiting {
+    /// By the time of coming less the head start, then by number.
+    Tickets(BTreeSet<(u64, TicketId)>),
+    /// Those who share its turns.
+    Within(Line),
+}
+
 impl Line {
-    pub(super) fn join(&mut self, client: &Arc<str>, weight: u32, place: u64, ticket: TicketId) {
-        let step = TURN / u64::from(weight.clamp(1, WEIGHT_MAX));
-        let turn = self.turn + step;
-        let lane = self.lanes.entry(Arc::clone(client)).or_insert_with(|| Lane {
-            tickets: BTreeSet::new(),
-            turn,
-            step,
-        });
-        self.length += usize::from(lane.tickets.insert((place, ticket)));
+    /// Adds one. The weight is the client's: all within a client weigh the same.
+    pub(super) fn join(&mut self, who: &Who, weight: u32, place: u64, ticket: TicketId) {
+        self.join_at(who.names(), weight, place, ticket);
     }
 
-    /// Takes out one that is served: the client's next has a later turn.
-    pub(super) fn serve(&mut self, client: &str, place: u64, ticket: TicketId) {
-        if let Some(lane) = self.lanes.get_mut(client) {
+    fn join_at(&mut self, names: &[Arc<str>], weight: u32, place: u64, ticket: TicketId) -> bool {
+        let Some((name, inner)) = names.split_first() else { return false };
+        let step = TURN / u64::from(weight.clamp(1, WEIGHT_MAX));
+        let turn = self.turn + step;
+        let lane = self.lanes.entry(Arc::clone(name)).or_insert_with(|| {
+            let waiting = if inner.is_empty() {
+                Waiting::Tickets(BTreeSet::new())
+            } else {
+                Waiting::Within(Self::default())
+            };
+            Lane { waiting, turn, step }
+        });
+        let is_new = match &mut lane.waiting {
+            Waiting::Tickets(tickets) => tickets.insert((place, ticket)),
+            Waiting::Within(line) => line.join_at(inner, 1, place, ticket),
+        };
+        self.length += usize::from(is_new);
+        is_new
+    }
+
+    /// Takes out one that is served: the next of the same name has a later turn.
+    pub(super) fn serve(&mut self, who: &Who, place: u64, ticket: TicketId) {
+        self.take(who.names(), (place, ticket), true);
+    }
+
+    /// Takes out one that goes without having been served.
+    pub(super) fn leave(&mut self, who: &Who, place: u64, ticket: TicketId) {
+        self.take(who.names(), (place, ticket), false);
+    }
+
+    fn take(&mut self, names: &[Arc<str>], at: (u64, TicketId), is_served: bool) -> bool {
+        let Some((name, inner)) = names.split_first() else { return false };
+        let Some(lane) = self.lanes.get_mut(name) else { return false };
+        if is_served {
             // One whose wish could not be served for a while does not catch up on the turns that it missed.
             self.turn = self.turn.max(lane.turn);
             lane.turn = self.turn + lane.step;
         }
-        self.leave(client, place, ticket);
-    }
-
-    /// Takes out one that goes without having been served.
-    pub(super) fn leave(&mut self, client: &str, place: u64, ticket: TicketId) {
-        let Some(lane) = self.lanes.get_mut(client) else { return };
-        self.length -= usize::from(lane.tickets.remove(&(place, ticket)));
-        if lane.tickets.is_empty() {
-            self.lanes.remove(client);
+        let was_there = match &mut lane.waiting {
+            Waiting::Tickets(tickets) => tickets.remove(&at),
+            Waiting::Within(line) => line.take(inner, at, is_served),
+        };
+        self.length -= usize::from(was_there);
+        if lane.len() == 0 {
+            self.lanes.remove(name);
         }
         if self.lanes.is_empty() {
             self.turn = 0;
         }
+        was_there
     }
 
     /// Who is next, with its place.
     pub(super) fn first(&self) -> Option<(u64, TicketId)> {
-        let heads = self.lanes.values().filter_map(|lane| Some((lane.turn, *lane.tickets.first()?)));
+        let heads = self.lanes.values().filter_map(|lane| Some((lane.turn, lane.first()?)));
         heads.min().map(|(_, head)| head)
     }
 
     /// Everybody in the order of being served, if nobody comes or goes.
     pub(super) fn in_order(&self) -> Vec<TicketId> {
+        self.order().into_iter().map(|(_, ticket)| ticket).collect()
+    }
+
+    fn order(&self) -> Vec<(u64, TicketId)> {
         let of_lane = |lane: &Lane| {
             let (turn, step) = (lane.turn, lane.step);
             let turns = (0..).map(move |index: u64| turn + index * step);
-            turns.zip(lane.tickets.iter().copied().collect::<Vec<_>>())
+            turns.zip(lane.order())
         };
         let mut all: Vec<_> = self.lanes.values().flat_map(of_lane).collect();
         all.sort_unstable();
-        all.into_iter().map(|(_, (_, ticket))| ticket).collect()
+        all.into_iter().map(|(_, at)| at).collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -99,14 +163,26 @@ impl Line {
         self.length == 0
     }
 
-    /// How many wait for each client.
-    pub(super) fn clients(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
-        self.lanes.iter().map(|(client, lane)| (client, lane.tickets.len()))
+    /// How many wait for each name within these.
+    pub(super) fn counts(&self, within: &[Arc<str>]) -> Vec<(&Arc<str>, usize)> {
+        let Some(line) = self.within(within) else { return Vec::new() };
+        line.lanes.iter().map(|(name, lane)| (name, lane.len())).collect()
     }
 
-    /// The one of this client that is served last.
-    pub(super) fn last_of(&self, client: &str) -> Option<(u64, TicketId)> {
-        self.lanes.get(client)?.tickets.last().copied()
+    /// The one of this name that came last.
+    pub(super) fn last_of(&self, names: &[Arc<str>]) -> Option<(u64, TicketId)> {
+        let (name, outer) = names.split_last()?;
+        match &self.within(outer)?.lanes.get(name)?.waiting {
+            Waiting::Tickets(tickets) => tickets.last().copied(),
+            Waiting::Within(line) => line.order().into_iter().max(),
+        }
+    }
+
+    fn within(&self, names: &[Arc<str>]) -> Option<&Self> {
+        names.iter().try_fold(self, |line, name| match &line.lanes.get(name)?.waiting {
+            Waiting::Tickets(_) => None,
+            Waiting::Within(line) => Some(line),
+        })
     }
 
     #[cfg(test)]
@@ -118,12 +194,37 @@ impl Line {
 
     #[cfg(test)]
     pub(super) fn lose(&mut self, ticket: TicketId) {
-        let found = self.lanes.iter().find_map(|(client, lane)| {
-            let (place, _) = lane.tickets.iter().find(|(_, waiting)| *waiting == ticket)?;
-            Some((Arc::clone(client), *place))
-        });
-        if let Some((client, place)) = found {
-            self.leave(&client, place, ticket);
+        for lane in self.lanes.values_mut() {
+            let before = lane.len();
+            match &mut lane.waiting {
+                Waiting::Tickets(tickets) => tickets.retain(|(_, waiting)| *waiting != ticket),
+                Waiting::Within(line) => line.lose(ticket),
+            }
+            self.length -= before - lane.len();
+        }
+        self.lanes.retain(|_, lane| lane.len() > 0);
+    }
+}
+
+impl Lane {
+    fn len(&self) -> usize {
+        match &self.waiting {
+            Waiting::Tickets(tickets) => tickets.len(),
+            Waiting::Within(line) => line.len(),
+        }
+    }
+
+    fn first(&self) -> Option<(u64, TicketId)> {
+        match &self.waiting {
+            Waiting::Tickets(tickets) => tickets.first().copied(),
+            Waiting::Within(line) => line.first(),
+        }
+    }
+
+    fn order(&self) -> Vec<(u64, TicketId)> {
+        match &self.waiting {
+            Waiting::Tickets(tickets) => tickets.iter().copied().collect(),
+            Waiting::Within(line) => line.order(),
         }
     }
 }
@@ -134,7 +235,7 @@ mod tests {
 
     struct Queue {
         line: Line,
-        owners: BTreeMap<TicketId, (Arc<str>, u64)>,
+        owners: BTreeMap<TicketId, (Who, u64)>,
         next: u64,
     }
 
@@ -144,19 +245,33 @@ mod tests {
         }
 
         fn join(&mut self, client: &str, weight: u32) -> TicketId {
-            let (ticket, client) = (TicketId(self.next), Arc::from(client));
-            self.line.join(&client, weight, self.next, ticket);
-            self.owners.insert(ticket, (client, self.next));
+            self.join_as(&Who::new(client, &[]), weight)
+        }
+
+        fn join_within(&mut self, client: &str, within: &[&str]) -> TicketId {
+            let within: Vec<String> = within.iter().map(|name| (*name).to_owned()).collect();
+            self.join_as(&Who::new(client, &within), 1)
+        }
+
+        fn join_as(&mut self, who: &Who, weight: u32) -> TicketId {
+            let ticket = TicketId(self.next);
+            self.line.join(who, weight, self.next, ticket);
+            self.owners.insert(ticket, (who.clone(), self.next));
             self.next += 1;
             ticket
         }
 
-        fn serve(&mut self) -> (Arc<str>, TicketId) {
+        fn serve(&mut self) -> (String, TicketId) {
+            let (who, ticket) = self.serve_who();
+            (who.client().to_owned(), ticket)
+        }
+
+        fn serve_who(&mut self) -> (Who, TicketId) {
             let (_, ticket) = self.line.first().expect("somebody waits");
             assert_eq!(self.line.in_order()[0], ticket);
-            let (client, place) = self.owners.remove(&ticket).expect("it joined");
-            self.line.serve(&client, place, ticket);
-            (client, ticket)
+            let (who, place) = self.owners.remove(&ticket).expect("it joined");
+            self.line.serve(&who, place, ticket);
+            (who, ticket)
         }
     }
 
@@ -182,7 +297,7 @@ mod tests {
             queue.join("b", 1);
         }
         let served: Vec<_> =
-            (0..8).map(|_| queue.serve()).filter(|(client, _)| &**client == "a").map(|(_, id)| id).collect();
+            (0..8).map(|_| queue.serve()).filter(|(client, _)| client == "a").map(|(_, id)| id).collect();
         assert_eq!(served, mine);
     }
 
@@ -193,7 +308,7 @@ mod tests {
             queue.join("light", 1);
             queue.join("heavy", 3);
         }
-        let heavy = (0..40).filter(|_| &*queue.serve().0 == "heavy").count();
+        let heavy = (0..40).filter(|_| queue.serve().0 == "heavy").count();
         assert_eq!(heavy, 30);
     }
 
@@ -223,7 +338,7 @@ mod tests {
             queue.join(&client, 1);
             served.push(client);
         }
-        assert_eq!(served.iter().filter(|client| &***client == "b").count(), 4, "{served:?}");
+        assert_eq!(served.iter().filter(|client| *client == "b").count(), 4, "{served:?}");
     }
 
     #[test]
@@ -233,8 +348,77 @@ mod tests {
         queue.join("b", 1);
         let kept = queue.join("a", 1);
         queue.line.lose(TicketId(1));
-        assert_eq!(queue.serve().0.as_ref(), "b");
+        assert_eq!(queue.serve().0, "b");
         assert_eq!(queue.serve().1, kept);
         assert!(queue.line.is_empty() && queue.line.turn == 0);
+    }
+
+    #[test]
+    fn names_within_a_client_divide_its_turns_and_have_none_of_anothers() {
+        let mut queue = Queue::new();
+        for number in 0..80 {
+            queue.join_within("here", &["program", &format!("connection {number}")]);
+            queue.join_within("there", &[]);
+        }
+        let here = (0..40).filter(|_| queue.serve().0 == "here").count();
+        assert_eq!(here, 20, "eighty names have the turns of one client");
+    }
+
+    #[test]
+    fn a_modest_program_waits_for_one_turn_of_a_greedy_one_beside_it() {
+        let mut queue = Queue::new();
+        for number in 0..80 {
+            queue.join_within("here", &["greedy", &format!("connection {number}")]);
+        }
+        for _ in 0..5 {
+            queue.serve();
+        }
+        let modest = queue.join_within("here", &["modest", "connection 80"]);
+        let turns = (0..80).map(|_| queue.serve().1).position(|served| served == modest);
+        assert!(turns.is_some_and(|turns| turns <= 1), "{turns:?}");
+    }
+
+    #[test]
+    fn connections_of_one_program_take_turns() {
+        let mut queue = Queue::new();
+        for _ in 0..8 {
+            queue.join_within("here", &["program", "many at once"]);
+        }
+        let single = queue.join_within("here", &["program", "another"]);
+        queue.serve();
+        assert_eq!(queue.serve().1, single);
+    }
+
+    #[test]
+    fn the_order_that_is_told_is_the_order_of_being_served() {
+        let mut queue = Queue::new();
+        for number in 0..60 {
+            let client = format!("client {}", number % 3);
+            let within = [format!("program {}", number % 4), format!("connection {}", number % 7)];
+            queue.join_as(&Who::new(&client, &within), 1 + number % 3);
+            if number % 5 == 0 {
+                queue.serve();
+            }
+        }
+        let told = queue.line.in_order();
+        let served: Vec<_> = told.iter().map(|_| queue.serve_who().1).collect();
+        assert_eq!(served, told);
+        assert!(queue.line.is_empty());
+    }
+
+    #[test]
+    fn counts_and_last_ones_are_of_the_name_that_was_asked_for() {
+        let mut queue = Queue::new();
+        queue.join_within("here", &["a", "1"]);
+        let last = queue.join_within("here", &["a", "2"]);
+        queue.join_within("here", &["b", "3"]);
+        let names = |path: &[&str]| path.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
+        let counts = queue.line.counts(&names(&["here"]));
+        assert_eq!(
+            counts.iter().map(|(name, count)| (&***name, *count)).collect::<Vec<_>>(),
+            [("a", 2), ("b", 1)]
+        );
+        assert_eq!(queue.line.last_of(&names(&["here", "a"])).map(|(_, ticket)| ticket), Some(last));
+        assert!(queue.line.last_of(&names(&["there"])).is_none());
     }
 }

@@ -53,15 +53,15 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use samovar_core::port::Millis;
 use samovar_core::units::KeepAlive;
 
+pub(crate) use health::is_fault_of_the_instance;
 pub use state::PoolState;
 
 use crate::decision::{Reason, Record, What};
 use crate::protocol::{Effect, Event, TicketId};
+use line::Who;
 use state::{ModelId, Timer};
 
 /// What is to be done now that this has happened. Events that name what is not there any more are let pass.
@@ -77,7 +77,7 @@ pub fn step(state: &mut PoolState, event: Event, now: Millis) -> Vec<Effect> {
 
 /// What a request says besides the model.
 struct Call {
-    client: Arc<str>,
+    who: Who,
     priority: u8,
     deadline: Option<Millis>,
     keep_alive: Option<KeepAlive>,
@@ -96,8 +96,8 @@ struct Turn<'a> {
 impl Turn<'_> {
     fn take(&mut self, event: Event) {
         match event {
-            Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity } => {
-                let call = Call { client: client.into(), priority, deadline, keep_alive, affinity };
+            Event::Request { ticket, model, client, within, priority, deadline, keep_alive, affinity } => {
+                let call = Call { who: Who::new(&client, &within), priority, deadline, keep_alive, affinity };
                 self.request(ticket, &model, &call);
             }
             Event::Warm { ticket, model } => self.warm(ticket, &model),

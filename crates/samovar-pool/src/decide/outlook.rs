@@ -80,7 +80,8 @@ impl Turn<'_> {
     fn place_of_newcomer(&self, model: ModelId, call: &Call) -> u32 {
         let newcomer = TicketId(u64::MAX);
         let mut line = self.state.model(model).queue.clone();
-        line.join(&call.client, self.weight_of(&call.client), self.place_in_line(call.priority), newcomer);
+        let weight = self.weight_of(call.who.client());
+        line.join(&call.who, weight, self.place_in_line(call.priority), newcomer);
         let before = line.in_order().into_iter().take_while(|ticket| *ticket != newcomer);
         before.count() as u32 + 1
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::keep_alive::within_bounds;
+use super::line::Who;
 use super::state::{ModelId, Phase, Ticket, Timer};
 use super::{Call, Turn};
 use crate::ask::{ModelSpec, Wait};
@@ -18,8 +19,8 @@ const HEAD_START_MS: u64 = 100;
 impl Turn<'_> {
     pub(super) fn enqueue(&mut self, ticket: TicketId, model: ModelId, spec: &Arc<ModelSpec>, call: &Call) {
         let place = self.place_in_line(call.priority);
-        let weight = self.weight_of(&call.client);
-        self.state.model_mut(model).queue.join(&call.client, weight, place, ticket);
+        let weight = self.weight_of(call.who.client());
+        self.state.model_mut(model).queue.join(&call.who, weight, place, ticket);
         self.state.timers.extend(call.deadline.map(|at| (at, Timer::Deadline(ticket))));
         let waiting = Ticket { place, wants_slot: true, ..self.newly_waiting(model, spec, call) };
         self.state.tickets.insert(ticket, waiting);
@@ -30,7 +31,8 @@ impl Turn<'_> {
     pub(super) fn enqueue_warm(&mut self, ticket: TicketId, model: ModelId, spec: &Arc<ModelSpec>) {
         let place = self.place_in_line(0);
         self.state.model_mut(model).warms.insert((place, ticket));
-        let call = Call { client: "".into(), priority: 0, deadline: None, keep_alive: None, affinity: None };
+        let call =
+            Call { who: Who::new("", &[]), priority: 0, deadline: None, keep_alive: None, affinity: None };
         let waiting = Ticket { place, ..self.newly_waiting(model, spec, &call) };
         self.state.tickets.insert(ticket, waiting);
         self.newcomer = Some(ticket);
@@ -50,7 +52,7 @@ impl Turn<'_> {
         Ticket {
             model,
             spec: Arc::clone(spec),
-            client: Arc::clone(&call.client),
+            who: call.who.clone(),
             place: 0,
             wants_slot: false,
             asked_at: self.now,
@@ -66,7 +68,9 @@ impl Turn<'_> {
     /// Takes a ticket out of the queue; its answer, which is no grant, must follow.
     pub(super) fn take_ticket(&mut self, id: TicketId) -> Option<Ticket> {
         let ticket = self.forget_ticket(id)?;
-        self.state.model_mut(ticket.model).queue.leave(&ticket.client, ticket.place, id);
+        let model = self.state.model_mut(ticket.model);
+        model.queue.leave(&ticket.who, ticket.place, id);
+        model.forget_turned_away();
         Some(ticket)
     }
 
@@ -74,7 +78,10 @@ impl Turn<'_> {
     pub(super) fn take_served(&mut self, id: TicketId) -> Option<Ticket> {
         let ticket = self.forget_ticket(id)?;
         if ticket.wants_slot {
-            self.state.model_mut(ticket.model).queue.serve(&ticket.client, ticket.place, id);
+            let model = self.state.model_mut(ticket.model);
+            model.queue.serve(&ticket.who, ticket.place, id);
+            model.turned_away.remove(&ticket.who);
+            model.forget_turned_away();
         }
         Some(ticket)
     }

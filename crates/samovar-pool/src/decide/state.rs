@@ -20,7 +20,7 @@ use super::aside::Aside;
 use super::eviction::Fame;
 use super::health::Setback;
 use super::ledger::Ledger;
-use super::line::Line;
+use super::line::{Line, Who};
 use super::placement::Pledge;
 use crate::ask::{ModelSpec, Wait};
 use crate::config::PoolConfig;
@@ -88,6 +88,8 @@ pub(super) struct Model {
     pub(super) spec: Arc<ModelSpec>,
     /// Who waits for a slot.
     pub(super) queue: Line,
+    /// Who found no place while others wait, and when each asked first.
+    pub(super) turned_away: BTreeMap<Who, Millis>,
     /// Who waits for it to be ready, without wanting a slot: by the time of coming, then by number.
     pub(super) warms: BTreeSet<(u64, TicketId)>,
     pub(super) instances: BTreeSet<InstanceId>,
@@ -123,8 +125,8 @@ pub(super) struct Model {
 pub(super) struct Ticket {
     pub(super) model: ModelId,
     pub(super) spec: Arc<ModelSpec>,
-    /// Who asks; shared by all that this client waits for.
-    pub(super) client: Arc<str>,
+    /// Who asks.
+    pub(super) who: Who,
     /// The time of coming less the head start.
     pub(super) place: u64,
     /// Or only wants the model ready.
@@ -293,6 +295,7 @@ impl Model {
         Self {
             spec,
             queue: Line::default(),
+            turned_away: BTreeMap::new(),
             warms: BTreeSet::new(),
             instances: BTreeSet::new(),
             members: Vec::new(),
@@ -310,6 +313,13 @@ impl Model {
             tally: Tally::default(),
             last_asked: now,
             last_refusal_noted: None,
+        }
+    }
+
+    /// Where nobody waits, everybody finds a place.
+    pub(super) fn forget_turned_away(&mut self) {
+        if self.queue.is_empty() {
+            self.turned_away.clear();
         }
     }
 

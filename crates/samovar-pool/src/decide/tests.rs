@@ -78,6 +78,7 @@ impl Stage {
             ticket,
             model,
             client,
+            within: Vec::new(),
             priority,
             deadline,
             keep_alive: None,

@@ -1,8 +1,10 @@
 //! What the pool holds, as others see it.
 
+use samovar_core::ModelKey;
 use samovar_core::port::Millis;
 
 use super::state::{Instance, Model, ModelId, Phase, PoolState};
+use crate::protocol::InstanceId;
 use crate::snapshot::{ModelState, ModelStats, PoolStats, Snapshot};
 use crate::stats::{ModelTally, Statistics};
 
@@ -29,6 +31,12 @@ impl PoolState {
             total: self.tally.clone(),
             models: models.into_iter().map(of_model).collect(),
         }
+    }
+
+    /// The instances of a model, whatever they are doing.
+    pub fn instance_ids(&self, key: &ModelKey) -> impl Iterator<Item = InstanceId> {
+        let models = self.models.values().filter(move |model| model.spec.key == *key);
+        models.flat_map(|model| model.instances.iter().copied())
     }
 
     fn pool_stats(&self) -> PoolStats {
@@ -93,6 +101,8 @@ impl PoolState {
             instances_max: model.spec.instances.max.max(model.instances.len() as u32),
             slots: instances().map(Instance::slots).sum(),
             busy_slots: instances().map(|instance| instance.leases).sum(),
+            // Whoever has the instances knows.
+            threads: Vec::new(),
             queued: model.waiting_count(),
             needs: model.members.iter().map(|(member, _)| self.model(*member).spec.name.clone()).collect(),
             is_pinned: model.is_pinned,

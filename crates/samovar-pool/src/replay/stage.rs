@@ -109,6 +109,7 @@ impl<'a> Stage<'a> {
                     ticket,
                     model,
                     client: request.client.clone(),
+                    within: Vec::new(),
                     priority: 0,
                     deadline: None,
                     keep_alive: None,

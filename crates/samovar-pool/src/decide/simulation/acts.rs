@@ -53,7 +53,18 @@ impl World {
         }
         self.waiting.entry(ticket).and_modify(|caller| caller.asks = Some((Arc::clone(&model), number)));
         let affinity = self.dice.chance(50).then(|| self.dice.between(0, 5));
-        self.happen(Event::Request { ticket, model, client, priority, deadline, keep_alive, affinity })
+        // Not drawn, so that the lives stay those that they were.
+        let within = (0..ticket.0 % 3).map(|level| format!("part {}", (ticket.0 / 3 + level) % 3)).collect();
+        self.happen(Event::Request {
+            ticket,
+            model,
+            client,
+            within,
+            priority,
+            deadline,
+            keep_alive,
+            affinity,
+        })
     }
 
     fn some_keep_alive(&mut self) -> KeepAlive {

@@ -32,6 +32,7 @@ impl Stage {
             ticket,
             model: Arc::clone(model),
             client: String::new(),
+            within: Vec::new(),
             priority: 0,
             deadline: None,
             keep_alive: None,

@@ -9,6 +9,7 @@ impl Stage {
             ticket,
             model: Arc::clone(model),
             client: client.to_owned(),
+            within: Vec::new(),
             priority: 0,
             deadline: None,
             keep_alive: None,
@@ -223,4 +224,121 @@ fn three_models_of_which_no_two_fit_together_take_turns() {
     let (served, stage) = served(stage, &asked, 450);
     assert_eq!(order(&served), "AAAAABBBBBCCCCAAAAABBBAA");
     assert_eq!(stage.loads(), 3);
+}
+
+impl Stage {
+    fn ask_within(&mut self, client: &str, within: &[&str], model: &Arc<ModelSpec>) -> TicketId {
+        let ticket = self.ticket();
+        self.happen(Event::Request {
+            ticket,
+            model: Arc::clone(model),
+            client: client.to_owned(),
+            within: within.iter().map(|name| (*name).to_owned()).collect(),
+            priority: 0,
+            deadline: None,
+            keep_alive: None,
+            affinity: None,
+        });
+        ticket
+    }
+}
+
+#[test]
+fn eighty_connections_of_a_greedy_program_neither_shut_a_modest_one_out_nor_keep_it_waiting() {
+    let mut stage = Stage::new(|_| ());
+    let a = model("a", 10);
+    let lease = stage.ask_within("here", &["greedy", "connection 0"], &a);
+    stage.finish_work();
+    for number in 1..=80 {
+        stage.ask_within("here", &["greedy", &format!("connection {number}")], &a);
+    }
+    stage.pass(10);
+    let modest = stage.ask_within("here", &["modest", "connection 81"], &a);
+    assert!(stage.refusal(modest).is_none());
+    assert!(stage.turns_until(lease, modest) <= 1);
+}
+
+/// A client, and who within it.
+type Names = (&'static str, [&'static str; 2]);
+
+/// Those who wait, the newcomer, and the one of them that gives its place up.
+type Case = ([Names; 4], Names, Option<usize>);
+
+#[test]
+fn places_in_a_full_queue_are_divided_at_each_level() {
+    let here = |program: &'static str, connection: &'static str| ("here", [program, connection]);
+    let there = |program: &'static str, connection: &'static str| ("there", [program, connection]);
+    let table: [Case; 7] = [
+        // Another address: the one that has filled the queue gives up the last of the program that has most.
+        ([here("a", "1"), here("a", "2"), here("a", "3"), here("b", "4")], there("c", "5"), Some(2)),
+        // Many names are no more than one: they share what their address has.
+        ([here("a", "1"), here("b", "2"), here("c", "3"), here("d", "4")], there("e", "5"), Some(3)),
+        // The same address: its program with most gives way to one with none.
+        ([here("a", "1"), here("a", "2"), here("a", "3"), here("a", "4")], here("b", "5"), Some(3)),
+        // The same program: its connection with most gives way.
+        ([here("a", "1"), here("a", "1"), here("a", "1"), here("a", "2")], here("a", "3"), Some(2)),
+        // Nobody has two more than the newcomer.
+        ([here("a", "1"), here("a", "2"), here("a", "3"), here("a", "4")], here("a", "5"), None),
+        ([here("a", "1"), here("b", "2"), there("a", "3"), there("b", "4")], ("third", ["", ""]), Some(3)),
+        // Who has most itself displaces within its own, and never another.
+        ([here("a", "1"), here("a", "2"), here("a", "3"), there("a", "4")], here("b", "5"), Some(2)),
+    ];
+    for (waiting, newcomer, displaced) in table {
+        let mut stage = Stage::new(|config| config.queue_per_model = 4);
+        let a = model("a", 10);
+        stage.ask_as("holder", &a);
+        stage.finish_work();
+        let ask = |stage: &mut Stage, (client, within): (&str, [&str; 2])| {
+            stage.pass(1);
+            stage.ask_within(client, &within, &a)
+        };
+        let tickets: Vec<_> = waiting.iter().map(|who| ask(&mut stage, *who)).collect();
+        let came = ask(&mut stage, newcomer);
+        assert_eq!(stage.refusal(came).is_none(), displaced.is_some(), "{waiting:?} {newcomer:?}");
+        let gone: Vec<_> = (0..4).filter(|at| stage.refusal(tickets[*at]).is_some()).collect();
+        assert_eq!(gone, displaced.into_iter().collect::<Vec<_>>(), "{waiting:?} {newcomer:?}");
+    }
+}
+
+#[test]
+fn eight_answers_to_one_request_count_as_eight() {
+    let mut stage = Stage::new(|_| ());
+    let a = model("a", 10);
+    let lease = stage.ask_within("here", &["many", "connection 1"], &a);
+    stage.finish_work();
+    for _ in 1..8 {
+        stage.ask_within("here", &["many", "connection 1"], &a);
+    }
+    stage.pass(10);
+    let single = stage.ask_within("here", &["many", "connection 2"], &a);
+    assert!(stage.turns_until(lease, single) <= 1);
+}
+
+#[test]
+fn who_was_turned_away_first_has_the_next_place_although_others_ask_more_often() {
+    let mut stage = Stage::new(|config| config.queue_per_model = 4);
+    let a = model("a", 10);
+    let mut lease = stage.ask_within("here", &["program", "0"], &a);
+    stage.finish_work();
+    let mut waiting: Vec<_> =
+        (1..=4).map(|at| stage.ask_within("here", &["program", &at.to_string()], &a)).collect();
+    stage.pass(1);
+    let modest = stage.ask_within("here", &["program", "modest"], &a);
+    assert!(stage.refusal(modest).is_some());
+    // Others of the same program ask at once whenever they are served, and take each place that becomes free.
+    for number in 5..9 {
+        stage.pass(10);
+        stage.release(lease);
+        lease = waiting.remove(0);
+        waiting.push(stage.ask_within("here", &["program", &number.to_string()], &a));
+    }
+    stage.pass(10);
+    let again = stage.ask_within("here", &["program", "modest"], &a);
+    assert!(stage.refusal(again).is_none());
+    let displaced: Vec<_> = waiting.iter().filter(|ticket| stage.refusal(**ticket).is_some()).collect();
+    assert_eq!(displaced, [&waiting[3]], "the one that asked latest");
+    // The displaced one has waited for longer than a newcomer, and less long than the others.
+    let newcomer = stage.ask_within("here", &["program", "new"], &a);
+    assert!(stage.refusal(newcomer).is_some());
+    assert!(stage.turns_until(lease, again) <= 4);
 }

@@ -91,6 +91,7 @@ fn the_place_of_a_client_counts_and_not_the_length_of_the_queue() {
         ticket,
         model: Arc::clone(&a),
         client: "another".into(),
+        within: Vec::new(),
         priority: 0,
         deadline,
         keep_alive: None,
