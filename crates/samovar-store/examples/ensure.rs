@@ -94,6 +94,7 @@ fn tell(progress: Progress) {
         Progress::Fetching(transfer) if transfer.by_another_process => ("waiting", Some(transfer)),
         Progress::Fetching(transfer) => ("fetching", Some(transfer)),
         Progress::Verifying(transfer) => ("verifying", Some(transfer)),
+        Progress::Nearby { .. } => ("nearby", None),
     };
     println!("# {now} {step} {}", transfer.map_or(0, |transfer| transfer.done_bytes));
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::adopt::AdoptRoot;
+
 /// Settings of a [`crate::Store`].
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
@@ -12,6 +14,9 @@ pub struct StoreConfig {
     pub state_dir: PathBuf,
     /// Stores that are only read, searched in this order before anything is fetched.
     pub read_only_dirs: Vec<PathBuf>,
+    /// Folders of other programs on this machine that models are taken from, without a second copy, before anything is
+    /// fetched: caches of the hub's package, and stores of Ollama.
+    pub neighbours: Vec<AdoptRoot>,
     /// Bytes that artifacts may take; `None` = 100 GB or 70 % of the free disk, whichever is less.
     pub max_size_bytes: Option<u64>,
     /// An artifact that was not used for so long may be collected; zero = no limit of age.
@@ -110,6 +115,7 @@ impl StoreConfig {
             cache_dir: cache_dir.into(),
             state_dir: state_dir.into(),
             read_only_dirs: Vec::new(),
+            neighbours: Vec::new(),
             max_size_bytes: None,
             max_age: Duration::from_secs(30 * 24 * 3600),
             min_free_bytes: 1 << 30,

@@ -56,6 +56,50 @@ pub(crate) fn publish(from: &Path, to: &Path) -> io::Result<()> {
     sync_parent(to)
 }
 
+/// Gives a sealed file its final name unless something lies there, and makes the name last. False when something
+/// does: it stays as it is, since somebody may have its inode open or allowed, and `from` stays too.
+pub(crate) fn publish_new(from: &Path, to: &Path) -> io::Result<bool> {
+    let is_new = rename_new(from, to)?;
+    if is_new {
+        sync_parent(to)?;
+    }
+    Ok(is_new)
+}
+
+/// Renames without ever replacing; false when something lies there.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        // Not every file system knows how.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_new(from, to),
+        Err(errno) => {
+            let error = io::Error::from(errno);
+            let text = format!("rename {} to {}: {error}", from.display(), to.display());
+            Err(io::Error::new(error.kind(), text))
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+    link_new(from, to)
+}
+
+/// A second name never replaces anything; where there are none, a look has to do.
+fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
+    match fs_err::hard_link(from, to) {
+        // What stays behind of the first name is rubbish that collection sweeps.
+        Ok(()) => fs_err::remove_file(from).or(Ok(())).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(_) if fs_err::symlink_metadata(to).is_ok() => Ok(false),
+        Err(_) => fs_err::rename(from, to).map(|()| true),
+    }
+}
+
 /// Makes the names in the directory of `path` last.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().ok_or_else(|| io::Error::other("a path of the store without a parent"))?;
@@ -108,6 +152,23 @@ mod tests {
         assert_eq!(fs_err::read(&path).unwrap(), b"{ }");
         assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o444);
         assert_eq!(fs_err::read_dir(layout.tmp()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_name_that_is_there_keeps_its_inode() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        for publish in [publish_new, link_new] {
+            let (first, second, to) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("to"));
+            fs_err::write(&first, "equal").unwrap();
+            fs_err::write(&second, "equal").unwrap();
+            assert!(publish(&first, &to).unwrap());
+            let inode = fs_err::metadata(&to).unwrap().ino();
+            assert!(!publish(&second, &to).unwrap());
+            assert_eq!(fs_err::metadata(&to).unwrap().ino(), inode);
+            assert!(!first.exists() && second.exists());
+            fs_err::remove_file(&to).unwrap();
+        }
     }
 
     #[test]

@@ -162,7 +162,10 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Gives verified bytes their final name. The caller leases the digest, so that nobody removes them again.
-/// What lies there already is replaced: content under a digest is the same, and ours was checked just now.
+///
+/// A name that is there is never replaced by equal bytes: a worker may have been allowed to read that inode, and
+/// would be refused another. What lies there counts once it was hashed; `from` is removed then. What is wrong is
+/// set aside.
 ///
 /// A failed `fsync` is never tried again; the caller throws the file away.
 ///
@@ -174,12 +177,31 @@ pub(crate) fn publish(layout: &Layout, file: &File, from: &Path, digest: &Digest
         durable::seal(file)?;
         let shard = to.parent().ok_or_else(|| io::Error::other("a blob without a directory"))?;
         durable::create_private_dir(shard)?;
-        durable::publish(from, &to)?;
+        let mut facts = file.metadata()?;
+        if !durable::publish_new(from, &to)? {
+            if let Some(there) = right(layout, &to, digest)? {
+                facts = there;
+                fs_err::remove_file(from)?;
+            } else {
+                fs_err::rename(&to, layout.quarantine(digest))?;
+                if !durable::publish_new(from, &to)? {
+                    return Err(io::Error::other("somebody else writes the same blob, and wrongly"));
+                }
+            }
+        }
         // Bytes of our own need nobody else's any more.
         let _ = fs_err::remove_file(layout.blob_reference(digest));
-        Ok(row(digest, &file.metadata()?, Origin::Owned))
+        Ok(row(digest, &facts, Origin::Owned))
     };
     settle().map_err(Error::io("the blob could not be written"))
+}
+
+/// What lies under a blob's name, if it is a plain file of the right bytes.
+fn right(layout: &Layout, path: &Path, digest: &Digest) -> io::Result<Option<std::fs::Metadata>> {
+    // A link or a folder is no blob, and a file that cannot be read is of no use.
+    let Ok(there) = plain::open(layout.root(), path) else { return Ok(None) };
+    let facts = there.metadata()?;
+    Ok((Digest::of_reader(&there)? == *digest).then_some(facts))
 }
 
 /// The row of a blob that was verified just now.
@@ -250,4 +272,30 @@ pub(crate) fn of_file(
     // Renamed away, or not wanted any more.
     let _ = fs_err::remove_file(&tmp);
     published
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::config::StoreConfig;
+
+    #[test]
+    fn equal_bytes_never_replace_those_that_are_there_and_wrong_ones_are_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open(&StoreConfig::new(dir.path().join("c"), dir.path().join("s"))).unwrap();
+        let digest = Digest::of_bytes(b"bytes");
+        let path = layout.blob(&digest);
+        let first = of_bytes(&layout, &digest, b"bytes").unwrap();
+        let second = of_bytes(&layout, &digest, b"bytes").unwrap();
+        assert_eq!(second.stamp, first.stamp, "the name still means the file that it meant");
+        fs_err::remove_file(&path).unwrap();
+        fs_err::write(&path, "bites").unwrap();
+        let third = of_bytes(&layout, &digest, b"bytes").unwrap();
+        assert_eq!(fs_err::read(&path).unwrap(), b"bytes");
+        assert_eq!(third.stamp.ino, fs_err::metadata(&path).unwrap().ino());
+        assert_eq!(fs_err::read(layout.quarantine(&digest)).unwrap(), b"bites");
+        assert_eq!(fs_err::read_dir(layout.tmp()).unwrap().count(), 0);
+    }
 }

@@ -49,7 +49,8 @@ pub(crate) enum Hold {
 }
 
 impl FileLock {
-    /// Waits as long as it takes. Only for locks that are held for microseconds, and never on the event loop.
+    /// Waits as long as it takes. Only for locks that are held for as long as a few megabytes take, and never on the
+    /// event loop.
     ///
     /// # Errors
     /// When the lock file cannot be opened or the file system has no locks.

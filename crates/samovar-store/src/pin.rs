@@ -1,7 +1,9 @@
 //! Pins: what collection must not take. An empty file says so, so that it outlives the index.
 
 use std::io;
+use std::path::Path;
 
+use crate::ballast;
 use crate::durable;
 use crate::error::Error;
 use crate::key::KeyDigest;
@@ -23,21 +25,30 @@ impl Store {
                 hint: "what lies in a read-only cache is kept by whoever owns that".to_owned(),
             });
         }
-        let path = inner.layout.pin(key);
-        // The file first: it is the truth, and the index is filled from it.
-        let done = if is_pinned { durable::create_new(&path).map(drop) } else { fs_err::remove_file(&path) };
-        let done = match done {
-            Err(error) if is_pinned && error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) if !is_pinned && error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done.and_then(|()| durable::sync_parent(&path)),
+        let pin = || {
+            // The file first: it is the truth, and the index is filled from it.
+            set(&inner.layout.pin(key), is_pinned).map_err(Error::io("the pin could not be written"))?;
+            inner.with_index(|index| index.set_pinned(key, is_pinned))
         };
-        done.map_err(Error::io("the pin could not be written"))?;
-        inner.with_index(|index| index.set_pinned(key, is_pinned))
+        match pin() {
+            // A model must be kept from leaving above all when the disk is full.
+            Err(_) if ballast::give_up_if_full(&inner.layout) => pin(),
+            pinned => pinned,
+        }
     }
 
     /// Whether anything can be put here, rather than only used.
     pub fn is_writable(&self) -> bool {
         self.0.writable("").is_ok()
+    }
+}
+
+fn set(path: &Path, is_pinned: bool) -> io::Result<()> {
+    let done = if is_pinned { durable::create_new(path).map(drop) } else { fs_err::remove_file(path) };
+    match done {
+        Err(error) if is_pinned && error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if !is_pinned && error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.and_then(|()| durable::sync_parent(path)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a fetch gets on, for whoever watches.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,13 @@ pub enum Progress {
     Fetching(Transfer),
     /// The bytes are here and are being checked.
     Verifying(Transfer),
+    /// Another program on this machine has the model: it was taken from there, and nothing is fetched.
+    Nearby {
+        /// The folder that it was taken from.
+        from: PathBuf,
+        /// Bytes of all its files.
+        bytes: u64,
+    },
 }
 
 /// How far a fetch is.

@@ -1,13 +1,14 @@
 //! The handle: what everybody else does with the store begins here.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use samovar_core::Digest;
 use samovar_core::footprint::Footprint;
 use samovar_core::model::ArtifactRef;
 use serde::Serialize;
 
+use crate::arrival;
 use crate::artifact::Artifact;
 use crate::blob;
 use crate::blocking;
@@ -24,6 +25,7 @@ use crate::ingest;
 use crate::key::{ArtifactKey, KeyDigest};
 use crate::layout::Layout;
 use crate::lease::Leases;
+use crate::lock::{FileLock, Hold};
 use crate::manifest::{self, Manifest, ManifestFile, Role};
 use crate::meter::Meter;
 use crate::name::FilePath;
@@ -48,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) tiers: Vec<ReadOnly>,
     supply: Supply,
     flights: Flights<Pulled>,
+    /// Held by the one of this process who puts in bytes that are on this machine already.
+    pub(crate) ingesting: Mutex<()>,
     /// Why nothing can be put here.
     pub(crate) barred: Option<Bar>,
     pub(crate) room: Arc<Room>,
@@ -128,6 +132,7 @@ impl Store {
             tiers,
             supply,
             flights: Flights::new(),
+            ingesting: Mutex::default(),
             barred,
             room: Arc::default(),
             unopened: Unopened::default(),
@@ -236,7 +241,7 @@ impl Store {
     }
 
     /// Makes an artifact of bytes that the program has, such as a built-in model. Blocks; microseconds when it
-    /// is here.
+    /// is here. However many ask at once, in however many processes, one writes and the others wait for that one.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -253,10 +258,25 @@ impl Store {
             return Ok(artifact);
         }
         inner.writable(reference)?;
+        // One of this process waits for the other processes, so that a crowd holds one lock file open.
+        let _turn = inner.ingesting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(artifact) = self.artifact(&key.digest())? {
+            return Ok(artifact);
+        }
         let digest = Digest::of_bytes(bytes);
+        let (id, size) = (PartialId::of_digest(digest), bytes.len() as u64);
+        let _alone = FileLock::wait(inner.layout.root(), &inner.layout.blob_lock(&id), Hold::Exclusive)
+            .map_err(Error::io("the blob could not be locked"))?;
+        if let Some(artifact) = self.artifact(&key.digest())? {
+            return Ok(artifact);
+        }
         let _lease = inner.leases.take(&[digest])?;
-        let _room = room::reserve(inner, reference, &[(PartialId::of_digest(digest), bytes.len() as u64)])?;
-        let row = ingest::of_bytes(&inner.layout, &digest, bytes)?;
+        let row = if let Some(row) = arrival::here(inner, &digest, Some(size))? {
+            row
+        } else {
+            let _room = room::reserve(inner, reference, &[(id, size)])?;
+            ingest::of_bytes(&inner.layout, &digest, bytes)?
+        };
         let file = ManifestFile { path, role, size: row.size, digest };
         let manifest = Manifest {
             format: manifest::FORMAT,

@@ -682,3 +682,83 @@ fn where_the_disk_clones_files_nothing_is_shared_and_nothing_doubled() {
     let opened = store.open_artifact(&key).unwrap();
     assert_eq!(fs_err::read(&opened.weights()[0]).unwrap(), content(1, 20 << 20));
 }
+
+#[test]
+fn a_repository_that_was_moved_and_left_a_link_is_adopted_from_where_it_lies() {
+    let world = World::new();
+    let (cache, big) = (world.path("hub"), world.path("big"));
+    let bytes = content(4, 50_000);
+    hf_file(&big, "acme/tiny", COMMIT, "tiny-Q4_K_M.gguf", &bytes);
+    fs_err::create_dir_all(&cache).unwrap();
+    symlink("../big/models--acme--tiny", cache.join("models--acme--tiny")).unwrap();
+    let adopted = world.adopt("hub", AdoptKind::HuggingFace);
+    assert_eq!((references(&adopted), reasons(&adopted)), (vec!["hf://acme/tiny:Q4_K_M"], vec![]));
+    assert_eq!(world.bytes("acme/tiny"), bytes);
+}
+
+#[test]
+fn a_link_in_a_moved_repository_still_leads_nowhere_else() {
+    let world = World::new();
+    let (cache, big) = (world.path("hub"), world.path("big"));
+    hf_file(&big, "acme/tiny", COMMIT, "tiny-Q4_K_M.gguf", &content(4, 50_000));
+    write(&world.path("secret.gguf"), b"secret");
+    let out = big.join(format!("models--acme--tiny/snapshots/{COMMIT}/out-Q8_0.gguf"));
+    symlink(world.path("secret.gguf"), out).unwrap();
+    fs_err::create_dir_all(&cache).unwrap();
+    symlink(big.join("models--acme--tiny"), cache.join("models--acme--tiny")).unwrap();
+    let adopted = world.adopt("hub", AdoptKind::HuggingFace);
+    assert_eq!(references(&adopted), ["hf://acme/tiny:Q4_K_M"]);
+    assert_eq!(reasons(&adopted), ["is a link that leads out of its folder"]);
+}
+
+#[test]
+fn another_users_link_is_left_alone() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can give a link away");
+        return;
+    }
+    let world = World::new();
+    let (cache, big) = (world.path("hub"), world.path("big"));
+    hf_file(&big, "acme/tiny", COMMIT, "tiny-Q4_K_M.gguf", &content(4, 50_000));
+    fs_err::create_dir_all(&cache).unwrap();
+    let link = cache.join("models--acme--tiny");
+    symlink(big.join("models--acme--tiny"), &link).unwrap();
+    fs_err::os::unix::fs::lchown(&link, Some(4242), None).unwrap();
+    let adopted = world.adopt("hub", AdoptKind::HuggingFace);
+    assert!(adopted.artifacts.is_empty());
+    assert_eq!(reasons(&adopted), ["is a link of another user, or to what belongs to one"]);
+}
+
+/// A store that knows where the hub's package keeps its files.
+fn beside(world: &World, roots: Vec<AdoptRoot>) -> Store {
+    let mut config = StoreConfig::new(world.path("store-2"), world.path("state-2"));
+    config.sources = SourceConfig { is_offline: true, ..SourceConfig::default() };
+    config.neighbours = roots;
+    Store::open(config).unwrap()
+}
+
+#[test]
+fn what_a_neighbour_has_is_taken_from_there_and_nothing_else_of_it() {
+    let world = World::new();
+    let cache = world.path("hub");
+    let (q4, q8) = (content(4, 50_000), content(8, 60_000));
+    hf_file(&cache, "acme/tiny", COMMIT, "tiny-Q4_K_M.gguf", &q4);
+    hf_file(&cache, "acme/tiny", COMMIT, "tiny-Q8_0.gguf", &q8);
+    hf_file(&cache, "acme/other", COMMIT, "other-Q4_K_M.gguf", &q8);
+    let store = beside(&world, vec![AdoptRoot::new(&cache, AdoptKind::HuggingFace)]);
+    let take = |text: &str| {
+        let reference = text.parse::<ArtifactRef>().unwrap();
+        store.take_nearby(&reference, None).unwrap().map(|taken| taken.reference)
+    };
+    assert_eq!(take("hf://acme/none"), None);
+    assert_eq!(take("hf://acme/tiny:Q6_K"), None);
+    assert_eq!(take("hf://acme/tiny@0123456"), None);
+    assert!(store.list().unwrap().is_empty());
+    assert_eq!(take("hf://acme/tiny").as_deref(), Some("hf://acme/tiny:Q4_K_M"), "the preferred one");
+    assert_eq!(take("hf://acme/tiny"), None, "it is here");
+    assert_eq!(store.list().unwrap().len(), 1);
+    assert_eq!(take("hf://acme/tiny:q8_0").as_deref(), Some("hf://acme/tiny:Q8_0"));
+    assert_eq!(store.list().unwrap().len(), 2, "only what was asked for");
+    let none = beside(&world, Vec::new());
+    assert!(none.take_nearby(&"hf://acme/other".parse().unwrap(), None).unwrap().is_none());
+}

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use keeping::{Cache, bytes_of, config, put, try_put};
 use samovar_core::footprint::KvType;
-use samovar_core::{Digest, ErrorKind};
+use samovar_core::{Digest, ErrorKind, Scope};
 use samovar_store::{
     CollectOptions, Error, KeyDigest, LeftoverKind, Make, Making, OpenedPacked, Store, Verified,
     VerifyOptions, Weights,
@@ -281,11 +281,15 @@ fn as_a_process_of_its_own() {
 fn for_one_only_others_of_its_kind_go_the_longest_unused_first() {
     let cache = Cache::new();
     put(&cache.store, "model", &bytes_of("model", SIZE));
-    let prefixes =
-        cache.store.prefixes(&Weights::File(Digest::of_bytes(b"weights")), "engine 1", KvType::F16);
+    let prefixes = cache.store.prefixes(
+        &Weights::File(Digest::of_bytes(b"weights")),
+        "engine 1",
+        KvType::F16,
+        &Scope::default(),
+    );
     let state = bytes_of("state", 50_000);
     prefixes
-        .save(&[1, 2, 3], 50_000, |file| Ok(file.write_all_at(&state, 0).map(|()| 50_000).unwrap()))
+        .save(&[1, 2, 3], None, 50_000, |file| Ok(file.write_all_at(&state, 0).map(|()| 50_000).unwrap()))
         .unwrap();
     let beside = cache.store.disk_use().unwrap().used_bytes;
     for source in ["second", "first", "third"] {
@@ -329,10 +333,15 @@ fn whoever_fetches_or_collects_takes_them_before_state_and_models() {
     for by_fetch in [true, false] {
         let cache = Cache::new();
         let old = put(&cache.store, "old", &bytes_of("old", SIZE));
-        let prefixes = cache.store.prefixes(&Weights::Artifact(old.key_digest), "engine 1", KvType::F16);
+        let prefixes = cache.store.prefixes(
+            &Weights::Artifact(old.key_digest),
+            "engine 1",
+            KvType::F16,
+            &Scope::default(),
+        );
         let state = bytes_of("state", 20_000);
         let write = |file: &std::fs::File| Ok(file.write_all_at(&state, 0).map(|()| 20_000).unwrap());
-        prefixes.save(&[1, 2, 3], 20_000, write).unwrap();
+        prefixes.save(&[1, 2, 3], None, 20_000, write).unwrap();
         drop(make(&cache.store, "weights", "engine 1", Some(old.key_digest)));
         let used = make(&cache.store, "in use", "engine 1", None);
         let before = cache.store.disk_use().unwrap().used_bytes;

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use ground::{Ground, model};
 use samovar_core::footprint::KvType;
-use samovar_core::{Digest, ErrorKind, Failure};
+use samovar_core::{Digest, ErrorKind, Failure, Scope};
 use samovar_store::{CollectOptions, LeftoverKind, Prefixes, Store, StoreConfig, VerifyOptions, Weights};
 use tempfile::TempDir;
 
@@ -37,7 +37,7 @@ fn file(name: &str) -> Weights {
 }
 
 fn prefixes(store: &Store) -> Prefixes {
-    store.prefixes(&file("weights"), "engine 1", KvType::F16)
+    store.prefixes(&file("weights"), "engine 1", KvType::F16, &Scope::default())
 }
 
 /// State that is different for every prompt.
@@ -48,7 +48,7 @@ fn state(tokens: &[u32]) -> Vec<u8> {
 
 fn save(prefixes: &Prefixes, tokens: &[u32]) -> Result<bool, Failure> {
     let bytes = state(tokens);
-    prefixes.save(tokens, STATE_BYTES, |file| write(file, &bytes))
+    prefixes.save(tokens, None, STATE_BYTES, |file| write(file, &bytes))
 }
 
 fn write(mut file: &File, bytes: &[u8]) -> Result<u64, Failure> {
@@ -119,14 +119,34 @@ fn other_weights_engines_and_formats_find_nothing() {
     let prompt = tokens(0..300);
     save(&prefixes(&store), &prompt).unwrap();
     for other in [
-        store.prefixes(&file("other weights"), "engine 1", KvType::F16),
-        store.prefixes(&file("weights"), "engine 2", KvType::F16),
-        store.prefixes(&file("weights"), "engine 1", KvType::Q8_0),
+        store.prefixes(&file("other weights"), "engine 1", KvType::F16, &Scope::default()),
+        store.prefixes(&file("weights"), "engine 2", KvType::F16, &Scope::default()),
+        store.prefixes(&file("weights"), "engine 1", KvType::Q8_0, &Scope::default()),
     ] {
         assert_eq!(other.longest(&prompt), None);
         assert!(other.is_empty());
     }
     assert_eq!(prefixes(&store).longest(&tokens(1..300)), None, "it must begin alike");
+}
+
+#[test]
+fn what_a_private_client_saved_is_found_by_that_client_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(config(&dir)).unwrap();
+    let of = |scope: Scope| store.prefixes(&file("weights"), "engine 1", KvType::F16, &scope);
+    let [alice, bob, nobody] = ["alice", "bob", ""].map(|name| Scope::of_client(name, true));
+    let prompt = tokens(0..300);
+    let bytes = state(&prompt);
+    of(alice).save(&prompt, alice.client, STATE_BYTES, |file| write(file, &bytes)).unwrap();
+    assert_eq!(of(alice).longest(&prompt).unwrap().scope, alice);
+    for other in [bob, nobody, Scope::default()] {
+        assert_eq!(of(other).longest(&prompt), None, "{other:?}");
+    }
+    // Where clients share, all find it, and are told whose it is.
+    let shared = Scope::of_client("alice", false);
+    of(shared).save(&prompt, shared.client, STATE_BYTES, |file| write(file, &bytes)).unwrap();
+    assert_eq!(of(Scope::of_client("bob", false)).longest(&prompt).unwrap().scope, shared);
+    assert_eq!(of(bob).longest(&prompt), None);
 }
 
 #[test]
@@ -201,28 +221,31 @@ fn what_has_no_room_or_fails_leaves_nothing_and_takes_nothing() {
     let prefixes = prefixes(&Store::open(config.clone()).unwrap());
     save(&prefixes, &tokens(0..300)).unwrap();
     let never = |_: &File| -> Result<u64, Failure> { panic!("it is not even begun") };
-    let refused = prefixes.save(&tokens(5..400), 2 * STATE_BYTES, never).unwrap_err();
+    let refused = prefixes.save(&tokens(5..400), None, 2 * STATE_BYTES, never).unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Storage);
     let larger_than_said = |file: &File| write(file, &vec![1; 2 * STATE_BYTES as usize]);
-    assert!(prefixes.save(&tokens(5..400), 10, larger_than_said).is_err());
+    assert!(prefixes.save(&tokens(5..400), None, 10, larger_than_said).is_err());
     let fails = |file: &File| {
         write(file, b"half").and(Err(Failure::new(ErrorKind::Storage, "no space left on the device")))
     };
-    assert_eq!(prefixes.save(&tokens(5..400), 10, fails).unwrap_err().message, "no space left on the device");
+    assert_eq!(
+        prefixes.save(&tokens(5..400), None, 10, fails).unwrap_err().message,
+        "no space left on the device"
+    );
     let lies = |file: &File| write(file, b"half").map(|bytes| bytes + 1);
-    assert_eq!(prefixes.save(&tokens(5..400), 10, lies).unwrap_err().kind, ErrorKind::EngineFailed);
+    assert_eq!(prefixes.save(&tokens(5..400), None, 10, lies).unwrap_err().kind, ErrorKind::EngineFailed);
     assert_eq!(files(&config, "state").len(), 1);
     assert!(is_empty(&config, "tmp") && is_empty(&config, "trash"));
 
     // A disk that must keep more free than it has.
     config.min_free_bytes = u64::MAX / 2;
     let full = self::prefixes(&Store::open(config.clone()).unwrap());
-    assert!(full.save(&tokens(7..400), 10, never).is_err());
+    assert!(full.save(&tokens(7..400), None, 10, never).is_err());
     // The switch.
     config.min_free_bytes = 0;
     config.prefixes.quota_bytes = Some(0);
     let store = Store::open(config.clone()).unwrap();
-    assert!(self::prefixes(&store).save(&tokens(7..400), 10, never).is_err());
+    assert!(self::prefixes(&store).save(&tokens(7..400), None, 10, never).is_err());
     let collected = store.collect(&CollectOptions::default()).unwrap();
     assert_eq!(collected.leftovers[&LeftoverKind::Prefix].count, 1);
     assert!(files(&config, "state").is_empty());
@@ -234,7 +257,7 @@ async fn they_are_counted_verified_and_removed_with_their_model() {
     let store = ground.store();
     let artifact = store.ensure(&model(), None).await.unwrap();
     let key = artifact.key_digest;
-    let of_model = store.prefixes(&Weights::Artifact(key), "engine 1", KvType::F16);
+    let of_model = store.prefixes(&Weights::Artifact(key), "engine 1", KvType::F16, &Scope::default());
     let before = store.disk_use().unwrap();
     for first in [0, 1_000, 2_000] {
         save(&of_model, &tokens(first..first + 300)).unwrap();

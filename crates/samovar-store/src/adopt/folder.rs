@@ -35,6 +35,7 @@ fn artifact(path: &Path) -> Result<Found, String> {
         reference,
         also: Vec::new(),
         folder: path.to_owned(),
+        bounds: None,
         files: files(chosen),
     })
 }

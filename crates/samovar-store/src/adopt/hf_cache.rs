@@ -38,11 +38,42 @@ pub(super) fn scan(bounds: &Bounds, skipped: &mut Vec<Skipped>) -> Vec<Found> {
         // Datasets and spaces are no models, and the other entries are the cache's own.
         let Some(repository) = name.strip_prefix(REPOSITORY) else { continue };
         match model_of(repository) {
-            Some(model) => found.extend(repository_artifacts(bounds, &model, &folder, skipped)),
+            Some(model) => found.extend(repository_at(bounds, &model, &folder, skipped)),
             None => skipped.push(Skipped::new(&folder, "its name is not models--organisation--name")),
         }
     }
     found
+}
+
+/// The artifacts of one model of the hub.
+pub(super) fn scan_model(bounds: &Bounds, model: &ModelId, skipped: &mut Vec<Skipped>) -> Vec<Found> {
+    let name = format!("{REPOSITORY}{}", model.as_str().replace('/', "--"));
+    let folder = bounds.root().join(name);
+    if !folder.is_dir() || model_of(&model.as_str().replace('/', "--")).as_ref() != Some(model) {
+        return Vec::new();
+    }
+    repository_at(bounds, model, &folder, skipped)
+}
+
+/// What a repository has, also where it was moved to another disk and left a link: its files then lie below the place
+/// that the link leads to.
+fn repository_at(bounds: &Bounds, model: &ModelId, folder: &Path, skipped: &mut Vec<Skipped>) -> Vec<Found> {
+    if !folder.is_symlink() {
+        return repository_artifacts(bounds, model, folder, skipped);
+    }
+    match Bounds::behind(folder) {
+        Ok(behind) => {
+            let mut found = repository_artifacts(&behind, model, behind.root(), skipped);
+            for artifact in &mut found {
+                artifact.bounds = Some(behind.clone());
+            }
+            found
+        }
+        Err(reason) => {
+            skipped.push(Skipped::new(folder, reason));
+            Vec::new()
+        }
+    }
 }
 
 /// Whether a folder looks like such a cache.
@@ -120,6 +151,7 @@ fn artifact(model: &ModelId, commit: &Commit, revisions: &[String], folder: &Pat
         reference,
         also: references,
         folder: folder.to_owned(),
+        bounds: None,
         files: group.files,
     }
 }

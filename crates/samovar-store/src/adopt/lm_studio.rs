@@ -81,6 +81,7 @@ fn artifact(model: &ModelId, path: &Path, is_preferred: bool, group: Group) -> F
         reference,
         also: alone.into_iter().chain(first).collect(),
         folder: path.to_owned(),
+        bounds: None,
         files: group.files,
     }
 }

@@ -15,6 +15,7 @@ mod folder;
 mod group;
 mod hf_cache;
 mod lm_studio;
+mod nearby;
 mod ollama;
 mod place;
 mod run;
@@ -30,6 +31,7 @@ use crate::key::ArtifactKey;
 use crate::manifest::Role;
 use crate::name::FilePath;
 use crate::progress::Watch;
+use crate::source::folder::Bounds;
 pub use crate::source::folder::Skipped;
 use crate::store::Store;
 
@@ -189,6 +191,8 @@ struct Found {
     /// Other texts that name it too.
     also: Vec<String>,
     folder: PathBuf,
+    /// Where its files may lie, when that is not the root.
+    bounds: Option<Bounds>,
     files: Vec<FoundFile>,
 }
 

@@ -53,6 +53,7 @@ fn artifact(bounds: &Bounds, entry: &Entry) -> Result<Found, String> {
         reference: reference.to_string(),
         also: Vec::new(),
         folder: entry.at.clone(),
+        bounds: None,
         files,
     })
 }

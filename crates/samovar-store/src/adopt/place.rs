@@ -54,6 +54,16 @@ pub(super) struct Placed {
     pub(super) _lease: Lease,
 }
 
+/// What came of making a second name.
+enum Linked {
+    /// It is there now.
+    Now,
+    /// Something has it.
+    Occupied,
+    /// The file system or the system's rules have none.
+    Impossible,
+}
+
 /// Where files are put, and how far that may go.
 pub(super) struct Placer<'a> {
     pub(super) inner: &'a Inner,
@@ -236,10 +246,18 @@ impl Placer<'_> {
         let path = self.inner.layout.blob(&digest);
         let shard = path.parent().expect("invariant: a blob lies in a directory");
         durable::create_private_dir(shard).map_err(store)?;
-        if self.link(file, &path)? {
-            let facts = fs_err::symlink_metadata(&path).map_err(store)?;
-            let row = ingest::row(&digest, &facts, Origin::HardLink);
-            return Ok(Placed { row, how: Placement::HardLink, _lease: lease });
+        match self.link(file, &path)? {
+            Linked::Now => {
+                let facts = fs_err::symlink_metadata(&path).map_err(store)?;
+                let row = ingest::row(&digest, &facts, Origin::HardLink);
+                return Ok(Placed { row, how: Placement::HardLink, _lease: lease });
+            }
+            // Somebody else brought the bytes since the look above.
+            Linked::Occupied => {
+                let row = self.here(digest, file)?.ok_or_else(changed)?;
+                return Ok(Placed { row, how: Placement::Here, _lease: lease });
+            }
+            Linked::Impossible => (),
         }
         let elsewhere = Elsewhere::of(file.at.clone(), file.stamp);
         elsewhere.write(&self.inner.layout, &digest).map_err(store)?;
@@ -253,24 +271,22 @@ impl Placer<'_> {
         arrival::here(self.inner, &digest, Some(file.stamp.size)).map_err(Refusal::Store)
     }
 
-    /// Makes the second name; false where the file system or the system's rules have none.
-    fn link(&self, file: &FoundFile, path: &Path) -> Result<bool, Refusal> {
+    /// Makes the second name, and never replaces what has it.
+    fn link(&self, file: &FoundFile, path: &Path) -> Result<Linked, Refusal> {
         let tmp = self.inner.layout.tmp().join(durable::random_name());
         if fs_err::hard_link(&file.at, &tmp).is_err() {
-            return Ok(false);
+            return Ok(Linked::Impossible);
         }
         let linked = fs_err::symlink_metadata(&tmp).and_then(|facts| {
             let is_same = Stamp::of(&facts) == file.stamp;
-            if is_same {
-                durable::publish(&tmp, path)?;
-            }
-            Ok(is_same)
+            if is_same { durable::publish_new(&tmp, path).map(Some) } else { Ok(None) }
         });
-        // Renaming onto another name of the same file leaves both.
+        // Renamed away, or not wanted any more.
         let _ = fs_err::remove_file(&tmp);
         match linked {
-            Ok(true) => Ok(true),
-            Ok(false) => Err(changed()),
+            Ok(Some(true)) => Ok(Linked::Now),
+            Ok(Some(false)) => Ok(Linked::Occupied),
+            Ok(None) => Err(changed()),
             Err(error) => Err(store(error)),
         }
     }

@@ -36,7 +36,8 @@ pub(super) fn adopt(inner: &Arc<Inner>, options: &AdoptOptions) -> Result<Adopte
         match Bounds::of(&root.path) {
             Ok(bounds) => {
                 let found = merged(scan(root.kind, &bounds, &mut report.skipped));
-                work.extend(found.into_iter().map(|found| (bounds.clone(), found)));
+                let within = |found: Found| (found.bounds.clone().unwrap_or_else(|| bounds.clone()), found);
+                work.extend(found.into_iter().map(within));
             }
             Err(reason) => report.skipped.push(Skipped::new(&root.path, reason)),
         }
@@ -53,6 +54,26 @@ pub(super) fn adopt(inner: &Arc<Inner>, options: &AdoptOptions) -> Result<Adopte
         }
     }
     Ok(report)
+}
+
+/// Takes over one artifact that was found; the reason when it cannot be.
+///
+/// # Errors
+/// Only what keeps this store from being written.
+pub(super) fn one(
+    inner: &Arc<Inner>,
+    bounds: &Bounds,
+    found: &Found,
+    watch: Option<Watch>,
+) -> Result<Result<AdoptedArtifact, Skipped>, Error> {
+    let bounds = found.bounds.as_ref().unwrap_or(bounds);
+    let work = [(bounds.clone(), found.clone())];
+    let (options, reading) = (AdoptOptions::default(), Reading::of(&work, watch));
+    match (Run { inner, options: &options, reading: &reading }).one(bounds, found) {
+        Ok(adopted) => Ok(Ok(adopted)),
+        Err(Stop::Skip(skipped)) => Ok(Err(skipped)),
+        Err(Stop::Store(error)) => Err(error),
+    }
 }
 
 fn scan(kind: AdoptKind, bounds: &Bounds, skipped: &mut Vec<Skipped>) -> Vec<Found> {
@@ -243,7 +264,7 @@ impl Run<'_> {
 
 impl Found {
     /// All texts that name it, the best first.
-    fn texts(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.reference).chain(&self.also).map(String::as_str)
     }
 

@@ -30,6 +30,9 @@ pub(super) struct Facts {
     /// For people: when it was saved, in milliseconds since 1970.
     pub(super) created_ms: u64,
     pub(super) tokens: Vec<u32>,
+    /// Whose prompt it was; none of what was saved before that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) client: Option<Digest>,
 }
 
 impl Facts {

@@ -15,6 +15,8 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
+use samovar_core::{Digest, Scope};
+
 use super::SavedPrefix;
 use super::facts::Facts;
 use super::quota;
@@ -27,8 +29,15 @@ use crate::layout::Layout;
 pub(super) struct Known {
     /// The directory when it was last listed.
     stamp: Option<Stamp>,
-    by_tokens: BTreeMap<Arc<[u32]>, String>,
+    by_tokens: BTreeMap<Arc<[u32]>, Entry>,
     by_name: HashMap<String, Arc<[u32]>>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    client: Option<Digest>,
 }
 
 impl Known {
@@ -59,7 +68,8 @@ impl Known {
         match Facts::read(layout, &path) {
             Ok(Some(facts)) => {
                 let tokens: Arc<[u32]> = facts.tokens.into();
-                self.by_tokens.insert(Arc::clone(&tokens), name.clone());
+                let entry = Entry { name: name.clone(), client: facts.client };
+                self.by_tokens.insert(Arc::clone(&tokens), entry);
                 self.by_name.insert(name, tokens);
             }
             Ok(None) => {
@@ -77,14 +87,18 @@ impl Known {
 
     /// The one with most in common with a prompt.
     pub(super) fn longest(&self, prompt: &[u32]) -> Option<SavedPrefix> {
-        let before = self.by_tokens.range::<[u32], _>((Bound::Unbounded, Bound::Included(prompt)));
-        let after = self.by_tokens.range::<[u32], _>((Bound::Excluded(prompt), Bound::Unbounded));
-        let neighbours =
-            [before.map(|(tokens, _)| tokens).next_back(), after.map(|(tokens, _)| tokens).next()];
+        let mut before = self.by_tokens.range::<[u32], _>((Bound::Unbounded, Bound::Included(prompt)));
+        let mut after = self.by_tokens.range::<[u32], _>((Bound::Excluded(prompt), Bound::Unbounded));
+        let neighbours = [before.next_back(), after.next()];
+        let saved = |(tokens, entry): (&Arc<[u32]>, &Entry)| SavedPrefix {
+            tokens: Arc::clone(tokens),
+            scope: Scope { client: entry.client, is_private: false },
+            common: common(tokens, prompt),
+        };
         neighbours
             .into_iter()
             .flatten()
-            .map(|tokens| SavedPrefix { tokens: Arc::clone(tokens), common: common(tokens, prompt) })
+            .map(saved)
             .filter(|saved| saved.common > 0)
             .max_by_key(|saved| (saved.common, std::cmp::Reverse(saved.tokens.len())))
     }
@@ -93,7 +107,7 @@ impl Known {
     pub(super) fn shorter_than(&self, tokens: &[u32]) -> Vec<String> {
         let is_shorter = |known: &[u32]| known.len() < tokens.len() && tokens.starts_with(known);
         let shorter = self.by_tokens.iter().filter(|(known, _)| is_shorter(known));
-        shorter.map(|(_, name)| name.clone()).collect()
+        shorter.map(|(_, entry)| entry.name.clone()).collect()
     }
 }
 
@@ -110,7 +124,7 @@ mod tests {
     fn known(all: impl IntoIterator<Item = Vec<u32>>) -> Known {
         let mut known = Known::default();
         for (number, tokens) in all.into_iter().enumerate() {
-            known.by_tokens.insert(tokens.into(), number.to_string());
+            known.by_tokens.insert(tokens.into(), Entry { name: number.to_string(), client: None });
         }
         known
     }

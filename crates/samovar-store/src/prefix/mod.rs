@@ -6,8 +6,8 @@
 //!   instance ◄─ open ◄─ digest is right ◄─ longest(prompt) ◄──────────────────┴ facts.json   tokens, digest
 //! ```
 //!
-//! `<weights>` is an artifact's key or a file of the user, `<kind>` the engine with its version and the KV
-//! format, `<tokens>` the digest of the tokens: state is only ever found by those whose own it could be. A
+//! `<weights>` is an artifact's key or a file of the user, `<kind>` the engine with its version, the KV format and
+//! the client where clients share nothing, `<tokens>` the digest of the tokens: state is only ever found by those whose own it could be. A
 //! directory gets its name when all of it is on the disk, so that the directories are the truth; nothing of
 //! this is in the index. When a state was used last is the time of its file.
 //!
@@ -24,8 +24,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use samovar_core::Digest;
 use samovar_core::footprint::KvType;
+use samovar_core::{Digest, Scope};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use check::verify;
@@ -49,6 +49,7 @@ pub enum Weights {
 pub struct Prefixes {
     store: Store,
     dir: PathBuf,
+    is_private: bool,
     known: Arc<Mutex<Known>>,
 }
 
@@ -57,6 +58,8 @@ pub struct Prefixes {
 pub struct SavedPrefix {
     /// Its tokens.
     pub tokens: Arc<[u32]>,
+    /// Whose it is.
+    pub scope: Scope,
     /// How many of them the prompt has in common, from the first on.
     pub common: usize,
 }
@@ -71,16 +74,21 @@ pub struct PrefixUse {
 }
 
 impl Store {
-    /// What is saved of these weights for this engine, by its name with version. Looks at nothing yet.
-    pub fn prefixes(&self, weights: &Weights, engine: &str, kv_type: KvType) -> Prefixes {
+    /// What is saved of these weights for this engine, by its name with version, that a request of this scope may use:
+    /// what a private scope saved is found by that one alone. Looks at nothing yet.
+    pub fn prefixes(&self, weights: &Weights, engine: &str, kv_type: KvType, scope: &Scope) -> Prefixes {
         let owner = match weights {
             Weights::Artifact(key) => key.to_string(),
             Weights::File(digest) => format!("file-{digest}"),
         };
-        let kind = format!("samovar prefix {}\n{}:{engine}\n{kv_type:?}\n", facts::FORMAT, engine.len());
+        let mut kind = format!("samovar prefix {}\n{}:{engine}\n{kv_type:?}\n", facts::FORMAT, engine.len());
+        if scope.is_private {
+            kind +=
+                &scope.client.map_or_else(|| "private\n".to_owned(), |client| format!("private {client}\n"));
+        }
         let kind = Digest::of_bytes(kind.as_bytes()).to_string();
         let dir = self.0.layout.prefixes().join(owner).join(kind);
-        Prefixes { store: self.clone(), dir, known: Arc::default() }
+        Prefixes { store: self.clone(), dir, is_private: scope.is_private, known: Arc::default() }
     }
 
     /// How much is saved of an artifact, for all engines. Blocks; looks at each prefix once.
@@ -98,7 +106,9 @@ impl Prefixes {
     /// The saved prefix that has most in common with a prompt, if any has anything. Blocks for microseconds, and
     /// for longer when others saved or removed some since.
     pub fn longest(&self, prompt: &[u32]) -> Option<SavedPrefix> {
-        self.known().longest(prompt)
+        let found = self.known().longest(prompt)?;
+        let scope = Scope { is_private: self.is_private, ..found.scope };
+        Some(SavedPrefix { scope, ..found })
     }
 
     /// Whether nothing is saved here.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{Digest, ErrorKind, Failure};
 
 use super::check::digest_of;
 use super::facts::{self, FACTS, Facts, STATE};
@@ -16,7 +16,7 @@ use crate::store::Inner;
 
 impl Prefixes {
     /// Keeps the state of these tokens: `write` is given an empty private file and says how many bytes it wrote.
-    /// States that say less of the same leave. `expected_bytes` is a guess, so that what has no room is not
+    /// States that say less of the same leave. `client` is whose prompt it was; `expected_bytes` is a guess, so that what has no room is not
     /// written first. False = it was here already. Blocks.
     ///
     /// # Errors
@@ -24,6 +24,7 @@ impl Prefixes {
     pub fn save(
         &self,
         tokens: &[u32],
+        client: Option<Digest>,
         expected_bytes: u64,
         write: impl FnOnce(&File) -> Result<u64, Failure>,
     ) -> Result<bool, Failure> {
@@ -35,7 +36,7 @@ impl Prefixes {
         }
         quota::make_room(inner, expected_bytes, expected_bytes)?;
         let tmp = inner.layout.tmp().join(durable::random_name());
-        let saved = write_state(&tmp, tokens, write).and_then(|bytes| {
+        let saved = write_state(&tmp, tokens, client, write).and_then(|bytes| {
             quota::make_room(inner, bytes, 0)?;
             publish(inner, &tmp, &place).map_err(Error::io("a prompt's state could not be kept"))?;
             Ok(())
@@ -57,6 +58,7 @@ impl Prefixes {
 fn write_state(
     tmp: &Path,
     tokens: &[u32],
+    client: Option<Digest>,
     write: impl FnOnce(&File) -> Result<u64, Failure>,
 ) -> Result<u64, Failure> {
     let fail = || Error::io("a prompt's state could not be written");
@@ -69,7 +71,8 @@ fn write_state(
         return Err(Failure::new(ErrorKind::EngineFailed, message));
     }
     let digest = digest_of(state.file(), bytes).map_err(fail())?;
-    let facts = Facts { format: facts::FORMAT, bytes, digest, created_ms: now_ms(), tokens: tokens.to_vec() };
+    let tokens = tokens.to_vec();
+    let facts = Facts { format: facts::FORMAT, bytes, digest, created_ms: now_ms(), tokens, client };
     let text = facts
         .to_text()
         .ok_or_else(|| Failure::new(ErrorKind::TooLarge, "the prompt is too long to be kept"))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use samovar_core::footprint::KvType;
 use samovar_core::model::ArtifactRef;
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{ErrorKind, Failure, Scope};
 
 use samovar_store::{
     AdoptOptions, AdoptRoot, CollectOptions, KeyDigest, Make, Store, StoreConfig, VerifyOptions, Weights,
@@ -115,9 +115,9 @@ pub(crate) fn ensure(store: &Store, reference: &str) -> Result<samovar_store::Ar
 /// Saves the state of so many tokens. Several say less of the same.
 pub(crate) fn save_prefix(store: &Store, tokens: u32) -> Result<()> {
     let weights = Weights::File(samovar_core::Digest::of_bytes(b"weights"));
-    let prefixes = store.prefixes(&weights, "engine 1", KvType::F16);
+    let prefixes = store.prefixes(&weights, "engine 1", KvType::F16, &Scope::default());
     let state = vec![tokens as u8; 40 << 10];
-    let saved = prefixes.save(&(0..tokens).collect::<Vec<_>>(), state.len() as u64, |mut file| {
+    let saved = prefixes.save(&(0..tokens).collect::<Vec<_>>(), None, state.len() as u64, |mut file| {
         file.write_all(&state)
             .map(|()| state.len() as u64)
             .map_err(|error| Failure::new(ErrorKind::Storage, error.to_string()))

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use samovar_core::footprint::KvType;
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{ErrorKind, Failure, Scope};
 use samovar_store::{CollectOptions, Error, RetryConfig, Store, Weights};
 use samovar_testhub::{Content, FileSpec, Hub};
 
@@ -97,6 +97,22 @@ fn what_the_disk_cannot_hold_is_refused_before_the_first_byte() {
 }
 
 #[test]
+fn a_model_is_pinned_on_a_full_disk() {
+    for pages in 0..3 {
+        let Some(mount) = Mount::new(8 * MIB) else { return };
+        scene::prepare(mount.path());
+        let store = Store::open(config(mount.path())).unwrap();
+        let kept = named(&store, "kept").unwrap();
+        // What a busy daemon has written, so that the next pages of the index need room.
+        mount.fill_up(pages * PAGE);
+        for is_pinned in [true, false, true] {
+            store.set_pinned(&kept.key_digest, is_pinned).unwrap();
+            assert_eq!(named(&store, "kept").unwrap().is_pinned, is_pinned, "{pages} pages");
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_keeps_no_prompt_and_nothing_of_one() {
     let (mut failed, mut kept_some) = (0, 0);
     for pages in (0..8).chain((8..48).step_by(4)) {
@@ -105,11 +121,12 @@ fn a_full_disk_keeps_no_prompt_and_nothing_of_one() {
         let mut config = config(mount.path());
         config.prefixes.quota_bytes = Some(MIB);
         let store = Store::open(config).unwrap();
-        let prefixes = store.prefixes(&Weights::Artifact(kept.key_digest), "engine 1", KvType::F16);
+        let prefixes =
+            store.prefixes(&Weights::Artifact(kept.key_digest), "engine 1", KvType::F16, &Scope::default());
         mount.fill_up(pages * PAGE);
         let tokens: Vec<u32> = (0..300).collect();
         // Nobody knew beforehand how much it would be.
-        let saved = prefixes.save(&tokens, 0, |mut file| {
+        let saved = prefixes.save(&tokens, None, 0, |mut file| {
             let written = file.write_all(&bytes_of("state", SIZE)).map(|()| SIZE as u64);
             written.map_err(|error| Failure::new(ErrorKind::Storage, error.to_string()))
         });

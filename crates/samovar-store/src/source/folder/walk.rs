@@ -5,6 +5,7 @@
 
 use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -50,6 +51,23 @@ impl Bounds {
     /// Takes a root as the user named it; links in the root itself are the user's own.
     pub(crate) fn of(root: &Path) -> Result<Self, String> {
         root.canonicalize().map(Self).map_err(|error| clause(&error))
+    }
+
+    /// Takes the folder that a link of this user leads to, if what lies there is this user's as well: models moved to
+    /// another disk, with a link in their place. The system's own count as the user's.
+    pub(crate) fn behind(link: &Path) -> Result<Self, String> {
+        let me = rustix::process::geteuid().as_raw();
+        let is_own = |facts: &Metadata| facts.uid() == me || facts.uid() == 0;
+        let own_link = link.symlink_metadata().map_err(|error| clause(&error))?;
+        let bounds = Self::of(link)?;
+        let folder = bounds.0.symlink_metadata().map_err(|error| clause(&error))?;
+        if !folder.is_dir() {
+            return Err("is a link to something that is no folder".to_owned());
+        }
+        if !is_own(&own_link) || !is_own(&folder) {
+            return Err("is a link of another user, or to what belongs to one".to_owned());
+        }
+        Ok(bounds)
     }
 
     pub(crate) fn root(&self) -> &Path {
