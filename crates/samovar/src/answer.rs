@@ -3,8 +3,8 @@
 use samovar_core::Failure;
 use samovar_core::generation::{FinishReason, TokenLogprob, Usage};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
+use crate::unread::Inbox;
 use crate::wait::Wait;
 
 /// Where the model was found.
@@ -94,6 +94,13 @@ pub enum AnswerEvent {
         /// Milliseconds waited for a load or resume.
         load_ms: f64,
     },
+    /// A part of the prompt has been computed; told a few times a second at most.
+    Prefilling {
+        /// Tokens of the prompt whose state is there.
+        computed: u32,
+        /// Tokens of the prompt.
+        of: u32,
+    },
     /// The prompt has been computed.
     Prefilled {
         /// Token counts so far.
@@ -116,11 +123,11 @@ pub enum AnswerEvent {
 /// decode step or one prefill chunk.
 #[derive(Debug)]
 pub struct Answer {
-    events: mpsc::Receiver<AnswerEvent>,
+    events: Inbox,
 }
 
 impl Answer {
-    pub(crate) fn new(events: mpsc::Receiver<AnswerEvent>) -> Self {
+    pub(crate) fn new(events: Inbox) -> Self {
         Self { events }
     }
 
@@ -129,7 +136,7 @@ impl Answer {
     /// # Cancel safety
     /// Cancel safe: no event is lost.
     pub async fn next(&mut self) -> Option<AnswerEvent> {
-        self.events.recv().await
+        self.events.next().await
     }
 
     /// The next piece of text; `None` when the answer is complete.

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use samovar_core::port::{Clock, Engine, SystemClock};
-use samovar_core::{ErrorKind, Failure, ModelRef};
-use samovar_pool::{Pool, PoolConfig};
+use samovar_core::{ByteBudget, ErrorKind, Failure, ModelRef};
+use samovar_pool::{Budget, Pool, PoolConfig};
 use samovar_store::StoreConfig;
 use samovar_worker::{WorkerConfig, WorkerEngine};
 
-use crate::catalog::{Catalog, Riders};
+use crate::catalog::{Catalog, NameBook, NameSource, Riders};
 use crate::kept::Keeper;
 use crate::lifetime::Chronicle;
 use crate::packed::{Fitter, Maker, Packings, Traffic, Workshop};
 use crate::request_log::RequestLog;
-use crate::runtime::{Books, Engines, Runtime};
-use crate::settings::{Alias, ModelSettings, RuntimeSettings};
+use crate::runtime::{Books, Engines, Rules, Runtime};
+use crate::settings::{Alias, ModelSettings, PrefixSharing, RuntimeSettings};
 use crate::shelf::Shelf;
 
 /// How long nobody must have been served before packed files are made: long enough to be no pause in a talk.
@@ -29,13 +29,15 @@ pub struct Builder {
     pool: Option<PoolConfig>,
     aliases: Vec<Alias>,
     defaults: ModelSettings,
-    default_deadline: Option<Duration>,
+    names: Option<Arc<dyn NameSource>>,
+    rules: Rules,
     engine: Option<Arc<dyn Engine>>,
     workers: Option<WorkerConfig>,
     clock: Option<Arc<dyn Clock>>,
     request_log: Option<PathBuf>,
     keeps_statistics: bool,
     quiet: Option<Duration>,
+    buffer_bytes: Option<u64>,
 }
 
 impl Builder {
@@ -46,13 +48,18 @@ impl Builder {
             pool: Some(settings.pool),
             aliases: settings.aliases,
             defaults: settings.defaults,
-            default_deadline: settings.default_deadline,
+            names: None,
+            rules: Rules {
+                default_deadline: settings.default_deadline,
+                share_prefixes: settings.share_prefixes,
+            },
             engine: None,
             workers: None,
             clock: None,
             request_log: None,
             keeps_statistics: false,
             quiet: None,
+            buffer_bytes: settings.buffer_bytes,
         }
     }
 
@@ -93,10 +100,24 @@ impl Builder {
         self
     }
 
+    /// Where names and the settings of every model come from once they change. Default: they do not.
+    #[must_use]
+    pub fn names(mut self, source: Arc<dyn NameSource>) -> Self {
+        self.names = Some(source);
+        self
+    }
+
     /// Deadline of requests that bring none. Default: none.
     #[must_use]
     pub fn default_deadline(mut self, deadline: Duration) -> Self {
-        self.default_deadline = Some(deadline);
+        self.rules.default_deadline = Some(deadline);
+        self
+    }
+
+    /// Who may continue from the state of whose prompts. Default: everybody from everybody's.
+    #[must_use]
+    pub fn share_prefixes(mut self, sharing: PrefixSharing) -> Self {
+        self.rules.share_prefixes = sharing;
         self
     }
 
@@ -146,6 +167,14 @@ impl Builder {
         self
     }
 
+    /// Memory for what readers of answers have not taken yet, and for the requests that a server in front of the runtime
+    /// reads in. Default: a sixteenth of the memory that this process may use, from 64 MiB to 1 GiB.
+    #[must_use]
+    pub fn buffers(mut self, bytes: u64) -> Self {
+        self.buffer_bytes = Some(bytes);
+        self
+    }
+
     /// Starts the runtime. Must be called inside a tokio runtime, which will carry the pool's task.
     ///
     /// # Errors
@@ -179,8 +208,7 @@ impl Builder {
         let engine: Arc<dyn Engine> = Arc::new(keeper);
         let catalog = Catalog::new(
             Arc::clone(&shelf),
-            self.aliases,
-            self.defaults,
+            NameBook::new(self.aliases, self.defaults, self.names),
             &pool_config,
             Arc::clone(&engine),
             riders,
@@ -201,7 +229,11 @@ impl Builder {
             chronicle: self.keeps_statistics.then(|| Arc::new(Chronicle::new(Arc::clone(&shelf)))),
         };
         let engines = Engines { engine, workers, maker };
-        Ok(Runtime::new(catalog, shelf, pool, engines, clock, self.default_deadline, books))
+        let buffers = match self.buffer_bytes {
+            Some(bytes) => ByteBudget::new(bytes),
+            None => ByteBudget::part_of(Budget::available_bytes()),
+        };
+        Ok(Runtime::new(catalog, shelf, pool, engines, clock, self.rules, buffers, books))
     }
 }
 

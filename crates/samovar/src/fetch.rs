@@ -1,4 +1,4 @@
-//! Brings a model that is not here from its source, after a look at whether it could be loaded at all.
+//! Brings a model that is not here from another program on this machine, or else from its source, after a look at whether it could be loaded at all.
 //!
 //! ```text
 //!   plan (sizes, digests) ─► first bytes ─► judge: could this ever fit? ─► ensure (the store)
@@ -10,9 +10,9 @@ use samovar_core::{ErrorKind, Failure};
 use samovar_store::{Plan, Progress, Role, Store, Watch};
 use tokio::sync::mpsc;
 
-use crate::answer::AnswerEvent;
 use crate::catalog::{Away, Catalog, Head, Judgement};
 use crate::shelf::Shelf;
+use crate::unread::News;
 use crate::wait::Wait;
 
 /// Enough for the header of nearly every model: it holds the vocabulary, which takes a few MiB.
@@ -37,6 +37,9 @@ pub(crate) async fn fetch(
     let store = tokio::task::spawn_blocking(move || opening.store())
         .await
         .map_err(|_| Failure::new(ErrorKind::Internal, "the store was not opened"))??;
+    if take_nearby(&store, away, &watch).await {
+        return Ok(());
+    }
     watch(Progress::Resolving);
     let plan = store.plan(&away.reference).await?;
     let weights: Vec<_> = plan.listing.files.iter().filter(|file| file.role == Role::Weights).collect();
@@ -49,6 +52,24 @@ pub(crate) async fn fetch(
     }
     store.ensure(&away.reference, Some(watch)).await?;
     Ok(())
+}
+
+/// Whether another program on this machine has it, and let us have it. What cannot be had there is fetched.
+async fn take_nearby(store: &Store, away: &Away, watch: &Watch) -> bool {
+    let (store, reference, watch) = (store.clone(), away.reference.clone(), Arc::clone(watch));
+    let taken = tokio::task::spawn_blocking(move || store.take_nearby(&reference, Some(&watch))).await;
+    match taken {
+        Ok(Ok(Some(taken))) => {
+            let (reference, from) = (taken.reference, taken.from.display());
+            tracing::info!(reference, %from, "taken from another program's folder; nothing is fetched");
+            true
+        }
+        Ok(Ok(None)) | Err(_) => false,
+        Ok(Err(error)) => {
+            tracing::warn!("what other programs have could not be used: {error}");
+            false
+        }
+    }
 }
 
 /// Reads as much of the beginning as the header has, and lets the catalog judge it.
@@ -85,10 +106,8 @@ pub(crate) fn tell(waits: Option<mpsc::Sender<Wait>>) -> Watch {
 }
 
 /// The same for whoever waits for an answer.
-pub(crate) fn tell_events(events: mpsc::Sender<AnswerEvent>) -> Watch {
-    Arc::new(move |progress| {
-        events.try_send(AnswerEvent::Waiting(Wait::Fetching(progress))).ok();
-    })
+pub(crate) fn tell_events(news: News) -> Watch {
+    Arc::new(move |progress| news.tell(Wait::Fetching(progress)))
 }
 
 /// A deadline that passed while the model was being fetched.

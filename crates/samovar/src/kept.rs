@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
-use samovar_core::generation::{Generation, GenerationRequest};
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::generation::{Generation, GenerationRequest, Prompt};
+use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles, PromptControl};
 use samovar_core::{Descriptor, ErrorKind, Failure};
 use samovar_store::{KeyDigest, Opened, PrefixConfig, Store, Verdict};
 
@@ -202,6 +202,10 @@ impl Instance for Kept {
 
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
         self.instance().tokenize(text, add_special, parse_special)
+    }
+
+    fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure> {
+        self.instance().encode(prompt, control)
     }
 
     fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {

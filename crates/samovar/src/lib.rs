@@ -1,8 +1,8 @@
 //! Samovar as a library: load a model once, serve every request from that one copy.
 //!
 //! ```text
-//!   Request ─► resolve ─► render ─► acquire ─► generate ─► stream ─► release
-//!              catalog    prompt    pool (L1)  instance    Answer    lease dropped
+//!   Request ─► resolve ─► acquire ─► generate ─► stream ─► release
+//!              catalog    pool (L1)  instance    Answer    lease dropped
 //!              └ away ─► fetch: the store (L2) takes it from its source (L3), once
 //! ```
 //!
@@ -50,12 +50,13 @@ mod runtime;
 mod settings;
 mod shelf;
 mod stats;
+mod unread;
 mod upkeep;
 mod wait;
 
 pub use answer::{Answer, AnswerEvent, Summary, Tier, Timings};
 pub use builder::{Builder, default_engine};
-pub use catalog::ModelInfo;
+pub use catalog::{Changes, Kind, ModelInfo, NameSource, TemplateOrigin};
 pub use packed::{PackedInfo, PackedTally};
 pub use request::{Input, Message, Origin, Request};
 pub use runtime::Runtime;
@@ -65,12 +66,16 @@ pub use samovar_pool::{
     Budget, Counters, Decision, EvictionPolicy, Instances, ModelSpec, ModelStats, PoolConfig, PoolStats,
     Snapshot,
 };
-pub use settings::{Alias, ModelSettings, RuntimeSettings};
+pub use settings::{Alias, ChatTemplate, ModelSettings, PrefixSharing, RuntimeSettings};
 pub use stats::{Lifetime, ModelLifetime, Stats, TierStats, Tiers};
 pub use wait::Wait;
 
 #[cfg(feature = "llama")]
-pub use samovar_llama::{AmxState, BuildInfo, build_info};
+pub use samovar_llama::{AmxState, BuildInfo, build_info, give_back_memory};
+
+/// Gives freed memory back to the system, where the engine knows how; this build has none that does.
+#[cfg(not(feature = "llama"))]
+pub fn give_back_memory() {}
 
 /// The nouns and ports, for embedders that bring an engine of their own.
 pub use samovar_core as core;

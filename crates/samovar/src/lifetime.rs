@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   first look ─► row ─► earlier lives ─┐
-//!   every minute, and at the end: ──────┴─ + this life ─► row
+//!   a second after a request, every
+//!   minute, and at the end: ────────────┴─ + this life ─► row
 //! ```
 //!
-//! A crash loses a minute at most. A row that is damaged is begun anew. A store that cannot be opened or asked is tried
+//! A crash loses a second of requests at most, and nothing is written while nobody asks. A row that is damaged is begun anew. A store that cannot be opened or asked is tried
 //! again the next time, and nothing is written over what was not read; least of all over what a newer version wrote.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use samovar_pool::Statistics;
 use samovar_store::Store;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::shelf::Shelf;
 
@@ -73,6 +75,7 @@ enum Earlier {
 pub(crate) struct Chronicle {
     shelf: Arc<Shelf>,
     pages: Mutex<Pages>,
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -84,11 +87,25 @@ struct Pages {
 }
 
 impl Chronicle {
-    /// How often the row is written.
-    pub(crate) const INTERVAL: Duration = Duration::from_secs(60);
+    /// How often the row is written while nothing is counted but time.
+    const QUIET_INTERVAL: Duration = Duration::from_secs(60);
+    /// How often it is written at most.
+    const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(shelf: Arc<Shelf>) -> Self {
-        Self { shelf, pages: Mutex::default() }
+        Self { shelf, pages: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Says that there is something new to be counted.
+    pub(crate) fn note(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Waits until the row is to be written again.
+    pub(crate) async fn wait(&self) {
+        tokio::time::sleep(Self::BUSY_INTERVAL).await;
+        // A minute without any news is one of uptime.
+        tokio::time::timeout(Self::QUIET_INTERVAL, self.changed.notified()).await.ok();
     }
 
     /// Writes what was counted in this life and in the earlier ones, unless those cannot be read. Blocks.
@@ -172,6 +189,23 @@ mod tests {
         Statistics { uptime_ms: 1_000, total: tally, models: vec![model] }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_a_request_counted_is_written_within_a_second_and_quiet_costs_a_look_a_minute() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let chronicle = chronicle(home.path());
+        let waited = async || {
+            let began = tokio::time::Instant::now();
+            chronicle.wait().await;
+            began.elapsed().as_secs()
+        };
+        assert_eq!(waited().await, 61);
+        for _ in 0..3 {
+            chronicle.note();
+            assert_eq!(waited().await, 1);
+        }
+        assert_eq!(waited().await, 61);
+    }
+
     #[test]
     fn lives_add_up_over_restarts_and_saving_often_counts_once() {
         let home = tempfile::tempdir().expect("tempdir");
@@ -194,7 +228,7 @@ mod tests {
         assert_eq!(
             (all.starts, all.statistics.total.counters().loads),
             (3, 4),
-            "a crash loses the last interval"
+            "a crash loses what was not written"
         );
     }
 

@@ -10,7 +10,7 @@
 //! the way costs the time to compute a prompt, and nothing else: no request fails for it, no answer is another.
 //! Requests with adapters neither use nor leave such state.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use samovar_core::footprint::{KvType, LoadOptions};
 use samovar_core::generation::{CachedPrefix, GenerationRequest, Prompt};
-use samovar_core::port::{Engine, Instance};
-use samovar_core::{Descriptor, ErrorKind};
+use samovar_core::port::{Engine, Instance, Unconfined};
+use samovar_core::{Descriptor, Digest, ErrorKind, Scope};
 use samovar_store::{PrefixConfig, Prefixes, SavedPrefix, Weights};
 
 use crate::catalog::Stamp;
@@ -29,6 +29,8 @@ use crate::shelf::Shelf;
 const KEEP_WITHIN: Duration = Duration::from_secs(2);
 /// What a disk is trusted to take in that time.
 const BYTES_PER_S: u64 = 500_000_000;
+/// Clients whose saved state is known at a time, where clients share nothing.
+const CLIENTS_AT_ONCE: usize = 64;
 /// Prompts of one instance that are kept at a time, those used last.
 const KEPT_AT_ONCE: usize = 4;
 /// State that says less than this much more than what there is already is not worth moving.
@@ -46,8 +48,8 @@ pub(crate) struct Memory {
     kv_type: KvType,
     bytes_per_token: u64,
     min_tokens: usize,
-    /// Once the store was opened for it.
-    opened: Mutex<Option<Prefixes>>,
+    /// Once the store was opened for it: what all clients share, or what is a client's own.
+    opened: Mutex<HashMap<Option<Digest>, Prefixes>>,
     context_tokens: AtomicU32,
     /// Held while a state is taken in, so that of many who need it one restores it.
     recent: Mutex<Recent>,
@@ -56,7 +58,7 @@ pub(crate) struct Memory {
 /// Prompts that the instance was given last, and so will hold.
 struct Recent {
     most: usize,
-    prompts: VecDeque<Box<[u32]>>,
+    prompts: VecDeque<(Scope, Box<[u32]>)>,
 }
 
 /// What tells these weights from all others; nothing for a file whose further parts could change unseen.
@@ -105,14 +107,15 @@ impl Memory {
         if !self.may_know(request) {
             return;
         }
-        if let Prompt::Text { text, add_special, parse_special } = &request.prompt {
-            let Ok(tokens) = instance.tokenize(text, *add_special, *parse_special) else { return };
+        if !matches!(request.prompt, Prompt::Tokens(_)) {
+            // What is wrong with it, the instance says to the request itself.
+            let Ok(tokens) = instance.encode(&request.prompt, &Unconfined) else { return };
             request.prompt = Prompt::Tokens(tokens);
         }
         if let Prompt::Tokens(tokens) = &request.prompt
             && tokens.len() > self.min_tokens
         {
-            self.recall(tokens, instance);
+            self.recall(tokens, &request.scope, instance);
         }
     }
 
@@ -128,29 +131,32 @@ impl Memory {
         let at_most = match &request.prompt {
             Prompt::Text { text, .. } => text.len() + 1,
             Prompt::Tokens(tokens) => tokens.len(),
+            // What its template adds is not known here.
+            Prompt::Chat(_) => usize::MAX,
         };
         request.reuse_prefix
             && request.adapters.is_empty()
             && at_most > self.min_tokens
-            && self.prefixes().is_some_and(|prefixes| !prefixes.is_empty())
+            && self.prefixes(&request.scope).is_some_and(|prefixes| !prefixes.is_empty())
     }
 
     /// Restores the saved state that is of most use for a prompt, where the instance has less itself.
-    fn recall(&self, tokens: &[u32], instance: &dyn Instance) {
-        let Some(prefixes) = self.prefixes() else { return };
+    fn recall(&self, tokens: &[u32], scope: &Scope, instance: &dyn Instance) {
+        let Some(prefixes) = self.prefixes(scope) else { return };
         // The last token is computed in any case.
         let Some(found) = prefixes.longest(&tokens[..tokens.len() - 1]) else { return };
         let fits = found.tokens.len() < self.context_tokens.load(Ordering::Relaxed) as usize;
         let mut recent = self.recent();
-        if fits && self.is_useful(&found, recent.common(tokens)) {
+        if fits && self.is_useful(&found, recent.common(tokens, scope)) {
             // Asking holds the instance up for a step, so that only those ask who may gain by it.
             let held = instance.prefixes().unwrap_or_default();
-            let held = held.iter().map(|held| common(&held.tokens, tokens)).max().unwrap_or(0);
+            let held = held.iter().filter(|held| scope.may_use(&held.scope));
+            let held = held.map(|held| common(&held.tokens, tokens)).max().unwrap_or(0);
             if self.is_useful(&found, held) {
                 restore(&prefixes, &found, instance);
             }
         }
-        recent.note(tokens);
+        recent.note(tokens, *scope);
     }
 
     /// Leaves on the disk what would have to be computed again, since the instance is about to forget it. Bounded in
@@ -166,9 +172,9 @@ impl Memory {
         if held.is_empty() {
             return;
         }
-        let Some(prefixes) = self.prefixes() else { return };
         let mut kept = 0;
         for prefix in held.iter().rev().filter(|prefix| !says_less(prefix, &held)) {
+            let Some(prefixes) = self.prefixes(&prefix.scope) else { return };
             let left = KEEP_WITHIN.saturating_sub(began.elapsed());
             let bytes = self.bytes_per_token * prefix.tokens.len() as u64;
             let is_in_time = bytes <= left.as_millis() as u64 * (BYTES_PER_S / 1_000) && !left.is_zero();
@@ -179,7 +185,8 @@ impl Memory {
             if !self.is_new(&prefixes, &prefix.tokens) {
                 continue;
             }
-            match prefixes.save(&prefix.tokens, bytes, |file| instance.save_prefix(prefix, file)) {
+            let client = prefix.scope.client;
+            match prefixes.save(&prefix.tokens, client, bytes, |file| instance.save_prefix(prefix, file)) {
                 Ok(is_new) => kept += usize::from(is_new),
                 Err(failure) if failure.kind == ErrorKind::NotFound => {}
                 Err(failure) => {
@@ -194,16 +201,23 @@ impl Memory {
         }
     }
 
-    /// What the store has for this model; nothing while the store cannot be used.
-    fn prefixes(&self) -> Option<Prefixes> {
+    /// What the store has for this model that a request of this scope may use; nothing while the store cannot be used.
+    fn prefixes(&self, scope: &Scope) -> Option<Prefixes> {
+        let owner = scope.client.filter(|_| scope.is_private);
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if opened.is_none() {
-            match self.shelf.store() {
-                Ok(store) => *opened = Some(store.prefixes(&self.weights, &self.engine, self.kv_type)),
-                Err(failure) => tracing::debug!("no prompt's state is kept or used: {failure}"),
-            }
+        if let Some(prefixes) = opened.get(&owner) {
+            return Some(prefixes.clone());
         }
-        opened.clone()
+        let store = self.shelf.store();
+        let store =
+            store.inspect_err(|failure| tracing::debug!("no prompt's state is kept or used: {failure}"));
+        let prefixes = store.ok()?.prefixes(&self.weights, &self.engine, self.kv_type, scope);
+        if opened.len() >= CLIENTS_AT_ONCE {
+            // What is there is read again by whoever asks next.
+            opened.clear();
+        }
+        opened.insert(owner, prefixes.clone());
+        Some(prefixes)
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -229,7 +243,7 @@ impl Memory {
 fn restore(prefixes: &Prefixes, found: &SavedPrefix, instance: &dyn Instance) {
     let began = Instant::now();
     let restored = match prefixes.open(found) {
-        Ok(Some(file)) => instance.restore_prefix(&found.tokens, &file),
+        Ok(Some(file)) => instance.restore_prefix(&found.tokens, found.scope, &file),
         Ok(None) => return,
         Err(error) => Err(error.into()),
     };
@@ -250,10 +264,12 @@ fn restore(prefixes: &Prefixes, found: &SavedPrefix, instance: &dyn Instance) {
     }
 }
 
-/// Whether another one says all that this one does, and more.
+/// Whether another one that is for the same requests says all that this one does, and more.
 fn says_less(prefix: &CachedPrefix, held: &[CachedPrefix]) -> bool {
     let tokens = &prefix.tokens;
-    held.iter().any(|other| other.tokens.len() > tokens.len() && other.tokens.starts_with(tokens))
+    held.iter()
+        .filter(|other| prefix.scope.may_use(&other.scope))
+        .any(|other| other.tokens.len() > tokens.len() && other.tokens.starts_with(tokens))
 }
 
 fn common(left: &[u32], right: &[u32]) -> usize {
@@ -261,12 +277,13 @@ fn common(left: &[u32], right: &[u32]) -> usize {
 }
 
 impl Recent {
-    fn common(&self, tokens: &[u32]) -> usize {
-        self.prompts.iter().map(|prompt| common(prompt, tokens)).max().unwrap_or(0)
+    fn common(&self, tokens: &[u32], scope: &Scope) -> usize {
+        let usable = self.prompts.iter().filter(|(of, _)| scope.may_use(of));
+        usable.map(|(_, prompt)| common(prompt, tokens)).max().unwrap_or(0)
     }
 
-    fn note(&mut self, tokens: &[u32]) {
-        self.prompts.push_back(tokens.into());
+    fn note(&mut self, tokens: &[u32], scope: Scope) {
+        self.prompts.push_back((scope, tokens.into()));
         if self.prompts.len() > self.most {
             self.prompts.pop_front();
         }
@@ -339,6 +356,19 @@ mod tests {
         let cached = cached(&third, request());
         let restored = shelf.store().unwrap().stats().unwrap().prefixes_restored;
         assert_eq!((cached, restored), (299, 1));
+    }
+
+    #[test]
+    fn private_clients_take_up_what_was_their_own() {
+        let home = tempfile::tempdir().unwrap();
+        let engine = FakeEngine::new();
+        let of = |name: &str| GenerationRequest { scope: Scope::of_client(name, true), ..request() };
+        let (first, _) = load(home.path(), &engine);
+        assert_eq!(cached(&first, of("alice")), 0);
+        drop(first);
+        let (second, shelf) = load(home.path(), &engine);
+        assert_eq!([cached(&second, of("bob")), cached(&second, of("alice"))], [0, 299]);
+        assert_eq!(shelf.store().unwrap().stats().unwrap().prefixes_restored, 1);
     }
 
     #[test]

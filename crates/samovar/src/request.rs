@@ -6,6 +6,7 @@ use std::time::Duration;
 use samovar_core::generation::Sampling;
 use samovar_core::units::KeepAlive;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,9 +88,12 @@ pub struct Request {
     pub model: String,
     /// What the model is given.
     pub input: Input,
+    /// Variables of the chat template besides the conversation, by name: `enable_thinking`, `reasoning_effort`. What a
+    /// template does not know is of no consequence; only conversations have one.
+    pub template_arguments: Map<String, Value>,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Tokens to generate at most; `None` = as many as the context holds.
+    /// Tokens to generate at most; `None` = as many as the context holds, 0 = compute the prompt alone.
     pub max_tokens: Option<u32>,
     /// Strings that end the answer.
     pub stop: Vec<String>,
@@ -103,6 +107,12 @@ pub struct Request {
     pub keep_alive: Option<KeepAlive>,
     /// Who asks, for fairness between clients.
     pub client: String,
+    /// Whose prompts' state the request may continue from, where that is not its client's: several processes of one
+    /// person are several clients, and have no secrets from each other.
+    pub person: Option<String>,
+    /// Who of that client asks, from the outermost name to the innermost: they divide the client's turns among
+    /// themselves. At most two names count.
+    pub within: Vec<String>,
     /// Where the request comes from.
     pub origin: Origin,
 }
@@ -123,6 +133,7 @@ impl Request {
         Self {
             model: model.into(),
             input,
+            template_arguments: Map::new(),
             sampling: Sampling::default(),
             max_tokens: None,
             stop: Vec::new(),
@@ -131,6 +142,8 @@ impl Request {
             deadline: None,
             keep_alive: None,
             client: String::new(),
+            person: None,
+            within: Vec::new(),
             origin: Origin::Owner,
         }
     }

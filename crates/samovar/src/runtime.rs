@@ -1,11 +1,11 @@
-//! The way of a request: resolve, render, acquire, generate, stream, release.
+//! The way of a request: resolve, acquire, generate, stream, release.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use samovar_core::generation::{GenerationRequest, Prompt, TokenEvent};
+use samovar_core::generation::{GenerationRequest, TokenEvent};
 use samovar_core::port::{Clock, Engine};
-use samovar_core::{Adapter, ErrorKind, Failure};
+use samovar_core::{ByteBudget, ErrorKind, Failure, Scope};
 use samovar_pool::{Ask, Lease, ModelSpec, Pool};
 use samovar_store::Watch;
 use samovar_worker::WorkerEngine;
@@ -20,13 +20,13 @@ use crate::journey::Journey;
 use crate::lifetime::Chronicle;
 use crate::packed::Maker;
 use crate::prompt;
-use crate::request::{Input, Origin, Request};
+use crate::request::{Origin, Request};
 use crate::request_log::{Noted, RequestLog};
+use crate::settings::PrefixSharing;
 use crate::shelf::Shelf;
+use crate::unread::{self, Outbox};
 use crate::upkeep;
 
-/// Events that an answer holds before its reader takes them; the engine's own channel holds the rest.
-const ANSWER_CAPACITY: usize = 64;
 const WAIT_CAPACITY: usize = 16;
 /// Models that are fetched for one request: its own, and those which that one needs.
 const FETCHES_MAX: u32 = 32;
@@ -46,8 +46,19 @@ pub(crate) struct Inner {
     pub(crate) workers: Option<Arc<WorkerEngine>>,
     pub(crate) maker: Maker,
     pub(crate) clock: Arc<dyn Clock>,
-    default_deadline: Option<Duration>,
+    rules: Rules,
+    /// For what readers have not taken yet, and for whatever whoever serves this runtime holds beside that.
+    pub(crate) buffers: ByteBudget,
     pub(crate) books: Books,
+}
+
+/// What holds for every request.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Rules {
+    /// The deadline of requests that bring none.
+    pub(crate) default_deadline: Option<Duration>,
+    /// Who may continue from the state of whose prompts.
+    pub(crate) share_prefixes: PrefixSharing,
 }
 
 /// What runs models.
@@ -81,12 +92,13 @@ impl Runtime {
         pool: Pool,
         engines: Engines,
         clock: Arc<dyn Clock>,
-        default_deadline: Option<Duration>,
+        rules: Rules,
+        buffers: ByteBudget,
         books: Books,
     ) -> Self {
         let Engines { engine, workers, maker } = engines;
         let inner =
-            Arc::new(Inner { catalog, shelf, pool, engine, workers, maker, clock, default_deadline, books });
+            Arc::new(Inner { catalog, shelf, pool, engine, workers, maker, clock, rules, buffers, books });
         if inner.books.chronicle.is_some() {
             tokio::spawn(upkeep::keep_counting(Arc::downgrade(&inner)));
         }
@@ -95,18 +107,26 @@ impl Runtime {
 
     /// Answers a request. Returns at once; everything, also what is wrong with the request, comes
     /// as events of the [`Answer`].
+    ///
+    /// Nobody waits for the answer's reader: its slot is free when the text is complete. What is not read is kept, and
+    /// counted in [`Runtime::buffers`]; a reader that leaves more than 4 MiB unread loses the rest of its answer.
     pub fn generate(&self, request: Request) -> Answer {
-        let (events, answer) = mpsc::channel(ANSWER_CAPACITY);
+        let (outbox, inbox) = unread::channel(&self.inner.buffers, &request.client);
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
-            let abandoned = events.clone();
-            tokio::select! {
+            let last = tokio::select! {
                 // The reader is gone: dropping the drive drops generation and lease with it.
-                () = abandoned.closed() => {}
-                () = drive(&inner, request, &events) => {}
-            }
+                () = outbox.closed() => return,
+                last = drive(&inner, request, &outbox) => last,
+            };
+            outbox.finish(last);
         });
-        Answer::new(answer)
+        Answer::new(inbox)
+    }
+
+    /// The bound on what unread answers hold; whoever serves this runtime counts the requests that it reads in as well.
+    pub fn buffers(&self) -> &ByteBudget {
+        &self.inner.buffers
     }
 }
 
@@ -168,9 +188,9 @@ pub(crate) struct Resolved {
 }
 
 /// One request from its first verb to its last.
-async fn drive(inner: &Arc<Inner>, request: Request, events: &mpsc::Sender<AnswerEvent>) {
+async fn drive(inner: &Arc<Inner>, request: Request, events: &Outbox) -> AnswerEvent {
     let _passing = inner.maker.workshop().traffic.enter();
-    let mut journey = Journey::begin(request.deadline.or(inner.default_deadline));
+    let mut journey = Journey::begin(request.deadline.or(inner.rules.default_deadline));
     let outcome = attempt(inner, &request, &mut journey, events).await;
     let outcome = match outcome {
         // The instance died before it said a word: nobody saw anything, so another may try once.
@@ -183,17 +203,20 @@ async fn drive(inner: &Arc<Inner>, request: Request, events: &mpsc::Sender<Answe
         Ok(summary) => AnswerEvent::Done(summary),
         Err(failure) => AnswerEvent::Failed(failure),
     };
-    events.send(last).await.ok();
+    if let Some(chronicle) = &inner.books.chronicle {
+        chronicle.note();
+    }
+    last
 }
 
 async fn attempt(
     inner: &Arc<Inner>,
     request: &Request,
     journey: &mut Journey,
-    events: &mpsc::Sender<AnswerEvent>,
+    events: &Outbox,
 ) -> Result<Summary, Failure> {
-    let Adapted { spec, adapters } = resolve(inner, request, journey, events).await?;
-    let prompt = render(&spec, &request.input).await?;
+    let model = resolve(inner, request, journey, events).await?;
+    let spec = Arc::clone(&model.spec);
     let mut noted = Noted::begin(inner.books.request_log.as_ref(), &spec, &request.client);
     let acquired = acquire(inner, &spec, request, journey, events).await;
     let mut lease = acquired.inspect_err(|_| noted.refused())?;
@@ -206,8 +229,10 @@ async fn attempt(
         queue_ms: journey.timings.queue_ms,
         load_ms: journey.timings.load_ms,
     };
-    events.send(granted).await.ok();
-    let outcome = stream(&lease, prompt, adapters, request, journey, events).await;
+    events.push(granted)?;
+    let person = request.person.as_ref().unwrap_or(&request.client);
+    let scope = Scope::of_client(person, inner.rules.share_prefixes == PrefixSharing::Client);
+    let outcome = stream(&lease, (model, scope), request, journey, events).await;
     match &outcome {
         Ok(summary) => {
             noted.answered(summary);
@@ -226,9 +251,9 @@ async fn resolve(
     inner: &Arc<Inner>,
     request: &Request,
     journey: &mut Journey,
-    events: &mpsc::Sender<AnswerEvent>,
+    events: &Outbox,
 ) -> Result<Adapted, Failure> {
-    let watch = fetch::tell_events(events.clone());
+    let watch = fetch::tell_events(events.news());
     let resolved = inner.resolve(&request.model, request.origin, watch);
     let resolved = match journey.deadline {
         Some(deadline) => tokio::time::timeout_at(deadline, resolved).await.map_err(|_| fetch::too_late())?,
@@ -238,68 +263,55 @@ async fn resolve(
     Ok(resolved.model)
 }
 
-async fn render(spec: &Arc<ModelSpec>, input: &Input) -> Result<Prompt, Failure> {
-    match input {
-        Input::Chat(messages) => {
-            let (descriptor, messages) = (Arc::clone(&spec.descriptor), messages.clone());
-            // A template is code: bounded, but free to use what its bounds allow.
-            let text = blocking(move || prompt::render(&descriptor, &messages)).await??;
-            // Templates that begin with the begin-of-sequence token must not get a second one.
-            let has_bos = spec.descriptor.bos_token.as_deref().is_some_and(|bos| text.starts_with(bos));
-            Ok(Prompt::Text { text, add_special: !has_bos, parse_special: true })
-        }
-        Input::Text(text) => Ok(Prompt::Text { text: text.clone(), add_special: true, parse_special: false }),
-        Input::Tokens(tokens) => Ok(Prompt::Tokens(tokens.clone())),
-    }
-}
-
 async fn acquire(
     inner: &Inner,
     spec: &Arc<ModelSpec>,
     request: &Request,
     journey: &Journey,
-    events: &mpsc::Sender<AnswerEvent>,
+    events: &Outbox,
 ) -> Result<Lease, Failure> {
     let now = inner.clock.now();
     let ask = Ask {
         model: Arc::clone(spec),
         client: request.client.clone(),
+        within: request.within.clone(),
         priority: 0,
         deadline: journey.remaining().map(|left| now.plus(left.as_millis() as u64)),
         keep_alive: request.keep_alive,
         affinity: Some(request.input.affinity()),
     };
     let (waits, mut waiting) = mpsc::channel(WAIT_CAPACITY);
+    let news = events.news();
     let mut lease = std::pin::pin!(inner.pool.acquire(ask, Some(waits)));
     loop {
         tokio::select! {
             biased;
             granted = &mut lease => return Ok(granted?),
-            Some(wait) = waiting.recv() => { events.send(AnswerEvent::Waiting(wait.into())).await.ok(); }
+            Some(wait) = waiting.recv() => news.tell(wait.into()),
         }
     }
 }
 
 async fn stream(
     lease: &Lease,
-    prompt: Prompt,
-    adapters: Vec<Adapter>,
+    (model, scope): (Adapted, Scope),
     request: &Request,
     journey: &mut Journey,
-    events: &mpsc::Sender<AnswerEvent>,
+    events: &Outbox,
 ) -> Result<Summary, Failure> {
     let generation = GenerationRequest {
-        prompt,
+        prompt: prompt::of(request, &model.manners)?,
         sampling: request.sampling.clone(),
         max_tokens: request.max_tokens,
         stop: request.stop.clone(),
         logprobs: request.logprobs,
         ignore_eos: request.ignore_eos,
-        adapters,
+        adapters: model.adapters,
         reuse_prefix: true,
+        scope,
     };
     let instance = Arc::clone(lease.instance());
-    // Tokenizing a long prompt takes milliseconds of a core; taking up its saved state, or an instance that is stuck,
+    // Rendering and tokenizing a long prompt takes milliseconds of a core; taking up its saved state, or an instance that is stuck,
     // takes what it takes: past the deadline what comes of it is dropped, and so cancelled.
     let begun = by(journey.deadline, blocking(move || instance.generate(generation)));
     let Some(begun) = begun.await else { return Ok(journey.timed_out()) };
@@ -309,6 +321,7 @@ async fn stream(
             return Ok(journey.timed_out());
         };
         let event = match event {
+            Some(TokenEvent::Prefilling { computed, of }) => AnswerEvent::Prefilling { computed, of },
             Some(TokenEvent::Prefilled { usage, prefill_ms }) => {
                 journey.prefilled(usage, prefill_ms);
                 AnswerEvent::Prefilled { usage }
@@ -324,7 +337,7 @@ async fn stream(
                     .with_hint("the request can be tried again; `samovar why MODEL` tells more"));
             }
         };
-        events.send(event).await.ok();
+        events.push(event)?;
     }
 }
 

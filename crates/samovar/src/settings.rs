@@ -1,10 +1,12 @@
 //! What an owner may set for a model, and for the runtime as a whole.
 
+use std::io::Read as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use samovar_core::footprint::{KvType, LayoutWish};
 use samovar_core::units::KeepAlive;
-use samovar_core::{Adapter, ModelRef};
+use samovar_core::{Adapter, ErrorKind, Failure, ModelRef};
 use samovar_pool::{Instances, PoolConfig};
 use samovar_store::StoreConfig;
 
@@ -25,9 +27,14 @@ pub struct ModelSettings {
     pub keep_alive: Option<KeepAlive>,
     /// Keep the weights from being paged out.
     pub lock_memory: bool,
+    /// Read control tokens in what people wrote as control tokens, as other servers do. Off, only the chat template can
+    /// write one.
+    pub special_tokens_in_content: bool,
     /// Adapters (LoRA) that its requests are computed with. They change neither how it is loaded nor how often:
     /// names that differ in them alone share what is loaded.
     pub adapters: Vec<Adapter>,
+    /// The template of its conversations instead of its own.
+    pub chat_template: Option<ChatTemplate>,
     /// Instances that are loaded whenever the model is; default 1.
     pub min_instances: Option<u32>,
     /// The most instances, when requests wait and memory is free; default as many as `min_instances`.
@@ -48,11 +55,13 @@ impl ModelSettings {
             threads: self.threads.or(fallback.threads),
             keep_alive: self.keep_alive.or(fallback.keep_alive),
             lock_memory: self.lock_memory || fallback.lock_memory,
+            special_tokens_in_content: self.special_tokens_in_content || fallback.special_tokens_in_content,
             adapters: if self.adapters.is_empty() {
                 fallback.adapters.clone()
             } else {
                 self.adapters.clone()
             },
+            chat_template: self.chat_template.clone().or_else(|| fallback.chat_template.clone()),
             min_instances: self.min_instances.or(fallback.min_instances),
             max_instances: self.max_instances.or(fallback.max_instances),
             needs: if self.needs.is_empty() { fallback.needs.clone() } else { self.needs.clone() },
@@ -66,6 +75,43 @@ impl ModelSettings {
     }
 }
 
+/// A chat template that an owner chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChatTemplate {
+    /// One of [`BUILT_IN_TEMPLATES`](samovar_core::chat::BUILT_IN_TEMPLATES), by its name.
+    BuiltIn(String),
+    /// A file of Jinja, which is read when it is used.
+    File(PathBuf),
+}
+
+impl ChatTemplate {
+    /// Bytes that a file may have; published templates stay below 100 KB.
+    const LIMIT_BYTES: u64 = 1 << 20;
+
+    /// Jinja, or the name of a built-in template.
+    ///
+    /// # Errors
+    /// `InvalidModel` when the file cannot be read, is no text, or is too long.
+    pub(crate) fn read(&self) -> Result<String, Failure> {
+        let path = match self {
+            Self::BuiltIn(name) => return Ok(name.clone()),
+            Self::File(path) => path,
+        };
+        let refuse = |why: String| {
+            Failure::new(ErrorKind::InvalidModel, format!("the chat template cannot be read: {why}"))
+                .with_hint("check `chat_template` in the model's settings; relative paths start at the configuration file")
+        };
+        let file = fs_err::File::open(path).map_err(|error| refuse(error.to_string()))?;
+        let mut text = String::new();
+        let read = file.take(Self::LIMIT_BYTES + 1).read_to_string(&mut text);
+        read.map_err(|error| refuse(error.to_string()))?;
+        if text.len() as u64 > Self::LIMIT_BYTES {
+            return Err(refuse(format!("{} is longer than {} bytes", path.display(), Self::LIMIT_BYTES)));
+        }
+        Ok(text)
+    }
+}
+
 /// A name that the owner gave to a model, with the settings that go with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alias {
@@ -75,6 +121,17 @@ pub struct Alias {
     pub source: ModelRef,
     /// Its settings.
     pub settings: ModelSettings,
+}
+
+/// Who may continue from the state of whose prompts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrefixSharing {
+    /// Every request from every other's. What two clients' prompts begin with is computed once, and how long a request
+    /// takes tells that somebody asked the like before.
+    #[default]
+    All,
+    /// Requests of one client from each other's alone.
+    Client,
 }
 
 /// Settings of the runtime.
@@ -90,4 +147,28 @@ pub struct RuntimeSettings {
     pub defaults: ModelSettings,
     /// Deadline of requests that bring none.
     pub default_deadline: Option<Duration>,
+    /// Who may continue from the state of whose prompts.
+    pub share_prefixes: PrefixSharing,
+    /// Memory for requests that are read in and answers that are not read; `None` = a sixteenth of what there is.
+    pub buffer_bytes: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_read_when_it_is_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("chat.jinja");
+        let template = ChatTemplate::File(path.clone());
+        let failure = template.read().expect_err("is not there");
+        assert_eq!(failure.kind, ErrorKind::InvalidModel);
+        assert!(failure.hint.is_some_and(|hint| hint.contains("chat_template")));
+        fs_err::write(&path, "{{ messages }}").expect("written");
+        assert_eq!(template.read().expect("reads"), "{{ messages }}");
+        fs_err::write(&path, "x".repeat((1 << 20) + 1)).expect("written");
+        assert!(template.read().is_err());
+        assert_eq!(ChatTemplate::BuiltIn("gemma".to_owned()).read().expect("a name"), "gemma");
+    }
 }

@@ -8,9 +8,8 @@ use samovar_pool::{Decision, ModelSpec};
 use samovar_store::Store;
 use tokio::sync::mpsc;
 
-use crate::catalog::ModelInfo;
+use crate::catalog::{Changes, ModelInfo};
 use crate::fetch;
-use crate::lifetime::Chronicle;
 use crate::request::Origin;
 use crate::runtime::{Inner, Runtime, blocking};
 use crate::stats::{Lifetime, Stats, Tiers};
@@ -35,7 +34,12 @@ impl Runtime {
         loop {
             tokio::select! {
                 biased;
-                warmed = &mut warmed => return Ok(warmed?),
+                warmed = &mut warmed => {
+                    if let Some(chronicle) = &self.inner.books.chronicle {
+                        chronicle.note();
+                    }
+                    return Ok(warmed?);
+                }
                 Some(wait) = waiting.recv() => {
                     if let Some(waits) = &waits {
                         waits.send(wait.into()).await.ok();
@@ -78,6 +82,15 @@ impl Runtime {
     pub async fn why(&self, model: &str) -> Result<Vec<Decision>, Failure> {
         let name = self.inner.name_of(model).await?;
         Ok(self.inner.pool.why(&name).await)
+    }
+
+    /// Takes in what its owner changed of names and models' settings, and tells what changed since the start.
+    ///
+    /// # Errors
+    /// What is wrong with what is written now; then what was in force stays.
+    pub async fn reload(&self) -> Result<Changes, Failure> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.catalog.reload()).await?
     }
 
     /// Every model that requests may name.
@@ -180,7 +193,8 @@ pub(crate) async fn keep_counting(inner: Weak<Inner>) {
             return;
         };
         drop(runtime);
-        blocking(move || chronicle.save(counted)).await.ok();
-        tokio::time::sleep(Chronicle::INTERVAL).await;
+        let saving = Arc::clone(&chronicle);
+        blocking(move || saving.save(counted)).await.ok();
+        chronicle.wait().await;
     }
 }

@@ -24,8 +24,13 @@ fn packer(gain: f64) -> Builder {
 }
 
 fn script(gain: f64) -> Script {
-    let speed =
-        |layout, gain| Speed { layout, prefill: 100.0, decode: 10.0 * gain, decode_eight: 30.0 * gain };
+    let speed = |layout, gain| Speed {
+        layout,
+        prefill: 100.0,
+        decode: 10.0 * gain,
+        decode_eight: 30.0 * gain,
+        lacked: 0.0,
+    };
     Script {
         packing: Some("this machine".to_owned()),
         speeds: vec![speed(Layout::Mapped, 1.0), speed(Layout::Packed, gain)],

@@ -96,6 +96,7 @@ async fn events_come_in_the_order_of_the_verbs() {
         seen.push(match event {
             AnswerEvent::Waiting(_) => 'w',
             AnswerEvent::Granted { .. } => 'g',
+            AnswerEvent::Prefilling { .. } => 'i',
             AnswerEvent::Prefilled { .. } => 'p',
             AnswerEvent::Text { .. } => 't',
             AnswerEvent::Done(_) => 'd',
@@ -352,4 +353,38 @@ async fn shutdown_lets_running_answers_finish_and_takes_no_more() {
     leaving.await.expect("shuts down");
     assert_eq!(house.engine.counts().live_instances, 0);
     assert_eq!(failure_of(&house.runtime, hello()).await.kind, ErrorKind::Unavailable);
+}
+
+/// A long answer that tells much of each token.
+fn talkative(tokens: u32) -> Request {
+    Request { logprobs: Some(20), ignore_eos: true, ..hello().max_tokens(tokens) }
+}
+
+#[tokio::test]
+async fn four_unread_answers_hold_no_slot_from_the_fifth_request() {
+    let house = house(FakeEngine::new());
+    let unread: Vec<_> = (0..4).map(|_| house.runtime.generate(talkative(300))).collect();
+    house.engine.wait_until(|counts| counts.generations_finished == 4).await;
+    let fifth = house.runtime.generate(hello()).collect();
+    tokio::time::timeout(Duration::from_secs(20), fifth).await.expect("is served").expect("answers");
+    assert!(house.runtime.buffers().used_bytes() > 100_000, "what is not read is counted");
+    for answer in unread {
+        let (_, summary) = answer.collect().await.expect("who reads late reads all");
+        assert_eq!(summary.usage.completion_tokens, 300);
+    }
+    assert_eq!(house.runtime.buffers().used_bytes(), 0);
+}
+
+#[tokio::test]
+async fn small_answers_are_given_when_large_ones_take_all_memory() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let engine = FakeEngine::new();
+    let builder = Runtime::builder().cache_dir(home.path()).engine(Arc::new(engine)).buffers(40_000);
+    let runtime = builder.build().expect("builds");
+    let unread = runtime.generate(talkative(1_000));
+    let (_, summary) = runtime.generate(hello()).collect().await.expect("answers");
+    assert_eq!(summary.usage.completion_tokens, 6);
+    let refused = unread.collect().await.expect_err("no memory was left for it");
+    assert_eq!(refused.kind, ErrorKind::Busy, "{refused}");
+    assert!(refused.retry_after_ms.is_some());
 }

@@ -23,6 +23,16 @@ pub(crate) struct Adapted {
     pub(crate) spec: Arc<ModelSpec>,
     /// What its requests are computed with; none = the model as it is.
     pub(crate) adapters: Vec<Adapter>,
+    pub(crate) manners: Manners,
+}
+
+/// How its requests are read, by the settings of the name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Manners {
+    /// Control tokens in what people wrote are control tokens.
+    pub(crate) special_tokens_in_content: bool,
+    /// The template of its conversations instead of the model's own: Jinja, or a built-in one's name.
+    pub(crate) chat_template: Option<String>,
 }
 
 /// The adapters that the gate let through, by the model's file and their own.

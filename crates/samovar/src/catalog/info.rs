@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 use samovar_pool::{Instances, ModelSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::ModelSettings;
+use crate::settings::{ChatTemplate, ModelSettings};
 
 /// How a model came to have a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,32 @@ pub enum Kind {
     File,
     /// It lies in the store.
     Stored,
+}
+
+/// Where the template of a model's conversations comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TemplateOrigin {
+    /// The model's own file.
+    #[default]
+    Own,
+    /// The model's file has none: `ChatML` is a guess.
+    Missing,
+    /// The settings name a built-in one.
+    BuiltIn(String),
+    /// The settings name a file; never shown over the network.
+    File(PathBuf),
+}
+
+impl TemplateOrigin {
+    fn of(template: Option<&str>, settings: &ModelSettings) -> Self {
+        match &settings.chat_template {
+            Some(ChatTemplate::BuiltIn(name)) => Self::BuiltIn(name.clone()),
+            Some(ChatTemplate::File(path)) => Self::File(path.clone()),
+            None if template.is_some_and(|template| !template.trim().is_empty()) => Self::Own,
+            None => Self::Missing,
+        }
+    }
 }
 
 /// A model that requests may name.
@@ -53,6 +79,9 @@ pub struct ModelInfo {
     /// Names of models that are in memory wherever this one is.
     #[serde(default)]
     pub needs: Vec<String>,
+    /// Where the template of its conversations comes from.
+    #[serde(default)]
+    pub chat_template: TemplateOrigin,
     /// How many instances of it there may be.
     #[serde(default)]
     pub instances: Instances,
@@ -81,8 +110,24 @@ impl ModelInfo {
             predicted_bytes: spec.footprint.total_bytes(),
             adapters: settings.adapters.iter().map(ToString::to_string).collect(),
             needs: settings.needs.clone(),
+            chat_template: TemplateOrigin::of(spec.descriptor.chat_template.as_deref(), settings),
             instances: spec.instances,
             modified_unix_s,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_template_is_told() {
+        let none = ModelSettings::default();
+        assert_eq!(TemplateOrigin::of(Some("{{ messages }}"), &none), TemplateOrigin::Own);
+        assert_eq!(TemplateOrigin::of(Some(" "), &none), TemplateOrigin::Missing);
+        assert_eq!(TemplateOrigin::of(None, &none), TemplateOrigin::Missing);
+        let chosen = ModelSettings { chat_template: Some(ChatTemplate::BuiltIn("gemma".into())), ..none };
+        assert_eq!(TemplateOrigin::of(None, &chosen), TemplateOrigin::BuiltIn("gemma".into()));
     }
 }

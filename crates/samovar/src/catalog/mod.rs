@@ -15,6 +15,7 @@ mod adapted;
 mod demo;
 mod head;
 mod info;
+mod names;
 mod needs;
 mod plan;
 mod stamp;
@@ -32,16 +33,17 @@ use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey, ModelRef};
 use samovar_pool::{ModelSpec, PoolConfig};
 use samovar_store::Artifact;
 
-pub(crate) use adapted::{Adapted, Riders};
+pub(crate) use adapted::{Adapted, Manners, Riders};
 pub(crate) use head::{Head, Judgement};
-pub(crate) use info::Kind;
-pub use info::ModelInfo;
+pub use info::{Kind, ModelInfo, TemplateOrigin};
+pub(crate) use names::NameBook;
+pub use names::{Changes, NameSource};
 use needs::Need;
 
 use crate::experience;
 use crate::packed::{Packings, Source, Subject};
 use crate::request::Origin;
-use crate::settings::{Alias, ModelSettings};
+use crate::settings::{ChatTemplate, ModelSettings};
 use crate::shelf::Shelf;
 pub(crate) use stamp::Stamp;
 use stored::{is_gguf, no_engine_for, short_name};
@@ -51,8 +53,7 @@ use target::{Identity, Place, Target};
 /// Names, files and artifacts that are known, and what was read of them.
 pub(crate) struct Catalog {
     shelf: Arc<Shelf>,
-    aliases: BTreeMap<String, Alias>,
-    defaults: ModelSettings,
+    names: NameBook,
     budget_bytes: u64,
     engine: Arc<dyn Engine>,
     riders: Arc<Riders>,
@@ -89,16 +90,14 @@ pub(crate) enum Found {
 impl Catalog {
     pub(crate) fn new(
         shelf: Arc<Shelf>,
-        aliases: Vec<Alias>,
-        defaults: ModelSettings,
+        names: NameBook,
         pool: &PoolConfig,
         engine: Arc<dyn Engine>,
         riders: Arc<Riders>,
         packings: Arc<Packings>,
     ) -> Self {
-        let aliases = aliases.into_iter().map(|alias| (alias.name.clone(), alias)).collect();
         let budget_bytes = pool.budget.bytes;
-        Self { shelf, aliases, defaults, budget_bytes, engine, riders, packings, seen: Mutex::default() }
+        Self { shelf, names, budget_bytes, engine, riders, packings, seen: Mutex::default() }
     }
 
     /// Where the name leads. Reads only headers, and those only when they are new or changed.
@@ -107,9 +106,9 @@ impl Catalog {
         if let Place::Away(reference) = &target.place {
             return Ok(Found::Away(Away { reference: reference.clone(), settings: target.settings }));
         }
-        let Adapted { spec, adapters } = self.adapt(&target)?;
-        Ok(match self.with_needs(spec, &target, &[reference])? {
-            Need::Here(spec) => Found::Here(Adapted { spec, adapters }),
+        let adapted = self.adapt(&target)?;
+        Ok(match self.with_needs(Arc::clone(&adapted.spec), &target, &[reference])? {
+            Need::Here(spec) => Found::Here(Adapted { spec, ..adapted }),
             Need::Away(away) => Found::Away(*away),
         })
     }
@@ -125,11 +124,12 @@ impl Catalog {
 
     /// Every model that requests may name; those that are gone, broken or not fetched yet are left out.
     pub(crate) fn list(&self) -> Vec<ModelInfo> {
+        self.catch_up();
         let files: Vec<String> = self.seen().names.keys().cloned().collect();
         let stored = self.shelf.store().and_then(|store| Ok(store.list()?)).unwrap_or_default();
         let stored = stored.iter().filter(|artifact| !demo::is(artifact)).map(short_name);
         std::iter::once(demo::NAME.to_owned())
-            .chain(self.aliases.keys().cloned())
+            .chain(self.names.now().aliases.keys().cloned())
             .chain(files)
             .chain(stored)
             .filter_map(|name| self.describe(&name, Origin::Network).ok())
@@ -162,6 +162,22 @@ impl Catalog {
         .with_hint("take a smaller quantization, less context_tokens, or raise pool.budget_bytes; `samovar pull` fetches it all the same"))
     }
 
+    /// Takes in what the owner changed of the names. What was read of models is read again: their settings may be others.
+    fn catch_up(&self) {
+        if self.names.catch_up() {
+            self.seen().specs.clear();
+        }
+    }
+
+    /// Takes in what the owner changed of the names, and tells what changed in all.
+    ///
+    /// # Errors
+    /// What is wrong with what is written now; then what was in force stays.
+    pub(crate) fn reload(&self) -> Result<Changes, Failure> {
+        self.catch_up();
+        self.names.changes()
+    }
+
     fn adapt(&self, target: &Target) -> Result<Adapted, Failure> {
         let mut spec = self.specify(target)?;
         let adapters = target.settings.adapters.clone();
@@ -169,7 +185,11 @@ impl Catalog {
             self.riders.check(&*self.engine, &spec, &adapters)?;
             spec = self.with_riders(spec, target);
         }
-        Ok(Adapted { spec, adapters })
+        let manners = Manners {
+            special_tokens_in_content: target.settings.special_tokens_in_content,
+            chat_template: target.settings.chat_template.as_ref().map(ChatTemplate::read).transpose()?,
+        };
+        Ok(Adapted { spec, adapters, manners })
     }
 
     fn specify(&self, target: &Target) -> Result<Arc<ModelSpec>, Failure> {
@@ -251,8 +271,9 @@ impl Catalog {
             self.seen().specs.insert(id, known);
         }
         if self.engine.capabilities().can_adapt {
-            for alias in self.aliases.values() {
-                let adapters = alias.settings.or(&self.defaults).adapters;
+            let names = self.names.now();
+            for alias in names.aliases.values() {
+                let adapters = alias.settings.or(&names.defaults).adapters;
                 let is_over_it = || {
                     let place = self.place_of(&alias.source, &alias.name).ok();
                     place.and_then(|place| place.identity()) == target.place.identity()
@@ -382,7 +403,7 @@ impl Catalog {
     /// whose short name is taken goes by its path.
     fn name_file(&self, seen: &mut Seen, path: &Path) -> String {
         let short = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let is_free = !self.aliases.contains_key(&short)
+        let is_free = !self.names.now().aliases.contains_key(&short)
             && matches!(short.parse::<ModelRef>(), Ok(ModelRef::Alias(_)))
             && seen.names.get(&short).is_none_or(|other| other == path);
         if !is_free {

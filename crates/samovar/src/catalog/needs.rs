@@ -95,7 +95,7 @@ mod tests {
     use samovar_store::StoreConfig;
 
     use super::*;
-    use crate::catalog::Riders;
+    use crate::catalog::{NameBook, Riders};
     use crate::packed::{Made, Packings};
     use crate::settings::ModelSettings;
     use crate::shelf::Shelf;
@@ -113,7 +113,8 @@ mod tests {
         let packings = Arc::new(Packings::new(Arc::clone(&shelf), Arc::clone(&engine), pool.budget.bytes));
         let defaults = ModelSettings { layout: Some(LayoutWish::Packed), ..ModelSettings::default() };
         let riders = Arc::new(Riders::default());
-        let catalog = Catalog::new(shelf, Vec::new(), defaults, &pool, engine, riders, packings);
+        let catalog =
+            Catalog::new(shelf, NameBook::new(Vec::new(), defaults, None), &pool, engine, riders, packings);
         let target = catalog.target("demo", Origin::Owner).unwrap();
         (catalog, target)
     }

@@ -1,5 +1,6 @@
 //! Chooses how a model is loaded where its owner said nothing. Pure but for asking how many cores there are.
 
+use samovar_core::cores::CoreWatch;
 use samovar_core::footprint::{Footprint, Layout, LoadOptions};
 use samovar_core::port::Engine;
 use samovar_core::{Descriptor, Failure};
@@ -57,10 +58,10 @@ fn default_slots(descriptor: &Descriptor, context_tokens: u32, budget_bytes: u64
     affordable.clamp(1, u64::from(DEFAULT_SLOTS_MAX)) as u32
 }
 
-/// The cores that this process really has (affinity and cgroup quota counted), but no more than the
-/// model can keep busy: threads of a small model wait for each other longer than they compute.
+/// The cores that this process really has (affinity and cgroup quota counted, a part of a core as one), but no more
+/// than the model can keep busy: threads of a small model wait for each other longer than they compute.
 fn default_threads(descriptor: &Descriptor) -> u32 {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    let cores = u64::from(CoreWatch::new().cores());
     cores.min(1 + descriptor.parameters / WEIGHTS_PER_THREAD) as u32
 }
 

@@ -72,9 +72,11 @@ impl Place {
 
 impl Catalog {
     pub(super) fn target(&self, reference: &str, origin: Origin) -> Result<Target, Failure> {
+        self.catch_up();
+        let names = self.names.now();
         // An alias wins over every other reading of the name, so that an owner may redirect any.
-        if let Some(alias) = self.aliases.get(reference) {
-            let settings = alias.settings.or(&self.defaults);
+        if let Some(alias) = names.aliases.get(reference) {
+            let settings = alias.settings.or(&names.defaults);
             let place = self.place_of(&alias.source, reference)?;
             return Ok(Target { given_name: Some(alias.name.clone()), place, settings, kind: Kind::Config });
         }
@@ -82,7 +84,7 @@ impl Catalog {
             ModelRef::Demo => Ok(Target {
                 given_name: Some(demo::NAME.to_owned()),
                 place: self.demo()?,
-                settings: self.defaults.clone(),
+                settings: names.defaults.clone(),
                 kind: Kind::BuiltIn,
             }),
             ModelRef::File(path) if origin == Origin::Owner => Ok(self.file(existing(&path)?)),
@@ -107,14 +109,14 @@ impl Catalog {
         Target {
             given_name: None,
             place: Place::File(path),
-            settings: self.defaults.clone(),
+            settings: self.names.now().defaults.clone(),
             kind: Kind::File,
         }
     }
 
     /// A model of a source. What strangers name must be here already: no address out of a request is fetched.
     fn fetchable(&self, reference: ArtifactRef, origin: Origin) -> Result<Target, Failure> {
-        let (settings, kind) = (self.defaults.clone(), Kind::Stored);
+        let (settings, kind) = (self.names.now().defaults.clone(), Kind::Stored);
         match self.stored_or_away(reference)? {
             Place::Stored(artifact) => {
                 let given_name = Some(short_name(&artifact));
@@ -156,7 +158,7 @@ impl Catalog {
 
     fn unknown(&self, name: &str) -> Failure {
         let mut known: Vec<String> = vec![demo::NAME.to_owned()];
-        known.extend(self.aliases.keys().cloned());
+        known.extend(self.names.now().aliases.keys().cloned());
         known.extend(self.seen().names.keys().cloned());
         Failure::new(ErrorKind::NotFound, format!("there is no model named `{name}`"))
             .with_param("model")

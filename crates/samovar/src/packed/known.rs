@@ -82,6 +82,8 @@ pub(super) struct Record {
     /// Times that the file went from the store.
     losses: u32,
     attempts: u32,
+    /// Times in a row that its layouts were measured while others had the cores.
+    disturbed: u32,
     retry_at: Option<Instant>,
     pub(super) progress: Option<f32>,
 }
@@ -313,10 +315,21 @@ impl Packings {
         {
             store.keep_calibration(&machine_and_shape(&key, subject), &json);
         }
+        let is_provisional = speeds.iter().any(Speed::is_provisional);
         self.change(subject, |record, tally| {
             record.speeds.insert(manner(subject), Some(speeds));
             record.succeeded();
             tally.calibrations += 1;
+            if is_provisional {
+                record.trouble = Some(
+                    "its layouts were measured while other programs had the cores; they are measured again later"
+                        .to_owned(),
+                );
+                record.retry_at = Some(Instant::now() + longer_and_longer(record.disturbed));
+                record.disturbed += 1;
+            } else {
+                record.disturbed = 0;
+            }
         });
     }
 

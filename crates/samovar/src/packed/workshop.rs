@@ -300,7 +300,9 @@ impl Workshop {
         self.packings.measured(subject, speeds);
         let choice = self.packings.choose(subject);
         tracing::info!(model = ?descriptor.name, layout = %choice.layout, "layouts were measured: {}", choice.why);
-        let is_of_use = choice.layout.needs_packed_file() || subject.wish != LayoutWish::Auto;
+        // What is to be measured again needs its file.
+        let is_of_use =
+            choice.layout.needs_packed_file() || choice.lacks_speeds || subject.wish != LayoutWish::Auto;
         if !is_of_use && !self.packings.is_wanted(source) {
             drop(opened);
             self.packings.give_up(subject, &key);

@@ -1,0 +1,82 @@
+//! The names that the owner gave to models and the settings of all, which may change while the runtime lives.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use samovar_core::Failure;
+use serde::{Deserialize, Serialize};
+
+use crate::settings::{Alias, ModelSettings};
+
+/// Where an owner's names come from, when they may change.
+pub trait NameSource: Send + Sync {
+    /// The names and the settings of every model, when they changed since they were last asked for. Asked before a name
+    /// is resolved, so that a name that was just written is known; it must be quick, and may block for a `stat`.
+    fn changed(&self) -> Option<(Vec<Alias>, ModelSettings)>;
+
+    /// What changed since the runtime began, by the names of the settings.
+    ///
+    /// # Errors
+    /// What is wrong with what is written there now.
+    fn changes(&self) -> Result<Changes, Failure>;
+}
+
+/// What changed of an owner's settings since the runtime began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// In force.
+    pub in_force: Vec<String>,
+    /// In force after a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// The names of one moment.
+#[derive(Default)]
+pub(super) struct Names {
+    pub(super) aliases: BTreeMap<String, Alias>,
+    pub(super) defaults: ModelSettings,
+}
+
+impl Names {
+    fn of(aliases: Vec<Alias>, defaults: ModelSettings) -> Self {
+        Self { aliases: aliases.into_iter().map(|alias| (alias.name.clone(), alias)).collect(), defaults }
+    }
+}
+
+/// The names as they are now.
+pub(crate) struct NameBook {
+    now: RwLock<Arc<Names>>,
+    source: Option<Arc<dyn NameSource>>,
+}
+
+impl NameBook {
+    pub(crate) fn new(
+        aliases: Vec<Alias>,
+        defaults: ModelSettings,
+        source: Option<Arc<dyn NameSource>>,
+    ) -> Self {
+        Self { now: RwLock::new(Arc::new(Names::of(aliases, defaults))), source }
+    }
+
+    /// The names of this moment, without a look at where they come from.
+    pub(super) fn now(&self) -> Arc<Names> {
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What changed since the runtime began.
+    ///
+    /// # Errors
+    /// What is wrong with what is written now.
+    pub(super) fn changes(&self) -> Result<Changes, Failure> {
+        self.source.as_ref().map_or_else(|| Ok(Changes::default()), |source| source.changes())
+    }
+
+    /// Takes in what changed. True = something did.
+    pub(super) fn catch_up(&self) -> bool {
+        let Some((aliases, defaults)) = self.source.as_ref().and_then(|source| source.changed()) else {
+            return false;
+        };
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Names::of(aliases, defaults));
+        true
+    }
+}
