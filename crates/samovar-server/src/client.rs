@@ -1,23 +1,26 @@
-//! Who asks: the name under which the pool is fair between clients.
+//! Who asks: the names under which the pool is fair between clients, and between those who share a client's turns.
 //!
 //! ```text
 //!   the owner's setting names a header, and the request has it ──► its value
 //!   the same setting, and the body has `user` ───────────────────► that
 //!   else ────────────────────────────────────────────────────────► address (TCP), user id (Unix socket)
+//!
+//!   within that: the key that was sent, or else the program (`user-agent`); within that: the connection
 //! ```
 //!
-//! What a client says of itself is never believed unless the owner said so: else one that calls itself by a new name
-//! each time would be served ahead of all.
+//! What a client says of itself never makes it another client unless the owner said so: else one that calls itself by a
+//! new name each time would be served ahead of all. It only divides what its own address has.
 
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::FromRequestParts;
-use axum::http::HeaderName;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName};
 use samovar::Origin;
 use samovar_core::Digest;
 
@@ -25,14 +28,30 @@ use crate::app::App;
 
 /// A client's name is cut to so many bytes.
 const NAME_BYTES: usize = 128;
+/// Headers in which clients send their keys.
+const KEYS: [HeaderName; 3] =
+    [AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
 
 /// Who is at the other end of a connection, as the system says.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer(Arc<str>);
+pub(crate) struct Peer {
+    name: Arc<str>,
+    /// A program of this machine.
+    is_local: bool,
+    /// Unlike that of any other connection.
+    connection: u64,
+}
 
 impl Peer {
+    fn new(name: String, is_local: bool) -> Self {
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+        let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        Self { name: name.into(), is_local, connection }
+    }
+
     pub(crate) fn of_address(address: IpAddr) -> Self {
-        let name = match address.to_canonical() {
+        let address = address.to_canonical();
+        let name = match address {
             IpAddr::V4(address) => address.to_string(),
             // One household has so many addresses.
             IpAddr::V6(address) => {
@@ -40,11 +59,20 @@ impl Peer {
                 format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
             }
         };
-        Self(name.into())
+        Self::new(name, address.is_loopback())
     }
 
     pub(crate) fn of_user(uid: u32) -> Self {
-        Self(format!("uid {uid}").into())
+        Self::new(format!("uid {uid}"), true)
+    }
+
+    /// The address or the user.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_local
     }
 }
 
@@ -57,24 +85,30 @@ pub(crate) struct Asker {
     named: Option<String>,
     /// Whether `user` in a body counts.
     is_trusted: bool,
+    within: Vec<String>,
 }
 
 impl Asker {
     #[cfg(test)]
     pub(crate) fn stranger() -> Self {
-        Self { origin: Origin::Network, peer: "".into(), named: None, is_trusted: false }
+        Self { origin: Origin::Network, peer: "".into(), named: None, is_trusted: false, within: Vec::new() }
+    }
+
+    /// Whose prompts' state the request may continue from. A name that was not asked for splits no one's memory: without a
+    /// trusted one it is the address, or the user id at the Unix socket.
+    pub(crate) fn person(&self, user: Option<String>) -> String {
+        self.client(user)
     }
 
     /// The client's name, where the body says that `user` asks.
     pub(crate) fn client(&self, user: Option<String>) -> String {
         let user = user.filter(|user| self.is_trusted && !user.is_empty());
-        let mut name = self.named.clone().or(user).unwrap_or_else(|| self.peer.to_string());
-        let mut end = name.len().min(NAME_BYTES);
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
-        name.truncate(end);
-        name
+        cut(self.named.clone().or(user).unwrap_or_else(|| self.peer.to_string()))
+    }
+
+    /// Who of the client asks: the key or the program, and the connection.
+    pub(crate) fn within(&self) -> Vec<String> {
+        self.within.clone()
     }
 }
 
@@ -82,12 +116,34 @@ impl FromRequestParts<App> for Asker {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get::<Peer>().map_or_else(|| "".into(), |peer| Arc::clone(&peer.0));
+        let peer = parts.extensions.get::<Peer>();
+        let connection = peer.map_or_else(String::new, |peer| format!("connection {}", peer.connection));
+        let peer = peer.map_or_else(|| "".into(), |peer| Arc::clone(&peer.name));
         let header = app.client_header.as_ref();
         let named = header.and_then(|name| parts.headers.get(name).map(|value| (name, value.as_bytes())));
         let named = named.filter(|(_, value)| !value.is_empty()).map(|(name, value)| said(name, value));
-        Ok(Self { origin: app.surface.origin(), peer, named, is_trusted: header.is_some() })
+        let within = vec![program(&parts.headers), connection];
+        Ok(Self { origin: app.surface.origin(), peer, named, is_trusted: header.is_some(), within })
     }
+}
+
+/// The key that was sent, or else the program's name for itself.
+fn program(headers: &HeaderMap) -> String {
+    let of = |name: HeaderName| {
+        let value = headers.get(&name)?.as_bytes();
+        (!value.is_empty()).then(|| cut(said(&name, value)))
+    };
+    KEYS.into_iter().chain([USER_AGENT]).find_map(of).unwrap_or_default()
+}
+
+/// A name that is not too long.
+fn cut(mut name: String) -> String {
+    let mut end = name.len().min(NAME_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.truncate(end);
+    name
 }
 
 /// A key is a secret: it is told from others, and never shown.
@@ -134,9 +190,32 @@ mod tests {
 
     #[test]
     fn a_network_of_version_six_is_one_client() {
-        let of = |text: &str| Peer::of_address(text.parse().expect("address")).0;
+        let of = |text: &str| Peer::of_address(text.parse().expect("address")).name;
         assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::1"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(&*of("::ffff:10.0.0.7"), "10.0.0.7");
+    }
+
+    #[test]
+    fn within_an_address_keys_come_before_programs() {
+        let headers = |pairs: &[(HeaderName, &str)]| {
+            pairs.iter().map(|(name, value)| (name.clone(), value.parse().expect("value"))).collect()
+        };
+        let agent = (USER_AGENT, "OpenAI/Python 1.0");
+        let key = (AUTHORIZATION, "Bearer sk-1");
+        assert_eq!(program(&headers(&[])), "");
+        assert_eq!(program(&headers(std::slice::from_ref(&agent))), "OpenAI/Python 1.0");
+        let named = program(&headers(&[agent, key.clone()]));
+        assert!(named.starts_with("key ") && !named.contains("sk-1"), "{named}");
+        assert_eq!(named, program(&headers(&[key])));
+        assert!(program(&headers(&[(USER_AGENT, &"x".repeat(5_000))])).len() <= NAME_BYTES);
+    }
+
+    #[test]
+    fn connections_of_one_address_differ() {
+        let one = Peer::of_user(7);
+        let other = Peer::of_user(7);
+        assert_eq!(one.name, other.name);
+        assert_ne!(one.connection, other.connection);
     }
 }

@@ -49,6 +49,10 @@ impl Default for ServeConfig {
 pub struct Limits {
     /// Connections at the same time, for each listener.
     pub connections: usize,
+    /// Connections of one address; `None` = a quarter of all for other machines, and all for this one.
+    pub connections_per_address: Option<usize>,
+    /// Time for which a connection is kept whose last request is answered.
+    pub idle_timeout: Duration,
     /// Time for a client to send the head of a request.
     pub head_timeout: Duration,
     /// Bytes of a request's head.
@@ -61,18 +65,26 @@ pub struct Limits {
     pub json_depth: usize,
     /// Time for a client to take any of the bytes that are ready for it.
     pub write_stall: Duration,
+    /// No request over the network has a model leave sooner after its use, whatever it asks.
+    pub keep_alive_floor: Duration,
+    /// No request over the network has a model stay longer after its use, whatever it asks.
+    pub keep_alive_ceiling: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            connections_per_address: None,
+            idle_timeout: Duration::from_secs(75),
             head_timeout: Duration::from_secs(10),
             head_bytes: 32 << 10,
             body_timeout: Duration::from_secs(30),
             body_bytes: 4 << 20,
             json_depth: 64,
             write_stall: Duration::from_secs(30),
+            keep_alive_floor: Duration::from_secs(60),
+            keep_alive_ceiling: Duration::from_secs(60 * 60),
         }
     }
 }

@@ -32,6 +32,17 @@ pub enum Error {
     /// Others could replace the socket.
     #[error("refusing to put the socket into {0}: other users may write there")]
     OpenDirectory(PathBuf),
+    /// Somebody else could replace the socket.
+    #[error("refusing to put the socket into {path}: it belongs to user {owner}")]
+    StrangersDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// What is at the lock's path is a link, or somebody else's.
+    #[error("{0} is not a lock file of this user's")]
+    NotALock(PathBuf),
     /// What is at the socket's path is something else.
     #[error("{0} is there, and it is not a socket")]
     NotASocket(PathBuf),
@@ -50,7 +61,10 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Nowhere | Self::ClientHeader(_) => ErrorKind::InvalidRequest,
-            Self::Exposed(_) | Self::OpenDirectory(_) => ErrorKind::Forbidden,
+            Self::Exposed(_)
+            | Self::OpenDirectory(_)
+            | Self::StrangersDirectory { .. }
+            | Self::NotALock(_) => ErrorKind::Forbidden,
             Self::AlreadyServed(_) => ErrorKind::Busy,
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => ErrorKind::Busy,
             Self::Listen { .. } => ErrorKind::Unavailable,
@@ -76,6 +90,10 @@ impl Error {
             }
             Self::OpenDirectory(path) => {
                 format!("run `chmod go-w {}`, or set SAMOVAR_HOME to a directory of your own", path.display())
+            }
+            Self::StrangersDirectory { .. } => "set SAMOVAR_HOME to a directory of your own".to_owned(),
+            Self::NotALock(_) => {
+                "remove it, or set SAMOVAR_HOME to a directory that only you may write".to_owned()
             }
             Self::NotASocket(_) => "move that file away, or choose another socket path".to_owned(),
             Self::Socket { source, .. } if source.kind() == io::ErrorKind::InvalidInput => {

@@ -18,6 +18,7 @@ mod config;
 mod connection;
 mod error;
 mod health;
+mod kept;
 mod layer;
 mod metrics;
 mod ndjson;
@@ -26,6 +27,7 @@ mod payload;
 mod redact;
 mod refusal;
 mod running;
+mod seats;
 mod serve;
 mod socket;
 
@@ -62,6 +64,7 @@ fn router(app: &App) -> Router {
             .route("/admin/pack", post(admin::pack::pack))
             .route("/admin/pin", post(admin::orders::pin))
             .route("/admin/unload", post(admin::orders::unload))
+            .route("/admin/reload", post(admin::orders::reload))
             .route("/admin/shutdown", post(admin::orders::shutdown));
     }
     layer::around(routes.fallback(unknown_route).method_not_allowed_fallback(wrong_method), app)

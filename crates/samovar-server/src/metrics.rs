@@ -18,8 +18,10 @@ use samovar_core::ErrorKind;
 use samovar_core::generation::FinishReason;
 
 use crate::app::App;
+use crate::connection::Doing;
 use crate::redact::redact;
 
+mod buffers;
 mod packed;
 mod pool;
 mod store;
@@ -32,11 +34,12 @@ const LATENCY_BUCKETS: [f64; 14] =
 /// From a small model's decode step to a large one's, in seconds.
 const STEP_BUCKETS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0];
 /// Routes that have a label of their own; models of `/v1/models/…` share one.
-const ROUTES: [&str; 15] = [
+const ROUTES: [&str; 16] = [
     "/admin/generate",
     "/admin/models",
     "/admin/pack",
     "/admin/pin",
+    "/admin/reload",
     "/admin/shutdown",
     "/admin/stats",
     "/admin/unload",
@@ -66,6 +69,7 @@ pub(crate) struct Metrics {
     between_tokens: Histograms<1>,
     in_flight: Gauge,
     connections: Gauge,
+    dismissed: Family<Labels<1>, Counter>,
 }
 
 impl Metrics {
@@ -83,6 +87,7 @@ impl Metrics {
             between_tokens: Family::new_with_constructor(step),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
+            dismissed: Family::default(),
         };
         metrics.registry = std::sync::Arc::new(metrics.registered());
         metrics
@@ -115,6 +120,11 @@ impl Metrics {
         );
         registry.register("requests_in_flight", "Generations that run or wait", self.in_flight.clone());
         registry.register("http_connections", "Open connections", self.connections.clone());
+        registry.register(
+            "http_connections_dismissed",
+            "Connections closed for others, by what they were doing",
+            self.dismissed.clone(),
+        );
         registry
     }
 
@@ -169,6 +179,13 @@ impl Metrics {
         Counted::new(&self.in_flight)
     }
 
+    /// A connection has a place, perhaps that of one that did this.
+    pub(crate) fn seated(&self, instead_of: Option<Doing>) {
+        if let Some(doing) = instead_of {
+            self.dismissed.get_or_create(&[("doing", doing.word().to_owned())]).inc();
+        }
+    }
+
     /// Counts a connection for as long as the result lives.
     pub(crate) fn connection(&self) -> Counted {
         Counted::new(&self.connections)
@@ -202,7 +219,7 @@ fn route(path: &str) -> &'static str {
 
 /// `GET /metrics`.
 pub(crate) async fn scrape(State(app): State<App>) -> Response {
-    let pool = pool::registry(app.runtime.stats().await);
+    let pool = pool::registry(app.runtime.stats().await, app.runtime.buffers().clone());
     let mut text = String::new();
     let written = encode_registry(&mut text, &app.metrics.registry)
         .and_then(|()| encode_registry(&mut text, &pool))

@@ -6,6 +6,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, BodyStream, Limited};
+use samovar_core::byte_budget::Exhausted;
 use samovar_core::{ErrorKind, Failure};
 use serde::de::DeserializeOwned;
 
@@ -50,6 +51,7 @@ impl Payload {
     /// # Errors
     /// 400 that names the place of a syntax error, or the field that has the wrong type.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        check_is_object(&self.bytes)?;
         let mut json = serde_json::Deserializer::from_slice(&self.bytes);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| refuse(&error))?;
         json.end().map_err(|error| not_json(&error))?;
@@ -74,17 +76,33 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
     if body.size_hint().lower() > limit.saturating_add(UNREAD_BYTES) as u64 {
         return Err(too_large());
     }
+    let most = body.size_hint().upper().map_or(limit, |bytes| (bytes as usize).min(limit));
     let mut bytes = Vec::with_capacity(body.size_hint().lower().min(FIRST_BYTES) as usize);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            let message = format!("the body could not be read: {error}");
-            Refusal::new(StatusCode::BAD_REQUEST, "broken_body", message)
-        })?;
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                let error = error.into_inner();
+                let Some(exhausted) = error.downcast_ref::<Exhausted>() else {
+                    let message = format!("the body could not be read: {error}");
+                    return Err(Refusal::new(StatusCode::BAD_REQUEST, "broken_body", message));
+                };
+                drop(bytes);
+                discard(body).await;
+                return Err(Failure::from(*exhausted).into());
+            }
+        };
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
             drop(bytes);
             discard(body).await;
             return Err(too_large());
+        }
+        let needed = bytes.len() + data.len();
+        if needed > bytes.capacity() {
+            // No more than the body can have.
+            let room = bytes.capacity().saturating_mul(2).min(most).max(needed);
+            bytes.reserve_exact(room - bytes.len());
         }
         bytes.extend_from_slice(&data);
     }
@@ -104,11 +122,52 @@ fn refuse(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
     if !inner.is_data() {
         return not_json(inner);
     }
-    let path = error.path().to_string();
+    let (path, reason) = (error.path().to_string(), in_words_of_json(&inner.to_string()));
     if path == "." || path == "?" {
-        return Failure::new(ErrorKind::InvalidRequest, format!("the body cannot be used: {inner}")).into();
+        return Failure::new(ErrorKind::InvalidRequest, format!("the body cannot be used: {reason}")).into();
     }
-    Refusal::invalid(path.clone(), format!("`{path}` cannot be used: {inner}"))
+    Refusal::invalid(path.clone(), format!("`{path}` cannot be used: {reason}"))
+}
+
+/// The parser would take an array for a row of fields.
+fn check_is_object(bytes: &[u8]) -> Result<(), Refusal> {
+    let is = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b'0'..=b'9' | b'-') => "a number",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
+        _ => return Ok(()),
+    };
+    let message = format!("the body must be a JSON object, and it begins as {is} (line 1 column 1)");
+    Err(Refusal { code: "invalid_json", ..Failure::new(ErrorKind::InvalidRequest, message).into() })
+}
+
+/// What the parser says, with the names of our types replaced by what JSON calls such a thing.
+fn in_words_of_json(reason: &str) -> String {
+    let mut words = reason.split(' ').peekable();
+    let mut said: Vec<&str> = Vec::new();
+    while let Some(word) = words.next() {
+        let is_a_name = words.peek().is_some_and(|next| next.starts_with(|c: char| c.is_ascii_uppercase()));
+        match word {
+            "struct" if is_a_name => {
+                words.next();
+                if said.last().is_some_and(|before| matches!(*before, "tuple" | "unit" | "newtype")) {
+                    said.pop();
+                }
+                said.push("an object");
+            }
+            "enum" if is_a_name => {
+                words.next();
+                if said.last() == Some(&"untagged") {
+                    said.pop();
+                }
+                said.push("what is understood here");
+            }
+            word => said.push(word),
+        }
+    }
+    said.join(" ")
 }
 
 fn not_json(error: &serde_json::Error) -> Refusal {
@@ -170,6 +229,26 @@ mod tests {
         let (message, param) = message(br#"{"rows":[{"text":"a"},{"text":3}]}"#);
         assert_eq!(param.as_deref(), Some("rows[1].text"));
         assert!(message.contains("expected a string"), "{message}");
+    }
+
+    #[test]
+    fn no_name_of_ours_is_told() {
+        for bytes in [&b"[]"[..], b" \n[1,2]", b"\"x\"", b"5", b"-1", b"null", b"true"] {
+            let (message, param) = message(bytes);
+            assert_eq!(param, None);
+            assert!(message.starts_with("the body must be a JSON object"), "{message}");
+        }
+        let (message, param) = message(br#"{"rows":[3]}"#);
+        assert_eq!(param.as_deref(), Some("rows[0]"));
+        assert!(message.contains("expected an object") && !message.contains("Row"), "{message}");
+        assert_eq!(
+            in_words_of_json("data did not match any variant of untagged enum Stop at line 1"),
+            "data did not match any variant of what is understood here at line 1"
+        );
+        assert_eq!(
+            in_words_of_json("invalid type: string \"struct x\", expected a map"),
+            "invalid type: string \"struct x\", expected a map"
+        );
     }
 
     #[test]

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use samovar::{Answer, AnswerEvent, Request, Summary, Tier, Timings};
+use samovar::{Answer, AnswerEvent, Origin, Request, Summary, Tier, Timings};
 use samovar_core::generation::{FinishReason, Usage};
+use samovar_core::units::{KeepAlive, TimeSpan};
 use samovar_core::{ErrorKind, Failure};
 use tokio::time::Instant;
 
 use crate::activity::{InFlight, Phase};
 use crate::app::App;
+use crate::config::Limits;
 use crate::metrics::Counted;
 
 /// When a client comes back after the server has left and, probably, another has taken its place.
@@ -39,9 +41,12 @@ impl Running {
     ///
     /// # Errors
     /// `Unavailable` when the server is leaving.
-    pub(crate) fn start(app: &App, request: Request) -> Result<Self, Failure> {
+    pub(crate) fn start(app: &App, mut request: Request) -> Result<Self, Failure> {
         if app.server.is_draining() {
             return Err(leaving());
+        }
+        if request.origin == Origin::Network {
+            request.keep_alive = request.keep_alive.map(|wish| within_bounds(wish, &app.limits));
         }
         Ok(Self {
             answer: app.runtime.generate(request),
@@ -95,7 +100,7 @@ impl Running {
 
     fn observe(&mut self, event: &AnswerEvent) {
         match event {
-            AnswerEvent::Waiting(_) => {}
+            AnswerEvent::Waiting(_) | AnswerEvent::Prefilling { .. } => {}
             AnswerEvent::Granted { model, tier, queue_ms, load_ms } => {
                 self.app.metrics.granted(model, *tier, *load_ms);
                 let (model, tier) = (model.clone(), *tier);
@@ -127,6 +132,18 @@ impl Drop for Running {
     }
 }
 
+/// What a client of the network may ask of a model that others use as well.
+fn within_bounds(wish: KeepAlive, limits: &Limits) -> KeepAlive {
+    let ms = |span: Duration| span.as_millis() as u64;
+    let (floor_ms, ceiling_ms) = (ms(limits.keep_alive_floor), ms(limits.keep_alive_ceiling));
+    let wished_ms = match wish {
+        KeepAlive::Ms(ms) => ms,
+        KeepAlive::ParkAtOnce => 0,
+        KeepAlive::UntilEvicted => ceiling_ms,
+    };
+    KeepAlive::from_span(TimeSpan::from_ms(wished_ms.min(ceiling_ms).max(floor_ms)))
+}
+
 fn leaving() -> Failure {
     Failure::new(ErrorKind::Unavailable, "the server is leaving")
         .with_hint("try again when it is back")
@@ -135,4 +152,24 @@ fn leaving() -> Failure {
 
 fn broken() -> Failure {
     Failure::new(ErrorKind::Internal, "the answer ended without a summary")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_the_network_neither_drops_a_model_nor_keeps_it_for_ever() {
+        let limits = Limits::default();
+        let minutes = |minutes: u64| KeepAlive::Ms(minutes * 60_000);
+        for (wish, allowed) in [
+            (KeepAlive::ParkAtOnce, minutes(1)),
+            (KeepAlive::Ms(1), minutes(1)),
+            (minutes(5), minutes(5)),
+            (minutes(600), minutes(60)),
+            (KeepAlive::UntilEvicted, minutes(60)),
+        ] {
+            assert_eq!(within_bounds(wish, &limits), allowed, "{wish:?}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //!   shutdown ─┴─► doors close ─► running requests end, or are cut after the drain ─► models unload
 //! ```
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -13,11 +14,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::HeaderName;
 use rustix::net::sockopt;
 use samovar::Runtime;
-use samovar_core::Digest;
+use samovar_core::{ByteBudget, Digest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
@@ -27,10 +27,11 @@ use crate::activity::{Leave, Phase, ServerHandle};
 use crate::app::{App, Shared, Surface};
 use crate::client::Peer;
 use crate::config::ServeConfig;
-use crate::connection;
+use crate::connection::{self, HalfOpen, House};
 use crate::error::Error;
 use crate::layer::Allowed;
 use crate::metrics::Metrics;
+use crate::seats::Seats;
 use crate::socket::OwnerSocket;
 
 /// Time for answers that are complete to leave.
@@ -41,6 +42,8 @@ const UNLOAD: Duration = Duration::from_secs(5);
 const TURNING_AWAY: usize = 64;
 /// Silence after which the kernel asks whether a client's machine is still there.
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(30);
+/// Pause between a flood's end and the look for memory to give back.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
 /// Pause after the system refused a connection, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -123,6 +126,7 @@ impl Server {
         let leave = tokio::select! {
             () = shutdown => Leave { grace: None },
             leave = server.asked_to_leave() => leave,
+            never = give_back_after_floods(shared.runtime.buffers()) => match never {},
         };
         let grace = leave.grace.unwrap_or(drain);
         tracing::info!(in_flight = server.in_flight(), ?grace, "leaving");
@@ -157,9 +161,20 @@ async fn listen(address: SocketAddr, insecure_no_auth: bool) -> Result<TcpListen
     TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
 }
 
+/// Has freed memory given back to the system whenever much was held and has gone.
+async fn give_back_after_floods(buffers: &ByteBudget) -> Infallible {
+    loop {
+        buffers.ebbed().await;
+        // What was counted is freed in a moment, and a flood comes in waves.
+        tokio::time::sleep(GIVE_BACK_AFTER).await;
+        // It has nothing to say.
+        let _ = tokio::task::spawn_blocking(samovar::give_back_memory).await;
+    }
+}
+
 /// A place where connections come from.
 trait Door: Send + Sync + 'static {
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Stream: AsyncRead + AsyncWrite + HalfOpen + Unpin + Send + 'static;
 
     fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
 }
@@ -191,7 +206,9 @@ impl Door for OwnerSocket {
 async fn keep<D: Door>(door: D, app: App) {
     let routes = crate::router(&app);
     let limits = app.limits;
-    let permits = Arc::new(Semaphore::new(limits.connections));
+    let seats = Seats::new(limits.connections, limits.connections_per_address);
+    let (budget, server) = (app.runtime.buffers().clone(), app.server.clone());
+    let house = House { routes, limits, budget, server };
     let turning_away = Arc::new(Semaphore::new(TURNING_AWAY));
     let mut connections = JoinSet::new();
     loop {
@@ -207,12 +224,12 @@ async fn keep<D: Door>(door: D, app: App) {
                 }
             },
         };
-        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-            let (app, routes) = (app.clone(), Router::clone(&routes));
+        if let Some(seat) = seats.take(&peer) {
+            app.metrics.seated(seat.instead_of);
+            let (counted, house) = (app.metrics.connection(), house.clone());
             connections.spawn(async move {
-                let _counted = app.metrics.connection();
-                connection::serve(stream, peer, routes, limits, &app.server).await;
-                drop(permit);
+                connection::serve(stream, peer, seat.stage(), house).await;
+                drop((seat, counted));
             });
         } else if let Ok(permit) = Arc::clone(&turning_away).try_acquire_owned() {
             connections.spawn(async move {

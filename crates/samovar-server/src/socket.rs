@@ -10,7 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::error::Error;
@@ -70,6 +71,10 @@ fn make_private(directory: &Path) -> Result<(), Error> {
     let failed = |source| Error::Socket { path: directory.to_owned(), source };
     match fs_err::metadata(directory) {
         Ok(facts) => {
+            let owner = facts.uid();
+            if owner != rustix::process::geteuid().as_raw() && owner != 0 {
+                return Err(Error::StrangersDirectory { path: directory.to_owned(), owner });
+            }
             let others_write = facts.mode() & 0o022 != 0;
             let is_sticky = facts.mode() & 0o1000 != 0;
             if others_write && !is_sticky { Err(Error::OpenDirectory(directory.to_owned())) } else { Ok(()) }
@@ -86,19 +91,35 @@ fn lock(path: &Path) -> Result<fs_err::File, Error> {
     name.push(".lock");
     let lock_path = PathBuf::from(name);
     let failed = |source| Error::Socket { path: lock_path.clone(), source };
-    let mut file = fs_err::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(failed)?;
+    let mut file = open_lock(&lock_path)?;
     match flock(file.file(), FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::AlreadyServed(path.to_owned())),
+        Err(Errno::WOULDBLOCK) => return Err(Error::AlreadyServed(path.to_owned())),
         Err(errno) => return Err(failed(errno.into())),
     }
-    // For people who look; nothing reads it.
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+    // For people who look; nothing reads it, and a full disk is no reason not to serve.
+    if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+        tracing::warn!(%error, "the lock file does not say who holds it");
+    }
+    Ok(file)
+}
+
+/// Opens the lock file, which must be a plain file of this user's or root's, with no other name: in a directory where
+/// others may make files, one of theirs would be locked, or one of ours elsewhere written over.
+fn open_lock(path: &Path) -> Result<fs_err::File, Error> {
+    let failed = |source| Error::Socket { path: path.to_owned(), source };
+    // Without NONBLOCK a planted FIFO would hold the opening for ever.
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => fs_err::File::from_parts(file.into(), path),
+        Err(Errno::LOOP | Errno::NXIO) => return Err(Error::NotALock(path.to_owned())),
+        Err(errno) => return Err(failed(errno.into())),
+    };
+    let facts = file.metadata().map_err(failed)?;
+    let is_strange = facts.uid() != rustix::process::geteuid().as_raw() && facts.uid() != 0;
+    if is_strange || !facts.is_file() || facts.nlink() != 1 {
+        return Err(Error::NotALock(path.to_owned()));
+    }
     Ok(file)
 }
 
@@ -176,6 +197,36 @@ mod tests {
         fs_err::write(&path, "precious").expect("writes");
         assert!(matches!(OwnerSocket::bind(&path), Err(Error::NotASocket(_))));
         assert_eq!(fs_err::read_to_string(&path).expect("reads"), "precious");
+    }
+
+    #[tokio::test]
+    async fn the_lock_is_never_taken_through_a_link() {
+        let (_home, path) = home();
+        let directory = path.parent().expect("parent");
+        fs_err::create_dir_all(directory).expect("creates");
+        let precious = directory.join("precious");
+        fs_err::write(&precious, "precious").expect("writes");
+        let lock = directory.join("samovar.sock.lock");
+        fs_err::os::unix::fs::symlink(&precious, &lock).expect("links");
+        assert!(matches!(OwnerSocket::bind(&path), Err(Error::NotALock(_))));
+        fs_err::remove_file(&lock).expect("removes");
+        fs_err::hard_link(&precious, &lock).expect("links");
+        assert!(matches!(OwnerSocket::bind(&path), Err(Error::NotALock(_))));
+        assert_eq!(fs_err::read_to_string(&precious).expect("reads"), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_directory_of_another_user_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: only root can give a directory away");
+            return;
+        }
+        let (_home, path) = home();
+        let directory = path.parent().expect("parent");
+        fs_err::create_dir_all(directory).expect("creates");
+        fs_err::os::unix::fs::chown(directory, Some(4242), None).expect("chown");
+        let refused = OwnerSocket::bind(&path).expect_err("refused");
+        assert!(matches!(refused, Error::StrangersDirectory { owner: 4242, .. }), "{refused:?}");
     }
 
     #[tokio::test]

@@ -19,10 +19,13 @@ pub(crate) async fn generate(State(app): State<App>, asker: Asker, body: Body) -
     let body: GenerateBody = Payload::read(body, &app.limits).await?.parse()?;
     check_sampling(&body.sampling)?;
     let mut request = body.into_request(asker.origin);
+    // All commands of the owner share one memory.
+    request.person = Some(asker.person(None));
     // The owner is believed; who says nothing is told apart by user id.
     if request.client.is_empty() {
         request.client = asker.client(None);
     }
+    request.within = asker.within();
     let running = Running::start(&app, request)?;
     let events = stream::unfold(running, |mut running| async move {
         let event = running.next().await?;

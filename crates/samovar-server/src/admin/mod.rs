@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   facts      GET   /admin/stats /admin/models /admin/why
-//!   orders     POST  /admin/pin /admin/unload /admin/shutdown
+//!   orders     POST  /admin/pin /admin/unload /admin/reload /admin/shutdown
 //!   warm       POST  /admin/warm                               progress, one object a line
 //!   pack       POST  /admin/pack                               progress, one object a line
 //!   generate   POST  /admin/generate                           events, one object a line

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use samovar::Changes;
 use serde_json::{Value, json};
 
 use super::Refused;
@@ -27,6 +28,11 @@ pub(crate) async fn unload(State(app): State<App>, body: Body) -> Result<Json<Un
         None => app.runtime.unload_all().await?,
     };
     Ok(Json(Unloaded { instances }))
+}
+
+/// `POST /admin/reload`.
+pub(crate) async fn reload(State(app): State<App>) -> Result<Json<Changes>, Refused> {
+    Ok(Json(app.runtime.reload().await?))
 }
 
 /// `POST /admin/shutdown`.

@@ -168,6 +168,11 @@ fn content_type(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
         return Ok(());
     }
     let declared = declared.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if let Some(encoding) = encoding(headers) {
+        let message = format!("bodies in the encoding `{}` are not understood", printable(&encoding));
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding", message)
+            .with_hint("send the body as it is, without the header content-encoding"));
+    }
     let essence = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
         return Ok(());
@@ -178,6 +183,13 @@ fn content_type(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     };
     Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message)
         .with_hint("send the header `content-type: application/json`"))
+}
+
+/// What the body is packed in, if it is.
+fn encoding(headers: &HeaderMap) -> Option<String> {
+    let said = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut said = said.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_ascii_lowercase());
+    said.find(|encoding| !encoding.is_empty() && encoding != "identity")
 }
 
 fn preflight(asked: &HeaderMap) -> Response {
@@ -325,7 +337,13 @@ mod tests {
         {
             assert!(!check(Method::POST, &[length.clone(), (header::CONTENT_TYPE, bad)]), "{bad}");
         }
-        assert!(!check(Method::POST, &[length]));
+        assert!(!check(Method::POST, std::slice::from_ref(&length)));
+        let packed = |encoding| {
+            let json = (header::CONTENT_TYPE, "application/json");
+            check(Method::POST, &[length.clone(), json, (header::CONTENT_ENCODING, encoding)])
+        };
+        assert!(packed("identity") && packed("Identity") && packed(""));
+        assert!(!packed("gzip") && !packed("br") && !packed("identity, gzip") && !packed("zstd"));
         assert!(!check(Method::POST, &[(header::TRANSFER_ENCODING, "chunked")]));
         assert!(check(Method::POST, &[]));
         assert!(check(Method::GET, &[]));

@@ -10,7 +10,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use samovar::{ModelStats, Stats};
+use samovar_core::ByteBudget;
 
+use super::buffers::Buffers;
 use super::packed::Packed;
 use super::store::Store;
 use super::workers::Workers;
@@ -20,7 +22,7 @@ use crate::redact::redact;
 const TIER: (&str, &str) = ("tier", "l1");
 
 /// A registry of the pool's numbers, of packed weights', and of the store's and the workers' if there are any.
-pub(super) fn registry(mut stats: Stats) -> Registry {
+pub(super) fn registry(mut stats: Stats, buffers: ByteBudget) -> Registry {
     let mut registry = Registry::with_prefix("samovar");
     if let Some(store) = stats.store.take() {
         registry.register_collector(Box::new(Store(store)));
@@ -28,6 +30,7 @@ pub(super) fn registry(mut stats: Stats) -> Registry {
     if let Some(workers) = stats.workers.take() {
         registry.register_collector(Box::new(Workers(workers)));
     }
+    registry.register_collector(Box::new(Buffers(buffers)));
     registry.register_collector(Box::new(Packed(std::mem::take(&mut stats.packed))));
     registry.register_collector(Box::new(Pool(stats)));
     registry
@@ -41,6 +44,7 @@ impl Collector for Pool {
         self.cache(&mut encoder)?;
         self.memory(&mut encoder)?;
         self.work(&mut encoder)?;
+        self.threads(&mut encoder)?;
         gauge(&mut encoder, "uptime_seconds", "Since the runtime started", self.0.uptime_ms as f64 / 1e3)
     }
 }
@@ -100,6 +104,39 @@ impl Pool {
             pool.queue_ms_p99 / 1e3,
         )?;
         self.states(encoder)
+    }
+
+    fn threads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "model_threads",
+            "Threads of the last step of models that compute, by why they are not more",
+            None,
+            MetricType::Gauge,
+        )?;
+        for model in &self.0.models {
+            let name = redact(&model.name);
+            let mut used = BTreeMap::<&str, u32>::new();
+            for threads in model.threads.iter().filter(|threads| threads.used > 0) {
+                *used.entry(threads.why.as_str()).or_default() += threads.used;
+            }
+            for (why, threads) in used {
+                let labels = [("model", name.as_str()), ("why", why)];
+                ConstGauge::new(u64::from(threads)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "model_threads_most",
+            "Threads that steps of models in memory may have",
+            None,
+            MetricType::Gauge,
+        )?;
+        for model in self.0.models.iter().filter(|model| !model.threads.is_empty()) {
+            let name = redact(&model.name);
+            let most: u32 = model.threads.iter().map(|threads| threads.most).sum();
+            let labels = [("model", name.as_str())];
+            ConstGauge::new(u64::from(most)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     fn states(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -8,13 +8,14 @@ use samovar::{Input, Message, Request};
 use samovar_core::generation::{FinishReason, TokenLogprob};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::logprobs::chat_entry;
 use super::options::{Options, Wanted};
+use super::params::Length;
 use super::respond::{Identity, respond};
 use super::shape::{Shape, finish_reason};
-use super::{Refused, params};
+use super::{Refused, fields, params};
 use crate::app::App;
 use crate::client::Asker;
 use crate::layer::RequestId;
@@ -22,6 +23,8 @@ use crate::payload::Payload;
 use crate::refusal::Refusal;
 
 const TOP_LOGPROBS: f64 = 20.0;
+/// Variables that a client may give to a template.
+const TEMPLATE_ARGUMENTS: usize = 64;
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
 /// The fields that only chats have.
@@ -32,11 +35,13 @@ struct Chat {
     max_completion_tokens: Option<f64>,
     logprobs: Option<bool>,
     top_logprobs: Option<f64>,
-    response_format: Option<ResponseFormat>,
-    tools: Option<Vec<IgnoredAny>>,
-    tool_choice: Option<Value>,
-    functions: Option<Vec<IgnoredAny>>,
-    modalities: Option<Vec<String>>,
+    /// Variables of the model's template, by name.
+    #[serde(rename = "chat_template_kwargs")]
+    template_arguments: Option<Map<String, Value>>,
+    /// One of them, as OpenAI's clients say it.
+    reasoning_effort: Option<String>,
+    /// Another, as many clients say it.
+    enable_thinking: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,11 +49,6 @@ struct WireMessage {
     role: String,
     content: Option<Value>,
     tool_calls: Option<Vec<IgnoredAny>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ResponseFormat {
-    r#type: String,
 }
 
 /// `POST /v1/chat/completions`.
@@ -60,62 +60,65 @@ pub(crate) async fn complete(
     body: Body,
 ) -> Result<Response, Refused> {
     let payload = Payload::read(body, &app.limits).await?;
+    fields::refuse_unbuilt(&payload)?;
     let wanted = payload.parse::<Options>()?.check(&asker, &headers)?;
     let chat: Chat = payload.parse()?;
     let (request, shape) = chat.check(&wanted)?;
     let requests = wanted.for_each_answer(&request);
+    // What it says is in the requests.
+    drop(payload);
     respond(&app, &wanted, requests, shape, Identity { prefix: "chatcmpl", request: &id }).await
 }
 
 #[cfg(test)]
 pub(super) fn check(payload: &Payload, wanted: &Wanted) -> Result<(), Refusal> {
+    fields::refuse_unbuilt(payload)?;
     payload.parse::<Chat>()?.check(wanted).map(drop)
 }
 
 impl Chat {
     fn check(self, wanted: &Wanted) -> Result<(Request, ChatShape), Refusal> {
-        self.refuse_unsupported()?;
-        let max_tokens = params::max_tokens("max_tokens", self.max_tokens)?;
-        let max_completion_tokens = params::max_tokens("max_completion_tokens", self.max_completion_tokens)?;
+        let max_tokens = params::length("max_tokens", self.max_tokens)?;
+        let max_completion_tokens = params::length("max_completion_tokens", self.max_completion_tokens)?;
         let has_logprobs = self.logprobs.unwrap_or(false);
         let top = params::whole("top_logprobs", self.top_logprobs, &(0.0..=TOP_LOGPROBS))?;
         if top.is_some_and(|top| top > 0) && !has_logprobs {
             return Err(Refusal::invalid("top_logprobs", "`top_logprobs` needs `logprobs` to be true"));
         }
+        let template_arguments =
+            template_arguments(self.template_arguments, self.reasoning_effort, self.enable_thinking)?;
         let request = Request {
             input: Input::Chat(messages(self.messages)?),
-            max_tokens: max_completion_tokens.or(max_tokens),
+            template_arguments,
+            max_tokens: max_completion_tokens.or(max_tokens).and_then(Length::max_tokens),
             logprobs: has_logprobs.then(|| top.unwrap_or(0)),
             ..wanted.request.clone()
         };
         Ok((request, ChatShape { has_logprobs }))
     }
+}
 
-    fn refuse_unsupported(&self) -> Result<(), Refusal> {
-        let is_none = self.tool_choice.as_ref().is_some_and(|choice| choice == "none");
-        let has_tools =
-            |tools: &Option<Vec<IgnoredAny>>| tools.as_ref().is_some_and(|tools| !tools.is_empty());
-        if has_tools(&self.tools) && !is_none {
-            return Err(Refusal::unsupported("tools", "tools are not supported yet")
-                .with_hint("leave `tools` out, or set `tool_choice` to \"none\""));
-        }
-        if has_tools(&self.functions) {
-            return Err(Refusal::unsupported("functions", "functions are not supported")
-                .with_hint("leave `functions` out"));
-        }
-        if let Some(format) = &self.response_format
-            && format.r#type != "text"
-        {
-            let shown: String = format.r#type.chars().take(40).collect();
-            let message = format!("the response format {shown:?} is not supported yet");
-            return Err(Refusal::unsupported("response_format", message)
-                .with_hint("leave `response_format` out and ask for JSON in the prompt"));
-        }
-        if self.modalities.iter().flatten().any(|modality| modality != "text") {
-            return Err(Refusal::unsupported("modalities", "text is the only modality"));
-        }
-        Ok(())
+/// What a template is told besides the messages; what is said in two places counts as the more specific one says it.
+fn template_arguments(
+    arguments: Option<Map<String, Value>>,
+    reasoning_effort: Option<String>,
+    enable_thinking: Option<bool>,
+) -> Result<Map<String, Value>, Refusal> {
+    let mut arguments = arguments.unwrap_or_default();
+    if arguments.len() > TEMPLATE_ARGUMENTS {
+        let message = format!(
+            "`chat_template_kwargs` may have {TEMPLATE_ARGUMENTS} fields, and has {}",
+            arguments.len()
+        );
+        return Err(Refusal::invalid("chat_template_kwargs", message));
     }
+    if let Some(effort) = reasoning_effort {
+        arguments.entry("reasoning_effort").or_insert(effort.into());
+    }
+    if let Some(is_thinking) = enable_thinking {
+        arguments.entry("enable_thinking").or_insert(is_thinking.into());
+    }
+    Ok(arguments)
 }
 
 fn messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, Refusal> {
@@ -141,16 +144,13 @@ fn message(at: usize, message: WireMessage) -> Result<Message, Refusal> {
     Ok(Message { role, content: content(message.content, &param("content"))? })
 }
 
-/// A text, or the texts of its parts.
+/// A text, or the texts of its parts, each on lines of its own.
 fn content(content: Option<Value>, param: &str) -> Result<String, Refusal> {
     match content {
         Some(Value::String(text)) => Ok(text),
         Some(Value::Array(parts)) => {
-            let mut whole = String::new();
-            for (at, part) in parts.iter().enumerate() {
-                whole.push_str(text_of(part, &format!("{param}[{at}]"))?);
-            }
-            Ok(whole)
+            let texts = parts.iter().enumerate().map(|(at, part)| text_of(part, &format!("{param}[{at}]")));
+            Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
         }
         None | Some(Value::Null) => Ok(String::new()),
         Some(_) => Err(Refusal::invalid(param, format!("`{param}` must be a string or an array of parts"))),
@@ -213,5 +213,56 @@ impl Shape for ChatShape {
             "logprobs": self.logprobs(logprobs),
             "finish_reason": finish_reason(finish),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(more: &Value) -> Request {
+        let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }] });
+        for (field, value) in more.as_object().expect("object") {
+            body[field] = value.clone();
+        }
+        let payload = Payload::of(body.to_string());
+        let wanted = payload.parse::<Options>().expect("parses");
+        let wanted = wanted.check(&Asker::stranger(), &HeaderMap::new()).expect("sound");
+        payload.parse::<Chat>().expect("parses").check(&wanted).expect("sound").0
+    }
+
+    fn arguments(more: &Value) -> Value {
+        Value::Object(request(more).template_arguments)
+    }
+
+    #[test]
+    fn the_template_is_told_what_three_fields_say() {
+        assert_eq!(arguments(&json!({})), json!({}));
+        let all = json!({ "chat_template_kwargs": { "builtin_tools": ["a"], "x": null }, "reasoning_effort": "low",
+                          "enable_thinking": false });
+        let told =
+            json!({ "builtin_tools": ["a"], "x": null, "reasoning_effort": "low", "enable_thinking": false });
+        assert_eq!(arguments(&all), told);
+        let null = json!({ "chat_template_kwargs": null, "reasoning_effort": null, "enable_thinking": null });
+        assert_eq!(arguments(&null), json!({}));
+    }
+
+    #[test]
+    fn what_the_arguments_say_counts_before_the_short_forms() {
+        let twice = json!({ "chat_template_kwargs": { "enable_thinking": true, "reasoning_effort": "high" },
+                            "reasoning_effort": "low", "enable_thinking": false });
+        assert_eq!(arguments(&twice), json!({ "enable_thinking": true, "reasoning_effort": "high" }));
+    }
+
+    #[test]
+    fn parts_are_lines_of_their_own() {
+        let parts = json!([{ "type": "text", "text": "one" }, { "type": "text", "text": "two\n" },
+                           { "type": "text", "text": "" }, { "type": "text", "text": "three" }]);
+        let Input::Chat(messages) =
+            request(&json!({ "messages": [{ "role": "user", "content": parts }] })).input
+        else {
+            panic!("a chat")
+        };
+        assert_eq!(messages[0].content, "one\ntwo\n\n\nthree");
     }
 }

@@ -2,19 +2,29 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures_util::stream::{self, SelectAll};
 use futures_util::{FutureExt, Stream, StreamExt};
-use samovar::{AnswerEvent, Request, Summary, Tier, Timings, Wait};
+use samovar::{AnswerEvent, Request, Summary, Tier, Timings};
 use samovar_core::generation::{FinishReason, Usage};
 use samovar_core::{ErrorKind, Failure};
 use tokio::time::Instant;
 
+use super::opening::Opening;
 use crate::app::App;
+use crate::kept::Kept;
 use crate::running::Running;
 
 /// Choices of one request that run at the same time; the rest starts as these end.
 const AT_THE_SAME_TIME: usize = 8;
+
+/// How long a request may be looked at, its model found and its place in the queue given, before a stream begins
+/// in any case.
+const UNTIL_ADMITTED: Duration = Duration::from_secs(1);
+/// How long an admitted request may still be refused with a status of its own: time to find that its model does not
+/// load, or that its prompt is too long.
+const UNTIL_REFUSED: Duration = Duration::from_millis(100);
 
 type Events = Pin<Box<dyn Stream<Item = (usize, AnswerEvent)> + Send>>;
 
@@ -24,23 +34,9 @@ pub(super) struct Choices {
     running: SelectAll<Events>,
     waiting: VecDeque<(usize, Request)>,
     deadline: Option<Instant>,
+    client: String,
     /// Whether any choice has said or ended anything.
     has_spoken: bool,
-}
-
-/// What is known when the first choice has begun to speak.
-#[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) model: String,
-    pub(super) tier: Tier,
-    /// Place in the queue when the request came, if it had to queue.
-    pub(super) queue_position: Option<u32>,
-    pub(super) queue_ms: f64,
-    pub(super) load_ms: f64,
-    pub(super) prefill_ms: f64,
-    pub(super) first_token_ms: f64,
-    /// What was said so far, to be said again to whoever writes it down.
-    pub(super) events: VecDeque<(usize, AnswerEvent)>,
 }
 
 impl Choices {
@@ -51,13 +47,19 @@ impl Choices {
     pub(super) fn start(app: &App, requests: Vec<Request>) -> Result<Self, Failure> {
         let deadline = requests.first().and_then(|request| request.deadline);
         let deadline = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
+        let client = requests.first().map_or_else(String::new, |request| request.client.clone());
         let waiting = requests.into_iter().enumerate().collect();
-        let mut choices =
-            Self { app: app.clone(), running: SelectAll::new(), waiting, deadline, has_spoken: false };
+        let (app, running) = (app.clone(), SelectAll::new());
+        let mut choices = Self { app, running, waiting, deadline, client, has_spoken: false };
         for _ in 0..AT_THE_SAME_TIME {
             choices.start_next()?;
         }
         Ok(choices)
+    }
+
+    /// Counts what is kept of the choices until they are complete.
+    pub(super) fn holds(&self) -> Kept {
+        Kept::new(&self.app, &self.client)
     }
 
     fn start_next(&mut self) -> Result<(), Failure> {
@@ -110,47 +112,29 @@ impl Choices {
     /// # Errors
     /// Whatever failed before.
     pub(super) async fn open(&mut self) -> Result<Opening, Failure> {
-        let began = Instant::now();
-        let ms_since = |from: Instant| from.elapsed().as_secs_f64() * 1e3;
-        let mut queue_position = None;
-        let mut opening: Option<(Opening, Instant)> = None;
-        while let Some((index, event)) = self.next().await {
-            match event {
-                AnswerEvent::Waiting(Wait::Queued { position, .. }) => {
-                    queue_position.get_or_insert(position);
-                }
-                AnswerEvent::Waiting(_) => {}
-                AnswerEvent::Granted { model, tier, queue_ms, load_ms } => {
-                    let events = VecDeque::new();
-                    let granted = Opening {
-                        model,
-                        tier,
-                        queue_position,
-                        queue_ms,
-                        load_ms,
-                        prefill_ms: 0.0,
-                        first_token_ms: 0.0,
-                        events,
-                    };
-                    opening.get_or_insert_with(|| (granted, Instant::now()));
-                }
-                AnswerEvent::Prefilled { .. } => {
-                    if let Some((opening, granted)) = &mut opening
-                        && opening.prefill_ms == 0.0
-                    {
-                        opening.prefill_ms = ms_since(*granted);
-                    }
-                }
-                AnswerEvent::Failed(failure) => return Err(failure),
-                event @ (AnswerEvent::Text { .. } | AnswerEvent::Done(_)) => {
-                    let Some((mut opening, _)) = opening else { break };
-                    opening.first_token_ms = ms_since(began);
-                    opening.events.push_back((index, event));
-                    return Ok(opening);
-                }
+        let mut opening = Opening::begin();
+        while !opening.is_over() {
+            opening.take(self.next().await)?;
+        }
+        Ok(opening)
+    }
+
+    /// The same, but once the request is admitted no longer than its refusal would take.
+    ///
+    /// # Errors
+    /// Whatever failed so far.
+    pub(super) async fn open_soon(&mut self) -> Result<Opening, Failure> {
+        let mut opening = Opening::begin();
+        let mut until = Instant::now() + UNTIL_ADMITTED;
+        let mut is_admitted = false;
+        while !opening.is_over() {
+            let Ok(event) = tokio::time::timeout_at(until, self.next()).await else { break };
+            opening.take(event)?;
+            if !std::mem::replace(&mut is_admitted, true) {
+                until = until.min(Instant::now() + UNTIL_REFUSED);
             }
         }
-        Err(Failure::new(ErrorKind::Internal, "the answer ended before it began"))
+        Ok(opening)
     }
 }
 

@@ -6,14 +6,15 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use samovar::{Input, Request};
 use samovar_core::generation::{FinishReason, TokenLogprob};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::logprobs::TextLogprobs;
 use super::options::{Options, Wanted};
+use super::params::Length;
 use super::respond::{Identity, respond};
 use super::shape::{Shape, characters, finish_reason};
-use super::{Refused, params};
+use super::{Refused, fields, params};
 use crate::app::App;
 use crate::client::Asker;
 use crate::layer::RequestId;
@@ -21,7 +22,7 @@ use crate::payload::Payload;
 use crate::refusal::Refusal;
 
 /// What OpenAI generates when nothing is said.
-const DEFAULT_MAX_TOKENS: u32 = 16;
+const DEFAULT_LENGTH: Length = Length::Tokens(16);
 const MOST_LOGPROBS: f64 = 20.0;
 /// Choices of one response: prompts times answers.
 const MOST_CHOICES: usize = 128;
@@ -30,11 +31,17 @@ const MOST_CHOICES: usize = 128;
 #[derive(Debug, Deserialize)]
 struct Text {
     prompt: Option<Value>,
+    #[serde(default, deserialize_with = "null_as_minus_one")]
     max_tokens: Option<f64>,
     logprobs: Option<f64>,
     echo: Option<bool>,
     suffix: Option<String>,
     best_of: Option<f64>,
+}
+
+/// A field that is missing has a default; one that is null says that there is no limit.
+fn null_as_minus_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Ok(Some(Option::<f64>::deserialize(deserializer)?.unwrap_or(-1.0)))
 }
 
 /// `POST /v1/completions`.
@@ -46,21 +53,25 @@ pub(crate) async fn complete(
     body: Body,
 ) -> Result<Response, Refused> {
     let payload = Payload::read(body, &app.limits).await?;
+    fields::refuse_unbuilt(&payload)?;
     let wanted = payload.parse::<Options>()?.check(&asker, &headers)?;
     let text: Text = payload.parse()?;
     let (requests, shape) = text.check(&wanted)?;
+    // What it says is in the requests.
+    drop(payload);
     respond(&app, &wanted, requests, shape, Identity { prefix: "cmpl", request: &id }).await
 }
 
 #[cfg(test)]
 pub(super) fn check(payload: &Payload, wanted: &Wanted) -> Result<(), Refusal> {
+    fields::refuse_unbuilt(payload)?;
     payload.parse::<Text>()?.check(wanted).map(drop)
 }
 
 impl Text {
     fn check(self, wanted: &Wanted) -> Result<(Vec<Request>, TextShape), Refusal> {
         self.refuse_unsupported(wanted)?;
-        let max_tokens = params::max_tokens("max_tokens", self.max_tokens)?.unwrap_or(DEFAULT_MAX_TOKENS);
+        let length = params::length("max_tokens", self.max_tokens)?.unwrap_or(DEFAULT_LENGTH);
         let logprobs = params::whole("logprobs", self.logprobs, &(0.0..=MOST_LOGPROBS))?;
         let prompts = prompts(self.prompt)?;
         let answers = wanted.answers as usize;
@@ -75,7 +86,7 @@ impl Text {
         let shape = TextShape { has_logprobs: logprobs.is_some(), echo, answers };
         let with = |input: Input| Request {
             input,
-            max_tokens: Some(max_tokens),
+            max_tokens: length.max_tokens(),
             logprobs,
             ..wanted.request.clone()
         };
@@ -85,13 +96,17 @@ impl Text {
 
     fn refuse_unsupported(&self, wanted: &Wanted) -> Result<(), Refusal> {
         if self.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
-            return Err(Refusal::unsupported("suffix", "filling in before a suffix is not supported"));
+            return Err(Refusal::unsupported(
+                "suffix",
+                "`suffix` is not supported: nothing is filled in before it",
+            )
+            .with_hint("leave it out, or write the model's own tokens for filling in into `prompt`"));
         }
         let best_of = params::whole("best_of", self.best_of, &(1.0..=20.0))?;
         if best_of.is_some_and(|best_of| best_of != wanted.answers) {
             return Err(Refusal::unsupported(
                 "best_of",
-                "choosing the best of several answers is not supported",
+                "`best_of` is not supported: no answer is chosen of several",
             )
             .with_hint("leave `best_of` out, or set it to `n`"));
         }

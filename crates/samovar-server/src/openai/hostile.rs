@@ -36,7 +36,7 @@ fn anything() -> impl Strategy<Value = Value> {
 }
 
 fn body() -> impl Strategy<Value = Value> {
-    const FIELDS: [&str; 34] = [
+    const FIELDS: [&str; 45] = [
         "model",
         "stream",
         "stream_options",
@@ -69,6 +69,17 @@ fn body() -> impl Strategy<Value = Value> {
         "echo",
         "suffix",
         "best_of",
+        "chat_template_kwargs",
+        "reasoning_effort",
+        "enable_thinking",
+        "repetition_penalty",
+        "store",
+        "format",
+        "grammar",
+        "guided_json",
+        "options",
+        "audio",
+        "function_call",
         "unknown",
         "metadata",
     ];

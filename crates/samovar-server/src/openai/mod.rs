@@ -1,28 +1,32 @@
 //! OpenAI's API as its clients use it.
 //!
 //! ```text
-//!   body ─► options + chat | completions ─► Request × choices ─► Choices ─► open ─┬─► stream ─► SSE
-//!           (params: every number in range)                    (status is now    └─► whole  ─► JSON
-//!                                                               decided)
+//!   body ─► fields ─► options + chat | completions ─► Request × choices ─► Choices ─► open ─┬─► stream ─► SSE
+//!        (refused by  (params: every number in range)                    (status is now    └─► whole  ─► JSON
+//!          name)                                                           decided)
 //! ```
 //!
-//! The status of an answer is decided by its first token: whatever fails before is an error with its
-//! own status, whatever fails later is an event in the stream.
+//! The status of a whole answer is decided by its first token. That of a stream is decided soon after the request was
+//! admitted: what is refused at once is an error with its own status, whatever fails later is an event in the
+//! stream, and until the first token a comment a second says what is waited for.
 
 pub(crate) mod chat;
 mod choices;
 pub(crate) mod completions;
 mod error;
+mod fields;
 mod heading;
 #[cfg(test)]
 mod hostile;
 mod logprobs;
 pub(crate) mod models;
+mod opening;
 mod options;
 mod params;
 mod respond;
 mod shape;
 mod sse;
+mod stage;
 mod whole;
 
 pub(crate) use error::Refused;

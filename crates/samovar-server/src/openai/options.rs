@@ -38,6 +38,8 @@ pub(super) struct Options {
     top_k: Option<f64>,
     min_p: Option<f64>,
     repeat_penalty: Option<f64>,
+    /// The same by the name that Hugging Face's libraries gave it.
+    repetition_penalty: Option<f64>,
     frequency_penalty: Option<f64>,
     presence_penalty: Option<f64>,
     seed: Option<Number>,
@@ -83,10 +85,12 @@ impl Options {
             logit_bias: params::logit_bias(self.logit_bias)?,
             ..Sampling::default()
         };
+        let repeat_penalty = params::repeat_penalty("repeat_penalty", self.repeat_penalty)?;
+        let repetition_penalty = params::repeat_penalty("repetition_penalty", self.repetition_penalty)?;
         let sampling = Sampling {
             top_k: params::top_k(self.top_k)?.unwrap_or(sampling.top_k),
             min_p: params::min_p(self.min_p)?.unwrap_or(sampling.min_p),
-            repeat_penalty: params::repeat_penalty(self.repeat_penalty)?.unwrap_or(sampling.repeat_penalty),
+            repeat_penalty: repeat_penalty.or(repetition_penalty).unwrap_or(sampling.repeat_penalty),
             ..sampling
         };
         let answers = params::whole("n", self.n, &(1.0..=MOST_ANSWERS))?.unwrap_or(1);
@@ -96,7 +100,9 @@ impl Options {
             ignore_eos: self.ignore_eos.unwrap_or(false),
             deadline: deadline(self.timeout, headers)?,
             keep_alive: self.keep_alive,
+            person: Some(asker.person(self.user.clone())),
             client: asker.client(self.user),
+            within: asker.within(),
             origin: asker.origin,
             ..Request::new(model, Input::Text(String::new()))
         };

@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 use crate::refusal::Refusal;
 
 /// Tokens that may be asked for; the context bounds them further.
-const MAX_TOKENS: RangeInclusive<f64> = 1.0..=2_147_483_647.0;
+const MAX_TOKENS: RangeInclusive<f64> = 0.0..=2_147_483_647.0;
 const TEMPERATURE: RangeInclusive<f64> = 0.0..=2.0;
 const UNIT: RangeInclusive<f64> = 0.0..=1.0;
 const PENALTY: RangeInclusive<f64> = -2.0..=2.0;
@@ -54,8 +54,34 @@ fn outside(param: &str, value: f64, range: &RangeInclusive<f64>, what: &str) -> 
     Refusal::invalid(param, format!("`{param}` must be {what} from {least} to {most}, and is {value}"))
 }
 
-pub(super) fn max_tokens(param: &str, value: Option<f64>) -> Result<Option<u32>, Refusal> {
-    whole(param, value, &MAX_TOKENS)
+/// How long an answer may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// As many tokens as the context holds.
+    Context,
+    /// So many tokens; 0 computes the prompt alone.
+    Tokens(u32),
+}
+
+impl Length {
+    /// In the runtime's terms.
+    pub(super) fn max_tokens(self) -> Option<u32> {
+        match self {
+            Self::Context => None,
+            Self::Tokens(count) => Some(count),
+        }
+    }
+}
+
+/// -1 means as many as the context holds, as elsewhere.
+pub(super) fn length(param: &str, value: Option<f64>) -> Result<Option<Length>, Refusal> {
+    if value.is_some_and(|value| value.total_cmp(&-1.0).is_eq()) {
+        return Ok(Some(Length::Context));
+    }
+    let tokens = whole(param, value, &MAX_TOKENS).map_err(|refusal| {
+        refusal.with_hint("-1 is as many as the context holds, 0 computes the prompt alone")
+    })?;
+    Ok(tokens.map(Length::Tokens))
 }
 
 pub(super) fn temperature(value: Option<f64>) -> Result<Option<f32>, Refusal> {
@@ -77,8 +103,9 @@ pub(super) fn top_k(value: Option<f64>) -> Result<Option<u32>, Refusal> {
     whole("top_k", all_as_zero, &TOP_K)
 }
 
-pub(super) fn repeat_penalty(value: Option<f64>) -> Result<Option<f32>, Refusal> {
-    number("repeat_penalty", value, &REPEAT_PENALTY)
+/// Of either name: llama.cpp's or Hugging Face's.
+pub(super) fn repeat_penalty(param: &str, value: Option<f64>) -> Result<Option<f32>, Refusal> {
+    number(param, value, &REPEAT_PENALTY)
 }
 
 pub(super) fn penalty(param: &str, value: Option<f64>) -> Result<Option<f32>, Refusal> {
@@ -154,7 +181,7 @@ pub(crate) fn check_sampling(sampling: &Sampling) -> Result<(), Refusal> {
     top_p(wide(sampling.top_p))?;
     min_p(wide(sampling.min_p))?;
     top_k(Some(f64::from(sampling.top_k)))?;
-    number("repeat_penalty", wide(sampling.repeat_penalty), &REPEAT_PENALTY)?;
+    repeat_penalty("repeat_penalty", wide(sampling.repeat_penalty))?;
     whole("repeat_last_tokens", Some(f64::from(sampling.repeat_last_tokens)), &REPEAT_LAST)?;
     penalty("frequency_penalty", wide(sampling.frequency_penalty))?;
     penalty("presence_penalty", wide(sampling.presence_penalty))?;
@@ -192,12 +219,17 @@ mod tests {
             ("top_p", |v| top_p(Some(v)).map(drop), &[0.0, 1.0], &[-1.0, 1.01, f64::INFINITY]),
             ("min_p", |v| min_p(Some(v)).map(drop), &[0.0, 1.0], &[-0.5, 2.0]),
             ("top_k", |v| top_k(Some(v)).map(drop), &[-1.0, 0.0, 40.0], &[-2.0, 1.5, 1e12, f64::NAN]),
-            ("repeat_penalty", |v| repeat_penalty(Some(v)).map(drop), &[0.5, 1.1], &[0.0, -1.0, 11.0]),
+            (
+                "repeat_penalty",
+                |v| repeat_penalty("repeat_penalty", Some(v)).map(drop),
+                &[0.5, 1.1],
+                &[0.0, -1.0, 11.0],
+            ),
             (
                 "max_tokens",
-                |v| max_tokens("max_tokens", Some(v)).map(drop),
-                &[1.0, 4096.0],
-                &[0.0, -1.0, 0.5, 1e20],
+                |v| length("max_tokens", Some(v)).map(drop),
+                &[-1.0, 0.0, 1.0, 4096.0],
+                &[-2.0, -0.5, 0.5, 1e20, f64::NAN],
             ),
             (
                 "presence_penalty",
@@ -214,6 +246,17 @@ mod tests {
                 assert_eq!(param(check(*value)), name, "{value}");
             }
         }
+    }
+
+    #[test]
+    fn minus_one_is_the_whole_context_and_zero_the_prompt_alone() {
+        let of = |value: f64| length("max_tokens", Some(value)).expect("takes").map(Length::max_tokens);
+        assert_eq!(of(-1.0), Some(None));
+        assert_eq!(of(0.0), Some(Some(0)));
+        assert_eq!(of(7.0), Some(Some(7)));
+        assert_eq!(length("max_tokens", None).expect("takes"), None);
+        let failure = length("max_tokens", Some(-2.0)).expect_err("refuses").failure;
+        assert!(failure.hint.as_ref().is_some_and(|hint| hint.contains("-1")), "{failure:?}");
     }
 
     #[test]

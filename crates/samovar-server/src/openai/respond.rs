@@ -1,4 +1,5 @@
-//! From checked requests to a response: starts the choices, waits for the first token, answers in one of two ways.
+//! From checked requests to a response: starts the choices, waits until its status is decided, answers in one of two
+//! ways.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -28,18 +29,18 @@ pub(super) async fn respond<S: Shape>(
 ) -> Result<Response, Refused> {
     let count = requests.len();
     let mut choices = Choices::start(app, requests)?;
-    let opening = choices.open().await?;
+    let opening = if wanted.is_streamed { choices.open_soon().await? } else { choices.open().await? };
     let headers = heading::of(&opening);
     let frame = Frame {
         id: format!("{}-{}", identity.prefix, identity.request.0),
         created: now_unix_s(),
-        model: redact(&opening.model),
+        model: opening.granted.as_ref().map(|granted| redact(&granted.model)).unwrap_or_default(),
         fingerprint: app.fingerprint.clone(),
         answers: wanted.answers,
     };
     if wanted.is_streamed {
-        let stream = sse::Writer::new(frame, shape, count, wanted.includes_usage);
-        return Ok((headers, sse::response(choices, opening.events, stream)).into_response());
+        let writer = sse::Writer::new(frame, shape, count, wanted.includes_usage);
+        return Ok((headers, sse::response(choices, opening, writer)).into_response());
     }
     let object = whole::collect(choices, opening.events, &frame, &shape, count).await?;
     Ok((headers, Json(object)).into_response())

@@ -32,6 +32,7 @@ pub(super) trait Shape: Send + 'static {
 pub(super) struct Frame {
     pub(super) id: String,
     pub(super) created: u64,
+    /// Empty until a slot was granted.
     pub(super) model: String,
     pub(super) fingerprint: String,
     /// Answers to each prompt.

@@ -8,10 +8,18 @@
 //!   data: [DONE]
 //! ```
 //!
-//! Events that are ready together leave in one write; nothing waits for company.
+//! Events that are ready together leave in one write; nothing waits for company. A stream that has nothing to say for a
+//! second says in a comment, which clients pass over, what it waits for: so neither they nor proxies take it for dead.
+//!
+//! ```text
+//!   : waiting for a slot: place 3 in the queue, about 12 s
+//!   : computing the prompt
+//! ```
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, header};
@@ -22,13 +30,19 @@ use samovar_core::Failure;
 use samovar_core::generation::TokenLogprob;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::{Instant, Sleep};
 
 use super::choices::Choices;
 use super::error::object;
+use super::opening::{Opening, never_began};
 use super::shape::{Envelope, Extra, Frame, Shape, UsageObject, characters};
+use super::stage::Stage;
+use crate::redact::redact;
 
 /// Bytes that are put into one write at most, when more events are ready at the same time.
 const WRITE_BYTES: usize = 16 << 10;
+/// A stream that has nothing to say for so long says that it is alive.
+const SILENCE: Duration = Duration::from_secs(1);
 /// Tells proxies of the nginx family to pass each event on at once.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -51,31 +65,17 @@ struct Said {
 }
 
 /// A stream of these choices, beginning with what they have said already.
-pub(super) fn response<S: Shape>(
-    choices: Choices,
-    said: VecDeque<(usize, AnswerEvent)>,
-    writer: Writer<S>,
-) -> Response {
-    let state = (choices, said, writer);
-    let writes = stream::unfold(state, |(mut choices, mut said, mut writer)| async move {
-        while writer.bytes.is_empty() {
-            if writer.unfinished == 0 {
-                return None;
-            }
-            let next = match said.pop_front() {
-                Some(event) => Some(event),
-                None => choices.next().await,
-            };
-            writer.write(next?);
-        }
-        while writer.bytes.len() < WRITE_BYTES
-            && writer.unfinished > 0
-            && let Some(event) = said.pop_front().or_else(|| choices.ready())
-        {
-            writer.write(event);
-        }
-        let bytes = Bytes::from(std::mem::take(&mut writer.bytes));
-        Some((Ok::<_, Infallible>(bytes), (choices, said, writer)))
+pub(super) fn response<S: Shape>(choices: Choices, opening: Opening, mut writer: Writer<S>) -> Response {
+    if !opening.is_over() {
+        // Some proxies pass the head on with the first byte of the body only.
+        writer.comment(&opening.stage);
+    }
+    let silence = Box::pin(tokio::time::sleep(SILENCE));
+    let Opening { stage, events: said, .. } = opening;
+    let stream = Stream { choices, said, writer, stage, silence, wrote: Instant::now() };
+    let writes = stream::unfold(stream, |mut stream| async move {
+        let bytes = stream.next().await?;
+        Some((Ok::<_, Infallible>(bytes), stream))
     });
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
@@ -83,6 +83,64 @@ pub(super) fn response<S: Shape>(
         (ACCEL_BUFFERING, "no"),
     ];
     (headers, Body::from_stream(writes)).into_response()
+}
+
+/// Choices on their way to a client.
+struct Stream<S> {
+    choices: Choices,
+    /// What they have said and nobody has written down.
+    said: VecDeque<(usize, AnswerEvent)>,
+    writer: Writer<S>,
+    stage: Stage,
+    /// Ends when a comment may be due; it is not set anew for each token.
+    silence: Pin<Box<Sleep>>,
+    wrote: Instant,
+}
+
+impl<S: Shape> Stream<S> {
+    /// What is to be written next; `None` after the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        while self.writer.bytes.is_empty() {
+            if self.writer.unfinished == 0 {
+                return None;
+            }
+            if let Some(event) = self.said.pop_front() {
+                self.take(event);
+                continue;
+            }
+            tokio::select! {
+                biased;
+                event = self.choices.next() => match event {
+                    Some(event) => self.take(event),
+                    None => self.writer.failed(never_began()),
+                },
+                () = &mut self.silence => self.break_silence(),
+            }
+        }
+        while self.writer.bytes.len() < WRITE_BYTES
+            && self.writer.unfinished > 0
+            && let Some(event) = self.said.pop_front().or_else(|| self.choices.ready())
+        {
+            self.take(event);
+        }
+        self.wrote = Instant::now();
+        Some(Bytes::from(std::mem::take(&mut self.writer.bytes)))
+    }
+
+    fn take(&mut self, event: (usize, AnswerEvent)) {
+        self.stage.take(&event.1);
+        self.writer.write(event);
+    }
+
+    fn break_silence(&mut self) {
+        let now = Instant::now();
+        let mut due = self.wrote + SILENCE;
+        if due <= now {
+            self.writer.comment(&self.stage);
+            due = now + SILENCE;
+        }
+        self.silence.as_mut().reset(due);
+    }
 }
 
 impl<S: Shape> Writer<S> {
@@ -103,8 +161,18 @@ impl<S: Shape> Writer<S> {
             AnswerEvent::Text { text, logprob } => self.text(index, &text, logprob.as_ref()),
             AnswerEvent::Done(summary) => self.done(index, &summary),
             AnswerEvent::Failed(failure) => self.failed(failure),
-            AnswerEvent::Waiting(_) | AnswerEvent::Granted { .. } | AnswerEvent::Prefilled { .. } => {}
+            AnswerEvent::Granted { model, .. } if self.frame.model.is_empty() => {
+                self.frame.model = redact(&model);
+            }
+            AnswerEvent::Waiting(_)
+            | AnswerEvent::Granted { .. }
+            | AnswerEvent::Prefilling { .. }
+            | AnswerEvent::Prefilled { .. } => {}
         }
+    }
+
+    fn comment(&mut self, stage: &Stage) {
+        self.bytes.extend_from_slice(format!(": {stage}\n\n").as_bytes());
     }
 
     fn text(&mut self, index: usize, text: &str, logprob: Option<&TokenLogprob>) {

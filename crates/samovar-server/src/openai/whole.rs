@@ -28,6 +28,7 @@ pub(super) async fn collect<S: Shape>(
     shape: &S,
     count: usize,
 ) -> Result<Value, Failure> {
+    let mut held = choices.holds();
     let mut collected: Vec<Choice> = (0..count).map(|_| Choice::default()).collect();
     loop {
         let next = match said.pop_front() {
@@ -38,12 +39,16 @@ pub(super) async fn collect<S: Shape>(
         let choice = &mut collected[index];
         match event {
             AnswerEvent::Text { text, logprob } => {
+                held.keep(&text, logprob.as_ref())?;
                 choice.text.push_str(&text);
                 choice.logprobs.extend(logprob);
             }
             AnswerEvent::Done(summary) => choice.summary = Some(summary),
             AnswerEvent::Failed(failure) => return Err(failure),
-            AnswerEvent::Waiting(_) | AnswerEvent::Granted { .. } | AnswerEvent::Prefilled { .. } => {}
+            AnswerEvent::Waiting(_)
+            | AnswerEvent::Granted { .. }
+            | AnswerEvent::Prefilling { .. }
+            | AnswerEvent::Prefilled { .. } => {}
         }
     }
     object(&collected, frame, shape)

@@ -45,6 +45,7 @@ async fn generates_with_everything_that_happens_on_the_way() {
                 assert_eq!(model, "demo");
                 "granted"
             }
+            GenerateEvent::Prefilling { .. } => "prefilling",
             GenerateEvent::Prefilled { .. } => "prefilled",
             GenerateEvent::Text { .. } => "text",
             GenerateEvent::Done(summary) => {

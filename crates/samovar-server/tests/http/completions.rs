@@ -51,8 +51,31 @@ async fn streamed_and_whole_say_the_same_with_the_same_logprobs() {
 #[tokio::test]
 async fn sixteen_tokens_when_nothing_is_said() {
     let fixture = Fixture::new().await;
-    let answer = post(&fixture, PATH, &once(&json!({ "max_tokens": null, "ignore_eos": true }))).await.json();
+    let mut body = once(&json!({ "ignore_eos": true }));
+    body.as_object_mut().expect("object").remove("max_tokens");
+    let answer = post(&fixture, PATH, &body).await.json();
     assert_eq!(answer["usage"]["completion_tokens"], 16);
+}
+
+#[tokio::test]
+async fn minus_one_and_null_go_on_until_the_context_ends() {
+    let fixture = Fixture::new().await;
+    for limit in [json!(-1), json!(null)] {
+        let more = json!({ "max_tokens": limit, "ignore_eos": true });
+        let answer = post(&fixture, PATH, &once(&more)).await.json();
+        assert_eq!(answer["usage"]["total_tokens"], 512, "{limit}");
+    }
+}
+
+#[tokio::test]
+async fn zero_tokens_echo_the_prompt_alone() {
+    let fixture = Fixture::new().await;
+    let answer = post(&fixture, PATH, &once(&json!({ "max_tokens": 0, "echo": true }))).await.json();
+    let choice = &answer["choices"][0];
+    assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!("Once upon a time"), &json!("length")));
+    assert_eq!(answer["usage"]["completion_tokens"], 0);
+    let silent = post(&fixture, PATH, &once(&json!({ "max_tokens": 0, "stream": true }))).await.events();
+    assert_eq!((silent.len(), &silent[0]["choices"][0]["text"]), (1, &json!("")), "{silent:?}");
 }
 
 #[tokio::test]
@@ -99,7 +122,8 @@ async fn wrong_parameters_are_refused_by_name() {
         (json!({ "best_of": 3 }), "best_of"),
         (json!({ "echo": true, "logprobs": 1 }), "echo"),
         (json!({ "echo": true, "prompt": [5] }), "echo"),
-        (json!({ "max_tokens": 0 }), "max_tokens"),
+        (json!({ "max_tokens": -2 }), "max_tokens"),
+        (json!({ "max_tokens": 1.5 }), "max_tokens"),
     ];
     for (more, param) in table {
         let answer = post(&fixture, PATH, &once(&more)).await;

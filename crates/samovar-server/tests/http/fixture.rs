@@ -45,9 +45,17 @@ impl Fixture {
         pool: PoolConfig,
         adjust: impl FnOnce(&mut ServeConfig),
     ) -> Self {
+        Self::built(engine, |builder| builder.pool(pool), adjust).await
+    }
+
+    pub(crate) async fn built(
+        engine: Builder,
+        tune: impl FnOnce(samovar::Builder) -> samovar::Builder,
+        adjust: impl FnOnce(&mut ServeConfig),
+    ) -> Self {
         let engine = engine.build();
         let home = tempfile::tempdir().expect("tempdir");
-        let runtime = builder(&engine, &home).pool(pool).build().expect("builds");
+        let runtime = tune(builder(&engine, &home)).build().expect("builds");
         let socket = home.path().join("run").join("samovar.sock");
         let mut config = ServeConfig {
             listen: Some("127.0.0.1:0".parse().expect("address")),

@@ -203,13 +203,13 @@ async fn slow_heads_and_bodies_are_not_waited_for() {
 
 #[tokio::test]
 async fn connections_beyond_the_bound_are_told_to_come_back() {
-    let fixture = Fixture::with(FakeEngine::builder(), |config| config.limits.connections = 2).await;
+    let fixture =
+        Fixture::with(FakeEngine::builder().gate_tokens(), |config| config.limits.connections = 2).await;
     let mut kept = Vec::new();
-    for _ in 0..2 {
+    for running in 1..=2 {
         let mut stream = tcp(&fixture).await;
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("writes");
-        let mut byte = [0];
-        stream.read_exact(&mut byte).await.expect("an answer");
+        stream.write_all(request("POST", CHAT, &[], &body()).as_bytes()).await.expect("writes");
+        fixture.engine.wait_until(|counts| counts.generations_running == running).await;
         kept.push(stream);
     }
     let third = get(&fixture, "/healthz").await;
@@ -217,6 +217,10 @@ async fn connections_beyond_the_bound_are_told_to_come_back() {
     assert_eq!(third.header("retry-after"), Some("1"));
     // The owner has a door of its own.
     assert_eq!(owner(&fixture, "GET", "/healthz", &serde_json::Value::Null).await.status, 200);
+    fixture.engine.tokens_gate().open();
+    for stream in kept {
+        assert_eq!(crate::raw::read(stream).await.status, 200);
+    }
 }
 
 #[tokio::test]

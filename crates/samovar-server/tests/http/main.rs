@@ -1,11 +1,18 @@
 //! The server over real sockets, on an engine that does what a script says.
 
+mod aborts;
 mod admin;
+mod bodies;
 mod chat;
 mod clients;
 mod completions;
+mod doors;
+mod early;
+mod fields;
 mod fixture;
+mod framing;
 mod hardening;
 mod leaving;
 mod metrics;
+mod origins;
 mod raw;

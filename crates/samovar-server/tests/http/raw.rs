@@ -25,7 +25,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {}", self.body))
     }
 
-    /// The objects of a stream of events, and whether `[DONE]` came last.
+    /// The objects of a stream of events, without its comments; `[DONE]` comes last.
     pub(crate) fn events(&self) -> Vec<Value> {
         assert_eq!(self.header("content-type"), Some("text/event-stream; charset=utf-8"), "{}", self.body);
         let mut events: Vec<&str> = self.body.split("\n\n").collect();
@@ -34,7 +34,12 @@ impl Answer {
         let object = |event: &str| {
             serde_json::from_str(event.strip_prefix("data: ").expect("data")).expect("an object")
         };
-        events.into_iter().map(object).collect()
+        events.into_iter().filter(|event| !event.starts_with(": ")).map(object).collect()
+    }
+
+    /// What the comments of a stream say.
+    pub(crate) fn comments(&self) -> Vec<&str> {
+        self.body.split("\n\n").filter_map(|event| event.strip_prefix(": ")).collect()
     }
 
     /// The objects of an answer of one a line.
@@ -104,7 +109,7 @@ pub(crate) async fn owner(fixture: &Fixture, method: &str, path: &str, body: &Va
     exchange(unix(&fixture.socket).await, request(method, path, &[], &body)).await
 }
 
-fn parse(bytes: &[u8]) -> Answer {
+pub(crate) fn parse(bytes: &[u8]) -> Answer {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(bytes)));
     let head = std::str::from_utf8(&bytes[..end]).expect("UTF-8");

@@ -8,6 +8,7 @@ use samovar_core::Failure;
 use samovar_core::generation::{Sampling, TokenLogprob, Usage};
 use samovar_core::units::KeepAlive;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// What the model is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct GenerateBody {
     pub model: String,
     /// What the model is given.
     pub input: GenerateInput,
+    /// Variables of the chat template besides the conversation, by name.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub template_arguments: Map<String, Value>,
     /// How tokens are chosen.
     #[serde(default)]
     pub sampling: Sampling,
@@ -64,6 +68,7 @@ impl GenerateBody {
             GenerateInput::Tokens(tokens) => Input::Tokens(tokens),
         };
         Request {
+            template_arguments: self.template_arguments,
             sampling: self.sampling,
             max_tokens: self.max_tokens,
             stop: self.stop,
@@ -88,6 +93,7 @@ impl From<Request> for GenerateBody {
         Self {
             model: request.model,
             input,
+            template_arguments: request.template_arguments,
             sampling: request.sampling,
             max_tokens: request.max_tokens,
             stop: request.stop,
@@ -166,6 +172,13 @@ pub enum GenerateEvent {
         /// Milliseconds waited for a load or resume.
         load_ms: f64,
     },
+    /// A part of the prompt has been computed.
+    Prefilling {
+        /// Tokens of the prompt whose state is there.
+        computed: u32,
+        /// Tokens of the prompt.
+        of: u32,
+    },
     /// The prompt has been computed.
     Prefilled {
         /// Token counts so far.
@@ -192,6 +205,7 @@ impl From<AnswerEvent> for GenerateEvent {
             AnswerEvent::Granted { model, tier, queue_ms, load_ms } => {
                 Self::Granted { model, tier, queue_ms, load_ms }
             }
+            AnswerEvent::Prefilling { computed, of } => Self::Prefilling { computed, of },
             AnswerEvent::Prefilled { usage } => Self::Prefilled { usage },
             AnswerEvent::Text { text, logprob } => Self::Text { text, logprob },
             AnswerEvent::Done(summary) => Self::Done(summary),
@@ -207,6 +221,7 @@ impl From<GenerateEvent> for AnswerEvent {
             GenerateEvent::Granted { model, tier, queue_ms, load_ms } => {
                 Self::Granted { model, tier, queue_ms, load_ms }
             }
+            GenerateEvent::Prefilling { computed, of } => Self::Prefilling { computed, of },
             GenerateEvent::Prefilled { usage } => Self::Prefilled { usage },
             GenerateEvent::Text { text, logprob } => Self::Text { text, logprob },
             GenerateEvent::Done(summary) => Self::Done(summary),

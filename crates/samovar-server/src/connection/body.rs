@@ -1,0 +1,181 @@
+//! The bodies of a request and of its answer: what is read in is counted until the answer is complete.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
+use samovar_core::byte_budget::{ByteBudget, Charge};
+
+use super::stage::Stage;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request under way: what its body takes, and what its connection is doing. Dropped with the last byte of its answer.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    stage: Stage,
+    held: Arc<Mutex<Charge>>,
+}
+
+impl Exchange {
+    pub(super) fn begin(stage: &Stage, budget: &ByteBudget, owner: &str, has_body: bool) -> Self {
+        stage.head_complete(has_body);
+        Self { stage: stage.clone(), held: Arc::new(Mutex::new(budget.charge(owner))) }
+    }
+
+    /// The request's body, counted as it comes; what comes beyond `limit_bytes` nobody keeps.
+    pub(super) fn reads(&self, body: hyper::body::Incoming, limit_bytes: usize) -> Body {
+        let (stage, held) = (self.stage.clone(), Arc::clone(&self.held));
+        let limit_bytes = limit_bytes as u64;
+        Body::new(Counted { body, stage, held, seen_bytes: 0, limit_bytes, is_refused: false })
+    }
+
+    /// The answer's body, with which the request ends.
+    pub(super) fn writes(self, body: Body) -> Body {
+        Body::new(Answering { body, _exchange: self })
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.stage.answered();
+    }
+}
+
+/// The body of a request. Fails once when the budget has no room for it; what comes afterwards is not counted, and not
+/// to be kept.
+struct Counted<B> {
+    body: B,
+    stage: Stage,
+    held: Arc<Mutex<Charge>>,
+    seen_bytes: u64,
+    limit_bytes: u64,
+    is_refused: bool,
+}
+
+impl<B> Counted<B> {
+    fn count(&mut self, bytes: u64) -> Result<(), Error> {
+        if self.is_refused {
+            return Ok(());
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        self.seen_bytes += bytes;
+        let counted =
+            if self.seen_bytes > self.limit_bytes { Ok(self.is_refused = true) } else { held.grow(bytes) };
+        self.is_refused |= counted.is_err();
+        if self.is_refused {
+            held.clear();
+        }
+        Ok(counted?)
+    }
+}
+
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Counted<B>
+where
+    B::Error: Into<Error>,
+{
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.stage.body_complete();
+        }
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        let frame = frame.map_err(Into::into)?;
+        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        Poll::Ready(Some(self.count(bytes).map(|()| frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of an answer.
+struct Answering {
+    body: Body,
+    _exchange: Exchange,
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+    use samovar_core::byte_budget::Exhausted;
+
+    use super::*;
+
+    fn counted(exchange: &Exchange, bytes: usize, limit_bytes: u64) -> Counted<Full<Bytes>> {
+        Counted {
+            body: Full::new(Bytes::from(vec![b'x'; bytes])),
+            stage: exchange.stage.clone(),
+            held: Arc::clone(&exchange.held),
+            seen_bytes: 0,
+            limit_bytes,
+            is_refused: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_read_is_held_until_the_answer_is_complete() {
+        let budget = ByteBudget::new(1 << 20);
+        let stage = Stage::new();
+        let exchange = Exchange::begin(&stage, &budget, "a", true);
+        let body = counted(&exchange, 100_000, 1 << 20);
+        assert_eq!(body.collect().await.expect("reads").to_bytes().len(), 100_000);
+        assert!(stage.is_serving());
+        assert_eq!(budget.used_bytes(), 100_000);
+        let answer = exchange.writes(Body::from("done"));
+        assert_eq!(budget.used_bytes(), 100_000);
+        answer.collect().await.expect("reads");
+        assert_eq!(budget.used_bytes(), 0);
+        assert!(!stage.is_serving());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_finds_no_room_says_so_and_holds_nothing() {
+        let budget = ByteBudget::new(100_000);
+        let exchange = Exchange::begin(&Stage::new(), &budget, "a", true);
+        let error = counted(&exchange, 80_000, 1 << 20).collect().await.expect_err("no room");
+        assert!(error.downcast_ref::<Exhausted>().is_some());
+        assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_to_be_kept_is_not_counted() {
+        let budget = ByteBudget::new(100_000);
+        let exchange = Exchange::begin(&Stage::new(), &budget, "a", true);
+        counted(&exchange, 80_000, 10_000).collect().await.expect("is passed on");
+        assert_eq!((budget.used_bytes(), budget.refusals()), (0, 0));
+    }
+}

@@ -1,0 +1,162 @@
+//! One connection: HTTP/1.1 with a bound on everything a client may send or keep waiting for.
+//!
+//! ```text
+//!   stream ─► parser ─► Exchange ─► routes      stage: what it is doing, for how long it may, and who may have its place
+//! ```
+
+mod body;
+mod half_open;
+mod stage;
+mod stream;
+
+use std::convert::Infallible;
+use std::io;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderMap, HeaderValue, Version, header};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use samovar_core::ByteBudget;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tower::ServiceExt;
+
+use crate::activity::{Phase, ServerHandle};
+use crate::client::Peer;
+use crate::config::Limits;
+use body::Exchange;
+pub(crate) use half_open::HalfOpen;
+pub(crate) use stage::{Doing, Stage, State};
+use stream::Stream;
+
+/// What each connection of a door is given.
+#[derive(Clone)]
+pub(crate) struct House {
+    pub(crate) routes: Router,
+    pub(crate) limits: Limits,
+    /// For what requests hold.
+    pub(crate) budget: ByteBudget,
+    pub(crate) server: ServerHandle,
+}
+
+/// Serves one connection to its end. When the server leaves, the request that runs is answered and
+/// the connection closed.
+pub(crate) async fn serve<S>(stream: S, peer: Peer, stage: &Stage, house: House)
+where
+    S: AsyncRead + AsyncWrite + HalfOpen + Unpin + Send + 'static,
+{
+    let House { routes, limits, budget, server } = house;
+    let keep_alive = HeaderValue::try_from(format!("timeout={}", limits.idle_timeout.as_secs())).ok();
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let exchange = Exchange::begin(stage, &budget, peer.name(), !request.body().is_end_stream());
+        let stays = stays_open(request.version(), request.headers());
+        let mut request = request.map(|body| exchange.reads(body, limits.body_bytes));
+        request.extensions_mut().insert(peer.clone());
+        let (routes, keep_alive) = (routes.clone(), keep_alive.clone().filter(|_| stays));
+        async move {
+            let mut response = answer(routes, request).await;
+            if let Some(keep_alive) = keep_alive {
+                response.headers_mut().insert(header::HeaderName::from_static("keep-alive"), keep_alive);
+            }
+            Ok::<_, Infallible>(response.map(|body| exchange.writes(body)))
+        }
+    });
+    let io = TokioIo::new(Stream::new(stream, stage.clone(), limits.write_stall));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // The stage has times of its own for a head and for the silence before it.
+        .header_read_timeout(None)
+        .max_buf_size(limits.head_bytes)
+        .serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
+    let mut is_leaving = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                return;
+            }
+            () = server.reached(Phase::Draining), if !is_leaving => {
+                is_leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            doing = stage.over(&limits) => match doing {
+                // A request may be about to begin: it is answered, and the connection closed.
+                Doing::Idle if !is_leaving && !stage.state().is_dismissed => {
+                    is_leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                doing => {
+                    tracing::debug!(doing = doing.word(), "a connection is closed");
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// Whether the client wants the connection kept after this request.
+fn stays_open(version: Version, headers: &HeaderMap) -> bool {
+    let says = |word: &str| {
+        let values = headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|said| said.trim().eq_ignore_ascii_case(word))
+    };
+    if version == Version::HTTP_11 { !says("close") } else { says("keep-alive") }
+}
+
+async fn answer(routes: Router, request: axum::extract::Request) -> axum::response::Response {
+    match routes.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+/// Tells a client that comes when all connections are taken to try again, and closes.
+pub(crate) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    const BODY: &str = r#"{"error":{"message":"all connections are in use","type":"overloaded_error","param":null,"code":"busy"}}"#;
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         retry-after: 1\r\nconnection: close\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    let goodbye = async {
+        stream.write_all(head.as_bytes()).await?;
+        stream.shutdown().await?;
+        // A close with unread bytes would throw the answer away.
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whoever takes longer than a second is not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_too_late_is_told_to_try_again() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        theirs.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("writes");
+        theirs.shutdown().await.expect("shuts");
+        turn_away(ours).await;
+        let mut said = String::new();
+        theirs.read_to_string(&mut said).await.expect("reads");
+        assert!(said.starts_with("HTTP/1.1 503") && said.contains("retry-after: 1"), "{said}");
+    }
+
+    #[test]
+    fn who_asks_for_a_close_is_promised_nothing() {
+        let headers = |value: &'static str| {
+            HeaderMap::from_iter([(header::CONNECTION, HeaderValue::from_static(value))])
+        };
+        assert!(stays_open(Version::HTTP_11, &HeaderMap::new()));
+        assert!(!stays_open(Version::HTTP_11, &headers("Foo, Close")));
+        assert!(!stays_open(Version::HTTP_10, &HeaderMap::new()));
+        assert!(stays_open(Version::HTTP_10, &headers("keep-alive")));
+    }
+}
