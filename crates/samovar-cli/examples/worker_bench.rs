@@ -78,7 +78,7 @@ fn read(mut generation: Generation) -> Result<(Instant, Instant), String> {
     let mut first = None;
     while let Some(event) = generation.blocking_next() {
         match event {
-            TokenEvent::Prefilled { .. } => {}
+            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } => {}
             TokenEvent::Token { .. } => {
                 first.get_or_insert_with(Instant::now);
             }

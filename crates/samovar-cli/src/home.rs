@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use samovar_core::{ErrorKind, Failure};
 
+use crate::exposure;
 use crate::settings::Environment;
 
 /// The longest socket path that every Unix takes, in bytes without the closing NUL.
@@ -99,7 +100,7 @@ impl Home {
 /// Makes a directory that only its owner may enter.
 ///
 /// # Errors
-/// `Storage` when it cannot be made; `Forbidden` when it belongs to somebody else.
+/// `Storage` when it cannot be made; `Forbidden` when it belongs to somebody else, or others may write into it.
 pub(crate) fn make_private_dir(path: &Path) -> Result<(), Failure> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
@@ -109,19 +110,7 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<(), Failure> {
         builder.mode(0o700);
     }
     builder.create(path).map_err(|error| storage("create the directory", path, &error))?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let facts = fs_err::metadata(path).map_err(|error| storage("look at", path, &error))?;
-        if facts.uid() != rustix::process::geteuid().as_raw() {
-            return Err(Failure::new(
-                ErrorKind::Forbidden,
-                format!("the directory {} belongs to another user", path.display()),
-            )
-            .with_hint("set SAMOVAR_HOME to a directory of your own"));
-        }
-    }
-    Ok(())
+    exposure::folder(path)
 }
 
 /// A file-system failure in one sentence.

@@ -15,6 +15,7 @@ mod client;
 mod command;
 mod daemon;
 mod ended;
+mod exposure;
 mod home;
 mod report;
 mod settings;
@@ -22,12 +23,18 @@ mod settings;
 use std::process::ExitCode;
 
 use clap::Parser;
+use samovar::worker::sandbox;
 use samovar_core::{ErrorKind, Failure};
 
 use args::{Arguments, Verb};
 use ended::Ended;
 use report::Report;
-use settings::Environment;
+use settings::{Environment, Watched};
+
+/// Counts what a chat template allocates in a worker.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: samovar::worker::Ration = samovar::worker::Ration;
 
 fn main() -> ExitCode {
     let environment = Environment::of_process();
@@ -59,12 +66,31 @@ fn obey(arguments: Arguments, environment: &Environment, report: Report) -> Resu
         // of a process group, which is away already.
         rustix::process::setsid().ok();
     }
+    if holds_what_was_said(&arguments.verb) {
+        // Nobody else of the same user reads what is asked and answered. A kernel that refuses leaves it as it was.
+        sandbox::forbid_inspection().ok();
+    }
     let settings = settings::settle(&arguments.flags(), environment)?;
+    let watched = match &arguments.verb {
+        Verb::Serve(_) => Some(Watched::new(&settings, &arguments.flags(), environment)?),
+        _ => None,
+    };
     let runtime = asynchronous(&arguments.verb)?;
-    let ended = runtime.block_on(command::dispatch(command::Context { settings, report }, arguments));
+    let context = command::Context { settings, watched, report };
+    let ended = runtime.block_on(command::dispatch(context, arguments));
     // A thread may still wait for standard input; nobody waits for it.
     runtime.shutdown_background();
     ended
+}
+
+/// Whether this process answers for models, of whoever asks.
+fn holds_what_was_said(verb: &Verb) -> bool {
+    match verb {
+        Verb::Serve(_) => true,
+        Verb::Run(run) => run.generation.no_daemon,
+        Verb::Chat(chat) => chat.generation.no_daemon,
+        _ => false,
+    }
 }
 
 /// Models run beside many threads, and so do downloads; asking a daemon needs one.

@@ -27,7 +27,7 @@ Files live below SAMOVAR_HOME, or in the XDG directories. `samovar config` shows
 /// Load a language model once, and serve every request from that one copy.
 #[derive(Debug, Parser)]
 #[command(name = "samovar", version, after_help = AFTER_HELP, max_term_width = 100)]
-#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -88,7 +88,7 @@ pub(crate) enum Verb {
     Warm(Warm),
     /// Pack models' weights for this CPU now, and measure which layout is fastest
     Pack(Pack),
-    /// Unload a model; the daemon stays
+    /// Unload models; the daemon stays
     Stop(StopModel),
     /// Make the daemon leave
     Shutdown(Shutdown),
@@ -223,6 +223,9 @@ pub(crate) struct Serve {
     /// Where to listen for HTTP, such as 127.0.0.1:7266
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
+    /// The port to listen on, at the configured address or else on this machine alone; 0 = any that is free
+    #[arg(long, short = 'p', value_name = "PORT", conflicts_with = "listen")]
+    pub(crate) port: Option<u16>,
     /// Memory that models may use together, such as 4GB
     #[arg(long, value_name = "SIZE")]
     pub(crate) budget: Option<String>,
@@ -268,9 +271,9 @@ pub(crate) struct Pack {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub(crate) struct StopModel {
-    /// A name, a path such as ./model.gguf, or `org/name:Q4_K_M`
+    /// Names, paths such as ./model.gguf, or `org/name:Q4_K_M`
     #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
-    pub(crate) model: Option<String>,
+    pub(crate) models: Vec<String>,
     /// Every model
     #[arg(long)]
     pub(crate) all: bool,
@@ -288,8 +291,11 @@ pub(crate) struct Shutdown {
 #[derive(Args, Debug)]
 pub(crate) struct Config {
     /// Print a samovar.toml with every setting, commented out
-    #[arg(long)]
+    #[arg(long, conflicts_with = "reload")]
     pub(crate) template: bool,
+    /// Let the daemon read its configuration again, and tell what changed and what needs a restart
+    #[arg(long)]
+    pub(crate) reload: bool,
 }
 
 /// Arguments of `doctor`.
@@ -333,6 +339,7 @@ impl Arguments {
         set("--socket", "server.socket", socket);
         if let Verb::Serve(serve) = &self.verb {
             set("--listen", "server.listen", serve.listen.clone());
+            set("--port", "server.listen", serve.port.map(|port| port.to_string()));
             set("--budget", "pool.budget_bytes", serve.budget.clone());
             set("--idle-exit", "server.idle_exit", serve.idle_exit.clone());
         }

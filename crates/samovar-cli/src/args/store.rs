@@ -23,10 +23,14 @@ pub(crate) struct Pull {
 
 /// Arguments of `rm`.
 #[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
 pub(crate) struct Rm {
     /// Models as `samovar list` shows them
-    #[arg(value_name = "MODEL", required = true)]
+    #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
+    /// Every model that was fetched; files of yours, and what other programs own, stay where they are
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// Arguments of `gc`.

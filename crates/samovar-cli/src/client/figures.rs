@@ -1,6 +1,6 @@
 //! The part of the statistics that tables show. Read leniently: a daemon of another version may know more or less.
 
-use samovar_core::Failure;
+use samovar_core::{Failure, ThreadUse};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -116,6 +116,8 @@ pub(crate) struct ModelFigures {
     pub(crate) instances_max: u64,
     pub(crate) slots: u64,
     pub(crate) busy_slots: u64,
+    /// Of each instance.
+    pub(crate) threads: Vec<ThreadUse>,
     pub(crate) queued: u64,
     pub(crate) is_pinned: bool,
     pub(crate) requests: u64,

@@ -19,6 +19,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use samovar::Changes;
 use samovar_core::{ErrorKind, Failure};
 use samovar_server::admin::wire::{
     GenerateBody, GenerateEvent, ModelList, PackBody, PackEvent, PinBody, ShutdownAnswer, ShutdownBody,
@@ -34,7 +35,7 @@ pub(crate) use figures::{
 };
 pub(crate) use lines::Lines;
 
-use crate::home;
+use crate::{exposure, home};
 
 /// Answers that are one object come at once; a daemon that takes longer is stuck.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -57,7 +58,7 @@ impl Client {
         Self { socket }
     }
 
-    /// A connection, or `None` when no daemon listens.
+    /// A connection, or `None` when no daemon listens. Nothing is sent unless it is this user's, or root's.
     ///
     /// # Errors
     /// `Forbidden` when the socket is somebody else's; `Storage` for anything stranger.
@@ -66,6 +67,8 @@ impl Client {
             Ok(stream) => stream,
             Err(error) => return absent_or(&self.socket, &error).map(|()| None),
         };
+        let peer = stream.peer_cred().map_err(|error| lost(&home::plain(&error)))?;
+        exposure::listener(&self.socket, peer.uid())?;
         let (requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| lost(&error.to_string()))?;
@@ -106,6 +109,10 @@ impl Connection {
 
     pub(crate) async fn shutdown(self, body: &ShutdownBody) -> Result<ShutdownAnswer, Failure> {
         self.post("/admin/shutdown", body).await
+    }
+
+    pub(crate) async fn reload(self) -> Result<Changes, Failure> {
+        self.post("/admin/reload", &Value::Null).await
     }
 
     pub(crate) async fn generate(self, body: &GenerateBody) -> Result<Lines<GenerateEvent>, Failure> {
@@ -248,6 +255,40 @@ mod tests {
     #[test]
     fn query_values_survive_every_character() {
         assert_eq!(percent_encoded("a/b c&ü"), "a%2Fb%20c%26%C3%BC");
+    }
+
+    /// A socket on which another user listens: the kernel notes who called `listen`.
+    fn stranger(socket: &Path, uid: u32) -> std::os::fd::OwnedFd {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+        let fd = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("socket");
+        rustix::net::bind(&fd, &SocketAddrUnix::new(socket).expect("address")).expect("binds");
+        std::thread::spawn(move || {
+            let uid = rustix::process::Uid::from_raw(uid);
+            rustix::thread::set_thread_res_uid(uid, uid, uid).expect("becomes another user");
+            rustix::net::listen(&fd, 4).expect("listens");
+            fd
+        })
+        .join()
+        .expect("thread")
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_to_a_strangers_socket() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: only root can listen as somebody else");
+            return;
+        }
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let socket = folder.path().join("s");
+        let listener = stranger(&socket, 4242);
+        let failure = Client::new(socket).connect().await.expect_err("refused");
+        assert_eq!(failure.kind, ErrorKind::Forbidden);
+        assert!(failure.message.contains("user 4242") && failure.hint.is_some(), "{failure}");
+        let heard = rustix::net::accept(&listener).expect("a connection");
+        let mut buffer = [0; 16];
+        let (bytes, _) =
+            rustix::net::recv(&heard, &mut buffer[..], rustix::net::RecvFlags::empty()).expect("end");
+        assert_eq!(bytes, 0, "not a byte was said");
     }
 
     #[tokio::test]

@@ -66,10 +66,13 @@ async fn receive(
         let event = answers.next().await?;
         outcome.is_fetching = matches!(event, AnswerEvent::Waiting(Wait::Fetching(_)));
         match event {
-            AnswerEvent::Waiting(wait) => progress.waiting(&outcome.model, &wait),
+            AnswerEvent::Waiting(wait) => context.report.waiting(&progress, &outcome.model, &wait),
             AnswerEvent::Granted { model, .. } => {
                 outcome.model = model;
                 progress.say("Reading the prompt");
+            }
+            AnswerEvent::Prefilling { computed, of } => {
+                progress.say(format!("Reading the prompt: {computed} of {of} tokens"));
             }
             AnswerEvent::Prefilled { .. } => progress.clear(),
             AnswerEvent::Text { text, .. } => {
@@ -158,13 +161,8 @@ pub(super) fn timing_line(outcome: &Outcome, summary: &Summary) -> String {
     };
     let cached =
         if usage.cached_tokens > 0 { format!(" ({} reused)", usage.cached_tokens) } else { String::new() };
-    // The first token is part of the prompt's time.
-    let decoded = usage.completion_tokens.saturating_sub(1);
-    let rate = if timings.decode_ms > 0.0 && decoded > 0 {
-        format!(" ({:.1} tok/s)", f64::from(decoded) * 1e3 / timings.decode_ms)
-    } else {
-        String::new()
-    };
+    let rate = rate(usage.completion_tokens, timings.decode_ms);
+    let rate = rate.map(|rate| format!(" ({rate:.1} tok/s)")).unwrap_or_default();
     format!(
         "{} · {found} · queue {} · prompt {} tokens{cached} in {} · answer {} tokens in {}{rate} · first token after {} · total {}",
         outcome.model,
@@ -176,6 +174,12 @@ pub(super) fn timing_line(outcome: &Outcome, summary: &Summary) -> String {
         ms(timings.first_token_ms),
         ms(timings.total_ms),
     )
+}
+
+/// Tokens a second of an answer; of fewer than two tokens, or of less than a millisecond, there is none to speak of. The
+/// first token is part of the prompt's time.
+fn rate(tokens: u32, ms: f64) -> Option<f64> {
+    (tokens >= 2 && ms >= 1.0).then(|| f64::from(tokens - 1) * 1e3 / ms)
 }
 
 /// Milliseconds as people read them.
@@ -205,6 +209,14 @@ pub(super) fn roughly(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_begin_with_two_tokens_and_a_millisecond() {
+        assert_eq!((rate(2, 1.0), rate(4, 1.5)), (Some(1000.0), Some(2000.0)));
+        for (tokens, ms) in [(0, 5.0), (1, 5.0), (4, 0.001), (2, 0.99)] {
+            assert_eq!(rate(tokens, ms), None, "{tokens} in {ms} ms");
+        }
+    }
 
     #[test]
     fn spans_have_two_units() {

@@ -52,7 +52,11 @@ impl<'a> Backend<'a> {
     /// When no daemon is to be had, or it refuses the request before an answer begins.
     pub(crate) async fn generate(&self, request: Request) -> Result<Answers<'a>, Failure> {
         match self {
-            Self::Here(runtime) => Ok(Answers::Here(runtime.generate(request))),
+            Self::Here(runtime) => {
+                // As the daemon calls whoever asks through its socket: saved state is one person's, with a daemon or without.
+                let person = Some(format!("uid {}", rustix::process::geteuid().as_raw()));
+                Ok(Answers::Here(runtime.generate(Request { person, ..request })))
+            }
             Self::Daemon(context) => {
                 stored::keep_offline(context, &request.model).await?;
                 let body = GenerateBody::from(request);
@@ -74,7 +78,7 @@ impl<'a> Backend<'a> {
                 let (waits, mut waiting) = mpsc::channel(16);
                 let watch = async {
                     while let Some(wait) = waiting.recv().await {
-                        progress.waiting(model, &wait);
+                        report.waiting(&progress, model, &wait);
                     }
                 };
                 let (warmed, ()) = tokio::join!(runtime.warm(model, Some(waits)), watch);
@@ -89,7 +93,7 @@ impl<'a> Backend<'a> {
                 let progress = report.progress();
                 loop {
                     match event(context, events.next().await).await? {
-                        WarmEvent::Waiting(wait) => progress.waiting(model, &wait.into()),
+                        WarmEvent::Waiting(wait) => report.waiting(&progress, model, &wait.into()),
                         WarmEvent::Done { took_ms } => return Ok(took_ms),
                         WarmEvent::Failed(failure) => {
                             return Err(stored::of_daemon(context, model, failure));

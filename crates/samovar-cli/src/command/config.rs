@@ -7,7 +7,10 @@ use crate::args::Config;
 use crate::ended::Ended;
 use crate::report::{Align, Columns};
 
-pub(super) fn execute(context: &Context, arguments: &Config) -> Result<(), Ended> {
+pub(super) async fn execute(context: &Context, arguments: &Config) -> Result<(), Ended> {
+    if arguments.reload {
+        return reload(context).await;
+    }
     if arguments.template {
         return context.report.line(reference::template().trim_end());
     }
@@ -44,11 +47,36 @@ pub(super) fn execute(context: &Context, arguments: &Config) -> Result<(), Ended
             settings.home.config_file.display()
         )),
     }
-    for name in &settings.unknown_variables {
-        context.report.note(&format!("the variable {name} means nothing to samovar"));
+    for sentence in settings.unknown_variables() {
+        context.report.note(&sentence);
     }
     for remark in &settings.foreign.remarks {
         context.report.note(remark);
+    }
+    Ok(())
+}
+
+/// Lets the daemon read its configuration now. It does so by itself before it resolves a name; this tells how that went.
+async fn reload(context: &Context) -> Result<(), Ended> {
+    let Some(connection) = context.client().connect().await? else {
+        context.report.note("no daemon is running; the next one reads the configuration as it is");
+        return if context.report.is_json() { context.report.json(&json!(null)) } else { Ok(()) };
+    };
+    let changes = connection.reload().await?;
+    if context.report.is_json() {
+        return context.report.json(&changes);
+    }
+    if changes.in_force.is_empty() && changes.needs_restart.is_empty() {
+        return context.report.line("nothing changed since the daemon began");
+    }
+    if !changes.in_force.is_empty() {
+        context.report.line(&format!("in force: {}", changes.in_force.join(", ")))?;
+    }
+    if !changes.needs_restart.is_empty() {
+        let changed = changes.needs_restart.join(", ");
+        context
+            .report
+            .line(&format!("after a restart (`samovar shutdown`, then start it again): {changed}"))?;
     }
     Ok(())
 }

@@ -33,19 +33,24 @@ mod warm;
 mod why;
 pub(crate) mod worker;
 
+use std::sync::Arc;
+
 use samovar_core::Failure;
 
 use crate::args::{Arguments, Verb};
 use crate::client::{Client, Connection};
 use crate::daemon::start;
 use crate::ended::Ended;
+use crate::exposure;
 use crate::report::Report;
-use crate::settings::Settings;
+use crate::settings::{Settings, Watched};
 
 /// What every verb is given.
 pub(crate) struct Context {
     /// What is in force.
     pub(crate) settings: Settings,
+    /// The configuration file of a daemon, which may change while it runs.
+    pub(crate) watched: Option<Arc<Watched>>,
     /// Where the output goes.
     pub(crate) report: Report,
 }
@@ -72,12 +77,50 @@ impl Context {
     }
 }
 
+/// Refuses a home that others could change. Verbs that only look say it and go on.
+fn guard(context: &Context, verb: &Verb) -> Result<(), Failure> {
+    // The directories are what `doctor` looks at itself; the others touch none of them.
+    if matches!(
+        verb,
+        Verb::Doctor(_) | Verb::Completions { .. } | Verb::Reference { .. } | Verb::Probe | Verb::Worker(_)
+    ) {
+        return Ok(());
+    }
+    if !matches!(verb, Verb::Config(_)) {
+        for sentence in context.settings.unknown_variables() {
+            context.report.note(&format!("note: {sentence}"));
+        }
+    }
+    let Err(failure) = exposure::check(&context.settings.home, &context.settings.socket) else {
+        return Ok(());
+    };
+    let only_looks = matches!(
+        verb,
+        Verb::List
+            | Verb::Show(_)
+            | Verb::Df
+            | Verb::Ps
+            | Verb::Stats
+            | Verb::Why(_)
+            | Verb::Plan(_)
+            | Verb::Config(_)
+            | Verb::Shutdown(_)
+    );
+    if !only_looks {
+        return Err(failure);
+    }
+    let hint = failure.hint.map_or_else(String::new, |hint| format!(": {hint}"));
+    context.report.note(&format!("note: {}{hint}", failure.message));
+    Ok(())
+}
+
 /// Does what the command line says.
 ///
 /// # Errors
 /// However the verb ended early.
 pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(), Ended> {
     let context = &context;
+    guard(context, &arguments.verb)?;
     match arguments.verb {
         Verb::Run(run) => run::execute(context, run).await,
         Verb::Chat(chat) => chat::execute(context, chat).await,
@@ -102,7 +145,7 @@ pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(
         Verb::Stats => stats::execute(context).await,
         Verb::Why(named) => why::execute(context, &named.model).await,
         Verb::Plan(plan) => plan::execute(context, plan).await,
-        Verb::Config(config) => config::execute(context, &config),
+        Verb::Config(config) => config::execute(context, &config).await,
         Verb::Doctor(doctor) => doctor::execute(context, &doctor).await,
         Verb::Completions { shell } => completions::execute(context, shell),
         Verb::Reference { topic } => reference::execute(context, topic).await,

@@ -76,7 +76,7 @@ pub(super) fn speeds(speeds: &[Speed]) -> Columns {
         ("8 ANSWERS", Align::Right),
     ]);
     let rate = |rate: f64| format!("{rate:.1}/s");
-    for Speed { layout, prefill, decode, decode_eight } in speeds {
+    for Speed { layout, prefill, decode, decode_eight, .. } in speeds {
         columns.row([layout.to_string(), rate(*prefill), rate(*decode), rate(*decode_eight)]);
     }
     columns

@@ -28,6 +28,9 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
         return context.report.json(&json!({ "daemon": daemon, "models": models }));
     }
     context.report.table(table(&figures))?;
+    for line in figures.models.iter().flat_map(why_fewer_threads) {
+        context.report.note(&line);
+    }
     if stats.is_none() {
         context.report.note("no daemon is running");
     }
@@ -43,6 +46,7 @@ pub(super) fn table(figures: &Figures) -> Columns {
         ("LAYOUT", Align::Left),
         ("INSTANCES", Align::Right),
         ("BUSY", Align::Right),
+        ("THREADS", Align::Right),
         ("QUEUED", Align::Right),
         ("HITS", Align::Right),
         ("LOADS", Align::Right),
@@ -57,6 +61,7 @@ pub(super) fn table(figures: &Figures) -> Columns {
             model.options.as_ref().map_or_else(|| "-".to_owned(), |options| options.layout.clone()),
             format!("{}/{}", model.instances, model.instances_max),
             format!("{}/{}", model.busy_slots, model.slots),
+            threads_of(model),
             model.queued.to_string(),
             model.hits.to_string(),
             model.loads.to_string(),
@@ -75,6 +80,23 @@ fn state(model: &ModelFigures) -> String {
     }
 }
 
+/// Threads of its steps, and how many they may be, of all its instances together.
+fn threads_of(model: &ModelFigures) -> String {
+    let most: u32 = model.threads.iter().map(|threads| threads.most).sum();
+    let used: u32 = model.threads.iter().map(|threads| threads.used).sum();
+    match (used, most) {
+        (_, 0) => "-".to_owned(),
+        (0, most) => most.to_string(),
+        (used, most) => format!("{used}/{most}"),
+    }
+}
+
+/// Why its steps have fewer threads than they may have.
+fn why_fewer_threads(model: &ModelFigures) -> impl Iterator<Item = String> {
+    let fewer = model.threads.iter().filter(|threads| (1..threads.most).contains(&threads.used));
+    fewer.map(|threads| format!("{}: threads {threads}", model.name))
+}
+
 fn until(model: &ModelFigures) -> String {
     if model.is_pinned {
         return "pinned".to_owned();
@@ -89,7 +111,25 @@ fn until(model: &ModelFigures) -> String {
 
 #[cfg(test)]
 mod tests {
+    use samovar_core::{ThreadUse, ThreadsWhy};
+
     use super::*;
+
+    #[test]
+    fn threads_are_told_with_the_reason_why_they_are_fewer() {
+        let told = |used, most, why| {
+            let threads = vec![ThreadUse { used, most, why }];
+            let model = ModelFigures { name: "m".to_owned(), threads, ..ModelFigures::default() };
+            (threads_of(&model), why_fewer_threads(&model).collect::<Vec<_>>())
+        };
+        assert_eq!(told(0, 2, ThreadsWhy::All), ("2".to_owned(), vec![]));
+        assert_eq!(told(2, 2, ThreadsWhy::All), ("2/2".to_owned(), vec![]));
+        assert_eq!(
+            told(1, 2, ThreadsWhy::OtherPrograms),
+            ("1/2".to_owned(), vec!["m: threads 2 → 1: another program has a core".to_owned()])
+        );
+        assert_eq!(threads_of(&ModelFigures::default()), "-");
+    }
 
     #[test]
     fn each_model_says_how_long_it_stays() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use samovar::store::{Progress, Pulled, Store, Watch};
+use samovar::store::{AdoptedArtifact, Progress, Pulled, Store, Watch};
 use samovar_core::model::ArtifactRef;
 use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure};
@@ -47,9 +47,12 @@ pub(super) async fn execute(context: &Context, arguments: Pull) -> Result<(), En
             Some((place, progress)) = steps.recv() => downloads.show(place, &progress)?,
             ended = pulls.join_next() => {
                 let Some(ended) = ended else { break };
-                let Finished { place, outcome, took_ms } = ended.map_err(|error| broken(&error))?;
+                let Finished { place, nearby, outcome, took_ms } = ended.map_err(|error| broken(&error))?;
                 downloads.end(place);
-                let outcome = or_offline(context, &store, &wanted[place], outcome).await;
+                if let Some(taken) = &nearby {
+                    downloads.beside(|report| report.nearby(&wanted[place].name, &taken.from, taken.bytes));
+                }
+                let outcome = or_offline(context, &store, &wanted[place], outcome, nearby.is_some()).await;
                 match outcome {
                     Ok(outcome) => conclude(context, &downloads, &wanted[place].name, &outcome, took_ms)?,
                     Err(failure) if wanted.len() == 1 => failed = Some(failure),
@@ -80,6 +83,8 @@ struct Wanted {
 /// The end of one pull.
 struct Finished {
     place: usize,
+    /// Where another program on this machine had it.
+    nearby: Option<AdoptedArtifact>,
     outcome: Result<Pulled, Failure>,
     took_ms: f64,
 }
@@ -122,23 +127,31 @@ fn start(store: &Store, wanted: &[Wanted], sender: &mpsc::Sender<(usize, Progres
             let watch: Watch = Arc::new(move |progress| {
                 sender.try_send((place, progress)).ok();
             });
+            let nearby = take_nearby(&store, &reference, &watch).await;
             let outcome = store.pull(&reference, Some(watch)).await.map_err(Failure::from);
-            Finished { place, outcome, took_ms: began.elapsed().as_secs_f64() * 1e3 }
+            Finished { place, nearby, outcome, took_ms: began.elapsed().as_secs_f64() * 1e3 }
         });
     }
     pulls
 }
 
-/// Offline, what is here is as good as it gets.
+/// What another program on this machine has, taken over. What is wrong with that keeps nobody from fetching.
+async fn take_nearby(store: &Store, reference: &ArtifactRef, watch: &Watch) -> Option<AdoptedArtifact> {
+    let (store, reference, watch) = (store.clone(), reference.clone(), Arc::clone(watch));
+    stored::blocking(move || store.take_nearby(&reference, Some(&watch))).await.ok().flatten()
+}
+
+/// Offline, or where the source does not answer, what is here is as good as it gets.
 async fn or_offline(
     context: &Context,
     store: &Store,
     wanted: &Wanted,
     outcome: Result<Pulled, Failure>,
+    was_nearby: bool,
 ) -> Result<Outcome, Failure> {
     match outcome {
         Ok(pulled) => Ok(Outcome::Pulled(Box::new(pulled))),
-        Err(failure) if context.settings.runtime.store.sources.is_offline => {
+        Err(failure) if was_nearby || context.settings.runtime.store.sources.is_offline => {
             let (store, reference) = (store.clone(), wanted.reference.clone());
             match stored::blocking(move || store.find(&reference)).await {
                 Ok(Some(artifact)) => Ok(Outcome::Kept(Box::new(artifact))),
@@ -166,7 +179,7 @@ fn sentence(outcome: &Outcome, took_ms: f64) -> String {
     let size = |bytes: u64| ByteSize::from_bytes(bytes).to_string();
     match outcome {
         Outcome::Kept(artifact) => format!(
-            "{} is here ({}); samovar is offline, so nobody was asked for news",
+            "{} is here ({}); its source was not asked for news",
             artifact.reference,
             size(artifact.bytes())
         ),

@@ -19,6 +19,13 @@ pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ende
             doomed.push((name.clone(), artifact));
         }
     }
+    if arguments.all {
+        let all = stored::list(&store).await?;
+        doomed.extend(all.into_iter().map(|artifact| (artifact.reference.clone(), artifact)));
+        if doomed.is_empty() && !context.report.is_json() {
+            context.report.line("no model is on the disk")?;
+        }
+    }
     let mut removed = Vec::new();
     let mut failed: Option<Failure> = None;
     for (name, artifact) in doomed {

@@ -13,10 +13,11 @@ use crate::daemon::resident::{self, Doors, Manner};
 use crate::daemon::start::Word;
 use crate::ended::Ended;
 use crate::home;
+use crate::settings::value::DEFAULT_PORT;
 
 /// Where `samovar serve` listens when nobody says.
 pub(crate) const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7266);
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
 /// A daemon that nobody started by hand leaves when nobody has needed it for so long.
 const BACKGROUND_IDLE_EXIT: Duration = Duration::from_secs(30 * 60);
 
@@ -44,7 +45,8 @@ async fn foreground(context: &Context, manner: Manner) -> Result<(), Ended> {
     log::begin(&place, &context.settings.log_level)?;
     let model = manner.models.first().cloned().unwrap_or_else(|| context.settings.default_model.clone());
     let mut greeted = Ok(());
-    resident::live(&context.settings, manner, |doors| greeted = greet(context, doors, &model)).await?;
+    let names = context.watched.clone();
+    resident::live(&context.settings, names, manner, |doors| greeted = greet(context, doors, &model)).await?;
     greeted
 }
 
@@ -81,7 +83,8 @@ async fn background(context: &Context, manner: Manner) -> Result<(), Ended> {
         tracing::warn!(error = home::plain(&error), "stays in its working directory");
     }
     let mut is_up = false;
-    let outcome = resident::live(&context.settings, manner, |_| {
+    let names = context.watched.clone();
+    let outcome = resident::live(&context.settings, names, manner, |_| {
         is_up = true;
         speak(&Word::Ready);
     })

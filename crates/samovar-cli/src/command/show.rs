@@ -2,7 +2,7 @@
 //! without a daemon; of a model that is not here, the source is asked.
 
 use samovar::store::{Artifact, Plan, PrefixUse, Role};
-use samovar::{Alias, Builder, Instances, ModelInfo, Origin, PackedInfo};
+use samovar::{Alias, Builder, Instances, ModelInfo, Origin, PackedInfo, TemplateOrigin};
 use samovar_core::footprint::Speed;
 use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure};
@@ -88,6 +88,15 @@ fn header(columns: &mut Columns, model: &ModelInfo) {
         let at_most = if max > min { format!(", at most {max}") } else { String::new() };
         row("instances", format!("{min}{at_most}"));
     }
+    match &model.chat_template {
+        TemplateOrigin::Own => {}
+        TemplateOrigin::Missing => row(
+            "chat template",
+            "ChatML, as its file has none: set chat_template if it answers oddly".to_owned(),
+        ),
+        TemplateOrigin::BuiltIn(name) => row("chat template", format!("{name}, by its settings")),
+        TemplateOrigin::File(path) => row("chat template", path.display().to_string()),
+    }
     for adapter in &model.adapters {
         row("adapter", adapter.clone());
     }
@@ -157,8 +166,11 @@ fn layouts(columns: &mut Columns, info: &PackedInfo) {
     if let Some(text) = pack::file(info) {
         columns.row(["packed".to_owned(), text]);
     }
-    for Speed { layout, prefill, decode, decode_eight } in &info.speeds {
-        let rates = format!("{prefill:.0} prompt, {decode:.1} answer, {decode_eight:.1} of eight answers");
+    for speed in &info.speeds {
+        let Speed { layout, prefill, decode, decode_eight, .. } = speed;
+        let busy = if speed.is_provisional() { " (other programs had the cores)" } else { "" };
+        let rates =
+            format!("{prefill:.0} prompt, {decode:.1} answer, {decode_eight:.1} of eight answers{busy}");
         columns.row([format!("  {layout}"), format!("{rates}, in tokens a second")]);
     }
 }

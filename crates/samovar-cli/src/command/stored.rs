@@ -60,7 +60,7 @@ pub(super) fn source(name: &str, settings: &Settings) -> Result<Option<ArtifactR
     }
 }
 
-/// Refuses what a daemon would have to fetch, when this process is told to be offline: the daemon may have
+/// Refuses what a daemon would have to fetch, and no other program on this machine has, when this process is told to be offline: the daemon may have
 /// been started otherwise.
 ///
 /// # Errors
@@ -71,8 +71,18 @@ pub(super) async fn keep_offline(context: &Context, name: &str) -> Result<(), Fa
     }
     let Some(reference) = context.settings.meaning(name)?.artifact() else { return Ok(()) };
     let (store, wanted) = (context.store().await?, reference.clone());
-    match blocking(move || store.find(&wanted)).await? {
-        Some(_) => Ok(()),
+    let found = blocking(move || {
+        if store.find(&wanted)?.is_some() {
+            return Ok::<_, Error>(Some(None));
+        }
+        Ok(store.take_nearby(&wanted, None)?.map(Some))
+    });
+    match found.await? {
+        Some(None) => Ok(()),
+        Some(Some(taken)) => {
+            context.report.nearby(name, &taken.from, taken.bytes);
+            Ok(())
+        }
         None => Err(Error::Offline { subject: reference.to_string() }.into()),
     }
 }

@@ -8,12 +8,13 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use samovar_core::{ErrorKind, Failure};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::home;
+use crate::{exposure, home};
 
 /// How often a taken lock is tried again; there is no event to wait for.
 const RETRY: Duration = Duration::from_millis(10);
@@ -67,7 +68,7 @@ impl Lock {
         let file = open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Self { file })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(home::storage("lock", path, &error.into())),
         }
     }
@@ -109,15 +110,15 @@ impl Lock {
 /// Who holds a lock by its file's text; `None` when nobody signed.
 pub(crate) fn holder(path: &Path) -> Option<Holder> {
     let mut text = String::new();
-    fs_err::File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
+    plain(path, OFlags::RDONLY).ok()??.take(4096).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
 
 /// Whether somebody holds the lock now. Takes and gives back a shared lock, which is harmless: whoever
 /// wants the exclusive one tries again.
 pub(crate) fn is_held(path: &Path) -> bool {
-    let Ok(file) = fs_err::File::open(path) else { return false };
-    matches!(flock(file.file(), FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
+    let Ok(Some(file)) = plain(path, OFlags::RDONLY) else { return false };
+    matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK))
 }
 
 /// Waits until nobody holds the lock; false when somebody still did after `limit`.
@@ -142,15 +143,32 @@ async fn until(limit: Duration, is_so: impl Fn() -> bool) -> bool {
     true
 }
 
+/// Opens a lock file, and makes it when it is not there. Never follows a link, and takes nothing but a plain file of
+/// this user's or root's with one name: in a folder where others may make files, one of theirs would be locked, or one
+/// of ours elsewhere written over.
 fn open(path: &Path) -> Result<File, Failure> {
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    options.open(path).map_err(|error| home::storage("open", path, &error))
+    let flags = OFlags::RDWR | OFlags::CREATE;
+    let file = plain(path, flags).map_err(|error| home::storage("open", path, &error))?;
+    file.ok_or_else(|| {
+        Failure::new(ErrorKind::Forbidden, format!("{} is not a lock file of yours", path.display()))
+            .with_hint("remove it, or set SAMOVAR_HOME to a directory that only you may write")
+    })
+}
+
+/// `None` for what is no plain file of ours.
+fn plain(path: &Path, flags: OFlags) -> std::io::Result<Option<File>> {
+    use std::os::unix::fs::MetadataExt;
+    // Without NONBLOCK a planted FIFO would hold the opening for ever.
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => File::from(file),
+        // A link, a FIFO that nobody reads, or a device.
+        Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    let facts = file.metadata()?;
+    let is_ours = facts.is_file() && facts.nlink() == 1 && !exposure::is_strange(facts.uid());
+    Ok(is_ours.then_some(file))
 }
 
 /// What a second daemon is told.
@@ -181,6 +199,37 @@ mod tests {
         drop(lock);
         assert!(!is_held(&path));
         assert!(Lock::try_take(&path).expect("opens").is_some());
+    }
+
+    #[test]
+    fn no_lock_is_taken_through_a_link_or_on_a_file_with_another_name() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let (path, precious) = (folder.path().join("x.lock"), folder.path().join("precious"));
+        let text = "{\"pid\":1,\"version\":\"1\",\"in_background\":true}";
+        fs_err::write(&precious, text).expect("file");
+        for plant in [
+            |to: &Path, at: &Path| fs_err::os::unix::fs::symlink(to, at),
+            |to: &Path, at: &Path| fs_err::hard_link(to, at),
+            |_: &Path, at: &Path| {
+                Ok(rustix::fs::mknodat(
+                    rustix::fs::CWD,
+                    at,
+                    rustix::fs::FileType::Fifo,
+                    Mode::RUSR | Mode::WUSR,
+                    0,
+                )?)
+            },
+        ] {
+            plant(&precious, &path).expect("planted");
+            let failure = Lock::try_take(&path).expect_err("refused");
+            assert!(
+                failure.message.ends_with("is not a lock file of yours") && failure.hint.is_some(),
+                "{failure}"
+            );
+            assert!(!is_held(&path) && holder(&path).is_none());
+            fs_err::remove_file(&path).expect("removed");
+        }
+        assert_eq!(fs_err::read_to_string(&precious).expect("reads"), text);
     }
 
     #[test]

@@ -15,4 +15,5 @@ pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod resident;
 pub(crate) mod start;
+mod succession;
 pub(crate) mod workers;

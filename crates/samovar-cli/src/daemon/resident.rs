@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use samovar::store::Progress;
@@ -12,11 +13,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::succession::{self, Inherited};
 use super::{lock, start, workers};
-use crate::settings::Settings;
+use crate::settings::{Settings, Watched};
 
-/// How long a daemon may take to end after its requests have.
-const LEAVING: Duration = Duration::from_secs(10);
+/// A disk with less room than this takes nothing that is worth the name.
+const FULL_BYTES: u64 = 64 << 10;
 /// How often a long load or download is told to whoever reads the log.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// How often a daemon that stays only for a pinned model looks again.
@@ -52,12 +54,18 @@ pub(crate) struct Doors {
 /// `Unavailable` when another daemon serves this socket; whatever keeps the engine or the doors shut.
 pub(crate) async fn live(
     settings: &Settings,
+    names: Option<Arc<Watched>>,
     manner: Manner,
     up: impl FnOnce(&Doors),
 ) -> Result<(), Failure> {
     start::make_places(settings)?;
-    let mut only_one = only_one(settings).await?;
+    raise_file_limit();
+    let succession::Place { mut lock, starting, inherited } =
+        succession::take(settings, manner.in_background).await?;
     let mut builder = Builder::settings(settings.runtime.clone()).keep_statistics();
+    if let Some(names) = names {
+        builder = builder.names(names);
+    }
     if let Some(workers) = workers::config(settings) {
         builder = builder.workers(workers);
     }
@@ -69,7 +77,7 @@ pub(crate) async fn live(
         check_name(settings, &runtime, model).await?;
     }
     let server = Server::bind(runtime.clone(), serve_config(settings, &manner)).await?;
-    only_one.sign(&lock::Holder::this_process(manner.in_background));
+    lock.sign(&lock::Holder::this_process(manner.in_background));
     let doors = Doors { listen: server.address(), socket: settings.socket.clone() };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -78,15 +86,49 @@ pub(crate) async fn live(
         budget_bytes = settings.runtime.pool.budget.bytes,
         "serving"
     );
+    say_if_full(settings);
     let signals = Signals::listen()?;
     up(&doors);
+    // Whoever waits to start a daemon finds this one.
+    drop(starting);
     for model in manner.models.iter().chain(&settings.preload_models) {
         tokio::spawn(preload(runtime.clone(), model.clone()));
+    }
+    for inherited in inherited {
+        tokio::spawn(inherit(runtime.clone(), inherited));
     }
     let handle = server.handle();
     server.run(told_to_leave(signals, handle, runtime, manner.idle_exit)).await;
     tracing::info!("left");
     Ok(())
+}
+
+/// Says what does not work without room on the disk; everything else does.
+fn say_if_full(settings: &Settings) {
+    let cache = &settings.runtime.store.cache_dir;
+    // What is not there yet lies on the disk of what is above it.
+    let there = cache.ancestors().find(|path| path.exists()).unwrap_or(cache);
+    let Ok(facts) = rustix::fs::statvfs(there) else { return };
+    if facts.f_bavail.saturating_mul(facts.f_frsize) < FULL_BYTES {
+        tracing::warn!(
+            path = %there.display(),
+            "the disk is full: nothing is fetched, and no log, statistics or prompts' state are kept, until there is room"
+        );
+    }
+}
+
+/// Each connection and each model takes files; the usual limit is one of the days of `select`. The system lets every
+/// process raise it to the one that its owner may not pass.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => tracing::debug!(?current, ?maximum, "more files may be open"),
+        Err(error) => tracing::warn!(?current, %error, "no more files may be open"),
+    }
 }
 
 /// A model that is not on disk yet will be fetched; every other mistake is told now.
@@ -99,21 +141,6 @@ async fn check_name(settings: &Settings, runtime: &Runtime, model: &str) -> Resu
     }
 }
 
-/// The daemon lock. While its holder leaves (its socket answers no more), waits for it.
-async fn only_one(settings: &Settings) -> Result<lock::Lock, Failure> {
-    let path = lock::daemon_lock(&settings.socket);
-    if let Some(lock) = lock::Lock::try_take(&path)? {
-        return Ok(lock);
-    }
-    let client = crate::client::Client::new(settings.socket.clone());
-    if client.connect().await?.is_some() {
-        return Err(lock::occupied(&settings.socket));
-    }
-    tracing::info!("waiting for the daemon before this one to leave");
-    let lock = lock::Lock::take(&path, settings.grace + LEAVING).await?;
-    lock.ok_or_else(|| lock::occupied(&settings.socket))
-}
-
 fn serve_config(settings: &Settings, manner: &Manner) -> ServeConfig {
     ServeConfig {
         listen: manner.listen,
@@ -122,6 +149,7 @@ fn serve_config(settings: &Settings, manner: &Manner) -> ServeConfig {
         allowed_hosts: settings.allowed_hosts.clone(),
         allowed_origins: settings.allowed_origins.clone(),
         client_header: settings.client_header.clone(),
+        limits: settings.limits,
         drain: settings.grace,
         ..ServeConfig::default()
     }
@@ -156,6 +184,15 @@ async fn preload(runtime: Runtime, model: String) {
         Ok(()) => tracing::info!(model, took_ms = began.elapsed().as_millis() as u64, "ready"),
         Err(failure) => tracing::error!(model, hint = failure.hint, "could not be loaded: {failure}"),
     }
+}
+
+/// Holds again what the daemon before this one held.
+async fn inherit(runtime: Runtime, inherited: Inherited) {
+    let Inherited { model, is_pinned } = inherited;
+    if is_pinned && let Err(failure) = runtime.pin(&model, true).await {
+        tracing::warn!(model, "could not be pinned again: {failure}");
+    }
+    preload(runtime, model).await;
 }
 
 /// Resolves at the first signal, or when nobody has needed the daemon for long enough. After a signal,
@@ -194,11 +231,12 @@ async fn idle(handle: &ServerHandle, runtime: &Runtime, after: Duration) {
     }
 }
 
-/// The signals that mean "leave".
+/// The signals that mean "leave". One that was ignored when the program began stays ignored: `nohup` and shells do that for
+/// whoever is to outlive a terminal. A supervisor's own, SIGTERM, is always heard.
 struct Signals {
     terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
+    interrupt: Option<Signal>,
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
@@ -208,18 +246,40 @@ impl Signals {
                 Failure::new(ErrorKind::Internal, format!("signals cannot be listened to: {error}"))
             })
         };
+        let unless_ignored = |kind: SignalKind| {
+            if is_ignored(kind) {
+                tracing::debug!(signal = kind.as_raw_value(), "was ignored at the start, and stays so");
+                return Ok(None);
+            }
+            on(kind).map(Some)
+        };
         Ok(Self {
             terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-            hang_up: on(SignalKind::hangup())?,
+            interrupt: unless_ignored(SignalKind::interrupt())?,
+            hang_up: unless_ignored(SignalKind::hangup())?,
         })
     }
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hang_up.recv() => "SIGHUP",
+            () = heard(&mut self.interrupt) => "SIGINT",
+            () = heard(&mut self.hang_up) => "SIGHUP",
         }
     }
+}
+
+async fn heard(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a signal was ignored when this process was started, by what the kernel says; false where it does not say.
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (kind.as_raw_value() - 1)) != 0
 }

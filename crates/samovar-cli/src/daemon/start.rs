@@ -47,17 +47,26 @@ pub(crate) async fn ensure(settings: &Settings, starting: impl FnOnce()) -> Resu
     }
     starting();
     make_places(settings)?;
-    let start_lock = lock::start_lock(&settings.socket);
-    let _alone = lock::Lock::take(&start_lock, START_LIMIT).await?.ok_or_else(|| {
-        Failure::new(ErrorKind::Unavailable, "another command is starting the daemon and does not get on")
-            .with_hint(format!("look into {}", settings.home.log_file().display()))
-    })?;
+    let _alone = alone(settings).await?;
     // Whoever held the lock before may have started it.
     if let Some(connection) = client.connect().await? {
         return Ok(connection);
     }
     spawn(settings).await?;
     client.connect_or_fail().await
+}
+
+/// The lock of whoever is about to start or replace the daemon.
+///
+/// # Errors
+/// `Unavailable` when somebody else has it for too long.
+pub(super) async fn alone(settings: &Settings) -> Result<lock::Lock, Failure> {
+    let path = lock::start_lock(&settings.socket);
+    // Whoever takes over waits for the requests of the daemon before.
+    lock::Lock::take(&path, START_LIMIT + settings.grace).await?.ok_or_else(|| {
+        Failure::new(ErrorKind::Unavailable, "another command is starting the daemon and does not get on")
+            .with_hint(format!("look into {}", settings.home.log_file().display()))
+    })
 }
 
 /// How often a request is sent again when it met a daemon on its way out.
@@ -144,7 +153,13 @@ pub(crate) fn skew(settings: &Settings) -> Option<String> {
 /// `Storage` or `Forbidden` when one cannot be had.
 pub(crate) fn make_places(settings: &Settings) -> Result<(), Failure> {
     home::make_private_dir(&settings.home.run_dir)?;
-    home::make_private_dir(&settings.home.state_dir)?;
+    match home::make_private_dir(&settings.home.state_dir) {
+        // A full disk keeps nobody from what is there: logs and statistics are lost, and that is said.
+        Err(failure) if failure.kind == ErrorKind::Storage => {
+            tracing::warn!(hint = failure.hint, "nothing is logged or counted: {failure}");
+        }
+        made => made?,
+    }
     match settings.socket.parent() {
         Some(parent) if !parent.exists() => home::make_private_dir(parent),
         _ => Ok(()),

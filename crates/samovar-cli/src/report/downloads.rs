@@ -6,6 +6,8 @@
 //!   --json     {"event":"fetching","model":"hf://org/name:Q4_K_M","done_bytes":340000000,…}
 //! ```
 
+use std::path::Path;
+
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use samovar::store::{Progress, Transfer};
 use samovar_core::units::{ByteSize, TimeSpan};
@@ -20,6 +22,12 @@ pub(super) const BAR_STEPS: u64 = 10_000;
 const WIDTH_MAX: usize = 48;
 /// Lines that a pipe gets of one download.
 const LINES: u64 = 10;
+
+/// That nothing has to be fetched.
+pub(crate) fn nearby(from: &Path, bytes: u64) -> String {
+    let size = ByteSize::from_bytes(bytes);
+    format!("{size} taken from {}, without a second copy; nothing is fetched", from.display())
+}
 
 /// Several downloads side by side.
 pub(crate) struct Downloads<'a> {
@@ -125,6 +133,8 @@ impl Download {
             Progress::Resolving => 0,
             Progress::Fetching(_) => 1 + step(progress, LINES),
             Progress::Verifying(_) => 2 + LINES,
+            // Told once it is over.
+            Progress::Nearby { .. } => 0,
         };
         if told <= self.told {
             return None;
@@ -147,7 +157,7 @@ pub(super) fn step(progress: &Progress, steps: u64) -> u64 {
     match progress {
         Progress::Resolving => 0,
         Progress::Fetching(transfer) => (share(transfer) * steps as f64) as u64,
-        Progress::Verifying(_) => steps,
+        Progress::Verifying(_) | Progress::Nearby { .. } => steps,
     }
 }
 
@@ -164,6 +174,7 @@ pub(super) fn sentence(progress: &Progress) -> String {
         Progress::Resolving => "asking the source".to_owned(),
         Progress::Fetching(transfer) => amounts(transfer),
         Progress::Verifying(transfer) => format!("checking {}", ByteSize::from_bytes(transfer.total_bytes)),
+        Progress::Nearby { from, bytes } => nearby(from, *bytes),
     }
 }
 
@@ -204,6 +215,9 @@ fn event(model: &str, progress: &Progress) -> Value {
         Progress::Resolving => json!({ "event": "resolving", "model": model }),
         Progress::Fetching(transfer) => with("fetching", transfer),
         Progress::Verifying(transfer) => with("verifying", transfer),
+        Progress::Nearby { from, bytes } => {
+            json!({ "event": "nearby", "model": model, "from": from, "bytes": bytes })
+        }
     }
 }
 

@@ -15,7 +15,10 @@ mod prose;
 mod table;
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
+use samovar::Wait;
+use samovar::store::Progress as Step;
 use samovar_core::{ErrorKind, Failure};
 use serde::Serialize;
 
@@ -164,6 +167,22 @@ impl Report {
             if self.colours_stderr() { format!("\x1b[2m{text}\x1b[0m\n") } else { format!("{text}\n") };
         // Nobody reads it: nothing is lost.
         std::io::stderr().write_all(line.as_bytes()).ok();
+    }
+
+    /// What a request waits for. That its model was found on this machine is worth a line that stays.
+    pub(crate) fn waiting(&self, progress: &Progress, model: &str, wait: &Wait) {
+        match wait {
+            Wait::Fetching(Step::Nearby { from, bytes }) => {
+                progress.clear();
+                self.nearby(model, from, *bytes);
+            }
+            wait => progress.waiting(model, wait),
+        }
+    }
+
+    /// That a model was found on this machine.
+    pub(crate) fn nearby(&self, model: &str, from: &Path, bytes: u64) {
+        self.note(&format!("note: {model}: {}", downloads::nearby(from, bytes)));
     }
 
     /// What went wrong, with what to do about it.

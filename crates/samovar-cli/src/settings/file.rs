@@ -70,8 +70,11 @@ impl Reader<'_> {
         let table = DeTable::parse(self.text).map_err(|error| {
             let line = error.span().map_or(1, |span| self.line(span.start));
             let sentence = error.message().trim().replace('\n', "; ");
-            self.fault(line, &sentence)
-                .with_hint("the file is TOML: `name = value` lines below `[section]` lines")
+            let hint = self.text.lines().nth(line - 1).and_then(unquoted).map_or_else(
+                || "the file is TOML: `name = value` lines below `[section]` lines".to_owned(),
+                |name| needs_quotes(&name),
+            );
+            self.fault(line, &sentence).with_hint(hint)
         })?;
         let mut contents = Contents::default();
         for (name, value) in table.get_ref() {
@@ -137,6 +140,10 @@ impl Reader<'_> {
                     .fault(line, &format!("{name:?} cannot be the name of a model"))
                     .with_hint("a name has letters, digits and . _ - : and does not end in .gguf"));
             }
+            if let Some(whole) = dotted(name, section) {
+                let sentence = format!("[models.{whole}] is read as a section within a section");
+                return Err(self.fault(line, &sentence).with_hint(needs_quotes(&whole)));
+            }
             let values = self.section(section, keys::find_of_name, &known, &format!("models.{name}."))?;
             if !values.contains_key(SOURCE.path) {
                 return Err(self.fault(line, &format!("[models.{name}] has no `source`")).with_hint(
@@ -193,6 +200,29 @@ impl Reader<'_> {
     fn line(&self, offset: usize) -> usize {
         self.text.get(..offset).unwrap_or_default().matches('\n').count() + 1
     }
+}
+
+/// The name that somebody meant who wrote one with dots and no quotes, which TOML reads as sections.
+fn dotted(name: &str, section: &DeTable<'_>) -> Option<String> {
+    let inner = section.iter().find_map(|(key, value)| match value.get_ref() {
+        DeValue::Table(inner) => Some((key.get_ref().as_ref(), inner)),
+        _ => None,
+    });
+    let (key, inner) = inner?;
+    let whole = format!("{name}.{key}");
+    Some(dotted(&whole, inner).unwrap_or(whole))
+}
+
+/// The name in a line `[models.NAME]` that TOML cannot read without quotes.
+fn unquoted(line: &str) -> Option<String> {
+    let name = line.trim().strip_prefix("[models.")?.split(']').next()?.trim();
+    let is_bare = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let is_meant = !name.is_empty() && !name.contains(['"', '\'']) && !name.chars().all(is_bare);
+    is_meant.then(|| name.to_owned())
+}
+
+fn needs_quotes(name: &str) -> String {
+    format!("a name with anything but letters, digits, - and _ needs quotes: [models.\"{name}\"]")
 }
 
 fn sections() -> Vec<&'static str> {
@@ -283,6 +313,16 @@ mod tests {
         assert!(refusal("[models.'a/b']\nsource = 'demo'").0.contains("cannot be the name"));
         assert!(refusal("models = 1").0.contains("is a section"));
         assert!(refusal("[models]\ntiny = 'x'").0.contains("[models.tiny]"));
+    }
+
+    #[test]
+    fn a_name_that_needs_quotes_is_shown_with_them() {
+        let (message, hint) = refusal("[models.qwen2.5-7b]\nsource = 'demo'\n");
+        assert!(message.starts_with("/c/samovar.toml:1: [models.qwen2.5-7b]"), "{message}");
+        assert!(hint.ends_with("needs quotes: [models.\"qwen2.5-7b\"]"), "{hint}");
+        assert!(refusal("[models.a.b.c]\nslots = 1").1.ends_with("[models.\"a.b.c\"]"));
+        assert!(refusal("\n[models.qwen:7b]\nsource = 'demo'").1.ends_with("[models.\"qwen:7b\"]"));
+        assert!(parse("[models.'qwen2.5-7b']\nsource = 'demo'\n").is_ok());
     }
 
     #[test]

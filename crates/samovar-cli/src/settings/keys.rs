@@ -76,6 +76,12 @@ pub(crate) const KEYS: &[Key] = &[
         "the public hub",
         "The hub that `org/name` is fetched from; the token goes there and nowhere else.",
     ),
+    key(
+        "sources.nearby",
+        Shape::Flag,
+        "true",
+        "Take what the Hugging Face cache or Ollama has on this machine from there, without a second copy, instead of fetching it again.",
+    ),
     key("sources.connections", Shape::Count { min: 1, max: 64 }, "4", "Connections of one download."),
     key(
         "sources.retries",
@@ -162,6 +168,12 @@ pub(crate) const KEYS: &[Key] = &[
         "60s",
         "A model that nobody used for so long generates one token to show that it still works, again after twice as long, and so on; 0 = never.",
     ),
+    found(
+        "pool.share_prefixes",
+        Shape::OneOf(&["all", "client"]),
+        "client where clients are told apart (server.client_header is set, or other machines are answered), else all",
+        "Whose prompts' state a request may continue from: anybody's (all), which computes what two clients' prompts begin with once and lets the time taken tell that somebody asked the like, or its own client's alone (client).",
+    ),
     key("pool.min_residency", Shape::Span, "500ms", "A model stays at least so long after it was loaded."),
     key(
         "pool.workers",
@@ -217,7 +229,43 @@ pub(crate) const KEYS: &[Key] = &[
         "server.client_header",
         Shape::Text,
         "none: clients are told apart by their address",
-        "The header in which a program in front of the daemon names the client it asks for, such as x-openwebui-user-id; then `user` in a request counts, too. Clients of a model are served in turns.",
+        "The header in which a program in front of the daemon names the client it asks for, such as x-openwebui-user-id; then `user` in a request counts, too. Clients of a model are served in turns; keys, programs and connections of one client divide its turns.",
+    ),
+    found(
+        "server.buffer_budget_bytes",
+        Shape::Size,
+        "a sixteenth of the memory that this process may use, from 64MiB to 1GiB",
+        "Memory for the bodies of requests and for answers that their readers have not taken yet, all together; no address has more of it than it leaves to the others. Past it, requests get 503.",
+    ),
+    key(
+        "server.connections",
+        Shape::Count { min: 1, max: MANY },
+        "1024",
+        "Connections at the same time, over HTTP and over the socket each.",
+    ),
+    found(
+        "server.connections_per_address",
+        Shape::Count { min: 1, max: MANY },
+        "a quarter of all for other machines; all for this one",
+        "Connections of one address at the same time. The next one closes one of the same address that is idle.",
+    ),
+    key(
+        "server.idle_timeout",
+        Shape::Span,
+        "75s",
+        "How long a connection is kept open after its last answer.",
+    ),
+    key(
+        "server.keep_alive_floor",
+        Shape::Span,
+        "1m",
+        "No request over HTTP has a model leave sooner than this after its use, whatever it asks.",
+    ),
+    key(
+        "server.keep_alive_ceiling",
+        Shape::Span,
+        "1h",
+        "No request over HTTP has a model stay longer than this after its use, whatever it asks.",
     ),
     key(
         "server.insecure_no_auth",
@@ -275,6 +323,12 @@ pub(crate) const MODEL_KEYS: &[Key] = &[
     found("keep_alive", Shape::KeepAlive, "5m", "How long the model stays ready after its last use."),
     found("lock_memory", Shape::Flag, "false", "Keep the weights from being paged out."),
     found(
+        "special_tokens_in_content",
+        Shape::Flag,
+        "false",
+        "Read control tokens such as `<|im_end|>` in messages as control tokens, as other servers do. Off, only the chat template can write one, and nobody can forge a turn; prompts of `/v1/completions` are read with them in any case.",
+    ),
+    found(
         "min_instances",
         Shape::Count { min: 1, max: INSTANCES_MAX },
         "1",
@@ -312,8 +366,16 @@ pub(crate) const ADAPTERS: Key = found(
     "LoRA adapters (GGUF) that its requests are computed with, each with a scale after a colon or without. Names over one `source` share what is loaded.",
 );
 
+/// The template of conversations with the model that a name in `[models.NAME]` stands for.
+pub(crate) const CHAT_TEMPLATE: Key = found(
+    "chat_template",
+    Shape::Template,
+    "the model's own",
+    "A chat template (Jinja) instead of the model's own: a path, relative to the configuration file, or a built-in one's name.",
+);
+
 /// Settings that only a name in `[models.NAME]` has.
-pub(crate) const NAME_KEYS: &[Key] = &[SOURCE, ADAPTERS, NEEDS];
+pub(crate) const NAME_KEYS: &[Key] = &[SOURCE, CHAT_TEMPLATE, ADAPTERS, NEEDS];
 
 /// Variables of other programs that set a key of ours, where neither flag nor `SAMOVAR_*` does.
 pub(crate) const FOREIGN: &[(&str, &str)] =
@@ -371,6 +433,22 @@ pub(crate) fn variable_of(path: &str) -> String {
     format!("SAMOVAR_{}", path.replace('.', "_").to_uppercase())
 }
 
+/// The variable that a name that means nothing is most like, if it is like one.
+pub(crate) fn meant_by(unknown: &str) -> Option<String> {
+    let of_models = MODEL_KEYS.iter().map(|key| variable_of(&format!("defaults.{}", key.path)));
+    let all: Vec<String> = KEYS
+        .iter()
+        .map(Key::variable)
+        .chain(of_models)
+        .chain(VARIABLES.iter().map(|(name, _)| (*name).to_owned()))
+        .collect();
+    // What all of them begin with makes none of them more alike.
+    let tail = |name: &str| name.strip_prefix("SAMOVAR_").unwrap_or(name).to_owned();
+    let tails: Vec<String> = all.iter().map(|name| tail(name)).collect();
+    let near = nearest(&tail(unknown), tails.iter().map(String::as_str))?;
+    all.iter().find(|name| tail(name) == near).cloned()
+}
+
 /// The setting of this path.
 pub(crate) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
@@ -418,6 +496,15 @@ mod tests {
             assert_eq!(key.default.is_none(), !key.otherwise.is_empty(), "{}", key.path);
             assert!(key.about.ends_with('.'), "{}", key.path);
         }
+    }
+
+    #[test]
+    fn a_variable_with_a_slip_of_the_finger_is_known_again() {
+        let meant = |name: &str| meant_by(name).unwrap_or_default();
+        assert_eq!(meant("SAMOVAR_POOL_BUDGT_BYTES"), "SAMOVAR_POOL_BUDGET_BYTES");
+        assert_eq!(meant("SAMOVAR_BUDGET_BYTES"), "SAMOVAR_POOL_BUDGET_BYTES");
+        assert_eq!(meant("SAMOVAR_HOMES"), "SAMOVAR_HOME");
+        assert_eq!(meant("SAMOVAR_ZZZ"), "");
     }
 
     #[test]

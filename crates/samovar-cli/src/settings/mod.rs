@@ -19,6 +19,7 @@ mod provenance;
 mod settled;
 mod storage;
 pub(crate) mod value;
+mod watched;
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,7 @@ pub(crate) use environment::Environment;
 pub(crate) use provenance::Provenance;
 pub(crate) use samovar::RuntimeSettings;
 pub(crate) use settled::Settings;
+pub(crate) use watched::Watched;
 
 use crate::home::{self, Home};
 use value::{Shape, Value};
@@ -60,7 +62,13 @@ pub(crate) fn settle(flags: &Flags, environment: &Environment) -> Result<Setting
     }
     for (flag, path, text) in &flags.values {
         let key = keys::find(path).expect("invariant: flags name keys of the table");
-        contents.values.insert((*path).to_owned(), from_flag(flag, key, text)?);
+        let mut settled = from_flag(flag, key, text)?;
+        if let ("--port", Value::Address(wanted), Some((Value::Address(configured), _))) =
+            (*flag, &mut settled.0, contents.values.get(*path))
+        {
+            wanted.set_ip(configured.ip());
+        }
+        contents.values.insert((*path).to_owned(), settled);
     }
     let config = file_found.then_some(config_file);
     Settings::assemble(home, config, environment, contents)
@@ -75,7 +83,7 @@ fn config_file(flags: &Flags, environment: &Environment, home: &Home) -> Result<
 
 /// The keys of `[defaults]` with their whole paths.
 fn default_keys() -> Vec<keys::Key> {
-    const PATHS: [&str; 7] = [
+    const PATHS: [&str; 8] = [
         "defaults.context_tokens",
         "defaults.slots",
         "defaults.layout",
@@ -83,6 +91,7 @@ fn default_keys() -> Vec<keys::Key> {
         "defaults.threads",
         "defaults.keep_alive",
         "defaults.lock_memory",
+        "defaults.special_tokens_in_content",
     ];
     let with_path = |path: &'static str| {
         let name = path.strip_prefix("defaults.").expect("invariant: written above");
@@ -166,6 +175,35 @@ mod tests {
         assert_eq!(entry("pool.queue_total"), ("1".into(), format!("{home}/samovar.toml:5")));
         assert_eq!(entry("pool.soft_ratio"), ("0.85".into(), "default".into()));
         assert_eq!(settings.runtime.pool.queue_total, 1);
+    }
+
+    #[test]
+    fn prefixes_are_a_clients_own_where_clients_are_told_apart() {
+        let sharing = |more: &[(&str, &str)]| {
+            let pairs = [&[("SAMOVAR_HOME", "/nowhere")], more].concat();
+            settle(&Flags::default(), &environment(&pairs)).expect("settles").runtime.share_prefixes
+        };
+        let (all, client) = (samovar::PrefixSharing::All, samovar::PrefixSharing::Client);
+        assert_eq!(sharing(&[]), all);
+        assert_eq!(sharing(&[("SAMOVAR_SERVER_LISTEN", "127.0.0.1:1")]), all);
+        assert_eq!(sharing(&[("SAMOVAR_SERVER_LISTEN", "0.0.0.0:1")]), client);
+        let header = ("SAMOVAR_SERVER_CLIENT_HEADER", "x-client");
+        assert_eq!(sharing(&[header]), client);
+        assert_eq!(sharing(&[header, ("SAMOVAR_POOL_SHARE_PREFIXES", "all")]), all);
+        assert_eq!(sharing(&[("SAMOVAR_POOL_SHARE_PREFIXES", "client")]), client);
+    }
+
+    #[test]
+    fn a_port_alone_keeps_the_configured_address() {
+        let listen = |more: &[(&str, &str)]| {
+            let pairs = [&[("SAMOVAR_HOME", "/nowhere")], more].concat();
+            let values = vec![("--port", "server.listen", "8000".to_owned())];
+            let settings =
+                settle(&Flags { values, ..Flags::default() }, &environment(&pairs)).expect("settles");
+            settings.listen.expect("an address").to_string()
+        };
+        assert_eq!(listen(&[]), "127.0.0.1:8000");
+        assert_eq!(listen(&[("SAMOVAR_SERVER_LISTEN", "10.0.0.1:1")]), "10.0.0.1:8000");
     }
 
     #[test]

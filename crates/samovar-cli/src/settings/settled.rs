@@ -6,15 +6,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use samovar::worker::sandbox;
-use samovar::{Alias, Budget, EvictionPolicy, ModelSettings, PoolConfig, RuntimeSettings};
+use samovar::{
+    Alias, Budget, ChatTemplate, EvictionPolicy, ModelSettings, PoolConfig, PrefixSharing, RuntimeSettings,
+};
 use samovar_core::footprint::{KvType, LayoutWish};
 use samovar_core::units::{KeepAlive, TimeSpan};
 use samovar_core::{ErrorKind, Failure, ModelRef};
+use samovar_server::Limits;
 
 use super::entry::{self, Entry};
 use super::file::{self, Contents};
 use super::foreign::Foreign;
-use super::keys::{ADAPTERS, KEYS, NEEDS, SOURCE};
+use super::keys::{self, ADAPTERS, CHAT_TEMPLATE, KEYS, NEEDS, SOURCE};
 use super::value::Value;
 use super::{Environment, Provenance, storage};
 use crate::home::{self, Home};
@@ -55,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) allowed_origins: Vec<String>,
     /// The header that is believed to name the client.
     pub(crate) client_header: Option<String>,
+    /// Bounds on what HTTP clients may take.
+    pub(crate) limits: Limits,
     /// Whether other machines are answered without keys.
     pub(crate) is_insecure: bool,
     /// Where the daemon writes a line for each request, if anywhere.
@@ -96,6 +101,8 @@ impl Settings {
             aliases: aliases(&models)?,
             defaults: model_settings(&values, "defaults."),
             default_deadline: span(&values, "server.request_timeout").filter(|limit| !limit.is_zero()),
+            share_prefixes: share_prefixes(&values),
+            buffer_bytes: size(&values, "server.buffer_budget_bytes"),
         };
         Ok(Self {
             default_model: text(&values, "default_model")
@@ -119,6 +126,7 @@ impl Settings {
             allowed_hosts: names(&values, "server.allowed_hosts"),
             allowed_origins: names(&values, "server.allowed_origins"),
             client_header: text(&values, "server.client_header"),
+            limits: limits(&values),
             is_insecure: flag(&values, "server.insecure_no_auth"),
             request_log: path(&values, "server.request_log"),
             log_level: text(&values, "log.level").unwrap_or_default(),
@@ -127,6 +135,14 @@ impl Settings {
             foreign,
             home,
             config_file,
+        })
+    }
+
+    /// A sentence for each `SAMOVAR_*` variable that means nothing.
+    pub(crate) fn unknown_variables(&self) -> impl Iterator<Item = String> {
+        self.unknown_variables.iter().map(|name| match keys::meant_by(name) {
+            Some(meant) => format!("the variable {name} means nothing to samovar; did you mean {meant}?"),
+            None => format!("the variable {name} means nothing to samovar"),
         })
     }
 
@@ -211,6 +227,21 @@ fn pool(values: &Values, budget: Budget) -> Result<PoolConfig, Failure> {
     Ok(pool)
 }
 
+fn limits(values: &Values) -> Limits {
+    let usual = Limits::default();
+    let many = |key: &str| count(values, key).map(|count| count as usize);
+    let floor = span(values, "server.keep_alive_floor").unwrap_or(usual.keep_alive_floor);
+    let ceiling = span(values, "server.keep_alive_ceiling").unwrap_or(usual.keep_alive_ceiling);
+    Limits {
+        connections: many("server.connections").unwrap_or(usual.connections),
+        connections_per_address: many("server.connections_per_address"),
+        idle_timeout: span(values, "server.idle_timeout").unwrap_or(usual.idle_timeout),
+        keep_alive_floor: floor,
+        keep_alive_ceiling: ceiling.max(floor),
+        ..usual
+    }
+}
+
 /// `NAME=WEIGHT`, as often as clients are named.
 fn client_weights(values: &Values) -> Result<BTreeMap<String, u32>, Failure> {
     const KEY: &str = "pool.client_weights";
@@ -230,6 +261,20 @@ fn client_weights(values: &Values) -> Result<BTreeMap<String, u32>, Failure> {
         })
     };
     names(values, KEY).iter().map(read).collect()
+}
+
+/// Whose prompts' state a request may continue from. Where strangers use one daemon, they are told apart.
+fn share_prefixes(values: &Values) -> PrefixSharing {
+    let answers_others = || match value(values, "server.listen") {
+        Some(Value::Address(address)) => !address.ip().is_loopback(),
+        _ => false,
+    };
+    match text(values, "pool.share_prefixes").as_deref() {
+        Some("all") => PrefixSharing::All,
+        Some(_) => PrefixSharing::Client,
+        None if text(values, "server.client_header").is_some() || answers_others() => PrefixSharing::Client,
+        None => PrefixSharing::All,
+    }
 }
 
 fn sandbox(values: &Values) -> sandbox::Mode {
@@ -291,6 +336,7 @@ fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
             _ => None::<KeepAlive>,
         },
         lock_memory: flag(values, &at("lock_memory")),
+        special_tokens_in_content: flag(values, &at("special_tokens_in_content")),
         adapters: match value(values, &at(ADAPTERS.path)) {
             Some(Value::Adapters(adapters)) => adapters.clone(),
             _ => Vec::new(),
@@ -298,6 +344,11 @@ fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
         min_instances: count(values, &at("min_instances")),
         max_instances: count(values, &at("max_instances")),
         needs: names(values, &at(NEEDS.path)),
+        chat_template: match value(values, &at(CHAT_TEMPLATE.path)) {
+            Some(Value::Text(name)) => Some(ChatTemplate::BuiltIn(name.clone())),
+            Some(Value::Path(path)) => Some(ChatTemplate::File(path.clone())),
+            _ => None,
+        },
     }
 }
 

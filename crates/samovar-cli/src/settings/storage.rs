@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use samovar::store::StoreConfig;
+use samovar::store::{AdoptKind, AdoptRoot, StoreConfig};
 
 use super::Provenance;
 use super::entry::Entry;
@@ -24,6 +24,12 @@ pub(super) fn store(values: &Values, home: &Home, foreign: &Foreign) -> StoreCon
     store.prefixes.min_tokens = count(values, "cache.prefix_min_tokens").unwrap_or(store.prefixes.min_tokens);
     if let Some(Value::Paths(paths)) = value(values, "cache.read_only_dirs") {
         store.read_only_dirs.clone_from(paths);
+    }
+    if flag(values, "sources.nearby") {
+        let places = &foreign.places;
+        let hub = places.hub.iter().map(|path| AdoptRoot::new(path, AdoptKind::HuggingFace));
+        let ollama = places.ollama.iter().map(|path| AdoptRoot::new(path, AdoptKind::Ollama));
+        store.neighbours = hub.chain(ollama).collect();
     }
     let sources = &mut store.sources;
     sources.is_offline = flag(values, "sources.offline");

@@ -1,8 +1,9 @@
 //! One setting's value: what shape it must have, and how text or TOML becomes it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use samovar_core::chat::BUILT_IN_TEMPLATES;
 use samovar_core::units::{ByteSize, KeepAlive, TimeSpan};
 use samovar_core::{Adapter, ParseAdapterError};
 use serde_json::json;
@@ -32,6 +33,8 @@ pub(crate) enum Shape {
     Paths,
     /// Several adapters with their scales.
     Adapters,
+    /// The path of a chat template, or the name of a built-in one.
+    Template,
     /// A web address without query or password.
     Url,
     /// One of these words.
@@ -86,9 +89,14 @@ impl Shape {
             Self::Adapters => {
                 "a list of paths, each with a scale or without, such as \"./poet.gguf:0.5\"".to_owned()
             }
+            Self::Template => {
+                format!("a path, such as \"./chat.jinja\", or {}", BUILT_IN_TEMPLATES.join(" or "))
+            }
             Self::Url => "an address, such as https://hub.example.org".to_owned(),
             Self::OneOf(words) => words.join(" or "),
-            Self::Address => "an address with a port, such as 127.0.0.1:8080".to_owned(),
+            Self::Address => {
+                "an address with a port, such as 127.0.0.1:7266 for this machine or 0.0.0.0:7266 for all networks".to_owned()
+            }
         }
     }
 
@@ -162,13 +170,20 @@ impl Shape {
                 })
                 .collect::<Result<_, _>>()
                 .map(Value::Adapters),
+            (Self::Template, Raw::Text(text)) if BUILT_IN_TEMPLATES.contains(&text.as_str()) => {
+                Ok(Value::Text(text.clone()))
+            }
+            (Self::Template, Raw::Text(text)) if text.contains(['/', '.']) => Self::Path.try_read(raw, base),
             (Self::Url, Raw::Text(text)) if is_plain_url(text) => {
                 Ok(Value::Text(text.trim_end_matches('/').to_owned()))
             }
             (Self::OneOf(words), Raw::Text(text)) if words.contains(&text.as_str()) => {
                 Ok(Value::Text(text.clone()))
             }
-            (Self::Address, Raw::Text(text)) => text.parse().map(Value::Address).map_err(|_| None),
+            (Self::Address, Raw::Text(text)) => address(text).map(Value::Address).ok_or(None),
+            (Self::Address, Raw::Integer(port)) => {
+                u16::try_from(*port).map(|port| Value::Address(on_this_machine(port))).map_err(|_| None)
+            }
             _ => Err(None),
         }
     }
@@ -250,6 +265,32 @@ impl Value {
     }
 }
 
+/// The port where nobody names one.
+pub(crate) const DEFAULT_PORT: u16 = 7266;
+
+/// A port of this machine alone.
+pub(crate) fn on_this_machine(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// An address as people write it: a part that is missing is this machine's, and port 7266. Nothing but an address of all
+/// networks stands for those.
+fn address(text: &str) -> Option<SocketAddr> {
+    let text = text.strip_prefix("http://").map_or(text, |rest| rest.trim_end_matches('/'));
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse() {
+        return Some(SocketAddr::new(ip, DEFAULT_PORT));
+    }
+    if text.eq_ignore_ascii_case("localhost") {
+        return Some(on_this_machine(DEFAULT_PORT));
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let is_here = host.is_empty() || host.eq_ignore_ascii_case("localhost");
+    port.parse().ok().filter(|_| is_here).map(on_this_machine)
+}
+
 fn words(adapters: &[Adapter]) -> Vec<String> {
     adapters.iter().map(ToString::to_string).collect()
 }
@@ -283,6 +324,26 @@ impl std::fmt::Display for Value {
 mod tests {
     use super::*;
 
+    #[test]
+    fn addresses_are_read_as_people_write_them() {
+        let read = |text: &str| match read(Shape::Address, text) {
+            Ok(Value::Address(address)) => address.to_string(),
+            other => format!("{other:?}"),
+        };
+        for text in
+            ["127.0.0.1:7266", "localhost:7266", "LocalHost", ":7266", "7266", "http://localhost:7266/"]
+        {
+            assert_eq!(read(text), "127.0.0.1:7266", "{text}");
+        }
+        assert_eq!(read("0.0.0.0"), "0.0.0.0:7266");
+        assert_eq!(read("[::1]:80"), "[::1]:80");
+        assert_eq!(read("::1"), "[::1]:7266");
+        assert_eq!(read(":0"), "127.0.0.1:0");
+        for text in ["*:7266", "host.example:7266", "localhost:port", "70000", ""] {
+            assert!(read(text).contains("is not an address"), "{text}");
+        }
+    }
+
     fn read(shape: Shape, text: &str) -> Result<Value, String> {
         shape.read(&shape.raw_of_text(text), Path::new("/base"))
     }
@@ -301,6 +362,9 @@ mod tests {
         assert_eq!(read(Shape::Paths, "a, /b"), Ok(Value::Paths(vec!["/base/a".into(), "/b".into()])));
         assert_eq!(read(Shape::Url, "https://h.example/x/"), Ok(Value::Text("https://h.example/x".into())));
         assert_eq!(read(Shape::Flag, "TRUE"), Ok(Value::Flag(true)));
+        assert_eq!(read(Shape::Template, "gemma"), Ok(Value::Text("gemma".into())));
+        assert_eq!(read(Shape::Template, "chat.jinja"), Ok(Value::Path("/base/chat.jinja".into())));
+        assert!(read(Shape::Template, "gema").expect_err("neither").contains("chatml or gemma"));
     }
 
     #[test]
@@ -324,7 +388,7 @@ mod tests {
         assert_eq!(read(Shape::OneOf(&["a", "b"]), "c"), Err("\"c\" is not a or b".to_owned()));
         assert!(read(Shape::Path, "~/x").expect_err("tilde").contains("shell"));
         assert!(read(Shape::Ratio, "85").is_err());
-        assert!(read(Shape::Address, "localhost").is_err());
+        assert!(read(Shape::Address, "nowhere.example:7266").is_err());
         assert!(
             Shape::Text.read(&Raw::Other("a table"), Path::new("/")).expect_err("table").contains("a table")
         );

@@ -58,3 +58,22 @@ fn the_template_is_a_valid_file() {
     let home = home.with_config(&template);
     assert_eq!(home.run(&["config"]).code, 0);
 }
+
+#[test]
+fn a_variable_that_means_nothing_is_said_once_with_what_was_meant() {
+    let home = Home::new().with_variable("SAMOVAR_POOL_BUDGT_BYTES", "1GB");
+    let done = home.run(&["run", "-n", "2", "Hello"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(done.stderr.matches("SAMOVAR_POOL_BUDGT_BYTES").count(), 1, "{done:?}");
+    assert!(done.stderr.contains("did you mean SAMOVAR_POOL_BUDGET_BYTES?"), "{done:?}");
+    let doctor = home.run(&["doctor", "--quick"]);
+    assert!(doctor.stdout.contains("did you mean SAMOVAR_POOL_BUDGET_BYTES?"), "{doctor:?}");
+}
+
+#[test]
+fn help_of_a_verb_is_asked_for_in_both_ways() {
+    let home = Home::new();
+    let asked = home.run(&["help", "run"]);
+    assert_eq!((asked.code, asked.stdout), (0, home.run(&["run", "--help"]).stdout));
+    assert_eq!(home.run(&["help"]).stdout, home.run(&["--help"]).stdout);
+}

@@ -110,11 +110,22 @@ fn shutdown_returns_when_the_daemon_is_gone() {
     assert_eq!((again.code, again.stderr.as_str()), (0, "no daemon is running\n"));
 }
 
+/// A daemon of a person, whose doors are open.
+fn serve(home: &Home, more: &[&str]) -> Running {
+    let mut daemon = home.spawn(&[&["serve", "--port", "0"], more].concat());
+    let stdout = daemon.child.stdout.as_mut().expect("piped");
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).expect("a greeting");
+    assert!(line.contains("is serving"), "{line}");
+    daemon
+}
+
 #[test]
 fn a_second_daemon_is_refused_and_the_first_goes_on() {
     let home = Home::new();
+    let first = serve(&home, &[]);
     assert_eq!(home.run(&SHORT).code, 0);
-    let second = home.run(&["serve", "--listen", "127.0.0.1:0"]);
+    let second = home.run(&["serve", "--listen", "localhost:0"]);
     assert_eq!(second.code, 69, "{second:?}");
     assert!(
         second.stderr.contains("already serves") && second.stderr.contains("hint: `samovar shutdown`"),
@@ -122,6 +133,144 @@ fn a_second_daemon_is_refused_and_the_first_goes_on() {
     );
     assert_eq!(home.run(&SHORT).code, 0);
     assert_eq!(home.stats()["pool"]["loads"], 1);
+    first.signal(Signal::TERM);
+    assert_eq!(first.finish().code, 0);
+}
+
+#[test]
+fn serve_takes_over_from_the_daemon_that_run_started_with_what_it_holds() {
+    let home = Home::new();
+    fs_err::copy(crate::home::MODEL_FILE, home.path().join("tale.gguf")).expect("copies");
+    assert_eq!(home.run(&SHORT).code, 0);
+    assert_eq!(home.run(&["warm", "./tale.gguf", "--pin"]).code, 0);
+    let background = home.daemon_pid().expect("a daemon");
+    let mut daemon = serve(&home, &[]);
+    let pid = i32::try_from(daemon.child.id()).expect("pid");
+    assert_ne!(pid, background);
+    assert_eq!(home.daemon_pid(), Some(pid));
+    let held = || {
+        let models = home.stats()["models"].as_array().expect("models").clone();
+        let ready = models.iter().filter(|model| model["state"] == "ready");
+        let mut names: Vec<(String, bool)> = ready
+            .map(|model| {
+                (model["name"].as_str().expect("name").to_owned(), model["is_pinned"].as_bool().expect("pin"))
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    let expected = [("demo".to_owned(), false), ("tale".to_owned(), true)];
+    assert!((0..400).any(|_| held() == expected), "{:?}", held());
+    let done = home.run(&SHORT);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    assert_eq!(home.daemon_pid(), Some(pid));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.child.wait().expect("ends").success());
+}
+
+#[test]
+fn runs_beside_a_serve_that_takes_over_are_all_answered() {
+    let home = Home::new();
+    assert_eq!(home.run(&SHORT).code, 0);
+    let runs: Vec<Running> = (0..4).map(|_| home.spawn(&SHORT)).collect();
+    let daemon = serve(&home, &[]);
+    let more: Vec<Running> = (0..4).map(|_| home.spawn(&SHORT)).collect();
+    for run in runs.into_iter().chain(more) {
+        let done = run.finish();
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    }
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().code, 0);
+}
+
+#[test]
+fn a_hang_up_that_was_ignored_at_the_start_stays_ignored() {
+    use std::os::unix::process::ExitStatusExt;
+    let home = Home::new();
+    for (trap, is_ignored) in [("trap '' HUP INT; ", true), ("", false)] {
+        let plain = home.command(&[]);
+        let mut command = std::process::Command::new("sh");
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let program = env!("CARGO_BIN_EXE_samovar");
+        command.args(["-c", &format!("{trap}exec {program} serve --port 0")]);
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        let mut daemon =
+            Running { child: command.stderr(std::process::Stdio::null()).spawn().expect("starts") };
+        let mut line = String::new();
+        BufReader::new(daemon.child.stdout.as_mut().expect("piped"))
+            .read_line(&mut line)
+            .expect("a greeting");
+        daemon.signal(Signal::HUP);
+        if is_ignored {
+            daemon.signal(Signal::INT);
+            assert_eq!(home.run(&SHORT).code, 0);
+            assert_eq!(home.daemon_pid(), i32::try_from(daemon.child.id()).ok());
+            daemon.signal(Signal::TERM);
+        }
+        let status = daemon.child.wait().expect("ends");
+        assert_eq!((status.code(), status.signal()), (Some(0), None), "{trap}");
+    }
+}
+
+#[test]
+fn a_name_that_is_written_while_the_daemon_runs_is_known_at_once() {
+    let home = Home::new();
+    assert_eq!(home.run(&SHORT).code, 0);
+    let pid = home.daemon_pid();
+    let config = home.path().join("samovar.toml");
+    fs_err::copy(crate::home::MODEL_FILE, home.path().join("tale.gguf")).expect("copies");
+    fs_err::write(&config, "[models.added]\nsource = './tale.gguf'\nslots = 2\n").expect("file");
+    let run = ["run", "-m", "added", "-n", "2", "Hello"];
+    let done = home.run(&run);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    let told = home.run(&["config", "--reload", "--json"]).json();
+    assert_eq!(told["in_force"], serde_json::json!(["models.added.slots", "models.added.source"]));
+    fs_err::write(&config, "[pool]\nqueue_total = 7\n").expect("file");
+    let gone = home.run(&run);
+    assert_eq!(gone.code, 66, "{gone:?}");
+    let told = home.run(&["config", "--reload"]);
+    assert!(told.stdout.contains("after a restart") && told.stdout.contains("pool.queue_total"), "{told:?}");
+    fs_err::write(&config, "[pool]\nqueue_totl = 7\n").expect("file");
+    let wrong = home.run(&["config", "--reload"]);
+    assert!(wrong.code == 64 && wrong.stderr.contains("queue_total"), "{wrong:?}");
+    assert_eq!(home.daemon_pid(), pid, "all of it by one daemon");
+    fs_err::remove_file(&config).expect("removed");
+}
+
+#[test]
+fn stop_takes_several_names_and_rm_takes_all() {
+    let home = Home::new();
+    fs_err::copy(crate::home::MODEL_FILE, home.path().join("tale.gguf")).expect("copies");
+    assert_eq!(home.run(&["warm", "demo", "./tale.gguf"]).code, 0);
+    let stopped = home.run(&["stop", "demo", "tale"]);
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    assert_eq!(stopped.stdout.matches("leaves memory").count(), 2, "{stopped:?}");
+    assert_eq!(home.run(&["shutdown"]).code, 0);
+    assert_eq!(home.run(&["rm", "--all"]).code, 0);
+    assert_eq!(home.run(&["rm", "--all"]).stdout, "no model is on the disk\n");
+    assert_eq!(home.run(&["rm"]).code, 64);
+    assert_eq!(home.run(&["rm", "--all", "demo"]).code, 64);
+}
+
+#[test]
+fn a_kill_loses_no_more_than_a_second_of_the_counts() {
+    let home = Home::new();
+    assert_eq!(home.run(&SHORT).code, 0);
+    // A second and the time that a batch takes, told by as many looks as that takes.
+    let began = std::time::Instant::now();
+    while began.elapsed() < std::time::Duration::from_millis(2_500) {
+        home.run(&["ps"]);
+    }
+    home.signal_daemon(Signal::KILL);
+    home.wait_until_daemon_is_gone();
+    assert_eq!(home.run(&SHORT).code, 0);
+    let stats = home.stats();
+    assert_eq!(stats["lifetime"]["pool"]["requests"], 2, "{}", stats["lifetime"]);
 }
 
 #[test]

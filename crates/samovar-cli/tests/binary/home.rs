@@ -163,6 +163,12 @@ impl Drop for Home {
         {
             kill_process(pid, Signal::KILL).ok();
         }
+        // Whatever a test had its models do, none needed more than the sandbox allows. A log may be a device without end.
+        let log = self.path().join("state/daemon.log");
+        let is_file = fs_err::symlink_metadata(&log).is_ok_and(|facts| facts.is_file());
+        let log = if is_file { fs_err::read_to_string(log).unwrap_or_default() } else { String::new() };
+        let denied: Vec<&str> = log.lines().filter(|line| line.contains("the sandbox denied")).collect();
+        assert!(denied.is_empty() || std::thread::panicking(), "{denied:?}");
     }
 }
 

@@ -81,11 +81,15 @@ const NEEDS_WORDS: &str = "stop_strings_end_the_answer_and_are_not_in_it";
 
 fn suite(layout: Layout) {
     let (packed, wordy) = (Packed::new(), Packed::of(&wordy(LlamaShape::TINY)));
-    let (noisy, wordy) = (packed.subject(layout), wordy.subject(layout));
+    let engine = Arc::new(engine());
+    let [noisy, wordy] =
+        [&packed, &wordy].map(|model| Subject { engine: engine.clone(), ..model.subject(layout) });
     for (name, case) in conformance::CASES {
         println!("{layout}: {name}");
         case(if *name == NEEDS_WORDS { &wordy } else { &noisy });
     }
+    // Texts, prefixes, parking, growing: none of it needs more than the sandbox allows.
+    assert_eq!(engine.stats().denied_calls, 0);
 }
 
 #[test]
@@ -118,6 +122,7 @@ fn a_worker_measures_every_layout_that_the_files_allow() {
     assert_eq!(failure.kind, ErrorKind::Cancelled);
     let stats = engine.stats();
     assert_eq!((stats.running, stats.crashed), (0, 0), "nothing is left of it");
+    assert_eq!(stats.denied_calls, 0);
 }
 
 #[test]
@@ -159,6 +164,7 @@ fn what_one_worker_packed_others_map_and_answer_as_this_process_does() {
         instance.resume(&LoadOptions { layout, ..options() }).expect("resumes");
         assert_eq!(answer(&*instance, None), plain, "{layout}, parked and resumed");
     }
+    assert_eq!(there.stats().denied_calls, 0, "adapters need nothing that the sandbox denies");
 }
 
 #[test]

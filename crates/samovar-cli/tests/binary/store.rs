@@ -49,7 +49,7 @@ fn a_model_is_pulled_once_and_answers_offline() {
 
     let home = home.with_variable("HF_HUB_OFFLINE", "1");
     let third = home.run(&["pull", "test/demo"]);
-    assert!(third.code == 0 && third.stdout.contains("offline"), "{third:?}");
+    assert!(third.code == 0 && third.stdout.contains("not asked for news"), "{third:?}");
     let asked = hub.requests().len();
     let answer = home.run(&["run", "--json", "-t", "0", "-n", "8", "test/demo:Q8_0", STORY]).json();
     assert_eq!((&answer["finish"], &answer["tier"]), (&"length".into(), &"cold".into()), "{answer}");
@@ -431,4 +431,51 @@ fn the_doctor_looks_at_the_store_and_asks_the_hub_only_when_told() {
     let dead = Home::new().with_variable("HF_ENDPOINT", "http://127.0.0.1:9");
     let dead = dead.with_variable("SAMOVAR_SOURCES_RETRIES", "0").run(&["doctor", "--quick", "--network"]);
     assert!(dead.code == 69 && dead.stdout.contains("127.0.0.1:9"), "{dead:?}");
+}
+
+/// The demo model in the cache of the hub's own package, as that lays it out.
+fn in_the_hubs_cache(home: &Home) {
+    let bytes = fs_err::read(MODEL_FILE).expect("model");
+    let folder = home.path().join("hf/hub/models--org--tale");
+    let commit = "c0ffee0000000000000000000000000000000000";
+    let digest = samovar_core::Digest::of_bytes(&bytes).to_string();
+    for below in ["blobs", "refs", &format!("snapshots/{commit}")] {
+        fs_err::create_dir_all(folder.join(below)).expect("directories");
+    }
+    fs_err::write(folder.join("blobs").join(&digest), &bytes).expect("blob");
+    fs_err::write(folder.join("refs/main"), commit).expect("ref");
+    let link = folder.join(format!("snapshots/{commit}/tale-Q8_0.gguf"));
+    fs_err::os::unix::fs::symlink(format!("../../blobs/{digest}"), link).expect("link");
+}
+
+#[test]
+fn what_the_hubs_own_cache_has_is_run_from_there_and_that_is_said_in_one_line() {
+    let home = Home::new().with_variable("SAMOVAR_SOURCES_OFFLINE", "1");
+    in_the_hubs_cache(&home);
+    let run = ["run", "-m", "hf://org/tale", "-n", "2", STORY];
+    let done = home.run(&run);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(done.stderr.lines().count(), 1, "{done:?}");
+    assert!(done.stderr.contains("hf/hub") && done.stderr.contains("nothing is fetched"), "{done:?}");
+    let again = home.run(&run);
+    assert_eq!((again.code, again.stderr.as_str()), (0, ""), "{again:?}");
+}
+
+#[test]
+fn a_daemon_and_pull_take_from_the_hubs_own_cache_and_a_switch_keeps_them_from_it() {
+    let hub = Hub::start_blocking();
+    let home = home(&hub);
+    in_the_hubs_cache(&home);
+    let off =
+        home.command(&["pull", "hf://org/tale"]).env("SAMOVAR_SOURCES_NEARBY", "no").output().expect("ends");
+    assert!(!off.status.success());
+    let done = home.run(&["run", "-m", "hf://org/tale", "-n", "2", STORY]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stderr.contains("nothing is fetched"), "{done:?}");
+    assert_eq!(home.run(&["stop", "--all"]).code, 0);
+    assert_eq!(home.run(&["shutdown"]).code, 0);
+    assert_eq!(home.run(&["rm", "hf://org/tale:Q8_0"]).code, 0);
+    let pulled = home.run(&["pull", "hf://org/tale"]);
+    assert_eq!(pulled.code, 0, "{pulled:?}");
+    assert!(pulled.stderr.contains("nothing is fetched"), "{pulled:?}");
 }

@@ -69,7 +69,7 @@ pub(crate) fn answer(instance: &dyn Instance, adapter: Option<(&Path, f32)>) -> 
     loop {
         match generation.blocking_next() {
             Some(TokenEvent::Token { text: more, .. }) => text.push_str(&more),
-            Some(TokenEvent::Prefilled { .. }) => {}
+            Some(TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. }) => {}
             Some(TokenEvent::Done(_)) => return text,
             other => panic!("{other:?}"),
         }

@@ -1,6 +1,9 @@
 //! Processor, memory and engine.
 
+use std::time::{Duration, Instant};
+
 use samovar::Builder;
+use samovar_core::cores::CoreWatch;
 use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure};
 
@@ -10,11 +13,18 @@ use crate::settings::Settings;
 /// A budget that holds no model worth the name.
 const BUDGET_FLOOR_BYTES: u64 = 64 << 20;
 
-pub(super) fn processor() -> Finding {
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+/// Over so long is looked how many cores idle.
+const IDLE_LOOK: Duration = Duration::from_millis(200);
+
+pub(super) async fn processor() -> Finding {
+    let mut watch = CoreWatch::new();
+    watch.restart(Instant::now());
+    tokio::time::sleep(IDLE_LOOK).await;
+    let (cores, idle) = (watch.cores(), watch.idle(Instant::now()));
+    let idle = idle.map_or_else(String::new, |idle| format!(", {idle:.1} of them idle now"));
     let features = features();
     let text = format!(
-        "{} {}, {cores} cores for this process; {}",
+        "{} {}, {cores} cores for this process{idle}; {}",
         std::env::consts::ARCH,
         std::env::consts::OS,
         features.join(" ")

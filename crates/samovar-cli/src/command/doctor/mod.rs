@@ -101,7 +101,7 @@ pub(super) async fn execute(context: &Context, arguments: &Doctor) -> Result<(),
     if let Some(finding) = sources::others(&context.settings) {
         found(finding)?;
     }
-    found(machine::processor())?;
+    found(machine::processor().await)?;
     found(machine::build())?;
     found(machine::memory(&context.settings))?;
     found(machine::engine(&context.settings).await)?;

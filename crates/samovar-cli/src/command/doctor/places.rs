@@ -10,6 +10,7 @@ use crate::client::Figures;
 use crate::command::Context;
 use crate::command::answer::roughly;
 use crate::daemon::{lock, start};
+use crate::exposure;
 use crate::home;
 use crate::settings::Settings;
 
@@ -27,13 +28,14 @@ pub(super) fn configuration(settings: &Settings) -> Finding {
     }
     Finding::odd(
         "configuration",
-        format!("{text}; unknown variables: {}", settings.unknown_variables.join(", ")),
+        format!("{text}; {}", settings.unknown_variables().collect::<Vec<_>>().join("; ")),
         "`samovar config` lists what is in force; correct or unset them",
     )
 }
 
 pub(super) fn directories(settings: &Settings) -> Finding {
-    let outcome = start::make_places(settings)
+    let outcome = exposure::check(&settings.home, &settings.socket)
+        .and_then(|()| start::make_places(settings))
         .and_then(|()| home::make_private_dir(&settings.runtime.store.cache_dir))
         .and_then(|()| {
             let home = &settings.home;

@@ -15,7 +15,8 @@ pub(super) fn page() -> String {
         "`samovar VERB …`. Exit codes are in [errors](errors.md), settings in [config](config.md).\n\n",
     );
     page.push_str(&head(&["verb", "does"]));
-    let verbs: Vec<&Command> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).collect();
+    let verbs: Vec<&Command> =
+        command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help").collect();
     for verb in &verbs {
         let name = verb.get_name();
         page.push_str(&row([format!("[`{name}`](#{name})").as_str(), &about(verb)]));

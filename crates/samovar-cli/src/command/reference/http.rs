@@ -23,6 +23,12 @@ pub(super) const ROUTES: &[(&str, &str, &str, &str)] = &[
     ("POST", "/admin/warm", "socket", "Loads a model; progress as events, one JSON object a line."),
     ("POST", "/admin/pin", "socket", "Pins a model, or lets it go."),
     ("POST", "/admin/unload", "socket", "Unloads one model or all."),
+    (
+        "POST",
+        "/admin/reload",
+        "socket",
+        "Reads the configuration again; what changed, and what needs a restart.",
+    ),
     ("POST", "/admin/shutdown", "socket", "Makes the daemon leave."),
 ];
 

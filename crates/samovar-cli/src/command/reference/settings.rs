@@ -88,6 +88,7 @@ fn example(shape: Shape) -> String {
     let text = match shape {
         Shape::Text => "\"text\"",
         Shape::Path => "\"/path\"",
+        Shape::Template => "\"chatml\"",
         Shape::Size => "\"4GB\"",
         Shape::Span => "\"30s\"",
         Shape::KeepAlive => "\"5m\"",

@@ -1,0 +1,106 @@
+//! How a daemon comes to its place: it is free, or is left by one that goes, or is taken over from one that `run` started.
+//!
+//! ```text
+//!   lock free ─────────────────────────────────────────────► ours
+//!   held, socket silent ───── it leaves ──────── wait ─────► ours
+//!   held by `run`'s daemon ── ask what it holds ─ drain ───► ours, and the same models are loaded again
+//!   held by a person's daemon, or we are `run`'s ──────────► refused
+//! ```
+//!
+//! Whoever takes over holds the start lock meanwhile, so that no `run` starts another daemon in between.
+
+use std::time::Duration;
+
+use samovar_core::{ErrorKind, Failure};
+use samovar_server::admin::wire::ShutdownBody;
+
+use super::{lock, start};
+use crate::client::{Client, Connection, Figures};
+use crate::settings::Settings;
+
+/// How long a daemon may take to end after its requests have.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// The place of the daemon, and what comes with it.
+pub(super) struct Place {
+    /// Held for the daemon's life.
+    pub(super) lock: lock::Lock,
+    /// Held until others can connect, when the place was taken over.
+    pub(super) starting: Option<lock::Lock>,
+    /// Models that the daemon before this one held.
+    pub(super) inherited: Vec<Inherited>,
+}
+
+/// A model that is to be loaded again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Inherited {
+    pub(super) model: String,
+    pub(super) is_pinned: bool,
+}
+
+/// Takes the daemon's place.
+///
+/// # Errors
+/// `Unavailable` when another daemon has it and keeps it.
+pub(super) async fn take(settings: &Settings, in_background: bool) -> Result<Place, Failure> {
+    let path = lock::daemon_lock(&settings.socket);
+    if let Some(lock) = lock::Lock::try_take(&path)? {
+        return Ok(Place { lock, starting: None, inherited: Vec::new() });
+    }
+    let (mut starting, mut inherited) = (None, Vec::new());
+    let client = Client::new(settings.socket.clone());
+    if client.connect().await?.is_some() {
+        let holder = lock::holder(&path).filter(|holder| holder.in_background && !in_background);
+        let holder = holder.ok_or_else(|| lock::occupied(&settings.socket))?;
+        starting = start::alone(settings).await.map(Some)?;
+        inherited = hand_over(&client, holder.pid).await?;
+    }
+    tracing::info!("waiting for the daemon before this one to leave");
+    let lock = lock::Lock::take(&path, settings.grace + LEAVING).await?;
+    let lock = lock.ok_or_else(|| lock::occupied(&settings.socket))?;
+    Ok(Place { lock, starting, inherited })
+}
+
+/// Asks the daemon in the background what it holds, and to leave once its requests have ended.
+async fn hand_over(client: &Client, pid: u32) -> Result<Vec<Inherited>, Failure> {
+    // What it holds is a kindness; that it leaves is what counts.
+    let inherited = match held(client).await {
+        Ok(inherited) => inherited,
+        Err(failure) => {
+            tracing::warn!("what the daemon before this one holds is not known: {failure}");
+            Vec::new()
+        }
+    };
+    let Some(connection) = client.connect().await? else { return Ok(inherited) };
+    match connection.shutdown(&ShutdownBody { grace_ms: None }).await {
+        Ok(answer) => tracing::info!(
+            pid,
+            requests = answer.requests_in_flight,
+            models = inherited.len(),
+            "taking over from the daemon that `samovar run` started; it ends its requests first"
+        ),
+        // It was leaving already.
+        Err(failure) if failure.kind == ErrorKind::Unavailable => {}
+        Err(failure) => return Err(failure),
+    }
+    Ok(inherited)
+}
+
+async fn held(client: &Client) -> Result<Vec<Inherited>, Failure> {
+    let Some(connection) = client.connect().await? else { return Ok(Vec::new()) };
+    let figures = Figures::read(&connection.stats().await?)?;
+    let known = match client.connect().await? {
+        Some(connection) => Connection::models(connection).await?.models,
+        None => Vec::new(),
+    };
+    let is_held = |state: &str| ["ready", "loading", "parked"].contains(&state);
+    let held = figures.models.into_iter().filter(|model| model.is_pinned || is_held(&model.state));
+    Ok(held
+        .map(|model| {
+            // A file that its owner named once is known to the next daemon by its path alone.
+            let file = known.iter().find(|info| info.name == model.name && info.kind == samovar::Kind::File);
+            let name = file.map_or(model.name, |info| info.path.to_string_lossy().into_owned());
+            Inherited { model: name, is_pinned: model.is_pinned }
+        })
+        .collect())
+}
