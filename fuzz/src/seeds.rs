@@ -1,5 +1,5 @@
-//! Writes the sound and the malformed files of the core's corpus as seeds for `gguf_inspect`, and sound adapters for
-//! `gguf_adapter`.
+//! Writes the sound and the malformed files of the core's corpus as seeds for `gguf_inspect`, sound adapters for
+//! `gguf_adapter`, and sound requests for `http_request`.
 
 use std::fs;
 use std::io::{self, Cursor};
@@ -23,6 +23,23 @@ fn main() -> io::Result<()> {
     fs::write(folder.join("a-model"), &model)?;
     for rank in [1, 4] {
         fs::write(folder.join(format!("rank-{rank}")), lora(&base, rank).build())?;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/http_request");
+    fs::create_dir_all(&folder)?;
+    let chat = r#"{"model":"demo","messages":[{"role":"user","content":"hi"}],"max_tokens":2,"stream":true}"#;
+    let chunked = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{chat}\r\n0\r\n\r\n",
+        chat.len()
+    );
+    let get = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\n\r\n";
+    for (name, kind, rest) in [
+        ("get", 0, get),
+        ("chunked", 0, &chunked),
+        ("chat", 1, chat),
+        ("text", 2, r#"{"model":"demo","prompt":["a",[1,2]],"n":2,"logprobs":2,"max_tokens":2}"#),
+    ] {
+        fs::write(folder.join(name), [&[kind], rest.as_bytes()].concat())?;
     }
     Ok(())
 }

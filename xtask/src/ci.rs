@@ -4,14 +4,15 @@ use anyhow::Result;
 
 use crate::steps::{self, Step};
 use crate::tree::Tree;
-use crate::{docs, process, test, tidy};
+use crate::{docs, ordinary, process, test, tidy};
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     ("format", format),
     ("tidy", tidy::run),
     ("lints", lints),
     ("reference", docs::check),
     ("documentation tests", test::documentation),
+    ("tests as an ordinary user", ordinary::run),
     ("tests", test::tests),
 ];
 

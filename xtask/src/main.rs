@@ -18,6 +18,7 @@ mod bench;
 mod ci;
 mod demo_model;
 mod docs;
+mod ordinary;
 mod process;
 mod soak;
 mod steps;

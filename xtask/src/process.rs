@@ -9,6 +9,11 @@ use anyhow::{Context, Result, bail};
 /// Runs a program in `folder` with this terminal, after printing its command line.
 pub(crate) fn run(folder: &Path, program: &str, arguments: &[&str]) -> Result<()> {
     println!("$ {program} {}", arguments.join(" "));
+    run_quietly(folder, program, arguments)
+}
+
+/// The same without printing anything before.
+pub(crate) fn run_quietly(folder: &Path, program: &str, arguments: &[&str]) -> Result<()> {
     let started = Instant::now();
     let mut command = Command::new(program);
     command.current_dir(folder).args(arguments).stdin(Stdio::null());

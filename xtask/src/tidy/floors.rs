@@ -10,12 +10,13 @@ use super::Finding;
 const TEST_HUB: &str = "samovar-testhub";
 
 /// Which of our crates each of our crates may depend on. An edge that is not here is a broken wall.
-const FLOORS: [(&str, &[&str]); 11] = [
+const FLOORS: [(&str, &[&str]); 12] = [
     ("samovar-core", &[]),
+    ("samovar-prompt", &["samovar-core"]),
     ("samovar-pool", &["samovar-core"]),
     ("samovar-store", &["samovar-core"]),
-    ("samovar-llama", &["samovar-core"]),
-    ("samovar-candle", &["samovar-core"]),
+    ("samovar-llama", &["samovar-core", "samovar-prompt"]),
+    ("samovar-candle", &["samovar-core", "samovar-prompt"]),
     ("samovar-worker", &["samovar-core"]),
     (
         "samovar",
@@ -35,14 +36,15 @@ const FLOORS: [(&str, &[&str]); 11] = [
 ];
 
 /// Dependencies from outside that only some crates may have, with the reason.
-const HOMES: [(&str, &[&str], &str); 9] = [
+const HOMES: [(&str, &[&str], &str); 10] = [
     ("llama-cpp-2", &["samovar-llama"], "one crate holds the FFI"),
     ("llama-cpp-sys-2", &["samovar-llama"], "one crate holds the FFI"),
     ("candle-core", &["samovar-candle"], "a heavy build stays optional"),
     ("rusqlite", &["samovar-store"], "the index is the store's memo"),
     ("axum", &["samovar-server"], "wire types never leak inward"),
     ("reqwest", &["samovar-store"], "only sources reach the network"),
-    ("minijinja", &["samovar"], "templates are rendered in one place, with bounds"),
+    ("minijinja", &["samovar-prompt"], "templates are rendered beside the model, with bounds"),
+    ("minijinja-contrib", &["samovar-prompt"], "templates are rendered beside the model, with bounds"),
     ("clap", &["samovar-cli", "samovar-testhub", "xtask"], "configuration enters through settings"),
     ("anyhow", &["samovar-cli", "samovar-testhub", "xtask"], "libraries have typed errors"),
 ];
@@ -146,6 +148,16 @@ mod tests {
         let edge = dependency("llama-cpp-2", "null", "");
         assert_eq!(findings("samovar-cli", &edge).len(), 1);
         assert!(findings("samovar-llama", &edge).is_empty());
+    }
+
+    #[test]
+    fn no_crate_of_the_daemon_renders_a_template() {
+        for own in ["samovar", "samovar-server", "samovar-cli", "samovar-worker"] {
+            for rendering in ["samovar-prompt", "minijinja", "minijinja-contrib"] {
+                assert_eq!(findings(own, &dependency(rendering, "null", "")).len(), 1, "{own} {rendering}");
+            }
+        }
+        assert!(findings("samovar-llama", &dependency("samovar-prompt", "null", "")).is_empty());
     }
 
     #[test]

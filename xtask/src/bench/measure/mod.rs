@@ -1,5 +1,7 @@
 //! Measurements, one a file: each reads its plan from a scenario and fills a record.
 
+mod attacks;
+mod busy;
 mod crowd;
 mod download;
 mod isolation;
@@ -57,6 +59,10 @@ pub(crate) enum Measure {
     Crowd(crowd::Plan),
     /// A worker against the same engine in the daemon.
     Isolation(isolation::Plan),
+    /// A client beside an attacker.
+    Attacks(attacks::Plan),
+    /// Beside other programs, and other models.
+    Busy(busy::Plan),
     /// Far more requests than can be served.
     Overload(overload::Plan),
     /// A new process with its model on disk.
@@ -77,6 +83,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         Measure::Policies(plan) => return policies::run(bench, plan),
         Measure::ManyArtifacts(plan) => return many_artifacts::run(bench, plan),
         Measure::Switch(plan) => return switch::run(bench, plan),
+        Measure::Attacks(plan) => return attacks::run(bench, plan),
         Measure::Overload(plan) => return overload::run(bench, plan),
         Measure::Download(plan) => return download::run(bench, plan),
         Measure::Stampede(plan) => {
@@ -90,6 +97,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
             each(bench, &plan.models, |bench, model| kept_prefix::measure(bench, plan, model));
         }
         Measure::Crowd(plan) => each(bench, &plan.models, |bench, model| crowd::measure(bench, plan, model)),
+        Measure::Busy(plan) => each(bench, &plan.models, |bench, model| busy::measure(bench, plan, model)),
         Measure::Isolation(plan) => {
             each(bench, &plan.models, |bench, model| isolation::measure(bench, plan, model));
         }
