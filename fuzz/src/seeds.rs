@@ -1,5 +1,5 @@
 //! Writes the sound and the malformed files of the core's corpus as seeds for `gguf_inspect`, sound adapters for
-//! `gguf_adapter`, and sound requests for `http_request`.
+//! `gguf_adapter`, sound requests for `http_request`, and sound replies for `worker_frames`.
 
 use std::fs;
 use std::io::{self, Cursor};
@@ -40,6 +40,22 @@ fn main() -> io::Result<()> {
         ("text", 2, r#"{"model":"demo","prompt":["a",[1,2]],"n":2,"logprobs":2,"max_tokens":2}"#),
     ] {
         fs::write(folder.join(name), [&[kind], rest.as_bytes()].concat())?;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/worker_frames");
+    fs::create_dir_all(&folder)?;
+    // What follows the length of a frame, and the eight numbers that most replies carry.
+    const MEASURED: [u8; 8] = [0; 8];
+    for (name, reply) in [
+        ("progress", vec![0, 0, 0, 0, 0x3f]),
+        ("loaded", [&[1_u8, 0, 0, 0][..], &MEASURED, &[1, 4, 1, 2, b'n', b'o']].concat()),
+        ("failed", vec![2, 11, 2, b'n', b'o', 0, 0, 0]),
+        ("token", [&[3_u8, 1, 1, 2, 1, b'x', 1, 7, 1, b'x', 0, 0, 0, 0, 0][..], &MEASURED].concat()),
+        ("done", [&[3_u8, 1, 2, 3, 0, 1, 0, 1][..], &[0; 16], &MEASURED].concat()),
+        ("tokens", [&[4_u8, 3, 0, 1, 2, 5, 6][..], &MEASURED].concat()),
+        ("prefixes", [&[4_u8, 3, 0, 3, 1, 9, 2, 5, 6, 0, 0][..], &MEASURED].concat()),
+        ("beat", [&[5_u8, 1, 1][..], &MEASURED].concat()),
+    ] {
+        fs::write(folder.join(name), [&[1, reply.len() as u8], &reply[..]].concat())?;
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   ci          what must pass before a change is merged: fmt, clippy, tidy, docs, tests
-//!   test        what `./dev test` runs: tidy, doc tests, tests
+//!   test        what `./dev test` runs: tidy, doc tests, tests; as root some of them as an ordinary user, too
+//!   ordinary    those alone
 //!   tidy        the house rules that a compiler cannot check
 //!   docs        docs/reference, written by the built binary itself
 //!   bench       scenarios side by side with what a user would pick instead
@@ -18,6 +19,7 @@ mod bench;
 mod ci;
 mod demo_model;
 mod docs;
+mod fuzz;
 mod ordinary;
 mod process;
 mod soak;
@@ -43,6 +45,8 @@ enum Task {
     Ci,
     /// Tidy, documentation tests and tests: what `./dev test` runs
     Test,
+    /// As root: the tests of workers and of the command line as an ordinary user
+    Ordinary,
     /// The house rules that a compiler cannot check
     Tidy,
     /// Write docs/reference by asking the built binary
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
     let outcome = tree::Tree::find().and_then(|tree| match Arguments::parse().task {
         Task::Ci => ci::run(&tree),
         Task::Test => test::run(&tree),
+        Task::Ordinary => ordinary::run(&tree),
         Task::Tidy => tidy::run(&tree),
         Task::Docs(arguments) => docs::run(&tree, &arguments),
         Task::Bench(arguments) => bench::run(&tree, &arguments),

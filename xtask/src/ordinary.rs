@@ -1,66 +1,41 @@
-//! The tests of workers and of the command line once more, as a user without rights: what holds for root alone is found.
+//! `cargo x ordinary`: the tests of workers and of the command line once more, as a user without rights. What holds for
+//! root alone is found that way.
 //!
 //! ```text
 //!   root ─► nextest lists what was built ─► setpriv: nobody ─► nextest runs it, in a home of that user's own
-//!             └─ a checkout that others may not enter is shown to them in a mount namespace, and nowhere else
+//!             └─ a checkout behind a folder that others may not enter is shown to them in a mount namespace
 //! ```
 //!
-//! Whoever is not root runs the tests as such a user anyway. What this needs and is not there is named, and it is skipped.
+//! Nothing is built twice: the same test binaries are run that the main pass runs. Whoever is not root runs every test as
+//! an ordinary user anyway. Where something is missing that this needs, it says what, and is skipped.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::process;
 use crate::tree::Tree;
 
 /// A user without rights, as nearly every system has it.
 const NOBODY: u32 = 65534;
-/// What behaves differently for different users. All of the workspace is built, as for the main pass: fewer packages would
-/// have other features, and everything would be built twice.
-const TESTS: &str = "(package(samovar-worker) & (binary(sandbox) + binary(fake))) \
-    + (package(samovar-cli) & (test(/^walls::/) + test(/^run::/) + test(/^worker::/) + test(/^stampede::/)))";
+/// How `setpriv` becomes that user.
+const AS_NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+/// What behaves differently for different users, without the long runs.
+const TESTS: &str = "(package(samovar-worker) - binary(crashes) - binary(leaks)) \
+    + (package(samovar-cli) & (test(/^walls::/) + test(/^run::/) + test(/^worker::/) + test(/^stampede::/) \
+    + test(/^strangers::/)))";
 
-/// Becomes that user and runs what follows. The first arguments are a folder for mounts and the checkout; then come closed
-/// folders, `--`, what of them is to be seen all the same, and `--` again.
-const BECOME: &str = r#"
-set -eu
-behind=$1 checkout=$2 closed= number=0
-shift 2
-while [ "$1" != -- ]; do closed="$closed $1"; shift; done
-shift
-while [ "$1" != -- ]; do
-  if [ -n "$closed" ]; then
-    mkdir -p "$behind/$number"
-    mount --bind "$1" "$behind/$number"
-    printf '%s\n' "$1" > "$behind/$number.path"
-  fi
-  number=$((number + 1))
-  shift
-done
-shift
-for folder in $closed; do mount -t tmpfs -o mode=755 samovar-test "$folder"; done
-for path in "$behind"/*.path; do
-  [ -e "$path" ] || continue
-  place=$(cat "$path")
-  mkdir -p "$place"
-  mount --bind "${path%.path}" "$place"
-done
-cd "$checkout"
-exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
-"#;
-
-/// Runs them.
+/// Runs them, if this is root.
 pub(crate) fn run(tree: &Tree) -> Result<()> {
     if process::output("id", &["-u"])?.trim() != "0" {
-        println!("not root: the tests below run as an ordinary user anyway");
+        println!("not root: all tests run as an ordinary user anyway");
         return Ok(());
     }
     match Stage::set(tree)? {
         Ok(stage) => stage.play(tree),
         Err(reason) => {
-            println!("skipped: the tests do not run as an ordinary user: {reason}");
+            println!("skipped: no test runs as an ordinary user here: {reason}");
             Ok(())
         }
     }
@@ -69,79 +44,121 @@ pub(crate) fn run(tree: &Tree) -> Result<()> {
 /// Everything that the other user needs.
 struct Stage {
     scratch: tempfile::TempDir,
-    nextest: PathBuf,
-    seen: Vec<PathBuf>,
+    /// The checkout, and where it is built.
+    shown: Vec<PathBuf>,
+    /// Folders around those that others may not enter.
     closed: Vec<PathBuf>,
 }
 
 impl Stage {
     /// The stage, or why there is none.
     fn set(tree: &Tree) -> Result<Result<Self, String>> {
-        for (program, arguments) in [("setpriv", "--version"), ("cargo-nextest", "--version")] {
-            if !process::works(program, &[arguments]) {
-                return Ok(Err(format!("there is no {program}")));
+        let becoming = [&AS_NOBODY[..], &["true"]].concat();
+        for (program, arguments) in [("cargo-nextest", &["--version"][..]), ("setpriv", &becoming[..])] {
+            if !process::works(program, arguments) {
+                return Ok(Err(format!("`{program} {}` does not work", arguments.join(" "))));
             }
         }
-        let (scratch, seen) = (tempfile::tempdir()?, vec![tree.root().to_path_buf(), tree.target()?]);
-        let mut closed: Vec<PathBuf> = seen.iter().filter_map(|path| first_closed(path)).collect();
+        let (scratch, shown) = (tempfile::tempdir()?, vec![tree.root().to_path_buf(), tree.target()?]);
+        open_to_all(scratch.path())?;
+        if let Some(folder) = first_closed(scratch.path()) {
+            return Ok(Err(format!("others may not enter {}; set TMPDIR", folder.display())));
+        }
+        if let Some(folder) = shown.iter().find(|folder| is_closed(folder)) {
+            return Ok(Err(format!("others may not enter {} (`chmod o+x` lets them)", folder.display())));
+        }
+        let mut closed: Vec<PathBuf> = shown.iter().filter_map(|path| first_closed(path)).collect();
         closed.dedup();
         if !closed.is_empty() && !process::works("unshare", &["--mount", "true"]) {
-            let folder = closed[0].display();
             return Ok(Err(format!(
-                "others may not enter {folder}, and nothing can be mounted here to show it to them"
+                "others may not enter {}, and nothing can be mounted here to show them what is in it",
+                closed[0].display()
             )));
         }
-        let program = process::output("sh", &["-c", "command -v cargo-nextest"])?;
-        let nextest = scratch.path().join("cargo-nextest");
-        fs_err::copy(program.trim(), &nextest)?;
-        open_to_all(scratch.path())?;
-        open_to_all(&nextest)?;
-        for name in ["home", "behind"] {
-            fs_err::create_dir(scratch.path().join(name))?;
+        let stage = Self { scratch, shown, closed };
+        fs_err::create_dir(stage.path("home"))?;
+        if let Err(error) = chown(stage.path("home"), Some(NOBODY), Some(NOBODY)) {
+            return Ok(Err(format!("nothing can be given to user {NOBODY}: {error}")));
         }
-        chown(scratch.path().join("home"), Some(NOBODY), Some(NOBODY)).context("a home for another user")?;
-        Ok(Ok(Self { scratch, nextest, seen, closed }))
+        let nextest = process::output("sh", &["-c", "command -v cargo-nextest"])?;
+        fs_err::copy(nextest.trim(), stage.path("cargo-nextest"))?;
+        open_to_all(&stage.path("cargo-nextest"))?;
+        Ok(Ok(stage))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
     }
 
     fn play(&self, tree: &Tree) -> Result<()> {
-        let file = |name: &str| self.scratch.path().join(name).to_string_lossy().into_owned();
-        let built = ["nextest", "list", "--release", "--workspace"];
-        let built = [&built[..], &["--list-type", "binaries-only", "--message-format", "json"]].concat();
-        fs_err::write(file("binaries.json"), process::output("cargo", &built)?)?;
-        fs_err::write(file("cargo.json"), process::output("cargo", &["metadata", "--format-version", "1"])?)?;
+        // All of the workspace, as the main pass builds it: fewer packages would have other features.
+        let all = ["--release", "--workspace"];
+        process::run(tree.root(), "cargo", &[&["nextest", "run", "--no-run"][..], &all].concat())?;
+        let listed = ["--list-type", "binaries-only", "--message-format", "json"];
+        let listed = process::output("cargo", &[&["nextest", "list"][..], &all, &listed].concat())?;
+        fs_err::write(self.path("binaries.json"), listed)?;
+        let metadata = process::output("cargo", &["metadata", "--format-version", "1"])?;
+        fs_err::write(self.path("cargo.json"), metadata)?;
+        fs_err::write(self.path("show.sh"), self.showing(tree.root()))?;
 
-        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-        let mut line = ["--mount", "sh", "-c", BECOME, "sh"].map(str::to_owned).to_vec();
-        line.extend([file("behind"), text(&tree.root().to_path_buf())]);
-        line.extend(self.closed.iter().map(text));
-        line.push("--".into());
-        line.extend(self.seen.iter().map(text));
-        line.push("--".into());
-        let home = file("home");
-        line.extend(
-            ["env", "-u", "XDG_CACHE_HOME", "-u", "XDG_CONFIG_HOME", "-u", "XDG_RUNTIME_DIR"]
-                .map(str::to_owned),
-        );
-        line.extend([format!("HOME={home}"), format!("TMPDIR={home}")]);
-        line.extend([text(&self.nextest), "nextest".into(), "run".into(), "-E".into(), TESTS.into()]);
-        line.extend(["--binaries-metadata".into(), file("binaries.json")]);
-        line.extend(["--cargo-metadata".into(), file("cargo.json")]);
-        println!("$ … setpriv --reuid={NOBODY} … cargo nextest run --release -E '{TESTS}'");
-        let line: Vec<&str> = line.iter().map(String::as_str).collect();
-        // Without closed folders nothing is mounted, which not everybody who is root may do.
-        match self.closed.is_empty() {
-            true => process::run_quietly(tree.root(), "sh", &line[2..]),
-            false => process::run_quietly(tree.root(), "unshare", &line),
+        let text = |name: &str| self.path(name).to_string_lossy().into_owned();
+        let (nextest, binaries, metadata) =
+            (text("cargo-nextest"), text("binaries.json"), text("cargo.json"));
+        let (home, temporary) = (format!("HOME={}", text("home")), format!("TMPDIR={}", text("home")));
+        let mut line = vec!["setpriv"];
+        line.extend(AS_NOBODY);
+        line.push("env");
+        for name in
+            ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"]
+        {
+            line.extend(["-u", name]);
         }
+        line.extend([home.as_str(), temporary.as_str(), nextest.as_str(), "nextest", "run", "-E", TESTS]);
+        line.extend(["--binaries-metadata", binaries.as_str(), "--cargo-metadata", metadata.as_str()]);
+        println!("$ setpriv --reuid={NOBODY} … cargo-nextest nextest run -E '{TESTS}' …");
+        // Without closed folders nothing is mounted, which not every root may do.
+        if self.closed.is_empty() {
+            return process::run_quietly(tree.root(), line[0], &line[1..]);
+        }
+        let show = text("show.sh");
+        let line = [&["--mount", "sh", show.as_str()][..], &line[..]].concat();
+        process::run_quietly(tree.root(), "unshare", &line)
     }
+
+    /// A script that puts open folders in the place of closed ones, with nothing in them but what is to be shown, and runs
+    /// its arguments. Only its own mount namespace sees that.
+    fn showing(&self, root: &Path) -> String {
+        let mut lines = vec!["set -eu".to_owned(), "umask 022".to_owned()];
+        let kept: Vec<String> =
+            (0..self.shown.len()).map(|number| quoted(&self.path(&format!("shown-{number}")))).collect();
+        for (kept, path) in kept.iter().zip(&self.shown) {
+            lines.extend([format!("mkdir {kept}"), format!("mount --bind {} {kept}", quoted(path))]);
+        }
+        for folder in &self.closed {
+            lines.push(format!("mount -t tmpfs -o mode=755 samovar-test {}", quoted(folder)));
+        }
+        for (kept, path) in kept.iter().zip(&self.shown) {
+            let path = quoted(path);
+            lines.extend([format!("mkdir -p {path}"), format!("mount --bind {kept} {path}")]);
+        }
+        lines.extend([format!("cd {}", quoted(root)), "exec \"$@\"\n".to_owned()]);
+        lines.join("\n")
+    }
+}
+
+/// One word for a shell, whatever is in it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
 }
 
 /// The outermost folder on the way to `path` that others may not enter.
 fn first_closed(path: &Path) -> Option<PathBuf> {
-    let is_closed =
-        |folder: &&Path| fs_err::metadata(folder).is_ok_and(|facts| facts.permissions().mode() & 0o001 == 0);
     let outwards: Vec<&Path> = path.ancestors().collect();
-    outwards.into_iter().rev().find(is_closed).map(Path::to_path_buf)
+    outwards.into_iter().rev().find(|folder| is_closed(folder)).map(Path::to_path_buf)
+}
+
+fn is_closed(folder: &Path) -> bool {
+    fs_err::metadata(folder).is_ok_and(|facts| facts.permissions().mode() & 0o001 == 0)
 }
 
 fn open_to_all(path: &Path) -> Result<()> {
@@ -162,5 +179,12 @@ mod tests {
         let closed = folder.path().join("open/closed");
         fs_err::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).expect("ours");
         assert_eq!(first_closed(&inner), Some(closed));
+    }
+
+    #[test]
+    fn a_path_with_blanks_and_quotes_is_one_word_to_a_shell() {
+        let path = "/it's a/check  out";
+        let said = process::output("sh", &["-c", &format!("printf %s {}", quoted(Path::new(path)))]);
+        assert_eq!(said.expect("it prints"), path);
     }
 }

@@ -1,12 +1,12 @@
 //! `cargo x soak`: what is too long for every change: many more random lives of the pool, every death of the
-//! store, and thousands of deaths of workers.
+//! store, thousands of deaths of workers, and every fuzz target for a minute.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::process;
 use crate::tree::Tree;
+use crate::{fuzz, process};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -31,11 +31,13 @@ enum Part {
     Disk,
     /// Workers are struck, and models loaded and unloaded, a thousand times
     Workers,
+    /// Every fuzz target runs for a minute; needs the nightly toolchain
+    Fuzz,
 }
 
 /// Runs the long loops, one after the other, and tells how long each took.
 pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
-    let all = [Part::Pool, Part::Store, Part::Disk, Part::Workers];
+    let all = [Part::Pool, Part::Store, Part::Disk, Part::Workers, Part::Fuzz];
     for part in all.into_iter().filter(|part| arguments.parts.is_empty() || arguments.parts.contains(part)) {
         let started = Instant::now();
         let outcome = match part {
@@ -43,6 +45,7 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
             Part::Store => store(tree),
             Part::Disk => disk(tree),
             Part::Workers => workers(tree),
+            Part::Fuzz => fuzz::run(tree),
         };
         let name = format!("{part:?}").to_lowercase();
         outcome.with_context(|| format!("`cargo x soak {name}` begins again with this part"))?;

@@ -2,13 +2,17 @@
 
 use anyhow::Result;
 
-use crate::process;
 use crate::steps::{self, Step};
-use crate::tidy;
 use crate::tree::Tree;
+use crate::{ordinary, process, tidy};
 
 /// The tests come last, so that their summary is the last thing printed when all is well.
-const STEPS: [Step; 3] = [("tidy", tidy::run), ("documentation tests", documentation), ("tests", tests)];
+const STEPS: [Step; 4] = [
+    ("tidy", tidy::run),
+    ("documentation tests", documentation),
+    ("tests as an ordinary user", ordinary::run),
+    ("tests", tests),
+];
 
 /// Runs every step.
 pub(crate) fn run(tree: &Tree) -> Result<()> {

@@ -1,31 +1,43 @@
 //! Whether others could change what is ours: folders that they own or may write, and who is behind a socket.
 //!
-//! Looks only. A folder in which everybody may make files and nobody take away another's (`/tmp`) is no fault, and
-//! neither is one that may be written by a group which has this user alone.
+//! Looks only. A folder in which everybody may make files and nobody take away another's (`/tmp`) is no fault. Whose writing
+//! counts as that of others is the server's rule, so that what is fine here is fine there.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use samovar_core::{ErrorKind, Failure};
+use samovar_server::others_write;
 
-use crate::home::{self, Home};
+use crate::home;
+use crate::settings::Settings;
 
-const OTHERS_WRITE: u32 = 0o002;
-const GROUP_WRITES: u32 = 0o020;
 const STICKY: u32 = 0o1000;
+/// How to name other directories.
+const WAYS: &str = "SAMOVAR_HOME for all, `cache.cache_dir` and `server.socket` for those two";
+/// `f_type` of file systems that may keep no permissions of their own: FUSE (ntfs-3g, the shares of virtual machines), 9p,
+/// FAT, exFAT, NTFS.
+const WITHOUT_MODES: [u32; 5] = [0x6573_5546, 0x0102_1997, 0x4d44, 0x2011_bab0, 0x7366_746e];
 /// A list of users that is longer is not worth the name.
 const USERS_MAX_BYTES: u64 = 4 << 20;
 
-/// Refuses a home that others could change.
+/// Refuses places that others could change: home, cache, the socket's folder, and the configuration file that was read.
 ///
 /// # Errors
 /// `Forbidden` with the place and what to do about it; `Storage` for what cannot be looked at.
-pub(crate) fn check(home: &Home, socket: &Path) -> Result<(), Failure> {
-    let places =
-        [home.root.as_deref(), home.config_file.parent(), Some(&home.state_dir), Some(&home.run_dir)];
-    places.into_iter().flatten().chain(socket.parent()).try_for_each(folder)?;
-    file(&home.config_file)
+pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
+    let home = &settings.home;
+    let places = [
+        home.root.as_deref(),
+        home.config_file.parent(),
+        Some(&home.state_dir),
+        Some(&home.run_dir),
+        Some(&settings.runtime.store.cache_dir),
+        settings.socket.parent(),
+    ];
+    places.into_iter().flatten().try_for_each(folder)?;
+    settings.config_file.as_deref().map_or(Ok(()), file)
 }
 
 /// Refuses a folder that others could change; one that is not there yet is no fault.
@@ -36,31 +48,70 @@ pub(crate) fn folder(path: &Path) -> Result<(), Failure> {
     let Some(facts) = look(path)? else { return Ok(()) };
     let name = path.display();
     if is_strange(facts.uid()) {
-        let owner = user(facts.uid());
-        return Err(Failure::new(ErrorKind::Forbidden, format!("the directory {name} belongs to {owner}"))
-            .with_hint("set SAMOVAR_HOME to a directory of your own"));
+        let message = format!("the directory {name} belongs to {}", user(facts.uid()));
+        let hint =
+            strangers(path, facts.uid()).unwrap_or_else(|| format!("name a directory of your own: {WAYS}"));
+        return Err(Failure::new(ErrorKind::Forbidden, message).with_hint(hint));
     }
     if facts.mode() & STICKY == 0 && others_write(&facts) {
         return Err(Failure::new(ErrorKind::Forbidden, format!("other users may write into {name}"))
-            .with_hint(format!("run `chmod go-w {name}`, or set SAMOVAR_HOME to a directory of your own")));
+            .with_hint(closing(path, kind_of_disk(path))));
     }
     Ok(())
 }
 
-/// Refuses a configuration file that others could change.
-fn file(path: &Path) -> Result<(), Failure> {
+/// How a folder on a file system of this kind is closed to others.
+fn closing(path: &Path, kind: u32) -> String {
+    let name = path.display();
+    if WITHOUT_MODES.contains(&kind) {
+        return format!(
+            "run `chmod go-w {name}`; where that changes nothing, mount its file system with the option umask=022, or name a directory of your own: {WAYS}"
+        );
+    }
+    format!("run `chmod go-w {name}`, or name a directory of your own: {WAYS}")
+}
+
+/// The `f_type` of the file system that a path is on; 0 where nobody knows.
+#[cfg(target_os = "linux")]
+fn kind_of_disk(path: &Path) -> u32 {
+    // Its width differs from one machine to the next, and no kind is wider than this.
+    rustix::fs::statfs(path).map_or(0, |facts| facts.f_type as u32)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kind_of_disk(_: &Path) -> u32 {
+    0
+}
+
+/// Refuses a configuration file that others could change, wherever it lies: one that they put there is theirs.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn file(path: &Path) -> Result<(), Failure> {
     let Some(facts) = look(path)? else { return Ok(()) };
     let name = path.display();
     if is_strange(facts.uid()) {
-        let owner = user(facts.uid());
-        return Err(Failure::new(ErrorKind::Forbidden, format!("the file {name} belongs to {owner}"))
-            .with_hint("remove it, or name one of your own with --config"));
+        let message = format!("the file {name} belongs to {}", user(facts.uid()));
+        let hint = strangers(path, facts.uid())
+            .unwrap_or_else(|| "remove it, or name one of your own with --config".to_owned());
+        return Err(Failure::new(ErrorKind::Forbidden, message).with_hint(hint));
     }
     if others_write(&facts) {
         return Err(Failure::new(ErrorKind::Forbidden, format!("other users may write the file {name}"))
             .with_hint(format!("run `chmod go-w {name}`")));
     }
     Ok(())
+}
+
+/// What root can do who came to another user's place: by `sudo`, or in a container with a mounted home.
+fn strangers(path: &Path, owner: u32) -> Option<String> {
+    rustix::process::geteuid().is_root().then(|| {
+        let name = name_of(owner).unwrap_or_else(|| format!("'#{owner}'"));
+        format!(
+            "be that user: `sudo -u {name} samovar …`, or `docker run --user {owner} …` in a container; or make it root's: `chown -R root {}`",
+            path.display()
+        )
+    })
 }
 
 /// The facts of what lies there, if anything does.
@@ -74,13 +125,6 @@ fn look(path: &Path) -> Result<Option<Metadata>, Failure> {
         }
         Err(error) => Err(home::storage("look at", path, &error)),
     }
-}
-
-fn others_write(facts: &Metadata) -> bool {
-    let me = rustix::process::geteuid().as_raw();
-    // Where each user has a group of the same number, that group is the user alone.
-    let is_group_me = me != 0 && facts.gid() == me && rustix::process::getegid().as_raw() == me;
-    facts.mode() & OTHERS_WRITE != 0 || facts.mode() & GROUP_WRITES != 0 && !is_group_me
 }
 
 /// Whether somebody is neither this user nor the system.
@@ -102,20 +146,21 @@ pub(crate) fn listener(socket: &Path, uid: u32) -> Result<(), Failure> {
         .with_hint("set SAMOVAR_HOME to a directory that only you may write"))
 }
 
-/// A user by name where the system's list has one.
+/// A user as people know one.
 fn user(uid: u32) -> String {
-    let named = || {
-        let facts = fs_err::metadata("/etc/passwd").ok()?;
-        let text = fs_err::read("/etc/passwd").ok().filter(|_| facts.len() <= USERS_MAX_BYTES)?;
-        let text = String::from_utf8_lossy(&text);
-        let name = text.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
-        })?;
-        Some(format!("{name} (user {uid})"))
-    };
-    named().unwrap_or_else(|| format!("user {uid}"))
+    name_of(uid).map_or_else(|| format!("user {uid}"), |name| format!("{name} (user {uid})"))
+}
+
+/// A user's name, where the system's list has one.
+fn name_of(uid: u32) -> Option<String> {
+    let facts = fs_err::metadata("/etc/passwd").ok()?;
+    let text = fs_err::read("/etc/passwd").ok().filter(|_| facts.len() <= USERS_MAX_BYTES)?;
+    let text = String::from_utf8_lossy(&text);
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -144,6 +189,15 @@ mod tests {
     }
 
     #[test]
+    fn where_modes_may_not_be_kept_mount_options_are_named() {
+        let hint = |kind| closing(Path::new("/mnt/models"), kind);
+        for kind in WITHOUT_MODES {
+            assert!(hint(kind).contains("umask=022") && hint(kind).contains("chmod go-w"), "{kind:x}");
+        }
+        assert!(!hint(0xef53).contains("umask"));
+    }
+
+    #[test]
     fn what_belongs_to_another_user_is_refused_and_the_user_named() {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: only root can give a folder away");
@@ -157,6 +211,10 @@ mod tests {
         }
         let failure = folder(home.path()).expect_err("refused");
         assert!(failure.message.ends_with("belongs to user 4242"), "{failure}");
+        let hint = failure.hint.expect("hint");
+        for way in ["sudo -u '#4242' samovar", "docker run --user 4242", "chown -R root"] {
+            assert!(hint.contains(way), "{hint}");
+        }
         assert!(super::file(&file).is_err());
         assert!(listener(&file, 4242).expect_err("refused").message.contains("user 4242"));
         assert!(listener(&file, 0).is_ok());

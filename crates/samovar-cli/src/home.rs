@@ -129,18 +129,7 @@ pub(crate) fn storage(action: &str, path: &Path, error: &std::io::Error) -> Fail
 
 /// An I/O error without what we say ourselves: the path and the number.
 pub(crate) fn plain(error: &std::io::Error) -> String {
-    let text = error
-        .raw_os_error()
-        .map_or_else(|| error.to_string(), |code| std::io::Error::from_raw_os_error(code).to_string());
-    match text.split_once(" (os error") {
-        Some((sentence, _)) => lower_first(sentence),
-        None => lower_first(&text),
-    }
-}
-
-fn lower_first(sentence: &str) -> String {
-    let mut characters = sentence.chars();
-    characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
+    samovar_core::system_words(error)
 }
 
 /// The path from the root, also when nothing is there yet.
@@ -220,10 +209,5 @@ mod tests {
         assert!(
             failure.message.contains("151") && failure.message.contains(&SOCKET_PATH_MAX_BYTES.to_string())
         );
-    }
-
-    #[test]
-    fn io_errors_lose_their_number() {
-        assert_eq!(plain(&std::io::Error::from_raw_os_error(28)), "no space left on device");
     }
 }

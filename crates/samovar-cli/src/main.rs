@@ -19,6 +19,7 @@ mod exposure;
 mod home;
 mod report;
 mod settings;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     let environment = Environment::of_process();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return usage(&error),
+        Err(error) => return refuse(&error, &environment),
     };
     let report = Report::new(arguments.global.json, &environment);
     match obey(arguments, &environment, report.clone()) {
@@ -112,10 +113,19 @@ fn asynchronous(verb: &Verb) -> Result<tokio::runtime::Runtime, Failure> {
     })
 }
 
-/// clap explains well; only its exit code is not ours.
-fn usage(error: &clap::Error) -> ExitCode {
-    // The stream that it goes to may be closed.
-    error.print().ok();
+/// What was not understood. Help and version are clap's to print.
+fn refuse(error: &clap::Error, environment: &Environment) -> ExitCode {
+    match usage::failure(error) {
+        Some(failure) => {
+            // Nothing was parsed that could say it.
+            let is_json = std::env::args_os().any(|argument| argument == "--json");
+            Report::new(is_json, environment).failure(&failure);
+        }
+        // The stream that it goes to may be closed.
+        None => {
+            error.print().ok();
+        }
+    }
     if error.use_stderr() {
         ExitCode::from(ErrorKind::InvalidRequest.surface().exit_code)
     } else {

@@ -139,6 +139,10 @@ impl Charge {
     /// # Errors
     /// [`Exhausted`]; what it held before it still holds.
     pub fn grow(&mut self, by_bytes: u64) -> Result<(), Exhausted> {
+        if by_bytes == 0 {
+            // An owner that holds nothing is not kept.
+            return Ok(());
+        }
         let total_bytes = self.budget.shared.total_bytes;
         let mut state = self.budget.state();
         let own_bytes = state.owners.get(&self.owner).copied().unwrap_or(0).saturating_add(by_bytes);
@@ -243,6 +247,20 @@ mod tests {
         drop(charge);
         assert_eq!(budget.used_bytes(), 0);
         assert!(budget.state().owners.is_empty());
+    }
+
+    #[test]
+    fn taking_nothing_is_granted_and_leaves_no_owner_behind() {
+        let budget = ByteBudget::new(0);
+        let mut charges: Vec<Charge> = ["a", "b"].map(|owner| budget.charge(owner)).into();
+        charges[1].grow(FLOOR_BYTES).expect("the floor is granted");
+        for charge in &mut charges {
+            assert_eq!(charge.grow(0), Ok(()));
+        }
+        assert_eq!(budget.state().owners.len(), 1);
+        drop(charges);
+        assert!(budget.state().owners.is_empty());
+        assert_eq!(budget.refusals(), 0);
     }
 
     #[test]

@@ -30,8 +30,12 @@ pub enum ErrorKind {
     Unavailable,
     /// The model could not be loaded or died while it ran.
     EngineFailed,
+    /// A source of models contradicted itself, or sent other bytes than it had promised.
+    Upstream,
     /// The file system said no: full, read-only, permission.
     Storage,
+    /// What should be kept on disk does not fit into the quota, or beside what must stay free.
+    InsufficientStorage,
     /// A fault of ours.
     Internal,
 }
@@ -53,7 +57,7 @@ pub struct Surface {
 
 impl ErrorKind {
     /// Every kind, for the generated reference and for tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::InvalidRequest,
         Self::ContextExceeded,
         Self::NotFound,
@@ -66,7 +70,9 @@ impl ErrorKind {
         Self::Cancelled,
         Self::Unavailable,
         Self::EngineFailed,
+        Self::Upstream,
         Self::Storage,
+        Self::InsufficientStorage,
         Self::Internal,
     ];
 
@@ -94,7 +100,9 @@ impl ErrorKind {
             Self::Cancelled => row(499, "cancelled_error", "cancelled", 130, true),
             Self::Unavailable => row(503, "server_error", "unavailable", 69, true),
             Self::EngineFailed => row(500, "server_error", "engine_failed", 70, true),
+            Self::Upstream => row(502, "server_error", "upstream", 76, true),
             Self::Storage => row(500, "server_error", "storage", 74, false),
+            Self::InsufficientStorage => row(507, "insufficient_storage", "insufficient_storage", 74, false),
             Self::Internal => row(500, "server_error", "internal", 70, false),
         }
     }
@@ -119,12 +127,34 @@ pub struct Failure {
     /// When to try again, in milliseconds from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// Another try would fail alike, though its kind may pass.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_lasting: bool,
 }
 
 impl Failure {
     /// A failure without hint, parameter or retry time.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, param: None, retry_after_ms: None }
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            param: None,
+            retry_after_ms: None,
+            is_lasting: false,
+        }
+    }
+
+    /// Whether the same request may succeed when tried again.
+    pub fn may_retry(&self) -> bool {
+        self.kind.surface().may_retry && !self.is_lasting
+    }
+
+    /// The same failure, of which is known that another try would fail alike.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.is_lasting = true;
+        self
     }
 
     /// The same failure with what to do about it.
@@ -152,6 +182,13 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lasts_is_not_to_be_tried_again() {
+        let late = Failure::new(ErrorKind::DeadlineExceeded, "too late");
+        assert!(late.may_retry());
+        assert!(!late.lasting().may_retry());
+    }
 
     #[test]
     fn every_kind_has_a_distinct_code_and_a_failing_exit() {

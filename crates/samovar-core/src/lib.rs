@@ -10,6 +10,7 @@
 //!   cores        processor cores: there, idle, shared
 //!   byte_budget  one bound on the bytes of many holders
 //!   gdsf         what keeping a thing saves
+//!   system_words what the operating system said, as people read it
 //!   port/        what others must provide: an engine, a clock
 //!   error        one table from kind to HTTP status, exit code and retry
 //! ```
@@ -29,6 +30,7 @@ pub mod generation;
 pub mod model;
 pub mod port;
 pub mod scope;
+pub mod system_words;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;
@@ -45,3 +47,4 @@ pub use generation::{
 };
 pub use model::{ArtifactRef, Descriptor, HubRef, ModelKey, ModelRef, RemoteRef};
 pub use scope::Scope;
+pub use system_words::system_words;

@@ -243,7 +243,6 @@ impl<'m> Batcher<'m> {
                 && other.adapters() == slot.adapters()
                 && slot.scope().may_use(other.scope())
         };
-        let mut own_tokens = 0;
         let choice = if slot.reuses_prefix() {
             // Only earlier requests are waited for: so no two can wait for each other.
             let live = earlier.iter().filter(is_like);
@@ -254,12 +253,18 @@ impl<'m> Batcher<'m> {
             });
             let kept = self.kv.candidates(&self.context, slot.adapters(), slot.scope());
             let candidates: Vec<_> = kept.chain(live).collect();
-            let own_live = earlier.iter().filter(is_like).filter(|other| slot.scope().is_own(other.scope()));
-            let own = own_live.map(Slot::tokens).chain(self.kv.own(slot.adapters(), slot.scope()));
-            own_tokens = own.map(|own| prefix::common_tokens(own, slot.tokens())).max().unwrap_or(0);
             prefix::choose(slot.tokens(), &candidates, self.kv.reuse())
         } else {
             Choice::Compute
+        };
+        let own_tokens = match choice {
+            Choice::Copy { tokens, .. } => {
+                let live = earlier.iter().filter(is_like).filter(|other| slot.scope().is_own(other.scope()));
+                let own = live.map(Slot::tokens).chain(self.kv.own(slot.adapters(), slot.scope()));
+                let taken = &slot.tokens()[..tokens];
+                own.map(|own| prefix::common_tokens(own, taken)).max().unwrap_or(0)
+            }
+            Choice::Compute | Choice::Wait { .. } => 0,
         };
         let context = &mut self.context;
         let sequence = match choice {
@@ -274,6 +279,11 @@ impl<'m> Batcher<'m> {
             }
         };
         slot.place(sequence, own_tokens);
+        if self.kv.reuse() == Reuse::WholeOnly && slot.reuses_prefix() {
+            let vocab = &self.vocab;
+            let stops = prefix::stops(slot.tokens(), slot.computed(), |token| vocab.is_control(token));
+            slot.stop_at(stops);
+        }
     }
 
     fn publish(&self) {
@@ -311,17 +321,21 @@ impl<'m> Batcher<'m> {
         let watch = Stopwatch::start();
         // Nobody waits for this step when everybody in it has left, or the instance is to leave. One whose threads
         // do not get cores is computed again with fewer, which is sooner done; recurrent state would have to begin anew.
+        // A step that is broken off costs all recurrent states: those of others are worth more than its rest.
         let (slots, published) = (&self.slots, self.published);
         let may_repeat = self.kv.reuse() != Reuse::WholeOnly;
+        let mut others = slots.iter().zip(&parts).filter(|(_, part)| **part == 0);
+        let is_alone = self.kv.retained() == 0 && others.all(|(slot, _)| slot.sequence().is_none());
+        let may_leave = may_repeat || is_alone;
         let is_hopeless = Cell::new(false);
-        let is_vain = || {
+        let is_to_stop = || {
             let mut computed = slots.iter().zip(&parts).filter(|(_, part)| **part > 0);
-            published.is_interrupted() || computed.all(|(slot, _)| slot.is_cancelled()) || {
+            published.is_interrupted() || (may_leave && computed.all(|(slot, _)| slot.is_cancelled())) || {
                 is_hopeless.set(may_repeat && watch.is_hopeless(&chosen));
                 is_hopeless.get()
             }
         };
-        match self.context.decode(&mut self.batch, &is_vain) {
+        match self.context.decode(&mut self.batch, &is_to_stop) {
             Ok(()) => self.threads.note(&chosen, &watch, true),
             Err(DecodeError::Interrupted) if is_hopeless.get() => {
                 self.threads.note(&chosen, &watch, false);
@@ -329,8 +343,7 @@ impl<'m> Batcher<'m> {
             }
             Err(DecodeError::Interrupted) => {
                 if self.kv.reuse() == Reuse::WholeOnly {
-                    // Recurrent state may have taken half of the batch in.
-                    self.slots.iter_mut().for_each(Slot::forget_prefix);
+                    self.lose_states();
                 }
                 return Ok(());
             }
@@ -392,6 +405,7 @@ impl<'m> Batcher<'m> {
                 self.kv.book(sequence, part);
             }
         }
+        self.keep_states();
         for index in (0..self.slots.len()).rev() {
             let Some(output) = outputs[index] else {
                 if parts[index] > 0 {
@@ -402,6 +416,28 @@ impl<'m> Batcher<'m> {
             let Some(logits) = self.context.logits(output) else { continue };
             if self.slots[index].advance(logits, &self.vocab) == Verdict::Ends {
                 self.vacate(index);
+            }
+        }
+    }
+
+    /// Keeps the state of prompts that have come to where it may be needed again.
+    fn keep_states(&mut self) {
+        for slot in &mut self.slots {
+            if let Some(of) = slot.checkpoint()
+                && let Some(sequence) = slot.sequence()
+            {
+                self.kv.checkpoint(&mut self.context, sequence, of, self.published.prefix_id());
+            }
+        }
+    }
+
+    /// Gives up all recurrent states after a step that was broken off: those of the step may have taken half of it in, and
+    /// llama.cpp moves others about while it computes. Whoever goes on begins anew.
+    fn lose_states(&mut self) {
+        while self.kv.evict_oldest(&mut self.context) {}
+        for slot in &mut self.slots {
+            if let Some(sequence) = slot.begin_anew() {
+                self.kv.close(&mut self.context, sequence);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use samovar_core::units::{counted, waiting_requests};
 use samovar_core::{ErrorKind, Failure};
 
 use crate::adapter_set::MOST_ADAPTERS;
@@ -118,6 +119,9 @@ pub enum Error {
         /// Its length.
         bytes: usize,
     },
+    /// Reading a text came to an end before the text did.
+    #[error("the prompt could not be tokenized")]
+    NotTokenized,
     /// llama.cpp refused an adapter.
     #[error("llama.cpp could not load the adapter {}: {detail}", path.display())]
     Adapter {
@@ -224,7 +228,7 @@ pub enum Error {
     #[error("the model has been unloaded")]
     Gone,
     /// The instance has failed too often in a row.
-    #[error("the model failed {failures} times in a row and was given up: {detail}")]
+    #[error("the model failed {} in a row and was given up: {detail}", counted(*failures, "time"))]
     Dead {
         /// Failed steps without a good one between them.
         failures: u32,
@@ -232,7 +236,7 @@ pub enum Error {
         detail: String,
     },
     /// More requests wait inside the instance than it keeps.
-    #[error("{waiting} requests wait for this model already")]
+    #[error("{} for this model already", waiting_requests(*waiting))]
     TooManyWaiting {
         /// How many.
         waiting: usize,
@@ -282,6 +286,7 @@ impl Error {
             | Self::StateWrite { .. }
             | Self::PackMemory { .. }
             | Self::PackedUnseen { .. }
+            | Self::NotTokenized
             | Self::NoToken
             | Self::Dead { .. } => ErrorKind::EngineFailed,
         }
@@ -302,7 +307,8 @@ impl Error {
             Self::PromptTooLong { .. }
             | Self::PromptFarTooLong { .. }
             | Self::TooManyMessages { .. }
-            | Self::TextTooLong { .. } => Some("shorten the prompt, or load the model with a larger context"),
+            | Self::TextTooLong { .. } => Some("shorten the prompt"),
+            Self::NotTokenized => Some("the log says why"),
             Self::NoToken => Some("look at logit_bias; if it bans nothing, the model file may be damaged"),
             Self::PackMemory { .. } => Some("it is tried again; the model is loaded without packed weights"),
             Self::PackedUnseen { .. } => Some("it is tried again; the model can be loaded without them"),

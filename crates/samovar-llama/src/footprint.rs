@@ -1,7 +1,7 @@
 //! What a load will cost, from the header; and what it did cost, from the native log.
 //!
 //! ```text
-//!   held    = KV cache + compute and output buffers + vocabulary + (packed: repacked weights)
+//!   held    = KV cache and recurrent states + compute and output buffers + vocabulary + (packed: repacked weights)
 //!   mapped  = the other weights, as clean page cache
 //! ```
 //!
@@ -42,13 +42,19 @@ pub(crate) fn predict(descriptor: &Descriptor, plan: &Plan) -> Footprint {
     Footprint {
         held_bytes: kv_bytes(descriptor, plan)
             + u64::from(plan.cells) * CELL_BYTES
+            + sequences(plan) * plan.state_bytes
             + compute_bytes(descriptor, plan)
-            + u64::from(plan.sequences(false)) * vocabulary * 4
+            + sequences(plan) * vocabulary * 4
             + vocabulary * VOCABULARY_ENTRY_BYTES
             + packed * PACKED_PERCENT / 100
             + CONTEXT_BYTES,
         mapped_bytes: descriptor.tensor_bytes - packed + beside * PACKED_PERCENT / 100,
     }
+}
+
+/// Sequences of a context, each of which has a recurrent state if the model has any.
+fn sequences(plan: &Plan) -> u64 {
+    u64::from(plan.sequences(plan.state_bytes > 0))
 }
 
 /// The KV cache: all of it is written when a context is made.
@@ -68,7 +74,7 @@ fn compute_bytes(descriptor: &Descriptor, plan: &Plan) -> u64 {
     let width = u64::from(descriptor.embedding_width);
     let activations = batch * 4 * (5 * width + 3 * u64::from(descriptor.feed_forward_width));
     let mask = batch * u64::from(plan.cells) * 2;
-    let logits = u64::from(plan.sequences(false)) * u64::from(descriptor.vocabulary) * 4;
+    let logits = sequences(plan) * u64::from(descriptor.vocabulary) * 4;
     activations + mask + logits
 }
 
@@ -157,6 +163,7 @@ pub(crate) mod tests {
             key_width: 64,
             value_width: 64,
             feed_forward_width: 5632,
+            state_bytes: 0,
             vocabulary: 32000,
             chat_template: None,
             bos_token: None,
@@ -204,6 +211,15 @@ pub(crate) mod tests {
         assert!(four - one >= 3 * 2048 * 22 * 1024);
         let small = predicted(&LoadOptions { kv_type: KvType::Q8_0, ..options() }).held_bytes;
         assert!(small < one);
+    }
+
+    #[test]
+    fn every_sequence_of_a_recurrent_model_holds_a_state() {
+        let recurrent = Descriptor { state_bytes: 10 << 20, ..descriptor() };
+        let plan = Plan::new(&recurrent, &options()).unwrap();
+        let more = predict(&recurrent, &plan).held_bytes - predicted(&options()).held_bytes;
+        // One that runs, twelve that are kept, and the probe.
+        assert!((14 * (10 << 20)..15 * (10 << 20)).contains(&more), "{more}");
     }
 
     #[test]

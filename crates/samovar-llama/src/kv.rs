@@ -6,6 +6,7 @@
 //!     └───────── share ◄───────────┘   (marks cells; nothing is copied or computed)
 //! ```
 //!
+//! A recurrent model's sequence is also kept while it computes, at places where others may go on from it: checkpoints.
 //! Retained sequences own only what nobody else needs: they are evicted, short ones and then the oldest first,
 //! when cells or sequence ids run short. Every change is made in the native cache and in the book at once.
 
@@ -89,7 +90,8 @@ impl Kv {
             retained: VecDeque::new(),
             retained_most: retained_most as usize,
             reuse,
-            window: window as usize,
+            // Recurrent state is taken whole, with the end of the sequence, which is where a window is.
+            window: if reuse == Reuse::WholeOnly { 0 } else { window as usize },
         }
     }
 
@@ -168,6 +170,14 @@ impl Kv {
             return self.cut(context, kept.sequence, tokens);
         }
         let sequence = self.share(context, &kept.sequence, tokens);
+        if self.reuse == Reuse::WholeOnly {
+            // So do the earlier states of the same conversation: nothing can be had of them from this one.
+            let retained = std::mem::take(&mut self.retained);
+            let (earlier, others): (VecDeque<_>, VecDeque<_>) =
+                retained.into_iter().partition(|other| other.of.begins(&kept.of));
+            self.retained = others;
+            self.retained.extend(earlier);
+        }
         self.line_up(kept);
         sequence
     }
@@ -187,6 +197,35 @@ impl Kv {
         self.cells.take(&mut sequence.holding, tokens);
     }
 
+    /// Keeps what a sequence has computed so far, under the name `id`; the sequence goes on.
+    pub(crate) fn checkpoint(
+        &mut self,
+        context: &mut Context<'_>,
+        sequence: &Sequence,
+        of: Computed,
+        id: u64,
+    ) {
+        if self.refresh(&of) {
+            return;
+        }
+        while self.retained.len() >= self.retained_most {
+            self.evict_oldest(context);
+        }
+        let sequence = self.share(context, sequence, sequence.computed());
+        self.line_up(Retained { id, sequence, of });
+    }
+
+    /// Whether exactly this is retained; then it counts as just used.
+    fn refresh(&mut self, of: &Computed) -> bool {
+        let is_same = |kept: &Retained| kept.of.tokens.len() == of.tokens.len() && of.begins(&kept.of);
+        let kept = self.retained.iter().position(is_same).and_then(|place| self.retained.remove(place));
+        let exists = kept.is_some();
+        if let Some(kept) = kept {
+            self.line_up(kept);
+        }
+        exists
+    }
+
     /// Ends a sequence and keeps it, under the name `id`, for whoever comes with the same prefix.
     pub(crate) fn retain(
         &mut self,
@@ -201,10 +240,10 @@ impl Kv {
             self.retained.iter().any(|kept| of.begins(&kept.of) && self.least(context, &kept.sequence) == 0);
         let is_useful = match self.reuse {
             Reuse::Partial => !is_covered,
-            Reuse::WholeOnly => true,
+            Reuse::WholeOnly => !self.refresh(&of),
         };
         let has_room = self.retained.len() < self.retained_most;
-        if of.tokens.is_empty() || !is_useful || self.retained_most == 0 || (of.is_short() && !has_room) {
+        if of.tokens.is_empty() || !is_useful || (of.is_short() && !has_room) {
             return self.close(context, sequence);
         }
         if self.reuse == Reuse::Partial && is_whole {

@@ -16,12 +16,17 @@ use crate::native::WeightOptions;
 
 /// Tokens of one step at most. More would not be faster on a CPU and delays everybody.
 pub(crate) const BATCH_TOKENS: u32 = 512;
-/// llama.cpp follows at most 256 sequences in one context.
+/// llama.cpp follows no more sequences in one context.
+const MAX_SEQUENCES: u32 = 256;
+/// Each may keep a finished sequence beside the one that runs.
 const MAX_SLOTS: u32 = 120;
 /// Finished sequences whose prefix is kept, at least.
 const MIN_RETAINED: u32 = 4;
-/// Finished sequences of recurrent models: each costs a whole state.
-const RECURRENT_RETAINED: u32 = 1;
+/// States of recurrent models that one conversation needs: where its last turn begins, the end of its prompt, and of the
+/// answer. So many are kept at least, and at most so many for each sequence that would be kept of another model.
+const CONVERSATION_STATES: u32 = 3;
+/// What more of them may take. llama.cpp makes room for all of them when it makes a context.
+const STATES_BYTES: u64 = 256 << 20;
 /// Cells for a probe that runs beside full slots.
 const PROBE_CELLS: u32 = 32;
 /// llama.cpp rounds the number of cells up to a multiple of this.
@@ -49,6 +54,8 @@ pub(crate) struct Plan {
     pub context_tokens: u32,
     /// Cells of the KV cache.
     pub cells: u32,
+    /// Bytes of the recurrent state of a sequence; 0 = it has none, or nobody knows.
+    pub state_bytes: u64,
     /// Threads of one step.
     pub threads: u32,
     /// Number format of the KV cache.
@@ -80,6 +87,7 @@ impl Plan {
             slots: options.slots,
             context_tokens: options.context_tokens,
             cells,
+            state_bytes: descriptor.state_bytes,
             threads: options.threads,
             kv_type: options.kv_type,
             layout: options.layout,
@@ -98,9 +106,16 @@ impl Plan {
         WeightOptions { is_repacked: self.layout == Layout::Repacked, is_locked: self.is_locked }
     }
 
-    /// Finished sequences whose prefix is kept at most.
+    /// Finished sequences whose prefix is kept at most; of recurrent models, checkpoints too.
     pub(crate) fn retained(&self, is_recurrent: bool) -> u32 {
-        if is_recurrent { RECURRENT_RETAINED } else { self.slots.max(MIN_RETAINED) }
+        let finished = self.slots.max(MIN_RETAINED);
+        if !is_recurrent {
+            return finished;
+        }
+        // Of states whose size nobody knows, no more than one conversation needs.
+        let affordable = STATES_BYTES.checked_div(self.state_bytes).unwrap_or(0);
+        let most = (finished * CONVERSATION_STATES).min(MAX_SEQUENCES - self.slots - 1);
+        affordable.clamp(u64::from(CONVERSATION_STATES), u64::from(most)) as u32
     }
 
     /// Sequences of all kinds: running, retained, and one for the probe.
@@ -177,6 +192,19 @@ mod tests {
         assert_eq!(plan.cells % CELL_GRAIN, 0);
         let context = plan.context(false);
         assert_eq!((context.cells, context.sequences), (plan.cells, 4 + 4 + 1));
+    }
+
+    #[test]
+    fn states_of_recurrent_models_are_kept_as_far_as_their_memory_goes() {
+        let kept = |slots: u32, state_bytes: u64| {
+            let descriptor = Descriptor { state_bytes, ..descriptor() };
+            Plan::new(&descriptor, &LoadOptions { slots, ..options() }).unwrap().retained(true)
+        };
+        let sizes = [1 << 10, 64 << 20, 200 << 20, 1 << 40, 0];
+        assert_eq!(sizes.map(|state_bytes| kept(4, state_bytes)), [12, 4, 3, 3, 3]);
+        assert_eq!(kept(1, 1 << 10), 12);
+        let plan = Plan { slots: MAX_SLOTS, state_bytes: 1, ..Plan::new(&descriptor(), &options()).unwrap() };
+        assert_eq!((plan.sequences(true), plan.retained(false)), (MAX_SEQUENCES, MAX_SLOTS));
     }
 
     #[test]

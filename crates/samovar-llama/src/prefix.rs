@@ -79,6 +79,26 @@ pub(crate) fn choose(prompt: &[LlamaToken], candidates: &[Candidate<'_>], reuse:
     }
 }
 
+/// Fewer tokens than these are computed anew sooner than their state is kept.
+const MIN_STATE_TOKENS: usize = 32;
+
+/// Where the prompt of a model whose state can not be cut stops, so that its state can be kept: where the last turn
+/// begins, for whoever says something else then, and before its last token, for whoever asks again. `computed` tokens are
+/// there already. Turns begin with tokens of which `is_mark` holds, and the last one is that which the prompt ends in.
+pub(crate) fn stops(
+    prompt: &[LlamaToken],
+    computed: usize,
+    is_mark: impl Fn(LlamaToken) -> bool,
+) -> Vec<usize> {
+    let end = prompt.len().saturating_sub(1);
+    let mut marks = (0..prompt.len()).rev().filter(|place| is_mark(prompt[*place]));
+    let turn = marks.find_map(|last| prompt[..last].iter().rposition(|token| *token == prompt[last]));
+    let mut stops: Vec<usize> = turn.into_iter().chain([end]).collect();
+    stops.dedup();
+    stops.retain(|stop| *stop >= computed + MIN_STATE_TOKENS);
+    stops
+}
+
 /// How many tokens two prompts begin with together.
 pub(crate) fn common_tokens(left: &[LlamaToken], right: &[LlamaToken]) -> usize {
     left.iter().zip(right).take_while(|(a, b)| a == b).count()
@@ -157,6 +177,22 @@ mod tests {
         assert_eq!(choose(&prompt, &[done(&other)], Reuse::Partial), Choice::Compute);
         assert_eq!(choose(&prompt, &[], Reuse::Partial), Choice::Compute);
         assert_eq!(choose(&[], &[done(&other)], Reuse::Partial), Choice::Compute);
+    }
+
+    #[test]
+    fn prompts_stop_where_the_last_turn_begins_and_before_their_end() {
+        let is_mark = |token: LlamaToken| token.0 < 10;
+        // Two turns of 50 tokens, and what makes the model speak.
+        let turn = |mark: i32| [mark].into_iter().chain(100..149);
+        let prompt = tokens(turn(1).chain(turn(1)).chain([1, 500]));
+        assert_eq!(stops(&prompt, 0, is_mark), [50, 101]);
+        assert_eq!(stops(&prompt, 30, is_mark), [101], "a few tokens are not worth it");
+        assert_eq!(stops(&prompt, 90, is_mark), [0; 0]);
+        assert_eq!(stops(&prompt, 0, |_| false), [101]);
+        // Marks that come once are passed over.
+        let thinking = tokens(turn(1).chain(turn(1)).chain([1, 2, 500]));
+        assert_eq!(stops(&thinking, 0, is_mark), [50, 102]);
+        assert_eq!(stops(&[], 0, is_mark), [0; 0]);
     }
 
     #[test]

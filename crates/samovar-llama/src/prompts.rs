@@ -1,7 +1,7 @@
 //! From a prompt as it travels to the tokens that the model reads: conversations are rendered by the model's chat
 //! template, texts are tokenized, and what cannot fit the context is refused before the work is done.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
@@ -103,16 +103,19 @@ impl Prompts {
     }
 
     fn other(&self, template: &str) -> Result<Arc<Renderer>, Failure> {
-        let known = self.other.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((source, renderer)) = known
-            && source == template
-        {
+        let known = |other: &(String, Arc<Renderer>)| (other.0 == template).then(|| Arc::clone(&other.1));
+        let renderer = self.lock_other().as_ref().and_then(known);
+        if let Some(renderer) = renderer {
             return Ok(renderer);
         }
+        // Nobody else waits while a template is read.
         let renderer = Arc::new(self.renderer(Some(template))?);
-        let known = Some((template.to_owned(), Arc::clone(&renderer)));
-        *self.other.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        *self.lock_other() = Some((template.to_owned(), Arc::clone(&renderer)));
         Ok(renderer)
+    }
+
+    fn lock_other(&self) -> MutexGuard<'_, Option<(String, Arc<Renderer>)>> {
+        self.other.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,6 +5,7 @@
 //!      └─ waits while another request computes the prefix that both share
 //! ```
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
@@ -34,6 +35,8 @@ pub(crate) struct Slot {
     tokens: Vec<LlamaToken>,
     /// `None` while its place in the cache is not decided.
     sequence: Option<Sequence>,
+    /// Places in the prompt, in their order, at which its state is to be kept.
+    stops: VecDeque<usize>,
     sampler: Sampler,
     gate: TextGate,
     usage: Usage,
@@ -83,6 +86,7 @@ impl Slot {
         Self {
             tokens,
             sequence: None,
+            stops: VecDeque::new(),
             sampler,
             gate: TextGate::new(&ticket.stop),
             usage: Usage::default(),
@@ -137,8 +141,36 @@ impl Slot {
     /// Gives it a place in the cache, with whatever is computed there already. Of that, no more than `own_tokens` are
     /// its client's own, who is told of no others.
     pub(crate) fn place(&mut self, sequence: Sequence, own_tokens: usize) {
-        self.usage.cached_tokens = sequence.computed().min(own_tokens) as u32;
+        if self.first_token.is_none() {
+            self.usage.cached_tokens = sequence.computed().min(own_tokens) as u32;
+        }
         self.sequence = Some(sequence);
+    }
+
+    /// The prompt is computed up to each of these places before it goes on.
+    pub(crate) fn stop_at(&mut self, stops: impl IntoIterator<Item = usize>) {
+        self.stops = stops.into_iter().collect();
+    }
+
+    /// Takes its place in the cache away: its prompt, and what it has said, are computed again when it has another.
+    pub(crate) fn begin_anew(&mut self) -> Option<Sequence> {
+        self.stops.clear();
+        self.sequence.take()
+    }
+
+    /// What it has computed, if that is to be kept now.
+    pub(crate) fn checkpoint(&mut self) -> Option<Computed> {
+        let computed = self.computed();
+        if self.stops.front().is_none_or(|stop| *stop > computed) {
+            return None;
+        }
+        self.stops.pop_front();
+        let tokens = self.tokens[..computed].to_vec();
+        self.reuses_prefix().then(|| Computed {
+            tokens,
+            adapters: self.adapters().clone(),
+            scope: *self.scope(),
+        })
     }
 
     /// Tokens in the cache.
@@ -150,15 +182,20 @@ impl Slot {
     pub(crate) fn work(&self) -> Work {
         match &self.sequence {
             None => Work::Wait,
-            Some(_) if self.first_token.is_some() => Work::Decode,
-            Some(sequence) => Work::Prefill { tokens: self.tokens.len() - sequence.computed() },
+            Some(sequence) => {
+                let end = self.stops.front().copied().unwrap_or(self.tokens.len());
+                match end - sequence.computed() {
+                    1 if self.first_token.is_some() => Work::Decode,
+                    tokens => Work::Prefill { tokens },
+                }
+            }
         }
     }
 
     /// Tells how far its prompt is, a few times a second.
     pub(crate) fn tell_progress(&mut self) {
         let events = &self.ticket.events;
-        if self.told.elapsed() >= PROGRESS && may_tell_progress(events, 0) {
+        if self.first_token.is_none() && self.told.elapsed() >= PROGRESS && may_tell_progress(events, 0) {
             self.told = Instant::now();
             let (computed, of) = (self.computed() as u32, self.usage.prompt_tokens);
             self.send(TokenEvent::Prefilling { computed, of });

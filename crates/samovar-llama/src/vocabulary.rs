@@ -193,15 +193,8 @@ impl Vocabulary {
             tokens.extend(of(text));
             return Ok(());
         }
-        let read = || parts(text).into_iter().flat_map(of).collect::<Vec<_>>();
-        std::thread::scope(|scope| {
-            let reader = Builder::new().name("words".to_owned()).stack_size(STACK_BYTES);
-            let reader = reader.spawn_scoped(scope, read);
-            let reader = reader.map_err(|error| Error::Thread { detail: error.to_string() })?;
-            // A panic there has said why.
-            tokens.extend(reader.join().unwrap_or_default());
-            Ok(())
-        })
+        tokens.extend(with_stack(|| parts(text).into_iter().flat_map(of).collect::<Vec<_>>())?);
+        Ok(())
     }
 
     /// Refuses by the count of bytes what cannot fit whatever its tokens are.
@@ -306,6 +299,17 @@ impl Special {
         into.push(Piece::Text(before));
         into.push(Piece::Special(self.token));
     }
+}
+
+/// Reads on a thread that has stack for the longest words.
+fn with_stack<T: Send>(read: impl FnOnce() -> T + Send) -> Result<T, Error> {
+    std::thread::scope(|scope| {
+        let reader = Builder::new().name("words".to_owned()).stack_size(STACK_BYTES);
+        let reader = reader.spawn_scoped(scope, read);
+        let reader = reader.map_err(|error| Error::Thread { detail: error.to_string() })?;
+        // A panic there has said why.
+        reader.join().map_err(|_| Error::NotTokenized)
+    })
 }
 
 /// Characters of the longest stretch that is all whitespace or has none.

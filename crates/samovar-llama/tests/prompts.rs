@@ -91,11 +91,3 @@ fn what_cannot_fit_is_refused_in_words_that_clients_know() {
     let many = Chat::new(serde_json::Value::from(many).to_string(), 513);
     assert!(refused(many).contains("513 messages"));
 }
-
-#[test]
-fn a_text_begins_once() {
-    let instance = support::load(&support::options());
-    let text = |text: &str| Prompt::Text { text: text.to_owned(), add_special: true, parse_special: true };
-    let plain = instance.encode(&text("hi"), &Unconfined).expect("encodes");
-    assert_eq!(plain, instance.tokenize("hi", true, true).expect("tokenizes"));
-}

@@ -1,9 +1,7 @@
 //! Why the pool said no.
 
-use samovar_core::units::{ByteSize, TimeSpan};
+use samovar_core::units::{ByteSize, TimeSpan, counted, waiting_requests};
 use samovar_core::{ErrorKind, Failure};
-
-use crate::decide::is_fault_of_the_instance;
 
 /// Why the pool said no. Every variant carries what its reader needs to act on it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +22,7 @@ pub enum Error {
         context_that_fits: Option<u32>,
     },
     /// Too many requests wait already.
-    #[error("{queued} requests wait for {model} already")]
+    #[error("{} for {model} already", waiting_requests(*queued))]
     Busy {
         /// The model's name.
         model: String,
@@ -47,7 +45,7 @@ pub enum Error {
         retry_after_ms: u64,
     },
     /// The deadline passed before a slot was free.
-    #[error("no slot of {model} was free within {}", TimeSpan::from_ms(*waited_ms))]
+    #[error("{}", too_late(model, *waited_ms))]
     DeadlineExceeded {
         /// The model's name.
         model: String,
@@ -76,7 +74,7 @@ pub enum Error {
         retry_after_ms: u64,
     },
     /// The model failed again and again, and is not tried for a while.
-    #[error("{model} failed {failures} times within a minute and is not tried for a while: {failure}")]
+    #[error("{model} failed {} within a minute and is not tried for a while: {failure}", counted(*failures, "time"))]
     GivenUp {
         /// The model's name.
         model: String,
@@ -92,18 +90,14 @@ pub enum Error {
     ShuttingDown,
 }
 
-impl Error {
-    /// The same for a request that came after the failure: where another try may well succeed, it is to come again, and
-    /// nobody tells it that this try of its own has failed.
-    pub(crate) fn while_backing_off(self) -> Self {
-        match self {
-            Self::LoadFailed { model, failure, retry_after_ms } if is_fault_of_the_instance(failure.kind) => {
-                Self::BackingOff { model, failure, retry_after_ms }
-            }
-            error => error,
-        }
+fn too_late(model: &str, waited_ms: u64) -> String {
+    match waited_ms {
+        0 => format!("the time of the request was over before {model} could be asked"),
+        _ => format!("no slot of {model} was free within {}", TimeSpan::from_ms(waited_ms)),
     }
+}
 
+impl Error {
     /// The row of the table of kinds.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -125,6 +119,7 @@ impl Error {
                 Some("use a smaller quantization, unpin a model, or raise the memory budget".into())
             }
             Self::Busy { .. } => Some("try again in a moment, or give the model more slots".into()),
+            Self::DeadlineExceeded { waited_ms: 0, .. } => Some("allow more time".into()),
             Self::TooLate { .. } | Self::DeadlineExceeded { .. } => {
                 Some("allow more time, or give the model more slots".into())
             }
@@ -155,6 +150,7 @@ impl From<Error> for Failure {
             hint: error.hint(),
             param: None,
             retry_after_ms: error.retry_after_ms(),
+            is_lasting: false,
         }
     }
 }

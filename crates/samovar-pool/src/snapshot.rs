@@ -55,6 +55,8 @@ pub struct PoolStats {
     pub hits: u64,
     /// Requests granted on an instance that was loaded for them.
     pub misses: u64,
+    /// Hits of all grants, from 0 to 1; 0 before the first.
+    pub hit_rate: f64,
     /// Loads finished well.
     pub loads: u64,
     /// Loads that failed.
@@ -89,6 +91,8 @@ pub struct PoolStats {
     pub owed_bytes: u64,
     /// Bytes that instances may use together.
     pub budget_bytes: u64,
+    /// Bytes in memory and promised, in percent of the budget.
+    pub usage_percent: f64,
     /// Bytes above which idle instances leave ahead of need.
     pub soft_bytes: u64,
     /// Where the budget comes from, such as `70 % of 22.1 GB available (/proc/meminfo)`.

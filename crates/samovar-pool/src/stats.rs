@@ -4,10 +4,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use samovar_core::ModelKey;
+use samovar_core::port::Millis;
 use serde::{Deserialize, Serialize};
 
 /// Times remembered for percentiles.
 const REMEMBERED: usize = 256;
+/// Of those, the latest ones that say what to expect: what was measured on a busy machine does not count for ever.
+const EXPECTED_OF: usize = 8;
 
 /// Times in milliseconds: the mean of all, percentiles of the last 256.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,11 +64,14 @@ impl Times {
         if self.count == 0 { 0.0 } else { self.sum_ms as f64 / self.count as f64 }
     }
 
-    /// What to expect the next time, in whole milliseconds: the mean of all times and of `before`, the
-    /// experience of earlier lives, which counts as one time more.
+    /// What to expect the next time, in whole milliseconds: the mean of the last eight times. While there are fewer,
+    /// `before`, the experience of earlier lives, counts as one time more.
     pub(crate) fn expected_ms(&self, before: Option<u64>) -> Option<u64> {
-        let sum_ms = self.sum_ms.saturating_add(before.unwrap_or(0));
-        sum_ms.checked_div(self.count + u64::from(before.is_some()))
+        let latest = self.in_order().skip(self.recent.len().saturating_sub(EXPECTED_OF));
+        let before = before.filter(|_| self.recent.len() < EXPECTED_OF);
+        let add = |(count, sum_ms): (u64, u64), ms| (count + 1, sum_ms.saturating_add(ms));
+        let (count, sum_ms) = latest.chain(before).fold((0, 0), add);
+        sum_ms.checked_div(count)
     }
 
     /// Percentiles of the recent times by nearest rank, 0 when there are none.
@@ -79,20 +85,28 @@ impl Times {
     }
 }
 
-/// A moving average that forgets: each new time counts for a fifth.
+/// A moving average that forgets.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MovingMean {
-    ms: Option<f64>,
+    /// The mean, and when the last span was added to it.
+    last: Option<(f64, Millis)>,
 }
 
 impl MovingMean {
-    pub(crate) fn add(&mut self, ms: u64) {
+    /// A new span counts for a fifth of the mean, and for more after a while without one: for half after a minute. So what
+    /// was measured while the machine was busy is soon of no consequence.
+    pub(crate) fn add(&mut self, ms: u64, now: Millis) {
+        const MINUTE_MS: f64 = 60_000.0;
         let new = ms as f64;
-        self.ms = Some(self.ms.map_or(new, |old| old + (new - old) / 5.0));
+        let mean = self.last.map_or(new, |(old, at)| {
+            let age_ms = now.since(at) as f64;
+            old + (new - old) * (age_ms / (age_ms + MINUTE_MS)).max(0.2)
+        });
+        self.last = Some((mean, now));
     }
 
     pub(crate) fn ms(self) -> Option<f64> {
-        self.ms
+        self.last.map(|(ms, _)| ms)
     }
 }
 
@@ -295,16 +309,29 @@ mod tests {
         assert_eq!(percentiles(&times, [50, 99, 100]), [50, 99, 100]);
         (0..REMEMBERED).for_each(|_| times.add(7));
         assert_eq!(percentiles(&times, [1, 50, 99]), [7, 7, 7]);
-        assert_eq!(times.expected_ms(None), Some((5050 + 7 * REMEMBERED as u64) / (100 + REMEMBERED as u64)));
+    }
+
+    #[test]
+    fn the_latest_times_say_what_to_expect() {
+        let mut times = Times::default();
+        assert_eq!((times.expected_ms(None), times.expected_ms(Some(30))), (None, Some(30)));
+        times.add(60_000);
+        assert_eq!(times.expected_ms(Some(0)), Some(30_000));
+        (0..EXPECTED_OF).for_each(|_| times.add(10));
+        assert_eq!(times.expected_ms(Some(30)), Some(10), "one load on a busy machine");
+        (0..REMEMBERED).for_each(|_| times.add(20));
+        assert_eq!(times.expected_ms(None), Some(20));
     }
 
     #[test]
     fn a_moving_mean_follows() {
         let mut mean = MovingMean::default();
         assert_eq!(mean.ms(), None);
-        mean.add(100);
-        mean.add(0);
+        mean.add(100, Millis(0));
+        mean.add(0, Millis(10));
         assert_eq!(mean.ms(), Some(80.0));
+        mean.add(20, Millis(60_010));
+        assert_eq!(mean.ms(), Some(50.0), "what is a minute old counts for half");
     }
 
     fn counted(loads_ms: &[u64], evicted: u64) -> Tally {

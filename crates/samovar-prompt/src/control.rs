@@ -1,7 +1,7 @@
 //! The control tokens of a vocabulary, as texts: what a template may write and people may not.
 
-use std::collections::HashSet;
-use std::ops::Range;
+use std::collections::{BTreeSet, HashSet};
+use std::ops::{Bound, Range};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
@@ -13,36 +13,42 @@ const SHORTEST_BEGINNING: usize = 2;
 pub struct ControlTokens {
     /// Finds them, the longest where several begin.
     finder: Option<AhoCorasick>,
-    /// Finds the first two and the last two characters of any, in whatever case.
+    /// Finds the first two and the last two characters of any, in whatever case, as they are and as JSON writes them.
     edges: Option<AhoCorasick>,
-    texts: HashSet<String>,
-    /// What they may begin and end with, none of it a whole one.
-    beginnings: HashSet<String>,
-    ends: HashSet<String>,
+    texts: BTreeSet<String>,
+    /// The same texts with their characters in reverse.
+    reversed: BTreeSet<String>,
+    /// Their characters that are no letters, digits, underscores or spaces: `<`, `|`, `>`.
+    signs: HashSet<char>,
+    /// What stands between the signs at both ends of one, in lower case: `im_end`.
+    words: HashSet<String>,
     longest: usize,
 }
 
 impl ControlTokens {
     /// Of a vocabulary.
     pub fn new(texts: impl IntoIterator<Item = String>) -> Self {
-        let texts: HashSet<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+        let texts: BTreeSet<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
         let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts);
         // So many texts that no automaton holds them are no vocabulary.
         let finder = finder.ok().filter(|_| !texts.is_empty());
-        let (mut beginnings, mut ends) = (HashSet::new(), HashSet::new());
-        for text in &texts {
-            for (at, _) in text.char_indices().skip(1) {
-                if at >= SHORTEST_BEGINNING {
-                    beginnings.insert(text[..at].to_owned());
-                }
-                ends.insert(text[at..].to_owned());
-            }
-        }
         let longest = texts.iter().map(String::len).max().unwrap_or(0);
-        let edges: HashSet<&str> = texts.iter().flat_map(|text| edges_of(text)).collect();
+        let edges: HashSet<String> = texts
+            .iter()
+            .flat_map(|text| edges_of(text))
+            .flat_map(|edge| [edge.to_owned(), in_json(edge)])
+            .collect();
         let edges = AhoCorasick::builder().ascii_case_insensitive(true).build(edges).ok();
         let edges = edges.filter(|_| !texts.is_empty());
-        Self { finder, edges, texts, beginnings, ends, longest }
+        Self {
+            finder,
+            edges,
+            reversed: texts.iter().map(|text| text.chars().rev().collect()).collect(),
+            signs: texts.iter().flat_map(|text| text.chars()).filter(|c| is_sign(*c)).collect(),
+            words: texts.iter().map(|text| word_of(text)).filter(|word| !word.is_empty()).collect(),
+            texts,
+            longest,
+        }
     }
 
     /// Of a vocabulary that has none.
@@ -59,6 +65,17 @@ impl ControlTokens {
         self.texts.contains(text)
     }
 
+    /// A text of a conversation with a letter in the place of whatever a template could make a control token of; `None`
+    /// where there is nothing of the kind. What `may_name_one` may be the word of a token, as roles are.
+    pub(crate) fn disarmed(&self, text: &str, may_name_one: bool) -> Option<String> {
+        let word = text.trim();
+        if !may_name_one && word.len() <= self.longest && self.words.contains(&word.to_lowercase()) {
+            return Some(text.replace(|c: char| !c.is_whitespace(), "x"));
+        }
+        let is_sign = |c: char| self.signs.contains(&c);
+        text.contains(is_sign).then(|| text.replace(is_sign, "x"))
+    }
+
     /// Where they stand in a text, from left to right, the longest where several begin.
     pub fn find<'t>(&self, text: &'t str) -> impl Iterator<Item = Range<usize>> + use<'_, 't> {
         self.finder.iter().flat_map(move |finder| finder.find_iter(text)).map(|found| found.range())
@@ -72,14 +89,45 @@ impl ControlTokens {
     /// Where the text's longest ending begins that a control token may begin with.
     pub(crate) fn beginning_at_end(&self, text: &str) -> Option<usize> {
         let from = text.len().saturating_sub(self.longest);
-        (from..text.len()).find(|at| text.is_char_boundary(*at) && self.beginnings.contains(&text[*at..]))
+        let to = (text.len() + 1).saturating_sub(SHORTEST_BEGINNING);
+        (from..to).find(|at| text.is_char_boundary(*at) && begins_one(&self.texts, &text[*at..]))
     }
 
     /// Where the text's longest beginning ends that a control token may end with.
     pub(crate) fn end_at_beginning(&self, text: &str) -> Option<usize> {
         let to = text.len().min(self.longest);
-        (1..=to).rev().find(|at| text.is_char_boundary(*at) && self.ends.contains(&text[..*at]))
+        let to = (0..=to).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let reversed: String = text[..to].chars().rev().collect();
+        (1..=to)
+            .rev()
+            .find(|at| text.is_char_boundary(*at) && begins_one(&self.reversed, &reversed[to - at..]))
     }
+}
+
+/// Whether one of these texts begins with `part` and is longer.
+fn begins_one(texts: &BTreeSet<String>, part: &str) -> bool {
+    let behind = (Bound::Excluded(part), Bound::Unbounded);
+    texts.range::<str, _>(behind).next().is_some_and(|text| text.starts_with(part))
+}
+
+/// A character that words do not have.
+fn is_sign(c: char) -> bool {
+    !c.is_alphanumeric() && c != '_' && !c.is_whitespace()
+}
+
+/// Whether a token has a character that words do not have.
+pub(crate) fn has_sign(token: &str) -> bool {
+    token.contains(is_sign)
+}
+
+fn word_of(token: &str) -> String {
+    token.trim_matches(|c: char| is_sign(c) || c.is_whitespace()).to_lowercase()
+}
+
+/// A text as it stands within a string of JSON.
+fn in_json(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 /// The first and the last characters of a token.
@@ -119,8 +167,31 @@ mod tests {
             assert!(!tokens.may_come_of(text), "{text}");
         }
         assert!(!ControlTokens::none().may_come_of("<s>"));
+        let with_newline = ControlTokens::new(["\n\n".to_owned()]);
+        assert!(with_newline.may_come_of(r#"{"content":"a\n\nb"}"#));
         assert_eq!(edges_of("<é>"), ["<é", "é>"]);
         assert_eq!(edges_of("x"), ["x", "x"]);
+    }
+
+    #[test]
+    fn nothing_is_left_in_a_text_that_a_token_could_be_made_of() {
+        let tokens = tokens();
+        assert_eq!(tokens.disarmed("a <b", false).as_deref(), Some("a xb"));
+        assert_eq!(tokens.disarmed("a (b) \"c\"", false), None);
+        assert_eq!(tokens.disarmed(" End\n", false).as_deref(), Some(" xxx\n"));
+        assert_eq!(tokens.disarmed("user", true), None);
+        assert!(has_sign("<s>") && !has_sign("pad_1"));
+    }
+
+    #[test]
+    fn a_long_token_takes_no_more_than_its_own_length() {
+        let long = "<".to_owned() + &"é".repeat(100_000) + ">";
+        let tokens = ControlTokens::new([long.clone()]);
+        let held: usize =
+            tokens.texts.iter().chain(&tokens.reversed).chain(&tokens.words).map(String::len).sum();
+        assert!(held <= 3 * long.len(), "{held}");
+        assert_eq!(tokens.beginning_at_end("a<éé"), Some(1));
+        assert_eq!(tokens.end_at_beginning("éé>a"), Some("éé>".len()));
     }
 
     #[test]

@@ -21,14 +21,13 @@ pub(crate) fn system_before_user(messages: &Json) -> Option<Json> {
         .filter(|text| !text.is_empty())
         .collect();
     let content = &mut messages[user]["content"];
-    match content {
-        Json::Array(parts) => parts.insert(0, json!({ "type": "text", "text": texts.join(BETWEEN) })),
-        _ => {
-            let own = text_of(content);
-            *content = Json::String(
-                texts.iter().map(String::as_str).chain([own.as_str()]).collect::<Vec<_>>().join(BETWEEN),
-            );
-        }
+    if let Json::Array(parts) = content {
+        parts.insert(0, json!({ "type": "text", "text": texts.join(BETWEEN) }));
+    } else {
+        let own = text_of(content);
+        *content = Json::String(
+            texts.iter().map(String::as_str).chain([own.as_str()]).collect::<Vec<_>>().join(BETWEEN),
+        );
     }
     messages.drain(..count);
     Some(Json::Array(messages))

@@ -1,22 +1,25 @@
 //! One model's chat template, compiled once, and what it makes of a conversation.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 
 use minijinja::{Environment, Error};
 use samovar_core::chat::Chat;
 use samovar_core::{Descriptor, ErrorKind, Failure};
 
 use crate::bounds::{self, OUTPUT_LIMIT_BYTES, Output};
-use crate::control::ControlTokens;
+use crate::control::{ControlTokens, has_sign};
 use crate::conversation::Conversation;
 use crate::template::{self, CHATML, Refusal};
 use crate::{fitting, marks};
 
 /// The only template of an environment.
 const NAME: &str = "chat_template";
+
+/// What a template's source has, apart from white space, that may make signs of other characters.
+const MAKES_SIGNS: [&str; 6] = ["replace", "translate", "%c", "format(", "format'", "format\""];
 
 /// Renders conversations by one template, for one vocabulary.
 #[derive(Debug)]
@@ -27,8 +30,10 @@ pub struct Renderer {
     /// With marks around what may be control tokens, for all others.
     marked: Script,
     tokens: Arc<ControlTokens>,
-    /// Control tokens that the template writes in a way which marks do not see.
-    unmarked: OnceLock<BTreeSet<String>>,
+    /// It may make signs of characters that are none.
+    makes_signs: bool,
+    /// That it fails on a conversation without signs has been said.
+    has_failed: Once,
     /// It refuses the shortest conversation with a system text, and takes it without.
     refuses_system: OnceLock<bool>,
     /// It takes a message's parts as a list.
@@ -74,11 +79,13 @@ impl Renderer {
         let text = |token: &Option<String>| token.clone().unwrap_or_default();
         let (bos_token, eos_token) = (text(&descriptor.bos_token), text(&descriptor.eos_token));
         let mark = |token: &str| marks::mark_value(token, &tokens);
+        let dense: String = source.split_whitespace().collect();
         Ok(Self {
             marked: Script::new(&marks::mark(source, &tokens), mark(&bos_token), mark(&eos_token))?,
             plain: Script::new(source, bos_token, eos_token)?,
             tokens,
-            unmarked: OnceLock::new(),
+            makes_signs: MAKES_SIGNS.iter().any(|word| dense.contains(word)),
+            has_failed: Once::new(),
             refuses_system: OnceLock::new(),
             takes_parts: OnceLock::new(),
         })
@@ -122,19 +129,53 @@ impl Renderer {
     fn finish(&self, conversation: &Conversation, chat: &Chat) -> Result<Rendered, Failure> {
         if chat.special_tokens_in_content || self.is_innocent(chat) {
             let text = self.plain.write(conversation, chat)?;
-            return Ok(Rendered { text, control: None, notes: Vec::new() });
+            if chat.special_tokens_in_content || self.is_from_template(&text, conversation, chat) {
+                return Ok(Rendered { text, control: None, notes: Vec::new() });
+            }
         }
         let marked = self.marked.write(conversation, chat)?;
         let (text, mut control) = marks::unmark(&marked, &self.tokens);
-        self.add_unmarked(&text, &mut control, chat);
+        self.add_unmarked(&text, &mut control, conversation, chat);
         Ok(Rendered { text, control: Some(control), notes: Vec::new() })
     }
 
-    /// Whether nothing in a conversation could become a control token, or a piece of one: then every control token of
-    /// the rendered text is the template's.
+    /// Whether nothing in a conversation looks like a control token, or like the beginning or the end of one.
     fn is_innocent(&self, chat: &Chat) -> bool {
-        // Written by its number, a character is not seen here.
-        !chat.contains("\\u") && !chat.texts().any(|text| self.tokens.may_come_of(text))
+        // Written by its number or with a needless backslash, a character is not seen here.
+        !chat.contains("\\u")
+            && !chat.contains("\\/")
+            && !chat.texts().any(|text| self.tokens.may_come_of(text))
+    }
+
+    /// Whether the template wrote every control token of this text by itself, and put none together of pieces that look
+    /// like nothing: then the same ones stand in what it makes of the conversation without any such piece.
+    fn is_from_template(&self, text: &str, conversation: &Conversation, chat: &Chat) -> bool {
+        let tokens: Vec<&str> = self.tokens.find(text).map(|range| &text[range]).collect();
+        if tokens.is_empty() {
+            return true;
+        }
+        // Of letters alone, a token could be put together of any text.
+        if !tokens.iter().all(|token| has_sign(token)) {
+            return false;
+        }
+        let Some(disarmed) = conversation.disarmed(&self.tokens, self.makes_signs) else { return true };
+        let Some(without) = self.write_disarmed(&self.plain, &disarmed, chat) else { return false };
+        self.tokens.find(&without).map(|range| &without[range]).eq(tokens)
+    }
+
+    /// What the template makes of a conversation with nothing in it that a control token could be made of; `None` where
+    /// it fails on that.
+    fn write_disarmed(&self, script: &Script, disarmed: &Conversation, chat: &Chat) -> Option<String> {
+        let written = script.write(disarmed, chat);
+        if let Err(failure) = &written {
+            self.has_failed.call_once(|| {
+                tracing::warn!(
+                    %failure,
+                    "the chat template fails where signs are replaced: control tokens that it puts together are read as text"
+                );
+            });
+        }
+        written.ok()
     }
 
     /// What the template makes of a probe.
@@ -156,40 +197,38 @@ impl Renderer {
             .get_or_init(|| self.probe(false, true).is_ok_and(|text| fitting::takes_parts(&text)))
     }
 
-    /// Adds control tokens that the template is known to write unmarked, unless the conversation has such a text: then
-    /// nobody can tell whose it is.
-    fn add_unmarked(&self, text: &str, control: &mut Vec<Range<usize>>, chat: &Chat) {
-        let unmarked = self.unmarked.get_or_init(|| self.written_unmarked());
-        // Written by its number, a character is not seen here.
-        if unmarked.is_empty() || chat.contains("\\u") {
+    /// Adds control tokens that the template writes in a way which marks do not see: those of which there are as many
+    /// where the conversation holds nothing that one could be made of. Of others nobody can tell whose they are.
+    fn add_unmarked(
+        &self,
+        text: &str,
+        control: &mut Vec<Range<usize>>,
+        conversation: &Conversation,
+        chat: &Chat,
+    ) {
+        let found = free(text, control, &self.tokens);
+        if found.is_empty() {
             return;
         }
-        let is_from_template = |token: &str| unmarked.contains(token) && !chat.contains(token);
-        control.extend(
-            free(text, control, &self.tokens)
-                .into_iter()
-                .filter(|range| is_from_template(&text[range.clone()])),
-        );
+        let disarmed = conversation.disarmed(&self.tokens, self.makes_signs);
+        let disarmed = disarmed.as_ref().unwrap_or(conversation);
+        let Some(marked) = self.write_disarmed(&self.marked, disarmed, chat) else { return };
+        let (without, known) = marks::unmark(&marked, &self.tokens);
+        let own = counted(&without, &free(&without, &known, &self.tokens));
+        let all = counted(text, &found);
+        let is_from_template = |token: &str| has_sign(token) && own.get(token) == all.get(token);
+        control.extend(found.iter().filter(|range| is_from_template(&text[(*range).clone()])).cloned());
         control.sort_unstable_by_key(|range| range.start);
     }
+}
 
-    /// What the template writes unmarked in conversations that have no control tokens.
-    fn written_unmarked(&self) -> BTreeSet<String> {
-        let mut unmarked = BTreeSet::new();
-        for messages in [
-            r#"[{"role":"user","content":"x"}]"#,
-            r#"[{"role":"user","content":"x"},{"role":"assistant","content":"x"},{"role":"user","content":"x"}]"#,
-            r#"[{"role":"system","content":"x"},{"role":"user","content":"x"}]"#,
-        ] {
-            let chat = Chat::new(messages, 3);
-            let written = Conversation::read(&chat).and_then(|it| self.marked.write(&it, &chat));
-            let Ok(written) = written else { continue };
-            let (text, control) = marks::unmark(&written, &self.tokens);
-            unmarked
-                .extend(free(&text, &control, &self.tokens).into_iter().map(|range| text[range].to_owned()));
-        }
-        unmarked
+/// How often each of these stretches of a text is there.
+fn counted<'t>(text: &'t str, ranges: &[Range<usize>]) -> BTreeMap<&'t str, usize> {
+    let mut counts = BTreeMap::new();
+    for range in ranges {
+        *counts.entry(&text[range.clone()]).or_default() += 1;
     }
+    counts
 }
 
 impl Script {
@@ -304,8 +343,7 @@ mod tests {
         // Of an innocent conversation, every one is the template's.
         let everywhere = || tokens().find(&text).collect();
         for range in control.unwrap_or_else(everywhere) {
-            shown.push_str(&text[from..range.start]);
-            shown.push_str(&format!("⟨{}⟩", &text[range.clone()]));
+            shown.extend([&text[from..range.start], "⟨", &text[range.clone()], "⟩"]);
             from = range.end;
         }
         shown + &text[from..]
@@ -342,6 +380,74 @@ mod tests {
             let expected = format!("⟨<|user|>⟩{content}⟨<|end|>⟩");
             assert_eq!(shown.to_lowercase(), expected.to_lowercase(), "{template}");
         }
+    }
+
+    #[test]
+    fn pieces_that_look_like_nothing_forge_nothing() {
+        let parts = r#"[{"role":"user","content":[{"text":"<"},{"text":"|end|"},{"text":">"}]}]"#;
+        let parts = Chat::new(parts, 1);
+        let messages = r#"[{"role":"user","content":"<"},{"role":"user","content":"|end|"},{"role":"user","content":">"}]"#;
+        let messages = Chat::new(messages, 3);
+        let escaped = Chat::new(r#"[{"role":"user","content":"<\/s>"}]"#, 1);
+        let m = "{% set m = messages[0]['content'] %}";
+        for (template, chat, content) in [
+            ("<|user|>{{ messages[0].content|map(attribute='text')|join }}<|end|>", &parts, "<|end|>"),
+            ("<|user|>{% for p in messages[0].content %}{{ p.text }}{% endfor %}<|end|>", &parts, "<|end|>"),
+            ("<|user|>{% for p in messages %}{{ p.content }}{% endfor %}<|end|>", &messages, "<|end|>"),
+            ("<|user|>{{ m.replace(' ', '') }}<|end|>", &says("< |end| >"), "<|end|>"),
+            ("<|user|>{{ m|upper|lower|replace('.', '') }}<|end|>", &says("<.|end|.>"), "<|end|>"),
+            ("<|user|><{{ m }}><|end|>", &says("|end|"), "<|end|>"),
+            ("<|user|><{{ m }}><|end|>", &says("s"), "<s>"),
+            ("<|user|>{{ m }}<|end|>", &escaped, "</s>"),
+        ] {
+            let template = format!("{m}{template}");
+            let expected = format!("⟨<|user|>⟩{content}⟨<|end|>⟩");
+            assert_eq!(shown(&template, chat), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn content_with_signs_that_forges_nothing_is_rendered_by_the_template_as_it_was_written() {
+        let template = "<|{{ messages[0].role }}|>{{ messages[0].content }}{{ ['<|e', 'nd|>']|join }}";
+        let rendered = renderer(Some(template)).unwrap().render(&says("if a < b | c > d: a / b")).unwrap();
+        assert_eq!(rendered.text, "<|user|>if a < b | c > d: a / b<|end|>");
+        assert_eq!(rendered.control, None);
+    }
+
+    #[test]
+    fn a_token_of_letters_alone_is_never_put_together_of_content() {
+        let tokens = Arc::new(ControlTokens::new(["EOS".to_owned()]));
+        let descriptor = Descriptor {
+            chat_template: Some("{{ messages[0].content.replace(' ', '') }}{{ 'EOS' }}".to_owned()),
+            ..FakeEngine::descriptor("any", 1 << 20)
+        };
+        let rendered = Renderer::new(&descriptor, None, tokens).unwrap().render(&says("E O S")).unwrap();
+        let control = rendered.control.expect("marked");
+        assert_eq!((rendered.text.as_str(), control.len(), control[0].clone()), ("EOSEOS", 1, 3..6));
+    }
+
+    #[test]
+    fn signs_that_the_template_makes_of_other_characters_forge_nothing() {
+        for (replace, content) in [
+            ("|replace('&lt;', '<')|replace('&gt;', '>')", "&lt;s&gt;"),
+            (".replace('(', '<').replace(')', '>')", "(s)"),
+        ] {
+            let template = format!("<|user|>{{{{ messages[0]['content']{replace} }}}}<|end|>");
+            assert_eq!(shown(&template, &says(content)), "⟨<|user|>⟩<s>⟨<|end|>⟩", "{template}");
+            assert_eq!(shown(&template, &says("calm")), "⟨<|user|>⟩calm⟨<|end|>⟩", "{template}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_stands_for_a_part_of_its_kind_is_the_templates() {
+        let tokens = Arc::new(ControlTokens::new(["<|image|>".to_owned()]));
+        let template = "{% for p in messages[0].content %}{% if p.type == 'image' %}{{ ['<|ima', 'ge|>']|join }}{% else %}{{ p.text }}{% endif %}{% endfor %}";
+        let descriptor =
+            Descriptor { chat_template: Some(template.to_owned()), ..FakeEngine::descriptor("any", 1 << 20) };
+        let parts = r#"[{"role":"user","content":[{"type":"image"},{"type":"text","text":"a < b"}]}]"#;
+        let rendered =
+            Renderer::new(&descriptor, None, tokens).unwrap().render(&Chat::new(parts, 1)).unwrap();
+        assert_eq!((rendered.text.as_str(), rendered.control), ("<|image|>a < b", None));
     }
 
     #[test]
@@ -512,6 +618,35 @@ mod tests {
             let failure = render(Some(template), &says("a")).expect_err(template);
             assert_eq!(failure.kind, ErrorKind::InvalidModel, "{template}: {failure}");
             assert!(begun.elapsed().as_secs() < 20, "{template}");
+        }
+    }
+
+    #[test]
+    fn an_order_that_is_none_sorts_somehow() {
+        for template in [
+            "{{ ([3, 'nan'|float, 1] * 50)|sort|length }}",
+            "{{ ([[3], ['nan'|float, 1], [1, 'nan'|float]] * 50)|sort(reverse=true)|length }}",
+        ] {
+            assert_eq!(render(Some(template), &hello()).expect(template), "150");
+        }
+        let sorted = "{{ [[2, 'a'], [1, 'b'], [2, 'c'], [1, 'd'], [0, 'e']]|sort(attribute=0, reverse=true)|map('last')|join }}";
+        assert_eq!(render(Some(sorted), &hello()).expect("renders"), "acbde");
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_and_never_another_number() {
+        for template in [
+            "{{ ('9' * 60)|int }}",
+            "{{ 1e300|int }}",
+            "{{ '%d' % 1e300 }}",
+            "{{ range(9223372036854775807, 9223372036854775800, -1)[::-1]|list|length }}{{ 2 ** 127 }}",
+            "{{ ''.zfill(-170141183460469231731687303715884105727 - 1) }}{{ 2 ** 127 }}",
+            "{{ 'a' ~ ('a' * 8000000) ~ ('b' * 8000000) }}",
+            "{{ [[[[1]]]]|tojson(indent='x' * 8000000) }}",
+            "{{ ('a,' * 4000000).split(',')|length }}",
+        ] {
+            let failure = render(Some(template), &hello()).expect_err(template);
+            assert_eq!(failure.kind, ErrorKind::InvalidModel, "{template}: {failure}");
         }
     }
 

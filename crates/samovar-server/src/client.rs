@@ -94,13 +94,8 @@ impl Asker {
         Self { origin: Origin::Network, peer: "".into(), named: None, is_trusted: false, within: Vec::new() }
     }
 
-    /// Whose prompts' state the request may continue from. A name that was not asked for splits no one's memory: without a
-    /// trusted one it is the address, or the user id at the Unix socket.
-    pub(crate) fn person(&self, user: Option<String>) -> String {
-        self.client(user)
-    }
-
-    /// The client's name, where the body says that `user` asks.
+    /// The client's name, where the body says that `user` asks. Where no name is trusted, it is the address, or the user id
+    /// at the Unix socket. Requests of one client may continue from the state of each other's prompts.
     pub(crate) fn client(&self, user: Option<String>) -> String {
         let user = user.filter(|user| self.is_trusted && !user.is_empty());
         cut(self.named.clone().or(user).unwrap_or_else(|| self.peer.to_string()))

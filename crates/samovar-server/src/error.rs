@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{ErrorKind, Failure, system_words};
 
 /// Why a server does not start or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum Error {
     #[error("refusing to listen on {0}: other machines could use this server without a key")]
     Exposed(SocketAddr),
     /// The address is not to be had.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {}", system_words(source))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -47,7 +47,7 @@ pub enum Error {
     #[error("{0} is there, and it is not a socket")]
     NotASocket(PathBuf),
     /// The socket is not to be had.
-    #[error("cannot listen on the socket {path}: {source}")]
+    #[error("cannot listen on the socket {path}: {}", system_words(source))]
     Socket {
         /// Its path.
         path: PathBuf,
@@ -82,9 +82,16 @@ impl Error {
             ),
             Self::ClientHeader(_) => "write a name such as x-openwebui-user-id".to_owned(),
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
-                "another program has this port; choose another one, or stop that program".to_owned()
+                "another program has this port: choose another one with --port or `server.listen`, or 0 for any that is free"
+                    .to_owned()
             }
-            Self::Listen { .. } => "check the address and the permissions".to_owned(),
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address: listen on 127.0.0.1".to_owned()
+            }
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "ports below 1024 are the system's: choose a higher one with --port".to_owned()
+            }
+            Self::Listen { .. } => "check the address".to_owned(),
             Self::AlreadyServed(_) => {
                 "use the daemon that runs, or end it with `samovar shutdown`".to_owned()
             }
@@ -107,5 +114,22 @@ impl Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error.to_string()).with_hint(error.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_where_an_address_is_not_to_be_had_can_be_had() {
+        let hint = |kind: io::ErrorKind| {
+            let address = SocketAddr::from(([127, 0, 0, 1], 7266));
+            Error::Listen { address, source: io::Error::from(kind) }.hint()
+        };
+        let taken = hint(io::ErrorKind::AddrInUse);
+        assert!(taken.contains("--port") && taken.contains("server.listen"), "{taken}");
+        // Listening on all networks is refused at the next start.
+        assert!(!hint(io::ErrorKind::AddrNotAvailable).contains("0.0.0.0"));
     }
 }

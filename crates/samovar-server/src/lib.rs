@@ -26,6 +26,7 @@ mod openai;
 mod payload;
 mod redact;
 mod refusal;
+mod routes;
 mod running;
 mod seats;
 mod serve;
@@ -34,50 +35,59 @@ mod socket;
 pub use activity::ServerHandle;
 pub use config::{Limits, ServeConfig};
 pub use error::Error;
+pub use metrics::{METRICS, MetricFamily};
+pub use openai::refused_fields;
+pub use routes::{ANSWER_HEADERS, Field, REQUEST_HEADERS, ROUTES, Route};
 pub use serve::{Server, serve};
+pub use socket::others_write;
 
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 
-use app::{App, Surface};
+use app::App;
 use refusal::Refusal;
 
 /// Every route of a door.
 fn router(app: &App) -> Router {
-    let mut routes = Router::new()
-        .route("/v1/models", get(openai::models::list))
-        .route("/v1/models/{*id}", get(openai::models::one))
-        .route("/v1/chat/completions", post(openai::chat::complete))
-        .route("/v1/completions", post(openai::completions::complete))
-        .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::scrape));
-    if app.surface == Surface::Local {
-        routes = routes
-            .route("/admin/stats", get(admin::facts::stats))
-            .route("/admin/models", get(admin::facts::models))
-            .route("/admin/why", get(admin::facts::why))
-            .route("/admin/generate", post(admin::generate::generate))
-            .route("/admin/warm", post(admin::warm::warm))
-            .route("/admin/pack", post(admin::pack::pack))
-            .route("/admin/pin", post(admin::orders::pin))
-            .route("/admin/unload", post(admin::orders::unload))
-            .route("/admin/reload", post(admin::orders::reload))
-            .route("/admin/shutdown", post(admin::orders::shutdown));
-    }
+    let served = ROUTES.iter().filter(|route| route.is_served_on(app.surface));
+    let routes =
+        served.fold(Router::new(), |routes, route| routes.route(&route.pattern(), (route.handler)()));
     layer::around(routes.fallback(unknown_route).method_not_allowed_fallback(wrong_method), app)
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> Response {
-    let message = format!("there is no route {method} {}", uri.path());
-    refuse(uri.path(), Refusal::new(StatusCode::NOT_FOUND, "unknown_route", message))
+    let message = format!("there is no route {method} {}", shortened(uri.path()));
+    let refusal = Refusal::new(StatusCode::NOT_FOUND, refusal::UNKNOWN_ROUTE, message);
+    refuse(uri.path(), refusal.with_hint(meant_by(uri.path())))
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
-    let message = format!("{} does not take {method}", uri.path());
-    refuse(uri.path(), Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message))
+    let message = format!("{} does not take {method}", shortened(uri.path()));
+    let methods: Vec<&str> =
+        ROUTES.iter().filter(|route| route.is_of(uri.path())).map(|route| route.method).collect();
+    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, refusal::WRONG_METHOD, message);
+    refuse(uri.path(), refusal.with_hint(format!("send it by {}", methods.join(" or "))))
+}
+
+/// Which route a client meant that asked for one that is not there.
+fn meant_by(path: &str) -> String {
+    const ROUTES: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/models"];
+    let path = path.trim_end_matches('/');
+    // A base URL without /v1, with it twice, or with the prefix of another server.
+    match ROUTES.into_iter().find(|route| path.ends_with(route.trim_start_matches("/v1"))) {
+        Some(route) => format!("did you mean {route}?"),
+        None if path.starts_with("/api/") => "Ollama's API is not served; OpenAI's is, below /v1".to_owned(),
+        None => format!("OpenAI's routes that are served: {}", ROUTES.join(", ")),
+    }
+}
+
+/// As much of a path as an answer repeats.
+fn shortened(path: &str) -> &str {
+    const MOST_BYTES: usize = 200;
+    let is_end = |at: &usize| path.is_char_boundary(*at);
+    let end = (0..=path.len().min(MOST_BYTES)).rev().find(is_end).unwrap_or(0);
+    &path[..end]
 }
 
 /// A refusal in the form that clients of this path expect.
@@ -86,5 +96,17 @@ fn refuse(path: &str, refusal: Refusal) -> Response {
         admin::Refused(refusal).into_response()
     } else {
         openai::Refused(refusal).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path_is_repeated_up_to_a_whole_character() {
+        assert_eq!(shortened("/v1/models"), "/v1/models");
+        let long = format!("/{}", "é".repeat(300));
+        assert_eq!(shortened(&long), format!("/{}", "é".repeat(99)));
     }
 }

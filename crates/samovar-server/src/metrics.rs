@@ -20,12 +20,16 @@ use samovar_core::generation::FinishReason;
 use crate::app::App;
 use crate::connection::Doing;
 use crate::redact::redact;
+use crate::routes::ROUTES;
 
 mod buffers;
+mod described;
 mod packed;
 mod pool;
 mod store;
 mod workers;
+
+pub use described::{METRICS, MetricFamily};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// From a loaded model's first token to a large model's load, in seconds.
@@ -33,26 +37,6 @@ const LATENCY_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 /// From a small model's decode step to a large one's, in seconds.
 const STEP_BUCKETS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0];
-/// Routes that have a label of their own; models of `/v1/models/…` share one.
-const ROUTES: [&str; 16] = [
-    "/admin/generate",
-    "/admin/models",
-    "/admin/pack",
-    "/admin/pin",
-    "/admin/reload",
-    "/admin/shutdown",
-    "/admin/stats",
-    "/admin/unload",
-    "/admin/warm",
-    "/admin/why",
-    "/healthz",
-    "/metrics",
-    "/readyz",
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/models",
-];
-
 type Labels<const N: usize> = [(&'static str, String); N];
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
@@ -94,50 +78,31 @@ impl Metrics {
     }
 
     fn registered(&self) -> Registry {
-        let mut registry = Registry::with_prefix("samovar");
-        registry.register("http_responses", "Answers by route and status", self.responses.clone());
-        registry.register("requests_finished", "Generations by how they ended", self.finished.clone());
-        registry.register("request_errors", "Generations that failed, by kind", self.errors.clone());
-        registry.register(
-            "tokens",
-            "Tokens of prompts, of cached prefixes and of answers",
-            self.tokens.clone(),
-        );
-        registry.register(
-            "cache_load_duration_seconds",
-            "Time that requests waited for a model to be loaded",
-            self.loads.clone(),
-        );
-        registry.register(
-            "request_first_token_seconds",
-            "From a request's arrival to its first token",
-            self.first_token.clone(),
-        );
-        registry.register(
-            "request_inter_token_seconds",
-            "Mean time between the tokens of an answer",
-            self.between_tokens.clone(),
-        );
-        registry.register("requests_in_flight", "Generations that run or wait", self.in_flight.clone());
-        registry.register("http_connections", "Open connections", self.connections.clone());
-        registry.register(
-            "http_connections_dismissed",
-            "Connections closed for others, by what they were doing",
-            self.dismissed.clone(),
-        );
+        let mut registry = Registry::with_prefix(described::PREFIX);
+        described::HTTP_RESPONSES.register(&mut registry, self.responses.clone());
+        described::REQUESTS_FINISHED.register(&mut registry, self.finished.clone());
+        described::REQUEST_ERRORS.register(&mut registry, self.errors.clone());
+        described::TOKENS.register(&mut registry, self.tokens.clone());
+        described::CACHE_LOAD_DURATION.register(&mut registry, self.loads.clone());
+        described::REQUEST_FIRST_TOKEN.register(&mut registry, self.first_token.clone());
+        described::REQUEST_INTER_TOKEN.register(&mut registry, self.between_tokens.clone());
+        described::REQUESTS_IN_FLIGHT.register(&mut registry, self.in_flight.clone());
+        described::HTTP_CONNECTIONS.register(&mut registry, self.connections.clone());
+        described::HTTP_CONNECTIONS_DISMISSED.register(&mut registry, self.dismissed.clone());
         registry
     }
 
     /// An answer was begun.
     pub(crate) fn answered(&self, path: &str, status: StatusCode) {
-        let labels = [("route", route(path).to_owned()), ("status", status.as_u16().to_string())];
+        let labels =
+            described::HTTP_RESPONSES.labelled([route(path).to_owned(), status.as_u16().to_string()]);
         self.responses.get_or_create(&labels).inc();
     }
 
     /// A generation was granted a slot.
     pub(crate) fn granted(&self, model: &str, tier: Tier, load_ms: f64) {
         if matches!(tier, Tier::Cold | Tier::Fetched | Tier::Joined) {
-            let labels = [("tier", "l1".to_owned()), ("model", redact(model))];
+            let labels = described::CACHE_LOAD_DURATION.labelled(["l1".to_owned(), redact(model)]);
             self.loads.get_or_create(&labels).observe(load_ms / 1e3);
         }
     }
@@ -149,29 +114,33 @@ impl Metrics {
             FinishReason::Length => "length",
             FinishReason::TimedOut => "timed_out",
         };
-        self.finished.get_or_create(&[("reason", reason.to_owned())]).inc();
+        self.finished.get_or_create(&described::REQUESTS_FINISHED.labelled([reason.to_owned()])).inc();
         let usage = summary.usage;
         for (kind, count) in [
             ("prompt", usage.prompt_tokens),
             ("cached", usage.cached_tokens),
             ("completion", usage.completion_tokens),
         ] {
-            self.tokens.get_or_create(&[("kind", kind.to_owned())]).inc_by(u64::from(count));
+            let labels = described::TOKENS.labelled([kind.to_owned()]);
+            self.tokens.get_or_create(&labels).inc_by(u64::from(count));
         }
         if usage.completion_tokens == 0 {
             return;
         }
-        let model = [("model", redact(model))];
-        self.first_token.get_or_create(&model).observe(summary.timings.first_token_ms / 1e3);
+        let model = redact(model);
+        let labels = described::REQUEST_FIRST_TOKEN.labelled([model.clone()]);
+        self.first_token.get_or_create(&labels).observe(summary.timings.first_token_ms / 1e3);
         if usage.completion_tokens > 1 {
             let mean_ms = summary.timings.decode_ms / f64::from(usage.completion_tokens - 1);
-            self.between_tokens.get_or_create(&model).observe(mean_ms / 1e3);
+            let labels = described::REQUEST_INTER_TOKEN.labelled([model]);
+            self.between_tokens.get_or_create(&labels).observe(mean_ms / 1e3);
         }
     }
 
     /// A generation failed.
     pub(crate) fn failed(&self, kind: ErrorKind) {
-        self.errors.get_or_create(&[("kind", kind.surface().code.to_owned())]).inc();
+        let labels = described::REQUEST_ERRORS.labelled([kind.surface().code.to_owned()]);
+        self.errors.get_or_create(&labels).inc();
     }
 
     /// Counts a generation for as long as the result lives.
@@ -182,7 +151,8 @@ impl Metrics {
     /// A connection has a place, perhaps that of one that did this.
     pub(crate) fn seated(&self, instead_of: Option<Doing>) {
         if let Some(doing) = instead_of {
-            self.dismissed.get_or_create(&[("doing", doing.word().to_owned())]).inc();
+            let labels = described::HTTP_CONNECTIONS_DISMISSED.labelled([doing.word().to_owned()]);
+            self.dismissed.get_or_create(&labels).inc();
         }
     }
 
@@ -209,12 +179,9 @@ impl Drop for Counted {
     }
 }
 
-/// The label of a path.
+/// The label of a path: its route's.
 fn route(path: &str) -> &'static str {
-    if path.starts_with("/v1/models/") {
-        return "/v1/models/{id}";
-    }
-    ROUTES.into_iter().find(|route| *route == path).unwrap_or("other")
+    ROUTES.iter().find(|route| route.is_of(path)).map_or("other", |route| route.path)
 }
 
 /// `GET /metrics`.

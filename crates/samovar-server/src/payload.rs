@@ -41,6 +41,11 @@ impl Payload {
         Ok(Self { bytes })
     }
 
+    /// Bytes that came.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     #[cfg(test)]
     pub(crate) fn of(bytes: impl Into<Bytes>) -> Self {
         Self { bytes: bytes.into() }

@@ -8,6 +8,11 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// Tells OpenAI's clients whether another try makes sense; they retry every 5xx otherwise.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// There is no such route.
+pub(crate) const UNKNOWN_ROUTE: &str = "unknown_route";
+/// The route is there, for another method.
+pub(crate) const WRONG_METHOD: &str = "wrong_method";
+
 /// A request that is not served: a failure, and where HTTP has a finer word for it, that word.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
@@ -47,7 +52,7 @@ impl Refusal {
     /// The headers that every surface sends with it.
     pub(crate) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let may_retry = self.failure.kind.surface().may_retry;
+        let may_retry = self.failure.may_retry();
         headers.insert(SHOULD_RETRY, HeaderValue::from_static(if may_retry { "true" } else { "false" }));
         if let Some(ms) = self.failure.retry_after_ms {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000).max(1)));

@@ -6,12 +6,14 @@
 //!     samovar.sock            0600; replaced only with the lock in hand and nobody answering
 //! ```
 
+use std::fs::Metadata;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
+use rustix::process::Gid;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::error::Error;
@@ -75,15 +77,32 @@ fn make_private(directory: &Path) -> Result<(), Error> {
             if owner != rustix::process::geteuid().as_raw() && owner != 0 {
                 return Err(Error::StrangersDirectory { path: directory.to_owned(), owner });
             }
-            let others_write = facts.mode() & 0o022 != 0;
             let is_sticky = facts.mode() & 0o1000 != 0;
-            if others_write && !is_sticky { Err(Error::OpenDirectory(directory.to_owned())) } else { Ok(()) }
+            let is_open = others_write(&facts) && !is_sticky;
+            if is_open { Err(Error::OpenDirectory(directory.to_owned())) } else { Ok(()) }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Whether somebody but this user and root may write what has these facts. A group that is this user alone is nobody else;
+/// nor is one of this process's groups where root owns the place and gave it to that group, as container platforms do with
+/// volumes.
+pub fn others_write(facts: &Metadata) -> bool {
+    let mut groups = vec![rustix::process::getegid().as_raw()];
+    groups.extend(rustix::process::getgroups().unwrap_or_default().into_iter().map(Gid::as_raw));
+    may_others_write(facts.mode(), [facts.uid(), facts.gid()], rustix::process::geteuid().as_raw(), &groups)
+}
+
+/// The same by numbers; the first of the groups is the one in force.
+fn may_others_write(mode: u32, [owner, group]: [u32; 2], me: u32, groups: &[u32]) -> bool {
+    // Where each user has a group of the same number, that group is the user alone.
+    let is_me = me != 0 && group == me && groups.first() == Some(&me);
+    let is_given = owner == 0 && groups.contains(&group);
+    mode & 0o002 != 0 || mode & 0o020 != 0 && !is_me && !is_given
 }
 
 fn lock(path: &Path) -> Result<fs_err::File, Error> {
@@ -227,6 +246,24 @@ mod tests {
         fs_err::os::unix::fs::chown(directory, Some(4242), None).expect("chown");
         let refused = OwnerSocket::bind(&path).expect_err("refused");
         assert!(matches!(refused, Error::StrangersDirectory { owner: 4242, .. }), "{refused:?}");
+    }
+
+    #[test]
+    fn a_group_counts_as_others_unless_it_is_this_user_or_was_given_the_place() {
+        let (user, own_group, volume, users) = (1000, 1000, 2000, 100);
+        for (mode, facts, groups, is_open) in [
+            (0o755, [user, own_group], &[own_group][..], false),
+            (0o775, [user, own_group], &[own_group][..], false),
+            (0o777, [user, own_group], &[own_group][..], true),
+            (0o775, [user, users], &[users][..], true),
+            (0o2775, [0, volume], &[own_group, volume][..], false),
+            (0o2775, [0, volume], &[own_group][..], true),
+            (0o2777, [0, volume], &[own_group, volume][..], true),
+            (0o775, [0, 0], &[0][..], false),
+        ] {
+            assert_eq!(may_others_write(mode, facts, user, groups), is_open, "{mode:o} {facts:?} {groups:?}");
+        }
+        assert!(may_others_write(0o775, [0, volume], 0, &[0]), "root's place, and somebody else's group");
     }
 
     #[tokio::test]

@@ -91,6 +91,7 @@ fn tell(progress: Progress) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let (step, transfer) = match progress {
         Progress::Resolving => ("resolving", None),
+        Progress::Unanswered { .. } => ("unanswered", None),
         Progress::Fetching(transfer) if transfer.by_another_process => ("waiting", Some(transfer)),
         Progress::Fetching(transfer) => ("fetching", Some(transfer)),
         Progress::Verifying(transfer) => ("verifying", Some(transfer)),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::adopt::AdoptRoot;
+use serde::Serialize;
 
 /// Settings of a [`crate::Store`].
 #[derive(Clone, Debug)]
@@ -27,6 +27,29 @@ pub struct StoreConfig {
     pub prefixes: PrefixConfig,
     /// The sources.
     pub sources: SourceConfig,
+}
+
+/// A folder of another program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptRoot {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub kind: AdoptKind,
+}
+
+/// Whose folder it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdoptKind {
+    /// The cache of the hub's Python package.
+    HuggingFace,
+    /// Ollama's store.
+    Ollama,
+    /// LM Studio's folder of models.
+    LmStudio,
+    /// Any folder with GGUF files in it.
+    Folder,
 }
 
 /// Settings of saved prefixes.

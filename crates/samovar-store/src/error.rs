@@ -7,7 +7,7 @@ use std::time::Duration;
 use samovar_core::units::ByteSize;
 use samovar_core::{Digest, ErrorKind, Failure};
 
-use crate::name::NameError;
+use crate::artifact::name::NameError;
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +17,7 @@ pub enum Error {
     Io {
         /// What was being done, as a sentence's beginning: "the blob could not be written".
         action: &'static str,
-        /// What the system said; names the path.
-        #[source]
+        /// What the system said; names the path. Part of the message, so no source of its own.
         error: io::Error,
     },
     /// The index could not be used, and not be built again either.
@@ -71,7 +70,7 @@ pub enum Error {
     },
     /// A name from outside was refused.
     #[error("refused: {0}")]
-    Name(#[from] NameError),
+    Name(NameError),
     /// Nothing is there under this name.
     #[error("{subject} is not there{where_}")]
     Missing {
@@ -109,6 +108,8 @@ pub enum Error {
         message: String,
         /// How long the source asked to be left alone.
         retry_after: Option<Duration>,
+        /// Nobody was there to be asked: no connection could be made.
+        is_silent: bool,
     },
     /// Nothing may be asked of any source.
     #[error("{subject} is not in the cache, and samovar is offline")]
@@ -135,10 +136,12 @@ pub enum Error {
         got: String,
     },
     /// Bytes that were right once and are not any more.
-    #[error("{digest} in the cache is damaged; it was set aside")]
+    #[error("{}the file {digest} in the cache is damaged; it was set aside", prefix(of.as_deref()))]
     Damaged {
         /// The blob.
         digest: Digest,
+        /// The model that it was asked for, where one was.
+        of: Option<String>,
     },
     /// What is in use cannot be removed.
     #[error("{subject} is in use by {by}")]
@@ -174,10 +177,9 @@ impl Error {
             | Self::Index { .. }
             | Self::Newer { .. }
             | Self::ReadOnly { .. }
-            | Self::NoRoom { .. }
-            | Self::Damaged { .. }
-            | Self::Mismatch { .. }
-            | Self::Lie { .. } => ErrorKind::Storage,
+            | Self::Damaged { .. } => ErrorKind::Storage,
+            Self::NoRoom { .. } => ErrorKind::InsufficientStorage,
+            Self::Lie { .. } | Self::Mismatch { .. } => ErrorKind::Upstream,
             Self::Name(_) | Self::Choice { .. } => ErrorKind::InvalidRequest,
             Self::Missing { .. } => ErrorKind::NotFound,
             Self::Denied { .. } => ErrorKind::Forbidden,
@@ -222,12 +224,19 @@ impl Error {
             | Self::Denied { hint, .. }
             | Self::Choice { hint, .. }
             | Self::Unsupported { hint, .. } => hint.clone(),
-            Self::Unreachable { .. } => "what was fetched so far is kept; try again later".to_owned(),
+            Self::Unreachable { is_silent: true, .. } => {
+                "check the address and the network, then try again".to_owned()
+            }
+            Self::Unreachable { .. } => {
+                "try again later; what came of it so far, if anything, is kept".to_owned()
+            }
             Self::Offline { .. } => "unset HF_HUB_OFFLINE and sources.offline to fetch it".to_owned(),
             Self::Lie { .. } | Self::Mismatch { .. } => {
                 "nothing was kept; try again, and if it stays so tell whoever runs the source".to_owned()
             }
-            Self::Damaged { .. } => "pull the model again; `samovar verify` checks the others".to_owned(),
+            Self::Damaged { .. } => {
+                "the next run or pull brings it again; `samovar verify` checks the others".to_owned()
+            }
             Self::InUse { .. } => "`samovar stop MODEL` first".to_owned(),
             Self::Name(_) => {
                 "names become files here, so only plain ones are taken; tell whoever published it".to_owned()
@@ -239,6 +248,17 @@ impl Error {
     /// Whether the same again may go better.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// Whose a failure is.
+fn prefix(of: Option<&str>) -> String {
+    of.map_or_else(String::new, |of| format!("{of}: "))
+}
+
+impl From<NameError> for Error {
+    fn from(error: NameError) -> Self {
+        Self::Name(error)
     }
 }
 
@@ -258,5 +278,40 @@ impl From<&Error> for Failure {
         failure.hint = error.hint();
         failure.retry_after_ms = retry_after.map(|wait| wait.as_millis() as u64);
         failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn a_chain_of_causes_says_each_thing_once() {
+        let refused = "../escaped".parse::<crate::artifact::name::FilePath>().unwrap_err();
+        let cause = io::Error::other("the cable was cut");
+        for error in [Error::Name(refused), Error::io("the blob could not be read")(cause)] {
+            let message = error.to_string();
+            let mut next = error.source();
+            while let Some(cause) = next {
+                assert!(!message.contains(&cause.to_string()), "{message}: {cause}");
+                next = cause.source();
+            }
+            assert!(message.contains("cable") || message.contains("escaped"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_lies_and_a_full_quota_are_no_faults_of_the_disk() {
+        let lie = Error::Lie { subject: "x".to_owned(), message: "y".to_owned() };
+        let mismatch =
+            Error::Mismatch { subject: "x".to_owned(), expected: "1".to_owned(), got: "2".to_owned() };
+        for error in [lie, mismatch] {
+            let surface = error.kind().surface();
+            assert_eq!((surface.http_status, surface.may_retry), (502, true), "{error}");
+        }
+        let full = Error::NoRoom { subject: "x".to_owned(), needed_bytes: 2, free_bytes: 1, limit: "quota" };
+        assert_eq!(full.kind().surface().http_status, 507);
     }
 }

@@ -20,23 +20,22 @@ use samovar_core::Digest;
 use samovar_core::digest::Hasher;
 use serde::{Deserialize, Serialize};
 
-use crate::arrival;
-use crate::blob;
-use crate::collect::survey::entries;
+use crate::artifact::key::KeyDigest;
+use crate::artifact::manifest::{self, Manifest, ManifestFile};
+use crate::cache::{Cache, blob, manifests};
+use crate::collect::room;
+use crate::disk::layout;
+use crate::disk::lease::Lease;
+use crate::disk::lock::{FileLock, Hold};
+use crate::disk::partial::PartialId;
+use crate::disk::plain;
+use crate::disk::space::entries;
+use crate::ensure::ingest;
 use crate::error::Error;
 use crate::index::{BlobRow, Origin};
-use crate::ingest;
-use crate::key::KeyDigest;
-use crate::layout;
-use crate::lease::Lease;
-use crate::lock::{FileLock, Hold};
-use crate::manifest::{self, Manifest, ManifestFile};
-use crate::manifests;
-use crate::partial::PartialId;
-use crate::plain;
-use crate::room;
+use crate::local::Local;
 use crate::source::Promise;
-use crate::store::{Inner, Store};
+use crate::store::Store;
 
 /// The list of all files with their digests, as `sha256sum` reads and writes it.
 const SUMS: &str = "SHA256SUMS";
@@ -77,18 +76,18 @@ impl Store {
     /// [`Error::Missing`] for what is not here; [`Error::Damaged`] for what is not right any more;
     /// [`Error::Unsupported`] for a folder with other things in it.
     pub fn export(&self, keys: &[KeyDigest], to: &Path) -> Result<Exported, Error> {
-        let inner = &*self.0;
+        let cache = &self.0.local.cache;
         let manifests: Vec<Manifest> =
-            keys.iter().map(|key| manifest_of(inner, key)).collect::<Result<_, _>>()?;
+            keys.iter().map(|key| manifest_of(cache, key)).collect::<Result<_, _>>()?;
         let digests: Vec<Digest> =
             manifests.iter().flat_map(|it| it.files.iter().map(|file| file.digest)).collect();
-        let _lease = inner.leases.take(&digests)?;
+        let _lease = cache.leases.take(&digests)?;
         let mut folder =
             Folder::prepare(to).map_err(Error::io("the export's folder could not be prepared"))??;
         let mut exported = Exported::default();
         for manifest in &manifests {
             for file in &manifest.files {
-                folder.put_blob(inner, file, &mut exported)?;
+                folder.put_blob(cache, file, &mut exported)?;
             }
             folder.put_manifest(manifest).map_err(Error::io("the manifest could not be exported"))?;
             exported.artifacts += 1;
@@ -103,24 +102,24 @@ impl Store {
     /// [`Error::Lie`] or [`Error::Mismatch`] for a folder that is not what it says; what came before the fault is
     /// kept, whole artifacts only. [`Error::NoRoom`] when it does not fit.
     pub fn import(&self, from: &Path) -> Result<Imported, Error> {
-        let inner = &*self.0;
-        inner.writable("an import")?;
+        let local = &*self.0.local;
+        local.cache.writable("an import")?;
         let root = fs_err::canonicalize(from).map_err(Error::io("the folder could not be opened"))?;
         let mut imported = Imported::default();
         for manifest in read_manifests(&root)? {
-            take_in(inner, &root, manifest, &mut imported)?;
+            take_in(local, &root, manifest, &mut imported)?;
         }
         Ok(imported)
     }
 }
 
-fn manifest_of(inner: &Inner, key: &KeyDigest) -> Result<Manifest, Error> {
+fn manifest_of(cache: &Cache, key: &KeyDigest) -> Result<Manifest, Error> {
     let missing = || Error::Missing {
         subject: format!("the artifact {key}"),
         where_: " in the cache",
         hint: "`samovar list` shows what is there".to_owned(),
     };
-    Ok(manifests::read(&inner.layout, key)?.ok_or_else(missing)?.manifest)
+    Ok(manifests::read(&cache.layout, key)?.ok_or_else(missing)?.manifest)
 }
 
 /// The folder that is written.
@@ -162,7 +161,7 @@ impl Folder {
         Ok(())
     }
 
-    fn put_blob(&mut self, inner: &Inner, file: &ManifestFile, exported: &mut Exported) -> Result<(), Error> {
+    fn put_blob(&mut self, cache: &Cache, file: &ManifestFile, exported: &mut Exported) -> Result<(), Error> {
         let hex = file.digest.to_string();
         let name = format!("blobs/sha256/{}/{hex}", &hex[..2]);
         let to = self.root.join(&name);
@@ -175,7 +174,7 @@ impl Folder {
                 hint: "`samovar verify --repair` fetches it again".to_owned(),
             };
             let place =
-                blob::settle(&inner.layout, &inner.index, &file.digest, file.size)?.ok_or_else(missing)?;
+                blob::settle(&cache.layout, &cache.index, &file.digest, file.size)?.ok_or_else(missing)?;
             let is_ours = place.origin() != Origin::Reference;
             let copied =
                 put_file(&place.path, &to, is_ours).map_err(Error::io("a blob could not be exported"))?;
@@ -183,7 +182,7 @@ impl Folder {
                 exported.copied_bytes += file.size;
                 if copied != file.digest {
                     let _ = fs_err::remove_file(&to);
-                    return Err(Error::Damaged { digest: file.digest });
+                    return Err(Error::Damaged { digest: file.digest, of: None });
                 }
             }
             exported.blobs += 1;
@@ -340,42 +339,44 @@ fn check_size(root: &Path, file: &ManifestFile) -> Result<(), Error> {
     }
 }
 
-fn take_in(inner: &Inner, root: &Path, manifest: Manifest, imported: &mut Imported) -> Result<(), Error> {
+fn take_in(local: &Local, root: &Path, manifest: Manifest, imported: &mut Imported) -> Result<(), Error> {
     let mut rows: BTreeMap<Digest, BlobRow> = BTreeMap::new();
     let mut leases = Vec::new();
     for file in &manifest.files {
         let Entry::Vacant(place) = rows.entry(file.digest) else { continue };
-        let (row, lease, is_new) = bring(inner, root, file)?;
+        let (row, lease, is_new) = bring(local, root, file)?;
         imported.blobs += u64::from(is_new);
         imported.bytes += if is_new { file.size } else { 0 };
         place.insert(row);
         leases.push(lease);
     }
     let reference = manifest.reference.clone();
-    let recorded = manifests::write(&inner.layout, manifest)?;
+    let recorded = manifests::write(&local.cache.layout, manifest)?;
     let rows: Vec<BlobRow> = rows.into_values().collect();
-    inner.index.commit_artifact(&recorded.manifest, recorded.digest, &rows)?;
+    local.cache.index.commit_artifact(&recorded.manifest, recorded.digest, &rows)?;
     imported.references.push(reference);
     Ok(())
 }
 
 /// Brings one file, unless its bytes are here. Leased first, so that what is found stays.
-fn bring(inner: &Inner, root: &Path, file: &ManifestFile) -> Result<(BlobRow, Lease, bool), Error> {
-    let lease = inner.leases.take(&[file.digest])?;
-    if let Some(row) = arrival::here(inner, &file.digest, Some(file.size))? {
+fn bring(local: &Local, root: &Path, file: &ManifestFile) -> Result<(BlobRow, Lease, bool), Error> {
+    let lease = local.cache.leases.take(&[file.digest])?;
+    if let Some(row) = local.cache.here(&file.digest, Some(file.size))? {
         return Ok((row, lease, false));
     }
     let id = PartialId::of_digest(file.digest);
-    let _lock = FileLock::wait(inner.layout.root(), &inner.layout.blob_lock(&id), Hold::Exclusive)
-        .map_err(Error::io("the blob could not be locked"))?;
-    if let Some(row) = arrival::here(inner, &file.digest, Some(file.size))? {
+    let _lock =
+        FileLock::wait(local.cache.layout.root(), &local.cache.layout.blob_lock(&id), Hold::Exclusive)
+            .map_err(Error::io("the blob could not be locked"))?;
+    if let Some(row) = local.cache.here(&file.digest, Some(file.size))? {
         return Ok((row, lease, false));
     }
     let subject = file.path.to_string();
-    let _room = room::reserve(inner, &subject, &[(id, file.size)])?;
+    let _room = room::reserve(local, &subject, &[(id, file.size)])?;
     let from = foreign_blob(root, &file.digest);
     check_size(root, file)?;
-    let row = ingest::of_file(&inner.layout, &subject, &from, Promise::Sha256(file.digest), |_| Ok(()))?;
-    inner.index.put_blob(&row)?;
+    let row =
+        ingest::of_file(&local.cache.layout, &subject, &from, Promise::Sha256(file.digest), |_| Ok(()))?;
+    local.cache.index.put_blob(&row)?;
     Ok((row, lease, true))
 }

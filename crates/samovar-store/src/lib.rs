@@ -10,71 +10,56 @@
 //! The bytes are the truth: what lies under `blobs/` is complete and verified, and the manifests say
 //! what belongs together. The SQLite index is a memo that can be thrown away. This crate knows no
 //! engine, no pool and no wire type of ours.
+//!
+//! ```text
+//!   store      the handle: what everybody else calls
+//!   ensure     brings a whole artifact: resolve, room, each file, commit      source   where artifacts come from
+//!   lookup     what a name means here, and its files while they are used      fetch    one file, over several connections
+//!   adopt      takes over what other programs downloaded                      export   to and from a folder
+//!   collect    what leaves the disk, and room for what comes                  repair   every byte read again
+//!   derived    saved prefixes and packed files: can be made again             usage    counters and bytes
+//!   cache      blobs and manifests, and the index filled from them            index    SQLite, a memo
+//!   disk       paths, locks, leases, durable writes                           artifact keys, manifests, names
+//! ```
 #![forbid(unsafe_code)]
 
 mod adopt;
-mod arrival;
-pub mod artifact;
-mod ballast;
-mod blob;
-mod blocking;
+mod artifact;
+mod cache;
 mod collect;
 pub mod config;
+mod derived;
 mod disk;
-mod durable;
 mod ensure;
 mod error;
 mod export;
 mod fetch;
-mod find;
-mod flight;
-mod heal;
-mod hits;
 mod index;
-mod ingest;
-pub mod key;
-mod layout;
-mod lease;
-mod lock;
-pub mod manifest;
-mod manifests;
-mod memo;
-mod meter;
-pub mod name;
-mod opened;
-mod packed;
-mod partial;
-mod pin;
-mod plain;
-mod plan;
-mod prefix;
-pub mod progress;
-mod reading;
+mod local;
+mod lookup;
 mod repair;
-mod room;
-mod snapshot;
 pub mod source;
-mod span;
-mod stats;
 mod store;
-mod tier;
+mod usage;
 
-pub use adopt::{AdoptKind, AdoptOptions, AdoptRoot, Adopted, AdoptedArtifact, Placement, Skipped};
-pub use artifact::{Artifact, ArtifactFile, Usage};
-pub use collect::{CollectOptions, Collected, LeftoverKind, Removed, Swept, Why};
-pub use config::{PrefixConfig, RetryConfig, SourceConfig, StoreConfig};
-pub use disk::DiskUse;
+pub use adopt::{AdoptOptions, Adopted, AdoptedArtifact, Placement, Skipped};
+pub use artifact::key::{ArtifactKey, KeyDigest};
+pub use artifact::manifest::{Manifest, Role};
+pub use artifact::name::{Commit, FilePath, ModelId, SourceId};
+pub use artifact::{Artifact, ArtifactFile, Usage, key, manifest, name};
+pub use cache::tier::Tier;
+pub use collect::commands::CollectOptions;
+pub use collect::{Collected, LeftoverKind, Removed, Swept, Why};
+pub use config::{AdoptKind, AdoptRoot, PrefixConfig, RetryConfig, SourceConfig, StoreConfig};
+pub use derived::packed::{Make, Making, OpenedPacked, PackedFacts, PackedFiles, PackedUse};
+pub use derived::prefix::{PrefixUse, Prefixes, SavedPrefix, Weights};
+pub use ensure::Pulled;
+pub use ensure::plan::Plan;
 pub use error::Error;
 pub use export::{Exported, Imported};
-pub use key::{ArtifactKey, KeyDigest};
-pub use manifest::{Manifest, Role};
-pub use name::{Commit, FilePath, ModelId, SourceId};
-pub use opened::Opened;
-pub use packed::{Make, Making, OpenedPacked, PackedFacts, PackedFiles, PackedUse};
-pub use plan::Plan;
-pub use prefix::{PrefixUse, Prefixes, SavedPrefix, Weights};
-pub use progress::{Progress, Transfer, Watch};
+pub use fetch::progress::{Progress, Transfer, Watch};
+pub use lookup::opened::Opened;
 pub use repair::{Fault, Unrepaired, Verified, VerifyOptions};
-pub use stats::StoreStats;
-pub use store::{Pulled, Store, Verdict};
-pub use tier::Tier;
+pub use store::{Store, Verdict};
+pub use usage::disk::DiskUse;
+pub use usage::stats::StoreStats;

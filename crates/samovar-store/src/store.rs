@@ -1,82 +1,78 @@
 //! The handle: what everybody else does with the store begins here.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use samovar_core::Digest;
 use samovar_core::footprint::Footprint;
 use samovar_core::model::ArtifactRef;
 use serde::Serialize;
 
-use crate::arrival;
+use crate::adopt;
 use crate::artifact::Artifact;
-use crate::blob;
-use crate::blocking;
+use crate::artifact::key::{ArtifactKey, KeyDigest};
+use crate::artifact::manifest::{self, Manifest, ManifestFile, Role};
+use crate::artifact::name::FilePath;
+use crate::cache::tier::{ReadOnly, Tiers};
+use crate::cache::{Cache, blob};
 use crate::collect;
+use crate::collect::room;
 use crate::config::StoreConfig;
-use crate::ensure;
+use crate::derived::packed;
+use crate::disk::blocking;
+use crate::disk::layout::Layout;
+use crate::disk::lock::{FileLock, Hold};
+use crate::disk::partial::PartialId;
+use crate::ensure::flight::Flights;
+use crate::ensure::ingest;
+use crate::ensure::{self, Pulled};
 use crate::error::Error;
-use crate::find;
-use crate::flight::Flights;
-use crate::heal::{self, Bar};
-use crate::hits::Unopened;
+use crate::fetch::meter::Meter;
+use crate::fetch::progress::Watch;
 use crate::index::{Index, Use, now_ms};
-use crate::ingest;
-use crate::key::{ArtifactKey, KeyDigest};
-use crate::layout::Layout;
-use crate::lease::Leases;
-use crate::lock::{FileLock, Hold};
-use crate::manifest::{self, Manifest, ManifestFile, Role};
-use crate::meter::Meter;
-use crate::name::FilePath;
-use crate::opened::{self, Opened};
-use crate::packed;
-use crate::partial::PartialId;
-use crate::progress::Watch;
-use crate::room::{self, Room};
+use crate::local::Local;
+use crate::lookup::find;
+use crate::lookup::opened::{self, Opened};
 use crate::source::{Source, Sources};
-use crate::tier::ReadOnly;
+use crate::usage::hits::{self, Unopened};
 
 /// A store of artifacts. Cheap to clone; all clones are one store.
 #[derive(Clone)]
 pub struct Store(pub(crate) Arc<Inner>);
 
-/// What the parts of the store share.
+/// What the clones of a handle share.
 pub(crate) struct Inner {
-    pub(crate) config: StoreConfig,
-    pub(crate) layout: Layout,
-    pub(crate) index: Index,
-    pub(crate) leases: Arc<Leases>,
-    pub(crate) tiers: Vec<ReadOnly>,
-    supply: Supply,
+    pub(crate) local: Arc<Local>,
+    pub(crate) supply: Supply,
     flights: Flights<Pulled>,
     /// Held by the one of this process who puts in bytes that are on this machine already.
-    pub(crate) ingesting: Mutex<()>,
-    /// Why nothing can be put here.
-    pub(crate) barred: Option<Bar>,
-    pub(crate) room: Arc<Room>,
-    pub(crate) unopened: Unopened,
-    pub(crate) refused_packed: packed::Refused,
-    pub(crate) judged_packed: packed::Judged,
-    /// Where views are made when the cache itself cannot be written.
-    views: OnceLock<Layout>,
+    ingesting: Mutex<()>,
+    /// Who takes a model from another program on this machine.
+    pub(crate) nearby: adopt::Turns,
+    unopened: Unopened,
+    pub(crate) packed: packed::Remembered,
 }
 
 /// Where artifacts come from.
-enum Supply {
+pub(crate) enum Supply {
+    /// By the reference.
     Sources(Box<Sources>),
-    One(Box<dyn Source>),
+    /// All from one, unless nothing may be asked.
+    One { source: Box<dyn Source>, is_offline: bool },
 }
 
-/// An artifact that was asked for at its source.
-#[derive(Clone, Debug, Serialize)]
-pub struct Pulled {
-    /// The artifact.
-    pub artifact: Artifact,
-    /// Bytes that this process fetched for it.
-    pub fetched_bytes: u64,
-    /// All of it was here before.
-    pub was_here: bool,
+impl Supply {
+    /// The source of a reference.
+    ///
+    /// # Errors
+    /// When there is none, or nothing may be asked.
+    pub(crate) fn of(&self, reference: &ArtifactRef) -> Result<&dyn Source, Error> {
+        match self {
+            Self::Sources(sources) => sources.of(reference),
+            Self::One { is_offline: true, .. } => Err(Error::Offline { subject: reference.to_string() }),
+            Self::One { source, .. } => Ok(source.as_ref()),
+        }
+    }
 }
 
 /// Whether the bytes of an artifact are right.
@@ -106,53 +102,39 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn with_source(config: StoreConfig, source: impl Source) -> Result<Self, Error> {
-        Self::open_with(config, Supply::One(Box::new(source)))
+        let is_offline = config.sources.is_offline;
+        Self::open_with(config, Supply::One { source: Box::new(source), is_offline })
     }
 
     fn open_with(config: StoreConfig, supply: Supply) -> Result<Self, Error> {
         let layout = Layout::open(&config)?;
-        let (index, aside, barred) = heal::open(&layout)?;
-        let mut tiers = Vec::new();
-        if barred.is_some() {
+        let (cache, aside) = Cache::open(layout)?;
+        let mut tiers = Tiers::open(&config.read_only_dirs);
+        if cache.is_barred() {
             // What is here is served from the manifests.
-            tiers.push(ReadOnly::open(layout.root())?);
+            tiers = tiers.after(ReadOnly::open(cache.layout.root())?);
         }
-        for dir in &config.read_only_dirs {
-            match ReadOnly::open(dir) {
-                Ok(tier) => tiers.push(tier),
-                // A shared store that is not mounted today must keep nobody from the others.
-                Err(error) => tracing::warn!(dir = %dir.display(), %error, "a read-only store is left out"),
-            }
+        if let Some(Err(error)) = aside.map(|aside| cache.index.rescue(&aside)) {
+            tracing::warn!(%error, "how artifacts were used was not taken over from the damaged index");
         }
-        let inner = Inner {
-            leases: Leases::new(layout.clone()),
-            config,
-            layout,
-            index,
-            tiers,
+        let local = Local::new(config, cache, tiers);
+        if !local.cache.is_barred() {
+            collect::look_after(&local);
+        }
+        Ok(Self(Arc::new(Inner {
+            local: Arc::new(local),
             supply,
             flights: Flights::new(),
             ingesting: Mutex::default(),
-            barred,
-            room: Arc::default(),
+            nearby: adopt::Turns::default(),
             unopened: Unopened::default(),
-            refused_packed: packed::Refused::default(),
-            judged_packed: packed::Judged::default(),
-            views: OnceLock::new(),
-        };
-        inner.heal()?;
-        if let Some(Err(error)) = aside.map(|aside| inner.index.rescue(&aside)) {
-            tracing::warn!(%error, "how artifacts were used was not taken over from the damaged index");
-        }
-        if inner.barred.is_none() {
-            collect::look_after(&inner);
-        }
-        Ok(Self(Arc::new(inner)))
+            packed: packed::Remembered::default(),
+        })))
     }
 
     /// The directory that the store lies in.
     pub fn dir(&self) -> &Path {
-        self.0.layout.root()
+        self.0.local.cache.layout.root()
     }
 
     /// The artifact that a reference means here, if all of its files are. Blocks for microseconds; asks no
@@ -161,7 +143,7 @@ impl Store {
     /// # Errors
     /// When neither the index nor the manifests can be read.
     pub fn find(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
-        self.0.find(reference)
+        self.0.local.find(reference)
     }
 
     /// The artifact of a key, if all of its files are here. Blocks for microseconds.
@@ -169,10 +151,10 @@ impl Store {
     /// # Errors
     /// As [`Store::find`].
     pub fn artifact(&self, key: &KeyDigest) -> Result<Option<Artifact>, Error> {
-        let inner = &self.0;
-        match inner.with_index(|index| index.artifact(key))? {
-            Some(artifact) if find::is_in_place(&inner.layout, &artifact) => Ok(Some(artifact)),
-            _ => Ok(inner.in_tiers(|_, index| index.artifact(key))),
+        let Local { cache, tiers, .. } = &*self.0.local;
+        match cache.with_index(|index| index.artifact(key))? {
+            Some(artifact) if find::is_in_place(&cache.layout, &artifact) => Ok(Some(artifact)),
+            _ => Ok(tiers.first(|_, index| index.artifact(key))),
         }
     }
 
@@ -181,9 +163,10 @@ impl Store {
     /// # Errors
     /// As [`Store::find`].
     pub fn list(&self) -> Result<Vec<Artifact>, Error> {
-        match (&self.0.barred, self.0.tiers.first()) {
-            (Some(_), Some(own)) => own.index()?.artifacts(),
-            _ => self.0.with_index(Index::artifacts),
+        let Local { cache, tiers, .. } = &*self.0.local;
+        match tiers.all().first() {
+            Some(own) if cache.is_barred() => own.index()?.artifacts(),
+            _ => cache.with_index(Index::artifacts),
         }
     }
 
@@ -208,15 +191,15 @@ impl Store {
                 if let Some(artifact) = store.here(&reference).await? {
                     return Ok(Pulled { artifact, fetched_bytes: 0, was_here: true });
                 }
-                store.0.writable(&reference.to_string())?;
+                store.0.local.cache.writable(&reference.to_string())?;
                 let pulled = store.0.bring(&reference, &meter).await?;
-                store.0.note_miss(&pulled);
+                store.0.unopened.note_miss(&store.0.local.cache.index, &pulled);
                 Ok(pulled)
             }
         };
         let pulled = self.0.flights.join(format!("ensure {reference}"), watch, begin).await?;
         if !has_begun {
-            self.0.index.count("coalesced", 1);
+            self.0.local.cache.index.count("coalesced", 1);
         }
         Ok(pulled.artifact)
     }
@@ -233,7 +216,7 @@ impl Store {
             let (store, reference) = (self.clone(), reference.clone());
             async move {
                 let pulled = store.0.bring(&reference, &meter).await?;
-                store.0.note_fetched(&pulled);
+                hits::note_fetched(&store.0.local.cache.index, &pulled);
                 Ok(pulled)
             }
         };
@@ -253,29 +236,30 @@ impl Store {
         role: Role,
         bytes: &[u8],
     ) -> Result<Artifact, Error> {
-        let inner = &self.0;
+        let local = &*self.0.local;
+        let cache = &local.cache;
         if let Some(artifact) = self.artifact(&key.digest())? {
             return Ok(artifact);
         }
-        inner.writable(reference)?;
+        cache.writable(reference)?;
         // One of this process waits for the other processes, so that a crowd holds one lock file open.
-        let _turn = inner.ingesting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.0.ingesting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(artifact) = self.artifact(&key.digest())? {
             return Ok(artifact);
         }
         let digest = Digest::of_bytes(bytes);
         let (id, size) = (PartialId::of_digest(digest), bytes.len() as u64);
-        let _alone = FileLock::wait(inner.layout.root(), &inner.layout.blob_lock(&id), Hold::Exclusive)
+        let _alone = FileLock::wait(cache.layout.root(), &cache.layout.blob_lock(&id), Hold::Exclusive)
             .map_err(Error::io("the blob could not be locked"))?;
         if let Some(artifact) = self.artifact(&key.digest())? {
             return Ok(artifact);
         }
-        let _lease = inner.leases.take(&[digest])?;
-        let row = if let Some(row) = arrival::here(inner, &digest, Some(size))? {
+        let _lease = cache.leases.take(&[digest])?;
+        let row = if let Some(row) = cache.here(&digest, Some(size))? {
             row
         } else {
-            let _room = room::reserve(inner, reference, &[(id, size)])?;
-            ingest::of_bytes(&inner.layout, &digest, bytes)?
+            let _room = room::reserve(local, reference, &[(id, size)])?;
+            ingest::of_bytes(&cache.layout, &digest, bytes)?
         };
         let file = ManifestFile { path, role, size: row.size, digest };
         let manifest = Manifest {
@@ -286,7 +270,7 @@ impl Store {
             files: vec![file],
             created_ms: now_ms(),
         };
-        ensure::record(inner, manifest, &[row])
+        ensure::record(cache, manifest, &[row])
     }
 
     /// Opens an artifact to be used: its files stay until the answer is dropped, in all processes. Blocks for
@@ -297,7 +281,7 @@ impl Store {
     /// are then set aside.
     pub fn open_artifact(&self, key: &KeyDigest) -> Result<Opened, Error> {
         let opened = self.look_at(key)?;
-        self.0.note_opened(key);
+        self.0.unopened.note_opened(&self.0.local.cache.index, key);
         Ok(opened)
     }
 
@@ -306,14 +290,14 @@ impl Store {
     /// # Errors
     /// As [`Store::open_artifact`].
     pub fn look_at(&self, key: &KeyDigest) -> Result<Opened, Error> {
-        let inner = &self.0;
-        if let Some(artifact) = inner.with_index(|index| index.artifact_in_any_state(key))? {
-            return opened::open(inner, artifact);
+        let local = &*self.0.local;
+        if let Some(artifact) = local.cache.with_index(|index| index.artifact_in_any_state(key))? {
+            return opened::open(local, artifact);
         }
-        for tier in &inner.tiers {
+        for tier in local.tiers.all() {
             let index = tier.index()?;
             if let Some(artifact) = index.artifact(key)? {
-                return opened::open_in_tier(inner, &tier.layout, &index, artifact);
+                return opened::open_in_tier(local, &tier.layout, &index, artifact);
             }
         }
         Err(Error::Missing {
@@ -325,9 +309,10 @@ impl Store {
 
     /// Says what a load took, in milliseconds and memory. Kept over restarts.
     pub fn note_load(&self, key: &KeyDigest, ms: f64, footprint: Footprint) {
-        self.0.index.note(key, Use::Load { ms, footprint });
+        let index = &self.0.local.cache.index;
+        index.note(key, Use::Load { ms, footprint });
         // Loads are rare and their cost is worth keeping, so this does not wait for a batch.
-        self.0.index.flush();
+        index.flush();
     }
 
     /// Reads every byte of an artifact that could not be loaded. What is wrong is set aside. Blocks for as long
@@ -336,8 +321,8 @@ impl Store {
     /// # Errors
     /// When it is not here or cannot be read.
     pub fn suspect(&self, key: &KeyDigest) -> Result<Verdict, Error> {
-        let inner = &self.0;
-        let artifact = inner.with_index(|index| index.artifact_in_any_state(key))?;
+        let cache = &self.0.local.cache;
+        let artifact = cache.with_index(|index| index.artifact_in_any_state(key))?;
         let artifact = artifact.ok_or_else(|| Error::Missing {
             subject: format!("the artifact {key}"),
             where_: " in the cache",
@@ -345,7 +330,7 @@ impl Store {
         })?;
         let mut damaged = Vec::new();
         for file in &artifact.files {
-            if !blob::rehash(&inner.layout, &inner.index, &file.digest)? {
+            if !blob::rehash(&cache.layout, &cache.index, &file.digest)? {
                 damaged.push(file.digest);
             }
         }
@@ -353,60 +338,21 @@ impl Store {
     }
 
     async fn here(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {
-        let (inner, reference) = (Arc::clone(&self.0), reference.clone());
-        blocking::run(move || inner.find_right(&reference)).await
+        let (local, reference) = (Arc::clone(&self.0.local), reference.clone());
+        blocking::run(move || local.find_right(&reference)).await
     }
 }
 
 impl Inner {
     /// Brings what a reference means, and counts it when that fails.
-    async fn bring(self: &Arc<Self>, reference: &ArtifactRef, meter: &Arc<Meter>) -> Result<Pulled, Error> {
-        let pulled = ensure::bring(self, reference, meter).await;
+    async fn bring(&self, reference: &ArtifactRef, meter: &Arc<Meter>) -> Result<Pulled, Error> {
+        let pulled = match self.supply.of(reference) {
+            Ok(source) => ensure::bring(&self.local, source, reference, meter).await,
+            Err(error) => Err(error),
+        };
         if pulled.is_err() {
-            self.index.count("fetch_failures", 1);
+            self.local.cache.index.count("fetch_failures", 1);
         }
         pulled
-    }
-
-    /// The source of a reference.
-    pub(crate) fn source_of(&self, reference: &ArtifactRef) -> Result<&dyn Source, Error> {
-        match &self.supply {
-            Supply::Sources(sources) => sources.of(reference),
-            Supply::One(_) if self.config.sources.is_offline => {
-                Err(Error::Offline { subject: reference.to_string() })
-            }
-            Supply::One(source) => Ok(source.as_ref()),
-        }
-    }
-
-    /// Whether something can be put here.
-    ///
-    /// # Errors
-    /// Why not.
-    pub(crate) fn writable(&self, subject: &str) -> Result<(), Error> {
-        match &self.barred {
-            None => Ok(()),
-            Some(Bar::ReadOnly) => {
-                Err(Error::ReadOnly { subject: subject.to_owned(), path: self.layout.root().to_owned() })
-            }
-            Some(Bar::Failed(failure)) => Err(Error::Shared(failure.clone())),
-        }
-    }
-
-    /// Where views with real file names are made: the cache itself, else below the state directory.
-    ///
-    /// # Errors
-    /// When neither can be written.
-    pub(crate) fn views(&self) -> Result<Layout, Error> {
-        if self.layout.is_writable() {
-            return Ok(self.layout.clone());
-        }
-        if let Some(views) = self.views.get() {
-            return Ok(views.clone());
-        }
-        let name = Digest::of_bytes(self.layout.root().as_os_str().as_encoded_bytes()).to_string();
-        let cache_dir = self.config.state_dir.join("views").join(&name[..32]);
-        let views = Layout::open(&StoreConfig { cache_dir, ..self.config.clone() })?;
-        Ok(self.views.get_or_init(|| views).clone())
     }
 }

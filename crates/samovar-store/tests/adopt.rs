@@ -4,11 +4,14 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fs_err::os::unix::fs::symlink;
+use futures_util::FutureExt as _;
 use samovar_core::{ArtifactRef, Digest};
 use samovar_store::{
-    AdoptKind, AdoptOptions, AdoptRoot, Adopted, Artifact, Placement, SourceConfig, Store, StoreConfig,
+    AdoptKind, AdoptOptions, AdoptRoot, Adopted, Artifact, Placement, SourceConfig, Store, StoreConfig, Watch,
 };
 
 const COMMIT: &str = "3d8d79edaef659b96ef9e9a0bf5d41c84cc10e9f";
@@ -58,8 +61,12 @@ fn open(dir: &Path) -> Store {
     Store::open(config).unwrap()
 }
 
+/// The beginning of a GGUF file without keys and tensors.
+const HEADER: [u8; 24] = *b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
 fn content(seed: u8, length: usize) -> Vec<u8> {
-    (0..length).map(|place| (place as u8).wrapping_mul(37).wrapping_add(seed)).collect()
+    let more = (HEADER.len()..length).map(|place| (place as u8).wrapping_mul(37).wrapping_add(seed));
+    HEADER.into_iter().chain(more).collect()
 }
 
 fn write(path: &Path, bytes: &[u8]) {
@@ -240,7 +247,7 @@ fn names_that_lead_elsewhere_are_skipped() {
     for name in
         ["x:y-Q4_K_M.gguf", "nul.gguf", "a\\b.gguf", "x\u{202e}.gguf", &format!("{}.gguf", "x".repeat(250))]
     {
-        write(&snapshot.join(COMMIT).join(name), b"x");
+        write(&snapshot.join(COMMIT).join(name), &content(1, 100));
     }
     fs_err::create_dir_all(snapshot.join("not a commit")).unwrap();
     let adopted = world.adopt("hub", AdoptKind::HuggingFace);
@@ -354,13 +361,15 @@ fn ollamas_models_are_found_by_their_names() {
         &[("model", &weights), ("template", b"{{ .Prompt }}"), ("params", b"{}"), ("license", b"MIT")];
     ollama_model(&root, "registry.ollama.ai/library/tiny/1b", layers);
     ollama_model(&root, "registry.ollama.ai/library/tiny/latest", layers);
-    ollama_model(&root, "registry.ollama.ai/me/mine/latest", &[("model", b"mine")]);
+    ollama_model(&root, "registry.ollama.ai/me/mine/latest", &[("model", &content(6, 100))]);
+    ollama_model(&root, "hf.co/org/name/Q8_0", &[("model", &content(7, 100))]);
     let adopted = world.adopt("ollama", AdoptKind::Ollama);
     assert_eq!(reasons(&adopted), Vec::<&str>::new());
-    assert_eq!(adopted.artifacts.len(), 2, "two tags of one content are one artifact");
+    assert_eq!(adopted.artifacts.len(), 3, "two tags of one content are one artifact");
+    assert_eq!(world.bytes("hf.co/org/name:Q8_0"), content(7, 100));
     assert_eq!(world.bytes("ollama://tiny:1b"), weights);
     assert_eq!(world.bytes("ollama://tiny"), weights);
-    assert_eq!(world.bytes("ollama://me/mine"), b"mine");
+    assert_eq!(world.bytes("ollama://me/mine"), content(6, 100));
     assert_eq!(world.find("ollama://tiny").unwrap().key.quant, "Q4_K_M");
 }
 
@@ -419,6 +428,22 @@ fn any_folders_models_are_found_by_their_paths() {
 }
 
 #[test]
+fn what_is_no_model_is_left_alone_by_the_dry_run_as_by_the_run() {
+    let world = World::new();
+    write(&world.path("models/random-Q4_K_M.gguf"), &content(1, 5000)[HEADER.len()..]);
+    write(&world.path("models/cut-Q4_K_M.gguf"), &HEADER[..20]);
+    for dry_run in [true, false] {
+        let options = AdoptOptions { dry_run, ..AdoptOptions::default() };
+        let adopted = world.adopt_with("models", AdoptKind::Folder, options);
+        assert_eq!((adopted.artifacts.len(), adopted.skipped.len()), (0, 2), "{dry_run}: {adopted:?}");
+        for reason in reasons(&adopted) {
+            assert!(reason.starts_with("is no sound model: "), "{reason}");
+        }
+    }
+    assert!(world.store.list().unwrap().is_empty());
+}
+
+#[test]
 fn a_path_means_what_lies_there_now() {
     let world = World::new();
     let path = world.path("models/x-Q4_K_M.gguf");
@@ -435,17 +460,17 @@ fn a_path_means_what_lies_there_now() {
 #[test]
 fn whoever_watches_sees_the_reading_get_on() {
     let world = World::new();
-    write(&world.path("models/x.gguf"), b"");
+    write(&world.path("models/x.gguf"), &HEADER);
     fs_err::OpenOptions::new()
         .write(true)
         .open(world.path("models/x.gguf"))
         .unwrap()
         .set_len(40 << 20)
         .unwrap();
-    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let watch: samovar_store::Watch = {
-        let seen = std::sync::Arc::clone(&seen);
-        std::sync::Arc::new(move |progress| seen.lock().unwrap().push(progress))
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let watch: Watch = {
+        let seen = Arc::clone(&seen);
+        Arc::new(move |progress| seen.lock().unwrap().push(progress))
     };
     let options = AdoptOptions { watch: Some(watch), ..AdoptOptions::default() };
     world.adopt_with("models", AdoptKind::Folder, options);
@@ -737,8 +762,8 @@ fn beside(world: &World, roots: Vec<AdoptRoot>) -> Store {
     Store::open(config).unwrap()
 }
 
-#[test]
-fn what_a_neighbour_has_is_taken_from_there_and_nothing_else_of_it() {
+#[tokio::test]
+async fn what_a_neighbour_has_is_taken_from_there_and_nothing_else_of_it() {
     let world = World::new();
     let cache = world.path("hub");
     let (q4, q8) = (content(4, 50_000), content(8, 60_000));
@@ -746,19 +771,58 @@ fn what_a_neighbour_has_is_taken_from_there_and_nothing_else_of_it() {
     hf_file(&cache, "acme/tiny", COMMIT, "tiny-Q8_0.gguf", &q8);
     hf_file(&cache, "acme/other", COMMIT, "other-Q4_K_M.gguf", &q8);
     let store = beside(&world, vec![AdoptRoot::new(&cache, AdoptKind::HuggingFace)]);
-    let take = |text: &str| {
+    let take = async |text: &str| {
         let reference = text.parse::<ArtifactRef>().unwrap();
-        store.take_nearby(&reference, None).unwrap().map(|taken| taken.reference)
+        store.take_nearby(&reference, None).await.unwrap().map(|taken| taken.reference)
     };
-    assert_eq!(take("hf://acme/none"), None);
-    assert_eq!(take("hf://acme/tiny:Q6_K"), None);
-    assert_eq!(take("hf://acme/tiny@0123456"), None);
+    assert_eq!(take("hf://acme/none").await, None);
+    assert_eq!(take("hf://acme/tiny:Q6_K").await, None);
+    assert_eq!(take("hf://acme/tiny@0123456").await, None);
     assert!(store.list().unwrap().is_empty());
-    assert_eq!(take("hf://acme/tiny").as_deref(), Some("hf://acme/tiny:Q4_K_M"), "the preferred one");
-    assert_eq!(take("hf://acme/tiny"), None, "it is here");
+    assert_eq!(take("hf://acme/tiny").await.as_deref(), Some("hf://acme/tiny:Q4_K_M"), "the preferred one");
+    assert_eq!(take("hf://acme/tiny").await, None, "it is here");
     assert_eq!(store.list().unwrap().len(), 1);
-    assert_eq!(take("hf://acme/tiny:q8_0").as_deref(), Some("hf://acme/tiny:Q8_0"));
+    assert_eq!(take("hf://acme/tiny:q8_0").await.as_deref(), Some("hf://acme/tiny:Q8_0"));
     assert_eq!(store.list().unwrap().len(), 2, "only what was asked for");
     let none = beside(&world, Vec::new());
-    assert!(none.take_nearby(&"hf://acme/other".parse().unwrap(), None).unwrap().is_none());
+    assert!(none.take_nearby(&"hf://acme/other".parse().unwrap(), None).await.unwrap().is_none());
+}
+
+#[test]
+fn who_waits_for_a_neighbours_model_holds_no_thread() {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let world = World::new();
+    let cache = world.path("hub");
+    hf_file(&cache, "acme/tiny", COMMIT, "tiny-Q4_K_M.gguf", &content(4, 50_000));
+    let store = beside(&world, vec![AdoptRoot::new(&cache, AdoptKind::HuggingFace)]);
+    let reference = "hf://acme/tiny".parse::<ArtifactRef>().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
+    let (go, gone) = std::sync::mpsc::sync_channel::<()>(1);
+    let (begun, gone) = (Arc::new(tokio::sync::Notify::new()), Mutex::new(gone));
+    let stands_still: Watch = Arc::new({
+        let begun = Arc::clone(&begun);
+        move |_| {
+            begun.notify_one();
+            gone.lock().unwrap().recv().unwrap();
+        }
+    });
+    runtime.block_on(async {
+        let first = tokio::spawn({
+            let (store, reference) = (store.clone(), reference.clone());
+            async move { store.take_nearby(&reference, Some(stands_still)).await }
+        });
+        tokio::time::timeout(LIMIT, begun.notified()).await.unwrap();
+        let mut second = Box::pin(store.take_nearby(&reference, None));
+        assert!((&mut second).now_or_never().is_none(), "it waits");
+        let other = tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(|| 7)).await;
+        go.send(()).unwrap();
+        assert_eq!(other.expect("the second thread is free").unwrap(), 7);
+        assert!(first.await.unwrap().unwrap().is_some());
+        assert!(second.await.unwrap().is_none(), "it is here by now");
+    });
 }

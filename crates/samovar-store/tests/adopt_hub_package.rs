@@ -20,8 +20,11 @@ fn python() -> String {
     std::env::var("SAMOVAR_TEST_HF_PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 
+/// A GGUF file without keys and tensors, and other bytes behind it.
 fn content(seed: u8) -> Vec<u8> {
-    (0..SIZE).map(|place| (place as u8).wrapping_mul(37).wrapping_add(seed)).collect()
+    let header = *b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let more = (header.len()..SIZE).map(|place| (place as u8).wrapping_mul(37).wrapping_add(seed));
+    header.into_iter().chain(more).collect()
 }
 
 /// A cache that the package filled from two repositories that have a file in common; `None` without it.

@@ -114,6 +114,22 @@ fn what_is_open_is_not_removed_and_the_error_names_the_process() {
 }
 
 #[test]
+fn a_name_goes_while_its_user_has_the_bytes_and_stays_while_anybody_else_has() {
+    let cache = Cache::new();
+    let bytes = bytes_of("shared", 50 * KB);
+    let (one, other) = (put(&cache.store, "one", &bytes), put(&cache.store, "other", &bytes));
+    let opened = cache.reopen(|_| ()).open_artifact(&other.key_digest).unwrap();
+    let here = std::process::id();
+    let error = cache.store.remove_name(&one.key_digest, here + 1).unwrap_err();
+    let Error::InUse { by, .. } = &error else { panic!("{error}") };
+    assert_eq!(*by, format!("process {here}"));
+    assert_eq!(cache.store.remove_name(&one.key_digest, here).unwrap().freed_bytes, 0);
+    assert_eq!(fs_err::read(&opened.weights()[0]).unwrap(), bytes);
+    // The last name of its bytes is no name that could go without them.
+    assert!(matches!(cache.store.remove_name(&other.key_digest, here), Err(Error::InUse { .. })));
+}
+
+#[test]
 fn a_file_that_another_program_has_too_frees_nothing_and_stays_there() {
     let cache = Cache::new();
     let artifact = put(&cache.store, "m", &bytes_of("m", 10 * KB));
@@ -288,7 +304,10 @@ fn a_file_that_is_used_where_it_lies_is_only_forgotten() {
         return println!("skipped: no second file system at /dev/shm");
     };
     let theirs = elsewhere.path().join("theirs-Q4_K_M.gguf");
-    fs_err::write(&theirs, bytes_of("theirs", 40 * KB)).unwrap();
+    // A header without keys and tensors: what is no GGUF file is not adopted.
+    let mut bytes = b"GGUF\x03".to_vec();
+    bytes.resize(40 * KB, 0);
+    fs_err::write(&theirs, &bytes).unwrap();
     let cache = Cache::new();
     let roots = vec![samovar_store::AdoptRoot::new(elsewhere.path(), samovar_store::AdoptKind::Folder)];
     cache.store.adopt(&samovar_store::AdoptOptions { roots, ..Default::default() }).unwrap();
@@ -302,6 +321,6 @@ fn a_file_that_is_used_where_it_lies_is_only_forgotten() {
     assert_eq!(full.collect(&CollectOptions::default()).unwrap().removed, [], "it would free nothing");
     let removed = cache.store.remove(&artifact.key_digest).unwrap();
     assert_eq!((removed.bytes, removed.freed_bytes), (40_000, 0));
-    assert_eq!(fs_err::read(&theirs).unwrap(), bytes_of("theirs", 40 * KB));
+    assert_eq!(fs_err::read(&theirs).unwrap(), bytes);
     assert_eq!(cache.store.disk_use().unwrap().referenced_bytes, 0);
 }

@@ -410,7 +410,7 @@ fn open(tested: &mut Tested, model: usize) {
                 tested.leases.remove(0);
             }
         }
-        Err(Error::Damaged { digest }) => {
+        Err(Error::Damaged { digest, .. }) => {
             let content = (0..CONTENTS).find(|content| Digest::of_bytes(&bytes(*content)) == digest).unwrap();
             assert!(tested.corrupt.remove(&content), "content {content} was right");
         }

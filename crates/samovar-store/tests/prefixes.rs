@@ -222,7 +222,7 @@ fn what_has_no_room_or_fails_leaves_nothing_and_takes_nothing() {
     save(&prefixes, &tokens(0..300)).unwrap();
     let never = |_: &File| -> Result<u64, Failure> { panic!("it is not even begun") };
     let refused = prefixes.save(&tokens(5..400), None, 2 * STATE_BYTES, never).unwrap_err();
-    assert_eq!(refused.kind, ErrorKind::Storage);
+    assert_eq!(refused.kind, ErrorKind::InsufficientStorage);
     let larger_than_said = |file: &File| write(file, &vec![1; 2 * STATE_BYTES as usize]);
     assert!(prefixes.save(&tokens(5..400), None, 10, larger_than_said).is_err());
     let fails = |file: &File| {

@@ -542,11 +542,11 @@ fn bytes_that_the_program_has_become_an_artifact_like_any_other() {
 async fn a_plan_says_what_is_missing_and_a_peek_takes_only_the_head() {
     let ground = Ground::with_one(4 * MIB);
     let store = ground.store();
-    let plan = store.plan(&model()).await.unwrap();
+    let plan = store.plan(&model(), None).await.unwrap();
     assert_eq!((plan.missing_bytes, plan.total_bytes), (4 * MIB, 4 * MIB));
     let head = store.peek(&plan, 4096).await.unwrap();
     assert_eq!(head, Content::pattern(4 * MIB, 1).to_vec().unwrap()[..4096]);
     assert!(blobs(&ground.cache()).is_empty());
     store.ensure(&model(), None).await.unwrap();
-    assert_eq!(store.plan(&model()).await.unwrap().missing_bytes, 0);
+    assert_eq!(store.plan(&model(), None).await.unwrap().missing_bytes, 0);
 }

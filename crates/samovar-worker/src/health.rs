@@ -5,7 +5,12 @@
 //!   beats, work to do, no step, no computing ─────► standstill  it waits for what never comes
 //!   beats, work to do, no step, computing ────────► step        a loop without end; or patience too short
 //!   beats, nothing to do, computing ──────────────► step        it computes for somebody else
+//!   beats that tell of steps, no computing ───────► step        it only says that it gets on
+//!   beats that tell of steps, nothing brought ────► 4 × step    the same, and it computes for somebody else
 //! ```
+//!
+//! A step that brought something (an event that somebody waits for, an answer, a load that is further than before) is
+//! believed: of these there are only so many. A step that a beat tells of is believed for a while.
 //!
 //! Time counts by looks, never by the clock: while this process was stopped nobody looked, and the worker is not blamed.
 
@@ -20,8 +25,10 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 const COMPUTING_SHARE: f64 = 0.02;
 /// A worker without work that uses less than this share of one processor is at rest.
 const RESTLESS_SHARE: f64 = 0.2;
-/// Into so many parts the patience for a standstill is divided; in each the worker either computes or not.
+/// Into so many parts the shorter patience, for a standstill or a step, is divided; in each the worker either computes or not.
 const WINDOWS: u32 = 4;
+/// Steps that only beats tell of are believed for so many times the patience for one step.
+const HEARSAY: u32 = 4;
 
 /// What is known of a worker's health.
 #[derive(Debug)]
@@ -33,6 +40,10 @@ pub(crate) struct Health {
     stalled: Duration,
     /// Of that, since it last computed.
     still: Duration,
+    /// Since it last computed, whatever it says.
+    unproven: Duration,
+    /// Since it last brought something, whatever it says.
+    fruitless: Duration,
     last_steps: u64,
     /// How long it has been computing without work.
     restless: Duration,
@@ -49,6 +60,8 @@ impl Health {
             silent: Duration::ZERO,
             stalled: Duration::ZERO,
             still: Duration::ZERO,
+            unproven: Duration::ZERO,
+            fruitless: Duration::ZERO,
             restless: Duration::ZERO,
             last_steps: 0,
             window_cpu_ms: 0,
@@ -65,16 +78,28 @@ impl Health {
     /// Time has passed since the last look.
     pub(crate) fn passed(&mut self, elapsed: Duration) {
         let elapsed = elapsed.min(LOOK_MAX);
-        let Self { silent, stalled, still, restless, window, .. } = self;
-        for counter in [silent, stalled, still, restless, window] {
+        let Self { silent, stalled, still, unproven, fruitless, restless, window, .. } = self;
+        for counter in [silent, stalled, still, unproven, fruitless, restless, window] {
             *counter = counter.saturating_add(elapsed);
         }
     }
 
-    /// It said something that is no beat: it gets on.
-    pub(crate) fn stepped(&mut self) {
+    /// It said something, whatever that is worth.
+    pub(crate) fn spoke(&mut self) {
         self.has_spoken = true;
         self.silent = Duration::ZERO;
+    }
+
+    /// It brought something that was waited for: it gets on.
+    pub(crate) fn stepped(&mut self) {
+        self.said_to_step();
+        self.unproven = Duration::ZERO;
+        self.fruitless = Duration::ZERO;
+    }
+
+    /// It says that it gets on.
+    fn said_to_step(&mut self) {
+        self.spoke();
         self.stalled = Duration::ZERO;
         self.still = Duration::ZERO;
     }
@@ -86,16 +111,18 @@ impl Health {
 
     /// It lives. Whoever has nothing to do cannot get on.
     pub(crate) fn beat(&mut self, beat: Beat, is_working: bool) {
-        self.has_spoken = true;
-        self.silent = Duration::ZERO;
-        if beat.steps != self.last_steps || !is_working {
+        self.spoke();
+        if !is_working {
             self.stepped();
+        } else if beat.steps != self.last_steps {
+            self.said_to_step();
         }
         self.last_steps = beat.steps;
-        if self.window >= self.patience.standstill / WINDOWS {
+        if self.window >= self.patience.standstill.min(self.patience.step) / WINDOWS {
             let computed = Duration::from_millis(beat.cpu_ms.saturating_sub(self.window_cpu_ms));
             if computed > self.window.mul_f64(COMPUTING_SHARE) {
                 self.still = Duration::ZERO;
+                self.unproven = Duration::ZERO;
             }
             if computed < self.window.mul_f64(RESTLESS_SHARE) {
                 self.restless = Duration::ZERO;
@@ -121,7 +148,15 @@ impl Health {
         if self.restless > step {
             return Some(format!("computed for {} s with nothing to do", seconds(step)));
         }
-        (self.stalled > step).then(|| format!("computed for {} s without an answer", seconds(step)))
+        if self.stalled > step {
+            return Some(format!("computed for {} s without an answer", seconds(step)));
+        }
+        if self.unproven > step {
+            return Some(format!("said for {} s that it gets on, and computed nothing", seconds(step)));
+        }
+        let hearsay = step * HEARSAY;
+        (self.fruitless > hearsay)
+            .then(|| format!("said for {} s that it gets on, and brought nothing", seconds(hearsay)))
     }
 }
 
@@ -184,7 +219,42 @@ mod tests {
         assert_eq!(after, 901);
         assert!(complaint.contains("without an answer"), "{complaint}");
         let slow = |second| Some(beat(second / 600, second * 900));
-        assert_eq!(lasts(slow, true, 100_000).0, 100_000);
+        assert_eq!(lasts(slow, true, 3_600).1, "");
+    }
+
+    #[test]
+    fn steps_that_are_only_said_keep_nobody_alive_for_ever() {
+        let (after, complaint) = lasts(|second| Some(beat(second, 0)), true, 10_000);
+        assert_eq!(after, 901);
+        assert!(complaint.contains("computed nothing"), "{complaint}");
+        let (after, complaint) = lasts(|second| Some(beat(second, second * 900)), true, 10_000);
+        assert_eq!(after, 3_601);
+        assert!(complaint.contains("brought nothing"), "{complaint}");
+    }
+
+    #[test]
+    fn who_brings_something_now_and_then_may_take_for_ever() {
+        let mut health = health();
+        for second in 1..100_000 {
+            health.passed(SECOND);
+            assert_eq!(health.complaint(), None, "after {second} s");
+            health.worked();
+            health.beat(beat(second / 600, second * 900), true);
+            if second % 850 == 0 {
+                health.stepped();
+            }
+        }
+    }
+
+    #[test]
+    fn what_brings_nothing_is_a_sign_of_life_and_no_step() {
+        let mut health = health();
+        let after = (1..1000).find(|_| {
+            health.passed(SECOND);
+            health.spoke();
+            health.complaint().is_some()
+        });
+        assert_eq!(after, Some(61), "it stands still");
     }
 
     #[test]

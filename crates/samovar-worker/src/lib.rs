@@ -33,6 +33,8 @@ pub use config::{Patience, WorkerConfig};
 pub use elsewhere::{WorkerEngine, child};
 #[cfg(target_os = "linux")]
 pub use parent::WorkerEngine;
+#[cfg(all(target_os = "linux", feature = "testing"))]
+pub use parent::hear_frames;
 #[cfg(target_os = "linux")]
 pub use ration::Ration;
 pub use stats::WorkerStats;

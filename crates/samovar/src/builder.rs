@@ -15,7 +15,7 @@ use crate::kept::Keeper;
 use crate::lifetime::Chronicle;
 use crate::packed::{Fitter, Maker, Packings, Traffic, Workshop};
 use crate::request_log::RequestLog;
-use crate::runtime::{Books, Engines, Rules, Runtime};
+use crate::runtime::{Books, Inner, Rules, Runtime};
 use crate::settings::{Alias, ModelSettings, PrefixSharing, RuntimeSettings};
 use crate::shelf::Shelf;
 
@@ -38,6 +38,7 @@ pub struct Builder {
     keeps_statistics: bool,
     quiet: Option<Duration>,
     buffer_bytes: Option<u64>,
+    preload: Vec<String>,
 }
 
 impl Builder {
@@ -60,6 +61,7 @@ impl Builder {
             keeps_statistics: false,
             quiet: None,
             buffer_bytes: settings.buffer_bytes,
+            preload: Vec::new(),
         }
     }
 
@@ -175,6 +177,14 @@ impl Builder {
         self
     }
 
+    /// A model that is loaded as soon as the runtime is there, and fetched before that if it has to be. What goes wrong is
+    /// logged, and told to the first request for it.
+    #[must_use]
+    pub fn preload(mut self, model: impl Into<String>) -> Self {
+        self.preload.push(model.into());
+        self
+    }
+
     /// Starts the runtime. Must be called inside a tokio runtime, which will carry the pool's task.
     ///
     /// # Errors
@@ -228,12 +238,31 @@ impl Builder {
             request_log: self.request_log.map(RequestLog::begin),
             chronicle: self.keeps_statistics.then(|| Arc::new(Chronicle::new(Arc::clone(&shelf)))),
         };
-        let engines = Engines { engine, workers, maker };
         let buffers = match self.buffer_bytes {
             Some(bytes) => ByteBudget::new(bytes),
             None => ByteBudget::part_of(Budget::available_bytes()),
         };
-        Ok(Runtime::new(catalog, shelf, pool, engines, clock, self.rules, buffers, books))
+        let runtime = Runtime::new(Inner {
+            catalog,
+            shelf,
+            pool,
+            engine,
+            workers,
+            maker,
+            clock,
+            rules: self.rules,
+            buffers,
+            books,
+        });
+        for model in self.preload {
+            let runtime = runtime.clone();
+            tokio::spawn(async move {
+                if let Err(failure) = runtime.warm(&model, None).await {
+                    tracing::error!(model, hint = failure.hint, "could not be loaded: {failure}");
+                }
+            });
+        }
+        Ok(runtime)
     }
 }
 

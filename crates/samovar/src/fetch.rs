@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use samovar_core::{ErrorKind, Failure};
-use samovar_store::{Plan, Progress, Role, Store, Watch};
+use samovar_store::{Plan, Role, Store, Watch};
 use tokio::sync::mpsc;
 
 use crate::catalog::{Away, Catalog, Head, Judgement};
@@ -40,8 +40,12 @@ pub(crate) async fn fetch(
     if take_nearby(&store, away, &watch).await {
         return Ok(());
     }
-    watch(Progress::Resolving);
-    let plan = store.plan(&away.reference).await?;
+    // Who waited for another's taking of it finds it here, and asks no source.
+    if is_here(&store, away).await {
+        store.ensure(&away.reference, Some(watch)).await?;
+        return Ok(());
+    }
+    let plan = store.plan(&away.reference, Some(Arc::clone(&watch))).await?;
     let weights: Vec<_> = plan.listing.files.iter().filter(|file| file.role == Role::Weights).collect();
     let is_gguf = |path: &samovar_store::FilePath| path.extension().as_deref() == Some("gguf");
     if let Some(first) = weights.first().filter(|first| is_gguf(&first.path))
@@ -56,20 +60,25 @@ pub(crate) async fn fetch(
 
 /// Whether another program on this machine has it, and let us have it. What cannot be had there is fetched.
 async fn take_nearby(store: &Store, away: &Away, watch: &Watch) -> bool {
-    let (store, reference, watch) = (store.clone(), away.reference.clone(), Arc::clone(watch));
-    let taken = tokio::task::spawn_blocking(move || store.take_nearby(&reference, Some(&watch))).await;
-    match taken {
-        Ok(Ok(Some(taken))) => {
+    match store.take_nearby(&away.reference, Some(Arc::clone(watch))).await {
+        Ok(Some(taken)) => {
             let (reference, from) = (taken.reference, taken.from.display());
             tracing::info!(reference, %from, "taken from another program's folder; nothing is fetched");
             true
         }
-        Ok(Ok(None)) | Err(_) => false,
-        Ok(Err(error)) => {
+        Ok(None) => false,
+        Err(error) => {
             tracing::warn!("what other programs have could not be used: {error}");
             false
         }
     }
+}
+
+/// Whether something of that name is in the store by now.
+async fn is_here(store: &Store, away: &Away) -> bool {
+    let (store, reference) = (store.clone(), away.reference.clone());
+    let found = tokio::task::spawn_blocking(move || store.find(&reference)).await;
+    matches!(found, Ok(Ok(Some(_))))
 }
 
 /// Reads as much of the beginning as the header has, and lets the catalog judge it.

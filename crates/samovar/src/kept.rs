@@ -17,7 +17,9 @@ use std::time::Instant;
 
 use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{Generation, GenerationRequest, Prompt};
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles, PromptControl};
+use samovar_core::port::{
+    Capabilities, Engine, Instance, LoadControl, ModelFiles, PromptControl, Unconfined,
+};
 use samovar_core::{Descriptor, ErrorKind, Failure};
 use samovar_store::{KeyDigest, Opened, PrefixConfig, Store, Verdict};
 
@@ -73,13 +75,13 @@ impl Keeper {
                 experience::remember(&store, key, self.engine().name(), &options, footprint);
                 Ok((fitted, opened))
             }
-            Err(failure) => Err(explain(&store, key, failure)),
+            Err(failure) => Err(explain(&store, key, &opened.artifact().reference, failure)),
         }
     }
 }
 
 /// What an engine cannot load may have rotted on the disk: then that is the news.
-fn explain(store: &Store, key: &KeyDigest, failure: Failure) -> Failure {
+fn explain(store: &Store, key: &KeyDigest, reference: &str, failure: Failure) -> Failure {
     let may_be_rot = matches!(failure.kind, ErrorKind::InvalidModel | ErrorKind::EngineFailed);
     if !may_be_rot {
         return failure;
@@ -87,9 +89,12 @@ fn explain(store: &Store, key: &KeyDigest, failure: Failure) -> Failure {
     match store.suspect(key) {
         Ok(Verdict::Damaged(_)) => Failure::new(
             ErrorKind::Storage,
-            format!("the model's file in the cache was damaged and has been set aside: {}", failure.message),
+            format!(
+                "the file of {reference} in the cache was damaged and has been set aside: {}",
+                failure.message
+            ),
         )
-        .with_hint("ask again: it is fetched anew from its source"),
+        .with_hint("ask again: it is brought anew"),
         Ok(Verdict::Sound) => failure,
         Err(unreadable) => unreadable.into(),
     }
@@ -193,11 +198,22 @@ impl Kept {
 }
 
 impl Instance for Kept {
-    fn generate(&self, mut request: GenerationRequest) -> Result<Generation, Failure> {
+    fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
+        self.generate_while(request, &Unconfined)
+    }
+
+    fn generate_while(
+        &self,
+        mut request: GenerationRequest,
+        control: &dyn PromptControl,
+    ) -> Result<Generation, Failure> {
         if let Some(memory) = &self.memory {
-            memory.take_up(&mut request, self.instance());
+            memory.take_up(&mut request, self.instance(), control);
         }
-        self.instance().generate(request)
+        if !control.is_wanted() {
+            return Err(Failure::new(ErrorKind::Cancelled, "nobody waits for the answer any more"));
+        }
+        self.instance().generate_while(request, control)
     }
 
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {

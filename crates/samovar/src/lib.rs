@@ -56,7 +56,7 @@ mod wait;
 
 pub use answer::{Answer, AnswerEvent, Summary, Tier, Timings};
 pub use builder::{Builder, default_engine};
-pub use catalog::{Changes, Kind, ModelInfo, NameSource, TemplateOrigin};
+pub use catalog::{Changes, Kind, ModelInfo, NameSource, TemplateOrigin, built_in};
 pub use packed::{PackedInfo, PackedTally};
 pub use request::{Input, Message, Origin, Request};
 pub use runtime::Runtime;

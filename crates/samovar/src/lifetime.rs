@@ -6,8 +6,9 @@
 //!   minute, and at the end: ────────────┴─ + this life ─► row
 //! ```
 //!
-//! A crash loses a second of requests at most, and nothing is written while nobody asks. A row that is damaged is begun anew. A store that cannot be opened or asked is tried
-//! again the next time, and nothing is written over what was not read; least of all over what a newer version wrote.
+//! A crash loses a second of requests at most; while nobody asks, the row is written once a minute for the uptime. A row that
+//! is damaged is begun anew. A store that cannot be opened or asked is tried again the next time, and nothing is written over
+//! what was not read; least of all over what a newer version wrote.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

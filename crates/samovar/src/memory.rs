@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use samovar_core::footprint::{KvType, LoadOptions};
 use samovar_core::generation::{CachedPrefix, GenerationRequest, Prompt};
-use samovar_core::port::{Engine, Instance, Unconfined};
+use samovar_core::port::{Engine, Instance, PromptControl};
 use samovar_core::{Descriptor, Digest, ErrorKind, Scope};
 use samovar_store::{PrefixConfig, Prefixes, SavedPrefix, Weights};
 
@@ -103,17 +103,23 @@ impl Memory {
 
     /// Lets the instance have what is saved of a request's prompt. Of a text for which something might be, the
     /// request has the tokens afterwards, so that nothing is tokenized twice.
-    pub(crate) fn take_up(&self, request: &mut GenerationRequest, instance: &dyn Instance) {
+    pub(crate) fn take_up(
+        &self,
+        request: &mut GenerationRequest,
+        instance: &dyn Instance,
+        control: &dyn PromptControl,
+    ) {
         if !self.may_know(request) {
             return;
         }
         if !matches!(request.prompt, Prompt::Tokens(_)) {
             // What is wrong with it, the instance says to the request itself.
-            let Ok(tokens) = instance.encode(&request.prompt, &Unconfined) else { return };
+            let Ok(tokens) = instance.encode(&request.prompt, control) else { return };
             request.prompt = Prompt::Tokens(tokens);
         }
         if let Prompt::Tokens(tokens) = &request.prompt
             && tokens.len() > self.min_tokens
+            && control.is_wanted()
         {
             self.recall(tokens, &request.scope, instance);
         }
@@ -356,6 +362,29 @@ mod tests {
         let cached = cached(&third, request());
         let restored = shelf.store().unwrap().stats().unwrap().prefixes_restored;
         assert_eq!((cached, restored), (299, 1));
+    }
+
+    /// Nobody waits.
+    struct Gone;
+
+    impl PromptControl for Gone {
+        fn is_wanted(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn for_somebody_who_has_gone_nothing_is_taken_up_or_begun() {
+        let home = tempfile::tempdir().unwrap();
+        let engine = FakeEngine::new();
+        let (first, _) = load(home.path(), &engine);
+        assert_eq!(cached(&first, request()), 0);
+        drop(first);
+        let (second, shelf) = load(home.path(), &engine);
+        let began = engine.counts().generations_started;
+        let failure = second.generate_while(request(), &Gone).expect_err("nobody waits");
+        assert_eq!((failure.kind, engine.counts().generations_started), (ErrorKind::Cancelled, began));
+        assert_eq!(shelf.store().unwrap().stats().unwrap().prefixes_restored, 0);
     }
 
     #[test]

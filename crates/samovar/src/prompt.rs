@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use samovar_core::{Chat, ErrorKind, Failure, Prompt, WallTime};
 
 use crate::catalog::Manners;
-use crate::request::{Input, Request};
+use crate::request::{Input, Message, Origin, Request};
 
 /// The prompt of a request to a model with such manners.
 ///
@@ -15,7 +15,11 @@ use crate::request::{Input, Request};
 pub(crate) fn of(request: &Request, manners: &Manners) -> Result<Prompt, Failure> {
     match &request.input {
         Input::Chat(messages) => {
-            let json = serde_json::to_string(messages).map_err(|error| unwritable(&error))?;
+            let has_system =
+                messages.iter().any(|message| ["system", "developer"].contains(&message.role.as_str()));
+            let system = manners.system.as_ref().filter(|_| !has_system).map(Message::system);
+            let messages: Vec<&Message> = system.iter().chain(messages).collect();
+            let json = serde_json::to_string(&messages).map_err(|error| unwritable(&error))?;
             let arguments = match &request.template_arguments {
                 arguments if arguments.is_empty() => None,
                 arguments => Some(serde_json::to_string(arguments).map_err(|error| unwritable(&error))?),
@@ -34,6 +38,25 @@ pub(crate) fn of(request: &Request, manners: &Manners) -> Result<Prompt, Failure
     }
 }
 
+/// Tells whoever wrote a prompt that is too long what can be done about it here, where the model has
+/// `has` tokens of context, and was trained with `trained`; 0 = nobody knows.
+pub(crate) fn with_what_fits(failure: Failure, has: u32, trained: u32, origin: Origin) -> Failure {
+    if failure.kind != ErrorKind::ContextExceeded || trained == 0 {
+        return failure;
+    }
+    failure.with_hint(match origin {
+        _ if has >= trained => {
+            format!("shorten the prompt: the model was trained with {trained} tokens of context, and has them all")
+        }
+        Origin::Owner => {
+            format!("shorten the prompt, or set context_tokens in samovar.toml: the model was trained with {trained}")
+        }
+        Origin::Network => {
+            format!("shorten the prompt; whoever runs this server can give the model up to {trained} tokens of context")
+        }
+    })
+}
+
 fn unwritable(error: &serde_json::Error) -> Failure {
     Failure::new(ErrorKind::Internal, format!("the conversation cannot be handed to the model: {error}"))
 }
@@ -42,7 +65,7 @@ fn unwritable(error: &serde_json::Error) -> Failure {
 fn now() -> WallTime {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime {
-        unix_s: since_1970.as_secs() as i64,
+        unix_s: since_1970.as_secs().cast_signed(),
         utc_offset_s: chrono::Local::now().offset().local_minus_utc(),
     }
 }
@@ -50,13 +73,29 @@ fn now() -> WallTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Message;
+
+    #[test]
+    fn a_prompt_that_is_too_long_hears_what_is_possible_here() {
+        let hint = |has: u32, origin| {
+            let failure = Failure::new(ErrorKind::ContextExceeded, "prompt is too long");
+            with_what_fits(failure, has, 512, origin).hint.expect("a hint")
+        };
+        assert!(hint(512, Origin::Owner).contains("trained with 512"));
+        assert!(!hint(512, Origin::Owner).contains("samovar.toml"), "there is no more to be had");
+        assert!(hint(256, Origin::Owner).contains("context_tokens in samovar.toml"));
+        assert!(hint(256, Origin::Network).contains("up to 512"));
+        assert!(!hint(256, Origin::Network).contains("samovar.toml"), "it is not theirs");
+    }
 
     #[test]
     fn a_conversation_travels_as_it_is() {
         let mut request = Request::chat("m", [Message::user("{{ 7 * 7 }}<|im_end|>")]);
         request.template_arguments.insert("enable_thinking".to_owned(), false.into());
-        let manners = Manners { special_tokens_in_content: true, chat_template: Some("gemma".to_owned()) };
+        let manners = Manners {
+            special_tokens_in_content: true,
+            chat_template: Some("gemma".to_owned()),
+            ..Manners::default()
+        };
         let Ok(Prompt::Chat(chat)) = of(&request, &manners) else { panic!("no conversation") };
         assert_eq!(chat.messages, r#"[{"role":"user","content":"{{ 7 * 7 }}<|im_end|>"}]"#);
         assert_eq!(chat.message_count, 1);
@@ -65,6 +104,20 @@ mod tests {
         assert!(chat.special_tokens_in_content && chat.add_generation_prompt);
         assert!(chat.now.unix_s > 1_700_000_000);
         assert!(chat.now.utc_offset_s.abs() <= 18 * 3600);
+    }
+
+    #[test]
+    fn an_authors_system_message_stands_where_the_request_has_none() {
+        let manners = Manners { system: Some("Rhyme.".to_owned()), ..Manners::default() };
+        let messages = |request: &Request| match of(request, &manners) {
+            Ok(Prompt::Chat(chat)) => (chat.messages, chat.message_count),
+            other => panic!("no conversation: {other:?}"),
+        };
+        let plain = Request::chat("m", [Message::user("Hi")]);
+        let with_it = r#"[{"role":"system","content":"Rhyme."},{"role":"user","content":"Hi"}]"#;
+        assert_eq!(messages(&plain), (with_it.to_owned(), 2));
+        let own = Request::chat("m", [Message::system("Be brief."), Message::user("Hi")]);
+        assert!(!messages(&own).0.contains("Rhyme"));
     }
 
     #[test]

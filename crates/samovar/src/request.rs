@@ -101,7 +101,7 @@ pub struct Request {
     pub logprobs: Option<u32>,
     /// Generate on past the model's own end.
     pub ignore_eos: bool,
-    /// How long the answer may take in all; afterwards the partial text is returned.
+    /// How long the answer may take in all; afterwards the partial text is returned, or an error where there is none yet.
     pub deadline: Option<Duration>,
     /// How long the model stays ready after this request; `None` = the model's setting.
     pub keep_alive: Option<KeepAlive>,
@@ -162,7 +162,7 @@ impl Request {
         self
     }
 
-    /// The same request with a deadline, after which the partial text is returned.
+    /// The same request with a deadline, after which the partial text is returned, or an error where there is none yet.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);

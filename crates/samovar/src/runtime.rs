@@ -1,10 +1,10 @@
 //! The way of a request: resolve, acquire, generate, stream, release.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use samovar_core::generation::{GenerationRequest, TokenEvent};
-use samovar_core::port::{Clock, Engine};
+use samovar_core::generation::{FinishReason, GenerationRequest, TokenEvent};
+use samovar_core::port::{Clock, Engine, PromptControl};
 use samovar_core::{ByteBudget, ErrorKind, Failure, Scope};
 use samovar_pool::{Ask, Lease, ModelSpec, Pool};
 use samovar_store::Watch;
@@ -28,6 +28,8 @@ use crate::unread::{self, Outbox};
 use crate::upkeep;
 
 const WAIT_CAPACITY: usize = 16;
+/// A request whose model is brought again waits so long for the pool to load it, at most.
+const MENDING_MOST: Duration = Duration::from_secs(5);
 /// Models that are fetched for one request: its own, and those which that one needs.
 const FETCHES_MAX: u32 = 32;
 
@@ -42,11 +44,14 @@ pub(crate) struct Inner {
     pub(crate) catalog: Catalog,
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) pool: Pool,
+    /// All of what runs models, as the pool sees it.
     pub(crate) engine: Arc<dyn Engine>,
+    /// The part of it that starts processes.
     pub(crate) workers: Option<Arc<WorkerEngine>>,
+    /// What makes packed files for it.
     pub(crate) maker: Maker,
     pub(crate) clock: Arc<dyn Clock>,
-    rules: Rules,
+    pub(crate) rules: Rules,
     /// For what readers have not taken yet, and for whatever whoever serves this runtime holds beside that.
     pub(crate) buffers: ByteBudget,
     pub(crate) books: Books,
@@ -59,16 +64,6 @@ pub(crate) struct Rules {
     pub(crate) default_deadline: Option<Duration>,
     /// Who may continue from the state of whose prompts.
     pub(crate) share_prefixes: PrefixSharing,
-}
-
-/// What runs models.
-pub(crate) struct Engines {
-    /// All of it, as the pool sees it.
-    pub(crate) engine: Arc<dyn Engine>,
-    /// The part of it that starts processes.
-    pub(crate) workers: Option<Arc<WorkerEngine>>,
-    /// What makes packed files for it.
-    pub(crate) maker: Maker,
 }
 
 /// What is written down about requests, where the owner wants that.
@@ -86,19 +81,8 @@ impl Runtime {
         Builder::default()
     }
 
-    pub(crate) fn new(
-        catalog: Catalog,
-        shelf: Arc<Shelf>,
-        pool: Pool,
-        engines: Engines,
-        clock: Arc<dyn Clock>,
-        rules: Rules,
-        buffers: ByteBudget,
-        books: Books,
-    ) -> Self {
-        let Engines { engine, workers, maker } = engines;
-        let inner =
-            Arc::new(Inner { catalog, shelf, pool, engine, workers, maker, clock, rules, buffers, books });
+    pub(crate) fn new(inner: Inner) -> Self {
+        let inner = Arc::new(inner);
         if inner.books.chronicle.is_some() {
             tokio::spawn(upkeep::keep_counting(Arc::downgrade(&inner)));
         }
@@ -191,32 +175,82 @@ pub(crate) struct Resolved {
 async fn drive(inner: &Arc<Inner>, request: Request, events: &Outbox) -> AnswerEvent {
     let _passing = inner.maker.workshop().traffic.enter();
     let mut journey = Journey::begin(request.deadline.or(inner.rules.default_deadline));
-    let outcome = attempt(inner, &request, &mut journey, events).await;
-    let outcome = match outcome {
-        // The instance died before it said a word: nobody saw anything, so another may try once.
-        Err(failure) if failure.kind == ErrorKind::EngineFailed && journey.may_try_again() => {
-            attempt(inner, &request, &mut journey, events).await
-        }
-        outcome => outcome,
-    };
+    let mut outcome = attempt(inner, &request, request.origin, &mut journey, events).await;
+    if let Err(failure) = &outcome
+        && let Some(origin) = another(inner, failure, request.origin, &mut journey).await
+    {
+        outcome = attempt(inner, &request, origin, &mut journey, events).await;
+    }
     let last = match outcome {
         Ok(summary) => AnswerEvent::Done(summary),
         Err(failure) => AnswerEvent::Failed(failure),
     };
+    log_if_late(&request, &last);
     if let Some(chronicle) = &inner.books.chronicle {
         chronicle.note();
     }
     last
 }
 
+/// In whose name the model of the same request is looked for once more; `None` where another try is not worth it, or somebody
+/// saw something of the first.
+async fn another(
+    inner: &Arc<Inner>,
+    failure: &Failure,
+    origin: Origin,
+    journey: &mut Journey,
+) -> Option<Origin> {
+    // The instance died before it said a word.
+    if failure.kind == ErrorKind::EngineFailed {
+        return journey.may_try_again().then_some(origin);
+    }
+    // The model's file was damaged, and whoever found that has set it aside: it is brought again.
+    if failure.kind != ErrorKind::Storage || !is_gone(inner, journey).await || !journey.may_try_again() {
+        return None;
+    }
+    // Earlier the pool does not load it.
+    let wait = Duration::from_millis(failure.retry_after_ms.unwrap_or(0));
+    if wait > MENDING_MOST {
+        return None;
+    }
+    by(journey.deadline, tokio::time::sleep(wait)).await?;
+    // It was in the store, so its owner chose it: whoever asks now, it may be fetched.
+    Some(Origin::Owner)
+}
+
+/// Whether the model's artifact is not in the store any more.
+async fn is_gone(inner: &Arc<Inner>, journey: &Journey) -> bool {
+    let Some(key) = journey.path.as_deref().and_then(|path| inner.shelf.key_of(path)) else { return false };
+    let shelf = Arc::clone(&inner.shelf);
+    let here = blocking(move || shelf.store().and_then(|store| Ok(store.artifact(&key)?))).await;
+    matches!(here, Ok(Ok(None)))
+}
+
+/// Whoever runs the daemon hears of every request that ran out of time.
+fn log_if_late(request: &Request, last: &AnswerEvent) {
+    let (model, client) = (request.model.as_str(), request.client.as_str());
+    match last {
+        AnswerEvent::Done(summary) if summary.finish == FinishReason::TimedOut => {
+            let tokens = summary.usage.completion_tokens;
+            tracing::info!(model, client, tokens, "a request ran out of time: its answer is partial");
+        }
+        AnswerEvent::Failed(failure) if failure.kind == ErrorKind::DeadlineExceeded => {
+            tracing::info!(model, client, "a request ran out of time: {failure}");
+        }
+        _ => {}
+    }
+}
+
 async fn attempt(
     inner: &Arc<Inner>,
     request: &Request,
+    origin: Origin,
     journey: &mut Journey,
     events: &Outbox,
 ) -> Result<Summary, Failure> {
-    let model = resolve(inner, request, journey, events).await?;
+    let model = resolve(inner, &request.model, origin, journey, events).await?;
     let spec = Arc::clone(&model.spec);
+    journey.resolved(&spec.path);
     let mut noted = Noted::begin(inner.books.request_log.as_ref(), &spec, &request.client);
     let acquired = acquire(inner, &spec, request, journey, events).await;
     let mut lease = acquired.inspect_err(|_| noted.refused())?;
@@ -233,6 +267,8 @@ async fn attempt(
     let person = request.person.as_ref().unwrap_or(&request.client);
     let scope = Scope::of_client(person, inner.rules.share_prefixes == PrefixSharing::Client);
     let outcome = stream(&lease, (model, scope), request, journey, events).await;
+    let (has, trained) = (spec.options.context_tokens, spec.descriptor.context_tokens);
+    let outcome = outcome.map_err(|failure| prompt::with_what_fits(failure, has, trained, request.origin));
     match &outcome {
         Ok(summary) => {
             noted.answered(summary);
@@ -249,12 +285,13 @@ async fn attempt(
 
 async fn resolve(
     inner: &Arc<Inner>,
-    request: &Request,
+    reference: &str,
+    origin: Origin,
     journey: &mut Journey,
     events: &Outbox,
 ) -> Result<Adapted, Failure> {
     let watch = fetch::tell_events(events.news());
-    let resolved = inner.resolve(&request.model, request.origin, watch);
+    let resolved = inner.resolve(reference, origin, watch);
     let resolved = match journey.deadline {
         Some(deadline) => tokio::time::timeout_at(deadline, resolved).await.map_err(|_| fetch::too_late())?,
         None => resolved.await,
@@ -303,7 +340,7 @@ async fn stream(
         prompt: prompt::of(request, &model.manners)?,
         sampling: request.sampling.clone(),
         max_tokens: request.max_tokens,
-        stop: request.stop.clone(),
+        stop: if request.stop.is_empty() { model.manners.stop } else { request.stop.clone() },
         logprobs: request.logprobs,
         ignore_eos: request.ignore_eos,
         adapters: model.adapters,
@@ -312,16 +349,22 @@ async fn stream(
     };
     let instance = Arc::clone(lease.instance());
     // Rendering and tokenizing a long prompt takes milliseconds of a core; taking up its saved state, or an instance that is stuck,
-    // takes what it takes: past the deadline what comes of it is dropped, and so cancelled.
-    let begun = by(journey.deadline, blocking(move || instance.generate(generation)));
-    let Some(begun) = begun.await else { return Ok(journey.timed_out()) };
+    // takes what it takes: past the deadline nobody waits for it, and what comes of it is dropped, and so cancelled.
+    let waiting = Arc::new(());
+    let wanted = WhileHeld(Arc::downgrade(&waiting));
+    let begun = by(journey.deadline, blocking(move || instance.generate_while(generation, &wanted))).await;
+    drop(waiting);
+    let Some(begun) = begun else { return journey.timed_out() };
     let mut generation = begun??;
     loop {
         let Some(event) = by(journey.deadline, generation.next()).await else {
-            return Ok(journey.timed_out());
+            return journey.timed_out();
         };
         let event = match event {
-            Some(TokenEvent::Prefilling { computed, of }) => AnswerEvent::Prefilling { computed, of },
+            Some(TokenEvent::Prefilling { computed, of }) => {
+                journey.prefilling(computed, of);
+                AnswerEvent::Prefilling { computed, of }
+            }
             Some(TokenEvent::Prefilled { usage, prefill_ms }) => {
                 journey.prefilled(usage, prefill_ms);
                 AnswerEvent::Prefilled { usage }
@@ -338,6 +381,15 @@ async fn stream(
             }
         };
         events.push(event)?;
+    }
+}
+
+/// Wanted for as long as whoever waits holds the other end of this.
+struct WhileHeld(Weak<()>);
+
+impl PromptControl for WhileHeld {
+    fn is_wanted(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

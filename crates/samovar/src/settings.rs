@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use samovar_core::footprint::{KvType, LayoutWish};
 use samovar_core::units::KeepAlive;
-use samovar_core::{Adapter, ErrorKind, Failure, ModelRef};
+use samovar_core::{Adapter, ErrorKind, Failure, ModelRef, system_words};
 use samovar_pool::{Instances, PoolConfig};
 use samovar_store::StoreConfig;
 
@@ -21,7 +21,7 @@ pub struct ModelSettings {
     pub layout: Option<LayoutWish>,
     /// Number format of the KV cache; default `f16`.
     pub kv_type: Option<KvType>,
-    /// Threads of one decode step; default: the cores this process has.
+    /// The most threads of one step; default: the cores this process has, fewer for a small model.
     pub threads: Option<u32>,
     /// How long the model stays ready when idle; default 5 minutes.
     pub keep_alive: Option<KeepAlive>,
@@ -101,10 +101,12 @@ impl ChatTemplate {
             Failure::new(ErrorKind::InvalidModel, format!("the chat template cannot be read: {why}"))
                 .with_hint("check `chat_template` in the model's settings; relative paths start at the configuration file")
         };
-        let file = fs_err::File::open(path).map_err(|error| refuse(error.to_string()))?;
+        let unreadable =
+            |error: std::io::Error| refuse(format!("{}: {}", path.display(), system_words(&error)));
+        let file = fs_err::File::open(path).map_err(unreadable)?;
         let mut text = String::new();
         let read = file.take(Self::LIMIT_BYTES + 1).read_to_string(&mut text);
-        read.map_err(|error| refuse(error.to_string()))?;
+        read.map_err(unreadable)?;
         if text.len() as u64 > Self::LIMIT_BYTES {
             return Err(refuse(format!("{} is longer than {} bytes", path.display(), Self::LIMIT_BYTES)));
         }

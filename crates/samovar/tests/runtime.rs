@@ -70,6 +70,27 @@ async fn ten_first_requests_cause_one_load() {
 }
 
 #[tokio::test]
+async fn what_is_preloaded_is_ready_before_anybody_asks() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let engine = FakeEngine::new();
+    let runtime = Runtime::builder()
+        .cache_dir(home.path())
+        .engine(Arc::new(engine.clone()))
+        .preload("demo")
+        .preload("no-such-model")
+        .build()
+        .expect("builds");
+    engine.wait_until(|counts| counts.loads_finished == 1).await;
+    runtime.warm("demo", None).await.expect("is ready");
+    let pool = runtime.stats().await.pool;
+    assert_eq!((pool.loads, pool.requests, pool.hit_rate), (1, 0, 0.0));
+    let (_, summary) = runtime.generate(hello()).collect().await.expect("answers");
+    assert_eq!(summary.tier, Tier::Hit);
+    let pool = runtime.stats().await.pool;
+    assert!(pool.hit_rate > 0.99 && pool.usage_percent > 0.0, "{pool:?}");
+}
+
+#[tokio::test]
 async fn the_second_request_loads_nothing() {
     let house = house(FakeEngine::new());
     let (_, first) = house.runtime.generate(hello()).collect().await.expect("answers");
@@ -124,8 +145,9 @@ async fn a_deadline_holds_while_the_instance_is_stuck_before_the_first_word() {
     let house = house(FakeEngine::builder().gate_requests().build());
     house.runtime.warm("demo", None).await.expect("loads");
     let request = hello().deadline(Duration::from_millis(200));
-    let (text, summary) = house.runtime.generate(request).collect().await.expect("a partial answer");
-    assert_eq!((text.as_str(), summary.finish), ("", FinishReason::TimedOut));
+    let failure = failure_of(&house.runtime, request).await;
+    assert_eq!(failure.kind, ErrorKind::DeadlineExceeded);
+    assert!(failure.message.contains("no token yet, the prompt had not begun"), "{failure}");
     let stats = house.runtime.stats().await;
     assert_eq!(stats.models.iter().map(|model| model.busy_slots).sum::<u32>(), 0, "its place is free again");
     house.engine.requests_gate().open();
@@ -296,6 +318,31 @@ async fn wrong_references_say_what_to_do() {
 }
 
 #[tokio::test]
+async fn who_asks_over_the_network_hears_of_names_and_never_of_paths() {
+    let house = house(FakeEngine::new());
+    for reference in ["no-such-model", "no such model", "qwen2.5:7b"] {
+        let request = Request { origin: Origin::Network, ..Request::text(reference, "Once") };
+        let hint = failure_of(&house.runtime, request).await.hint.expect("a hint");
+        assert_eq!(hint, "write one of the names that are known: demo", "{reference}");
+    }
+    let hint = failure_of(&house.runtime, Request::text("qwen2.5:7b", "Once")).await.hint.expect("a hint");
+    assert!(hint.ends_with("ollama://qwen2.5:7b"), "{hint}");
+}
+
+#[tokio::test]
+async fn a_deadline_before_the_first_token_tells_how_far_the_prompt_was() {
+    let house = house(FakeEngine::builder().gate_tokens().build());
+    house.runtime.warm("demo", None).await.expect("loads");
+    let failure = failure_of(&house.runtime, hello().deadline(Duration::from_millis(300))).await;
+    assert_eq!(failure.kind, ErrorKind::DeadlineExceeded);
+    assert!(
+        failure.message.contains("no token yet") && failure.message.contains("prompt tokens computed"),
+        "{failure}"
+    );
+    assert!(failure.hint.is_some_and(|hint| hint.contains("more time")));
+}
+
+#[tokio::test]
 async fn files_that_are_no_models_are_refused_before_any_engine_sees_them() {
     let house = house(FakeEngine::new());
     let broken = house.home.path().join("broken.gguf");
@@ -373,6 +420,25 @@ async fn four_unread_answers_hold_no_slot_from_the_fifth_request() {
         assert_eq!(summary.usage.completion_tokens, 300);
     }
     assert_eq!(house.runtime.buffers().used_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_too_much_unread_loses_its_own_answer_and_holds_no_slot() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let engine = FakeEngine::new();
+    let one_slot = ModelSettings { slots: Some(1), ..ModelSettings::default() };
+    let builder = Runtime::builder().cache_dir(home.path()).engine(Arc::new(engine.clone()));
+    let runtime = builder.defaults(one_slot).buffers(64 << 20).build().expect("builds");
+    // Each token tells the probabilities of 256 others: some 15 KB.
+    let unread = runtime.generate(Request { logprobs: Some(256), ..talkative(400) });
+    engine.wait_until(|counts| counts.generations_started == 1).await;
+    let next = runtime.generate(hello()).collect();
+    let next = tokio::time::timeout(Duration::from_secs(20), next).await.expect("the slot is free");
+    assert_eq!(next.expect("answers").1.usage.completion_tokens, 6);
+    let failure = unread.collect().await.expect_err("it was ended");
+    assert_eq!(failure.kind, ErrorKind::Cancelled, "{failure}");
+    assert!(failure.message.contains("unread"), "{failure}");
+    assert_eq!(runtime.buffers().used_bytes(), 0);
 }
 
 #[tokio::test]

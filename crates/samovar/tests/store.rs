@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use samovar::store::{Progress, StoreConfig};
+use samovar::store::{AdoptKind, AdoptOptions, AdoptRoot, Progress, StoreConfig};
 use samovar::{
-    AnswerEvent, Budget, Message, ModelSettings, Origin, PoolConfig, Request, Runtime, Tier, Wait,
+    AnswerEvent, Budget, Message, ModelSettings, Origin, PoolConfig, Request, Runtime, TemplateOrigin, Tier,
+    Wait,
 };
 use samovar_core::testing::fake::{FakeEngine, Script};
-use samovar_core::{ErrorKind, ModelRef};
+use samovar_core::testing::gguf::{LlamaShape, llama};
+use samovar_core::{Digest, ErrorKind, ModelRef, Sampling};
 use samovar_testhub::Hub;
 
 const MODEL: &str = "hf://test/tiny:Q8_0";
@@ -234,4 +236,102 @@ async fn a_thousand_loads_fetch_once_and_never_fail() {
     assert!(stats.tiers.l2.hit_rate().expect("was asked") > 0.99, "{:?}", stats.tiers);
     // The header was read ahead of the fetch to see whether the model fits; the whole came once.
     assert!(house.sent_bytes() < 4 * House::size());
+}
+
+/// Changes a byte of the only model that the store has.
+async fn damage(runtime: &Runtime) {
+    use std::os::unix::fs::PermissionsExt;
+    let store = runtime.store().await.expect("opens");
+    let key = store.list().expect("lists")[0].key_digest;
+    let path = store.look_at(&key).expect("is here").weights()[0].clone();
+    let mut bytes = fs_err::read(&path).expect("reads");
+    bytes[1_000] ^= 1;
+    fs_err::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("mode");
+    fs_err::write(&path, bytes).expect("writes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_request_that_meets_damage_has_the_model_brought_again_and_is_answered() {
+    let cases = [
+        (MODEL, Origin::Owner, Tier::Fetched),
+        // What its owner once had fetched, and a client of the network names.
+        (MODEL, Origin::Network, Tier::Fetched),
+        ("demo", Origin::Owner, Tier::Cold),
+    ];
+    for (model, origin, tier) in cases {
+        let asked = || Request { origin, ..ask(model) };
+        let house = House::new().await;
+        let runtime = house.runtime();
+        runtime.generate(ask(model)).collect().await.expect("answers");
+        // Found at the next load of a daemon that knows the model …
+        runtime.unload(model).await.expect("unloads");
+        damage(&runtime).await;
+        let (_, summary) = runtime.generate(asked()).collect().await.expect("is mended");
+        assert_eq!(summary.tier, tier, "{model}, {origin:?}: the next load");
+        // … and at the first look of one that does not.
+        damage(&runtime).await;
+        let (_, summary) = house.runtime().generate(asked()).collect().await.expect("is mended");
+        assert_eq!(summary.tier, tier, "{model}, {origin:?}: the first look");
+    }
+}
+
+/// A runtime that adopted these weights from Ollama's folder, with a template and parameters of their author.
+async fn with_ollamas(house: &House, weights: &[u8], params: &str) -> Runtime {
+    let root = house.home.path().join("ollama");
+    let place = root.join("manifests/hf.co/org/name");
+    for folder in [&root.join("blobs"), &place] {
+        fs_err::create_dir_all(folder).expect("folder");
+    }
+    let layer = |kind: &str, bytes: &[u8]| {
+        let digest = Digest::of_bytes(bytes);
+        fs_err::write(root.join(format!("blobs/sha256-{digest}")), bytes).expect("blob");
+        serde_json::json!({
+            "mediaType": format!("application/vnd.ollama.image.{kind}"),
+            "digest": format!("sha256:{digest}"),
+            "size": bytes.len(),
+        })
+    };
+    let layers = [
+        layer("model", weights),
+        layer("template", b"<start_of_turn>user\n{{ .Prompt }}<end_of_turn>"),
+        layer("params", params.as_bytes()),
+    ];
+    let manifest = serde_json::json!({ "schemaVersion": 2, "layers": layers });
+    fs_err::write(place.join("Q8_0"), manifest.to_string()).expect("manifest");
+    let runtime = house.runtime();
+    let options =
+        AdoptOptions { roots: vec![AdoptRoot::new(&root, AdoptKind::Ollama)], ..AdoptOptions::default() };
+    let adopted = runtime.store().await.expect("opens").adopt(&options).expect("adopts");
+    assert!(adopted.skipped.is_empty(), "{adopted:?}");
+    runtime
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_of_ollamas_brings_the_template_that_its_author_meant() {
+    let house = House::new().await;
+    let weights = llama(LlamaShape::SMALLEST).build();
+    let runtime = with_ollamas(&house, &weights, r#"{"stop": ["<end_of_turn>"]}"#).await;
+    let info = runtime.model("hf.co/org/name:Q8_0", Origin::Owner).await.expect("is here");
+    assert_eq!(info.chat_template, TemplateOrigin::BuiltIn("gemma".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authors_stop_strings_end_the_answers_of_requests_that_name_none() {
+    let house = House::new().await;
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
+    let weights = fs_err::read(demo).expect("the demo model");
+    let runtime = with_ollamas(&house, &weights, r#"{"stop": ["kettle"]}"#).await;
+    // The fake engine says the last words of its prompt first.
+    let ask = |stop: &[&str]| Request {
+        stop: stop.iter().map(|stop| (*stop).to_owned()).collect(),
+        ..Request::text("hf.co/org/name:Q8_0", "once the fox and a kettle")
+            .sampling(Sampling::greedy())
+            .max_tokens(6)
+    };
+    let (said, _) = runtime.generate(ask(&[])).collect().await.expect("answers");
+    assert_eq!(said.trim(), "fox and a");
+    let (said, _) = runtime.generate(ask(&["and"])).collect().await.expect("answers");
+    assert_eq!(said.trim(), "fox");
+    let (said, _) = runtime.generate(ask(&["teapots"])).collect().await.expect("answers");
+    assert!(said.trim().starts_with("fox and a kettle"), "{said}");
 }

@@ -12,6 +12,7 @@ pub(crate) use plan::Plan;
 pub(crate) use store::{Adopt, Export, Gc, Import, Pull, Rm, Verify};
 
 use crate::settings::Flags;
+use crate::settings::keys::CONTEXT_MAX;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -137,25 +138,25 @@ pub(crate) struct Worker {
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Generation {
     /// Tokens to generate at most
-    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short = 'n', value_name = "N", allow_negative_numbers = true, value_parser = tokens)]
     pub(crate) max_tokens: Option<u32>,
     /// 0 = always the likeliest token; higher is more varied
-    #[arg(long, short = 't', value_name = "T", value_parser = temperature)]
+    #[arg(long, short = 't', value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
     pub(crate) temperature: Option<f32>,
     /// Draw from the smallest set of tokens whose probability reaches P
-    #[arg(long, value_name = "P", value_parser = positive_share)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = positive_share)]
     pub(crate) top_p: Option<f32>,
     /// Draw from the K likeliest tokens; 0 = all
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count)]
     pub(crate) top_k: Option<u32>,
     /// Drop tokens less likely than P times the likeliest
-    #[arg(long, value_name = "P", value_parser = share)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = share)]
     pub(crate) min_p: Option<f32>,
     /// Divide the likelihood of tokens that appeared lately; 1 = off
-    #[arg(long, value_name = "R", value_parser = repeat_penalty)]
+    #[arg(long, value_name = "R", allow_negative_numbers = true, value_parser = repeat_penalty)]
     pub(crate) repeat_penalty: Option<f32>,
     /// The same seed and prompt give the same text
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub(crate) seed: Option<u32>,
     /// End the answer at this text; may be given several times
     #[arg(long, value_name = "TEXT")]
@@ -163,8 +164,8 @@ pub(crate) struct Generation {
     /// How the model should behave
     #[arg(long, short = 's', value_name = "TEXT")]
     pub(crate) system: Option<String>,
-    /// End after so long and keep the text so far, such as 30s
-    #[arg(long, value_name = "TIME")]
+    /// End after so long, such as 30s: with the text so far, or else an error
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     pub(crate) timeout: Option<TimeSpan>,
     /// How long the model stays ready afterwards, such as 10m; -1 = until memory is needed
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -198,7 +199,7 @@ pub(crate) struct Run {
     #[arg(long, conflicts_with = "system")]
     pub(crate) raw: bool,
     /// Tokens of context, in place of the configured number; only with --no-daemon
-    #[arg(long, value_name = "N", requires = "no_daemon", value_parser = clap::value_parser!(u32).range(8..=16_777_216))]
+    #[arg(long, value_name = "N", requires = "no_daemon", allow_negative_numbers = true, value_parser = context)]
     pub(crate) context: Option<u32>,
     #[command(flatten)]
     pub(crate) generation: Generation,
@@ -224,9 +225,9 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
     /// The port to listen on, at the configured address or else on this machine alone; 0 = any that is free
-    #[arg(long, short = 'p', value_name = "PORT", conflicts_with = "listen")]
+    #[arg(long, short = 'p', value_name = "PORT", conflicts_with = "listen", allow_negative_numbers = true, value_parser = port)]
     pub(crate) port: Option<u16>,
-    /// Memory that models may use together, such as 4GB
+    /// Memory that models may use together, such as 4GB or 50%
     #[arg(long, value_name = "SIZE")]
     pub(crate) budget: Option<String>,
     /// Leave after so long without a request, such as 30m; 0 = never
@@ -350,6 +351,27 @@ impl Arguments {
         }
         Flags { home: self.global.home.clone(), config: self.global.config.clone(), values }
     }
+}
+
+fn whole(text: &str, least: u32, most: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("write a whole number from {least} to {most}"))
+}
+
+fn tokens(text: &str) -> Result<u32, String> {
+    whole(text, 1, u32::MAX)
+}
+
+fn count(text: &str) -> Result<u32, String> {
+    whole(text, 0, u32::MAX)
+}
+
+fn context(text: &str) -> Result<u32, String> {
+    whole(text, 8, CONTEXT_MAX)
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| format!("write a port from 0 to {}; 0 = any that is free", u16::MAX))
 }
 
 fn number(text: &str, is_fine: impl Fn(f32) -> bool, expected: &str) -> Result<f32, String> {

@@ -93,6 +93,7 @@ pub(crate) struct PoolFigures {
     pub(crate) budget_bytes: u64,
     pub(crate) budget_source: String,
     pub(crate) load_ms_p50: f64,
+    pub(crate) load_ms_mean: f64,
 }
 
 /// How a model was loaded.

@@ -257,40 +257,6 @@ mod tests {
         assert_eq!(percent_encoded("a/b c&ü"), "a%2Fb%20c%26%C3%BC");
     }
 
-    /// A socket on which another user listens: the kernel notes who called `listen`.
-    fn stranger(socket: &Path, uid: u32) -> std::os::fd::OwnedFd {
-        use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
-        let fd = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("socket");
-        rustix::net::bind(&fd, &SocketAddrUnix::new(socket).expect("address")).expect("binds");
-        std::thread::spawn(move || {
-            let uid = rustix::process::Uid::from_raw(uid);
-            rustix::thread::set_thread_res_uid(uid, uid, uid).expect("becomes another user");
-            rustix::net::listen(&fd, 4).expect("listens");
-            fd
-        })
-        .join()
-        .expect("thread")
-    }
-
-    #[tokio::test]
-    async fn nothing_is_sent_to_a_strangers_socket() {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: only root can listen as somebody else");
-            return;
-        }
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let socket = folder.path().join("s");
-        let listener = stranger(&socket, 4242);
-        let failure = Client::new(socket).connect().await.expect_err("refused");
-        assert_eq!(failure.kind, ErrorKind::Forbidden);
-        assert!(failure.message.contains("user 4242") && failure.hint.is_some(), "{failure}");
-        let heard = rustix::net::accept(&listener).expect("a connection");
-        let mut buffer = [0; 16];
-        let (bytes, _) =
-            rustix::net::recv(&heard, &mut buffer[..], rustix::net::RecvFlags::empty()).expect("end");
-        assert_eq!(bytes, 0, "not a byte was said");
-    }
-
     #[tokio::test]
     async fn a_missing_or_dead_socket_means_no_daemon() {
         let folder = tempfile::tempdir().expect("temporary folder");

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use samovar::store::Progress;
 use samovar::{AnswerEvent, Request, Summary, Tier, Wait};
 use samovar_core::generation::{FinishReason, Sampling};
-use samovar_core::units::TimeSpan;
+use samovar_core::units::{TimeSpan, counted};
 use serde_json::{Value, json};
 
-use super::Context;
 use super::backend::Backend;
+use super::{Context, stored};
 use crate::args::Generation;
 use crate::ended::Ended;
 use crate::report::Prose;
@@ -22,7 +23,7 @@ pub(super) struct Outcome {
     pub(super) text: String,
     /// How it ended; `None` when the person stopped it.
     pub(super) summary: Option<Summary>,
-    /// The last that was heard of it was that its model is being fetched.
+    /// The last that was heard of it was that bytes of its model are here.
     is_fetching: bool,
 }
 
@@ -64,7 +65,10 @@ async fn receive(
     let progress = context.report.progress();
     loop {
         let event = answers.next().await?;
-        outcome.is_fetching = matches!(event, AnswerEvent::Waiting(Wait::Fetching(_)));
+        outcome.is_fetching = matches!(
+            event,
+            AnswerEvent::Waiting(Wait::Fetching(Progress::Fetching(_) | Progress::Verifying(_)))
+        );
         match event {
             AnswerEvent::Waiting(wait) => context.report.waiting(&progress, &outcome.model, &wait),
             AnswerEvent::Granted { model, .. } => {
@@ -86,7 +90,9 @@ async fn receive(
                 outcome.summary = Some(summary);
                 return Ok(());
             }
-            AnswerEvent::Failed(failure) => return Err(failure.into()),
+            AnswerEvent::Failed(failure) => {
+                return Err(stored::with_near(&outcome.model, failure, &context.settings).into());
+            }
         }
     }
 }
@@ -164,12 +170,12 @@ pub(super) fn timing_line(outcome: &Outcome, summary: &Summary) -> String {
     let rate = rate(usage.completion_tokens, timings.decode_ms);
     let rate = rate.map(|rate| format!(" ({rate:.1} tok/s)")).unwrap_or_default();
     format!(
-        "{} · {found} · queue {} · prompt {} tokens{cached} in {} · answer {} tokens in {}{rate} · first token after {} · total {}",
+        "{} · {found} · queue {} · prompt {}{cached} in {} · answer {} in {}{rate} · first token after {} · total {}",
         outcome.model,
         ms(timings.queue_ms),
-        usage.prompt_tokens,
+        counted(usage.prompt_tokens, "token"),
         ms(timings.prefill_ms),
-        usage.completion_tokens,
+        counted(usage.completion_tokens, "token"),
         ms(timings.decode_ms),
         ms(timings.first_token_ms),
         ms(timings.total_ms),

@@ -12,7 +12,7 @@ pub(super) async fn execute(context: &Context, arguments: &Config) -> Result<(),
         return reload(context).await;
     }
     if arguments.template {
-        return context.report.line(reference::template().trim_end());
+        return context.report.line(reference::template(&context.settings.home).trim_end());
     }
     let settings = &context.settings;
     if context.report.is_json() {

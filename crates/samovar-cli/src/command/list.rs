@@ -1,5 +1,5 @@
 //! `samovar list`: what requests may name: built in, configured, on disk. Works without a daemon, and reads
-//! no model: what the store has is told by its index.
+//! no model: what the store has is told by its index. Puts nothing into the store.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -100,7 +100,8 @@ async fn listing(context: &Context) -> Result<Listing, Failure> {
     let artifacts = stored::list(&store).await?;
     let here = Builder::settings(context.settings.runtime.clone()).build()?;
     let mut listing = Listing { models: Vec::new(), broken: Vec::new() };
-    listing.models.extend(demo(&here, &artifacts).await);
+    let demo = artifacts.iter().find(|artifact| artifact.reference == DEMO);
+    listing.models.push(built_in_row(DEMO, Kind::BuiltIn).with(demo));
     for alias in &context.settings.runtime.aliases {
         match alias_row(&here, &artifacts, &alias.name, &alias.source).await {
             Ok(row) => listing.models.push(row),
@@ -116,12 +117,6 @@ async fn listing(context: &Context) -> Result<Listing, Failure> {
         row.packed_bytes = of_it.map(|file| file.bytes).sum();
     }
     Ok(listing)
-}
-
-async fn demo(here: &Runtime, artifacts: &[Artifact]) -> Option<Row> {
-    let info = here.model(DEMO, Origin::Owner).await.ok()?;
-    let artifact = artifacts.iter().find(|artifact| artifact.reference == DEMO);
-    Some(file_row(&info, Kind::BuiltIn, "built in").with(artifact))
 }
 
 async fn alias_row(
@@ -155,6 +150,10 @@ async fn alias_row(
             None => row,
         });
     }
+    // To look at it closely would put it there.
+    if *source == ModelRef::Demo && artifacts.iter().all(|artifact| artifact.reference != DEMO) {
+        return Ok(built_in_row(name, Kind::Config));
+    }
     let info = here.model(name, Origin::Owner).await?;
     let from =
         if *source == ModelRef::Demo { BUILT_IN.replace('-', " ") } else { info.path.display().to_string() };
@@ -175,6 +174,23 @@ fn stored_row(artifact: &Artifact) -> Row {
         key: None,
     }
     .with(Some(artifact))
+}
+
+/// The built-in model, under one of its names. It is here, whether the store has it now or not.
+fn built_in_row(name: &str, kind: Kind) -> Row {
+    let model = samovar::built_in();
+    Row {
+        name: name.to_owned(),
+        kind,
+        format: Some(model.quantization.clone()),
+        size_bytes: Some(model.file_bytes),
+        packed_bytes: 0,
+        last_used_ms: None,
+        is_pinned: false,
+        is_here: true,
+        from: BUILT_IN.replace('-', " "),
+        key: None,
+    }
 }
 
 fn file_row(info: &ModelInfo, kind: Kind, from: &str) -> Row {

@@ -77,7 +77,7 @@ impl Context {
     }
 }
 
-/// Refuses a home that others could change. Verbs that only look say it and go on.
+/// Refuses places that others could change. Verbs that only look say it and go on.
 fn guard(context: &Context, verb: &Verb) -> Result<(), Failure> {
     // The directories are what `doctor` looks at itself; the others touch none of them.
     if matches!(
@@ -91,9 +91,7 @@ fn guard(context: &Context, verb: &Verb) -> Result<(), Failure> {
             context.report.note(&format!("note: {sentence}"));
         }
     }
-    let Err(failure) = exposure::check(&context.settings.home, &context.settings.socket) else {
-        return Ok(());
-    };
+    let Err(failure) = exposure::check(&context.settings) else { return Ok(()) };
     let only_looks = matches!(
         verb,
         Verb::List
@@ -148,7 +146,7 @@ pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(
         Verb::Config(config) => config::execute(context, &config).await,
         Verb::Doctor(doctor) => doctor::execute(context, &doctor).await,
         Verb::Completions { shell } => completions::execute(context, shell),
-        Verb::Reference { topic } => reference::execute(context, topic).await,
+        Verb::Reference { topic } => reference::execute(context, topic),
         Verb::Probe => probe::execute(context).await,
         Verb::Worker(worker) => worker::execute(&worker),
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use samovar::replay::{Report, Subject, Trace, bound, log, offline, replay};
 use samovar::{Budget, Builder, EvictionPolicy, PoolConfig, Runtime};
-use samovar_core::units::ByteSize;
+use samovar_core::units::{ByteSize, counted};
 use samovar_core::{ErrorKind, Failure};
 use serde::Serialize;
 use serde_json::json;
@@ -214,8 +214,8 @@ fn show(context: &Context, rehearsal: &Rehearsal, results: &[Results]) -> Result
     }
     context.report.line(&format!(
         "{} for {} within {}; together the models need {}{}",
-        count(trace.requests.len(), "request"),
-        count(trace.models.len(), "model"),
+        counted(trace.requests.len(), "request"),
+        counted(trace.models.len(), "model"),
         roughly(trace.span_ms()),
         ByteSize::from_bytes(rehearsal.all_bytes),
         if rehearsal.can_park { "" } else { "; nothing is parked" },
@@ -226,21 +226,21 @@ fn show(context: &Context, rehearsal: &Rehearsal, results: &[Results]) -> Result
     if rehearsal.assumed_holds > 0 {
         context.report.note(&format!(
             "{} did not say for how long they had their slot: 50 ms a token, or {} (--hold)",
-            count(rehearsal.assumed_holds, "request"),
+            counted(rehearsal.assumed_holds, "request"),
             roughly(rehearsal.hold_ms)
         ));
     }
     if rehearsal.torn_lines > 0 {
         context.report.note(&format!(
             "passed over {} that a crash or a full disk cut off",
-            count(rehearsal.torn_lines, "line")
+            counted(rehearsal.torn_lines, "line")
         ));
     }
     for (model, requests) in &rehearsal.left_out {
         let line = facts_line(model);
         context.report.note(&format!(
             "left out {} for {model}, of which nothing is known; a line like {line} tells",
-            count(*requests, "request")
+            counted(*requests, "request")
         ));
     }
     Ok(())
@@ -295,8 +295,4 @@ fn wait(ms: u64) -> String {
 
 fn seconds(ms: u64) -> String {
     format!("{:.1} s", ms as f64 / 1e3)
-}
-
-fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

@@ -72,6 +72,14 @@ pub(super) fn table(figures: &Figures) -> Columns {
     columns
 }
 
+/// Places for requests of everything in memory: free ones, all, and those in use.
+pub(super) fn availability(figures: &Figures) -> String {
+    let loaded = figures.models.iter().filter(|model| model.state != "absent");
+    let (slots, busy) =
+        loaded.fold((0, 0), |(slots, busy), model| (slots + model.slots, busy + model.busy_slots));
+    format!("Available: {}/{slots}, In use: {busy}", slots.saturating_sub(busy))
+}
+
 fn state(model: &ModelFigures) -> String {
     match model.progress {
         // Others of its instances may serve, while this one comes.
@@ -129,6 +137,14 @@ mod tests {
             ("1/2".to_owned(), vec!["m: threads 2 → 1: another program has a core".to_owned()])
         );
         assert_eq!(threads_of(&ModelFigures::default()), "-");
+    }
+
+    #[test]
+    fn places_are_told_free_in_all_and_in_use() {
+        let model = |slots, busy_slots| ModelFigures { slots, busy_slots, ..ModelFigures::default() };
+        let figures = Figures { models: vec![model(2, 1), model(1, 0)], ..Figures::default() };
+        assert_eq!(availability(&figures), "Available: 2/3, In use: 1");
+        assert_eq!(availability(&Figures::default()), "Available: 0/0, In use: 0");
     }
 
     #[test]

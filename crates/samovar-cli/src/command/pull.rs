@@ -127,18 +127,13 @@ fn start(store: &Store, wanted: &[Wanted], sender: &mpsc::Sender<(usize, Progres
             let watch: Watch = Arc::new(move |progress| {
                 sender.try_send((place, progress)).ok();
             });
-            let nearby = take_nearby(&store, &reference, &watch).await;
+            // What is wrong with what another program has keeps nobody from fetching.
+            let nearby = store.take_nearby(&reference, Some(Arc::clone(&watch))).await.ok().flatten();
             let outcome = store.pull(&reference, Some(watch)).await.map_err(Failure::from);
             Finished { place, nearby, outcome, took_ms: began.elapsed().as_secs_f64() * 1e3 }
         });
     }
     pulls
-}
-
-/// What another program on this machine has, taken over. What is wrong with that keeps nobody from fetching.
-async fn take_nearby(store: &Store, reference: &ArtifactRef, watch: &Watch) -> Option<AdoptedArtifact> {
-    let (store, reference, watch) = (store.clone(), reference.clone(), Arc::clone(watch));
-    stored::blocking(move || store.take_nearby(&reference, Some(&watch))).await.ok().flatten()
 }
 
 /// Offline, or where the source does not answer, what is here is as good as it gets.

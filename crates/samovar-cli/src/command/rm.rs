@@ -1,12 +1,13 @@
 //! `samovar rm`: removes models from the disk. What somebody uses stays, and is named.
 
-use samovar::store::Artifact;
+use samovar::store::{Artifact, Removed};
 use samovar_core::units::ByteSize;
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{Digest, ErrorKind, Failure};
 use serde_json::json;
 
 use super::{Context, stored};
 use crate::args::Rm;
+use crate::client::{Figures, ModelFigures};
 use crate::ended::Ended;
 
 pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ended> {
@@ -30,10 +31,14 @@ pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ende
     let mut failed: Option<Failure> = None;
     for (name, artifact) in doomed {
         let (store, key) = (store.clone(), artifact.key_digest);
-        match stored::blocking(move || store.remove(&key)).await {
-            Ok(gone) => {
+        let removed_it = match stored::blocking(move || store.remove(&key)).await {
+            Err(failure) if failure.kind == ErrorKind::Busy => remove_name(context, &artifact, failure).await,
+            outcome => outcome.map(|gone| (gone, None)),
+        };
+        match removed_it {
+            Ok((gone, user)) => {
                 if !context.report.is_json() {
-                    context.report.line(&sentence(&artifact, gone.freed_bytes))?;
+                    context.report.line(&sentence(&artifact, gone.freed_bytes, user.as_deref()))?;
                 }
                 removed.push(json!({ "model": name, "reference": artifact.reference,
                     "bytes": artifact.bytes(), "freed_bytes": gone.freed_bytes }));
@@ -51,9 +56,46 @@ pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ende
     failed.map_or(Ok(()), |failure| Err(Ended::Shown(failure.kind)))
 }
 
-fn sentence(artifact: &Artifact, freed_bytes: u64) -> String {
+/// Removes the name of an artifact whose bytes a loaded model of another name uses; gives that name as well. What is
+/// loaded under this very name is in use.
+async fn remove_name(
+    context: &Context,
+    artifact: &Artifact,
+    failure: Failure,
+) -> Result<(Removed, Option<String>), Failure> {
+    let Some(daemon) = context.client().connect().await? else { return Err(failure) };
+    let figures = Figures::read(&daemon.stats().await?)?;
+    let is_loaded = |model: &&ModelFigures| model.held_bytes + model.mapped_bytes > 0;
+    let loaded: Vec<&str> =
+        figures.models.iter().filter(is_loaded).map(|model| model.name.as_str()).collect();
+    let is_it = |name: &&&str| stored::may_mean(name, artifact, &context.settings);
+    let store = context.store().await?;
+    let others: Vec<Artifact> =
+        stored::list(&store).await?.into_iter().filter(|other| shares_all(artifact, other)).collect();
+    let of_another =
+        |name: &&&str| others.iter().any(|other| stored::may_mean(name, other, &context.settings));
+    let user = loaded.iter().find(of_another).map(|name| (*name).to_owned());
+    if user.is_none() || loaded.iter().any(|name| is_it(&name)) {
+        return Err(failure);
+    }
+    // Another program may use it by this very name: the store asks who does.
+    let (key, pid) = (artifact.key_digest, figures.pid);
+    let gone = stored::blocking(move || store.remove_name(&key, pid)).await?;
+    Ok((gone, user))
+}
+
+/// Whether another artifact has each of its files.
+fn shares_all(artifact: &Artifact, other: &Artifact) -> bool {
+    let has = |digest: &Digest| other.files.iter().any(|file| file.digest == *digest);
+    other.key_digest != artifact.key_digest && artifact.files.iter().all(|file| has(&file.digest))
+}
+
+fn sentence(artifact: &Artifact, freed_bytes: u64, user: Option<&str>) -> String {
     let size = |bytes: u64| ByteSize::from_bytes(bytes).to_string();
     let whole = artifact.bytes();
+    if let Some(user) = user {
+        return format!("removed {}: its {} stay, as {user} uses them", artifact.reference, size(whole));
+    }
     if freed_bytes >= whole {
         return format!("removed {}: {} freed", artifact.reference, size(freed_bytes));
     }

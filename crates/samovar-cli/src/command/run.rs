@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read};
 
 use samovar::{Message, Request};
 use samovar_core::units::ByteSize;
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{ErrorKind, Failure, ModelRef};
 
 use super::Context;
 use super::answer::{self, Outcome};
@@ -12,7 +12,7 @@ use super::backend::{self, Backend};
 use crate::args::Run;
 use crate::ended::Ended;
 use crate::home;
-use crate::settings::{Settings, keys};
+use crate::settings::Settings;
 
 /// What the daemon takes in one request, and more text than most models read.
 const STDIN_MAX_BYTES: u64 = 4_000_000;
@@ -21,7 +21,8 @@ const STDIN: &str = "-";
 
 pub(super) async fn execute(context: &Context, arguments: Run) -> Result<(), Ended> {
     let asked = read_words(&arguments, &context.settings, std::io::stdin().is_terminal())?;
-    let model = backend::portable(&asked.model, &context.settings)?;
+    let model =
+        backend::portable(&asked.model, &context.settings).map_err(|failure| asked.explain(failure))?;
     let prompt = asked.prompt()?;
     let request = if arguments.raw {
         Request::text(model, prompt)
@@ -34,7 +35,10 @@ pub(super) async fn execute(context: &Context, arguments: Run) -> Result<(), End
     let is_live = !context.report.is_json();
     let followed = answer::follow(context, &backend, request, is_live).await;
     backend.end().await;
-    let outcome = followed.map_err(|ended| asked.explain(ended, &context.settings))?;
+    let outcome = followed.map_err(|ended| match ended {
+        Ended::Failed(failure) => Ended::Failed(asked.explain(failure)),
+        other => other,
+    })?;
     conclude(context, &arguments, &outcome)?;
     if !asked.reads_stdin() {
         mention_unread_stdin(context);
@@ -94,24 +98,24 @@ impl Asked {
         self.parts.iter().any(|part| part == STDIN)
     }
 
-    /// Adds to an unknown name what may have been meant.
-    fn explain(&self, ended: Ended, settings: &Settings) -> Ended {
-        match ended {
-            // A name that is known is not what is missing.
-            Ended::Failed(failure)
-                if failure.kind == ErrorKind::NotFound
-                    && settings.runtime.aliases.iter().all(|alias| alias.name != self.model) =>
-            {
-                let known = settings.runtime.aliases.iter().map(|alias| alias.name.as_str()).chain(["demo"]);
-                let near = keys::nearest(&self.model, known).map(|near| format!("did you mean `{near}`?"));
-                let quoted = self.is_guess.then(|| {
-                    format!("a prompt of several words needs quotes: samovar run \"{} …\"", self.model)
-                });
-                let hints: Vec<String> = near.into_iter().chain(quoted).chain(failure.hint.clone()).collect();
-                Ended::Failed(failure.with_hint(hints.join("; ")))
+    /// Tells who wrote a prompt without quotes to write them, where its first word is no model: when it cannot be the
+    /// name of one, when it begins like a sentence, or when the words are many.
+    fn explain(&self, failure: Failure) -> Failure {
+        let is_name = self.model.parse::<ModelRef>().map(|read| matches!(read, ModelRef::Alias(_)));
+        let is_unknown = match (failure.kind, &is_name) {
+            (ErrorKind::NotFound, Ok(is_name)) => {
+                *is_name && !self.model.contains(|c: char| ":._".contains(c))
             }
-            other => other,
+            (ErrorKind::InvalidRequest, Err(_)) => !self.model.contains(['/', ':']),
+            _ => false,
+        };
+        let has_blanks = self.parts.iter().any(|part| part.contains(char::is_whitespace));
+        let is_prose = self.parts.len() > 1 || self.model.starts_with(char::is_uppercase) || is_name.is_err();
+        let is_corrected = failure.hint.as_deref().is_some_and(|hint| hint.starts_with("did you mean"));
+        if !self.is_guess || !is_unknown || has_blanks || !is_prose || is_corrected {
+            return failure;
         }
+        failure.with_hint(format!("a prompt of several words needs quotes: samovar run \"{} …\"", self.model))
     }
 
     fn prompt(&self) -> Result<String, Failure> {
@@ -156,9 +160,7 @@ fn read_words(arguments: &Run, settings: &Settings, stdin_is_terminal: bool) -> 
         (None, [only]) if settings.names_a_model(only) => from_stdin(only.clone()),
         (None, [only]) => Ok(Asked { model: default_model(), parts: vec![only.clone()], is_guess: false }),
         (None, [first, rest @ ..]) => {
-            if first == STDIN
-                || first.contains(char::is_whitespace) && first.parse::<samovar_core::ModelRef>().is_err()
-            {
+            if first == STDIN || first.contains(char::is_whitespace) && first.parse::<ModelRef>().is_err() {
                 return Err(Failure::new(
                     ErrorKind::InvalidRequest,
                     format!("{first:?} is not the name of a model"),
@@ -234,6 +236,25 @@ mod tests {
             read(&["Summarise this:", "-"], true).expect_err("not a model").kind,
             ErrorKind::InvalidRequest
         );
+    }
+
+    #[test]
+    fn quotes_are_the_hint_of_prose_alone() {
+        let hint = |line: &[&str], kind| {
+            let asked = read(line, true).expect("reads");
+            asked.explain(Failure::new(kind, "no").with_hint("another")).hint.expect("a hint")
+        };
+        for prose in [&["Tell", "me"][..], &["what", "is", "this"]] {
+            assert!(hint(prose, ErrorKind::NotFound).contains("needs quotes"), "{prose:?}");
+        }
+        assert!(hint(&["What's", "up"], ErrorKind::InvalidRequest).contains("needs quotes"));
+        for named in [&["mistral", "hello"][..], &["./none.gguf", "hi", "you"], &["qwen2.5:7b", "hi", "you"]]
+        {
+            assert_eq!(hint(named, ErrorKind::NotFound), "another", "{named:?}");
+        }
+        assert_eq!(hint(&["Mistral", "What is a samovar?"], ErrorKind::NotFound), "another");
+        assert_eq!(hint(&["-m", "Tell", "me"], ErrorKind::NotFound), "another");
+        assert_eq!(hint(&["Tell", "me"], ErrorKind::Busy), "another");
     }
 
     #[test]

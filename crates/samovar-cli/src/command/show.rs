@@ -4,7 +4,7 @@
 use samovar::store::{Artifact, Plan, PrefixUse, Role};
 use samovar::{Alias, Builder, Instances, ModelInfo, Origin, PackedInfo, TemplateOrigin};
 use samovar_core::footprint::Speed;
-use samovar_core::units::ByteSize;
+use samovar_core::units::{ByteSize, counted};
 use samovar_core::{ErrorKind, Failure};
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> 
         let store = context.store().await?;
         let progress = context.report.progress();
         progress.say("Asking the source");
-        let plan = store.plan(&source).await.map_err(Failure::from)?;
+        let plan = store.plan(&source, None).await.map_err(Failure::from)?;
         drop(progress);
         return away(context, &plan);
     }
@@ -49,7 +49,7 @@ pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> 
     let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
     columns.row(["name".to_owned(), info.name.clone()]);
     columns.row(["file".to_owned(), info.path.display().to_string()]);
-    header(&mut columns, &info);
+    header(&mut columns, &info, configured_context(context, name));
     if let Some(packed) = &packed {
         layouts(&mut columns, packed);
     }
@@ -69,20 +69,29 @@ async fn describe(context: &Context, reference: &str) -> Result<ModelInfo, Failu
     }
 }
 
-fn header(columns: &mut Columns, model: &ModelInfo) {
+/// Tokens of context that the settings ask for.
+fn configured_context(context: &Context, name: &str) -> Option<u32> {
+    let runtime = &context.settings.runtime;
+    let alias = runtime.aliases.iter().find(|alias| alias.name == name);
+    alias.and_then(|alias| alias.settings.context_tokens).or(runtime.defaults.context_tokens)
+}
+
+fn header(columns: &mut Columns, model: &ModelInfo, configured_context: Option<u32>) {
     let mut row = |name: &str, text: String| columns.row([name.to_owned(), text]);
     row("architecture", model.architecture.clone());
     row("parameters", parameters(model.parameters));
     row("format", model.quantization.clone());
     row("size", ByteSize::from_bytes(model.size_bytes).to_string());
+    let trained = model.trained_context_tokens;
+    let too_much = configured_context.filter(|asked| *asked > trained && trained > 0);
+    let too_much = too_much.map(|asked| format!("; {asked} are configured")).unwrap_or_default();
     row(
         "context",
-        format!(
-            "{} tokens for each request (trained for {})",
-            model.context_tokens, model.trained_context_tokens
-        ),
+        format!("{} tokens for each request (trained for {trained}{too_much})", model.context_tokens),
     );
-    row("slots", format!("{} requests at the same time", model.slots));
+    // The engine looks at the shape of a model's heads and at the KV cache's format.
+    row("device", "CPU, flash attention where the model allows it".to_owned());
+    row("slots", format!("{} at the same time", counted(model.slots, "request")));
     let Instances { min, max } = model.instances;
     if max > 1 {
         let at_most = if max > min { format!(", at most {max}") } else { String::new() };
@@ -123,17 +132,14 @@ async fn stored_model(context: &Context, artifact: &Artifact, info: Option<&Mode
     let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
     columns.row(["name".to_owned(), artifact.reference.clone()]);
     match info {
-        Some(info) => header(&mut columns, info),
+        Some(info) => header(&mut columns, info, configured_context(context, &info.name)),
         None => columns.row(["format".to_owned(), format(artifact)]),
     }
     let mut row = |name: &str, text: String| columns.row([name.to_owned(), text]);
     row("from", from(artifact));
     row("where", if is_loaded { "in memory (L1), and on disk (L2)" } else { "on disk (L2)" }.to_owned());
     let pinned = if artifact.is_pinned { ", pinned" } else { "" };
-    let files = match artifact.files.len() {
-        1 => "1 file".to_owned(),
-        count => format!("{count} files"),
-    };
+    let files = counted(artifact.files.len(), "file");
     row("on disk", format!("{} in {files}{pinned}", ByteSize::from_bytes(artifact.bytes())));
     for (name, text) in uses(artifact) {
         row(name, text);
@@ -231,8 +237,8 @@ fn uses(artifact: &Artifact) -> Vec<(&'static str, String)> {
 /// What is kept so that prompts which begin alike need not be computed again.
 fn prompts(prefixes: PrefixUse) -> Option<String> {
     let PrefixUse { count, bytes } = prefixes;
-    let of = if count == 1 { "1 prompt".to_owned() } else { format!("{count} prompts") };
-    (count > 0).then(|| format!("state of {of} kept, {}", ByteSize::from_bytes(bytes)))
+    (count > 0)
+        .then(|| format!("state of {} kept, {}", counted(count, "prompt"), ByteSize::from_bytes(bytes)))
 }
 
 fn files_table(artifact: &Artifact) -> Columns {

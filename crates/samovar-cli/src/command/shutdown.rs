@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use samovar_core::units::TimeSpan;
+use samovar_core::units::{TimeSpan, counted};
 use samovar_core::{ErrorKind, Failure};
 use samovar_server::admin::wire::ShutdownBody;
 use serde_json::json;
@@ -39,8 +39,7 @@ pub(super) async fn execute(context: &Context, arguments: &Shutdown) -> Result<(
     let progress = context.report.progress();
     progress.say(match asked.map_or(0, |answer| answer.requests_in_flight) {
         0 => "Waiting for the daemon to leave".to_owned(),
-        1 => "Waiting for 1 request to end".to_owned(),
-        many => format!("Waiting for {many} requests to end"),
+        many => format!("Waiting for {} to end", counted(many, "request")),
     });
     let limit = arguments.grace.map_or(context.settings.grace, TimeSpan::as_duration) + LEAVING;
     let is_gone = tokio::select! {

@@ -3,7 +3,7 @@
 
 use samovar::store::StoreStats;
 use samovar_core::Failure;
-use samovar_core::units::ByteSize;
+use samovar_core::units::{ByteSize, counted};
 use serde_json::{Value, json};
 
 use super::answer::{ms, roughly};
@@ -115,7 +115,8 @@ pub(super) fn summary(figures: &Figures) -> Columns {
     );
     row("hits", format!("{}{}", pool.hits, rate(pool.hits, pool.hits + pool.misses + pool.coalesced)));
     row("misses", format!("{}, and {} that joined a load", pool.misses, pool.coalesced));
-    let median = if pool.loads > 0 { format!(", median {}", ms(pool.load_ms_p50)) } else { String::new() };
+    let times = || format!(", median {}, average {}", ms(pool.load_ms_p50), ms(pool.load_ms_mean));
+    let median = if pool.loads > 0 { times() } else { String::new() };
     let failed =
         if pool.load_failures > 0 { format!(", {} failed", pool.load_failures) } else { String::new() };
     row("loads", format!("{}{median}{failed}", pool.loads));
@@ -129,8 +130,14 @@ pub(super) fn summary(figures: &Figures) -> Columns {
     } else {
         String::new()
     };
-    row("memory", format!("{} of {}{reserved}", size(pool.resident_bytes), size(pool.budget_bytes)));
+    let used = rate(pool.resident_bytes, pool.budget_bytes);
+    row("memory", format!("{} of {}{used}{reserved}", size(pool.resident_bytes), size(pool.budget_bytes)));
     row("budget", pool.budget_source.clone());
+    let in_memory = figures.models.iter().filter(|model| model.held_bytes + model.mapped_bytes > 0).count();
+    row("models", format!("{} asked for, {in_memory} in memory", counted(figures.models.len(), "model")));
+    if let Some(text) = fs_err::read_to_string("/proc/meminfo").ok().as_deref().and_then(machine) {
+        row("machine", text);
+    }
     if let Some(text) = figures.store.and_then(prompts) {
         row("prompts", text);
     }
@@ -138,6 +145,17 @@ pub(super) fn summary(figures: &Figures) -> Columns {
         row("all lives", all_lives(lifetime));
     }
     columns
+}
+
+/// The memory of the whole machine, by the kernel's own list of it.
+fn machine(meminfo: &str) -> Option<String> {
+    let kilobytes = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()
+    };
+    let (total, available) = (kilobytes("MemTotal:")?, kilobytes("MemAvailable:")?);
+    let used = total.saturating_sub(available);
+    Some(format!("{} of {} of memory in use", share(used, total), ByteSize::from_bytes(total * 1024)))
 }
 
 /// What was counted since counting began, over restarts.
@@ -220,6 +238,13 @@ mod tests {
         for (days, shown) in expected {
             assert_eq!(day_of(days), shown);
         }
+    }
+
+    #[test]
+    fn the_machines_memory_is_told_in_percent() {
+        let meminfo = "MemTotal: 20000000 kB\nMemFree: 1 kB\nMemAvailable: 15000000 kB\n";
+        assert_eq!(machine(meminfo).as_deref(), Some("25 % of 20.5 GB of memory in use"));
+        assert_eq!(machine("MemTotal: 5 kB\n"), None);
     }
 
     #[test]

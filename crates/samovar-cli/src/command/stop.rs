@@ -1,6 +1,7 @@
 //! `samovar stop`: unloads models, or all; the daemon stays.
 
 use samovar_core::Failure;
+use samovar_core::units::counted;
 use samovar_server::admin::wire::UnloadBody;
 use serde_json::json;
 
@@ -50,6 +51,6 @@ fn sentence(name: Option<&str>, instances: u32) -> String {
         (Some(name), _) => format!("{name} leaves memory as soon as nothing uses it"),
         (None, 0) => "nothing was loaded".to_owned(),
         (None, 1) => "1 instance leaves memory as soon as nothing uses it".to_owned(),
-        (None, many) => format!("{many} instances leave memory as soon as nothing uses them"),
+        (None, many) => format!("{} leave memory as soon as nothing uses them", counted(many, "instance")),
     }
 }

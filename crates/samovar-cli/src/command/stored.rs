@@ -52,10 +52,7 @@ pub(super) fn source(name: &str, settings: &Settings) -> Result<Option<ArtifactR
             format!("{} is a file, and needs no fetching", path.display()),
         )
         .with_param("model")
-        .with_hint(format!(
-            "use it where it lies: samovar run {}; or copy it into the store: file://…",
-            ModelRef::file(path)
-        ))),
+        .with_hint(format!("use it where it lies: samovar run {}", ModelRef::file(path)))),
         ModelRef::Alias(alias) => Err(unknown(alias.as_str(), settings)),
     }
 }
@@ -71,15 +68,12 @@ pub(super) async fn keep_offline(context: &Context, name: &str) -> Result<(), Fa
     }
     let Some(reference) = context.settings.meaning(name)?.artifact() else { return Ok(()) };
     let (store, wanted) = (context.store().await?, reference.clone());
-    let found = blocking(move || {
-        if store.find(&wanted)?.is_some() {
-            return Ok::<_, Error>(Some(None));
-        }
-        Ok(store.take_nearby(&wanted, None)?.map(Some))
-    });
-    match found.await? {
-        Some(None) => Ok(()),
-        Some(Some(taken)) => {
+    let here = store.clone();
+    if blocking(move || here.find(&wanted)).await?.is_some() {
+        return Ok(());
+    }
+    match store.take_nearby(&reference, None).await? {
+        Some(taken) => {
             context.report.nearby(name, &taken.from, taken.bytes);
             Ok(())
         }
@@ -90,9 +84,14 @@ pub(super) async fn keep_offline(context: &Context, name: &str) -> Result<(), Fa
 /// Adds to what a daemon says of a source that it may know less than this process: it keeps the token and the
 /// settings that it was started with.
 pub(super) fn of_daemon(context: &Context, name: &str, failure: Failure) -> Failure {
-    let is_offline = context.settings.runtime.store.sources.is_offline;
+    if let Some(near) = near(name, &failure, &context.settings) {
+        return failure.with_hint(near);
+    }
+    let sources = &context.settings.runtime.store.sources;
+    let is_offline = sources.is_offline;
     let may_differ = match failure.kind {
-        ErrorKind::Forbidden => true,
+        // Without one of its own this terminal knows no more.
+        ErrorKind::Forbidden => sources.hub_token.is_some(),
         ErrorKind::Unavailable => !is_offline && failure.message.contains("samovar is offline"),
         _ => false,
     };
@@ -103,20 +102,38 @@ pub(super) fn of_daemon(context: &Context, name: &str, failure: Failure) -> Fail
     let more = format!(
         "a daemon keeps the settings that it started with, and `samovar pull {name}` fetches with those of this terminal"
     );
-    let hints: Vec<String> = failure.hint.clone().into_iter().chain([more]).collect();
-    failure.with_hint(hints.join("; "))
+    failure.with_hint(more)
+}
+
+/// The same failure, with the name that may have been meant, where it tells of one that nobody knows.
+pub(super) fn with_near(name: &str, failure: Failure, settings: &Settings) -> Failure {
+    match near(name, &failure, settings) {
+        Some(near) => failure.with_hint(near),
+        None => failure,
+    }
+}
+
+/// What may have been meant by a name that nobody knows. One that is configured is not what is missing.
+fn near(name: &str, failure: &Failure, settings: &Settings) -> Option<String> {
+    let is_unknown = failure.kind == ErrorKind::NotFound && matches!(name.parse(), Ok(ModelRef::Alias(_)));
+    let aliases = || settings.runtime.aliases.iter().map(|alias| alias.name.as_str());
+    let is_missing = is_unknown && aliases().all(|alias| alias != name);
+    let near = keys::nearest(name, aliases().chain(["demo"])).filter(|_| is_missing)?;
+    Some(format!("did you mean `{near}`?"))
 }
 
 /// A name that nobody configured.
 fn unknown(name: &str, settings: &Settings) -> Failure {
-    let known = settings.runtime.aliases.iter().map(|alias| alias.name.as_str()).chain(["demo"]);
-    let hint = match keys::nearest(name, known) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "write org/name:Q4_K_M for a model of the hub; `samovar list` shows what is here".to_owned(),
+    let failure = Failure::new(ErrorKind::NotFound, format!("there is no model named `{name}`"));
+    let of_ollama = format!("ollama://{name}");
+    let hint = match near(name, &failure, settings) {
+        Some(near) => near,
+        None if name.contains(':') && of_ollama.parse::<ModelRef>().is_ok() => {
+            format!("a model of Ollama's registry is written with its scheme: {of_ollama}")
+        }
+        None => "write org/name:Q4_K_M for a model of the hub".to_owned(),
     };
-    Failure::new(ErrorKind::NotFound, format!("there is no model named `{name}`"))
-        .with_param("model")
-        .with_hint(hint)
+    failure.with_param("model").with_hint(hint)
 }
 
 /// The one artifact that `name` means.
@@ -202,7 +219,7 @@ pub(super) fn absent(name: &str, settings: &Settings) -> Result<Failure, Failure
             .with_hint("it is part of this program, and unpacked when it is first used"),
         reference => Failure::new(ErrorKind::NotFound, format!("{reference} is not on disk"))
             .with_param("model")
-            .with_hint(format!("`samovar list` shows what is; samovar pull {reference} fetches it")),
+            .with_hint(format!("samovar pull {reference} fetches it")),
     })
 }
 
@@ -212,6 +229,11 @@ pub(super) fn best<'a>(artifacts: &'a [Artifact], wanted: &ModelRef) -> Option<&
     let is_exact = |artifact: &&Artifact| artifact.reference == exact;
     let is_fitting = |artifact: &&Artifact| fits(wanted, &artifact.reference);
     artifacts.iter().find(is_exact).or_else(|| artifacts.iter().find(is_fitting))
+}
+
+/// Whether a model that is called `name` may be this artifact.
+pub(super) fn may_mean(name: &str, artifact: &Artifact, settings: &Settings) -> bool {
+    settings.meaning(name).is_ok_and(|wanted| fits(&wanted, &artifact.reference))
 }
 
 /// Whether an artifact of this reference is what `wanted` may mean. What `wanted` leaves open fits all.

@@ -2,7 +2,7 @@
 
 use samovar::store::{KeyDigest, Verified, VerifyOptions};
 use samovar_core::Failure;
-use samovar_core::units::ByteSize;
+use samovar_core::units::{ByteSize, counted};
 
 use super::{Context, follow, stored};
 use crate::args::Verify;
@@ -43,12 +43,8 @@ fn show(context: &Context, verified: &Verified, is_repair: bool) -> Result<(), E
     if let Some(line) = packed(verified) {
         context.report.line(&line)?;
     }
-    let read = format!(
-        "read {} in {} file{}",
-        ByteSize::from_bytes(verified.bytes),
-        verified.blobs,
-        if verified.blobs == 1 { "" } else { "s" }
-    );
+    let read =
+        format!("read {} in {}", ByteSize::from_bytes(verified.bytes), counted(verified.blobs, "file"));
     if verified.is_sound() {
         let mended = if verified.repaired.is_empty() { "" } else { ", now" };
         return context.report.line(&format!("{read}: everything is as it should be{mended}"));

@@ -52,8 +52,11 @@ fn heading(name: &str, decisions: &[DecisionLine], figures: &Figures, layout: Op
 fn now(model: &ModelFigures) -> String {
     let name = &model.name;
     let bytes = model.held_bytes + model.mapped_bytes;
-    let failure =
-        model.failure.as_deref().map(|failure| format!("; it failed: {failure}")).unwrap_or_default();
+    // What works again has its failure in the list below, with its age.
+    let is_kept_from_memory =
+        model.retry_in_ms.is_some() || model.state == "failed" || model.state == "absent";
+    let failure = model.failure.as_deref().filter(|_| is_kept_from_memory);
+    let failure = failure.map(|failure| format!("; it failed: {failure}")).unwrap_or_default();
     let size = if bytes > 0 { format!(", {}", ByteSize::from_bytes(bytes)) } else { String::new() };
     let stay = match (model.retry_in_ms, model.is_pinned, model.expires_in_ms, model.idle_ms) {
         (Some(retry), ..) => format!("; tried again in {}", roughly(retry)),
@@ -93,6 +96,8 @@ mod tests {
         assert_eq!(model(|model| model.state = "absent".into()), "m is not in memory");
         let idle = model(|model| (model.held_bytes, model.expires_in_ms) = (4_100_000_000, Some(90_000)));
         assert_eq!(idle, "m is ready, 4.1 GB; stays for 1m30s unless somebody asks for it");
+        let recovered = model(|model| model.failure = Some("the worker was killed by SIGKILL".into()));
+        assert_eq!(recovered, "m is ready");
         let failed = model(|model| {
             model.state = "failed".into();
             model.failure = Some("the worker was killed by SIGKILL".into());

@@ -10,6 +10,10 @@ use tracing_subscriber::EnvFilter;
 
 /// Size at which the log is put aside and a new one begun.
 const MAX_BYTES: u64 = 4 << 20;
+/// What of one line is written: what was logged may be as long as a stranger made it.
+const LINE_BYTES: usize = 16 << 10;
+/// In place of the rest.
+const CUT: &[u8] = "…\n".as_bytes();
 
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +66,8 @@ pub(crate) fn open_for_append(path: &Path) -> std::io::Result<File> {
     options.open(path)
 }
 
-/// The last lines of the log, for whoever wants to know why the daemon did not come up.
+/// The last lines of the log, for whoever wants to know why the daemon did not come up. Native code and strangers' words
+/// are among them, so nothing in them is a command to a terminal.
 pub(crate) fn tail(path: &Path, lines: usize) -> Vec<String> {
     use std::io::{Read, Seek, SeekFrom};
     const WINDOW_BYTES: u64 = 16 << 10;
@@ -76,7 +81,7 @@ pub(crate) fn tail(path: &Path, lines: usize) -> Vec<String> {
     };
     let text = read().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
+    all[all.len().saturating_sub(lines)..].iter().map(|line| line.replace(char::is_control, " ")).collect()
 }
 
 /// What a daemon logs when it begins; lines before that are of an earlier one.
@@ -138,15 +143,19 @@ impl BoundedLog {
 }
 
 impl Write for BoundedLog {
+    /// Each line comes whole, in one call.
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.written_bytes.saturating_add(bytes.len() as u64) > self.max_bytes {
+        let cut = (bytes.len() > LINE_BYTES).then(|| [&bytes[..LINE_BYTES], CUT].concat());
+        let line = cut.as_deref().unwrap_or(bytes);
+        if self.written_bytes.saturating_add(line.len() as u64) > self.max_bytes {
             self.put_aside();
         }
         if let Some(file) = &mut self.file
-            && file.write_all(bytes).is_ok()
+            && file.write_all(line).is_ok()
         {
-            self.written_bytes += bytes.len() as u64;
+            self.written_bytes += line.len() as u64;
         }
+        // What was cut is not offered again.
         Ok(bytes.len())
     }
 
@@ -185,6 +194,27 @@ mod tests {
             .collect();
         assert_eq!(sizes.len(), 2);
         assert!(sizes.iter().all(|bytes| *bytes <= 100), "{sizes:?}");
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut_and_the_next_is_whole() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("daemon.log");
+        let mut log = log(&path, 1 << 20);
+        log.write_all(&vec![b'x'; 4 << 20]).expect("never fails");
+        log.write_all(b"next\n").expect("never fails");
+        let written = fs_err::read_to_string(&path).expect("text");
+        let lengths: Vec<usize> = written.lines().map(str::len).collect();
+        assert_eq!(lengths, [LINE_BYTES + CUT.len() - 1, 4]);
+        assert_eq!(log.written_bytes, written.len() as u64);
+    }
+
+    #[test]
+    fn nothing_in_the_tail_commands_a_terminal() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("daemon.log");
+        fs_err::write(&path, "\u{1b}]0;title\u{7}\u{9b}2Jend\n").expect("file");
+        assert_eq!(tail(&path, 1), [" ]0;title  2Jend"]);
     }
 
     #[cfg(target_os = "linux")]

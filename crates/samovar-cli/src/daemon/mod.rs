@@ -15,5 +15,6 @@ pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod resident;
 pub(crate) mod start;
+mod statistics;
 mod succession;
 pub(crate) mod workers;

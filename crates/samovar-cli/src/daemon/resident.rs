@@ -14,13 +14,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::succession::{self, Inherited};
-use super::{lock, start, workers};
+use super::{lock, start, statistics, workers};
 use crate::settings::{Settings, Watched};
 
 /// A disk with less room than this takes nothing that is worth the name.
 const FULL_BYTES: u64 = 64 << 10;
 /// How often a long load or download is told to whoever reads the log.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
+/// How often a daemon that a person watches tells what it did.
+const STATISTICS: Duration = Duration::from_secs(60);
 /// How often a daemon that stays only for a pinned model looks again.
 const PINNED_LOOK: Duration = Duration::from_secs(60);
 
@@ -60,8 +62,10 @@ pub(crate) async fn live(
 ) -> Result<(), Failure> {
     start::make_places(settings)?;
     raise_file_limit();
-    let succession::Place { mut lock, starting, inherited } =
-        succession::take(settings, manner.in_background).await?;
+    let place = succession::take(settings, manner.in_background, async |theirs| {
+        rehearse(settings, &manner, theirs).await
+    });
+    let succession::Place { mut lock, starting, inherited } = place.await?;
     let mut builder = Builder::settings(settings.runtime.clone()).keep_statistics();
     if let Some(names) = names {
         builder = builder.names(names);
@@ -97,10 +101,40 @@ pub(crate) async fn live(
     for inherited in inherited {
         tokio::spawn(inherit(runtime.clone(), inherited));
     }
+    let usual = if manner.in_background { Duration::ZERO } else { STATISTICS };
+    let every = settings.stats_interval.unwrap_or(usual);
+    let statistics = (!every.is_zero()).then(|| tokio::spawn(statistics::tell(runtime.clone(), every)));
     let handle = server.handle();
     server.run(told_to_leave(signals, handle, runtime, manner.idle_exit)).await;
+    if let Some(statistics) = statistics {
+        statistics.abort();
+    }
     tracing::info!("left");
     Ok(())
+}
+
+/// Says what would keep this daemon from serving while the one before it still does: a mistake in the names of models, or an
+/// address that is not to be had. That of the daemon before, `theirs`, will be free.
+async fn rehearse(settings: &Settings, manner: &Manner, theirs: Option<SocketAddr>) -> Result<(), Failure> {
+    let runtime = Builder::settings(settings.runtime.clone()).build()?;
+    for model in &manner.models {
+        check_name(settings, &runtime, model).await?;
+    }
+    if let Some(address) = manner.listen {
+        let is_theirs = theirs.is_some_and(|theirs| overlap(theirs, address));
+        let listen = if is_theirs { SocketAddr::new(address.ip(), 0) } else { address };
+        let config = ServeConfig { listen: Some(listen), socket: None, ..serve_config(settings, manner) };
+        // The door is closed again at once.
+        drop(Server::bind(runtime.clone(), config).await?);
+    }
+    runtime.shutdown(Duration::ZERO).await;
+    Ok(())
+}
+
+/// Whether one address cannot be had while somebody listens on the other.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
 /// Says what does not work without room on the disk; everything else does.
@@ -151,7 +185,6 @@ fn serve_config(settings: &Settings, manner: &Manner) -> ServeConfig {
         client_header: settings.client_header.clone(),
         limits: settings.limits,
         drain: settings.grace,
-        ..ServeConfig::default()
     }
 }
 

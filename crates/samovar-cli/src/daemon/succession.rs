@@ -3,12 +3,14 @@
 //! ```text
 //!   lock free ─────────────────────────────────────────────► ours
 //!   held, socket silent ───── it leaves ──────── wait ─────► ours
-//!   held by `run`'s daemon ── ask what it holds ─ drain ───► ours, and the same models are loaded again
+//!   held by `run`'s daemon ── could we serve? ─ drain ─────► ours, and the same models are loaded again
+//!                                └ no ─────────────────────► refused, and that daemon serves on
 //!   held by a person's daemon, or we are `run`'s ──────────► refused
 //! ```
 //!
 //! Whoever takes over holds the start lock meanwhile, so that no `run` starts another daemon in between.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use samovar_core::{ErrorKind, Failure};
@@ -38,11 +40,28 @@ pub(super) struct Inherited {
     pub(super) is_pinned: bool,
 }
 
-/// Takes the daemon's place.
+/// What a daemon told about itself before it was asked to leave.
+#[derive(Default)]
+struct Predecessor {
+    /// Models that it holds.
+    models: Vec<Inherited>,
+    /// Where it listens for HTTP.
+    listen: Option<SocketAddr>,
+}
+
+/// States in which a model is in memory, or on its way there.
+const HELD: [&str; 7] = ["waiting", "loading", "ready", "busy", "parking", "parked", "resuming"];
+
+/// Takes the daemon's place. `rehearse` is asked before another daemon is told to leave, with the address that this one will give
+/// up: what it says keeps that daemon.
 ///
 /// # Errors
-/// `Unavailable` when another daemon has it and keeps it.
-pub(super) async fn take(settings: &Settings, in_background: bool) -> Result<Place, Failure> {
+/// `Unavailable` when another daemon has it and keeps it; whatever `rehearse` says.
+pub(super) async fn take(
+    settings: &Settings,
+    in_background: bool,
+    rehearse: impl AsyncFnOnce(Option<SocketAddr>) -> Result<(), Failure>,
+) -> Result<Place, Failure> {
     let path = lock::daemon_lock(&settings.socket);
     if let Some(lock) = lock::Lock::try_take(&path)? {
         return Ok(Place { lock, starting: None, inherited: Vec::new() });
@@ -50,10 +69,18 @@ pub(super) async fn take(settings: &Settings, in_background: bool) -> Result<Pla
     let (mut starting, mut inherited) = (None, Vec::new());
     let client = Client::new(settings.socket.clone());
     if client.connect().await?.is_some() {
-        let holder = lock::holder(&path).filter(|holder| holder.in_background && !in_background);
-        let holder = holder.ok_or_else(|| lock::occupied(&settings.socket))?;
+        let replaceable = || {
+            let holder = lock::holder(&path).filter(|holder| holder.in_background && !in_background);
+            holder.ok_or_else(|| lock::occupied(&settings.socket))
+        };
+        replaceable()?;
         starting = start::alone(settings).await.map(Some)?;
-        inherited = hand_over(&client, holder.pid).await?;
+        // Whoever held the start lock before may be a person's daemon by now.
+        let holder = replaceable()?;
+        let before = ask(&client).await;
+        rehearse(before.listen).await?;
+        send_away(&client, holder.pid, settings.grace, before.models.len()).await?;
+        inherited = before.models;
     }
     tracing::info!("waiting for the daemon before this one to leave");
     let lock = lock::Lock::take(&path, settings.grace + LEAVING).await?;
@@ -61,46 +88,47 @@ pub(super) async fn take(settings: &Settings, in_background: bool) -> Result<Pla
     Ok(Place { lock, starting, inherited })
 }
 
-/// Asks the daemon in the background what it holds, and to leave once its requests have ended.
-async fn hand_over(client: &Client, pid: u32) -> Result<Vec<Inherited>, Failure> {
-    // What it holds is a kindness; that it leaves is what counts.
-    let inherited = match held(client).await {
-        Ok(inherited) => inherited,
-        Err(failure) => {
-            tracing::warn!("what the daemon before this one holds is not known: {failure}");
-            Vec::new()
-        }
-    };
-    let Some(connection) = client.connect().await? else { return Ok(inherited) };
-    match connection.shutdown(&ShutdownBody { grace_ms: None }).await {
+/// Asks the daemon in the background about itself. What it holds is a kindness; that it leaves is what counts.
+async fn ask(client: &Client) -> Predecessor {
+    told(client).await.unwrap_or_else(|failure| {
+        tracing::warn!("what the daemon before this one holds is not known: {failure}");
+        Predecessor::default()
+    })
+}
+
+/// Asks the daemon in the background to leave once its requests have ended, within the time that we wait for it.
+async fn send_away(client: &Client, pid: u32, grace: Duration, models: usize) -> Result<(), Failure> {
+    let Some(connection) = client.connect().await? else { return Ok(()) };
+    match connection.shutdown(&ShutdownBody { grace_ms: Some(grace.as_millis() as u64) }).await {
         Ok(answer) => tracing::info!(
             pid,
             requests = answer.requests_in_flight,
-            models = inherited.len(),
+            models,
             "taking over from the daemon that `samovar run` started; it ends its requests first"
         ),
         // It was leaving already.
         Err(failure) if failure.kind == ErrorKind::Unavailable => {}
         Err(failure) => return Err(failure),
     }
-    Ok(inherited)
+    Ok(())
 }
 
-async fn held(client: &Client) -> Result<Vec<Inherited>, Failure> {
-    let Some(connection) = client.connect().await? else { return Ok(Vec::new()) };
+async fn told(client: &Client) -> Result<Predecessor, Failure> {
+    let Some(connection) = client.connect().await? else { return Ok(Predecessor::default()) };
     let figures = Figures::read(&connection.stats().await?)?;
     let known = match client.connect().await? {
         Some(connection) => Connection::models(connection).await?.models,
         None => Vec::new(),
     };
-    let is_held = |state: &str| ["ready", "loading", "parked"].contains(&state);
+    let is_held = |state: &str| HELD.contains(&state);
     let held = figures.models.into_iter().filter(|model| model.is_pinned || is_held(&model.state));
-    Ok(held
+    let models = held
         .map(|model| {
             // A file that its owner named once is known to the next daemon by its path alone.
             let file = known.iter().find(|info| info.name == model.name && info.kind == samovar::Kind::File);
             let name = file.map_or(model.name, |info| info.path.to_string_lossy().into_owned());
             Inherited { model: name, is_pinned: model.is_pinned }
         })
-        .collect())
+        .collect();
+    Ok(Predecessor { models, listen: figures.listen.and_then(|address| address.parse().ok()) })
 }

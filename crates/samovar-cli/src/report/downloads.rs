@@ -50,7 +50,7 @@ enum Manner {
 struct Download {
     model: String,
     bar: Option<ProgressBar>,
-    /// The step of the last line: 0 = none yet, then one more than the tenths that were told.
+    /// The step of the last line: 0 = none yet, 1 = nobody answers, then two more than the tenths that were told.
     told: u64,
 }
 
@@ -130,11 +130,11 @@ impl Download {
     /// A line for a pipe, when there is something new to tell.
     fn line(&mut self, progress: &Progress) -> Option<String> {
         let told = match progress {
-            Progress::Resolving => 0,
-            Progress::Fetching(_) => 1 + step(progress, LINES),
-            Progress::Verifying(_) => 2 + LINES,
-            // Told once it is over.
-            Progress::Nearby { .. } => 0,
+            // What is nearby is told once it is over.
+            Progress::Resolving | Progress::Nearby { .. } => 0,
+            Progress::Unanswered { .. } => 1,
+            Progress::Fetching(_) => 2 + step(progress, LINES),
+            Progress::Verifying(_) => 3 + LINES,
         };
         if told <= self.told {
             return None;
@@ -155,7 +155,7 @@ pub(super) fn style(is_coloured: bool) -> ProgressStyle {
 /// How far it is, in `steps`.
 pub(super) fn step(progress: &Progress, steps: u64) -> u64 {
     match progress {
-        Progress::Resolving => 0,
+        Progress::Resolving | Progress::Unanswered { .. } => 0,
         Progress::Fetching(transfer) => (share(transfer) * steps as f64) as u64,
         Progress::Verifying(_) | Progress::Nearby { .. } => steps,
     }
@@ -172,6 +172,7 @@ fn share(transfer: &Transfer) -> f64 {
 pub(super) fn sentence(progress: &Progress) -> String {
     match progress {
         Progress::Resolving => "asking the source".to_owned(),
+        Progress::Unanswered { reason } => format!("the source does not answer: {reason}"),
         Progress::Fetching(transfer) => amounts(transfer),
         Progress::Verifying(transfer) => format!("checking {}", ByteSize::from_bytes(transfer.total_bytes)),
         Progress::Nearby { from, bytes } => nearby(from, *bytes),
@@ -213,6 +214,9 @@ fn event(model: &str, progress: &Progress) -> Value {
     };
     match progress {
         Progress::Resolving => json!({ "event": "resolving", "model": model }),
+        Progress::Unanswered { reason } => {
+            json!({ "event": "unanswered", "model": model, "reason": reason })
+        }
         Progress::Fetching(transfer) => with("fetching", transfer),
         Progress::Verifying(transfer) => with("verifying", transfer),
         Progress::Nearby { from, bytes } => {
@@ -252,5 +256,11 @@ mod tests {
         assert_eq!(lines.len(), 11);
         assert!(lines[1].starts_with("m: 10 %, 100 MB of 1.0 GB"), "{lines:?}");
         assert!(download.line(&at(0, 1e6)).is_none(), "a restart is not told again");
+        let mut download = Download { model: "m".into(), bar: None, told: 0 };
+        let silence = Progress::Unanswered { reason: "h could not be reached".into() };
+        let line = "m: the source does not answer: h could not be reached";
+        assert_eq!(download.line(&silence).as_deref(), Some(line));
+        assert_eq!(download.line(&silence), None, "once");
+        assert!(download.line(&at(0, 0.0)).is_some(), "it answers after all");
     }
 }

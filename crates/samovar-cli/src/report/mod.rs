@@ -176,6 +176,9 @@ impl Report {
                 progress.clear();
                 self.nearby(model, from, *bytes);
             }
+            Wait::Fetching(Step::Unanswered { reason }) if !progress.is_visible() => {
+                self.note(&format!("note: {model}: the source does not answer: {reason}"));
+            }
             wait => progress.waiting(model, wait),
         }
     }

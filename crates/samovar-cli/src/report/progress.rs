@@ -42,6 +42,11 @@ impl Progress {
         self.bar.enable_steady_tick(TICK);
     }
 
+    /// Whether a person sees it.
+    pub(super) const fn is_visible(&self) -> bool {
+        self.is_visible
+    }
+
     /// Shows what a request waits for.
     pub(crate) fn waiting(&self, model: &str, wait: &Wait) {
         match wait {
@@ -94,6 +99,9 @@ fn sentence(model: &str, wait: &Wait) -> String {
     let model = short(model);
     match wait {
         Wait::Fetching(Step::Resolving) => format!("Asking where {model} is"),
+        Wait::Fetching(Step::Unanswered { reason }) => {
+            format!("Asking where {model} is: no answer ({reason})")
+        }
         Wait::Fetching(step) => format!("Fetching {model}: {}", downloads::sentence(step)),
         Wait::Queued { position, estimate_ms } => {
             let about = estimate_ms

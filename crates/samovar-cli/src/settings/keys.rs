@@ -28,7 +28,7 @@ const fn found(path: &'static str, shape: Shape, otherwise: &'static str, about:
 
 const MANY: u32 = 1_000_000;
 /// More context than any model has; the model's own limit is applied later.
-const CONTEXT_MAX: u32 = 16_777_216;
+pub(crate) const CONTEXT_MAX: u32 = 16_777_216;
 const INSTANCES_MAX: u32 = 64;
 /// A century.
 const DAYS_MAX: u32 = 36_500;
@@ -87,7 +87,7 @@ pub(crate) const KEYS: &[Key] = &[
         "sources.retries",
         Shape::Count { min: 0, max: 100 },
         "4",
-        "How often a source that does not answer is asked again, each time after a longer wait.",
+        "How often a source that does not answer is asked again, each time after a longer wait. Where no connection can be made at all, once, and more often only within 4 s.",
     ),
     found(
         "sources.ollama_endpoint",
@@ -103,7 +103,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     found(
         "pool.budget_bytes",
-        Shape::Size,
+        Shape::Memory,
         "70 % of the memory that this process may use",
         "Memory that loaded models may use together.",
     ),
@@ -195,6 +195,12 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key("pool.parked_for", Shape::Span, "30m", "A parked model is unloaded after so long."),
     found(
+        "pool.stats_interval",
+        Shape::Span,
+        "60s for `samovar serve`; never in the background",
+        "The daemon logs a line of statistics after each such time in which anybody asked for a model; 0 = never.",
+    ),
+    found(
         "server.listen",
         Shape::Address,
         "127.0.0.1:7266 for `samovar serve`; none for a daemon in the background",
@@ -277,7 +283,7 @@ pub(crate) const KEYS: &[Key] = &[
         "server.request_timeout",
         Shape::Span,
         "none",
-        "Requests that bring no deadline get this one; afterwards the partial text is returned.",
+        "Requests that bring no deadline get this one; afterwards the partial text is returned, or an error where there is none yet.",
     ),
     found(
         "server.request_log",
@@ -317,8 +323,8 @@ pub(crate) const MODEL_KEYS: &[Key] = &[
     found(
         "threads",
         Shape::Count { min: 1, max: 1024 },
-        "the cores this process has",
-        "Threads of one decode step.",
+        "the cores this process has, but no more than one, and one more for each 25 million parameters of the model",
+        "The most threads that one step may have; beside other programs it has fewer.",
     ),
     found("keep_alive", Shape::KeepAlive, "5m", "How long the model stays ready after its last use."),
     found("lock_memory", Shape::Flag, "false", "Keep the weights from being paged out."),
@@ -347,7 +353,7 @@ pub(crate) const NEEDS: Key = found(
     "needs",
     Shape::Names,
     "none",
-    "Names of models that must be in memory wherever this one is: loaded, used and evicted with it.",
+    "Names of models without which this one cannot answer: they are loaded before its requests are served, and evicted with it.",
 );
 
 /// The file or model that a name in `[models.NAME]` stands for.
@@ -406,6 +412,36 @@ pub(crate) const ECOSYSTEM: &[(&str, &str)] = &[
     ("GOOGLE_*", "Credentials for gs://…"),
     ("AZURE_*", "Credentials for az://…"),
     ("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "The way to the network."),
+];
+
+/// What a `samovar.toml` to begin with writes where the default is found on the machine: the same, as far as text can say
+/// it, or what suits most. Whoever uncomments a line is to be no worse off.
+pub(crate) const EXAMPLES: &[(&str, &str)] = &[
+    ("cache.max_size_bytes", "\"100GB\""),
+    ("cache.prefix_quota_bytes", "\"5GB\""),
+    ("sources.hub_endpoint", "\"https://huggingface.co\""),
+    ("sources.ollama_endpoint", "\"https://registry.ollama.ai\""),
+    ("pool.budget_bytes", "\"70%\""),
+    ("pool.keep_alive_ceiling", "\"24h\""),
+    ("pool.memory_floor_bytes", "\"256MiB\""),
+    ("pool.share_prefixes", "\"client\""),
+    ("pool.worker_memory_bytes", "\"64GB\""),
+    ("pool.stats_interval", "\"60s\""),
+    ("server.listen", "\"127.0.0.1:7266\""),
+    ("server.idle_exit", "\"30m\""),
+    ("server.client_header", "\"x-openwebui-user-id\""),
+    ("server.buffer_budget_bytes", "\"256MiB\""),
+    ("server.connections_per_address", "256"),
+    ("server.request_timeout", "\"10m\""),
+    ("context_tokens", "4096"),
+    ("slots", "4"),
+    ("layout", "\"auto\""),
+    ("kv_type", "\"f16\""),
+    ("keep_alive", "\"5m\""),
+    ("lock_memory", "false"),
+    ("special_tokens_in_content", "false"),
+    ("min_instances", "1"),
+    ("max_instances", "1"),
 ];
 
 /// Keys that people look for and that are not there, with what to do instead.

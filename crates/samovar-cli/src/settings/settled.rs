@@ -11,7 +11,7 @@ use samovar::{
 };
 use samovar_core::footprint::{KvType, LayoutWish};
 use samovar_core::units::{KeepAlive, TimeSpan};
-use samovar_core::{ErrorKind, Failure, ModelRef};
+use samovar_core::{ErrorKind, Failure, HubRef, ModelRef};
 use samovar_server::Limits;
 
 use super::entry::{self, Entry};
@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) idle_exit: Option<Duration>,
     /// How long running requests may take to end.
     pub(crate) grace: Duration,
+    /// How often the daemon logs its statistics, if anybody said; zero = never.
+    pub(crate) stats_interval: Option<Duration>,
     /// Names by which HTTP clients may call the daemon.
     pub(crate) allowed_hosts: Vec<String>,
     /// Web origins that may read answers.
@@ -123,6 +125,7 @@ impl Settings {
             socket,
             idle_exit: span(&values, "server.idle_exit"),
             grace: span(&values, "server.grace").unwrap_or_default(),
+            stats_interval: span(&values, "pool.stats_interval"),
             allowed_hosts: names(&values, "server.allowed_hosts"),
             allowed_origins: names(&values, "server.allowed_origins"),
             client_header: text(&values, "server.client_header"),
@@ -164,7 +167,7 @@ impl Settings {
             || match name.parse() {
                 Ok(ModelRef::Demo | ModelRef::File(_) | ModelRef::Remote(_)) => true,
                 // `and/or` may be a prompt.
-                Ok(ModelRef::Hub(_)) => has_scheme,
+                Ok(ModelRef::Hub(_)) => has_scheme || HubRef::is_page(name),
                 Ok(ModelRef::Alias(_)) | Err(_) => false,
             }
     }
@@ -199,6 +202,10 @@ fn budget(values: &Values) -> Budget {
     match values.get("pool.budget_bytes") {
         Some((Value::Size(size), provenance)) => {
             Budget { bytes: size.bytes(), source: provenance.to_string() }
+        }
+        Some((Value::Share(percent), provenance)) => {
+            let Budget { bytes, source } = Budget::share(*percent);
+            Budget { bytes, source: format!("{source}, by {provenance}") }
         }
         _ => Budget::detect(),
     }

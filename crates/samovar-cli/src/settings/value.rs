@@ -17,6 +17,8 @@ pub(crate) enum Shape {
     Path,
     /// A number of bytes.
     Size,
+    /// A number of bytes, or a share of the memory that this process may use.
+    Memory,
     /// A length of time.
     Span,
     /// How long a model stays ready.
@@ -61,6 +63,8 @@ pub(crate) enum Value {
     Text(String),
     Path(PathBuf),
     Size(ByteSize),
+    /// In percent, from 1 to 100.
+    Share(u32),
     Span(TimeSpan),
     KeepAlive(KeepAlive),
     Count(u32),
@@ -79,6 +83,9 @@ impl Shape {
             Self::Text => "text".to_owned(),
             Self::Path => "a path".to_owned(),
             Self::Size => "a size, such as 4GB, 512MiB or 1000000".to_owned(),
+            Self::Memory => {
+                "a size, such as 4GB or 512MiB, or a share of the memory that is there, such as 50%".to_owned()
+            }
             Self::Span => "a length of time, such as 30s, 5m or 1h30m".to_owned(),
             Self::KeepAlive => "a length of time, -1 (until memory is needed) or 0 (at once)".to_owned(),
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
@@ -119,6 +126,13 @@ impl Shape {
             (Self::Size, Raw::Integer(bytes)) => {
                 u64::try_from(*bytes).map(|bytes| Value::Size(ByteSize::from_bytes(bytes))).map_err(|_| None)
             }
+            (Self::Memory, Raw::Text(text)) if text.trim_end().ends_with('%') => {
+                let percent: Option<u32> = text.trim().trim_end_matches('%').trim_end().parse().ok();
+                percent.filter(|percent| (1..=100).contains(percent)).map(Value::Share).ok_or_else(|| {
+                    Some(format!("{text:?} is not a share of memory: write a whole number from 1% to 100%"))
+                })
+            }
+            (Self::Memory, raw) => Self::Size.try_read(raw, base),
             (Self::Size, Raw::Text(text)) => text
                 .parse()
                 .map(Value::Size)
@@ -252,6 +266,7 @@ impl Value {
             Self::Text(text) => json!(text),
             Self::Path(path) => json!(path),
             Self::Size(size) => json!(size),
+            Self::Share(_) => json!(self.to_string()),
             Self::Span(span) => json!(span.to_string()),
             Self::KeepAlive(keep_alive) => json!(keep_alive),
             Self::Count(count) => json!(count),
@@ -301,6 +316,7 @@ impl std::fmt::Display for Value {
             Self::Text(text) => f.write_str(text),
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Size(size) => write!(f, "{size}"),
+            Self::Share(percent) => write!(f, "{percent}%"),
             Self::Span(span) => write!(f, "{span}"),
             Self::KeepAlive(KeepAlive::UntilEvicted) => f.write_str("-1 (until memory is needed)"),
             Self::KeepAlive(keep_alive) => write!(f, "{keep_alive}"),
@@ -351,6 +367,11 @@ mod tests {
     #[test]
     fn text_of_the_environment_becomes_each_shape() {
         assert_eq!(read(Shape::Size, "4GB"), Ok(Value::Size(ByteSize::from_bytes(4_000_000_000))));
+        assert_eq!(read(Shape::Memory, "50 %"), Ok(Value::Share(50)));
+        assert_eq!(read(Shape::Memory, "4GB"), Ok(Value::Size(ByteSize::from_bytes(4_000_000_000))));
+        for text in ["0%", "101%", "%", "half%"] {
+            assert!(read(Shape::Memory, text).expect_err(text).contains("from 1% to 100%"), "{text}");
+        }
         assert_eq!(read(Shape::Span, "1h30m"), Ok(Value::Span(TimeSpan::from_seconds(5400))));
         assert_eq!(read(Shape::KeepAlive, "-1"), Ok(Value::KeepAlive(KeepAlive::UntilEvicted)));
         assert_eq!(read(Shape::Count { min: 1, max: 9 }, "9"), Ok(Value::Count(9)));

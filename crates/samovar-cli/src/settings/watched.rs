@@ -16,6 +16,10 @@ use samovar::{Alias, Changes, ModelSettings, NameSource};
 use samovar_core::Failure;
 
 use super::{Environment, Flags, Settings, config_file, settle};
+use crate::exposure;
+
+/// What commands read each time, and a daemon never.
+const OF_COMMANDS: &[&str] = &["default_model"];
 
 /// What a file was when it was looked at: device, inode, size, time of change in seconds and nanoseconds.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
@@ -61,6 +65,12 @@ impl Watched {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The settings as they are written now. A file that others could change since is refused as it is at the start.
+    fn read(&self) -> Result<Settings, Failure> {
+        exposure::file(&self.path)?;
+        settle(&self.flags, &self.environment)
+    }
 }
 
 impl NameSource for Watched {
@@ -72,7 +82,7 @@ impl NameSource for Watched {
         }
         // Before it is read: what is written meanwhile is read the next time.
         state.stamp = now;
-        let settings = match settle(&self.flags, &self.environment) {
+        let settings = match self.read() {
             Ok(settings) => settings,
             Err(failure) => {
                 let hint = failure.hint.as_deref();
@@ -97,7 +107,7 @@ impl NameSource for Watched {
     }
 
     fn changes(&self) -> Result<Changes, Failure> {
-        let settings = settle(&self.flags, &self.environment)?;
+        let settings = self.read()?;
         Ok(changes(&self.state().began_with, &shown(&settings)))
     }
 }
@@ -113,7 +123,8 @@ fn shown(settings: &Settings) -> BTreeMap<String, String> {
 
 fn changes(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Changes {
     let names = before.keys().chain(now.keys().filter(|name| !before.contains_key(*name)));
-    let changed = names.filter(|name| before.get(*name) != now.get(*name));
+    let changed =
+        names.filter(|name| before.get(*name) != now.get(*name) && !OF_COMMANDS.contains(&name.as_str()));
     let is_of_models = |name: &String| name.starts_with("models.") || name.starts_with("defaults.");
     let (in_force, needs_restart) = changed.cloned().partition(is_of_models);
     Changes { in_force, needs_restart }
@@ -121,6 +132,8 @@ fn changes(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -133,14 +146,19 @@ mod tests {
         let watched = Watched::new(&settings, &flags, &environment).expect("watches");
         assert!(watched.changed().is_none());
         let file = folder.path().join("samovar.toml");
-        fs_err::write(&file, "[models.a]\nsource = 'demo'\n[defaults]\nslots = 3\n[pool]\nqueue_total = 9\n")
-            .expect("file");
+        let text = "default_model = 'a'\n[models.a]\nsource = 'demo'\n[defaults]\nslots = 3\n[pool]\nqueue_total = 9\n";
+        fs_err::write(&file, text).expect("file");
         let (aliases, defaults) = watched.changed().expect("it changed");
         assert_eq!((aliases[0].name.as_str(), defaults.slots), ("a", Some(3)));
         assert!(watched.changed().is_none(), "once");
         let changes = watched.changes().expect("reads");
-        assert_eq!(changes.needs_restart, ["pool.queue_total"]);
+        assert_eq!(changes.needs_restart, ["pool.queue_total"], "and nothing that only commands read");
         assert_eq!(changes.in_force, ["defaults.slots", "models.a.source"]);
+        let with_mode =
+            |mode| fs_err::set_permissions(&file, PermissionsExt::from_mode(mode)).expect("chmod");
+        with_mode(0o666);
+        assert!(watched.changes().expect_err("others may write it").message.contains("other users"));
+        with_mode(0o600);
         fs_err::write(&file, "[models.a]\nsorce = 'demo'\n").expect("file");
         assert!(watched.changed().is_none(), "what is wrong changes nothing");
         assert!(watched.changes().expect_err("told").hint.expect("hint").contains("source"));

@@ -44,8 +44,16 @@ fn names_that_mean_nothing() {
     let home = Home::new().with_config("[models.tiny]\nsource = 'demo'\n");
     fs_err::copy(MODEL_FILE, home.path().join("weights")).expect("copies");
     refused(&home.run(&["run", "tinny", "Hello"]), 66, &["`tinny`", "did you mean `tiny`?"]);
+    refused(&home.run(&["run", "--no-daemon", "dmo", "Hello"]), 66, &["`dmo`", "did you mean `demo`?"]);
     refused(&home.run(&["run", "Tell", "me"]), 66, &["needs quotes: samovar run \"Tell …\""]);
-    refused(&home.run(&["run", "https://huggingface.co/org/name", "Hello"]), 64, &["hf://org/name"]);
+    refused(&home.run(&["run", "https://huggingface.co/models", "Hello"]), 64, &["hf://organisation/name"]);
+    refused(
+        &home.run(&["run", "qwen2.5:7b", "Hello"]),
+        66,
+        &["hint: a model of Ollama's", "ollama://qwen2.5:7b"],
+    );
+    refused(&home.run(&["run", "./none.gguf", "tell", "me"]), 66, &["hint: check the path"]);
+    refused(&home.run(&["run", "What's", "up"]), 64, &["needs quotes"]);
     refused(&home.run(&["run", "weights", "Hello"]), 66, &["hint: a file is named by its path: ./weights"]);
     refused(&home.run(&["run", "Tell me", "a story"]), 64, &["-m"]);
 }

@@ -52,11 +52,41 @@ fn a_configured_name_works_and_a_broken_one_is_told() {
 }
 
 #[test]
+fn a_context_larger_than_the_model_was_trained_with_is_said() {
+    let home = Home::new().with_config("[models.tiny]\nsource = 'demo'\ncontext_tokens = 1000000\n");
+    let show = home.run(&["show", "tiny"]);
+    assert!(show.stdout.contains("1000000 are configured"), "{show:?}");
+    let doctor = home.run(&["doctor", "--quick"]);
+    assert!(doctor.stdout.contains("as it was trained, and not 1000000"), "{doctor:?}");
+    for _ in 0..2 {
+        assert_eq!(home.run(&["run", "-n", "2", "tiny", "Hello"]).code, 0);
+    }
+    let log = fs_err::read_to_string(home.path().join("state/daemon.log")).expect("log");
+    assert_eq!(log.matches("no larger than the model was trained with").count(), 1, "{log}");
+    let plain = Home::new().run(&["doctor", "--quick"]);
+    assert!(!plain.stdout.contains("✓ names"), "{plain:?}");
+}
+
+#[test]
 fn the_template_is_a_valid_file() {
     let home = Home::new();
     let template = home.run(&["config", "--template"]).stdout;
     let home = home.with_config(&template);
     assert_eq!(home.run(&["config"]).code, 0);
+}
+
+#[test]
+fn whoever_uncomments_the_whole_template_is_served() {
+    let home = Home::new().with_variable("SAMOVAR_SERVER_LISTEN", "127.0.0.1:0");
+    let template = home.run(&["config", "--template"]).stdout;
+    let is_setting = |line: &&str| !line.starts_with("# ");
+    let lines: Vec<&str> =
+        template.lines().filter(is_setting).map(|line| line.trim_start_matches('#')).collect();
+    let home = home.with_config(&lines.join("\n"));
+    let done = home.run(&["run", "-n", "4", "Hello"]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    let show = home.run(&["show", "demo", "--json"]).json();
+    assert_eq!(show["context_tokens"], show["trained_context_tokens"], "{show}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 
-use crate::home::{Home, MODEL_FILE};
+use crate::home::{Home, MODEL_FILE, SOON, await_some};
 
 /// Tokens of an answer in whose middle there is time to strike.
 const LONG: u32 = 1_800;
@@ -21,8 +21,6 @@ const LONG: u32 = 1_800;
 const MODELS: usize = 8;
 /// After the daemon's death.
 const ORPHANS_MAY_LIVE: Duration = Duration::from_secs(2);
-/// Longer than the daemon lets a worker be silent.
-const SOON: Duration = Duration::from_secs(30);
 /// Between two looks at another process.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -115,6 +113,36 @@ fn a_worker_that_dies_before_the_first_word_is_no_matter_of_the_client() {
     assert!(events.iter().any(has_text), "{events:?}");
     assert_eq!(events.last(), Some(&Value::from("[DONE]")));
     assert_eq!(home.stats()["pool"]["loads"], 2);
+}
+
+#[test]
+fn serve_takes_over_a_model_that_is_answering() {
+    let home = many_models();
+    let worker = worker_of(&home, 0);
+    // The request is on its way for as long as its worker stands still.
+    strike(worker, Signal::STOP);
+    let stream = Stream::begin(&home, 0, 8);
+    await_some(|| (home.stats()["models"][0]["busy_slots"] == 1).then_some(()));
+    assert_eq!(home.stats()["models"][0]["state"], "busy");
+    let mut daemon = home.spawn(&["serve", "--port", "0"]);
+    let log = BufReader::new(daemon.child.stderr.as_mut().expect("piped"));
+    let is_told = log.lines().any(|line| line.expect("a line").contains("taking over"));
+    assert!(is_told, "it takes over");
+    strike(worker, Signal::CONT);
+    let events: Vec<_> = stream.collect();
+    assert!(errors(&events).is_empty(), "{events:?}");
+    assert_eq!(events.last(), Some(&Value::from("[DONE]")), "the answer is whole");
+    let pid = i32::try_from(daemon.child.id()).expect("pid");
+    await_some(|| (home.daemon_pid() == Some(pid)).then_some(()));
+    let is_held = || {
+        let models = home.run(&["ps", "--json"]).json()["models"].clone();
+        models.as_array().is_some_and(|all| {
+            all.iter().any(|model| model["name"] == name(0).as_str() && model["state"] == "ready")
+        })
+    };
+    await_some(|| is_held().then_some(()));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.child.wait().expect("ends").success());
 }
 
 #[test]
@@ -265,17 +293,6 @@ fn await_end(processes: &[Pid]) {
     };
     while processes.iter().any(is_alive) {
         assert!(began.elapsed() < ORPHANS_MAY_LIVE, "workers without a daemon: {processes:?}");
-        std::thread::yield_now();
-    }
-}
-
-fn await_some<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(began.elapsed() < SOON, "it never came");
         std::thread::yield_now();
     }
 }

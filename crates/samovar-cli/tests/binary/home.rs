@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,6 +12,22 @@ use serde_json::Value;
 
 /// The demo model's file, for tests that need a path.
 pub(crate) const MODEL_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
+
+/// Whatever another process is to do has happened by then; longer than the daemon lets a worker be silent.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Looks again and again until there is something to see.
+#[track_caller]
+pub(crate) fn await_some<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < SOON, "it never came");
+        std::thread::yield_now();
+    }
+}
 
 /// A directory in `/tmp`, since a socket's path is short.
 pub(crate) struct Home {
@@ -62,12 +79,27 @@ impl Home {
 
     /// The binary in this home, with nothing on its standard input.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_samovar"));
+        let mut command = self.at_home(Command::new(env!("CARGO_BIN_EXE_samovar")));
+        command.args(arguments);
+        command
+    }
+
+    /// A line as it is typed, by a shell that finds the binary.
+    pub(crate) fn typed(&self, line: &str) -> Command {
+        let binary = Path::new(env!("CARGO_BIN_EXE_samovar"));
+        let folders =
+            std::env::vars().find(|(name, _)| name == "PATH").map(|(_, path)| path).unwrap_or_default();
+        let folder = binary.parent().expect("a folder").display();
+        let mut command = self.at_home(Command::new("sh"));
+        command.args(["-c", line]).env("PATH", format!("{folder}:{folders}"));
+        command
+    }
+
+    fn at_home(&self, mut command: Command) -> Command {
         for (name, _) in std::env::vars().filter(|(name, _)| is_heard(name)) {
             command.env_remove(name);
         }
         command
-            .args(arguments)
             .env("SAMOVAR_HOME", self.path())
             // Tokens and models of whoever runs the tests are none of theirs.
             .env("HOME", self.path())

@@ -46,6 +46,10 @@ fn a_model_is_pulled_once_and_answers_offline() {
     let second = home.run(&["pull", "hf://test/demo:Q8_0"]);
     assert!(second.code == 0 && second.stdout.contains("is here already"), "{second:?}");
     assert_eq!(hub.sent().of("test/demo/demo-Q8_0.gguf"), sent);
+    for address in ["hf.co/test/demo:Q8_0", "https://huggingface.co/test/demo/tree/main"] {
+        let by_address = home.run(&["pull", address]);
+        assert!(by_address.code == 0 && by_address.stdout.contains("is here already"), "{by_address:?}");
+    }
 
     let home = home.with_variable("HF_HUB_OFFLINE", "1");
     let third = home.run(&["pull", "test/demo"]);
@@ -214,7 +218,8 @@ fn what_a_source_says_is_told_with_what_to_do() {
         ("nobody", 66, "org/name:Q4_K_M"),
         ("./model.gguf", 64, "needs no fetching"),
         ("ftp://h/x", 64, "hf://"),
-        ("https://huggingface.co/test/demo", 64, "hf://test/demo"),
+        ("https://huggingface.co/models", 64, "hf://organisation/name"),
+        ("qwen2.5:7b", 66, "ollama://qwen2.5:7b"),
         ("http://192.0.2.1/x.gguf", 69, "sources.allow_plain_http"),
     ] {
         let done = home.run(&["pull", name]);
@@ -234,7 +239,7 @@ fn bytes_that_are_not_what_was_promised_are_never_kept() {
     hub.lie(Lie::WrongBytes);
     let home = home(&hub);
     let done = home.run(&["pull", "test/demo"]);
-    assert_eq!(done.code, 74, "{done:?}");
+    assert_eq!(done.code, 76, "{done:?}");
     assert!(done.stderr.contains("nothing was kept"), "{done:?}");
     hub.stop_lying();
     assert_eq!(home.run(&["pull", "test/demo"]).code, 0);
@@ -297,6 +302,20 @@ fn a_model_in_use_stays_until_it_is_not() {
 }
 
 #[test]
+fn a_name_whose_bytes_another_model_uses_is_removed_and_the_bytes_stay() {
+    let (hub, _) = hub();
+    let home = home(&hub);
+    assert_eq!(home.run(&["warm", "demo"]).code, 0);
+    assert_eq!(home.run(&["pull", "test/demo:Q8_0"]).code, 0);
+    let done = home.run(&["rm", "test/demo"]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    assert!(done.stdout.contains("stay, as demo uses them"), "{done:?}");
+    assert!(!home.run(&["list"]).stdout.contains("test/demo"));
+    assert_eq!(home.run(&["run", "-n", "4", "demo", STORY]).code, 0);
+    assert_eq!(home.run(&["verify"]).code, 0);
+}
+
+#[test]
 fn a_pinned_model_survives_collection_and_a_dry_run_changes_nothing() {
     let hub = Hub::start_blocking();
     for name in ["kept", "left"] {
@@ -322,6 +341,19 @@ fn a_pinned_model_survives_collection_and_a_dry_run_changes_nothing() {
     assert_eq!(home.run(&["gc", "--max-size", "1"]).code, 0);
     assert!(!names(&home).contains("test/kept"));
     assert_eq!(home.run(&["gc", "--max-age", "never"]).code, 64);
+}
+
+#[test]
+fn looking_at_the_list_puts_nothing_into_the_store() {
+    let home = Home::new().with_config("[models.tale]\nsource = 'demo'\n");
+    for _ in 0..2 {
+        let list = home.run(&["list", "--json"]).json();
+        let names: Vec<_> =
+            list["models"].as_array().expect("models").iter().map(|model| model["name"].clone()).collect();
+        assert_eq!(names, ["demo", "tale"], "{list}");
+        assert!(list["models"].as_array().expect("models").iter().all(|model| model["is_here"] == true));
+        assert_eq!(home.run(&["df", "--json"]).json()["artifacts"], 0);
+    }
 }
 
 #[test]
@@ -434,7 +466,7 @@ fn the_doctor_looks_at_the_store_and_asks_the_hub_only_when_told() {
 }
 
 /// The demo model in the cache of the hub's own package, as that lays it out.
-fn in_the_hubs_cache(home: &Home) {
+pub(crate) fn in_the_hubs_cache(home: &Home) {
     let bytes = fs_err::read(MODEL_FILE).expect("model");
     let folder = home.path().join("hf/hub/models--org--tale");
     let commit = "c0ffee0000000000000000000000000000000000";

@@ -53,7 +53,9 @@ fn a_home_that_others_may_write_is_refused_and_only_said_by_who_looks() {
     };
     fs_err::create_dir(home.path().join("run")).expect("directory");
     with_mode(&home.path().join("run"), 0o700);
-    for place in [home.path().to_owned(), home.path().join("run")] {
+    fs_err::create_dir(home.path().join("cache")).expect("directory");
+    with_mode(&home.path().join("cache"), 0o700);
+    for place in [home.path().to_owned(), home.path().join("run"), home.path().join("cache")] {
         with_mode(&place, 0o777);
         for line in [&["run", "-n", "2", "hi"][..], &["serve", "--listen", "127.0.0.1:0"], &["pull", "demo"]]
         {
@@ -71,6 +73,12 @@ fn a_home_that_others_may_write_is_refused_and_only_said_by_who_looks() {
     }
     assert!(home.daemon_pid().is_none(), "no daemon was started");
     assert_eq!(home.run(&["list"]).stderr, "");
+    let named = home.path().join("named.toml");
+    fs_err::write(&named, "").expect("file");
+    with_mode(&named, 0o666);
+    let done = home.run(&["--config", named.to_str().expect("path"), "run", "-n", "2", "hi"]);
+    assert_eq!(done.code, 77, "{done:?}");
+    assert!(done.stderr.contains("other users may write the file"), "{done:?}");
 }
 
 /// Tokens that the answer says were cached, for a client of this name.

@@ -67,9 +67,10 @@ impl CoreWatch {
         Some(idle.min(left).max(0.0) as f32)
     }
 
-    /// Forgets the last look, so that the next one begins anew.
-    pub fn restart(&mut self, now: Instant) {
+    /// Forgets the last look, so that the next one begins anew. Says whether the kernel tells.
+    pub fn restart(&mut self, now: Instant) -> bool {
         self.last = self.sample(now);
+        self.last.is_some()
     }
 
     fn sample(&self, now: Instant) -> Option<Sample> {

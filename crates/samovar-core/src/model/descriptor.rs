@@ -52,6 +52,9 @@ pub struct Descriptor {
     pub value_width: u32,
     /// Width of the feed-forward layer.
     pub feed_forward_width: u32,
+    /// Bytes of recurrent state that a sequence keeps beside its KV cache, at most; 0 = none, or unknown.
+    #[serde(default)]
+    pub state_bytes: u64,
     /// Tokens of the vocabulary.
     pub vocabulary: u32,
     /// `tokenizer.chat_template`, a Jinja template.

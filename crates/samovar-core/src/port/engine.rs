@@ -94,7 +94,7 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Writes the packed weights of the model at `path` into an empty file that can be read as well, from its beginning, and returns how many
     /// bytes that were. `source` stands for the model's bytes and is written with them. Nothing is synced. Blocks
-    /// for about as long as reading the model takes; reports and looks for cancellation through `control`.
+    /// for about as long as reading the model takes; reports, looks for cancellation and gives way through `control`.
     ///
     /// # Errors
     /// `Unsupported` when nothing of the model can be packed, or what was packed computes something else: that will be
@@ -111,7 +111,8 @@ pub trait Engine: Send + Sync + 'static {
         Err(Failure::new(ErrorKind::Unsupported, "this engine packs no weights"))
     }
 
-    /// Measures, for a few seconds, how fast the layouts are that these files allow. Blocks.
+    /// Measures, for a few seconds, how fast the layouts are that these files allow. Gives way through `control` between
+    /// what it measures. Blocks.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -150,6 +151,20 @@ pub trait Instance: Send + Sync + 'static {
     /// Those of [`encode`](Self::encode); `ContextExceeded` names both numbers. `InvalidRequest` for tokens outside the vocabulary, `Unavailable` when parked or gone. An instance in
     /// another process may say all of these as the only event, [`Failed`](crate::TokenEvent::Failed), instead.
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure>;
+
+    /// The same for somebody who may stop waiting before the request is on its way: `control` is looked at between
+    /// pieces of what is done for it until then. One that does nothing of the kind need not look.
+    ///
+    /// # Errors
+    /// Those of [`generate`](Self::generate); `Cancelled` when nobody wants it any more.
+    fn generate_while(
+        &self,
+        request: GenerationRequest,
+        control: &dyn PromptControl,
+    ) -> Result<Generation, Failure> {
+        let _ = control;
+        self.generate(request)
+    }
 
     /// Token ids of a text by the model's own vocabulary.
     ///
@@ -246,6 +261,7 @@ pub trait Instance: Send + Sync + 'static {
 pub struct LoadControl {
     progress: Box<dyn Fn(f32) + Send + Sync>,
     obituary: Arc<dyn Fn(Failure) + Send + Sync>,
+    give_way: Box<dyn Fn() + Send + Sync>,
     cancelled: Arc<AtomicBool>,
     is_in_background: bool,
 }
@@ -256,6 +272,7 @@ impl LoadControl {
         Self {
             progress: Box::new(progress),
             obituary: Arc::new(|_| ()),
+            give_way: Box::new(|| ()),
             cancelled: Arc::default(),
             is_in_background: false,
         }
@@ -272,6 +289,13 @@ impl LoadControl {
     #[must_use]
     pub fn in_background(mut self) -> Self {
         self.is_in_background = true;
+        self
+    }
+
+    /// The same, and `give_way` is called between the steps of packing and measuring. It may block for a moment.
+    #[must_use]
+    pub fn giving_way(mut self, give_way: impl Fn() + Send + Sync + 'static) -> Self {
+        self.give_way = Box::new(give_way);
         self
     }
 
@@ -294,6 +318,12 @@ impl LoadControl {
     /// Called by the engine as it gets on, with the part done (0..=1).
     pub fn report(&self, fraction: f32) {
         (self.progress)(fraction);
+    }
+
+    /// Called by the engine between two steps of packing or measuring, while it holds nothing that others wait for:
+    /// returns when the next may begin, which is later while models answer on the same cores.
+    pub fn give_way(&self) {
+        (self.give_way)();
     }
 
     /// Whether nobody waits for it.

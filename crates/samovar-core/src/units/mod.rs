@@ -8,10 +8,12 @@
 //! Nothing here guesses: text that could mean two things is refused with what to write instead.
 
 mod byte_size;
+mod counted;
 mod keep_alive;
 mod time_span;
 
 pub use byte_size::ByteSize;
+pub use counted::{counted, waiting_requests};
 pub use keep_alive::KeepAlive;
 pub use time_span::TimeSpan;
 

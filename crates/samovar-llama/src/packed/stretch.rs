@@ -30,9 +30,10 @@ impl<'a> Stretch<'a> {
         Self { from: self.at(from), to: self.at(to), ..self }
     }
 
-    /// Says how much of it is done, from 0 to 1, and whether to go on.
+    /// Says how much of it is done, from 0 to 1, gives way to whoever answers, and says whether to go on.
     pub(super) fn report(&self, done: f32) -> bool {
         self.control.report(self.at(done));
+        self.control.give_way();
         !self.is_cancelled()
     }
 
@@ -54,7 +55,22 @@ impl<'a> Stretch<'a> {
 #[cfg(test)]
 #[allow(clippy::float_cmp, reason = "exact by construction")]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
+
+    #[test]
+    fn every_report_gives_way() {
+        let given = Arc::<AtomicU32>::default();
+        let counted = Arc::clone(&given);
+        let control = LoadControl::silent().giving_way(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let whole = Stretch::whole(&control, Path::new("m"));
+        assert!(whole.report(0.5) && whole.go_on(1.0).is_ok());
+        assert_eq!(given.load(Ordering::Relaxed), 2);
+    }
 
     #[test]
     fn parts_of_parts_lie_where_they_should() {

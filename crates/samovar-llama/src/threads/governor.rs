@@ -105,10 +105,11 @@ impl Governor {
     /// How long a step may take, in seconds, if it lacks cores. `None` where it must be awaited.
     pub(super) fn patience(&mut self, kind: Kind, threads: u32, work: f64) -> Option<f64> {
         let (lane, _) = self.lanes(kind);
-        let least = if kind == Kind::Prompt { 1.5 } else { 0.25 };
+        // Of a chunk much is lost when it is computed again, and much when it keeps threads that hold each other up.
+        let (times, least) = if kind == Kind::Prompt { (3.0, 1.5) } else { (5.0, 0.25) };
         // Before anything was measured nobody knows, but that much is unlikely for want of speed alone.
         let expected = lane.rate().map_or(0.1, |rate| work / rate);
-        (threads > 1).then(|| (expected * 5.0).max(least))
+        (threads > 1).then(|| (expected * times).max(least))
     }
 
     /// A step went like this.

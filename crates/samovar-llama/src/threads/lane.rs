@@ -6,9 +6,9 @@
 //!              cores idle, or long ago ─► more          └─ slower ─► back, and not again for a while
 //! ```
 //!
-//! Where fewer are slower, fewer still are tried, down to one. A trial is a window of steps: 120 ms, or one long step. How long "a while" is doubles with each failure; what is
-//! clearly worse than at the last failure is tried at once. So a change of the machine is met within half a second, and
-//! where nothing helps hardly anything is lost by trying.
+//! Where fewer are slower, fewer still are tried, down to one. A trial is a window of steps: two steps and 120 ms, or one step
+//! of 240 ms. How long "a while" is doubles with each failure; what is clearly worse than at the last failure is tried at
+//! once. So where nothing helps, hardly anything is lost by trying.
 
 use super::governor::{SHORT_CORES, Step, View};
 
@@ -19,7 +19,7 @@ const SETTLING: f64 = 0.03;
 /// A trial must gain this much to be kept.
 const GAIN: f64 = 1.03;
 /// A trial that is slower than this part of what was there ends at once.
-const MISERY: f64 = 0.5;
+const MUCH_SLOWER: f64 = 0.5;
 /// Cores that must idle before more threads are tried.
 const IDLE_CORES: f64 = 0.7;
 /// With so many idle cores, what is missing is not taken by others: steps wait for the disk.
@@ -203,7 +203,7 @@ impl Lane {
         }
         self.window.add(step);
         if let Some(trial) = self.trial
-            && step.work / step.wall.max(1e-9) < trial.rate * MISERY
+            && step.work / step.wall.max(1e-9) < trial.rate * MUCH_SLOWER
             && step.wall > SETTLING
         {
             return self.conclude(trial, 0.0, now);

@@ -10,6 +10,7 @@
 //! holds up all others, and a step then takes several times as long as with one thread less. So the number is chosen
 //! before each step. Nothing here starts a thread or waits.
 
+mod disk;
 mod governor;
 mod lane;
 mod share;
@@ -30,6 +31,21 @@ pub(crate) use self::share::{Computing, Peers, Place};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A look that comes later says nothing about now.
 const LOOK_STALE: Duration = Duration::from_secs(3);
+/// A step of this length that lacks cores is held up by others, and not by the moment in which threads wake.
+const LONG_STEP: Duration = Duration::from_millis(250);
+/// For so long after such a step no chunk is long.
+const CROWDED_FOR: Duration = Duration::from_secs(5);
+
+/// What this process sees of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// Nothing yet, or others tell.
+    None,
+    /// What has happened since the last look.
+    Since,
+    /// It may not look, as in a sandbox, and no longer tries.
+    Denied,
+}
 
 /// Chooses the threads of each step of one instance.
 #[derive(Debug)]
@@ -40,8 +56,11 @@ pub(crate) struct Threads<'a> {
     watch: CoreWatch,
     born: Instant,
     looked: Option<Instant>,
+    sight: Sight,
     cores: u32,
     idle: Option<f32>,
+    /// When a long step lacked cores last.
+    crowded: Option<Instant>,
     /// Of the last step.
     used: ThreadUse,
 }
@@ -67,15 +86,20 @@ impl<'a> Threads<'a> {
             watch,
             born: Instant::now(),
             looked: None,
+            sight: Sight::None,
             cores,
             idle: None,
+            crowded: None,
             used: ThreadUse { used: 0, most, why: ThreadsWhy::All },
         }
     }
 
-    /// Whether others want the same cores, other models or other programs: then no step should take long.
+    /// Whether others want the same cores, other models or other programs, or wanted them a moment ago: then no step
+    /// should take long.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.used.why == ThreadsWhy::OtherPrograms || self.allowance.share() < self.used.most.min(self.cores)
+        self.used.why == ThreadsWhy::OtherPrograms
+            || self.allowance.share() < self.used.most.min(self.cores)
+            || self.crowded.is_some_and(|crowded| crowded.elapsed() < CROWDED_FOR)
     }
 
     /// Chooses the threads of a step with so many tokens.
@@ -109,7 +133,11 @@ impl<'a> Threads<'a> {
             wall: wall.as_secs_f64(),
             cpu: cpu.as_secs_f64(),
         };
-        let (view, age) = (self.view(), self.age(Instant::now()));
+        let now = Instant::now();
+        let (view, age) = (self.view(), self.age(now));
+        if wall >= LONG_STEP && governor::lacks_cores(step.threads, step.wall, step.cpu) {
+            self.crowded = Some(now);
+        }
         if is_whole {
             self.governor.note(chosen.kind, &step, view, age);
         } else {
@@ -132,15 +160,21 @@ impl<'a> Threads<'a> {
 
     /// Looks at the machine, if it is time.
     fn look(&mut self, now: Instant) {
-        match self.looked.map(|looked| now.duration_since(looked)) {
-            Some(since) if since < LOOK_EVERY => return,
-            Some(since) if since < LOOK_STALE => self.idle = self.watch.idle(now),
-            // A mean over a pause says nothing about now. Long steps are no pause, but then idle cores can wait, too.
-            _ => {
-                self.watch.restart(now);
-                self.idle = None;
-            }
+        let since = self.looked.map_or(Duration::MAX, |looked| now.duration_since(looked));
+        if since < LOOK_EVERY {
+            return;
         }
+        let is_told = self.allowance.idle().is_some();
+        (self.idle, self.sight) = match self.sight {
+            Sight::Denied => (None, Sight::Denied),
+            _ if is_told => (None, Sight::None),
+            Sight::Since if since < LOOK_STALE => {
+                let idle = self.watch.idle(now);
+                (idle, if idle.is_some() { Sight::Since } else { Sight::Denied })
+            }
+            // A mean over a pause says nothing about now. Long steps are no pause, but then idle cores can wait, too.
+            _ => (None, if self.watch.restart(now) { Sight::Since } else { Sight::Denied }),
+        };
         self.cores = self.watch.cores();
         self.looked = Some(now);
     }
@@ -151,15 +185,20 @@ impl<'a> Threads<'a> {
 pub(crate) struct Stopwatch {
     began: Instant,
     cpu: Duration,
+    disk_waits: u64,
 }
 
 impl Stopwatch {
     pub(crate) fn start() -> Self {
-        Self { began: Instant::now(), cpu: process_time() }
+        Self { began: Instant::now(), cpu: process_time(), disk_waits: disk::waits() }
     }
 
+    /// Both. Waits for the disk count as processor time, with the most that they may have taken: no other program has
+    /// the cores then.
     pub(crate) fn elapsed(&self) -> (Duration, Duration) {
-        (self.began.elapsed(), process_time().saturating_sub(self.cpu))
+        let cpu = process_time().saturating_sub(self.cpu);
+        let waited = disk::waited(disk::waits().wrapping_sub(self.disk_waits));
+        (self.began.elapsed(), cpu.saturating_add(waited))
     }
 
     /// Whether a step takes far longer than it should, for lack of cores. Asked between operations of the step.
@@ -177,4 +216,65 @@ impl Stopwatch {
 pub(crate) fn process_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use samovar_core::cores::Cores;
+
+    use super::*;
+
+    const CHOSEN: Chosen =
+        Chosen { threads: 2, patience: Some(Duration::from_millis(250)), kind: Kind::Prompt, work: 64.0 };
+
+    /// A step that began half a second ago and has had no processor time since, but waited for the disk so many times.
+    fn starved(disk_waits: u64) -> Stopwatch {
+        let began =
+            Instant::now().checked_sub(Duration::from_millis(500)).expect("the machine runs for longer");
+        Stopwatch { began, cpu: process_time(), disk_waits: disk::waits().wrapping_sub(disk_waits) }
+    }
+
+    #[test]
+    fn a_step_that_waits_for_the_disk_lacks_no_cores() {
+        assert!(starved(0).is_hopeless(&CHOSEN));
+        assert!(!starved(1000).is_hopeless(&CHOSEN));
+        let (wall, cpu) = starved(50).elapsed();
+        assert!(wall >= Duration::from_millis(500) && cpu >= Duration::from_secs(1), "{wall:?} {cpu:?}");
+    }
+
+    #[test]
+    fn after_a_long_step_that_lacked_cores_no_chunk_is_long() {
+        let allowance = Allowance::default();
+        let mut threads = Threads::new(2, &allowance);
+        assert!(!threads.is_crowded());
+        threads.note(&CHOSEN, &starved(1000), true);
+        assert!(!threads.is_crowded(), "the disk is no other program");
+        threads.note(&CHOSEN, &starved(0), true);
+        assert!(threads.is_crowded());
+    }
+
+    #[test]
+    fn looks_at_the_machine_only_while_nobody_tells_and_it_may() {
+        let allowance = Allowance::default();
+        let mut threads = Threads::new(2, &allowance);
+        if !CoreWatch::new().restart(Instant::now()) {
+            return;
+        }
+        let told = |idle| allowance.tell(Cores { share: 2, idle });
+        let mut now = Instant::now();
+        let mut look = |threads: &mut Threads<'_>| {
+            now += LOOK_EVERY;
+            threads.look(now);
+            (threads.sight, threads.idle.is_some())
+        };
+        assert_eq!(look(&mut threads), (Sight::Since, false));
+        assert_eq!(look(&mut threads), (Sight::Since, true));
+        told(Some(1.0));
+        assert_eq!(look(&mut threads), (Sight::None, false));
+        told(None);
+        assert_eq!(look(&mut threads), (Sight::Since, false), "the last look was long ago");
+        threads.sight = Sight::Denied;
+        assert_eq!(look(&mut threads), (Sight::Denied, false));
+        assert_eq!(look(&mut threads), (Sight::Denied, false));
+    }
 }

@@ -1,4 +1,5 @@
-//! Simulated machines: the decision meets other programs that come and go, and is compared with the best fixed number.
+//! Simulated machines: the decision for steps of answers meets other programs that come and go, and is compared with the best
+//! fixed number.
 //!
 //! ```text
 //!   time       0 s          5 s          10 s         …
@@ -235,4 +236,18 @@ fn prompts_begin_with_what_answers_have_found() {
     assert_eq!(governor.choose(Kind::Prompt, view, now + 5.0), 1);
     assert_eq!(governor.choose(Kind::Answers, view, now + 5.1), 1);
     assert_eq!(governor.choose(Kind::Prompt, view, now + 100.0), 2, "that was long ago");
+}
+
+#[test]
+fn a_chunk_of_prompts_may_take_three_times_as_long_as_it_should() {
+    let mut governor = Governor::new(2);
+    let view = View { limit: 2, idle: Some(0.0) };
+    assert_eq!(governor.choose(Kind::Prompt, view, 0.0), 2);
+    let step = Step { threads: 2, work: 100.0, wall: 1.0, cpu: 2.0 };
+    governor.note(Kind::Prompt, &step, view, 1.0);
+    assert_eq!(governor.patience(Kind::Prompt, 2, 200.0), Some(6.0));
+    assert_eq!(governor.patience(Kind::Prompt, 2, 10.0), Some(1.5));
+    assert_eq!(governor.patience(Kind::Prompt, 1, 200.0), None);
+    // Nothing is known of answers.
+    assert_eq!(governor.patience(Kind::Answers, 2, 1.0), Some(0.5));
 }

@@ -156,6 +156,13 @@ fn a_word_without_end_needs_no_stack_without_end() {
 }
 
 #[test]
+fn a_text_whose_reading_ends_in_a_panic_is_an_error_and_not_an_empty_text() {
+    assert_eq!(with_stack(|| vec![1, 2]), Ok(vec![1, 2]));
+    let panics = |is_bad: bool| if is_bad { panic!("as a test of panics") } else { vec![1, 2] };
+    assert_eq!(with_stack(|| panics(true)), Err(Error::NotTokenized));
+}
+
+#[test]
 fn a_prompt_begins_once() {
     let model = model("tiny");
     let (vocab, vocabulary) = (model.vocab(), Vocabulary::of(&model));

@@ -4,6 +4,7 @@
 pub(crate) mod packed;
 pub(crate) mod quantize;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -69,6 +70,14 @@ pub(crate) fn collect(mut generation: Generation) -> (String, Completion) {
         }
     }
     panic!("the answer has no end")
+}
+
+/// Says that a test cannot be made here, and why, also where the output of tests is kept back.
+pub(crate) fn skipped(why: &str) {
+    let test = std::thread::current();
+    let test = test.name().unwrap_or("a test");
+    // Whoever does not listen misses it.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }
 
 /// A number of `/proc/self/status`.

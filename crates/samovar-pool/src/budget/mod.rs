@@ -15,7 +15,7 @@ use samovar_core::units::ByteSize;
 use serde::Serialize;
 
 /// Share of what this process may use that becomes the budget.
-const SHARE_PERCENT: u64 = 70;
+const SHARE_PERCENT: u32 = 70;
 /// Assumed available where the system does not say.
 const ASSUMED_BYTES: u64 = 4_000_000_000;
 
@@ -48,20 +48,26 @@ impl Budget {
 
     /// 70 % of what this process may use.
     pub fn detect() -> Self {
-        Self::detect_with(&|path| fs_err::read_to_string(path).ok())
+        Self::share(SHARE_PERCENT)
+    }
+
+    /// So many percent, at most 100, of what this process may use.
+    pub fn share(percent: u32) -> Self {
+        Self::detect_with(percent, &|path| fs_err::read_to_string(path).ok())
     }
 
     /// The same, where `read` gives the text of a file of `/proc` and `/sys`, if it is there.
-    fn detect_with(read: &dyn Fn(&str) -> Option<String>) -> Self {
+    fn detect_with(percent: u32, read: &dyn Fn(&str) -> Option<String>) -> Self {
+        let share = |bytes: u64| (u128::from(bytes) * u128::from(percent.min(100)) / 100) as u64;
         match smallest(read) {
             Some(Available { bytes, told_by }) => Self {
                 bytes: share(bytes),
-                source: format!("{SHARE_PERCENT} % of {} available ({told_by})", ByteSize::from_bytes(bytes)),
+                source: format!("{percent} % of {} available ({told_by})", ByteSize::from_bytes(bytes)),
             },
             None => Self {
                 bytes: share(ASSUMED_BYTES),
                 source: format!(
-                    "{SHARE_PERCENT} % of {} assumed (the system does not say what is available)",
+                    "{percent} % of {} assumed (the system does not say what is available)",
                     ByteSize::from_bytes(ASSUMED_BYTES)
                 ),
             },
@@ -86,10 +92,6 @@ pub(crate) fn group_folders(read: &dyn Fn(&str) -> Option<String>) -> Vec<String
     cgroup::folders(read)
 }
 
-fn share(bytes: u64) -> u64 {
-    (u128::from(bytes) * u128::from(SHARE_PERCENT) / 100) as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +99,11 @@ mod tests {
     const MEMINFO: &str = "MemTotal: 24682404 kB\nMemFree: 1000 kB\nMemAvailable: 20000000 kB\n";
 
     fn detect(files: &[(&str, &str)]) -> Budget {
-        Budget::detect_with(&|path| {
+        share(SHARE_PERCENT, files)
+    }
+
+    fn share(percent: u32, files: &[(&str, &str)]) -> Budget {
+        Budget::detect_with(percent, &|path| {
             files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned())
         })
     }
@@ -107,6 +113,9 @@ mod tests {
         let budget = detect(&[("/proc/meminfo", MEMINFO)]);
         assert_eq!(budget.bytes, 20_000_000 * 1024 / 100 * 70);
         assert_eq!(budget.source, "70 % of 20.5 GB available (/proc/meminfo)");
+        let half = share(50, &[("/proc/meminfo", MEMINFO)]);
+        assert_eq!(half.bytes, 20_000_000 * 1024 / 2);
+        assert!(half.source.starts_with("50 % of 20.5 GB"), "{}", half.source);
     }
 
     #[test]

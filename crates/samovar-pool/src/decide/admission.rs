@@ -11,8 +11,9 @@ use samovar_core::Footprint;
 use samovar_core::port::Millis;
 
 use super::demand::kv_bytes;
+use super::health::while_backing_off;
 use super::line::{DEPTH, Who};
-use super::state::ModelId;
+use super::state::{ModelId, TurnedAway};
 use super::{Call, Turn};
 use crate::ask::ModelSpec;
 use crate::decision::{Reason, What};
@@ -73,7 +74,7 @@ impl Turn<'_> {
             return None;
         }
         self.remembered_failure_of_group(model)
-            .map(Error::while_backing_off)
+            .map(while_backing_off)
             .or_else(|| self.stunted_group(model, spec))
             .or_else(|| self.does_not_fit(model, spec))
     }
@@ -190,12 +191,13 @@ impl Turn<'_> {
     /// Of those who share all names but the last with `who`, the one that asked latest, if that was after `who` was turned
     /// away first: else those that ask again at once would keep out those that wait as they were told.
     fn latest_beside(&self, lines: &[ModelId], model: ModelId, who: &Who) -> Option<(ModelId, TicketId)> {
-        let since = *self.state.model(model).turned_away.get(who)?;
+        let turned_away = self.state.model(model).turned_away.get(who);
+        let since = turned_away.filter(|known| known.is_expected(self.now))?.first;
         let beside = |id: &TicketId| {
             let ticket = &self.state.tickets[id];
             let names = (ticket.who.names().split_last()?.1, who.names().split_last()?.1);
-            let asked = self.state.model(ticket.model).turned_away.get(&ticket.who).copied();
-            let asked = asked.unwrap_or(ticket.asked_at);
+            let turned_away = self.state.model(ticket.model).turned_away.get(&ticket.who);
+            let asked = turned_away.map_or(ticket.asked_at, |known| known.first);
             (names.0 == names.1 && ticket.who != *who && asked > since).then_some((asked, *id, ticket.model))
         };
         let waiting = lines.iter().flat_map(|model| self.state.model(*model).queue.in_order());
@@ -203,11 +205,18 @@ impl Turn<'_> {
     }
 
     fn remember_turned_away(&mut self, model: ModelId, who: Option<&Who>, asked: Millis) {
+        let Some(who) = who else { return };
+        let now = self.now;
         let turned_away = &mut self.state.model_mut(model).turned_away;
-        if let Some(who) = who
-            && (turned_away.len() < TURNED_AWAY_MAX || turned_away.contains_key(who))
-        {
-            turned_away.entry(who.clone()).or_insert(asked);
+        if let Some(known) = turned_away.get_mut(who).filter(|known| known.is_expected(now)) {
+            known.last = now;
+            return;
+        }
+        if turned_away.len() >= TURNED_AWAY_MAX {
+            turned_away.retain(|_, known| known.is_expected(now));
+        }
+        if turned_away.len() < TURNED_AWAY_MAX {
+            turned_away.insert(who.clone(), TurnedAway { first: asked, last: now });
         }
     }
 

@@ -242,7 +242,18 @@ fn doubled(first_ms: u64, times: u32) -> u64 {
     first_ms.saturating_mul(1 << times.min(20))
 }
 
+/// What is said to a request that came after the failure: where another try may well succeed, it is to come again, and
+/// nobody tells it that this try of its own has failed.
+pub(super) fn while_backing_off(error: Error) -> Error {
+    match error {
+        Error::LoadFailed { model, failure, retry_after_ms } if is_fault_of_the_instance(failure.kind) => {
+            Error::BackingOff { model, failure, retry_after_ms }
+        }
+        error => error,
+    }
+}
+
 /// Whether a request that failed so was failed by its instance, rather than by itself.
-pub(crate) fn is_fault_of_the_instance(kind: ErrorKind) -> bool {
+pub(super) fn is_fault_of_the_instance(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::EngineFailed | ErrorKind::Unavailable | ErrorKind::Internal)
 }

@@ -16,7 +16,7 @@ use samovar_core::{Failure, Footprint};
 use super::Turn;
 use super::files::Files;
 use super::growth::outgrown;
-use super::state::{Growth, Instance, ModelId, Phase};
+use super::state::{Growth, Instance, ModelId, Phase, PoolState};
 use super::trust::Trust;
 use crate::ask::ModelSpec;
 use crate::decision::{Reason, What};
@@ -34,6 +34,7 @@ impl Turn<'_> {
             return;
         }
         self.state.next_instance += 1;
+        let reason = self.wish_for(model);
         let instance = Instance {
             model,
             phase: Phase::Loading { fraction: 0.0, is_stopped: false },
@@ -58,18 +59,32 @@ impl Turn<'_> {
         self.state.instances.insert(id, instance);
         self.state.model_mut(model).instances.insert(id);
         self.mark_origins(model, Origin::Joined);
-        self.note(model, What::Loading, self.wish_for(model));
+        self.note(model, What::Loading, reason);
         self.effects.push(Effect::Load { instance: id, model: spec, reservation });
         self.tell_waiting(model);
     }
 
-    /// Why a model is loaded: for itself, or for one that needs it.
+    /// Why an instance is loaded, before it is there: for who waits, for what is to be, or for a model that needs it.
     fn wish_for(&self, id: ModelId) -> Reason {
-        let model = self.state.model(id);
-        let is_wanted = model.has_waiting() || model.is_pinned;
-        let needed_by = model.needed_by.first().filter(|_| !is_wanted);
-        needed_by
-            .map_or(Reason::Asked, |by| Reason::NeededBy { model: self.state.model(*by).spec.name.clone() })
+        let (model, serving) = (self.state.model(id), self.serving(id));
+        if serving > 0 {
+            return Reason::Further { serving, waiting: model.queue.len() as u32 };
+        }
+        if !model.queue.is_empty() {
+            return Reason::Asked;
+        }
+        let mut warms = model.warms.iter().map(|(_, ticket)| *ticket);
+        match (warms.next(), model.needed_by.first()) {
+            (Some(first), _) if PoolState::is_own(first) && warms.all(PoolState::is_own) => {
+                // Else it is begun for those who were told to come again.
+                if model.setback.is_some() { Reason::Replaces } else { Reason::Asked }
+            }
+            (Some(_), _) => Reason::Warmed,
+            (None, Some(by)) if !model.is_pinned => {
+                Reason::NeededBy { model: self.state.model(*by).spec.name.clone() }
+            }
+            (None, _) => Reason::Asked,
+        }
     }
 
     /// Begins the resume that a model waits for, with the options of this spec. Its bytes must be free.
@@ -248,7 +263,7 @@ impl Turn<'_> {
             member.holds -= 1;
             member.last_used = now;
         }
-        self.state.model_mut(model).hold.add(now.since(lease.granted_at));
+        self.state.model_mut(model).hold.add(now.since(lease.granted_at), now);
         self.judge(lease.instance, failed);
         self.review(model);
         self.went_idle(lease.instance);
@@ -308,7 +323,7 @@ impl Turn<'_> {
         instance.ready_span.1 = now;
         instance.last_used = now;
         let (model, ms) = (instance.model, now.since(instance.ready_span.0));
-        self.state.model_mut(model).resume.add(ms);
+        self.state.model_mut(model).resume.add(ms, now);
         self.trust_again(id);
         let growth = self.has_grown(id);
         let footprint = Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };

@@ -10,11 +10,11 @@
 //!
 //! Every client has a lane; the lane with the lowest turn is served, and its next one has a later turn: one turn later,
 //! or a part of it for a client of more weight. A client that comes newly joins one turn after that which is being
-//! served. So whoever has one request waits for at most two of each other client, of which the first was due before it
-//! came, however many those have; and whoever waits is never passed by clients that come later than its turn has been reached.
+//! served. So whoever has one request waits for at most two requests of each other client, however many those have:
+//! one that was due before it came, and one more. A client that comes when a turn has been reached is served after it.
 //!
-//! A client's turn goes to one of those within it by the same rule, and so on. Whoever calls itself by many names within
-//! a client has no more of what that client does not have.
+//! A client's turn goes to one of those within it by the same rule, and so on. Many names within one client divide what
+//! that client has; they gain nothing from other clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -56,7 +56,6 @@ mod tests;
 use samovar_core::port::Millis;
 use samovar_core::units::KeepAlive;
 
-pub(crate) use health::is_fault_of_the_instance;
 pub use state::PoolState;
 
 use crate::decision::{Reason, Record, What};

@@ -88,8 +88,8 @@ pub(super) struct Model {
     pub(super) spec: Arc<ModelSpec>,
     /// Who waits for a slot.
     pub(super) queue: Line,
-    /// Who found no place while others wait, and when each asked first.
-    pub(super) turned_away: BTreeMap<Who, Millis>,
+    /// Who found no place while others wait.
+    pub(super) turned_away: BTreeMap<Who, TurnedAway>,
     /// Who waits for it to be ready, without wanting a slot: by the time of coming, then by number.
     pub(super) warms: BTreeSet<(u64, TicketId)>,
     pub(super) instances: BTreeSet<InstanceId>,
@@ -118,6 +118,25 @@ pub(super) struct Model {
     pub(super) tally: Tally,
     pub(super) last_asked: Millis,
     pub(super) last_refusal_noted: Option<Millis>,
+}
+
+/// Somebody who found no place, and was told when to come again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TurnedAway {
+    /// When it asked first.
+    pub(super) first: Millis,
+    /// When it was turned away last.
+    pub(super) last: Millis,
+}
+
+impl TurnedAway {
+    /// Nobody is told to stay away for longer than half of this: who has not come by then has given up.
+    const GIVEN_UP_AFTER_MS: u64 = 120_000;
+
+    /// Whether it may still come again.
+    pub(super) fn is_expected(&self, now: Millis) -> bool {
+        now.since(self.last) < Self::GIVEN_UP_AFTER_MS
+    }
 }
 
 /// Somebody who waits.

@@ -43,10 +43,13 @@ impl PoolState {
         let tally = &self.tally;
         let [load_ms_p50, load_ms_p99] = tally.load_times.percentiles_ms([50, 99]);
         let [queue_ms_p50, queue_ms_p99] = tally.queue_times.percentiles_ms([50, 99]);
+        let share = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 / of as f64 };
+        let taken_bytes = self.ledger.resident() + self.ledger.reserved();
         PoolStats {
             requests: tally.requests,
             hits: tally.hits,
             misses: tally.misses,
+            hit_rate: share(tally.hits, tally.hits + tally.misses + tally.coalesced),
             loads: tally.loads,
             load_failures: tally.load_failures,
             coalesced: tally.coalesced,
@@ -64,6 +67,7 @@ impl PoolState {
             reserved_bytes: self.ledger.reserved(),
             owed_bytes: self.ledger.owed(),
             budget_bytes: self.config.budget.bytes,
+            usage_percent: share(taken_bytes, self.config.budget.bytes) * 100.0,
             soft_bytes: self.config.soft_bytes(),
             budget_source: self.config.budget.source.clone(),
             eviction: self.config.eviction.name(),

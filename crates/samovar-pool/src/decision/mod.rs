@@ -52,6 +52,17 @@ pub enum What {
 pub enum Reason {
     /// Somebody asked for it.
     Asked,
+    /// Somebody wants it ready before anybody asks: at the start, by `warm`, by a pin.
+    Warmed,
+    /// An instance failed, and this one takes its place although nobody waits.
+    Replaces,
+    /// A further instance of a model that serves already.
+    Further {
+        /// How many serve.
+        serving: u32,
+        /// Requests that wait for them.
+        waiting: u32,
+    },
     /// Somebody asked for a model that needs it.
     NeededBy {
         /// That model's name.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use samovar_core::units::{ByteSize, TimeSpan};
+use samovar_core::units::{ByteSize, TimeSpan, counted, waiting_requests};
 
 use super::{Reason, Record, What};
 
@@ -11,9 +11,22 @@ impl fmt::Display for Record {
         f.write_str(self.what.verb())?;
         match &self.reason {
             Reason::Asked => f.write_str(": it was asked for"),
+            Reason::Warmed => f.write_str(": it is to be ready before anybody asks"),
+            Reason::Replaces => f.write_str(": it takes the place of one that failed"),
+            Reason::Further { serving, waiting: 0 } => {
+                let serve = if *serving == 1 { "serves" } else { "serve" };
+                write!(f, ": {} {serve}, and it is to have more", counted(*serving, "instance"))
+            }
+            Reason::Further { serving, waiting } => {
+                write!(f, ": {} for {}", waiting_requests(*waiting), counted(*serving, "instance"))
+            }
             Reason::NeededBy { model } => write!(f, ": {model} needs it"),
             Reason::Outgrown { context_tokens, slots } => {
-                write!(f, ": {} with {context_tokens} tokens of context was asked for", count(*slots, "slot"))
+                write!(
+                    f,
+                    ": {} with {context_tokens} tokens of context was asked for",
+                    counted(*slots, "slot")
+                )
             }
             Reason::NeededFor { model, frees_bytes, idle_ms, reload_ms } => write!(
                 f,
@@ -62,10 +75,10 @@ impl fmt::Display for Record {
             Reason::FailedOften { failures, message, retry_in_ms, .. } => write!(
                 f,
                 ": {message}; {} within a minute, not tried again for {}",
-                count(*failures, "failure"),
+                counted(*failures, "failure"),
                 seconds(*retry_in_ms)
             ),
-            Reason::AfterFailures { failures } => write!(f, ", after {}", count(*failures, "failure")),
+            Reason::AfterFailures { failures } => write!(f, ", after {}", counted(*failures, "failure")),
             Reason::DoesNotFit { needed_bytes, budget_bytes, largest_bytes } => write!(
                 f,
                 ": needs {}, at most {} of the budget of {} can be given to it",
@@ -73,13 +86,14 @@ impl fmt::Display for Record {
                 bytes(*largest_bytes),
                 bytes(*budget_bytes)
             ),
-            Reason::QueueFull { queued } => write!(f, ": {} already", count_waiting(*queued)),
+            Reason::QueueFull { queued } => write!(f, ": {} already", waiting_requests(*queued)),
             Reason::WouldBeLate { expected_ms, allowed_ms } => write!(
                 f,
                 ": it would have been served in {}, and had {}",
                 seconds(*expected_ms),
                 seconds(*allowed_ms)
             ),
+            Reason::TooLate { waited_ms: 0 } => f.write_str(": its time was over when it came"),
             Reason::TooLate { waited_ms } => {
                 write!(f, ": no slot was free by its deadline, after {}", seconds(*waited_ms))
             }
@@ -117,14 +131,6 @@ impl What {
 
 fn bytes(count: u64) -> ByteSize {
     ByteSize::from_bytes(count)
-}
-
-fn count(number: u32, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
-fn count_waiting(number: u32) -> String {
-    if number == 1 { "1 request waits".into() } else { format!("{number} requests wait") }
 }
 
 /// Seconds with one decimal below ten seconds, such as `3.2 s`.
@@ -187,6 +193,26 @@ mod tests {
             text(What::Parked, expired),
             "parked 4.1 GB, idle 5 min, would take 3.2 s to reload; its keep-alive was over"
         );
+    }
+
+    #[test]
+    fn a_load_says_for_whom_it_is() {
+        let loading = |reason| text(What::Loading, reason);
+        assert_eq!(loading(Reason::Asked), "began to load: it was asked for");
+        assert_eq!(loading(Reason::Warmed), "began to load: it is to be ready before anybody asks");
+        assert_eq!(loading(Reason::Replaces), "began to load: it takes the place of one that failed");
+        assert_eq!(
+            loading(Reason::Further { serving: 1, waiting: 0 }),
+            "began to load: 1 instance serves, and it is to have more"
+        );
+        assert_eq!(
+            loading(Reason::Further { serving: 2, waiting: 1 }),
+            "began to load: 1 request waits for 2 instances"
+        );
+        let refused = text(What::Refused, Reason::QueueFull { queued: 1 });
+        assert_eq!(refused, "refused: 1 request waits already");
+        let late = text(What::Refused, Reason::TooLate { waited_ms: 0 });
+        assert_eq!(late, "refused: its time was over when it came");
     }
 
     #[test]

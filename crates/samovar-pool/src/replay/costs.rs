@@ -164,6 +164,7 @@ fn blank() -> Descriptor {
         key_width: 0,
         value_width: 0,
         feed_forward_width: 0,
+        state_bytes: 0,
         vocabulary: 0,
         chat_template: None,
         bos_token: None,

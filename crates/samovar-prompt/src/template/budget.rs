@@ -12,6 +12,8 @@ const TOTAL_LIMIT_BYTES: usize = 512 << 20;
 pub(super) const DEPTH_LIMIT: usize = 200;
 /// What one place in a list costs, in bytes.
 const ITEM_BYTES: usize = 32;
+/// How many places a list may have.
+pub(super) const ITEMS_LIMIT: usize = OUTPUT_LIMIT_BYTES / ITEM_BYTES;
 
 struct Budget {
     left_bytes: usize,
@@ -27,9 +29,7 @@ pub(super) fn refuse(words: impl Into<String>) -> Error {
 /// # Errors
 /// When one value becomes too large, or all together.
 pub(super) fn charge(state: &mut State, bytes: usize) -> Result<(), Error> {
-    if bytes > OUTPUT_LIMIT_BYTES {
-        return Err(refuse(format!("a value becomes larger than {OUTPUT_LIMIT_BYTES} bytes")));
-    }
+    bound(bytes)?;
     let budget = state.get_or_insert_extension_with(|| Budget { left_bytes: TOTAL_LIMIT_BYTES });
     match budget.left_bytes.checked_sub(bytes.max(1)) {
         Some(left) => {
@@ -38,6 +38,17 @@ pub(super) fn charge(state: &mut State, bytes: usize) -> Result<(), Error> {
         }
         None => Err(refuse(format!("the template's values take more than {TOTAL_LIMIT_BYTES} bytes"))),
     }
+}
+
+/// Refuses a value of so many bytes that is too large, before it is made; counts nothing.
+///
+/// # Errors
+/// When it is.
+pub(super) fn bound(bytes: usize) -> Result<(), Error> {
+    if bytes > OUTPUT_LIMIT_BYTES {
+        return Err(refuse(format!("a value becomes larger than {OUTPUT_LIMIT_BYTES} bytes")));
+    }
+    Ok(())
 }
 
 /// Counts a list of `items`.

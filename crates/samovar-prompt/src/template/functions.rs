@@ -1,5 +1,7 @@
 //! What every template can call: `range`, `dict`, `namespace`, `joiner`, `cycler`, `raise_exception`.
 
+#![expect(clippy::needless_pass_by_value, reason = "what a template can call has one signature")]
+
 use std::sync::Mutex;
 
 use minijinja::value::{Kwargs, Rest, ValueOrKwargs};
@@ -11,12 +13,15 @@ use super::python::objects::{Cycler, Joiner, Range};
 use super::python::{Kind, check_nesting, integer, items, kind, pairs};
 use super::refusal;
 
+/// What a template can call, and its arguments.
+type Function = fn(&mut State, Arguments) -> Result<Value, Error>;
+
 /// As many as the sandbox of Jinja2 lets `range` have.
 const RANGE_LIMIT: usize = 100_000;
 
 /// Adds every function.
 pub(super) fn register(environment: &mut Environment<'static>) {
-    let functions: [(&'static str, fn(&mut State, Arguments) -> Result<Value, Error>); 6] = [
+    let functions: [(&'static str, Function); 6] = [
         ("range", range),
         ("dict", dict),
         ("namespace", namespace),

@@ -20,7 +20,7 @@ pub(crate) async fn generate(State(app): State<App>, asker: Asker, body: Body) -
     check_sampling(&body.sampling)?;
     let mut request = body.into_request(asker.origin);
     // All commands of the owner share one memory.
-    request.person = Some(asker.person(None));
+    request.person = Some(asker.client(None));
     // The owner is believed; who says nothing is told apart by user id.
     if request.client.is_empty() {
         request.client = asker.client(None);

@@ -12,7 +12,11 @@ use super::stage::Stage;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// A request under way: what its body takes, and what its connection is doing. Dropped with the last byte of its answer.
+/// The parser is given so much of an answer at a time, so that it never holds much that its reader has not taken.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// A request under way: what its body takes, and what its connection is doing. Dropped when the parser has the last
+/// piece of its answer.
 #[derive(Debug)]
 pub(super) struct Exchange {
     stage: Stage,
@@ -34,13 +38,13 @@ impl Exchange {
 
     /// The answer's body, with which the request ends.
     pub(super) fn writes(self, body: Body) -> Body {
-        Body::new(Answering { body, _exchange: self })
+        Body::new(Answering { body, rest: Bytes::new(), _exchange: self })
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.stage.answered();
+        self.stage.handed_on();
     }
 }
 
@@ -62,9 +66,9 @@ impl<B> Counted<B> {
         }
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         self.seen_bytes += bytes;
-        let counted =
-            if self.seen_bytes > self.limit_bytes { Ok(self.is_refused = true) } else { held.grow(bytes) };
-        self.is_refused |= counted.is_err();
+        let is_over = self.seen_bytes > self.limit_bytes;
+        let counted = if is_over { Ok(()) } else { held.grow(bytes) };
+        self.is_refused = is_over || counted.is_err();
         if self.is_refused {
             held.clear();
         }
@@ -102,9 +106,11 @@ where
     }
 }
 
-/// The body of an answer.
+/// The body of an answer, in pieces.
 struct Answering {
     body: Body,
+    /// What has not been handed on of the last frame.
+    rest: Bytes,
     _exchange: Exchange,
 }
 
@@ -116,15 +122,31 @@ impl HttpBody for Answering {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if self.rest.is_empty() {
+            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
+                return Poll::Ready(None);
+            };
+            match frame?.into_data() {
+                Ok(data) => self.rest = data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let bytes = self.rest.len().min(PIECE_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (of_body, rest_bytes) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(of_body.lower() + rest_bytes);
+        if let Some(most) = of_body.upper() {
+            hint.set_upper(most + rest_bytes);
+        }
+        hint
     }
 }
 
@@ -159,6 +181,29 @@ mod tests {
         assert_eq!(budget.used_bytes(), 100_000);
         answer.collect().await.expect("reads");
         assert_eq!(budget.used_bytes(), 0);
+        assert!(stage.is_serving(), "it has not been written");
+        stage.written();
+        assert!(!stage.is_serving());
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_is_handed_on_in_pieces_and_is_under_way_until_the_last() {
+        let budget = ByteBudget::new(1 << 20);
+        let stage = Stage::new();
+        let exchange = Exchange::begin(&stage, &budget, "a", false);
+        let mut answer = exchange.writes(Body::from(vec![b'x'; 2 * PIECE_BYTES + 1]));
+        let mut left = 2 * PIECE_BYTES as u64 + 1;
+        for bytes in [PIECE_BYTES, PIECE_BYTES, 1] {
+            assert_eq!((answer.size_hint().exact(), answer.is_end_stream()), (Some(left), false));
+            let frame = answer.frame().await.expect("a piece").expect("reads");
+            assert_eq!(frame.into_data().expect("data").len(), bytes);
+            left -= bytes as u64;
+            stage.written();
+            assert!(stage.is_serving(), "what was written is not all");
+        }
+        assert!(answer.is_end_stream());
+        drop(answer);
+        stage.written();
         assert!(!stage.is_serving());
     }
 

@@ -2,12 +2,24 @@
 //!
 //! Both look the same from this end of a TCP connection. On this machine the kernel's table says whether any program
 //! still holds the other end; a client of another machine counts as one that has left, as with most servers.
+//!
+//! The table has a line for each connection of the machine. All that ask at about the same time share one reading of it,
+//! and there are at most ten in a second.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// Between the beginnings of two readings of the table.
+const READ_EVERY: Duration = Duration::from_millis(100);
 
 /// Something whose other end may be half open.
 pub(crate) trait HalfOpen {
@@ -17,11 +29,12 @@ pub(crate) trait HalfOpen {
 
 impl HalfOpen for TcpStream {
     fn is_half_open(&self) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        static TABLE: Table = Table::new();
         let ends = self.local_addr().and_then(|ours| Ok((ours, self.peer_addr()?)));
         Box::pin(async move {
             let Ok((ours, theirs)) = ends else { return false };
-            // The table has a line for each connection of the machine.
-            tokio::task::spawn_blocking(move || is_held(ours, theirs)).await.unwrap_or(false)
+            is_of_this_machine(ours, theirs)
+                && TABLE.read(held_ends).await.contains(&Ends::from((theirs, ours)))
         })
     }
 }
@@ -44,23 +57,77 @@ impl HalfOpen for tokio::io::DuplexStream {
     }
 }
 
-/// Looks for the other end of this connection in the kernel's table.
-fn is_held(ours: SocketAddr, theirs: SocketAddr) -> bool {
-    ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().any(|path| {
-        fs_err::read_to_string(path).is_ok_and(|table| table.lines().any(|line| holds(line, theirs, ours)))
-    })
+/// Whether the other end may be in the table of this machine.
+fn is_of_this_machine(ours: SocketAddr, theirs: SocketAddr) -> bool {
+    let (ours, theirs) = (ours.ip().to_canonical(), theirs.ip().to_canonical());
+    theirs.is_loopback() || theirs == ours
 }
 
-/// Whether the line is of a socket from `local` to `remote` that some program has.
-fn holds(line: &str, local: SocketAddr, remote: SocketAddr) -> bool {
+/// A connection as one of its ends sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Ends {
+    local: (IpAddr, u16),
+    remote: (IpAddr, u16),
+}
+
+impl From<(SocketAddr, SocketAddr)> for Ends {
+    fn from((local, remote): (SocketAddr, SocketAddr)) -> Self {
+        let of = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+        Self { local: of(local), remote: of(remote) }
+    }
+}
+
+/// The readings of the table.
+struct Table {
+    /// How many have begun.
+    begun: AtomicU64,
+    last: Mutex<Option<Reading>>,
+}
+
+/// What was read of the table.
+struct Reading {
+    number: u64,
+    began: Instant,
+    held: Arc<HashSet<Ends>>,
+}
+
+impl Table {
+    const fn new() -> Self {
+        Self { begun: AtomicU64::new(0), last: Mutex::const_new(None) }
+    }
+
+    /// A reading that began after this was called: an older one may not know the connection that is asked about.
+    async fn read(&self, read: fn() -> HashSet<Ends>) -> Arc<HashSet<Ends>> {
+        let begun_before = self.begun.load(Ordering::SeqCst);
+        let mut last = self.last.lock().await;
+        if let Some(reading) = &*last {
+            if reading.number > begun_before {
+                return Arc::clone(&reading.held);
+            }
+            tokio::time::sleep_until(reading.began + READ_EVERY).await;
+        }
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let began = Instant::now();
+        // A reading that fails says that nobody is there.
+        let held = Arc::new(tokio::task::spawn_blocking(read).await.unwrap_or_default());
+        *last = Some(Reading { number, began, held: Arc::clone(&held) });
+        held
+    }
+}
+
+/// Every connection of the kernel's table whose local end some program has.
+fn held_ends() -> HashSet<Ends> {
+    let tables =
+        ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs_err::read_to_string(path).unwrap_or_default());
+    tables.iter().flat_map(|table| table.lines()).filter_map(held).collect()
+}
+
+/// The connection of a line, if some program has its local end.
+fn held(line: &str) -> Option<Ends> {
+    // Number, local and remote address, state, queues, timer, retransmits, user, timeout, inode.
     let mut fields = line.split_ascii_whitespace().skip(1);
-    let is = |field: Option<&str>, address: SocketAddr| {
-        field
-            .and_then(address_of)
-            .is_some_and(|(ip, port)| ip == address.ip().to_canonical() && port == address.port())
-    };
-    // Local and remote address, state, queues, timer, retransmits, user, timeout, inode.
-    is(fields.next(), local) && is(fields.next(), remote) && fields.nth(6).is_some_and(|inode| inode != "0")
+    let ends = Ends { local: address_of(fields.next()?)?, remote: address_of(fields.next()?)? };
+    (fields.nth(6)? != "0").then_some(ends)
 }
 
 /// `0100007F:1C85`: each 32 bits of the address in the machine's own order.
@@ -86,8 +153,10 @@ fn address_of(field: &str) -> Option<(IpAddr, u16)> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, UnixStream};
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -96,15 +165,64 @@ mod tests {
     fn lines_of_the_table_are_read() {
         let line = "   7: 0100007F:B2A4 0100007F:1C85 05 00000000:00000000 00:00000000 00000000  1000 0 82146 1 0 20";
         let end = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        assert!(holds(line, end(0xB2A4), end(0x1C85)));
-        assert!(!holds(line, end(0x1C85), end(0xB2A4)));
+        assert_eq!(held(line), Some(Ends::from((end(0xB2A4), end(0x1C85)))));
         let orphan = line.replace(" 82146 ", " 0 ");
-        assert!(!holds(&orphan, end(0xB2A4), end(0x1C85)));
+        assert_eq!(held(&orphan), None);
         let mapped = address_of("0000000000000000FFFF00000100007F:1C85");
         assert_eq!(mapped, Some((end(0).ip(), 0x1C85)));
         for junk in ["", "sl", ":", "0100007F", "0100007F:xyz", "é100007F:0001", "01:01"] {
             assert_eq!(address_of(junk), None, "{junk}");
         }
+    }
+
+    #[test]
+    fn only_clients_of_this_machine_are_looked_for() {
+        let of = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        for (ours, theirs, is_here) in [
+            ("127.0.0.1:80", "127.0.0.1:5000", true),
+            ("[::1]:80", "[::1]:5000", true),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:5000", true),
+            ("192.168.0.2:80", "192.168.0.2:5000", true),
+            ("192.168.0.2:80", "192.168.0.3:5000", false),
+        ] {
+            assert_eq!(is_of_this_machine(of(ours), of(theirs)), is_here, "{ours} {theirs}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_ask_at_the_same_time_share_a_reading() {
+        static READINGS: AtomicUsize = AtomicUsize::new(0);
+        fn read() -> HashSet<Ends> {
+            READINGS.fetch_add(1, Ordering::Relaxed);
+            HashSet::new()
+        }
+        let table = Table::new();
+        table.read(read).await;
+        assert_eq!(READINGS.load(Ordering::Relaxed), 1);
+        // The second begins after all of them have asked.
+        futures_util::future::join_all((0..50).map(|_| table.read(read))).await;
+        assert_eq!(READINGS.load(Ordering::Relaxed), 2);
+        // Who asks now may ask about a connection that none of them knew.
+        table.read(read).await;
+        assert_eq!(READINGS.load(Ordering::Relaxed), 3);
+    }
+
+    /// Shuts a client's half of a connection, or leaves it altogether, and asks the other end.
+    async fn is_told_apart<S: HalfOpen + AsyncRead + AsyncWrite + Unpin>(
+        mut ours: S,
+        mut client: S,
+        leaves: bool,
+    ) {
+        let kept = if leaves {
+            drop(client);
+            None
+        } else {
+            client.shutdown().await.expect("shuts");
+            Some(client)
+        };
+        assert_eq!(ours.read(&mut [0]).await.expect("reads"), 0);
+        assert_eq!(ours.is_half_open().await, !leaves);
+        drop(kept);
     }
 
     #[tokio::test]
@@ -113,35 +231,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("has an address");
         for leaves in [false, true] {
-            let mut client = TcpStream::connect(address).await.expect("connects");
-            let (mut ours, _) = listener.accept().await.expect("accepts");
-            let kept = if leaves {
-                drop(client);
-                None
-            } else {
-                client.shutdown().await.expect("shuts");
-                Some(client)
-            };
-            assert_eq!(ours.read(&mut [0]).await.expect("reads"), 0);
-            assert_eq!(ours.is_half_open().await, !leaves);
-            drop(kept);
+            let client = TcpStream::connect(address).await.expect("connects");
+            let (ours, _) = listener.accept().await.expect("accepts");
+            is_told_apart(ours, client, leaves).await;
         }
     }
 
     #[tokio::test]
     async fn the_same_on_the_owners_socket() {
         for leaves in [false, true] {
-            let (mut ours, mut client) = UnixStream::pair().expect("pairs");
-            let kept = if leaves {
-                drop(client);
-                None
-            } else {
-                client.shutdown().await.expect("shuts");
-                Some(client)
-            };
-            assert_eq!(ours.read(&mut [0]).await.expect("reads"), 0);
-            assert_eq!(ours.is_half_open().await, !leaves);
-            drop(kept);
+            let (ours, client) = UnixStream::pair().expect("pairs");
+            is_told_apart(ours, client, leaves).await;
         }
     }
 }

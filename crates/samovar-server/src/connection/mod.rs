@@ -136,7 +136,62 @@ pub(crate) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) 
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::DuplexStream;
+
     use super::*;
+
+    const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+    /// The client's end of a connection through which it has asked for so many bytes.
+    async fn asked_for(bytes: usize) -> (DuplexStream, Stage) {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let routes = Router::new().route("/", axum::routing::get(move || async move { "x".repeat(bytes) }));
+        let (limits, budget) = (Limits::default(), ByteBudget::new(1 << 20));
+        let house = House { routes, limits, budget, server: ServerHandle::new() };
+        let stage = Stage::new();
+        let of_server = stage.clone();
+        tokio::spawn(async move { serve(ours, Peer::of_user(7), &of_server, house).await });
+        theirs.write_all(ASK).await.expect("writes");
+        (theirs, stage)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_kept_for_its_time_and_not_that_of_a_head() {
+        let limits = Limits::default();
+        let (mut client, stage) = asked_for(5).await;
+        let mut all = Vec::new();
+        while !all.ends_with(b"xxxxx") {
+            all.push(client.read_u8().await.expect("an answer"));
+        }
+        stage.ended(Doing::Serving).await;
+        tokio::time::sleep(limits.idle_timeout.saturating_sub(Duration::from_secs(1))).await;
+        client.write_all(ASK).await.expect("it is kept");
+        all.clear();
+        let asked_again = tokio::time::Instant::now();
+        client.read_to_end(&mut all).await.expect("reads");
+        assert!(all.ends_with(b"xxxxx"), "it was closed before");
+        assert_eq!(asked_again.elapsed(), limits.idle_timeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_under_way_until_its_slow_reader_has_it() {
+        const BYTES: usize = 8 << 10;
+        let (mut client, stage) = asked_for(BYTES).await;
+        let mut all = Vec::new();
+        while !all.ends_with(&[b'x'; BYTES]) {
+            // In all longer than a connection may be idle.
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            if all.is_empty() {
+                assert_eq!(stage.state().doing, Doing::Serving);
+            }
+            let mut part = [0; 1024];
+            let read = client.read(&mut part).await.expect("reads");
+            assert!(read > 0, "it was closed after {} bytes", all.len());
+            all.extend_from_slice(&part[..read]);
+        }
+        stage.ended(Doing::Serving).await;
+        assert_eq!(stage.state().doing, Doing::Idle);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_too_late_is_told_to_try_again() {

@@ -2,7 +2,7 @@
 //! for somebody else.
 //!
 //! ```text
-//!   Fresh ─bytes─► Head ─complete─► Body ─complete─► Serving ─answered─► Idle ─bytes─► Head …
+//!   Fresh ─bytes─► Head ─complete─► Body ─complete─► Serving ─written─► Idle ─bytes─► Head …
 //! ```
 
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) enum Doing {
     Head,
     /// The body of a request comes in.
     Body,
-    /// A request is complete, and its answer is not.
+    /// A request is complete, and its answer has not been written to the end.
     Serving,
 }
 
@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) stalled: Option<Instant>,
     /// It is to be closed for somebody else.
     pub(crate) is_dismissed: bool,
+    /// The parser has the last piece of the answer, and may not have written it.
+    is_handed_on: bool,
 }
 
 /// The stage of one connection. Clones are the same.
@@ -59,7 +61,13 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        let state = State { doing: Doing::Fresh, since: Instant::now(), stalled: None, is_dismissed: false };
+        let state = State {
+            doing: Doing::Fresh,
+            since: Instant::now(),
+            stalled: None,
+            is_dismissed: false,
+            is_handed_on: false,
+        };
         Self { state: watch::Sender::new(state) }
     }
 
@@ -79,7 +87,10 @@ impl Stage {
 
     /// The head of a request is complete.
     pub(super) fn head_complete(&self, has_body: bool) {
-        self.go(|_| Some(if has_body { Doing::Body } else { Doing::Serving }));
+        self.state.send_modify(|state| {
+            state.doing = if has_body { Doing::Body } else { Doing::Serving };
+            (state.since, state.is_handed_on) = (Instant::now(), false);
+        });
     }
 
     /// The body of a request is complete.
@@ -87,9 +98,22 @@ impl Stage {
         self.go(|doing| (doing == Doing::Body).then_some(Doing::Serving));
     }
 
-    /// The answer is complete, or given up.
-    pub(super) fn answered(&self) {
-        self.go(|_| Some(Doing::Idle));
+    /// The parser has the last piece of the answer, or the answer was given up.
+    pub(super) fn handed_on(&self) {
+        self.state.send_if_modified(|state| {
+            state.is_handed_on = true;
+            // Nobody waits for this.
+            false
+        });
+    }
+
+    /// Everything that the parser had has been written.
+    pub(super) fn written(&self) {
+        if self.state.borrow().is_handed_on {
+            self.state.send_modify(|state| {
+                (state.doing, state.since, state.is_handed_on) = (Doing::Idle, Instant::now(), false);
+            });
+        }
     }
 
     /// Whether its reader takes what there is for it.
@@ -146,7 +170,8 @@ impl Stage {
 
     #[cfg(test)]
     pub(crate) fn idle_for_tests(&self) {
-        self.answered();
+        self.handed_on();
+        self.written();
     }
 
     #[cfg(test)]
@@ -191,8 +216,11 @@ mod tests {
         stage.body_complete();
         let patient = tokio::time::timeout(Duration::from_secs(86_400), stage.over(&limits)).await;
         assert!(patient.is_err(), "an answer takes as long as it takes");
+        stage.handed_on();
+        let patient = tokio::time::timeout(Duration::from_secs(86_400), stage.over(&limits)).await;
+        assert!(patient.is_err(), "and so does writing it");
         let before = Instant::now();
-        stage.answered();
+        stage.written();
         assert_eq!(stage.over(&limits).await, Doing::Idle);
         assert_eq!(before.elapsed(), limits.idle_timeout);
     }

@@ -29,7 +29,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A stream whose writes fail when its reader takes nothing for too long, and whose end is that of its client.
 pub(super) struct Stream<S> {
-    stream: S,
+    inner: S,
     stage: Stage,
     patience: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -51,8 +51,8 @@ enum End {
 }
 
 impl<S: HalfOpen> Stream<S> {
-    pub(super) fn new(stream: S, stage: Stage, patience: Duration) -> Self {
-        Self { stream, stage, patience, stalled: None, end: None }
+    pub(super) fn new(inner: S, stage: Stage, patience: Duration) -> Self {
+        Self { inner, stage, patience, stalled: None, end: None }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -90,7 +90,7 @@ impl<S: HalfOpen> Stream<S> {
                 },
                 _ if doing == Doing::Body => End::Settling(self.wait_for_change_of(Doing::Body, SETTLE)),
                 _ if doing != Doing::Serving => break,
-                None | Some(End::Seen | End::Settled) => End::Asking(self.stream.is_half_open()),
+                None | Some(End::Seen | End::Settled) => End::Asking(self.ask()),
                 Some(End::Asking(mut asking)) => match asking.as_mut().poll(cx) {
                     Poll::Ready(true) => End::Resting(self.wait_for_change_of(Doing::Serving, ASK_EVERY)),
                     Poll::Ready(false) => break,
@@ -112,6 +112,17 @@ impl<S: HalfOpen> Stream<S> {
         Poll::Ready(())
     }
 
+    /// Whether the client is still there; of no interest once its answer is complete.
+    fn ask(&self) -> Boxed<bool> {
+        let (asked, stage) = (self.inner.is_half_open(), self.stage.clone());
+        Box::pin(async move {
+            tokio::select! {
+                is_there = asked => is_there,
+                () = stage.ended(Doing::Serving) => true,
+            }
+        })
+    }
+
     fn wait_for_change_of(&self, doing: Doing, most: Duration) -> Boxed<()> {
         let stage = self.stage.clone();
         Box::pin(async move {
@@ -129,7 +140,7 @@ impl<S: AsyncRead + HalfOpen + Unpin> AsyncRead for Stream<S> {
     ) -> Poll<io::Result<()>> {
         if self.end.is_none() {
             let before = buffer.filled().len();
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
             if buffer.filled().len() > before {
                 self.stage.heard();
                 return Poll::Ready(Ok(()));
@@ -144,7 +155,7 @@ impl<S: AsyncRead + HalfOpen + Unpin> AsyncRead for Stream<S> {
 
 impl<S: AsyncWrite + HalfOpen + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.watch(cx, written)
     }
 
@@ -153,21 +164,25 @@ impl<S: AsyncWrite + HalfOpen + Unpin> AsyncWrite for Stream<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
         self.watch(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        // The parser flushes when it has written all that it had.
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.stage.written();
+        }
         self.watch(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 
@@ -226,7 +241,7 @@ mod tests {
         assert_eq!(began.elapsed(), SETTLE);
         assert_eq!(stream.read(&mut [0]).await.expect("reads"), 0);
         assert_eq!(began.elapsed(), SETTLE, "once is enough");
-        stage.answered();
+        stage.idle_for_tests();
         stage.head_complete(true);
         stage.body_complete();
         let early = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut [0])).await;
@@ -243,7 +258,7 @@ mod tests {
         let mut byte = [0];
         let early = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut byte)).await;
         assert!(early.is_err(), "it is being answered");
-        stage.answered();
+        stage.idle_for_tests();
         assert_eq!(stream.read(&mut byte).await.expect("reads"), 0);
         // A request that had come before the end is answered as well.
         stage.head_complete(false);

@@ -350,6 +350,15 @@ mod tests {
     }
 
     #[test]
+    fn pages_may_send_and_read_the_headers_of_the_reference() {
+        use crate::routes::{ANSWER_HEADERS, names};
+        assert_eq!(RESPONSE_HEADERS.split(", ").collect::<Vec<_>>(), names(ANSWER_HEADERS));
+        for name in names(crate::routes::REQUEST_HEADERS) {
+            assert!(REQUEST_HEADERS.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
     fn preflight_grants_known_headers_only() {
         let mut asked = HeaderMap::new();
         asked.insert(

@@ -4,10 +4,11 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use samovar::PackedTally;
 use samovar_core::Layout;
+
+use super::described::{self, PACKED_LOADS, PACKED_REFUSED};
 
 /// What was done in this life.
 #[derive(Debug)]
@@ -19,34 +20,27 @@ const REASONS: [&str; 2] = ["gone", "refused"];
 impl Collector for Packed {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let tally = &self.0;
-        let help = "Loads, by the layout that the weights came to have";
-        let mut family = encoder.encode_descriptor("packed_loads", help, None, MetricType::Counter)?;
+        let mut family = PACKED_LOADS.begin(&mut encoder)?;
         for layout in LAYOUTS.map(Layout::as_str) {
             let count = tally.loads.get(layout).copied().unwrap_or_default();
-            ConstCounter::new(count).encode(family.encode_family(&[("layout", layout)])?)?;
+            let labels = PACKED_LOADS.labelled([layout]);
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
-        let help = "Packed files that a load could not use, by reason";
-        let mut family = encoder.encode_descriptor("packed_refused", help, None, MetricType::Counter)?;
+        let mut family = PACKED_REFUSED.begin(&mut encoder)?;
         for reason in REASONS {
             let count = tally.refused.get(reason).copied().unwrap_or_default();
-            ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+            let labels = PACKED_REFUSED.labelled([reason]);
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
-        for (name, help, count) in [
-            ("packed_made", "Packed files made", tally.made),
-            ("packed_made_bytes", "Bytes of packed files made", tally.made_bytes),
-            ("packed_failed", "Packed files that could not be made or measured", tally.failed),
-            ("packed_interrupted", "Times that making one gave way to a request", tally.interrupted),
-            (
-                "packed_calibrations",
-                "Times that the speeds of a model's layouts were measured",
-                tally.calibrations,
-            ),
+        for (family, count) in [
+            (described::PACKED_MADE, tally.made),
+            (described::PACKED_MADE_BYTES, tally.made_bytes),
+            (described::PACKED_FAILED, tally.failed),
+            (described::PACKED_INTERRUPTED, tally.interrupted),
+            (described::PACKED_CALIBRATIONS, tally.calibrations),
         ] {
-            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            ConstCounter::new(count).encode(metric)?;
+            family.counter(&mut encoder, count)?;
         }
-        let help = "Seconds spent on making packed files";
-        let metric = encoder.encode_descriptor("packed_made_seconds", help, None, MetricType::Counter)?;
-        ConstCounter::new(tally.made_seconds).encode(metric)
+        described::PACKED_MADE_SECONDS.counter(&mut encoder, tally.made_seconds)
     }
 }

@@ -5,7 +5,6 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -13,17 +12,20 @@ use samovar::{ModelStats, Stats};
 use samovar_core::ByteBudget;
 
 use super::buffers::Buffers;
+use super::described::{
+    self, CACHE_EVICTIONS, CACHE_SIZE_BYTES, MODEL_THREADS, MODEL_THREADS_MOST, MetricFamily, POOL_MODELS,
+};
 use super::packed::Packed;
 use super::store::Store;
 use super::workers::Workers;
 use crate::redact::redact;
 
 /// The pool is the first level of the cache.
-const TIER: (&str, &str) = ("tier", "l1");
+const TIER: &str = "l1";
 
 /// A registry of the pool's numbers, of packed weights', and of the store's and the workers' if there are any.
 pub(super) fn registry(mut stats: Stats, buffers: ByteBudget) -> Registry {
-    let mut registry = Registry::with_prefix("samovar");
+    let mut registry = Registry::with_prefix(described::PREFIX);
     if let Some(store) = stats.store.take() {
         registry.register_collector(Box::new(Store(store)));
     }
@@ -45,74 +47,62 @@ impl Collector for Pool {
         self.memory(&mut encoder)?;
         self.work(&mut encoder)?;
         self.threads(&mut encoder)?;
-        gauge(&mut encoder, "uptime_seconds", "Since the runtime started", self.0.uptime_ms as f64 / 1e3)
+        described::UPTIME.gauge(&mut encoder, self.0.uptime_ms as f64 / 1e3)
     }
 }
 
 impl Pool {
     fn cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        self.models(encoder, "cache_hits", "Requests that found their model ready", |m| m.hits)?;
-        self.models(encoder, "cache_misses", "Requests that had their model loaded", |m| m.misses)?;
-        self.models(encoder, "cache_coalesced", "Requests that joined a load under way", |m| m.coalesced)?;
-        self.models(encoder, "cache_loads", "Loads", |m| m.loads)?;
-        self.models(encoder, "cache_load_failures", "Loads that failed", |m| m.load_failures)?;
-        let mut family =
-            encoder.encode_descriptor("cache_evictions", "Models unloaded", None, MetricType::Counter)?;
+        self.models(encoder, &described::CACHE_HITS, |m| m.hits)?;
+        self.models(encoder, &described::CACHE_MISSES, |m| m.misses)?;
+        self.models(encoder, &described::CACHE_COALESCED, |m| m.coalesced)?;
+        self.models(encoder, &described::CACHE_LOADS, |m| m.loads)?;
+        self.models(encoder, &described::CACHE_LOAD_FAILURES, |m| m.load_failures)?;
+        let mut family = CACHE_EVICTIONS.begin(encoder)?;
         for (reason, count) in &self.0.pool.evictions_by_reason {
-            let labels = [TIER, ("reason", reason.as_ref())];
+            let labels = CACHE_EVICTIONS.labelled([TIER, reason.as_ref()]);
             ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
-        let mut family =
-            encoder.encode_descriptor("cache_size_bytes", "Memory of models", None, MetricType::Gauge)?;
-        ConstGauge::new(self.0.pool.resident_bytes).encode(family.encode_family(&[TIER])?)
+        let mut family = CACHE_SIZE_BYTES.begin(encoder)?;
+        let labels = CACHE_SIZE_BYTES.labelled([TIER]);
+        ConstGauge::new(self.0.pool.resident_bytes).encode(family.encode_family(&labels)?)
     }
 
     fn memory(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let pool = &self.0.pool;
-        for (name, help, bytes) in [
-            ("pool_budget_bytes", "Memory that models may use together", pool.budget_bytes),
-            ("pool_soft_bytes", "Memory above which idle models leave ahead of need", pool.soft_bytes),
-            ("pool_resident_bytes", "Memory of models", pool.resident_bytes),
-            ("pool_reserved_bytes", "Memory promised to loads under way", pool.reserved_bytes),
+        for (family, bytes) in [
+            (described::POOL_BUDGET_BYTES, pool.budget_bytes),
+            (described::POOL_SOFT_BYTES, pool.soft_bytes),
+            (described::POOL_RESIDENT_BYTES, pool.resident_bytes),
+            (described::POOL_RESERVED_BYTES, pool.reserved_bytes),
         ] {
-            gauge(encoder, name, help, bytes as f64)?;
+            family.gauge(encoder, bytes as f64)?;
         }
         Ok(())
     }
 
     fn work(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let pool = &self.0.pool;
-        for (name, help, count) in [
-            ("pool_requests", "Requests for a slot", pool.requests),
-            ("pool_refused", "Requests refused", pool.refused),
-            ("pool_cancelled", "Requests whose caller left before a slot was free", pool.cancelled),
-            ("pool_parked", "Times that a model gave its working memory back", pool.parked),
-            ("pool_resumed", "Times that a parked model was made ready again", pool.resumed),
+        for (family, count) in [
+            (described::POOL_REQUESTS, pool.requests),
+            (described::POOL_REFUSED, pool.refused),
+            (described::POOL_CANCELLED, pool.cancelled),
+            (described::POOL_PARKED, pool.parked),
+            (described::POOL_RESUMED, pool.resumed),
         ] {
-            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            ConstCounter::new(count).encode(metric)?;
+            family.counter(encoder, count)?;
         }
-        gauge(encoder, "pool_queued", "Requests that wait for a slot", f64::from(pool.queued))?;
+        described::POOL_QUEUED.gauge(encoder, f64::from(pool.queued))?;
         let sum = |count: fn(&ModelStats) -> u32| self.0.models.iter().map(count).sum::<u32>();
-        gauge(encoder, "pool_slots", "Slots of models in memory", f64::from(sum(|m| m.slots)))?;
-        gauge(encoder, "pool_slots_busy", "Slots in use", f64::from(sum(|m| m.busy_slots)))?;
-        gauge(encoder, "pool_queue_wait_p50_seconds", "Median wait for a slot", pool.queue_ms_p50 / 1e3)?;
-        gauge(
-            encoder,
-            "pool_queue_wait_p99_seconds",
-            "99th percentile wait for a slot",
-            pool.queue_ms_p99 / 1e3,
-        )?;
+        described::POOL_SLOTS.gauge(encoder, f64::from(sum(|m| m.slots)))?;
+        described::POOL_SLOTS_BUSY.gauge(encoder, f64::from(sum(|m| m.busy_slots)))?;
+        described::POOL_QUEUE_WAIT_P50.gauge(encoder, pool.queue_ms_p50 / 1e3)?;
+        described::POOL_QUEUE_WAIT_P99.gauge(encoder, pool.queue_ms_p99 / 1e3)?;
         self.states(encoder)
     }
 
     fn threads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut family = encoder.encode_descriptor(
-            "model_threads",
-            "Threads of the last step of models that compute, by why they are not more",
-            None,
-            MetricType::Gauge,
-        )?;
+        let mut family = MODEL_THREADS.begin(encoder)?;
         for model in &self.0.models {
             let name = redact(&model.name);
             let mut used = BTreeMap::<&str, u32>::new();
@@ -120,20 +110,15 @@ impl Pool {
                 *used.entry(threads.why.as_str()).or_default() += threads.used;
             }
             for (why, threads) in used {
-                let labels = [("model", name.as_str()), ("why", why)];
+                let labels = MODEL_THREADS.labelled([name.as_str(), why]);
                 ConstGauge::new(u64::from(threads)).encode(family.encode_family(&labels)?)?;
             }
         }
-        let mut family = encoder.encode_descriptor(
-            "model_threads_most",
-            "Threads that steps of models in memory may have",
-            None,
-            MetricType::Gauge,
-        )?;
+        let mut family = MODEL_THREADS_MOST.begin(encoder)?;
         for model in self.0.models.iter().filter(|model| !model.threads.is_empty()) {
             let name = redact(&model.name);
             let most: u32 = model.threads.iter().map(|threads| threads.most).sum();
-            let labels = [("model", name.as_str())];
+            let labels = MODEL_THREADS_MOST.labelled([name.as_str()]);
             ConstGauge::new(u64::from(most)).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
@@ -145,10 +130,9 @@ impl Pool {
             let state = format!("{:?}", model.state).to_ascii_lowercase();
             *states.entry(state).or_default() += 1;
         }
-        let mut family =
-            encoder.encode_descriptor("pool_models", "Models by state", None, MetricType::Gauge)?;
+        let mut family = POOL_MODELS.begin(encoder)?;
         for (state, count) in states {
-            let labels = [("state", state)];
+            let labels = POOL_MODELS.labelled([state]);
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
@@ -158,21 +142,15 @@ impl Pool {
     fn models(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
+        family: &MetricFamily,
         count: fn(&ModelStats) -> u64,
     ) -> fmt::Result {
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut counters = family.begin(encoder)?;
         for model in &self.0.models {
             let name = redact(&model.name);
-            let labels = [TIER, ("model", name.as_str())];
-            ConstCounter::new(count(model)).encode(family.encode_family(&labels)?)?;
+            let labels = family.labelled([TIER, name.as_str()]);
+            ConstCounter::new(count(model)).encode(counters.encode_family(&labels)?)?;
         }
         Ok(())
     }
-}
-
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
-    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    ConstGauge::new(value).encode(metric)
 }

@@ -4,11 +4,12 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use samovar::worker::WorkerStats;
 use samovar::worker::sandbox::{Level, Part};
+
+use super::described::{self, WORKER_FAILURES, WORKER_SANDBOX, WORKER_SANDBOX_LEVEL};
 
 /// What an engine's workers did and do.
 #[derive(Debug)]
@@ -24,22 +25,15 @@ impl Collector for Workers {
 impl Workers {
     fn lives(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let workers = &self.0;
-        for (name, help, value) in [
-            ("workers", "Processes that models run in", workers.running),
-            ("worker_own_bytes", "Memory of their own, without mapped weights", workers.own_bytes),
-        ] {
-            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            ConstGauge::new(value).encode(metric)?;
-        }
-        let metric =
-            encoder.encode_descriptor("worker_starts", "Workers started", None, MetricType::Counter)?;
-        ConstCounter::new(workers.started).encode(metric)?;
-        let help = "Workers that died or had to be ended, by reason";
-        let mut family = encoder.encode_descriptor("worker_failures", help, None, MetricType::Counter)?;
+        described::WORKERS.gauge(encoder, workers.running)?;
+        described::WORKER_OWN_BYTES.gauge(encoder, workers.own_bytes)?;
+        described::WORKER_STARTS.counter(encoder, workers.started)?;
+        let mut family = WORKER_FAILURES.begin(encoder)?;
         for (reason, count) in
             [("crash", workers.crashed), ("hang", workers.hung), ("memory", workers.overgrown)]
         {
-            ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+            let labels = WORKER_FAILURES.labelled([reason]);
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
@@ -47,18 +41,16 @@ impl Workers {
     /// Nothing is told before the first worker has entered its sandbox.
     fn sandbox(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let report = self.0.sandbox.as_ref();
-        let help = "Whether this part of the workers' sandbox is in force";
-        let mut family = encoder.encode_descriptor("worker_sandbox", help, None, MetricType::Gauge)?;
+        let mut family = WORKER_SANDBOX.begin(encoder)?;
         for part in Part::ALL.iter().filter(|_| report.is_some()) {
             let is_reached = report.is_some_and(|report| report.has(*part));
-            let labels = [("part", part.name())];
+            let labels = WORKER_SANDBOX.labelled([part.name()]);
             ConstGauge::new(u64::from(is_reached)).encode(family.encode_family(&labels)?)?;
         }
-        let help = "How much of the workers' sandbox is in force: 1 at one of none, partial and full";
-        let mut family = encoder.encode_descriptor("worker_sandbox_level", help, None, MetricType::Gauge)?;
+        let mut family = WORKER_SANDBOX_LEVEL.begin(encoder)?;
         let Some(report) = report else { return Ok(()) };
         for level in [Level::None, Level::Partial, Level::Full] {
-            let labels = [("level", level.name())];
+            let labels = WORKER_SANDBOX_LEVEL.labelled([level.name()]);
             let is_it = u64::from(report.level() == level);
             ConstGauge::new(is_it).encode(family.encode_family(&labels)?)?;
         }

@@ -21,6 +21,7 @@ use crate::client::Asker;
 use crate::layer::RequestId;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
+use crate::routes::{Field, field};
 
 const TOP_LOGPROBS: f64 = 20.0;
 /// Variables that a client may give to a template.
@@ -44,6 +45,21 @@ struct Chat {
     enable_thinking: Option<bool>,
 }
 
+/// The same with what they mean.
+pub(crate) const FIELDS: &[Field] = &[
+    field("messages", "The conversation: a role, and a text or parts of the type `text`, each. Required."),
+    field(
+        "max_tokens",
+        "Tokens to generate at most; -1, null or absent = as many as the context holds, 0 = compute the prompt alone.",
+    ),
+    field("max_completion_tokens", "The same; it counts where both are given."),
+    field("logprobs", "True: tell how likely each token was."),
+    field("top_logprobs", "Tell the likeliest alternatives, too: from 0 to 20; needs `logprobs`."),
+    field("chat_template_kwargs", "Variables of the model's chat template, by name; at most 64."),
+    field("reasoning_effort", "The variable of that name, unless `chat_template_kwargs` has it."),
+    field("enable_thinking", "The variable of that name, unless `chat_template_kwargs` has it."),
+];
+
 #[derive(Debug, Deserialize)]
 struct WireMessage {
     role: String,
@@ -64,10 +80,11 @@ pub(crate) async fn complete(
     let wanted = payload.parse::<Options>()?.check(&asker, &headers)?;
     let chat: Chat = payload.parse()?;
     let (request, shape) = chat.check(&wanted)?;
-    let requests = wanted.for_each_answer(&request);
+    let held = wanted.hold_copies(&app, &payload)?;
+    let requests = wanted.for_each_answer(request).collect();
     // What it says is in the requests.
     drop(payload);
-    respond(&app, &wanted, requests, shape, Identity { prefix: "chatcmpl", request: &id }).await
+    respond(&app, &wanted, (requests, held), shape, Identity { prefix: "chatcmpl", request: &id }).await
 }
 
 #[cfg(test)]
@@ -219,6 +236,12 @@ impl Shape for ChatShape {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_described_fields_are_those_that_are_parsed() {
+        use crate::routes::{names, parsed};
+        assert_eq!(names(FIELDS), parsed::<Chat>());
+    }
 
     fn request(more: &Value) -> Request {
         let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }] });

@@ -35,6 +35,8 @@ pub(super) struct Choices {
     waiting: VecDeque<(usize, Request)>,
     deadline: Option<Instant>,
     client: String,
+    /// Counts the copies of their prompts.
+    _held: Kept,
     /// Whether any choice has said or ended anything.
     has_spoken: bool,
 }
@@ -44,13 +46,13 @@ impl Choices {
     ///
     /// # Errors
     /// `Unavailable` when the server is leaving.
-    pub(super) fn start(app: &App, requests: Vec<Request>) -> Result<Self, Failure> {
+    pub(super) fn start(app: &App, requests: Vec<Request>, held: Kept) -> Result<Self, Failure> {
         let deadline = requests.first().and_then(|request| request.deadline);
         let deadline = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
         let client = requests.first().map_or_else(String::new, |request| request.client.clone());
         let waiting = requests.into_iter().enumerate().collect();
         let (app, running) = (app.clone(), SelectAll::new());
-        let mut choices = Self { app, running, waiting, deadline, client, has_spoken: false };
+        let mut choices = Self { app, running, waiting, deadline, client, _held: held, has_spoken: false };
         for _ in 0..AT_THE_SAME_TIME {
             choices.start_next()?;
         }

@@ -20,6 +20,7 @@ use crate::client::Asker;
 use crate::layer::RequestId;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
+use crate::routes::{Field, field};
 
 /// What OpenAI generates when nothing is said.
 const DEFAULT_LENGTH: Length = Length::Tokens(16);
@@ -39,6 +40,22 @@ struct Text {
     best_of: Option<f64>,
 }
 
+/// The same with what they mean.
+pub(crate) const FIELDS: &[Field] = &[
+    field(
+        "prompt",
+        "What to continue: a text, texts, token ids, or lists of token ids. Control tokens in it count. Required.",
+    ),
+    field(
+        "max_tokens",
+        "Tokens to generate at most. Default: 16; -1 or null = as many as the context holds, 0 = compute the prompt alone.",
+    ),
+    field("logprobs", "Tell how likely each token was, with so many alternatives: from 0 to 20."),
+    field("echo", "True: the prompt's text comes before the answer; not with `logprobs` or token ids."),
+    field("suffix", "Empty or absent; anything else is refused."),
+    field("best_of", "The same as `n`, or absent; anything else is refused."),
+];
+
 /// A field that is missing has a default; one that is null says that there is no limit.
 fn null_as_minus_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     Ok(Some(Option::<f64>::deserialize(deserializer)?.unwrap_or(-1.0)))
@@ -56,10 +73,11 @@ pub(crate) async fn complete(
     fields::refuse_unbuilt(&payload)?;
     let wanted = payload.parse::<Options>()?.check(&asker, &headers)?;
     let text: Text = payload.parse()?;
+    let held = wanted.hold_copies(&app, &payload)?;
     let (requests, shape) = text.check(&wanted)?;
     // What it says is in the requests.
     drop(payload);
-    respond(&app, &wanted, requests, shape, Identity { prefix: "cmpl", request: &id }).await
+    respond(&app, &wanted, (requests, held), shape, Identity { prefix: "cmpl", request: &id }).await
 }
 
 #[cfg(test)]
@@ -90,7 +108,7 @@ impl Text {
             logprobs,
             ..wanted.request.clone()
         };
-        let requests = prompts.into_iter().flat_map(|prompt| wanted.for_each_answer(&with(prompt))).collect();
+        let requests = prompts.into_iter().flat_map(|prompt| wanted.for_each_answer(with(prompt))).collect();
         Ok((requests, shape))
     }
 
@@ -217,5 +235,16 @@ impl Shape for TextShape {
         let prompt = self.echoed(index);
         let logprobs = self.logprobs(logprobs, prompt.chars().count());
         choice(index, &format!("{prompt}{text}"), &logprobs, Some(finish))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::{names, parsed};
+
+    #[test]
+    fn the_described_fields_are_those_that_are_parsed() {
+        assert_eq!(names(FIELDS), parsed::<Text>());
     }
 }

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::redact::redact;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, UNKNOWN_ROUTE, WRONG_METHOD};
 
 /// A refusal as OpenAI's clients read it; holds no path of this machine.
 #[derive(Clone, Debug)]
@@ -30,8 +30,10 @@ pub(super) fn object(refusal: &Refusal) -> Value {
         Some(hint) => format!("{} (hint: {hint})", failure.message),
         None => failure.message.clone(),
     };
+    // A route is the client's own word, and no place of ours.
+    let names_a_route = matches!(refusal.code, UNKNOWN_ROUTE | WRONG_METHOD);
     json!({ "error": {
-        "message": redact(&message),
+        "message": if names_a_route { message } else { redact(&message) },
         "type": failure.kind.surface().openai_type,
         "param": failure.param,
         "code": refusal.code,

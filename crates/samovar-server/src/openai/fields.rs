@@ -35,7 +35,7 @@ const NO_FORMAT: &str = "is not supported yet: answers have no forced form";
 const ASK_FOR_JSON: &str = "leave it out, and ask for the form in the prompt";
 const LEAVE_OUT: &str = "leave it out";
 
-const UNBUILT: [Unbuilt; 29] = [
+static UNBUILT: [Unbuilt; 29] = [
     row("response_format", asks_for_form, "is supported with the type \"text\" alone, yet", ASK_FOR_JSON),
     row("format", is_filled, NO_FORMAT, ASK_FOR_JSON),
     row("json_schema", is_given, NO_FORMAT, ASK_FOR_JSON),
@@ -96,6 +96,11 @@ const UNBUILT: [Unbuilt; 29] = [
         "send a shorter prompt",
     ),
 ];
+
+/// Every field that is refused when its value asks for what is not there, with why and what to do instead.
+pub fn refused_fields() -> impl Iterator<Item = (&'static str, String)> {
+    UNBUILT.iter().map(|row| (row.name, format!("`{}` {}; {}.", row.name, row.what, row.hint)))
+}
 
 /// Refuses a body that asks for what is not there.
 ///

@@ -30,4 +30,6 @@ mod stage;
 mod whole;
 
 pub(crate) use error::Refused;
+pub use fields::refused_fields;
+pub(crate) use options::FIELDS as COMMON_FIELDS;
 pub(crate) use params::check_sampling;

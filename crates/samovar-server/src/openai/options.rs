@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName};
 use samovar::{Input, Request};
+use samovar_core::Failure;
 use samovar_core::generation::Sampling;
 use samovar_core::units::{KeepAlive, TimeSpan};
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
 use super::params;
+use crate::app::App;
 use crate::client::Asker;
+use crate::kept::Kept;
+use crate::payload::Payload;
 use crate::refusal::Refusal;
+use crate::routes::{Field, field};
 
 /// How long the client waits for the whole answer, in seconds or as `1m30s`.
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
@@ -50,6 +55,38 @@ pub(super) struct Options {
     keep_alive: Option<KeepAlive>,
     user: Option<String>,
 }
+
+/// The same with what they mean.
+pub(crate) const FIELDS: &[Field] = &[
+    field("model", "The model. Required."),
+    field("stream", "True: the answer comes as it is generated, as server-sent events."),
+    field("stream_options", "`include_usage`: the last event of a stream tells token counts."),
+    field("n", "Answers to each prompt, from 1 to 8."),
+    field("temperature", "From 0, always the likeliest token, to 2. Default: 1."),
+    field("top_p", "Draw from the smallest set of tokens whose probability reaches it. Default: 1."),
+    field("top_k", "Draw from so many of the likeliest tokens; 0 or -1 = all."),
+    field("min_p", "Drop tokens less likely than this times the likeliest."),
+    field("repeat_penalty", "Divide the likelihood of tokens that appeared lately; 1 = off."),
+    field("repetition_penalty", "The same by another name; `repeat_penalty` counts where both are given."),
+    field("frequency_penalty", "From -2 to 2. Default: 0."),
+    field("presence_penalty", "From -2 to 2. Default: 0."),
+    field("seed", "A whole number; the same seed and prompt give the same text. -1 = another each time."),
+    field(
+        "logit_bias",
+        "Token ids with what is added to their logits, from -100 (never) to 100; at most 1024.",
+    ),
+    field("stop", "A text that ends the answer, or up to 16 of them."),
+    field("ignore_eos", "True: generate on past the model's own end."),
+    field(
+        "timeout",
+        "Seconds that the whole answer may take, from 0.001 to 86400; then what there is of it is returned, or an error where there is none yet.",
+    ),
+    field(
+        "keep_alive",
+        "How long the model stays ready afterwards, such as `10m`; within `server.keep_alive_floor` and `server.keep_alive_ceiling` for requests over HTTP.",
+    ),
+    field("user", "Who asks. It counts only where `server.client_header` is set."),
+];
 
 #[derive(Debug, Deserialize)]
 struct InStream {
@@ -100,7 +137,6 @@ impl Options {
             ignore_eos: self.ignore_eos.unwrap_or(false),
             deadline: deadline(self.timeout, headers)?,
             keep_alive: self.keep_alive,
-            person: Some(asker.person(self.user.clone())),
             client: asker.client(self.user),
             within: asker.within(),
             origin: asker.origin,
@@ -114,12 +150,21 @@ impl Options {
 
 impl Wanted {
     /// The request once for each answer. With one seed all answers would be the same: each has the next one.
-    pub(super) fn for_each_answer(&self, request: &Request) -> Vec<Request> {
-        let with = |answer: u32| {
-            let seed = request.sampling.seed.map(|seed| seed.wrapping_add(answer));
-            Request { sampling: Sampling { seed, ..request.sampling.clone() }, ..request.clone() }
-        };
-        (0..self.answers).map(with).collect()
+    pub(super) fn for_each_answer(&self, request: Request) -> impl Iterator<Item = Request> {
+        std::iter::repeat_n(request, self.answers as usize).zip(0_u32..).map(|(mut request, answer)| {
+            request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(answer));
+            request
+        })
+    }
+
+    /// Counts what a request takes once more for each answer beyond the first; the body itself is counted as it comes.
+    ///
+    /// # Errors
+    /// `Busy` when requests and answers take all the memory that there is for them.
+    pub(super) fn hold_copies(&self, app: &App, payload: &Payload) -> Result<Kept, Failure> {
+        let mut held = Kept::new(app, &self.request.client);
+        held.add(payload.len() * (self.answers as usize).saturating_sub(1))?;
+        Ok(held)
     }
 }
 
@@ -145,6 +190,12 @@ fn deadline(field: Option<f64>, headers: &HeaderMap) -> Result<Option<Duration>,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_described_fields_are_those_that_are_parsed() {
+        use crate::routes::{names, parsed};
+        assert_eq!(names(FIELDS), parsed::<Options>());
+    }
 
     fn with_header(value: &str) -> HeaderMap {
         HeaderMap::from_iter([(REQUEST_TIMEOUT, value.parse().expect("value"))])

@@ -1,7 +1,8 @@
 //! From checked requests to a response: starts the choices, waits until its status is decided, answers in one of two
 //! ways.
 
-use axum::Json;
+use axum::body::Body;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use samovar::Request;
 
@@ -10,6 +11,7 @@ use super::options::Wanted;
 use super::shape::{Frame, Shape, now_unix_s};
 use super::{Refused, heading, sse, whole};
 use crate::app::App;
+use crate::kept::Kept;
 use crate::layer::RequestId;
 use crate::redact::redact;
 
@@ -19,16 +21,16 @@ pub(super) struct Identity<'a> {
     pub(super) request: &'a RequestId,
 }
 
-/// Answers with one choice for each request.
+/// Answers with one choice for each request. What the requests hold is counted with the choices.
 pub(super) async fn respond<S: Shape>(
     app: &App,
     wanted: &Wanted,
-    requests: Vec<Request>,
+    (requests, held): (Vec<Request>, Kept),
     shape: S,
     identity: Identity<'_>,
 ) -> Result<Response, Refused> {
     let count = requests.len();
-    let mut choices = Choices::start(app, requests)?;
+    let mut choices = Choices::start(app, requests, held)?;
     let opening = if wanted.is_streamed { choices.open_soon().await? } else { choices.open().await? };
     let headers = heading::of(&opening);
     let frame = Frame {
@@ -43,5 +45,5 @@ pub(super) async fn respond<S: Shape>(
         return Ok((headers, sse::response(choices, opening, writer)).into_response());
     }
     let object = whole::collect(choices, opening.events, &frame, &shape, count).await?;
-    Ok((headers, Json(object)).into_response())
+    Ok((headers, [(header::CONTENT_TYPE, "application/json")], Body::from(object)).into_response())
 }

@@ -69,6 +69,8 @@ fn fetching(progress: &Progress, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mb = |bytes: u64| bytes as f64 / 1e6;
     match progress {
         Progress::Resolving => f.write_str("asking the model's source"),
+        // Which source that is, and why, is nobody's business but the owner's.
+        Progress::Unanswered { .. } => f.write_str("the model's source does not answer yet"),
         // Where it was found is nobody's business but the owner's.
         Progress::Nearby { .. } => f.write_str("taking the model from another program of this machine"),
         Progress::Fetching(transfer) => {

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
+use axum::body::Bytes;
 use samovar::{AnswerEvent, Summary};
 use samovar_core::generation::TokenLogprob;
 use samovar_core::{ErrorKind, Failure};
-use serde_json::Value;
 
 use super::choices::Choices;
 use super::shape::{Extra, Frame, Shape, UsageObject};
@@ -17,17 +17,17 @@ struct Choice {
     summary: Option<Summary>,
 }
 
-/// Waits for all choices and puts them into one object.
+/// Waits for all choices and puts them into one object of JSON, which is counted until its reader has it.
 ///
 /// # Errors
-/// Whatever failed in one of them; the others are cancelled.
+/// Whatever failed in one of them; the others are cancelled. `Busy` when no memory is left for what is collected.
 pub(super) async fn collect<S: Shape>(
     mut choices: Choices,
     mut said: VecDeque<(usize, AnswerEvent)>,
     frame: &Frame,
     shape: &S,
     count: usize,
-) -> Result<Value, Failure> {
+) -> Result<Bytes, Failure> {
     let mut held = choices.holds();
     let mut collected: Vec<Choice> = (0..count).map(|_| Choice::default()).collect();
     loop {
@@ -51,10 +51,10 @@ pub(super) async fn collect<S: Shape>(
             | AnswerEvent::Prefilled { .. } => {}
         }
     }
-    object(&collected, frame, shape)
+    held.becomes(object(&collected, frame, shape)?)
 }
 
-fn object<S: Shape>(collected: &[Choice], frame: &Frame, shape: &S) -> Result<Value, Failure> {
+fn object<S: Shape>(collected: &[Choice], frame: &Frame, shape: &S) -> Result<Vec<u8>, Failure> {
     let mut usage = UsageObject::default();
     let mut objects = Vec::with_capacity(collected.len());
     for (index, choice) in collected.iter().enumerate() {
@@ -68,5 +68,5 @@ fn object<S: Shape>(collected: &[Choice], frame: &Frame, shape: &S) -> Result<Va
     let mut envelope = frame.envelope(S::WHOLE_OBJECT, &objects);
     envelope.usage = Some(usage);
     envelope.samovar = Extra::of_all(collected.iter().filter_map(|choice| choice.summary.as_ref()));
-    Ok(serde_json::to_value(envelope).expect("invariant: responses are plain data"))
+    Ok(serde_json::to_vec(&envelope).expect("invariant: responses are plain data"))
 }

@@ -90,7 +90,7 @@ async fn twelve_hundred_clients_that_go_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn nine_hundred_slow_clients_delay_nobody() {
+async fn nine_hundred_slow_clients_shut_nobody_out() {
     let fixture = Fixture::with(FakeEngine::builder(), |config| {
         config.limits = Limits { connections: 64, ..Limits::default() };
     })

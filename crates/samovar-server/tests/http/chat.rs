@@ -450,7 +450,7 @@ async fn a_deadline_returns_what_there_is() {
 }
 
 #[tokio::test]
-async fn a_deadline_before_the_first_token_is_an_empty_answer_and_in_the_queue_an_error() {
+async fn a_deadline_before_the_first_token_is_an_error_that_tells_how_far_it_was() {
     let fixture = Fixture::on(FakeEngine::builder().gate_tokens()).await;
     let patient = tokio::spawn({
         let (address, body) = (fixture.address, hello(&json!({ "n": 2 })).to_string());
@@ -463,14 +463,15 @@ async fn a_deadline_before_the_first_token_is_an_empty_answer_and_in_the_queue_a
     let queued = post(&fixture, PATH, &hello(&json!({ "timeout": 0.2 }))).await;
     assert_eq!(queued.status, 504, "{}", queued.body);
     assert_eq!(queued.error()["code"], "deadline_exceeded");
+    assert_eq!(queued.header("x-should-retry"), Some("true"), "the queue may be shorter then");
     fixture.engine.tokens_gate().open();
     assert_eq!(patient.await.expect("ends").status, 200);
     fixture.engine.tokens_gate().close();
     let silent = post(&fixture, PATH, &hello(&json!({ "timeout": 0.2 }))).await;
-    assert_eq!(silent.status, 200);
-    let silent = silent.json();
-    assert_eq!(silent["choices"][0]["message"]["content"], "");
-    assert_eq!(silent["choices"][0]["finish_reason"], "length");
+    assert_eq!(silent.status, 504, "{}", silent.body);
+    assert_eq!(silent.error()["code"], "deadline_exceeded");
+    assert!(silent.error()["message"].as_str().is_some_and(|words| words.contains("no token yet")));
+    assert_eq!(silent.header("x-should-retry"), Some("false"), "it would be computed as long again");
 }
 
 #[tokio::test]

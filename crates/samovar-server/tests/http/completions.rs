@@ -151,6 +151,18 @@ async fn models_are_listed_and_found_without_their_paths() {
     let missing = get(&fixture, "/v1/models/no/body").await;
     assert!(missing.status == 404 || missing.status == 400 || missing.status == 501, "{}", missing.body);
     assert_eq!(get(&fixture, "/v1/models/nobody").await.status, 404);
+    for (path, hint) in [
+        ("/chat/completions", "did you mean /v1/chat/completions?"),
+        ("/v1/v1/completions", "did you mean /v1/completions?"),
+        ("/api/chat", "Ollama's API is not served"),
+        ("/v1/embeddings", "/v1/completions"),
+    ] {
+        let answer = post(&fixture, path, &json!({})).await;
+        let error = answer.error();
+        let message = error["message"].as_str().expect("a message");
+        assert_eq!((answer.status, &error["code"]), (404, &json!("unknown_route")), "{message}");
+        assert!(message.contains(&format!("POST {path} ")) && message.contains(hint), "{message}");
+    }
     let file = get(&fixture, "/v1/models//etc/passwd").await;
     assert_eq!(file.status, 403, "{}", file.body);
     assert!(!file.body.contains("/etc/passwd"));

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use samovar_core::testing::fake::{FakeEngine, Script};
-use samovar_server::Limits;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, SLOTS};
 use crate::raw::{exchange, get, owner, post, read, request, tcp, unix};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -97,6 +96,119 @@ async fn whole_answers_are_counted_while_they_grow() {
     while metric(&fixture, "samovar_server_buffer_bytes").await > 0.0 {}
 }
 
+#[tokio::test]
+async fn a_whole_answer_counts_until_its_reader_has_it() {
+    let fixture = Fixture::new().await;
+    let large = json!({ "n": 8, "logprobs": true, "top_logprobs": 20, "max_tokens": 400 });
+    let client = reads_nothing(&fixture, &large).await;
+    fixture.engine.wait_until(|counts| counts.generations_finished == 8).await;
+    fixture.handle_quiet().await;
+    assert!(metric(&fixture, "samovar_server_buffer_bytes").await > 1e6);
+    assert_eq!(read(client).await.status, 200);
+    while metric(&fixture, "samovar_server_buffer_bytes").await > 0.0 {}
+}
+
+#[tokio::test]
+async fn a_body_counts_once_for_each_answer_to_it() {
+    let fixture = Fixture::on(FakeEngine::builder().gate_tokens()).await;
+    let padded = chat(&json!({ "padding": "x".repeat(100_000), "n": 2 }));
+    let mut client = tcp(&fixture).await;
+    client.write_all(request("POST", CHAT, &[], &padded.to_string()).as_bytes()).await.expect("writes");
+    fixture.engine.wait_until(|counts| counts.generations_running == 2).await;
+    assert!(metric(&fixture, "samovar_server_buffer_bytes").await > 200_000.0);
+    fixture.engine.tokens_gate().open();
+    assert_eq!(read(client).await.status, 200);
+    while metric(&fixture, "samovar_server_buffer_bytes").await > 0.0 {}
+}
+
+/// Sends a request that has to wait, with these headers; gives its client, and its place in the queue when it came.
+async fn waits(fixture: &Fixture, headers: &[(&str, &str)], more: &Value) -> (TcpStream, usize) {
+    let mut stream = streams(fixture, headers, more).await;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a head"));
+    }
+    let head = String::from_utf8(head).expect("text");
+    let place = head.lines().find_map(|line| line.strip_prefix("x-queue-position: "));
+    let place = match place {
+        Some(place) => place.to_owned(),
+        None => told_later(&mut stream).await,
+    };
+    (stream, place.parse().expect("a number"))
+}
+
+/// The place that a comment of the stream tells, where the head left before there was one.
+async fn told_later(stream: &mut TcpStream) -> String {
+    let mut line = String::new();
+    loop {
+        let byte = stream.read_u8().await.expect("a comment that tells the place");
+        if byte != b'\n' {
+            line.push(char::from(byte));
+            continue;
+        }
+        if let Some(told) = line.strip_prefix(": waiting for a slot: place ") {
+            return told.split(' ').next().unwrap_or(told).to_owned();
+        }
+        line.clear();
+    }
+}
+
+async fn queued(fixture: &Fixture, count: u64) {
+    while owner(fixture, "GET", "/admin/stats", &Value::Null).await.json()["pool"]["queued"] != count {}
+}
+
+#[tokio::test]
+async fn one_with_a_key_of_its_own_waits_for_one_of_a_crowd_without() {
+    let fixture = Fixture::on(FakeEngine::builder().gate_tokens()).await;
+    let mut clients = Vec::new();
+    for _ in 0..SLOTS {
+        clients.push(streams(&fixture, &[], &json!({})).await);
+    }
+    fixture.engine.wait_until(|counts| counts.generations_running == u64::from(SLOTS)).await;
+    for place in 1..=8 {
+        let (client, told) = waits(&fixture, &[], &json!({})).await;
+        assert_eq!(told, place, "they come one after the other");
+        clients.push(client);
+    }
+    let (own, place) = waits(&fixture, &[("authorization", "Bearer sk-own")], &json!({})).await;
+    assert!(place <= 2, "{place}");
+    let (late, place) = waits(&fixture, &[], &json!({})).await;
+    assert_eq!(place, 10, "one more of the crowd waits for all");
+    clients.extend([own, late]);
+    queued(&fixture, 10).await;
+    fixture.engine.tokens_gate().open();
+    for mut client in clients {
+        let mut all = String::new();
+        client.read_to_string(&mut all).await.expect("reads");
+        assert!(all.contains("data: [DONE]"), "{all}");
+    }
+}
+
+#[tokio::test]
+async fn one_on_a_connection_of_its_own_waits_for_one_of_many_on_another() {
+    let fixture = Fixture::on(FakeEngine::builder().gate_tokens()).await;
+    let many = streams(&fixture, &[], &json!({ "n": 8 })).await;
+    fixture.engine.wait_until(|counts| counts.generations_running == u64::from(SLOTS)).await;
+    queued(&fixture, 8 - u64::from(SLOTS)).await;
+    let (single, place) = waits(&fixture, &[], &json!({})).await;
+    assert!(place <= 2, "{place}");
+    fixture.engine.tokens_gate().open();
+    for mut client in [many, single] {
+        let mut all = String::new();
+        client.read_to_string(&mut all).await.expect("reads");
+        assert!(all.contains("data: [DONE]"), "{all}");
+    }
+}
+
+/// A streamed request whose answer nobody has read yet.
+async fn streams(fixture: &Fixture, headers: &[(&str, &str)], more: &Value) -> TcpStream {
+    let mut stream = tcp(fixture).await;
+    let mut body = chat(more);
+    body["stream"] = true.into();
+    stream.write_all(request("POST", CHAT, headers, &body.to_string()).as_bytes()).await.expect("writes");
+    stream
+}
+
 /// A client whose kernel takes next to nothing, and that reads nothing of what it asked for.
 async fn reads_nothing(fixture: &Fixture, more: &Value) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
@@ -176,14 +288,10 @@ async fn half_heads_and_half_bodies_leave_when_all_places_are_taken() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_promised_its_time_and_kept_for_it() {
-    let fixture = Fixture::with(FakeEngine::builder(), |config| {
-        config.limits = Limits { head_timeout: Duration::from_millis(50), ..Limits::default() };
-    })
-    .await;
+async fn an_idle_connection_is_promised_its_time() {
+    let fixture = Fixture::new().await;
     let mut client = tcp(&fixture).await;
     let mut text = String::new();
-    // Longer than a head may take: what counts is that it is idle.
     for _ in 0..2 {
         client.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("writes");
         while text.matches("\"ok\"").count() == 0 {
@@ -194,9 +302,6 @@ async fn an_idle_connection_is_promised_its_time_and_kept_for_it() {
         }
         assert!(text.to_lowercase().contains("keep-alive: timeout=75"), "{text}");
         text.clear();
-        // A silent one beside it is closed after the time of a head.
-        let mut silent = tcp(&fixture).await;
-        assert_eq!(silent.read(&mut [0]).await.expect("is closed"), 0);
     }
     let closing = get(&fixture, "/healthz").await;
     assert_eq!(closing.header("keep-alive"), None);

@@ -12,8 +12,8 @@ const POST: &str =
     "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Sends the bytes and no more; gives the statuses and codes of all that is answered.
-async fn answered(fixture: &Fixture, bytes: &[u8]) -> String {
+/// Sends the bytes and no more; gives the number of answers, and their statuses and codes, neighbours that are equal as one.
+async fn answered(fixture: &Fixture, bytes: &[u8]) -> (usize, String) {
     let mut stream = tcp(fixture).await;
     let (mut reader, mut writer) = stream.split();
     let mut all = Vec::new();
@@ -32,13 +32,14 @@ async fn answered(fixture: &Fixture, bytes: &[u8]) -> String {
     let codes = text
         .match_indices("\"code\":\"")
         .map(|(at, found)| text[at + found.len()..].split('"').next().unwrap_or("?"));
+    let count = statuses.clone().count();
     let mut said: Vec<&str> = Vec::new();
     for word in statuses.chain(codes) {
         if said.last() != Some(&word) {
             said.push(word);
         }
     }
-    said.join(" ")
+    (count, said.join(" "))
 }
 
 fn post_with(headers: &str, body: &str) -> Vec<u8> {
@@ -233,6 +234,8 @@ const PATHS: [&str; 21] = [
     "/debug/pprof",
     "/v1/models?x=../..",
 ];
+/// Requests that are sent at once, and each of which has an answer.
+const IN_A_ROW: [(&str, usize); 2] = [("three in a row", 3), ("a hundred in a row", 100)];
 const ORDERS: [&str; 6] = ["shutdown", "unload", "pin", "generate", "warm", "pack"];
 
 #[tokio::test]
@@ -240,13 +243,16 @@ async fn every_framing_has_its_answer_and_disturbs_nobody() {
     let fixture = Fixture::new().await;
     let mut told = String::new();
     for (name, bytes) in [lengths(), encodings(), chunks(), heads()].concat() {
-        let answer = answered(&fixture, &bytes).await;
+        let (count, answer) = answered(&fixture, &bytes).await;
         writeln!(told, "{name}: {answer}").expect("a string");
+        let asked = IN_A_ROW.iter().find(|(row, _)| *row == name);
+        assert!(asked.is_none_or(|(_, asked)| count == *asked), "{name}: {count} answers");
         assert_eq!(get(&fixture, "/healthz").await.status, 200, "after {name}");
     }
     for path in PATHS {
-        let answer =
-            answered(&fixture, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let (count, answer) = answered(&fixture, request.as_bytes()).await;
+        assert_eq!(count, 1, "GET {path}");
         writeln!(told, "GET {path}: {answer}").expect("a string");
     }
     for order in ORDERS {

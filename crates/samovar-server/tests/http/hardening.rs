@@ -91,6 +91,13 @@ async fn unknown_routes_and_wrong_methods_are_json() {
     let wrong = get(&fixture, CHAT).await;
     assert_eq!((wrong.status, wrong.error()["code"].as_str()), (405, Some("wrong_method")));
     assert_eq!(wrong.header("allow"), Some("POST"));
+    for (method, path, right) in
+        [("GET", CHAT, "POST"), ("POST", "/v1/models", "GET"), ("DELETE", "/v1/models/demo", "GET")]
+    {
+        let wrong = exchange(tcp(&fixture).await, request(method, path, &[], "")).await;
+        assert_eq!(wrong.status, 405, "{method} {path}: {}", wrong.body);
+        assert!(wrong.body.contains(&format!("send it by {right})")), "{method} {path}: {}", wrong.body);
+    }
     let owners = owner(&fixture, "GET", "/admin/nothing", &serde_json::Value::Null).await;
     assert_eq!((owners.status, owners.json()["kind"].as_str()), (404, Some("not_found")));
     for path in ["/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/models/%ff", "//", "/?"] {

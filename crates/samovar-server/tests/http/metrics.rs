@@ -1,5 +1,6 @@
 //! `/metrics`.
 
+use samovar_server::{METRICS, MetricFamily};
 use serde_json::json;
 
 use crate::fixture::Fixture;
@@ -56,4 +57,51 @@ async fn counts_what_happened_under_the_names_of_the_reference() {
     }
     let home = fixture.home.path().to_str().expect("UTF-8");
     assert!(!text.contains(home));
+}
+
+#[tokio::test]
+async fn a_scrape_has_the_names_types_and_labels_of_the_reference() {
+    let fixture = Fixture::new().await;
+    let chat = json!({ "model": "demo", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 5,
+                       "ignore_eos": true });
+    assert_eq!(post(&fixture, "/v1/chat/completions", &chat).await.status, 200);
+    let missing = json!({ "model": "nobody", "prompt": "x" });
+    assert_eq!(post(&fixture, "/v1/completions", &missing).await.status, 404);
+    let text = get(&fixture, "/metrics").await.body;
+
+    let told: Vec<(&str, &str)> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let base = |family: &MetricFamily| family.name().trim_end_matches("_total").to_owned();
+    for (name, kind) in &told {
+        let family = METRICS.iter().find(|family| base(family) == *name);
+        assert_eq!(family.map(MetricFamily::kind), Some(*kind), "{name}");
+    }
+    for family in METRICS {
+        // No model runs in a process of its own here, and no connection had to go.
+        let is_absent = family.name().starts_with("samovar_worker") || family.name().contains("dismissed");
+        let is_told = told.iter().any(|(name, _)| *name == base(family));
+        assert_eq!(is_told, !is_absent, "{}", family.name());
+    }
+    for (name, labels) in text.lines().filter_map(sample) {
+        let family = METRICS.iter().find(|family| is_sample_of(name, family));
+        assert_eq!(family.map(|family| family.labels().to_vec()), Some(labels), "{name}");
+    }
+}
+
+/// The name and the labels of a sample. No value here has a comma or a brace in it.
+fn sample(line: &str) -> Option<(&str, Vec<&str>)> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let (name, rest) = line.split_at(line.find(['{', ' '])?);
+    let labels =
+        rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(labels, _)| labels);
+    let labels = labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| label);
+    Some((name, labels.filter(|label| *label != "le").collect()))
+}
+
+fn is_sample_of(name: &str, family: &MetricFamily) -> bool {
+    let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+    let name = if family.kind() == "histogram" { of_histogram.unwrap_or(name) } else { name };
+    family.name() == name
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 use samovar_core::{ArtifactRef, Digest};
 
 use super::FoundFile;
+use crate::artifact::manifest::Role;
+use crate::artifact::name::FilePath;
 use crate::error::Error;
 use crate::index::Stamp;
-use crate::manifest::Role;
-use crate::name::FilePath;
 use crate::source::folder::{Entry, Skipped};
 use crate::source::select::{self, Choice, Want};
 

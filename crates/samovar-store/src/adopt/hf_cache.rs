@@ -20,8 +20,8 @@ use serde::Deserialize;
 
 use super::Found;
 use super::group::{self, Group, Loose};
-use crate::key::ArtifactKey;
-use crate::name::{Commit, ModelId};
+use crate::artifact::key::ArtifactKey;
+use crate::artifact::name::{Commit, ModelId};
 use crate::source::folder::{Bounds, Skipped, names};
 
 /// Bytes of a file that names a commit.

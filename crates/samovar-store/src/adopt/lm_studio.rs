@@ -10,8 +10,8 @@ use samovar_core::{ArtifactRef, Digest};
 
 use super::group::{self, Group, Loose};
 use super::{Found, FoundFile, folder};
-use crate::key::ArtifactKey;
-use crate::name::{Commit, ModelId};
+use crate::artifact::key::ArtifactKey;
+use crate::artifact::name::{Commit, ModelId};
 use crate::source::commit_of;
 use crate::source::folder::{Bounds, Skipped, names};
 use crate::source::select;

@@ -25,37 +25,30 @@ use std::path::{Path, PathBuf};
 use samovar_core::Digest;
 use serde::Serialize;
 
+use crate::artifact::key::ArtifactKey;
+use crate::artifact::manifest::Role;
+use crate::artifact::name::FilePath;
+use crate::config::{AdoptKind, AdoptRoot};
 use crate::error::Error;
+use crate::fetch::progress::Watch;
 use crate::index::Stamp;
-use crate::key::ArtifactKey;
-use crate::manifest::Role;
-use crate::name::FilePath;
-use crate::progress::Watch;
 use crate::source::folder::Bounds;
 pub use crate::source::folder::Skipped;
 use crate::store::Store;
+pub(crate) use nearby::Turns;
 
 /// What to take over, and how far to go.
 #[derive(Clone, Default)]
 pub struct AdoptOptions {
     /// Where to look.
     pub roots: Vec<AdoptRoot>,
-    /// Say only what would be done. Nothing is hashed, so that a file that is not what its name claims
+    /// Say only what would be done. Headers are looked at and nothing is hashed, so that a file that is not what its name claims
     /// shows up later, when it is adopted.
     pub dry_run: bool,
     /// Copy what cannot be shared safely, such as another user's file; otherwise it is skipped.
     pub copies: bool,
     /// Is told how far the reading is.
     pub watch: Option<Watch>,
-}
-
-/// A folder of another program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdoptRoot {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// Whose it is.
-    pub kind: AdoptKind,
 }
 
 impl AdoptRoot {
@@ -95,20 +88,6 @@ impl AdoptRoot {
         let roots = places.into_iter().map(|(path, kind)| Self { path: home.join(path), kind });
         roots.filter(|root| root.path.is_dir()).collect()
     }
-}
-
-/// Whose folder it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AdoptKind {
-    /// The cache of the hub's Python package.
-    HuggingFace,
-    /// Ollama's store.
-    Ollama,
-    /// LM Studio's folder of models.
-    LmStudio,
-    /// Any folder with GGUF files in it.
-    Folder,
 }
 
 /// What was taken over.
@@ -176,7 +155,7 @@ impl Store {
     /// When this store cannot be written. What is wrong with a file of another program is no error: it is
     /// told in [`Adopted::skipped`].
     pub fn adopt(&self, options: &AdoptOptions) -> Result<Adopted, Error> {
-        run::adopt(&self.0, options)
+        run::adopt(&self.0.local, options)
     }
 }
 

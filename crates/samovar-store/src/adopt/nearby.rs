@@ -5,59 +5,101 @@
 //!                                                  └ no ────► the source
 //! ```
 //!
-//! Only the folder of the model that is asked for is read, and only its files are hashed.
+//! Of the hub's cache only the folder of the model that is asked for is read, of Ollama's store all manifests, which are
+//! small; only the files of that model are hashed. Who waits for the same name holds no thread.
 
-use std::sync::PoisonError;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use samovar_core::model::{ArtifactRef, HubRef};
+use tokio::sync::OwnedMutexGuard;
 
 use super::{AdoptKind, AdoptedArtifact, Found, hf_cache, ollama, run};
+use crate::artifact::name::ModelId;
+use crate::disk::blocking;
 use crate::error::Error;
-use crate::name::ModelId;
-use crate::progress::{Progress, Watch};
+use crate::fetch::progress::{Progress, Watch};
+use crate::local::Local;
 use crate::source::folder::Bounds;
 use crate::source::select::{MIXTURE, PREFERRED, normal_quant};
 use crate::store::Store;
 
+/// One taker of each name at a time.
+#[derive(Default)]
+pub(crate) struct Turns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    /// The turn of a name, once those before are done.
+    async fn of(&self, name: String) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let known = turns.get(&name).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let turn = Arc::new(tokio::sync::Mutex::new(()));
+                turns.insert(name, Arc::downgrade(&turn));
+                turn
+            })
+        };
+        turn.lock_owned().await
+    }
+}
+
 impl Store {
     /// Takes over what a reference means from a neighbour of this store's settings, if one has all of it and nothing of
     /// that name is here. `None` when there is nothing to be had; what is wrong with a neighbour's files is logged.
-    /// Blocks for as long as reading them once takes; who asks at the same time waits.
+    /// Takes as long as reading them once; who asks for the same at the same time waits, and finds it here.
     ///
     /// # Errors
     /// When this store cannot be written.
-    pub fn take_nearby(
+    ///
+    /// # Cancel safety
+    /// What has begun is finished also when nobody waits for it any more.
+    pub async fn take_nearby(
         &self,
         reference: &ArtifactRef,
-        watch: Option<&Watch>,
+        watch: Option<Watch>,
     ) -> Result<Option<AdoptedArtifact>, Error> {
-        let inner = &self.0;
-        if inner.config.neighbours.is_empty() || inner.barred.is_some() {
+        let local = &self.0.local;
+        if local.config.neighbours.is_empty() || local.cache.is_barred() {
             return Ok(None);
         }
-        let _turn = inner.ingesting.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.find(reference)?.is_some() {
-            return Ok(None);
-        }
-        for root in &inner.config.neighbours {
-            let Ok(bounds) = Bounds::of(&root.path) else { continue };
-            let Some(found) = look(root.kind, &bounds, reference) else { continue };
-            match run::one(inner, &bounds, &found, watch.cloned())? {
-                Ok(adopted) if inner.find(reference)?.is_some() => {
-                    if let Some(watch) = watch {
-                        watch(Progress::Nearby { from: adopted.from.clone(), bytes: adopted.bytes });
-                    }
-                    return Ok(Some(adopted));
+        let turn = self.0.nearby.of(reference.to_string()).await;
+        let (local, reference) = (Arc::clone(local), reference.clone());
+        blocking::run(move || {
+            let _turn = turn;
+            take(&local, &reference, watch.as_ref())
+        })
+        .await
+    }
+}
+
+fn take(
+    local: &Local,
+    reference: &ArtifactRef,
+    watch: Option<&Watch>,
+) -> Result<Option<AdoptedArtifact>, Error> {
+    if local.find(reference)?.is_some() {
+        return Ok(None);
+    }
+    for root in &local.config.neighbours {
+        let Ok(bounds) = Bounds::of(&root.path) else { continue };
+        let Some(found) = look(root.kind, &bounds, reference) else { continue };
+        match run::one(local, &bounds, &found, watch.cloned())? {
+            Ok(adopted) if local.find(reference)?.is_some() => {
+                if let Some(watch) = watch {
+                    watch(Progress::Nearby { from: adopted.from.clone(), bytes: adopted.bytes });
                 }
-                Ok(_) => {}
-                Err(skipped) => {
-                    let path = skipped.path.display();
-                    tracing::info!(%path, reason = skipped.reason, "what another program has is not used");
-                }
+                return Ok(Some(adopted));
+            }
+            Ok(_) => {}
+            Err(skipped) => {
+                let path = skipped.path.display();
+                tracing::info!(%path, reason = skipped.reason, "what another program has is not used");
             }
         }
-        Ok(None)
     }
+    Ok(None)
 }
 
 /// The artifact that a reference means in a folder of this kind.
@@ -70,7 +112,7 @@ fn look(kind: AdoptKind, bounds: &Bounds, reference: &ArtifactRef) -> Option<Fou
             let model: ModelId = format!("{}/{}", hub.org(), hub.name()).parse().ok()?;
             choose(hf_cache::scan_model(bounds, &model, &mut skipped), hub, &text)
         }
-        (AdoptKind::Ollama, ArtifactRef::Remote(_)) if text.starts_with("ollama://") => {
+        (AdoptKind::Ollama, _) if text.starts_with("ollama://") || text.starts_with("hf://") => {
             let found = ollama::scan(bounds, &mut skipped);
             found.into_iter().find(|found| found.texts().any(|known| known == text))
         }

@@ -10,7 +10,7 @@
 use std::path::Path;
 
 use samovar_core::ArtifactRef;
-use samovar_core::model::reference::RemoteRef;
+use samovar_core::model::reference::{OllamaName, ParseReferenceError};
 
 use super::{Found, FoundFile};
 use crate::index::Stamp;
@@ -21,6 +21,10 @@ use crate::source::ollama::{self, CONFIG_BYTES, Layer, OllamaManifest, Part, qua
 const MANIFEST_BYTES: u64 = 1 << 20;
 /// The registry that names without a host belong to.
 const REGISTRY: &str = "registry.ollama.ai";
+/// The hosts of the hub, whose models Ollama pulls as well.
+const HUBS: [&str; 2] = ["hf.co", "huggingface.co"];
+/// The tag of what was pulled without one.
+const NO_TAG: &str = "latest";
 
 /// All artifacts in the store.
 pub(super) fn scan(bounds: &Bounds, skipped: &mut Vec<Skipped>) -> Vec<Found> {
@@ -40,16 +44,16 @@ pub(super) fn is_one(root: &Path) -> bool {
 }
 
 fn artifact(bounds: &Bounds, entry: &Entry) -> Result<Found, String> {
-    let reference = reference(&entry.name)?;
-    let name = reference.ollama().ok_or("is no name of Ollama's")?;
+    let (host, name) = name(&entry.name)?;
     let manifest = OllamaManifest::parse(&bounds.text(&entry.at, MANIFEST_BYTES)?)?;
     let parts = manifest.parts()?;
     let quant = manifest.config.as_ref().and_then(|config| description(bounds, config)).unwrap_or_default();
+    let reference = reference(host, name, &quant)?;
     let key = ollama::key(name, &manifest, quant).map_err(|error| error.to_string())?;
     let files = parts.into_iter().map(|part| file(bounds, part)).collect::<Result<_, _>>()?;
     Ok(Found {
         key,
-        revision: Some(name.tag.to_owned()),
+        revision: (host == REGISTRY).then(|| name.tag.to_owned()),
         reference: reference.to_string(),
         also: Vec::new(),
         folder: entry.at.clone(),
@@ -58,19 +62,27 @@ fn artifact(bounds: &Bounds, entry: &Entry) -> Result<Found, String> {
     })
 }
 
-/// The reference that means the model of a manifest's place.
-fn reference(place: &str) -> Result<RemoteRef, String> {
+/// The host and the name of the model of a manifest's place.
+fn name(place: &str) -> Result<(&str, OllamaName<'_>), String> {
     let [host, namespace, name, tag] = place.split('/').collect::<Vec<_>>()[..] else {
         return Err("does not lie at host/namespace/name/tag".to_owned());
     };
-    if host != REGISTRY {
-        return Err(format!("comes from {host}, which no reference here can name"));
-    }
-    match format!("ollama://{namespace}/{name}:{tag}").parse() {
-        Ok(ArtifactRef::Remote(reference)) => Ok(reference),
-        Ok(ArtifactRef::Hub(_)) => Err("is no name of Ollama's".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    Ok((host, OllamaName { namespace, name, tag }))
+}
+
+/// The reference that means the model: by the name in Ollama's registry, or that at the hub. `quant` is what the model says
+/// of itself, for when its tag says nothing.
+fn reference(host: &str, name: OllamaName<'_>, quant: &str) -> Result<ArtifactRef, String> {
+    let OllamaName { namespace, name, tag } = name;
+    let text = match host {
+        REGISTRY => format!("ollama://{namespace}/{name}:{tag}"),
+        host if HUBS.contains(&host) => match (tag, quant) {
+            (NO_TAG, "") => format!("hf://{namespace}/{name}"),
+            (NO_TAG, quant) | (quant, _) => format!("hf://{namespace}/{name}:{quant}"),
+        },
+        _ => return Err(format!("comes from {host}, which no reference here can name")),
+    };
+    text.parse().map_err(|error: ParseReferenceError| error.to_string())
 }
 
 fn blob(bounds: &Bounds, layer: &Layer) -> Result<Entry, String> {
@@ -105,10 +117,15 @@ mod tests {
 
     #[test]
     fn a_manifests_place_is_its_name() {
-        let text = |place: &str| reference(place).map(|it| it.to_string());
+        let text = |place: &str| {
+            let (host, name) = name(place)?;
+            Ok::<_, String>(reference(host, name, "Q8_0")?.to_string())
+        };
         assert_eq!(text("registry.ollama.ai/library/llama3.2/1b").unwrap(), "ollama://llama3.2:1b");
         assert_eq!(text("registry.ollama.ai/library/llama3.2/latest").unwrap(), "ollama://llama3.2");
         assert_eq!(text("registry.ollama.ai/me/x/1b").unwrap(), "ollama://me/x:1b");
+        assert_eq!(text("hf.co/org/name/Q4_K_M").unwrap(), "hf://org/name:Q4_K_M");
+        assert_eq!(text("huggingface.co/org/name/latest").unwrap(), "hf://org/name:Q8_0");
         for place in ["x/1b", "evil.example/library/x/1b", "registry.ollama.ai/library/x y/1b", "a/b/c/d/e"] {
             assert!(text(place).is_err(), "{place}");
         }

@@ -22,18 +22,17 @@ use samovar_core::Digest;
 use samovar_core::digest::Hasher;
 
 use super::{FoundFile, Placement};
-use crate::arrival;
-use crate::blob::Elsewhere;
-use crate::durable;
+use crate::cache::blob::Elsewhere;
+use crate::collect::room;
+use crate::disk::durable;
+use crate::disk::layout::Layout;
+use crate::disk::lease::Lease;
+use crate::disk::partial::PartialId;
+use crate::ensure::ingest;
 use crate::error::Error;
 use crate::index::{BlobRow, Origin, Stamp};
-use crate::ingest;
-use crate::layout::Layout;
-use crate::lease::Lease;
-use crate::partial::PartialId;
-use crate::room;
+use crate::local::Local;
 use crate::source::folder::{Bounds, clause};
-use crate::store::Inner;
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -66,7 +65,7 @@ enum Linked {
 
 /// Where files are put, and how far that may go.
 pub(super) struct Placer<'a> {
-    pub(super) inner: &'a Inner,
+    pub(super) local: &'a Local,
     pub(super) copies: bool,
     /// Is told of bytes that were read.
     pub(super) read: &'a dyn Fn(u64),
@@ -77,7 +76,7 @@ impl Placer<'_> {
     pub(super) fn place(&self, bounds: &Bounds, file: &FoundFile) -> Result<Placed, Refusal> {
         if let Some(claim) = file.claim {
             // Verified when it came, and leased before it was looked at.
-            let lease = self.inner.leases.take(&[claim]).map_err(Refusal::Store)?;
+            let lease = self.local.cache.leases.take(&[claim]).map_err(Refusal::Store)?;
             if let Some(row) = self.here(claim, file)? {
                 return Ok(Placed { row, how: Placement::Here, _lease: lease });
             }
@@ -97,7 +96,7 @@ impl Placer<'_> {
             let subject = file.path.to_string();
             let id = PartialId::of_place("adopted", &file.at.to_string_lossy(), Some(file.stamp.size));
             let needs = [(id, file.stamp.size)];
-            let _room = room::reserve(self.inner, &subject, &needs).map_err(Refusal::Store)?;
+            let _room = room::reserve(self.local, &subject, &needs).map_err(Refusal::Store)?;
             let copy = self.copy_of(&mut source)?;
             return self.publish_own(file, &copy, Placement::Copy);
         }
@@ -179,7 +178,7 @@ impl Placer<'_> {
     /// A clone of the file, if the file system makes any. The clone is hashed, not its source, so that
     /// nothing can change in between.
     fn clone_of(&self, source: &File) -> io::Result<Option<Draft>> {
-        let path = self.inner.layout.tmp().join(durable::random_name());
+        let path = self.local.cache.layout.tmp().join(durable::random_name());
         let file = durable::create_new(&path)?;
         let mut draft = Draft { path, file, digest: Digest::of_bytes(b"") };
         if reflink_copy::reflink_file(source.file(), draft.file.file()).is_err() {
@@ -191,7 +190,7 @@ impl Placer<'_> {
     }
 
     fn copy_of(&self, source: &mut File) -> Result<Draft, Refusal> {
-        let path = self.inner.layout.tmp().join(durable::random_name());
+        let path = self.local.cache.layout.tmp().join(durable::random_name());
         let file = durable::create_new(&path).map_err(store)?;
         let mut draft = Draft { path, file, digest: Digest::of_bytes(b"") };
         let mut hasher = Hasher::new();
@@ -227,23 +226,23 @@ impl Placer<'_> {
     /// Publishes bytes that are ours alone.
     fn publish_own(&self, file: &FoundFile, draft: &Draft, how: Placement) -> Result<Placed, Refusal> {
         check(file, draft.digest)?;
-        let lease = self.inner.leases.take(&[draft.digest]).map_err(Refusal::Store)?;
+        let lease = self.local.cache.leases.take(&[draft.digest]).map_err(Refusal::Store)?;
         if let Some(row) = self.here(draft.digest, file)? {
             return Ok(Placed { row, how: Placement::Here, _lease: lease });
         }
-        let row = ingest::publish(&self.inner.layout, &draft.file, &draft.path, &draft.digest);
+        let row = ingest::publish(&self.local.cache.layout, &draft.file, &draft.path, &draft.digest);
         Ok(Placed { row: row.map_err(Refusal::Store)?, how, _lease: lease })
     }
 
     /// Publishes bytes that stay the other program's too.
     fn publish_shared(&self, file: &FoundFile, source: &File, digest: Digest) -> Result<Placed, Refusal> {
-        let lease = self.inner.leases.take(&[digest]).map_err(Refusal::Store)?;
+        let lease = self.local.cache.leases.take(&[digest]).map_err(Refusal::Store)?;
         if let Some(row) = self.here(digest, file)? {
             return Ok(Placed { row, how: Placement::Here, _lease: lease });
         }
         // Their program may not have seen to it, and a name of ours stands for bytes that last.
         source.sync_all().map_err(said)?;
-        let path = self.inner.layout.blob(&digest);
+        let path = self.local.cache.layout.blob(&digest);
         let shard = path.parent().expect("invariant: a blob lies in a directory");
         durable::create_private_dir(shard).map_err(store)?;
         match self.link(file, &path)? {
@@ -260,7 +259,7 @@ impl Placer<'_> {
             Linked::Impossible => (),
         }
         let elsewhere = Elsewhere::of(file.at.clone(), file.stamp);
-        elsewhere.write(&self.inner.layout, &digest).map_err(store)?;
+        elsewhere.write(&self.local.cache.layout, &digest).map_err(store)?;
         let facts = source.metadata().map_err(said)?;
         let row = ingest::row(&digest, &facts, Origin::Reference);
         Ok(Placed { row, how: Placement::Reference, _lease: lease })
@@ -268,12 +267,12 @@ impl Placer<'_> {
 
     /// The bytes, if the store has them.
     fn here(&self, digest: Digest, file: &FoundFile) -> Result<Option<BlobRow>, Refusal> {
-        arrival::here(self.inner, &digest, Some(file.stamp.size)).map_err(Refusal::Store)
+        self.local.cache.here(&digest, Some(file.stamp.size)).map_err(Refusal::Store)
     }
 
     /// Makes the second name, and never replaces what has it.
     fn link(&self, file: &FoundFile, path: &Path) -> Result<Linked, Refusal> {
-        let tmp = self.inner.layout.tmp().join(durable::random_name());
+        let tmp = self.local.cache.layout.tmp().join(durable::random_name());
         if fs_err::hard_link(&file.at, &tmp).is_err() {
             return Ok(Linked::Impossible);
         }
@@ -295,8 +294,8 @@ impl Placer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::manifest::Role;
     use crate::config::StoreConfig;
-    use crate::manifest::Role;
     use crate::store::Store;
 
     /// A store, a folder beside it with a file in it, and the file as it was found.
@@ -315,7 +314,7 @@ mod tests {
     }
 
     fn refusal(store: &Store, bounds: &Bounds, file: &FoundFile) -> String {
-        let placer = Placer { inner: &store.0, copies: true, read: &|_| () };
+        let placer = Placer { local: &store.0.local, copies: true, read: &|_| () };
         match placer.place(bounds, file) {
             Err(Refusal::File(reason)) => reason,
             Err(Refusal::Store(error)) => panic!("{error}"),
@@ -338,15 +337,21 @@ mod tests {
         fs_err::write(dir.path().join("secret"), "bytes").unwrap();
         fs_err::os::unix::fs::symlink(dir.path().join("secret"), &file.at).unwrap();
         assert!(!refusal(&store, &bounds, &file).is_empty());
-        assert!(fs_err::read_dir(store.0.layout.tmp()).unwrap().next().is_none(), "nothing stays behind");
+        assert!(
+            fs_err::read_dir(store.0.local.cache.layout.tmp()).unwrap().next().is_none(),
+            "nothing stays behind"
+        );
     }
 
     #[test]
     fn a_file_that_changes_while_it_is_read_is_refused() {
         let (_dir, store, bounds, file) = found();
         let at = file.at.clone();
-        let placer =
-            Placer { inner: &store.0, copies: false, read: &|_| fs_err::write(&at, "other bytes").unwrap() };
+        let placer = Placer {
+            local: &store.0.local,
+            copies: false,
+            read: &|_| fs_err::write(&at, "other bytes").unwrap(),
+        };
         match placer.place(&bounds, &file) {
             Err(Refusal::File(reason)) => assert_eq!(reason, "changed while it was looked at"),
             // Cloned before it changed.

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+
+use samovar_core::format::gguf;
 
 use super::place::{self, Placed, Placer, Refusal};
 use super::{
@@ -10,14 +11,14 @@ use super::{
     folder, hf_cache, lm_studio, ollama,
 };
 use crate::artifact::Artifact;
+use crate::artifact::manifest::{self, Manifest, ManifestFile, Role};
 use crate::ensure;
 use crate::error::Error;
-use crate::find;
+use crate::fetch::progress::{Progress, Transfer, Watch};
 use crate::index::{BlobRow, now_ms};
-use crate::manifest::{self, Manifest, ManifestFile};
-use crate::progress::{Progress, Transfer, Watch};
-use crate::source::folder::Bounds;
-use crate::store::Inner;
+use crate::local::Local;
+use crate::lookup::find;
+use crate::source::folder::{Bounds, clause};
 
 /// Bytes that are read between two words to whoever watches.
 const WORD_BYTES: u64 = 16 << 20;
@@ -26,9 +27,9 @@ const WORD_BYTES: u64 = 16 << 20;
 ///
 /// # Errors
 /// Only what keeps this store from being written.
-pub(super) fn adopt(inner: &Arc<Inner>, options: &AdoptOptions) -> Result<Adopted, Error> {
+pub(super) fn adopt(local: &Local, options: &AdoptOptions) -> Result<Adopted, Error> {
     if !options.dry_run {
-        inner.writable("what other programs downloaded")?;
+        local.cache.writable("what other programs downloaded")?;
     }
     let mut report = Adopted { dry_run: options.dry_run, ..Adopted::default() };
     let mut work = Vec::new();
@@ -43,7 +44,7 @@ pub(super) fn adopt(inner: &Arc<Inner>, options: &AdoptOptions) -> Result<Adopte
         }
     }
     let reading = Reading::of(&work, options.watch.clone());
-    let run = Run { inner, options, reading: &reading };
+    let run = Run { local, options, reading: &reading };
     for (bounds, found) in &work {
         let done = run.one(bounds, found);
         reading.passed(found.bytes());
@@ -61,7 +62,7 @@ pub(super) fn adopt(inner: &Arc<Inner>, options: &AdoptOptions) -> Result<Adopte
 /// # Errors
 /// Only what keeps this store from being written.
 pub(super) fn one(
-    inner: &Arc<Inner>,
+    local: &Local,
     bounds: &Bounds,
     found: &Found,
     watch: Option<Watch>,
@@ -69,7 +70,7 @@ pub(super) fn one(
     let bounds = found.bounds.as_ref().unwrap_or(bounds);
     let work = [(bounds.clone(), found.clone())];
     let (options, reading) = (AdoptOptions::default(), Reading::of(&work, watch));
-    match (Run { inner, options: &options, reading: &reading }).one(bounds, found) {
+    match (Run { local, options: &options, reading: &reading }).one(bounds, found) {
         Ok(adopted) => Ok(Ok(adopted)),
         Err(Stop::Skip(skipped)) => Ok(Err(skipped)),
         Err(Stop::Store(error)) => Err(error),
@@ -145,7 +146,7 @@ impl Reading {
 }
 
 struct Run<'a> {
-    inner: &'a Arc<Inner>,
+    local: &'a Local,
     options: &'a AdoptOptions,
     reading: &'a Reading,
 }
@@ -163,7 +164,9 @@ impl From<Error> for Stop {
 
 impl Run<'_> {
     fn one(&self, bounds: &Bounds, found: &Found) -> Result<AdoptedArtifact, Stop> {
-        if let Some(file) = found.files.iter().find(|file| file.at.starts_with(self.inner.layout.root())) {
+        if let Some(file) =
+            found.files.iter().find(|file| file.at.starts_with(self.local.cache.layout.root()))
+        {
             return Err(Stop::Skip(Skipped::new(&file.at, "lies in this cache already")));
         }
         if let Some(artifact) = self.here(found)? {
@@ -172,11 +175,12 @@ impl Run<'_> {
             }
             return Ok(AdoptedArtifact { reference: artifact.reference, ..summary(found, 0, Vec::new()) });
         }
+        gate(bounds, found).map_err(Stop::Skip)?;
         if self.options.dry_run {
             return self.foresee(found);
         }
         let placer = Placer {
-            inner: self.inner,
+            local: self.local,
             copies: self.options.copies,
             read: &|bytes| self.reading.read(bytes),
         };
@@ -193,13 +197,13 @@ impl Run<'_> {
     }
 
     fn here(&self, found: &Found) -> Result<Option<Artifact>, Error> {
-        let artifact = self.inner.with_index(|index| index.artifact(&found.key.digest()))?;
-        Ok(artifact.filter(|artifact| find::is_in_place(&self.inner.layout, artifact)))
+        let artifact = self.local.cache.with_index(|index| index.artifact(&found.key.digest()))?;
+        Ok(artifact.filter(|artifact| find::is_in_place(&self.local.cache.layout, artifact)))
     }
 
     fn foresee(&self, found: &Found) -> Result<AdoptedArtifact, Stop> {
         let foreseen = found.files.iter().map(|file| {
-            let how = place::foresee(&self.inner.layout, file, self.options.copies);
+            let how = place::foresee(&self.local.cache.layout, file, self.options.copies);
             how.map_err(|reason| Stop::Skip(Skipped::new(&file.at, reason)))
         });
         let how = foreseen.collect::<Result<_, _>>()?;
@@ -223,7 +227,7 @@ impl Run<'_> {
             files: files.collect(),
             created_ms: now_ms(),
         };
-        ensure::record(self.inner, manifest, &rows)?;
+        ensure::record(&self.local.cache, manifest, &rows)?;
         self.note_names(found, free)
     }
 
@@ -240,14 +244,16 @@ impl Run<'_> {
     /// Whether a name may come to mean this artifact. What it means already it goes on to mean, since who
     /// adopts does not know what is newer; except a path, which means what lies there now.
     fn is_free(&self, found: &Found, text: &str) -> Result<bool, Error> {
-        let Some(means) = self.inner.with_index(|index| index.by_reference(text))? else { return Ok(true) };
+        let Some(means) = self.local.cache.with_index(|index| index.by_reference(text))? else {
+            return Ok(true);
+        };
         let is_path = ["folder", "lm-studio"].contains(&found.key.source.as_str());
         let is_same_place = (&means.key.source, &means.key.model) == (&found.key.source, &found.key.model);
         Ok(means.key == found.key || (is_path && is_same_place))
     }
 
     fn is_known(&self, found: &Found, revision: &str) -> bool {
-        let known = self.inner.index.ref_of(&found.key.source, &found.key.model, revision);
+        let known = self.local.cache.index.ref_of(&found.key.source, &found.key.model, revision);
         known.is_ok_and(|known| known.is_some())
     }
 
@@ -255,11 +261,22 @@ impl Run<'_> {
     fn note_names(&self, found: &Found, from: usize) -> Result<(), Error> {
         for text in found.texts().skip(from) {
             if self.is_free(found, text)? {
-                self.inner.with_index(|index| index.note_reference(text, &found.key.digest()))?;
+                self.local.cache.with_index(|index| index.note_reference(text, &found.key.digest()))?;
             }
         }
         Ok(())
     }
+}
+
+/// Looks at the headers of GGUF files, in a dry run as well: what only has the name of a model is no model.
+fn gate(bounds: &Bounds, found: &Found) -> Result<(), Skipped> {
+    let is_gguf = |file: &&FoundFile| file.path.extension().as_deref() == Some("gguf");
+    for file in found.files.iter().filter(|file| file.role == Role::Weights).filter(is_gguf) {
+        let reader = bounds.open(&file.at).map_err(|error| Skipped::new(&file.at, clause(&error)))?;
+        gguf::header_bytes(reader, file.stamp.size)
+            .map_err(|error| Skipped::new(&file.at, format!("is no sound model: {}", error.fault)))?;
+    }
+    Ok(())
 }
 
 impl Found {

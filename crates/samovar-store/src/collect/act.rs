@@ -16,19 +16,21 @@ use std::path::{Path, PathBuf};
 use samovar_core::Digest;
 
 use super::plan::{Collection, Why};
-use super::survey::{Survey, alone, bytes_below, entries};
+use super::survey::Survey;
 use super::view::LeftoverKind;
 use crate::artifact::Artifact;
-use crate::durable::random_name;
+use crate::artifact::key::KeyDigest;
+use crate::cache::Cache;
+use crate::derived::packed::kept;
+use crate::disk::durable::random_name;
+use crate::disk::layout::Layout;
+use crate::disk::lease::{self, alone};
+use crate::disk::lock::{FileLock, Hold};
+use crate::disk::partial::PartialId;
+use crate::disk::space::bytes_below;
+use crate::disk::trash::empty_trash;
 use crate::error::Error;
 use crate::index::BlobState;
-use crate::key::KeyDigest;
-use crate::layout::Layout;
-use crate::lease;
-use crate::lock::{FileLock, Hold};
-use crate::packed::kept;
-use crate::partial::PartialId;
-use crate::store::Inner;
 
 /// Artifacts or blobs that leave under one hold of the lock.
 const BATCH: usize = 32;
@@ -48,16 +50,16 @@ pub(crate) struct Done {
 ///
 /// # Errors
 /// When the index or the disk refuses; what had not left yet stays as it was.
-pub(crate) fn act(inner: &Inner, survey: &Survey, plan: &Collection) -> Result<Done, Error> {
+pub(crate) fn act(cache: &Cache, survey: &Survey, plan: &Collection) -> Result<Done, Error> {
     let mut done = Done::default();
     for batch in plan.artifacts.chunks(BATCH) {
-        done.artifacts.extend(take_away(inner, survey, batch)?);
+        done.artifacts.extend(take_away(cache, survey, batch, plan.user)?);
     }
     let needed: HashSet<Digest> =
         survey.view.artifacts.iter().flat_map(|artifact| artifact.blobs.iter().copied()).collect();
     let orphans: Vec<Digest> = plan.blobs.iter().copied().filter(|digest| !needed.contains(digest)).collect();
     for batch in orphans.chunks(BATCH) {
-        let (blobs, bytes) = take_orphans(inner, batch)?;
+        let (blobs, bytes) = take_orphans(cache, batch)?;
         done.orphans = (done.orphans.0 + blobs, done.orphans.1 + bytes);
     }
     let gone: HashSet<KeyDigest> = done.artifacts.iter().map(|(key, _)| *key).collect();
@@ -68,35 +70,41 @@ pub(crate) fn act(inner: &Inner, survey: &Survey, plan: &Collection) -> Result<D
         if survey.view.leftovers[*index].parent.is_some_and(|parent| stayed.contains(&parent)) {
             continue;
         }
-        if sweep(inner, survey, *index)? {
+        if sweep(cache, survey, *index)? {
             done.leftovers.push(*index);
         }
     }
-    empty_trash(&inner.layout);
+    empty_trash(&cache.layout);
     Ok(done)
 }
 
-/// Lets artifacts go, under one hold of the lock. Those in use by now stay.
+/// Lets artifacts go, under one hold of the lock. Those in use by now stay, unless all of their blobs do and `user` alone
+/// uses them.
 fn take_away(
-    inner: &Inner,
+    cache: &Cache,
     survey: &Survey,
     wanted: &[(KeyDigest, Why)],
+    user: Option<u32>,
 ) -> Result<Vec<(KeyDigest, u64)>, Error> {
-    let layout = &inner.layout;
+    let layout = &cache.layout;
     let _alone = alone(layout)?;
     let held = lease::held(layout).map_err(Error::io("the leases could not be read"))?;
+    let by_others = user.map(|_| lease::held_but_by(layout, user)).transpose();
+    let by_others = by_others.map_err(Error::io("the leases could not be read"))?;
+    let in_the_way = by_others.as_ref().unwrap_or(&held);
     let mut leaving = Vec::new();
     for (key, why) in wanted {
-        let Some(artifact) = inner.index.artifact_in_any_state(key)? else { continue };
+        let Some(artifact) = cache.index.artifact_in_any_state(key)? else { continue };
         let is_kept = artifact.is_pinned && *why != Why::Asked;
-        if !is_kept && !is_held(&artifact, &held) {
+        let is_free = !is_held(&artifact, in_the_way) && (user.is_none() || is_shared(cache, &artifact)?);
+        if !is_kept && is_free {
             leaving.push(artifact);
         }
     }
-    let blobs = Blobs::of(inner, survey, &leaving, &held)?;
+    let blobs = Blobs::of(cache, survey, &leaving, &held)?;
     let keys: Vec<KeyDigest> = leaving.iter().map(|artifact| artifact.key_digest).collect();
     let digests: Vec<Digest> = blobs.free.keys().copied().collect();
-    inner.index.set_blob_states(&digests, BlobState::Deleting)?;
+    cache.index.set_blob_states(&digests, BlobState::Deleting)?;
     let mut moves = Moves::default();
     // The manifests first: without them nothing claims to be there.
     let own = keys.iter().flat_map(|key| {
@@ -107,11 +115,11 @@ fn take_away(
         .try_for_each(|path| moves.take(layout, &path));
     let forgotten = moved
         .map_err(Error::io("an artifact could not be moved out of the way"))
-        .and_then(|()| inner.index.forget(&keys, &digests));
+        .and_then(|()| cache.index.forget(&keys, &digests));
     if let Err(error) = forgotten {
         moves.undo();
         // When this fails too, whoever opens the store next does it.
-        let _ = inner.index.set_blob_states(&digests, BlobState::Ready);
+        let _ = cache.index.set_blob_states(&digests, BlobState::Ready);
         return Err(error);
     }
     Ok(blobs.shares(&leaving))
@@ -120,6 +128,17 @@ fn take_away(
 /// Whether somebody uses an artifact; as in [`super::view::is_in_use`].
 fn is_held(artifact: &Artifact, held: &BTreeMap<Digest, u32>) -> bool {
     !artifact.files.is_empty() && artifact.files.iter().all(|file| held.contains_key(&file.digest))
+}
+
+/// Whether other artifacts need each of its blobs.
+fn is_shared(cache: &Cache, artifact: &Artifact) -> Result<bool, Error> {
+    for file in &artifact.files {
+        let users = cache.index.artifacts_with_blob(&file.digest)?;
+        if users.iter().all(|user| user.key_digest == artifact.key_digest) {
+            return Ok(false);
+        }
+    }
+    Ok(!artifact.files.is_empty())
 }
 
 /// Blobs that leave together with artifacts.
@@ -133,7 +152,7 @@ struct Blobs {
 impl Blobs {
     /// Those that nobody else needs, uses, or is just bringing in.
     fn of(
-        inner: &Inner,
+        cache: &Cache,
         survey: &Survey,
         leaving: &[Artifact],
         held: &BTreeMap<Digest, u32>,
@@ -143,11 +162,11 @@ impl Blobs {
             leaving.iter().flat_map(|artifact| artifact.files.iter().map(|file| file.digest)).collect();
         let mut blobs = Self { free: BTreeMap::new(), claims: Vec::new() };
         for digest in digests {
-            let users = inner.index.artifacts_with_blob(&digest)?;
+            let users = cache.index.artifacts_with_blob(&digest)?;
             if held.contains_key(&digest) || users.iter().any(|user| !keys.contains(&user.key_digest)) {
                 continue;
             }
-            let Some(claim) = claim(&inner.layout, &PartialId::of_digest(digest))? else { continue };
+            let Some(claim) = claim(&cache.layout, &PartialId::of_digest(digest))? else { continue };
             let frees_bytes = survey.view.blobs.get(&digest).map_or(0, |blob| blob.frees_bytes);
             blobs.free.insert(digest, frees_bytes);
             blobs.claims.push(claim);
@@ -171,62 +190,45 @@ impl Blobs {
 }
 
 /// Lets blobs go that no artifact needs. Those that somebody needs by now stay. How many went, and their bytes.
-fn take_orphans(inner: &Inner, digests: &[Digest]) -> Result<(u64, u64), Error> {
-    let layout = &inner.layout;
+fn take_orphans(cache: &Cache, digests: &[Digest]) -> Result<(u64, u64), Error> {
+    let layout = &cache.layout;
     let _alone = alone(layout)?;
     let held = lease::held(layout).map_err(Error::io("the leases could not be read"))?;
     let (mut claims, mut free) = (Vec::new(), Vec::new());
     for digest in digests {
-        if held.contains_key(digest) || !inner.index.artifacts_with_blob(digest)?.is_empty() {
+        if held.contains_key(digest) || !cache.index.artifacts_with_blob(digest)?.is_empty() {
             continue;
         }
         let Some(claim) = claim(layout, &PartialId::of_digest(*digest))? else { continue };
         claims.push(claim);
         free.push(*digest);
     }
-    inner.index.set_blob_states(&free, BlobState::Deleting)?;
+    cache.index.set_blob_states(&free, BlobState::Deleting)?;
     let paths = free.iter().flat_map(|digest| blob_paths(layout, digest));
     let bytes: u64 = paths.clone().map(|path| bytes_below(&path, 0).0).sum();
     let mut moves = Moves::default();
     let moved = paths.clone().try_for_each(|path| moves.take(layout, &path));
     moved.map_err(Error::io("a blob could not be moved out of the way"))?;
-    inner.index.remove_blobs(&free)?;
+    cache.index.remove_blobs(&free)?;
     Ok((free.len() as u64, bytes))
 }
 
 /// Lets a leftover go; false when somebody works on it by now.
-fn sweep(inner: &Inner, survey: &Survey, index: usize) -> Result<bool, Error> {
+fn sweep(cache: &Cache, survey: &Survey, index: usize) -> Result<bool, Error> {
     let place = &survey.leftovers[index];
     if survey.view.leftovers[index].kind == LeftoverKind::Trash {
         return Ok(true);
     }
     if survey.view.leftovers[index].kind == LeftoverKind::Packed {
-        return kept::take_unless_held(inner, &place.path, place.lease);
+        return kept::take_unless_held(&cache.layout, &place.path, place.lease);
     }
-    let claim = place.partial.as_ref().map(|id| claim(&inner.layout, id)).transpose()?;
+    let claim = place.partial.as_ref().map(|id| claim(&cache.layout, id)).transpose()?;
     if matches!(claim, Some(None)) {
         return Ok(false);
     }
-    let moved = Moves::default().take(&inner.layout, &place.path);
+    let moved = Moves::default().take(&cache.layout, &place.path);
     moved.map_err(Error::io("what nobody needs could not be moved out of the way"))?;
     Ok(true)
-}
-
-/// Unlinks what lies in the trash. What cannot be unlinked now waits for the next time.
-pub(crate) fn empty_trash(layout: &Layout) {
-    for (_, path) in entries(&layout.trash()).unwrap_or_default() {
-        let removed = match fs_err::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() => fs_err::remove_dir_all(&path),
-            Ok(_) => fs_err::remove_file(&path),
-            Err(error) => Err(error),
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "the trash could not be emptied");
-            }
-            _ => (),
-        }
-    }
 }
 
 /// What was moved to the trash, so that it can come back.

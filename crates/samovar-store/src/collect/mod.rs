@@ -7,15 +7,19 @@
 //!   disk
 //! ```
 //!
-//! Three ask for it: a user (`gc`, `rm`), the limits when something is to be fetched (see [`crate::room`]), and
+//! Three ask for it: a user (`gc`, `rm`), the limits when something is to be fetched (see [`room`]), and
 //! nobody else: no timer of its own. It never takes what is pinned, leased or on its way in, and never a byte
 //! that is not ours: a file of another program is only forgotten.
 
 mod act;
 mod chronicle;
+pub(crate) mod commands;
 mod limits;
+mod pin;
 mod plan;
+pub(crate) mod promise;
 mod recover;
+pub(crate) mod room;
 pub(crate) mod survey;
 mod view;
 mod worth;
@@ -24,14 +28,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ballast;
+use crate::artifact::key::KeyDigest;
+use crate::cache::Cache;
+use crate::derived::prefix::quota;
+use crate::disk::ballast;
 use crate::error::Error;
 use crate::index::now_ms;
-use crate::key::KeyDigest;
-use crate::prefix::quota;
-use crate::store::{Inner, Store};
+use crate::local::Local;
 
-pub(crate) use act::empty_trash;
 pub(crate) use chronicle::Chronicle;
 pub(crate) use limits::Limits;
 pub use plan::Why;
@@ -43,15 +47,6 @@ pub(crate) use view::used_bytes;
 
 /// Where the chronicle is kept between runs.
 const CHRONICLE: &str = "collect.chronicle";
-
-/// What a collection is asked to do.
-#[derive(Clone, Debug, Default)]
-pub struct CollectOptions {
-    /// Only say what would go.
-    pub is_dry_run: bool,
-    /// Bytes to be made room for, besides keeping the limits.
-    pub room_bytes: u64,
-}
 
 /// What a collection did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -101,129 +96,75 @@ pub struct Swept {
     pub bytes: u64,
 }
 
-impl Store {
-    /// Lets go what is past the limits: leftovers, artifacts that were not used for long, and while more is
-    /// used than the quota allows, what is worth least. Blocks.
-    ///
-    /// # Errors
-    /// When the index or the disk refuses; what had not left yet stays as it was.
-    pub fn collect(&self, options: &CollectOptions) -> Result<Collected, Error> {
-        let inner = &*self.0;
-        inner.writable("a collection")?;
-        if !options.is_dry_run {
-            ballast::give_up_if_full(&inner.layout);
-        }
-        let survey = survey(inner, !options.is_dry_run)?;
-        let limits = limits(inner, &survey, options.room_bytes);
-        let plan = plan(&survey.view, &limits);
-        settle(inner, &survey, &plan, &limits, options.is_dry_run)
-    }
-
-    /// Removes an artifact now, pinned or not. Blobs that others need stay. Blocks.
-    ///
-    /// # Errors
-    /// [`Error::InUse`] names the process that uses it; [`Error::Missing`] when it is not there.
-    pub fn remove(&self, key: &KeyDigest) -> Result<Removed, Error> {
-        let inner = &*self.0;
-        inner.writable("removing an artifact")?;
-        ballast::give_up_if_full(&inner.layout);
-        let survey = survey(inner, true)?;
-        let Some(place) = survey.artifacts.iter().position(|artifact| artifact.key_digest == *key) else {
-            return Err(Error::Missing {
-                subject: format!("the artifact {key}"),
-                where_: " in the cache",
-                hint: "`samovar list` shows what is there".to_owned(),
-            });
-        };
-        let plan = plan::plan_removal(&survey.view, &[*key]);
-        let collected = settle(inner, &survey, &plan, &limits(inner, &survey, 0), false)?;
-        // What was packed of it is of no use to anybody any more.
-        let packed_bytes = collected.leftovers.get(&LeftoverKind::Packed).map_or(0, |swept| swept.bytes);
-        let removed = collected
-            .removed
-            .into_iter()
-            .next()
-            .map(|removed| Removed { freed_bytes: removed.freed_bytes + packed_bytes, ..removed });
-        removed.ok_or_else(|| {
-            let artifact = &survey.artifacts[place];
-            let held = survey::held(&inner.layout).unwrap_or_default();
-            let holder = artifact.files.iter().find_map(|file| held.get(&file.digest));
-            Error::InUse {
-                subject: artifact.reference.clone(),
-                by: holder.map_or("another process".to_owned(), |pid| format!("process {pid}")),
-            }
-        })
-    }
-}
-
 /// What is done whenever a store is opened: a collection that broke off is finished, and time goes on. Not being
 /// able to keeps nobody from opening it.
-pub(crate) fn look_after(inner: &Inner) {
-    let looked = recover(&inner.layout, &inner.index).and_then(|()| chronicle(inner, true).map(drop));
+pub(crate) fn look_after(local: &Local) {
+    let looked =
+        recover(&local.cache.layout, &local.cache.index).and_then(|()| chronicle(local, true).map(drop));
     if let Err(error) = looked {
         tracing::warn!(%error, "the cache could not be looked after");
     }
-    ballast::lay(&inner.layout);
+    ballast::lay(&local.cache.layout);
 }
 
 /// Looks at the store, and notes that somebody did.
-pub(crate) fn survey(inner: &Inner, may_write: bool) -> Result<Survey, Error> {
-    let chronicle = chronicle(inner, may_write)?;
+pub(crate) fn survey(local: &Local, may_write: bool) -> Result<Survey, Error> {
+    let chronicle = chronicle(local, may_write)?;
     if may_write {
-        inner.heal()?;
-        recover(&inner.layout, &inner.index)?;
+        local.cache.heal()?;
+        recover(&local.cache.layout, &local.cache.index)?;
     }
-    Survey::take(inner, &chronicle)
+    Survey::take(local, &chronicle)
 }
 
 /// The chronicle up to now. Dry runs leave no trace in it.
-fn chronicle(inner: &Inner, may_write: bool) -> Result<Chronicle, Error> {
+fn chronicle(local: &Local, may_write: bool) -> Result<Chronicle, Error> {
     let now_ms = now_ms();
-    let kept = inner.index.recall(CHRONICLE)?;
+    let kept = local.cache.index.recall(CHRONICLE)?;
     let earlier: Option<Chronicle> = kept.and_then(|json| serde_json::from_str(&json).ok());
     let mut chronicle = earlier.clone().unwrap_or_else(|| Chronicle::begin(now_ms));
-    chronicle.observe(now_ms, max_age_ms(inner));
+    chronicle.observe(now_ms, max_age_ms(local));
     if may_write && earlier.is_none_or(|earlier| chronicle.is_news_to(&earlier)) {
         let json = serde_json::to_string(&chronicle).expect("invariant: numbers are JSON");
         // What was not noted now is noted next time; a full disk must not keep anybody from making room.
-        let _ = inner.index.remember(CHRONICLE, &json);
+        let _ = local.cache.index.remember(CHRONICLE, &json);
     }
     Ok(chronicle)
 }
 
 /// What may stay when so many bytes come.
-pub(crate) fn limits(inner: &Inner, survey: &Survey, incoming_bytes: u64) -> Limits {
+pub(crate) fn limits(local: &Local, survey: &Survey, incoming_bytes: u64) -> Limits {
     Limits {
-        quota_bytes: survey.quota_bytes(inner.config.max_size_bytes),
-        max_age_ms: max_age_ms(inner),
-        min_free_bytes: inner.config.min_free_bytes,
+        quota_bytes: survey.quota_bytes(local.config.max_size_bytes),
+        max_age_ms: max_age_ms(local),
+        min_free_bytes: local.config.min_free_bytes,
         incoming_bytes,
-        prefix_bytes: quota::quota_bytes(inner),
+        prefix_bytes: quota::quota_bytes(local),
         is_for_copy: false,
     }
 }
 
-fn max_age_ms(inner: &Inner) -> Option<u64> {
-    let max_age = inner.config.max_age;
+fn max_age_ms(local: &Local) -> Option<u64> {
+    let max_age = local.config.max_age;
     (!max_age.is_zero()).then(|| u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Does what the plan says, unless it is a dry run, and tells of it.
 pub(crate) fn settle(
-    inner: &Inner,
+    cache: &Cache,
     survey: &Survey,
     plan: &Collection,
     limits: &Limits,
     is_dry_run: bool,
 ) -> Result<Collected, Error> {
-    let done = if is_dry_run { survey.as_planned(plan) } else { act::act(inner, survey, plan)? };
+    let done = if is_dry_run { survey.as_planned(plan) } else { act::act(cache, survey, plan)? };
     let mut collected = survey.tell(plan, &done);
     collected.is_dry_run = is_dry_run;
     collected.quota_bytes = limits.quota_bytes;
     if !is_dry_run {
-        inner.index.count("collected_artifacts", collected.removed.len() as u64);
-        inner.index.count("collected_bytes", collected.freed_bytes);
-        ballast::lay(&inner.layout);
+        cache.index.count("collected_artifacts", collected.removed.len() as u64);
+        cache.index.count("collected_bytes", collected.freed_bytes);
+        ballast::lay(&cache.layout);
     }
     Ok(collected)
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{HOUR_MS, Limits, ORPHAN_MS};
 use super::view::{LeftoverKind, View, is_in_use, used_bytes};
-use crate::key::KeyDigest;
+use crate::artifact::key::KeyDigest;
 
 /// Why an artifact goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,8 @@ pub(crate) struct Collection {
     pub(crate) frees_bytes: u64,
     /// What is missing of the limits even so.
     pub(crate) short: Option<Short>,
+    /// The artifacts go although this process uses their blobs, which others need as well and which therefore stay.
+    pub(crate) user: Option<u32>,
 }
 
 /// A limit that cannot be kept.
@@ -96,6 +98,8 @@ struct Choice<'a> {
     is_gone: Vec<bool>,
     orphans: Vec<Digest>,
     leftovers: Vec<usize>,
+    /// By place in [`View::leftovers`]: what is in `leftovers`.
+    is_swept: Vec<bool>,
     freed_bytes: u64,
     short: Option<Short>,
 }
@@ -109,16 +113,16 @@ impl<'a> Choice<'a> {
             }
         }
         let is_gone = vec![false; view.artifacts.len()];
+        let is_swept = vec![false; view.leftovers.len()];
         let (gone, orphans, leftovers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { view, needs, gone, is_gone, orphans, leftovers, freed_bytes: 0, short: None }
+        Self { view, needs, gone, is_gone, orphans, leftovers, is_swept, freed_bytes: 0, short: None }
     }
 
     fn take_leftovers(&mut self, limits: &Limits) {
         for (index, leftover) in self.view.leftovers.iter().enumerate() {
             let is_due = leftover.is_needless || leftover.idle_ms >= limits.patience_ms(leftover.kind);
             if !leftover.is_held && is_due {
-                self.leftovers.push(index);
-                self.freed_bytes += leftover.bytes;
+                self.take_leftover(index);
             }
         }
         self.take_surplus_prefixes(limits.prefix_bytes);
@@ -146,7 +150,7 @@ impl<'a> Choice<'a> {
     fn prefixes(&self) -> Vec<usize> {
         let leftovers = &self.view.leftovers;
         let mut places: Vec<usize> = (0..leftovers.len())
-            .filter(|index| leftovers[*index].kind == LeftoverKind::Prefix && !self.leftovers.contains(index))
+            .filter(|index| leftovers[*index].kind == LeftoverKind::Prefix && !self.is_swept[*index])
             .collect();
         places.sort_by_key(|index| leftovers[*index].idle_ms);
         places
@@ -154,6 +158,7 @@ impl<'a> Choice<'a> {
 
     fn take_leftover(&mut self, index: usize) {
         self.leftovers.push(index);
+        self.is_swept[index] = true;
         self.freed_bytes += self.view.leftovers[index].bytes;
     }
 
@@ -217,7 +222,7 @@ impl<'a> Choice<'a> {
         let leftovers = &self.view.leftovers;
         let mut left: Vec<usize> = (0..leftovers.len())
             .filter(|index| leftovers[*index].kind == LeftoverKind::Packed && !leftovers[*index].is_held)
-            .filter(|index| leftovers[*index].bytes > 0 && !self.leftovers.contains(index))
+            .filter(|index| leftovers[*index].bytes > 0 && !self.is_swept[*index])
             .collect();
         left.sort_by_key(|index| (leftovers[*index].is_outdone, leftovers[*index].idle_ms));
         while self.freed_bytes < goal
@@ -231,9 +236,8 @@ impl<'a> Choice<'a> {
     fn take_copies_of(&mut self, index: usize) {
         let parent = Some(self.view.artifacts[index].key);
         for (place, leftover) in self.view.leftovers.iter().enumerate() {
-            if leftover.parent == parent && !leftover.is_held && !self.leftovers.contains(&place) {
-                self.leftovers.push(place);
-                self.freed_bytes += leftover.bytes;
+            if leftover.parent == parent && !leftover.is_held && !self.is_swept[place] {
+                self.take_leftover(place);
             }
         }
     }
@@ -246,10 +250,9 @@ impl<'a> Choice<'a> {
                 && is_broken_off
                 && !leftover.is_held
                 && leftover.bytes > 0
-                && !self.leftovers.contains(&index)
+                && !self.is_swept[index]
             {
-                self.leftovers.push(index);
-                self.freed_bytes += leftover.bytes;
+                self.take_leftover(index);
             }
         }
     }
@@ -286,6 +289,7 @@ impl<'a> Choice<'a> {
             self.give_back(index);
         }
         for index in self.leftovers.split_off(leftovers) {
+            self.is_swept[index] = false;
             self.freed_bytes -= self.view.leftovers[index].bytes;
         }
     }
@@ -379,6 +383,7 @@ impl<'a> Choice<'a> {
             leftovers: self.leftovers,
             frees_bytes: self.freed_bytes,
             short: self.short,
+            user: None,
         }
     }
 }

@@ -9,16 +9,15 @@ use std::collections::{BTreeSet, HashMap};
 use samovar_core::Digest;
 
 use super::act::{Moves, blob_paths, claim};
-use super::survey::alone;
 use crate::artifact::Artifact;
-use crate::blob;
+use crate::artifact::key::KeyDigest;
+use crate::cache::blob;
+use crate::disk::layout::Layout;
+use crate::disk::lease::{self, alone};
+use crate::disk::partial::PartialId;
+use crate::disk::plain;
 use crate::error::Error;
 use crate::index::{BlobState, Index};
-use crate::key::KeyDigest;
-use crate::layout::Layout;
-use crate::lease;
-use crate::partial::PartialId;
-use crate::plain;
 
 /// Brings the index and the disk together again where a collection broke off.
 ///

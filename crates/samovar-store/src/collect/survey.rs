@@ -10,19 +10,20 @@ use super::chronicle::Chronicle;
 use super::view::{ArtifactFacts, BlobFacts, Leftover, LeftoverKind, View};
 use super::worth;
 use crate::artifact::Artifact;
+use crate::artifact::key::KeyDigest;
+use crate::artifact::manifest;
+use crate::cache::tier::ReadOnly;
+use crate::derived::packed::kept;
+use crate::derived::prefix::quota;
+use crate::disk::layout::Layout;
+use crate::disk::lease::{self, alone};
+use crate::disk::lock::{FileLock, Hold};
+use crate::disk::partial::{Note, PartialId};
+use crate::disk::plain;
+use crate::disk::space::{bytes_below, changed_ms, entries, free_disk_bytes};
 use crate::error::Error;
 use crate::index::{BlobRow, Origin};
-use crate::key::KeyDigest;
-use crate::layout::Layout;
-use crate::lease;
-use crate::lock::{FileLock, Hold};
-use crate::manifest;
-use crate::packed;
-use crate::partial::{Note, PartialId};
-use crate::plain;
-use crate::prefix::quota;
-use crate::store::Inner;
-use crate::tier::ReadOnly;
+use crate::local::Local;
 
 /// How deep leftovers are looked into.
 const DEPTH: u32 = 16;
@@ -61,20 +62,20 @@ impl Survey {
     ///
     /// # Errors
     /// When the index or a directory cannot be read.
-    pub(crate) fn take(inner: &Inner, chronicle: &Chronicle) -> Result<Self, Error> {
-        let layout = &inner.layout;
-        let held = held(layout)?;
-        let artifacts = inner.index.artifacts()?;
+    pub(crate) fn take(local: &Local, chronicle: &Chronicle) -> Result<Self, Error> {
+        let layout = &local.cache.layout;
+        let held = held_but_by(layout, None)?;
+        let artifacts = local.cache.index.artifacts()?;
         let rows: HashMap<Digest, BlobRow> =
-            inner.index.blobs()?.into_iter().map(|row| (row.digest, row)).collect();
+            local.cache.index.blobs()?.into_iter().map(|row| (row.digest, row)).collect();
         let mut survey = Self { view: View::default(), artifacts, rows, leftovers: Vec::new(), held };
         let fail = Error::io("the cache could not be looked through");
-        survey.look(inner, chronicle).map_err(fail)?;
+        survey.look(local, chronicle).map_err(fail)?;
         Ok(survey)
     }
 
-    fn look(&mut self, inner: &Inner, chronicle: &Chronicle) -> std::io::Result<()> {
-        let layout = &inner.layout;
+    fn look(&mut self, local: &Local, chronicle: &Chronicle) -> std::io::Result<()> {
+        let layout = &local.cache.layout;
         let links = OwnLinks::count(layout)?;
         for row in self.rows.values() {
             let facts = BlobFacts {
@@ -87,14 +88,14 @@ impl Survey {
         self.strays(layout, &links, chronicle)?;
         self.view.artifacts = self.artifacts.iter().map(|artifact| facts(artifact, chronicle)).collect();
         self.snapshots(layout, chronicle)?;
-        self.partials(inner, chronicle)?;
+        self.partials(local, chronicle)?;
         self.rubbish(&layout.tmp(), LeftoverKind::Tmp, chronicle)?;
         self.rubbish(&layout.trash(), LeftoverKind::Trash, chronicle)?;
         self.rubbish(&layout.quarantines(), LeftoverKind::Quarantine, chronicle)?;
         for kept in quota::kept(layout)? {
             self.push(LeftoverKind::Prefix, Place::of(kept.path), chronicle);
         }
-        self.packed(inner, chronicle)?;
+        self.packed(local, chronicle)?;
         self.view.free_disk_bytes = free_disk_bytes(layout.root())?;
         Ok(())
     }
@@ -153,8 +154,8 @@ impl Survey {
     }
 
     /// What is on its way in, or was when its process died: downloads, and packed files that are made.
-    fn partials(&mut self, inner: &Inner, chronicle: &Chronicle) -> std::io::Result<()> {
-        let layout = &inner.layout;
+    fn partials(&mut self, local: &Local, chronicle: &Chronicle) -> std::io::Result<()> {
+        let layout = &local.cache.layout;
         let mut counted = HashSet::new();
         for (kind, dir) in [(LeftoverKind::Partial, layout.partials()), (LeftoverKind::Tmp, layout.packing())]
         {
@@ -165,9 +166,9 @@ impl Survey {
                 if let Some(id) = partial {
                     let declared = is_held.then(|| match kind {
                         LeftoverKind::Partial => Note::read(layout, &id).and_then(|note| note.size),
-                        _ => packed::expected_bytes(layout, &path),
+                        _ => kept::expected_bytes(layout, &path),
                     });
-                    let promised = declared.flatten().max(inner.room.promised_bytes(&id)).unwrap_or(0);
+                    let promised = declared.flatten().max(local.room.promised_bytes(&id)).unwrap_or(0);
                     self.view.promised_bytes += promised.saturating_sub(bytes);
                     counted.insert(id);
                 }
@@ -178,15 +179,15 @@ impl Survey {
                 self.leftovers.push(Place { partial, ..Place::of(path) });
             }
         }
-        self.view.promised_bytes += inner.room.promised_bytes_besides(&counted);
+        self.view.promised_bytes += local.room.promised_bytes_besides(&counted);
         Ok(())
     }
 
     /// Packed files. One whose artifact has gone, or that cannot be found, is of no use to anybody.
-    fn packed(&mut self, inner: &Inner, chronicle: &Chronicle) -> std::io::Result<()> {
+    fn packed(&mut self, local: &Local, chronicle: &Chronicle) -> std::io::Result<()> {
         let known: HashSet<KeyDigest> = self.artifacts.iter().map(|artifact| artifact.key_digest).collect();
-        let is_gone = |parent: &KeyDigest| !known.contains(parent) && !may_be_in_tiers(inner, parent);
-        for kept in packed::kept::kept(&inner.layout)? {
+        let is_gone = |parent: &KeyDigest| !known.contains(parent) && !may_be_in_tiers(local, parent);
+        for kept in kept::kept(&local.cache.layout)? {
             let is_orphan = kept.parent().is_some_and(|parent| is_gone(&parent));
             let (parent, is_outdone) = (kept.parent(), kept.is_outdone);
             let is_needless = is_orphan || !kept.is_known();
@@ -227,31 +228,22 @@ fn facts(artifact: &Artifact, chronicle: &Chronicle) -> ArtifactFacts {
 }
 
 /// Whether a read-only store has this artifact, or cannot be asked now.
-fn may_be_in_tiers(inner: &Inner, key: &KeyDigest) -> bool {
-    let is_one_away = inner.tiers.len() < inner.config.read_only_dirs.len();
+fn may_be_in_tiers(local: &Local, key: &KeyDigest) -> bool {
+    let is_one_away = local.tiers.all().len() < local.config.read_only_dirs.len();
     let has_it = |tier: &ReadOnly| {
         let found = tier.index().and_then(|index| index.artifact_in_any_state(key));
         found.map_or(true, |artifact| artifact.is_some())
     };
-    is_one_away || inner.tiers.iter().any(has_it)
+    is_one_away || local.tiers.all().iter().any(has_it)
 }
 
 /// What living processes use; waits for moments, so that nobody is just writing a lease.
-pub(crate) fn held(layout: &Layout) -> Result<BTreeMap<Digest, u32>, Error> {
+pub(crate) fn held_but_by(layout: &Layout, process: Option<u32>) -> Result<BTreeMap<Digest, u32>, Error> {
     if !layout.is_writable() {
         return Ok(BTreeMap::new());
     }
     let _alone = alone(layout)?;
-    lease::held(layout).map_err(Error::io("the leases could not be read"))
-}
-
-/// The right to move things away: nobody opens anything meanwhile.
-///
-/// # Errors
-/// When the file system has no locks.
-pub(crate) fn alone(layout: &Layout) -> Result<FileLock, Error> {
-    FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Exclusive)
-        .map_err(Error::io("the cache could not be locked"))
+    lease::held_but_by(layout, process).map_err(Error::io("the leases could not be read"))
 }
 
 /// Names of blobs in our own snapshots, by device and inode: they go together with the blob.
@@ -297,60 +289,8 @@ impl OwnLinks {
     }
 }
 
-/// Bytes of the disk that we may write.
-pub(crate) fn free_disk_bytes(root: &Path) -> std::io::Result<u64> {
-    let facts = rustix::fs::statvfs(root)?;
-    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
-}
-
 /// Whether somebody works on a download. A lock that was never taken is free, and is not made for this.
 pub(crate) fn is_locked(layout: &Layout, id: &PartialId) -> bool {
     let path = layout.blob_lock(id);
     path.exists() && !matches!(FileLock::try_now(layout.root(), &path, Hold::Shared), Ok(Some(_)))
-}
-
-/// Names in a directory that may be missing; what is no text is no name of ours, and is left alone.
-pub(crate) fn entries(dir: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
-    let found = match fs_err::read_dir(dir) {
-        Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut names = Vec::new();
-    for entry in found {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().into_string() {
-            names.push((name, entry.path()));
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// Directories below a directory that may be missing, or on its way out.
-pub(crate) fn folders(dir: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
-    let mut found = entries(dir)?;
-    found.retain(|(_, path)| fs_err::symlink_metadata(path).is_ok_and(|facts| facts.is_dir()));
-    Ok(found)
-}
-
-/// Bytes on the disk that removing this gives back, and when something of it changed last, in milliseconds
-/// since 1970. Follows no link.
-pub(crate) fn bytes_below(path: &Path, depth: u32) -> (u64, u64) {
-    let Ok(found) = fs_err::symlink_metadata(path) else { return (0, 0) };
-    if !found.is_dir() {
-        let bytes = if found.nlink() > 1 { 0 } else { found.blocks() * 512 };
-        return (bytes, changed_ms(&found));
-    }
-    let below = if depth == 0 { Vec::new() } else { entries(path).unwrap_or_default() };
-    below.iter().fold((0, changed_ms(&found)), |(bytes, changed), (_, path)| {
-        let (more, later) = bytes_below(path, depth - 1);
-        (bytes + more, changed.max(later))
-    })
-}
-
-/// When a file was last written or renamed.
-fn changed_ms(file: &std::fs::Metadata) -> u64 {
-    let ms = file.ctime().saturating_mul(1_000).saturating_add(file.ctime_nsec() / 1_000_000);
-    u64::try_from(ms).unwrap_or(0)
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use samovar_core::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::key::KeyDigest;
+use crate::artifact::key::KeyDigest;
 
 /// The store at one moment.
 #[derive(Clone, Debug, Default)]

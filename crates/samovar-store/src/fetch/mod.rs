@@ -15,7 +15,9 @@
 
 mod feed;
 mod lane;
-mod patience;
+pub(crate) mod meter;
+pub(crate) mod patience;
+pub(crate) mod progress;
 mod pump;
 mod queue;
 mod sink;
@@ -32,7 +34,7 @@ use crate::source::{Body, RemoteFile, Source};
 
 use feed::Feed;
 use lane::{Round, Stop, is_other};
-pub(crate) use patience::{Patience, patiently};
+use patience::Patience;
 use pump::Pump;
 pub(crate) use sink::Sink;
 

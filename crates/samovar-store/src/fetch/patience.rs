@@ -1,11 +1,35 @@
 //! How long to wait before the same is asked again, and when to give up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
 
 use crate::config::RetryConfig;
 use crate::error::Error;
+use crate::fetch::meter::Meter;
+
+/// Where nobody is to be asked, a question is not asked more than once again after this long: the address is wrong, or the
+/// network is not there, and a person waits. A download that has begun has all the patience of the settings.
+const NOBODY_THERE: Duration = Duration::from_secs(4);
+/// After this long without an answer, whoever waits is told.
+const SLOW: Duration = Duration::from_millis(1_500);
+
+tokio::task_local! {
+    /// Who is told that a source does not answer: sources know nothing of who watches.
+    static METER: Arc<Meter>;
+}
+
+/// Does something whose vain questions the meter's watchers are told.
+pub(crate) async fn told<F: Future>(meter: Arc<Meter>, work: F) -> F::Output {
+    METER.scope(meter, work).await
+}
+
+fn tell(reason: &str) {
+    // Without a meter nobody watches.
+    let _ = METER.try_with(|meter| meter.unanswered(reason));
+}
 
 /// The waits between tries of one thing.
 pub(crate) struct Patience {
@@ -48,29 +72,45 @@ fn waits(config: RetryConfig) -> ExponentialBackoff {
         .build()
 }
 
-/// Does something until it succeeds, fails for good, or was tried often enough.
+/// Asks until there is an answer, a failure for good, or it was asked often enough.
 pub(crate) async fn patiently<T, F: Future<Output = Result<T, Error>>>(
     config: RetryConfig,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error> {
     let mut patience = Patience::new(config);
+    let (began, mut tries) = (Instant::now(), 0);
     loop {
-        match attempt().await {
+        tries += 1;
+        let mut asked = std::pin::pin!(attempt());
+        let answer = if let Ok(answer) = tokio::time::timeout(SLOW, &mut asked).await {
+            answer
+        } else {
+            tell("no answer yet");
+            asked.await
+        };
+        let error = match answer {
             Ok(value) => return Ok(value),
-            Err(error) => match patience.after(&error) {
-                Some(wait) => {
-                    tracing::debug!(%error, ?wait, "will be tried again");
-                    tokio::time::sleep(wait).await;
-                }
-                None => return Err(error),
-            },
+            Err(error) => error,
+        };
+        let is_silent = matches!(error, Error::Unreachable { is_silent: true, .. });
+        // One connection that was not made in time may be a packet that was lost.
+        let is_worth_it =
+            |wait: &Duration| !is_silent || tries == 1 || began.elapsed() + *wait <= NOBODY_THERE;
+        let Some(wait) = patience.after(&error).filter(is_worth_it) else { return Err(error) };
+        tracing::debug!(%error, ?wait, "will be tried again");
+        if let Error::Unreachable { message, .. } = &error {
+            tell(message);
         }
+        tokio::time::sleep(wait).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::fetch::progress::Progress;
 
     const CONFIG: RetryConfig = RetryConfig {
         tries: 4,
@@ -80,7 +120,72 @@ mod tests {
 
     fn passing(retry_after: Option<u64>) -> Error {
         let retry_after = retry_after.map(Duration::from_secs);
-        Error::Unreachable { subject: "x".to_owned(), message: "y".to_owned(), retry_after }
+        Error::Unreachable { subject: "x".to_owned(), message: "y".to_owned(), retry_after, is_silent: false }
+    }
+
+    fn silent() -> Error {
+        Error::Unreachable {
+            subject: "x".to_owned(),
+            message: "refused".to_owned(),
+            retry_after: None,
+            is_silent: true,
+        }
+    }
+
+    /// What watchers hear of some work, each with the milliseconds since it began.
+    async fn heard<F: Future>(work: F) -> (F::Output, Vec<(u128, Progress)>) {
+        let seen = Arc::new(Mutex::new(Vec::<(u128, Progress)>::new()));
+        let (meter, sink, began) = (Arc::new(Meter::default()), Arc::clone(&seen), Instant::now());
+        let watching = meter.attach(Arc::new(move |progress: Progress| {
+            sink.lock().unwrap().push((began.elapsed().as_millis(), progress));
+        }));
+        let output = told(Arc::clone(&meter), work).await;
+        drop(watching);
+        let seen = seen.lock().unwrap().clone();
+        (output, seen)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_is_there_it_is_said_at_once_and_given_up_soon() {
+        let config = RetryConfig { tries: 100, first_wait: Duration::from_millis(500), ..CONFIG };
+        let (began, mut tries) = (Instant::now(), 0);
+        let ask = || {
+            tries += 1;
+            std::future::ready(Err::<(), _>(silent()))
+        };
+        let (result, heard) = heard(patiently(config, ask)).await;
+        assert!(matches!(result, Err(Error::Unreachable { is_silent: true, .. })), "{result:?}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(tries > 1, "it is asked again");
+        assert_eq!(heard[0], (0, Progress::Unanswered { reason: "refused".to_owned() }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_takes_long_to_fail_is_tried_once_more_where_the_settings_let_it() {
+        for (allowed, expected) in [(1, 1), (2, 2), (100, 2)] {
+            let mut tries = 0;
+            let ask = || {
+                tries += 1;
+                async {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                    Err::<(), _>(silent())
+                }
+            };
+            let result = patiently(RetryConfig { tries: allowed, ..CONFIG }, ask).await;
+            assert!(result.is_err());
+            assert_eq!(tries, expected, "of {allowed}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_takes_long_is_said_to() {
+        let ask = || async {
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            Ok(7)
+        };
+        let (result, heard) = heard(patiently(CONFIG, ask)).await;
+        assert_eq!(result.unwrap(), 7);
+        assert!(heard.len() == 1 && heard[0].0 < 2_000, "{heard:?}");
     }
 
     #[test]

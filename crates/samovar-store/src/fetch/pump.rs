@@ -111,7 +111,7 @@ impl<S: Sink> Pump<S> {
 
     /// What may go better the next time.
     pub(crate) fn passing(&self, message: String) -> Error {
-        Error::Unreachable { subject: self.subject.clone(), message, retry_after: None }
+        Error::Unreachable { subject: self.subject.clone(), message, retry_after: None, is_silent: false }
     }
 
     /// What the source says does not fit together.

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use crate::disk::partial::Partial;
 use crate::error::Error;
-use crate::partial::Partial;
 
 /// A file that is not whole yet. All calls may block and may come from several threads.
 ///

@@ -14,11 +14,11 @@ use samovar_core::Digest;
 use samovar_core::model::ArtifactRef;
 
 use super::{Sink, fetch};
+use crate::artifact::manifest::Role;
 use crate::config::{RetryConfig, SourceConfig};
+use crate::disk::span::Spans;
 use crate::error::Error;
-use crate::manifest::Role;
 use crate::source::{Body, Listing, Promise, RemoteFile, Source};
-use crate::span::Spans;
 
 const MIB: u64 = 1 << 20;
 
@@ -118,6 +118,7 @@ impl Scripted {
                     subject: "x".to_owned(),
                     message: "refused".to_owned(),
                     retry_after: seconds.map(Duration::from_secs),
+                    is_silent: false,
                 });
             }
             Act::Denied => {
@@ -152,7 +153,8 @@ fn content(bytes: u64) -> Vec<u8> {
 }
 
 fn broken() -> Error {
-    Error::Unreachable { subject: "x".to_owned(), message: "broke off".to_owned(), retry_after: None }
+    let message = "broke off".to_owned();
+    Error::Unreachable { subject: "x".to_owned(), message, retry_after: None, is_silent: false }
 }
 
 impl Source for Scripted {

@@ -8,10 +8,10 @@ use super::access::{Durability, PATIENCE};
 use super::row::{self, BlobState, DigestBytes};
 use super::usage::as_of;
 use super::{Index, blobs, names, now_ms};
+use crate::artifact::key::{ArtifactKey, KeyDigest};
+use crate::artifact::name::{ModelId, SourceId};
 use crate::artifact::{Artifact, ArtifactFile, Usage};
 use crate::error::Error;
-use crate::key::{ArtifactKey, KeyDigest};
-use crate::name::{ModelId, SourceId};
 
 /// One row for each file of an artifact, with all that is known of the artifact; one row without a file for an
 /// artifact that has none. Being one statement, it never sees half a change.

@@ -5,7 +5,8 @@ use samovar_core::Digest;
 
 use super::Index;
 use super::access::{Durability, PATIENCE};
-use super::row::{self, BLOB_COLUMNS, BlobRow, BlobState, Coded as _, DigestBytes, Stamp};
+use super::row::{self, BLOB_COLUMNS, BlobRow, BlobState, Coded as _, DigestBytes};
+use crate::disk::stamp::Stamp;
 use crate::error::Error;
 
 impl Index {

@@ -7,8 +7,8 @@ use super::access::{Durability, PATIENCE};
 use super::row::{self, BlobRow, Coded as _, DigestBytes, RefRow};
 use super::{Index, blobs, names, now_ms};
 use crate::artifact::Artifact;
+use crate::artifact::manifest::Manifest;
 use crate::error::Error;
-use crate::manifest::Manifest;
 
 /// An artifact that is to be in the index.
 #[derive(Clone, Copy, Debug)]

@@ -24,7 +24,6 @@ mod commit;
 mod connect;
 mod damage;
 mod names;
-pub(crate) mod network;
 mod pending;
 mod rescue;
 mod row;
@@ -35,9 +34,10 @@ mod usage;
 use std::path::{Path, PathBuf};
 
 pub(crate) use commit::Entry;
-pub(crate) use row::{BlobRow, BlobState, Origin, Stamp};
+pub(crate) use row::{BlobRow, BlobState, Origin};
 pub(crate) use usage::Use;
 
+pub(crate) use crate::disk::stamp::Stamp;
 use crate::error::Error;
 use access::Access;
 use pending::Pending;

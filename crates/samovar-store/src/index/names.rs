@@ -5,9 +5,9 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::access::{Durability, PATIENCE};
 use super::row::{self, DigestBytes, RefRow};
 use super::{Index, now_ms};
+use crate::artifact::key::KeyDigest;
+use crate::artifact::name::{Commit, ModelId, SourceId};
 use crate::error::Error;
-use crate::key::KeyDigest;
-use crate::name::{Commit, ModelId, SourceId};
 
 /// Bytes of a text that is noted; a longer one is resolved each time.
 const TEXT_BYTES: usize = 4 << 10;

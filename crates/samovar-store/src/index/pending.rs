@@ -16,8 +16,8 @@ use super::row::DigestBytes;
 use super::usage::{Tally, Use};
 use super::{Index, artifacts, now_ms};
 use crate::artifact::Usage;
+use crate::artifact::key::KeyDigest;
 use crate::error::Error;
-use crate::key::KeyDigest;
 
 /// Time in which notes come together.
 const GATHERING: Duration = Duration::from_secs(1);

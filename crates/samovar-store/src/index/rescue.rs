@@ -81,8 +81,8 @@ fn read<T>(old: &Connection, query: &str, row: impl FnMut(&Row<'_>) -> rusqlite:
 mod tests {
     use super::super::{BlobRow, BlobState, Journal, Origin, Stamp, Use};
     use super::*;
-    use crate::key::{ArtifactKey, KeyDigest};
-    use crate::manifest::{FORMAT, Manifest, ManifestFile, Role};
+    use crate::artifact::key::{ArtifactKey, KeyDigest};
+    use crate::artifact::manifest::{FORMAT, Manifest, ManifestFile, Role};
 
     fn index(path: &Path) -> Index {
         Index::open(path, Journal::Wal).unwrap().index

@@ -3,17 +3,16 @@
 //! Unsigned numbers of 64 bits are stored as the signed ones with the same bits, so that every inode
 //! number and size comes back as it went in.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
 
 use rusqlite::types::{FromSqlError, FromSqlResult, Type, ValueRef};
 use rusqlite::{Row, ToSql, types::ToSqlOutput};
 use samovar_core::Digest;
 
-use crate::key::KeyDigest;
-use crate::manifest::Role;
-use crate::name::Commit;
+use crate::artifact::key::KeyDigest;
+use crate::artifact::manifest::Role;
+use crate::artifact::name::Commit;
+use crate::disk::stamp::Stamp;
 
 /// Whether a blob can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,27 +34,6 @@ pub(crate) enum Origin {
     HardLink,
     /// Another program's, used where they lie.
     Reference,
-}
-
-/// What tells whether a file is still the one that was verified.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    /// Device number.
-    pub(crate) dev: u64,
-    /// Inode number.
-    pub(crate) ino: u64,
-    /// Time of the last change of content, in nanoseconds since 1970.
-    pub(crate) mtime_ns: i64,
-    /// Bytes.
-    pub(crate) size: u64,
-}
-
-impl Stamp {
-    /// The stamp of the file that this is the metadata of.
-    pub(crate) fn of(metadata: &Metadata) -> Self {
-        let mtime_ns = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
-        Self { dev: metadata.dev(), ino: metadata.ino(), mtime_ns, size: metadata.size() }
-    }
 }
 
 /// What the index knows of a blob.

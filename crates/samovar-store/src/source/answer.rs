@@ -142,6 +142,7 @@ impl Answer {
                 subject,
                 message: format!("{who} said {status}"),
                 retry_after: self.retry_after(),
+                is_silent: false,
             },
             401 | 403 => Error::Denied {
                 subject,

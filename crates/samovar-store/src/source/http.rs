@@ -18,12 +18,12 @@ use url::Url;
 use super::answer::Answer;
 use super::origin::{Ask, Client, host, lie, range_header};
 use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source, commit_of, select};
+use crate::artifact::key::ArtifactKey;
+use crate::artifact::manifest::Role;
+use crate::artifact::name::Commit;
 use crate::config::{RetryConfig, SourceConfig};
 use crate::error::Error;
-use crate::fetch::patiently;
-use crate::key::ArtifactKey;
-use crate::manifest::Role;
-use crate::name::Commit;
+use crate::fetch::patience::patiently;
 
 /// Any web server.
 pub(crate) struct Http {

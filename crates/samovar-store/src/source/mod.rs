@@ -9,6 +9,8 @@
 //! the bytes were hashed.
 
 mod answer;
+#[cfg(test)]
+mod conformance;
 pub(crate) mod folder;
 mod http;
 mod hub;
@@ -28,11 +30,11 @@ use samovar_core::Digest;
 use samovar_core::model::ArtifactRef;
 use samovar_core::model::reference::Scheme;
 
+use crate::artifact::key::ArtifactKey;
+use crate::artifact::manifest::Role;
+use crate::artifact::name::{Commit, FilePath};
 use crate::config::SourceConfig;
 use crate::error::Error;
-use crate::key::ArtifactKey;
-use crate::manifest::Role;
-use crate::name::{Commit, FilePath};
 
 /// A place that artifacts come from.
 pub trait Source: Send + Sync + 'static {

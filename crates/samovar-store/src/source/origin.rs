@@ -156,12 +156,12 @@ impl Client {
         let request = self.client(url)?.request(ask.method.clone(), url.clone()).headers(headers).send();
         match tokio::time::timeout(self.stall, request).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(match certificate_fault(&error) {
-                Some(fault) => {
-                    let own = "certificates of your own are named by SSL_CERT_FILE";
-                    lie(ask.subject, format!("{}: {fault} ({own})", host(url)))
-                }
-                None => unreachable(ask.subject, &said(error, url)),
+            Ok(Err(error)) => Err(if let Some(fault) = certificate_fault(&error) {
+                let own = "certificates of your own are named by SSL_CERT_FILE";
+                lie(ask.subject, format!("{}: {fault} ({own})", host(url)))
+            } else {
+                let (subject, is_silent) = (ask.subject.to_owned(), error.is_connect());
+                Error::Unreachable { subject, message: said(error, url), retry_after: None, is_silent }
             }),
             Err(_) => {
                 let message = format!("{} did not answer within {} s", host(url), self.stall.as_secs_f32());
@@ -315,7 +315,8 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 }
 
 pub(crate) fn unreachable(subject: &str, message: &str) -> Error {
-    Error::Unreachable { subject: subject.to_owned(), message: message.to_owned(), retry_after: None }
+    let (subject, message) = (subject.to_owned(), message.to_owned());
+    Error::Unreachable { subject, message, retry_after: None, is_silent: false }
 }
 
 pub(crate) fn lie(subject: &str, message: impl Into<String>) -> Error {

@@ -9,7 +9,7 @@ use crate::ground::{Ground, LARGE, SIZES, SMALL};
 async fn wrong_bytes_under_the_right_name_are_refused_and_nothing_of_them_stays() {
     for size in SIZES {
         let ground = Ground::of(size).await;
-        ground.tell(Lie::WrongBytes).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::WrongBytes).refused(ErrorKind::Upstream).await;
         let sent = ground.recovers().await;
         assert_eq!(sent.body_bytes, size, "none of the wrong bytes was taken up again");
     }
@@ -19,11 +19,11 @@ async fn wrong_bytes_under_the_right_name_are_refused_and_nothing_of_them_stays(
 async fn one_flipped_bit_is_enough_wherever_it_is() {
     for at in [0, SMALL / 2, SMALL - 1] {
         let ground = Ground::of(SMALL).await;
-        ground.tell(Lie::FlipBit { at }).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::FlipBit { at }).refused(ErrorKind::Upstream).await;
         assert_eq!(ground.recovers().await.body_bytes, SMALL);
     }
     let ground = Ground::of(LARGE).await;
-    ground.tell(Lie::FlipBit { at: LARGE - 5_000_000 }).refused(ErrorKind::Storage).await;
+    ground.tell(Lie::FlipBit { at: LARGE - 5_000_000 }).refused(ErrorKind::Upstream).await;
     assert_eq!(ground.recovers().await.body_bytes, LARGE);
 }
 
@@ -57,7 +57,7 @@ async fn lengths_that_contradict_the_file_are_refused() {
             Lie::LongLength { by: 100_000 },
         ] {
             let ground = Ground::of(size).await;
-            ground.tell(lie).refused(ErrorKind::Storage).await;
+            ground.tell(lie).refused(ErrorKind::Upstream).await;
             ground.recovers().await;
         }
     }
@@ -68,7 +68,7 @@ async fn lengths_that_contradict_the_file_are_refused_also_without_ranges() {
     for lie in [Lie::ShortLength { by: 1 }, Lie::ShortLength { by: 100_000 }, Lie::LongLength { by: 100_000 }]
     {
         let ground = Ground::of(SMALL).await;
-        ground.tell(Lie::IgnoreRange).tell(lie).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::IgnoreRange).tell(lie).refused(ErrorKind::Upstream).await;
         ground.recovers().await;
     }
 }
@@ -114,7 +114,7 @@ async fn a_body_without_a_length_that_does_not_end_is_cut() {
 async fn a_page_of_a_portal_is_no_model() {
     for size in SIZES {
         let ground = Ground::of(size).await;
-        ground.tell(Lie::HtmlPage).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::HtmlPage).refused(ErrorKind::Upstream).await;
         assert_eq!(ground.recovers().await.body_bytes, size);
     }
 }
@@ -122,7 +122,7 @@ async fn a_page_of_a_portal_is_no_model() {
 #[tokio::test]
 async fn bytes_in_an_encoding_that_nobody_asked_for_are_refused() {
     let ground = Ground::of(SMALL).await;
-    ground.tell(header("Content-Encoding", "gzip")).refused(ErrorKind::Storage).await;
+    ground.tell(header("Content-Encoding", "gzip")).refused(ErrorKind::Upstream).await;
     ground.recovers().await;
 }
 

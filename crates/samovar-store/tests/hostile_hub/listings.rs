@@ -9,7 +9,7 @@ use crate::ground::{Ground, LARGE, MODEL, SMALL};
 async fn another_size_in_the_listing_is_refused() {
     for size in [0, 1, SMALL - 1, SMALL + 1, 1 << 30] {
         let ground = Ground::of(SMALL).await;
-        ground.tell(Lie::TreeSize(size)).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::TreeSize(size)).refused(ErrorKind::Upstream).await;
         ground.recovers().await;
     }
 }
@@ -18,7 +18,7 @@ async fn another_size_in_the_listing_is_refused() {
 async fn a_size_beyond_every_disk_is_refused_before_a_byte_is_asked_for() {
     for size in [1 << 60, u64::MAX] {
         let ground = Ground::of(SMALL).await;
-        ground.tell(Lie::TreeSize(size)).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::TreeSize(size)).refused(ErrorKind::InsufficientStorage).await;
         assert_eq!(ground.hub.sent().body_bytes, 0);
         ground.recovers().await;
     }
@@ -28,7 +28,7 @@ async fn a_size_beyond_every_disk_is_refused_before_a_byte_is_asked_for() {
 async fn another_digest_in_the_listing_is_refused() {
     for size in [SMALL, LARGE] {
         let ground = Ground::of(size).await;
-        ground.tell(Lie::TreeDigest).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::TreeDigest).refused(ErrorKind::Upstream).await;
         ground.recovers().await;
     }
 }
@@ -38,7 +38,7 @@ async fn a_file_of_gits_with_another_hash_is_refused() {
     let ground = Ground::of(SMALL).await;
     ground.repo.remove(MODEL).put("model.safetensors", "weights").put("config.json", "{}");
     ground.tell(Lie::TreeDigest.on("config.json"));
-    ground.refused_as("hf://acme/tiny", ErrorKind::Storage).await;
+    ground.refused_as("hf://acme/tiny", ErrorKind::Upstream).await;
     ground.hub.stop_lying();
     ground.ensure_as("hf://acme/tiny").await.unwrap();
     ground.is_sound().await;
@@ -53,7 +53,7 @@ async fn a_digest_that_is_none_is_refused_before_a_byte_is_asked_for() {
     );
     for text in texts {
         let ground = Ground::of(SMALL).await;
-        ground.tell(Lie::TreeOid(text.clone()).on(MODEL)).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::TreeOid(text.clone()).on(MODEL)).refused(ErrorKind::Upstream).await;
         assert_eq!(ground.hub.sent().body_bytes, 0, "{text:?}");
         ground.recovers().await;
     }
@@ -63,7 +63,7 @@ async fn a_digest_that_is_none_is_refused_before_a_byte_is_asked_for() {
 async fn a_listing_without_end_is_given_up() {
     let ground = Ground::of(SMALL).await;
     ground.hub.set_page_entries(100);
-    ground.tell(Lie::EndlessPages).refused(ErrorKind::Storage).await;
+    ground.tell(Lie::EndlessPages).refused(ErrorKind::Upstream).await;
     assert!(ground.hub.sent().requests_for(Route::Tree) <= 1_000);
     ground.recovers().await;
 }
@@ -82,7 +82,7 @@ async fn a_listing_that_goes_on_elsewhere_is_refused() {
     let ground = Ground::of(SMALL).await;
     ground.repo.put("z.txt", "z");
     ground.hub.set_page_entries(1);
-    ground.tell(Lie::NextPageElsewhere).refused(ErrorKind::Storage).await;
+    ground.tell(Lie::NextPageElsewhere).refused(ErrorKind::Upstream).await;
     ground.recovers().await;
 }
 
@@ -103,7 +103,7 @@ async fn what_is_no_description_or_listing_is_refused_in_bounded_memory() {
     for text in texts {
         for route in [Route::Info, Route::Tree] {
             let ground = Ground::of(SMALL).await;
-            ground.tell(Lie::Text(text.clone()).at(route)).refused(ErrorKind::Storage).await;
+            ground.tell(Lie::Text(text.clone()).at(route)).refused(ErrorKind::Upstream).await;
             ground.recovers().await;
         }
     }

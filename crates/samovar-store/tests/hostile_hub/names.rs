@@ -24,7 +24,7 @@ async fn a_model_under_an_evil_name_is_refused_before_a_byte_is_asked_for() {
         let error = ground.ensure().await.expect_err(&name);
         let is_typed = matches!(
             error.kind(),
-            ErrorKind::InvalidRequest | ErrorKind::NotFound | ErrorKind::Storage | ErrorKind::Unsupported
+            ErrorKind::InvalidRequest | ErrorKind::NotFound | ErrorKind::Upstream | ErrorKind::Unsupported
         );
         assert!(is_typed && error.hint().is_some(), "{name:?}: {error:?}");
         ground.refused(error.kind()).await;

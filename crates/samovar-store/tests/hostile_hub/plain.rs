@@ -38,7 +38,7 @@ async fn a_web_servers_lies_about_a_known_digest_are_refused() {
             Lie::LongLength { by: 100 },
         ] {
             let (ground, text) = plain(size, true).await;
-            ground.tell(lie).refused_as(&text, ErrorKind::Storage).await;
+            ground.tell(lie).refused_as(&text, ErrorKind::Upstream).await;
             ground.hub.stop_lying();
             comes(&ground, &text, Content::pattern(size, 3).digest().unwrap()).await;
         }
@@ -104,7 +104,7 @@ async fn a_registrys_wrong_bytes_are_refused() {
         let ground = Ground::of(SMALL).await;
         let digests =
             ground.hub.add_ollama("library/tiny:latest", &[(MODEL_LAYER, Content::pattern(size, 4))]);
-        ground.tell(Lie::WrongBytes).refused_as("ollama://tiny", ErrorKind::Storage).await;
+        ground.tell(Lie::WrongBytes).refused_as("ollama://tiny", ErrorKind::Upstream).await;
         ground.hub.stop_lying();
         comes(&ground, "ollama://tiny", digests[0]).await;
     }
@@ -125,7 +125,7 @@ async fn a_manifest_with_evil_digests_is_refused_before_a_byte_is_asked_for() {
                 "layers": [{"mediaType": MODEL_LAYER, "digest": digest, "size": 100}],
             }),
         );
-        ground.refused_as("ollama://tiny", ErrorKind::Storage).await;
+        ground.refused_as("ollama://tiny", ErrorKind::Upstream).await;
         assert_eq!(ground.hub.sent().body_bytes, 0, "{digest:?}");
     }
 }

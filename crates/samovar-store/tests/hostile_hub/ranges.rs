@@ -33,7 +33,7 @@ async fn bytes_from_another_place_are_refused() {
                 let _ = ground.ensure().await;
                 ground.is_sound().await;
             } else {
-                ground.refused(ErrorKind::Storage).await;
+                ground.refused(ErrorKind::Upstream).await;
             }
             ground.recovers().await;
         }
@@ -45,7 +45,7 @@ async fn a_range_without_a_description_is_refused() {
     for value in ["", "bytes */100", "bytes 0-", "bytes 18446744073709551615-0/1", "lines 0-299999/300000"] {
         let ground = Ground::of(300_000).await;
         let lie = Lie::Header { name: "Content-Range".to_owned(), value: value.to_owned() };
-        ground.tell(lie.at(samovar_testhub::Route::Cdn)).refused(ErrorKind::Storage).await;
+        ground.tell(lie.at(samovar_testhub::Route::Cdn)).refused(ErrorKind::Upstream).await;
         ground.recovers().await;
     }
 }
@@ -54,7 +54,7 @@ async fn a_range_without_a_description_is_refused() {
 async fn a_file_that_is_said_to_be_shorter_than_before_is_refused() {
     for size in SIZES {
         let ground = Ground::of(size).await;
-        ground.tell(Lie::Unsatisfiable).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::Unsatisfiable).refused(ErrorKind::Upstream).await;
         ground.recovers().await;
     }
 }

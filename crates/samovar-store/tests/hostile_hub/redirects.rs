@@ -19,14 +19,14 @@ async fn a_file_at_another_host_comes_without_the_token() {
 #[tokio::test]
 async fn wrong_bytes_at_another_host_are_refused() {
     let ground = Ground::of(SMALL).await;
-    ground.tell(Lie::RedirectElsewhere).tell(Lie::WrongBytes).refused(ErrorKind::Storage).await;
+    ground.tell(Lie::RedirectElsewhere).tell(Lie::WrongBytes).refused(ErrorKind::Upstream).await;
     ground.recovers().await;
 }
 
 #[tokio::test]
 async fn redirects_in_a_circle_are_given_up() {
     let ground = Ground::of(SMALL).await;
-    ground.tell(Lie::RedirectLoop).refused(ErrorKind::Storage).await;
+    ground.tell(Lie::RedirectLoop).refused(ErrorKind::Upstream).await;
     assert!(ground.hub.sent().requests_for(Route::Resolve) <= 10);
     ground.recovers().await;
 }
@@ -46,7 +46,7 @@ async fn redirects_to_what_is_no_public_web_server_are_refused() {
         "",
     ] {
         let ground = Ground::of(SMALL).await;
-        ground.tell(Lie::RedirectTo(address.to_owned())).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::RedirectTo(address.to_owned())).refused(ErrorKind::Upstream).await;
         ground.recovers().await;
     }
 }

@@ -53,7 +53,7 @@ async fn wrong_bytes_in_the_second_half_spoil_the_whole_and_nothing_stays() {
     for size in SIZES {
         let ground = Ground::of(size).await;
         half(&ground, size).await;
-        ground.tell(Lie::WrongBytes).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::WrongBytes).refused(ErrorKind::Upstream).await;
         ground.recovers().await;
     }
 }
@@ -127,7 +127,7 @@ async fn several_who_ask_at_once_are_all_told_of_a_lie() {
     let (a, b, c) = tokio::join!(ground.ensure(), ground.ensure(), ground.ensure());
     for outcome in [a, b, c] {
         let error = outcome.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Storage);
+        assert_eq!(error.kind(), ErrorKind::Upstream);
         assert!(error.hint().is_some());
     }
     ground.is_sound().await;

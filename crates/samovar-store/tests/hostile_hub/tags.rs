@@ -26,7 +26,7 @@ async fn etags_that_are_another_files_digest_do_not_make_it_that_file() {
     let ground = Ground::of(SMALL).await;
     let kept = ground.hub.add_repo("acme/kept").digest("kept.Q8_0.gguf");
     ground.tell(Lie::Etag(format!("\"{kept}\""))).tell(Lie::WrongBytes);
-    ground.refused(ErrorKind::Storage).await;
+    ground.refused(ErrorKind::Upstream).await;
     ground.recovers().await;
 }
 
@@ -34,7 +34,7 @@ async fn etags_that_are_another_files_digest_do_not_make_it_that_file() {
 async fn evil_commits_are_refused_where_they_would_become_a_name() {
     for tag in evil_tags() {
         let ground = Ground::of(SMALL).await;
-        ground.tell(Lie::Commit(tag).at(Route::Info)).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::Commit(tag).at(Route::Info)).refused(ErrorKind::Upstream).await;
         assert_eq!(ground.hub.sent().body_bytes, 0);
         ground.recovers().await;
     }
@@ -59,7 +59,7 @@ async fn evil_commits_in_headers_do_not_matter() {
 async fn another_size_than_was_listed_is_refused() {
     for size in [0, SMALL - 1, SMALL + 1, u64::MAX] {
         let ground = Ground::of(SMALL).await;
-        ground.tell(Lie::LinkedSize(size)).refused(ErrorKind::Storage).await;
+        ground.tell(Lie::LinkedSize(size)).refused(ErrorKind::Upstream).await;
         ground.recovers().await;
     }
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles, PackedFile};
 use samovar_core::{ErrorKind, Failure};
 
+use super::courtesy::Courtesy;
 use super::mouth::Mouth;
 use super::seat::Seat;
 use super::{path_of, thread};
@@ -38,9 +39,13 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    pub(super) fn start(mouth: Arc<Mouth>, seat: Arc<Seat>) -> Result<Self, Failure> {
+    pub(super) fn start(
+        mouth: Arc<Mouth>,
+        seat: Arc<Seat>,
+        courtesy: Arc<Courtesy>,
+    ) -> Result<Self, Failure> {
         let (jobs, todo) = sync_channel(JOBS);
-        let thread = thread("bench", move || work(&todo, &mouth, &seat))?;
+        let thread = thread("bench", move || work(&todo, &mouth, &seat, &courtesy))?;
         Ok(Self { jobs, thread })
     }
 
@@ -64,10 +69,10 @@ impl Bench {
     }
 }
 
-fn work(todo: &Receiver<Job>, mouth: &Arc<Mouth>, seat: &Seat) {
+fn work(todo: &Receiver<Job>, mouth: &Arc<Mouth>, seat: &Seat, courtesy: &Arc<Courtesy>) {
     while let Ok(job) = todo.recv() {
         match job {
-            Job::Begin(begin) => self::begin(*begin, mouth, seat),
+            Job::Begin(begin) => self::begin(*begin, mouth, seat, courtesy),
             Job::Operate(id, operation, file) => {
                 let answer = seat.get().and_then(|instance| operate(&*instance, operation, file));
                 let answer = answer.map_err(Into::into);
@@ -78,7 +83,7 @@ fn work(todo: &Receiver<Job>, mouth: &Arc<Mouth>, seat: &Seat) {
     }
 }
 
-fn begin(begin: Begin, mouth: &Arc<Mouth>, seat: &Seat) {
+fn begin(begin: Begin, mouth: &Arc<Mouth>, seat: &Seat, courtesy: &Arc<Courtesy>) {
     let Begin { engine, errand, into, report } = begin;
     let progress = {
         let mouth = Arc::clone(mouth);
@@ -87,7 +92,9 @@ fn begin(begin: Begin, mouth: &Arc<Mouth>, seat: &Seat) {
             mouth.say(&Reply::Progress(fraction));
         }
     };
-    match achieve(&*engine, &errand, into, &LoadControl::new(progress), seat) {
+    let courtesy = Arc::clone(courtesy);
+    let control = LoadControl::new(progress).giving_way(move || courtesy.rest());
+    match achieve(&*engine, &errand, into, &control, seat) {
         Ok(achieved) => {
             mouth.stepped();
             mouth.say_measured(|measured| Reply::Achieved { achieved, measured, sandbox: report });

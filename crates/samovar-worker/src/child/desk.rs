@@ -29,6 +29,7 @@ const JOBS: usize = 1024;
 const LONG_BYTES: usize = 64 << 10;
 const THREADS_FOR_SHORT: usize = 2;
 const THREADS_FOR_LONG: usize = 1;
+const THREADS: usize = THREADS_FOR_SHORT + THREADS_FOR_LONG;
 
 enum Job {
     Generate(u64, Box<GenerationRequest>),
@@ -102,7 +103,7 @@ impl Desk {
         let clerk =
             Arc::new(Clerk { short: Lane::default(), long: Lane::default(), mouth, pump, seat, fence });
         let mut threads = Vec::new();
-        for number in 0..THREADS_FOR_SHORT + THREADS_FOR_LONG {
+        for number in 0..THREADS {
             let clerk = Arc::clone(&clerk);
             threads.push(thread("desk", move || {
                 let lane = if number < THREADS_FOR_SHORT { &clerk.short } else { &clerk.long };

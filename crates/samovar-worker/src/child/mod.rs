@@ -12,6 +12,7 @@
 //! engine is doing. It opens nothing by itself but the model's files, and writes nothing but what it was handed.
 
 mod bench;
+mod courtesy;
 mod cpu_clock;
 mod desk;
 mod fence;
@@ -34,6 +35,7 @@ use samovar_core::port::Engine;
 use samovar_core::{ErrorKind, Failure};
 
 use self::bench::Bench;
+use self::courtesy::Courtesy;
 use self::desk::Desk;
 use self::fence::Fence;
 use self::mouth::Mouth;
@@ -113,7 +115,8 @@ fn serve(
     let (pump, pumping) = Pump::start(Arc::clone(mouth), Arc::clone(seat))?;
     let fence = Fence::start(Arc::clone(mouth))?;
     let desk = Desk::start(Arc::clone(mouth), Arc::clone(&pump), Arc::clone(seat), fence)?;
-    let bench = Bench::start(Arc::clone(mouth), Arc::clone(seat))?;
+    let courtesy = Arc::<Courtesy>::default();
+    let bench = Bench::start(Arc::clone(mouth), Arc::clone(seat), Arc::clone(&courtesy))?;
     bench.begin(job)?;
     let adapters = Adapters::default();
     loop {
@@ -129,6 +132,7 @@ fn serve(
             (Command::Adapter { number }, mut files) => adapters.keep(number, files.pop()),
             (Command::ForgetAdapters { numbers }, _) => adapters.forget(&numbers),
             (Command::Cores(cores), _) => seat.share_cores(cores),
+            (Command::GiveWay(gives_way), _) => courtesy.give_way(gives_way),
             (Command::Operate { id, operation }, mut files) => match operation {
                 Operation::Encode { .. } | Operation::Tokenize { .. } | Operation::Detokenize { .. } => {
                     pump.accept(id);

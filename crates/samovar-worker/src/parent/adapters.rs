@@ -36,6 +36,7 @@ struct Stamp {
 #[derive(Debug)]
 struct Sealed {
     number: u64,
+    bytes: u64,
     memory: OwnedFd,
 }
 
@@ -86,7 +87,7 @@ impl Adapters {
         let memory = seal(&mut file).map_err(unread)?;
         let mut inner = lock(&self.inner);
         inner.last_number += 1;
-        let sealed = Arc::new(Sealed { number: inner.last_number, memory });
+        let sealed = Arc::new(Sealed { number: inner.last_number, bytes: stamp.bytes, memory });
         inner.sealed.retain(|_, sealed| sealed.strong_count() > 0);
         inner.sealed.insert(stamp, Arc::downgrade(&sealed));
         Ok(sealed)
@@ -108,6 +109,11 @@ impl Sent {
             let number = adapters.number_of(&adapter.path);
             number.is_some_and(|number| lock(&self.inner).place_of(number).is_some())
         })
+    }
+
+    /// Bytes of all that the worker has.
+    pub(super) fn bytes(&self) -> u64 {
+        lock(&self.inner).kept.iter().map(|sealed| sealed.bytes).sum()
     }
 
     /// Sends those that the worker does not have by `tell`, and returns the numbers of all, which the request `id` on the
@@ -266,6 +272,7 @@ mod tests {
         assert!(!sent.has_all(&adapters, &wanted));
         assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), send).unwrap(), [1]);
         assert!(sent.has_all(&adapters, &wanted));
+        assert_eq!(sent.bytes(), 5);
         assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), send).unwrap(), [1]);
         fs_err::write(&path, b"second").unwrap();
         assert!(!sent.has_all(&adapters, &wanted));

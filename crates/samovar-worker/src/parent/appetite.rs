@@ -7,8 +7,8 @@
 //!   predicted ───────┘   a lie by far ─► ended                  predicted ─┴─► Odd (told), Runaway (ended)
 //! ```
 //!
-//! Mapped weights do not count as its own: they are page cache, shared with everybody. What it says alone is never the
-//! reason for anything that touches others.
+//! Mapped weights do not count as its own: they are page cache, shared with everybody. What it says never raises a bound:
+//! only the kernel, the model's header and the adapters that it was handed explain memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use super::books::Account;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The program itself, its threads and libraries; and how far two counts of the same thing may be apart.
 const PROGRAM_BYTES: u64 = 128 << 20;
-/// Above this multiple of what was expected, it is told; what it says of itself is believed up to here.
+/// Above this multiple of what was expected, it is told.
 const ODD: u64 = 2;
 /// Above this multiple, and the surplus below, it is ended: nothing explains that but a fault.
 const RUNAWAY: u64 = 4;
@@ -35,6 +35,7 @@ const THREADS_A_PROCESSOR: u64 = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
     held_bytes: AtomicU64,
+    adapter_bytes: AtomicU64,
     mapped_bytes: AtomicU64,
     processors: AtomicU64,
 }
@@ -45,14 +46,22 @@ impl Expected {
         self.held_bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// It was handed so many bytes of adapters, each of which it may hold a copy of. Memory that was given back to an allocator
+    /// need not return to the kernel, so the most that it ever had counts.
+    pub(crate) fn hold_adapters(&self, bytes: u64) {
+        self.adapter_bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
     /// It maps no more than the files that it was given, and computes on so many processors at once.
     pub(crate) fn map_and_compute(&self, mapped_bytes: u64, processors: u64) {
         self.mapped_bytes.store(mapped_bytes, Ordering::Relaxed);
         self.processors.store(processors, Ordering::Relaxed);
     }
 
+    /// What its model and its adapters explain.
     fn held_bytes(&self) -> Option<u64> {
-        Some(self.held_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+        let model = Some(self.held_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)?;
+        Some(model.saturating_add(self.adapter_bytes.load(Ordering::Relaxed)))
     }
 }
 
@@ -71,8 +80,8 @@ pub(crate) struct Believed {
 pub(crate) fn believe(said: Measurement, account: Account, expected: &Expected) -> Believed {
     let own_bytes = account.own_bytes;
     let explained = match expected.held_bytes() {
-        Some(predicted) => predicted.saturating_mul(ODD).max(own_bytes),
-        // Memory that was asked for and not yet touched may be what nobody could predict.
+        // Memory that was asked for and not yet touched is part of the prediction.
+        Some(predicted) => predicted.max(own_bytes),
         None => account.writable_bytes.max(own_bytes),
     };
     let most = explained.saturating_add(PROGRAM_BYTES);
@@ -129,14 +138,8 @@ impl Appetite {
     }
 
     /// What is wrong with so much of everything, in words that follow "the worker", if it must end for it. What is merely
-    /// odd is logged, once. `published` is what was believed of what it said.
-    pub(crate) fn complaint(
-        &mut self,
-        pid: u32,
-        account: Account,
-        expected: &Expected,
-        published: u64,
-    ) -> Option<String> {
+    /// odd is logged, once.
+    pub(crate) fn complaint(&mut self, pid: u32, account: Account, expected: &Expected) -> Option<String> {
         let threads = most_threads(expected);
         if account.threads > threads {
             return Some(format!(
@@ -145,10 +148,7 @@ impl Appetite {
             ));
         }
         let own_bytes = account.own_bytes;
-        // What is published is never less than what the kernel counts, so it explains no more than it may.
-        let predicted = expected.held_bytes()?;
-        let claimed = published.min(predicted.saturating_mul(ODD));
-        let expected = predicted.max(claimed).saturating_add(PROGRAM_BYTES);
+        let expected = expected.held_bytes()?.saturating_add(PROGRAM_BYTES);
         match judge(own_bytes, expected) {
             Verdict::Fine => {
                 self.is_told = false;
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn nobody_is_blamed_without_an_expectation() {
         let mut appetite = Appetite::new();
-        assert_eq!(appetite.complaint(1, account(u64::MAX), &Expected::default(), 0), None);
+        assert_eq!(appetite.complaint(1, account(u64::MAX), &Expected::default()), None);
     }
 
     #[test]
@@ -247,12 +247,12 @@ mod tests {
     #[test]
     fn who_claims_to_hold_the_machine_is_put_right_and_ended() {
         let believed = believe(said(500 * GIB), account(11 * MIB), &expecting(GIB));
-        assert_eq!(believed.measured, said(2 * GIB + PROGRAM_BYTES));
+        assert_eq!(believed.measured, said(GIB + PROGRAM_BYTES));
         let lie = believed.lie.unwrap();
         assert!(lie.contains("512000 MiB") && lie.contains("11 MiB"), "{lie}");
-        // Three times too much may be a fault of the prediction: put right, and no more.
-        let believed = believe(said(4 * GIB), account(11 * MIB), &expecting(GIB));
-        assert_eq!((believed.measured.held_bytes, believed.lie), (2 * GIB + PROGRAM_BYTES, None));
+        // Three times as much may be a fault of the prediction: put right, and no more.
+        let believed = believe(said(3 * GIB), account(11 * MIB), &expecting(GIB));
+        assert_eq!((believed.measured.held_bytes, believed.lie), (GIB + PROGRAM_BYTES, None));
     }
 
     #[test]
@@ -260,6 +260,21 @@ mod tests {
         let believed = believe(said(11 * MIB), account(2 * GIB), &expecting(GIB));
         assert!(believed.is_corrected);
         assert_eq!(believed.measured.held_bytes, 2 * GIB - PROGRAM_BYTES);
+    }
+
+    #[test]
+    fn its_own_word_explains_no_memory_and_its_adapters_do() {
+        let (mut appetite, expected) = (Appetite::new(), expecting(GIB));
+        let taken = account(5 * GIB);
+        // It says just what the kernel counts, which is true and no excuse.
+        assert_eq!(believe(said(5 * GIB), taken, &expected).lie, None);
+        let complaint = appetite.complaint(1, taken, &expected).unwrap();
+        assert!(complaint.contains("took 5120 MiB") && complaint.contains("1152 MiB"), "{complaint}");
+        expected.hold_adapters(GIB);
+        assert_eq!(appetite.complaint(1, taken, &expected), None);
+        // Those that it gave back may still lie in its allocator.
+        expected.hold_adapters(0);
+        assert_eq!(appetite.complaint(1, taken, &expected), None);
     }
 
     #[test]
@@ -279,8 +294,8 @@ mod tests {
     fn more_threads_than_any_model_needs_are_a_reason_to_end() {
         let (mut appetite, expected) = (Appetite::new(), expecting(GIB));
         let with = |threads| Account { threads, ..account(GIB) };
-        assert_eq!(appetite.complaint(1, with(PROGRAM_THREADS + 16), &expected, 0), None);
-        let complaint = appetite.complaint(1, with(PROGRAM_THREADS + 17), &expected, 0).unwrap();
+        assert_eq!(appetite.complaint(1, with(PROGRAM_THREADS + 16), &expected), None);
+        let complaint = appetite.complaint(1, with(PROGRAM_THREADS + 17), &expected).unwrap();
         assert!(complaint.contains("273 threads"), "{complaint}");
     }
 }

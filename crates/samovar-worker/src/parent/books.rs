@@ -81,6 +81,8 @@ fn processor_ticks(stat: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     fn own() -> Account {
@@ -140,14 +142,46 @@ mod tests {
     }
 
     #[test]
+    fn each_figure_is_read_from_its_own_line() {
+        let status = "Name:\tRssAnon: 9 kB\nVmData:\t 5000 kB\nVmStk:\t 132 kB\nRssAnon:\t 300 kB\nRssFile:\t 7 kB\n\
+                      RssShmem:\t 20 kB\nVmSwap:\t 4 kB\nThreads:\t17\n";
+        let read = Account { own_bytes: 324 << 10, writable_bytes: 5000 << 10, threads: 17 };
+        assert_eq!(account(status), Some(read));
+        // Older kernels and those without swap leave lines out; what a decision rests on may not be missing.
+        assert_eq!(
+            account("RssAnon:\t 300 kB\nThreads:\t1\n"),
+            Some(Account { own_bytes: 300 << 10, writable_bytes: 0, threads: 1 })
+        );
+        for lacking in ["", "Threads:\t1\n", "RssAnon:\t 300 kB\n", "RssAnon:\tmany\nThreads:\t1\n"] {
+            assert_eq!(account(lacking), None, "{lacking:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_process_that_has_gone_nothing_is_told() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let books = Books::open(child.id()).unwrap();
+        assert!(books.account().is_some() && books.processor_ms().is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((books.account(), books.processor_ms()), (None, None));
+    }
+
+    #[test]
     fn threads_and_processor_time_are_counted() {
         let books = Books::open(std::process::id()).unwrap();
-        let before = own().threads;
-        let (leave, stay) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || stay.recv().ok());
-        assert!(own().threads > 1 && before >= 1);
+        let (leave, stay) = std::sync::mpsc::sync_channel::<()>(0);
+        let stay = Arc::new(Mutex::new(stay));
+        let threads: Vec<_> = (0..64)
+            .map(|_| {
+                let stay = Arc::clone(&stay);
+                std::thread::spawn(move || stay.lock().unwrap().recv().is_err())
+            })
+            .collect();
+        assert!(own().threads > 64, "{:?}", own());
         drop(leave);
-        thread.join().unwrap();
+        assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
         let start = books.processor_ms().unwrap();
         let mut sum = 0_u64;
         while books.processor_ms().unwrap() < start + 30 {
@@ -159,5 +193,8 @@ mod tests {
     fn a_name_with_brackets_confuses_nobody() {
         let stat = "7 (a) R (b) S 1 2 3 4 5 6 7 8 9 10 200 34 0 0";
         assert_eq!(processor_ticks(stat), Some(234));
+        for lacking in ["", "7 (a)", "7 (a) R 1 2 3 4 5 6 7 8 9 10 200", "7 (a) R 1 2 3 4 5 6 7 8 9 10 x y"] {
+            assert_eq!(processor_ticks(lacking), None, "{lacking:?}");
+        }
     }
 }

@@ -72,7 +72,11 @@ pub(super) fn run(
     let expected = &worker.shared().expected;
     expected.hold(expected_bytes);
     expected.map_and_compute(mapped_bytes(model), processors(&errand.task));
+    let is_to_give_way = errand.task.is_to_give_way();
     worker.tell(&Command::Begin(Box::new(errand)), into.into_iter().collect())?;
+    if is_to_give_way {
+        ground.sharing.join_errand(worker.shared());
+    }
     let (achieved, report) = await_word(&worker, &words, control)?;
     tracing::debug!(pid = worker.pid(), "a worker has done its errand");
     Ok((worker, achieved, report))

@@ -223,6 +223,8 @@ fn begin(
 ) -> Result<(), Failure> {
     let tell = |command, files| shared.tell(&command, files);
     let numbers = sent.send_missing(adapters, &request.adapters, (&shared.roll, id), tell)?;
+    // Before it reads them.
+    shared.expected.hold_adapters(sent.bytes());
     let request = Box::new(Request::new(request, &numbers));
     shared.tell(&Command::Generate { id, request }, Vec::new())?;
     // Whoever left before this was sent has told the worker to stop before it began.

@@ -19,7 +19,6 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use samovar_core::Failure;
 use samovar_core::footprint::Measurement;
 
-use super::books::Books;
 use super::death::Death;
 use super::flood::Flood;
 use super::roll::Stage;
@@ -99,7 +98,7 @@ impl Keeper {
         patience: Patience,
         tally: Arc<Tally>,
         ears: Ears,
-        books: Option<Books>,
+        scales: Scales,
     ) -> Self {
         tally.started(shared.pid);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -116,7 +115,7 @@ impl Keeper {
             pipe,
             patience,
             health: Health::new(patience),
-            scales: Scales::new(books),
+            scales,
             flood: Flood::default(),
             tally,
             inbox: Inbox::default(),
@@ -159,6 +158,7 @@ impl Keeper {
             }
             let elapsed = before.elapsed();
             self.health.passed(elapsed);
+            self.stderr.passed(self.shared.pid, elapsed);
             if let Some(complaint) = self.scales.weigh(elapsed, &self.shared, &self.tally) {
                 self.end_at_once(complaint);
             }
@@ -181,7 +181,9 @@ impl Keeper {
     fn wait(&self) -> Signs {
         let Self { shared, socket, pipe, pidfd, .. } = self;
         let socket = self.is_open.then_some((&**socket, shared.line.is_waiting()));
-        Signs::wait(&shared.bell, socket, pipe.as_ref(), pidfd.as_ref(), self.patience_left())
+        // Whoever has said enough for now waits with the rest.
+        let pipe = pipe.as_ref().filter(|_| self.stderr.may_be_heard());
+        Signs::wait(&shared.bell, socket, pipe, pidfd.as_ref(), self.patience_left())
     }
 
     fn patience_left(&self) -> Duration {
@@ -204,6 +206,7 @@ impl Keeper {
                 return false;
             }
         };
+        self.flood.bytes(bytes);
         self.inbox.put(&self.buffer[..bytes]);
         if let Err(error) = self.heed() {
             self.condemn(format!("said what makes no sense ({error})"));
@@ -230,7 +233,7 @@ impl Keeper {
         while let Some(frame) = self.inbox.take()? {
             self.flood.frame();
             if self.has_greeted {
-                let reply = protocol::decode(frame)?;
+                let reply = protocol::decode_reply(frame)?;
                 self.act_on(reply);
                 continue;
             }
@@ -246,34 +249,41 @@ impl Keeper {
     }
 
     fn act_on(&mut self, reply: Reply) {
-        if !matches!(reply, Reply::Beat(_)) {
-            self.health.stepped();
-        }
+        self.health.spoke();
         if self.shared.roll.is_working() {
             self.health.worked();
         }
-        match reply {
+        let is_news = match reply {
             Reply::Beat(beat) => {
                 self.publish(beat.measured);
                 let beat = self.scales.as_counted(beat);
                 self.health.beat(beat, self.shared.roll.is_working());
+                false
             }
             Reply::Events { events, measured } => {
                 self.publish(measured);
-                for id in self.shared.roll.deliver(events) {
+                let delivered = self.shared.roll.deliver(events);
+                for id in delivered.too_long {
                     self.shared.tell(&Command::Cancel { id }, Vec::new()).ok();
                 }
+                delivered.is_news
             }
             Reply::Answer { id, answer, measured } => {
                 self.publish(measured);
-                self.shared.roll.answer(id, answer.map_err(Into::into));
+                self.shared.roll.answer(id, answer.map_err(Into::into))
             }
-            Reply::Progress(fraction) => self.shared.progress.set(fraction),
+            // Whoever serves loads nothing any more.
+            Reply::Progress(fraction) => {
+                self.shared.progress.set(fraction) && self.shared.roll.stage() == Stage::Loading
+            }
             Reply::Achieved { achieved, measured, sandbox } => {
                 self.publish(measured);
-                self.give_word(Ok((achieved, sandbox)));
+                self.give_word(Ok((achieved, sandbox)))
             }
             Reply::Failed(failure) => self.give_word(Err(failure.into())),
+        };
+        if is_news {
+            self.health.stepped();
         }
     }
 
@@ -284,11 +294,9 @@ impl Keeper {
         }
     }
 
-    /// Tells whoever waits what it came to, if that is still open. Waits for nobody.
-    fn give_word(&mut self, word: Word) {
-        if let Some(waiting) = self.word.take() {
-            waiting.try_send(word).ok();
-        }
+    /// Tells whoever waits what it came to, and whether that was still open. Waits for nobody.
+    fn give_word(&mut self, word: Word) -> bool {
+        self.word.take().is_some_and(|waiting| waiting.try_send(word).is_ok())
     }
 
     /// Takes what it says on its standard error; `false` when there is nothing more.

@@ -24,6 +24,8 @@ mod instance;
 mod keeper;
 mod line;
 mod published;
+#[cfg(feature = "testing")]
+mod rehearsal;
 mod roll;
 mod scales;
 mod sharing;
@@ -51,6 +53,9 @@ use crate::config::WorkerConfig;
 use crate::protocol::{Achieved, Task};
 use crate::sandbox;
 use crate::stats::WorkerStats;
+
+#[cfg(feature = "testing")]
+pub use self::rehearsal::hear_frames;
 
 /// No less than an engine loads a model with to see whether its packed weights are right.
 const PROVING: LoadOptions = LoadOptions {

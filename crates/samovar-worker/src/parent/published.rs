@@ -12,12 +12,23 @@ use samovar_core::footprint::Measurement;
 pub(super) struct Progress {
     /// The bits of the number.
     fraction: AtomicU32,
+    /// Those of the largest that counted as a step.
+    furthest: AtomicU32,
 }
 
+/// Less is no step of a load.
+const HAIR: f32 = 1.0 / 4096.0;
+
 impl Progress {
-    pub(super) fn set(&self, fraction: f32) {
+    /// Says whether that is further than it ever was, by more than a hair: so there are only so many steps to take.
+    pub(super) fn set(&self, fraction: f32) -> bool {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
         self.fraction.store(fraction.to_bits(), Ordering::Relaxed);
+        let is_further = fraction >= f32::from_bits(self.furthest.load(Ordering::Relaxed)) + HAIR;
+        if is_further {
+            self.furthest.store(fraction.to_bits(), Ordering::Relaxed);
+        }
+        is_further
     }
 
     pub(super) fn get(&self) -> f32 {
@@ -70,5 +81,20 @@ impl Published {
                 why: WHY[self.threads_why.load(Ordering::Relaxed) as usize % WHY.len()],
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_takes_only_so_many_steps() {
+        let progress = Progress::default();
+        assert!(!progress.set(0.0) && progress.set(0.25) && !progress.set(0.25) && !progress.set(0.1));
+        assert!(!progress.set(f32::NAN) && progress.set(f32::INFINITY) && !progress.set(1.0));
+        let progress = Progress::default();
+        let steps = (0..1_000_000_u32).filter(|part| progress.set(*part as f32 / 1e6)).count();
+        assert!(steps <= 4096, "{steps}");
     }
 }

@@ -13,6 +13,8 @@ use crate::protocol::{Answer, Event};
 
 /// Requests and operations that one worker may have before it at the same time.
 const MAX_WAITING: usize = 4096;
+/// A prompt makes at most so many steps that are news, however often the worker tells of it.
+const PROMPT_STEPS: u32 = 4096;
 
 /// Where a worker is in its life.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,13 +48,48 @@ struct Inner {
 struct Listener {
     events: mpsc::Sender<TokenEvent>,
     end: Option<mpsc::OwnedPermit<TokenEvent>>,
+    /// Events, its end apart, that were asked of the worker and have not come; progress counts for nothing.
+    left: usize,
+    /// Tokens of its prompt, by what the worker said first.
+    prompt: Option<u32>,
+    /// Of these, those that the worker has said to have computed when that was news last.
+    computed: u32,
     /// The adapters that the request names, by the numbers that the worker knows.
     adapters: Vec<u64>,
 }
 
 impl Listener {
     fn new(events: mpsc::Sender<TokenEvent>) -> Self {
-        Self { end: events.clone().try_reserve_owned().ok(), events, adapters: Vec::new() }
+        let end = events.clone().try_reserve_owned().ok();
+        let left = events.max_capacity().saturating_sub(1);
+        Self { end, left, prompt: None, computed: 0, events, adapters: Vec::new() }
+    }
+
+    /// Delivers an event that is not its last.
+    fn hear(&mut self, event: Event) -> Heard {
+        if let Event::Prefilling { computed, of } = event {
+            if computed > of || *self.prompt.get_or_insert(of) != of {
+                return Heard::Nothing;
+            }
+            let is_further = computed >= self.computed.saturating_add((of / PROMPT_STEPS).max(1));
+            if is_further {
+                self.computed = computed;
+            }
+            if self.takes_progress() {
+                self.events.try_send(event.into()).ok();
+            }
+            return if is_further { Heard::News } else { Heard::Nothing };
+        }
+        if self.left == 0 {
+            return Heard::TooMuch;
+        }
+        self.left -= 1;
+        match self.events.try_send(event.into()) {
+            Ok(()) => Heard::News,
+            // A closed one is struck by whoever closed it.
+            Err(mpsc::error::TrySendError::Closed(_)) => Heard::Nothing,
+            Err(mpsc::error::TrySendError::Full(_)) => Heard::TooMuch,
+        }
     }
 
     fn takes_progress(&self) -> bool {
@@ -65,6 +102,26 @@ impl Listener {
             None => drop(self.events.try_send(event)),
         }
     }
+}
+
+/// What an event came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    /// Somebody waited for it.
+    News,
+    /// Nobody did, or it was known already.
+    Nothing,
+    /// The worker says more than was asked.
+    TooMuch,
+}
+
+/// What became of the events of a frame.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Delivered {
+    /// Whether anything was news to anybody.
+    pub(super) is_news: bool,
+    /// Requests that the worker says more to than was asked: they have been ended, and it should hear of that.
+    pub(super) too_long: Vec<u64>,
 }
 
 impl Inner {
@@ -140,27 +197,27 @@ impl Roll {
         inner.generations.values().flat_map(|listener| &listener.adapters).copied().collect()
     }
 
-    /// Delivers events. Those that nobody waits for are dropped. Returns the requests that the worker says more to than
-    /// was asked: they have been ended, and it should hear of that.
-    pub(super) fn deliver(&self, events: Vec<(u64, Event)>) -> Vec<u64> {
+    /// Delivers events. Those that nobody waits for are dropped.
+    pub(super) fn deliver(&self, events: Vec<(u64, Event)>) -> Delivered {
         let mut inner = lock(&self.inner);
-        let mut too_long = Vec::new();
+        let mut delivered = Delivered::default();
         for (id, event) in events {
+            let Some(listener) = inner.generations.get_mut(&id) else { continue };
             if event.is_last() {
                 inner.end(id, event.into());
+                delivered.is_news = true;
                 continue;
             }
-            let Some(listener) = inner.generations.get(&id) else { continue };
-            if matches!(event, Event::Prefilling { .. }) && !listener.takes_progress() {
-                continue;
-            }
-            // The channel holds a whole answer. A closed one is struck by whoever closed it.
-            if let Err(mpsc::error::TrySendError::Full(_)) = listener.events.try_send(event.into()) {
-                inner.end(id, TokenEvent::Failed(endless()));
-                too_long.push(id);
+            match listener.hear(event) {
+                Heard::News => delivered.is_news = true,
+                Heard::Nothing => {}
+                Heard::TooMuch => {
+                    inner.end(id, TokenEvent::Failed(endless()));
+                    delivered.too_long.push(id);
+                }
             }
         }
-        too_long
+        delivered
     }
 
     /// A request cannot be answered.
@@ -168,12 +225,10 @@ impl Roll {
         lock(&self.inner).end(id, TokenEvent::Failed(failure));
     }
 
-    /// Delivers an operation's answer.
-    pub(super) fn answer(&self, id: u64, answer: Result<Answer, Failure>) {
+    /// Delivers an operation's answer. Says whether anybody waited for it.
+    pub(super) fn answer(&self, id: u64, answer: Result<Answer, Failure>) -> bool {
         let waiting = lock(&self.inner).operations.remove(&id);
-        if let Some(waiting) = waiting {
-            waiting.try_send(answer).ok();
-        }
+        waiting.is_some_and(|waiting| waiting.try_send(answer).is_ok())
     }
 
     /// Whether it has requests to answer.
@@ -304,13 +359,80 @@ mod tests {
         let id = roll.enter_generation(sender).unwrap();
         let word = || TokenEvent::Token { text: "x".to_owned(), logprob: None };
         // The channel has room for five, one of which is kept for the end.
-        assert_eq!(roll.deliver((0..4).map(|_| (id, word().into())).collect()), [0; 0]);
+        assert_eq!(roll.deliver((0..4).map(|_| (id, word().into())).collect()).too_long, [0; 0]);
         assert!(roll.has(id));
-        assert_eq!(roll.deliver(vec![(id, word().into()), (id, word().into())]), [id]);
+        assert_eq!(roll.deliver(vec![(id, word().into()), (id, word().into())]).too_long, [id]);
         assert!(!roll.has(id));
         let heard: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
         assert_eq!(heard.len(), 5);
         assert_eq!(heard.last(), Some(&TokenEvent::Failed(endless())));
+    }
+
+    #[test]
+    fn a_reader_that_keeps_up_hears_no_more_than_was_asked() {
+        let roll = Roll::new();
+        let (sender, mut generation) = Generation::channel(2);
+        let id = roll.enter_generation(sender).unwrap();
+        let word = || TokenEvent::Token { text: "x".to_owned(), logprob: None };
+        let mut heard = 0;
+        while roll.deliver(vec![(id, word().into())]).is_news {
+            assert_eq!(generation.blocking_next(), Some(word()));
+            heard += 1;
+        }
+        assert_eq!(heard, 5, "two tokens, and what may stand before and after them");
+        assert_eq!(generation.blocking_next(), Some(TokenEvent::Failed(endless())));
+        assert_eq!(generation.blocking_next(), None);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_no_news_and_changes_nothing() {
+        let roll = Roll::new();
+        let (sender, mut generation) = Generation::channel(4);
+        let id = roll.enter_generation(sender).unwrap();
+        let (reply, answer) = sync_channel(1);
+        let operation = roll.enter_operation(reply).unwrap();
+        let word = || TokenEvent::Token { text: "x".to_owned(), logprob: None };
+        let over = || TokenEvent::Failed(death());
+        // Ids that were never given, that of an operation, and an answer to a request.
+        for wrong in [0, operation, operation + 1, u64::MAX] {
+            let events = vec![(wrong, word().into()), (wrong, over().into())];
+            assert_eq!(roll.deliver(events), Delivered::default(), "{wrong}");
+        }
+        for wrong in [0, id, operation + 1, u64::MAX] {
+            assert!(!roll.answer(wrong, Ok(Answer::Done)), "{wrong}");
+        }
+        assert!(roll.has(id) && roll.has(operation));
+        // The second end of both, and whatever follows it.
+        assert!(roll.deliver(vec![(id, over().into()), (id, over().into())]).is_news);
+        assert_eq!(roll.deliver(vec![(id, word().into()), (id, over().into())]), Delivered::default());
+        assert!(roll.answer(operation, Ok(Answer::Done)) && !roll.answer(operation, Ok(Answer::Size(1))));
+        assert_eq!(generation.blocking_next(), Some(over()));
+        assert_eq!(generation.blocking_next(), None);
+        assert!(matches!(answer.recv(), Ok(Ok(Answer::Done))) && answer.recv().is_err());
+    }
+
+    #[test]
+    fn progress_is_news_only_when_it_is_further_than_before() {
+        let roll = Roll::new();
+        let (sender, _generation) = Generation::channel(4);
+        let id = roll.enter_generation(sender).unwrap();
+        let tell =
+            |computed| roll.deliver(vec![(id, TokenEvent::Prefilling { computed, of: 10 }.into())]).is_news;
+        assert!(tell(5) && !tell(5) && !tell(3) && tell(6));
+    }
+
+    #[test]
+    fn progress_by_a_hair_or_past_the_prompts_end_or_of_another_prompt_is_no_news() {
+        let roll = Roll::new();
+        let (sender, mut generation) = Generation::channel(4);
+        let id = roll.enter_generation(sender).unwrap();
+        let tell =
+            |computed, of| roll.deliver(vec![(id, TokenEvent::Prefilling { computed, of }.into())]).is_news;
+        let of = 10 * PROMPT_STEPS;
+        assert!(!tell(of + 1, of) && tell(10, of) && !tell(11, of) && !tell(19, of) && tell(20, of));
+        assert!(!tell(1000, of - 1) && !tell(u32::MAX, u32::MAX));
+        assert_eq!((1..=of).filter(|computed| tell(*computed, of)).count(), PROMPT_STEPS as usize - 2);
+        assert_eq!(generation.blocking_next(), Some(TokenEvent::Prefilling { computed: 10, of }));
     }
 
     #[test]
@@ -319,9 +441,10 @@ mod tests {
         let (sender, mut generation) = Generation::channel(1);
         let id = roll.enter_generation(sender).unwrap();
         let progress = |computed| TokenEvent::Prefilling { computed, of: 1000 };
-        assert_eq!(roll.deliver((1..100).map(|computed| (id, progress(computed).into())).collect()), [0; 0]);
+        let told = (1..100).map(|computed| (id, progress(computed).into())).collect();
+        assert_eq!(roll.deliver(told).too_long, [0; 0]);
         let word = || TokenEvent::Token { text: "x".to_owned(), logprob: None };
-        assert_eq!(roll.deliver((0..3).map(|_| (id, word().into())).collect()), [0; 0]);
+        assert_eq!(roll.deliver((0..3).map(|_| (id, word().into())).collect()).too_long, [0; 0]);
         roll.end(death());
         let heard: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
         assert_eq!((heard.len(), &heard[0]), (5, &progress(1)));
@@ -346,7 +469,7 @@ mod tests {
         let id = roll.enter_generation(sender).unwrap();
         drop(generation);
         let word = TokenEvent::Token { text: String::new(), logprob: None };
-        assert_eq!(roll.deliver(vec![(id, word.into())]), [0; 0]);
+        assert_eq!(roll.deliver(vec![(id, word.into())]), Delivered::default());
         assert!(roll.strike(id), "else nobody would tell the worker to stop");
     }
 

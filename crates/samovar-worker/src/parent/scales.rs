@@ -12,19 +12,31 @@ use super::worker::Shared;
 use crate::protocol::Beat;
 use crate::sandbox;
 
+/// Two looks for the sake of what a worker says are at least so far apart, however often it says it.
+const APART: Duration = Duration::from_millis(50);
+
 /// What is known of one worker's weight.
 #[derive(Debug)]
 pub(super) struct Scales {
     appetite: Appetite,
     /// Absent where the kernel lets nobody look.
     books: Option<Books>,
+    /// Whether the kernel bounds its threads, so that the bound has to be moved along.
+    bounds_threads: bool,
     /// What they said when they were looked at last.
     account: Account,
+    since_look: Duration,
 }
 
 impl Scales {
-    pub(super) fn new(books: Option<Books>) -> Self {
-        Self { appetite: Appetite::new(), books, account: Account::default() }
+    pub(super) fn new(books: Option<Books>, bounds_threads: bool) -> Self {
+        Self {
+            appetite: Appetite::new(),
+            books,
+            bounds_threads,
+            account: Account::default(),
+            since_look: APART,
+        }
     }
 
     /// Shows what the worker says that it uses, as far as the kernel bears it out. What is wrong with it, in words that
@@ -32,8 +44,13 @@ impl Scales {
     pub(super) fn publish(&mut self, shared: &Shared, said: Measurement) -> Option<String> {
         let mut believed = believe(said, self.account, &shared.expected);
         // The last look may be a second old; whoever seems to say something wrong is looked at now.
-        if believed.is_corrected && self.look() {
-            believed = believe(said, self.account, &shared.expected);
+        if believed.is_corrected {
+            if self.since_look < APART {
+                // What it says may have become true since.
+                believed.lie = None;
+            } else if self.look() {
+                believed = believe(said, self.account, &shared.expected);
+            }
         }
         shared.published.set(&believed.measured);
         believed.lie
@@ -42,17 +59,18 @@ impl Scales {
     /// Time has passed. Looks at what the worker takes when it is time to, and lets it make a few more threads. What is
     /// wrong with it, in words that follow "the worker", if it must end for that.
     pub(super) fn weigh(&mut self, elapsed: Duration, shared: &Shared, tally: &Tally) -> Option<String> {
+        self.since_look = self.since_look.saturating_add(elapsed);
         if !self.appetite.is_due(elapsed) || !self.look() {
             return None;
         }
-        let Shared { pid, published, expected, .. } = shared;
+        let Shared { pid, expected, .. } = shared;
         let process = i32::try_from(*pid).ok().and_then(Pid::from_raw);
-        if process.is_some() {
+        if self.bounds_threads && process.is_some() {
             // Fails for a worker that has just ended.
             sandbox::move_bound(process).ok();
         }
         tally.takes(*pid, self.account.own_bytes);
-        self.appetite.complaint(*pid, self.account, expected, published.get().held_bytes)
+        self.appetite.complaint(*pid, self.account, expected)
     }
 
     /// With the processor time that the kernel counted: what a worker says of itself does not buy it patience.
@@ -63,7 +81,50 @@ impl Scales {
 
     fn look(&mut self) -> bool {
         let account = self.books.as_ref().and_then(Books::account);
-        self.account = account.unwrap_or(self.account);
+        if let Some(account) = account {
+            self.account = account;
+            self.since_look = Duration::ZERO;
+        }
         account.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::protocol::pair;
+
+    #[test]
+    fn the_kernel_is_asked_about_a_lie_every_fifty_milliseconds_at_most() {
+        let (ours, _theirs) = pair().unwrap();
+        let shared = Shared::new(std::process::id(), "served", Arc::new(ours)).unwrap();
+        let mut scales = Scales::new(Books::open(std::process::id()).ok(), false);
+        let said = Measurement { held_bytes: 1 << 60, ..Measurement::default() };
+        assert!(scales.publish(&shared, said).is_some(), "the first is looked into");
+        assert_eq!(scales.publish(&shared, said), None, "the second is put right");
+        assert!(shared.published.get().held_bytes < 1 << 60);
+        let tally = Tally::default();
+        assert_eq!(scales.weigh(APART / 2, &shared, &tally), None);
+        assert_eq!(scales.publish(&shared, said), None);
+        assert_eq!(scales.weigh(APART / 2, &shared, &tally), None);
+        assert!(scales.publish(&shared, said).is_some(), "and then looked into again");
+    }
+
+    #[test]
+    fn who_has_no_sandbox_keeps_the_limits_that_it_has() {
+        let mut child = Command::new("/bin/sleep").arg("300").spawn().unwrap();
+        let limits = || fs_err::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+        let (ours, _theirs) = pair().unwrap();
+        let shared = Shared::new(child.id(), "served", Arc::new(ours)).unwrap();
+        let mut scales = Scales::new(Some(Books::open(child.id()).unwrap()), false);
+        let before = limits();
+        assert_eq!(scales.weigh(Duration::from_secs(2), &shared, &Tally::default()), None);
+        assert_eq!(scales.account.threads, 1, "it has looked");
+        assert_eq!(limits(), before);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -3,8 +3,10 @@
 //! ```text
 //!   a request begins ─► stir ─┐
 //!   every 200 ms while any ───┴─► who has requests? ─► split ─► told to each whose share has changed, with what idles
+//!                                          └─ anybody? ─► told to whoever packs or measures: it gives way
 //! ```
 //!
+//! Files of the kernel are read by the thread alone, and never under the lock: a request waits for no disk and no scan.
 //! Threads of one step wait for each other by spinning, so two models that each use all cores slow each other down by
 //! far more than half. Shares follow from what was asked of each worker, never from what a worker says of itself.
 
@@ -29,7 +31,7 @@ pub(super) struct Sharing {
     state: Arc<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     inner: Mutex<Inner>,
     /// Somebody has begun to compute, or it is over.
@@ -39,7 +41,9 @@ struct State {
 #[derive(Debug, Default)]
 struct Inner {
     members: Vec<Member>,
-    watch: CoreWatch,
+    errands: Vec<Errand>,
+    /// At the last look.
+    cores: u32,
     idle: Option<f32>,
     is_anybody_computing: bool,
     is_over: bool,
@@ -53,12 +57,21 @@ struct Member {
     told: Option<Cores>,
 }
 
+/// A worker that packs or measures a model.
+#[derive(Debug)]
+struct Errand {
+    shared: Weak<Shared>,
+    /// Whether it was told to give way.
+    gives_way: bool,
+}
+
 impl Sharing {
     /// Begins to watch, on a thread of its own that sleeps while nobody computes.
     pub(super) fn start() -> Result<Arc<Self>, Failure> {
-        let state = Arc::<State>::default();
+        let watch = CoreWatch::new();
+        let state = Arc::new(State::new(watch.cores()));
         let watched = Arc::clone(&state);
-        std::thread::Builder::new().name("cores".to_owned()).spawn(move || watched.watch()).map_err(
+        std::thread::Builder::new().name("cores".to_owned()).spawn(move || watched.watch(watch)).map_err(
             |error| Failure::new(ErrorKind::EngineFailed, format!("no thread to share cores: {error}")),
         )?;
         Ok(Arc::new(Self { state }))
@@ -70,16 +83,17 @@ impl Sharing {
         lock(&self.state.inner).members.push(member);
     }
 
-    /// A request has begun: shares are told before this returns. Waits for no worker.
-    pub(super) fn stir(&self) {
+    /// A worker packs or measures from now on, and gives way to those that serve.
+    pub(super) fn join_errand(&self, shared: &Arc<Shared>) {
+        let errand = Errand { shared: Arc::downgrade(shared), gives_way: false };
         let mut inner = lock(&self.state.inner);
-        if !inner.is_anybody_computing {
-            // What idled while nobody computed says nothing about now.
-            inner.watch.restart(Instant::now());
-            inner.idle = None;
-        }
+        inner.errands.push(errand);
         inner.divide();
-        drop(inner);
+    }
+
+    /// A request has begun: shares are told before this returns. Waits for no worker, and reads no file.
+    pub(super) fn stir(&self) {
+        lock(&self.state.inner).divide();
         self.state.stirred.notify_all();
     }
 }
@@ -92,17 +106,32 @@ impl Drop for Sharing {
 }
 
 impl State {
-    fn watch(&self) {
+    fn new(cores: u32) -> Self {
+        Self { inner: Mutex::new(Inner { cores, ..Inner::default() }), stirred: Condvar::new() }
+    }
+
+    fn watch(&self, mut watch: CoreWatch) {
+        let mut is_begun = false;
         let mut inner = lock(&self.inner);
         while !inner.is_over {
             if !inner.is_anybody_computing {
+                is_begun = false;
                 inner = self.stirred.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);
                 continue;
             }
             drop(inner);
-            std::thread::sleep(LOOK_EVERY);
+            let idle = if is_begun {
+                std::thread::sleep(LOOK_EVERY);
+                watch.idle(Instant::now())
+            } else {
+                // What idled while nobody computed says nothing about now.
+                watch.restart(Instant::now());
+                None
+            };
+            is_begun = true;
+            let cores = watch.cores();
             inner = lock(&self.inner);
-            inner.idle = inner.watch.idle(Instant::now());
+            (inner.idle, inner.cores) = (idle, cores);
             inner.divide();
         }
     }
@@ -119,11 +148,8 @@ impl Inner {
             .filter(|(shared, _)| shared.roll.is_answering())
             .collect();
         self.is_anybody_computing = !computing.is_empty();
-        if computing.is_empty() {
-            return;
-        }
         let wanted: Vec<u32> = computing.iter().map(|(_, member)| member.wanted).collect();
-        let shares = split(self.watch.cores(), &wanted);
+        let shares = split(self.cores, &wanted);
         for ((shared, member), share) in computing.iter_mut().zip(shares) {
             let cores = Cores { share, idle: self.idle };
             if member.told.is_none_or(|told| is_news(told, cores))
@@ -133,6 +159,26 @@ impl Inner {
                 member.told = Some(cores);
             }
         }
+        drop(computing);
+        if !self.is_anybody_computing {
+            self.idle = None;
+        }
+        self.tell_errands();
+    }
+
+    /// Tells those that pack or measure whether anybody serves, where they were told something else.
+    fn tell_errands(&mut self) {
+        let gives_way = self.is_anybody_computing;
+        self.errands.retain_mut(|errand| {
+            let Some(shared) = errand.shared.upgrade() else { return false };
+            if errand.gives_way != gives_way
+                // One that does not listen just now is told at the next look.
+                && shared.tell(&Command::GiveWay(gives_way), Vec::new()).is_ok()
+            {
+                errand.gives_way = gives_way;
+            }
+            true
+        });
     }
 }
 
@@ -147,26 +193,45 @@ fn is_news(told: Cores, now: Cores) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use samovar_core::generation::Generation;
 
     use super::*;
     use crate::protocol::{Inbox, decode, pair, receive};
 
-    /// A worker's two ends.
-    fn worker(sharing: &Sharing) -> (Arc<Shared>, std::os::fd::OwnedFd) {
-        let (ours, theirs) = pair().unwrap();
-        let shared = Arc::new(Shared::new(1, "served", Arc::new(ours)).unwrap());
-        sharing.join(&shared, 64);
+    /// A worker's two ends, with use for more threads than any machine has cores.
+    fn worker(sharing: &Sharing) -> (Arc<Shared>, OwnedFd) {
+        let (shared, theirs) = errand();
+        sharing.join(&shared, u32::MAX);
         (shared, theirs)
     }
 
-    /// The share that was told first since the last call.
-    fn share(theirs: &std::os::fd::OwnedFd) -> u32 {
+    fn errand() -> (Arc<Shared>, OwnedFd) {
+        let (ours, theirs) = pair().unwrap();
+        (Arc::new(Shared::new(1, "served", Arc::new(ours)).unwrap()), theirs)
+    }
+
+    /// Nobody looks at the machine: it has so many cores.
+    fn sharing(cores: u32) -> Sharing {
+        Sharing { state: Arc::new(State::new(cores)) }
+    }
+
+    /// The last thing that was told since the last call.
+    fn told(theirs: &OwnedFd) -> Command {
         let mut buffer = [0; 4096];
         let bytes = receive(theirs, &mut buffer).unwrap().bytes;
         let mut inbox = Inbox::default();
         inbox.put(&buffer[..bytes]);
-        match decode(inbox.take().unwrap().unwrap()).unwrap() {
+        let mut last = None;
+        while let Some(frame) = inbox.take().unwrap() {
+            last = Some(decode(frame).unwrap());
+        }
+        last.unwrap()
+    }
+
+    fn share(theirs: &OwnedFd) -> u32 {
+        match told(theirs) {
             Command::Cores(cores) => cores.share,
             other => panic!("{other:?}"),
         }
@@ -174,26 +239,40 @@ mod tests {
 
     #[test]
     fn workers_with_requests_share_and_those_without_hear_nothing() {
-        let sharing = Sharing { state: Arc::default() };
-        let cores = CoreWatch::new().cores();
+        let sharing = sharing(5);
         let (one, one_end) = worker(&sharing);
         let (other, other_end) = worker(&sharing);
         let (_idle, _idle_end) = worker(&sharing);
         let (events, _one_answer) = Generation::channel(4);
         one.roll.enter_generation(events).unwrap();
         sharing.stir();
-        assert_eq!(share(&one_end), cores.min(64));
+        assert_eq!(share(&one_end), 5);
         let (events, _other_answer) = Generation::channel(4);
         let id = other.roll.enter_generation(events).unwrap();
         sharing.stir();
-        let (first, second) =
-            if cores == 1 { (1, share(&other_end)) } else { (share(&one_end), share(&other_end)) };
-        assert!(first + second <= cores.max(2) && first >= 1 && second >= 1, "{first} {second} of {cores}");
+        assert_eq!((share(&one_end), share(&other_end)), (3, 2));
         other.roll.strike(id);
         sharing.stir();
-        if cores > 1 {
-            assert_eq!(share(&one_end), cores.min(64));
-        }
+        assert_eq!(share(&one_end), 5);
+    }
+
+    #[test]
+    fn who_packs_or_measures_gives_way_while_anybody_serves() {
+        let sharing = sharing(2);
+        let (serving, _serving_end) = worker(&sharing);
+        let (before, before_end) = errand();
+        sharing.join_errand(&before);
+        let (events, _answer) = Generation::channel(4);
+        let id = serving.roll.enter_generation(events).unwrap();
+        sharing.stir();
+        assert!(matches!(told(&before_end), Command::GiveWay(true)), "as soon as a model answers");
+        let (after, after_end) = errand();
+        sharing.join_errand(&after);
+        assert!(matches!(told(&after_end), Command::GiveWay(true)), "from its beginning");
+        serving.roll.strike(id);
+        sharing.stir();
+        assert!(matches!(told(&before_end), Command::GiveWay(false)), "and no longer");
+        assert!(matches!(told(&after_end), Command::GiveWay(false)));
     }
 
     #[test]
@@ -208,7 +287,7 @@ mod tests {
         sharing.stir();
         let shared = share(&one_end);
         other.roll.strike(id);
-        let cores = CoreWatch::new().cores().min(64);
+        let cores = CoreWatch::new().cores();
         let deadline = Instant::now() + Duration::from_secs(30);
         while cores > 1 && share(&one_end) < cores {
             assert!(Instant::now() < deadline, "{shared} of {cores}");

@@ -15,11 +15,13 @@ use super::keeper::{Ears, Keeper};
 use super::line::Line;
 use super::published::{Progress, Published};
 use super::roll::{Roll, Stage};
+use super::scales::Scales;
 use super::sharing::Sharing;
 use super::spawner::{Spawned, Spawner};
 use super::tally::Tally;
 use crate::config::{Patience, WorkerConfig};
 use crate::protocol::{self, Command, FrameError, Hello};
+use crate::sandbox;
 
 /// One worker. Dropping it tells the worker to leave, ends it if it does not, and returns when it is gone.
 #[derive(Debug)]
@@ -85,7 +87,9 @@ impl Shared {
                 Failure::new(ErrorKind::InvalidRequest, format!("the request is too large: {error}"))
                     .with_hint("no model reads a prompt of so many bytes: send less")
             }
-            FrameError::Malformed(_) => Failure::new(ErrorKind::Internal, error.to_string()),
+            FrameError::Malformed(_) | FrameError::TextTooLong { .. } => {
+                Failure::new(ErrorKind::Internal, error.to_string())
+            }
         })?;
         if self.line.send(frame, files)? {
             self.ring();
@@ -129,8 +133,9 @@ impl Worker {
         let pid = child.as_ref().map(Child::id).unwrap_or_default();
         // Before it is told what to do, and with that to close itself to inspection.
         let books = Books::open(pid).inspect_err(|error| {
-            tracing::warn!(pid, "the kernel does not tell what a worker takes: {error}")
+            tracing::warn!(pid, "the kernel does not tell what a worker takes: {error}");
         });
+        let scales = Scales::new(books.ok(), ground.config.sandbox != sandbox::Mode::Off);
         let socket = Arc::new(socket);
         let shared = Arc::new(Shared::new(pid, deed, Arc::clone(&socket))?);
         // What a worker that died at once does not hear, its keeper tells.
@@ -141,7 +146,7 @@ impl Worker {
             let (shared, tally) = (Arc::clone(&shared), Arc::clone(&ground.tally));
             builder.spawn(move || {
                 if let Ok(child) = taken.recv() {
-                    Keeper::new(shared, child, socket, patience, tally, ears, books.ok()).keep();
+                    Keeper::new(shared, child, socket, patience, tally, ears, scales).keep();
                 }
             })
         };

@@ -1,16 +1,18 @@
 //! Bounds on what a worker says: a few bytes of a frame must not become many bytes of the daemon's memory.
 //!
 //! A frame is bounded in bytes, but the smallest event takes four of them on the wire and more than a hundred in
-//! memory. So every sequence that a worker sends is bounded in its items as well, and numbers that are no numbers never
-//! reach statistics.
+//! memory. So every sequence that a worker sends is bounded in its items as well, every text in its bytes, because texts
+//! are kept and shown, and numbers that are no numbers never reach statistics.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use samovar_core::footprint::Speed;
 use samovar_core::generation::CachedPrefix;
+use samovar_core::scope::Scope;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
+use super::frame::FrameError;
 use super::wire::{Event, Likelihood};
 use crate::sandbox::{Outcome, Part};
 
@@ -24,6 +26,35 @@ const SPEEDS: usize = 16;
 const PARTS: usize = 16;
 /// Sequences that an instance keeps; llama.cpp follows 256 in all.
 const PREFIXES: usize = 256;
+/// Token ids of one reply. Written out they fill most of the largest frame; in memory they are 64 MiB.
+const TOKENS: usize = 16 << 20;
+/// Text of one event: a token, and what was withheld before it for a stop string.
+pub(super) const EVENT_TEXT_BYTES: usize = 1 << 20;
+/// Bytes of one token whose probability is told; a vocabulary's longest has 4 KiB.
+pub(super) const TOKEN_BYTES: usize = 16 << 10;
+/// A sentence for people: what went wrong, what to do, why something was refused.
+pub(super) const SENTENCE_BYTES: usize = 16 << 10;
+
+/// Refuses a text that is longer than anything of its kind.
+pub(super) fn text(what: &'static str, text: &[u8], most_bytes: usize) -> Result<(), FrameError> {
+    let bytes = text.len();
+    if bytes <= most_bytes { Ok(()) } else { Err(FrameError::TextTooLong { what, bytes, most_bytes }) }
+}
+
+/// The same for a sentence that people get to read.
+pub(super) fn sentence(what: &'static str, sentence: &str) -> Result<(), FrameError> {
+    text(what, sentence.as_bytes(), SENTENCE_BYTES)
+}
+
+/// Cuts a sentence of this side, so that the other side does not refuse it.
+pub(super) fn cut(mut sentence: String) -> String {
+    let mut end = sentence.len().min(SENTENCE_BYTES);
+    while !sentence.is_char_boundary(end) {
+        end -= 1;
+    }
+    sentence.truncate(end);
+    sentence
+}
 
 pub(super) fn events<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u64, Event)>, D::Error> {
     at_most::<_, _, FRAME_EVENTS>(from)
@@ -33,8 +64,26 @@ pub(super) fn alternatives<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Lik
     at_most::<_, _, ALTERNATIVES>(from)
 }
 
+pub(super) fn tokens<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
+    at_most::<_, _, TOKENS>(from)
+}
+
+/// Prefixes that have no more tokens together than one answer may have.
 pub(super) fn prefixes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<CachedPrefix>, D::Error> {
-    at_most::<_, _, PREFIXES>(from)
+    let prefixes: Vec<Prefix> = at_most::<_, _, PREFIXES>(from)?;
+    if prefixes.iter().map(|prefix| prefix.tokens.len()).sum::<usize>() > TOKENS {
+        return Err(D::Error::custom(format_args!("prefixes have more than {TOKENS} tokens")));
+    }
+    Ok(prefixes.into_iter().map(|Prefix { id, tokens, scope }| CachedPrefix { id, tokens, scope }).collect())
+}
+
+/// A [`CachedPrefix`] as it arrives.
+#[derive(serde::Deserialize)]
+struct Prefix {
+    id: u64,
+    #[serde(deserialize_with = "tokens")]
+    tokens: Vec<u32>,
+    scope: Scope,
 }
 
 /// Parts of the sandbox, each said once.
@@ -98,14 +147,16 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Items<T, MOST
 
 #[cfg(test)]
 mod tests {
-    use samovar_core::footprint::Measurement;
-    use samovar_core::{Layout, Scope, TokenEvent};
+    use samovar_core::footprint::{Arrangement, Measurement};
+    use samovar_core::generation::{TokenLogprob, Usage};
+    use samovar_core::{ErrorKind, Failure, Layout, TokenEvent};
 
-    use super::super::{Achieved, Answer, Reply, decode, encode};
+    use super::super::{Achieved, Answer, Reply, decode_reply, encode};
     use super::*;
+    use crate::sandbox;
 
-    fn arrives(reply: &Reply) -> Result<Reply, super::super::FrameError> {
-        decode(&encode(reply).expect("encodes")[4..])
+    fn arrives(reply: &Reply) -> Result<Reply, FrameError> {
+        decode_reply(&encode(reply).expect("encodes")[4..])
     }
 
     fn tokens(count: usize) -> Reply {
@@ -142,6 +193,72 @@ mod tests {
     }
 
     #[test]
+    fn prefixes_have_no_more_tokens_together_than_one_answer_may_have() {
+        let answer = |answer| Reply::Answer { id: 1, answer: Ok(answer), measured: Measurement::default() };
+        let prefix = || CachedPrefix { id: 0, tokens: vec![0; TOKENS / 2], scope: Scope::default() };
+        assert!(arrives(&answer(Answer::Prefixes(vec![prefix(); 2]))).is_ok());
+        assert!(arrives(&answer(Answer::Prefixes(vec![prefix(); 3]))).is_err());
+        assert!(arrives(&answer(Answer::Tokens(vec![0; TOKENS]))).is_ok());
+        assert!(arrives(&answer(Answer::Tokens(vec![0; TOKENS + 1]))).is_err());
+    }
+
+    #[test]
+    fn every_text_is_bounded_and_the_one_that_is_too_long_is_named() {
+        let measured = Measurement::default();
+        let long = |bytes: usize| "x".repeat(bytes + 1);
+        let event = |event| Reply::Events { events: vec![(1, event)], measured };
+        let likelihood = |bytes| TokenLogprob { token: 1, bytes, logprob: 0.0, top: Vec::new() };
+        let token = |text: String, logprob| event(TokenEvent::Token { text, logprob }.into());
+        let loaded = |refused: Option<String>, sandbox| Reply::Achieved {
+            achieved: Achieved::Loaded(Arrangement { refused, ..Arrangement::default() }),
+            measured,
+            sandbox,
+        };
+        let off = sandbox::Report::off;
+        let why = |why: String| sandbox::Report { parts: vec![(Part::Calls, Outcome::Missing(why))] };
+        let sentence = long(SENTENCE_BYTES);
+        let refused = [
+            token(long(EVENT_TEXT_BYTES), None),
+            token(String::new(), Some(likelihood(vec![0; TOKEN_BYTES + 1]))),
+            token(
+                String::new(),
+                Some(TokenLogprob {
+                    top: vec![likelihood(vec![0; TOKEN_BYTES + 1])],
+                    ..likelihood(Vec::new())
+                }),
+            ),
+            loaded(Some(sentence.clone()), off()),
+            loaded(None, why(sentence.clone())),
+        ];
+        for reply in refused {
+            let error = arrives(&reply).unwrap_err();
+            assert!(matches!(error, FrameError::TextTooLong { .. }), "{error}");
+        }
+        let taken = [
+            token("x".repeat(EVENT_TEXT_BYTES), Some(likelihood(vec![0; TOKEN_BYTES]))),
+            loaded(Some("x".repeat(SENTENCE_BYTES)), why("x".repeat(SENTENCE_BYTES))),
+        ];
+        for reply in taken {
+            assert!(arrives(&reply).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_honest_worker_cuts_its_failures_and_a_dishonest_one_is_refused() {
+        let long = "é".repeat(SENTENCE_BYTES);
+        let failure = || Failure::new(ErrorKind::Internal, long.clone()).with_hint(long.clone());
+        let Ok(Reply::Failed(cut)) = arrives(&Reply::Failed(failure().into())) else { panic!("is refused") };
+        let cut = Failure::from(cut);
+        assert_eq!((cut.message.len(), cut.hint.unwrap().len()), (SENTENCE_BYTES, SENTENCE_BYTES));
+        // The variant of a failed errand, a kind, and a message of more bytes than any sentence has.
+        let mut frame = vec![2, 0];
+        frame.extend(postcard::to_allocvec(&"x".repeat(SENTENCE_BYTES + 1)).unwrap());
+        frame.extend([0, 0, 0]);
+        let error = decode_reply(&frame).unwrap_err();
+        assert!(matches!(error, FrameError::TextTooLong { what: "a failure", .. }), "{error}");
+    }
+
+    #[test]
     fn a_speed_that_is_no_number_counts_as_not_measured() {
         let speed = Speed {
             layout: Layout::Mapped,
@@ -153,7 +270,7 @@ mod tests {
         let reply = Reply::Achieved {
             achieved: Achieved::Calibrated(vec![speed]),
             measured: Measurement::default(),
-            sandbox: crate::sandbox::Report::off(),
+            sandbox: sandbox::Report::off(),
         };
         let Ok(Reply::Achieved { achieved: Achieved::Calibrated(speeds), .. }) = arrives(&reply) else {
             panic!("does not arrive")
@@ -163,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_time_that_is_no_number_never_reaches_statistics() {
-        let usage = samovar_core::generation::Usage::default();
+        let usage = Usage::default();
         let event = TokenEvent::from(Event::Prefilled { usage, prefill_ms: f64::NAN });
         assert_eq!(event, TokenEvent::Prefilled { usage, prefill_ms: 0.0 });
     }

@@ -16,6 +16,8 @@ pub(crate) enum FrameError {
     TooLarge { bytes: usize },
     #[error("a frame cannot be read: {0}")]
     Malformed(String),
+    #[error("{what} of {bytes} bytes is over the limit of {most_bytes}")]
+    TextTooLong { what: &'static str, bytes: usize, most_bytes: usize },
 }
 
 /// A frame that holds `value`.

@@ -9,6 +9,7 @@
 //!     Generate, Cancel ──────────────────►          from here on what a loaded model does
 //!           ◄───────────────────────────── Events  (of all requests; many in one frame when they come so)
 //!     Cores ─────────────────────────────►          its share, while others compute on the same cores
+//!     GiveWay ───────────────────────────►          to who packs or measures: others answer, or do no more
 //!     Park, Resume, Probe, … (+ files) ──►
 //!           ◄───────────────────────────── Answer
 //!           ◄───────────────────────────── Beat    (every second, from a thread of its own)
@@ -41,7 +42,7 @@ pub(crate) use wire::{Event, Request};
 use crate::sandbox;
 
 /// Changes whenever anything in this folder does.
-pub(crate) const PROTOCOL: u32 = 6;
+pub(crate) const PROTOCOL: u32 = 7;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     Operate { id: u64, operation: Operation },
     /// Unload and end.
     Shutdown,
+    /// Whether models answer on the same cores: who packs or measures rests between its steps while they do.
+    GiveWay(bool),
 }
 
 /// What takes long, or is asked for its answer.
@@ -154,6 +157,12 @@ impl Task {
         matches!(self, Self::Pack { is_in_background: true, .. })
     }
 
+    /// Whether it rests between its steps while models answer on the same cores. Whoever waits for a load waits for an
+    /// answer.
+    pub(crate) const fn is_to_give_way(&self) -> bool {
+        matches!(self, Self::Pack { .. } | Self::Calibrate { .. })
+    }
+
     /// What it does, in words that follow "while it".
     pub(crate) const fn deed(&self) -> &'static str {
         match self {
@@ -195,11 +204,38 @@ pub(crate) enum Reply {
     Beat(Beat),
 }
 
+impl Reply {
+    /// Refuses texts that are longer than anything of their kind.
+    fn check(&self) -> Result<(), FrameError> {
+        match self {
+            Self::Achieved { achieved, sandbox, .. } => {
+                if let Achieved::Loaded(Arrangement { refused: Some(why), .. }) = achieved {
+                    bounded::sentence("why a packed file is not used", why)?;
+                }
+                sandbox.parts.iter().try_for_each(|(_, outcome)| {
+                    let (sandbox::Outcome::Reached(how) | sandbox::Outcome::Missing(how)) = outcome;
+                    bounded::sentence("a part of the sandbox", how)
+                })
+            }
+            Self::Failed(failure) | Self::Answer { answer: Err(failure), .. } => failure.check(),
+            Self::Events { events, .. } => events.iter().try_for_each(|(_, event)| event.check()),
+            Self::Answer { answer: Ok(_), .. } | Self::Progress(_) | Self::Beat(_) => Ok(()),
+        }
+    }
+}
+
+/// What a worker says in a frame, as far as it keeps to every bound.
+pub(crate) fn decode_reply(frame: &[u8]) -> Result<Reply, FrameError> {
+    let reply: Reply = decode(frame)?;
+    reply.check()?;
+    Ok(reply)
+}
+
 /// What an operation came to.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Done,
-    Tokens(Vec<u32>),
+    Tokens(#[serde(deserialize_with = "bounded::tokens")] Vec<u32>),
     Bytes(Vec<u8>),
     Prefixes(#[serde(deserialize_with = "bounded::prefixes")] Vec<CachedPrefix>),
     Size(u64),

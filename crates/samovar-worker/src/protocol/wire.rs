@@ -7,6 +7,7 @@ use samovar_core::{ErrorKind, Failure as CoreFailure, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::bounded;
+use super::frame::FrameError;
 
 /// A failure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,15 +21,25 @@ pub(crate) struct Failure {
 
 impl From<CoreFailure> for Failure {
     fn from(failure: CoreFailure) -> Self {
-        let CoreFailure { kind, message, hint, param, retry_after_ms } = failure;
-        Self { kind, message, hint, param, retry_after_ms }
+        // Whether it lasts is for whoever knows the request's deadline to say, and no worker does.
+        let CoreFailure { kind, message, hint, param, retry_after_ms, is_lasting: _ } = failure;
+        let [hint, param] = [hint, param].map(|text| text.map(bounded::cut));
+        Self { kind, message: bounded::cut(message), hint, param, retry_after_ms }
+    }
+}
+
+impl Failure {
+    /// Refuses one whose texts are longer than any that people get to read.
+    pub(super) fn check(&self) -> Result<(), FrameError> {
+        let texts = [Some(&self.message), self.hint.as_ref(), self.param.as_ref()];
+        texts.into_iter().flatten().try_for_each(|text| bounded::sentence("a failure", text))
     }
 }
 
 impl From<Failure> for CoreFailure {
     fn from(failure: Failure) -> Self {
         let Failure { kind, message, hint, param, retry_after_ms } = failure;
-        Self { kind, message, hint, param, retry_after_ms }
+        Self { kind, message, hint, param, retry_after_ms, is_lasting: false }
     }
 }
 
@@ -75,6 +86,21 @@ impl Event {
     /// Whether it is a request's last.
     pub(crate) const fn is_last(&self) -> bool {
         matches!(self, Self::Done(_) | Self::Failed(_))
+    }
+
+    /// Refuses one whose texts are longer than any model's.
+    pub(super) fn check(&self) -> Result<(), FrameError> {
+        match self {
+            Self::Token { text, logprob } => {
+                bounded::text("a piece of an answer", text.as_bytes(), bounded::EVENT_TEXT_BYTES)?;
+                let Some(Logprob { chosen, top }) = logprob else { return Ok(()) };
+                std::iter::once(chosen).chain(top).try_for_each(|Likelihood(_, bytes, _)| {
+                    bounded::text("a token", bytes, bounded::TOKEN_BYTES)
+                })
+            }
+            Self::Failed(failure) => failure.check(),
+            Self::Prefilling { .. } | Self::Prefilled { .. } | Self::Done(_) => Ok(()),
+        }
     }
 }
 

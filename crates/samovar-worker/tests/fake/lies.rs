@@ -1,6 +1,8 @@
 //! A worker that lies: wrong lengths, wrong ids, floods, silence. It loses its own requests, each once and with a
 //! reason, takes no memory of ours, and nobody else notices.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: what fails panics")]
+
 use samovar_core::TokenEvent;
 use samovar_worker::Patience;
 
@@ -57,17 +59,39 @@ fn a_flood_of_messages_ends_the_worker() {
 }
 
 #[test]
-fn answers_to_what_nobody_asked_reach_nobody() {
-    // It says nothing else afterwards, so its own request ends when its patience does.
-    let patience = Patience {
+fn a_text_longer_than_any_answers_ends_the_worker() {
+    assert_died_of(&told("text"), "is over the limit");
+}
+
+/// A worker that says nothing else after its lie is ended when its patience is.
+fn short() -> Patience {
+    Patience {
         beat: std::time::Duration::from_millis(20),
         standstill: std::time::Duration::from_secs(2),
         silence: LIMIT,
         step: LIMIT,
         ..Patience::default()
-    };
-    let (instance, _) = load(&patient_engine(&["token:3=lie:ids"], patience));
-    let (_, failure) = broken(&events(instance.unwrap().generate(long_request()).unwrap()));
+    }
+}
+
+#[test]
+fn answers_and_events_that_nobody_asked_for_reach_nobody() {
+    let (instance, _) = load(&patient_engine(&["token:3=lie:ids"], short()));
+    let (tokens, failure) = broken(&events(instance.unwrap().generate(long_request()).unwrap()));
+    assert!(tokens <= 4, "{tokens}");
+    assert_died_of(&failure, "neither answered nor computed");
+}
+
+#[test]
+fn a_request_ends_once_and_its_end_is_no_other_requests() {
+    let (instance, _) = load(&patient_engine(&["token:3=lie:ends"], short()));
+    let instance = instance.unwrap();
+    let first = events(instance.generate(long_request()).unwrap());
+    let is_end = |event: &&TokenEvent| matches!(event, TokenEvent::Done(_) | TokenEvent::Failed(_));
+    assert_eq!(first.iter().filter(is_end).count(), 1, "{first:?}");
+    assert!(matches!(first.last(), Some(TokenEvent::Done(_))), "{first:?}");
+    // Its worker tells the same of the first request once more, while the second waits.
+    let (_, failure) = broken(&events(instance.generate(long_request()).unwrap()));
     assert_died_of(&failure, "neither answered nor computed");
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::sweep::Targets;
+use crate::sweep::{PROGRAM, Targets};
 
 /// Facts by name.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Outside {
             facts.insert(format!("shared {kind}"), shared(kind, targets.key));
         }
         facts.insert("queues".to_owned(), queues(targets.key));
-        facts.insert("mounts".to_owned(), text("/proc/self/mountinfo"));
+        facts.insert("mounts".to_owned(), mounts(folder));
         facts.insert("name of the machine".to_owned(), text("/proc/sys/kernel/hostname"));
         Self(facts)
     }
@@ -44,6 +44,16 @@ impl Outside {
 
 fn text(path: &str) -> String {
     fs_err::read_to_string(path).unwrap_or_default()
+}
+
+/// Of the places that the attempts name: others may mount what they like meanwhile.
+fn mounts(folder: &Path) -> String {
+    let places = [folder, Path::new(PROGRAM)].map(|path| fs_err::canonicalize(path).expect("it is there"));
+    let is_named = |line: &&str| {
+        let point = line.split(' ').nth(4).map(Path::new);
+        point.is_some_and(|point| places.iter().any(|place| point.starts_with(place)))
+    };
+    text("/proc/self/mountinfo").lines().filter(is_named).collect::<Vec<_>>().join("\n")
 }
 
 fn folder_facts(path: &Path) -> String {
@@ -76,6 +86,7 @@ fn attributes(path: &Path) -> String {
 
 /// What others may have done to it; nothing that changes by itself.
 fn process(pid: i32) -> String {
+    const IOPRIO_WHO_PROCESS: libc::c_long = 1;
     let Ok(stat) = fs_err::read_to_string(format!("/proc/{pid}/stat")) else { return "gone".to_owned() };
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
     // Fields 3, 19, 40 and 41 of proc(5). A process that was killed is a zombie until it is waited for.
@@ -83,7 +94,6 @@ fn process(pid: i32) -> String {
     let is_dead = matches!(state, "Z" | "X");
     let status = text(&format!("/proc/{pid}/status"));
     let line = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
-    const IOPRIO_WHO_PROCESS: libc::c_long = 1;
     // SAFETY: asks about a process.
     let class = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, pid) };
     format!(

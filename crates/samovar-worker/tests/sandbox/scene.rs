@@ -13,6 +13,8 @@ use crate::attempt::Attempt;
 use crate::order::{ACCOUNT, Account, ORDER, Order};
 use crate::sweep::Targets;
 
+/// The program that enters the sandbox and tries things there.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_samovar-sandbox-program");
 /// A user without rights, as nearly every system has it.
 const NOBODY: u32 = 65534;
 
@@ -84,17 +86,19 @@ impl Scene {
     pub(crate) fn run(&self, order: &Order) -> Account {
         let mut command = Self::command();
         sandbox::prepare(&mut command);
-        self.account_of(&mut command, order).expect("it starts")
+        self.account_of(&mut command, order)
     }
 
     /// Starts it as any child is started.
     pub(crate) fn run_unprepared(&self, order: &Order) -> Account {
-        self.account_of(&mut Self::command(), order).expect("it starts")
+        self.account_of(&mut Self::command(), order)
     }
 
-    /// The same as such a user; nothing where that user may not start it.
-    pub(crate) fn run_as(&self, user: User, order: &Order) -> Option<Account> {
-        let mut command = Self::command();
+    /// The same as such a user.
+    pub(crate) fn run_as(&self, user: User, order: &Order) -> Account {
+        // By a descriptor: the user may start the program, but perhaps not enter the folders on the way to it.
+        let program = fs_err::File::open(PROGRAM).expect("it is built");
+        let mut command = Self::command_of(&format!("/proc/self/fd/{}", program.as_raw_fd()));
         sandbox::prepare(&mut command);
         user.becomes(&mut command);
         self.account_of(&mut command, order)
@@ -102,32 +106,36 @@ impl Scene {
 
     /// Starts it, and says how it ended.
     pub(crate) fn end_of(&self, order: &Order) -> ExitStatus {
-        self.output_of(&mut Self::command(), order).expect("it starts").status
+        self.output_of(&mut Self::command(), order).status
     }
 
     /// What it says on its standard error.
     pub(crate) fn said(&self, order: &Order) -> String {
-        let output = self.output_of(&mut Self::command(), order).expect("it starts");
+        let output = self.output_of(&mut Self::command(), order);
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     fn command() -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_samovar-sandbox-program"));
+        Self::command_of(PROGRAM)
+    }
+
+    fn command_of(program: &str) -> Command {
+        let mut command = Command::new(program);
         command.env("HF_TOKEN", "hf_secret");
         command
     }
 
-    fn account_of(&self, command: &mut Command, order: &Order) -> Option<Account> {
-        let output = self.output_of(command, order)?;
+    fn account_of(&self, command: &mut Command, order: &Order) -> Account {
+        let output = self.output_of(command, order);
         let said = String::from_utf8_lossy(&output.stdout);
         let line = said.lines().find_map(|line| line.strip_prefix(ACCOUNT));
         let line = line.unwrap_or_else(|| {
             panic!("no account, {}: {said}{}", output.status, String::from_utf8_lossy(&output.stderr))
         });
-        Some(serde_json::from_str(line).expect("an account"))
+        serde_json::from_str(line).expect("an account")
     }
 
-    fn output_of(&self, command: &mut Command, order: &Order) -> Option<Output> {
+    fn output_of(&self, command: &mut Command, order: &Order) -> Output {
         let given =
             fs_err::OpenOptions::new().read(true).append(true).open(self.path("given")).expect("a file");
         fs_err::write(self.path("given"), "").expect("it can be emptied");
@@ -136,10 +144,7 @@ impl Scene {
             .stdin(Stdio::from(given.into_parts().0))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        match command.output() {
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => None,
-            output => Some(output.expect("it starts")),
-        }
+        command.output().expect("it starts")
     }
 
     /// Says why, when this kernel lacks landlock.

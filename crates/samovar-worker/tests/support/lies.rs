@@ -11,6 +11,15 @@ const EVENTS: u8 = 3;
 /// The reply that an operation is answered with.
 const ANSWER: u8 = 4;
 
+/// Events as they follow an id: a token without text, an end, an end by a failure.
+const TOKEN: [u8; 3] = [2, 0, 0];
+const DONE: [u8; 21] = {
+    let mut done = [0; 21];
+    done[0] = 3;
+    done
+};
+const FAILED: [u8; 6] = [4, 0, 0, 0, 0, 0];
+
 /// Says it, and then nothing more; a flood never ends.
 pub(crate) fn tell(what: &str) {
     match what {
@@ -38,13 +47,28 @@ pub(crate) fn tell(what: &str) {
             write(&frame(&bytes));
         }
         // Few bytes that would be many in memory.
-        "events" => write(&frame(&[&[EVENTS][..], &varint(1 << 20), &[0; 1 << 20]].concat())),
+        "events" => write(&frame(&[&[EVENTS][..], &varint(1 << 20), &vec![0_u8; 1 << 20]].concat())),
         "prefixes" => {
-            write(&frame(&[&[ANSWER, 1, 0, 3][..], &varint(1 << 20), &[0; 2 << 20]].concat()));
+            write(&frame(&[&[ANSWER, 1, 0, 3][..], &varint(1 << 20), &vec![0_u8; 2 << 20]].concat()));
         }
-        // Answers to what nobody asked: ids that were never given, and one that is another's.
-        "ids" => (0..5000_u64)
-            .for_each(|id| write(&frame(&[&[ANSWER][..], &varint(id << 20 | 7), &[0; 10]].concat()))),
+        // One text that is longer than any answer's.
+        "text" => {
+            let text = vec![b'x'; 2 << 20];
+            write(&event(1, &[&[2][..], &varint(text.len() as u64), &text, &[0]].concat()));
+        }
+        // Answers to what nobody asked, events and ends of requests that never were.
+        "ids" => (0..2500_u64).map(|id| id << 20 | 7).for_each(|id| {
+            write(&frame(&[&[ANSWER][..], &varint(id), &[0; 10]].concat()));
+            for said in [&TOKEN[..], &DONE, &FAILED] {
+                write(&event(id, said));
+            }
+        }),
+        // The end of the first request, again and again, and words after it.
+        "ends" => (0..3).for_each(|_| {
+            for said in [&DONE[..], &FAILED, &TOKEN] {
+                write(&event(1, said));
+            }
+        }),
         // Without end.
         "flood" => loop {
             write(&frame(&[PROGRESS, 0, 0, 0, 0]).repeat(512));
@@ -63,6 +87,11 @@ pub(crate) fn tell(what: &str) {
     loop {
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// A frame with one event.
+fn event(id: u64, said: &[u8]) -> Vec<u8> {
+    frame(&[&[EVENTS, 1][..], &varint(id), said, &[0; 8]].concat())
 }
 
 fn frame(bytes: &[u8]) -> Vec<u8> {

@@ -33,6 +33,10 @@ pub(crate) struct Manners {
     pub(crate) special_tokens_in_content: bool,
     /// The template of its conversations instead of the model's own: Jinja, or a built-in one's name.
     pub(crate) chat_template: Option<String>,
+    /// What conversations begin with that have no system message of their own.
+    pub(crate) system: Option<String>,
+    /// Strings that end answers whose requests name none.
+    pub(crate) stop: Vec<String>,
 }
 
 /// The adapters that the gate let through, by the model's file and their own.

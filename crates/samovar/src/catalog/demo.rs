@@ -1,9 +1,11 @@
 //! The model inside the binary: it enters the store like any other, so that engines can map it and all
 //! processes share it.
 
+use std::io::Cursor;
 use std::sync::LazyLock;
 
-use samovar_core::{Digest, Failure};
+use samovar_core::format::gguf;
+use samovar_core::{Descriptor, Digest, Failure};
 use samovar_store::{Artifact, ArtifactKey, Role, Store};
 
 /// The name by which requests call it.
@@ -22,6 +24,15 @@ static KEY: LazyLock<ArtifactKey> = LazyLock::new(|| ArtifactKey {
     quant: String::new(),
     modality: "text".to_owned(),
 });
+
+/// What the built-in model is. Needs no store, and puts nothing into it.
+pub fn built_in() -> &'static Descriptor {
+    static DESCRIPTOR: LazyLock<Descriptor> = LazyLock::new(|| {
+        gguf::inspect_reader(Cursor::new(BYTES), BYTES.len() as u64)
+            .expect("invariant: the built-in model passes the gate")
+    });
+    &DESCRIPTOR
+}
 
 /// The artifact, put into the store when it is not there.
 ///
@@ -55,6 +66,7 @@ mod tests {
         let opened = store.open_artifact(&first.key_digest).expect("opens");
         assert_eq!(fs_err::read(&opened.weights()[0]).expect("reads"), BYTES);
         assert_eq!(store.list().expect("lists").len(), 1);
+        assert_eq!(built_in(), &gguf::inspect(&opened.weights()[0]).expect("passes"));
     }
 
     #[test]

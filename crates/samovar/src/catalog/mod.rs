@@ -12,6 +12,7 @@
 //! here loads weights or reaches a network.
 
 mod adapted;
+mod customs;
 mod demo;
 mod head;
 mod info;
@@ -21,6 +22,7 @@ mod plan;
 mod stamp;
 mod stored;
 mod target;
+mod templates;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -31,24 +33,28 @@ use samovar_core::format::gguf;
 use samovar_core::port::Engine;
 use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey, ModelRef};
 use samovar_pool::{ModelSpec, PoolConfig};
-use samovar_store::Artifact;
+use samovar_store::{Artifact, KeyDigest};
 
 pub(crate) use adapted::{Adapted, Manners, Riders};
+use customs::{Customs, settings_with};
+pub use demo::built_in;
 pub(crate) use head::{Head, Judgement};
 pub use info::{Kind, ModelInfo, TemplateOrigin};
 pub(crate) use names::NameBook;
+use names::Names;
 pub use names::{Changes, NameSource};
 use needs::Need;
 
 use crate::experience;
 use crate::packed::{Packings, Source, Subject};
 use crate::request::Origin;
-use crate::settings::{ChatTemplate, ModelSettings};
+use crate::settings::ModelSettings;
 use crate::shelf::Shelf;
 pub(crate) use stamp::Stamp;
 use stored::{is_gguf, no_engine_for, short_name};
 pub(crate) use target::Away;
 use target::{Identity, Place, Target};
+use templates::Templates;
 
 /// Names, files and artifacts that are known, and what was read of them.
 pub(crate) struct Catalog {
@@ -58,6 +64,7 @@ pub(crate) struct Catalog {
     engine: Arc<dyn Engine>,
     riders: Arc<Riders>,
     packings: Arc<Packings>,
+    templates: Templates,
     seen: Mutex<Seen>,
 }
 
@@ -66,17 +73,28 @@ struct Seen {
     /// Files that the owner used, under the short name that everyone may use from then on.
     names: BTreeMap<String, PathBuf>,
     specs: HashMap<(Option<String>, Identity), Known>,
+    /// What authors set beside the weights.
+    customs: HashMap<KeyDigest, Arc<Customs>>,
 }
 
 /// What was read of some bytes.
 struct Known {
     /// The file as it was then; an artifact needs none, since its key fixes its content.
     stamp: Option<Stamp>,
+    /// The names and settings under which it was read.
+    names: Arc<Names>,
     spec: Arc<ModelSpec>,
     /// What was known of packed weights when its layout was chosen.
     edition: u64,
     /// How much of its held bytes is for adapters.
     riding_bytes: u64,
+}
+
+impl Known {
+    /// Whether it was read under the same names and settings.
+    fn is_of(&self, target: &Target) -> bool {
+        Arc::ptr_eq(&self.names, &target.names)
+    }
 }
 
 /// Where a name leads.
@@ -97,42 +115,69 @@ impl Catalog {
         packings: Arc<Packings>,
     ) -> Self {
         let budget_bytes = pool.budget.bytes;
-        Self { shelf, names, budget_bytes, engine, riders, packings, seen: Mutex::default() }
+        let (templates, seen) = (Templates::default(), Mutex::default());
+        Self { shelf, names, budget_bytes, engine, riders, packings, templates, seen }
     }
 
     /// Where the name leads. Reads only headers, and those only when they are new or changed.
     pub(crate) fn find(&self, reference: &str, origin: Origin) -> Result<Found, Failure> {
-        let target = self.target(reference, origin)?;
-        if let Place::Away(reference) = &target.place {
-            return Ok(Found::Away(Away { reference: reference.clone(), settings: target.settings }));
+        let names = self.names_now();
+        let target = self.target(&names, reference, origin)?;
+        match self.lead(&target, reference) {
+            // Whoever finds damaged bytes sets them aside. So the name leads to its source now, or to the built-in model that
+            // is put there anew. What was in the store, its owner chose: whoever asks now, it may be fetched.
+            Err(failure) if failure.kind == ErrorKind::Storage && self.is_gone(&target) => {
+                tracing::warn!(model = reference, "is brought again: {failure}");
+                self.lead(&self.target(&names, reference, Origin::Owner)?, reference)
+            }
+            found => found,
         }
-        let adapted = self.adapt(&target)?;
-        Ok(match self.with_needs(Arc::clone(&adapted.spec), &target, &[reference])? {
+    }
+
+    fn lead(&self, target: &Target, reference: &str) -> Result<Found, Failure> {
+        if let Place::Away(reference) = &target.place {
+            let settings = target.settings.clone();
+            return Ok(Found::Away(Away { reference: reference.clone(), settings }));
+        }
+        let adapted = self.adapt(target)?;
+        Ok(match self.with_needs(Arc::clone(&adapted.spec), target, &[reference])? {
             Need::Here(spec) => Found::Here(Adapted { spec, ..adapted }),
             Need::Away(away) => Found::Away(*away),
         })
     }
 
+    /// Whether an artifact that was in the store is not any more.
+    fn is_gone(&self, target: &Target) -> bool {
+        let Place::Stored(artifact) = &target.place else { return false };
+        let here = self.shelf.store().and_then(|store| Ok(store.artifact(&artifact.key_digest)?));
+        matches!(here, Ok(None))
+    }
+
     /// What people see of the model that `reference` names.
     pub(crate) fn describe(&self, reference: &str, origin: Origin) -> Result<ModelInfo, Failure> {
-        let target = self.target(reference, origin)?;
+        self.describe_by(&self.names_now(), reference, origin)
+    }
+
+    fn describe_by(&self, names: &Arc<Names>, reference: &str, origin: Origin) -> Result<ModelInfo, Failure> {
+        let target = self.target(names, reference, origin)?;
         let Adapted { spec, .. } = self.adapt(&target)?;
         // One that is still at its source can be met.
         self.with_needs(Arc::clone(&spec), &target, &[reference])?;
-        Ok(ModelInfo::new(&spec, target.kind, &target.settings))
+        let settings = settings_with(&self.customs(&target), &spec, &target.settings);
+        Ok(ModelInfo::new(&spec, target.kind, &settings))
     }
 
     /// Every model that requests may name; those that are gone, broken or not fetched yet are left out.
     pub(crate) fn list(&self) -> Vec<ModelInfo> {
-        self.catch_up();
+        let names = self.names_now();
         let files: Vec<String> = self.seen().names.keys().cloned().collect();
         let stored = self.shelf.store().and_then(|store| Ok(store.list()?)).unwrap_or_default();
         let stored = stored.iter().filter(|artifact| !demo::is(artifact)).map(short_name);
         std::iter::once(demo::NAME.to_owned())
-            .chain(self.names.now().aliases.keys().cloned())
+            .chain(names.aliases.keys().cloned())
             .chain(files)
             .chain(stored)
-            .filter_map(|name| self.describe(&name, Origin::Network).ok())
+            .filter_map(|name| self.describe_by(&names, &name, Origin::Network).ok())
             .collect()
     }
 
@@ -162,11 +207,14 @@ impl Catalog {
         .with_hint("take a smaller quantization, less context_tokens, or raise pool.budget_bytes; `samovar pull` fetches it all the same"))
     }
 
-    /// Takes in what the owner changed of the names. What was read of models is read again: their settings may be others.
-    fn catch_up(&self) {
+    /// The names and settings of this moment, for all that is done for one request: what the owner changed is taken in.
+    /// What was read of models is read again, since their settings may be others.
+    fn names_now(&self) -> Arc<Names> {
         if self.names.catch_up() {
             self.seen().specs.clear();
+            self.templates.clear();
         }
+        self.names.now()
     }
 
     /// Takes in what the owner changed of the names, and tells what changed in all.
@@ -174,7 +222,7 @@ impl Catalog {
     /// # Errors
     /// What is wrong with what is written now; then what was in force stays.
     pub(crate) fn reload(&self) -> Result<Changes, Failure> {
-        self.catch_up();
+        self.names_now();
         self.names.changes()
     }
 
@@ -185,9 +233,13 @@ impl Catalog {
             self.riders.check(&*self.engine, &spec, &adapters)?;
             spec = self.with_riders(spec, target);
         }
+        let customs = self.customs(target);
+        let template = settings_with(&customs, &spec, &target.settings).chat_template;
         let manners = Manners {
             special_tokens_in_content: target.settings.special_tokens_in_content,
-            chat_template: target.settings.chat_template.as_ref().map(ChatTemplate::read).transpose()?,
+            chat_template: template.as_ref().map(|template| self.templates.get(template)).transpose()?,
+            system: customs.system.clone(),
+            stop: customs.stop.clone(),
         };
         Ok(Adapted { spec, adapters, manners })
     }
@@ -225,7 +277,10 @@ impl Catalog {
         let id = target.identity()?;
         let (spec, edition) = {
             let seen = self.seen();
-            let known = seen.specs.get(&id).filter(|known| known.stamp.as_ref() == stamp)?;
+            let known = seen.specs.get(&id).filter(|known| known.is_of(target))?;
+            if known.stamp.as_ref() != stamp {
+                return None;
+            }
             (Arc::clone(&known.spec), known.edition)
         };
         let now = self.packings.edition();
@@ -241,7 +296,8 @@ impl Catalog {
                 (known.spec, known.riding_bytes) = (Arc::new(refitted), 0);
             }
         }
-        Some(seen.specs.get(&id).map_or(spec, |known| Arc::clone(&known.spec)))
+        let known = seen.specs.get(&id).filter(|known| known.is_of(target));
+        Some(known.map_or(spec, |known| Arc::clone(&known.spec)))
     }
 
     /// The specification with the layout of the next load, if that has changed.
@@ -267,13 +323,13 @@ impl Catalog {
     fn meet(&self, target: &Target, stamp: Option<Stamp>, spec: ModelSpec, edition: u64) -> Arc<ModelSpec> {
         let spec = Arc::new(spec);
         if let Some(id) = target.identity() {
-            let known = Known { stamp, spec: Arc::clone(&spec), edition, riding_bytes: 0 };
+            let (names, spec) = (Arc::clone(&target.names), Arc::clone(&spec));
+            let known = Known { stamp, names, spec, edition, riding_bytes: 0 };
             self.seen().specs.insert(id, known);
         }
         if self.engine.capabilities().can_adapt {
-            let names = self.names.now();
-            for alias in names.aliases.values() {
-                let adapters = alias.settings.or(&names.defaults).adapters;
+            for alias in target.names.aliases.values() {
+                let adapters = alias.settings.or(&target.names.defaults).adapters;
                 let is_over_it = || {
                     let place = self.place_of(&alias.source, &alias.name).ok();
                     place.and_then(|place| place.identity()) == target.place.identity()
@@ -291,7 +347,8 @@ impl Catalog {
     fn with_riders(&self, spec: Arc<ModelSpec>, target: &Target) -> Arc<ModelSpec> {
         let riding_bytes = self.riders.bytes_on(&spec.path);
         let mut seen = self.seen();
-        let Some(known) = target.identity().and_then(|id| seen.specs.get_mut(&id)) else { return spec };
+        let known = target.identity().and_then(|id| seen.specs.get_mut(&id));
+        let Some(known) = known.filter(|known| known.is_of(target)) else { return spec };
         if known.riding_bytes != riding_bytes {
             let mut spec = (*known.spec).clone();
             spec.footprint.held_bytes = spec.footprint.held_bytes - known.riding_bytes + riding_bytes;
@@ -310,7 +367,7 @@ impl Catalog {
     ) -> Arc<ModelSpec> {
         let mut seen = self.seen();
         let known = target.identity().and_then(|id| seen.specs.get_mut(&id));
-        let known = known.filter(|known| known.spec.key == spec.key);
+        let known = known.filter(|known| known.is_of(target) && known.spec.key == spec.key);
         let now = known.as_ref().map_or(spec, |known| &known.spec);
         let with_needs = Arc::new(ModelSpec { needs, ..(**now).clone() });
         if let Some(known) = known {
@@ -324,7 +381,8 @@ impl Catalog {
         let key = stamp.key(&target.settings);
         let source = Source::file(stamp);
         let (options, footprint) = self.fit(target, &key, source, path, &descriptor)?;
-        let name = target.given_name.clone().unwrap_or_else(|| self.name_file(&mut self.seen(), path));
+        let name = target.given_name.clone();
+        let name = name.unwrap_or_else(|| name_file(&target.names, &mut self.seen(), path));
         Ok(ModelSpec {
             key,
             name,
@@ -376,6 +434,10 @@ impl Catalog {
     ) -> Result<(LoadOptions, Footprint), Failure> {
         let settings = &target.settings;
         let planned = self.plan(descriptor, settings, without_packed_file(settings))?;
+        if let Some(asked) = settings.context_tokens.filter(|asked| *asked > planned.0.context_tokens) {
+            let (model, trained) = (path.display(), planned.0.context_tokens);
+            tracing::warn!(%model, asked, trained, "the context is no larger than the model was trained with");
+        }
         let as_hybrid = LoadOptions { layout: Layout::Hybrid, ..planned.0.clone() };
         let hybrid = self.engine.footprint(descriptor, &as_hybrid);
         let subject = Subject {
@@ -399,24 +461,24 @@ impl Catalog {
         plan::plan(&*self.engine, descriptor, settings, layout, self.budget_bytes)
     }
 
-    /// The file's short name, remembered: later requests may use it, also over the network. A file
-    /// whose short name is taken goes by its path.
-    fn name_file(&self, seen: &mut Seen, path: &Path) -> String {
-        let short = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let is_free = !self.names.now().aliases.contains_key(&short)
-            && matches!(short.parse::<ModelRef>(), Ok(ModelRef::Alias(_)))
-            && seen.names.get(&short).is_none_or(|other| other == path);
-        if !is_free {
-            return path.to_string_lossy().into_owned();
-        }
-        seen.names.insert(short.clone(), path.to_owned());
-        short
-    }
-
     fn seen(&self) -> MutexGuard<'_, Seen> {
         // Every change to the maps is a single insert: a panic elsewhere cannot leave them half-made.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The file's short name, remembered: later requests may use it, also over the network. A file whose short name is
+/// taken goes by its path.
+fn name_file(names: &Names, seen: &mut Seen, path: &Path) -> String {
+    let short = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let is_free = !names.aliases.contains_key(&short)
+        && matches!(short.parse::<ModelRef>(), Ok(ModelRef::Alias(_)))
+        && seen.names.get(&short).is_none_or(|other| other == path);
+    if !is_free {
+        return path.to_string_lossy().into_owned();
+    }
+    seen.names.insert(short.clone(), path.to_owned());
+    short
 }
 
 /// Names that wish for different layouts or KV formats have different instances, also of the same bytes. Which layout

@@ -1,7 +1,7 @@
 //! The names that the owner gave to models and the settings of all, which may change while the runtime lives.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use samovar_core::Failure;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,8 @@ impl Names {
 pub(crate) struct NameBook {
     now: RwLock<Arc<Names>>,
     source: Option<Arc<dyn NameSource>>,
+    /// Held while changes are taken in, so that nobody goes on without those that another one is about to take in.
+    taking_in: Mutex<()>,
 }
 
 impl NameBook {
@@ -55,7 +57,8 @@ impl NameBook {
         defaults: ModelSettings,
         source: Option<Arc<dyn NameSource>>,
     ) -> Self {
-        Self { now: RwLock::new(Arc::new(Names::of(aliases, defaults))), source }
+        let now = RwLock::new(Arc::new(Names::of(aliases, defaults)));
+        Self { now, source, taking_in: Mutex::default() }
     }
 
     /// The names of this moment, without a look at where they come from.
@@ -73,9 +76,9 @@ impl NameBook {
 
     /// Takes in what changed. True = something did.
     pub(super) fn catch_up(&self) -> bool {
-        let Some((aliases, defaults)) = self.source.as_ref().and_then(|source| source.changed()) else {
-            return false;
-        };
+        let Some(source) = &self.source else { return false };
+        let _one_at_a_time = self.taking_in.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((aliases, defaults)) = source.changed() else { return false };
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Names::of(aliases, defaults));
         true
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use samovar_core::{ErrorKind, Failure};
 use samovar_pool::ModelSpec;
 
+use super::names::Names;
 use super::target::{Place, Target};
 use super::{Away, Catalog};
 use crate::request::Origin;
@@ -36,7 +37,7 @@ impl Catalog {
         }
         let mut needs = Vec::new();
         for name in &target.settings.needs {
-            match self.need(name, chain)? {
+            match self.need(&target.names, name, chain)? {
                 Need::Here(need) if need.key == spec.key => {
                     return Err(wrong(chain, &format!("`{name}` is the same model under another name")));
                 }
@@ -52,7 +53,7 @@ impl Catalog {
         Ok(Need::Here(self.remember_needs(target, &spec, needs)))
     }
 
-    fn need(&self, name: &str, chain: &[&str]) -> Result<Need, Failure> {
+    fn need(&self, names: &Arc<Names>, name: &str, chain: &[&str]) -> Result<Need, Failure> {
         let longer = [chain, &[name]].concat();
         if chain.contains(&name) {
             return Err(wrong(chain, &format!("`{}` is a circle", longer.join("` needs `"))));
@@ -61,7 +62,7 @@ impl Catalog {
             return Err(wrong(chain, &format!("`{}` is too long a chain", longer.join("` needs `"))));
         }
         // The owner wrote the name, whoever asks for the model.
-        let target = self.target(name, Origin::Owner).map_err(|failure| Failure {
+        let target = self.target(names, name, Origin::Owner).map_err(|failure| Failure {
             message: format!(
                 "`{}` needs `{name}`: {}",
                 chain.last().copied().unwrap_or_default(),
@@ -88,6 +89,8 @@ fn wrong(chain: &[&str], what: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use samovar_core::footprint::{Layout, LayoutWish};
     use samovar_core::port::Engine;
     use samovar_core::testing::fake::{FakeEngine, Script};
@@ -95,15 +98,22 @@ mod tests {
     use samovar_store::StoreConfig;
 
     use super::*;
-    use crate::catalog::{NameBook, Riders};
+    use crate::catalog::{Changes, NameBook, NameSource, Riders};
     use crate::packed::{Made, Packings};
-    use crate::settings::ModelSettings;
+    use crate::settings::{Alias, ModelSettings};
     use crate::shelf::Shelf;
 
     const MADE: Made = Made { bytes: 1, unix_ms: 1 };
 
     /// A catalog whose models are packed as soon as they can be, and the demo model in it.
     fn catalog(home: &std::path::Path) -> (Catalog, Target) {
+        let defaults = ModelSettings { layout: Some(LayoutWish::Packed), ..ModelSettings::default() };
+        let catalog = catalog_of(home, NameBook::new(Vec::new(), defaults, None));
+        let target = catalog.target(&catalog.names_now(), "demo", Origin::Owner).unwrap();
+        (catalog, target)
+    }
+
+    fn catalog_of(home: &std::path::Path, names: NameBook) -> Catalog {
         let mut config = StoreConfig::new(home.join("cache"), home.join("state"));
         config.min_free_bytes = 0;
         let shelf = Arc::new(Shelf::new(config));
@@ -111,12 +121,44 @@ mod tests {
         let engine: Arc<dyn Engine> = Arc::new(FakeEngine::builder().script(script).build());
         let pool = PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() });
         let packings = Arc::new(Packings::new(Arc::clone(&shelf), Arc::clone(&engine), pool.budget.bytes));
-        let defaults = ModelSettings { layout: Some(LayoutWish::Packed), ..ModelSettings::default() };
         let riders = Arc::new(Riders::default());
-        let catalog =
-            Catalog::new(shelf, NameBook::new(Vec::new(), defaults, None), &pool, engine, riders, packings);
-        let target = catalog.target("demo", Origin::Owner).unwrap();
-        (catalog, target)
+        Catalog::new(shelf, names, &pool, engine, riders, packings)
+    }
+
+    /// Settings of every model, once the owner has changed them.
+    #[derive(Default)]
+    struct Written(Mutex<Option<ModelSettings>>);
+
+    impl NameSource for Written {
+        fn changed(&self) -> Option<(Vec<Alias>, ModelSettings)> {
+            Some((Vec::new(), self.0.lock().unwrap().take()?))
+        }
+
+        fn changes(&self) -> Result<Changes, Failure> {
+            Ok(Changes::default())
+        }
+    }
+
+    #[test]
+    fn settings_that_change_while_a_model_is_looked_at_count_for_the_next_who_asks() {
+        let home = tempfile::tempdir().unwrap();
+        let of = |context_tokens: u32| ModelSettings {
+            context_tokens: Some(context_tokens),
+            ..ModelSettings::default()
+        };
+        let written = Arc::new(Written::default());
+        let source: Arc<dyn NameSource> = Arc::<Written>::clone(&written);
+        let catalog = catalog_of(home.path(), NameBook::new(Vec::new(), of(256), Some(source)));
+        let look = || {
+            let target = catalog.target(&catalog.names_now(), "demo", Origin::Owner).unwrap();
+            move |catalog: &Catalog| catalog.specify(&target).unwrap().options.context_tokens
+        };
+        let before = look();
+        *written.0.lock().unwrap() = Some(of(128));
+        let after = look();
+        assert_eq!(before(&catalog), 256, "what it was asked under");
+        assert_eq!(after(&catalog), 128);
+        assert_eq!(look()(&catalog), 128);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use samovar_core::{Digest, ErrorKind, Failure, ModelKey};
+use samovar_core::{Digest, ErrorKind, Failure, ModelKey, system_words};
 
 use crate::settings::ModelSettings;
 
@@ -16,7 +16,6 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    #[cfg(unix)]
     pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
         use std::os::unix::fs::MetadataExt;
         let facts = metadata(path)?;
@@ -25,18 +24,6 @@ impl Stamp {
             inode: facts.ino(),
             size: facts.size(),
             modified_ns: i128::from(facts.mtime()) * 1_000_000_000 + i128::from(facts.mtime_nsec()),
-        })
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
-        let facts = metadata(path)?;
-        let modified = facts.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        Ok(Self {
-            device: 0,
-            inode: 0,
-            size: facts.len(),
-            modified_ns: modified.map_or(0, |time| time.as_nanos() as i128),
         })
     }
 
@@ -66,7 +53,15 @@ pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
             Failure::new(ErrorKind::NotFound, format!("there is no file {}", path.display()))
                 .with_hint("check the path; `samovar list` shows the models that have names")
         }
-        _ => Failure::new(ErrorKind::Storage, error.to_string()),
+        std::io::ErrorKind::PermissionDenied => {
+            Failure::new(ErrorKind::Storage, format!("the file {} may not be read", path.display()))
+                .with_hint("check the permissions of the file and of the folders above it")
+        }
+        _ => {
+            let words = system_words(error);
+            Failure::new(ErrorKind::Storage, format!("the file {} cannot be read: {words}", path.display()))
+                .with_hint("check the path")
+        }
     };
     failure.with_param("model")
 }

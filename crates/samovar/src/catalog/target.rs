@@ -4,11 +4,13 @@
 //! in the store: no path and no address out of a request is followed.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use samovar_core::model::ArtifactRef;
 use samovar_core::{ErrorKind, Failure, ModelRef};
 use samovar_store::{Artifact, KeyDigest};
 
+use super::names::Names;
 use super::stored::short_name;
 use super::{Catalog, Kind, demo, stamp};
 use crate::request::Origin;
@@ -44,6 +46,8 @@ pub(super) struct Target {
     pub(super) place: Place,
     pub(super) settings: ModelSettings,
     pub(super) kind: Kind,
+    /// Those of the moment at which the request came.
+    pub(super) names: Arc<Names>,
 }
 
 pub(super) enum Place {
@@ -71,63 +75,69 @@ impl Place {
 }
 
 impl Catalog {
-    pub(super) fn target(&self, reference: &str, origin: Origin) -> Result<Target, Failure> {
-        self.catch_up();
-        let names = self.names.now();
+    pub(super) fn target(
+        &self,
+        names: &Arc<Names>,
+        reference: &str,
+        origin: Origin,
+    ) -> Result<Target, Failure> {
         // An alias wins over every other reading of the name, so that an owner may redirect any.
         if let Some(alias) = names.aliases.get(reference) {
             let settings = alias.settings.or(&names.defaults);
             let place = self.place_of(&alias.source, reference)?;
-            return Ok(Target { given_name: Some(alias.name.clone()), place, settings, kind: Kind::Config });
+            let (given_name, names) = (Some(alias.name.clone()), Arc::clone(names));
+            return Ok(Target { given_name, place, settings, kind: Kind::Config, names });
         }
-        match reference.parse::<ModelRef>()? {
+        let read = reference.parse::<ModelRef>().map_err(|error| match origin {
+            Origin::Owner => Failure::from(error),
+            // Whoever asks over the network may write nothing but a name.
+            Origin::Network => Failure::from(error).with_hint(format!("write {}", self.known_names(names))),
+        });
+        match read? {
             ModelRef::Demo => Ok(Target {
                 given_name: Some(demo::NAME.to_owned()),
                 place: self.demo()?,
                 settings: names.defaults.clone(),
                 kind: Kind::BuiltIn,
+                names: Arc::clone(names),
             }),
-            ModelRef::File(path) if origin == Origin::Owner => Ok(self.file(existing(&path)?)),
+            ModelRef::File(path) if origin == Origin::Owner => Ok(file(names, existing(&path)?)),
             ModelRef::File(_) => Err(Failure::new(
                 ErrorKind::Forbidden,
                 "requests over the network may not name files",
             )
             .with_param("model")
             .with_hint("give the file a name under [models.NAME] in samovar.toml, or load it once with `samovar warm FILE`")),
-            ModelRef::Alias(name) => self.named(name.as_str()),
-            ModelRef::Hub(hub) => self.fetchable(ArtifactRef::Hub(hub), origin),
-            ModelRef::Remote(remote) => self.fetchable(ArtifactRef::Remote(remote), origin),
+            ModelRef::Alias(name) => self.named(names, name.as_str(), origin),
+            ModelRef::Hub(hub) => self.fetchable(names, ArtifactRef::Hub(hub), origin),
+            ModelRef::Remote(remote) => self.fetchable(names, ArtifactRef::Remote(remote), origin),
         }
     }
 
-    fn named(&self, name: &str) -> Result<Target, Failure> {
+    fn named(&self, names: &Arc<Names>, name: &str, origin: Origin) -> Result<Target, Failure> {
         let path = self.seen().names.get(name).cloned();
-        path.map(|path| self.file(path)).ok_or_else(|| self.unknown(name))
-    }
-
-    fn file(&self, path: PathBuf) -> Target {
-        Target {
-            given_name: None,
-            place: Place::File(path),
-            settings: self.names.now().defaults.clone(),
-            kind: Kind::File,
-        }
+        path.map(|path| file(names, path)).ok_or_else(|| self.unknown(names, name, origin))
     }
 
     /// A model of a source. What strangers name must be here already: no address out of a request is fetched.
-    fn fetchable(&self, reference: ArtifactRef, origin: Origin) -> Result<Target, Failure> {
-        let (settings, kind) = (self.names.now().defaults.clone(), Kind::Stored);
+    fn fetchable(
+        &self,
+        names: &Arc<Names>,
+        reference: ArtifactRef,
+        origin: Origin,
+    ) -> Result<Target, Failure> {
+        let (settings, kind, names) = (names.defaults.clone(), Kind::Stored, Arc::clone(names));
         match self.stored_or_away(reference)? {
             Place::Stored(artifact) => {
                 let given_name = Some(short_name(&artifact));
-                Ok(Target { given_name, place: Place::Stored(artifact), settings, kind })
+                Ok(Target { given_name, place: Place::Stored(artifact), settings, kind, names })
             }
             Place::Away(reference) if origin == Origin::Network => {
                 Err(Failure::new(ErrorKind::NotFound, format!("`{reference}` is not on this machine"))
                     .with_param("model")
                     .with_hint(format!("its owner can fetch it: samovar pull {reference}")))
             }
-            place => Ok(Target { given_name: None, place, settings, kind }),
+            place => Ok(Target { given_name: None, place, settings, kind, names }),
         }
     }
 
@@ -156,17 +166,44 @@ impl Catalog {
         }
     }
 
-    fn unknown(&self, name: &str) -> Failure {
-        let mut known: Vec<String> = vec![demo::NAME.to_owned()];
-        known.extend(self.names.now().aliases.keys().cloned());
-        known.extend(self.seen().names.keys().cloned());
+    /// What is said of a name that nobody gave. The hint is the likeliest one, of what whoever asks may do.
+    fn unknown(&self, names: &Names, name: &str, origin: Origin) -> Failure {
+        let hint = match origin {
+            Origin::Network => format!("write {}", self.known_names(names)),
+            Origin::Owner if is_of_ollama(name) => {
+                format!("a model of Ollama's registry is written with its scheme: ollama://{name}")
+            }
+            Origin::Owner => format!(
+                "write organisation/name for a model of the hub, ./{name}.gguf for a file, or {}",
+                self.known_names(names)
+            ),
+        };
         Failure::new(ErrorKind::NotFound, format!("there is no model named `{name}`"))
             .with_param("model")
-            .with_hint(format!(
-                "known models: {}; a file is named by its path, such as ./{name}.gguf, a hub model by organisation/name",
-                known.join(", ")
-            ))
+            .with_hint(hint)
     }
+
+    /// The names that requests may use, as many as a sentence holds.
+    fn known_names(&self, names: &Names) -> String {
+        const MOST: usize = 8;
+        let mut known: Vec<String> = vec![demo::NAME.to_owned()];
+        known.extend(names.aliases.keys().cloned());
+        known.extend(self.seen().names.keys().cloned());
+        let more = known.len().saturating_sub(MOST);
+        known.truncate(MOST);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("one of the names that are known: {}{more}", known.join(", "))
+    }
+}
+
+fn file(names: &Arc<Names>, path: PathBuf) -> Target {
+    let (settings, names) = (names.defaults.clone(), Arc::clone(names));
+    Target { given_name: None, place: Place::File(path), settings, kind: Kind::File, names }
+}
+
+/// Whether a name is written as Ollama's users write models: with a tag.
+fn is_of_ollama(name: &str) -> bool {
+    name.contains(':') && format!("ollama://{name}").parse::<ModelRef>().is_ok()
 }
 
 /// The path without links, so that one file has one name.

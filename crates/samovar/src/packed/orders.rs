@@ -18,7 +18,7 @@ impl Runtime {
     ///
     /// # Errors
     /// `Unsupported` when nothing of it can be packed here; `Busy` without memory for it, `TooLarge` where there never
-    /// is so much; `Storage` without room on
+    /// is so much; `InsufficientStorage` without room on
     /// the disk; whatever resolving the name says.
     ///
     /// # Cancel safety

@@ -21,6 +21,8 @@ pub(super) enum Command {
     System(Option<String>),
     /// The conversation into a file.
     Save(PathBuf),
+    /// A conversation that was saved, in place of this one.
+    Load(PathBuf),
     /// Forget the conversation.
     Clear,
     /// What can be typed.
@@ -31,7 +33,7 @@ pub(super) enum Command {
 
 /// The commands, for completion and suggestions.
 pub(super) const NAMES: &[&str] =
-    &["/clear", "/help", "/model", "/pool", "/quit", "/save", "/stats", "/system"];
+    &["/clear", "/help", "/load", "/model", "/pool", "/quit", "/save", "/stats", "/system"];
 
 pub(super) const HELP: &str = "\
 /pool          what the daemon holds in memory
@@ -39,6 +41,7 @@ pub(super) const HELP: &str = "\
 /model NAME    talk with another model; the conversation goes on
 /system TEXT   how the model should behave; without text: as it likes
 /save FILE     the conversation into a file: Markdown, or JSON for .json
+/load FILE     go on with a conversation that was saved as JSON
 /clear         forget the conversation
 /quit          leave; Ctrl-D does as well
 A line that ends in \\ goes on in the next one. Ctrl-C stops an answer. // begins a line with a slash.";
@@ -65,6 +68,11 @@ impl Command {
             ("/save", None) => {
                 Err(Failure::new(ErrorKind::InvalidRequest, "/save needs a file").with_hint("/save story.md"))
             }
+            ("/load", Some(path)) => Ok(Self::Load(PathBuf::from(path))),
+            ("/load", None) => {
+                Err(Failure::new(ErrorKind::InvalidRequest, "/load needs a file")
+                    .with_hint("/load story.json"))
+            }
             ("/clear", _) => Ok(Self::Clear),
             ("/help" | "/?", _) => Ok(Self::Help),
             ("/quit" | "/exit" | "/bye", _) => Ok(Self::Quit),
@@ -74,9 +82,11 @@ impl Command {
 }
 
 fn unknown_command(word: &str) -> Failure {
-    let hint = keys::nearest(word, NAMES.iter().copied()).map_or_else(
-        || "/help lists the commands; // begins a line with a slash".to_owned(),
-        |near| format!("did you mean {near}?"),
+    // The slash that all begin with makes none of them more alike.
+    let names = NAMES.iter().map(|name| name.trim_start_matches('/'));
+    let hint = keys::nearest(word.trim_start_matches('/'), names).map_or_else(
+        || format!("/help lists the commands; to say it to the model write /{word}"),
+        |near| format!("did you mean /{near}?"),
     );
     Failure::new(ErrorKind::InvalidRequest, format!("there is no command {word}")).with_hint(hint)
 }
@@ -99,7 +109,9 @@ mod tests {
     fn a_slip_of_the_finger_is_corrected() {
         let failure = Command::read("/stat").expect_err("unknown");
         assert_eq!(failure.hint.as_deref(), Some("did you mean /stats?"));
-        assert!(Command::read("/save").is_err());
+        assert!(Command::read("/save").is_err() && Command::read("/load").is_err());
+        let failure = Command::read("/foo").expect_err("unknown");
+        assert!(failure.hint.is_some_and(|hint| hint.starts_with("/help") && hint.ends_with("//foo")));
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! What was said so far. Grows by turns, shrinks from its oldest end.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use samovar::Message;
 use samovar_core::{ErrorKind, Failure};
 
 use crate::home;
+
+/// A file with more is no conversation.
+const FILE_MAX_BYTES: u64 = 16 << 20;
 
 /// What was said so far.
 #[derive(Clone, Debug, Default)]
@@ -79,9 +82,54 @@ impl Conversation {
                 )
                 .with_hint("choose another name; nothing was overwritten");
             }
-            home::storage("create", path, &error)
+            not_saved(path, &error)
         })?;
-        file.write_all(text.as_bytes()).map_err(|error| home::storage("write", path, &error))
+        file.write_all(text.as_bytes()).map_err(|error| not_saved(path, &error))
+    }
+
+    /// A conversation that was saved as JSON.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such file; `Storage` when it cannot be read; `InvalidRequest` for one that holds no
+    /// conversation.
+    pub(super) fn load(path: &Path) -> Result<Self, Failure> {
+        let name = path.display();
+        let file = fs_err::File::open(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Failure::new(ErrorKind::NotFound, format!("there is no file {name}"))
+                    .with_hint("check the path")
+            }
+            _ => unreadable(path, &error),
+        })?;
+        let mut text = String::new();
+        file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| unreadable(path, &error))?;
+        let messages: Option<Vec<Message>> =
+            if text.len() as u64 > FILE_MAX_BYTES { None } else { serde_json::from_str(&text).ok() };
+        messages.and_then(Self::of_messages).ok_or_else(|| {
+            Failure::new(
+                ErrorKind::InvalidRequest,
+                format!("{name} holds no conversation that can be loaded"),
+            )
+            .with_hint("`/save story.json` writes one: Markdown is for people alone")
+        })
+    }
+
+    /// A system message, if there is one, then user and assistant in turn. A question without its answer is left out.
+    fn of_messages(messages: Vec<Message>) -> Option<Self> {
+        let mut turns = messages;
+        let has_system = turns.first().is_some_and(|first| first.role == "system");
+        let system = has_system.then(|| turns.remove(0));
+        if turns.len() % 2 == 1 {
+            turns.pop().filter(|last| last.role == "user")?;
+        }
+        let roles = ["user", "assistant"].into_iter().cycle();
+        let is_sound = turns.iter().zip(roles).all(|(turn, role)| turn.role == role);
+        (is_sound && !turns.is_empty()).then_some(Self { system, turns, forgotten: 0 })
+    }
+
+    /// How many messages there are.
+    pub(super) fn len(&self) -> usize {
+        self.turns.len()
     }
 
     fn all(&self) -> impl Iterator<Item = &Message> {
@@ -101,6 +149,25 @@ impl Conversation {
             text
         })
     }
+}
+
+/// Why nothing was saved, and what to do about that folder or disk.
+fn not_saved(path: &Path, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind as Io;
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let hint = match error.kind() {
+        Io::NotFound => format!("there is no folder {}: make it, or save into another one", folder.display()),
+        Io::PermissionDenied | Io::ReadOnlyFilesystem => "save into a folder of your own".to_owned(),
+        Io::StorageFull | Io::QuotaExceeded => "free some disk space, or save elsewhere".to_owned(),
+        _ => "save under another name".to_owned(),
+    };
+    let message = format!("could not save to {}: {}", path.display(), home::plain(error));
+    Failure::new(ErrorKind::Storage, message).with_hint(hint)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("could not read {}: {}", path.display(), home::plain(error));
+    Failure::new(ErrorKind::Storage, message).with_hint("check the path and its permissions")
 }
 
 #[cfg(test)]
@@ -140,6 +207,31 @@ mod tests {
         assert_eq!(sent(&conversation), ["be brief", "q0", "a0"]);
         conversation.take_back();
         assert_eq!(sent(&conversation), ["be brief", "q0", "a0"]);
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded_and_what_is_no_conversation_is_not() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let json = folder.path().join("c.json");
+        conversation(2).save(&json).expect("saves");
+        let loaded = Conversation::load(&json).expect("loads");
+        assert_eq!(sent(&loaded), ["be brief", "q0", "a0", "q1", "a1"]);
+        let kind = |text: &str| {
+            let path = folder.path().join("x.json");
+            fs_err::write(&path, text).expect("file");
+            Conversation::load(&path).map(|_| ()).expect_err(text).kind
+        };
+        let odd = r#"[{"role":"assistant","content":"a"},{"role":"user","content":"b"}]"#;
+        for text in ["", "**user:**", "[]", r#"[{"role":"system","content":"x"}]"#, odd] {
+            assert_eq!(kind(text), ErrorKind::InvalidRequest, "{text}");
+        }
+        assert_eq!(
+            Conversation::load(&folder.path().join("none")).expect_err("gone").kind,
+            ErrorKind::NotFound
+        );
+        let failure = conversation(1).save(&folder.path().join("none/c.json")).expect_err("no folder");
+        let hint = failure.hint.expect("a hint");
+        assert!(hint.contains("there is no folder") && !hint.contains("SAMOVAR_HOME"), "{hint}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `samovar chat`: a conversation, line by line, on a terminal or through a pipe.
 //!
 //! ```text
-//!   lines (editor | pipe) ─► Command ─┬─ /pool /stats /model /system /save /clear /help /quit
+//!   lines (editor | pipe) ─► Command ─┬─ /pool /stats /model /system /save /load /clear /help /quit
 //!                                     └─ text ─► Conversation ─► answer ─► remembered
 //! ```
 //!
@@ -13,6 +13,7 @@ mod lines;
 
 use samovar::Request;
 use samovar_core::generation::FinishReason;
+use samovar_core::units::counted;
 use samovar_core::{ErrorKind, Failure};
 
 use super::answer::{self, Outcome};
@@ -96,7 +97,11 @@ impl Session<'_> {
         let report = &self.context.report;
         match command {
             Command::Say(text) => return self.say(text, is_interactive).await,
-            Command::Pool => report.table(ps::table(&self.figures().await?))?,
+            Command::Pool => {
+                let figures = self.figures().await?;
+                report.table(ps::table(&figures))?;
+                report.line(&ps::availability(&figures))?;
+            }
             Command::Stats => report.table(stats::summary(&self.figures().await?))?,
             Command::Model(None) => report.note(&self.model),
             Command::Model(Some(name)) => self.change_model(&name).await?,
@@ -110,6 +115,14 @@ impl Session<'_> {
             }
             Command::Save(path) => match self.conversation.save(&path) {
                 Ok(()) => report.note(&format!("saved to {}", path.display())),
+                Err(failure) => self.show(&failure),
+            },
+            Command::Load(path) => match Conversation::load(&path) {
+                Ok(conversation) => {
+                    let messages = counted(conversation.len(), "message");
+                    self.conversation = conversation;
+                    report.note(&format!("loaded {messages} from {}", path.display()));
+                }
                 Err(failure) => self.show(&failure),
             },
             Command::Clear => {
@@ -163,8 +176,8 @@ impl Session<'_> {
                     if failure.kind == ErrorKind::ContextExceeded && self.conversation.forget_oldest() =>
                 {
                     self.context.report.note(&format!(
-                        "note: the conversation no longer fits the context; {} earlier messages are left out",
-                        self.conversation.forgotten()
+                        "note: the conversation no longer fits the context; the first {} are left out",
+                        counted(self.conversation.forgotten(), "message")
                     ));
                 }
                 Err(Ended::Failed(failure)) => {
@@ -199,8 +212,8 @@ impl Session<'_> {
         self.conversation.answer(outcome.text);
         if is_context_full && self.conversation.forget_oldest() {
             report.note(&format!(
-                "note: {} earlier messages will be left out from now on, to make room",
-                self.conversation.forgotten()
+                "note: the first {} will be left out from now on, to make room",
+                counted(self.conversation.forgotten(), "message")
             ));
         }
         Ok(())

@@ -9,6 +9,7 @@
 
 mod inference;
 mod machine;
+mod names;
 mod packing;
 mod places;
 mod sources;
@@ -94,6 +95,9 @@ pub(super) async fn execute(context: &Context, arguments: &Doctor) -> Result<(),
     found(places::directories(&context.settings))?;
     found(places::disk(&context.settings))?;
     found(store::finding(context).await)?;
+    if let Some(finding) = names::finding(context).await {
+        found(finding)?;
+    }
     found(sources::settings(&context.settings, arguments.network))?;
     if arguments.network {
         found(sources::network(context).await)?;

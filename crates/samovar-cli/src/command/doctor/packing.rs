@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use samovar::Builder;
 use samovar_core::model::TensorFormat;
 use samovar_core::{Descriptor, Failure};
 
@@ -11,12 +10,13 @@ use crate::command::Context;
 
 const NAME: &str = "packing";
 
-/// Formats that people's models come in.
-const FORMATS: [&str; 6] = ["Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL"];
+/// Every format that llama.cpp packs on some CPU; the engine's probe says which of them are packed on this one.
+const FORMATS: [&str; 11] =
+    ["Q4_0", "Q4_1", "Q8_0", "Q2_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4", "Q1_0"];
 
 /// By what this process's engine says of them, and by what the daemon counted.
 pub(super) async fn finding(context: &Context) -> Finding {
-    match formats(context).await {
+    match formats() {
         Err(failure) => Finding::broken(NAME, failure),
         Ok(packed) if packed.is_empty() => Finding::fine(
             NAME,
@@ -41,14 +41,13 @@ pub(super) async fn finding(context: &Context) -> Finding {
 }
 
 /// Which formats are packed here, each with the key of what is.
-async fn formats(context: &Context) -> Result<Vec<(&'static str, String)>, Failure> {
-    let here = Builder::settings(context.settings.runtime.clone()).build()?;
-    let demo = here.spec("demo").await?;
+fn formats() -> Result<Vec<(&'static str, String)>, Failure> {
+    let demo = samovar::built_in();
     let engine = samovar::default_engine()?;
     let key = |format: &'static str| {
-        let bytes = demo.descriptor.tensor_bytes;
+        let bytes = demo.tensor_bytes;
         let formats = vec![TensorFormat { name: format.to_owned(), tensors: 1, bytes, matrix_bytes: bytes }];
-        let key = engine.packing(&Descriptor { formats, ..(*demo.descriptor).clone() })?;
+        let key = engine.packing(&Descriptor { formats, ..demo.clone() })?;
         Some((format, key))
     };
     Ok(FORMATS.into_iter().filter_map(key).collect())

@@ -34,7 +34,7 @@ pub(super) fn configuration(settings: &Settings) -> Finding {
 }
 
 pub(super) fn directories(settings: &Settings) -> Finding {
-    let outcome = exposure::check(&settings.home, &settings.socket)
+    let outcome = exposure::check(settings)
         .and_then(|()| start::make_places(settings))
         .and_then(|()| home::make_private_dir(&settings.runtime.store.cache_dir))
         .and_then(|()| {

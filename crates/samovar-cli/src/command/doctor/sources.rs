@@ -39,7 +39,7 @@ pub(super) async fn network(context: &Context) -> Finding {
     let reference: ArtifactRef = NOBODYS.parse().expect("invariant: a well-formed reference");
     let began = Instant::now();
     let asked = match context.store().await {
-        Ok(store) => store.plan(&reference).await.map(|_| ()).map_err(Failure::from),
+        Ok(store) => store.plan(&reference, None).await.map(|_| ()).map_err(Failure::from),
         Err(failure) => Err(failure),
     };
     let took = ms(began.elapsed().as_secs_f64() * 1e3);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use samovar_core::Failure;
-use samovar_core::units::ByteSize;
+use samovar_core::units::{ByteSize, counted};
 
 use super::Finding;
 use crate::command::{Context, stored};
@@ -51,10 +51,7 @@ async fn look(context: &Context) -> Result<(String, bool), Failure> {
     let artifacts = stored::list(&store).await?;
     let bytes: u64 = artifacts.iter().map(samovar::store::Artifact::bytes).sum();
     let dir = store.dir().to_owned();
-    let models = match artifacts.len() {
-        1 => "1 model".to_owned(),
-        count => format!("{count} models"),
-    };
+    let models = counted(artifacts.len(), "model");
     let text =
         format!("{models}, {}, on {} at {}", ByteSize::from_bytes(bytes), file_system(&dir), dir.display());
     Ok((text, store.is_writable()))

@@ -1,8 +1,11 @@
 //! The page of error kinds.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
 use samovar_core::ErrorKind;
 
-use super::{head, row};
+use super::{code, head, row};
 
 pub(super) fn page() -> String {
     let mut page =
@@ -10,19 +13,42 @@ pub(super) fn page() -> String {
     page.push_str(&head(&["kind", "HTTP", "`error.type`", "`error.code`", "exit code", "try again"]));
     for kind in ErrorKind::ALL {
         let surface = kind.surface();
-        let name = serde_json::to_value(kind).expect("invariant: a kind serializes");
         page.push_str(&row([
-            format!("`{}`", name.as_str().unwrap_or_default()).as_str(),
+            name_of(kind).as_str(),
             &surface.http_status.to_string(),
-            &format!("`{}`", surface.openai_type),
-            &format!("`{}`", surface.code),
+            &code(surface.openai_type),
+            &code(surface.code),
             &surface.exit_code.to_string(),
             if surface.may_retry { "yes" } else { "no" },
         ]));
     }
-    page.push_str(
-        "\nWrong arguments on the command line exit with 64; a closed standard output ends a command quietly with 0; \
-         Ctrl-C exits with 130.\n",
-    );
+    page.push_str("\n## Exit codes\n\n");
+    page.push_str(&head(&["exit code", "kinds"]));
+    page.push_str(&row(["0", "none: all went well, or a closed standard output ended the command quietly"]));
+    for (code, kinds) in exit_codes() {
+        page.push_str(&row([code.to_string().as_str(), &kinds.join(", ")]));
+    }
+    let exit_code = |kind: ErrorKind| kind.surface().exit_code;
+    write!(
+        page,
+        "\nWrong arguments on the command line exit with {}, Ctrl-C with {}.\n",
+        exit_code(ErrorKind::InvalidRequest),
+        exit_code(ErrorKind::Cancelled)
+    )
+    .expect("invariant: writing to a String succeeds");
     page
+}
+
+fn name_of(kind: ErrorKind) -> String {
+    let name = serde_json::to_value(kind).expect("invariant: a kind serializes");
+    code(name.as_str().unwrap_or_default())
+}
+
+/// The kinds of each exit code.
+fn exit_codes() -> BTreeMap<u8, Vec<String>> {
+    let mut codes = BTreeMap::<u8, Vec<String>>::new();
+    for kind in ErrorKind::ALL {
+        codes.entry(kind.surface().exit_code).or_default().push(name_of(kind));
+    }
+    codes
 }

@@ -1,48 +1,51 @@
-//! The page of routes. A test asks the real daemon for each.
+//! The page of routes with what they are asked by, from the server's own table of them. A test asks the real daemon for each.
 
-use super::{head, row};
+use std::fmt::Write;
 
-/// Method, path, where it is served, what it does.
-pub(super) const ROUTES: &[(&str, &str, &str, &str)] = &[
-    (
-        "POST",
-        "/v1/chat/completions",
-        "port and socket",
-        "OpenAI: an answer to a conversation, whole or streamed.",
-    ),
-    ("POST", "/v1/completions", "port and socket", "OpenAI: a text continued, whole or streamed."),
-    ("GET", "/v1/models", "port and socket", "OpenAI: the models that requests may name."),
-    ("GET", "/v1/models/{id}", "port and socket", "OpenAI: one model."),
-    ("GET", "/healthz", "port and socket", "200 while the process lives."),
-    ("GET", "/readyz", "port and socket", "200 while requests are taken, 503 while the daemon leaves."),
-    ("GET", "/metrics", "port and socket", "Prometheus; see [metrics](metrics.md)."),
-    ("GET", "/admin/stats", "socket", "Counters and gauges, as `samovar stats --json` prints them."),
-    ("GET", "/admin/models", "socket", "The models with their files."),
-    ("GET", "/admin/why?model=NAME", "socket", "The pool's latest decisions about a model."),
-    ("POST", "/admin/generate", "socket", "An answer as events, one JSON object a line."),
-    ("POST", "/admin/warm", "socket", "Loads a model; progress as events, one JSON object a line."),
-    ("POST", "/admin/pin", "socket", "Pins a model, or lets it go."),
-    ("POST", "/admin/unload", "socket", "Unloads one model or all."),
-    (
-        "POST",
-        "/admin/reload",
-        "socket",
-        "Reads the configuration again; what changed, and what needs a restart.",
-    ),
-    ("POST", "/admin/shutdown", "socket", "Makes the daemon leave."),
-];
+use samovar_server::{ANSWER_HEADERS, Field, REQUEST_HEADERS, ROUTES};
+
+use super::{code, head, row};
 
 pub(super) fn page() -> String {
     let mut page = String::from(
         "# HTTP\n\nThe port is for programs (`samovar serve --listen`); the Unix socket is for its owner and serves everything.\n\n",
     );
     page.push_str(&head(&["method", "path", "served on", "does"]));
-    for (method, path, on, about) in ROUTES {
-        page.push_str(&row([*method, format!("`{path}`").as_str(), on, about]));
+    for route in ROUTES {
+        let on = if route.is_owners { "socket" } else { "port and socket" };
+        page.push_str(&row([route.method, code(route.path).as_str(), on, route.about]));
     }
     page.push_str(
         "\nOn the socket: `curl --unix-socket $SAMOVAR_HOME/run/samovar.sock http://localhost/admin/stats`. \
          Errors are explained in [errors](errors.md).\n",
     );
+    for route in ROUTES.iter().filter(|route| !route.fields.is_empty()) {
+        section(&mut page, &format!("{} {}", route.method, route.path));
+        page.push_str(&table("field", route.fields.iter().copied().flatten()));
+    }
+    section(&mut page, "Fields that are refused");
+    page.push_str(
+        "The routes below `/v1/` pass over fields that they do not know. These change what an answer means, so a value that asks for \
+         something is refused with 400 `unsupported_parameter`; the routes below `/admin/` refuse every field that is not named above.\n\n",
+    );
+    page.push_str(&head(&["field", "why, and what to do"]));
+    for (name, why) in samovar_server::refused_fields() {
+        page.push_str(&row([code(name).as_str(), &why]));
+    }
+    section(&mut page, "Headers of requests");
+    page.push_str(&table("header", REQUEST_HEADERS));
+    section(&mut page, "Headers of answers");
+    page.push_str(&table("header", ANSWER_HEADERS));
     page
+}
+
+fn section(page: &mut String, title: &str) {
+    write!(page, "\n## {title}\n\n").expect("invariant: writing to a String succeeds");
+}
+
+fn table<'a>(what: &str, fields: impl IntoIterator<Item = &'a Field>) -> String {
+    fields.into_iter().fold(head(&[what, "means"]), |mut table, field| {
+        table.push_str(&row([code(field.name).as_str(), field.about]));
+        table
+    })
 }

@@ -12,14 +12,14 @@ use crate::ended::Ended;
 
 pub(super) use settings::template;
 
-pub(super) async fn execute(context: &Context, topic: Topic) -> Result<(), Ended> {
+pub(super) fn execute(context: &Context, topic: Topic) -> Result<(), Ended> {
     let page = match topic {
         Topic::Cli => cli::page(),
         Topic::Config => settings::config_page(),
         Topic::Env => settings::environment_page(),
         Topic::Errors => errors::page(),
         Topic::Http => http::page(),
-        Topic::Metrics => metrics::page().await?,
+        Topic::Metrics => metrics::page(),
     };
     context.report.line(page.trim_end())
 }
@@ -29,6 +29,11 @@ fn row<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
     let cells: Vec<String> =
         cells.into_iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
     format!("| {} |\n", cells.join(" | "))
+}
+
+/// What is typed or read as it is.
+fn code(text: &str) -> String {
+    format!("`{text}`")
 }
 
 /// The head of a Markdown table.

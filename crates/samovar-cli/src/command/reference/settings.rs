@@ -1,9 +1,13 @@
 //! The pages of `samovar.toml` and of the environment, and the file to begin with.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
-use super::{head, row};
-use crate::settings::keys::{self, ECOSYSTEM, KEYS, Key, MODEL_KEYS, NAME_KEYS, VARIABLES};
+use samovar_core::cores::CoreWatch;
+
+use super::{code, head, row};
+use crate::home::Home;
+use crate::settings::keys::{self, ECOSYSTEM, EXAMPLES, KEYS, Key, MODEL_KEYS, NAME_KEYS, VARIABLES};
 use crate::settings::value::Shape;
 
 pub(super) fn config_page() -> String {
@@ -18,7 +22,13 @@ pub(super) fn config_page() -> String {
     }
     page.push_str("\n## [models.NAME]\n\nA name for a model, and its settings. What it does not set comes from `[defaults]`.\n\n");
     page.push_str(&table(NAME_KEYS.iter().chain(MODEL_KEYS)));
-    page.push_str("\n## [defaults]\n\nSettings of every model that does not set them itself: all of the above but `source`, `adapters` and `needs`.\n");
+    let of_names: Vec<String> = NAME_KEYS.iter().map(|key| code(key.path)).collect();
+    write!(
+        page,
+        "\n## [defaults]\n\nSettings of every model that does not set them itself: all of the above but {}.\n",
+        of_names.join(", ")
+    )
+    .expect("invariant: writing to a String succeeds");
     page
 }
 
@@ -46,29 +56,29 @@ pub(super) fn environment_page() -> String {
     page
 }
 
-/// A `samovar.toml` with every setting, commented out.
-pub(in crate::command) fn template() -> String {
+/// A `samovar.toml` with every setting, commented out. What is a place or a number of this machine is that.
+pub(in crate::command) fn template(home: &Home) -> String {
     let mut file = String::from("# samovar.toml: remove the # before what you want to change.\n");
     for section in sections() {
         if !section.is_empty() {
             write!(file, "\n[{section}]\n").expect("invariant: writing to a String succeeds");
         }
         for key in KEYS.iter().filter(|key| section_of(key) == section) {
-            entry(&mut file, key, name_of(key));
+            entry(&mut file, home, key, name_of(key));
         }
     }
     file.push_str("\n# For every model that does not say otherwise.\n[defaults]\n");
     for key in MODEL_KEYS {
-        entry(&mut file, key, key.path);
+        entry(&mut file, home, key, key.path);
     }
     file.push_str("\n# A name for a model; all settings of [defaults] may follow.\n# [models.tiny]\n# source = \"./tiny.gguf\"\n");
     file
 }
 
-fn entry(file: &mut String, key: &Key, name: &str) {
+fn entry(file: &mut String, home: &Home, key: &Key, name: &str) {
     let value = match key.default {
         Some(default) => toml_text(key.shape, default),
-        None => example(key.shape),
+        None => example(home, key),
     };
     let default = if key.default.is_some() { String::new() } else { format!(" Default: {}.", key.otherwise) };
     write!(file, "# {}{default}\n#{name} = {value}\n", key.about)
@@ -83,24 +93,20 @@ fn toml_text(shape: Shape, text: &str) -> String {
     }
 }
 
-/// A value of this shape, where the default is found on the machine.
-fn example(shape: Shape) -> String {
-    let text = match shape {
-        Shape::Text => "\"text\"",
-        Shape::Path => "\"/path\"",
-        Shape::Template => "\"chatml\"",
-        Shape::Size => "\"4GB\"",
-        Shape::Span => "\"30s\"",
-        Shape::KeepAlive => "\"5m\"",
-        Shape::Count { .. } => "8",
-        Shape::Ratio => "0.5",
-        Shape::Flag => "false",
-        Shape::Names | Shape::Paths | Shape::Adapters => "[]",
-        Shape::Url => "\"https://hub.example.org\"",
-        Shape::OneOf(words) => return format!("\"{}\"", words.first().copied().unwrap_or_default()),
-        Shape::Address => "\"127.0.0.1:7266\"",
-    };
-    text.to_owned()
+/// What is written where the default is found on the machine.
+fn example(home: &Home, key: &Key) -> String {
+    let path = |path: PathBuf| format!("{:?}", path.to_string_lossy());
+    match key.path {
+        "cache.cache_dir" => path(home.cache_dir.clone()),
+        "server.socket" => path(home.socket()),
+        "server.request_log" => path(home.state_dir.join("requests.log")),
+        "threads" => CoreWatch::new().cores().to_string(),
+        other => {
+            let example =
+                EXAMPLES.iter().find(|(path, _)| *path == other).map(|(_, text)| (*text).to_owned());
+            example.expect("invariant: a test looks for every key")
+        }
+    }
 }
 
 fn table<'a>(keys: impl IntoIterator<Item = &'a Key>) -> String {
@@ -140,7 +146,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let is_setting =
             |line: &&str| !line.starts_with("# ") || line.starts_with("# source") || line.starts_with("# [");
-        let text = template();
+        let before = settle(
+            &Flags { home: Some(folder.path().to_owned()), ..Flags::default() },
+            &Environment::default(),
+        );
+        let before = before.expect("settles");
+        let text = template(&before.home);
         let text: Vec<&str> =
             text.lines().filter(is_setting).map(|line| line.trim_start_matches('#').trim()).collect();
         fs_err::write(folder.path().join("samovar.toml"), text.join("\n")).expect("file");
@@ -149,6 +160,17 @@ mod tests {
         let from_file =
             settings.entries.iter().filter(|entry| entry.provenance.to_string().contains("samovar.toml"));
         assert_eq!(from_file.count(), KEYS.len() + MODEL_KEYS.len() + 1);
+        // Nobody is worse off: places, budget, context and threads are what they were, and nothing leaves soon.
+        assert_eq!((&settings.home.cache_dir, &settings.socket), (&before.home.cache_dir, &before.socket));
+        assert_eq!(settings.runtime.store.cache_dir, before.runtime.store.cache_dir);
+        let (budget, budget_before) = (settings.runtime.pool.budget.bytes, before.runtime.pool.budget.bytes);
+        assert!(budget.abs_diff(budget_before) < budget_before / 4, "{budget} and {budget_before}");
+        let defaults = &settings.runtime.defaults;
+        assert_eq!((defaults.context_tokens, defaults.slots), (Some(4096), Some(4)));
+        assert_eq!(defaults.threads, Some(CoreWatch::new().cores()));
+        assert_eq!(settings.idle_exit, Some(std::time::Duration::from_secs(30 * 60)));
+        assert!(settings.runtime.default_deadline.is_some_and(|limit| limit.as_secs() >= 600));
+        assert!(!settings.is_insecure && settings.listen.is_some_and(|address| address.ip().is_loopback()));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(super) struct Architecture {
     pub(super) key_width: u64,
     pub(super) value_width: u64,
     pub(super) feed_forward_width: u64,
+    /// Recurrent state of a sequence.
+    pub(super) state_bytes: u64,
     /// `vocab_size`, for models without a vocabulary of their own.
     pub(super) vocabulary: Option<u64>,
 }
@@ -48,6 +50,7 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Archite
     let value_width =
         metadata.largest(&key("attention.value_length"), 0..=limits::HEAD_WIDTH)?.unwrap_or(head_width);
     let feed_forward_width = metadata.largest(&key("feed_forward_length"), 0..=limits::WIDTH)?.unwrap_or(0);
+    let state_bytes = blocks * block_state_bytes(metadata, &name, embedding_width, heads)?;
     check_heads(&key("attention.head_count"), heads, kv_heads, key_width)?;
     check_rotation(metadata, &key("rope.dimension_count"), heads, key_width)?;
     check_experts(metadata, &name)?;
@@ -64,6 +67,7 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Archite
         key_width,
         value_width,
         feed_forward_width,
+        state_bytes,
         vocabulary,
     })
 }
@@ -77,6 +81,33 @@ fn refuse_other_kinds<R: Read + Seek>(metadata: &mut Metadata<R>, architecture: 
         (Some("imatrix"), _) => Err(Fault::NotAModel("an importance matrix")),
         _ => Ok(()),
     }
+}
+
+/// Bytes of recurrent state that one block keeps of a sequence, if it is a recurrent one. Of hybrid models, nobody says
+/// here which blocks are.
+///
+/// *Source:* `llama_hparams::n_embd_r` and `n_embd_s`; llama.cpp keeps 32-bit floats.
+fn block_state_bytes<R: Read + Seek>(
+    metadata: &mut Metadata<R>,
+    name: &str,
+    width: u64,
+    heads: u64,
+) -> Result<u64, Fault> {
+    let mut number = |suffix: &str, most: u64| -> Result<u64, Fault> {
+        Ok(metadata.unsigned(&format!("{name}.{suffix}"), 0..=most)?.unwrap_or(0))
+    };
+    let inner = number("ssm.inner_size", limits::WIDTH)?;
+    let state = number("ssm.state_size", limits::HEAD_WIDTH)?;
+    let groups = number("ssm.group_count", limits::HEADS)?;
+    let before = number("ssm.conv_kernel", limits::HEAD_WIDTH)?.saturating_sub(1);
+    let selective = inner * state + before * (inner + 2 * groups * state);
+    let head = number("kda.head_dim", limits::HEAD_WIDTH)?;
+    let delta = heads * head * (head + 3 * before);
+    let head = number("wkv.head_size", limits::HEAD_WIDTH)?;
+    // Two tokens are looked back at, at most.
+    let weighted = if head == 0 { 0 } else { width * (head + 2) };
+    let convolution = width * number("shortconv.l_cache", limits::HEAD_WIDTH)?.saturating_sub(1);
+    Ok(selective.max(delta).max(weighted).max(convolution) * size_of::<f32>() as u64)
 }
 
 fn check_heads(key: &str, heads: u64, kv_heads: u64, key_width: u64) -> Result<(), Fault> {

@@ -96,6 +96,7 @@ impl Facts {
             key_width: architecture.key_width as u32,
             value_width: architecture.value_width as u32,
             feed_forward_width: architecture.feed_forward_width as u32,
+            state_bytes: architecture.state_bytes,
             vocabulary: vocabulary as u32,
             chat_template: self.chat_template,
             bos_token: tokenizer.bos_token,

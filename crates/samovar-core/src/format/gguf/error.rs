@@ -12,8 +12,7 @@ use crate::error::{ErrorKind, Failure};
 pub struct Error {
     /// The file, when it has a name.
     pub path: Option<PathBuf>,
-    /// Why.
-    #[source]
+    /// Why. Part of the message, so no source of its own.
     pub fault: Fault,
 }
 

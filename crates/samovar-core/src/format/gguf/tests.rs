@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::{ErrorKind, Failure};
 use crate::testing::corpus;
-use crate::testing::gguf::{LlamaShape, Tensor, Writer, llama, value_type};
+use crate::testing::gguf::{LlamaShape, Tensor, Writer, hybrid, llama, value_type};
 
 /// What the design allows for any header of a megabyte, with room for a busy machine.
 const LIMIT: Duration = Duration::from_millis(200);
@@ -96,6 +96,28 @@ fn facts_of_a_header_are_as_they_were_written() {
     assert_eq!(descriptor.eos_token.as_deref(), Some("</s>"));
     assert!(descriptor.adds_bos);
     assert_eq!(descriptor.kv_bytes_per_token(), 2 * 2 * 32 * 2);
+    assert_eq!(descriptor.state_bytes, 0);
+}
+
+#[test]
+fn recurrent_state_is_as_large_as_the_numbers_of_its_blocks_say() {
+    let state = |writer: Writer| inspect_bytes(&writer.build()).unwrap().state_bytes;
+    // Two numbers of each width, as 32-bit floats, in two blocks.
+    assert_eq!(state(hybrid(LlamaShape::TINY)), 2 * 64 * 4 * 2);
+    let model = |numbers: &[(&str, u32)]| {
+        let write =
+            |model: Writer, (suffix, number): &(&str, u32)| model.u32(&format!("llama.{suffix}"), *number);
+        numbers.iter().fold(llama(LlamaShape::TINY), write)
+    };
+    let with = |numbers: &[(&str, u32)]| state(model(numbers));
+    let mamba = [("ssm.conv_kernel", 4), ("ssm.inner_size", 128), ("ssm.state_size", 16)];
+    assert_eq!(with(&mamba), (128 * 16 + 3 * 128) * 4 * 2);
+    let grouped = [&mamba[..], &[("ssm.group_count", 2)]].concat();
+    assert_eq!(with(&grouped), (128 * 16 + 3 * (128 + 2 * 2 * 16)) * 4 * 2);
+    assert_eq!(with(&[("kda.head_dim", 16)]), 16 * 16 * 4 * 4 * 2);
+    assert_eq!(with(&[("wkv.head_size", 16)]), 64 * (16 + 2) * 4 * 2);
+    let too_many = model(&[("ssm.state_size", 1 << 20)]).build();
+    assert!(inspect_bytes(&too_many).unwrap_err().to_string().contains("ssm.state_size"));
 }
 
 #[test]

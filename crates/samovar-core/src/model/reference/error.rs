@@ -1,6 +1,6 @@
 //! Why a text names no model, and what to write instead.
 
-use super::MAX_BYTES;
+use super::{HUB_SCHEME, MAX_BYTES};
 use crate::digest::ParseDigestError;
 use crate::error::{ErrorKind, Failure};
 
@@ -27,14 +27,12 @@ pub enum ParseReferenceError {
         /// What to write instead.
         instead: String,
     },
-    /// The hub's address as a browser shows it.
-    #[error("{text:?} is the hub's page, not a model reference")]
-    HubPage {
-        /// The address.
-        text: String,
-        /// The reference of what it shows.
-        instead: String,
-    },
+    /// An address of the hub behind which there is no model.
+    #[error("{0:?} is a page of the hub that shows no model")]
+    HubPage(String),
+    /// An address of the hub with a digest behind it.
+    #[error("{0:?} is a page of the hub, and a digest behind # is not checked there")]
+    HubDigest(String),
     /// A path from `~`, which only a shell expands.
     #[error("the path {0:?} begins with ~, which only a shell expands")]
     Tilde(String),
@@ -75,11 +73,18 @@ impl ParseReferenceError {
     /// What to write instead.
     pub fn hint(&self) -> String {
         match self {
-            Self::Scheme { instead, .. } | Self::HubPage { instead, .. } => instead.clone(),
-            Self::Tilde(_) => "write the whole path".to_owned(),
-            Self::Shape(text) => {
-                format!("for a file write ./{text}; a hub model is organisation/name, a file in it hf://organisation/name/file.gguf")
+            Self::Scheme { instead, .. } => instead.clone(),
+            Self::HubPage(_) => "write hf://organisation/name, or hf://organisation/name/file.gguf".to_owned(),
+            Self::HubDigest(_) => {
+                "leave the digest out: files of the hub are checked by what the hub lists; \
+                 to stay with one state write hf://organisation/name@commit/file.gguf"
+                    .to_owned()
             }
+            Self::Tilde(_) => "write the whole path".to_owned(),
+            Self::Shape(text) if text.starts_with(HUB_SCHEME) => {
+                "write hf://organisation/name, or hf://organisation/name/file.gguf".to_owned()
+            }
+            Self::Shape(text) => format!("for a file write ./{text}"),
             Self::Secret { .. } => {
                 "leave it out: credentials come from the environment and the configuration".to_owned()
             }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   hf://org/name[@revision][/path/to/file.gguf][:quantization]
+//!   hf.co/org/name[:quantization]   https://huggingface.co/org/name[/tree/…|/blob/…|/resolve/…]
 //! ```
 //!
 //! A file is one whose last component ends in `.gguf` or `.safetensors`; naming it needs the `hf://`
@@ -12,9 +13,15 @@
 
 use super::part::{self, Part};
 use super::{HUB_SCHEME, MAX_LONG_NAME_BYTES, MAX_NAME_BYTES, ParseReferenceError};
+use crate::digest::Digest;
 
-/// What the hub's pages are called in a browser's address line.
-const PAGES: [&str; 2] = ["huggingface.co/", "hf.co/"];
+/// What the hub is called in a browser's address line.
+const HOSTS: [&str; 2] = ["huggingface.co", "hf.co"];
+/// Parts of it that look like an organisation and have no models.
+const NO_MODELS: [&str; 7] = ["api", "blog", "collections", "datasets", "docs", "papers", "spaces"];
+/// Parts of a repository that are of one revision, or of one change, and are no model as a whole.
+const OF_A_REVISION: [&str; 10] =
+    ["blame", "blob", "commit", "commits", "delete", "edit", "raw", "resolve", "tree", "upload"];
 /// What a file must end in to be named.
 const FILE_SUFFIXES: [&str; 2] = [".gguf", ".safetensors"];
 const DEFAULT_BRANCH: &str = "main";
@@ -88,29 +95,78 @@ impl HubRef {
         })
     }
 
-    /// The reference of what a page of the hub shows, for an address without `https://`; `None` when it
-    /// is no page of the hub.
-    pub(super) fn of_page(address: &str) -> Option<String> {
-        let address = address.strip_prefix("www.").unwrap_or(address);
-        let path = PAGES.iter().find_map(|page| address.strip_prefix(page))?;
-        let path = path.split(['?', '#']).next().unwrap_or(path).trim_end_matches('/');
-        let reference = match path.splitn(5, '/').collect::<Vec<_>>()[..] {
-            [org, name, "resolve" | "blob" | "tree", DEFAULT_BRANCH] => format!("{org}/{name}"),
-            [org, name, "resolve" | "blob" | "tree", revision] => format!("{org}/{name}@{revision}"),
-            [org, name, "resolve" | "blob", DEFAULT_BRANCH, file] => format!("{org}/{name}/{file}"),
-            [org, name, "resolve" | "blob", revision, file] => format!("{org}/{name}@{revision}/{file}"),
-            [org, name, ..] => format!("{org}/{name}"),
-            _ => "organisation/name".to_owned(),
-        };
-        let whole = format!("{HUB_SCHEME}{reference}");
-        let is_sound = Self::parse(&reference, &whole).is_ok();
-        Some(if is_sound { whole } else { format!("{HUB_SCHEME}organisation/name") })
+    /// What a page of the hub shows, by its address as a browser or another program writes it, without `https://`;
+    /// `None` when it is no page of the hub.
+    pub(super) fn of_page(address: &str) -> Option<Result<Self, ParseReferenceError>> {
+        let page = page(address)?;
+        let path = page.split(['?', '#']).next().unwrap_or(page).trim_end_matches('/');
+        let shown = || format!("{}/{path}", HOSTS[0]);
+        // Dropped in silence, it would seem to have been checked.
+        if page.split_once('#').is_some_and(|(_, fragment)| is_like_digest(fragment)) {
+            return Some(Err(ParseReferenceError::HubDigest(shown())));
+        }
+        Some(Self::shown_at(path).ok_or_else(|| ParseReferenceError::HubPage(shown())))
     }
+
+    /// What the page at this path shows.
+    fn shown_at(path: &str) -> Option<Self> {
+        let (org, name, revision, file) = match path.splitn(4, '/').collect::<Vec<_>>()[..] {
+            [area, ..] if NO_MODELS.contains(&area) => return None,
+            [org, name, "tree", rest] => (org, name, revision_of_page(rest).0, None),
+            [org, name, "resolve" | "blob", rest] => {
+                let (revision, file) = revision_of_page(rest);
+                (org, name, revision, Some(file.filter(|file| is_file(file))?))
+            }
+            [_, _, area, ..] if OF_A_REVISION.contains(&area) => return None,
+            [org, name, ..] => (org, name, DEFAULT_BRANCH.to_owned(), None),
+            _ => return None,
+        };
+        let mut text = format!("{org}/{name}");
+        if revision != DEFAULT_BRANCH {
+            text.push('@');
+            text.push_str(&revision);
+        }
+        if let Some(file) = file {
+            text.push('/');
+            text.push_str(file);
+        }
+        let read = Self::parse(&text, &format!("{HUB_SCHEME}{text}")).ok()?;
+        // A branch with a `/` in its name would be read as another one and a folder.
+        let is_meant = read.revision().unwrap_or(DEFAULT_BRANCH) == revision && read.file() == file;
+        is_meant.then_some(read)
+    }
+
+    /// Whether `address` is one of the hub's, without `https://`.
+    pub fn is_page(address: &str) -> bool {
+        page(address).is_some()
+    }
+}
+
+/// What follows the host in an address of the hub.
+fn page(address: &str) -> Option<&str> {
+    let address = address.strip_prefix("www.").unwrap_or(address);
+    HOSTS.iter().find_map(|host| address.strip_prefix(host)?.strip_prefix('/'))
 }
 
 fn is_file(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     FILE_SUFFIXES.iter().any(|suffix| path.ends_with(suffix))
+}
+
+/// Whether somebody means a digest by what follows `#`, and no heading of the page.
+fn is_like_digest(fragment: &str) -> bool {
+    fragment.contains(['=', ':']) || fragment.parse::<Digest>().is_ok()
+}
+
+/// The revision at the beginning of what follows `tree/` and its like in an address, and what follows the revision.
+fn revision_of_page(text: &str) -> (String, Option<&str>) {
+    let components = if text.starts_with("refs/") { 3 } else { 1 };
+    let (revision, rest) = match text.match_indices('/').nth(components - 1) {
+        Some((end, _)) => (&text[..end], Some(&text[end + 1..])),
+        None => (text, None),
+    };
+    // The hub escapes the `/` in the name of a branch.
+    (revision.replace("%2F", "/").replace("%2f", "/"), rest)
 }
 
 /// What follows `@`, as the module's documentation says.
@@ -237,20 +293,60 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_the_hub_are_told_as_references() {
-        let hint = |text: &str| read(text).unwrap_err().hint();
+    fn pages_of_the_hub_are_what_they_show() {
         for (page, reference) in [
-            ("https://huggingface.co/org/name", "write hf://org/name"),
-            ("https://www.huggingface.co/org/name/", "write hf://org/name"),
-            ("https://hf.co/org/name/tree/main", "write hf://org/name"),
-            ("https://huggingface.co/org/name/tree/v2", "write hf://org/name@v2"),
-            ("https://huggingface.co/org/name/blob/main/x.gguf", "write hf://org/name/x.gguf"),
-            ("http://huggingface.co/o/n/resolve/v2/a/x.gguf?download=true", "write hf://o/n@v2/a/x.gguf"),
-            ("https://huggingface.co/org/name/discussions/3", "write hf://org/name"),
-            ("https://huggingface.co/models", "write hf://organisation/name"),
-            ("https://huggingface.co/o/n/blob/main/readme.md", "write hf://organisation/name"),
+            ("https://huggingface.co/org/name", "hf://org/name"),
+            ("https://www.huggingface.co/org/name/", "hf://org/name"),
+            ("hf.co/org/name", "hf://org/name"),
+            ("hf.co/org/name:Q4_K_M", "hf://org/name:Q4_K_M"),
+            ("huggingface.co/org/name/blob/main/x.gguf", "hf://org/name/x.gguf"),
+            ("https://hf.co/org/name/tree/main", "hf://org/name"),
+            ("https://huggingface.co/org/name/tree/v2", "hf://org/name@v2"),
+            ("https://huggingface.co/org/name/blob/main/x.gguf", "hf://org/name/x.gguf"),
+            ("http://huggingface.co/o/n/resolve/v2/a/x.gguf?download=true", "hf://o/n@v2/a/x.gguf"),
+            ("https://huggingface.co/org/name/discussions/3", "hf://org/name"),
+            ("https://huggingface.co/org/name#how-to-use", "hf://org/name"),
+            ("https://huggingface.co/o/n/tree/main/folder", "hf://o/n"),
+            ("https://huggingface.co/o/n/tree/v2/folder/inner", "hf://o/n@v2"),
+            ("https://huggingface.co/o/n/tree/refs/pr/3", "hf://o/n@refs/pr/3"),
+            ("https://huggingface.co/o/n/tree/refs%2Fpr%2F3/folder", "hf://o/n@refs/pr/3"),
+            ("https://huggingface.co/o/n/blob/refs%2Fpr%2F3/x.gguf", "hf://o/n@refs/pr/3/x.gguf"),
+            ("https://huggingface.co/o/n/tree/feature%2Fx", "hf://o/n@feature/x"),
         ] {
-            assert_eq!(hint(page), reference, "{page}");
+            assert_eq!(read(page).map(|read| read.to_string()), Ok(reference.to_owned()), "{page}");
+        }
+        for page in [
+            "https://huggingface.co/models",
+            "hf.co/org",
+            "https://huggingface.co/datasets/org/name",
+            "https://huggingface.co/o/n/blob/main/readme.md",
+            "https://huggingface.co/o/n/blob/v2/readme.md",
+            "https://huggingface.co/o/n/resolve/main",
+            "https://huggingface.co/o/n/raw/v2/x.gguf",
+            "https://huggingface.co/o/n/commit/0123abc",
+            "https://huggingface.co/o/n/commits/v2",
+            "https://huggingface.co/o/n/blame/v2/x.gguf",
+            // Of the branch `feature/a`, which cannot be named together with a file.
+            "https://huggingface.co/o/n/blob/feature%2Fa/x.gguf",
+        ] {
+            let error = read(page).unwrap_err();
+            assert!(matches!(error, ParseReferenceError::HubPage(_)), "{page}: {error:?}");
+            assert!(error.hint().contains("hf://organisation/name"), "{page}");
+        }
+    }
+
+    #[test]
+    fn a_digest_behind_a_page_of_the_hub_is_never_dropped() {
+        let digest = Digest::of_bytes(b"abc");
+        for page in [
+            format!("https://huggingface.co/o/n/resolve/main/x.gguf#sha256={digest}"),
+            format!("hf.co/o/n/resolve/main/x.gguf?download=true#sha256:{digest}"),
+            format!("https://huggingface.co/o/n#{digest}"),
+            "https://huggingface.co/o/n/resolve/main/x.gguf#md5=abc".to_owned(),
+        ] {
+            let error = read(&page).unwrap_err();
+            assert!(matches!(error, ParseReferenceError::HubDigest(_)), "{page}: {error:?}");
+            assert!(error.hint().contains("@commit"), "{page}");
         }
     }
 }

@@ -7,10 +7,11 @@
 //!   org/name:Q4_K_M                   a hub model, here with its quantization
 //!   hf://org/name@main:Q4_K_M         the same, in full
 //!   hf://org/name/x-Q4_K_M.gguf       one file of it
+//!   hf.co/org/name                    the hub's own addresses, with and without https://
 //!   https://host/x.gguf#sha256=…      another place: http, s3, gs, az, file, ollama
 //! ```
 //!
-//! The last three are what a store fetches: an [`ArtifactRef`]. Parsing looks at the text alone: it
+//! The last four are what a store fetches: an [`ArtifactRef`]. Parsing looks at the text alone: it
 //! never touches a file, a network or the configuration.
 
 mod error;
@@ -121,7 +122,10 @@ impl FromStr for ModelRef {
             return HubRef::parse(rest, text).map(Self::Hub);
         }
         if let Some((scheme, rest)) = text.split_once("://") {
-            return parse_remote(scheme, rest).map(Self::Remote);
+            return parse_remote(scheme, rest);
+        }
+        if let Some(hub) = HubRef::of_page(text) {
+            return hub.map(Self::Hub);
         }
         if text.starts_with('~') {
             return Err(ParseReferenceError::Tilde(text.to_owned()));
@@ -164,7 +168,7 @@ fn has_file_suffix(text: &str) -> bool {
     text.to_ascii_lowercase().ends_with(FILE_SUFFIX)
 }
 
-fn parse_remote(scheme: &str, rest: &str) -> Result<RemoteRef, ParseReferenceError> {
+fn parse_remote(scheme: &str, rest: &str) -> Result<ModelRef, ParseReferenceError> {
     let Some(known) = Scheme::named(scheme) else {
         let names: Vec<_> = Scheme::ALL.iter().map(|scheme| scheme.name()).collect();
         return Err(ParseReferenceError::Scheme {
@@ -175,15 +179,13 @@ fn parse_remote(scheme: &str, rest: &str) -> Result<RemoteRef, ParseReferenceErr
             ),
         });
     };
-    match known {
-        Scheme::Http | Scheme::Https => match HubRef::of_page(rest) {
-            Some(reference) => Err(ParseReferenceError::HubPage {
-                text: format!("{known}://{}", rest.split(['?', '#']).next().unwrap_or(rest)),
-                instead: format!("write {reference}"),
-            }),
-            None => RemoteRef::parse(known, rest),
-        },
-        _ => RemoteRef::parse(known, rest),
+    let page = match known {
+        Scheme::Http | Scheme::Https => HubRef::of_page(rest),
+        _ => None,
+    };
+    match page {
+        Some(hub) => hub.map(ModelRef::Hub),
+        None => RemoteRef::parse(known, rest).map(ModelRef::Remote),
     }
 }
 
@@ -208,8 +210,8 @@ impl std::fmt::Display for ModelRef {
 /// A path in a spelling that reads back as a path.
 fn write_path(path: &Path, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
     let text = path.to_string_lossy();
-    let reads_as_path =
-        has_file_suffix(&text) && !text.starts_with('~') && !text.contains("://") || is_explicit_path(&text);
+    let reads_otherwise = text.starts_with('~') || text.contains("://") || HubRef::is_page(&text);
+    let reads_as_path = has_file_suffix(&text) && !reads_otherwise || is_explicit_path(&text);
     if reads_as_path { f.write_str(&text) } else { write!(f, "./{text}") }
 }
 
@@ -288,6 +290,16 @@ mod tests {
     }
 
     #[test]
+    fn ollamas_names_of_the_hubs_models_are_the_hubs() {
+        for (text, same) in
+            [("hf.co/org/name:Q4_K_M", "hf://org/name:Q4_K_M"), ("huggingface.co/org/name", "hf://org/name")]
+        {
+            assert_eq!(read(text).unwrap(), read(same).unwrap());
+        }
+        assert!(read("hf.co/org").is_err());
+    }
+
+    #[test]
     fn what_comes_from_elsewhere_is_an_artifact_and_the_rest_is_not() {
         for text in ["org/name:Q8_0", "hf://o/n@main/x.gguf", "https://h/x.gguf", "ollama://x"] {
             let artifact: ArtifactRef = text.parse().unwrap();
@@ -347,7 +359,7 @@ mod tests {
     #[test]
     fn hints_say_what_to_write_instead() {
         let hint = |text: &str| read(text).unwrap_err().hint();
-        assert_eq!(hint("https://huggingface.co/org/name"), "write hf://org/name");
+        assert!(hint("https://huggingface.co/models").contains("hf://organisation/name"));
         assert!(hint("ftp://h/x.gguf").contains("hf://organisation/name"));
         assert!(hint("models/big/x").contains("./models/big/x"));
         assert!(hint("").contains("demo"));
@@ -356,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_file_is_shown_so_that_it_reads_back_as_a_file() {
-        for path in ["demo", "org/name", "~/x.gguf", "http://x.gguf", "/x", "x.gguf"] {
+        for path in ["demo", "org/name", "~/x.gguf", "http://x.gguf", "hf.co/o/n.gguf", "/x", "x.gguf"] {
             let text = ModelRef::file(path).to_string();
             assert!(matches!(read(&text), Ok(ModelRef::File(_))), "{path:?} shown as {text:?}");
         }

@@ -187,6 +187,7 @@ impl FakeEngine {
             key_width: 16,
             value_width: 16,
             feed_forward_width: 128,
+            state_bytes: 0,
             vocabulary: vocabulary::size(),
             chat_template: Some(vocabulary::CHAT_TEMPLATE.to_owned()),
             bos_token: Some(vocabulary::text_of(vocabulary::BOS)),
@@ -306,6 +307,7 @@ impl FakeEngine {
         let packing = script.packing.as_deref().ok_or_else(none)?;
         let bytes = packing::write(descriptor, packing, source, into, || {
             control.report(0.5);
+            control.give_way();
             if !self.shared.packs.pass(|| control.is_cancelled()) || control.is_cancelled() {
                 return Err(Failure::new(ErrorKind::Cancelled, "the packing was cancelled"));
             }

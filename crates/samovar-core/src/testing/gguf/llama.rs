@@ -164,6 +164,68 @@ pub fn windowed(shape: LlamaShape, window: u32) -> Writer {
     writer.tensor("output_norm.weight", &[shape.width])
 }
 
+/// The same as an LFM2 model, every second block of which is a convolution: its state is a summary of everything so far,
+/// and cannot be cut.
+pub fn hybrid(shape: LlamaShape) -> Writer {
+    let kv_width = shape.width / u64::from(shape.heads) * u64::from(shape.kv_heads);
+    let head_width = shape.width / u64::from(shape.heads);
+    let attends = |block: u32| block % 2 == 1;
+    let kv_heads: Vec<i32> = (0..shape.blocks)
+        .map(|block| if attends(block) { shape.kv_heads.cast_signed() } else { 0 })
+        .collect();
+    let entries = vocabulary();
+    let mut writer = Writer::default()
+        .text("general.architecture", "lfm2")
+        .text("general.name", "hybrid")
+        .u32("general.file_type", 0)
+        .u32("lfm2.context_length", shape.context)
+        .u32("lfm2.embedding_length", shape.width as u32)
+        .u32("lfm2.block_count", shape.blocks)
+        .u32("lfm2.feed_forward_length", shape.feed_forward as u32)
+        .u32("lfm2.attention.head_count", shape.heads)
+        .i32s("lfm2.attention.head_count_kv", &kv_heads)
+        .f32("lfm2.attention.layer_norm_rms_epsilon", 1e-5)
+        .f32("lfm2.rope.freq_base", 10_000.0)
+        .u32("lfm2.shortconv.l_cache", CONVOLUTION as u32)
+        .text("tokenizer.ggml.model", "llama")
+        .strings("tokenizer.ggml.tokens", &entries.iter().map(|entry| &entry.0).collect::<Vec<_>>())
+        .f32s("tokenizer.ggml.scores", &entries.iter().map(|entry| entry.1).collect::<Vec<_>>())
+        .i32s("tokenizer.ggml.token_type", &entries.iter().map(|entry| entry.2).collect::<Vec<_>>())
+        .u32("tokenizer.ggml.unknown_token_id", 0)
+        .u32("tokenizer.ggml.bos_token_id", 1)
+        .u32("tokenizer.ggml.eos_token_id", 2)
+        .boolean("tokenizer.ggml.add_bos_token", true)
+        .tensor("token_embd.weight", &[shape.width, entries.len() as u64])
+        .tensor("token_embd_norm.weight", &[shape.width]);
+    for block in 0..shape.blocks {
+        let name = |part: &str| format!("blk.{block}.{part}.weight");
+        writer = writer
+            .tensor(&name("attn_norm"), &[shape.width])
+            .tensor(&name("ffn_norm"), &[shape.width])
+            .tensor(&name("ffn_gate"), &[shape.width, shape.feed_forward])
+            .tensor(&name("ffn_up"), &[shape.width, shape.feed_forward])
+            .tensor(&name("ffn_down"), &[shape.feed_forward, shape.width]);
+        writer = if attends(block) {
+            writer
+                .tensor(&name("attn_q_norm"), &[head_width])
+                .tensor(&name("attn_k_norm"), &[head_width])
+                .tensor(&name("attn_q"), &[shape.width, shape.width])
+                .tensor(&name("attn_k"), &[shape.width, kv_width])
+                .tensor(&name("attn_v"), &[shape.width, kv_width])
+                .tensor(&name("attn_output"), &[shape.width, shape.width])
+        } else {
+            writer
+                .tensor(&name("shortconv.conv"), &[CONVOLUTION, shape.width])
+                .tensor(&name("shortconv.in_proj"), &[shape.width, 3 * shape.width])
+                .tensor(&name("shortconv.out_proj"), &[shape.width, shape.width])
+        };
+    }
+    writer
+}
+
+/// Tokens that a convolution looks at.
+const CONVOLUTION: u64 = 3;
+
 /// Text, score and type.
 type Entry = (String, f32, i32);
 

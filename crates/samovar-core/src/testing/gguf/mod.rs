@@ -4,7 +4,7 @@ mod llama;
 mod lora;
 mod parts;
 
-pub use llama::{LlamaShape, byte_pairs, llama, windowed, with_specials, wordy};
+pub use llama::{LlamaShape, byte_pairs, hybrid, llama, windowed, with_specials, wordy};
 pub use lora::lora;
 pub use parts::part_name;
 

@@ -55,6 +55,16 @@ impl Stage {
 }
 
 #[test]
+fn each_load_says_whether_it_is_the_first_or_a_further_one() {
+    let mut stage = Stage::new(|_| ());
+    let a = crew("a", 2, 2);
+    stage.use_once(&a);
+    stage.finish_work();
+    let reasons: Vec<Reason> = stage.decisions(What::Loading).into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, [Reason::Asked, Reason::Further { serving: 1, waiting: 0 }]);
+}
+
+#[test]
 fn all_of_min_are_loaded_one_after_the_other_and_warm_waits_for_all() {
     let mut stage = Stage::new(|_| ());
     let a = crew("a", 3, 3);

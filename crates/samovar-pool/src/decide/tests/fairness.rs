@@ -314,24 +314,73 @@ fn eight_answers_to_one_request_count_as_eight() {
     assert!(stage.turns_until(lease, single) <= 1);
 }
 
+/// Connections of one program, of which one is served and four wait.
+struct Crowd {
+    lease: TicketId,
+    waiting: Vec<TicketId>,
+}
+
+impl Crowd {
+    fn of(stage: &mut Stage, model: &Arc<ModelSpec>) -> Self {
+        let lease = stage.ask_within("here", &["program", "0"], model);
+        stage.finish_work();
+        let ask = |at: u32| stage.ask_within("here", &["program", &at.to_string()], model);
+        Self { lease, waiting: (1..=4).map(ask).collect() }
+    }
+
+    /// All that wait are served, and others of the program take each place as soon as it is free.
+    fn move_on(&mut self, stage: &mut Stage, model: &Arc<ModelSpec>) {
+        for _ in 0..4 {
+            stage.pass(10);
+            stage.release(self.lease);
+            self.lease = self.waiting.remove(0);
+            let another = format!("after {:?}", self.lease);
+            self.waiting.push(stage.ask_within("here", &["program", &another], model));
+        }
+    }
+}
+
+#[test]
+fn who_does_not_come_again_when_it_was_told_to_has_no_claim_on_a_place() {
+    let mut stage = Stage::new(|config| config.queue_per_model = 4);
+    let a = model("a", 10);
+    let mut crowd = Crowd::of(&mut stage, &a);
+    stage.pass(1);
+    let modest = stage.ask_within("here", &["program", "modest"], &a);
+    assert!(stage.refusal(modest).is_some());
+    crowd.move_on(&mut stage, &a);
+    stage.pass(120_000);
+    let late = stage.ask_within("here", &["program", "modest"], &a);
+    assert!(stage.refusal(late).is_some());
+}
+
+#[test]
+fn names_that_do_not_come_again_are_forgotten_for_those_that_do() {
+    let mut stage = Stage::new(|config| config.queue_per_model = 4);
+    let a = model("a", 10);
+    let mut crowd = Crowd::of(&mut stage, &a);
+    for number in 0..1_100 {
+        let once = stage.ask_within("here", &["program", &format!("once {number}")], &a);
+        assert!(stage.refusal(once).is_some());
+    }
+    stage.pass(120_000);
+    let modest = stage.ask_within("here", &["program", "modest"], &a);
+    assert!(stage.refusal(modest).is_some());
+    crowd.move_on(&mut stage, &a);
+    let again = stage.ask_within("here", &["program", "modest"], &a);
+    assert!(stage.refusal(again).is_none());
+}
+
 #[test]
 fn who_was_turned_away_first_has_the_next_place_although_others_ask_more_often() {
     let mut stage = Stage::new(|config| config.queue_per_model = 4);
     let a = model("a", 10);
-    let mut lease = stage.ask_within("here", &["program", "0"], &a);
-    stage.finish_work();
-    let mut waiting: Vec<_> =
-        (1..=4).map(|at| stage.ask_within("here", &["program", &at.to_string()], &a)).collect();
+    let mut crowd = Crowd::of(&mut stage, &a);
     stage.pass(1);
     let modest = stage.ask_within("here", &["program", "modest"], &a);
     assert!(stage.refusal(modest).is_some());
-    // Others of the same program ask at once whenever they are served, and take each place that becomes free.
-    for number in 5..9 {
-        stage.pass(10);
-        stage.release(lease);
-        lease = waiting.remove(0);
-        waiting.push(stage.ask_within("here", &["program", &number.to_string()], &a));
-    }
+    crowd.move_on(&mut stage, &a);
+    let Crowd { lease, waiting } = crowd;
     stage.pass(10);
     let again = stage.ask_within("here", &["program", "modest"], &a);
     assert!(stage.refusal(again).is_none());

@@ -13,7 +13,7 @@ pub(super) use arguments::Arguments;
 
 use super::budget::refuse;
 use super::python::Kind;
-use super::python::{check_nesting, items, kind, lookup, operators};
+use super::python::{check_nesting, is_true, items, kind, lookup, operators};
 
 /// A filter: what it is applied to, and its arguments.
 type Filter = fn(&mut State, &Value, Arguments) -> Result<Value, Error>;
@@ -89,7 +89,7 @@ const OPERATORS: [(&str, Filter); 18] = [
     ("__attribute", |_, value, name| lookup::attribute(value, name.first().as_str().unwrap_or_default())),
     ("__item", |_, value, key| lookup::item(value, &key.first())),
     ("__slice", |state, value, bounds| lookup::slice(state, value, bounds.positional())),
-    ("__iterate", iterate),
+    ("__iterate", |state, value, unpacks| iterate(state, value, is_true(&unpacks.first()))),
     ("__held", |state, value, _| check_nesting(state, value).map(|()| value.clone())),
     ("__held_by_namespace", held_by_namespace),
     ("__key", |_, key, _| operators::check_key(key).map(|()| key.clone())),
@@ -118,12 +118,19 @@ fn add(environment: &mut Environment<'static>, name: &'static str, filter: Filte
     });
 }
 
-/// What a loop iterates over: used up where it can be iterated over once.
-fn iterate(state: &mut State, value: &Value, _: Arguments) -> Result<Value, Error> {
-    match kind(value) {
-        Kind::List | Kind::Tuple => Ok(value.clone()),
-        _ => Ok(Value::from_object(items(state, value)?)),
+/// What a loop iterates over: used up where it can be iterated over once. With `unpacks`, each item is unpacked.
+fn iterate(state: &mut State, value: &Value, unpacks: bool) -> Result<Value, Error> {
+    if !unpacks && matches!(kind(value), Kind::List | Kind::Tuple) {
+        return Ok(value.clone());
     }
+    let mut list = items(state, value)?;
+    for item in list.iter_mut().filter(|_| unpacks) {
+        // The engine unpacks neither.
+        if matches!(kind(item), Kind::Text | Kind::Generator) {
+            *item = Value::from_object(items(state, item)?);
+        }
+    }
+    Ok(Value::from_object(list))
 }
 
 fn held_by_namespace(_: &mut State, value: &Value, _: Arguments) -> Result<Value, Error> {

@@ -1,5 +1,7 @@
 //! Filters of numbers.
 
+use std::num::IntErrorKind;
+
 use minijinja::{Error, State, Value};
 
 use super::Arguments;
@@ -9,9 +11,7 @@ use crate::template::python::{Kind, integer, is_space, kind, number, undefined, 
 pub(super) fn abs(_: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
     arguments.bind::<0>("abs", [])?;
     match (integer(value), number(value)) {
-        (Some(integer), _) => {
-            Ok(of_integer(integer.checked_abs().ok_or_else(|| refuse("an integer is too large"))?))
-        }
+        (Some(integer), _) => Ok(of_integer(integer.checked_abs().ok_or_else(too_large)?)),
         (None, Some(float)) => Ok(Value::from(float.abs())),
         _ => Err(wrong_type(value, "has no absolute value")),
     }
@@ -21,8 +21,8 @@ fn of_integer(integer: i128) -> Value {
     i64::try_from(integer).map_or_else(|_| Value::from(integer), Value::from)
 }
 
-/// `int(text, base)`
-fn parse_int(text: &str, base: u32) -> Option<i128> {
+/// `int(text, base)`; `None` where the text is no integer.
+fn parse_int(text: &str, base: u32) -> Result<Option<i128>, Error> {
     let text = text.trim_matches(is_space);
     let (is_negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -36,10 +36,17 @@ fn parse_int(text: &str, base: u32) -> Option<i128> {
     };
     let digits = prefixes.iter().find_map(|prefix| digits.strip_prefix(prefix)).unwrap_or(digits);
     if digits.starts_with(['_', '+', '-']) || digits.ends_with('_') || digits.contains("__") {
-        return None;
+        return Ok(None);
     }
-    let value = i128::from_str_radix(&digits.replace('_', ""), base).ok()?;
-    Some(if is_negative { -value } else { value })
+    match i128::from_str_radix(&digits.replace('_', ""), base) {
+        Ok(value) => Ok(Some(if is_negative { -value } else { value })),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Err(too_large()),
+        Err(_) => Ok(None),
+    }
+}
+
+fn too_large() -> Error {
+    refuse("an integer is too large")
 }
 
 /// `float(text)`
@@ -50,8 +57,14 @@ fn parse_float(text: &str) -> Option<f64> {
     }
     text.replace('_', "").parse().ok()
 }
-fn truncated(float: f64) -> Option<i128> {
-    (float.is_finite() && float.abs() < 1e38).then_some(float.trunc() as i128)
+
+/// `int(float)`; `None` of what is no number.
+fn truncated(float: f64) -> Result<Option<i128>, Error> {
+    match float.abs() {
+        size if size.is_nan() => Ok(None),
+        size if size < 1e38 => Ok(Some(float.trunc() as i128)),
+        _ => Err(too_large()),
+    }
 }
 
 pub(super) fn int(_: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
@@ -63,8 +76,11 @@ pub(super) fn int(_: &mut State, value: &Value, arguments: Arguments) -> Result<
     let found = match (kind(value), value.as_str()) {
         (Kind::Undefined, _) => return Err(undefined()),
         (Kind::Bool | Kind::Int, _) => integer(value),
-        (Kind::Float, _) => truncated(f64::try_from(value.clone())?),
-        (_, Some(text)) => parse_int(text, base).or_else(|| parse_float(text).and_then(truncated)),
+        (Kind::Float, _) => truncated(f64::try_from(value.clone())?)?,
+        (_, Some(text)) => match (parse_int(text, base)?, parse_float(text)) {
+            (None, Some(float)) if float.is_finite() => truncated(float)?,
+            (whole, _) => whole,
+        },
         _ => None,
     };
     Ok(found.map_or_else(|| default.unwrap_or_else(|| Value::from(0)), of_integer))
@@ -95,7 +111,7 @@ pub(super) fn round(_: &mut State, value: &Value, arguments: Arguments) -> Resul
             Some(_) if precision >= 0 && kind(value) == Kind::Int => Ok(value.clone()),
             Some(integer) if precision >= 0 => Ok(of_integer(integer)),
             Some(_) => {
-                Ok(of_integer(truncated((number * factor).round_ties_even() / factor).unwrap_or_default()))
+                Ok(of_integer(truncated((number * factor).round_ties_even() / factor)?.unwrap_or_default()))
             }
             None if precision >= 0 => {
                 let digits = usize::try_from(precision).unwrap_or_default();

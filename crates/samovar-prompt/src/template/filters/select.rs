@@ -1,5 +1,10 @@
 //! Filters that look into each item: by an attribute, a test or another filter.
 
+#![expect(
+    clippy::unnecessary_wraps,
+    reason = "filters have one signature, and these fail only when they are iterated over"
+)]
+
 use minijinja::{Error, State, Value};
 
 use super::Arguments;
@@ -18,7 +23,7 @@ pub(super) struct Getter {
 
 impl Getter {
     /// No attribute = the item itself.
-    pub(super) fn of(attribute: Option<&Value>, default: Option<Value>) -> Result<Self, Error> {
+    pub(super) fn of(attribute: Option<&Value>, default: Option<Value>) -> Self {
         let default = default.filter(|default| !default.is_none());
         let parts = match attribute {
             None => Vec::new(),
@@ -37,7 +42,7 @@ impl Getter {
                 _ => vec![attribute.clone()],
             },
         };
-        Ok(Self { parts, default })
+        Self { parts, default }
     }
 
     pub(super) fn get(&self, item: &Value) -> Result<Value, Error> {
@@ -84,7 +89,7 @@ fn mapped(state: &mut State, value: &Value, mut arguments: Arguments) -> Result<
         let attribute = arguments.take_named("attribute");
         let default = arguments.take_named("default");
         arguments.bind::<0>("map", [])?;
-        let getter = Getter::of(attribute.as_ref(), default)?;
+        let getter = Getter::of(attribute.as_ref(), default);
         for item in items(state, value)? {
             mapped.push(getter.get(&item)?);
         }
@@ -113,9 +118,9 @@ fn choose(
     let (getter, arguments) = if by_attribute {
         let (attribute, rest) =
             arguments.split_first().ok_or_else(|| refuse("Missing parameter for attribute name"))?;
-        (Getter::of(Some(&attribute), None)?, rest)
+        (Getter::of(Some(&attribute), None), rest)
     } else {
-        (Getter::of(None, None)?, arguments)
+        (Getter::of(None, None), arguments)
     };
     let test = arguments.split_first();
     let mut chosen = Vec::new();
@@ -155,7 +160,7 @@ pub(super) fn groupby(state: &mut State, value: &Value, arguments: Arguments) ->
         arguments.bind("groupby", ["attribute", "default", "case_sensitive"])?;
     let attribute = attribute.ok_or_else(|| refuse("groupby needs an attribute"))?;
     let folds_case = !case_sensitive.is_some_and(|sensitive| is_true(&sensitive));
-    let getter = Getter::of(Some(&attribute), default)?;
+    let getter = Getter::of(Some(&attribute), default);
     check_nesting(state, value)?;
     let mut keyed = Vec::new();
     for item in items(state, value)? {

@@ -62,21 +62,18 @@ pub(super) fn items_of(state: &mut State, value: &Value, arguments: Arguments) -
 
 pub(super) fn join(state: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
     let [separator, attribute] = arguments.bind("join", ["d", "attribute"])?;
-    let getter = Getter::of(attribute.as_ref(), None)?;
+    let getter = Getter::of(attribute.as_ref(), None);
     let separator =
         separator.map(|separator| text::string(state, &separator)).transpose()?.unwrap_or_default();
     let mut joined = String::new();
     for (index, item) in items(state, value)?.iter().enumerate() {
         let item = getter.get(item)?;
         if index > 0 {
+            charge(state, separator.len())?;
             joined.push_str(&separator);
         }
-        joined.push_str(&text::string(state, &item)?);
-        if joined.len() > crate::bounds::OUTPUT_LIMIT_BYTES {
-            break;
-        }
+        text::append(state, &mut joined, &item)?;
     }
-    charge(state, joined.len())?;
     Ok(Value::from(joined))
 }
 
@@ -100,7 +97,7 @@ fn keyed(
     attribute: Option<&Value>,
 ) -> Result<Vec<(Value, Value)>, Error> {
     let folds_case = !case_sensitive.is_some_and(is_true);
-    let getter = Getter::of(attribute, None)?;
+    let getter = Getter::of(attribute, None);
     let mut keyed = Vec::new();
     for item in items(state, value)? {
         let key = key_of(state, getter.get(&item)?, folds_case)?;
@@ -117,10 +114,7 @@ pub(super) fn sort(state: &mut State, value: &Value, arguments: Arguments) -> Re
         None => vec![attribute.unwrap_or_else(|| Value::from(()))],
     };
     let folds_case = !case_sensitive.is_some_and(|sensitive| is_true(&sensitive));
-    let mut getters = Vec::new();
-    for name in &names {
-        getters.push(Getter::of(Some(name), None)?);
-    }
+    let getters: Vec<Getter> = names.iter().map(|name| Getter::of(Some(name), None)).collect();
     let mut keyed = Vec::new();
     for item in items(state, value)? {
         let mut keys = Vec::new();
@@ -142,6 +136,8 @@ pub(super) fn unique(state: &mut State, value: &Value, arguments: Arguments) -> 
         let mut unique = Vec::new();
         for (key, item) in keyed {
             operators::check_key(&key)?;
+            // To Python `true` and `1` are equal.
+            let key = if kind(&key) == Kind::Bool { integer(&key).map_or(key, Value::from) } else { key };
             if seen.insert(key) {
                 unique.push(item);
             }
@@ -179,7 +175,7 @@ pub(super) fn max(state: &mut State, value: &Value, arguments: Arguments) -> Res
 
 pub(super) fn sum(state: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
     let [attribute, start] = arguments.bind("sum", ["attribute", "start"])?;
-    let getter = Getter::of(attribute.as_ref(), None)?;
+    let getter = Getter::of(attribute.as_ref(), None);
     let mut values = Vec::new();
     for item in items(state, value)? {
         values.push(getter.get(&item)?);

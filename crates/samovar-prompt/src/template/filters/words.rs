@@ -106,7 +106,7 @@ pub(super) fn indent(state: &mut State, value: &Value, arguments: Arguments) -> 
     let (first, blank) =
         (first.is_some_and(|first| is_true(&first)), blank.is_some_and(|blank| is_true(&blank)));
     // Jinja2 adds a newline before it splits, so that one at the end stays.
-    let mut lines = strings::lines(words, false);
+    let mut lines = strings::lines(words, false, usize::MAX);
     if words.is_empty()
         || words
             .ends_with(['\n', '\r', '\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\u{85}', '\u{2028}', '\u{2029}'])
@@ -127,6 +127,7 @@ pub(super) fn indent(state: &mut State, value: &Value, arguments: Arguments) -> 
     Ok(text::like(value, indented))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "filters have one signature")]
 pub(super) fn format(state: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
     let words =
         if value.as_str().is_some() { value.clone() } else { Value::from(text::string(state, value)?) };
@@ -202,7 +203,7 @@ pub(super) fn truncate(state: &mut State, value: &Value, arguments: Arguments) -
     if length < end_length || leeway < 0 {
         return Err(refuse("truncate's length is shorter than its end"));
     }
-    if length_of(value)? as i128 <= length + leeway {
+    if length_of(value)? as i128 <= length.saturating_add(leeway) {
         return Ok(value.clone());
     }
     let words = value.as_str().ok_or_else(|| wrong_type(value, "cannot be truncated"))?;
@@ -244,7 +245,7 @@ fn quote(words: &str, is_query: bool) -> String {
     for byte in words.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => {
-                quoted.push(char::from(byte))
+                quoted.push(char::from(byte));
             }
             b'/' if !is_query => quoted.push('/'),
             b' ' if is_query => quoted.push('+'),

@@ -7,7 +7,7 @@ use minijinja::{Error, State, Value};
 use super::lookup;
 use super::text::{self, in_safe, like};
 use super::{Kind, integer, kind, number};
-use crate::template::budget::{charge, refuse};
+use crate::template::budget::{bound, charge, refuse};
 use crate::template::filters::Arguments;
 
 /// The widest field.
@@ -104,7 +104,15 @@ pub(crate) fn percent(state: &mut State, format: &Value, values: &Value) -> Resu
 fn whole(value: &Value) -> Result<Value, Error> {
     match (kind(value), integer(value)) {
         (_, Some(integer)) => Ok(Value::from(integer)),
-        (Kind::Float, _) => Ok(Value::from(f64::try_from(value.clone())?.trunc() as i64)),
+        (Kind::Float, _) => {
+            let whole = f64::try_from(value.clone())?.trunc();
+            // Larger ones, infinity and what is no number have no digits here.
+            if whole.abs() < 1e38 {
+                Ok(Value::from(whole as i128))
+            } else {
+                Err(refuse("%d format: too large"))
+            }
+        }
         (kind, _) => Err(refuse(format!("%d format: a real number is required, not {}", kind.name()))),
     }
 }
@@ -114,7 +122,7 @@ fn whole(value: &Value) -> Result<Value, Error> {
 /// # Errors
 /// What Python refuses, or a text that becomes too long.
 pub(crate) fn braces(state: &mut State, format: &Value, arguments: &Arguments) -> Result<Value, Error> {
-    let mut fields = Fields { arguments, next: 0, is_safe: format.is_safe() };
+    let mut fields = Fields { arguments, next: 0, has_places: false, is_safe: format.is_safe() };
     let mut out = String::new();
     fields.fill(state, &mut out, format.as_str().unwrap_or_default(), 0)?;
     charge(state, out.len())?;
@@ -126,6 +134,8 @@ struct Fields<'a> {
     arguments: &'a Arguments,
     /// The place of the next field without a name.
     next: usize,
+    /// A field named its place.
+    has_places: bool,
     is_safe: bool,
 }
 
@@ -215,13 +225,21 @@ impl Fields<'_> {
         let first_end = name.find(['.', '[']).unwrap_or(name.len());
         let (first, mut path) = name.split_at(first_end);
         let place = match first.parse::<usize>() {
-            Ok(place) => Some(place),
+            Ok(place) => {
+                self.has_places = true;
+                Some(place)
+            }
             Err(_) if first.is_empty() => {
                 self.next += 1;
                 Some(self.next - 1)
             }
             Err(_) => None,
         };
+        if self.has_places && self.next > 0 {
+            return Err(refuse(
+                "cannot switch between manual field specification and automatic field numbering",
+            ));
+        }
         let mut value = match place {
             Some(place) => self.arguments.positional().get(place).cloned(),
             None => {
@@ -235,8 +253,11 @@ impl Fields<'_> {
                 value = lookup::attribute(&value, &attribute[..end])?;
                 path = &attribute[end..];
             } else {
+                let key = path.strip_prefix('[');
+                let key =
+                    key.ok_or_else(|| refuse("Only '.' or '[' may follow ']' in format field specifier"))?;
                 let (key, behind) =
-                    path[1..].split_once(']').ok_or_else(|| refuse("Missing ']' in format string"))?;
+                    key.split_once(']').ok_or_else(|| refuse("Missing ']' in format string"))?;
                 let key = key.parse::<i64>().map_or_else(|_| Value::from(key), Value::from);
                 value = lookup::item(&value, &key)?;
                 path = behind;
@@ -278,5 +299,5 @@ fn write(
     }
     charge(state, value.as_str().map_or(64, str::len) + number)?;
     out.push_str(&formatting::format(style, format, &[value])?);
-    charge(state, out.len().saturating_sub(crate::bounds::OUTPUT_LIMIT_BYTES))
+    bound(out.len())
 }

@@ -6,8 +6,7 @@ use minijinja::{Error, State, Value};
 
 use super::operators::sort;
 use super::{Kind, integer, kind, pairs, text};
-use crate::bounds::OUTPUT_LIMIT_BYTES;
-use crate::template::budget::{charge, refuse};
+use crate::template::budget::{bound, charge, refuse};
 
 /// How it is written.
 #[derive(Debug)]
@@ -38,9 +37,7 @@ fn write(
     style: &Style,
     depth: usize,
 ) -> Result<(), Error> {
-    if out.len() > OUTPUT_LIMIT_BYTES {
-        return Err(refuse(format!("a text becomes longer than {OUTPUT_LIMIT_BYTES} bytes")));
-    }
+    bound(out.len())?;
     match kind(value) {
         Kind::Text => write_text(out, value.as_str().unwrap_or_default(), style.is_ascii),
         Kind::None | Kind::Bool | Kind::Int | Kind::Float => out.push_str(&plain(value)),
@@ -61,7 +58,7 @@ fn write(
                 match kind(key) {
                     Kind::Text => write_text(out, key.as_str().unwrap_or_default(), style.is_ascii),
                     Kind::None | Kind::Bool | Kind::Int | Kind::Float => {
-                        write_text(out, &plain(key), style.is_ascii)
+                        write_text(out, &plain(key), style.is_ascii);
                     }
                     kind => {
                         return Err(refuse(format!(
@@ -102,21 +99,23 @@ fn surround(
     mut item: impl FnMut(&mut String, usize) -> Result<(), Error>,
 ) -> Result<(), Error> {
     out.push(brackets[0]);
-    let new_line = |out: &mut String, depth: usize| {
+    let new_line = |out: &mut String, depth: usize| -> Result<(), Error> {
         if let Some(indent) = &style.indent {
+            bound(out.len().saturating_add(indent.len().saturating_mul(depth)))?;
             out.push('\n');
             out.extend(std::iter::repeat_n(indent.as_str(), depth));
         }
+        Ok(())
     };
     for index in 0..count {
         if index > 0 {
             out.push_str(&style.between_items);
         }
-        new_line(out, depth + 1);
+        new_line(out, depth + 1)?;
         item(out, index)?;
     }
     if count > 0 {
-        new_line(out, depth);
+        new_line(out, depth)?;
     }
     out.push(brackets[1]);
     Ok(())

@@ -31,10 +31,10 @@ pub(crate) fn item(value: &Value, key: &Value) -> Result<Value, Error> {
         },
         _ => Value::UNDEFINED,
     };
-    if found.is_undefined() {
-        if let Some(method) = key.as_str().map(|name| method(value, name)).transpose()?.flatten() {
-            return Ok(method);
-        }
+    if found.is_undefined()
+        && let Some(method) = key.as_str().map(|name| method(value, name)).transpose()?.flatten()
+    {
+        return Ok(method);
     }
     Ok(found)
 }
@@ -67,7 +67,22 @@ fn method(value: &Value, name: &str) -> Result<Option<Value>, Error> {
     {
         return Ok(Some(Value::UNDEFINED));
     }
+    if let Some(part) = part_of_number(value, name) {
+        return Ok(Some(part));
+    }
     Ok(is_own.then(|| Value::from_object(Bound { value: value.clone(), method: name.to_owned() })))
+}
+
+/// `number.real` and its siblings.
+fn part_of_number(value: &Value, name: &str) -> Option<Value> {
+    match (kind(value), name) {
+        (Kind::Int | Kind::Bool, "real" | "numerator") => integer(value).map(Value::from),
+        (Kind::Int | Kind::Bool, "imag") => Some(Value::from(0)),
+        (Kind::Int | Kind::Bool, "denominator") => Some(Value::from(1)),
+        (Kind::Float, "real") => Some(value.clone()),
+        (Kind::Float, "imag") => Some(Value::from(0.0)),
+        _ => None,
+    }
 }
 
 /// `value[start:stop:step]`
@@ -102,6 +117,8 @@ pub(crate) fn slice(state: &mut State, value: &Value, bounds: &[Value]) -> Resul
         let start = start.map_or(length - 1, |start| clamp(start, -1, length - 1));
         (start, stop.map_or(-1, |stop| clamp(stop, -1, length - 1)))
     };
+    // Each place is a number for a while.
+    charge(state, length as usize)?;
     let mut places = Vec::new();
     let mut place = start;
     while if step > 0 { place < stop } else { place > stop } {
@@ -110,13 +127,14 @@ pub(crate) fn slice(state: &mut State, value: &Value, bounds: &[Value]) -> Resul
     }
     if kind == Kind::Text {
         let text = value.as_str().unwrap_or_default();
-        charge(state, text.len())?;
         return Ok(text::like(value, slice_text(text, &places, step)));
     }
     if let Some(range) = value.downcast_object_ref::<Range>() {
-        let at =
-            |place: i128| i64::try_from(place).map_or(range.stop, |place| range.start + place * range.step);
-        let step = i64::try_from(step).unwrap_or_default().saturating_mul(range.step);
+        // The end may lie beyond what an integer holds, and nothing is read there.
+        let at = |place: i128| {
+            i64::try_from(i128::from(range.start) + place * i128::from(range.step)).unwrap_or(range.stop)
+        };
+        let step = i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(range.step);
         let length = places.len();
         return Ok(Value::from_object(Range { start: at(start), stop: at(stop), step, length }));
     }

@@ -14,7 +14,10 @@ const DICT: [&str; 11] =
 const LIST: [&str; 11] =
     ["append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"];
 const TUPLE: [&str; 2] = ["count", "index"];
-const NUMBER: [&str; 5] = ["bit_length", "conjugate", "is_integer", "real", "imag"];
+const NUMBER: [&str; 3] = ["bit_length", "conjugate", "is_integer"];
+const BYTES: [&str; 1] = ["decode"];
+/// What numbers have that is no method.
+const PARTS: [&str; 4] = ["denominator", "imag", "numerator", "real"];
 
 /// The methods of a type.
 pub(crate) fn names(kind: Kind) -> &'static [&'static str] {
@@ -23,14 +26,15 @@ pub(crate) fn names(kind: Kind) -> &'static [&'static str] {
         Kind::List => &LIST,
         Kind::Tuple | Kind::Range => &TUPLE,
         Kind::Text => &strings::NAMES,
-        Kind::Int | Kind::Float | Kind::Bool => &NUMBER[..3],
+        Kind::Int | Kind::Float | Kind::Bool => &NUMBER,
+        Kind::Bytes => &BYTES,
         _ => &[],
     }
 }
 
-/// Whether some type has a method of this name.
+/// Whether some type has a method of this name, or another attribute.
 pub(crate) fn is_method(name: &str) -> bool {
-    [&DICT[..], &LIST, &strings::NAMES, &NUMBER].iter().any(|names| names.contains(&name))
+    [&DICT[..], &LIST, &strings::NAMES, &NUMBER, &BYTES, &PARTS].iter().any(|names| names.contains(&name))
 }
 
 /// Whether a method changes its value.
@@ -66,6 +70,7 @@ pub(crate) fn call(
     let arguments = Arguments::from_values(arguments)?;
     match kind {
         Kind::Text => strings::call(state, value, method, arguments),
+        Kind::Bytes => strings::decode(state, value, arguments),
         Kind::Dict => dict(state, value, method, arguments),
         Kind::List | Kind::Tuple | Kind::Range => list(state, value, method, arguments),
         _ => {

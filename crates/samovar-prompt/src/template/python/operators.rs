@@ -1,6 +1,7 @@
 //! Python's operators, with its errors where types do not fit, and with bounds on what they make.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use minijinja::value::Tuple;
 use minijinja::{Error, State, Value};
@@ -23,10 +24,9 @@ pub(crate) fn binary(state: &mut State, operator: &str, left: &Value, right: &Va
     }
     match (operator, kinds) {
         ("+", (Kind::Text, Kind::Text)) if left.is_safe() || right.is_safe() => {
-            charge(state, left.len().unwrap_or_default() + right.len().unwrap_or_default())?;
-            let joined = [text::in_safe(left), text::in_safe(right)].concat();
-            charge(state, joined.len())?;
-            return Ok(Value::from_safe_string(joined));
+            let (left, right) = (text::in_safe(left), text::in_safe(right));
+            charge(state, left.len() + right.len())?;
+            return Ok(Value::from_safe_string(left + &right));
         }
         ("+", (Kind::Text, Kind::Text)) => {
             let (left, right) = (left.as_str().unwrap_or_default(), right.as_str().unwrap_or_default());
@@ -134,7 +134,14 @@ fn floats(operator: &str, left: f64, right: f64) -> Result<Value, Error> {
         "/" => left / right,
         "//" => ((left - rest()) / right).round(),
         "%" => rest(),
-        _ => left.powf(right),
+        _ => {
+            let power = left.powf(right);
+            if left.is_finite() && right.is_finite() && !power.is_finite() {
+                // Python has complex numbers for roots of negative ones.
+                return Err(refuse("the result of ** is no finite number"));
+            }
+            power
+        }
     }))
 }
 
@@ -161,11 +168,10 @@ pub(crate) fn unary(value: &Value, is_minus: bool) -> Result<Value, Error> {
 /// # Errors
 /// When the text becomes too long.
 pub(crate) fn join(state: &mut State, first: &Value, others: &[Value]) -> Result<Value, Error> {
-    let mut joined = text::string(state, first)?;
-    for other in others {
-        joined.push_str(&text::string(state, other)?);
+    let mut joined = String::new();
+    for value in std::iter::once(first).chain(others) {
+        text::append(state, &mut joined, value)?;
     }
-    charge(state, joined.len())?;
     Ok(Value::from(joined))
 }
 
@@ -284,7 +290,7 @@ pub(crate) fn contains(state: &mut State, container: &Value, item: &Value) -> Re
     charge(state, 1)?;
     match kind(container) {
         Kind::Undefined => Ok(false),
-        Kind::Text => match (container.as_str(), item.as_str()) {
+        Kind::Text => match (container.as_str(), item.as_str().filter(|_| kind(item) == Kind::Text)) {
             (Some(container), Some(item)) => Ok(container.contains(item)),
             _ => Err(refuse(format!(
                 "'in <string>' requires string as left operand, not {}",
@@ -348,33 +354,48 @@ pub(crate) fn sum(state: &mut State, values: &[Value], start: Value) -> Result<V
     Ok(sum)
 }
 
-/// Sorts by keys, stably.
+/// Sorts by keys, stably, by merging: also where the order is none (`nan`) it comes to an end.
 ///
 /// # Errors
 /// Where two keys have no order.
 pub(crate) fn sort(
     state: &mut State,
-    mut keyed: Vec<(Value, Value)>,
+    keyed: Vec<(Value, Value)>,
     is_reverse: bool,
 ) -> Result<Vec<(Value, Value)>, Error> {
     charge_items(state, keyed.len())?;
-    let mut failure = None;
-    keyed.sort_by(|(left, _), (right, _)| {
-        if failure.is_some() {
-            return Ordering::Equal;
-        }
-        match order(state, left, right) {
-            Ok(order) => {
-                let order = order.unwrap_or(Ordering::Equal);
-                if is_reverse { order.reverse() } else { order }
-            }
-            Err(error) => {
-                failure = Some(error);
-                Ordering::Equal
+    let mut runs: VecDeque<VecDeque<(Value, Value)>> =
+        keyed.into_iter().map(|pair| VecDeque::from([pair])).collect();
+    // Neighbours are merged, level by level, so that equal ones keep their places.
+    while runs.len() > 1 {
+        let mut merged = VecDeque::with_capacity(runs.len().div_ceil(2));
+        while let Some(left) = runs.pop_front() {
+            match runs.pop_front() {
+                Some(right) => merged.push_back(merge(state, left, right, is_reverse)?),
+                None => merged.push_back(left),
             }
         }
-    });
-    failure.map_or(Ok(keyed), Err)
+        runs = merged;
+    }
+    Ok(runs.pop_front().map(Vec::from).unwrap_or_default())
+}
+
+/// Two sorted runs as one.
+fn merge(
+    state: &mut State,
+    mut left: VecDeque<(Value, Value)>,
+    mut right: VecDeque<(Value, Value)>,
+    is_reverse: bool,
+) -> Result<VecDeque<(Value, Value)>, Error> {
+    let wanted = if is_reverse { Ordering::Greater } else { Ordering::Less };
+    let mut merged = VecDeque::with_capacity(left.len() + right.len());
+    while let (Some((first, _)), Some((second, _))) = (left.front(), right.front()) {
+        let comes_first = order(state, second, first)? == Some(wanted);
+        merged.extend(if comes_first { right.pop_front() } else { left.pop_front() });
+    }
+    merged.append(&mut left);
+    merged.append(&mut right);
+    Ok(merged)
 }
 
 /// The items of a value, as a list value.

@@ -6,24 +6,36 @@ use minijinja::{Error, State, Value};
 
 use super::objects::{Part, Range, View};
 use super::{Kind, kind, pairs};
-use crate::bounds::OUTPUT_LIMIT_BYTES;
-use crate::template::budget::{charge, refuse};
+use crate::template::budget::{bound, charge};
 
 /// `str(value)`
 ///
 /// # Errors
 /// When the text becomes too long.
 pub(crate) fn string(state: &mut State, value: &Value) -> Result<String, Error> {
-    if let Some(text) = value.as_str() {
-        charge(state, text.len())?;
-        return Ok(text.to_owned());
-    }
     let mut text = String::new();
-    if kind(value) != Kind::Undefined {
-        write_repr(&mut text, value)?;
-    }
-    charge(state, text.len())?;
+    append(state, &mut text, value)?;
     Ok(text)
+}
+
+/// Writes `str(value)` behind a text.
+///
+/// # Errors
+/// When the text becomes too long.
+pub(crate) fn append(state: &mut State, out: &mut String, value: &Value) -> Result<(), Error> {
+    if kind(value) == Kind::Text {
+        let text = value.as_str().unwrap_or_default();
+        charge(state, text.len())?;
+        bound(out.len() + text.len())?;
+        out.push_str(text);
+        return Ok(());
+    }
+    let before = out.len();
+    if kind(value) != Kind::Undefined {
+        write_repr(out, value)?;
+    }
+    bound(out.len())?;
+    charge(state, out.len() - before)
 }
 
 /// `repr(value)`
@@ -38,9 +50,7 @@ pub(crate) fn repr(state: &mut State, value: &Value) -> Result<String, Error> {
 }
 
 fn write_repr(out: &mut String, value: &Value) -> Result<(), Error> {
-    if out.len() > OUTPUT_LIMIT_BYTES {
-        return Err(refuse(format!("a text becomes longer than {OUTPUT_LIMIT_BYTES} bytes")));
-    }
+    bound(out.len())?;
     match kind(value) {
         Kind::Undefined => out.push_str("Undefined"),
         Kind::None => out.push_str("None"),
@@ -88,7 +98,8 @@ fn write_repr(out: &mut String, value: &Value) -> Result<(), Error> {
         }
         Kind::Generator => out.push_str("<generator object>"),
         Kind::Namespace => out.push_str("<Namespace>"),
-        Kind::Int | Kind::Bytes | Kind::Other => {
+        Kind::Bytes => write_bytes(out, value.as_bytes().unwrap_or_default()),
+        Kind::Int | Kind::Other => {
             let _ = write!(out, "{value}");
         }
     }
@@ -157,6 +168,25 @@ fn write_quoted(out: &mut String, text: &str) {
                     0x100..=0xffff => write!(out, "\\u{code:04x}"),
                     _ => write!(out, "\\U{code:08x}"),
                 };
+            }
+        }
+    }
+    out.push(quote);
+}
+
+fn write_bytes(out: &mut String, bytes: &[u8]) {
+    let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') { '"' } else { '\'' };
+    out.extend(['b', quote]);
+    for byte in bytes {
+        match char::from(*byte) {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote => out.extend(['\\', c]),
+            c @ ' '..='~' => out.push(c),
+            _ => {
+                let _ = write!(out, "\\x{byte:02x}");
             }
         }
     }

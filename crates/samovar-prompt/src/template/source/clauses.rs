@@ -1,10 +1,11 @@
 //! What stands in tags beside expressions: targets of assignments, signatures, chains of filters.
 
 use super::SyntaxError;
-use super::expression::{Expressions, Tightness};
+use super::expression::Expressions;
+use super::written::Tightness;
 use crate::template::filters;
 
-impl<'t> Expressions<'t> {
+impl Expressions<'_> {
     /// What is assigned to: names, and where `with_attributes` attributes of namespaces. Tells whether it is one.
     pub(super) fn target(&mut self, with_attributes: bool) -> Result<(String, bool), SyntaxError> {
         let mut targets = Vec::new();
@@ -15,7 +16,7 @@ impl<'t> Expressions<'t> {
                 break;
             }
             if self.skip("(") {
-                let (inner, _) = self.target(with_attributes)?;
+                let (inner, _) = self.deeper(|this| this.target(with_attributes))?;
                 self.expect(")")?;
                 targets.push(format!("({inner})"));
             } else {
@@ -65,18 +66,18 @@ impl<'t> Expressions<'t> {
         Ok(parameters.join(", "))
     }
 
-    /// `a = 1, b = 2` of `with`.
-    pub(super) fn assignments(&mut self) -> Result<String, SyntaxError> {
-        let mut written = Vec::new();
+    /// `a = 1, b = 2` of `with`: the names, and what each is set to.
+    pub(super) fn assignments(&mut self) -> Result<(Vec<String>, Vec<String>), SyntaxError> {
+        let (mut names, mut values) = (Vec::new(), Vec::new());
         while self.peek().is_some() {
-            if !written.is_empty() {
+            if !names.is_empty() {
                 self.expect(",")?;
             }
-            let name = self.name()?;
+            names.push(self.name()?.to_owned());
             self.expect("=")?;
-            written.push(format!("{name} = {}", self.expression()?));
+            values.push(self.expression()?);
         }
-        Ok(written.join(", "))
+        Ok((names, values))
     }
 
     /// `f(1)|g` of a filter block or an assignment block.
@@ -93,6 +94,7 @@ impl<'t> Expressions<'t> {
             if !self.skip("|") {
                 return Ok(written.join("|"));
             }
+            self.link()?;
         }
     }
 

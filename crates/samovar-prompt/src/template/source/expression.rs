@@ -5,59 +5,17 @@ use std::fmt::Write as _;
 
 use super::SyntaxError;
 use super::lexer::Token;
+use super::written::{Tightness, Written, held, quoted};
 
 /// How deep an expression may nest.
 const DEPTH: usize = 60;
 
+/// How many operators, filters, calls and subscripts the expressions of one tag may have: each of them nests what stands
+/// before it, and so takes stack where the template is compiled. Literals of lists and dicts may be longer.
+const LINKS: usize = 500;
+
 /// The longest operand that is written twice.
 const DOUBLED_BYTES: usize = 200;
-
-/// How tightly a written expression holds together.
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
-pub(super) enum Tightness {
-    /// `a and b`, `-a`, `a is b`: needs parentheses in almost every place.
-    Loose,
-    /// `a|f`: only more filters may follow.
-    Filtered,
-    /// `a.b`: anything may follow.
-    Primary,
-}
-
-/// A written expression.
-pub(super) struct Written {
-    pub(super) text: String,
-    pub(super) tightness: Tightness,
-    /// A literal that holds no other value.
-    pub(super) is_constant: bool,
-}
-
-impl Written {
-    pub(super) fn primary(text: impl Into<String>) -> Self {
-        Self { text: text.into(), tightness: Tightness::Primary, is_constant: false }
-    }
-
-    pub(super) fn constant(text: impl Into<String>) -> Self {
-        Self { is_constant: true, ..Self::primary(text) }
-    }
-
-    pub(super) fn loose(text: String) -> Self {
-        Self { text, tightness: Tightness::Loose, is_constant: false }
-    }
-
-    /// In a place that needs this tightness.
-    pub(super) fn at(self, needed: Tightness) -> String {
-        if self.tightness >= needed { self.text } else { format!("({})", self.text) }
-    }
-
-    pub(super) fn filter(self, name: &str, arguments: &[String]) -> Self {
-        let mut text = self.at(Tightness::Filtered);
-        let _ = write!(text, "|{name}");
-        if !arguments.is_empty() {
-            let _ = write!(text, "({})", arguments.join(","));
-        }
-        Self { text, tightness: Tightness::Filtered, is_constant: false }
-    }
-}
 
 /// The tokens of one tag, read from the left.
 pub(super) struct Expressions<'t> {
@@ -65,29 +23,16 @@ pub(super) struct Expressions<'t> {
     pub(super) at: usize,
     line: usize,
     depth: usize,
+    links: usize,
+    /// What `loop` is called here.
+    pub(super) name_of_loop: Option<String>,
     /// What is read may never run, so that an unknown name is refused only then.
     pub(super) may_not_run: bool,
 }
 
-/// A string as a literal of minijinja.
-pub(super) fn quoted(text: &str) -> String {
-    let mut literal = String::with_capacity(text.len() + 2);
-    literal.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => literal.extend(['\\', c]),
-            '\n' => literal.push_str("\\n"),
-            '\r' => literal.push_str("\\r"),
-            _ => literal.push(c),
-        }
-    }
-    literal.push('"');
-    literal
-}
-
 impl<'t> Expressions<'t> {
     pub(super) fn new(tokens: &'t [Token], line: usize, may_not_run: bool) -> Self {
-        Self { tokens, at: 0, line, depth: 0, may_not_run }
+        Self { tokens, at: 0, line, depth: 0, links: 0, name_of_loop: None, may_not_run }
     }
 
     pub(super) fn fail<T>(&self, words: impl Into<String>) -> Result<T, SyntaxError> {
@@ -202,11 +147,21 @@ impl<'t> Expressions<'t> {
         result
     }
 
+    /// Counts what nests the expression before it.
+    pub(super) fn link(&mut self) -> Result<(), SyntaxError> {
+        self.links += 1;
+        if self.links > LINKS {
+            return self.fail(format!("a tag has more than {LINKS} operators, filters and calls"));
+        }
+        Ok(())
+    }
+
     pub(super) fn conditional(&mut self, with_condition: bool) -> Result<Written, SyntaxError> {
         self.deeper(|this| {
             let mut written = this.or()?;
             let may_not_run = this.may_not_run;
             while with_condition && this.skip_name("if") {
+                this.link()?;
                 this.may_not_run = true;
                 let condition = this.or()?.at(Tightness::Filtered);
                 let mut text = format!("{} if {condition}", written.at(Tightness::Filtered));
@@ -239,6 +194,7 @@ impl<'t> Expressions<'t> {
         }
         let mut text = first.at(Tightness::Filtered);
         while self.skip_name(word) {
+            self.link()?;
             let _ = write!(text, " {word} {}", operand(self)?.at(Tightness::Filtered));
         }
         Ok(Written::loose(text))
@@ -269,6 +225,7 @@ impl<'t> Expressions<'t> {
                 _ => break,
             };
             self.at += 1;
+            self.link()?;
             parts.push((operator, self.sum()?));
         }
         match parts.as_mut_slice() {
@@ -335,6 +292,7 @@ impl<'t> Expressions<'t> {
         let mut written = operand(self)?;
         while let Some((_, filter)) = operators.iter().find(|(operator, _)| self.at(operator)) {
             self.at += 1;
+            self.link()?;
             written = written.filter(filter, &[operand(self)?.text]);
         }
         Ok(written)
@@ -363,13 +321,4 @@ impl<'t> Expressions<'t> {
         }
         Ok(written)
     }
-}
-
-/// A literal of values: how deep it becomes is bounded where it is made.
-pub(super) fn held(written: Written, is_constant: bool) -> Written {
-    if is_constant {
-        return Written { is_constant: false, ..written };
-    }
-    let text = format!("({})", written.filter("__held", &[]).text);
-    Written::primary(text)
 }

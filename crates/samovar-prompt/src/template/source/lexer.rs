@@ -42,7 +42,7 @@ pub(super) fn tokens(
     let mut at = 0;
     loop {
         let rest = &text[at..];
-        let line = first_line + text[..at].matches('\n').count();
+        let fail = |words: String| SyntaxError::new(first_line + text[..at].matches('\n').count(), words);
         let Some(first) = rest.chars().next() else {
             return Err(SyntaxError::new(first_line, "unexpected end of template inside a tag"));
         };
@@ -59,7 +59,7 @@ pub(super) fn tokens(
             at += first.len_utf8();
         } else if first.is_ascii_digit() {
             let follows_dot = text[..at].ends_with('.');
-            let (token, bytes) = number(rest, follows_dot).map_err(|words| SyntaxError::new(line, words))?;
+            let (token, bytes) = number(rest, follows_dot).map_err(fail)?;
             tokens.push(token);
             at += bytes;
         } else if first.is_alphanumeric() || first == '_' {
@@ -67,7 +67,7 @@ pub(super) fn tokens(
             tokens.push(Token::Name(rest[..bytes].to_owned()));
             at += bytes;
         } else if first == '"' || first == '\'' {
-            let (token, bytes) = string(rest, first).map_err(|words| SyntaxError::new(line, words))?;
+            let (token, bytes) = string(rest, first).map_err(fail)?;
             tokens.push(token);
             at += bytes;
         } else if let Some(operator) = OPERATORS.into_iter().find(|operator| rest.starts_with(operator)) {
@@ -76,14 +76,14 @@ pub(super) fn tokens(
                 "[" => open.push("]"),
                 "{" => open.push("}"),
                 ")" | "]" | "}" if open.pop() != Some(operator) => {
-                    return Err(SyntaxError::new(line, format!("unexpected '{operator}'")));
+                    return Err(fail(format!("unexpected '{operator}'")));
                 }
                 _ => {}
             }
             tokens.push(Token::Operator(operator));
             at += operator.len();
         } else {
-            return Err(SyntaxError::new(line, format!("unexpected char {first:?}")));
+            return Err(fail(format!("unexpected char {first:?}")));
         }
     }
 }

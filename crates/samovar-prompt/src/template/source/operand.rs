@@ -1,13 +1,15 @@
 //! The operands of an expression: literals, names, attributes, subscripts, calls, filters and tests.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::SyntaxError;
-use super::expression::{Expressions, Tightness, Written, held, quoted};
+use super::expression::Expressions;
 use super::lexer::Token;
+use super::written::{Tightness, Written, held, quoted};
 use crate::template::{filters, python, tests};
 
-impl<'t> Expressions<'t> {
+impl Expressions<'_> {
     pub(super) fn primary(&mut self) -> Result<Written, SyntaxError> {
         let Some(token) = self.peek() else { return self.unexpected() };
         self.at += 1;
@@ -16,6 +18,7 @@ impl<'t> Expressions<'t> {
                 "true" | "True" => Written::constant("true"),
                 "false" | "False" => Written::constant("false"),
                 "none" | "None" => Written::constant("none"),
+                "loop" => Written::primary(self.name_of_loop.as_deref().unwrap_or("loop")),
                 name => Written::primary(name),
             },
             Token::Text(text) => {
@@ -47,7 +50,7 @@ impl<'t> Expressions<'t> {
                 held(Written::primary(format!("[{items}]")), is_constant)
             }
             Token::Operator("{") => self.dict()?,
-            _ => {
+            Token::Operator(_) => {
                 self.at -= 1;
                 return self.unexpected();
             }
@@ -73,7 +76,8 @@ impl<'t> Expressions<'t> {
     }
 
     fn dict(&mut self) -> Result<Written, SyntaxError> {
-        let mut pairs = Vec::new();
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        let mut numbers: HashMap<u64, usize> = HashMap::new();
         let mut is_constant = true;
         while !self.at("}") {
             if !pairs.is_empty() {
@@ -86,16 +90,31 @@ impl<'t> Expressions<'t> {
             self.expect(":")?;
             let value = self.conditional(true)?;
             is_constant &= value.is_constant;
+            if let Some(number) = key.number() {
+                // To Python `1`, `1.0` and `true` are one key, which keeps its first form and takes the last value.
+                let place = *numbers.entry(number.to_bits()).or_insert(pairs.len());
+                if place < pairs.len() {
+                    pairs[place].1 = value.text;
+                    continue;
+                }
+            }
             let key = if key.is_constant { key.text } else { key.filter("__key", &[]).text };
-            pairs.push(format!("{key}:{}", value.text));
+            pairs.push((key, value.text));
         }
         self.expect("}")?;
+        let pairs: Vec<String> = pairs.into_iter().map(|(key, value)| format!("{key}:{value}")).collect();
         // A space, as two braces are the end of a tag.
         Ok(held(Written::primary(format!("{{{} }}", pairs.join(","))), is_constant))
     }
 
+    /// Counts what nests the operand before it, where one of these follows.
+    fn link_at(&mut self, openings: &[&str]) -> Result<(), SyntaxError> {
+        if openings.iter().any(|opening| self.at(opening)) { self.link() } else { Ok(()) }
+    }
+
     pub(super) fn postfix(&mut self, mut written: Written) -> Result<Written, SyntaxError> {
         loop {
+            self.link_at(&[".", "[", "("])?;
             if self.skip(".") {
                 written = match self.peek() {
                     Some(Token::Name(name)) => {
@@ -116,6 +135,10 @@ impl<'t> Expressions<'t> {
             } else if self.skip("[") {
                 written = self.subscript(written)?;
             } else if self.at("(") {
+                if self.name_of_loop.as_ref().is_some_and(|name| *name == written.text) {
+                    return self
+                        .fail("a loop cannot call itself in a 'with' that 'break' or 'continue' leaves");
+                }
                 let arguments = self.arguments()?;
                 // A loop that calls itself iterates over its argument.
                 let is_loop = written.text == "loop" && arguments.len() == 1;
@@ -200,6 +223,7 @@ impl<'t> Expressions<'t> {
 
     pub(super) fn filters_and_tests(&mut self, mut written: Written) -> Result<Written, SyntaxError> {
         loop {
+            self.link_at(&["|", "("])?;
             if self.skip("|") {
                 let (name, arguments) = self.named_call(filters::is_known)?;
                 written = match name {
@@ -207,6 +231,7 @@ impl<'t> Expressions<'t> {
                     None => written.filter("__refuse", &[quoted("no filter of this name")]),
                 };
             } else if self.skip_name("is") {
+                self.link()?;
                 let is_negated = self.skip_name("not");
                 let (name, mut arguments) = self.named_call(tests::is_known)?;
                 if arguments.is_empty() && !self.tokens[self.at - 1].is(")") && self.at_operand() {

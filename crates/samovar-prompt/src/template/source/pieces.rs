@@ -9,7 +9,7 @@ use crate::template::python::is_space;
 #[derive(Debug, PartialEq)]
 pub(super) enum Piece {
     /// Text that is written as it is.
-    Data { text: String, line: usize },
+    Data(String),
     /// `{{ … }}`
     Print { tokens: Vec<Token>, line: usize },
     /// `{% … %}`
@@ -53,16 +53,10 @@ impl Splitter<'_> {
             return Ok(false);
         };
         let mut text = self.rest()[..start].to_owned();
-        let data_line = self.line;
         self.take(start + 2);
         let sign = self.sign();
-        strip_before_tag(
-            &mut text,
-            sign,
-            opens != Opens::Print,
-            data_line == 1 && self.at_line_start || self.at_line_start,
-        );
-        self.piece_of_data(text, data_line);
+        strip_before_tag(&mut text, sign, opens != Opens::Print, self.at_line_start);
+        self.data(text);
         let line = self.line;
         match opens {
             Opens::Comment => self.comment(line)?,
@@ -93,15 +87,8 @@ impl Splitter<'_> {
     }
 
     fn data(&mut self, text: String) {
-        let line = self.line;
-        let bytes = self.rest().len();
-        self.take(bytes);
-        self.piece_of_data(text, line);
-    }
-
-    fn piece_of_data(&mut self, text: String, line: usize) {
         if !text.is_empty() {
-            self.pieces.push(Piece::Data { text, line });
+            self.pieces.push(Piece::Data(text));
         }
     }
 
@@ -148,15 +135,14 @@ impl Splitter<'_> {
             self.end_of_tag(Some('-'), false);
         }
         self.at_line_start = false;
-        let line_of_text = self.line;
-        let Some((length, opening, closing, sign, end_sign)) = end_of_raw(self.rest()) else {
+        let Some(end) = end_of_raw(self.rest()) else {
             return Err(SyntaxError::new(line, "missing end of raw directive"));
         };
-        let mut text = self.rest()[..length].to_owned();
-        strip_before_tag(&mut text, sign, true, false);
-        self.take(length + opening + closing);
-        self.end_of_tag(end_sign, true);
-        self.piece_of_data(text, line_of_text);
+        let mut text = self.rest()[..end.text_bytes].to_owned();
+        strip_before_tag(&mut text, end.sign, true, false);
+        self.take(end.text_bytes + end.tag_bytes);
+        self.end_of_tag(end.end_sign, true);
+        self.data(text);
         Ok(())
     }
 }
@@ -188,8 +174,17 @@ fn is_raw(text: &str) -> bool {
     text.strip_prefix('-').unwrap_or(text).starts_with("%}")
 }
 
-/// Where raw text ends: its length, the length of `{%` with its sign, of the rest of the tag, and both signs.
-fn end_of_raw(text: &str) -> Option<(usize, usize, usize, Option<char>, Option<char>)> {
+/// Where raw text ends, and the tag that ends it.
+struct EndOfRaw {
+    text_bytes: usize,
+    tag_bytes: usize,
+    /// Behind `{%`.
+    sign: Option<char>,
+    /// Before `%}`.
+    end_sign: Option<char>,
+}
+
+fn end_of_raw(text: &str) -> Option<EndOfRaw> {
     let mut from = 0;
     loop {
         let at = from + text[from..].find("{%")?;
@@ -205,8 +200,8 @@ fn end_of_raw(text: &str) -> Option<(usize, usize, usize, Option<char>, Option<c
         if !tail.starts_with("%}") {
             continue;
         }
-        let closing = text.len() - tail.len() + 2 - (at + opening);
-        return Some((at, opening, closing, sign, end_sign));
+        let tag_bytes = text.len() - tail.len() + 2 - at;
+        return Some(EndOfRaw { text_bytes: at, tag_bytes, sign, end_sign });
     }
 }
 

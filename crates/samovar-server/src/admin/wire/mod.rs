@@ -6,6 +6,7 @@
 //!   POST /admin/pack       PackBody     ──► one PackEvent a line       (NDJSON)
 //!   POST /admin/pin        PinBody      ──► {}
 //!   POST /admin/unload     UnloadBody   ──► Unloaded
+//!   POST /admin/reload                  ──► Changes
 //!   POST /admin/shutdown   ShutdownBody ──► ShutdownAnswer
 //!   GET  /admin/stats                   ──► DaemonStats
 //!   GET  /admin/models                  ──► ModelList

@@ -10,8 +10,8 @@ use samovar_core::Digest;
 
 use super::row::RefRow;
 use super::*;
-use crate::key::ArtifactKey;
-use crate::manifest::{FORMAT, Manifest, ManifestFile, Role};
+use crate::artifact::key::ArtifactKey;
+use crate::artifact::manifest::{FORMAT, Manifest, ManifestFile, Role};
 
 /// A directory with an index in it.
 pub(super) struct Ground {

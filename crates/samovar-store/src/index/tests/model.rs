@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::name::Commit;
+use crate::artifact::name::Commit;
 
 /// Models; each has two commits that users name by the same text.
 const MODELS: u8 = 3;

@@ -21,11 +21,11 @@ pub(crate) use walk::{Bounds, Entry, clause, names};
 use super::http::other_scheme;
 use super::select::{self, Want};
 use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source, commit_of};
+use crate::artifact::key::ArtifactKey;
+use crate::artifact::manifest::Role;
+use crate::artifact::name::{Commit, FilePath};
 use crate::error::Error;
 use crate::index::Stamp;
-use crate::key::ArtifactKey;
-use crate::manifest::Role;
-use crate::name::{Commit, FilePath};
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 1 << 20;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::plain;
+use crate::disk::plain;
 
 /// Folders below a root that are looked into at all.
 const DEPTH: usize = 12;

@@ -3,7 +3,7 @@
 use samovar_core::Digest;
 use serde::Deserialize;
 
-use crate::name::{FilePath, NameError};
+use crate::artifact::name::{FilePath, NameError};
 use crate::source::Promise;
 
 /// A file of a repository, as the hub lists it.

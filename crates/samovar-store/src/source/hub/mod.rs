@@ -25,11 +25,11 @@ use samovar_core::model::ArtifactRef;
 use samovar_core::model::reference::HubRef;
 use url::Url;
 
+use crate::artifact::key::ArtifactKey;
+use crate::artifact::name::{Commit, NameError};
 use crate::config::{RetryConfig, SourceConfig};
 use crate::error::Error;
-use crate::fetch::patiently;
-use crate::key::ArtifactKey;
-use crate::name::{Commit, NameError};
+use crate::fetch::patience::patiently;
 use crate::source::answer::Answer;
 use crate::source::origin::{Ask, Client, Token, lie, range_header};
 use crate::source::select::{self, Choice, Want};
@@ -181,7 +181,7 @@ impl Hub {
         reference: &HubRef,
         commit: &Commit,
         entry: &Entry,
-        role: crate::manifest::Role,
+        role: crate::artifact::manifest::Role,
     ) -> Result<RemoteFile, Error> {
         let path = entry.path.clone()?;
         if entry.promise == Promise::Unknown {

@@ -66,6 +66,7 @@ pub(crate) fn of_file(answer: &Answer, context: &Context<'_>, endpoint: &Url) ->
             subject: context.subject.to_owned(),
             message: format!("{}, where the hub keeps it, said {}", host(answer.url()), answer.status()),
             retry_after: answer.retry_after(),
+            is_silent: false,
         };
     }
     of(answer, context)

@@ -11,9 +11,9 @@ use samovar_testhub::{
     Content, Denial, Door, FileSpec, Hub as TestHub, Lie, Repo, RetryAfter, Route, evil_names, evil_tags,
 };
 
+use crate::artifact::manifest::Role;
 use crate::config::{RetryConfig, Secret, SourceConfig};
 use crate::error::Error;
-use crate::manifest::Role;
 use crate::source::{Listing, Promise, RemoteFile, Sources};
 
 const TOKEN: &str = "hf_aVerySecretToken";

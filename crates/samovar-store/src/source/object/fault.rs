@@ -45,7 +45,7 @@ pub(super) fn of(subject: &str, error: &object_store::Error) -> Error {
             Error::Denied { subject, message: words(&text), hint }
         }
         (object_store::Error::InvalidPath { .. }, _) => Error::Lie { subject, message: words(&text) },
-        _ => Error::Unreachable { subject, message: words(&text), retry_after: None },
+        _ => Error::Unreachable { subject, message: words(&text), retry_after: None, is_silent: false },
     }
 }
 

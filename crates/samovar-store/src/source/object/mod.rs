@@ -6,7 +6,7 @@
 mod client;
 mod fault;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,11 +23,11 @@ use self::client::Bucket;
 use super::http::other_scheme;
 use super::select::{self, Want};
 use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source, commit_of};
+use crate::artifact::key::ArtifactKey;
+use crate::artifact::manifest::Role;
+use crate::artifact::name::Commit;
 use crate::config::SourceConfig;
 use crate::error::Error;
-use crate::key::ArtifactKey;
-use crate::manifest::Role;
-use crate::name::Commit;
 
 /// Objects below a prefix that are looked at.
 const OBJECTS: usize = 10_000;
@@ -51,6 +51,15 @@ impl Object {
     /// Asks nobody yet.
     pub(crate) fn new(config: &SourceConfig) -> Self {
         Self { config: config.clone(), buckets: Mutex::default() }
+    }
+
+    /// The object stores with a bucket that the caller has.
+    #[cfg(test)]
+    pub(super) fn with_bucket(scheme: Scheme, name: &str, bucket: Bucket) -> Self {
+        let stores = Self::new(&SourceConfig::default());
+        let known = (scheme.name(), name.to_owned());
+        stores.buckets.lock().unwrap_or_else(PoisonError::into_inner).insert(known, bucket);
+        stores
     }
 
     async fn listing(&self, reference: &RemoteRef) -> Result<Listing, Error> {

@@ -5,14 +5,14 @@ mod s3_server;
 
 use std::time::Duration;
 
-use s3_server::Server;
+pub(in crate::source) use s3_server::Server;
 
 use super::*;
 use crate::config::{RetryConfig, Secret};
 
 const BYTES: usize = 300_000;
 
-fn config(server: &Server, key: &str) -> SourceConfig {
+pub(in crate::source) fn config(server: &Server, key: &str) -> SourceConfig {
     let option = |name: &str, value: &str| (name.to_owned(), Secret::new(value));
     SourceConfig {
         object_options: vec![

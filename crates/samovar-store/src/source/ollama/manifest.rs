@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use samovar_core::Digest;
 use serde::Deserialize;
 
-use crate::manifest::Role;
-use crate::name::{Commit, FilePath};
+use crate::artifact::manifest::Role;
+use crate::artifact::name::{Commit, FilePath};
 use crate::source::commit_of;
 
 /// Bytes of a manifest.

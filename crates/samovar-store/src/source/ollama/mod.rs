@@ -25,10 +25,10 @@ use self::manifest::MANIFEST_BYTES;
 use super::http::{self, other_scheme};
 use super::origin::{Ask, Client, lie};
 use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source};
+use crate::artifact::key::ArtifactKey;
 use crate::config::{RetryConfig, SourceConfig};
 use crate::error::Error;
-use crate::fetch::patiently;
-use crate::key::ArtifactKey;
+use crate::fetch::patience::patiently;
 
 /// The public registry.
 const ENDPOINT: &str = "https://registry.ollama.ai";

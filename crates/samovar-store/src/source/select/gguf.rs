@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Choice, MIXTURE, PARTS, file_name, folder, has_extension, list, part, preferred, quant};
+use crate::artifact::manifest::Role;
 use crate::error::Error;
-use crate::manifest::Role;
 
 /// The quantizations of a projector in the order in which they are taken.
 const PROJECTORS: [&str; 4] = ["F16", "BF16", "F32", "Q8_0"];

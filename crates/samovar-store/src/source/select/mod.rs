@@ -17,8 +17,8 @@ mod safetensors;
 #[cfg(test)]
 mod tests;
 
+use crate::artifact::manifest::Role;
 use crate::error::Error;
-use crate::manifest::Role;
 
 pub(crate) use quant::normal as normal_quant;
 

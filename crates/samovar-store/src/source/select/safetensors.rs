@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Choice, PARTS, file_name, folder, has_extension, list, part};
+use crate::artifact::manifest::Role;
 use crate::error::Error;
-use crate::manifest::Role;
 
 /// The stem of a model's weights where nothing else is said.
 const USUAL: &str = "model";

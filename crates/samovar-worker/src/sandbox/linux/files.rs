@@ -13,21 +13,13 @@ use crate::sandbox::Plan;
 /// The newest interface whose rights were looked at; an older kernel restricts what it knows.
 const KNOWN: ABI = ABI::V9;
 
-/// What a program asks to choose its kernels and threads, and how busy the machine is. None of it tells of users or of
-/// other processes.
-const ABOUT_THE_MACHINE: [&str; 8] = [
-    "/sys/devices/system/cpu",
-    "/sys/devices/system/node",
-    "/proc/cpuinfo",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/loadavg",
-    "/proc/pressure/cpu",
-    "/dev/urandom",
-];
-/// Where control groups are, and what they say of the processors that a group may use and has used.
+/// What a program asks to choose its kernels and threads. None of it tells of users or of other processes, nor how busy the
+/// machine is: of that the parent tells what matters.
+const ABOUT_THE_MACHINE: [&str; 5] =
+    ["/sys/devices/system/cpu", "/sys/devices/system/node", "/proc/cpuinfo", "/proc/meminfo", "/dev/urandom"];
+/// Where control groups are, and where they say how much of the processors a group may use.
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
-const ABOUT_A_GROUP: [&str; 2] = ["cpu.max", "cpu.stat"];
+const PROCESSORS_OF_A_GROUP: &str = "cpu.max";
 
 /// Denies every file but those of the plan, everything but reading, every TCP port, and signals to other processes.
 pub(super) fn enter(plan: &Plan) -> Entered {
@@ -63,7 +55,7 @@ fn about_this_group() -> Vec<PathBuf> {
     let own = fs_err::read_to_string(OWN).unwrap_or_default();
     let Some(path) = own.lines().find_map(|line| line.strip_prefix("0::/")) else { return Vec::new() };
     let around = Path::new(path).ancestors().map(|group| Path::new(CONTROL_GROUPS).join(group));
-    let files = around.flat_map(|group| ABOUT_A_GROUP.map(|file| group.join(file)));
+    let files = around.map(|group| group.join(PROCESSORS_OF_A_GROUP));
     files.chain([PathBuf::from(OWN)]).collect()
 }
 

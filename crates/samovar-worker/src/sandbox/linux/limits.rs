@@ -16,6 +16,8 @@ const ABOVE_PARENT: i32 = 50;
 /// No core dumps (they would hold what users wrote, and take as long as the model is large), few descriptors, and the
 /// bounds of the plan. Files in memory count as files, so what they may grow to is bounded as well.
 pub(super) fn enter(plan: &Plan) -> Entered {
+    // First, so that no limit which cannot be had leaves this process open to others.
+    forbid_inspection().map_err(|error| format!("core dumps: {error}"))?;
     let descriptors = DESCRIPTORS + plan.readable.len() as u64;
     let mut limits = vec![
         (Resource::Core, 0, "core dumps"),
@@ -31,7 +33,6 @@ pub(super) fn enter(plan: &Plan) -> Entered {
         lower(resource, most).map_err(|error| format!("no limit on {what}: {error}"))?;
     }
     threads::move_bound(None)?;
-    forbid_inspection().map_err(|error| format!("core dumps: {error}"))?;
     let memory = plan.memory_limit_bytes.map(|bytes| format!(", {} MiB of memory", bytes >> 20));
     Ok(format!("no core dumps, {descriptors} descriptors{}", memory.unwrap_or_default()))
 }

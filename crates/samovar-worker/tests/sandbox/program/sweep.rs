@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 /// The last number that is tried; the newest that exists is well below.
 pub(crate) const LAST: i64 = 600;
+/// A program that is everywhere.
+pub(crate) const PROGRAM: &str = "/bin/true";
 /// Added to a number, it means a call of the x32 interface.
 #[cfg(target_arch = "x86_64")]
 const INTERFACES: [i64; 2] = [0, 0x4000_0000];
@@ -38,12 +40,12 @@ pub(crate) struct Targets {
     pub(crate) key: i32,
 }
 
-/// A call by its number, what it answered, and the error if it failed.
+/// A call by its number, what it returned, and the error if it failed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) name: String,
     pub(crate) number: i64,
-    pub(crate) answer: i64,
+    pub(crate) returned: i64,
     pub(crate) errno: i32,
 }
 
@@ -51,7 +53,7 @@ impl Answer {
     /// Whether it was refused, by whomever.
     #[allow(dead_code, reason = "the tests ask")]
     pub(crate) fn is_denied(&self) -> bool {
-        self.answer == -1 && matches!(self.errno, libc::EPERM | libc::ENOSYS | libc::EACCES)
+        self.returned == -1 && matches!(self.errno, libc::EPERM | libc::ENOSYS | libc::EACCES)
     }
 }
 
@@ -80,6 +82,9 @@ const ONLY_ITSELF: [(i64, &str); 18] = [
 /// Of x86-64 alone; nothing has these numbers elsewhere.
 const URETPROBE: i64 = 335;
 const UPROBE: i64 = 336;
+
+/// What a clock's number says in its last three bits: processor time of a whole process.
+const OF_A_PROCESS: i32 = 0b010;
 
 /// Numbers of calls that not every C library has names for; they are the same on every processor.
 mod newer {
@@ -131,7 +136,7 @@ impl Arena {
         arena.name(Place::Removable, targets.removable.as_os_str().as_bytes());
         arena.name(Place::Attribute, b"user.evil");
         arena.name(Place::Queue, format!("samovar-test-{}", targets.key).as_bytes());
-        arena.name(Place::Program, b"/bin/true");
+        arena.name(Place::Program, PROGRAM.as_bytes());
         arena.put(Place::Affinity, 0, &1_u64.to_ne_bytes());
         arena.put(Place::Scheduling, 0, &SCHEDULING.map(u32::to_ne_bytes).concat());
         arena.put(Place::Limits, 0, &[10_u64, 10].map(u64::to_ne_bytes).concat());
@@ -165,20 +170,21 @@ impl Arena {
     }
 
     fn at(&self, place: Place) -> i64 {
-        self.memory.as_ptr().addr().cast_signed() as i64 + (place as usize * Self::ROOM) as i64
+        self.memory.as_ptr().addr().cast_signed() as i64 + (place as usize * Self::ROOM).cast_signed() as i64
     }
 
     fn free(&self, number: usize) -> i64 {
-        self.at(Place::Free) + (number * Self::ROOM) as i64
+        self.at(Place::Free) + (number * Self::ROOM).cast_signed() as i64
     }
 }
 
 fn call(name: &str, number: i64, arguments: [i64; 6]) -> Answer {
-    let [a, b, c, d, e, f] = arguments;
+    let [first, second, third, fourth, fifth, sixth] = arguments;
     // SAFETY: none is possible: this tries what a program without scruples would. Pointers lead into the arena.
-    let answer = unsafe { libc::syscall(number as libc::c_long, a, b, c, d, e, f) };
-    let errno = if answer == -1 { io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 };
-    Answer { name: name.to_owned(), number, answer, errno }
+    let returned =
+        unsafe { libc::syscall(number as libc::c_long, first, second, third, fourth, fifth, sixth) };
+    let errno = if returned == -1 { io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 };
+    Answer { name: name.to_owned(), number, returned, errno }
 }
 
 fn padded<const N: usize>(arguments: [i64; N]) -> [i64; 6] {
@@ -190,6 +196,9 @@ fn padded<const N: usize>(arguments: [i64; N]) -> [i64; 6] {
 /// What is known to reach others. Everything is aimed at the targets.
 pub(crate) fn targeted(targets: &Targets) -> Vec<Answer> {
     const HERE: i64 = libc::AT_FDCWD as i64;
+    const PTRACE_SEIZE: i64 = 0x4206;
+    const F_SETSIG: i64 = 10;
+    const FIOSETOWN: i64 = 0x8901;
     let arena = Arena::new(targets);
     let (victim, mortal, key) =
         (i64::from(targets.victim), i64::from(targets.mortal), i64::from(targets.key));
@@ -240,18 +249,15 @@ pub(crate) fn targeted(targets: &Targets) -> Vec<Answer> {
     attempt("prlimit64", libc::SYS_prlimit64, padded([victim, 7, arena.at(Place::Limits), 0]));
     attempt("move_pages", libc::SYS_move_pages, padded([victim]));
     attempt("migrate_pages", libc::SYS_migrate_pages, padded([victim, 64, vector, vector]));
-    const PTRACE_SEIZE: i64 = 0x4206;
     attempt("ptrace", libc::SYS_ptrace, padded([PTRACE_SEIZE, victim]));
     attempt("process_vm_readv", libc::SYS_process_vm_readv, padded([victim, vector, 1]));
     attempt("pidfd_open", libc::SYS_pidfd_open, padded([victim]));
     attempt("get_robust_list", libc::SYS_get_robust_list, padded([victim, space, space]));
     // The handed file's owner is to be the other one, and its signal the one that kills.
-    const F_SETSIG: i64 = 10;
     attempt("fcntl F_SETOWN", libc::SYS_fcntl, padded([0, i64::from(libc::F_SETOWN), mortal]));
     attempt("fcntl F_SETSIG", libc::SYS_fcntl, padded([0, F_SETSIG, i64::from(libc::SIGKILL)]));
     attempt("fcntl F_SETLEASE", libc::SYS_fcntl, padded([0, 1024, i64::from(libc::F_WRLCK)]));
     attempt("fcntl F_NOTIFY", libc::SYS_fcntl, padded([0, 1026, 1]));
-    const FIOSETOWN: i64 = 0x8901;
     attempt("ioctl FIOSETOWN", libc::SYS_ioctl, padded([0, FIOSETOWN, arena.at(Place::Mortal)]));
     attempt("kill", libc::SYS_kill, padded([mortal, i64::from(libc::SIGKILL)]));
     attempt("tgkill", libc::SYS_tgkill, padded([mortal, mortal, i64::from(libc::SIGKILL)]));
@@ -272,6 +278,14 @@ pub(crate) fn targeted(targets: &Targets) -> Vec<Answer> {
     attempt("mmap shared", libc::SYS_mmap, [0, 4096, 3, shared, -1, 0]);
     let private = i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     attempt("mmap executable", libc::SYS_mmap, [0, 4096, 7, private, -1, 0]);
+    let growing = private | i64::from(libc::MAP_GROWSDOWN);
+    attempt("mmap growing", libc::SYS_mmap, [0, 4096, 3, growing, -1, 0]);
+
+    // Clocks of other processes, and locks that lend priorities. Neither waits here: the time is 0, the lock is free.
+    let clock = i64::from((!targets.victim << 3) | OF_A_PROCESS);
+    attempt("clock_getres", libc::SYS_clock_getres, padded([clock, 0]));
+    attempt("clock_nanosleep", libc::SYS_clock_nanosleep, padded([clock, 0, vector]));
+    attempt("futex FUTEX_TRYLOCK_PI", libc::SYS_futex, padded([vector, i64::from(libc::FUTEX_TRYLOCK_PI)]));
     answers
 }
 
@@ -282,7 +296,7 @@ pub(crate) fn targeted(targets: &Targets) -> Vec<Answer> {
 /// When the filter is not there: then this would harm the machine.
 pub(crate) fn blind(targets: &Targets) -> io::Result<Vec<Answer>> {
     let canary = call("getppid", libc::SYS_getppid, [0; 6]);
-    if canary.answer != -1 || canary.errno != libc::EPERM {
+    if canary.returned != -1 || canary.errno != libc::EPERM {
         return Err(io::Error::other(
             "the filter is not in force, and without it this is too dangerous to try",
         ));

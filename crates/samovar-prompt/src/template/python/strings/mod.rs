@@ -1,23 +1,25 @@
 //! The methods of Python's `str`, bounded in what they make.
 
+mod digits;
 mod words;
 
 use minijinja::value::Tuple;
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::text::{in_safe, like};
-use super::{Kind, format, integer, items, kind};
-use crate::template::budget::{self, charge, refuse};
+use super::{Kind, format, integer, items, kind, pairs, text};
+use crate::template::budget::{self, ITEMS_LIMIT, charge, refuse};
 use crate::template::filters::Arguments;
 pub(crate) use words::{cased, lines, pad, replace, strip};
-use words::{is, split};
+use words::{expand_tabs, is, split};
 
 /// Every method of `str` that a template may call.
-pub(crate) const NAMES: [&str; 44] = [
+pub(crate) const NAMES: [&str; 47] = [
     "capitalize",
     "casefold",
     "center",
     "count",
+    "encode",
     "endswith",
     "expandtabs",
     "find",
@@ -40,6 +42,7 @@ pub(crate) const NAMES: [&str; 44] = [
     "ljust",
     "lower",
     "lstrip",
+    "maketrans",
     "partition",
     "removeprefix",
     "removesuffix",
@@ -56,6 +59,7 @@ pub(crate) const NAMES: [&str; 44] = [
     "strip",
     "swapcase",
     "title",
+    "translate",
     "upper",
     "zfill",
 ];
@@ -119,10 +123,18 @@ pub(crate) fn call(
             let [width] = arguments.bind(method, ["width"])?;
             let width = width.as_ref().map_or_else(|| wrong(method), |width| whole(method, width))?;
             let (sign, digits) = text.split_at(usize::from(text.starts_with(['+', '-'])));
-            let filled = pad(state, digits, width - sign.len() as i128, "0", "rjust")?;
+            let filled = pad(state, digits, width.saturating_sub(sign.len() as i128), "0", "rjust")?;
             format!("{sign}{filled}")
         }
-        "expandtabs" => text.replace('\t', "        "),
+        "expandtabs" => {
+            let [size] = arguments.bind(method, ["tabsize"])?;
+            let size = size.as_ref().map(|size| whole(method, size)).transpose()?.unwrap_or(8);
+            expand_tabs(state, text, size)?
+        }
+        "translate" => {
+            let [table] = arguments.bind(method, ["table"])?;
+            translate(state, text, &table.ok_or_else(|| refuse("translate() takes exactly one argument"))?)?
+        }
         "join" => {
             let [iterable] = arguments.bind(method, ["iterable"])?;
             let iterable = iterable.ok_or_else(|| refuse("join() takes exactly one argument"))?;
@@ -135,11 +147,11 @@ pub(crate) fn call(
                     joined.push_str(text);
                 }
                 if value.is_safe() {
-                    joined.push_str(&in_safe(part))
+                    joined.push_str(&in_safe(part));
                 } else {
-                    joined.push_str(part_text)
+                    joined.push_str(part_text);
                 }
-                charge(state, joined.len().saturating_sub(crate::bounds::OUTPUT_LIMIT_BYTES))?;
+                budget::bound(joined.len())?;
             }
             joined
         }
@@ -169,12 +181,15 @@ fn other(
                 return Ok(Value::from(false));
             };
             let parts = if kind(&part) == Kind::Tuple { items(state, &part)? } else { vec![part] };
-            let mut holds = false;
             for part in &parts {
                 let part = text_of(method, Some(part))?;
-                holds |= if method == "startswith" { text.starts_with(part) } else { text.ends_with(part) };
+                let holds =
+                    if method == "startswith" { text.starts_with(part) } else { text.ends_with(part) };
+                if holds {
+                    return Ok(Value::from(true));
+                }
             }
-            Ok(Value::from(holds))
+            Ok(Value::from(false))
         }
         "find" | "rfind" | "index" | "rindex" | "count" => {
             let [part, start, end] = arguments.bind(method, ["sub", "start", "end"])?;
@@ -218,11 +233,93 @@ fn other(
         "splitlines" => {
             let [keep] = arguments.bind(method, ["keepends"])?;
             let keep = keep.is_some_and(|keep| keep.is_true());
-            let lines = lines(text, keep);
+            let lines = lines(text, keep, ITEMS_LIMIT);
             budget::list(state, lines.into_iter().map(|line| like(value, line.to_owned())).collect())
         }
+        "encode" => encode(text, arguments),
+        "maketrans" => table(state, arguments),
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
+}
+
+/// The arguments of `encode` and `decode`, of which only the usual are known.
+fn is_usual_encoding(method: &str, arguments: Arguments) -> Result<(), Error> {
+    let [encoding, errors] = arguments.bind(method, ["encoding", "errors"])?;
+    let encoding = encoding.map_or_else(|| "utf-8".to_owned(), |name| name.to_string().to_lowercase());
+    if !["utf-8", "utf8", "utf_8"].contains(&encoding.as_str())
+        || errors.is_some_and(|it| it.as_str() != Some("strict"))
+    {
+        return Err(refuse(format!("{method}() knows UTF-8 only")));
+    }
+    Ok(())
+}
+
+fn encode(text: &str, arguments: Arguments) -> Result<Value, Error> {
+    is_usual_encoding("encode", arguments)?;
+    Ok(Value::from_bytes(text.as_bytes().to_vec()))
+}
+
+/// `bytes.decode()`
+///
+/// # Errors
+/// Bytes that are no UTF-8, or another encoding.
+pub(crate) fn decode(state: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
+    is_usual_encoding("decode", arguments)?;
+    let text = std::str::from_utf8(value.as_bytes().unwrap_or_default());
+    budget::text(state, text.map_err(|_| refuse("'utf-8' codec can't decode the bytes"))?)
+}
+
+/// `str.maketrans(…)`: from characters' numbers to what replaces them.
+fn table(state: &mut State, arguments: Arguments) -> Result<Value, Error> {
+    let [from, to, gone] = arguments.bind("maketrans", ["x", "y", "z"])?;
+    let from = from.ok_or_else(|| refuse("maketrans expected at least 1 argument, got 0"))?;
+    let number = |c: char| Value::from(i64::from(u32::from(c)));
+    let Some(to) = to else {
+        if kind(&from) != Kind::Dict {
+            return Err(refuse("if you give only one argument to maketrans it must be a dict"));
+        }
+        let mut members = Vec::new();
+        for (key, item) in pairs(&from) {
+            let mut chars = key.as_str().unwrap_or_default().chars();
+            let key = match (chars.next(), chars.next(), kind(&key)) {
+                (Some(c), None, _) => number(c),
+                (_, _, Kind::Int) => key,
+                _ => return Err(refuse("keys of maketrans are characters or integers")),
+            };
+            members.push((key, item));
+        }
+        return Ok(Value::from_pairs(members));
+    };
+    let (from, to) = (text_of("maketrans", Some(&from))?, text_of("maketrans", Some(&to))?);
+    let gone = gone.as_ref().map_or(Ok(""), |gone| text_of("maketrans", Some(gone)))?;
+    if from.chars().count() != to.chars().count() {
+        return Err(refuse("the first two maketrans arguments must have equal length"));
+    }
+    budget::charge_items(state, from.len() + gone.len())?;
+    let replaced = from.chars().zip(to.chars()).map(|(from, to)| (number(from), number(to)));
+    Ok(Value::from_pairs(replaced.chain(gone.chars().map(|c| (number(c), Value::from(()))))))
+}
+
+/// `text.translate(table)`
+fn translate(state: &mut State, text: &str, table: &Value) -> Result<String, Error> {
+    if kind(table) != Kind::Dict {
+        return Err(refuse("translate() needs a dict"));
+    }
+    let mut translated = String::with_capacity(text.len());
+    for c in text.chars() {
+        let other = table.get_item(&Value::from(i64::from(u32::from(c))))?;
+        match (kind(&other), integer(&other)) {
+            (Kind::Undefined, _) => translated.push(c),
+            (Kind::None, _) => {}
+            (Kind::Text, _) => text::append(state, &mut translated, &other)?,
+            (_, Some(number)) => {
+                let other = u32::try_from(number).ok().and_then(char::from_u32);
+                translated.push(other.ok_or_else(|| refuse("character mapping must be in range(0x110000)"))?);
+            }
+            _ => return Err(refuse("character mapping must return integer, None or str")),
+        }
+    }
+    Ok(translated)
 }
 
 fn wrong<T>(method: &str) -> Result<T, Error> {
@@ -231,7 +328,8 @@ fn wrong<T>(method: &str) -> Result<T, Error> {
 
 fn text_of<'v>(method: &str, value: Option<&'v Value>) -> Result<&'v str, Error> {
     let Some(value) = value else { return wrong(method) };
-    value.as_str().ok_or_else(|| match kind(value) {
+    // The engine takes bytes for a text.
+    value.as_str().filter(|_| kind(value) == Kind::Text).ok_or_else(|| match kind(value) {
         Kind::Undefined => super::undefined(),
         kind => refuse(format!("{method}() argument must be str, not {}", kind.name())),
     })

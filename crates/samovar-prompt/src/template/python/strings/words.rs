@@ -2,8 +2,8 @@
 
 use minijinja::{Error, State, Value};
 
-use super::text_of;
-use crate::template::budget::{charge, refuse};
+use super::{digits, text_of};
+use crate::template::budget::{ITEMS_LIMIT, charge, refuse};
 use crate::template::python::text::is_printable;
 use crate::template::python::{Kind, is_space, kind};
 
@@ -26,10 +26,21 @@ fn titled(c: char) -> String {
     }
 }
 
+/// A letter as Unicode folds it.
+fn folded(c: char) -> String {
+    match c {
+        'ı' => c.to_string(),
+        'ẞ' => "ss".to_owned(),
+        // Cherokee is folded to its capitals.
+        '\u{13a0}'..='\u{13fd}' | '\u{ab70}'..='\u{abbf}' => c.to_uppercase().collect(),
+        _ => c.to_uppercase().flat_map(char::to_lowercase).collect(),
+    }
+}
+
 pub(crate) fn cased(text: &str, method: &str) -> String {
     match method {
         "lower" => text.to_lowercase(),
-        "casefold" => text.to_lowercase().replace('ß', "ss"),
+        "casefold" => text.chars().map(folded).collect(),
         "upper" => text.to_uppercase(),
         "capitalize" => {
             let mut chars = text.chars();
@@ -54,9 +65,9 @@ pub(crate) fn cased(text: &str, method: &str) -> String {
             let mut is_inside = false;
             for c in text.chars() {
                 if is_inside {
-                    words.extend(c.to_lowercase())
+                    words.extend(c.to_lowercase());
                 } else {
-                    words.push_str(&titled(c))
+                    words.push_str(&titled(c));
                 }
                 is_inside = is_cased(c);
             }
@@ -121,15 +132,17 @@ pub(crate) fn split<'t>(
     limit: usize,
     from_right: bool,
 ) -> Result<Vec<&'t str>, Error> {
+    // What would be too many is counted no further.
+    let most = ITEMS_LIMIT + 1;
     let pieces = limit.saturating_add(1);
     Ok(match separator {
         Some("") => return Err(refuse("empty separator")),
         Some(separator) if from_right => {
-            let mut parts: Vec<&str> = text.rsplitn(pieces, separator).collect();
+            let mut parts: Vec<&str> = text.rsplitn(pieces, separator).take(most).collect();
             parts.reverse();
             parts
         }
-        Some(separator) => text.splitn(pieces, separator).collect(),
+        Some(separator) => text.splitn(pieces, separator).take(most).collect(),
         None => {
             let mut parts = Vec::new();
             let mut rest = text;
@@ -139,12 +152,12 @@ pub(crate) fn split<'t>(
                 } else {
                     rest.trim_start_matches(is_space)
                 };
-                if rest.is_empty() {
+                if rest.is_empty() || parts.len() >= most {
                     break;
                 }
                 let cut = if from_right { rest.rfind(is_space) } else { rest.find(is_space) };
                 let Some(cut) = cut.filter(|_| parts.len() < limit) else {
-                    parts.push(if from_right { rest.trim_start_matches(is_space) } else { rest });
+                    parts.push(rest);
                     break;
                 };
                 if from_right {
@@ -164,14 +177,37 @@ pub(crate) fn split<'t>(
     })
 }
 
-/// `str.splitlines`
-pub(crate) fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
+/// `str.expandtabs`
+pub(crate) fn expand_tabs(state: &mut State, text: &str, size: i128) -> Result<String, Error> {
+    let size = usize::try_from(size.max(0)).unwrap_or(usize::MAX);
+    charge(state, text.len().saturating_add(text.matches('\t').count().saturating_mul(size)))?;
+    let mut expanded = String::with_capacity(text.len());
+    let mut column = 0;
+    for c in text.chars() {
+        match c {
+            '\t' if size > 0 => {
+                let missing = size - column % size;
+                expanded.extend(std::iter::repeat_n(' ', missing));
+                column += missing;
+            }
+            '\t' => {}
+            _ => {
+                expanded.push(c);
+                column = if matches!(c, '\n' | '\r') { 0 } else { column + 1 };
+            }
+        }
+    }
+    Ok(expanded)
+}
+
+/// `str.splitlines`; what would be more than `most` lines is read no further than one line beyond.
+pub(crate) fn lines(text: &str, keep_ends: bool, most: usize) -> Vec<&str> {
     let is_end = |c: char| {
         matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}')
     };
     let mut lines = Vec::new();
     let mut rest = text;
-    while !rest.is_empty() {
+    while !rest.is_empty() && lines.len() <= most {
         let Some(at) = rest.find(is_end) else {
             lines.push(rest);
             break;
@@ -190,14 +226,12 @@ pub(crate) fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
 pub(crate) fn is(text: &str, method: &str) -> bool {
     let all = |test: fn(char) -> bool| !text.is_empty() && text.chars().all(test);
     match method {
-        "isalnum" => all(char::is_alphanumeric),
-        "isalpha" => all(char::is_alphabetic),
+        "isalnum" => all(|c| c.is_alphanumeric() || digits::is_numeric(c)),
+        "isalpha" => all(|c| c.is_alphabetic() && !c.is_numeric()),
         "isascii" => text.is_ascii(),
-        "isdecimal" => {
-            all(|c| c.is_numeric() && (c.is_ascii_digit() || (!c.is_ascii() && u32::from(c) > 0xff)))
-        }
-        "isdigit" => all(|c| c.is_numeric() && !matches!(c, '¼'..='¾')),
-        "isnumeric" => all(char::is_numeric),
+        "isdecimal" => all(digits::is_decimal),
+        "isdigit" => all(digits::is_digit),
+        "isnumeric" => all(digits::is_numeric),
         "isidentifier" => {
             text.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_')
                 && text.chars().all(|c| c.is_alphanumeric() || c == '_')

@@ -1,0 +1,273 @@
+//! Every route there is, by method, path and door, with what the reference says of it: the router, the metrics' labels and
+//! the reference are read from this table. Nothing is answered here.
+
+use axum::routing::{MethodRouter, get, post};
+
+use crate::app::{App, Surface};
+use crate::{admin, health, metrics, openai};
+
+/// A field of a request's body, or one of its headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What may be said with it.
+    pub about: &'static str,
+}
+
+/// A field of this name.
+pub(crate) const fn field(name: &'static str, about: &'static str) -> Field {
+    Field { name, about }
+}
+
+/// A route.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// Its path; `{id}` stands for any text.
+    pub path: &'static str,
+    /// Whether it is served on the Unix socket alone.
+    pub is_owners: bool,
+    /// What it does.
+    pub about: &'static str,
+    /// The fields of its body, in groups. Others are passed over, or refused by name ([`crate::refused_fields`]); the owner's
+    /// routes take no others.
+    pub fields: &'static [&'static [Field]],
+    pub(crate) handler: fn() -> MethodRouter<App>,
+}
+
+impl Route {
+    /// As the router knows it.
+    pub(crate) fn pattern(&self) -> String {
+        self.path.replace("{id}", "{*id}")
+    }
+
+    /// Whether a request for `path` comes here.
+    pub(crate) fn is_of(&self, path: &str) -> bool {
+        match self.path.split_once('{') {
+            Some((before, _)) => path.starts_with(before),
+            None => path == self.path,
+        }
+    }
+
+    pub(crate) fn is_served_on(&self, surface: Surface) -> bool {
+        !self.is_owners || surface == Surface::Local
+    }
+
+    const fn new(
+        method: &'static str,
+        path: &'static str,
+        about: &'static str,
+        handler: fn() -> MethodRouter<App>,
+    ) -> Self {
+        Self { method, path, is_owners: false, about, fields: &[], handler }
+    }
+
+    const fn for_owner(self) -> Self {
+        Self { is_owners: true, ..self }
+    }
+
+    const fn with(self, fields: &'static [&'static [Field]]) -> Self {
+        Self { fields, ..self }
+    }
+}
+
+const MODEL: Field = field("model", "The model. Required.");
+
+const GENERATE: &[Field] = &[
+    MODEL,
+    field(
+        "input",
+        "What it is given: `{\"chat\": […]}`, `{\"text\": \"…\"}` or `{\"tokens\": […]}`. Required.",
+    ),
+    field("template_arguments", "Variables of the model's chat template, by name."),
+    field("sampling", "How tokens are chosen, in the engine's own terms."),
+    field("max_tokens", "Tokens to generate at most; as many as the context holds when it is absent."),
+    field("stop", "Texts that end the answer."),
+    field("logprobs", "Alternatives to report for each token."),
+    field("ignore_eos", "Generate on past the model's own end."),
+    field("deadline_ms", "How long the answer may take in all, in milliseconds."),
+    field("keep_alive", "How long the model stays ready after this request."),
+    field("client", "Who asks, for fairness between clients; the owner when it is absent."),
+];
+const WARM: &[Field] =
+    &[MODEL, field("pin", "Keep it from being parked or unloaded by the pool afterwards.")];
+const PACK: &[Field] = &[MODEL];
+const PIN: &[Field] = &[MODEL, field("pinned", "Whether the pool must keep it. Required.")];
+const UNLOAD: &[Field] =
+    &[field("model", "The model: this or `all` is given."), field("all", "True: every model.")];
+const SHUTDOWN: &[Field] = &[field(
+    "grace_ms",
+    "How long running requests may take to end, in milliseconds; as configured when it is absent.",
+)];
+
+/// Every route; the last one ends the daemon.
+pub const ROUTES: &[Route] = &[
+    Route::new("POST", "/v1/chat/completions", "OpenAI: an answer to a conversation, whole or streamed.", || {
+        post(openai::chat::complete)
+    })
+    .with(&[openai::chat::FIELDS, openai::COMMON_FIELDS]),
+    Route::new("POST", "/v1/completions", "OpenAI: a text continued, whole or streamed.", || {
+        post(openai::completions::complete)
+    })
+    .with(&[openai::completions::FIELDS, openai::COMMON_FIELDS]),
+    Route::new("GET", "/v1/models", "OpenAI: the models that requests may name.", || {
+        get(openai::models::list)
+    }),
+    Route::new("GET", "/v1/models/{id}", "OpenAI: one model.", || get(openai::models::one)),
+    Route::new("GET", "/healthz", "200 while the process lives.", || get(health::live)),
+    Route::new("GET", "/readyz", "200 while requests are taken, 503 while the daemon leaves.", || {
+        get(health::ready)
+    }),
+    Route::new("GET", "/metrics", "Prometheus; see [metrics](metrics.md).", || get(metrics::scrape)),
+    Route::new("GET", "/admin/stats", "Counters and gauges, as `samovar stats --json` prints them.", || {
+        get(admin::facts::stats)
+    })
+    .for_owner(),
+    Route::new("GET", "/admin/models", "The models with their files.", || get(admin::facts::models))
+        .for_owner(),
+    Route::new("GET", "/admin/why", "`?model=NAME`: the pool's latest decisions about a model.", || {
+        get(admin::facts::why)
+    })
+    .for_owner(),
+    Route::new("POST", "/admin/generate", "An answer as events, one JSON object a line.", || {
+        post(admin::generate::generate)
+    })
+    .for_owner()
+    .with(&[GENERATE]),
+    Route::new("POST", "/admin/warm", "Loads a model; progress as events, one JSON object a line.", || {
+        post(admin::warm::warm)
+    })
+    .for_owner()
+    .with(&[WARM]),
+    Route::new(
+        "POST",
+        "/admin/pack",
+        "Packs a model's weights for this CPU and measures its layouts; progress as events, one JSON object a line.",
+        || post(admin::pack::pack),
+    )
+    .for_owner()
+    .with(&[PACK]),
+    Route::new("POST", "/admin/pin", "Pins a model, or lets it go.", || post(admin::orders::pin))
+        .for_owner()
+        .with(&[PIN]),
+    Route::new("POST", "/admin/unload", "Unloads one model or all.", || post(admin::orders::unload))
+        .for_owner()
+        .with(&[UNLOAD]),
+    Route::new(
+        "POST",
+        "/admin/reload",
+        "Reads the configuration again; what changed, and what needs a restart.",
+        || post(admin::orders::reload),
+    )
+    .for_owner(),
+    Route::new("POST", "/admin/shutdown", "Makes the daemon leave.", || post(admin::orders::shutdown))
+        .for_owner()
+        .with(&[SHUTDOWN]),
+];
+
+/// Headers of requests that mean something here, besides HTTP's own.
+pub const REQUEST_HEADERS: &[Field] = &[
+    field(
+        "x-request-timeout",
+        "How long the client waits for the whole answer: seconds, or a length of time such as `1m30s`; the shorter of this and `timeout` counts.",
+    ),
+    field("x-request-id", "The request's id in logs and answers; one is made up when it is absent."),
+];
+
+/// Headers of answers that say more than HTTP's own.
+pub const ANSWER_HEADERS: &[Field] = &[
+    field("x-request-id", "The request's id."),
+    field("x-samovar-cache", "How the model was found: `hit`, `parked`, `joined`, `cold` or `fetched`."),
+    field("x-samovar-tier", "Where it was: `l1` (memory), `l2` (disk) or `l3` (its source)."),
+    field("x-queue-position", "The place in the queue, of those who had to wait in it."),
+    field("server-timing", "Milliseconds of queue, load, prompt and first token, as far as they are known."),
+    field("retry-after", "When the same request may succeed, in seconds."),
+    field("retry-after-ms", "The same in milliseconds."),
+    field("x-should-retry", "Whether OpenAI's clients are to try again."),
+];
+
+/// The fields that a body's parser knows.
+#[cfg(test)]
+pub(crate) fn parsed<T: serde::de::DeserializeOwned>() -> Vec<&'static str> {
+    use serde::de::value::Error;
+    use serde::de::{Deserializer, Error as _, Visitor};
+
+    struct Names<'a>(&'a mut Vec<&'static str>);
+
+    impl<'de> Deserializer<'de> for Names<'_> {
+        type Error = Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+            Err(Error::custom("only objects have fields"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Error> {
+            self.0.extend(fields);
+            Err(Error::custom("the names were all that was wanted"))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+            unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut names = Vec::new();
+    <T as serde::Deserialize<'_>>::deserialize(Names(&mut names)).ok();
+    names.sort_unstable();
+    names
+}
+
+/// The names of these, sorted.
+#[cfg(test)]
+pub(crate) fn names(fields: &[Field]) -> Vec<&'static str> {
+    let mut names: Vec<&str> = fields.iter().map(|field| field.name).collect();
+    names.sort_unstable();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::wire::{GenerateBody, PackBody, PinBody, ShutdownBody, UnloadBody, WarmBody};
+
+    #[test]
+    fn the_owners_fields_are_those_that_are_parsed() {
+        for (described, parsed) in [
+            (GENERATE, parsed::<GenerateBody>()),
+            (WARM, parsed::<WarmBody>()),
+            (PACK, parsed::<PackBody>()),
+            (PIN, parsed::<PinBody>()),
+            (UNLOAD, parsed::<UnloadBody>()),
+            (SHUTDOWN, parsed::<ShutdownBody>()),
+        ] {
+            assert!(!parsed.is_empty());
+            assert_eq!(names(described), parsed);
+        }
+    }
+
+    #[test]
+    fn no_field_is_both_taken_and_refused() {
+        let refused: Vec<&str> = openai::refused_fields().map(|(name, _)| name).collect();
+        for field in ROUTES.iter().flat_map(|route| route.fields.iter().copied().flatten()) {
+            assert!(field.about.ends_with('.'), "{}", field.name);
+            assert!(!refused.contains(&field.name), "{}", field.name);
+        }
+    }
+
+    #[test]
+    fn only_the_owners_routes_are_kept_from_the_network() {
+        for route in ROUTES {
+            assert_eq!(route.is_owners, route.path.starts_with("/admin/"), "{}", route.path);
+            assert_eq!(route.is_served_on(Surface::Network), !route.is_owners, "{}", route.path);
+            assert!(route.is_served_on(Surface::Local), "{}", route.path);
+        }
+    }
+}

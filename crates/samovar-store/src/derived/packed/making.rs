@@ -1,0 +1,269 @@
+//! How a packed file is made: by one at a time, beside its place, and there at once when it is whole.
+//!
+//! ```text
+//!   packing/<id>/data         the engine's bytes, as they come
+//!   packing/<id>/bytes        how many are expected, so that others count them
+//!   locks/blob/<id>.lock      held while it is made
+//! ```
+//!
+//! Whoever dies meanwhile leaves a directory that nobody has locked; the next who makes the same, and every
+//! collection, takes it away.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::facts::{DATA, FACTS, Facts, Name};
+use super::kept::{self, BYTES};
+use super::{OpenedPacked, check};
+use crate::artifact::key::KeyDigest;
+use crate::collect::promise::Reservation;
+use crate::collect::room;
+use crate::disk::durable;
+use crate::disk::layout::Layout;
+use crate::disk::lock::{FileLock, Hold};
+use crate::disk::partial::PartialId;
+use crate::error::Error;
+use crate::index::{Stamp, now_ms};
+use crate::store::Store;
+
+/// How often it is looked for the lock, which a survey takes for moments …
+const LOOKS: u32 = 5;
+/// … and how long is waited in between.
+const BETWEEN: Duration = Duration::from_millis(2);
+
+/// What came of the wish to make a packed file.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "taken apart as soon as it is there")]
+pub enum Make {
+    /// The caller makes it.
+    Begun(Making),
+    /// It is here.
+    Here,
+    /// Somebody else makes it now, in this process or in another.
+    ByAnother,
+}
+
+/// A packed file that is being made. Dropping it before [`Making::commit`] takes back everything.
+#[must_use = "dropping it takes back what was begun"]
+pub struct Making {
+    store: Store,
+    name: Name,
+    source: String,
+    key: String,
+    parent: Option<KeyDigest>,
+    dir: PathBuf,
+    data: fs_err::File,
+    reserved_bytes: u64,
+    reservation: Reservation,
+    is_done: bool,
+    /// The last to go.
+    _lock: FileLock,
+}
+
+/// Begins to make a packed file.
+///
+/// # Errors
+/// As [`super::PackedFiles::make`].
+pub(super) fn begin(
+    store: &Store,
+    source: &str,
+    key: &str,
+    expected_bytes: u64,
+    parent: Option<KeyDigest>,
+) -> Result<Make, Error> {
+    let local = &*store.0.local;
+    let layout = &local.cache.layout;
+    local.cache.writable(SUBJECT)?;
+    let name = Name::of(source, key);
+    if is_here(layout, &name) {
+        return Ok(Make::Here);
+    }
+    let Some(lock) = lock(layout, &name.work())? else { return Ok(Make::ByAnother) };
+    // Somebody may have made it between the look above and the lock.
+    if is_here(layout, &name) {
+        return Ok(Make::Here);
+    }
+    let place = name.place(layout);
+    if fs_err::symlink_metadata(&place).is_ok() {
+        // Half of one, which would keep the new one from its name.
+        kept::remove(layout, &place);
+    }
+    let dir = layout.packing_of(&name.work());
+    clear(&dir)?;
+    let reservation = room::reserve_for_copy(local, SUBJECT, name.work(), expected_bytes)?;
+    let data = lay_out(&dir, expected_bytes).inspect_err(|_| {
+        // Rubbish that collection sweeps, should it not go now.
+        let _ = fs_err::remove_dir_all(&dir);
+    });
+    Ok(Make::Begun(Making {
+        store: store.clone(),
+        name,
+        source: source.to_owned(),
+        key: key.to_owned(),
+        parent,
+        dir,
+        data: data.map_err(Error::io("a packed file could not be begun"))?,
+        reserved_bytes: expected_bytes,
+        reservation,
+        is_done: false,
+        _lock: lock,
+    }))
+}
+
+/// What is made, for people.
+const SUBJECT: &str = "a model's packed weights";
+
+fn is_here(layout: &Layout, name: &Name) -> bool {
+    let place = name.place(layout);
+    [DATA, FACTS].iter().all(|part| fs_err::symlink_metadata(place.join(part)).is_ok())
+}
+
+/// The right to make it; `None` when somebody else has it for longer than a look takes.
+fn lock(layout: &Layout, work: &PartialId) -> Result<Option<FileLock>, Error> {
+    let path = layout.blob_lock(work);
+    for look in 0..LOOKS {
+        if look > 0 {
+            std::thread::sleep(BETWEEN);
+        }
+        let lock = FileLock::try_now(layout.root(), &path, Hold::Exclusive);
+        let lock = lock.map_err(Error::io("a packed file could not be locked"))?;
+        if lock.is_some() {
+            return Ok(lock);
+        }
+    }
+    Ok(None)
+}
+
+/// Takes away what one who died left.
+fn clear(dir: &Path) -> Result<(), Error> {
+    match fs_err::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("what is left of a packed file could not be removed")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn lay_out(dir: &Path, expected_bytes: u64) -> io::Result<fs_err::File> {
+    dir.parent().map_or(Ok(()), durable::create_private_dir)?;
+    durable::create_private_dir(dir)?;
+    durable::create_new(&dir.join(BYTES))?.write_all(expected_bytes.to_string().as_bytes())?;
+    durable::create_new(&dir.join(DATA))
+}
+
+impl Making {
+    /// The empty private file that the bytes go into, at whatever offsets; holes are fine.
+    pub fn file(&self) -> &File {
+        self.data.file()
+    }
+
+    /// Where this file lies until it is committed, for who wants to try it first.
+    pub fn path(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Gives the file its name: from now on it is found, by all processes, also after a power cut. It is leased to
+    /// the caller. Older files of the same weights that are too many leave. Blocks for as long as writing it to the
+    /// disk and reading it once take.
+    ///
+    /// # Errors
+    /// When nothing was written into it, when it became larger than there is room for, or whatever the disk says;
+    /// then everything is taken back.
+    pub fn commit(self) -> Result<OpenedPacked, Error> {
+        let made = self.commit_unless(&AtomicBool::new(false))?;
+        Ok(made.expect("invariant: nobody stops it"))
+    }
+
+    /// As [`Making::commit`], unless it is told to stop before the bytes have been read: then everything is taken
+    /// back. Bringing them to the disk cannot be broken off.
+    ///
+    /// # Errors
+    /// As [`Making::commit`].
+    pub fn commit_unless(mut self, stop: &AtomicBool) -> Result<Option<OpenedPacked>, Error> {
+        self.settle_room()?;
+        let fail = || Error::io("a packed file could not be kept");
+        let Some(facts) = self.seal(stop).map_err(fail())? else { return Ok(None) };
+        let store = self.store.clone();
+        let cache = &store.0.local.cache;
+        // Before it has its name, so that nobody collects it in between.
+        let lease = cache.leases.take(&[self.name.id])?;
+        let place = self.name.place(&cache.layout);
+        if let Err(error) = self.publish(&cache.layout, &place) {
+            if self.is_done {
+                // It has a name that may not last.
+                kept::remove(&cache.layout, &place);
+            }
+            return Err(fail()(error));
+        }
+        store.0.packed.refused.forget(&self.name);
+        cache.index.count("packed_made", 1);
+        kept::thin_out(&cache.layout, &self.name);
+        Ok(Some(OpenedPacked { path: place.join(DATA), facts, _lease: lease }))
+    }
+
+    /// Looks for room for what became more than was expected.
+    fn settle_room(&mut self) -> Result<(), Error> {
+        let fail = Error::io("a packed file could not be looked at");
+        let taken_bytes = self.data.metadata().map_err(fail)?.blocks() * 512;
+        if taken_bytes > self.reserved_bytes {
+            let local = &*self.store.0.local;
+            self.reservation = room::reserve_for_copy(local, SUBJECT, self.name.work(), taken_bytes)?;
+            self.reserved_bytes = taken_bytes;
+        }
+        Ok(())
+    }
+
+    /// Brings the bytes to the disk, and beside them what they are; `None` when it was told to stop.
+    fn seal(&self, stop: &AtomicBool) -> io::Result<Option<Facts>> {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        durable::seal(&self.data)?;
+        let stamp = Stamp::of(&self.data.metadata()?);
+        if stamp.size == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "nothing was written into it"));
+        }
+        let Some(digest) = check::digest_of(self.data.file(), stamp.size, stop)? else { return Ok(None) };
+        let facts = Facts::new(&self.source, &self.key, self.parent, digest, stamp, now_ms());
+        let mut beside = durable::create_new(&self.dir.join(FACTS))?;
+        beside.write_all(&facts.to_text())?;
+        durable::seal(&beside)?;
+        fs_err::remove_file(self.dir.join(BYTES))?;
+        durable::sync_parent(self.data.path())?;
+        Ok(Some(facts))
+    }
+
+    fn publish(&mut self, layout: &Layout, place: &Path) -> io::Result<()> {
+        let source = place.parent().ok_or_else(|| io::Error::other("a packed file without a source"))?;
+        // Nobody takes the source's directory away meanwhile.
+        let _shared = FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Shared)?;
+        // Somebody may have cleared the cache by hand.
+        durable::create_private_dir(&layout.packed())?;
+        durable::create_private_dir(source)?;
+        fs_err::rename(&self.dir, place)?;
+        self.is_done = true;
+        // From here on it is counted where it lies.
+        self.reservation.release(&self.name.work());
+        durable::sync_parent(place)
+    }
+}
+
+impl std::fmt::Debug for Making {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Making").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if !self.is_done
+            && let Err(error) = fs_err::remove_dir_all(&self.dir)
+        {
+            tracing::debug!(%error, "what was made of a packed file waits for a collection");
+        }
+    }
+}

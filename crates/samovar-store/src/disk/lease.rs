@@ -1,0 +1,327 @@
+//! The right to use blobs until it is dropped: what is leased is never deleted, by whichever process.
+//!
+//! ```text
+//!   leases/<boot id>-<pid>-<random>      flocked for the life of its process
+//!     <64 hex>\n                         one record of 65 bytes for each digest in use
+//!     <64 hex>\n
+//! ```
+//!
+//! A record is added under the shared `gc.lock`, which collection holds exclusively while it reads, so
+//! that a digest is either seen or not yet used. Taking one away needs no lock: the last record is put in
+//! its place before the file is cut, so that whoever reads in between sees every other digest. When the
+//! process dies the kernel opens the lock, and its records mean nothing any more.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fs_err::File;
+use samovar_core::Digest;
+
+use crate::disk::durable;
+use crate::disk::layout::Layout;
+use crate::disk::lock::{FileLock, Hold};
+use crate::disk::plain;
+use crate::error::Error;
+
+/// Bytes of a record: a digest and a line's end.
+const RECORD_BYTES: u64 = 65;
+/// Bytes of a lease file that is read at all.
+const FILE_BYTES: u64 = RECORD_BYTES << 20;
+
+/// The leases of one handle of a store: one file, made when it is first needed.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    layout: Layout,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    file: Option<FileLock>,
+    records: Vec<Digest>,
+    /// Where a digest's record is, and how many use it.
+    held: HashMap<Digest, (usize, u64)>,
+}
+
+/// The right to use some blobs.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    leases: Arc<Leases>,
+    digests: Vec<Digest>,
+}
+
+impl Leases {
+    pub(crate) fn new(layout: Layout) -> Arc<Self> {
+        Arc::new(Self { layout, table: Mutex::new(Table::default()) })
+    }
+
+    /// Leases these blobs, whether they are there yet or not. A store that can only be read has no leases,
+    /// so that there the answer is a lease of nothing. Blocks for as long as a collection reads leases.
+    ///
+    /// # Errors
+    /// When the lease cannot be written.
+    pub(crate) fn take(self: &Arc<Self>, digests: &[Digest]) -> Result<Lease, Error> {
+        let mut lease = Lease { leases: Arc::clone(self), digests: Vec::new() };
+        if self.layout.is_writable() {
+            self.add(&mut lease, digests).map_err(Error::io("the lease could not be written"))?;
+        }
+        Ok(lease)
+    }
+
+    /// A lease of nothing.
+    pub(crate) fn nothing(self: &Arc<Self>) -> Lease {
+        Lease { leases: Arc::clone(self), digests: Vec::new() }
+    }
+
+    fn add(&self, lease: &mut Lease, digests: &[Digest]) -> io::Result<()> {
+        let layout = &self.layout;
+        let _shared = FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Shared)?;
+        let mut table = self.table();
+        table.be_there(layout)?;
+        for digest in digests {
+            table.add(digest)?;
+            lease.digests.push(*digest);
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Leases {
+    fn drop(&mut self) {
+        let table = self.table();
+        if let Some(file) = &table.file {
+            // Left behind it would be swept by the next collection.
+            let _ = fs_err::remove_file(file.file().path());
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut table = self.leases.table();
+        for digest in &self.digests {
+            table.release(digest);
+        }
+    }
+}
+
+impl Table {
+    /// Makes the file, again when somebody removed it together with the cache.
+    fn be_there(&mut self, layout: &Layout) -> io::Result<()> {
+        let is_there = match &self.file {
+            Some(file) => file.file().metadata()?.nlink() > 0,
+            None => false,
+        };
+        if is_there {
+            return Ok(());
+        }
+        let path = layout.leases().join(format!("{}-{}", boot_id(), durable::random_name()));
+        let file = durable::create_new(&path)?;
+        let lock = FileLock::of_file(file, Hold::Exclusive)?
+            .ok_or_else(|| io::Error::other("somebody locked a new lease"))?;
+        self.file = Some(lock);
+        self.records.iter().enumerate().try_for_each(|(place, digest)| self.write(place, digest))
+    }
+
+    fn file(&self) -> &File {
+        self.file.as_ref().expect("invariant: records are only touched once the file is there").file()
+    }
+
+    fn add(&mut self, digest: &Digest) -> io::Result<()> {
+        if let Some((_, users)) = self.held.get_mut(digest) {
+            *users += 1;
+            return Ok(());
+        }
+        let place = self.records.len();
+        self.write(place, digest)?;
+        self.records.push(*digest);
+        self.held.insert(*digest, (place, 1));
+        Ok(())
+    }
+
+    fn release(&mut self, digest: &Digest) {
+        let Some((place, users)) = self.held.get_mut(digest) else { return };
+        *users -= 1;
+        if *users > 0 {
+            return;
+        }
+        let place = *place;
+        self.held.remove(digest);
+        let last = self.records.len() - 1;
+        self.records.swap_remove(place);
+        if let Some(moved) = self.records.get(place).copied() {
+            // A record that cannot be written stays as it is: one digest too many is kept, none too few.
+            if self.write(place, &moved).is_err() {
+                self.records.push(*digest);
+                self.records.swap(place, last);
+                return;
+            }
+            self.held.entry(moved).and_modify(|(at, _)| *at = place);
+        }
+        let _ = self.file().set_len(self.records.len() as u64 * RECORD_BYTES);
+    }
+
+    fn write(&self, place: usize, digest: &Digest) -> io::Result<()> {
+        let record = format!("{digest}\n");
+        self.file().file().write_all_at(record.as_bytes(), place as u64 * RECORD_BYTES)
+    }
+}
+
+/// The right to move things away: nobody opens anything meanwhile.
+///
+/// # Errors
+/// When the file system has no locks.
+pub(crate) fn alone(layout: &Layout) -> Result<FileLock, Error> {
+    FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Exclusive)
+        .map_err(Error::io("the cache could not be locked"))
+}
+
+/// What living processes use: digests, each with the id of a process that uses it. The caller holds
+/// `gc.lock` exclusively. Files of dead processes are removed.
+///
+/// # Errors
+/// When the leases cannot be read; then nothing may be deleted.
+pub(crate) fn held(layout: &Layout) -> io::Result<BTreeMap<Digest, u32>> {
+    held_but_by(layout, None)
+}
+
+/// The same without what `process` alone uses.
+///
+/// # Errors
+/// As [`held`].
+pub(crate) fn held_but_by(layout: &Layout, process: Option<u32>) -> io::Result<BTreeMap<Digest, u32>> {
+    let mut held = BTreeMap::new();
+    for entry in fs_err::read_dir(layout.leases())? {
+        let path = entry?.path();
+        let file = match plain::open(layout.root(), &path) {
+            Ok(file) => file,
+            // Its owner has just left.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if FileLock::of_file(file, Hold::Exclusive)?.is_some() {
+            let _ = fs_err::remove_file(&path);
+            continue;
+        }
+        let pid = pid_of(&path).unwrap_or_default();
+        if process == Some(pid) {
+            continue;
+        }
+        let body = match plain::read(layout.root(), &path, FILE_BYTES) {
+            Ok(body) => body,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for line in String::from_utf8_lossy(&body).lines() {
+            if let Ok(digest) = line.parse() {
+                held.insert(digest, pid);
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// The process id in a lease's name, `<boot id>-<pid>-<random>`.
+fn pid_of(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.rsplit('-').nth(1)?.parse().ok()
+}
+
+/// What the kernel calls this run of the machine.
+fn boot_id() -> String {
+    let id = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id: String = id.trim().chars().filter(char::is_ascii_hexdigit).take(32).collect();
+    if id.is_empty() { "unknown".to_owned() } else { id }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StoreConfig;
+
+    fn layout(dir: &Path) -> Layout {
+        Layout::open(&StoreConfig::new(dir.join("c"), dir.join("s"))).unwrap()
+    }
+
+    fn digests(count: u8) -> Vec<Digest> {
+        (0..count).map(|byte| Digest::of_bytes(&[byte])).collect()
+    }
+
+    fn held_now(layout: &Layout) -> Vec<Digest> {
+        let _gc = FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Exclusive).unwrap();
+        held(layout).unwrap().into_keys().collect()
+    }
+
+    fn sorted(digests: &[Digest]) -> Vec<Digest> {
+        let mut digests = digests.to_vec();
+        digests.sort();
+        digests
+    }
+
+    #[test]
+    fn what_is_leased_is_seen_until_the_last_user_drops_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        let leases = Leases::new(layout.clone());
+        let all = digests(5);
+        let first = leases.take(&all[..3]).unwrap();
+        let second = leases.take(&all[2..]).unwrap();
+        assert_eq!(held_now(&layout), sorted(&all));
+        drop(first);
+        assert_eq!(held_now(&layout), sorted(&all[2..]));
+        drop(second);
+        assert_eq!(held_now(&layout), []);
+    }
+
+    #[test]
+    fn two_handles_hold_each_for_itself_and_leave_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        let (one, other) = (Leases::new(layout.clone()), Leases::new(layout.clone()));
+        let all = digests(2);
+        let a = one.take(&all).unwrap();
+        let b = other.take(&all[1..]).unwrap();
+        drop((a, one));
+        assert_eq!(held_now(&layout), sorted(&all[1..]));
+        drop((b, other));
+        assert_eq!(fs_err::read_dir(layout.leases()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_leases_of_the_dead_are_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        let left = layout.leases().join("0123-99-feed");
+        fs_err::write(&left, format!("{}\n", Digest::of_bytes(b"x"))).unwrap();
+        assert_eq!(held_now(&layout), []);
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_lease_outlives_the_removal_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        let leases = Leases::new(layout.clone());
+        let all = digests(2);
+        let _first = leases.take(&all[..1]).unwrap();
+        for entry in fs_err::read_dir(layout.leases()).unwrap() {
+            fs_err::remove_file(entry.unwrap().path()).unwrap();
+        }
+        let _second = leases.take(&all[1..]).unwrap();
+        assert_eq!(held_now(&layout), sorted(&all));
+    }
+
+    #[test]
+    fn a_planted_symlink_is_no_lease_and_stops_the_reading() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        fs_err::os::unix::fs::symlink("/etc/hostname", layout.leases().join("x-1-y")).unwrap();
+        assert!(held(&layout).is_err());
+    }
+}

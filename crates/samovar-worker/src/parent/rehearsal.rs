@@ -1,0 +1,107 @@
+//! What becomes of bytes that a worker sends, without the worker: for the fuzzer.
+//!
+//! It reads, bounds and delivers as the keeper does, and checks what must hold whatever was said.
+
+use std::sync::mpsc::sync_channel;
+
+use samovar_core::generation::{Generation, TokenEvent};
+use samovar_core::{ErrorKind, Failure};
+
+use super::published::{Progress, Published};
+use super::roll::Roll;
+use crate::protocol::{FRAME_EVENTS, FrameError, Hello, Inbox, Reply, decode_reply};
+
+/// Tokens that each request asks for.
+const TOKENS: u32 = 4;
+
+/// Hears these bytes in pieces of so many, as from a worker that has two requests (1 and 2) and an operation (3) before
+/// it and dies after the last. Also what it says first may be any frame.
+///
+/// # Panics
+/// When a request or the operation has not exactly one end, or a request hears more than it asked for.
+pub fn hear_frames(bytes: &[u8], piece_bytes: usize) {
+    let (roll, progress, published) = (Roll::new(), Progress::default(), Published::default());
+    let requests = [(); 2].map(|()| {
+        let (events, generation) = Generation::channel(TOKENS);
+        roll.enter_generation(events).expect("invariant: it lives");
+        generation
+    });
+    let (reply, answer) = sync_channel(1);
+    roll.enter_operation(reply).expect("invariant: it lives");
+    let mut inbox = Inbox::default();
+    for piece in bytes.chunks(piece_bytes.max(1)) {
+        inbox.put(piece);
+        if hear(&mut inbox, &roll, &progress, &published).is_err() {
+            break;
+        }
+    }
+    assert!((0.0..=1.0).contains(&progress.get()));
+    published.get();
+    roll.end(Failure::new(ErrorKind::EngineFailed, "it died"));
+    for mut request in requests {
+        let heard: Vec<_> = std::iter::from_fn(|| request.blocking_next()).collect();
+        assert!(heard.len() <= TOKENS as usize + 4, "{heard:?}");
+        let is_end = |event: &&TokenEvent| matches!(event, TokenEvent::Done(_) | TokenEvent::Failed(_));
+        assert_eq!(heard.iter().filter(is_end).count(), 1, "{heard:?}");
+        assert!(heard.last().as_ref().is_some_and(is_end), "{heard:?}");
+    }
+    assert!(answer.recv().is_ok() && answer.recv().is_err());
+}
+
+/// Takes the whole frames that have arrived.
+fn hear(
+    inbox: &mut Inbox,
+    roll: &Roll,
+    progress: &Progress,
+    published: &Published,
+) -> Result<(), FrameError> {
+    while let Some(frame) = inbox.take()? {
+        if let Ok(hello) = Hello::decode(frame) {
+            hello.check("the worker").ok();
+            continue;
+        }
+        match decode_reply(frame)? {
+            Reply::Events { events, measured } => {
+                assert!(events.len() <= FRAME_EVENTS);
+                published.set(&measured);
+                roll.deliver(events);
+            }
+            Reply::Answer { id, answer, measured } => {
+                published.set(&measured);
+                roll.answer(id, answer.map_err(Into::into));
+            }
+            Reply::Progress(fraction) => {
+                progress.set(fraction);
+            }
+            Reply::Beat(beat) => published.set(&beat.measured),
+            Reply::Achieved { measured, sandbox, .. } => {
+                published.set(&measured);
+                assert!(sandbox.to_string().len() < 1 << 20);
+            }
+            Reply::Failed(failure) => assert!(Failure::from(failure).message.len() < 1 << 20),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame that holds this.
+    fn frame(bytes: &[u8]) -> Vec<u8> {
+        [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat()
+    }
+
+    #[test]
+    fn whatever_is_said_each_request_has_one_end() {
+        // A token of the first, an end of the second, one more of it, and something that is no frame.
+        let token = frame(&[&[3, 1, 1, 2, 1, b'x', 0][..], &[0; 8]].concat());
+        let end = frame(&[&[3, 1, 2, 4, 0, 0, 0, 0, 0][..], &[0; 8]].concat());
+        let said = [Hello::ours().encode(), token.repeat(9), end.clone(), end, vec![0xff; 9]].concat();
+        for piece_bytes in [1, 7, 4096] {
+            hear_frames(&said, piece_bytes);
+        }
+        hear_frames(&[], 0);
+    }
+}

@@ -1,0 +1,174 @@
+//! What the author of a model of Ollama's set beside its weights: a system message, strings that end answers, and a template
+//! in Go's language.
+//!
+//! The template is never run: it is looked at for the marks of the built-in templates, of which the one that fits stands
+//! for it. What is said here yields to whatever a request or the settings say.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use samovar_pool::ModelSpec;
+use samovar_store::{Artifact, Opened};
+use serde_json::Value;
+
+use super::Catalog;
+use super::target::{Place, Target};
+use crate::settings::{ChatTemplate, ModelSettings};
+
+/// Bytes of each file that is read.
+const FILE_BYTES: u64 = 256 << 10;
+/// Strings that end an answer, at most, and the bytes of each.
+const STOPS: usize = 16;
+const STOP_BYTES: usize = 256;
+
+/// By what marks a template in Go's language is known to write what a built-in one writes. The first that fits counts.
+const MARKS: [(&str, &[&str]); 7] = [
+    ("chatml", &["<|im_start|>"]),
+    ("gemma", &["<start_of_turn>"]),
+    ("llama3", &["<|start_header_id|>"]),
+    ("phi3", &["<|user|>", "<|end|>"]),
+    ("zephyr", &["<|user|>", "</s>"]),
+    ("mistral", &["[INST]"]),
+    ("vicuna", &["USER:", "ASSISTANT:"]),
+];
+
+/// What an author set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Customs {
+    /// What conversations begin with that have no system message of their own.
+    pub(super) system: Option<String>,
+    /// Strings that end answers.
+    pub(super) stop: Vec<String>,
+    /// The built-in template that stands for the author's.
+    pub(super) template: Option<&'static str>,
+}
+
+impl Customs {
+    /// Whether such an artifact may have any.
+    fn may_be_of(artifact: &Artifact) -> bool {
+        artifact.key.source.as_str() == "ollama"
+    }
+
+    /// Reads what there is. What cannot be read or understood is as if it were not there, and told in the log.
+    fn read(opened: &Opened) -> Self {
+        let text = |name: &str| {
+            let path = name.parse().expect("invariant: a plain word is a file's name");
+            read(opened.path_of(&path)?)
+        };
+        let template = text("template.go.txt").filter(|template| !template.trim().is_empty());
+        let known = template.as_deref().and_then(template_of);
+        if template.is_some() && known.is_none() {
+            let model = &opened.artifact().reference;
+            tracing::warn!(
+                model,
+                "its template is in Go's language and like none of the built-in ones; where its file has no other, ChatML \
+                 is taken, and `chat_template` in its settings names a better one"
+            );
+        }
+        Self {
+            system: text("system.txt").filter(|system| !system.trim().is_empty()),
+            stop: text("params.json").map(|params| stops(&params)).unwrap_or_default(),
+            template: known,
+        }
+    }
+}
+
+impl Catalog {
+    /// What the author of a model set beside its weights, read once: the artifact's key fixes it.
+    pub(super) fn customs(&self, target: &Target) -> Arc<Customs> {
+        let Place::Stored(artifact) = &target.place else { return Arc::default() };
+        if !Customs::may_be_of(artifact) {
+            return Arc::default();
+        }
+        let key = artifact.key_digest;
+        if let Some(known) = self.seen().customs.get(&key) {
+            return Arc::clone(known);
+        }
+        let opened = self.shelf.store().and_then(|store| Ok(store.look_at(&key)?));
+        // What is wrong is told by whoever loads it.
+        let Ok(opened) = opened else { return Arc::default() };
+        let customs = Arc::new(Customs::read(&opened));
+        self.seen().customs.insert(key, Arc::clone(&customs));
+        customs
+    }
+}
+
+/// The settings, with the template that stands for the author's where there is no other.
+pub(super) fn settings_with(customs: &Customs, spec: &ModelSpec, settings: &ModelSettings) -> ModelSettings {
+    let mut settings = settings.clone();
+    let has_own = spec.descriptor.chat_template.as_ref().is_some_and(|own| !own.trim().is_empty());
+    if settings.chat_template.is_none() && !has_own {
+        settings.chat_template = customs.template.map(|name| ChatTemplate::BuiltIn(name.to_owned()));
+    }
+    settings
+}
+
+/// The text of a small file.
+fn read(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    let file = fs_err::File::open(path);
+    match file.and_then(|file| file.take(FILE_BYTES + 1).read_to_string(&mut text)) {
+        Ok(bytes) if bytes as u64 <= FILE_BYTES => Some(text),
+        Ok(_) => {
+            tracing::warn!(path = %path.display(), "is longer than {FILE_BYTES} bytes, and left out");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "what a model's author set is left out");
+            None
+        }
+    }
+}
+
+/// The built-in template that writes what this one does, as far as its marks tell.
+fn template_of(template: &str) -> Option<&'static str> {
+    let has_all = |marks: &[&str]| marks.iter().all(|mark| template.contains(mark));
+    MARKS.iter().find(|(_, marks)| has_all(marks)).map(|(name, _)| *name)
+}
+
+/// The strings that end answers, by the parameters: one, or a list.
+fn stops(params: &str) -> Vec<String> {
+    let params: Value = serde_json::from_str(params).unwrap_or_default();
+    let stops = match &params["stop"] {
+        Value::String(stop) => vec![stop.clone()],
+        Value::Array(stops) => stops.iter().filter_map(|stop| stop.as_str().map(str::to_owned)).collect(),
+        _ => Vec::new(),
+    };
+    stops.into_iter().filter(|stop| (1..=STOP_BYTES).contains(&stop.len())).take(STOPS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_in_gos_language_is_known_by_its_marks() {
+        for (template, known) in [
+            ("{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>{{ end }}", Some("chatml")),
+            ("<start_of_turn>user\n{{ .Prompt }}<end_of_turn>", Some("gemma")),
+            ("{{ if .System }}<|start_header_id|>system<|end_header_id|>", Some("llama3")),
+            ("<|user|>\n{{ .Prompt }}<|end|>\n<|assistant|>", Some("phi3")),
+            ("<|user|>\n{{ .Prompt }}</s>\n<|assistant|>", Some("zephyr")),
+            ("[INST] {{ .Prompt }} [/INST]", Some("mistral")),
+            ("USER: {{ .Prompt }}\nASSISTANT:", Some("vicuna")),
+            ("{{ .Prompt }}", None),
+            ("### Instruction: {{ .Prompt }}", None),
+        ] {
+            assert_eq!(template_of(template), known, "{template}");
+        }
+        let built_in = samovar_core::chat::BUILT_IN_TEMPLATES;
+        assert!(MARKS.iter().all(|(name, _)| built_in.contains(name)));
+    }
+
+    #[test]
+    fn stops_are_one_or_a_list_and_bounded() {
+        assert_eq!(stops(r#"{"stop": "<|end|>", "temperature": 0.5}"#), ["<|end|>"]);
+        assert_eq!(stops(r#"{"stop": ["a", "", 7, "b"]}"#), ["a", "b"]);
+        let many = serde_json::json!({ "stop": vec!["x"; 99] }).to_string();
+        assert_eq!(stops(&many).len(), STOPS);
+        for params in ["", "[]", "{}", r#"{"stop": {}}"#] {
+            assert!(stops(params).is_empty(), "{params}");
+        }
+    }
+}
