@@ -1,8 +1,12 @@
-//! Error kinds and the one table that gives each its HTTP status, OpenAI type, exit code and retry.
+//! Error kinds, and the table that gives each its HTTP status, its code and whether it may be tried again.
+//!
+//! What only one surface shows of a kind stands in a table of that surface: the types of OpenAI's errors in the server, exit codes
+//! in the command line.
 
 use serde::{Deserialize, Serialize};
 
 /// What went wrong, in the terms of whoever must react to it.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
@@ -40,17 +44,14 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// One row of the table: how a kind looks at each surface.
+/// One row of the table: how a kind looks at every surface.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Surface {
     /// HTTP status code.
     pub http_status: u16,
-    /// `error.type` of OpenAI's error object.
-    pub openai_type: &'static str,
-    /// `error.code` of OpenAI's error object.
+    /// A word for it in answers, output and metrics.
     pub code: &'static str,
-    /// Exit code of the command line (sysexits.h where one fits).
-    pub exit_code: u8,
     /// Whether the same request may succeed when tried again.
     pub may_retry: bool,
 }
@@ -78,32 +79,26 @@ impl ErrorKind {
 
     /// The table.
     pub const fn surface(self) -> Surface {
-        const fn row(
-            http_status: u16,
-            openai_type: &'static str,
-            code: &'static str,
-            exit_code: u8,
-            may_retry: bool,
-        ) -> Surface {
-            Surface { http_status, openai_type, code, exit_code, may_retry }
+        const fn row(http_status: u16, code: &'static str, may_retry: bool) -> Surface {
+            Surface { http_status, code, may_retry }
         }
         match self {
-            Self::InvalidRequest => row(400, "invalid_request_error", "invalid_request", 64, false),
-            Self::ContextExceeded => row(400, "invalid_request_error", "context_length_exceeded", 65, false),
-            Self::NotFound => row(404, "invalid_request_error", "model_not_found", 66, false),
-            Self::InvalidModel => row(422, "invalid_request_error", "invalid_model", 65, false),
-            Self::TooLarge => row(507, "insufficient_memory", "model_too_large", 71, false),
-            Self::Unsupported => row(501, "invalid_request_error", "unsupported", 69, false),
-            Self::Forbidden => row(403, "permission_error", "forbidden", 77, false),
-            Self::Busy => row(503, "overloaded_error", "busy", 75, true),
-            Self::DeadlineExceeded => row(504, "timeout_error", "deadline_exceeded", 75, true),
-            Self::Cancelled => row(499, "cancelled_error", "cancelled", 130, true),
-            Self::Unavailable => row(503, "server_error", "unavailable", 69, true),
-            Self::EngineFailed => row(500, "server_error", "engine_failed", 70, true),
-            Self::Upstream => row(502, "server_error", "upstream", 76, true),
-            Self::Storage => row(500, "server_error", "storage", 74, false),
-            Self::InsufficientStorage => row(507, "insufficient_storage", "insufficient_storage", 74, false),
-            Self::Internal => row(500, "server_error", "internal", 70, false),
+            Self::InvalidRequest => row(400, "invalid_request", false),
+            Self::ContextExceeded => row(400, "context_length_exceeded", false),
+            Self::NotFound => row(404, "model_not_found", false),
+            Self::InvalidModel => row(422, "invalid_model", false),
+            Self::TooLarge => row(507, "model_too_large", false),
+            Self::Unsupported => row(501, "unsupported", false),
+            Self::Forbidden => row(403, "forbidden", false),
+            Self::Busy => row(503, "busy", true),
+            Self::DeadlineExceeded => row(504, "deadline_exceeded", true),
+            Self::Cancelled => row(499, "cancelled", true),
+            Self::Unavailable => row(503, "unavailable", true),
+            Self::EngineFailed => row(500, "engine_failed", true),
+            Self::Upstream => row(502, "upstream", true),
+            Self::Storage => row(500, "storage", false),
+            Self::InsufficientStorage => row(507, "insufficient_storage", false),
+            Self::Internal => row(500, "internal", false),
         }
     }
 }
@@ -111,6 +106,7 @@ impl ErrorKind {
 /// An error as every surface shows it: a kind, a sentence, and what to do.
 ///
 /// Crates keep their own typed errors; at a boundary each becomes one of these.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
@@ -157,6 +153,13 @@ impl Failure {
         self
     }
 
+    /// The same failure in other words.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
     /// The same failure with what to do about it.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -191,15 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_has_a_distinct_code_and_a_failing_exit() {
+    fn every_kind_has_a_distinct_code_and_a_status_of_failure() {
         let mut codes: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.surface().code).collect();
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), ErrorKind::ALL.len());
         for kind in ErrorKind::ALL {
-            let surface = kind.surface();
-            assert_ne!(surface.exit_code, 0, "{kind:?}");
-            assert!((400..600).contains(&surface.http_status), "{kind:?}");
+            assert!((400..600).contains(&kind.surface().http_status), "{kind:?}");
         }
     }
 }

@@ -151,6 +151,17 @@ pub enum KvType {
     Q8_0,
 }
 
+impl KvType {
+    /// What so many bytes of 16-bit floats take.
+    pub const fn bytes(self, f16_bytes: u64) -> u64 {
+        match self {
+            Self::F16 => f16_bytes,
+            // Blocks of 32 values in 34 bytes.
+            Self::Q8_0 => f16_bytes * 17 / 32,
+        }
+    }
+}
+
 /// What a caller may choose about a load; part of an instance's identity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LoadOptions {
@@ -166,6 +177,13 @@ pub struct LoadOptions {
     pub threads: u32,
     /// Keep the mapped weights from being paged out.
     pub lock_memory: bool,
+}
+
+impl LoadOptions {
+    /// Tokens of context in all slots together.
+    pub fn cells(&self) -> u64 {
+        u64::from(self.context_tokens) * u64::from(self.slots.max(1))
+    }
 }
 
 /// What an instance is found to use, by asking the kernel and the engine.

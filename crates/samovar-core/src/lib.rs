@@ -1,18 +1,19 @@
 //! The nouns and the ports of Samovar: what a model, a request and an engine are.
 //!
 //! ```text
-//!   model/       what the user names and what the file header says
-//!   format/      readers of foreign bytes (the GGUF gate)
+//!   model/       what the user names, which files that is and what their header says
+//!   format/      what a model's files are, read from foreign bytes (the GGUF gate)
 //!   chat         a conversation, which the engine renders and tokenizes
 //!   generation   a request for text, and the events that answer it
 //!   scope        whose the state of a prompt is
 //!   footprint    bytes: predicted, promised, measured
+//!   memory       the same by where it is: arenas, files, sizes
 //!   cores        processor cores: there, idle, shared
 //!   byte_budget  one bound on the bytes of many holders
 //!   gdsf         what keeping a thing saves
 //!   system_words what the operating system said, as people read it
 //!   port/        what others must provide: an engine, a clock
-//!   error        one table from kind to HTTP status, exit code and retry
+//!   error        one table from kind to HTTP status, code and retry
 //! ```
 //!
 //! This crate never starts a runtime, opens a socket or calls native code.
@@ -27,6 +28,7 @@ pub mod footprint;
 pub mod format;
 pub mod gdsf;
 pub mod generation;
+pub mod memory;
 pub mod model;
 pub mod port;
 pub mod scope;
@@ -45,6 +47,9 @@ pub use generation::{
     Adapter, CachedPrefix, Completion, FinishReason, GenerationRequest, ParseAdapterError, Prompt, Sampling,
     TokenEvent, TokenLogprob, Usage,
 };
-pub use model::{ArtifactRef, Descriptor, HubRef, ModelKey, ModelRef, RemoteRef};
+pub use memory::{Arena, Bytes, Cost, FileId, Mapped, Memory};
+pub use model::{
+    ArtifactRef, Descriptor, FileRole, Format, HubRef, ModelFiles, ModelKey, ModelRef, RemoteRef, WeightsId,
+};
 pub use scope::Scope;
 pub use system_words::system_words;

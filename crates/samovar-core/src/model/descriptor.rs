@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::format::Format;
+
 /// A tensor format with its share of the file: enough to predict what a layout costs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorFormat {
@@ -19,6 +21,9 @@ pub struct TensorFormat {
 /// Facts of a model from its header. All numbers have passed the gate's ranges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
+    /// The format of its weights: it decides which engine runs it.
+    #[serde(default)]
+    pub format: Format,
     /// `general.name`, if the file has one.
     pub name: Option<String>,
     /// `general.architecture`, such as `llama`.

@@ -1,9 +1,15 @@
-//! What a model is called and what its header says about it.
+//! What a model is called, which files it consists of, and what its header says about it.
 
 pub mod descriptor;
+pub mod files;
+pub mod format;
 pub mod key;
 pub mod reference;
+pub mod weights;
 
 pub use descriptor::{Descriptor, TensorFormat};
+pub use files::{FileRole, ModelFiles};
+pub use format::Format;
 pub use key::ModelKey;
 pub use reference::{ArtifactRef, HubRef, ModelRef, RemoteRef};
+pub use weights::WeightsId;

@@ -1,7 +1,7 @@
 //! The engine port: a library able to run models, and one model loaded by it.
 //!
 //! ```text
-//!   Engine ── footprint(descriptor, options)          header only, pure arithmetic
+//!   Engine ── engine_for / capabilities / footprint / cost   of a model's header alone, pure arithmetic
 //!      ├───── packing / pack / calibrate              weights in this CPU's layout, made ahead
 //!      └───── load(...) ──► Instance ── generate ──► Generation (events; drop = cancel)
 //!                              ├────── park / resume (also with more context or slots than before)
@@ -12,71 +12,53 @@
 //! Loading, parking and resuming block; callers run them on threads of their own. `generate` does not wait for the
 //! answer: the work happens on the instance's thread, which owns all native state. It may wait for what comes before
 //! (tokenizing, state that is taken up from disk, another process), so that callers with a deadline do not wait for it.
+//!
+//! What wraps another engine or instance passes every method on: `clippy::missing_trait_methods` is denied on its `impl`,
+//! or a method that is new here would silently get its default there.
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cores::Cores;
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use crate::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
+use crate::memory::Cost;
 use crate::model::Descriptor;
-use crate::port::PromptControl;
+use crate::port::identity::no_engine_for;
+use crate::port::{EngineInfo, LoadRequest, PackRequest, PromptControl};
 use crate::scope::Scope;
 
-/// What an engine can do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What an engine can do with a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each asked for by name")]
 pub struct Capabilities {
-    /// Several requests share one decode step.
-    pub is_batching: bool,
     /// Prompt state can be reused between requests.
     pub reuses_prefixes: bool,
     /// `park` gives memory back.
     pub can_park: bool,
-    /// `embed` works.
-    pub can_embed: bool,
     /// Requests may name adapters.
     pub can_adapt: bool,
     /// `save_prefix` and `restore_prefix` work.
     pub saves_prefixes: bool,
 }
 
-/// The files of one model.
-#[derive(Clone, Copy, Debug)]
-pub struct ModelFiles<'a> {
-    /// The model; of a split one, its first file.
-    pub path: &'a Path,
-    /// The file that [`Engine::pack`] wrote for it, and the source that it must be of. An engine that finds it
-    /// wanting loads the model without.
-    pub packed: Option<PackedFile<'a>>,
-}
-
-/// A packed file, and what it must be of.
-#[derive(Clone, Copy, Debug)]
-pub struct PackedFile<'a> {
-    /// The file.
-    pub path: &'a Path,
-    /// What was given to [`Engine::pack`] as the source.
-    pub source: &'a str,
-}
-
-impl<'a> ModelFiles<'a> {
-    /// A model without packed weights.
-    pub const fn of(path: &'a Path) -> Self {
-        Self { path, packed: None }
-    }
-}
-
 /// A library able to run models.
 pub trait Engine: Send + Sync + 'static {
-    /// Name and version, such as `llama.cpp 0.6.0 (llama-cpp-2 0.1.160)`; part of the key of saved state.
-    fn name(&self) -> &str;
+    /// The engines behind this one: itself, or those among which it chooses.
+    fn engines(&self) -> Vec<EngineInfo>;
 
-    /// What this engine can do.
-    fn capabilities(&self) -> Capabilities;
+    /// The one of [`engines`](Self::engines) that runs such a model.
+    ///
+    /// # Errors
+    /// `Unsupported` when none does.
+    fn engine_for(&self, descriptor: &Descriptor) -> Result<EngineInfo, Failure> {
+        let runs_it = |engine: &EngineInfo| engine.formats.contains(&descriptor.format);
+        self.engines().into_iter().find(runs_it).ok_or_else(|| no_engine_for(descriptor.format))
+    }
+
+    /// What can be done with such a model; nothing where no engine runs it.
+    fn capabilities(&self, descriptor: &Descriptor) -> Capabilities;
 
     /// Predicts what a load would cost, from facts of the header alone.
     ///
@@ -84,62 +66,62 @@ pub trait Engine: Send + Sync + 'static {
     /// `InvalidModel` or `Unsupported` when this engine cannot run such a model.
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure>;
 
+    /// Where the memory of such a load is, and what another size would change about it: `memory` is what
+    /// [`footprint`](Self::footprint) predicts, or what was measured. Whoever counts memory asks nothing else of an engine.
+    fn cost(&self, descriptor: &Descriptor, options: &LoadOptions, memory: Footprint) -> Cost {
+        Cost::on_host(descriptor, options, memory)
+    }
+
     /// What packed weights made by this engine, in this build and on this machine, are known by: two that have the
-    /// same key and the same source are the same bytes. `None` where it packs nothing of such a model. The first call
-    /// takes some milliseconds.
+    /// same key and the same source are the same bytes. It begins with the engine's id. `None` where it packs nothing of
+    /// such a model. The first call takes some milliseconds.
     fn packing(&self, descriptor: &Descriptor) -> Option<String> {
         let _ = descriptor;
         None
     }
 
-    /// Writes the packed weights of the model at `path` into an empty file that can be read as well, from its beginning, and returns how many
-    /// bytes that were. `source` stands for the model's bytes and is written with them. Nothing is synced. Blocks
-    /// for about as long as reading the model takes; reports, looks for cancellation and gives way through `control`.
+    /// Predicts what packing such a model takes: it holds the tensor that it packs, and a context to prove the result in;
+    /// and the file that it writes goes through the page cache, as what is mapped does.
+    ///
+    /// # Errors
+    /// `InvalidModel` or `Unsupported` when this engine cannot run such a model, or packs none at all.
+    fn packing_footprint(&self, descriptor: &Descriptor) -> Result<Footprint, Failure> {
+        let _ = descriptor;
+        Err(packs_nothing())
+    }
+
+    /// Writes the packed weights of a model, and returns how many bytes that were. Nothing is synced. Blocks for about as
+    /// long as reading the model takes; reports, looks for cancellation and gives way through the request's control.
     ///
     /// # Errors
     /// `Unsupported` when nothing of the model can be packed, or what was packed computes something else: that will be
     /// so the next time, too. `InvalidModel`, `EngineFailed`, `Cancelled`, `Storage` may pass.
-    fn pack(
-        &self,
-        path: &Path,
-        descriptor: &Descriptor,
-        source: &str,
-        into: &File,
-        control: &LoadControl,
-    ) -> Result<u64, Failure> {
-        let _ = (path, descriptor, source, into, control);
-        Err(Failure::new(ErrorKind::Unsupported, "this engine packs no weights"))
+    fn pack(&self, request: PackRequest<'_>) -> Result<u64, Failure> {
+        let _ = request;
+        Err(packs_nothing())
     }
 
-    /// Measures, for a few seconds, how fast the layouts are that these files allow. Gives way through `control` between
-    /// what it measures. Blocks.
+    /// Measures, for a few seconds, how fast the layouts are that these files allow. Gives way through the request's control
+    /// between what it measures. Blocks.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    fn calibrate(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Vec<Speed>, Failure> {
-        let _ = (files, descriptor, options, control);
+    fn calibrate(&self, request: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
+        let _ = request;
         Ok(Vec::new())
     }
 
-    /// Loads a model. Blocks; reports progress and looks for cancellation through `control`.
+    /// Loads a model. Blocks; reports progress and looks for cancellation through the request's control.
     ///
     /// # Errors
     /// `InvalidModel`, `EngineFailed`, `Cancelled`, `Storage`. Everything is given back on failure. A packed file that is
     /// refused is no failure: the model is loaded as on disk, and [`Instance::arrangement`] says why. Of
     /// one that could not even be looked at it says nothing: the file may be good.
-    fn load(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Arc<dyn Instance>, Failure>;
+    fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure>;
+}
+
+fn packs_nothing() -> Failure {
+    Failure::new(ErrorKind::Unsupported, "this engine packs no weights")
 }
 
 /// One loaded model. Dropping the last reference unloads it (and joins its thread).
@@ -235,7 +217,7 @@ pub trait Instance: Send + Sync + 'static {
     }
 
     /// Writes the state of one of [`prefixes`](Self::prefixes) into an empty file, from its beginning, and returns
-    /// how many bytes that were. The bytes mean something only to an engine of the same name, for the same
+    /// how many bytes that were. The bytes mean something only to an engine of the same name and version, for the same
     /// weights and KV format. Blocks.
     ///
     /// # Errors
@@ -254,91 +236,5 @@ pub trait Instance: Send + Sync + 'static {
     fn restore_prefix(&self, tokens: &[u32], scope: Scope, from: &File) -> Result<(), Failure> {
         let _ = (tokens, scope, from);
         Err(Failure::new(ErrorKind::Unsupported, "this engine saves no prompt state"))
-    }
-}
-
-/// How a load talks with whoever started it.
-pub struct LoadControl {
-    progress: Box<dyn Fn(f32) + Send + Sync>,
-    obituary: Arc<dyn Fn(Failure) + Send + Sync>,
-    give_way: Box<dyn Fn() + Send + Sync>,
-    cancelled: Arc<AtomicBool>,
-    is_in_background: bool,
-}
-
-impl LoadControl {
-    /// Reports progress (0..=1) to `progress`.
-    pub fn new(progress: impl Fn(f32) + Send + Sync + 'static) -> Self {
-        Self {
-            progress: Box::new(progress),
-            obituary: Arc::new(|_| ()),
-            give_way: Box::new(|| ()),
-            cancelled: Arc::default(),
-            is_in_background: false,
-        }
-    }
-
-    /// The same, and `obituary` hears of the instance's death, should it die by itself after the load.
-    #[must_use]
-    pub fn on_death(mut self, obituary: impl Fn(Failure) + Send + Sync + 'static) -> Self {
-        self.obituary = Arc::new(obituary);
-        self
-    }
-
-    /// The same for what nobody waits for: it should yield to everything else, where the engine can see to that.
-    #[must_use]
-    pub fn in_background(mut self) -> Self {
-        self.is_in_background = true;
-        self
-    }
-
-    /// The same, and `give_way` is called between the steps of packing and measuring. It may block for a moment.
-    #[must_use]
-    pub fn giving_way(mut self, give_way: impl Fn() + Send + Sync + 'static) -> Self {
-        self.give_way = Box::new(give_way);
-        self
-    }
-
-    /// Reports to nobody.
-    pub fn silent() -> Self {
-        Self::new(|_| ())
-    }
-
-    /// A flag that stops the load once it is set.
-    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.cancelled)
-    }
-
-    /// For the engine to keep: to be called once, and never during the load, when the instance has died by itself.
-    /// It must not be called for an instance that is dropped. It may be called on any thread and does not block.
-    pub fn obituary(&self) -> Arc<dyn Fn(Failure) + Send + Sync> {
-        Arc::clone(&self.obituary)
-    }
-
-    /// Called by the engine as it gets on, with the part done (0..=1).
-    pub fn report(&self, fraction: f32) {
-        (self.progress)(fraction);
-    }
-
-    /// Called by the engine between two steps of packing or measuring, while it holds nothing that others wait for:
-    /// returns when the next may begin, which is later while models answer on the same cores.
-    pub fn give_way(&self) {
-        (self.give_way)();
-    }
-
-    /// Whether nobody waits for it.
-    pub fn is_in_background(&self) -> bool {
-        self.is_in_background
-    }
-
-    /// Whether the load should stop.
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-}
-
-impl std::fmt::Debug for LoadControl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoadControl").field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
     }
 }

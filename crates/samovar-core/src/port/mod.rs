@@ -2,8 +2,14 @@
 
 pub mod clock;
 pub mod engine;
+pub mod engines;
+pub mod identity;
+pub mod load;
 pub mod prompt_control;
 
 pub use clock::{Clock, Millis, SystemClock};
-pub use engine::{Capabilities, Engine, Instance, LoadControl, ModelFiles, PackedFile};
+pub use engine::{Capabilities, Engine, Instance};
+pub use engines::Engines;
+pub use identity::{EngineId, EngineInfo};
+pub use load::{LoadControl, LoadRequest, PackRequest, PackedFile};
 pub use prompt_control::{PromptControl, Unconfined};

@@ -11,7 +11,7 @@ use super::split::{self, Split};
 use super::tensors::{Tally, Tensors};
 use super::tokenizer::{self, Tokenizer};
 use super::types;
-use crate::model::Descriptor;
+use crate::model::{Descriptor, Format};
 
 /// Reads and checks the header of a model in one file.
 pub(super) fn read<R: Read + Seek>(reader: Reader<R>) -> Result<Descriptor, Fault> {
@@ -30,7 +30,7 @@ pub(super) fn read_first<R: Read + Seek>(reader: Reader<R>) -> Result<(Descripto
     if let Some(Split { number, count, .. }) = split.filter(|split| split.number > 0) {
         return Err(Fault::Split { number: number + 1, count });
     }
-    let facts = Facts::read(&mut metadata)?;
+    let facts = HeaderFields::read(&mut metadata)?;
     let mut tally = Tally::new();
     tally.add(&mut metadata)?;
     let descriptor = match split {
@@ -42,7 +42,7 @@ pub(super) fn read_first<R: Read + Seek>(reader: Reader<R>) -> Result<(Descripto
 }
 
 /// What the metadata of a model says: all that a descriptor needs but the tensors.
-pub(super) struct Facts {
+pub(super) struct HeaderFields {
     name: Option<String>,
     architecture: Architecture,
     chat_template: Option<String>,
@@ -50,7 +50,7 @@ pub(super) struct Facts {
     tokenizer: Option<Tokenizer>,
 }
 
-impl Facts {
+impl HeaderFields {
     /// Reads and checks the metadata.
     pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Self, Fault> {
         let architecture = architecture::read(metadata)?;
@@ -80,6 +80,7 @@ impl Facts {
             .map_or_else(|| rows().min(limits::VOCABULARY), |tokenizer| tokenizer.vocabulary);
         let (architecture, tokenizer) = (self.architecture, self.tokenizer.unwrap_or_default());
         Descriptor {
+            format: Format::Gguf,
             name: self.name,
             architecture: architecture.name,
             parameters: tensors.parameters,

@@ -8,7 +8,7 @@
 
 use std::io::{Read, Seek};
 
-use super::descriptor::Facts;
+use super::descriptor::HeaderFields;
 use super::error::Fault;
 use super::metadata::Metadata;
 use super::reader::Reader;
@@ -21,7 +21,7 @@ pub(super) struct Parts {
     count: usize,
     added: usize,
     file_bytes: u64,
-    first: Option<(Facts, Split)>,
+    first: Option<(HeaderFields, Split)>,
     tally: Tally,
 }
 
@@ -37,7 +37,7 @@ impl Parts {
         let mut metadata = Metadata::read(reader)?;
         let split = self.check_place(split::read(&mut metadata)?)?;
         match &self.first {
-            None => self.first = Some((Facts::read(&mut metadata)?, split)),
+            None => self.first = Some((HeaderFields::read(&mut metadata)?, split)),
             Some((_, first)) if split.tensors.is_some_and(|tensors| Some(tensors) != first.tensors) => {
                 return Err(Fault::SplitLies(format!(
                     "part 1 announces {} tensors, part {} announces {}",

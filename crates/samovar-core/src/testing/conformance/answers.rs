@@ -62,7 +62,7 @@ pub fn batches_beyond_64_tokens_are_right(subject: &Subject) {
 
 /// A prompt whose beginning was computed before is answered as if it was not.
 pub fn reused_prefixes_do_not_change_the_answer(subject: &Subject) {
-    if !subject.engine.capabilities().reuses_prefixes {
+    if !subject.capabilities().reuses_prefixes {
         return;
     }
     let fresh = subject.load();
@@ -87,7 +87,7 @@ pub fn cached_prefixes_are_reported(subject: &Subject) {
     let cached = |reuse_prefix| ask(&instance, request(reuse_prefix)).completion.usage.cached_tokens;
     assert_eq!(cached(true), 0, "nothing was computed before");
     let reused = cached(true);
-    if subject.engine.capabilities().reuses_prefixes {
+    if subject.capabilities().reuses_prefixes {
         assert!((100..120).contains(&reused), "{reused} of 120 tokens reused");
     } else {
         assert_eq!(reused, 0);

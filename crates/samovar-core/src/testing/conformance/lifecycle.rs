@@ -9,12 +9,24 @@ use crate::footprint::LoadOptions;
 use crate::generation::{GenerationRequest, TokenEvent};
 use crate::port::LoadControl;
 
+/// The engine runs the model, and all keys of what it makes name it: what another made cannot be taken for its own.
+pub fn what_it_makes_is_known_by_its_name(subject: &Subject) {
+    let engine = subject.engine.engine_for(&subject.descriptor).unwrap();
+    assert!(subject.engine.engines().contains(&engine), "{engine:?}");
+    assert!(engine.formats.contains(&subject.descriptor.format), "{engine:?}");
+    assert!(!engine.id.as_str().is_empty() && engine.name.starts_with(engine.id.as_str()), "{engine:?}");
+    if let Some(key) = subject.engine.packing(&subject.descriptor) {
+        assert!(key.starts_with(engine.id.as_str()), "{key} is not of {}", engine.id);
+        assert!(subject.engine.packing_footprint(&subject.descriptor).unwrap().total_bytes() > 0);
+    }
+}
+
 /// Progress goes from 0 to 1 and never back.
 pub fn loading_reports_rising_progress(subject: &Subject) {
     let reported = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&reported);
     let control = LoadControl::new(move |fraction| sink.lock().unwrap().push(fraction));
-    subject.engine.load(subject.files(), &subject.descriptor, &subject.options, &control).unwrap();
+    subject.engine.load(subject.request(&control)).unwrap();
     let reported = reported.lock().unwrap();
     assert!(reported.iter().all(|fraction| (0.0..=1.0).contains(fraction)), "{reported:?}");
     assert!(reported.is_sorted(), "{reported:?}");
@@ -24,7 +36,7 @@ pub fn loading_reports_rising_progress(subject: &Subject) {
 pub fn a_cancelled_load_is_cancelled_or_complete(subject: &Subject) {
     let control = LoadControl::silent();
     control.cancel_flag().store(true, Ordering::Relaxed);
-    match subject.engine.load(subject.files(), &subject.descriptor, &subject.options, &control) {
+    match subject.engine.load(subject.request(&control)) {
         Ok(instance) => instance.probe().unwrap(),
         Err(failure) => assert_eq!(failure.kind, ErrorKind::Cancelled, "{failure:?}"),
     }
@@ -33,7 +45,7 @@ pub fn a_cancelled_load_is_cancelled_or_complete(subject: &Subject) {
 
 /// A parked instance holds less, refuses requests, and answers as before once it is resumed.
 pub fn parking_keeps_the_answer(subject: &Subject) {
-    if !subject.engine.capabilities().can_park {
+    if !subject.capabilities().can_park {
         return;
     }
     let instance = subject.load();
@@ -56,7 +68,7 @@ pub fn parking_keeps_the_answer(subject: &Subject) {
 
 /// A parked instance comes back with more room or with less, and the answers that fit are the same.
 pub fn resuming_with_another_context_keeps_the_answer(subject: &Subject) {
-    if !subject.engine.capabilities().can_park {
+    if !subject.capabilities().can_park {
         return;
     }
     let instance = subject.load();

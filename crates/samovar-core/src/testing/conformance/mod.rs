@@ -5,12 +5,13 @@
 //! ```
 //!
 //! ```
+//! use samovar_core::ModelFiles;
 //! use samovar_core::testing::{FakeEngine, conformance::Subject};
 //!
 //! fn subject() -> Subject {
 //!     Subject {
 //!         engine: std::sync::Arc::new(FakeEngine::new()),
-//!         path: "any.gguf".into(),
+//!         files: ModelFiles::of("any.gguf"),
 //!         packed: None,
 //!         descriptor: FakeEngine::descriptor("any", 1 << 20),
 //!         options: FakeEngine::options(),
@@ -40,7 +41,7 @@ pub use answers::{
 pub use lifecycle::{
     a_cancelled_load_is_cancelled_or_complete, dropping_the_instance_ends_its_answers,
     loading_reports_rising_progress, parking_keeps_the_answer, probing_and_measuring_work,
-    resuming_with_another_context_keeps_the_answer,
+    resuming_with_another_context_keeps_the_answer, what_it_makes_is_known_by_its_name,
 };
 pub use limits::{
     a_full_context_ends_with_length, a_prompt_nearly_as_long_as_the_context_is_answered,
@@ -104,6 +105,7 @@ macro_rules! engine_conformance {
             answers_side_by_side_are_as_alone,
             equal_prompts_at_once_give_equal_answers,
             more_requests_than_slots_all_finish,
+            what_it_makes_is_known_by_its_name,
             loading_reports_rising_progress,
             a_cancelled_load_is_cancelled_or_complete,
             parking_keeps_the_answer,

@@ -63,7 +63,7 @@ fn saved(subject: &Subject, count: usize) -> (Arc<dyn Instance>, CachedPrefix, F
 
 /// State that was saved is of use to an instance that never computed it, and changes no answer.
 pub fn saved_prefixes_are_as_good_as_computed_ones(subject: &Subject) {
-    if !subject.engine.capabilities().saves_prefixes {
+    if !subject.capabilities().saves_prefixes {
         return;
     }
     let (first, prefix, file) = saved(subject, 120);
@@ -82,7 +82,7 @@ pub fn saved_prefixes_are_as_good_as_computed_ones(subject: &Subject) {
 
 /// What is restored twice is there once; and it comes back after parking has thrown it away.
 pub fn prefixes_are_restored_once_and_again_after_parking(subject: &Subject) {
-    let capabilities = subject.engine.capabilities();
+    let capabilities = subject.capabilities();
     if !capabilities.saves_prefixes || !capabilities.can_park {
         return;
     }
@@ -105,7 +105,7 @@ pub fn prefixes_are_restored_once_and_again_after_parking(subject: &Subject) {
 
 /// Names of kept state are never given again, and state that has gone cannot be saved.
 pub fn names_of_prefixes_never_repeat(subject: &Subject) {
-    if !subject.engine.capabilities().saves_prefixes {
+    if !subject.capabilities().saves_prefixes {
         return;
     }
     let instance = subject.load();
@@ -125,7 +125,7 @@ pub fn names_of_prefixes_never_repeat(subject: &Subject) {
 
 /// The longest unused state comes first; private requests leave none.
 pub fn prefixes_come_in_the_order_of_their_last_use(subject: &Subject) {
-    if !subject.engine.capabilities().saves_prefixes {
+    if !subject.capabilities().saves_prefixes {
         return;
     }
     let instance = subject.load();
@@ -158,14 +158,14 @@ fn told(instance: &Arc<dyn Instance>, scope: Scope) -> u32 {
 
 /// Where clients do not share, nobody takes over or hears of another's prompt, not even as saved state.
 pub fn private_prefixes_are_of_one_client_alone(subject: &Subject) {
-    if !subject.engine.capabilities().reuses_prefixes {
+    if !subject.capabilities().reuses_prefixes {
         return;
     }
     let instance = subject.load();
     let [alice, bob] = ["alice", "bob"].map(|name| Scope::of_client(name, true));
     let told_in_turn = [alice, bob, Scope::default(), alice, bob].map(|scope| told(&instance, scope));
     assert_eq!(told_in_turn, [0, 0, 0, 99, 99]);
-    if !subject.engine.capabilities().saves_prefixes {
+    if !subject.capabilities().saves_prefixes {
         return;
     }
     let prefixes = instance.prefixes().unwrap();
@@ -180,7 +180,7 @@ pub fn private_prefixes_are_of_one_client_alone(subject: &Subject) {
 
 /// Where clients share, each is told only of what was its own.
 pub fn what_is_anothers_is_not_told(subject: &Subject) {
-    if !subject.engine.capabilities().reuses_prefixes {
+    if !subject.capabilities().reuses_prefixes {
         return;
     }
     let instance = subject.load();
@@ -190,7 +190,7 @@ pub fn what_is_anothers_is_not_told(subject: &Subject) {
 
 /// Bytes that are not what `save_prefix` wrote for these tokens are refused, and harm nothing.
 pub fn wrong_state_is_refused(subject: &Subject) {
-    if !subject.engine.capabilities().saves_prefixes {
+    if !subject.capabilities().saves_prefixes {
         return;
     }
     let (instance, prefix, file) = saved(subject, 60);

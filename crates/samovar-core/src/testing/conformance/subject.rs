@@ -10,8 +10,8 @@ use crate::footprint::LoadOptions;
 use crate::generation::{
     Completion, Generation, GenerationRequest, Prompt, Sampling, TokenEvent, TokenLogprob,
 };
-use crate::model::Descriptor;
-use crate::port::{Engine, Instance, LoadControl, ModelFiles, PackedFile};
+use crate::model::{Descriptor, ModelFiles};
+use crate::port::{Capabilities, Engine, Instance, LoadControl, LoadRequest, PackedFile};
 
 /// How long anything may take on a slow and busy machine.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
@@ -22,8 +22,8 @@ pub(super) const ALTERNATIVES: u32 = 5;
 pub struct Subject {
     /// The engine.
     pub engine: Arc<dyn Engine>,
-    /// The model's file.
-    pub path: PathBuf,
+    /// The model's files.
+    pub files: ModelFiles,
     /// Its packed file and the source written in it, where the layout needs one.
     pub packed: Option<(PathBuf, String)>,
     /// Its facts.
@@ -49,10 +49,15 @@ pub struct Answer {
 }
 
 impl Subject {
-    /// The files to load.
-    pub fn files(&self) -> ModelFiles<'_> {
+    /// What can be done with the model.
+    pub fn capabilities(&self) -> Capabilities {
+        self.engine.capabilities(&self.descriptor)
+    }
+
+    /// How it is loaded.
+    pub fn request<'a>(&'a self, control: &'a LoadControl) -> LoadRequest<'a> {
         let packed = self.packed.as_ref().map(|(path, source)| PackedFile { path, source });
-        ModelFiles { path: &self.path, packed }
+        LoadRequest::new(&self.files, &self.descriptor, &self.options, control).with_packed(packed)
     }
 
     /// A fresh instance.
@@ -60,7 +65,7 @@ impl Subject {
         assert!(self.options.slots >= 2, "the suite needs two slots");
         assert!(self.options.context_tokens >= 256, "the suite needs 256 tokens of context");
         self.engine
-            .load(self.files(), &self.descriptor, &self.options, &LoadControl::silent())
+            .load(self.request(&LoadControl::silent()))
             .unwrap_or_else(|failure| panic!("loading failed: {failure:?}"))
     }
 

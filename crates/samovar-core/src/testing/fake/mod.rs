@@ -21,8 +21,6 @@ mod vocabulary;
 mod voice;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,8 +30,11 @@ pub use script::Script;
 use super::gate::Gate;
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Footprint, KvType, Layout, LoadOptions, Speed};
-use crate::model::{Descriptor, TensorFormat};
-use crate::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
+use crate::memory::Cost;
+use crate::model::{Descriptor, Format, TensorFormat};
+use crate::port::{
+    Capabilities, Engine, EngineId, EngineInfo, Instance, LoadControl, LoadRequest, PackRequest,
+};
 use instance::{FakeInstance, Gates};
 
 /// An engine that does what a script says. Clones are the same engine.
@@ -44,6 +45,7 @@ pub struct FakeEngine {
 
 #[derive(Debug)]
 struct Shared {
+    info: EngineInfo,
     capabilities: Capabilities,
     script: Script,
     script_by_model: HashMap<String, Script>,
@@ -60,6 +62,7 @@ struct Shared {
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent doors, each closed by name")]
 pub struct Builder {
+    info: EngineInfo,
     capabilities: Capabilities,
     script: Script,
     script_by_model: HashMap<String, Script>,
@@ -112,6 +115,13 @@ impl Builder {
         self
     }
 
+    /// Which engine it says that it is, and which models it runs. Default: `fake`, which runs GGUF models.
+    #[must_use]
+    pub fn identity(mut self, id: &str, formats: impl IntoIterator<Item = Format>) -> Self {
+        self.info = info(id, formats);
+        self
+    }
+
     /// What the engine says it can do.
     #[must_use]
     pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
@@ -124,6 +134,7 @@ impl Builder {
         let gate = |is_closed| if is_closed { Gate::closed() } else { Gate::opened() };
         FakeEngine {
             shared: Arc::new(Shared {
+                info: self.info,
                 capabilities: self.capabilities,
                 script: self.script,
                 script_by_model: self.script_by_model,
@@ -142,6 +153,10 @@ impl Builder {
 }
 
 impl FakeEngine {
+    /// What it can do, unless it is made otherwise.
+    pub const CAPABILITIES: Capabilities =
+        Capabilities { reuses_prefixes: true, can_park: true, can_adapt: false, saves_prefixes: true };
+
     /// An engine that loads at once and speaks as fast as it can.
     #[allow(clippy::new_without_default, reason = "a test reads better with the verb")]
     pub fn new() -> Self {
@@ -151,14 +166,8 @@ impl FakeEngine {
     /// An engine that does something else.
     pub fn builder() -> Builder {
         Builder {
-            capabilities: Capabilities {
-                is_batching: true,
-                reuses_prefixes: true,
-                can_park: true,
-                can_embed: false,
-                can_adapt: false,
-                saves_prefixes: true,
-            },
+            info: info("fake", [Format::Gguf]),
+            capabilities: Self::CAPABILITIES,
             script: Script::default(),
             script_by_model: HashMap::new(),
             gates_loads: false,
@@ -171,6 +180,7 @@ impl FakeEngine {
     /// A model that this engine can load: `bytes` of weights, a context of 2,048 tokens.
     pub fn descriptor(name: &str, bytes: u64) -> Descriptor {
         Descriptor {
+            format: Format::Gguf,
             name: Some(name.to_owned()),
             architecture: "fake".to_owned(),
             parameters: bytes / 2,
@@ -295,13 +305,8 @@ impl FakeEngine {
         }
     }
 
-    fn try_pack(
-        &self,
-        descriptor: &Descriptor,
-        source: &str,
-        into: &File,
-        control: &LoadControl,
-    ) -> Result<u64, Failure> {
+    fn try_pack(&self, request: PackRequest<'_>) -> Result<u64, Failure> {
+        let PackRequest { descriptor, source, into, control, .. } = request;
         let script = self.script_of(descriptor);
         let none = || Failure::new(ErrorKind::Unsupported, "nothing of this model can be packed");
         let packing = script.packing.as_deref().ok_or_else(none)?;
@@ -319,12 +324,12 @@ impl FakeEngine {
 }
 
 impl Engine for FakeEngine {
-    fn name(&self) -> &'static str {
-        "fake 1"
+    fn engines(&self) -> Vec<EngineInfo> {
+        vec![self.shared.info.clone()]
     }
 
-    fn capabilities(&self) -> Capabilities {
-        self.shared.capabilities.clone()
+    fn capabilities(&self, _descriptor: &Descriptor) -> Capabilities {
+        self.shared.capabilities
     }
 
     /// Mapped: the tensors, for a hybrid twice. Held: the KV cache of all slots, and the tensors when repacked.
@@ -332,22 +337,31 @@ impl Engine for FakeEngine {
         Ok(footprint(self.script_of(descriptor), descriptor, options))
     }
 
+    /// On the host as any engine, and on devices what the script says.
+    fn cost(&self, descriptor: &Descriptor, options: &LoadOptions, memory: Footprint) -> Cost {
+        let mut cost = Cost::on_host(descriptor, options, memory);
+        cost.memory.private += self.script_of(descriptor).device_bytes;
+        cost
+    }
+
     fn packing(&self, descriptor: &Descriptor) -> Option<String> {
         self.script_of(descriptor).packing.clone()
     }
 
+    /// Held: the KV cache of 512 tokens.
+    fn packing_footprint(&self, descriptor: &Descriptor) -> Result<Footprint, Failure> {
+        let options = |layout| LoadOptions { context_tokens: 256, layout, ..Self::options() };
+        let of = |layout| footprint(self.script_of(descriptor), descriptor, &options(layout));
+        let (plain, both) = (of(Layout::Mapped), of(Layout::Hybrid));
+        let written = both.mapped_bytes.saturating_sub(plain.mapped_bytes);
+        Ok(Footprint { mapped_bytes: plain.mapped_bytes.max(written), ..plain })
+    }
+
     /// Never reads the model.
-    fn pack(
-        &self,
-        _path: &Path,
-        descriptor: &Descriptor,
-        source: &str,
-        into: &File,
-        control: &LoadControl,
-    ) -> Result<u64, Failure> {
+    fn pack(&self, request: PackRequest<'_>) -> Result<u64, Failure> {
         let ledger = &self.shared.ledger;
         ledger.change(|counts| counts.packs_started += 1);
-        let outcome = self.try_pack(descriptor, source, into, control);
+        let outcome = self.try_pack(request);
         ledger.change(|counts| match &outcome {
             Ok(_) => counts.packs_finished += 1,
             Err(failure) if failure.kind == ErrorKind::Cancelled => counts.packs_cancelled += 1,
@@ -356,30 +370,19 @@ impl Engine for FakeEngine {
         outcome
     }
 
-    fn calibrate(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        _options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Vec<Speed>, Failure> {
-        if control.is_cancelled() {
+    fn calibrate(&self, request: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
+        if request.control.is_cancelled() {
             return Err(Failure::new(ErrorKind::Cancelled, "the calibration was cancelled"));
         }
-        let script = self.script_of(descriptor);
-        let is_reached = |layout| packing::arrange(script, descriptor, files, layout).layout == layout;
+        let script = self.script_of(request.descriptor);
+        let is_reached = |layout| packing::arrange(script, request, layout).layout == layout;
         let speeds = script.speeds.iter().filter(|speed| is_reached(speed.layout)).copied().collect();
         self.shared.ledger.change(|counts| counts.calibrations += 1);
         Ok(speeds)
     }
 
-    fn load(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Arc<dyn Instance>, Failure> {
+    fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
+        let LoadRequest { descriptor, options, control, .. } = request;
         let ledger = &self.shared.ledger;
         let script = self.script_of(descriptor);
         ledger.change(|counts| counts.loads_started += 1);
@@ -398,11 +401,15 @@ impl Engine for FakeEngine {
         }
         let gates =
             Gates { tokens: Arc::clone(&self.shared.tokens), requests: Arc::clone(&self.shared.requests) };
-        let arrangement = packing::arrange(script, descriptor, files, options.layout);
+        let arrangement = packing::arrange(script, request, options.layout);
         ledger.change(|counts| counts.packed_loads += u64::from(arrangement.layout.needs_packed_file()));
         let ledger = Arc::clone(ledger);
         Ok(Arc::new(FakeInstance::new(script.clone(), descriptor, options, arrangement, gates, ledger)))
     }
+}
+
+fn info(id: &str, formats: impl IntoIterator<Item = Format>) -> EngineInfo {
+    EngineInfo { id: EngineId::new(id), name: format!("{id} 1"), formats: formats.into_iter().collect() }
 }
 
 fn footprint(script: &Script, descriptor: &Descriptor, options: &LoadOptions) -> Footprint {

@@ -7,7 +7,7 @@ use super::script::Script;
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Arrangement, Layout};
 use crate::model::Descriptor;
-use crate::port::{ModelFiles, PackedFile};
+use crate::port::{LoadRequest, PackedFile};
 
 /// The weights that follow the first line of every packed file.
 const WEIGHTS: [u8; 4_096] = [0x5a; 4_096];
@@ -37,17 +37,12 @@ pub(super) fn write(
     Ok(content.len() as u64)
 }
 
-/// How a load with these files comes out.
-pub(super) fn arrange(
-    script: &Script,
-    descriptor: &Descriptor,
-    files: ModelFiles<'_>,
-    layout: Layout,
-) -> Arrangement {
-    match files.packed {
+/// How such a load comes out with this layout.
+pub(super) fn arrange(script: &Script, request: LoadRequest<'_>, layout: Layout) -> Arrangement {
+    match request.packed {
         _ if !layout.needs_packed_file() => Arrangement { layout, refused: None },
         None => Arrangement::default(),
-        Some(packed) => match check(script, descriptor, packed) {
+        Some(packed) => match check(script, request.descriptor, packed) {
             Ok(()) => Arrangement { layout, refused: None },
             Err(refused) => Arrangement { layout: Layout::Mapped, refused: Some(refused) },
         },

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::error::Failure;
 use crate::footprint::{Footprint, Speed};
+use crate::memory::Bytes;
 
 /// What a fake model does. The default loads at once, speaks as fast as it can and never fails.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,8 @@ pub struct Script {
     pub load_failure: Option<Failure>,
     /// What [`Engine::footprint`](crate::port::Engine::footprint) answers; `None` = computed from the descriptor.
     pub footprint: Option<Footprint>,
+    /// Memory on devices, beside that on the host.
+    pub device_bytes: Bytes,
     /// What [`Engine::packing`](crate::port::Engine::packing) answers; `None` = the model's weights cannot be packed.
     pub packing: Option<String>,
     /// Every packing fails so, after it has written half of the file.

@@ -1,22 +1,27 @@
+use std::fs::File;
 use std::path::Path;
 
 use super::*;
 use crate::footprint::{Arrangement, Layout, LoadOptions, Speed};
 use crate::generation::{Completion, FinishReason, GenerationRequest, Prompt, Sampling, TokenEvent};
-use crate::port::{ModelFiles, PackedFile};
+use crate::model::ModelFiles;
+use crate::port::PackedFile;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn load(engine: &FakeEngine) -> Arc<dyn Instance> {
-    let descriptor = FakeEngine::descriptor("m", 1000);
-    engine
-        .load(
-            ModelFiles::of(Path::new("m.gguf")),
-            &descriptor,
-            &FakeEngine::options(),
-            &LoadControl::silent(),
-        )
-        .unwrap()
+    try_load(engine, &LoadControl::silent()).unwrap()
+}
+
+fn try_load(engine: &FakeEngine, control: &LoadControl) -> Result<Arc<dyn Instance>, Failure> {
+    let (files, descriptor) = (ModelFiles::of("m.gguf"), FakeEngine::descriptor("m", 1000));
+    engine.load(LoadRequest::new(&files, &descriptor, &FakeEngine::options(), control))
+}
+
+/// Packs the model `m` of the source `s`.
+fn pack(engine: &FakeEngine, into: &File, control: &LoadControl) -> Result<u64, Failure> {
+    let (files, descriptor) = (ModelFiles::of("m"), FakeEngine::descriptor("m", 1000));
+    engine.pack(PackRequest { files: &files, descriptor: &descriptor, source: "s", into, control })
 }
 
 fn ask(text: &str) -> GenerationRequest {
@@ -52,13 +57,8 @@ fn a_gated_load_waits_and_can_be_cancelled() {
     let engine = FakeEngine::builder().gate_loads().build();
     let control = LoadControl::silent();
     let cancel = control.cancel_flag();
-    let descriptor = FakeEngine::descriptor("m", 1000);
     std::thread::scope(|scope| {
-        let loading = scope.spawn(|| {
-            engine
-                .load(ModelFiles::of(Path::new("m")), &descriptor, &FakeEngine::options(), &control)
-                .map(|_| ())
-        });
+        let loading = scope.spawn(|| try_load(&engine, &control).map(|_| ()));
         engine.blocking_wait_until(LIMIT, |counts| counts.loads_started == 1).unwrap();
         assert_eq!(engine.counts().loads_finished, 0);
         cancel.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -76,15 +76,7 @@ fn a_gated_load_waits_and_can_be_cancelled() {
 fn scripted_load_failures_run_out() {
     let engine = FakeEngine::new();
     engine.fail_next_loads(1, Failure::new(ErrorKind::EngineFailed, "no"));
-    let descriptor = FakeEngine::descriptor("m", 1000);
-    let attempt = || {
-        engine.load(
-            ModelFiles::of(Path::new("m")),
-            &descriptor,
-            &FakeEngine::options(),
-            &LoadControl::silent(),
-        )
-    };
+    let attempt = || try_load(&engine, &LoadControl::silent());
     assert_eq!(attempt().err().map(|failure| failure.message), Some("no".to_owned()));
     assert!(attempt().is_ok());
 }
@@ -156,11 +148,12 @@ fn packer(packing: &str) -> FakeEngine {
 
 /// How a load comes out that is offered this packed file.
 fn arrangement(engine: &FakeEngine, packed: Option<&Path>, source: &str) -> Arrangement {
-    let path = Path::new("m");
-    let files = ModelFiles { path, packed: packed.map(|path| PackedFile { path, source }) };
+    let files = ModelFiles::of("m");
     let options = LoadOptions { layout: Layout::Packed, ..FakeEngine::options() };
-    let descriptor = FakeEngine::descriptor("m", 1000);
-    engine.load(files, &descriptor, &options, &LoadControl::silent()).unwrap().arrangement()
+    let (descriptor, control) = (FakeEngine::descriptor("m", 1000), LoadControl::silent());
+    let request = LoadRequest::new(&files, &descriptor, &options, &control);
+    let request = request.with_packed(packed.map(|path| PackedFile { path, source }));
+    engine.load(request).unwrap().arrangement()
 }
 
 #[test]
@@ -169,8 +162,7 @@ fn a_packed_file_serves_the_engine_and_the_source_it_was_made_for_and_no_other()
     let descriptor = FakeEngine::descriptor("m", 1000);
     assert_eq!(engine.packing(&descriptor).as_deref(), Some("here"));
     let file = tempfile::NamedTempFile::new().unwrap();
-    let control = LoadControl::silent();
-    let bytes = engine.pack(Path::new("m"), &descriptor, "s", file.as_file(), &control).unwrap();
+    let bytes = pack(&engine, file.as_file(), &LoadControl::silent()).unwrap();
     assert_eq!(bytes, file.as_file().metadata().unwrap().len());
     let packed = Some(file.path());
     let as_packed = Arrangement { layout: Layout::Packed, refused: None };
@@ -195,18 +187,15 @@ fn a_gated_packing_waits_and_can_be_cancelled() {
     let file = tempfile::tempfile().unwrap();
     let control = LoadControl::silent();
     let cancel = control.cancel_flag();
-    let descriptor = FakeEngine::descriptor("m", 1000);
     std::thread::scope(|scope| {
-        let packing = scope.spawn(|| engine.pack(Path::new("m"), &descriptor, "s", &file, &control));
+        let packing = scope.spawn(|| pack(&engine, &file, &control));
         engine.blocking_wait_until(LIMIT, |counts| counts.packs_started == 1).unwrap();
         cancel.store(true, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(packing.join().unwrap().unwrap_err().kind, ErrorKind::Cancelled);
     });
     assert_eq!(engine.counts().packs_cancelled, 1);
-    assert_eq!(
-        FakeEngine::new().pack(Path::new("m"), &descriptor, "s", &file, &control).unwrap_err().kind,
-        ErrorKind::Unsupported
-    );
+    let refused = pack(&FakeEngine::new(), &file, &LoadControl::silent()).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unsupported);
 }
 
 #[test]
@@ -219,25 +208,26 @@ fn a_calibration_finds_what_its_files_allow() {
     let control = LoadControl::silent();
     let file = tempfile::NamedTempFile::new().unwrap();
     let calibrate = |packed: Option<PackedFile<'_>>| {
-        let files = ModelFiles { path: Path::new("m"), packed };
-        engine.calibrate(files, &descriptor, &FakeEngine::options(), &control).unwrap()
+        let (files, options) = (ModelFiles::of("m"), FakeEngine::options());
+        let request = LoadRequest::new(&files, &descriptor, &options, &control);
+        engine.calibrate(request.with_packed(packed)).unwrap()
     };
     assert_eq!(calibrate(None), speeds[..1]);
-    engine.pack(Path::new("m"), &descriptor, "s", file.as_file(), &control).unwrap();
+    pack(&engine, file.as_file(), &control).unwrap();
     assert_eq!(calibrate(Some(PackedFile { path: file.path(), source: "s" })), speeds);
 }
 
 mod conformance {
-    use std::path::PathBuf;
     use std::sync::Arc;
 
     use super::FakeEngine;
+    use crate::model::ModelFiles;
     use crate::testing::conformance::Subject;
 
     fn subject() -> Subject {
         Subject {
             engine: Arc::new(FakeEngine::new()),
-            path: PathBuf::from("fake.gguf"),
+            files: ModelFiles::of("fake.gguf"),
             packed: None,
             descriptor: FakeEngine::descriptor("fake", 1 << 20),
             options: FakeEngine::options(),

@@ -1,0 +1,26 @@
+//! Which bytes a model's weights are.
+
+use std::fmt;
+
+use crate::digest::Digest;
+
+/// The identity of a model's weights. It travels from whoever found the files to whoever loads them, keeps something of
+/// them or makes something of them, so that nobody has to find it again from a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WeightsId {
+    /// Those of a verified artifact, by the digest of its key: such bytes never change.
+    Artifact(Digest),
+    /// Those of somebody's file, by the digest of what the system says of it (device, inode, size, time): a file that was
+    /// changed has another identity.
+    File(Digest),
+}
+
+impl fmt::Display for WeightsId {
+    /// As it is written into keys on the disk; never changed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Artifact(digest) => write!(f, "artifact-{digest}"),
+            Self::File(digest) => write!(f, "file-{digest}"),
+        }
+    }
+}
