@@ -28,7 +28,7 @@ const NOW_S: i64 = 1_753_056_000;
 
 /// What became of a rendering.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
+enum RenderOutcome {
     Text(String),
     /// By `raise_exception`, in these words.
     Refused(String),
@@ -36,7 +36,7 @@ enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl RenderOutcome {
     fn of_json(answer: &Value) -> Self {
         let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
         match (text("text"), text("refused")) {
@@ -76,7 +76,7 @@ fn conversations() -> Vec<Map<String, Value>> {
     serde_json::from_str(&read(&corpus().join("conversations.json"))).expect("conversations")
 }
 
-fn ours(template: &str, conversation: &Map<String, Value>) -> Outcome {
+fn ours(template: &str, conversation: &Map<String, Value>) -> RenderOutcome {
     let descriptor = Descriptor {
         chat_template: Some(template.to_owned()),
         bos_token: Some("<s>".into()),
@@ -98,21 +98,21 @@ fn ours(template: &str, conversation: &Map<String, Value>) -> Outcome {
     let rendered =
         Renderer::new(&descriptor, None, no_tokens).and_then(|renderer| renderer.render_as_sent(&chat));
     match rendered {
-        Ok(rendered) => Outcome::Text(rendered.text),
+        Ok(rendered) => RenderOutcome::Text(rendered.text),
         Err(failure) if failure.kind == ErrorKind::InvalidRequest => {
             let words =
                 failure.message.split_once("refuses this conversation: ").map(|(_, words)| words.to_owned());
-            Outcome::Refused(words.unwrap_or(failure.message))
+            RenderOutcome::Refused(words.unwrap_or(failure.message))
         }
         Err(failure) => {
             assert_eq!(failure.kind, ErrorKind::InvalidModel, "{failure}");
-            Outcome::Failed
+            RenderOutcome::Failed
         }
     }
 }
 
 /// What Python makes of every template and conversation, or why there is none.
-fn of_python(templates: &BTreeMap<String, String>) -> Result<BTreeMap<String, Vec<Outcome>>, String> {
+fn of_python(templates: &BTreeMap<String, String>) -> Result<BTreeMap<String, Vec<RenderOutcome>>, String> {
     let python = std::env::var("SAMOVAR_TEST_JINJA_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_jinja = Command::new(&python).args(["-c", "import jinja2"]).output();
     if !has_jinja.is_ok_and(|output| output.status.success()) {
@@ -154,8 +154,9 @@ fn of_python(templates: &BTreeMap<String, String>) -> Result<BTreeMap<String, Ve
         .keys()
         .map(|name| {
             let outcomes = answers.by_ref().take(count);
-            let outcomes =
-                outcomes.map(|line| Outcome::of_json(&serde_json::from_str(line).expect("JSON"))).collect();
+            let outcomes = outcomes
+                .map(|line| RenderOutcome::of_json(&serde_json::from_str(line).expect("JSON")))
+                .collect();
             (name.clone(), outcomes)
         })
         .collect())
@@ -164,7 +165,7 @@ fn of_python(templates: &BTreeMap<String, String>) -> Result<BTreeMap<String, Ve
 /// Every outcome of ours that is another than it should be.
 fn differences(
     templates: &BTreeMap<String, String>,
-    expected: &BTreeMap<String, Vec<Outcome>>,
+    expected: &BTreeMap<String, Vec<RenderOutcome>>,
 ) -> Vec<String> {
     assert_eq!(
         templates.keys().collect::<Vec<_>>(),
@@ -189,8 +190,8 @@ fn differences(
 }
 
 /// Outcomes of one template, each once with the conversations that have it.
-fn grouped(outcomes: &[Outcome]) -> Value {
-    let mut groups: Vec<(&Outcome, Vec<usize>)> = Vec::new();
+fn grouped(outcomes: &[RenderOutcome]) -> Value {
+    let mut groups: Vec<(&RenderOutcome, Vec<usize>)> = Vec::new();
     for (index, outcome) in outcomes.iter().enumerate() {
         match groups.iter_mut().find(|(own, _)| *own == outcome) {
             Some((_, indices)) => indices.push(index),
@@ -207,14 +208,14 @@ fn grouped(outcomes: &[Outcome]) -> Value {
         .collect()
 }
 
-fn kept() -> BTreeMap<String, Vec<Outcome>> {
+fn kept() -> BTreeMap<String, Vec<RenderOutcome>> {
     let kept: BTreeMap<String, Vec<Value>> =
         serde_json::from_str(&read(&corpus().join("expected.json"))).expect("expected outcomes");
     let outcomes = |groups: Vec<Value>| {
         let mut outcomes = BTreeMap::new();
         for group in &groups {
             for index in group["conversations"].as_array().expect("indices") {
-                outcomes.insert(index.as_u64(), Outcome::of_json(group));
+                outcomes.insert(index.as_u64(), RenderOutcome::of_json(group));
             }
         }
         outcomes.into_values().collect()
@@ -222,16 +223,16 @@ fn kept() -> BTreeMap<String, Vec<Outcome>> {
     kept.into_iter().map(|(name, groups)| (name, outcomes(groups))).collect()
 }
 
-fn assert_equal(templates: &BTreeMap<String, String>, expected: &BTreeMap<String, Vec<Outcome>>) {
+fn assert_equal(templates: &BTreeMap<String, String>, expected: &BTreeMap<String, Vec<RenderOutcome>>) {
     let differences = differences(templates, expected);
     let all = expected.values().flatten();
-    let count = |is: fn(&Outcome) -> bool| all.clone().filter(|outcome| is(outcome)).count();
+    let count = |is: fn(&RenderOutcome) -> bool| all.clone().filter(|outcome| is(outcome)).count();
     println!(
         "{} templates: {} texts, {} refusals, {} failures; {} differ",
         templates.len(),
-        count(|outcome| matches!(outcome, Outcome::Text(_))),
-        count(|outcome| matches!(outcome, Outcome::Refused(_))),
-        count(|outcome| *outcome == Outcome::Failed),
+        count(|outcome| matches!(outcome, RenderOutcome::Text(_))),
+        count(|outcome| matches!(outcome, RenderOutcome::Refused(_))),
+        count(|outcome| *outcome == RenderOutcome::Failed),
         differences.len()
     );
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
