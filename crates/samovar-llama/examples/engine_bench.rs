@@ -20,9 +20,9 @@ use samovar_core::digest::{Digest, Hasher};
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
 use samovar_core::generation::Generation;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles, PackedFile};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest, PackRequest, PackedFile};
 use samovar_core::{
-    Completion, Descriptor, GenerationRequest, Layout, LoadOptions, Prompt, Sampling, TokenEvent,
+    Completion, Descriptor, GenerationRequest, Layout, LoadOptions, ModelFiles, Prompt, Sampling, TokenEvent,
 };
 use samovar_llama::{LlamaEngine, build_info};
 
@@ -189,7 +189,10 @@ fn answer(instance: &Arc<dyn Instance>, tokens: Vec<u32>) -> Fallible<Digest> {
 fn pack(engine: &LlamaEngine, model: &Path, descriptor: &Descriptor, path: &Path) -> Fallible<()> {
     let file = fs_err::File::options().read(true).write(true).create(true).truncate(true).open(path)?;
     let start = Instant::now();
-    let bytes = engine.pack(model, descriptor, SOURCE, file.file(), &LoadControl::silent())?;
+    let (files, control) = (ModelFiles::of(model), LoadControl::silent());
+    let request =
+        PackRequest { files: &files, descriptor, source: SOURCE, into: file.file(), control: &control };
+    let bytes = engine.pack(request)?;
     let write_ms = milliseconds(start);
     file.sync_all()?;
     println!("{{");
@@ -219,8 +222,9 @@ fn main() -> Fallible<()> {
     }
     let mut figures = Vec::new();
     let packed = settings.packed.as_ref().map(|path| PackedFile { path, source: SOURCE });
-    let files = ModelFiles { path: &settings.model, packed };
-    let load = || engine.load(files, &descriptor, &options, &LoadControl::silent());
+    let (files, control) = (ModelFiles::of(&settings.model), LoadControl::silent());
+    let wanted = LoadRequest::new(&files, &descriptor, &options, &control).with_packed(packed);
+    let load = || engine.load(wanted);
 
     let start = Instant::now();
     let mut instance = load()?;
@@ -260,7 +264,7 @@ fn main() -> Fallible<()> {
         0..0,
         [
             format!("\"model\": {:?}", settings.model.display().to_string()),
-            format!("\"engine\": {:?}", engine.name()),
+            format!("\"engine\": {:?}", engine.engines()[0].name),
             format!("\"compiler\": {:?}", build_info().compiler),
             format!("\"layout\": \"{}\"", arrangement.layout),
             format!("\"threads\": {}", settings.threads),

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::{
-    Failure, GenerationRequest, Layout, LoadOptions, Prompt, Sampling, ThreadUse, TokenEvent,
+    Failure, GenerationRequest, Layout, LoadOptions, ModelFiles, Prompt, Sampling, ThreadUse, TokenEvent,
 };
 use samovar_llama::LlamaEngine;
 
@@ -40,8 +40,8 @@ fn main() -> Result<(), Failure> {
     let engine = LlamaEngine::new();
     let mut running: Vec<(Arc<dyn Instance>, Arc<AtomicU64>)> = Vec::new();
     for _ in 0..models {
-        let files = ModelFiles::of(&path);
-        let instance = engine.load(files, &descriptor, &options, &LoadControl::silent())?;
+        let (files, control) = (ModelFiles::of(&path), LoadControl::silent());
+        let instance = engine.load(LoadRequest::new(&files, &descriptor, &options, &control))?;
         let tokens = Arc::<AtomicU64>::default();
         let (asked, said) = (Arc::clone(&instance), Arc::clone(&tokens));
         std::thread::spawn(move || answer_for_ever(&*asked, &said));

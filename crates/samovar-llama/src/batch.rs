@@ -22,15 +22,15 @@ use crate::adapters::Adapters;
 use crate::context::{Batch, Context, DecodeError};
 use crate::error::Error;
 use crate::kv::Kv;
-use crate::packed::Wardrobe;
-use crate::plan::{BATCH_TOKENS, Plan};
+use crate::packed::WeightViews;
+use crate::plan::{BATCH_TOKENS, LoadPlan};
 use crate::prefix::{self, Candidate, Choice, Reuse};
 use crate::published::Published;
 use crate::schedule::{self, Company, Pace, Work};
-use crate::slot::{Slot, Verdict};
-use crate::threads::{Computing, Place, Stopwatch, Threads};
+use crate::slot::{Slot, SlotProgress};
+use crate::threads::{Computing, PeerPlace, Stopwatch, Threads};
 use crate::ticket::{Command, Reply, Ticket};
-use crate::turns::Turns;
+use crate::turns::AdapterQueue;
 use crate::{log, native};
 
 /// Requests that may wait for a slot inside the instance. The pool's queue is the real one.
@@ -54,8 +54,8 @@ pub(crate) struct Batcher<'m> {
     context: Context<'m>,
     vocab: LlamaVocab<'m>,
     /// If its weights change with the size of batches.
-    wardrobe: Option<&'m Wardrobe<'m>>,
-    plan: Plan,
+    weight_views: Option<&'m WeightViews<'m>>,
+    plan: LoadPlan,
     published: &'m Published,
     // Dropped after the context, which may have some attached.
     adapters: Adapters<'m>,
@@ -65,9 +65,9 @@ pub(crate) struct Batcher<'m> {
     slots: Vec<Slot>,
     waiting: VecDeque<Ticket>,
     pace: Pace,
-    turns: Turns,
+    turns: AdapterQueue,
     threads: Threads<'m>,
-    place: &'m Place,
+    place: &'m PeerPlace,
     /// While there is anything to do.
     computing: Option<Computing>,
     failures: u32,
@@ -79,10 +79,10 @@ impl<'m> Batcher<'m> {
     pub(crate) fn new(
         context: Context<'m>,
         model: &'m LlamaModel,
-        wardrobe: Option<&'m Wardrobe<'m>>,
-        plan: Plan,
+        weight_views: Option<&'m WeightViews<'m>>,
+        plan: LoadPlan,
         published: &'m Published,
-        place: &'m Place,
+        place: &'m PeerPlace,
     ) -> Self {
         let is_recurrent = model.is_recurrent() || model.is_hybrid();
         let reuse = if is_recurrent { Reuse::WholeOnly } else { Reuse::Partial };
@@ -97,7 +97,7 @@ impl<'m> Batcher<'m> {
         Self {
             context,
             vocab: model.vocab(),
-            wardrobe,
+            weight_views,
             plan,
             published,
             adapters: Adapters::new(model),
@@ -106,7 +106,7 @@ impl<'m> Batcher<'m> {
             slots: Vec::new(),
             waiting: VecDeque::new(),
             pace: Pace::default(),
-            turns: Turns::default(),
+            turns: AdapterQueue::default(),
             threads: Threads::new(plan.threads, &place.allowance),
             place,
             computing: None,
@@ -159,7 +159,7 @@ impl<'m> Batcher<'m> {
                 Ok(Command::Resume(_, reply)) => {
                     let _ = reply.try_send(Ok(()));
                 }
-                Ok(Command::Kept(question)) => {
+                Ok(Command::Prefix(question)) => {
                     question.serve(&mut self.kv, &mut self.context, self.published.prefix_id());
                 }
                 Err(TryRecvError::Empty) => return None,
@@ -311,8 +311,8 @@ impl<'m> Batcher<'m> {
             return Ok(());
         }
         let outputs = self.fill_batch(&parts);
-        if let Some(wardrobe) = self.wardrobe {
-            wardrobe.suit(tokens);
+        if let Some(weight_views) = self.weight_views {
+            weight_views.select_for_batch(tokens);
         }
         let chosen = self.threads.choose(tokens);
         self.context.set_threads(chosen.threads);
@@ -414,7 +414,7 @@ impl<'m> Batcher<'m> {
                 continue;
             };
             let Some(logits) = self.context.logits(output) else { continue };
-            if self.slots[index].advance(logits, &self.vocab) == Verdict::Ends {
+            if self.slots[index].advance(logits, &self.vocab) == SlotProgress::Ends {
                 self.vacate(index);
             }
         }
@@ -446,7 +446,7 @@ impl<'m> Batcher<'m> {
     fn vacate(&mut self, index: usize) {
         let slot = self.slots.remove(index);
         let is_kept = slot.reuses_prefix();
-        let (sequence, computed, farewell) = slot.into_parts();
+        let (sequence, computed, final_event) = slot.into_parts();
         match sequence {
             Some(sequence) if is_kept => {
                 self.kv.retain(&mut self.context, sequence, computed, self.published.prefix_id());
@@ -455,7 +455,7 @@ impl<'m> Batcher<'m> {
             None => {}
         }
         self.publish();
-        farewell.say();
+        final_event.say();
     }
 
     /// Ends the longest answer, so that the others can go on.

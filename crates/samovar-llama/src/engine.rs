@@ -1,25 +1,23 @@
 //! llama.cpp as an engine of Samovar.
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
-use samovar_core::{Descriptor, Failure, Footprint, Layout, LoadOptions, Speed};
+use samovar_core::port::{Capabilities, Engine, EngineId, EngineInfo, Instance, LoadRequest, PackRequest};
+use samovar_core::{Descriptor, Failure, Footprint, Format, Layout, LoadOptions, Speed};
 
 use crate::build_info::{AmxState, build_info};
 use crate::error::Error;
 use crate::footprint;
 use crate::instance::LlamaInstance;
 use crate::packed::{self, Packing};
-use crate::plan::Plan;
+use crate::plan::LoadPlan;
 use crate::threads::Peers;
 
 /// Runs GGUF models through llama.cpp on the CPU. Cheap to make; the native library is initialized once
 /// in a process.
 #[derive(Debug)]
 pub struct LlamaEngine {
-    name: String,
+    info: EngineInfo,
     /// Instances of this engine that compute at the same time share the cores.
     peers: Arc<Peers>,
 }
@@ -29,49 +27,41 @@ impl LlamaEngine {
     #[allow(clippy::new_without_default, reason = "it initializes native state")]
     pub fn new() -> Self {
         let build = build_info();
-        Self {
+        let info = EngineInfo {
+            id: EngineId::new("llama.cpp"),
             name: format!("llama.cpp {} (llama-cpp-2 {})", build.llama_cpp, build.binding),
-            peers: Arc::default(),
-        }
+            formats: vec![Format::Gguf],
+        };
+        Self { info, peers: Arc::default() }
     }
 }
 
 /// The plan for a model; on a build whose AMX code may die, weights stay as they are on disk.
-fn plan(descriptor: &Descriptor, options: &LoadOptions) -> Result<Plan, Error> {
+fn plan(descriptor: &Descriptor, options: &LoadOptions) -> Result<LoadPlan, Error> {
     if options.layout == Layout::Repacked && build_info().amx == AmxState::Unsafe {
         tracing::warn!("this build's AMX code cannot be trusted: weights are mapped, not repacked");
-        return Plan::new(descriptor, &LoadOptions { layout: Layout::Mapped, ..options.clone() });
+        return LoadPlan::new(descriptor, &LoadOptions { layout: Layout::Mapped, ..options.clone() });
     }
-    Plan::new(descriptor, options)
+    LoadPlan::new(descriptor, options)
 }
 
-/// llama.cpp finds the other files of a split model by the name of the first.
-fn check_part_name(path: &Path, descriptor: &Descriptor) -> Result<(), Error> {
-    let parts = descriptor.parts;
-    let ending = format!("-00001-of-{parts:05}.gguf");
-    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    // It wants something before the ending, too.
-    if parts <= 1 || name.len() > ending.len() && name.ends_with(ending.as_bytes()) {
+/// Of a model of which some files are not given, llama.cpp would look for them by names of its own making.
+fn check_parts(LoadRequest { files, descriptor, .. }: LoadRequest<'_>) -> Result<(), Error> {
+    let given = files.weights().count();
+    if given == descriptor.parts as usize {
         Ok(())
     } else {
-        Err(Error::PartName { path: path.to_owned(), parts, ending })
+        Err(Error::Parts { path: files.main().to_owned(), parts: descriptor.parts, given })
     }
 }
 
 impl Engine for LlamaEngine {
-    fn name(&self) -> &str {
-        &self.name
+    fn engines(&self) -> Vec<EngineInfo> {
+        vec![self.info.clone()]
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            is_batching: true,
-            reuses_prefixes: true,
-            can_park: true,
-            can_embed: false,
-            can_adapt: true,
-            saves_prefixes: true,
-        }
+    fn capabilities(&self, _descriptor: &Descriptor) -> Capabilities {
+        Capabilities { reuses_prefixes: true, can_park: true, can_adapt: true, saves_prefixes: true }
     }
 
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
@@ -88,39 +78,25 @@ impl Engine for LlamaEngine {
         }
     }
 
-    fn pack(
-        &self,
-        path: &Path,
-        descriptor: &Descriptor,
-        source: &str,
-        into: &File,
-        control: &LoadControl,
-    ) -> Result<u64, Failure> {
-        let job = Packing { path, descriptor, source, is_tail_forced: false };
+    fn packing_footprint(&self, descriptor: &Descriptor) -> Result<Footprint, Failure> {
+        Ok(footprint::predict_packing(descriptor)?)
+    }
+
+    fn pack(&self, request: PackRequest<'_>) -> Result<u64, Failure> {
+        let PackRequest { files, descriptor, source, into, control } = request;
+        let job = Packing { path: files.main(), descriptor, source, is_tail_forced: false };
         Ok(packed::write(job, into, control)?)
     }
 
-    fn calibrate(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Vec<Speed>, Failure> {
-        let plan = Plan::new(descriptor, options)?;
-        check_part_name(files.path, descriptor)?;
-        Ok(packed::calibrate(files, descriptor, &plan, control)?)
+    fn calibrate(&self, request: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
+        let plan = LoadPlan::new(request.descriptor, request.options)?;
+        check_parts(request)?;
+        Ok(packed::calibrate(request, &plan)?)
     }
 
-    fn load(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Arc<dyn Instance>, Failure> {
-        let plan = plan(descriptor, options)?;
-        check_part_name(files.path, descriptor)?;
-        Ok(Arc::new(LlamaInstance::load(files, descriptor, plan, &self.name, &self.peers, control)?))
+    fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
+        let plan = plan(request.descriptor, request.options)?;
+        check_parts(request)?;
+        Ok(Arc::new(LlamaInstance::load(request, plan, &self.info.name, &self.peers)?))
     }
 }

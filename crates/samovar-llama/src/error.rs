@@ -20,15 +20,15 @@ pub enum Error {
         /// What the native code said, or that it said nothing.
         detail: String,
     },
-    /// The first file of a split model is not called as llama.cpp needs it to find the others.
-    #[error("cannot load {}: the first of {parts} files of a model must have a name that ends in {ending}", path.display())]
-    PartName {
+    /// Not all files of a model were given, or too many.
+    #[error("cannot load {}: the model has its weights in {}, and {given} were given", path.display(), counted(*parts, "file"))]
+    Parts {
         /// The first file.
         path: PathBuf,
-        /// How many files the model has.
+        /// How many files with weights the model has.
         parts: u32,
-        /// What its name must end in.
-        ending: String,
+        /// How many were given.
+        given: usize,
     },
     /// The load was cancelled by whoever asked for it.
     #[error("loading {} was cancelled", path.display())]
@@ -100,7 +100,7 @@ pub enum Error {
         context: u32,
     },
     /// Nobody waits for the prompt any more.
-    #[error("nobody waits for this prompt any more")]
+    #[error("the request for this prompt was cancelled")]
     PromptUnwanted,
     /// Nothing to continue.
     #[error("the prompt is empty")]
@@ -265,7 +265,7 @@ impl Error {
             Self::Load { .. } | Self::NotGenerative { .. } | Self::Adapter { .. } => ErrorKind::InvalidModel,
             Self::LoadCancelled { .. } | Self::PromptUnwanted => ErrorKind::Cancelled,
             Self::Options { .. }
-            | Self::PartName { .. }
+            | Self::Parts { .. }
             | Self::EmptyPrompt
             | Self::UnknownToken { .. }
             | Self::AdapterScale { .. }
@@ -297,8 +297,8 @@ impl Error {
             Self::Load { .. } => Some(
                 "the file passed the header checks; it may be of an architecture newer than this build, or cut short",
             ),
-            Self::PartName { .. } => Some(
-                "give all files of the model the names they had, in one folder, or join them with `llama-gguf-split --merge`",
+            Self::Parts { .. } => Some(
+                "give all files of the model, in their order, or join them with `llama-gguf-split --merge`",
             ),
             Self::Adapter { .. } => Some("use the adapter with the base model that it was trained for"),
             Self::AdapterFile { .. } => Some("check the path; it must be readable for Samovar"),

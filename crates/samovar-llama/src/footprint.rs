@@ -13,10 +13,11 @@
 //! llama.cpp's own rules for which tensors are repacked (`ggml-cpu/repack.cpp`, `amx/`).
 
 use samovar_core::footprint::KvType;
-use samovar_core::{Descriptor, Footprint, Layout};
+use samovar_core::{Descriptor, Footprint, Layout, LoadOptions};
 
+use crate::error::Error;
 use crate::log::NativeBuffer;
-use crate::plan::{BATCH_TOKENS, Plan};
+use crate::plan::{BATCH_TOKENS, LoadPlan};
 
 /// Anonymous memory of one vocabulary entry: its text, score and attributes, and the maps from text and
 /// merges to ids. Measured: 265 for 152k entries with as many merges, 149 for 32k without any.
@@ -35,7 +36,7 @@ const PACKABLE: [&str; 11] =
 const PACKABLE_AVX2: [&str; 4] = ["Q4_0", "Q4_K", "IQ4_NL", "MXFP4"];
 
 /// Predicts the memory of a plan.
-pub(crate) fn predict(descriptor: &Descriptor, plan: &Plan) -> Footprint {
+pub(crate) fn predict(descriptor: &Descriptor, plan: &LoadPlan) -> Footprint {
     let packed = if plan.layout == Layout::Repacked { packable_bytes(descriptor) } else { 0 };
     let beside = if plan.layout == Layout::Hybrid { packable_bytes(descriptor) } else { 0 };
     let vocabulary = u64::from(descriptor.vocabulary);
@@ -52,13 +53,47 @@ pub(crate) fn predict(descriptor: &Descriptor, plan: &Plan) -> Footprint {
     }
 }
 
+/// No less than the context in which packed weights are compared with their source.
+const PROVING: LoadOptions = LoadOptions {
+    context_tokens: 512,
+    slots: 4,
+    layout: Layout::Mapped,
+    kv_type: KvType::F16,
+    threads: 1,
+    lock_memory: false,
+};
+/// No format of weights takes more for a number.
+const NUMBER_BYTES: u64 = 4;
+
+/// Predicts the memory of packing a model. Weights are mapped, but for the tensor that is being packed; what is not packed
+/// is written as well.
+///
+/// # Errors
+/// As [`LoadPlan::new`].
+pub(crate) fn predict_packing(descriptor: &Descriptor) -> Result<Footprint, Error> {
+    let of = |layout| {
+        Ok::<_, Error>(predict(descriptor, &LoadPlan::new(descriptor, &LoadOptions { layout, ..PROVING })?))
+    };
+    let (plain, both) = (of(Layout::Mapped)?, of(Layout::Hybrid)?);
+    Ok(Footprint {
+        held_bytes: plain.held_bytes.saturating_add(largest_tensor_bytes(descriptor)),
+        mapped_bytes: plain.mapped_bytes.max(both.mapped_bytes.saturating_sub(plain.mapped_bytes)),
+    })
+}
+
+/// The largest matrix, at most.
+fn largest_tensor_bytes(descriptor: &Descriptor) -> u64 {
+    let rows = u64::from(descriptor.vocabulary.max(descriptor.feed_forward_width));
+    (rows * u64::from(descriptor.embedding_width) * NUMBER_BYTES).min(descriptor.tensor_bytes)
+}
+
 /// Sequences of a context, each of which has a recurrent state if the model has any.
-fn sequences(plan: &Plan) -> u64 {
+fn sequences(plan: &LoadPlan) -> u64 {
     u64::from(plan.sequences(plan.state_bytes > 0))
 }
 
 /// The KV cache: all of it is written when a context is made.
-fn kv_bytes(descriptor: &Descriptor, plan: &Plan) -> u64 {
+fn kv_bytes(descriptor: &Descriptor, plan: &LoadPlan) -> u64 {
     let f16 = u64::from(plan.cells) * descriptor.kv_bytes_per_token();
     match plan.kv_type {
         KvType::F16 => f16,
@@ -69,7 +104,7 @@ fn kv_bytes(descriptor: &Descriptor, plan: &Plan) -> u64 {
 
 /// The compute buffer: activations of a full batch in 32-bit numbers, the attention mask in 16-bit
 /// numbers, and the logits of the tokens that are sampled.
-fn compute_bytes(descriptor: &Descriptor, plan: &Plan) -> u64 {
+fn compute_bytes(descriptor: &Descriptor, plan: &LoadPlan) -> u64 {
     let batch = u64::from(BATCH_TOKENS);
     let width = u64::from(descriptor.embedding_width);
     let activations = batch * 4 * (5 * width + 3 * u64::from(descriptor.feed_forward_width));
@@ -121,7 +156,7 @@ impl Account {
     }
 
     /// Anonymous bytes in all, with what llama.cpp does not account for.
-    pub(crate) fn held_bytes(self, descriptor: &Descriptor, plan: &Plan) -> u64 {
+    pub(crate) fn held_bytes(self, descriptor: &Descriptor, plan: &LoadPlan) -> u64 {
         let vocabulary = u64::from(descriptor.vocabulary) * VOCABULARY_ENTRY_BYTES;
         let context = if self.context_bytes == 0 {
             0
@@ -135,7 +170,7 @@ impl Account {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use samovar_core::LoadOptions;
+    use samovar_core::Format;
     use samovar_core::model::descriptor::TensorFormat;
 
     /// The 1.1B shape of `TinyLlama` in `Q4_K_M`.
@@ -147,6 +182,7 @@ pub(crate) mod tests {
             matrix_bytes,
         };
         Descriptor {
+            format: Format::Gguf,
             name: None,
             architecture: "llama".to_owned(),
             parameters: 1_100_048_384,
@@ -184,7 +220,7 @@ pub(crate) mod tests {
     }
 
     fn predicted(options: &LoadOptions) -> Footprint {
-        predict(&descriptor(), &Plan::new(&descriptor(), options).unwrap())
+        predict(&descriptor(), &LoadPlan::new(&descriptor(), options).unwrap())
     }
 
     #[test]
@@ -204,6 +240,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn packing_holds_one_tensor_and_not_the_model() {
+        let large = Descriptor { tensor_bytes: 40 << 30, ..descriptor() };
+        let [proving, packing] = [predicted(&PROVING), predict_packing(&large).unwrap()];
+        // 32,000 rows of 2,048 numbers.
+        assert_eq!(packing.held_bytes, proving.held_bytes + 32_000 * 2_048 * 4);
+        assert!(packing.held_bytes < large.tensor_bytes / 50, "{packing:?}");
+        assert!(packing.mapped_bytes >= large.tensor_bytes, "what is not packed is written, too");
+    }
+
+    #[test]
     fn the_kv_cache_grows_with_slots_and_shrinks_with_q8_0() {
         let one = predicted(&options()).held_bytes;
         let four = predicted(&LoadOptions { slots: 4, ..options() }).held_bytes;
@@ -216,7 +262,7 @@ pub(crate) mod tests {
     #[test]
     fn every_sequence_of_a_recurrent_model_holds_a_state() {
         let recurrent = Descriptor { state_bytes: 10 << 20, ..descriptor() };
-        let plan = Plan::new(&recurrent, &options()).unwrap();
+        let plan = LoadPlan::new(&recurrent, &options()).unwrap();
         let more = predict(&recurrent, &plan).held_bytes - predicted(&options()).held_bytes;
         // One that runs, twelve that are kept, and the probe.
         assert!((14 * (10 << 20)..15 * (10 << 20)).contains(&more), "{more}");
@@ -237,7 +283,7 @@ pub(crate) mod tests {
             buffer("CPU", "output", 2),
         ]);
         assert_eq!(account, Account { packed_bytes: 40, mapped_bytes: 100, context_bytes: 1009 });
-        let plan = Plan::new(&descriptor(), &options()).unwrap();
+        let plan = LoadPlan::new(&descriptor(), &options()).unwrap();
         let (ready, parked) = (
             account.held_bytes(&descriptor(), &plan),
             Account { context_bytes: 0, ..account }.held_bytes(&descriptor(), &plan),

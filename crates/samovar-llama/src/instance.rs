@@ -11,21 +11,21 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use samovar_core::footprint::Measurement;
 use samovar_core::generation::Generation;
-use samovar_core::port::{Instance, LoadControl, ModelFiles, PackedFile, PromptControl, Unconfined};
+use samovar_core::port::{Instance, LoadControl, LoadRequest, PackedFile, PromptControl, Unconfined};
 use samovar_core::{
-    Arrangement, CachedPrefix, Cores, Descriptor, Failure, GenerationRequest, LoadOptions, Prompt, Sampling,
-    Scope, TokenEvent,
+    Arrangement, CachedPrefix, Cores, Failure, GenerationRequest, LoadOptions, Prompt, Sampling, Scope,
+    TokenEvent,
 };
 
 use crate::adapter_set::AdapterSet;
-use crate::custody::Custody;
 use crate::error::Error;
-use crate::plan::Plan;
+use crate::plan::LoadPlan;
+use crate::prefix_command::PrefixCommand;
 use crate::prompts::{self, Prompts};
 use crate::published::Published;
 use crate::saved::Kind;
 use crate::thread::{self, Loading, Start};
-use crate::threads::{Peers, Place};
+use crate::threads::{PeerPlace, Peers};
 use crate::ticket::{Command, Reply, Ticket};
 
 /// Commands on their way to the thread.
@@ -40,40 +40,40 @@ const PROBE_TOKEN: LlamaToken = LlamaToken(0);
 #[derive(Debug)]
 pub(crate) struct LlamaInstance {
     /// As loaded: its context may have another size since.
-    plan: Plan,
+    plan: LoadPlan,
     arrangement: Arrangement,
     kind: Kind,
     prompts: Prompts,
     model: Option<Arc<LlamaModel>>,
     commands: Option<SyncSender<Command>>,
     published: Arc<Published>,
-    place: Place,
+    place: PeerPlace,
     thread: Option<JoinHandle<()>>,
 }
 
 impl LlamaInstance {
     /// Loads a model on a thread of its own and waits for it.
     pub(crate) fn load(
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        plan: Plan,
+        request: LoadRequest<'_>,
+        plan: LoadPlan,
         engine: &str,
         peers: &Arc<Peers>,
-        control: &LoadControl,
     ) -> Result<Self, Error> {
+        let LoadRequest { descriptor, control, .. } = request;
         let published = Arc::<Published>::default();
-        let place = Place::beside(peers);
+        let place = PeerPlace::beside(peers);
         let (commands, receiver) = sync_channel(COMMANDS);
         let (loading, reports) = sync_channel(REPORTS);
         let thread = {
-            let (path, descriptor) = (files.path.to_owned(), descriptor.clone());
-            let packed = files.packed.map(|packed| (packed.path.to_owned(), packed.source.to_owned()));
+            let (files, descriptor) = (request.files.clone(), descriptor.clone());
+            let packed = request.packed.map(|packed| (packed.path.to_owned(), packed.source.to_owned()));
             let (published, place) = (Arc::clone(&published), place.clone());
             let cancelled = control.cancel_flag();
             let life = move || {
                 let packed = packed.as_ref().map(|(path, source)| PackedFile { path, source });
                 thread::run(&Start {
-                    files: ModelFiles { path: &path, packed },
+                    files: &files,
+                    packed,
                     descriptor: &descriptor,
                     plan,
                     published: &published,
@@ -128,14 +128,14 @@ impl LlamaInstance {
 
     fn save(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Error> {
         let id = prefix.id;
-        let bytes = self.ask(|reply| Command::Kept(Custody::Weigh { id, reply }))?;
+        let bytes = self.ask(|reply| Command::Prefix(PrefixCommand::Weigh { id, reply }))?;
         let into = self.kind.create(into, &prefix.tokens, bytes)?;
-        Ok(self.ask(|reply| Command::Kept(Custody::Save { id, into, reply }))?.seal())
+        Ok(self.ask(|reply| Command::Prefix(PrefixCommand::Save { id, into, reply }))?.seal())
     }
 
     fn restore(&self, tokens: &[u32], scope: Scope, from: &File) -> Result<(), Error> {
         let (from, tokens) = (self.kind.open(from, tokens)?, self.checked(tokens)?);
-        self.ask(|reply| Command::Kept(Custody::Restore { tokens, scope, from, reply }))
+        self.ask(|reply| Command::Prefix(PrefixCommand::Restore { tokens, scope, from, reply }))
     }
 
     fn checked(&self, tokens: &[u32]) -> Result<Vec<LlamaToken>, Error> {
@@ -282,7 +282,7 @@ impl Instance for LlamaInstance {
     }
 
     fn prefixes(&self) -> Result<Vec<CachedPrefix>, Failure> {
-        Ok(self.ask(|reply| Command::Kept(Custody::List(reply)))?)
+        Ok(self.ask(|reply| Command::Prefix(PrefixCommand::List(reply)))?)
     }
 
     fn save_prefix(&self, prefix: &CachedPrefix, into: &File) -> Result<u64, Failure> {

@@ -9,7 +9,7 @@
 //!   footprint     memory, predicted and accounted              ├─ kv, cells  who holds what in the cache
 //!   native, log   calls outside the safe binding               ├─ context    the native side of it
 //!   ticket        what travels between them                    └─ slot       one request
-//!   custody, saved   the state of finished requests, in files
+//!   prefix_command, saved  the state of finished requests, in files
 //!   threads/      with how many threads a step computes               │
 //!   published     numbers for whoever asks                          ├─ sampler, select   the next token
 //!                                                                   ├─ logprobs          its probability
@@ -31,7 +31,6 @@ mod batch;
 mod build_info;
 mod cells;
 mod context;
-mod custody;
 mod engine;
 mod error;
 mod footprint;
@@ -43,6 +42,7 @@ mod native;
 mod packed;
 mod plan;
 mod prefix;
+mod prefix_command;
 mod prompts;
 mod published;
 mod sampler;

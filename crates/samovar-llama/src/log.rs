@@ -76,7 +76,7 @@ unsafe extern "C" fn receive(level: llama_cpp_sys_2::ggml_log_level, text: *cons
         llama_cpp_sys_2::GGML_LOG_LEVEL_ERROR if tells_of_a_stop(line) => {
             // The last of three lines about the same.
             if line.ends_with(STOPPED) {
-                tracing::debug!(target: "llama.cpp", "a step was stopped: nobody waits for its outcome");
+                tracing::debug!(target: "llama.cpp", "a step was stopped: its requests were cancelled");
             }
         }
         llama_cpp_sys_2::GGML_LOG_LEVEL_ERROR => {

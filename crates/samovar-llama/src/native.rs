@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
+use samovar_core::ModelFiles;
 
 use crate::log;
 
@@ -45,8 +46,10 @@ pub(crate) struct WeightOptions {
 
 /// Where a model is read from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Origin<'a> {
-    /// The file of this name, and those beside it if it is the first of several.
+pub(crate) enum ModelInput<'a> {
+    /// The model's files with weights, in their order.
+    Files(&'a ModelFiles),
+    /// A model in the one file of this name.
     Path(&'a Path),
     /// This very file.
     File(&'a File),
@@ -55,7 +58,7 @@ pub(crate) enum Origin<'a> {
 /// Loads a model. `progress` is told the part done (0..=1) and answers whether to go on. `None` when
 /// llama.cpp refused or was told to stop; the log says why.
 pub(crate) fn load_model<F: FnMut(f32) -> bool>(
-    origin: Origin<'_>,
+    origin: ModelInput<'_>,
     options: WeightOptions,
     mut progress: F,
 ) -> Option<LlamaModel> {
@@ -75,18 +78,43 @@ pub(crate) fn load_model<F: FnMut(f32) -> bool>(
     params.progress_callback = Some(report::<F>);
     params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
     match origin {
-        Origin::Path(path) => {
-            let path = c_path(path)?;
-            // SAFETY: the path is NUL-terminated, the parameters are the library's defaults but for plain values
-            // and a callback whose closure lives until the call returns.
-            unsafe { adopt(llama_cpp_sys_2::llama_model_load_from_file(path.as_ptr(), params)) }
+        ModelInput::Files(files) if files.weights().count() > 1 => {
+            let paths = files.weights().map(c_path).collect::<Option<Vec<_>>>()?;
+            let mut pointers: Vec<_> = paths.iter().map(|path| path.as_ptr()).collect();
+            // SAFETY: the paths are NUL-terminated and live until the call returns, as does the list of them; the
+            // parameters are as below.
+            unsafe {
+                adopt(llama_cpp_sys_2::llama_model_load_from_splits(
+                    pointers.as_mut_ptr(),
+                    pointers.len(),
+                    params,
+                ))
+            }
         }
-        Origin::File(file) => {
+        ModelInput::Files(files) => {
+            // SAFETY: the parameters are the library's defaults but for plain values and a callback whose closure lives
+            // until the call returns.
+            unsafe { load_file(files.main(), params) }
+        }
+        ModelInput::Path(path) => {
+            // SAFETY: as above.
+            unsafe { load_file(path, params) }
+        }
+        ModelInput::File(file) => {
             let stream = Stream::of(file)?;
             // SAFETY: as above; the stream lives until the call returns, and what is mapped outlives it.
             unsafe { adopt(llama_cpp_sys_2::llama_model_load_from_file_ptr(stream.0.as_ptr(), params)) }
         }
     }
+}
+
+/// # Safety
+/// The parameters are the library's defaults but for plain values, and a callback, if there is one, that may be called
+/// until this returns.
+unsafe fn load_file(path: &Path, params: llama_cpp_sys_2::llama_model_params) -> Option<LlamaModel> {
+    let path = c_path(path)?;
+    // SAFETY: the path is NUL-terminated; the rest is promised by the caller.
+    unsafe { adopt(llama_cpp_sys_2::llama_model_load_from_file(path.as_ptr(), params)) }
 }
 
 /// A file as C's standard library reads it.
@@ -123,13 +151,12 @@ impl Drop for Stream {
 /// The model that a load with packing would make, but without memory for weights: its tensors say where each would
 /// lie. It can do nothing else. `None` when llama.cpp refused; the log says why.
 pub(crate) fn load_without_weights(path: &Path) -> Option<LlamaModel> {
-    let path = c_path(path)?;
     let mut params = model_params();
     params.load_mode = llama_cpp_sys_2::LLAMA_LOAD_MODE_NONE;
     params.use_extra_bufts = true;
     params.no_alloc = true;
-    // SAFETY: as in `load_model`, without a callback.
-    unsafe { adopt(llama_cpp_sys_2::llama_model_load_from_file(path.as_ptr(), params)) }
+    // SAFETY: the parameters are the library's defaults but for plain values.
+    unsafe { load_file(path, params) }
 }
 
 /// A path as llama.cpp takes it. `None` if it has a NUL in it.

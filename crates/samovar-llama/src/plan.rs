@@ -47,7 +47,7 @@ const NOT_GENERATIVE: [&str; 9] = [
 
 /// How one model is to be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct LoadPlan {
     /// Requests served at the same time.
     pub slots: u32,
     /// Tokens of one sequence at most.
@@ -66,7 +66,7 @@ pub(crate) struct Plan {
     pub is_locked: bool,
 }
 
-impl Plan {
+impl LoadPlan {
     /// Checks options against what llama.cpp can do.
     pub(crate) fn new(descriptor: &Descriptor, options: &LoadOptions) -> Result<Self, Error> {
         if NOT_GENERATIVE.contains(&descriptor.architecture.as_str()) {
@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn cells_are_enough_for_all_slots_at_once() {
-        let plan =
-            Plan::new(&descriptor(), &LoadOptions { slots: 4, context_tokens: 1000, ..options() }).unwrap();
+        let plan = LoadPlan::new(&descriptor(), &LoadOptions { slots: 4, context_tokens: 1000, ..options() })
+            .unwrap();
         assert!(plan.cells >= 4 * 1000 + PROBE_CELLS);
         assert_eq!(plan.cells % CELL_GRAIN, 0);
         let context = plan.context(false);
@@ -198,18 +198,22 @@ mod tests {
     fn states_of_recurrent_models_are_kept_as_far_as_their_memory_goes() {
         let kept = |slots: u32, state_bytes: u64| {
             let descriptor = Descriptor { state_bytes, ..descriptor() };
-            Plan::new(&descriptor, &LoadOptions { slots, ..options() }).unwrap().retained(true)
+            LoadPlan::new(&descriptor, &LoadOptions { slots, ..options() }).unwrap().retained(true)
         };
         let sizes = [1 << 10, 64 << 20, 200 << 20, 1 << 40, 0];
         assert_eq!(sizes.map(|state_bytes| kept(4, state_bytes)), [12, 4, 3, 3, 3]);
         assert_eq!(kept(1, 1 << 10), 12);
-        let plan = Plan { slots: MAX_SLOTS, state_bytes: 1, ..Plan::new(&descriptor(), &options()).unwrap() };
+        let plan = LoadPlan {
+            slots: MAX_SLOTS,
+            state_bytes: 1,
+            ..LoadPlan::new(&descriptor(), &options()).unwrap()
+        };
         assert_eq!((plan.sequences(true), plan.retained(false)), (MAX_SEQUENCES, MAX_SLOTS));
     }
 
     #[test]
     fn another_size_changes_the_room_and_nothing_else() {
-        let plan = Plan::new(&descriptor(), &options()).unwrap();
+        let plan = LoadPlan::new(&descriptor(), &options()).unwrap();
         let wish = LoadOptions { context_tokens: 8192, slots: 3, threads: 77, ..options() };
         let resized = plan.resized(&wish).unwrap();
         assert_eq!((resized.slots, resized.context_tokens, resized.threads), (3, 8192, plan.threads));
@@ -219,7 +223,7 @@ mod tests {
 
     #[test]
     fn refuses_what_cannot_work() {
-        let refused = |options: LoadOptions| Plan::new(&descriptor(), &options).unwrap_err().to_string();
+        let refused = |options: LoadOptions| LoadPlan::new(&descriptor(), &options).unwrap_err().to_string();
         assert!(refused(LoadOptions { slots: 0, ..options() }).contains("slots"));
         assert!(refused(LoadOptions { slots: 121, ..options() }).contains("slots"));
         assert!(refused(LoadOptions { threads: 0, ..options() }).contains("threads"));
@@ -227,8 +231,8 @@ mod tests {
         assert!(refused(LoadOptions { context_tokens: u32::MAX, ..options() }).contains("too many"));
         let odd = Descriptor { key_width: 40, ..descriptor() };
         let options = LoadOptions { kv_type: KvType::Q8_0, ..options() };
-        assert!(Plan::new(&odd, &options).unwrap_err().to_string().contains("q8_0"));
+        assert!(LoadPlan::new(&odd, &options).unwrap_err().to_string().contains("q8_0"));
         let bert = Descriptor { architecture: "bert".to_owned(), ..descriptor() };
-        assert!(matches!(Plan::new(&bert, &options), Err(Error::NotGenerative { .. })));
+        assert!(matches!(LoadPlan::new(&bert, &options), Err(Error::NotGenerative { .. })));
     }
 }

@@ -46,18 +46,18 @@ pub(crate) struct Slot {
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     /// The last event, said when the slot is free again.
-    farewell: Option<TokenEvent>,
+    final_event: Option<TokenEvent>,
 }
 
 /// The last word of an answer.
 #[derive(Debug)]
 #[must_use = "an answer without a last event looks like a dead engine"]
-pub(crate) struct Farewell {
+pub(crate) struct FinalEvent {
     events: Sender<TokenEvent>,
     event: Option<TokenEvent>,
 }
 
-impl Farewell {
+impl FinalEvent {
     /// Says it. Whoever hears it finds the slot free.
     pub(crate) fn say(self) {
         if let Some(event) = self.event {
@@ -68,7 +68,7 @@ impl Farewell {
 
 /// What became of a slot after a token.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Verdict {
+pub(crate) enum SlotProgress {
     /// It goes on.
     Continues,
     /// Its answer is complete, or nobody listens any more.
@@ -94,7 +94,7 @@ impl Slot {
             told: ticket.arrived,
             first_token: None,
             last_token: None,
-            farewell: None,
+            final_event: None,
             ticket,
         }
         .counted()
@@ -203,7 +203,7 @@ impl Slot {
     }
 
     /// Takes the logits of its last token: chooses the next one and says it.
-    pub(crate) fn advance(&mut self, logits: &[f32], vocab: &LlamaVocab<'_>) -> Verdict {
+    pub(crate) fn advance(&mut self, logits: &[f32], vocab: &LlamaVocab<'_>) -> SlotProgress {
         let now = Instant::now();
         if self.first_token.is_none() {
             self.first_token = Some(now);
@@ -229,12 +229,12 @@ impl Slot {
         } else if self.usage.completion_tokens >= self.ticket.max_tokens {
             self.finish(FinishReason::Length)
         } else {
-            Verdict::Continues
+            SlotProgress::Continues
         }
     }
 
     /// Ends the answer: shows what is held back, and says why.
-    pub(crate) fn finish(&mut self, finish: FinishReason) -> Verdict {
+    pub(crate) fn finish(&mut self, finish: FinishReason) -> SlotProgress {
         let text = self.gate.flush();
         if !text.is_empty() {
             self.send(TokenEvent::Token { text, logprob: None });
@@ -244,14 +244,14 @@ impl Slot {
             _ => 0.0,
         };
         let (usage, prefill_ms) = (self.usage, self.prefill_ms);
-        self.farewell = Some(TokenEvent::Done(Completion { finish, usage, prefill_ms, decode_ms }));
-        Verdict::Ends
+        self.final_event = Some(TokenEvent::Done(Completion { finish, usage, prefill_ms, decode_ms }));
+        SlotProgress::Ends
     }
 
     /// Breaks the answer off.
-    pub(crate) fn fail(&mut self, error: Error) -> Verdict {
-        self.farewell = Some(TokenEvent::Failed(error.into()));
-        Verdict::Ends
+    pub(crate) fn fail(&mut self, error: Error) -> SlotProgress {
+        self.final_event = Some(TokenEvent::Failed(error.into()));
+        SlotProgress::Ends
     }
 
     /// Lets nobody else use what it computed.
@@ -260,11 +260,11 @@ impl Slot {
     }
 
     /// What remains of it in the cache, the tokens of that, and its last word.
-    pub(crate) fn into_parts(self) -> (Option<Sequence>, Computed, Farewell) {
-        let farewell = Farewell { events: self.ticket.events, event: self.farewell };
+    pub(crate) fn into_parts(self) -> (Option<Sequence>, Computed, FinalEvent) {
+        let final_event = FinalEvent { events: self.ticket.events, event: self.final_event };
         let computed =
             Computed { tokens: self.tokens, adapters: self.ticket.adapters, scope: self.ticket.scope };
-        (self.sequence, computed, farewell)
+        (self.sequence, computed, final_event)
     }
 
     fn send(&self, event: TokenEvent) {

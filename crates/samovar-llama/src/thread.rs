@@ -18,18 +18,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use llama_cpp_2::model::LlamaModel;
-use samovar_core::port::ModelFiles;
-use samovar_core::{Arrangement, Descriptor, Layout};
+use samovar_core::{Arrangement, Descriptor, Layout, ModelFiles, port};
 
 use crate::batch::{Batcher, Exit};
 use crate::context::Context;
 use crate::error::Error;
 use crate::footprint::Account;
-use crate::native::Origin;
-use crate::packed::{PackedFile, Unfit, Wardrobe};
-use crate::plan::Plan;
+use crate::native::ModelInput;
+use crate::packed::{PackedFile, Unfit, WeightViews};
+use crate::plan::LoadPlan;
 use crate::published::Published;
-use crate::threads::Place;
+use crate::threads::PeerPlace;
 use crate::ticket::{Command, Reply};
 use crate::{log, native};
 
@@ -43,12 +42,13 @@ pub(crate) enum Loading {
 
 /// Everything a thread is started with.
 pub(crate) struct Start<'a> {
-    pub files: ModelFiles<'a>,
+    pub files: &'a ModelFiles,
+    pub packed: Option<port::PackedFile<'a>>,
     pub descriptor: &'a Descriptor,
-    pub plan: Plan,
+    pub plan: LoadPlan,
     pub published: &'a Published,
     /// Among the instances of this process that compute.
-    pub place: &'a Place,
+    pub place: &'a PeerPlace,
     pub commands: &'a Receiver<Command>,
     pub loading: SyncSender<Loading>,
     pub cancelled: &'a AtomicBool,
@@ -60,9 +60,9 @@ pub(crate) struct Start<'a> {
 pub(crate) fn run(start: &Start<'_>) {
     // What an earlier tenant of this thread-local log left behind is not ours.
     let _ = (log::take_complaints(), log::take_buffers());
-    let offered = start.files.packed.filter(|_| start.plan.layout.needs_packed_file());
+    let offered = start.packed.filter(|_| start.plan.layout.needs_packed_file());
     let opened =
-        offered.map(|packed| PackedFile::open(packed, start.files.path, start.descriptor)).transpose();
+        offered.map(|packed| PackedFile::open(packed, start.files.main(), start.descriptor)).transpose();
     let lived = match &opened {
         Ok(Some(file)) if start.plan.layout == Layout::Hybrid => start.live_with_both(file),
         Ok(Some(file)) => start.live_with_packed(file),
@@ -100,7 +100,7 @@ impl From<Unfit> for End {
 impl Start<'_> {
     /// Serves the model from its own file.
     fn live_without(&self, unfit: Option<&Unfit>) -> Result<(), End> {
-        let model = Arc::new(self.load(Origin::Path(self.files.path))?);
+        let model = Arc::new(self.load(ModelInput::Files(self.files))?);
         self.live_plainly(&model, unfit)
     }
 
@@ -120,29 +120,29 @@ impl Start<'_> {
 
     /// Serves the model from its packed file.
     fn live_with_packed(&self, file: &PackedFile) -> Result<(), End> {
-        let model = match self.load(Origin::File(file.file())) {
+        let model = match self.load(ModelInput::File(file.file())) {
             // Its header is that of the model, so the file is not to blame.
             Err(Error::Load { detail, .. }) => return Err(Unfit::Unseen(detail).into()),
             loaded => Arc::new(loaded?),
         };
-        let _wardrobe = Wardrobe::of_packed(&model, file, self.plan.is_locked)?;
+        let _weight_views = WeightViews::of_packed(&model, file, self.plan.is_locked)?;
         let arrangement = Arrangement { layout: Layout::Packed, refused: None };
         self.live(&model, None, file.tail_bytes(), arrangement)
     }
 
     /// Serves the model from both.
     fn live_with_both(&self, file: &PackedFile) -> Result<(), End> {
-        let model = Arc::new(self.load(Origin::Path(self.files.path))?);
-        match Wardrobe::beside(&model, file, self.plan.is_locked) {
-            Ok(wardrobe) => {
+        let model = Arc::new(self.load(ModelInput::Files(self.files))?);
+        match WeightViews::beside(&model, file, self.plan.is_locked) {
+            Ok(weight_views) => {
                 let arrangement = Arrangement { layout: Layout::Hybrid, refused: None };
-                self.live(&model, Some(&wardrobe), file.packed_bytes(), arrangement)
+                self.live(&model, Some(&weight_views), file.packed_bytes(), arrangement)
             }
             Err(unfit) => self.live_plainly(&model, Some(&unfit)),
         }
     }
 
-    fn load(&self, origin: Origin<'_>) -> Result<LlamaModel, Error> {
+    fn load(&self, origin: ModelInput<'_>) -> Result<LlamaModel, Error> {
         let report = |fraction: f32| {
             self.told.set(fraction.max(self.told.get()));
             // Progress is a courtesy: if nobody keeps up, the next one will do.
@@ -150,22 +150,22 @@ impl Start<'_> {
             !self.cancelled.load(Ordering::Relaxed)
         };
         let model = native::load_model(origin, self.plan.weights(), report);
-        model.ok_or_else(|| Error::not_loaded(self.files.path, self.cancelled.load(Ordering::Relaxed)))
+        model.ok_or_else(|| Error::not_loaded(self.files.main(), self.cancelled.load(Ordering::Relaxed)))
     }
 
     fn live<'m>(
         &'m self,
         model: &'m Arc<LlamaModel>,
-        wardrobe: Option<&'m Wardrobe<'m>>,
+        weight_views: Option<&'m WeightViews<'m>>,
         beside_bytes: u64,
         arrangement: Arrangement,
     ) -> Result<(), End> {
         let account = Account::default().add(&log::take_buffers());
         let (descriptor, published, place) = (self.descriptor, self.published, self.place);
-        let tenancy = Tenancy { model, descriptor, published, place, account, wardrobe, beside_bytes };
+        let tenancy = Tenancy { model, descriptor, published, place, account, weight_views, beside_bytes };
         let context = tenancy.open_context(&self.plan)?;
         if self.cancelled.load(Ordering::Relaxed) {
-            return Err(Error::LoadCancelled { path: self.files.path.to_owned() }.into());
+            return Err(Error::LoadCancelled { path: self.files.main().to_owned() }.into());
         }
         if self.loading.send(Loading::Ready(Arc::clone(model), arrangement)).is_ok() {
             tenancy.live(State::Ready(context, self.plan), self.commands);
@@ -179,24 +179,24 @@ struct Tenancy<'m> {
     model: &'m LlamaModel,
     descriptor: &'m Descriptor,
     published: &'m Published,
-    place: &'m Place,
+    place: &'m PeerPlace,
     /// Without a context.
     account: Account,
     /// If its weights change with the size of batches.
-    wardrobe: Option<&'m Wardrobe<'m>>,
+    weight_views: Option<&'m WeightViews<'m>>,
     /// Packed weights that are mapped beside those that llama.cpp has mapped.
     beside_bytes: u64,
 }
 
 /// Between two contexts.
 enum State<'m> {
-    Ready(Context<'m>, Plan),
-    Parked(Plan),
+    Ready(Context<'m>, LoadPlan),
+    Parked(LoadPlan),
     Dead(Error),
 }
 
 impl<'m> Tenancy<'m> {
-    fn open_context(&self, plan: &Plan) -> Result<Context<'m>, Error> {
+    fn open_context(&self, plan: &LoadPlan) -> Result<Context<'m>, Error> {
         let is_recurrent = self.model.is_recurrent() || self.model.is_hybrid();
         // What the context before this one allocated is gone.
         let _ = log::take_buffers();
@@ -207,7 +207,7 @@ impl<'m> Tenancy<'m> {
         Ok(context)
     }
 
-    fn publish(&self, account: Account, plan: &Plan, cells: u32) {
+    fn publish(&self, account: Account, plan: &LoadPlan, cells: u32) {
         let held = account.held_bytes(self.descriptor, plan);
         let mapped = account.mapped_bytes(self.descriptor) + self.beside_bytes;
         self.published.memory(held, mapped, cells);
@@ -218,8 +218,15 @@ impl<'m> Tenancy<'m> {
         loop {
             state = match state {
                 State::Ready(context, plan) => {
-                    match Batcher::new(context, self.model, self.wardrobe, plan, self.published, self.place)
-                        .serve(commands)
+                    match Batcher::new(
+                        context,
+                        self.model,
+                        self.weight_views,
+                        plan,
+                        self.published,
+                        self.place,
+                    )
+                    .serve(commands)
                     {
                         Exit::Unload => return,
                         Exit::Park(reply) => self.parked(plan, &reply),
@@ -234,7 +241,7 @@ impl<'m> Tenancy<'m> {
                     }
                     Ok(Command::Park(reply)) => self.parked(plan, &reply),
                     Ok(Command::Resume(wanted, reply)) => self.resume(plan, wanted, &reply),
-                    Ok(Command::Kept(question)) => {
+                    Ok(Command::Prefix(question)) => {
                         question.refuse_parked();
                         State::Parked(plan)
                     }
@@ -254,7 +261,7 @@ impl<'m> Tenancy<'m> {
                         let _ = reply.try_send(Err(error.clone()));
                         State::Dead(error)
                     }
-                    Ok(Command::Kept(question)) => {
+                    Ok(Command::Prefix(question)) => {
                         question.refuse(error.clone());
                         State::Dead(error)
                     }
@@ -263,7 +270,7 @@ impl<'m> Tenancy<'m> {
         }
     }
 
-    fn parked(&self, plan: Plan, reply: &Reply<()>) -> State<'m> {
+    fn parked(&self, plan: LoadPlan, reply: &Reply<()>) -> State<'m> {
         self.published.interrupted();
         native::give_back_memory();
         self.publish(self.account, &plan, 0);
@@ -274,7 +281,7 @@ impl<'m> Tenancy<'m> {
         State::Parked(plan)
     }
 
-    fn resume(&self, before: Plan, wanted: Plan, reply: &Reply<()>) -> State<'m> {
+    fn resume(&self, before: LoadPlan, wanted: LoadPlan, reply: &Reply<()>) -> State<'m> {
         match self.open_context(&wanted) {
             Ok(context) => {
                 self.published.parked(false);

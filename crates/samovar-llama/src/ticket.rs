@@ -8,9 +8,9 @@ use samovar_core::{Sampling, Scope, TokenEvent};
 use tokio::sync::mpsc::Sender;
 
 use crate::adapter_set::AdapterSet;
-use crate::custody::Custody;
 use crate::error::Error;
-use crate::plan::Plan;
+use crate::plan::LoadPlan;
+use crate::prefix_command::PrefixCommand;
 
 /// A request with its prompt tokenized, its limits settled and somebody to answer.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Generate(Box<Ticket>),
     Park(Reply<()>),
     /// Make a context of this size, unless there is one.
-    Resume(Plan, Reply<()>),
+    Resume(LoadPlan, Reply<()>),
     /// About the state of finished requests.
-    Kept(Custody),
+    Prefix(PrefixCommand),
 }

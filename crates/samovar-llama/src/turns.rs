@@ -18,12 +18,12 @@ const TURN: Duration = Duration::from_millis(100);
 
 /// The sets that have something to compute, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Turns {
+pub(crate) struct AdapterQueue {
     line: VecDeque<AdapterSet>,
     since: Option<Instant>,
 }
 
-impl Turns {
+impl AdapterQueue {
     /// The set of the next step. `present` are the sets that have something to compute, at least one.
     pub(crate) fn next<'a>(
         &mut self,
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn every_set_has_its_turn_and_none_has_two_before_another() {
         let (_folder, sets) = sets(3);
-        let mut turns = Turns::default();
+        let mut turns = AdapterQueue::default();
         let mut now = Instant::now();
         let mut steps = Vec::new();
         for _ in 0..96 {
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_step_longer_than_a_turn_is_one_turn() {
         let (_folder, sets) = sets(2);
-        let mut turns = Turns::default();
+        let mut turns = AdapterQueue::default();
         let mut now = Instant::now();
         let mut last = turns.next(sets.iter(), now);
         for _ in 0..10 {
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn who_is_alone_goes_on_and_who_leaves_is_forgotten() {
         let (_folder, sets) = sets(2);
-        let mut turns = Turns::default();
+        let mut turns = AdapterQueue::default();
         let mut now = Instant::now();
         for _ in 0..5 {
             now += TURN * 2;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use samovar_core::footprint::KvType;
 use samovar_core::testing::conformance::{self, Subject};
-use samovar_core::{Layout, LoadOptions};
+use samovar_core::{Layout, LoadOptions, ModelFiles};
 use samovar_llama::LlamaEngine;
 use support::packed::{Packed, SOURCE};
 
@@ -16,7 +16,7 @@ const TIE_GAP: f32 = 0.1;
 fn subject_with(options: LoadOptions) -> Subject {
     Subject {
         engine: Arc::new(LlamaEngine::new()),
-        path: support::demo_path(),
+        files: ModelFiles::of(support::demo_path()),
         packed: None,
         descriptor: support::demo(),
         options,
@@ -34,7 +34,7 @@ samovar_core::engine_conformance!(subject());
 fn run_all_with(layout: Layout) {
     let Some(model) = Packed::demo() else { return support::skipped("this processor packs nothing") };
     conformance::run_all(&Subject {
-        path: model.path.clone(),
+        files: ModelFiles::of(&model.path),
         packed: layout.needs_packed_file().then(|| (model.file.clone(), SOURCE.to_owned())),
         descriptor: model.descriptor.clone(),
         ..subject_with(LoadOptions { layout, ..support::options() })
@@ -61,7 +61,7 @@ fn the_suite_holds_for_weights_repacked_at_load() {
 fn large_batches_of_packed_weights_are_right_on_two_threads() {
     let Some(model) = Packed::demo() else { return support::skipped("this processor packs nothing") };
     conformance::batches_beyond_64_tokens_are_right(&Subject {
-        path: model.path.clone(),
+        files: ModelFiles::of(&model.path),
         packed: Some((model.file.clone(), SOURCE.to_owned())),
         descriptor: model.descriptor.clone(),
         ..subject_with(LoadOptions { layout: Layout::Packed, threads: 2, ..support::options() })

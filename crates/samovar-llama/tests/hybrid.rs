@@ -5,10 +5,9 @@ mod support;
 use std::sync::Arc;
 
 use samovar_core::format::gguf;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::Instance;
 use samovar_core::testing::gguf::{LlamaShape, hybrid};
 use samovar_core::{LoadOptions, Prompt};
-use samovar_llama::LlamaEngine;
 use support::{collect, greedy, options, start};
 
 /// Begins a turn: a control token.
@@ -28,9 +27,7 @@ impl Model {
         let path = self.0.path().join("m.gguf");
         let descriptor = gguf::inspect(&path).expect("the gate lets it through");
         let options = LoadOptions { context_tokens: 1024, slots, ..options() };
-        LlamaEngine::new()
-            .load(ModelFiles::of(&path), &descriptor, &options, &LoadControl::silent())
-            .expect("loads")
+        support::load_file(&path, &descriptor, &options).expect("loads")
     }
 }
 

@@ -7,21 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use samovar_core::format::gguf;
-use samovar_core::port::{Engine, LoadControl, ModelFiles};
+use samovar_core::port::{Engine, LoadControl, LoadRequest};
 use samovar_core::testing::gguf::{LlamaShape, llama};
-use samovar_core::{ErrorKind, LoadOptions};
+use samovar_core::{ErrorKind, LoadOptions, ModelFiles};
 use samovar_llama::LlamaEngine;
 
 #[test]
 fn a_file_that_llama_cpp_refuses_says_why() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"GGUF\x03\0\0\0 but nothing else").unwrap();
-    let outcome = LlamaEngine::new().load(
-        ModelFiles::of(file.path()),
-        &support::demo(),
-        &support::options(),
-        &LoadControl::silent(),
-    );
+    let outcome = support::load_file(file.path(), &support::demo(), &support::options());
     let failure = outcome.map(|_| ()).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::InvalidModel);
     assert!(failure.message.contains(&file.path().display().to_string()), "{failure:?}");
@@ -39,10 +34,7 @@ fn special_tokens_outside_of_the_vocabulary_are_llama_cpps_defaults() {
     fs_err::write(file.path(), model.build()).unwrap();
     let descriptor = gguf::inspect(file.path()).unwrap();
     assert_eq!(descriptor.bos_token.as_deref(), Some("<s>"));
-    let options = support::options();
-    let instance = LlamaEngine::new()
-        .load(ModelFiles::of(file.path()), &descriptor, &options, &LoadControl::silent())
-        .unwrap();
+    let instance = support::load_file(file.path(), &descriptor, &support::options()).unwrap();
     assert_eq!(instance.tokenize("a", true, false).unwrap().first(), Some(&1));
     let (_, completion) =
         support::collect(support::start(&instance, support::greedy(support::text("Once"), 4)));
@@ -59,12 +51,8 @@ fn a_load_cancelled_midway_is_cancelled() {
         }
     });
     slot.set(control.cancel_flag()).unwrap();
-    let outcome = LlamaEngine::new().load(
-        ModelFiles::of(&support::demo_path()),
-        &support::demo(),
-        &support::options(),
-        &control,
-    );
+    let (files, demo) = (ModelFiles::of(support::demo_path()), support::demo());
+    let outcome = LlamaEngine::new().load(LoadRequest::new(&files, &demo, &support::options(), &control));
     match outcome {
         Err(failure) => assert_eq!(failure.kind, ErrorKind::Cancelled, "{failure:?}"),
         // The small model may be there before anybody hears of its progress.
@@ -76,12 +64,7 @@ fn a_load_cancelled_midway_is_cancelled() {
 fn options_that_cannot_work_are_refused_before_anything_is_loaded() {
     let engine = LlamaEngine::new();
     let options = LoadOptions { slots: 0, ..support::options() };
-    let outcome = engine.load(
-        ModelFiles::of(&support::demo_path()),
-        &support::demo(),
-        &options,
-        &LoadControl::silent(),
-    );
+    let outcome = support::load_file(&support::demo_path(), &support::demo(), &options);
     assert_eq!(outcome.map(|_| ()).unwrap_err().kind, ErrorKind::InvalidRequest);
     assert_eq!(engine.footprint(&support::demo(), &options).unwrap_err().kind, ErrorKind::InvalidRequest);
 }

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use samovar_core::format::gguf;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles, PackedFile};
+use samovar_core::port::{Engine, Instance, LoadControl, PackedFile};
 use samovar_core::testing::gguf::{Writer, lora, part_name};
 use samovar_core::{
     Adapter, Arrangement, Digest, ErrorKind, GenerationRequest, Layout, LoadOptions, Prompt, Scope,
     TokenEvent, TokenLogprob,
 };
 use samovar_llama::LlamaEngine;
-use support::packed::{Packed, SOURCE};
+use support::packed::{Packed, SOURCE, pack};
 use support::{collect, greedy, options, start};
 
 const LAYOUTS: [Layout; 4] = [Layout::Mapped, Layout::Packed, Layout::Hybrid, Layout::Repacked];
@@ -74,8 +74,7 @@ fn every_layout_is_reached_and_answers_as_it_should() {
 fn without_a_packed_file_the_model_is_mapped_and_nothing_was_refused() {
     let model = packed_demo!();
     for layout in [Layout::Packed, Layout::Hybrid] {
-        let options = LoadOptions { layout, ..options() };
-        let instance = model.load_with(ModelFiles::of(&model.path), &options);
+        let instance = model.load_with(None, layout);
         assert_eq!(instance.arrangement(), Arrangement { layout: Layout::Mapped, refused: None });
     }
 }
@@ -88,8 +87,7 @@ fn refusal(model: &Packed, bytes: &[u8], source: &str, layout: Layout) -> String
 }
 
 fn refusal_of(model: &Packed, path: &Path, source: &str, layout: Layout) -> String {
-    let files = ModelFiles { path: &model.path, packed: Some(PackedFile { path, source }) };
-    let instance = model.load_with(files, &LoadOptions { layout, ..options() });
+    let instance = model.load_with(Some(PackedFile { path, source }), layout);
     let arrangement = instance.arrangement();
     assert_eq!(arrangement.layout, Layout::Mapped, "{arrangement:?}");
     instance.probe().expect("it lives");
@@ -117,8 +115,7 @@ fn a_file_with_one_wrong_byte_where_it_counts_is_refused_and_the_model_loads() {
         assert!(!reason.is_empty(), "byte {place}");
     }
     let path = model.folder.path().join("damaged");
-    let files = ModelFiles { path: &model.path, packed: Some(PackedFile { path: &path, source: SOURCE }) };
-    let instance = model.load_with(files, &LoadOptions { layout: Layout::Packed, ..options() });
+    let instance = model.load_with(Some(PackedFile { path: &path, source: SOURCE }), Layout::Packed);
     assert_eq!(answer(&instance, tokens(20, 1)), expected, "and answers as from its own file");
 }
 
@@ -156,8 +153,7 @@ fn what_is_no_packed_file_of_this_model_is_refused() {
     other[header..].iter_mut().for_each(|byte| *byte = byte.rotate_left(1));
     let replaced = model.folder.path().join("replaced.gguf");
     fs_err::write(&replaced, other).unwrap();
-    let files = ModelFiles { path: &replaced, ..model.files() };
-    let instance = model.load_with(files, &LoadOptions { layout: Layout::Packed, ..options() });
+    let instance = model.load_of(&replaced, Some(model.packed()), Layout::Packed, &LoadControl::silent());
     let arrangement = instance.arrangement();
     assert_eq!(arrangement.layout, Layout::Mapped);
     assert!(arrangement.refused.unwrap().contains("weights"));
@@ -245,17 +241,16 @@ fn packed_weights_are_mapped_not_held() {
 #[test]
 fn packing_can_be_cancelled_and_says_how_far_it_is() {
     let model = packed_demo!();
-    let engine = LlamaEngine::new();
     let control = LoadControl::silent();
     control.cancel_flag().store(true, Ordering::Relaxed);
     let file = tempfile::tempfile().unwrap();
-    let failure = engine.pack(&model.path, &model.descriptor, SOURCE, &file, &control).unwrap_err();
+    let failure = pack(&model.path, &model.descriptor, &file, &control).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Cancelled, "{failure:?}");
 
     let (sender, receiver) = std::sync::mpsc::sync_channel(1000);
     let control = LoadControl::new(move |fraction| sender.send(fraction).unwrap());
     let file = tempfile::tempfile().unwrap();
-    engine.pack(&model.path, &model.descriptor, SOURCE, &file, &control).unwrap();
+    pack(&model.path, &model.descriptor, &file, &control).unwrap();
     let seen: Vec<f32> = receiver.try_iter().collect();
     assert!(seen.len() > 5 && seen.is_sorted() && seen[seen.len() - 1] <= 1.0, "{seen:?}");
     // Writing, comparing bytes, asking the model and asking its packed form: each says how far it is.
@@ -279,8 +274,7 @@ fn a_packing_that_nobody_wants_any_more_ends_wherever_it_is() {
         });
         flag.set(control.cancel_flag()).unwrap();
         let file = tempfile::tempfile().unwrap();
-        let outcome =
-            LlamaEngine::new().pack(&model.path, &model.descriptor, SOURCE, &file, &control).unwrap_err();
+        let outcome = pack(&model.path, &model.descriptor, &file, &control).unwrap_err();
         assert_eq!(outcome.kind, ErrorKind::Cancelled, "{outcome:?}");
         let after: Vec<f32> = receiver.try_iter().filter(|fraction| *fraction >= most).collect();
         assert!(after.len() <= 2, "it went on: {after:?}");
@@ -298,18 +292,17 @@ fn unreachable_path(model: &Packed) -> PathBuf {
 fn a_packed_file_that_cannot_be_looked_at_is_not_refused() {
     let model = packed_demo!();
     let path = unreachable_path(&model);
-    let files = ModelFiles { packed: Some(PackedFile { path: &path, source: SOURCE }), ..model.files() };
-    let engine = LlamaEngine::new();
+    let packed = Some(PackedFile { path: &path, source: SOURCE });
     for layout in [Layout::Packed, Layout::Hybrid] {
-        let instance = model.load_with(files, &LoadOptions { layout, ..options() });
+        let instance = model.load_with(packed, layout);
         assert_eq!(instance.arrangement(), Arrangement { layout: Layout::Mapped, refused: None });
         instance.probe().unwrap();
     }
     // Figures without it would be kept as if there were none.
-    let failure = engine.calibrate(files, &model.descriptor, &options(), &LoadControl::silent()).unwrap_err();
+    let failure = model.calibrate(packed, &LoadControl::silent()).unwrap_err();
     assert!(failure.kind == ErrorKind::EngineFailed && failure.hint.is_some(), "{failure:?}");
     let file = tempfile::tempfile().unwrap();
-    let failure = engine.pack(&path, &model.descriptor, SOURCE, &file, &LoadControl::silent()).unwrap_err();
+    let failure = pack(&path, &model.descriptor, &file, &LoadControl::silent()).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Storage, "{failure:?}");
 }
 
@@ -330,12 +323,11 @@ fn a_load_that_finds_its_packed_file_wrong_says_no_less_than_before() {
     let wrong = retold(&good, |table| table.replacen("\"format\":\"q4_0\"", "\"format\":\"q4_1\"", 1));
     let path = model.folder.path().join("wrong");
     fs_err::write(&path, wrong).unwrap();
-    let files = ModelFiles { packed: Some(PackedFile { path: &path, source: SOURCE }), ..model.files() };
+    let packed = Some(PackedFile { path: &path, source: SOURCE });
     for layout in [Layout::Packed, Layout::Hybrid] {
         let (sender, receiver) = std::sync::mpsc::sync_channel(10_000);
         let control = LoadControl::new(move |fraction| sender.send(fraction).unwrap());
-        let options = LoadOptions { layout, ..options() };
-        let instance = LlamaEngine::new().load(files, &model.descriptor, &options, &control).unwrap();
+        let instance = model.load_of(&model.path, packed, layout, &control);
         let Arrangement { layout: reached, refused } = instance.arrangement();
         assert!(reached == Layout::Mapped && refused.unwrap().contains("format"), "{layout}");
         instance.probe().unwrap();
@@ -352,8 +344,7 @@ fn what_cannot_be_packed_is_said_before_and_refused() {
     let demo = support::demo();
     if cfg!(all(target_feature = "avx2", not(target_feature = "avx512f"))) {
         assert_eq!(engine.packing(&demo), None);
-        let failure =
-            engine.pack(&support::demo_path(), &demo, SOURCE, &file, &LoadControl::silent()).unwrap_err();
+        let failure = pack(&support::demo_path(), &demo, &file, &LoadControl::silent()).unwrap_err();
         assert_eq!(failure.kind, ErrorKind::Unsupported, "{failure:?}");
     }
     let model = packed_demo!();
@@ -371,34 +362,32 @@ fn what_cannot_be_packed_is_said_before_and_refused() {
         .collect();
     let split = gguf::inspect_parts(&paths).unwrap();
     assert_eq!(engine.packing(&split), None);
-    let failure = engine.pack(&paths[0], &split, SOURCE, &file, &LoadControl::silent()).unwrap_err();
+    let failure = pack(&paths[0], &split, &file, &LoadControl::silent()).unwrap_err();
     assert!(failure.kind == ErrorKind::Unsupported && failure.message.contains("split"), "{failure:?}");
 
     let nonsense = folder.path().join("nonsense.gguf");
     fs_err::write(&nonsense, b"GGUF\x03\0\0\0 but nothing else").unwrap();
-    let failure =
-        engine.pack(&nonsense, &model.descriptor, SOURCE, &file, &LoadControl::silent()).unwrap_err();
+    let failure = pack(&nonsense, &model.descriptor, &file, &LoadControl::silent()).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::InvalidModel, "{failure:?}");
 }
 
 #[test]
 fn calibration_measures_what_the_files_allow() {
     let model = packed_demo!();
-    let engine = LlamaEngine::new();
-    let layouts = |files| {
-        let speeds = engine.calibrate(files, &model.descriptor, &options(), &LoadControl::silent()).unwrap();
+    let layouts = |packed| {
+        let speeds = model.calibrate(packed, &LoadControl::silent()).unwrap();
         for speed in &speeds {
             assert!(speed.prefill > 0.0 && speed.decode > 0.0 && speed.decode_eight > 0.0, "{speed:?}");
             assert!(speed.prefill.is_finite() && speed.decode < 1e6, "{speed:?}");
         }
         speeds.iter().map(|speed| speed.layout).collect::<Vec<_>>()
     };
-    assert_eq!(layouts(model.files()), [Layout::Mapped, Layout::Packed, Layout::Hybrid]);
-    assert_eq!(layouts(ModelFiles::of(&model.path)), [Layout::Mapped]);
+    assert_eq!(layouts(Some(model.packed())), [Layout::Mapped, Layout::Packed, Layout::Hybrid]);
+    assert_eq!(layouts(None), [Layout::Mapped]);
     let wrong = PackedFile { path: &model.file, source: "sha256:of another" };
-    assert_eq!(layouts(ModelFiles { packed: Some(wrong), ..model.files() }), [Layout::Mapped]);
+    assert_eq!(layouts(Some(wrong)), [Layout::Mapped]);
     let control = LoadControl::silent();
     control.cancel_flag().store(true, Ordering::Relaxed);
-    let failure = engine.calibrate(model.files(), &model.descriptor, &options(), &control).unwrap_err();
+    let failure = model.calibrate(Some(model.packed()), &control).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Cancelled);
 }

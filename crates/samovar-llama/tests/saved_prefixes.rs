@@ -5,10 +5,9 @@ mod support;
 use std::time::Instant;
 
 use samovar_core::footprint::KvType;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::Instance;
 use samovar_core::testing::gguf::{LlamaShape, llama};
 use samovar_core::{CachedPrefix, ErrorKind, GenerationRequest, LoadOptions, Prompt, Scope};
-use samovar_llama::LlamaEngine;
 use support::{collect, greedy, load, options, start};
 
 fn tokens(count: usize, salt: u32) -> Vec<u32> {
@@ -64,9 +63,7 @@ fn state_of_another_kv_format_or_another_shape_is_refused() {
     let shape = LlamaShape { blocks: 3, ..LlamaShape::TINY };
     fs_err::write(&path, llama(shape).build()).unwrap();
     let descriptor = samovar_core::format::gguf::inspect(&path).unwrap();
-    let other = LlamaEngine::new()
-        .load(ModelFiles::of(&path), &descriptor, &options(), &LoadControl::silent())
-        .unwrap();
+    let other = support::load_file(&path, &descriptor, &options()).unwrap();
     for target in [small, other] {
         let refused = target.restore_prefix(&prefix.tokens, Scope::default(), &file).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::InvalidRequest, "{refused:?}");

@@ -3,11 +3,12 @@
 mod support;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use samovar_core::format::gguf;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::{Engine, Instance};
 use samovar_core::testing::gguf::{Writer, part_name};
-use samovar_core::{Descriptor, ErrorKind, Failure, Layout, LoadOptions};
+use samovar_core::{Descriptor, ErrorKind, Failure, FileRole, Layout, LoadOptions, ModelFiles};
 use samovar_llama::LlamaEngine;
 
 /// The demo model in so many files, and what the gate says of them.
@@ -28,11 +29,13 @@ fn split_demo(parts: usize) -> (tempfile::TempDir, Vec<PathBuf>, Descriptor) {
     (folder, paths, descriptor)
 }
 
-fn load(path: &std::path::Path, descriptor: &Descriptor) -> Result<std::sync::Arc<dyn Instance>, Failure> {
-    LlamaEngine::new().load(ModelFiles::of(path), descriptor, &support::options(), &LoadControl::silent())
+/// Loads the model in these parts.
+fn load(paths: &[PathBuf], descriptor: &Descriptor) -> Result<Arc<dyn Instance>, Failure> {
+    let files = paths.iter().map(|path| (FileRole::Weights, path.clone()));
+    support::load_files(&ModelFiles::new(files).expect("weights"), descriptor, &support::options())
 }
 
-fn answer(instance: &std::sync::Arc<dyn Instance>) -> String {
+fn answer(instance: &Arc<dyn Instance>) -> String {
     let request = support::greedy(support::text("Once upon a time"), 48);
     support::collect(support::start(instance, request)).0
 }
@@ -44,35 +47,30 @@ fn a_split_model_gives_the_tokens_of_the_whole() {
     for parts in [2, 3] {
         let (_folder, paths, descriptor) = split_demo(parts);
         assert_eq!(descriptor.parts as usize, parts);
-        assert_eq!(answer(&load(&paths[0], &descriptor).unwrap()), whole, "{parts} parts");
+        assert_eq!(answer(&load(&paths, &descriptor).unwrap()), whole, "{parts} parts");
     }
 }
 
 #[test]
-fn links_with_the_right_names_are_enough() {
+fn parts_may_have_any_names_and_lie_anywhere() {
     let whole = answer(&support::load(&support::options()));
-    let (folder, paths, descriptor) = split_demo(2);
-    let view = folder.path().join("view");
-    fs_err::create_dir(&view).unwrap();
-    for (index, path) in paths.iter().enumerate() {
-        // As blobs of a store lie: under names that say nothing.
-        let blob = folder.path().join(format!("blob{index}"));
-        fs_err::rename(path, &blob).unwrap();
-        fs_err::os::unix::fs::symlink(&blob, view.join(path.file_name().unwrap())).unwrap();
+    let (folder, paths, descriptor) = split_demo(3);
+    // As blobs of a store lie: under names that say nothing.
+    let blobs = ["7f3a", "00002-of-00002.gguf", "elsewhere/01bc"].map(|name| folder.path().join(name));
+    fs_err::create_dir(folder.path().join("elsewhere")).unwrap();
+    for (path, blob) in paths.iter().zip(&blobs) {
+        fs_err::rename(path, blob).unwrap();
     }
-    let first = view.join(paths[0].file_name().unwrap());
-    assert_eq!(answer(&load(&first, &descriptor).unwrap()), whole);
+    assert_eq!(answer(&load(&blobs, &descriptor).unwrap()), whole);
 }
 
 #[test]
-fn a_first_part_of_another_name_is_refused_before_anything_is_loaded() {
-    let (folder, paths, descriptor) = split_demo(2);
-    for name in ["model.gguf", "demo-00001-of-00003.gguf", "-00001-of-00002.gguf"] {
-        let path = folder.path().join(name);
-        fs_err::copy(&paths[0], &path).unwrap();
-        let failure = load(&path, &descriptor).map(|_| ()).unwrap_err();
+fn a_model_of_which_not_all_parts_are_given_is_refused_although_they_lie_beside_it() {
+    let (_folder, paths, descriptor) = split_demo(3);
+    for given in [1, 2] {
+        let failure = load(&paths[..given], &descriptor).map(|_| ()).unwrap_err();
         assert_eq!(failure.kind, ErrorKind::InvalidRequest, "{failure:?}");
-        assert!(failure.message.contains("-00001-of-00002.gguf"), "{failure:?}");
+        assert!(failure.message.contains("3 files"), "{failure:?}");
         assert!(failure.hint.is_some());
     }
 }
@@ -81,7 +79,7 @@ fn a_first_part_of_another_name_is_refused_before_anything_is_loaded() {
 fn a_missing_part_is_an_error_that_names_it() {
     let (_folder, paths, descriptor) = split_demo(3);
     fs_err::remove_file(&paths[1]).unwrap();
-    let failure = load(&paths[0], &descriptor).map(|_| ()).unwrap_err();
+    let failure = load(&paths, &descriptor).map(|_| ()).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::InvalidModel);
     assert!(failure.message.contains("demo-00002-of-00003.gguf"), "{failure:?}");
 }
@@ -95,6 +93,6 @@ fn what_a_split_model_maps_is_what_the_whole_maps() {
         engine.footprint(&descriptor, &options).unwrap(),
         engine.footprint(&support::demo(), &options).unwrap()
     );
-    let (split, whole) = (load(&paths[0], &descriptor).unwrap(), support::load(&options));
+    let (split, whole) = (load(&paths, &descriptor).unwrap(), support::load(&options));
     assert_eq!(split.measure().mapped_bytes, whole.measure().mapped_bytes);
 }

@@ -11,16 +11,16 @@
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
-use samovar_core::port::{LoadControl, ModelFiles};
-use samovar_core::{Descriptor, Layout, Speed};
+use samovar_core::port::{LoadControl, LoadRequest};
+use samovar_core::{Layout, Speed};
 
-use super::wardrobe::{PLAIN_FROM_TOKENS, Wardrobe};
+use super::weight_views::{PLAIN_FROM_TOKENS, WeightViews};
 use super::{PackedFile, Unfit};
 use crate::context::{Batch, Context, DecodeError};
 use crate::error::Error;
 use crate::log;
-use crate::native::{self, Origin, WeightOptions};
-use crate::plan::{ContextOptions, Plan};
+use crate::native::{self, ModelInput, WeightOptions};
+use crate::plan::{ContextOptions, LoadPlan};
 use crate::threads::Stopwatch;
 
 /// No further round begins after so long.
@@ -37,28 +37,24 @@ const STEPS_OF_ONE: usize = 4;
 const STEPS_OF_EIGHT: usize = 2;
 
 /// Measures the layouts that these files allow: plain weights always, packed ones and both if the packed file is of use.
-pub(crate) fn calibrate(
-    files: ModelFiles<'_>,
-    descriptor: &Descriptor,
-    plan: &Plan,
-    control: &LoadControl,
-) -> Result<Vec<Speed>, Error> {
+pub(crate) fn calibrate(request: LoadRequest<'_>, plan: &LoadPlan) -> Result<Vec<Speed>, Error> {
+    let LoadRequest { files, packed, descriptor, control, .. } = request;
     let _ = log::take_complaints();
     let options = WeightOptions { is_repacked: false, is_locked: false };
-    let model = native::load_model(Origin::Path(files.path), options, |_| !control.is_cancelled());
-    let model = model.ok_or_else(|| Error::not_loaded(files.path, control.is_cancelled()))?;
-    let opened = files.packed.map(|packed| PackedFile::open(packed, files.path, descriptor)).transpose();
-    let wardrobe =
-        opened.and_then(|file| file.map(|file| Wardrobe::beside(&model, &file, false)).transpose());
-    let wardrobe = match wardrobe {
-        Ok(wardrobe) => wardrobe,
+    let model = native::load_model(ModelInput::Files(files), options, |_| !control.is_cancelled());
+    let model = model.ok_or_else(|| Error::not_loaded(files.main(), control.is_cancelled()))?;
+    let opened = packed.map(|packed| PackedFile::open(packed, files.main(), descriptor)).transpose();
+    let weight_views =
+        opened.and_then(|file| file.map(|file| WeightViews::beside(&model, &file, false)).transpose());
+    let weight_views = match weight_views {
+        Ok(weight_views) => weight_views,
         Err(Unfit::Refused(reason)) => {
             tracing::warn!(%reason, "packed weights are not measured");
             None
         }
         // Figures without them would be kept for ever.
         Err(Unfit::Unseen(detail)) => {
-            return Err(Error::PackedUnseen { path: files.path.to_owned(), detail });
+            return Err(Error::PackedUnseen { path: files.main().to_owned(), detail });
         }
     };
     let cells = PROMPT_TOKENS[1] as u32;
@@ -73,14 +69,14 @@ pub(crate) fn calibrate(
         .ok_or_else(|| Error::Context { cells, detail: log::take_complaints() })?;
     let vocabulary = model.n_vocab().max(1);
     let (batch, threads) = (Batch::default(), plan.threads);
-    let track = Track { context, wardrobe, vocabulary, batch, control, threads, round: (0.0, 0.0) };
-    track.run().map_err(|error| Error::not_computed(files.path, error))
+    let track = Track { context, weight_views, vocabulary, batch, control, threads, round: (0.0, 0.0) };
+    track.run().map_err(|error| Error::not_computed(files.main(), error))
 }
 
 /// A model, ready to be timed.
 struct Track<'m> {
     context: Context<'m>,
-    wardrobe: Option<Wardrobe<'m>>,
+    weight_views: Option<WeightViews<'m>>,
     vocabulary: i32,
     batch: Batch,
     control: &'m LoadControl,
@@ -118,10 +114,10 @@ impl Pace {
 impl Track<'_> {
     fn run(mut self) -> Result<Vec<Speed>, DecodeError> {
         let start = Instant::now();
-        let dresses: &[bool] = if self.wardrobe.is_some() { &[false, true] } else { &[false] };
+        let sides: &[bool] = if self.weight_views.is_some() { &[false, true] } else { &[false] };
         // Reads all weights, so that no round pays for the disk.
-        for &is_packed in dresses {
-            self.wear(is_packed);
+        for &is_packed in sides {
+            self.switch_to(is_packed);
             self.steps(SEQUENCES, 1)?;
         }
         let pilot = self.steps(SEQUENCES, 1)?;
@@ -129,8 +125,8 @@ impl Track<'_> {
         let tokens = tokens.clamp(PROMPT_TOKENS[0], PROMPT_TOKENS[1] - 64);
         let mut paces = [Pace { lacked: 1.0, ..Pace::default() }; 2];
         for round in 0..ROUNDS_MOST {
-            for &is_packed in dresses {
-                self.wear(is_packed);
+            for &is_packed in sides {
+                self.switch_to(is_packed);
                 self.round = (0.0, 0.0);
                 let mut pace = Pace {
                     prompt: self.prompt(tokens)?,
@@ -142,8 +138,7 @@ impl Track<'_> {
                 let best = &mut paces[usize::from(is_packed)];
                 *best = best.best(pace);
             }
-            let is_quiet =
-                paces[..dresses.len()].iter().all(|pace| !pace.of(Layout::Mapped).is_provisional());
+            let is_quiet = paces[..sides.len()].iter().all(|pace| !pace.of(Layout::Mapped).is_provisional());
             let (rounds, longest) = if is_quiet { (ROUNDS, ENOUGH) } else { (ROUNDS_MOST, LONGEST) };
             self.control.report(((round + 1) as f32 / rounds as f32).min(1.0));
             if round + 1 >= rounds || start.elapsed() > longest {
@@ -152,7 +147,7 @@ impl Track<'_> {
         }
         let [plain, packed] = paces;
         let mut speeds = vec![plain.of(Layout::Mapped)];
-        if dresses.len() > 1 {
+        if sides.len() > 1 {
             let prompt = if tokens >= PLAIN_FROM_TOKENS { plain.prompt } else { packed.prompt };
             speeds.push(packed.of(Layout::Packed));
             speeds.push(Pace { prompt, ..packed }.of(Layout::Hybrid));
@@ -160,9 +155,9 @@ impl Track<'_> {
         Ok(speeds)
     }
 
-    fn wear(&self, is_packed: bool) {
-        if let Some(wardrobe) = &self.wardrobe {
-            wardrobe.wear(is_packed);
+    fn switch_to(&self, is_packed: bool) {
+        if let Some(weight_views) = &self.weight_views {
+            weight_views.switch_to(is_packed);
         }
     }
 

@@ -5,7 +5,7 @@
 //!   writer    source.gguf ──► a copy with packed tensors, and a table at its end (trailer)
 //!   proof     what was written, loaded and compared with the source
 //!   reader    is this file what it says, and of this model?
-//!   wardrobe  loaded weights told where their packed bytes lie
+//!   weight_views  loaded weights told where their packed bytes lie
 //!   calibration  how fast plain and packed weights are on this machine
 //!   packer    ggml's own packing
 //!   weights   tensors of models, and where and how their bytes lie
@@ -27,14 +27,14 @@ mod proof;
 mod reader;
 mod stretch;
 mod trailer;
-mod wardrobe;
+mod weight_views;
 mod weights;
 mod writer;
 
 pub(crate) use calibration::calibrate;
 pub(crate) use probe::{key, packable};
 pub(crate) use reader::PackedFile;
-pub(crate) use wardrobe::Wardrobe;
+pub(crate) use weight_views::WeightViews;
 pub(crate) use writer::{Packing, write};
 
 /// Why a packed file is of no use, now and later.

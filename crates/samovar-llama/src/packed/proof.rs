@@ -21,12 +21,12 @@ use super::PackedFile;
 use super::mapping::Mapping;
 use super::stretch::Stretch;
 use super::trailer::Trailer;
-use super::wardrobe::Wardrobe;
+use super::weight_views::WeightViews;
 use super::writer::{CHUNK_BYTES, Packing};
 use super::{Refusal, Unfit};
 use crate::context::{Batch, Context, DecodeError};
 use crate::error::Error;
-use crate::native::{self, Origin, WeightOptions};
+use crate::native::{self, ModelInput, WeightOptions};
 use crate::plan::ContextOptions;
 
 /// Sequences whose logits are compared, at several steps.
@@ -58,13 +58,13 @@ pub(super) fn prove(
     let opened = PackedFile::of(file, job.source, job.path, job.descriptor).map_err(unfit)?;
     let plain = {
         let stretch = stretch.part(0.5, 0.75);
-        let model = load(job, Origin::Path(job.path), stretch.part(0.0, 0.5))?;
+        let model = load(job, ModelInput::Path(job.path), stretch.part(0.0, 0.5))?;
         logits(job, &model, stretch.part(0.5, 1.0))?
     };
     let packed = {
         let stretch = stretch.part(0.75, 1.0);
-        let model = load(job, Origin::File(opened.file()), stretch.part(0.0, 0.5))?;
-        let _wardrobe = Wardrobe::of_packed(&model, &opened, false).map_err(unfit)?;
+        let model = load(job, ModelInput::File(opened.file()), stretch.part(0.0, 0.5))?;
+        let _weight_views = WeightViews::of_packed(&model, &opened, false).map_err(unfit)?;
         logits(job, &model, stretch.part(0.5, 1.0))?
     };
     let error = distance(&plain, &packed);
@@ -133,7 +133,7 @@ impl Bytes<'_> {
     }
 }
 
-fn load(job: &Packing<'_>, origin: Origin<'_>, stretch: Stretch<'_>) -> Result<LlamaModel, Error> {
+fn load(job: &Packing<'_>, origin: ModelInput<'_>, stretch: Stretch<'_>) -> Result<LlamaModel, Error> {
     let options = WeightOptions { is_repacked: false, is_locked: false };
     native::load_model(origin, options, |done| stretch.report(done))
         .ok_or_else(|| Error::not_loaded(job.path, stretch.is_cancelled()))

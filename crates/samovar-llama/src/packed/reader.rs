@@ -61,7 +61,7 @@ impl PackedFile {
         if trailer.source_bytes != source_bytes || trailer.source_bytes != descriptor.file_bytes {
             return refused("it was made of a file of another length");
         }
-        // The first tensor that is used may not be the first there is: `Wardrobe` compares it with what was loaded.
+        // The first tensor that is used may not be the first there is: `WeightViews` compares it with what was loaded.
         let header =
             gguf::header_bytes(model.file(), source_bytes).map_err(|error| Unfit::of_model(&error))?;
         if trailer.header_bytes < header {

@@ -17,11 +17,11 @@ use super::stretch::Stretch;
 use super::trailer::{Trailer, Where};
 use super::weights;
 use super::writer::{Packing, write};
-use super::{PackedFile, Unfit, Wardrobe, packable};
+use super::{PackedFile, Unfit, WeightViews, packable};
 use crate::build_info::build_info;
 use crate::context::{Batch, Context};
 use crate::error::Error;
-use crate::native::{Origin, WeightOptions, load_model};
+use crate::native::{ModelInput, WeightOptions, load_model};
 use crate::plan::ContextOptions;
 
 #[path = "../../tests/support/quantize.rs"]
@@ -97,29 +97,29 @@ impl Model {
     }
 
     fn load(&self, is_repacked: bool) -> LlamaModel {
-        load(Origin::Path(&self.path), is_repacked)
+        load(ModelInput::Path(&self.path), is_repacked)
     }
 
     fn assert_equal_to_repacking(&self, what: &str) {
         let repacked = logits(&self.load(true));
         let file = self.open();
         {
-            let model = load(Origin::File(file.file()), false);
-            let _wardrobe = Wardrobe::of_packed(&model, &file, false).unwrap();
+            let model = load(ModelInput::File(file.file()), false);
+            let _weight_views = WeightViews::of_packed(&model, &file, false).unwrap();
             assert!(logits(&model) == repacked, "{what}: packed");
         }
         let model = self.load(false);
         let plain = logits(&model);
-        let wardrobe = Wardrobe::beside(&model, &file, false).unwrap();
-        wardrobe.wear(true);
+        let weight_views = WeightViews::beside(&model, &file, false).unwrap();
+        weight_views.switch_to(true);
         assert!(logits(&model) == repacked, "{what}: both files, packed");
-        wardrobe.wear(false);
+        weight_views.switch_to(false);
         assert!(logits(&model) == plain, "{what}: both files, plain");
         assert!(plain != repacked, "{what}: packing changes nothing, so nothing is proved");
     }
 }
 
-fn load(origin: Origin<'_>, is_repacked: bool) -> LlamaModel {
+fn load(origin: ModelInput<'_>, is_repacked: bool) -> LlamaModel {
     load_model(origin, WeightOptions { is_repacked, is_locked: false }, |_| true).expect("it loads")
 }
 
@@ -289,8 +289,8 @@ fn rows_are_locked_and_nothing_between_them() {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     };
     let before = locked();
-    let packed = load(Origin::File(file.file()), false);
-    let wardrobe = Wardrobe::of_packed(&packed, &file, true).unwrap();
+    let packed = load(ModelInput::File(file.file()), false);
+    let weight_views = WeightViews::of_packed(&packed, &file, true).unwrap();
     let tail = locked() - before;
     if tail == 0 {
         // Also where the output of tests is kept back.
@@ -300,7 +300,7 @@ fn rows_are_locked_and_nothing_between_them() {
     // Each row begins at a page and ends in one.
     let pages = file.trailer.tensors.len() as u64 * 4096;
     assert!((file.tail_bytes()..=file.tail_bytes() + pages).contains(&tail), "{tail}");
-    drop(wardrobe);
+    drop(weight_views);
     assert_eq!(locked(), before);
 
     let model = Model::demo(sys::LLAMA_FTYPE_MOSTLY_Q4_0);
@@ -315,7 +315,7 @@ fn rows_are_locked_and_nothing_between_them() {
     let file = PackedFile { trailer, ..file };
     let span = file.trailer.tensors[1].packed().end() - file.trailer.tensors[0].packed().offset;
     let plain = model.load(false);
-    let _wardrobe = Wardrobe::beside(&plain, &file, true).unwrap();
+    let _weight_views = WeightViews::beside(&plain, &file, true).unwrap();
     let rows = locked() - before;
     assert!((file.packed_bytes()..=file.packed_bytes() + 4 * 4096).contains(&rows), "{rows}");
     assert!(rows < span / 2, "{rows} of {span}");
@@ -377,9 +377,9 @@ fn a_table_that_does_not_fit_the_model_changes_no_weight() {
         let mut wrong = good.clone();
         change(&mut wrong, last);
         let file = PackedFile { trailer: wrong, ..model.open() };
-        let loaded = load(Origin::File(file.file()), false);
+        let loaded = load(ModelInput::File(file.file()), false);
         let before = weights::weights(&loaded).iter().filter(|weight| weight.packer().is_some()).count();
-        let refusal = Wardrobe::of_packed(&loaded, &file, false).unwrap_err().to_string();
+        let refusal = WeightViews::of_packed(&loaded, &file, false).unwrap_err().to_string();
         assert!(refusal.contains(reason), "{refusal} instead of {reason}");
         let after = weights::weights(&loaded).iter().filter(|weight| weight.packer().is_some()).count();
         assert_eq!((before, after), (0, 0), "{reason}");

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   sketch   a model without bytes ─┐
-//!   a loaded model ─────────────────┴─► Weight ─► Dress: buffer, bytes, extra
+//!   a loaded model ─────────────────┴─► Weight ─► WeightView: buffer, bytes, extra
 //!   a file ────────────────────────────► Place
 //! ```
 //!
 //! llama.cpp picks a kernel by the buffer type of a weight's buffer and by what that type's `init_tensor` left in
-//! the weight. What they are told is the business of the wardrobe.
+//! the weight. What they are told is the business of `WeightViews`.
 #![allow(unsafe_code, reason = "weights are described by ggml's own structures")]
 
 use std::ffi::{CStr, c_char, c_void};
@@ -50,7 +50,7 @@ pub(super) fn weights(model: &LlamaModel) -> Vec<Weight<'_>> {
 
 impl<'m> Weight<'m> {
     fn tensor(&self) -> &sys::ggml_tensor {
-        // SAFETY: the tensor lives as long as its model, and is changed only through `dress` and `Dress::put_on`,
+        // SAFETY: the tensor lives as long as its model, and is changed only through `weight_view` and `WeightView::bind`,
         // by whoever owns the model and while nothing computes.
         unsafe { self.raw.as_ref() }
     }
@@ -100,9 +100,9 @@ impl<'m> Weight<'m> {
     }
 
     /// What it wears now.
-    pub(super) fn dress(&self) -> Dress {
+    pub(super) fn weight_view(&self) -> WeightView {
         let tensor = self.tensor();
-        Dress { buffer: tensor.buffer, data: tensor.data, extra: tensor.extra }
+        WeightView { buffer: tensor.buffer, data: tensor.data, extra: tensor.extra }
     }
 
     /// Bytes of it once this packer has packed it.
@@ -113,38 +113,38 @@ impl<'m> Weight<'m> {
 
     /// What it would wear with its bytes packed by `packer` and lying at `data`; `None` = where they lie now.
     /// It wears what it did before afterwards. `None` if the packer does not want it.
-    pub(super) fn fitting(&self, packer: &'static Packer, data: Option<NonNull<u8>>) -> Option<Dress> {
-        let before = self.dress();
+    pub(super) fn fitting(&self, packer: &'static Packer, data: Option<NonNull<u8>>) -> Option<WeightView> {
+        let before = self.weight_view();
         let data = data.map_or(before.data, |data| data.as_ptr().cast());
         // SAFETY: nothing computes with the model before the caller has fitted its weights; the shell lives as long
         // as the program, and `init_tensor` looks at the description alone and sets `extra`.
         unsafe {
-            self.put_on(Dress { buffer: packer.shell.as_ptr(), data, extra: ptr::null_mut() });
+            self.bind(WeightView { buffer: packer.shell.as_ptr(), data, extra: ptr::null_mut() });
             let status = sys::ggml_backend_buffer_init_tensor(packer.shell.as_ptr(), self.raw.as_ptr());
-            let dress = self.dress();
-            self.put_on(before);
-            (status == sys::GGML_STATUS_SUCCESS && !dress.extra.is_null()).then_some(dress)
+            let weight_view = self.weight_view();
+            self.bind(before);
+            (status == sys::GGML_STATUS_SUCCESS && !weight_view.extra.is_null()).then_some(weight_view)
         }
     }
 
     /// Changes where and how its bytes lie.
     ///
     /// # Safety
-    /// The dress is of this weight, its bytes are there and packed as it says, and stay so for as long as the
+    /// The view is of this weight, its bytes are there and packed as it says, and stay so for as long as the
     /// weight wears it; nothing computes with the model meanwhile.
-    pub(super) unsafe fn put_on(&self, dress: Dress) {
+    pub(super) unsafe fn bind(&self, weight_view: WeightView) {
         // SAFETY: the tensor lives; promised by the caller.
         unsafe {
-            (*self.raw.as_ptr()).buffer = dress.buffer;
-            (*self.raw.as_ptr()).data = dress.data;
-            (*self.raw.as_ptr()).extra = dress.extra;
+            (*self.raw.as_ptr()).buffer = weight_view.buffer;
+            (*self.raw.as_ptr()).data = weight_view.data;
+            (*self.raw.as_ptr()).extra = weight_view.extra;
         }
     }
 }
 
 /// Where and how a weight's bytes lie: what a kernel is chosen by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Dress {
+pub(super) struct WeightView {
     buffer: *mut sys::ggml_backend_buffer,
     data: *mut c_void,
     extra: *mut c_void,
@@ -156,7 +156,7 @@ pub(super) fn sketch(path: &Path) -> Option<LlamaModel> {
 }
 
 /// Where the tensors of a file are.
-pub(super) fn places(path: &Path) -> Option<Vec<Place>> {
+pub(super) fn places(path: &Path) -> Option<Vec<TensorLocation>> {
     let path = native::c_path(path)?;
     let params = sys::gguf_init_params { no_alloc: true, ctx: ptr::null_mut() };
     // SAFETY: the path is NUL-terminated; nothing but the header is read.
@@ -165,7 +165,7 @@ pub(super) fn places(path: &Path) -> Option<Vec<Place>> {
     // NUL-terminated and copied.
     unsafe {
         let start = sys::gguf_get_data_offset(header) as u64;
-        let place = |id| Place {
+        let place = |id| TensorLocation {
             name: CStr::from_ptr(sys::gguf_get_tensor_name(header, id)).to_string_lossy().into_owned(),
             offset: start + sys::gguf_get_tensor_offset(header, id) as u64,
             bytes: sys::gguf_get_tensor_size(header, id) as u64,
@@ -178,7 +178,7 @@ pub(super) fn places(path: &Path) -> Option<Vec<Place>> {
 
 /// Where a tensor is in its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct TensorLocation {
     pub(super) name: String,
     pub(super) offset: u64,
     pub(super) bytes: u64,

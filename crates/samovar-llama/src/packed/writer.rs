@@ -22,7 +22,7 @@ use super::mapping::Mapping;
 use super::packer::{Format, Packer, Scratch, Shape, Unpacked};
 use super::stretch::Stretch;
 use super::trailer::{Range, Row, Trailer, Where};
-use super::weights::{self, Place, Weight};
+use super::weights::{self, TensorLocation, Weight};
 use super::{Refusal, probe, proof};
 use crate::error::Error;
 use crate::log;
@@ -121,7 +121,7 @@ fn plan(
     job: Packing<'_>,
     source_bytes: u64,
     Sketch { wishes, loaded }: &Sketch,
-    places: &[Place],
+    places: &[TensorLocation],
 ) -> Result<Trailer, Refusal> {
     // llama.cpp maps from the first tensor on that it uses.
     let used = places.iter().filter(|place| loaded.contains(&place.name));

@@ -103,7 +103,7 @@ impl Governor {
     }
 
     /// How long a step may take, in seconds, if it lacks cores. `None` where it must be awaited.
-    pub(super) fn patience(&mut self, kind: Kind, threads: u32, work: f64) -> Option<f64> {
+    pub(super) fn step_limit(&mut self, kind: Kind, threads: u32, work: f64) -> Option<f64> {
         let (lane, _) = self.lanes(kind);
         // Of a chunk much is lost when it is computed again, and much when it keeps threads that hold each other up.
         let (times, least) = if kind == Kind::Prompt { (3.0, 1.5) } else { (5.0, 0.25) };

@@ -25,7 +25,7 @@ use samovar_core::cores::{CoreWatch, ThreadsWhy};
 
 use self::governor::{Governor, Kind, Step, View};
 use self::share::Allowance;
-pub(crate) use self::share::{Computing, Peers, Place};
+pub(crate) use self::share::{Computing, PeerPlace, Peers};
 
 /// How often to look at the machine while computing.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -70,7 +70,7 @@ pub(crate) struct Threads<'a> {
 pub(crate) struct Chosen {
     pub threads: u32,
     /// How long it may take, if it still lacks cores then.
-    patience: Option<Duration>,
+    step_limit: Option<Duration>,
     kind: Kind,
     work: f64,
 }
@@ -109,7 +109,7 @@ impl<'a> Threads<'a> {
         let (kind, work) = governor::weigh(tokens);
         let view = self.view();
         let threads = self.governor.choose(kind, view, self.age(now));
-        let patience = self.governor.patience(kind, threads, work).map(Duration::from_secs_f64);
+        let step_limit = self.governor.step_limit(kind, threads, work).map(Duration::from_secs_f64);
         let most = self.used.most;
         let why = if threads >= most {
             ThreadsWhy::All
@@ -121,7 +121,7 @@ impl<'a> Threads<'a> {
             ThreadsWhy::FewCores
         };
         self.used = ThreadUse { used: threads, most, why };
-        Chosen { threads, patience, kind, work }
+        Chosen { threads, step_limit, kind, work }
     }
 
     /// Takes note of how a step went; of one that was broken off, too, if that was for lack of cores.
@@ -203,8 +203,8 @@ impl Stopwatch {
 
     /// Whether a step takes far longer than it should, for lack of cores. Asked between operations of the step.
     pub(crate) fn is_hopeless(&self, chosen: &Chosen) -> bool {
-        let Some(patience) = chosen.patience else { return false };
-        if self.began.elapsed() < patience {
+        let Some(step_limit) = chosen.step_limit else { return false };
+        if self.began.elapsed() < step_limit {
             return false;
         }
         let (wall, cpu) = self.elapsed();
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     const CHOSEN: Chosen =
-        Chosen { threads: 2, patience: Some(Duration::from_millis(250)), kind: Kind::Prompt, work: 64.0 };
+        Chosen { threads: 2, step_limit: Some(Duration::from_millis(250)), kind: Kind::Prompt, work: 64.0 };
 
     /// A step that began half a second ago and has had no processor time since, but waited for the disk so many times.
     fn starved(disk_waits: u64) -> Stopwatch {

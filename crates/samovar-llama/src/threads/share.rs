@@ -96,12 +96,12 @@ fn divide(members: &[Member]) {
 
 /// The place of one instance among those that compute.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct PeerPlace {
     pub(crate) allowance: Arc<Allowance>,
     peers: Arc<Peers>,
 }
 
-impl Place {
+impl PeerPlace {
     /// A place of its own beside these.
     pub(crate) fn beside(peers: &Arc<Peers>) -> Self {
         Self { allowance: Arc::default(), peers: Arc::clone(peers) }

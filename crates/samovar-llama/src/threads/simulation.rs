@@ -105,13 +105,13 @@ fn worst(machine: &Machine, most: u32, others: &[f64]) -> (f64, Vec<(f64, u32)>)
         if told.last().is_none_or(|(_, last)| *last != threads) {
             told.push((now, threads));
         }
-        let patience = governor.patience(Kind::Answers, threads, 1.0);
+        let step_limit = governor.step_limit(Kind::Answers, threads, 1.0);
         let pace = machine.pace(threads, busy);
         let mut wall = (1.0 + noise() * machine.noise) / pace.rate;
         let is_hopeless =
-            patience.is_some_and(|patience| wall > patience && lacks_cores(threads, 1.0, pace.cpu));
+            step_limit.is_some_and(|step_limit| wall > step_limit && lacks_cores(threads, 1.0, pace.cpu));
         if is_hopeless {
-            wall = patience.unwrap_or(wall);
+            wall = step_limit.unwrap_or(wall);
         }
         let step = Step { threads, work: 1.0, wall, cpu: pace.cpu * wall };
         now += wall;
@@ -245,9 +245,9 @@ fn a_chunk_of_prompts_may_take_three_times_as_long_as_it_should() {
     assert_eq!(governor.choose(Kind::Prompt, view, 0.0), 2);
     let step = Step { threads: 2, work: 100.0, wall: 1.0, cpu: 2.0 };
     governor.note(Kind::Prompt, &step, view, 1.0);
-    assert_eq!(governor.patience(Kind::Prompt, 2, 200.0), Some(6.0));
-    assert_eq!(governor.patience(Kind::Prompt, 2, 10.0), Some(1.5));
-    assert_eq!(governor.patience(Kind::Prompt, 1, 200.0), None);
+    assert_eq!(governor.step_limit(Kind::Prompt, 2, 200.0), Some(6.0));
+    assert_eq!(governor.step_limit(Kind::Prompt, 2, 10.0), Some(1.5));
+    assert_eq!(governor.step_limit(Kind::Prompt, 1, 200.0), None);
     // Nothing is known of answers.
-    assert_eq!(governor.patience(Kind::Answers, 2, 1.0), Some(0.5));
+    assert_eq!(governor.step_limit(Kind::Answers, 2, 1.0), Some(0.5));
 }

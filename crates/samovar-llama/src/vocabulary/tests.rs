@@ -5,7 +5,7 @@ use std::cell::Cell;
 use samovar_core::testing::gguf::{LlamaShape, Writer, byte_pairs, with_specials};
 
 use super::*;
-use crate::native::{self, Origin, WeightOptions};
+use crate::native::{self, ModelInput, WeightOptions};
 
 const SPECIALS: [(&str, bool); 10] = [
     ("<|user|>", true),
@@ -46,7 +46,7 @@ fn write(writer: &Writer) -> LlamaModel {
 fn open(path: &std::path::Path) -> LlamaModel {
     native::backend();
     let options = WeightOptions { is_repacked: false, is_locked: false };
-    native::load_model(Origin::Path(path), options, |_| true).expect("loads")
+    native::load_model(ModelInput::Path(path), options, |_| true).expect("loads")
 }
 
 fn demo() -> LlamaModel {

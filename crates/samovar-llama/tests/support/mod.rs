@@ -5,15 +5,16 @@ pub(crate) mod packed;
 pub(crate) mod quantize;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
 use samovar_core::generation::Generation;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::{
-    Completion, Descriptor, GenerationRequest, Layout, LoadOptions, Prompt, Sampling, TokenEvent,
+    Completion, Descriptor, Failure, GenerationRequest, Layout, LoadOptions, ModelFiles, Prompt, Sampling,
+    TokenEvent,
 };
 use samovar_llama::LlamaEngine;
 
@@ -37,9 +38,24 @@ pub(crate) fn options() -> LoadOptions {
 }
 
 pub(crate) fn load(options: &LoadOptions) -> Arc<dyn Instance> {
-    LlamaEngine::new()
-        .load(ModelFiles::of(&demo_path()), &demo(), options, &LoadControl::silent())
-        .expect("the demo loads")
+    load_file(&demo_path(), &demo(), options).expect("the demo loads")
+}
+
+/// Loads a model in one file.
+pub(crate) fn load_file(
+    path: &Path,
+    descriptor: &Descriptor,
+    options: &LoadOptions,
+) -> Result<Arc<dyn Instance>, Failure> {
+    load_files(&ModelFiles::of(path), descriptor, options)
+}
+
+pub(crate) fn load_files(
+    files: &ModelFiles,
+    descriptor: &Descriptor,
+    options: &LoadOptions,
+) -> Result<Arc<dyn Instance>, Failure> {
+    LlamaEngine::new().load(LoadRequest::new(files, descriptor, options, &LoadControl::silent()))
 }
 
 pub(crate) fn text(text: &str) -> Prompt {

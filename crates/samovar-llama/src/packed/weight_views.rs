@@ -20,7 +20,7 @@ use super::mapping::Mapping;
 use super::packer::Packer;
 use super::reader::PackedFile;
 use super::trailer::{Range, Row, Where};
-use super::weights::{self, Dress, Weight};
+use super::weights::{self, Weight, WeightView};
 use super::{Refusal, Unfit};
 
 /// Batches of so many tokens are computed faster from plain weights.
@@ -28,7 +28,7 @@ pub(super) const PLAIN_FROM_TOKENS: usize = 32;
 
 /// The packed weights of a model, with both ways to see them.
 #[derive(Debug)]
-pub(crate) struct Wardrobe<'m> {
+pub(crate) struct WeightViews<'m> {
     pieces: Vec<Piece<'m>>,
     is_packed: Cell<bool>,
     /// Where packed bytes lie that llama.cpp has not mapped.
@@ -38,11 +38,11 @@ pub(crate) struct Wardrobe<'m> {
 #[derive(Debug)]
 struct Piece<'m> {
     weight: Weight<'m>,
-    plain: Dress,
-    packed: Dress,
+    plain: WeightView,
+    packed: WeightView,
 }
 
-impl<'m> Wardrobe<'m> {
+impl<'m> WeightViews<'m> {
     /// For a model that llama.cpp has loaded from the packed file: its weights wear what they are at once.
     pub(crate) fn of_packed(
         model: &'m LlamaModel,
@@ -51,9 +51,9 @@ impl<'m> Wardrobe<'m> {
     ) -> Result<Self, Unfit> {
         let tail = file.trailer.tensors.iter().filter(|row| row.place != Where::Slot);
         let mapping = map(file, tail, is_locked)?;
-        let wardrobe = Self::fit(model, file, mapping, |row| row.place != Where::Slot)?;
-        wardrobe.wear(true);
-        Ok(wardrobe)
+        let weight_views = Self::fit(model, file, mapping, |row| row.place != Where::Slot)?;
+        weight_views.switch_to(true);
+        Ok(weight_views)
     }
 
     /// For a model that llama.cpp has loaded from the source.
@@ -92,27 +92,27 @@ impl<'m> Wardrobe<'m> {
             let packed = weight
                 .fitting(packer, data)
                 .ok_or_else(|| Refusal::new(format!("{} is not packed by {} here", row.name, row.buffer)))?;
-            Ok(Piece { weight, plain: weight.dress(), packed })
+            Ok(Piece { weight, plain: weight.weight_view(), packed })
         };
         let pieces = file.trailer.tensors.iter().map(piece).collect::<Result<_, _>>()?;
         Ok(Self { pieces, is_packed: Cell::new(false), _mapping: mapping.map(|(mapping, _)| mapping) })
     }
 
     /// Lets every weight wear what is faster for a batch of so many tokens. To be called while nothing computes.
-    pub(crate) fn suit(&self, tokens: usize) {
-        self.wear(tokens < PLAIN_FROM_TOKENS);
+    pub(crate) fn select_for_batch(&self, tokens: usize) {
+        self.switch_to(tokens < PLAIN_FROM_TOKENS);
     }
 
     /// Lets every weight wear its packed or its plain bytes. To be called while nothing computes.
-    pub(super) fn wear(&self, is_packed: bool) {
+    pub(super) fn switch_to(&self, is_packed: bool) {
         if self.is_packed.replace(is_packed) == is_packed {
             return;
         }
         for piece in &self.pieces {
-            // SAFETY: the dress was fitted to this weight, whose packed bytes are where the checked table says: in
-            // llama.cpp's mapping of the packed file, or in ours, which lives as long as this wardrobe. The model's
+            // SAFETY: the view was made for this weight, whose packed bytes are where the checked table says: in
+            // llama.cpp's mapping of the packed file, or in ours, which lives as long as these weight views. The model's
             // thread alone comes here, between two steps.
-            unsafe { piece.weight.put_on(if is_packed { piece.packed } else { piece.plain }) };
+            unsafe { piece.weight.bind(if is_packed { piece.packed } else { piece.plain }) };
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::ticket::Reply;
 
 /// One such question.
 #[derive(Debug)]
-pub(crate) enum Custody {
+pub(crate) enum PrefixCommand {
     /// Which state is there? The longest unused first.
     List(Reply<Vec<CachedPrefix>>),
     /// How many bytes has this state?
@@ -25,7 +25,7 @@ pub(crate) enum Custody {
     Restore { tokens: Vec<LlamaToken>, scope: Scope, from: Incoming, reply: Reply<()> },
 }
 
-impl Custody {
+impl PrefixCommand {
     /// Answers. `id` names state that is taken in.
     pub(crate) fn serve(self, kv: &mut Kv, context: &mut Context<'_>, id: u64) {
         // Whoever asked waits for the answer, unless its thread has died.
