@@ -20,7 +20,7 @@ pub struct WorkerConfig {
     /// Most memory of its own that a worker may take; past it, its allocations fail. `None` = what the system gives.
     pub memory_limit_bytes: Option<u64>,
     /// How long it may take for what.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
 }
 
 impl WorkerConfig {
@@ -32,16 +32,16 @@ impl WorkerConfig {
             environment: Vec::new(),
             sandbox: sandbox::Mode::Auto,
             memory_limit_bytes: None,
-            patience: Patience::default(),
+            timeouts: Timeouts::default(),
         }
     }
 }
 
 /// How long a worker may take until it counts as hung. Time in which this process itself was stopped does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// Between two signs of life from the worker.
-    pub beat: Duration,
+    pub heartbeat: Duration,
     /// From its start to its first word.
     pub start: Duration,
     /// Without a sign of life.
@@ -56,7 +56,7 @@ pub struct Patience {
     pub grace: Duration,
 }
 
-impl Patience {
+impl Timeouts {
     /// With work that yields to everything else: on a busy machine it may get next to nothing.
     pub(crate) fn in_background(self) -> Self {
         Self {
@@ -69,10 +69,10 @@ impl Patience {
     }
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            beat: Duration::from_secs(1),
+            heartbeat: Duration::from_secs(1),
             start: Duration::from_secs(60),
             silence: Duration::from_secs(15),
             standstill: Duration::from_secs(60),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
-use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions};
+use samovar_core::port::{Capabilities, Engine, EngineId, EngineInfo, Instance, LoadRequest, PackRequest};
+use samovar_core::{Cost, Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Speed};
 
 use crate::config::WorkerConfig;
 use crate::stats::WorkerStats;
@@ -15,7 +15,7 @@ fn unsupported() -> Failure {
 
 /// What a worker would be.
 pub mod child {
-    use super::{Arc, Engine, Failure, unsupported};
+    use super::{Arc, Engine, EngineId, Failure, unsupported};
 
     /// Is no worker.
     ///
@@ -23,7 +23,7 @@ pub mod child {
     /// `Unsupported`.
     pub fn run<S>(
         _socket: S,
-        _engine: impl FnOnce() -> Result<Arc<dyn Engine>, Failure>,
+        _engine: impl FnOnce(&EngineId) -> Result<Arc<dyn Engine>, Failure>,
     ) -> Result<(), Failure> {
         Err(unsupported())
     }
@@ -48,12 +48,17 @@ impl WorkerEngine {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Engine for WorkerEngine {
-    fn name(&self) -> &str {
+    fn engines(&self) -> Vec<EngineInfo> {
         match *self {}
     }
 
-    fn capabilities(&self) -> Capabilities {
+    fn engine_for(&self, _: &Descriptor) -> Result<EngineInfo, Failure> {
+        match *self {}
+    }
+
+    fn capabilities(&self, _: &Descriptor) -> Capabilities {
         match *self {}
     }
 
@@ -61,13 +66,27 @@ impl Engine for WorkerEngine {
         match *self {}
     }
 
-    fn load(
-        &self,
-        _: ModelFiles<'_>,
-        _: &Descriptor,
-        _: &LoadOptions,
-        _: &LoadControl,
-    ) -> Result<Arc<dyn Instance>, Failure> {
+    fn cost(&self, _: &Descriptor, _: &LoadOptions, _: Footprint) -> Cost {
+        match *self {}
+    }
+
+    fn packing(&self, _: &Descriptor) -> Option<String> {
+        match *self {}
+    }
+
+    fn packing_footprint(&self, _: &Descriptor) -> Result<Footprint, Failure> {
+        match *self {}
+    }
+
+    fn pack(&self, _: PackRequest<'_>) -> Result<u64, Failure> {
+        match *self {}
+    }
+
+    fn calibrate(&self, _: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
+        match *self {}
+    }
+
+    fn load(&self, _: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
         match *self {}
     }
 }

@@ -1,23 +1,23 @@
-//! Whether a worker is alive, and whether it gets on: pure arithmetic over its beats and the time between looks.
+//! Whether a worker is alive, and whether it gets on: pure arithmetic over its heartbeats and the time between looks.
 //!
 //! ```text
 //!   nothing heard ────────────────────────────────► silent      stopped, or frozen as a whole
-//!   beats, work to do, no step, no computing ─────► standstill  it waits for what never comes
-//!   beats, work to do, no step, computing ────────► step        a loop without end; or patience too short
-//!   beats, nothing to do, computing ──────────────► step        it computes for somebody else
-//!   beats that tell of steps, no computing ───────► step        it only says that it gets on
-//!   beats that tell of steps, nothing brought ────► 4 × step    the same, and it computes for somebody else
+//!   heartbeats, work to do, no step, no computing ─────► standstill  it waits for what never comes
+//!   heartbeats, work to do, no step, computing ────────► step   a loop without end; or time limit too short
+//!   heartbeats, nothing to do, computing ──────────────► step   it computes for somebody else
+//!   heartbeats that tell of steps, no computing ───────► step   it only says that it gets on
+//!   heartbeats that tell of steps, nothing brought ────► 4 × step  the same, and it computes for somebody else
 //! ```
 //!
 //! A step that brought something (an event that somebody waits for, an answer, a load that is further than before) is
-//! believed: of these there are only so many. A step that a beat tells of is believed for a while.
+//! believed: of these there are only so many. A step that a heartbeat tells of is believed for a while.
 //!
-//! Time counts by looks, never by the clock: while this process was stopped nobody looked, and the worker is not blamed.
+//! Timeouts count polls, not wall time: while this process was stopped nobody looked, and the worker is not blamed.
 
 use std::time::Duration;
 
-use crate::config::Patience;
-use crate::protocol::Beat;
+use crate::config::Timeouts;
+use crate::protocol::Heartbeat;
 
 /// A look further apart than this is counted as this much: we were not there.
 const LOOK_MAX: Duration = Duration::from_secs(1);
@@ -25,15 +25,15 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 const COMPUTING_SHARE: f64 = 0.02;
 /// A worker without work that uses less than this share of one processor is at rest.
 const RESTLESS_SHARE: f64 = 0.2;
-/// Into so many parts the shorter patience, for a standstill or a step, is divided; in each the worker either computes or not.
+/// Into so many parts the shorter time limit, for a standstill or a step, is divided; in each the worker either computes or not.
 const WINDOWS: u32 = 4;
-/// Steps that only beats tell of are believed for so many times the patience for one step.
+/// Steps that only heartbeats tell of are believed for so many times the limit for one step.
 const HEARSAY: u32 = 4;
 
 /// What is known of a worker's health.
 #[derive(Debug)]
 pub(crate) struct Health {
-    patience: Patience,
+    timeouts: Timeouts,
     has_spoken: bool,
     silent: Duration,
     /// Since the last step, or since there was work.
@@ -53,9 +53,9 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    pub(crate) fn new(patience: Patience) -> Self {
+    pub(crate) fn new(timeouts: Timeouts) -> Self {
         Self {
-            patience,
+            timeouts,
             has_spoken: false,
             silent: Duration::ZERO,
             stalled: Duration::ZERO,
@@ -71,7 +71,7 @@ impl Health {
 
     /// How often to look.
     pub(crate) fn interval(&self) -> Duration {
-        let shortest = self.patience.silence.min(self.patience.standstill).min(self.patience.step);
+        let shortest = self.timeouts.silence.min(self.timeouts.standstill).min(self.timeouts.step);
         (shortest / 4).clamp(Duration::from_millis(10), LOOK_MAX)
     }
 
@@ -110,16 +110,16 @@ impl Health {
     }
 
     /// It lives. Whoever has nothing to do cannot get on.
-    pub(crate) fn beat(&mut self, beat: Beat, is_working: bool) {
+    pub(crate) fn heartbeat(&mut self, heartbeat: Heartbeat, is_working: bool) {
         self.spoke();
         if !is_working {
             self.stepped();
-        } else if beat.steps != self.last_steps {
+        } else if heartbeat.steps != self.last_steps {
             self.said_to_step();
         }
-        self.last_steps = beat.steps;
-        if self.window >= self.patience.standstill.min(self.patience.step) / WINDOWS {
-            let computed = Duration::from_millis(beat.cpu_ms.saturating_sub(self.window_cpu_ms));
+        self.last_steps = heartbeat.steps;
+        if self.window >= self.timeouts.standstill.min(self.timeouts.step) / WINDOWS {
+            let computed = Duration::from_millis(heartbeat.cpu_ms.saturating_sub(self.window_cpu_ms));
             if computed > self.window.mul_f64(COMPUTING_SHARE) {
                 self.still = Duration::ZERO;
                 self.unproven = Duration::ZERO;
@@ -127,14 +127,14 @@ impl Health {
             if computed < self.window.mul_f64(RESTLESS_SHARE) {
                 self.restless = Duration::ZERO;
             }
-            self.window_cpu_ms = beat.cpu_ms;
+            self.window_cpu_ms = heartbeat.cpu_ms;
             self.window = Duration::ZERO;
         }
     }
 
     /// What is wrong, in words that follow "the worker", or nothing.
     pub(crate) fn complaint(&self) -> Option<String> {
-        let Patience { start, silence, standstill, step, .. } = self.patience;
+        let Timeouts { start, silence, standstill, step, .. } = self.timeouts;
         let seconds = |limit: Duration| limit.as_secs_f64();
         if !self.has_spoken {
             return (self.silent > start).then(|| format!("did not start within {} s", seconds(start)));
@@ -167,17 +167,21 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn health() -> Health {
-        let mut health = Health::new(Patience::default());
+        let mut health = Health::new(Timeouts::default());
         health.stepped();
         health
     }
 
-    fn beat(steps: u64, cpu_ms: u64) -> Beat {
-        Beat { steps, cpu_ms, ..Beat::default() }
+    fn heartbeat(steps: u64, cpu_ms: u64) -> Heartbeat {
+        Heartbeat { steps, cpu_ms, ..Heartbeat::default() }
     }
 
-    /// Seconds until something is wrong, at most `limit`, with a beat each second.
-    fn lasts(mut beat_at: impl FnMut(u64) -> Option<Beat>, is_working: bool, limit: u64) -> (u64, String) {
+    /// Seconds until something is wrong, at most `limit`, with a heartbeat each second.
+    fn lasts(
+        mut heartbeat_at: impl FnMut(u64) -> Option<Heartbeat>,
+        is_working: bool,
+        limit: u64,
+    ) -> (u64, String) {
         let mut health = health();
         for second in 1..=limit {
             health.passed(SECOND);
@@ -187,8 +191,8 @@ mod tests {
             if is_working {
                 health.worked();
             }
-            if let Some(beat) = beat_at(second) {
-                health.beat(beat, is_working);
+            if let Some(heartbeat) = heartbeat_at(second) {
+                health.heartbeat(heartbeat, is_working);
             }
         }
         (limit, String::new())
@@ -203,31 +207,31 @@ mod tests {
 
     #[test]
     fn an_idle_worker_may_be_idle_for_ever() {
-        assert_eq!(lasts(|_| Some(beat(0, 0)), false, 100_000).0, 100_000);
+        assert_eq!(lasts(|_| Some(heartbeat(0, 0)), false, 100_000).0, 100_000);
     }
 
     #[test]
     fn a_standstill_is_noticed_after_a_minute_although_it_beats() {
-        let (after, complaint) = lasts(|_| Some(beat(0, 0)), true, 10_000);
+        let (after, complaint) = lasts(|_| Some(heartbeat(0, 0)), true, 10_000);
         assert_eq!(after, 61);
         assert!(complaint.contains("neither answered nor computed"), "{complaint}");
     }
 
     #[test]
     fn a_long_step_that_computes_is_left_in_peace_for_a_quarter_of_an_hour() {
-        let (after, complaint) = lasts(|second| Some(beat(0, second * 900)), true, 10_000);
+        let (after, complaint) = lasts(|second| Some(heartbeat(0, second * 900)), true, 10_000);
         assert_eq!(after, 901);
         assert!(complaint.contains("without an answer"), "{complaint}");
-        let slow = |second| Some(beat(second / 600, second * 900));
+        let slow = |second| Some(heartbeat(second / 600, second * 900));
         assert_eq!(lasts(slow, true, 3_600).1, "");
     }
 
     #[test]
     fn steps_that_are_only_said_keep_nobody_alive_for_ever() {
-        let (after, complaint) = lasts(|second| Some(beat(second, 0)), true, 10_000);
+        let (after, complaint) = lasts(|second| Some(heartbeat(second, 0)), true, 10_000);
         assert_eq!(after, 901);
         assert!(complaint.contains("computed nothing"), "{complaint}");
-        let (after, complaint) = lasts(|second| Some(beat(second, second * 900)), true, 10_000);
+        let (after, complaint) = lasts(|second| Some(heartbeat(second, second * 900)), true, 10_000);
         assert_eq!(after, 3_601);
         assert!(complaint.contains("brought nothing"), "{complaint}");
     }
@@ -239,7 +243,7 @@ mod tests {
             health.passed(SECOND);
             assert_eq!(health.complaint(), None, "after {second} s");
             health.worked();
-            health.beat(beat(second / 600, second * 900), true);
+            health.heartbeat(heartbeat(second / 600, second * 900), true);
             if second % 850 == 0 {
                 health.stepped();
             }
@@ -259,14 +263,14 @@ mod tests {
 
     #[test]
     fn who_computes_for_nobody_is_left_in_peace_no_longer_than_who_computes_for_ever() {
-        let (after, complaint) = lasts(|second| Some(beat(0, second * 900)), false, 10_000);
+        let (after, complaint) = lasts(|second| Some(heartbeat(0, second * 900)), false, 10_000);
         assert_eq!(after, 901);
         assert!(complaint.contains("nothing to do"), "{complaint}");
         // A long step whose client has left, and rest after it.
-        let once = |second: u64| Some(beat(0, second.min(800) * 900));
+        let once = |second: u64| Some(heartbeat(0, second.min(800) * 900));
         assert_eq!(lasts(once, false, 10_000).0, 10_000);
         let often = |second: u64| {
-            Some(beat(second / 100, (second / 100 * 50 + second.rem_euclid(100).min(50)) * 900))
+            Some(heartbeat(second / 100, (second / 100 * 50 + second.rem_euclid(100).min(50)) * 900))
         };
         assert_eq!(lasts(often, false, 10_000).0, 10_000);
     }
@@ -280,7 +284,7 @@ mod tests {
 
     #[test]
     fn who_never_speaks_has_a_minute_to_start() {
-        let mut health = Health::new(Patience::default());
+        let mut health = Health::new(Timeouts::default());
         let after = (1..1000).find(|_| {
             health.passed(SECOND);
             health.complaint().is_some()

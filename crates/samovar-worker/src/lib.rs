@@ -28,7 +28,7 @@ mod ration;
 pub mod sandbox;
 mod stats;
 
-pub use config::{Patience, WorkerConfig};
+pub use config::{Timeouts, WorkerConfig};
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{WorkerEngine, child};
 #[cfg(target_os = "linux")]

@@ -17,7 +17,7 @@ const ROUNDS: usize = 25;
 
 #[test]
 fn two_hundred_lives_and_deaths_leave_nothing_behind() {
-    let deeds = [
+    let faults = [
         "none=",
         "load=abort",
         "idle=kill",
@@ -27,14 +27,14 @@ fn two_hundred_lives_and_deaths_leave_nothing_behind() {
         "drop=abort",
         "start=exit:1",
     ];
-    let engines: Vec<_> = deeds.iter().map(|deed| (*deed, engine(&[deed]))).collect();
+    let engines: Vec<_> = faults.iter().map(|fault| (*fault, engine(&[fault]))).collect();
     for (_, engine) in &engines {
         drop(load(engine));
     }
     let before = Belongings::now();
     for _ in 0..ROUNDS {
-        for (deed, engine) in &engines {
-            live(deed, engine);
+        for (fault, engine) in &engines {
+            live(fault, engine);
         }
     }
     before.come_back();
@@ -83,10 +83,13 @@ impl Belongings {
     }
 }
 
-fn live(deed: &str, engine: &samovar_worker::WorkerEngine) {
+fn live(fault: &str, engine: &samovar_worker::WorkerEngine) {
     let (outcome, obituaries) = load(engine);
     let Ok(instance) = outcome else {
-        assert!(deed.starts_with("load") || deed.starts_with("start") || deed.starts_with("idle"), "{deed}");
+        assert!(
+            fault.starts_with("load") || fault.starts_with("start") || fault.starts_with("idle"),
+            "{fault}"
+        );
         return;
     };
     let running =
@@ -95,7 +98,7 @@ fn live(deed: &str, engine: &samovar_worker::WorkerEngine) {
     let parked = instance.park();
     let resumed =
         parked.clone().and_then(|()| instance.resume(&samovar_core::testing::FakeEngine::options()));
-    match deed.split_once('=').unwrap_or_default().0 {
+    match fault.split_once('=').unwrap_or_default().0 {
         "none" | "drop" => {
             assert!(matches!(said.unwrap().last(), Some(TokenEvent::Done(_))));
             resumed.unwrap();
@@ -109,5 +112,5 @@ fn live(deed: &str, engine: &samovar_worker::WorkerEngine) {
         _ => drop(obituaries.first()),
     }
     drop(instance);
-    assert_eq!(obituaries.all().len(), usize::from(!deed.starts_with("none") && !deed.starts_with("drop")));
+    assert_eq!(obituaries.all().len(), usize::from(!fault.starts_with("none") && !fault.starts_with("drop")));
 }

@@ -1,11 +1,11 @@
-//! How an errand gives way: while models answer on the same cores, it rests between its steps.
+//! How a job gives way: while models answer on the same cores, it rests between its steps.
 //!
 //! ```text
 //!   nobody answers ─► step ─► step ─► GiveWay(true) ─► rest, 15 times as long as the step ─► step ─► rest ─► …
 //!                                                        └─ GiveWay(false): it ends at once
 //! ```
 //!
-//! It never interrupts a step, and never stops an errand for good.
+//! It never interrupts a step, and never stops a job for good.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const RESTS: u32 = 15;
 /// No rest is longer, so that nobody takes it for the end.
 const REST_MOST: Duration = Duration::from_secs(1);
 
-/// Makes an errand rest.
+/// Makes a job rest.
 #[derive(Debug, Default)]
 pub(super) struct Courtesy {
     inner: Mutex<Inner>,

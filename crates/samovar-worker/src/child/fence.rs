@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use samovar_core::{ErrorKind, Failure};
 
 use super::cpu_clock::CpuClock;
-use super::mouth::Mouth;
+use super::frame_writer::FrameWriter;
 use super::{lock, thread};
 use crate::protocol::{Event, Reply};
 use crate::ration;
@@ -36,7 +36,7 @@ pub(super) enum Waiting {
 
 /// Watches all confined work of this process.
 pub(super) struct Fence {
-    mouth: Arc<Mouth>,
+    frame_writer: Arc<FrameWriter>,
     confined: Mutex<Confined>,
     begun: Condvar,
 }
@@ -65,8 +65,8 @@ impl Running {
 
 impl Fence {
     /// The fence, whose watch lives as long as this process.
-    pub(super) fn start(mouth: Arc<Mouth>) -> Result<Arc<Self>, Failure> {
-        let fence = Arc::new(Self { mouth, confined: Mutex::default(), begun: Condvar::new() });
+    pub(super) fn start(frame_writer: Arc<FrameWriter>) -> Result<Arc<Self>, Failure> {
+        let fence = Arc::new(Self { frame_writer, confined: Mutex::default(), begun: Condvar::new() });
         let watched = Arc::clone(&fence);
         thread("fence", move || watched.watch())?;
         let fenced = Arc::clone(&fence);
@@ -119,12 +119,12 @@ impl Fence {
         let failure = Failure::new(ErrorKind::InvalidModel, why)
             .with_hint("use a file with another template, or send plain text to /v1/completions");
         match waiting {
-            Some(Waiting::Request(id)) => self.mouth.say_measured(|measured| Reply::Events {
+            Some(Waiting::Request(id)) => self.frame_writer.say_measured(|measured| Reply::Events {
                 events: vec![(id, Event::Failed(failure.into()))],
                 measured,
             }),
             Some(Waiting::Operation(id)) => {
-                self.mouth.say_measured(|measured| Reply::Answer {
+                self.frame_writer.say_measured(|measured| Reply::Answer {
                     id,
                     answer: Err(failure.into()),
                     measured,

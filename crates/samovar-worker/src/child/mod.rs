@@ -1,25 +1,25 @@
 //! The worker itself: one process, one model.
 //!
 //! ```text
-//!   main thread    hello ─► sandbox ─► reads commands ─┬─► desk     render, tokenize, generate  (a few threads)
-//!                                                      ├─► bench    the errand, park, resume, probe, files
-//!                                                      └─► pump     every request's events ──► socket
-//!                                                          pulse    a beat every second ─────► socket
+//!   main thread    hello ─► sandbox ─► reads commands ─┬─► request_thread  render, tokenize, generate  (a few threads)
+//!                                                      ├─► operation_thread  the job, park, resume, probe, files
+//!                                                      └─► forwarder  every request's events ──► socket
+//!                                                          heartbeat  a heartbeat every second ─────► socket
 //!                                                          fence    what a chat template may use
 //! ```
 //!
-//! It lives for one errand: a model that is loaded and then serves, or one whose weights are packed or measured. When the parent goes away, by death or by closing the socket, it ends at once, whatever its
+//! It lives for one job: a model that is loaded and then serves, or one whose weights are packed or measured. When the parent goes away, by death or by closing the socket, it ends at once, whatever its
 //! engine is doing. It opens nothing by itself but the model's files, and writes nothing but what it was handed.
 
-mod bench;
 mod courtesy;
 mod cpu_clock;
-mod desk;
 mod fence;
-mod mouth;
-mod pulse;
-mod pump;
-mod seat;
+mod forwarder;
+mod frame_writer;
+mod heartbeat;
+mod instance_cell;
+mod operation_thread;
+mod request_thread;
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -31,24 +31,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
-use samovar_core::port::Engine;
+use samovar_core::port::{Engine, EngineId};
 use samovar_core::{ErrorKind, Failure};
 
-use self::bench::Bench;
 use self::courtesy::Courtesy;
-use self::desk::Desk;
 use self::fence::Fence;
-use self::mouth::Mouth;
-use self::pump::Pump;
-use self::seat::Seat;
-use crate::protocol::{self, Command, Errand, Hello, Inbox, Operation, Reply};
+use self::forwarder::EventForwarder;
+use self::frame_writer::FrameWriter;
+use self::instance_cell::InstanceCell;
+use self::operation_thread::OperationThread;
+use self::request_thread::RequestThread;
+use crate::protocol::{self, Command, Hello, Inbox, Operation, Reply, WorkerJob};
 use crate::sandbox;
 
 /// One look at the socket.
 const READ_BYTES: usize = 64 << 10;
 
 /// Is a worker until the parent says `Shutdown`; the process should end when this returns. Must be called while the
-/// process has one thread. `engine` is made once parent and child have found that they are the same program.
+/// process has one thread. `engine` makes the engine that the parent names, once both have found that they are the same
+/// program.
 ///
 /// The parent's end is the end of this process, too, at once and without unwinding; so is a panic on any thread.
 ///
@@ -56,44 +57,57 @@ const READ_BYTES: usize = 64 << 10;
 /// `EngineFailed` when the parent is of another version; `Internal` when it says something that makes no sense.
 pub fn run(
     socket: OwnedFd,
-    engine: impl FnOnce() -> Result<Arc<dyn Engine>, Failure>,
+    engine: impl FnOnce(&EngineId) -> Result<Arc<dyn Engine>, Failure>,
 ) -> Result<(), Failure> {
     // The parent may have died before this call; then the socket says so.
     set_parent_process_death_signal(Some(Signal::KILL)).ok();
     die_of_panics();
-    let mut ear =
-        Ear { socket, inbox: Inbox::default(), descriptors: VecDeque::new(), buffer: vec![0; READ_BYTES] };
-    let seat = Arc::<Seat>::default();
-    let outgoing = ear.socket.try_clone().map_err(|error| broken(&error))?;
-    let mouth = Arc::new(Mouth::new(outgoing, Arc::clone(&seat)));
-    mouth.greet(&Hello::ours());
-    ear.hello()?.check("the daemon")?;
-    let (Command::Begin(errand), mut files) = ear.command()? else {
+    let mut frame_reader = FrameReader {
+        socket,
+        inbox: Inbox::default(),
+        descriptors: VecDeque::new(),
+        buffer: vec![0; READ_BYTES],
+    };
+    let instance_cell = Arc::<InstanceCell>::default();
+    let outgoing = frame_reader.socket.try_clone().map_err(|error| broken(&error))?;
+    let frame_writer = Arc::new(FrameWriter::new(outgoing, Arc::clone(&instance_cell)));
+    frame_writer.greet(&Hello::ours());
+    frame_reader.hello()?.check("the daemon")?;
+    let (Command::Begin(worker_job), mut files) = frame_reader.command()? else {
         return Err(broken("the first command is no errand"));
     };
-    let prepared = engine().and_then(|engine| Ok((engine, sandbox::enter(&plan(&errand))?)));
+    let prepared =
+        engine(&worker_job.engine).and_then(|engine| Ok((engine, sandbox::enter(&plan(&worker_job))?)));
     match prepared {
         Ok((engine, report)) => {
-            let beat = Duration::from_millis(errand.beat_ms.max(1));
-            let job = bench::Begin { engine, errand: *errand, into: files.pop().map(File::from), report };
-            serve(&mut ear, &mouth, &seat, job, beat)
+            let heartbeat = Duration::from_millis(worker_job.heartbeat_ms.max(1));
+            let job = operation_thread::Begin {
+                engine,
+                worker_job: *worker_job,
+                into: files.pop().map(File::from),
+                report,
+            };
+            serve(&mut frame_reader, &frame_writer, &instance_cell, job, heartbeat)
         }
         Err(failure) => {
-            mouth.say(&Reply::Failed(failure.into()));
+            frame_writer.say(&Reply::Failed(failure.into()));
             Ok(())
         }
     }
 }
 
-/// What this process keeps for its errand.
-fn plan(errand: &Errand) -> sandbox::Plan {
-    let plan = sandbox::Plan {
-        memory_limit_bytes: errand.memory_limit_bytes,
-        written_limit_bytes: Some(errand.written_limit_bytes),
-        is_background: errand.task.is_in_background(),
-        ..sandbox::Plan::reading(errand.sandbox, &path_of(&errand.path))
+/// What this process keeps for its job.
+fn plan(worker_job: &WorkerJob) -> sandbox::SandboxPolicy {
+    let plan = sandbox::SandboxPolicy {
+        memory_limit_bytes: worker_job.memory_limit_bytes,
+        written_limit_bytes: Some(worker_job.written_limit_bytes),
+        is_background: worker_job.task.is_in_background(),
+        ..sandbox::SandboxPolicy::reading(
+            worker_job.sandbox,
+            worker_job.files.iter().map(|(_, path)| path_of(path)),
+        )
     };
-    match &errand.packed {
+    match &worker_job.packed {
         Some(packed) => plan.and_reading(path_of(&packed.path)),
         None => plan,
     }
@@ -103,56 +117,62 @@ fn path_of(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
 }
 
-/// Does its errand, and what the parent says until it says `Shutdown`.
+/// Does its job, and what the parent says until it says `Shutdown`.
 fn serve(
-    ear: &mut Ear,
-    mouth: &Arc<Mouth>,
-    seat: &Arc<Seat>,
-    job: bench::Begin,
-    beat: Duration,
+    frame_reader: &mut FrameReader,
+    frame_writer: &Arc<FrameWriter>,
+    instance_cell: &Arc<InstanceCell>,
+    job: operation_thread::Begin,
+    heartbeat: Duration,
 ) -> Result<(), Failure> {
-    pulse::start(Arc::clone(mouth), Arc::clone(seat), beat)?;
-    let (pump, pumping) = Pump::start(Arc::clone(mouth), Arc::clone(seat))?;
-    let fence = Fence::start(Arc::clone(mouth))?;
-    let desk = Desk::start(Arc::clone(mouth), Arc::clone(&pump), Arc::clone(seat), fence)?;
+    heartbeat::start(Arc::clone(frame_writer), Arc::clone(instance_cell), heartbeat)?;
+    let (forwarder, forwarding) = EventForwarder::start(Arc::clone(frame_writer), Arc::clone(instance_cell))?;
+    let fence = Fence::start(Arc::clone(frame_writer))?;
+    let request_thread = RequestThread::start(
+        Arc::clone(frame_writer),
+        Arc::clone(&forwarder),
+        Arc::clone(instance_cell),
+        fence,
+    )?;
     let courtesy = Arc::<Courtesy>::default();
-    let bench = Bench::start(Arc::clone(mouth), Arc::clone(seat), Arc::clone(&courtesy))?;
-    bench.begin(job)?;
+    let operation_thread =
+        OperationThread::start(Arc::clone(frame_writer), Arc::clone(instance_cell), Arc::clone(&courtesy))?;
+    operation_thread.begin(job)?;
     let adapters = Adapters::default();
     loop {
-        match ear.command()? {
+        match frame_reader.command()? {
             (Command::Generate { id, request }, _) => {
-                pump.accept(id);
+                forwarder.accept(id);
                 match request.open(|number| adapters.path_of(number)) {
-                    Ok(request) => desk.generate(id, request),
-                    Err(failure) => pump.fail(id, failure),
+                    Ok(request) => request_thread.generate(id, request),
+                    Err(failure) => forwarder.fail(id, failure),
                 }
             }
-            (Command::Cancel { id }, _) => pump.cancel(id),
+            (Command::Cancel { id }, _) => forwarder.cancel(id),
             (Command::Adapter { number }, mut files) => adapters.keep(number, files.pop()),
             (Command::ForgetAdapters { numbers }, _) => adapters.forget(&numbers),
-            (Command::Cores(cores), _) => seat.share_cores(cores),
+            (Command::Cores(cores), _) => instance_cell.share_cores(cores),
             (Command::GiveWay(gives_way), _) => courtesy.give_way(gives_way),
             (Command::Operate { id, operation }, mut files) => match operation {
                 Operation::Encode { .. } | Operation::Tokenize { .. } | Operation::Detokenize { .. } => {
-                    pump.accept(id);
-                    desk.operate(id, operation);
+                    forwarder.accept(id);
+                    request_thread.operate(id, operation);
                 }
-                _ => bench.operate(id, operation, files.pop().map(File::from))?,
+                _ => operation_thread.operate(id, operation, files.pop().map(File::from))?,
             },
             (Command::Shutdown, _) => break,
             (Command::Begin(_), _) => return Err(broken("a second errand")),
         }
     }
-    pump.end(pumping);
-    desk.end();
-    bench.end();
-    drop(seat.take());
+    forwarder.end(forwarding);
+    request_thread.end();
+    operation_thread.end();
+    drop(instance_cell.take());
     Ok(())
 }
 
 /// What the parent says.
-struct Ear {
+struct FrameReader {
     socket: OwnedFd,
     inbox: Inbox,
     /// Arrived, and not yet claimed by a command.
@@ -160,7 +180,7 @@ struct Ear {
     buffer: Vec<u8>,
 }
 
-impl Ear {
+impl FrameReader {
     fn hello(&mut self) -> Result<Hello, Failure> {
         loop {
             if let Some(frame) = self.inbox.take().map_err(|error| broken(&error))? {

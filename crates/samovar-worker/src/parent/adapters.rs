@@ -14,7 +14,7 @@ use samovar_core::generation::Adapter;
 use samovar_core::{ErrorKind, Failure};
 
 use super::lock;
-use super::roll::Roll;
+use super::pending_calls::PendingCalls;
 use crate::protocol::Command;
 
 /// Bytes of an adapter at most.
@@ -117,7 +117,7 @@ impl Sent {
     }
 
     /// Sends those that the worker does not have by `tell`, and returns the numbers of all, which the request `id` on the
-    /// roll names from now on. Where that is more than the worker can have, it forgets those that were not used for the
+    /// pending calls name from now on. Where that is more than the worker can have, it forgets those that were not used for the
     /// longest time.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl Sent {
         &self,
         adapters: &Adapters,
         wanted: &[Adapter],
-        (roll, id): (&Roll, u64),
+        (pending_calls, id): (&PendingCalls, u64),
         tell: impl Fn(Command, Vec<OwnedFd>) -> Result<(), Failure>,
     ) -> Result<Vec<u64>, Failure> {
         let sealed = wanted.iter().map(|adapter| adapters.open(&adapter.path));
@@ -138,12 +138,12 @@ impl Sent {
         let numbers: Vec<u64> = sealed.iter().map(|sealed| sealed.number).collect();
         // Held while they are sent: whoever finds a number here may name it.
         let mut inner = lock(&self.inner);
-        roll.name_adapters(id, &numbers);
+        pending_calls.name_adapters(id, &numbers);
         let new: HashSet<u64> =
             numbers.iter().copied().filter(|number| inner.place_of(*number).is_none()).collect();
         let surplus = (inner.kept.len() + new.len()).saturating_sub(MAX_SENT);
         if surplus > 0 {
-            inner.forget(surplus, &numbers, roll, &tell)?;
+            inner.forget(surplus, &numbers, pending_calls, &tell)?;
         }
         for sealed in &sealed {
             inner.send(sealed, &tell)?;
@@ -162,10 +162,10 @@ impl SentInner {
         &mut self,
         surplus: usize,
         wanted: &[u64],
-        roll: &Roll,
+        pending_calls: &PendingCalls,
         tell: &impl Fn(Command, Vec<OwnedFd>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut named = roll.named_adapters();
+        let mut named = pending_calls.named_adapters();
         named.extend(wanted);
         let idle = self.kept.iter().map(|sealed| sealed.number).filter(|number| !named.contains(number));
         let numbers: Vec<u64> = idle.take(surplus).collect();
@@ -254,7 +254,7 @@ mod tests {
         let path = folder.path().join("a.gguf");
         fs_err::write(&path, b"first").unwrap();
         let (adapters, sent) = (Adapters::default(), Sent::default());
-        let (wanted, roll) = ([adapter(&path)], Roll::new());
+        let (wanted, pending_calls) = ([adapter(&path)], PendingCalls::new());
         let seen = Mutex::new(Vec::new());
         let send = |command, mut files: Vec<OwnedFd>| {
             let Command::Adapter { number } = command else { panic!("{command:?}") };
@@ -270,13 +270,13 @@ mod tests {
             Ok(())
         };
         assert!(!sent.has_all(&adapters, &wanted));
-        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), send).unwrap(), [1]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, (&pending_calls, 0), send).unwrap(), [1]);
         assert!(sent.has_all(&adapters, &wanted));
         assert_eq!(sent.bytes(), 5);
-        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), send).unwrap(), [1]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, (&pending_calls, 0), send).unwrap(), [1]);
         fs_err::write(&path, b"second").unwrap();
         assert!(!sent.has_all(&adapters, &wanted));
-        assert_eq!(sent.send_missing(&adapters, &wanted, (&roll, 0), send).unwrap(), [2]);
+        assert_eq!(sent.send_missing(&adapters, &wanted, (&pending_calls, 0), send).unwrap(), [2]);
         assert_eq!(*lock(&seen), [(1, b"first".to_vec()), (2, b"second".to_vec())]);
     }
 
@@ -289,26 +289,29 @@ mod tests {
         let (adapters, sent) = (Adapters::default(), Sent::default());
         let wanted = [adapter(&path)];
         assert!(!sent.has_all(&adapters, &wanted));
-        let failure = sent.send_missing(&adapters, &wanted, (&Roll::new(), 0), |_, _| Ok(())).unwrap_err();
+        let failure =
+            sent.send_missing(&adapters, &wanted, (&PendingCalls::new(), 0), |_, _| Ok(())).unwrap_err();
         assert!(failure.message.contains("no file") && failure.hint.is_some(), "{failure:?}");
     }
 
     #[test]
     fn an_adapter_that_is_not_there_is_named() {
         let (adapters, sent) = (Adapters::default(), Sent::default());
-        let refused =
-            sent.send_missing(&adapters, &[adapter(Path::new("/none.gguf"))], (&Roll::new(), 0), |_, _| {
-                Ok(())
-            });
+        let refused = sent.send_missing(
+            &adapters,
+            &[adapter(Path::new("/none.gguf"))],
+            (&PendingCalls::new(), 0),
+            |_, _| Ok(()),
+        );
         let failure = refused.unwrap_err();
         assert_eq!(failure.kind, ErrorKind::NotFound);
         assert!(failure.message.contains("/none.gguf") && failure.hint.is_some(), "{failure:?}");
     }
 
     /// A request that names adapters, as long as its answer is not dropped.
-    fn request(roll: &Roll) -> (u64, Generation) {
+    fn request(pending_calls: &PendingCalls) -> (u64, Generation) {
         let (events, generation) = Generation::channel(1);
-        (roll.enter_generation(events).unwrap(), generation)
+        (pending_calls.enter_generation(events).unwrap(), generation)
     }
 
     #[test]
@@ -319,7 +322,7 @@ mod tests {
             fs_err::write(&path, number.to_string()).unwrap();
             [adapter(&path)]
         };
-        let (adapters, sent, roll) = (Adapters::default(), Sent::default(), Roll::new());
+        let (adapters, sent, pending_calls) = (Adapters::default(), Sent::default(), PendingCalls::new());
         let worker = Mutex::new(HashSet::new());
         let tell = |command, _: Vec<OwnedFd>| {
             match command {
@@ -333,18 +336,19 @@ mod tests {
             }
             Ok(())
         };
-        let (busy, _running) = request(&roll);
-        let [first] = sent.send_missing(&adapters, &file(0), (&roll, busy), tell).unwrap()[..] else {
+        let (busy, _running) = request(&pending_calls);
+        let [first] = sent.send_missing(&adapters, &file(0), (&pending_calls, busy), tell).unwrap()[..]
+        else {
             panic!("one adapter has one number");
         };
         for number in 1..3 * MAX_SENT {
-            let (id, _answer) = request(&roll);
-            let numbers = sent.send_missing(&adapters, &file(number), (&roll, id), tell).unwrap();
+            let (id, _answer) = request(&pending_calls);
+            let numbers = sent.send_missing(&adapters, &file(number), (&pending_calls, id), tell).unwrap();
             let worker = lock(&worker);
             assert!(worker.contains(&first) && worker.contains(&numbers[0]), "{number}");
             assert!(worker.len() <= MAX_SENT);
             drop(worker);
-            roll.strike(id);
+            pending_calls.remove(id);
         }
     }
 
@@ -355,15 +359,15 @@ mod tests {
         for number in 0..=MAX_SENT {
             fs_err::write(path(number), number.to_string()).unwrap();
         }
-        let (adapters, sent, roll) = (Adapters::default(), Sent::default(), Roll::new());
+        let (adapters, sent, pending_calls) = (Adapters::default(), Sent::default(), PendingCalls::new());
         let all: Vec<_> = (0..MAX_SENT).map(|number| adapter(&path(number))).collect();
-        let (busy, _running) = request(&roll);
-        sent.send_missing(&adapters, &all, (&roll, busy), |_, _| Ok(())).unwrap();
-        let (other, _waiting) = request(&roll);
+        let (busy, _running) = request(&pending_calls);
+        sent.send_missing(&adapters, &all, (&pending_calls, busy), |_, _| Ok(())).unwrap();
+        let (other, _waiting) = request(&pending_calls);
         let wanted = [adapter(&path(MAX_SENT))];
-        let send = || sent.send_missing(&adapters, &wanted, (&roll, other), |_, _| Ok(()));
+        let send = || sent.send_missing(&adapters, &wanted, (&pending_calls, other), |_, _| Ok(()));
         assert_eq!(send().unwrap_err().kind, ErrorKind::Busy);
-        roll.strike(busy);
+        pending_calls.remove(busy);
         send().unwrap();
     }
 }

@@ -7,15 +7,15 @@ use samovar_core::{ErrorKind, Failure};
 
 use super::stderr::Stderr;
 
-/// What the keeper knows of an end.
+/// What the supervisor knows of an end.
 #[derive(Debug)]
 pub(super) struct Death<'a> {
     /// Why it was made to end; nothing when it did so by itself.
     pub(super) complaint: Option<String>,
     /// How it ended; nothing when the kernel does not tell.
     pub(super) status: Option<ExitStatus>,
-    /// What it was doing, as long as its errand was not done.
-    pub(super) deed: Option<&'static str>,
+    /// What it was doing, as long as its job was not done.
+    pub(super) activity: Option<&'static str>,
     /// What it said.
     pub(super) stderr: &'a Stderr,
 }
@@ -23,7 +23,7 @@ pub(super) struct Death<'a> {
 impl Death<'_> {
     /// What everybody who waited hears.
     pub(super) fn failure(&self) -> Failure {
-        let doing = self.deed.map(|deed| format!(" while it {deed}")).unwrap_or_default();
+        let doing = self.activity.map(|activity| format!(" while it {activity}")).unwrap_or_default();
         let how = match (&self.complaint, self.status) {
             (Some(complaint), _) => format!("the model's worker {complaint}{doing} and was ended"),
             (None, Some(status)) => format!("the model's worker {}{doing}", ending(status)),
@@ -34,7 +34,7 @@ impl Death<'_> {
     }
 
     fn hint(&self) -> String {
-        const NEXT: &str = "the next request starts another; `samovar why MODEL` tells what happened before";
+        const NEXT: &str = "the next request starts another; `samovar why MODEL` shows what happened before";
         let signal = self.status.and_then(|status| status.signal());
         let why = match (&self.complaint, signal) {
             (Some(_), _) => "what it had said until then has been delivered",
@@ -98,7 +98,7 @@ mod tests {
         let mut stderr = Stderr::default();
         stderr.put(1, said);
         let status = Some(ExitStatus::from_raw(raw_status));
-        Death { complaint: None, status, deed: Some("loaded the model"), stderr: &stderr }.failure()
+        Death { complaint: None, status, activity: Some("loaded the model"), stderr: &stderr }.failure()
     }
 
     #[test]

@@ -41,11 +41,11 @@ impl Flood {
         let bytes_per_second = self.bytes as f64 / seconds;
         *self = Self::default();
         if frames_per_second > f64::from(MOST_FRAMES) {
-            return Some(format!("sent {frames_per_second:.0} messages a second, which no model has to say"));
+            return Some(format!("sent {frames_per_second:.0} messages per second, more than the limit"));
         }
         (bytes_per_second > MOST_BYTES as f64).then(|| {
             let mebibytes = bytes_per_second / f64::from(1 << 20);
-            format!("sent {mebibytes:.0} MiB a second, which no model has to say")
+            format!("sent {mebibytes:.0} MiB per second, more than the limit")
         })
     }
 }
@@ -69,7 +69,7 @@ mod tests {
         (0..100_000).for_each(|_| flood.frame());
         assert_eq!(flood.passed(WINDOW / 2), None);
         let complaint = flood.passed(WINDOW / 2).expect("complains");
-        assert!(complaint.contains("100000 messages a second"), "{complaint}");
+        assert!(complaint.contains("100000 messages per second"), "{complaint}");
         assert_eq!(flood.passed(WINDOW), None, "counts anew");
     }
 
@@ -79,7 +79,7 @@ mod tests {
         (0..4_000).for_each(|_| flood.bytes(64 << 10));
         assert_eq!(flood.passed(WINDOW / 2), None);
         let complaint = flood.passed(WINDOW / 2).expect("complains");
-        assert!(complaint.contains("250 MiB a second"), "{complaint}");
+        assert!(complaint.contains("250 MiB per second"), "{complaint}");
         assert_eq!(flood.passed(WINDOW), None, "counts anew");
     }
 

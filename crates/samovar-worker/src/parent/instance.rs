@@ -7,10 +7,10 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use samovar_core::ThreadUse;
 use samovar_core::footprint::{Arrangement, LoadOptions, Measurement};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
 use samovar_core::port::{Instance, PromptControl, Unconfined};
+use samovar_core::{Cores, ThreadUse};
 use samovar_core::{ErrorKind, Failure, Scope};
 
 use super::adapters::{Adapters, Sent};
@@ -81,9 +81,9 @@ impl WorkerInstance {
     ) -> Result<Answer, Failure> {
         let shared = self.worker.shared();
         let (reply, answer) = sync_channel(1);
-        let id = shared.roll.enter_operation(reply)?;
+        let id = shared.pending_calls.enter_operation(reply)?;
         if let Err(failure) = self.worker.tell(&Command::Operate { id, operation }, files) {
-            shared.roll.strike(id);
+            shared.pending_calls.remove(id);
             return Err(failure);
         }
         loop {
@@ -92,10 +92,13 @@ impl WorkerInstance {
                 Err(RecvTimeoutError::Disconnected) => return Err(self.worker.ended()),
                 Err(RecvTimeoutError::Timeout) if control.is_wanted() => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    if shared.roll.strike(id) {
+                    if shared.pending_calls.remove(id) {
                         shared.tell(&Command::Cancel { id }, Vec::new()).ok();
                     }
-                    return Err(Failure::new(ErrorKind::Cancelled, "nobody waits for this prompt any more"));
+                    return Err(Failure::new(
+                        ErrorKind::Cancelled,
+                        "the request for this prompt was cancelled",
+                    ));
                 }
             }
         }
@@ -109,6 +112,7 @@ impl WorkerInstance {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Instance for WorkerInstance {
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
         if self.is_parked.load(Ordering::Acquire) {
@@ -118,7 +122,7 @@ impl Instance for WorkerInstance {
         let most = request.max_tokens.unwrap_or(context).min(context);
         let (events, generation) = Generation::channel(most);
         let shared = self.worker.shared();
-        let id = shared.roll.enter_generation(events)?;
+        let id = shared.pending_calls.enter_generation(events)?;
         let generation = generation.on_drop(cancel(Arc::downgrade(shared), id));
         // Before the request itself, so that its first step has its share already, and the steps of others have theirs.
         self.sharing.stir();
@@ -130,7 +134,7 @@ impl Instance for WorkerInstance {
                 (Arc::clone(shared), Arc::clone(&self.adapters), Arc::clone(&self.sent));
             let begin = move || {
                 if let Err(failure) = begin(&shared, &adapters, &sent, id, request) {
-                    shared.roll.fail(id, failure);
+                    shared.pending_calls.fail(id, failure);
                 }
             };
             std::thread::Builder::new().name("adapter".to_owned()).spawn(begin).map_err(|error| {
@@ -139,6 +143,15 @@ impl Instance for WorkerInstance {
             })?;
         }
         Ok(generation)
+    }
+
+    /// Nothing is done for a request here before it is on its way.
+    fn generate_while(
+        &self,
+        request: GenerationRequest,
+        _control: &dyn PromptControl,
+    ) -> Result<Generation, Failure> {
+        self.generate(request)
     }
 
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
@@ -189,6 +202,9 @@ impl Instance for WorkerInstance {
         Measurement { threads, ..measured }
     }
 
+    /// Which cores a worker has is the business of [`Sharing`], which knows all workers.
+    fn share_cores(&self, _cores: Cores) {}
+
     fn probe(&self) -> Result<(), Failure> {
         self.done(Operation::Probe, Vec::new())
     }
@@ -222,13 +238,13 @@ fn begin(
     request: GenerationRequest,
 ) -> Result<(), Failure> {
     let tell = |command, files| shared.tell(&command, files);
-    let numbers = sent.send_missing(adapters, &request.adapters, (&shared.roll, id), tell)?;
+    let numbers = sent.send_missing(adapters, &request.adapters, (&shared.pending_calls, id), tell)?;
     // Before it reads them.
     shared.expected.hold_adapters(sent.bytes());
     let request = Box::new(Request::new(request, &numbers));
     shared.tell(&Command::Generate { id, request }, Vec::new())?;
     // Whoever left before this was sent has told the worker to stop before it began.
-    if !shared.roll.has(id) {
+    if !shared.pending_calls.has(id) {
         shared.tell(&Command::Cancel { id }, Vec::new()).ok();
     }
     Ok(())
@@ -238,7 +254,7 @@ fn begin(
 fn cancel(shared: Weak<Shared>, id: u64) -> impl FnOnce() + Send + 'static {
     move || {
         if let Some(shared) = shared.upgrade()
-            && shared.roll.strike(id)
+            && shared.pending_calls.remove(id)
         {
             shared.tell(&Command::Cancel { id }, Vec::new()).ok();
         }
@@ -282,7 +298,7 @@ mod tests {
         let (ours, theirs) = pair().unwrap();
         let shared = Arc::new(Shared::new(1, "served", Arc::new(ours)).unwrap());
         let (events, generation) = Generation::channel(4);
-        let id = shared.roll.enter_generation(events).unwrap();
+        let id = shared.pending_calls.enter_generation(events).unwrap();
         let generation = generation.on_drop(cancel(Arc::downgrade(&shared), id));
         // Its client leaves while an adapter is still being read; only then is the request sent.
         drop(generation);

@@ -2,82 +2,70 @@
 //!
 //! ```text
 //!   WorkerEngine: load, pack, calibrate
-//!        │ errand ─► Spawner (one thread for all: a worker dies with the thread that started it)
-//!        │                └─► child process ◄── socket ──► Keeper (one thread for each worker)
+//!        │ worker_job ─► Spawner (one thread for all: a worker dies with the thread that started it)
+//!        │                └─► child process ◄── socket ──► Supervisor (one thread for each worker)
 //!        ▼                                                        hears, watches, buries
 //!   WorkerInstance ── generate, park, … ─► Line ─► socket             │
 //!        │ who computes ─► Sharing ─► each one's share of the cores    │
 //!        ▲                                                            ▼
-//!        └────────────── events and answers ◄── Roll: who waits for what
+//!        └────────────── events and answers ◄── PendingCalls: who waits for what
 //! ```
 //!
 //! Nothing here blocks a caller for longer than the worker's answer takes, and every caller gets exactly one end,
 //! whatever becomes of the worker.
 
 mod adapters;
-mod appetite;
-mod books;
 mod death;
-mod errand;
 mod flood;
 mod instance;
-mod keeper;
-mod line;
+mod memory_watch;
+mod outbox;
+mod pending_calls;
+mod poll_result;
+mod proc_files;
 mod published;
 #[cfg(feature = "testing")]
 mod rehearsal;
-mod roll;
 mod scales;
 mod sharing;
-mod signs;
 mod spawner;
 mod stderr;
+mod supervisor;
 mod tally;
 mod worker;
+mod worker_job;
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use samovar_core::footprint::KvType;
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
-use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, Layout, LoadOptions, Speed};
+use samovar_core::port::{Capabilities, Engine, EngineInfo, Instance, LoadControl, LoadRequest, PackRequest};
+use samovar_core::{Cost, Descriptor, ErrorKind, Failure, Footprint, Layout, LoadOptions, Speed};
 
 use self::adapters::Adapters;
-use self::errand::Model;
 use self::instance::{WorkerInstance, strange};
 use self::sharing::Sharing;
 use self::spawner::Spawner;
-use self::worker::{Ground, Worker};
+use self::worker::{Worker, WorkerContext};
+use self::worker_job::Model;
 use crate::config::WorkerConfig;
-use crate::protocol::{Achieved, Task};
+use crate::protocol::{JobOutput, Task};
 use crate::sandbox;
 use crate::stats::WorkerStats;
 
 #[cfg(feature = "testing")]
 pub use self::rehearsal::hear_frames;
 
-/// No less than an engine loads a model with to see whether its packed weights are right.
-const PROVING: LoadOptions = LoadOptions {
-    context_tokens: 512,
-    slots: 4,
-    layout: Layout::Mapped,
-    kv_type: KvType::F16,
-    threads: 1,
-    lock_memory: false,
-};
-
 /// Runs another engine, each instance in a child process of its own.
 pub struct WorkerEngine {
     inner: Arc<dyn Engine>,
-    ground: Ground,
+    worker_context: WorkerContext,
     adapters: Arc<Adapters>,
     sandbox: Mutex<Option<sandbox::Report>>,
 }
 
 impl WorkerEngine {
-    /// An engine that runs `inner` in the workers that `config` starts. Of `inner` itself only its name, its
-    /// capabilities, its arithmetic and the key of its packed weights are used here.
+    /// An engine that runs `inner` in the workers that `config` starts. Of `inner` itself only what it says of itself, its
+    /// capabilities, its arithmetic and the key of its packed weights are used here; where it is several engines, each
+    /// worker is told which one to be.
     ///
     /// # Errors
     /// `EngineFailed` when the threads that start workers and watch the cores cannot be had.
@@ -86,7 +74,12 @@ impl WorkerEngine {
         let sharing = Sharing::start()?;
         Ok(Self {
             inner,
-            ground: Ground { config: Arc::new(config), spawner, tally: Arc::default(), sharing },
+            worker_context: WorkerContext {
+                config: Arc::new(config),
+                spawner,
+                tally: Arc::default(),
+                sharing,
+            },
             adapters: Arc::default(),
             sandbox: Mutex::default(),
         })
@@ -94,7 +87,7 @@ impl WorkerEngine {
 
     /// What became of its workers until now.
     pub fn stats(&self) -> WorkerStats {
-        self.ground.tally.stats(self.ground.config.sandbox, lock(&self.sandbox).clone())
+        self.worker_context.tally.stats(self.worker_context.config.sandbox, lock(&self.sandbox).clone())
     }
 
     /// Remembers what the sandbox reached, and tells it the first time.
@@ -103,7 +96,7 @@ impl WorkerEngine {
         if known.is_some_and(|known| known == *report) {
             return;
         }
-        match (report.level(), self.ground.config.sandbox) {
+        match (report.level(), self.worker_context.config.sandbox) {
             (sandbox::Level::Full, _) => tracing::info!(sandbox = %report, "workers are in their sandbox"),
             (_, sandbox::Mode::Off) => tracing::warn!("workers have no sandbox: it is switched off"),
             _ => tracing::warn!(sandbox = %report, "workers are not fully in their sandbox"),
@@ -117,62 +110,60 @@ impl WorkerEngine {
         model: Model<'_>,
         control: &LoadControl,
         expected_bytes: u64,
-    ) -> Result<(Worker, Achieved), Failure> {
-        let (worker, achieved, report) = errand::run(&self.ground, task, model, control, expected_bytes)?;
+    ) -> Result<(Worker, JobOutput), Failure> {
+        let engine = self.inner.engine_for(model.descriptor)?.id;
+        let (worker, job_output, report) =
+            worker_job::run(&self.worker_context, task, engine, model, control, expected_bytes)?;
         self.note_sandbox(&report);
-        Ok((worker, achieved))
+        Ok((worker, job_output))
     }
 
     /// Bytes that a worker may be expected to hold with a model and such options; 0 where the engine does not know.
     fn held_bytes(&self, descriptor: &Descriptor, options: &LoadOptions) -> u64 {
         self.inner.footprint(descriptor, options).map_or(0, |footprint| footprint.held_bytes)
     }
-
-    /// The same of one that packs: weights are mapped, but for the tensor that is being packed; and the model is asked
-    /// a few tokens.
-    fn held_bytes_packing(&self, descriptor: &Descriptor) -> u64 {
-        let rows = u64::from(descriptor.vocabulary.max(descriptor.feed_forward_width));
-        // No format has more bytes a number.
-        let tensor = rows * u64::from(descriptor.embedding_width) * 4;
-        match self.held_bytes(descriptor, &PROVING) {
-            0 => 0,
-            held => held.saturating_add(tensor.min(descriptor.tensor_bytes)),
-        }
-    }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Engine for WorkerEngine {
-    fn name(&self) -> &str {
-        self.inner.name()
+    fn engines(&self) -> Vec<EngineInfo> {
+        self.inner.engines()
     }
 
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+    fn engine_for(&self, descriptor: &Descriptor) -> Result<EngineInfo, Failure> {
+        self.inner.engine_for(descriptor)
+    }
+
+    fn capabilities(&self, descriptor: &Descriptor) -> Capabilities {
+        self.inner.capabilities(descriptor)
     }
 
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
         self.inner.footprint(descriptor, options)
     }
 
+    fn cost(&self, descriptor: &Descriptor, options: &LoadOptions, memory: Footprint) -> Cost {
+        self.inner.cost(descriptor, options, memory)
+    }
+
     fn packing(&self, descriptor: &Descriptor) -> Option<String> {
         self.inner.packing(descriptor)
     }
 
-    fn pack(
-        &self,
-        path: &Path,
-        descriptor: &Descriptor,
-        source: &str,
-        into: &File,
-        control: &LoadControl,
-    ) -> Result<u64, Failure> {
+    fn packing_footprint(&self, descriptor: &Descriptor) -> Result<Footprint, Failure> {
+        self.inner.packing_footprint(descriptor)
+    }
+
+    fn pack(&self, request: PackRequest<'_>) -> Result<u64, Failure> {
+        let PackRequest { files, descriptor, source, into, control } = request;
         let is_in_background = control.is_in_background();
         let task = Task::Pack { source: source.to_owned(), is_in_background };
-        let model = Model { files: ModelFiles::of(path), descriptor, into: Some(into) };
-        let (_worker, achieved) = self.achieve(task, model, control, self.held_bytes_packing(descriptor))?;
-        match achieved {
-            Achieved::Packed(bytes) if into.metadata().is_ok_and(|facts| facts.len() == bytes) => Ok(bytes),
-            Achieved::Packed(bytes) => Err(Failure::new(
+        let model = Model { files, packed: None, descriptor, into: Some(into) };
+        let expected = self.inner.packing_footprint(descriptor).map_or(0, |footprint| footprint.held_bytes);
+        let (_worker, job_output) = self.achieve(task, model, control, expected)?;
+        match job_output {
+            JobOutput::Packed(bytes) if into.metadata().is_ok_and(|facts| facts.len() == bytes) => Ok(bytes),
+            JobOutput::Packed(bytes) => Err(Failure::new(
                 ErrorKind::EngineFailed,
                 format!(
                     "the worker says that it wrote {bytes} bytes of packed weights, and the file has others"
@@ -183,35 +174,25 @@ impl Engine for WorkerEngine {
         }
     }
 
-    fn calibrate(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Vec<Speed>, Failure> {
+    fn calibrate(&self, request: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
+        let LoadRequest { files, packed, descriptor, options, control } = request;
         let task = Task::Calibrate { options: options.clone() };
-        let model = Model { files, descriptor, into: None };
+        let model = Model { files, packed, descriptor, into: None };
         // Both files are mapped, whatever the model is loaded like.
         let expected =
             self.held_bytes(descriptor, &LoadOptions { layout: Layout::Mapped, ..options.clone() });
         match self.achieve(task, model, control, expected)? {
-            (_, Achieved::Calibrated(speeds)) => Ok(speeds),
+            (_, JobOutput::Calibrated(speeds)) => Ok(speeds),
             _ => Err(strange()),
         }
     }
 
-    fn load(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Arc<dyn Instance>, Failure> {
+    fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
+        let LoadRequest { files, packed, descriptor, options, control } = request;
         let task = Task::Load { options: options.clone() };
-        let model = Model { files, descriptor, into: None };
+        let model = Model { files, packed, descriptor, into: None };
         let expected = self.held_bytes(descriptor, options);
-        let (worker, Achieved::Loaded(arrangement)) = self.achieve(task, model, control, expected)? else {
+        let (worker, JobOutput::Loaded(arrangement)) = self.achieve(task, model, control, expected)? else {
             return Err(strange());
         };
         worker.serve()?;
@@ -221,7 +202,7 @@ impl Engine for WorkerEngine {
             inner.footprint(&model, options).map_or(0, |footprint| footprint.held_bytes)
         };
         let adapters = Arc::clone(&self.adapters);
-        let sharing = Arc::clone(&self.ground.sharing);
+        let sharing = Arc::clone(&self.worker_context.sharing);
         sharing.join(worker.shared(), options.threads);
         Ok(Arc::new(WorkerInstance::new(worker, options, arrangement, adapters, sharing, predict)))
     }
@@ -229,28 +210,10 @@ impl Engine for WorkerEngine {
 
 impl std::fmt::Debug for WorkerEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WorkerEngine").field("inner", &self.inner.name()).finish_non_exhaustive()
+        f.debug_struct("WorkerEngine").field("engines", &self.inner.engines()).finish_non_exhaustive()
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use samovar_core::testing::FakeEngine;
-
-    use super::*;
-
-    #[test]
-    fn who_packs_is_expected_to_hold_one_tensor_and_not_the_model() {
-        let config = WorkerConfig::new("/none", [""; 0]);
-        let engine = WorkerEngine::new(Arc::new(FakeEngine::new()), config).unwrap();
-        let bytes = 40 << 30;
-        let model = FakeEngine::descriptor("large", bytes);
-        let held = engine.held_bytes(&model, &PROVING);
-        let packing = engine.held_bytes_packing(&model);
-        assert!(held > 0 && packing > held && packing < bytes / 100, "{held} {packing}");
-    }
 }

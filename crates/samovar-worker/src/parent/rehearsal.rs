@@ -1,14 +1,14 @@
 //! What becomes of bytes that a worker sends, without the worker: for the fuzzer.
 //!
-//! It reads, bounds and delivers as the keeper does, and checks what must hold whatever was said.
+//! It reads, bounds and delivers as the supervisor does, and checks what must hold whatever was said.
 
 use std::sync::mpsc::sync_channel;
 
 use samovar_core::generation::{Generation, TokenEvent};
 use samovar_core::{ErrorKind, Failure};
 
+use super::pending_calls::PendingCalls;
 use super::published::{Progress, Published};
-use super::roll::Roll;
 use crate::protocol::{FRAME_EVENTS, FrameError, Hello, Inbox, Reply, decode_reply};
 
 /// Tokens that each request asks for.
@@ -20,24 +20,25 @@ const TOKENS: u32 = 4;
 /// # Panics
 /// When a request or the operation has not exactly one end, or a request hears more than it asked for.
 pub fn hear_frames(bytes: &[u8], piece_bytes: usize) {
-    let (roll, progress, published) = (Roll::new(), Progress::default(), Published::default());
+    let (pending_calls, progress, published) =
+        (PendingCalls::new(), Progress::default(), Published::default());
     let requests = [(); 2].map(|()| {
         let (events, generation) = Generation::channel(TOKENS);
-        roll.enter_generation(events).expect("invariant: it lives");
+        pending_calls.enter_generation(events).expect("invariant: it lives");
         generation
     });
     let (reply, answer) = sync_channel(1);
-    roll.enter_operation(reply).expect("invariant: it lives");
+    pending_calls.enter_operation(reply).expect("invariant: it lives");
     let mut inbox = Inbox::default();
     for piece in bytes.chunks(piece_bytes.max(1)) {
         inbox.put(piece);
-        if hear(&mut inbox, &roll, &progress, &published).is_err() {
+        if hear(&mut inbox, &pending_calls, &progress, &published).is_err() {
             break;
         }
     }
     assert!((0.0..=1.0).contains(&progress.get()));
     published.get();
-    roll.end(Failure::new(ErrorKind::EngineFailed, "it died"));
+    pending_calls.end(Failure::new(ErrorKind::EngineFailed, "it died"));
     for mut request in requests {
         let heard: Vec<_> = std::iter::from_fn(|| request.blocking_next()).collect();
         assert!(heard.len() <= TOKENS as usize + 4, "{heard:?}");
@@ -51,7 +52,7 @@ pub fn hear_frames(bytes: &[u8], piece_bytes: usize) {
 /// Takes the whole frames that have arrived.
 fn hear(
     inbox: &mut Inbox,
-    roll: &Roll,
+    pending_calls: &PendingCalls,
     progress: &Progress,
     published: &Published,
 ) -> Result<(), FrameError> {
@@ -64,17 +65,17 @@ fn hear(
             Reply::Events { events, measured } => {
                 assert!(events.len() <= FRAME_EVENTS);
                 published.set(&measured);
-                roll.deliver(events);
+                pending_calls.deliver(events);
             }
             Reply::Answer { id, answer, measured } => {
                 published.set(&measured);
-                roll.answer(id, answer.map_err(Into::into));
+                pending_calls.answer(id, answer.map_err(Into::into));
             }
             Reply::Progress(fraction) => {
                 progress.set(fraction);
             }
-            Reply::Beat(beat) => published.set(&beat.measured),
-            Reply::Achieved { measured, sandbox, .. } => {
+            Reply::Heartbeat(heartbeat) => published.set(&heartbeat.measured),
+            Reply::JobOutput { measured, sandbox, .. } => {
                 published.set(&measured);
                 assert!(sandbox.to_string().len() < 1 << 20);
             }

@@ -1,15 +1,15 @@
-//! Weighs one worker: what it says and what it takes against the kernel's books, and what is wrong with that.
+//! Weighs one worker: what it says and what it takes against what the kernel counts, and what is wrong with that.
 
 use std::time::Duration;
 
 use rustix::process::Pid;
 use samovar_core::footprint::Measurement;
 
-use super::appetite::{Appetite, believe};
-use super::books::{Account, Books};
+use super::memory_watch::{MemoryWatch, believe};
+use super::proc_files::{Account, ProcFiles};
 use super::tally::Tally;
 use super::worker::Shared;
-use crate::protocol::Beat;
+use crate::protocol::Heartbeat;
 use crate::sandbox;
 
 /// Two looks for the sake of what a worker says are at least so far apart, however often it says it.
@@ -18,9 +18,9 @@ const APART: Duration = Duration::from_millis(50);
 /// What is known of one worker's weight.
 #[derive(Debug)]
 pub(super) struct Scales {
-    appetite: Appetite,
+    memory_watch: MemoryWatch,
     /// Absent where the kernel lets nobody look.
-    books: Option<Books>,
+    proc_files: Option<ProcFiles>,
     /// Whether the kernel bounds its threads, so that the bound has to be moved along.
     bounds_threads: bool,
     /// What they said when they were looked at last.
@@ -29,10 +29,10 @@ pub(super) struct Scales {
 }
 
 impl Scales {
-    pub(super) fn new(books: Option<Books>, bounds_threads: bool) -> Self {
+    pub(super) fn new(proc_files: Option<ProcFiles>, bounds_threads: bool) -> Self {
         Self {
-            appetite: Appetite::new(),
-            books,
+            memory_watch: MemoryWatch::new(),
+            proc_files,
             bounds_threads,
             account: Account::default(),
             since_look: APART,
@@ -60,7 +60,7 @@ impl Scales {
     /// wrong with it, in words that follow "the worker", if it must end for that.
     pub(super) fn weigh(&mut self, elapsed: Duration, shared: &Shared, tally: &Tally) -> Option<String> {
         self.since_look = self.since_look.saturating_add(elapsed);
-        if !self.appetite.is_due(elapsed) || !self.look() {
+        if !self.memory_watch.is_due(elapsed) || !self.look() {
             return None;
         }
         let Shared { pid, expected, .. } = shared;
@@ -70,17 +70,17 @@ impl Scales {
             sandbox::move_bound(process).ok();
         }
         tally.takes(*pid, self.account.own_bytes);
-        self.appetite.complaint(*pid, self.account, expected)
+        self.memory_watch.complaint(*pid, self.account, expected)
     }
 
-    /// With the processor time that the kernel counted: what a worker says of itself does not buy it patience.
-    pub(super) fn as_counted(&self, beat: Beat) -> Beat {
-        let counted = self.books.as_ref().and_then(Books::processor_ms);
-        Beat { cpu_ms: counted.unwrap_or(beat.cpu_ms), ..beat }
+    /// With the processor time that the kernel counted: what a worker says of itself does not buy it time.
+    pub(super) fn as_counted(&self, heartbeat: Heartbeat) -> Heartbeat {
+        let counted = self.proc_files.as_ref().and_then(ProcFiles::processor_ms);
+        Heartbeat { cpu_ms: counted.unwrap_or(heartbeat.cpu_ms), ..heartbeat }
     }
 
     fn look(&mut self) -> bool {
-        let account = self.books.as_ref().and_then(Books::account);
+        let account = self.proc_files.as_ref().and_then(ProcFiles::account);
         if let Some(account) = account {
             self.account = account;
             self.since_look = Duration::ZERO;
@@ -101,7 +101,7 @@ mod tests {
     fn the_kernel_is_asked_about_a_lie_every_fifty_milliseconds_at_most() {
         let (ours, _theirs) = pair().unwrap();
         let shared = Shared::new(std::process::id(), "served", Arc::new(ours)).unwrap();
-        let mut scales = Scales::new(Books::open(std::process::id()).ok(), false);
+        let mut scales = Scales::new(ProcFiles::open(std::process::id()).ok(), false);
         let said = Measurement { held_bytes: 1 << 60, ..Measurement::default() };
         assert!(scales.publish(&shared, said).is_some(), "the first is looked into");
         assert_eq!(scales.publish(&shared, said), None, "the second is put right");
@@ -119,7 +119,7 @@ mod tests {
         let limits = || fs_err::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
         let (ours, _theirs) = pair().unwrap();
         let shared = Shared::new(child.id(), "served", Arc::new(ours)).unwrap();
-        let mut scales = Scales::new(Some(Books::open(child.id()).unwrap()), false);
+        let mut scales = Scales::new(Some(ProcFiles::open(child.id()).unwrap()), false);
         let before = limits();
         assert_eq!(scales.weigh(Duration::from_secs(2), &shared, &Tally::default()), None);
         assert_eq!(scales.account.threads, 1, "it has looked");

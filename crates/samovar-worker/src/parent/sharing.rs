@@ -41,7 +41,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Inner {
     members: Vec<Member>,
-    errands: Vec<Errand>,
+    errands: Vec<WorkerJob>,
     /// At the last look.
     cores: u32,
     idle: Option<f32>,
@@ -59,7 +59,7 @@ struct Member {
 
 /// A worker that packs or measures a model.
 #[derive(Debug)]
-struct Errand {
+struct WorkerJob {
     shared: Weak<Shared>,
     /// Whether it was told to give way.
     gives_way: bool,
@@ -84,10 +84,10 @@ impl Sharing {
     }
 
     /// A worker packs or measures from now on, and gives way to those that serve.
-    pub(super) fn join_errand(&self, shared: &Arc<Shared>) {
-        let errand = Errand { shared: Arc::downgrade(shared), gives_way: false };
+    pub(super) fn join_job(&self, shared: &Arc<Shared>) {
+        let worker_job = WorkerJob { shared: Arc::downgrade(shared), gives_way: false };
         let mut inner = lock(&self.state.inner);
-        inner.errands.push(errand);
+        inner.errands.push(worker_job);
         inner.divide();
     }
 
@@ -145,7 +145,7 @@ impl Inner {
             .members
             .iter_mut()
             .filter_map(|member| Some((member.shared.upgrade()?, member)))
-            .filter(|(shared, _)| shared.roll.is_answering())
+            .filter(|(shared, _)| shared.pending_calls.is_answering())
             .collect();
         self.is_anybody_computing = !computing.is_empty();
         let wanted: Vec<u32> = computing.iter().map(|(_, member)| member.wanted).collect();
@@ -163,19 +163,19 @@ impl Inner {
         if !self.is_anybody_computing {
             self.idle = None;
         }
-        self.tell_errands();
+        self.tell_jobs();
     }
 
     /// Tells those that pack or measure whether anybody serves, where they were told something else.
-    fn tell_errands(&mut self) {
+    fn tell_jobs(&mut self) {
         let gives_way = self.is_anybody_computing;
-        self.errands.retain_mut(|errand| {
-            let Some(shared) = errand.shared.upgrade() else { return false };
-            if errand.gives_way != gives_way
+        self.errands.retain_mut(|worker_job| {
+            let Some(shared) = worker_job.shared.upgrade() else { return false };
+            if worker_job.gives_way != gives_way
                 // One that does not listen just now is told at the next look.
                 && shared.tell(&Command::GiveWay(gives_way), Vec::new()).is_ok()
             {
-                errand.gives_way = gives_way;
+                worker_job.gives_way = gives_way;
             }
             true
         });
@@ -202,12 +202,12 @@ mod tests {
 
     /// A worker's two ends, with use for more threads than any machine has cores.
     fn worker(sharing: &Sharing) -> (Arc<Shared>, OwnedFd) {
-        let (shared, theirs) = errand();
+        let (shared, theirs) = worker_job();
         sharing.join(&shared, u32::MAX);
         (shared, theirs)
     }
 
-    fn errand() -> (Arc<Shared>, OwnedFd) {
+    fn worker_job() -> (Arc<Shared>, OwnedFd) {
         let (ours, theirs) = pair().unwrap();
         (Arc::new(Shared::new(1, "served", Arc::new(ours)).unwrap()), theirs)
     }
@@ -244,14 +244,14 @@ mod tests {
         let (other, other_end) = worker(&sharing);
         let (_idle, _idle_end) = worker(&sharing);
         let (events, _one_answer) = Generation::channel(4);
-        one.roll.enter_generation(events).unwrap();
+        one.pending_calls.enter_generation(events).unwrap();
         sharing.stir();
         assert_eq!(share(&one_end), 5);
         let (events, _other_answer) = Generation::channel(4);
-        let id = other.roll.enter_generation(events).unwrap();
+        let id = other.pending_calls.enter_generation(events).unwrap();
         sharing.stir();
         assert_eq!((share(&one_end), share(&other_end)), (3, 2));
-        other.roll.strike(id);
+        other.pending_calls.remove(id);
         sharing.stir();
         assert_eq!(share(&one_end), 5);
     }
@@ -260,16 +260,16 @@ mod tests {
     fn who_packs_or_measures_gives_way_while_anybody_serves() {
         let sharing = sharing(2);
         let (serving, _serving_end) = worker(&sharing);
-        let (before, before_end) = errand();
-        sharing.join_errand(&before);
+        let (before, before_end) = worker_job();
+        sharing.join_job(&before);
         let (events, _answer) = Generation::channel(4);
-        let id = serving.roll.enter_generation(events).unwrap();
+        let id = serving.pending_calls.enter_generation(events).unwrap();
         sharing.stir();
         assert!(matches!(told(&before_end), Command::GiveWay(true)), "as soon as a model answers");
-        let (after, after_end) = errand();
-        sharing.join_errand(&after);
+        let (after, after_end) = worker_job();
+        sharing.join_job(&after);
         assert!(matches!(told(&after_end), Command::GiveWay(true)), "from its beginning");
-        serving.roll.strike(id);
+        serving.pending_calls.remove(id);
         sharing.stir();
         assert!(matches!(told(&before_end), Command::GiveWay(false)), "and no longer");
         assert!(matches!(told(&after_end), Command::GiveWay(false)));
@@ -281,12 +281,12 @@ mod tests {
         let (one, one_end) = worker(&sharing);
         let (other, _other_end) = worker(&sharing);
         let (events, _one_answer) = Generation::channel(4);
-        one.roll.enter_generation(events).unwrap();
+        one.pending_calls.enter_generation(events).unwrap();
         let (events, _other_answer) = Generation::channel(4);
-        let id = other.roll.enter_generation(events).unwrap();
+        let id = other.pending_calls.enter_generation(events).unwrap();
         sharing.stir();
         let shared = share(&one_end);
-        other.roll.strike(id);
+        other.pending_calls.remove(id);
         let cores = CoreWatch::new().cores();
         let deadline = Instant::now() + Duration::from_secs(30);
         while cores > 1 && share(&one_end) < cores {

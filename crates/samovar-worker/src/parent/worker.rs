@@ -9,17 +9,17 @@ use std::thread::JoinHandle;
 use rustix::event::{EventfdFlags, eventfd};
 use samovar_core::{ErrorKind, Failure};
 
-use super::appetite::Expected;
-use super::books::Books;
-use super::keeper::{Ears, Keeper};
-use super::line::Line;
+use super::memory_watch::Expected;
+use super::outbox::Outbox;
+use super::pending_calls::{PendingCalls, Stage};
+use super::proc_files::ProcFiles;
 use super::published::{Progress, Published};
-use super::roll::{Roll, Stage};
 use super::scales::Scales;
 use super::sharing::Sharing;
 use super::spawner::{Spawned, Spawner};
+use super::supervisor::{ExitHandlers, Supervisor};
 use super::tally::Tally;
-use crate::config::{Patience, WorkerConfig};
+use crate::config::{Timeouts, WorkerConfig};
 use crate::protocol::{self, Command, FrameError, Hello};
 use crate::sandbox;
 
@@ -27,33 +27,33 @@ use crate::sandbox;
 #[derive(Debug)]
 pub(super) struct Worker {
     shared: Arc<Shared>,
-    keeper: Option<JoinHandle<()>>,
+    supervisor: Option<JoinHandle<()>>,
     /// Ends after the worker: the worker would end with it.
     _spawner: Arc<Spawner>,
 }
 
 /// What every worker of an engine comes from.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct WorkerContext {
     pub(super) config: Arc<WorkerConfig>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) tally: Arc<Tally>,
     pub(super) sharing: Arc<Sharing>,
 }
 
-/// What the keeper and everybody else know together.
+/// What the supervisor and everybody else know together.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) roll: Roll,
+    pub(super) pending_calls: PendingCalls,
     pub(super) published: Published,
     /// What its model explains.
     pub(super) expected: Expected,
     pub(super) progress: Progress,
     pub(super) pid: u32,
     /// What it is there for, in words that follow "while it".
-    pub(super) deed: &'static str,
-    pub(super) line: Line,
-    pub(super) bell: OwnedFd,
+    pub(super) activity: &'static str,
+    pub(super) outbox: Outbox,
+    pub(super) wakeup: OwnedFd,
     pub(super) is_leaving: AtomicBool,
     pub(super) is_killed: AtomicBool,
 }
@@ -63,18 +63,18 @@ impl Shared {
     ///
     /// # Errors
     /// `EngineFailed` when there is no descriptor left.
-    pub(super) fn new(pid: u32, deed: &'static str, socket: Arc<OwnedFd>) -> Result<Self, Failure> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+    pub(super) fn new(pid: u32, activity: &'static str, socket: Arc<OwnedFd>) -> Result<Self, Failure> {
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| failed("descriptor", &error))?;
         Ok(Self {
-            roll: Roll::new(),
+            pending_calls: PendingCalls::new(),
             published: Published::default(),
             expected: Expected::default(),
             progress: Progress::default(),
             pid,
-            deed,
-            line: Line::new(socket),
-            bell,
+            activity,
+            outbox: Outbox::new(socket),
+            wakeup,
             is_leaving: AtomicBool::new(false),
             is_killed: AtomicBool::new(false),
         })
@@ -91,70 +91,72 @@ impl Shared {
                 Failure::new(ErrorKind::Internal, error.to_string())
             }
         })?;
-        if self.line.send(frame, files)? {
+        if self.outbox.send(frame, files)? {
             self.ring();
         }
         Ok(())
     }
 
-    /// Makes the keeper look.
+    /// Makes the supervisor look.
     fn ring(&self) {
-        // A bell that rings already is heard all the same.
-        rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).ok();
+        // A wakeup that is pending already is heard all the same.
+        rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes()).ok();
     }
 }
 
 impl Worker {
-    /// Starts a worker and greets it. The errand, which is for the caller to ask for, is answered by one word.
+    /// Starts a worker and greets it. The job, which is for the caller to ask for, is answered by one result.
     pub(super) fn start(
-        ground: &Ground,
-        deed: &'static str,
-        patience: Patience,
-        ears: Ears,
+        worker_context: &WorkerContext,
+        activity: &'static str,
+        timeouts: Timeouts,
+        exit_handlers: ExitHandlers,
     ) -> Result<Self, Failure> {
-        let Spawned { child, socket } = ground.spawner.spawn(&ground.config)?;
+        let Spawned { child, socket } = worker_context.spawner.spawn(&worker_context.config)?;
         let mut burden = Some(child);
-        Self::adopt(ground, deed, patience, ears, &mut burden, socket).inspect_err(|_| {
-            if let Some(mut child) = burden {
-                child.kill().ok();
-                child.wait().ok();
-            }
-        })
+        Self::adopt(worker_context, activity, timeouts, exit_handlers, &mut burden, socket).inspect_err(
+            |_| {
+                if let Some(mut child) = burden {
+                    child.kill().ok();
+                    child.wait().ok();
+                }
+            },
+        )
     }
 
     fn adopt(
-        ground: &Ground,
-        deed: &'static str,
-        patience: Patience,
-        ears: Ears,
+        worker_context: &WorkerContext,
+        activity: &'static str,
+        timeouts: Timeouts,
+        exit_handlers: ExitHandlers,
         child: &mut Option<Child>,
         socket: OwnedFd,
     ) -> Result<Self, Failure> {
         let pid = child.as_ref().map(Child::id).unwrap_or_default();
         // Before it is told what to do, and with that to close itself to inspection.
-        let books = Books::open(pid).inspect_err(|error| {
+        let proc_files = ProcFiles::open(pid).inspect_err(|error| {
             tracing::warn!(pid, "the kernel does not tell what a worker takes: {error}");
         });
-        let scales = Scales::new(books.ok(), ground.config.sandbox != sandbox::Mode::Off);
+        let scales = Scales::new(proc_files.ok(), worker_context.config.sandbox != sandbox::Mode::Off);
         let socket = Arc::new(socket);
-        let shared = Arc::new(Shared::new(pid, deed, Arc::clone(&socket))?);
-        // What a worker that died at once does not hear, its keeper tells.
-        shared.line.send(Hello::ours().encode(), Vec::new())?;
+        let shared = Arc::new(Shared::new(pid, activity, Arc::clone(&socket))?);
+        // What a worker that died at once does not hear, its supervisor tells.
+        shared.outbox.send(Hello::ours().encode(), Vec::new())?;
         let builder = std::thread::Builder::new().name(format!("worker {pid}"));
         let (handed, taken) = std::sync::mpsc::sync_channel::<Child>(1);
-        let keeper = {
-            let (shared, tally) = (Arc::clone(&shared), Arc::clone(&ground.tally));
+        let supervisor = {
+            let (shared, tally) = (Arc::clone(&shared), Arc::clone(&worker_context.tally));
             builder.spawn(move || {
                 if let Ok(child) = taken.recv() {
-                    Keeper::new(shared, child, socket, patience, tally, ears, scales).keep();
+                    Supervisor::new(shared, child, socket, timeouts, tally, exit_handlers, scales).keep();
                 }
             })
         };
-        let keeper = keeper.map_err(|error| failed("thread", &error))?;
+        let supervisor = supervisor.map_err(|error| failed("thread", &error))?;
         if let Some(child) = child.take() {
             handed.send(child).ok();
         }
-        Ok(Self { shared, keeper: Some(keeper), _spawner: Arc::clone(&ground.spawner) })
+        Ok(Self { shared, supervisor: Some(supervisor), _spawner: Arc::clone(&worker_context.spawner) })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -175,7 +177,7 @@ impl Worker {
     /// # Errors
     /// When it has died meanwhile.
     pub(super) fn serve(&self) -> Result<(), Failure> {
-        self.shared.roll.serve()
+        self.shared.pending_calls.serve()
     }
 
     /// Ends it without a word.
@@ -186,7 +188,7 @@ impl Worker {
 
     /// What everybody hears of a worker that is gone.
     pub(super) fn ended(&self) -> Failure {
-        match self.shared.roll.stage() {
+        match self.shared.pending_calls.stage() {
             Stage::Ended(failure) => failure,
             _ => Failure::new(ErrorKind::Unavailable, "the worker is gone"),
         }
@@ -200,15 +202,15 @@ fn failed(what: &str, error: &dyn std::fmt::Display) -> Failure {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.shared.roll.leave();
+        self.shared.pending_calls.leave();
         self.shared.tell(&Command::Shutdown, Vec::new()).ok();
         self.shared.is_leaving.store(true, Ordering::Release);
         self.shared.ring();
-        if let Some(keeper) = self.keeper.take()
-            && keeper.thread().id() != std::thread::current().id()
+        if let Some(supervisor) = self.supervisor.take()
+            && supervisor.thread().id() != std::thread::current().id()
         {
             // A panic there has been reported already.
-            keeper.join().ok();
+            supervisor.join().ok();
         }
     }
 }

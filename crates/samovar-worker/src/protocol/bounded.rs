@@ -14,7 +14,7 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 use super::frame::FrameError;
 use super::wire::{Event, Likelihood};
-use crate::sandbox::{Outcome, Part};
+use crate::sandbox::{Part, PartStatus};
 
 /// Events in one frame.
 pub(crate) const FRAME_EVENTS: usize = 256;
@@ -87,7 +87,7 @@ struct Prefix {
 }
 
 /// Parts of the sandbox, each said once.
-pub(crate) fn parts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(Part, Outcome)>, D::Error> {
+pub(crate) fn parts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(Part, PartStatus)>, D::Error> {
     at_most::<_, _, PARTS>(from)
 }
 
@@ -151,7 +151,7 @@ mod tests {
     use samovar_core::generation::{TokenLogprob, Usage};
     use samovar_core::{ErrorKind, Failure, Layout, TokenEvent};
 
-    use super::super::{Achieved, Answer, Reply, decode_reply, encode};
+    use super::super::{Answer, JobOutput, Reply, decode_reply, encode};
     use super::*;
     use crate::sandbox;
 
@@ -209,13 +209,13 @@ mod tests {
         let event = |event| Reply::Events { events: vec![(1, event)], measured };
         let likelihood = |bytes| TokenLogprob { token: 1, bytes, logprob: 0.0, top: Vec::new() };
         let token = |text: String, logprob| event(TokenEvent::Token { text, logprob }.into());
-        let loaded = |refused: Option<String>, sandbox| Reply::Achieved {
-            achieved: Achieved::Loaded(Arrangement { refused, ..Arrangement::default() }),
+        let loaded = |refused: Option<String>, sandbox| Reply::JobOutput {
+            job_output: JobOutput::Loaded(Arrangement { refused, ..Arrangement::default() }),
             measured,
             sandbox,
         };
         let off = sandbox::Report::off;
-        let why = |why: String| sandbox::Report { parts: vec![(Part::Calls, Outcome::Missing(why))] };
+        let why = |why: String| sandbox::Report { parts: vec![(Part::Calls, PartStatus::Missing(why))] };
         let sentence = long(SENTENCE_BYTES);
         let refused = [
             token(long(EVENT_TEXT_BYTES), None),
@@ -250,7 +250,7 @@ mod tests {
         let Ok(Reply::Failed(cut)) = arrives(&Reply::Failed(failure().into())) else { panic!("is refused") };
         let cut = Failure::from(cut);
         assert_eq!((cut.message.len(), cut.hint.unwrap().len()), (SENTENCE_BYTES, SENTENCE_BYTES));
-        // The variant of a failed errand, a kind, and a message of more bytes than any sentence has.
+        // The variant of a failed job, a kind, and a message of more bytes than any sentence has.
         let mut frame = vec![2, 0];
         frame.extend(postcard::to_allocvec(&"x".repeat(SENTENCE_BYTES + 1)).unwrap());
         frame.extend([0, 0, 0]);
@@ -267,12 +267,12 @@ mod tests {
             decode_eight: -1.0,
             lacked: f64::NAN,
         };
-        let reply = Reply::Achieved {
-            achieved: Achieved::Calibrated(vec![speed]),
+        let reply = Reply::JobOutput {
+            job_output: JobOutput::Calibrated(vec![speed]),
             measured: Measurement::default(),
             sandbox: sandbox::Report::off(),
         };
-        let Ok(Reply::Achieved { achieved: Achieved::Calibrated(speeds), .. }) = arrives(&reply) else {
+        let Ok(Reply::JobOutput { job_output: JobOutput::Calibrated(speeds), .. }) = arrives(&reply) else {
             panic!("does not arrive")
         };
         assert_eq!((speeds[0].prefill, speeds[0].decode, speeds[0].decode_eight), (0.0, 0.0, 0.0));

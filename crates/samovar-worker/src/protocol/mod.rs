@@ -4,15 +4,15 @@
 //!   parent                                   child
 //!     Hello ─────────────────────────────►          versions must be equal, or both stop
 //!           ◄───────────────────────────── Hello
-//!     Begin(errand) (+ file) ────────────►          one errand a worker: load, pack or calibrate
+//!     Begin(job) (+ file) ────────────►             one job per worker: load, pack or calibrate
 //!           ◄──────────── Progress … Achieved | Failed
 //!     Generate, Cancel ──────────────────►          from here on what a loaded model does
 //!           ◄───────────────────────────── Events  (of all requests; many in one frame when they come so)
 //!     Cores ─────────────────────────────►          its share, while others compute on the same cores
-//!     GiveWay ───────────────────────────►          to who packs or measures: others answer, or do no more
+//!     GiveWay ───────────────────────────►          to a worker that packs or measures: others answer, or do no more
 //!     Park, Resume, Probe, … (+ files) ──►
 //!           ◄───────────────────────────── Answer
-//!           ◄───────────────────────────── Beat    (every second, from a thread of its own)
+//!           ◄───────────────────────────── Heartbeat  (every second, from a thread of its own)
 //!     Shutdown ──────────────────────────►          the child ends; so it does when the socket closes
 //! ```
 //!
@@ -33,7 +33,8 @@ pub(crate) use socket::{pair, receive, send_now};
 use samovar_core::cores::Cores;
 use samovar_core::footprint::{Arrangement, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Prompt};
-use samovar_core::model::Descriptor;
+use samovar_core::model::{Descriptor, FileRole};
+use samovar_core::port::EngineId;
 use samovar_core::scope::Scope;
 use serde::{Deserialize, Serialize};
 
@@ -42,13 +43,13 @@ pub(crate) use wire::{Event, Request};
 use crate::sandbox;
 
 /// Changes whenever anything in this folder does.
-pub(crate) const PROTOCOL: u32 = 7;
+pub(crate) const PROTOCOL: u32 = 8;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
     /// The first command, and only once. Comes with one descriptor when it packs: the file to write.
-    Begin(Box<Errand>),
+    Begin(Box<WorkerJob>),
     /// Adapters that the request names were sent before.
     Generate { id: u64, request: Box<Request> },
     /// Ends a request; nothing more is said about it.
@@ -103,7 +104,7 @@ impl Command {
     /// How many descriptors come with it.
     pub(crate) fn descriptors(&self) -> usize {
         match self {
-            Self::Begin(errand) => errand.task.descriptors(),
+            Self::Begin(worker_job) => worker_job.task.descriptors(),
             Self::Adapter { .. }
             | Self::Operate {
                 operation: Operation::SavePrefix { .. } | Operation::RestorePrefix { .. },
@@ -116,10 +117,12 @@ impl Command {
 
 /// What a worker is there for.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Errand {
+pub(crate) struct WorkerJob {
     pub(crate) task: Task,
-    /// The model's path; not every path is UTF-8.
-    pub(crate) path: Vec<u8>,
+    /// The engine that the child is to make.
+    pub(crate) engine: EngineId,
+    /// Paths of the model's files; not every path is UTF-8.
+    pub(crate) files: Vec<(FileRole, Vec<u8>)>,
     pub(crate) packed: Option<Packed>,
     pub(crate) descriptor: Descriptor,
     pub(crate) sandbox: sandbox::Mode,
@@ -127,8 +130,8 @@ pub(crate) struct Errand {
     pub(crate) memory_limit_bytes: Option<u64>,
     /// Of a file that it is given to write.
     pub(crate) written_limit_bytes: u64,
-    /// Between two beats.
-    pub(crate) beat_ms: u64,
+    /// Between two heartbeats.
+    pub(crate) heartbeat_ms: u64,
 }
 
 /// The packed file beside a model.
@@ -164,7 +167,7 @@ impl Task {
     }
 
     /// What it does, in words that follow "while it".
-    pub(crate) const fn deed(&self) -> &'static str {
+    pub(crate) const fn activity(&self) -> &'static str {
         match self {
             Self::Load { .. } => "loaded the model",
             Self::Pack { .. } => "packed the model's weights",
@@ -173,9 +176,9 @@ impl Task {
     }
 }
 
-/// What an errand came to.
+/// What a job came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Achieved {
+pub(crate) enum JobOutput {
     /// The model is loaded, this way, and serves from now on.
     Loaded(Arrangement),
     /// So many bytes were written.
@@ -186,10 +189,10 @@ pub(crate) enum Achieved {
 /// What the child says. What it uses goes along, so that numbers and events never contradict each other.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// The part of the errand that is done (0..=1).
+    /// The part of the job that is done (0..=1).
     Progress(f32),
-    /// The errand is done.
-    Achieved { achieved: Achieved, measured: Measurement, sandbox: sandbox::Report },
+    /// The job is done.
+    JobOutput { job_output: JobOutput, measured: Measurement, sandbox: sandbox::Report },
     /// It cannot be done.
     Failed(wire::Failure),
     /// What requests have to say, in order.
@@ -201,25 +204,25 @@ pub(crate) enum Reply {
     /// To an `Operate` of this id.
     Answer { id: u64, answer: Result<Answer, wire::Failure>, measured: Measurement },
     /// It lives.
-    Beat(Beat),
+    Heartbeat(Heartbeat),
 }
 
 impl Reply {
     /// Refuses texts that are longer than anything of their kind.
     fn check(&self) -> Result<(), FrameError> {
         match self {
-            Self::Achieved { achieved, sandbox, .. } => {
-                if let Achieved::Loaded(Arrangement { refused: Some(why), .. }) = achieved {
+            Self::JobOutput { job_output, sandbox, .. } => {
+                if let JobOutput::Loaded(Arrangement { refused: Some(why), .. }) = job_output {
                     bounded::sentence("why a packed file is not used", why)?;
                 }
                 sandbox.parts.iter().try_for_each(|(_, outcome)| {
-                    let (sandbox::Outcome::Reached(how) | sandbox::Outcome::Missing(how)) = outcome;
+                    let (sandbox::PartStatus::Reached(how) | sandbox::PartStatus::Missing(how)) = outcome;
                     bounded::sentence("a part of the sandbox", how)
                 })
             }
             Self::Failed(failure) | Self::Answer { answer: Err(failure), .. } => failure.check(),
             Self::Events { events, .. } => events.iter().try_for_each(|(_, event)| event.check()),
-            Self::Answer { answer: Ok(_), .. } | Self::Progress(_) | Self::Beat(_) => Ok(()),
+            Self::Answer { answer: Ok(_), .. } | Self::Progress(_) | Self::Heartbeat(_) => Ok(()),
         }
     }
 }
@@ -243,7 +246,7 @@ pub(crate) enum Answer {
 
 /// A sign of life, with the evidence that it gets on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Beat {
+pub(crate) struct Heartbeat {
     /// Rises with every event, answer, report of a load and change of what is measured.
     pub(crate) steps: u64,
     /// Processor time of the whole process.

@@ -22,7 +22,7 @@ pub(crate) struct Failure {
 impl From<CoreFailure> for Failure {
     fn from(failure: CoreFailure) -> Self {
         // Whether it lasts is for whoever knows the request's deadline to say, and no worker does.
-        let CoreFailure { kind, message, hint, param, retry_after_ms, is_lasting: _ } = failure;
+        let CoreFailure { kind, message, hint, param, retry_after_ms, .. } = failure;
         let [hint, param] = [hint, param].map(|text| text.map(bounded::cut));
         Self { kind, message: bounded::cut(message), hint, param, retry_after_ms }
     }
@@ -39,7 +39,11 @@ impl Failure {
 impl From<Failure> for CoreFailure {
     fn from(failure: Failure) -> Self {
         let Failure { kind, message, hint, param, retry_after_ms } = failure;
-        Self { kind, message, hint, param, retry_after_ms, is_lasting: false }
+        let mut whole = Self::new(kind, message);
+        whole.hint = hint;
+        whole.param = param;
+        whole.retry_after_ms = retry_after_ms;
+        whole
     }
 }
 
@@ -200,9 +204,11 @@ mod tests {
     use std::path::PathBuf;
 
     use samovar_core::generation::FinishReason;
+    use samovar_core::model::FileRole;
+    use samovar_core::port::EngineId;
     use samovar_core::testing::FakeEngine;
 
-    use super::super::{Command, Errand, Packed, Task, decode, encode};
+    use super::super::{Command, Packed, Task, WorkerJob, decode, encode};
     use super::*;
     use crate::sandbox;
 
@@ -252,21 +258,27 @@ mod tests {
     }
 
     #[test]
-    fn an_errand_arrives_whole() {
-        let errand = Errand {
+    fn a_worker_job_arrives_whole() {
+        let worker_job = WorkerJob {
             task: Task::Load { options: FakeEngine::options() },
-            path: b"/models/\xff.gguf".to_vec(),
+            engine: EngineId::new("fake"),
+            files: vec![
+                (FileRole::Weights, b"/models/\xff.gguf".to_vec()),
+                (FileRole::Config, b"/models/config.json".to_vec()),
+            ],
             packed: Some(Packed { path: b"/packed/\xfe".to_vec(), source: "a digest".to_owned() }),
             descriptor: FakeEngine::descriptor("m", 5),
             sandbox: sandbox::Mode::Require,
             memory_limit_bytes: Some(7),
             written_limit_bytes: 9,
-            beat_ms: 1000,
+            heartbeat_ms: 1000,
         };
-        let Command::Begin(arrived) = there_and_back(&Command::Begin(Box::new(errand))) else {
+        let Command::Begin(arrived) = there_and_back(&Command::Begin(Box::new(worker_job))) else {
             panic!("another command")
         };
-        assert_eq!(arrived.path, b"/models/\xff.gguf");
+        assert_eq!(arrived.engine.as_str(), "fake");
+        assert_eq!(arrived.files[0], (FileRole::Weights, b"/models/\xff.gguf".to_vec()));
+        assert_eq!(arrived.files[1], (FileRole::Config, b"/models/config.json".to_vec()));
         assert_eq!(arrived.descriptor, FakeEngine::descriptor("m", 5));
         assert!(matches!(arrived.task, Task::Load { options } if options == FakeEngine::options()));
         let packed = arrived.packed.unwrap();

@@ -1,11 +1,11 @@
 //! Systems that are not Linux: there is nothing to give up rights with.
 
-use super::{Outcome, Part, Plan, Report};
+use super::{Part, PartStatus, Report, SandboxPolicy};
 
 /// Not done here.
 pub(super) fn step_back() {}
 
-pub(super) fn enter(_: &Plan) -> Vec<(Part, Outcome)> {
+pub(super) fn enter(_: &SandboxPolicy) -> Vec<(Part, PartStatus)> {
     Report::missing("this system is not Linux").parts
 }
 

@@ -11,7 +11,7 @@
 //! was reached and why the rest was not. With [`Mode::Require`] a missing part is an error. Nothing here can be
 //! undone, and nothing here decides what a worker reads.
 
-mod plan;
+mod policy;
 mod report;
 mod spawn;
 
@@ -24,8 +24,8 @@ use samovar_core::{ErrorKind, Failure};
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::move_bound;
-pub use plan::{Mode, Plan};
-pub use report::{Level, Outcome, Part, Report};
+pub use policy::{Mode, SandboxPolicy};
+pub use report::{Level, Part, PartStatus, Report};
 pub use spawn::prepare;
 
 #[cfg(not(target_os = "linux"))]
@@ -37,7 +37,7 @@ use linux as system;
 #[cfg(target_os = "linux")]
 pub(crate) const DENIED: &str = "WARN the sandbox denied system call ";
 
-/// Gives up, for this process and for good, what `plan` does not grant.
+/// Gives up, for this process and for good, what `policy` does not grant.
 ///
 /// To be called on the only thread of the process: threads that exist already would keep what they have, so they
 /// are found and told as a reason why a part was not reached. Threads started afterwards are in the sandbox.
@@ -45,7 +45,7 @@ pub(crate) const DENIED: &str = "WARN the sandbox denied system call ";
 /// # Errors
 /// `Unsupported` with [`Mode::Require`], when a part cannot be reached; the process must then end. Parts reached
 /// before stay in force.
-pub fn enter(plan: &Plan) -> Result<Report, Failure> {
+pub fn enter(plan: &SandboxPolicy) -> Result<Report, Failure> {
     if plan.is_background {
         system::step_back();
     }

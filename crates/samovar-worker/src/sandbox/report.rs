@@ -39,7 +39,7 @@ impl Part {
 /// How one part came out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum PartStatus {
     /// In force, by these means.
     Reached(String),
     /// Not in force, for this reason.
@@ -74,7 +74,7 @@ impl Level {
 pub struct Report {
     /// Each part with its outcome, in order.
     #[cfg_attr(target_os = "linux", serde(deserialize_with = "crate::protocol::parts"))]
-    pub parts: Vec<(Part, Outcome)>,
+    pub parts: Vec<(Part, PartStatus)>,
 }
 
 impl Report {
@@ -85,7 +85,7 @@ impl Report {
 
     /// Nothing was reached, for one reason.
     pub fn missing(why: &str) -> Self {
-        Self { parts: Part::ALL.map(|part| (part, Outcome::Missing(why.to_owned()))).into() }
+        Self { parts: Part::ALL.map(|part| (part, PartStatus::Missing(why.to_owned()))).into() }
     }
 
     /// How far the whole came.
@@ -100,14 +100,14 @@ impl Report {
 
     /// Whether a part is in force.
     pub fn has(&self, part: Part) -> bool {
-        self.parts.iter().any(|(other, outcome)| *other == part && matches!(outcome, Outcome::Reached(_)))
+        self.parts.iter().any(|(other, outcome)| *other == part && matches!(outcome, PartStatus::Reached(_)))
     }
 
     /// The first part that is not in force, and why.
     pub fn first_missing(&self) -> Option<(Part, &str)> {
         self.parts.iter().find_map(|(part, outcome)| match outcome {
-            Outcome::Missing(why) => Some((*part, why.as_str())),
-            Outcome::Reached(_) => None,
+            PartStatus::Missing(why) => Some((*part, why.as_str())),
+            PartStatus::Reached(_) => None,
         })
     }
 }
@@ -118,8 +118,8 @@ impl fmt::Display for Report {
         for (index, (part, outcome)) in self.parts.iter().enumerate() {
             let between = if index == 0 { ": " } else { "; " };
             match outcome {
-                Outcome::Reached(how) => write!(f, "{between}{} ({how})", part.name())?,
-                Outcome::Missing(why) => write!(f, "{between}no {} ({why})", part.name())?,
+                PartStatus::Reached(how) => write!(f, "{between}{} ({how})", part.name())?,
+                PartStatus::Missing(why) => write!(f, "{between}no {} ({why})", part.name())?,
             }
         }
         Ok(())
@@ -134,11 +134,11 @@ mod tests {
     fn the_level_counts_the_parts() {
         let mut report = Report::off();
         assert_eq!(report.level(), Level::None);
-        report.parts[0].1 = Outcome::Reached("ulimit".into());
+        report.parts[0].1 = PartStatus::Reached("ulimit".into());
         assert_eq!(report.level(), Level::Partial);
         assert_eq!(report.first_missing().map(|(part, _)| part), Some(Part::KillOrder));
         for (_, outcome) in &mut report.parts {
-            *outcome = Outcome::Reached("somehow".into());
+            *outcome = PartStatus::Reached("somehow".into());
         }
         assert_eq!((report.level(), report.first_missing()), (Level::Full, None));
     }

@@ -5,18 +5,18 @@
 //!   1 worker  ─► stream ─► SIGSEGV, ABRT, KILL, STOP ─► one error ─► the next one answers   (again and again)
 //! ```
 //!
-//! `cargo x soak` strikes and loads ten times as often (`SAMOVAR_CRASHES`, `SAMOVAR_LOADS`).
+//! `cargo x soak` kills and loads ten times as often (`SAMOVAR_CRASHES`, `SAMOVAR_LOADS`).
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "how long a recovery takes is what these tests have to say")]
 
 mod cgroup;
-mod ground;
+mod fixture;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ground::{Ground, Quantiles, Usage, count};
+use fixture::{Fixture, Quantiles, Usage, count};
 use rustix::process::Signal;
 use samovar_core::generation::TokenEvent;
 
@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[test]
 fn a_struck_worker_takes_nobody_with_it() {
     let strikes = count("SAMOVAR_CRASHES", 100);
-    let others = Ground::new(&["token_us=1000"]);
+    let others = Fixture::new(&["token_us=1000"]);
     let is_over = Arc::new(AtomicBool::new(false));
     let streams: Vec<_> = (0..7)
         .map(|_| {
@@ -36,7 +36,7 @@ fn a_struck_worker_takes_nobody_with_it() {
             std::thread::spawn(move || {
                 let mut whole = 0;
                 while !is_over.load(Ordering::Relaxed) {
-                    match ground::answer(&*instance, 200) {
+                    match fixture::answer(&*instance, 200) {
                         Some(TokenEvent::Done(_)) => whole += 1,
                         other => panic!("a stream of another worker ended with {other:?}"),
                     }
@@ -46,12 +46,12 @@ fn a_struck_worker_takes_nobody_with_it() {
         })
         .collect();
 
-    let struck = Ground::impatient(&["token_us=1000"], SILENCE);
+    let struck = Fixture::impatient(&["token_us=1000"], SILENCE);
     let mut recoveries = Vec::new();
     let (mut worker, mut pid) = struck.load_and_find();
     for round in 0..strikes {
-        let mut generation = ground::generate(&*worker, 500);
-        let first = ground::wait_for_a_token(&mut generation);
+        let mut generation = fixture::generate(&*worker, 500);
+        let first = fixture::wait_for_a_token(&mut generation);
         assert!(first.is_some(), "round {round}: it began to answer");
         // A stopped worker is found by its silence, which takes its time: one in ten.
         let signal = match round % 10 {
@@ -60,7 +60,7 @@ fn a_struck_worker_takes_nobody_with_it() {
             2 | 5 | 8 => Signal::ABORT,
             _ => Signal::KILL,
         };
-        ground::strike(pid, signal);
+        fixture::send_signal(pid, signal);
         let began = Instant::now();
         let rest: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
         assert!(began.elapsed() < LIMIT, "{signal:?}: nobody was told for {:?}", began.elapsed());
@@ -68,11 +68,11 @@ fn a_struck_worker_takes_nobody_with_it() {
         assert_eq!(failures, 1, "{signal:?}: {:?}", rest.last());
         let Some(TokenEvent::Failed(failure)) = rest.last() else { panic!("the error comes last") };
         assert_eq!(failure.kind, samovar_core::ErrorKind::EngineFailed);
-        assert!(failure.message.contains(ground::words_for(signal)), "{signal:?}: {}", failure.message);
+        assert!(failure.message.contains(fixture::words_for(signal)), "{signal:?}: {}", failure.message);
         drop(worker);
         let again = Instant::now();
         (worker, pid) = struck.load_and_find();
-        assert!(matches!(ground::answer(&*worker, 1), Some(TokenEvent::Done(_))));
+        assert!(matches!(fixture::answer(&*worker, 1), Some(TokenEvent::Done(_))));
         recoveries.push(again.elapsed());
     }
     is_over.store(true, Ordering::Relaxed);
@@ -92,10 +92,10 @@ fn a_struck_worker_takes_nobody_with_it() {
 #[test]
 fn loading_and_unloading_leaves_nothing_behind() {
     let loads = count("SAMOVAR_LOADS", 100);
-    let ground = Ground::new(&[]);
+    let fixture = Fixture::new(&[]);
     let once = || {
-        let instance = ground.load();
-        assert!(matches!(ground::answer(&*instance, 4), Some(TokenEvent::Done(_))));
+        let instance = fixture.load();
+        assert!(matches!(fixture::answer(&*instance, 4), Some(TokenEvent::Done(_))));
     };
     // Until allocators and pools have what they keep.
     for _ in 0..20 {
@@ -118,21 +118,21 @@ fn loading_and_unloading_leaves_nothing_behind() {
 #[test]
 fn a_worker_that_takes_far_more_than_its_model_explains_is_ended() {
     // The limit is for the machine's sake, should nobody look.
-    let ground = Ground::frugal(&["prefill=eat"], 6 << 30);
-    let instance = ground.load();
-    let Some(TokenEvent::Failed(failure)) = ground::answer(&*instance, 4) else { panic!("it ate") };
+    let fixture = Fixture::frugal(&["prefill=eat"], 6 << 30);
+    let instance = fixture.load();
+    let Some(TokenEvent::Failed(failure)) = fixture::answer(&*instance, 4) else { panic!("it ate") };
     assert!(failure.message.contains("of memory where its model explains"), "{}", failure.message);
     drop(instance);
-    let stats = ground.stats();
+    let stats = fixture.stats();
     assert_eq!((stats.overgrown, stats.crashed, stats.running), (1, 0, 0));
 }
 
 #[test]
 fn memory_past_a_limit_is_refused_to_the_worker_alone() {
-    let ground = Ground::frugal(&["prefill=eat"], 256 << 20);
-    let Some(TokenEvent::Failed(failure)) = ground::answer(&*ground.load(), 4) else { panic!("it ate") };
+    let fixture = Fixture::frugal(&["prefill=eat"], 256 << 20);
+    let Some(TokenEvent::Failed(failure)) = fixture::answer(&*fixture.load(), 4) else { panic!("it ate") };
     assert!(failure.message.contains("SIGABRT") && failure.message.contains("memory"), "{}", failure.message);
-    assert_eq!(ground.stats().crashed, 1);
+    assert_eq!(fixture.stats().crashed, 1);
 }
 
 #[test]
@@ -153,12 +153,12 @@ fn when_memory_ends_the_kernel_takes_the_worker() {
 #[test]
 #[ignore = "started by a test"]
 fn the_daemon() {
-    let ground = Ground::new(&["prefill=eat"]);
-    let instance = ground.load();
-    let Some(TokenEvent::Failed(failure)) = ground::answer(&*instance, 4) else { panic!("it ate") };
+    let fixture = Fixture::new(&["prefill=eat"]);
+    let instance = fixture.load();
+    let Some(TokenEvent::Failed(failure)) = fixture::answer(&*instance, 4) else { panic!("it ate") };
     println!("{}", failure.message);
     drop(instance);
-    let other = Ground::new(&[]);
-    assert!(matches!(ground::answer(&*other.load(), 4), Some(TokenEvent::Done(_))));
+    let other = Fixture::new(&[]);
+    assert!(matches!(fixture::answer(&*other.load(), 4), Some(TokenEvent::Done(_))));
     println!("the daemon lives");
 }

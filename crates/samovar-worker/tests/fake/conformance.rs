@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use samovar_core::ModelFiles;
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::conformance::Subject;
 
@@ -10,7 +11,7 @@ use crate::stand;
 fn subject() -> Subject {
     Subject {
         engine: Arc::new(stand::engine(&[])),
-        path: "/dev/null".into(),
+        files: ModelFiles::of("/dev/null"),
         packed: None,
         descriptor: FakeEngine::descriptor("any", 1 << 20),
         options: FakeEngine::options(),

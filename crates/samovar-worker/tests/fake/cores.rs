@@ -1,13 +1,12 @@
 //! Workers that compute at the same time share the cores.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use samovar_core::cores::CoreWatch;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::testing::FakeEngine;
-use samovar_core::{LoadOptions, TokenEvent};
+use samovar_core::{LoadOptions, ModelFiles, TokenEvent};
 
 use crate::stand::{LIMIT, engine, long_request};
 
@@ -26,8 +25,8 @@ fn threads_of_models_that_answer_together_are_no_more_than_the_cores() {
     let descriptor = FakeEngine::descriptor("fake", 1 << 20);
     let options = LoadOptions { threads: 64, ..FakeEngine::options() };
     let load = || {
-        let files = ModelFiles::of(Path::new("/dev/null"));
-        engine.load(files, &descriptor, &options, &LoadControl::silent()).unwrap()
+        let (files, control) = (ModelFiles::of("/dev/null"), LoadControl::silent());
+        engine.load(LoadRequest::new(&files, &descriptor, &options, &control)).unwrap()
     };
     let (one, other): (Arc<dyn Instance>, Arc<dyn Instance>) = (load(), load());
     let cores = CoreWatch::new().cores().min(64);

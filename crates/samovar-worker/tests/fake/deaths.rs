@@ -13,13 +13,13 @@ use crate::stand::{
 
 #[test]
 fn dying_before_the_first_word_fails_the_load() {
-    for (deed, words) in [
+    for (fault, words) in [
         ("start=abort", "SIGABRT"),
         ("start=segv", "SIGSEGV"),
         ("start=exit:3", "exit code 3"),
         ("start=leave", "exit code 0"),
     ] {
-        let (outcome, obituaries) = load(&engine(&[deed]));
+        let (outcome, obituaries) = load(&engine(&[fault]));
         assert_died_of(&outcome.map(|_| ()).unwrap_err(), words);
         assert_eq!(obituaries.all(), []);
     }
@@ -27,7 +27,7 @@ fn dying_before_the_first_word_fails_the_load() {
 
 #[test]
 fn dying_during_the_load_fails_it_with_the_last_words() {
-    for (deed, words) in [
+    for (fault, words) in [
         (
             "load=abort",
             "SIGABRT (signal 6) while it loaded the model; it last said: FAKE_ASSERT(never) failed",
@@ -36,8 +36,8 @@ fn dying_during_the_load_fails_it_with_the_last_words() {
         ("load=kill", "SIGKILL (signal 9) while it loaded"),
         ("load=panic", "panics at load"),
     ] {
-        let (outcome, obituaries) = load(&engine(&[deed]));
-        let Err(failure) = outcome else { panic!("{deed} and it lives") };
+        let (outcome, obituaries) = load(&engine(&[fault]));
+        let Err(failure) = outcome else { panic!("{fault} and it lives") };
         assert_died_of(&failure, words);
         assert_eq!(obituaries.all(), [], "a death during the load is the load's failure, and nothing else");
     }
@@ -80,10 +80,10 @@ fn dying_when_idle_is_news_once() {
 
 #[test]
 fn dying_in_the_middle_ends_every_answer_once_and_keeps_what_was_said() {
-    for (deed, words) in
+    for (fault, words) in
         [("token:5=abort", "FAKE_ASSERT(never) failed at token"), ("token:5=kill", "SIGKILL")]
     {
-        let (instance, obituaries) = instance(&[deed]);
+        let (instance, obituaries) = instance(&[fault]);
         let running: Vec<_> = (0..4).map(|_| instance.generate(long_request()).unwrap()).collect();
         let ended: Vec<_> = running.into_iter().map(|generation| broken(&events(generation))).collect();
         for (_, failure) in &ended {
@@ -118,8 +118,8 @@ fn one_worker_that_dies_disturbs_no_other() {
     let (staying, news) = load(&sound);
     let staying = staying.unwrap();
     let running: Vec<_> = (0..2).map(|_| staying.generate(long_request()).unwrap()).collect();
-    for deed in ["token:3=segv", "prefill=kill", "token:1=abort"] {
-        let (dying, obituaries) = instance(&[deed]);
+    for fault in ["token:3=segv", "prefill=kill", "token:1=abort"] {
+        let (dying, obituaries) = instance(&[fault]);
         broken(&events(dying.generate(long_request()).unwrap()));
         obituaries.first();
     }
@@ -132,8 +132,8 @@ fn one_worker_that_dies_disturbs_no_other() {
 
 #[test]
 fn an_orderly_end_is_no_news_even_when_the_worker_dies_of_it() {
-    for deed in ["drop=segv", "drop=abort", "drop=leave"] {
-        let (instance, obituaries) = instance(&[deed, "token_us=5000"]);
+    for fault in ["drop=segv", "drop=abort", "drop=leave"] {
+        let (instance, obituaries) = instance(&[fault, "token_us=5000"]);
         let running = instance.generate(long_request()).unwrap();
         drop(instance);
         assert_eq!(broken(&events(running)).1.kind, ErrorKind::Unavailable);

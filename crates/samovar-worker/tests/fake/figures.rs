@@ -7,7 +7,7 @@ use crate::stand::{assert_died_of, engine, instance, load};
 #[test]
 fn who_claims_the_whole_machine_is_ended_and_nobody_hears_the_figure() {
     let (outcome, obituaries) = load(&engine(&["held=1099511627776"]));
-    // Whether the load or its own beat says so first.
+    // Whether the load or its own heartbeat says so first.
     let failure = match outcome {
         Err(failure) => failure,
         Ok(instance) => {

@@ -4,32 +4,34 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 use samovar_core::TokenEvent;
-use samovar_worker::Patience;
+use samovar_worker::Timeouts;
 
-use crate::stand::{LIMIT, assert_died_of, broken, child_named, events, load, long_request, patient_engine};
+use crate::stand::{
+    LIMIT, assert_died_of, broken, child_named, engine_with_timeouts, events, load, long_request,
+};
 
-/// Short limits, none shorter than a busy machine may take for a beat.
-fn short() -> Patience {
-    Patience {
-        beat: Duration::from_millis(20),
+/// Short limits, none shorter than a busy machine may take for a heartbeat.
+fn short() -> Timeouts {
+    Timeouts {
+        heartbeat: Duration::from_millis(20),
         silence: Duration::from_millis(1500),
         standstill: Duration::from_millis(1500),
         step: Duration::from_secs(3),
         leave: Duration::from_millis(200),
         grace: Duration::from_millis(200),
-        ..Patience::default()
+        ..Timeouts::default()
     }
 }
 
-fn long() -> Patience {
-    Patience { silence: LIMIT, standstill: LIMIT, step: LIMIT, ..short() }
+fn long() -> Timeouts {
+    Timeouts { silence: LIMIT, standstill: LIMIT, step: LIMIT, ..short() }
 }
 
 #[test]
 fn a_stopped_worker_is_noticed_and_its_text_is_kept() {
-    let (instance, obituaries) = load(&patient_engine(
+    let (instance, obituaries) = load(&engine_with_timeouts(
         &["token_us=2000", "name=to-be-stopped"],
-        Patience { standstill: LIMIT, step: LIMIT, ..short() },
+        Timeouts { standstill: LIMIT, step: LIMIT, ..short() },
     ));
     let instance = instance.unwrap();
     let mut generation = instance.generate(long_request()).unwrap();
@@ -50,8 +52,8 @@ fn a_stopped_worker_is_noticed_and_its_text_is_kept() {
 
 #[test]
 fn a_worker_that_waits_for_what_never_comes_is_noticed_although_it_beats() {
-    let patience = Patience { silence: LIMIT, step: LIMIT, ..short() };
-    let (instance, obituaries) = load(&patient_engine(&["token:4=hang"], patience));
+    let timeouts = Timeouts { silence: LIMIT, step: LIMIT, ..short() };
+    let (instance, obituaries) = load(&engine_with_timeouts(&["token:4=hang"], timeouts));
     let instance = instance.unwrap();
     let (tokens, failure) = broken(&events(instance.generate(long_request()).unwrap()));
     assert!(tokens >= 3, "{tokens}");
@@ -61,8 +63,8 @@ fn a_worker_that_waits_for_what_never_comes_is_noticed_although_it_beats() {
 
 #[test]
 fn a_loop_without_end_is_noticed_although_it_computes() {
-    let patience = Patience { silence: LIMIT, standstill: LIMIT, ..short() };
-    let (instance, obituaries) = load(&patient_engine(&["token:2=spin"], patience));
+    let timeouts = Timeouts { silence: LIMIT, standstill: LIMIT, ..short() };
+    let (instance, obituaries) = load(&engine_with_timeouts(&["token:2=spin"], timeouts));
     let instance = instance.unwrap();
     let (_, failure) = broken(&events(instance.generate(long_request()).unwrap()));
     assert_died_of(&failure, "without an answer");
@@ -71,25 +73,25 @@ fn a_loop_without_end_is_noticed_although_it_computes() {
 
 #[test]
 fn a_load_that_hangs_fails() {
-    let patience = Patience { silence: LIMIT, step: LIMIT, ..short() };
-    let (outcome, obituaries) = load(&patient_engine(&["load=hang"], patience));
+    let timeouts = Timeouts { silence: LIMIT, step: LIMIT, ..short() };
+    let (outcome, obituaries) = load(&engine_with_timeouts(&["load=hang"], timeouts));
     assert_died_of(&outcome.map(|_| ()).unwrap_err(), "while it loaded the model");
     assert_eq!(obituaries.all(), []);
 }
 
 #[test]
 fn a_worker_that_never_says_hello_is_not_waited_for() {
-    let patience = Patience { start: Duration::from_millis(500), ..short() };
-    let (outcome, _) = load(&patient_engine(&["start=hang"], patience));
+    let timeouts = Timeouts { start: Duration::from_millis(500), ..short() };
+    let (outcome, _) = load(&engine_with_timeouts(&["start=hang"], timeouts));
     assert_died_of(&outcome.map(|_| ()).unwrap_err(), "did not start");
 }
 
 #[test]
 fn a_long_prefill_that_computes_is_left_in_peace() {
     // Each chunk of 64 tokens takes longer than the worker may stand still, and sleeps: what is
-    // measured stays the same, and only its beats and its patience for steps tell that it works.
-    let patience = Patience { step: LIMIT, standstill: LIMIT, ..short() };
-    let (instance, obituaries) = load(&patient_engine(&["prefill_us=30000"], patience));
+    // measured stays the same, and only its heartbeats and its time limit for steps tell that it works.
+    let timeouts = Timeouts { step: LIMIT, standstill: LIMIT, ..short() };
+    let (instance, obituaries) = load(&engine_with_timeouts(&["prefill_us=30000"], timeouts));
     let instance = instance.unwrap();
     let request = samovar_core::GenerationRequest {
         prompt: samovar_core::Prompt::Tokens(vec![5; 64]),
@@ -103,12 +105,12 @@ fn a_long_prefill_that_computes_is_left_in_peace() {
 
 #[test]
 fn a_worker_that_hangs_when_told_to_leave_is_ended_and_that_is_no_news() {
-    for deed in ["drop=hang", "drop=stop", "drop=spin"] {
+    for fault in ["drop=hang", "drop=stop", "drop=spin"] {
         let (instance, obituaries) =
-            load(&patient_engine(&[deed], Patience { leave: short().leave, ..long() }));
+            load(&engine_with_timeouts(&[fault], Timeouts { leave: short().leave, ..long() }));
         let began = Instant::now();
         drop(instance.unwrap());
-        assert!(began.elapsed() < LIMIT / 2, "{deed}");
+        assert!(began.elapsed() < LIMIT / 2, "{fault}");
         assert_eq!(obituaries.all(), []);
     }
 }

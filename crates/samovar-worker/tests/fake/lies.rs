@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests: what fails panics")]
 
 use samovar_core::TokenEvent;
-use samovar_worker::Patience;
+use samovar_worker::Timeouts;
 
 use crate::stand::{
-    LIMIT, assert_died_of, broken, engine, events, instance, load, long_request, patient_engine,
+    LIMIT, assert_died_of, broken, engine, engine_with_timeouts, events, instance, load, long_request,
 };
 
 /// Peak of this process's own memory.
@@ -55,7 +55,7 @@ fn few_bytes_that_would_be_many_in_memory_are_refused() {
 
 #[test]
 fn a_flood_of_messages_ends_the_worker() {
-    assert_died_of(&told("flood"), "messages a second");
+    assert_died_of(&told("flood"), "messages per second");
 }
 
 #[test]
@@ -63,20 +63,20 @@ fn a_text_longer_than_any_answers_ends_the_worker() {
     assert_died_of(&told("text"), "is over the limit");
 }
 
-/// A worker that says nothing else after its lie is ended when its patience is.
-fn short() -> Patience {
-    Patience {
-        beat: std::time::Duration::from_millis(20),
+/// A worker that says nothing else after its lie is ended when its time limit is over.
+fn short() -> Timeouts {
+    Timeouts {
+        heartbeat: std::time::Duration::from_millis(20),
         standstill: std::time::Duration::from_secs(2),
         silence: LIMIT,
         step: LIMIT,
-        ..Patience::default()
+        ..Timeouts::default()
     }
 }
 
 #[test]
 fn answers_and_events_that_nobody_asked_for_reach_nobody() {
-    let (instance, _) = load(&patient_engine(&["token:3=lie:ids"], short()));
+    let (instance, _) = load(&engine_with_timeouts(&["token:3=lie:ids"], short()));
     let (tokens, failure) = broken(&events(instance.unwrap().generate(long_request()).unwrap()));
     assert!(tokens <= 4, "{tokens}");
     assert_died_of(&failure, "neither answered nor computed");
@@ -84,7 +84,7 @@ fn answers_and_events_that_nobody_asked_for_reach_nobody() {
 
 #[test]
 fn a_request_ends_once_and_its_end_is_no_other_requests() {
-    let (instance, _) = load(&patient_engine(&["token:3=lie:ends"], short()));
+    let (instance, _) = load(&engine_with_timeouts(&["token:3=lie:ends"], short()));
     let instance = instance.unwrap();
     let first = events(instance.generate(long_request()).unwrap());
     let is_end = |event: &&TokenEvent| matches!(event, TokenEvent::Done(_) | TokenEvent::Failed(_));

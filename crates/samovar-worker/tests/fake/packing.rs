@@ -3,15 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests: what fails panics")]
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use samovar_core::footprint::Arrangement;
-use samovar_core::port::{Engine, LoadControl, ModelFiles, PackedFile};
+use samovar_core::port::{Engine, LoadControl, LoadRequest, PackRequest, PackedFile};
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::conformance::Subject;
-use samovar_core::{Descriptor, ErrorKind, Failure, Layout, LoadOptions};
+use samovar_core::{Descriptor, ErrorKind, Failure, Layout, LoadOptions, ModelFiles, Speed};
 use samovar_worker::WorkerEngine;
 
 use crate::stand::{
@@ -49,18 +49,27 @@ impl Packed {
     /// Writes it anew.
     fn make(&self, engine: &WorkerEngine, control: &LoadControl) -> Result<u64, Failure> {
         let file = File::create(self.path()).unwrap();
-        engine.pack(Path::new("/dev/null"), &Self::descriptor(), self.source, &file, control)
+        let (files, descriptor) = (ModelFiles::of("/dev/null"), Self::descriptor());
+        let (source, into) = (self.source, &file);
+        engine.pack(PackRequest { files: &files, descriptor: &descriptor, source, into, control })
     }
 
     /// How a load with it comes out.
     fn arrangement(&self, layout: Layout) -> Arrangement {
         let path = self.path();
         let packed = PackedFile { path: &path, source: self.source };
-        let files = ModelFiles { path: Path::new("/dev/null"), packed: Some(packed) };
-        let options = LoadOptions { layout, ..FakeEngine::options() };
-        let loaded = engine(&[]).load(files, &Self::descriptor(), &options, &LoadControl::silent());
-        loaded.unwrap().arrangement()
+        let (files, descriptor) = (ModelFiles::of("/dev/null"), Self::descriptor());
+        let (options, control) = (LoadOptions { layout, ..FakeEngine::options() }, LoadControl::silent());
+        let request = LoadRequest::new(&files, &descriptor, &options, &control);
+        engine(&[]).load(request.with_packed(Some(packed))).unwrap().arrangement()
     }
+}
+
+fn calibrate(engine: &WorkerEngine, packed: Option<PackedFile<'_>>) -> Result<Vec<Speed>, Failure> {
+    let (files, descriptor) = (ModelFiles::of("/dev/null"), Packed::descriptor());
+    let (options, control) = (FakeEngine::options(), LoadControl::silent());
+    let request = LoadRequest::new(&files, &descriptor, &options, &control);
+    engine.calibrate(request.with_packed(packed))
 }
 
 #[test]
@@ -96,18 +105,18 @@ fn a_worker_that_dies_while_packing_fails_that_and_nothing_else() {
     let (other, news) = instance(&["token_us=200"]);
     let running = other.generate(long_request()).unwrap();
     let packed = Packed::new();
-    for (deed, words) in [
+    for (fault, words) in [
         ("pack=abort", "SIGABRT (signal 6) while it packed the model's weights"),
         ("pack=kill", "SIGKILL"),
         ("pack=panic", "panics at pack"),
         ("pack=overflow", "SIGXFSZ"),
     ] {
-        let engine = engine(&[deed]);
+        let engine = engine(&[fault]);
         let failure = packed.make(&engine, &LoadControl::silent()).unwrap_err();
         assert_died_of(&failure, words);
         let stats = engine.stats();
-        assert_eq!((stats.running, stats.started, stats.crashed), (0, 1, 1), "{deed}");
-        assert!(packed.arrangement(Layout::Packed).refused.is_some(), "half a file is none: {deed}");
+        assert_eq!((stats.running, stats.started, stats.crashed), (0, 1, 1), "{fault}");
+        assert!(packed.arrangement(Layout::Packed).refused.is_some(), "half a file is none: {fault}");
     }
     assert!(matches!(events(running).last(), Some(samovar_core::TokenEvent::Done(_))));
     assert_eq!(news.all(), []);
@@ -190,10 +199,7 @@ fn scheduling(name: &str) -> (String, String) {
 fn a_worker_measures_the_layouts_that_its_files_allow() {
     let (packed, engine) = (Packed::new(), engine(&["speed=40"]));
     let calibrate = |packed: Option<PackedFile<'_>>| {
-        let files = ModelFiles { path: Path::new("/dev/null"), packed };
-        let control = LoadControl::silent();
-        let speeds =
-            engine.calibrate(files, &Packed::descriptor(), &FakeEngine::options(), &control).unwrap();
+        let speeds = calibrate(&engine, packed).unwrap();
         assert!(speeds.iter().all(|speed| speed.decode > 39.0));
         speeds.into_iter().map(|speed| speed.layout).collect::<Vec<_>>()
     };
@@ -206,10 +212,7 @@ fn a_worker_measures_the_layouts_that_its_files_allow() {
 #[test]
 fn a_worker_that_dies_while_measuring_fails_that_alone() {
     let engine = engine(&["calibrate=segv"]);
-    let files = ModelFiles::of(Path::new("/dev/null"));
-    let control = LoadControl::silent();
-    let failure =
-        engine.calibrate(files, &Packed::descriptor(), &FakeEngine::options(), &control).unwrap_err();
+    let failure = calibrate(&engine, None).unwrap_err();
     assert_died_of(&failure, "SIGSEGV (signal 11) while it measured how fast the model is");
     assert_eq!(engine.stats().running, 0);
 }

@@ -2,35 +2,34 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: what fails panics")]
 
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use samovar_core::generation::{Generation, GenerationRequest, Prompt, Sampling, TokenEvent};
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::fake::Script;
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{ErrorKind, Failure, ModelFiles};
 use samovar_worker::sandbox::Mode;
-use samovar_worker::{Patience, WorkerConfig, WorkerEngine};
+use samovar_worker::{Timeouts, WorkerConfig, WorkerEngine};
 
 /// How long anything may take on a slow and busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the weights are known by that an engine packs, here and in its workers.
-pub(crate) const PACKING: &str = "here";
+pub(crate) const PACKING: &str = "fake-here";
 
-/// An engine whose workers do these deeds.
-pub(crate) fn engine(deeds: &[&str]) -> WorkerEngine {
-    patient_engine(deeds, Patience { beat: Duration::from_millis(20), ..Patience::default() })
+/// An engine whose workers have these faults.
+pub(crate) fn engine(faults: &[&str]) -> WorkerEngine {
+    engine_with_timeouts(faults, Timeouts { heartbeat: Duration::from_millis(20), ..Timeouts::default() })
 }
 
-pub(crate) fn patient_engine(deeds: &[&str], patience: Patience) -> WorkerEngine {
+pub(crate) fn engine_with_timeouts(faults: &[&str], timeouts: Timeouts) -> WorkerEngine {
     let packing = format!("packing={PACKING}");
-    let deeds = deeds.iter().copied().chain([&packing[..]]);
-    let mut config = WorkerConfig::new(env!("CARGO_BIN_EXE_samovar-fake-worker"), deeds);
+    let faults = faults.iter().copied().chain([&packing[..]]);
+    let mut config = WorkerConfig::new(env!("CARGO_BIN_EXE_samovar-fake-worker"), faults);
     config.sandbox = Mode::Auto;
-    config.patience = patience;
+    config.timeouts = timeouts;
     WorkerEngine::new(Arc::new(inner()), config).unwrap()
 }
 
@@ -51,13 +50,13 @@ pub(crate) fn load(engine: &WorkerEngine) -> (Result<Arc<dyn Instance>, Failure>
 }
 
 pub(crate) fn load_with(engine: &WorkerEngine, control: &LoadControl) -> Result<Arc<dyn Instance>, Failure> {
-    let descriptor = FakeEngine::descriptor("fake", 1 << 20);
-    engine.load(ModelFiles::of(Path::new("/dev/null")), &descriptor, &FakeEngine::options(), control)
+    let (files, descriptor) = (ModelFiles::of("/dev/null"), FakeEngine::descriptor("fake", 1 << 20));
+    engine.load(LoadRequest::new(&files, &descriptor, &FakeEngine::options(), control))
 }
 
 /// An instance that lives, of workers that do these deeds later.
-pub(crate) fn instance(deeds: &[&str]) -> (Arc<dyn Instance>, Obituaries) {
-    let (instance, obituaries) = load(&engine(deeds));
+pub(crate) fn instance(faults: &[&str]) -> (Arc<dyn Instance>, Obituaries) {
+    let (instance, obituaries) = load(&engine(faults));
     (instance.unwrap(), obituaries)
 }
 
@@ -133,7 +132,7 @@ pub(crate) fn assert_died_of(failure: &Failure, words: &str) {
     assert!(failure.hint.is_some(), "{failure:?}");
 }
 
-/// The child of this process with this deed `name=NAME`.
+/// The child of this process with this fault `name=NAME`.
 #[track_caller]
 pub(crate) fn child_named(name: &str) -> rustix::process::Pid {
     find_child(name).unwrap()

@@ -27,7 +27,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use attempt::Attempt;
 use order::{Account, ORDER};
-use samovar_worker::sandbox::{Level, Mode, Outcome, Part};
+use samovar_worker::sandbox::{Level, Mode, Part, PartStatus};
 use scene::{Scene, User, is_root, refuses_tracing};
 
 #[test]
@@ -254,7 +254,7 @@ fn a_file_that_it_was_handed_grows_no_further_than_was_granted() {
     let scene = Scene::new();
     let mut order =
         scene.order(Mode::Auto, &[Attempt::FillGiven(1 << 20), Attempt::FillGiven((1 << 20) + 1)]);
-    assert!(scene.run(&order).outcomes.iter().all(attempt::Outcome::is_ok), "without a bound");
+    assert!(scene.run(&order).outcomes.iter().all(attempt::AttemptResult::is_ok), "without a bound");
     order.plan.written_limit_bytes = Some(1 << 20);
     let outcomes = scene.run(&order).outcomes;
     assert!(outcomes[0].is_ok(), "{outcomes:?}");
@@ -305,7 +305,7 @@ fn without_landlock_the_rest_holds_and_the_report_says_so() {
     let report = account.report.expect("auto goes on");
     assert_eq!(report.level(), Level::Partial);
     let files = report.parts.iter().find(|(part, _)| *part == Part::Files).unwrap();
-    assert!(matches!(&files.1, Outcome::Missing(why) if why.contains("landlock")), "{files:?}");
+    assert!(matches!(&files.1, PartStatus::Missing(why) if why.contains("landlock")), "{files:?}");
     for outcome in &account.outcomes {
         assert_eq!(outcome.errno(), Some(libc::EPERM));
     }

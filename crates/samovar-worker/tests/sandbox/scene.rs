@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
-use samovar_worker::sandbox::{self, Mode, Part, Plan};
+use samovar_worker::sandbox::{self, Mode, Part, SandboxPolicy};
 use tempfile::TempDir;
 
 use crate::attempt::Attempt;
@@ -61,7 +61,7 @@ impl Scene {
     /// An order to try these things with the model as all that may be read.
     pub(crate) fn order(&self, mode: Mode, attempts: &[Attempt]) -> Order {
         Order {
-            plan: Plan::reading(mode, &self.path("model")),
+            plan: SandboxPolicy::reading(mode, [self.path("model")]),
             attempts: attempts.to_vec(),
             starts_a_thread_first: false,
             hides_landlock: false,

@@ -13,7 +13,6 @@
 mod lies;
 
 use std::fs::File;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,16 +21,25 @@ use rustix::process::{Signal, getpid, kill_process};
 use samovar_core::cores::Cores;
 use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles, PromptControl};
+use samovar_core::port::{
+    Capabilities, Engine, EngineId, EngineInfo, Instance, LoadControl, LoadRequest, PackRequest,
+    PromptControl,
+};
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::fake::Script;
-use samovar_core::{Descriptor, ErrorKind, Failure, Layout, Prompt, Scope};
+use samovar_core::{Cost, Descriptor, ErrorKind, Failure, Layout, Prompt, Scope};
 
 fn main() -> ExitCode {
-    let script = Plot { deeds: std::env::args().skip(1).collect() };
+    let script = Plot { faults: std::env::args().skip(1).collect() };
     script.reach("start");
     let Ok(socket) = rustix::stdio::stdin().try_clone_to_owned() else { return ExitCode::FAILURE };
-    match samovar_worker::child::run(socket, move || Ok(Arc::new(Doomed::new(script)))) {
+    let engine = move |id: &EngineId| -> Result<Arc<dyn Engine>, Failure> {
+        match id.as_str() {
+            "fake" => Ok(Arc::new(Doomed::new(script))),
+            other => Err(Failure::new(ErrorKind::Unsupported, format!("there is no engine {other}"))),
+        }
+    };
+    match samovar_worker::child::run(socket, engine) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             say(&failure.message);
@@ -65,12 +73,12 @@ fn say(line: &str) {
 /// What happens where.
 #[derive(Clone)]
 struct Plot {
-    deeds: Vec<String>,
+    faults: Vec<String>,
 }
 
 impl Plot {
     fn at(&self, stage: &str) -> Option<&str> {
-        self.deeds.iter().find_map(|deed| deed.strip_prefix(stage)?.strip_prefix('='))
+        self.faults.iter().find_map(|fault| fault.strip_prefix(stage)?.strip_prefix('='))
     }
 
     fn reach(&self, stage: &str) {
@@ -177,32 +185,38 @@ fn speeds(pace: u64) -> Vec<Speed> {
     [Layout::Mapped, Layout::Packed, Layout::Hybrid].map(speed).into()
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Engine for Doomed {
-    fn name(&self) -> &str {
-        self.inner.name()
+    fn engines(&self) -> Vec<EngineInfo> {
+        self.inner.engines()
     }
 
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+    fn engine_for(&self, descriptor: &Descriptor) -> Result<EngineInfo, Failure> {
+        self.inner.engine_for(descriptor)
+    }
+
+    fn capabilities(&self, descriptor: &Descriptor) -> Capabilities {
+        self.inner.capabilities(descriptor)
     }
 
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
         self.inner.footprint(descriptor, options)
     }
 
+    fn cost(&self, descriptor: &Descriptor, options: &LoadOptions, memory: Footprint) -> Cost {
+        self.inner.cost(descriptor, options, memory)
+    }
+
     fn packing(&self, descriptor: &Descriptor) -> Option<String> {
         self.inner.packing(descriptor)
     }
 
-    fn pack(
-        &self,
-        path: &Path,
-        descriptor: &Descriptor,
-        source: &str,
-        into: &File,
-        control: &LoadControl,
-    ) -> Result<u64, Failure> {
-        let (plot, file) = (self.plot.clone(), into.try_clone().map_err(broken)?);
+    fn packing_footprint(&self, descriptor: &Descriptor) -> Result<Footprint, Failure> {
+        self.inner.packing_footprint(descriptor)
+    }
+
+    fn pack(&self, request: PackRequest<'_>) -> Result<u64, Failure> {
+        let (plot, file) = (self.plot.clone(), request.into.try_clone().map_err(broken)?);
         let (told, progress) = std::sync::mpsc::sync_channel(16);
         let inner = LoadControl::new(move |fraction| {
             told.send(fraction).ok();
@@ -219,37 +233,25 @@ impl Engine for Doomed {
             }
         });
         std::thread::scope(|scope| {
-            let packing = scope.spawn(move || self.inner.pack(path, descriptor, source, into, &inner));
+            let packing = scope.spawn(move || self.inner.pack(PackRequest { control: &inner, ..request }));
             for fraction in &progress {
-                control.report(fraction);
+                request.control.report(fraction);
             }
             packing.join().unwrap_or_else(|_| Err(broken("it panicked")))
         })
     }
 
-    fn calibrate(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Vec<Speed>, Failure> {
+    fn calibrate(&self, request: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
         self.plot.reach("calibrate");
-        self.inner.calibrate(files, descriptor, options, control)
+        self.inner.calibrate(request)
     }
 
-    fn load(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Arc<dyn Instance>, Failure> {
+    fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
         for report in 0..self.plot.number("reports").unwrap_or(0) {
-            control.report((report % 100) as f32 / 100.0);
+            request.control.report((report % 100) as f32 / 100.0);
         }
         self.plot.reach("load");
-        let inner = self.inner.load(files, descriptor, options, control)?;
+        let inner = self.inner.load(request)?;
         if self.plot.at("idle").is_some() {
             let plot = self.plot.clone();
             std::thread::spawn(move || {
@@ -266,6 +268,7 @@ struct DoomedInstance {
     plot: Plot,
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Instance for DoomedInstance {
     fn share_cores(&self, cores: Cores) {
         self.inner.share_cores(cores);
@@ -273,7 +276,7 @@ impl Instance for DoomedInstance {
 
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
         self.plot.reach("prefill");
-        let Some(limit) = self.plot.deeds.iter().find_map(|deed| deed.strip_prefix("token:")) else {
+        let Some(limit) = self.plot.faults.iter().find_map(|fault| fault.strip_prefix("token:")) else {
             return self.inner.generate(request);
         };
         let (count, how) = limit.split_once('=').unwrap_or((limit, "abort"));
@@ -295,6 +298,14 @@ impl Instance for DoomedInstance {
             }
         });
         Ok(generation)
+    }
+
+    fn generate_while(
+        &self,
+        request: GenerationRequest,
+        _control: &dyn PromptControl,
+    ) -> Result<Generation, Failure> {
+        self.generate(request)
     }
 
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {

@@ -8,7 +8,7 @@ use landlock::{
 };
 
 use super::Entered;
-use crate::sandbox::Plan;
+use crate::sandbox::SandboxPolicy;
 
 /// The newest interface whose rights were looked at; an older kernel restricts what it knows.
 const KNOWN: ABI = ABI::V9;
@@ -22,7 +22,7 @@ const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 const PROCESSORS_OF_A_GROUP: &str = "cpu.max";
 
 /// Denies every file but those of the plan, everything but reading, every TCP port, and signals to other processes.
-pub(super) fn enter(plan: &Plan) -> Entered {
+pub(super) fn enter(plan: &SandboxPolicy) -> Entered {
     let status = restrict(plan).map_err(|error| format!("landlock: {error}"))?;
     match (status.ruleset, status.landlock) {
         (
@@ -34,7 +34,7 @@ pub(super) fn enter(plan: &Plan) -> Entered {
     }
 }
 
-fn restrict(plan: &Plan) -> Result<RestrictionStatus, RulesetError> {
+fn restrict(plan: &SandboxPolicy) -> Result<RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         .handle_access(AccessNet::from_all(KNOWN))?

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Entered, forbid_inspection, threads};
-use crate::sandbox::Plan;
+use crate::sandbox::SandboxPolicy;
 
 /// For the standard three, the parent's socket, each part of a model, and a few that come and go.
 const DESCRIPTORS: u64 = 256;
@@ -15,7 +15,7 @@ const ABOVE_PARENT: i32 = 50;
 
 /// No core dumps (they would hold what users wrote, and take as long as the model is large), few descriptors, and the
 /// bounds of the plan. Files in memory count as files, so what they may grow to is bounded as well.
-pub(super) fn enter(plan: &Plan) -> Entered {
+pub(super) fn enter(plan: &SandboxPolicy) -> Entered {
     // First, so that no limit which cannot be had leaves this process open to others.
     forbid_inspection().map_err(|error| format!("core dumps: {error}"))?;
     let descriptors = DESCRIPTORS + plan.readable.len() as u64;

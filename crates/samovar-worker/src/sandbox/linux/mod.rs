@@ -22,12 +22,12 @@ pub(super) use background::step_back;
 pub(super) use descriptors::close_at_exec;
 pub(crate) use threads::move_bound;
 
-use super::{Outcome, Part, Plan};
+use super::{Part, PartStatus, SandboxPolicy};
 
 /// How a part was reached, or why not.
 type Entered = Result<String, String>;
 
-pub(super) fn enter(plan: &Plan) -> Vec<(Part, Outcome)> {
+pub(super) fn enter(plan: &SandboxPolicy) -> Vec<(Part, PartStatus)> {
     // Who is killed first is written to a file of this process, which an ordinary user may not write any more once the
     // limits have made it private. Landlock comes after no_new_privs, which it needs; the filter of system calls comes
     // last, since it would deny what the others do.
@@ -44,7 +44,7 @@ pub(super) fn enter(plan: &Plan) -> Vec<(Part, Outcome)> {
         (Part::Files, files),
         (Part::Calls, calls),
     ]
-    .map(|(part, entered)| (part, entered.map_or_else(Outcome::Missing, Outcome::Reached)))
+    .map(|(part, entered)| (part, entered.map_or_else(PartStatus::Missing, PartStatus::Reached)))
     .into()
 }
 

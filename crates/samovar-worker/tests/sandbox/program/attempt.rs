@@ -79,13 +79,13 @@ pub(crate) enum Attempt {
 /// What came of an attempt.
 #[allow(dead_code, reason = "each side uses its own half")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Outcome {
+pub(crate) enum AttemptResult {
     Done(String),
     Failed { errno: Option<i32>, message: String },
 }
 
 #[allow(dead_code, reason = "each side uses its own half")]
-impl Outcome {
+impl AttemptResult {
     pub(crate) fn is_ok(&self) -> bool {
         matches!(self, Self::Done(_))
     }
@@ -107,10 +107,10 @@ impl Outcome {
 
 impl Attempt {
     /// Tries it.
-    pub(crate) fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> AttemptResult {
         match self.act() {
-            Ok(text) => Outcome::Done(text),
-            Err(error) => Outcome::Failed { errno: error.raw_os_error(), message: error.to_string() },
+            Ok(text) => AttemptResult::Done(text),
+            Err(error) => AttemptResult::Failed { errno: error.raw_os_error(), message: error.to_string() },
         }
     }
 
@@ -275,7 +275,7 @@ fn fork() -> io::Result<()> {
 /// Returns only when it failed; else the other program says that it was reached.
 fn replace() -> io::Error {
     let account =
-        Account { refused: None, report: None, outcomes: vec![Outcome::Done("replaced".to_owned())] };
+        Account { refused: None, report: None, outcomes: vec![AttemptResult::Done("replaced".to_owned())] };
     Command::new("/bin/echo").arg(account.line()).exec()
 }
 

@@ -1,9 +1,9 @@
 //! What the tests and the process that they start say to each other.
 
-use samovar_worker::sandbox::{Plan, Report};
+use samovar_worker::sandbox::{Report, SandboxPolicy};
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::{Attempt, Outcome};
+use crate::attempt::{Attempt, AttemptResult};
 
 /// Carries the order into the process.
 pub(crate) const ORDER: &str = "SAMOVAR_SANDBOX_ORDER";
@@ -13,7 +13,7 @@ pub(crate) const ACCOUNT: &str = "@account ";
 /// What a process is to try, and under which plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
-    pub(crate) plan: Plan,
+    pub(crate) plan: SandboxPolicy,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) starts_a_thread_first: bool,
     pub(crate) hides_landlock: bool,
@@ -26,7 +26,7 @@ pub(crate) struct Account {
     pub(crate) refused: Option<String>,
     pub(crate) report: Option<Report>,
     /// One for each attempt, in order.
-    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<AttemptResult>,
 }
 
 #[allow(dead_code, reason = "each side uses its own half")]

@@ -103,7 +103,7 @@ struct Arena {
 
 /// Where things lie in the arena.
 #[derive(Clone, Copy)]
-enum Place {
+enum ArenaField {
     File,
     Removable,
     Attribute,
@@ -132,35 +132,35 @@ impl Arena {
         const IDLE: u32 = 5;
         const SCHEDULING: [u32; 14] = [56, IDLE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let mut arena = Self { memory: Vec::new(), image: vec![0; Self::ROOM * Self::PLACES] };
-        arena.name(Place::File, targets.file.as_os_str().as_bytes());
-        arena.name(Place::Removable, targets.removable.as_os_str().as_bytes());
-        arena.name(Place::Attribute, b"user.evil");
-        arena.name(Place::Queue, format!("samovar-test-{}", targets.key).as_bytes());
-        arena.name(Place::Program, PROGRAM.as_bytes());
-        arena.put(Place::Affinity, 0, &1_u64.to_ne_bytes());
-        arena.put(Place::Scheduling, 0, &SCHEDULING.map(u32::to_ne_bytes).concat());
-        arena.put(Place::Limits, 0, &[10_u64, 10].map(u64::to_ne_bytes).concat());
+        arena.name(ArenaField::File, targets.file.as_os_str().as_bytes());
+        arena.name(ArenaField::Removable, targets.removable.as_os_str().as_bytes());
+        arena.name(ArenaField::Attribute, b"user.evil");
+        arena.name(ArenaField::Queue, format!("samovar-test-{}", targets.key).as_bytes());
+        arena.name(ArenaField::Program, PROGRAM.as_bytes());
+        arena.put(ArenaField::Affinity, 0, &1_u64.to_ne_bytes());
+        arena.put(ArenaField::Scheduling, 0, &SCHEDULING.map(u32::to_ne_bytes).concat());
+        arena.put(ArenaField::Limits, 0, &[10_u64, 10].map(u64::to_ne_bytes).concat());
         // "Not to be dumped": a flag that every owner may set.
-        arena.put(Place::FileAttributes, 0, &[0x80_u64, 0, 0, 0].map(u64::to_ne_bytes).concat());
-        arena.put(Place::Mortal, 0, &targets.mortal.to_ne_bytes());
-        for number in 0..Self::PLACES - Place::Free as usize {
+        arena.put(ArenaField::FileAttributes, 0, &[0x80_u64, 0, 0, 0].map(u64::to_ne_bytes).concat());
+        arena.put(ArenaField::Mortal, 0, &targets.mortal.to_ne_bytes());
+        for number in 0..Self::PLACES - ArenaField::Free as usize {
             let mut path = targets.free.clone().into_os_string();
             path.push(number.to_string());
-            arena.put(Place::Free, number * Self::ROOM, path.as_bytes());
+            arena.put(ArenaField::Free, number * Self::ROOM, path.as_bytes());
         }
         arena.memory.clone_from(&arena.image);
         // A value and its length, by their address.
-        let value = arena.at(Place::Attribute).to_ne_bytes();
-        arena.put(Place::Extended, 0, &[value, 4_u64.to_ne_bytes()].concat());
+        let value = arena.at(ArenaField::Attribute).to_ne_bytes();
+        arena.put(ArenaField::Extended, 0, &[value, 4_u64.to_ne_bytes()].concat());
         arena.restore();
         arena
     }
 
-    fn name(&mut self, place: Place, bytes: &[u8]) {
+    fn name(&mut self, place: ArenaField, bytes: &[u8]) {
         self.put(place, 0, bytes);
     }
 
-    fn put(&mut self, place: Place, further: usize, bytes: &[u8]) {
+    fn put(&mut self, place: ArenaField, further: usize, bytes: &[u8]) {
         let from = place as usize * Self::ROOM + further;
         self.image[from..from + bytes.len()].copy_from_slice(bytes);
     }
@@ -169,12 +169,12 @@ impl Arena {
         self.memory.copy_from_slice(&self.image);
     }
 
-    fn at(&self, place: Place) -> i64 {
+    fn at(&self, place: ArenaField) -> i64 {
         self.memory.as_ptr().addr().cast_signed() as i64 + (place as usize * Self::ROOM).cast_signed() as i64
     }
 
     fn free(&self, number: usize) -> i64 {
-        self.at(Place::Free) + (number * Self::ROOM).cast_signed() as i64
+        self.at(ArenaField::Free) + (number * Self::ROOM).cast_signed() as i64
     }
 }
 
@@ -202,9 +202,9 @@ pub(crate) fn targeted(targets: &Targets) -> Vec<Answer> {
     let arena = Arena::new(targets);
     let (victim, mortal, key) =
         (i64::from(targets.victim), i64::from(targets.mortal), i64::from(targets.key));
-    let (file, removable) = (arena.at(Place::File), arena.at(Place::Removable));
+    let (file, removable) = (arena.at(ArenaField::File), arena.at(ArenaField::Removable));
     let (attribute, vector, space) =
-        (arena.at(Place::Attribute), arena.at(Place::Vector), arena.at(Place::Space));
+        (arena.at(ArenaField::Attribute), arena.at(ArenaField::Vector), arena.at(ArenaField::Space));
     let free = |number: usize| arena.free(number);
     let mut answers = Vec::new();
     let mut attempt =
@@ -218,13 +218,13 @@ pub(crate) fn targeted(targets: &Targets) -> Vec<Answer> {
     attempt(
         "setxattrat",
         newer::SETXATTRAT,
-        padded([HERE, file, 0, attribute, arena.at(Place::Extended), 16]),
+        padded([HERE, file, 0, attribute, arena.at(ArenaField::Extended), 16]),
     );
     attempt("removexattrat", newer::REMOVEXATTRAT, padded([HERE, file, 0, attribute]));
     attempt(
         "file_setattr",
         newer::FILE_SETATTR,
-        padded([HERE, file, arena.at(Place::FileAttributes), 24, 0]),
+        padded([HERE, file, arena.at(ArenaField::FileAttributes), 24, 0]),
     );
     attempt("utimensat", libc::SYS_utimensat, padded([HERE, file, 0, 0]));
     attempt("truncate", libc::SYS_truncate, padded([file, 3]));
@@ -238,15 +238,19 @@ pub(crate) fn targeted(targets: &Targets) -> Vec<Answer> {
 
     // Processes of the same user.
     attempt("setpriority", libc::SYS_setpriority, padded([0, victim, 19]));
-    attempt("sched_setaffinity", libc::SYS_sched_setaffinity, padded([victim, 8, arena.at(Place::Affinity)]));
+    attempt(
+        "sched_setaffinity",
+        libc::SYS_sched_setaffinity,
+        padded([victim, 8, arena.at(ArenaField::Affinity)]),
+    );
     attempt(
         "sched_setscheduler",
         libc::SYS_sched_setscheduler,
-        padded([victim, 3, arena.at(Place::Priority)]),
+        padded([victim, 3, arena.at(ArenaField::Priority)]),
     );
-    attempt("sched_setattr", libc::SYS_sched_setattr, padded([victim, arena.at(Place::Scheduling), 0]));
+    attempt("sched_setattr", libc::SYS_sched_setattr, padded([victim, arena.at(ArenaField::Scheduling), 0]));
     attempt("ioprio_set", libc::SYS_ioprio_set, padded([1, victim, 3 << 13]));
-    attempt("prlimit64", libc::SYS_prlimit64, padded([victim, 7, arena.at(Place::Limits), 0]));
+    attempt("prlimit64", libc::SYS_prlimit64, padded([victim, 7, arena.at(ArenaField::Limits), 0]));
     attempt("move_pages", libc::SYS_move_pages, padded([victim]));
     attempt("migrate_pages", libc::SYS_migrate_pages, padded([victim, 64, vector, vector]));
     attempt("ptrace", libc::SYS_ptrace, padded([PTRACE_SEIZE, victim]));
@@ -258,7 +262,7 @@ pub(crate) fn targeted(targets: &Targets) -> Vec<Answer> {
     attempt("fcntl F_SETSIG", libc::SYS_fcntl, padded([0, F_SETSIG, i64::from(libc::SIGKILL)]));
     attempt("fcntl F_SETLEASE", libc::SYS_fcntl, padded([0, 1024, i64::from(libc::F_WRLCK)]));
     attempt("fcntl F_NOTIFY", libc::SYS_fcntl, padded([0, 1026, 1]));
-    attempt("ioctl FIOSETOWN", libc::SYS_ioctl, padded([0, FIOSETOWN, arena.at(Place::Mortal)]));
+    attempt("ioctl FIOSETOWN", libc::SYS_ioctl, padded([0, FIOSETOWN, arena.at(ArenaField::Mortal)]));
     attempt("kill", libc::SYS_kill, padded([mortal, i64::from(libc::SIGKILL)]));
     attempt("tgkill", libc::SYS_tgkill, padded([mortal, mortal, i64::from(libc::SIGKILL)]));
     attempt("tkill", libc::SYS_tkill, padded([mortal, i64::from(libc::SIGKILL)]));
@@ -269,7 +273,7 @@ pub(crate) fn targeted(targets: &Targets) -> Vec<Answer> {
     attempt("shmget", libc::SYS_shmget, padded([key, 4096, open_to_all]));
     attempt("msgget", libc::SYS_msgget, padded([key, open_to_all]));
     attempt("semget", libc::SYS_semget, padded([key, 1, open_to_all]));
-    attempt("mq_open", libc::SYS_mq_open, padded([arena.at(Place::Queue), create, 0o666, 0]));
+    attempt("mq_open", libc::SYS_mq_open, padded([arena.at(ArenaField::Queue), create, 0o666, 0]));
     attempt("memfd_create", libc::SYS_memfd_create, padded([attribute, 0]));
     attempt("memfd_secret", newer::MEMFD_SECRET, padded([0]));
     attempt("prctl PR_SET_PDEATHSIG", libc::SYS_prctl, padded([1, 0]));
@@ -333,10 +337,11 @@ fn argument_sets(targets: &Targets, arena: &Arena) -> Vec<(&'static str, [i64; 6
     const GIVEN: i64 = 0;
     let (victim, mortal, key) =
         (i64::from(targets.victim), i64::from(targets.mortal), i64::from(targets.key));
-    let (file, removable, free) = (arena.at(Place::File), arena.at(Place::Removable), arena.free(0));
+    let (file, removable, free) =
+        (arena.at(ArenaField::File), arena.at(ArenaField::Removable), arena.free(0));
     let (attribute, program, vector) =
-        (arena.at(Place::Attribute), arena.at(Place::Program), arena.at(Place::Vector));
-    let space = arena.at(Place::Space);
+        (arena.at(ArenaField::Attribute), arena.at(ArenaField::Program), arena.at(ArenaField::Vector));
+    let space = arena.at(ArenaField::Space);
     vec![
         ("nothing", [0; 6]),
         ("everything", [-1; 6]),
@@ -351,22 +356,22 @@ fn argument_sets(targets: &Targets, arena: &Arena) -> Vec<(&'static str, [i64; 6
         ("here, name to remove", padded([HERE, removable])),
         ("here, name, here, name", padded([HERE, removable, HERE, free])),
         ("name, here, name", padded([file, HERE, free])),
-        ("here, name, attribute", [HERE, file, 0, attribute, arena.at(Place::Extended), 16]),
-        ("here, name, attributes", padded([HERE, file, arena.at(Place::FileAttributes), 24])),
+        ("here, name, attribute", [HERE, file, 0, attribute, arena.at(ArenaField::Extended), 16]),
+        ("here, name, attributes", padded([HERE, file, arena.at(ArenaField::FileAttributes), 24])),
         ("here, name, creation", padded([HERE, free, i64::from(libc::O_CREAT | libc::O_RDWR), 0o666])),
         ("name, creation", padded([free, i64::from(libc::O_CREAT | libc::O_RDWR), 0o666])),
         ("descriptor, mode", padded([GIVEN, 0o777])),
         ("descriptor, attribute", padded([GIVEN, attribute, attribute, 4])),
         ("descriptor, owner of signals", padded([GIVEN, 8, mortal])),
         ("descriptor, signal", padded([GIVEN, 10, 9])),
-        ("descriptor, owner by ioctl", padded([GIVEN, 0x8901, arena.at(Place::Mortal)])),
+        ("descriptor, owner by ioctl", padded([GIVEN, 0x8901, arena.at(ArenaField::Mortal)])),
         ("process, signal", padded([mortal, 9, space, space])),
         ("process, thread, signal", padded([mortal, mortal, 9, space])),
         ("every process, signal", padded([-1, 9])),
-        ("process, mask", padded([victim, 8, arena.at(Place::Affinity)])),
-        ("process, policy", padded([victim, 5, arena.at(Place::Priority)])),
-        ("process, scheduling", padded([victim, arena.at(Place::Scheduling), 0])),
-        ("process, limit", padded([victim, 7, arena.at(Place::Limits), space])),
+        ("process, mask", padded([victim, 8, arena.at(ArenaField::Affinity)])),
+        ("process, policy", padded([victim, 5, arena.at(ArenaField::Priority)])),
+        ("process, scheduling", padded([victim, arena.at(ArenaField::Scheduling), 0])),
+        ("process, limit", padded([victim, 7, arena.at(ArenaField::Limits), space])),
         ("process, memory", padded([victim, vector, 1, vector, 1, 0])),
         ("of a process, priority", padded([0, victim, 19])),
         ("of a process, class", padded([1, victim, 3 << 13])),

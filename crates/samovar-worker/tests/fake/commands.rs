@@ -1,10 +1,14 @@
 //! What is asked of a worker besides answers: to stop one, to hand files over, to refuse what is too much.
 
 use std::io::Seek;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use samovar_core::generation::Adapter;
-use samovar_core::{ErrorKind, GenerationRequest, Prompt, TokenEvent};
+use samovar_core::port::{Engine, Engines, LoadControl, LoadRequest};
+use samovar_core::testing::FakeEngine;
+use samovar_core::{Descriptor, ErrorKind, Format, GenerationRequest, ModelFiles, Prompt, TokenEvent};
+use samovar_worker::{WorkerConfig, WorkerEngine};
 
 use crate::stand::{LIMIT, broken, events, instance, long_request, refusal};
 
@@ -103,4 +107,22 @@ fn the_sandbox_that_was_reached_is_known() {
     let (instance, _) = crate::stand::load(&engine);
     instance.unwrap();
     assert!(engine.stats().sandbox.is_some());
+}
+
+#[test]
+fn a_worker_is_the_engine_that_runs_its_model() {
+    let other = FakeEngine::builder().identity("other", [Format::Safetensors]).build();
+    let engines = Engines::new(vec![Arc::new(FakeEngine::new()), Arc::new(other)]);
+    let config = WorkerConfig::new(env!("CARGO_BIN_EXE_samovar-fake-worker"), [""; 0]);
+    let engine = WorkerEngine::new(Arc::new(engines), config).unwrap();
+    let load = |format| {
+        let descriptor = Descriptor { format, ..FakeEngine::descriptor("fake", 1 << 20) };
+        let (files, options, control) =
+            (ModelFiles::of("/dev/null"), FakeEngine::options(), LoadControl::silent());
+        engine.load(LoadRequest::new(&files, &descriptor, &options, &control))
+    };
+    load(Format::Gguf).unwrap().probe().unwrap();
+    // The program of these workers is the fake engine alone.
+    let failure = load(Format::Safetensors).map(drop).unwrap_err();
+    assert!(failure.message.contains("there is no engine other"), "{failure:?}");
 }

@@ -9,11 +9,11 @@ use samovar_core::{ErrorKind, Failure};
 
 /// Empty before the load and after the end.
 #[derive(Default)]
-pub(super) struct Seat {
+pub(super) struct InstanceCell {
     instance: RwLock<Option<Arc<dyn Instance>>>,
 }
 
-impl Seat {
+impl InstanceCell {
     pub(super) fn put(&self, instance: Arc<dyn Instance>) {
         *self.instance.write().unwrap_or_else(PoisonError::into_inner) = Some(instance);
     }

@@ -1,4 +1,4 @@
-//! What a keeper waits for, and what it found.
+//! What a supervisor waits for, and what it found.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// What a wait found.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent signs, each from a descriptor of its own")]
-pub(super) struct Signs {
+pub(super) struct PollResult {
     /// The socket has something to say, or has closed.
     pub(super) words: bool,
     /// The socket takes what waits for it.
@@ -19,17 +19,17 @@ pub(super) struct Signs {
     pub(super) end: bool,
 }
 
-impl Signs {
-    /// Sleeps until one comes, the bell rings or `limit` has passed. The socket comes with whether room in it is
+impl PollResult {
+    /// Sleeps until one comes, it is woken or `limit` has passed. The socket comes with whether room in it is
     /// waited for.
     pub(super) fn wait(
-        bell: &OwnedFd,
+        wakeup: &OwnedFd,
         socket: Option<(&OwnedFd, bool)>,
         stderr: Option<&impl AsFd>,
         end: Option<&OwnedFd>,
         limit: Duration,
     ) -> Self {
-        let mut fds = vec![PollFd::new(bell, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(wakeup, PollFlags::IN)];
         let mut add = |fd, flags| {
             fds.push(PollFd::from_borrowed_fd(fd, flags));
             fds.len() - 1
@@ -43,14 +43,14 @@ impl Signs {
         let limit = Timespec::try_from(limit).ok();
         poll(&mut fds, limit.as_ref()).ok();
         if !fds[0].revents().is_empty() {
-            rustix::io::read(bell, &mut [0; 8]).ok();
+            rustix::io::read(wakeup, &mut [0; 8]).ok();
         }
-        let signs = |at: Option<usize>| at.map_or(PollFlags::empty(), |at| fds[at].revents());
+        let poll_result = |at: Option<usize>| at.map_or(PollFlags::empty(), |at| fds[at].revents());
         Self {
-            words: signs(socket_at).intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
-            room: signs(socket_at).contains(PollFlags::OUT),
-            stderr: !signs(stderr_at).is_empty(),
-            end: !signs(end_at).is_empty(),
+            words: poll_result(socket_at).intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+            room: poll_result(socket_at).contains(PollFlags::OUT),
+            stderr: !poll_result(stderr_at).is_empty(),
+            end: !poll_result(end_at).is_empty(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! cancellation and a slow prompt holds up no short one.
 //!
 //! ```text
-//!   main thread ──► short prompts ──► two threads ─┬─► render, tokenize ──► the engine ──► pump
+//!   main thread ──► short prompts ──► two threads ─┬─► render, tokenize ──► the engine ──► forwarder
 //!              └──► long prompts  ──► one thread  ─┘
 //! ```
 //!
@@ -17,9 +17,9 @@ use samovar_core::port::PromptControl;
 use samovar_core::{ErrorKind, Failure};
 
 use super::fence::{Fence, Waiting};
-use super::mouth::Mouth;
-use super::pump::Pump;
-use super::seat::Seat;
+use super::forwarder::EventForwarder;
+use super::frame_writer::FrameWriter;
+use super::instance_cell::InstanceCell;
 use super::{lock, thread};
 use crate::protocol::{Answer, Operation, Reply};
 
@@ -65,18 +65,18 @@ fn bytes(prompt: &Prompt) -> usize {
 }
 
 /// The threads, and what waits for them.
-pub(super) struct Desk {
+pub(super) struct RequestThread {
     clerk: Arc<Clerk>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What all threads of the desk share.
+/// What all threads that take requests share.
 struct Clerk {
     short: Lane,
     long: Lane,
-    mouth: Arc<Mouth>,
-    pump: Arc<Pump>,
-    seat: Arc<Seat>,
+    frame_writer: Arc<FrameWriter>,
+    forwarder: Arc<EventForwarder>,
+    instance_cell: Arc<InstanceCell>,
     fence: Arc<Fence>,
 }
 
@@ -93,15 +93,21 @@ struct Jobs {
     is_ending: bool,
 }
 
-impl Desk {
+impl RequestThread {
     pub(super) fn start(
-        mouth: Arc<Mouth>,
-        pump: Arc<Pump>,
-        seat: Arc<Seat>,
+        frame_writer: Arc<FrameWriter>,
+        forwarder: Arc<EventForwarder>,
+        instance_cell: Arc<InstanceCell>,
         fence: Arc<Fence>,
     ) -> Result<Self, Failure> {
-        let clerk =
-            Arc::new(Clerk { short: Lane::default(), long: Lane::default(), mouth, pump, seat, fence });
+        let clerk = Arc::new(Clerk {
+            short: Lane::default(),
+            long: Lane::default(),
+            frame_writer,
+            forwarder,
+            instance_cell,
+            fence,
+        });
         let mut threads = Vec::new();
         for number in 0..THREADS {
             let clerk = Arc::clone(&clerk);
@@ -177,14 +183,14 @@ impl Lane {
 
 impl Clerk {
     fn work(&self, job: Job) {
-        if !self.pump.is_wanted(job.id()) {
+        if !self.forwarder.is_wanted(job.id()) {
             return;
         }
         match job {
             Job::Generate(id, request) => match self.begin(id, *request) {
-                Ok(Some(generation)) => self.pump.run_request(id, generation),
+                Ok(Some(generation)) => self.forwarder.run_request(id, generation),
                 Ok(None) => {}
-                Err(failure) => self.pump.fail(id, failure),
+                Err(failure) => self.forwarder.fail(id, failure),
             },
             Job::Operate(id, operation) => {
                 let answer = self.operate(id, operation);
@@ -195,10 +201,10 @@ impl Clerk {
 
     /// Prepares the prompt and starts the request, unless nobody wants it any more.
     fn begin(&self, id: u64, mut request: GenerationRequest) -> Result<Option<Generation>, Failure> {
-        let instance = self.seat.get()?;
+        let instance = self.instance_cell.get()?;
         if !matches!(request.prompt, Prompt::Tokens(_)) {
             let tokens = instance.encode(&request.prompt, &self.control(Waiting::Request(id)));
-            if !self.pump.is_wanted(id) {
+            if !self.forwarder.is_wanted(id) {
                 return Ok(None);
             }
             request.prompt = Prompt::Tokens(tokens?);
@@ -207,7 +213,7 @@ impl Clerk {
     }
 
     fn operate(&self, id: u64, operation: Operation) -> Result<Answer, Failure> {
-        let instance = self.seat.get()?;
+        let instance = self.instance_cell.get()?;
         match operation {
             Operation::Encode { prompt } => {
                 instance.encode(&prompt, &self.control(Waiting::Operation(id))).map(Answer::Tokens)
@@ -225,15 +231,15 @@ impl Clerk {
     }
 
     fn answer(&self, id: u64, answer: Result<Answer, Failure>) {
-        self.pump.forget(id);
+        self.forwarder.forget(id);
         let answer = answer.map_err(Into::into);
-        self.mouth.stepped();
-        self.mouth.say_measured(|measured| Reply::Answer { id, answer, measured });
+        self.frame_writer.stepped();
+        self.frame_writer.say_measured(|measured| Reply::Answer { id, answer, measured });
     }
 
     fn refuse(&self, job: &Job, failure: Failure) {
         match job {
-            Job::Generate(id, _) => self.pump.fail(*id, failure),
+            Job::Generate(id, _) => self.forwarder.fail(*id, failure),
             Job::Operate(id, _) => self.answer(*id, Err(failure)),
         }
     }
@@ -248,7 +254,7 @@ struct Control<'a> {
 impl PromptControl for Control<'_> {
     fn is_wanted(&self) -> bool {
         let (Waiting::Request(id) | Waiting::Operation(id)) = self.waiting;
-        self.clerk.pump.is_wanted(id)
+        self.clerk.forwarder.is_wanted(id)
     }
 
     fn confine(&self, work: &mut dyn FnMut()) {

@@ -19,7 +19,7 @@ const PROMPT_STEPS: u32 = 4096;
 /// Where a worker is in its life.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Stage {
-    /// Until its errand is done.
+    /// Until its job is done.
     Loading,
     /// It answers.
     Serving,
@@ -31,7 +31,7 @@ pub(super) enum Stage {
 
 /// Who waits for what.
 #[derive(Debug)]
-pub(super) struct Roll {
+pub(super) struct PendingCalls {
     inner: Mutex<Inner>,
 }
 
@@ -86,7 +86,7 @@ impl Listener {
         self.left -= 1;
         match self.events.try_send(event.into()) {
             Ok(()) => Heard::News,
-            // A closed one is struck by whoever closed it.
+            // A closed one is removed by whoever closed it.
             Err(mpsc::error::TrySendError::Closed(_)) => Heard::Nothing,
             Err(mpsc::error::TrySendError::Full(_)) => Heard::TooMuch,
         }
@@ -141,7 +141,7 @@ impl Inner {
     }
 }
 
-impl Roll {
+impl PendingCalls {
     pub(super) fn new() -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -173,7 +173,7 @@ impl Roll {
     }
 
     /// Nobody waits any more; says whether the worker still works for it.
-    pub(super) fn strike(&self, id: u64) -> bool {
+    pub(super) fn remove(&self, id: u64) -> bool {
         let mut inner = lock(&self.inner);
         inner.generations.remove(&id).is_some() | inner.operations.remove(&id).is_some()
     }
@@ -321,48 +321,52 @@ mod tests {
 
     #[test]
     fn everybody_who_waits_hears_of_the_end_once() {
-        let roll = Roll::new();
-        roll.serve().unwrap();
+        let pending_calls = PendingCalls::new();
+        pending_calls.serve().unwrap();
         let (sender, mut generation) = Generation::channel(4);
-        let id = roll.enter_generation(sender).unwrap();
+        let id = pending_calls.enter_generation(sender).unwrap();
         let (reply, answer) = sync_channel(1);
-        roll.enter_operation(reply).unwrap();
-        assert_eq!(roll.end(death()), Stage::Serving);
-        roll.deliver(vec![(id, TokenEvent::Failed(death()).into())]);
+        pending_calls.enter_operation(reply).unwrap();
+        assert_eq!(pending_calls.end(death()), Stage::Serving);
+        pending_calls.deliver(vec![(id, TokenEvent::Failed(death()).into())]);
         assert_eq!(generation.blocking_next(), Some(TokenEvent::Failed(death())));
         assert_eq!(generation.blocking_next(), None);
         assert_eq!(answer.recv().unwrap().unwrap_err(), death());
         assert!(answer.recv().is_err());
         let (sender, _generation) = Generation::channel(4);
-        assert_eq!(roll.enter_generation(sender).unwrap_err(), death());
+        assert_eq!(pending_calls.enter_generation(sender).unwrap_err(), death());
     }
 
     #[test]
     fn an_answer_that_ended_hears_nothing_more() {
-        let roll = Roll::new();
+        let pending_calls = PendingCalls::new();
         let (sender, mut generation) = Generation::channel(4);
-        let id = roll.enter_generation(sender).unwrap();
+        let id = pending_calls.enter_generation(sender).unwrap();
         let token = |text: &str| TokenEvent::Token { text: text.to_owned(), logprob: None };
         let over = TokenEvent::Failed(Failure::new(ErrorKind::ContextExceeded, "long"));
-        roll.deliver(vec![(id, token("a").into()), (id, over.clone().into()), (id, token("b").into())]);
-        roll.end(death());
+        pending_calls.deliver(vec![
+            (id, token("a").into()),
+            (id, over.clone().into()),
+            (id, token("b").into()),
+        ]);
+        pending_calls.end(death());
         assert_eq!(generation.blocking_next(), Some(token("a")));
         assert_eq!(generation.blocking_next(), Some(over));
         assert_eq!(generation.blocking_next(), None);
-        assert!(!roll.strike(id));
+        assert!(!pending_calls.remove(id));
     }
 
     #[test]
     fn who_says_more_than_was_asked_is_ended_with_a_reason_and_told() {
-        let roll = Roll::new();
+        let pending_calls = PendingCalls::new();
         let (sender, mut generation) = Generation::channel(1);
-        let id = roll.enter_generation(sender).unwrap();
+        let id = pending_calls.enter_generation(sender).unwrap();
         let word = || TokenEvent::Token { text: "x".to_owned(), logprob: None };
         // The channel has room for five, one of which is kept for the end.
-        assert_eq!(roll.deliver((0..4).map(|_| (id, word().into())).collect()).too_long, [0; 0]);
-        assert!(roll.has(id));
-        assert_eq!(roll.deliver(vec![(id, word().into()), (id, word().into())]).too_long, [id]);
-        assert!(!roll.has(id));
+        assert_eq!(pending_calls.deliver((0..4).map(|_| (id, word().into())).collect()).too_long, [0; 0]);
+        assert!(pending_calls.has(id));
+        assert_eq!(pending_calls.deliver(vec![(id, word().into()), (id, word().into())]).too_long, [id]);
+        assert!(!pending_calls.has(id));
         let heard: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
         assert_eq!(heard.len(), 5);
         assert_eq!(heard.last(), Some(&TokenEvent::Failed(endless())));
@@ -370,12 +374,12 @@ mod tests {
 
     #[test]
     fn a_reader_that_keeps_up_hears_no_more_than_was_asked() {
-        let roll = Roll::new();
+        let pending_calls = PendingCalls::new();
         let (sender, mut generation) = Generation::channel(2);
-        let id = roll.enter_generation(sender).unwrap();
+        let id = pending_calls.enter_generation(sender).unwrap();
         let word = || TokenEvent::Token { text: "x".to_owned(), logprob: None };
         let mut heard = 0;
-        while roll.deliver(vec![(id, word().into())]).is_news {
+        while pending_calls.deliver(vec![(id, word().into())]).is_news {
             assert_eq!(generation.blocking_next(), Some(word()));
             heard += 1;
         }
@@ -386,26 +390,32 @@ mod tests {
 
     #[test]
     fn what_nobody_waits_for_is_no_news_and_changes_nothing() {
-        let roll = Roll::new();
+        let pending_calls = PendingCalls::new();
         let (sender, mut generation) = Generation::channel(4);
-        let id = roll.enter_generation(sender).unwrap();
+        let id = pending_calls.enter_generation(sender).unwrap();
         let (reply, answer) = sync_channel(1);
-        let operation = roll.enter_operation(reply).unwrap();
+        let operation = pending_calls.enter_operation(reply).unwrap();
         let word = || TokenEvent::Token { text: "x".to_owned(), logprob: None };
         let over = || TokenEvent::Failed(death());
         // Ids that were never given, that of an operation, and an answer to a request.
         for wrong in [0, operation, operation + 1, u64::MAX] {
             let events = vec![(wrong, word().into()), (wrong, over().into())];
-            assert_eq!(roll.deliver(events), Delivered::default(), "{wrong}");
+            assert_eq!(pending_calls.deliver(events), Delivered::default(), "{wrong}");
         }
         for wrong in [0, id, operation + 1, u64::MAX] {
-            assert!(!roll.answer(wrong, Ok(Answer::Done)), "{wrong}");
+            assert!(!pending_calls.answer(wrong, Ok(Answer::Done)), "{wrong}");
         }
-        assert!(roll.has(id) && roll.has(operation));
+        assert!(pending_calls.has(id) && pending_calls.has(operation));
         // The second end of both, and whatever follows it.
-        assert!(roll.deliver(vec![(id, over().into()), (id, over().into())]).is_news);
-        assert_eq!(roll.deliver(vec![(id, word().into()), (id, over().into())]), Delivered::default());
-        assert!(roll.answer(operation, Ok(Answer::Done)) && !roll.answer(operation, Ok(Answer::Size(1))));
+        assert!(pending_calls.deliver(vec![(id, over().into()), (id, over().into())]).is_news);
+        assert_eq!(
+            pending_calls.deliver(vec![(id, word().into()), (id, over().into())]),
+            Delivered::default()
+        );
+        assert!(
+            pending_calls.answer(operation, Ok(Answer::Done))
+                && !pending_calls.answer(operation, Ok(Answer::Size(1)))
+        );
         assert_eq!(generation.blocking_next(), Some(over()));
         assert_eq!(generation.blocking_next(), None);
         assert!(matches!(answer.recv(), Ok(Ok(Answer::Done))) && answer.recv().is_err());
@@ -413,21 +423,23 @@ mod tests {
 
     #[test]
     fn progress_is_news_only_when_it_is_further_than_before() {
-        let roll = Roll::new();
+        let pending_calls = PendingCalls::new();
         let (sender, _generation) = Generation::channel(4);
-        let id = roll.enter_generation(sender).unwrap();
-        let tell =
-            |computed| roll.deliver(vec![(id, TokenEvent::Prefilling { computed, of: 10 }.into())]).is_news;
+        let id = pending_calls.enter_generation(sender).unwrap();
+        let tell = |computed| {
+            pending_calls.deliver(vec![(id, TokenEvent::Prefilling { computed, of: 10 }.into())]).is_news
+        };
         assert!(tell(5) && !tell(5) && !tell(3) && tell(6));
     }
 
     #[test]
     fn progress_by_a_hair_or_past_the_prompts_end_or_of_another_prompt_is_no_news() {
-        let roll = Roll::new();
+        let pending_calls = PendingCalls::new();
         let (sender, mut generation) = Generation::channel(4);
-        let id = roll.enter_generation(sender).unwrap();
-        let tell =
-            |computed, of| roll.deliver(vec![(id, TokenEvent::Prefilling { computed, of }.into())]).is_news;
+        let id = pending_calls.enter_generation(sender).unwrap();
+        let tell = |computed, of| {
+            pending_calls.deliver(vec![(id, TokenEvent::Prefilling { computed, of }.into())]).is_news
+        };
         let of = 10 * PROMPT_STEPS;
         assert!(!tell(of + 1, of) && tell(10, of) && !tell(11, of) && !tell(19, of) && tell(20, of));
         assert!(!tell(1000, of - 1) && !tell(u32::MAX, u32::MAX));
@@ -437,49 +449,49 @@ mod tests {
 
     #[test]
     fn progress_that_nobody_reads_is_dropped_and_takes_no_place() {
-        let roll = Roll::new();
+        let pending_calls = PendingCalls::new();
         let (sender, mut generation) = Generation::channel(1);
-        let id = roll.enter_generation(sender).unwrap();
+        let id = pending_calls.enter_generation(sender).unwrap();
         let progress = |computed| TokenEvent::Prefilling { computed, of: 1000 };
         let told = (1..100).map(|computed| (id, progress(computed).into())).collect();
-        assert_eq!(roll.deliver(told).too_long, [0; 0]);
+        assert_eq!(pending_calls.deliver(told).too_long, [0; 0]);
         let word = || TokenEvent::Token { text: "x".to_owned(), logprob: None };
-        assert_eq!(roll.deliver((0..3).map(|_| (id, word().into())).collect()).too_long, [0; 0]);
-        roll.end(death());
+        assert_eq!(pending_calls.deliver((0..3).map(|_| (id, word().into())).collect()).too_long, [0; 0]);
+        pending_calls.end(death());
         let heard: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
         assert_eq!((heard.len(), &heard[0]), (5, &progress(1)));
     }
 
     #[test]
     fn a_full_channel_still_has_room_for_a_death() {
-        let roll = Roll::new();
+        let pending_calls = PendingCalls::new();
         let (sender, mut generation) = Generation::channel(0);
-        let id = roll.enter_generation(sender).unwrap();
+        let id = pending_calls.enter_generation(sender).unwrap();
         let word = || TokenEvent::Token { text: String::new(), logprob: None };
-        roll.deliver((0..3).map(|_| (id, word().into())).collect());
-        roll.end(death());
+        pending_calls.deliver((0..3).map(|_| (id, word().into())).collect());
+        pending_calls.end(death());
         let heard: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
         assert_eq!(heard.last(), Some(&TokenEvent::Failed(death())));
     }
 
     #[test]
     fn an_answer_that_nobody_reads_stays_until_its_reader_strikes_it() {
-        let roll = Roll::new();
+        let pending_calls = PendingCalls::new();
         let (sender, generation) = Generation::channel(4);
-        let id = roll.enter_generation(sender).unwrap();
+        let id = pending_calls.enter_generation(sender).unwrap();
         drop(generation);
         let word = TokenEvent::Token { text: String::new(), logprob: None };
-        assert_eq!(roll.deliver(vec![(id, word.into())]), Delivered::default());
-        assert!(roll.strike(id), "else nobody would tell the worker to stop");
+        assert_eq!(pending_calls.deliver(vec![(id, word.into())]), Delivered::default());
+        assert!(pending_calls.remove(id), "else nobody would tell the worker to stop");
     }
 
     #[test]
     fn a_flood_of_requests_meets_a_limit() {
-        let roll = Roll::new();
+        let pending_calls = PendingCalls::new();
         let (sender, _generation) = Generation::channel(1);
         for _ in 0..MAX_WAITING {
-            roll.enter_generation(sender.clone()).unwrap();
+            pending_calls.enter_generation(sender.clone()).unwrap();
         }
-        assert_eq!(roll.enter_generation(sender).unwrap_err().kind, ErrorKind::Busy);
+        assert_eq!(pending_calls.enter_generation(sender).unwrap_err().kind, ErrorKind::Busy);
     }
 }

@@ -1,40 +1,44 @@
 //! Workers with the fake engine, and what this process uses.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
+use samovar_core::ModelFiles;
 use samovar_core::generation::{Generation, GenerationRequest, Prompt, TokenEvent};
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::testing::FakeEngine;
-use samovar_worker::{Patience, WorkerConfig, WorkerEngine, WorkerStats};
+use samovar_worker::{Timeouts, WorkerConfig, WorkerEngine, WorkerStats};
 
 /// An engine whose workers follow a plot.
-pub(crate) struct Ground {
+pub(crate) struct Fixture {
     engine: WorkerEngine,
 }
 
 /// Whoever looks for a new child must be the only one who starts one.
 static STARTS: Mutex<()> = Mutex::new(());
 
-impl Ground {
+impl Fixture {
     pub(crate) fn new(plot: &[&str]) -> Self {
-        Self::with(plot, Patience::default())
+        Self::with(plot, Timeouts::default())
     }
 
     /// Its workers may be silent for so long.
     pub(crate) fn impatient(plot: &[&str], silence: Duration) -> Self {
-        let patience =
-            Patience { beat: silence / 8, silence, grace: Duration::from_millis(200), ..Patience::default() };
-        Self::with(plot, patience)
+        let timeouts = Timeouts {
+            heartbeat: silence / 8,
+            silence,
+            grace: Duration::from_millis(200),
+            ..Timeouts::default()
+        };
+        Self::with(plot, timeouts)
     }
 
-    pub(crate) fn with(plot: &[&str], patience: Patience) -> Self {
+    pub(crate) fn with(plot: &[&str], timeouts: Timeouts) -> Self {
         let mut config = WorkerConfig::new(env!("CARGO_BIN_EXE_samovar-fake-worker"), plot);
-        config.patience = patience;
+        config.timeouts = timeouts;
         Self { engine: WorkerEngine::new(Arc::new(FakeEngine::new()), config).expect("an engine") }
     }
 
@@ -57,15 +61,10 @@ impl Ground {
     pub(crate) fn load_and_find(&self) -> (Arc<dyn Instance>, Pid) {
         let _only_one = STARTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let before = children();
-        let instance = self
-            .engine
-            .load(
-                ModelFiles::of(Path::new("/dev/null")),
-                &FakeEngine::descriptor("fake", 1 << 20),
-                &FakeEngine::options(),
-                &LoadControl::silent(),
-            )
-            .expect("it loads");
+        let (files, descriptor) = (ModelFiles::of("/dev/null"), FakeEngine::descriptor("fake", 1 << 20));
+        let (options, control) = (FakeEngine::options(), LoadControl::silent());
+        let loaded = self.engine.load(LoadRequest::new(&files, &descriptor, &options, &control));
+        let instance = loaded.expect("it loads");
         let new = children().into_iter().find(|pid| !before.contains(pid)).expect("a new process");
         (instance, new)
     }
@@ -90,7 +89,7 @@ pub(crate) fn wait_for_a_token(generation: &mut Generation) -> Option<TokenEvent
 }
 
 /// Sends a signal as a fault would raise it.
-pub(crate) fn strike(pid: Pid, signal: Signal) {
+pub(crate) fn send_signal(pid: Pid, signal: Signal) {
     rustix::process::kill_process(pid, signal).expect("it lives");
     if signal != Signal::SEGV {
         return;

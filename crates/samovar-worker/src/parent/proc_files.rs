@@ -11,9 +11,9 @@ const MOST_BYTES: usize = 8 << 10;
 /// Of the kernel's account of processor time, on every processor that Linux runs on but one of long ago.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// The kernel's books about one process.
+/// What the kernel counts about one process.
 #[derive(Debug)]
-pub(super) struct Books {
+pub(super) struct ProcFiles {
     status: File,
     times: File,
 }
@@ -29,7 +29,7 @@ pub(super) struct Account {
     pub(super) threads: u64,
 }
 
-impl Books {
+impl ProcFiles {
     /// Those of a process that lives.
     pub(super) fn open(pid: u32) -> std::io::Result<Self> {
         Ok(Self {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn own() -> Account {
-        Books::open(std::process::id()).unwrap().account().unwrap()
+        ProcFiles::open(std::process::id()).unwrap().account().unwrap()
     }
 
     #[test]
@@ -161,16 +161,16 @@ mod tests {
     fn of_a_process_that_has_gone_nothing_is_told() {
         let mut child =
             std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
-        let books = Books::open(child.id()).unwrap();
-        assert!(books.account().is_some() && books.processor_ms().is_some());
+        let proc_files = ProcFiles::open(child.id()).unwrap();
+        assert!(proc_files.account().is_some() && proc_files.processor_ms().is_some());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!((books.account(), books.processor_ms()), (None, None));
+        assert_eq!((proc_files.account(), proc_files.processor_ms()), (None, None));
     }
 
     #[test]
     fn threads_and_processor_time_are_counted() {
-        let books = Books::open(std::process::id()).unwrap();
+        let proc_files = ProcFiles::open(std::process::id()).unwrap();
         let (leave, stay) = std::sync::mpsc::sync_channel::<()>(0);
         let stay = Arc::new(Mutex::new(stay));
         let threads: Vec<_> = (0..64)
@@ -182,9 +182,9 @@ mod tests {
         assert!(own().threads > 64, "{:?}", own());
         drop(leave);
         assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
-        let start = books.processor_ms().unwrap();
+        let start = proc_files.processor_ms().unwrap();
         let mut sum = 0_u64;
-        while books.processor_ms().unwrap() < start + 30 {
+        while proc_files.processor_ms().unwrap() < start + 30 {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
     }

@@ -8,20 +8,20 @@ use std::sync::{Arc, Mutex};
 use rustix::net::SendFlags;
 use samovar_core::footprint::Measurement;
 
-use super::seat::Seat;
+use super::instance_cell::InstanceCell;
 use super::{lock, vanish};
 use crate::protocol::{self, Hello, Reply};
 
 /// The socket's outgoing side, and the count of what was done.
-pub(super) struct Mouth {
+pub(super) struct FrameWriter {
     socket: Mutex<OwnedFd>,
-    seat: Arc<Seat>,
+    instance_cell: Arc<InstanceCell>,
     steps: AtomicU64,
 }
 
-impl Mouth {
-    pub(super) fn new(socket: OwnedFd, seat: Arc<Seat>) -> Self {
-        Self { socket: Mutex::new(socket), seat, steps: AtomicU64::new(0) }
+impl FrameWriter {
+    pub(super) fn new(socket: OwnedFd, instance_cell: Arc<InstanceCell>) -> Self {
+        Self { socket: Mutex::new(socket), instance_cell, steps: AtomicU64::new(0) }
     }
 
     pub(super) fn greet(&self, hello: &Hello) {
@@ -36,7 +36,7 @@ impl Mouth {
     /// Says it with what the model uses at this moment: what is said later is also measured later.
     pub(super) fn say_measured<R: Borrow<Reply>>(&self, reply: impl FnOnce(Measurement) -> R) {
         let socket = lock(&self.socket);
-        match protocol::encode(reply(self.seat.measure()).borrow()) {
+        match protocol::encode(reply(self.instance_cell.measure()).borrow()) {
             Ok(frame) => send(&socket, &frame),
             // Nothing of ours comes near the limit; an engine whose answer does is out of its mind.
             Err(error) => panic!("an answer cannot be sent: {error}"),

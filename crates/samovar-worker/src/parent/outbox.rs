@@ -1,4 +1,4 @@
-//! What is on its way to a worker: sent at once when the socket takes it, kept for the keeper when it does not.
+//! What is on its way to a worker: sent at once when the socket takes it, kept for the supervisor when it does not.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +16,7 @@ const MAX_WAITING_BYTES: usize = 128 << 20;
 
 /// The outgoing side of a worker's socket. Callers never wait.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct Outbox {
     socket: Arc<OwnedFd>,
     queue: Mutex<Queue>,
 }
@@ -35,7 +35,7 @@ struct Parcel {
     descriptors: Vec<OwnedFd>,
 }
 
-impl Line {
+impl Outbox {
     pub(super) fn new(socket: Arc<OwnedFd>) -> Self {
         Self { socket, queue: Mutex::default() }
     }
@@ -44,12 +44,12 @@ impl Line {
     pub(super) fn send(&self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) -> Result<bool, Failure> {
         let mut queue = lock(&self.queue);
         if queue.bytes.saturating_add(frame.len()) > MAX_WAITING_BYTES {
-            return Err(Failure::new(ErrorKind::Busy, "the worker takes no more requests just now")
-                .with_hint("it is told too much at once: ask again in a moment, or with shorter prompts"));
+            return Err(Failure::new(ErrorKind::Busy, "the worker accepts no more requests at the moment")
+                .with_hint("its queue is full: try again in a moment, or with shorter prompts"));
         }
         queue.bytes += frame.len();
         queue.parcels.push_back(Parcel { frame, sent: 0, descriptors });
-        // A socket that is broken is the keeper's business: it sees its end.
+        // A socket that is broken is the supervisor's business: it sees its end.
         Ok(queue.flush(&self.socket).unwrap_or(false))
     }
 
@@ -92,20 +92,20 @@ mod tests {
     #[test]
     fn a_worker_that_does_not_listen_blocks_nobody_and_gets_everything_later() {
         let (ours, theirs) = protocol::pair().unwrap();
-        let line = Line::new(Arc::new(ours));
+        let outbox = Outbox::new(Arc::new(ours));
         let frames = 64_usize;
         for number in 0..frames {
-            line.send(vec![number as u8; 100_000], Vec::new()).unwrap();
+            outbox.send(vec![number as u8; 100_000], Vec::new()).unwrap();
         }
-        assert!(line.is_waiting());
+        assert!(outbox.is_waiting());
         let mut heard = Vec::new();
         while heard.len() < frames * 100_000 {
             let mut buffer = vec![0; 1 << 20];
             let received = protocol::receive(&theirs, &mut buffer).unwrap();
             heard.extend_from_slice(&buffer[..received.bytes]);
-            line.flush().unwrap();
+            outbox.flush().unwrap();
         }
-        assert!(!line.is_waiting());
+        assert!(!outbox.is_waiting());
         assert!(
             heard.chunks(100_000).enumerate().all(|(number, chunk)| chunk == vec![number as u8; 100_000])
         );
@@ -114,8 +114,8 @@ mod tests {
     #[test]
     fn what_may_wait_is_bounded() {
         let (ours, _theirs) = protocol::pair().unwrap();
-        let line = Line::new(Arc::new(ours));
-        let refused = (0..16).find_map(|_| line.send(vec![0; 16 << 20], Vec::new()).err()).unwrap();
+        let outbox = Outbox::new(Arc::new(ours));
+        let refused = (0..16).find_map(|_| outbox.send(vec![0; 16 << 20], Vec::new()).err()).unwrap();
         assert_eq!(refused.kind, ErrorKind::Busy);
     }
 }

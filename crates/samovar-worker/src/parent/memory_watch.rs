@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use samovar_core::footprint::Measurement;
 
-use super::books::Account;
+use super::proc_files::Account;
 
 /// How often to look.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -106,14 +106,14 @@ pub(crate) fn believe(said: Measurement, account: Account, expected: &Expected) 
 
 /// Looks after one worker's memory and threads.
 #[derive(Debug)]
-pub(crate) struct Appetite {
+pub(crate) struct MemoryWatch {
     since_look: Duration,
     is_told: bool,
 }
 
 /// What a look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum MemoryLevel {
     /// What its model explains.
     Fine,
     /// Far more.
@@ -122,7 +122,7 @@ pub(crate) enum Verdict {
     Runaway,
 }
 
-impl Appetite {
+impl MemoryWatch {
     pub(crate) fn new() -> Self {
         Self { since_look: Duration::ZERO, is_told: false }
     }
@@ -150,11 +150,11 @@ impl Appetite {
         let own_bytes = account.own_bytes;
         let expected = expected.held_bytes()?.saturating_add(PROGRAM_BYTES);
         match judge(own_bytes, expected) {
-            Verdict::Fine => {
+            MemoryLevel::Fine => {
                 self.is_told = false;
                 None
             }
-            Verdict::Odd => {
+            MemoryLevel::Odd => {
                 if !std::mem::replace(&mut self.is_told, true) {
                     tracing::warn!(
                         pid,
@@ -165,7 +165,7 @@ impl Appetite {
                 }
                 None
             }
-            Verdict::Runaway => Some(format!(
+            MemoryLevel::Runaway => Some(format!(
                 "took {} MiB of memory where its model explains {} MiB",
                 own_bytes >> 20,
                 expected >> 20
@@ -179,11 +179,11 @@ fn most_threads(expected: &Expected) -> u64 {
     PROGRAM_THREADS.saturating_add(processors.saturating_mul(THREADS_A_PROCESSOR))
 }
 
-fn judge(own_bytes: u64, expected: u64) -> Verdict {
+fn judge(own_bytes: u64, expected: u64) -> MemoryLevel {
     match own_bytes {
-        _ if is_runaway(own_bytes, expected) => Verdict::Runaway,
-        own_bytes if own_bytes > expected.saturating_mul(ODD) => Verdict::Odd,
-        _ => Verdict::Fine,
+        _ if is_runaway(own_bytes, expected) => MemoryLevel::Runaway,
+        own_bytes if own_bytes > expected.saturating_mul(ODD) => MemoryLevel::Odd,
+        _ => MemoryLevel::Fine,
     }
 }
 
@@ -215,23 +215,23 @@ mod tests {
 
     #[test]
     fn a_small_model_may_be_off_by_much_and_a_large_one_by_half() {
-        assert_eq!(judge(GIB, 300 << 20), Verdict::Odd);
-        assert_eq!(judge(2 * GIB, 300 << 20), Verdict::Runaway);
-        assert_eq!(judge(15 * GIB, 10 * GIB), Verdict::Fine);
-        assert_eq!(judge(25 * GIB, 10 * GIB), Verdict::Odd);
-        assert_eq!(judge(41 * GIB, 10 * GIB), Verdict::Runaway);
+        assert_eq!(judge(GIB, 300 << 20), MemoryLevel::Odd);
+        assert_eq!(judge(2 * GIB, 300 << 20), MemoryLevel::Runaway);
+        assert_eq!(judge(15 * GIB, 10 * GIB), MemoryLevel::Fine);
+        assert_eq!(judge(25 * GIB, 10 * GIB), MemoryLevel::Odd);
+        assert_eq!(judge(41 * GIB, 10 * GIB), MemoryLevel::Runaway);
     }
 
     #[test]
     fn nobody_is_blamed_without_an_expectation() {
-        let mut appetite = Appetite::new();
-        assert_eq!(appetite.complaint(1, account(u64::MAX), &Expected::default()), None);
+        let mut memory_watch = MemoryWatch::new();
+        assert_eq!(memory_watch.complaint(1, account(u64::MAX), &Expected::default()), None);
     }
 
     #[test]
     fn a_look_is_taken_once_a_second() {
-        let mut appetite = Appetite::new();
-        let looks = (0..100).filter(|_| appetite.is_due(Duration::from_millis(50))).count();
+        let mut memory_watch = MemoryWatch::new();
+        let looks = (0..100).filter(|_| memory_watch.is_due(Duration::from_millis(50))).count();
         assert_eq!(looks, 5);
     }
 
@@ -264,17 +264,17 @@ mod tests {
 
     #[test]
     fn its_own_word_explains_no_memory_and_its_adapters_do() {
-        let (mut appetite, expected) = (Appetite::new(), expecting(GIB));
+        let (mut memory_watch, expected) = (MemoryWatch::new(), expecting(GIB));
         let taken = account(5 * GIB);
         // It says just what the kernel counts, which is true and no excuse.
         assert_eq!(believe(said(5 * GIB), taken, &expected).lie, None);
-        let complaint = appetite.complaint(1, taken, &expected).unwrap();
+        let complaint = memory_watch.complaint(1, taken, &expected).unwrap();
         assert!(complaint.contains("took 5120 MiB") && complaint.contains("1152 MiB"), "{complaint}");
         expected.hold_adapters(GIB);
-        assert_eq!(appetite.complaint(1, taken, &expected), None);
+        assert_eq!(memory_watch.complaint(1, taken, &expected), None);
         // Those that it gave back may still lie in its allocator.
         expected.hold_adapters(0);
-        assert_eq!(appetite.complaint(1, taken, &expected), None);
+        assert_eq!(memory_watch.complaint(1, taken, &expected), None);
     }
 
     #[test]
@@ -292,10 +292,10 @@ mod tests {
 
     #[test]
     fn more_threads_than_any_model_needs_are_a_reason_to_end() {
-        let (mut appetite, expected) = (Appetite::new(), expecting(GIB));
+        let (mut memory_watch, expected) = (MemoryWatch::new(), expecting(GIB));
         let with = |threads| Account { threads, ..account(GIB) };
-        assert_eq!(appetite.complaint(1, with(PROGRAM_THREADS + 16), &expected), None);
-        let complaint = appetite.complaint(1, with(PROGRAM_THREADS + 17), &expected).unwrap();
+        assert_eq!(memory_watch.complaint(1, with(PROGRAM_THREADS + 16), &expected), None);
+        let complaint = memory_watch.complaint(1, with(PROGRAM_THREADS + 17), &expected).unwrap();
         assert!(complaint.contains("273 threads"), "{complaint}");
     }
 }

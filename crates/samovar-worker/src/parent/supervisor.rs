@@ -1,8 +1,8 @@
 //! The thread beside each worker: hears it, watches its health, ends it when it must, and buries it.
 //!
 //! ```text
-//!   socket ─► events, answers ─► Roll          stderr ─► log, last lines
-//!   bell   ─► orders of ours                   pidfd  ─► it has ended: drain both, tell everybody why
+//!   socket ─► events, answers ─► PendingCalls  stderr ─► log, last lines
+//!   wakeup  ─► commands of ours                 pidfd  ─► it has ended: drain both, tell everybody why
 //!   clock  ─► Health ─► complaint ─► SIGTERM ─► SIGKILL
 //!   kernel ─► Scales ─► what it takes, and whether what it says of that may be believed ─► SIGKILL
 //! ```
@@ -21,15 +21,15 @@ use samovar_core::footprint::Measurement;
 
 use super::death::Death;
 use super::flood::Flood;
-use super::roll::Stage;
+use super::pending_calls::Stage;
+use super::poll_result::PollResult;
 use super::scales::Scales;
-use super::signs::Signs;
 use super::stderr::Stderr;
 use super::tally::{Cause, Tally};
 use super::worker::Shared;
-use crate::config::Patience;
+use crate::config::Timeouts;
 use crate::health::Health;
-use crate::protocol::{self, Achieved, Command, FrameError, Hello, Inbox, Reply};
+use crate::protocol::{self, Command, FrameError, Hello, Inbox, JobOutput, Reply};
 use crate::sandbox;
 
 /// One look at the socket or at the standard error.
@@ -40,13 +40,13 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Hears of a death.
 pub(super) type Obituary = Arc<dyn Fn(Failure) + Send + Sync>;
 
-/// What an errand comes to; said once, whatever happens.
-pub(super) type Word = Result<(Achieved, sandbox::Report), Failure>;
+/// What a job comes to; said once, whatever happens.
+pub(super) type JobResult = Result<(JobOutput, sandbox::Report), Failure>;
 
 /// Who hears of what becomes of a worker.
-pub(super) struct Ears {
-    /// Whoever waits for its errand.
-    pub(super) word: SyncSender<Word>,
+pub(super) struct ExitHandlers {
+    /// Whoever waits for its job.
+    pub(super) job_result: SyncSender<JobResult>,
     /// Whoever is to know of its death after that.
     pub(super) obituary: Obituary,
 }
@@ -65,14 +65,14 @@ enum Ending {
 }
 
 /// What the thread knows.
-pub(super) struct Keeper {
+pub(super) struct Supervisor {
     shared: Arc<Shared>,
     child: Child,
     pid: Option<Pid>,
     pidfd: Option<OwnedFd>,
     socket: Arc<OwnedFd>,
     pipe: Option<ChildStderr>,
-    patience: Patience,
+    timeouts: Timeouts,
     health: Health,
     scales: Scales,
     flood: Flood,
@@ -82,7 +82,7 @@ pub(super) struct Keeper {
     buffer: Vec<u8>,
     has_greeted: bool,
     is_open: bool,
-    word: Option<SyncSender<Word>>,
+    job_result: Option<SyncSender<JobResult>>,
     obituary: Obituary,
     ending: Ending,
     complaint: Option<String>,
@@ -90,14 +90,14 @@ pub(super) struct Keeper {
     cause: Option<Cause>,
 }
 
-impl Keeper {
+impl Supervisor {
     pub(super) fn new(
         shared: Arc<Shared>,
         mut child: Child,
         socket: Arc<OwnedFd>,
-        patience: Patience,
+        timeouts: Timeouts,
         tally: Arc<Tally>,
-        ears: Ears,
+        exit_handlers: ExitHandlers,
         scales: Scales,
     ) -> Self {
         tally.started(shared.pid);
@@ -113,8 +113,8 @@ impl Keeper {
             child,
             socket,
             pipe,
-            patience,
-            health: Health::new(patience),
+            timeouts,
+            health: Health::new(timeouts),
             scales,
             flood: Flood::default(),
             tally,
@@ -123,8 +123,8 @@ impl Keeper {
             buffer: vec![0; READ_BYTES],
             has_greeted: false,
             is_open: true,
-            word: Some(ears.word),
-            obituary: ears.obituary,
+            job_result: Some(exit_handlers.job_result),
+            obituary: exit_handlers.obituary,
             ending: Ending::Not,
             complaint: None,
             cause: None,
@@ -154,7 +154,7 @@ impl Keeper {
                 self.hear();
             }
             if found.room {
-                self.shared.line.flush().ok();
+                self.shared.outbox.flush().ok();
             }
             let elapsed = before.elapsed();
             self.health.passed(elapsed);
@@ -178,15 +178,15 @@ impl Keeper {
     }
 
     /// Sleeps until there is something to do.
-    fn wait(&self) -> Signs {
+    fn wait(&self) -> PollResult {
         let Self { shared, socket, pipe, pidfd, .. } = self;
-        let socket = self.is_open.then_some((&**socket, shared.line.is_waiting()));
+        let socket = self.is_open.then_some((&**socket, shared.outbox.is_waiting()));
         // Whoever has said enough for now waits with the rest.
         let pipe = pipe.as_ref().filter(|_| self.stderr.may_be_heard());
-        Signs::wait(&shared.bell, socket, pipe, pidfd.as_ref(), self.patience_left())
+        PollResult::wait(&shared.wakeup, socket, pipe, pidfd.as_ref(), self.time_left())
     }
 
-    fn patience_left(&self) -> Duration {
+    fn time_left(&self) -> Duration {
         let look = if self.is_open && self.pidfd.is_some() { self.health.interval() } else { LOOK };
         match self.ending {
             Ending::Not | Ending::Killed => look,
@@ -225,7 +225,7 @@ impl Keeper {
     fn closed(&mut self) {
         self.is_open = false;
         if matches!(self.ending, Ending::Not) {
-            self.ending = Ending::Told { until: Instant::now() + self.patience.grace };
+            self.ending = Ending::Told { until: Instant::now() + self.timeouts.grace };
         }
     }
 
@@ -241,7 +241,7 @@ impl Keeper {
             self.health.stepped();
             let hello = Hello::decode(frame)?;
             if let Err(stranger) = hello.check("the worker") {
-                self.give_word(Err(stranger));
+                self.send_job_result(Err(stranger));
                 self.kill();
             }
         }
@@ -250,19 +250,19 @@ impl Keeper {
 
     fn act_on(&mut self, reply: Reply) {
         self.health.spoke();
-        if self.shared.roll.is_working() {
+        if self.shared.pending_calls.is_working() {
             self.health.worked();
         }
         let is_news = match reply {
-            Reply::Beat(beat) => {
-                self.publish(beat.measured);
-                let beat = self.scales.as_counted(beat);
-                self.health.beat(beat, self.shared.roll.is_working());
+            Reply::Heartbeat(heartbeat) => {
+                self.publish(heartbeat.measured);
+                let heartbeat = self.scales.as_counted(heartbeat);
+                self.health.heartbeat(heartbeat, self.shared.pending_calls.is_working());
                 false
             }
             Reply::Events { events, measured } => {
                 self.publish(measured);
-                let delivered = self.shared.roll.deliver(events);
+                let delivered = self.shared.pending_calls.deliver(events);
                 for id in delivered.too_long {
                     self.shared.tell(&Command::Cancel { id }, Vec::new()).ok();
                 }
@@ -270,17 +270,17 @@ impl Keeper {
             }
             Reply::Answer { id, answer, measured } => {
                 self.publish(measured);
-                self.shared.roll.answer(id, answer.map_err(Into::into))
+                self.shared.pending_calls.answer(id, answer.map_err(Into::into))
             }
             // Whoever serves loads nothing any more.
             Reply::Progress(fraction) => {
-                self.shared.progress.set(fraction) && self.shared.roll.stage() == Stage::Loading
+                self.shared.progress.set(fraction) && self.shared.pending_calls.stage() == Stage::Loading
             }
-            Reply::Achieved { achieved, measured, sandbox } => {
+            Reply::JobOutput { job_output, measured, sandbox } => {
                 self.publish(measured);
-                self.give_word(Ok((achieved, sandbox)))
+                self.send_job_result(Ok((job_output, sandbox)))
             }
-            Reply::Failed(failure) => self.give_word(Err(failure.into())),
+            Reply::Failed(failure) => self.send_job_result(Err(failure.into())),
         };
         if is_news {
             self.health.stepped();
@@ -295,8 +295,8 @@ impl Keeper {
     }
 
     /// Tells whoever waits what it came to, and whether that was still open. Waits for nobody.
-    fn give_word(&mut self, word: Word) -> bool {
-        self.word.take().is_some_and(|waiting| waiting.try_send(word).is_ok())
+    fn send_job_result(&mut self, job_result: JobResult) -> bool {
+        self.job_result.take().is_some_and(|waiting| waiting.try_send(job_result).is_ok())
     }
 
     /// Takes what it says on its standard error; `false` when there is nothing more.
@@ -322,7 +322,7 @@ impl Keeper {
             self.kill();
         } else if self.shared.is_leaving.load(Ordering::Acquire) {
             if matches!(self.ending, Ending::Not) {
-                self.ending = Ending::Asked { until: Instant::now() + self.patience.leave };
+                self.ending = Ending::Asked { until: Instant::now() + self.timeouts.leave };
             }
         } else if matches!(self.ending, Ending::Not)
             && let Some(complaint) = self.health.complaint()
@@ -334,7 +334,7 @@ impl Keeper {
         }
     }
 
-    /// Memory and threads do not wait for a word of farewell.
+    /// Memory and threads do not wait for a last message.
     fn end_at_once(&mut self, complaint: String) {
         if matches!(self.ending, Ending::Not) {
             tracing::error!(pid = self.shared.pid, "a worker {complaint}: it is ended");
@@ -358,7 +358,7 @@ impl Keeper {
             // Not reaped yet, so the number is still its own.
             kill_process(pid, Signal::TERM).ok();
         }
-        self.ending = Ending::Told { until: Instant::now() + self.patience.grace };
+        self.ending = Ending::Told { until: Instant::now() + self.timeouts.grace };
     }
 
     fn kill(&mut self) {
@@ -379,13 +379,13 @@ impl Keeper {
     /// Tells everybody.
     fn bury(mut self, status: Option<ExitStatus>) {
         let pid = self.shared.pid;
-        let deed = self.word.is_some().then_some(self.shared.deed);
+        let activity = self.job_result.is_some().then_some(self.shared.activity);
         self.tally.ended(pid, self.cause.unwrap_or_else(|| self.cause_of(status)));
         let complaint = self.complaint.take();
-        let failure = Death { complaint, status, deed, stderr: &self.stderr }.failure();
+        let failure = Death { complaint, status, activity, stderr: &self.stderr }.failure();
         self.shared.published.set(&Measurement::default());
-        let stage = self.shared.roll.end(failure.clone());
-        self.give_word(Err(failure.clone()));
+        let stage = self.shared.pending_calls.end(failure.clone());
+        self.send_job_result(Err(failure.clone()));
         match stage {
             Stage::Serving => {
                 tracing::error!(pid, "{failure}");

@@ -16,21 +16,21 @@ use samovar_core::footprint::Measurement;
 use samovar_core::generation::{Generation, TokenEvent};
 use samovar_core::{ErrorKind, Failure};
 
-use super::mouth::Mouth;
-use super::seat::Seat;
+use super::frame_writer::FrameWriter;
+use super::instance_cell::InstanceCell;
 use super::{lock, thread};
 use crate::protocol::{Event, FRAME_EVENTS, Reply};
 
-/// How long after a cancelled request the instance is watched until its slot is free; beats tell later.
+/// How long after a cancelled request the instance is watched until its slot is free; heartbeats tell later.
 const SETTLING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Looks after all requests.
-pub(super) struct Pump {
+pub(super) struct EventForwarder {
     requests: Mutex<BTreeMap<u64, Request>>,
     is_cancelling: AtomicBool,
     is_ending: AtomicBool,
-    alarm: OnceLock<Thread>,
+    waker: OnceLock<Thread>,
 }
 
 /// A request, from its arrival to its last event.
@@ -43,10 +43,10 @@ enum Request {
     Failed(Failure),
 }
 
-/// Wakes the pump's thread.
-struct Alarm(Thread);
+/// Wakes the forwarder's thread.
+struct ThreadWaker(Thread);
 
-impl Wake for Alarm {
+impl Wake for ThreadWaker {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
@@ -56,19 +56,22 @@ impl Wake for Alarm {
     }
 }
 
-impl Pump {
-    /// The pump, and its thread for [`end`](Self::end).
-    pub(super) fn start(mouth: Arc<Mouth>, seat: Arc<Seat>) -> Result<(Arc<Self>, JoinHandle<()>), Failure> {
-        let pump = Arc::new(Self {
+impl EventForwarder {
+    /// The forwarder, and its thread for [`end`](Self::end).
+    pub(super) fn start(
+        frame_writer: Arc<FrameWriter>,
+        instance_cell: Arc<InstanceCell>,
+    ) -> Result<(Arc<Self>, JoinHandle<()>), Failure> {
+        let forwarder = Arc::new(Self {
             requests: Mutex::default(),
             is_cancelling: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
-            alarm: OnceLock::new(),
+            waker: OnceLock::new(),
         });
-        let worker = Arc::clone(&pump);
-        let handle = thread("pump", move || worker.run(&mouth, &seat))?;
-        pump.alarm.set(handle.thread().clone()).ok();
-        Ok((pump, handle))
+        let worker = Arc::clone(&forwarder);
+        let handle = thread("pump", move || worker.run(&frame_writer, &instance_cell))?;
+        forwarder.waker.set(handle.thread().clone()).ok();
+        Ok((forwarder, handle))
     }
 
     /// From now on this request can be cancelled.
@@ -123,19 +126,19 @@ impl Pump {
     }
 
     fn wake(&self) {
-        if let Some(thread) = self.alarm.get() {
+        if let Some(thread) = self.waker.get() {
             thread.unpark();
         }
     }
 
-    fn run(&self, mouth: &Mouth, seat: &Seat) {
-        let waker = Waker::from(Arc::new(Alarm(std::thread::current())));
+    fn run(&self, frame_writer: &FrameWriter, instance_cell: &InstanceCell) {
+        let waker = Waker::from(Arc::new(ThreadWaker(std::thread::current())));
         let mut context = Context::from_waker(&waker);
         let mut said = Measurement::default();
         let mut settling_until = None;
         while !self.is_ending.load(Ordering::Acquire) {
             let events = self.collect(&mut context);
-            let measured = seat.measure();
+            let measured = instance_cell.measure();
             let is_new = measured != said;
             let is_quiet = events.is_empty();
             if self.is_cancelling.swap(false, Ordering::AcqRel) {
@@ -143,8 +146,8 @@ impl Pump {
             }
             if !is_quiet || (is_new && settling_until.is_some()) {
                 said = measured;
-                mouth.stepped();
-                mouth.say_measured(|measured| Reply::Events { events, measured });
+                frame_writer.stepped();
+                frame_writer.say_measured(|measured| Reply::Events { events, measured });
             }
             if measured.busy_slots as usize <= self.running()
                 || settling_until.is_some_and(|until| Instant::now() > until)

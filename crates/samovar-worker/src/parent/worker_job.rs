@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use samovar_core::port::{LoadControl, ModelFiles};
-use samovar_core::{Descriptor, ErrorKind, Failure};
+use samovar_core::port::{EngineId, LoadControl, PackedFile};
+use samovar_core::{Descriptor, ErrorKind, Failure, ModelFiles};
 
 use super::instance::another;
-use super::keeper::{Ears, Word};
-use super::worker::{Ground, Worker};
-use crate::protocol::{Achieved, Command, Errand, Packed, Task};
+use super::supervisor::{ExitHandlers, JobResult};
+use super::worker::{Worker, WorkerContext};
+use crate::protocol::{Command, JobOutput, Packed, Task, WorkerJob};
 use crate::sandbox;
 
 /// How often to look whether it is still wanted.
@@ -29,32 +29,36 @@ const STATE_MOST: u64 = 16;
 /// What a written file may have whatever the model is.
 const WRITTEN_BYTES: u64 = 64 << 20;
 
-/// The model of an errand.
+/// The model of a job.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Model<'a> {
-    pub(super) files: ModelFiles<'a>,
+    pub(super) files: &'a ModelFiles,
+    pub(super) packed: Option<PackedFile<'a>>,
     pub(super) descriptor: &'a Descriptor,
     /// A file to write.
     pub(super) into: Option<&'a File>,
 }
 
-/// Starts a worker, has it do its errand and returns it with what it achieved. `expected_bytes` are what it may be expected
-/// to hold; 0 where nobody knows.
+/// Starts a worker, has it do its job with this engine and returns it with what it achieved. `expected_bytes` are what
+/// it may be expected to hold; 0 where nobody knows.
 pub(super) fn run(
-    ground: &Ground,
+    worker_context: &WorkerContext,
     task: Task,
+    engine: EngineId,
     model: Model<'_>,
     control: &LoadControl,
     expected_bytes: u64,
-) -> Result<(Worker, Achieved, sandbox::Report), Failure> {
+) -> Result<(Worker, JobOutput, sandbox::Report), Failure> {
     if control.is_cancelled() {
         return Err(cancelled());
     }
-    let config = &ground.config;
-    let patience = if task.is_in_background() { config.patience.in_background() } else { config.patience };
-    let errand = Errand {
-        path: absolute(model.files.path)?,
-        packed: match model.files.packed {
+    let config = &worker_context.config;
+    let timeouts = if task.is_in_background() { config.timeouts.in_background() } else { config.timeouts };
+    let files = model.files.with_roles().map(|(role, path)| Ok::<_, Failure>((role, absolute(path)?)));
+    let worker_job = WorkerJob {
+        engine,
+        files: files.collect::<Result<_, _>>()?,
+        packed: match model.packed {
             Some(file) => Some(Packed { path: absolute(file.path)?, source: file.source.to_owned() }),
             None => None,
         },
@@ -62,41 +66,41 @@ pub(super) fn run(
         sandbox: config.sandbox,
         memory_limit_bytes: config.memory_limit_bytes,
         written_limit_bytes: most_written(&task, model.descriptor),
-        beat_ms: config.patience.beat.as_millis() as u64,
+        heartbeat_ms: config.timeouts.heartbeat.as_millis() as u64,
         task,
     };
     let into = model.into.map(another).transpose()?;
-    let (word, words) = sync_channel(1);
-    let ears = Ears { word, obituary: control.obituary() };
-    let worker = Worker::start(ground, errand.task.deed(), patience, ears)?;
+    let (job_result, words) = sync_channel(1);
+    let exit_handlers = ExitHandlers { job_result, obituary: control.obituary() };
+    let worker = Worker::start(worker_context, worker_job.task.activity(), timeouts, exit_handlers)?;
     let expected = &worker.shared().expected;
     expected.hold(expected_bytes);
-    expected.map_and_compute(mapped_bytes(model), processors(&errand.task));
-    let is_to_give_way = errand.task.is_to_give_way();
-    worker.tell(&Command::Begin(Box::new(errand)), into.into_iter().collect())?;
+    expected.map_and_compute(mapped_bytes(model), processors(&worker_job.task));
+    let is_to_give_way = worker_job.task.is_to_give_way();
+    worker.tell(&Command::Begin(Box::new(worker_job)), into.into_iter().collect())?;
     if is_to_give_way {
-        ground.sharing.join_errand(worker.shared());
+        worker_context.sharing.join_job(worker.shared());
     }
-    let (achieved, report) = await_word(&worker, &words, control)?;
+    let (job_output, report) = await_word(&worker, &words, control)?;
     tracing::debug!(pid = worker.pid(), "a worker has done its errand");
-    Ok((worker, achieved, report))
+    Ok((worker, job_output, report))
 }
 
 /// Waits for the worker's word, passes its progress on, and gives up when nobody wants it any more.
 fn await_word(
     worker: &Worker,
-    words: &Receiver<Word>,
+    words: &Receiver<JobResult>,
     control: &LoadControl,
-) -> Result<(Achieved, sandbox::Report), Failure> {
+) -> Result<(JobOutput, sandbox::Report), Failure> {
     let mut told = None;
     loop {
-        let word = words.recv_timeout(LOOK);
+        let job_result = words.recv_timeout(LOOK);
         let fraction = worker.shared().progress.get();
         if told.replace(fraction) != Some(fraction) {
             control.report(fraction);
         }
-        match word {
-            Ok(word) => return word,
+        match job_result {
+            Ok(job_result) => return job_result,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Err(worker.ended()),
         }
@@ -115,11 +119,10 @@ fn absolute(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Bytes of the files that it may map, or what the model's header says where they cannot be asked.
-fn mapped_bytes(Model { files, descriptor, .. }: Model<'_>) -> u64 {
+fn mapped_bytes(Model { files, packed, descriptor, .. }: Model<'_>) -> u64 {
     let length = |path: &Path| fs_err::metadata(path).map_or(0, |facts| facts.len());
-    let parts = sandbox::Plan::reading(sandbox::Mode::Off, files.path).readable;
-    let model: u64 = parts.iter().map(|part| length(part)).sum();
-    let packed = files.packed.map_or(0, |packed| length(packed.path).max(descriptor.file_bytes));
+    let model: u64 = files.with_roles().map(|(_, path)| length(path)).sum();
+    let packed = packed.map_or(0, |packed| length(packed.path).max(descriptor.file_bytes));
     model.max(descriptor.file_bytes).saturating_add(packed)
 }
 
@@ -146,5 +149,5 @@ fn most_written(task: &Task, descriptor: &Descriptor) -> u64 {
 }
 
 fn cancelled() -> Failure {
-    Failure::new(ErrorKind::Cancelled, "nobody waits for the model any more")
+    Failure::new(ErrorKind::Cancelled, "no request waits for the model any more")
 }

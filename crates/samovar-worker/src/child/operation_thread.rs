@@ -1,27 +1,27 @@
-//! Does what takes long, one thing after the other: the errand first, then parking, resuming, probing, saved prefixes.
+//! Does what takes long, one thing after the other: the job first, then parking, resuming, probing, saved prefixes.
 
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles, PackedFile};
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest, PackRequest, PackedFile};
+use samovar_core::{ErrorKind, Failure, ModelFiles};
 
 use super::courtesy::Courtesy;
-use super::mouth::Mouth;
-use super::seat::Seat;
+use super::frame_writer::FrameWriter;
+use super::instance_cell::InstanceCell;
 use super::{path_of, thread};
-use crate::protocol::{Achieved, Answer, Errand, Operation, Reply, Task};
+use crate::protocol::{Answer, JobOutput, Operation, Reply, Task, WorkerJob};
 use crate::sandbox;
 
 /// Jobs on their way.
 const JOBS: usize = 64;
 
-/// Everything that the errand needs, and what is known before it.
+/// Everything that the job needs, and what is known before it.
 pub(super) struct Begin {
     pub(super) engine: Arc<dyn Engine>,
-    pub(super) errand: Errand,
+    pub(super) worker_job: WorkerJob,
     /// The file to write.
     pub(super) into: Option<File>,
     pub(super) report: sandbox::Report,
@@ -33,19 +33,19 @@ enum Job {
 }
 
 /// A thread for what takes long.
-pub(super) struct Bench {
+pub(super) struct OperationThread {
     jobs: SyncSender<Job>,
     thread: JoinHandle<()>,
 }
 
-impl Bench {
+impl OperationThread {
     pub(super) fn start(
-        mouth: Arc<Mouth>,
-        seat: Arc<Seat>,
+        frame_writer: Arc<FrameWriter>,
+        instance_cell: Arc<InstanceCell>,
         courtesy: Arc<Courtesy>,
     ) -> Result<Self, Failure> {
         let (jobs, todo) = sync_channel(JOBS);
-        let thread = thread("bench", move || work(&todo, &mouth, &seat, &courtesy))?;
+        let thread = thread("bench", move || work(&todo, &frame_writer, &instance_cell, &courtesy))?;
         Ok(Self { jobs, thread })
     }
 
@@ -69,66 +69,76 @@ impl Bench {
     }
 }
 
-fn work(todo: &Receiver<Job>, mouth: &Arc<Mouth>, seat: &Seat, courtesy: &Arc<Courtesy>) {
+fn work(
+    todo: &Receiver<Job>,
+    frame_writer: &Arc<FrameWriter>,
+    instance_cell: &InstanceCell,
+    courtesy: &Arc<Courtesy>,
+) {
     while let Ok(job) = todo.recv() {
         match job {
-            Job::Begin(begin) => self::begin(*begin, mouth, seat, courtesy),
+            Job::Begin(begin) => self::begin(*begin, frame_writer, instance_cell, courtesy),
             Job::Operate(id, operation, file) => {
-                let answer = seat.get().and_then(|instance| operate(&*instance, operation, file));
+                let answer = instance_cell.get().and_then(|instance| operate(&*instance, operation, file));
                 let answer = answer.map_err(Into::into);
-                mouth.stepped();
-                mouth.say_measured(|measured| Reply::Answer { id, answer, measured });
+                frame_writer.stepped();
+                frame_writer.say_measured(|measured| Reply::Answer { id, answer, measured });
             }
         }
     }
 }
 
-fn begin(begin: Begin, mouth: &Arc<Mouth>, seat: &Seat, courtesy: &Arc<Courtesy>) {
-    let Begin { engine, errand, into, report } = begin;
+fn begin(
+    begin: Begin,
+    frame_writer: &Arc<FrameWriter>,
+    instance_cell: &InstanceCell,
+    courtesy: &Arc<Courtesy>,
+) {
+    let Begin { engine, worker_job, into, report } = begin;
     let progress = {
-        let mouth = Arc::clone(mouth);
+        let frame_writer = Arc::clone(frame_writer);
         move |fraction: f32| {
-            mouth.stepped();
-            mouth.say(&Reply::Progress(fraction));
+            frame_writer.stepped();
+            frame_writer.say(&Reply::Progress(fraction));
         }
     };
     let courtesy = Arc::clone(courtesy);
     let control = LoadControl::new(progress).giving_way(move || courtesy.rest());
-    match achieve(&*engine, &errand, into, &control, seat) {
-        Ok(achieved) => {
-            mouth.stepped();
-            mouth.say_measured(|measured| Reply::Achieved { achieved, measured, sandbox: report });
+    match achieve(&*engine, &worker_job, into, &control, instance_cell) {
+        Ok(job_output) => {
+            frame_writer.stepped();
+            frame_writer.say_measured(|measured| Reply::JobOutput { job_output, measured, sandbox: report });
         }
-        Err(failure) => mouth.say(&Reply::Failed(failure.into())),
+        Err(failure) => frame_writer.say(&Reply::Failed(failure.into())),
     }
 }
 
 fn achieve(
     engine: &dyn Engine,
-    errand: &Errand,
+    worker_job: &WorkerJob,
     into: Option<File>,
     control: &LoadControl,
-    seat: &Seat,
-) -> Result<Achieved, Failure> {
-    let Errand { task, path, packed, descriptor, .. } = errand;
-    let path = path_of(path);
+    instance_cell: &InstanceCell,
+) -> Result<JobOutput, Failure> {
+    let WorkerJob { task, files, packed, descriptor, .. } = worker_job;
+    let files = ModelFiles::new(files.iter().map(|(role, path)| (*role, path_of(path))));
+    let files = files.ok_or_else(|| super::broken("a model without weights"))?;
     let packed = packed.as_ref().map(|packed| (path_of(&packed.path), &packed.source));
     let packed = packed.as_ref().map(|(path, source)| PackedFile { path, source });
-    let files = ModelFiles { path: &path, packed };
+    let request = |options| LoadRequest::new(&files, descriptor, options, control).with_packed(packed);
     match task {
         Task::Load { options } => {
-            let instance = engine.load(files, descriptor, options, control)?;
+            let instance = engine.load(request(options))?;
             let arrangement = instance.arrangement();
-            seat.put(instance);
-            Ok(Achieved::Loaded(arrangement))
+            instance_cell.put(instance);
+            Ok(JobOutput::Loaded(arrangement))
         }
         Task::Pack { source, .. } => {
             let into = into.ok_or_else(no_file)?;
-            engine.pack(files.path, descriptor, source, &into, control).map(Achieved::Packed)
+            let request = PackRequest { files: &files, descriptor, source, into: &into, control };
+            engine.pack(request).map(JobOutput::Packed)
         }
-        Task::Calibrate { options } => {
-            engine.calibrate(files, descriptor, options, control).map(Achieved::Calibrated)
-        }
+        Task::Calibrate { options } => engine.calibrate(request(options)).map(JobOutput::Calibrated),
     }
 }
 

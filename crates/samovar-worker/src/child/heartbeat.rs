@@ -7,24 +7,28 @@ use rustix::time::{ClockId, clock_gettime};
 use samovar_core::Failure;
 use samovar_core::footprint::Measurement;
 
-use super::mouth::Mouth;
-use super::seat::Seat;
+use super::frame_writer::FrameWriter;
+use super::instance_cell::InstanceCell;
 use super::thread;
-use crate::protocol::{Beat, Reply};
+use crate::protocol::{Heartbeat, Reply};
 
-/// Beats every `interval`, until the process ends.
-pub(super) fn start(mouth: Arc<Mouth>, seat: Arc<Seat>, interval: Duration) -> Result<(), Failure> {
+/// Sends a heartbeat every `interval`, until the process ends.
+pub(super) fn start(
+    frame_writer: Arc<FrameWriter>,
+    instance_cell: Arc<InstanceCell>,
+    interval: Duration,
+) -> Result<(), Failure> {
     thread("pulse", move || {
         let mut last = Measurement::default();
         loop {
-            let measured = seat.measure();
+            let measured = instance_cell.measure();
             // A chunk of a prefill is a step that no event tells of.
             if measured != last {
-                mouth.stepped();
+                frame_writer.stepped();
                 last = measured;
             }
-            mouth.say_measured(|measured| {
-                Reply::Beat(Beat { steps: mouth.steps(), cpu_ms: cpu_ms(), measured })
+            frame_writer.say_measured(|measured| {
+                Reply::Heartbeat(Heartbeat { steps: frame_writer.steps(), cpu_ms: cpu_ms(), measured })
             });
             std::thread::sleep(interval);
         }
