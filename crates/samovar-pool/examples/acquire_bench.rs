@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use samovar_core::footprint::Footprint;
-use samovar_core::port::SystemClock;
+use samovar_core::port::{EngineId, SystemClock};
 use samovar_core::testing::FakeEngine;
 use samovar_core::units::KeepAlive;
-use samovar_core::{LoadOptions, ModelKey};
-use samovar_pool::{Ask, Budget, Instances, ModelSpec, Pool, PoolConfig};
+use samovar_core::{Cost, LoadOptions, Memory, ModelFiles, ModelKey};
+use samovar_pool::{AcquireRequest, Budget, Instances, ModelSpec, Pool, PoolConfig};
 use serde_json::{Value, json};
 
 /// Rounds before measuring.
@@ -71,14 +70,18 @@ fn spec(number: usize) -> Arc<ModelSpec> {
     Arc::new(ModelSpec {
         key: ModelKey::new(format!("sha256:{number:064x}")),
         name: format!("model-{number}"),
-        path: "/nowhere".into(),
+        files: ModelFiles::of("/nowhere"),
         descriptor: Arc::new(FakeEngine::descriptor("bench", 100)),
+        engine: EngineId::new("fake"),
+        capabilities: FakeEngine::CAPABILITIES,
         options: LoadOptions { context_tokens: 1, slots: 16, ..FakeEngine::options() },
-        footprint: Footprint { held_bytes: 4_096, mapped_bytes: 100 },
+        cost: Cost { memory: Memory::on_host(4_096, 100), ..Cost::default() },
         load_ms: None,
         keep_alive: KeepAlive::Ms(300_000),
         instances: Instances::default(),
         needs: Vec::new(),
+        has_fixed_slots: true,
+        usual: None,
     })
 }
 
@@ -119,7 +122,7 @@ async fn caller(pool: &Pool, specs: &[Arc<ModelSpec>], first: usize, rounds: usi
     let mut next = first;
     for _ in 0..rounds {
         next = (next + 7_919) % specs.len();
-        let ask = Ask::new(Arc::clone(&specs[next]));
+        let ask = AcquireRequest::new(Arc::clone(&specs[next]));
         let began = Instant::now();
         let lease = pool.acquire(ask, None).await?;
         times.acquire_ns.push(began.elapsed().as_nanos() as u64);

@@ -1,33 +1,38 @@
 //! What a caller asks of the pool, and what it hears while it waits.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
-use samovar_core::footprint::Footprint;
-use samovar_core::port::Millis;
+use samovar_core::port::{Capabilities, EngineId, Millis};
 use samovar_core::units::KeepAlive;
-use samovar_core::{Descriptor, LoadOptions, ModelKey};
+use samovar_core::{Cost, Descriptor, Footprint, LoadOptions, ModelFiles, ModelKey};
 use serde::{Deserialize, Serialize};
 
 /// A model as the pool needs to know it: which bytes, how to load them, what that is predicted to cost.
 ///
-/// Two specs with one key are one model. A loaded instance satisfies a spec when its context and its slots are
-/// at least those asked for; a larger wish makes the instance grow, its weights staying in memory. Differences in
-/// layout, threads and number format never force a reload.
+/// Two specs with one key are one model. A loaded instance satisfies a spec when its context and, where their number is
+/// fixed, its slots are at least those asked for; a larger wish makes the instance grow, its weights staying in memory.
+/// Differences in layout, threads and number format never force a reload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
     /// Identity of the bytes.
     pub key: ModelKey,
     /// What people call it; shown in statistics and reasons.
     pub name: String,
-    /// The file that the engine loads.
-    pub path: PathBuf,
-    /// Facts from the file's header.
+    /// The files that the engine loads.
+    pub files: ModelFiles,
+    /// Facts from the files' headers.
     pub descriptor: Arc<Descriptor>,
+    /// The engine that runs it.
+    pub engine: EngineId,
+    /// What that engine can do with it.
+    pub capabilities: Capabilities,
     /// How to load it.
     pub options: LoadOptions,
-    /// What the engine predicts that to cost.
-    pub footprint: Footprint,
+    /// What that is expected to take, and what another size would change about it: [`Engine::cost`] tells.
+    ///
+    /// [`Engine::cost`]: samovar_core::port::Engine::cost
+    pub cost: Cost,
     /// What a load took in earlier lives of this program, in milliseconds; `None` when nobody knows. It counts
     /// until this pool has loaded the model itself.
     pub load_ms: Option<u64>,
@@ -37,6 +42,33 @@ pub struct ModelSpec {
     pub instances: Instances,
     /// Models that must be in memory wherever this one is: reserved, loaded, leased and evicted with it.
     pub needs: Vec<Arc<ModelSpec>>,
+    /// Whether the owner fixed the number of slots: then an instance with fewer does not satisfy it. Else slots are a wish.
+    pub has_fixed_slots: bool,
+    /// The spec without what a single request asks for beyond it; `None` = this is that. What is loaded for nobody in
+    /// particular is loaded so.
+    pub usual: Option<Arc<ModelSpec>>,
+}
+
+impl ModelSpec {
+    /// What it is expected to take on the host.
+    pub fn footprint(&self) -> Footprint {
+        self.cost.memory.footprint()
+    }
+
+    /// The model's file; of a split model, the first part.
+    pub fn path(&self) -> &Path {
+        self.files.main()
+    }
+
+    /// The same where neither it nor what it needs can be parked.
+    pub(crate) fn without_parking(&self) -> Arc<Self> {
+        Arc::new(Self {
+            capabilities: Capabilities { can_park: false, ..self.capabilities },
+            needs: self.needs.iter().map(|need| need.without_parking()).collect(),
+            usual: self.usual.as_ref().map(|usual| usual.without_parking()),
+            ..self.clone()
+        })
+    }
 }
 
 /// How many instances of a model there may be.
@@ -57,7 +89,7 @@ impl Default for Instances {
 
 /// One request for a slot of a model.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct AcquireRequest {
     /// The model.
     pub model: Arc<ModelSpec>,
     /// Who asks: clients of one model are served in turns. Any stable text; those without a name are one client.
@@ -78,7 +110,7 @@ pub struct Ask {
     pub affinity: Option<u64>,
 }
 
-impl Ask {
+impl AcquireRequest {
     /// A request without priority, deadline or keep-alive of its own.
     pub fn new(model: Arc<ModelSpec>) -> Self {
         Self {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use samovar_core::{Arena, Bytes};
 use serde::Serialize;
 
 use crate::budget::Budget;
@@ -46,6 +47,9 @@ impl EvictionPolicy {
 pub struct PoolConfig {
     /// Bytes that instances may use together.
     pub budget: Budget,
+    /// Bytes that instances may use on each device; none on one that is not named. The host's are `budget`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub device_bytes: BTreeMap<Arena, u64>,
     /// Share of the budget above which idle instances leave ahead of need, in `(0, 1]`.
     pub soft_ratio: f64,
     /// Which idle instance leaves first.
@@ -98,6 +102,7 @@ impl PoolConfig {
         let available_floor_bytes = (256 << 20).min(budget.bytes / 8);
         Self {
             budget,
+            device_bytes: BTreeMap::new(),
             soft_ratio: 0.85,
             eviction: EvictionPolicy::default(),
             queue_per_model: 64,
@@ -121,9 +126,20 @@ impl PoolConfig {
         }
     }
 
-    /// Bytes above which idle instances leave ahead of need.
+    /// Bytes that instances may use together in each arena.
+    pub fn budgets(&self) -> Bytes {
+        let devices = self.device_bytes.iter().filter(|(arena, _)| !arena.is_host());
+        devices.fold(Bytes::host(self.budget.bytes), |all, (arena, bytes)| all.with(*arena, *bytes))
+    }
+
+    /// Bytes above which idle instances leave ahead of need, in each arena.
+    pub fn soft(&self) -> Bytes {
+        self.budgets().part(self.soft_ratio.clamp(0.0, 1.0))
+    }
+
+    /// The same on the host.
     pub fn soft_bytes(&self) -> u64 {
-        (self.budget.bytes as f64 * self.soft_ratio.clamp(0.0, 1.0)) as u64
+        self.soft().on_host()
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use samovar_core::footprint::{Footprint, LoadOptions};
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::footprint::{Footprint, Layout, LoadOptions, Measurement};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
+use samovar_core::{Bytes, ErrorKind, Failure, Memory};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -20,26 +20,26 @@ use crate::protocol::{Event, InstanceId};
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What an act came to.
-pub(crate) struct Outcome {
+pub(crate) struct EffectResult {
     pub(crate) event: Event,
     /// The instance that a load made.
     pub(crate) made: Option<Arc<dyn Instance>>,
 }
 
-impl From<Event> for Outcome {
+impl From<Event> for EffectResult {
     fn from(event: Event) -> Self {
         Self { event, made: None }
     }
 }
 
 /// Whoever does the slow work for the owner.
-pub(crate) struct Hands {
+pub(crate) struct Executor {
     engine: Arc<dyn Engine>,
-    outcomes: mpsc::Sender<Outcome>,
+    outcomes: mpsc::Sender<EffectResult>,
 }
 
-impl Hands {
-    pub(crate) fn new(engine: Arc<dyn Engine>, outcomes: mpsc::Sender<Outcome>) -> Self {
+impl Executor {
+    pub(crate) fn new(engine: Arc<dyn Engine>, outcomes: mpsc::Sender<EffectResult>) -> Self {
         Self { engine, outcomes }
     }
 
@@ -52,19 +52,19 @@ impl Hands {
             Arc::clone(&is_told),
         ));
         let stop = control.cancel_flag();
-        let engine = Arc::clone(&self.engine);
+        let (engine, weigher) = (Arc::clone(&self.engine), Arc::clone(&self.engine));
         let outcomes = self.outcomes.clone();
         tokio::spawn(async move {
-            let load =
-                move || engine.load(ModelFiles::of(&model.path), &model.descriptor, &model.options, &control);
+            let asked = Arc::clone(&model);
+            let load = move || {
+                engine.load(LoadRequest::new(&asked.files, &asked.descriptor, &asked.options, &control))
+            };
             let outcome = match spawn_blocking(load).await.unwrap_or_else(|_| Err(panicked("loading"))) {
                 Ok(instance) => {
-                    let measured = instance.measure();
-                    let footprint =
-                        Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };
                     let layout = instance.arrangement().layout;
-                    let event = Event::Loaded { instance: id, footprint, layout };
-                    Outcome { event, made: Some(instance) }
+                    let memory = measured(&*weigher, &model, layout, instance.measure());
+                    let event = Event::Loaded { instance: id, memory, layout };
+                    EffectResult { event, made: Some(instance) }
                 }
                 Err(failure) => Event::LoadFailed { instance: id, failure }.into(),
             };
@@ -81,7 +81,7 @@ impl Hands {
             ended(probe).await;
             let park = move || instance.park().map(|()| instance.measure());
             let event = match spawn_blocking(park).await.unwrap_or_else(|_| Err(panicked("parking"))) {
-                Ok(measured) => Event::Parked { instance: id, measured },
+                Ok(measured) => Event::Parked { instance: id, left: Bytes::host(measured.held_bytes) },
                 Err(failure) => Event::ParkFailed { instance: id, failure },
             };
             report(&outcomes, event.into()).await;
@@ -89,12 +89,16 @@ impl Hands {
     }
 
     /// Gives an instance its working memory again.
-    pub(crate) fn resume(&self, id: InstanceId, instance: Arc<dyn Instance>, options: LoadOptions) {
+    pub(crate) fn resume(&self, id: InstanceId, instance: Arc<dyn Instance>, model: Arc<ModelSpec>) {
+        let engine = Arc::clone(&self.engine);
         let outcomes = self.outcomes.clone();
         tokio::spawn(async move {
-            let resume = move || instance.resume(&options).map(|()| instance.measure());
+            let resume = move || {
+                let weigh = || measured(&*engine, &model, instance.arrangement().layout, instance.measure());
+                instance.resume(&model.options).map(|()| weigh())
+            };
             let event = match spawn_blocking(resume).await.unwrap_or_else(|_| Err(panicked("resuming"))) {
-                Ok(measured) => Event::Resumed { instance: id, measured },
+                Ok(memory) => Event::Resumed { instance: id, memory },
                 Err(failure) => Event::ResumeFailed { instance: id, failure },
             };
             report(&outcomes, event.into()).await;
@@ -137,6 +141,17 @@ impl Hands {
     }
 }
 
+/// What an instance that lies so was measured to use; nothing where its engine measures nothing.
+fn measured(engine: &dyn Engine, model: &ModelSpec, layout: Layout, found: Measurement) -> Memory {
+    let Measurement { held_bytes, mapped_bytes, .. } = found;
+    let footprint = Footprint { held_bytes, mapped_bytes };
+    if footprint.total_bytes() == 0 {
+        return Memory::default();
+    }
+    let options = LoadOptions { layout, ..model.options.clone() };
+    engine.cost(&model.descriptor, &options, footprint).memory
+}
+
 /// Waits for the probe that was begun last, if there was one.
 async fn ended(probe: Option<JoinHandle<()>>) {
     if let Some(probe) = probe {
@@ -146,7 +161,7 @@ async fn ended(probe: Option<JoinHandle<()>>) {
 }
 
 /// Reports whole percents, and loses those for which the owner has no room: the next one says more.
-fn progress(id: InstanceId, outcomes: mpsc::Sender<Outcome>) -> impl Fn(f32) + Send + Sync + 'static {
+fn progress(id: InstanceId, outcomes: mpsc::Sender<EffectResult>) -> impl Fn(f32) + Send + Sync + 'static {
     let last_percent = AtomicU32::new(0);
     move |fraction| {
         let percent = (fraction.clamp(0.0, 1.0) * 100.0) as u32;
@@ -157,11 +172,11 @@ fn progress(id: InstanceId, outcomes: mpsc::Sender<Outcome>) -> impl Fn(f32) + S
     }
 }
 
-/// Reports a death, whatever thread learns of it and however full the owner's desk is; but never before the load, which
+/// Reports a death, whatever thread learns of it and however full the owner's queue is; but never before the load, which
 /// may have ended a moment ago: `is_told` closes when its outcome is known.
 fn obituary(
     id: InstanceId,
-    outcomes: mpsc::Sender<Outcome>,
+    outcomes: mpsc::Sender<EffectResult>,
     is_told: Arc<Semaphore>,
 ) -> impl Fn(Failure) + Send + Sync + 'static {
     let runtime = tokio::runtime::Handle::current();
@@ -176,7 +191,7 @@ fn obituary(
     }
 }
 
-async fn report(outcomes: &mpsc::Sender<Outcome>, outcome: Outcome) {
+async fn report(outcomes: &mpsc::Sender<EffectResult>, outcome: EffectResult) {
     if let Err(unheard) = outcomes.send(outcome).await {
         // The owner has left. What a late load made is dropped where dropping may block.
         let _ = spawn_blocking(move || drop(unheard)).await;

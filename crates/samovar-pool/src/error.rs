@@ -1,14 +1,14 @@
 //! Why the pool said no.
 
 use samovar_core::units::{ByteSize, TimeSpan, counted, waiting_requests};
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{Arena, ErrorKind, Failure};
 
 /// Why the pool said no. Every variant carries what its reader needs to act on it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The model can not be loaded within the budget, whatever else leaves.
-    #[error("{model} needs {}, but at most {} of the budget of {} can be given to it",
-        ByteSize::from_bytes(*needed_bytes), ByteSize::from_bytes(*largest_bytes), ByteSize::from_bytes(*budget_bytes))]
+    #[error("{model} needs {}{}, but at most {} of the budget of {} can be given to it",
+        ByteSize::from_bytes(*needed_bytes), on(*arena), ByteSize::from_bytes(*largest_bytes), ByteSize::from_bytes(*budget_bytes))]
     TooLarge {
         /// The model's name.
         model: String,
@@ -18,6 +18,8 @@ pub enum Error {
         budget_bytes: u64,
         /// The largest thing that would fit: the budget less what is pinned.
         largest_bytes: u64,
+        /// Where it does not fit; the bytes are of there.
+        arena: Arena,
         /// The context in tokens with which this model would fit, if there is one.
         context_that_fits: Option<u32>,
     },
@@ -90,6 +92,11 @@ pub enum Error {
     ShuttingDown,
 }
 
+/// Where it is, unless that goes without saying.
+pub(crate) fn on(arena: Arena) -> String {
+    if arena.is_host() { String::new() } else { format!(" on {arena}") }
+}
+
 fn too_late(model: &str, waited_ms: u64) -> String {
     match waited_ms {
         0 => format!("the time of the request was over before {model} could be asked"),
@@ -124,7 +131,7 @@ impl Error {
                 Some("allow more time, or give the model more slots".into())
             }
             Self::LoadFailed { failure, .. } | Self::BackingOff { failure, .. } => failure.hint.clone(),
-            Self::GivenUp { model, .. } => Some(format!("`samovar why {model}` tells what happened")),
+            Self::GivenUp { model, .. } => Some(format!("`samovar why {model}` shows what happened")),
             Self::ShuttingDown => None,
         }
     }
@@ -144,13 +151,9 @@ impl Error {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self {
-            kind: error.kind(),
-            message: error.to_string(),
-            hint: error.hint(),
-            param: None,
-            retry_after_ms: error.retry_after_ms(),
-            is_lasting: false,
-        }
+        let mut failure = Self::new(error.kind(), error.to_string());
+        failure.hint = error.hint();
+        failure.retry_after_ms = error.retry_after_ms();
+        failure
     }
 }

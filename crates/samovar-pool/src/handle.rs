@@ -9,11 +9,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::oneshot;
 
-use crate::ask::{Ask, ModelSpec, Wait};
+use crate::ask::{AcquireRequest, ModelSpec, Wait};
 use crate::config::PoolConfig;
 use crate::decision::Decision;
 use crate::error::Error;
-use crate::lease::{Lease, SetAside};
+use crate::lease::{BackgroundReservation, Lease};
 use crate::owner::{self, Command, Grant, Return};
 use crate::protocol::TicketId;
 use crate::snapshot::Snapshot;
@@ -66,7 +66,11 @@ impl Pool {
     ///
     /// # Cancel safety
     /// Dropping the future gives the place in the queue back. A load it has caused goes on: the pool owns loads.
-    pub async fn acquire(&self, ask: Ask, waits: Option<mpsc::Sender<Wait>>) -> Result<Lease, Error> {
+    pub async fn acquire(
+        &self,
+        ask: AcquireRequest,
+        waits: Option<mpsc::Sender<Wait>>,
+    ) -> Result<Lease, Error> {
         let name = ask.model.name.clone();
         let (mut call, reply) = self.call(&name)?;
         self.send(Command::Acquire { ticket: call.ticket, ask, reply, waits }).await?;
@@ -130,14 +134,16 @@ impl Pool {
     ///
     /// # Cancel safety
     /// Dropping the future gives back what may have been set aside.
-    pub async fn set_aside(&self, bytes: u64) -> Option<SetAside> {
+    pub async fn reserve_background(&self, bytes: u64) -> Option<BackgroundReservation> {
         let (mut call, reply) = self.call("").ok()?;
         let is_wanted_back = Arc::new(AtomicBool::new(false));
         let (ticket, flag) = (call.ticket, Arc::clone(&is_wanted_back));
-        self.send(Command::SetAside { ticket, bytes, is_wanted_back: flag, reply }).await.ok()?;
+        self.send(Command::BackgroundReservation { ticket, bytes, is_wanted_back: flag, reply })
+            .await
+            .ok()?;
         let is_granted = call.answer().await.ok()?;
         let place = call.place.take();
-        is_granted.then(|| SetAside::new(ticket, bytes, is_wanted_back, place))
+        is_granted.then(|| BackgroundReservation::new(ticket, bytes, is_wanted_back, place))
     }
 
     /// Other limits from now on. The number of callers at a time stays that of the start.

@@ -14,7 +14,7 @@ use crate::protocol::TicketId;
 /// How the instance of a lease came to be ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub enum GrantKind {
     /// It was ready when the request came.
     Hit,
     /// It was parked and was resumed for the request.
@@ -29,11 +29,15 @@ pub enum Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrantFacts {
     /// How the instance came to be ready.
-    pub origin: Origin,
+    pub grant_kind: GrantKind,
     /// Milliseconds that the request waited for a slot or for memory.
     pub queue_ms: u64,
     /// Milliseconds that the request waited for a load or a resume.
     pub load_ms: u64,
+    /// Tokens of context that the instance has for each slot.
+    pub context_tokens: u32,
+    /// Requests that the instance can serve at the same time.
+    pub slots: u32,
 }
 
 /// The right to use one slot of an instance, until it is dropped.
@@ -64,8 +68,8 @@ impl Lease {
     }
 
     /// How the instance came to be ready.
-    pub fn origin(&self) -> Origin {
-        self.facts.origin
+    pub fn grant_kind(&self) -> GrantKind {
+        self.facts.grant_kind
     }
 
     /// Milliseconds that the request waited for a slot or for memory.
@@ -76,6 +80,16 @@ impl Lease {
     /// Milliseconds that the request waited for a load or a resume; 0 for a hit.
     pub fn load_ms(&self) -> f64 {
         self.facts.load_ms as f64
+    }
+
+    /// Tokens of context that the instance has for each slot: at least those asked for.
+    pub fn context_tokens(&self) -> u32 {
+        self.facts.context_tokens
+    }
+
+    /// Requests that the instance can serve at the same time.
+    pub fn slots(&self) -> u32 {
+        self.facts.slots
     }
 
     /// Tells the pool, when the lease drops, how the request failed. `EngineFailed`, `Unavailable` and `Internal`
@@ -106,16 +120,16 @@ impl std::fmt::Debug for Lease {
 
 /// Memory that is counted for work in the background, until it is dropped.
 ///
-/// Dropping it never blocks, as with [`Lease`]. Whoever holds it looks at [`SetAside::is_wanted_back`] from time to time,
+/// Dropping it never blocks, as with [`Lease`]. Whoever holds it looks at [`BackgroundReservation::is_wanted_back`] from time to time,
 /// and then leaves off: somebody waits for it.
-pub struct SetAside {
+pub struct BackgroundReservation {
     ticket: TicketId,
     bytes: u64,
     is_wanted_back: Arc<AtomicBool>,
     place: Option<OwnedPermit<Return>>,
 }
 
-impl SetAside {
+impl BackgroundReservation {
     pub(crate) fn new(
         ticket: TicketId,
         bytes: u64,
@@ -141,7 +155,7 @@ impl SetAside {
     }
 }
 
-impl Drop for SetAside {
+impl Drop for BackgroundReservation {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
             place.send(Return { ticket: self.ticket, failed: None });
@@ -149,9 +163,9 @@ impl Drop for SetAside {
     }
 }
 
-impl std::fmt::Debug for SetAside {
+impl std::fmt::Debug for BackgroundReservation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SetAside")
+        f.debug_struct("BackgroundReservation")
             .field("ticket", &self.ticket)
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()

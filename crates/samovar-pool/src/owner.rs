@@ -3,7 +3,7 @@
 //! ```text
 //!   commands ─┐
 //!   returns  ─┼─► select ─► Event ─► decide::step ─► Effect ─┬─► reply to a caller
-//!   outcomes ─┤                                              ├─► hands (blocking threads)
+//!   outcomes ─┤                                              ├─► executor (blocking threads)
 //!   timer    ─┘                                              └─► ring of decisions, next wake-up
 //! ```
 //!
@@ -20,11 +20,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use crate::ask::{Ask, ModelSpec, Wait};
+use crate::ask::{AcquireRequest, ModelSpec, Wait};
 use crate::config::PoolConfig;
 use crate::decide::{PoolState, step};
 use crate::decision::{Decision, Record};
-use crate::effects::{Hands, Outcome};
+use crate::effects::{EffectResult, Executor};
 use crate::handle::Reply;
 use crate::lease::GrantFacts;
 use crate::pressure;
@@ -37,16 +37,52 @@ const OUTCOMES: usize = 256;
 
 /// What callers send.
 pub(crate) enum Command {
-    Acquire { ticket: TicketId, ask: Ask, reply: Reply<Grant>, waits: Option<mpsc::Sender<Wait>> },
-    Warm { ticket: TicketId, model: Arc<ModelSpec>, reply: Reply<()>, waits: Option<mpsc::Sender<Wait>> },
-    Pin { ticket: TicketId, model: Arc<ModelSpec>, is_pinned: bool, reply: Reply<u32> },
-    Unload { ticket: TicketId, name: Option<String>, reply: Reply<u32> },
-    SetAside { ticket: TicketId, bytes: u64, is_wanted_back: Arc<AtomicBool>, reply: Reply<bool> },
-    Configure { config: Box<PoolConfig> },
-    Snapshot { reply: oneshot::Sender<Snapshot> },
-    Statistics { reply: oneshot::Sender<Statistics> },
-    Why { name: String, reply: oneshot::Sender<Vec<Decision>> },
-    Shutdown { grace: Duration, reply: oneshot::Sender<Statistics> },
+    Acquire {
+        ticket: TicketId,
+        ask: AcquireRequest,
+        reply: Reply<Grant>,
+        waits: Option<mpsc::Sender<Wait>>,
+    },
+    Warm {
+        ticket: TicketId,
+        model: Arc<ModelSpec>,
+        reply: Reply<()>,
+        waits: Option<mpsc::Sender<Wait>>,
+    },
+    Pin {
+        ticket: TicketId,
+        model: Arc<ModelSpec>,
+        is_pinned: bool,
+        reply: Reply<u32>,
+    },
+    Unload {
+        ticket: TicketId,
+        name: Option<String>,
+        reply: Reply<u32>,
+    },
+    BackgroundReservation {
+        ticket: TicketId,
+        bytes: u64,
+        is_wanted_back: Arc<AtomicBool>,
+        reply: Reply<bool>,
+    },
+    Configure {
+        config: Box<PoolConfig>,
+    },
+    Snapshot {
+        reply: oneshot::Sender<Snapshot>,
+    },
+    Statistics {
+        reply: oneshot::Sender<Statistics>,
+    },
+    Why {
+        name: String,
+        reply: oneshot::Sender<Vec<Decision>>,
+    },
+    Shutdown {
+        grace: Duration,
+        reply: oneshot::Sender<Statistics>,
+    },
 }
 
 /// What a caller gives back: a place in a queue or a lease.
@@ -77,9 +113,9 @@ pub(crate) fn spawn(parts: Parts) {
     let budget = &parts.config.budget;
     tracing::info!(budget_bytes = budget.bytes, source = %budget.source, "the pool starts");
     let owner = Owner {
-        state: PoolState::new(parts.config, parts.engine.capabilities().can_park, parts.clock.now()),
+        state: PoolState::new(parts.config, parts.clock.now()),
         look_every_ms: pressure::start(outcome_sender.clone()),
-        hands: Hands::new(parts.engine, outcome_sender),
+        executor: Executor::new(parts.engine, outcome_sender),
         clock: parts.clock,
         outcomes,
         returns: parts.returns,
@@ -88,7 +124,7 @@ pub(crate) fn spawn(parts: Parts) {
         instances: BTreeMap::new(),
         stops: BTreeMap::new(),
         probes: BTreeMap::new(),
-        asides: BTreeMap::new(),
+        background_reservations: BTreeMap::new(),
         ring: VecDeque::new(),
         wake_at: None,
         leaving: None,
@@ -101,7 +137,7 @@ enum Waiter {
     Lease(Reply<Grant>, Option<mpsc::Sender<Wait>>),
     Warm(Reply<()>, Option<mpsc::Sender<Wait>>),
     Count(Reply<u32>),
-    Aside(Reply<bool>),
+    Background(Reply<bool>),
 }
 
 /// A shutdown under way.
@@ -112,9 +148,9 @@ struct Leaving {
 
 struct Owner {
     state: PoolState,
-    hands: Hands,
+    executor: Executor,
     clock: Arc<dyn Clock>,
-    outcomes: mpsc::Receiver<Outcome>,
+    outcomes: mpsc::Receiver<EffectResult>,
     returns: mpsc::Receiver<Return>,
     turned_away: Arc<AtomicU64>,
     waiters: BTreeMap<TicketId, Waiter>,
@@ -124,7 +160,7 @@ struct Owner {
     /// Probes, the last of each instance: what parks or unloads it waits for that.
     probes: BTreeMap<InstanceId, JoinHandle<()>>,
     /// Flags that ask for what is set aside.
-    asides: BTreeMap<TicketId, Arc<AtomicBool>>,
+    background_reservations: BTreeMap<TicketId, Arc<AtomicBool>>,
     /// How often the machine is asked about its memory.
     look_every_ms: watch::Sender<u64>,
     ring: VecDeque<Record>,
@@ -167,7 +203,7 @@ impl Owner {
         }
     }
 
-    fn take_outcome(&mut self, outcome: Outcome) {
+    fn take_outcome(&mut self, outcome: EffectResult) {
         match &outcome.event {
             Event::Loaded { instance, .. } => {
                 self.stops.remove(instance);
@@ -181,7 +217,7 @@ impl Owner {
 
     fn take_back(&mut self, back: Return) {
         let ticket = back.ticket;
-        self.asides.remove(&ticket);
+        self.background_reservations.remove(&ticket);
         if self.state.is_out(ticket) {
             self.step(Event::Released { ticket, failed: back.failed });
         } else {
@@ -198,17 +234,7 @@ impl Owner {
                     return;
                 }
                 self.waiters.insert(ticket, Waiter::Lease(reply, waits));
-                let Ask { model, client, within, priority, deadline, keep_alive, affinity } = ask;
-                self.step(Event::Request {
-                    ticket,
-                    model,
-                    client,
-                    within,
-                    priority,
-                    deadline,
-                    keep_alive,
-                    affinity,
-                });
+                self.step(Event::Request { ticket, ask });
             }
             Command::Warm { ticket, model, reply, waits } => {
                 if reply.is_closed() {
@@ -232,13 +258,13 @@ impl Owner {
                     None => Event::Clear { ticket },
                 });
             }
-            Command::SetAside { ticket, bytes, is_wanted_back, reply } => {
+            Command::BackgroundReservation { ticket, bytes, is_wanted_back, reply } => {
                 if reply.is_closed() {
                     return;
                 }
-                self.waiters.insert(ticket, Waiter::Aside(reply));
-                self.asides.insert(ticket, is_wanted_back);
-                self.step(Event::SetAside { ticket, bytes });
+                self.waiters.insert(ticket, Waiter::Background(reply));
+                self.background_reservations.insert(ticket, is_wanted_back);
+                self.step(Event::BackgroundReservation { ticket, bytes });
             }
             Command::Configure { config } => self.step(Event::Configure { config }),
             Command::Snapshot { reply } => {
@@ -314,7 +340,7 @@ impl Owner {
 
     /// Nothing in memory, nothing to look for.
     fn look_at_memory(&self) {
-        let is_empty = self.instances.is_empty() && self.asides.is_empty();
+        let is_empty = self.instances.is_empty() && self.background_reservations.is_empty();
         let wish = if is_empty { 0 } else { self.state.config().look_every_ms };
         self.look_every_ms.send_if_modified(|every_ms| std::mem::replace(every_ms, wish) != wish);
     }
@@ -327,7 +353,7 @@ impl Owner {
     fn act(&mut self, effect: Effect, now: Millis) {
         match effect {
             Effect::Load { instance, model, .. } => {
-                let stop = self.hands.load(instance, model);
+                let stop = self.executor.load(instance, model);
                 self.stops.insert(instance, stop);
             }
             Effect::StopLoad { instance } => {
@@ -337,19 +363,19 @@ impl Owner {
             }
             Effect::Park { instance } => {
                 let probe = self.probes.remove(&instance);
-                self.hands.park(instance, self.instance(instance), probe);
+                self.executor.park(instance, self.instance(instance), probe);
             }
-            Effect::Resume { instance, options, .. } => {
-                self.hands.resume(instance, self.instance(instance), options);
+            Effect::Resume { instance, model, .. } => {
+                self.executor.resume(instance, self.instance(instance), model);
             }
             Effect::Probe { instance } => {
-                let probe = self.hands.probe(instance, self.instance(instance));
+                let probe = self.executor.probe(instance, self.instance(instance));
                 self.probes.insert(instance, probe);
             }
             Effect::Unload { instance } => {
                 let loaded =
                     self.instances.remove(&instance).expect("invariant: only what was loaded is unloaded");
-                self.hands.unload(instance, loaded, self.probes.remove(&instance));
+                self.executor.unload(instance, loaded, self.probes.remove(&instance));
             }
             Effect::Grant { ticket, instance, facts } => {
                 let instance = self.instance(instance);
@@ -362,24 +388,24 @@ impl Owner {
                 Some(Waiter::Lease(reply, _)) => drop(reply.send(Err(why))),
                 Some(Waiter::Warm(reply, _)) => drop(reply.send(Err(why))),
                 Some(Waiter::Count(reply)) => drop(reply.send(Err(why))),
-                Some(Waiter::Aside(_)) | None => {}
+                Some(Waiter::Background(_)) | None => {}
             },
             Effect::Done { ticket, instances } => match self.waiters.remove(&ticket) {
                 Some(Waiter::Warm(reply, _)) => drop(reply.send(Ok(()))),
                 Some(Waiter::Count(reply)) => drop(reply.send(Ok(instances))),
-                Some(Waiter::Lease(..) | Waiter::Aside(_)) | None => {}
+                Some(Waiter::Lease(..) | Waiter::Background(_)) | None => {}
             },
-            Effect::SetAside { ticket, is_granted } => {
+            Effect::BackgroundReservation { ticket, is_granted } => {
                 if !is_granted {
-                    self.asides.remove(&ticket);
+                    self.background_reservations.remove(&ticket);
                 }
-                if let Some(Waiter::Aside(reply)) = self.waiters.remove(&ticket) {
+                if let Some(Waiter::Background(reply)) = self.waiters.remove(&ticket) {
                     // A caller that has gone gives it back through its own place.
                     let _ = reply.send(Ok(is_granted));
                 }
             }
             Effect::WantBack { ticket } => {
-                if let Some(flag) = self.asides.get(&ticket) {
+                if let Some(flag) = self.background_reservations.get(&ticket) {
                     flag.store(true, Ordering::Relaxed);
                 }
             }

@@ -9,7 +9,7 @@
 //!
 //! A slow load is two quick events around an effect. Nothing in this file does anything.
 //!
-//! Fairness reads `Request::client` and `within`; pressure is `Pressure`; probes are `Probe`, `Probed` and `ProbeFailed`; parking is
+//! Fairness reads `AcquireRequest::client` and `within`; pressure is `Pressure`; probes are `Probe`, `Probed` and `ProbeFailed`; parking is
 //! `Park` and `Resume`. An instance that grows is a `Park` and a `Resume` with larger options. Several instances of a
 //! model change no variant, since events and effects name an [`InstanceId`] and never a model in memory. A group of
 //! models that depend on each other enters in [`ModelSpec`], which `Request` and `Warm` carry: one `Load` for each
@@ -17,12 +17,10 @@
 
 use std::sync::Arc;
 
-use samovar_core::footprint::{Footprint, Layout, Measurement};
 use samovar_core::port::Millis;
-use samovar_core::units::KeepAlive;
-use samovar_core::{Failure, LoadOptions};
+use samovar_core::{Bytes, Failure, Layout, Memory};
 
-use crate::ask::{ModelSpec, Wait};
+use crate::ask::{AcquireRequest, ModelSpec, Wait};
 use crate::config::PoolConfig;
 use crate::decision::Record;
 use crate::error::Error;
@@ -43,20 +41,8 @@ pub enum Event {
     Request {
         /// Names the call from now on.
         ticket: TicketId,
-        /// The model.
-        model: Arc<ModelSpec>,
-        /// Who asks, for fairness between clients; nobody named is one client.
-        client: String,
-        /// Who of that client asks: they divide its turns.
-        within: Vec<String>,
-        /// A head start in the model's queue.
-        priority: u8,
-        /// When to answer at the latest.
-        deadline: Option<Millis>,
-        /// How long to keep the model after this use.
-        keep_alive: Option<KeepAlive>,
-        /// Stands for the beginning of the prompt.
-        affinity: Option<u64>,
+        /// What it asks for.
+        ask: AcquireRequest,
     },
     /// A caller wants the model ready, without using it.
     Warm {
@@ -88,8 +74,8 @@ pub enum Event {
     Loaded {
         /// The instance.
         instance: InstanceId,
-        /// What it was measured to use.
-        footprint: Footprint,
+        /// What it was measured to use; nothing where the engine measures nothing.
+        memory: Memory,
         /// How its weights lie, which may be otherwise than was asked for.
         layout: Layout,
     },
@@ -123,8 +109,8 @@ pub enum Event {
     Parked {
         /// The instance.
         instance: InstanceId,
-        /// What is left.
-        measured: Measurement,
+        /// What is left of it.
+        left: Bytes,
     },
     /// Parking failed; the instance must go.
     ParkFailed {
@@ -138,7 +124,7 @@ pub enum Event {
         /// The instance.
         instance: InstanceId,
         /// What it uses now.
-        measured: Measurement,
+        memory: Memory,
     },
     /// Resuming failed; the instance is still parked.
     ResumeFailed {
@@ -152,8 +138,8 @@ pub enum Event {
         /// The instance.
         instance: InstanceId,
     },
-    /// Work in the background would use so much memory. Answered by `SetAside` at once, and ended by `Released`.
-    SetAside {
+    /// Work in the background would use so much memory. Answered by `BackgroundReservation` at once, and ended by `Released`.
+    BackgroundReservation {
         /// Names the call, and what is set aside.
         ticket: TicketId,
         /// How much.
@@ -214,7 +200,7 @@ pub enum Effect {
         /// The model, and how to load it.
         model: Arc<ModelSpec>,
         /// What was reserved for it.
-        reservation: Footprint,
+        reservation: Memory,
     },
     /// Tell a load to stop. It is still answered by `Loaded` or `LoadFailed`.
     StopLoad {
@@ -230,10 +216,10 @@ pub enum Effect {
     Resume {
         /// The instance.
         instance: InstanceId,
-        /// Its context and slots from now on.
-        options: LoadOptions,
+        /// What it is from now on; its context and slots may be others than before.
+        model: Arc<ModelSpec>,
         /// What was reserved for it, what it holds already included.
-        reservation: Footprint,
+        reservation: Memory,
     },
     /// Unload an instance that nobody uses. Answered by `Unloaded`.
     Unload {
@@ -269,8 +255,8 @@ pub enum Effect {
         /// Instances concerned.
         instances: u32,
     },
-    /// The answer to `SetAside`.
-    SetAside {
+    /// The answer to `BackgroundReservation`.
+    BackgroundReservation {
         /// The call.
         ticket: TicketId,
         /// Whether the memory is set aside.

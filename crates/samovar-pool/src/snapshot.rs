@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use samovar_core::{LoadOptions, ModelKey, ThreadUse};
+use samovar_core::port::EngineId;
+use samovar_core::{Arena, LoadOptions, ModelKey, ThreadUse};
 use serde::Serialize;
 
 /// Where a model is in its life.
@@ -95,6 +96,9 @@ pub struct PoolStats {
     pub usage_percent: f64,
     /// Bytes above which idle instances leave ahead of need.
     pub soft_bytes: u64,
+    /// The same of each device whose memory is counted.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<Arena, ArenaStats>,
     /// Where the budget comes from, such as `70 % of 22.1 GB available (/proc/meminfo)`.
     pub budget_source: String,
     /// Which idle instance leaves first.
@@ -113,6 +117,22 @@ pub struct PoolStats {
     pub queue_ms_p99: f64,
 }
 
+/// What is counted in one arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the unit belongs to the name")]
+pub struct ArenaStats {
+    /// Bytes that instances in memory count for.
+    pub resident_bytes: u64,
+    /// Bytes promised to loads and resumes under way.
+    pub reserved_bytes: u64,
+    /// Bytes measured beyond every prediction and beyond the budget.
+    pub owed_bytes: u64,
+    /// Bytes that instances may use together.
+    pub budget_bytes: u64,
+    /// Bytes above which idle instances leave ahead of need.
+    pub soft_bytes: u64,
+}
+
 /// One model. Counters only rise; the rest is of this moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelStats {
@@ -120,6 +140,8 @@ pub struct ModelStats {
     pub name: String,
     /// Identity of its bytes.
     pub key: ModelKey,
+    /// The engine that runs it.
+    pub engine: EngineId,
     /// Where it is in its life.
     pub state: ModelState,
     /// Part of a load under way that is done, 0 to 1.
@@ -132,6 +154,9 @@ pub struct ModelStats {
     pub held_bytes: u64,
     /// Bytes of mapped weights that it counts for now.
     pub mapped_bytes: u64,
+    /// Bytes on each device that it counts for now.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub device_bytes: BTreeMap<Arena, u64>,
     /// Instances of it that are ready.
     pub instances: u32,
     /// The most that it may have.
@@ -151,6 +176,12 @@ pub struct ModelStats {
     pub needs: Vec<String>,
     /// Whether the pool must keep it.
     pub is_pinned: bool,
+    /// Whether the pool must keep it, for its own sake or for that of a pinned model that needs it.
+    #[serde(skip)]
+    pub must_stay: bool,
+    /// Tokens of context for each slot of that instance, of those that stay, which has most.
+    #[serde(skip)]
+    pub largest_context_tokens: Option<u32>,
     /// Requests for it.
     pub requests: u64,
     /// Requests granted on an instance that was ready or parked when they came.

@@ -5,14 +5,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use samovar_core::footprint::Footprint;
-use samovar_core::port::{Capabilities, Clock, Engine, Instance, LoadControl, Millis, ModelFiles};
+use samovar_core::port::{Capabilities, Clock, Engine, EngineId, EngineInfo, Instance, LoadRequest, Millis};
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::fake::Script;
 use samovar_core::units::KeepAlive;
-use samovar_core::{Descriptor, ErrorKind, Failure, LoadOptions, ModelKey};
+use samovar_core::{
+    Arena, Bytes, Cost, Descriptor, ErrorKind, Failure, LoadOptions, Memory, ModelFiles, ModelKey,
+};
 use samovar_pool::{
-    Ask, Budget, Error, Instances, ModelSpec, ModelState, ModelStats, Origin, Pool, PoolConfig, Reason, Wait,
-    What,
+    AcquireRequest, Budget, Error, GrantKind, Instances, ModelSpec, ModelState, ModelStats, Pool, PoolConfig,
+    Reason, Wait, What,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, advance};
@@ -42,17 +44,28 @@ fn spec_with(name: &str, change: impl FnOnce(&mut ModelSpec)) -> Arc<ModelSpec> 
     let mut spec = ModelSpec {
         key: ModelKey::new(format!("key of {name}")),
         name: name.to_owned(),
-        path: "/nowhere".into(),
+        files: ModelFiles::of("/nowhere"),
         descriptor: Arc::new(FakeEngine::descriptor(name, 300)),
+        engine: EngineId::new("fake"),
+        capabilities: FakeEngine::CAPABILITIES,
         options: LoadOptions { slots: 16, ..FakeEngine::options() },
-        footprint: Footprint { held_bytes: 100, mapped_bytes: 300 },
+        cost: Cost { memory: Memory::on_host(100, 300), ..Cost::default() },
         load_ms: None,
         keep_alive: KeepAlive::Ms(60_000),
         instances: Instances::default(),
         needs: Vec::new(),
+        has_fixed_slots: true,
+        usual: None,
     };
     change(&mut spec);
+    // As an engine would say of what it is now.
+    spec.cost = Cost::on_host(&spec.descriptor, &spec.options, spec.footprint());
     Arc::new(spec)
+}
+
+/// It takes so many bytes of its own.
+fn hold(spec: &mut ModelSpec, held_bytes: u64) {
+    spec.cost.memory.private = Bytes::host(held_bytes);
 }
 
 fn spec(name: &str) -> Arc<ModelSpec> {
@@ -94,7 +107,7 @@ async fn ten_concurrent_first_requests_cause_one_load() {
     let calls: Vec<_> = (0..10)
         .map(|_| {
             let (pool, model) = (pool.clone(), spec("a"));
-            tokio::spawn(async move { pool.acquire(Ask::new(model), None).await })
+            tokio::spawn(async move { pool.acquire(AcquireRequest::new(model), None).await })
         })
         .collect();
     while queued(&pool).await < 10 {
@@ -106,13 +119,16 @@ async fn ten_concurrent_first_requests_cause_one_load() {
         leases.push(call.await.unwrap().unwrap());
     }
     assert_eq!(engine.counts().loads_started, 1);
-    let origins = |origin| leases.iter().filter(|lease| lease.origin() == origin).count();
-    assert_eq!((origins(Origin::Cold), origins(Origin::Joined)), (1, 9));
+    let origins = |grant_kind| leases.iter().filter(|lease| lease.grant_kind() == grant_kind).count();
+    assert_eq!((origins(GrantKind::Cold), origins(GrantKind::Joined)), (1, 9));
     let stats = pool.snapshot().await.pool;
     assert_eq!((stats.requests, stats.loads, stats.misses, stats.coalesced, stats.leases), (10, 1, 1, 9, 10));
     drop(leases);
     assert_eq!(pool.snapshot().await.pool.leases, 0);
-    assert_eq!(pool.acquire(Ask::new(spec("a")), None).await.unwrap().origin(), Origin::Hit);
+    assert_eq!(
+        pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap().grant_kind(),
+        GrantKind::Hit
+    );
     assert_eq!(pool.snapshot().await.pool.hits, 1);
 }
 
@@ -126,7 +142,7 @@ async fn a_caller_that_goes_cancels_its_ticket_and_not_the_load() {
     let pool = pool(&engine);
     let call = {
         let pool = pool.clone();
-        tokio::spawn(async move { pool.acquire(Ask::new(spec("a")), None).await })
+        tokio::spawn(async move { pool.acquire(AcquireRequest::new(spec("a")), None).await })
     };
     engine.wait_until(|counts| counts.loads_started == 1).await;
     call.abort();
@@ -146,7 +162,7 @@ async fn a_caller_that_goes_between_grant_and_receipt_gives_the_lease_back() {
     let engine = engine();
     let pool = pool(&engine);
     pool.warm(spec("a"), None).await.unwrap();
-    let mut call = Box::pin(pool.acquire(Ask::new(spec("a")), None));
+    let mut call = Box::pin(pool.acquire(AcquireRequest::new(spec("a")), None));
     let is_pending =
         std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_pending())).await;
     assert!(is_pending);
@@ -160,17 +176,17 @@ async fn a_lease_that_drops_serves_who_waits_and_who_waits_is_told() {
     let engine = engine();
     let pool = pool(&engine);
     let one_slot = spec_with("a", |spec| spec.options.slots = 1);
-    let first = pool.acquire(Ask::new(Arc::clone(&one_slot)), None).await.unwrap();
+    let first = pool.acquire(AcquireRequest::new(Arc::clone(&one_slot)), None).await.unwrap();
     let (tell, mut told) = mpsc::channel(8);
     let second = {
         let (pool, model) = (pool.clone(), Arc::clone(&one_slot));
-        tokio::spawn(async move { pool.acquire(Ask::new(model), Some(tell)).await })
+        tokio::spawn(async move { pool.acquire(AcquireRequest::new(model), Some(tell)).await })
     };
     assert_eq!(told.recv().await, Some(Wait::Queued { position: 1, estimate_ms: None }));
     advance(Duration::from_millis(700)).await;
     drop(first);
     let second = second.await.unwrap().unwrap();
-    assert_eq!(second.origin(), Origin::Hit);
+    assert_eq!(second.grant_kind(), GrantKind::Hit);
     assert!((second.queue_ms() - 700.0).abs() < 50.0, "{}", second.queue_ms());
     assert!(second.load_ms().abs() < f64::EPSILON);
 }
@@ -182,7 +198,7 @@ async fn whoever_waits_hears_of_the_load() {
     let (tell, mut told) = mpsc::channel(64);
     let call = {
         let pool = pool.clone();
-        tokio::spawn(async move { pool.acquire(Ask::new(spec("a")), Some(tell)).await })
+        tokio::spawn(async move { pool.acquire(AcquireRequest::new(spec("a")), Some(tell)).await })
     };
     assert_eq!(told.recv().await, Some(Wait::Loading { fraction: 0.0, instance: 1, of: 1 }));
     engine.loads_gate().open();
@@ -199,7 +215,7 @@ async fn whoever_waits_hears_of_the_load() {
 async fn an_idle_model_is_parked_then_unloaded() {
     let engine = engine();
     let pool = pool_with(&engine, |config| config.parked_ms = 600_000);
-    drop(pool.acquire(Ask::new(spec("a")), None).await.unwrap());
+    drop(pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap());
     let ready = until(&pool, "a", ModelState::Ready).await;
     assert_eq!((ready.held_bytes, ready.mapped_bytes, ready.expires_in_ms), (100, 300, Some(60_000)));
     tokio::time::sleep(Duration::from_secs(61)).await;
@@ -207,8 +223,8 @@ async fn an_idle_model_is_parked_then_unloaded() {
     assert_eq!((parked.held_bytes, parked.mapped_bytes), (0, 0));
     assert_eq!(engine.counts().parked_instances, 1);
 
-    let lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
-    assert_eq!(lease.origin(), Origin::Parked);
+    let lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
+    assert_eq!(lease.grant_kind(), GrantKind::Parked);
     drop(lease);
     let stats = pool.snapshot().await.pool;
     assert_eq!((stats.loads, stats.parked, stats.resumed, stats.hits), (1, 1, 1, 1));
@@ -225,10 +241,12 @@ async fn an_idle_model_is_parked_then_unloaded() {
 async fn keep_alive_of_a_request_wins_over_that_of_the_model() {
     let engine = engine();
     let pool = pool(&engine);
-    let at_once = Ask { keep_alive: Some(KeepAlive::ParkAtOnce), ..Ask::new(spec("a")) };
+    let at_once =
+        AcquireRequest { keep_alive: Some(KeepAlive::ParkAtOnce), ..AcquireRequest::new(spec("a")) };
     drop(pool.acquire(at_once, None).await.unwrap());
     until(&pool, "a", ModelState::Parked).await;
-    let for_ever = Ask { keep_alive: Some(KeepAlive::UntilEvicted), ..Ask::new(spec("a")) };
+    let for_ever =
+        AcquireRequest { keep_alive: Some(KeepAlive::UntilEvicted), ..AcquireRequest::new(spec("a")) };
     drop(pool.acquire(for_ever, None).await.unwrap());
     tokio::time::sleep(Duration::from_secs(86_400)).await;
     assert_eq!(until(&pool, "a", ModelState::Ready).await.expires_in_ms, None);
@@ -240,12 +258,12 @@ async fn a_pinned_model_stays() {
     let pool = pool(&engine);
     pool.pin(spec("a"), true).await.unwrap();
     pool.warm(spec("a"), None).await.unwrap();
-    drop(pool.acquire(Ask::new(spec("a")), None).await.unwrap());
+    drop(pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap());
     tokio::time::sleep(Duration::from_secs(86_400)).await;
     assert!(until(&pool, "a", ModelState::Ready).await.is_pinned);
 
-    let too_much = spec_with("b", |spec| spec.footprint.held_bytes = 601);
-    let refused = pool.acquire(Ask::new(too_much), None).await.unwrap_err();
+    let too_much = spec_with("b", |spec| hold(spec, 601));
+    let refused = pool.acquire(AcquireRequest::new(too_much), None).await.unwrap_err();
     let Error::TooLarge { needed_bytes: 901, budget_bytes: 1_000, largest_bytes: 600, .. } = refused else {
         panic!("{refused:?}")
     };
@@ -259,7 +277,7 @@ async fn a_pinned_model_stays() {
 async fn unloading_drains_who_is_served() {
     let engine = engine();
     let pool = pool(&engine);
-    let lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    let lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
     assert_eq!(pool.unload("a").await, Ok(1));
     assert_eq!(until(&pool, "a", ModelState::Draining).await.busy_slots, 1);
     assert_eq!(engine.counts().live_instances, 1);
@@ -274,17 +292,17 @@ async fn unloading_drains_who_is_served() {
 async fn a_request_during_draining_is_served_by_a_new_load() {
     let engine = engine();
     let pool = pool(&engine);
-    let lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    let lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
     pool.unload_all().await.unwrap();
     let next = {
         let pool = pool.clone();
-        tokio::spawn(async move { pool.acquire(Ask::new(spec("a")), None).await })
+        tokio::spawn(async move { pool.acquire(AcquireRequest::new(spec("a")), None).await })
     };
     while queued(&pool).await == 0 {
         tokio::task::yield_now().await;
     }
     drop(lease);
-    assert_eq!(next.await.unwrap().unwrap().origin(), Origin::Cold);
+    assert_eq!(next.await.unwrap().unwrap().grant_kind(), GrantKind::Cold);
     assert_eq!(engine.counts().loads_finished, 2);
 }
 
@@ -310,7 +328,7 @@ async fn unloading_stops_a_load_that_nobody_waits_for() {
 async fn shutdown_waits_for_leases_and_refuses_the_rest() {
     let engine = engine();
     let pool = pool(&engine);
-    let lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    let lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
     pool.warm(spec("b"), None).await.unwrap();
     let leaving = {
         let pool = pool.clone();
@@ -318,11 +336,11 @@ async fn shutdown_waits_for_leases_and_refuses_the_rest() {
     };
     engine.wait_until(|counts| counts.live_instances == 1).await;
     assert!(!leaving.is_finished());
-    assert_eq!(pool.acquire(Ask::new(spec("b")), None).await.unwrap_err(), Error::ShuttingDown);
+    assert_eq!(pool.acquire(AcquireRequest::new(spec("b")), None).await.unwrap_err(), Error::ShuttingDown);
     drop(lease);
     leaving.await.unwrap();
     assert_eq!(engine.counts().live_instances, 0);
-    assert_eq!(pool.acquire(Ask::new(spec("b")), None).await.unwrap_err(), Error::ShuttingDown);
+    assert_eq!(pool.acquire(AcquireRequest::new(spec("b")), None).await.unwrap_err(), Error::ShuttingDown);
     assert_eq!(pool.snapshot().await, samovar_pool::Snapshot::default());
 }
 
@@ -330,7 +348,7 @@ async fn shutdown_waits_for_leases_and_refuses_the_rest() {
 async fn shutdown_leaves_without_who_does_not_come_back() {
     let engine = engine();
     let pool = pool(&engine);
-    let lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    let lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
     let start = Instant::now();
     pool.shutdown(Duration::from_secs(5)).await;
     assert!(start.elapsed() >= Duration::from_secs(5));
@@ -341,7 +359,7 @@ async fn shutdown_leaves_without_who_does_not_come_back() {
 async fn a_pool_that_nobody_can_call_leaves() {
     let engine = engine();
     let pool = pool(&engine);
-    let lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    let lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
     drop(pool);
     tokio::task::yield_now().await;
     assert_eq!(engine.counts().live_instances, 1);
@@ -358,7 +376,7 @@ async fn a_crowd_meets_a_failing_load_once() {
     let calls: Vec<_> = (0..5)
         .map(|_| {
             let pool = pool.clone();
-            tokio::spawn(async move { pool.acquire(Ask::new(spec("a")), None).await })
+            tokio::spawn(async move { pool.acquire(AcquireRequest::new(spec("a")), None).await })
         })
         .collect();
     while queued(&pool).await < 5 {
@@ -371,15 +389,15 @@ async fn a_crowd_meets_a_failing_load_once() {
         assert_eq!(failure.message, "cannot load a: the file is damaged");
         assert_eq!(failure.hint.as_deref(), Some("fetch it again"));
     }
-    assert!(pool.acquire(Ask::new(spec("a")), None).await.is_err());
+    assert!(pool.acquire(AcquireRequest::new(spec("a")), None).await.is_err());
     assert_eq!(engine.counts().loads_started, 1);
     assert_eq!(model(&pool, "a").await.state, ModelState::Failed);
 
     advance(Duration::from_millis(1_001)).await;
-    let second = pool.acquire(Ask::new(spec("a")), None).await.unwrap_err();
+    let second = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap_err();
     assert_eq!(second.retry_after_ms(), Some(2_000));
     advance(Duration::from_millis(2_001)).await;
-    pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
     assert_eq!(engine.counts().loads_started, 3);
     assert_eq!(model(&pool, "a").await.failure, None);
 }
@@ -389,10 +407,11 @@ async fn a_deadline_is_answered_when_it_comes() {
     let engine = engine();
     let pool = pool(&engine);
     let one_slot = spec_with("a", |spec| spec.options.slots = 1);
-    let _lease = pool.acquire(Ask::new(Arc::clone(&one_slot)), None).await.unwrap();
+    let _lease = pool.acquire(AcquireRequest::new(Arc::clone(&one_slot)), None).await.unwrap();
     let start = Instant::now();
     let deadline = Some(pool_now(&pool).await.plus(2_000));
-    let error = pool.acquire(Ask { deadline, ..Ask::new(one_slot) }, None).await.unwrap_err();
+    let error =
+        pool.acquire(AcquireRequest { deadline, ..AcquireRequest::new(one_slot) }, None).await.unwrap_err();
     assert!(matches!(error, Error::DeadlineExceeded { .. }), "{error:?}");
     let waited = start.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_millis(2_050)).contains(&waited), "{waited:?}");
@@ -416,10 +435,10 @@ async fn a_model_that_never_fits_is_refused_with_the_numbers_and_without_a_load(
         });
         // 4 bytes a token: 4,096 tokens are 16,384 of the 16,484 held bytes.
         spec.options = LoadOptions { context_tokens: 4_096, slots: 1, ..FakeEngine::options() };
-        spec.footprint = Footprint { held_bytes: 16_484, mapped_bytes: 300 };
+        hold(spec, 16_484);
     });
     let pool_of_4k = pool_with(&engine, |config| config.budget.bytes = 4_000);
-    let error = pool_of_4k.acquire(Ask::new(Arc::clone(&too_large)), None).await.unwrap_err();
+    let error = pool_of_4k.acquire(AcquireRequest::new(Arc::clone(&too_large)), None).await.unwrap_err();
     let Error::TooLarge {
         needed_bytes: 16_784,
         budget_bytes: 4_000,
@@ -433,7 +452,12 @@ async fn a_model_that_never_fits_is_refused_with_the_numbers_and_without_a_load(
     // (4,000 − 400) / 4 = 900 tokens, in blocks of 256.
     assert_eq!(context_that_fits, Some(768));
     assert!(
-        pool.acquire(Ask::new(too_large), None).await.unwrap_err().hint().unwrap().contains("quantization")
+        pool.acquire(AcquireRequest::new(too_large), None)
+            .await
+            .unwrap_err()
+            .hint()
+            .unwrap()
+            .contains("quantization")
     );
     assert_eq!(engine.counts().loads_started, 0);
     let why = pool_of_4k.why("a").await;
@@ -446,12 +470,12 @@ async fn a_full_queue_refuses_at_once() {
     let pool = pool_with(&engine, |config| config.queue_per_model = 2);
     for number in 1..=2 {
         let caller = pool.clone();
-        tokio::spawn(async move { caller.acquire(Ask::new(spec("a")), None).await.map(drop) });
+        tokio::spawn(async move { caller.acquire(AcquireRequest::new(spec("a")), None).await.map(drop) });
         while queued(&pool).await < number {
             tokio::task::yield_now().await;
         }
     }
-    let error = pool.acquire(Ask::new(spec("a")), None).await.unwrap_err();
+    let error = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap_err();
     let Error::Busy { queued: 2, retry_after_ms, .. } = error else { panic!("{error:?}") };
     assert!(retry_after_ms > 0);
     engine.loads_gate().open();
@@ -461,13 +485,13 @@ async fn a_full_queue_refuses_at_once() {
 async fn callers_beyond_the_bound_are_turned_away_at_the_door() {
     let engine = engine();
     let pool = pool_with(&engine, |config| config.calls_max = 1);
-    let lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
-    let error = pool.acquire(Ask::new(spec("a")), None).await.unwrap_err();
+    let lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
+    let error = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap_err();
     assert!(matches!(error, Error::Busy { .. }), "{error:?}");
     assert_eq!(pool.snapshot().await.pool.refused, 1);
     drop(lease);
     assert_eq!(pool.snapshot().await.pool.leases, 0);
-    pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -475,11 +499,11 @@ async fn an_idle_model_is_parked_for_another_and_says_why() {
     let engine = engine();
     let pool = pool_with(&engine, |config| config.soft_ratio = 1.0);
     for name in ["a", "b"] {
-        drop(pool.acquire(Ask::new(spec(name)), None).await.unwrap());
+        drop(pool.acquire(AcquireRequest::new(spec(name)), None).await.unwrap());
         until(&pool, name, ModelState::Ready).await;
         advance(Duration::from_secs(10)).await;
     }
-    drop(pool.acquire(Ask::new(spec("c")), None).await.unwrap());
+    drop(pool.acquire(AcquireRequest::new(spec("c")), None).await.unwrap());
     assert_eq!(until(&pool, "a", ModelState::Parked).await.held_bytes, 0);
     assert_eq!(model(&pool, "b").await.state, ModelState::Ready);
     let why = pool.why("a").await;
@@ -494,12 +518,12 @@ async fn an_idle_model_is_parked_for_another_and_says_why() {
 async fn a_busy_model_is_waited_for_and_never_evicted() {
     let engine = engine();
     let pool = pool_with(&engine, |config| config.soft_ratio = 1.0);
-    let large = |name| spec_with(name, |spec| spec.footprint.held_bytes = 500);
-    let lease = pool.acquire(Ask::new(large("a")), None).await.unwrap();
+    let large = |name| spec_with(name, |spec| hold(spec, 500));
+    let lease = pool.acquire(AcquireRequest::new(large("a")), None).await.unwrap();
     let other = {
         let pool = pool.clone();
-        let model = spec_with("b", |spec| spec.footprint.held_bytes = 600);
-        tokio::spawn(async move { pool.acquire(Ask::new(model), None).await })
+        let model = spec_with("b", |spec| hold(spec, 600));
+        tokio::spawn(async move { pool.acquire(AcquireRequest::new(model), None).await })
     };
     until(&pool, "b", ModelState::Waiting).await;
     tokio::time::sleep(Duration::from_secs(3_600)).await;
@@ -521,12 +545,12 @@ async fn an_instance_that_fails_a_request_and_a_probe_is_replaced_at_once() {
     let failure = Failure::new(ErrorKind::EngineFailed, "decode failed");
     let engine = engine_that_fails_probes(&failure);
     let pool = pool(&engine);
-    let mut lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    let mut lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
     lease.failed(&failure);
     drop(lease);
     let start = Instant::now();
-    let lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
-    assert_ne!(lease.origin(), Origin::Hit);
+    let lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
+    assert_ne!(lease.grant_kind(), GrantKind::Hit);
     assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
     assert_eq!(engine.counts().loads_finished, 2);
     assert_eq!(pool.snapshot().await.pool.died, 1);
@@ -537,10 +561,10 @@ async fn an_instance_that_fails_a_request_and_a_probe_is_replaced_at_once() {
 async fn an_instance_that_fails_a_request_and_not_a_probe_serves_on() {
     let engine = engine();
     let pool = pool(&engine);
-    let mut lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    let mut lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
     lease.failed(&Failure::new(ErrorKind::EngineFailed, "once"));
     drop(lease);
-    pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
     assert_eq!((engine.counts().loads_finished, pool.snapshot().await.pool.died), (1, 0));
 }
 
@@ -549,7 +573,11 @@ async fn an_idle_instance_that_no_longer_answers_is_unloaded() {
     let engine = engine_that_fails_probes(&Failure::new(ErrorKind::EngineFailed, "no token"));
     let pool = pool(&engine);
     drop(
-        pool.acquire(Ask::new(spec_with("a", |spec| spec.keep_alive = KeepAlive::UntilEvicted)), None).await,
+        pool.acquire(
+            AcquireRequest::new(spec_with("a", |spec| spec.keep_alive = KeepAlive::UntilEvicted)),
+            None,
+        )
+        .await,
     );
     let start = Instant::now();
     until(&pool, "a", ModelState::Ready).await;
@@ -564,10 +592,13 @@ async fn an_idle_instance_that_no_longer_answers_is_unloaded() {
 async fn a_request_at_fault_leaves_its_instance_alone() {
     let engine = engine();
     let pool = pool(&engine);
-    let mut lease = pool.acquire(Ask::new(spec("a")), None).await.unwrap();
+    let mut lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
     lease.failed(&Failure::new(ErrorKind::ContextExceeded, "too long"));
     drop(lease);
-    assert_eq!(pool.acquire(Ask::new(spec("a")), None).await.unwrap().origin(), Origin::Hit);
+    assert_eq!(
+        pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap().grant_kind(),
+        GrantKind::Hit
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -575,10 +606,10 @@ async fn a_larger_context_satisfies_a_smaller_and_not_the_other_way() {
     let engine = engine();
     let pool = pool(&engine);
     let with_context = |tokens| spec_with("a", |spec| spec.options.context_tokens = tokens);
-    drop(pool.acquire(Ask::new(with_context(512)), None).await.unwrap());
-    drop(pool.acquire(Ask::new(with_context(256)), None).await.unwrap());
+    drop(pool.acquire(AcquireRequest::new(with_context(512)), None).await.unwrap());
+    drop(pool.acquire(AcquireRequest::new(with_context(256)), None).await.unwrap());
     assert_eq!(engine.counts().loads_finished, 1);
-    drop(pool.acquire(Ask::new(with_context(1_024)), None).await.unwrap());
+    drop(pool.acquire(AcquireRequest::new(with_context(1_024)), None).await.unwrap());
     let counts = engine.counts();
     assert_eq!((counts.loads_finished, counts.parks, counts.resumes), (1, 1, 1));
     let stats = model(&pool, "a").await;
@@ -591,10 +622,10 @@ async fn a_model_measured_beyond_the_budget_does_not_stay() {
     let footprint = Some(Footprint { held_bytes: 5_000, mapped_bytes: 0 });
     let engine = FakeEngine::builder().script(Script { footprint, ..Script::default() }).build();
     let pool = pool(&engine);
-    let error = pool.acquire(Ask::new(spec("a")), None).await.unwrap_err();
+    let error = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap_err();
     assert!(matches!(error, Error::TooLarge { needed_bytes: 5_000, .. }), "{error:?}");
     engine.wait_until(|counts| counts.live_instances == 0).await;
-    assert!(pool.acquire(Ask::new(spec("a")), None).await.is_err());
+    assert!(pool.acquire(AcquireRequest::new(spec("a")), None).await.is_err());
     assert_eq!(engine.counts().loads_started, 1, "what was measured is remembered");
 }
 
@@ -607,22 +638,40 @@ async fn an_engine_that_can_not_resume_is_loaded_anew() {
     };
     let engine = FakeEngine::builder().script(script).build();
     let pool = pool(&engine);
-    let at_once = Ask { keep_alive: Some(KeepAlive::ParkAtOnce), ..Ask::new(spec("a")) };
+    let at_once =
+        AcquireRequest { keep_alive: Some(KeepAlive::ParkAtOnce), ..AcquireRequest::new(spec("a")) };
     drop(pool.acquire(at_once, None).await.unwrap());
     until(&pool, "a", ModelState::Parked).await;
-    assert_eq!(pool.acquire(Ask::new(spec("a")), None).await.unwrap().origin(), Origin::Cold);
+    assert_eq!(
+        pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap().grant_kind(),
+        GrantKind::Cold
+    );
     assert_eq!(engine.counts().loads_finished, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_on_a_device_is_counted_as_the_engine_says() {
+    let device = Arena::device(1).unwrap();
+    let footprint = Some(Footprint { held_bytes: 100, mapped_bytes: 300 });
+    let script = Script { footprint, device_bytes: Bytes::on(device, 30), ..Script::default() };
+    let engine = FakeEngine::builder().script(script).build();
+    let pool = pool_with(&engine, |config| config.device_bytes = [(device, 50)].into());
+    pool.warm(spec("a"), None).await.unwrap();
+    let counted = pool.snapshot().await.pool;
+    assert_eq!((counted.resident_bytes, counted.devices[&device].resident_bytes), (400, 30));
+    let json = serde_json::to_value(counted).unwrap();
+    assert_eq!(json["devices"]["device1"]["budget_bytes"], 50);
 }
 
 /// An engine that falls over.
 struct Panicking;
 
 impl Engine for Panicking {
-    fn name(&self) -> &'static str {
-        "panicking"
+    fn engines(&self) -> Vec<EngineInfo> {
+        FakeEngine::new().engines()
     }
 
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self, _: &Descriptor) -> Capabilities {
         Capabilities::default()
     }
 
@@ -630,13 +679,7 @@ impl Engine for Panicking {
         Ok(Footprint::default())
     }
 
-    fn load(
-        &self,
-        _: ModelFiles<'_>,
-        _: &Descriptor,
-        _: &LoadOptions,
-        _: &LoadControl,
-    ) -> Result<Arc<dyn Instance>, Failure> {
+    fn load(&self, _: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
         panic!("on purpose")
     }
 }
@@ -645,16 +688,16 @@ impl Engine for Panicking {
 async fn an_engine_that_panics_is_a_failed_load() {
     let config = PoolConfig { look_every_ms: 0, ..PoolConfig::with_budget(Budget::fixed(1_000, "test")) };
     let pool = Pool::start(Arc::new(Panicking), Arc::new(TokioClock(Instant::now())), config);
-    let error = pool.acquire(Ask::new(spec("a")), None).await.unwrap_err();
+    let error = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
-    assert!(pool.acquire(Ask::new(spec("a")), None).await.is_err());
+    assert!(pool.acquire(AcquireRequest::new(spec("a")), None).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn statistics_can_be_written_as_json() {
     let engine = engine();
     let pool = pool(&engine);
-    drop(pool.acquire(Ask::new(spec("a")), None).await.unwrap());
+    drop(pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap());
     let json = serde_json::to_value(pool.snapshot().await).unwrap();
     for field in ["requests", "hits", "misses", "loads", "coalesced", "evictions", "parked", "resumed"] {
         assert!(json["pool"][field].is_u64(), "{field}");
@@ -704,7 +747,7 @@ async fn callers_that_come_and_go_on_many_threads_leave_nothing_behind() {
                     tokio::select! {
                         biased;
                         () = turns((caller * 7 + round * 13) % 60), if round % 3 != 0 => {}
-                        granted = pool.acquire(Ask::new(model), None) => {
+                        granted = pool.acquire(AcquireRequest::new(model), None) => {
                             if let Ok(mut lease) = granted {
                                 turns(round % 5).await;
                                 if caller == 0 && round % 50 == 49 {
@@ -740,18 +783,18 @@ async fn callers_that_come_and_go_on_many_threads_leave_nothing_behind() {
 async fn memory_set_aside_goes_back_when_a_request_needs_it() {
     let engine = engine();
     let pool = pool(&engine);
-    assert!(pool.set_aside(10_000).await.is_none(), "the budget is 1,000");
-    let aside = pool.set_aside(800).await.expect("nothing is in memory");
-    assert_eq!((pool.snapshot().await.pool.reserved_bytes, aside.is_wanted_back()), (800, false));
+    assert!(pool.reserve_background(10_000).await.is_none(), "the budget is 1,000");
+    let background = pool.reserve_background(800).await.expect("nothing is in memory");
+    assert_eq!((pool.snapshot().await.pool.reserved_bytes, background.is_wanted_back()), (800, false));
     let (asking, a) = (pool.clone(), spec("a"));
-    let call = tokio::spawn(async move { asking.acquire(Ask::new(a), None).await });
-    while !aside.is_wanted_back() {
+    let call = tokio::spawn(async move { asking.acquire(AcquireRequest::new(a), None).await });
+    while !background.is_wanted_back() {
         tokio::task::yield_now().await;
     }
-    assert!(pool.set_aside(1).await.is_none(), "somebody waits for memory");
-    drop(aside);
+    assert!(pool.reserve_background(1).await.is_none(), "somebody waits for memory");
+    drop(background);
     let lease = call.await.unwrap().unwrap();
-    assert_eq!(lease.origin(), Origin::Cold);
+    assert_eq!(lease.grant_kind(), GrantKind::Cold);
     assert_eq!(pool.snapshot().await.pool.reserved_bytes, 0);
 }
 
@@ -762,9 +805,9 @@ async fn memory_set_aside_goes_back_when_the_machine_is_short_although_nothing_i
         config.look_every_ms = 1_000;
         config.available_floor_bytes = u64::MAX;
     });
-    let aside = pool.set_aside(800).await.expect("nothing is in memory");
+    let background = pool.reserve_background(800).await.expect("nothing is in memory");
     let looked = async {
-        while !aside.is_wanted_back() {
+        while !background.is_wanted_back() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };

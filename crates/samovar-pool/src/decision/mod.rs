@@ -3,7 +3,7 @@
 mod text;
 
 use samovar_core::port::Millis;
-use samovar_core::{ErrorKind, ModelKey};
+use samovar_core::{Arena, ErrorKind, ModelKey};
 use serde::Serialize;
 
 /// What was done with a model.
@@ -98,6 +98,9 @@ pub enum Reason {
         idle_ms: u64,
         /// What bringing it back is expected to take, in milliseconds.
         reload_ms: u64,
+        /// Where that is.
+        #[serde(skip_serializing_if = "Arena::is_host")]
+        arena: Arena,
     },
     /// The machine is short of memory, whatever the ledger says.
     Pressure {
@@ -165,6 +168,9 @@ pub enum Reason {
         budget_bytes: u64,
         /// The largest thing that would fit.
         largest_bytes: u64,
+        /// Where that is.
+        #[serde(skip_serializing_if = "Arena::is_host")]
+        arena: Arena,
     },
     /// Too many wait already.
     QueueFull {

@@ -5,13 +5,14 @@ use std::fmt;
 use samovar_core::units::{ByteSize, TimeSpan, counted, waiting_requests};
 
 use super::{Reason, Record, What};
+use crate::error::on;
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.what.verb())?;
         match &self.reason {
             Reason::Asked => f.write_str(": it was asked for"),
-            Reason::Warmed => f.write_str(": it is to be ready before anybody asks"),
+            Reason::Warmed => f.write_str(": to be ready before the first request"),
             Reason::Replaces => f.write_str(": it takes the place of one that failed"),
             Reason::Further { serving, waiting: 0 } => {
                 let serve = if *serving == 1 { "serves" } else { "serve" };
@@ -35,13 +36,14 @@ impl fmt::Display for Record {
                 coarse(*idle_ms),
                 seconds(*reload_ms)
             ),
-            Reason::AboveSoft { used_bytes, soft_bytes, frees_bytes, idle_ms, reload_ms } => write!(
+            Reason::AboveSoft { used_bytes, soft_bytes, frees_bytes, idle_ms, reload_ms, arena } => write!(
                 f,
-                " {}, idle {}, would take {} to reload; {} in use is above the soft limit of {}",
+                " {}, idle {}, would take {} to reload; {} in use{} is above the soft limit of {}",
                 bytes(*frees_bytes),
                 coarse(*idle_ms),
                 seconds(*reload_ms),
                 bytes(*used_bytes),
+                on(*arena),
                 bytes(*soft_bytes)
             ),
             Reason::Pressure { available_bytes, stall_percent, frees_bytes, reload_ms } => write!(
@@ -66,7 +68,7 @@ impl fmt::Display for Record {
                 bytes(*frees_bytes),
                 seconds(*reload_ms)
             ),
-            Reason::Told => f.write_str(": it was told to"),
+            Reason::Told => f.write_str(": it was requested"),
             Reason::Leaving => f.write_str(": the pool is shutting down"),
             Reason::Failed { message, retry_in_ms: 0, .. } => write!(f, ": {message}"),
             Reason::Failed { message, retry_in_ms, .. } => {
@@ -79,10 +81,11 @@ impl fmt::Display for Record {
                 seconds(*retry_in_ms)
             ),
             Reason::AfterFailures { failures } => write!(f, ", after {}", counted(*failures, "failure")),
-            Reason::DoesNotFit { needed_bytes, budget_bytes, largest_bytes } => write!(
+            Reason::DoesNotFit { needed_bytes, budget_bytes, largest_bytes, arena } => write!(
                 f,
-                ": needs {}, at most {} of the budget of {} can be given to it",
+                ": needs {}{}, at most {} of the budget of {} can be given to it",
                 bytes(*needed_bytes),
+                on(*arena),
                 bytes(*largest_bytes),
                 bytes(*budget_bytes)
             ),
@@ -199,7 +202,7 @@ mod tests {
     fn a_load_says_for_whom_it_is() {
         let loading = |reason| text(What::Loading, reason);
         assert_eq!(loading(Reason::Asked), "began to load: it was asked for");
-        assert_eq!(loading(Reason::Warmed), "began to load: it is to be ready before anybody asks");
+        assert_eq!(loading(Reason::Warmed), "began to load: to be ready before the first request");
         assert_eq!(loading(Reason::Replaces), "began to load: it takes the place of one that failed");
         assert_eq!(
             loading(Reason::Further { serving: 1, waiting: 0 }),

@@ -24,7 +24,7 @@ use linux::System;
 #[cfg(not(target_os = "linux"))]
 use unknown::System;
 
-use crate::effects::Outcome;
+use crate::effects::EffectResult;
 use crate::protocol::Event;
 
 /// What the machine says of its memory at a moment.
@@ -43,7 +43,7 @@ trait Gauge: Send + 'static {
 }
 
 /// Starts to watch; the interval in milliseconds that is sent is kept to, and 0 rests.
-pub(crate) fn start(outcomes: mpsc::Sender<Outcome>) -> watch::Sender<u64> {
+pub(crate) fn start(outcomes: mpsc::Sender<EffectResult>) -> watch::Sender<u64> {
     let (every_ms, wishes) = watch::channel(0);
     tokio::spawn(watch_over(System::default(), wishes, outcomes));
     every_ms
@@ -52,7 +52,7 @@ pub(crate) fn start(outcomes: mpsc::Sender<Outcome>) -> watch::Sender<u64> {
 async fn watch_over(
     mut gauge: impl Gauge,
     mut every_ms: watch::Receiver<u64>,
-    outcomes: mpsc::Sender<Outcome>,
+    outcomes: mpsc::Sender<EffectResult>,
 ) {
     loop {
         let Ok(wish) = every_ms.wait_for(|ms| *ms > 0).await.map(|ms| *ms) else { return };

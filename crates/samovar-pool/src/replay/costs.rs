@@ -1,14 +1,14 @@
 //! What having a model in memory costs in a replay, and what is assumed where nobody measured it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use samovar_core::footprint::{KvType, Layout};
+use samovar_core::port::{Capabilities, EngineId};
 use samovar_core::units::KeepAlive;
-use samovar_core::{Descriptor, Footprint, LoadOptions, ModelKey};
+use samovar_core::{Arena, Bytes, Cost, Descriptor, Footprint, Format, LoadOptions, ModelFiles, ModelKey};
 use serde::Serialize;
 
-use super::log::{Facts, Named};
+use super::log::{ModelCosts, Named};
 use crate::ask::{Instances, ModelSpec};
 
 /// Of what an instance holds, the part that is left when it is parked, unless the log knows: between what was
@@ -26,8 +26,11 @@ const SLOTS: u32 = 4;
 /// What having a model in memory costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Costs {
-    /// Memory when it is ready.
+    /// Memory of the host when it is ready.
     pub footprint: Footprint,
+    /// Memory of devices when it is ready; none when it is parked.
+    #[serde(skip)]
+    pub devices: Bytes,
     /// Memory when it is parked.
     pub parked_bytes: u64,
     /// What a load takes, in milliseconds.
@@ -47,15 +50,18 @@ impl Costs {
     /// What is known of the model: its measured footprint and load time, else its predicted footprint, and a
     /// load at 1.8 GB/s.
     pub fn of(spec: &ModelSpec) -> Self {
-        let weights = spec.descriptor.file_bytes.max(spec.footprint.mapped_bytes);
+        let footprint = spec.footprint();
+        let weights = spec.descriptor.file_bytes.max(footprint.mapped_bytes);
         let load_ms = spec.load_ms.unwrap_or(LOAD_BEGIN_MS + weights / LOAD_BYTES_PER_MS);
-        Self::assumed(spec.footprint, load_ms)
+        let devices = spec.cost.memory.total().with(Arena::HOST, 0);
+        Self { devices, ..Self::assumed(footprint, load_ms) }
     }
 
     fn assumed(footprint: Footprint, load_ms: u64) -> Self {
         let resume_ms = RESUME_BEGIN_MS + footprint.held_bytes / RESUME_BYTES_PER_MS;
         Self {
             footprint,
+            devices: Bytes::NONE,
             parked_bytes: footprint.held_bytes / PARKED_PART,
             load_ms,
             resume_ms: resume_ms.min(load_ms),
@@ -63,7 +69,10 @@ impl Costs {
     }
 
     /// What the log says, where it says something.
-    fn corrected(mut self, facts: &Facts) -> Self {
+    fn corrected(mut self, facts: &ModelCosts) -> Self {
+        let told = facts.device_bytes.iter().filter(|(arena, _)| !arena.is_host());
+        let told = told.fold(Bytes::NONE, |all, (arena, bytes)| all.with(*arena, *bytes));
+        let devices = if told.is_none() { self.devices } else { told };
         if facts.held_bytes.is_some() || facts.mapped_bytes.is_some() {
             let (held_bytes, mapped_bytes) = (facts.held_bytes, facts.mapped_bytes);
             self.footprint =
@@ -78,7 +87,15 @@ impl Costs {
         self.load_ms = facts.load_ms.unwrap_or(self.load_ms);
         self.resume_ms = facts.resume_ms.unwrap_or(self.resume_ms).min(self.load_ms);
         self.parked_bytes = facts.parked_bytes.unwrap_or(self.parked_bytes).min(self.footprint.total_bytes());
+        self.devices = devices;
         self
+    }
+
+    /// What a model of these costs takes in all.
+    pub(super) fn of_all(&self, spec: &ModelSpec) -> Cost {
+        let mut cost = Cost::on_host(&spec.descriptor, &spec.options, self.footprint);
+        cost.memory.private += self.devices;
+        cost
     }
 }
 
@@ -103,12 +120,12 @@ impl Subject {
         let known = if spec.load_ms.is_none() && is_sized {
             // A load of something of the size that the log says.
             let bytes = facts.bytes.or(facts.mapped_bytes).or(facts.held_bytes).unwrap_or(0);
-            Costs::assumed(spec.footprint, LOAD_BEGIN_MS + bytes / LOAD_BYTES_PER_MS)
+            Costs::assumed(spec.footprint(), LOAD_BEGIN_MS + bytes / LOAD_BYTES_PER_MS)
         } else {
             Costs::of(&spec)
         };
         let costs = known.corrected(&facts);
-        spec.footprint = costs.footprint;
+        spec.cost = costs.of_all(&spec);
         spec.load_ms = Some(costs.load_ms);
         spec.options.slots = facts.slots.unwrap_or(spec.options.slots).max(1);
         Some(Self { spec: Arc::new(spec), costs })
@@ -120,6 +137,11 @@ impl Subject {
         Arc::make_mut(&mut self.spec).keep_alive = keep_alive;
         self
     }
+
+    /// Whether the engine that runs it can park it.
+    pub fn can_park(&self) -> bool {
+        self.spec.capabilities.can_park
+    }
 }
 
 /// A model that is not on this machine.
@@ -127,8 +149,11 @@ fn unknown(name: &str) -> ModelSpec {
     ModelSpec {
         key: ModelKey::new(name),
         name: name.to_owned(),
-        path: PathBuf::new(),
+        files: ModelFiles::of(""),
         descriptor: Arc::new(blank()),
+        engine: EngineId::new("unknown"),
+        // As what most engines run.
+        capabilities: Capabilities { can_park: true, ..Capabilities::default() },
         options: LoadOptions {
             context_tokens: 4_096,
             slots: SLOTS,
@@ -137,17 +162,20 @@ fn unknown(name: &str) -> ModelSpec {
             threads: 1,
             lock_memory: false,
         },
-        footprint: Footprint::default(),
+        cost: Cost::default(),
         load_ms: None,
         keep_alive: KeepAlive::default(),
         instances: Instances::default(),
         needs: Vec::new(),
+        has_fixed_slots: false,
+        usual: None,
     }
 }
 
 /// Facts of a header that nobody has read.
 fn blank() -> Descriptor {
     Descriptor {
+        format: Format::default(),
         name: None,
         architecture: String::new(),
         parameters: 0,
@@ -175,34 +203,37 @@ fn blank() -> Descriptor {
 
 #[cfg(test)]
 mod tests {
+    use samovar_core::Memory;
+
     use super::*;
 
-    fn named(facts: Option<Facts>) -> Named {
+    fn named(facts: Option<ModelCosts>) -> Named {
         Named { name: "m".into(), facts }
     }
 
     #[test]
     fn a_model_that_is_nowhere_and_of_which_the_log_says_nothing_is_unknown() {
         assert!(Subject::new(&named(None), None).is_none());
-        let only_time = Facts { load_ms: Some(3), ..Facts::default() };
+        let only_time = ModelCosts { load_ms: Some(3), ..ModelCosts::default() };
         assert!(Subject::new(&named(Some(only_time)), None).is_none());
     }
 
     #[test]
     fn the_log_wins_over_the_machine_and_assumptions_fill_the_rest() {
         let mut here = unknown("m");
-        here.footprint = Footprint { held_bytes: 80, mapped_bytes: 900 };
+        here.cost.memory = Memory::on_host(80, 900);
         here.load_ms = Some(700);
         let known = Subject::new(&named(None), Some(&here)).expect("known").costs;
         assert_eq!((known.load_ms, known.footprint.total_bytes(), known.parked_bytes), (700, 980, 10));
-        let facts = Facts { bytes: Some(1_600), load_ms: Some(5), resume_ms: Some(9), ..Facts::default() };
+        let facts =
+            ModelCosts { bytes: Some(1_600), load_ms: Some(5), resume_ms: Some(9), ..ModelCosts::default() };
         let told = Subject::new(&named(Some(facts)), Some(&here)).expect("known").costs;
         assert_eq!((told.load_ms, told.resume_ms, told.footprint.total_bytes()), (5, 5, 1_600));
     }
 
     #[test]
     fn a_load_that_nobody_measured_takes_its_bytes_at_the_speed_of_a_disk() {
-        let facts = Facts { bytes: Some(3_600_000_000), ..Facts::default() };
+        let facts = ModelCosts { bytes: Some(3_600_000_000), ..ModelCosts::default() };
         assert_eq!(Subject::new(&named(Some(facts)), None).expect("sized").costs.load_ms, 2_100);
     }
 }

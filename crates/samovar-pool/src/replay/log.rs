@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 
+use samovar_core::Arena;
 use samovar_core::port::Millis;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -52,7 +53,7 @@ pub struct Asked {
 /// What a model costs, as a line of the log. Whatever is left out is taken from the model itself if it is on this
 /// machine, else assumed (see [`Costs`](super::Costs)).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct ModelCosts {
     /// The model.
     pub model: String,
     /// Memory of it in all, where nothing tells held from mapped.
@@ -64,6 +65,9 @@ pub struct Facts {
     /// Weights as page cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapped_bytes: Option<u64>,
+    /// Memory of one instance on each device.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub device_bytes: BTreeMap<Arena, u64>,
     /// What is left of it when it is parked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parked_bytes: Option<u64>,
@@ -94,7 +98,7 @@ pub struct Reader {
     lines: usize,
     torn: usize,
     asked: Vec<Asked>,
-    facts: BTreeMap<String, Facts>,
+    facts: BTreeMap<String, ModelCosts>,
 }
 
 impl Reader {
@@ -147,7 +151,7 @@ impl Reader {
                     .to_owned(),
             );
         }
-        let facts: Facts =
+        let facts: ModelCosts =
             serde_json::from_value(object).map_err(|error| format!("not facts of a model: {error}"))?;
         if facts.model.is_empty() {
             return Err("it names no model".to_owned());
@@ -222,7 +226,7 @@ pub struct Named {
     /// What requests call it.
     pub name: String,
     /// What the log says that it costs.
-    pub facts: Option<Facts>,
+    pub facts: Option<ModelCosts>,
 }
 
 /// A request of a trace.

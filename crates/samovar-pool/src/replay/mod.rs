@@ -11,16 +11,16 @@
 //! or a clock: the same trace gives the same report.
 
 mod costs;
+mod harness;
 pub mod log;
 mod offline;
 mod report;
-mod stage;
 pub mod synthetic;
 #[cfg(test)]
 mod tests;
 
 pub use costs::{Costs, Subject};
+pub use harness::replay;
 pub use log::Trace;
 pub use offline::{bound, offline};
 pub use report::Report;
-pub use stage::replay;

@@ -46,7 +46,7 @@ fn next_uses(trace: &Trace) -> Vec<Option<usize>> {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum Residency {
     #[default]
     Absent,
     Parked,
@@ -60,21 +60,21 @@ struct Clairvoyant<'a> {
     can_park: bool,
     used_bytes: u64,
     /// Where each model is, and when it is asked for next.
-    places: Vec<(Place, Option<u64>)>,
+    places: Vec<(Residency, Option<u64>)>,
     report: Report,
 }
 
 /// A way to free memory: what it frees, what it loses for each byte and millisecond, and where it leads.
 struct Move {
     model: usize,
-    to: Place,
+    to: Residency,
     frees_bytes: u64,
     loss: f64,
 }
 
 impl<'a> Clairvoyant<'a> {
     fn new(subjects: &'a [Subject], budget_bytes: u64, can_park: bool) -> Self {
-        let places = vec![(Place::Absent, None); subjects.len()];
+        let places = vec![(Residency::Absent, None); subjects.len()];
         Self { subjects, budget_bytes, can_park, used_bytes: 0, places, report: Report::default() }
     }
 
@@ -87,16 +87,16 @@ impl<'a> Clairvoyant<'a> {
             return None;
         }
         let waited_ms = match self.places[model].0 {
-            Place::Ready => {
+            Residency::Ready => {
                 self.report.ready += 1;
                 0
             }
-            Place::Parked => {
+            Residency::Parked => {
                 self.report.parked += 1;
                 self.report.resumes += 1;
                 costs.resume_ms
             }
-            Place::Absent => {
+            Residency::Absent => {
                 self.report.loaded += 1;
                 self.report.loads += 1;
                 costs.load_ms
@@ -105,15 +105,15 @@ impl<'a> Clairvoyant<'a> {
         self.report.load_ms += waited_ms;
         self.used_bytes -= self.bytes(model, self.places[model].0);
         // Not among those that could leave while it comes in.
-        self.places[model] = (Place::Absent, None);
+        self.places[model] = (Residency::Absent, None);
         while self.used_bytes + full_bytes > self.budget_bytes {
             let Some(cheapest) = self.cheapest(now) else { break };
             self.used_bytes -= cheapest.frees_bytes;
             self.places[cheapest.model].0 = cheapest.to;
-            self.report.evictions += u64::from(cheapest.to == Place::Absent);
+            self.report.evictions += u64::from(cheapest.to == Residency::Absent);
         }
         self.used_bytes += full_bytes;
-        self.places[model] = (Place::Ready, next_at);
+        self.places[model] = (Residency::Ready, next_at);
         Some(waited_ms)
     }
 
@@ -126,31 +126,31 @@ impl<'a> Clairvoyant<'a> {
         let (place, next_at) = self.places[model];
         let costs = self.subjects[model].costs;
         let bytes = self.bytes(model, place);
-        let left_ms = |to: Place| match to {
-            Place::Parked => costs.resume_ms,
+        let left_ms = |to: Residency| match to {
+            Residency::Parked => costs.resume_ms,
             _ => costs.load_ms,
         };
-        let already_ms = if place == Place::Parked { costs.resume_ms } else { 0 };
-        let to_move = move |to: Place, left_bytes: u64| {
+        let already_ms = if place == Residency::Parked { costs.resume_ms } else { 0 };
+        let to_move = move |to: Residency, left_bytes: u64| {
             let frees_bytes = bytes.saturating_sub(left_bytes);
             let lost_ms = left_ms(to).saturating_sub(already_ms) as f64;
             let loss = next_at
                 .map_or(0.0, |at| lost_ms / (frees_bytes as f64 * at.saturating_sub(now).max(1) as f64));
             (frees_bytes > 0).then_some(Move { model, to, frees_bytes, loss })
         };
-        let may_park = self.can_park && place == Place::Ready;
-        let unload = (place != Place::Absent).then(|| to_move(Place::Absent, 0)).flatten();
-        let park = may_park.then(|| to_move(Place::Parked, costs.parked_bytes)).flatten();
+        let may_park = self.can_park && self.subjects[model].can_park() && place == Residency::Ready;
+        let unload = (place != Residency::Absent).then(|| to_move(Residency::Absent, 0)).flatten();
+        let park = may_park.then(|| to_move(Residency::Parked, costs.parked_bytes)).flatten();
         // For what is never needed again, leaving for good comes first.
         unload.into_iter().chain(park)
     }
 
-    fn bytes(&self, model: usize, place: Place) -> u64 {
+    fn bytes(&self, model: usize, place: Residency) -> u64 {
         let costs = self.subjects[model].costs;
         match place {
-            Place::Absent => 0,
-            Place::Parked => costs.parked_bytes,
-            Place::Ready => costs.footprint.total_bytes(),
+            Residency::Absent => 0,
+            Residency::Parked => costs.parked_bytes,
+            Residency::Ready => costs.footprint.total_bytes(),
         }
     }
 }
@@ -184,7 +184,8 @@ fn saved_at_most(
     let mut savings: Vec<(f64, f64)> = Vec::new();
     for (index, next) in next_uses(trace).into_iter().enumerate() {
         let Some(next) = next else { continue };
-        let costs = subjects[trace.requests[index].model].costs;
+        let subject = &subjects[trace.requests[index].model];
+        let costs = subject.costs;
         let full_bytes = costs.footprint.total_bytes();
         if full_bytes > budget_bytes {
             continue;
@@ -195,7 +196,7 @@ fn saved_at_most(
             (costs.parked_bytes as f64 * length, costs.load_ms.saturating_sub(costs.resume_ms) as f64);
         let rest = (whole.0 - parked.0, whole.1 - parked.1);
         // Parking is worth a step of its own where it saves more for each byte than staying ready does beyond it.
-        if can_park && parked.1 * rest.0 > rest.1 * parked.0 {
+        if can_park && subject.can_park() && parked.1 * rest.0 > rest.1 * parked.0 {
             savings.extend([parked, rest]);
         } else {
             savings.push(whole);
@@ -216,10 +217,10 @@ fn saved_at_most(
 
 #[cfg(test)]
 mod tests {
-    use super::super::log::{Facts, Reader};
+    use super::super::log::{ModelCosts, Reader};
     use super::*;
 
-    fn stage(lines: &str) -> (Trace, Vec<Subject>) {
+    fn harness(lines: &str) -> (Trace, Vec<Subject>) {
         let mut reader = Reader::default();
         lines.lines().for_each(|line| reader.take(line).expect("reads"));
         let trace = reader.finish();
@@ -229,12 +230,12 @@ mod tests {
     }
 
     fn facts(model: &str, bytes: u64, load_ms: u64) -> String {
-        let facts = Facts {
+        let facts = ModelCosts {
             model: model.into(),
             held_bytes: Some(0),
             mapped_bytes: Some(bytes),
             load_ms: Some(load_ms),
-            ..Facts::default()
+            ..ModelCosts::default()
         };
         serde_json::to_string(&facts).expect("serializes") + "\n"
     }
@@ -243,7 +244,7 @@ mod tests {
     fn what_is_needed_last_leaves_first() {
         // A B C A B: two of three fit; with A kept for its next use, only B is loaded again.
         let lines: String = ["a", "b", "c"].map(|name| facts(name, 10, 100)).concat();
-        let (trace, subjects) = stage(&(lines + "0 a\n10 b\n20 c\n30 a\n40 b\n"));
+        let (trace, subjects) = harness(&(lines + "0 a\n10 b\n20 c\n30 a\n40 b\n"));
         let report = offline(&trace, &subjects, 20, false);
         assert_eq!((report.loads, report.load_ms, report.ready), (4, 400, 1));
         assert_eq!(report.loaded, 4);
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn without_a_limit_both_load_each_model_once() {
         let lines = facts("a", 10, 100) + &facts("b", 30, 700);
-        let (trace, subjects) = stage(&(lines + "0 a\n10 b\n20 a\n30 b\n"));
+        let (trace, subjects) = harness(&(lines + "0 a\n10 b\n20 a\n30 b\n"));
         assert_eq!(offline(&trace, &subjects, 40, false).load_ms, 800);
         assert_eq!(bound(&trace, &subjects, 40, false), 800);
     }
@@ -261,7 +262,7 @@ mod tests {
     #[test]
     fn a_budget_for_one_of_two_has_a_bound_above_one_load_each() {
         let lines = facts("a", 10, 100) + &facts("b", 10, 100);
-        let (trace, subjects) = stage(&(lines + "0 a\n10 b\n20 a\n30 b\n40 a\n50 b\n"));
+        let (trace, subjects) = harness(&(lines + "0 a\n10 b\n20 a\n30 b\n40 a\n50 b\n"));
         let reached = offline(&trace, &subjects, 10, false).load_ms;
         let bound = bound(&trace, &subjects, 10, false);
         assert_eq!(reached, 600);
@@ -270,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_model_larger_than_the_budget_is_refused_and_costs_nothing() {
-        let (trace, subjects) = stage(&(facts("a", 10, 100) + "0 a\n10 a\n"));
+        let (trace, subjects) = harness(&(facts("a", 10, 100) + "0 a\n10 a\n"));
         let report = offline(&trace, &subjects, 9, true);
         assert_eq!((report.refused, report.load_ms), (2, 0));
         assert_eq!(bound(&trace, &subjects, 9, true), 0);
@@ -279,18 +280,18 @@ mod tests {
     #[test]
     fn parking_is_used_where_it_is_cheaper() {
         let line = |name| {
-            let facts = Facts {
+            let facts = ModelCosts {
                 model: name,
                 bytes: Some(16),
                 parked_bytes: Some(1),
                 load_ms: Some(100),
                 resume_ms: Some(3),
-                ..Facts::default()
+                ..ModelCosts::default()
             };
             serde_json::to_string(&facts).expect("serializes") + "\n"
         };
         let lines = line("a".to_owned()) + &line("b".to_owned());
-        let (trace, subjects) = stage(&(lines + "0 a\n10 b\n20 a\n30 b\n"));
+        let (trace, subjects) = harness(&(lines + "0 a\n10 b\n20 a\n30 b\n"));
         let report = offline(&trace, &subjects, 17, true);
         assert_eq!((report.loads, report.resumes, report.load_ms), (2, 2, 206));
         let bound = bound(&trace, &subjects, 17, true);

@@ -8,8 +8,8 @@
 
 use samovar_core::port::Millis;
 
-use super::log::{Facts, Named, Request, Trace};
-use crate::dice::Dice;
+use super::log::{ModelCosts, Named, Request, Trace};
+use crate::rng::Rng;
 
 /// Models of every trace.
 const MODELS: u64 = 24;
@@ -43,57 +43,57 @@ impl Kind {
 
 /// A trace of this kind with so many requests, with the facts of its models.
 pub fn trace(kind: Kind, requests: usize, seed: u64) -> Trace {
-    let mut dice = Dice::new(seed);
-    let models = (0..MODELS).map(|number| model(&mut dice, number)).collect();
-    let popularity = shuffled(&mut dice);
+    let mut rng = Rng::new(seed);
+    let models = (0..MODELS).map(|number| model(&mut rng, number)).collect();
+    let popularity = shuffled(&mut rng);
     let mut trace = Trace { models, requests: Vec::with_capacity(requests) };
     let mut now_ms = 0;
     while trace.requests.len() < requests {
-        now_ms += dice.between(0, 2 * pause_ms(kind, now_ms));
-        if kind == Kind::Scan && dice.chance_of(1, 400) {
-            scan(&mut trace, &mut dice, &mut now_ms, requests);
+        now_ms += rng.between(0, 2 * pause_ms(kind, now_ms));
+        if kind == Kind::Scan && rng.chance_of(1, 400) {
+            scan(&mut trace, &mut rng, &mut now_ms, requests);
             continue;
         }
-        let rank = zipf(&mut dice);
+        let rank = zipf(&mut rng);
         let model = match kind {
             Kind::Daily => by_hour(&popularity, rank, now_ms),
             Kind::Zipf | Kind::Scan => popularity[rank],
         };
-        trace.requests.push(request(&mut dice, now_ms, model));
+        trace.requests.push(request(&mut rng, now_ms, model));
     }
     trace
 }
 
 /// Sizes of what people run: most are small, some are large. A load takes 300 ms, and 0.4 to 1.2 ms a megabyte.
-fn model(dice: &mut Dice, number: u64) -> Named {
-    let doublings = dice.between(0, 6);
-    let megabytes = dice.between(400, 800) << doublings;
+fn model(rng: &mut Rng, number: u64) -> Named {
+    let doublings = rng.between(0, 6);
+    let megabytes = rng.between(400, 800) << doublings;
     let name = format!("model-{number:02}");
-    let facts = Facts {
+    let facts = ModelCosts {
         model: name.clone(),
         held_bytes: Some(megabytes * MB / 8),
         mapped_bytes: Some(megabytes * MB),
-        load_ms: Some(300 + megabytes * dice.between(4, 13) / 10),
-        ..Facts::default()
+        load_ms: Some(300 + megabytes * rng.between(4, 13) / 10),
+        ..ModelCosts::default()
     };
     Named { name, facts: Some(facts) }
 }
 
 /// Which model is the most asked for, the next, and so on: size says nothing about it.
-fn shuffled(dice: &mut Dice) -> Vec<usize> {
+fn shuffled(rng: &mut Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..MODELS as usize).collect();
     for last in (1..order.len()).rev() {
-        order.swap(last, dice.between(0, last as u64 + 1) as usize);
+        order.swap(last, rng.between(0, last as u64 + 1) as usize);
     }
     order
 }
 
 /// A rank, the first twice as often as the second, thrice as often as the third.
-fn zipf(dice: &mut Dice) -> usize {
+fn zipf(rng: &mut Rng) -> usize {
     const PARTS: u64 = 1 << 20;
     let weight = |rank: u64| PARTS / (rank + 1);
     let total: u64 = (0..MODELS).map(weight).sum();
-    let mut at = dice.between(0, total);
+    let mut at = rng.between(0, total);
     let mut rank = 0;
     while at >= weight(rank) {
         at -= weight(rank);
@@ -125,17 +125,17 @@ fn by_hour(popularity: &[usize], rank: usize, now_ms: u64) -> usize {
 }
 
 /// Somebody tries every model once.
-fn scan(trace: &mut Trace, dice: &mut Dice, now_ms: &mut u64, requests: usize) {
+fn scan(trace: &mut Trace, rng: &mut Rng, now_ms: &mut u64, requests: usize) {
     for model in 0..MODELS as usize {
         if trace.requests.len() < requests {
-            *now_ms += dice.between(5_000, 15_000);
-            trace.requests.push(request(dice, *now_ms, model));
+            *now_ms += rng.between(5_000, 15_000);
+            trace.requests.push(request(rng, *now_ms, model));
         }
     }
 }
 
-fn request(dice: &mut Dice, now_ms: u64, model: usize) -> Request {
-    let client = format!("client-{}", dice.between(0, 5));
-    let hold_ms = Some(dice.between(500, 15_000));
+fn request(rng: &mut Rng, now_ms: u64, model: usize) -> Request {
+    let client = format!("client-{}", rng.between(0, 5));
+    let hold_ms = Some(rng.between(500, 15_000));
     Request { at: Millis(now_ms), model, client, hold_ms, tokens: None }
 }

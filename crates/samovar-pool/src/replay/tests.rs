@@ -6,7 +6,7 @@ use super::*;
 use crate::budget::Budget;
 use crate::config::{EvictionPolicy, PoolConfig};
 
-fn stage(lines: &str) -> (Trace, Vec<Subject>) {
+fn harness(lines: &str) -> (Trace, Vec<Subject>) {
     let mut reader = Reader::default();
     lines.lines().for_each(|line| reader.take(line).expect("reads"));
     let mut trace = reader.finish();
@@ -30,7 +30,7 @@ const TWO: &str = "{\"model\":\"a\",\"held_bytes\":40,\"mapped_bytes\":40,\"load
 
 #[test]
 fn models_that_fit_together_are_loaded_once() {
-    let (trace, subjects) = stage(&(TWO.to_owned() + "0 a\n5000 b\n10000 a\n15000 b\n15001 b\n"));
+    let (trace, subjects) = harness(&(TWO.to_owned() + "0 a\n5000 b\n10000 a\n15000 b\n15001 b\n"));
     let report = replay(&trace, &subjects, &config(EvictionPolicy::Lru, 200), true);
     let expected = Report {
         requests: 5,
@@ -48,7 +48,7 @@ fn models_that_fit_together_are_loaded_once() {
 
 #[test]
 fn what_does_not_fit_is_parked_and_resumed_if_it_can_be() {
-    let (trace, subjects) = stage(&(TWO.to_owned() + "0 a\n5000 b\n10000 a\n15000 b\n"));
+    let (trace, subjects) = harness(&(TWO.to_owned() + "0 a\n5000 b\n10000 a\n15000 b\n"));
     let parking = replay(&trace, &subjects, &config(EvictionPolicy::Lru, 120), true);
     assert_eq!((parking.loads, parking.resumes, parking.parked, parking.load_ms), (2, 2, 2, 4_110));
     let loading = replay(&trace, &subjects, &config(EvictionPolicy::Lru, 120), false);
@@ -57,7 +57,7 @@ fn what_does_not_fit_is_parked_and_resumed_if_it_can_be() {
 
 #[test]
 fn requests_that_meet_a_load_join_it_and_wait_for_the_rest_of_it() {
-    let (trace, subjects) = stage(&(TWO.to_owned() + "0 b\n1000 b\n2000 b\n"));
+    let (trace, subjects) = harness(&(TWO.to_owned() + "0 b\n1000 b\n2000 b\n"));
     let report = replay(&trace, &subjects, &config(EvictionPolicy::Gdsf, 200), true);
     assert_eq!((report.loaded, report.joined, report.loads), (1, 2, 1));
     assert_eq!((report.wait_ms_p50, report.wait_ms_p99), (2_000, 3_000));
@@ -65,7 +65,7 @@ fn requests_that_meet_a_load_join_it_and_wait_for_the_rest_of_it() {
 
 #[test]
 fn what_never_fits_is_refused_without_a_load() {
-    let (trace, subjects) = stage(&(TWO.to_owned() + "0 a\n10 b\n"));
+    let (trace, subjects) = harness(&(TWO.to_owned() + "0 a\n10 b\n"));
     let report = replay(&trace, &subjects, &config(EvictionPolicy::Gdsf, 50), true);
     assert_eq!((report.refused, report.loads, report.load_ms), (2, 0, 0));
 }

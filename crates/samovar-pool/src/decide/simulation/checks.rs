@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use samovar_core::footprint::Layout;
-use samovar_core::{Footprint, ModelKey};
+use samovar_core::{Bytes, FileId, Memory, ModelKey};
 
 use super::super::state::Instance;
 use super::world::{CLIENTS, Caller, Seen, Work, World};
@@ -120,35 +119,35 @@ impl World {
 
     /// A promise may be made only for bytes that are there. While something is owed nothing new is promised; a growth
     /// that was promised before goes on.
-    pub(super) fn check_room(&self, id: InstanceId, wanted: Footprint) -> Result<(), Broken> {
+    pub(super) fn check_room(&self, id: InstanceId, wanted: &Memory) -> Result<(), Broken> {
         let with_it = self.instances.iter().map(|(other, seen)| {
-            let bytes = if *other == id { wanted } else { seen.bytes };
+            let bytes = if *other == id { wanted.clone() } else { seen.bytes.clone() };
             (seen, bytes)
         });
-        let in_use = sum_of(with_it) + self.set_aside();
+        let in_use = sum_of(with_it) + self.background_bytes();
         let allowed = self.allowance.max(self.budget) + self.state.ledger.owed();
-        if in_use > allowed {
-            return broken(1, format!("{wanted:?} promised, with it {in_use} in use of {}", self.budget));
+        if !allowed.covers(in_use) {
+            return broken(1, format!("{wanted:?} promised, with it {in_use:?} in use of {:?}", self.budget));
         }
         Ok(())
     }
 
     /// Nobody leaves for work in the background, and it has only what is free below the soft limit.
-    pub(super) fn check_set_aside(&self, effects: &[Effect]) -> Result<(), Broken> {
+    pub(super) fn check_background_reservations(&self, effects: &[Effect]) -> Result<(), Broken> {
         let leaves = |effect: &&Effect| matches!(effect, Effect::Park { .. } | Effect::Unload { .. });
         if let Some(effect) = effects.iter().find(leaves) {
             return broken(9, format!("{effect:?} for work in the background"));
         }
-        let (ledger, soft_bytes) = (&self.state.ledger, (self.budget as f64 * self.soft_ratio) as u64);
-        let in_use = ledger.used() + ledger.owed();
-        if in_use > soft_bytes {
-            return broken(9, format!("{in_use} in use of {soft_bytes} with work in the background"));
+        let (ledger, soft) = (&self.state.ledger, self.budget.part(self.soft_ratio));
+        let in_use = (ledger.used() + ledger.owed()).on_host();
+        if in_use > soft.on_host() {
+            return broken(9, format!("{in_use} in use of {soft:?} with work in the background"));
         }
         Ok(())
     }
 
-    pub(super) fn set_aside(&self) -> u64 {
-        self.asides.values().map(|(bytes, _)| bytes).sum()
+    pub(super) fn background_bytes(&self) -> Bytes {
+        self.background_reservations.values().map(|(bytes, _)| Bytes::host(*bytes)).sum()
     }
 
     /// Whoever is granted a model has all that it needs.
@@ -193,24 +192,28 @@ impl World {
     pub(super) fn check_bytes(&mut self) -> Result<(), Broken> {
         let ledger = &self.state.ledger;
         self.allowance = self.allowance.min(ledger.used()).max(self.budget);
-        if ledger.used() > self.allowance {
-            return broken(1, format!("{} in use of {}", ledger.used(), self.allowance));
+        if !self.allowance.covers(ledger.used()) {
+            return broken(1, format!("{:?} in use of {:?}", ledger.used(), self.allowance));
         }
         // What is to grow counts for more from the decision on, before anything is done.
         let growing = |id: &InstanceId| self.state.instance(*id).growth.is_some();
         let counted = |(id, seen): (&InstanceId, &Seen)| {
-            let counts = ledger.footprint_with_debt(*id);
-            let more = Footprint {
-                held_bytes: seen.bytes.held_bytes.max(counts.held_bytes),
-                mapped_bytes: seen.bytes.mapped_bytes.max(counts.mapped_bytes),
-            };
-            if growing(id) { more } else { seen.bytes }
+            let counts = ledger.memory_with_debt(*id);
+            let mut more = seen.bytes.clone();
+            if growing(id) {
+                more.private = more.private.max(counts.private);
+                for (file, bytes) in counts.mapped {
+                    let most = more.mapped.entry(file).or_default();
+                    *most = most.max(bytes);
+                }
+            }
+            more
         };
         let in_use = sum_of(self.instances.iter().map(|(id, seen)| (seen, counted((id, seen)))));
-        let in_use = in_use + self.set_aside();
+        let in_use = in_use + self.background_bytes();
         if ledger.used() + ledger.owed() != in_use {
             let (used, owed) = (ledger.used(), ledger.owed());
-            return broken(1, format!("{used} counted and {owed} owed, {in_use} in use"));
+            return broken(1, format!("{used:?} counted and {owed:?} owed, {in_use:?} in use"));
         }
         Ok(())
     }
@@ -238,20 +241,15 @@ impl World {
 }
 
 /// All that is held, and what is mapped once a file.
-fn sum_of<'a>(footprints: impl Iterator<Item = (&'a Seen, Footprint)>) -> u64 {
-    let mut mapped: BTreeMap<(&ModelKey, bool), u64> = BTreeMap::new();
-    let mut sum = 0;
-    for (seen, footprint) in footprints {
-        sum += footprint.held_bytes;
-        let own = match seen.layout {
-            Layout::Packed => 0,
-            Layout::Hybrid => footprint.mapped_bytes.min(seen.own_bytes),
-            Layout::Mapped | Layout::Repacked => footprint.mapped_bytes,
-        };
-        for (is_packed, bytes) in [(false, own), (true, footprint.mapped_bytes - own)] {
-            let most = mapped.entry((&seen.key, is_packed)).or_default();
-            *most = (*most).max(bytes);
+fn sum_of<'a>(memories: impl Iterator<Item = (&'a Seen, Memory)>) -> Bytes {
+    let mut mapped: BTreeMap<(&ModelKey, FileId), Bytes> = BTreeMap::new();
+    let mut sum = Bytes::NONE;
+    for (seen, memory) in memories {
+        sum += memory.private;
+        for (file, bytes) in memory.mapped {
+            let most = mapped.entry((&seen.key, file)).or_default();
+            *most = most.max(bytes);
         }
     }
-    sum + mapped.values().sum::<u64>()
+    mapped.into_values().fold(sum, |all, bytes| all + bytes)
 }

@@ -1,7 +1,7 @@
 //! Random pools: thousands of short lives, each from a seed, with the invariants asserted after every step.
 //!
 //! ```text
-//!   seed ─► dice ─► World: requests, cancels, outcomes good and bad, pins, limits, time ─► step
+//!   seed ─► rng ─► World: requests, cancels, outcomes good and bad, pins, limits, time ─► step
 //!                     ▲                                                                   │
 //!                     └── its own account of tickets, leases, bytes ◄────── effects ──────┘
 //! ```
@@ -13,10 +13,12 @@ mod checks;
 mod specs;
 mod world;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use samovar_core::port::Millis;
+use samovar_core::{Arena, Bytes};
 
 use super::state::{Phase, PoolState, Timer};
 use crate::ask::{Instances, ModelSpec};
@@ -69,11 +71,11 @@ fn ten_thousand_random_lives_keep_the_invariants() {
 #[test]
 fn random_lives_are_eventful() {
     let mut total = Tally::default();
-    let (mut set_aside, mut wanted_back) = (0, 0);
+    let (mut background, mut wanted_back) = (0, 0);
     for seed in 0..300 {
         let mut world = World::new(seed);
         (0..ACTS).try_for_each(|_| world.act()).and_then(|()| world.come_to_rest()).expect("it lives");
-        set_aside += world.set_aside_count;
+        background += world.background_count;
         wanted_back += world.wanted_back_count;
         let tally = &world.state().tally;
         total.hits += tally.hits;
@@ -95,7 +97,7 @@ fn random_lives_are_eventful() {
     let counts =
         [&counts[..], &[total.load_failures, total.parked, total.resumed, total.grown, total.died]].concat();
     assert!(counts.iter().all(|count| *count > 30), "{total:?}");
-    assert!(set_aside > 30 && wanted_back > 10, "{set_aside} set aside, {wanted_back} of them wanted back");
+    assert!(background > 30 && wanted_back > 10, "{background} set aside, {wanted_back} of them wanted back");
     assert_eq!(total.evictions.len(), 5, "{total:?}");
 }
 
@@ -122,15 +124,31 @@ fn noticed_within(seeds: u64, sabotage: Sabotage) -> Vec<u8> {
 
 #[test]
 fn a_pool_that_overspends_is_noticed() {
-    let found = noticed(|state| state.ledger.set_budget(u64::MAX / 2));
+    let found = noticed(|state| state.ledger.set_budget(Bytes::ALL.part(0.5)));
     assert!(found.contains(&1), "{found:?}");
+}
+
+#[test]
+fn a_pool_that_overspends_a_device_is_noticed() {
+    let found = noticed(|state| {
+        let on_host = state.config.budget.bytes;
+        state.ledger.set_budget(Bytes::ALL.part(0.5).with(Arena::HOST, on_host));
+    });
+    assert!(found.contains(&1), "{found:?}");
+}
+
+#[test]
+fn lives_are_lived_with_one_to_four_arenas() {
+    let arenas = |seed| 1 + World::new(seed).state().config.device_bytes.len();
+    let counts: BTreeSet<usize> = (0..100).map(arenas).collect();
+    assert_eq!(counts, BTreeSet::from([1, 2, 3, 4]));
 }
 
 #[test]
 fn a_pool_that_forgets_what_it_set_aside_is_noticed() {
     let found = noticed(|state| {
-        if let Some((_, aside)) = state.asides.pop_first() {
-            state.ledger.give_back(aside.bytes);
+        if let Some((_, background)) = state.background_reservations.pop_first() {
+            state.ledger.give_back(Bytes::host(background.bytes));
         }
     });
     assert!(found.contains(&1), "{found:?}");
@@ -222,8 +240,8 @@ fn a_pool_that_favours_a_client_is_noticed() {
 #[test]
 fn a_pool_that_loads_what_it_has_given_up_is_noticed() {
     let found = noticed(|state| {
-        for setback in state.models.values_mut().filter_map(|model| model.setback.as_mut()) {
-            setback.retry_at = Millis(0);
+        for backoff in state.models.values_mut().filter_map(|model| model.backoff.as_mut()) {
+            backoff.retry_at = Millis(0);
         }
     });
     assert!(found.contains(&11), "{found:?}");
@@ -237,13 +255,13 @@ fn a_pool_that_misses_deadlines_is_noticed() {
 
 #[test]
 fn a_pool_that_keeps_a_grudge_is_noticed() {
-    let found = noticed(|state| state.timers.retain(|(_, timer)| !matches!(timer, Timer::Setback(_))));
+    let found = noticed(|state| state.timers.retain(|(_, timer)| !matches!(timer, Timer::Backoff(_))));
     assert!(found.contains(&8) || found.contains(&6), "{found:?}");
 }
 
 #[test]
 fn a_pool_in_which_the_older_backlog_always_comes_first_is_noticed() {
-    let found = noticed_within(2 * SABOTAGED, |state| {
+    let found = noticed_within(10 * SABOTAGED, |state| {
         state.tickets.values_mut().for_each(|ticket| ticket.counts_from = ticket.asked_at);
     });
     assert!(found.contains(&12), "{found:?}");

@@ -1,69 +1,94 @@
-//! Models by the dice.
+//! Models at random.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use samovar_core::footprint::{KvType, Layout};
+use samovar_core::port::{Capabilities, EngineId};
 use samovar_core::units::KeepAlive;
-use samovar_core::{Descriptor, Footprint, LoadOptions, ModelKey};
+use samovar_core::{Arena, Bytes, Cost, Descriptor, FileId, Footprint, LoadOptions, ModelFiles, ModelKey};
 
 use crate::ask::{Instances, ModelSpec};
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 /// Models of all sizes, some in two sizes of context, some of several instances, some that need others, some that
-/// never fit.
-pub(super) fn make_specs(dice: &mut Dice) -> Vec<Arc<ModelSpec>> {
+/// never fit. `can_park` is what the engine can do with each of them.
+///
+/// `devices` are the arenas beside the host, and have dice of their own: what is on the host does not depend on them.
+pub(super) fn make_specs(
+    rng: &mut Rng,
+    can_park: bool,
+    devices: &[Arena],
+    of_devices: &mut Rng,
+) -> Vec<Arc<ModelSpec>> {
     let mut specs: Vec<Arc<ModelSpec>> = Vec::new();
-    for number in 0..dice.between(2, 9) {
-        let mapped_bytes = dice.between(0, 60);
-        let slots = dice.between(1, 4) as u32;
-        let usual = if dice.chance(30) { Layout::Repacked } else { Layout::Mapped };
-        let keep_alive = some_keep_alive(dice);
-        let sizes = dice.between(1, 3) as u32;
-        let descriptor = Arc::new(some_descriptor(dice, mapped_bytes / 2));
-        let held_bytes = dice.between(1, 40);
-        let min = if dice.chance(70) { 1 } else { dice.between(1, 4) as u32 };
-        let max = if dice.chance(60) { min } else { min + dice.between(0, 3) as u32 };
-        let needs: Vec<_> = (0..2).filter_map(|_| dice.pick(&specs).filter(|_| dice.chance(15))).collect();
+    for number in 0..rng.between(2, 9) {
+        let mapped_bytes = rng.between(0, 60);
+        let slots = rng.between(1, 4) as u32;
+        let usual = if rng.chance(30) { Layout::Repacked } else { Layout::Mapped };
+        let keep_alive = some_keep_alive(rng);
+        let sizes = rng.between(1, 3) as u32;
+        let descriptor = Arc::new(some_descriptor(rng, mapped_bytes / 2));
+        let held_bytes = rng.between(1, 40);
+        let min = if rng.chance(70) { 1 } else { rng.between(1, 4) as u32 };
+        let max = if rng.chance(60) { min } else { min + rng.between(0, 3) as u32 };
+        let needs: Vec<_> = (0..2).filter_map(|_| rng.pick(&specs).filter(|_| rng.chance(15))).collect();
+        let parts: Vec<_> = devices.iter().filter_map(|arena| some_part(of_devices, *arena)).collect();
         for size in 1..=sizes {
-            let layout = if dice.chance(20) { dice.pick(&[Layout::Packed, Layout::Hybrid]) } else { None };
+            let layout = if rng.chance(20) { rng.pick(&[Layout::Packed, Layout::Hybrid]) } else { None };
             let layout = layout.unwrap_or(usual);
+            let options = LoadOptions {
+                context_tokens: 512 * size,
+                slots: if rng.chance(10) { slots + 1 } else { slots },
+                layout,
+                kv_type: KvType::F16,
+                threads: 1,
+                lock_memory: false,
+            };
+            let footprint = Footprint { held_bytes: held_bytes * u64::from(size), mapped_bytes };
+            let mut cost = Cost::on_host(&descriptor, &options, footprint);
+            for (arena, private, mapped) in &parts {
+                cost.memory.private += Bytes::on(*arena, private * u64::from(size));
+                let file = cost.memory.mapped.entry(FileId::OWN).or_default();
+                *file += Bytes::on(*arena, *mapped);
+            }
             specs.push(Arc::new(ModelSpec {
                 key: ModelKey::new(format!("key {number}")),
                 name: format!("model {number}"),
-                path: PathBuf::from("/nowhere"),
+                files: ModelFiles::of("/nowhere"),
                 descriptor: Arc::clone(&descriptor),
-                options: LoadOptions {
-                    context_tokens: 512 * size,
-                    slots: if dice.chance(10) { slots + 1 } else { slots },
-                    layout,
-                    kv_type: KvType::F16,
-                    threads: 1,
-                    lock_memory: false,
-                },
-                footprint: Footprint { held_bytes: held_bytes * u64::from(size), mapped_bytes },
-                load_ms: dice.chance(20).then(|| dice.between(1, 60_000)),
+                engine: EngineId::new("fake"),
+                capabilities: Capabilities { can_park, ..Capabilities::default() },
+                options,
+                cost,
+                load_ms: rng.chance(20).then(|| rng.between(1, 60_000)),
                 keep_alive,
                 instances: Instances { min, max },
                 needs: needs.clone(),
+                has_fixed_slots: true,
+                usual: None,
             }));
         }
     }
     specs
 }
 
+/// What a model takes of a device, of its own and shared, if it is on that at all.
+fn some_part(rng: &mut Rng, arena: Arena) -> Option<(Arena, u64, u64)> {
+    rng.chance(50).then(|| (arena, rng.between(0, 30), rng.between(0, 40)))
+}
+
 /// With a KV cache of a size that matters, or with none to speak of, so that wishes can be merged.
-fn some_descriptor(dice: &mut Dice, tensor_bytes: u64) -> Descriptor {
-    let blocks = if dice.chance(50) { 4 } else { 0 };
+fn some_descriptor(rng: &mut Rng, tensor_bytes: u64) -> Descriptor {
+    let blocks = if rng.chance(50) { 4 } else { 0 };
     Descriptor { blocks, ..samovar_core::testing::FakeEngine::descriptor("dice", tensor_bytes) }
 }
 
-pub(super) fn some_keep_alive(dice: &mut Dice) -> KeepAlive {
-    match dice.between(0, 6) {
+pub(super) fn some_keep_alive(rng: &mut Rng) -> KeepAlive {
+    match rng.between(0, 6) {
         0 => KeepAlive::ParkAtOnce,
         1 => KeepAlive::UntilEvicted,
-        _ => KeepAlive::Ms(dice.between(1, 30_000)),
+        _ => KeepAlive::Ms(rng.between(1, 30_000)),
     }
 }
 

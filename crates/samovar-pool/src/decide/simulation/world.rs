@@ -1,4 +1,4 @@
-//! Everything around the pool, made of dice: callers, threads, time; and its own account of what must be true.
+//! Everything around the pool, made at random: callers, threads, time; and its own account of what must be true.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use samovar_core::footprint::Layout;
 use samovar_core::port::Millis;
-use samovar_core::{Footprint, ModelKey};
+use samovar_core::{Arena, Bytes, Memory, ModelKey};
 
 use super::super::state::{Instance, PoolState};
 use super::super::step;
@@ -16,11 +16,14 @@ use crate::ask::ModelSpec;
 use crate::budget::Budget;
 use crate::config::{EvictionPolicy, PoolConfig};
 use crate::decision::{Reason, What};
-use crate::dice::Dice;
 use crate::protocol::{Effect, Event, InstanceId, TicketId};
+use crate::rng::Rng;
 
 /// Clients that ask; each weighs one more than its number.
 pub(super) const CLIENTS: u64 = 3;
+
+/// Makes of a seed that of the devices.
+const DEVICES: u64 = 0x5eed_de71_ce55_0001;
 
 /// Work that a thread would be doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +39,9 @@ pub(super) enum Work {
 pub(super) struct Seen {
     pub(super) key: ModelKey,
     pub(super) layout: Layout,
-    /// Weights of the model's own file.
-    pub(super) own_bytes: u64,
     /// Bytes it counts for: promised, measured, or left after parking. Those of its key share what is mapped of each file.
-    pub(super) bytes: Footprint,
-    pub(super) promised: Footprint,
+    pub(super) bytes: Memory,
+    pub(super) promised: Memory,
     pub(super) work: Option<Work>,
     pub(super) is_stopped: bool,
     pub(super) is_ready: bool,
@@ -57,7 +58,9 @@ pub(super) struct Caller {
 }
 
 pub(super) struct World {
-    pub(super) dice: Dice,
+    pub(super) rng: Rng,
+    /// For what is on devices, so that lives on the host stay those that they were.
+    pub(super) of_devices: Rng,
     pub(super) state: PoolState,
     pub(super) now: Millis,
     pub(super) specs: Vec<Arc<ModelSpec>>,
@@ -69,9 +72,9 @@ pub(super) struct World {
     pub(super) held: BTreeMap<TicketId, BTreeSet<ModelKey>>,
     pub(super) instances: BTreeMap<InstanceId, Seen>,
     /// Memory that work in the background has been given, and whether it was asked back.
-    pub(super) asides: BTreeMap<TicketId, (u64, bool)>,
+    pub(super) background_reservations: BTreeMap<TicketId, (u64, bool)>,
     /// How often that was granted, and asked back.
-    pub(super) set_aside_count: u64,
+    pub(super) background_count: u64,
     pub(super) wanted_back_count: u64,
     /// Probes that have no answer yet.
     pub(super) probes: BTreeSet<InstanceId>,
@@ -85,8 +88,8 @@ pub(super) struct World {
     /// How many loads in a hundred fail.
     pub(super) failing_percent: u64,
     /// The budget, and what may be in use while a lower one has not been reached.
-    pub(super) budget: u64,
-    pub(super) allowance: u64,
+    pub(super) budget: Bytes,
+    pub(super) allowance: Bytes,
     /// Share of the budget that is not to be exceeded.
     pub(super) soft_ratio: f64,
     pub(super) is_leaving: bool,
@@ -96,31 +99,38 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
-        let budget = dice.between(50, 200);
+        let mut rng = Rng::new(seed);
+        let budget = rng.between(50, 200);
         let mut config = PoolConfig::with_budget(Budget::fixed(budget, "dice"));
-        config.eviction = dice.pick(&EvictionPolicy::ALL).unwrap_or_default();
-        config.queue_per_model = dice.between(1, 10) as u32;
-        config.queue_total = dice.between(2, 20) as u32;
-        config.min_residency_ms = dice.between(0, 3) * 400;
-        config.max_wait_ms = dice.between(1, 30) * 1_000;
-        config.parked_ms = dice.between(1, 100) * 1_000;
-        config.keep_alive_floor_ms = if dice.chance(20) { 500 } else { 0 };
-        config.keep_alive_ceiling_ms = dice.chance(20).then_some(20_000);
-        config.probe_idle_ms = dice.between(0, 3) * 10_000;
-        config.models_max = dice.between(2, 12) as u32;
-        config.cores = dice.between(1, 9) as u32;
-        let can_park = dice.chance(70);
-        let failing_percent = if dice.chance(10) { 80 } else { 15 };
+        let mut of_devices = Rng::new(seed ^ DEVICES);
+        let devices: Vec<Arena> = (1..of_devices.between(1, 5) as u8).filter_map(Arena::device).collect();
+        for arena in &devices {
+            config.device_bytes.insert(*arena, of_devices.between(20, 120));
+        }
+        let budget = config.budgets();
+        config.eviction = rng.pick(&EvictionPolicy::ALL).unwrap_or_default();
+        config.queue_per_model = rng.between(1, 10) as u32;
+        config.queue_total = rng.between(2, 20) as u32;
+        config.min_residency_ms = rng.between(0, 3) * 400;
+        config.max_wait_ms = rng.between(1, 30) * 1_000;
+        config.parked_ms = rng.between(1, 100) * 1_000;
+        config.keep_alive_floor_ms = if rng.chance(20) { 500 } else { 0 };
+        config.keep_alive_ceiling_ms = rng.chance(20).then_some(20_000);
+        config.probe_idle_ms = rng.between(0, 3) * 10_000;
+        config.models_max = rng.between(2, 12) as u32;
+        config.cores = rng.between(1, 9) as u32;
+        let can_park = rng.chance(70);
+        let failing_percent = if rng.chance(10) { 80 } else { 15 };
         for client in 0..CLIENTS {
             config.client_weights.insert(format!("client {client}"), client as u32 + 1);
         }
-        let specs = make_specs(&mut dice);
+        let specs = make_specs(&mut rng, can_park, &devices, &mut of_devices);
         let needs = specs.iter().map(|spec| (spec.key.clone(), all_needs(spec))).collect();
         Self {
             soft_ratio: config.soft_ratio,
-            state: PoolState::new(config, can_park, Millis(0)),
-            dice,
+            state: PoolState::new(config, Millis(0)),
+            rng,
+            of_devices,
             now: Millis(0),
             specs,
             next_ticket: 1,
@@ -129,8 +139,8 @@ impl World {
             needs,
             held: BTreeMap::new(),
             instances: BTreeMap::new(),
-            asides: BTreeMap::new(),
-            set_aside_count: 0,
+            background_reservations: BTreeMap::new(),
+            background_count: 0,
             wanted_back_count: 0,
             probes: BTreeSet::new(),
             pinned: BTreeSet::new(),
@@ -165,7 +175,7 @@ impl World {
             self.pinned.remove(&spec.key);
             self.happen(Event::Unpin { ticket, model: spec })?;
         }
-        for ticket in self.asides.keys().copied().collect::<Vec<_>>() {
+        for ticket in self.background_reservations.keys().copied().collect::<Vec<_>>() {
             self.gives_back(ticket)?;
         }
         let ticket = self.ticket(None, true);
@@ -190,7 +200,8 @@ impl World {
             for probe in self.probes.clone() {
                 self.answer_probe(probe)?;
             }
-            let wanted_back = self.asides.iter().filter(|(_, (_, is_wanted_back))| *is_wanted_back);
+            let wanted_back =
+                self.background_reservations.iter().filter(|(_, (_, is_wanted_back))| *is_wanted_back);
             for ticket in wanted_back.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
                 self.gives_back(ticket)?;
             }
@@ -208,28 +219,28 @@ impl World {
     pub(super) fn describe(&self) -> String {
         let state = &self.state;
         let mut text = format!(
-            "now {:?}, next wake {:?}, budget {}, used {}, owed {}, wants {:?}, pledges {:?}, timers {:?}\n",
+            "now {:?}, next wake {:?}, budget {:?}, used {:?}, owed {:?}, awaiting memory {:?}, pledges {:?}, timers {:?}\n",
             self.now,
             state.next_wake(),
             self.budget,
             state.ledger.used(),
             state.ledger.owed(),
-            state.wants,
-            state.pledges,
+            state.awaiting_memory,
+            state.deferred_evictions,
             state.timers
         );
         let models = state.models.iter().map(|(id, model)| {
-            let setback = model.setback.as_ref();
+            let backoff = model.backoff.as_ref();
             format!(
-                "{id:?} {} {:?} pinned {} queue {:?} warms {:?} setback {setback:?}\n",
+                "{id:?} {} {:?} pinned {} queue {:?} warms {:?} setback {backoff:?}\n",
                 model.spec.key, model.instances, model.is_pinned, model.queue, model.warms
             )
         });
         let instances = state.instances.iter().map(|(id, instance)| {
-            let Instance { model, phase, leases, ready_span, farewell, spec, growth, .. } = instance;
+            let Instance { model, phase, leases, ready_span, exit_reason, spec, growth, .. } = instance;
             let (bytes, options) =
-                (state.ledger.footprint(*id), (spec.options.context_tokens, spec.options.slots));
-            format!("{id:?} {model:?} {phase:?} {leases} {ready_span:?} {farewell:?} {bytes:?} {options:?} {growth:?}\n")
+                (state.ledger.memory(*id), (spec.options.context_tokens, spec.options.slots));
+            format!("{id:?} {model:?} {phase:?} {leases} {ready_span:?} {exit_reason:?} {bytes:?} {options:?} {growth:?}\n")
         });
         let tickets = state.tickets.iter().map(|(id, ticket)| {
             let options = (ticket.spec.options.context_tokens, ticket.spec.options.slots);
@@ -243,13 +254,13 @@ impl World {
         let state = &self.state;
         state.is_empty()
             && state.ledger.is_empty()
-            && state.ledger.used() == 0
-            && state.ledger.owed() == 0
-            && state.wants.is_empty()
-            && state.pledges.is_empty()
+            && state.ledger.used().is_none()
+            && state.ledger.owed().is_none()
+            && state.awaiting_memory.is_empty()
+            && state.deferred_evictions.is_empty()
             && state.timers.is_empty()
             && state.review_at.is_none()
-            && state.models.values().all(|model| model.setback.is_none() && model.instances.is_empty())
+            && state.models.values().all(|model| model.backoff.is_none() && model.instances.is_empty())
     }
 
     pub(super) fn happen(&mut self, event: Event) -> Result<(), Broken> {
@@ -257,17 +268,19 @@ impl World {
             Event::Pin { model, ticket } => Some((model.key.clone(), *ticket)),
             _ => None,
         };
-        let set_aside = match &event {
-            Event::SetAside { ticket, bytes } => Some((*ticket, *bytes)),
+        let background = match &event {
+            Event::BackgroundReservation { ticket, bytes } => Some((*ticket, *bytes)),
             _ => None,
         };
         let effects = step(&mut self.state, event, self.now);
-        if let Some((ticket, bytes)) = set_aside
-            && effects.iter().any(|effect| matches!(effect, Effect::SetAside { is_granted: true, .. }))
+        if let Some((ticket, bytes)) = background
+            && effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::BackgroundReservation { is_granted: true, .. }))
         {
-            self.check_set_aside(&effects)?;
-            self.set_aside_count += 1;
-            self.asides.insert(ticket, (bytes, false));
+            self.check_background_reservations(&effects)?;
+            self.background_count += 1;
+            self.background_reservations.insert(ticket, (bytes, false));
         }
         for effect in &effects {
             format!("{effect:?}").hash(&mut self.trace);
@@ -298,25 +311,24 @@ impl World {
                 let seen = Seen {
                     key: model.key.clone(),
                     layout: model.options.layout,
-                    own_bytes: model.descriptor.tensor_bytes,
-                    bytes: reservation,
-                    promised: reservation,
+                    bytes: reservation.clone(),
+                    promised: reservation.clone(),
                     work: Some(Work::Load),
                     is_stopped: false,
                     is_ready: false,
                 };
                 self.instances.insert(instance, seen);
-                self.check_room(instance, reservation)?;
+                self.check_room(instance, &reservation)?;
             }
             Effect::StopLoad { instance } => self.seen(instance, 3)?.is_stopped = true,
             Effect::Park { instance } => self.begin(instance, Work::Park)?,
             Effect::Resume { instance, reservation, .. } => {
-                self.check_room(instance, reservation)?;
+                self.check_room(instance, &reservation)?;
                 self.begin(instance, Work::Resume)?;
                 let name = self.state.instance(instance).spec.name.clone();
                 self.yielded.retain(|(_, beneficiary), _| *beneficiary != name);
                 let seen = self.seen(instance, 3)?;
-                seen.promised = reservation;
+                seen.promised = reservation.clone();
                 seen.bytes = reservation;
             }
             Effect::Unload { instance } => self.begin(instance, Work::Unload)?,
@@ -371,14 +383,14 @@ impl World {
                     return broken(3, format!("pinned, and yet: {record}"));
                 }
             }
-            Effect::WantBack { ticket } => match self.asides.get_mut(&ticket) {
+            Effect::WantBack { ticket } => match self.background_reservations.get_mut(&ticket) {
                 Some((_, is_wanted_back)) if !*is_wanted_back => {
                     *is_wanted_back = true;
                     self.wanted_back_count += 1;
                 }
                 _ => return broken(1, format!("{ticket:?} is asked for what it does not have, or again")),
             },
-            Effect::SetAside { .. } | Effect::Tell { .. } | Effect::WakeAt { .. } => {}
+            Effect::BackgroundReservation { .. } | Effect::Tell { .. } | Effect::WakeAt { .. } => {}
         }
         Ok(())
     }

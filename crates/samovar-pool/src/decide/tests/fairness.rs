@@ -2,19 +2,11 @@
 
 use super::*;
 
-impl Stage {
+impl Harness {
     fn ask_as(&mut self, client: &str, model: &Arc<ModelSpec>) -> TicketId {
         let ticket = self.ticket();
-        self.happen(Event::Request {
-            ticket,
-            model: Arc::clone(model),
-            client: client.to_owned(),
-            within: Vec::new(),
-            priority: 0,
-            deadline: None,
-            keep_alive: None,
-            affinity: None,
-        });
+        let ask = AcquireRequest { client: client.to_owned(), ..AcquireRequest::new(Arc::clone(model)) };
+        self.happen(Event::Request { ticket, ask });
         ticket
     }
 
@@ -39,120 +31,120 @@ impl Stage {
 
 #[test]
 fn a_hundred_requests_of_one_client_delay_anothers_by_one_turn_at_most() {
-    let mut stage = Stage::new(|config| config.queue_per_model = 200);
+    let mut harness = Harness::new(|config| config.queue_per_model = 200);
     let a = model("a", 10);
-    let lease = stage.ask_as("greedy", &a);
-    stage.finish_work();
+    let lease = harness.ask_as("greedy", &a);
+    harness.finish_work();
     for _ in 0..100 {
-        stage.ask_as("greedy", &a);
+        harness.ask_as("greedy", &a);
     }
-    stage.pass(10);
-    let modest = stage.ask_as("modest", &a);
-    assert!(stage.turns_until(lease, modest) <= 1);
+    harness.pass(10);
+    let modest = harness.ask_as("modest", &a);
+    assert!(harness.turns_until(lease, modest) <= 1);
 }
 
 #[test]
 fn a_client_of_more_weight_is_served_more_often() {
-    let mut stage = Stage::new(|config| config.client_weights = [("heavy".to_owned(), 4)].into());
+    let mut harness = Harness::new(|config| config.client_weights = [("heavy".to_owned(), 4)].into());
     let a = model("a", 10);
-    let lease = stage.ask_as("other", &a);
-    stage.finish_work();
-    let light: Vec<_> = (0..3).map(|_| stage.ask_as("light", &a)).collect();
+    let lease = harness.ask_as("other", &a);
+    harness.finish_work();
+    let light: Vec<_> = (0..3).map(|_| harness.ask_as("light", &a)).collect();
     for _ in 0..12 {
-        stage.ask_as("heavy", &a);
+        harness.ask_as("heavy", &a);
     }
-    assert_eq!(stage.turns_until(lease, light[1]), 8, "seven of the heavy one, one of the light one");
+    assert_eq!(harness.turns_until(lease, light[1]), 8, "seven of the heavy one, one of the light one");
 }
 
 #[test]
 fn who_fills_the_queue_gives_up_places_to_others() {
-    let mut stage = Stage::new(|config| config.queue_per_model = 4);
+    let mut harness = Harness::new(|config| config.queue_per_model = 4);
     let a = model("a", 10);
-    stage.ask_as("greedy", &a);
-    stage.finish_work();
-    let greedy: Vec<_> = (0..4).map(|_| stage.ask_as("greedy", &a)).collect();
-    let refused = stage.ask_as("greedy", &a);
-    assert!(matches!(stage.refusal(refused), Some(Error::Busy { queued: 4, .. })));
+    harness.ask_as("greedy", &a);
+    harness.finish_work();
+    let greedy: Vec<_> = (0..4).map(|_| harness.ask_as("greedy", &a)).collect();
+    let refused = harness.ask_as("greedy", &a);
+    assert!(matches!(harness.refusal(refused), Some(Error::Busy { queued: 4, .. })));
 
-    let modest = stage.ask_as("modest", &a);
-    let other = stage.ask_as("other", &a);
-    assert!(stage.refusal(modest).is_none() && stage.refusal(other).is_none());
-    let displaced: Vec<_> = greedy.iter().filter(|ticket| stage.refusal(**ticket).is_some()).collect();
+    let modest = harness.ask_as("modest", &a);
+    let other = harness.ask_as("other", &a);
+    assert!(harness.refusal(modest).is_none() && harness.refusal(other).is_none());
+    let displaced: Vec<_> = greedy.iter().filter(|ticket| harness.refusal(**ticket).is_some()).collect();
     assert_eq!(displaced, [&greedy[2], &greedy[3]], "those that would have been served last");
 
     // Two of the greedy one, one each of two others: nobody has filled the queue alone.
-    let late = stage.ask_as("late", &a);
-    assert!(stage.refusal(late).is_none());
-    let later = stage.ask_as("later", &a);
-    assert!(matches!(stage.refusal(later), Some(Error::Busy { .. })));
+    let late = harness.ask_as("late", &a);
+    assert!(harness.refusal(late).is_none());
+    let later = harness.ask_as("later", &a);
+    assert!(matches!(harness.refusal(later), Some(Error::Busy { .. })));
 }
 
 #[test]
 fn who_fills_all_queues_gives_up_places_of_any_model() {
-    let mut stage = Stage::new(|config| config.queue_total = 4);
+    let mut harness = Harness::new(|config| config.queue_total = 4);
     let (a, b, c) = (model("a", 10), model("b", 10), model("c", 10));
-    let greedy: Vec<_> = [&a, &a, &b, &b].map(|model| stage.ask_as("greedy", model)).into();
-    let modest = stage.ask_as("modest", &c);
-    assert!(stage.refusal(modest).is_none());
-    assert!(matches!(stage.refusal(greedy[3]), Some(Error::Busy { .. })));
+    let greedy: Vec<_> = [&a, &a, &b, &b].map(|model| harness.ask_as("greedy", model)).into();
+    let modest = harness.ask_as("modest", &c);
+    assert!(harness.refusal(modest).is_none());
+    assert!(matches!(harness.refusal(greedy[3]), Some(Error::Busy { .. })));
 }
 
 #[test]
 fn cancelling_takes_no_turn_from_anybody() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let a = model("a", 10);
-    let lease = stage.ask_as("x", &a);
-    stage.finish_work();
-    let first = stage.ask_as("x", &a);
-    let second = stage.ask_as("x", &a);
-    let other = stage.ask_as("y", &a);
-    stage.happen(Event::Cancel { ticket: first });
-    stage.happen(Event::Cancel { ticket: first });
-    assert_eq!(stage.turns_until(lease, second), 0, "x has its turn, with its next request");
-    assert!(!stage.is_granted(other) && !stage.is_granted(first));
-    assert_eq!(stage.model(&a).cancelled, 1);
+    let lease = harness.ask_as("x", &a);
+    harness.finish_work();
+    let first = harness.ask_as("x", &a);
+    let second = harness.ask_as("x", &a);
+    let other = harness.ask_as("y", &a);
+    harness.happen(Event::Cancel { ticket: first });
+    harness.happen(Event::Cancel { ticket: first });
+    assert_eq!(harness.turns_until(lease, second), 0, "x has its turn, with its next request");
+    assert!(!harness.is_granted(other) && !harness.is_granted(first));
+    assert_eq!(harness.model(&a).cancelled, 1);
 }
 
 /// Requests of two models that do not fit together, each served for so long. Gives whom each grant went to, and when.
-fn served(mut stage: Stage, asked: &[(char, TicketId)], each_ms: u64) -> (Vec<(char, u64)>, Stage) {
+fn served(mut harness: Harness, asked: &[(char, TicketId)], each_ms: u64) -> (Vec<(char, u64)>, Harness) {
     let mut served: Vec<(char, u64)> = Vec::new();
     let mut seen = 0;
     while served.len() < asked.len() {
-        stage.finish_work();
-        let granted = stage.effects[seen..].iter().find_map(|effect| match effect {
+        harness.finish_work();
+        let granted = harness.effects[seen..].iter().find_map(|effect| match effect {
             Effect::Grant { ticket, .. } => Some(*ticket),
             _ => None,
         });
         let granted = granted.expect("one is served at a time");
-        seen = stage.effects.len();
+        seen = harness.effects.len();
         let (name, _) = asked.iter().find(|(_, ticket)| *ticket == granted).expect("it was asked for");
-        served.push((*name, stage.now.0));
-        stage.pass(each_ms);
-        stage.release(granted);
+        served.push((*name, harness.now.0));
+        harness.pass(each_ms);
+        harness.release(granted);
     }
-    stage.finish_work();
-    (served, stage)
+    harness.finish_work();
+    (served, harness)
 }
 
 /// Ten requests each of two models, in turns, all at once.
-fn served_in_turns(each_ms: u64) -> (Vec<(char, u64)>, Stage) {
-    let mut stage = Stage::new(|_| ());
+fn served_in_turns(each_ms: u64) -> (Vec<(char, u64)>, Harness) {
+    let mut harness = Harness::new(|_| ());
     let (a, b) = (model("a", 80), model("b", 80));
-    let asked: Vec<_> = (0..10).flat_map(|_| [('A', stage.ask(&a)), ('B', stage.ask(&b))]).collect();
-    served(stage, &asked, each_ms)
+    let asked: Vec<_> = (0..10).flat_map(|_| [('A', harness.ask(&a)), ('B', harness.ask(&b))]).collect();
+    served(harness, &asked, each_ms)
 }
 
 /// So many of the one, and a millisecond later so many of the other.
 fn served_backlogs(
-    mut stage: Stage,
+    mut harness: Harness,
     (of_a, of_b): (usize, usize),
     each_ms: u64,
-) -> (Vec<(char, u64)>, Stage) {
+) -> (Vec<(char, u64)>, Harness) {
     let (a, b) = (model("a", 80), model("b", 80));
-    let mut asked: Vec<_> = (0..of_a).map(|_| ('A', stage.ask(&a))).collect();
-    stage.pass(1);
-    asked.extend((0..of_b).map(|_| ('B', stage.ask(&b))));
-    served(stage, &asked, each_ms)
+    let mut asked: Vec<_> = (0..of_a).map(|_| ('A', harness.ask(&a))).collect();
+    harness.pass(1);
+    asked.extend((0..of_b).map(|_| ('B', harness.ask(&b))));
+    served(harness, &asked, each_ms)
 }
 
 fn order(served: &[(char, u64)]) -> String {
@@ -165,17 +157,17 @@ fn switches(served: &[(char, u64)]) -> usize {
 
 #[test]
 fn interleaved_requests_of_two_models_that_do_not_fit_together_cost_one_switch() {
-    let (served, stage) = served_in_turns(100);
+    let (served, harness) = served_in_turns(100);
     assert_eq!(order(&served), "AAAAAAAAAABBBBBBBBBB");
-    assert_eq!((switches(&served), stage.loads()), (1, 2));
+    assert_eq!((switches(&served), harness.loads()), (1, 2));
 }
 
 #[test]
 fn where_their_requests_are_long_they_take_turns_of_twice_a_load() {
-    let (served, stage) = served_in_turns(500);
+    let (served, harness) = served_in_turns(500);
     let order = order(&served);
     assert!(switches(&served) <= 5, "{order}");
-    assert_eq!(stage.loads(), 2, "who has yielded is parked, and not loaded anew");
+    assert_eq!(harness.loads(), 2, "who has yielded is parked, and not loaded anew");
     // A turn of twice the load time of a second, the request that is under way then, and the other's load.
     for name in ['A', 'B'] {
         let turns: Vec<_> = served.iter().filter(|(other, _)| *other == name).map(|(_, at)| *at).collect();
@@ -186,25 +178,25 @@ fn where_their_requests_are_long_they_take_turns_of_twice_a_load() {
 
 #[test]
 fn an_older_backlog_yields_after_its_turn_to_who_came_later_and_comes_back_once() {
-    let (served, stage) = served_backlogs(Stage::new(|_| ()), (20, 1), 450);
+    let (served, harness) = served_backlogs(Harness::new(|_| ()), (20, 1), 450);
     assert_eq!(order(&served), "AAAAABAAAAAAAAAAAAAAA");
-    assert_eq!((stage.decisions(What::Parked).len(), stage.decisions(What::Resumed).len()), (2, 1));
-    assert_eq!(stage.loads(), 2, "who has yielded is parked, and not loaded anew");
+    assert_eq!((harness.decisions(What::Parked).len(), harness.decisions(What::Resumed).len()), (2, 1));
+    assert_eq!(harness.loads(), 2, "who has yielded is parked, and not loaded anew");
 }
 
 #[test]
 fn the_same_by_an_engine_that_can_not_park() {
-    let (served, stage) = served_backlogs(Stage::new(|_| ()).without_parking(), (20, 1), 450);
+    let (served, harness) = served_backlogs(Harness::new(|_| ()).without_parking(), (20, 1), 450);
     assert_eq!(order(&served), "AAAAABAAAAAAAAAAAAAAA");
-    assert_eq!((stage.decisions(What::Evicted).len(), stage.loads()), (2, 3));
+    assert_eq!((harness.decisions(What::Evicted).len(), harness.loads()), (2, 3));
 }
 
 #[test]
 fn backlogs_that_have_waited_too_long_still_take_whole_turns() {
     for can_park in [true, false] {
-        let mut stage = Stage::new(|config| config.max_wait_ms = 4_000);
-        stage.state.can_park = can_park;
-        let (served, _) = served_backlogs(stage, (40, 40), 450);
+        let mut harness = Harness::new(|config| config.max_wait_ms = 4_000);
+        harness.can_park = can_park;
+        let (served, _) = served_backlogs(harness, (40, 40), 450);
         let order = order(&served);
         // Five requests a turn of twice a load, for as long as both have some.
         assert!(switches(&served) <= 16, "{order}");
@@ -214,48 +206,44 @@ fn backlogs_that_have_waited_too_long_still_take_whole_turns() {
 
 #[test]
 fn three_models_of_which_no_two_fit_together_take_turns() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let mut asked = Vec::new();
     for (name, count) in [('A', 12), ('B', 8), ('C', 4)] {
         let model = model(&name.to_string(), 80);
-        asked.extend((0..count).map(|_| (name, stage.ask(&model))));
-        stage.pass(1);
+        asked.extend((0..count).map(|_| (name, harness.ask(&model))));
+        harness.pass(1);
     }
-    let (served, stage) = served(stage, &asked, 450);
+    let (served, harness) = served(harness, &asked, 450);
     assert_eq!(order(&served), "AAAAABBBBBCCCCAAAAABBBAA");
-    assert_eq!(stage.loads(), 3);
+    assert_eq!(harness.loads(), 3);
 }
 
-impl Stage {
+impl Harness {
     fn ask_within(&mut self, client: &str, within: &[&str], model: &Arc<ModelSpec>) -> TicketId {
         let ticket = self.ticket();
-        self.happen(Event::Request {
-            ticket,
-            model: Arc::clone(model),
+        let ask = AcquireRequest {
             client: client.to_owned(),
             within: within.iter().map(|name| (*name).to_owned()).collect(),
-            priority: 0,
-            deadline: None,
-            keep_alive: None,
-            affinity: None,
-        });
+            ..AcquireRequest::new(Arc::clone(model))
+        };
+        self.happen(Event::Request { ticket, ask });
         ticket
     }
 }
 
 #[test]
 fn eighty_connections_of_a_greedy_program_neither_shut_a_modest_one_out_nor_keep_it_waiting() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let a = model("a", 10);
-    let lease = stage.ask_within("here", &["greedy", "connection 0"], &a);
-    stage.finish_work();
+    let lease = harness.ask_within("here", &["greedy", "connection 0"], &a);
+    harness.finish_work();
     for number in 1..=80 {
-        stage.ask_within("here", &["greedy", &format!("connection {number}")], &a);
+        harness.ask_within("here", &["greedy", &format!("connection {number}")], &a);
     }
-    stage.pass(10);
-    let modest = stage.ask_within("here", &["modest", "connection 81"], &a);
-    assert!(stage.refusal(modest).is_none());
-    assert!(stage.turns_until(lease, modest) <= 1);
+    harness.pass(10);
+    let modest = harness.ask_within("here", &["modest", "connection 81"], &a);
+    assert!(harness.refusal(modest).is_none());
+    assert!(harness.turns_until(lease, modest) <= 1);
 }
 
 /// A client, and who within it.
@@ -284,34 +272,34 @@ fn places_in_a_full_queue_are_divided_at_each_level() {
         ([here("a", "1"), here("a", "2"), here("a", "3"), there("a", "4")], here("b", "5"), Some(2)),
     ];
     for (waiting, newcomer, displaced) in table {
-        let mut stage = Stage::new(|config| config.queue_per_model = 4);
+        let mut harness = Harness::new(|config| config.queue_per_model = 4);
         let a = model("a", 10);
-        stage.ask_as("holder", &a);
-        stage.finish_work();
-        let ask = |stage: &mut Stage, (client, within): (&str, [&str; 2])| {
-            stage.pass(1);
-            stage.ask_within(client, &within, &a)
+        harness.ask_as("holder", &a);
+        harness.finish_work();
+        let ask = |harness: &mut Harness, (client, within): (&str, [&str; 2])| {
+            harness.pass(1);
+            harness.ask_within(client, &within, &a)
         };
-        let tickets: Vec<_> = waiting.iter().map(|who| ask(&mut stage, *who)).collect();
-        let came = ask(&mut stage, newcomer);
-        assert_eq!(stage.refusal(came).is_none(), displaced.is_some(), "{waiting:?} {newcomer:?}");
-        let gone: Vec<_> = (0..4).filter(|at| stage.refusal(tickets[*at]).is_some()).collect();
+        let tickets: Vec<_> = waiting.iter().map(|who| ask(&mut harness, *who)).collect();
+        let came = ask(&mut harness, newcomer);
+        assert_eq!(harness.refusal(came).is_none(), displaced.is_some(), "{waiting:?} {newcomer:?}");
+        let gone: Vec<_> = (0..4).filter(|at| harness.refusal(tickets[*at]).is_some()).collect();
         assert_eq!(gone, displaced.into_iter().collect::<Vec<_>>(), "{waiting:?} {newcomer:?}");
     }
 }
 
 #[test]
 fn eight_answers_to_one_request_count_as_eight() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let a = model("a", 10);
-    let lease = stage.ask_within("here", &["many", "connection 1"], &a);
-    stage.finish_work();
+    let lease = harness.ask_within("here", &["many", "connection 1"], &a);
+    harness.finish_work();
     for _ in 1..8 {
-        stage.ask_within("here", &["many", "connection 1"], &a);
+        harness.ask_within("here", &["many", "connection 1"], &a);
     }
-    stage.pass(10);
-    let single = stage.ask_within("here", &["many", "connection 2"], &a);
-    assert!(stage.turns_until(lease, single) <= 1);
+    harness.pass(10);
+    let single = harness.ask_within("here", &["many", "connection 2"], &a);
+    assert!(harness.turns_until(lease, single) <= 1);
 }
 
 /// Connections of one program, of which one is served and four wait.
@@ -321,73 +309,73 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn of(stage: &mut Stage, model: &Arc<ModelSpec>) -> Self {
-        let lease = stage.ask_within("here", &["program", "0"], model);
-        stage.finish_work();
-        let ask = |at: u32| stage.ask_within("here", &["program", &at.to_string()], model);
+    fn of(harness: &mut Harness, model: &Arc<ModelSpec>) -> Self {
+        let lease = harness.ask_within("here", &["program", "0"], model);
+        harness.finish_work();
+        let ask = |at: u32| harness.ask_within("here", &["program", &at.to_string()], model);
         Self { lease, waiting: (1..=4).map(ask).collect() }
     }
 
     /// All that wait are served, and others of the program take each place as soon as it is free.
-    fn move_on(&mut self, stage: &mut Stage, model: &Arc<ModelSpec>) {
+    fn move_on(&mut self, harness: &mut Harness, model: &Arc<ModelSpec>) {
         for _ in 0..4 {
-            stage.pass(10);
-            stage.release(self.lease);
+            harness.pass(10);
+            harness.release(self.lease);
             self.lease = self.waiting.remove(0);
             let another = format!("after {:?}", self.lease);
-            self.waiting.push(stage.ask_within("here", &["program", &another], model));
+            self.waiting.push(harness.ask_within("here", &["program", &another], model));
         }
     }
 }
 
 #[test]
 fn who_does_not_come_again_when_it_was_told_to_has_no_claim_on_a_place() {
-    let mut stage = Stage::new(|config| config.queue_per_model = 4);
+    let mut harness = Harness::new(|config| config.queue_per_model = 4);
     let a = model("a", 10);
-    let mut crowd = Crowd::of(&mut stage, &a);
-    stage.pass(1);
-    let modest = stage.ask_within("here", &["program", "modest"], &a);
-    assert!(stage.refusal(modest).is_some());
-    crowd.move_on(&mut stage, &a);
-    stage.pass(120_000);
-    let late = stage.ask_within("here", &["program", "modest"], &a);
-    assert!(stage.refusal(late).is_some());
+    let mut crowd = Crowd::of(&mut harness, &a);
+    harness.pass(1);
+    let modest = harness.ask_within("here", &["program", "modest"], &a);
+    assert!(harness.refusal(modest).is_some());
+    crowd.move_on(&mut harness, &a);
+    harness.pass(120_000);
+    let late = harness.ask_within("here", &["program", "modest"], &a);
+    assert!(harness.refusal(late).is_some());
 }
 
 #[test]
 fn names_that_do_not_come_again_are_forgotten_for_those_that_do() {
-    let mut stage = Stage::new(|config| config.queue_per_model = 4);
+    let mut harness = Harness::new(|config| config.queue_per_model = 4);
     let a = model("a", 10);
-    let mut crowd = Crowd::of(&mut stage, &a);
+    let mut crowd = Crowd::of(&mut harness, &a);
     for number in 0..1_100 {
-        let once = stage.ask_within("here", &["program", &format!("once {number}")], &a);
-        assert!(stage.refusal(once).is_some());
+        let once = harness.ask_within("here", &["program", &format!("once {number}")], &a);
+        assert!(harness.refusal(once).is_some());
     }
-    stage.pass(120_000);
-    let modest = stage.ask_within("here", &["program", "modest"], &a);
-    assert!(stage.refusal(modest).is_some());
-    crowd.move_on(&mut stage, &a);
-    let again = stage.ask_within("here", &["program", "modest"], &a);
-    assert!(stage.refusal(again).is_none());
+    harness.pass(120_000);
+    let modest = harness.ask_within("here", &["program", "modest"], &a);
+    assert!(harness.refusal(modest).is_some());
+    crowd.move_on(&mut harness, &a);
+    let again = harness.ask_within("here", &["program", "modest"], &a);
+    assert!(harness.refusal(again).is_none());
 }
 
 #[test]
 fn who_was_turned_away_first_has_the_next_place_although_others_ask_more_often() {
-    let mut stage = Stage::new(|config| config.queue_per_model = 4);
+    let mut harness = Harness::new(|config| config.queue_per_model = 4);
     let a = model("a", 10);
-    let mut crowd = Crowd::of(&mut stage, &a);
-    stage.pass(1);
-    let modest = stage.ask_within("here", &["program", "modest"], &a);
-    assert!(stage.refusal(modest).is_some());
-    crowd.move_on(&mut stage, &a);
+    let mut crowd = Crowd::of(&mut harness, &a);
+    harness.pass(1);
+    let modest = harness.ask_within("here", &["program", "modest"], &a);
+    assert!(harness.refusal(modest).is_some());
+    crowd.move_on(&mut harness, &a);
     let Crowd { lease, waiting } = crowd;
-    stage.pass(10);
-    let again = stage.ask_within("here", &["program", "modest"], &a);
-    assert!(stage.refusal(again).is_none());
-    let displaced: Vec<_> = waiting.iter().filter(|ticket| stage.refusal(**ticket).is_some()).collect();
+    harness.pass(10);
+    let again = harness.ask_within("here", &["program", "modest"], &a);
+    assert!(harness.refusal(again).is_none());
+    let displaced: Vec<_> = waiting.iter().filter(|ticket| harness.refusal(**ticket).is_some()).collect();
     assert_eq!(displaced, [&waiting[3]], "the one that asked latest");
     // The displaced one has waited for longer than a newcomer, and less long than the others.
-    let newcomer = stage.ask_within("here", &["program", "new"], &a);
-    assert!(stage.refusal(newcomer).is_some());
-    assert!(stage.turns_until(lease, again) <= 4);
+    let newcomer = harness.ask_within("here", &["program", "new"], &a);
+    assert!(harness.refusal(newcomer).is_some());
+    assert!(harness.turns_until(lease, again) <= 4);
 }

@@ -10,7 +10,7 @@ fn needing(name: &str, held_bytes: u64, needs: &[&Arc<ModelSpec>]) -> Arc<ModelS
     })
 }
 
-impl Stage {
+impl Harness {
     fn fail_load(&mut self, spec: &ModelSpec) {
         let loading = self.state.instances.iter().find(|(_, instance)| instance.spec.key == spec.key);
         let instance = *loading.expect("it is loading").0;
@@ -21,169 +21,197 @@ impl Stage {
 
 #[test]
 fn a_model_is_granted_when_it_and_all_that_it_needs_are_ready() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let draft = model("draft", 10);
     let helper = needing("helper", 10, &[&draft]);
     let chat = needing("chat", 40, &[&helper]);
-    let ticket = stage.ask(&chat);
-    assert_eq!((stage.loads(), stage.state.ledger.reserved()), (3, 60), "needs of needs as well");
+    let ticket = harness.ask(&chat);
+    assert_eq!(
+        (harness.loads(), harness.state.ledger.reserved().on_host()),
+        (3, 60),
+        "needs of needs as well"
+    );
     for _ in 0..3 {
-        assert!(!stage.is_granted(ticket));
-        let event = stage.next_outcome().expect("something is loading");
-        stage.happen(event);
+        assert!(!harness.is_granted(ticket));
+        let event = harness.next_outcome().expect("something is loading");
+        harness.happen(event);
     }
-    assert!(stage.is_granted(ticket));
-    assert!(stage.is_in(&draft, ModelState::Busy) && stage.is_in(&helper, ModelState::Busy));
-    assert_eq!(stage.model(&chat).needs, ["helper", "draft"]);
-    stage.release(ticket);
-    assert!(stage.is_in(&draft, ModelState::Ready));
+    assert!(harness.is_granted(ticket));
+    assert!(harness.is_in(&draft, ModelState::Busy) && harness.is_in(&helper, ModelState::Busy));
+    assert_eq!(harness.model(&chat).needs, ["helper", "draft"]);
+    harness.release(ticket);
+    assert!(harness.is_in(&draft, ModelState::Ready));
 }
 
 #[test]
 fn a_group_is_reserved_whole_or_not_at_all() {
-    let mut stage = Stage::new(|_| ());
-    let busy = stage.ask(&model("busy", 60));
-    stage.finish_work();
-    let (draft, loads) = (model("draft", 20), stage.loads());
-    let ticket = stage.ask(&needing("chat", 40, &[&draft]));
-    assert_eq!((stage.loads(), stage.state.ledger.used()), (loads, 60), "40 are free, 60 are needed");
-    stage.pass(60_000);
-    stage.release(busy);
-    stage.finish_work();
-    assert!(stage.is_granted(ticket));
+    let mut harness = Harness::new(|_| ());
+    let busy = harness.ask(&model("busy", 60));
+    harness.finish_work();
+    let (draft, loads) = (model("draft", 20), harness.loads());
+    let ticket = harness.ask(&needing("chat", 40, &[&draft]));
+    assert_eq!(
+        (harness.loads(), harness.state.ledger.used().on_host()),
+        (loads, 60),
+        "40 are free, 60 are needed"
+    );
+    harness.pass(60_000);
+    harness.release(busy);
+    harness.finish_work();
+    assert!(harness.is_granted(ticket));
 }
 
 #[test]
 fn two_groups_that_do_not_fit_together_take_turns() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let (a, b) = (model("a", 30), model("b", 30));
     let (first, second) = (needing("first", 30, &[&a]), needing("second", 30, &[&b]));
-    let (one, two) = (stage.ask(&first), stage.ask(&second));
-    stage.finish_work();
-    assert!(stage.is_granted(one) && !stage.is_granted(two));
-    stage.pass(60_000);
-    stage.release(one);
-    stage.finish_work();
-    assert!(stage.is_granted(two));
-    assert!(stage.is_in(&first, ModelState::Parked) && stage.is_in(&a, ModelState::Parked));
+    let (one, two) = (harness.ask(&first), harness.ask(&second));
+    harness.finish_work();
+    assert!(harness.is_granted(one) && !harness.is_granted(two));
+    harness.pass(60_000);
+    harness.release(one);
+    harness.finish_work();
+    assert!(harness.is_granted(two));
+    assert!(harness.is_in(&first, ModelState::Parked) && harness.is_in(&a, ModelState::Parked));
 }
 
 #[test]
 fn a_member_is_left_alone_while_its_group_is_in_use_or_in_memory() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let draft = model_with("draft", 30, |spec| spec.keep_alive = KeepAlive::Ms(1));
     let chat = needing("chat", 30, &[&draft]);
-    let lease = stage.ask(&chat);
-    stage.finish_work();
-    let ticket = stage.ticket();
-    stage.happen(Event::Unload { ticket, name: "draft".into() });
-    assert!(stage.is_in(&draft, ModelState::Draining), "a lease needs it");
-    stage.release(lease);
-    stage.finish_work();
-    stage.use_once(&chat);
-    stage.pass(10_000);
-    assert!(stage.is_in(&draft, ModelState::Ready), "its own time is over; it stays with its group");
-    let other = stage.ask(&model("other", 60));
-    stage.finish_work();
-    assert!(stage.is_granted(other));
-    assert!(stage.is_in(&draft, ModelState::Parked) && stage.is_in(&chat, ModelState::Parked));
+    let lease = harness.ask(&chat);
+    harness.finish_work();
+    let ticket = harness.ticket();
+    harness.happen(Event::Unload { ticket, name: "draft".into() });
+    assert!(harness.is_in(&draft, ModelState::Draining), "a lease needs it");
+    harness.release(lease);
+    harness.finish_work();
+    harness.use_once(&chat);
+    harness.pass(10_000);
+    assert!(harness.is_in(&draft, ModelState::Ready), "its own time is over; it stays with its group");
+    let other = harness.ask(&model("other", 60));
+    harness.finish_work();
+    assert!(harness.is_granted(other));
+    assert!(harness.is_in(&draft, ModelState::Parked) && harness.is_in(&chat, ModelState::Parked));
 }
 
 #[test]
 fn a_group_leaves_as_one_and_says_so() {
-    let mut stage = Stage::new(|_| ()).without_parking();
+    let mut harness = Harness::new(|_| ()).without_parking();
     let draft = model("draft", 30);
     let chat = needing("chat", 30, &[&draft]);
-    stage.use_once(&chat);
-    let begun = stage.decisions(What::Loading);
+    harness.use_once(&chat);
+    let begun = harness.decisions(What::Loading);
     assert!(begun.contains(&("chat".to_owned(), Reason::Asked)), "{begun:?}");
     assert!(begun.contains(&("draft".to_owned(), Reason::NeededBy { model: "chat".into() })), "{begun:?}");
-    stage.pass(60_000);
-    assert!(stage.is_in(&chat, ModelState::Unloading) && stage.is_in(&draft, ModelState::Unloading));
+    harness.pass(60_000);
+    assert!(harness.is_in(&chat, ModelState::Unloading) && harness.is_in(&draft, ModelState::Unloading));
     let expected = Reason::WithGroup { model: "chat".into(), frees_bytes: 30, reload_ms: 2_000 };
-    assert!(stage.decisions(What::Evicted).contains(&("draft".to_owned(), expected)));
+    assert!(harness.decisions(What::Evicted).contains(&("draft".to_owned(), expected)));
 }
 
 #[test]
 fn a_shared_member_stays_for_the_other_group_and_for_users_of_its_own() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let shared = model("shared", 20);
     let (one, two) = (needing("one", 20, &[&shared]), needing("two", 20, &[&shared]));
-    stage.use_once(&one);
-    stage.pass(30_000);
-    stage.use_once(&two);
-    stage.pass(30_000);
-    stage.finish_work();
-    assert!(stage.is_in(&one, ModelState::Parked) && stage.is_in(&shared, ModelState::Ready));
-    stage.use_once(&shared);
-    stage.pass(30_000);
-    stage.finish_work();
-    assert!(stage.is_in(&two, ModelState::Parked) && stage.is_in(&shared, ModelState::Ready));
-    assert_eq!(stage.loads(), 3);
+    harness.use_once(&one);
+    harness.pass(30_000);
+    harness.use_once(&two);
+    harness.pass(30_000);
+    harness.finish_work();
+    assert!(harness.is_in(&one, ModelState::Parked) && harness.is_in(&shared, ModelState::Ready));
+    harness.use_once(&shared);
+    harness.pass(30_000);
+    harness.finish_work();
+    assert!(harness.is_in(&two, ModelState::Parked) && harness.is_in(&shared, ModelState::Ready));
+    assert_eq!(harness.loads(), 3);
 }
 
 #[test]
 fn a_member_that_fails_to_load_is_named_to_those_who_wait_for_the_group() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let draft = model("draft", 30);
     let chat = needing("chat", 30, &[&draft]);
-    let ticket = stage.ask(&chat);
-    stage.fail_load(&draft);
-    let why = stage.refusal(ticket).expect("it is refused").to_string();
+    let ticket = harness.ask(&chat);
+    harness.fail_load(&draft);
+    let why = harness.refusal(ticket).expect("it is refused").to_string();
     assert_eq!(why, "cannot load draft: the file is damaged");
-    let again = stage.ask(&chat);
-    assert_eq!(stage.refusal(again).expect("it is remembered").to_string(), why);
-    stage.finish_work();
-    stage.pass(1_000);
-    stage.use_once(&chat);
+    let again = harness.ask(&chat);
+    assert_eq!(harness.refusal(again).expect("it is remembered").to_string(), why);
+    harness.finish_work();
+    harness.pass(1_000);
+    harness.use_once(&chat);
 }
 
 #[test]
 fn a_group_that_can_never_fit_is_refused_before_anything_is_loaded() {
-    let mut stage = Stage::new(|_| ());
-    let ticket = stage.ask(&needing("chat", 60, &[&model("draft", 50)]));
-    assert!(matches!(stage.refusal(ticket), Some(Error::TooLarge { needed_bytes: 110, .. })));
-    assert_eq!(stage.loads(), 0);
+    let mut harness = Harness::new(|_| ());
+    let ticket = harness.ask(&needing("chat", 60, &[&model("draft", 50)]));
+    assert!(matches!(harness.refusal(ticket), Some(Error::TooLarge { needed_bytes: 110, .. })));
+    assert_eq!(harness.loads(), 0);
 }
 
 #[test]
 fn a_member_grows_for_its_group() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let small = model("draft", 10);
-    stage.use_once(&small);
+    harness.use_once(&small);
     let large = model_with("draft", 20, |spec| spec.options.context_tokens = 4_096);
-    stage.use_once(&needing("chat", 30, &[&large]));
-    assert_eq!((stage.model(&small).grown, stage.loads()), (1, 2));
+    harness.use_once(&needing("chat", 30, &[&large]));
+    assert_eq!((harness.model(&small).grown, harness.loads()), (1, 2));
 }
 
 #[test]
 fn a_member_that_died_is_replaced_before_the_group_is_granted_again() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let draft = model("draft", 10);
     let chat = needing("chat", 30, &[&draft]);
-    stage.use_once(&chat);
-    let member = stage.state.instances.iter().find(|(_, instance)| instance.spec.name == "draft");
+    harness.use_once(&chat);
+    let member = harness.state.instances.iter().find(|(_, instance)| instance.spec.name == "draft");
     let instance = *member.expect("it is there").0;
     let failure = Failure::new(ErrorKind::EngineFailed, "found dead");
-    stage.happen(Event::InstanceDied { instance, failure });
-    let ticket = stage.ask(&chat);
-    assert!(!stage.is_granted(ticket));
-    stage.finish_work();
-    stage.pass(1_000);
-    stage.finish_work();
-    assert!(stage.is_granted(ticket));
-    assert_eq!(stage.loads(), 3);
+    harness.happen(Event::InstanceDied { instance, failure });
+    let ticket = harness.ask(&chat);
+    assert!(!harness.is_granted(ticket));
+    harness.finish_work();
+    harness.pass(1_000);
+    harness.finish_work();
+    assert!(harness.is_granted(ticket));
+    assert_eq!(harness.loads(), 3);
 }
 
 #[test]
 fn a_pinned_model_keeps_what_it_needs() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let draft = model("draft", 30);
     let chat = needing("chat", 30, &[&draft]);
-    stage.pin(&chat);
-    stage.use_once(&chat);
-    stage.pass(10_000_000);
-    let refused = stage.ask(&model("other", 50));
-    assert!(matches!(stage.refusal(refused), Some(Error::TooLarge { largest_bytes: 40, .. })));
-    assert!(stage.is_in(&draft, ModelState::Ready));
+    harness.pin(&chat);
+    harness.use_once(&chat);
+    harness.pass(10_000_000);
+    let refused = harness.ask(&model("other", 50));
+    assert!(matches!(harness.refusal(refused), Some(Error::TooLarge { largest_bytes: 40, .. })));
+    assert!(harness.is_in(&draft, ModelState::Ready));
+    let of_draft = harness.model(&draft);
+    assert!(of_draft.must_stay && !of_draft.is_pinned, "nobody pinned the draft itself");
+}
+
+#[test]
+fn a_need_that_was_let_pass_is_taken_in_once_it_does_not_need_the_model() {
+    let mut harness = Harness::new(|_| ());
+    let (one, two, helper) = (model("one", 10), model("two", 10), model("helper", 10));
+    let one_needs_two = needing("one", 10, &[&two]);
+    let two_needs_both = needing("two", 10, &[&one, &helper]);
+    harness.use_once(&one_needs_two);
+    harness.use_once(&two_needs_both);
+    assert_eq!(harness.model(&two).needs, ["helper"], "one needs two");
+    harness.use_once(&two);
+    assert!(harness.model(&two).needs.is_empty());
+    harness.use_once(&two_needs_both);
+    assert_eq!(harness.model(&two).needs, ["helper"]);
+    harness.use_once(&one);
+    harness.use_once(&two_needs_both);
+    assert_eq!(harness.model(&two).needs, ["one", "helper"]);
 }

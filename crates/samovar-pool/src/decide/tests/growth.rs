@@ -16,7 +16,7 @@ fn with_slots(slots: u32, context_tokens: u32) -> Arc<ModelSpec> {
     })
 }
 
-impl Stage {
+impl Harness {
     fn count(&self, is_it: fn(&Effect) -> bool) -> usize {
         self.effects.iter().filter(|effect| is_it(effect)).count()
     }
@@ -33,224 +33,264 @@ impl Stage {
 
 #[test]
 fn two_clients_with_different_contexts_never_thrash() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let (short, long) = (with_context(2_048), with_context(8_192));
     for _ in 0..50 {
-        stage.use_once(&short);
-        stage.use_once(&long);
+        harness.use_once(&short);
+        harness.use_once(&long);
     }
-    assert_eq!((stage.loads(), stage.moves()), (1, (1, 1, 0)));
-    let stats = stage.model(&short);
+    assert_eq!((harness.loads(), harness.moves()), (1, (1, 1, 0)));
+    let stats = harness.model(&short);
     assert_eq!((stats.grown, stats.parked, stats.resumed, stats.evictions), (1, 0, 0, 0));
     assert_eq!((stats.held_bytes, stats.options.expect("it is there").context_tokens), (32, 8_192));
     let expected = Reason::Outgrown { context_tokens: 8_192, slots: 1 };
-    assert_eq!(stage.decisions(What::Growing), [("a".to_owned(), expected)]);
+    assert_eq!(harness.decisions(What::Growing), [("a".to_owned(), expected)]);
 }
 
 #[test]
 fn incomparable_wishes_are_merged_where_both_fit_together() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let (wide, long) = (with_slots(4, 512), with_slots(1, 4_096));
     for _ in 0..10 {
-        stage.use_once(&wide);
-        stage.use_once(&long);
+        harness.use_once(&wide);
+        harness.use_once(&long);
     }
-    assert_eq!((stage.loads(), stage.moves()), (1, (1, 1, 0)));
-    let options = stage.model(&wide).options.expect("it is there");
+    assert_eq!((harness.loads(), harness.moves()), (1, (1, 1, 0)));
+    let options = harness.model(&wide).options.expect("it is there");
     assert_eq!((options.slots, options.context_tokens), (4, 4_096));
 }
 
 #[test]
 fn a_growing_instance_drains_first_and_grants_nothing_new() {
-    let mut stage = Stage::new(|_| ());
-    let lease = stage.ask(&with_slots(2, 512));
-    stage.finish_work();
-    let large = stage.ask(&with_slots(2, 4_096));
-    let small = stage.ask(&with_slots(2, 512));
-    assert_eq!(stage.moves(), (0, 0, 0), "a lease is out");
-    assert!(!stage.is_granted(small), "the instance is closed");
-    stage.release(lease);
-    assert_eq!(stage.moves(), (1, 0, 0));
-    stage.finish_work();
-    assert!(stage.is_granted(large) && stage.is_granted(small));
+    let mut harness = Harness::new(|_| ());
+    let lease = harness.ask(&with_slots(2, 512));
+    harness.finish_work();
+    let large = harness.ask(&with_slots(2, 4_096));
+    let small = harness.ask(&with_slots(2, 512));
+    assert_eq!(harness.moves(), (0, 0, 0), "a lease is out");
+    assert!(!harness.is_granted(small), "the instance is closed");
+    harness.release(lease);
+    assert_eq!(harness.moves(), (1, 0, 0));
+    harness.finish_work();
+    assert!(harness.is_granted(large) && harness.is_granted(small));
 }
 
 #[test]
 fn the_larger_footprint_is_reserved_before_anything_is_done() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let other = model("other", 80);
-    let lease = stage.ask(&with_context(2_048));
-    stage.finish_work();
-    stage.use_once(&other);
-    let large = stage.ask(&with_context(8_192));
-    assert!(stage.is_in(&other, ModelState::Parking), "32 - 8 bytes are needed, 12 are free");
-    assert_eq!(stage.state.ledger.reserved(), 0);
-    assert!(stage.is_in(&with_context(2_048), ModelState::Busy));
-    let small = stage.ask(&with_context(2_048));
-    stage.finish_work();
-    assert_eq!(stage.state.ledger.reserved(), 32, "it is promised while the last lease is out");
-    stage.release(lease);
-    stage.finish_work();
-    assert!(stage.is_granted(large));
-    stage.release(large);
-    assert!(stage.is_granted(small));
-    assert_eq!(stage.state.ledger.used(), 32);
+    let lease = harness.ask(&with_context(2_048));
+    harness.finish_work();
+    harness.use_once(&other);
+    let large = harness.ask(&with_context(8_192));
+    assert!(harness.is_in(&other, ModelState::Parking), "32 - 8 bytes are needed, 12 are free");
+    assert_eq!(harness.state.ledger.reserved().on_host(), 0);
+    assert!(harness.is_in(&with_context(2_048), ModelState::Busy));
+    let small = harness.ask(&with_context(2_048));
+    harness.finish_work();
+    assert_eq!(harness.state.ledger.reserved().on_host(), 32, "it is promised while the last lease is out");
+    harness.release(lease);
+    harness.finish_work();
+    assert!(harness.is_granted(large));
+    harness.release(large);
+    assert!(harness.is_granted(small));
+    assert_eq!(harness.state.ledger.used().on_host(), 32);
 }
 
 #[test]
 fn while_memory_is_waited_for_small_requests_are_served() {
-    let mut stage = Stage::new(|_| ());
-    let busy = stage.ask(&model("busy", 85));
-    stage.finish_work();
-    stage.use_once(&with_slots(1, 512));
+    let mut harness = Harness::new(|_| ());
+    let busy = harness.ask(&model("busy", 85));
+    harness.finish_work();
+    harness.use_once(&with_slots(1, 512));
     let large = model_with("a", 30, |spec| spec.options = with_slots(1, 4_096).options.clone());
-    let of_large = stage.ask(&large);
-    let of_small = stage.ask(&with_slots(1, 512));
-    assert!(!stage.is_granted(of_large) && stage.is_granted(of_small));
-    stage.release(of_small);
-    stage.pass(60_000);
-    stage.release(busy);
-    stage.finish_work();
-    assert!(stage.is_granted(of_large));
+    let of_large = harness.ask(&large);
+    let of_small = harness.ask(&with_slots(1, 512));
+    assert!(!harness.is_granted(of_large) && harness.is_granted(of_small));
+    harness.release(of_small);
+    harness.pass(60_000);
+    harness.release(busy);
+    harness.finish_work();
+    assert!(harness.is_granted(of_large));
 }
 
 #[test]
 fn what_can_never_fit_is_refused_and_the_instance_serves_on() {
-    let mut stage = Stage::new(|_| ());
-    stage.use_once(&with_context(2_048));
-    let refused = stage.ask(&with_context(65_536));
-    assert!(matches!(stage.refusal(refused), Some(Error::TooLarge { needed_bytes: 256, .. })));
-    stage.use_once(&with_context(2_048));
-    assert_eq!(stage.moves(), (0, 0, 0));
+    let mut harness = Harness::new(|_| ());
+    harness.use_once(&with_context(2_048));
+    let refused = harness.ask(&with_context(65_536));
+    assert!(matches!(harness.refusal(refused), Some(Error::TooLarge { needed_bytes: 256, .. })));
+    harness.use_once(&with_context(2_048));
+    assert_eq!(harness.moves(), (0, 0, 0));
 }
 
 #[test]
 fn an_instance_that_can_not_grow_serves_on_and_is_not_tried_again_for_a_minute() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let (small, large) = (with_context(2_048), with_context(8_192));
-    stage.use_once(&small);
-    let refused = stage.ask(&large);
+    harness.use_once(&small);
+    let refused = harness.ask(&large);
     let instance = InstanceId(1);
-    let measured = Measurement::default();
-    stage.happen(Event::Parked { instance, measured });
+    harness.happen(Event::Parked { instance, left: Bytes::NONE });
     let failure = Failure::new(ErrorKind::EngineFailed, "no memory");
-    stage.happen(Event::ResumeFailed { instance, failure });
-    let Some(Error::LoadFailed { failure, retry_after_ms: 60_000, .. }) = stage.refusal(refused) else {
-        panic!("{:?}", stage.refusal(refused))
+    harness.happen(Event::ResumeFailed { instance, failure });
+    let Some(Error::LoadFailed { failure, retry_after_ms: 60_000, .. }) = harness.refusal(refused) else {
+        panic!("{:?}", harness.refusal(refused))
     };
     assert_eq!(failure.message, "a context of 8192 tokens could not be had: no memory");
-    stage.finish_work();
-    stage.use_once(&small);
-    assert_eq!((stage.loads(), stage.state.ledger.used()), (1, 8));
-    let again = stage.ask(&large);
-    assert!(stage.refusal(again).is_some());
-    assert_eq!(stage.moves(), (1, 2, 0));
-    stage.pass(60_000);
-    stage.use_once(&large);
-    assert_eq!((stage.loads(), stage.moves()), (1, (2, 3, 0)));
+    harness.finish_work();
+    harness.use_once(&small);
+    assert_eq!((harness.loads(), harness.state.ledger.used().on_host()), (1, 8));
+    let again = harness.ask(&large);
+    assert!(harness.refusal(again).is_some());
+    assert_eq!(harness.moves(), (1, 2, 0));
+    harness.pass(60_000);
+    harness.use_once(&large);
+    assert_eq!((harness.loads(), harness.moves()), (1, (2, 3, 0)));
 }
 
 #[test]
 fn a_parked_instance_resumes_with_what_is_wanted() {
-    let mut stage = Stage::new(|_| ());
-    stage.use_once(&with_context(2_048));
-    stage.use_once(&model("other", 95));
-    stage.finish_work();
-    assert!(stage.is_in(&with_context(2_048), ModelState::Parked));
-    stage.use_once(&with_context(8_192));
-    let resumed = stage.effects.iter().find_map(|effect| match effect {
-        Effect::Resume { options, reservation, .. } => Some((options.context_tokens, reservation.held_bytes)),
+    let mut harness = Harness::new(|_| ());
+    harness.use_once(&with_context(2_048));
+    harness.use_once(&model("other", 95));
+    harness.finish_work();
+    assert!(harness.is_in(&with_context(2_048), ModelState::Parked));
+    harness.use_once(&with_context(8_192));
+    let resumed = harness.effects.iter().find_map(|effect| match effect {
+        Effect::Resume { model, reservation, .. } => {
+            Some((model.options.context_tokens, reservation.private.on_host()))
+        }
         _ => None,
     });
     assert_eq!(resumed, Some((8_192, 32)));
-    assert_eq!(stage.loads(), 2);
+    assert_eq!(harness.loads(), 2);
 }
 
 #[test]
 fn a_parked_instance_whose_larger_resume_fails_is_resumed_as_it_was() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let (small, large) = (with_context(2_048), with_context(8_192));
-    stage.use_once(&small);
-    stage.use_once(&model("other", 95));
-    stage.finish_work();
-    let refused = stage.ask(&large);
-    stage.happen(Event::Parked { instance: InstanceId(2), measured: Measurement::default() });
+    harness.use_once(&small);
+    harness.use_once(&model("other", 95));
+    harness.finish_work();
+    let refused = harness.ask(&large);
+    harness.happen(Event::Parked { instance: InstanceId(2), left: Bytes::NONE });
     let failure = Failure::new(ErrorKind::EngineFailed, "no memory");
-    stage.happen(Event::ResumeFailed { instance: InstanceId(1), failure });
-    assert!(matches!(stage.refusal(refused), Some(Error::LoadFailed { .. })));
-    assert!(stage.is_in(&small, ModelState::Parked));
-    stage.use_once(&small);
-    assert_eq!(stage.loads(), 2);
+    harness.happen(Event::ResumeFailed { instance: InstanceId(1), failure });
+    assert!(matches!(harness.refusal(refused), Some(Error::LoadFailed { .. })));
+    assert!(harness.is_in(&small, ModelState::Parked));
+    harness.use_once(&small);
+    assert_eq!(harness.loads(), 2);
 }
 
 #[test]
 fn who_goes_takes_the_wish_along() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let small = with_slots(2, 512);
-    let lease = stage.ask(&small);
-    stage.finish_work();
-    let large = stage.ask(&with_slots(2, 4_096));
-    let waits = stage.ask(&small);
-    assert!(!stage.is_granted(waits));
-    stage.happen(Event::Cancel { ticket: large });
-    assert!(stage.is_granted(waits), "the instance is open again");
-    stage.release(lease);
-    stage.release(waits);
-    assert_eq!((stage.moves(), stage.state.ledger.used()), ((0, 0, 0), 10));
+    let lease = harness.ask(&small);
+    harness.finish_work();
+    let large = harness.ask(&with_slots(2, 4_096));
+    let waits = harness.ask(&small);
+    assert!(!harness.is_granted(waits));
+    harness.happen(Event::Cancel { ticket: large });
+    assert!(harness.is_granted(waits), "the instance is open again");
+    harness.release(lease);
+    harness.release(waits);
+    assert_eq!((harness.moves(), harness.state.ledger.used().on_host()), ((0, 0, 0), 10));
 }
 
 #[test]
 fn an_engine_that_can_not_park_loads_anew() {
-    let mut stage = Stage::new(|_| ()).without_parking();
-    stage.use_once(&with_context(2_048));
-    stage.use_once(&with_context(8_192));
-    stage.use_once(&with_context(2_048));
-    assert_eq!((stage.loads(), stage.moves()), (2, (0, 0, 1)));
+    let mut harness = Harness::new(|_| ()).without_parking();
+    harness.use_once(&with_context(2_048));
+    harness.use_once(&with_context(8_192));
+    harness.use_once(&with_context(2_048));
+    assert_eq!((harness.loads(), harness.moves()), (2, (0, 0, 1)));
 }
 
 #[test]
 fn a_pinned_model_grows_too() {
-    let mut stage = Stage::new(|_| ());
-    stage.pin(&with_context(2_048));
-    stage.use_once(&with_context(2_048));
-    stage.use_once(&with_context(8_192));
-    assert!(stage.is_in(&with_context(2_048), ModelState::Ready));
-    assert_eq!((stage.loads(), stage.model(&with_context(2_048)).grown), (1, 1));
+    let mut harness = Harness::new(|_| ());
+    harness.pin(&with_context(2_048));
+    harness.use_once(&with_context(2_048));
+    harness.use_once(&with_context(8_192));
+    assert!(harness.is_in(&with_context(2_048), ModelState::Ready));
+    assert_eq!((harness.loads(), harness.model(&with_context(2_048)).grown), (1, 1));
 }
 
 #[test]
 fn told_to_unload_while_it_grows_it_leaves() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let small = with_context(2_048);
-    stage.use_once(&small);
-    let large = stage.ask(&with_context(8_192));
-    assert_eq!(stage.moves(), (1, 0, 0));
-    stage.happen(Event::Cancel { ticket: large });
-    let ticket = stage.ticket();
-    stage.happen(Event::Unload { ticket, name: "a".into() });
-    stage.finish_work();
-    assert!(stage.is_in(&small, ModelState::Absent));
-    assert_eq!((stage.state.ledger.used(), stage.moves()), (0, (1, 0, 1)));
+    harness.use_once(&small);
+    let large = harness.ask(&with_context(8_192));
+    assert_eq!(harness.moves(), (1, 0, 0));
+    harness.happen(Event::Cancel { ticket: large });
+    let ticket = harness.ticket();
+    harness.happen(Event::Unload { ticket, name: "a".into() });
+    harness.finish_work();
+    assert!(harness.is_in(&small, ModelState::Absent));
+    assert_eq!((harness.state.ledger.used().on_host(), harness.moves()), (0, (1, 0, 1)));
 }
 
 #[test]
 fn a_parked_one_that_holds_too_much_for_a_smaller_wish_is_loaded_anew() {
-    let mut stage = Stage::new(|_| ());
+    let mut harness = Harness::new(|_| ());
     let large = model_with("a", 20, |spec| {
         spec.options.context_tokens = 1_024;
-        spec.footprint.mapped_bytes = 30;
+        map(spec, 30);
         spec.keep_alive = KeepAlive::ParkAtOnce;
     });
-    let small = model_with("a", 10, |spec| spec.footprint.mapped_bytes = 30);
-    let lease = stage.ask(&large);
-    stage.finish_work();
-    stage.release(lease);
-    let measured = Measurement { held_bytes: 20, ..Measurement::default() };
-    stage.happen(Event::Parked { instance: InstanceId(1), measured });
+    let small = model_with("a", 10, |spec| map(spec, 30));
+    let lease = harness.ask(&large);
+    harness.finish_work();
+    harness.release(lease);
+    harness.happen(Event::Parked { instance: InstanceId(1), left: Bytes::host(20) });
     let pinned = model("pinned", 60);
-    stage.pin(&pinned);
-    stage.use_once(&pinned);
-    let ticket = stage.ask(&small);
-    stage.finish_work();
-    assert!(stage.is_granted(ticket), "40 are left, and 20 + 30 would not fit");
+    harness.pin(&pinned);
+    harness.use_once(&pinned);
+    let ticket = harness.ask(&small);
+    harness.finish_work();
+    assert!(harness.is_granted(ticket), "40 are left, and 20 + 30 would not fit");
+}
+
+#[test]
+fn slots_that_nobody_fixed_are_a_wish_and_bring_no_turns() {
+    let mut harness = Harness::new(|_| ());
+    let of = |slots: u32, context_tokens: u32| {
+        model_with("a", 10, |spec| {
+            (spec.options.slots, spec.options.context_tokens) = (slots, context_tokens);
+            spec.has_fixed_slots = false;
+        })
+    };
+    // Four slots with the longer context would not fit.
+    let (usual, long) = (of(4, 512), of(1, 1_024));
+    for _ in 0..10 {
+        harness.use_once(&usual);
+        harness.use_once(&long);
+    }
+    assert_eq!((harness.loads(), harness.moves()), (1, (1, 1, 0)));
+    let options = harness.model(&usual).options.expect("it is there");
+    assert_eq!((options.slots, options.context_tokens), (1, 1_024));
+}
+
+#[test]
+fn a_model_that_died_comes_back_with_its_usual_context_whatever_requests_asked_for() {
+    let mut harness = Harness::new(|_| ());
+    let usual = with_context(2_048);
+    let asking_for = |context_tokens: u32| {
+        Arc::new(ModelSpec { usual: Some(Arc::clone(&usual)), ..(*with_context(context_tokens)).clone() })
+    };
+    harness.pin(&usual);
+    harness.use_once(&usual);
+    harness.use_once(&asking_for(8_192));
+    assert_eq!(harness.model(&usual).options.expect("it is there").context_tokens, 8_192);
+    let refused = harness.ask(&asking_for(65_536));
+    assert!(matches!(harness.refusal(refused), Some(Error::TooLarge { .. })));
+    let failure = Failure::new(ErrorKind::EngineFailed, "killed by signal 11");
+    harness.happen(Event::InstanceDied { instance: InstanceId(1), failure });
+    harness.finish_work();
+    assert_eq!(harness.loads(), 2);
+    assert_eq!(harness.model(&usual).options.expect("it is back").context_tokens, 2_048);
 }
