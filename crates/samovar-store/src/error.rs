@@ -119,7 +119,7 @@ pub enum Error {
     },
     /// A source whose answers contradict themselves.
     #[error("{subject}: the source's answer cannot be trusted: {message}")]
-    Lie {
+    BadAnswer {
         /// What was asked for.
         subject: String,
         /// What does not fit.
@@ -179,7 +179,7 @@ impl Error {
             | Self::ReadOnly { .. }
             | Self::Damaged { .. } => ErrorKind::Storage,
             Self::NoRoom { .. } => ErrorKind::InsufficientStorage,
-            Self::Lie { .. } | Self::Mismatch { .. } => ErrorKind::Upstream,
+            Self::BadAnswer { .. } | Self::Mismatch { .. } => ErrorKind::Upstream,
             Self::Name(_) | Self::Choice { .. } => ErrorKind::InvalidRequest,
             Self::Missing { .. } => ErrorKind::NotFound,
             Self::Denied { .. } => ErrorKind::Forbidden,
@@ -227,19 +227,19 @@ impl Error {
             Self::Unreachable { is_silent: true, .. } => {
                 "check the address and the network, then try again".to_owned()
             }
-            Self::Unreachable { .. } => {
-                "try again later; what came of it so far, if anything, is kept".to_owned()
-            }
+            Self::Unreachable { .. } => "try again later; the part that was downloaded is kept".to_owned(),
             Self::Offline { .. } => "unset HF_HUB_OFFLINE and sources.offline to fetch it".to_owned(),
-            Self::Lie { .. } | Self::Mismatch { .. } => {
-                "nothing was kept; try again, and if it stays so tell whoever runs the source".to_owned()
+            Self::BadAnswer { .. } | Self::Mismatch { .. } => {
+                "nothing was kept; try again, and report it to the operator of the source if it fails again"
+                    .to_owned()
             }
             Self::Damaged { .. } => {
                 "the next run or pull brings it again; `samovar verify` checks the others".to_owned()
             }
             Self::InUse { .. } => "`samovar stop MODEL` first".to_owned(),
             Self::Name(_) => {
-                "names become files here, so only plain ones are taken; tell whoever published it".to_owned()
+                "names become files here, so only plain names are accepted; report it to the publisher"
+                    .to_owned()
             }
             Self::Shared(failure) => return failure.hint.clone(),
         })
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_source_that_lies_and_a_full_quota_are_no_faults_of_the_disk() {
-        let lie = Error::Lie { subject: "x".to_owned(), message: "y".to_owned() };
+        let lie = Error::BadAnswer { subject: "x".to_owned(), message: "y".to_owned() };
         let mismatch =
             Error::Mismatch { subject: "x".to_owned(), expected: "1".to_owned(), got: "2".to_owned() };
         for error in [lie, mismatch] {

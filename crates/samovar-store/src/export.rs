@@ -25,14 +25,14 @@ use crate::artifact::manifest::{self, Manifest, ManifestFile};
 use crate::cache::{Cache, blob, manifests};
 use crate::collect::room;
 use crate::disk::layout;
-use crate::disk::lease::Lease;
+use crate::disk::lease::BlobLease;
 use crate::disk::lock::{FileLock, Hold};
 use crate::disk::partial::PartialId;
 use crate::disk::plain;
 use crate::disk::space::entries;
 use crate::ensure::ingest;
 use crate::error::Error;
-use crate::index::{BlobRow, Origin};
+use crate::index::{BlobRow, Ownership};
 use crate::local::Local;
 use crate::source::Promise;
 use crate::store::Store;
@@ -99,7 +99,7 @@ impl Store {
     /// Takes in all artifacts of a folder that [`Store::export`] made. Blocks.
     ///
     /// # Errors
-    /// [`Error::Lie`] or [`Error::Mismatch`] for a folder that is not what it says; what came before the fault is
+    /// [`Error::BadAnswer`] or [`Error::Mismatch`] for a folder that is not what it says; what came before the fault is
     /// kept, whole artifacts only. [`Error::NoRoom`] when it does not fit.
     pub fn import(&self, from: &Path) -> Result<Imported, Error> {
         let local = &*self.0.local;
@@ -175,7 +175,7 @@ impl Folder {
             };
             let place =
                 blob::settle(&cache.layout, &cache.index, &file.digest, file.size)?.ok_or_else(missing)?;
-            let is_ours = place.origin() != Origin::Reference;
+            let is_ours = place.origin() != Ownership::Reference;
             let copied =
                 put_file(&place.path, &to, is_ours).map_err(Error::io("a blob could not be exported"))?;
             if let Some(copied) = copied {
@@ -275,8 +275,10 @@ fn copy(from: &Path, to: &Path) -> io::Result<Digest> {
 fn read_manifests(root: &Path) -> Result<Vec<Manifest>, Error> {
     let names =
         entries(&root.join("manifests")).map_err(Error::io("the folder's manifests could not be listed"))?;
-    let lie =
-        |name: &str, message: &str| Error::Lie { subject: name.to_owned(), message: message.to_owned() };
+    let lie = |name: &str, message: &str| Error::BadAnswer {
+        subject: name.to_owned(),
+        message: message.to_owned(),
+    };
     if names.is_empty() {
         return Err(Error::Missing {
             subject: root.display().to_string(),
@@ -359,7 +361,7 @@ fn take_in(local: &Local, root: &Path, manifest: Manifest, imported: &mut Import
 }
 
 /// Brings one file, unless its bytes are here. Leased first, so that what is found stays.
-fn bring(local: &Local, root: &Path, file: &ManifestFile) -> Result<(BlobRow, Lease, bool), Error> {
+fn bring(local: &Local, root: &Path, file: &ManifestFile) -> Result<(BlobRow, BlobLease, bool), Error> {
     let lease = local.cache.leases.take(&[file.digest])?;
     if let Some(row) = local.cache.here(&file.digest, Some(file.size))? {
         return Ok((row, lease, false));

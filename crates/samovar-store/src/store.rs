@@ -34,7 +34,7 @@ use crate::local::Local;
 use crate::lookup::find;
 use crate::lookup::opened::{self, Opened};
 use crate::source::{Source, Sources};
-use crate::usage::hits::{self, Unopened};
+use crate::usage::usage_counts::{self, Unopened};
 
 /// A store of artifacts. Cheap to clone; all clones are one store.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ pub(crate) struct Inner {
     /// Held by the one of this process who puts in bytes that are on this machine already.
     ingesting: Mutex<()>,
     /// Who takes a model from another program on this machine.
-    pub(crate) nearby: adopt::Turns,
+    pub(crate) nearby: adopt::NameLocks,
     unopened: Unopened,
     pub(crate) packed: packed::Remembered,
 }
@@ -78,7 +78,7 @@ impl Supply {
 /// Whether the bytes of an artifact are right.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum Integrity {
     /// They are.
     Sound,
     /// These blobs were not, and were set aside.
@@ -126,7 +126,7 @@ impl Store {
             supply,
             flights: Flights::new(),
             ingesting: Mutex::default(),
-            nearby: adopt::Turns::default(),
+            nearby: adopt::NameLocks::default(),
             unopened: Unopened::default(),
             packed: packed::Remembered::default(),
         })))
@@ -216,7 +216,7 @@ impl Store {
             let (store, reference) = (self.clone(), reference.clone());
             async move {
                 let pulled = store.0.bring(&reference, &meter).await?;
-                hits::note_fetched(&store.0.local.cache.index, &pulled);
+                usage_counts::note_fetched(&store.0.local.cache.index, &pulled);
                 Ok(pulled)
             }
         };
@@ -320,7 +320,7 @@ impl Store {
     ///
     /// # Errors
     /// When it is not here or cannot be read.
-    pub fn suspect(&self, key: &KeyDigest) -> Result<Verdict, Error> {
+    pub fn suspect(&self, key: &KeyDigest) -> Result<Integrity, Error> {
         let cache = &self.0.local.cache;
         let artifact = cache.with_index(|index| index.artifact_in_any_state(key))?;
         let artifact = artifact.ok_or_else(|| Error::Missing {
@@ -334,7 +334,7 @@ impl Store {
                 damaged.push(file.digest);
             }
         }
-        Ok(if damaged.is_empty() { Verdict::Sound } else { Verdict::Damaged(damaged) })
+        Ok(if damaged.is_empty() { Integrity::Sound } else { Integrity::Damaged(damaged) })
     }
 
     async fn here(&self, reference: &ArtifactRef) -> Result<Option<Artifact>, Error> {

@@ -723,10 +723,13 @@ fn a_store_that_cannot_be_written_makes_none() {
     let connection = rusqlite::Connection::open(root.join("index.sqlite3")).unwrap();
     connection.pragma_update(None, "user_version", 10_000).unwrap();
     connection.close().unwrap();
-    let barred = Store::open(config(dir.path())).unwrap();
-    let path = find(&barred, "weights", "engine 1").unwrap().path().to_owned();
-    assert_eq!(barred.packed().make("other", "engine 1", 1, None).unwrap_err().kind(), ErrorKind::Storage);
+    let read_only_reason = Store::open(config(dir.path())).unwrap();
+    let path = find(&read_only_reason, "weights", "engine 1").unwrap().path().to_owned();
+    assert_eq!(
+        read_only_reason.packed().make("other", "engine 1", 1, None).unwrap_err().kind(),
+        ErrorKind::Storage
+    );
     overwrite(&path, b"damaged");
-    assert!(find(&barred, "weights", "engine 1").is_none());
+    assert!(find(&read_only_reason, "weights", "engine 1").is_none());
     assert!(path.exists() && is_tidy(&root), "what is damaged is for others to judge");
 }

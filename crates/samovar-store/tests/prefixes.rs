@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
-mod ground;
+mod fixture;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use ground::{Ground, model};
+use fixture::{Fixture, model};
 use samovar_core::footprint::KvType;
 use samovar_core::{Digest, ErrorKind, Failure, Scope};
 use samovar_store::{CollectOptions, LeftoverKind, Prefixes, Store, StoreConfig, VerifyOptions, Weights};
@@ -253,8 +253,8 @@ fn what_has_no_room_or_fails_leaves_nothing_and_takes_nothing() {
 
 #[tokio::test]
 async fn they_are_counted_verified_and_removed_with_their_model() {
-    let ground = Ground::with_one(1 << 20);
-    let store = ground.store();
+    let fixture = Fixture::with_one(1 << 20);
+    let store = fixture.store();
     let artifact = store.ensure(&model(), None).await.unwrap();
     let key = artifact.key_digest;
     let of_model = store.prefixes(&Weights::Artifact(key), "engine 1", KvType::F16, &Scope::default());
@@ -272,7 +272,7 @@ async fn they_are_counted_verified_and_removed_with_their_model() {
 
     let all = store.verify(&VerifyOptions::default()).await.unwrap();
     assert_eq!((all.prefixes, all.damaged_prefixes), (4, 0));
-    let rotten = files(&ground.config(), "state")
+    let rotten = files(&fixture.config(), "state")
         .into_iter()
         .find(|path| path.display().to_string().contains(&key.to_string()));
     fs_err::write(rotten.unwrap(), b"rot").unwrap();

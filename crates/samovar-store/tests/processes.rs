@@ -5,14 +5,14 @@
 #[allow(dead_code, reason = "its main is for whoever runs it by hand")]
 #[path = "../examples/ensure.rs"]
 mod ensure;
-mod ground;
+mod fixture;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ground::Ground;
+use fixture::Fixture;
 use samovar_testhub::Content;
 
 const FILE: &str = "model-Q4_K_M.gguf";
@@ -24,13 +24,13 @@ const PROCESSES: usize = 8;
 const WORDS: &str = "SAMOVAR_TEST_WORDS";
 
 /// This program again, as a process that fetches: see `examples/ensure.rs`.
-fn start(ground: &Ground, flag: &str) -> Child {
-    child(ground, flag, "hf://org/name:Q4_K_M").spawn().unwrap()
+fn start(fixture: &Fixture, flag: &str) -> Child {
+    child(fixture, flag, "hf://org/name:Q4_K_M").spawn().unwrap()
 }
 
-fn child(ground: &Ground, flag: &str, reference: &str) -> Command {
-    let cache = ground.cache();
-    let words = ["--cache", cache.to_str().unwrap(), "--endpoint", &ground.hub.endpoint(), flag, reference];
+fn child(fixture: &Fixture, flag: &str, reference: &str) -> Command {
+    let cache = fixture.cache();
+    let words = ["--cache", cache.to_str().unwrap(), "--endpoint", &fixture.hub.endpoint(), flag, reference];
     let mut child = Command::new(std::env::current_exe().unwrap());
     child
         .args(["--exact", "as_a_process_of_its_own", "--ignored", "--nocapture"])
@@ -75,30 +75,30 @@ fn finish(child: Child) -> Said {
 
 #[test]
 fn eight_processes_that_want_one_file_cost_one_download() {
-    let ground = Ground::with_one(8 * MIB);
-    let children: Vec<Child> = (0..PROCESSES).map(|_| start(&ground, "--times")).collect();
+    let fixture = Fixture::with_one(8 * MIB);
+    let children: Vec<Child> = (0..PROCESSES).map(|_| start(&fixture, "--times")).collect();
     let said: Vec<Said> = children.into_iter().map(finish).collect();
     let content = Content::pattern(8 * MIB, 1).digest().unwrap();
     assert!(said.iter().all(|one| one.path == said[0].path));
     assert_eq!(samovar_core::Digest::of_file(&said[0].path).unwrap(), content);
-    let ratio = ground.sent_bytes(FILE) as f64 / (8 * MIB) as f64;
+    let ratio = fixture.sent_bytes(FILE) as f64 / (8 * MIB) as f64;
     println!("{PROCESSES} processes: bytes sent by the origin / size = {ratio:.3}");
-    assert_eq!(ground.sent_bytes(FILE), 8 * MIB);
+    assert_eq!(fixture.sent_bytes(FILE), 8 * MIB);
 }
 
 #[test]
 fn when_the_one_who_fetches_is_killed_at_half_another_goes_on_within_two_seconds() {
-    let ground = Ground::with_one(24 * MIB);
-    ground.hub.hold_after(WIRE, 12 * MIB);
-    let mut leader = start(&ground, "--times");
-    assert!(ground.hub.wait_until_held(WIRE));
-    let followers: Vec<Child> = (1..PROCESSES).map(|_| start(&ground, "--times")).collect();
-    wait_for_notes(&ground, 8 * MIB);
+    let fixture = Fixture::with_one(24 * MIB);
+    fixture.hub.hold_after(WIRE, 12 * MIB);
+    let mut leader = start(&fixture, "--times");
+    assert!(fixture.hub.wait_until_held(WIRE));
+    let followers: Vec<Child> = (1..PROCESSES).map(|_| start(&fixture, "--times")).collect();
+    wait_for_notes(&fixture, 8 * MIB);
     leader.kill().unwrap();
     leader.wait().unwrap();
     let killed_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-    let sent_before = ground.sent_bytes(FILE);
-    ground.hub.release_all();
+    let sent_before = fixture.sent_bytes(FILE);
+    fixture.hub.release_all();
     let said: Vec<Said> = followers.into_iter().map(finish).collect();
     let content = Content::pattern(24 * MIB, 1).digest().unwrap();
     assert!(said.iter().all(|one| one.path == said[0].path));
@@ -110,7 +110,7 @@ fn when_the_one_who_fetches_is_killed_at_half_another_goes_on_within_two_seconds
         .map(|(at, _)| at - killed_ms)
         .min()
         .unwrap();
-    let again = ground.sent_bytes(FILE) - 24 * MIB;
+    let again = fixture.sent_bytes(FILE) - 24 * MIB;
     println!(
         "killed at {sent_before} of {} bytes: resumed after {resumed_ms} ms, {again} bytes came twice",
         24 * MIB
@@ -121,10 +121,10 @@ fn when_the_one_who_fetches_is_killed_at_half_another_goes_on_within_two_seconds
 }
 
 /// Waits until the note of the download that is under way counts so many bytes.
-fn wait_for_notes(ground: &Ground, bytes: u64) {
+fn wait_for_notes(fixture: &Fixture, bytes: u64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let noted: u64 = fs_err::read_dir(ground.cache().join("partial")).map_or(0, |entries| {
+        let noted: u64 = fs_err::read_dir(fixture.cache().join("partial")).map_or(0, |entries| {
             entries.map(|entry| noted_bytes(&entry.unwrap().path().join("state.json"))).sum()
         });
         if noted >= bytes {
@@ -146,13 +146,13 @@ fn noted_bytes(state: &Path) -> u64 {
 
 #[test]
 fn a_model_in_use_by_another_process_cannot_be_seen_as_free() {
-    let ground = Ground::with_one(MIB);
-    let mut child = start(&ground, "--hold");
+    let fixture = Fixture::with_one(MIB);
+    let mut child = start(&fixture, "--hold");
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let path = lines.map(Result::unwrap).find(|line| line.starts_with('/')).unwrap();
     let digest = Content::pattern(MIB, 1).digest().unwrap().to_string();
     let leases = || {
-        let entries = fs_err::read_dir(ground.cache().join("leases")).unwrap();
+        let entries = fs_err::read_dir(fixture.cache().join("leases")).unwrap();
         entries.filter_map(|entry| fs_err::read_to_string(entry.unwrap().path()).ok()).collect::<String>()
     };
     assert!(leases().contains(&digest));
@@ -170,19 +170,19 @@ const READER: u32 = 65_534;
 fn who_may_only_read_the_cache_uses_what_is_there_and_is_told_what_cannot_be() {
     let names = ["m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"];
     let parts = names.map(|name| (name, Content::pattern(MIB, name.len() as u64)));
-    let ground =
-        Ground::with(&[("model-Q4_K_M.gguf", Content::pattern(MIB, 1)), parts[0].clone(), parts[1].clone()]);
+    let fixture =
+        Fixture::with(&[("model-Q4_K_M.gguf", Content::pattern(MIB, 1)), parts[0].clone(), parts[1].clone()]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for text in ["hf://org/name:Q4_K_M", "hf://org/name:Q8_0"] {
-        runtime.block_on(ground.store().ensure(&ground::reference(text), None)).unwrap();
+        runtime.block_on(fixture.store().ensure(&fixture::reference(text), None)).unwrap();
     }
     let is_root = rustix::process::geteuid().is_root();
-    open_to_readers(ground.dir.path(), is_root);
-    let before = listing(&ground.cache());
+    open_to_readers(fixture.dir.path(), is_root);
+    let before = listing(&fixture.cache());
     for (reference, expected) in
         [("hf://org/name:Q4_K_M", 1), ("hf://org/name:Q8_0", 2), ("hf://org/other", 0)]
     {
-        let mut child = child(&ground, "--times", reference);
+        let mut child = child(&fixture, "--times", reference);
         if is_root {
             std::os::unix::process::CommandExt::uid(&mut child, READER);
         }
@@ -201,8 +201,8 @@ fn who_may_only_read_the_cache_uses_what_is_there_and_is_told_what_cannot_be() {
             );
         }
     }
-    assert_eq!(listing(&ground.cache()), before);
-    close_to_nobody(ground.dir.path());
+    assert_eq!(listing(&fixture.cache()), before);
+    close_to_nobody(fixture.dir.path());
 }
 
 /// Lets others read everything, and write only the directory above the cache, where their state goes.

@@ -10,7 +10,7 @@ use s3_server::{BUCKET, Server};
 use samovar_core::{ArtifactRef, Digest};
 use samovar_store::config::Secret;
 use samovar_store::{Artifact, Error, RetryConfig, SourceConfig, Store, StoreConfig};
-use samovar_testhub::{Content, Hub, Lie, Route};
+use samovar_testhub::{BadAnswer, Content, Hub, Route};
 
 const SIZE: usize = 300_000;
 
@@ -134,12 +134,12 @@ async fn a_file_that_changed_at_its_server_is_another_commit() {
 #[tokio::test]
 async fn servers_that_say_little_serve_all_the_same() {
     for lie in [
-        Lie::NoHeader { name: "ETag".to_owned() }.into(),
-        Lie::IgnoreRange.into(),
-        Lie::NoLength.into(),
-        Lie::Chunked.into(),
-        samovar_testhub::Rule::from(Lie::Status { status: 405, retry_after: None }).to("HEAD"),
-        samovar_testhub::Rule::from(Lie::Status { status: 403, retry_after: None }).to("HEAD"),
+        BadAnswer::NoHeader { name: "ETag".to_owned() }.into(),
+        BadAnswer::IgnoreRange.into(),
+        BadAnswer::NoLength.into(),
+        BadAnswer::Chunked.into(),
+        samovar_testhub::Rule::from(BadAnswer::Status { status: 405, retry_after: None }).to("HEAD"),
+        samovar_testhub::Rule::from(BadAnswer::Status { status: 403, retry_after: None }).to("HEAD"),
     ] {
         let world = World::new();
         world.hub.add_plain("x.gguf", Content::bytes(content(3)));
@@ -152,14 +152,14 @@ type Judge = fn(&Error) -> bool;
 
 #[tokio::test]
 async fn what_a_web_server_says_is_told_apart() {
-    let status = |status| Lie::Status { status, retry_after: None };
-    let cases: [(Lie, Judge); 6] = [
+    let status = |status| BadAnswer::Status { status, retry_after: None };
+    let cases: [(BadAnswer, Judge); 6] = [
         (status(404), |error| matches!(error, Error::Missing { .. })),
         (status(403), |error| matches!(error, Error::Denied { .. })),
         (status(401), |error| matches!(error, Error::Denied { .. })),
         (status(503), |error| matches!(error, Error::Unreachable { .. })),
-        (Lie::HangUp, |error| matches!(error, Error::Unreachable { .. })),
-        (Lie::HtmlPage, |error| matches!(error, Error::Lie { .. })),
+        (BadAnswer::HangUp, |error| matches!(error, Error::Unreachable { .. })),
+        (BadAnswer::HtmlPage, |error| matches!(error, Error::BadAnswer { .. })),
     ];
     for (lie, is_right) in cases {
         let world = World::new();
@@ -174,13 +174,13 @@ async fn what_a_web_server_says_is_told_apart() {
 #[tokio::test]
 async fn lies_of_a_web_server_never_become_blobs() {
     for lie in [
-        Lie::WrongBytes,
-        Lie::FlipBit { at: 77 },
-        Lie::ShortBody { by: 10 },
-        Lie::ShortLength { by: 10 },
-        Lie::LongLength { by: 10 },
-        Lie::Trailing { by: 10 },
-        Lie::WrongContentRange { shift: 1 },
+        BadAnswer::WrongBytes,
+        BadAnswer::FlipBit { at: 77 },
+        BadAnswer::ShortBody { by: 10 },
+        BadAnswer::ShortLength { by: 10 },
+        BadAnswer::LongLength { by: 10 },
+        BadAnswer::Trailing { by: 10 },
+        BadAnswer::WrongContentRange { shift: 1 },
     ] {
         let world = World::new();
         world.hub.add_plain("x.gguf", Content::bytes(content(1)));
@@ -312,7 +312,7 @@ async fn what_ollamas_registry_says_is_told_apart() {
     let error = world.ensure("ollama://lora").await.unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     let error = world.ensure("ollama://odd").await.unwrap_err();
-    assert!(matches!(error, Error::Lie { .. }), "{error}");
+    assert!(matches!(error, Error::BadAnswer { .. }), "{error}");
     world.assert_empty();
 }
 
@@ -321,7 +321,12 @@ async fn wrong_layers_of_ollamas_registry_are_not_kept() {
     let world = World::new();
     let model = ("application/vnd.ollama.image.model", Content::bytes(content(5)));
     let digests = world.hub.add_ollama("library/tiny:latest", &[model]);
-    for lie in [Lie::WrongBytes, Lie::ShortLength { by: 7 }, Lie::HtmlPage, Lie::Text("{}".to_owned())] {
+    for lie in [
+        BadAnswer::WrongBytes,
+        BadAnswer::ShortLength { by: 7 },
+        BadAnswer::HtmlPage,
+        BadAnswer::Text("{}".to_owned()),
+    ] {
         world.hub.stop_lying();
         world.hub.lie(lie.clone().on(&format!("sha256:{}", digests[0])));
         let error = world.ensure("ollama://tiny").await.unwrap_err();

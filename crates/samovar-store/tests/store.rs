@@ -2,17 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
-mod ground;
+mod fixture;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use fixture::{Fixture, REPO, model, reference, weights};
 use fs_err::os::unix::fs::symlink;
-use ground::{Ground, REPO, model, reference, weights};
 use samovar_core::Digest;
-use samovar_store::{Error, FilePath, Progress, Role, Store, Tier, Verdict, Watch};
-use samovar_testhub::{Content, FileSpec, Lie};
+use samovar_store::{Error, FilePath, Integrity, Location, Progress, Role, Store, Watch};
+use samovar_testhub::{BadAnswer, Content, FileSpec};
 
 const FILE: &str = "model-Q4_K_M.gguf";
 /// The same as the hub counts it.
@@ -34,34 +34,34 @@ fn is_empty(dir: &Path) -> bool {
 
 #[tokio::test]
 async fn what_was_fetched_is_there_whole_and_read_only() {
-    let ground = Ground::with_one(3 * MIB + 17);
-    let store = ground.store();
+    let fixture = Fixture::with_one(3 * MIB + 17);
+    let store = fixture.store();
     let artifact = store.ensure(&model(), None).await.unwrap();
     let content = Content::pattern(3 * MIB + 17, 1);
     assert_eq!(artifact.files[0].digest, content.digest().unwrap());
     assert_eq!(weights(&store, &artifact), content.to_vec().unwrap());
-    let [blob] = &blobs(&ground.cache())[..] else { panic!("one blob") };
+    let [blob] = &blobs(&fixture.cache())[..] else { panic!("one blob") };
     let facts = fs_err::metadata(blob).unwrap();
     assert_eq!(facts.permissions().mode() & 0o777, 0o444);
     assert!(blob.ends_with(artifact.files[0].digest.to_string()));
-    assert!(is_empty(&ground.cache().join("partial")) && is_empty(&ground.cache().join("tmp")));
+    assert!(is_empty(&fixture.cache().join("partial")) && is_empty(&fixture.cache().join("tmp")));
 }
 
 #[tokio::test]
 async fn the_second_time_nothing_is_asked_of_anybody() {
-    let ground = Ground::with_one(MIB);
-    let store = ground.store();
+    let fixture = Fixture::with_one(MIB);
+    let store = fixture.store();
     let first = store.ensure(&model(), None).await.unwrap();
-    ground.hub.forget();
+    fixture.hub.forget();
     let second = store.ensure(&model(), None).await.unwrap();
     assert_eq!(first.key, second.key);
-    assert!(ground.hub.requests().is_empty());
+    assert!(fixture.hub.requests().is_empty());
 }
 
 #[tokio::test]
 async fn fifty_who_ask_at_once_cost_one_download() {
-    let ground = Ground::with_one(2 * MIB);
-    let store = ground.store();
+    let fixture = Fixture::with_one(2 * MIB);
+    let store = fixture.store();
     let asked: Vec<_> = (0..50)
         .map(|_| {
             let store = store.clone();
@@ -71,30 +71,30 @@ async fn fifty_who_ask_at_once_cost_one_download() {
     for task in asked {
         task.await.unwrap().unwrap();
     }
-    assert_eq!(ground.sent_bytes(FILE), 2 * MIB);
+    assert_eq!(fixture.sent_bytes(FILE), 2 * MIB);
     assert_eq!(store.list().unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn handles_of_one_directory_fetch_once_and_see_each_other() {
-    let ground = Ground::with_one(2 * MIB);
-    let (one, other) = (ground.store(), ground.store());
+    let fixture = Fixture::with_one(2 * MIB);
+    let (one, other) = (fixture.store(), fixture.store());
     let reference = model();
     let (a, b) = tokio::join!(one.ensure(&reference, None), other.ensure(&reference, None));
     assert_eq!(a.unwrap().key, b.unwrap().key);
-    assert_eq!(ground.sent_bytes(FILE), 2 * MIB);
-    let third = ground.store();
+    assert_eq!(fixture.sent_bytes(FILE), 2 * MIB);
+    let third = fixture.store();
     assert!(third.find(&reference).unwrap().is_some());
 }
 
 #[tokio::test]
 async fn handles_fetch_once_also_what_nobody_promised_a_digest_of() {
-    let ground = Ground::with(&[("model.safetensors", Content::pattern(MIB, 1))]);
-    let repo = ground.hub.add_repo(REPO);
+    let fixture = Fixture::with(&[("model.safetensors", Content::pattern(MIB, 1))]);
+    let repo = fixture.hub.add_repo(REPO);
     repo.put("config.json", FileSpec::new(Content::bytes("{\"a\": 1}")));
-    ground.hub.add_plain("dir/plain-Q4_K_M.gguf", Content::pattern(2 * MIB, 4));
-    let stores: Vec<Store> = (0..4).map(|_| ground.store()).collect();
-    for text in ["org/name".to_owned(), ground.hub.plain_url("dir/plain-Q4_K_M.gguf")] {
+    fixture.hub.add_plain("dir/plain-Q4_K_M.gguf", Content::pattern(2 * MIB, 4));
+    let stores: Vec<Store> = (0..4).map(|_| fixture.store()).collect();
+    for text in ["org/name".to_owned(), fixture.hub.plain_url("dir/plain-Q4_K_M.gguf")] {
         let asked = stores.iter().map(|store| {
             let (store, reference) = (store.clone(), reference(&text));
             tokio::spawn(async move { store.ensure(&reference, None).await })
@@ -103,18 +103,18 @@ async fn handles_fetch_once_also_what_nobody_promised_a_digest_of() {
             task.await.unwrap().unwrap();
         }
     }
-    assert_eq!(ground.sent_bytes("config.json"), 8);
-    assert_eq!(ground.sent_bytes("model.safetensors"), MIB);
-    assert_eq!(ground.hub.sent().of("plain/dir/plain-Q4_K_M.gguf"), 2 * MIB);
+    assert_eq!(fixture.sent_bytes("config.json"), 8);
+    assert_eq!(fixture.sent_bytes("model.safetensors"), MIB);
+    assert_eq!(fixture.hub.sent().of("plain/dir/plain-Q4_K_M.gguf"), 2 * MIB);
 }
 
 #[tokio::test]
 async fn who_waits_for_another_sees_how_far_that_one_is() {
-    let ground = Ground::with_one(16 * MIB);
-    let (one, other) = (ground.store(), ground.store());
-    ground.hub.hold_after(WIRE, 8 * MIB);
+    let fixture = Fixture::with_one(16 * MIB);
+    let (one, other) = (fixture.store(), fixture.store());
+    fixture.hub.hold_after(WIRE, 8 * MIB);
     let fetching = tokio::spawn(async move { one.ensure(&model(), None).await });
-    assert!(ground.hub.held(WIRE).await);
+    assert!(fixture.hub.held(WIRE).await);
     let seen = Arc::new(tokio::sync::Notify::new());
     let told = Arc::clone(&seen);
     let watch: Watch = Arc::new(move |progress| {
@@ -125,17 +125,17 @@ async fn who_waits_for_another_sees_how_far_that_one_is() {
     });
     let waiting = tokio::spawn(async move { other.ensure(&model(), Some(watch)).await });
     tokio::time::timeout(std::time::Duration::from_secs(20), seen.notified()).await.unwrap();
-    ground.hub.release_all();
+    fixture.hub.release_all();
     fetching.await.unwrap().unwrap();
     waiting.await.unwrap().unwrap();
-    assert_eq!(ground.sent_bytes(FILE), 16 * MIB);
+    assert_eq!(fixture.sent_bytes(FILE), 16 * MIB);
 }
 
 #[tokio::test]
 async fn what_is_here_is_served_offline_by_any_of_its_names() {
-    let ground = Ground::with_one(MIB);
-    ground.store().ensure(&model(), None).await.unwrap();
-    let store = ground.offline();
+    let fixture = Fixture::with_one(MIB);
+    fixture.store().ensure(&model(), None).await.unwrap();
+    let store = fixture.offline();
     for text in ["hf://org/name:Q4_K_M", "org/name", "org/name:q4_k_m", "hf://org/name@main:Q4_K_M"] {
         let artifact = store.ensure(&reference(text), None).await.unwrap();
         assert_eq!(artifact.key.quant, "Q4_K_M", "{text}");
@@ -148,49 +148,49 @@ async fn what_is_here_is_served_offline_by_any_of_its_names() {
 
 #[tokio::test]
 async fn a_fetch_that_was_dropped_goes_on_where_it_was() {
-    let ground = Ground::with_one(32 * MIB);
-    let store = ground.store();
-    ground.hub.hold_after(WIRE, 24 * MIB);
+    let fixture = Fixture::with_one(32 * MIB);
+    let store = fixture.store();
+    fixture.hub.hold_after(WIRE, 24 * MIB);
     let fetching = tokio::spawn({
         let store = store.clone();
         async move { store.ensure(&model(), None).await }
     });
-    assert!(ground.hub.held(WIRE).await);
+    assert!(fixture.hub.held(WIRE).await);
     fetching.abort();
     assert!(fetching.await.is_err());
-    ground.hub.release_all();
-    let before = ground.sent_bytes(FILE);
+    fixture.hub.release_all();
+    let before = fixture.sent_bytes(FILE);
     assert!(before >= 24 * MIB);
     let artifact = store.ensure(&model(), None).await.unwrap();
     assert_eq!(weights(&store, &artifact).len() as u64, 32 * MIB);
     // What was on its way when it was dropped comes twice: at most two batches of each of four connections.
-    assert!(ground.sent_bytes(FILE) <= 32 * MIB + 8 * MIB, "{} bytes", ground.sent_bytes(FILE));
+    assert!(fixture.sent_bytes(FILE) <= 32 * MIB + 8 * MIB, "{} bytes", fixture.sent_bytes(FILE));
 }
 
 #[tokio::test]
 async fn a_fetch_goes_on_while_anybody_waits_for_it() {
-    let ground = Ground::with_one(4 * MIB);
-    let store = ground.store();
-    ground.hub.hold_after(WIRE, MIB);
+    let fixture = Fixture::with_one(4 * MIB);
+    let store = fixture.store();
+    fixture.hub.hold_after(WIRE, MIB);
     let ask = || {
         let store = store.clone();
         tokio::spawn(async move { store.ensure(&model(), None).await })
     };
     let (first, second) = (ask(), ask());
-    assert!(ground.hub.held(WIRE).await);
+    assert!(fixture.hub.held(WIRE).await);
     first.abort();
-    ground.hub.release_all();
+    fixture.hub.release_all();
     second.await.unwrap().unwrap();
-    assert_eq!(ground.sent_bytes(FILE), 4 * MIB);
+    assert_eq!(fixture.sent_bytes(FILE), 4 * MIB);
 }
 
 #[tokio::test]
 async fn progress_is_told_from_the_question_to_the_last_byte() {
-    let ground = Ground::with_one(4 * MIB);
+    let fixture = Fixture::with_one(4 * MIB);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
     let watch: Watch = Arc::new(move |progress| sink.lock().unwrap().push(progress));
-    ground.store().ensure(&model(), Some(watch)).await.unwrap();
+    fixture.store().ensure(&model(), Some(watch)).await.unwrap();
     let seen = seen.lock().unwrap();
     assert_eq!(seen.first(), Some(&Progress::Resolving));
     let Some(Progress::Fetching(last)) = seen.last() else { panic!("{seen:?}") };
@@ -202,8 +202,8 @@ async fn progress_is_told_from_the_question_to_the_last_byte() {
 async fn parts_of_a_split_model_have_their_real_names_beside_each_other() {
     let names = ["m-Q4_K_M-00001-of-00002.gguf", "m-Q4_K_M-00002-of-00002.gguf"];
     let parts: Vec<_> = (1..=2).map(|seed| Content::pattern(MIB + seed, seed)).collect();
-    let ground = Ground::with(&[(names[0], parts[0].clone()), (names[1], parts[1].clone())]);
-    let store = ground.store();
+    let fixture = Fixture::with(&[(names[0], parts[0].clone()), (names[1], parts[1].clone())]);
+    let store = fixture.store();
     let artifact = store.ensure(&model(), None).await.unwrap();
     let opened = store.open_artifact(&artifact.key_digest).unwrap();
     let dir = opened.directory().unwrap();
@@ -221,19 +221,19 @@ async fn parts_of_a_split_model_have_their_real_names_beside_each_other() {
 
 #[tokio::test]
 async fn revisions_share_what_is_the_same_and_a_branch_moves_only_when_it_is_pulled() {
-    let ground = Ground::with(&[
+    let fixture = Fixture::with(&[
         ("m-Q4_K_M-00001-of-00002.gguf", Content::pattern(MIB, 1)),
         ("m-Q4_K_M-00002-of-00002.gguf", Content::pattern(2 * MIB, 2)),
     ]);
-    let store = ground.store();
+    let store = fixture.store();
     let first = store.ensure(&model(), None).await.unwrap();
-    let repo = ground.hub.add_repo(REPO);
+    let repo = fixture.hub.add_repo(REPO);
     repo.put("m-Q4_K_M-00002-of-00002.gguf", FileSpec::new(Content::pattern(2 * MIB, 3)).lfs(true));
     assert_eq!(store.ensure(&model(), None).await.unwrap().key, first.key);
     let pulled = store.pull(&model(), None).await.unwrap();
     assert!(!pulled.was_here && pulled.artifact.key.commit != first.key.commit);
     assert_eq!(pulled.fetched_bytes, 2 * MIB);
-    assert_eq!(blobs(&ground.cache()).len(), 3);
+    assert_eq!(blobs(&fixture.cache()).len(), 3);
     assert_eq!(store.ensure(&model(), None).await.unwrap().key, pulled.artifact.key);
     let again = store.pull(&model(), None).await.unwrap();
     assert!(again.was_here && again.fetched_bytes == 0);
@@ -244,11 +244,11 @@ async fn revisions_share_what_is_the_same_and_a_branch_moves_only_when_it_is_pul
 
 #[tokio::test]
 async fn an_artifact_that_does_not_fit_is_refused_before_its_first_byte() {
-    let ground = Ground::with(&[
+    let fixture = Fixture::with(&[
         ("m-Q4_K_M-00001-of-00002.gguf", Content::pattern(MIB, 1)),
         ("m-Q4_K_M-00002-of-00002.gguf", Content::pattern(2 * MIB, 2)),
     ]);
-    let mut config = ground.config();
+    let mut config = fixture.config();
     config.max_size_bytes = Some(2 * MIB);
     let store = Store::open(config).unwrap();
     let outcome = store.ensure(&model(), None).await;
@@ -256,90 +256,90 @@ async fn an_artifact_that_does_not_fit_is_refused_before_its_first_byte() {
         matches!(outcome, Err(Error::NoRoom { needed_bytes, .. }) if needed_bytes == 3 * MIB),
         "{outcome:?}"
     );
-    assert_eq!(ground.hub.sent().body_bytes, 0);
-    assert!(is_empty(&ground.cache().join("partial")));
+    assert_eq!(fixture.hub.sent().body_bytes, 0);
+    assert!(is_empty(&fixture.cache().join("partial")));
 }
 
 #[tokio::test]
 async fn what_a_new_revision_shares_with_the_old_is_not_collected_to_make_room_for_it() {
-    let ground = Ground::with(&[
+    let fixture = Fixture::with(&[
         ("m-Q4_K_M-00001-of-00002.gguf", Content::pattern(2 * MIB, 1)),
         ("m-Q4_K_M-00002-of-00002.gguf", Content::pattern(2 * MIB, 2)),
     ]);
-    let mut config = ground.config();
+    let mut config = fixture.config();
     config.max_size_bytes = Some(5 * MIB);
     let store = Store::open(config).unwrap();
     store.ensure(&model(), None).await.unwrap();
-    let repo = ground.hub.add_repo(REPO);
+    let repo = fixture.hub.add_repo(REPO);
     repo.put("m-Q4_K_M-00002-of-00002.gguf", FileSpec::new(Content::pattern(2 * MIB, 3)).lfs(true));
     match store.pull(&model(), None).await {
         Ok(pulled) => assert_eq!(pulled.fetched_bytes, 2 * MIB),
         // Keeping what is shared may leave no room; then nothing was fetched in vain.
         Err(error) => assert!(matches!(error, Error::NoRoom { .. }), "{error}"),
     }
-    assert_eq!(ground.sent_bytes("m-Q4_K_M-00001-of-00002.gguf"), 2 * MIB);
+    assert_eq!(fixture.sent_bytes("m-Q4_K_M-00001-of-00002.gguf"), 2 * MIB);
 }
 
 #[tokio::test]
 async fn the_same_bytes_under_another_name_are_not_fetched_again() {
-    let ground = Ground::with_one(2 * MIB);
-    let store = ground.store();
+    let fixture = Fixture::with_one(2 * MIB);
+    let store = fixture.store();
     store.ensure(&model(), None).await.unwrap();
-    let other = ground.hub.add_repo("else/where");
+    let other = fixture.hub.add_repo("else/where");
     other.put("copy-Q4_K_M.gguf", FileSpec::new(Content::pattern(2 * MIB, 1)).lfs(true));
     let pulled = store.pull(&reference("else/where"), None).await.unwrap();
     assert_eq!((pulled.fetched_bytes, pulled.was_here), (0, false));
-    assert_eq!(blobs(&ground.cache()).len(), 1);
+    assert_eq!(blobs(&fixture.cache()).len(), 1);
 }
 
 #[tokio::test]
 async fn wrong_bytes_are_an_error_and_leave_nothing() {
-    let ground = Ground::with_one(MIB);
-    ground.hub.lie(Lie::WrongBytes);
-    let store = ground.store();
+    let fixture = Fixture::with_one(MIB);
+    fixture.hub.lie(BadAnswer::WrongBytes);
+    let store = fixture.store();
     let outcome = store.ensure(&model(), None).await;
     assert!(matches!(outcome, Err(Error::Mismatch { .. })), "{outcome:?}");
-    assert!(blobs(&ground.cache()).is_empty() && store.list().unwrap().is_empty());
-    assert!(is_empty(&ground.cache().join("partial")));
-    ground.hub.stop_lying();
+    assert!(blobs(&fixture.cache()).is_empty() && store.list().unwrap().is_empty());
+    assert!(is_empty(&fixture.cache().join("partial")));
+    fixture.hub.stop_lying();
     store.ensure(&model(), None).await.unwrap();
 }
 
 #[tokio::test]
 async fn who_lies_about_the_size_of_what_is_here_disturbs_nothing() {
-    let ground = Ground::with_one(MIB);
-    let store = ground.store();
+    let fixture = Fixture::with_one(MIB);
+    let store = fixture.store();
     store.ensure(&model(), None).await.unwrap();
-    let other = ground.hub.add_repo("else/where");
+    let other = fixture.hub.add_repo("else/where");
     other.put("copy-Q4_K_M.gguf", FileSpec::new(Content::pattern(MIB, 1)).lfs(true));
-    ground.hub.lie(Lie::TreeSize(77).within("else/where"));
+    fixture.hub.lie(BadAnswer::TreeSize(77).within("else/where"));
     assert!(store.pull(&reference("else/where"), None).await.is_err());
-    assert_eq!(blobs(&ground.cache()).len(), 1);
-    assert!(is_empty(&ground.cache().join("quarantine")));
+    assert_eq!(blobs(&fixture.cache()).len(), 1);
+    assert!(is_empty(&fixture.cache().join("quarantine")));
     assert!(store.find(&model()).unwrap().is_some());
 }
 
 #[tokio::test]
 async fn a_resumed_download_with_wrong_bytes_is_fetched_once_more_in_full() {
-    let ground = Ground::with_one(16 * MIB);
-    let store = ground.store();
-    ground.hub.hold_after(WIRE, 8 * MIB);
+    let fixture = Fixture::with_one(16 * MIB);
+    let store = fixture.store();
+    fixture.hub.hold_after(WIRE, 8 * MIB);
     let fetching = tokio::spawn({
         let store = store.clone();
         async move { store.ensure(&model(), None).await }
     });
-    assert!(ground.hub.held(WIRE).await);
-    let partial = fs_err::read_dir(ground.cache().join("partial")).unwrap().next().unwrap().unwrap().path();
+    assert!(fixture.hub.held(WIRE).await);
+    let partial = fs_err::read_dir(fixture.cache().join("partial")).unwrap().next().unwrap().unwrap().path();
     let spans = written(&partial).await;
     fetching.abort();
     let _ = fetching.await;
-    ground.hub.release_all();
+    fixture.hub.release_all();
     let data = fs_err::File::options().write(true).open(partial.join("data")).unwrap();
     std::os::unix::fs::FileExt::write_all_at(data.file(), b"rot", spans[0].0 + 7).unwrap();
     let artifact = store.ensure(&model(), None).await.unwrap();
     assert_eq!(weights(&store, &artifact), Content::pattern(16 * MIB, 1).to_vec().unwrap());
     // The rest of the first try, and all of the second.
-    assert!(ground.sent_bytes(FILE) > 16 * MIB);
+    assert!(fixture.sent_bytes(FILE) > 16 * MIB);
 }
 
 /// Waits until a download's note says that something was written, and gives its spans.
@@ -360,11 +360,11 @@ async fn written(partial: &Path) -> Vec<(u64, u64)> {
 
 #[tokio::test]
 async fn small_files_without_a_promised_digest_are_checked_by_what_git_calls_them() {
-    let ground = Ground::with(&[("model.safetensors", Content::pattern(MIB, 1))]);
-    let repo = ground.hub.add_repo(REPO);
+    let fixture = Fixture::with(&[("model.safetensors", Content::pattern(MIB, 1))]);
+    let repo = fixture.hub.add_repo(REPO);
     repo.put("config.json", FileSpec::new(Content::bytes("{\"a\": 1}")));
     repo.put("tokenizer.json", FileSpec::new(Content::bytes("{\"t\": 1}")));
-    let store = ground.store();
+    let store = fixture.store();
     let artifact = store.ensure(&reference("org/name"), None).await.unwrap();
     let config: FilePath = "config.json".parse().unwrap();
     let file = artifact.files.iter().find(|file| file.path == config).unwrap();
@@ -372,20 +372,20 @@ async fn small_files_without_a_promised_digest_are_checked_by_what_git_calls_the
     let opened = store.open_artifact(&artifact.key_digest).unwrap();
     assert_eq!(opened.path_of(&config).unwrap(), opened.directory().unwrap().join("config.json"));
     // The same version at the same place is known the next time.
-    fs_err::remove_dir_all(ground.cache().join("manifests")).unwrap();
-    fs_err::create_dir(ground.cache().join("manifests")).unwrap();
+    fs_err::remove_dir_all(fixture.cache().join("manifests")).unwrap();
+    fs_err::create_dir(fixture.cache().join("manifests")).unwrap();
 }
 
 #[tokio::test]
 async fn planted_symlinks_are_refused_and_nothing_is_written_behind_them() {
-    let ground = Ground::with_one(MIB);
-    let store = ground.store();
+    let fixture = Fixture::with_one(MIB);
+    let store = fixture.store();
     let digest = Content::pattern(MIB, 1).digest().unwrap().to_string();
-    let elsewhere = ground.dir.path().join("elsewhere");
+    let elsewhere = fixture.dir.path().join("elsewhere");
     fs_err::create_dir(&elsewhere).unwrap();
     let target = elsewhere.join("target");
     fs_err::write(&target, vec![7; MIB as usize]).unwrap();
-    let shard = ground.cache().join("blobs/sha256").join(&digest[..2]);
+    let shard = fixture.cache().join("blobs/sha256").join(&digest[..2]);
     // A directory of blobs that leads elsewhere.
     symlink(&elsewhere, &shard).unwrap();
     assert!(matches!(store.ensure(&model(), None).await, Err(Error::Io { .. })));
@@ -396,7 +396,7 @@ async fn planted_symlinks_are_refused_and_nothing_is_written_behind_them() {
     assert!(matches!(store.ensure(&model(), None).await, Err(Error::Io { .. })));
     fs_err::remove_file(shard.join(&digest)).unwrap();
     // A partial download that leads elsewhere.
-    let partial = ground.cache().join("partial").join(&digest);
+    let partial = fixture.cache().join("partial").join(&digest);
     fs_err::create_dir_all(&partial).unwrap();
     let _ = fs_err::remove_file(partial.join("data"));
     symlink(&target, partial.join("data")).unwrap();
@@ -406,20 +406,20 @@ async fn planted_symlinks_are_refused_and_nothing_is_written_behind_them() {
     fs_err::remove_dir_all(&partial).unwrap();
     // With all of them gone, all is well; then a manifest that leads elsewhere.
     let artifact = store.ensure(&model(), None).await.unwrap();
-    let manifest = ground.cache().join(format!("manifests/{}.json", artifact.key_digest));
+    let manifest = fixture.cache().join(format!("manifests/{}.json", artifact.key_digest));
     fs_err::rename(&manifest, elsewhere.join("manifest")).unwrap();
     symlink(elsewhere.join("manifest"), &manifest).unwrap();
     drop(store);
-    fs_err::remove_file(ground.cache().join("index.sqlite3")).unwrap();
-    assert!(ground.store().list().unwrap().is_empty());
+    fs_err::remove_file(fixture.cache().join("index.sqlite3")).unwrap();
+    assert!(fixture.store().list().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_touched_blob_is_hashed_once_and_a_changed_one_is_set_aside_and_fetched_again() {
-    let ground = Ground::with_one(MIB);
-    let store = ground.store();
+    let fixture = Fixture::with_one(MIB);
+    let store = fixture.store();
     let artifact = store.ensure(&model(), None).await.unwrap();
-    let [blob] = &blobs(&ground.cache())[..] else { panic!("one blob") };
+    let [blob] = &blobs(&fixture.cache())[..] else { panic!("one blob") };
     let file = fs_err::File::options().write(true).open(blob);
     // Root may write what is read-only; others first give themselves the right.
     let file = file.or_else(|_| {
@@ -432,21 +432,21 @@ async fn a_touched_blob_is_hashed_once_and_a_changed_one_is_set_aside_and_fetche
     std::os::unix::fs::FileExt::write_all_at(file.file(), b"rot", 100).unwrap();
     let opened = store.open_artifact(&artifact.key_digest);
     assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
-    assert_eq!(fs_err::read_dir(ground.cache().join("quarantine")).unwrap().count(), 1);
-    assert!(blobs(&ground.cache()).is_empty());
+    assert_eq!(fs_err::read_dir(fixture.cache().join("quarantine")).unwrap().count(), 1);
+    assert!(blobs(&fixture.cache()).is_empty());
     assert!(store.find(&model()).unwrap().is_none());
     let again = store.ensure(&model(), None).await.unwrap();
     assert_eq!(weights(&store, &again), Content::pattern(MIB, 1).to_vec().unwrap());
-    assert_eq!(ground.sent_bytes(FILE), 2 * MIB);
+    assert_eq!(fixture.sent_bytes(FILE), 2 * MIB);
 }
 
 #[tokio::test]
 async fn rot_that_leaves_no_trace_is_found_when_a_load_fails() {
-    let ground = Ground::with_one(MIB);
-    let store = ground.store();
+    let fixture = Fixture::with_one(MIB);
+    let store = fixture.store();
     let artifact = store.ensure(&model(), None).await.unwrap();
-    assert_eq!(store.suspect(&artifact.key_digest).unwrap(), Verdict::Sound);
-    let [blob] = &blobs(&ground.cache())[..] else { panic!("one blob") };
+    assert_eq!(store.suspect(&artifact.key_digest).unwrap(), Integrity::Sound);
+    let [blob] = &blobs(&fixture.cache())[..] else { panic!("one blob") };
     let modified = fs_err::metadata(blob).unwrap().modified().unwrap();
     fs_err::set_permissions(blob, std::fs::Permissions::from_mode(0o644)).unwrap();
     let file = fs_err::File::options().write(true).open(blob).unwrap();
@@ -455,30 +455,30 @@ async fn rot_that_leaves_no_trace_is_found_when_a_load_fails() {
     drop(file);
     assert!(store.open_artifact(&artifact.key_digest).is_ok(), "nothing is hashed on a warm open");
     let verdict = store.suspect(&artifact.key_digest).unwrap();
-    assert_eq!(verdict, Verdict::Damaged(vec![artifact.files[0].digest]));
+    assert_eq!(verdict, Integrity::Damaged(vec![artifact.files[0].digest]));
     store.ensure(&model(), None).await.unwrap();
-    assert_eq!(store.suspect(&artifact.key_digest).unwrap(), Verdict::Sound);
+    assert_eq!(store.suspect(&artifact.key_digest).unwrap(), Integrity::Sound);
 }
 
 #[tokio::test]
 async fn a_lost_index_comes_back_from_the_manifests_also_while_running() {
-    let ground = Ground::with_one(MIB);
-    let store = ground.store();
+    let fixture = Fixture::with_one(MIB);
+    let store = fixture.store();
     let artifact = store.ensure(&model(), None).await.unwrap();
     for end in ["", "-wal", "-shm"] {
-        let _ = fs_err::remove_file(ground.cache().join(format!("index.sqlite3{end}")));
+        let _ = fs_err::remove_file(fixture.cache().join(format!("index.sqlite3{end}")));
     }
     assert_eq!(store.find(&model()).unwrap().unwrap().key, artifact.key);
     assert!(store.open_artifact(&artifact.key_digest).is_ok());
     drop(store);
-    fs_err::write(ground.cache().join("index.sqlite3"), vec![0x5a; 8192]).unwrap();
-    let store = ground.offline();
+    fs_err::write(fixture.cache().join("index.sqlite3"), vec![0x5a; 8192]).unwrap();
+    let store = fixture.offline();
     assert_eq!(store.ensure(&model(), None).await.unwrap().key, artifact.key);
 }
 
 #[tokio::test]
 async fn a_read_only_store_is_searched_before_anything_is_fetched_and_never_written() {
-    let shared = Ground::with_one(MIB);
+    let shared = Fixture::with_one(MIB);
     let artifact = shared.store().ensure(&model(), None).await.unwrap();
     let before = listing(&shared.cache());
     let mut config = shared.config();
@@ -489,7 +489,7 @@ async fn a_read_only_store_is_searched_before_anything_is_fetched_and_never_writ
     let found = store.ensure(&model(), None).await.unwrap();
     assert_eq!(found.key, artifact.key);
     let opened = store.open_artifact(&found.key_digest).unwrap();
-    assert_eq!(opened.tier(), &Tier::ReadOnly(shared.cache().canonicalize().unwrap()));
+    assert_eq!(opened.location(), &Location::ReadOnly(shared.cache().canonicalize().unwrap()));
     assert_eq!(fs_err::read(&opened.weights()[0]).unwrap().len() as u64, MIB);
     assert!(shared.hub.requests().is_empty());
     // Another artifact with the same bytes is copied, not fetched.
@@ -520,8 +520,8 @@ fn listing(dir: &Path) -> Vec<(PathBuf, i64, i64)> {
 
 #[test]
 fn bytes_that_the_program_has_become_an_artifact_like_any_other() {
-    let ground = Ground::with(&[]);
-    let store = ground.store();
+    let fixture = Fixture::with(&[]);
+    let store = fixture.store();
     let key = samovar_store::ArtifactKey {
         source: "built-in".parse().unwrap(),
         model: "demo".parse().unwrap(),
@@ -532,21 +532,21 @@ fn bytes_that_the_program_has_become_an_artifact_like_any_other() {
     let ingest =
         || store.ingest(key.clone(), "demo", "demo.gguf".parse().unwrap(), Role::Weights, b"GGUF and more");
     let artifact = ingest().unwrap();
-    let before = listing(&ground.cache().join("blobs"));
+    let before = listing(&fixture.cache().join("blobs"));
     assert_eq!(ingest().unwrap().key, artifact.key);
-    assert_eq!(listing(&ground.cache().join("blobs")), before);
+    assert_eq!(listing(&fixture.cache().join("blobs")), before);
     assert_eq!(weights(&store, &artifact), b"GGUF and more");
 }
 
 #[tokio::test]
 async fn a_plan_says_what_is_missing_and_a_peek_takes_only_the_head() {
-    let ground = Ground::with_one(4 * MIB);
-    let store = ground.store();
+    let fixture = Fixture::with_one(4 * MIB);
+    let store = fixture.store();
     let plan = store.plan(&model(), None).await.unwrap();
     assert_eq!((plan.missing_bytes, plan.total_bytes), (4 * MIB, 4 * MIB));
     let head = store.peek(&plan, 4096).await.unwrap();
     assert_eq!(head, Content::pattern(4 * MIB, 1).to_vec().unwrap()[..4096]);
-    assert!(blobs(&ground.cache()).is_empty());
+    assert!(blobs(&fixture.cache()).is_empty());
     store.ensure(&model(), None).await.unwrap();
     assert_eq!(store.plan(&model(), None).await.unwrap().missing_bytes, 0);
 }

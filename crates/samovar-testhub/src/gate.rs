@@ -126,9 +126,9 @@ impl Gates {
         Some(bytes)
     }
 
-    /// Whether somebody waits at this file's gate, or does so within `patience`.
-    pub(crate) fn wait_until_reached(&self, file: &str, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    /// Whether somebody waits at this file's gate, or does so within `timeout`.
+    pub(crate) fn wait_until_reached(&self, file: &str, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
         let mut gates = self.locked();
         loop {
             if gates.get(file).is_some_and(Gate::is_reached) {
@@ -148,12 +148,12 @@ impl Gates {
         Underway(self)
     }
 
-    /// Whether no file is being sent, or none is within `patience`.
-    pub(crate) fn wait_until_quiet(&self, patience: Duration) -> bool {
+    /// Whether no file is being sent, or none is within `timeout`.
+    pub(crate) fn wait_until_quiet(&self, timeout: Duration) -> bool {
         let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         let (sending, _) = self
             .ended
-            .wait_timeout_while(sending, patience, |sending| *sending > 0)
+            .wait_timeout_while(sending, timeout, |sending| *sending > 0)
             .unwrap_or_else(PoisonError::into_inner);
         *sending == 0
     }

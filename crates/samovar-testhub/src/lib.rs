@@ -16,11 +16,11 @@
 //! It is never part of the product, and never listens on anything but the loopback interface.
 #![forbid(unsafe_code)]
 
+mod bad_answer;
 mod content;
 mod count;
 mod gate;
 mod hub;
-mod lie;
 mod reply;
 mod repo;
 mod request;
@@ -30,9 +30,9 @@ mod send;
 mod serve;
 mod state;
 
+pub use bad_answer::{BadAnswer, Denial, RetryAfter, evil_names, evil_tags, odd_names};
 pub use content::Content;
 pub use count::{Counts, Door, Route, Seen, Sent};
 pub use hub::Hub;
-pub use lie::{Denial, Lie, RetryAfter, evil_names, evil_tags, odd_names};
 pub use repo::{FileSpec, Repo};
 pub use rule::{Rule, Times};

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bad_answer::{BadAnswer, Topic};
 use crate::count::Route;
-use crate::lie::{Lie, Topic};
 
 /// How many times a lie is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,11 +16,11 @@ pub enum Times {
     Only(u64),
 }
 
-/// A lie with its place: `Lie::WrongBytes.on("model.gguf").once()`.
+/// A lie with its place: `BadAnswer::WrongBytes.on("model.gguf").once()`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// The lie.
-    pub lie: Lie,
+    pub lie: BadAnswer,
     /// Only in this repository.
     #[serde(default)]
     pub repo: Option<String>,
@@ -41,13 +41,13 @@ pub struct Rule {
     pub skip: u64,
 }
 
-impl From<Lie> for Rule {
-    fn from(lie: Lie) -> Self {
+impl From<BadAnswer> for Rule {
+    fn from(lie: BadAnswer) -> Self {
         Self { lie, repo: None, path: None, route: None, method: None, times: Times::Always, skip: 0 }
     }
 }
 
-impl Lie {
+impl BadAnswer {
     /// Only in this repository.
     pub fn within(self, repo: &str) -> Rule {
         Rule::from(self).within(repo)
@@ -149,10 +149,10 @@ struct InForce {
 /// A lie that is to be told now.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
-    pub(crate) lie: Lie,
+    pub(crate) lie: BadAnswer,
     /// The only file that it is about; a listing tells of many at once.
     pub(crate) path: Option<String>,
-    /// See [`Lie::ExpireUrls`].
+    /// See [`BadAnswer::ExpireUrls`].
     pub(crate) addresses: u64,
 }
 
@@ -178,8 +178,8 @@ impl Rules {
     /// Whether a lie in force or spent ever named this file.
     pub(crate) fn invented(&self, repo: &str, path: &str) -> bool {
         self.0.iter().any(|InForce { rule, .. }| {
-            let names = matches!(&rule.lie, Lie::Names(names) if names.iter().any(|name| name == path));
-            let endless = rule.lie == Lie::EndlessPages && path.starts_with("endless/");
+            let names = matches!(&rule.lie, BadAnswer::Names(names) if names.iter().any(|name| name == path));
+            let endless = rule.lie == BadAnswer::EndlessPages && path.starts_with("endless/");
             (names || endless) && rule.repo.as_deref().is_none_or(|only| only == repo)
         })
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::bad_answer::Topic;
 use crate::count::{Counts, Door};
 use crate::gate::Gates;
-use crate::lie::Topic;
 use crate::repo::{Repository, Stored};
 use crate::route::ollama::Manifest;
 use crate::rule::{Occasion, Rules, Told};

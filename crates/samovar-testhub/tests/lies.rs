@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use client::{Answer, ask, get};
-use samovar_testhub::{Content, Denial, Door, Hub, Lie, RetryAfter, Route, Rule, evil_names, evil_tags};
+use samovar_testhub::{
+    BadAnswer, Content, Denial, Door, Hub, RetryAfter, Route, Rule, evil_names, evil_tags,
+};
 
 const SIZE: usize = 10_000;
 
@@ -53,7 +55,7 @@ impl Told {
 
 #[test]
 fn wrong_bytes_come_under_the_right_etag_and_length() {
-    let told = told(Lie::WrongBytes);
+    let told = told(BadAnswer::WrongBytes);
     let answer = told.whole();
     assert_eq!(answer.body.len(), SIZE);
     assert!(answer.body.iter().zip(&told.bytes).all(|(sent, true_one)| sent != true_one));
@@ -62,7 +64,7 @@ fn wrong_bytes_come_under_the_right_etag_and_length() {
 
 #[test]
 fn one_bit_is_flipped_also_in_a_part() {
-    let told = told(Lie::FlipBit { at: 5000 });
+    let told = told(BadAnswer::FlipBit { at: 5000 });
     let differing = |sent: &[u8], true_ones: &[u8]| {
         let pairs = sent.iter().zip(true_ones);
         pairs.map(|(a, b)| (a ^ b).count_ones()).sum::<u32>()
@@ -74,21 +76,21 @@ fn one_bit_is_flipped_also_in_a_part() {
 
 #[test]
 fn bodies_end_before_or_after_their_declared_length() {
-    let length = |lie: Lie| {
+    let length = |lie: BadAnswer| {
         let answer = told(lie).whole();
         (answer.header("content-length").map(|text| text.parse().unwrap()), answer.body.len())
     };
-    assert_eq!(length(Lie::ShortBody { by: 10 }), (Some(SIZE), SIZE - 10));
-    assert_eq!(length(Lie::ShortLength { by: 10 }), (Some(SIZE - 10), SIZE - 10));
-    assert_eq!(length(Lie::LongLength { by: 10 }), (Some(SIZE + 10), SIZE + 10));
-    assert_eq!(length(Lie::Trailing { by: 10 }), (Some(SIZE), SIZE + 10));
-    assert_eq!(length(Lie::NoLength), (None, SIZE));
-    assert_eq!(length(Lie::Cut { after: 77 }), (Some(SIZE), 77));
+    assert_eq!(length(BadAnswer::ShortBody { by: 10 }), (Some(SIZE), SIZE - 10));
+    assert_eq!(length(BadAnswer::ShortLength { by: 10 }), (Some(SIZE - 10), SIZE - 10));
+    assert_eq!(length(BadAnswer::LongLength { by: 10 }), (Some(SIZE + 10), SIZE + 10));
+    assert_eq!(length(BadAnswer::Trailing { by: 10 }), (Some(SIZE), SIZE + 10));
+    assert_eq!(length(BadAnswer::NoLength), (None, SIZE));
+    assert_eq!(length(BadAnswer::Cut { after: 77 }), (Some(SIZE), 77));
 }
 
 #[test]
 fn chunks_have_no_length_and_are_well_formed() {
-    let told = told(Lie::Chunked);
+    let told = told(BadAnswer::Chunked);
     let answer = told.whole();
     assert_eq!(
         (answer.header("content-length"), answer.header("transfer-encoding")),
@@ -101,26 +103,26 @@ fn chunks_have_no_length_and_are_well_formed() {
 
 #[test]
 fn a_portal_shows_its_page() {
-    let told = told(Lie::HtmlPage);
+    let told = told(BadAnswer::HtmlPage);
     assert_eq!(told.whole().header("content-type"), Some("text/html; charset=utf-8"));
     assert_eq!(told.hub.sent().body_bytes, 0);
 }
 
 #[test]
 fn ranges_are_ignored_shifted_or_refused() {
-    let told_ignore = told(Lie::IgnoreRange);
+    let told_ignore = told(BadAnswer::IgnoreRange);
     let answer = told_ignore.part("bytes=100-199");
     assert_eq!((answer.status, answer.body.len()), (200, SIZE));
-    let told_wrong = told(Lie::WrongContentRange { shift: 50 });
+    let told_wrong = told(BadAnswer::WrongContentRange { shift: 50 });
     let answer = told_wrong.part("bytes=100-199");
     assert_eq!((answer.status, answer.header("content-range")), (206, Some("bytes 150-249/10000")));
     assert_eq!(answer.body, told_wrong.bytes[100..200]);
-    assert_eq!(told(Lie::Unsatisfiable).part("bytes=100-199").status, 416);
+    assert_eq!(told(BadAnswer::Unsatisfiable).part("bytes=100-199").status, 416);
 }
 
 #[test]
 fn the_etag_changes_when_a_download_resumes() {
-    let told = told(Lie::ChangedEtag);
+    let told = told(BadAnswer::ChangedEtag);
     let etag = told.whole().header("etag").unwrap().to_owned();
     let part = told.part("bytes=100-199");
     assert_eq!(part.status, 206);
@@ -134,25 +136,25 @@ fn the_etag_changes_when_a_download_resumes() {
 fn etags_and_commits_are_written_as_they_are() {
     for tag in evil_tags() {
         let first_line = tag.split("\r\n").next().unwrap().split('\n').next().unwrap();
-        let answer = told(Lie::Etag(tag.clone())).resolve();
+        let answer = told(BadAnswer::Etag(tag.clone())).resolve();
         assert_eq!(answer.header("x-linked-etag"), Some(first_line));
-        let told = told(Lie::Commit(tag.clone()));
+        let told = told(BadAnswer::Commit(tag.clone()));
         assert_eq!(told.resolve().header("x-repo-commit"), Some(first_line));
         let info = get(told.origin, "/api/models/acme/tiny");
         assert_eq!((info.json()["sha"].as_str(), info.header("x-repo-commit")), (Some(tag.as_str()), None));
     }
-    let injected = told(Lie::Etag("split\r\nX-Injected: yes".to_owned())).resolve();
+    let injected = told(BadAnswer::Etag("split\r\nX-Injected: yes".to_owned())).resolve();
     assert_eq!(injected.header("x-injected"), Some("yes"));
-    assert_eq!(told(Lie::LinkedSize(3)).resolve().header("x-linked-size"), Some("3"));
-    let lie = Lie::NoHeader { name: "X-Repo-Commit".to_owned() };
+    assert_eq!(told(BadAnswer::LinkedSize(3)).resolve().header("x-linked-size"), Some("3"));
+    let lie = BadAnswer::NoHeader { name: "X-Repo-Commit".to_owned() };
     assert_eq!(told(lie).resolve().header("x-repo-commit"), None);
-    let lie = Lie::Header { name: "Set-Cookie".to_owned(), value: "a=b".to_owned() };
+    let lie = BadAnswer::Header { name: "Set-Cookie".to_owned(), value: "a=b".to_owned() };
     assert_eq!(told(lie).resolve().header("set-cookie"), Some("a=b"));
 }
 
 #[test]
 fn evil_names_are_listed_and_can_be_had() {
-    let told = told(Lie::Names(evil_names()));
+    let told = told(BadAnswer::Names(evil_names()));
     let tree = told.tree().json();
     let paths: Vec<_> =
         tree.as_array().unwrap().iter().map(|entry| entry["path"].as_str().unwrap()).collect();
@@ -167,24 +169,24 @@ fn evil_names_are_listed_and_can_be_had() {
 
 #[test]
 fn the_listing_is_wrong_about_one_file_alone() {
-    let about = |lie: Lie, path: &str| {
+    let about = |lie: BadAnswer, path: &str| {
         let tree = told(lie.on("x.gguf")).tree().json();
         tree.as_array().unwrap().iter().find(|entry| entry["path"] == path).unwrap().clone()
     };
-    let honest = about(Lie::WrongBytes, "x.gguf");
-    let small = about(Lie::WrongBytes, "small.txt");
-    let wrong = about(Lie::TreeSize(3), "x.gguf");
+    let honest = about(BadAnswer::WrongBytes, "x.gguf");
+    let small = about(BadAnswer::WrongBytes, "small.txt");
+    let wrong = about(BadAnswer::TreeSize(3), "x.gguf");
     assert_eq!((wrong["size"].as_u64(), wrong["lfs"]["size"].as_u64()), (Some(3), Some(3)));
-    assert_ne!(about(Lie::TreeDigest, "x.gguf")["lfs"]["oid"], honest["lfs"]["oid"]);
-    assert_eq!(about(Lie::TreeOid("../x".to_owned()), "x.gguf")["lfs"]["oid"], "../x");
-    for lie in [Lie::TreeSize(3), Lie::TreeDigest, Lie::TreeOid("../x".to_owned())] {
+    assert_ne!(about(BadAnswer::TreeDigest, "x.gguf")["lfs"]["oid"], honest["lfs"]["oid"]);
+    assert_eq!(about(BadAnswer::TreeOid("../x".to_owned()), "x.gguf")["lfs"]["oid"], "../x");
+    for lie in [BadAnswer::TreeSize(3), BadAnswer::TreeDigest, BadAnswer::TreeOid("../x".to_owned())] {
         assert_eq!(about(lie, "small.txt"), small);
     }
 }
 
 #[test]
 fn pages_have_no_end_or_go_on_elsewhere() {
-    let endless = told(Lie::EndlessPages);
+    let endless = told(BadAnswer::EndlessPages);
     endless.hub.set_page_entries(3);
     for cursor in [0, 3, 3_000_000] {
         let target = format!("/api/models/acme/tiny/tree/main?recursive=true&cursor={cursor}");
@@ -192,7 +194,7 @@ fn pages_have_no_end_or_go_on_elsewhere() {
         assert!(page.header("link").unwrap().contains(&format!("cursor={}", cursor + 3)));
         assert!(!page.json().as_array().unwrap().is_empty());
     }
-    let elsewhere = told(Lie::NextPageElsewhere);
+    let elsewhere = told(BadAnswer::NextPageElsewhere);
     elsewhere.hub.set_page_entries(1);
     let link = elsewhere.tree().header("link").unwrap().to_owned();
     assert!(link.contains(&elsewhere.hub.address(Door::Elsewhere).to_string()));
@@ -200,7 +202,7 @@ fn pages_have_no_end_or_go_on_elsewhere() {
 
 #[test]
 fn redirects_lead_elsewhere_or_nowhere() {
-    let elsewhere = told(Lie::RedirectElsewhere);
+    let elsewhere = told(BadAnswer::RedirectElsewhere);
     let (host, target) = elsewhere.resolve().location();
     assert_eq!(host, elsewhere.hub.address(Door::Elsewhere).to_string());
     assert_eq!(get(elsewhere.hub.address(Door::Elsewhere), &target).body, elsewhere.bytes);
@@ -208,21 +210,21 @@ fn redirects_lead_elsewhere_or_nowhere() {
     assert_eq!(host, elsewhere.hub.address(Door::Elsewhere).to_string());
     assert_eq!(get(elsewhere.hub.address(Door::Elsewhere), &target).body, elsewhere.bytes);
 
-    let looping = told(Lie::RedirectLoop);
+    let looping = told(BadAnswer::RedirectLoop);
     let (host, target) = looping.resolve().location();
     assert_eq!((host, target.as_str()), (looping.origin.to_string(), "/acme/tiny/resolve/main/x.gguf"));
-    let answer = told(Lie::RedirectTo("file:///etc/hostname".to_owned())).resolve();
+    let answer = told(BadAnswer::RedirectTo("file:///etc/hostname".to_owned())).resolve();
     assert_eq!(answer.header("location"), Some("file:///etc/hostname"));
 }
 
 #[test]
 fn descriptions_and_listings_are_sent_on_or_garbled_when_told_so() {
-    let told = told(Lie::RedirectElsewhere.at(Route::Tree));
+    let told = told(BadAnswer::RedirectElsewhere.at(Route::Tree));
     let (host, target) = told.tree().location();
     assert_eq!(host, told.hub.address(Door::Elsewhere).to_string());
     assert_eq!(get(told.hub.address(Door::Elsewhere), &target).json()[0]["path"], "small.txt");
     assert_eq!(get(told.origin, "/api/models/acme/tiny").status, 200);
-    told.hub.lie(Lie::Text("[{".to_owned()).at(Route::Info));
+    told.hub.lie(BadAnswer::Text("[{".to_owned()).at(Route::Info));
     assert_eq!(get(told.origin, "/api/models/acme/tiny").body, b"[{");
 }
 
@@ -233,14 +235,14 @@ fn addresses_at_the_cdn_expire_once() {
     let locate = || get(hub.address(Door::Origin), "/acme/tiny/resolve/main/x.gguf").location().1;
     let early = locate();
     assert_eq!(get(hub.address(Door::Cdn), &early).status, 200);
-    hub.lie(Lie::ExpireUrls);
+    hub.lie(BadAnswer::ExpireUrls);
     assert_eq!(get(hub.address(Door::Cdn), &early).status, 403);
     assert_eq!(get(hub.address(Door::Cdn), &locate()).status, 200);
 }
 
 #[test]
 fn the_hub_is_unwell_as_often_as_it_was_told_to_be() {
-    let status = |status, retry_after| Lie::Status { status, retry_after };
+    let status = |status, retry_after| BadAnswer::Status { status, retry_after };
     let told_twice = told(status(503, Some(RetryAfter::Seconds(7))).times(2));
     let answer = told_twice.whole();
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("7")));
@@ -273,7 +275,7 @@ fn every_way_of_refusing_is_told() {
         (Denial::Disabled, 403, None),
     ];
     for (denial, status, code) in cases {
-        let answer = told(Lie::Denied(denial)).resolve();
+        let answer = told(BadAnswer::Denied(denial)).resolve();
         assert_eq!((answer.status, answer.header("x-error-code")), (status, code), "{denial:?}");
         assert!(answer.header("x-error-message").is_some());
     }
@@ -281,36 +283,36 @@ fn every_way_of_refusing_is_told() {
 
 #[test]
 fn connections_stall_reset_hang_up_and_dawdle() {
-    let stalled = told(Lie::Stall { after: 500, for_ms: None }).whole();
+    let stalled = told(BadAnswer::Stall { after: 500, for_ms: None }).whole();
     assert_eq!((stalled.body.len(), stalled.broke), (500, true));
-    let paused = told(Lie::Stall { after: 500, for_ms: Some(100) });
+    let paused = told(BadAnswer::Stall { after: 500, for_ms: Some(100) });
     let begin = Instant::now();
     assert_eq!(paused.whole().body, paused.bytes);
     assert!(begin.elapsed() >= Duration::from_millis(100));
 
-    let reset = told(Lie::Reset { after: 500 }).whole();
+    let reset = told(BadAnswer::Reset { after: 500 }).whole();
     assert!(reset.broke && reset.body.len() <= 500);
-    assert_eq!(told(Lie::HangUp).whole().status, 0);
+    assert_eq!(told(BadAnswer::HangUp).whole().status, 0);
 
     let begin = Instant::now();
-    let dripping = told(Lie::Drip { bytes_per_second: 50_000 });
+    let dripping = told(BadAnswer::Drip { bytes_per_second: 50_000 });
     assert_eq!(dripping.whole().body, dripping.bytes);
     assert!(begin.elapsed() >= Duration::from_millis(190));
     let begin = Instant::now();
-    assert_eq!(told(Lie::Late { by_ms: 100 }).whole().status, 200);
+    assert_eq!(told(BadAnswer::Late { by_ms: 100 }).whole().status, 200);
     assert!(begin.elapsed() >= Duration::from_millis(100));
 }
 
 #[test]
 fn lies_keep_to_their_file_and_repository() {
-    let told = told(Lie::WrongBytes.within("acme/other"));
+    let told = told(BadAnswer::WrongBytes.within("acme/other"));
     assert_eq!(told.whole().body, told.bytes);
-    told.hub.lie(Lie::WrongBytes.on("y.bin"));
+    told.hub.lie(BadAnswer::WrongBytes.on("y.bin"));
     assert_eq!(told.whole().body, told.bytes);
-    told.hub.lie(Lie::WrongBytes.within("plain").on("x.bin").once());
+    told.hub.lie(BadAnswer::WrongBytes.within("plain").on("x.bin").once());
     assert_ne!(told.whole().body, told.bytes);
     assert_eq!(told.whole().body, told.bytes);
-    told.hub.lie(Lie::WrongBytes);
+    told.hub.lie(BadAnswer::WrongBytes);
     assert_ne!(told.whole().body, told.bytes);
     told.hub.stop_lying();
     assert_eq!(told.whole().body, told.bytes);
@@ -318,8 +320,8 @@ fn lies_keep_to_their_file_and_repository() {
 
 #[test]
 fn lies_combine() {
-    let told = told(Lie::IgnoreRange);
-    told.hub.lie(Lie::WrongBytes).lie(Lie::Cut { after: 300 }).lie(Lie::Chunked);
+    let told = told(BadAnswer::IgnoreRange);
+    told.hub.lie(BadAnswer::WrongBytes).lie(BadAnswer::Cut { after: 300 }).lie(BadAnswer::Chunked);
     let answer = told.part("bytes=100-199");
     assert_eq!((answer.status, answer.header("transfer-encoding")), (200, Some("chunked")));
     assert!(answer.body.len() < 320 && !answer.body.windows(20).any(|window| window == &told.bytes[..20]));

@@ -35,7 +35,7 @@ use crate::index::Stamp;
 use crate::source::folder::Bounds;
 pub use crate::source::folder::Skipped;
 use crate::store::Store;
-pub(crate) use nearby::Turns;
+pub(crate) use nearby::NameLocks;
 
 /// What to take over, and how far to go.
 #[derive(Clone, Default)]

@@ -26,9 +26,9 @@ use crate::store::Store;
 
 /// One taker of each name at a time.
 #[derive(Default)]
-pub(crate) struct Turns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
+pub(crate) struct NameLocks(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
 
-impl Turns {
+impl NameLocks {
     /// The turn of a name, once those before are done.
     async fn of(&self, name: String) -> OwnedMutexGuard<()> {
         let turn = {

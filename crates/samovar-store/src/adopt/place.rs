@@ -26,11 +26,11 @@ use crate::cache::blob::Elsewhere;
 use crate::collect::room;
 use crate::disk::durable;
 use crate::disk::layout::Layout;
-use crate::disk::lease::Lease;
+use crate::disk::lease::BlobLease;
 use crate::disk::partial::PartialId;
 use crate::ensure::ingest;
 use crate::error::Error;
-use crate::index::{BlobRow, Origin, Stamp};
+use crate::index::{BlobRow, Ownership, Stamp};
 use crate::local::Local;
 use crate::source::folder::{Bounds, clause};
 
@@ -50,7 +50,7 @@ pub(super) struct Placed {
     pub(super) row: BlobRow,
     pub(super) how: Placement,
     /// Held until the artifact is committed, so that nobody collects these bytes meanwhile.
-    pub(super) _lease: Lease,
+    pub(super) _lease: BlobLease,
 }
 
 /// What came of making a second name.
@@ -248,7 +248,7 @@ impl Placer<'_> {
         match self.link(file, &path)? {
             Linked::Now => {
                 let facts = fs_err::symlink_metadata(&path).map_err(store)?;
-                let row = ingest::row(&digest, &facts, Origin::HardLink);
+                let row = ingest::row(&digest, &facts, Ownership::HardLink);
                 return Ok(Placed { row, how: Placement::HardLink, _lease: lease });
             }
             // Somebody else brought the bytes since the look above.
@@ -261,7 +261,7 @@ impl Placer<'_> {
         let elsewhere = Elsewhere::of(file.at.clone(), file.stamp);
         elsewhere.write(&self.local.cache.layout, &digest).map_err(store)?;
         let facts = source.metadata().map_err(said)?;
-        let row = ingest::row(&digest, &facts, Origin::Reference);
+        let row = ingest::row(&digest, &facts, Ownership::Reference);
         Ok(Placed { row, how: Placement::Reference, _lease: lease })
     }
 

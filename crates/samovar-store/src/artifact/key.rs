@@ -43,13 +43,13 @@ impl ArtifactKey {
 }
 
 impl KeyDigest {
-    /// From what the index holds.
-    pub(crate) fn from_digest(digest: Digest) -> Self {
+    /// The key that has this digest.
+    pub const fn from_digest(digest: Digest) -> Self {
         Self(digest)
     }
 
     /// The digest itself.
-    pub(crate) fn as_digest(&self) -> &Digest {
+    pub const fn as_digest(&self) -> &Digest {
         &self.0
     }
 

@@ -3,7 +3,7 @@
 //! A manifest is a small JSON file named by its key's digest. It is written once, complete, and never
 //! changed; the index can be built again from manifests and blobs alone.
 
-use samovar_core::Digest;
+use samovar_core::{Digest, FileRole};
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::key::ArtifactKey;
@@ -32,6 +32,20 @@ pub enum Role {
     Config,
     /// Licence, card and the like.
     Other,
+}
+
+impl Role {
+    /// What the file is for to an engine; `None` of one that is for people.
+    pub(crate) const fn in_model(self) -> Option<FileRole> {
+        match self {
+            Self::Weights => Some(FileRole::Weights),
+            Self::Projector => Some(FileRole::Projector),
+            Self::Tokenizer => Some(FileRole::Tokenizer),
+            Self::Template => Some(FileRole::Template),
+            Self::Config => Some(FileRole::Config),
+            Self::Other => None,
+        }
+    }
 }
 
 /// One file of an artifact.

@@ -19,7 +19,7 @@ use crate::disk::layout::Layout;
 use crate::disk::lock::{FileLock, Hold};
 use crate::disk::plain;
 use crate::error::Error;
-use crate::index::{BlobRow, BlobState, Index, Origin, Stamp, now_ms};
+use crate::index::{BlobRow, BlobState, Index, Ownership, Stamp, now_ms};
 
 /// Bytes of a reference that is read at all.
 const REFERENCE_BYTES: u64 = 64 << 10;
@@ -39,7 +39,7 @@ pub(crate) struct Elsewhere {
 
 /// Where the bytes of a digest lie now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct BlobFile {
     pub(crate) path: PathBuf,
     pub(crate) stamp: Stamp,
     /// The stamp that the reference recorded, where the bytes are referenced.
@@ -87,15 +87,15 @@ impl Elsewhere {
 ///
 /// # Errors
 /// When that cannot be found out, or something else than a plain file lies there.
-pub(crate) fn locate(layout: &Layout, digest: &Digest) -> Result<Option<Place>, Error> {
-    let look = || -> io::Result<Option<Place>> {
+pub(crate) fn locate(layout: &Layout, digest: &Digest) -> Result<Option<BlobFile>, Error> {
+    let look = || -> io::Result<Option<BlobFile>> {
         let path = layout.blob(digest);
         if let Some(facts) = plain::metadata(layout.root(), &path)? {
-            return Ok(Some(Place { path, stamp: Stamp::of(&facts), referenced: None }));
+            return Ok(Some(BlobFile { path, stamp: Stamp::of(&facts), referenced: None }));
         }
         let Some(elsewhere) = Elsewhere::read(layout, digest)? else { return Ok(None) };
         match fs_err::symlink_metadata(&elsewhere.path) {
-            Ok(facts) if facts.is_file() => Ok(Some(Place {
+            Ok(facts) if facts.is_file() => Ok(Some(BlobFile {
                 referenced: Some(elsewhere.stamp()),
                 path: elsewhere.path,
                 stamp: Stamp::of(&facts),
@@ -113,23 +113,23 @@ pub(crate) fn locate(layout: &Layout, digest: &Digest) -> Result<Option<Place>, 
 /// noted in the index. `size` is what somebody says of it: only the bytes decide whether it is damaged.
 ///
 /// # Errors
-/// [`Error::Damaged`] when the bytes are not right any more; they were set aside. [`Error::Lie`] when they
+/// [`Error::Damaged`] when the bytes are not right any more; they were set aside. [`Error::BadAnswer`] when they
 /// are right and of another size than was said.
 pub(crate) fn settle(
     layout: &Layout,
     index: &Index,
     digest: &Digest,
     size: u64,
-) -> Result<Option<Place>, Error> {
+) -> Result<Option<BlobFile>, Error> {
     let Some(place) = settle_any(layout, index, digest, size)? else { return Ok(None) };
     if place.stamp.size == size {
         return Ok(Some(place));
     }
     let message = format!("it is said to have {size} bytes and has {}", place.stamp.size);
-    Err(Error::Lie { subject: format!("sha256:{digest}"), message })
+    Err(Error::BadAnswer { subject: format!("sha256:{digest}"), message })
 }
 
-fn settle_any(layout: &Layout, index: &Index, digest: &Digest, size: u64) -> Result<Option<Place>, Error> {
+fn settle_any(layout: &Layout, index: &Index, digest: &Digest, size: u64) -> Result<Option<BlobFile>, Error> {
     let Some(place) = locate(layout, digest)? else { return Ok(None) };
     let row = index.blob(digest)?;
     match row {
@@ -157,7 +157,7 @@ fn settle_any(layout: &Layout, index: &Index, digest: &Digest, size: u64) -> Res
 }
 
 /// Waits for the collection that marked a blob. One that died left it where it was: it is as good as before.
-fn left_by_collection(layout: &Layout, index: &Index, digest: &Digest) -> Result<Option<Place>, Error> {
+fn left_by_collection(layout: &Layout, index: &Index, digest: &Digest) -> Result<Option<BlobFile>, Error> {
     let _shared = FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Shared)
         .map_err(Error::io("the cache could not be locked"))?;
     let place = locate(layout, digest)?;
@@ -167,14 +167,14 @@ fn left_by_collection(layout: &Layout, index: &Index, digest: &Digest) -> Result
     Ok(place)
 }
 
-impl Place {
-    pub(crate) fn origin(&self) -> Origin {
-        if self.referenced.is_some() { Origin::Reference } else { Origin::Owned }
+impl BlobFile {
+    pub(crate) fn origin(&self) -> Ownership {
+        if self.referenced.is_some() { Ownership::Reference } else { Ownership::Owned }
     }
 }
 
 /// The row of a blob that lies here and was not hashed now.
-pub(crate) fn unhashed(digest: &Digest, place: &Place) -> BlobRow {
+pub(crate) fn unhashed(digest: &Digest, place: &BlobFile) -> BlobRow {
     BlobRow {
         digest: *digest,
         size: place.stamp.size,

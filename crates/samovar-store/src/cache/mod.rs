@@ -15,7 +15,7 @@ use samovar_core::{Digest, Failure};
 use crate::artifact::Artifact;
 use crate::disk::ballast;
 use crate::disk::layout::Layout;
-use crate::disk::lease::Leases;
+use crate::disk::lease::BlobLeases;
 use crate::disk::lock::{FileLock, Hold};
 use crate::error::Error;
 use crate::index::{self, BlobRow, Index, Journal, Was};
@@ -24,13 +24,13 @@ use crate::index::{self, BlobRow, Index, Journal, Was};
 pub(crate) struct Cache {
     pub(crate) layout: Layout,
     pub(crate) index: Index,
-    pub(crate) leases: Arc<Leases>,
+    pub(crate) leases: Arc<BlobLeases>,
     /// Why nothing can be put here.
-    barred: Option<Bar>,
+    read_only_reason: Option<ReadOnlyReason>,
 }
 
 /// Why nothing can be put into a store.
-enum Bar {
+enum ReadOnlyReason {
     ReadOnly,
     Failed(Failure),
 }
@@ -42,15 +42,15 @@ impl Cache {
     /// # Errors
     /// When the index can neither be opened nor filled.
     pub(crate) fn open(layout: Layout) -> Result<(Self, Option<PathBuf>), Error> {
-        let (index, aside, barred) = open_index(&layout)?;
-        let cache = Self { leases: Leases::new(layout.clone()), layout, index, barred };
-        cache.heal()?;
+        let (index, aside, read_only_reason) = open_index(&layout)?;
+        let cache = Self { leases: BlobLeases::new(layout.clone()), layout, index, read_only_reason };
+        cache.recover_index()?;
         Ok((cache, aside))
     }
 
     /// Whether nothing can be put here.
     pub(crate) fn is_barred(&self) -> bool {
-        self.barred.is_some()
+        self.read_only_reason.is_some()
     }
 
     /// Whether something can be put here.
@@ -58,12 +58,12 @@ impl Cache {
     /// # Errors
     /// Why not.
     pub(crate) fn writable(&self, subject: &str) -> Result<(), Error> {
-        match &self.barred {
+        match &self.read_only_reason {
             None => Ok(()),
-            Some(Bar::ReadOnly) => {
+            Some(ReadOnlyReason::ReadOnly) => {
                 Err(Error::ReadOnly { subject: subject.to_owned(), path: self.layout.root().to_owned() })
             }
-            Some(Bar::Failed(failure)) => Err(Error::Shared(failure.clone())),
+            Some(ReadOnlyReason::Failed(failure)) => Err(Error::Shared(failure.clone())),
         }
     }
 
@@ -71,8 +71,8 @@ impl Cache {
     ///
     /// # Errors
     /// When it can neither be opened nor filled.
-    pub(crate) fn heal(&self) -> Result<(), Error> {
-        if self.barred.is_none() && self.index.check_alive()? {
+    pub(crate) fn recover_index(&self) -> Result<(), Error> {
+        if self.read_only_reason.is_none() && self.index.check_alive()? {
             // What a collection is just taking away must not be found here and filled in.
             let (root, gc_lock) = (self.layout.root(), self.layout.gc_lock());
             let _shared = FileLock::wait(root, &gc_lock, Hold::Shared)
@@ -85,10 +85,10 @@ impl Cache {
 
     /// Asks the index, once more after it was filled again when it turns out to be damaged.
     pub(crate) fn with_index<T>(&self, ask: impl Fn(&Index) -> Result<T, Error>) -> Result<T, Error> {
-        self.heal()?;
+        self.recover_index()?;
         match ask(&self.index) {
             Err(Error::Index { .. }) => {
-                self.heal()?;
+                self.recover_index()?;
                 ask(&self.index)
             }
             answer => answer,
@@ -133,9 +133,9 @@ impl Cache {
 }
 
 /// The index of a store; what was set aside because it was damaged; where none can be had, an empty one and why.
-fn open_index(layout: &Layout) -> Result<(Index, Option<PathBuf>, Option<Bar>), Error> {
+fn open_index(layout: &Layout) -> Result<(Index, Option<PathBuf>, Option<ReadOnlyReason>), Error> {
     if !layout.is_writable() {
-        return Ok((Index::in_memory()?, None, Some(Bar::ReadOnly)));
+        return Ok((Index::in_memory()?, None, Some(ReadOnlyReason::ReadOnly)));
     }
     let journal = if layout.is_network() { Journal::Rollback } else { Journal::Wal };
     let mut opened = Index::open(layout.index_path(), journal);
@@ -147,7 +147,7 @@ fn open_index(layout: &Layout) -> Result<(Index, Option<PathBuf>, Option<Bar>), 
         Ok(opened) => Ok((opened.index, None, None)),
         Err(error) => {
             tracing::warn!(%error, "the index cannot be used; what is in the cache is served without it");
-            Ok((Index::in_memory()?, None, Some(Bar::Failed(Failure::from(&error)))))
+            Ok((Index::in_memory()?, None, Some(ReadOnlyReason::Failed(Failure::from(&error)))))
         }
     }
 }

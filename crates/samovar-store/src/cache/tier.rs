@@ -17,7 +17,7 @@ use crate::index::{Index, Stamp};
 /// Which store had an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Tier {
+pub enum Location {
     /// The cache itself.
     Cache,
     /// A store that is only read: this directory.

@@ -21,7 +21,7 @@ use super::view::LeftoverKind;
 use crate::artifact::Artifact;
 use crate::artifact::key::KeyDigest;
 use crate::cache::Cache;
-use crate::derived::packed::kept;
+use crate::derived::packed::entries;
 use crate::disk::durable::random_name;
 use crate::disk::layout::Layout;
 use crate::disk::lease::{self, alone};
@@ -220,14 +220,14 @@ fn sweep(cache: &Cache, survey: &Survey, index: usize) -> Result<bool, Error> {
         return Ok(true);
     }
     if survey.view.leftovers[index].kind == LeftoverKind::Packed {
-        return kept::take_unless_held(&cache.layout, &place.path, place.lease);
+        return entries::take_unless_held(&cache.layout, &place.path, place.lease);
     }
     let claim = place.partial.as_ref().map(|id| claim(&cache.layout, id)).transpose()?;
     if matches!(claim, Some(None)) {
         return Ok(false);
     }
     let moved = Moves::default().take(&cache.layout, &place.path);
-    moved.map_err(Error::io("what nobody needs could not be moved out of the way"))?;
+    moved.map_err(Error::io("unused files could not be moved out of the way"))?;
     Ok(true)
 }
 

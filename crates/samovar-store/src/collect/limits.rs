@@ -48,7 +48,7 @@ impl Limits {
     }
 
     /// How long a leftover of this kind stays.
-    pub(super) fn patience_ms(&self, kind: LeftoverKind) -> u64 {
+    pub(super) fn grace_ms(&self, kind: LeftoverKind) -> u64 {
         match kind {
             LeftoverKind::Trash => 0,
             LeftoverKind::Orphan => ORPHAN_MS,

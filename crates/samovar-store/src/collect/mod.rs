@@ -3,7 +3,7 @@
 //! ```text
 //!   survey ─► plan (pure) ─► act ─────────────► trash/ ─► gone
 //!   index     worth,          gc.lock, marks        ▲
-//!   leases    chronicle       recover ──────────────┘ after a crash
+//!   leases    uptime_history  recover ──────────────┘ after a crash
 //!   disk
 //! ```
 //!
@@ -12,7 +12,6 @@
 //! that is not ours: a file of another program is only forgotten.
 
 mod act;
-mod chronicle;
 pub(crate) mod commands;
 mod limits;
 mod pin;
@@ -21,6 +20,7 @@ pub(crate) mod promise;
 mod recover;
 pub(crate) mod room;
 pub(crate) mod survey;
+mod uptime_history;
 mod view;
 mod worth;
 
@@ -36,16 +36,16 @@ use crate::error::Error;
 use crate::index::now_ms;
 use crate::local::Local;
 
-pub(crate) use chronicle::Chronicle;
 pub(crate) use limits::Limits;
 pub use plan::Why;
 pub(crate) use plan::{Collection, Short, plan, spare_bytes};
 pub(crate) use recover::recover;
 use survey::Survey;
+pub(crate) use uptime_history::UptimeHistory;
 pub use view::LeftoverKind;
 pub(crate) use view::used_bytes;
 
-/// Where the chronicle is kept between runs.
+/// Where the uptime history is kept between runs.
 const CHRONICLE: &str = "collect.chronicle";
 
 /// What a collection did, or would do.
@@ -100,7 +100,7 @@ pub struct Swept {
 /// able to keeps nobody from opening it.
 pub(crate) fn look_after(local: &Local) {
     let looked =
-        recover(&local.cache.layout, &local.cache.index).and_then(|()| chronicle(local, true).map(drop));
+        recover(&local.cache.layout, &local.cache.index).and_then(|()| uptime_history(local, true).map(drop));
     if let Err(error) = looked {
         tracing::warn!(%error, "the cache could not be looked after");
     }
@@ -109,27 +109,27 @@ pub(crate) fn look_after(local: &Local) {
 
 /// Looks at the store, and notes that somebody did.
 pub(crate) fn survey(local: &Local, may_write: bool) -> Result<Survey, Error> {
-    let chronicle = chronicle(local, may_write)?;
+    let uptime_history = uptime_history(local, may_write)?;
     if may_write {
-        local.cache.heal()?;
+        local.cache.recover_index()?;
         recover(&local.cache.layout, &local.cache.index)?;
     }
-    Survey::take(local, &chronicle)
+    Survey::take(local, &uptime_history)
 }
 
-/// The chronicle up to now. Dry runs leave no trace in it.
-fn chronicle(local: &Local, may_write: bool) -> Result<Chronicle, Error> {
+/// The uptime history up to now. Dry runs leave no trace in it.
+fn uptime_history(local: &Local, may_write: bool) -> Result<UptimeHistory, Error> {
     let now_ms = now_ms();
     let kept = local.cache.index.recall(CHRONICLE)?;
-    let earlier: Option<Chronicle> = kept.and_then(|json| serde_json::from_str(&json).ok());
-    let mut chronicle = earlier.clone().unwrap_or_else(|| Chronicle::begin(now_ms));
-    chronicle.observe(now_ms, max_age_ms(local));
-    if may_write && earlier.is_none_or(|earlier| chronicle.is_news_to(&earlier)) {
-        let json = serde_json::to_string(&chronicle).expect("invariant: numbers are JSON");
+    let earlier: Option<UptimeHistory> = kept.and_then(|json| serde_json::from_str(&json).ok());
+    let mut uptime_history = earlier.clone().unwrap_or_else(|| UptimeHistory::begin(now_ms));
+    uptime_history.observe(now_ms, max_age_ms(local));
+    if may_write && earlier.is_none_or(|earlier| uptime_history.is_news_to(&earlier)) {
+        let json = serde_json::to_string(&uptime_history).expect("invariant: numbers are JSON");
         // What was not noted now is noted next time; a full disk must not keep anybody from making room.
         let _ = local.cache.index.remember(CHRONICLE, &json);
     }
-    Ok(chronicle)
+    Ok(uptime_history)
 }
 
 /// What may stay when so many bytes come.

@@ -22,7 +22,7 @@ impl Store {
             return Err(Error::Missing {
                 subject: subject(),
                 where_: " in the cache",
-                hint: "what lies in a read-only cache is kept by whoever owns that".to_owned(),
+                hint: "the owner of a read-only cache decides what it keeps".to_owned(),
             });
         }
         let pin = || {

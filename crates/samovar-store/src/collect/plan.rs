@@ -120,7 +120,7 @@ impl<'a> Choice<'a> {
 
     fn take_leftovers(&mut self, limits: &Limits) {
         for (index, leftover) in self.view.leftovers.iter().enumerate() {
-            let is_due = leftover.is_needless || leftover.idle_ms >= limits.patience_ms(leftover.kind);
+            let is_due = leftover.is_needless || leftover.idle_ms >= limits.grace_ms(leftover.kind);
             if !leftover.is_held && is_due {
                 self.take_leftover(index);
             }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use samovar_core::Digest;
 
-use super::chronicle::Chronicle;
+use super::uptime_history::UptimeHistory;
 use super::view::{ArtifactFacts, BlobFacts, Leftover, LeftoverKind, View};
 use super::worth;
 use crate::artifact::Artifact;
 use crate::artifact::key::KeyDigest;
 use crate::artifact::manifest;
 use crate::cache::tier::ReadOnly;
-use crate::derived::packed::kept;
+use crate::derived::packed::entries;
 use crate::derived::prefix::quota;
 use crate::disk::layout::Layout;
 use crate::disk::lease::{self, alone};
@@ -22,7 +22,7 @@ use crate::disk::partial::{Note, PartialId};
 use crate::disk::plain;
 use crate::disk::space::{bytes_below, changed_ms, entries, free_disk_bytes};
 use crate::error::Error;
-use crate::index::{BlobRow, Origin};
+use crate::index::{BlobRow, Ownership};
 use crate::local::Local;
 
 /// How deep leftovers are looked into.
@@ -36,14 +36,14 @@ pub(crate) struct Survey {
     /// Blobs by what the index says of them; strays are missing here.
     pub(crate) rows: HashMap<Digest, BlobRow>,
     /// In the order of [`View::leftovers`].
-    pub(crate) leftovers: Vec<Place>,
+    pub(crate) leftovers: Vec<LeftoverPath>,
     /// What living processes use, each with the id of one of them.
     pub(crate) held: BTreeMap<Digest, u32>,
 }
 
 /// Where a leftover lies.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct LeftoverPath {
     pub(crate) path: PathBuf,
     /// The download or making whose lock protects it.
     pub(crate) partial: Option<PartialId>,
@@ -51,7 +51,7 @@ pub(crate) struct Place {
     pub(crate) lease: Option<Digest>,
 }
 
-impl Place {
+impl LeftoverPath {
     fn of(path: PathBuf) -> Self {
         Self { path, partial: None, lease: None }
     }
@@ -62,7 +62,7 @@ impl Survey {
     ///
     /// # Errors
     /// When the index or a directory cannot be read.
-    pub(crate) fn take(local: &Local, chronicle: &Chronicle) -> Result<Self, Error> {
+    pub(crate) fn take(local: &Local, uptime_history: &UptimeHistory) -> Result<Self, Error> {
         let layout = &local.cache.layout;
         let held = held_but_by(layout, None)?;
         let artifacts = local.cache.index.artifacts()?;
@@ -70,38 +70,43 @@ impl Survey {
             local.cache.index.blobs()?.into_iter().map(|row| (row.digest, row)).collect();
         let mut survey = Self { view: View::default(), artifacts, rows, leftovers: Vec::new(), held };
         let fail = Error::io("the cache could not be looked through");
-        survey.look(local, chronicle).map_err(fail)?;
+        survey.look(local, uptime_history).map_err(fail)?;
         Ok(survey)
     }
 
-    fn look(&mut self, local: &Local, chronicle: &Chronicle) -> std::io::Result<()> {
+    fn look(&mut self, local: &Local, uptime_history: &UptimeHistory) -> std::io::Result<()> {
         let layout = &local.cache.layout;
         let links = OwnLinks::count(layout)?;
         for row in self.rows.values() {
             let facts = BlobFacts {
                 frees_bytes: links.frees_bytes(layout, row),
                 is_held: self.held.contains_key(&row.digest),
-                idle_ms: chronicle.age_ms(row.created_ms),
+                idle_ms: uptime_history.age_ms(row.created_ms),
             };
             self.view.blobs.insert(row.digest, facts);
         }
-        self.strays(layout, &links, chronicle)?;
-        self.view.artifacts = self.artifacts.iter().map(|artifact| facts(artifact, chronicle)).collect();
-        self.snapshots(layout, chronicle)?;
-        self.partials(local, chronicle)?;
-        self.rubbish(&layout.tmp(), LeftoverKind::Tmp, chronicle)?;
-        self.rubbish(&layout.trash(), LeftoverKind::Trash, chronicle)?;
-        self.rubbish(&layout.quarantines(), LeftoverKind::Quarantine, chronicle)?;
+        self.strays(layout, &links, uptime_history)?;
+        self.view.artifacts = self.artifacts.iter().map(|artifact| facts(artifact, uptime_history)).collect();
+        self.snapshots(layout, uptime_history)?;
+        self.partials(local, uptime_history)?;
+        self.rubbish(&layout.tmp(), LeftoverKind::Tmp, uptime_history)?;
+        self.rubbish(&layout.trash(), LeftoverKind::Trash, uptime_history)?;
+        self.rubbish(&layout.quarantines(), LeftoverKind::Quarantine, uptime_history)?;
         for kept in quota::kept(layout)? {
-            self.push(LeftoverKind::Prefix, Place::of(kept.path), chronicle);
+            self.push(LeftoverKind::Prefix, LeftoverPath::of(kept.path), uptime_history);
         }
-        self.packed(local, chronicle)?;
+        self.packed(local, uptime_history)?;
         self.view.free_disk_bytes = free_disk_bytes(layout.root())?;
         Ok(())
     }
 
     /// Blobs that the index does not know. One that a manifest names waits for the index to be mended.
-    fn strays(&mut self, layout: &Layout, links: &OwnLinks, chronicle: &Chronicle) -> std::io::Result<()> {
+    fn strays(
+        &mut self,
+        layout: &Layout,
+        links: &OwnLinks,
+        uptime_history: &UptimeHistory,
+    ) -> std::io::Result<()> {
         let mut strays = Vec::new();
         for shard in layout.blob_shards() {
             for (name, path) in entries(&shard)? {
@@ -109,7 +114,7 @@ impl Survey {
                 match digest {
                     Ok(digest) if self.rows.contains_key(&digest) => (),
                     Ok(digest) => strays.push((digest, path)),
-                    Err(_) => self.push(LeftoverKind::Orphan, Place::of(path), chronicle),
+                    Err(_) => self.push(LeftoverKind::Orphan, LeftoverPath::of(path), uptime_history),
                 }
             }
         }
@@ -119,7 +124,7 @@ impl Survey {
             let facts = BlobFacts {
                 frees_bytes: links.frees_of(&file),
                 is_held: self.held.contains_key(&digest) || named.contains(&digest),
-                idle_ms: chronicle.age_ms(changed_ms(&file)),
+                idle_ms: uptime_history.age_ms(changed_ms(&file)),
             };
             self.view.blobs.insert(digest, facts);
         }
@@ -142,19 +147,19 @@ impl Survey {
         Ok(named)
     }
 
-    fn snapshots(&mut self, layout: &Layout, chronicle: &Chronicle) -> std::io::Result<()> {
+    fn snapshots(&mut self, layout: &Layout, uptime_history: &UptimeHistory) -> std::io::Result<()> {
         let known: HashSet<String> =
             self.artifacts.iter().map(|artifact| artifact.key_digest.to_string()).collect();
         for (name, path) in entries(&layout.snapshots())? {
             if !known.contains(&name) {
-                self.push(LeftoverKind::Orphan, Place::of(path), chronicle);
+                self.push(LeftoverKind::Orphan, LeftoverPath::of(path), uptime_history);
             }
         }
         Ok(())
     }
 
     /// What is on its way in, or was when its process died: downloads, and packed files that are made.
-    fn partials(&mut self, local: &Local, chronicle: &Chronicle) -> std::io::Result<()> {
+    fn partials(&mut self, local: &Local, uptime_history: &UptimeHistory) -> std::io::Result<()> {
         let layout = &local.cache.layout;
         let mut counted = HashSet::new();
         for (kind, dir) in [(LeftoverKind::Partial, layout.partials()), (LeftoverKind::Tmp, layout.packing())]
@@ -166,7 +171,7 @@ impl Survey {
                 if let Some(id) = partial {
                     let declared = is_held.then(|| match kind {
                         LeftoverKind::Partial => Note::read(layout, &id).and_then(|note| note.size),
-                        _ => kept::expected_bytes(layout, &path),
+                        _ => entries::expected_bytes(layout, &path),
                     });
                     let promised = declared.flatten().max(local.room.promised_bytes(&id)).unwrap_or(0);
                     self.view.promised_bytes += promised.saturating_sub(bytes);
@@ -174,9 +179,9 @@ impl Survey {
                 }
                 // A download is taken up again; a packed file is begun anew.
                 let is_needless = kind != LeftoverKind::Partial;
-                let leftover = Leftover::of(kind, chronicle.age_ms(changed_ms));
+                let leftover = Leftover::of(kind, uptime_history.age_ms(changed_ms));
                 self.view.leftovers.push(Leftover { bytes, is_held, is_needless, ..leftover });
-                self.leftovers.push(Place { partial, ..Place::of(path) });
+                self.leftovers.push(LeftoverPath { partial, ..LeftoverPath::of(path) });
             }
         }
         self.view.promised_bytes += local.room.promised_bytes_besides(&counted);
@@ -184,16 +189,16 @@ impl Survey {
     }
 
     /// Packed files. One whose artifact has gone, or that cannot be found, is of no use to anybody.
-    fn packed(&mut self, local: &Local, chronicle: &Chronicle) -> std::io::Result<()> {
+    fn packed(&mut self, local: &Local, uptime_history: &UptimeHistory) -> std::io::Result<()> {
         let known: HashSet<KeyDigest> = self.artifacts.iter().map(|artifact| artifact.key_digest).collect();
         let is_gone = |parent: &KeyDigest| !known.contains(parent) && !may_be_in_tiers(local, parent);
-        for kept in kept::kept(&local.cache.layout)? {
+        for kept in entries::kept(&local.cache.layout)? {
             let is_orphan = kept.parent().is_some_and(|parent| is_gone(&parent));
             let (parent, is_outdone) = (kept.parent(), kept.is_outdone);
             let is_needless = is_orphan || !kept.is_known();
             let is_held = kept.id.is_some_and(|id| self.held.contains_key(&id));
-            let place = Place { lease: kept.id, ..Place::of(kept.path) };
-            self.push(LeftoverKind::Packed, place, chronicle);
+            let place = LeftoverPath { lease: kept.id, ..LeftoverPath::of(kept.path) };
+            self.push(LeftoverKind::Packed, place, uptime_history);
             if let Some(leftover) = self.view.leftovers.last_mut() {
                 *leftover = Leftover { is_held, is_needless, is_outdone, parent, ..*leftover };
             }
@@ -201,28 +206,33 @@ impl Survey {
         Ok(())
     }
 
-    fn rubbish(&mut self, dir: &Path, kind: LeftoverKind, chronicle: &Chronicle) -> std::io::Result<()> {
+    fn rubbish(
+        &mut self,
+        dir: &Path,
+        kind: LeftoverKind,
+        uptime_history: &UptimeHistory,
+    ) -> std::io::Result<()> {
         for (_, path) in entries(dir)? {
-            self.push(kind, Place::of(path), chronicle);
+            self.push(kind, LeftoverPath::of(path), uptime_history);
         }
         Ok(())
     }
 
-    fn push(&mut self, kind: LeftoverKind, place: Place, chronicle: &Chronicle) {
+    fn push(&mut self, kind: LeftoverKind, place: LeftoverPath, uptime_history: &UptimeHistory) {
         let (bytes, changed_ms) = bytes_below(&place.path, DEPTH);
-        let idle_ms = chronicle.age_ms(changed_ms);
+        let idle_ms = uptime_history.age_ms(changed_ms);
         self.view.leftovers.push(Leftover { bytes, ..Leftover::of(kind, idle_ms) });
         self.leftovers.push(place);
     }
 }
 
-fn facts(artifact: &Artifact, chronicle: &Chronicle) -> ArtifactFacts {
-    let age_ms = chronicle.age_ms(artifact.created_ms);
+fn facts(artifact: &Artifact, uptime_history: &UptimeHistory) -> ArtifactFacts {
+    let age_ms = uptime_history.age_ms(artifact.created_ms);
     ArtifactFacts {
         key: artifact.key_digest,
         blobs: artifact.files.iter().map(|file| file.digest).collect(),
         is_pinned: artifact.is_pinned,
-        idle_ms: chronicle.age_ms(artifact.usage.last_ms.max(artifact.created_ms)),
+        idle_ms: uptime_history.age_ms(artifact.usage.last_ms.max(artifact.created_ms)),
         rank: worth::rank(&artifact.usage, artifact.bytes(), age_ms),
     }
 }
@@ -274,7 +284,7 @@ impl OwnLinks {
 
     /// What unlinking a blob gives back: nothing where another program has the file too, or where it is not ours.
     pub(crate) fn frees_bytes(&self, layout: &Layout, row: &BlobRow) -> u64 {
-        if row.origin == Origin::Reference {
+        if row.origin == Ownership::Reference {
             return 0;
         }
         match plain::metadata(layout.root(), &layout.blob(&row.digest)) {

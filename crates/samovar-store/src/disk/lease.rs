@@ -7,11 +7,12 @@
 //! ```
 //!
 //! A record is added under the shared `gc.lock`, which collection holds exclusively while it reads, so
-//! that a digest is either seen or not yet used. Taking one away needs no lock: the last record is put in
-//! its place before the file is cut, so that whoever reads in between sees every other digest. When the
-//! process dies the kernel opens the lock, and its records mean nothing any more.
+//! that a digest is either seen or not yet used. Taking one away needs no lock: it is blanked where it lies,
+//! or cut off at the end, and no other record ever moves. Who reads meanwhile reads in pieces, and would miss
+//! one that went from where they were not yet to where they had been. Blank records are written over by those
+//! that are added next. When the process dies the kernel opens the lock, and its records mean nothing any more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
@@ -33,7 +34,7 @@ const FILE_BYTES: u64 = RECORD_BYTES << 20;
 
 /// The leases of one handle of a store: one file, made when it is first needed.
 #[derive(Debug)]
-pub(crate) struct Leases {
+pub(crate) struct BlobLeases {
     layout: Layout,
     table: Mutex<Table>,
 }
@@ -41,19 +42,20 @@ pub(crate) struct Leases {
 #[derive(Debug, Default)]
 struct Table {
     file: Option<FileLock>,
-    records: Vec<Digest>,
     /// Where a digest's record is, and how many use it.
     held: HashMap<Digest, (usize, u64)>,
+    /// Where records are blank; the last record never is.
+    blank: BTreeSet<usize>,
 }
 
 /// The right to use some blobs.
 #[derive(Debug)]
-pub(crate) struct Lease {
-    leases: Arc<Leases>,
+pub(crate) struct BlobLease {
+    leases: Arc<BlobLeases>,
     digests: Vec<Digest>,
 }
 
-impl Leases {
+impl BlobLeases {
     pub(crate) fn new(layout: Layout) -> Arc<Self> {
         Arc::new(Self { layout, table: Mutex::new(Table::default()) })
     }
@@ -63,8 +65,8 @@ impl Leases {
     ///
     /// # Errors
     /// When the lease cannot be written.
-    pub(crate) fn take(self: &Arc<Self>, digests: &[Digest]) -> Result<Lease, Error> {
-        let mut lease = Lease { leases: Arc::clone(self), digests: Vec::new() };
+    pub(crate) fn take(self: &Arc<Self>, digests: &[Digest]) -> Result<BlobLease, Error> {
+        let mut lease = BlobLease { leases: Arc::clone(self), digests: Vec::new() };
         if self.layout.is_writable() {
             self.add(&mut lease, digests).map_err(Error::io("the lease could not be written"))?;
         }
@@ -72,11 +74,11 @@ impl Leases {
     }
 
     /// A lease of nothing.
-    pub(crate) fn nothing(self: &Arc<Self>) -> Lease {
-        Lease { leases: Arc::clone(self), digests: Vec::new() }
+    pub(crate) fn nothing(self: &Arc<Self>) -> BlobLease {
+        BlobLease { leases: Arc::clone(self), digests: Vec::new() }
     }
 
-    fn add(&self, lease: &mut Lease, digests: &[Digest]) -> io::Result<()> {
+    fn add(&self, lease: &mut BlobLease, digests: &[Digest]) -> io::Result<()> {
         let layout = &self.layout;
         let _shared = FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Shared)?;
         let mut table = self.table();
@@ -93,7 +95,7 @@ impl Leases {
     }
 }
 
-impl Drop for Leases {
+impl Drop for BlobLeases {
     fn drop(&mut self) {
         let table = self.table();
         if let Some(file) = &table.file {
@@ -103,7 +105,7 @@ impl Drop for Leases {
     }
 }
 
-impl Drop for Lease {
+impl Drop for BlobLease {
     fn drop(&mut self) {
         let mut table = self.leases.table();
         for digest in &self.digests {
@@ -127,7 +129,8 @@ impl Table {
         let lock = FileLock::of_file(file, Hold::Exclusive)?
             .ok_or_else(|| io::Error::other("somebody locked a new lease"))?;
         self.file = Some(lock);
-        self.records.iter().enumerate().try_for_each(|(place, digest)| self.write(place, digest))
+        self.blank.iter().try_for_each(|place| self.write(*place, None))?;
+        self.held.iter().try_for_each(|(digest, (place, _))| self.write(*place, Some(digest)))
     }
 
     fn file(&self) -> &File {
@@ -139,9 +142,9 @@ impl Table {
             *users += 1;
             return Ok(());
         }
-        let place = self.records.len();
-        self.write(place, digest)?;
-        self.records.push(*digest);
+        let place = self.blank.first().copied().unwrap_or(self.held.len());
+        self.write(place, Some(digest))?;
+        self.blank.remove(&place);
         self.held.insert(*digest, (place, 1));
         Ok(())
     }
@@ -154,22 +157,27 @@ impl Table {
         }
         let place = *place;
         self.held.remove(digest);
-        let last = self.records.len() - 1;
-        self.records.swap_remove(place);
-        if let Some(moved) = self.records.get(place).copied() {
-            // A record that cannot be written stays as it is: one digest too many is kept, none too few.
-            if self.write(place, &moved).is_err() {
-                self.records.push(*digest);
-                self.records.swap(place, last);
-                return;
-            }
-            self.held.entry(moved).and_modify(|(at, _)| *at = place);
+        self.blank.insert(place);
+        while self.blank.last().is_some_and(|last| last + 1 == self.places()) {
+            self.blank.pop_last();
         }
-        let _ = self.file().set_len(self.records.len() as u64 * RECORD_BYTES);
+        // A record that cannot be taken away stays as it is: one digest too many is kept, none too few.
+        let _ = if place < self.places() {
+            self.write(place, None)
+        } else {
+            self.file().set_len(self.places() as u64 * RECORD_BYTES)
+        };
     }
 
-    fn write(&self, place: usize, digest: &Digest) -> io::Result<()> {
-        let record = format!("{digest}\n");
+    /// How many records there are.
+    fn places(&self) -> usize {
+        self.held.len() + self.blank.len()
+    }
+
+    /// Writes a digest's record, or a blank one.
+    fn write(&self, place: usize, digest: Option<&Digest>) -> io::Result<()> {
+        let digest = digest.map(Digest::to_string).unwrap_or_default();
+        let record = format!("{digest:-<64}\n");
         self.file().file().write_all_at(record.as_bytes(), place as u64 * RECORD_BYTES)
     }
 }
@@ -242,6 +250,8 @@ fn boot_id() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
     use crate::config::StoreConfig;
 
@@ -268,7 +278,7 @@ mod tests {
     fn what_is_leased_is_seen_until_the_last_user_drops_it() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
-        let leases = Leases::new(layout.clone());
+        let leases = BlobLeases::new(layout.clone());
         let all = digests(5);
         let first = leases.take(&all[..3]).unwrap();
         let second = leases.take(&all[2..]).unwrap();
@@ -280,10 +290,55 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_in_pieces_while_one_is_dropped_sees_every_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        let all = digests(3);
+        for (dropped, read_bytes) in (0..3).flat_map(|dropped| (0..=195).map(move |bytes| (dropped, bytes))) {
+            let leases = BlobLeases::new(layout.clone());
+            let mut taken: Vec<_> = all.iter().map(|digest| leases.take(&[*digest]).unwrap()).collect();
+            let path = fs_err::read_dir(layout.leases()).unwrap().next().unwrap().unwrap().path();
+            let mut reader = File::open(path).unwrap();
+            let mut body = vec![0; read_bytes];
+            reader.read_exact(&mut body).unwrap();
+            drop(taken.remove(dropped));
+            reader.read_to_end(&mut body).unwrap();
+            let text = String::from_utf8(body).unwrap();
+            let seen: Vec<Digest> = text.lines().filter_map(|line| line.parse().ok()).collect();
+            for (place, digest) in all.iter().enumerate().filter(|(place, _)| *place != dropped) {
+                assert!(
+                    seen.contains(digest),
+                    "{place} while {dropped} went, {read_bytes} bytes read before"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn blank_records_are_used_again_and_the_file_gets_shorter() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        let leases = BlobLeases::new(layout.clone());
+        let all = digests(6);
+        let mut taken: Vec<_> = all[..5].iter().map(|digest| leases.take(&[*digest]).unwrap()).collect();
+        let path = fs_err::read_dir(layout.leases()).unwrap().next().unwrap().unwrap().path();
+        let records = || fs_err::metadata(&path).unwrap().len() / RECORD_BYTES;
+        drop(taken.drain(1..3));
+        assert_eq!((records(), held_now(&layout)), (5, sorted(&[all[0], all[3], all[4]])));
+        taken.push(leases.take(&all[5..]).unwrap());
+        assert_eq!((records(), held_now(&layout)), (5, sorted(&[all[0], all[3], all[4], all[5]])));
+        // The last goes, and the blank ones before it with it.
+        drop(taken.drain(1..3));
+        assert_eq!((records(), held_now(&layout)), (2, sorted(&[all[0], all[5]])));
+        taken.clear();
+        assert_eq!((records(), held_now(&layout)), (0, vec![]));
+    }
+
+    #[test]
     fn two_handles_hold_each_for_itself_and_leave_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
-        let (one, other) = (Leases::new(layout.clone()), Leases::new(layout.clone()));
+        let (one, other) = (BlobLeases::new(layout.clone()), BlobLeases::new(layout.clone()));
         let all = digests(2);
         let a = one.take(&all).unwrap();
         let b = other.take(&all[1..]).unwrap();
@@ -307,14 +362,16 @@ mod tests {
     fn a_lease_outlives_the_removal_of_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
-        let leases = Leases::new(layout.clone());
-        let all = digests(2);
+        let leases = BlobLeases::new(layout.clone());
+        let all = digests(3);
+        let gone = leases.take(&all[2..]).unwrap();
         let _first = leases.take(&all[..1]).unwrap();
+        drop(gone);
         for entry in fs_err::read_dir(layout.leases()).unwrap() {
             fs_err::remove_file(entry.unwrap().path()).unwrap();
         }
-        let _second = leases.take(&all[1..]).unwrap();
-        assert_eq!(held_now(&layout), sorted(&all));
+        let _second = leases.take(&all[1..2]).unwrap();
+        assert_eq!(held_now(&layout), sorted(&all[..2]));
     }
 
     #[test]

@@ -248,7 +248,7 @@ impl Partial {
     pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let end = offset.saturating_add(bytes.len() as u64);
         if let Some(size) = self.size().filter(|size| end > *size) {
-            return Err(Error::Lie {
+            return Err(Error::BadAnswer {
                 subject: "a download".to_owned(),
                 message: format!("bytes up to {end} were sent of a file of {size}"),
             });

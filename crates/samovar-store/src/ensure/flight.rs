@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::fetch::meter::Meter;
 use crate::fetch::progress::Watch;
 
-type Outcome<T> = Result<T, Arc<Crash>>;
+type FlightResult<T> = Result<T, Arc<Crash>>;
 
 /// The flights of a store, by what they are for.
 pub(crate) struct Flights<T: Clone> {
@@ -22,7 +22,7 @@ pub(crate) struct Flights<T: Clone> {
 }
 
 struct Flight<T: Clone> {
-    outcome: WeakShared<BoxFuture<'static, Outcome<T>>>,
+    outcome: WeakShared<BoxFuture<'static, FlightResult<T>>>,
     meter: Arc<Meter>,
 }
 

@@ -24,7 +24,7 @@ use crate::disk::layout::Layout;
 use crate::disk::partial::{Front, Partial};
 use crate::disk::plain;
 use crate::error::Error;
-use crate::index::{BlobRow, BlobState, Origin, Stamp, now_ms};
+use crate::index::{BlobRow, BlobState, Ownership, Stamp, now_ms};
 use crate::source::Promise;
 
 /// Bytes that are hashed at a time.
@@ -185,13 +185,13 @@ pub(crate) fn publish(layout: &Layout, file: &File, from: &Path, digest: &Digest
             } else {
                 fs_err::rename(&to, layout.quarantine(digest))?;
                 if !durable::publish_new(from, &to)? {
-                    return Err(io::Error::other("somebody else writes the same blob, and wrongly"));
+                    return Err(io::Error::other("another process writes the same blob, with other bytes"));
                 }
             }
         }
         // Bytes of our own need nobody else's any more.
         let _ = fs_err::remove_file(layout.blob_reference(digest));
-        Ok(row(digest, &facts, Origin::Owned))
+        Ok(row(digest, &facts, Ownership::Owned))
     };
     settle().map_err(Error::io("the blob could not be written"))
 }
@@ -205,7 +205,7 @@ fn right(layout: &Layout, path: &Path, digest: &Digest) -> io::Result<Option<std
 }
 
 /// The row of a blob that was verified just now.
-pub(crate) fn row(digest: &Digest, facts: &std::fs::Metadata, origin: Origin) -> BlobRow {
+pub(crate) fn row(digest: &Digest, facts: &std::fs::Metadata, origin: Ownership) -> BlobRow {
     let now = now_ms();
     BlobRow {
         digest: *digest,

@@ -1,13 +1,13 @@
 //! Brings a whole artifact into the store: asks its source, brings what is missing, commits.
 //!
 //! ```text
-//!   resolve ─► key ─► here? ─► lease, room for all ─► each file: arrival ─► manifest ─► index
+//!   resolve ─► key ─► here? ─► lease, room for all ─► each file: FetchedFile ─► manifest ─► index
 //! ```
 //!
 //! The commit is the last step. What was brought before it is leased until then; when the process dies in
 //! between, the blobs are found again by the next who asks.
 
-pub(crate) mod arrival;
+pub(crate) mod fetched_file;
 pub(crate) mod flight;
 pub(crate) mod ingest;
 pub(crate) mod plan;
@@ -24,15 +24,15 @@ use crate::cache::{Cache, blob, manifests};
 use crate::collect::promise::Reservation;
 use crate::collect::room;
 use crate::disk::blocking;
-use crate::disk::lease::Lease;
+use crate::disk::lease::BlobLease;
 use crate::disk::partial::PartialId;
 use crate::error::Error;
 use crate::fetch::meter::Meter;
-use crate::fetch::patience::told;
+use crate::fetch::retry::told;
 use crate::index::{BlobRow, Use, now_ms};
 use crate::local::Local;
 use crate::source::{Listing, Promise, Source};
-use arrival::{Arrival, Carrier};
+use fetched_file::{FetchedFile, FileFetcher};
 
 /// An artifact that was asked for at its source.
 #[derive(Clone, Debug, Serialize)]
@@ -67,9 +67,9 @@ pub(crate) async fn bring(
         return Ok(Pulled { artifact, fetched_bytes: 0, was_here: true });
     }
     local.cache.writable(&listing.reference)?;
-    let arrivals = bring_files(local, source, &listing, meter).await?;
+    let fetched_files = bring_files(local, source, &listing, meter).await?;
     let fetched_bytes = meter.fetched_bytes();
-    let artifact = commit(local, &listing, arrivals).await?;
+    let artifact = commit(local, &listing, fetched_files).await?;
     note_names(local, reference, &listing, key).await?;
     local.cache.index.note(&key, Use::Fetched { bytes: fetched_bytes, ms: meter.fetching_ms() });
     Ok(Pulled { artifact, fetched_bytes, was_here: false })
@@ -83,7 +83,9 @@ pub(crate) fn check(listing: &Listing) -> Result<(), Error> {
         .or(total.is_none().then_some("its files have more bytes than there can be"));
     match fault {
         None => Ok(()),
-        Some(fault) => Err(Error::Lie { subject: listing.reference.clone(), message: fault.to_owned() }),
+        Some(fault) => {
+            Err(Error::BadAnswer { subject: listing.reference.clone(), message: fault.to_owned() })
+        }
     }
 }
 
@@ -105,22 +107,22 @@ async fn bring_files(
     source: &dyn Source,
     listing: &Listing,
     meter: &Arc<Meter>,
-) -> Result<Vec<Arrival>, Error> {
+) -> Result<Vec<FetchedFile>, Error> {
     let total_bytes = listing.files.iter().filter_map(|file| file.size).sum();
     meter.begin(listing.files.len() as u32, total_bytes);
     let (_kept, mut room) = make_room(local, listing).await?;
-    let carrier = Carrier { local, source, source_id: &listing.key.source, meter };
-    let mut arrivals = Vec::with_capacity(listing.files.len());
+    let file_fetcher = FileFetcher { local, source, source_id: &listing.key.source, meter };
+    let mut fetched_files = Vec::with_capacity(listing.files.len());
     for file in &listing.files {
-        arrivals.push(carrier.bring(file).await?);
-        room.release(&arrival::id_of(&listing.key.source, file));
+        fetched_files.push(file_fetcher.bring(file).await?);
+        room.release(&fetched_file::id_of(&listing.key.source, file));
     }
-    Ok(arrivals)
+    Ok(fetched_files)
 }
 
 /// Leases what is here already and reserves room for the rest: an artifact that does not fit is refused before
 /// its first byte, and what it shares with others is not collected to make room for it.
-async fn make_room(local: &Arc<Local>, listing: &Listing) -> Result<(Lease, Reservation), Error> {
+async fn make_room(local: &Arc<Local>, listing: &Listing) -> Result<(BlobLease, Reservation), Error> {
     let (local, reference) = (Arc::clone(local), listing.reference.clone());
     let (source, files) = (listing.key.source.clone(), listing.files.clone());
     blocking::run(move || {
@@ -134,7 +136,7 @@ async fn make_room(local: &Arc<Local>, listing: &Listing) -> Result<(Lease, Rese
             _ => true,
         });
         let needs: Vec<(PartialId, u64)> =
-            missing.map(|file| (arrival::id_of(&source, file), file.size.unwrap_or(0))).collect();
+            missing.map(|file| (fetched_file::id_of(&source, file), file.size.unwrap_or(0))).collect();
         let reservation = room::reserve(&local, &reference, &needs)?;
         Ok((lease, reservation))
     })
@@ -142,12 +144,16 @@ async fn make_room(local: &Arc<Local>, listing: &Listing) -> Result<(Lease, Rese
 }
 
 /// Writes the manifest and the index. Once begun it is finished, whoever waits.
-async fn commit(local: &Arc<Local>, listing: &Listing, arrivals: Vec<Arrival>) -> Result<Artifact, Error> {
-    let files = listing.files.iter().zip(&arrivals).map(|(file, arrival)| ManifestFile {
+async fn commit(
+    local: &Arc<Local>,
+    listing: &Listing,
+    fetched_files: Vec<FetchedFile>,
+) -> Result<Artifact, Error> {
+    let files = listing.files.iter().zip(&fetched_files).map(|(file, fetched_file)| ManifestFile {
         path: file.path.clone(),
         role: file.role,
-        size: arrival.row.size,
-        digest: arrival.row.digest,
+        size: fetched_file.row.size,
+        digest: fetched_file.row.digest,
     });
     let manifest = Manifest {
         format: manifest::FORMAT,
@@ -159,10 +165,10 @@ async fn commit(local: &Arc<Local>, listing: &Listing, arrivals: Vec<Arrival>) -
     };
     let local = Arc::clone(local);
     blocking::run(move || {
-        let blobs: Vec<BlobRow> = arrivals.iter().map(|arrival| arrival.row).collect();
+        let blobs: Vec<BlobRow> = fetched_files.iter().map(|fetched_file| fetched_file.row).collect();
         let artifact = record(&local.cache, manifest, &blobs)?;
         // Only now nothing of it can be taken for rubbish.
-        drop(arrivals);
+        drop(fetched_files);
         Ok(artifact)
     })
     .await

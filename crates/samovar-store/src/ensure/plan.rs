@@ -14,14 +14,14 @@ use crate::disk::partial::{Note, PartialId};
 use crate::ensure;
 use crate::error::Error;
 use crate::fetch::meter::Meter;
-use crate::fetch::patience::told;
 use crate::fetch::progress::Watch;
+use crate::fetch::retry::told;
 use crate::source::{Listing, Promise, RemoteFile};
 use crate::store::Store;
 
 /// What it would take to bring an artifact.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct FetchPlan {
     /// What the source says.
     pub listing: Listing,
     /// Bytes that are not here.
@@ -37,7 +37,7 @@ impl Store {
     ///
     /// # Errors
     /// Whatever the source says.
-    pub async fn plan(&self, reference: &ArtifactRef, watch: Option<Watch>) -> Result<Plan, Error> {
+    pub async fn plan(&self, reference: &ArtifactRef, watch: Option<Watch>) -> Result<FetchPlan, Error> {
         let meter = Arc::new(Meter::default());
         let _watching = watch.map(|watch| meter.attach(watch));
         meter.resolving();
@@ -48,7 +48,7 @@ impl Store {
         blocking::run(move || {
             let missing_bytes = files.iter().map(|file| missing_bytes(&local.cache.layout, file)).sum();
             let total_bytes = files.iter().filter_map(|file| file.size).sum();
-            Ok(Plan { listing, missing_bytes, total_bytes, reference })
+            Ok(FetchPlan { listing, missing_bytes, total_bytes, reference })
         })
         .await
     }
@@ -58,7 +58,7 @@ impl Store {
     ///
     /// # Errors
     /// Whatever the source says.
-    pub async fn peek(&self, plan: &Plan, bytes: u64) -> Result<Bytes, Error> {
+    pub async fn peek(&self, plan: &FetchPlan, bytes: u64) -> Result<Bytes, Error> {
         let file = plan.listing.files.iter().find(|file| file.role == Role::Weights);
         let file = file.ok_or_else(|| Error::Missing {
             subject: format!("the weights of {}", plan.listing.reference),
@@ -71,7 +71,7 @@ impl Store {
         }
         let body = self.0.supply.of(&plan.reference)?.fetch(file, 0..end).await?;
         if body.start != 0 {
-            return Err(Error::Lie {
+            return Err(Error::BadAnswer {
                 subject: file.path.to_string(),
                 message: format!("bytes from {} on were sent, 0 was asked", body.start),
             });

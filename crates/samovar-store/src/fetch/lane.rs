@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use crate::config::SourceConfig;
 use crate::error::Error;
 use crate::fetch::feed::Feed;
-use crate::fetch::patience::Patience;
 use crate::fetch::pump::{Pump, Pumped};
 use crate::fetch::queue::{CHUNK_BYTES, Queue};
+use crate::fetch::retry::Retries;
 use crate::fetch::sink::Sink;
 use crate::source::{Body, Promise, RemoteFile, Source};
 
@@ -95,11 +95,11 @@ impl<'a, S: Sink, F: Fn(u64) + Send + Sync> Round<'a, S, F> {
         let pieces = self.queue.bytes().div_ceil(CHUNK_BYTES).max(1);
         let most = u64::from(self.config.connections).clamp(1, LANES).min(pieces);
         let Some(piece) = self.queue.take(most, 0) else { return Ok(()) };
-        let mut patience = Patience::new(self.config.retry);
+        let mut retries = Retries::new(self.config.retry);
         let body = loop {
             match self.ask(&piece).await {
                 Ok(body) => break body,
-                Err(Stop::Failed(error)) => match patience.after(&error) {
+                Err(Stop::Failed(error)) => match retries.after(&error) {
                     Some(wait) => pause(&error, wait).await,
                     None => return Err(Stop::Failed(error)),
                 },
@@ -124,7 +124,7 @@ impl<'a, S: Sink, F: Fn(u64) + Send + Sync> Round<'a, S, F> {
 
     /// One connection, until nothing is left to take or it leaves the rest to the others.
     async fn lane(&self, begun: Option<(Range<u64>, Body)>) -> Result<(), Stop> {
-        let mut patience = Patience::new(self.config.retry);
+        let mut retries = Retries::new(self.config.retry);
         let mut bytes_per_s = 0;
         let mut begun = begun.map(|(piece, body)| (piece, Some(body)));
         loop {
@@ -133,7 +133,7 @@ impl<'a, S: Sink, F: Fn(u64) + Send + Sync> Round<'a, S, F> {
                 self.lanes.fetch_sub(1, Ordering::Relaxed);
                 return Ok(());
             };
-            match self.work(piece, body, &mut patience).await? {
+            match self.work(piece, body, &mut retries).await? {
                 Some(rate) => bytes_per_s = rate,
                 None => return Ok(()),
             }
@@ -146,7 +146,7 @@ impl<'a, S: Sink, F: Fn(u64) + Send + Sync> Round<'a, S, F> {
         &self,
         mut piece: Range<u64>,
         mut body: Option<Body>,
-        patience: &mut Patience,
+        retries: &mut Retries,
     ) -> Result<Option<u64>, Stop> {
         loop {
             let since = Instant::now();
@@ -158,7 +158,7 @@ impl<'a, S: Sink, F: Fn(u64) + Send + Sync> Round<'a, S, F> {
             };
             let bytes = piece.start - before;
             if bytes > 0 {
-                patience.restore();
+                retries.restore();
             }
             let Some(error) = error else {
                 if piece.is_empty() {
@@ -171,7 +171,7 @@ impl<'a, S: Sink, F: Fn(u64) + Send + Sync> Round<'a, S, F> {
                 self.queue.give_back(piece);
                 return Ok(None);
             }
-            match patience.after(&error) {
+            match retries.after(&error) {
                 Some(wait) => pause(&error, wait).await,
                 None => return Err(Stop::Failed(error)),
             }
@@ -264,6 +264,6 @@ pub(crate) async fn restart<S: Sink>(
     let restarted = pump.writes.spawn_blocking(move || sink.restart(size, etag.as_deref()));
     restarted.await.unwrap_or_else(|_| {
         let error = std::io::Error::other("the writing thread is gone");
-        Err(Error::io("the download could not be started anew")(error))
+        Err(Error::io("the download could not be restarted")(error))
     })
 }

@@ -16,10 +16,10 @@
 mod feed;
 mod lane;
 pub(crate) mod meter;
-pub(crate) mod patience;
 pub(crate) mod progress;
 mod pump;
 mod queue;
+pub(crate) mod retry;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -34,8 +34,8 @@ use crate::source::{Body, RemoteFile, Source};
 
 use feed::Feed;
 use lane::{Round, Stop, is_other};
-use patience::Patience;
 use pump::Pump;
+use retry::Retries;
 pub(crate) use sink::Sink;
 
 /// Bytes of a file whose size its source does not say.
@@ -78,7 +78,7 @@ struct Fetch<'a, S, F> {
 
 impl<S: Sink, F: Fn(u64) + Send + Sync> Fetch<'_, S, F> {
     async fn run(&self) -> Result<(), Error> {
-        let mut patience = Patience::new(self.config.retry);
+        let mut retries = Retries::new(self.config.retry);
         let mut furthest = 0;
         loop {
             let stop = match self.turn().await {
@@ -104,10 +104,10 @@ impl<S: Sink, F: Fn(u64) + Send + Sync> Fetch<'_, S, F> {
             // no ranges would be asked forever otherwise.
             if done > furthest {
                 furthest = done;
-                patience.restore();
+                retries.restore();
             }
             if let Err(error) = outcome {
-                let wait = patience.after(&error).ok_or(error)?;
+                let wait = retries.after(&error).ok_or(error)?;
                 tokio::time::sleep(wait).await;
             }
         }
@@ -155,7 +155,7 @@ impl<S: Sink, F: Fn(u64) + Send + Sync> Fetch<'_, S, F> {
     async fn read_whole(&self, body: Body) -> Result<(), Error> {
         let Body { stream, start, size, etag, .. } = body;
         if start != 0 {
-            return Err(self.pump.lie(format!("bytes from {start} on, which nobody asked for")));
+            return Err(self.pump.lie(format!("bytes from {start} on, which were not requested")));
         }
         let sink = &self.pump.sink;
         let is_same = etag.is_some() && sink.etag() == etag && (size.is_none() || size == sink.size());

@@ -116,7 +116,7 @@ impl<S: Sink> Pump<S> {
 
     /// What the source says does not fit together.
     pub(crate) fn lie(&self, message: String) -> Error {
-        Error::Lie { subject: self.subject.clone(), message }
+        Error::BadAnswer { subject: self.subject.clone(), message }
     }
 
     fn write(&self, batch: Batch) -> Writing {

@@ -455,7 +455,7 @@ async fn sizes_that_differ_from_the_announced_one_are_lies() {
     for act in [Act::Size(MIB + 1), Act::Size(1)] {
         let source = Scripted::new(MIB, [act]);
         let error = run(&source, &Memory::of(&source, None, &[])).await.unwrap_err();
-        assert!(matches!(error, Error::Lie { .. }), "{error:?}");
+        assert!(matches!(error, Error::BadAnswer { .. }), "{error:?}");
     }
 }
 
@@ -466,7 +466,7 @@ async fn bytes_that_nobody_asked_for_are_not_taken() {
 
     let source = Scripted::new(4 * MIB, [Act::Elsewhere(MIB)]);
     let error = run(&source, &Memory::of(&source, None, &[])).await.unwrap_err();
-    assert!(matches!(error, Error::Lie { .. }), "{error:?}");
+    assert!(matches!(error, Error::BadAnswer { .. }), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]

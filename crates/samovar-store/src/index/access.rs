@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::connect::{Connections, connect_or_begin, in_memory};
-use super::turn::Turn;
+use super::open_lock::OpenLock;
 use super::{Journal, Was, connect, damage, schema};
 use crate::error::Error;
 
@@ -64,7 +64,7 @@ impl Access {
     /// See [`super::Index::open`].
     pub(super) fn open(path: &Path, journal: Journal) -> Result<(Self, Was), Error> {
         let path = settled(path)?;
-        let _turn = Turn::take(&path, PATIENCE)?;
+        let _turn = OpenLock::take(&path, PATIENCE)?;
         let (connections, was) = connect_or_begin(&path, journal)?;
         let access = Self {
             identity: Mutex::new(Identity::of(&path, connections.file)),
@@ -105,11 +105,11 @@ impl Access {
         answer.map_err(|error| self.explain(&error, generation))
     }
 
-    /// Makes a change, whole or not at all, waiting up to `patience` for other processes.
+    /// Makes a change, whole or not at all, waiting up to `timeout` for other processes.
     pub(super) fn write<T>(
         &self,
         durability: Durability,
-        patience: Duration,
+        timeout: Duration,
         change: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
         let mut writer = lock(&self.writes);
@@ -118,7 +118,7 @@ impl Access {
                 self.reopen(&mut writer)?;
             }
             let generation = self.generation.load(Ordering::Acquire);
-            match writer.change(durability, patience, &change) {
+            match writer.change(durability, timeout, &change) {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(found)) => return Err(self.newer(found)),
                 // The file went away in the midst of it; nothing was changed.
@@ -160,7 +160,7 @@ impl Access {
     /// Opens what lies under the name now, for both connections.
     fn reopen(&self, writer: &mut Writer) -> Result<(), Error> {
         let path = self.path.as_deref().expect("invariant: only a file can move");
-        let _turn = Turn::take(path, PATIENCE)?;
+        let _turn = OpenLock::take(path, PATIENCE)?;
         self.reopen_in_turn(path, writer)
     }
 
@@ -210,7 +210,7 @@ impl Access {
             Ok(found) if found > schema::VERSION => return Err(self.newer(found)),
             _ => (),
         }
-        let _turn = Turn::take(path, PATIENCE)?;
+        let _turn = OpenLock::take(path, PATIENCE)?;
         if !self.has_moved() {
             damage::set_aside(path)?;
         }
@@ -237,10 +237,10 @@ impl Writer {
     fn change<T>(
         &mut self,
         durability: Durability,
-        patience: Duration,
+        timeout: Duration,
         change: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Result<T, u32>> {
-        self.connection.busy_timeout(patience)?;
+        self.connection.busy_timeout(timeout)?;
         if self.durability != durability {
             let mode = if durability == Durability::Power { "FULL" } else { "NORMAL" };
             self.connection.pragma_update(None, "synchronous", mode)?;

@@ -24,17 +24,17 @@ mod commit;
 mod connect;
 mod damage;
 mod names;
+mod open_lock;
 mod pending;
 mod rescue;
 mod row;
 mod schema;
-mod turn;
 mod usage;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use commit::Entry;
-pub(crate) use row::{BlobRow, BlobState, Origin};
+pub(crate) use row::{BlobRow, BlobState, Ownership};
 pub(crate) use usage::Use;
 
 pub(crate) use crate::disk::stamp::Stamp;

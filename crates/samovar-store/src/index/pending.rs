@@ -200,7 +200,7 @@ impl Shared {
         }
     }
 
-    fn flush(&self, patience: Duration) {
+    fn flush(&self, timeout: Duration) {
         let _turn = lock(&self.writing);
         let batch = {
             let mut notes = lock(&self.notes);
@@ -210,7 +210,7 @@ impl Shared {
         if batch.is_empty() {
             return;
         }
-        let written = self.access.write(Durability::Process, patience, |change| write(change, &batch));
+        let written = self.access.write(Durability::Process, timeout, |change| write(change, &batch));
         let mut notes = lock(&self.notes);
         let mut batch = std::mem::take(&mut notes.leaving);
         if let Err(error) = written {

@@ -79,7 +79,7 @@ fn read<T>(old: &Connection, query: &str, row: impl FnMut(&Row<'_>) -> rusqlite:
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BlobRow, BlobState, Journal, Origin, Stamp, Use};
+    use super::super::{BlobRow, BlobState, Journal, Ownership, Stamp, Use};
     use super::*;
     use crate::artifact::key::{ArtifactKey, KeyDigest};
     use crate::artifact::manifest::{FORMAT, Manifest, ManifestFile, Role};
@@ -106,7 +106,7 @@ mod tests {
             state: BlobState::Ready,
             verified_ms: 1,
             stamp: Stamp { size: 5, ..Stamp::default() },
-            origin: Origin::Owned,
+            origin: Ownership::Owned,
             created_ms: 1,
         };
         index.commit_artifact(&manifest, digest, &[row]).unwrap().key_digest

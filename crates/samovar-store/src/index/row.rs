@@ -27,7 +27,7 @@ pub(crate) enum BlobState {
 
 /// Whose bytes a blob's are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum Ownership {
     /// The store's alone.
     Owned,
     /// The same file as another program's, under a name of ours.
@@ -46,7 +46,7 @@ pub(crate) struct BlobRow {
     /// When its bytes were last hashed, in milliseconds since 1970.
     pub(crate) verified_ms: u64,
     pub(crate) stamp: Stamp,
-    pub(crate) origin: Origin,
+    pub(crate) origin: Ownership,
     /// When it came, in milliseconds since 1970.
     pub(crate) created_ms: u64,
 }
@@ -128,7 +128,7 @@ impl Coded for BlobState {
     const ALL: &'static [Self] = &[Self::Ready, Self::Deleting, Self::Quarantined];
 }
 
-impl Coded for Origin {
+impl Coded for Ownership {
     const ALL: &'static [Self] = &[Self::Owned, Self::HardLink, Self::Reference];
 }
 
@@ -178,10 +178,10 @@ mod tests {
     #[test]
     fn codes_and_back_are_the_same() {
         codes_are_stable::<BlobState>();
-        codes_are_stable::<Origin>();
+        codes_are_stable::<Ownership>();
         codes_are_stable::<Role>();
         assert_eq!(Role::Other.code(), 5, "codes that are on disk never move");
-        assert_eq!(Origin::Reference.code(), 2, "codes that are on disk never move");
+        assert_eq!(Ownership::Reference.code(), 2, "codes that are on disk never move");
         assert_eq!(BlobState::Quarantined.code(), 2, "codes that are on disk never move");
     }
 

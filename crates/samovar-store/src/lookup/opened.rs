@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use samovar_core::{ModelFiles, WeightsId};
+
 use crate::artifact::Artifact;
 use crate::artifact::manifest::Role;
 use crate::artifact::name::FilePath;
-use crate::cache::blob::{self, Place};
-use crate::cache::tier::Tier;
+use crate::cache::blob::{self, BlobFile};
+use crate::cache::tier::Location;
 use crate::disk::layout::Layout;
-use crate::disk::lease::Lease;
+use crate::disk::lease::BlobLease;
 use crate::disk::snapshot::{self, Link};
 use crate::error::Error;
-use crate::index::{Index, Origin};
+use crate::index::{Index, Ownership};
 use crate::local::Local;
 
 /// An artifact whose files stay where they are until this is dropped.
@@ -20,12 +22,12 @@ use crate::local::Local;
 #[derive(Debug)]
 pub struct Opened {
     artifact: Artifact,
-    tier: Tier,
+    tier: Location,
     /// In the artifact's order.
     paths: Vec<PathBuf>,
     weights: Vec<PathBuf>,
     snapshot: Option<PathBuf>,
-    _lease: Lease,
+    _lease: BlobLease,
 }
 
 impl Opened {
@@ -35,7 +37,7 @@ impl Opened {
     }
 
     /// Which store had it.
-    pub fn tier(&self) -> &Tier {
+    pub fn location(&self) -> &Location {
         &self.tier
     }
 
@@ -43,6 +45,14 @@ impl Opened {
     /// their real ones, in one directory.
     pub fn weights(&self) -> &[PathBuf] {
         &self.weights
+    }
+
+    /// The files that an engine may read, in the artifact's order. `None` where none has weights.
+    pub fn files(&self) -> Option<ModelFiles> {
+        let files = self.artifact.files.iter().zip(&self.paths);
+        let files =
+            ModelFiles::new(files.filter_map(|(file, path)| Some((file.role.in_model()?, path.clone()))));
+        Some(files?.identified(WeightsId::Artifact(*self.artifact.key_digest.as_digest())))
     }
 
     /// Where a file of the artifact lies.
@@ -79,7 +89,7 @@ pub(crate) fn open(local: &Local, artifact: Artifact) -> Result<Opened, Error> {
         }
     };
     let places = places(&local.cache.layout, &local.cache.index, &artifact)?;
-    assemble(local, artifact, &places, Tier::Cache, lease)
+    assemble(local, artifact, &places, Location::Cache, lease)
 }
 
 /// Opens an artifact of a read-only store.
@@ -94,14 +104,14 @@ pub(crate) fn open_in_tier(
 ) -> Result<Opened, Error> {
     let places = places(layout, index, &artifact)?;
     let tier = if layout.root() == local.cache.layout.root() {
-        Tier::Cache
+        Location::Cache
     } else {
-        Tier::ReadOnly(layout.root().to_owned())
+        Location::ReadOnly(layout.root().to_owned())
     };
     assemble(local, artifact, &places, tier, local.cache.leases.nothing())
 }
 
-fn places(layout: &Layout, index: &Index, artifact: &Artifact) -> Result<Vec<Place>, Error> {
+fn places(layout: &Layout, index: &Index, artifact: &Artifact) -> Result<Vec<BlobFile>, Error> {
     let place = |digest, size| {
         let settled = blob::settle(layout, index, digest, size).map_err(|error| match error {
             Error::Damaged { digest, .. } => Error::Damaged { digest, of: Some(artifact.reference.clone()) },
@@ -119,9 +129,9 @@ fn places(layout: &Layout, index: &Index, artifact: &Artifact) -> Result<Vec<Pla
 fn assemble(
     local: &Local,
     artifact: Artifact,
-    places: &[Place],
-    tier: Tier,
-    lease: Lease,
+    places: &[BlobFile],
+    tier: Location,
+    lease: BlobLease,
 ) -> Result<Opened, Error> {
     let mut paths: Vec<PathBuf> = places.iter().map(|place| place.path.clone()).collect();
     let mut snapshot = None;
@@ -143,14 +153,14 @@ fn needs_names(artifact: &Artifact) -> bool {
     weights().count() > 1 || weights().any(|file| file.path.extension().as_deref() == Some("safetensors"))
 }
 
-fn links<'a>(artifact: &'a Artifact, places: &'a [Place], layout: &Layout) -> Vec<Link<'a>> {
+fn links<'a>(artifact: &'a Artifact, places: &'a [BlobFile], layout: &Layout) -> Vec<Link<'a>> {
     let files = artifact.files.iter().zip(places);
     files
         .map(|(file, place)| Link {
             name: &file.path,
             blob: &place.path,
             stamp: place.stamp,
-            is_ours: place.origin() == Origin::Owned && place.path.starts_with(layout.root()),
+            is_ours: place.origin() == Ownership::Owned && place.path.starts_with(layout.root()),
         })
         .collect()
 }

@@ -96,7 +96,7 @@ impl Answer {
         if let Some(encoding) = self.header(&header::CONTENT_ENCODING).filter(|&name| name != "identity") {
             return Err(lie(
                 subject,
-                format!("bytes encoded as {:?}, which nobody asked for", cut(encoding)),
+                format!("bytes encoded as {:?}, which were not requested", cut(encoding)),
             ));
         }
         let is_page = self.header(&header::CONTENT_TYPE).is_some_and(is_page);

@@ -16,14 +16,14 @@ use samovar_core::model::reference::{RemoteRef, Scheme};
 use url::Url;
 
 use super::answer::Answer;
-use super::origin::{Ask, Client, host, lie, range_header};
+use super::origin::{Client, OriginRequest, host, lie, range_header};
 use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source, commit_of, select};
 use crate::artifact::key::ArtifactKey;
 use crate::artifact::manifest::Role;
 use crate::artifact::name::Commit;
 use crate::config::{RetryConfig, SourceConfig};
 use crate::error::Error;
-use crate::fetch::patience::patiently;
+use crate::fetch::retry::with_retries;
 
 /// Any web server.
 pub(crate) struct Http {
@@ -47,7 +47,7 @@ impl Http {
         let mut versions = String::new();
         for name in &names {
             let url = beside(reference, name)?;
-            let facts = patiently(self.retry, || self.facts(&subject, &url)).await?;
+            let facts = with_retries(self.retry, || self.facts(&subject, &url)).await?;
             versions.push_str(&facts.version());
             files.push(RemoteFile {
                 path: name.parse()?,
@@ -74,15 +74,16 @@ impl Http {
     }
 
     /// What the server says of the file beforehand; of a part of one byte where it does not like HEAD.
-    async fn facts(&self, subject: &str, url: &Url) -> Result<Facts, Error> {
-        let mut ask = Ask::get(subject, url.clone());
+    async fn facts(&self, subject: &str, url: &Url) -> Result<ResponseMetadata, Error> {
+        let mut ask = OriginRequest::get(subject, url.clone());
         ask.method = Method::HEAD;
         let answer = self.client.send(ask).await?;
         if answer.status() == StatusCode::OK {
             let size = answer.header(&header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
-            return Facts::of(subject, &answer, size);
+            return ResponseMetadata::of(subject, &answer, size);
         }
-        let ask = Ask::get(subject, url.clone()).with(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        let ask = OriginRequest::get(subject, url.clone())
+            .with(header::RANGE, HeaderValue::from_static("bytes=0-0"));
         let answer = self.client.send(ask).await?;
         match answer.status() {
             StatusCode::PARTIAL_CONTENT | StatusCode::OK => {
@@ -90,7 +91,7 @@ impl Http {
                 let length = answer.header(&header::CONTENT_LENGTH);
                 let size = if answer.status() == StatusCode::OK { length } else { total };
                 let size = size.and_then(|text| text.trim().parse().ok());
-                Facts::of(subject, &answer, size)
+                ResponseMetadata::of(subject, &answer, size)
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(Error::Missing {
                 subject: subject.to_owned(),
@@ -108,13 +109,13 @@ impl Http {
 }
 
 /// What a server says of a file.
-struct Facts {
+struct ResponseMetadata {
     size: Option<u64>,
     etag: Option<String>,
     date: Option<String>,
 }
 
-impl Facts {
+impl ResponseMetadata {
     fn of(subject: &str, answer: &Answer, size: Option<u64>) -> Result<Self, Error> {
         let kind = answer.header(&header::CONTENT_TYPE).unwrap_or_default();
         if kind.starts_with("text/html") {
@@ -192,7 +193,7 @@ fn address(text: &str) -> Result<Url, Error> {
 pub(super) async fn fetch(client: &Client, file: &RemoteFile, range: Range<u64>) -> Result<Body, Error> {
     let url = address(&file.locator)?;
     let subject = format!("{} at {}", file.path, host(&url));
-    let mut ask = Ask::get(&subject, url);
+    let mut ask = OriginRequest::get(&subject, url);
     if let Some(part) = range_header(&range) {
         ask = ask.with(header::RANGE, part);
     }

@@ -1,11 +1,11 @@
 //! Asking web servers: which address may be asked, what goes along, and what an answer is worth.
 //!
 //! ```text
-//!   Ask ──► origin ──302──► CDN            the token: to its own origin only
-//!            │ ▲  stall, status, headers   https never becomes http; five hops at most
-//!            ▼ │
-//!          Answer ──► text, bounded        for descriptions
-//!                 └─► Body, exact          for files: the right range or an error
+//!   OriginRequest ──► origin ──302──► CDN            the token: to its own origin only
+//!                      │ ▲  stall, status, headers   https never becomes http; five hops at most
+//!                      ▼ │
+//!                    Answer ──► text, bounded        for descriptions
+//!                           └─► Body, exact          for files: the right range or an error
 //! ```
 //!
 //! Redirects are followed here, one by one, since a client that follows them by itself decides by itself
@@ -47,7 +47,7 @@ pub(crate) struct Token {
 }
 
 /// A request.
-pub(crate) struct Ask<'a> {
+pub(crate) struct OriginRequest<'a> {
     /// What is asked for, in words for an error.
     pub(crate) subject: &'a str,
     /// Usually GET.
@@ -62,7 +62,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) token: Option<&'a Token>,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> OriginRequest<'a> {
     /// A GET without anything special.
     pub(crate) fn get(subject: &'a str, url: Url) -> Self {
         Self {
@@ -124,7 +124,7 @@ impl Client {
     ///
     /// # Errors
     /// An address that may not be asked, no answer in time, redirects that lead nowhere.
-    pub(crate) async fn send(&self, ask: Ask<'_>) -> Result<Answer, Error> {
+    pub(crate) async fn send(&self, ask: OriginRequest<'_>) -> Result<Answer, Error> {
         let mut url = ask.url.clone();
         self.check_first(&url)?;
         let mut passed = Vec::new();
@@ -143,7 +143,7 @@ impl Client {
         }
     }
 
-    async fn hop(&self, ask: &Ask<'_>, url: &Url) -> Result<reqwest::Response, Error> {
+    async fn hop(&self, ask: &OriginRequest<'_>, url: &Url) -> Result<reqwest::Response, Error> {
         let mut headers = ask.headers.clone();
         let origin = url.origin();
         if origin == ask.url.origin() {
@@ -320,7 +320,7 @@ pub(crate) fn unreachable(subject: &str, message: &str) -> Error {
 }
 
 pub(crate) fn lie(subject: &str, message: impl Into<String>) -> Error {
-    Error::Lie { subject: subject.to_owned(), message: message.into() }
+    Error::BadAnswer { subject: subject.to_owned(), message: message.into() }
 }
 
 #[cfg(test)]

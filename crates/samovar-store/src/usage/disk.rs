@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::collect::{self, LeftoverKind};
 use crate::error::Error;
-use crate::index::Origin;
+use crate::index::Ownership;
 use crate::store::Store;
 
 /// What the store takes of the disk, in bytes. [`DiskUse::used_bytes`] is the sum of what counts against the quota.
@@ -101,7 +101,7 @@ impl DiskUse {
                 self.orphan_bytes += blob.frees_bytes;
                 continue;
             };
-            let is_referenced = survey.rows.get(digest).is_some_and(|row| row.origin == Origin::Reference);
+            let is_referenced = survey.rows.get(digest).is_some_and(|row| row.origin == Ownership::Reference);
             match (is_referenced, blob.frees_bytes) {
                 (true, _) => self.referenced_bytes += size,
                 (false, 0) => self.shared_bytes += size,

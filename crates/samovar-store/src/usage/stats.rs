@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::derived::packed::kept;
+use crate::derived::packed::entries;
 use crate::derived::prefix::quota;
 use crate::error::Error;
 use crate::store::Store;
@@ -101,7 +101,7 @@ impl Store {
             .map(|file| (file.digest, file.size))
             .collect();
         let kept = quota::kept(&cache.layout).unwrap_or_default();
-        let (packed, packed_bytes) = kept::total(&cache.layout);
+        let (packed, packed_bytes) = entries::total(&cache.layout);
         let count = |name: &str| counters.get(name).copied().unwrap_or(0);
         Ok(StoreStats {
             hits: count("hits"),

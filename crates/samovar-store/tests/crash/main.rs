@@ -6,7 +6,7 @@
 //!                                              collect, repair …     the disk stops
 //! ```
 //!
-//! Every change strikes some points of each life, spread over it; `cargo x soak` (`SAMOVAR_CRASH_ALL=1`) strikes
+//! Every change kills at some points of each life, spread over it; `cargo x soak` (`SAMOVAR_CRASH_ALL=1`) kills at
 //! all of them. The calls of the program are counted by a tracer of our own; see its module.
 #![allow(clippy::print_stdout, reason = "how many kills there were is what these tests have to say")]
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -83,8 +83,8 @@ impl Life {
         (self.before)(scene, &cache).context("what comes before")?;
         disk.sync()?;
         let order = self.order(scene, &cache, disk.elsewhere());
-        let strike = || blow.map_or(Ok(()), |(_, cut)| switch.cut(cut, &disk.root()));
-        let run = tracer::run(&order.command()?, &cache, blow.map(|(blow, _)| blow), strike)?;
+        let cut_power = || blow.map_or(Ok(()), |(_, cut)| switch.cut(cut, &disk.root()));
+        let run = tracer::run(&order.command()?, &cache, blow.map(|(blow, _)| blow), cut_power)?;
         anyhow::ensure!(
             matches!(run.end, End::Struck | End::Exited(0)),
             "undisturbed, it ends with {:?}",

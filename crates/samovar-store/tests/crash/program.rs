@@ -1,4 +1,4 @@
-//! The program that is struck: this test binary once more, in a process of its own, doing what it is told.
+//! The program that is killed: this test binary once more, in a process of its own, doing what it is told.
 
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;

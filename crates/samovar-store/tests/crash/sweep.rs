@@ -1,4 +1,4 @@
-//! Lives and deaths: a store is set up, a process works on it and is struck at one call, and what is left is judged.
+//! Lives and deaths: a store is set up, a process works on it and is killed at one call, and what is left is judged.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const ROOM_BYTES: u64 = 512 << 20;
 /// More calls than any of these lives makes.
 const MANY: usize = 10_000;
 
-/// What a process does when it is struck, and what was there before.
+/// What a process does when it is killed, and what was there before.
 pub(crate) struct Life {
     pub(crate) name: &'static str,
     /// Prepares the cache directory before the process starts.
@@ -49,7 +49,7 @@ impl Default for Life {
     }
 }
 
-/// Which points are struck.
+/// Which points are killed at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// This many, spread over the whole life.
@@ -69,7 +69,7 @@ impl Extent {
         }
     }
 
-    /// The numbers of the calls that are struck, in a life that makes so many undisturbed.
+    /// The numbers of the calls at which it is killed, in a life that makes so many undisturbed.
     pub(crate) fn places(self, calls: usize) -> Vec<usize> {
         match self {
             Self::Few(points) if points < calls => {
@@ -105,7 +105,7 @@ impl Extent {
 pub(crate) struct Tally {
     /// Calls of an undisturbed life that change something on disk.
     pub(crate) calls: usize,
-    /// Lives that were struck.
+    /// Lives that were cut short.
     pub(crate) struck: usize,
     /// Of those, in the middle of a write.
     pub(crate) torn: usize,

@@ -1,15 +1,15 @@
-//! Runs a program and strikes it at the n-th system call that changes something below a directory.
+//! Runs a program and kills it at the n-th system call that changes something below a directory.
 //!
 //! ```text
 //!   sh: STOP ─► seize ─► exec program ─► every call of every thread: stop ─► count ─► go on
-//!                                                            └ the n-th: strike, KILL
+//!                                                            └ the n-th: KILL
 //! ```
 //!
 //! The calls of all threads are counted together, in the order in which they are made, so that the n-th is
 //! reached whatever thread makes it. (`strace --inject=…:when=n` counts each thread and each kind of call for
 //! itself, and so never gets at most of them.)
 //!
-//! A struck call is not made at all, or, when a write is to be torn, only its first half.
+//! The call that it is killed at is not made at all, or, when a write is to be torn, only its first half.
 
 use std::io;
 use std::path::Path;
@@ -30,7 +30,7 @@ const STOP_THEN_RUN: &str = r#"kill -STOP $$; exec "$@""#;
 const ENTRY: u8 = 1;
 const EXIT: u8 = 2;
 
-/// Where a program is struck.
+/// Where a program is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blow {
     /// At which call, from 1.
@@ -49,7 +49,7 @@ pub(crate) struct Run {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It was struck.
+    /// It was killed.
     Struck,
     /// It ended by itself, with this status.
     Exited(i32),
@@ -64,17 +64,17 @@ pub(crate) fn is_allowed() -> Result<(), String> {
     }
 }
 
-/// Runs a program to its end, or to the blow. `strike` is called while the thread that makes the call stands
+/// Runs a program to its end, or to the blow. `cut_power` is called while the thread that makes the call stands
 /// still; then the program is killed.
 pub(crate) fn run(
     command: &Command,
     watched: &Path,
     blow: Option<Blow>,
-    strike: impl FnMut() -> Result<()>,
+    cut_power: impl FnMut() -> Result<()>,
 ) -> Result<Run> {
     let leader = spawn_stopped(command)?;
     let mut tracer =
-        Tracer { leader, watched, blow, strike, calls: Vec::new(), torn: None, is_struck: false };
+        Tracer { leader, watched, blow, cut_power, calls: Vec::new(), torn: None, is_struck: false };
     let result = tracer.seize().and_then(|()| tracer.follow());
     if result.is_err() {
         let _ = kill(leader, Signal::SIGKILL);
@@ -106,7 +106,7 @@ struct Tracer<'a, S> {
     leader: Pid,
     watched: &'a Path,
     blow: Option<Blow>,
-    strike: S,
+    cut_power: S,
     calls: Vec<Call>,
     /// The thread that is making half of a write.
     torn: Option<Pid>,
@@ -185,7 +185,7 @@ impl<S: FnMut() -> Result<()>> Tracer<'_, S> {
 
     fn hit(&mut self) -> Result<()> {
         self.is_struck = true;
-        (self.strike)()?;
+        (self.cut_power)()?;
         kill(self.leader, Signal::SIGKILL)?;
         Ok(())
     }

@@ -103,7 +103,7 @@ fn list(store: &Store, name: &str) -> Option<samovar_store::Artifact> {
 }
 
 /// What came of one fault.
-enum Outcome {
+enum Injection {
     /// It was met, and nothing was wrong afterwards.
     Met,
     /// There were not so many calls.
@@ -122,7 +122,7 @@ fn strace() -> Option<PathBuf> {
 }
 
 /// Lets the `n`-th call of a kind fail in every thread of a child.
-fn fail(strace: &Path, call: &str, error: &str, n: usize) -> Option<Outcome> {
+fn fail(strace: &Path, call: &str, error: &str, n: usize) -> Option<Injection> {
     let dir = tempfile::tempdir().unwrap();
     drop(scene::prepare(dir.path()));
     let log = dir.path().join("strace.log");
@@ -148,11 +148,11 @@ fn fail(strace: &Path, call: &str, error: &str, n: usize) -> Option<Outcome> {
             !traced.contains(dir.path().join("cache").to_str().unwrap()) || output.status.success(),
             "{said}{words}"
         );
-        return Some(Outcome::Met);
+        return Some(Injection::Met);
     }
     assert!(output.status.success(), "{call} {n} {error}: {said}{}", String::from_utf8_lossy(&output.stderr));
     recovers(dir.path(), &[]);
-    Some(if traced.contains("(INJECTED)") { Outcome::Met } else { Outcome::NotMet })
+    Some(if traced.contains("(INJECTED)") { Injection::Met } else { Injection::NotMet })
 }
 
 /// Sweeps every kind of fault over every `stride`-th call.
@@ -164,8 +164,8 @@ fn sweep(stride: usize) {
         for n in (1 + kind % stride..CALLS).step_by(stride) {
             match fail(&strace, call, error, n) {
                 None => return,
-                Some(Outcome::NotMet) => break,
-                Some(Outcome::Met) => met += 1,
+                Some(Injection::NotMet) => break,
+                Some(Injection::Met) => met += 1,
             }
         }
     }

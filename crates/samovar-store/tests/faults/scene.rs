@@ -55,7 +55,7 @@ fn pack(store: &Store) -> Result<(), Error> {
 /// A step of the scene, and how it ended.
 pub(crate) type Step = (&'static str, Result<(), Error>);
 
-/// Does all that can fail. `kept` was looked up before.
+/// Does all that can fail. `entries` was looked up before.
 pub(crate) fn play(store: &Store, kept: &Artifact, old: &Artifact) -> Vec<Step> {
     vec![
         ("open", kept_opens(store, kept)),

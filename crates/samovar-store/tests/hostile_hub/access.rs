@@ -1,9 +1,9 @@
 //! Refusals: each has a meaning of its own, and a remedy.
 
 use samovar_core::ErrorKind;
-use samovar_testhub::{Denial, Lie, Route};
+use samovar_testhub::{BadAnswer, Denial, Route};
 
-use crate::ground::{Ground, SMALL};
+use crate::fixture::{Fixture, SMALL};
 
 const KINDS: [(Denial, ErrorKind); 9] = [
     (Denial::GatedAnonymous, ErrorKind::Forbidden),
@@ -21,53 +21,53 @@ const KINDS: [(Denial, ErrorKind); 9] = [
 async fn each_refusal_is_told_apart_wherever_it_comes() {
     for (denial, kind) in KINDS {
         for route in [Route::Info, Route::Tree, Route::Resolve] {
-            let ground = Ground::of(SMALL).await;
-            ground.tell(Lie::Denied(denial).at(route)).refused(kind).await;
-            let sent = ground.hub.sent();
+            let fixture = Fixture::of(SMALL).await;
+            fixture.tell(BadAnswer::Denied(denial).at(route)).refused(kind).await;
+            let sent = fixture.hub.sent();
             assert_eq!(sent.requests_for(route), 1, "a refusal that stays is not asked about again");
             assert_eq!(sent.body_bytes, 0);
-            ground.recovers().await;
+            fixture.recovers().await;
         }
     }
 }
 
 #[tokio::test]
 async fn a_gated_model_asks_for_its_terms_or_for_a_token() {
-    let ground = Ground::with_token(SMALL, None).await;
-    ground.repo.gated("hf_member");
-    let error = ground.refused(ErrorKind::Forbidden).await;
+    let fixture = Fixture::with_token(SMALL, None).await;
+    fixture.repo.gated("hf_member");
+    let error = fixture.refused(ErrorKind::Forbidden).await;
     assert!(error.hint().unwrap().contains("HF_TOKEN"), "{:?}", error.hint());
 
-    let ground = Ground::with_token(SMALL, Some("hf_stranger")).await;
-    ground.repo.gated("hf_member");
-    let error = ground.refused(ErrorKind::Forbidden).await;
+    let fixture = Fixture::with_token(SMALL, Some("hf_stranger")).await;
+    fixture.repo.gated("hf_member");
+    let error = fixture.refused(ErrorKind::Forbidden).await;
     assert!(error.hint().unwrap().contains("accept"), "{:?}", error.hint());
 
-    let ground = Ground::with_token(SMALL, Some("hf_member")).await;
-    ground.repo.gated("hf_member");
-    ground.ensure().await.unwrap();
-    ground.nobody_else_saw_the_token();
-    assert!(ground.hub.text_seen_elsewhere("hf_member").is_empty());
+    let fixture = Fixture::with_token(SMALL, Some("hf_member")).await;
+    fixture.repo.gated("hf_member");
+    fixture.ensure().await.unwrap();
+    fixture.nobody_else_saw_the_token();
+    assert!(fixture.hub.text_seen_elsewhere("hf_member").is_empty());
 }
 
 #[tokio::test]
 async fn a_private_model_is_as_one_that_is_missing() {
-    let ground = Ground::with_token(SMALL, None).await;
-    ground.repo.private("hf_owner");
-    let error = ground.refused(ErrorKind::NotFound).await;
+    let fixture = Fixture::with_token(SMALL, None).await;
+    fixture.repo.private("hf_owner");
+    let error = fixture.refused(ErrorKind::NotFound).await;
     assert!(error.hint().unwrap().contains("HF_TOKEN"), "{:?}", error.hint());
-    let ground = Ground::with_token(SMALL, Some("hf_owner")).await;
-    ground.repo.private("hf_owner");
-    ground.ensure().await.unwrap();
+    let fixture = Fixture::with_token(SMALL, Some("hf_owner")).await;
+    fixture.repo.private("hf_owner");
+    fixture.ensure().await.unwrap();
 }
 
 #[tokio::test]
 async fn what_is_missing_is_said_to_be_missing() {
-    let ground = Ground::of(SMALL).await;
+    let fixture = Fixture::of(SMALL).await;
     for text in ["hf://acme/none", "hf://acme/tiny@none:Q4_K_M", "hf://acme/tiny/none.gguf"] {
-        ground.refused_as(text, ErrorKind::NotFound).await;
+        fixture.refused_as(text, ErrorKind::NotFound).await;
     }
-    let error = ground.refused_as("hf://acme/tiny:Q2_K", ErrorKind::InvalidRequest).await;
+    let error = fixture.refused_as("hf://acme/tiny:Q2_K", ErrorKind::InvalidRequest).await;
     assert!(error.hint().unwrap().contains("Q4_K_M"), "{:?}", error.hint());
 }
 
@@ -79,21 +79,21 @@ async fn a_hubs_words_do_not_move_the_terminal() {
         // Such a character breaks HTTP itself.
         ("\u{1b}[2Jgone\u{7}".to_owned(), ErrorKind::Unavailable),
     ] {
-        let ground = Ground::of(SMALL).await;
-        ground.tell(Lie::Denied(Denial::Forbidden));
-        ground.tell(Lie::Header { name: "X-Error-Message".to_owned(), value });
-        ground.refused(kind).await;
-        ground.recovers().await;
+        let fixture = Fixture::of(SMALL).await;
+        fixture.tell(BadAnswer::Denied(Denial::Forbidden));
+        fixture.tell(BadAnswer::Header { name: "X-Error-Message".to_owned(), value });
+        fixture.refused(kind).await;
+        fixture.recovers().await;
     }
 }
 
 #[tokio::test]
 async fn a_model_whose_access_ends_is_still_here() {
-    let ground = Ground::of(SMALL).await;
-    ground.ensure().await.unwrap();
-    ground.repo.private("hf_owner");
-    let before = ground.hub.requests().len();
-    ground.ensure().await.unwrap();
-    assert_eq!(ground.hub.requests().len(), before, "a hit asks nobody");
-    assert_eq!(ground.sent(), SMALL);
+    let fixture = Fixture::of(SMALL).await;
+    fixture.ensure().await.unwrap();
+    fixture.repo.private("hf_owner");
+    let before = fixture.hub.requests().len();
+    fixture.ensure().await.unwrap();
+    assert_eq!(fixture.hub.requests().len(), before, "a hit asks nobody");
+    assert_eq!(fixture.sent(), SMALL);
 }

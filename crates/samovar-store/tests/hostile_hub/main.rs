@@ -8,7 +8,7 @@
 
 mod access;
 mod bodies;
-mod ground;
+mod fixture;
 mod listings;
 mod names;
 mod plain;

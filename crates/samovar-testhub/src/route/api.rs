@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{Asked, denial};
+use crate::bad_answer::{BadAnswer, Denial, Topic};
 use crate::count::{Door, Route};
-use crate::lie::{Denial, Lie, Topic};
 use crate::reply::Reply;
 use crate::repo::{Access, Stored, Tree};
 use crate::rule::Told;
@@ -29,8 +29,8 @@ pub(super) fn answer(state: &mut State, asked: &Asked<'_>) -> Reply {
         return Reply::redirect(
             307,
             &match &told.lie {
-                Lie::RedirectLoop => here.clone(),
-                Lie::RedirectTo(address) => address.clone(),
+                BadAnswer::RedirectLoop => here.clone(),
+                BadAnswer::RedirectTo(address) => address.clone(),
                 _ => format!("http://{}{here}", asked.addresses.elsewhere),
             },
         );
@@ -49,7 +49,7 @@ fn info(state: &mut State, asked: &Asked<'_>) -> Reply {
     };
     let told = state.draw(Topic::Listing, asked.target.occasion(&asked.request.method));
     let mut untrue = asked.headers.iter().filter_map(|told| match &told.lie {
-        Lie::Commit(text) => Some(text.clone()),
+        BadAnswer::Commit(text) => Some(text.clone()),
         _ => None,
     });
     let sha = untrue.next_back().unwrap_or(commit);
@@ -70,7 +70,7 @@ fn info(state: &mut State, asked: &Asked<'_>) -> Reply {
     };
     let mut siblings: Vec<Value> = files.iter().map(sibling).collect();
     for told in &told {
-        if let Lie::Names(names) = &told.lie {
+        if let BadAnswer::Names(names) = &told.lie {
             siblings.extend(names.iter().map(|name| json!({"rfilename": name})));
         }
     }
@@ -102,7 +102,7 @@ fn tree(state: &mut State, asked: &Asked<'_>) -> Reply {
     let number = |name| asked.request.query(name).and_then(|text| text.parse::<usize>().ok());
     let page_entries = number("limit").unwrap_or(state.page_entries).clamp(1, state.page_entries);
     let first = number("cursor").unwrap_or(0);
-    let is_endless = told.iter().any(|told| told.lie == Lie::EndlessPages);
+    let is_endless = told.iter().any(|told| told.lie == BadAnswer::EndlessPages);
 
     let entries = if is_endless && first > 0 {
         (first..first + page_entries).map(|number| invented(&format!("endless/{number:09}.txt"))).collect()
@@ -124,7 +124,7 @@ fn tree(state: &mut State, asked: &Asked<'_>) -> Reply {
     };
     let mut reply = Reply::json(200, &Value::Array(page)).with("X-Repo-Commit", commit);
     if is_endless || first + page_entries < total {
-        let host = if told.iter().any(|told| told.lie == Lie::NextPageElsewhere) {
+        let host = if told.iter().any(|told| told.lie == BadAnswer::NextPageElsewhere) {
             asked.addresses.elsewhere
         } else {
             asked.addresses.of(asked.door)
@@ -198,7 +198,7 @@ fn invented(path: &str) -> Value {
 }
 
 fn distort(entries: &mut Vec<Value>, told: &Told) {
-    if let Lie::Names(names) = &told.lie {
+    if let BadAnswer::Names(names) = &told.lie {
         entries.extend(names.iter().map(|name| invented(name)));
     }
     let is_meant = |entry: &&mut Value| {
@@ -207,16 +207,16 @@ fn distort(entries: &mut Vec<Value>, told: &Told) {
     for entry in entries.iter_mut().filter(is_meant) {
         let is_large = entry.get("lfs").is_some();
         match &told.lie {
-            Lie::TreeSize(size) => {
+            BadAnswer::TreeSize(size) => {
                 entry["size"] = json!(size);
                 if is_large {
                     entry["lfs"]["size"] = json!(size);
                 }
             }
-            Lie::TreeDigest if is_large => entry["lfs"]["oid"] = json!(WRONG_DIGEST),
-            Lie::TreeDigest => entry["oid"] = json!(&WRONG_DIGEST[..40]),
-            Lie::TreeOid(text) if is_large => entry["lfs"]["oid"] = json!(text),
-            Lie::TreeOid(text) => entry["oid"] = json!(text),
+            BadAnswer::TreeDigest if is_large => entry["lfs"]["oid"] = json!(WRONG_DIGEST),
+            BadAnswer::TreeDigest => entry["oid"] = json!(&WRONG_DIGEST[..40]),
+            BadAnswer::TreeOid(text) if is_large => entry["lfs"]["oid"] = json!(text),
+            BadAnswer::TreeOid(text) => entry["oid"] = json!(text),
             _ => (),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::lie::Denial;
+use crate::bad_answer::Denial;
 use crate::reply::Reply;
 use crate::repo::{Access, Repository};
 use crate::request::Request;

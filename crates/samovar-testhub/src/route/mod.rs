@@ -12,8 +12,8 @@ mod target;
 
 use std::time::{Duration, SystemTime};
 
+use crate::bad_answer::{BadAnswer, RetryAfter, Topic};
 use crate::count::{Door, Route, Seen};
-use crate::lie::{Lie, RetryAfter, Topic};
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::rule::Told;
@@ -57,8 +57,8 @@ fn answer_in(state: &mut State, asked: &mut Asked<'_>) -> Reply {
     };
     for told in &refusals {
         match told.lie {
-            Lie::HangUp => reply.is_silent = true,
-            Lie::Late { by_ms } => reply.late += Duration::from_millis(by_ms),
+            BadAnswer::HangUp => reply.is_silent = true,
+            BadAnswer::Late { by_ms } => reply.late += Duration::from_millis(by_ms),
             _ => (),
         }
     }
@@ -82,17 +82,17 @@ fn truth(state: &mut State, asked: &Asked<'_>) -> Reply {
     }
 }
 
-fn refusal(lie: &Lie) -> Option<Reply> {
+fn refusal(lie: &BadAnswer) -> Option<Reply> {
     match lie {
-        Lie::Status { status, retry_after } => {
+        BadAnswer::Status { status, retry_after } => {
             let mut reply = Reply::json(*status, &serde_json::json!({"error": "the hub is not well"}));
             if let Some(retry_after) = retry_after {
                 reply.set("Retry-After", retry_after_text(*retry_after));
             }
             Some(reply)
         }
-        Lie::Denied(denial) => Some(denial::reply(*denial)),
-        Lie::Text(text) => Some(Reply::text(200, "application/json; charset=utf-8", text.as_str())),
+        BadAnswer::Denied(denial) => Some(denial::reply(*denial)),
+        BadAnswer::Text(text) => Some(Reply::text(200, "application/json; charset=utf-8", text.as_str())),
         _ => None,
     }
 }
@@ -107,18 +107,18 @@ fn retry_after_text(retry_after: RetryAfter) -> String {
     }
 }
 
-fn distort_headers(reply: &mut Reply, lie: &Lie, route: Route) {
+fn distort_headers(reply: &mut Reply, lie: &BadAnswer, route: Route) {
     match lie {
-        Lie::Etag(text) => {
+        BadAnswer::Etag(text) => {
             reply.set("X-Linked-Etag", text.clone());
             reply.set("ETag", text.clone());
         }
         // A description says it in its text.
-        Lie::Commit(_) if route == Route::Info => (),
-        Lie::Commit(text) => reply.set("X-Repo-Commit", text.clone()),
-        Lie::LinkedSize(size) => reply.set("X-Linked-Size", size.to_string()),
-        Lie::Header { name, value } => reply.set(name, value.clone()),
-        Lie::NoHeader { name } => reply.unset(name),
+        BadAnswer::Commit(_) if route == Route::Info => (),
+        BadAnswer::Commit(text) => reply.set("X-Repo-Commit", text.clone()),
+        BadAnswer::LinkedSize(size) => reply.set("X-Linked-Size", size.to_string()),
+        BadAnswer::Header { name, value } => reply.set(name, value.clone()),
+        BadAnswer::NoHeader { name } => reply.unset(name),
         _ => (),
     }
 }

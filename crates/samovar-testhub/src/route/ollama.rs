@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::file::{self, Facts};
+use super::file::{self, FileHeaders};
 use super::{Asked, resolve};
 use crate::reply::Reply;
 use crate::state::State;
@@ -27,14 +27,14 @@ pub(super) fn blob(state: &mut State, asked: &Asked<'_>) -> Reply {
     let Some(file) = state.blobs.get(&asked.target.path).cloned() else {
         return missing("BLOB_UNKNOWN", "blob unknown to registry", &asked.target.path);
     };
-    if let Some(location) = resolve::redirect_lie(state, asked, "") {
+    if let Some(location) = resolve::redirect_answer(state, asked, "") {
         return Reply::redirect(307, &location);
     }
     if state.has_cdn && !asked.request.is_head() {
         let location = resolve::signed(state, asked, "");
         return Reply::redirect(307, &location);
     }
-    file::serve(state, asked, &file, &Facts { etag: asked.target.path.clone() })
+    file::serve(state, asked, &file, &FileHeaders { etag: asked.target.path.clone() })
         .with("Docker-Content-Digest", asked.target.path.clone())
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::file::{self, Facts};
-use super::target::{Shelf, Target, encode};
+use super::file::{self, FileHeaders};
+use super::target::{Collection, Target, encode};
 use super::{Asked, denial};
-use crate::lie::{Denial, Lie, Topic};
+use crate::bad_answer::{BadAnswer, Denial, Topic};
 use crate::reply::{Body, Reply};
 use crate::repo::Stored;
 use crate::state::State;
@@ -25,7 +25,7 @@ pub(super) fn resolve(state: &mut State, asked: &Asked<'_>) -> Reply {
         Ok(found) => found,
         Err(denial) => return denial::reply(denial),
     };
-    let location = match redirect_lie(state, asked, &found.commit) {
+    let location = match redirect_answer(state, asked, &found.commit) {
         Some(location) => Some((302, location)),
         None if found.file.lfs.is_some() && state.has_cdn => Some((302, signed(state, asked, &found.commit))),
         None if found.file.lfs.is_some() => None,
@@ -79,24 +79,24 @@ pub(super) fn plain(state: &mut State, asked: &Asked<'_>) -> Reply {
     let Some(file) = state.plain.get(&asked.target.path).cloned() else {
         return Reply::text(404, "text/plain", "Not Found");
     };
-    if let Some(location) = redirect_lie(state, asked, "") {
+    if let Some(location) = redirect_answer(state, asked, "") {
         return Reply::redirect(302, &location);
     }
     file::serve(state, asked, &file, &facts(&file))
 }
 
 fn serve_away(state: &mut State, asked: &Asked<'_>) -> Reply {
-    let found = match asked.target.shelf {
-        Shelf::Hub => find_in_repo(state, asked, false).ok().map(|found| found.file),
-        Shelf::Plain => state.plain.get(&asked.target.path).cloned(),
-        Shelf::Ollama => state.blobs.get(&asked.target.path).cloned(),
+    let found = match asked.target.collection {
+        Collection::Hub => find_in_repo(state, asked, false).ok().map(|found| found.file),
+        Collection::Plain => state.plain.get(&asked.target.path).cloned(),
+        Collection::Ollama => state.blobs.get(&asked.target.path).cloned(),
     };
     let Some(file) = found else {
         return Reply::text(404, "application/xml", "<Error><Code>NoSuchKey</Code></Error>");
     };
     // A store of objects has etags of its own, which are no digests.
     let etag = format!("{}-2", &file.git_oid[..32]);
-    file::serve(state, asked, &file, &Facts { etag })
+    file::serve(state, asked, &file, &FileHeaders { etag })
 }
 
 fn find_in_repo(state: &State, asked: &Asked<'_>, checks_access: bool) -> Result<Found, Denial> {
@@ -117,13 +117,13 @@ fn find_in_repo(state: &State, asked: &Asked<'_>, checks_access: bool) -> Result
 }
 
 /// Where a lie says that the file is.
-pub(super) fn redirect_lie(state: &mut State, asked: &Asked<'_>, commit: &str) -> Option<String> {
+pub(super) fn redirect_answer(state: &mut State, asked: &Asked<'_>, commit: &str) -> Option<String> {
     let told = state.draw(Topic::Redirect, asked.target.occasion(&asked.request.method));
     told.into_iter().last().map(|told| match told.lie {
-        Lie::RedirectLoop => {
+        BadAnswer::RedirectLoop => {
             format!("http://{}{}", asked.addresses.of(asked.door), asked.request.target)
         }
-        Lie::RedirectTo(address) => address,
+        BadAnswer::RedirectTo(address) => address,
         _ => format!("http://{}{}", asked.addresses.elsewhere, asked.target.path_away(commit)),
     })
 }
@@ -150,8 +150,8 @@ fn cache_address(target: &Target, found: &Found) -> String {
     )
 }
 
-fn facts(file: &Stored) -> Facts {
-    Facts { etag: file.etag() }
+fn facts(file: &Stored) -> FileHeaders {
+    FileHeaders { etag: file.etag() }
 }
 
 fn quoted(text: &str) -> String {

@@ -11,7 +11,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'
 
 /// Where a file comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shelf {
+pub(crate) enum Collection {
     /// A repository.
     Hub,
     /// The plain area.
@@ -24,7 +24,7 @@ pub(crate) enum Shelf {
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) route: Route,
-    pub(crate) shelf: Shelf,
+    pub(crate) collection: Collection,
     /// `organisation/name`, or `plain`.
     pub(crate) repo: String,
     /// Branch, tag or commit; a tag at Ollama.
@@ -39,7 +39,7 @@ impl Target {
         let away = if door == Door::Cdn { Route::Cdn } else { Route::Elsewhere };
         let target = |route, org: &str, name: &str, revision: &str, path: &[&str]| Self {
             route,
-            shelf: Shelf::Hub,
+            collection: Collection::Hub,
             repo: format!("{}/{}", decode(org), decode(name)),
             revision: decode(revision),
             path: decode(&path.join("/")),
@@ -75,13 +75,13 @@ impl Target {
 
     fn plain(route: Route, path: &[&str]) -> Self {
         let path = decode(&path.join("/"));
-        Self { route, shelf: Shelf::Plain, repo: "plain".to_owned(), revision: String::new(), path }
+        Self { route, collection: Collection::Plain, repo: "plain".to_owned(), revision: String::new(), path }
     }
 
     fn ollama(route: Route, repo: &[&str], tag: &str, digest: &str) -> Self {
         Self {
             route,
-            shelf: Shelf::Ollama,
+            collection: Collection::Ollama,
             repo: decode(&repo.join("/")),
             revision: decode(tag),
             path: decode(digest),
@@ -90,7 +90,7 @@ impl Target {
 
     fn nothing(route: Route) -> Self {
         let (repo, revision, path) = (String::new(), String::new(), String::new());
-        Self { route, shelf: Shelf::Hub, repo, revision, path }
+        Self { route, collection: Collection::Hub, repo, revision, path }
     }
 
     pub(crate) fn occasion<'a>(&'a self, method: &'a str) -> Occasion<'a> {
@@ -99,18 +99,18 @@ impl Target {
 
     /// The name that the file is counted under.
     pub(crate) fn file(&self) -> String {
-        let shelf = if self.shelf == Shelf::Ollama { "ollama/" } else { "" };
-        format!("{shelf}{}/{}", self.repo, self.path)
+        let collection = if self.collection == Collection::Ollama { "ollama/" } else { "" };
+        format!("{collection}{}/{}", self.repo, self.path)
     }
 
     /// Where the CDN, or somebody else, has this file.
     pub(crate) fn path_away(&self, commit: &str) -> String {
         // A path as one segment: what is odd in it must reach the other host as it is.
         let path = encode(&self.path);
-        match self.shelf {
-            Shelf::Hub => format!("/repos/{}/{commit}/{path}", self.repo),
-            Shelf::Plain => format!("/plain/{path}"),
-            Shelf::Ollama => format!("/blobs/{}/{path}", self.repo),
+        match self.collection {
+            Collection::Hub => format!("/repos/{}/{commit}/{path}", self.repo),
+            Collection::Plain => format!("/plain/{path}"),
+            Collection::Ollama => format!("/blobs/{}/{path}", self.repo),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use samovar_core::Digest;
 use samovar_core::digest::Hasher;
 
-use super::facts::{DATA, Facts};
-use super::kept::{self, Kept};
+use super::entries::{self, PackedEntry};
+use super::facts::{DATA, PackedMetadata};
 use crate::artifact::key::KeyDigest;
 use crate::cache::Cache;
 use crate::disk::layout::Layout;
@@ -31,7 +31,7 @@ pub(crate) struct Checked {
 /// # Errors
 /// When a directory cannot be listed.
 pub(crate) fn verify(cache: &Cache, keys: &[KeyDigest], stop: &AtomicBool) -> Result<Checked, Error> {
-    let mut kept = kept::kept(&cache.layout).map_err(kept::unlisted())?;
+    let mut kept = entries::kept(&cache.layout).map_err(entries::unlisted())?;
     kept.retain(|kept| keys.is_empty() || kept.parent().is_some_and(|parent| keys.contains(&parent)));
     let mut checked = Checked::default();
     for kept in kept {
@@ -47,7 +47,7 @@ pub(crate) fn verify(cache: &Cache, keys: &[KeyDigest], stop: &AtomicBool) -> Re
                 checked.damaged += 1;
                 cache.index.count("packed_damaged", 1);
                 if cache.layout.is_writable() {
-                    kept::remove(&cache.layout, &kept.path);
+                    entries::remove(&cache.layout, &kept.path);
                 }
             }
         }
@@ -64,8 +64,8 @@ enum Finding {
     Unread,
 }
 
-fn check(layout: &Layout, kept: &Kept, stop: &AtomicBool) -> io::Result<Finding> {
-    let Some(facts) = Facts::read(layout, &kept.path)? else { return Ok(Finding::Wrong) };
+fn check(layout: &Layout, kept: &PackedEntry, stop: &AtomicBool) -> io::Result<Finding> {
+    let Some(facts) = PackedMetadata::read(layout, &kept.path)? else { return Ok(Finding::Wrong) };
     let file = plain::open(layout.root(), &kept.path.join(DATA))?;
     if file.metadata()?.len() != facts.bytes {
         return Ok(Finding::Wrong);

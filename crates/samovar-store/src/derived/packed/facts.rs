@@ -23,7 +23,7 @@ const FACTS_BYTES: u64 = 256 << 10;
 
 /// The facts of a packed file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Facts {
+pub(crate) struct PackedMetadata {
     format: u32,
     pub(crate) source: String,
     pub(crate) key: String,
@@ -63,7 +63,7 @@ impl Name {
     }
 }
 
-impl Facts {
+impl PackedMetadata {
     pub(super) fn new(
         source: &str,
         key: &str,

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::facts::{DATA, FACTS, Facts, Name};
-use super::kept::{self, BYTES};
+use super::entries::{self, BYTES};
+use super::facts::{DATA, FACTS, Name, PackedMetadata};
 use super::{OpenedPacked, check};
 use crate::artifact::key::KeyDigest;
 use crate::collect::promise::Reservation;
@@ -90,7 +90,7 @@ pub(super) fn begin(
     let place = name.place(layout);
     if fs_err::symlink_metadata(&place).is_ok() {
         // Half of one, which would keep the new one from its name.
-        kept::remove(layout, &place);
+        entries::remove(layout, &place);
     }
     let dir = layout.packing_of(&name.work());
     clear(&dir)?;
@@ -161,7 +161,7 @@ impl Making {
         self.data.file()
     }
 
-    /// Where this file lies until it is committed, for who wants to try it first.
+    /// Where this file lies until it is committed, for a caller that wants to try it first.
     pub fn path(&self) -> &Path {
         self.data.path()
     }
@@ -195,13 +195,13 @@ impl Making {
         if let Err(error) = self.publish(&cache.layout, &place) {
             if self.is_done {
                 // It has a name that may not last.
-                kept::remove(&cache.layout, &place);
+                entries::remove(&cache.layout, &place);
             }
             return Err(fail()(error));
         }
         store.0.packed.refused.forget(&self.name);
         cache.index.count("packed_made", 1);
-        kept::thin_out(&cache.layout, &self.name);
+        entries::thin_out(&cache.layout, &self.name);
         Ok(Some(OpenedPacked { path: place.join(DATA), facts, _lease: lease }))
     }
 
@@ -217,8 +217,8 @@ impl Making {
         Ok(())
     }
 
-    /// Brings the bytes to the disk, and beside them what they are; `None` when it was told to stop.
-    fn seal(&self, stop: &AtomicBool) -> io::Result<Option<Facts>> {
+    /// Brings the bytes to the disk, and beside them what they are; `None` when it was stopped.
+    fn seal(&self, stop: &AtomicBool) -> io::Result<Option<PackedMetadata>> {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -228,7 +228,7 @@ impl Making {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "nothing was written into it"));
         }
         let Some(digest) = check::digest_of(self.data.file(), stamp.size, stop)? else { return Ok(None) };
-        let facts = Facts::new(&self.source, &self.key, self.parent, digest, stamp, now_ms());
+        let facts = PackedMetadata::new(&self.source, &self.key, self.parent, digest, stamp, now_ms());
         let mut beside = durable::create_new(&self.dir.join(FACTS))?;
         beside.write_all(&facts.to_text())?;
         durable::seal(&beside)?;

@@ -18,8 +18,8 @@
 //! request, and is never exported.
 
 mod check;
+pub(crate) mod entries;
 mod facts;
-pub(crate) mod kept;
 mod making;
 mod open;
 
@@ -28,15 +28,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use check::verify;
-pub use kept::PackedFacts;
+pub use entries::PackedFacts;
 pub use making::{Make, Making};
 pub(crate) use open::Remembered;
 
 use crate::artifact::key::KeyDigest;
-use crate::disk::lease::Lease;
+use crate::disk::lease::BlobLease;
 use crate::error::Error;
 use crate::store::Store;
-use facts::{Facts, Name};
+use facts::{Name, PackedMetadata};
 
 /// Bytes of a source or a key.
 const TEXT_BYTES: usize = 16 << 10;
@@ -54,8 +54,8 @@ pub struct PackedFiles {
 #[derive(Debug)]
 pub struct OpenedPacked {
     path: PathBuf,
-    facts: Facts,
-    _lease: Lease,
+    facts: PackedMetadata,
+    _lease: BlobLease,
 }
 
 /// How much was packed of a model.
@@ -131,8 +131,8 @@ impl PackedFiles {
     /// # Errors
     /// When a directory cannot be read.
     pub fn list(&self) -> Result<Vec<PackedFacts>, Error> {
-        let kept = kept::kept(&self.store.0.local.cache.layout).map_err(kept::unlisted())?;
-        Ok(kept.into_iter().filter_map(kept::Kept::into_file).collect())
+        let kept = entries::kept(&self.store.0.local.cache.layout).map_err(entries::unlisted())?;
+        Ok(kept.into_iter().filter_map(entries::PackedEntry::into_file).collect())
     }
 
     /// How much was packed of an artifact, for all engines. Blocks for a look at each file.

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use samovar_core::Digest;
 
-use super::facts::{DATA, FACTS, Facts, Name};
-use super::{OpenedPacked, check, kept};
+use super::facts::{DATA, FACTS, Name, PackedMetadata};
+use super::{OpenedPacked, check, entries};
 use crate::cache::Cache;
 use crate::disk::durable;
 use crate::disk::layout::Layout;
@@ -74,7 +74,7 @@ pub(crate) struct Remembered {
 
 /// What lies under a name.
 enum Look {
-    Right(Facts),
+    Right(PackedMetadata),
     /// Not what was put there.
     Wrong,
 }
@@ -124,7 +124,7 @@ fn find_here(cache: &Cache, judged: &Judged, name: &Name) -> Result<Option<Opene
             tracing::warn!(path = %place.display(), "a packed file is damaged");
             cache.index.count("packed_damaged", 1);
             if !cache.is_barred() {
-                kept::remove(&cache.layout, &place);
+                entries::remove(&cache.layout, &place);
             }
             Ok(None)
         }
@@ -151,7 +151,7 @@ fn look(judged: &Judged, layout: &Layout, place: &Path) -> io::Result<Look> {
 }
 
 fn look_once(judged: &Judged, layout: &Layout, place: &Path) -> io::Result<Look> {
-    let Some(facts) = Facts::read(layout, place)? else { return Ok(Look::Wrong) };
+    let Some(facts) = PackedMetadata::read(layout, place)? else { return Ok(Look::Wrong) };
     let data = plain::metadata(layout.root(), &place.join(DATA))?;
     let stamp = Stamp::of(&data.ok_or(io::ErrorKind::NotFound)?);
     if facts.is_untouched(&stamp) {
@@ -168,7 +168,7 @@ fn look_once(judged: &Judged, layout: &Layout, place: &Path) -> io::Result<Look>
 ///
 /// # Errors
 /// When it cannot be read.
-fn read_again(judged: &Judged, layout: &Layout, place: &Path, facts: Facts) -> io::Result<Look> {
+fn read_again(judged: &Judged, layout: &Layout, place: &Path, facts: PackedMetadata) -> io::Result<Look> {
     let file = plain::open(layout.root(), &place.join(DATA))?;
     let stamp = Stamp::of(&file.metadata()?);
     let never = AtomicBool::new(false);
@@ -198,7 +198,7 @@ pub(super) fn discard(cache: &Cache, refused: &Refused, name: &Name, why: &str) 
     refused.note(name);
     cache.index.count("packed_refused", 1);
     if cache.layout.is_writable() {
-        kept::remove(&cache.layout, &name.place(&cache.layout));
+        entries::remove(&cache.layout, &name.place(&cache.layout));
     }
 }
 
@@ -207,7 +207,7 @@ pub(super) fn give_up(layout: &Layout, name: &Name) {
     if !layout.is_writable() {
         return;
     }
-    match kept::take_unless_held(layout, &name.place(layout), Some(name.id)) {
+    match entries::take_unless_held(layout, &name.place(layout), Some(name.id)) {
         Ok(_) => empty_trash(layout),
         Err(error) => tracing::debug!(%error, "a packed file could not be given up"),
     }

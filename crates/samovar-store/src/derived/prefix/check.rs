@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use samovar_core::Digest;
 use samovar_core::digest::Hasher;
 
-use super::facts::{Facts, STATE};
+use super::facts::{PrefixMetadata, STATE};
 use super::quota;
 use crate::artifact::key::KeyDigest;
 use crate::cache::Cache;
@@ -47,7 +47,7 @@ pub(super) fn open(cache: &Cache, prefix: &Path) -> io::Result<Option<File>> {
 
 /// The state with its size; `None` when its bytes are not what they were.
 fn look(layout: &Layout, prefix: &Path) -> io::Result<Option<(File, u64)>> {
-    let Some(facts) = Facts::read(layout, prefix)? else { return Ok(None) };
+    let Some(facts) = PrefixMetadata::read(layout, prefix)? else { return Ok(None) };
     let (file, _) = plain::open(layout.root(), &prefix.join(STATE))?.into_parts();
     let is_right = file.metadata()?.len() == facts.bytes && digest_of(&file, facts.bytes)? == facts.digest;
     Ok(is_right.then_some((file, facts.bytes)))

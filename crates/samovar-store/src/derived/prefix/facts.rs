@@ -21,7 +21,7 @@ const FACTS_BYTES: u64 = 16 << 20;
 
 /// The facts of a saved state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Facts {
+pub(super) struct PrefixMetadata {
     pub(super) format: u32,
     /// Bytes of the state.
     pub(super) bytes: u64,
@@ -35,7 +35,7 @@ pub(super) struct Facts {
     pub(super) client: Option<Digest>,
 }
 
-impl Facts {
+impl PrefixMetadata {
     /// Reads the facts of a saved prefix; `None` when they are none of this name.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use samovar_core::{Digest, Scope};
 
 use super::SavedPrefix;
-use super::facts::Facts;
+use super::facts::PrefixMetadata;
 use super::quota;
 use crate::disk::layout::Layout;
 use crate::disk::space::entries;
@@ -65,7 +65,7 @@ impl Known {
 
     fn learn(&mut self, layout: &Layout, dir: &Path, name: String) {
         let path = dir.join(&name);
-        match Facts::read(layout, &path) {
+        match PrefixMetadata::read(layout, &path) {
             Ok(Some(facts)) => {
                 let tokens: Arc<[u32]> = facts.tokens.into();
                 let entry = Entry { name: name.clone(), client: facts.client };

@@ -22,7 +22,7 @@ const DEPTH: u32 = 2;
 
 /// A saved prefix on the disk.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
+pub(crate) struct PrefixEntry {
     pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
     /// Since it was saved or restored last, by the wall clock.
@@ -33,7 +33,7 @@ pub(crate) struct Kept {
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub(crate) fn kept(layout: &Layout) -> io::Result<Vec<Kept>> {
+pub(crate) fn kept(layout: &Layout) -> io::Result<Vec<PrefixEntry>> {
     let mut all = Vec::new();
     for (_, owner) in folders(&layout.prefixes())? {
         all.extend(kept_of(&owner)?);
@@ -44,14 +44,14 @@ pub(crate) fn kept(layout: &Layout) -> io::Result<Vec<Kept>> {
 /// Those of some weights.
 ///
 /// # Errors
-/// As [`kept`].
-pub(crate) fn kept_of(owner: &Path) -> io::Result<Vec<Kept>> {
+/// As [`entries`].
+pub(crate) fn kept_of(owner: &Path) -> io::Result<Vec<PrefixEntry>> {
     let mut all = Vec::new();
     for (_, kind) in folders(owner)? {
         for (_, path) in folders(&kind)? {
             let state = fs_err::symlink_metadata(path.join(STATE));
             let used = state.and_then(|state| state.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-            all.push(Kept { bytes: bytes_below(&path, DEPTH).0, path, used });
+            all.push(PrefixEntry { bytes: bytes_below(&path, DEPTH).0, path, used });
         }
     }
     Ok(all)

@@ -7,7 +7,7 @@ use std::path::Path;
 use samovar_core::{Digest, ErrorKind, Failure};
 
 use super::check::digest_of;
-use super::facts::{self, FACTS, Facts, STATE};
+use super::facts::{self, FACTS, PrefixMetadata, STATE};
 use super::{Prefixes, quota};
 use crate::disk::durable;
 use crate::disk::layout::Layout;
@@ -73,7 +73,7 @@ fn write_state(
     }
     let digest = digest_of(state.file(), bytes).map_err(fail())?;
     let tokens = tokens.to_vec();
-    let facts = Facts { format: facts::FORMAT, bytes, digest, created_ms: now_ms(), tokens, client };
+    let facts = PrefixMetadata { format: facts::FORMAT, bytes, digest, created_ms: now_ms(), tokens, client };
     let text = facts
         .to_text()
         .ok_or_else(|| Failure::new(ErrorKind::TooLarge, "the prompt is too long to be kept"))?;

@@ -36,9 +36,9 @@ fn is_complete(index: &Index, workers: usize) {
 #[test]
 fn threads_that_share_an_index_and_threads_with_their_own_all_get_through() {
     for journal in [Journal::Wal, Journal::Rollback] {
-        let ground = Ground::new();
-        let shared = Index::open(&ground.path(), journal).unwrap().index;
-        let other = Index::open(&ground.path(), journal).unwrap().index;
+        let fixture = Fixture::new();
+        let shared = Index::open(&fixture.path(), journal).unwrap().index;
+        let other = Index::open(&fixture.path(), journal).unwrap().index;
         std::thread::scope(|threads| {
             for who in 0..4 {
                 let index = if who % 2 == 0 { &shared } else { &other };
@@ -54,7 +54,7 @@ fn threads_that_share_an_index_and_threads_with_their_own_all_get_through() {
 #[test]
 fn processes_that_begin_one_index_together_all_get_through() {
     const PROCESSES: usize = 4;
-    let ground = Ground::new();
+    let fixture = Fixture::new();
     let this = std::env::current_exe().unwrap();
     let children: Vec<_> = (0..PROCESSES)
         .map(|who| {
@@ -66,7 +66,7 @@ fn processes_that_begin_one_index_together_all_get_through() {
                 .spawn()
                 .unwrap();
             let mut stdin = child.stdin.take().unwrap();
-            writeln!(stdin, "{who} {}", ground.path().display()).unwrap();
+            writeln!(stdin, "{who} {}", fixture.path().display()).unwrap();
             child
         })
         .collect();
@@ -75,7 +75,7 @@ fn processes_that_begin_one_index_together_all_get_through() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "nothing ran");
     }
-    is_complete(&ground.index(), PROCESSES);
+    is_complete(&fixture.index(), PROCESSES);
 }
 
 #[test]
@@ -89,11 +89,11 @@ fn one_of_many_processes() {
 
 #[test]
 fn a_lookup_does_not_wait_for_a_change_that_waits() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let key = key("org/name", "c1");
     commit(&index, &key, &["weights"]);
-    let hog = rusqlite::Connection::open(ground.path()).unwrap();
+    let hog = rusqlite::Connection::open(fixture.path()).unwrap();
     hog.execute_batch("BEGIN IMMEDIATE").unwrap();
     std::thread::scope(|threads| {
         let change = threads.spawn(|| index.put_blob(&blob("more")));
@@ -111,11 +111,11 @@ fn a_lookup_does_not_wait_for_a_change_that_waits() {
 
 #[test]
 fn notes_that_cannot_be_written_now_are_written_later() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let key = key("org/name", "c1");
     commit(&index, &key, &["weights"]);
-    let hog = rusqlite::Connection::open(ground.path()).unwrap();
+    let hog = rusqlite::Connection::open(fixture.path()).unwrap();
     hog.execute_batch("BEGIN IMMEDIATE").unwrap();
     index.note(&key.digest(), Use::Hit);
     index.count("turns", 1);
@@ -130,15 +130,15 @@ fn notes_that_cannot_be_written_now_are_written_later() {
     hog.execute_batch("COMMIT").unwrap();
     index.flush();
     assert_eq!(seen(&index), (2, 2));
-    assert_eq!(seen(&ground.index()), (2, 2));
+    assert_eq!(seen(&fixture.index()), (2, 2));
 }
 
 #[test]
 fn notes_are_written_within_seconds_though_nobody_asks() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     index.count("turns", 7);
-    let other = ground.index();
+    let other = fixture.index();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while other.counters().unwrap().get("turns") != Some(&7) {
         assert!(std::time::Instant::now() < deadline, "never written");

@@ -14,11 +14,11 @@ use crate::artifact::key::ArtifactKey;
 use crate::artifact::manifest::{FORMAT, Manifest, ManifestFile, Role};
 
 /// A directory with an index in it.
-pub(super) struct Ground {
+pub(super) struct Fixture {
     pub(super) folder: tempfile::TempDir,
 }
 
-impl Ground {
+impl Fixture {
     pub(super) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
@@ -64,7 +64,7 @@ pub(super) fn blob(content: &str) -> BlobRow {
         state: BlobState::Ready,
         verified_ms: 1_750_000_000_000,
         stamp: Stamp { dev: u64::MAX, ino: 1 << 63, mtime_ns: -7, size },
-        origin: Origin::Owned,
+        origin: Ownership::Owned,
         created_ms: 1_750_000_000_001,
     }
 }

@@ -144,17 +144,17 @@ impl Model {
 }
 
 struct Pair {
-    ground: Ground,
+    fixture: Fixture,
     index: Option<Index>,
     model: Model,
 }
 
 impl Pair {
     fn new() -> Self {
-        let ground = Ground::new();
-        let index = ground.index();
+        let fixture = Fixture::new();
+        let index = fixture.index();
         index.set_rebuilt().unwrap();
-        Self { ground, index: Some(index), model: Model::default() }
+        Self { fixture, index: Some(index), model: Model::default() }
     }
 
     fn index(&self) -> &Index {
@@ -211,7 +211,7 @@ impl Pair {
             Op::Flush => self.index().flush(),
             Op::Reopen => {
                 self.index = None;
-                let Opened { index, was } = self.ground.open();
+                let Opened { index, was } = self.fixture.open();
                 assert_eq!(was, Was::Existing);
                 self.index = Some(index);
             }

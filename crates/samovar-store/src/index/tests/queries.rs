@@ -11,8 +11,8 @@ fn the_bundled_sqlite_is_free_of_the_log_reset_fault() {
 
 #[test]
 fn a_committed_artifact_is_found_by_key_reference_model_and_blob() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let key = key("org/name", "c1");
     let committed = commit(&index, &key, &["weights", "more", "readme"]);
     assert_eq!(committed.key, key);
@@ -33,8 +33,8 @@ fn a_committed_artifact_is_found_by_key_reference_model_and_blob() {
 
 #[test]
 fn a_load_that_was_noted_shows_at_once_and_after_a_restart() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let key = key("org/name", "c1");
     commit(&index, &key, &["weights"]);
     let footprint = Footprint { held_bytes: 7, mapped_bytes: 9 };
@@ -45,7 +45,7 @@ fn a_load_that_was_noted_shows_at_once_and_after_a_restart() {
     let usage = look(&index);
     assert_eq!((usage.loads, usage.load_ms, usage.footprint, usage.hits), (1, 12.5, footprint, 1));
     drop(index);
-    let index = ground.index();
+    let index = fixture.index();
     let usage = look(&index);
     assert_eq!((usage.loads, usage.load_ms, usage.footprint, usage.hits), (1, 12.5, footprint, 1));
     index.count("fetched_bytes", 2);
@@ -54,11 +54,11 @@ fn a_load_that_was_noted_shows_at_once_and_after_a_restart() {
 
 #[test]
 fn a_blob_comes_back_as_it_was_put_whatever_its_numbers_are() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let mut row = blob("weights");
     row.state = BlobState::Deleting;
-    row.origin = Origin::HardLink;
+    row.origin = Ownership::HardLink;
     index.put_blob(&row).unwrap();
     assert_eq!(index.blob(&row.digest).unwrap(), Some(row));
     assert_eq!(index.blob(&blob("other").digest).unwrap(), None);
@@ -71,8 +71,8 @@ fn a_blob_comes_back_as_it_was_put_whatever_its_numbers_are() {
 
 #[test]
 fn a_blob_that_comes_again_keeps_the_time_at_which_it_came() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let first = blob("weights");
     index.put_blob(&BlobRow { state: BlobState::Quarantined, ..first }).unwrap();
     let again = BlobRow { created_ms: 1_760_000_000_000, verified_ms: 1_760_000_000_000, ..first };
@@ -83,8 +83,8 @@ fn a_blob_that_comes_again_keeps_the_time_at_which_it_came() {
 
 #[test]
 fn a_stamp_moves_and_leaves_the_rest() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let row = blob("weights");
     index.put_blob(&row).unwrap();
     let stamp = Stamp { dev: 1, ino: 2, mtime_ns: 3, size: row.size };
@@ -94,8 +94,8 @@ fn a_stamp_moves_and_leaves_the_rest() {
 
 #[test]
 fn only_an_artifact_whose_blobs_are_all_ready_is_a_hit() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let key = key("org/name", "c1");
     let artifact = commit(&index, &key, &["weights", "config"]);
     let digest = artifact.files[1].digest;
@@ -118,8 +118,8 @@ fn only_an_artifact_whose_blobs_are_all_ready_is_a_hit() {
 
 #[test]
 fn a_blob_that_an_artifact_names_is_forgotten_only_with_it() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let key = key("org/name", "c1");
     let artifact = commit(&index, &key, &["weights"]);
     let digest = artifact.files[0].digest;
@@ -134,8 +134,8 @@ fn a_blob_that_an_artifact_names_is_forgotten_only_with_it() {
 
 #[test]
 fn removing_artifacts_gives_the_blobs_that_nobody_names_any_more() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let (one, two) = (key("org/one", "c1"), key("org/two", "c1"));
     commit(&index, &one, &["only in one", "shared", "only in one"]);
     commit(&index, &two, &["only in two", "shared"]);
@@ -154,8 +154,8 @@ fn removing_artifacts_gives_the_blobs_that_nobody_names_any_more() {
 
 #[test]
 fn a_text_means_the_newest_and_after_its_removal_the_one_before() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let (old, new) = (key("org/name", "c1"), key("org/name", "c2"));
     let reference = "hf://org/name:Q4_K_M";
     let meant = |index: &Index| {
@@ -177,8 +177,8 @@ fn a_text_means_the_newest_and_after_its_removal_the_one_before() {
 
 #[test]
 fn what_a_wrong_clock_put_into_the_future_gives_way() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let (odd, right) = (key("org/name", "c1"), key("org/name", "c2"));
     commit_at(&index, &odd, &["odd"], 4_102_444_800_000);
     commit_at(&index, &right, &["right"], 1_750_000_000_000);
@@ -191,8 +191,8 @@ fn what_a_wrong_clock_put_into_the_future_gives_way() {
 
 #[test]
 fn committing_again_keeps_the_place_the_pin_and_the_figures() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let key = key("org/name", "c1");
     let first = commit(&index, &key, &["weights"]);
     index.set_pinned(&key.digest(), true).unwrap();
@@ -208,8 +208,8 @@ fn committing_again_keeps_the_place_the_pin_and_the_figures() {
 
 #[test]
 fn a_manifest_with_an_unknown_blob_is_refused_and_leaves_nothing() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let key = key("org/name", "c1");
     let manifest = manifest(&key, &["weights", "config"], 1);
     let error = index.commit_artifact(&manifest, Digest::of_bytes(b"m"), &[blob("weights")]).unwrap_err();
@@ -217,13 +217,13 @@ fn a_manifest_with_an_unknown_blob_is_refused_and_leaves_nothing() {
     assert_eq!(index.artifacts().unwrap(), []);
     assert_eq!(index.blobs().unwrap(), []);
     assert_eq!(index.by_reference(&manifest.reference).unwrap(), None);
-    assert!(ground.broken().is_empty(), "a mistake of the caller is no damage");
+    assert!(fixture.broken().is_empty(), "a mistake of the caller is no damage");
 }
 
 #[test]
 fn an_artifact_without_files_is_found() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let key = key("org/name", "c1");
     assert_eq!(commit(&index, &key, &[]).files, []);
     assert_eq!(index.artifacts().unwrap().len(), 1);
@@ -231,8 +231,8 @@ fn an_artifact_without_files_is_found() {
 
 #[test]
 fn parts_come_back_in_the_order_of_the_manifest() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let contents: Vec<String> = (0..40).map(|part| format!("part {part}")).collect();
     let contents: Vec<&str> = contents.iter().map(String::as_str).collect();
     let artifact = commit(&index, &key("org/name", "c1"), &contents);
@@ -243,8 +243,8 @@ fn parts_come_back_in_the_order_of_the_manifest() {
 
 #[test]
 fn artifacts_of_another_source_or_model_are_others() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let hub = key("org/name", "c1");
     let folder = ArtifactKey { source: "folder".parse().unwrap(), ..hub.clone() };
     let other = key("org/name-2", "c1");
@@ -257,8 +257,8 @@ fn artifacts_of_another_source_or_model_are_others() {
 
 #[test]
 fn a_moving_name_leads_to_the_last_commit_and_each_model_has_its_own() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let (one, two) = (key("org/one", "c1"), key("org/two", "c2"));
     assert_eq!(index.ref_of(&one.source, &one.model, "main").unwrap(), None);
     index.set_ref(&one.source, &one.model, "main", &two.commit).unwrap();
@@ -273,8 +273,8 @@ fn a_moving_name_leads_to_the_last_commit_and_each_model_has_its_own() {
 
 #[test]
 fn texts_that_lead_to_one_artifact_are_limited_and_its_own_is_kept() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let key = key("org/name", "c1");
     commit(&index, &key, &["weights"]);
     for number in 0..100 {
@@ -295,8 +295,8 @@ fn texts_that_lead_to_one_artifact_are_limited_and_its_own_is_kept() {
 
 #[test]
 fn memos_are_kept_replaced_and_limited() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     assert_eq!(index.recall("a").unwrap(), None);
     index.remember("a", "1").unwrap();
     index.remember("a", "2").unwrap();
@@ -304,7 +304,7 @@ fn memos_are_kept_replaced_and_limited() {
     index.remember("long", &"x".repeat(100_000)).unwrap();
     assert_eq!(index.recall("long").unwrap(), None);
     drop(index);
-    assert_eq!(ground.index().recall("a").unwrap().as_deref(), Some("2"));
+    assert_eq!(fixture.index().recall("a").unwrap().as_deref(), Some("2"));
 }
 
 #[test]
@@ -321,8 +321,8 @@ fn the_oldest_of_too_many_memos_are_forgotten() {
 
 #[test]
 fn counters_add_up_and_never_turn_over() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     index.count("a", 1);
     index.flush();
     index.count("a", u64::MAX);
@@ -331,14 +331,14 @@ fn counters_add_up_and_never_turn_over() {
     index.count("a", 5);
     assert_eq!(index.counters().unwrap()["a"], u64::MAX);
     drop(index);
-    let counters = ground.index().counters().unwrap();
+    let counters = fixture.index().counters().unwrap();
     assert_eq!((counters["a"], counters["b"]), (u64::MAX, 0));
 }
 
 #[test]
 fn uses_of_what_was_removed_meanwhile_go_nowhere() {
-    let ground = Ground::new();
-    let index = ground.index();
+    let fixture = Fixture::new();
+    let index = fixture.index();
     let key = key("org/name", "c1");
     commit(&index, &key, &["weights"]);
     index.note(&key.digest(), Use::Hit);
@@ -360,13 +360,13 @@ fn an_index_in_memory_answers_like_one_on_disk() {
 
 #[test]
 fn a_file_keeps_the_journal_that_is_asked_for_last() {
-    let ground = Ground::new();
+    let fixture = Fixture::new();
     let mode = |journal| {
-        let index = Index::open(&ground.path(), journal).unwrap().index;
+        let index = Index::open(&fixture.path(), journal).unwrap().index;
         let key = key("org/name", "c1");
         commit(&index, &key, &["weights"]);
         drop(index);
-        let file = rusqlite::Connection::open(ground.path()).unwrap();
+        let file = rusqlite::Connection::open(fixture.path()).unwrap();
         file.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0)).unwrap()
     };
     assert_eq!(mode(Journal::Wal), "wal");

@@ -5,12 +5,12 @@ use std::ops::Range;
 use reqwest::header::{self, HeaderName};
 use url::Url;
 
-use super::detour::Detour;
+use super::redirect_cache::Redirect;
 use super::refusal::{self, Context};
 use super::{Hub, quoted, range_header};
 use crate::error::Error;
 use crate::source::answer::{Answer, strong_etag};
-use crate::source::origin::{Ask, lie};
+use crate::source::origin::{OriginRequest, lie};
 use crate::source::{Body, RemoteFile};
 
 const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
@@ -27,8 +27,8 @@ impl Hub {
     /// Bytes of a file: from where the hub sent on to before, else by way of the hub.
     pub(super) async fn body(&self, file: &RemoteFile, range: Range<u64>) -> Result<Body, Error> {
         let wish = Wish { subject: format!("{} at the hub", file.path), file, range };
-        if let Some(detour) = self.detours.of(&file.locator)
-            && let Some(body) = self.shortcut(&wish, detour).await?
+        if let Some(redirect) = self.redirect_cache.of(&file.locator)
+            && let Some(body) = self.shortcut(&wish, redirect).await?
         {
             return Ok(body);
         }
@@ -36,22 +36,22 @@ impl Hub {
     }
 
     /// Bytes from an address that the hub gave before; `None` when it holds no longer.
-    async fn shortcut(&self, wish: &Wish<'_>, detour: Detour) -> Result<Option<Body>, Error> {
-        let answer = match self.client.send(wish.ask(detour.url)).await {
+    async fn shortcut(&self, wish: &Wish<'_>, redirect: Redirect) -> Result<Option<Body>, Error> {
+        let answer = match self.client.send(wish.ask(redirect.url)).await {
             Ok(answer) => answer,
             Err(error) => {
-                self.detours.forget(&wish.file.locator);
+                self.redirect_cache.forget(&wish.file.locator);
                 return Err(error);
             }
         };
         if !answer.status().is_success() {
-            self.detours.forget(&wish.file.locator);
+            self.redirect_cache.forget(&wish.file.locator);
             let error = answer.refusal(&wish.subject);
             // Who asks to be left alone is not asked at once by way of the hub either.
             return if error.may_pass() { Err(error) } else { Ok(None) };
         }
         let mut body = answer.body(&wish.subject, &wish.range)?;
-        body.etag = detour.etag.or(body.etag);
+        body.etag = redirect.etag.or(body.etag);
         Ok(Some(body))
     }
 
@@ -79,7 +79,7 @@ impl Hub {
             body.etag.clone_from(&linked);
         }
         if let Some(url) = elsewhere {
-            self.detours.note(&wish.file.locator, Detour::new(url, linked));
+            self.redirect_cache.note(&wish.file.locator, Redirect::new(url, linked));
         }
         Ok(body)
     }
@@ -92,8 +92,8 @@ impl Hub {
 }
 
 impl Wish<'_> {
-    fn ask(&self, url: Url) -> Ask<'_> {
-        let ask = Ask::get(&self.subject, url);
+    fn ask(&self, url: Url) -> OriginRequest<'_> {
+        let ask = OriginRequest::get(&self.subject, url);
         match range_header(&self.range) {
             Some(value) => ask.with(header::RANGE, value),
             None => ask,

@@ -9,8 +9,8 @@
 //! differently is heard and not believed. Names that no file may have are left where they are.
 
 mod api;
-mod detour;
 mod download;
+mod redirect_cache;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -29,14 +29,14 @@ use crate::artifact::key::ArtifactKey;
 use crate::artifact::name::{Commit, NameError};
 use crate::config::{RetryConfig, SourceConfig};
 use crate::error::Error;
-use crate::fetch::patience::patiently;
+use crate::fetch::retry::with_retries;
 use crate::source::answer::Answer;
-use crate::source::origin::{Ask, Client, Token, lie, range_header};
+use crate::source::origin::{Client, OriginRequest, Token, lie, range_header};
 use crate::source::select::{self, Choice, Want};
 use crate::source::{Body, Listing, Promise, RemoteFile, Source};
 
 use api::Entry;
-use detour::Detours;
+use redirect_cache::RedirectCache;
 use refusal::Context;
 
 /// The hub's public address.
@@ -56,7 +56,7 @@ pub(crate) struct Hub {
     endpoint: Url,
     token: Option<Token>,
     retry: RetryConfig,
-    detours: Detours,
+    redirect_cache: RedirectCache,
 }
 
 impl Hub {
@@ -80,7 +80,7 @@ impl Hub {
         endpoint.set_query(None);
         endpoint.set_fragment(None);
         let token = config.hub_token.as_ref().and_then(|secret| Token::bearer(&endpoint, secret));
-        Ok(Self { client, endpoint, token, retry: config.retry, detours: Detours::default() })
+        Ok(Self { client, endpoint, token, retry: config.retry, redirect_cache: RedirectCache::default() })
     }
 
     /// An address below the hub's own, its parts escaped.
@@ -94,8 +94,8 @@ impl Hub {
 
     /// Asks the API, as often as settings say.
     async fn ask(&self, context: &Context<'_>, url: &Url) -> Result<Answer, Error> {
-        patiently(self.retry, || async {
-            let ask = Ask::get(context.subject, url.clone()).with_token(self.token.as_ref());
+        with_retries(self.retry, || async {
+            let ask = OriginRequest::get(context.subject, url.clone()).with_token(self.token.as_ref());
             let answer = self.client.send(ask).await?;
             if answer.status().is_success() { Ok(answer) } else { Err(refusal::of(&answer, context)) }
         })

@@ -79,7 +79,7 @@ fn gated(context: &Context<'_>) -> Error {
         denied(context, "the hub asks that its terms are accepted first".to_owned(), hint)
     } else {
         let hint = format!("accept its terms at {page} and set HF_TOKEN");
-        denied(context, "the hub gives it only to who accepted its terms".to_owned(), hint)
+        denied(context, "the hub gives it only to users who accepted its terms".to_owned(), hint)
     }
 }
 

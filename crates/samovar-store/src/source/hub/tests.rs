@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use samovar_core::model::ArtifactRef;
 use samovar_testhub::{
-    Content, Denial, Door, FileSpec, Hub as TestHub, Lie, Repo, RetryAfter, Route, evil_names, evil_tags,
+    BadAnswer, Content, Denial, Door, FileSpec, Hub as TestHub, Repo, RetryAfter, Route, evil_names,
+    evil_tags,
 };
 
 use crate::artifact::manifest::Role;
@@ -182,10 +183,10 @@ async fn a_listing_without_end_or_elsewhere_is_refused() {
     let (hub, _) = hub().await;
     hub.set_page_entries(2);
     let sources = with_token(&hub);
-    for lie in [Lie::EndlessPages, Lie::NextPageElsewhere] {
+    for lie in [BadAnswer::EndlessPages, BadAnswer::NextPageElsewhere] {
         hub.lie(lie);
         let error = resolve(&sources, "org/name").await.unwrap_err();
-        assert!(matches!(error, Error::Lie { .. }), "{error:?}");
+        assert!(matches!(error, Error::BadAnswer { .. }), "{error:?}");
         hub.stop_lying();
     }
     assert_eq!(hub.requests().iter().filter(|seen| seen.door == Door::Elsewhere).count(), 0);
@@ -207,7 +208,7 @@ async fn refusals_are_told_apart_and_say_what_to_do() {
     ] {
         hub.stop_lying();
         hub.forget();
-        hub.lie(Lie::Denied(denial).at(Route::Info));
+        hub.lie(BadAnswer::Denied(denial).at(Route::Info));
         let sources = if token { with_token(&hub) } else { without_token(&hub) };
         let error = resolve(&sources, "org/name").await.unwrap_err();
         let found = match &error {
@@ -244,7 +245,7 @@ async fn the_token_goes_to_the_hub_alone() {
     let sources = with_token(&hub);
     let listing = resolve(&sources, "org/name").await.unwrap();
     read(&sources, &listing.files[0], 0..300_000).await.unwrap();
-    hub.lie(Lie::RedirectElsewhere);
+    hub.lie(BadAnswer::RedirectElsewhere);
     // One that does not know yet where the file is.
     let sources = with_token(&hub);
     read(&sources, &listing.files[0], 0..300_000).await.unwrap();
@@ -260,7 +261,7 @@ async fn redirects_that_lead_nowhere_good_are_refused() {
     let (hub, _) = hub().await;
     let sources = with_token(&hub);
     let listing = resolve(&sources, "org/name").await.unwrap();
-    hub.lie(Lie::RedirectLoop);
+    hub.lie(BadAnswer::RedirectLoop);
     let error = read(&sources, &listing.files[0], 0..10).await.unwrap_err();
     assert!(shown(&error).contains("more than 5 redirects"), "{}", shown(&error));
     for address in [
@@ -273,9 +274,9 @@ async fn redirects_that_lead_nowhere_good_are_refused() {
         "",
     ] {
         hub.stop_lying();
-        hub.lie(Lie::RedirectTo(address.to_owned()));
+        hub.lie(BadAnswer::RedirectTo(address.to_owned()));
         let error = read(&sources, &listing.files[0], 0..10).await.unwrap_err();
-        assert!(matches!(error, Error::Lie { .. } | Error::Unreachable { .. }), "{address}: {error:?}");
+        assert!(matches!(error, Error::BadAnswer { .. } | Error::Unreachable { .. }), "{address}: {error:?}");
         assert!(!shown(&error).contains("secret"), "{}", shown(&error));
     }
 }
@@ -284,7 +285,7 @@ async fn redirects_that_lead_nowhere_good_are_refused() {
 async fn what_passes_is_tried_again() {
     let (hub, _) = hub().await;
     let sources = without_token(&hub);
-    let status = |status, retry_after| Lie::Status { status, retry_after };
+    let status = |status, retry_after| BadAnswer::Status { status, retry_after };
     for lie in [
         status(429, Some(RetryAfter::Seconds(3600))),
         status(429, Some(RetryAfter::Date(3600))),
@@ -293,8 +294,8 @@ async fn what_passes_is_tried_again() {
         status(500, None),
         status(502, None),
         status(504, None),
-        Lie::HangUp,
-        Lie::Late { by_ms: 60_000 },
+        BadAnswer::HangUp,
+        BadAnswer::Late { by_ms: 60_000 },
     ] {
         hub.stop_lying();
         hub.lie(lie.clone().at(Route::Info).times(2));
@@ -317,14 +318,14 @@ async fn an_answer_that_is_not_the_part_is_no_body() {
     let sources = without_token(&hub);
     let listing = resolve(&sources, "org/name").await.unwrap();
     for lie in [
-        Lie::HtmlPage,
-        Lie::WrongContentRange { shift: 1 },
-        Lie::WrongContentRange { shift: -1 },
-        Lie::Unsatisfiable,
-        Lie::LinkedSize(5),
-        Lie::Status { status: 404, retry_after: None },
-        Lie::Status { status: 418, retry_after: None },
-        Lie::Header { name: "Content-Encoding".to_owned(), value: "gzip".to_owned() },
+        BadAnswer::HtmlPage,
+        BadAnswer::WrongContentRange { shift: 1 },
+        BadAnswer::WrongContentRange { shift: -1 },
+        BadAnswer::Unsatisfiable,
+        BadAnswer::LinkedSize(5),
+        BadAnswer::Status { status: 404, retry_after: None },
+        BadAnswer::Status { status: 418, retry_after: None },
+        BadAnswer::Header { name: "Content-Encoding".to_owned(), value: "gzip".to_owned() },
     ] {
         hub.stop_lying();
         hub.lie(lie.clone().on(MODEL));
@@ -340,10 +341,10 @@ async fn bodies_that_end_early_or_stall_are_errors_that_may_pass() {
     let sources = without_token(&hub);
     let listing = resolve(&sources, "org/name").await.unwrap();
     for lie in [
-        Lie::ShortBody { by: 10 },
-        Lie::Cut { after: 500 },
-        Lie::Reset { after: 500 },
-        Lie::Stall { after: 500, for_ms: None },
+        BadAnswer::ShortBody { by: 10 },
+        BadAnswer::Cut { after: 500 },
+        BadAnswer::Reset { after: 500 },
+        BadAnswer::Stall { after: 500, for_ms: None },
     ] {
         hub.stop_lying();
         hub.lie(lie.clone().on(MODEL));
@@ -357,7 +358,7 @@ async fn a_server_that_ignores_the_range_says_where_its_body_begins() {
     let (hub, _) = hub().await;
     let sources = without_token(&hub);
     let listing = resolve(&sources, "org/name").await.unwrap();
-    hub.lie(Lie::IgnoreRange);
+    hub.lie(BadAnswer::IgnoreRange);
     let reference: ArtifactRef = "org/name".parse().unwrap();
     let body = sources.of(&reference).unwrap().fetch(&listing.files[0], 1_000..2_000).await.unwrap();
     assert_eq!((body.start, body.size), (0, Some(300_000)));
@@ -368,7 +369,7 @@ async fn an_address_at_the_cdn_that_has_ended_may_pass() {
     let (hub, _) = hub().await;
     let sources = without_token(&hub);
     let listing = resolve(&sources, "org/name").await.unwrap();
-    hub.lie(Lie::Status { status: 403, retry_after: None }.at(Route::Cdn).once());
+    hub.lie(BadAnswer::Status { status: 403, retry_after: None }.at(Route::Cdn).once());
     let error = read(&sources, &listing.files[0], 0..10).await.unwrap_err();
     assert!(error.may_pass(), "{error:?}");
     assert!(!shown(&error).contains('?'), "a signed address is not shown: {}", shown(&error));
@@ -386,7 +387,7 @@ async fn the_hub_is_asked_once_where_a_file_is() {
     }
     assert_eq!(hub.sent().requests_for(Route::Resolve), 1);
     // The address ends: a new one is had, and nobody notices.
-    hub.lie(Lie::ExpireUrls);
+    hub.lie(BadAnswer::ExpireUrls);
     assert!(read(&sources, file, 5_000..9_000).await.unwrap() == content[5_000..9_000]);
     assert_eq!(hub.sent().requests_for(Route::Resolve), 2);
     assert!(hub.text_seen_elsewhere(TOKEN).is_empty());
@@ -395,7 +396,7 @@ async fn the_hub_is_asked_once_where_a_file_is() {
 #[tokio::test]
 async fn names_that_no_file_may_have_are_left_where_they_are() {
     let (hub, _) = hub().await;
-    hub.lie(Lie::Names(evil_names()));
+    hub.lie(BadAnswer::Names(evil_names()));
     let listing = resolve(&without_token(&hub), "org/name:Q4_K_M").await.unwrap();
     assert_eq!(listing.files.len(), 1);
     assert_eq!(listing.files[0].path.as_str(), MODEL);
@@ -406,7 +407,7 @@ async fn a_name_that_is_refused_is_said_when_nothing_else_fits() {
     for name in ["../model-Q4_K_M.gguf", "/model-Q4_K_M.gguf", "a\\model-Q4_K_M.gguf"] {
         let hub = TestHub::start().await;
         hub.add_repo("org/name").put("README.md", Content::bytes("x"));
-        hub.lie(Lie::Names(vec![name.to_owned()]));
+        hub.lie(BadAnswer::Names(vec![name.to_owned()]));
         let error = resolve(&without_token(&hub), "org/name:Q4_K_M").await.unwrap_err();
         assert!(matches!(error, Error::Name(_)), "{name}: {error:?}");
     }
@@ -419,12 +420,12 @@ async fn commits_and_etags_are_taken_as_what_they_should_be_or_not_at_all() {
     let listing = resolve(&sources, "org/name").await.unwrap();
     for tag in evil_tags() {
         hub.stop_lying();
-        hub.lie(Lie::Commit(tag.clone()));
+        hub.lie(BadAnswer::Commit(tag.clone()));
         if let Ok(listing) = resolve(&sources, "org/name").await {
             assert!(listing.key.commit.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()), "{tag:?}");
         }
         hub.stop_lying();
-        hub.lie(Lie::Etag(tag.clone()).on(MODEL));
+        hub.lie(BadAnswer::Etag(tag.clone()).on(MODEL));
         let reference: ArtifactRef = "org/name".parse().unwrap();
         if let Ok(body) = sources.of(&reference).unwrap().fetch(&listing.files[0], 0..10).await {
             assert!(
@@ -439,9 +440,9 @@ async fn a_file_whose_digest_is_none_is_refused() {
     let (hub, _) = hub().await;
     for oid in ["md5:d41d8cd98f00b204e9800998ecf8427e", "../../x", ""] {
         hub.stop_lying();
-        hub.lie(Lie::TreeOid(oid.to_owned()));
+        hub.lie(BadAnswer::TreeOid(oid.to_owned()));
         let error = resolve(&without_token(&hub), "org/name").await.unwrap_err();
-        assert!(matches!(error, Error::Lie { .. }), "{oid:?}: {error:?}");
+        assert!(matches!(error, Error::BadAnswer { .. }), "{oid:?}: {error:?}");
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn of(subject: &str, error: &object_store::Error) -> Error {
         (object_store::Error::NotFound { .. }, _) | (_, Some(404)) => Error::Missing {
             subject,
             where_: " at the object store",
-            hint: "check the key; names are told apart by upper and lower case".to_owned(),
+            hint: "check the key; names are case-sensitive".to_owned(),
         },
         (object_store::Error::PermissionDenied { .. }, _) | (_, Some(403)) => Error::Denied {
             subject,
@@ -44,7 +44,7 @@ pub(super) fn of(subject: &str, error: &object_store::Error) -> Error {
             let hint = "check the object store's settings".to_owned();
             Error::Denied { subject, message: words(&text), hint }
         }
-        (object_store::Error::InvalidPath { .. }, _) => Error::Lie { subject, message: words(&text) },
+        (object_store::Error::InvalidPath { .. }, _) => Error::BadAnswer { subject, message: words(&text) },
         _ => Error::Unreachable { subject, message: words(&text), retry_after: None, is_silent: false },
     }
 }

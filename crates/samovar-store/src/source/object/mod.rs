@@ -40,7 +40,7 @@ pub(crate) struct Object {
 }
 
 /// A place in a bucket.
-struct Place {
+struct ObjectLocation {
     bucket: Bucket,
     key: Key,
     /// The reference, for errors.
@@ -100,9 +100,15 @@ impl Object {
         })
     }
 
-    fn place(&self, scheme: Scheme, bucket: &str, key: &str, subject: String) -> Result<Place, Error> {
+    fn place(
+        &self,
+        scheme: Scheme,
+        bucket: &str,
+        key: &str,
+        subject: String,
+    ) -> Result<ObjectLocation, Error> {
         let key = Key::parse(key).map_err(|error| fault::of(&subject, &error.into()))?;
-        Ok(Place { bucket: self.bucket(scheme, bucket)?, key, subject })
+        Ok(ObjectLocation { bucket: self.bucket(scheme, bucket)?, key, subject })
     }
 
     fn bucket(&self, scheme: Scheme, name: &str) -> Result<Bucket, Error> {
@@ -119,7 +125,7 @@ impl Object {
 
 type Named = (String, ObjectMeta);
 
-impl Place {
+impl ObjectLocation {
     /// The named object with its neighbours, or what lies below the named prefix; names are relative.
     /// The second is the name of the named object, if there is one.
     async fn objects(&self) -> Result<(Vec<Named>, Option<String>), Error> {
@@ -133,7 +139,7 @@ impl Place {
                         subject: self.subject.clone(),
                         where_: " at the object store",
                         hint: "no object has this key and none lies below it; \
-                               names are told apart by upper and lower case"
+                               names are case-sensitive"
                             .to_owned(),
                     });
                 }

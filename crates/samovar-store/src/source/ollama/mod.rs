@@ -23,12 +23,12 @@ pub(crate) use manifest::{CONFIG_BYTES, Layer, OllamaManifest, Part, quant_of};
 
 use self::manifest::MANIFEST_BYTES;
 use super::http::{self, other_scheme};
-use super::origin::{Ask, Client, lie};
+use super::origin::{Client, OriginRequest, lie};
 use super::{ArtifactRef, Body, Listing, Promise, RemoteFile, Source};
 use crate::artifact::key::ArtifactKey;
 use crate::config::{RetryConfig, SourceConfig};
 use crate::error::Error;
-use crate::fetch::patience::patiently;
+use crate::fetch::retry::with_retries;
 
 /// The public registry.
 const ENDPOINT: &str = "https://registry.ollama.ai";
@@ -66,14 +66,14 @@ impl Ollama {
     async fn listing(&self, reference: &RemoteRef) -> Result<Listing, Error> {
         let name = reference.ollama().ok_or_else(|| other_scheme("ollama", reference.scheme()))?;
         let subject = reference.to_string();
-        let manifest = patiently(self.retry, || self.manifest(&subject, name)).await?;
+        let manifest = with_retries(self.retry, || self.manifest(&subject, name)).await?;
         let unsupported = |reason: String| Error::Unsupported {
             message: format!("{subject} {reason}"),
             hint: "choose a model in the GGUF format without adapters".to_owned(),
         };
         let parts = manifest.parts().map_err(unsupported)?;
         let quant = match &manifest.config {
-            Some(config) => patiently(self.retry, || self.quant(&subject, name, config)).await?,
+            Some(config) => with_retries(self.retry, || self.quant(&subject, name, config)).await?,
             None => String::new(),
         };
         let files = parts.into_iter().map(|part| RemoteFile {
@@ -95,7 +95,7 @@ impl Ollama {
 
     async fn manifest(&self, subject: &str, name: OllamaName<'_>) -> Result<OllamaManifest, Error> {
         let url = self.url(name, "manifests", name.tag);
-        let ask = Ask::get(subject, url).with(header::ACCEPT, HeaderValue::from_static(MANIFEST));
+        let ask = OriginRequest::get(subject, url).with(header::ACCEPT, HeaderValue::from_static(MANIFEST));
         let answer = self.client.send(ask).await?;
         match answer.status() {
             StatusCode::OK => (),
@@ -124,7 +124,7 @@ impl Ollama {
         if config.size > CONFIG_BYTES {
             return Err(lie(subject, format!("a description of {} bytes", config.size)));
         }
-        let answer = self.client.send(Ask::get(subject, self.blob(name, config.digest))).await?;
+        let answer = self.client.send(OriginRequest::get(subject, self.blob(name, config.digest))).await?;
         if answer.status() != StatusCode::OK {
             return Err(answer.refusal(subject));
         }

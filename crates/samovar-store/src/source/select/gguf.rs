@@ -193,7 +193,7 @@ impl Model<'_> {
             subject: format!("{subject}: part {number} of {} of {}{}", self.parts, self.folder, self.stem),
             where_: "",
             hint: format!(
-                "whoever published it must complete it; there are: {}",
+                "the publisher must complete it; there are: {}",
                 list(self.places.values().map(|&place| names[place]))
             ),
         })

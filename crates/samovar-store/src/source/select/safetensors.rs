@@ -117,7 +117,7 @@ impl Model<'_> {
                     self.parts, self.folder, self.stem
                 ),
                 where_: "",
-                hint: "whoever published it must complete it".to_owned(),
+                hint: "the publisher must complete it".to_owned(),
             })?;
             files.push((*place, Role::Weights));
         }
@@ -128,7 +128,7 @@ impl Model<'_> {
                 return Err(Error::Missing {
                     subject: format!("{subject}: {index}, which says what the parts hold,"),
                     where_: "",
-                    hint: "whoever published it must complete it".to_owned(),
+                    hint: "the publisher must complete it".to_owned(),
                 });
             }
             _ => (),

@@ -15,11 +15,11 @@ const LIFE: Duration = Duration::from_secs(300);
 
 /// The addresses behind redirects, by the address at the hub. They are as good as a key to the file: never shown.
 #[derive(Default)]
-pub(crate) struct Detours(Mutex<HashMap<String, Detour>>);
+pub(crate) struct RedirectCache(Mutex<HashMap<String, Redirect>>);
 
 /// Where a file is.
 #[derive(Clone)]
-pub(crate) struct Detour {
+pub(crate) struct Redirect {
     /// Its address.
     pub(crate) url: Url,
     /// What the hub calls its content.
@@ -27,35 +27,35 @@ pub(crate) struct Detour {
     since: Instant,
 }
 
-impl Detour {
+impl Redirect {
     pub(crate) fn new(url: Url, etag: Option<String>) -> Self {
         Self { url, etag, since: Instant::now() }
     }
 }
 
-impl Detours {
+impl RedirectCache {
     /// Where the hub sent on to not long ago.
-    pub(crate) fn of(&self, locator: &str) -> Option<Detour> {
-        self.detours().get(locator).filter(|detour| detour.since.elapsed() < LIFE).cloned()
+    pub(crate) fn of(&self, locator: &str) -> Option<Redirect> {
+        self.redirect_cache().get(locator).filter(|redirect| redirect.since.elapsed() < LIFE).cloned()
     }
 
     /// Remembers an address.
-    pub(crate) fn note(&self, locator: &str, detour: Detour) {
-        let mut detours = self.detours();
-        if detours.len() >= MOST {
-            detours.retain(|_, detour| detour.since.elapsed() < LIFE);
+    pub(crate) fn note(&self, locator: &str, redirect: Redirect) {
+        let mut redirect_cache = self.redirect_cache();
+        if redirect_cache.len() >= MOST {
+            redirect_cache.retain(|_, redirect| redirect.since.elapsed() < LIFE);
         }
-        if detours.len() < MOST {
-            detours.insert(locator.to_owned(), detour);
+        if redirect_cache.len() < MOST {
+            redirect_cache.insert(locator.to_owned(), redirect);
         }
     }
 
     /// An address did not hold.
     pub(crate) fn forget(&self, locator: &str) {
-        self.detours().remove(locator);
+        self.redirect_cache().remove(locator);
     }
 
-    fn detours(&self) -> MutexGuard<'_, HashMap<String, Detour>> {
+    fn redirect_cache(&self) -> MutexGuard<'_, HashMap<String, Redirect>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,31 +64,31 @@ impl Detours {
 mod tests {
     use super::*;
 
-    fn detour(text: &str) -> Detour {
-        Detour::new(text.parse().unwrap(), None)
+    fn redirect(text: &str) -> Redirect {
+        Redirect::new(text.parse().unwrap(), None)
     }
 
     #[tokio::test(start_paused = true)]
     async fn addresses_are_used_for_a_while_and_until_they_fail() {
-        let detours = Detours::default();
-        detours.note("a", detour("https://cdn/a?sig=1"));
-        assert_eq!(detours.of("a").unwrap().url.as_str(), "https://cdn/a?sig=1");
-        detours.forget("a");
-        assert!(detours.of("a").is_none());
-        detours.note("a", detour("https://cdn/a?sig=2"));
+        let redirect_cache = RedirectCache::default();
+        redirect_cache.note("a", redirect("https://cdn/a?sig=1"));
+        assert_eq!(redirect_cache.of("a").unwrap().url.as_str(), "https://cdn/a?sig=1");
+        redirect_cache.forget("a");
+        assert!(redirect_cache.of("a").is_none());
+        redirect_cache.note("a", redirect("https://cdn/a?sig=2"));
         tokio::time::advance(LIFE).await;
-        assert!(detours.of("a").is_none());
+        assert!(redirect_cache.of("a").is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_are_kept_than_there_is_place_for() {
-        let detours = Detours::default();
+        let redirect_cache = RedirectCache::default();
         for at in 0..2 * MOST {
-            detours.note(&at.to_string(), detour("https://cdn/"));
+            redirect_cache.note(&at.to_string(), redirect("https://cdn/"));
         }
-        assert_eq!(detours.detours().len(), MOST);
+        assert_eq!(redirect_cache.redirect_cache().len(), MOST);
         tokio::time::advance(LIFE).await;
-        detours.note("new", detour("https://cdn/"));
-        assert_eq!(detours.detours().len(), 1);
+        redirect_cache.note("new", redirect("https://cdn/"));
+        assert_eq!(redirect_cache.redirect_cache().len(), 1);
     }
 }

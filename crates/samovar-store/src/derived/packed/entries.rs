@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use samovar_core::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::facts::{DATA, FACTS, Facts, Name};
+use super::facts::{DATA, FACTS, Name, PackedMetadata};
 use crate::artifact::key::KeyDigest;
 use crate::disk::durable::random_name;
 use crate::disk::layout::Layout;
@@ -26,14 +26,14 @@ const DEPTH: u32 = 2;
 
 /// A packed file on the disk.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
+pub(crate) struct PackedEntry {
     pub(crate) path: PathBuf,
     /// What a lease on it says; `None` for a directory that no program of ours named.
     pub(crate) id: Option<Digest>,
     /// Bytes that it takes.
     bytes: u64,
     /// `None` when they are none.
-    facts: Option<Facts>,
+    facts: Option<PackedMetadata>,
     /// Of the same weights there is one that was made later.
     pub(crate) is_outdone: bool,
     used: SystemTime,
@@ -56,7 +56,7 @@ pub struct PackedFacts {
     pub used_ms: u64,
 }
 
-impl Kept {
+impl PackedEntry {
     /// The artifact that it was made of.
     pub(crate) fn parent(&self) -> Option<KeyDigest> {
         self.facts.as_ref().and_then(|facts| facts.parent)
@@ -88,7 +88,7 @@ impl Kept {
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub(crate) fn kept(layout: &Layout) -> io::Result<Vec<Kept>> {
+pub(crate) fn kept(layout: &Layout) -> io::Result<Vec<PackedEntry>> {
     let mut all = Vec::new();
     for (_, source) in folders(&layout.packed())? {
         all.extend(kept_of(layout, &source)?);
@@ -103,15 +103,15 @@ pub(crate) fn total(layout: &Layout) -> (u64, u64) {
 }
 
 /// Those of one source, the last made first.
-fn kept_of(layout: &Layout, source: &Path) -> io::Result<Vec<Kept>> {
+fn kept_of(layout: &Layout, source: &Path) -> io::Result<Vec<PackedEntry>> {
     let mut all = Vec::new();
     for (name, path) in folders(source)? {
         let used = fs_err::symlink_metadata(path.join(FACTS)).and_then(|facts| facts.modified());
-        all.push(Kept {
+        all.push(PackedEntry {
             bytes: bytes_below(&path, DEPTH).0,
             id: name.parse().ok(),
             // One that cannot be read now is as good as none.
-            facts: Facts::read(layout, &path).ok().flatten().filter(|_| path.join(DATA).exists()),
+            facts: PackedMetadata::read(layout, &path).ok().flatten().filter(|_| path.join(DATA).exists()),
             is_outdone: false,
             used: used.unwrap_or(UNIX_EPOCH),
             path,

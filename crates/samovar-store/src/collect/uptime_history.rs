@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A stretch in which nobody looked counts as [`LONGEST_GAP_MS`] at most, or a quarter of the age limit if that
-//! is less. Nothing ages from before the chronicle began, so that an index built anew condemns nobody.
+//! is less. Nothing ages from before the uptime history began, so that an index built anew condemns nobody.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ const GAPS: usize = 64;
 
 /// When the store was looked after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Chronicle {
+pub(crate) struct UptimeHistory {
     began_ms: u64,
     seen_ms: u64,
     gaps: Vec<Gap>,
@@ -31,7 +31,7 @@ struct Gap {
     to_ms: u64,
 }
 
-impl Chronicle {
+impl UptimeHistory {
     /// One that begins now.
     pub(crate) fn begin(now_ms: u64) -> Self {
         Self { began_ms: now_ms, seen_ms: now_ms, gaps: Vec::new() }
@@ -78,47 +78,47 @@ mod tests {
 
     #[test]
     fn without_gaps_it_is_the_wall_clock() {
-        let mut chronicle = Chronicle::begin(START_MS);
-        (1..=40).for_each(|day| chronicle.observe(START_MS + day * DAY_MS, MONTH_MS));
-        assert_eq!(chronicle.age_ms(START_MS), 40 * DAY_MS);
-        assert_eq!(chronicle.age_ms(START_MS + 39 * DAY_MS), DAY_MS);
+        let mut uptime_history = UptimeHistory::begin(START_MS);
+        (1..=40).for_each(|day| uptime_history.observe(START_MS + day * DAY_MS, MONTH_MS));
+        assert_eq!(uptime_history.age_ms(START_MS), 40 * DAY_MS);
+        assert_eq!(uptime_history.age_ms(START_MS + 39 * DAY_MS), DAY_MS);
     }
 
     #[test]
     fn ten_years_in_a_moment_are_a_week() {
-        let mut chronicle = Chronicle::begin(START_MS);
-        chronicle.observe(START_MS + DAY_MS, MONTH_MS);
+        let mut uptime_history = UptimeHistory::begin(START_MS);
+        uptime_history.observe(START_MS + DAY_MS, MONTH_MS);
         let then = START_MS + 3_650 * DAY_MS;
-        chronicle.observe(then, MONTH_MS);
-        assert_eq!(chronicle.age_ms(START_MS), 8 * DAY_MS);
-        chronicle.observe(then + DAY_MS, MONTH_MS);
-        assert_eq!(chronicle.age_ms(START_MS), 9 * DAY_MS);
-        assert_eq!(chronicle.age_ms(then), DAY_MS, "what was used since ages as ever");
+        uptime_history.observe(then, MONTH_MS);
+        assert_eq!(uptime_history.age_ms(START_MS), 8 * DAY_MS);
+        uptime_history.observe(then + DAY_MS, MONTH_MS);
+        assert_eq!(uptime_history.age_ms(START_MS), 9 * DAY_MS);
+        assert_eq!(uptime_history.age_ms(then), DAY_MS, "what was used since ages as ever");
     }
 
     #[test]
     fn a_short_age_limit_makes_gaps_short() {
-        let mut chronicle = Chronicle::begin(START_MS);
-        chronicle.observe(START_MS + 100 * DAY_MS, Some(DAY_MS));
-        assert_eq!(chronicle.age_ms(START_MS), DAY_MS / 4);
+        let mut uptime_history = UptimeHistory::begin(START_MS);
+        uptime_history.observe(START_MS + 100 * DAY_MS, Some(DAY_MS));
+        assert_eq!(uptime_history.age_ms(START_MS), DAY_MS / 4);
     }
 
     #[test]
     fn the_future_is_now_and_a_clock_put_back_is_believed() {
-        let mut chronicle = Chronicle::begin(START_MS);
-        assert_eq!(chronicle.age_ms(START_MS + DAY_MS), 0);
-        chronicle.observe(START_MS + 3_650 * DAY_MS, MONTH_MS);
-        chronicle.observe(START_MS + DAY_MS, MONTH_MS);
-        assert_eq!(chronicle.age_ms(START_MS), DAY_MS);
-        chronicle.observe(START_MS + 2 * DAY_MS, MONTH_MS);
-        assert_eq!(chronicle.age_ms(START_MS), 2 * DAY_MS);
+        let mut uptime_history = UptimeHistory::begin(START_MS);
+        assert_eq!(uptime_history.age_ms(START_MS + DAY_MS), 0);
+        uptime_history.observe(START_MS + 3_650 * DAY_MS, MONTH_MS);
+        uptime_history.observe(START_MS + DAY_MS, MONTH_MS);
+        assert_eq!(uptime_history.age_ms(START_MS), DAY_MS);
+        uptime_history.observe(START_MS + 2 * DAY_MS, MONTH_MS);
+        assert_eq!(uptime_history.age_ms(START_MS), 2 * DAY_MS);
     }
 
     #[test]
-    fn nothing_is_older_than_the_chronicle() {
-        let mut chronicle = Chronicle::begin(START_MS);
-        chronicle.observe(START_MS + DAY_MS, MONTH_MS);
-        assert_eq!(chronicle.age_ms(0), DAY_MS);
+    fn nothing_is_older_than_the_uptime_history() {
+        let mut uptime_history = UptimeHistory::begin(START_MS);
+        uptime_history.observe(START_MS + DAY_MS, MONTH_MS);
+        assert_eq!(uptime_history.age_ms(0), DAY_MS);
     }
 
     proptest! {
@@ -126,13 +126,13 @@ mod tests {
         fn no_single_step_of_the_clock_ages_anything_by_more_than_a_gap(
             steps in prop::collection::vec(0_u64..4_000, 1..200), at in 0_u64..100,
         ) {
-            let mut chronicle = Chronicle::begin(START_MS);
+            let mut uptime_history = UptimeHistory::begin(START_MS);
             let (mut now, at) = (START_MS, START_MS + at * DAY_MS);
             for days in steps.into_iter().take(GAPS) {
-                let before = chronicle.age_ms(at);
+                let before = uptime_history.age_ms(at);
                 now += days * DAY_MS;
-                chronicle.observe(now, MONTH_MS);
-                prop_assert!(chronicle.age_ms(at) <= before + LONGEST_GAP_MS);
+                uptime_history.observe(now, MONTH_MS);
+                prop_assert!(uptime_history.age_ms(at) <= before + LONGEST_GAP_MS);
             }
         }
     }

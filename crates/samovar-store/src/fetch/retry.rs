@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::fetch::meter::Meter;
 
 /// Where nobody is to be asked, a question is not asked more than once again after this long: the address is wrong, or the
-/// network is not there, and a person waits. A download that has begun has all the patience of the settings.
+/// network is not there, and a person waits. A download that has begun is retried as often as the settings say.
 const NOBODY_THERE: Duration = Duration::from_secs(4);
 /// After this long without an answer, whoever waits is told.
 const SLOW: Duration = Duration::from_millis(1_500);
@@ -32,12 +32,12 @@ fn tell(reason: &str) {
 }
 
 /// The waits between tries of one thing.
-pub(crate) struct Patience {
+pub(crate) struct Retries {
     config: RetryConfig,
     waits: ExponentialBackoff,
 }
 
-impl Patience {
+impl Retries {
     pub(crate) fn new(config: RetryConfig) -> Self {
         Self { config, waits: waits(config) }
     }
@@ -73,11 +73,11 @@ fn waits(config: RetryConfig) -> ExponentialBackoff {
 }
 
 /// Asks until there is an answer, a failure for good, or it was asked often enough.
-pub(crate) async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+pub(crate) async fn with_retries<T, F: Future<Output = Result<T, Error>>>(
     config: RetryConfig,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error> {
-    let mut patience = Patience::new(config);
+    let mut retries = Retries::new(config);
     let (began, mut tries) = (Instant::now(), 0);
     loop {
         tries += 1;
@@ -96,7 +96,7 @@ pub(crate) async fn patiently<T, F: Future<Output = Result<T, Error>>>(
         // One connection that was not made in time may be a packet that was lost.
         let is_worth_it =
             |wait: &Duration| !is_silent || tries == 1 || began.elapsed() + *wait <= NOBODY_THERE;
-        let Some(wait) = patience.after(&error).filter(is_worth_it) else { return Err(error) };
+        let Some(wait) = retries.after(&error).filter(is_worth_it) else { return Err(error) };
         tracing::debug!(%error, ?wait, "will be tried again");
         if let Error::Unreachable { message, .. } = &error {
             tell(message);
@@ -153,7 +153,7 @@ mod tests {
             tries += 1;
             std::future::ready(Err::<(), _>(silent()))
         };
-        let (result, heard) = heard(patiently(config, ask)).await;
+        let (result, heard) = heard(with_retries(config, ask)).await;
         assert!(matches!(result, Err(Error::Unreachable { is_silent: true, .. })), "{result:?}");
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         assert!(tries > 1, "it is asked again");
@@ -171,7 +171,7 @@ mod tests {
                     Err::<(), _>(silent())
                 }
             };
-            let result = patiently(RetryConfig { tries: allowed, ..CONFIG }, ask).await;
+            let result = with_retries(RetryConfig { tries: allowed, ..CONFIG }, ask).await;
             assert!(result.is_err());
             assert_eq!(tries, expected, "of {allowed}");
         }
@@ -183,40 +183,40 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(8)).await;
             Ok(7)
         };
-        let (result, heard) = heard(patiently(CONFIG, ask)).await;
+        let (result, heard) = heard(with_retries(CONFIG, ask)).await;
         assert_eq!(result.unwrap(), 7);
         assert!(heard.len() == 1 && heard[0].0 < 2_000, "{heard:?}");
     }
 
     #[test]
     fn waits_double_with_jitter_and_end() {
-        let mut patience = Patience::new(CONFIG);
-        let waits: Vec<_> = std::iter::from_fn(|| patience.after(&passing(None))).collect();
+        let mut retries = Retries::new(CONFIG);
+        let waits: Vec<_> = std::iter::from_fn(|| retries.after(&passing(None))).collect();
         assert_eq!(waits.len(), 3, "the first try has no wait");
         for (wait, least) in waits.iter().zip([100, 200, 400]) {
             assert!(*wait >= Duration::from_millis(least) && *wait <= Duration::from_secs(2), "{waits:?}");
         }
-        patience.restore();
-        assert!(patience.after(&passing(None)).is_some());
+        retries.restore();
+        assert!(retries.after(&passing(None)).is_some());
     }
 
     #[test]
     fn a_servers_wish_counts_up_to_the_longest_wait() {
-        let mut patience = Patience::new(CONFIG);
-        assert_eq!(patience.after(&passing(Some(1))), Some(Duration::from_secs(1)));
-        assert_eq!(patience.after(&passing(Some(86_400))), Some(Duration::from_secs(2)));
+        let mut retries = Retries::new(CONFIG);
+        assert_eq!(retries.after(&passing(Some(1))), Some(Duration::from_secs(1)));
+        assert_eq!(retries.after(&passing(Some(86_400))), Some(Duration::from_secs(2)));
     }
 
     #[test]
     fn what_will_not_pass_is_not_waited_for() {
-        let lie = Error::Lie { subject: "x".to_owned(), message: "y".to_owned() };
-        assert_eq!(Patience::new(CONFIG).after(&lie), None);
+        let lie = Error::BadAnswer { subject: "x".to_owned(), message: "y".to_owned() };
+        assert_eq!(Retries::new(CONFIG).after(&lie), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn tries_as_often_as_said_and_reports_the_last() {
         let mut tries = 0;
-        let result = patiently(CONFIG, || {
+        let result = with_retries(CONFIG, || {
             tries += 1;
             std::future::ready(Err::<(), _>(passing(Some(tries))))
         })

@@ -7,7 +7,7 @@ use crate::count::Route;
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Lie {
+pub enum BadAnswer {
     /// Every byte is another one; etag, size and digest say otherwise.
     WrongBytes,
     /// One bit of one byte is flipped, when that byte is sent.
@@ -192,7 +192,7 @@ pub(crate) enum Topic {
     Body,
 }
 
-impl Lie {
+impl BadAnswer {
     pub(crate) fn topic(&self) -> Topic {
         match self {
             Self::WrongBytes

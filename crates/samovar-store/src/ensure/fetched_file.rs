@@ -22,7 +22,7 @@ use crate::cache::blob;
 use crate::cache::tier::ReadOnly;
 use crate::collect::room;
 use crate::disk::blocking;
-use crate::disk::lease::Lease;
+use crate::disk::lease::BlobLease;
 use crate::disk::lock::{FileLock, Hold, Waiting};
 use crate::disk::partial::{Note, Partial, PartialId};
 use crate::ensure::ingest::{self, Follower};
@@ -35,13 +35,13 @@ use crate::source::{Promise, RemoteFile, Source};
 
 /// A file that is here, and stays as long as its lease.
 #[derive(Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct FetchedFile {
     pub(crate) row: BlobRow,
-    _lease: Lease,
+    _lease: BlobLease,
 }
 
 /// Brings the files of one artifact.
-pub(crate) struct Carrier<'a> {
+pub(crate) struct FileFetcher<'a> {
     pub(crate) local: &'a Arc<Local>,
     pub(crate) source: &'a dyn Source,
     pub(crate) source_id: &'a SourceId,
@@ -59,14 +59,14 @@ struct Memo {
 }
 
 /// One file on its way.
-struct Errand<'a> {
+struct FetchJob<'a> {
     file: &'a RemoteFile,
     id: PartialId,
     subject: String,
     asked_ms: u64,
 }
 
-impl Carrier<'_> {
+impl FileFetcher<'_> {
     /// Brings a file, unless its bytes are here.
     ///
     /// # Errors
@@ -74,40 +74,40 @@ impl Carrier<'_> {
     ///
     /// # Cancel safety
     /// Dropping it stops the download; what was written is kept and taken up again.
-    pub(crate) async fn bring(&self, file: &RemoteFile) -> Result<Arrival, Error> {
-        let errand = Errand {
+    pub(crate) async fn bring(&self, file: &RemoteFile) -> Result<FetchedFile, Error> {
+        let fetch_job = FetchJob {
             id: id_of(self.source_id, file),
             file,
             subject: file.path.to_string(),
             asked_ms: now_ms(),
         };
-        let arrival = self.bring_unless_here(&errand).await?;
-        self.meter.settled(arrival.row.size);
-        Ok(arrival)
+        let fetched_file = self.bring_unless_here(&fetch_job).await?;
+        self.meter.settled(fetched_file.row.size);
+        Ok(fetched_file)
     }
 
-    async fn bring_unless_here(&self, errand: &Errand<'_>) -> Result<Arrival, Error> {
-        if let Some(arrival) = self.look(errand).await? {
-            return Ok(arrival);
+    async fn bring_unless_here(&self, fetch_job: &FetchJob<'_>) -> Result<FetchedFile, Error> {
+        if let Some(fetched_file) = self.look(fetch_job).await? {
+            return Ok(fetched_file);
         }
-        let lock = Arc::new(self.turn(errand).await?);
-        if let Some(arrival) = self.look(errand).await? {
-            return Ok(arrival);
+        let lock = Arc::new(self.turn(fetch_job).await?);
+        if let Some(fetched_file) = self.look(fetch_job).await? {
+            return Ok(fetched_file);
         }
-        let arrival = match self.nearby(errand.file).await? {
-            Some(path) => self.copy(errand, path, Arc::clone(&lock)).await?,
-            None => self.download(errand, Arc::clone(&lock)).await?,
+        let fetched_file = match self.nearby(fetch_job.file).await? {
+            Some(path) => self.copy(fetch_job, path, Arc::clone(&lock)).await?,
+            None => self.download(fetch_job, Arc::clone(&lock)).await?,
         };
-        if !matches!(errand.file.promise, Promise::Sha256(_)) {
-            self.remember(errand, arrival.row.digest, lock).await?;
+        if !matches!(fetch_job.file.promise, Promise::Sha256(_)) {
+            self.remember(fetch_job, fetched_file.row.digest, lock).await?;
         }
-        Ok(arrival)
+        Ok(fetched_file)
     }
 
     /// The file's bytes, if they are here. Leases first, so that they stay.
-    async fn look(&self, errand: &Errand<'_>) -> Result<Option<Arrival>, Error> {
+    async fn look(&self, fetch_job: &FetchJob<'_>) -> Result<Option<FetchedFile>, Error> {
         let local = Arc::clone(self.local);
-        let (id, asked_ms, file) = (errand.id, errand.asked_ms, errand.file.clone());
+        let (id, asked_ms, file) = (fetch_job.id, fetch_job.asked_ms, fetch_job.file.clone());
         blocking::run(move || {
             let digest = match file.promise {
                 Promise::Sha256(digest) => Some(digest),
@@ -115,22 +115,22 @@ impl Carrier<'_> {
             };
             let Some(digest) = digest else { return Ok(None) };
             let lease = local.cache.leases.take(&[digest])?;
-            Ok(local.cache.here(&digest, file.size)?.map(|row| Arrival { row, _lease: lease }))
+            Ok(local.cache.here(&digest, file.size)?.map(|row| FetchedFile { row, _lease: lease }))
         })
         .await
     }
 
     /// Waits until nobody else brings the same bytes, and tells how far they are.
-    async fn turn(&self, errand: &Errand<'_>) -> Result<FileLock, Error> {
+    async fn turn(&self, fetch_job: &FetchJob<'_>) -> Result<FileLock, Error> {
         let layout = &self.local.cache.layout;
         let fail = || Error::io("the blob could not be locked");
-        let path = layout.blob_lock(&errand.id);
+        let path = layout.blob_lock(&fetch_job.id);
         let mut waiting = Waiting::begin(layout.root(), &path, Hold::Exclusive).map_err(fail())?;
         loop {
             if let Some(lock) = waiting.look().map_err(fail())? {
                 return Ok(lock);
             }
-            let (layout, id) = (layout.clone(), errand.id);
+            let (layout, id) = (layout.clone(), fetch_job.id);
             if let Some(note) = blocking::run(move || Ok(Note::read(&layout, &id))).await? {
                 self.meter.of_another(note.done_bytes());
             }
@@ -152,10 +152,15 @@ impl Carrier<'_> {
         .await
     }
 
-    async fn copy(&self, errand: &Errand<'_>, from: PathBuf, lock: Arc<FileLock>) -> Result<Arrival, Error> {
+    async fn copy(
+        &self,
+        fetch_job: &FetchJob<'_>,
+        from: PathBuf,
+        lock: Arc<FileLock>,
+    ) -> Result<FetchedFile, Error> {
         let local = Arc::clone(self.local);
-        let (id, subject, promise) = (errand.id, errand.subject.clone(), errand.file.promise);
-        let needed_bytes = errand.file.size.unwrap_or(0);
+        let (id, subject, promise) = (fetch_job.id, fetch_job.subject.clone(), fetch_job.file.promise);
+        let needed_bytes = fetch_job.file.size.unwrap_or(0);
         self.meter.verifying();
         blocking::run(move || {
             let _lock = lock;
@@ -168,16 +173,16 @@ impl Carrier<'_> {
             })?;
             local.cache.index.put_blob(&row)?;
             let lease = lease.unwrap_or_else(|| leases.nothing());
-            Ok(Arrival { row, _lease: lease })
+            Ok(FetchedFile { row, _lease: lease })
         })
         .await
     }
 
-    async fn download(&self, errand: &Errand<'_>, lock: Arc<FileLock>) -> Result<Arrival, Error> {
+    async fn download(&self, fetch_job: &FetchJob<'_>, lock: Arc<FileLock>) -> Result<FetchedFile, Error> {
         let mut tries = 0;
         loop {
             tries += 1;
-            let partial = self.open_partial(errand, Arc::clone(&lock)).await?;
+            let partial = self.open_partial(fetch_job, Arc::clone(&lock)).await?;
             self.meter.fetching(partial.done_bytes());
             let follower = Follower::start(&partial)?;
             let sent = {
@@ -185,12 +190,12 @@ impl Carrier<'_> {
                 move |bytes| meter.arrived(bytes, || partial.done_bytes())
             };
             let config = &self.local.config.sources;
-            let fetched = fetch(self.source, errand.file, Arc::clone(&partial), config, sent).await;
+            let fetched = fetch(self.source, fetch_job.file, Arc::clone(&partial), config, sent).await;
             let was_resumed = partial.resumed_bytes() > 0;
             let arrived = match fetched {
                 Ok(()) => {
                     self.meter.verifying();
-                    self.take_in(errand, partial, follower).await
+                    self.take_in(fetch_job, partial, follower).await
                 }
                 Err(error) => self.give_up(partial, error).await,
             };
@@ -198,7 +203,7 @@ impl Carrier<'_> {
                 // What was there before may be what is wrong.
                 Err(Error::Mismatch { .. }) if was_resumed && tries == 1 => {
                     tracing::warn!(
-                        file = errand.subject,
+                        file = fetch_job.subject,
                         "a resumed download is not what was promised; once more"
                     );
                 }
@@ -207,10 +212,14 @@ impl Carrier<'_> {
         }
     }
 
-    async fn open_partial(&self, errand: &Errand<'_>, lock: Arc<FileLock>) -> Result<Arc<Partial>, Error> {
+    async fn open_partial(
+        &self,
+        fetch_job: &FetchJob<'_>,
+        lock: Arc<FileLock>,
+    ) -> Result<Arc<Partial>, Error> {
         let local = Arc::clone(self.local);
-        let (id, subject) = (errand.id, errand.subject.clone());
-        let (size, etag) = (errand.file.size, errand.file.etag.clone());
+        let (id, subject) = (fetch_job.id, fetch_job.subject.clone());
+        let (size, etag) = (fetch_job.file.size, fetch_job.file.etag.clone());
         blocking::run(move || {
             // Until the download has declared its size itself.
             let _room = room::reserve(&local, &subject, &[(id, size.unwrap_or(0))])?;
@@ -224,18 +233,18 @@ impl Carrier<'_> {
     /// Checks a whole download and makes a blob of it. Once begun it is finished, whoever waits.
     async fn take_in(
         &self,
-        errand: &Errand<'_>,
+        fetch_job: &FetchJob<'_>,
         partial: Arc<Partial>,
         follower: Follower,
-    ) -> Result<Arrival, Error> {
+    ) -> Result<FetchedFile, Error> {
         let local = Arc::clone(self.local);
-        let (subject, promise) = (errand.subject.clone(), errand.file.promise);
+        let (subject, promise) = (fetch_job.subject.clone(), fetch_job.file.promise);
         blocking::run(move || {
             let is_certain = Cell::new(false);
-            let settle = || -> Result<Arrival, Error> {
+            let settle = || -> Result<FetchedFile, Error> {
                 if !partial.is_whole() {
                     let message = "the file ended before all of it was there".to_owned();
-                    return Err(Error::Lie { subject, message });
+                    return Err(Error::BadAnswer { subject, message });
                 }
                 let hashed = ingest::check(&subject, &partial, follower, promise)?;
                 let data = partial.data();
@@ -243,7 +252,7 @@ impl Carrier<'_> {
                 is_certain.set(true);
                 let lease = local.cache.leases.take(&[hashed.digest])?;
                 let row = ingest::publish(&local.cache.layout, data, data.path(), &hashed.digest)?;
-                Ok(Arrival { row, _lease: lease })
+                Ok(FetchedFile { row, _lease: lease })
             };
             let settled = settle();
             if settled.is_err() && is_certain.get() {
@@ -253,17 +262,17 @@ impl Carrier<'_> {
                 // Named by its digest now, or not worth keeping: wrong, or not certain to be on the disk.
                 partial.discard();
             }
-            let arrival = settled?;
-            local.cache.index.put_blob(&arrival.row)?;
-            Ok(arrival)
+            let fetched_file = settled?;
+            local.cache.index.put_blob(&fetched_file.row)?;
+            Ok(fetched_file)
         })
         .await
     }
 
     /// Keeps what came so far, unless the source contradicted itself.
-    async fn give_up(&self, partial: Arc<Partial>, error: Error) -> Result<Arrival, Error> {
+    async fn give_up(&self, partial: Arc<Partial>, error: Error) -> Result<FetchedFile, Error> {
         blocking::run(move || {
-            if matches!(error, Error::Lie { .. }) {
+            if matches!(error, Error::BadAnswer { .. }) {
                 partial.discard();
             }
             drop(partial);
@@ -273,10 +282,15 @@ impl Carrier<'_> {
     }
 
     /// Under the lock still: who waits for it looks here as soon as it is free.
-    async fn remember(&self, errand: &Errand<'_>, digest: Digest, lock: Arc<FileLock>) -> Result<(), Error> {
-        let etag = errand.file.etag.clone();
-        let memo = Memo { digest, etag, git_sha1: git_sha1(errand.file), at_ms: now_ms() };
-        let (local, key) = (Arc::clone(self.local), memo_key(&errand.id));
+    async fn remember(
+        &self,
+        fetch_job: &FetchJob<'_>,
+        digest: Digest,
+        lock: Arc<FileLock>,
+    ) -> Result<(), Error> {
+        let etag = fetch_job.file.etag.clone();
+        let memo = Memo { digest, etag, git_sha1: git_sha1(fetch_job.file), at_ms: now_ms() };
+        let (local, key) = (Arc::clone(self.local), memo_key(&fetch_job.id));
         blocking::run(move || {
             let _lock = lock;
             // Losing it costs a download.

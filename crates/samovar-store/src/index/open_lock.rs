@@ -14,17 +14,17 @@ use crate::error::Error;
 const LOOK: Duration = Duration::from_millis(5);
 
 /// The right to open or replace an index's file; one at a time over all processes.
-pub(super) struct Turn {
+pub(super) struct OpenLock {
     /// `None` where the file system has no locks: then two openers meet in SQLite, which copes.
     _lock: Option<fs_err::File>,
 }
 
-impl Turn {
+impl OpenLock {
     /// Waits for it. Its lock lies beside the index, and is never removed.
     ///
     /// # Errors
-    /// [`Error::Locked`] when another has it for longer than `patience`; [`Error::Io`] when there can be no lock.
-    pub(super) fn take(path: &Path, patience: Duration) -> Result<Self, Error> {
+    /// [`Error::Locked`] when another has it for longer than `timeout`; [`Error::Io`] when there can be no lock.
+    pub(super) fn take(path: &Path, timeout: Duration) -> Result<Self, Error> {
         let name = damage::with_suffix(path, ".lock");
         let file = fs_err::OpenOptions::new()
             .create(true)
@@ -38,7 +38,7 @@ impl Turn {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { _lock: Some(file) }),
-                Err(TryLockError::WouldBlock) if start.elapsed() < patience => std::thread::sleep(LOOK),
+                Err(TryLockError::WouldBlock) if start.elapsed() < timeout => std::thread::sleep(LOOK),
                 Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: path.to_owned() }),
                 Err(TryLockError::Error(_)) => return Ok(Self { _lock: None }),
             }
@@ -56,13 +56,13 @@ mod tests {
     fn one_at_a_time_has_the_turn() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.sqlite3");
-        let turn = Turn::take(&path, SHORT).unwrap();
-        let error = Turn::take(&path, SHORT).err().unwrap();
+        let turn = OpenLock::take(&path, SHORT).unwrap();
+        let error = OpenLock::take(&path, SHORT).err().unwrap();
         assert!(matches!(error, Error::Locked { .. }), "{error}");
         assert_eq!(error.kind(), samovar_core::ErrorKind::Busy);
         assert!(error.hint().is_some());
         drop(turn);
-        assert!(Turn::take(&path, SHORT).is_ok());
+        assert!(OpenLock::take(&path, SHORT).is_ok());
     }
 
     #[test]
@@ -70,7 +70,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let elsewhere = folder.path().join("elsewhere");
         std::os::unix::fs::symlink(&elsewhere, folder.path().join("index.sqlite3.lock")).unwrap();
-        assert!(matches!(Turn::take(&folder.path().join("index.sqlite3"), SHORT), Err(Error::Io { .. })));
+        assert!(matches!(OpenLock::take(&folder.path().join("index.sqlite3"), SHORT), Err(Error::Io { .. })));
         assert!(!elsewhere.exists());
     }
 }

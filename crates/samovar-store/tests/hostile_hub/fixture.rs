@@ -35,7 +35,7 @@ pub(crate) const STALL: Duration = Duration::from_secs(1);
 const MESSAGE_CHARS: usize = 2_000;
 
 /// A hub, a store, and a directory around it in which nothing may appear.
-pub(crate) struct Ground {
+pub(crate) struct Fixture {
     pub(crate) hub: Hub,
     pub(crate) repo: Repo,
     pub(crate) store: Store,
@@ -44,7 +44,7 @@ pub(crate) struct Ground {
     outside: BTreeMap<PathBuf, String>,
 }
 
-impl Ground {
+impl Fixture {
     /// With a model of this size at the hub, and another one in the cache.
     pub(crate) async fn of(size_bytes: u64) -> Self {
         Self::with_token(size_bytes, Some(TOKEN)).await
@@ -59,10 +59,10 @@ impl Ground {
         let store = Store::open(config(&home, &hub, token)).unwrap();
         store.ensure(&reference(KEPT), None).await.unwrap();
         let outside = outside(&home);
-        let ground = Self { hub, repo, store, home, outside };
-        ground.hub.forget();
-        ground.is_sound().await;
-        ground
+        let fixture = Self { hub, repo, store, home, outside };
+        fixture.hub.forget();
+        fixture.is_sound().await;
+        fixture
     }
 
     pub(crate) fn tell(&self, rule: impl Into<Rule>) -> &Self {
