@@ -4,13 +4,15 @@ use samovar_core::Failure;
 use samovar_core::generation::{FinishReason, TokenLogprob, Usage};
 use serde::{Deserialize, Serialize};
 
+use crate::request_trace::TraceView;
 use crate::unread::Inbox;
 use crate::wait::Wait;
 
 /// Where the model was found.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Tier {
+pub enum CacheStatus {
     /// Ready in memory.
     Hit,
     /// In memory, its working memory given back before and made again for this request.
@@ -23,7 +25,7 @@ pub enum Tier {
     Fetched,
 }
 
-impl Tier {
+impl CacheStatus {
     /// The word used in headers and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -46,6 +48,7 @@ impl Tier {
 }
 
 /// Where the time of one request went, in milliseconds.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
     /// Fetching the model from its source.
@@ -66,6 +69,7 @@ pub struct Timings {
 }
 
 /// How an answer ended.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Why it ended.
@@ -73,12 +77,20 @@ pub struct Summary {
     /// Token counts.
     pub usage: Usage,
     /// Where the model was found.
-    pub tier: Tier,
+    pub tier: CacheStatus,
     /// Where the time went.
     pub timings: Timings,
 }
 
+impl Summary {
+    /// The end of an answer whose deadline passed before its first token.
+    pub fn timed_out(tier: CacheStatus, timings: Timings) -> Self {
+        Self { finish: FinishReason::TimedOut, usage: Usage::default(), tier, timings }
+    }
+}
+
 /// One event of an answer. The last is `Done` or `Failed`.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnswerEvent {
     /// The request waits: for a download, a slot, a load, a resume.
@@ -88,7 +100,7 @@ pub enum AnswerEvent {
         /// The model's name as the catalog knows it.
         model: String,
         /// Where it was found.
-        tier: Tier,
+        tier: CacheStatus,
         /// Milliseconds waited for a slot.
         queue_ms: f64,
         /// Milliseconds waited for a load or resume.
@@ -124,11 +136,17 @@ pub enum AnswerEvent {
 #[derive(Debug)]
 pub struct Answer {
     events: Inbox,
+    trace: TraceView,
 }
 
 impl Answer {
-    pub(crate) fn new(events: Inbox) -> Self {
-        Self { events }
+    pub(crate) fn new(events: Inbox, trace: TraceView) -> Self {
+        Self { events, trace }
+    }
+
+    /// What is known so far of the request, also before its events are read.
+    pub fn trace(&self) -> &TraceView {
+        &self.trace
     }
 
     /// The next event; `None` after the last.

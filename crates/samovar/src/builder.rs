@@ -4,23 +4,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use samovar_core::port::{Clock, Engine, SystemClock};
+use samovar_core::port::{self, Clock, Engine, EngineId, SystemClock};
 use samovar_core::{ByteBudget, ErrorKind, Failure, ModelRef};
 use samovar_pool::{Budget, Pool, PoolConfig};
 use samovar_store::StoreConfig;
 use samovar_worker::{WorkerConfig, WorkerEngine};
 
-use crate::catalog::{Catalog, NameBook, NameSource, Riders};
-use crate::kept::Keeper;
-use crate::lifetime::Chronicle;
-use crate::packed::{Fitter, Maker, Packings, Traffic, Workshop};
+use crate::catalog::{AdapterRegistry, Catalog, NameBook, NameSource};
+use crate::directories::Directories;
+use crate::experience::Experience;
+use crate::lazy_store::LazyStore;
+use crate::lifetime::LifetimeStats;
+use crate::options::WarmOptions;
+use crate::packed::{ActivityCounter, LayoutLoader, LayoutRegistry, PackScheduler, Packer};
 use crate::request_log::RequestLog;
-use crate::runtime::{Books, Inner, Rules, Runtime};
+use crate::runtime::{Inner, Rules, Runtime, UsageLogs};
 use crate::settings::{Alias, ModelSettings, PrefixSharing, RuntimeSettings};
-use crate::shelf::Shelf;
+use crate::store_engine::StoreEngine;
 
 /// How long nobody must have been served before packed files are made: long enough to be no pause in a talk.
-const QUIET: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Collects settings for a [`Runtime`].
 #[derive(Default)]
@@ -31,12 +34,12 @@ pub struct Builder {
     defaults: ModelSettings,
     names: Option<Arc<dyn NameSource>>,
     rules: Rules,
-    engine: Option<Arc<dyn Engine>>,
+    engines: Vec<Arc<dyn Engine>>,
     workers: Option<WorkerConfig>,
     clock: Option<Arc<dyn Clock>>,
     request_log: Option<PathBuf>,
     keeps_statistics: bool,
-    quiet: Option<Duration>,
+    idle: Option<Duration>,
     buffer_bytes: Option<u64>,
     preload: Vec<String>,
 }
@@ -49,24 +52,18 @@ impl Builder {
             pool: Some(settings.pool),
             aliases: settings.aliases,
             defaults: settings.defaults,
-            names: None,
             rules: Rules {
                 default_deadline: settings.default_deadline,
                 share_prefixes: settings.share_prefixes,
+                context_ceiling_tokens: settings.context_ceiling_tokens,
             },
-            engine: None,
-            workers: None,
-            clock: None,
-            request_log: None,
-            keeps_statistics: false,
-            quiet: None,
             buffer_bytes: settings.buffer_bytes,
-            preload: Vec::new(),
+            ..Self::default()
         }
     }
 
-    /// Where models are kept, with the store's other settings at their defaults. Default: `samovar` under the
-    /// system's temporary directory.
+    /// Where models are kept, with the store's other settings at their defaults. Default: where the command line keeps them
+    /// ([`Directories::of_process`]).
     #[must_use]
     pub fn cache_dir(self, cache_dir: impl Into<PathBuf>) -> Self {
         let cache_dir = cache_dir.into();
@@ -91,7 +88,7 @@ impl Builder {
     /// A name for a model, with its settings.
     #[must_use]
     pub fn alias(mut self, name: impl Into<String>, source: ModelRef, settings: ModelSettings) -> Self {
-        self.aliases.push(Alias { name: name.into(), source, settings });
+        self.aliases.push(Alias::new(name, source, settings));
         self
     }
 
@@ -123,10 +120,18 @@ impl Builder {
         self
     }
 
-    /// Another engine than llama.cpp.
+    /// The most context that a request of the network may ask for where its model's name has less. Default: 0, only what the
+    /// settings of the name give.
+    #[must_use]
+    pub fn context_ceiling(mut self, tokens: u32) -> Self {
+        self.rules.context_ceiling_tokens = tokens;
+        self
+    }
+
+    /// An engine in place of those that this build has. Of several, each model goes to the first that runs its format.
     #[must_use]
     pub fn engine(mut self, engine: Arc<dyn Engine>) -> Self {
-        self.engine = Some(engine);
+        self.engines.push(engine);
         self
     }
 
@@ -164,8 +169,8 @@ impl Builder {
     /// How long nobody must have been served before packed files are made, where layouts ask for them. Default:
     /// 5 seconds.
     #[must_use]
-    pub fn pack_when_quiet_for(mut self, quiet: Duration) -> Self {
-        self.quiet = Some(quiet);
+    pub fn pack_when_idle_for(mut self, idle: Duration) -> Self {
+        self.idle = Some(idle);
         self
     }
 
@@ -189,54 +194,64 @@ impl Builder {
     ///
     /// # Errors
     /// `Unsupported` when this build has no engine and none was given, or no workers on this system; `Internal`
-    /// outside a tokio runtime; whatever keeps workers from being started.
+    /// outside a tokio runtime; `InvalidRequest` when no directory was given and none is found; whatever keeps workers from
+    /// being started.
     pub fn build(self) -> Result<Runtime, Failure> {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Failure::new(ErrorKind::Internal, "the runtime was built outside a tokio runtime")
                 .with_hint("call build() inside #[tokio::main] or Runtime::block_on"));
         }
-        let engine = match self.engine {
-            Some(engine) => engine,
-            None => default_engine()?,
-        };
+        let engines = if self.engines.is_empty() { vec![default_engine()?] } else { self.engines };
+        let engine: Arc<dyn Engine> = Arc::new(port::Engines::new(engines));
         let workers = match self.workers {
             Some(config) => Some(Arc::new(WorkerEngine::new(Arc::clone(&engine), config)?)),
             None => None,
         };
         let engine = workers.clone().map_or(engine, |workers| workers as Arc<dyn Engine>);
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let store = self.store.unwrap_or_else(default_store);
+        let store = self.store.map_or_else(default_store, Ok)?;
         let prefixes = store.prefixes;
-        let shelf = Arc::new(Shelf::new(store));
-        let riders = Arc::new(Riders::default());
+        let lazy_store = Arc::new(LazyStore::new(store));
+        let adapter_registry = Arc::new(AdapterRegistry::default());
         let pool_config = self.pool.unwrap_or_default();
-        let packings = Packings::new(Arc::clone(&shelf), Arc::clone(&engine), pool_config.budget.bytes);
-        let packings = Arc::new(packings);
+        let layout_registry =
+            LayoutRegistry::new(Arc::clone(&lazy_store), Arc::clone(&engine), pool_config.budget.bytes);
+        let layout_registry = Arc::new(layout_registry);
         let bare = Arc::clone(&engine);
-        let fitter = Fitter::new(engine, Arc::clone(&shelf), Arc::clone(&packings));
-        let keeper = Keeper::new(fitter, Arc::clone(&shelf), Arc::clone(&riders), prefixes);
-        let engine: Arc<dyn Engine> = Arc::new(keeper);
+        let layout_loader = LayoutLoader::new(engine, Arc::clone(&lazy_store), Arc::clone(&layout_registry));
+        let experience = Arc::new(Experience::new(Arc::clone(&lazy_store)));
+        let store_engine = StoreEngine::new(
+            layout_loader,
+            Arc::clone(&lazy_store),
+            Arc::clone(&adapter_registry),
+            Arc::clone(&experience),
+            prefixes,
+        );
+        let engine: Arc<dyn Engine> = Arc::new(store_engine);
         let catalog = Catalog::new(
-            Arc::clone(&shelf),
+            Arc::clone(&lazy_store),
             NameBook::new(self.aliases, self.defaults, self.names),
             &pool_config,
             Arc::clone(&engine),
-            riders,
-            Arc::clone(&packings),
+            adapter_registry,
+            Arc::clone(&layout_registry),
+            experience,
         );
         let pool = Pool::start(Arc::clone(&engine), Arc::clone(&clock), pool_config);
-        let maker = Maker::start(Workshop {
+        let pack_scheduler = PackScheduler::start(Packer {
             engine: bare,
-            shelf: Arc::clone(&shelf),
-            packings,
+            lazy_store: Arc::clone(&lazy_store),
+            layout_registry,
             pool: pool.clone(),
-            traffic: Traffic::new(),
-            quiet: self.quiet.unwrap_or(QUIET),
+            activity_counter: ActivityCounter::new(),
+            idle: self.idle.unwrap_or(IDLE),
             turn: Arc::default(),
         });
-        let books = Books {
+        let usage_logs = UsageLogs {
             request_log: self.request_log.map(RequestLog::begin),
-            chronicle: self.keeps_statistics.then(|| Arc::new(Chronicle::new(Arc::clone(&shelf)))),
+            lifetime_stats: self
+                .keeps_statistics
+                .then(|| Arc::new(LifetimeStats::new(Arc::clone(&lazy_store)))),
         };
         let buffers = match self.buffer_bytes {
             Some(bytes) => ByteBudget::new(bytes),
@@ -244,20 +259,20 @@ impl Builder {
         };
         let runtime = Runtime::new(Inner {
             catalog,
-            shelf,
+            lazy_store,
             pool,
             engine,
             workers,
-            maker,
+            pack_scheduler,
             clock,
             rules: self.rules,
             buffers,
-            books,
+            usage_logs,
         });
         for model in self.preload {
             let runtime = runtime.clone();
             tokio::spawn(async move {
-                if let Err(failure) = runtime.warm(&model, None).await {
+                if let Err(failure) = runtime.warm(&model, WarmOptions::default()).await {
                     tracing::error!(model, hint = failure.hint, "could not be loaded: {failure}");
                 }
             });
@@ -266,10 +281,9 @@ impl Builder {
     }
 }
 
-fn default_store() -> StoreConfig {
-    let cache_dir = std::env::temp_dir().join("samovar");
-    let state_dir = cache_dir.join("state");
-    StoreConfig::new(cache_dir, state_dir)
+fn default_store() -> Result<StoreConfig, Failure> {
+    let Directories { cache_dir, state_dir, .. } = Directories::of_process()?;
+    Ok(StoreConfig::new(cache_dir, state_dir))
 }
 
 /// The engine that this build has: llama.cpp, whose native library starts with the first load.
@@ -289,4 +303,17 @@ pub fn default_engine() -> Result<Arc<dyn Engine>, Failure> {
 pub fn default_engine() -> Result<Arc<dyn Engine>, Failure> {
     Err(Failure::new(ErrorKind::Unsupported, "this build has no engine")
         .with_hint("build with the feature `llama`, or give one with Builder::engine"))
+}
+
+/// The engine of this name, where this build has it: what the daemon tells each of its workers to be.
+///
+/// # Errors
+/// `Unsupported`: it has none of this name.
+pub fn engine_named(id: &EngineId) -> Result<Arc<dyn Engine>, Failure> {
+    let engine = default_engine()?;
+    if engine.engines().iter().any(|known| known.id == *id) {
+        return Ok(engine);
+    }
+    Err(Failure::new(ErrorKind::Unsupported, format!("this build has no engine {id}"))
+        .with_hint("give the workers a program that was built with it"))
 }

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use samovar_core::{ErrorKind, Failure};
-use samovar_store::{Plan, Role, Store, Watch};
+use samovar_core::{ErrorKind, Failure, Format, format};
+use samovar_store::{FetchPlan, Role, Store, Watch};
 use tokio::sync::mpsc;
 
-use crate::catalog::{Away, Catalog, Head, Judgement};
-use crate::shelf::Shelf;
+use crate::catalog::{Catalog, HeaderBytes, Judgement, Remote};
+use crate::lazy_store::LazyStore;
 use crate::unread::News;
 use crate::wait::Wait;
 
@@ -28,39 +28,40 @@ const HEAD_MOST_BYTES: u64 = 64 << 20;
 /// # Cancel safety
 /// Cancel safe: what was fetched so far is kept.
 pub(crate) async fn fetch(
-    shelf: &Arc<Shelf>,
+    lazy_store: &Arc<LazyStore>,
     catalog: &Catalog,
-    away: &Away,
+    remote: &Remote,
     watch: Watch,
 ) -> Result<(), Failure> {
-    let opening = Arc::clone(shelf);
+    let opening = Arc::clone(lazy_store);
     let store = tokio::task::spawn_blocking(move || opening.store())
         .await
         .map_err(|_| Failure::new(ErrorKind::Internal, "the store was not opened"))??;
-    if take_nearby(&store, away, &watch).await {
+    if take_nearby(&store, remote, &watch).await {
         return Ok(());
     }
     // Who waited for another's taking of it finds it here, and asks no source.
-    if is_here(&store, away).await {
-        store.ensure(&away.reference, Some(watch)).await?;
+    if is_here(&store, remote).await {
+        store.ensure(&remote.reference, Some(watch)).await?;
         return Ok(());
     }
-    let plan = store.plan(&away.reference, Some(Arc::clone(&watch))).await?;
+    let plan = store.plan(&remote.reference, Some(Arc::clone(&watch))).await?;
     let weights: Vec<_> = plan.listing.files.iter().filter(|file| file.role == Role::Weights).collect();
-    let is_gguf = |path: &samovar_store::FilePath| path.extension().as_deref() == Some("gguf");
-    if let Some(first) = weights.first().filter(|first| is_gguf(&first.path))
+    let format_of = |path: &samovar_store::FilePath| Format::of_extension(&path.extension()?);
+    if let Some(first) =
+        weights.first().filter(|first| format_of(&first.path).is_some_and(format::has_reader))
         && let Some(first_bytes) = first.size
     {
         let total_bytes = weights.iter().filter_map(|file| file.size).sum();
-        judge(&store, &plan, catalog, away, [first_bytes, total_bytes]).await?;
+        judge(&store, &plan, catalog, remote, [first_bytes, total_bytes]).await?;
     }
-    store.ensure(&away.reference, Some(watch)).await?;
+    store.ensure(&remote.reference, Some(watch)).await?;
     Ok(())
 }
 
 /// Whether another program on this machine has it, and let us have it. What cannot be had there is fetched.
-async fn take_nearby(store: &Store, away: &Away, watch: &Watch) -> bool {
-    match store.take_nearby(&away.reference, Some(Arc::clone(watch))).await {
+async fn take_nearby(store: &Store, remote: &Remote, watch: &Watch) -> bool {
+    match store.take_nearby(&remote.reference, Some(Arc::clone(watch))).await {
         Ok(Some(taken)) => {
             let (reference, from) = (taken.reference, taken.from.display());
             tracing::info!(reference, %from, "taken from another program's folder; nothing is fetched");
@@ -75,8 +76,8 @@ async fn take_nearby(store: &Store, away: &Away, watch: &Watch) -> bool {
 }
 
 /// Whether something of that name is in the store by now.
-async fn is_here(store: &Store, away: &Away) -> bool {
-    let (store, reference) = (store.clone(), away.reference.clone());
+async fn is_here(store: &Store, remote: &Remote) -> bool {
+    let (store, reference) = (store.clone(), remote.reference.clone());
     let found = tokio::task::spawn_blocking(move || store.find(&reference)).await;
     matches!(found, Ok(Ok(Some(_))))
 }
@@ -84,15 +85,15 @@ async fn is_here(store: &Store, away: &Away) -> bool {
 /// Reads as much of the beginning as the header has, and lets the catalog judge it.
 async fn judge(
     store: &Store,
-    plan: &Plan,
+    plan: &FetchPlan,
     catalog: &Catalog,
-    away: &Away,
+    remote: &Remote,
     [file_bytes, total_bytes]: [u64; 2],
 ) -> Result<(), Failure> {
     let mut wanted_bytes = HEAD_BYTES;
     loop {
         let bytes = store.peek(plan, wanted_bytes.min(file_bytes)).await?;
-        match catalog.judge(away, &Head { bytes: &bytes, file_bytes, total_bytes })? {
+        match catalog.judge(remote, &HeaderBytes { bytes: &bytes, file_bytes, total_bytes })? {
             Judgement::NeedsMore { needed_bytes }
                 if (wanted_bytes..HEAD_MOST_BYTES).contains(&needed_bytes) =>
             {

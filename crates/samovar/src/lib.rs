@@ -6,14 +6,14 @@
 //!              └ away ─► fetch: the store (L2) takes it from its source (L3), once
 //! ```
 //!
-//! The way of a request is [`Runtime::generate`]; read that first. This is the only crate in which
+//! The way of a request is [`Runtime::generate`] and, for every kind of work, `lease.rs`; read these first. This is the only crate in which
 //! the pool, the store and the engines meet. It knows nothing of HTTP or terminals.
 //!
 //! ```
 //! use samovar::{Request, Message, Runtime};
 //!
 //! # #[cfg(feature = "llama")]
-//! # fn main() -> Result<(), samovar_core::Failure> {
+//! # fn main() -> Result<(), samovar::Failure> {
 //! # tokio::runtime::Runtime::new().expect("runtime").block_on(async {
 //! # let cache = std::env::temp_dir().join(format!("samovar-doctest-{}", std::process::id()));
 //! let runtime = Runtime::builder().cache_dir(&cache).build()?;
@@ -33,33 +33,44 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod admin;
 mod answer;
+mod bounded;
 mod builder;
 mod catalog;
+mod directories;
 mod experience;
 mod fetch;
-mod journey;
-mod kept;
+mod generate;
+mod lazy_store;
+mod lease;
 mod lifetime;
 mod memory;
+mod options;
 mod packed;
 mod prompt;
 mod request;
 mod request_log;
+mod request_trace;
 mod runtime;
 mod settings;
-mod shelf;
 mod stats;
+mod store_engine;
 mod unread;
-mod upkeep;
 mod wait;
+mod weights;
 
-pub use answer::{Answer, AnswerEvent, Summary, Tier, Timings};
-pub use builder::{Builder, default_engine};
+pub use answer::{Answer, AnswerEvent, CacheStatus, Summary, Timings};
+pub use builder::{Builder, default_engine, engine_named};
 pub use catalog::{Changes, Kind, ModelInfo, NameSource, TemplateOrigin, built_in};
+pub use directories::Directories;
+pub use options::{PackOptions, WarmOptions};
 pub use packed::{PackedInfo, PackedTally};
-pub use request::{Input, Message, Origin, Request};
+pub use request::{Common, Generate, Input, Message, Origin, Request, Work};
+pub use request_trace::TraceView;
 pub use runtime::Runtime;
+/// What every failure is, and its kind.
+pub use samovar_core::{ErrorKind, Failure};
 /// Replays of request logs in virtual time.
 pub use samovar_pool::replay;
 pub use samovar_pool::{

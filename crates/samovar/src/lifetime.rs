@@ -18,7 +18,7 @@ use samovar_store::Store;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::shelf::Shelf;
+use crate::lazy_store::LazyStore;
 
 /// Where the row is kept.
 const KEY: &str = "pool/statistics";
@@ -31,7 +31,7 @@ const TIMES: usize = 32;
 
 /// The row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Kept {
+pub(crate) struct LifetimeRecord {
     version: u32,
     /// When counting began, in milliseconds since 1970.
     pub(crate) since_unix_ms: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Kept {
     pub(crate) statistics: Statistics,
 }
 
-impl Kept {
+impl LifetimeRecord {
     fn begin() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -67,14 +67,14 @@ impl Kept {
 /// What was counted before this life.
 enum Earlier {
     /// This.
-    Read(Box<Kept>),
+    Read(Box<LifetimeRecord>),
     /// A newer version of the program knows, and this one leaves it alone.
     Newer,
 }
 
 /// Keeps the statistics of all lives.
-pub(crate) struct Chronicle {
-    shelf: Arc<Shelf>,
+pub(crate) struct LifetimeStats {
+    lazy_store: Arc<LazyStore>,
     pages: Mutex<Pages>,
     changed: Notify,
 }
@@ -87,14 +87,14 @@ struct Pages {
     written_at_ms: u64,
 }
 
-impl Chronicle {
+impl LifetimeStats {
     /// How often the row is written while nothing is counted but time.
     const QUIET_INTERVAL: Duration = Duration::from_secs(60);
     /// How often it is written at most.
     const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 
-    pub(crate) fn new(shelf: Arc<Shelf>) -> Self {
-        Self { shelf, pages: Mutex::default(), changed: Notify::new() }
+    pub(crate) fn new(lazy_store: Arc<LazyStore>) -> Self {
+        Self { lazy_store, pages: Mutex::default(), changed: Notify::new() }
     }
 
     /// Says that there is something new to be counted.
@@ -111,7 +111,7 @@ impl Chronicle {
 
     /// Writes what was counted in this life and in the earlier ones, unless those cannot be read. Blocks.
     pub(crate) fn save(&self, counted: Statistics) {
-        let Ok(store) = self.shelf.store() else { return };
+        let Ok(store) = self.lazy_store.store() else { return };
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         // Counted before what is written already, and late to come here.
         if counted.uptime_ms < pages.written_at_ms {
@@ -126,15 +126,15 @@ impl Chronicle {
     }
 
     /// All lives, this one's statistics included; `None` while the earlier ones cannot be read. Blocks.
-    pub(crate) fn all(&self, counted: Statistics) -> Option<Kept> {
-        let store = self.shelf.store().ok()?;
+    pub(crate) fn all(&self, counted: Statistics) -> Option<LifetimeRecord> {
+        let store = self.lazy_store.store().ok()?;
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         with_earlier(&mut pages.earlier, &store, counted)
     }
 }
 
 /// This life and those before it, which are read when they have not been.
-fn with_earlier(earlier: &mut Option<Earlier>, store: &Store, counted: Statistics) -> Option<Kept> {
+fn with_earlier(earlier: &mut Option<Earlier>, store: &Store, counted: Statistics) -> Option<LifetimeRecord> {
     if earlier.is_none() {
         match store.recall(KEY) {
             Ok(row) => *earlier = Some(read(row.as_deref())),
@@ -153,18 +153,18 @@ fn read(row: Option<&str>) -> Earlier {
     struct Version {
         version: u32,
     }
-    let Some(row) = row else { return Earlier::Read(Box::new(Kept::begin())) };
+    let Some(row) = row else { return Earlier::Read(Box::new(LifetimeRecord::begin())) };
     if let Ok(Version { version }) = serde_json::from_str(row)
         && version > VERSION
     {
         tracing::warn!(version, "the statistics of all lives are of a newer version, and left as they are");
         return Earlier::Newer;
     }
-    match serde_json::from_str::<Kept>(row) {
+    match serde_json::from_str::<LifetimeRecord>(row) {
         Ok(kept) => Earlier::Read(Box::new(kept)),
         Err(error) => {
-            tracing::warn!("the statistics of earlier lives cannot be read ({error}); counting begins anew");
-            Earlier::Read(Box::new(Kept::begin()))
+            tracing::warn!("the statistics of earlier lives cannot be read ({error}); counting begins again");
+            Earlier::Read(Box::new(LifetimeRecord::begin()))
         }
     }
 }
@@ -177,9 +177,9 @@ mod tests {
 
     use super::*;
 
-    fn chronicle(home: &std::path::Path) -> Chronicle {
+    fn lifetime_stats(home: &std::path::Path) -> LifetimeStats {
         let config = StoreConfig::new(home.join("cache"), home.join("state"));
-        Chronicle::new(Arc::new(Shelf::new(config)))
+        LifetimeStats::new(Arc::new(LazyStore::new(config)))
     }
 
     fn counted(loads: u64) -> Statistics {
@@ -193,15 +193,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_request_counted_is_written_within_a_second_and_quiet_costs_a_look_a_minute() {
         let home = tempfile::tempdir().expect("tempdir");
-        let chronicle = chronicle(home.path());
+        let lifetime_stats = lifetime_stats(home.path());
         let waited = async || {
             let began = tokio::time::Instant::now();
-            chronicle.wait().await;
+            lifetime_stats.wait().await;
             began.elapsed().as_secs()
         };
         assert_eq!(waited().await, 61);
         for _ in 0..3 {
-            chronicle.note();
+            lifetime_stats.note();
             assert_eq!(waited().await, 1);
         }
         assert_eq!(waited().await, 61);
@@ -210,20 +210,20 @@ mod tests {
     #[test]
     fn lives_add_up_over_restarts_and_saving_often_counts_once() {
         let home = tempfile::tempdir().expect("tempdir");
-        let first = chronicle(home.path());
+        let first = lifetime_stats(home.path());
         first.save(counted(1));
         first.save(counted(3));
         first.save(counted(3));
         first.save(Statistics { uptime_ms: 999, ..counted(1) });
         drop(first);
-        let second = chronicle(home.path());
+        let second = lifetime_stats(home.path());
         second.save(counted(1));
         let all = second.all(counted(4)).expect("read");
         assert_eq!((all.starts, all.statistics.total.counters().loads), (2, 7));
         assert_eq!(all.statistics.models[0].tally.counters().loads, 7);
         assert_eq!(all.statistics.uptime_ms, 2_000);
         drop(second);
-        let third = chronicle(home.path());
+        let third = lifetime_stats(home.path());
         third.save(Statistics::default());
         let all = third.all(Statistics::default()).expect("read");
         assert_eq!(
@@ -239,7 +239,7 @@ mod tests {
         for row in ["{\"version\":1,\"since", "{}", "{\"version\":0,\"starts\":7}", "[]"] {
             let config = StoreConfig::new(home.path().join("cache"), home.path().join("state"));
             Store::open(config).expect("opens").remember(KEY, row);
-            let after = chronicle(home.path());
+            let after = lifetime_stats(home.path());
             after.save(counted(2));
             let all = after.all(counted(2)).expect("read");
             assert_eq!((all.starts, all.statistics.total.counters().loads), (1, 2), "{row}");
@@ -262,10 +262,10 @@ mod tests {
             tally: tally.clone(),
         };
         let busy = Statistics { uptime_ms: 1, total: tally.clone(), models: (0..1_000).map(model).collect() };
-        let first = chronicle(home.path());
+        let first = lifetime_stats(home.path());
         first.save(busy);
         drop(first);
-        let second = chronicle(home.path());
+        let second = lifetime_stats(home.path());
         second.save(Statistics::default());
         let all = second.all(Statistics::default()).expect("read");
         assert_eq!((all.starts, all.statistics.models.len()), (2, MODELS));
@@ -278,7 +278,7 @@ mod tests {
         let store = Store::open(config).expect("opens");
         for row in [r#"{"version":99,"other":"things"}"#, r#"{"version":2,"since_unix_ms":5,"starts":7}"#] {
             store.remember(KEY, row);
-            let older = chronicle(home.path());
+            let older = lifetime_stats(home.path());
             older.save(counted(2));
             assert!(older.all(counted(2)).is_none(), "{row}");
             assert_eq!(store.recall(KEY).expect("reads").as_deref(), Some(row));
@@ -288,27 +288,27 @@ mod tests {
     #[test]
     fn a_store_that_cannot_be_opened_is_tried_again_and_nothing_is_lost() {
         let home = tempfile::tempdir().expect("tempdir");
-        chronicle(home.path()).save(counted(5));
+        lifetime_stats(home.path()).save(counted(5));
         let (cache, away) = (home.path().join("cache"), home.path().join("away"));
         fs_err::rename(&cache, &away).expect("renames");
         fs_err::write(&cache, "in the way").expect("writes");
-        let patient = chronicle(home.path());
+        let patient = lifetime_stats(home.path());
         patient.save(counted(1));
         assert!(patient.all(counted(1)).is_none());
         fs_err::remove_file(&cache).expect("removes");
         fs_err::rename(&away, &cache).expect("renames");
         assert_eq!(patient.all(counted(1)).expect("read").statistics.total.counters().loads, 6);
         patient.save(counted(2));
-        let after = chronicle(home.path());
+        let after = lifetime_stats(home.path());
         assert_eq!(after.all(counted(1)).expect("read").statistics.total.counters().loads, 8);
     }
 
     #[test]
     fn a_row_that_cannot_be_asked_for_is_not_written_over() {
         let home = tempfile::tempdir().expect("tempdir");
-        chronicle(home.path()).save(counted(5));
-        let patient = chronicle(home.path());
-        patient.shelf.store().expect("opens");
+        lifetime_stats(home.path()).save(counted(5));
+        let patient = lifetime_stats(home.path());
+        patient.lazy_store.store().expect("opens");
         // A newer program has changed the tables meanwhile.
         let other = rusqlite::Connection::open(home.path().join("cache/index.sqlite3")).expect("opens");
         let version: u32 =

@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 use samovar_core::footprint::{KvType, LoadOptions};
 use samovar_core::generation::{CachedPrefix, GenerationRequest, Prompt};
 use samovar_core::port::{Engine, Instance, PromptControl};
-use samovar_core::{Descriptor, Digest, ErrorKind, Scope};
-use samovar_store::{PrefixConfig, Prefixes, SavedPrefix, Weights};
+use samovar_core::{Descriptor, Digest, ErrorKind, Scope, WeightsId};
+use samovar_store::{KeyDigest, PrefixConfig, Prefixes, SavedPrefix, Weights};
 
-use crate::catalog::Stamp;
-use crate::shelf::Shelf;
+use crate::lazy_store::LazyStore;
+use crate::weights;
 
 /// How long an instance may hold up whoever wants its memory.
 const KEEP_WITHIN: Duration = Duration::from_secs(2);
@@ -42,8 +42,8 @@ const USEFUL_PART: usize = 16;
 
 /// The prompts of one loaded model.
 pub(crate) struct Memory {
-    shelf: Arc<Shelf>,
-    weights: Weights,
+    lazy_store: Arc<LazyStore>,
+    weights: WeightsId,
     engine: String,
     kv_type: KvType,
     bytes_per_token: u64,
@@ -61,32 +61,24 @@ struct Recent {
     prompts: VecDeque<(Scope, Box<[u32]>)>,
 }
 
-/// What tells these weights from all others; nothing for a file whose further parts could change unseen.
-fn weights_of(shelf: &Shelf, path: &Path, descriptor: &Descriptor) -> Option<Weights> {
-    match shelf.key_of(path) {
-        Some(key) => Some(Weights::Artifact(key)),
-        None if descriptor.parts <= 1 => Stamp::of(path).ok().map(|stamp| Weights::File(stamp.digest())),
-        None => None,
-    }
-}
-
 impl Memory {
-    /// For a model that is about to be loaded; none where nothing is to be kept, or cannot be.
+    /// For a model that is about to be loaded; none where nothing is to be kept, or cannot be: nobody knows which bytes
+    /// it is, or its further files could change unseen.
     pub(crate) fn of(
         engine: &dyn Engine,
-        shelf: &Arc<Shelf>,
+        lazy_store: &Arc<LazyStore>,
         config: PrefixConfig,
-        path: &Path,
+        weights: Option<WeightsId>,
         descriptor: &Descriptor,
         options: &LoadOptions,
     ) -> Option<Self> {
-        if !config.is_on() || !engine.capabilities().saves_prefixes {
+        if !config.is_on() || !engine.capabilities(descriptor).saves_prefixes {
             return None;
         }
         Some(Self {
-            shelf: Arc::clone(shelf),
-            weights: weights_of(shelf, path, descriptor)?,
-            engine: engine.name().to_owned(),
+            lazy_store: Arc::clone(lazy_store),
+            weights: weights.filter(|weights| weights::fixes_all_of(weights, descriptor))?,
+            engine: engine.engine_for(descriptor).ok()?.name,
             kv_type: options.kv_type,
             bytes_per_token: descriptor.kv_bytes_per_token(),
             min_tokens: (config.min_tokens as usize).max(1),
@@ -97,8 +89,8 @@ impl Memory {
     }
 
     /// Whether it is still that of the model at `path`.
-    pub(crate) fn is_of(&self, path: &Path, descriptor: &Descriptor) -> bool {
-        weights_of(&self.shelf, path, descriptor).as_ref() == Some(&self.weights)
+    pub(crate) fn is_of(&self, path: &Path) -> bool {
+        weights::are_at(&self.weights, path)
     }
 
     /// Lets the instance have what is saved of a request's prompt. Of a text for which something might be, the
@@ -214,10 +206,14 @@ impl Memory {
         if let Some(prefixes) = opened.get(&owner) {
             return Some(prefixes.clone());
         }
-        let store = self.shelf.store();
+        let weights = match self.weights {
+            WeightsId::Artifact(digest) => Weights::Artifact(KeyDigest::from_digest(digest)),
+            WeightsId::File(digest) => Weights::File(digest),
+        };
+        let store = self.lazy_store.store();
         let store =
             store.inspect_err(|failure| tracing::debug!("no prompt's state is kept or used: {failure}"));
-        let prefixes = store.ok()?.prefixes(&self.weights, &self.engine, self.kv_type, scope);
+        let prefixes = store.ok()?.prefixes(&weights, &self.engine, self.kv_type, scope);
         if opened.len() >= CLIENTS_AT_ONCE {
             // What is there is read again by whoever asks next.
             opened.clear();
@@ -298,34 +294,45 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
+    use samovar_core::ModelFiles;
     use samovar_core::generation::{Adapter, TokenEvent};
-    use samovar_core::port::{LoadControl, ModelFiles};
+    use samovar_core::port::{LoadControl, LoadRequest};
     use samovar_core::testing::fake::FakeEngine;
     use samovar_store::StoreConfig;
 
     use super::*;
-    use crate::catalog::Riders;
-    use crate::kept::Keeper;
-    use crate::packed::{Fitter, Packings};
+    use crate::catalog::{AdapterRegistry, Stamp};
+    use crate::experience::Experience;
+    use crate::packed::{LayoutLoader, LayoutRegistry};
+    use crate::store_engine::StoreEngine;
 
     /// An instance with a memory below `home`, of a file that is there.
-    fn load(home: &Path, engine: &FakeEngine) -> (Arc<dyn Instance>, Arc<Shelf>) {
+    fn load(home: &Path, engine: &FakeEngine) -> (Arc<dyn Instance>, Arc<LazyStore>) {
         let mut config = StoreConfig::new(home.join("cache"), home.join("state"));
         config.min_free_bytes = 0;
-        let shelf = Arc::new(Shelf::new(config.clone()));
-        let riders = Arc::new(Riders::default());
+        let lazy_store = Arc::new(LazyStore::new(config.clone()));
+        let adapter_registry = Arc::new(AdapterRegistry::default());
         let engine: Arc<dyn Engine> = Arc::new(engine.clone());
-        let packings = Arc::new(Packings::new(Arc::clone(&shelf), Arc::clone(&engine), 1 << 30));
-        let fitter = Fitter::new(engine, Arc::clone(&shelf), packings);
-        let keeper = Keeper::new(fitter, Arc::clone(&shelf), riders, config.prefixes);
+        let layout_registry =
+            Arc::new(LayoutRegistry::new(Arc::clone(&lazy_store), Arc::clone(&engine), 1 << 30));
+        let layout_loader = LayoutLoader::new(engine, Arc::clone(&lazy_store), layout_registry);
+        let experience = Arc::new(Experience::new(Arc::clone(&lazy_store)));
+        let store_engine = StoreEngine::new(
+            layout_loader,
+            Arc::clone(&lazy_store),
+            adapter_registry,
+            experience,
+            config.prefixes,
+        );
         let path = home.join("weights");
         if !path.exists() {
             fs_err::write(&path, "weights").unwrap();
         }
-        let descriptor = FakeEngine::descriptor("a model", 1 << 20);
-        let control = LoadControl::silent();
-        let files = ModelFiles::of(&path);
-        (keeper.load(files, &descriptor, &FakeEngine::options(), &control).unwrap(), shelf)
+        let identity = weights::of_file(&Stamp::of(&path).unwrap());
+        let (descriptor, options) = (FakeEngine::descriptor("a model", 1 << 20), FakeEngine::options());
+        let (files, control) = (ModelFiles::of(path).identified(identity), LoadControl::silent());
+        let request = LoadRequest::new(&files, &descriptor, &options, &control);
+        (store_engine.load(request).unwrap(), lazy_store)
     }
 
     fn request() -> GenerationRequest {
@@ -352,15 +359,15 @@ mod tests {
         let (first, _) = load(home.path(), &engine);
         assert_eq!(cached(&first, request()), 0);
         drop(first);
-        let (second, shelf) = load(home.path(), &engine);
+        let (second, lazy_store) = load(home.path(), &engine);
         let adapter = Adapter { path: "adapter".into(), scale: 1.0 };
         let private = GenerationRequest { reuse_prefix: false, ..request() };
         assert_eq!(cached(&second, private), 0);
         drop(second.generate(GenerationRequest { adapters: vec![adapter], ..request() }));
-        assert_eq!(shelf.store().unwrap().stats().unwrap().prefixes_restored, 0);
-        let (third, shelf) = load(home.path(), &engine);
+        assert_eq!(lazy_store.store().unwrap().stats().unwrap().prefixes_restored, 0);
+        let (third, lazy_store) = load(home.path(), &engine);
         let cached = cached(&third, request());
-        let restored = shelf.store().unwrap().stats().unwrap().prefixes_restored;
+        let restored = lazy_store.store().unwrap().stats().unwrap().prefixes_restored;
         assert_eq!((cached, restored), (299, 1));
     }
 
@@ -380,11 +387,11 @@ mod tests {
         let (first, _) = load(home.path(), &engine);
         assert_eq!(cached(&first, request()), 0);
         drop(first);
-        let (second, shelf) = load(home.path(), &engine);
+        let (second, lazy_store) = load(home.path(), &engine);
         let began = engine.counts().generations_started;
         let failure = second.generate_while(request(), &Gone).expect_err("nobody waits");
         assert_eq!((failure.kind, engine.counts().generations_started), (ErrorKind::Cancelled, began));
-        assert_eq!(shelf.store().unwrap().stats().unwrap().prefixes_restored, 0);
+        assert_eq!(lazy_store.store().unwrap().stats().unwrap().prefixes_restored, 0);
     }
 
     #[test]
@@ -395,9 +402,9 @@ mod tests {
         let (first, _) = load(home.path(), &engine);
         assert_eq!(cached(&first, of("alice")), 0);
         drop(first);
-        let (second, shelf) = load(home.path(), &engine);
+        let (second, lazy_store) = load(home.path(), &engine);
         assert_eq!([cached(&second, of("bob")), cached(&second, of("alice"))], [0, 299]);
-        assert_eq!(shelf.store().unwrap().stats().unwrap().prefixes_restored, 1);
+        assert_eq!(lazy_store.store().unwrap().stats().unwrap().prefixes_restored, 1);
     }
 
     #[test]

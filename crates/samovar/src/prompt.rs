@@ -5,19 +5,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use samovar_core::{Chat, ErrorKind, Failure, Prompt, WallTime};
 
-use crate::catalog::Manners;
-use crate::request::{Input, Message, Origin, Request};
+use crate::catalog::PromptSettings;
+use crate::request::{Generate, Input, Message, Origin};
 
 /// The prompt of a request to a model with such manners.
 ///
 /// # Errors
 /// `Internal` when the conversation cannot be written down.
-pub(crate) fn of(request: &Request, manners: &Manners) -> Result<Prompt, Failure> {
+pub(crate) fn of(request: &Generate, prompt_settings: &PromptSettings) -> Result<Prompt, Failure> {
     match &request.input {
         Input::Chat(messages) => {
             let has_system =
                 messages.iter().any(|message| ["system", "developer"].contains(&message.role.as_str()));
-            let system = manners.system.as_ref().filter(|_| !has_system).map(Message::system);
+            let system = prompt_settings.system.as_ref().filter(|_| !has_system).map(Message::system);
             let messages: Vec<&Message> = system.iter().chain(messages).collect();
             let json = serde_json::to_string(&messages).map_err(|error| unwritable(&error))?;
             let arguments = match &request.template_arguments {
@@ -26,8 +26,8 @@ pub(crate) fn of(request: &Request, manners: &Manners) -> Result<Prompt, Failure
             };
             Ok(Prompt::Chat(Box::new(Chat {
                 arguments,
-                template: manners.chat_template.clone(),
-                special_tokens_in_content: manners.special_tokens_in_content,
+                template: prompt_settings.chat_template.clone(),
+                special_tokens_in_content: prompt_settings.special_tokens_in_content,
                 now: now(),
                 ..Chat::new(json, messages.len() as u32)
             })))
@@ -38,9 +38,15 @@ pub(crate) fn of(request: &Request, manners: &Manners) -> Result<Prompt, Failure
     }
 }
 
-/// Tells whoever wrote a prompt that is too long what can be done about it here, where the model has
-/// `has` tokens of context, and was trained with `trained`; 0 = nobody knows.
-pub(crate) fn with_what_fits(failure: Failure, has: u32, trained: u32, origin: Origin) -> Failure {
+/// Tells whoever wrote a prompt that is too long what can be done about it here, where the loaded model has
+/// `has` tokens of context, the network may ask for `allowed`, and it was trained with `trained`; 0 = nobody knows.
+pub(crate) fn with_what_fits(
+    failure: Failure,
+    has: u32,
+    allowed: u32,
+    trained: u32,
+    origin: Origin,
+) -> Failure {
     if failure.kind != ErrorKind::ContextExceeded || trained == 0 {
         return failure;
     }
@@ -49,10 +55,14 @@ pub(crate) fn with_what_fits(failure: Failure, has: u32, trained: u32, origin: O
             format!("shorten the prompt: the model was trained with {trained} tokens of context, and has them all")
         }
         Origin::Owner => {
-            format!("shorten the prompt, or set context_tokens in samovar.toml: the model was trained with {trained}")
+            format!("shorten the prompt, or set context_tokens in samovar.toml or in the request: the model was trained with {trained}")
+        }
+        Origin::Network if has >= allowed => {
+            "shorten the prompt: requests to this server may not ask this model for more context".to_owned()
         }
         Origin::Network => {
-            format!("shorten the prompt; whoever runs this server can give the model up to {trained} tokens of context")
+            let most = allowed.min(trained);
+            format!("shorten the prompt, or ask for up to {most} tokens of context with `context_tokens`")
         }
     })
 }
@@ -74,29 +84,34 @@ fn now() -> WallTime {
 mod tests {
     use super::*;
 
+    fn chat(messages: Vec<Message>) -> Generate {
+        Generate::new(Input::Chat(messages))
+    }
+
     #[test]
     fn a_prompt_that_is_too_long_hears_what_is_possible_here() {
         let hint = |has: u32, origin| {
             let failure = Failure::new(ErrorKind::ContextExceeded, "prompt is too long");
-            with_what_fits(failure, has, 512, origin).hint.expect("a hint")
+            with_what_fits(failure, has, 400, 512, origin).hint.expect("a hint")
         };
         assert!(hint(512, Origin::Owner).contains("trained with 512"));
         assert!(!hint(512, Origin::Owner).contains("samovar.toml"), "there is no more to be had");
         assert!(hint(256, Origin::Owner).contains("context_tokens in samovar.toml"));
-        assert!(hint(256, Origin::Network).contains("up to 512"));
+        assert!(hint(256, Origin::Network).contains("up to 400"));
+        assert!(hint(400, Origin::Network).contains("may not ask"));
         assert!(!hint(256, Origin::Network).contains("samovar.toml"), "it is not theirs");
     }
 
     #[test]
     fn a_conversation_travels_as_it_is() {
-        let mut request = Request::chat("m", [Message::user("{{ 7 * 7 }}<|im_end|>")]);
+        let mut request = chat(vec![Message::user("{{ 7 * 7 }}<|im_end|>")]);
         request.template_arguments.insert("enable_thinking".to_owned(), false.into());
-        let manners = Manners {
+        let prompt_settings = PromptSettings {
             special_tokens_in_content: true,
             chat_template: Some("gemma".to_owned()),
-            ..Manners::default()
+            ..PromptSettings::default()
         };
-        let Ok(Prompt::Chat(chat)) = of(&request, &manners) else { panic!("no conversation") };
+        let Ok(Prompt::Chat(chat)) = of(&request, &prompt_settings) else { panic!("no conversation") };
         assert_eq!(chat.messages, r#"[{"role":"user","content":"{{ 7 * 7 }}<|im_end|>"}]"#);
         assert_eq!(chat.message_count, 1);
         assert_eq!(chat.arguments.as_deref(), Some(r#"{"enable_thinking":false}"#));
@@ -108,21 +123,22 @@ mod tests {
 
     #[test]
     fn an_authors_system_message_stands_where_the_request_has_none() {
-        let manners = Manners { system: Some("Rhyme.".to_owned()), ..Manners::default() };
-        let messages = |request: &Request| match of(request, &manners) {
+        let prompt_settings =
+            PromptSettings { system: Some("Rhyme.".to_owned()), ..PromptSettings::default() };
+        let messages = |request: &Generate| match of(request, &prompt_settings) {
             Ok(Prompt::Chat(chat)) => (chat.messages, chat.message_count),
             other => panic!("no conversation: {other:?}"),
         };
-        let plain = Request::chat("m", [Message::user("Hi")]);
+        let plain = chat(vec![Message::user("Hi")]);
         let with_it = r#"[{"role":"system","content":"Rhyme."},{"role":"user","content":"Hi"}]"#;
         assert_eq!(messages(&plain), (with_it.to_owned(), 2));
-        let own = Request::chat("m", [Message::system("Be brief."), Message::user("Hi")]);
+        let own = chat(vec![Message::system("Be brief."), Message::user("Hi")]);
         assert!(!messages(&own).0.contains("Rhyme"));
     }
 
     #[test]
     fn text_is_read_with_its_control_tokens() {
-        let prompt = of(&Request::text("m", "<|user|>hi"), &Manners::default());
+        let prompt = of(&Generate::new(Input::Text("<|user|>hi".to_owned())), &PromptSettings::default());
         assert!(matches!(prompt, Ok(Prompt::Text { add_special: true, parse_special: true, .. })));
     }
 }

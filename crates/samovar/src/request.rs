@@ -1,4 +1,4 @@
-//! What a caller asks of the runtime, free of any wire format.
+//! What a caller asks of the runtime, free of any wire format: what all requests have in common, and the work.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// One turn of a conversation.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user`, `assistant`, or whatever else the model's template knows.
@@ -40,6 +41,7 @@ impl Message {
 }
 
 /// What the model is given.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A conversation, rendered by the model's chat template.
@@ -72,6 +74,7 @@ impl Input {
 }
 
 /// Where a request comes from, which decides what it may name.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
     /// The owner of the daemon, through its own process or Unix socket: may name any file it can read.
@@ -81,11 +84,64 @@ pub enum Origin {
     Network,
 }
 
-/// A request for text.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
+/// What every kind of request has in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Common {
     /// The model reference, as the user wrote it.
     pub model: String,
+    /// How long the answer may take in all; afterwards what there is of it is returned, or an error where there is none yet.
+    pub deadline: Option<Duration>,
+    /// How long the model stays ready after this request; `None` = the model's setting.
+    pub keep_alive: Option<KeepAlive>,
+    /// Tokens of context that the request needs, where the model's setting is less. A loaded model that has less becomes
+    /// larger, without its weights leaving memory; one that has more serves the request as it is. The owner may ask for as
+    /// much as the model was trained with, the network for as much as the owner allows.
+    pub context_tokens: Option<u32>,
+    /// A head start among the client's own requests, and among clients whose turn it is: each point counts as 100 ms of
+    /// waiting.
+    pub priority: u8,
+    /// Who asks, for fairness between clients.
+    pub client: String,
+    /// Whose prompts' state the request may continue from, where that is not its client's: several processes of one
+    /// person are several clients, and have no secrets from each other.
+    pub person: Option<String>,
+    /// Who of that client asks, from the outermost name to the innermost: they divide the client's turns among
+    /// themselves. At most two names count.
+    pub within: Vec<String>,
+    /// Where the request comes from.
+    pub origin: Origin,
+}
+
+impl Common {
+    /// A request of the owner for this model, with every option at its default.
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            model: model.into(),
+            deadline: None,
+            keep_alive: None,
+            context_tokens: None,
+            priority: 0,
+            client: String::new(),
+            person: None,
+            within: Vec::new(),
+            origin: Origin::Owner,
+        }
+    }
+}
+
+/// What is to be done with the model.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Work {
+    /// Text is to be generated.
+    Generate(Generate),
+}
+
+/// Asks for text.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Generate {
     /// What the model is given.
     pub input: Input,
     /// Variables of the chat template besides the conversation, by name: `enable_thinking`, `reasoning_effort`. What a
@@ -101,20 +157,31 @@ pub struct Request {
     pub logprobs: Option<u32>,
     /// Generate on past the model's own end.
     pub ignore_eos: bool,
-    /// How long the answer may take in all; afterwards the partial text is returned, or an error where there is none yet.
-    pub deadline: Option<Duration>,
-    /// How long the model stays ready after this request; `None` = the model's setting.
-    pub keep_alive: Option<KeepAlive>,
-    /// Who asks, for fairness between clients.
-    pub client: String,
-    /// Whose prompts' state the request may continue from, where that is not its client's: several processes of one
-    /// person are several clients, and have no secrets from each other.
-    pub person: Option<String>,
-    /// Who of that client asks, from the outermost name to the innermost: they divide the client's turns among
-    /// themselves. At most two names count.
-    pub within: Vec<String>,
-    /// Where the request comes from.
-    pub origin: Origin,
+}
+
+impl Generate {
+    /// Any input, with every option at its default.
+    pub fn new(input: Input) -> Self {
+        Self {
+            input,
+            template_arguments: Map::new(),
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop: Vec::new(),
+            logprobs: None,
+            ignore_eos: false,
+        }
+    }
+}
+
+/// A request: who asks which model under which terms, and for what.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// What it has in common with every other.
+    pub common: Common,
+    /// What is to be done.
+    pub work: Work,
 }
 
 impl Request {
@@ -128,44 +195,77 @@ impl Request {
         Self::new(model, Input::Text(text.into()))
     }
 
-    /// Any input, with every option at its default.
+    /// Text for any input, with every option at its default.
     pub fn new(model: impl Into<String>, input: Input) -> Self {
-        Self {
-            model: model.into(),
-            input,
-            template_arguments: Map::new(),
-            sampling: Sampling::default(),
-            max_tokens: None,
-            stop: Vec::new(),
-            logprobs: None,
-            ignore_eos: false,
-            deadline: None,
-            keep_alive: None,
-            client: String::new(),
-            person: None,
-            within: Vec::new(),
-            origin: Origin::Owner,
-        }
+        Self { common: Common::new(model), work: Work::Generate(Generate::new(input)) }
+    }
+
+    /// This work under these terms.
+    pub fn of(common: Common, work: Work) -> Self {
+        Self { common, work }
     }
 
     /// The same request with at most `max_tokens` of answer.
     #[must_use]
-    pub fn max_tokens(mut self, max_tokens: u32) -> Self {
-        self.max_tokens = Some(max_tokens);
-        self
+    pub fn max_tokens(self, max_tokens: u32) -> Self {
+        self.generating(|generate| generate.max_tokens = Some(max_tokens))
     }
 
     /// The same request with another way to choose tokens.
     #[must_use]
-    pub fn sampling(mut self, sampling: Sampling) -> Self {
-        self.sampling = sampling;
-        self
+    pub fn sampling(self, sampling: Sampling) -> Self {
+        self.generating(|generate| generate.sampling = sampling)
+    }
+
+    /// The same request, whose answer ends at any of these strings.
+    #[must_use]
+    pub fn stop<T: Into<String>>(self, texts: impl IntoIterator<Item = T>) -> Self {
+        self.generating(|generate| generate.stop = texts.into_iter().map(Into::into).collect())
+    }
+
+    /// The same request with `top` alternatives reported for each token.
+    #[must_use]
+    pub fn logprobs(self, top: u32) -> Self {
+        self.generating(|generate| generate.logprobs = Some(top))
+    }
+
+    /// The same request, whose answer goes on past the model's own end.
+    #[must_use]
+    pub fn ignore_eos(self) -> Self {
+        self.generating(|generate| generate.ignore_eos = true)
     }
 
     /// The same request with a deadline, after which the partial text is returned, or an error where there is none yet.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
+        self.common.deadline = Some(deadline);
+        self
+    }
+
+    /// The same request with so much context, for which a loaded model that has less becomes larger.
+    #[must_use]
+    pub fn context_tokens(mut self, context_tokens: u32) -> Self {
+        self.common.context_tokens = Some(context_tokens);
+        self
+    }
+
+    /// The same request from this client.
+    #[must_use]
+    pub fn client(mut self, client: impl Into<String>) -> Self {
+        self.common.client = client.into();
+        self
+    }
+
+    /// The same request from another place.
+    #[must_use]
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.common.origin = origin;
+        self
+    }
+
+    fn generating(mut self, change: impl FnOnce(&mut Generate)) -> Self {
+        let Work::Generate(generate) = &mut self.work;
+        change(generate);
         self
     }
 }

@@ -11,6 +11,7 @@ use samovar_pool::{Instances, PoolConfig};
 use samovar_store::StoreConfig;
 
 /// Settings of one model; whatever is `None` is chosen from the model and the machine.
+#[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelSettings {
     /// Tokens of context for each slot; default: the model's own, at most 4,096.
@@ -44,6 +45,97 @@ pub struct ModelSettings {
 }
 
 impl ModelSettings {
+    /// These settings with so many tokens of context for each slot.
+    #[must_use]
+    pub fn context_tokens(mut self, context_tokens: u32) -> Self {
+        self.context_tokens = Some(context_tokens);
+        self
+    }
+
+    /// These settings with so many requests served at the same time.
+    #[must_use]
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.slots = Some(slots);
+        self
+    }
+
+    /// These settings with another wish for how the weights are to lie in memory.
+    #[must_use]
+    pub fn layout(mut self, layout: LayoutWish) -> Self {
+        self.layout = Some(layout);
+        self
+    }
+
+    /// These settings with another number format of the KV cache.
+    #[must_use]
+    pub fn kv_type(mut self, kv_type: KvType) -> Self {
+        self.kv_type = Some(kv_type);
+        self
+    }
+
+    /// These settings with so many threads of one step at most.
+    #[must_use]
+    pub fn threads(mut self, threads: u32) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// These settings with how long the model stays ready when idle.
+    #[must_use]
+    pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
+        self.keep_alive = Some(keep_alive);
+        self
+    }
+
+    /// These settings, with the weights kept from being paged out.
+    #[must_use]
+    pub fn lock_memory(mut self) -> Self {
+        self.lock_memory = true;
+        self
+    }
+
+    /// These settings, with control tokens read in what people wrote.
+    #[must_use]
+    pub fn special_tokens_in_content(mut self) -> Self {
+        self.special_tokens_in_content = true;
+        self
+    }
+
+    /// These settings with these adapters in place of others.
+    #[must_use]
+    pub fn adapters(mut self, adapters: impl IntoIterator<Item = Adapter>) -> Self {
+        self.adapters = adapters.into_iter().collect();
+        self
+    }
+
+    /// These settings with another chat template than the model's own.
+    #[must_use]
+    pub fn chat_template(mut self, chat_template: ChatTemplate) -> Self {
+        self.chat_template = Some(chat_template);
+        self
+    }
+
+    /// These settings with so many instances whenever the model is loaded.
+    #[must_use]
+    pub fn min_instances(mut self, min_instances: u32) -> Self {
+        self.min_instances = Some(min_instances);
+        self
+    }
+
+    /// These settings with so many instances at most.
+    #[must_use]
+    pub fn max_instances(mut self, max_instances: u32) -> Self {
+        self.max_instances = Some(max_instances);
+        self
+    }
+
+    /// These settings, with these models needed wherever this one is.
+    #[must_use]
+    pub fn needs<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.needs = names.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// These settings, with `fallback`'s wherever these say nothing.
     #[must_use]
     pub fn or(&self, fallback: &Self) -> Self {
@@ -76,6 +168,7 @@ impl ModelSettings {
 }
 
 /// A chat template that an owner chose.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChatTemplate {
     /// One of [`BUILT_IN_TEMPLATES`](samovar_core::chat::BUILT_IN_TEMPLATES), by its name.
@@ -115,6 +208,7 @@ impl ChatTemplate {
 }
 
 /// A name that the owner gave to a model, with the settings that go with it.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alias {
     /// The name that requests use.
@@ -125,7 +219,15 @@ pub struct Alias {
     pub settings: ModelSettings,
 }
 
+impl Alias {
+    /// This name for this model, with these settings.
+    pub fn new(name: impl Into<String>, source: ModelRef, settings: ModelSettings) -> Self {
+        Self { name: name.into(), source, settings }
+    }
+}
+
 /// Who may continue from the state of whose prompts.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PrefixSharing {
     /// Every request from every other's. What two clients' prompts begin with is computed once, and how long a request
@@ -137,6 +239,7 @@ pub enum PrefixSharing {
 }
 
 /// Settings of the runtime.
+#[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct RuntimeSettings {
     /// Where models are kept, and where they come from.
@@ -151,8 +254,26 @@ pub struct RuntimeSettings {
     pub default_deadline: Option<Duration>,
     /// Who may continue from the state of whose prompts.
     pub share_prefixes: PrefixSharing,
+    /// The most context that a request of the network may ask for where its model's name has less; 0 = only what that has.
+    pub context_ceiling_tokens: u32,
     /// Memory for requests that are read in and answers that are not read; `None` = a sixteenth of what there is.
     pub buffer_bytes: Option<u64>,
+}
+
+impl RuntimeSettings {
+    /// This store and this pool, with everything else at its default.
+    pub fn new(store: StoreConfig, pool: PoolConfig) -> Self {
+        Self {
+            store,
+            pool,
+            aliases: Vec::new(),
+            defaults: ModelSettings::default(),
+            default_deadline: None,
+            share_prefixes: PrefixSharing::default(),
+            context_ceiling_tokens: 0,
+            buffer_bytes: None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,15 +6,16 @@ use samovar_store::StoreStats;
 use samovar_worker::WorkerStats;
 use serde::Serialize;
 
-use crate::lifetime::Kept;
+use crate::lifetime::LifetimeRecord;
 use crate::packed::PackedTally;
 
 /// Counters and gauges: of the pool since the runtime started, of the store since it was made.
+#[non_exhaustive]
 #[derive(Clone, Debug, Serialize)]
 pub struct Stats {
     /// Version of Samovar.
     pub version: String,
-    /// Name and version of the engine.
+    /// Name and version of each engine; which one runs a model, the model says.
     pub engine: String,
     /// Milliseconds since the start.
     pub uptime_ms: u64,
@@ -38,6 +39,7 @@ pub struct Stats {
 }
 
 /// What the pool counted over all lives of the daemon, this one included.
+#[non_exhaustive]
 #[derive(Clone, Debug, Serialize)]
 pub struct Lifetime {
     /// When counting began, in milliseconds since 1970.
@@ -53,6 +55,7 @@ pub struct Lifetime {
 }
 
 /// What happened to one model over all lives.
+#[non_exhaustive]
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelLifetime {
     /// What people called it last.
@@ -64,8 +67,8 @@ pub struct ModelLifetime {
     pub counters: Counters,
 }
 
-impl From<Kept> for Lifetime {
-    fn from(kept: Kept) -> Self {
+impl From<LifetimeRecord> for Lifetime {
+    fn from(kept: LifetimeRecord) -> Self {
         let models = kept.statistics.models.into_iter().map(|model| ModelLifetime {
             name: model.name,
             key: model.key,
@@ -82,6 +85,7 @@ impl From<Kept> for Lifetime {
 }
 
 /// How often each level of the cache had what was asked of it.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Tiers {
     /// Memory: requests that found their model loaded. Since the runtime started.
@@ -93,6 +97,7 @@ pub struct Tiers {
 }
 
 /// One level of the cache.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct TierStats {
     /// Times it had what was asked.

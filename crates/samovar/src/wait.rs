@@ -3,6 +3,7 @@
 use samovar_store::Progress;
 
 /// What a waiting request is told.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wait {
     /// The model is not on this machine yet: its source is asked, or its bytes come in.

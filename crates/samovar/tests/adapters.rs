@@ -39,7 +39,7 @@ impl House {
         };
         let named = names.iter().fold(builder, |builder, (name, path, scale)| {
             let adapters = vec![Adapter { path: (*path).to_owned(), scale: *scale }];
-            let settings = ModelSettings { adapters, ..ModelSettings::default() };
+            let settings = ModelSettings::default().adapters(adapters);
             builder.alias(*name, "demo".parse().expect("a reference"), settings)
         });
         named.build().expect("builds")
@@ -81,7 +81,7 @@ async fn names_over_one_base_share_it_and_answer_differently() {
 async fn an_adapter_is_checked_when_its_name_is_used() {
     let house = House::new();
     let engine = FakeEngine::builder()
-        .capabilities(Capabilities { can_adapt: true, ..FakeEngine::new().capabilities() })
+        .capabilities(Capabilities { can_adapt: true, ..FakeEngine::CAPABILITIES })
         .build();
     let good = house.write("good.gguf", &lora(&House::demo(), 2));
     let other = house.write("other.gguf", &lora(&Descriptor { embedding_width: 64, ..House::demo() }, 2));
@@ -120,7 +120,7 @@ async fn an_adapter_is_checked_when_its_name_is_used() {
 async fn adapters_of_all_names_over_a_model_are_promised_memory_before_they_are_attached() {
     let house = House::new();
     let engine = FakeEngine::builder()
-        .capabilities(Capabilities { can_adapt: true, ..FakeEngine::new().capabilities() })
+        .capabilities(Capabilities { can_adapt: true, ..FakeEngine::CAPABILITIES })
         .build();
     let poet = house.write("poet.gguf", &lora(&House::demo(), 2));
     let bard = house.write("bard.gguf", &lora(&House::demo(), 4));
@@ -128,13 +128,13 @@ async fn adapters_of_all_names_over_a_model_are_promised_memory_before_they_are_
         samovar_core::format::gguf::inspect_adapter(path, &House::demo()).expect("an adapter").tensor_bytes
     };
     let bare = House::new().runtime(Some(Arc::new(engine.clone())), &[]);
-    let bare = bare.spec("demo").await.expect("is known").footprint;
+    let bare = bare.spec("demo").await.expect("is known").footprint();
     let names = [("poet", poet.as_path(), 1.0), ("bard", &bard, 1.0)];
     let runtime = house.runtime(Some(Arc::new(engine.clone())), &names);
     let promised = bare.held_bytes + bytes(&poet) + bytes(&bard);
     for name in ["demo", "poet", "bard"] {
         let spec = runtime.spec(name).await.expect("is known");
-        assert_eq!(spec.footprint.held_bytes, promised, "{name}: its instances serve all three");
+        assert_eq!(spec.footprint().held_bytes, promised, "{name}: its instances serve all three");
     }
     runtime.generate(story("demo")).collect().await.expect("answers");
     let pool = runtime.stats().await.pool;
@@ -143,7 +143,7 @@ async fn adapters_of_all_names_over_a_model_are_promised_memory_before_they_are_
     fs_err::write(&bard, "no adapter").expect("writes");
     failure_of(&runtime, "bard").await;
     let spec = runtime.spec("poet").await.expect("is known");
-    assert_eq!(spec.footprint.held_bytes, bare.held_bytes + bytes(&poet));
+    assert_eq!(spec.footprint().held_bytes, bare.held_bytes + bytes(&poet));
 }
 
 #[tokio::test]

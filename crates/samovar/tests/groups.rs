@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use samovar::{Budget, ModelSettings, ModelStats, Origin, PoolConfig, Request, Runtime, Tier, Wait};
+use samovar::{
+    Budget, CacheStatus, Input, ModelSettings, ModelStats, Origin, PoolConfig, Request, Runtime, Wait,
+    WarmOptions,
+};
 use samovar_core::testing::fake::FakeEngine;
 use samovar_core::{ErrorKind, Sampling};
 use tokio::sync::mpsc;
@@ -44,8 +47,7 @@ impl House {
 }
 
 fn needs(names: &[&str]) -> ModelSettings {
-    let needs = names.iter().map(|name| (*name).to_owned()).collect();
-    ModelSettings { needs, ..ModelSettings::default() }
+    ModelSettings::default().needs(names.iter().copied())
 }
 
 fn ask(model: &str) -> Request {
@@ -87,7 +89,7 @@ async fn a_group_that_does_not_fit_is_refused_whole_and_loads_nothing() {
     let [chat, draft] = ["chat", "draft"].map(|name| house.file(name));
     let names = [("chat", &chat, needs(&["draft"])), ("draft", &draft, ModelSettings::default())];
     let room = House::new(FakeEngine::new());
-    let one = room.runtime(1 << 30, &[]).spec("demo").await.expect("is known").footprint.total_bytes();
+    let one = room.runtime(1 << 30, &[]).spec("demo").await.expect("is known").footprint().total_bytes();
     let runtime = house.runtime(one + one / 2, &names);
     let failure = runtime.generate(ask("chat")).collect().await.expect_err("does not fit");
     assert_eq!(failure.kind, ErrorKind::TooLarge, "{failure:?}");
@@ -128,7 +130,7 @@ async fn needs_that_can_not_be_met_are_told_before_anything_is_loaded() {
 #[tokio::test]
 async fn three_instances_are_announced_one_by_one_and_share_their_weights() {
     let house = House::new(FakeEngine::builder().gate_loads().build());
-    let settings = ModelSettings { min_instances: Some(3), ..ModelSettings::default() };
+    let settings = ModelSettings::default().min_instances(3);
     let path = house.file("crowd");
     let runtime = house.runtime(1 << 30, &[("crowd", &path, settings)]);
     let info = runtime.model("crowd", Origin::Network).await.expect("is known");
@@ -136,7 +138,7 @@ async fn three_instances_are_announced_one_by_one_and_share_their_weights() {
     let (told, mut waits) = mpsc::channel(1_000);
     let warming = tokio::spawn({
         let runtime = runtime.clone();
-        async move { runtime.warm("crowd", Some(told)).await }
+        async move { runtime.warm("crowd", WarmOptions::default().waits(told)).await }
     });
     for number in 1..=3 {
         loop {
@@ -149,7 +151,7 @@ async fn three_instances_are_announced_one_by_one_and_share_their_weights() {
     }
     warming.await.expect("no panic").expect("loads");
     house.engine.wait_until(|counts| counts.live_instances == 3).await;
-    let one = runtime.spec("crowd").await.expect("is known").footprint;
+    let one = runtime.spec("crowd").await.expect("is known").footprint();
     let pool = loop {
         let pool = runtime.stats().await.pool;
         if pool.reserved_bytes == 0 {
@@ -167,7 +169,7 @@ async fn three_instances_are_announced_one_by_one_and_share_their_weights() {
 #[tokio::test]
 async fn a_model_grows_to_its_most_instances_under_load_and_no_further() {
     let house = House::new(FakeEngine::builder().gate_tokens().build());
-    let settings = ModelSettings { max_instances: Some(2), slots: Some(1), ..ModelSettings::default() };
+    let settings = ModelSettings::default().max_instances(2).slots(1);
     let path = house.file("pair");
     let runtime = house.runtime(1 << 30, &[("pair", &path, settings)]);
     let info = runtime.model("pair", Origin::Network).await.expect("is known");
@@ -191,18 +193,82 @@ async fn a_model_grows_to_its_most_instances_under_load_and_no_further() {
 }
 
 #[tokio::test]
+async fn a_smaller_budget_makes_idle_models_leave_and_counts_for_what_comes() {
+    let house = House::new(FakeEngine::new());
+    let [one, other] = ["one", "other"].map(|name| house.file(name));
+    let names = [("one", &one, ModelSettings::default()), ("other", &other, ModelSettings::default())];
+    let runtime = house.runtime(1 << 30, &names);
+    for name in ["one", "other"] {
+        runtime.generate(ask(name)).collect().await.expect("answers");
+    }
+    assert_eq!(house.engine.counts().live_instances, 2);
+    let cost = runtime.spec("one").await.expect("is known").footprint().total_bytes();
+    let of = |bytes| PoolConfig {
+        min_residency_ms: 0,
+        ..PoolConfig::with_budget(Budget { bytes, source: "a test".into() })
+    };
+    runtime.configure(of(cost * 3 / 2)).await.expect("takes it in");
+    house.engine.wait_until(|counts| counts.parks > 0 || counts.live_instances < 2).await;
+    runtime.configure(of(1)).await.expect("takes it in");
+    let failure = runtime.generate(ask("one")).collect().await.expect_err("does not fit any more");
+    assert_eq!(failure.kind, ErrorKind::TooLarge, "{failure:?}");
+    runtime.configure(of(1 << 30)).await.expect("takes it in");
+    runtime.generate(ask("one")).collect().await.expect("fits again");
+}
+
+#[tokio::test]
+async fn a_request_for_more_context_makes_the_loaded_model_larger_and_one_for_less_leaves_it() {
+    let house = House::new(FakeEngine::new());
+    let path = house.file("story");
+    let usual = ModelSettings::default().context_tokens(128);
+    let runtime = house.runtime(1 << 30, &[("story", &path, usual)]);
+    let long =
+        || Request::new("story", Input::Tokens(vec![5; 200])).sampling(Sampling::greedy()).max_tokens(2);
+    let failure = runtime.generate(long()).collect().await.expect_err("does not fit 128 tokens");
+    assert_eq!(failure.kind, ErrorKind::ContextExceeded, "{failure:?}");
+    assert!(failure.hint.is_some_and(|hint| hint.contains("context_tokens")));
+    runtime.generate(long().context_tokens(256)).collect().await.expect("fits 256");
+    let counts = house.engine.counts();
+    assert_eq!((counts.loads_started, counts.resumes), (1, 1), "it grew, its weights staying in memory");
+    for context_tokens in [16, 128, 256] {
+        let request = ask("story").context_tokens(context_tokens);
+        let (_, summary) = runtime.generate(request).collect().await.expect("answers");
+        assert_eq!(summary.tier, CacheStatus::Hit, "{context_tokens}");
+    }
+    let options = model(&runtime, "story").await.options.expect("is loaded");
+    assert_eq!((options.context_tokens, house.engine.counts().resumes), (256, 1));
+    runtime.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_context_that_the_model_can_not_have_is_refused_before_anything_is_loaded() {
+    let house = House::new(FakeEngine::new());
+    let path = house.file("story");
+    let runtime = house.runtime(1 << 30, &[("story", &path, ModelSettings::default())]);
+    for wrong in [0, 513] {
+        let request = ask("story").context_tokens(wrong);
+        let failure = runtime.generate(request).collect().await.expect_err("was trained with 512");
+        let told = (failure.kind, failure.param.as_deref());
+        assert_eq!(told, (ErrorKind::InvalidRequest, Some("context_tokens")), "{failure:?}");
+        assert!(failure.message.contains("512") && failure.hint.is_some(), "{failure:?}");
+    }
+    assert_eq!(house.engine.counts().loads_started, 0);
+    runtime.generate(ask("story").context_tokens(512)).collect().await.expect("is what it was trained with");
+}
+
+#[tokio::test]
 async fn names_that_differ_in_their_context_cost_one_growth_and_no_more() {
     let house = House::new(FakeEngine::new());
     let path = house.file("story");
-    let sized = |context| ModelSettings { context_tokens: Some(context), ..ModelSettings::default() };
+    let sized = |context| ModelSettings::default().context_tokens(context);
     let names = [("short", &path, sized(128)), ("long", &path, sized(512))];
     let runtime = house.runtime(1 << 30, &names);
     let mut tiers = Vec::new();
     for name in ["short", "long", "short", "long", "short"] {
         tiers.push(runtime.generate(ask(name)).collect().await.expect("answers").1.tier);
     }
-    assert_eq!(tiers[0], Tier::Cold);
-    assert_eq!(tiers[2..], [Tier::Hit; 3]);
+    assert_eq!(tiers[0], CacheStatus::Cold);
+    assert_eq!(tiers[2..], [CacheStatus::Hit; 3]);
     let counts = house.engine.counts();
     assert_eq!((counts.loads_started, counts.resumes), (1, 1));
     let long = runtime.model("long", Origin::Owner).await.expect("is known");

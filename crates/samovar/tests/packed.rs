@@ -8,7 +8,7 @@ use std::time::Duration;
 use samovar::core::footprint::{Footprint, KvType, Layout, LayoutWish, Speed};
 use samovar::core::{ErrorKind, Failure, Sampling};
 use samovar::store::StoreConfig;
-use samovar::{Budget, ModelSettings, PackedInfo, PoolConfig, Request, Runtime};
+use samovar::{Budget, ModelSettings, PackOptions, PackedInfo, PoolConfig, Request, Runtime, WarmOptions};
 use samovar_core::testing::fake::{Builder, FakeEngine, Script};
 
 const MODEL: &str = "demo";
@@ -54,8 +54,8 @@ impl House {
         self.runtime_after(engine, wish, Duration::ZERO)
     }
 
-    fn runtime_after(&self, engine: &FakeEngine, wish: LayoutWish, quiet: Duration) -> Runtime {
-        self.builder(engine, wish, 1 << 30).pack_when_quiet_for(quiet).build().expect("builds")
+    fn runtime_after(&self, engine: &FakeEngine, wish: LayoutWish, idle: Duration) -> Runtime {
+        self.builder(engine, wish, 1 << 30).pack_when_idle_for(idle).build().expect("builds")
     }
 
     fn builder(&self, engine: &FakeEngine, wish: LayoutWish, budget_bytes: u64) -> samovar::Builder {
@@ -63,8 +63,8 @@ impl House {
             .store(self.config())
             .pool(PoolConfig::with_budget(Budget { bytes: budget_bytes, source: "a test".into() }))
             .engine(Arc::new(engine.clone()))
-            .defaults(ModelSettings { layout: Some(wish), ..ModelSettings::default() })
-            .pack_when_quiet_for(Duration::ZERO)
+            .defaults(ModelSettings::default().layout(wish))
+            .pack_when_idle_for(Duration::ZERO)
     }
 
     /// Every packed file.
@@ -265,7 +265,7 @@ async fn a_file_that_has_to_leave_again_and_again_is_not_made_again_and_again() 
         ask(&runtime).await;
     }
     let info = runtime.packed(MODEL).await.expect("known");
-    assert!(info.trouble.is_some_and(|trouble| trouble.contains("has left the cache 2 times")));
+    assert!(info.last_error.is_some_and(|last_error| last_error.contains("has left the cache 2 times")));
     runtime.shutdown(LIMIT).await;
     assert_eq!((engine.counts().packs_started, house.files().len()), (2, 0));
 }
@@ -296,7 +296,7 @@ async fn a_model_that_fails_without_its_packed_file_too_keeps_it() {
     known(&runtime, |info| info.layout == Layout::Packed).await;
     runtime.unload(MODEL).await.expect("unloads");
     engine.fail_next_loads(2, Failure::new(ErrorKind::EngineFailed, "out of memory"));
-    runtime.warm(MODEL, None).await.expect_err("neither can be loaded");
+    runtime.warm(MODEL, WarmOptions::default()).await.expect_err("neither can be loaded");
     assert_eq!((engine.counts().loads_failed, house.files().len()), (2, 1));
     assert!(runtime.stats().await.packed.refused.is_empty());
 }
@@ -327,8 +327,8 @@ async fn a_failure_is_kept_as_the_reason_and_not_tried_again_at_once() {
     let (house, engine) = (House::new(), FakeEngine::builder().script(failing).build());
     let runtime = house.runtime(&engine, LayoutWish::Packed);
     ask(&runtime).await;
-    let info = known(&runtime, |info| info.trouble.is_some()).await;
-    assert!(info.trouble.is_some_and(|trouble| trouble.contains("the disk is full")));
+    let info = known(&runtime, |info| info.last_error.is_some()).await;
+    assert!(info.last_error.is_some_and(|last_error| last_error.contains("the disk is full")));
     for _ in 0..5 {
         ask(&runtime).await;
     }
@@ -344,7 +344,10 @@ async fn what_can_not_be_packed_is_mapped_and_says_why() {
     let info = runtime.packed(MODEL).await.expect("known");
     assert_eq!(info.layout, Layout::Mapped);
     assert!(info.why.contains("packs nothing"), "{}", info.why);
-    assert_eq!(runtime.pack(MODEL, None, None).await.expect_err("refused").kind, ErrorKind::Unsupported);
+    assert_eq!(
+        runtime.pack(MODEL, PackOptions::default()).await.expect_err("refused").kind,
+        ErrorKind::Unsupported
+    );
     assert_eq!(engine.counts().packs_started, 0);
 }
 
@@ -353,13 +356,13 @@ async fn packing_on_request_makes_and_measures_now_and_tells_how_it_gets_on() {
     let (house, engine) = (House::new(), packer(1.3).build());
     let runtime = house.runtime_after(&engine, LayoutWish::Auto, Duration::from_secs(3_600));
     let (progress, mut told) = tokio::sync::mpsc::channel(16);
-    let info = runtime.pack(MODEL, None, Some(progress)).await.expect("packs");
+    let info = runtime.pack(MODEL, PackOptions::default().progress(progress)).await.expect("packs");
     assert_eq!((info.layout, info.speeds.len()), (Layout::Packed, 2));
     assert_eq!((told.recv().await, told.recv().await), (Some(0.5), Some(1.0)));
     ask(&runtime).await;
     assert_eq!((engine.counts().packed_loads, engine.counts().packs_started), (1, 1));
     // Once more makes nothing, and measures anew.
-    runtime.pack(MODEL, None, None).await.expect("packs");
+    runtime.pack(MODEL, PackOptions::default()).await.expect("packs");
     assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 2));
 }
 
@@ -369,7 +372,7 @@ async fn an_order_that_is_dropped_stops_the_work_and_leaves_nothing_behind() {
     let runtime = house.runtime_after(&engine, LayoutWish::Packed, Duration::from_secs(3_600));
     let packing = tokio::spawn({
         let runtime = runtime.clone();
-        async move { runtime.pack(MODEL, None, None).await }
+        async move { runtime.pack(MODEL, PackOptions::default()).await }
     });
     engine.wait_until(|counts| counts.packs_started == 1).await;
     known(&runtime, |info| info.progress == Some(0.5)).await;
@@ -381,7 +384,7 @@ async fn an_order_that_is_dropped_stops_the_work_and_leaves_nothing_behind() {
         tokio::task::yield_now().await;
     }
     engine.packs_gate().open();
-    runtime.pack(MODEL, None, None).await.expect("packs");
+    runtime.pack(MODEL, PackOptions::default()).await.expect("packs");
     assert_eq!((engine.counts().packs_finished, house.files().len()), (1, 1));
 }
 
@@ -393,7 +396,7 @@ async fn an_order_goes_before_what_is_made_in_the_background() {
     engine.wait_until(|counts| counts.packs_started == 1).await;
     let packing = tokio::spawn({
         let runtime = runtime.clone();
-        async move { runtime.pack(MODEL, None, None).await }
+        async move { runtime.pack(MODEL, PackOptions::default()).await }
     });
     engine.wait_until(|counts| counts.packs_cancelled == 1 && counts.packs_started == 2).await;
     engine.packs_gate().open();
@@ -416,10 +419,10 @@ async fn an_order_that_waits_for_another_runtime_holds_no_memory_that_a_request_
     engine.wait_until(|counts| counts.packs_started == 1).await;
     // Room for one of the two.
     let builder = house.builder(&engine, LayoutWish::Packed, 200 << 20);
-    let second = builder.pack_when_quiet_for(Duration::from_secs(3_600)).build().expect("builds");
+    let second = builder.pack_when_idle_for(Duration::from_secs(3_600)).build().expect("builds");
     let packing = tokio::spawn({
         let second = second.clone();
-        async move { second.pack(MODEL, None, None).await }
+        async move { second.pack(MODEL, PackOptions::default()).await }
     });
     while second.stats().await.pool.reserved_bytes == 0 {
         tokio::task::yield_now().await;
@@ -435,15 +438,15 @@ async fn what_lacks_memory_is_made_when_the_model_has_left() {
     engine.packs_gate().open();
     let runtime = house.builder(&engine, LayoutWish::Packed, 200 << 20).build().expect("builds");
     ask(&runtime).await;
-    let info = known(&runtime, |info| info.trouble.is_some()).await;
-    assert!(info.trouble.is_some_and(|trouble| trouble.contains("waits for memory")));
+    let info = known(&runtime, |info| info.last_error.is_some()).await;
+    assert!(info.last_error.is_some_and(|last_error| last_error.contains("waits for memory")));
     assert_eq!(runtime.stats().await.packed.failed, 0);
-    let failure = runtime.pack(MODEL, None, None).await.expect_err("no memory");
+    let failure = runtime.pack(MODEL, PackOptions::default()).await.expect_err("no memory");
     assert!(failure.hint.is_some_and(|hint| hint.contains("this one too")));
     runtime.unload(MODEL).await.expect("unloads");
     engine.wait_until(|counts| counts.packs_finished == 1).await;
     let info = known(&runtime, |info| info.layout == Layout::Packed).await;
-    assert_eq!(info.trouble, None);
+    assert_eq!(info.last_error, None);
 }
 
 #[tokio::test]
@@ -453,7 +456,7 @@ async fn what_never_fits_the_budget_says_so_and_is_not_tried_again() {
     ask(&runtime).await;
     let info = known(&runtime, |info| info.why.contains("do not fit the budget")).await;
     assert_eq!((info.layout, info.bytes), (Layout::Mapped, None));
-    let failure = runtime.pack(MODEL, None, None).await.expect_err("never fits");
+    let failure = runtime.pack(MODEL, PackOptions::default()).await.expect_err("never fits");
     assert_eq!((failure.kind, engine.counts().packs_started), (ErrorKind::TooLarge, 0));
 }
 
@@ -461,22 +464,22 @@ async fn what_never_fits_the_budget_says_so_and_is_not_tried_again() {
 async fn a_file_that_was_asked_for_by_name_is_made_where_measuring_would_not_fit() {
     let (house, engine) = (House::new(), packer(1.3).build());
     let whole = house.runtime(&engine, LayoutWish::Mapped);
-    let weights = whole.spec(MODEL).await.expect("known").footprint.mapped_bytes;
+    let weights = whole.spec(MODEL).await.expect("known").footprint().mapped_bytes;
     // Below the soft limit of 85 %: one and a half of it, and the little that is held.
     let budget_bytes = weights * 15 / 10 * 100 / 85;
-    let small = ModelSettings { context_tokens: Some(64), slots: Some(1), ..ModelSettings::default() };
-    let auto = ModelSettings { layout: Some(LayoutWish::Auto), ..small.clone() };
+    let small = ModelSettings::default().context_tokens(64).slots(1);
+    let auto = small.clone().layout(LayoutWish::Auto);
     let runtime = house
         .builder(&engine, LayoutWish::Packed, budget_bytes)
         .alias("any", MODEL.parse().expect("a name"), auto)
         .alias("fast", MODEL.parse().expect("a name"), small)
-        .pack_when_quiet_for(Duration::from_secs(3_600))
+        .pack_when_idle_for(Duration::from_secs(3_600))
         .build()
         .expect("builds");
-    let failure = runtime.pack("any", None, None).await.expect_err("it cannot be measured");
+    let failure = runtime.pack("any", PackOptions::default()).await.expect_err("it cannot be measured");
     assert_eq!((failure.kind, engine.counts().packs_started), (ErrorKind::TooLarge, 0), "{failure}");
     assert!(runtime.packed("any").await.expect("known").why.contains("do not fit the budget"));
-    let info = runtime.pack("fast", None, None).await.expect("needs no figures");
+    let info = runtime.pack("fast", PackOptions::default()).await.expect("needs no figures");
     assert_eq!((info.layout, info.speeds.len()), (Layout::Packed, 0));
     assert_eq!((engine.counts().packs_finished, engine.counts().calibrations), (1, 0));
 }
@@ -484,18 +487,18 @@ async fn a_file_that_was_asked_for_by_name_is_made_where_measuring_would_not_fit
 #[tokio::test]
 async fn figures_of_other_settings_are_not_taken_for_its_own() {
     let (house, engine) = (House::new(), packer(1.3).build());
-    let small = ModelSettings { kv_type: Some(KvType::Q8_0), ..ModelSettings::default() };
+    let small = ModelSettings::default().kv_type(KvType::Q8_0);
     let builder = house.builder(&engine, LayoutWish::Auto, 1 << 30);
     let runtime = builder
         .alias("small", MODEL.parse().expect("a name"), small)
-        .pack_when_quiet_for(Duration::from_secs(3_600))
+        .pack_when_idle_for(Duration::from_secs(3_600))
         .build()
         .expect("builds");
-    let info = runtime.pack(MODEL, None, None).await.expect("packs");
+    let info = runtime.pack(MODEL, PackOptions::default()).await.expect("packs");
     assert_eq!((info.layout, info.speeds.len()), (Layout::Packed, 2));
     let other = runtime.packed("small").await.expect("known");
     assert_eq!((other.layout, other.speeds.len(), other.bytes), (Layout::Mapped, 0, info.bytes));
-    let other = runtime.pack("small", None, None).await.expect("measures");
+    let other = runtime.pack("small", PackOptions::default()).await.expect("measures");
     assert_eq!((other.layout, other.speeds.len()), (Layout::Packed, 2));
     assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 2));
 }
@@ -508,7 +511,7 @@ async fn a_file_of_the_user_is_packed_as_well_and_anew_when_it_was_replaced() {
     let path = house.home.path().join("mine.gguf");
     fs_err::copy(&demo, &path).expect("copies");
     let name = path.to_string_lossy().into_owned();
-    let info = runtime.pack(&name, None, None).await.expect("packs");
+    let info = runtime.pack(&name, PackOptions::default()).await.expect("packs");
     assert_eq!((info.layout, house.files().len()), (Layout::Packed, 1));
     let again = house.home.path().join("again.gguf");
     fs_err::copy(&demo, &again).expect("copies");
@@ -537,7 +540,7 @@ async fn a_file_that_is_replaced_while_it_is_packed_leaves_nothing_behind() {
     fs_err::copy(&demo, &again).expect("copies");
     let packing = tokio::spawn({
         let (runtime, name) = (runtime.clone(), path.to_string_lossy().into_owned());
-        async move { runtime.pack(&name, None, None).await }
+        async move { runtime.pack(&name, PackOptions::default()).await }
     });
     engine.wait_until(|counts| counts.packs_started == 1).await;
     fs_err::rename(&again, &path).expect("replaced");
@@ -557,7 +560,7 @@ async fn a_disk_without_room_costs_the_layout_and_no_request() {
     full.min_free_bytes = u64::MAX / 2;
     let runtime = house.builder(&engine, LayoutWish::Packed, 1 << 30).store(full).build().expect("builds");
     let answer = ask(&runtime).await;
-    let info = known(&runtime, |info| info.trouble.is_some()).await;
+    let info = known(&runtime, |info| info.last_error.is_some()).await;
     assert_eq!((info.layout, info.bytes), (Layout::Mapped, None));
     assert_eq!(ask(&runtime).await, answer);
     assert_eq!((engine.counts().packs_started, house.files().len()), (0, 0));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use samovar::store::{PrefixConfig, StoreConfig, StoreStats};
-use samovar::{Budget, Input, Origin, PoolConfig, Request, Runtime, Summary, Tier};
+use samovar::{Budget, CacheStatus, Input, Origin, PoolConfig, Request, Runtime, Summary};
 use samovar_core::Sampling;
 use samovar_core::port::Engine;
 use samovar_core::testing::fake::FakeEngine;
@@ -84,7 +84,7 @@ async fn what_was_computed_once_is_not_computed_again(house: House) {
 
     let second = house.runtime();
     let (same, summary) = ask(&second, prompt("demo", 1)).await;
-    assert_eq!((same, summary.tier, summary.usage.cached_tokens), (said, Tier::Cold, 179));
+    assert_eq!((same, summary.tier, summary.usage.cached_tokens), (said, CacheStatus::Cold, 179));
     assert_eq!(end(second).await.prefixes_restored, 1);
 
     // A prompt that only begins alike gets the part that it shares, and the answer that it would have got anyway.
@@ -124,11 +124,11 @@ async fn a_parked_model_takes_its_prompts_up_again() {
         .build()
         .expect("builds");
     let mut parking = prompt("demo", 1);
-    parking.keep_alive = Some(KeepAlive::ParkAtOnce);
+    parking.common.keep_alive = Some(KeepAlive::ParkAtOnce);
     ask(&runtime, parking).await;
     engine.wait_until(|counts| counts.parks == 1).await;
     let (_, summary) = ask(&runtime, prompt("demo", 1)).await;
-    assert_eq!((summary.tier, summary.usage.cached_tokens), (Tier::Parked, 179));
+    assert_eq!((summary.tier, summary.usage.cached_tokens), (CacheStatus::Parked, 179));
     // While it is held, nothing is read again.
     let (_, summary) = ask(&runtime, prompt("demo", 1)).await;
     assert_eq!(summary.usage.cached_tokens, 179);

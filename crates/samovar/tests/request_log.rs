@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use samovar::replay::{Subject, log::Reader, replay};
 use samovar::store::StoreConfig;
-use samovar::{Budget, Message, ModelSettings, PoolConfig, Request, Runtime};
+use samovar::{Budget, Message, ModelSettings, PoolConfig, Request, Runtime, WarmOptions};
 use samovar_core::ErrorKind;
 use samovar_core::testing::fake::FakeEngine;
 use serde_json::Value;
@@ -35,8 +35,11 @@ fn house_at(home: tempfile::TempDir, engine: FakeEngine, budget_bytes: u64) -> H
 }
 
 fn ask(client: &str) -> Request {
-    let request = Request::chat("demo", [Message::user("a secret word")]).max_tokens(6);
-    Request { client: client.to_owned(), ..request }
+    ask_for("demo", client)
+}
+
+fn ask_for(model: &str, client: &str) -> Request {
+    Request::chat(model, [Message::user("a secret word")]).max_tokens(6).client(client)
 }
 
 impl House {
@@ -52,8 +55,9 @@ impl House {
 #[tokio::test]
 async fn a_line_tells_the_model_the_tier_and_the_times_and_never_a_word() {
     let house = house(FakeEngine::new(), 1 << 30);
+    let mut timings = Vec::new();
     for client in ["alice", "bob", "alice"] {
-        house.runtime.generate(ask(client)).collect().await.expect("answers");
+        timings.push(house.runtime.generate(ask(client)).collect().await.expect("answers").1.timings);
     }
     let (text, lines) = house.lines().await;
     assert!(!text.contains("secret") && !text.contains("alice"), "{text}");
@@ -61,6 +65,10 @@ async fn a_line_tells_the_model_the_tier_and_the_times_and_never_a_word() {
     let tiers: Vec<&Value> = asked.iter().map(|line| &line["tier"]).collect();
     assert_eq!(tiers, ["cold", "hit", "hit"], "{text}");
     assert!(asked.iter().all(|line| line["hold_ms"].is_u64() && line["tokens"].is_u64()), "{text}");
+    for (line, timings) in asked.iter().zip(&timings) {
+        let told = (line["queue_ms"].as_u64(), line["load_ms"].as_u64());
+        assert_eq!(told, (Some(timings.queue_ms as u64), Some(timings.load_ms as u64)), "one clock: {text}");
+    }
     assert_eq!(asked[0]["client"], asked[2]["client"]);
     assert_ne!(asked[0]["client"], asked[1]["client"]);
 
@@ -95,7 +103,7 @@ async fn a_restart_goes_on_in_the_same_file_and_clients_are_other_numbers() {
 async fn every_name_of_a_model_has_its_costs_and_those_of_one_instance() {
     let home = tempfile::tempdir().expect("tempdir");
     let log = home.path().join("requests.log");
-    let trio = ModelSettings { min_instances: Some(3), ..ModelSettings::default() };
+    let trio = ModelSettings::default().min_instances(3);
     let runtime = Runtime::builder()
         .store(StoreConfig::new(home.path().join("cache"), home.path().join("state")))
         .pool(PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() }))
@@ -104,10 +112,10 @@ async fn every_name_of_a_model_has_its_costs_and_those_of_one_instance() {
         .request_log(&log)
         .build()
         .expect("builds");
-    let one = runtime.spec("demo").await.expect("is known").footprint;
-    runtime.warm("trio", None).await.expect("loads");
+    let one = runtime.spec("demo").await.expect("is known").footprint();
+    runtime.warm("trio", WarmOptions::default()).await.expect("loads");
     for model in ["trio", "demo"] {
-        runtime.generate(Request { model: model.into(), ..ask("alice") }).collect().await.expect("answers");
+        runtime.generate(ask_for(model, "alice")).collect().await.expect("answers");
     }
     runtime.shutdown(Duration::from_secs(5)).await;
     let text = fs_err::read_to_string(&log).expect("log");

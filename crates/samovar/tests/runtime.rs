@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use samovar::store::StoreConfig;
 use samovar::{
-    AnswerEvent, Budget, Input, Message, ModelSettings, Origin, PoolConfig, Request, Runtime, Tier,
+    AnswerEvent, Budget, CacheStatus, Input, Message, ModelSettings, Origin, PoolConfig, Request, Runtime,
+    WarmOptions,
 };
 use samovar_core::generation::FinishReason;
-use samovar_core::port::{Capabilities, Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::{Capabilities, Engine, EngineInfo, Instance, LoadRequest, PackRequest};
 use samovar_core::testing::fake::{FakeEngine, Script};
-use samovar_core::{Descriptor, ErrorKind, Failure, Footprint, LoadOptions};
+use samovar_core::{Cost, Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Speed};
 
 struct House {
     runtime: Runtime,
@@ -66,7 +67,7 @@ async fn ten_first_requests_cause_one_load() {
     }
     let stats = house.runtime.stats().await;
     assert_eq!((stats.pool.loads, house.engine.counts().loads_started), (1, 1));
-    assert_eq!(tiers.iter().filter(|tier| **tier == Tier::Cold).count(), 1, "{tiers:?}");
+    assert_eq!(tiers.iter().filter(|tier| **tier == CacheStatus::Cold).count(), 1, "{tiers:?}");
 }
 
 #[tokio::test]
@@ -81,11 +82,11 @@ async fn what_is_preloaded_is_ready_before_anybody_asks() {
         .build()
         .expect("builds");
     engine.wait_until(|counts| counts.loads_finished == 1).await;
-    runtime.warm("demo", None).await.expect("is ready");
+    runtime.warm("demo", WarmOptions::default()).await.expect("is ready");
     let pool = runtime.stats().await.pool;
     assert_eq!((pool.loads, pool.requests, pool.hit_rate), (1, 0, 0.0));
     let (_, summary) = runtime.generate(hello()).collect().await.expect("answers");
-    assert_eq!(summary.tier, Tier::Hit);
+    assert_eq!(summary.tier, CacheStatus::Hit);
     let pool = runtime.stats().await.pool;
     assert!(pool.hit_rate > 0.99 && pool.usage_percent > 0.0, "{pool:?}");
 }
@@ -95,7 +96,7 @@ async fn the_second_request_loads_nothing() {
     let house = house(FakeEngine::new());
     let (_, first) = house.runtime.generate(hello()).collect().await.expect("answers");
     let (_, second) = house.runtime.generate(hello()).collect().await.expect("answers");
-    assert_eq!((first.tier, second.tier), (Tier::Cold, Tier::Hit));
+    assert_eq!((first.tier, second.tier), (CacheStatus::Cold, CacheStatus::Hit));
     assert_eq!(house.runtime.stats().await.pool.loads, 1);
 }
 
@@ -122,6 +123,7 @@ async fn events_come_in_the_order_of_the_verbs() {
             AnswerEvent::Text { .. } => 't',
             AnswerEvent::Done(_) => 'd',
             AnswerEvent::Failed(_) => 'f',
+            _ => '?',
         });
     }
     let seen = seen.trim_start_matches('w');
@@ -143,7 +145,7 @@ async fn a_deadline_returns_the_text_so_far() {
 #[tokio::test]
 async fn a_deadline_holds_while_the_instance_is_stuck_before_the_first_word() {
     let house = house(FakeEngine::builder().gate_requests().build());
-    house.runtime.warm("demo", None).await.expect("loads");
+    house.runtime.warm("demo", WarmOptions::default()).await.expect("loads");
     let request = hello().deadline(Duration::from_millis(200));
     let failure = failure_of(&house.runtime, request).await;
     assert_eq!(failure.kind, ErrorKind::DeadlineExceeded);
@@ -177,7 +179,7 @@ async fn a_reader_that_leaves_during_a_load_does_not_abort_it() {
     drop(answer);
     house.engine.loads_gate().open();
     let (_, summary) = house.runtime.generate(hello()).collect().await.expect("answers");
-    assert_ne!(summary.tier, Tier::Cold);
+    assert_ne!(summary.tier, CacheStatus::Cold);
     assert_eq!(house.engine.counts().loads_started, 1);
 }
 
@@ -203,30 +205,49 @@ impl Frail {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Engine for Frail {
-    fn name(&self) -> &str {
-        self.sound.name()
+    fn engines(&self) -> Vec<EngineInfo> {
+        self.sound.engines()
     }
 
-    fn capabilities(&self) -> Capabilities {
-        self.sound.capabilities()
+    fn engine_for(&self, descriptor: &Descriptor) -> Result<EngineInfo, Failure> {
+        self.sound.engine_for(descriptor)
+    }
+
+    fn capabilities(&self, descriptor: &Descriptor) -> Capabilities {
+        self.sound.capabilities(descriptor)
     }
 
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
         self.sound.footprint(descriptor, options)
     }
 
-    fn load(
-        &self,
-        files: ModelFiles<'_>,
-        descriptor: &Descriptor,
-        options: &LoadOptions,
-        control: &LoadControl,
-    ) -> Result<Arc<dyn Instance>, Failure> {
+    fn cost(&self, descriptor: &Descriptor, options: &LoadOptions, memory: Footprint) -> Cost {
+        self.sound.cost(descriptor, options, memory)
+    }
+
+    fn packing(&self, descriptor: &Descriptor) -> Option<String> {
+        self.sound.packing(descriptor)
+    }
+
+    fn packing_footprint(&self, descriptor: &Descriptor) -> Result<Footprint, Failure> {
+        self.sound.packing_footprint(descriptor)
+    }
+
+    fn pack(&self, request: PackRequest<'_>) -> Result<u64, Failure> {
+        self.sound.pack(request)
+    }
+
+    fn calibrate(&self, request: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
+        self.sound.calibrate(request)
+    }
+
+    fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
         let left =
             self.deaths_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         let engine = if left.is_ok() { &self.dying } else { &self.sound };
-        engine.load(files, descriptor, options, control)
+        engine.load(request)
     }
 }
 
@@ -263,8 +284,8 @@ async fn a_death_after_the_first_word_is_told_and_nothing_is_said_twice() {
 async fn the_network_may_not_name_files_until_their_owner_did() {
     let house = house(FakeEngine::new());
     let path = house.model_file("tiny-story.gguf").await;
-    let by_path = |origin| Request { origin, ..Request::text(path.to_string_lossy(), "Once") };
-    let by_name = || Request { origin: Origin::Network, ..Request::text("tiny-story", "Once") };
+    let by_path = |origin| Request::text(path.to_string_lossy(), "Once").origin(origin);
+    let by_name = || Request::text("tiny-story", "Once").origin(Origin::Network);
 
     assert_eq!(failure_of(&house.runtime, by_path(Origin::Network)).await.kind, ErrorKind::Forbidden);
     assert_eq!(failure_of(&house.runtime, by_name()).await.kind, ErrorKind::NotFound);
@@ -282,13 +303,13 @@ async fn a_file_replaced_under_its_name_is_loaded_anew() {
     let fresh = house.model_file("fresh.gguf").await;
     fs_err::rename(fresh, &path).expect("renames");
     let (_, summary) = house.runtime.generate(ask()).collect().await.expect("answers");
-    assert_eq!(summary.tier, Tier::Cold);
+    assert_eq!(summary.tier, CacheStatus::Cold);
 }
 
 #[tokio::test]
 async fn an_alias_brings_its_settings() {
     let home = tempfile::tempdir().expect("tempdir");
-    let settings = ModelSettings { context_tokens: Some(128), slots: Some(3), ..ModelSettings::default() };
+    let settings = ModelSettings::default().context_tokens(128).slots(3);
     let runtime = Runtime::builder()
         .cache_dir(home.path())
         .engine(Arc::new(FakeEngine::new()))
@@ -321,7 +342,7 @@ async fn wrong_references_say_what_to_do() {
 async fn who_asks_over_the_network_hears_of_names_and_never_of_paths() {
     let house = house(FakeEngine::new());
     for reference in ["no-such-model", "no such model", "qwen2.5:7b"] {
-        let request = Request { origin: Origin::Network, ..Request::text(reference, "Once") };
+        let request = Request::text(reference, "Once").origin(Origin::Network);
         let hint = failure_of(&house.runtime, request).await.hint.expect("a hint");
         assert_eq!(hint, "write one of the names that are known: demo", "{reference}");
     }
@@ -332,7 +353,7 @@ async fn who_asks_over_the_network_hears_of_names_and_never_of_paths() {
 #[tokio::test]
 async fn a_deadline_before_the_first_token_tells_how_far_the_prompt_was() {
     let house = house(FakeEngine::builder().gate_tokens().build());
-    house.runtime.warm("demo", None).await.expect("loads");
+    house.runtime.warm("demo", WarmOptions::default()).await.expect("loads");
     let failure = failure_of(&house.runtime, hello().deadline(Duration::from_millis(300))).await;
     assert_eq!(failure.kind, ErrorKind::DeadlineExceeded);
     assert!(
@@ -404,7 +425,7 @@ async fn shutdown_lets_running_answers_finish_and_takes_no_more() {
 
 /// A long answer that tells much of each token.
 fn talkative(tokens: u32) -> Request {
-    Request { logprobs: Some(20), ignore_eos: true, ..hello().max_tokens(tokens) }
+    hello().max_tokens(tokens).logprobs(20).ignore_eos()
 }
 
 #[tokio::test]
@@ -426,11 +447,11 @@ async fn four_unread_answers_hold_no_slot_from_the_fifth_request() {
 async fn a_reader_that_leaves_too_much_unread_loses_its_own_answer_and_holds_no_slot() {
     let home = tempfile::tempdir().expect("tempdir");
     let engine = FakeEngine::new();
-    let one_slot = ModelSettings { slots: Some(1), ..ModelSettings::default() };
+    let one_slot = ModelSettings::default().slots(1);
     let builder = Runtime::builder().cache_dir(home.path()).engine(Arc::new(engine.clone()));
     let runtime = builder.defaults(one_slot).buffers(64 << 20).build().expect("builds");
     // Each token tells the probabilities of 256 others: some 15 KB.
-    let unread = runtime.generate(Request { logprobs: Some(256), ..talkative(400) });
+    let unread = runtime.generate(talkative(400).logprobs(256));
     engine.wait_until(|counts| counts.generations_started == 1).await;
     let next = runtime.generate(hello()).collect();
     let next = tokio::time::timeout(Duration::from_secs(20), next).await.expect("the slot is free");

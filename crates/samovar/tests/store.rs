@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use samovar::store::{AdoptKind, AdoptOptions, AdoptRoot, Progress, StoreConfig};
 use samovar::{
-    AnswerEvent, Budget, Message, ModelSettings, Origin, PoolConfig, Request, Runtime, TemplateOrigin, Tier,
-    Wait,
+    AnswerEvent, Budget, CacheStatus, Message, ModelSettings, Origin, PackOptions, PoolConfig, Request,
+    Runtime, TemplateOrigin, Wait, WarmOptions,
 };
 use samovar_core::testing::fake::{FakeEngine, Script};
 use samovar_core::testing::gguf::{LlamaShape, llama};
@@ -73,7 +73,7 @@ async fn a_hub_model_is_fetched_for_the_first_request_and_found_by_the_next() {
     let runtime = house.runtime();
     let (_, first) = runtime.generate(ask(MODEL)).collect().await.expect("answers");
     let (_, second) = runtime.generate(ask("test/tiny:Q8_0")).collect().await.expect("answers");
-    assert_eq!((first.tier, second.tier), (Tier::Fetched, Tier::Hit));
+    assert_eq!((first.tier, second.tier), (CacheStatus::Fetched, CacheStatus::Hit));
     assert!(first.timings.fetch_ms > 0.0 && second.timings.fetch_ms == 0.0);
     let stats = runtime.stats().await;
     assert_eq!((stats.tiers.l3.hits, stats.pool.loads), (1, 1));
@@ -88,7 +88,7 @@ async fn another_runtime_finds_it_without_a_network() {
     config.sources.is_offline = true;
     let other = House::runtime_with(FakeEngine::new(), config, 1 << 30);
     let (_, summary) = other.generate(ask(MODEL)).collect().await.expect("answers offline");
-    assert_eq!(summary.tier, Tier::Cold);
+    assert_eq!(summary.tier, CacheStatus::Cold);
     assert_eq!(house.sent_bytes(), sent);
 }
 
@@ -113,7 +113,7 @@ async fn whoever_has_a_model_packed_hears_of_the_fetch_before() {
     let runtime = House::runtime_with(engine.clone(), house.config(), 1 << 30);
     let (told, mut waits) = tokio::sync::mpsc::channel(1_000);
     // It measures nothing, which is said at the end.
-    let failure = runtime.pack(MODEL, Some(told), None).await.expect_err("no figures");
+    let failure = runtime.pack(MODEL, PackOptions::default().waits(told)).await.expect_err("no figures");
     assert_eq!((failure.kind, engine.counts().packs_finished), (ErrorKind::EngineFailed, 1));
     let mut heard = Vec::new();
     while let Some(wait) = waits.recv().await {
@@ -148,11 +148,25 @@ async fn a_model_that_can_never_fit_is_refused_by_its_header_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_context_that_the_model_can_not_have_is_refused_by_its_header_alone() {
+    let house = House::new().await;
+    let runtime = house.runtime();
+    let failure = runtime.generate(ask(MODEL).context_tokens(513)).collect().await.expect_err("has 512");
+    assert_eq!(
+        (failure.kind, failure.param.as_deref()),
+        (ErrorKind::InvalidRequest, Some("context_tokens")),
+        "{failure:?}"
+    );
+    let store = runtime.store().await.expect("opens");
+    assert!(store.list().expect("lists").is_empty(), "nothing was fetched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn strangers_name_only_what_is_here_already() {
     let house = House::new().await;
     let runtime = house.runtime();
     let mut stranger = ask(MODEL);
-    stranger.origin = Origin::Network;
+    stranger.common.origin = Origin::Network;
     let failure = runtime.generate(stranger.clone()).collect().await.expect_err("not here");
     assert_eq!(failure.kind, ErrorKind::NotFound);
     assert!(failure.hint.is_some_and(|hint| hint.contains("samovar pull")));
@@ -166,9 +180,9 @@ async fn strangers_name_only_what_is_here_already() {
 async fn an_alias_of_the_owner_may_be_fetched_for_strangers() {
     let house = House::new().await;
     let mut stranger = ask("writer");
-    stranger.origin = Origin::Network;
+    stranger.common.origin = Origin::Network;
     let (_, summary) = house.runtime().generate(stranger).collect().await.expect("answers");
-    assert_eq!(summary.tier, Tier::Fetched);
+    assert_eq!(summary.tier, CacheStatus::Fetched);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +202,7 @@ async fn a_loaded_model_cannot_be_removed_and_one_unloaded_can() {
     }
     assert!(store.list().expect("lists").is_empty());
     let (_, again) = runtime.generate(ask(MODEL)).collect().await.expect("fetched again");
-    assert_eq!(again.tier, Tier::Fetched);
+    assert_eq!(again.tier, CacheStatus::Fetched);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,7 +242,7 @@ async fn a_thousand_loads_fetch_once_and_never_fail() {
     let house = House::new().await;
     let runtime = house.runtime();
     for _ in 0..1_000 {
-        runtime.warm(MODEL, None).await.expect("loads");
+        runtime.warm(MODEL, WarmOptions::default()).await.expect("loads");
         runtime.unload(MODEL).await.expect("unloads");
     }
     let stats = runtime.stats().await;
@@ -253,13 +267,13 @@ async fn damage(runtime: &Runtime) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_request_that_meets_damage_has_the_model_brought_again_and_is_answered() {
     let cases = [
-        (MODEL, Origin::Owner, Tier::Fetched),
+        (MODEL, Origin::Owner, CacheStatus::Fetched),
         // What its owner once had fetched, and a client of the network names.
-        (MODEL, Origin::Network, Tier::Fetched),
-        ("demo", Origin::Owner, Tier::Cold),
+        (MODEL, Origin::Network, CacheStatus::Fetched),
+        ("demo", Origin::Owner, CacheStatus::Cold),
     ];
     for (model, origin, tier) in cases {
-        let asked = || Request { origin, ..ask(model) };
+        let asked = || ask(model).origin(origin);
         let house = House::new().await;
         let runtime = house.runtime();
         runtime.generate(ask(model)).collect().await.expect("answers");
@@ -322,11 +336,10 @@ async fn an_authors_stop_strings_end_the_answers_of_requests_that_name_none() {
     let weights = fs_err::read(demo).expect("the demo model");
     let runtime = with_ollamas(&house, &weights, r#"{"stop": ["kettle"]}"#).await;
     // The fake engine says the last words of its prompt first.
-    let ask = |stop: &[&str]| Request {
-        stop: stop.iter().map(|stop| (*stop).to_owned()).collect(),
-        ..Request::text("hf.co/org/name:Q8_0", "once the fox and a kettle")
-            .sampling(Sampling::greedy())
-            .max_tokens(6)
+    let ask = |stop: &[&str]| {
+        let request =
+            Request::text("hf.co/org/name:Q8_0", "once the fox and a kettle").stop(stop.iter().copied());
+        request.sampling(Sampling::greedy()).max_tokens(6)
     };
     let (said, _) = runtime.generate(ask(&[])).collect().await.expect("answers");
     assert_eq!(said.trim(), "fox and a");

@@ -6,14 +6,11 @@
 
 use std::io::Read as _;
 use std::path::Path;
-use std::sync::Arc;
 
-use samovar_pool::ModelSpec;
 use samovar_store::{Artifact, Opened};
 use serde_json::Value;
 
-use super::Catalog;
-use super::target::{Place, Target};
+use super::facts::Facts;
 use crate::settings::{ChatTemplate, ModelSettings};
 
 /// Bytes of each file that is read.
@@ -51,7 +48,10 @@ impl Customs {
     }
 
     /// Reads what there is. What cannot be read or understood is as if it were not there, and told in the log.
-    fn read(opened: &Opened) -> Self {
+    pub(super) fn of(opened: &Opened) -> Self {
+        if !Self::may_be_of(opened.artifact()) {
+            return Self::default();
+        }
         let text = |name: &str| {
             let path = name.parse().expect("invariant: a plain word is a file's name");
             read(opened.path_of(&path)?)
@@ -74,34 +74,16 @@ impl Customs {
     }
 }
 
-impl Catalog {
-    /// What the author of a model set beside its weights, read once: the artifact's key fixes it.
-    pub(super) fn customs(&self, target: &Target) -> Arc<Customs> {
-        let Place::Stored(artifact) = &target.place else { return Arc::default() };
-        if !Customs::may_be_of(artifact) {
-            return Arc::default();
-        }
-        let key = artifact.key_digest;
-        if let Some(known) = self.seen().customs.get(&key) {
-            return Arc::clone(known);
-        }
-        let opened = self.shelf.store().and_then(|store| Ok(store.look_at(&key)?));
-        // What is wrong is told by whoever loads it.
-        let Ok(opened) = opened else { return Arc::default() };
-        let customs = Arc::new(Customs::read(&opened));
-        self.seen().customs.insert(key, Arc::clone(&customs));
-        customs
-    }
+/// The settings, with the template that stands for the author's where there is no other.
+pub(super) fn settings_with(facts: &Facts, settings: &ModelSettings) -> ModelSettings {
+    ModelSettings { chat_template: chat_template(facts, settings), ..settings.clone() }
 }
 
-/// The settings, with the template that stands for the author's where there is no other.
-pub(super) fn settings_with(customs: &Customs, spec: &ModelSpec, settings: &ModelSettings) -> ModelSettings {
-    let mut settings = settings.clone();
-    let has_own = spec.descriptor.chat_template.as_ref().is_some_and(|own| !own.trim().is_empty());
-    if settings.chat_template.is_none() && !has_own {
-        settings.chat_template = customs.template.map(|name| ChatTemplate::BuiltIn(name.to_owned()));
-    }
-    settings
+/// The template that an owner chose; where nobody did and the file has none, the one that stands for the author's.
+pub(super) fn chat_template(facts: &Facts, settings: &ModelSettings) -> Option<ChatTemplate> {
+    let has_own = facts.descriptor.chat_template.as_ref().is_some_and(|own| !own.trim().is_empty());
+    let of_author = facts.customs.template.filter(|_| !has_own);
+    settings.chat_template.clone().or_else(|| of_author.map(|name| ChatTemplate::BuiltIn(name.to_owned())))
 }
 
 /// The text of a small file.

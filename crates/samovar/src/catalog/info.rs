@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::settings::{ChatTemplate, ModelSettings};
 
 /// How a model came to have a name.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -23,6 +24,7 @@ pub enum Kind {
 }
 
 /// Where the template of a model's conversations comes from.
+#[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TemplateOrigin {
@@ -49,6 +51,7 @@ impl TemplateOrigin {
 }
 
 /// A model that requests may name.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// The name that requests use.
@@ -91,7 +94,7 @@ pub struct ModelInfo {
 
 impl ModelInfo {
     pub(super) fn new(spec: &ModelSpec, kind: Kind, settings: &ModelSettings) -> Self {
-        let modified = fs_err::metadata(&spec.path).and_then(|facts| facts.modified());
+        let modified = fs_err::metadata(spec.path()).and_then(|facts| facts.modified());
         let modified_unix_s = modified
             .ok()
             .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
@@ -99,7 +102,7 @@ impl ModelInfo {
         Self {
             name: spec.name.clone(),
             kind,
-            path: spec.path.clone(),
+            path: spec.path().to_owned(),
             architecture: spec.descriptor.architecture.clone(),
             parameters: spec.descriptor.parameters,
             quantization: spec.descriptor.quantization.clone(),
@@ -107,7 +110,7 @@ impl ModelInfo {
             context_tokens: spec.options.context_tokens,
             trained_context_tokens: spec.descriptor.context_tokens,
             slots: spec.options.slots,
-            predicted_bytes: spec.footprint.total_bytes(),
+            predicted_bytes: spec.footprint().total_bytes(),
             adapters: settings.adapters.iter().map(ToString::to_string).collect(),
             needs: settings.needs.clone(),
             chat_template: TemplateOrigin::of(spec.descriptor.chat_template.as_deref(), settings),

@@ -22,12 +22,20 @@ pub trait NameSource: Send + Sync {
 }
 
 /// What changed of an owner's settings since the runtime began.
+#[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// In force.
     pub in_force: Vec<String>,
     /// In force after a restart.
     pub needs_restart: Vec<String>,
+}
+
+impl Changes {
+    /// Settings by their names: those whose change is in force, and those whose change is so after a restart.
+    pub fn new(in_force: Vec<String>, needs_restart: Vec<String>) -> Self {
+        Self { in_force, needs_restart }
+    }
 }
 
 /// The names of one moment.

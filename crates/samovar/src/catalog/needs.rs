@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{ErrorKind, Failure, ModelKey};
 use samovar_pool::ModelSpec;
 
 use super::names::Names;
-use super::target::{Place, Target};
-use super::{Away, Catalog};
+use super::target::{ModelLocation, Target};
+use super::{Catalog, Remote};
 use crate::request::Origin;
 
 /// Names in one chain of needs.
@@ -19,38 +19,33 @@ const CHAIN_MAX: usize = 8;
 /// Where a need leads.
 pub(super) enum Need {
     /// To a model that can be loaded, with all that it needs itself.
-    Here(Arc<ModelSpec>),
+    Local(Arc<ModelSpec>),
     /// To one that has to be fetched first.
-    Away(Box<Away>),
+    Remote(Box<Remote>),
+}
+
+/// Where all needs of a model lead.
+pub(super) enum Needs {
+    /// To models that can be loaded.
+    Local(Vec<Arc<ModelSpec>>),
+    /// To one that has to be fetched first.
+    Remote(Box<Remote>),
 }
 
 impl Catalog {
-    /// The model with all that it needs; where one of those has to be fetched first, that one.
-    pub(super) fn with_needs(
-        &self,
-        spec: Arc<ModelSpec>,
-        target: &Target,
-        chain: &[&str],
-    ) -> Result<Need, Failure> {
-        if target.settings.needs.is_empty() {
-            return Ok(Need::Here(spec));
-        }
+    /// All that the model of this key needs; where one of those has to be fetched first, that one.
+    pub(super) fn needs(&self, target: &Target, key: &ModelKey, chain: &[&str]) -> Result<Needs, Failure> {
         let mut needs = Vec::new();
         for name in &target.settings.needs {
             match self.need(&target.names, name, chain)? {
-                Need::Here(need) if need.key == spec.key => {
+                Need::Local(need) if need.key == *key => {
                     return Err(wrong(chain, &format!("`{name}` is the same model under another name")));
                 }
-                Need::Here(need) => needs.push(need),
-                away @ Need::Away(_) => return Ok(away),
+                Need::Local(need) => needs.push(need),
+                Need::Remote(remote) => return Ok(Needs::Remote(remote)),
             }
         }
-        let is_known = spec.needs.len() == needs.len()
-            && spec.needs.iter().zip(&needs).all(|(known, need)| Arc::ptr_eq(known, need));
-        if is_known {
-            return Ok(Need::Here(spec));
-        }
-        Ok(Need::Here(self.remember_needs(target, &spec, needs)))
+        Ok(Needs::Local(needs))
     }
 
     fn need(&self, names: &Arc<Names>, name: &str, chain: &[&str]) -> Result<Need, Failure> {
@@ -62,21 +57,17 @@ impl Catalog {
             return Err(wrong(chain, &format!("`{}` is too long a chain", longer.join("` needs `"))));
         }
         // The owner wrote the name, whoever asks for the model.
-        let target = self.target(names, name, Origin::Owner).map_err(|failure| Failure {
-            message: format!(
-                "`{}` needs `{name}`: {}",
-                chain.last().copied().unwrap_or_default(),
-                failure.message
-            ),
-            ..failure
+        let target = self.target(names, name, Origin::Owner).map_err(|failure| {
+            let needing = chain.last().copied().unwrap_or_default();
+            let message = format!("`{needing}` needs `{name}`: {}", failure.message);
+            failure.with_message(message)
         })?;
-        match &target.place {
-            Place::Away(reference) => {
-                let away = Away { reference: reference.clone(), settings: target.settings.clone() };
-                Ok(Need::Away(Box::new(away)))
-            }
-            _ => self.with_needs(self.specify(&target)?, &target, &longer),
+        if let ModelLocation::Remote(reference) = &target.place {
+            let (reference, settings) = (reference.clone(), target.settings.clone());
+            return Ok(Need::Remote(Box::new(Remote { reference, settings, asked_context: None })));
         }
+        let facts = self.facts_of(&target)?;
+        self.specified(&target, &facts, None, &longer)
     }
 }
 
@@ -98,10 +89,11 @@ mod tests {
     use samovar_store::StoreConfig;
 
     use super::*;
-    use crate::catalog::{Changes, NameBook, NameSource, Riders};
-    use crate::packed::{Made, Packings};
+    use crate::catalog::{AdapterRegistry, Changes, NameBook, NameSource, Planned};
+    use crate::experience::Experience;
+    use crate::lazy_store::LazyStore;
+    use crate::packed::{LayoutRegistry, Made};
     use crate::settings::{Alias, ModelSettings};
-    use crate::shelf::Shelf;
 
     const MADE: Made = Made { bytes: 1, unix_ms: 1 };
 
@@ -116,13 +108,20 @@ mod tests {
     fn catalog_of(home: &std::path::Path, names: NameBook) -> Catalog {
         let mut config = StoreConfig::new(home.join("cache"), home.join("state"));
         config.min_free_bytes = 0;
-        let shelf = Arc::new(Shelf::new(config));
+        let lazy_store = Arc::new(LazyStore::new(config));
         let script = Script { packing: Some("this machine".to_owned()), ..Script::default() };
         let engine: Arc<dyn Engine> = Arc::new(FakeEngine::builder().script(script).build());
         let pool = PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() });
-        let packings = Arc::new(Packings::new(Arc::clone(&shelf), Arc::clone(&engine), pool.budget.bytes));
-        let riders = Arc::new(Riders::default());
-        Catalog::new(shelf, names, &pool, engine, riders, packings)
+        let layout_registry =
+            Arc::new(LayoutRegistry::new(Arc::clone(&lazy_store), Arc::clone(&engine), pool.budget.bytes));
+        let adapter_registry = Arc::new(AdapterRegistry::default());
+        let experience = Arc::new(Experience::new(Arc::clone(&lazy_store)));
+        Catalog::new(lazy_store, names, &pool, engine, adapter_registry, layout_registry, experience)
+    }
+
+    fn planned(catalog: &Catalog, target: &Target) -> Planned {
+        let facts = catalog.facts_of(target).unwrap();
+        catalog.planned(target, &facts, None).unwrap()
     }
 
     /// Settings of every model, once the owner has changed them.
@@ -151,7 +150,7 @@ mod tests {
         let catalog = catalog_of(home.path(), NameBook::new(Vec::new(), of(256), Some(source)));
         let look = || {
             let target = catalog.target(&catalog.names_now(), "demo", Origin::Owner).unwrap();
-            move |catalog: &Catalog| catalog.specify(&target).unwrap().options.context_tokens
+            move |catalog: &Catalog| planned(catalog, &target).options.context_tokens
         };
         let before = look();
         *written.0.lock().unwrap() = Some(of(128));
@@ -162,30 +161,37 @@ mod tests {
     }
 
     #[test]
-    fn needs_are_put_beside_what_else_was_learned_meanwhile() {
+    fn what_becomes_known_of_a_model_counts_for_the_next_who_asks() {
         let home = tempfile::tempdir().unwrap();
         let (catalog, target) = catalog(home.path());
-        let before = catalog.specify(&target).unwrap();
-        let subject = catalog.packings.subject(&before.key).unwrap();
-        catalog.packings.made(&subject, MADE, None);
-        assert_eq!(catalog.specify(&target).unwrap().options.layout, Layout::Packed);
-        // Whoever looked before that comes with the needs only now.
-        let need = Arc::clone(&before);
-        let spec = catalog.remember_needs(&target, &before, vec![need]);
-        assert_eq!((spec.needs.len(), spec.options.layout), (1, Layout::Packed));
-        assert!(Arc::ptr_eq(&catalog.specify(&target).unwrap(), &spec));
+        let before = planned(&catalog, &target);
+        assert_eq!(before.options.layout, Layout::Mapped);
+        let subject = catalog.layout_registry.subject(&before.key).unwrap();
+        catalog.layout_registry.made(&subject, MADE, None);
+        let after = planned(&catalog, &target);
+        assert_eq!((after.options.layout, &after.key), (Layout::Packed, &before.key));
     }
 
     #[test]
-    fn what_becomes_known_while_a_model_is_looked_at_counts_from_the_next_look_on() {
+    fn facts_are_read_once_and_those_of_a_changed_file_are_others() {
         let home = tempfile::tempdir().unwrap();
-        let (catalog, target) = catalog(home.path());
-        let Place::Stored(artifact) = &target.place else { panic!("the demo model is the store's") };
-        let edition = catalog.packings.edition();
-        let spec = catalog.specify_stored(&target, artifact).unwrap();
-        let subject = catalog.packings.subject(&spec.key).unwrap();
-        catalog.packings.made(&subject, MADE, None);
-        assert_eq!(catalog.meet(&target, None, spec, edition).options.layout, Layout::Mapped);
-        assert_eq!(catalog.specify(&target).unwrap().options.layout, Layout::Packed);
+        let (catalog, demo) = catalog(home.path());
+        let facts = catalog.facts_of(&demo).unwrap();
+        assert!(Arc::ptr_eq(&facts, &catalog.facts_of(&demo).unwrap()));
+        let path = home.path().join("copy.gguf");
+        fs_err::write(&path, fs_err::read(facts.files.main()).unwrap()).unwrap();
+        let path = fs_err::canonicalize(path).unwrap();
+        let copy = || {
+            let name = path.to_string_lossy();
+            let target = catalog.target(&catalog.names_now(), &name, Origin::Owner).unwrap();
+            catalog.facts_of(&target).unwrap()
+        };
+        let first = copy();
+        assert!(Arc::ptr_eq(&first, &copy()));
+        let file = fs_err::OpenOptions::new().write(true).open(&path).unwrap();
+        file.file().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let second = copy();
+        assert_ne!((first.weights, &first.identity), (second.weights, &second.identity));
+        assert_eq!(first.descriptor, second.descriptor);
     }
 }

@@ -1,10 +1,9 @@
 //! What tells an unchanged file from a replaced one without reading it.
 
+use std::fmt;
 use std::path::Path;
 
-use samovar_core::{Digest, ErrorKind, Failure, ModelKey, system_words};
-
-use crate::settings::ModelSettings;
+use samovar_core::{Digest, ErrorKind, Failure, system_words};
 
 /// A file as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,16 +28,15 @@ impl Stamp {
 
     /// The same for the same file, also in later lives of this program.
     pub(crate) fn digest(&self) -> Digest {
-        let Self { device, inode, size, modified_ns } = self;
-        Digest::of_bytes(
-            format!("samovar file 1\n{device:x}-{inode:x}-{size:x}-{modified_ns:x}\n").as_bytes(),
-        )
+        Digest::of_bytes(format!("samovar file 1\n{self}\n").as_bytes())
     }
+}
 
-    /// What the pool knows the file by, as it is now and under these settings.
-    pub(super) fn key(&self, settings: &ModelSettings) -> ModelKey {
+impl fmt::Display for Stamp {
+    /// As it is written into keys that outlive the program; never changed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { device, inode, size, modified_ns } = self;
-        super::key(&format_args!("{device:x}-{inode:x}-{size:x}-{modified_ns:x}"), settings)
+        write!(f, "{device:x}-{inode:x}-{size:x}-{modified_ns:x}")
     }
 }
 

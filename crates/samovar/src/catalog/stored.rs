@@ -1,7 +1,7 @@
 //! What an artifact of the store is to the catalog: a name, and weights that an engine can run or not.
 
-use samovar_core::{ErrorKind, Failure, ModelRef};
-use samovar_store::{Artifact, Role};
+use samovar_core::{ErrorKind, Failure, Format, ModelRef, format};
+use samovar_store::{Artifact, FilePath, Role};
 
 /// The name of an artifact without the scheme, where it can be read without.
 pub(super) fn short_name(artifact: &Artifact) -> String {
@@ -11,10 +11,11 @@ pub(super) fn short_name(artifact: &Artifact) -> String {
     if reads_the_same { short.to_owned() } else { full.clone() }
 }
 
-/// Whether its weights are GGUF.
-pub(super) fn is_gguf(artifact: &Artifact) -> bool {
+/// Whether its weights can be inspected, as far as their names say: where they say nothing, the bytes will.
+pub(super) fn has_reader(artifact: &Artifact) -> bool {
     let mut weights = artifact.files.iter().filter(|file| file.role == Role::Weights);
-    weights.all(|file| file.path.extension().as_deref() != Some("safetensors"))
+    let format_of = |path: &FilePath| Format::of_extension(&path.extension()?);
+    weights.all(|file| format_of(&file.path).is_none_or(format::has_reader))
 }
 
 /// What is said of one that is not.

@@ -12,18 +12,20 @@ use samovar_store::{Artifact, KeyDigest};
 
 use super::names::Names;
 use super::stored::short_name;
-use super::{Catalog, Kind, demo, stamp};
+use super::{AskedContext, Catalog, Kind, demo, stamp};
 use crate::request::Origin;
 use crate::settings::ModelSettings;
 
 /// A model that is not on this machine.
 #[derive(Clone, Debug)]
-pub(crate) struct Away {
+pub(crate) struct Remote {
     pub(crate) reference: ArtifactRef,
     pub(super) settings: ModelSettings,
+    /// What the request for which it would be fetched asks for.
+    pub(super) asked_context: Option<AskedContext>,
 }
 
-impl Away {
+impl Remote {
     /// What is said where nothing may be fetched.
     pub(crate) fn missing(&self) -> Failure {
         Failure::new(ErrorKind::NotFound, format!("`{}` is not on this machine", self.reference))
@@ -43,33 +45,26 @@ pub(super) enum Identity {
 pub(super) struct Target {
     /// The name that its owner or we gave it; a file without one is named after itself once it was read.
     pub(super) given_name: Option<String>,
-    pub(super) place: Place,
+    pub(super) place: ModelLocation,
     pub(super) settings: ModelSettings,
     pub(super) kind: Kind,
     /// Those of the moment at which the request came.
     pub(super) names: Arc<Names>,
 }
 
-pub(super) enum Place {
+pub(super) enum ModelLocation {
     File(PathBuf),
     Stored(Box<Artifact>),
-    Away(ArtifactRef),
+    Remote(ArtifactRef),
 }
 
-impl Target {
-    /// Which bytes it means, and under which name; nothing of what is not on this machine.
-    pub(super) fn identity(&self) -> Option<(Option<String>, Identity)> {
-        Some((self.given_name.clone(), self.place.identity()?))
-    }
-}
-
-impl Place {
+impl ModelLocation {
     /// Which bytes lie there.
     pub(super) fn identity(&self) -> Option<Identity> {
         match self {
             Self::File(path) => Some(Identity::File(path.clone())),
             Self::Stored(artifact) => Some(Identity::Stored(artifact.key_digest)),
-            Self::Away(_) => None,
+            Self::Remote(_) => None,
         }
     }
 }
@@ -115,7 +110,7 @@ impl Catalog {
     }
 
     fn named(&self, names: &Arc<Names>, name: &str, origin: Origin) -> Result<Target, Failure> {
-        let path = self.seen().names.get(name).cloned();
+        let path = self.file_names().get(name).cloned();
         path.map(|path| file(names, path)).ok_or_else(|| self.unknown(names, name, origin))
     }
 
@@ -127,12 +122,12 @@ impl Catalog {
         origin: Origin,
     ) -> Result<Target, Failure> {
         let (settings, kind, names) = (names.defaults.clone(), Kind::Stored, Arc::clone(names));
-        match self.stored_or_away(reference)? {
-            Place::Stored(artifact) => {
+        match self.stored_or_remote(reference)? {
+            ModelLocation::Stored(artifact) => {
                 let given_name = Some(short_name(&artifact));
-                Ok(Target { given_name, place: Place::Stored(artifact), settings, kind, names })
+                Ok(Target { given_name, place: ModelLocation::Stored(artifact), settings, kind, names })
             }
-            Place::Away(reference) if origin == Origin::Network => {
+            ModelLocation::Remote(reference) if origin == Origin::Network => {
                 Err(Failure::new(ErrorKind::NotFound, format!("`{reference}` is not on this machine"))
                     .with_param("model")
                     .with_hint(format!("its owner can fetch it: samovar pull {reference}")))
@@ -141,28 +136,28 @@ impl Catalog {
         }
     }
 
-    fn stored_or_away(&self, reference: ArtifactRef) -> Result<Place, Failure> {
-        Ok(match self.shelf.store()?.find(&reference)? {
-            Some(artifact) => Place::Stored(Box::new(artifact)),
-            None => Place::Away(reference),
+    fn stored_or_remote(&self, reference: ArtifactRef) -> Result<ModelLocation, Failure> {
+        Ok(match self.lazy_store.store()?.find(&reference)? {
+            Some(artifact) => ModelLocation::Stored(Box::new(artifact)),
+            None => ModelLocation::Remote(reference),
         })
     }
 
-    fn demo(&self) -> Result<Place, Failure> {
-        Ok(Place::Stored(Box::new(demo::artifact(&self.shelf.store()?)?)))
+    fn demo(&self) -> Result<ModelLocation, Failure> {
+        Ok(ModelLocation::Stored(Box::new(demo::artifact(&self.lazy_store.store()?)?)))
     }
 
-    pub(super) fn place_of(&self, source: &ModelRef, alias: &str) -> Result<Place, Failure> {
+    pub(super) fn place_of(&self, source: &ModelRef, alias: &str) -> Result<ModelLocation, Failure> {
         match source {
             ModelRef::Demo => self.demo(),
-            ModelRef::File(path) => existing(path).map(Place::File),
+            ModelRef::File(path) => existing(path).map(ModelLocation::File),
             ModelRef::Alias(other) => Err(Failure::new(
                 ErrorKind::InvalidRequest,
                 format!("the alias `{alias}` points at another alias, `{}`", other.as_str()),
             )
             .with_hint("point it at a file, a hub model or `demo`")),
-            ModelRef::Hub(hub) => self.stored_or_away(ArtifactRef::Hub(hub.clone())),
-            ModelRef::Remote(remote) => self.stored_or_away(ArtifactRef::Remote(remote.clone())),
+            ModelRef::Hub(hub) => self.stored_or_remote(ArtifactRef::Hub(hub.clone())),
+            ModelRef::Remote(remote) => self.stored_or_remote(ArtifactRef::Remote(remote.clone())),
         }
     }
 
@@ -188,7 +183,7 @@ impl Catalog {
         const MOST: usize = 8;
         let mut known: Vec<String> = vec![demo::NAME.to_owned()];
         known.extend(names.aliases.keys().cloned());
-        known.extend(self.seen().names.keys().cloned());
+        known.extend(self.file_names().keys().cloned());
         let more = known.len().saturating_sub(MOST);
         known.truncate(MOST);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -198,7 +193,7 @@ impl Catalog {
 
 fn file(names: &Arc<Names>, path: PathBuf) -> Target {
     let (settings, names) = (names.defaults.clone(), Arc::clone(names));
-    Target { given_name: None, place: Place::File(path), settings, kind: Kind::File, names }
+    Target { given_name: None, place: ModelLocation::File(path), settings, kind: Kind::File, names }
 }
 
 /// Whether a name is written as Ollama's users write models: with a tag.

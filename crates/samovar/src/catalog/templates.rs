@@ -1,18 +1,21 @@
 //! The texts of chat templates that lie in files, read again when a file has changed; never whether they are of any use.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use samovar_core::Failure;
 
 use super::Stamp;
+use crate::bounded::BoundedMap;
 use crate::settings::ChatTemplate;
+
+/// Texts that are kept at a time, each of a MiB at most.
+const TEMPLATES_MAX: usize = 64;
 
 /// What was read of files, each with the stamp of its file from before.
 #[derive(Default)]
 pub(super) struct Templates {
-    read: Mutex<HashMap<PathBuf, (Stamp, String)>>,
+    read: Mutex<BoundedMap<PathBuf, (Stamp, String), TEMPLATES_MAX>>,
 }
 
 impl Templates {
@@ -37,7 +40,7 @@ impl Templates {
         self.known().clear();
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, (Stamp, String)>> {
+    fn known(&self) -> MutexGuard<'_, BoundedMap<PathBuf, (Stamp, String), TEMPLATES_MAX>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,10 +19,10 @@ const HYBRID_PART_OF_BUDGET: u64 = 2;
 
 /// What the choice depends on.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct LayoutInputs<'a> {
     pub(crate) wish: LayoutWish,
     /// Why no packed file of it can be used or made here.
-    pub(crate) hindrance: Option<&'a str>,
+    pub(crate) disabled_reason: Option<&'a str>,
     /// The packed file is there.
     pub(crate) is_made: bool,
     /// How fast the layouts are here, if that was measured.
@@ -58,11 +58,11 @@ impl Choice {
 }
 
 /// Chooses.
-pub(crate) fn choose(facts: &Facts<'_>) -> Choice {
-    match (facts.wish, facts.hindrance) {
+pub(crate) fn choose(facts: &LayoutInputs<'_>) -> Choice {
+    match (facts.wish, facts.disabled_reason) {
         (LayoutWish::Mapped, _) => Choice::of(Layout::Mapped, "its settings say so"),
         (LayoutWish::Repacked, _) => Choice::of(Layout::Repacked, "its settings say so"),
-        (_, Some(hindrance)) => Choice::of(Layout::Mapped, hindrance),
+        (_, Some(disabled_reason)) => Choice::of(Layout::Mapped, disabled_reason),
         (LayoutWish::Packed, None) => with_file(facts, Layout::Packed, "its settings say so"),
         (LayoutWish::Hybrid, None) if facts.hybrid_bytes > facts.budget_bytes => {
             with_file(facts, Layout::Packed, "a hybrid does not fit the memory budget")
@@ -87,14 +87,14 @@ pub(crate) fn choose(facts: &Facts<'_>) -> Choice {
 }
 
 /// This layout, once the file that it needs is there.
-fn with_file(facts: &Facts<'_>, layout: Layout, why: &str) -> Choice {
+fn with_file(facts: &LayoutInputs<'_>, layout: Layout, why: &str) -> Choice {
     if facts.is_made || !layout.needs_packed_file() {
         return Choice::of(layout, why);
     }
     Choice { lacks_file: true, ..Choice::of(Layout::Mapped, "its packed file has not been made yet") }
 }
 
-fn fastest(speeds: &[Speed], facts: &Facts<'_>) -> (Layout, &'static str) {
+fn fastest(speeds: &[Speed], facts: &LayoutInputs<'_>) -> (Layout, &'static str) {
     let speed_of = |layout| speeds.iter().find(|speed| speed.layout == layout);
     let (Some(mapped), Some(packed)) = (speed_of(Layout::Mapped), speed_of(Layout::Packed)) else {
         return (Layout::Mapped, "the packed layout could not be measured on this machine");
@@ -143,8 +143,15 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn facts(wish: LayoutWish) -> Facts<'static> {
-        Facts { wish, hindrance: None, is_made: true, speeds: None, hybrid_bytes: GIB, budget_bytes: 8 * GIB }
+    fn facts(wish: LayoutWish) -> LayoutInputs<'static> {
+        LayoutInputs {
+            wish,
+            disabled_reason: None,
+            is_made: true,
+            speeds: None,
+            hybrid_bytes: GIB,
+            budget_bytes: 8 * GIB,
+        }
     }
 
     fn speed(layout: Layout, prefill: f64, decode: f64, decode_eight: f64) -> Speed {
@@ -156,7 +163,7 @@ mod tests {
         let mut speeds = vec![speed(Layout::Mapped, 100.0, 100.0, 100.0)];
         speeds.push(speed(Layout::Packed, packed[0], packed[1], packed[2]));
         speeds.extend(hybrid.map(|[prefill, one, eight]| speed(Layout::Hybrid, prefill, one, eight)));
-        let choice = choose(&Facts { speeds: Some(&speeds), hybrid_bytes, ..facts(LayoutWish::Auto) });
+        let choice = choose(&LayoutInputs { speeds: Some(&speeds), hybrid_bytes, ..facts(LayoutWish::Auto) });
         assert!(!choice.lacks_something());
         choice.layout
     }
@@ -185,12 +192,12 @@ mod tests {
 
     #[test]
     fn auto_maps_until_it_was_measured_and_says_what_it_lacks() {
-        let lacks = |is_made| choose(&Facts { is_made, ..facts(LayoutWish::Auto) });
+        let lacks = |is_made| choose(&LayoutInputs { is_made, ..facts(LayoutWish::Auto) });
         let (without, with) = (lacks(false), lacks(true));
         assert_eq!((without.layout, without.lacks_file, without.lacks_speeds), (Layout::Mapped, true, true));
         assert_eq!((with.layout, with.lacks_file, with.lacks_speeds), (Layout::Mapped, false, true));
         let only_mapped = [speed(Layout::Mapped, 1.0, 1.0, 1.0)];
-        let choice = choose(&Facts { speeds: Some(&only_mapped), ..facts(LayoutWish::Auto) });
+        let choice = choose(&LayoutInputs { speeds: Some(&only_mapped), ..facts(LayoutWish::Auto) });
         assert_eq!((choice.layout, choice.lacks_something()), (Layout::Mapped, false));
     }
 
@@ -199,7 +206,7 @@ mod tests {
         let mapped = speed(Layout::Mapped, 100.0, 100.0, 100.0);
         let lacks_file = |decode| {
             let speeds = [mapped, speed(Layout::Packed, 100.0, decode, 100.0)];
-            let facts = Facts { is_made: false, speeds: Some(&speeds), ..facts(LayoutWish::Auto) };
+            let facts = LayoutInputs { is_made: false, speeds: Some(&speeds), ..facts(LayoutWish::Auto) };
             let choice = choose(&facts);
             assert_eq!(choice.layout, Layout::Mapped);
             choice.lacks_file
@@ -214,7 +221,7 @@ mod tests {
         let packed = speed(Layout::Packed, 100.0, 130.0, 100.0);
         for (lacked, is_missing) in [(0.0, false), (0.05, false), (0.4, true)] {
             let speeds = [mapped, Speed { lacked, ..packed }];
-            let choice = choose(&Facts { speeds: Some(&speeds), ..facts(LayoutWish::Auto) });
+            let choice = choose(&LayoutInputs { speeds: Some(&speeds), ..facts(LayoutWish::Auto) });
             assert_eq!((choice.layout, choice.lacks_speeds), (Layout::Packed, is_missing), "{lacked}");
         }
     }
@@ -223,7 +230,7 @@ mod tests {
     fn what_the_owner_wants_is_done_as_soon_as_it_can_be() {
         use LayoutWish::{Hybrid, Mapped, Packed, Repacked};
         let layout = |wish, is_made| {
-            let choice = choose(&Facts { is_made, ..facts(wish) });
+            let choice = choose(&LayoutInputs { is_made, ..facts(wish) });
             (choice.layout, choice.lacks_file, choice.lacks_speeds)
         };
         assert_eq!(layout(Mapped, true), (Layout::Mapped, false, false));
@@ -232,14 +239,14 @@ mod tests {
         assert_eq!(layout(Packed, true), (Layout::Packed, false, false));
         assert_eq!(layout(Hybrid, false), (Layout::Mapped, true, false));
         assert_eq!(layout(Hybrid, true), (Layout::Hybrid, false, false));
-        let tight = choose(&Facts { hybrid_bytes: 9 * GIB, ..facts(Hybrid) });
+        let tight = choose(&LayoutInputs { hybrid_bytes: 9 * GIB, ..facts(Hybrid) });
         assert_eq!(tight.layout, Layout::Packed);
     }
 
     #[test]
-    fn a_hindrance_maps_and_is_kept_as_the_reason() {
+    fn a_disabled_reason_maps_and_is_kept() {
         for wish in [LayoutWish::Auto, LayoutWish::Packed, LayoutWish::Hybrid] {
-            let choice = choose(&Facts { hindrance: Some("no room"), ..facts(wish) });
+            let choice = choose(&LayoutInputs { disabled_reason: Some("no room"), ..facts(wish) });
             assert_eq!(choice, Choice::of(Layout::Mapped, "no room"));
         }
     }

@@ -1,24 +1,23 @@
 //! What is known of every model's packed weights: where they are, what they are worth, what went wrong with them.
 //!
-//! It is a memo of the store and of this life's troubles. Whenever something in it changes that a choice depends
-//! on, its edition rises, so that whoever remembers a choice knows when to choose anew.
+//! It is a memo of the store and of this life's errors, asked anew whenever a layout is chosen: for each request.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use samovar_core::footprint::{Arrangement, Layout, LayoutWish, Speed};
 use samovar_core::port::Engine;
-use samovar_core::{Descriptor, ErrorKind, Failure, ModelKey};
+use samovar_core::{ErrorKind, Failure, ModelKey, WeightsId};
 use tokio::time::Instant;
 
-use super::choice::{Choice, Facts, choose};
+use super::choice::{Choice, LayoutInputs, choose};
 use super::report::PackedTally;
-use super::subject::{Manner, Source, Subject, machine_and_shape, manner};
-use crate::catalog::Stamp;
-use crate::shelf::Shelf;
+use super::subject::{SPLIT, SpeedKey, Subject, machine_and_shape, speed_key};
+use crate::bounded::BoundedMap;
+use crate::lazy_store::LazyStore;
+use crate::weights;
 
 /// Fresh files of one model that may be refused before no more are made.
 const REFUSALS_MAX: u32 = 2;
@@ -32,34 +31,36 @@ const BUSY_RETRY_AFTER: Duration = Duration::from_secs(60);
 const LONGER_MAX: u32 = 4;
 /// Packed files of one model that may go from the store before there is a wait for the next.
 const LOSSES_FREE: u32 = 1;
+/// Models of which something is known at a time; of others it is looked up again.
+const MODELS_MAX: usize = 4_096;
+/// Settings of one model for which its speeds are known at a time.
+const MANNERS_MAX: usize = 16;
 
 /// What is known of all models' packed weights.
-pub(crate) struct Packings {
-    shelf: Arc<Shelf>,
+pub(crate) struct LayoutRegistry {
+    lazy_store: Arc<LazyStore>,
     engine: Arc<dyn Engine>,
-    budget_bytes: u64,
-    edition: AtomicU64,
-    books: Mutex<Books>,
+    budget_bytes: AtomicU64,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-pub(super) struct Books {
-    pub(super) subjects: HashMap<ModelKey, Arc<Subject>>,
-    /// By source.
-    records: HashMap<String, Record>,
-    /// How the last loads of a file came out, by the layout that was asked for; the latest is the last.
-    arrangements: HashMap<PathBuf, Vec<(Layout, Arrangement)>>,
+pub(super) struct State {
+    pub(super) subjects: BoundedMap<ModelKey, Arc<Subject>, MODELS_MAX>,
+    records: BoundedMap<WeightsId, Record, MODELS_MAX>,
+    /// How the last loads of a model came out, by the layout that was asked for; the latest is the last.
+    arrangements: BoundedMap<WeightsId, Vec<(Layout, Arrangement)>, MODELS_MAX>,
     pub(super) tally: PackedTally,
 }
 
-impl Books {
-    pub(super) fn latest(&self, path: &Path) -> Option<&Arrangement> {
-        Some(&self.arrangements.get(path)?.last()?.1)
+impl State {
+    pub(super) fn latest(&self, weights: &WeightsId) -> Option<&Arrangement> {
+        Some(&self.arrangements.peek(weights)?.last()?.1)
     }
 
     /// The layout that the last load came to have which asked for this one.
-    pub(super) fn reached(&self, path: &Path, asked: Layout) -> Layout {
-        let mut loads = self.arrangements.get(path).into_iter().flatten();
+    pub(super) fn reached(&self, weights: &WeightsId, asked: Layout) -> Layout {
+        let mut loads = self.arrangements.peek(weights).into_iter().flatten();
         loads.find(|(layout, _)| *layout == asked).map_or(asked, |(_, arrangement)| arrangement.layout)
     }
 }
@@ -71,13 +72,13 @@ pub(super) struct Record {
     pub(super) key: Option<String>,
     pub(super) made: Option<Made>,
     /// `None` where they were looked for and never measured.
-    speeds: HashMap<Manner, Option<Vec<Speed>>>,
+    speeds: BoundedMap<SpeedKey, Option<Vec<Speed>>, MANNERS_MAX>,
     /// Why nothing is made or used any more in this life.
-    hindrance: Option<String>,
+    disabled_reason: Option<String>,
     /// Why its layouts cannot be measured in this life, and so none is chosen by figures.
     unmeasurable: Option<String>,
     /// What went wrong last.
-    pub(super) trouble: Option<String>,
+    pub(super) last_error: Option<String>,
     refusals: u32,
     /// Times that the file went from the store.
     losses: u32,
@@ -91,20 +92,20 @@ pub(super) struct Record {
 impl Record {
     /// How fast its layouts are under these settings, if that was measured.
     pub(super) fn speeds(&self, subject: &Subject) -> Option<&[Speed]> {
-        self.speeds.get(&manner(subject))?.as_deref()
+        self.speeds.peek(&speed_key(subject))?.as_deref()
     }
 
     /// Why nothing is made or used for who wishes for this.
-    fn hindrance(&self, wish: LayoutWish) -> Option<&str> {
+    fn disabled_reason(&self, wish: LayoutWish) -> Option<&str> {
         let unmeasurable = self.unmeasurable.as_ref().filter(|_| wish == LayoutWish::Auto);
-        self.hindrance.as_ref().or(unmeasurable).map(String::as_str)
+        self.disabled_reason.as_ref().or(unmeasurable).map(String::as_str)
     }
 
     /// What was to be made is there.
     fn succeeded(&mut self) {
         (self.attempts, self.retry_at) = (0, None);
         if self.refusals == 0 && self.losses <= LOSSES_FREE {
-            self.trouble = None;
+            self.last_error = None;
         }
     }
 }
@@ -116,180 +117,173 @@ pub(crate) struct Made {
     pub(crate) unix_ms: u64,
 }
 
-impl Packings {
-    pub(crate) fn new(shelf: Arc<Shelf>, engine: Arc<dyn Engine>, budget_bytes: u64) -> Self {
-        Self { shelf, engine, budget_bytes, edition: AtomicU64::default(), books: Mutex::default() }
+impl LayoutRegistry {
+    pub(crate) fn new(lazy_store: Arc<LazyStore>, engine: Arc<dyn Engine>, budget_bytes: u64) -> Self {
+        Self { lazy_store, engine, budget_bytes: AtomicU64::new(budget_bytes), state: Mutex::default() }
     }
 
-    /// Rises whenever a choice may come out differently.
-    pub(crate) fn edition(&self) -> u64 {
-        self.edition.load(Ordering::Acquire)
-    }
-
-    /// The bytes at `path`, or why nothing can be packed of them.
-    pub(crate) fn source_of(&self, path: &Path, descriptor: &Descriptor) -> Result<Source, String> {
-        match self.shelf.key_of(path) {
-            Some(key) => Ok(Source::artifact(key)),
-            None if descriptor.parts > 1 => Err(SPLIT.to_owned()),
-            None => Stamp::of(path).map(|stamp| Source::file(&stamp)).map_err(|failure| failure.to_string()),
-        }
+    /// So much memory for all models from now on.
+    pub(crate) fn set_budget(&self, bytes: u64) {
+        self.budget_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Remembers a model under its key, and chooses its layout. Blocks for a look into the store the first time.
-    pub(crate) fn meet(&self, key: &ModelKey, subject: Subject) -> Choice {
-        let subject = Arc::new(subject);
-        self.books().subjects.insert(key.clone(), Arc::clone(&subject));
-        self.choose(&subject)
+    pub(crate) fn insert(&self, key: &ModelKey, subject: Subject) -> Choice {
+        let choice = self.choose(&subject);
+        self.state().subjects.insert(key.clone(), Arc::new(subject));
+        choice
     }
 
     /// A model that was met.
     pub(crate) fn subject(&self, key: &ModelKey) -> Option<Arc<Subject>> {
-        self.books().subjects.get(key).cloned()
+        self.state().subjects.get(key).cloned()
     }
 
     /// The layout of its next load. Blocks for a look into the store the first time.
     pub(crate) fn choose(&self, subject: &Subject) -> Choice {
+        let chosen = |record: &Record| {
+            choose(&LayoutInputs {
+                wish: subject.wish,
+                disabled_reason: record.disabled_reason(subject.wish),
+                is_made: record.made.is_some(),
+                speeds: record.speeds(subject),
+                hybrid_bytes: subject.hybrid_bytes,
+                budget_bytes: self.budget_bytes.load(Ordering::Relaxed),
+            })
+        };
         // Nobody who wants no packed file has one looked for.
-        let may_pack = !matches!(subject.wish, LayoutWish::Mapped | LayoutWish::Repacked);
-        let record = if may_pack { self.record(subject) } else { Record::default() };
-        choose(&Facts {
-            wish: subject.wish,
-            hindrance: record.hindrance(subject.wish),
-            is_made: record.made.is_some(),
-            speeds: record.speeds(subject),
-            hybrid_bytes: subject.hybrid_bytes,
-            budget_bytes: self.budget_bytes,
-        })
+        match subject.wish {
+            LayoutWish::Mapped | LayoutWish::Repacked => chosen(&Record::default()),
+            _ => self.with_record(subject, |record, _| chosen(record)),
+        }
     }
 
     /// The engine's key for this model, or why there is none.
     pub(crate) fn key(&self, subject: &Subject) -> Result<String, String> {
-        let record = self.record(subject);
-        let none = || record.hindrance.clone().unwrap_or_else(|| NOTHING_TO_PACK.to_owned());
-        record.key.clone().ok_or_else(none)
+        self.with_record(subject, |record, _| {
+            let none = || record.disabled_reason.clone().unwrap_or_else(|| NOTHING_TO_PACK.to_owned());
+            record.key.clone().ok_or_else(none)
+        })
     }
 
     /// Whether it may be tried now to make what is missing.
     pub(crate) fn may_try(&self, subject: &Subject) -> bool {
-        let record = self.record(subject);
-        record.progress.is_none() && record.retry_at.is_none_or(|at| at <= Instant::now())
+        self.with_record(subject, |record, _| {
+            record.progress.is_none() && record.retry_at.is_none_or(|at| at <= Instant::now())
+        })
     }
 
-    /// What is known of a model; looked up in the store when that is nothing.
-    pub(super) fn record(&self, subject: &Subject) -> Record {
-        let (source, manner) = (&subject.source.text, manner(subject));
-        let known = self.books().records.get(source).cloned();
-        let record = match known {
-            Some(record) if record.speeds.contains_key(&manner) => return record,
-            Some(record) => record,
-            None => self.look_up(subject),
-        };
-        let speeds = record.key.as_deref().and_then(|key| self.kept_speeds(key, subject));
-        let mut books = self.books();
-        // Somebody else may have learned more meanwhile.
-        let record = books.records.entry(source.clone()).or_insert(record);
-        record.speeds.entry(manner).or_insert(speeds);
-        record.clone()
+    /// What is known of a model, to be looked at or changed; looked up in the store when that is nothing.
+    pub(super) fn with_record<T>(
+        &self,
+        subject: &Subject,
+        with: impl FnOnce(&mut Record, &mut PackedTally) -> T,
+    ) -> T {
+        let speed_key = speed_key(subject);
+        let mut state = self.state();
+        let known = state.records.get(&subject.weights);
+        if known.is_none_or(|record| record.speeds.peek(&speed_key).is_none()) {
+            let known = known.cloned();
+            // Nothing is locked while the store is asked.
+            drop(state);
+            let found = known.unwrap_or_else(|| self.look_up(subject));
+            let speeds = found.key.as_deref().and_then(|key| self.kept_speeds(key, subject));
+            state = self.state();
+            // Somebody else may have learned more meanwhile.
+            let record = state.records.get_or_insert_with(subject.weights, || found);
+            record.speeds.get_or_insert_with(speed_key, || speeds);
+        }
+        let State { records, tally, .. } = &mut *state;
+        with(records.get_or_insert_with(subject.weights, Record::default), tally)
     }
 
     fn look_up(&self, subject: &Subject) -> Record {
-        if subject.source.parent.is_none() && subject.descriptor.parts > 1 {
-            return Record { hindrance: Some(SPLIT.to_owned()), ..Record::default() };
+        if !weights::fixes_all_of(&subject.weights, &subject.descriptor) {
+            return Record { disabled_reason: Some(SPLIT.to_owned()), ..Record::default() };
         }
         let Some(key) = self.engine.packing(&subject.descriptor) else {
-            return Record { hindrance: Some(NOTHING_TO_PACK.to_owned()), ..Record::default() };
+            return Record { disabled_reason: Some(NOTHING_TO_PACK.to_owned()), ..Record::default() };
         };
-        let store = match self.shelf.store() {
+        let store = match self.lazy_store.store() {
             Ok(store) => store,
             Err(failure) => {
-                let hindrance = Some(format!("packed files have no place: {failure}"));
-                return Record { key: Some(key), hindrance, ..Record::default() };
+                let disabled_reason = Some(format!("packed files have no place: {failure}"));
+                return Record { key: Some(key), disabled_reason, ..Record::default() };
             }
         };
-        let made = store.packed().find(&subject.source.text, &key).ok().flatten();
+        let made = store.packed().find(&subject.weights.to_string(), &key).ok().flatten();
         let made = made.map(|made| Made { bytes: made.bytes(), unix_ms: made.created_ms() });
         Record { key: Some(key), made, ..Record::default() }
     }
 
     fn kept_speeds(&self, key: &str, subject: &Subject) -> Option<Vec<Speed>> {
-        let json = self.shelf.store().ok()?.calibration(&machine_and_shape(key, subject))?;
+        let json = self.lazy_store.store().ok()?.calibration(&machine_and_shape(key, subject))?;
         serde_json::from_str(&json).ok()
     }
 
-    fn change(&self, subject: &Subject, change: impl FnOnce(&mut Record, &mut PackedTally)) {
-        let before = self.record(subject);
-        let mut books = self.books();
-        let Books { records, tally, .. } = &mut *books;
-        let record = records.entry(subject.source.text.clone()).or_insert(before);
-        change(record, tally);
-        drop(books);
-        self.edition.fetch_add(1, Ordering::Release);
-    }
-
-    /// A load came out like this.
-    pub(crate) fn loaded(&self, path: &Path, asked: Layout, arrangement: &Arrangement) {
-        let mut books = self.books();
-        *books.tally.loads.entry(arrangement.layout.as_str().to_owned()).or_default() += 1;
-        let loads = books.arrangements.entry(path.to_owned()).or_default();
+    /// A load of these bytes came out like this.
+    pub(crate) fn loaded(&self, weights: Option<WeightsId>, asked: Layout, arrangement: &Arrangement) {
+        let mut state = self.state();
+        *state.tally.loads.entry(arrangement.layout.as_str().to_owned()).or_default() += 1;
+        let Some(weights) = weights else { return };
+        let loads = state.arrangements.get_or_insert_with(weights, Vec::new);
         loads.retain(|(layout, _)| *layout != asked);
         loads.push((asked, arrangement.clone()));
     }
 
     /// The packed file of these bytes has gone from the store. The first time it is made again at once; where that
     /// happens again, others want its room, and each further one waits for longer.
-    pub(crate) fn gone(&self, source: &Source) {
-        let mut books = self.books();
-        *books.tally.refused.entry("gone".to_owned()).or_default() += 1;
-        if let Some(record) = books.records.get_mut(&source.text) {
+    pub(crate) fn missing(&self, weights: &WeightsId) {
+        let mut state = self.state();
+        *state.tally.refused.entry("gone".to_owned()).or_default() += 1;
+        if let Some(record) = state.records.get_mut(weights) {
             record.made = None;
             record.losses += 1;
             if let Some(longer) = record.losses.checked_sub(LOSSES_FREE + 1) {
                 record.retry_at = Some(Instant::now() + longer_and_longer(longer));
                 let times = record.losses;
-                record.trouble = Some(format!(
+                record.last_error = Some(format!(
                     "its packed file has left the cache {times} times, perhaps for others; it is not made again at \
                      once (a larger cache.max_size_bytes keeps it)"
                 ));
             }
         }
-        drop(books);
-        self.edition.fetch_add(1, Ordering::Release);
     }
 
     /// The engine did not take the packed file of these bytes, which belong to the model at `path`: it goes, and is
     /// made again unless a fresh one was refused as well.
-    pub(crate) fn refuse(&self, source: &Source, path: &Path, key: &str, why: &str) {
-        if let Ok(store) = self.shelf.store() {
-            store.packed().discard(&source.text, key, why);
+    pub(crate) fn refuse(&self, weights: &WeightsId, path: &Path, key: &str, why: &str) {
+        if let Ok(store) = self.lazy_store.store() {
+            store.packed().discard(&weights.to_string(), key, why);
         }
         let mut is_final = false;
-        let mut books = self.books();
-        *books.tally.refused.entry("refused".to_owned()).or_default() += 1;
-        if let Some(record) = books.records.get_mut(&source.text) {
+        let mut state = self.state();
+        *state.tally.refused.entry("refused".to_owned()).or_default() += 1;
+        if let Some(record) = state.records.get_mut(weights) {
             record.made = None;
             record.refusals += 1;
-            record.trouble = Some(format!("its packed file was refused: {why}"));
+            record.last_error = Some(format!("its packed file was refused: {why}"));
             is_final = record.refusals >= REFUSALS_MAX;
             if is_final {
-                record.hindrance = Some(format!("a fresh packed file of it was refused as well: {why}"));
+                record.disabled_reason =
+                    Some(format!("a fresh packed file of it was refused as well: {why}"));
             }
         }
-        drop(books);
-        self.edition.fetch_add(1, Ordering::Release);
+        drop(state);
         let next = if is_final { "no more are made of this model" } else { "it will be made again" };
         tracing::warn!(path = %path.display(), "a packed file was refused; {next}: {why}");
     }
 
     /// Making gets on.
     pub(crate) fn progress(&self, subject: &Subject, progress: Option<f32>) {
-        if let Some(record) = self.books().records.get_mut(&subject.source.text) {
+        if let Some(record) = self.state().records.get_mut(&subject.weights) {
             record.progress = progress;
         }
     }
 
     /// The packed file is there; with the time it took, where this runtime made it.
     pub(crate) fn made(&self, subject: &Subject, made: Made, took: Option<Duration>) {
-        self.change(subject, |record, tally| {
+        self.with_record(subject, |record, tally| {
             record.made = Some(made);
             record.succeeded();
             if let Some(took) = took {
@@ -302,26 +296,26 @@ impl Packings {
 
     /// Lets the packed file go for not being of use.
     pub(crate) fn give_up(&self, subject: &Subject, key: &str) {
-        if let Ok(store) = self.shelf.store() {
-            store.packed().give_up(&subject.source.text, key);
+        if let Ok(store) = self.lazy_store.store() {
+            store.packed().give_up(&subject.weights.to_string(), key);
         }
-        self.change(subject, |record, _| record.made = None);
+        self.with_record(subject, |record, _| record.made = None);
     }
 
     /// The layouts were measured.
     pub(crate) fn measured(&self, subject: &Subject, speeds: Vec<Speed>) {
         if let (Ok(store), Ok(key), Ok(json)) =
-            (self.shelf.store(), self.key(subject), serde_json::to_string(&speeds))
+            (self.lazy_store.store(), self.key(subject), serde_json::to_string(&speeds))
         {
             store.keep_calibration(&machine_and_shape(&key, subject), &json);
         }
         let is_provisional = speeds.iter().any(Speed::is_provisional);
-        self.change(subject, |record, tally| {
-            record.speeds.insert(manner(subject), Some(speeds));
+        self.with_record(subject, |record, tally| {
+            record.speeds.insert(speed_key(subject), Some(speeds));
             record.succeeded();
             tally.calibrations += 1;
             if is_provisional {
-                record.trouble = Some(
+                record.last_error = Some(
                     "its layouts were measured while other programs had the cores; they are measured again later"
                         .to_owned(),
                 );
@@ -335,34 +329,34 @@ impl Packings {
 
     /// Whatever went wrong is forgotten: somebody wants to see it again.
     pub(crate) fn pardon(&self, subject: &Subject) {
-        self.change(subject, |record, _| {
-            let Record { key, made, speeds, progress, .. } = record.clone();
+        self.with_record(subject, |record, _| {
+            let Record { key, made, speeds, progress, .. } = std::mem::take(record);
             *record = Record { key, made, speeds, progress, ..Record::default() };
         });
     }
 
     /// Whether some name of these bytes wants a packed file, whatever was measured.
-    pub(crate) fn is_wanted(&self, source: &Source) -> bool {
+    pub(crate) fn is_wanted(&self, weights: &WeightsId) -> bool {
         let wants = |wish| matches!(wish, LayoutWish::Packed | LayoutWish::Hybrid);
-        self.books().subjects.values().any(|subject| subject.source == *source && wants(subject.wish))
+        self.state().subjects.values().any(|subject| subject.weights == *weights && wants(subject.wish))
     }
 
     /// Making was broken off by a request.
     pub(crate) fn interrupted(&self) {
-        self.books().tally.interrupted += 1;
+        self.state().tally.interrupted += 1;
     }
 
     /// There is no memory for making just now; whoever makes comes back to it.
     pub(crate) fn lacks_memory(&self, subject: &Subject, failure: &Failure) {
-        self.change(subject, |record, _| {
-            record.trouble = Some(format!("its packed file waits for memory: {failure}"));
+        self.with_record(subject, |record, _| {
+            record.last_error = Some(format!("its packed file waits for memory: {failure}"));
         });
     }
 
     /// Making failed: it is tried again later, and not for ever.
     pub(crate) fn failed(&self, subject: &Subject, failure: &Failure) {
-        self.change(subject, |record, tally| {
-            record.trouble = Some(format!("its packed file could not be made: {failure}"));
+        self.with_record(subject, |record, tally| {
+            record.last_error = Some(format!("its packed file could not be made: {failure}"));
             if failure.kind == ErrorKind::Busy {
                 record.retry_at = Some(Instant::now() + BUSY_RETRY_AFTER);
                 return;
@@ -373,18 +367,18 @@ impl Packings {
             let is_final = matches!(failure.kind, ErrorKind::Unsupported | ErrorKind::Forbidden);
             if is_too_large && subject.wish == LayoutWish::Auto {
                 // Another name of it may want the file alone.
-                record.unmeasurable.clone_from(&record.trouble);
+                record.unmeasurable.clone_from(&record.last_error);
             } else if is_final || is_too_large || record.attempts >= ATTEMPTS_MAX {
-                record.hindrance.clone_from(&record.trouble);
+                record.disabled_reason.clone_from(&record.last_error);
             } else {
                 record.retry_at = Some(Instant::now() + longer_and_longer(record.attempts - 1));
             }
         });
     }
 
-    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // Every change is made by plain assignments: a panic elsewhere cannot leave it half-made.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -393,6 +387,4 @@ fn longer_and_longer(before: u32) -> Duration {
     RETRY_AFTER * 4_u32.pow(before.min(LONGER_MAX))
 }
 
-/// Its further files could change unseen.
-const SPLIT: &str = "a model in several files is not packed";
 const NOTHING_TO_PACK: &str = "this engine, in this build and on this CPU, packs nothing of such a model";

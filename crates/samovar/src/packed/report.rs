@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use samovar_core::WeightsId;
 use samovar_core::footprint::{Arrangement, Layout, LayoutWish, Speed};
 use samovar_pool::ModelStats;
 use serde::{Deserialize, Serialize};
 
-use super::known::Packings;
-use super::subject::{Source, Subject};
+use super::known::LayoutRegistry;
+use super::subject::Subject;
 
 /// What was done with packed weights in this life.
+#[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PackedTally {
     /// Loads by the layout that they came to have.
@@ -31,6 +33,7 @@ pub struct PackedTally {
 }
 
 /// How a model's weights lie, would lie at its next load, and why.
+#[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PackedInfo {
     /// What its settings wish for.
@@ -53,14 +56,15 @@ pub struct PackedInfo {
     /// How its last load came out.
     pub arrangement: Option<Arrangement>,
     /// What went wrong last.
-    pub trouble: Option<String>,
+    #[serde(rename = "trouble")]
+    pub last_error: Option<String>,
 }
 
-impl Packings {
+impl LayoutRegistry {
     /// How a model's weights lie and would lie.
     pub(crate) fn info(&self, subject: &Subject) -> PackedInfo {
         let choice = self.choose(subject);
-        let record = self.record(subject);
+        let record = self.with_record(subject, |record, _| record.clone());
         let speeds = record.speeds(subject).unwrap_or_default().to_vec();
         PackedInfo {
             wish: subject.wish,
@@ -71,33 +75,33 @@ impl Packings {
             made_unix_ms: record.made.map(|made| made.unix_ms),
             progress: record.progress,
             speeds,
-            arrangement: self.books().latest(&subject.path).cloned(),
-            trouble: record.trouble,
+            arrangement: self.state().latest(&subject.weights).cloned(),
+            last_error: record.last_error,
         }
     }
 
     /// The models with the layouts that they came to have, which may be less than what was asked for.
     pub(crate) fn arranged(&self, mut models: Vec<ModelStats>) -> Vec<ModelStats> {
-        let books = self.books();
+        let state = self.state();
         for ModelStats { key, options, .. } in &mut models {
-            if let (Some(options), Some(subject)) = (options, books.subjects.get(key)) {
-                options.layout = books.reached(&subject.path, options.layout);
+            if let (Some(options), Some(subject)) = (options, state.subjects.peek(key)) {
+                options.layout = state.reached(&subject.weights, options.layout);
             }
         }
         models
     }
 
     /// Bytes of a model's own files that the pool counts for its instances: those of one name, where several have some.
-    pub(super) fn mapped_of(&self, source: &Source, models: &[ModelStats]) -> u64 {
-        let books = self.books();
+    pub(super) fn mapped_of(&self, weights: &WeightsId, models: &[ModelStats]) -> u64 {
+        let state = self.state();
         let is_of_it = |model: &&ModelStats| {
-            books.subjects.get(&model.key).is_some_and(|subject| subject.source == *source)
+            state.subjects.peek(&model.key).is_some_and(|subject| subject.weights == *weights)
         };
         models.iter().filter(is_of_it).map(|model| model.mapped_bytes).max().unwrap_or(0)
     }
 
     /// What was done so far.
     pub(crate) fn tally(&self) -> PackedTally {
-        self.books().tally.clone()
+        self.state().tally.clone()
     }
 }

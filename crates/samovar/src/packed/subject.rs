@@ -1,28 +1,17 @@
 //! What packed weights are of: bytes, and a model under the settings of one of its names.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use samovar_core::Descriptor;
 use samovar_core::footprint::{KvType, LayoutWish, LoadOptions};
-use samovar_store::KeyDigest;
+use samovar_core::{Descriptor, ModelFiles, WeightsId};
 
-use crate::catalog::Stamp;
-
-/// The bytes that a packed file would be of.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Source {
-    /// Tells them from all others.
-    pub(crate) text: String,
-    /// The artifact, where they are one's.
-    pub(crate) parent: Option<KeyDigest>,
-}
+use crate::weights;
 
 /// A model under the settings of one of its names.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
-    pub(crate) source: Source,
-    pub(crate) path: PathBuf,
+    pub(crate) weights: WeightsId,
+    pub(crate) files: ModelFiles,
     pub(crate) descriptor: Arc<Descriptor>,
     pub(crate) options: LoadOptions,
     pub(crate) wish: LayoutWish,
@@ -30,21 +19,23 @@ pub(crate) struct Subject {
     pub(crate) hybrid_bytes: u64,
 }
 
-impl Source {
-    pub(crate) fn artifact(key: KeyDigest) -> Self {
-        Self { text: format!("artifact-{key}"), parent: Some(key) }
-    }
-
-    /// A file of the user, as it is now.
-    pub(crate) fn file(stamp: &Stamp) -> Self {
-        Self { text: format!("file-{}", stamp.digest()), parent: None }
+/// The bytes of these files, or why nothing can be packed of them.
+pub(super) fn packable(files: &ModelFiles, descriptor: &Descriptor) -> Result<WeightsId, String> {
+    match files.identity() {
+        None => Err("its bytes cannot be identified".to_owned()),
+        Some(weights) if !weights::fixes_all_of(&weights, descriptor) => Err(SPLIT.to_owned()),
+        Some(weights) if !weights::are_at(&weights, files.main()) => Err("its file was replaced".to_owned()),
+        Some(weights) => Ok(weights),
     }
 }
 
-/// What else than its bytes and this machine a model's speeds depend on.
-pub(super) type Manner = (u32, KvType);
+/// Its further files could change unseen.
+pub(super) const SPLIT: &str = "a model in several files is not packed";
 
-pub(super) fn manner(subject: &Subject) -> Manner {
+/// What else than its bytes and this machine a model's speeds depend on.
+pub(super) type SpeedKey = (u32, KvType);
+
+pub(super) fn speed_key(subject: &Subject) -> SpeedKey {
     (subject.options.threads, subject.options.kv_type)
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 /// Requests under way.
 #[derive(Clone, Debug)]
-pub(crate) struct Traffic {
+pub(crate) struct ActivityCounter {
     running: Arc<watch::Sender<u32>>,
 }
 
@@ -16,7 +16,7 @@ pub(crate) struct Passing {
     running: Arc<watch::Sender<u32>>,
 }
 
-impl Traffic {
+impl ActivityCounter {
     pub(crate) fn new() -> Self {
         Self { running: Arc::new(watch::Sender::new(0)) }
     }
@@ -28,7 +28,7 @@ impl Traffic {
     }
 
     /// Returns when nothing has run for so long.
-    pub(super) async fn quiet_for(&self, quiet: Duration) {
+    pub(super) async fn idle_for(&self, idle: Duration) {
         let mut running = self.running.subscribe();
         loop {
             // The sender lives as long as `self`.
@@ -36,7 +36,7 @@ impl Traffic {
             tokio::select! {
                 biased;
                 _ = running.changed() => {}
-                () = tokio::time::sleep(quiet) => return,
+                () = tokio::time::sleep(idle) => return,
             }
         }
     }
@@ -59,18 +59,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_quiet_when_nothing_has_run_for_long_enough() {
-        let traffic = Traffic::new();
+        let activity_counter = ActivityCounter::new();
         let began = tokio::time::Instant::now();
-        let first = traffic.enter();
-        traffic.busy().await;
-        let waiting = traffic.clone();
-        let quiet = tokio::spawn(async move { waiting.quiet_for(Duration::from_secs(5)).await });
+        let first = activity_counter.enter();
+        activity_counter.busy().await;
+        let waiting = activity_counter.clone();
+        let idle = tokio::spawn(async move { waiting.idle_for(Duration::from_secs(5)).await });
         tokio::time::sleep(Duration::from_secs(10)).await;
-        assert!(!quiet.is_finished());
+        assert!(!idle.is_finished());
         drop(first);
         tokio::time::sleep(Duration::from_secs(4)).await;
-        drop(traffic.enter());
-        quiet.await.unwrap();
+        drop(activity_counter.enter());
+        idle.await.unwrap();
         assert_eq!(began.elapsed().as_secs(), 19);
     }
 }

@@ -1,7 +1,7 @@
 //! Has packed files made and layouts measured, while nobody is being served.
 //!
 //! ```text
-//!   request served ─► consider ─► queue ─► quiet for a while ─► workshop: pack ─► calibrate ─► done
+//!   request served ─► consider ─► queue ─► idle for a while ─► packer: pack ─► calibrate ─► done
 //!                                   ▲        ▲                     │  └─ a request: stopped at once
 //!                                   │        └─ twice as long, up to minutes ◄────┘
 //!                                   └─ later ◄─────────────────────┘ no memory
@@ -15,18 +15,20 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use samovar_core::{ErrorKind, Failure, ModelKey};
+use samovar_core::{ErrorKind, Failure, ModelKey, WeightsId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::packer::{BY_ANOTHER, Packer, Step, Taken};
 use super::subject::Subject;
-use super::workshop::{BY_ANOTHER, Step, Taken, Workshop};
 
 /// Models that wait for their turn at the same time; who finds no place comes with the next request.
 const QUEUE: usize = 64;
+/// Models that are in the queue or wait for memory, at most.
+const PENDING_MAX: usize = 1_024;
 /// However often it is interrupted, it waits no longer than this for its next attempt.
-const QUIET_MAX: Duration = Duration::from_secs(5 * 60);
+const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
 /// How long after the first lack of memory it is looked for again; each further time twice as long …
 const MEMORY_AFTER: Duration = Duration::from_secs(60);
 /// … so often.
@@ -35,11 +37,11 @@ const LONGER_MAX: u32 = 4;
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Works off what is to be made.
-pub(crate) struct Maker {
-    workshop: Arc<Workshop>,
+pub(crate) struct PackScheduler {
+    packer: Arc<Packer>,
     jobs: mpsc::Sender<Arc<Subject>>,
-    /// Sources in the queue, or at work.
-    pending: Arc<Mutex<HashSet<String>>>,
+    /// Weights in the queue, at work, or waiting for memory.
+    pending: Arc<Mutex<HashSet<WeightsId>>>,
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -52,7 +54,7 @@ struct Job {
 }
 
 /// What came of an attempt.
-enum Outcome {
+enum PackResult {
     Done,
     /// Somebody else is at it.
     ByAnother,
@@ -70,29 +72,29 @@ enum Left {
     Stopped,
 }
 
-impl Maker {
+impl PackScheduler {
     /// Must be called inside a tokio runtime.
-    pub(crate) fn start(workshop: Workshop) -> Self {
-        let workshop = Arc::new(workshop);
+    pub(crate) fn start(packer: Packer) -> Self {
+        let packer = Arc::new(packer);
         let (jobs, queue) = mpsc::channel(QUEUE);
         let stop = watch::Sender::new(false);
         let pending = Arc::default();
-        let task =
-            tokio::spawn(work_off(Arc::clone(&workshop), queue, Arc::clone(&pending), stop.subscribe()));
-        Self { workshop, jobs, pending, stop, task: Mutex::new(Some(task)) }
+        let task = tokio::spawn(work_off(Arc::clone(&packer), queue, Arc::clone(&pending), stop.subscribe()));
+        Self { packer, jobs, pending, stop, task: Mutex::new(Some(task)) }
     }
 
     /// Has made, some time, what this model lacks.
     pub(crate) fn consider(&self, key: &ModelKey) {
-        let packings = &self.workshop.packings;
-        let Some(subject) = packings.subject(key) else { return };
-        if !packings.choose(&subject).lacks_something() || !packings.may_try(&subject) {
+        let layout_registry = &self.packer.layout_registry;
+        let Some(subject) = layout_registry.subject(key) else { return };
+        if !layout_registry.choose(&subject).lacks_something() || !layout_registry.may_try(&subject) {
             return;
         }
-        let source = subject.source.text.clone();
+        let weights = subject.weights;
         let mut pending = lock(&self.pending);
-        if !pending.contains(&source) && self.jobs.try_send(subject).is_ok() {
-            pending.insert(source);
+        let has_place = pending.len() < PENDING_MAX && !pending.contains(&weights);
+        if has_place && self.jobs.try_send(subject).is_ok() {
+            pending.insert(weights);
         }
     }
 
@@ -103,26 +105,28 @@ impl Maker {
         if let Some(task) = task
             && tokio::time::timeout(STOP_WITHIN, task).await.is_err()
         {
-            tracing::debug!("packed weights are still on their way to the disk; nobody waits for them");
+            tracing::debug!(
+                "packed weights are still being written to the disk; the shutdown does not wait for them"
+            );
         }
     }
 
-    /// What makes things, for who wants one made now.
-    pub(crate) const fn workshop(&self) -> &Arc<Workshop> {
-        &self.workshop
+    /// What makes things, for a caller that wants one made now.
+    pub(crate) const fn packer(&self) -> &Arc<Packer> {
+        &self.packer
     }
 }
 
-impl Drop for Maker {
+impl Drop for PackScheduler {
     fn drop(&mut self) {
         self.stop.send_replace(true);
     }
 }
 
 async fn work_off(
-    workshop: Arc<Workshop>,
+    packer: Arc<Packer>,
     mut queue: mpsc::Receiver<Arc<Subject>>,
-    pending: Arc<Mutex<HashSet<String>>>,
+    pending: Arc<Mutex<HashSet<WeightsId>>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut later = Vec::new();
@@ -136,14 +140,14 @@ async fn work_off(
                 None => return,
             },
         };
-        match attend(&workshop, &job, &mut stop).await {
+        match attend(&packer, &job, &mut stop).await {
             Left::Stopped => return,
             Left::LacksMemory => {
                 let wait = MEMORY_AFTER * 2_u32.pow(job.lacked.min(LONGER_MAX));
                 later.push((Instant::now() + wait, Job { lacked: job.lacked.saturating_add(1), ..job }));
             }
             Left::Alone => {
-                lock(&pending).remove(&job.subject.source.text);
+                lock(&pending).remove(&job.subject.weights);
             }
         }
     }
@@ -160,34 +164,34 @@ async fn due(later: &mut Vec<(Instant, Job)>) -> Job {
 }
 
 /// Makes what a model lacks, whenever it is quiet, until it lacks nothing or something goes wrong.
-async fn attend(workshop: &Arc<Workshop>, job: &Job, stop: &mut watch::Receiver<bool>) -> Left {
+async fn attend(packer: &Arc<Packer>, job: &Job, stop: &mut watch::Receiver<bool>) -> Left {
     let Job { subject, lacked } = job;
-    let (packings, name) = (&workshop.packings, &subject.descriptor.name);
-    let mut quiet = workshop.quiet;
-    while let Some(step) = workshop.next_step(subject) {
+    let (layout_registry, name) = (&packer.layout_registry, &subject.descriptor.name);
+    let mut idle = packer.idle;
+    while let Some(step) = packer.next_step(subject) {
         tokio::select! {
             biased;
             () = stopped(stop) => return Left::Stopped,
-            () = workshop.traffic.quiet_for(quiet) => {}
+            () = packer.activity_counter.idle_for(idle) => {}
         }
-        match attempt(workshop, step, subject, stop).await {
-            Outcome::Done => {}
-            Outcome::Interrupted => {
-                packings.interrupted();
-                quiet = (quiet * 2).min(QUIET_MAX);
+        match attempt(packer, step, subject, stop).await {
+            PackResult::Done => {}
+            PackResult::Interrupted => {
+                layout_registry.interrupted();
+                idle = (idle * 2).min(IDLE_MAX);
             }
-            Outcome::ByAnother => tokio::time::sleep(BY_ANOTHER).await,
-            Outcome::Stopped => return Left::Stopped,
-            Outcome::LacksMemory(failure) => {
+            PackResult::ByAnother => tokio::time::sleep(BY_ANOTHER).await,
+            PackResult::Stopped => return Left::Stopped,
+            PackResult::LacksMemory(failure) => {
                 if *lacked == 0 {
                     tracing::info!(model = ?name, "packed weights wait: {failure}");
                 }
-                packings.lacks_memory(subject, &failure);
+                layout_registry.lacks_memory(subject, &failure);
                 return Left::LacksMemory;
             }
-            Outcome::Failed(failure) => {
+            PackResult::Failed(failure) => {
                 tracing::info!(model = ?name, "packed weights: {failure}");
-                packings.failed(subject, &failure);
+                layout_registry.failed(subject, &failure);
                 return Left::Alone;
             }
         }
@@ -196,25 +200,25 @@ async fn attend(workshop: &Arc<Workshop>, job: &Job, stop: &mut watch::Receiver<
 }
 
 async fn attempt(
-    workshop: &Arc<Workshop>,
+    packer: &Arc<Packer>,
     step: Step,
     subject: &Arc<Subject>,
     stop: &mut watch::Receiver<bool>,
-) -> Outcome {
+) -> PackResult {
     let has_stopped = stop.clone();
     let broken_off = async {
         tokio::select! {
-            () = workshop.traffic.busy() => {}
+            () = packer.activity_counter.busy() => {}
             () = stopped(stop) => {}
         }
     };
-    match workshop.take(step, subject, (|_| (), false), broken_off).await {
-        Ok(Taken::Done) => Outcome::Done,
-        Ok(Taken::ByAnother) => Outcome::ByAnother,
-        Ok(Taken::LacksMemory(failure)) => Outcome::LacksMemory(failure),
-        Err(_) if *has_stopped.borrow() => Outcome::Stopped,
-        Err(failure) if failure.kind == ErrorKind::Cancelled => Outcome::Interrupted,
-        Err(failure) => Outcome::Failed(failure),
+    match packer.take(step, subject, (|_| (), false), broken_off).await {
+        Ok(Taken::Done) => PackResult::Done,
+        Ok(Taken::ByAnother) => PackResult::ByAnother,
+        Ok(Taken::LacksMemory(failure)) => PackResult::LacksMemory(failure),
+        Err(_) if *has_stopped.borrow() => PackResult::Stopped,
+        Err(failure) if failure.kind == ErrorKind::Cancelled => PackResult::Interrupted,
+        Err(failure) => PackResult::Failed(failure),
     }
 }
 

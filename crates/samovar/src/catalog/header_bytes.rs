@@ -1,12 +1,9 @@
 //! The beginning of a model that is still at its source: enough to say whether it could ever be loaded here.
 
-use std::io::Cursor;
-
-use samovar_core::format::gguf::{self, Fault};
-use samovar_core::{Descriptor, Failure};
+use samovar_core::{Descriptor, Failure, format};
 
 /// The first bytes of a model's first file.
-pub(crate) struct Head<'a> {
+pub(crate) struct HeaderBytes<'a> {
     /// The bytes.
     pub(crate) bytes: &'a [u8],
     /// Bytes of that file.
@@ -27,19 +24,17 @@ pub(crate) enum Judgement {
     },
 }
 
-impl Head<'_> {
+impl HeaderBytes<'_> {
     /// The whole model's facts, or how many of its first bytes it takes to know more.
     pub(super) fn descriptor(&self) -> Result<Result<Descriptor, u64>, Failure> {
-        match gguf::inspect_header(Cursor::new(self.bytes), self.file_bytes) {
-            Ok(header) => {
+        match format::inspect_head(self.bytes, self.file_bytes)? {
+            format::Head::Whole(mut descriptor) => {
                 let others_bytes = self.total_bytes.saturating_sub(self.file_bytes);
-                let mut descriptor = header.descriptor;
                 descriptor.file_bytes += others_bytes;
                 descriptor.tensor_bytes += others_bytes;
-                Ok(Ok(descriptor))
+                Ok(Ok(*descriptor))
             }
-            Err(gguf::Error { fault: Fault::Cut { at, needed }, .. }) => Ok(Err(at.saturating_add(needed))),
-            Err(error) => Err(error.into()),
+            format::Head::NeedsMore { needed_bytes } => Ok(Err(needed_bytes)),
         }
     }
 }

@@ -4,16 +4,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use samovar_core::Failure;
-use samovar_pool::{Decision, ModelSpec};
+use samovar_pool::{Decision, ModelSpec, PoolConfig};
 use samovar_store::Store;
 use tokio::sync::mpsc;
 
 use crate::catalog::{Changes, ModelInfo};
 use crate::fetch;
+use crate::options::WarmOptions;
 use crate::request::Origin;
 use crate::runtime::{Inner, Runtime, blocking};
 use crate::stats::{Lifetime, Stats, Tiers};
-use crate::wait::Wait;
 
 const WAIT_CAPACITY: usize = 16;
 
@@ -26,17 +26,18 @@ impl Runtime {
     /// # Cancel safety
     /// Cancel safe: a load goes on, the pool owns it. A fetch that nobody else waits for stops, and what
     /// it brought so far is kept.
-    pub async fn warm(&self, model: &str, waits: Option<mpsc::Sender<Wait>>) -> Result<(), Failure> {
-        let _passing = self.inner.maker.workshop().traffic.enter();
-        let resolved = self.inner.resolve(model, Origin::Owner, fetch::tell(waits.clone())).await?;
+    pub async fn warm(&self, model: &str, options: WarmOptions) -> Result<(), Failure> {
+        let WarmOptions { waits } = options;
+        let _passing = self.inner.pack_scheduler.packer().activity_counter.enter();
+        let resolved = self.inner.resolve(model, Origin::Owner, None, fetch::tell(waits.clone())).await?;
         let (told, mut waiting) = mpsc::channel(WAIT_CAPACITY);
         let mut warmed = std::pin::pin!(self.inner.pool.warm(resolved.model.spec, Some(told)));
         loop {
             tokio::select! {
                 biased;
                 warmed = &mut warmed => {
-                    if let Some(chronicle) = &self.inner.books.chronicle {
-                        chronicle.note();
+                    if let Some(lifetime_stats) = &self.inner.usage_logs.lifetime_stats {
+                        lifetime_stats.note();
                     }
                     return Ok(warmed?);
                 }
@@ -49,13 +50,22 @@ impl Runtime {
         }
     }
 
-    /// Keeps a model from being parked or unloaded by the pool, or lets it go again. Loads nothing.
+    /// Keeps a model from being parked or unloaded by the pool. Loads nothing.
     ///
     /// # Errors
     /// Whatever resolving the name says.
-    pub async fn pin(&self, model: &str, is_pinned: bool) -> Result<(), Failure> {
-        let spec = self.inner.here(model, Origin::Owner).await?;
-        Ok(self.inner.pool.pin(spec, is_pinned).await?)
+    pub async fn pin(&self, model: &str) -> Result<(), Failure> {
+        let spec = self.inner.resolve_local(model, Origin::Owner).await?;
+        Ok(self.inner.pool.pin(spec, true).await?)
+    }
+
+    /// Lets the pool park and unload a model again.
+    ///
+    /// # Errors
+    /// Whatever resolving the name says.
+    pub async fn unpin(&self, model: &str) -> Result<(), Failure> {
+        let spec = self.inner.resolve_local(model, Origin::Owner).await?;
+        Ok(self.inner.pool.pin(spec, false).await?)
     }
 
     /// Unloads a model as soon as nothing uses it; returns how many instances go.
@@ -73,6 +83,16 @@ impl Runtime {
     /// `Unavailable` during shutdown.
     pub async fn unload_all(&self) -> Result<u32, Failure> {
         Ok(self.inner.pool.unload_all().await?)
+    }
+
+    /// Other limits of the pool from now on, except for the number of callers at a time. What no longer fits a smaller
+    /// budget leaves as soon as nothing uses it.
+    ///
+    /// # Errors
+    /// `Unavailable` during shutdown.
+    pub async fn configure(&self, pool: PoolConfig) -> Result<(), Failure> {
+        self.inner.catalog.set_budget(pool.budget.bytes);
+        Ok(self.inner.pool.configure(pool).await?)
     }
 
     /// The latest decisions of the pool about a model, newest first.
@@ -114,39 +134,35 @@ impl Runtime {
     /// # Errors
     /// `NotFound` when it is not on this machine; whatever else resolving the name says.
     pub async fn spec(&self, model: &str) -> Result<Arc<ModelSpec>, Failure> {
-        self.inner.here(model, Origin::Owner).await
-    }
-
-    /// Whether this runtime's engine can park models.
-    pub fn can_park(&self) -> bool {
-        self.inner.engine.capabilities().can_park
+        self.inner.resolve_local(model, Origin::Owner).await
     }
 
     /// Counters and gauges.
     pub async fn stats(&self) -> Stats {
         let snapshot = self.inner.pool.snapshot().await;
-        let shelf = Arc::clone(&self.inner.shelf);
+        let lazy_store = Arc::clone(&self.inner.lazy_store);
         let store =
-            blocking(move || shelf.opened().and_then(|store| store.stats().ok())).await.ok().flatten();
-        let packings = &self.inner.maker.workshop().packings;
+            blocking(move || lazy_store.opened().and_then(|store| store.stats().ok())).await.ok().flatten();
+        let layout_registry = &self.inner.pack_scheduler.packer().layout_registry;
+        let engines = self.inner.engine.engines();
         Stats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            engine: self.inner.engine.name().to_owned(),
+            engine: engines.iter().map(|engine| &engine.name[..]).collect::<Vec<_>>().join(", "),
             uptime_ms: snapshot.uptime_ms,
             tiers: Tiers::of(&snapshot.pool, store.as_ref()),
             pool: snapshot.pool,
             workers: self.inner.workers.as_ref().map(|workers| workers.stats()),
             store,
-            packed: packings.tally(),
-            models: packings.arranged(snapshot.models),
+            packed: layout_registry.tally(),
+            models: layout_registry.arranged(snapshot.models),
             lifetime: self.lifetime().await,
         }
     }
 
     async fn lifetime(&self) -> Option<Lifetime> {
-        let chronicle = self.inner.books.chronicle.clone()?;
+        let lifetime_stats = self.inner.usage_logs.lifetime_stats.clone()?;
         let counted = self.inner.pool.statistics().await?;
-        blocking(move || chronicle.all(counted).map(Lifetime::from)).await.ok()?
+        blocking(move || lifetime_stats.all(counted).map(Lifetime::from)).await.ok()?
     }
 
     /// The store under this runtime.
@@ -154,18 +170,19 @@ impl Runtime {
     /// # Errors
     /// Whatever keeps the cache directory from being used.
     pub async fn store(&self) -> Result<Store, Failure> {
-        let shelf = Arc::clone(&self.inner.shelf);
-        blocking(move || shelf.store()).await?
+        let lazy_store = Arc::clone(&self.inner.lazy_store);
+        blocking(move || lazy_store.store()).await?
     }
 
     /// Takes no new requests, lets running ones finish within `grace`, unloads everything.
     pub async fn shutdown(&self, grace: Duration) {
-        self.inner.maker.stop().await;
+        self.inner.pack_scheduler.stop().await;
         let counted = self.inner.pool.shutdown(grace).await;
-        if let (Some(chronicle), Some(counted)) = (self.inner.books.chronicle.clone(), counted) {
-            blocking(move || chronicle.save(counted)).await.ok();
+        if let (Some(lifetime_stats), Some(counted)) = (self.inner.usage_logs.lifetime_stats.clone(), counted)
+        {
+            blocking(move || lifetime_stats.save(counted)).await.ok();
         }
-        if let Some(log) = &self.inner.books.request_log {
+        if let Some(log) = &self.inner.usage_logs.request_log {
             log.flush().await;
         }
     }
@@ -174,7 +191,7 @@ impl Runtime {
 impl Inner {
     /// The name under which the pool knows a model, also when its file has gone in the meantime.
     async fn name_of(self: &Arc<Self>, reference: &str) -> Result<String, Failure> {
-        match self.here(reference, Origin::Owner).await {
+        match self.resolve_local(reference, Origin::Owner).await {
             Ok(spec) => Ok(spec.name.clone()),
             Err(failure) => {
                 let known = self.pool.snapshot().await.models;
@@ -187,14 +204,14 @@ impl Inner {
 /// Writes down every now and then what the pool counted, for as long as there is one.
 pub(crate) async fn keep_counting(inner: Weak<Inner>) {
     while let Some(runtime) = inner.upgrade() {
-        let (Some(chronicle), Some(counted)) =
-            (runtime.books.chronicle.clone(), runtime.pool.statistics().await)
+        let (Some(lifetime_stats), Some(counted)) =
+            (runtime.usage_logs.lifetime_stats.clone(), runtime.pool.statistics().await)
         else {
             return;
         };
         drop(runtime);
-        let saving = Arc::clone(&chronicle);
+        let saving = Arc::clone(&lifetime_stats);
         blocking(move || saving.save(counted)).await.ok();
-        chronicle.wait().await;
+        lifetime_stats.wait().await;
     }
 }

@@ -8,25 +8,25 @@
 //! Turn, memory and what is told of the progress belong to the thread that does the work: however the order ends, they
 //! are free when the work has, and not before. One of a kind is made at a time in all processes that share a store.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use samovar_core::footprint::{Layout, LayoutWish};
-use samovar_core::port::{Engine, LoadControl, ModelFiles, PackedFile};
+use samovar_core::port::{Engine, LoadControl, LoadRequest, PackRequest, PackedFile};
 use samovar_core::units::ByteSize;
-use samovar_core::{ErrorKind, Failure};
-use samovar_pool::{Pool, SetAside};
+use samovar_core::{ErrorKind, Failure, ModelFiles};
+use samovar_pool::{BackgroundReservation, Pool};
 use samovar_store::{Make, Opened, Store};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::spawn_blocking;
 
-use super::known::{Made, Packings};
-use super::quiet::Traffic;
+use super::idle::ActivityCounter;
+use super::known::{LayoutRegistry, Made};
 use super::room::Room;
 use super::subject::Subject;
-use crate::shelf::Shelf;
+use crate::lazy_store::LazyStore;
+use crate::weights;
 
 /// How often is looked whether memory is wanted back.
 const LOOK: Duration = Duration::from_millis(20);
@@ -34,14 +34,14 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) const BY_ANOTHER: Duration = Duration::from_millis(500);
 
 /// What it takes to make packed files.
-pub(crate) struct Workshop {
+pub(crate) struct Packer {
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) shelf: Arc<Shelf>,
-    pub(crate) packings: Arc<Packings>,
+    pub(crate) lazy_store: Arc<LazyStore>,
+    pub(crate) layout_registry: Arc<LayoutRegistry>,
     pub(crate) pool: Pool,
-    pub(crate) traffic: Traffic,
+    pub(crate) activity_counter: ActivityCounter,
     /// How long nobody must have been served before something is made.
-    pub(crate) quiet: Duration,
+    pub(crate) idle: Duration,
     /// Held by the thread that works.
     pub(crate) turn: Arc<Mutex<()>>,
 }
@@ -62,12 +62,12 @@ pub(super) enum Taken {
     LacksMemory(Failure),
 }
 
-impl Workshop {
+impl Packer {
     /// What a model lacks first, and may be tried now.
     pub(super) fn next_step(&self, subject: &Subject) -> Option<Step> {
-        let choice = self.packings.choose(subject);
+        let choice = self.layout_registry.choose(subject);
         match (choice.lacks_file, choice.lacks_speeds) {
-            _ if !self.packings.may_try(subject) => None,
+            _ if !self.layout_registry.may_try(subject) => None,
             (true, _) => Some(Step::Pack),
             (false, true) => Some(Step::Calibrate),
             (false, false) => None,
@@ -87,10 +87,10 @@ impl Workshop {
         subject: &Arc<Subject>,
         progress: Option<mpsc::Sender<f32>>,
     ) -> Result<(), Failure> {
-        self.packings.key(subject).map_err(|why| Failure::new(ErrorKind::Unsupported, why))?;
-        self.packings.pardon(subject);
+        self.layout_registry.key(subject).map_err(|why| Failure::new(ErrorKind::Unsupported, why))?;
+        self.layout_registry.pardon(subject);
         // Whatever is made in the background leaves off, and begins nothing that would disturb the figures.
-        let _passing = self.traffic.enter();
+        let _passing = self.activity_counter.enter();
         for step in [Step::Pack, Step::Calibrate] {
             let Err(failure) = self.make(step, subject, progress.as_ref()).await else { continue };
             // Who wants a layout by name needs no figures.
@@ -100,7 +100,7 @@ impl Workshop {
                 break;
             }
             if failure.kind != ErrorKind::Busy {
-                self.packings.failed(subject, &failure);
+                self.layout_registry.failed(subject, &failure);
             }
             return Err(failure);
         }
@@ -156,7 +156,7 @@ impl Workshop {
             turn = Arc::clone(&self.turn).lock_owned() => turn,
         };
         let needed = self.memory_for(step, subject).await?;
-        let Some(memory) = self.pool.set_aside(needed).await else {
+        let Some(memory) = self.pool.reserve_background(needed).await else {
             let message = format!("{} of memory are not free for it", ByteSize::from_bytes(needed));
             let failure = Failure::new(ErrorKind::Busy, message)
                 .with_hint("unload models, this one too, or raise pool.budget_bytes");
@@ -166,11 +166,12 @@ impl Workshop {
         let control = self.control(subject, told);
         let control = if is_waited_for { control } else { control.in_background() };
         let stops = StopsWhenDropped(control.cancel_flag());
-        let shown = Shown { packings: Arc::clone(&self.packings), subject: Arc::clone(subject) };
-        let (workshop, model) = (Arc::clone(self), Arc::clone(subject));
+        let shown =
+            Shown { layout_registry: Arc::clone(&self.layout_registry), subject: Arc::clone(subject) };
+        let (packer, model) = (Arc::clone(self), Arc::clone(subject));
         let mut work = spawn_blocking(move || {
             let _held = (shown, turn);
-            workshop.work(step, &model, memory, &control)
+            packer.work(step, &model, memory, &control)
         });
         let done = tokio::select! {
             done = &mut work => done,
@@ -191,9 +192,9 @@ impl Workshop {
         subject: &Arc<Subject>,
         told: impl Fn(f32) + Send + Sync + 'static,
     ) -> LoadControl {
-        let (packings, subject) = (Arc::clone(&self.packings), Arc::clone(subject));
+        let (layout_registry, subject) = (Arc::clone(&self.layout_registry), Arc::clone(subject));
         LoadControl::new(move |fraction| {
-            packings.progress(&subject, Some(fraction));
+            layout_registry.progress(&subject, Some(fraction));
             told(fraction);
         })
     }
@@ -204,12 +205,12 @@ impl Workshop {
         let snapshot = self.pool.snapshot().await;
         let (needed, at_most) = match step {
             // A file that only figures could make of use would be made for nothing.
-            Step::Pack if self.packings.choose(subject).lacks_speeds => {
+            Step::Pack if self.layout_registry.choose(subject).lacks_speeds => {
                 (room.to_pack(), room.to_pack().max(room.to_calibrate(0)))
             }
             Step::Pack => (room.to_pack(), room.to_pack()),
             Step::Calibrate => {
-                let counted_bytes = self.packings.mapped_of(&subject.source, &snapshot.models);
+                let counted_bytes = self.layout_registry.mapped_of(&subject.weights, &snapshot.models);
                 (room.to_calibrate(counted_bytes), room.to_calibrate(0))
             }
         };
@@ -228,48 +229,52 @@ impl Workshop {
         &self,
         step: Step,
         subject: &Subject,
-        memory: SetAside,
+        memory: BackgroundReservation,
         control: &LoadControl,
     ) -> Result<Taken, Failure> {
-        let store = self.shelf.store()?;
-        let (path, _leased) = weights(&store, subject)?;
+        let store = self.lazy_store.store()?;
+        let (files, _leased) = leased(&store, subject)?;
         match step {
-            Step::Pack => self.pack(&store, &path, subject, memory, control),
-            Step::Calibrate => self.calibrate(&store, &path, subject, control).map(|()| Taken::Done),
+            Step::Pack => self.pack(&store, &files, subject, memory, control),
+            Step::Calibrate => self.calibrate(&store, &files, subject, control).map(|()| Taken::Done),
         }
     }
 
     fn pack(
         &self,
         store: &Store,
-        path: &Path,
+        files: &ModelFiles,
         subject: &Subject,
-        memory: SetAside,
+        memory: BackgroundReservation,
         control: &LoadControl,
     ) -> Result<Taken, Failure> {
-        let key = self.packings.key(subject).map_err(|why| Failure::new(ErrorKind::Unsupported, why))?;
-        let Subject { source, descriptor, .. } = subject;
+        let key =
+            self.layout_registry.key(subject).map_err(|why| Failure::new(ErrorKind::Unsupported, why))?;
+        let Subject { weights, descriptor, .. } = subject;
+        let source = weights.to_string();
+        let parent = weights::artifact(weights);
         let began = Instant::now();
-        let making = match store.packed().make(&source.text, &key, descriptor.file_bytes, source.parent)? {
+        let making = match store.packed().make(&source, &key, descriptor.file_bytes, parent)? {
             Make::Begun(making) => making,
             Make::ByAnother => return Ok(Taken::ByAnother),
             Make::Here => {
-                if let Some(opened) = store.packed().find(&source.text, &key)? {
+                if let Some(opened) = store.packed().find(&source, &key)? {
                     let made = Made { bytes: opened.bytes(), unix_ms: opened.created_ms() };
-                    self.packings.made(subject, made, None);
+                    self.layout_registry.made(subject, made, None);
                 }
                 return Ok(Taken::Done);
             }
         };
-        self.engine.pack(path, descriptor, &source.text, making.file(), control)?;
-        if source.parent.is_none() && self.packings.source_of(path, descriptor).as_ref() != Ok(source) {
+        let into = making.file();
+        self.engine.pack(PackRequest { files, descriptor, source: &source, into, control })?;
+        if !weights::are_at(weights, files.main()) {
             return Err(Failure::new(ErrorKind::Storage, "the file was replaced while it was packed"));
         }
         // Nobody is to wait for a disk that syncs.
         drop(memory);
         let opened = making.commit_unless(&control.cancel_flag())?.ok_or_else(stopped)?;
         let made = Made { bytes: opened.bytes(), unix_ms: opened.created_ms() };
-        self.packings.made(subject, made, Some(began.elapsed()));
+        self.layout_registry.made(subject, made, Some(began.elapsed()));
         let (size, took_ms) = (ByteSize::from_bytes(made.bytes), began.elapsed().as_millis() as u64);
         tracing::info!(model = ?descriptor.name, took_ms, "packed weights were made: {size}");
         Ok(Taken::Done)
@@ -278,46 +283,48 @@ impl Workshop {
     fn calibrate(
         &self,
         store: &Store,
-        path: &Path,
+        files: &ModelFiles,
         subject: &Subject,
         control: &LoadControl,
     ) -> Result<(), Failure> {
-        let key = self.packings.key(subject).map_err(|why| Failure::new(ErrorKind::Unsupported, why))?;
-        let Subject { source, descriptor, options, .. } = subject;
-        let Some(opened) = store.packed().find(&source.text, &key)? else {
-            self.packings.gone(source);
+        let key =
+            self.layout_registry.key(subject).map_err(|why| Failure::new(ErrorKind::Unsupported, why))?;
+        let Subject { weights, descriptor, options, .. } = subject;
+        let source = weights.to_string();
+        let Some(opened) = store.packed().find(&source, &key)? else {
+            self.layout_registry.missing(weights);
             return Err(Failure::new(ErrorKind::Storage, "its packed file has gone from the store"));
         };
-        let packed = PackedFile { path: opened.path(), source: &source.text };
-        let files = ModelFiles { path, packed: Some(packed) };
-        let speeds = self.engine.calibrate(files, descriptor, options, control)?;
+        let packed = PackedFile { path: opened.path(), source: &source };
+        let request = LoadRequest::new(files, descriptor, options, control).with_packed(Some(packed));
+        let speeds = self.engine.calibrate(request)?;
         if !speeds.iter().any(|speed| speed.layout == Layout::Packed) {
             drop(opened);
             let why = "its layouts could not be measured";
-            self.packings.refuse(source, path, &key, why);
+            self.layout_registry.refuse(weights, files.main(), &key, why);
             return Err(Failure::new(ErrorKind::EngineFailed, why));
         }
-        self.packings.measured(subject, speeds);
-        let choice = self.packings.choose(subject);
+        self.layout_registry.measured(subject, speeds);
+        let choice = self.layout_registry.choose(subject);
         tracing::info!(model = ?descriptor.name, layout = %choice.layout, "layouts were measured: {}", choice.why);
         // What is to be measured again needs its file.
         let is_of_use =
             choice.layout.needs_packed_file() || choice.lacks_speeds || subject.wish != LayoutWish::Auto;
-        if !is_of_use && !self.packings.is_wanted(source) {
+        if !is_of_use && !self.layout_registry.is_wanted(weights) {
             drop(opened);
-            self.packings.give_up(subject, &key);
+            self.layout_registry.give_up(subject, &key);
         }
         Ok(())
     }
 }
 
-/// The file to be packed, which stays where it is until the lease is dropped.
-fn weights(store: &Store, subject: &Subject) -> Result<(PathBuf, Option<Opened>), Failure> {
-    let Some(key) = &subject.source.parent else { return Ok((subject.path.clone(), None)) };
-    let opened = store.look_at(key)?;
-    let path = opened.weights().first().cloned();
-    let path = path.ok_or_else(|| Failure::new(ErrorKind::InvalidModel, "it has no weights"))?;
-    Ok((path, Some(opened)))
+/// The files of the model to be packed, which stay where they are until the lease is dropped.
+fn leased(store: &Store, subject: &Subject) -> Result<(ModelFiles, Option<Opened>), Failure> {
+    let Some(key) = weights::artifact(&subject.weights) else { return Ok((subject.files.clone(), None)) };
+    let opened = store.look_at(&key)?;
+    let files = opened.files();
+    let files = files.ok_or_else(|| Failure::new(ErrorKind::InvalidModel, "it has no weights"))?;
+    Ok((files, Some(opened)))
 }
 
 /// Tells whoever works to stop.
@@ -331,13 +338,13 @@ impl Drop for StopsWhenDropped {
 
 /// Takes what is told of the progress back when the work has ended, whoever waits for it.
 struct Shown {
-    packings: Arc<Packings>,
+    layout_registry: Arc<LayoutRegistry>,
     subject: Arc<Subject>,
 }
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.packings.progress(&self.subject, None);
+        self.layout_registry.progress(&self.subject, None);
     }
 }
 
@@ -349,5 +356,5 @@ async fn is_set(flag: &AtomicBool) {
 }
 
 fn stopped() -> Failure {
-    Failure::new(ErrorKind::Cancelled, "it was told to stop")
+    Failure::new(ErrorKind::Cancelled, "it was stopped")
 }

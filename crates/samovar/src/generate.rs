@@ -1,0 +1,141 @@
+//! Generating text under a lease: the prompt goes to the instance, and each token comes back as an event.
+
+use std::sync::{Arc, Weak};
+
+use samovar_core::generation::{FinishReason, GenerationRequest, TokenEvent};
+use samovar_core::port::PromptControl;
+use samovar_core::{ErrorKind, Failure, Scope};
+
+use crate::answer::{AnswerEvent, Summary};
+use crate::lease::{Leased, LeasedWork, by, with_lease};
+use crate::prompt;
+use crate::request::{Common, Generate};
+use crate::request_trace::RequestTrace;
+use crate::runtime::{Inner, blocking};
+use crate::settings::PrefixSharing;
+use crate::unread::Outbox;
+
+/// One request for text from its first verb to its last.
+pub(crate) async fn answer(
+    inner: &Arc<Inner>,
+    common: &Common,
+    generate: &Generate,
+    request_trace: &mut RequestTrace,
+    events: &Outbox,
+) -> AnswerEvent {
+    let is_private = inner.rules.share_prefixes == PrefixSharing::Client;
+    let scope = Scope::of_client(common.person.as_ref().unwrap_or(&common.client), is_private);
+    let work = Generating { generate, scope, events };
+    match with_lease(inner, common, &work, request_trace, &events.news()).await {
+        Ok(summary) => {
+            log_if_cut(common, &summary);
+            AnswerEvent::Done(summary)
+        }
+        Err(failure) => AnswerEvent::Failed(failure),
+    }
+}
+
+/// Whoever runs the daemon hears of every request that ran out of time.
+fn log_if_cut(common: &Common, summary: &Summary) {
+    if summary.finish == FinishReason::TimedOut {
+        let (model, client) = (common.model.as_str(), common.client.as_str());
+        let tokens = summary.usage.completion_tokens;
+        tracing::info!(model, client, tokens, "a request ran out of time: its answer is partial");
+    }
+}
+
+/// An answer to be generated, and where it is said.
+struct Generating<'a> {
+    generate: &'a Generate,
+    /// Whose prompts' state it may continue from.
+    scope: Scope,
+    events: &'a Outbox,
+}
+
+impl LeasedWork for Generating<'_> {
+    type Output = Summary;
+
+    fn affinity(&self) -> Option<u64> {
+        Some(self.generate.input.affinity())
+    }
+
+    fn tokens(summary: &Summary) -> u32 {
+        summary.usage.completion_tokens
+    }
+
+    async fn run(&self, leased: &Leased, request_trace: &mut RequestTrace) -> Result<Summary, Failure> {
+        let timings = request_trace.timings();
+        self.events.push(AnswerEvent::Granted {
+            model: leased.model.spec.name.clone(),
+            tier: request_trace.tier(),
+            queue_ms: timings.queue_ms,
+            load_ms: timings.load_ms,
+        })?;
+        let generation = self.generation(leased)?;
+        let instance = Arc::clone(leased.lease.instance());
+        // Rendering and tokenizing a long prompt takes milliseconds of a core; taking up its saved state, or an instance that is stuck,
+        // takes what it takes: past the deadline nobody waits for it, and what comes of it is dropped, and so cancelled.
+        let waiting = Arc::new(());
+        let wanted = WhileHeld(Arc::downgrade(&waiting));
+        let begun =
+            by(request_trace.deadline, blocking(move || instance.generate_while(generation, &wanted))).await;
+        drop(waiting);
+        let Some(begun) = begun else { return request_trace.timed_out() };
+        let mut generation = begun??;
+        loop {
+            let Some(event) = by(request_trace.deadline, generation.next()).await else {
+                return request_trace.timed_out();
+            };
+            let event = match event {
+                Some(TokenEvent::Prefilling { computed, of }) => {
+                    request_trace.prefilling(computed, of);
+                    AnswerEvent::Prefilling { computed, of }
+                }
+                Some(TokenEvent::Prefilled { usage, prefill_ms }) => {
+                    request_trace.prefilled(usage, prefill_ms);
+                    AnswerEvent::Prefilled { usage }
+                }
+                Some(TokenEvent::Token { text, logprob }) => {
+                    request_trace.token();
+                    AnswerEvent::Text { text, logprob }
+                }
+                Some(TokenEvent::Done(done)) => return Ok(request_trace.done(done.finish, done.usage)),
+                Some(TokenEvent::Failed(failure)) => return Err(failure),
+                None => {
+                    return Err(Failure::new(ErrorKind::EngineFailed, "the model stopped answering")
+                        .with_hint("try the request again; `samovar why MODEL` shows more"));
+                }
+            };
+            self.events.push(event)?;
+        }
+    }
+}
+
+impl Generating<'_> {
+    /// The request as the instance is told it.
+    fn generation(&self, leased: &Leased) -> Result<GenerationRequest, Failure> {
+        let (generate, model) = (self.generate, &leased.model);
+        // An author's strings count where the request names none.
+        let stop = if generate.stop.is_empty() { &model.prompt_settings.stop } else { &generate.stop };
+        Ok(GenerationRequest {
+            prompt: prompt::of(generate, &model.prompt_settings)?,
+            sampling: generate.sampling.clone(),
+            max_tokens: generate.max_tokens,
+            stop: stop.clone(),
+            logprobs: generate.logprobs,
+            ignore_eos: generate.ignore_eos,
+            adapters: model.adapters.clone(),
+            reuse_prefix: true,
+            scope: self.scope,
+        })
+    }
+}
+
+/// Wanted for as long as whoever waits holds the other end of this.
+struct WhileHeld(Weak<()>);
+
+impl PromptControl for WhileHeld {
+    fn is_wanted(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}

@@ -1,0 +1,38 @@
+//! The store as the runtime holds it: opened when it is first needed.
+//!
+//! A cache directory that cannot be used keeps nobody from running a model file, so opening waits until
+//! something is to be taken from the store; a failure is told to whoever asked, and tried again by the next.
+
+use std::sync::{Mutex, PoisonError};
+
+use samovar_core::Failure;
+use samovar_store::{Store, StoreConfig};
+
+/// The store, once it was needed.
+pub(crate) struct LazyStore {
+    config: StoreConfig,
+    store: Mutex<Option<Store>>,
+}
+
+impl LazyStore {
+    pub(crate) fn new(config: StoreConfig) -> Self {
+        Self { config, store: Mutex::default() }
+    }
+
+    /// The store. Blocks while it is opened.
+    ///
+    /// # Errors
+    /// Whatever keeps the cache directory from being used.
+    pub(crate) fn store(&self) -> Result<Store, Failure> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if store.is_none() {
+            *store = Some(Store::open(self.config.clone())?);
+        }
+        Ok(store.clone().expect("invariant: filled above"))
+    }
+
+    /// The store, if it was needed so far.
+    pub(crate) fn opened(&self) -> Option<Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,256 @@
+//! What every kind of work has in common: its model is resolved, a slot acquired, the work done under the lease, and the lease
+//! released.
+//!
+//! ```text
+//!   with_lease(common, work) ─► resolve ─► log ─► acquire ─► work.run(leased, journey) ─► log ─► release
+//!                                  ▲                              │
+//!                                  └── once more, where nobody saw anything yet, and it may go well
+//! ```
+//!
+//! Kinds of work differ in `run` alone. Nothing here knows what it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use samovar_core::{ErrorKind, Failure};
+use samovar_pool::{AcquireRequest, Lease, ModelSpec};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::catalog::{Adapted, AskedContext};
+use crate::fetch;
+use crate::prompt;
+use crate::request::{Common, Origin};
+use crate::request_log::LogEntry;
+use crate::request_trace::RequestTrace;
+use crate::runtime::{Inner, blocking};
+use crate::unread::News;
+use crate::weights;
+
+const WAIT_CAPACITY: usize = 16;
+/// A request whose model is brought again waits so long for the pool to load it, at most.
+const MENDING_MOST: Duration = Duration::from_secs(5);
+
+/// A slot of a loaded model, and how requests to it are read.
+pub(crate) struct Leased {
+    pub(crate) lease: Lease,
+    pub(crate) model: Adapted,
+}
+
+/// Something that is done with a leased model.
+pub(crate) trait LeasedWork: Sync {
+    /// What comes of it.
+    type Output;
+
+    /// Stands for what it begins with: of several instances the one that saw it last is preferred.
+    fn affinity(&self) -> Option<u64>;
+
+    /// Tokens of what came of it, for the log of requests.
+    fn tokens(output: &Self::Output) -> u32;
+
+    /// Does it. Called again when it failed before `request_trace` heard of a token.
+    fn run(
+        &self,
+        leased: &Leased,
+        request_trace: &mut RequestTrace,
+    ) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
+}
+
+/// Does the work under a lease on the request's model, whose waits are told as news.
+///
+/// # Errors
+/// Whatever keeps the model from being found, loaded or granted; whatever the work says.
+///
+/// # Cancel safety
+/// Dropping it cancels the work and gives the lease back.
+pub(crate) async fn with_lease<W: LeasedWork>(
+    inner: &Arc<Inner>,
+    common: &Common,
+    work: &W,
+    request_trace: &mut RequestTrace,
+    news: &News,
+) -> Result<W::Output, Failure> {
+    let _passing = inner.pack_scheduler.packer().activity_counter.enter();
+    let mut outcome = attempt(inner, common, common.origin, work, request_trace, news).await;
+    if let Err(failure) = &outcome
+        && let Some(origin) = another(inner, failure, common.origin, request_trace).await
+    {
+        outcome = attempt(inner, common, origin, work, request_trace, news).await;
+    }
+    if let Err(failure) = &outcome
+        && failure.kind == ErrorKind::DeadlineExceeded
+    {
+        let (model, client) = (common.model.as_str(), common.client.as_str());
+        tracing::info!(model, client, "a request ran out of time: {failure}");
+    }
+    if let Some(lifetime_stats) = &inner.usage_logs.lifetime_stats {
+        lifetime_stats.note();
+    }
+    outcome
+}
+
+/// In whose name the model of the same request is looked for once more; `None` where another try is not worth it, or somebody
+/// saw something of the first.
+async fn another(
+    inner: &Arc<Inner>,
+    failure: &Failure,
+    origin: Origin,
+    request_trace: &mut RequestTrace,
+) -> Option<Origin> {
+    // The instance died before it said a word.
+    if failure.kind == ErrorKind::EngineFailed {
+        return request_trace.may_try_again().then_some(origin);
+    }
+    // The model's file was damaged, and whoever found that has set it aside: it is brought again.
+    if failure.kind != ErrorKind::Storage
+        || !is_gone(inner, request_trace).await
+        || !request_trace.may_try_again()
+    {
+        return None;
+    }
+    // Earlier the pool does not load it.
+    let wait = Duration::from_millis(failure.retry_after_ms.unwrap_or(0));
+    if wait > MENDING_MOST {
+        return None;
+    }
+    by(request_trace.deadline, tokio::time::sleep(wait)).await?;
+    // It was in the store, so its owner chose it: whoever asks now, it may be fetched.
+    Some(Origin::Owner)
+}
+
+/// Whether the model's artifact is not in the store any more.
+async fn is_gone(inner: &Arc<Inner>, request_trace: &RequestTrace) -> bool {
+    let Some(key) = request_trace.weights.as_ref().and_then(weights::artifact) else { return false };
+    let lazy_store = Arc::clone(&inner.lazy_store);
+    let here = blocking(move || lazy_store.store().and_then(|store| Ok(store.artifact(&key)?))).await;
+    matches!(here, Ok(Ok(None)))
+}
+
+async fn attempt<W: LeasedWork>(
+    inner: &Arc<Inner>,
+    common: &Common,
+    origin: Origin,
+    work: &W,
+    request_trace: &mut RequestTrace,
+    news: &News,
+) -> Result<W::Output, Failure> {
+    let model = resolve(inner, common, origin, request_trace, news).await?;
+    let spec = Arc::clone(&model.spec);
+    check_pinned(inner, &spec, common).await?;
+    request_trace.weights = spec.files.identity();
+    let mut log_entry = LogEntry::begin(inner.usage_logs.request_log.as_ref(), &spec, &common.client);
+    let acquired = acquire(inner, &spec, common, work.affinity(), request_trace, news).await;
+    let lease = acquired.inspect_err(|_| log_entry.refused())?;
+    request_trace.granted(&lease);
+    let mut leased = Leased { lease, model };
+    // Dropped before the lease: when the pool has none left, every line is on its way.
+    let mut log_entry = log_entry.granted(request_trace);
+    let outcome = match work.run(&leased, request_trace).await {
+        Err(failure) if failure.kind == ErrorKind::ContextExceeded => {
+            let has = leased.lease.context_tokens();
+            let kept = context_where_it_must_stay(inner, &spec).await;
+            let allowed =
+                kept.unwrap_or_else(|| usual_context(&spec).max(inner.rules.context_ceiling_tokens));
+            Err(prompt::with_what_fits(failure, has, allowed, spec.descriptor.context_tokens, common.origin))
+        }
+        outcome => outcome,
+    };
+    match &outcome {
+        Ok(output) => {
+            log_entry.answered(W::tokens(output));
+            inner.pack_scheduler.consider(&spec.key);
+        }
+        Err(failure) => leased.lease.failed(failure),
+    }
+    if let Some(log) = log_entry.unheard_of(&spec, request_trace) {
+        let (measured, slots) = (leased.lease.instance().measure(), leased.lease.slots());
+        log.tell(&spec, measured, slots, &inner.pool.snapshot().await);
+    }
+    outcome
+    // release: the lease is dropped here, after the work.
+}
+
+async fn resolve(
+    inner: &Arc<Inner>,
+    common: &Common,
+    origin: Origin,
+    request_trace: &mut RequestTrace,
+    news: &News,
+) -> Result<Adapted, Failure> {
+    let watch = fetch::tell_events(news.clone());
+    // Who asked first counts, also where the model is looked for once more in its owner's name.
+    let ceiling_tokens = (common.origin == Origin::Network).then_some(inner.rules.context_ceiling_tokens);
+    let asked_context = common.context_tokens.map(|tokens| AskedContext { tokens, ceiling_tokens });
+    let resolved = inner.resolve(&common.model, origin, asked_context, watch);
+    let resolved = match request_trace.deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, resolved).await.map_err(|_| fetch::too_late())?,
+        None => resolved.await,
+    }?;
+    request_trace.fetched(resolved.fetch_ms);
+    Ok(resolved.model)
+}
+
+/// A pinned model, and what it needs, stays as large as it becomes: it grows for its owner alone.
+async fn check_pinned(inner: &Inner, spec: &ModelSpec, common: &Common) -> Result<(), Failure> {
+    if spec.usual.is_none() || common.origin != Origin::Network {
+        return Ok(());
+    }
+    let Some(most) = context_where_it_must_stay(inner, spec).await else { return Ok(()) };
+    if most >= spec.options.context_tokens {
+        return Ok(());
+    }
+    let name = &spec.name;
+    let message = format!("`{name}` is pinned with {most} tokens of context, and grows only for its owner");
+    Err(Failure::new(ErrorKind::InvalidRequest, message)
+        .with_param("context_tokens")
+        .with_hint(format!("ask for {most} or less, or have its owner unpin it and what needs it")))
+}
+
+/// Tokens of context that the model has, or will have, where the pool must keep it; `None` where it need not.
+async fn context_where_it_must_stay(inner: &Inner, spec: &ModelSpec) -> Option<u32> {
+    let models = inner.pool.snapshot().await.models;
+    let kept = models.iter().find(|model| model.key == spec.key && model.must_stay)?;
+    Some(kept.largest_context_tokens.unwrap_or_else(|| usual_context(spec)))
+}
+
+/// Tokens of context without what a single request asks for beyond them.
+fn usual_context(spec: &ModelSpec) -> u32 {
+    spec.usual.as_deref().unwrap_or(spec).options.context_tokens
+}
+
+async fn acquire(
+    inner: &Inner,
+    spec: &Arc<ModelSpec>,
+    common: &Common,
+    affinity: Option<u64>,
+    request_trace: &RequestTrace,
+    news: &News,
+) -> Result<Lease, Failure> {
+    let now = inner.clock.now();
+    let ask = AcquireRequest {
+        model: Arc::clone(spec),
+        client: common.client.clone(),
+        within: common.within.clone(),
+        priority: common.priority,
+        deadline: request_trace.remaining().map(|left| now.plus(left.as_millis() as u64)),
+        keep_alive: common.keep_alive,
+        affinity,
+    };
+    let (waits, mut waiting) = mpsc::channel(WAIT_CAPACITY);
+    let mut lease = std::pin::pin!(inner.pool.acquire(ask, Some(waits)));
+    loop {
+        tokio::select! {
+            biased;
+            granted = &mut lease => return Ok(granted?),
+            Some(wait) = waiting.recv() => news.tell(wait.into()),
+        }
+    }
+}
+
+/// What comes of it, if that comes in time.
+pub(crate) async fn by<T>(deadline: Option<Instant>, of: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, of).await.ok(),
+        None => Some(of.await),
+    }
+}

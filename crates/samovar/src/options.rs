@@ -1,0 +1,48 @@
+//! What whoever loads or packs a model ahead of need may wish beside that: to be told how it gets on.
+
+use tokio::sync::mpsc;
+
+use crate::wait::Wait;
+
+/// Options of [`Runtime::warm`](crate::Runtime::warm).
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct WarmOptions {
+    /// Hears what the load waits for; it is waited for while it has no room, except with news of a download, which are left out then.
+    pub waits: Option<mpsc::Sender<Wait>>,
+}
+
+impl WarmOptions {
+    /// These options, with somebody who hears what the load waits for.
+    #[must_use]
+    pub fn waits(mut self, waits: mpsc::Sender<Wait>) -> Self {
+        self.waits = Some(waits);
+        self
+    }
+}
+
+/// Options of [`Runtime::pack`](crate::Runtime::pack). Who has no room for news does not get them.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct PackOptions {
+    /// Hears how the model is fetched, where it has to be.
+    pub waits: Option<mpsc::Sender<Wait>>,
+    /// Hears the part done of each file and of each measurement, from 0 to 1.
+    pub progress: Option<mpsc::Sender<f32>>,
+}
+
+impl PackOptions {
+    /// These options, with somebody who hears how the model is fetched.
+    #[must_use]
+    pub fn waits(mut self, waits: mpsc::Sender<Wait>) -> Self {
+        self.waits = Some(waits);
+        self
+    }
+
+    /// These options, with somebody who hears the part done.
+    #[must_use]
+    pub fn progress(mut self, progress: mpsc::Sender<f32>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+}
