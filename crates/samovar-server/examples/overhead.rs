@@ -55,8 +55,7 @@ fn median_us_per_token(mut times: Vec<Duration>) -> f64 {
 
 async fn alone(runtime: &Runtime) -> Result<Duration, samovar_core::Failure> {
     let began = Instant::now();
-    let mut request = Request::text("demo", "Once upon a time").max_tokens(TOKENS);
-    request.ignore_eos = true;
+    let request = Request::text("demo", "Once upon a time").max_tokens(TOKENS).ignore_eos();
     let (_, summary) = runtime.generate(request).collect().await?;
     assert_eq!(summary.usage.completion_tokens, TOKENS);
     Ok(began.elapsed())

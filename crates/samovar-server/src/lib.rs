@@ -1,9 +1,9 @@
 //! HTTP over the runtime: OpenAI's API, operations, and the owner's admin API.
 //!
 //! ```text
-//!   TCP, anyone ──► guard ─┬─► /v1/…                       OpenAI's API        openai/
+//!   TCP, anyone ──► guard ─┬─► /v1/…                       OpenAI's API        openai/ ─┐
 //!                          ├─► /healthz /readyz /metrics   operations          health, metrics
-//!   Unix socket, owner ────┴─► /admin/…  (owner only)      samovar's own CLI   admin/
+//!   Unix socket, owner ────┴─► /admin/…  (owner only)      samovar's own CLI   admin/ ──┴─► generation/ ─► runtime
 //! ```
 //!
 //! Wire formats live here and nowhere else. Nothing here knows of models, memory or engines: a
@@ -13,12 +13,13 @@
 mod activity;
 pub mod admin;
 mod app;
+mod buffer_charge;
 mod client;
 mod config;
 mod connection;
 mod error;
+mod generation;
 mod health;
-mod kept;
 mod layer;
 mod metrics;
 mod ndjson;
@@ -27,7 +28,6 @@ mod payload;
 mod redact;
 mod refusal;
 mod routes;
-mod running;
 mod seats;
 mod serve;
 mod socket;
@@ -36,17 +36,18 @@ pub use activity::ServerHandle;
 pub use config::{Limits, ServeConfig};
 pub use error::Error;
 pub use metrics::{METRICS, MetricFamily};
-pub use openai::refused_fields;
+pub use openai::{error_type as openai_error_type, refused_fields};
 pub use routes::{ANSWER_HEADERS, Field, REQUEST_HEADERS, ROUTES, Route};
 pub use serve::{Server, serve};
 pub use socket::others_write;
 
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use app::App;
 use refusal::Refusal;
+use routes::refuse;
 
 /// Every route of a door.
 fn router(app: &App) -> Router {
@@ -88,15 +89,6 @@ fn shortened(path: &str) -> &str {
     let is_end = |at: &usize| path.is_char_boundary(*at);
     let end = (0..=path.len().min(MOST_BYTES)).rev().find(is_end).unwrap_or(0);
     &path[..end]
-}
-
-/// A refusal in the form that clients of this path expect.
-fn refuse(path: &str, refusal: Refusal) -> Response {
-    if path.starts_with("/admin/") {
-        admin::Refused(refusal).into_response()
-    } else {
-        openai::Refused(refusal).into_response()
-    }
 }
 
 #[cfg(test)]

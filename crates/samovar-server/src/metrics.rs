@@ -13,7 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use samovar::{Summary, Tier};
+use samovar::{CacheStatus, Summary};
 use samovar_core::ErrorKind;
 use samovar_core::generation::FinishReason;
 
@@ -100,8 +100,8 @@ impl Metrics {
     }
 
     /// A generation was granted a slot.
-    pub(crate) fn granted(&self, model: &str, tier: Tier, load_ms: f64) {
-        if matches!(tier, Tier::Cold | Tier::Fetched | Tier::Joined) {
+    pub(crate) fn granted(&self, model: &str, tier: CacheStatus, load_ms: f64) {
+        if matches!(tier, CacheStatus::Cold | CacheStatus::Fetched | CacheStatus::Joined) {
             let labels = described::CACHE_LOAD_DURATION.labelled(["l1".to_owned(), redact(model)]);
             self.loads.get_or_create(&labels).observe(load_ms / 1e3);
         }

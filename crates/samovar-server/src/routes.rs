@@ -1,9 +1,11 @@
 //! Every route there is, by method, path and door, with what the reference says of it: the router, the metrics' labels and
 //! the reference are read from this table. Nothing is answered here.
 
+use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 
 use crate::app::{App, Surface};
+use crate::refusal::Refusal;
 use crate::{admin, health, metrics, openai};
 
 /// A field of a request's body, or one of its headers.
@@ -21,6 +23,7 @@ pub(crate) const fn field(name: &'static str, about: &'static str) -> Field {
 }
 
 /// A route.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
     /// `GET` or `POST`.
@@ -35,6 +38,8 @@ pub struct Route {
     /// routes take no others.
     pub fields: &'static [&'static [Field]],
     pub(crate) handler: fn() -> MethodRouter<App>,
+    /// Writes a refusal as its clients read it.
+    refuse: fn(Refusal) -> Response,
 }
 
 impl Route {
@@ -61,11 +66,11 @@ impl Route {
         about: &'static str,
         handler: fn() -> MethodRouter<App>,
     ) -> Self {
-        Self { method, path, is_owners: false, about, fields: &[], handler }
+        Self { method, path, is_owners: false, about, fields: &[], handler, refuse: openai::refuse }
     }
 
     const fn for_owner(self) -> Self {
-        Self { is_owners: true, ..self }
+        Self { is_owners: true, refuse: admin::refuse, ..self }
     }
 
     const fn with(self, fields: &'static [&'static [Field]]) -> Self {
@@ -89,7 +94,15 @@ const GENERATE: &[Field] = &[
     field("ignore_eos", "Generate on past the model's own end."),
     field("deadline_ms", "How long the answer may take in all, in milliseconds."),
     field("keep_alive", "How long the model stays ready after this request."),
-    field("client", "Who asks, for fairness between clients; the owner when it is absent."),
+    field(
+        "context_tokens",
+        "Tokens of context that the request needs, if the model's setting is less, up to what the model was trained with; a loaded model grows to them.",
+    ),
+    field(
+        "priority",
+        "A head start in the queue, from 0 to 255: each step counts as 100 ms of waiting. Default: 0.",
+    ),
+    field("client", "The client, for fairness between clients; the owner when it is absent."),
 ];
 const WARM: &[Field] =
     &[MODEL, field("pin", "Keep it from being parked or unloaded by the pool afterwards.")];
@@ -117,7 +130,7 @@ pub const ROUTES: &[Route] = &[
     }),
     Route::new("GET", "/v1/models/{id}", "OpenAI: one model.", || get(openai::models::one)),
     Route::new("GET", "/healthz", "200 while the process lives.", || get(health::live)),
-    Route::new("GET", "/readyz", "200 while requests are taken, 503 while the daemon leaves.", || {
+    Route::new("GET", "/readyz", "200 while requests are accepted, 503 while the daemon shuts down.", || {
         get(health::ready)
     }),
     Route::new("GET", "/metrics", "Prometheus; see [metrics](metrics.md).", || get(metrics::scrape)),
@@ -149,23 +162,36 @@ pub const ROUTES: &[Route] = &[
     )
     .for_owner()
     .with(&[PACK]),
-    Route::new("POST", "/admin/pin", "Pins a model, or lets it go.", || post(admin::orders::pin))
+    Route::new("POST", "/admin/pin", "Pins a model, or lets it go.", || post(admin::commands::pin))
         .for_owner()
         .with(&[PIN]),
-    Route::new("POST", "/admin/unload", "Unloads one model or all.", || post(admin::orders::unload))
+    Route::new("POST", "/admin/unload", "Unloads one model or all.", || post(admin::commands::unload))
         .for_owner()
         .with(&[UNLOAD]),
     Route::new(
         "POST",
         "/admin/reload",
         "Reads the configuration again; what changed, and what needs a restart.",
-        || post(admin::orders::reload),
+        || post(admin::commands::reload),
     )
     .for_owner(),
-    Route::new("POST", "/admin/shutdown", "Makes the daemon leave.", || post(admin::orders::shutdown))
+    Route::new("POST", "/admin/shutdown", "Stops the daemon.", || post(admin::commands::shutdown))
         .for_owner()
         .with(&[SHUTDOWN]),
 ];
+
+/// A refusal of a request for `path`, as clients of its route read it. Where there is no such route, the first one whose path has the
+/// same beginning says how; OpenAI's clients come to all other paths.
+pub(crate) fn refuse(path: &str, refusal: Refusal) -> Response {
+    let alike = |route: &&Route| beginning(route.path).is_some() && beginning(route.path) == beginning(path);
+    let route = ROUTES.iter().find(|route| route.is_of(path)).or_else(|| ROUTES.iter().find(alike));
+    route.map_or(openai::refuse as fn(Refusal) -> Response, |route| route.refuse)(refusal)
+}
+
+/// The first part of a path that has several.
+fn beginning(path: &str) -> Option<&str> {
+    path.strip_prefix('/')?.split_once('/').map(|(first, _)| first)
+}
 
 /// Headers of requests that mean something here, besides HTTP's own.
 pub const REQUEST_HEADERS: &[Field] = &[
@@ -181,7 +207,7 @@ pub const ANSWER_HEADERS: &[Field] = &[
     field("x-request-id", "The request's id."),
     field("x-samovar-cache", "How the model was found: `hit`, `parked`, `joined`, `cold` or `fetched`."),
     field("x-samovar-tier", "Where it was: `l1` (memory), `l2` (disk) or `l3` (its source)."),
-    field("x-queue-position", "The place in the queue, of those who had to wait in it."),
+    field("x-queue-position", "The place in the queue, if the request had to wait in it."),
     field("server-timing", "Milliseconds of queue, load, prompt and first token, as far as they are known."),
     field("retry-after", "When the same request may succeed, in seconds."),
     field("retry-after-ms", "The same in milliseconds."),
@@ -250,6 +276,30 @@ mod tests {
         ] {
             assert!(!parsed.is_empty());
             assert_eq!(names(described), parsed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_looks_as_the_clients_of_its_route_read_it() {
+        use axum::http::StatusCode;
+        use http_body_util::BodyExt;
+
+        for (path, is_openais) in [
+            ("/v1/models", true),
+            ("/v1/nothing", true),
+            ("/metrics", true),
+            ("/nothing", true),
+            ("/admin", true),
+            ("/", true),
+            ("/admin/pin", false),
+            ("/admin/nothing", false),
+        ] {
+            let response = refuse(path, Refusal::new(StatusCode::NOT_FOUND, "none", "there is none"));
+            assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+            let body = response.into_body().collect().await.expect("reads").to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!(body.get("error").is_some(), is_openais, "{path}: {body}");
+            assert_eq!(body.get("kind").is_some(), !is_openais, "{path}: {body}");
         }
     }
 

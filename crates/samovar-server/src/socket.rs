@@ -118,7 +118,7 @@ fn lock(path: &Path) -> Result<fs_err::File, Error> {
     }
     // For people who look; nothing reads it, and a full disk is no reason not to serve.
     if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
-        tracing::warn!(%error, "the lock file does not say who holds it");
+        tracing::warn!(%error, "the process id could not be written into the lock file");
     }
     Ok(file)
 }

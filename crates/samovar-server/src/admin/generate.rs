@@ -9,27 +9,31 @@ use super::Refused;
 use super::wire::{GenerateBody, GenerateEvent};
 use crate::app::App;
 use crate::client::Asker;
+use crate::generation::params::check_sampling;
+use crate::generation::running::Running;
 use crate::ndjson;
-use crate::openai::check_sampling;
 use crate::payload::Payload;
-use crate::running::Running;
 
 /// `POST /admin/generate`.
 pub(crate) async fn generate(State(app): State<App>, asker: Asker, body: Body) -> Result<Response, Refused> {
     let body: GenerateBody = Payload::read(body, &app.limits).await?.parse()?;
     check_sampling(&body.sampling)?;
     let mut request = body.into_request(asker.origin);
+    let common = &mut request.common;
     // All commands of the owner share one memory.
-    request.person = Some(asker.client(None));
+    common.person = Some(asker.client(None));
     // The owner is believed; who says nothing is told apart by user id.
-    if request.client.is_empty() {
-        request.client = asker.client(None);
+    if common.client.is_empty() {
+        common.client = asker.client(None);
     }
-    request.within = asker.within();
+    common.within = asker.within();
     let running = Running::start(&app, request)?;
     let events = stream::unfold(running, |mut running| async move {
-        let event = running.next().await?;
-        Some((GenerateEvent::from(event), running))
+        loop {
+            if let Some(event) = GenerateEvent::of(running.next().await?) {
+                return Some((event, running));
+            }
+        }
     });
     Ok(ndjson::response(Box::pin(events)))
 }

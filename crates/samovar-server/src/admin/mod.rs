@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   facts      GET   /admin/stats /admin/models /admin/why
-//!   orders     POST  /admin/pin /admin/unload /admin/reload /admin/shutdown
+//!   commands   POST  /admin/pin /admin/unload /admin/reload /admin/shutdown
 //!   warm       POST  /admin/warm                               progress, one object a line
 //!   pack       POST  /admin/pack                               progress, one object a line
 //!   generate   POST  /admin/generate                           events, one object a line
@@ -10,9 +10,9 @@
 //!
 //! Its routes do not exist on a network port. Errors may name files: only the owner reads them.
 
+pub(crate) mod commands;
 pub(crate) mod facts;
 pub(crate) mod generate;
-pub(crate) mod orders;
 pub(crate) mod pack;
 pub(crate) mod warm;
 pub mod wire;
@@ -30,6 +30,11 @@ impl<T: Into<Refusal>> From<T> for Refused {
     fn from(refusal: T) -> Self {
         Self(refusal.into())
     }
+}
+
+/// Writes a refusal as the owner reads it.
+pub(crate) fn refuse(refusal: Refusal) -> Response {
+    Refused(refusal).into_response()
 }
 
 impl IntoResponse for Refused {

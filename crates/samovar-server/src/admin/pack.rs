@@ -3,13 +3,13 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use samovar::{PackedInfo, Runtime};
+use samovar::{PackOptions, PackedInfo, Runtime};
 use samovar_core::Failure;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Refused;
-use super::wire::{PackBody, PackEvent};
+use super::wire::{PackBody, PackEvent, WaitEvent};
 use crate::app::App;
 use crate::ndjson;
 use crate::payload::Payload;
@@ -47,12 +47,17 @@ async fn make(
 ) -> Result<PackedInfo, Failure> {
     let (waits, mut waiting) = mpsc::channel(EVENT_CAPACITY);
     let (progress, mut told) = mpsc::channel(EVENT_CAPACITY);
-    let mut made = std::pin::pin!(runtime.pack(&order.model, Some(waits), Some(progress)));
+    let options = PackOptions::default().waits(waits).progress(progress);
+    let mut made = std::pin::pin!(runtime.pack(&order.model, options));
     loop {
         tokio::select! {
             biased;
             made = &mut made => return made,
-            Some(wait) = waiting.recv() => { events.send(PackEvent::Waiting(wait.into())).await.ok(); }
+            Some(wait) = waiting.recv() => {
+                if let Some(wait) = WaitEvent::of(wait) {
+                    events.send(PackEvent::Waiting(wait)).await.ok();
+                }
+            }
             Some(fraction) = told.recv() => { events.send(PackEvent::Progress { fraction }).await.ok(); }
         }
     }

@@ -3,14 +3,14 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use samovar::Runtime;
+use samovar::{Runtime, WarmOptions};
 use samovar_core::Failure;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Refused;
-use super::wire::{WarmBody, WarmEvent};
+use super::wire::{WaitEvent, WarmBody, WarmEvent};
 use crate::app::App;
 use crate::ndjson;
 use crate::payload::Payload;
@@ -38,13 +38,17 @@ pub(crate) async fn warm(State(app): State<App>, body: Body) -> Result<Response,
 
 async fn load(runtime: &Runtime, order: &WarmBody, events: &mpsc::Sender<WarmEvent>) -> Result<(), Failure> {
     let (waits, mut waiting) = mpsc::channel(EVENT_CAPACITY);
-    let mut loaded = std::pin::pin!(runtime.warm(&order.model, Some(waits)));
+    let mut loaded = std::pin::pin!(runtime.warm(&order.model, WarmOptions::default().waits(waits)));
     loop {
         tokio::select! {
             biased;
             loaded = &mut loaded => break loaded?,
-            Some(wait) = waiting.recv() => { events.send(WarmEvent::Waiting(wait.into())).await.ok(); }
+            Some(wait) = waiting.recv() => {
+                if let Some(wait) = WaitEvent::of(wait) {
+                    events.send(WarmEvent::Waiting(wait)).await.ok();
+                }
+            }
         }
     }
-    if order.pin { runtime.pin(&order.model, true).await } else { Ok(()) }
+    if order.pin { runtime.pin(&order.model).await } else { Ok(()) }
 }

@@ -143,7 +143,7 @@ impl Stage {
             if state.is_dismissed {
                 return state.doing;
             }
-            let due = patience(state.doing, limits).map(|span| state.since + span);
+            let due = time_limit(state.doing, limits).map(|span| state.since + span);
             tokio::select! {
                 // The sender lives in `self`, so waiting cannot fail.
                 _ = changes.changed() => {}
@@ -191,7 +191,7 @@ impl Stage {
 }
 
 /// How long a connection may do that; bodies and answers have bounds of their own.
-fn patience(doing: Doing, limits: &Limits) -> Option<Duration> {
+fn time_limit(doing: Doing, limits: &Limits) -> Option<Duration> {
     match doing {
         Doing::Fresh | Doing::Head => Some(limits.head_timeout),
         Doing::Idle => Some(limits.idle_timeout),

@@ -31,7 +31,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) struct Stream<S> {
     inner: S,
     stage: Stage,
-    patience: Duration,
+    time_limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     /// The client sends no more.
     end: Option<End>,
@@ -51,8 +51,8 @@ enum End {
 }
 
 impl<S: HalfOpen> Stream<S> {
-    pub(super) fn new(inner: S, stage: Stage, patience: Duration) -> Self {
-        Self { inner, stage, patience, stalled: None, end: None }
+    pub(super) fn new(inner: S, stage: Stage, time_limit: Duration) -> Self {
+        Self { inner, stage, time_limit, stalled: None, end: None }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -62,10 +62,10 @@ impl<S: HalfOpen> Stream<S> {
             }
             return written;
         }
-        let (patience, stage) = (self.patience, &self.stage);
+        let (time_limit, stage) = (self.time_limit, &self.stage);
         let stalled = self.stalled.get_or_insert_with(|| {
             stage.writes(true);
-            Box::pin(tokio::time::sleep(patience))
+            Box::pin(tokio::time::sleep(time_limit))
         });
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader takes nothing")))

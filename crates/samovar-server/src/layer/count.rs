@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use super::RequestId;
 use crate::app::App;
 use crate::refusal::Refusal;
+use crate::routes::refuse;
 
 pub(super) async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
@@ -19,7 +20,7 @@ pub(super) async fn count(State(app): State<App>, request: Request, next: Next) 
     let response = outcome.unwrap_or_else(|_| {
         tracing::error!(path, id, "a handler panicked");
         let message = format!("a fault of the server; request {id}");
-        crate::refuse(&path, Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message))
+        refuse(&path, Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message))
     });
     tracing::debug!(path, id, status = response.status().as_u16(), "answered");
     app.metrics.answered(&path, response.status());

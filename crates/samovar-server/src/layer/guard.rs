@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::{App, Surface};
 use crate::refusal::Refusal;
+use crate::routes::refuse;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PRIVATE_NETWORK_ASKED: HeaderName = HeaderName::from_static("access-control-request-private-network");
@@ -85,18 +86,18 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     if head_bytes > app.limits.head_bytes {
         let message = format!("the head has {head_bytes} bytes, {} is the limit", app.limits.head_bytes);
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        return crate::refuse(request.uri().path(), Refusal::new(status, "head_too_large", message));
+        return refuse(request.uri().path(), Refusal::new(status, "head_too_large", message));
     }
     // No browser speaks to a Unix socket.
     if app.surface == Surface::Local {
         return match content_type(request.method(), request.headers()) {
             Ok(()) => next.run(request).await,
-            Err(refusal) => crate::refuse(request.uri().path(), refusal),
+            Err(refusal) => refuse(request.uri().path(), refusal),
         };
     }
     let origin = match inspect(&app.allowed, &request) {
         Ok(origin) => origin,
-        Err(refusal) => return crate::refuse(request.uri().path(), refusal),
+        Err(refusal) => return refuse(request.uri().path(), refusal),
     };
     if request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
@@ -104,7 +105,7 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
         return share(preflight(request.headers()), origin.as_ref());
     }
     if let Err(refusal) = content_type(request.method(), request.headers()) {
-        return share(crate::refuse(request.uri().path(), refusal), origin.as_ref());
+        return share(refuse(request.uri().path(), refusal), origin.as_ref());
     }
     share(next.run(request).await, origin.as_ref())
 }
@@ -118,9 +119,8 @@ fn head_bytes(request: &Request) -> usize {
 
 /// The origin of the page that asks, if one does and may.
 fn inspect(allowed: &Allowed, request: &Request) -> Result<Option<HeaderValue>, Refusal> {
-    let host = host(request).ok_or_else(|| {
-        Refusal::new(StatusCode::BAD_REQUEST, "host_missing", "the request does not say which host it asks")
-    })?;
+    let host = host(request)
+        .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "host_missing", "the request names no host"))?;
     if !allowed.host(&host) {
         let message = format!("this server is not called `{}`", printable(&host));
         return Err(Refusal::new(StatusCode::FORBIDDEN, "host_not_allowed", message).with_hint(

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use samovar::{Input, Message, Request};
+use samovar::{Generate, Input, Message};
 use samovar_core::generation::{FinishReason, TokenLogprob};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -12,12 +12,12 @@ use serde_json::{Map, Value, json};
 
 use super::logprobs::chat_entry;
 use super::options::{Options, Wanted};
-use super::params::Length;
 use super::respond::{Identity, respond};
 use super::shape::{Shape, finish_reason};
-use super::{Refused, fields, params};
+use super::{Refused, fields};
 use crate::app::App;
 use crate::client::Asker;
+use crate::generation::params::{self, Length};
 use crate::layer::RequestId;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
@@ -79,9 +79,9 @@ pub(crate) async fn complete(
     fields::refuse_unbuilt(&payload)?;
     let wanted = payload.parse::<Options>()?.check(&asker, &headers)?;
     let chat: Chat = payload.parse()?;
-    let (request, shape) = chat.check(&wanted)?;
+    let (generate, shape) = chat.check(&wanted)?;
     let held = wanted.hold_copies(&app, &payload)?;
-    let requests = wanted.for_each_answer(request).collect();
+    let requests = wanted.for_each_answer(generate).collect();
     // What it says is in the requests.
     drop(payload);
     respond(&app, &wanted, (requests, held), shape, Identity { prefix: "chatcmpl", request: &id }).await
@@ -94,7 +94,7 @@ pub(super) fn check(payload: &Payload, wanted: &Wanted) -> Result<(), Refusal> {
 }
 
 impl Chat {
-    fn check(self, wanted: &Wanted) -> Result<(Request, ChatShape), Refusal> {
+    fn check(self, wanted: &Wanted) -> Result<(Generate, ChatShape), Refusal> {
         let max_tokens = params::length("max_tokens", self.max_tokens)?;
         let max_completion_tokens = params::length("max_completion_tokens", self.max_completion_tokens)?;
         let has_logprobs = self.logprobs.unwrap_or(false);
@@ -104,14 +104,12 @@ impl Chat {
         }
         let template_arguments =
             template_arguments(self.template_arguments, self.reasoning_effort, self.enable_thinking)?;
-        let request = Request {
-            input: Input::Chat(messages(self.messages)?),
-            template_arguments,
-            max_tokens: max_completion_tokens.or(max_tokens).and_then(Length::max_tokens),
-            logprobs: has_logprobs.then(|| top.unwrap_or(0)),
-            ..wanted.request.clone()
-        };
-        Ok((request, ChatShape { has_logprobs }))
+        let mut generate = wanted.generate.clone();
+        generate.input = Input::Chat(messages(self.messages)?);
+        generate.template_arguments = template_arguments;
+        generate.max_tokens = max_completion_tokens.or(max_tokens).and_then(Length::max_tokens);
+        generate.logprobs = has_logprobs.then(|| top.unwrap_or(0));
+        Ok((generate, ChatShape { has_logprobs }))
     }
 }
 
@@ -158,7 +156,7 @@ fn message(at: usize, message: WireMessage) -> Result<Message, Refusal> {
     }
     // Templates know the older name only.
     let role = if message.role == "developer" { "system".to_owned() } else { message.role };
-    Ok(Message { role, content: content(message.content, &param("content"))? })
+    Ok(Message::new(role, content(message.content, &param("content"))?))
 }
 
 /// A text, or the texts of its parts, each on lines of its own.
@@ -243,7 +241,7 @@ mod tests {
         assert_eq!(names(FIELDS), parsed::<Chat>());
     }
 
-    fn request(more: &Value) -> Request {
+    fn request(more: &Value) -> Generate {
         let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }] });
         for (field, value) in more.as_object().expect("object") {
             body[field] = value.clone();

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use super::logprobs::TextLogprobs;
 use super::options::{Options, Wanted};
-use super::params::Length;
 use super::respond::{Identity, respond};
 use super::shape::{Shape, characters, finish_reason};
-use super::{Refused, fields, params};
+use super::{Refused, fields};
 use crate::app::App;
 use crate::client::Asker;
+use crate::generation::params::{self, Length};
 use crate::layer::RequestId;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
@@ -102,11 +102,12 @@ impl Text {
             _ => None,
         };
         let shape = TextShape { has_logprobs: logprobs.is_some(), echo, answers };
-        let with = |input: Input| Request {
-            input,
-            max_tokens: length.max_tokens(),
-            logprobs,
-            ..wanted.request.clone()
+        let with = |input: Input| {
+            let mut generate = wanted.generate.clone();
+            generate.input = input;
+            generate.max_tokens = length.max_tokens();
+            generate.logprobs = logprobs;
+            generate
         };
         let requests = prompts.into_iter().flat_map(|prompt| wanted.for_each_answer(with(prompt))).collect();
         Ok((requests, shape))

@@ -64,7 +64,7 @@ static UNBUILT: [Unbuilt; 29] = [
         "options",
         is_filled,
         "is not supported here: it is a field of Ollama's API",
-        "put its fields (`temperature`, `top_p`, `seed`, `stop`) beside `model`; `num_predict` is `max_tokens`",
+        "put its fields (`temperature`, `top_p`, `seed`, `stop`) next to `model`; `num_predict` is `max_tokens`, `num_ctx` is `context_tokens`",
     ),
     row(
         "modalities",

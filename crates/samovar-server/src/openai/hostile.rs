@@ -36,7 +36,7 @@ fn anything() -> impl Strategy<Value = Value> {
 }
 
 fn body() -> impl Strategy<Value = Value> {
-    const FIELDS: [&str; 45] = [
+    const FIELDS: [&str; 46] = [
         "model",
         "stream",
         "stream_options",
@@ -54,6 +54,7 @@ fn body() -> impl Strategy<Value = Value> {
         "ignore_eos",
         "timeout",
         "keep_alive",
+        "context_tokens",
         "user",
         "messages",
         "max_tokens",

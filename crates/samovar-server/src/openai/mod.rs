@@ -11,25 +11,20 @@
 //! stream, and until the first token a comment a second says what is waited for.
 
 pub(crate) mod chat;
-mod choices;
 pub(crate) mod completions;
 mod error;
 mod fields;
-mod heading;
 #[cfg(test)]
 mod hostile;
 mod logprobs;
 pub(crate) mod models;
-mod opening;
 mod options;
-mod params;
 mod respond;
 mod shape;
 mod sse;
-mod stage;
 mod whole;
 
-pub(crate) use error::Refused;
+pub use error::error_type;
+pub(crate) use error::{Refused, refuse};
 pub use fields::refused_fields;
 pub(crate) use options::FIELDS as COMMON_FIELDS;
-pub(crate) use params::check_sampling;

@@ -1,28 +1,25 @@
 //! What every completion may set, whatever its prompt.
 
-use std::str::FromStr;
-use std::time::Duration;
+use std::ops::RangeInclusive;
 
-use axum::http::{HeaderMap, HeaderName};
-use samovar::{Input, Request};
+use axum::http::HeaderMap;
+use samovar::{Common, Generate, Input, Request, Work};
 use samovar_core::Failure;
 use samovar_core::generation::Sampling;
-use samovar_core::units::{KeepAlive, TimeSpan};
+use samovar_core::units::KeepAlive;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
-use super::params;
 use crate::app::App;
+use crate::buffer_charge::BufferCharge;
 use crate::client::Asker;
-use crate::kept::Kept;
+use crate::generation::{deadline, params};
 use crate::payload::Payload;
 use crate::refusal::Refusal;
 use crate::routes::{Field, field};
 
-/// How long the client waits for the whole answer, in seconds or as `1m30s`.
-const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+/// Tokens of context that may be asked for; the model bounds them further.
+const CONTEXT: RangeInclusive<f64> = 1.0..=16_777_216.0;
 /// Answers to one prompt.
 const MOST_ANSWERS: f64 = 8.0;
 /// OpenAI's own defaults; the rest is the engine's.
@@ -53,6 +50,7 @@ pub(super) struct Options {
     ignore_eos: Option<bool>,
     timeout: Option<f64>,
     keep_alive: Option<KeepAlive>,
+    context_tokens: Option<f64>,
     user: Option<String>,
 }
 
@@ -60,7 +58,7 @@ pub(super) struct Options {
 pub(crate) const FIELDS: &[Field] = &[
     field("model", "The model. Required."),
     field("stream", "True: the answer comes as it is generated, as server-sent events."),
-    field("stream_options", "`include_usage`: the last event of a stream tells token counts."),
+    field("stream_options", "`include_usage`: the last event of a stream contains token counts."),
     field("n", "Answers to each prompt, from 1 to 8."),
     field("temperature", "From 0, always the likeliest token, to 2. Default: 1."),
     field("top_p", "Draw from the smallest set of tokens whose probability reaches it. Default: 1."),
@@ -85,7 +83,11 @@ pub(crate) const FIELDS: &[Field] = &[
         "keep_alive",
         "How long the model stays ready afterwards, such as `10m`; within `server.keep_alive_floor` and `server.keep_alive_ceiling` for requests over HTTP.",
     ),
-    field("user", "Who asks. It counts only where `server.client_header` is set."),
+    field(
+        "context_tokens",
+        "Tokens of context that the request needs, if the model's setting is less: up to `server.context_ceiling_tokens` for requests over HTTP, up to what the model was trained with on the socket; a loaded model grows to them.",
+    ),
+    field("user", "The client. It counts only if `server.client_header` is set."),
 ];
 
 #[derive(Debug, Deserialize)]
@@ -96,8 +98,9 @@ struct InStream {
 /// What a request wants, apart from its prompt.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
-    /// The request with everything but input, token limit and logprobs.
-    pub(super) request: Request,
+    pub(super) common: Common,
+    /// Everything but input, token limit and logprobs.
+    pub(super) generate: Generate,
     /// Answers to each prompt.
     pub(super) answers: u32,
     pub(super) is_streamed: bool,
@@ -131,29 +134,30 @@ impl Options {
             ..sampling
         };
         let answers = params::whole("n", self.n, &(1.0..=MOST_ANSWERS))?.unwrap_or(1);
-        let request = Request {
-            sampling,
-            stop: params::stop(self.stop)?,
-            ignore_eos: self.ignore_eos.unwrap_or(false),
-            deadline: deadline(self.timeout, headers)?,
-            keep_alive: self.keep_alive,
-            client: asker.client(self.user),
-            within: asker.within(),
-            origin: asker.origin,
-            ..Request::new(model, Input::Text(String::new()))
-        };
+        let mut generate = Generate::new(Input::Text(String::new()));
+        generate.sampling = sampling;
+        generate.stop = params::stop(self.stop)?;
+        generate.ignore_eos = self.ignore_eos.unwrap_or(false);
+        let mut common = Common::new(model);
+        common.deadline = deadline::of(self.timeout, headers)?;
+        common.keep_alive = self.keep_alive;
+        common.context_tokens = params::whole("context_tokens", self.context_tokens, &CONTEXT)?;
+        common.client = asker.client(self.user);
+        common.within = asker.within();
+        common.origin = asker.origin;
         let is_streamed = self.stream.unwrap_or(false);
         let includes_usage = self.in_stream.and_then(|options| options.include_usage).unwrap_or(false);
-        Ok(Wanted { request, answers, is_streamed, includes_usage })
+        Ok(Wanted { common, generate, answers, is_streamed, includes_usage })
     }
 }
 
 impl Wanted {
-    /// The request once for each answer. With one seed all answers would be the same: each has the next one.
-    pub(super) fn for_each_answer(&self, request: Request) -> impl Iterator<Item = Request> {
-        std::iter::repeat_n(request, self.answers as usize).zip(0_u32..).map(|(mut request, answer)| {
-            request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(answer));
-            request
+    /// A request for each answer. With one seed all answers would be the same: each has the next one.
+    pub(super) fn for_each_answer(&self, generate: Generate) -> impl Iterator<Item = Request> {
+        let all = std::iter::repeat_n(generate, self.answers as usize).zip(0_u32..);
+        all.map(move |(mut generate, answer)| {
+            generate.sampling.seed = generate.sampling.seed.map(|seed| seed.wrapping_add(answer));
+            Request::of(self.common.clone(), Work::Generate(generate))
         })
     }
 
@@ -161,30 +165,11 @@ impl Wanted {
     ///
     /// # Errors
     /// `Busy` when requests and answers take all the memory that there is for them.
-    pub(super) fn hold_copies(&self, app: &App, payload: &Payload) -> Result<Kept, Failure> {
-        let mut held = Kept::new(app, &self.request.client);
+    pub(super) fn hold_copies(&self, app: &App, payload: &Payload) -> Result<BufferCharge, Failure> {
+        let mut held = BufferCharge::new(app, &self.common.client);
         held.add(payload.len() * (self.answers as usize).saturating_sub(1))?;
         Ok(held)
     }
-}
-
-/// The shorter of the body's and the header's.
-fn deadline(field: Option<f64>, headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
-    let range = SHORTEST_TIMEOUT.as_secs_f64()..=LONGEST_TIMEOUT.as_secs_f64();
-    let field = params::number("timeout", field, &range)?.map(Duration::from_secs_f32);
-    let header = headers.get(REQUEST_TIMEOUT).map(|value| {
-        let span = value.to_str().ok().and_then(|text| TimeSpan::from_str(text).ok());
-        let limits = SHORTEST_TIMEOUT..=LONGEST_TIMEOUT;
-        span.map(TimeSpan::as_duration).filter(|span| limits.contains(span)).ok_or_else(|| {
-            let message = "the header x-request-timeout must be a number of seconds from 0.001 to 86400";
-            Refusal::invalid("x-request-timeout", message)
-        })
-    });
-    let header = header.transpose()?;
-    Ok(match (field, header) {
-        (Some(field), Some(header)) => Some(field.min(header)),
-        (field, header) => field.or(header),
-    })
 }
 
 #[cfg(test)]
@@ -195,31 +180,5 @@ mod tests {
     fn the_described_fields_are_those_that_are_parsed() {
         use crate::routes::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<Options>());
-    }
-
-    fn with_header(value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(REQUEST_TIMEOUT, value.parse().expect("value"))])
-    }
-
-    #[test]
-    fn the_shorter_deadline_counts() {
-        let none = HeaderMap::new();
-        assert_eq!(deadline(None, &none).expect("none"), None);
-        assert_eq!(deadline(Some(1.5), &none).expect("field"), Some(Duration::from_millis(1500)));
-        assert_eq!(deadline(None, &with_header("2")).expect("header"), Some(Duration::from_secs(2)));
-        assert_eq!(
-            deadline(Some(5.0), &with_header("250ms")).expect("both"),
-            Some(Duration::from_millis(250))
-        );
-    }
-
-    #[test]
-    fn a_deadline_out_of_range_is_refused() {
-        for seconds in [0.0, -1.0, 1e9, f64::NAN] {
-            assert!(deadline(Some(seconds), &HeaderMap::new()).is_err(), "{seconds}");
-        }
-        for text in ["0", "soon", "-3", "99999999"] {
-            assert!(deadline(None, &with_header(text)).is_err(), "{text}");
-        }
     }
 }

@@ -6,12 +6,13 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use samovar::Request;
 
-use super::choices::Choices;
 use super::options::Wanted;
 use super::shape::{Frame, Shape, now_unix_s};
-use super::{Refused, heading, sse, whole};
+use super::{Refused, sse, whole};
 use crate::app::App;
-use crate::kept::Kept;
+use crate::buffer_charge::BufferCharge;
+use crate::generation::choices::Choices;
+use crate::generation::heading;
 use crate::layer::RequestId;
 use crate::redact::redact;
 
@@ -25,7 +26,7 @@ pub(super) struct Identity<'a> {
 pub(super) async fn respond<S: Shape>(
     app: &App,
     wanted: &Wanted,
-    (requests, held): (Vec<Request>, Kept),
+    (requests, held): (Vec<Request>, BufferCharge),
     shape: S,
     identity: Identity<'_>,
 ) -> Result<Response, Refused> {

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use samovar::{Summary, Tier, Timings};
+use samovar::{CacheStatus, Summary, Timings};
 use samovar_core::generation::{FinishReason, TokenLogprob, Usage};
 use serde::Serialize;
 use serde_json::Value;
@@ -73,7 +73,7 @@ impl Frame {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Extra {
     timed_out: bool,
-    cache: Tier,
+    cache: CacheStatus,
     timings: Timings,
 }
 

@@ -32,11 +32,11 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 
-use super::choices::Choices;
 use super::error::object;
-use super::opening::{Opening, never_began};
 use super::shape::{Envelope, Extra, Frame, Shape, UsageObject, characters};
-use super::stage::Stage;
+use crate::generation::choices::Choices;
+use crate::generation::opening::{Opening, never_began};
+use crate::generation::stage::Stage;
 use crate::redact::redact;
 
 /// Bytes that are put into one write at most, when more events are ready at the same time.
@@ -164,10 +164,7 @@ impl<S: Shape> Writer<S> {
             AnswerEvent::Granted { model, .. } if self.frame.model.is_empty() => {
                 self.frame.model = redact(&model);
             }
-            AnswerEvent::Waiting(_)
-            | AnswerEvent::Granted { .. }
-            | AnswerEvent::Prefilling { .. }
-            | AnswerEvent::Prefilled { .. } => {}
+            _ => {}
         }
     }
 

@@ -7,8 +7,8 @@ use samovar::{AnswerEvent, Summary};
 use samovar_core::generation::TokenLogprob;
 use samovar_core::{ErrorKind, Failure};
 
-use super::choices::Choices;
 use super::shape::{Extra, Frame, Shape, UsageObject};
+use crate::generation::choices::Choices;
 
 #[derive(Default)]
 struct Choice {
@@ -45,10 +45,7 @@ pub(super) async fn collect<S: Shape>(
             }
             AnswerEvent::Done(summary) => choice.summary = Some(summary),
             AnswerEvent::Failed(failure) => return Err(failure),
-            AnswerEvent::Waiting(_)
-            | AnswerEvent::Granted { .. }
-            | AnswerEvent::Prefilling { .. }
-            | AnswerEvent::Prefilled { .. } => {}
+            _ => {}
         }
     }
     held.becomes(object(&collected, frame, shape)?)

@@ -33,7 +33,7 @@ async fn generates_with_everything_that_happens_on_the_way() {
     let fixture = Fixture::new().await;
     let request = samovar::Request::text("demo", "Once upon a time").max_tokens(5);
     let request = request.sampling(samovar_core::Sampling::greedy());
-    let body = serde_json::to_value(GenerateBody::from(request)).expect("JSON");
+    let body = serde_json::to_value(GenerateBody::try_from(request).expect("text")).expect("JSON");
     let answer = owner(&fixture, "POST", "/admin/generate", &body).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let events: Vec<GenerateEvent> = events(answer.lines());
@@ -186,7 +186,7 @@ fn events_survive_the_wire() {
         AnswerEvent::Failed(Failure::new(samovar_core::ErrorKind::Busy, "full").with_retry_after_ms(5)),
     ];
     for event in events {
-        let line = serde_json::to_string(&GenerateEvent::from(event.clone())).expect("JSON");
+        let line = serde_json::to_string(&GenerateEvent::of(event.clone()).expect("travels")).expect("JSON");
         assert!(!line.contains('\n'), "{line}");
         let back: GenerateEvent = serde_json::from_str(&line).expect("reads");
         assert_eq!(AnswerEvent::from(back), event);

@@ -400,6 +400,22 @@ async fn headers_say_where_the_model_was_and_where_time_went() {
 }
 
 #[tokio::test]
+async fn the_header_and_the_body_of_an_answer_tell_the_same_times() {
+    let fixture = Fixture::new().await;
+    let answer = post(&fixture, PATH, &hello(&json!({}))).await;
+    let (header, body) = (answer.header("server-timing").expect("timing"), answer.json());
+    for (name, field) in [
+        ("queue", "queue_ms"),
+        ("load", "load_ms"),
+        ("prefill", "prefill_ms"),
+        ("first-token", "first_token_ms"),
+    ] {
+        let ms = body["samovar"]["timings"][field].as_f64().expect("a number");
+        assert!(header.split(", ").any(|part| part == format!("{name};dur={ms:.1}")), "{header}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn a_model_that_does_not_load_is_an_error_with_a_status_also_when_streamed() {
     let fixture = Fixture::new().await;
     let failure =

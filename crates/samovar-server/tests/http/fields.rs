@@ -43,6 +43,7 @@ fn shared() -> Vec<(&'static str, Fate)> {
         ("ignore_eos", Used(json!(1))),
         ("timeout", Used(json!(-1))),
         ("keep_alive", Used(json!("soon"))),
+        ("context_tokens", Used(json!(0))),
         ("response_format", Refused(json!({ "type": "json_object" }))),
         ("response_format", Refused(json!({ "type": "json_schema", "json_schema": { "schema": {} } }))),
         ("response_format", Refused(json!({ "type": "regex" }))),

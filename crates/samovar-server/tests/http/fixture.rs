@@ -97,8 +97,7 @@ pub(crate) fn runtime(engine: &FakeEngine, home: &tempfile::TempDir) -> Runtime 
 }
 
 fn builder(engine: &FakeEngine, home: &tempfile::TempDir) -> samovar::Builder {
-    let settings =
-        ModelSettings { slots: Some(SLOTS), context_tokens: Some(512), ..ModelSettings::default() };
+    let settings = ModelSettings::default().slots(SLOTS).context_tokens(512);
     let tiny = home.path().join("tiny-model.gguf");
     if !tiny.exists() {
         fs_err::write(&tiny, llama(LlamaShape::TINY).build()).expect("writes");

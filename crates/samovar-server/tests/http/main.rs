@@ -6,6 +6,7 @@ mod bodies;
 mod chat;
 mod clients;
 mod completions;
+mod context;
 mod doors;
 mod early;
 mod fields;

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use samovar::store::Progress;
-use samovar::{AnswerEvent, Input, Message, Origin, Request, Summary, Tier, Wait};
-use samovar_core::Failure;
+use samovar::{
+    AnswerEvent, CacheStatus, Common, Generate, Input, Message, Origin, Request, Summary, Wait, Work,
+};
 use samovar_core::generation::{Sampling, TokenLogprob, Usage};
 use samovar_core::units::KeepAlive;
+use samovar_core::{ErrorKind, Failure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -54,6 +56,12 @@ pub struct GenerateBody {
     /// How long the model stays ready after this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<KeepAlive>,
+    /// Tokens of context that the request needs; absent = the model's usual number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_tokens: Option<u32>,
+    /// A head start in the queue, in steps of 100 ms of waiting.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: u8,
     /// Who asks, for fairness between clients; absent = the owner.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub client: String,
@@ -67,42 +75,61 @@ impl GenerateBody {
             GenerateInput::Text(text) => Input::Text(text),
             GenerateInput::Tokens(tokens) => Input::Tokens(tokens),
         };
-        Request {
-            template_arguments: self.template_arguments,
-            sampling: self.sampling,
-            max_tokens: self.max_tokens,
-            stop: self.stop,
-            logprobs: self.logprobs,
-            ignore_eos: self.ignore_eos,
-            deadline: self.deadline_ms.map(Duration::from_millis),
-            keep_alive: self.keep_alive,
-            client: self.client,
-            origin,
-            ..Request::new(self.model, input)
-        }
+        let mut generate = Generate::new(input);
+        generate.template_arguments = self.template_arguments;
+        generate.sampling = self.sampling;
+        generate.max_tokens = self.max_tokens;
+        generate.stop = self.stop;
+        generate.logprobs = self.logprobs;
+        generate.ignore_eos = self.ignore_eos;
+        let mut common = Common::new(self.model);
+        common.deadline = self.deadline_ms.map(Duration::from_millis);
+        common.keep_alive = self.keep_alive;
+        common.context_tokens = self.context_tokens;
+        common.priority = self.priority;
+        common.client = self.client;
+        common.origin = origin;
+        Request::of(common, Work::Generate(generate))
     }
 }
 
-impl From<Request> for GenerateBody {
-    fn from(request: Request) -> Self {
-        let input = match request.input {
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(priority: &u8) -> bool {
+    *priority == 0
+}
+
+impl TryFrom<Request> for GenerateBody {
+    /// `Unsupported`: the request asks for something else than text.
+    type Error = Failure;
+
+    fn try_from(Request { common, work, .. }: Request) -> Result<Self, Failure> {
+        let Work::Generate(generate) = work else {
+            return Err(Failure::new(ErrorKind::Unsupported, "this route generates text alone"));
+        };
+        let input = match generate.input {
             Input::Chat(messages) => GenerateInput::Chat(messages),
             Input::Text(text) => GenerateInput::Text(text),
             Input::Tokens(tokens) => GenerateInput::Tokens(tokens),
+            _ => {
+                let message = "this route takes conversations, texts and tokens alone";
+                return Err(Failure::new(ErrorKind::Unsupported, message));
+            }
         };
-        Self {
-            model: request.model,
+        Ok(Self {
+            model: common.model,
             input,
-            template_arguments: request.template_arguments,
-            sampling: request.sampling,
-            max_tokens: request.max_tokens,
-            stop: request.stop,
-            logprobs: request.logprobs,
-            ignore_eos: request.ignore_eos,
-            deadline_ms: request.deadline.map(|deadline| deadline.as_millis() as u64),
-            keep_alive: request.keep_alive,
-            client: request.client,
-        }
+            template_arguments: generate.template_arguments,
+            sampling: generate.sampling,
+            max_tokens: generate.max_tokens,
+            stop: generate.stop,
+            logprobs: generate.logprobs,
+            ignore_eos: generate.ignore_eos,
+            deadline_ms: common.deadline.map(|deadline| deadline.as_millis() as u64),
+            keep_alive: common.keep_alive,
+            context_tokens: common.context_tokens,
+            priority: common.priority,
+            client: common.client,
+        })
     }
 }
 
@@ -132,14 +159,16 @@ pub enum WaitEvent {
     Resuming,
 }
 
-impl From<Wait> for WaitEvent {
-    fn from(wait: Wait) -> Self {
-        match wait {
+impl WaitEvent {
+    /// A wait as it travels; `None` for one that has no form here.
+    pub fn of(wait: Wait) -> Option<Self> {
+        Some(match wait {
             Wait::Fetching(progress) => Self::Fetching(progress),
             Wait::Queued { position, estimate_ms } => Self::Queued { position, estimate_ms },
             Wait::Loading { fraction, instance, of } => Self::Loading { fraction, instance, of },
             Wait::Resuming => Self::Resuming,
-        }
+            _ => return None,
+        })
     }
 }
 
@@ -166,7 +195,7 @@ pub enum GenerateEvent {
         /// The model's name as the catalog knows it.
         model: String,
         /// Where it was found.
-        tier: Tier,
+        tier: CacheStatus,
         /// Milliseconds waited for a slot.
         queue_ms: f64,
         /// Milliseconds waited for a load or resume.
@@ -198,10 +227,11 @@ pub enum GenerateEvent {
     Failed(Failure),
 }
 
-impl From<AnswerEvent> for GenerateEvent {
-    fn from(event: AnswerEvent) -> Self {
-        match event {
-            AnswerEvent::Waiting(wait) => Self::Waiting(wait.into()),
+impl GenerateEvent {
+    /// An event as it travels; `None` for one that has no form here.
+    pub fn of(event: AnswerEvent) -> Option<Self> {
+        Some(match event {
+            AnswerEvent::Waiting(wait) => Self::Waiting(WaitEvent::of(wait)?),
             AnswerEvent::Granted { model, tier, queue_ms, load_ms } => {
                 Self::Granted { model, tier, queue_ms, load_ms }
             }
@@ -210,7 +240,8 @@ impl From<AnswerEvent> for GenerateEvent {
             AnswerEvent::Text { text, logprob } => Self::Text { text, logprob },
             AnswerEvent::Done(summary) => Self::Done(summary),
             AnswerEvent::Failed(failure) => Self::Failed(failure),
-        }
+            _ => return None,
+        })
     }
 }
 

@@ -16,12 +16,12 @@
 //! Every error is a [`Failure`] as JSON, with the status of its kind; in a stream it is the last event.
 //! This is the only part of the server's wire that others may name.
 
+mod commands;
 mod facts;
 mod generate;
-mod orders;
 
-pub use facts::{DaemonStats, Decided, ModelList, WhyAnswer};
-pub use generate::{GenerateBody, GenerateEvent, GenerateInput, WaitEvent};
-pub use orders::{
+pub use commands::{
     PackBody, PackEvent, PinBody, ShutdownAnswer, ShutdownBody, UnloadBody, Unloaded, WarmBody, WarmEvent,
 };
+pub use facts::{DaemonStats, Decided, ModelList, WhyAnswer};
+pub use generate::{GenerateBody, GenerateEvent, GenerateInput, WaitEvent};

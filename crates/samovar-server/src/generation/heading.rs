@@ -13,7 +13,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// `x-samovar-cache`, `x-samovar-tier`, `server-timing`, and `x-queue-position` for those who queued. A stream that began
 /// before its first token has what was known by then.
-pub(super) fn of(opening: &Opening) -> HeaderMap {
+pub(crate) fn of(opening: &Opening) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Some(position) = opening.queue_position {
         headers.insert(QUEUE_POSITION, HeaderValue::from(position));
@@ -21,8 +21,9 @@ pub(super) fn of(opening: &Opening) -> HeaderMap {
     let Some(granted) = &opening.granted else { return headers };
     headers.insert(CACHE, HeaderValue::from_static(granted.tier.as_str()));
     headers.insert(TIER, HeaderValue::from_static(granted.tier.level()));
-    let mut timing = format!("queue;dur={:.1}, load;dur={:.1}", granted.queue_ms, granted.load_ms);
-    for (name, ms) in [("prefill", granted.prefill_ms), ("first-token", opening.first_token_ms)] {
+    let (trace, timings) = (&granted.trace, granted.trace.timings());
+    let mut timing = format!("queue;dur={:.1}, load;dur={:.1}", timings.queue_ms, timings.load_ms);
+    for (name, ms) in [("prefill", trace.prefill_ms()), ("first-token", trace.first_token_ms())] {
         if let Some(ms) = ms {
             let _ = write!(timing, ", {name};dur={ms:.1}");
         }

@@ -21,7 +21,7 @@ const STOPS: usize = 16;
 const STOP_BYTES: usize = 1024;
 
 /// A number in a range.
-pub(super) fn number(
+pub(crate) fn number(
     param: &str,
     value: Option<f64>,
     range: &RangeInclusive<f64>,
@@ -35,7 +35,7 @@ pub(super) fn number(
 }
 
 /// A whole number in a range.
-pub(super) fn whole(
+pub(crate) fn whole(
     param: &str,
     value: Option<f64>,
     range: &RangeInclusive<f64>,
@@ -56,7 +56,7 @@ fn outside(param: &str, value: f64, range: &RangeInclusive<f64>, what: &str) -> 
 
 /// How long an answer may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
+pub(crate) enum Length {
     /// As many tokens as the context holds.
     Context,
     /// So many tokens; 0 computes the prompt alone.
@@ -65,7 +65,7 @@ pub(super) enum Length {
 
 impl Length {
     /// In the runtime's terms.
-    pub(super) fn max_tokens(self) -> Option<u32> {
+    pub(crate) fn max_tokens(self) -> Option<u32> {
         match self {
             Self::Context => None,
             Self::Tokens(count) => Some(count),
@@ -74,7 +74,7 @@ impl Length {
 }
 
 /// -1 means as many as the context holds, as elsewhere.
-pub(super) fn length(param: &str, value: Option<f64>) -> Result<Option<Length>, Refusal> {
+pub(crate) fn length(param: &str, value: Option<f64>) -> Result<Option<Length>, Refusal> {
     if value.is_some_and(|value| value.total_cmp(&-1.0).is_eq()) {
         return Ok(Some(Length::Context));
     }
@@ -84,36 +84,36 @@ pub(super) fn length(param: &str, value: Option<f64>) -> Result<Option<Length>, 
     Ok(tokens.map(Length::Tokens))
 }
 
-pub(super) fn temperature(value: Option<f64>) -> Result<Option<f32>, Refusal> {
+pub(crate) fn temperature(value: Option<f64>) -> Result<Option<f32>, Refusal> {
     number("temperature", value, &TEMPERATURE)
 }
 
 /// 0 keeps the most likely token alone, which is what its limit means.
-pub(super) fn top_p(value: Option<f64>) -> Result<Option<f32>, Refusal> {
+pub(crate) fn top_p(value: Option<f64>) -> Result<Option<f32>, Refusal> {
     Ok(number("top_p", value, &UNIT)?.map(|top_p| top_p.max(f32::MIN_POSITIVE)))
 }
 
-pub(super) fn min_p(value: Option<f64>) -> Result<Option<f32>, Refusal> {
+pub(crate) fn min_p(value: Option<f64>) -> Result<Option<f32>, Refusal> {
     number("min_p", value, &UNIT)
 }
 
 /// 0 and -1 mean all tokens.
-pub(super) fn top_k(value: Option<f64>) -> Result<Option<u32>, Refusal> {
+pub(crate) fn top_k(value: Option<f64>) -> Result<Option<u32>, Refusal> {
     let all_as_zero = value.map(|k| if k.total_cmp(&-1.0).is_eq() { 0.0 } else { k });
     whole("top_k", all_as_zero, &TOP_K)
 }
 
 /// Of either name: llama.cpp's or Hugging Face's.
-pub(super) fn repeat_penalty(param: &str, value: Option<f64>) -> Result<Option<f32>, Refusal> {
+pub(crate) fn repeat_penalty(param: &str, value: Option<f64>) -> Result<Option<f32>, Refusal> {
     number(param, value, &REPEAT_PENALTY)
 }
 
-pub(super) fn penalty(param: &str, value: Option<f64>) -> Result<Option<f32>, Refusal> {
+pub(crate) fn penalty(param: &str, value: Option<f64>) -> Result<Option<f32>, Refusal> {
     number(param, value, &PENALTY)
 }
 
 /// Any whole number; both halves of a wide one count. -1 means a different one each time, as elsewhere.
-pub(super) fn seed(value: Option<&Number>) -> Result<Option<u32>, Refusal> {
+pub(crate) fn seed(value: Option<&Number>) -> Result<Option<u32>, Refusal> {
     let Some(value) = value.filter(|value| value.as_i64() != Some(-1)) else { return Ok(None) };
     let wide = value.as_u64().or_else(|| value.as_i64().map(i64::cast_unsigned)).ok_or_else(|| {
         Refusal::invalid("seed", format!("`seed` must be a whole number of 64 bits, and is {value}"))
@@ -123,7 +123,7 @@ pub(super) fn seed(value: Option<&Number>) -> Result<Option<u32>, Refusal> {
 }
 
 /// Token ids with what is added to their logits; -100 bans.
-pub(super) fn logit_bias(biases: Option<Map<String, Value>>) -> Result<Vec<(u32, f32)>, Refusal> {
+pub(crate) fn logit_bias(biases: Option<Map<String, Value>>) -> Result<Vec<(u32, f32)>, Refusal> {
     let biases = biases.unwrap_or_default();
     if biases.len() > BIASES {
         let message = format!("`logit_bias` may name {BIASES} tokens, and names {}", biases.len());
@@ -146,7 +146,7 @@ pub(super) fn logit_bias(biases: Option<Map<String, Value>>) -> Result<Vec<(u32,
 }
 
 /// One string or several; empty ones would end every answer at once and are passed over.
-pub(super) fn stop(value: Option<Value>) -> Result<Vec<String>, Refusal> {
+pub(crate) fn stop(value: Option<Value>) -> Result<Vec<String>, Refusal> {
     let not_strings = || Refusal::invalid("stop", "`stop` must be a string or an array of strings");
     let stops = match value {
         None | Some(Value::Null) => Vec::new(),

@@ -16,7 +16,11 @@ use crate::payload::Payload;
 /// `POST /admin/pin`.
 pub(crate) async fn pin(State(app): State<App>, body: Body) -> Result<Json<Value>, Refused> {
     let order: PinBody = Payload::read(body, &app.limits).await?.parse()?;
-    app.runtime.pin(&order.model, order.pinned).await?;
+    if order.pinned {
+        app.runtime.pin(&order.model).await?;
+    } else {
+        app.runtime.unpin(&order.model).await?;
+    }
     Ok(Json(json!({})))
 }
 

@@ -9,9 +9,9 @@ use crate::app::App;
 
 /// Counts what is kept of one response. Dropped with it.
 #[derive(Debug)]
-pub(crate) struct Kept(Charge);
+pub(crate) struct BufferCharge(Charge);
 
-impl Kept {
+impl BufferCharge {
     pub(crate) fn new(app: &App, client: &str) -> Self {
         Self(app.runtime.buffers().charge(client))
     }
@@ -29,7 +29,7 @@ impl Kept {
     /// Counts so many bytes more.
     ///
     /// # Errors
-    /// As [`Kept::keep`].
+    /// As [`BufferCharge::keep`].
     pub(crate) fn add(&mut self, bytes: usize) -> Result<(), Failure> {
         Ok(self.0.grow(bytes as u64)?)
     }
@@ -37,7 +37,7 @@ impl Kept {
     /// Counts these bytes in place of all that was counted, until the last part of them is dropped.
     ///
     /// # Errors
-    /// As [`Kept::keep`].
+    /// As [`BufferCharge::keep`].
     pub(crate) fn becomes(mut self, bytes: Vec<u8>) -> Result<Bytes, Failure> {
         let (before, now) = (self.0.bytes(), bytes.len() as u64);
         if now > before {
@@ -71,7 +71,7 @@ mod tests {
     fn an_answer_counts_until_the_last_part_of_it_is_dropped() {
         let budget = ByteBudget::new(1 << 20);
         for kept_bytes in [100_000, 300_000] {
-            let mut kept = Kept(budget.charge("a"));
+            let mut kept = BufferCharge(budget.charge("a"));
             kept.add(kept_bytes).expect("fits");
             let mut bytes = kept.becomes(vec![b'x'; 200_000]).expect("fits");
             assert_eq!(budget.used_bytes(), 200_000);
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn an_answer_that_finds_no_room_is_refused_and_holds_nothing() {
         let budget = ByteBudget::new(100_000);
-        let failure = Kept(budget.charge("a")).becomes(vec![b'x'; 80_000]).expect_err("no room");
+        let failure = BufferCharge(budget.charge("a")).becomes(vec![b'x'; 80_000]).expect_err("no room");
         assert_eq!(failure.kind, samovar_core::ErrorKind::Busy);
         assert_eq!(budget.used_bytes(), 0);
     }

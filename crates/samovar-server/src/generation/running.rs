@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use samovar::{Answer, AnswerEvent, Origin, Request, Summary, Tier, Timings};
-use samovar_core::generation::{FinishReason, Usage};
+use samovar::{Answer, AnswerEvent, Origin, Request, TraceView};
 use samovar_core::units::{KeepAlive, TimeSpan};
 use samovar_core::{ErrorKind, Failure};
-use tokio::time::Instant;
 
 use crate::activity::{InFlight, Phase};
 use crate::app::App;
@@ -20,20 +18,11 @@ const RETRY_AFTER_LEAVING_MS: u64 = 5_000;
 pub(crate) struct Running {
     answer: Answer,
     app: App,
-    began: Instant,
-    granted: Option<Granted>,
-    usage: Usage,
-    first_token: Option<Instant>,
+    /// The model's name, once a slot was granted.
+    granted: Option<String>,
     has_ended: bool,
     _in_flight: InFlight,
     _counted: Counted,
-}
-
-struct Granted {
-    model: String,
-    tier: Tier,
-    queue_ms: f64,
-    load_ms: f64,
 }
 
 impl Running {
@@ -45,20 +34,23 @@ impl Running {
         if app.server.is_draining() {
             return Err(leaving());
         }
-        if request.origin == Origin::Network {
-            request.keep_alive = request.keep_alive.map(|wish| within_bounds(wish, &app.limits));
+        if request.common.origin == Origin::Network {
+            let keep_alive = &mut request.common.keep_alive;
+            *keep_alive = keep_alive.map(|wish| within_bounds(wish, &app.limits));
         }
         Ok(Self {
             answer: app.runtime.generate(request),
             app: app.clone(),
-            began: Instant::now(),
             granted: None,
-            usage: Usage::default(),
-            first_token: None,
             has_ended: false,
             _in_flight: app.server.begin(),
             _counted: app.metrics.generation(),
         })
+    }
+
+    /// What is known of it, on the one clock that it has.
+    pub(crate) fn trace(&self) -> TraceView {
+        self.answer.trace().clone()
     }
 
     /// The next event; `None` after `Done` or `Failed`.
@@ -80,46 +72,25 @@ impl Running {
 
     /// What there is when the server cannot wait any longer.
     fn cut(&self) -> AnswerEvent {
-        let Some(granted) = &self.granted else { return AnswerEvent::Failed(leaving()) };
-        let ms = |span: Duration| span.as_secs_f64() * 1e3;
-        let first = self.first_token.unwrap_or_else(Instant::now);
-        AnswerEvent::Done(Summary {
-            finish: FinishReason::TimedOut,
-            usage: self.usage,
-            tier: granted.tier,
-            timings: Timings {
-                queue_ms: granted.queue_ms,
-                load_ms: granted.load_ms,
-                first_token_ms: self.first_token.map_or(0.0, |first| ms(first - self.began)),
-                decode_ms: ms(first.elapsed()),
-                total_ms: ms(self.began.elapsed()),
-                ..Timings::default()
-            },
-        })
+        let so_far = self.granted.as_ref().and_then(|_| self.answer.trace().cut());
+        so_far.map_or_else(|| AnswerEvent::Failed(leaving()), AnswerEvent::Done)
     }
 
     fn observe(&mut self, event: &AnswerEvent) {
         match event {
-            AnswerEvent::Waiting(_) | AnswerEvent::Prefilling { .. } => {}
-            AnswerEvent::Granted { model, tier, queue_ms, load_ms } => {
+            AnswerEvent::Granted { model, tier, load_ms, .. } => {
                 self.app.metrics.granted(model, *tier, *load_ms);
-                let (model, tier) = (model.clone(), *tier);
-                self.granted = Some(Granted { model, tier, queue_ms: *queue_ms, load_ms: *load_ms });
-            }
-            AnswerEvent::Prefilled { usage } => self.usage = *usage,
-            AnswerEvent::Text { .. } => {
-                self.first_token.get_or_insert_with(Instant::now);
-                self.usage.completion_tokens += 1;
+                self.granted = Some(model.clone());
             }
             AnswerEvent::Done(summary) => {
                 self.has_ended = true;
-                let model = self.granted.as_ref().map_or("", |granted| &granted.model);
-                self.app.metrics.done(model, summary);
+                self.app.metrics.done(self.granted.as_deref().unwrap_or_default(), summary);
             }
             AnswerEvent::Failed(failure) => {
                 self.has_ended = true;
                 self.app.metrics.failed(failure.kind);
             }
+            _ => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use samovar::{AnswerEvent, Wait};
 
 /// What a response waits for.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// Its model is looked up.
     #[default]
     Begun,
@@ -23,7 +23,7 @@ pub(super) enum Stage {
 
 impl Stage {
     /// Takes in what a choice says. Of several choices the one that is furthest counts.
-    pub(super) fn take(&mut self, event: &AnswerEvent) {
+    pub(crate) fn take(&mut self, event: &AnswerEvent) {
         match (event, &self) {
             (AnswerEvent::Waiting(wait), Self::Begun | Self::Waiting(_)) => {
                 *self = Self::Waiting(wait.clone());
@@ -56,6 +56,7 @@ impl fmt::Display for Stage {
                 write!(f, ": {:.0} %", fraction.clamp(0.0, 1.0) * 100.0)
             }
             Self::Waiting(Wait::Resuming) => f.write_str("resuming the model"),
+            Self::Waiting(_) => f.write_str("waiting for the model"),
             Self::Computing(None) => f.write_str("computing the prompt"),
             Self::Computing(Some((computed, of))) => {
                 write!(f, "computing the prompt: {computed} of {of} tokens")
@@ -96,7 +97,7 @@ fn fetching(progress: &Progress, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use samovar::Tier;
+    use samovar::CacheStatus;
     use samovar::store::Transfer;
 
     fn said(waits: impl IntoIterator<Item = Wait>) -> Vec<String> {
@@ -143,7 +144,12 @@ mod tests {
         let queued = AnswerEvent::Waiting(Wait::Queued { position: 1, estimate_ms: None });
         stage.take(&queued);
         assert!(matches!(stage, Stage::Waiting(_)));
-        stage.take(&AnswerEvent::Granted { model: "m".into(), tier: Tier::Hit, queue_ms: 0.0, load_ms: 0.0 });
+        stage.take(&AnswerEvent::Granted {
+            model: "m".into(),
+            tier: CacheStatus::Hit,
+            queue_ms: 0.0,
+            load_ms: 0.0,
+        });
         stage.take(&queued);
         assert_eq!(stage, Stage::Computing(None));
         stage.take(&AnswerEvent::Prefilling { computed: 512, of: 6500 });

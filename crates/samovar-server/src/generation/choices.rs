@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use futures_util::stream::{self, SelectAll};
 use futures_util::{FutureExt, Stream, StreamExt};
-use samovar::{AnswerEvent, Request, Summary, Tier, Timings};
-use samovar_core::generation::{FinishReason, Usage};
+use samovar::{AnswerEvent, CacheStatus, Request, Summary, TraceView};
 use samovar_core::{ErrorKind, Failure};
 use tokio::time::Instant;
 
 use super::opening::Opening;
+use super::running::Running;
 use crate::app::App;
-use crate::kept::Kept;
-use crate::running::Running;
+use crate::buffer_charge::BufferCharge;
 
 /// Choices of one request that run at the same time; the rest starts as these end.
 const AT_THE_SAME_TIME: usize = 8;
@@ -29,14 +28,16 @@ const UNTIL_REFUSED: Duration = Duration::from_millis(100);
 type Events = Pin<Box<dyn Stream<Item = (usize, AnswerEvent)> + Send>>;
 
 /// The choices of one response. Dropping them cancels whatever runs.
-pub(super) struct Choices {
+pub(crate) struct Choices {
     app: App,
     running: SelectAll<Events>,
     waiting: VecDeque<(usize, Request)>,
+    /// What is known of each that was started, in their order.
+    traces: Vec<TraceView>,
     deadline: Option<Instant>,
     client: String,
     /// Counts the copies of their prompts.
-    _held: Kept,
+    _held: BufferCharge,
     /// Whether any choice has said or ended anything.
     has_spoken: bool,
 }
@@ -46,13 +47,21 @@ impl Choices {
     ///
     /// # Errors
     /// `Unavailable` when the server is leaving.
-    pub(super) fn start(app: &App, requests: Vec<Request>, held: Kept) -> Result<Self, Failure> {
-        let deadline = requests.first().and_then(|request| request.deadline);
+    pub(crate) fn start(app: &App, requests: Vec<Request>, held: BufferCharge) -> Result<Self, Failure> {
+        let deadline = requests.first().and_then(|request| request.common.deadline);
         let deadline = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
-        let client = requests.first().map_or_else(String::new, |request| request.client.clone());
+        let client = requests.first().map_or_else(String::new, |request| request.common.client.clone());
         let waiting = requests.into_iter().enumerate().collect();
-        let (app, running) = (app.clone(), SelectAll::new());
-        let mut choices = Self { app, running, waiting, deadline, client, _held: held, has_spoken: false };
+        let mut choices = Self {
+            app: app.clone(),
+            running: SelectAll::new(),
+            waiting,
+            traces: Vec::new(),
+            deadline,
+            client,
+            _held: held,
+            has_spoken: false,
+        };
         for _ in 0..AT_THE_SAME_TIME {
             choices.start_next()?;
         }
@@ -60,17 +69,18 @@ impl Choices {
     }
 
     /// Counts what is kept of the choices until they are complete.
-    pub(super) fn holds(&self) -> Kept {
-        Kept::new(&self.app, &self.client)
+    pub(crate) fn holds(&self) -> BufferCharge {
+        BufferCharge::new(&self.app, &self.client)
     }
 
     fn start_next(&mut self) -> Result<(), Failure> {
         let Some((index, mut request)) = self.waiting.pop_front() else { return Ok(()) };
         // One deadline for all: who starts later has less time.
         if let Some(deadline) = self.deadline {
-            request.deadline = Some(deadline.saturating_duration_since(Instant::now()));
+            request.common.deadline = Some(deadline.saturating_duration_since(Instant::now()));
         }
         let running = Running::start(&self.app, request)?;
+        self.traces.push(running.trace());
         let events = stream::unfold(running, move |mut running| async move {
             let event = running.next().await?;
             Some(((index, event), running))
@@ -83,14 +93,14 @@ impl Choices {
     ///
     /// # Cancel safety
     /// Cancel safe: no event is lost.
-    pub(super) async fn next(&mut self) -> Option<(usize, AnswerEvent)> {
+    pub(crate) async fn next(&mut self) -> Option<(usize, AnswerEvent)> {
         let (index, event) = self.running.next().await?;
         let event = match event {
             // Others have something to show: a choice that came too late is an empty one.
             AnswerEvent::Failed(failure)
                 if failure.kind == ErrorKind::DeadlineExceeded && self.has_spoken =>
             {
-                AnswerEvent::Done(too_late())
+                AnswerEvent::Done(self.too_late(index))
             }
             event => event,
         };
@@ -104,8 +114,16 @@ impl Choices {
         }
     }
 
+    /// The end of a choice that came too late, for others have spoken.
+    fn too_late(&self, index: usize) -> Summary {
+        let own = &self.traces[index];
+        // One that was never granted a slot is where the others found the model.
+        let tier = own.tier().or_else(|| self.traces.iter().find_map(TraceView::tier));
+        Summary::timed_out(tier.unwrap_or(CacheStatus::Hit), own.timings())
+    }
+
     /// The next event, if there is one already.
-    pub(super) fn ready(&mut self) -> Option<(usize, AnswerEvent)> {
+    pub(crate) fn ready(&mut self) -> Option<(usize, AnswerEvent)> {
         self.next().now_or_never().flatten()
     }
 
@@ -113,10 +131,11 @@ impl Choices {
     ///
     /// # Errors
     /// Whatever failed before.
-    pub(super) async fn open(&mut self) -> Result<Opening, Failure> {
+    pub(crate) async fn open(&mut self) -> Result<Opening, Failure> {
         let mut opening = Opening::begin();
         while !opening.is_over() {
-            opening.take(self.next().await)?;
+            let event = self.next().await;
+            opening.take(event, &self.traces)?;
         }
         Ok(opening)
     }
@@ -125,27 +144,17 @@ impl Choices {
     ///
     /// # Errors
     /// Whatever failed so far.
-    pub(super) async fn open_soon(&mut self) -> Result<Opening, Failure> {
+    pub(crate) async fn open_soon(&mut self) -> Result<Opening, Failure> {
         let mut opening = Opening::begin();
         let mut until = Instant::now() + UNTIL_ADMITTED;
         let mut is_admitted = false;
         while !opening.is_over() {
             let Ok(event) = tokio::time::timeout_at(until, self.next()).await else { break };
-            opening.take(event)?;
+            opening.take(event, &self.traces)?;
             if !std::mem::replace(&mut is_admitted, true) {
                 until = until.min(Instant::now() + UNTIL_REFUSED);
             }
         }
         Ok(opening)
-    }
-}
-
-/// The end of a choice that was never granted a slot.
-fn too_late() -> Summary {
-    Summary {
-        finish: FinishReason::TimedOut,
-        usage: Usage::default(),
-        tier: Tier::Hit,
-        timings: Timings::default(),
     }
 }

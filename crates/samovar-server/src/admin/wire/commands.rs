@@ -1,4 +1,4 @@
-//! What an owner orders, and what comes of it.
+//! What an owner commands, and what comes of it.
 
 use samovar::PackedInfo;
 use samovar_core::{ErrorKind, Failure};

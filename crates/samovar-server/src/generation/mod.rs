@@ -1,0 +1,17 @@
+//! What serving an answer takes in every dialect: numbers are checked, choices run at the same time, and their opening is awaited,
+//! which decides the status and the headers.
+//!
+//! ```text
+//!   dialect: body ─► params, deadline ─► Request × choices ─► Choices ─► open ─► Opening ─► heading    ─► dialect: bytes
+//!                                                             (Running each)     (Stage while it waits)
+//! ```
+//!
+//! Nothing here knows a wire format: how bodies are read and answers look is their dialect's (`openai/`, `admin/`).
+
+pub(crate) mod choices;
+pub(crate) mod deadline;
+pub(crate) mod heading;
+pub(crate) mod opening;
+pub(crate) mod params;
+pub(crate) mod running;
+pub(crate) mod stage;
