@@ -17,8 +17,8 @@ use samovar::worker::{WorkerConfig, WorkerEngine};
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
 use samovar_core::generation::Generation;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
-use samovar_core::{GenerationRequest, Layout, LoadOptions, Prompt, Sampling, TokenEvent};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
+use samovar_core::{GenerationRequest, Layout, LoadOptions, ModelFiles, Prompt, Sampling, TokenEvent};
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -157,8 +157,8 @@ fn main() -> Fallible<()> {
     let mut loads = Vec::new();
     let mut load = |engine: &Arc<dyn Engine>| -> Fallible<Arc<dyn Instance>> {
         let began = Instant::now();
-        let instance =
-            engine.load(ModelFiles::of(&settings.model), &descriptor, &options, &LoadControl::silent())?;
+        let (files, control) = (ModelFiles::of(&settings.model), LoadControl::silent());
+        let instance = engine.load(LoadRequest::new(&files, &descriptor, &options, &control))?;
         loads.push(began.elapsed().as_secs_f64() * 1e3);
         Ok(instance)
     };
@@ -169,7 +169,7 @@ fn main() -> Fallible<()> {
     }
     let mut figures = vec![
         format!("\"model\": {:?}", settings.model.display().to_string()),
-        format!("\"engine\": {:?}", here.name()),
+        format!("\"engine\": {:?}", here.engines()[0].name),
         format!("\"threads\": {}", settings.threads),
         format!("\"load_ms\": {{ \"here\": {:.1}, \"worker\": {:.1} }}", loads[0], loads[1]),
     ];

@@ -2,6 +2,8 @@
 
 use samovar_core::{ErrorKind, Failure};
 
+use crate::exit_code;
+
 /// How a command ends early.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -24,15 +26,15 @@ impl From<Failure> for Ended {
 }
 
 impl Ended {
-    /// The exit code, by the one table of error kinds.
+    /// The exit code, by the table of error kinds.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Failed(failure) => failure.kind.surface().exit_code,
-            Self::Shown(kind) => kind.surface().exit_code,
+            Self::Failed(failure) => exit_code::of(failure.kind),
+            Self::Shown(kind) => exit_code::of(*kind),
             // As `cmp` and `git fsck` have it.
             Self::Damaged => 1,
             Self::OutputClosed => 0,
-            Self::Interrupted => ErrorKind::Cancelled.surface().exit_code,
+            Self::Interrupted => exit_code::of(ErrorKind::Cancelled),
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
+use samovar::Directories;
 use samovar_core::{ErrorKind, Failure};
 
 use crate::exposure;
@@ -42,43 +43,19 @@ impl Home {
     /// `InvalidRequest` when neither they nor `HOME` say where.
     pub(crate) fn find(named: Option<&Path>, environment: &Environment) -> Result<Self, Failure> {
         let root = named.map(Path::to_owned).or_else(|| environment.path("SAMOVAR_HOME"));
-        if let Some(root) = root {
-            let root = absolute(&root)?;
-            return Ok(Self {
-                config_file: root.join("samovar.toml"),
-                cache_dir: root.join("cache"),
-                state_dir: root.join("state"),
-                run_dir: root.join("run"),
-                root: Some(root),
-            });
-        }
-        Self::by_xdg(environment)
-    }
-
-    fn by_xdg(environment: &Environment) -> Result<Self, Failure> {
-        let user = environment.path("HOME").filter(|path| path.is_absolute());
-        let place = |variable: &str, below_home: &str| {
-            // The XDG specification: a relative path is to be ignored.
-            let named = environment.path(variable).filter(|path| path.is_absolute());
-            named.or_else(|| user.as_ref().map(|user| user.join(below_home))).map(|path| path.join("samovar"))
+        let root = root.map(|root| absolute(&root)).transpose()?;
+        let directories = match &root {
+            Some(root) => Directories::below(root),
+            None => Directories::of_user(|name| environment.path(name))?,
         };
-        let homeless = || {
-            Failure::new(ErrorKind::InvalidRequest, "HOME is not set, so there is no place to keep things")
-                .with_hint("set SAMOVAR_HOME to a directory")
+        let Directories { config_dir, cache_dir, state_dir, .. } = directories;
+        let of_session =
+            || environment.path("XDG_RUNTIME_DIR").filter(|path| path.is_absolute() && path.is_dir());
+        let run_dir = match &root {
+            Some(root) => root.join("run"),
+            None => of_session().map_or_else(|| state_dir.join("run"), |path| path.join("samovar")),
         };
-        let config_dir = place("XDG_CONFIG_HOME", ".config").ok_or_else(homeless)?;
-        let state_dir = place("XDG_STATE_HOME", ".local/state").ok_or_else(homeless)?;
-        let run_dir = environment
-            .path("XDG_RUNTIME_DIR")
-            .filter(|path| path.is_absolute() && path.is_dir())
-            .map_or_else(|| state_dir.join("run"), |path| path.join("samovar"));
-        Ok(Self {
-            root: None,
-            config_file: config_dir.join("samovar.toml"),
-            cache_dir: place("XDG_CACHE_HOME", ".cache").ok_or_else(homeless)?,
-            state_dir,
-            run_dir,
-        })
+        Ok(Self { root, config_file: config_dir.join("samovar.toml"), cache_dir, state_dir, run_dir })
     }
 
     /// The socket's path when none is configured.

@@ -6,8 +6,7 @@
 //!                              daemon (client over a Unix socket) ┴ or a runtime in this process
 //! ```
 //!
-//! Nothing here knows how models are loaded or answered: that is the library's. Exit codes come from
-//! the one table of error kinds.
+//! Nothing here knows how models are loaded or answered: that is the library's.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -15,6 +14,7 @@ mod client;
 mod command;
 mod daemon;
 mod ended;
+mod exit_code;
 mod exposure;
 mod home;
 mod report;
@@ -127,7 +127,7 @@ fn refuse(error: &clap::Error, environment: &Environment) -> ExitCode {
         }
     }
     if error.use_stderr() {
-        ExitCode::from(ErrorKind::InvalidRequest.surface().exit_code)
+        ExitCode::from(exit_code::of(ErrorKind::InvalidRequest))
     } else {
         ExitCode::SUCCESS
     }

@@ -38,9 +38,7 @@ fn unknown_argument(error: &clap::Error) -> (String, String) {
         argument.starts_with("--") || argument.len() == 2 && !argument.ends_with(char::is_numeric);
     let hint = match suggested.as_str() {
         "" if is_option => "--help after the verb lists its options".to_owned(),
-        "" => format!(
-            "what begins with - is read as an option; `--` before it makes it text: -- \"{argument}\""
-        ),
+        "" => format!("text that begins with - is read as an option; put `--` before it: -- \"{argument}\""),
         near => format!("did you mean {near}?"),
     };
     (format!("there is no option {argument} here"), hint)
@@ -72,7 +70,7 @@ fn value_out_of_list(error: &clap::Error) -> (String, String) {
     let valid = text(error, ContextKind::ValidValue);
     let hint = match best(error, ContextKind::SuggestedValue) {
         Some(near) => format!("did you mean {near}?"),
-        None if valid.is_empty() => usage_or(error, "write it behind a blank"),
+        None if valid.is_empty() => usage_or(error, "write it after a space"),
         None => format!("write one of {valid}"),
     };
     let message = match value.as_str() {
@@ -101,13 +99,13 @@ fn argument(error: &clap::Error) -> String {
 
 /// How the verb is written.
 fn usage(error: &clap::Error) -> String {
-    usage_or(error, "--help after the verb says how it is written")
+    usage_or(error, "--help after the verb shows its syntax")
 }
 
 fn usage_or(error: &clap::Error, otherwise: &str) -> String {
     let usage = text(error, ContextKind::Usage);
     let line = usage.lines().next().unwrap_or_default().trim_start_matches("Usage:").trim();
-    if line.is_empty() { otherwise.to_owned() } else { format!("it is written: {line}") }
+    if line.is_empty() { otherwise.to_owned() } else { format!("usage: {line}") }
 }
 
 /// What clap says, where it is rare enough not to have words of ours.

@@ -60,9 +60,9 @@ pub(crate) enum Verb {
     Run(Run),
     /// Talk with a model
     Chat(Chat),
-    /// Be the daemon, here in the foreground
+    /// Run the daemon in the foreground
     Serve(Serve),
-    /// Fetch models, so that they are on disk
+    /// Fetch models to the disk
     Pull(Pull),
     /// List models: built in, configured, on disk
     #[command(visible_alias = "ls")]
@@ -71,37 +71,37 @@ pub(crate) enum Verb {
     Show(Named),
     /// Remove models from the disk
     Rm(Rm),
-    /// Show what models take on disk
+    /// Show the disk space that models use
     Df,
-    /// Free disk: let models go that are over the quota, or unused for long
+    /// Free disk space: remove models beyond the quota, or unused for a long time
     Gc(Gc),
     /// Check models on disk against their digests
     Verify(Verify),
     /// Share models that other programs have downloaded, without a second copy
     Adopt(Adopt),
-    /// Write models into a folder, to carry them to another machine
+    /// Write models into a folder, to move them to another machine
     Export(Export),
-    /// Take models in from a folder that `export` wrote
+    /// Import models from a folder that `export` wrote
     Import(Import),
-    /// Show what the daemon holds in memory
+    /// Show the models that the daemon holds in memory
     Ps,
-    /// Load models now, so that the next request need not wait
+    /// Load models now, so that the next request does not wait
     Warm(Warm),
     /// Pack models' weights for this CPU now, and measure which layout is fastest
     Pack(Pack),
-    /// Unload models; the daemon stays
+    /// Unload models; the daemon keeps running
     Stop(StopModel),
-    /// Make the daemon leave
+    /// Stop the daemon
     Shutdown(Shutdown),
-    /// Keep a model: in memory, and on disk
+    /// Keep a model in memory and on disk
     Pin(Named),
-    /// Let a model leave again
+    /// Allow a pinned model to leave
     Unpin(Named),
     /// Show counters of each tier: memory, disk, sources
     Stats,
-    /// Tell why a model is where it is: loads, evictions, refusals
+    /// Show why a model was loaded, evicted or refused
     Why(Named),
-    /// Tell what another memory budget or eviction policy would have done with your requests
+    /// Show what another memory budget or eviction policy would have done with your requests
     Plan(Plan),
     /// Show every setting and where it came from
     Config(Config),
@@ -118,10 +118,10 @@ pub(crate) enum Verb {
         /// Which page
         topic: Topic,
     },
-    /// Run one inference and say how it went; `doctor` runs this apart, so that it may crash
+    /// Run one inference and report the result; `doctor` runs this in its own process, because it may crash
     #[command(hide = true)]
     Probe,
-    /// Be the process that one model runs in; the daemon starts it
+    /// Run one model for the daemon, which starts this process
     #[command(hide = true)]
     Worker(Worker),
 }
@@ -129,7 +129,7 @@ pub(crate) enum Verb {
 /// Arguments of `worker`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Worker {
-    /// What it logs on its standard error
+    /// The filter of its log on standard error
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub(crate) log: String,
 }
@@ -137,22 +137,22 @@ pub(crate) struct Worker {
 /// How tokens are chosen and how far; shared by `run` and `chat`.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Generation {
-    /// Tokens to generate at most
+    /// Maximum number of tokens to generate
     #[arg(long, short = 'n', value_name = "N", allow_negative_numbers = true, value_parser = tokens)]
     pub(crate) max_tokens: Option<u32>,
-    /// 0 = always the likeliest token; higher is more varied
+    /// 0 = always the most likely token; higher values give more variety
     #[arg(long, short = 't', value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
     pub(crate) temperature: Option<f32>,
     /// Draw from the smallest set of tokens whose probability reaches P
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = positive_share)]
     pub(crate) top_p: Option<f32>,
-    /// Draw from the K likeliest tokens; 0 = all
+    /// Draw from the K most likely tokens; 0 = all
     #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count)]
     pub(crate) top_k: Option<u32>,
-    /// Drop tokens less likely than P times the likeliest
+    /// Drop tokens less likely than P times the most likely one
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = share)]
     pub(crate) min_p: Option<f32>,
-    /// Divide the likelihood of tokens that appeared lately; 1 = off
+    /// Divide the likelihood of recent tokens by R; 1 = off
     #[arg(long, value_name = "R", allow_negative_numbers = true, value_parser = repeat_penalty)]
     pub(crate) repeat_penalty: Option<f32>,
     /// The same seed and prompt give the same text
@@ -164,7 +164,7 @@ pub(crate) struct Generation {
     /// How the model should behave
     #[arg(long, short = 's', value_name = "TEXT")]
     pub(crate) system: Option<String>,
-    /// End after so long, such as 30s: with the text so far, or else an error
+    /// Time limit, such as 30s: keeps the text so far, or fails without text
     #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     pub(crate) timeout: Option<TimeSpan>,
     /// How long the model stays ready afterwards, such as 10m; -1 = until memory is needed
@@ -173,7 +173,7 @@ pub(crate) struct Generation {
     /// Load the model in this process, without the daemon
     #[arg(long)]
     pub(crate) no_daemon: bool,
-    /// Print where the time went
+    /// Print the time of each phase
     #[arg(long, short = 'v')]
     pub(crate) verbose: bool,
 }
@@ -187,7 +187,7 @@ One argument is the prompt for the default model. Of two or more, the first is t
   samovar run ./model.gguf \"Why is the sky blue?\"
 A lone argument that is `demo`, a configured name, a path or an address such as hf://org/name is
 the model, and the prompt comes from standard input. `-` stands for standard input anywhere in the
-prompt. A model that is not here is fetched first, and kept.")]
+prompt. A model that is not on disk is fetched first, and kept.")]
 pub(crate) struct Run {
     /// The prompt, or the model and the prompt; `-` = standard input
     #[arg(value_name = "PROMPT")]
@@ -198,8 +198,8 @@ pub(crate) struct Run {
     /// Let the model continue the prompt as it is, without its chat template
     #[arg(long, conflicts_with = "system")]
     pub(crate) raw: bool,
-    /// Tokens of context, in place of the configured number; only with --no-daemon
-    #[arg(long, value_name = "N", requires = "no_daemon", allow_negative_numbers = true, value_parser = context)]
+    /// Tokens of context for this answer; a loaded model that has less grows
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = context)]
     pub(crate) context: Option<u32>,
     #[command(flatten)]
     pub(crate) generation: Generation,
@@ -218,22 +218,22 @@ pub(crate) struct Chat {
 /// Arguments of `serve`.
 #[derive(Args, Debug, Default)]
 pub(crate) struct Serve {
-    /// Models to load at once
+    /// Models to load at the start
     #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
     pub(crate) models: Vec<String>,
-    /// Where to listen for HTTP, such as 127.0.0.1:7266
+    /// Address to listen on for HTTP, such as 127.0.0.1:7266
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
-    /// The port to listen on, at the configured address or else on this machine alone; 0 = any that is free
+    /// Port to listen on, at the configured address or on loopback; 0 = any free port
     #[arg(long, short = 'p', value_name = "PORT", conflicts_with = "listen", allow_negative_numbers = true, value_parser = port)]
     pub(crate) port: Option<u16>,
-    /// Memory that models may use together, such as 4GB or 50%
+    /// Memory for all models together, such as 4GB or 50%
     #[arg(long, value_name = "SIZE")]
     pub(crate) budget: Option<String>,
-    /// Leave after so long without a request, such as 30m; 0 = never
+    /// Exit after this time without a request, such as 30m; 0 = never
     #[arg(long, value_name = "TIME")]
     pub(crate) idle_exit: Option<String>,
-    /// Answer the network although no key protects the models
+    /// Serve other machines without authentication
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
     /// Started by `run`: detached, silent, logs to a file
@@ -255,7 +255,7 @@ pub(crate) struct Warm {
     /// Names, paths such as ./model.gguf, or `org/name:Q4_K_M`
     #[arg(value_name = "MODEL", required = true, value_hint = clap::ValueHint::FilePath)]
     pub(crate) models: Vec<String>,
-    /// Also keep them from being unloaded
+    /// Also pin them, so that they are not unloaded
     #[arg(long)]
     pub(crate) pin: bool,
 }
@@ -283,7 +283,7 @@ pub(crate) struct StopModel {
 /// Arguments of `shutdown`.
 #[derive(Args, Debug)]
 pub(crate) struct Shutdown {
-    /// How long running requests may take to end; default: as configured
+    /// Time for running requests to finish; default: as configured
     #[arg(long, value_name = "TIME")]
     pub(crate) grace: Option<TimeSpan>,
 }
@@ -294,7 +294,7 @@ pub(crate) struct Config {
     /// Print a samovar.toml with every setting, commented out
     #[arg(long, conflicts_with = "reload")]
     pub(crate) template: bool,
-    /// Let the daemon read its configuration again, and tell what changed and what needs a restart
+    /// Make the daemon read its configuration again; shows what changed and what needs a restart
     #[arg(long)]
     pub(crate) reload: bool,
 }
@@ -302,10 +302,10 @@ pub(crate) struct Config {
 /// Arguments of `doctor`.
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
-    /// Leave out the check that runs a model
+    /// Skip the check that runs a model
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Also ask the hub whether it answers
+    /// Also check whether the hub answers
     #[arg(long)]
     pub(crate) network: bool,
 }

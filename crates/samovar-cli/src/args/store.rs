@@ -7,11 +7,11 @@ use clap::Args;
 /// Arguments of `pull`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-  samovar pull org/name                     the quantization that suits most: Q4_K_M, else Q8_0
+  samovar pull org/name                     the default quantization: Q4_K_M, else Q8_0
   samovar pull org/name:Q6_K org/other      several at once
   samovar pull hf://org/name@v1.0:Q4_K_M    a branch, tag or commit
   samovar pull https://host/x.gguf#sha256=… another place; also s3://, gs://, az://, file://, ollama://
-What is here already is not fetched again, and what was broken off goes on where it stopped.")]
+Files that are on disk are not fetched again, and interrupted downloads resume.")]
 pub(crate) struct Pull {
     /// What to fetch: `org/name:Q4_K_M`, another place, or a configured name
     #[arg(value_name = "MODEL", required = true)]
@@ -28,7 +28,7 @@ pub(crate) struct Rm {
     /// Models as `samovar list` shows them
     #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
-    /// Every model that was fetched; files of yours, and what other programs own, stay where they are
+    /// Every fetched model; your own files, and files of other programs, are kept
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -36,27 +36,25 @@ pub(crate) struct Rm {
 /// Arguments of `gc`.
 #[derive(Args, Debug)]
 pub(crate) struct Gc {
-    /// Only tell what would leave
+    /// Only show what would be removed
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
-    /// Disk that models may use together, such as 50GB, in place of the configured size
+    /// Disk space for all models, such as 50GB, instead of the configured size
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_size: Option<String>,
-    /// Days without use after which a model leaves, in place of the configured number; 0 = age is no reason
+    /// Days without use after which a model is removed, instead of the configured number; 0 = no age limit
     #[arg(long, value_name = "DAYS")]
     pub(crate) max_age: Option<String>,
 }
 
 /// Arguments of `verify`.
 #[derive(Args, Debug)]
-#[command(
-    after_help = "Reads every byte: about a second for each gigabyte. Exits with 1 when something is damaged."
-)]
+#[command(after_help = "Reads every byte: about one second per gigabyte. Exits with 1 if a file is damaged.")]
 pub(crate) struct Verify {
     /// Models as `samovar list` shows them; default: everything
     #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
-    /// Set aside what is damaged, fetch it again, and build the index anew where it is wrong
+    /// Set damaged files aside, fetch them again, and rebuild the index where it is wrong
     #[arg(long)]
     pub(crate) repair: bool,
 }
@@ -64,16 +62,16 @@ pub(crate) struct Verify {
 /// Arguments of `adopt`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Files are cloned or linked where the file system can, else used in place; what other programs own
-is never changed or deleted.")]
+Files are cloned or linked if the file system can, otherwise used in place. Files of other programs
+are never changed or deleted.")]
 pub(crate) struct Adopt {
-    /// Whose: hf, ollama, lm-studio or a folder; default: all three that are there
+    /// Where to look: hf, ollama, lm-studio or a folder; default: all three, where present
     #[arg(long, value_name = "WHOSE", value_hint = clap::ValueHint::DirPath)]
     pub(crate) from: Vec<String>,
-    /// Only tell what would be shared
+    /// Only show what would be adopted
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
-    /// Copy what cannot be shared, such as another user's files
+    /// Copy files that cannot be shared, such as another user's
     #[arg(long)]
     pub(crate) copy: bool,
 }
@@ -84,7 +82,7 @@ pub(crate) struct Export {
     /// Models as `samovar list` shows them
     #[arg(value_name = "MODEL", required = true)]
     pub(crate) models: Vec<String>,
-    /// The folder; made when it is not there
+    /// The folder; created if it does not exist
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) to: PathBuf,
 }

@@ -161,7 +161,7 @@ impl Connection {
                 ErrorKind::Unavailable,
                 format!("the daemon did not answer within {} s", ANSWER_LIMIT.as_secs()),
             )
-            .with_hint("look into its log, or end it and try again: `samovar doctor` says where both are"))
+            .with_hint("see its log, or stop it and try again: `samovar doctor` says where both are"))
         })
     }
 

@@ -50,7 +50,7 @@ fn usual(places: &Places) -> Result<Vec<AdoptRoot>, Failure> {
     if roots.is_empty() {
         return Err(Failure::new(
             ErrorKind::NotFound,
-            "no other program keeps models where they are usually kept",
+            "no models of other programs were found in the usual places",
         )
         .with_hint(format!("looked at {}; name a folder with --from", looked_at(places))));
     }
@@ -72,7 +72,7 @@ fn root(whose: &str, places: &Places) -> Result<AdoptRoot, Failure> {
         let path = path.clone().ok_or_else(|| {
             Failure::new(
                 ErrorKind::InvalidRequest,
-                format!("HOME is not set, so nobody knows where {whose} is"),
+                format!("HOME is not set, so the place of {whose} is unknown"),
             )
             .with_hint("name the folder: --from /path")
         })?;
@@ -116,7 +116,7 @@ fn show(context: &Context, adopted: &Adopted) -> Result<(), Ended> {
         context.report.table(columns)?;
     }
     for skipped in &adopted.skipped {
-        context.report.note(&format!("left alone: {}: {}", skipped.path.display(), skipped.reason));
+        context.report.note(&format!("skipped: {}: {}", skipped.path.display(), skipped.reason));
     }
     context.report.line(&total(adopted))
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use samovar::store::Progress;
-use samovar::{AnswerEvent, Request, Summary, Tier, Wait};
+use samovar::{AnswerEvent, CacheStatus, Request, Summary, Wait, Work};
 use samovar_core::generation::{FinishReason, Sampling};
 use samovar_core::units::{TimeSpan, counted};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::report::Prose;
 
 /// What came of a request.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct AnswerReport {
     /// The model's name as the catalog knows it.
     pub(super) model: String,
     /// Everything it said.
@@ -37,8 +37,8 @@ pub(super) async fn follow(
     backend: &Backend<'_>,
     request: Request,
     is_live: bool,
-) -> Result<Outcome, Ended> {
-    let mut outcome = Outcome { model: request.model.clone(), ..Outcome::default() };
+) -> Result<AnswerReport, Ended> {
+    let mut outcome = AnswerReport { model: request.common.model.clone(), ..AnswerReport::default() };
     let mut prose = is_live.then(|| context.report.prose());
     let ended = tokio::select! {
         ended = receive(context, backend, request, &mut prose, &mut outcome) => ended,
@@ -49,7 +49,7 @@ pub(super) async fn follow(
         _ => {}
     }
     if ended.is_ok() && outcome.summary.is_none() && outcome.is_fetching {
-        context.report.note("stopped; what was fetched is kept, and the next time goes on from there");
+        context.report.note("stopped; the fetched bytes are kept, and the next attempt resumes");
     }
     ended.map(|()| outcome)
 }
@@ -59,7 +59,7 @@ async fn receive(
     backend: &Backend<'_>,
     request: Request,
     prose: &mut Option<Prose>,
-    outcome: &mut Outcome,
+    outcome: &mut AnswerReport,
 ) -> Result<(), Ended> {
     let mut answers = backend.generate(request).await?;
     let progress = context.report.progress();
@@ -93,12 +93,13 @@ async fn receive(
             AnswerEvent::Failed(failure) => {
                 return Err(stored::with_near(&outcome.model, failure, &context.settings).into());
             }
+            _ => {}
         }
     }
 }
 
 /// Puts the command line's wishes into a request.
-pub(super) fn apply(request: Request, wishes: &Generation) -> Request {
+pub(super) fn apply(mut request: Request, wishes: &Generation) -> Request {
     let defaults = Sampling::default();
     let sampling = Sampling {
         temperature: wishes.temperature.unwrap_or(defaults.temperature),
@@ -109,16 +110,16 @@ pub(super) fn apply(request: Request, wishes: &Generation) -> Request {
         seed: wishes.seed,
         ..defaults
     };
-    Request {
-        sampling,
-        max_tokens: wishes.max_tokens,
-        stop: wishes.stop.clone(),
-        deadline: wishes.timeout.map(TimeSpan::as_duration),
-        keep_alive: wishes.keep_alive,
-        // The process that asked, so that two loops on one machine are two clients.
-        client: format!("cli-{}", parent_process()),
-        ..request
+    if let Work::Generate(generate) = &mut request.work {
+        generate.sampling = sampling;
+        generate.max_tokens = wishes.max_tokens;
+        generate.stop.clone_from(&wishes.stop);
     }
+    request.common.deadline = wishes.timeout.map(TimeSpan::as_duration);
+    request.common.keep_alive = wishes.keep_alive;
+    // The process that asked, so that two loops on one machine are two clients.
+    request.common.client = format!("cli-{}", parent_process());
+    request
 }
 
 #[cfg(unix)]
@@ -144,7 +145,7 @@ pub(super) fn remark(context: &Context, summary: &Summary, wishes: &Generation) 
 }
 
 /// The answer as `--json` prints it.
-pub(super) fn as_json(outcome: &Outcome, summary: &Summary) -> Value {
+pub(super) fn as_json(outcome: &AnswerReport, summary: &Summary) -> Value {
     json!({
         "model": outcome.model,
         "text": outcome.text,
@@ -156,14 +157,17 @@ pub(super) fn as_json(outcome: &Outcome, summary: &Summary) -> Value {
 }
 
 /// Where the time went, in one line.
-pub(super) fn timing_line(outcome: &Outcome, summary: &Summary) -> String {
+pub(super) fn timing_line(outcome: &AnswerReport, summary: &Summary) -> String {
     let (usage, timings) = (&summary.usage, &summary.timings);
     let found = match summary.tier {
-        Tier::Hit => "in memory".to_owned(),
-        Tier::Parked => format!("resumed in {}", ms(timings.load_ms)),
-        Tier::Joined => format!("joined a load, {}", ms(timings.load_ms)),
-        Tier::Cold => format!("loaded in {}", ms(timings.load_ms)),
-        Tier::Fetched => format!("fetched in {}, loaded in {}", ms(timings.fetch_ms), ms(timings.load_ms)),
+        CacheStatus::Hit => "in memory".to_owned(),
+        CacheStatus::Parked => format!("resumed in {}", ms(timings.load_ms)),
+        CacheStatus::Joined => format!("joined a load, {}", ms(timings.load_ms)),
+        CacheStatus::Cold => format!("loaded in {}", ms(timings.load_ms)),
+        CacheStatus::Fetched => {
+            format!("fetched in {}, loaded in {}", ms(timings.fetch_ms), ms(timings.load_ms))
+        }
+        other => other.as_str().to_owned(),
     };
     let cached =
         if usage.cached_tokens > 0 { format!(" ({} reused)", usage.cached_tokens) } else { String::new() };

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use samovar::{Answer, AnswerEvent, Builder, Request, Runtime};
+use samovar::{Answer, AnswerEvent, Builder, Request, Runtime, WarmOptions};
 use samovar_core::{ErrorKind, Failure, ModelRef};
 use samovar_server::admin::wire::{GenerateBody, GenerateEvent, WarmBody, WarmEvent};
 use serde_json::Value;
@@ -50,16 +50,16 @@ impl<'a> Backend<'a> {
     ///
     /// # Errors
     /// When no daemon is to be had, or it refuses the request before an answer begins.
-    pub(crate) async fn generate(&self, request: Request) -> Result<Answers<'a>, Failure> {
+    pub(crate) async fn generate(&self, mut request: Request) -> Result<Answers<'a>, Failure> {
         match self {
             Self::Here(runtime) => {
                 // As the daemon calls whoever asks through its socket: saved state is one person's, with a daemon or without.
-                let person = Some(format!("uid {}", rustix::process::geteuid().as_raw()));
-                Ok(Answers::Here(runtime.generate(Request { person, ..request })))
+                request.common.person = Some(format!("uid {}", rustix::process::geteuid().as_raw()));
+                Ok(Answers::Here(runtime.generate(request)))
             }
             Self::Daemon(context) => {
-                stored::keep_offline(context, &request.model).await?;
-                let body = GenerateBody::from(request);
+                stored::keep_offline(context, &request.common.model).await?;
+                let body = GenerateBody::try_from(request)?;
                 let lines = send(context, context.daemon().await?, &body).await?;
                 Ok(Answers::Daemon(Box::new(Remote { context, body, lines, may_go_elsewhere: true })))
             }
@@ -81,7 +81,8 @@ impl<'a> Backend<'a> {
                         report.waiting(&progress, model, &wait);
                     }
                 };
-                let (warmed, ()) = tokio::join!(runtime.warm(model, Some(waits)), watch);
+                let (warmed, ()) =
+                    tokio::join!(runtime.warm(model, WarmOptions::default().waits(waits)), watch);
                 warmed.map(|()| began.elapsed().as_secs_f64() * 1e3)
             }
             Self::Daemon(context) => {

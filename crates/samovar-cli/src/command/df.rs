@@ -38,37 +38,33 @@ fn rows(usage: &DiskUse) -> Vec<(&'static str, u64, String)> {
         count => format!("state of {count} prompts"),
     };
     let prompts = format!(
-        "{prompts}, which is not computed again; at most {}",
+        "{prompts}, which need not be computed again; at most {}",
         ByteSize::from_bytes(usage.prefix_quota_bytes)
     );
     let packed = match usage.packed {
-        1 => "1 model's weights as this machine computes with them".to_owned(),
-        count => format!("{count} files of weights as this machine computes with them"),
+        1 => "packed weights of 1 model".to_owned(),
+        count => format!("{count} files of packed weights"),
     };
-    let packed = format!("{packed}, so that loading is quick; made again when they go");
+    let packed = format!("{packed}, for faster loads; made again if removed");
     let some = [
-        ("shared", usage.shared_bytes, "models that another program has, too; removing them frees nothing"),
-        ("elsewhere", usage.referenced_bytes, "models that are used where another program keeps them"),
+        ("shared", usage.shared_bytes, "models shared with another program; removing them frees nothing"),
+        ("elsewhere", usage.referenced_bytes, "models used in place, in another program's folder"),
         ("saved", usage.deduplicated_bytes, "not stored twice, because models have files in common"),
         ("pinned", usage.pinned_bytes, "of these; never collected"),
-        (
-            "unfinished",
-            usage.partial_bytes,
-            "downloads that broke off or are on their way; `samovar pull` goes on with them",
-        ),
-        ("promised", usage.promised_bytes, "what downloads on their way will still take"),
+        ("unfinished", usage.partial_bytes, "unfinished downloads; `samovar pull` resumes them"),
+        ("promised", usage.promised_bytes, "space that running downloads still need"),
         ("prompts", usage.prefix_bytes, &prompts),
         ("packed", usage.packed_bytes, &packed),
         ("orphans", usage.orphan_bytes, "files that no model needs; `samovar gc` collects them"),
         ("damaged", usage.quarantine_bytes, "set aside; `samovar gc` collects them"),
-        ("temporary", usage.tmp_bytes + usage.trash_bytes, "under construction or on the way out"),
+        ("temporary", usage.tmp_bytes + usage.trash_bytes, "being written or removed"),
     ];
     rows.extend(
         some.into_iter()
             .filter(|(_, bytes, _)| *bytes > 0)
             .map(|(name, bytes, about)| (name, bytes, about.to_owned())),
     );
-    rows.push(("index", usage.index_bytes, "what is known of all this".to_owned()));
+    rows.push(("index", usage.index_bytes, "the index of the store".to_owned()));
     rows.push((
         "used",
         usage.used_bytes,
@@ -93,6 +89,6 @@ mod tests {
         assert_eq!(names, ["models", "pinned", "index", "used", "free"]);
         let usage = DiskUse { packed: 1, packed_bytes: 700_000_000, ..usage };
         let packed = rows(&usage).into_iter().find(|(name, ..)| *name == "packed").unwrap();
-        assert!(packed.1 == 700_000_000 && packed.2.starts_with("1 model's weights"), "{packed:?}");
+        assert!(packed.1 == 700_000_000 && packed.2.starts_with("packed weights of 1 model"), "{packed:?}");
     }
 }

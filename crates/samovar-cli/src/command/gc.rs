@@ -46,8 +46,8 @@ fn table(collected: &Collected) -> Columns {
 
 fn why(removed: &Removed) -> &'static str {
     match removed.why {
-        Why::Age => "older than the limit of age",
-        Why::Room => "over the quota, and worth least",
+        Why::Age => "unused for longer than the age limit",
+        Why::Room => "over the quota, and least worth keeping",
         Why::Asked => "asked for",
     }
 }
@@ -59,10 +59,12 @@ fn leftovers(collected: &Collected) -> Vec<String> {
         .filter(|(_, swept)| swept.count > 0)
         .map(|(kind, swept)| {
             let (one, many) = match kind {
-                LeftoverKind::Partial => ("broken-off download", "broken-off downloads"),
+                LeftoverKind::Partial => ("unfinished download", "unfinished downloads"),
                 LeftoverKind::Orphan => ("file that no model needs", "files that no model needs"),
                 LeftoverKind::Tmp => ("unfinished file", "unfinished files"),
-                LeftoverKind::Trash => ("file that was on its way out", "files that were on their way out"),
+                LeftoverKind::Trash => {
+                    ("file whose removal was not finished", "files whose removal was not finished")
+                }
                 LeftoverKind::Quarantine => ("damaged file", "damaged files"),
                 LeftoverKind::Prefix => ("saved prompt", "saved prompts"),
                 LeftoverKind::Packed => ("packed copy of a model", "packed copies of models"),
@@ -115,6 +117,6 @@ mod tests {
             leftovers: [(LeftoverKind::Partial, swept), (LeftoverKind::Tmp, Swept::default())].into(),
             ..Collected::default()
         };
-        assert_eq!(leftovers(&collected), ["2 broken-off downloads: 1.0 MB"]);
+        assert_eq!(leftovers(&collected), ["2 unfinished downloads: 1.0 MB"]);
     }
 }

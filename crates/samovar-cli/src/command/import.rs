@@ -27,7 +27,7 @@ pub(super) async fn execute(context: &Context, arguments: Import) -> Result<(), 
         context.report.line(reference)?;
     }
     context.report.line(&match imported.blobs {
-        0 => "everything was here already".to_owned(),
+        0 => "everything was already on disk".to_owned(),
         _ => format!("{} taken in", ByteSize::from_bytes(imported.bytes)),
     })
 }

@@ -62,7 +62,7 @@ fn as_json(name: &str, info: &PackedInfo) -> Value {
 fn sentence(name: &str, info: &PackedInfo) -> String {
     let file = match info.bytes {
         Some(bytes) => format!("{name} is packed, {}", ByteSize::from_bytes(bytes)),
-        None => format!("{name} was packed and measured; the file was given up again"),
+        None => format!("{name} was packed and measured; the file was removed, because it does not pay"),
     };
     format!("{file}; the next load is {}: {}", info.layout, info.why)
 }
@@ -97,9 +97,9 @@ pub(super) fn layout(info: &PackedInfo) -> String {
         _ => String::new(),
     };
     let making = info.progress.map(|part| format!("; being made, {:.0} %", part * 100.0)).unwrap_or_default();
-    let trouble = info.trouble.as_deref().filter(|trouble| *trouble != info.why);
-    let trouble = trouble.map(|trouble| format!("; {trouble}")).unwrap_or_default();
-    format!("{next}{wish}{now}{making}{trouble}")
+    let last_error = info.last_error.as_deref().filter(|last_error| *last_error != info.why);
+    let last_error = last_error.map(|last_error| format!("; {last_error}")).unwrap_or_default();
+    format!("{next}{wish}{now}{making}{last_error}")
 }
 
 /// What is said of its packed file, where there is one.
@@ -119,20 +119,17 @@ mod tests {
 
     #[test]
     fn what_was_made_and_what_comes_next_is_one_sentence() {
-        let info = PackedInfo {
-            layout: Layout::Packed,
-            why: "it was measured to be the fastest on this machine".to_owned(),
-            bytes: Some(700_000_000),
-            ..PackedInfo::default()
-        };
+        let mut info = PackedInfo::default();
+        info.layout = Layout::Packed;
+        info.why = "it was measured to be the fastest on this machine".to_owned();
+        info.bytes = Some(700_000_000);
         assert_eq!(
             sentence("tiny", &info),
             "tiny is packed, 700 MB; the next load is packed: it was measured to be the fastest on this machine"
         );
-        let arrangement = Some(Arrangement { layout: Layout::Mapped, refused: None });
-        let loaded = PackedInfo { arrangement, ..info };
+        info.arrangement = Some(Arrangement { layout: Layout::Mapped, refused: None });
         assert_eq!(
-            layout(&loaded),
+            layout(&info),
             "packed: it was measured to be the fastest on this machine; its last load was mapped"
         );
     }
@@ -140,7 +137,9 @@ mod tests {
     #[test]
     fn a_file_that_the_next_load_needs_not_says_so() {
         let is_unused = |layout| {
-            let info = PackedInfo { layout, bytes: Some(700_000_000), ..PackedInfo::default() };
+            let mut info = PackedInfo::default();
+            info.layout = layout;
+            info.bytes = Some(700_000_000);
             file(&info).is_some_and(|said| said.ends_with("not used"))
         };
         let layouts = [Layout::Mapped, Layout::Packed, Layout::Hybrid, Layout::Repacked];
@@ -149,13 +148,11 @@ mod tests {
 
     #[test]
     fn a_wish_that_cannot_be_met_and_the_trouble_are_told() {
-        let info = PackedInfo {
-            wish: LayoutWish::Packed,
-            layout: Layout::Mapped,
-            why: "its packed file has not been made yet".to_owned(),
-            trouble: Some("its packed file could not be made: the disk is full".to_owned()),
-            ..PackedInfo::default()
-        };
+        let mut info = PackedInfo::default();
+        info.wish = LayoutWish::Packed;
+        info.layout = Layout::Mapped;
+        info.why = "its packed file has not been made yet".to_owned();
+        info.last_error = Some("its packed file could not be made: the disk is full".to_owned());
         assert_eq!(
             layout(&info),
             "mapped: its packed file has not been made yet (its settings wish for packed); its packed file could \

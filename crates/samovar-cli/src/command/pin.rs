@@ -53,7 +53,7 @@ fn sentence(name: &str, is_pinned: bool, on_disk: bool, in_memory: bool) -> Stri
             )
         }
         (true, true, false) => {
-            format!("{name} is pinned: it stays on disk; no daemon runs that could hold it in memory")
+            format!("{name} is pinned: it stays on disk; no daemon is running to hold it in memory")
         }
         (true, false, _) => format!(
             "{name} is pinned: once loaded it stays, and so does the daemon (`samovar warm {name}` loads it)"

@@ -82,7 +82,7 @@ fn read(files: &[std::path::PathBuf]) -> Result<(Trace, usize), Failure> {
             let open = fs_err::File::open(file).map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => {
                     Failure::new(ErrorKind::NotFound, format!("there is no file {}", file.display()))
-                        .with_hint("the daemon writes a log when `server.request_log` names a file")
+                        .with_hint("the daemon writes a log if `server.request_log` names a file")
                 }
                 _ => home::storage("read", file, &error),
             })?;
@@ -132,16 +132,18 @@ async fn prepare(
     let hold_ms = plan.hold.as_ms();
     let assumed_holds = trace.assume_holds(hold_ms);
     let all_bytes = subjects.iter().map(|subject| subject.costs.footprint.total_bytes()).sum();
-    let can_park = runtime.can_park() && !plan.no_parking;
+    let can_park = !plan.no_parking && subjects.iter().any(Subject::can_park);
     Ok((Rehearsal { trace, left_out, torn_lines: 0, assumed_holds, hold_ms, all_bytes, can_park }, subjects))
 }
 
 fn nothing_left(left_out: &[(String, usize)]) -> Failure {
     match left_out.first() {
         None => Failure::new(ErrorKind::InvalidRequest, "the log holds no request")
-            .with_hint("the daemon writes one line a request when `server.request_log` names a file"),
-        Some((model, _)) => Failure::new(ErrorKind::NotFound, "nothing is known of any model of the log")
-            .with_hint(format!("say what they cost: {}", facts_line(model))),
+            .with_hint("the daemon writes one line per request if `server.request_log` names a file"),
+        Some((model, _)) => {
+            Failure::new(ErrorKind::NotFound, "the costs of all models in the log are unknown")
+                .with_hint(format!("state their costs: {}", facts_line(model)))
+        }
     }
 }
 
@@ -222,24 +224,24 @@ fn show(context: &Context, rehearsal: &Rehearsal, results: &[Results]) -> Result
     ))?;
     context.report.line("")?;
     context.report.table(table(results))?;
-    context.report.note("\noffline knew every request to come; nobody who serves requests in their order gets below the bound");
+    context.report.note("\noffline knows all future requests; no policy that serves requests in their order gets below the bound");
     if rehearsal.assumed_holds > 0 {
         context.report.note(&format!(
-            "{} did not say for how long they had their slot: 50 ms a token, or {} (--hold)",
+            "no hold time in {}: assumed 50 ms per token, or {} (--hold)",
             counted(rehearsal.assumed_holds, "request"),
             roughly(rehearsal.hold_ms)
         ));
     }
     if rehearsal.torn_lines > 0 {
         context.report.note(&format!(
-            "passed over {} that a crash or a full disk cut off",
+            "skipped {} that a crash or a full disk cut off",
             counted(rehearsal.torn_lines, "line")
         ));
     }
     for (model, requests) in &rehearsal.left_out {
         let line = facts_line(model);
         context.report.note(&format!(
-            "left out {} for {model}, of which nothing is known; a line like {line} tells",
+            "left out {} for {model}, whose cost is unknown; a line like {line} states it",
             counted(*requests, "request")
         ));
     }

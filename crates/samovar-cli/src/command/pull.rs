@@ -41,7 +41,7 @@ pub(super) async fn execute(context: &Context, arguments: Pull) -> Result<(), En
             _ = stop.recv() => {
                 pulls.shutdown().await;
                 drop(downloads);
-                context.report.note("stopped; what was fetched is kept, and the same command goes on from there");
+                context.report.note("stopped; the fetched bytes are kept, and the same command resumes");
                 return Err(Ended::Interrupted);
             }
             Some((place, progress)) = steps.recv() => downloads.show(place, &progress)?,
@@ -90,10 +90,10 @@ struct Finished {
 }
 
 /// What came of it.
-enum Outcome {
+enum PullResult {
     Pulled(Box<Pulled>),
     /// It was here, and nobody may be asked for news.
-    Kept(Box<samovar::store::Artifact>),
+    AlreadyStored(Box<samovar::store::Artifact>),
 }
 
 /// Each model once. All names are read before anything is fetched.
@@ -143,13 +143,13 @@ async fn or_offline(
     wanted: &Wanted,
     outcome: Result<Pulled, Failure>,
     was_nearby: bool,
-) -> Result<Outcome, Failure> {
+) -> Result<PullResult, Failure> {
     match outcome {
-        Ok(pulled) => Ok(Outcome::Pulled(Box::new(pulled))),
+        Ok(pulled) => Ok(PullResult::Pulled(Box::new(pulled))),
         Err(failure) if was_nearby || context.settings.runtime.store.sources.is_offline => {
             let (store, reference) = (store.clone(), wanted.reference.clone());
             match stored::blocking(move || store.find(&reference)).await {
-                Ok(Some(artifact)) => Ok(Outcome::Kept(Box::new(artifact))),
+                Ok(Some(artifact)) => Ok(PullResult::AlreadyStored(Box::new(artifact))),
                 _ => Err(failure),
             }
         }
@@ -161,7 +161,7 @@ fn conclude(
     context: &Context,
     downloads: &Downloads<'_>,
     name: &str,
-    outcome: &Outcome,
+    outcome: &PullResult,
     took_ms: f64,
 ) -> Result<(), Ended> {
     if context.report.is_json() {
@@ -170,27 +170,27 @@ fn conclude(
     downloads.line(&sentence(outcome, took_ms))
 }
 
-fn sentence(outcome: &Outcome, took_ms: f64) -> String {
+fn sentence(outcome: &PullResult, took_ms: f64) -> String {
     let size = |bytes: u64| ByteSize::from_bytes(bytes).to_string();
     match outcome {
-        Outcome::Kept(artifact) => format!(
-            "{} is here ({}); its source was not asked for news",
+        PullResult::AlreadyStored(artifact) => format!(
+            "{} is on disk ({}); its source was not asked for changes",
             artifact.reference,
             size(artifact.bytes())
         ),
-        Outcome::Pulled(pulled) if pulled.was_here => {
-            format!("{} is here already ({})", pulled.artifact.reference, size(pulled.artifact.bytes()))
+        PullResult::Pulled(pulled) if pulled.was_here => {
+            format!("{} is already on disk ({})", pulled.artifact.reference, size(pulled.artifact.bytes()))
         }
-        Outcome::Pulled(pulled) if pulled.fetched_bytes == 0 => format!(
-            "{}: all of its {} were here under another name",
+        PullResult::Pulled(pulled) if pulled.fetched_bytes == 0 => format!(
+            "{}: all of its {} were already on disk under another name",
             pulled.artifact.reference,
             size(pulled.artifact.bytes())
         ),
-        Outcome::Pulled(pulled) => {
+        PullResult::Pulled(pulled) => {
             let (whole, fetched) = (pulled.artifact.bytes(), pulled.fetched_bytes);
             let rate = if took_ms > 0.0 { fetched as f64 / (took_ms / 1e3) } else { 0.0 };
             let rest = if fetched < whole {
-                format!(" of {}, the rest was here", size(whole))
+                format!(" of {}, the rest was on disk", size(whole))
             } else {
                 String::new()
             };
@@ -214,10 +214,10 @@ fn took(ms: f64) -> String {
     }
 }
 
-fn event(name: &str, outcome: &Outcome, took_ms: f64) -> Value {
+fn event(name: &str, outcome: &PullResult, took_ms: f64) -> Value {
     let (artifact, fetched_bytes, was_here) = match outcome {
-        Outcome::Kept(artifact) => (artifact.as_ref(), 0, true),
-        Outcome::Pulled(pulled) => (&pulled.artifact, pulled.fetched_bytes, pulled.was_here),
+        PullResult::AlreadyStored(artifact) => (artifact.as_ref(), 0, true),
+        PullResult::Pulled(pulled) => (&pulled.artifact, pulled.fetched_bytes, pulled.was_here),
     };
     json!({
         "event": "done",
@@ -246,7 +246,8 @@ fn named(name: &str, failure: Failure) -> Failure {
     if failure.message.contains(name) {
         return failure;
     }
-    Failure { message: format!("{name}: {}", failure.message), ..failure }
+    let message = format!("{name}: {}", failure.message);
+    failure.with_message(message)
 }
 
 fn broken(error: &tokio::task::JoinError) -> Failure {

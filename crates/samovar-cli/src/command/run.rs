@@ -7,7 +7,7 @@ use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure, ModelRef};
 
 use super::Context;
-use super::answer::{self, Outcome};
+use super::answer::{self, AnswerReport};
 use super::backend::{self, Backend};
 use crate::args::Run;
 use crate::ended::Ended;
@@ -30,7 +30,8 @@ pub(super) async fn execute(context: &Context, arguments: Run) -> Result<(), End
         let system = arguments.generation.system.clone().map(Message::system);
         Request::chat(model, system.into_iter().chain([Message::user(prompt)]))
     };
-    let request = answer::apply(request, &arguments.generation);
+    let mut request = answer::apply(request, &arguments.generation);
+    request.common.context_tokens = arguments.context;
     let backend = backend(context, &arguments)?;
     let is_live = !context.report.is_json();
     let followed = answer::follow(context, &backend, request, is_live).await;
@@ -50,17 +51,10 @@ fn backend<'a>(context: &'a Context, arguments: &Run) -> Result<Backend<'a>, Fai
     if !arguments.generation.no_daemon {
         return Ok(Backend::daemon(context));
     }
-    let mut settings = context.settings.runtime.clone();
-    if let Some(context_tokens) = arguments.context {
-        settings.defaults.context_tokens = Some(context_tokens);
-        for alias in &mut settings.aliases {
-            alias.settings.context_tokens = Some(context_tokens);
-        }
-    }
-    Backend::here(settings)
+    Backend::here(context.settings.runtime.clone())
 }
 
-fn conclude(context: &Context, arguments: &Run, outcome: &Outcome) -> Result<(), Ended> {
+fn conclude(context: &Context, arguments: &Run, outcome: &AnswerReport) -> Result<(), Ended> {
     let Some(summary) = &outcome.summary else { return Err(Ended::Interrupted) };
     if context.report.is_json() {
         context.report.json(&answer::as_json(outcome, summary))?;

@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::{Context, backend};
 use crate::args::Serve;
-use crate::daemon::log::{self, Place};
+use crate::daemon::log::{self, LogTarget};
 use crate::daemon::resident::{self, Doors, Manner};
-use crate::daemon::start::Word;
+use crate::daemon::start::StartReport;
 use crate::ended::Ended;
 use crate::home;
 use crate::settings::value::DEFAULT_PORT;
@@ -41,7 +41,7 @@ fn models(context: &Context, arguments: &Serve) -> Result<Vec<String>, Failure> 
 }
 
 async fn foreground(context: &Context, manner: Manner) -> Result<(), Ended> {
-    let place = Place::Stderr { is_coloured: context.report.colours_stderr() };
+    let place = LogTarget::Stderr { is_coloured: context.report.colours_stderr() };
     log::begin(&place, &context.settings.log_level)?;
     let model = manner.models.first().cloned().unwrap_or_else(|| context.settings.default_model.clone());
     let mut greeted = Ok(());
@@ -77,7 +77,7 @@ fn greet(context: &Context, doors: &Doors, model: &str) -> Result<(), Ended> {
 
 /// Without terminal or reader: the only word is the one to whoever started it.
 async fn background(context: &Context, manner: Manner) -> Result<(), Ended> {
-    log::begin(&Place::File(context.settings.home.log_file()), &context.settings.log_level)?;
+    log::begin(&LogTarget::File(context.settings.home.log_file()), &context.settings.log_level)?;
     // A directory that can be unmounted while we run.
     if let Err(error) = std::env::set_current_dir("/") {
         tracing::warn!(error = home::plain(&error), "stays in its working directory");
@@ -86,13 +86,13 @@ async fn background(context: &Context, manner: Manner) -> Result<(), Ended> {
     let names = context.watched.clone();
     let outcome = resident::live(&context.settings, names, manner, |_| {
         is_up = true;
-        speak(&Word::Ready);
+        speak(&StartReport::Ready);
     })
     .await;
     if let Err(failure) = outcome {
         tracing::error!(hint = failure.hint, "{failure}");
         if !is_up {
-            speak(&Word::Failed(failure.clone()));
+            speak(&StartReport::Failed(failure.clone()));
         }
         return Err(Ended::Shown(failure.kind));
     }
@@ -100,7 +100,7 @@ async fn background(context: &Context, manner: Manner) -> Result<(), Ended> {
 }
 
 /// Says the one word and closes the pipe behind it.
-pub(crate) fn speak(word: &Word) {
+pub(crate) fn speak(word: &StartReport) {
     use std::io::Write;
     let line = serde_json::to_vec(word).expect("invariant: a word serializes");
     let mut stdout = std::io::stdout().lock();

@@ -1,7 +1,7 @@
 //! `samovar show`: one model in detail: what its header says, its files, its use, and where it is. Works
 //! without a daemon; of a model that is not here, the source is asked.
 
-use samovar::store::{Artifact, Plan, PrefixUse, Role};
+use samovar::store::{Artifact, FetchPlan, PrefixUse, Role};
 use samovar::{Alias, Builder, Instances, ModelInfo, Origin, PackedInfo, TemplateOrigin};
 use samovar_core::footprint::Speed;
 use samovar_core::units::{ByteSize, counted};
@@ -101,10 +101,12 @@ fn header(columns: &mut Columns, model: &ModelInfo, configured_context: Option<u
         TemplateOrigin::Own => {}
         TemplateOrigin::Missing => row(
             "chat template",
-            "ChatML, as its file has none: set chat_template if it answers oddly".to_owned(),
+            "ChatML, because its file has no template: set chat_template if the answers look wrong"
+                .to_owned(),
         ),
         TemplateOrigin::BuiltIn(name) => row("chat template", format!("{name}, by its settings")),
         TemplateOrigin::File(path) => row("chat template", path.display().to_string()),
+        _ => row("chat template", "another than its file's".to_owned()),
     }
     for adapter in &model.adapters {
         row("adapter", adapter.clone());
@@ -174,10 +176,11 @@ fn layouts(columns: &mut Columns, info: &PackedInfo) {
     }
     for speed in &info.speeds {
         let Speed { layout, prefill, decode, decode_eight, .. } = speed;
-        let busy = if speed.is_provisional() { " (other programs had the cores)" } else { "" };
+        let busy =
+            if speed.is_provisional() { " (measured while other programs used the cores)" } else { "" };
         let rates =
             format!("{prefill:.0} prompt, {decode:.1} answer, {decode_eight:.1} of eight answers{busy}");
-        columns.row([format!("  {layout}"), format!("{rates}, in tokens a second")]);
+        columns.row([format!("  {layout}"), format!("{rates}, in tokens per second")]);
     }
 }
 
@@ -272,7 +275,7 @@ fn role(role: Role) -> &'static str {
 }
 
 /// A model that is not on this machine, as its source describes it.
-fn away(context: &Context, plan: &Plan) -> Result<(), Ended> {
+fn away(context: &Context, plan: &FetchPlan) -> Result<(), Ended> {
     let listing = &plan.listing;
     if context.report.is_json() {
         let files: Vec<Value> = listing
@@ -290,7 +293,7 @@ fn away(context: &Context, plan: &Plan) -> Result<(), Ended> {
     row("from", format!("{} {}, commit {}", listing.key.source, listing.key.model, listing.key.commit));
     row("where", "at its source (L3), not on this machine".to_owned());
     let here = plan.total_bytes.saturating_sub(plan.missing_bytes);
-    let rest = if here > 0 { format!(", {} of it here already", size(here)) } else { String::new() };
+    let rest = if here > 0 { format!(", {} of it already on disk", size(here)) } else { String::new() };
     row("size", format!("{}{rest}", size(plan.total_bytes)));
     row("fetch it", format!("samovar pull {}", listing.reference));
     context.report.table(columns)?;

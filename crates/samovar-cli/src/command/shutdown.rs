@@ -38,7 +38,7 @@ pub(super) async fn execute(context: &Context, arguments: &Shutdown) -> Result<(
     };
     let progress = context.report.progress();
     progress.say(match asked.map_or(0, |answer| answer.requests_in_flight) {
-        0 => "Waiting for the daemon to leave".to_owned(),
+        0 => "Waiting for the daemon to exit".to_owned(),
         many => format!("Waiting for {} to end", counted(many, "request")),
     });
     let limit = arguments.grace.map_or(context.settings.grace, TimeSpan::as_duration) + LEAVING;
@@ -50,7 +50,7 @@ pub(super) async fn execute(context: &Context, arguments: &Shutdown) -> Result<(
     if !is_gone {
         return Err(Failure::new(
             ErrorKind::Unavailable,
-            format!("the daemon (process {pid}) has not left within {} s", limit.as_secs()),
+            format!("the daemon (process {pid}) did not exit within {} s", limit.as_secs()),
         )
         .with_hint(format!("`kill {pid}` ends it at once"))
         .into());
@@ -58,5 +58,5 @@ pub(super) async fn execute(context: &Context, arguments: &Shutdown) -> Result<(
     if context.report.is_json() {
         return context.report.json(&json!({ "pid": pid }));
     }
-    context.report.line(&format!("the daemon (process {pid}) has left"))
+    context.report.line(&format!("the daemon (process {pid}) has exited"))
 }

@@ -203,7 +203,7 @@ fn prompts(store: StoreFigures) -> Option<String> {
     let StoreFigures { prefixes, prefix_bytes, prefixes_restored, prefix_tokens_restored } = store;
     (prefixes + prefixes_restored > 0).then(|| {
         format!(
-            "{prefixes} kept on disk ({}), {prefixes_restored} taken up again: {prefix_tokens_restored} tokens not computed",
+            "{prefixes} kept on disk ({}), {prefixes_restored} reused: {prefix_tokens_restored} tokens not computed",
             ByteSize::from_bytes(prefix_bytes)
         )
     })

@@ -152,7 +152,7 @@ pub(super) async fn one(store: &Store, name: &str, settings: &Settings) -> Resul
                 format!("{name} fits {} models on disk: {}", names.len(), names.join(", ")),
             )
             .with_param("model")
-            .with_hint("name the one that you mean, or several"))
+            .with_hint("name one of them, or several"))
         }
     }
 }

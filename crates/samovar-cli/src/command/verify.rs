@@ -47,13 +47,11 @@ fn show(context: &Context, verified: &Verified, is_repair: bool) -> Result<(), E
         format!("read {} in {}", ByteSize::from_bytes(verified.bytes), counted(verified.blobs, "file"));
     if verified.is_sound() {
         let mended = if verified.repaired.is_empty() { "" } else { ", now" };
-        return context.report.line(&format!("{read}: everything is as it should be{mended}"));
+        return context.report.line(&format!("{read}: no damage found{mended}"));
     }
-    context.report.line(&format!("{read}: not everything is as it should be"))?;
+    context.report.line(&format!("{read}: damage found"))?;
     if !is_repair {
-        context
-            .report
-            .note("hint: `samovar verify --repair` sets it right, and fetches again what has to be");
+        context.report.note("hint: `samovar verify --repair` repairs it, and fetches damaged files again");
     }
     Ok(())
 }
@@ -64,7 +62,7 @@ fn prefixes(verified: &Verified) -> Option<String> {
         if count == 1 { "1 saved prompt was".to_owned() } else { format!("{count} saved prompts were") }
     };
     (verified.damaged_prefixes > 0).then(|| {
-        format!("{} damaged and removed; what is asked again is computed", prompts(verified.damaged_prefixes))
+        format!("{} damaged and removed; its prompts are computed again", prompts(verified.damaged_prefixes))
     })
 }
 
@@ -78,7 +76,7 @@ fn packed(verified: &Verified) -> Option<String> {
         }
     };
     (verified.damaged_packed > 0)
-        .then(|| format!("{} damaged and removed; what pays is made again", files(verified.damaged_packed)))
+        .then(|| format!("{} damaged and removed; made again if it pays", files(verified.damaged_packed)))
 }
 
 /// What is wrong, and what was set right, a line each.
@@ -106,7 +104,7 @@ fn lines(verified: &Verified) -> Vec<String> {
         lines.extend(names.iter().map(|name| format!("{name}: {what}")));
     }
     let unrepaired = verified.unrepaired.iter();
-    lines.extend(unrepaired.map(|one| format!("{}: could not be set right: {}", one.reference, one.message)));
+    lines.extend(unrepaired.map(|one| format!("{}: could not be repaired: {}", one.reference, one.message)));
     lines
 }
 

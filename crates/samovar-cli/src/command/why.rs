@@ -61,7 +61,7 @@ fn now(model: &ModelFigures) -> String {
     let stay = match (model.retry_in_ms, model.is_pinned, model.expires_in_ms, model.idle_ms) {
         (Some(retry), ..) => format!("; tried again in {}", roughly(retry)),
         (_, true, ..) => "; pinned".to_owned(),
-        (_, _, Some(left), _) => format!("; stays for {} unless somebody asks for it", roughly(left)),
+        (_, _, Some(left), _) => format!("; stays for {} if no request comes", roughly(left)),
         (.., Some(_)) => "; stays until memory is needed".to_owned(),
         _ => String::new(),
     };
@@ -95,7 +95,7 @@ mod tests {
         };
         assert_eq!(model(|model| model.state = "absent".into()), "m is not in memory");
         let idle = model(|model| (model.held_bytes, model.expires_in_ms) = (4_100_000_000, Some(90_000)));
-        assert_eq!(idle, "m is ready, 4.1 GB; stays for 1m30s unless somebody asks for it");
+        assert_eq!(idle, "m is ready, 4.1 GB; stays for 1m30s if no request comes");
         let recovered = model(|model| model.failure = Some("the worker was killed by SIGKILL".into()));
         assert_eq!(recovered, "m is ready");
         let failed = model(|model| {

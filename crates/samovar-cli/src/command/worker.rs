@@ -22,7 +22,7 @@ pub(crate) fn execute(worker: &Worker) -> Result<(), Ended> {
     if let Ok(null) = std::fs::File::options().read(true).open("/dev/null") {
         stdio::dup2_stdin(null).ok();
     }
-    Ok(child::run(socket, samovar::default_engine)?)
+    Ok(child::run(socket, samovar::engine_named)?)
 }
 
 /// Lines for the daemon, which knows the time and the colours.

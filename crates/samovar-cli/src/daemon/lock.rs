@@ -102,7 +102,7 @@ impl Lock {
             .and_then(|()| self.file.rewind())
             .and_then(|()| self.file.write_all(text.as_bytes()));
         if let Err(error) = written {
-            tracing::warn!(%error, "could not sign the lock file");
+            tracing::warn!(%error, "could not write the process id into the lock file");
         }
     }
 }
@@ -181,7 +181,7 @@ pub(crate) fn occupied(socket: &Path) -> Failure {
         None => String::new(),
     };
     Failure::new(ErrorKind::Unavailable, format!("a daemon already serves {}{who}", socket.display()))
-        .with_hint("`samovar shutdown` ends it; another SAMOVAR_HOME makes room for a second one")
+        .with_hint("`samovar shutdown` stops it; a second daemon needs another SAMOVAR_HOME")
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const CUT: &[u8] = "…\n".as_bytes();
 
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum LogTarget {
     /// A person watches.
     Stderr {
         /// With colours.
@@ -31,7 +31,7 @@ pub(crate) enum Place {
 ///
 /// # Errors
 /// `InvalidRequest` when `level` is no filter.
-pub(crate) fn begin(place: &Place, level: &str) -> Result<(), Failure> {
+pub(crate) fn begin(place: &LogTarget, level: &str) -> Result<(), Failure> {
     let filter = EnvFilter::builder().parse(level).map_err(|error| {
         Failure::new(ErrorKind::InvalidRequest, format!("log.level: {level:?} is no filter: {error}"))
             .with_hint("write error, warn, info, debug, trace, or target=level pairs with commas")
@@ -39,10 +39,10 @@ pub(crate) fn begin(place: &Place, level: &str) -> Result<(), Failure> {
     // Without this, a failing write is reported with `eprintln!`, which panics when stderr fails too.
     let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     let begun = match place {
-        Place::Stderr { is_coloured } => {
+        LogTarget::Stderr { is_coloured } => {
             lines.with_ansi(*is_coloured).with_target(false).with_writer(std::io::stderr).try_init()
         }
-        Place::File(path) => {
+        LogTarget::File(path) => {
             lines.with_ansi(false).with_writer(Mutex::new(BoundedLog::open(path, MAX_BYTES))).try_init()
         }
     };

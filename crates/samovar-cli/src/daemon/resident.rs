@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use samovar::store::Progress;
-use samovar::{Builder, Origin, Runtime, Wait};
+use samovar::{Builder, Origin, Runtime, Wait, WarmOptions};
 use samovar_core::{ErrorKind, Failure};
 use samovar_server::{ServeConfig, Server, ServerHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::succession::{self, Inherited};
 use super::{lock, start, statistics, workers};
+use crate::exit_code;
 use crate::settings::{Settings, Watched};
 
 /// A disk with less room than this takes nothing that is worth the name.
@@ -65,7 +66,7 @@ pub(crate) async fn live(
     let place = succession::take(settings, manner.in_background, async |theirs| {
         rehearse(settings, &manner, theirs).await
     });
-    let succession::Place { mut lock, starting, inherited } = place.await?;
+    let succession::Handover { mut lock, starting, inherited } = place.await?;
     let mut builder = Builder::settings(settings.runtime.clone()).keep_statistics();
     if let Some(names) = names {
         builder = builder.names(names);
@@ -109,7 +110,7 @@ pub(crate) async fn live(
     if let Some(statistics) = statistics {
         statistics.abort();
     }
-    tracing::info!("left");
+    tracing::info!("shut down");
     Ok(())
 }
 
@@ -146,7 +147,7 @@ fn say_if_full(settings: &Settings) {
     if facts.f_bavail.saturating_mul(facts.f_frsize) < FULL_BYTES {
         tracing::warn!(
             path = %there.display(),
-            "the disk is full: nothing is fetched, and no log, statistics or prompts' state are kept, until there is room"
+            "the disk is full: until there is space, nothing is fetched, and no log, statistics or prompt state is written"
         );
     }
 }
@@ -160,8 +161,8 @@ fn raise_file_limit() {
         return;
     }
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        Ok(()) => tracing::debug!(?current, ?maximum, "more files may be open"),
-        Err(error) => tracing::warn!(?current, %error, "no more files may be open"),
+        Ok(()) => tracing::debug!(?current, ?maximum, "raised the limit on open files"),
+        Err(error) => tracing::warn!(?current, %error, "could not raise the limit on open files"),
     }
 }
 
@@ -212,7 +213,7 @@ async fn preload(runtime: Runtime, model: String) {
             }
         }
     };
-    let (outcome, ()) = tokio::join!(runtime.warm(&model, Some(waits)), progress);
+    let (outcome, ()) = tokio::join!(runtime.warm(&model, WarmOptions::default().waits(waits)), progress);
     match outcome {
         Ok(()) => tracing::info!(model, took_ms = began.elapsed().as_millis() as u64, "ready"),
         Err(failure) => tracing::error!(model, hint = failure.hint, "could not be loaded: {failure}"),
@@ -222,7 +223,7 @@ async fn preload(runtime: Runtime, model: String) {
 /// Holds again what the daemon before this one held.
 async fn inherit(runtime: Runtime, inherited: Inherited) {
     let Inherited { model, is_pinned } = inherited;
-    if is_pinned && let Err(failure) = runtime.pin(&model, true).await {
+    if is_pinned && let Err(failure) = runtime.pin(&model).await {
         tracing::warn!(model, "could not be pinned again: {failure}");
     }
     preload(runtime, model).await;
@@ -243,13 +244,13 @@ async fn told_to_leave(
         }
     };
     tokio::select! {
-        name = signals.next() => tracing::info!(signal = name, "told to leave; a second signal ends at once"),
-        () = idle => tracing::info!(after = ?idle_exit, "nobody asked for anything; leaving"),
+        name = signals.next() => tracing::info!(signal = name, "received a signal, shutting down; a second signal exits at once"),
+        () = idle => tracing::info!(after = ?idle_exit, "no requests; shutting down"),
     }
     tokio::spawn(async move {
         let name = signals.next().await;
-        tracing::warn!(signal = name, "told again; ending at once");
-        std::process::exit(i32::from(ErrorKind::Cancelled.surface().exit_code));
+        tracing::warn!(signal = name, "received a second signal; exiting at once");
+        std::process::exit(i32::from(exit_code::of(ErrorKind::Cancelled)));
     });
 }
 
@@ -281,7 +282,10 @@ impl Signals {
         };
         let unless_ignored = |kind: SignalKind| {
             if is_ignored(kind) {
-                tracing::debug!(signal = kind.as_raw_value(), "was ignored at the start, and stays so");
+                tracing::debug!(
+                    signal = kind.as_raw_value(),
+                    "this signal was ignored at the start, and stays ignored"
+                );
                 return Ok(None);
             }
             on(kind).map(Some)

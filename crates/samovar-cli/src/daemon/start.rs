@@ -26,7 +26,7 @@ const WORD_MAX_BYTES: u64 = 64 << 10;
 /// The first and only word of a daemon in the background, on its standard output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Word {
+pub(crate) enum StartReport {
     /// The socket accepts.
     Ready,
     /// It could not start.
@@ -64,7 +64,7 @@ pub(super) async fn alone(settings: &Settings) -> Result<lock::Lock, Failure> {
     let path = lock::start_lock(&settings.socket);
     // Whoever takes over waits for the requests of the daemon before.
     lock::Lock::take(&path, START_LIMIT + settings.grace).await?.ok_or_else(|| {
-        Failure::new(ErrorKind::Unavailable, "another command is starting the daemon and does not get on")
+        Failure::new(ErrorKind::Unavailable, "another command has been starting the daemon for too long")
             .with_hint(format!("look into {}", settings.home.log_file().display()))
     })
 }
@@ -120,7 +120,7 @@ pub(crate) async fn obituary(settings: &Settings, failure: Failure) -> Failure {
     // The log of a daemon that a person watches is on that person's terminal.
     if !lock::holder(&path).is_some_and(|holder| holder.in_background) {
         return Failure::new(failure.kind, "the daemon ended in the middle of the answer")
-            .with_hint("the terminal that it ran in tells why");
+            .with_hint("its terminal shows why");
     }
     let log_file = settings.home.log_file();
     let lines = log::tail(&log_file, 200);
@@ -156,7 +156,7 @@ pub(crate) fn make_places(settings: &Settings) -> Result<(), Failure> {
     match home::make_private_dir(&settings.home.state_dir) {
         // A full disk keeps nobody from what is there: logs and statistics are lost, and that is said.
         Err(failure) if failure.kind == ErrorKind::Storage => {
-            tracing::warn!(hint = failure.hint, "nothing is logged or counted: {failure}");
+            tracing::warn!(hint = failure.hint, "logs and statistics are not kept: {failure}");
         }
         made => made?,
     }
@@ -222,8 +222,8 @@ async fn spawn(settings: &Settings) -> Result<(), Failure> {
         Err(_) => return Err(speechless(settings, &format!("nothing within {} s", START_LIMIT.as_secs()))),
     }
     match serde_json::from_slice(&word) {
-        Ok(Word::Ready) => Ok(()),
-        Ok(Word::Failed(failure)) => Err(failure),
+        Ok(StartReport::Ready) => Ok(()),
+        Ok(StartReport::Failed(failure)) => Err(failure),
         Err(_) => {
             let end = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
             let how = match end {

@@ -24,7 +24,7 @@ use crate::settings::Settings;
 const LEAVING: Duration = Duration::from_secs(10);
 
 /// The place of the daemon, and what comes with it.
-pub(super) struct Place {
+pub(super) struct Handover {
     /// Held for the daemon's life.
     pub(super) lock: lock::Lock,
     /// Held until others can connect, when the place was taken over.
@@ -61,10 +61,10 @@ pub(super) async fn take(
     settings: &Settings,
     in_background: bool,
     rehearse: impl AsyncFnOnce(Option<SocketAddr>) -> Result<(), Failure>,
-) -> Result<Place, Failure> {
+) -> Result<Handover, Failure> {
     let path = lock::daemon_lock(&settings.socket);
     if let Some(lock) = lock::Lock::try_take(&path)? {
-        return Ok(Place { lock, starting: None, inherited: Vec::new() });
+        return Ok(Handover { lock, starting: None, inherited: Vec::new() });
     }
     let (mut starting, mut inherited) = (None, Vec::new());
     let client = Client::new(settings.socket.clone());
@@ -82,16 +82,16 @@ pub(super) async fn take(
         send_away(&client, holder.pid, settings.grace, before.models.len()).await?;
         inherited = before.models;
     }
-    tracing::info!("waiting for the daemon before this one to leave");
+    tracing::info!("waiting for the previous daemon to exit");
     let lock = lock::Lock::take(&path, settings.grace + LEAVING).await?;
     let lock = lock.ok_or_else(|| lock::occupied(&settings.socket))?;
-    Ok(Place { lock, starting, inherited })
+    Ok(Handover { lock, starting, inherited })
 }
 
 /// Asks the daemon in the background about itself. What it holds is a kindness; that it leaves is what counts.
 async fn ask(client: &Client) -> Predecessor {
     told(client).await.unwrap_or_else(|failure| {
-        tracing::warn!("what the daemon before this one holds is not known: {failure}");
+        tracing::warn!("could not ask the previous daemon for its models: {failure}");
         Predecessor::default()
     })
 }
@@ -104,7 +104,7 @@ async fn send_away(client: &Client, pid: u32, grace: Duration, models: usize) ->
             pid,
             requests = answer.requests_in_flight,
             models,
-            "taking over from the daemon that `samovar run` started; it ends its requests first"
+            "taking over from the daemon that `samovar run` started; it finishes its requests first"
         ),
         // It was leaving already.
         Err(failure) if failure.kind == ErrorKind::Unavailable => {}

@@ -26,7 +26,7 @@ const LINES: u64 = 10;
 /// That nothing has to be fetched.
 pub(crate) fn nearby(from: &Path, bytes: u64) -> String {
     let size = ByteSize::from_bytes(bytes);
-    format!("{size} taken from {}, without a second copy; nothing is fetched", from.display())
+    format!("{size} used from {}, without a second copy; nothing is fetched", from.display())
 }
 
 /// Several downloads side by side.

@@ -4,19 +4,19 @@ use samovar_core::Failure;
 use serde_json::json;
 
 use super::harmless;
+use crate::exit_code;
 
 /// The error as text: `error: …` and `hint: …`, or one JSON object.
 pub(super) fn text(failure: &Failure, is_json: bool, is_coloured: bool) -> String {
     if is_json {
-        let surface = failure.kind.surface();
         let object = json!({ "error": {
             "kind": failure.kind,
-            "code": surface.code,
+            "code": failure.kind.surface().code,
             "message": failure.message,
             "hint": failure.hint,
             "param": failure.param,
             "retry_after_ms": failure.retry_after_ms,
-            "exit_code": surface.exit_code,
+            "exit_code": exit_code::of(failure.kind),
         }});
         return format!("{object}\n");
     }

@@ -98,9 +98,9 @@ fn short(model: &str) -> &str {
 fn sentence(model: &str, wait: &Wait) -> String {
     let model = short(model);
     match wait {
-        Wait::Fetching(Step::Resolving) => format!("Asking where {model} is"),
+        Wait::Fetching(Step::Resolving) => format!("Asking the source of {model}"),
         Wait::Fetching(Step::Unanswered { reason }) => {
-            format!("Asking where {model} is: no answer ({reason})")
+            format!("Asking the source of {model}: no answer ({reason})")
         }
         Wait::Fetching(step) => format!("Fetching {model}: {}", downloads::sentence(step)),
         Wait::Queued { position, estimate_ms } => {
@@ -114,6 +114,7 @@ fn sentence(model: &str, wait: &Wait) -> String {
             format!("Loading {model}{which} {:.0} %", fraction.clamp(0.0, 1.0) * 100.0)
         }
         Wait::Resuming => format!("Resuming {model}"),
+        _ => format!("Waiting for {model}"),
     }
 }
 
@@ -136,6 +137,9 @@ mod tests {
             "Loading demo instance 2/3 50 %"
         );
         assert_eq!(sentence("/models/tiny.gguf", &Wait::Resuming), "Resuming tiny.gguf");
-        assert_eq!(sentence("hf://o/n:Q4_K_M", &Wait::Fetching(Step::Resolving)), "Asking where n:Q4_K_M is");
+        assert_eq!(
+            sentence("hf://o/n:Q4_K_M", &Wait::Fetching(Step::Resolving)),
+            "Asking the source of n:Q4_K_M"
+        );
     }
 }

@@ -82,7 +82,7 @@ fn token_file(path: &Path, remarks: &mut Vec<String>) -> Option<String> {
     let text = match fs_err::metadata(path) {
         Ok(facts) if facts.is_file() && facts.len() <= TOKEN_MAX_BYTES => fs_err::read_to_string(path),
         Ok(_) => {
-            remarks.push(format!("{} is no file with a token in it", path.display()));
+            remarks.push(format!("{} is not a file with a token", path.display()));
             return None;
         }
         Err(error) => Err(error),
@@ -112,7 +112,7 @@ fn checked(text: &str, place: &str, remarks: &mut Vec<String>) -> Option<Secret>
         return None;
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        remarks.push(format!("what {place} holds is no token, and is not sent"));
+        remarks.push(format!("{place} does not contain a token; nothing is sent"));
         return None;
     }
     Some(Secret::new(text))
@@ -193,7 +193,7 @@ mod tests {
         assert!(foreign.token.is_none());
         assert!(foreign.remarks[0].contains("HF_TOKEN") && !foreign.remarks[0].contains("cret"));
         let foreign = read(&[("HF_TOKEN_PATH", "/")]);
-        assert!(foreign.remarks[0].contains("no file with a token"), "{:?}", foreign.remarks);
+        assert!(foreign.remarks[0].contains("not a file with a token"), "{:?}", foreign.remarks);
         assert!(!format!("{:?}", read(&[("HF_TOKEN", "hf_secret")])).contains("hf_secret"));
     }
 

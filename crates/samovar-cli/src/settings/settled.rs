@@ -97,15 +97,14 @@ impl Settings {
         let foreign = Foreign::read(environment);
         let mut entries = entry::entries(&values, &models, &budget);
         storage::add_secrets(&mut entries, &foreign);
-        let runtime = RuntimeSettings {
-            store: storage::store(&values, &home, &foreign),
-            pool: pool(&values, budget)?,
-            aliases: aliases(&models)?,
-            defaults: model_settings(&values, "defaults."),
-            default_deadline: span(&values, "server.request_timeout").filter(|limit| !limit.is_zero()),
-            share_prefixes: share_prefixes(&values),
-            buffer_bytes: size(&values, "server.buffer_budget_bytes"),
-        };
+        let store = storage::store(&values, &home, &foreign);
+        let mut runtime = RuntimeSettings::new(store, pool(&values, budget)?);
+        runtime.aliases = aliases(&models)?;
+        runtime.defaults = model_settings(&values, "defaults.");
+        runtime.default_deadline = span(&values, "server.request_timeout").filter(|limit| !limit.is_zero());
+        runtime.share_prefixes = share_prefixes(&values);
+        runtime.context_ceiling_tokens = count(&values, "server.context_ceiling_tokens").unwrap_or_default();
+        runtime.buffer_bytes = size(&values, "server.buffer_budget_bytes");
         Ok(Self {
             default_model: text(&values, "default_model")
                 .map(|name| anchored(&name, values.get("default_model")))
@@ -298,19 +297,16 @@ fn aliases(models: &BTreeMap<String, Values>) -> Result<Vec<Alias>, Failure> {
         .map(|(name, values)| {
             let (source, provenance) =
                 values.get(SOURCE.path).expect("invariant: the file reader asks for it");
-            Ok(Alias {
-                name: name.clone(),
-                source: source_of(name, &source.to_string(), provenance)?,
-                settings: model_settings(values, ""),
-            })
+            let source = source_of(name, &source.to_string(), provenance)?;
+            Ok(Alias::new(name, source, model_settings(values, "")))
         })
         .collect()
 }
 
 fn source_of(name: &str, source: &str, provenance: &Provenance) -> Result<ModelRef, Failure> {
-    let place = |failure: Failure| Failure {
-        message: format!("{provenance}: models.{name}.source: {}", failure.message),
-        ..failure
+    let place = |failure: Failure| {
+        let message = format!("{provenance}: models.{name}.source: {}", failure.message);
+        failure.with_message(message)
     };
     match source.parse::<ModelRef>() {
         Ok(ModelRef::Demo) => Ok(ModelRef::Demo),
@@ -331,32 +327,32 @@ fn source_of(name: &str, source: &str, provenance: &Provenance) -> Result<ModelR
 
 fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
     let at = |name: &str| format!("{prefix}{name}");
-    ModelSettings {
-        context_tokens: count(values, &at("context_tokens")),
-        slots: count(values, &at("slots")),
-        layout: text(values, &at("layout")).and_then(|word| LayoutWish::named(&word)),
-        kv_type: text(values, &at("kv_type"))
-            .map(|word| if word == "q8_0" { KvType::Q8_0 } else { KvType::F16 }),
-        threads: count(values, &at("threads")),
-        keep_alive: match value(values, &at("keep_alive")) {
-            Some(Value::KeepAlive(keep_alive)) => Some(*keep_alive),
-            _ => None::<KeepAlive>,
-        },
-        lock_memory: flag(values, &at("lock_memory")),
-        special_tokens_in_content: flag(values, &at("special_tokens_in_content")),
-        adapters: match value(values, &at(ADAPTERS.path)) {
-            Some(Value::Adapters(adapters)) => adapters.clone(),
-            _ => Vec::new(),
-        },
-        min_instances: count(values, &at("min_instances")),
-        max_instances: count(values, &at("max_instances")),
-        needs: names(values, &at(NEEDS.path)),
-        chat_template: match value(values, &at(CHAT_TEMPLATE.path)) {
-            Some(Value::Text(name)) => Some(ChatTemplate::BuiltIn(name.clone())),
-            Some(Value::Path(path)) => Some(ChatTemplate::File(path.clone())),
-            _ => None,
-        },
-    }
+    let mut settings = ModelSettings::default();
+    settings.context_tokens = count(values, &at("context_tokens"));
+    settings.slots = count(values, &at("slots"));
+    settings.layout = text(values, &at("layout")).and_then(|word| LayoutWish::named(&word));
+    settings.kv_type =
+        text(values, &at("kv_type")).map(|word| if word == "q8_0" { KvType::Q8_0 } else { KvType::F16 });
+    settings.threads = count(values, &at("threads"));
+    settings.keep_alive = match value(values, &at("keep_alive")) {
+        Some(Value::KeepAlive(keep_alive)) => Some(*keep_alive),
+        _ => None::<KeepAlive>,
+    };
+    settings.lock_memory = flag(values, &at("lock_memory"));
+    settings.special_tokens_in_content = flag(values, &at("special_tokens_in_content"));
+    settings.adapters = match value(values, &at(ADAPTERS.path)) {
+        Some(Value::Adapters(adapters)) => adapters.clone(),
+        _ => Vec::new(),
+    };
+    settings.min_instances = count(values, &at("min_instances"));
+    settings.max_instances = count(values, &at("max_instances"));
+    settings.needs = names(values, &at(NEEDS.path));
+    settings.chat_template = match value(values, &at(CHAT_TEMPLATE.path)) {
+        Some(Value::Text(name)) => Some(ChatTemplate::BuiltIn(name.clone())),
+        Some(Value::Path(path)) => Some(ChatTemplate::File(path.clone())),
+        _ => None,
+    };
+    settings
 }
 
 pub(super) fn value<'a>(values: &'a Values, key: &str) -> Option<&'a Value> {

@@ -84,7 +84,7 @@ impl Shape {
             Self::Path => "a path".to_owned(),
             Self::Size => "a size, such as 4GB, 512MiB or 1000000".to_owned(),
             Self::Memory => {
-                "a size, such as 4GB or 512MiB, or a share of the memory that is there, such as 50%".to_owned()
+                "a size, such as 4GB or 512MiB, or a share of the available memory, such as 50%".to_owned()
             }
             Self::Span => "a length of time, such as 30s, 5m or 1h30m".to_owned(),
             Self::KeepAlive => "a length of time, -1 (until memory is needed) or 0 (at once)".to_owned(),
@@ -94,7 +94,7 @@ impl Shape {
             Self::Names => "a list of names".to_owned(),
             Self::Paths => "a list of paths".to_owned(),
             Self::Adapters => {
-                "a list of paths, each with a scale or without, such as \"./poet.gguf:0.5\"".to_owned()
+                "a list of paths, each with an optional scale, such as \"./poet.gguf:0.5\"".to_owned()
             }
             Self::Template => {
                 format!("a path, such as \"./chat.jinja\", or {}", BUILT_IN_TEMPLATES.join(" or "))

@@ -86,21 +86,18 @@ impl NameSource for Watched {
             Ok(settings) => settings,
             Err(failure) => {
                 let hint = failure.hint.as_deref();
-                tracing::warn!(
-                    hint,
-                    "the configuration changed and is wrong, so nothing of it counts: {failure}"
-                );
+                tracing::warn!(hint, "the changed configuration has an error and is not used: {failure}");
                 return None;
             }
         };
         let entries = shown(&settings);
         let changes = changes(&state.in_force, &entries);
         if !changes.in_force.is_empty() {
-            tracing::info!(changed = changes.in_force.join(", "), "the configuration was read again");
+            tracing::info!(changed = changes.in_force.join(", "), "applied the changed configuration");
         }
         if !changes.needs_restart.is_empty() {
             let changed = changes.needs_restart.join(", ");
-            tracing::warn!(changed, "these settings changed, and need a restart of the daemon");
+            tracing::warn!(changed, "these changed settings need a restart of the daemon");
         }
         state.in_force = entries;
         Some((settings.runtime.aliases, settings.runtime.defaults))
@@ -127,7 +124,7 @@ fn changes(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
         names.filter(|name| before.get(*name) != now.get(*name) && !OF_COMMANDS.contains(&name.as_str()));
     let is_of_models = |name: &String| name.starts_with("models.") || name.starts_with("defaults.");
     let (in_force, needs_restart) = changed.cloned().partition(is_of_models);
-    Changes { in_force, needs_restart }
+    Changes::new(in_force, needs_restart)
 }
 
 #[cfg(test)]

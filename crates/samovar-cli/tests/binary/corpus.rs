@@ -2,16 +2,17 @@
 //! workers outlives them all.
 #![cfg(all(target_os = "linux", feature = "llama"))]
 
-use std::sync::Mutex;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use samovar::worker::{Patience, WorkerConfig, WorkerEngine};
+use samovar::worker::{Timeouts, WorkerConfig, WorkerEngine};
 use samovar_core::generation::{GenerationRequest, Prompt};
-use samovar_core::port::{Engine, LoadControl, ModelFiles};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::corpus::{self, Malformed};
-use samovar_core::{Descriptor, LoadOptions};
+use samovar_core::{Descriptor, Failure, LoadOptions, ModelFiles};
 
 /// Longer than this, and one file could keep a worker for good.
 const LIMIT: Duration = Duration::from_secs(12);
@@ -53,9 +54,12 @@ fn malformed_models_loaded_by_force_kill_no_one_but_their_workers() {
     let (_, sound) = corpus::valid().swap_remove(0);
     let path = folder.path().join("sound.gguf");
     fs_err::write(&path, sound).expect("a file");
-    engine
-        .load(ModelFiles::of(&path), &descriptor(), &options(), &LoadControl::silent())
-        .expect("a sound model loads");
+    load(&engine, &path).expect("a sound model loads");
+}
+
+fn load(engine: &WorkerEngine, path: &Path) -> Result<Arc<dyn Instance>, Failure> {
+    let (files, descriptor, control) = (ModelFiles::of(path), descriptor(), LoadControl::silent());
+    engine.load(LoadRequest::new(&files, &descriptor, &options(), &control))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +72,11 @@ enum Fate {
     Crashed,
 }
 
-fn fate(engine: &WorkerEngine, folder: &std::path::Path, file: &Malformed) -> Fate {
+fn fate(engine: &WorkerEngine, folder: &Path, file: &Malformed) -> Fate {
     let path = folder.join(format!("{}.gguf", file.name));
     fs_err::write(&path, &file.bytes).expect("a file");
     let began = Instant::now();
-    let outcome = engine.load(ModelFiles::of(&path), &descriptor(), &options(), &LoadControl::silent());
+    let outcome = load(engine, &path);
     let fate = match outcome {
         Err(failure) if failure.message.contains("the model's worker") => Fate::Crashed,
         Err(_) => Fate::Refused,
@@ -93,8 +97,8 @@ fn engine() -> WorkerEngine {
     let mut config = WorkerConfig::new(env!("CARGO_BIN_EXE_samovar"), ["worker", "--log", "error"]);
     config.environment.push(("GGML_NO_BACKTRACE".into(), "1".into()));
     config.memory_limit_bytes = Some(MEMORY_BYTES);
-    config.patience =
-        Patience { standstill: Duration::from_secs(4), step: Duration::from_secs(8), ..Patience::default() };
+    config.timeouts =
+        Timeouts { standstill: Duration::from_secs(4), step: Duration::from_secs(8), ..Timeouts::default() };
     WorkerEngine::new(samovar::default_engine().expect("an engine"), config).expect("workers")
 }
 

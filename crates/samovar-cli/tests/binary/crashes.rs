@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::home::{Home, MODEL_FILE, SOON, await_some};
 
-/// Tokens of an answer in whose middle there is time to strike.
+/// Tokens of an answer in whose middle there is time to kill a worker.
 const LONG: u32 = 1_800;
 /// Each in a process of its own.
 const MODELS: usize = 8;
@@ -32,15 +32,15 @@ fn a_crash_is_one_error_for_its_own_request_and_none_for_the_others() {
     let signals = if rounds > 1 { &signals[..] } else { &signals[..3] };
     let mut recoveries = Vec::new();
     for _ in 0..rounds {
-        recoveries.extend(strike_each(signals));
+        recoveries.extend(send_signal_to_each(signals));
     }
     recoveries.sort_unstable();
     let at = |part: f64| recoveries[((recoveries.len() - 1) as f64 * part).round() as usize].as_millis();
     println!("{} strikes; next answer after p50 {} ms, p99 {} ms", recoveries.len(), at(0.5), at(0.99));
 }
 
-/// Strikes workers of one daemon while all the others answer, and returns how long each model was away.
-fn strike_each(signals: &[Signal]) -> Vec<Duration> {
+/// Signals workers of one daemon while all the others answer, and returns how long each model was away.
+fn send_signal_to_each(signals: &[Signal]) -> Vec<Duration> {
     let home = many_models();
     let workers: Vec<_> = (0..MODELS).map(|model| worker_of(&home, model)).collect();
     let (is_over, whole) = (AtomicBool::new(false), AtomicU32::new(0));
@@ -60,7 +60,7 @@ fn strike_each(signals: &[Signal]) -> Vec<Duration> {
             let signal = signals[model];
             let mut stream = Stream::begin(&home, model, LONG);
             assert!(stream.next_text().is_some(), "it began to answer");
-            strike(workers[model], signal);
+            send_signal(workers[model], signal);
             let rest: Vec<_> = stream.collect();
             let errors = errors(&rest);
             assert_eq!(rest.last(), Some(&Value::from("[DONE]")), "the end is well-formed");
@@ -71,7 +71,7 @@ fn strike_each(signals: &[Signal]) -> Vec<Duration> {
                 _ => "no sign of life",
             };
             match errors.as_slice() {
-                // On a busy machine the answer can be whole before the blow falls; then nobody was struck.
+                // On a busy machine the answer can be whole before the blow falls; then nobody was hit.
                 [] => missed.set(missed.get() + 1),
                 [error] => {
                     assert_eq!(error["code"], "engine_failed");
@@ -103,10 +103,10 @@ fn a_worker_that_dies_before_the_first_word_is_no_matter_of_the_client() {
     let home = many_models();
     let worker = worker_of(&home, 0);
     // It takes the request and can not begin to answer.
-    strike(worker, Signal::STOP);
+    send_signal(worker, Signal::STOP);
     let stream = Stream::begin(&home, 0, 8);
     await_some(|| (home.stats()["models"][0]["busy_slots"] == 1).then_some(()));
-    strike(worker, Signal::KILL);
+    send_signal(worker, Signal::KILL);
     let events: Vec<_> = stream.collect();
     assert!(errors(&events).is_empty(), "{events:?}");
     let has_text = |event: &Value| event["choices"][0]["text"].as_str().is_some_and(|text| !text.is_empty());
@@ -120,7 +120,7 @@ fn serve_takes_over_a_model_that_is_answering() {
     let home = many_models();
     let worker = worker_of(&home, 0);
     // The request is on its way for as long as its worker stands still.
-    strike(worker, Signal::STOP);
+    send_signal(worker, Signal::STOP);
     let stream = Stream::begin(&home, 0, 8);
     await_some(|| (home.stats()["models"][0]["busy_slots"] == 1).then_some(()));
     assert_eq!(home.stats()["models"][0]["state"], "busy");
@@ -128,7 +128,7 @@ fn serve_takes_over_a_model_that_is_answering() {
     let log = BufReader::new(daemon.child.stderr.as_mut().expect("piped"));
     let is_told = log.lines().any(|line| line.expect("a line").contains("taking over"));
     assert!(is_told, "it takes over");
-    strike(worker, Signal::CONT);
+    send_signal(worker, Signal::CONT);
     let events: Vec<_> = stream.collect();
     assert!(errors(&events).is_empty(), "{events:?}");
     assert_eq!(events.last(), Some(&Value::from("[DONE]")), "the answer is whole");
@@ -226,7 +226,7 @@ fn a_sandbox_can_be_switched_off_and_the_daemon_says_so() {
     assert_eq!(home.run(&["run", "-n", "4", "Hello"]).code, 0);
     let log = fs_err::read_to_string(home.path().join("state/daemon.log")).expect("a log");
     assert_eq!(log.matches("workers have no sandbox").count(), 1, "{log}");
-    assert!(home.run(&["doctor"]).stdout.contains("all the rights of the daemon"));
+    assert!(home.run(&["doctor"]).stdout.contains("all rights of the daemon"));
 }
 
 /// A daemon with as many models, each in a file of its own: names of one file would share a process.
@@ -272,7 +272,7 @@ fn children_of(parent: i32) -> Option<Vec<Pid>> {
 }
 
 /// Sends a signal as a fault would raise it.
-fn strike(pid: Pid, signal: Signal) {
+fn send_signal(pid: Pid, signal: Signal) {
     kill_process(pid, signal).expect("it lives");
     // Rust's own handler looks for an overflown stack, finds none, and leaves the next one to the kernel: a fault comes
     // again at once, a signal that was sent has to be sent again.

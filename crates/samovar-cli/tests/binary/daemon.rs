@@ -342,7 +342,7 @@ fn an_idle_daemon_leaves() {
     home.wait_until_daemon_is_gone();
     assert!(!home.socket().exists());
     let log = fs_err::read_to_string(home.path().join("state/daemon.log")).expect("log");
-    assert!(log.contains("nobody asked for anything; leaving"), "{log}");
+    assert!(log.contains("no requests; shutting down"), "{log}");
 }
 
 #[test]

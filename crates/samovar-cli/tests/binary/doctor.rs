@@ -13,9 +13,9 @@ fn a_healthy_machine_is_found_healthy_with_real_inference() {
             findings.iter().find(|finding| finding["name"] == name).unwrap_or_else(|| panic!("{name}"));
         finding["text"].as_str().expect("text").to_owned()
     };
-    assert!(text("inference").contains("tokens a second"));
+    assert!(text("inference").contains("tokens per second"));
     let workers = text("workers");
-    assert!(workers.contains("in a process of its own") && workers.contains("calls (seccomp"), "{workers}");
+    assert!(workers.contains("in its own process") && workers.contains("calls (seccomp"), "{workers}");
     assert!(text("daemon").starts_with("not running"));
     assert!(!home.socket().exists(), "looking starts nothing");
     assert_eq!(home.run(&["run", "-n", "4", "Hello"]).code, 0);

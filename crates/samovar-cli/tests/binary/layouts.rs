@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering;
 
 use samovar_core::footprint::Arrangement;
 use samovar_core::format::gguf;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest, PackRequest};
 use samovar_core::testing::conformance::{self, Subject};
 use samovar_core::testing::gguf::{LlamaShape, Writer, llama, lora, wordy};
-use samovar_core::{Descriptor, ErrorKind, Failure, Layout, LoadOptions};
+use samovar_core::{Descriptor, ErrorKind, Failure, Layout, LoadOptions, ModelFiles};
 
 use crate::worker::{answer, engine, options, subject};
 
@@ -41,8 +41,14 @@ impl Packed {
         if is_there {
             let open = File::options().read(true).write(true).create_new(true).open(packed.path());
             let file = open.expect("a file");
-            let control = LoadControl::silent();
-            let bytes = engine.pack(&model, &packed.descriptor, SOURCE, &file, &control).expect("packs");
+            let request = PackRequest {
+                files: &ModelFiles::of(model),
+                descriptor: &packed.descriptor,
+                source: SOURCE,
+                into: &file,
+                control: &LoadControl::silent(),
+            };
+            let bytes = engine.pack(request).expect("packs");
             assert_eq!(bytes, file.metadata().expect("facts").len());
         }
         packed
@@ -60,7 +66,7 @@ impl Packed {
     fn subject(&self, layout: Layout) -> Subject {
         let layout = if self.is_there || !layout.needs_packed_file() { layout } else { Layout::Mapped };
         Subject {
-            path: self.model(),
+            files: ModelFiles::of(self.model()),
             packed: self.is_there.then(|| (self.path(), SOURCE.to_owned())),
             descriptor: self.descriptor.clone(),
             options: LoadOptions { layout, ..options() },
@@ -70,9 +76,7 @@ impl Packed {
 
     fn load(&self, engine: &dyn Engine, layout: Layout) -> Arc<dyn Instance> {
         let subject = self.subject(layout);
-        engine
-            .load(subject.files(), &subject.descriptor, &subject.options, &LoadControl::silent())
-            .expect("loads")
+        engine.load(subject.request(&LoadControl::silent())).expect("loads")
     }
 }
 
@@ -95,30 +99,32 @@ fn suite(layout: Layout) {
 #[test]
 fn a_worker_measures_every_layout_that_the_files_allow() {
     let (packed, engine) = (Packed::new(), engine());
-    let (model, subject) = (packed.model(), packed.subject(Layout::Packed));
-    let calibrate = |files, control: &LoadControl| {
-        let speeds = engine.calibrate(files, &packed.descriptor, &options(), control)?;
+    let (plain, subject) =
+        (Subject { packed: None, ..packed.subject(Layout::Packed) }, packed.subject(Layout::Packed));
+    let calibrate = |subject: &Subject, control: &LoadControl| {
+        let request = LoadRequest { options: &options(), ..subject.request(control) };
+        let speeds = engine.calibrate(request)?;
         let is_real = |pace: f64| pace.is_finite() && pace > 0.0;
         for speed in &speeds {
             assert!([speed.prefill, speed.decode, speed.decode_eight].into_iter().all(is_real), "{speed:?}");
         }
         Ok::<_, Failure>(speeds.into_iter().map(|speed| speed.layout).collect::<Vec<_>>())
     };
-    let plain = calibrate(ModelFiles::of(&model), &LoadControl::silent()).expect("measures");
-    assert_eq!(plain, [Layout::Mapped]);
+    let mapped = calibrate(&plain, &LoadControl::silent()).expect("measures");
+    assert_eq!(mapped, [Layout::Mapped]);
     if packed.is_there {
         let (sender, told) = std::sync::mpsc::sync_channel(1000);
         let control = LoadControl::new(move |fraction: f32| {
             sender.try_send(fraction).ok();
         });
-        let all = calibrate(subject.files(), &control).expect("measures");
+        let all = calibrate(&subject, &control).expect("measures");
         assert_eq!(all, [Layout::Mapped, Layout::Packed, Layout::Hybrid]);
         let told: Vec<f32> = told.try_iter().collect();
         assert!(told.is_sorted() && told.last().is_some_and(|last| *last > 0.3), "{told:?}");
     }
     let control = LoadControl::silent();
     control.cancel_flag().store(true, Ordering::Relaxed);
-    let failure = calibrate(ModelFiles::of(&model), &control).expect_err("nobody wants it");
+    let failure = calibrate(&plain, &control).expect_err("nobody wants it");
     assert_eq!(failure.kind, ErrorKind::Cancelled);
     let stats = engine.stats();
     assert_eq!((stats.running, stats.crashed), (0, 0), "nothing is left of it");

@@ -34,7 +34,7 @@ fn the_next_daemon_takes_up_what_the_one_before_computed() {
     assert_eq!(home.run(&["--json", "df"]).json()["prefixes"], 1);
     assert_eq!(ask(&home, &[]), (tokens, tokens - 1, said.clone()));
     let stats = home.run(&["stats"]).stdout;
-    assert!(stats.contains("1 kept on disk (") && stats.contains("1 taken up again: "), "{stats}");
+    assert!(stats.contains("1 kept on disk (") && stats.contains("1 reused: "), "{stats}");
     let shown = home.run(&["show", "demo"]).stdout;
     assert!(shown.contains("state of 1 prompt kept, "), "{shown}");
     end_daemon(&home);

@@ -76,6 +76,22 @@ fn without_a_daemon_the_words_are_the_same_and_none_is_started() {
 }
 
 #[test]
+fn more_context_is_asked_of_the_daemon_whose_model_grows() {
+    let home = Home::new().with_config("[models.small]\nsource = 'demo'\ncontext_tokens = 128\n");
+    let ask = |context| home.run(&greedy(&["run", "-m", "small", "--context", context, "--json", STORY]));
+    let context = || home.stats()["models"][0]["options"]["context_tokens"].as_u64();
+    assert_eq!((ask("128").json()["tier"].as_str(), context()), (Some("cold"), Some(128)));
+    assert_eq!((ask("256").code, context()), (0, Some(256)));
+    assert_eq!(home.stats()["pool"]["loads"], 1, "its weights stayed in memory");
+    for without_daemon in [&[][..], &["--no-daemon"]] {
+        let line = [["run", "-m", "small", "--context", "9000", STORY].as_slice(), without_daemon].concat();
+        let refused = home.run(&line);
+        assert_eq!(refused.code, 64, "{refused:?}");
+        assert!(refused.stderr.contains("context_tokens") && refused.stderr.contains("512"), "{refused:?}");
+    }
+}
+
+#[test]
 fn a_path_from_the_working_directory_reaches_the_daemon() {
     let home = Home::new();
     fs_err::copy(MODEL_FILE, home.path().join("tale.gguf")).expect("copies");

@@ -1,7 +1,7 @@
 //! Models that are fetched: from a hub of our own, into the store, and out of it again.
 
 use rustix::process::Signal;
-use samovar_testhub::{Hub, Lie, Repo};
+use samovar_testhub::{BadAnswer, Hub, Repo};
 use serde_json::Value;
 
 use crate::home::{Done, Home, MODEL_FILE};
@@ -44,16 +44,16 @@ fn a_model_is_pulled_once_and_answers_offline() {
     assert_eq!(sent, fs_err::metadata(MODEL_FILE).expect("model").len());
 
     let second = home.run(&["pull", "hf://test/demo:Q8_0"]);
-    assert!(second.code == 0 && second.stdout.contains("is here already"), "{second:?}");
+    assert!(second.code == 0 && second.stdout.contains("is already on disk"), "{second:?}");
     assert_eq!(hub.sent().of("test/demo/demo-Q8_0.gguf"), sent);
     for address in ["hf.co/test/demo:Q8_0", "https://huggingface.co/test/demo/tree/main"] {
         let by_address = home.run(&["pull", address]);
-        assert!(by_address.code == 0 && by_address.stdout.contains("is here already"), "{by_address:?}");
+        assert!(by_address.code == 0 && by_address.stdout.contains("is already on disk"), "{by_address:?}");
     }
 
     let home = home.with_variable("HF_HUB_OFFLINE", "1");
     let third = home.run(&["pull", "test/demo"]);
-    assert!(third.code == 0 && third.stdout.contains("not asked for news"), "{third:?}");
+    assert!(third.code == 0 && third.stdout.contains("not asked for changes"), "{third:?}");
     let asked = hub.requests().len();
     let answer = home.run(&["run", "--json", "-t", "0", "-n", "8", "test/demo:Q8_0", STORY]).json();
     assert_eq!((&answer["finish"], &answer["tier"]), (&"length".into(), &"cold".into()), "{answer}");
@@ -119,11 +119,11 @@ fn ctrl_c_keeps_what_was_fetched_and_the_next_pull_goes_on_from_there() {
     run.signal(Signal::INT);
     let done = run.finish();
     assert_eq!((done.code, done.stdout.as_str()), (130, ""), "{done:?}");
-    assert!(done.stderr.contains("what was fetched is kept"), "{done:?}");
+    assert!(done.stderr.contains("the fetched bytes are kept"), "{done:?}");
     hub.release_all();
     let before = hub.sent().of("test/big/big-Q4_K_M.gguf");
     let done = home.run(&["pull", "test/big"]);
-    assert!(done.code == 0 && done.stdout.contains("of 67.1 MB, the rest was here"), "{done:?}");
+    assert!(done.code == 0 && done.stdout.contains("of 67.1 MB, the rest was on disk"), "{done:?}");
     let again = hub.sent().of("test/big/big-Q4_K_M.gguf") - before;
     assert!(again < 48 << 20, "{again} bytes were sent again");
 }
@@ -236,7 +236,7 @@ fn what_a_source_says_is_told_with_what_to_do() {
 #[test]
 fn bytes_that_are_not_what_was_promised_are_never_kept() {
     let (hub, _) = hub();
-    hub.lie(Lie::WrongBytes);
+    hub.lie(BadAnswer::WrongBytes);
     let home = home(&hub);
     let done = home.run(&["pull", "test/demo"]);
     assert_eq!(done.code, 76, "{done:?}");

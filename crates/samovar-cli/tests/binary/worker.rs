@@ -8,11 +8,12 @@ use samovar::worker::{WorkerConfig, WorkerEngine};
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
 use samovar_core::generation::Sampling;
-use samovar_core::port::{Engine, Instance, LoadControl, ModelFiles};
+use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::testing::conformance::Subject;
 use samovar_core::testing::gguf::lora;
 use samovar_core::{
-    Adapter, Descriptor, ErrorKind, GenerationRequest, Layout, LoadOptions, Prompt, TokenEvent,
+    Adapter, Descriptor, ErrorKind, Failure, GenerationRequest, Layout, LoadOptions, ModelFiles, Prompt,
+    TokenEvent,
 };
 
 use crate::home::{Home, MODEL_FILE};
@@ -43,7 +44,7 @@ pub(crate) fn options() -> LoadOptions {
 pub(crate) fn subject() -> Subject {
     Subject {
         engine: Arc::new(engine()),
-        path: MODEL_FILE.into(),
+        files: ModelFiles::of(MODEL_FILE),
         packed: None,
         descriptor: demo(),
         options: options(),
@@ -52,6 +53,12 @@ pub(crate) fn subject() -> Subject {
 }
 
 samovar_core::engine_conformance!(subject());
+
+/// Loads the file at `path` as the demo model.
+fn load(engine: &dyn Engine, path: &Path) -> Result<Arc<dyn Instance>, Failure> {
+    let (files, control) = (ModelFiles::of(path), LoadControl::silent());
+    engine.load(LoadRequest::new(&files, &demo(), &options(), &control))
+}
 
 /// A greedy answer of `instance`, with an adapter of this file and scale if one is given.
 pub(crate) fn answer(instance: &dyn Instance, adapter: Option<(&Path, f32)>) -> String {
@@ -85,11 +92,7 @@ fn an_adapter_does_in_a_worker_what_it_does_in_this_process() {
         path
     });
     let here = samovar::default_engine().expect("an engine");
-    let load = |engine: &dyn Engine| {
-        engine
-            .load(ModelFiles::of(Path::new(MODEL_FILE)), &demo(), &options(), &LoadControl::silent())
-            .expect("loads")
-    };
+    let load = |engine: &dyn Engine| load(engine, Path::new(MODEL_FILE)).expect("loads");
     let (here, there) = (load(&*here), load(&engine()));
     let base = answer(&*here, None);
     assert_eq!(answer(&*there, None), base);
@@ -115,14 +118,12 @@ fn a_file_that_is_no_model_fails_its_load_and_nothing_else() {
     for bytes in [0, 4, 1000, whole.len() / 2] {
         fs_err::write(&path, &whole[..bytes]).expect("a file");
         // The gate would refuse it; the engine is asked all the same, with the facts of another file.
-        let outcome = engine.load(ModelFiles::of(&path), &demo(), &options(), &LoadControl::silent());
+        let outcome = load(&engine, &path);
         let failure = outcome.map(|_| ()).expect_err("half a model");
         let kinds = [ErrorKind::InvalidModel, ErrorKind::EngineFailed];
         assert!(kinds.contains(&failure.kind), "{bytes} bytes: {failure:?}");
     }
-    let instance =
-        engine.load(ModelFiles::of(Path::new(MODEL_FILE)), &demo(), &options(), &LoadControl::silent());
-    instance.expect("the whole model loads").probe().expect("and answers");
+    load(&engine, Path::new(MODEL_FILE)).expect("the whole model loads").probe().expect("and answers");
 }
 
 #[test]

@@ -38,8 +38,8 @@ pub(super) const NAMES: &[&str] =
 pub(super) const HELP: &str = "\
 /pool          what the daemon holds in memory
 /stats         requests, hits, loads, memory
-/model NAME    talk with another model; the conversation goes on
-/system TEXT   how the model should behave; without text: as it likes
+/model NAME    talk with another model; the conversation continues
+/system TEXT   how the model should behave; without text: no instruction
 /save FILE     the conversation into a file: Markdown, or JSON for .json
 /load FILE     go on with a conversation that was saved as JSON
 /clear         forget the conversation

@@ -22,7 +22,7 @@ const HISTORY_LINES: usize = 1_000;
 
 /// What came of reading a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum InputLine {
     Text(String),
     Interrupted,
     End,
@@ -66,7 +66,7 @@ impl Lines {
     ///
     /// # Errors
     /// `Storage` when standard input cannot be read.
-    pub(super) async fn next(&mut self) -> Result<Line, Failure> {
+    pub(super) async fn next(&mut self) -> Result<InputLine, Failure> {
         let mut whole = String::new();
         loop {
             let line = match self {
@@ -76,16 +76,16 @@ impl Lines {
                 Self::Pipe => piped().await,
             }?;
             match line {
-                Line::Text(text) => {
+                InputLine::Text(text) => {
                     let Some(begin) = text.strip_suffix('\\') else {
                         whole.push_str(&text);
                         self.remember(&whole);
-                        return Ok(Line::Text(whole));
+                        return Ok(InputLine::Text(whole));
                     };
                     whole.push_str(begin);
                     whole.push('\n');
                 }
-                Line::End if !whole.is_empty() => return Ok(Line::Text(whole)),
+                InputLine::End if !whole.is_empty() => return Ok(InputLine::Text(whole)),
                 other => return Ok(other),
             }
         }
@@ -102,32 +102,32 @@ impl Lines {
     }
 }
 
-fn edited(editor: &mut Editor<Commands, FileHistory>, prompt: &str) -> Result<Line, Failure> {
+fn edited(editor: &mut Editor<Commands, FileHistory>, prompt: &str) -> Result<InputLine, Failure> {
     match editor.readline(prompt) {
-        Ok(text) => Ok(Line::Text(text)),
-        Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
-        Err(ReadlineError::Eof) => Ok(Line::End),
+        Ok(text) => Ok(InputLine::Text(text)),
+        Err(ReadlineError::Interrupted) => Ok(InputLine::Interrupted),
+        Err(ReadlineError::Eof) => Ok(InputLine::End),
         Err(error) => Err(unusable(&error)),
     }
 }
 
 /// Reads on a thread of its own, so that Ctrl-C is heard meanwhile.
-async fn piped() -> Result<Line, Failure> {
+async fn piped() -> Result<InputLine, Failure> {
     let read = tokio::task::spawn_blocking(|| {
         let mut text = String::new();
         std::io::stdin().lock().read_line(&mut text).map(|bytes| (bytes, text))
     });
     tokio::select! {
         read = read => match read {
-            Ok(Ok((0, _))) => Ok(Line::End),
-            Ok(Ok((_, text))) => Ok(Line::Text(text.trim_end_matches(['\n', '\r']).to_owned())),
+            Ok(Ok((0, _))) => Ok(InputLine::End),
+            Ok(Ok((_, text))) => Ok(InputLine::Text(text.trim_end_matches(['\n', '\r']).to_owned())),
             Ok(Err(error)) => Err(Failure::new(
                 ErrorKind::Storage,
                 format!("could not read standard input: {}", home::plain(&error)),
             )),
             Err(_) => Err(Failure::new(ErrorKind::Internal, "reading standard input did not finish")),
         },
-        _ = tokio::signal::ctrl_c() => Ok(Line::Interrupted),
+        _ = tokio::signal::ctrl_c() => Ok(InputLine::Interrupted),
     }
 }
 

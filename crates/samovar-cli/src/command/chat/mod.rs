@@ -16,7 +16,7 @@ use samovar_core::generation::FinishReason;
 use samovar_core::units::counted;
 use samovar_core::{ErrorKind, Failure};
 
-use super::answer::{self, Outcome};
+use super::answer::{self, AnswerReport};
 use super::backend::{self, Backend};
 use super::{Context, ps, stats};
 use crate::args::Chat;
@@ -24,7 +24,7 @@ use crate::client::Figures;
 use crate::ended::Ended;
 use command::Command;
 use conversation::Conversation;
-use lines::{Line, Lines};
+use lines::{InputLine, Lines};
 
 pub(super) async fn execute(context: &Context, arguments: Chat) -> Result<(), Ended> {
     let name = arguments.model.clone().unwrap_or_else(|| context.settings.default_model.clone());
@@ -67,13 +67,13 @@ impl Session<'_> {
         }
         loop {
             match lines.next().await? {
-                Line::End => break,
-                Line::Interrupted if lines.is_interactive() => {
+                InputLine::End => break,
+                InputLine::Interrupted if lines.is_interactive() => {
                     self.context.report.note("Ctrl-D or /quit leaves");
                 }
-                Line::Interrupted => return Err(Ended::Interrupted),
-                Line::Text(text) if text.trim().is_empty() => {}
-                Line::Text(text) => match Command::read(&text) {
+                InputLine::Interrupted => return Err(Ended::Interrupted),
+                InputLine::Text(text) if text.trim().is_empty() => {}
+                InputLine::Text(text) => match Command::read(&text) {
                     Ok(Command::Quit) => break,
                     Ok(command) => self.obey(command, lines.is_interactive()).await?,
                     Err(failure) => self.show(&failure),
@@ -190,7 +190,7 @@ impl Session<'_> {
         }
     }
 
-    fn conclude(&mut self, outcome: Outcome, is_interactive: bool) -> Result<(), Ended> {
+    fn conclude(&mut self, outcome: AnswerReport, is_interactive: bool) -> Result<(), Ended> {
         let report = &self.context.report;
         let Some(summary) = &outcome.summary else {
             // Ctrl-C: what was said so far was heard.

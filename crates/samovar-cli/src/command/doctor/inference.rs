@@ -32,20 +32,20 @@ fn isolation(report: Option<&Report>, mode: Mode) -> Finding {
     let Some(report) = report else {
         return Finding::odd(
             NAME,
-            "models run in the daemon itself: one that crashes ends it",
+            "models run in the daemon: a crash of one ends the daemon",
             if workers::ARE_POSSIBLE {
                 "set pool.workers = true"
             } else {
-                "processes of their own for models need Linux"
+                "separate processes for models need Linux"
             },
         );
     };
-    let text = format!("a model runs in a process of its own; sandbox {report}");
+    let text = format!("each model runs in its own process; sandbox {report}");
     match (report.first_missing(), mode) {
         (None, _) => Finding::fine(NAME, text),
         (Some(_), Mode::Off) => Finding::odd(
             NAME,
-            "a model runs in a process of its own, with all the rights of the daemon",
+            "each model runs in its own process, with all rights of the daemon",
             "set pool.sandbox = \"auto\"",
         ),
         (Some((part, why)), _) => Finding::odd(NAME, text, format!("without {}: {why}", part.name())),
@@ -61,7 +61,7 @@ fn judge(found: &Found) -> Result<String, Failure> {
         .with_hint("the build may be faulty: rebuild, and compare with another compiler"));
     }
     Ok(format!(
-        "the built-in model loads in {}, reads {:.0} and writes {:.0} tokens a second",
+        "the built-in model loads in {}, reads {:.0} and writes {:.0} tokens per second",
         ms(found.load_ms),
         found.prefill_tokens_per_s,
         found.decode_tokens_per_s
@@ -87,7 +87,7 @@ async fn probe(context: &Context) -> Result<Found, Failure> {
         .map_err(|error| failed(format!("the check could not be started: {}", home::plain(&error))))?;
     if output.status.success() {
         return serde_json::from_slice(&output.stdout)
-            .map_err(|error| failed(format!("the check answered strangely: {error}")));
+            .map_err(|error| failed(format!("the answer of the check could not be read: {error}")));
     }
     Err(told(&output.stderr).unwrap_or_else(|| {
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_not_taken_from_workers_is_told() {
-        use samovar::worker::sandbox::{Outcome, Part};
+        use samovar::worker::sandbox::{Part, PartStatus};
 
         use super::super::State;
 
@@ -141,8 +141,8 @@ mod tests {
         let finding = isolation(Some(&report), Mode::Auto);
         assert_eq!(finding.state, State::Odd);
         assert!(finding.hint.unwrap().contains("no landlock here"));
-        assert!(isolation(Some(&report), Mode::Off).text.contains("all the rights"));
-        report.parts = Part::ALL.map(|part| (part, Outcome::Reached("somehow".into()))).into();
+        assert!(isolation(Some(&report), Mode::Off).text.contains("all rights"));
+        report.parts = Part::ALL.map(|part| (part, PartStatus::Reached("somehow".into()))).into();
         assert_eq!(isolation(Some(&report), Mode::Auto).state, State::Fine);
         assert_eq!(isolation(None, Mode::Auto).state, State::Odd);
     }

@@ -33,7 +33,7 @@ pub(super) async fn finding(context: &Context) -> Finding {
                 count => Finding::odd(
                     NAME,
                     format!("{text}; {count} packed files were refused since the daemon started"),
-                    "`samovar why MODEL` tells why; they are made again in the background",
+                    "`samovar why MODEL` shows why; they are made again in the background",
                 ),
             }
         }

@@ -99,9 +99,9 @@ async fn look(context: &Context) -> Result<Finding, Failure> {
         }
         None if held => Err(Failure::new(
             ErrorKind::Unavailable,
-            format!("a daemon lives but does not answer at {}", settings.socket.display()),
+            format!("a daemon is running but does not answer at {}", settings.socket.display()),
         )
-        .with_hint(format!("it may be leaving: wait, or look into {}", log.display()))),
+        .with_hint(format!("it may be shutting down: wait, or see {}", log.display()))),
         None => Ok(Finding::fine(
             "daemon",
             format!(

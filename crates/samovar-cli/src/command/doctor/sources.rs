@@ -53,7 +53,8 @@ pub(super) async fn network(context: &Context) -> Finding {
             Finding::fine("network", format!("{hub} answers in {took}"))
         }
         Err(failure) => {
-            Finding::broken("network", Failure { message: format!("{hub}: {}", failure.message), ..failure })
+            let message = format!("{hub}: {}", failure.message);
+            Finding::broken("network", failure.with_message(message))
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn finding(context: &Context) -> Finding {
         Ok((text, _)) if gone.is_some() => Finding::odd(
             "store",
             format!(
-                "{text}; {} of cache.read_only_dirs is not there",
+                "{text}; {} of cache.read_only_dirs does not exist",
                 gone.map_or_else(String::new, |gone| gone.display().to_string())
             ),
             "mount it, or remove it from cache.read_only_dirs",

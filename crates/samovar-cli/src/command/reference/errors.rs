@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use samovar_core::ErrorKind;
+use samovar_server::openai_error_type;
 
 use super::{code, head, row};
+use crate::exit_code;
 
 pub(super) fn page() -> String {
-    let mut page =
-        String::from("# Errors\n\nOne table decides how each kind of error looks at every surface.\n\n");
+    let mut page = String::from("# Errors\n\nHow each kind of error looks at every surface.\n\n");
     page.push_str(&head(&["kind", "HTTP", "`error.type`", "`error.code`", "exit code", "try again"]));
     for kind in ErrorKind::ALL {
         let surface = kind.surface();
         page.push_str(&row([
             name_of(kind).as_str(),
             &surface.http_status.to_string(),
-            &code(surface.openai_type),
+            &code(openai_error_type(kind)),
             &code(surface.code),
-            &surface.exit_code.to_string(),
+            &exit_code::of(kind).to_string(),
             if surface.may_retry { "yes" } else { "no" },
         ]));
     }
@@ -28,12 +29,11 @@ pub(super) fn page() -> String {
     for (code, kinds) in exit_codes() {
         page.push_str(&row([code.to_string().as_str(), &kinds.join(", ")]));
     }
-    let exit_code = |kind: ErrorKind| kind.surface().exit_code;
     write!(
         page,
         "\nWrong arguments on the command line exit with {}, Ctrl-C with {}.\n",
-        exit_code(ErrorKind::InvalidRequest),
-        exit_code(ErrorKind::Cancelled)
+        exit_code::of(ErrorKind::InvalidRequest),
+        exit_code::of(ErrorKind::Cancelled)
     )
     .expect("invariant: writing to a String succeeds");
     page
@@ -48,7 +48,7 @@ fn name_of(kind: ErrorKind) -> String {
 fn exit_codes() -> BTreeMap<u8, Vec<String>> {
     let mut codes = BTreeMap::<u8, Vec<String>>::new();
     for kind in ErrorKind::ALL {
-        codes.entry(kind.surface().exit_code).or_default().push(name_of(kind));
+        codes.entry(exit_code::of(kind)).or_default().push(name_of(kind));
     }
     codes
 }

@@ -25,7 +25,7 @@ pub(super) fn page() -> String {
     }
     section(&mut page, "Fields that are refused");
     page.push_str(
-        "The routes below `/v1/` pass over fields that they do not know. These change what an answer means, so a value that asks for \
+        "The routes below `/v1/` ignore unknown fields. These change what an answer means, so a value that asks for \
          something is refused with 400 `unsupported_parameter`; the routes below `/admin/` refuse every field that is not named above.\n\n",
     );
     page.push_str(&head(&["field", "why, and what to do"]));

@@ -7,7 +7,7 @@ use super::{code, head, row};
 pub(super) fn page() -> String {
     let mut page = String::from(
         "# Metrics\n\n`GET /metrics` answers in Prometheus' text format. Histograms have `_bucket`, `_sum` and `_count` after their name. \
-         Metrics of the disk are told once it was needed, those of workers where models run in processes of their own.\n\n",
+         Metrics of the disk appear once the store was used, those of workers if models run in their own processes.\n\n",
     );
     page.push_str(&head(&["metric", "type", "labels", "means"]));
     let mut families: Vec<_> = METRICS.iter().map(|family| (family.name(), family)).collect();

@@ -13,14 +13,14 @@ use crate::settings::value::Shape;
 pub(super) fn config_page() -> String {
     let mut page = String::from(
         "# Configuration\n\nFlags win over the environment, the environment over `samovar.toml`, the file over the defaults. \
-         An unknown key is an error. `samovar config` shows what is in force, `samovar config --template` prints a file to begin with.\n",
+         An unknown key is an error. `samovar config` shows the values in effect, `samovar config --template` prints a file to start from.\n",
     );
     for section in sections() {
         let title = if section.is_empty() { "At the top".to_owned() } else { format!("[{section}]") };
         write!(page, "\n## {title}\n\n").expect("invariant: writing to a String succeeds");
         page.push_str(&table(KEYS.iter().filter(|key| section_of(key) == section)));
     }
-    page.push_str("\n## [models.NAME]\n\nA name for a model, and its settings. What it does not set comes from `[defaults]`.\n\n");
+    page.push_str("\n## [models.NAME]\n\nA name for a model, and its settings. Settings that it does not have come from `[defaults]`.\n\n");
     page.push_str(&table(NAME_KEYS.iter().chain(MODEL_KEYS)));
     let of_names: Vec<String> = NAME_KEYS.iter().map(|key| code(key.path)).collect();
     write!(
@@ -48,7 +48,7 @@ pub(super) fn environment_page() -> String {
         page.push_str(&row([format!("`{}`", keys::variable_of(&path)).as_str(), &format!("`{path}`")]));
     }
     page.push_str("\nLists are written with commas. An empty variable counts as not set.\n");
-    page.push_str("\nVariables that other programs know as well. Where two say different things, `SAMOVAR_*` wins over these, and these over the file.\n\n");
+    page.push_str("\nVariables of other programs. `SAMOVAR_*` takes precedence over these, and these over the file.\n\n");
     page.push_str(&head(&["variable", "means"]));
     for (name, about) in ECOSYSTEM {
         page.push_str(&row([format!("`{name}`").as_str(), about]));
