@@ -27,8 +27,7 @@ static SUBJECT: LazyLock<Subject> = LazyLock::new(|| {
     let tokio = tokio::runtime::Runtime::new().expect("a runtime");
     let home = tempfile::tempdir().expect("a folder");
     let (address, handle) = tokio.block_on(async {
-        let settings =
-            ModelSettings { slots: Some(2), context_tokens: Some(256), ..ModelSettings::default() };
+        let settings = ModelSettings::default().slots(2).context_tokens(256);
         let builder = Runtime::builder().cache_dir(home.path()).defaults(settings);
         let runtime = builder.engine(Arc::new(FakeEngine::new())).build().expect("builds");
         let config = ServeConfig {

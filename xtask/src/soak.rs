@@ -10,9 +10,9 @@ use crate::{fuzz, process};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Which parts; all, one after the other, when none is named
+    /// Which parts; default: all, one after the other
     parts: Vec<Part>,
-    /// How many random lives the pool's simulation lives
+    /// Number of random simulations of the pool
     #[arg(long, default_value_t = 100_000)]
     seeds: u64,
     /// The first seed
@@ -23,13 +23,13 @@ pub(crate) struct Arguments {
 /// What can be run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Random lives of the pool
+    /// Random simulations of the pool
     Pool,
-    /// Every death of the store, packed files among it
+    /// Kills and power cuts of the store, including packed files
     Store,
-    /// Every call that changes the disk fails once
+    /// Every system call that changes the disk fails once
     Disk,
-    /// Workers are struck, and models loaded and unloaded, a thousand times
+    /// Kills workers and loads models a thousand times
     Workers,
     /// Every fuzz target runs for a minute; needs the nightly toolchain
     Fuzz,
@@ -48,7 +48,7 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
             Part::Fuzz => fuzz::run(tree),
         };
         let name = format!("{part:?}").to_lowercase();
-        outcome.with_context(|| format!("`cargo x soak {name}` begins again with this part"))?;
+        outcome.with_context(|| format!("`cargo x soak {name}` repeats this part"))?;
         println!("── {name}: {} s", started.elapsed().as_secs());
     }
     Ok(())
@@ -85,7 +85,7 @@ fn disk(tree: &Tree) -> Result<()> {
     process::run(tree.root(), "cargo", &[&line[..], &what[..]].concat())
 }
 
-/// Strikes workers in the middle of their answers, and loads and unloads, until whatever leaks shows.
+/// Kills workers in the middle of their answers, and loads and unloads, until whatever leaks shows.
 fn workers(tree: &Tree) -> Result<()> {
     let alone = ["--", "--nocapture", "--test-threads=1"];
     let scripted = ["SAMOVAR_CRASHES=1000", "SAMOVAR_LOADS=1000", "cargo", "test", "--release"];

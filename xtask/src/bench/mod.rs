@@ -94,6 +94,7 @@ fn build(tree: &Tree) -> Result<PathBuf> {
         ["--package", "samovar-store", "--example", "store_bench"],
         ["--package", "samovar-pool", "--example", "acquire_bench"],
         ["--package", "samovar-pool", "--example", "policies_bench"],
+        ["--package", "samovar-pool", "--example", "step_bench"],
         ["--package", "samovar-llama", "--example", "engine_bench"],
     ] {
         process::run(tree.root(), "cargo", &[&["build", "--quiet", "--release"], &what[..]].concat())?;

@@ -107,7 +107,7 @@ impl Home {
         stats["pool"][counter].as_f64().with_context(|| format!("`samovar stats` has no pool.{counter}"))
     }
 
-    /// Makes the daemon leave, if there is one, and waits until it has.
+    /// Stops the daemon, if there is one, and waits until it has.
     pub(crate) fn shut_down(&self) -> Result<()> {
         let output = self.command(&["shutdown"]).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

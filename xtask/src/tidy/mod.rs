@@ -3,12 +3,14 @@
 //! ```text
 //!   floors       which crate may depend on which, and which crate is home to a dependency
 //!   purity       the pool decides without doing anything
+//!   layers       what it decides with calls downwards only
 //!   file_names   no drawer where everything goes
 //!   lengths      a long file has a second noun in it (reported, not refused)
 //!   module_docs  every file says what it is
 //!   leftovers    nothing undone, no path of one machine
 //!   decisions    each ADR under a page
 //!   links        a link in the documentation leads somewhere
+//!   words        no private metaphors, one meaning for each noun, no riddles
 //! ```
 //!
 //! A rule reads the tree and returns findings; it never changes a file.
@@ -16,11 +18,13 @@
 mod decisions;
 mod file_names;
 mod floors;
+mod layers;
 mod leftovers;
 mod lengths;
 mod links;
 mod module_docs;
 mod purity;
+mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -117,12 +121,14 @@ pub(crate) fn run(tree: &Tree) -> Result<()> {
     let sources = sources(tree)?;
     let mut findings = floors::check(&tree.metadata()?);
     findings.extend(purity::check(&sources));
+    findings.extend(layers::check(&sources));
     findings.extend(file_names::check(&tree.files()?));
     findings.extend(lengths::check(&sources));
     findings.extend(module_docs::check(&sources));
     findings.extend(leftovers::check(&sources, tree.root()));
     findings.extend(decisions::check(&sources));
     findings.extend(links::check(&sources, tree.root()));
+    findings.extend(words::check(&sources));
     for finding in &findings {
         println!("{finding}");
     }

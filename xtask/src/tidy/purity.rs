@@ -52,13 +52,13 @@ fn check_file(source: &Source) -> Vec<Finding> {
 }
 
 /// A line without its comment and without what stands in quotes.
-fn code_of(line: &str) -> String {
+pub(super) fn code_of(line: &str) -> String {
     let line = line.split("//").next().unwrap_or_default();
     line.split('"').step_by(2).collect::<Vec<_>>().join(" ").replace("'static", " ")
 }
 
 /// Whether `word` stands in `code` by itself; `Atomic` also matches `AtomicU64`.
-fn has_word(code: &str, word: &str) -> bool {
+pub(super) fn has_word(code: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).any(|(at, _)| {
         let before = code[..at].chars().next_back();

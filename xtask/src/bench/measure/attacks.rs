@@ -31,7 +31,7 @@ const HOLD: Duration = Duration::from_secs(2);
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     /// Tokens of a small request.
     tokens: u32,
     /// Between two small requests of a client.
@@ -87,7 +87,7 @@ struct Seen {
 }
 
 /// Each attack in turn, with a quiet time before it.
-pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+pub(crate) fn run(bench: &mut Bench<'_>, plan: &Parameters) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let copies = copies(bench, folder.path())?;
     let names = copies.iter().fold(String::new(), |settings, (name, path)| {
@@ -120,7 +120,7 @@ fn copies(bench: &Bench<'_>, folder: &std::path::Path) -> Result<[(&'static str,
     Ok([(ATTACKED, attacked), (HOSTILE, hostile)])
 }
 
-fn one(bench: &mut Bench<'_>, plan: &Plan, server: &Server, attack: Attack) -> Result<()> {
+fn one(bench: &mut Bench<'_>, plan: &Parameters, server: &Server, attack: Attack) -> Result<()> {
     let address = server.url.trim_start_matches("http://").to_owned();
     let calm = Duration::from_secs((plan.seconds / 4).max(3));
     observe(&address, plan, Duration::from_secs(1));
@@ -133,7 +133,7 @@ fn one(bench: &mut Bench<'_>, plan: &Plan, server: &Server, attack: Attack) -> R
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
                     // An attacker who is turned away comes again, a little later.
-                    if strike(address, attack, client, is_over).is_err() {
+                    if run_attack(address, attack, client, is_over).is_err() {
                         std::thread::sleep(Duration::from_millis(20));
                     }
                 }
@@ -188,7 +188,7 @@ fn daemon_mib(server: &Server) -> Result<f64> {
 }
 
 /// Small requests on the model that nobody attacks, and on the one that is attacked.
-fn observe(address: &str, plan: &Plan, time: Duration) -> [Seen; 2] {
+fn observe(address: &str, plan: &Parameters, time: Duration) -> [Seen; 2] {
     let until = Instant::now() + time;
     std::thread::scope(|scope| {
         let clients = ["demo", ATTACKED].map(|model| {
@@ -211,7 +211,7 @@ fn observe(address: &str, plan: &Plan, time: Duration) -> [Seen; 2] {
     })
 }
 
-fn small(address: &str, plan: &Plan, model: &str) -> Result<f64> {
+fn small(address: &str, plan: &Parameters, model: &str) -> Result<f64> {
     let body = json!({ "model": model, "max_tokens": plan.tokens, "temperature": 0,
                        "messages": [{ "role": "user", "content": "Tell me a story about a fox" }] });
     let began = Instant::now();
@@ -235,7 +235,7 @@ fn post(agent: &str, body: &str, length: Option<usize>) -> Vec<u8> {
 }
 
 /// One stroke of one attacker.
-fn strike(address: &str, attack: Attack, client: usize, is_over: &AtomicBool) -> Result<()> {
+fn run_attack(address: &str, attack: Attack, client: usize, is_over: &AtomicBool) -> Result<()> {
     let chat = |model: &str, content: String, more: serde_json::Value| {
         let mut body = json!({ "model": model, "messages": [{ "role": "user", "content": content }] });
         if let (Some(body), Some(more)) = (body.as_object_mut(), more.as_object()) {

@@ -19,7 +19,7 @@ use super::super::{Bench, models};
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     pub(super) models: Vec<String>,
     prompt: String,
     tokens: u32,
@@ -42,7 +42,7 @@ pub(crate) struct Plan {
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// Each round meets every load, and asks both sides in turn.
-pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let settings = format!("threads = {}\nlayout = \"{}\"", plan.threads, plan.layout);
     let home = Home::new(bench, &[model], &settings)?;
     let ours = home.serve()?;
@@ -108,7 +108,13 @@ fn copies(bench: &Bench<'_>, model: &str, count: usize, settings: &str) -> Resul
     Ok((home, names))
 }
 
-fn together(bench: &mut Bench<'_>, plan: &Plan, model: &str, count: usize, settings: &str) -> Result<()> {
+fn together(
+    bench: &mut Bench<'_>,
+    plan: &Parameters,
+    model: &str,
+    count: usize,
+    settings: &str,
+) -> Result<()> {
     let (home, names) = copies(bench, model, count, settings)?;
     let server = home.serve()?;
     let ask = |name: &str, round: u32| {
@@ -139,7 +145,7 @@ fn together(bench: &mut Bench<'_>, plan: &Plan, model: &str, count: usize, setti
 }
 
 /// The first token of a small request, while another model computes a long prompt.
-fn beside_a_prompt(bench: &mut Bench<'_>, plan: &Plan, model: &str, settings: &str) -> Result<()> {
+fn beside_a_prompt(bench: &mut Bench<'_>, plan: &Parameters, model: &str, settings: &str) -> Result<()> {
     let settings = format!("{settings}\ncontext_tokens = 4096");
     let (home, names) = copies(bench, model, 2, &settings)?;
     let server = home.serve()?;

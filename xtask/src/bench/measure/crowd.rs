@@ -16,7 +16,7 @@ use super::super::{Bench, models};
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     pub(super) models: Vec<String>,
     prompt: String,
     /// Users at the same time.
@@ -31,7 +31,7 @@ pub(crate) struct Plan {
 }
 
 /// Ours first, then theirs: both at once would share the page cache that is to be counted.
-pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let own = one_for_all(bench, plan, model)?;
     let theirs = one_for_each(bench, plan, model)?;
     let (what_own, what_theirs) =
@@ -46,7 +46,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result
     Ok(())
 }
 
-fn one_for_all(bench: &Bench<'_>, plan: &Plan, model: &str) -> Result<Samples> {
+fn one_for_all(bench: &Bench<'_>, plan: &Parameters, model: &str) -> Result<Samples> {
     let settings =
         format!("slots = {}\ncontext_tokens = {}\nthreads = {}", plan.users, plan.context, plan.threads);
     let home = Home::new(bench, &[model], &settings)?;
@@ -55,7 +55,7 @@ fn one_for_all(bench: &Bench<'_>, plan: &Plan, model: &str) -> Result<Samples> {
     (0..bench.rounds).map(|_| while_busy(&servers, &[&server], plan, model)).collect()
 }
 
-fn one_for_each(bench: &Bench<'_>, plan: &Plan, model: &str) -> Result<Samples> {
+fn one_for_each(bench: &Bench<'_>, plan: &Parameters, model: &str) -> Result<Samples> {
     let path = models::weights(bench.tree, model)?;
     let setup = Setup { model: &path, threads: plan.threads, repacks: true };
     let started: Vec<Server> =
@@ -65,7 +65,7 @@ fn one_for_each(bench: &Bench<'_>, plan: &Plan, model: &str) -> Result<Samples> 
 }
 
 /// Memory of the processes, in MiB, once every user has had an answer and all ask again.
-fn while_busy(asked: &[&Server], counted: &[&Server], plan: &Plan, model: &str) -> Result<f64> {
+fn while_busy(asked: &[&Server], counted: &[&Server], plan: &Parameters, model: &str) -> Result<f64> {
     std::thread::scope(|scope| {
         let users: Vec<_> = asked
             .iter()

@@ -19,13 +19,13 @@ const FILE: &str = "big-Q8_0.gguf";
 /// What to fetch.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     /// Size of the file.
     bytes: u64,
 }
 
 /// Fetches the file by each side in turn.
-pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+pub(crate) fn run(bench: &mut Bench<'_>, plan: &Parameters) -> Result<()> {
     let folder = tempfile::tempdir_in(bench.tree.target()?)?;
     let file = folder.path().join(FILE);
     write_noise(&file, plan.bytes)?;

@@ -12,7 +12,7 @@ use super::super::subject::Home;
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     pub(super) models: Vec<String>,
     prompt: String,
     tokens: u32,
@@ -28,7 +28,7 @@ struct Times {
 }
 
 /// Both daemons stay up, and are asked in turn.
-pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let settings = |workers: bool| {
         format!("slots = 1\nthreads = {}\nkeep_alive = -1\n[pool]\nworkers = {workers}\n", plan.threads)
     };

@@ -25,7 +25,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     pub(super) models: Vec<String>,
     /// Repeated until the prompt is about long enough.
     sentence: String,
@@ -50,7 +50,7 @@ struct Times {
 }
 
 /// Measures one model.
-pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let settings =
         format!("threads = {}\nslots = 1\ncontext_tokens = {}\nkeep_alive = -1", plan.threads, plan.context);
     let home = Home::new(bench, &[model], &settings)?;
@@ -109,7 +109,7 @@ fn evict(home: &Home, model: &str) -> Result<f64> {
     }
 }
 
-fn keep(bench: &mut Bench<'_>, plan: &Plan, model: &str, times: &Times) {
+fn keep(bench: &mut Bench<'_>, plan: &Parameters, model: &str, times: &Times) {
     let record = &mut bench.record;
     record.figure(model, "tokens of the prompt", "", times.prompt_tokens as f64, None);
     for (what, samples) in [

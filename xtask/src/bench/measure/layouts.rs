@@ -38,7 +38,7 @@ const SPEEDS: [(&str, &str); 3] = [
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     pub(super) models: Vec<String>,
     /// Tokens of the long prompt.
     prefill: u32,
@@ -71,14 +71,14 @@ struct Layout {
 
 /// Where everything lies.
 struct Stage<'a> {
-    plan: &'a Plan,
+    plan: &'a Parameters,
     program: PathBuf,
     model: PathBuf,
     packed: PathBuf,
 }
 
 /// Measures one model.
-pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let folder = tempfile::tempdir_in(bench.tree.root().join("bench/models"))?;
     let stage = Stage {
         plan,
@@ -105,7 +105,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result
 }
 
 /// What a user does: `samovar pack`, with the start of the daemon. Returns the seconds that took.
-fn make_by_hand(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<f64> {
+fn make_by_hand(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<f64> {
     let home = Home::new(bench, &[model], &format!("threads = {}", plan.threads))?;
     let started = Instant::now();
     home.json(&["pack", model])?;
@@ -195,7 +195,7 @@ impl Stage<'_> {
 
     /// llama.cpp's own benchmarks in their default mode.
     fn theirs(&self, bench: &Bench<'_>, samples: &mut [Samples; 3]) -> Result<()> {
-        let Plan { prefill, prompt, decode, threads, .. } = *self.plan;
+        let Parameters { prefill, prompt, decode, threads, .. } = *self.plan;
         let setup = Setup { model: &self.model, threads, repacks: true };
         let fill = bench.peers.prefill(setup, prefill, 1)?;
         let decoded = bench.peers.decode(setup, prompt, decode, &[1, 8], 1)?;
@@ -229,7 +229,7 @@ fn forget(file: &Path) -> Result<()> {
 
 fn keep(
     bench: &mut Bench<'_>,
-    plan: &Plan,
+    plan: &Parameters,
     model: &str,
     making_s: f64,
     layouts: &[Layout; 4],
@@ -273,7 +273,7 @@ fn keep(
     }
 }
 
-fn keep_layout(bench: &mut Bench<'_>, case: &str, plan: &Plan, layout: &Layout) {
+fn keep_layout(bench: &mut Bench<'_>, case: &str, plan: &Parameters, layout: &Layout) {
     let together = format!("{} processes", plan.processes);
     let times = [
         ("load, page cache warm", "ms", &layout.warm_ms),

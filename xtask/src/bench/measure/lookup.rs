@@ -15,7 +15,7 @@ const SIDES: [(&str, &str); 2] = [("one_caller", "one caller"), ("eight_callers"
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     /// Models that the pool knows.
     models: u32,
     /// Slots taken and given back.
@@ -24,7 +24,7 @@ pub(crate) struct Plan {
 }
 
 /// Runs the pool's own example, which prints its quantiles as JSON.
-pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+pub(crate) fn run(bench: &mut Bench<'_>, plan: &Parameters) -> Result<()> {
     let program = bench.programs.join("examples/acquire_bench");
     let (models, acquires) = (plan.models.to_string(), plan.acquires.to_string());
     let mut measured = SIDES.map(|side| (side, Samples::default(), Samples::default()));

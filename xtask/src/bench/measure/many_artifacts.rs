@@ -25,12 +25,12 @@ const FIGURES: [(&str, &str, &str, Option<f64>); 9] = [
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     artifacts: u32,
 }
 
 /// Runs the store's own example, which prints its figures as JSON.
-pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+pub(crate) fn run(bench: &mut Bench<'_>, plan: &Parameters) -> Result<()> {
     let program = bench.programs.join("examples/store_bench");
     let mut told = Vec::new();
     for _ in 0..bench.rounds {

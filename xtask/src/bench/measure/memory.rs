@@ -15,7 +15,7 @@ use super::super::subject::{Home, Question};
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     pub(super) models: Vec<String>,
     prompt: String,
     /// Processes that have the model loaded at the same time.
@@ -27,12 +27,12 @@ pub(crate) struct Plan {
 }
 
 /// Processes first, then a daemon that parks the model.
-pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     processes(bench, plan, model)?;
     parked(bench, plan, model)
 }
 
-fn processes(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+fn processes(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let home = Home::new(bench, &[model], "layout = \"mapped\"\nslots = 1")?;
     let (mut one, mut all) = (Samples::default(), Samples::default());
     for _ in 0..bench.rounds {
@@ -51,7 +51,7 @@ fn processes(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
 }
 
 /// What this many processes use together while each is in the middle of an answer.
-fn proportional_mib(home: &Home, plan: &Plan, model: &str, count: usize) -> Result<f64> {
+fn proportional_mib(home: &Home, plan: &Parameters, model: &str, count: usize) -> Result<f64> {
     // Longer than it takes to look; the processes are ended before they are through.
     let question = Question { model, prompt: &plan.prompt, tokens: 2000 };
     let mut running = Running(Vec::new());
@@ -84,7 +84,7 @@ impl Drop for Running {
     }
 }
 
-fn parked(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+fn parked(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let home = Home::new(bench, &[model], "layout = \"mapped\"")?;
     let server = home.serve()?;
     let question = Question { model, prompt: &plan.prompt, tokens: 1 };

@@ -16,6 +16,7 @@ mod shared_prefix;
 mod shell_loop;
 mod speed;
 mod stampede;
+mod step;
 mod switch;
 mod warm_start;
 mod wire;
@@ -30,43 +31,45 @@ use super::Bench;
 #[serde(tag = "measure", content = "plan", rename_all = "kebab-case")]
 pub(crate) enum Measure {
     /// Runs in a loop against loading each time.
-    ShellLoop(shell_loop::Plan),
+    ShellLoop(shell_loop::Parameters),
     /// Many first requests at once.
-    Stampede(stampede::Plan),
+    Stampede(stampede::Parameters),
     /// A slot of a model that is ready, among many models.
-    Lookup(lookup::Plan),
+    Lookup(lookup::Parameters),
+    /// One decision of a pool in which everything is busy.
+    Step(step::Parameters),
     /// Eviction policies on synthetic traces.
-    Policies(policies::Plan),
+    Policies(policies::Parameters),
     /// Tokens per second of the engine.
-    Speed(speed::Plan),
+    Speed(speed::Parameters),
     /// What HTTP adds to a token.
-    Wire(wire::Plan),
+    Wire(wire::Parameters),
     /// Requests at once that begin alike.
-    SharedPrefix(shared_prefix::Plan),
+    SharedPrefix(shared_prefix::Parameters),
     /// A long prompt again, after eviction and restart.
-    KeptPrefix(kept_prefix::Plan),
+    KeptPrefix(kept_prefix::Parameters),
     /// The ways in which weights can lie in memory.
-    Layouts(layouts::Plan),
+    Layouts(layouts::Parameters),
     /// Memory of processes, and of a parked model.
-    Memory(memory::Plan),
+    Memory(memory::Parameters),
     /// The store with thousands of artifacts.
-    ManyArtifacts(many_artifacts::Plan),
+    ManyArtifacts(many_artifacts::Parameters),
     /// A fetch from a hub on this machine.
-    Download(download::Plan),
+    Download(download::Parameters),
     /// First tokens after switches between two models.
-    Switch(switch::Plan),
+    Switch(switch::Parameters),
     /// Many users of one model.
-    Crowd(crowd::Plan),
+    Crowd(crowd::Parameters),
     /// A worker against the same engine in the daemon.
-    Isolation(isolation::Plan),
+    Isolation(isolation::Parameters),
     /// A client beside an attacker.
-    Attacks(attacks::Plan),
+    Attacks(attacks::Parameters),
     /// Beside other programs, and other models.
-    Busy(busy::Plan),
+    Busy(busy::Parameters),
     /// Far more requests than can be served.
-    Overload(overload::Plan),
+    Overload(overload::Parameters),
     /// A new process with its model on disk.
-    WarmStart(warm_start::Plan),
+    WarmStart(warm_start::Parameters),
 }
 
 /// Carries one out. A case that cannot be measured is recorded as skipped, and the others go on.
@@ -80,6 +83,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         }
         Measure::Speed(plan) => speed::run(bench, plan),
         Measure::Lookup(plan) => return lookup::run(bench, plan),
+        Measure::Step(plan) => return step::run(bench, plan),
         Measure::Policies(plan) => return policies::run(bench, plan),
         Measure::ManyArtifacts(plan) => return many_artifacts::run(bench, plan),
         Measure::Switch(plan) => return switch::run(bench, plan),

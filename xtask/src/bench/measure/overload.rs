@@ -16,7 +16,7 @@ use super::super::subject::{Home, Server, milliseconds};
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     model: String,
     prompt: String,
     tokens: u32,
@@ -45,7 +45,7 @@ struct Seen {
 }
 
 /// First as many clients as slots, then the crowd.
-pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+pub(crate) fn run(bench: &mut Bench<'_>, plan: &Parameters) -> Result<()> {
     let home = Home::new(bench, &[], &format!("slots = {}", plan.slots))?;
     let server = home.serve()?;
     let phase = Duration::from_secs((plan.seconds / 4).max(2));
@@ -85,7 +85,13 @@ fn mib(server: &Server) -> Result<f64> {
 }
 
 /// So many clients ask, each again as soon as it is answered, or after a pause when it is refused.
-fn ask_for(server: &Server, plan: &Plan, clients: u32, pause: Duration, time: Duration) -> Result<Seen> {
+fn ask_for(
+    server: &Server,
+    plan: &Parameters,
+    clients: u32,
+    pause: Duration,
+    time: Duration,
+) -> Result<Seen> {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..clients)
@@ -109,7 +115,7 @@ fn ask_for(server: &Server, plan: &Plan, clients: u32, pause: Duration, time: Du
 /// An answer that comes after the time is over does not count.
 fn one_client(
     server: &Server,
-    plan: &Plan,
+    plan: &Parameters,
     client: u32,
     pause: Duration,
     is_over: &AtomicBool,

@@ -12,7 +12,7 @@ use crate::process;
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     /// Requests of each trace.
     requests: u32,
     seed: u32,
@@ -21,7 +21,7 @@ pub(crate) struct Plan {
 }
 
 /// Runs the pool's own example, which prints seconds of loading as JSON.
-pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+pub(crate) fn run(bench: &mut Bench<'_>, plan: &Parameters) -> Result<()> {
     let program = bench.programs.join("examples/policies_bench");
     let (requests, seed) = (plan.requests.to_string(), plan.seed.to_string());
     let told: Value =
@@ -32,7 +32,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn one(bench: &mut Bench<'_>, plan: &Plan, case: &Value) -> Option<()> {
+fn one(bench: &mut Bench<'_>, plan: &Parameters, case: &Value) -> Option<()> {
     let parking = if case["can_park"].as_bool()? { "parking" } else { "no parking" };
     let name = format!("{} {} %, {parking}", case["trace"].as_str()?, case["budget_percent"]);
     let seconds = case["load_seconds"].as_object()?;

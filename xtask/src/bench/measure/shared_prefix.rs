@@ -15,7 +15,7 @@ use super::super::{Bench, models};
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     pub(super) models: Vec<String>,
     /// Requests at once.
     clients: u32,
@@ -37,7 +37,7 @@ struct Times {
 }
 
 /// Both servers stay up, and are asked in turn.
-pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let settings = format!("threads = {}\nslots = {}", plan.threads, plan.clients);
     let home = Home::new(bench, &[model], &settings)?;
     let ours = home.serve()?;
@@ -60,7 +60,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result
     Ok(())
 }
 
-fn one_round(server: &Server, plan: &Plan, model: &str, round: u32, times: &mut Times) -> Result<()> {
+fn one_round(server: &Server, plan: &Parameters, model: &str, round: u32, times: &mut Times) -> Result<()> {
     // A beginning of its own each time, so that nothing of an earlier request can be reused.
     let beginning =
         |kind: &str| format!("Chapter {kind} {round}. {}", plan.sentence.repeat(plan.repeats as usize));
@@ -92,7 +92,14 @@ fn at_once(
     Ok((milliseconds(started.elapsed()), answers))
 }
 
-fn keep(bench: &mut Bench<'_>, plan: &Plan, model: &str, side: &str, times: &Times, target: Option<Target>) {
+fn keep(
+    bench: &mut Bench<'_>,
+    plan: &Parameters,
+    model: &str,
+    side: &str,
+    times: &Times,
+    target: Option<Target>,
+) {
     let record = &mut bench.record;
     let clients = plan.clients;
     record.series(model, &format!("one request, {side}"), "ms", &times.one);

@@ -13,7 +13,7 @@ use crate::tree::Tree;
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     prompt: String,
     /// Runs of one loop.
     runs: u32,
@@ -59,13 +59,13 @@ struct Times {
 }
 
 /// Measures one case: both sides in turn, in each round.
-pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, case: &Case) -> Result<()> {
+pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, case: &Case) -> Result<()> {
     let times = times(bench, plan, case)?;
     keep(bench, case, &times);
     Ok(())
 }
 
-fn times(bench: &Bench<'_>, plan: &Plan, case: &Case) -> Result<Times> {
+fn times(bench: &Bench<'_>, plan: &Parameters, case: &Case) -> Result<Times> {
     let home = Home::new(bench, &[&case.model], &format!("layout = \"{}\"", case.layout))?;
     let asked = std::cell::Cell::new(0_u32);
     let ask = |flags: &[&str]| {

@@ -18,7 +18,7 @@ const SEQUENCES: [u32; 3] = [1, 4, 8];
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     models: Vec<String>,
     /// `mapped` is compared with llama.cpp's `--no-repack`, `repacked` with its default.
     layouts: Vec<String>,
@@ -44,7 +44,7 @@ struct Speeds {
 }
 
 /// Measures each model in each layout, ours and theirs in turn.
-pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) {
+pub(crate) fn run(bench: &mut Bench<'_>, plan: &Parameters) {
     if let Some(version) = bench.peers.version() {
         bench.record.version("llama.cpp", &version);
     }
@@ -57,7 +57,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) {
     }
 }
 
-fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str, layout: &str) -> Result<()> {
+fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str, layout: &str) -> Result<()> {
     let path = models::weights(bench.tree, model)?;
     let program = bench.programs.join("examples/engine_bench");
     let blank = || Speeds { decode: vec![Samples::default(); SEQUENCES.len()], ..Speeds::default() };
@@ -76,7 +76,13 @@ fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str, layout: &str) -> Res
     Ok(())
 }
 
-fn add_ours(plan: &Plan, program: &Path, model: &Path, layout: &str, speeds: &mut Speeds) -> Result<()> {
+fn add_ours(
+    plan: &Parameters,
+    program: &Path,
+    model: &Path,
+    layout: &str,
+    speeds: &mut Speeds,
+) -> Result<()> {
     let model = model.to_string_lossy();
     let [prefill, decode, threads, repeat] =
         [plan.prefill, plan.decode, plan.threads, plan.repeat].map(|number| number.to_string());
@@ -104,7 +110,13 @@ fn add_ours(plan: &Plan, program: &Path, model: &Path, layout: &str, speeds: &mu
     Ok(())
 }
 
-fn add_theirs(bench: &Bench<'_>, plan: &Plan, model: &Path, layout: &str, speeds: &mut Speeds) -> Result<()> {
+fn add_theirs(
+    bench: &Bench<'_>,
+    plan: &Parameters,
+    model: &Path,
+    layout: &str,
+    speeds: &mut Speeds,
+) -> Result<()> {
     let setup = Setup { model, threads: plan.threads, repacks: layout == "repacked" };
     let prefill = bench.peers.prefill(setup, plan.prefill, plan.repeat)?;
     let decode = bench.peers.decode(setup, plan.prompt, plan.decode, &SEQUENCES, plan.repeat)?;
@@ -115,7 +127,7 @@ fn add_theirs(bench: &Bench<'_>, plan: &Plan, model: &Path, layout: &str, speeds
     Ok(())
 }
 
-fn keep(bench: &mut Bench<'_>, plan: &Plan, case: &str, ours: &Speeds, theirs: Option<&Speeds>) {
+fn keep(bench: &mut Bench<'_>, plan: &Parameters, case: &str, ours: &Speeds, theirs: Option<&Speeds>) {
     let decode_names = SEQUENCES.iter().map(|count| format!("decode × {count}"));
     let names: Vec<String> =
         std::iter::once(format!("prefill {}", plan.prefill)).chain(decode_names).collect();

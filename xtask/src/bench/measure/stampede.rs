@@ -13,7 +13,7 @@ use super::super::subject::{Home, Question, milliseconds};
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     prompt: String,
     tokens: u32,
     /// Requests at once.
@@ -22,7 +22,7 @@ pub(crate) struct Plan {
 }
 
 /// Through the daemon, and with every process loading for itself.
-pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let home = Home::new(bench, &[model], "")?;
     let question = Question { model, prompt: &plan.prompt, tokens: plan.tokens };
     home.ask(question, &["--no-daemon"])?;

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     /// The two models.
     models: [String; 2],
     prompt: String,
@@ -55,7 +55,7 @@ struct Side<'a> {
 }
 
 /// All sides stay up, and are asked in turn.
-pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+pub(crate) fn run(bench: &mut Bench<'_>, plan: &Parameters) -> Result<()> {
     let cache = tempfile::tempdir()?;
     if plan.layout == "packed" {
         pack(bench, plan, cache.path())?;
@@ -100,7 +100,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
 
 impl Side<'_> {
     /// What is not there or was refused is mapped instead, without a word to who asks.
-    fn check_layout(&self, plan: &Plan) -> Result<()> {
+    fn check_layout(&self, plan: &Parameters) -> Result<()> {
         let Some(home) = &self.home else { return Ok(()) };
         for model in &plan.models {
             let shown = home.json(&["show", model])?;
@@ -116,7 +116,7 @@ impl Side<'_> {
     }
 }
 
-fn home(bench: &Bench<'_>, plan: &Plan, cache: &Path, model: &str, pool: &str) -> Result<Home> {
+fn home(bench: &Bench<'_>, plan: &Parameters, cache: &Path, model: &str, pool: &str) -> Result<Home> {
     let names: Vec<&str> = plan.models.iter().map(String::as_str).collect();
     let settings = format!(
         "slots = 1\ncontext_tokens = {}\nthreads = {}\nlayout = \"{}\"\n{model}\n[cache]\ncache_dir = \"{}\"\n[pool]\n{pool}\n",
@@ -129,7 +129,7 @@ fn home(bench: &Bench<'_>, plan: &Plan, cache: &Path, model: &str, pool: &str) -
 }
 
 /// Makes the packed files, where every side finds them.
-fn pack(bench: &Bench<'_>, plan: &Plan, cache: &Path) -> Result<()> {
+fn pack(bench: &Bench<'_>, plan: &Parameters, cache: &Path) -> Result<()> {
     let home = home(bench, plan, cache, "", "")?;
     for model in &plan.models {
         home.json(&["pack", model])?;
@@ -139,7 +139,7 @@ fn pack(bench: &Bench<'_>, plan: &Plan, cache: &Path) -> Result<()> {
 
 fn ours<'a>(
     bench: &Bench<'_>,
-    plan: &Plan,
+    plan: &Parameters,
     cache: &Path,
     what: &'a str,
     model: &str,
@@ -150,7 +150,13 @@ fn ours<'a>(
     Ok(Side { what, server, first: Default::default(), home: Some(home) })
 }
 
-fn router<'a>(bench: &Bench<'_>, plan: &Plan, what: &'a str, loaded: u32, repacks: bool) -> Result<Side<'a>> {
+fn router<'a>(
+    bench: &Bench<'_>,
+    plan: &Parameters,
+    what: &'a str,
+    loaded: u32,
+    repacks: bool,
+) -> Result<Side<'a>> {
     let path = models::weights(bench.tree, &plan.models[0])?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let setup = Setup { model: &path, threads: plan.threads, repacks };
@@ -158,7 +164,7 @@ fn router<'a>(bench: &Bench<'_>, plan: &Plan, what: &'a str, loaded: u32, repack
     Ok(Side { what, server, first: Default::default(), home: None })
 }
 
-fn record(bench: &mut Bench<'_>, plan: &Plan, sides: &[Side<'_>]) {
+fn record(bench: &mut Bench<'_>, plan: &Parameters, sides: &[Side<'_>]) {
     for (index, model) in plan.models.iter().enumerate() {
         for side in sides {
             let what = format!("first token after a switch, {}", side.what);

@@ -20,7 +20,7 @@ const FIRST_TOKEN_AT_MOST_MS: f64 = 1_000.0;
 /// Which models.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     pub(super) models: Vec<String>,
     prompt: String,
 }
@@ -40,7 +40,7 @@ struct Times {
 }
 
 /// Measures one model.
-pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let weights = models::weights(bench.tree, model)?;
     let name = format!("{model}.gguf");
     let hub = Hub::of(bench.programs, &name, &weights)?;
@@ -82,7 +82,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result
     Ok(())
 }
 
-fn round(bench: &Bench<'_>, plan: &Plan, hub: &Hub, times: &mut Times) -> Result<()> {
+fn round(bench: &Bench<'_>, plan: &Parameters, hub: &Hub, times: &mut Times) -> Result<()> {
     let reference = format!("hf://{REPOSITORY}:Q4_K_M");
     let ask = |home: &Home| {
         let question = Question { model: &reference, prompt: &plan.prompt, tokens: 1 };

@@ -12,7 +12,7 @@ use super::super::{Bench, models};
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Plan {
+pub(crate) struct Parameters {
     pub(super) models: Vec<String>,
     prompt: String,
     tokens: u32,
@@ -34,7 +34,7 @@ impl Times {
 }
 
 /// Both servers stay up, and are asked in turn.
-pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result<()> {
+pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let home = Home::new(bench, &[model], &format!("threads = {}", plan.threads))?;
     let ours = home.serve()?;
     let path = models::weights(bench.tree, model)?;
@@ -89,7 +89,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Plan, model: &str) -> Result
 }
 
 /// Time of a token as the engine itself measured it for the same request through the same daemon.
-fn engine_token_ms(home: &Home, plan: &Plan, model: &str, round: u32) -> Result<f64> {
+fn engine_token_ms(home: &Home, plan: &Parameters, model: &str, round: u32) -> Result<f64> {
     let prompt = format!("{round}. {}", plan.prompt);
     let question = Question { model, prompt: &prompt, tokens: plan.tokens };
     let told: serde_json::Value = serde_json::from_str(&home.ask(question, &["--json", "--raw"])?.stdout)?;
