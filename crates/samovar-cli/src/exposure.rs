@@ -103,12 +103,12 @@ pub(crate) fn file(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What root can do who came to another user's place: by `sudo`, or in a container with a mounted home.
+/// What root can do in a place of another user.
 fn strangers(path: &Path, owner: u32) -> Option<String> {
     rustix::process::geteuid().is_root().then(|| {
         let name = name_of(owner).unwrap_or_else(|| format!("'#{owner}'"));
         format!(
-            "be that user: `sudo -u {name} samovar …`, or `docker run --user {owner} …` in a container; or make it root's: `chown -R root {}`",
+            "run as that user: `sudo -u {name} samovar …`, or `docker run --user {owner} …` in a container; or make it root's: `chown -R root {}`",
             path.display()
         )
     })

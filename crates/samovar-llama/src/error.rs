@@ -303,6 +303,7 @@ impl Error {
             Self::Adapter { .. } => Some("use the adapter with the base model that it was trained for"),
             Self::AdapterFile { .. } => Some("check the path; it must be readable for Samovar"),
             Self::NotGenerative { .. } => Some("choose a model that was made to generate text"),
+            Self::Thread { .. } => Some("the system may be out of threads or memory"),
             Self::Context { .. } => Some("ask for a smaller context, fewer slots or the q8_0 KV type"),
             Self::PromptTooLong { .. }
             | Self::PromptFarTooLong { .. }

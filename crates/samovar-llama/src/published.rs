@@ -25,10 +25,6 @@ pub(crate) struct Published {
     threads_why: AtomicU32,
 }
 
-/// The reasons, by the number that is published.
-const WHY: [ThreadsWhy; 4] =
-    [ThreadsWhy::All, ThreadsWhy::FewCores, ThreadsWhy::OtherModels, ThreadsWhy::OtherPrograms];
-
 impl Published {
     pub(crate) fn memory(&self, held_bytes: u64, mapped_bytes: u64, kv_total_tokens: u32) {
         self.held_bytes.store(held_bytes, Ordering::Relaxed);
@@ -48,7 +44,7 @@ impl Published {
 
     /// The threads of the step that begins.
     pub(crate) fn threads(&self, threads: ThreadUse) {
-        let why = WHY.iter().position(|why| *why == threads.why).unwrap_or(0);
+        let why = ThreadsWhy::ALL.iter().position(|why| *why == threads.why).unwrap_or(0);
         self.threads_used.store(threads.used, Ordering::Relaxed);
         self.threads_most.store(threads.most, Ordering::Relaxed);
         self.threads_why.store(why as u32, Ordering::Relaxed);
@@ -100,7 +96,8 @@ impl Published {
             threads: ThreadUse {
                 used: self.threads_used.load(Ordering::Relaxed),
                 most: self.threads_most.load(Ordering::Relaxed),
-                why: WHY[self.threads_why.load(Ordering::Relaxed) as usize % WHY.len()],
+                why: ThreadsWhy::ALL
+                    [self.threads_why.load(Ordering::Relaxed) as usize % ThreadsWhy::ALL.len()],
             },
         }
     }

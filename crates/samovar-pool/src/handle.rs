@@ -143,7 +143,7 @@ impl Pool {
             .ok()?;
         let is_granted = call.answer().await.ok()?;
         let place = call.place.take();
-        is_granted.then(|| BackgroundReservation::new(ticket, bytes, is_wanted_back, place))
+        is_granted.then(|| BackgroundReservation::new(ticket, is_wanted_back, place))
     }
 
     /// Other limits from now on. The number of callers at a time stays that of the start.

@@ -124,7 +124,6 @@ impl std::fmt::Debug for Lease {
 /// and then leaves off: somebody waits for it.
 pub struct BackgroundReservation {
     ticket: TicketId,
-    bytes: u64,
     is_wanted_back: Arc<AtomicBool>,
     place: Option<OwnedPermit<Return>>,
 }
@@ -132,16 +131,10 @@ pub struct BackgroundReservation {
 impl BackgroundReservation {
     pub(crate) fn new(
         ticket: TicketId,
-        bytes: u64,
         is_wanted_back: Arc<AtomicBool>,
         place: Option<OwnedPermit<Return>>,
     ) -> Self {
-        Self { ticket, bytes, is_wanted_back, place }
-    }
-
-    /// How much it is.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+        Self { ticket, is_wanted_back, place }
     }
 
     /// Whether a request needs the memory, or the pool is leaving.
@@ -165,9 +158,6 @@ impl Drop for BackgroundReservation {
 
 impl std::fmt::Debug for BackgroundReservation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BackgroundReservation")
-            .field("ticket", &self.ticket)
-            .field("bytes", &self.bytes)
-            .finish_non_exhaustive()
+        f.debug_struct("BackgroundReservation").field("ticket", &self.ticket).finish_non_exhaustive()
     }
 }

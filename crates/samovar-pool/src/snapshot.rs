@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use samovar_core::port::EngineId;
 use samovar_core::{Arena, LoadOptions, ModelKey, ThreadUse};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where a model is in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelState {
     /// Not in memory.
@@ -34,6 +34,22 @@ pub enum ModelState {
     Unloading,
     /// The last load failed, or the instance died; not tried again for a while.
     Failed,
+}
+
+impl ModelState {
+    /// Whether the model is in memory or on its way there, and not about to leave.
+    pub const fn is_held(self) -> bool {
+        match self {
+            Self::Waiting
+            | Self::Loading
+            | Self::Ready
+            | Self::Busy
+            | Self::Parking
+            | Self::Parked
+            | Self::Resuming => true,
+            Self::Absent | Self::Draining | Self::Unloading | Self::Failed => false,
+        }
+    }
 }
 
 /// What the pool holds at a moment.

@@ -277,7 +277,9 @@ fn values(text: &str) -> usize {
 
 fn json(text: &str, param: &str) -> Result<Json, Failure> {
     let mut value = serde_json::from_str(text).map_err(|error| {
-        Failure::new(ErrorKind::InvalidRequest, format!("{param} cannot be read: {error}")).with_param(param)
+        Failure::new(ErrorKind::InvalidRequest, format!("{param} cannot be read: {error}"))
+            .with_hint("it must be valid JSON")
+            .with_param(param)
     })?;
     // A mark may be written as itself or by its number.
     if !marks::is_clean(text) || text.contains("\\u") {
@@ -290,6 +292,7 @@ fn object(text: &str) -> Result<Map<String, Json>, Failure> {
     match json(text, "chat_template_kwargs")? {
         Json::Object(object) => Ok(object),
         _ => Err(Failure::new(ErrorKind::InvalidRequest, "chat_template_kwargs must be an object")
+            .with_hint("such as {\"enable_thinking\": false}")
             .with_param("chat_template_kwargs")),
     }
 }

@@ -257,6 +257,7 @@ impl Script {
                 ErrorKind::InvalidRequest,
                 format!("the conversation renders to more than {OUTPUT_LIMIT_BYTES} bytes of prompt"),
             )
+            .with_hint("send fewer or shorter messages")
             .with_param("messages"));
         }
         rendered.map_err(|error| refused_or_broken(&error))?;
@@ -288,6 +289,7 @@ fn refused_or_broken(error: &Error) -> Failure {
             ErrorKind::InvalidRequest,
             format!("the model's chat template refuses this conversation: {}", plain(words)),
         )
+        .with_hint("change the messages as the template's words say, or send plain text to /v1/completions")
         .with_param("messages"),
         None => broken(error),
     }

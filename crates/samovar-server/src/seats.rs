@@ -100,24 +100,33 @@ impl Seats {
 impl Guests {
     /// Closes one connection of the first of these addresses that has one to spare.
     fn dismiss_one(&mut self, addresses: &[Arc<str>]) -> Option<Doing> {
-        let idle = addresses.iter().find_map(|address| self.spare(address, Some(Doing::Idle)));
-        let (number, doing) =
-            idle.or_else(|| addresses.iter().find_map(|address| self.spare(address, None)))?;
+        let (number, doing) = self.first_to_close(addresses)?;
         if let Some(guest) = self.remove(number) {
             guest.stage.dismiss();
         }
         Some(doing)
     }
 
-    /// The connection of this address that is to be closed first, and what it does; up to this rank.
-    fn spare(&self, address: &Arc<str>, rank_max: Option<Doing>) -> Option<(u64, Doing)> {
-        let own = self.by_number.iter().filter(|(_, guest)| guest.address == *address);
-        let spare = own.filter_map(|(number, guest)| {
+    /// The connection that is to be closed: of the first of these addresses that has an idle one, or else of the first
+    /// that has any to spare. And what it does.
+    fn first_to_close(&self, addresses: &[Arc<str>]) -> Option<(u64, Doing)> {
+        let by_address = self.first_of_each_address();
+        let spare = |address: &Arc<str>| by_address.get(&**address).copied();
+        let idle = addresses.iter().filter_map(spare).find(|(doing, ..)| *doing <= Doing::Idle);
+        let (doing, _, number) = idle.or_else(|| addresses.iter().find_map(spare))?;
+        Some((number, doing))
+    }
+
+    /// Of each address, the connection that is to be closed first: what it does, since when, and its number.
+    fn first_of_each_address(&self) -> HashMap<&str, (Doing, Instant, u64)> {
+        let mut first = HashMap::new();
+        for (&number, guest) in &self.by_number {
             let state = guest.stage.state();
-            let since = spare_since(state)?;
-            rank_max.is_none_or(|max| state.doing <= max).then_some((state.doing, since, *number))
-        });
-        spare.min().map(|(doing, _, number)| (number, doing))
+            let Some(since) = spare_since(state) else { continue };
+            let this = (state.doing, since, number);
+            first.entry(&*guest.address).and_modify(|other| *other = this.min(*other)).or_insert(this);
+        }
+        first
     }
 
     fn remove(&mut self, number: u64) -> Option<Guest> {

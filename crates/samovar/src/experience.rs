@@ -43,6 +43,10 @@ impl Experience {
         options: &LoadOptions,
         measured: Footprint,
     ) {
+        // An engine that measures nothing is believed in its prediction.
+        if measured.total_bytes() == 0 {
+            return;
+        }
         let memo = memo(key, engine, options);
         if let Ok(json) = serde_json::to_string(&measured) {
             store.remember(&memo, &json);
@@ -63,7 +67,8 @@ impl Experience {
             return known;
         }
         let json = self.lazy_store.store().ok()?.recall(&memo).ok()?;
-        let measured = json.and_then(|json| serde_json::from_str(&json).ok());
+        let measured = json.and_then(|json| serde_json::from_str::<Footprint>(&json).ok());
+        let measured = measured.filter(|measured| measured.total_bytes() > 0);
         // What was measured meanwhile is newer than what the store said.
         *self.known().get_or_insert_with(memo, || measured)
     }
@@ -80,12 +85,34 @@ mod tests {
 
     use super::*;
 
+    fn lazy_store(home: &tempfile::TempDir) -> Arc<LazyStore> {
+        let mut config = StoreConfig::new(home.path().join("cache"), home.path().join("state"));
+        config.min_free_bytes = 0;
+        Arc::new(LazyStore::new(config))
+    }
+
+    #[test]
+    fn an_engine_that_measures_nothing_is_not_remembered() {
+        let home = tempfile::tempdir().expect("a folder");
+        let lazy_store = lazy_store(&home);
+        let store = lazy_store.store().expect("opens");
+        let experience = Experience::new(Arc::clone(&lazy_store));
+        let key = KeyDigest::parse(&"ab".repeat(32)).expect("a digest");
+        let (weights, options) = (weights::of_artifact(&key), FakeEngine::options());
+        let measured = Footprint { held_bytes: 5, mapped_bytes: 7 };
+        experience.remember(&store, &key, "fake", &options, measured);
+        experience.remember(&store, &key, "fake", &options, Footprint::default());
+        assert_eq!(experience.recall(&weights, "fake", &options), Some(measured));
+        // An earlier version kept it.
+        let json = serde_json::to_string(&Footprint::default()).expect("is written");
+        store.remember(&memo(&key, "fake", &options), &json);
+        assert_eq!(Experience::new(lazy_store).recall(&weights, "fake", &options), None);
+    }
+
     #[test]
     fn what_this_life_measures_is_known_although_nothing_was_known_before() {
         let home = tempfile::tempdir().expect("a folder");
-        let mut config = StoreConfig::new(home.path().join("cache"), home.path().join("state"));
-        config.min_free_bytes = 0;
-        let lazy_store = Arc::new(LazyStore::new(config));
+        let lazy_store = lazy_store(&home);
         let experience = Experience::new(Arc::clone(&lazy_store));
         let key = KeyDigest::parse(&"ab".repeat(32)).expect("a digest");
         let (weights, options) = (weights::of_artifact(&key), FakeEngine::options());

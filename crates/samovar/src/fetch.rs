@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::catalog::{Catalog, HeaderBytes, Judgement, Remote};
 use crate::lazy_store::LazyStore;
+use crate::runtime::blocking;
 use crate::unread::News;
 use crate::wait::Wait;
 
@@ -34,9 +35,7 @@ pub(crate) async fn fetch(
     watch: Watch,
 ) -> Result<(), Failure> {
     let opening = Arc::clone(lazy_store);
-    let store = tokio::task::spawn_blocking(move || opening.store())
-        .await
-        .map_err(|_| Failure::new(ErrorKind::Internal, "the store was not opened"))??;
+    let store = blocking(move || opening.store()).await??;
     if take_nearby(&store, remote, &watch).await {
         return Ok(());
     }
@@ -78,8 +77,7 @@ async fn take_nearby(store: &Store, remote: &Remote, watch: &Watch) -> bool {
 /// Whether something of that name is in the store by now.
 async fn is_here(store: &Store, remote: &Remote) -> bool {
     let (store, reference) = (store.clone(), remote.reference.clone());
-    let found = tokio::task::spawn_blocking(move || store.find(&reference)).await;
-    matches!(found, Ok(Ok(Some(_))))
+    matches!(blocking(move || store.find(&reference)).await, Ok(Ok(Some(_))))
 }
 
 /// Reads as much of the beginning as the header has, and lets the catalog judge it.

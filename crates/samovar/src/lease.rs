@@ -182,10 +182,7 @@ async fn resolve(
     let ceiling_tokens = (common.origin == Origin::Network).then_some(inner.rules.context_ceiling_tokens);
     let asked_context = common.context_tokens.map(|tokens| AskedContext { tokens, ceiling_tokens });
     let resolved = inner.resolve(&common.model, origin, asked_context, watch);
-    let resolved = match request_trace.deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline, resolved).await.map_err(|_| fetch::too_late())?,
-        None => resolved.await,
-    }?;
+    let resolved = by(request_trace.deadline, resolved).await.ok_or_else(fetch::too_late)??;
     request_trace.fetched(resolved.fetch_ms);
     Ok(resolved.model)
 }

@@ -74,8 +74,8 @@ pub use samovar_core::{ErrorKind, Failure};
 /// Replays of request logs in virtual time.
 pub use samovar_pool::replay;
 pub use samovar_pool::{
-    Budget, Counters, Decision, EvictionPolicy, Instances, ModelSpec, ModelStats, PoolConfig, PoolStats,
-    Snapshot,
+    Budget, Counters, Decision, EvictionPolicy, Instances, ModelSpec, ModelState, ModelStats, PoolConfig,
+    PoolStats, Snapshot,
 };
 pub use settings::{Alias, ChatTemplate, ModelSettings, PrefixSharing, RuntimeSettings};
 pub use stats::{Lifetime, ModelLifetime, Stats, TierStats, Tiers};

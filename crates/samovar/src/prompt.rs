@@ -47,7 +47,7 @@ pub(crate) fn with_what_fits(
     trained: u32,
     origin: Origin,
 ) -> Failure {
-    if failure.kind != ErrorKind::ContextExceeded || trained == 0 {
+    if trained == 0 {
         return failure;
     }
     failure.with_hint(match origin {

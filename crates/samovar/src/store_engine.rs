@@ -62,6 +62,7 @@ impl StoreEngine {
         let opened = store.open_artifact(key)?;
         let files = opened.files().ok_or_else(|| {
             Failure::new(ErrorKind::InvalidModel, format!("{} has no weights", opened.artifact().reference))
+                .with_hint("pull it again")
         })?;
         let (options, began) = (request.options, Instant::now());
         match self.layout_loader.load(LoadRequest { files: &files, ..request }) {
@@ -97,7 +98,8 @@ fn explain(store: &Store, key: &KeyDigest, reference: &str, failure: Failure) ->
             ),
         )
         .with_hint("try again: the next request fetches it again"),
-        Ok(Integrity::Sound) => failure,
+        // A read-only store is its keeper's to verify.
+        Ok(Integrity::Sound) | Err(samovar_store::Error::Missing { .. }) => failure,
         Err(unreadable) => unreadable.into(),
     }
 }

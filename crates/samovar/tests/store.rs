@@ -11,7 +11,7 @@ use samovar::{
 };
 use samovar_core::testing::fake::{FakeEngine, Script};
 use samovar_core::testing::gguf::{LlamaShape, llama};
-use samovar_core::{Digest, ErrorKind, ModelRef, Sampling};
+use samovar_core::{Digest, ErrorKind, Failure, ModelRef, Sampling};
 use samovar_testhub::Hub;
 
 const MODEL: &str = "hf://test/tiny:Q8_0";
@@ -287,6 +287,22 @@ async fn the_request_that_meets_damage_has_the_model_brought_again_and_is_answer
         let (_, summary) = house.runtime().generate(asked()).collect().await.expect("is mended");
         assert_eq!(summary.tier, tier, "{model}, {origin:?}: the first look");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_from_a_read_only_store_that_fails_says_why() {
+    let house = House::new().await;
+    house.runtime().generate(ask(MODEL)).collect().await.expect("answers");
+    let mut config = house.config();
+    config.read_only_dirs = vec![config.cache_dir.clone()];
+    config.cache_dir = house.home.path().join("own");
+    config.state_dir = house.home.path().join("own-state");
+    let engine = FakeEngine::new();
+    engine.fail_next_loads(1, Failure::new(ErrorKind::InvalidModel, "a tensor is missing"));
+    let runtime = House::runtime_with(engine, config, 1 << 30);
+    let failure = runtime.generate(ask(MODEL)).collect().await.expect_err("cannot be loaded");
+    assert_eq!(failure.kind, ErrorKind::InvalidModel, "{failure:?}");
+    assert!(failure.message.contains("a tensor is missing"), "{failure:?}");
 }
 
 /// A runtime that adopted these weights from Ollama's folder, with a template and parameters of their author.

@@ -112,11 +112,11 @@ fn list(tree: &Tree) -> Result<()> {
 fn run_one(tree: &Tree, programs: &Path, arguments: &Arguments, scenario: &Scenario) -> Result<()> {
     println!("── {}: {}", scenario.name, scenario.question);
     let rounds = arguments.rounds.unwrap_or(scenario.rounds);
-    let record = Record::begin(tree, scenario, rounds)?;
+    let path = tree.root().join(&arguments.out).join(format!("{}.json", scenario.name));
+    let record = Record::begin(tree, scenario, rounds, &path)?;
     let mut bench = Bench { tree, programs, rounds, peers: &arguments.peers, record };
     measure::run(&mut bench, &scenario.measure)?;
-    let path = tree.root().join(&arguments.out).join(format!("{}.json", scenario.name));
-    bench.record.finish(&path)?;
-    println!("{}\nwrote {}", bench.record, path.display());
+    bench.record.finish()?;
+    println!("wrote {}", path.display());
     Ok(())
 }

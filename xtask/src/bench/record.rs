@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -34,6 +34,9 @@ pub(crate) struct Record {
     skipped: Vec<Skip>,
     series: Vec<Series>,
     plan: serde_json::Value,
+    /// Where the run file goes.
+    #[serde(skip)]
+    path: PathBuf,
 }
 
 /// Everything that was measured of one thing.
@@ -95,8 +98,9 @@ struct Skip {
 }
 
 impl Record {
-    /// An empty record of what is about to be measured.
-    pub(crate) fn begin(tree: &Tree, scenario: &Scenario, rounds: u32) -> Result<Self> {
+    /// An empty record of what is about to be measured; `path` is that of its run file.
+    pub(crate) fn begin(tree: &Tree, scenario: &Scenario, rounds: u32, path: &Path) -> Result<Self> {
+        fs_err::create_dir_all(path.parent().context("a run file lies in a folder")?)?;
         let root = tree.root().to_string_lossy();
         let git = |arguments: &[&str]| {
             let line: Vec<&str> = ["-C", &root].iter().chain(arguments).copied().collect();
@@ -127,6 +131,7 @@ impl Record {
             skipped: Vec::new(),
             series: Vec::new(),
             plan: serde_json::to_value(scenario)?,
+            path: path.to_owned(),
         })
     }
 
@@ -146,7 +151,7 @@ impl Record {
         });
     }
 
-    /// Keeps a number that is worth quoting.
+    /// Prints a number that is worth quoting, and keeps it: what was measured outlives a measurement that is interrupted.
     pub(crate) fn figure(
         &mut self,
         case: &str,
@@ -157,7 +162,12 @@ impl Record {
     ) {
         let is_reached = target.map(|target| target.is_reached(value));
         let (case, what) = (case.to_owned(), what.to_owned());
-        self.figures.push(Figure { case, what, value: rounded(value), unit, target, is_reached });
+        let figure = Figure { case, what, value: rounded(value), unit, target, is_reached };
+        println!("{figure}");
+        self.figures.push(figure);
+        if let Err(error) = self.write_partial() {
+            eprintln!("the figures so far could not be written: {error:#}");
+        }
     }
 
     /// Notes what was not measured.
@@ -167,32 +177,27 @@ impl Record {
         self.skipped.push(Skip { what, why });
     }
 
+    /// Writes what there is next to the place of the run file, and returns where.
+    fn write_partial(&self) -> Result<PathBuf> {
+        let partial = self.path.with_extension("json.partial");
+        fs_err::write(&partial, serde_json::to_string_pretty(self)? + "\n")?;
+        Ok(partial)
+    }
+
     /// Writes the run file.
-    pub(crate) fn finish(&mut self, path: &Path) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         let after = Noise::read();
         self.stolen = after.stolen_since(&self.noise_before).map(rounded);
         self.noise_after = Some(after);
-        fs_err::create_dir_all(path.parent().context("a run file lies in a folder")?)?;
-        fs_err::write(path, serde_json::to_string_pretty(self)? + "\n")?;
-        Ok(())
+        Ok(fs_err::rename(self.write_partial()?, &self.path)?)
     }
 }
 
-impl fmt::Display for Record {
+impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for figure in &self.figures {
-            let mark = figure.is_reached.map_or(' ', |is_reached| if is_reached { '✓' } else { '✗' });
-            let target = figure.target.map_or_else(String::new, |target| format!("({target})"));
-            writeln!(
-                f,
-                "{mark} {:12} {:60} {:>9} {} {target}",
-                figure.case, figure.what, figure.value, figure.unit
-            )?;
-        }
-        for skip in &self.skipped {
-            writeln!(f, "- {}: skipped: {}", skip.what, skip.why)?;
-        }
-        Ok(())
+        let mark = self.is_reached.map_or(' ', |is_reached| if is_reached { '✓' } else { '✗' });
+        let target = self.target.map_or_else(String::new, |target| format!("({target})"));
+        write!(f, "{mark} {:12} {:60} {:>9} {} {target}", self.case, self.what, self.value, self.unit)
     }
 }
 

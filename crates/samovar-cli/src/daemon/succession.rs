@@ -13,6 +13,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use samovar::ModelState;
 use samovar_core::{ErrorKind, Failure};
 use samovar_server::admin::wire::ShutdownBody;
 
@@ -48,9 +49,6 @@ struct Predecessor {
     /// Where it listens for HTTP.
     listen: Option<SocketAddr>,
 }
-
-/// States in which a model is in memory, or on its way there.
-const HELD: [&str; 7] = ["waiting", "loading", "ready", "busy", "parking", "parked", "resuming"];
 
 /// Takes the daemon's place. `rehearse` is asked before another daemon is told to leave, with the address that this one will give
 /// up: what it says keeps that daemon.
@@ -120,7 +118,6 @@ async fn told(client: &Client) -> Result<Predecessor, Failure> {
         Some(connection) => Connection::models(connection).await?.models,
         None => Vec::new(),
     };
-    let is_held = |state: &str| HELD.contains(&state);
     let held = figures.models.into_iter().filter(|model| model.is_pinned || is_held(&model.state));
     let models = held
         .map(|model| {
@@ -131,4 +128,24 @@ async fn told(client: &Client) -> Result<Predecessor, Failure> {
         })
         .collect();
     Ok(Predecessor { models, listen: figures.listen.and_then(|address| address.parse().ok()) })
+}
+
+/// Whether the other daemon holds a model in this state. A state that only another version knows is none.
+fn is_held(state: &str) -> bool {
+    serde_json::from_value::<ModelState>(state.into()).is_ok_and(ModelState::is_held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_in_memory_or_on_their_way_there_are_held() {
+        for state in ["waiting", "loading", "ready", "busy", "parking", "parked", "resuming"] {
+            assert!(is_held(state), "{state}");
+        }
+        for state in ["absent", "draining", "unloading", "failed", "unknown", ""] {
+            assert!(!is_held(state), "{state}");
+        }
+    }
 }

@@ -39,6 +39,9 @@ pub enum ThreadsWhy {
 }
 
 impl ThreadsWhy {
+    /// All reasons, for those who keep one as a number.
+    pub const ALL: [Self; 4] = [Self::All, Self::FewCores, Self::OtherModels, Self::OtherPrograms];
+
     /// As metrics and reports in JSON write it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -83,6 +83,9 @@ impl Peers {
 }
 
 fn divide(members: &[Member]) {
+    if members.is_empty() {
+        return;
+    }
     if let [only] = members {
         // Nothing to divide: how many cores there are is looked at before each step.
         only.allowance.divided.store(u32::MAX, Ordering::Release);

@@ -9,13 +9,13 @@
 //!
 //! serve(model) while a slot is open and all that the model needs is ready: grant the fair queue's next
 //!              (to the instance that knows the beginning of the prompt, else to the least busy one)
-//! settle       0  pledges whose moment has come: those instances leave
+//! settle       0  deferred evictions that are due: those instances leave
 //!              1  demands, oldest first: for each part the cheapest of load, resume, grow, sized for all tickets if that
 //!                 fits, else for this one; never what an older demand needs to stay. All steps fit in what is free and
 //!                 unclaimed → begin all; else claim the room, ask back what is set aside, and pick victims:
 //!                   spare idle < idle ready < idle parked < busy ready < parked but waited for, in each by policy;
 //!                   never what is pinned, or what an older demand needs
-//!                 idle ones: parked if that frees bytes, else unloaded. Busy ones pledge: closed to grants after
+//!                 idle ones: parked if that frees bytes, else unloaded. Busy ones are deferred: closed to grants after
 //!                 twice their load time or the other's max_wait, at least their residency; they leave when idle
 //!              2  further instances: up to min in what is free and idle, up to max in what is free below the soft limit
 //!              3  above the soft limit: idle ones leave; the one used last stays

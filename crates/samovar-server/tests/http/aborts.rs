@@ -53,7 +53,7 @@ async fn is_free(fixture: &Fixture) {
         fixture.engine.wait_until(|counts| counts.generations_running == 0 && counts.generations_queued == 0);
     tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the slots become free");
     fixture.handle_quiet().await;
-    while owner(fixture, "GET", "/admin/stats", &Value::Null).await.json()["pool"]["queued"] != 0 {}
+    fixture.queued(0).await;
 }
 
 #[tokio::test]

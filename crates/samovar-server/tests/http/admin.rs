@@ -8,7 +8,7 @@ use samovar_server::admin::wire::{
 };
 use serde_json::{Value, json};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, eventually};
 use crate::raw::{get, owner, post};
 
 fn events<T: serde::de::DeserializeOwned>(lines: Vec<Value>) -> Vec<T> {
@@ -140,9 +140,10 @@ async fn warms_with_progress_pins_unloads_and_explains() {
     let unloaded: Unloaded = serde_json::from_str(&unloaded.body).expect("an answer");
     assert_eq!(unloaded.instances, 1);
     // The pool hears of the end a moment after the engine has brought it about.
-    while owner(&fixture, "GET", "/admin/stats", &Value::Null).await.json()["models"][0]["state"] != "absent"
-    {
-    }
+    let is_absent = async || {
+        owner(&fixture, "GET", "/admin/stats", &Value::Null).await.json()["models"][0]["state"] == "absent"
+    };
+    eventually("the model is absent", is_absent).await;
     assert_eq!(fixture.engine.counts().live_instances, 0);
     let none = owner(&fixture, "POST", "/admin/unload", &json!({ "all": true })).await;
     assert_eq!(none.json()["instances"], 0);

@@ -516,7 +516,7 @@ async fn who_finds_the_queue_full_is_told_when_to_come_back() {
         fixture.engine.wait_until(|counts| counts.generations_running == running).await;
         crowd.push(stream);
     }
-    while raw::owner(&fixture, "GET", "/admin/stats", &Value::Null).await.json()["pool"]["queued"] == 0 {}
+    fixture.queued(1).await;
     let refused = post(&fixture, PATH, &hello(&json!({ "stream": true }))).await;
     assert_eq!(refused.status, 503, "{}", refused.body);
     let error = refused.error();
@@ -544,10 +544,7 @@ async fn who_queues_is_told_the_place() {
         let stream = tokio::net::TcpStream::connect(address).await.expect("connects");
         raw::exchange(stream, request("POST", PATH, &[], &body)).await
     });
-    let queued = async {
-        while raw::owner(&fixture, "GET", "/admin/stats", &Value::Null).await.json()["pool"]["queued"] == 0 {}
-    };
-    queued.await;
+    fixture.queued(1).await;
     fixture.engine.tokens_gate().open();
     let second = second.await.expect("ends");
     assert_eq!(second.header("x-queue-position"), Some("1"), "{second:?}");

@@ -2,12 +2,12 @@
 
 use samovar::PoolConfig;
 use samovar_core::testing::FakeEngine;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::fixture::{Fixture, SLOTS};
-use crate::raw::{exchange, owner, read, request, tcp};
+use crate::raw::{exchange, read, request, tcp};
 
 const PATH: &str = "/v1/chat/completions";
 const HEADER: &str = "X-OpenWebUI-User-Id";
@@ -23,10 +23,6 @@ async fn begun(fixture: &Fixture, client: &str) -> TcpStream {
     stream
 }
 
-async fn queued(fixture: &Fixture, count: u64) {
-    while owner(fixture, "GET", "/admin/stats", &Value::Null).await.json()["pool"]["queued"] != count {}
-}
-
 /// One client has all slots and the queue of two; what another one hears, and the last of the first.
 async fn beside_a_greedy_one(client_header: Option<&str>) -> (TcpStream, TcpStream) {
     let pool = PoolConfig { queue_per_model: 2, ..PoolConfig::default() };
@@ -39,9 +35,9 @@ async fn beside_a_greedy_one(client_header: Option<&str>) -> (TcpStream, TcpStre
         fixture.engine.wait_until(|counts| counts.generations_running == running).await;
     }
     crowd.push(begun(&fixture, "greedy").await);
-    queued(&fixture, 1).await;
+    fixture.queued(1).await;
     let last = begun(&fixture, "greedy").await;
-    queued(&fixture, 2).await;
+    fixture.queued(2).await;
     let refused = exchange(tcp(&fixture).await, asks("greedy")).await;
     assert_eq!(refused.status, 503, "{}", refused.body);
 

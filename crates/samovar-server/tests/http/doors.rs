@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::fixture::{Fixture, SLOTS};
+use crate::fixture::{Fixture, SLOTS, eventually};
 use crate::raw::{exchange, get, owner, post, read, request, tcp, unix};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -27,6 +27,11 @@ async fn metric(fixture: &Fixture, name: &str) -> f64 {
     let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
     let line = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
     line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+}
+
+async fn buffers_are_free(fixture: &Fixture) {
+    let is_so = async || metric(fixture, "samovar_server_buffer_bytes").await <= 0.0;
+    eventually("no bytes are buffered", is_so).await;
 }
 
 /// A request whose body has all but its last byte.
@@ -49,9 +54,12 @@ async fn half_sent_bodies_share_one_budget_and_small_requests_are_served_beside_
     for _ in 0..20 {
         flood.push(half_sent(&fixture, MIB).await);
     }
-    while metric(&fixture, "samovar_server_buffer_refusals_total").await < 16.0 {}
-    let used = metric(&fixture, "samovar_server_buffer_bytes").await;
-    assert!(used <= 4.0 * MIB as f64 && used > 3.0 * MIB as f64, "one address has half: {used}");
+    let refusals = async || metric(&fixture, "samovar_server_buffer_refusals_total").await;
+    eventually("sixteen bodies are refused", async || refusals().await >= 16.0).await;
+    let used = async || metric(&fixture, "samovar_server_buffer_bytes").await;
+    eventually("four bodies fill the buffers", async || used().await > 3.0 * MIB as f64).await;
+    let used = used().await;
+    assert!(used <= 4.0 * MIB as f64, "one address has half: {used}");
     assert_eq!(post(&fixture, CHAT, &chat(&json!({}))).await.status, 200);
     let mut told = 0;
     for mut stream in flood {
@@ -69,7 +77,7 @@ async fn half_sent_bodies_share_one_budget_and_small_requests_are_served_beside_
         }
     }
     assert!(told >= 16, "{told}");
-    while metric(&fixture, "samovar_server_buffer_bytes").await > 0.0 {}
+    buffers_are_free(&fixture).await;
 }
 
 #[tokio::test]
@@ -82,7 +90,7 @@ async fn a_body_counts_until_its_request_is_answered() {
     assert!(metric(&fixture, "samovar_server_buffer_bytes").await > 100_000.0);
     fixture.engine.tokens_gate().open();
     assert_eq!(read(client).await.status, 200);
-    while metric(&fixture, "samovar_server_buffer_bytes").await > 0.0 {}
+    buffers_are_free(&fixture).await;
 }
 
 #[tokio::test]
@@ -93,7 +101,7 @@ async fn whole_answers_are_counted_while_they_grow() {
     let answer = post(&fixture, CHAT, &large).await;
     assert_eq!((answer.status, answer.error()["code"].clone()), (503, json!("busy")));
     assert_eq!(post(&fixture, CHAT, &chat(&json!({}))).await.status, 200);
-    while metric(&fixture, "samovar_server_buffer_bytes").await > 0.0 {}
+    buffers_are_free(&fixture).await;
 }
 
 #[tokio::test]
@@ -105,7 +113,7 @@ async fn a_whole_answer_counts_until_its_reader_has_it() {
     fixture.handle_quiet().await;
     assert!(metric(&fixture, "samovar_server_buffer_bytes").await > 1e6);
     assert_eq!(read(client).await.status, 200);
-    while metric(&fixture, "samovar_server_buffer_bytes").await > 0.0 {}
+    buffers_are_free(&fixture).await;
 }
 
 #[tokio::test]
@@ -118,7 +126,7 @@ async fn a_body_counts_once_for_each_answer_to_it() {
     assert!(metric(&fixture, "samovar_server_buffer_bytes").await > 200_000.0);
     fixture.engine.tokens_gate().open();
     assert_eq!(read(client).await.status, 200);
-    while metric(&fixture, "samovar_server_buffer_bytes").await > 0.0 {}
+    buffers_are_free(&fixture).await;
 }
 
 /// Sends a request that has to wait, with these headers; gives its client, and its place in the queue when it came.
@@ -153,10 +161,6 @@ async fn told_later(stream: &mut TcpStream) -> String {
     }
 }
 
-async fn queued(fixture: &Fixture, count: u64) {
-    while owner(fixture, "GET", "/admin/stats", &Value::Null).await.json()["pool"]["queued"] != count {}
-}
-
 #[tokio::test]
 async fn one_with_a_key_of_its_own_waits_for_one_of_a_crowd_without() {
     let fixture = Fixture::on(FakeEngine::builder().gate_tokens()).await;
@@ -175,7 +179,7 @@ async fn one_with_a_key_of_its_own_waits_for_one_of_a_crowd_without() {
     let (late, place) = waits(&fixture, &[], &json!({})).await;
     assert_eq!(place, 10, "one more of the crowd waits for all");
     clients.extend([own, late]);
-    queued(&fixture, 10).await;
+    fixture.queued(10).await;
     fixture.engine.tokens_gate().open();
     for mut client in clients {
         let mut all = String::new();
@@ -189,7 +193,7 @@ async fn one_on_a_connection_of_its_own_waits_for_one_of_many_on_another() {
     let fixture = Fixture::on(FakeEngine::builder().gate_tokens()).await;
     let many = streams(&fixture, &[], &json!({ "n": 8 })).await;
     fixture.engine.wait_until(|counts| counts.generations_running == u64::from(SLOTS)).await;
-    queued(&fixture, 8 - u64::from(SLOTS)).await;
+    fixture.queued(8 - u64::from(SLOTS)).await;
     let (single, place) = waits(&fixture, &[], &json!({})).await;
     assert!(place <= 2, "{place}");
     fixture.engine.tokens_gate().open();
@@ -236,7 +240,7 @@ async fn readers_that_stop_hold_no_slots() {
     assert_eq!(ends, 8, "who reads late reads all");
     drop(stopped);
     fixture.handle_quiet().await;
-    while metric(&fixture, "samovar_server_buffer_bytes").await > 0.0 {}
+    buffers_are_free(&fixture).await;
 }
 
 #[tokio::test]
@@ -356,10 +360,10 @@ async fn no_client_of_the_network_has_a_model_parked_at_once() {
     let state = || async {
         owner(&fixture, "GET", "/admin/stats", &Value::Null).await.json()["models"][0]["state"].clone()
     };
-    assert_eq!(state().await, "ready");
+    eventually("the model is ready", async || state().await == "ready").await;
     let order = json!({ "model": "demo", "input": { "text": "Hi" }, "max_tokens": 1, "keep_alive": 0 });
     assert_eq!(owner(&fixture, "POST", "/admin/generate", &order).await.status, 200);
-    while state().await != "parked" {}
+    eventually("the model is parked", async || state().await == "parked").await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::fixture::{Fixture, SLOTS, steady};
-use crate::raw::{Answer, owner, parse, request, tcp};
+use crate::raw::{Answer, parse, request, tcp};
 
 const CHAT: &str = "/v1/chat/completions";
 const TEXT: &str = "/v1/completions";
@@ -174,7 +174,7 @@ async fn a_client_that_goes_in_the_silence_leaves_the_queue() {
     let mut queued = Coming::of(&fixture, CHAT).await;
     queued.until(": waiting for a slot", 1).await;
     drop(queued);
-    while owner(&fixture, "GET", "/admin/stats", &Value::Null).await.json()["pool"]["queued"] != 0 {}
+    fixture.queued(0).await;
     fixture.engine.tokens_gate().open();
     assert_eq!(running.rest().await.status, 200);
     assert_eq!(second.rest().await.comments()[0], "computing the prompt");

@@ -15,6 +15,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use crate::raw::owner;
+
 /// Requests that one instance serves at the same time.
 pub(crate) const SLOTS: u32 = 2;
 
@@ -75,9 +77,14 @@ impl Fixture {
 impl Fixture {
     /// Resolves when no request uses a model.
     pub(crate) async fn handle_quiet(&self) {
-        while self.handle.in_flight() > 0 {
-            tokio::task::yield_now().await;
-        }
+        eventually("no request uses a model", async || self.handle.in_flight() == 0).await;
+    }
+
+    /// Resolves when so many requests wait for a model.
+    pub(crate) async fn queued(&self, count: u64) {
+        let is_so =
+            async || owner(self, "GET", "/admin/stats", &Value::Null).await.json()["pool"]["queued"] == count;
+        eventually(&format!("{count} requests wait"), is_so).await;
     }
 
     /// Something that the server waits for when it leaves, for as long as it is kept.
@@ -90,6 +97,19 @@ impl Fixture {
         self.engine.wait_until(|counts| counts.generations_running == 1).await;
         stream
     }
+}
+
+/// Waits until this is so.
+///
+/// # Panics
+/// After 30 seconds, with `what`.
+pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let looks = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), looks).await.is_ok(), "not within 30 s: {what}");
 }
 
 pub(crate) fn runtime(engine: &FakeEngine, home: &tempfile::TempDir) -> Runtime {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::fixture::{Fixture, SLOTS};
+use crate::fixture::{Fixture, SLOTS, eventually};
 use crate::raw::{get, owner, post, read, request, tcp, unix};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -34,10 +34,6 @@ async fn is_free(fixture: &Fixture) {
     let gone =
         fixture.engine.wait_until(|counts| counts.generations_running == 0 && counts.generations_queued == 0);
     tokio::time::timeout(Duration::from_secs(5), gone).await.expect("the slots become free");
-}
-
-async fn queued(fixture: &Fixture, count: u64) {
-    while owner(fixture, "GET", "/admin/stats", &Value::Null).await.json()["pool"]["queued"] != count {}
 }
 
 #[tokio::test]
@@ -89,9 +85,9 @@ async fn a_client_that_goes_while_queued_leaves_the_queue() {
         let busy = begun(&fixture, &json!({ "n": SLOTS })).await;
         fixture.engine.wait_until(|counts| counts.generations_running == u64::from(SLOTS)).await;
         let waiting = begun(&fixture, &json!({ "stream": stream })).await;
-        queued(&fixture, 1).await;
+        fixture.queued(1).await;
         drop(waiting);
-        queued(&fixture, 0).await;
+        fixture.queued(0).await;
         fixture.engine.tokens_gate().open();
         assert_eq!(read(busy).await.status, 200, "the others are not disturbed");
         assert_eq!(fixture.engine.counts().generations_started, u64::from(SLOTS));
@@ -151,12 +147,7 @@ async fn a_reader_that_takes_nothing_is_given_up() {
         client.write_all(text.as_bytes()).await.expect("writes");
     }
     fixture.engine.wait_until(|counts| counts.generations_started > 0).await;
-    let given_up = async {
-        while connections(&fixture).await != 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), given_up).await.expect("the connection is closed");
+    eventually("the connection is closed", async || connections(&fixture).await == 1).await;
     is_free(&fixture).await;
     drop(client);
 }
@@ -178,7 +169,8 @@ async fn a_server_that_leaves_lets_requests_end() {
     assert_eq!(told.status, 200, "{}", told.body);
     assert_eq!(told.json()["requests_in_flight"], 2);
     assert_eq!(told.json()["pid"], std::process::id());
-    while TcpStream::connect(fixture.address).await.is_ok() {}
+    let is_closed = async || TcpStream::connect(fixture.address).await.is_err();
+    eventually("the server accepts no connection", is_closed).await;
     assert!(fixture.handle.is_draining());
     fixture.engine.tokens_gate().open();
     let events = read(streamed).await.events();
@@ -198,7 +190,7 @@ async fn a_server_that_cannot_wait_gives_out_what_there_is() {
     let whole = begun(&fixture, &json!({})).await;
     fixture.engine.wait_until(|counts| counts.generations_running == 2).await;
     let waiting = begun(&fixture, &json!({})).await;
-    queued(&fixture, 1).await;
+    fixture.queued(1).await;
     fixture.engine.tokens_gate().admit(4);
     fixture.engine.wait_until(|counts| counts.tokens == 4).await;
     let grace = json!({ "grace_ms": 100 });
@@ -236,9 +228,7 @@ async fn readiness_is_told_apart_from_life() {
     late.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n").await.expect("writes");
     let busy = fixture.busy().await;
     fixture.handle.shut_down(None);
-    while !fixture.handle.is_draining() {
-        tokio::task::yield_now().await;
-    }
+    eventually("the server leaves", async || fixture.handle.is_draining()).await;
     late.write_all(b"connection: close\r\n\r\n").await.expect("writes");
     let answer = read(late).await;
     assert_eq!((answer.status, answer.json()), (503, json!({ "status": "draining" })));

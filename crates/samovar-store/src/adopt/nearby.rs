@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::fetch::progress::{Progress, Watch};
 use crate::local::Local;
 use crate::source::folder::Bounds;
-use crate::source::select::{MIXTURE, PREFERRED, normal_quant};
+use crate::source::select::{normal_quant, preferred, with_name};
 use crate::store::Store;
 
 /// One taker of each name at a time.
@@ -138,13 +138,11 @@ fn choose(mut found: Vec<Found>, hub: &HubRef, text: &str) -> Option<Found> {
         };
         is_of_revision && found.key.model.as_str() == model
     });
-    let place = |quant: &str| found.iter().position(|found| found.key.quant == quant);
-    let at = match hub.quant() {
-        Some(quant) => {
-            let quant = normal_quant(quant);
-            place(&quant).or_else(|| place(&format!("{MIXTURE}{quant}")))
-        }
-        None => PREFERRED.iter().find_map(|quant| place(quant)).or((found.len() == 1).then_some(0)),
-    };
-    at.map(|at| found.swap_remove(at))
+    let quants = found.iter().map(|found| found.key.quant.as_str());
+    let quant = match hub.quant() {
+        Some(quant) => with_name(quants, &normal_quant(quant)),
+        None => preferred(quants),
+    }?;
+    let at = found.iter().position(|found| found.key.quant == quant)?;
+    Some(found.swap_remove(at))
 }

@@ -115,7 +115,7 @@ impl Drop for BlobLease {
 }
 
 impl Table {
-    /// Makes the file, again when somebody removed it together with the cache.
+    /// Makes the file, again when it was removed together with the cache. A new file counts only with every record.
     fn be_there(&mut self, layout: &Layout) -> io::Result<()> {
         let is_there = match &self.file {
             Some(file) => file.file().metadata()?.nlink() > 0,
@@ -126,11 +126,22 @@ impl Table {
         }
         let path = layout.leases().join(format!("{}-{}", boot_id(), durable::random_name()));
         let file = durable::create_new(&path)?;
+        let written = self.fill(file);
+        if written.is_err() {
+            // The next collection sweeps what cannot be removed.
+            let _ = fs_err::remove_file(&path);
+        }
+        self.file = Some(written?);
+        Ok(())
+    }
+
+    /// Locks a new file, and writes all records to it.
+    fn fill(&self, file: File) -> io::Result<FileLock> {
         let lock = FileLock::of_file(file, Hold::Exclusive)?
-            .ok_or_else(|| io::Error::other("somebody locked a new lease"))?;
-        self.file = Some(lock);
-        self.blank.iter().try_for_each(|place| self.write(*place, None))?;
-        self.held.iter().try_for_each(|(digest, (place, _))| self.write(*place, Some(digest)))
+            .ok_or_else(|| io::Error::other("another process locked a new lease"))?;
+        self.blank.iter().try_for_each(|place| write(lock.file(), *place, None))?;
+        self.held.iter().try_for_each(|(digest, (place, _))| write(lock.file(), *place, Some(digest)))?;
+        Ok(lock)
     }
 
     fn file(&self) -> &File {
@@ -143,7 +154,7 @@ impl Table {
             return Ok(());
         }
         let place = self.blank.first().copied().unwrap_or(self.held.len());
-        self.write(place, Some(digest))?;
+        write(self.file(), place, Some(digest))?;
         self.blank.remove(&place);
         self.held.insert(*digest, (place, 1));
         Ok(())
@@ -163,7 +174,7 @@ impl Table {
         }
         // A record that cannot be taken away stays as it is: one digest too many is kept, none too few.
         let _ = if place < self.places() {
-            self.write(place, None)
+            write(self.file(), place, None)
         } else {
             self.file().set_len(self.places() as u64 * RECORD_BYTES)
         };
@@ -173,13 +184,13 @@ impl Table {
     fn places(&self) -> usize {
         self.held.len() + self.blank.len()
     }
+}
 
-    /// Writes a digest's record, or a blank one.
-    fn write(&self, place: usize, digest: Option<&Digest>) -> io::Result<()> {
-        let digest = digest.map(Digest::to_string).unwrap_or_default();
-        let record = format!("{digest:-<64}\n");
-        self.file().file().write_all_at(record.as_bytes(), place as u64 * RECORD_BYTES)
-    }
+/// Writes a digest's record, or a blank one.
+fn write(file: &File, place: usize, digest: Option<&Digest>) -> io::Result<()> {
+    let digest = digest.map(Digest::to_string).unwrap_or_default();
+    let record = format!("{digest:-<64}\n");
+    file.file().write_all_at(record.as_bytes(), place as u64 * RECORD_BYTES)
 }
 
 /// The right to move things away: nobody opens anything meanwhile.
@@ -370,6 +381,26 @@ mod tests {
         for entry in fs_err::read_dir(layout.leases()).unwrap() {
             fs_err::remove_file(entry.unwrap().path()).unwrap();
         }
+        let _second = leases.take(&all[1..2]).unwrap();
+        assert_eq!(held_now(&layout), sorted(&all[..2]));
+    }
+
+    #[test]
+    fn a_new_file_counts_only_once_it_has_every_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        let leases = BlobLeases::new(layout.clone());
+        let all = digests(3);
+        let _first = leases.take(&all[..1]).unwrap();
+        // No file can have a record so far away, so that writing it fails.
+        leases.table().held.insert(all[2], (1 << 57, 1));
+        for entry in fs_err::read_dir(layout.leases()).unwrap() {
+            fs_err::remove_file(entry.unwrap().path()).unwrap();
+        }
+        assert!(leases.take(&all[1..2]).is_err());
+        assert!(leases.take(&all[1..2]).is_err(), "what is held is still recorded nowhere");
+        assert_eq!(fs_err::read_dir(layout.leases()).unwrap().count(), 0);
+        leases.table().held.remove(&all[2]);
         let _second = leases.take(&all[1..2]).unwrap();
         assert_eq!(held_now(&layout), sorted(&all[..2]));
     }

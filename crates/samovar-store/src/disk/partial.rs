@@ -319,10 +319,16 @@ impl Partial {
         state.era == era && state.size == Some(size) && state.spans.front() == size
     }
 
-    /// Tells whoever follows the front that nothing will come any more.
+    /// Tells whoever follows the front that nothing will come any more, and notes what came: whoever follows may
+    /// outlive this process's last look at the download.
     pub(crate) fn close(&self) {
-        self.state().is_closed = true;
+        let mut state = self.state();
+        state.is_closed = true;
         self.moved.notify_all();
+        if !state.is_noted {
+            // What is not noted is fetched again; nothing else is lost.
+            let _ = self.note(&mut state);
+        }
     }
 
     /// Reads what is there.
@@ -381,4 +387,26 @@ impl Drop for Partial {
 
 fn named(error: &io::Error, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StoreConfig;
+
+    #[test]
+    fn what_came_is_noted_when_a_download_is_closed_also_while_others_look_at_it() {
+        let home = tempfile::tempdir().unwrap();
+        let config = StoreConfig::new(home.path().join("cache"), home.path().join("state"));
+        let layout = Layout::open(&config).unwrap();
+        let id = PartialId::of_place("hub", "model.gguf", Some(100));
+        let partial = Partial::open(&layout, &id, Some(100), None).unwrap();
+        partial.write_at(0, &[7; 60]).unwrap();
+        // So soon after it was opened, it is not noted yet.
+        partial.written(0..60).unwrap();
+        partial.close();
+        // As when a process ends before the thread that follows the front has let go of it.
+        std::mem::forget(partial);
+        assert_eq!(Note::read(&layout, &id).unwrap().spans, [(0, 60)]);
+    }
 }

@@ -153,6 +153,11 @@ fn named(errno: Errno, path: &Path) -> io::Error {
         let text = format!("a symlink lies on the way to {}", path.display());
         return io::Error::new(io::ErrorKind::InvalidInput, text);
     }
+    // The kernel refuses a socket with these, and a device that this machine does not have.
+    if [Errno::NXIO, Errno::NODEV].contains(&errno) {
+        let text = format!("{} is no plain file", path.display());
+        return io::Error::new(io::ErrorKind::InvalidInput, text);
+    }
     let error = io::Error::from(errno);
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -198,10 +198,18 @@ pub(crate) fn publish(layout: &Layout, file: &File, from: &Path, digest: &Digest
 
 /// What lies under a blob's name, if it is a plain file of the right bytes.
 fn right(layout: &Layout, path: &Path, digest: &Digest) -> io::Result<Option<std::fs::Metadata>> {
-    // A link or a folder is no blob, and a file that cannot be read is of no use.
-    let Ok(there) = plain::open(layout.root(), path) else { return Ok(None) };
+    let there = match plain::open(layout.root(), path) {
+        Err(error) if is_no_blob(&error) => return Ok(None),
+        opened => opened?,
+    };
     let facts = there.metadata()?;
     Ok((Digest::of_reader(&there)? == *digest).then_some(facts))
+}
+
+/// Whether a file could not be opened because of what it is: a link or a folder is no blob, and a file that may not be
+/// read is of no use. Any other error says nothing about the bytes.
+fn is_no_blob(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied)
 }
 
 /// The row of a blob that was verified just now.
@@ -297,5 +305,38 @@ mod tests {
         assert_eq!(third.stamp.ino, fs_err::metadata(&path).unwrap().ino());
         assert_eq!(fs_err::read(layout.quarantine(&digest)).unwrap(), b"bites");
         assert_eq!(fs_err::read_dir(layout.tmp()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_planted_link_folder_or_socket_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open(&StoreConfig::new(dir.path().join("c"), dir.path().join("s"))).unwrap();
+        let plant_link = |path: &Path| fs_err::os::unix::fs::symlink("/etc/hostname", path).unwrap();
+        let plant_folder = |path: &Path| fs_err::create_dir(path).unwrap();
+        let plant_socket = |path: &Path| {
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Socket, mode, 0).unwrap();
+        };
+        let plants = [plant_link as fn(&Path), plant_folder, plant_socket];
+        for (name, plant) in ["link", "folder", "socket"].into_iter().zip(plants) {
+            let bytes = name.as_bytes();
+            let digest = Digest::of_bytes(bytes);
+            let path = layout.blob(&digest);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            plant(&path);
+            of_bytes(&layout, &digest, bytes).unwrap();
+            assert_eq!(fs_err::read(&path).unwrap(), bytes);
+            let aside = fs_err::symlink_metadata(layout.quarantine(&digest)).unwrap();
+            assert!(!aside.is_file(), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_lack_of_descriptors_or_memory_says_nothing_about_a_blob() {
+        use rustix::io::Errno;
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::IO, Errno::NOMEM] {
+            assert!(!is_no_blob(&errno.into()), "{errno}");
+        }
+        assert!(is_no_blob(&Errno::ACCESS.into()));
     }
 }

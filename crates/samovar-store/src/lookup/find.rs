@@ -9,7 +9,7 @@ use crate::disk::layout::Layout;
 use crate::error::Error;
 use crate::index::Index;
 use crate::local::Local;
-use crate::source::select::{MIXTURE, PREFERRED, normal_quant};
+use crate::source::select::{PREFERRED, normal_quant, with_name};
 
 /// The branch that is meant when none is asked for.
 const DEFAULT_REVISION: &str = "main";
@@ -86,8 +86,8 @@ fn choose(mut here: Vec<Artifact>, quant: Option<&str>) -> Option<Artifact> {
     let newest_of = |quant: &str| here.iter().rposition(|artifact| artifact.key.quant == quant);
     let at = match quant {
         Some(quant) => {
-            let quant = normal_quant(quant);
-            newest_of(&quant).or_else(|| newest_of(&format!("{MIXTURE}{quant}")))
+            let quants = here.iter().map(|artifact| artifact.key.quant.as_str());
+            newest_of(with_name(quants, &normal_quant(quant))?)
         }
         None => PREFERRED.iter().find_map(|quant| newest_of(quant)).or(here.len().checked_sub(1)),
     };

@@ -61,12 +61,6 @@ impl Opened {
         self.paths.get(at).map(PathBuf::as_path)
     }
 
-    /// The files of a role, in the artifact's order.
-    pub fn paths_in(&self, role: Role) -> impl Iterator<Item = &Path> {
-        let files = self.artifact.files.iter().zip(&self.paths);
-        files.filter(move |(file, _)| file.role == role).map(|(_, path)| path.as_path())
-    }
-
     /// A directory in which all files have their real names, where the model needs one: split weights, or
     /// several files that belong together.
     pub fn directory(&self) -> Option<&Path> {

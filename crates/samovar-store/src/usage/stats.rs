@@ -76,14 +76,6 @@ pub struct StoreStats {
     pub counters: BTreeMap<String, u64>,
 }
 
-impl StoreStats {
-    /// Share of requests that found their artifact here; `None` before the first.
-    pub fn hit_rate(&self) -> Option<f64> {
-        let asked = self.hits + self.misses;
-        (asked > 0).then(|| self.hits as f64 / asked as f64)
-    }
-}
-
 impl Store {
     /// How the store was used, and what it has. Blocks for microseconds to milliseconds; looks at no file but the saved
     /// prefixes and packed files.
@@ -130,16 +122,5 @@ impl Store {
             bytes: sizes.values().sum(),
             counters,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_needs_a_request() {
-        assert_eq!(StoreStats::default().hit_rate(), None);
-        assert_eq!(StoreStats { hits: 3, misses: 1, ..StoreStats::default() }.hit_rate(), Some(0.75));
     }
 }

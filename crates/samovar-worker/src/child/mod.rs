@@ -74,7 +74,7 @@ pub fn run(
     frame_writer.greet(&Hello::ours());
     frame_reader.hello()?.check("the daemon")?;
     let (Command::Begin(worker_job), mut files) = frame_reader.command()? else {
-        return Err(broken("the first command is no errand"));
+        return Err(broken("the first command is no job"));
     };
     let prepared =
         engine(&worker_job.engine).and_then(|engine| Ok((engine, sandbox::enter(&plan(&worker_job))?)));
@@ -161,7 +161,7 @@ fn serve(
                 _ => operation_thread.operate(id, operation, files.pop().map(File::from))?,
             },
             (Command::Shutdown, _) => break,
-            (Command::Begin(_), _) => return Err(broken("a second errand")),
+            (Command::Begin(_), _) => return Err(broken("a second job")),
         }
     }
     forwarder.end(forwarding);

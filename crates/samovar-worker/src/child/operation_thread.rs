@@ -58,7 +58,7 @@ impl OperationThread {
     }
 
     fn send(&self, job: Job) -> Result<(), Failure> {
-        self.jobs.send(job).map_err(|_| super::broken("no bench"))
+        self.jobs.send(job).map_err(|_| super::broken("the operation thread is gone"))
     }
 
     /// Waits until what was begun is done.
@@ -155,7 +155,7 @@ fn operate(instance: &dyn Instance, operation: Operation, file: Option<File>) ->
             instance.restore_prefix(&tokens, scope, &file.ok_or_else(no_file)?).map(|()| Answer::Done)
         }
         Operation::Encode { .. } | Operation::Tokenize { .. } | Operation::Detokenize { .. } => {
-            Err(super::broken("this is work for the desk"))
+            Err(super::broken("this is work for the request threads"))
         }
     }
 }

@@ -222,7 +222,7 @@ impl Clerk {
                 instance.tokenize(&text, add_special, parse_special).map(Answer::Tokens)
             }
             Operation::Detokenize { tokens } => instance.detokenize(&tokens).map(Answer::Bytes),
-            _ => Err(super::broken("this is no work for the desk")),
+            _ => Err(super::broken("this is no work for the request threads")),
         }
     }
 

@@ -16,10 +16,12 @@ use samovar_core::{ErrorKind, Failure, Scope};
 use super::adapters::{Adapters, Sent};
 use super::sharing::Sharing;
 use super::worker::{Shared, Worker};
-use crate::protocol::{Answer, Command, Operation, Request};
+use crate::protocol::{ALTERNATIVES, Answer, Command, Operation, Request};
 
 /// Between two looks whether an answer is still wanted.
 const LOOK: Duration = Duration::from_millis(50);
+/// Bytes of all stop strings of a request. The worker withholds at most so much text, which then fits into one event.
+const STOP_BYTES: usize = 64 << 10;
 
 /// A model in a worker. Dropping it ends the worker and returns when it is gone.
 #[derive(Debug)]
@@ -118,6 +120,7 @@ impl Instance for WorkerInstance {
         if self.is_parked.load(Ordering::Acquire) {
             return Err(Failure::new(ErrorKind::Unavailable, "the instance is parked"));
         }
+        check(&request)?;
         let context = self.context_tokens.load(Ordering::Relaxed);
         let most = request.max_tokens.unwrap_or(context).min(context);
         let (events, generation) = Generation::channel(most);
@@ -227,6 +230,26 @@ impl Instance for WorkerInstance {
     fn restore_prefix(&self, tokens: &[u32], scope: Scope, from: &File) -> Result<(), Failure> {
         self.done(Operation::RestorePrefix { tokens: tokens.to_vec(), scope }, vec![another(from)?])
     }
+}
+
+/// Refuses a request whose answer would break the bounds of the protocol, because the parent ends such a worker.
+fn check(request: &GenerationRequest) -> Result<(), Failure> {
+    if let Some(alternatives) = request.logprobs.filter(|alternatives| *alternatives as usize > ALTERNATIVES)
+    {
+        let message =
+            format!("{alternatives} alternatives to each token are too many: {ALTERNATIVES} are allowed");
+        return Err(Failure::new(ErrorKind::InvalidRequest, message)
+            .with_param("logprobs")
+            .with_hint("ask for fewer"));
+    }
+    let stop_bytes: usize = request.stop.iter().map(String::len).sum();
+    if stop_bytes > STOP_BYTES {
+        let message = format!("the stop strings have {stop_bytes} bytes: {STOP_BYTES} are allowed");
+        return Err(Failure::new(ErrorKind::InvalidRequest, message)
+            .with_param("stop")
+            .with_hint("send fewer or shorter stop strings"));
+    }
+    Ok(())
 }
 
 /// Sends a request, and before it the adapters that the worker has not seen.

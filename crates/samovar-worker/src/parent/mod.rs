@@ -5,7 +5,7 @@
 //!        │ worker_job ─► Spawner (one thread for all: a worker dies with the thread that started it)
 //!        │                └─► child process ◄── socket ──► Supervisor (one thread for each worker)
 //!        ▼                                                        hears, watches, buries
-//!   WorkerInstance ── generate, park, … ─► Line ─► socket             │
+//!   WorkerInstance ── generate, park, … ─► Outbox ─► socket           │
 //!        │ who computes ─► Sharing ─► each one's share of the cores    │
 //!        ▲                                                            ▼
 //!        └────────────── events and answers ◄── PendingCalls: who waits for what

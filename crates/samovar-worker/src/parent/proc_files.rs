@@ -7,7 +7,7 @@ use fs_err::File;
 use fs_err::os::unix::fs::FileExt;
 
 /// What the kernel tells fits into this many bytes.
-const MOST_BYTES: usize = 8 << 10;
+const MOST_BYTES: usize = 64 << 10;
 /// Of the kernel's account of processor time, on every processor that Linux runs on but one of long ago.
 const TICKS_PER_SECOND: u64 = 100;
 

@@ -49,15 +49,11 @@ pub(super) struct Published {
     threads_why: AtomicU32,
 }
 
-/// The reasons, by the number that is kept.
-const WHY: [ThreadsWhy; 4] =
-    [ThreadsWhy::All, ThreadsWhy::FewCores, ThreadsWhy::OtherModels, ThreadsWhy::OtherPrograms];
-
 impl Published {
     pub(super) fn set(&self, measured: &Measurement) {
         let Measurement { held_bytes, mapped_bytes, kv_used_tokens, kv_total_tokens, busy_slots, threads } =
             measured;
-        let why = WHY.iter().position(|why| *why == threads.why).unwrap_or(0);
+        let why = ThreadsWhy::ALL.iter().position(|why| *why == threads.why).unwrap_or(0);
         self.threads_used.store(threads.used, Ordering::Relaxed);
         self.threads_most.store(threads.most, Ordering::Relaxed);
         self.threads_why.store(why as u32, Ordering::Relaxed);
@@ -78,7 +74,8 @@ impl Published {
             threads: ThreadUse {
                 used: self.threads_used.load(Ordering::Relaxed),
                 most: self.threads_most.load(Ordering::Relaxed),
-                why: WHY[self.threads_why.load(Ordering::Relaxed) as usize % WHY.len()],
+                why: ThreadsWhy::ALL
+                    [self.threads_why.load(Ordering::Relaxed) as usize % ThreadsWhy::ALL.len()],
             },
         }
     }

@@ -10,7 +10,7 @@
 //! Threads of one step wait for each other by spinning, so two models that each use all cores slow each other down by
 //! far more than half. Shares follow from what was asked of each worker, never from what a worker says of itself.
 
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use samovar_core::cores::{CoreWatch, Cores, split};
@@ -20,7 +20,7 @@ use super::lock;
 use super::worker::Shared;
 use crate::protocol::Command;
 
-/// How often to look while anybody computes.
+/// How often to look while a worker computes, or while a worker that packs or measures is still told to give way.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Idle cores are told anew when they differ by this.
 const IDLE_STEP: f32 = 0.1;
@@ -41,7 +41,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Inner {
     members: Vec<Member>,
-    errands: Vec<WorkerJob>,
+    jobs: Vec<WorkerJob>,
     /// At the last look.
     cores: u32,
     idle: Option<f32>,
@@ -72,7 +72,10 @@ impl Sharing {
         let state = Arc::new(State::new(watch.cores()));
         let watched = Arc::clone(&state);
         std::thread::Builder::new().name("cores".to_owned()).spawn(move || watched.watch(watch)).map_err(
-            |error| Failure::new(ErrorKind::EngineFailed, format!("no thread to share cores: {error}")),
+            |error| {
+                Failure::new(ErrorKind::EngineFailed, format!("no thread to share cores: {error}"))
+                    .with_hint("the system may be out of threads or memory")
+            },
         )?;
         Ok(Arc::new(Self { state }))
     }
@@ -87,7 +90,7 @@ impl Sharing {
     pub(super) fn join_job(&self, shared: &Arc<Shared>) {
         let worker_job = WorkerJob { shared: Arc::downgrade(shared), gives_way: false };
         let mut inner = lock(&self.state.inner);
-        inner.errands.push(worker_job);
+        inner.jobs.push(worker_job);
         inner.divide();
     }
 
@@ -116,7 +119,14 @@ impl State {
         while !inner.is_over {
             if !inner.is_anybody_computing {
                 is_begun = false;
-                inner = self.stirred.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);
+                if inner.jobs.iter().any(|worker_job| worker_job.gives_way) {
+                    // That worker could not be told to go on, and no further request may come.
+                    let waited = self.stirred.wait_timeout(inner, LOOK_EVERY);
+                    inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    inner.divide();
+                } else {
+                    inner = self.stirred.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                }
                 continue;
             }
             drop(inner);
@@ -169,7 +179,7 @@ impl Inner {
     /// Tells those that pack or measure whether anybody serves, where they were told something else.
     fn tell_jobs(&mut self) {
         let gives_way = self.is_anybody_computing;
-        self.errands.retain_mut(|worker_job| {
+        self.jobs.retain_mut(|worker_job| {
             let Some(shared) = worker_job.shared.upgrade() else { return false };
             if worker_job.gives_way != gives_way
                 // One that does not listen just now is told at the next look.
@@ -195,6 +205,7 @@ fn is_news(told: Cores, now: Cores) -> bool {
 mod tests {
     use std::os::fd::OwnedFd;
 
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
     use samovar_core::generation::Generation;
 
     use super::*;
@@ -209,6 +220,8 @@ mod tests {
 
     fn worker_job() -> (Arc<Shared>, OwnedFd) {
         let (ours, theirs) = pair().unwrap();
+        // A command that never comes fails its test.
+        set_socket_timeout(&theirs, Timeout::Recv, Some(Duration::from_secs(30))).unwrap();
         (Arc::new(Shared::new(1, "served", Arc::new(ours)).unwrap()), theirs)
     }
 
@@ -292,6 +305,17 @@ mod tests {
         while cores > 1 && share(&one_end) < cores {
             assert!(Instant::now() < deadline, "{shared} of {cores}");
         }
+    }
+
+    #[test]
+    fn a_worker_that_could_not_be_told_to_go_on_is_told_at_the_next_look() {
+        let sharing = Sharing::start().unwrap();
+        let (packing, packing_end) = worker_job();
+        // As after the last answer, when the worker did not listen.
+        let worker_job = WorkerJob { shared: Arc::downgrade(&packing), gives_way: true };
+        lock(&sharing.state.inner).jobs.push(worker_job);
+        sharing.state.stirred.notify_all();
+        assert!(matches!(told(&packing_end), Command::GiveWay(false)));
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub(super) fn run(
         worker_context.sharing.join_job(worker.shared());
     }
     let (job_output, report) = await_word(&worker, &words, control)?;
-    tracing::debug!(pid = worker.pid(), "a worker has done its errand");
+    tracing::debug!(pid = worker.pid(), "a worker has done its job");
     Ok((worker, job_output, report))
 }
 

@@ -18,8 +18,8 @@ use crate::sandbox::{Part, PartStatus};
 
 /// Events in one frame.
 pub(crate) const FRAME_EVENTS: usize = 256;
-/// Alternatives to one token; HTTP allows 20.
-const ALTERNATIVES: usize = 128;
+/// Alternatives to one token; a request for more is refused. OpenAI's routes allow 20.
+pub(crate) const ALTERNATIVES: usize = 128;
 /// Layouts whose speed is measured.
 const SPEEDS: usize = 16;
 /// Parts of the sandbox: there are fewer.

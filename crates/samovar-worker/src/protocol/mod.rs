@@ -5,7 +5,7 @@
 //!     Hello ─────────────────────────────►          versions must be equal, or both stop
 //!           ◄───────────────────────────── Hello
 //!     Begin(job) (+ file) ────────────►             one job per worker: load, pack or calibrate
-//!           ◄──────────── Progress … Achieved | Failed
+//!           ◄──────────── Progress … JobOutput | Failed
 //!     Generate, Cancel ──────────────────►          from here on what a loaded model does
 //!           ◄───────────────────────────── Events  (of all requests; many in one frame when they come so)
 //!     Cores ─────────────────────────────►          its share, while others compute on the same cores
@@ -25,7 +25,7 @@ mod hello;
 mod socket;
 mod wire;
 
-pub(crate) use bounded::{FRAME_EVENTS, parts};
+pub(crate) use bounded::{ALTERNATIVES, FRAME_EVENTS, parts};
 pub(crate) use frame::{FrameError, Inbox, decode, encode};
 pub(crate) use hello::Hello;
 pub(crate) use socket::{pair, receive, send_now};

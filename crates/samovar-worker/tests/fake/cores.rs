@@ -21,7 +21,7 @@ fn until(is_so: impl Fn() -> bool, what: &str) {
 
 #[test]
 fn threads_of_models_that_answer_together_are_no_more_than_the_cores() {
-    let engine = engine(&["token_us=5000"]);
+    let engine = engine(&["token_us=50000"]);
     let descriptor = FakeEngine::descriptor("fake", 1 << 20);
     let options = LoadOptions { threads: 64, ..FakeEngine::options() };
     let load = || {

@@ -88,8 +88,7 @@ fn a_worker_that_never_says_hello_is_not_waited_for() {
 
 #[test]
 fn a_long_prefill_that_computes_is_left_in_peace() {
-    // Each chunk of 64 tokens takes longer than the worker may stand still, and sleeps: what is
-    // measured stays the same, and only its heartbeats and its time limit for steps tell that it works.
+    // Each chunk of 64 tokens takes longer than the worker may be silent, and sleeps: only its heartbeats tell that it lives.
     let timeouts = Timeouts { step: LIMIT, standstill: LIMIT, ..short() };
     let (instance, obituaries) = load(&engine_with_timeouts(&["prefill_us=30000"], timeouts));
     let instance = instance.unwrap();

@@ -25,7 +25,10 @@ impl Runtime {
         let PackOptions { waits, progress } = options;
         let spec = self.inner.resolve(model, Origin::Owner, None, fetch::tell(waits)).await?.model.spec;
         let packer = self.inner.pack_scheduler.packer();
-        let unknown = || Failure::new(ErrorKind::Internal, "nothing is known of this model's layouts");
+        let unknown = || {
+            Failure::new(ErrorKind::Internal, "nothing is known of this model's layouts")
+                .with_hint("try again")
+        };
         let subject = packer.layout_registry.subject(&spec.key).ok_or_else(unknown)?;
         packer.make_now(&subject, progress).await?;
         self.packed(model).await

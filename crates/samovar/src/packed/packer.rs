@@ -87,7 +87,9 @@ impl Packer {
         subject: &Arc<Subject>,
         progress: Option<mpsc::Sender<f32>>,
     ) -> Result<(), Failure> {
-        self.layout_registry.key(subject).map_err(|why| Failure::new(ErrorKind::Unsupported, why))?;
+        self.layout_registry.key(subject).map_err(|why| {
+            Failure::new(ErrorKind::Unsupported, why).with_hint("it is served mapped, as it lies on the disk")
+        })?;
         self.layout_registry.pardon(subject);
         // Whatever is made in the background leaves off, and begins nothing that would disturb the figures.
         let _passing = self.activity_counter.enter();
@@ -184,7 +186,10 @@ impl Packer {
                 work.await
             }
         };
-        done.unwrap_or_else(|_| Err(Failure::new(ErrorKind::Internal, "the engine panicked")))
+        done.unwrap_or_else(|_| {
+            Err(Failure::new(ErrorKind::Internal, "the engine panicked")
+                .with_hint("this is a fault of the program; please report it with the log"))
+        })
     }
 
     fn control(
@@ -268,7 +273,9 @@ impl Packer {
         let into = making.file();
         self.engine.pack(PackRequest { files, descriptor, source: &source, into, control })?;
         if !weights::are_at(weights, files.main()) {
-            return Err(Failure::new(ErrorKind::Storage, "the file was replaced while it was packed"));
+            return Err(Failure::new(ErrorKind::Storage, "the file was replaced while it was packed")
+                .with_param("model")
+                .with_hint("ask again"));
         }
         // Nobody is to wait for a disk that syncs.
         drop(memory);
@@ -293,7 +300,8 @@ impl Packer {
         let source = weights.to_string();
         let Some(opened) = store.packed().find(&source, &key)? else {
             self.layout_registry.missing(weights);
-            return Err(Failure::new(ErrorKind::Storage, "its packed file has gone from the store"));
+            return Err(Failure::new(ErrorKind::Storage, "its packed file has gone from the store")
+                .with_hint("try again: it is made again"));
         };
         let packed = PackedFile { path: opened.path(), source: &source };
         let request = LoadRequest::new(files, descriptor, options, control).with_packed(Some(packed));
@@ -323,7 +331,9 @@ fn leased(store: &Store, subject: &Subject) -> Result<(ModelFiles, Option<Opened
     let Some(key) = weights::artifact(&subject.weights) else { return Ok((subject.files.clone(), None)) };
     let opened = store.look_at(&key)?;
     let files = opened.files();
-    let files = files.ok_or_else(|| Failure::new(ErrorKind::InvalidModel, "it has no weights"))?;
+    let files = files.ok_or_else(|| {
+        Failure::new(ErrorKind::InvalidModel, "it has no weights").with_hint("pull it again")
+    })?;
     Ok((files, Some(opened)))
 }
 

@@ -1,4 +1,4 @@
-//! Speed beside other programs that compute, and of several models at once, against llama-server.
+//! Speed next to other programs that compute, and of several models at once, against llama-server.
 //!
 //! Start it under `taskset -c 0`, or in a control group with a quota, to measure that as well: both sides inherit it.
 
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::super::peers::Setup;
@@ -26,11 +26,11 @@ pub(crate) struct Parameters {
     threads: u32,
     /// How the weights lie in memory.
     layout: String,
-    /// Busy loops beside it.
+    /// How many busy loops run next to it; the first is 0, with which the others are compared.
     loops: Vec<usize>,
     /// Models that answer at the same time.
     together: Vec<usize>,
-    /// Words of another model's prompt, beside which a small request waits for its first token.
+    /// Words of another model's prompt, which is computed while a small request waits for its first token.
     long_prompt_words: usize,
     /// With one loop ÷ with none.
     one_loop_at_least: f64,
@@ -41,10 +41,23 @@ pub(crate) struct Parameters {
 /// How long a machine is left alone after the loops begin or end.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// Each round meets every load, and asks both sides in turn.
+/// Measures one part after another, and records each before the next begins.
 pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
+    ensure!(
+        plan.loops.first() == Some(&0),
+        "the first of `loops` must be 0: the others are compared with it"
+    );
     let settings = format!("threads = {}\nlayout = \"{}\"", plan.threads, plan.layout);
-    let home = Home::new(bench, &[model], &settings)?;
+    next_to_loops(bench, plan, model, &settings)?;
+    for &count in &plan.together {
+        together(bench, plan, model, count, &settings)?;
+    }
+    next_to_a_prompt(bench, plan, model, &settings)
+}
+
+/// Each round meets every load, and asks both sides in turn.
+fn next_to_loops(bench: &mut Bench<'_>, plan: &Parameters, model: &str, settings: &str) -> Result<()> {
+    let home = Home::new(bench, &[model], settings)?;
     let ours = home.serve()?;
     let path = models::weights(bench.tree, model)?;
     let setup = Setup { model: &path, threads: plan.threads, repacks: plan.layout != "mapped" };
@@ -75,7 +88,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> 
     drop((ours, theirs));
     let record = &mut bench.record;
     for (index, count) in plan.loops.iter().enumerate() {
-        let what = format!("tokens a second beside {count} busy loops");
+        let what = format!("tokens per second next to {count} busy loops");
         record.series(model, &format!("{what}, samovar"), "/s", &own[index]);
         record.figure(model, &format!("{what}, samovar"), "/s", own[index].median(), None);
         let target = (*count == 1).then_some(Target::AtLeast(plan.one_loop_at_least));
@@ -87,10 +100,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> 
             record.figure(model, &format!("{what}, of llama-server's"), "×", ratio, None);
         }
     }
-    for &count in &plan.together {
-        together(bench, plan, model, count, &settings)?;
-    }
-    beside_a_prompt(bench, plan, model, &settings)
+    Ok(())
 }
 
 /// Several models at once: copies of one file, which are models of their own.
@@ -136,7 +146,7 @@ fn together(
                 .sum::<Result<f64>>()
         })?);
     }
-    let what = format!("{count} models at once, tokens a second together");
+    let what = format!("{count} models at once, tokens per second together");
     let record = &mut bench.record;
     record.series(model, &what, "/s", &all);
     let target = Some(Target::AtLeast(plan.together_at_least));
@@ -145,8 +155,8 @@ fn together(
 }
 
 /// The first token of a small request, while another model computes a long prompt.
-fn beside_a_prompt(bench: &mut Bench<'_>, plan: &Parameters, model: &str, settings: &str) -> Result<()> {
-    let settings = format!("{settings}\ncontext_tokens = 4096");
+fn next_to_a_prompt(bench: &mut Bench<'_>, plan: &Parameters, model: &str, settings: &str) -> Result<()> {
+    let settings = format!("{settings}\ncontext_tokens = 1024");
     let (home, names) = copies(bench, model, 2, &settings)?;
     let server = home.serve()?;
     let small = |round: u32| {
@@ -157,22 +167,27 @@ fn beside_a_prompt(bench: &mut Bench<'_>, plan: &Parameters, model: &str, settin
         |round: u32| format!("{round} {}", "and then the fox went on ".repeat(plan.long_prompt_words / 6));
     small(0)?;
     stream::complete(&server.url, &names[0], &plan.prompt, 2)?;
-    let (mut quiet, mut beside) = (Samples::default(), Samples::default());
+    let (mut quiet, mut next_to_it) = (Samples::default(), Samples::default());
     for round in 1..=bench.rounds {
         quiet.push(small(round * 2)?);
-        beside.push(std::thread::scope(|scope| {
+        next_to_it.push(std::thread::scope(|scope| {
             let other = scope.spawn(|| stream::complete(&server.url, &names[0], &long(round), 1));
             std::thread::sleep(SETTLE);
             let first = small(round * 2 + 1);
+            let is_computing = !other.is_finished();
             other.join().ok().context("a user's thread panicked")??;
+            ensure!(
+                is_computing,
+                "the long prompt ended before the answer to the small request; raise `long_prompt_words`"
+            );
             first
         })?);
     }
     let record = &mut bench.record;
     record.series(model, "first token, quiet", "ms", &quiet);
-    record.series(model, "first token beside another model's prompt", "ms", &beside);
-    let ratio = beside.median() / quiet.median();
-    record.figure(model, "first token beside another model's prompt, of quiet", "×", ratio, None);
+    record.series(model, "first token next to another model's prompt", "ms", &next_to_it);
+    let ratio = next_to_it.median() / quiet.median();
+    record.figure(model, "first token next to another model's prompt, of quiet", "×", ratio, None);
     Ok(())
 }
 

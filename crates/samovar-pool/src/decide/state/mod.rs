@@ -61,7 +61,7 @@ pub struct PoolState {
     /// Instances that will leave for a model that waits.
     pub(in crate::decide) deferred_evictions: BTreeMap<InstanceId, DeferredEviction>,
     pub(in crate::decide) timers: BTreeSet<(Millis, Timer)>,
-    /// When to look at demands and pledges again although nothing has happened.
+    /// When to look at demands and deferred evictions again although nothing has happened.
     pub(in crate::decide) review_at: Option<Millis>,
     /// The wake-up that was asked for last.
     pub(in crate::decide) asked_wake: Option<Millis>,

@@ -11,8 +11,8 @@ use crate::protocol::{InstanceId, TicketId};
 impl View<'_> {
     /// After a failure, a model that has no instance left waits for the back-off to pass, and so do those that need it.
     pub(in crate::decide) fn is_kept_from_loading(&self, model: ModelId) -> bool {
-        let group = self.state.group(model).into_iter();
-        group.into_iter().any(|part| self.is_set_back(part) && self.state.model(part).instances.is_empty())
+        let mut group = self.state.group(model).into_iter();
+        group.any(|part| self.is_set_back(part) && self.state.model(part).instances.is_empty())
     }
 
     /// Who is to be served now, and by which instance: all who want the model ready as it is, then the first in the queue

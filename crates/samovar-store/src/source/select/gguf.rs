@@ -112,7 +112,10 @@ pub(super) fn choose(
 }
 
 /// The quantization of this name; a mixture of Unsloth's where only that has it.
-fn with_name<'a>(mut quants: impl Iterator<Item = &'a str> + Clone, wanted: &str) -> Option<&'a str> {
+pub(crate) fn with_name<'a>(
+    mut quants: impl Iterator<Item = &'a str> + Clone,
+    wanted: &str,
+) -> Option<&'a str> {
     let is_dynamic = |quant: &str| quant.strip_prefix(MIXTURE) == Some(wanted);
     quants.clone().find(|quant| *quant == wanted).or_else(|| quants.find(|quant| is_dynamic(quant)))
 }

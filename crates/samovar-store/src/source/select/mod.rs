@@ -20,12 +20,13 @@ mod tests;
 use crate::artifact::manifest::Role;
 use crate::error::Error;
 
+pub(crate) use gguf::with_name;
 pub(crate) use quant::normal as normal_quant;
 
 /// Quantizations in the order in which they are taken when none is named.
 pub(crate) const PREFERRED: [&str; 2] = ["Q4_K_M", "Q8_0"];
 /// What stands before a usual name in those of Unsloth's own mixtures.
-pub(crate) const MIXTURE: &str = "UD-";
+const MIXTURE: &str = "UD-";
 /// Parts of one model.
 const PARTS: u32 = 1_024;
 /// Names that an error lists.
