@@ -26,8 +26,8 @@ const LEAST_BYTES: u64 = 64 << 20;
 /// … and at most so much.
 const MOST_BYTES: u64 = 1 << 30;
 /// Less than this that was held is not worth giving back to the system.
-const TIDE_BYTES: u64 = 16 << 20;
-/// When somebody who was refused may try again, in milliseconds.
+const TIDE_BYTES: u64 = 4 << 20;
+/// When a refused client may try again, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1_000;
 
 /// One bound on bytes for many holders. Clones are the same budget.
@@ -120,7 +120,7 @@ impl ByteBudget {
     }
 }
 
-/// Bytes that somebody holds. Dropping it gives them back.
+/// Bytes that a request holds. Dropping it gives them back.
 #[derive(Debug)]
 pub struct Charge {
     budget: ByteBudget,

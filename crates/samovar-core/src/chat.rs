@@ -60,7 +60,7 @@ impl Chat {
         }
     }
 
-    /// Everything that somebody wrote, as JSON text.
+    /// Everything that a user wrote, as JSON text.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         let others = [&self.tools, &self.documents, &self.arguments];
         std::iter::once(self.messages.as_str()).chain(others.into_iter().flatten().map(String::as_str))

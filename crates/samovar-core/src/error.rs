@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What went wrong, in the terms of whoever must react to it.
+/// What went wrong, in the terms of the code that must react to it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

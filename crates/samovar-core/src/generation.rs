@@ -253,7 +253,7 @@ pub enum TokenEvent {
     Failed(Failure),
 }
 
-/// Whether progress can be told to whoever reads this: when nothing else is on its way to it. So the channel needs one
+/// Whether progress can be sent to the reader of this: when nothing else is on its way to it. So the channel needs one
 /// place for it, however slow its reader is. `kept` places are spoken for.
 pub fn may_tell_progress(events: &mpsc::Sender<TokenEvent>, kept: usize) -> bool {
     events.capacity() + kept == events.max_capacity()

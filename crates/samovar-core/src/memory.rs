@@ -133,8 +133,8 @@ impl Bytes {
         Arena::all().find(|arena| self.of(*arena) < wanted.of(*arena))
     }
 
-    /// Whether freeing these is of use to whoever is short of `wanted`: it gives some of them, or it gives nothing at all
-    /// and stands in nobody's way.
+    /// Whether freeing these is of use to a demand that is short of `wanted`: it gives some of them, or it gives nothing at all
+    /// and is in no other's way.
     pub fn helps(self, wanted: Self) -> bool {
         self.is_none() || !self.min(wanted).is_none()
     }
@@ -198,7 +198,7 @@ impl Sum for Bytes {
     }
 }
 
-/// One of the files that a model is mapped from. Whoever maps the same file of the same model shares it.
+/// One of the files that a model is mapped from. All instances that map the same file of the same model share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(u8);
 
@@ -233,7 +233,7 @@ impl Memory {
         self.mapped.values().copied().sum()
     }
 
-    /// What it takes where nobody else maps its files.
+    /// What it takes where no other instance maps its files.
     pub fn total(&self) -> Bytes {
         self.private + self.mapped_bytes()
     }
@@ -289,6 +289,11 @@ impl Cost {
     /// What the cells of such options take.
     pub fn of_cells(&self, options: &LoadOptions) -> Bytes {
         self.per_cell.times(options.cells())
+    }
+
+    /// What parking leaves of so many private bytes of an instance with such options.
+    pub fn residue(&self, private: Bytes, options: &LoadOptions) -> Bytes {
+        if self.keeps_the_rest { private.minus(self.of_cells(options)) } else { Bytes::NONE }
     }
 }
 

@@ -15,14 +15,14 @@ use crate::digest::Digest;
 /// Whose the state of a prompt is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scope {
-    /// Tells the client from all others; `None` = nobody in particular, which is a client, too.
+    /// Tells the client from all others; `None` = the anonymous client.
     pub client: Option<Digest>,
-    /// Nobody else may take the state over, and nobody else's is taken.
+    /// No other client may take the state over, and no other client's is taken.
     pub is_private: bool,
 }
 
 impl Scope {
-    /// The scope of the client of this name; an empty one is nobody in particular.
+    /// The scope of the client of this name; an empty one is the anonymous client.
     pub fn of_client(name: &str, is_private: bool) -> Self {
         let client = (!name.is_empty()).then(|| Digest::of_bytes(name.as_bytes()));
         Self { client, is_private }

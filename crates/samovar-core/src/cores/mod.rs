@@ -19,8 +19,11 @@ pub use watch::CoreWatch;
 pub struct Cores {
     /// Threads that a step of it may have at most; at least 1.
     pub share: u32,
-    /// Cores that nobody used lately, or used only for what yields to everybody. `None` where that is not known.
+    /// Cores that were not used lately, or only by what yields to all others. `None` where that is not known.
     pub idle: Option<f32>,
+    /// Cores that other programs left just before: the last `idle` while no model computed. `None` where that is not
+    /// known, or was too long ago.
+    pub free: Option<f32>,
 }
 
 /// Why a step has as many threads as it has.
@@ -82,7 +85,7 @@ impl std::fmt::Display for ThreadUse {
     }
 }
 
-/// Shares of `cores` for those who compute, of whom each has use for `wanted` threads at most. Nobody gets less than
+/// Shares of `cores` for those who compute, of whom each has use for `wanted` threads at most. None gets less than
 /// one; what one has no use for goes to the others, and a rest to the first. The sum is at most `cores`, unless there
 /// are more who compute than cores.
 pub fn split(cores: u32, wanted: &[u32]) -> Vec<u32> {

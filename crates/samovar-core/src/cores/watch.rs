@@ -1,6 +1,6 @@
-//! Looks at how many cores this process has, and how many of them nobody used since the last look.
+//! Looks at how many cores this process has, and how many of them were unused since the last look.
 //!
-//! Time of niced programs counts as unused: they yield to whoever wants the core. Where the kernel's files cannot be
+//! Time of niced programs counts as unused: they yield to any program that wants the core. Where the kernel's files cannot be
 //! read, the number of cores is the standard library's and nothing is said of idle ones.
 
 use std::time::Instant;
@@ -19,7 +19,7 @@ pub struct CoreWatch {
 /// What was counted until a moment.
 struct Sample {
     at: Instant,
-    /// Of each core that this process may use: ticks in all, and those that nobody needed.
+    /// Of each core that this process may use: ticks in all, and unused ones.
     ticks: Vec<(u64, u64)>,
     used_seconds: Option<f64>,
 }
@@ -44,7 +44,7 @@ impl CoreWatch {
         (allowed as f64).min(quota).max(1.0) as u32
     }
 
-    /// Cores that nobody used since the last call, on average. `None` at the first call and where the kernel does not
+    /// Cores that were unused since the last call, on average. `None` at the first call and where the kernel does not
     /// tell.
     pub fn idle(&mut self, now: Instant) -> Option<f32> {
         let sample = self.sample(now)?;

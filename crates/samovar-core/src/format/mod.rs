@@ -20,7 +20,7 @@ use crate::model::{Descriptor, Format, ModelFiles};
 /// What the first bytes of a model's first file say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// The model's facts. Its bytes are those of this file alone: whoever knows the other files adds them.
+    /// The model's facts. Its bytes are those of this file alone: the caller that knows the other files adds them.
     Whole(Box<Descriptor>),
     /// So many of the first bytes say more.
     NeedsMore {

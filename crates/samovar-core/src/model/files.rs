@@ -1,7 +1,7 @@
 //! The files that a model consists of, each with what it is for.
 //!
-//! Whoever knows the files (a store, a user's path) says which they are; everybody else takes them as they are, and
-//! nobody derives a name from another.
+//! The part that knows the files (a store, a user's path) says which they are; all others take them as they are, and
+//! none derives a name from another.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl ModelFiles {
         Self { identity: Some(identity), ..self }
     }
 
-    /// What the weights are known by; `None` where nobody said, and so nobody keeps anything for them.
+    /// What the weights are known by; `None` where they are unknown, so that nothing is kept for them.
     pub const fn identity(&self) -> Option<WeightsId> {
         self.identity
     }

@@ -4,13 +4,13 @@ use std::fmt;
 
 use crate::digest::Digest;
 
-/// The identity of a model's weights. It travels from whoever found the files to whoever loads them, keeps something of
-/// them or makes something of them, so that nobody has to find it again from a path.
+/// The identity of a model's weights. It travels from the finder of the files to the code that loads them, keeps something of
+/// them or makes something of them, so that no code has to find it again from a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WeightsId {
     /// Those of a verified artifact, by the digest of its key: such bytes never change.
     Artifact(Digest),
-    /// Those of somebody's file, by the digest of what the system says of it (device, inode, size, time): a file that was
+    /// Those of a user's file, by the digest of what the system says of it (device, inode, size, time): a file that was
     /// changed has another identity.
     File(Digest),
 }

@@ -67,7 +67,7 @@ pub trait Engine: Send + Sync + 'static {
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure>;
 
     /// Where the memory of such a load is, and what another size would change about it: `memory` is what
-    /// [`footprint`](Self::footprint) predicts, or what was measured. Whoever counts memory asks nothing else of an engine.
+    /// [`footprint`](Self::footprint) predicts, or what was measured. Code that counts memory asks nothing else of an engine.
     fn cost(&self, descriptor: &Descriptor, options: &LoadOptions, memory: Footprint) -> Cost {
         Cost::on_host(descriptor, options, memory)
     }
@@ -134,11 +134,11 @@ pub trait Instance: Send + Sync + 'static {
     /// another process may say all of these as the only event, [`Failed`](crate::TokenEvent::Failed), instead.
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure>;
 
-    /// The same for somebody who may stop waiting before the request is on its way: `control` is looked at between
+    /// The same for a caller that may stop waiting before the request is on its way: `control` is looked at between
     /// pieces of what is done for it until then. One that does nothing of the kind need not look.
     ///
     /// # Errors
-    /// Those of [`generate`](Self::generate); `Cancelled` when nobody wants it any more.
+    /// Those of [`generate`](Self::generate); `Cancelled` when it is no longer wanted.
     fn generate_while(
         &self,
         request: GenerationRequest,
@@ -160,7 +160,7 @@ pub trait Instance: Send + Sync + 'static {
     ///
     /// # Errors
     /// `ContextExceeded` when the prompt alone does not fit, told before all of it is tokenized where its length says
-    /// so already; `Cancelled` when nobody wants it any more; `InvalidRequest` when the chat template refuses the
+    /// so already; `Cancelled` when it is no longer wanted; `InvalidRequest` when the chat template refuses the
     /// conversation, `InvalidModel` when the template does not work.
     fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure>;
 
@@ -195,7 +195,7 @@ pub trait Instance: Send + Sync + 'static {
     fn measure(&self) -> Measurement;
 
     /// From the next step on it computes with no more threads than `cores` says, and looks for more as soon as cores
-    /// idle. Called by whoever holds several instances on the same cores, whenever their shares change; waits for
+    /// idle. Called by the holder of several instances on the same cores, whenever their shares change; waits for
     /// nothing. An engine that computes elsewhere does nothing.
     fn share_cores(&self, cores: Cores) {
         let _ = cores;

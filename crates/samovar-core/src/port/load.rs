@@ -1,4 +1,4 @@
-//! What an engine is given to load, pack or measure a model, and how it talks with whoever asked for that.
+//! What an engine is given to load, pack or measure a model, and how it talks with the caller.
 
 use std::fs::File;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub struct LoadRequest<'a> {
     pub descriptor: &'a Descriptor,
     /// How to load the model.
     pub options: &'a LoadOptions,
-    /// How to report progress, and how to learn that nobody waits any more.
+    /// How to report progress, and how to learn that no caller waits any more.
     pub control: &'a LoadControl,
 }
 
@@ -63,11 +63,11 @@ pub struct PackRequest<'a> {
     pub source: &'a str,
     /// An empty file that can be read as well; it is written from its beginning.
     pub into: &'a File,
-    /// How to report progress, how to give way, and how to learn that nobody waits any more.
+    /// How to report progress, how to give way, and how to learn that no caller waits any more.
     pub control: &'a LoadControl,
 }
 
-/// How a load talks with whoever started it.
+/// How a load talks with its caller.
 pub struct LoadControl {
     progress: Box<dyn Fn(f32) + Send + Sync>,
     obituary: Arc<dyn Fn(Failure) + Send + Sync>,
@@ -95,7 +95,7 @@ impl LoadControl {
         self
     }
 
-    /// The same for what nobody waits for: it should yield to everything else, where the engine can see to that.
+    /// The same for work that no caller waits for: it should yield to everything else, where the engine can see to that.
     #[must_use]
     pub fn in_background(mut self) -> Self {
         self.is_in_background = true;
@@ -109,7 +109,7 @@ impl LoadControl {
         self
     }
 
-    /// Reports to nobody.
+    /// Reports nothing.
     pub fn silent() -> Self {
         Self::new(|_| ())
     }
@@ -136,7 +136,7 @@ impl LoadControl {
         (self.give_way)();
     }
 
-    /// Whether nobody waits for it.
+    /// Whether no caller waits for it.
     pub fn is_in_background(&self) -> bool {
         self.is_in_background
     }

@@ -1,8 +1,8 @@
-//! How preparing a prompt (rendering, tokenizing) talks with whoever asked for it.
+//! How preparing a prompt (rendering, tokenizing) talks with its caller.
 
 /// What an engine asks while it prepares a prompt.
 pub trait PromptControl {
-    /// Whether somebody still waits for the prompt; looked at between pieces of the work.
+    /// Whether the caller still waits for the prompt; looked at between pieces of the work.
     fn is_wanted(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! A door at which a fake waits until a test opens it.
+//! A gate at which a fake waits until a test opens it.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How often a waiting thread looks whether it should give up.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// A door: open, closed, or open for a counted number of passages.
+/// A gate: open, closed, or open for a counted number of passages.
 #[derive(Debug)]
 pub struct Gate {
     /// Passages that are still allowed; `None` = open for all.
@@ -15,28 +15,28 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A door that stands open.
+    /// A gate that stands open.
     pub fn opened() -> Self {
         Self { allowed: Mutex::new(None), changed: Condvar::new() }
     }
 
-    /// A door that lets nobody through.
+    /// A gate that lets no caller through.
     pub fn closed() -> Self {
         Self { allowed: Mutex::new(Some(0)), changed: Condvar::new() }
     }
 
-    /// Lets everybody through, from now on.
+    /// Lets all callers through, from now on.
     pub fn open(&self) {
         *self.lock() = None;
         self.changed.notify_all();
     }
 
-    /// Lets nobody through, from now on.
+    /// Lets no caller through, from now on.
     pub fn close(&self) {
         *self.lock() = Some(0);
     }
 
-    /// Lets `count` more through, now or when they come. Does nothing to an open door.
+    /// Lets `count` more through, now or when they come. Does nothing to an open gate.
     pub fn admit(&self, count: u64) {
         if let Some(allowed) = self.lock().as_mut() {
             *allowed += count;

@@ -5,7 +5,7 @@
 //!   conformance   what every engine must do
 //!   gguf          a writer of small GGUF files, sound or not
 //!   corpus        malformed files, one for each way that is known
-//!   gate          a door at which the fake waits until a test opens it
+//!   gate          a gate at which the fake waits until a test opens it
 //!   manual_clock  time that moves only when a test moves it
 //! ```
 //!

@@ -14,7 +14,7 @@ pub enum KeepAlive {
     Ms(u64),
     /// Until its memory is needed by another.
     UntilEvicted,
-    /// Parked as soon as nobody uses it.
+    /// Parked as soon as no request uses it.
     ParkAtOnce,
 }
 

@@ -83,7 +83,7 @@ fn refuse_other_kinds<R: Read + Seek>(metadata: &mut Metadata<R>, architecture: 
     }
 }
 
-/// Bytes of recurrent state that one block keeps of a sequence, if it is a recurrent one. Of hybrid models, nobody says
+/// Bytes of recurrent state that one block keeps of a sequence, if it is a recurrent one. Of hybrid models, no header says
 /// here which blocks are.
 ///
 /// *Source:* `llama_hparams::n_embd_r` and `n_embd_s`; llama.cpp keeps 32-bit floats.

@@ -430,7 +430,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// How whoever asked must react.
+    /// How the caller must react.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Missing => ErrorKind::NotFound,

@@ -50,7 +50,7 @@ use tensors::Tally;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The model's facts. Of a split model `file_bytes`, `tensor_bytes`, `parameters` and `formats` are
-    /// those of this file alone: whoever knows the other files adds them.
+    /// those of this file alone: the caller that knows the other files adds them.
     pub descriptor: Descriptor,
     /// Which part it is, if the model is split: the first.
     pub split: Option<Split>,

@@ -153,7 +153,7 @@ fn is_file(path: &str) -> bool {
     FILE_SUFFIXES.iter().any(|suffix| path.ends_with(suffix))
 }
 
-/// Whether somebody means a digest by what follows `#`, and no heading of the page.
+/// Whether a digest is meant by what follows `#`, and no heading of the page.
 fn is_like_digest(fragment: &str) -> bool {
     fragment.contains(['=', ':']) || fragment.parse::<Digest>().is_ok()
 }

@@ -63,7 +63,7 @@ pub fn an_empty_prompt_is_refused(subject: &Subject) {
     assert_eq!(failure.kind, ErrorKind::InvalidRequest, "{failure:?}");
 }
 
-/// Token ids that the model does not have are refused, and harm nobody.
+/// Token ids that the model does not have are refused, and harm no other request.
 pub fn tokens_outside_the_vocabulary_are_refused(subject: &Subject) {
     let instance = subject.load();
     for token in [subject.descriptor.vocabulary, i32::MAX as u32, u32::MAX] {

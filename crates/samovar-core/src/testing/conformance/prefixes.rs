@@ -156,7 +156,7 @@ fn told(instance: &Arc<dyn Instance>, scope: Scope) -> u32 {
     answer.completion.usage.cached_tokens
 }
 
-/// Where clients do not share, nobody takes over or hears of another's prompt, not even as saved state.
+/// Where clients do not share, no client takes over or learns of another's prompt, not even as saved state.
 pub fn private_prefixes_are_of_one_client_alone(subject: &Subject) {
     if !subject.capabilities().reuses_prefixes {
         return;

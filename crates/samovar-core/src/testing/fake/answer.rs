@@ -33,7 +33,7 @@ pub(super) struct Answer {
 
 /// Why a request ended without `Done`.
 enum Broken {
-    /// Nobody listens any more.
+    /// The reader has gone.
     Left,
     /// The instance was dropped, parked or killed.
     Instance(Failure),
@@ -220,7 +220,7 @@ impl Answer {
         Ok(())
     }
 
-    /// Lets scripted work take its time, and stops when nobody wants it any more.
+    /// Lets scripted work take its time, and stops when it is no longer wanted.
     fn spend(&self, time: Duration) -> Result<(), Broken> {
         let end = Instant::now() + time;
         loop {

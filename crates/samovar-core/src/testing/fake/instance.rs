@@ -26,7 +26,7 @@ pub(super) struct FakeInstance {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// The doors at which an instance waits.
+/// The gates at which an instance waits.
 pub(super) struct Gates {
     pub(super) tokens: Arc<Gate>,
     pub(super) requests: Arc<Gate>,

@@ -60,7 +60,7 @@ struct Shared {
 
 /// How a [`FakeEngine`] is made.
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "independent doors, each closed by name")]
+#[allow(clippy::struct_excessive_bools, reason = "independent gates, each closed by name")]
 pub struct Builder {
     info: EngineInfo,
     capabilities: Capabilities,
@@ -218,22 +218,22 @@ impl FakeEngine {
         }
     }
 
-    /// The door at which loads wait.
+    /// The gate at which loads wait.
     pub fn loads_gate(&self) -> &Gate {
         &self.shared.loads
     }
 
-    /// The door at which tokens wait.
+    /// The gate at which tokens wait.
     pub fn tokens_gate(&self) -> &Gate {
         &self.shared.tokens
     }
 
-    /// The door at which packings wait.
+    /// The gate at which packings wait.
     pub fn packs_gate(&self) -> &Gate {
         &self.shared.packs
     }
 
-    /// The door at which requests wait, inside `generate`.
+    /// The gate at which requests wait, inside `generate`.
     pub fn requests_gate(&self) -> &Gate {
         &self.shared.requests
     }
@@ -340,7 +340,9 @@ impl Engine for FakeEngine {
     /// On the host as any engine, and on devices what the script says.
     fn cost(&self, descriptor: &Descriptor, options: &LoadOptions, memory: Footprint) -> Cost {
         let mut cost = Cost::on_host(descriptor, options, memory);
-        cost.memory.private += self.script_of(descriptor).device_bytes;
+        let script = self.script_of(descriptor);
+        cost.memory.private += script.device_bytes;
+        cost.per_cell += script.device_bytes_per_cell;
         cost
     }
 

@@ -19,6 +19,8 @@ pub struct Script {
     pub footprint: Option<Footprint>,
     /// Memory on devices, beside that on the host.
     pub device_bytes: Bytes,
+    /// Of these, what each token of context takes in each slot.
+    pub device_bytes_per_cell: Bytes,
     /// What [`Engine::packing`](crate::port::Engine::packing) answers; `None` = the model's weights cannot be packed.
     pub packing: Option<String>,
     /// Every packing fails so, after it has written half of the file.
@@ -36,7 +38,7 @@ pub struct Script {
     /// The instance dies, without a word, after so many tokens in all.
     pub crash_after_tokens: Option<u64>,
     /// The instance falls silent after so many tokens in all, until it is dropped. It no longer
-    /// looks whether anybody listens.
+    /// looks whether it has a reader.
     pub hang_after_tokens: Option<u64>,
     /// Parking fails so.
     pub park_failure: Option<Failure>,
