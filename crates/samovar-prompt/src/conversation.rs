@@ -13,7 +13,7 @@ use crate::template::Clock;
 /// and more where it is rendered, however short it is written.
 const VALUES: usize = 256 << 10;
 
-/// Names of fields that templates look up. All others are what somebody wrote.
+/// Names of fields that templates look up. All others are what users wrote.
 const KEYS: [&str; 28] = [
     "anyOf",
     "arguments",

@@ -56,7 +56,7 @@ pub struct Rendered {
     /// Where the template wrote control tokens, in order, as bytes of the text: everything else is to be read as
     /// text. `None` = control tokens are to be read wherever they stand.
     pub control: Option<Vec<Range<usize>>>,
-    /// What was changed to fit the conversation to the template, for whoever sent it.
+    /// What was changed to fit the conversation to the template, for its sender.
     pub notes: Vec<&'static str>,
 }
 
@@ -198,7 +198,7 @@ impl Renderer {
     }
 
     /// Adds control tokens that the template writes in a way which marks do not see: those of which there are as many
-    /// where the conversation holds nothing that one could be made of. Of others nobody can tell whose they are.
+    /// where the conversation holds nothing that one could be made of. Of others it is unknown whose they are.
     fn add_unmarked(
         &self,
         text: &str,
@@ -620,6 +620,27 @@ mod tests {
             let failure = render(Some(template), &says("a")).expect_err(template);
             assert_eq!(failure.kind, ErrorKind::InvalidModel, "{template}: {failure}");
             assert!(begun.elapsed().as_secs() < 20, "{template}");
+        }
+    }
+
+    #[test]
+    fn long_texts_that_are_looked_through_again_and_again_are_stopped() {
+        for look in [
+            "'b' in s",
+            "s == t",
+            "s < t",
+            "s[7999999]",
+            "s|length",
+            "{s: 1}[t]",
+            "{s: 1}.get(t)",
+            "t in {s: 1}",
+        ] {
+            let template = format!(
+                "{{% set s = 'a' * 8000000 %}}{{% set t = 'a' * 8000000 %}}{{% for i in range(9999) %}}{{% set x = {look} %}}{{% endfor %}}"
+            );
+            let failure = render(Some(&template), &hello()).expect_err(look);
+            assert_eq!(failure.kind, ErrorKind::InvalidModel, "{look}: {failure}");
+            assert!(failure.message.contains("the template's values take more than"), "{look}: {failure}");
         }
     }
 

@@ -8,7 +8,7 @@
     clippy::disallowed_methods,
     clippy::format_push_string,
     clippy::print_stdout,
-    reason = "where Python lies is known to whoever runs the tests, and what was skipped is said"
+    reason = "where Python lies is known to the user who runs the tests, and what was skipped is said"
 )]
 
 use std::collections::BTreeMap;

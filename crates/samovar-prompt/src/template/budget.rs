@@ -40,6 +40,15 @@ pub(super) fn charge(state: &mut State, bytes: usize) -> Result<(), Error> {
     }
 }
 
+/// Counts that all of a text is looked at, which is one step for the engine however long it is. Of other values, counts
+/// nothing.
+///
+/// # Errors
+/// As [`charge`].
+pub(super) fn look_through(state: &mut State, value: &Value) -> Result<(), Error> {
+    value.as_str().map_or(Ok(()), |text| charge(state, text.len()))
+}
+
 /// Refuses a value of so many bytes that is too large, before it is made; counts nothing.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use minijinja::{Environment, Error, State, Value};
 
 pub(super) use arguments::Arguments;
 
-use super::budget::refuse;
+use super::budget::{look_through, refuse};
 use super::python::Kind;
 use super::python::{check_nesting, is_true, items, kind, lookup, operators};
 
@@ -87,7 +87,7 @@ const OPERATORS: [(&str, Filter); 18] = [
     ("__join", |state, first, others| operators::join(state, first, others.positional())),
     ("__compare", |state, first, rest| operators::chain(state, first, rest.positional()).map(Value::from)),
     ("__attribute", |_, value, name| lookup::attribute(value, name.first().as_str().unwrap_or_default())),
-    ("__item", |_, value, key| lookup::item(value, &key.first())),
+    ("__item", |state, value, key| item(state, value, &key.first())),
     ("__slice", |state, value, bounds| lookup::slice(state, value, bounds.positional())),
     ("__iterate", |state, value, unpacks| iterate(state, value, is_true(&unpacks.first()))),
     ("__held", |state, value, _| check_nesting(state, value).map(|()| value.clone())),
@@ -116,6 +116,12 @@ fn add(environment: &mut Environment<'static>, name: &'static str, filter: Filte
         let arguments = Arguments::from_values(&rest.into_values())?;
         filter(state, &value, arguments)
     });
+}
+
+/// `value[key]`. A place in a text is found from its beginning, and a key by all of its characters.
+fn item(state: &mut State, value: &Value, key: &Value) -> Result<Value, Error> {
+    look_through(state, if key.as_str().is_some() { key } else { value })?;
+    lookup::item(value, key)
 }
 
 /// What a loop iterates over: used up where it can be iterated over once. With `unpacks`, each item is unpacked.

@@ -11,8 +11,9 @@ use crate::template::python::{
     self, Kind, check_nesting, integer, is_true, items, kind, operators, pairs, text, undefined, wrong_type,
 };
 
-pub(super) fn length(_: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
+pub(super) fn length(state: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
     arguments.bind::<0>("length", [])?;
+    budget::look_through(state, value)?;
     python::length(value).map(Value::from)
 }
 

@@ -6,7 +6,7 @@ use minijinja::{Error, ErrorKind, State, Value};
 use super::objects::{Part, View};
 use super::operators::{check_key, equal};
 use super::{Kind, integer, kind, pairs, strings, undefined};
-use crate::template::budget::{charge_items, refuse};
+use crate::template::budget::{charge_items, look_through, refuse};
 use crate::template::filters::Arguments;
 
 const DICT: [&str; 11] =
@@ -93,6 +93,7 @@ fn dict(state: &mut State, value: &Value, method: &str, arguments: Arguments) ->
         let [key, default] = arguments.bind("get", ["key", "default"])?;
         let key = key.ok_or_else(|| refuse("get expected at least 1 argument, got 0"))?;
         check_key(&key)?;
+        look_through(state, &key)?;
         let found = value.get_item(&key)?;
         return Ok(if found.is_undefined() { default.unwrap_or_else(|| Value::from(())) } else { found });
     }

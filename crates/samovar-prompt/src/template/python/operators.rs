@@ -242,7 +242,12 @@ pub(crate) fn equal(state: &mut State, left: &Value, right: &Value) -> Result<bo
             _ => match (number(left), number(right)) {
                 #[expect(clippy::float_cmp, reason = "Python's own equality")]
                 (Some(left), Some(right)) => left == right,
-                (None, None) => left == right,
+                (None, None) => {
+                    if left.as_str().map(str::len) == right.as_str().map(str::len) {
+                        budget::look_through(state, left)?;
+                    }
+                    left == right
+                }
                 _ => false,
             },
         },
@@ -258,7 +263,11 @@ pub(crate) fn order(state: &mut State, left: &Value, right: &Value) -> Result<Op
     let kinds = (kind(left), kind(right));
     match kinds {
         (Kind::Undefined, _) | (_, Kind::Undefined) => return Err(undefined()),
-        (Kind::Text, Kind::Text) => return Ok(Some(left.as_str().cmp(&right.as_str()))),
+        (Kind::Text, Kind::Text) => {
+            let (left, right) = (left.as_str().unwrap_or_default(), right.as_str().unwrap_or_default());
+            charge(state, left.len().min(right.len()))?;
+            return Ok(Some(left.cmp(right)));
+        }
         (Kind::List, Kind::List) | (Kind::Tuple, Kind::Tuple) => {
             for (left, right) in left.try_iter()?.zip(right.try_iter()?) {
                 if !equal(state, &left, &right)? {
@@ -291,7 +300,10 @@ pub(crate) fn contains(state: &mut State, container: &Value, item: &Value) -> Re
     match kind(container) {
         Kind::Undefined => Ok(false),
         Kind::Text => match (container.as_str(), item.as_str().filter(|_| kind(item) == Kind::Text)) {
-            (Some(container), Some(item)) => Ok(container.contains(item)),
+            (Some(text), Some(item)) => {
+                budget::look_through(state, container)?;
+                Ok(text.contains(item))
+            }
             _ => Err(refuse(format!(
                 "'in <string>' requires string as left operand, not {}",
                 kind(item).name()
@@ -299,6 +311,7 @@ pub(crate) fn contains(state: &mut State, container: &Value, item: &Value) -> Re
         },
         Kind::Dict => {
             check_key(item)?;
+            budget::look_through(state, item)?;
             Ok(!container.get_item(item)?.is_undefined())
         }
         Kind::Generator => {
