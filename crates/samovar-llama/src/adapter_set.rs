@@ -13,7 +13,7 @@ use crate::error::Error;
 /// Adapters that one request may name. All loaded ones together are bounded by as many.
 pub(crate) const MOST_ADAPTERS: usize = 8;
 
-/// A file, told from others and from what it was before somebody wrote it anew.
+/// A file, told from others and from what it was before it was written again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileId([u64; 4]);
 

@@ -5,7 +5,7 @@
 //!   └──────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Nobody else touches the context. It never blocks on a reader: each answer's channel has room for the
+//! No other thread touches the context. It never blocks on a reader: each answer's channel has room for the
 //! whole answer. A step is one `decode`; cancellation is looked at before each.
 
 use std::cell::Cell;
@@ -43,7 +43,7 @@ const MAX_FAILURES: u32 = 3;
 pub(crate) enum Exit {
     /// Asked to give its memory back.
     Park(Reply<()>),
-    /// Nobody can ask anything any more.
+    /// No caller is left.
     Unload,
     /// Too many failed steps in a row.
     Dead(Error),
@@ -144,7 +144,7 @@ impl<'m> Batcher<'m> {
     fn listen(&mut self, commands: &Receiver<Command>) -> Option<Exit> {
         loop {
             let command = if self.slots.is_empty() && self.waiting.is_empty() {
-                // Nobody else waits for cores that are not used.
+                // No other program waits for cores that are not used.
                 self.computing = None;
                 commands.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
@@ -202,7 +202,7 @@ impl<'m> Batcher<'m> {
             }
             let in_use: Vec<_> = self.slots.iter().map(Slot::adapters).collect();
             if !self.adapters.has_room(&self.waiting[index].adapters, &in_use) {
-                // Nobody passes it but probes: so its turn comes when those who run have ended.
+                // Only probes pass it: so its turn comes when the running ones have ended.
                 busy = self.plan.slots as usize;
                 continue;
             }
@@ -295,8 +295,10 @@ impl<'m> Batcher<'m> {
     /// One native step.
     fn step(&mut self) -> Result<(), Error> {
         let mut works: Vec<Work> = self.slots.iter().map(Slot::work).collect();
-        let wanted = self.plan.threads;
-        self.computing.get_or_insert_with(|| self.place.compute(wanted));
+        if self.computing.is_none() {
+            self.computing = Some(self.place.compute(self.plan.threads));
+            self.threads.begin();
+        }
         let company = Company::of(&works);
         let company = if self.threads.is_crowded() { company.beside_others() } else { company };
         let chunk = self.pace.chunk_tokens(company, BATCH_TOKENS as usize);
@@ -319,7 +321,7 @@ impl<'m> Batcher<'m> {
         self.published.threads(self.threads.used());
         let start = Instant::now();
         let watch = Stopwatch::start();
-        // Nobody waits for this step when everybody in it has left, or the instance is to leave. One whose threads
+        // No request waits for this step when all in it have left, or the instance is to leave. One whose threads
         // do not get cores is computed again with fewer, which is sooner done; recurrent state would have to begin anew.
         // A step that is broken off costs all recurrent states: those of others are worth more than its rest.
         let (slots, published) = (&self.slots, self.published);
@@ -432,7 +434,7 @@ impl<'m> Batcher<'m> {
     }
 
     /// Gives up all recurrent states after a step that was broken off: those of the step may have taken half of it in, and
-    /// llama.cpp moves others about while it computes. Whoever goes on begins anew.
+    /// llama.cpp moves others about while it computes. A sequence that goes on begins again.
     fn lose_states(&mut self) {
         while self.kv.evict_oldest(&mut self.context) {}
         for slot in &mut self.slots {

@@ -7,7 +7,7 @@
 //!   B          └──┴──┘─────┴──┘
 //! ```
 //!
-//! llama.cpp keeps the real cells and tells nobody how many it uses; with a unified cache its rules are
+//! llama.cpp keeps the real cells and does not say how many it uses; with a unified cache its rules are
 //! simple enough to follow exactly. This never touches native state.
 
 /// The cells of one sequence, in the order of its tokens.

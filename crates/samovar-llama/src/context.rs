@@ -3,11 +3,11 @@
 //! ```text
 //!   Batch ──decode──► logits of the tokens that asked for them
 //!              │ between two operations of the graph: shall it stop?
-//!   share / remove    mark cells of one sequence as another's, or as nobody's
+//!   share / remove    mark cells of one sequence as another's, or as free
 //! ```
 //!
 //! `llama-cpp-2` has a context too, but keeps its pointer to itself, and with it what a server needs: to
-//! stop a step that nobody waits for any more, threads that live from step to step, and compute buffers
+//! stop a step that is no longer waited for, threads that live from step to step, and compute buffers
 //! no larger than what is sampled. Everything unsafe about contexts is in this file.
 #![allow(unsafe_code, reason = "the safe binding's context cannot be interrupted")]
 
@@ -209,7 +209,7 @@ impl<'m> Context<'m> {
 
 impl Drop for Context<'_> {
     fn drop(&mut self) {
-        // SAFETY: nobody else has the context. The threads are freed after this, when nothing refers to them.
+        // SAFETY: no other code has the context. The threads are freed after this, when nothing refers to them.
         unsafe { sys::llama_free(self.raw.as_ptr()) };
     }
 }
@@ -265,7 +265,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // SAFETY: whoever drops it has seen to it that nothing refers to it.
+        // SAFETY: its owner drops it only when nothing refers to it.
         unsafe { sys::ggml_threadpool_free(self.raw.as_ptr()) };
     }
 }

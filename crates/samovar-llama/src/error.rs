@@ -30,7 +30,7 @@ pub enum Error {
         /// How many were given.
         given: usize,
     },
-    /// The load was cancelled by whoever asked for it.
+    /// The load was cancelled by its caller.
     #[error("loading {} was cancelled", path.display())]
     LoadCancelled {
         /// The model file.
@@ -99,7 +99,7 @@ pub enum Error {
         /// Tokens of context of one slot.
         context: u32,
     },
-    /// Nobody waits for the prompt any more.
+    /// No caller waits for the prompt any more.
     #[error("the request for this prompt was cancelled")]
     PromptUnwanted,
     /// Nothing to continue.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A recurrent model's sequence is also kept while it computes, at places where others may go on from it: checkpoints.
-//! Retained sequences own only what nobody else needs: they are evicted, short ones and then the oldest first,
+//! Retained sequences own only what no other sequence needs: they are evicted, short ones and then the oldest first,
 //! when cells or sequence ids run short. Every change is made in the native cache and in the book at once.
 
 use std::collections::VecDeque;
@@ -226,7 +226,7 @@ impl Kv {
         exists
     }
 
-    /// Ends a sequence and keeps it, under the name `id`, for whoever comes with the same prefix.
+    /// Ends a sequence and keeps it, under the name `id`, for a request with the same prefix.
     pub(crate) fn retain(
         &mut self,
         context: &mut Context<'_>,

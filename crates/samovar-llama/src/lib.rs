@@ -11,12 +11,12 @@
 //!   ticket        what travels between them                    └─ slot       one request
 //!   prefix_command, saved  the state of finished requests, in files
 //!   threads/      with how many threads a step computes               │
-//!   published     numbers for whoever asks                          ├─ sampler, select   the next token
+//!   published     numbers that others read                          ├─ sampler, select   the next token
 //!                                                                   ├─ logprobs          its probability
 //!                                                                   └─ stop              its text
 //! ```
 //!
-//! One thread owns a model's context and nobody else touches it; the async side sees channels only. This
+//! One thread owns a model's context and no other thread touches it; the async side sees channels only. This
 //! crate never reads a file before the GGUF gate has passed it, never renders templates and never decides
 //! what is loaded.
 

@@ -86,7 +86,7 @@ unsafe extern "C" fn receive(level: llama_cpp_sys_2::ggml_log_level, text: *cons
         llama_cpp_sys_2::GGML_LOG_LEVEL_WARN => tracing::info!(target: "llama.cpp", "{line}"),
         llama_cpp_sys_2::GGML_LOG_LEVEL_INFO => {
             if let Some(buffer) = read_buffer(line) {
-                // A thread that is ending has no recorder any more; nobody would read it.
+                // A thread that is ending has no recorder any more; its lines would have no reader.
                 let _ = RECORDER.try_with(|recorder| recorder.borrow_mut().buffers.push(buffer));
             }
             tracing::debug!(target: "llama.cpp", "{line}");

@@ -24,7 +24,7 @@ pub(crate) fn backend() -> &'static LlamaBackend {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
     BACKEND.get_or_init(|| {
         log::install();
-        LlamaBackend::init().expect("invariant: nobody else in this process initializes llama.cpp")
+        LlamaBackend::init().expect("invariant: no other code in this process initializes llama.cpp")
     })
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn load_model<F: FnMut(f32) -> bool>(
     mut progress: F,
 ) -> Option<LlamaModel> {
     unsafe extern "C" fn report<F: FnMut(f32) -> bool>(fraction: f32, progress: *mut c_void) -> bool {
-        // SAFETY: `progress` is the closure below, which outlives the load and is used by nobody else.
+        // SAFETY: `progress` is the closure below, which outlives the load and has no other user.
         let progress = unsafe { &mut *progress.cast::<F>() };
         progress(fraction)
     }
@@ -143,7 +143,7 @@ impl Drop for Stream {
         unsafe extern "C" {
             fn fclose(stream: *mut c_void) -> c_int;
         }
-        // SAFETY: the stream is ours and used by nobody any more. It was read only: closing cannot lose anything.
+        // SAFETY: the stream is ours and has no user any more. It was read only: closing cannot lose anything.
         unsafe { fclose(self.0.as_ptr()) };
     }
 }
@@ -176,11 +176,11 @@ fn model_params() -> llama_cpp_sys_2::llama_model_params {
 /// Hands a model to the safe binding.
 ///
 /// # Safety
-/// `model` is null or a model that nobody else owns.
+/// `model` is null or a model without another owner.
 unsafe fn adopt(model: *mut llama_cpp_sys_2::llama_model) -> Option<LlamaModel> {
     // SAFETY: `LlamaModel` is declared `repr(transparent)` over a `repr(transparent)` wrapper of
     // `NonNull<llama_model>` (llama-cpp-2 is pinned exactly; the sizes are compared below), and the
-    // pointer is a model that nobody else owns, so the safe binding may free it.
+    // pointer is a model without another owner, so the safe binding may free it.
     NonNull::new(model).map(|model| unsafe { mem::transmute::<NonNull<_>, LlamaModel>(model) })
 }
 

@@ -14,7 +14,7 @@ use samovar_core::{Descriptor, Layout, LoadOptions};
 use crate::error::Error;
 use crate::native::WeightOptions;
 
-/// Tokens of one step at most. More would not be faster on a CPU and delays everybody.
+/// Tokens of one step at most. More would not be faster on a CPU and delays all requests.
 pub(crate) const BATCH_TOKENS: u32 = 512;
 /// llama.cpp follows no more sequences in one context.
 const MAX_SEQUENCES: u32 = 256;
@@ -54,7 +54,7 @@ pub(crate) struct LoadPlan {
     pub context_tokens: u32,
     /// Cells of the KV cache.
     pub cells: u32,
-    /// Bytes of the recurrent state of a sequence; 0 = it has none, or nobody knows.
+    /// Bytes of the recurrent state of a sequence; 0 = it has none, or it is unknown.
     pub state_bytes: u64,
     /// Threads of one step.
     pub threads: u32,
@@ -112,7 +112,7 @@ impl LoadPlan {
         if !is_recurrent {
             return finished;
         }
-        // Of states whose size nobody knows, no more than one conversation needs.
+        // Of states of unknown size, no more than one conversation needs.
         let affordable = STATES_BYTES.checked_div(self.state_bytes).unwrap_or(0);
         let most = (finished * CONVERSATION_STATES).min(MAX_SEQUENCES - self.slots - 1);
         affordable.clamp(u64::from(CONVERSATION_STATES), u64::from(most)) as u32

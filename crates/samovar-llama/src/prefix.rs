@@ -83,7 +83,7 @@ pub(crate) fn choose(prompt: &[LlamaToken], candidates: &[Candidate<'_>], reuse:
 const MIN_STATE_TOKENS: usize = 32;
 
 /// Where the prompt of a model whose state can not be cut stops, so that its state can be kept: where the last turn
-/// begins, for whoever says something else then, and before its last token, for whoever asks again. `computed` tokens are
+/// begins, for prompts that go on differently, and before its last token, for the same prompt. `computed` tokens are
 /// there already. Turns begin with tokens of which `is_mark` holds, and the last one is that which the prompt ends in.
 pub(crate) fn stops(
     prompt: &[LlamaToken],

@@ -1,7 +1,7 @@
 //! What others may ask about the state of finished requests: which there is, to save it, to take some in.
 //!
 //! The loop answers between two of its steps. Saving costs it one copy of the state, restoring another; files
-//! are opened, checked and sealed by whoever asks.
+//! are opened, checked and sealed by the caller.
 
 use llama_cpp_2::token::LlamaToken;
 use samovar_core::{CachedPrefix, Scope};
@@ -28,7 +28,7 @@ pub(crate) enum PrefixCommand {
 impl PrefixCommand {
     /// Answers. `id` names state that is taken in.
     pub(crate) fn serve(self, kv: &mut Kv, context: &mut Context<'_>, id: u64) {
-        // Whoever asked waits for the answer, unless its thread has died.
+        // The caller waits for the answer, unless its thread has died.
         match self {
             Self::List(reply) => drop(reply.try_send(Ok(kv.prefixes().map(prefix).collect()))),
             Self::Weigh { id, reply } => drop(reply.try_send(kv.state_bytes(context, id))),

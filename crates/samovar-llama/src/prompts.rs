@@ -108,7 +108,7 @@ impl Prompts {
         if let Some(renderer) = renderer {
             return Ok(renderer);
         }
-        // Nobody else waits while a template is read.
+        // No other caller waits while a template is read.
         let renderer = Arc::new(self.renderer(Some(template))?);
         *self.lock_other() = Some((template.to_owned(), Arc::clone(&renderer)));
         Ok(renderer)

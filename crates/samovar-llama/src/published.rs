@@ -1,4 +1,4 @@
-//! What an instance's thread publishes about itself, for whoever asks without waiting for it.
+//! What an instance's thread publishes about itself, for readers that do not wait for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use samovar_core::ThreadUse;
 use samovar_core::cores::ThreadsWhy;
 use samovar_core::footprint::Measurement;
 
-/// Numbers that the thread writes and anybody reads. Each is true for itself; together they may be one
+/// Numbers that the thread writes and any thread reads. Each is true for itself; together they may be one
 /// step apart.
 #[derive(Debug, Default)]
 pub(crate) struct Published {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The file is mapped, so that a state of gigabytes goes from the context to the disk's cache and back without
-//! a copy in memory that nobody budgeted. Nothing reaches native code before the head has been compared
+//! a copy in memory that no budget counts. Nothing reaches native code before the head has been compared
 //! with the model, every length with the file, and the checksum with the bytes.
 #![allow(unsafe_code, reason = "mapping a file is unsafe: someone else could cut it short meanwhile")]
 
@@ -63,7 +63,7 @@ impl Kind {
         let begin = HEAD_BYTES + self.description.len() + tokens.len() * 4;
         let write = |error: io::Error| Error::StateFile { action: "write", detail: error.to_string() };
         reserve(file, (begin + state_bytes) as u64).map_err(write)?;
-        // SAFETY: the file was handed to us to be written, and its blocks are reserved; nobody else has it yet.
+        // SAFETY: the file was handed to us to be written, and its blocks are reserved; no other process has it yet.
         let mut map = unsafe { MmapMut::map_mut(file) }.map_err(write)?;
         let mut head = &mut map[..begin];
         let mut put = |bytes: &[u8]| head.write_all(bytes).map_err(write);
@@ -87,7 +87,7 @@ impl Kind {
         if file_bytes < HEAD_BYTES as u64 || file_bytes > most {
             return Err(Error::SavedState { detail: format!("{file_bytes} bytes cannot be right") });
         }
-        // SAFETY: the caller vouches for the file; whoever keeps such files replaces and removes them, but does
+        // SAFETY: the caller vouches for the file; the keeper of such files replaces and removes them, but does
         // not cut them short.
         let map = unsafe { Mmap::map(file) }.map_err(read)?;
         let (head, body) = map.split_at(HEAD_BYTES);

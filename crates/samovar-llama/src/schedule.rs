@@ -77,7 +77,7 @@ impl Company {
         }
     }
 
-    /// The same where other models or programs want the cores that this one has: nobody computes as if it were alone.
+    /// The same where other models or programs want the cores that this one has: none computes as if it were alone.
     pub(crate) const fn beside_others(self) -> Self {
         match self {
             Self::Alone => Self::Prompts,
@@ -86,7 +86,7 @@ impl Company {
     }
 
     /// How long a chunk may take, and how short it may be cut for that: weights are read once a chunk, however short it
-    /// is. A lone one is bounded, too: it keeps its threads to its end, whoever else comes meanwhile. (Against 256
+    /// is. A lone one is bounded, too: it keeps its threads to its end, whatever request comes meanwhile. (Against 256
     /// tokens, prefill of a 1.1B model as on disk reached 93 % with chunks of 128, 87 % with 64 and 72 % with 32.)
     const fn bounds(self) -> (Duration, usize) {
         match self {

@@ -58,7 +58,7 @@ pub(crate) struct FinalEvent {
 }
 
 impl FinalEvent {
-    /// Says it. Whoever hears it finds the slot free.
+    /// Says it. A caller that hears it finds the slot free.
     pub(crate) fn say(self) {
         if let Some(event) = self.event {
             send(&self.events, event);
@@ -71,7 +71,7 @@ impl FinalEvent {
 pub(crate) enum SlotProgress {
     /// It goes on.
     Continues,
-    /// Its answer is complete, or nobody listens any more.
+    /// Its answer is complete, or it has no reader any more.
     Ends,
 }
 
@@ -133,7 +133,7 @@ impl Slot {
         self.ticket.reuse_prefix
     }
 
-    /// Whether whoever asked is gone.
+    /// Whether the caller has gone.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.ticket.events.is_closed()
     }
@@ -254,7 +254,7 @@ impl Slot {
         SlotProgress::Ends
     }
 
-    /// Lets nobody else use what it computed.
+    /// Keeps what it computed from all other requests.
     pub(crate) fn forget_prefix(&mut self) {
         self.ticket.reuse_prefix = false;
     }
@@ -272,7 +272,7 @@ impl Slot {
     }
 }
 
-/// Sends an event to whoever still listens.
+/// Sends an event to the reader, if it still listens.
 fn send(events: &Sender<TokenEvent>, event: TokenEvent) {
     if let Err(TrySendError::Full(_)) = events.try_send(event) {
         tracing::error!("an answer's channel is full, though it has room for every event of the answer");

@@ -5,7 +5,7 @@
 //!                      │                                 │
 //!                      ▼                                 │
 //!                  Batcher::serve ── park ──► parked (model alone)
-//!                      │      └── too many failures ──► dead (says so to everybody)
+//!                      │      └── too many failures ──► dead (says so to all callers)
 //!                      └── all senders gone ──► unload
 //! ```
 //!
@@ -145,7 +145,7 @@ impl Start<'_> {
     fn load(&self, origin: ModelInput<'_>) -> Result<LlamaModel, Error> {
         let report = |fraction: f32| {
             self.told.set(fraction.max(self.told.get()));
-            // Progress is a courtesy: if nobody keeps up, the next one will do.
+            // Progress is a courtesy: if the reader is slow, the next one will do.
             let _ = self.loading.try_send(Loading::Progress(self.told.get()));
             !self.cancelled.load(Ordering::Relaxed)
         };

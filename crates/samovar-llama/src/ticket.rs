@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::plan::LoadPlan;
 use crate::prefix_command::PrefixCommand;
 
-/// A request with its prompt tokenized, its limits settled and somebody to answer.
+/// A request with its prompt tokenized, its limits settled and a reader for its answer.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     /// At least one token, fewer than the context holds.
@@ -38,7 +38,7 @@ pub(crate) struct Ticket {
 impl Ticket {
     /// Ends a request that never ran.
     pub(crate) fn refuse(self, error: Error) {
-        // Whoever asked may be gone: then nobody needs to know.
+        // The caller may have gone: then the answer is not needed.
         let _ = self.events.try_send(TokenEvent::Failed(error.into()));
     }
 }

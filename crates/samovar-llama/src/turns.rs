@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A step computes one set of adapters, and changing them makes llama.cpp plan its graph anew: so a turn
-//! is longer than a step, and short enough that nobody's text seems to stop. Pure.
+//! is longer than a step, and short enough that no text seems to stop. Pure.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -24,7 +24,7 @@ use samovar_prompt::ControlTokens;
 
 use crate::error::Error;
 
-/// Pieces between two looks whether anybody still wants the tokens.
+/// Pieces between two looks whether the tokens are still wanted.
 const PIECES: usize = 256;
 /// A prompt that has this many times the context's tokens already need not be counted to its end.
 const CERTAINLY_TOO_LONG: usize = 4;
@@ -147,7 +147,7 @@ impl Vocabulary {
     /// only where the text has none of its own (behind whitespace at most).
     ///
     /// # Errors
-    /// That the prompt is too long for the context of `bounds`, or that nobody wants it any more.
+    /// That the prompt is too long for the context of `bounds`, or that it is no longer wanted.
     pub(crate) fn tokenize(
         &self,
         model: &LlamaModel,

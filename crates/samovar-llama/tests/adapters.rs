@@ -1,4 +1,4 @@
-//! Adapters change the answers of those who name them and of nobody else.
+//! Adapters change the answers of requests that name them and of no others.
 
 mod support;
 

@@ -31,7 +31,7 @@ impl Model {
     }
 }
 
-/// What somebody says.
+/// A user's message.
 fn turn(count: usize, salt: u32) -> Vec<u32> {
     let words = (0..count as u32).map(|i| 3 + (i * 7 + i / 11 * salt + salt * 131) % 260);
     [TURN].into_iter().chain(words).collect()

@@ -55,7 +55,7 @@ fn a_load_cancelled_midway_is_cancelled() {
     let outcome = LlamaEngine::new().load(LoadRequest::new(&files, &demo, &support::options(), &control));
     match outcome {
         Err(failure) => assert_eq!(failure.kind, ErrorKind::Cancelled, "{failure:?}"),
-        // The small model may be there before anybody hears of its progress.
+        // The small model may be there before its progress is heard.
         Ok(instance) => instance.probe().unwrap(),
     }
 }

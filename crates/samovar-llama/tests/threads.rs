@@ -48,7 +48,7 @@ fn a_share_is_kept_while_it_answers_and_given_back() {
     }
     let instance = load(&LoadOptions { threads: 2, context_tokens: 4096, slots: 1, ..options() });
     assert_eq!(instance.measure().threads.used, 0, "it has computed nothing yet");
-    let told = |share| Cores { share, idle: Some(1.0) };
+    let told = |share| Cores { share, idle: Some(1.0), free: None };
     let mut answer = start(&instance, greedy(text("Tea is"), 2000));
     for _ in 0..3 {
         instance.share_cores(told(2));
@@ -79,13 +79,13 @@ fn threads_do_not_pile_up_and_none_spins_when_nobody_asks() {
     let instance = load(&LoadOptions { threads: 6, context_tokens: 2048, slots: 1, ..options() });
     let before = process_status("Threads");
     for share in [6, 5, 4, 3, 2, 1, 2, 3, 4, 5, 6] {
-        instance.share_cores(Cores { share, idle: None });
+        instance.share_cores(Cores { share, idle: None, free: None });
         collect(start(&instance, greedy(text("Tea is"), 4)));
     }
     let after = process_status("Threads");
     // Three pools at most are kept, of six threads together with the one that computes.
     assert!(after <= before + 12, "{before} threads, then {after}");
-    // Whoever waits for work looks for it for a few milliseconds, then sleeps.
+    // A thread that waits for work looks for it for a few milliseconds, then sleeps.
     std::thread::park_timeout(Duration::from_millis(200));
     let used = cpu_ticks();
     std::thread::park_timeout(Duration::from_millis(500));

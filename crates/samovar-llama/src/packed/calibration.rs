@@ -197,7 +197,7 @@ impl Track<'_> {
         self.batch.add(token, place, sequence as i32, wants_logits);
     }
 
-    /// Computes the batch, after giving way to whoever answers; returns how many seconds that took.
+    /// Computes the batch, after giving way to models that answer; returns how many seconds that took.
     fn decode(&mut self) -> Result<f64, DecodeError> {
         self.control.give_way();
         let watch = Stopwatch::start();

@@ -7,7 +7,7 @@ use std::path::Path;
 use fs_err::File;
 use memmap2::{Mmap, MmapOptions};
 
-/// A part of a file, shared with everybody who maps it.
+/// A part of a file, shared with all processes that map it.
 #[derive(Debug)]
 pub(super) struct Mapping(Mmap);
 
@@ -22,7 +22,7 @@ impl Mapping {
     /// So many bytes from `offset` on, which the file has.
     pub(super) fn part(file: &File, offset: u64, bytes: u64) -> io::Result<Self> {
         let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        // SAFETY: model files are replaced and removed by whoever keeps them, but not changed or cut short; llama.cpp
+        // SAFETY: model files are replaced and removed by their keeper, but not changed or cut short; llama.cpp
         // maps them on the same condition.
         unsafe { MmapOptions::new().offset(offset).len(length).map(file.file()) }.map(Self)
     }

@@ -60,7 +60,7 @@ pub(super) struct Packer {
     name: &'static str,
 }
 
-// SAFETY: ggml's buffer types are constants after they were made, and so is the shell, which nobody writes into.
+// SAFETY: ggml's buffer types are constants after they were made, and so is the shell, which is never written to.
 unsafe impl Send for Packer {}
 // SAFETY: as above.
 unsafe impl Sync for Packer {}
@@ -144,7 +144,7 @@ impl Sheet {
     }
 
     fn tensor(&self, kind: sys::ggml_type, shape: Shape) -> NonNull<sys::ggml_tensor> {
-        // SAFETY: the context lives and has room for four tensors, of which nobody makes more; the shape has as
+        // SAFETY: the context lives and has room for four tensors, and no more are made; the shape has as
         // many numbers as is said.
         let raw = unsafe { sys::ggml_new_tensor(self.0.as_ptr(), kind, 4, shape.as_ptr()) };
         NonNull::new(raw).expect("invariant: ggml aborts rather than return null here")
@@ -153,7 +153,7 @@ impl Sheet {
 
 impl Drop for Sheet {
     fn drop(&mut self) {
-        // SAFETY: nobody else has the context.
+        // SAFETY: no other code has the context.
         unsafe { sys::ggml_free(self.0.as_ptr()) };
     }
 }

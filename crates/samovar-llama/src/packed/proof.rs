@@ -1,4 +1,4 @@
-//! Looks at a packed file that has just been written as those who load it will, before anybody does.
+//! Looks at a packed file that has just been written as a load would, before the first load.
 //!
 //! ```text
 //!   bytes    every packed tensor has the digest of what ggml packed; everything else equals the source

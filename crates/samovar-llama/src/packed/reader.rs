@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The source's header has passed the gate, so an equal one has, too; where it ends is read there, not here. That the weights are those of the source is
-//! vouched for by whoever keeps both; the spots that are compared tell a source that was replaced.
+//! vouched for by their keeper; the spots that are compared tell a source that was replaced.
 
 use std::io;
 use std::os::unix::fs::FileExt;

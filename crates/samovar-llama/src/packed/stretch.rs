@@ -30,19 +30,19 @@ impl<'a> Stretch<'a> {
         Self { from: self.at(from), to: self.at(to), ..self }
     }
 
-    /// Says how much of it is done, from 0 to 1, gives way to whoever answers, and says whether to go on.
+    /// Says how much of it is done, from 0 to 1, gives way to models that answer, and says whether to go on.
     pub(super) fn report(&self, done: f32) -> bool {
         self.control.report(self.at(done));
         self.control.give_way();
         !self.is_cancelled()
     }
 
-    /// The same for whoever stops by an error.
+    /// The same for code that stops by an error.
     pub(super) fn go_on(&self, done: f32) -> Result<(), Error> {
         if self.report(done) { Ok(()) } else { Err(Error::LoadCancelled { path: self.path.to_owned() }) }
     }
 
-    /// Whether nobody wants it any more.
+    /// Whether it is no longer wanted.
     pub(super) fn is_cancelled(&self) -> bool {
         self.control.is_cancelled()
     }

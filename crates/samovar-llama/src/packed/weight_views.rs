@@ -131,7 +131,7 @@ fn map<'r>(
     for Range { offset, bytes } in rows.map(Row::packed) {
         let (offset, bytes) = ((offset - start) as usize, bytes as usize);
         mapping.will_need(offset, bytes);
-        // Between the rows lies what nobody uses here.
+        // Between the rows lies what is unused here.
         if is_locked && unlocked.is_none() {
             unlocked = mapping.lock(offset, bytes).err();
         }

@@ -38,7 +38,7 @@ pub(super) fn weights(model: &LlamaModel) -> Vec<Weight<'_>> {
         );
     }
     unsafe extern "C" fn collect(weights: *mut c_void, tensor: *mut sys::ggml_tensor) {
-        // SAFETY: the visitor is the vector below, which nobody else uses meanwhile.
+        // SAFETY: the visitor is the vector below, which has no other user meanwhile.
         let weights = unsafe { &mut *weights.cast::<Vec<NonNull<sys::ggml_tensor>>>() };
         weights.extend(NonNull::new(tensor));
     }
@@ -51,7 +51,7 @@ pub(super) fn weights(model: &LlamaModel) -> Vec<Weight<'_>> {
 impl<'m> Weight<'m> {
     fn tensor(&self) -> &sys::ggml_tensor {
         // SAFETY: the tensor lives as long as its model, and is changed only through `weight_view` and `WeightView::bind`,
-        // by whoever owns the model and while nothing computes.
+        // by the model's owner and while nothing computes.
         unsafe { self.raw.as_ref() }
     }
 

@@ -29,7 +29,7 @@ use crate::log;
 
 /// Where packed tensors begin in the tail: kernels want them aligned, and pages are mapped whole.
 const TAIL_ALIGNMENT: u64 = 4096;
-/// What is read or written before somebody asks again whether to go on.
+/// What is read or written between two questions whether to go on.
 pub(super) const CHUNK_BYTES: usize = 32 << 20;
 /// What writing is of the whole; the rest is the proof.
 const WRITTEN: f32 = 0.6;

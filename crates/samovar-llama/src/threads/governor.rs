@@ -47,11 +47,11 @@ pub(super) struct Step {
 pub(super) struct View {
     /// Threads that a step may have.
     pub limit: u32,
-    /// Cores that nobody uses, where that is known.
+    /// Unused cores, where that is known.
     pub idle: Option<f32>,
 }
 
-/// Threads of a step spin where they wait: each uses a whole core, unless somebody else has it. More than this part of
+/// Threads of a step spin where they wait: each uses a whole core, unless another program has it. More than this part of
 /// a core that is missing in all is more than noise.
 pub(super) const SHORT_CORES: f64 = 0.2;
 /// A pause after which a lane asks whether the other has found something meanwhile, in seconds.
@@ -86,6 +86,21 @@ impl Governor {
         }
     }
 
+    /// Steps begin again, and other programs left so many cores just before. A kind that has paused begins with that
+    /// many threads; one that has not knows better.
+    pub(super) fn begin(&mut self, free: f32, view: View, now: f64) {
+        let (most, limit) = (self.most, view.limit.clamp(1, self.most));
+        for lane in [&mut self.prompts, &mut self.answers] {
+            if now - lane.last > LONG_PAUSE {
+                *lane = Lane::new(most);
+            }
+            if now - lane.last > PAUSE {
+                lane.begin(free, limit);
+                lane.last = now;
+            }
+        }
+    }
+
     /// Threads of a step that begins at `now`, in seconds since any moment.
     pub(super) fn choose(&mut self, kind: Kind, view: View, now: f64) -> u32 {
         let most = self.most;
@@ -107,7 +122,7 @@ impl Governor {
         let (lane, _) = self.lanes(kind);
         // Of a chunk much is lost when it is computed again, and much when it keeps threads that hold each other up.
         let (times, least) = if kind == Kind::Prompt { (3.0, 1.5) } else { (5.0, 0.25) };
-        // Before anything was measured nobody knows, but that much is unlikely for want of speed alone.
+        // Before anything was measured it is unknown, but that much is unlikely for want of speed alone.
         let expected = lane.rate().map_or(0.1, |rate| work / rate);
         (threads > 1).then(|| (expected * times).max(least))
     }

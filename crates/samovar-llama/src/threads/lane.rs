@@ -8,7 +8,8 @@
 //!
 //! Where fewer are slower, fewer still are tried, down to one. A trial is a window of steps: two steps and 120 ms, or one step
 //! of 240 ms. How long "a while" is doubles with each failure; what is clearly worse than at the last failure is tried at
-//! once. So where nothing helps, hardly anything is lost by trying.
+//! once. So where nothing helps, hardly anything is lost by trying. While it is known that no core idles, more threads are
+//! not tried: they could only share cores with others.
 
 use super::governor::{SHORT_CORES, Step, View};
 
@@ -24,6 +25,8 @@ const MUCH_SLOWER: f64 = 0.5;
 const IDLE_CORES: f64 = 0.7;
 /// With so many idle cores, what is missing is not taken by others: steps wait for the disk.
 const NOT_OTHERS: f64 = 0.5;
+/// With fewer idle cores than this there is none for a further thread, so that more are not tried.
+const NONE_IDLE: f64 = 0.25;
 /// Threads added and taken away again within so many seconds were no success.
 const SHORT_LIVED: f64 = 2.0;
 
@@ -172,6 +175,13 @@ impl Lane {
         self.wish = found.unwrap_or(self.wish);
     }
 
+    /// Begins after a pause, with as many threads as others leave cores.
+    pub(super) fn begin(&mut self, free: f32, limit: u32) {
+        self.resume(None);
+        self.limit = limit;
+        self.want((f64::from(free) + 1.0 - IDLE_CORES) as u32);
+    }
+
     pub(super) fn choose(&mut self, limit: u32) -> u32 {
         if limit != self.limit {
             // What was being compared was something else.
@@ -276,7 +286,11 @@ impl Lane {
             && self.up.allows(now, idle)
         {
             (threads + (idle + 1.0 - IDLE_CORES) as u32, Reason::Idle(idle))
-        } else if threads < self.limit && missing <= SHORT_CORES && now >= self.blind.until {
+        } else if threads < self.limit
+            && missing <= SHORT_CORES
+            && idle.is_none_or(|idle| idle >= NONE_IDLE)
+            && now >= self.blind.until
+        {
             (if idle.is_none() { threads * 2 } else { threads + 1 }, Reason::Time)
         } else {
             return;

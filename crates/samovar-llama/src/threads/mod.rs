@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   parent, or other instances here ─► share ─┐
-//!   /proc/stat, or the parent ────────► idle ─┼─► Governor ─► threads of the next step ─► decode ─┐
+//!   /proc/stat, or the parent ──► idle, free ─┼─► Governor ─► threads of the next step ─► decode ─┐
 //!                                             └──────────── wall time, processor time ◄───────────┘
 //! ```
 //!
@@ -100,6 +100,14 @@ impl<'a> Threads<'a> {
         self.used.why == ThreadsWhy::OtherPrograms
             || self.allowance.share() < self.used.most.min(self.cores)
             || self.crowded.is_some_and(|crowded| crowded.elapsed() < CROWDED_FOR)
+    }
+
+    /// The instance begins to compute: with as many threads as other programs leave cores, if the parent said so.
+    pub(crate) fn begin(&mut self) {
+        if let Some(free) = self.allowance.take_free() {
+            let (view, age) = (self.view(), self.age(Instant::now()));
+            self.governor.begin(free, view, age);
+        }
     }
 
     /// Chooses the threads of a step with so many tokens.
@@ -254,13 +262,29 @@ mod tests {
     }
 
     #[test]
+    fn begins_with_the_cores_that_others_leave() {
+        let allowance = Allowance::default();
+        let mut threads = Threads::new(2, &allowance);
+        // A machine of two cores, whatever this one has: it is not looked at.
+        (threads.cores, threads.looked) = (2, Some(Instant::now() + LOOK_STALE));
+        let told = |free| allowance.tell(Cores { share: 2, idle: None, free: Some(free) });
+        told(1.1);
+        threads.begin();
+        assert_eq!(threads.choose(1).threads, 1);
+        assert_eq!(threads.used(), ThreadUse { used: 1, most: 2, why: ThreadsWhy::OtherPrograms });
+        told(2.0);
+        threads.begin();
+        assert_eq!(threads.choose(1).threads, 1, "it computed a moment ago, and knows better");
+    }
+
+    #[test]
     fn looks_at_the_machine_only_while_nobody_tells_and_it_may() {
         let allowance = Allowance::default();
         let mut threads = Threads::new(2, &allowance);
         if !CoreWatch::new().restart(Instant::now()) {
             return;
         }
-        let told = |idle| allowance.tell(Cores { share: 2, idle });
+        let told = |idle| allowance.tell(Cores { share: 2, idle, free: None });
         let mut now = Instant::now();
         let mut look = |threads: &mut Threads<'_>| {
             now += LOOK_EVERY;

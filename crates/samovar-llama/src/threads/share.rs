@@ -1,16 +1,16 @@
-//! What an instance may compute with: told by whoever holds several workers, or found among the instances of this process.
+//! What an instance may compute with: told by the holder of several workers, or found among the instances of this process.
 //!
-//! It counts and divides. It never waits for anybody who computes.
+//! It counts and divides. It never waits for an instance that computes.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use samovar_core::cores::{CoreWatch, Cores, split};
 
-/// An idle figure that is not known.
+/// A figure that is not known.
 const UNKNOWN: u32 = u32::MAX;
-/// Parts of a core in which idle cores are kept.
-const IDLE_PARTS: f32 = 1024.0;
+/// Parts of a core in which idle and free cores are kept.
+const PARTS: f32 = 1024.0;
 
 /// What one instance may have. Written by others, read before each step.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub(crate) struct Allowance {
     /// By division between the instances of this process.
     divided: AtomicU32,
     idle: AtomicU32,
+    free: AtomicU32,
 }
 
 impl Default for Allowance {
@@ -28,15 +29,16 @@ impl Default for Allowance {
             told: AtomicU32::new(u32::MAX),
             divided: AtomicU32::new(u32::MAX),
             idle: AtomicU32::new(UNKNOWN),
+            free: AtomicU32::new(UNKNOWN),
         }
     }
 }
 
 impl Allowance {
-    /// Whoever holds several workers says so.
+    /// The holder of several workers says so.
     pub(crate) fn tell(&self, cores: Cores) {
-        let idle = cores.idle.map_or(UNKNOWN, |idle| (idle.clamp(0.0, 1e6) * IDLE_PARTS) as u32);
-        self.idle.store(idle, Ordering::Relaxed);
+        self.idle.store(to_parts(cores.idle), Ordering::Relaxed);
+        self.free.store(to_parts(cores.free), Ordering::Relaxed);
         self.told.store(cores.share.max(1), Ordering::Release);
     }
 
@@ -45,11 +47,23 @@ impl Allowance {
         self.told.load(Ordering::Acquire).min(self.divided.load(Ordering::Acquire))
     }
 
-    /// Idle cores, if anybody said.
+    /// Idle cores, if that is known.
     pub(super) fn idle(&self) -> Option<f32> {
-        let idle = self.idle.load(Ordering::Relaxed);
-        (idle != UNKNOWN).then_some(idle as f32 / IDLE_PARTS)
+        from_parts(self.idle.load(Ordering::Relaxed))
     }
+
+    /// Cores that other programs left, if the parent said so since the last call.
+    pub(super) fn take_free(&self) -> Option<f32> {
+        from_parts(self.free.swap(UNKNOWN, Ordering::Relaxed))
+    }
+}
+
+fn to_parts(cores: Option<f32>) -> u32 {
+    cores.map_or(UNKNOWN, |cores| (cores.clamp(0.0, 1e6) * PARTS) as u32)
+}
+
+fn from_parts(parts: u32) -> Option<f32> {
+    (parts != UNKNOWN).then_some(parts as f32 / PARTS)
 }
 
 /// The instances of this process that compute now.
@@ -154,9 +168,17 @@ mod tests {
     fn the_smaller_of_both_words_counts() {
         let allowance = Allowance::default();
         assert_eq!((allowance.share(), allowance.idle()), (u32::MAX, None));
-        allowance.tell(Cores { share: 0, idle: Some(0.5) });
+        allowance.tell(Cores { share: 0, idle: Some(0.5), free: None });
         assert_eq!((allowance.share(), allowance.idle()), (1, Some(0.5)));
-        allowance.tell(Cores { share: 3, idle: None });
+        allowance.tell(Cores { share: 3, idle: None, free: None });
         assert_eq!((allowance.share(), allowance.idle()), (3, None));
+    }
+
+    #[test]
+    fn what_others_left_counts_once() {
+        let allowance = Allowance::default();
+        assert_eq!(allowance.take_free(), None);
+        allowance.tell(Cores { share: 2, idle: None, free: Some(1.5) });
+        assert_eq!((allowance.take_free(), allowance.take_free()), (Some(1.5), None));
     }
 }

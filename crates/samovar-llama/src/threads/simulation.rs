@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   time       0 s          5 s          10 s         …
-//!   others     nobody       one loop     nobody       …
+//!   others     none         one loop     none         …
 //!   measured   the last three seconds of each phase, against the best number of threads for that phase
 //! ```
 
@@ -62,7 +62,7 @@ impl Machine {
         if crowded {
             let part = self.cores / (threads + busy);
             got = threads * part;
-            // Whoever keeps its core spins for those who have lost theirs.
+            // A thread that keeps its core spins for those that have lost theirs.
             rate *= if threads > 1.0 { part * 0.5 } else { part };
             if self.stacks && threads > 1.0 && busy > 0.0 {
                 (got, rate) = (threads / 2.0, quiet / 50.0);
@@ -203,8 +203,54 @@ fn does_not_swing_where_nothing_changes() {
         let machine = Machine { cores, noise: 0.1, ..PLAIN };
         let (_, told) = worst(&machine, cores as u32, &[busy; 12]);
         let late = told.iter().filter(|(at, _)| *at > 10.0).count();
-        assert!(late <= 16, "{cores} cores, {busy} busy: {told:.1?}");
+        assert_eq!(late, 0, "{cores} cores, {busy} busy: {told:.1?}");
     }
+}
+
+#[test]
+fn the_first_step_has_the_cores_that_others_left_before() {
+    let mut governor = Governor::new(4);
+    let view = View { limit: 4, idle: None };
+    let kinds = [Kind::Prompt, Kind::Answers];
+    let mut begins = |free, now| {
+        governor.begin(free, view, now);
+        kinds.map(|kind| governor.choose(kind, view, now))
+    };
+    // After pauses of some seconds, and of minutes.
+    assert_eq!(begins(1.1, 0.0), [1, 1]);
+    assert_eq!(begins(3.9, 10.0), [4, 4]);
+    assert_eq!(begins(2.6, 20.0), [2, 2]);
+    assert_eq!(begins(0.0, 200.0), [1, 1]);
+    assert_eq!(begins(4.0, 200.5), [1, 1], "they computed a moment ago, and know better");
+    // What a long prompt finds out meanwhile is newer.
+    governor.begin(4.0, view, 300.0);
+    assert_eq!(governor.choose(Kind::Prompt, view, 300.0), 4);
+    governor.give_way(Kind::Prompt, &Step { threads: 4, work: 100.0, wall: 2.0, cpu: 4.0 }, 302.0);
+    assert_eq!(governor.choose(Kind::Answers, view, 303.0), 2);
+}
+
+#[test]
+fn more_threads_are_not_tried_while_no_core_idles() {
+    let view = |idle| View { limit: 2, idle };
+    let tries = |idle| {
+        let mut governor = Governor::new(2);
+        governor.begin(1.0, view(idle), 0.0);
+        (1..3000).any(|step| {
+            let now = f64::from(step) * 0.03;
+            let threads = governor.choose(Kind::Answers, view(idle), now);
+            governor.note(
+                Kind::Answers,
+                &Step { threads, work: 1.0, wall: 0.03, cpu: 0.03 },
+                view(idle),
+                now,
+            );
+            threads > 1
+        })
+    };
+    assert!(!tries(Some(0.1)));
+    assert!(tries(Some(0.4)), "threads of others may rest in between");
+    assert!(tries(Some(0.9)));
+    assert!(tries(None), "nobody knows");
 }
 
 #[test]

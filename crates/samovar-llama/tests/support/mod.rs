@@ -92,7 +92,7 @@ pub(crate) fn collect(mut generation: Generation) -> (String, Completion) {
 pub(crate) fn skipped(why: &str) {
     let test = std::thread::current();
     let test = test.name().unwrap_or("a test");
-    // Whoever does not listen misses it.
+    // A caller that does not listen misses it.
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }
 
