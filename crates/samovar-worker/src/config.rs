@@ -57,6 +57,16 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
+    /// Between two signs of life from a worker that has nothing to do: each costs a wake-up here and there.
+    pub(crate) fn rest_heartbeat(&self) -> Duration {
+        self.heartbeat.saturating_mul(10).min(self.silence.saturating_mul(2) / 3).max(self.heartbeat)
+    }
+
+    /// Without a sign of life from a worker that has nothing to do.
+    pub(crate) fn rest_silence(&self) -> Duration {
+        self.silence.saturating_mul(2)
+    }
+
     /// With work that yields to everything else: on a busy machine it may get next to nothing.
     pub(crate) fn in_background(self) -> Self {
         Self {

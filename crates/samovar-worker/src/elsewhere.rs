@@ -1,4 +1,4 @@
-//! Systems that are not Linux: there are no workers, and whoever asks for one is told.
+//! Systems that are not Linux: there are no workers, and a caller that asks for one is told.
 
 use std::sync::Arc;
 

@@ -1,25 +1,27 @@
 //! Whether a worker is alive, and whether it gets on: pure arithmetic over its heartbeats and the time between looks.
 //!
 //! ```text
-//!   nothing heard ────────────────────────────────► silent      stopped, or frozen as a whole
+//!   nothing heard ────────────────────────────────► silent      stopped, or frozen as a whole; 2 × silent at rest
 //!   heartbeats, work to do, no step, no computing ─────► standstill  it waits for what never comes
 //!   heartbeats, work to do, no step, computing ────────► step   a loop without end; or time limit too short
-//!   heartbeats, nothing to do, computing ──────────────► step   it computes for somebody else
+//!   heartbeats, nothing to do, computing ──────────────► step   it computes for another one
 //!   heartbeats that tell of steps, no computing ───────► step   it only says that it gets on
-//!   heartbeats that tell of steps, nothing brought ────► 4 × step  the same, and it computes for somebody else
+//!   heartbeats that tell of steps, nothing brought ────► 4 × step  the same, and it computes for another one
 //! ```
 //!
-//! A step that brought something (an event that somebody waits for, an answer, a load that is further than before) is
+//! A step that brought something (an event that a caller waits for, an answer, a load that is further than before) is
 //! believed: of these there are only so many. A step that a heartbeat tells of is believed for a while.
 //!
-//! Timeouts count polls, not wall time: while this process was stopped nobody looked, and the worker is not blamed.
+//! Timeouts count polls, not wall time: while this process was stopped no poll ran, and the worker is not blamed. A
+//! worker at rest, which has nothing to do, says little and is looked at rarely; its work and the limits on it begin to
+//! count when it has something to do.
 
 use std::time::Duration;
 
 use crate::config::Timeouts;
 use crate::protocol::Heartbeat;
 
-/// A look further apart than this is counted as this much: we were not there.
+/// A look further apart than this is counted as this much, or as the time that was meant to pass: we were not there.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 /// A worker that computes uses more than this share of one processor; beating and looking at a clock takes less.
 const COMPUTING_SHARE: f64 = 0.02;
@@ -35,6 +37,8 @@ const HEARSAY: u32 = 4;
 pub(crate) struct Health {
     timeouts: Timeouts,
     has_spoken: bool,
+    /// It has nothing to do.
+    is_at_rest: bool,
     silent: Duration,
     /// Since the last step, or since there was work.
     stalled: Duration,
@@ -57,6 +61,7 @@ impl Health {
         Self {
             timeouts,
             has_spoken: false,
+            is_at_rest: false,
             silent: Duration::ZERO,
             stalled: Duration::ZERO,
             still: Duration::ZERO,
@@ -69,18 +74,39 @@ impl Health {
         }
     }
 
-    /// How often to look.
-    pub(crate) fn interval(&self) -> Duration {
-        let shortest = self.timeouts.silence.min(self.timeouts.standstill).min(self.timeouts.step);
-        (shortest / 4).clamp(Duration::from_millis(10), LOOK_MAX)
+    /// Says, before the wait for the next look, whether it has nothing to do.
+    pub(crate) fn rests(&mut self, is_at_rest: bool) {
+        let has_begun = self.is_at_rest && !is_at_rest;
+        self.is_at_rest = is_at_rest;
+        if has_begun {
+            // At rest it may be silent for longer than now.
+            self.silent = Duration::ZERO;
+        }
     }
 
-    /// Time has passed since the last look.
+    /// How long to wait for its next word until the next look.
+    pub(crate) fn interval(&self) -> Duration {
+        let Timeouts { silence, standstill, step, .. } = self.timeouts;
+        let look = (silence.min(standstill).min(step) / 4).clamp(Duration::from_millis(10), LOOK_MAX);
+        if self.is_at_rest && self.has_spoken {
+            // Its heartbeat comes twice in this time; from then on it is late.
+            look.max(self.timeouts.rest_heartbeat().saturating_mul(2).saturating_sub(self.silent))
+        } else {
+            look
+        }
+    }
+
+    /// Time has passed since the last look; it is told before what was heard meanwhile.
     pub(crate) fn passed(&mut self, elapsed: Duration) {
-        let elapsed = elapsed.min(LOOK_MAX);
+        let elapsed = elapsed.min(self.interval().max(LOOK_MAX));
         let Self { silent, stalled, still, unproven, fruitless, restless, window, .. } = self;
-        for counter in [silent, stalled, still, unproven, fruitless, restless, window] {
+        for counter in [silent, restless, window] {
             *counter = counter.saturating_add(elapsed);
+        }
+        if !self.is_at_rest {
+            for counter in [stalled, still, unproven, fruitless] {
+                *counter = counter.saturating_add(elapsed);
+            }
         }
     }
 
@@ -109,7 +135,7 @@ impl Health {
         self.restless = Duration::ZERO;
     }
 
-    /// It lives. Whoever has nothing to do cannot get on.
+    /// It lives. A worker that has nothing to do cannot get on.
     pub(crate) fn heartbeat(&mut self, heartbeat: Heartbeat, is_working: bool) {
         self.spoke();
         if !is_working {
@@ -134,7 +160,8 @@ impl Health {
 
     /// What is wrong, in words that follow "the worker", or nothing.
     pub(crate) fn complaint(&self) -> Option<String> {
-        let Timeouts { start, silence, standstill, step, .. } = self.timeouts;
+        let Timeouts { start, standstill, step, .. } = self.timeouts;
+        let silence = if self.is_at_rest { self.timeouts.rest_silence() } else { self.timeouts.silence };
         let seconds = |limit: Duration| limit.as_secs_f64();
         if !self.has_spoken {
             return (self.silent > start).then(|| format!("did not start within {} s", seconds(start)));
@@ -277,9 +304,53 @@ mod tests {
 
     #[test]
     fn a_pause_of_this_process_blames_nobody() {
+        for is_at_rest in [false, true] {
+            let mut health = health();
+            health.rests(is_at_rest);
+            health.passed(Duration::from_secs(3600));
+            assert_eq!(health.complaint(), None, "at rest: {is_at_rest}");
+        }
+    }
+
+    #[test]
+    fn a_worker_at_rest_is_looked_at_rarely_until_its_heartbeat_is_late() {
         let mut health = health();
-        health.passed(Duration::from_secs(3600));
-        assert_eq!(health.complaint(), None);
+        health.rests(true);
+        let beat = Timeouts::default().rest_heartbeat();
+        assert_eq!((beat, health.interval()), (10 * SECOND, 20 * SECOND));
+        for _ in 0..1_000 {
+            health.passed(beat);
+            health.heartbeat(heartbeat(0, 0), false);
+            assert_eq!((health.complaint(), health.interval()), (None, 20 * SECOND));
+        }
+        // And then nothing any more.
+        let (mut waited, mut looks) = (Duration::ZERO, 0);
+        while health.complaint().is_none() {
+            looks += 1;
+            waited += health.interval();
+            health.passed(health.interval());
+        }
+        assert_eq!((waited, looks), (31 * SECOND, 12));
+        assert!(health.complaint().unwrap().contains("no sign of life for 30 s"));
+    }
+
+    #[test]
+    fn rest_is_no_part_of_the_time_for_work() {
+        let noticed = |silent_too: bool| {
+            let mut health = health();
+            health.rests(true);
+            health.passed(9 * SECOND);
+            health.rests(false);
+            assert_eq!(health.interval(), LOOK_MAX);
+            (1..1_000).find(|_| {
+                health.passed(SECOND);
+                if !silent_too {
+                    health.spoke();
+                }
+                health.complaint().is_some()
+            })
+        };
+        assert_eq!((noticed(true), noticed(false)), (Some(16), Some(61)), "as without rest before it");
     }
 
     #[test]

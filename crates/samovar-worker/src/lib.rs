@@ -9,8 +9,8 @@
 //!   health    is it alive, and does it get on?
 //! ```
 //!
-//! A worker that crashes, hangs or is killed loses its own requests, each with one well-formed error, and nobody
-//! else's. This crate never decides which models are loaded, never parses a model and knows no engine by name.
+//! A worker that crashes, hangs or is killed loses its own requests, each with one well-formed error, and no
+//! others. This crate never decides which models are loaded, never parses a model and knows no engine by name.
 
 #[cfg(target_os = "linux")]
 pub mod child;

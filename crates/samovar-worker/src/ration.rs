@@ -3,7 +3,7 @@
 //!
 //! A chat template can make a value twice as large with each of its steps. Whatever it calls for that, the memory comes
 //! from here, so that no operation of the template engine can be forgotten. An allocation cannot fail as an ordinary
-//! error, so that whoever is told must end the process: a worker does, a daemon never runs such work.
+//! error, so that the code that is told must end the process: a worker does, a daemon never runs such work.
 #![allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -61,7 +61,7 @@ fn take(bytes: usize) {
         LEFT.set(left);
         return;
     }
-    // Whoever is told needs memory, too.
+    // The code that is told needs memory, too.
     LEFT.set(UNLIMITED);
     if let Some(exceeded) = EXCEEDED.get() {
         exceeded(WORK.get());

@@ -1,4 +1,4 @@
-//! What became of an engine's workers, as whoever watches over the daemon is told.
+//! What became of an engine's workers, as the operator of the daemon is told.
 
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! How a job gives way: while models answer on the same cores, it rests between its steps.
 //!
 //! ```text
-//!   nobody answers ─► step ─► step ─► GiveWay(true) ─► rest, 15 times as long as the step ─► step ─► rest ─► …
+//!   none answers ───► step ─► step ─► GiveWay(true) ─► rest, 15 times as long as the step ─► step ─► rest ─► …
 //!                                                        └─ GiveWay(false): it ends at once
 //! ```
 //!
@@ -14,7 +14,7 @@ use super::lock;
 
 /// While others answer, one part of so many and one is its own.
 const RESTS: u32 = 15;
-/// No rest is longer, so that nobody takes it for the end.
+/// No rest is longer, so that it is not taken for the end.
 const REST_MOST: Duration = Duration::from_secs(1);
 
 /// Makes a job rest.
@@ -45,7 +45,7 @@ impl Courtesy {
         self.rest_for(inner, rest);
     }
 
-    /// Returns after so long, or when nobody answers any more.
+    /// Returns after so long, or when no model answers any more.
     fn rest_for(&self, inner: MutexGuard<'_, Inner>, rest: Duration) {
         let (mut inner, _) = self
             .changed
@@ -99,7 +99,7 @@ mod tests {
                 says.send(if gives_way { "too early" } else { "over" }).expect("the test listens");
             });
             assert_eq!(hears.recv(), Ok("rests"));
-            // Whoever does not rest says so at once.
+            // A job that does not rest says so at once.
             assert_eq!(hears.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout));
             courtesy.give_way(false);
             assert_eq!(hears.recv(), Ok("over"));

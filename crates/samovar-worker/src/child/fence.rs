@@ -77,7 +77,7 @@ impl Fence {
         Ok(fence)
     }
 
-    /// Does a stranger's work for whoever is waiting.
+    /// Does a stranger's work for the caller that waits.
     pub(super) fn confine(&self, waiting: Waiting, work: &mut dyn FnMut()) {
         let clock = CpuClock::of_this_thread();
         let id = {
@@ -113,7 +113,7 @@ impl Fence {
         }
     }
 
-    /// Tells whoever waits for the work, and ends this process.
+    /// Tells the caller that waits for the work, and ends this process.
     fn end(&self, id: u64, why: &str) -> ! {
         let waiting = lock(&self.confined).running.get(&id).map(|running| running.waiting);
         let failure = Failure::new(ErrorKind::InvalidModel, why)

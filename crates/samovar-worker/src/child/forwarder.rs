@@ -69,7 +69,7 @@ impl EventForwarder {
             waker: OnceLock::new(),
         });
         let worker = Arc::clone(&forwarder);
-        let handle = thread("pump", move || worker.run(&frame_writer, &instance_cell))?;
+        let handle = thread("forwarder", move || worker.run(&frame_writer, &instance_cell))?;
         forwarder.waker.set(handle.thread().clone()).ok();
         Ok((forwarder, handle))
     }
@@ -79,7 +79,12 @@ impl EventForwarder {
         lock(&self.requests).insert(id, Request::Accepted);
     }
 
-    /// Whether somebody still waits for this request.
+    /// Whether any request is waited for.
+    pub(super) fn has_requests(&self) -> bool {
+        !lock(&self.requests).is_empty()
+    }
+
+    /// Whether the caller still waits for this request.
     pub(super) fn is_wanted(&self, id: u64) -> bool {
         lock(&self.requests).contains_key(&id)
     }
@@ -101,7 +106,7 @@ impl EventForwarder {
         self.wake();
     }
 
-    /// Nobody waits for it any more.
+    /// No caller waits for it any more.
     pub(super) fn cancel(&self, id: u64) {
         let request = lock(&self.requests).remove(&id);
         if request.is_some() {

@@ -28,7 +28,7 @@ impl FrameWriter {
         send(&lock(&self.socket), &hello.encode());
     }
 
-    /// Says it, and waits until the parent has room for it. Whoever cannot be heard any more ends.
+    /// Says it, and waits until the parent has room for it. A worker that cannot be heard any more ends.
     pub(super) fn say(&self, reply: &Reply) {
         self.say_measured(|_| reply);
     }

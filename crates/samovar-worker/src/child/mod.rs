@@ -4,7 +4,7 @@
 //!   main thread    hello ─► sandbox ─► reads commands ─┬─► request_thread  render, tokenize, generate  (a few threads)
 //!                                                      ├─► operation_thread  the job, park, resume, probe, files
 //!                                                      └─► forwarder  every request's events ──► socket
-//!                                                          heartbeat  a heartbeat every second ─────► socket
+//!                                                          heartbeat  every second, at rest every ten ─► socket
 //!                                                          fence    what a chat template may use
 //! ```
 //!
@@ -27,6 +27,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ use self::courtesy::Courtesy;
 use self::fence::Fence;
 use self::forwarder::EventForwarder;
 use self::frame_writer::FrameWriter;
+use self::heartbeat::{HeartbeatTimer, Pace};
 use self::instance_cell::InstanceCell;
 use self::operation_thread::OperationThread;
 use self::request_thread::RequestThread;
@@ -80,14 +82,17 @@ pub fn run(
         engine(&worker_job.engine).and_then(|engine| Ok((engine, sandbox::enter(&plan(&worker_job))?)));
     match prepared {
         Ok((engine, report)) => {
-            let heartbeat = Duration::from_millis(worker_job.heartbeat_ms.max(1));
+            let pace = Pace {
+                interval: Duration::from_millis(worker_job.heartbeat_ms.max(1)),
+                rest: Duration::from_millis(worker_job.rest_heartbeat_ms.max(1)),
+            };
             let job = operation_thread::Begin {
                 engine,
                 worker_job: *worker_job,
                 into: files.pop().map(File::from),
                 report,
             };
-            serve(&mut frame_reader, &frame_writer, &instance_cell, job, heartbeat)
+            serve(&mut frame_reader, &frame_writer, &instance_cell, job, pace)
         }
         Err(failure) => {
             frame_writer.say(&Reply::Failed(failure.into()));
@@ -123,9 +128,8 @@ fn serve(
     frame_writer: &Arc<FrameWriter>,
     instance_cell: &Arc<InstanceCell>,
     job: operation_thread::Begin,
-    heartbeat: Duration,
+    pace: Pace,
 ) -> Result<(), Failure> {
-    heartbeat::start(Arc::clone(frame_writer), Arc::clone(instance_cell), heartbeat)?;
     let (forwarder, forwarding) = EventForwarder::start(Arc::clone(frame_writer), Arc::clone(instance_cell))?;
     let fence = Fence::start(Arc::clone(frame_writer))?;
     let request_thread = RequestThread::start(
@@ -138,6 +142,11 @@ fn serve(
     let operation_thread =
         OperationThread::start(Arc::clone(frame_writer), Arc::clone(instance_cell), Arc::clone(&courtesy))?;
     operation_thread.begin(job)?;
+    let heartbeat_timer = {
+        let (forwarder, unfinished) = (Arc::clone(&forwarder), operation_thread.unfinished());
+        let has_work = move || forwarder.has_requests() || unfinished.load(Ordering::Acquire) > 0;
+        HeartbeatTimer::start(Arc::clone(frame_writer), Arc::clone(instance_cell), pace, has_work)?
+    };
     let adapters = Adapters::default();
     loop {
         match frame_reader.command()? {
@@ -163,6 +172,7 @@ fn serve(
             (Command::Shutdown, _) => break,
             (Command::Begin(_), _) => return Err(broken("a second job")),
         }
+        heartbeat_timer.stir();
     }
     forwarder.end(forwarding);
     request_thread.end();
@@ -205,7 +215,7 @@ impl FrameReader {
         }
     }
 
-    /// Waits for more; does not return when there is nobody left to hear.
+    /// Waits for more; does not return when the parent has gone.
     fn listen(&mut self) {
         match protocol::receive(&self.socket, &mut self.buffer) {
             Ok(received) if received.bytes > 0 => {

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest, PackRequest, PackedFile};
@@ -36,6 +37,8 @@ enum Job {
 pub(super) struct OperationThread {
     jobs: SyncSender<Job>,
     thread: JoinHandle<()>,
+    /// Jobs that were sent and are not done.
+    unfinished: Arc<AtomicUsize>,
 }
 
 impl OperationThread {
@@ -45,8 +48,20 @@ impl OperationThread {
         courtesy: Arc<Courtesy>,
     ) -> Result<Self, Failure> {
         let (jobs, todo) = sync_channel(JOBS);
-        let thread = thread("bench", move || work(&todo, &frame_writer, &instance_cell, &courtesy))?;
-        Ok(Self { jobs, thread })
+        let unfinished = Arc::<AtomicUsize>::default();
+        let done = Arc::clone(&unfinished);
+        let thread = thread("operations", move || {
+            while let Ok(job) = todo.recv() {
+                work(job, &frame_writer, &instance_cell, &courtesy);
+                done.fetch_sub(1, Ordering::AcqRel);
+            }
+        })?;
+        Ok(Self { jobs, thread, unfinished })
+    }
+
+    /// How many jobs were sent and are not done, at any moment.
+    pub(super) fn unfinished(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.unfinished)
     }
 
     pub(super) fn begin(&self, begin: Begin) -> Result<(), Failure> {
@@ -58,6 +73,7 @@ impl OperationThread {
     }
 
     fn send(&self, job: Job) -> Result<(), Failure> {
+        self.unfinished.fetch_add(1, Ordering::AcqRel);
         self.jobs.send(job).map_err(|_| super::broken("the operation thread is gone"))
     }
 
@@ -69,21 +85,14 @@ impl OperationThread {
     }
 }
 
-fn work(
-    todo: &Receiver<Job>,
-    frame_writer: &Arc<FrameWriter>,
-    instance_cell: &InstanceCell,
-    courtesy: &Arc<Courtesy>,
-) {
-    while let Ok(job) = todo.recv() {
-        match job {
-            Job::Begin(begin) => self::begin(*begin, frame_writer, instance_cell, courtesy),
-            Job::Operate(id, operation, file) => {
-                let answer = instance_cell.get().and_then(|instance| operate(&*instance, operation, file));
-                let answer = answer.map_err(Into::into);
-                frame_writer.stepped();
-                frame_writer.say_measured(|measured| Reply::Answer { id, answer, measured });
-            }
+fn work(job: Job, frame_writer: &Arc<FrameWriter>, instance_cell: &InstanceCell, courtesy: &Arc<Courtesy>) {
+    match job {
+        Job::Begin(begin) => self::begin(*begin, frame_writer, instance_cell, courtesy),
+        Job::Operate(id, operation, file) => {
+            let answer = instance_cell.get().and_then(|instance| operate(&*instance, operation, file));
+            let answer = answer.map_err(Into::into);
+            frame_writer.stepped();
+            frame_writer.say_measured(|measured| Reply::Answer { id, answer, measured });
         }
     }
 }

@@ -6,7 +6,7 @@
 //!              └──► long prompts  ──► one thread  ─┘
 //! ```
 //!
-//! It never waits for an answer, and looks between pieces of its work whether somebody still does.
+//! It never waits for an answer, and looks between pieces of its work whether the caller still does.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -111,7 +111,7 @@ impl RequestThread {
         let mut threads = Vec::new();
         for number in 0..THREADS {
             let clerk = Arc::clone(&clerk);
-            threads.push(thread("desk", move || {
+            threads.push(thread("requests", move || {
                 let lane = if number < THREADS_FOR_SHORT { &clerk.short } else { &clerk.long };
                 while let Some(job) = lane.take() {
                     clerk.work(job);
@@ -199,7 +199,7 @@ impl Clerk {
         }
     }
 
-    /// Prepares the prompt and starts the request, unless nobody wants it any more.
+    /// Prepares the prompt and starts the request, unless it is no longer wanted.
     fn begin(&self, id: u64, mut request: GenerationRequest) -> Result<Option<Generation>, Failure> {
         let instance = self.instance_cell.get()?;
         if !matches!(request.prompt, Prompt::Tokens(_)) {

@@ -32,7 +32,7 @@ struct Stamp {
     modified: (i64, i64),
 }
 
-/// An adapter's bytes, which nobody can change any more.
+/// An adapter's bytes, which cannot be changed any more.
 #[derive(Debug)]
 struct Sealed {
     number: u64,
@@ -68,7 +68,7 @@ impl Adapters {
     /// The adapter's bytes, read now if no worker uses it yet.
     fn open(&self, path: &Path) -> Result<Arc<Sealed>, Failure> {
         let unread = |error| unread(path, &error);
-        // What is no file may keep whoever opens it waiting for ever.
+        // What is no file may keep the thread that opens it waiting for ever.
         if !path.metadata().map_err(unread)?.is_file() {
             return Err(unread(std::io::Error::other("it is no file")));
         }
@@ -136,7 +136,7 @@ impl Sent {
             return Err(Failure::new(ErrorKind::InvalidRequest, message).with_hint("name fewer"));
         }
         let numbers: Vec<u64> = sealed.iter().map(|sealed| sealed.number).collect();
-        // Held while they are sent: whoever finds a number here may name it.
+        // Held while they are sent: a request that finds a number here may name it.
         let mut inner = lock(&self.inner);
         pending_calls.name_adapters(id, &numbers);
         let new: HashSet<u64> =

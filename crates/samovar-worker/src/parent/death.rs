@@ -1,4 +1,4 @@
-//! Why a worker ended, in words for whoever waited for it.
+//! Why a worker ended, in words for the callers that waited for it.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -21,7 +21,7 @@ pub(super) struct Death<'a> {
 }
 
 impl Death<'_> {
-    /// What everybody who waited hears.
+    /// What all callers that waited hear.
     pub(super) fn failure(&self) -> Failure {
         let doing = self.activity.map(|activity| format!(" while it {activity}")).unwrap_or_default();
         let how = match (&self.complaint, self.status) {

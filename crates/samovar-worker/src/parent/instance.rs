@@ -74,7 +74,7 @@ impl WorkerInstance {
         self.operate_while(operation, files, &Unconfined)
     }
 
-    /// The same, unless nobody wants the answer any more: then the worker hears so.
+    /// The same, unless the answer is no longer wanted: then the worker hears so.
     fn operate_while(
         &self,
         operation: Operation,
@@ -266,14 +266,14 @@ fn begin(
     shared.expected.hold_adapters(sent.bytes());
     let request = Box::new(Request::new(request, &numbers));
     shared.tell(&Command::Generate { id, request }, Vec::new())?;
-    // Whoever left before this was sent has told the worker to stop before it began.
+    // A caller that left before this was sent has told the worker to stop before it began.
     if !shared.pending_calls.has(id) {
         shared.tell(&Command::Cancel { id }, Vec::new()).ok();
     }
     Ok(())
 }
 
-/// Tells the worker that nobody waits for a request any more, unless that is over.
+/// Tells the worker that no caller waits for a request any more, unless that is over.
 fn cancel(shared: Weak<Shared>, id: u64) -> impl FnOnce() + Send + 'static {
     move || {
         if let Some(shared) = shared.upgrade()

@@ -7,7 +7,7 @@
 //!   predicted ───────┘   a lie by far ─► ended                  predicted ─┴─► Odd (told), Runaway (ended)
 //! ```
 //!
-//! Mapped weights do not count as its own: they are page cache, shared with everybody. What it says never raises a bound:
+//! Mapped weights do not count as its own: they are page cache, shared with all processes. What it says never raises a bound:
 //! only the kernel, the model's header and the adapters that it was handed explain memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,12 +26,14 @@ const ODD: u64 = 2;
 /// Above this multiple, and the surplus below, it is ended: nothing explains that but a fault.
 const RUNAWAY: u64 = 4;
 const RUNAWAY_SURPLUS_BYTES: u64 = 1 << 30;
+/// Of what a worker maps: twice what the kernel needs to know where it lies.
+const PAGE_TABLES_PER_MAPPED: u64 = 256;
 /// Threads of the program: those that every worker has, and room for what comes and goes.
 const PROGRAM_THREADS: u64 = 256;
 /// For each processor that the engine may compute on: of prompts, of answers, of measuring, and those that end just now.
 const THREADS_A_PROCESSOR: u64 = 4;
 
-/// What a worker may be expected to hold, for whoever learns more about it. 0 = nobody knows, and nothing is too much.
+/// What a worker may be expected to hold, for code that learns more about it. 0 = unknown, and nothing is too much.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
     held_bytes: AtomicU64,
@@ -68,7 +70,7 @@ impl Expected {
 /// What a worker says, as far as it may be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Believed {
-    /// For everybody to see.
+    /// For all to see.
     pub(crate) measured: Measurement,
     /// What is wrong with what it said, in words that follow "the worker", if it must end for it.
     pub(crate) lie: Option<String>,
@@ -147,7 +149,9 @@ impl MemoryWatch {
                 account.threads
             ));
         }
-        let own_bytes = account.own_bytes;
+        let files_tables = expected.mapped_bytes.load(Ordering::Relaxed) / PAGE_TABLES_PER_MAPPED;
+        let own_bytes =
+            account.own_bytes.saturating_add(account.page_table_bytes.saturating_sub(files_tables));
         let expected = expected.held_bytes()?.saturating_add(PROGRAM_BYTES);
         match judge(own_bytes, expected) {
             MemoryLevel::Fine => {
@@ -206,7 +210,7 @@ mod tests {
     }
 
     fn account(own_bytes: u64) -> Account {
-        Account { own_bytes, writable_bytes: own_bytes, threads: 9 }
+        Account { own_bytes, page_table_bytes: 0, writable_bytes: own_bytes, threads: 9 }
     }
 
     fn said(held_bytes: u64) -> Measurement {
@@ -275,6 +279,16 @@ mod tests {
         // Those that it gave back may still lie in its allocator.
         expected.hold_adapters(0);
         assert_eq!(memory_watch.complaint(1, taken, &expected), None);
+    }
+
+    #[test]
+    fn page_tables_of_more_than_its_files_are_memory_of_its_own() {
+        let (mut memory_watch, expected) = (MemoryWatch::new(), expecting(GIB));
+        let with = |page_table_bytes| Account { page_table_bytes, ..account(GIB) };
+        // Those of 3 GiB of files.
+        assert_eq!(memory_watch.complaint(1, with(12 * MIB), &expected), None);
+        let complaint = memory_watch.complaint(1, with(8 * GIB), &expected).unwrap();
+        assert!(complaint.contains("took 9204 MiB"), "{complaint}");
     }
 
     #[test]

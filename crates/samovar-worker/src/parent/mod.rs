@@ -17,6 +17,8 @@
 mod adapters;
 mod death;
 mod flood;
+#[cfg(feature = "testing")]
+mod fuzz_entry;
 mod instance;
 mod memory_watch;
 mod outbox;
@@ -24,8 +26,6 @@ mod pending_calls;
 mod poll_result;
 mod proc_files;
 mod published;
-#[cfg(feature = "testing")]
-mod rehearsal;
 mod scales;
 mod sharing;
 mod spawner;
@@ -52,7 +52,7 @@ use crate::sandbox;
 use crate::stats::WorkerStats;
 
 #[cfg(feature = "testing")]
-pub use self::rehearsal::hear_frames;
+pub use self::fuzz_entry::hear_frames;
 
 /// Runs another engine, each instance in a child process of its own.
 pub struct WorkerEngine {
@@ -197,7 +197,7 @@ impl Engine for WorkerEngine {
         };
         worker.serve()?;
         let (inner, model) = (Arc::clone(&self.inner), descriptor.clone());
-        // What the engine cannot predict, nobody watches.
+        // What the engine cannot predict, is not watched.
         let predict = move |options: &LoadOptions| {
             inner.footprint(&model, options).map_or(0, |footprint| footprint.held_bytes)
         };

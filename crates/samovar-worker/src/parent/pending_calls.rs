@@ -18,14 +18,14 @@ const PROMPT_STEPS: u32 = 4096;
 
 /// Where a worker is in its life.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Stage {
+pub(super) enum WorkerPhase {
     /// Until its job is done.
     Loading,
     /// It answers.
     Serving,
     /// It was told to go.
     Leaving,
-    /// It is gone, and this is what everybody hears.
+    /// It is gone, and this is what all callers hear.
     Ended(Failure),
 }
 
@@ -37,15 +37,15 @@ pub(super) struct PendingCalls {
 
 #[derive(Debug)]
 struct Inner {
-    stage: Stage,
+    phase: WorkerPhase,
     next_id: u64,
-    generations: HashMap<u64, Listener>,
+    generations: HashMap<u64, AnswerReader>,
     operations: HashMap<u64, SyncSender<Result<Answer, Failure>>>,
 }
 
 /// Who reads an answer. A place for its end is kept free from the beginning.
 #[derive(Debug)]
-struct Listener {
+struct AnswerReader {
     events: mpsc::Sender<TokenEvent>,
     end: Option<mpsc::OwnedPermit<TokenEvent>>,
     /// Events, its end apart, that were asked of the worker and have not come; progress counts for nothing.
@@ -58,7 +58,7 @@ struct Listener {
     adapters: Vec<u64>,
 }
 
-impl Listener {
+impl AnswerReader {
     fn new(events: mpsc::Sender<TokenEvent>) -> Self {
         let end = events.clone().try_reserve_owned().ok();
         let left = events.max_capacity().saturating_sub(1);
@@ -86,7 +86,7 @@ impl Listener {
         self.left -= 1;
         match self.events.try_send(event.into()) {
             Ok(()) => Heard::News,
-            // A closed one is removed by whoever closed it.
+            // A closed one is removed by the code that closed it.
             Err(mpsc::error::TrySendError::Closed(_)) => Heard::Nothing,
             Err(mpsc::error::TrySendError::Full(_)) => Heard::TooMuch,
         }
@@ -107,9 +107,9 @@ impl Listener {
 /// What an event came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Heard {
-    /// Somebody waited for it.
+    /// A caller waited for it.
     News,
-    /// Nobody did, or it was known already.
+    /// No caller did, or it was known already.
     Nothing,
     /// The worker says more than was asked.
     TooMuch,
@@ -118,7 +118,7 @@ enum Heard {
 /// What became of the events of a frame.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Delivered {
-    /// Whether anything was news to anybody.
+    /// Whether anything was news to a caller.
     pub(super) is_news: bool,
     /// Requests that the worker says more to than was asked: they have been ended, and it should hear of that.
     pub(super) too_long: Vec<u64>,
@@ -126,10 +126,10 @@ pub(super) struct Delivered {
 
 impl Inner {
     fn new_id(&mut self) -> Result<u64, Failure> {
-        match &self.stage {
-            Stage::Ended(failure) => return Err(failure.clone()),
-            Stage::Leaving => return Err(unloaded()),
-            Stage::Loading | Stage::Serving => {}
+        match &self.phase {
+            WorkerPhase::Ended(failure) => return Err(failure.clone()),
+            WorkerPhase::Leaving => return Err(unloaded()),
+            WorkerPhase::Loading | WorkerPhase::Serving => {}
         }
         if self.generations.len() + self.operations.len() >= MAX_WAITING {
             let message = format!("{MAX_WAITING} requests wait for this instance already");
@@ -145,7 +145,7 @@ impl PendingCalls {
     pub(super) fn new() -> Self {
         Self {
             inner: Mutex::new(Inner {
-                stage: Stage::Loading,
+                phase: WorkerPhase::Loading,
                 next_id: 0,
                 generations: HashMap::new(),
                 operations: HashMap::new(),
@@ -157,7 +157,7 @@ impl PendingCalls {
     pub(super) fn enter_generation(&self, events: mpsc::Sender<TokenEvent>) -> Result<u64, Failure> {
         let mut inner = lock(&self.inner);
         let id = inner.new_id()?;
-        inner.generations.insert(id, Listener::new(events));
+        inner.generations.insert(id, AnswerReader::new(events));
         Ok(id)
     }
 
@@ -172,13 +172,13 @@ impl PendingCalls {
         Ok(id)
     }
 
-    /// Nobody waits any more; says whether the worker still works for it.
+    /// No caller waits any more; says whether the worker still works for it.
     pub(super) fn remove(&self, id: u64) -> bool {
         let mut inner = lock(&self.inner);
         inner.generations.remove(&id).is_some() | inner.operations.remove(&id).is_some()
     }
 
-    /// Whether somebody still waits.
+    /// Whether a caller still waits.
     pub(super) fn has(&self, id: u64) -> bool {
         let inner = lock(&self.inner);
         inner.generations.contains_key(&id) || inner.operations.contains_key(&id)
@@ -197,7 +197,7 @@ impl PendingCalls {
         inner.generations.values().flat_map(|listener| &listener.adapters).copied().collect()
     }
 
-    /// Delivers events. Those that nobody waits for are dropped.
+    /// Delivers events. Those that no caller waits for are dropped.
     pub(super) fn deliver(&self, events: Vec<(u64, Event)>) -> Delivered {
         let mut inner = lock(&self.inner);
         let mut delivered = Delivered::default();
@@ -225,7 +225,7 @@ impl PendingCalls {
         lock(&self.inner).end(id, TokenEvent::Failed(failure));
     }
 
-    /// Delivers an operation's answer. Says whether anybody waited for it.
+    /// Delivers an operation's answer. Says whether a caller waited for it.
     pub(super) fn answer(&self, id: u64, answer: Result<Answer, Failure>) -> bool {
         let waiting = lock(&self.inner).operations.remove(&id);
         waiting.is_some_and(|waiting| waiting.try_send(answer).is_ok())
@@ -239,7 +239,7 @@ impl PendingCalls {
     /// Whether the worker has anything to do.
     pub(super) fn is_working(&self) -> bool {
         let inner = lock(&self.inner);
-        inner.stage == Stage::Loading || !inner.generations.is_empty() || !inner.operations.is_empty()
+        inner.phase == WorkerPhase::Loading || !inner.generations.is_empty() || !inner.operations.is_empty()
     }
 
     /// The load is over.
@@ -248,32 +248,32 @@ impl PendingCalls {
     /// When the worker has died meanwhile.
     pub(super) fn serve(&self) -> Result<(), Failure> {
         let mut inner = lock(&self.inner);
-        if let Stage::Ended(failure) = &inner.stage {
+        if let WorkerPhase::Ended(failure) = &inner.phase {
             return Err(failure.clone());
         }
-        inner.stage = Stage::Serving;
+        inner.phase = WorkerPhase::Serving;
         Ok(())
     }
 
-    /// Nobody wants the worker any more; whoever still waits hears so.
+    /// The worker is no longer wanted; callers that still wait hear so.
     pub(super) fn leave(&self) {
         let mut inner = lock(&self.inner);
-        if !matches!(inner.stage, Stage::Ended(_)) {
-            inner.stage = Stage::Leaving;
+        if !matches!(inner.phase, WorkerPhase::Ended(_)) {
+            inner.phase = WorkerPhase::Leaving;
         }
         inner.end_all(&unloaded());
     }
 
-    /// The worker is gone: everybody hears `failure`. Returns the stage in which that happened.
-    pub(super) fn end(&self, failure: Failure) -> Stage {
+    /// The worker is gone: all callers hear `failure`. Returns the phase in which that happened.
+    pub(super) fn end(&self, failure: Failure) -> WorkerPhase {
         let mut inner = lock(&self.inner);
         inner.end_all(&failure);
-        std::mem::replace(&mut inner.stage, Stage::Ended(failure))
+        std::mem::replace(&mut inner.phase, WorkerPhase::Ended(failure))
     }
 
     /// Where the worker is in its life.
-    pub(super) fn stage(&self) -> Stage {
-        lock(&self.inner).stage.clone()
+    pub(super) fn phase(&self) -> WorkerPhase {
+        lock(&self.inner).phase.clone()
     }
 }
 
@@ -327,7 +327,7 @@ mod tests {
         let id = pending_calls.enter_generation(sender).unwrap();
         let (reply, answer) = sync_channel(1);
         pending_calls.enter_operation(reply).unwrap();
-        assert_eq!(pending_calls.end(death()), Stage::Serving);
+        assert_eq!(pending_calls.end(death()), WorkerPhase::Serving);
         pending_calls.deliver(vec![(id, TokenEvent::Failed(death()).into())]);
         assert_eq!(generation.blocking_next(), Some(TokenEvent::Failed(death())));
         assert_eq!(generation.blocking_next(), None);
@@ -482,7 +482,7 @@ mod tests {
         drop(generation);
         let word = TokenEvent::Token { text: String::new(), logprob: None };
         assert_eq!(pending_calls.deliver(vec![(id, word.into())]), Delivered::default());
-        assert!(pending_calls.remove(id), "else nobody would tell the worker to stop");
+        assert!(pending_calls.remove(id), "else the worker would not be told to stop");
     }
 
     #[test]

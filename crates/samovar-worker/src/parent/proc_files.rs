@@ -23,6 +23,8 @@ pub(super) struct ProcFiles {
 pub(super) struct Account {
     /// Memory that no file on disk backs, private or shared, in memory or swapped out.
     pub(super) own_bytes: u64,
+    /// What the kernel itself needs to know where its memory lies. Pages that are only looked at take none, but this.
+    pub(super) page_table_bytes: u64,
     /// Private memory that it could write to, touched or not.
     pub(super) writable_bytes: u64,
     /// Threads.
@@ -66,6 +68,7 @@ fn account(status: &str) -> Option<Account> {
     let swapped = bytes("VmSwap:").unwrap_or(0);
     Some(Account {
         own_bytes: bytes("RssAnon:")? + bytes("RssShmem:").unwrap_or(0) + swapped,
+        page_table_bytes: bytes("VmPTE:").unwrap_or(0),
         writable_bytes: bytes("VmData:").unwrap_or(0),
         threads: number("Threads:")?,
     })
@@ -92,14 +95,14 @@ mod tests {
     #[test]
     fn private_memory_is_counted_and_so_is_memory_that_others_could_share() {
         let before = own();
-        // Else the compiler sees that nobody looks at it, and there is none.
+        // Else the compiler sees that it is not looked at, and there is none.
         let more = std::hint::black_box(vec![1_u8; 64 << 20]);
         let between = own();
         assert!(between.own_bytes >= before.own_bytes + (32 << 20), "{before:?} {between:?} {}", more.len());
         assert!(between.writable_bytes >= between.own_bytes);
         let file = rustix::fs::memfd_create("shared", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&file, 64 << 20).unwrap();
-        // In memory of others, as a process does that wants nobody to see it.
+        // In memory of others, as a process does that wants to hide it.
         let shared = Shared::of(&file, 64 << 20);
         let after = own();
         assert!(after.own_bytes >= between.own_bytes + (48 << 20), "{between:?} {after:?}");
@@ -136,7 +139,7 @@ mod tests {
     #[allow(unsafe_code, reason = "what was mapped above")]
     impl Drop for Shared {
         fn drop(&mut self) {
-            // SAFETY: this mapping and nothing else, and nobody has a reference into it.
+            // SAFETY: this mapping and nothing else, and there is no reference into it.
             unsafe { rustix::mm::munmap(self.address.cast(), self.length) }.ok();
         }
     }
@@ -144,13 +147,18 @@ mod tests {
     #[test]
     fn each_figure_is_read_from_its_own_line() {
         let status = "Name:\tRssAnon: 9 kB\nVmData:\t 5000 kB\nVmStk:\t 132 kB\nRssAnon:\t 300 kB\nRssFile:\t 7 kB\n\
-                      RssShmem:\t 20 kB\nVmSwap:\t 4 kB\nThreads:\t17\n";
-        let read = Account { own_bytes: 324 << 10, writable_bytes: 5000 << 10, threads: 17 };
+                      RssShmem:\t 20 kB\nVmPTE:\t 84 kB\nVmSwap:\t 4 kB\nThreads:\t17\n";
+        let read = Account {
+            own_bytes: 324 << 10,
+            page_table_bytes: 84 << 10,
+            writable_bytes: 5000 << 10,
+            threads: 17,
+        };
         assert_eq!(account(status), Some(read));
         // Older kernels and those without swap leave lines out; what a decision rests on may not be missing.
         assert_eq!(
             account("RssAnon:\t 300 kB\nThreads:\t1\n"),
-            Some(Account { own_bytes: 300 << 10, writable_bytes: 0, threads: 1 })
+            Some(Account { own_bytes: 300 << 10, threads: 1, ..Account::default() })
         );
         for lacking in ["", "Threads:\t1\n", "RssAnon:\t 300 kB\n", "RssAnon:\tmany\nThreads:\t1\n"] {
             assert_eq!(account(lacking), None, "{lacking:?}");

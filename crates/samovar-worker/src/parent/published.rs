@@ -1,4 +1,4 @@
-//! What the worker last said of its use, for whoever asks without waiting.
+//! What the worker last said of its use, for readers that do not wait.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use samovar_core::ThreadUse;
 use samovar_core::cores::ThreadsWhy;
 use samovar_core::footprint::Measurement;
 
-/// How much of a load is done: the supervisor writes, and whoever waits for the load looks. Never fuller than one number,
+/// How much of a load is done: the supervisor writes, and callers that wait for the load look. Never fuller than one number,
 /// however much a worker reports.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -36,7 +36,7 @@ impl Progress {
     }
 }
 
-/// Numbers that the supervisor writes and anybody reads. Each is true for itself; together they may be one step apart.
+/// Numbers that the supervisor writes and any thread reads. Each is true for itself; together they may be one step apart.
 #[derive(Debug, Default)]
 pub(super) struct Published {
     held_bytes: AtomicU64,

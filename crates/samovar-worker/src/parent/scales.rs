@@ -19,7 +19,7 @@ const APART: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Scales {
     memory_watch: MemoryWatch,
-    /// Absent where the kernel lets nobody look.
+    /// Absent where the kernel lets no process look.
     proc_files: Option<ProcFiles>,
     /// Whether the kernel bounds its threads, so that the bound has to be moved along.
     bounds_threads: bool,
@@ -43,7 +43,7 @@ impl Scales {
     /// follow "the worker", if it must end for that.
     pub(super) fn publish(&mut self, shared: &Shared, said: Measurement) -> Option<String> {
         let mut believed = believe(said, self.account, &shared.expected);
-        // The last look may be a second old; whoever seems to say something wrong is looked at now.
+        // The last look may be a second old; a worker that seems to say something wrong is looked at now.
         if believed.is_corrected {
             if self.since_look < APART {
                 // What it says may have become true since.

@@ -3,14 +3,15 @@
 //! ```text
 //!   a request begins ─► stir ─┐
 //!   every 200 ms while any ───┴─► who has requests? ─► split ─► told to each whose share has changed, with what idles
-//!                                          └─ anybody? ─► told to whoever packs or measures: it gives way
+//!                                          └─ any? ─► told to workers that pack or measure: they give way
+//!   every 500 ms for a minute afterwards ─► what others leave ─► told with the first share of the next request
 //! ```
 //!
 //! Files of the kernel are read by the thread alone, and never under the lock: a request waits for no disk and no scan.
 //! Threads of one step wait for each other by spinning, so two models that each use all cores slow each other down by
 //! far more than half. Shares follow from what was asked of each worker, never from what a worker says of itself.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use samovar_core::cores::{CoreWatch, Cores, split};
@@ -22,8 +23,16 @@ use crate::protocol::Command;
 
 /// How often to look while a worker computes, or while a worker that packs or measures is still told to give way.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Idle cores are told anew when they differ by this.
-const IDLE_STEP: f32 = 0.1;
+/// How often to look after the last answer, so that the next one begins with the cores that others leave.
+const LOOK_AT_REST: Duration = Duration::from_millis(500);
+/// So often: for a minute. Afterwards an idle daemon does nothing.
+const LOOKS_AT_REST: u32 = 120;
+/// The kernel counts in hundredths of a second: what idled in less than this is not exact.
+const SHORTEST_LOOK: Duration = Duration::from_millis(100);
+/// What others left before a request began is news for so long.
+const FREE_FOR: Duration = Duration::from_secs(2);
+/// Idle and free cores are told anew when they differ by this.
+const CORES_STEP: f32 = 0.1;
 
 /// Divides the cores.
 #[derive(Debug)]
@@ -34,7 +43,7 @@ pub(super) struct Sharing {
 #[derive(Debug)]
 struct State {
     inner: Mutex<Inner>,
-    /// Somebody has begun to compute, or it is over.
+    /// A worker has begun to compute, or it is over.
     stirred: Condvar,
 }
 
@@ -42,11 +51,19 @@ struct State {
 struct Inner {
     members: Vec<Member>,
     jobs: Vec<WorkerJob>,
-    /// At the last look.
-    cores: u32,
-    idle: Option<f32>,
+    seen: Seen,
     is_anybody_computing: bool,
     is_over: bool,
+}
+
+/// The machine at the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Seen {
+    cores: u32,
+    /// What idles while any instance computes.
+    idle: Option<f32>,
+    /// What others left when no instance computed.
+    free: Option<f32>,
 }
 
 /// A worker that serves a model.
@@ -66,7 +83,7 @@ struct WorkerJob {
 }
 
 impl Sharing {
-    /// Begins to watch, on a thread of its own that sleeps while nobody computes.
+    /// Begins to watch, on a thread of its own that sleeps while none computes.
     pub(super) fn start() -> Result<Arc<Self>, Failure> {
         let watch = CoreWatch::new();
         let state = Arc::new(State::new(watch.cores()));
@@ -110,58 +127,111 @@ impl Drop for Sharing {
 
 impl State {
     fn new(cores: u32) -> Self {
-        Self { inner: Mutex::new(Inner { cores, ..Inner::default() }), stirred: Condvar::new() }
+        let inner = Inner { seen: Seen { cores, ..Seen::default() }, ..Inner::default() };
+        Self { inner: Mutex::new(inner), stirred: Condvar::new() }
     }
 
     fn watch(&self, mut watch: CoreWatch) {
-        let mut is_begun = false;
+        let mut phase = Phase::Asleep;
         let mut inner = lock(&self.inner);
         while !inner.is_over {
-            if !inner.is_anybody_computing {
-                is_begun = false;
-                if inner.jobs.iter().any(|worker_job| worker_job.gives_way) {
-                    // That worker could not be told to go on, and no further request may come.
-                    let waited = self.stirred.wait_timeout(inner, LOOK_EVERY);
-                    inner = waited.unwrap_or_else(PoisonError::into_inner).0;
-                    inner.divide();
-                } else {
-                    inner = self.stirred.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            let is_computing = inner.is_anybody_computing;
+            if !is_computing && !matches!(phase, Phase::Computing { .. }) {
+                let (woken, is_time) = self.rest(inner, phase);
+                inner = woken;
+                if !is_time {
+                    continue;
                 }
-                continue;
             }
+            let before = inner.seen;
             drop(inner);
-            let idle = if is_begun {
+            if is_computing && matches!(phase, Phase::Computing { .. }) {
                 std::thread::sleep(LOOK_EVERY);
-                watch.idle(Instant::now())
-            } else {
-                // What idled while nobody computed says nothing about now.
-                watch.restart(Instant::now());
-                None
-            };
-            is_begun = true;
+            }
+            let now = Instant::now();
+            let seen = phase.look(is_computing, now, watch.idle(now), before);
             let cores = watch.cores();
             inner = lock(&self.inner);
-            (inner.idle, inner.cores) = (idle, cores);
+            inner.seen = Seen { cores, ..seen };
             inner.divide();
         }
+    }
+
+    /// Waits while no instance computes. Says whether it is time for a look.
+    fn rest<'a>(&self, inner: MutexGuard<'a, Inner>, phase: Phase) -> (MutexGuard<'a, Inner>, bool) {
+        let is_asleep = matches!(phase, Phase::Asleep);
+        if is_asleep && !inner.jobs.iter().any(|worker_job| worker_job.gives_way) {
+            return (self.stirred.wait(inner).unwrap_or_else(PoisonError::into_inner), false);
+        }
+        let wait = if is_asleep { LOOK_EVERY } else { LOOK_AT_REST };
+        let waited = self.stirred.wait_timeout(inner, wait);
+        let (mut woken, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
+        if is_asleep {
+            // A worker could not be told to go on, and no further request may come.
+            woken.divide();
+        }
+        (woken, !is_asleep && outcome.timed_out())
+    }
+}
+
+/// What the thread that looks at the machine waits for.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// A request.
+    Asleep,
+    /// The next look, while any instance computes since then.
+    Computing { since: Instant },
+    /// A request, or the next look of those that are left.
+    Resting { looked: Instant, left: u32 },
+}
+
+impl Phase {
+    /// What is known after a look that found so many idle cores since the one before.
+    fn look(&mut self, is_computing: bool, now: Instant, idle: Option<f32>, before: Seen) -> Seen {
+        let unknown = Seen { idle: None, free: None, ..before };
+        let (next, seen) = match (*self, is_computing) {
+            (Self::Computing { since }, true) => {
+                let free = before.free.filter(|_| now.duration_since(since) < FREE_FOR);
+                (*self, Seen { idle, free, ..before })
+            }
+            (Self::Resting { looked, .. }, true) => {
+                let is_exact = now.duration_since(looked) >= SHORTEST_LOOK;
+                let free = if is_exact { idle } else { before.free };
+                (Self::Computing { since: now }, Seen { free, ..unknown })
+            }
+            // What idled while this thread did not look says nothing about now.
+            (Self::Asleep, true) => (Self::Computing { since: now }, unknown),
+            // What idled while any instance computed does not say what others leave.
+            (Self::Computing { .. }, false) => (Self::Resting { looked: now, left: LOOKS_AT_REST }, unknown),
+            (Self::Resting { left, .. }, false) if left > 1 => {
+                (Self::Resting { looked: now, left: left - 1 }, Seen { free: idle, ..unknown })
+            }
+            (Self::Resting { .. } | Self::Asleep, false) => (Self::Asleep, unknown),
+        };
+        *self = next;
+        seen
     }
 }
 
 impl Inner {
-    /// Tells everybody who computes what has changed for it.
+    /// Tells all workers that compute what has changed for it.
     fn divide(&mut self) {
         self.members.retain(|member| member.shared.strong_count() > 0);
-        let mut computing: Vec<_> = self
-            .members
-            .iter_mut()
-            .filter_map(|member| Some((member.shared.upgrade()?, member)))
-            .filter(|(shared, _)| shared.pending_calls.is_answering())
-            .collect();
+        let mut computing = Vec::new();
+        for member in &mut self.members {
+            match member.shared.upgrade().filter(|shared| shared.pending_calls.is_answering()) {
+                Some(shared) => computing.push((shared, member)),
+                // Its next request begins with what holds then.
+                None => member.told = None,
+            }
+        }
         self.is_anybody_computing = !computing.is_empty();
         let wanted: Vec<u32> = computing.iter().map(|(_, member)| member.wanted).collect();
-        let shares = split(self.cores, &wanted);
+        let shares = split(self.seen.cores, &wanted);
+        // Who packs or measures has used what it leaves from now on.
+        let free = self.seen.free.filter(|_| self.jobs.is_empty());
         for ((shared, member), share) in computing.iter_mut().zip(shares) {
-            let cores = Cores { share, idle: self.idle };
+            let cores = Cores { share, idle: self.seen.idle, free };
             if member.told.is_none_or(|told| is_news(told, cores))
                 // One that does not listen just now is told at the next look.
                 && shared.tell(&Command::Cores(cores), Vec::new()).is_ok()
@@ -171,12 +241,12 @@ impl Inner {
         }
         drop(computing);
         if !self.is_anybody_computing {
-            self.idle = None;
+            self.seen.idle = None;
         }
         self.tell_jobs();
     }
 
-    /// Tells those that pack or measure whether anybody serves, where they were told something else.
+    /// Tells those that pack or measure whether a worker serves, where they were told something else.
     fn tell_jobs(&mut self) {
         let gives_way = self.is_anybody_computing;
         self.jobs.retain_mut(|worker_job| {
@@ -194,11 +264,11 @@ impl Inner {
 
 /// Whether it matters to a worker that was told the first.
 fn is_news(told: Cores, now: Cores) -> bool {
-    let is_moved = match (told.idle, now.idle) {
-        (Some(before), Some(after)) => (before - after).abs() >= IDLE_STEP,
+    let is_moved = |before: Option<f32>, after: Option<f32>| match (before, after) {
+        (Some(before), Some(after)) => (before - after).abs() >= CORES_STEP,
         (before, after) => before.is_some() != after.is_some(),
     };
-    told.share != now.share || is_moved
+    told.share != now.share || is_moved(told.idle, now.idle) || is_moved(told.free, now.free)
 }
 
 #[cfg(test)]
@@ -225,7 +295,7 @@ mod tests {
         (Arc::new(Shared::new(1, "served", Arc::new(ours)).unwrap()), theirs)
     }
 
-    /// Nobody looks at the machine: it has so many cores.
+    /// The machine is not looked at: it has so many cores.
     fn sharing(cores: u32) -> Sharing {
         Sharing { state: Arc::new(State::new(cores)) }
     }
@@ -319,11 +389,72 @@ mod tests {
     }
 
     #[test]
+    fn what_others_leave_is_seen_at_rest_and_is_news_for_two_seconds() {
+        let mut phase = Phase::Asleep;
+        let mut seen = Seen { cores: 2, ..Seen::default() };
+        let mut now = Instant::now();
+        let mut look = |is_computing, after_ms, idle| {
+            now += Duration::from_millis(after_ms);
+            seen = phase.look(is_computing, now, Some(idle), seen);
+            (seen.idle, seen.free)
+        };
+        assert_eq!(look(true, 0, 2.0), (None, None), "what idled before was not looked at");
+        assert_eq!(look(true, 200, 0.5), (Some(0.5), None));
+        assert_eq!(look(false, 100, 1.0), (None, None), "somebody computed");
+        assert_eq!(look(false, 500, 1.0), (None, Some(1.0)));
+        // A request comes; what happened since the last look is the latest news.
+        assert_eq!(look(true, 300, 2.0), (None, Some(2.0)));
+        assert_eq!(look(true, 200, 0.0), (Some(0.0), Some(2.0)));
+        assert_eq!(look(true, 2000, 0.0), (Some(0.0), None));
+        assert_eq!(look(false, 100, 0.0), (None, None));
+        assert_eq!(look(false, 500, 1.0), (None, Some(1.0)));
+        assert_eq!(look(true, 20, 0.0), (None, Some(1.0)), "that was too short to be exact");
+    }
+
+    #[test]
+    fn after_a_minute_nobody_looks_any_more() {
+        let (mut phase, now) = (Phase::Computing { since: Instant::now() }, Instant::now());
+        let mut look = || {
+            phase.look(false, now, Some(1.0), Seen::default());
+            matches!(phase, Phase::Resting { .. })
+        };
+        let looks = (0..1000).take_while(|_| look()).count();
+        assert_eq!(looks, LOOKS_AT_REST as usize);
+    }
+
+    #[test]
+    fn a_request_begins_with_what_others_left_unless_a_job_had_it() {
+        let sharing = sharing(2);
+        let (one, one_end) = worker(&sharing);
+        let begin = |free| {
+            lock(&sharing.state.inner).seen.free = free;
+            let (events, _answer) = Generation::channel(4);
+            let id = one.pending_calls.enter_generation(events).unwrap();
+            sharing.stir();
+            one.pending_calls.remove(id);
+            sharing.stir();
+            match told(&one_end) {
+                Command::Cores(cores) => cores.free,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(begin(Some(1.0)), Some(1.0));
+        assert_eq!(begin(Some(1.0)), Some(1.0), "told with each request");
+        let (packing, _packing_end) = worker_job();
+        sharing.join_job(&packing);
+        assert_eq!(begin(Some(1.0)), None);
+    }
+
+    #[test]
     fn small_changes_of_what_idles_are_no_news() {
-        let cores = |share, idle| Cores { share, idle };
+        let cores = |share, idle| Cores { share, idle, free: None };
         assert!(!is_news(cores(2, Some(0.5)), cores(2, Some(0.55))));
         assert!(is_news(cores(2, Some(0.5)), cores(2, Some(0.7))));
         assert!(is_news(cores(2, None), cores(2, Some(0.0))));
         assert!(is_news(cores(2, None), cores(1, None)));
+        let free = |free| Cores { free: Some(free), ..cores(2, None) };
+        assert!(!is_news(free(1.0), free(1.05)));
+        assert!(is_news(free(1.0), free(2.0)));
+        assert!(is_news(free(1.0), cores(2, None)), "that was long ago");
     }
 }

@@ -91,8 +91,6 @@ fn spawn(config: &WorkerConfig) -> io::Result<Spawned> {
         .envs(config.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        // Ctrl-C in a terminal is for the daemon: it tells its workers itself.
-        .process_group(0);
+        .stderr(Stdio::piped());
     Ok(Spawned { child: command.spawn()?, socket: ours })
 }

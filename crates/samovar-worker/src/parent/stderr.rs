@@ -13,7 +13,7 @@ use crate::sandbox::DENIED;
 const KEPT_LINES: usize = 20;
 /// Characters of a line that are kept.
 const KEPT_CHARS: usize = 300;
-/// Lines of one worker that are passed on to the log in a minute: its disk is everybody's.
+/// Lines of one worker that are passed on to the log in a minute: its disk is shared by all.
 const LOGGED_LINES: u32 = 2_000;
 /// The same of lines that tell of a denied call. An honest worker tells of each of a few hundred calls once.
 const LOGGED_DENIALS: u32 = 1_000;
@@ -25,7 +25,7 @@ const HALVED_MOST: u32 = 7;
 const QUIET_MINUTES: u32 = 10;
 /// After so long both begin anew.
 const MINUTE: Duration = Duration::from_secs(60);
-/// Bytes that are heard in a second; whoever writes more waits for the next.
+/// Bytes that are heard in a second; a worker that writes more waits for the next.
 const HEARD_BYTES: usize = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 /// A line longer than this is cut where it is.
@@ -195,7 +195,7 @@ fn has_last_words(line: &str) -> bool {
     LAST_WORDS.iter().any(|words| line.contains(words))
 }
 
-/// A line of native code begins with a place in somebody's build folder.
+/// A line of native code begins with a place in a build folder.
 fn without_place(line: &str) -> &str {
     match line.split_once(": ") {
         Some((place, what)) if place.starts_with('/') => what,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   socket ─► events, answers ─► PendingCalls  stderr ─► log, last lines
-//!   wakeup  ─► commands of ours                 pidfd  ─► it has ended: drain both, tell everybody why
+//!   wakeup  ─► commands of ours                 pidfd  ─► it has ended: drain both, tell all callers why
 //!   clock  ─► Health ─► complaint ─► SIGTERM ─► SIGKILL
 //!   kernel ─► Scales ─► what it takes, and whether what it says of that may be believed ─► SIGKILL
 //! ```
@@ -21,7 +21,7 @@ use samovar_core::footprint::Measurement;
 
 use super::death::Death;
 use super::flood::Flood;
-use super::pending_calls::Stage;
+use super::pending_calls::WorkerPhase;
 use super::poll_result::PollResult;
 use super::scales::Scales;
 use super::stderr::Stderr;
@@ -45,16 +45,16 @@ pub(super) type JobResult = Result<(JobOutput, sandbox::Report), Failure>;
 
 /// Who hears of what becomes of a worker.
 pub(super) struct ExitHandlers {
-    /// Whoever waits for its job.
+    /// The caller that waits for its job.
     pub(super) job_result: SyncSender<JobResult>,
-    /// Whoever is to know of its death after that.
+    /// The code that is to know of its death after that.
     pub(super) obituary: Obituary,
 }
 
 /// How far the end of a worker has come.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
-    /// Nobody wants it to end.
+    /// It is not asked to end.
     Not,
     /// It was asked to; SIGTERM follows.
     Asked { until: Instant },
@@ -144,9 +144,14 @@ impl Supervisor {
 
     /// Returns when the worker has ended.
     fn watch(&mut self) -> Option<ExitStatus> {
+        let mut before = Instant::now();
         loop {
-            let before = Instant::now();
+            let is_at_rest = self.is_at_rest();
+            self.health.rests(is_at_rest);
             let found = self.wait();
+            let now = Instant::now();
+            let elapsed = now - std::mem::replace(&mut before, now);
+            self.health.passed(elapsed);
             if found.stderr {
                 self.hear_stderr();
             }
@@ -156,8 +161,6 @@ impl Supervisor {
             if found.room {
                 self.shared.outbox.flush().ok();
             }
-            let elapsed = before.elapsed();
-            self.health.passed(elapsed);
             self.stderr.passed(self.shared.pid, elapsed);
             if let Some(complaint) = self.scales.weigh(elapsed, &self.shared, &self.tally) {
                 self.end_at_once(complaint);
@@ -177,11 +180,21 @@ impl Supervisor {
         }
     }
 
+    /// Whether it has nothing to do, so that a look now and then is enough.
+    fn is_at_rest(&self) -> bool {
+        let Shared { is_at_rest, pending_calls, .. } = &*self.shared;
+        // Said before the look at what it has to do: a request that comes after that wakes this thread.
+        is_at_rest.store(true, Ordering::Release);
+        let has_nothing_to_do = !pending_calls.is_working() && self.stderr.may_be_heard();
+        is_at_rest.store(has_nothing_to_do, Ordering::Release);
+        has_nothing_to_do
+    }
+
     /// Sleeps until there is something to do.
     fn wait(&self) -> PollResult {
         let Self { shared, socket, pipe, pidfd, .. } = self;
         let socket = self.is_open.then_some((&**socket, shared.outbox.is_waiting()));
-        // Whoever has said enough for now waits with the rest.
+        // A worker that has said enough for now waits with the rest.
         let pipe = pipe.as_ref().filter(|_| self.stderr.may_be_heard());
         PollResult::wait(&shared.wakeup, socket, pipe, pidfd.as_ref(), self.time_left())
     }
@@ -272,9 +285,10 @@ impl Supervisor {
                 self.publish(measured);
                 self.shared.pending_calls.answer(id, answer.map_err(Into::into))
             }
-            // Whoever serves loads nothing any more.
+            // A worker that serves loads nothing any more.
             Reply::Progress(fraction) => {
-                self.shared.progress.set(fraction) && self.shared.pending_calls.stage() == Stage::Loading
+                self.shared.progress.set(fraction)
+                    && self.shared.pending_calls.phase() == WorkerPhase::Loading
             }
             Reply::JobOutput { job_output, measured, sandbox } => {
                 self.publish(measured);
@@ -294,7 +308,7 @@ impl Supervisor {
         }
     }
 
-    /// Tells whoever waits what it came to, and whether that was still open. Waits for nobody.
+    /// Tells the caller what it came to, and whether that was still open. Never waits.
     fn send_job_result(&mut self, job_result: JobResult) -> bool {
         self.job_result.take().is_some_and(|waiting| waiting.try_send(job_result).is_ok())
     }
@@ -376,7 +390,7 @@ impl Supervisor {
         if is_wished || is_well { Cause::Wish } else { Cause::Crash }
     }
 
-    /// Tells everybody.
+    /// Tells all callers.
     fn bury(mut self, status: Option<ExitStatus>) {
         let pid = self.shared.pid;
         let activity = self.job_result.is_some().then_some(self.shared.activity);
@@ -384,14 +398,14 @@ impl Supervisor {
         let complaint = self.complaint.take();
         let failure = Death { complaint, status, activity, stderr: &self.stderr }.failure();
         self.shared.published.set(&Measurement::default());
-        let stage = self.shared.pending_calls.end(failure.clone());
+        let phase = self.shared.pending_calls.end(failure.clone());
         self.send_job_result(Err(failure.clone()));
-        match stage {
-            Stage::Serving => {
+        match phase {
+            WorkerPhase::Serving => {
                 tracing::error!(pid, "{failure}");
                 (self.obituary)(failure);
             }
-            Stage::Loading | Stage::Leaving | Stage::Ended(_) => {
+            WorkerPhase::Loading | WorkerPhase::Leaving | WorkerPhase::Ended(_) => {
                 tracing::debug!(pid, status = status.map(tracing::field::display), "a worker has ended");
             }
         }

@@ -11,7 +11,7 @@ use samovar_core::{ErrorKind, Failure};
 
 use super::memory_watch::Expected;
 use super::outbox::Outbox;
-use super::pending_calls::{PendingCalls, Stage};
+use super::pending_calls::{PendingCalls, WorkerPhase};
 use super::proc_files::ProcFiles;
 use super::published::{Progress, Published};
 use super::scales::Scales;
@@ -41,7 +41,7 @@ pub(super) struct WorkerContext {
     pub(super) sharing: Arc<Sharing>,
 }
 
-/// What the supervisor and everybody else know together.
+/// What the supervisor shares with all others.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) pending_calls: PendingCalls,
@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) activity: &'static str,
     pub(super) outbox: Outbox,
     pub(super) wakeup: OwnedFd,
+    /// The supervisor looks now and then only, until the worker is told something.
+    pub(super) is_at_rest: AtomicBool,
     pub(super) is_leaving: AtomicBool,
     pub(super) is_killed: AtomicBool,
 }
@@ -75,6 +77,7 @@ impl Shared {
             activity,
             outbox: Outbox::new(socket),
             wakeup,
+            is_at_rest: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
             is_killed: AtomicBool::new(false),
         })
@@ -91,7 +94,8 @@ impl Shared {
                 Failure::new(ErrorKind::Internal, error.to_string())
             }
         })?;
-        if self.outbox.send(frame, files)? {
+        let is_waiting = self.outbox.send(frame, files)?;
+        if self.is_at_rest.swap(false, Ordering::AcqRel) || is_waiting {
             self.ring();
         }
         Ok(())
@@ -186,10 +190,10 @@ impl Worker {
         self.shared.ring();
     }
 
-    /// What everybody hears of a worker that is gone.
+    /// What callers hear of a worker that is gone.
     pub(super) fn ended(&self) -> Failure {
-        match self.shared.pending_calls.stage() {
-            Stage::Ended(failure) => failure,
+        match self.shared.pending_calls.phase() {
+            WorkerPhase::Ended(failure) => failure,
             _ => Failure::new(ErrorKind::Unavailable, "the worker is gone"),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   start ─► Begin(task, files) ─► progress … ─► word: what it achieved, or why not
-//!                                     └─ nobody wants it any more ─► killed
+//!                                     └─ it is no longer wanted ─► killed
 //! ```
 
 use std::fs::File;
@@ -40,7 +40,7 @@ pub(super) struct Model<'a> {
 }
 
 /// Starts a worker, has it do its job with this engine and returns it with what it achieved. `expected_bytes` are what
-/// it may be expected to hold; 0 where nobody knows.
+/// it may be expected to hold; 0 where it is unknown.
 pub(super) fn run(
     worker_context: &WorkerContext,
     task: Task,
@@ -67,6 +67,7 @@ pub(super) fn run(
         memory_limit_bytes: config.memory_limit_bytes,
         written_limit_bytes: most_written(&task, model.descriptor),
         heartbeat_ms: config.timeouts.heartbeat.as_millis() as u64,
+        rest_heartbeat_ms: config.timeouts.rest_heartbeat().as_millis() as u64,
         task,
     };
     let into = model.into.map(another).transpose()?;
@@ -86,7 +87,7 @@ pub(super) fn run(
     Ok((worker, job_output, report))
 }
 
-/// Waits for the worker's word, passes its progress on, and gives up when nobody wants it any more.
+/// Waits for the worker's word, passes its progress on, and gives up when it is no longer wanted.
 fn await_word(
     worker: &Worker,
     words: &Receiver<JobResult>,

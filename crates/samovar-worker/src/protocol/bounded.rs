@@ -8,7 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use samovar_core::footprint::Speed;
-use samovar_core::generation::CachedPrefix;
+use samovar_core::generation::{CachedPrefix, Usage};
 use samovar_core::scope::Scope;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
@@ -28,6 +28,8 @@ const PARTS: usize = 16;
 const PREFIXES: usize = 256;
 /// Token ids of one reply. Written out they fill most of the largest frame; in memory they are 64 MiB.
 const TOKENS: usize = 16 << 20;
+/// What a prompt or an answer can take: eleven days.
+const MILLISECONDS: f64 = 1e9;
 /// Text of one event: a token, and what was withheld before it for a stop string.
 pub(super) const EVENT_TEXT_BYTES: usize = 1 << 20;
 /// Bytes of one token whose probability is told; a vocabulary's longest has 4 KiB.
@@ -102,9 +104,20 @@ pub(super) fn speeds<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Speed>, D
     Ok(speeds)
 }
 
+/// Counts that can be added to those of many other requests, and of which each is a part of what it is a part of.
+pub(super) fn usage(said: Usage) -> Usage {
+    const MOST: u32 = TOKENS as u32;
+    let prompt_tokens = said.prompt_tokens.min(MOST);
+    Usage {
+        prompt_tokens,
+        cached_tokens: said.cached_tokens.min(prompt_tokens),
+        completion_tokens: said.completion_tokens.min(MOST),
+    }
+}
+
 /// A time that can be added to others.
 pub(super) fn milliseconds(said: f64) -> f64 {
-    sane(said)
+    sane(said).min(MILLISECONDS)
 }
 
 fn sane(number: f64) -> f64 {
@@ -148,7 +161,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Items<T, MOST
 #[cfg(test)]
 mod tests {
     use samovar_core::footprint::{Arrangement, Measurement};
-    use samovar_core::generation::{TokenLogprob, Usage};
+    use samovar_core::generation::{Completion, FinishReason, TokenLogprob};
     use samovar_core::{ErrorKind, Failure, Layout, TokenEvent};
 
     use super::super::{Answer, JobOutput, Reply, decode_reply, encode};
@@ -279,9 +292,24 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_no_number_never_reaches_statistics() {
+    fn a_time_that_is_none_never_reaches_statistics() {
         let usage = Usage::default();
         let event = TokenEvent::from(Event::Prefilled { usage, prefill_ms: f64::NAN });
         assert_eq!(event, TokenEvent::Prefilled { usage, prefill_ms: 0.0 });
+        let event = TokenEvent::from(Event::Prefilled { usage, prefill_ms: f64::MAX });
+        assert_eq!(event, TokenEvent::Prefilled { usage, prefill_ms: MILLISECONDS });
+    }
+
+    #[test]
+    fn counts_of_tokens_that_no_model_has_can_still_be_added() {
+        let most = u32::MAX;
+        let said = Usage { prompt_tokens: 5, cached_tokens: most, completion_tokens: most };
+        let heard = Usage { cached_tokens: 5, completion_tokens: TOKENS as u32, ..said };
+        let done =
+            Completion { finish: FinishReason::Stop, usage: said, prefill_ms: 1.0, decode_ms: f64::NAN };
+        let right = Completion { usage: heard, decode_ms: 0.0, ..done };
+        assert_eq!(TokenEvent::from(Event::Done(done)), TokenEvent::Done(right));
+        let prefilled = TokenEvent::from(Event::Prefilled { usage: said, prefill_ms: 1.0 });
+        assert_eq!(prefilled, TokenEvent::Prefilled { usage: heard, prefill_ms: 1.0 });
     }
 }

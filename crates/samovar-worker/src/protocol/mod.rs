@@ -12,7 +12,7 @@
 //!     GiveWay ───────────────────────────►          to a worker that packs or measures: others answer, or do no more
 //!     Park, Resume, Probe, … (+ files) ──►
 //!           ◄───────────────────────────── Answer
-//!           ◄───────────────────────────── Heartbeat  (every second, from a thread of its own)
+//!           ◄───────────────────────────── Heartbeat  (every second, at rest less often, from a thread of its own)
 //!     Shutdown ──────────────────────────►          the child ends; so it does when the socket closes
 //! ```
 //!
@@ -43,7 +43,7 @@ pub(crate) use wire::{Event, Request};
 use crate::sandbox;
 
 /// Changes whenever anything in this folder does.
-pub(crate) const PROTOCOL: u32 = 8;
+pub(crate) const PROTOCOL: u32 = 9;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -132,6 +132,8 @@ pub(crate) struct WorkerJob {
     pub(crate) written_limit_bytes: u64,
     /// Between two heartbeats.
     pub(crate) heartbeat_ms: u64,
+    /// The same while it has nothing to do.
+    pub(crate) rest_heartbeat_ms: u64,
 }
 
 /// The packed file beside a model.
@@ -155,12 +157,12 @@ impl Task {
         matches!(self, Self::Pack { .. }) as usize
     }
 
-    /// Whether nobody waits for it, and it should yield to everything else.
+    /// Whether no caller waits for it, and it should yield to everything else.
     pub(crate) const fn is_in_background(&self) -> bool {
         matches!(self, Self::Pack { is_in_background: true, .. })
     }
 
-    /// Whether it rests between its steps while models answer on the same cores. Whoever waits for a load waits for an
+    /// Whether it rests between its steps while models answer on the same cores. A caller that waits for a load waits for an
     /// answer.
     pub(crate) const fn is_to_give_way(&self) -> bool {
         matches!(self, Self::Pack { .. } | Self::Calibrate { .. })

@@ -12,7 +12,7 @@ use rustix::net::{
 /// Descriptors that may come with one piece of data.
 const MAX_DESCRIPTORS: usize = 4;
 
-/// Both ends of a new connection. Neither is inherited by anybody by accident.
+/// Both ends of a new connection. Neither is inherited by another process by accident.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }

@@ -21,7 +21,7 @@ pub(crate) struct Failure {
 
 impl From<CoreFailure> for Failure {
     fn from(failure: CoreFailure) -> Self {
-        // Whether it lasts is for whoever knows the request's deadline to say, and no worker does.
+        // Whether it lasts depends on the request's deadline, which no worker knows.
         let CoreFailure { kind, message, hint, param, retry_after_ms, .. } = failure;
         let [hint, param] = [hint, param].map(|text| text.map(bounded::cut));
         Self { kind, message: bounded::cut(message), hint, param, retry_after_ms }
@@ -124,11 +124,13 @@ impl From<Event> for TokenEvent {
     fn from(event: Event) -> Self {
         match event {
             Event::Prefilling { computed, of } => Self::Prefilling { computed, of },
-            Event::Prefilled { usage, prefill_ms } => {
-                Self::Prefilled { usage, prefill_ms: bounded::milliseconds(prefill_ms) }
-            }
+            Event::Prefilled { usage, prefill_ms } => Self::Prefilled {
+                usage: bounded::usage(usage),
+                prefill_ms: bounded::milliseconds(prefill_ms),
+            },
             Event::Token { text, logprob } => Self::Token { text, logprob: logprob.map(Into::into) },
             Event::Done(completion) => Self::Done(Completion {
+                usage: bounded::usage(completion.usage),
                 prefill_ms: bounded::milliseconds(completion.prefill_ms),
                 decode_ms: bounded::milliseconds(completion.decode_ms),
                 ..completion
@@ -220,9 +222,8 @@ mod tests {
     fn every_event_arrives_as_it_was_sent() {
         let logprob = TokenLogprob { token: 7, bytes: vec![0xf0, 0x9f], logprob: -0.5, top: Vec::new() };
         let logprob = TokenLogprob { top: vec![logprob.clone()], ..logprob };
-        let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: u32::MAX };
-        let completion =
-            Completion { finish: FinishReason::Length, usage, prefill_ms: 0.25, decode_ms: f64::MAX };
+        let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: 7 };
+        let completion = Completion { finish: FinishReason::Length, usage, prefill_ms: 0.25, decode_ms: 1e6 };
         let bare = CoreFailure::new(ErrorKind::EngineFailed, "it broke");
         let full = bare.clone().with_hint("h").with_param("p").with_retry_after_ms(5);
         let events = [
@@ -272,6 +273,7 @@ mod tests {
             memory_limit_bytes: Some(7),
             written_limit_bytes: 9,
             heartbeat_ms: 1000,
+            rest_heartbeat_ms: 10_000,
         };
         let Command::Begin(arrived) = there_and_back(&Command::Begin(Box::new(worker_job))) else {
             panic!("another command")

@@ -2,7 +2,7 @@
 //! everything it does not need.
 //!
 //! ```text
-//!   parent   prepare(command)   no environment, no inherited descriptors, working directory /
+//!   parent   prepare(command)   no environment, no inherited descriptors, own session, working directory /
 //!   child    enter(plan)        (step back) ─► kill order ─► limits ─► privileges ─► files ─► calls ─► Report
 //!                               (before any other thread exists, before the model is touched)
 //! ```
@@ -63,7 +63,7 @@ pub fn enter(plan: &SandboxPolicy) -> Result<Report, Failure> {
     }
 }
 
-/// Closes this process to others of the same user: nobody traces it, reads its memory or takes a core dump of it. Meant for
+/// Closes this process to others of the same user: no process traces it, reads its memory or takes a core dump of it. Meant for
 /// the daemon, which holds what its clients wrote. Root still may. Elsewhere than on Linux nothing changes.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// How much the sandbox matters to whoever runs the daemon.
+/// How much the sandbox matters to the user who runs the daemon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -39,7 +39,7 @@ pub struct SandboxPolicy {
     pub memory_limit_bytes: Option<u64>,
     /// Most bytes that a file may have which it writes through a descriptor that it was given.
     pub written_limit_bytes: Option<u64>,
-    /// Whether it computes and reads only when nobody else wants to.
+    /// Whether it computes and reads only when no other program wants to.
     pub is_background: bool,
 }
 

@@ -6,8 +6,8 @@ use std::process::Command;
 /// unusual places does not start; the second tells languages, nothing else.
 const KEPT_VARIABLES: [&str; 2] = ["LD_LIBRARY_PATH", "LANG"];
 
-/// Takes from the process to be what it would inherit: the environment, the working directory, and (on Linux) every
-/// descriptor but the three standard ones.
+/// Takes from the process to be what it would inherit: the environment, the working directory, the group of processes, and (on
+/// Linux) the session with its terminal and every descriptor but the three standard ones.
 ///
 /// What `command` is given *after* this call it keeps: variables, and descriptors that a later `pre_exec` makes
 /// inheritable.
@@ -20,5 +20,10 @@ pub fn prepare(command: &mut Command) {
         }
     }
     #[cfg(target_os = "linux")]
-    super::linux::close_at_exec(command);
+    {
+        super::linux::lead_session(command);
+        super::linux::close_at_exec(command);
+    }
+    #[cfg(not(target_os = "linux"))]
+    std::os::unix::process::CommandExt::process_group(command, 0);
 }

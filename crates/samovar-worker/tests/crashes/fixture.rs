@@ -17,7 +17,7 @@ pub(crate) struct Fixture {
     engine: WorkerEngine,
 }
 
-/// Whoever looks for a new child must be the only one who starts one.
+/// A test that looks for a new child must be the only one who starts one.
 static STARTS: Mutex<()> = Mutex::new(());
 
 impl Fixture {

@@ -1,4 +1,4 @@
-//! What the death of a worker costs: its own request one error, everybody else nothing, and the daemon no memory.
+//! What the death of a worker costs: its own request one error, all others nothing, and the daemon no memory.
 //!
 //! ```text
 //!   7 workers ─► streams without end ─► every one whole        ◄─ counted while
@@ -63,7 +63,7 @@ fn a_struck_worker_takes_nobody_with_it() {
         fixture::send_signal(pid, signal);
         let began = Instant::now();
         let rest: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
-        assert!(began.elapsed() < LIMIT, "{signal:?}: nobody was told for {:?}", began.elapsed());
+        assert!(began.elapsed() < LIMIT, "{signal:?}: no caller was told for {:?}", began.elapsed());
         let failures = rest.iter().filter(|event| matches!(event, TokenEvent::Failed(_))).count();
         assert_eq!(failures, 1, "{signal:?}: {:?}", rest.last());
         let Some(TokenEvent::Failed(failure)) = rest.last() else { panic!("the error comes last") };
@@ -117,7 +117,7 @@ fn loading_and_unloading_leaves_nothing_behind() {
 
 #[test]
 fn a_worker_that_takes_far_more_than_its_model_explains_is_ended() {
-    // The limit is for the machine's sake, should nobody look.
+    // The limit is for the machine's sake, should no process look.
     let fixture = Fixture::frugal(&["prefill=eat"], 6 << 30);
     let instance = fixture.load();
     let Some(TokenEvent::Failed(failure)) = fixture::answer(&*instance, 4) else { panic!("it ate") };

@@ -74,7 +74,7 @@ fn more_adapters_than_a_worker_has_descriptors_for_come_one_after_the_other() {
         let events = events(with(number));
         assert!(matches!(events.last(), Some(TokenEvent::Done(_))), "{number}: {:?}", events.last());
     }
-    // Who runs keeps what he named, and nobody from other adapters.
+    // A request that runs keeps what it named, and prevents no other adapters.
     let path = folder.path().join("300.gguf");
     fs_err::write(&path, "300").unwrap();
     let adapters = vec![Adapter { path, scale: 1.0 }];

@@ -8,7 +8,7 @@ use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::testing::FakeEngine;
 use samovar_core::{LoadOptions, ModelFiles, TokenEvent};
 
-use crate::stand::{LIMIT, engine, long_request};
+use crate::stand::{LIMIT, child_named, engine, instance, long_request};
 
 #[track_caller]
 fn until(is_so: impl Fn() -> bool, what: &str) {
@@ -42,4 +42,11 @@ fn threads_of_models_that_answer_together_are_no_more_than_the_cores() {
     assert_eq!(one.measure().threads.most, 64);
     drop(second);
     until(|| used(&one) == cores, "it has all cores again");
+}
+
+#[test]
+fn each_worker_leads_a_session_of_its_own() {
+    let (_instance, _obituaries) = instance(&["name=leads-a-session"]);
+    let pid = child_named("leads-a-session");
+    assert_eq!(rustix::process::getsid(Some(pid)).unwrap(), pid);
 }

@@ -1,4 +1,4 @@
-//! A worker that says of itself what is not true, or takes what its model does not explain: nobody else is the poorer.
+//! A worker that says of itself what is not true, or takes what its model does not explain: no other loses anything.
 
 use samovar_core::testing::FakeEngine;
 

@@ -1,5 +1,5 @@
 //! A worker that lies: wrong lengths, wrong ids, floods, silence. It loses its own requests, each once and with a
-//! reason, takes no memory of ours, and nobody else notices.
+//! reason, takes no memory of ours, and no other notices.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: what fails panics")]
 

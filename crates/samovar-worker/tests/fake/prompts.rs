@@ -1,5 +1,5 @@
 //! Prompts on their way to the engine: a template that takes too much loses its own worker, a slow prompt holds up no
-//! short one, and one that nobody wants is given up.
+//! short one, and one that is no longer wanted is given up.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn a_template_that_eats_memory_loses_its_worker_and_is_told_why() {
     assert_eq!(failure.kind, ErrorKind::InvalidModel, "{failure:?}");
     assert!(failure.message.contains("chat template used more than 256 MiB"), "{failure:?}");
     assert!(failure.hint.is_some());
-    // Whoever else was there learns whose fault it was.
+    // The other requests learn which one caused it.
     assert_died_of(&broken(&events(running)).1, "chat template used more than 256 MiB");
     assert_died_of(&news.first(), "chat template used more than 256 MiB");
 }

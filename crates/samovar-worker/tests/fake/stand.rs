@@ -39,7 +39,7 @@ fn inner() -> FakeEngine {
     FakeEngine::builder().script(script).build()
 }
 
-/// A load, and whoever hears of the instance's death.
+/// A load, and the listener to the instance's death.
 pub(crate) fn load(engine: &WorkerEngine) -> (Result<Arc<dyn Instance>, Failure>, Obituaries) {
     let obituaries = Obituaries::default();
     let control = LoadControl::silent().on_death({
@@ -81,7 +81,7 @@ impl Obituaries {
     pub(crate) fn first(&self) -> Failure {
         let all = self.inner.0.lock().unwrap();
         let (all, waited) = self.inner.1.wait_timeout_while(all, LIMIT, |all| all.is_empty()).unwrap();
-        assert!(!waited.timed_out(), "nobody died within {LIMIT:?}");
+        assert!(!waited.timed_out(), "no instance died within {LIMIT:?}");
         all[0].clone()
     }
 }

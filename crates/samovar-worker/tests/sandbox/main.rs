@@ -70,7 +70,7 @@ fn no_file_outside_the_plan_can_be_read() {
         Attempt::Read("/etc/passwd".into()),
         Attempt::Read("/proc/self/environ".into()),
         Attempt::Read(format!("/proc/{}/status", std::process::id()).into()),
-        // What everybody else computes is told by the parent, as far as it matters.
+        // What all others compute is told by the parent, as far as it matters.
         Attempt::Read("/proc/stat".into()),
         Attempt::Read("/proc/loadavg".into()),
         // Mapped and shared, its pages would be memory that no count of a process shows.
@@ -229,7 +229,7 @@ fn memory_past_the_limit_is_refused_to_the_worker() {
     let (free, bound) = (with(None), with(Some(256 << 20)));
     assert!(free.outcomes[0].is_ok(), "{:?}", free.outcomes[0]);
     assert_eq!(bound.outcomes[0].errno(), Some(libc::ENOMEM));
-    // Weights are mapped and belong to nobody: a gigabyte of them is no memory of its own.
+    // Weights are mapped and belong to no process: a gigabyte of them is no memory of its own.
     assert!(bound.outcomes[1].is_ok(), "{:?}", bound.outcomes[1]);
 }
 
@@ -266,13 +266,18 @@ fn work_in_the_background_yields_to_everything_else() {
     const SCHED_IDLE: u32 = 5;
     const CLASS_IDLE: u32 = 3;
     let scene = Scene::new();
-    // The sandbox lets nobody ask, so this is seen without it.
+    // The sandbox allows no such question, so this is seen without it.
     let mut order = scene.order(Mode::Off, &[Attempt::Standing]);
     let usual = scene.run(&order).outcomes[0].text().to_owned();
     order.plan.is_background = true;
     let standing = scene.run(&order).outcomes[0].text().to_owned();
-    assert_eq!(standing, format!("19 {SCHED_IDLE} {CLASS_IDLE}"));
-    assert_ne!(standing, usual);
+    let (own, session) = standing.rsplit_once(' ').unwrap();
+    assert_eq!(own, format!("19 {SCHED_IDLE} {CLASS_IDLE}"));
+    let (own_usual, session_usual) = usual.rsplit_once(' ').unwrap();
+    assert_ne!(own, own_usual);
+    // Of ordinary users the kernel takes one change in a tenth of a second, by whomever.
+    let is_left = session == session_usual && (session == "none" || !is_root());
+    assert!(session == "19" || is_left, "{session}");
     if !scene.lacks_landlock() {
         order.plan.mode = Mode::Require;
         assert_eq!(scene.run(&order).refused, None, "and it can be asked for together with the sandbox");

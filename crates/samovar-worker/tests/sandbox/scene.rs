@@ -21,7 +21,7 @@ const NOBODY: u32 = 65534;
 /// Who runs a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum User {
-    /// Whoever runs the tests.
+    /// The user who runs the tests.
     This,
     /// A user without rights; only root can become another one.
     Nobody,
@@ -38,7 +38,7 @@ impl User {
 /// A folder with a model and a secret.
 pub(crate) struct Scene {
     folder: TempDir,
-    /// A descriptor that whoever started us forgot to close.
+    /// A descriptor that the process that started us forgot to close.
     forgotten: OwnedFd,
     victims: std::sync::Mutex<Vec<Child>>,
 }
@@ -223,7 +223,7 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Why this system lets nobody trace another's child.
+/// Why this system lets no process trace another's child.
 pub(crate) fn refuses_tracing() -> Option<String> {
     let scope = fs_err::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok()?;
     (scope.trim() != "0").then(|| format!("yama's ptrace_scope is {}", scope.trim()))

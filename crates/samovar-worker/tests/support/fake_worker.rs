@@ -5,7 +5,7 @@
 //!   before   reports=N (of a load, at once)  packing=KEY  speed=N (of each layout)
 //!   says     held=BYTES, mapped=BYTES (whatever it holds and maps)
 //!   stages   start  load  pack  calibrate  idle  prefill  token:N  park  resume  probe  drop
-//!   prompts  of conversations that say so: eat, spin, linger (until nobody wants them)
+//!   prompts  of conversations that say so: eat, spin, linger (until they are unwanted)
 //!   ways     abort  segv  kill  exit:N  panic  hang  spin  stop  eat  crowd  leave  lie:WHAT; of packing also overflow
 //! ```
 
@@ -129,7 +129,7 @@ fn fall(stage: &str, how: &str) {
     }
 }
 
-/// Takes memory until somebody does something about it.
+/// Takes memory until it is stopped.
 fn eat() {
     const BITE: usize = 4 << 20;
     let mut eaten = Vec::new();
@@ -139,7 +139,7 @@ fn eat() {
     }
 }
 
-/// Makes threads until somebody does something about it.
+/// Makes threads until it is stopped.
 fn crowd() {
     loop {
         let thread = std::thread::Builder::new().stack_size(64 << 10).spawn(|| {
@@ -316,7 +316,7 @@ impl Instance for DoomedInstance {
         control.confine(&mut || misbehave(prompt));
         while says(prompt, "linger") {
             if !control.is_wanted() {
-                return Err(Failure::new(ErrorKind::Cancelled, "nobody wants it"));
+                return Err(Failure::new(ErrorKind::Cancelled, "it is not wanted"));
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -56,7 +56,7 @@ pub(crate) fn tell(what: &str) {
             let text = vec![b'x'; 2 << 20];
             write(&event(1, &[&[2][..], &varint(text.len() as u64), &text, &[0]].concat()));
         }
-        // Answers to what nobody asked, events and ends of requests that never were.
+        // Answers to what was not asked, events and ends of requests that never were.
         "ids" => (0..2500_u64).map(|id| id << 20 | 7).for_each(|id| {
             write(&frame(&[&[ANSWER][..], &varint(id), &[0; 10]].concat()));
             for said in [&TOKEN[..], &DONE, &FAILED] {

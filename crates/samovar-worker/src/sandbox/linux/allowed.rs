@@ -3,7 +3,7 @@
 //! Found by reading llama.cpp, the C library's allocator and threads, and Rust's standard library, and by tracing workers
 //! that load, pack, measure, answer, park, resume, save and restore prefixes, read adapters and die. Two things decide
 //! what stands here: what a call can do outside of this process (nothing, but for what it was handed), and whether
-//! somebody makes it. Names come from the C library, so that each processor has its own numbers.
+//! a program makes it. Names come from the C library, so that each processor has its own numbers.
 
 use std::collections::BTreeMap;
 use std::os::raw::c_long;
@@ -125,7 +125,7 @@ const ADVICE: [libc::c_int; 14] = [
     103,
 ];
 
-/// Waiting for others and waking them, by glibc, musl, Rust and C++. Not the locks that lend their holder a priority: nobody
+/// Waiting for others and waking them, by glibc, musl, Rust and C++. Not the locks that lend their holder a priority: no code
 /// here uses them, and faults were found in them more than once.
 const WAITS: [libc::c_int; 7] = [
     libc::FUTEX_WAIT,
@@ -208,7 +208,7 @@ const GET_AUXV: libc::c_int = 0x4155_5856;
 
 /// Private memory, and files; for writing, those that it was handed for that (saved prompts). Not shared memory without a
 /// file, nor memory that grows downwards by itself: no limit counts them. Not huge pages, of which the machine has few for
-/// everybody. Nothing that could be executed.
+/// all. Nothing that could be executed.
 fn mappings() -> Result<Vec<Vec<Condition>>, BackendError> {
     let kind = |but: libc::c_int, kind: libc::c_int| {
         let looked_at = bits(libc::MAP_TYPE | libc::MAP_HUGETLB | libc::MAP_GROWSDOWN | but);
@@ -230,7 +230,7 @@ fn waits() -> Result<Vec<Vec<Condition>>, BackendError> {
 }
 
 /// The processor's clock of a thread, which the kernel shows to threads of the same process; those of processes it shows to
-/// everybody. Such a number is the thread's, inverted, above three bits that say what it is.
+/// all. Such a number is the thread's, inverted, above three bits that say what it is.
 fn of_a_thread() -> Result<Condition, BackendError> {
     const IS_INVERTED: u64 = 1 << 31;
     const KIND: u64 = 0b111;

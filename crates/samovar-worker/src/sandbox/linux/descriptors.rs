@@ -1,4 +1,4 @@
-//! Descriptors that the parent itself inherited from whoever started it, and would hand on.
+//! Descriptors that the parent itself inherited from the process that started it, and would hand on.
 
 #![allow(unsafe_code, reason = "code between fork and exec")]
 
@@ -17,7 +17,7 @@ pub(in crate::sandbox) fn close_at_exec(command: &mut Command) {
         match marked {
             0 => Ok(()),
             _ => match io::Error::last_os_error() {
-                // A kernel before 5.11: those of our own are marked by whoever opened them.
+                // A kernel before 5.11: those of our own are marked by the code that opened them.
                 error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => Ok(()),
                 error => Err(error),
             },

@@ -14,12 +14,14 @@ mod descriptors;
 mod files;
 mod limits;
 mod privileges;
+mod session;
 mod threads;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 pub(super) use background::step_back;
 pub(super) use descriptors::close_at_exec;
+pub(super) use session::lead_session;
 pub(crate) use threads::move_bound;
 
 use super::{Part, PartStatus, SandboxPolicy};
@@ -48,7 +50,7 @@ pub(super) fn enter(plan: &SandboxPolicy) -> Vec<(Part, PartStatus)> {
     .into()
 }
 
-/// No core dump, also not by a handler that takes them through a pipe and looks at no limit; and nobody of the same user
+/// No core dump, also not by a handler that takes them through a pipe and looks at no limit; and no process of the same user
 /// traces this process or reads its memory. What the kernel keeps about it under `/proc` is root's from now on.
 pub(super) fn forbid_inspection() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)

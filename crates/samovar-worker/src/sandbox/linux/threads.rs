@@ -1,7 +1,7 @@
 //! How many threads a worker may make before its parent looks again.
 //!
 //! The kernel counts threads for a user, and not for a process. So the bound is moved along: it lies this much above all
-//! the threads that there are, and the parent puts it there anew each time it looks. It holds for everybody but root, whom
+//! the threads that there are, and the parent puts it there anew each time it looks. It holds for all users but root, whom
 //! the kernel does not count; there the parent's look is all there is.
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -30,7 +30,7 @@ fn bound(threads: u64, inherited: Option<u64>) -> u64 {
     threads.saturating_add(BETWEEN_LOOKS).min(inherited.unwrap_or(u64::MAX))
 }
 
-/// The number behind the line in `0.00 0.01 0.05 1/234 5678`: of everybody, so never fewer than one user's.
+/// The number behind the line in `0.00 0.01 0.05 1/234 5678`: of all users, so never fewer than one user's.
 fn all_threads(load: &str) -> Option<u64> {
     load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
 }

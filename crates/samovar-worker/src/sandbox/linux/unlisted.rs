@@ -1,4 +1,4 @@
-//! Processors whose numbers of system calls nobody has looked at.
+//! Processors whose numbers of system calls have not been checked.
 
 /// Nothing is filtered here.
 pub(super) fn enter() -> super::Entered {

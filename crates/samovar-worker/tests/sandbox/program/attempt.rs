@@ -68,7 +68,7 @@ pub(crate) enum Attempt {
     ReopenMemory,
     /// Writes so many bytes to it.
     FillGiven(u64),
-    /// Niceness, scheduling policy and class of input and output.
+    /// Niceness, scheduling policy, class of input and output, and niceness of the session.
     Standing,
     OomScore,
     CoreBytes,
@@ -248,7 +248,10 @@ fn standing() -> io::Result<String> {
     let policy = check(unsafe { libc::sched_getscheduler(0) }.into())?;
     // SAFETY: asks about this thread.
     let priority = check(unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) })?;
-    Ok(format!("{nice} {policy} {}", priority >> CLASS_SHIFT))
+    // Such as `/autogroup-12 nice 19`; a kernel may be built without it.
+    let session = read("/proc/self/autogroup").unwrap_or_default();
+    let session = session.split_whitespace().next_back().unwrap_or("none");
+    Ok(format!("{nice} {policy} {} {session}", priority >> CLASS_SHIFT))
 }
 
 /// With the bare number of the error, which is what the outcome is about.
@@ -282,7 +285,7 @@ fn replace() -> io::Error {
 fn map(path: &Path) -> io::Result<()> {
     let file = open(path)?;
     let length = file.metadata()?.len() as usize;
-    // SAFETY: a new private mapping, read only; nobody changes the file meanwhile.
+    // SAFETY: a new private mapping, read only; the file does not change meanwhile.
     unsafe {
         let at =
             libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0);

@@ -1,7 +1,7 @@
 //! Every system call that there is, and some that there are not yet, with arguments that would do harm.
 //!
 //! ```text
-//!   targeted   what is known to reach others, at a victim: harmless to everybody else, so also tried without the sandbox
+//!   targeted   what is known to reach others, at a victim: harmless to all others, so also tried without the sandbox
 //!   blind      each number with each set of arguments: only where the filter is seen to work
 //! ```
 
@@ -57,7 +57,7 @@ impl Answer {
     }
 }
 
-/// Calls that are allowed and do their harm to nobody but the program that tries them, which has to go on.
+/// Calls that are allowed and do their harm only to the program that tries them, which has to go on.
 const ONLY_ITSELF: [(i64, &str); 18] = [
     (libc::SYS_exit, "ends it"),
     (libc::SYS_exit_group, "ends it"),
@@ -71,7 +71,7 @@ const ONLY_ITSELF: [(i64, &str); 18] = [
     (libc::SYS_madvise, "empties its memory"),
     (libc::SYS_getrandom, "fills as much of its memory as an address is large"),
     (libc::SYS_rseq, "lets the kernel write where it should not"),
-    (URETPROBE, "passes every filter since Linux 6.14, and ends whoever is no probe"),
+    (URETPROBE, "passes every filter since Linux 6.14, and ends a program that is no probe"),
     (UPROBE, "likewise"),
     (libc::SYS_futex, "waits for ever"),
     (libc::SYS_futex_waitv, "waits for ever"),
