@@ -33,7 +33,7 @@ pub struct ModelSpec {
     ///
     /// [`Engine::cost`]: samovar_core::port::Engine::cost
     pub cost: Cost,
-    /// What a load took in earlier lives of this program, in milliseconds; `None` when nobody knows. It counts
+    /// What a load took in earlier lives of this program, in milliseconds; `None` when it is unknown. It counts
     /// until this pool has loaded the model itself.
     pub load_ms: Option<u64>,
     /// How long it stays ready after its last use, unless a request says otherwise.
@@ -44,7 +44,7 @@ pub struct ModelSpec {
     pub needs: Vec<Arc<ModelSpec>>,
     /// Whether the owner fixed the number of slots: then an instance with fewer does not satisfy it. Else slots are a wish.
     pub has_fixed_slots: bool,
-    /// The spec without what a single request asks for beyond it; `None` = this is that. What is loaded for nobody in
+    /// The spec without what a single request asks for beyond it; `None` = this is that. What is loaded for no request in
     /// particular is loaded so.
     pub usual: Option<Arc<ModelSpec>>,
 }

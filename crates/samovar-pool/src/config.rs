@@ -60,7 +60,7 @@ pub struct PoolConfig {
     pub queue_total: u32,
     /// Clients that are served more often than once each turn, and how often; at least 1.
     pub client_weights: BTreeMap<String, u32>,
-    /// Callers that may wait or be served at the same time; the next is turned away at the door.
+    /// Callers that may wait or be served at the same time; the next is refused at once.
     /// Only the value at the start counts.
     pub calls_max: u32,
     /// An instance stays at least so long after it became ready, in milliseconds.
@@ -77,7 +77,7 @@ pub struct PoolConfig {
     pub backoff_first_ms: u64,
     /// The longest such wait, in milliseconds.
     pub backoff_max_ms: u64,
-    /// An instance that nobody used for so long generates one token to show that it lives, in milliseconds; the next
+    /// An instance that was unused for so long generates one token to show that it lives, in milliseconds; the next
     /// time after twice as long. 0 = never.
     pub probe_idle_ms: u64,
     /// Memory that the machine, or this process's control group, must have left; below it idle instances leave.
@@ -85,7 +85,8 @@ pub struct PoolConfig {
     /// Share of time in which some task of the machine waits for memory above which idle instances leave, in percent;
     /// 100 = that is no reason.
     pub stall_percent_max: f32,
-    /// How often the machine is asked about its memory while anything is loaded, in milliseconds; 0 = never.
+    /// How often the machine is asked about its memory while anything is loaded, in milliseconds; 0 = never. While
+    /// nothing is in use and much memory is left, it is asked once in five such intervals.
     pub look_every_ms: u64,
     /// Processors of the machine: while as many instances are at work, no model gets one more than it must have.
     pub cores: u32,
@@ -105,7 +106,7 @@ impl PoolConfig {
             device_bytes: BTreeMap::new(),
             soft_ratio: 0.85,
             eviction: EvictionPolicy::default(),
-            queue_per_model: 64,
+            queue_per_model: 128,
             queue_total: 256,
             client_weights: BTreeMap::new(),
             calls_max: 4_096,
@@ -140,6 +141,34 @@ impl PoolConfig {
     /// The same on the host.
     pub fn soft_bytes(&self) -> u64 {
         self.soft().on_host()
+    }
+
+    /// When the machine is short of memory.
+    pub(crate) fn memory_floor(&self) -> MemoryFloor {
+        let Self { available_floor_bytes, stall_percent_max, .. } = *self;
+        MemoryFloor { available_bytes: available_floor_bytes, stall_percent_max }
+    }
+}
+
+/// When the machine is short of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct MemoryFloor {
+    /// It must have so much left.
+    pub(crate) available_bytes: u64,
+    /// Its tasks may wait for memory for so much of the time.
+    pub(crate) stall_percent_max: f32,
+}
+
+impl MemoryFloor {
+    /// Whether it is short.
+    pub(crate) fn is_short(self, available_bytes: u64, stall_percent: f32) -> bool {
+        available_bytes < self.available_bytes || stall_percent > self.stall_percent_max
+    }
+
+    /// Whether it is half way there, or further.
+    pub(crate) fn is_nearly_short(self, available_bytes: u64, stall_percent: f32) -> bool {
+        available_bytes < self.available_bytes.saturating_mul(2)
+            || stall_percent > self.stall_percent_max / 2.0
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use samovar_core::footprint::{Footprint, Layout, LoadOptions, Measurement};
 use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
-use samovar_core::{Bytes, ErrorKind, Failure, Memory};
+use samovar_core::{Arena, Bytes, ErrorKind, Failure, Memory};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -32,7 +32,7 @@ impl From<Event> for EffectResult {
     }
 }
 
-/// Whoever does the slow work for the owner.
+/// Does the slow work for the owner.
 pub(crate) struct Executor {
     engine: Arc<dyn Engine>,
     outcomes: mpsc::Sender<EffectResult>,
@@ -75,13 +75,23 @@ impl Executor {
     }
 
     /// Gives an instance's working memory back.
-    pub(crate) fn park(&self, id: InstanceId, instance: Arc<dyn Instance>, probe: Option<JoinHandle<()>>) {
+    pub(crate) fn park(
+        &self,
+        id: InstanceId,
+        instance: Arc<dyn Instance>,
+        model: Arc<ModelSpec>,
+        probe: Option<JoinHandle<()>>,
+    ) {
+        let engine = Arc::clone(&self.engine);
         let outcomes = self.outcomes.clone();
         tokio::spawn(async move {
             ended(probe).await;
-            let park = move || instance.park().map(|()| instance.measure());
+            let park = move || {
+                let keeps = || residue(&*engine, &model, instance.arrangement().layout, instance.measure());
+                instance.park().map(|()| keeps())
+            };
             let event = match spawn_blocking(park).await.unwrap_or_else(|_| Err(panicked("parking"))) {
-                Ok(measured) => Event::Parked { instance: id, left: Bytes::host(measured.held_bytes) },
+                Ok(left) => Event::Parked { instance: id, left },
                 Err(failure) => Event::ParkFailed { instance: id, failure },
             };
             report(&outcomes, event.into()).await;
@@ -150,6 +160,14 @@ fn measured(engine: &dyn Engine, model: &ModelSpec, layout: Layout, found: Measu
     }
     let options = LoadOptions { layout, ..model.options.clone() };
     engine.cost(&model.descriptor, &options, footprint).memory
+}
+
+/// What a parked instance that lies so still holds: on the host as it was measured, on devices as its engine says.
+fn residue(engine: &dyn Engine, model: &ModelSpec, layout: Layout, found: Measurement) -> Bytes {
+    let Measurement { held_bytes, mapped_bytes, .. } = found;
+    let options = LoadOptions { layout, ..model.options.clone() };
+    let cost = engine.cost(&model.descriptor, &options, Footprint { held_bytes, mapped_bytes });
+    cost.residue(cost.memory.private, &options).with(Arena::HOST, held_bytes)
 }
 
 /// Waits for the probe that was begun last, if there was one.

@@ -106,8 +106,8 @@ impl Pool {
         answer.await.unwrap_or(Err(Error::ShuttingDown)).map(|_| ())
     }
 
-    /// Unloads the model of this name or key: at once when nobody uses it, else when the last lease drops.
-    /// A load that nobody waits for is stopped. Returns the number of instances concerned, 0 when it is absent.
+    /// Unloads the model of this name or key: at once when no request uses it, else when the last lease drops.
+    /// A load that no request waits for is stopped. Returns the number of instances concerned, 0 when it is absent.
     ///
     /// # Errors
     /// `ShuttingDown`.
@@ -130,7 +130,7 @@ impl Pool {
     }
 
     /// Memory for work in the background, such as packing weights: counted in the budget until it is dropped. `None` at
-    /// once when so much is not free below the soft limit, or somebody waits for memory: nobody leaves for such work.
+    /// once when so much is not free below the soft limit, or a request waits for memory: no instance leaves for such work.
     ///
     /// # Cancel safety
     /// Dropping the future gives back what may have been set aside.
@@ -179,7 +179,7 @@ impl Pool {
         }
     }
 
-    /// Admits nobody from now on, refuses who waits, unloads what is idle and the rest as leases drop; returns
+    /// Admits no request from now on, refuses those that wait, unloads what is idle and the rest as leases drop; returns
     /// when all is unloaded or `grace` has passed. Leases that are still out stay usable until they drop. What it
     /// returns is what was counted; `None` when the pool had shut down before.
     pub async fn shutdown(&self, grace: Duration) -> Option<Statistics> {

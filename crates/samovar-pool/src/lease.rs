@@ -120,8 +120,8 @@ impl std::fmt::Debug for Lease {
 
 /// Memory that is counted for work in the background, until it is dropped.
 ///
-/// Dropping it never blocks, as with [`Lease`]. Whoever holds it looks at [`BackgroundReservation::is_wanted_back`] from time to time,
-/// and then leaves off: somebody waits for it.
+/// Dropping it never blocks, as with [`Lease`]. Its holder looks at [`BackgroundReservation::is_wanted_back`] from time to time,
+/// and then leaves off: a request waits for it.
 pub struct BackgroundReservation {
     ticket: TicketId,
     is_wanted_back: Arc<AtomicBool>,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use samovar_core::port::{Clock, Engine, Instance, Millis};
 use samovar_core::{Failure, ModelKey, ThreadUse};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -27,7 +27,7 @@ use crate::decision::{Decision, Record};
 use crate::effects::{EffectResult, Executor};
 use crate::handle::Reply;
 use crate::lease::GrantFacts;
-use crate::pressure;
+use crate::pressure::{PressureWatch, WatchPlan};
 use crate::protocol::{Effect, Event, InstanceId, TicketId};
 use crate::snapshot::Snapshot;
 use crate::stats::Statistics;
@@ -114,7 +114,7 @@ pub(crate) fn spawn(parts: Parts) {
     tracing::info!(budget_bytes = budget.bytes, source = %budget.source, "the pool starts");
     let owner = Owner {
         state: PoolState::new(parts.config, parts.clock.now()),
-        look_every_ms: pressure::start(outcome_sender.clone()),
+        pressure_watch: PressureWatch::start(outcome_sender.clone()),
         executor: Executor::new(parts.engine, outcome_sender),
         clock: parts.clock,
         outcomes,
@@ -161,8 +161,8 @@ struct Owner {
     probes: BTreeMap<InstanceId, JoinHandle<()>>,
     /// Flags that ask for what is set aside.
     background_reservations: BTreeMap<TicketId, Arc<AtomicBool>>,
-    /// How often the machine is asked about its memory.
-    look_every_ms: watch::Sender<u64>,
+    /// Asks the machine about its memory.
+    pressure_watch: PressureWatch,
     ring: VecDeque<Record>,
     wake_at: Option<(Millis, Instant)>,
     leaving: Option<Leaving>,
@@ -198,7 +198,7 @@ impl Owner {
         }
         let counted = self.statistics();
         for reply in self.leaving.into_iter().flat_map(|leaving| leaving.replies) {
-            // Whoever asked for the shutdown may have gone.
+            // The caller of the shutdown may have gone.
             let _ = reply.send(counted.clone());
         }
     }
@@ -309,7 +309,7 @@ impl Owner {
         statistics
     }
 
-    /// Begins to leave. `None` as grace: nobody can call any more, so that leases may take their time.
+    /// Begins to leave. `None` as grace: no caller is left, so that leases may take their time.
     fn leave(&mut self, grace: Option<Duration>, reply: Option<oneshot::Sender<Statistics>>) {
         const FOREVER: Duration = Duration::from_secs(86_400 * 365);
         let until = Instant::now() + grace.unwrap_or(FOREVER).min(FOREVER);
@@ -341,8 +341,12 @@ impl Owner {
     /// Nothing in memory, nothing to look for.
     fn look_at_memory(&self) {
         let is_empty = self.instances.is_empty() && self.background_reservations.is_empty();
-        let wish = if is_empty { 0 } else { self.state.config().look_every_ms };
-        self.look_every_ms.send_if_modified(|every_ms| std::mem::replace(every_ms, wish) != wish);
+        let config = self.state.config();
+        self.pressure_watch.set(WatchPlan {
+            every_ms: if is_empty { 0 } else { config.look_every_ms },
+            is_busy: self.state.is_in_use() || !self.stops.is_empty(),
+            floor: config.memory_floor(),
+        });
     }
 
     fn wake_at(&mut self, at: Millis, now: Millis) {
@@ -361,9 +365,9 @@ impl Owner {
                     stop.store(true, Ordering::Relaxed);
                 }
             }
-            Effect::Park { instance } => {
+            Effect::Park { instance, model } => {
                 let probe = self.probes.remove(&instance);
-                self.executor.park(instance, self.instance(instance), probe);
+                self.executor.park(instance, self.instance(instance), model, probe);
             }
             Effect::Resume { instance, model, .. } => {
                 self.executor.resume(instance, self.instance(instance), model);

@@ -169,14 +169,14 @@ pub enum Event {
         /// The model.
         model: Arc<ModelSpec>,
     },
-    /// The model is to leave memory as soon as nobody uses it. Takes its pin off.
+    /// The model is to leave memory as soon as no request uses it. Takes its pin off.
     Unload {
         /// Names the call.
         ticket: TicketId,
         /// The model's name or key.
         name: String,
     },
-    /// Every model is to leave memory as soon as nobody uses it. Takes all pins off.
+    /// Every model is to leave memory as soon as no request uses it. Takes all pins off.
     Clear {
         /// Names the call.
         ticket: TicketId,
@@ -186,7 +186,7 @@ pub enum Event {
         /// The limits.
         config: Box<PoolConfig>,
     },
-    /// Admit nobody, refuse who waits, unload what is idle, and the rest when its leases drop.
+    /// Admit no request, refuse those that wait, unload what is idle, and the rest when its leases drop.
     Shutdown,
 }
 
@@ -207,10 +207,12 @@ pub enum Effect {
         /// The instance.
         instance: InstanceId,
     },
-    /// Park an instance that nobody uses. Answered by `Parked` or `ParkFailed`.
+    /// Park an instance that no request uses. Answered by `Parked` or `ParkFailed`.
     Park {
         /// The instance.
         instance: InstanceId,
+        /// What it is, by which its engine says what it keeps on devices.
+        model: Arc<ModelSpec>,
     },
     /// Resume a parked instance; its bytes are reserved. Answered by `Resumed` or `ResumeFailed`.
     Resume {
@@ -221,12 +223,12 @@ pub enum Effect {
         /// What was reserved for it, what it holds already included.
         reservation: Memory,
     },
-    /// Unload an instance that nobody uses. Answered by `Unloaded`.
+    /// Unload an instance that no request uses. Answered by `Unloaded`.
     Unload {
         /// The instance.
         instance: InstanceId,
     },
-    /// Run one token of inference, beside whoever uses the instance. Answered by `Probed` or `ProbeFailed`, and
+    /// Run one token of inference, next to the requests that use the instance. Answered by `Probed` or `ProbeFailed`, and
     /// before the answer to any later `Park` or `Unload`.
     Probe {
         /// The instance.

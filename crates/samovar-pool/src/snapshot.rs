@@ -18,7 +18,7 @@ pub enum ModelState {
     Waiting,
     /// Being loaded.
     Loading,
-    /// In memory, and nobody uses it.
+    /// In memory, and unused.
     Ready,
     /// In memory and in use.
     Busy,
@@ -181,7 +181,7 @@ pub struct ModelStats {
     pub slots: u32,
     /// Requests that it serves now.
     pub busy_slots: u32,
-    /// Threads of the last step of each instance that is in memory, and why not more; of one that serves nobody only how
+    /// Threads of the last step of each instance that is in memory, and why not more; of one that serves no request only how
     /// many it may have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub threads: Vec<ThreadUse>,
@@ -230,7 +230,9 @@ pub struct ModelStats {
     pub load_ms_p99: f64,
     /// Mean wait for a slot of it, in milliseconds; loads are not part of it.
     pub queue_ms_mean: f64,
-    /// Milliseconds since its last use, when it is in memory and nobody uses it.
+    /// Milliseconds since the load or resume of its oldest instance that is ready.
+    pub age_ms: Option<u64>,
+    /// Milliseconds since its last use, when it is in memory and unused.
     pub idle_ms: Option<u64>,
     /// Milliseconds until its keep-alive ends, when that is running.
     pub expires_in_ms: Option<u64>,

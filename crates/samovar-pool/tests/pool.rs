@@ -10,7 +10,7 @@ use samovar_core::testing::FakeEngine;
 use samovar_core::testing::fake::Script;
 use samovar_core::units::KeepAlive;
 use samovar_core::{
-    Arena, Bytes, Cost, Descriptor, ErrorKind, Failure, LoadOptions, Memory, ModelFiles, ModelKey,
+    Arena, Bytes, Cost, Descriptor, ErrorKind, Failure, Layout, LoadOptions, Memory, ModelFiles, ModelKey,
 };
 use samovar_pool::{
     AcquireRequest, Budget, Error, GrantKind, Instances, ModelSpec, ModelState, ModelStats, Pool, PoolConfig,
@@ -218,9 +218,13 @@ async fn an_idle_model_is_parked_then_unloaded() {
     drop(pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap());
     let ready = until(&pool, "a", ModelState::Ready).await;
     assert_eq!((ready.held_bytes, ready.mapped_bytes, ready.expires_in_ms), (100, 300, Some(60_000)));
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(ready.age_ms, Some(0));
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let age_ms = until(&pool, "a", ModelState::Ready).await.age_ms;
+    assert!(age_ms.is_some_and(|ms| (7_000..8_000).contains(&ms)), "{age_ms:?}");
+    tokio::time::sleep(Duration::from_secs(54)).await;
     let parked = until(&pool, "a", ModelState::Parked).await;
-    assert_eq!((parked.held_bytes, parked.mapped_bytes), (0, 0));
+    assert_eq!((parked.held_bytes, parked.mapped_bytes, parked.age_ms), (0, 0, None));
     assert_eq!(engine.counts().parked_instances, 1);
 
     let lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
@@ -482,7 +486,7 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_beyond_the_bound_are_turned_away_at_the_door() {
+async fn callers_beyond_the_bound_are_refused_at_once() {
     let engine = engine();
     let pool = pool_with(&engine, |config| config.calls_max = 1);
     let lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
@@ -663,6 +667,27 @@ async fn memory_on_a_device_is_counted_as_the_engine_says() {
     assert_eq!(json["devices"]["device1"]["budget_bytes"], 50);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_parked_instance_keeps_on_a_device_is_counted_as_the_engine_says() {
+    let device = Arena::device(1).unwrap();
+    let repacked = spec_with("a", |spec| spec.options.layout = Layout::Repacked);
+    let script = Script {
+        footprint: Some(Footprint { held_bytes: 100, mapped_bytes: 300 }),
+        device_bytes: Bytes::on(device, repacked.options.cells() + 30),
+        device_bytes_per_cell: Bytes::on(device, 1),
+        ..Script::default()
+    };
+    let engine = FakeEngine::builder().script(script).build();
+    let cost = engine.cost(&repacked.descriptor, &repacked.options, repacked.footprint());
+    let model = Arc::new(ModelSpec { cost, ..(*repacked).clone() });
+    let pool = pool_with(&engine, |config| config.device_bytes = [(device, 1 << 20)].into());
+    let at_once = AcquireRequest { keep_alive: Some(KeepAlive::ParkAtOnce), ..AcquireRequest::new(model) };
+    drop(pool.acquire(at_once, None).await.unwrap());
+    let parked = until(&pool, "a", ModelState::Parked).await;
+    assert_eq!((parked.held_bytes, parked.device_bytes.get(&device)), (0, Some(&30)));
+    assert_eq!(pool.snapshot().await.pool.devices[&device].resident_bytes, 30);
+}
+
 /// An engine that falls over.
 struct Panicking;
 
@@ -791,7 +816,7 @@ async fn memory_set_aside_goes_back_when_a_request_needs_it() {
     while !background.is_wanted_back() {
         tokio::task::yield_now().await;
     }
-    assert!(pool.reserve_background(1).await.is_none(), "somebody waits for memory");
+    assert!(pool.reserve_background(1).await.is_none(), "a request waits for memory");
     drop(background);
     let lease = call.await.unwrap().unwrap();
     assert_eq!(lease.grant_kind(), GrantKind::Cold);
@@ -799,16 +824,16 @@ async fn memory_set_aside_goes_back_when_a_request_needs_it() {
 }
 
 #[cfg(target_os = "linux")]
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn memory_set_aside_goes_back_when_the_machine_is_short_although_nothing_is_loaded() {
     let pool = pool_with(&engine(), |config| {
-        config.look_every_ms = 1_000;
+        config.look_every_ms = 1;
         config.available_floor_bytes = u64::MAX;
     });
     let background = pool.reserve_background(800).await.expect("nothing is in memory");
     let looked = async {
         while !background.is_wanted_back() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), looked).await.expect("no machine has that much memory");

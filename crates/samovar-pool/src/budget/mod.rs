@@ -36,7 +36,7 @@ struct Available {
 }
 
 impl Budget {
-    /// A budget that somebody has set.
+    /// A budget that the owner has set.
     pub fn fixed(bytes: u64, source: impl Into<String>) -> Self {
         Self { bytes, source: source.into() }
     }

@@ -50,11 +50,11 @@ pub enum What {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "because")]
 pub enum Reason {
-    /// Somebody asked for it.
+    /// A request asked for it.
     Asked,
-    /// Somebody wants it ready before anybody asks: at the start, by `warm`, by a pin.
+    /// It is wanted before any request asks: at the start, by `warm`, by a pin.
     Warmed,
-    /// An instance failed, and this one takes its place although nobody waits.
+    /// An instance failed, and this one takes its place although no request waits.
     Replaces,
     /// A further instance of a model that serves already.
     Further {
@@ -63,12 +63,12 @@ pub enum Reason {
         /// Requests that wait for them.
         waiting: u32,
     },
-    /// Somebody asked for a model that needs it.
+    /// A request asked for a model that needs it.
     NeededBy {
         /// That model's name.
         model: String,
     },
-    /// Somebody asked for more context or more slots than the loaded instance has.
+    /// A request asked for more context or more slots than the loaded instance has.
     Outgrown {
         /// Context asked for, in tokens.
         context_tokens: u32,
@@ -81,7 +81,7 @@ pub enum Reason {
         model: String,
         /// Bytes that this gives back.
         frees_bytes: u64,
-        /// How long nobody had used it, in milliseconds.
+        /// How long it was unused, in milliseconds.
         idle_ms: u64,
         /// What bringing it back is expected to take, in milliseconds.
         reload_ms: u64,
@@ -94,7 +94,7 @@ pub enum Reason {
         soft_bytes: u64,
         /// Bytes that this gives back.
         frees_bytes: u64,
-        /// How long nobody had used it, in milliseconds.
+        /// How long it was unused, in milliseconds.
         idle_ms: u64,
         /// What bringing it back is expected to take, in milliseconds.
         reload_ms: u64,
@@ -115,14 +115,14 @@ pub enum Reason {
     },
     /// Its keep-alive, or its time as a parked instance, is over.
     Expired {
-        /// How long nobody had used it, in milliseconds.
+        /// How long it was unused, in milliseconds.
         idle_ms: u64,
         /// Bytes that this gives back.
         frees_bytes: u64,
         /// What bringing it back is expected to take, in milliseconds.
         reload_ms: u64,
     },
-    /// A model leaves that needed it, and nobody else does.
+    /// A model leaves that needed it, and no other does.
     WithGroup {
         /// That model's name.
         model: String,
@@ -131,7 +131,7 @@ pub enum Reason {
         /// What bringing it back is expected to take, in milliseconds.
         reload_ms: u64,
     },
-    /// Somebody told the pool to.
+    /// A caller told the pool to.
     Told,
     /// The pool is leaving.
     Leaving,

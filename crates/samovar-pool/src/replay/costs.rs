@@ -1,4 +1,4 @@
-//! What having a model in memory costs in a replay, and what is assumed where nobody measured it.
+//! What having a model in memory costs in a replay, and what is assumed where it was not measured.
 
 use std::sync::Arc;
 
@@ -172,7 +172,7 @@ fn unknown(name: &str) -> ModelSpec {
     }
 }
 
-/// Facts of a header that nobody has read.
+/// Facts of a header that has not been read.
 fn blank() -> Descriptor {
     Descriptor {
         format: Format::default(),

@@ -145,7 +145,7 @@ impl<'a> Harness<'a> {
                     self.after(0, Event::LoadFailed { instance, failure });
                 }
             }
-            Effect::Park { instance } => {
+            Effect::Park { instance, .. } => {
                 let parked = |costs: Costs| Event::Parked { instance, left: Bytes::host(costs.parked_bytes) };
                 self.answer(instance, |_| Costs::PARK_MS, parked);
             }
@@ -168,7 +168,7 @@ impl<'a> Harness<'a> {
             Effect::Probe { instance } => {
                 self.answer(instance, |_| Costs::PROBE_MS, |_| Event::Probed { instance });
             }
-            // Nobody listens; time comes by itself.
+            // No task listens; time comes by itself.
             Effect::Done { .. }
             | Effect::BackgroundReservation { .. }
             | Effect::WantBack { .. }

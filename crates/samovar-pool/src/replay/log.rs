@@ -107,7 +107,7 @@ impl Reader {
         self.lines = 0;
     }
 
-    /// Lines that end in their midst, as whoever dies while writing leaves them: they are passed over.
+    /// Lines that end in their midst, as a process that dies while writing leaves them: they are passed over.
     pub fn torn(&self) -> usize {
         self.torn
     }

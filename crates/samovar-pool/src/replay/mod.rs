@@ -4,7 +4,7 @@
 //!   lines ─► log::Reader ─► Trace ─┐
 //!   what models cost ─► Subject ───┼─► replay  ─► decide::step, the very same ─► Report
 //!                                  ├─► offline    knows the future               Report
-//!                                  └─► bound      what nobody can beat
+//!                                  └─► bound      what none can beat
 //! ```
 //!
 //! A virtual engine answers every effect after the time that the model's [`Costs`] say. Nothing here reads a file

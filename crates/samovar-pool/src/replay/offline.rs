@@ -1,13 +1,13 @@
 //! What knowing the future would be worth: a clairvoyant that can be reached, and a bound that cannot be beaten.
 //!
 //! Which models to keep for the least load time, when models differ in size and in what a load takes, is NP-hard even
-//! for whoever knows every request to come. So there are two answers, and the best possible lies between them:
+//! for a policy that knows every request to come. So there are two answers, and the best possible lies between them:
 //!
 //! - [`offline`], from above: Belady's rule with sizes and costs. What leaves is what loses least load time for each
 //!   byte and each millisecond until it is needed again. A **heuristic**: it can be done, a better one may exist.
 //! - [`bound`], from below: the fractional relaxation (PFOO-L). Keeping a model between two of its requests takes
 //!   bytes × time and saves a load; the savings that take least are bought first, until budget × time is spent. A
-//!   **bound**: nobody who serves requests at their times and in their order loads less.
+//!   **bound**: no policy that serves requests at their times and in their order loads less.
 //!
 //! Both see requests one at a time, without slots, queues or keep-alives. A pool that lets requests wait, and serves
 //! those for one model together, can need less than either.
@@ -155,7 +155,7 @@ impl<'a> Clairvoyant<'a> {
     }
 }
 
-/// Milliseconds of loading and resuming that nobody who serves requests at their times and in their order gets
+/// Milliseconds of loading and resuming that no policy that serves requests at their times and in their order gets
 /// below.
 pub fn bound(trace: &Trace, subjects: &[Subject], budget_bytes: u64, can_park: bool) -> u64 {
     let fits = |model: usize| subjects[model].costs.footprint.total_bytes() <= budget_bytes;

@@ -2,7 +2,7 @@
 //!
 //! - `zipf`: a few models get most of the requests, at any time
 //! - `daily`: other models by day than by night, and a quiet hour between
-//! - `scan`: as `zipf`, and every now and then somebody tries every model once
+//! - `scan`: as `zipf`, and every now and then a client tries every model once
 //!
 //! Arithmetic with whole numbers and divisions only: the same seed gives the same trace on every machine.
 
@@ -124,7 +124,7 @@ fn by_hour(popularity: &[usize], rank: usize, now_ms: u64) -> usize {
     popularity[(rank + shift) % popularity.len()]
 }
 
-/// Somebody tries every model once.
+/// A client tries every model once.
 fn scan(trace: &mut Trace, rng: &mut Rng, now_ms: &mut u64, requests: usize) {
     for model in 0..MODELS as usize {
         if trace.requests.len() < requests {

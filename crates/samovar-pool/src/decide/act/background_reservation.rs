@@ -1,11 +1,11 @@
 //! Memory set aside for work in the background, such as packing a model's weights.
 //!
 //! ```text
-//!   reserve_background(bytes) ─► free now, below the soft limit, and nobody waits: yes ─► counted as reserved until it is back
-//!                       else: no                                       somebody needs it: asked back, and awaited
+//!   reserve_background(bytes) ─► free now, below the soft limit, and no request waits: yes ─► counted as reserved until it is back
+//!                       else: no                                       it is needed: asked back, and awaited
 //! ```
 //!
-//! Nobody leaves for such work, and nobody who asked for a model is refused for it. It is asked back before anything that
+//! No instance leaves for such work, and no request for a model is refused for it. It is asked back before anything that
 //! is idle has to leave.
 
 use samovar_core::Bytes;

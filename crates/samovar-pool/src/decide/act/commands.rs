@@ -84,7 +84,7 @@ impl StepContext<'_> {
         self.effects.push(Effect::Done { ticket, instances });
     }
 
-    /// At once when nobody uses it; a load or resume that somebody waits for serves them first.
+    /// At once when no request uses it; a load or resume that requests wait for serves them first.
     fn send_instance_away(&mut self, id: InstanceId) {
         let instance = self.state.instance(id);
         let is_coming = matches!(instance.phase, Phase::Loading { .. } | Phase::Resuming);

@@ -11,6 +11,8 @@
 //! What follows from a departure is put on a list and not done at once, so that nothing here calls itself. The list comes to
 //! an end because phases only advance: an instance begins to leave at most once a step.
 
+use std::sync::Arc;
+
 use super::StepContext;
 use super::keep_alive::Expiry;
 use crate::decide::state::{ExitReason, ModelId, Phase};
@@ -25,14 +27,14 @@ pub(super) enum FollowUp {
     Follower { follower: InstanceId, leader: InstanceId },
     /// A model that another one needs, which has begun to leave.
     Member(ModelId),
-    /// An instance that may have nobody to stay for.
+    /// An instance that may have no reason to stay.
     Idle(InstanceId),
     /// One of several that may have stayed only for the one that was let go.
     Lapsed(InstanceId),
 }
 
 impl StepContext<'_> {
-    /// Does what is due once nobody uses an instance; nothing when somebody does.
+    /// Does what is due once no request uses an instance; nothing while one does.
     pub(super) fn went_idle(&mut self, id: InstanceId) {
         self.look_at_idle(id);
         self.work_off();
@@ -44,13 +46,13 @@ impl StepContext<'_> {
         self.work_off();
     }
 
-    /// No new grants; it leaves as soon as nobody uses it, at once if nobody does.
+    /// No new grants; it leaves as soon as no request uses it, at once if none does.
     pub(super) fn begin_unload(&mut self, id: InstanceId, what: What, reason: Reason) {
         self.begin_to_leave(id, what, reason);
         self.work_off();
     }
 
-    /// Lets an instance go that nobody uses and that is to be unloaded.
+    /// Lets an instance go that is unused and to be unloaded.
     pub(super) fn unload(&mut self, id: InstanceId) {
         self.begin_to_unload(id);
         self.work_off();
@@ -62,7 +64,7 @@ impl StepContext<'_> {
         self.work_off();
     }
 
-    /// What a model needs may have nobody to stay for any more.
+    /// What a model needs may have no reason to stay any more.
     pub(super) fn look_after_members(&mut self, model: ModelId) {
         self.follow_up_members(model);
         self.work_off();
@@ -153,9 +155,9 @@ impl StepContext<'_> {
         self.state.deferred_evictions.remove(&id);
         let instance = self.state.instance_mut(id);
         instance.phase = Phase::Parking;
-        let model = instance.model;
+        let (model, spec) = (instance.model, Arc::clone(&instance.spec));
         self.note(model, What::Parked, reason);
-        self.effects.push(Effect::Park { instance: id });
+        self.effects.push(Effect::Park { instance: id, model: spec });
         self.follow_up_followers(id);
     }
 

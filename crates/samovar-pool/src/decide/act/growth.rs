@@ -3,8 +3,8 @@
 //! ```text
 //!   begin_growth ─► Ready, closed ─► Parking ─► Resuming with more ─► Ready
 //!   (its bytes are reserved)  │          │             └─ failed ─► Resuming as it was ─► Ready, growth blocked
-//!                  nobody wants it       └─ failed ─► Unloading
-//!                  any more: open again
+//!                  no longer             └─ failed ─► Unloading
+//!                  wanted: open again
 //! ```
 //!
 //! A parked instance resumes with what is wanted directly. An engine that can not park has the instance loaded anew.
@@ -40,15 +40,15 @@ impl StepContext<'_> {
         self.went_idle(id);
     }
 
-    /// The next step of an instance that is to grow and that nobody uses any more.
+    /// The next step of an instance that is to grow and that no request uses any more.
     pub(super) fn park_to_grow(&mut self, id: InstanceId) {
         let now = self.now;
         let instance = self.state.instance_mut(id);
         instance.phase = Phase::Parking;
         instance.ready_span = (now, now);
-        let model = instance.model;
+        let (model, spec) = (instance.model, Arc::clone(&instance.spec));
         self.mark_grant_kinds(model, GrantKind::Parked);
-        self.effects.push(Effect::Park { instance: id });
+        self.effects.push(Effect::Park { instance: id, model: spec });
     }
 
     /// And the next, once it is parked. Gives whether it was on its way to grow.
@@ -64,7 +64,7 @@ impl StepContext<'_> {
         true
     }
 
-    /// The instance leaves, or nobody wants it to be larger any more.
+    /// The instance leaves, or its growth is no longer wanted.
     pub(super) fn give_up_growth(&mut self, id: InstanceId) {
         let instance = self.state.instance_mut(id);
         if instance.phase == Phase::Resuming {
@@ -75,7 +75,7 @@ impl StepContext<'_> {
         }
     }
 
-    /// Opens those again that were to grow for somebody who has gone.
+    /// Opens those again that were to grow for a request that has gone.
     pub(super) fn give_up_needless_growth(&mut self, model: ModelId) {
         let needless = |(id, instance): (InstanceId, &Instance)| {
             let drains = instance.phase == Phase::Ready && instance.growth.is_some();

@@ -8,7 +8,7 @@
 //!                                        └───────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A death is replaced at once, if somebody waits for the model or it is pinned; the next one after a second.
+//! A death is replaced at once, if a request waits for the model or it is pinned; the next one after a second.
 
 use std::sync::Arc;
 
@@ -105,7 +105,7 @@ impl StepContext<'_> {
         self.state.timers.insert((at, Timer::Backoff(model)));
     }
 
-    /// Has a model loaded again that nobody waits for and that should be there.
+    /// Has a model loaded again that no request waits for and that should be there.
     fn bring_back(&mut self, model: ModelId) {
         let of_model = self.state.model(model);
         let is_missed = of_model.backoff.as_ref().is_some_and(|backoff| backoff.is_missed);
@@ -115,7 +115,7 @@ impl StepContext<'_> {
         }
     }
 
-    /// An instance has died, and is replaced although nobody waits if the model is pinned or is to have several.
+    /// An instance has died, and is replaced although no request waits, if the model is pinned or is to have several.
     pub(super) fn replace(&mut self, model: ModelId) {
         let of_model = self.state.model(model);
         let is_missed = of_model.is_pinned || of_model.is_kept && self.view().replicas(model).min > 1;
@@ -136,7 +136,7 @@ impl StepContext<'_> {
         self.review(model);
     }
 
-    /// Nobody wants it back any more.
+    /// It is no longer to be brought back.
     pub(super) fn let_it_be_gone(&mut self, model: ModelId) {
         if let Some(backoff) = &mut self.state.model_mut(model).backoff {
             backoff.is_missed = false;
@@ -157,7 +157,7 @@ impl StepContext<'_> {
         }
     }
 
-    /// Somebody was granted a slot, which may be the one who tries for all.
+    /// A request was granted a slot, which may be the one who tries for all.
     pub(super) fn begin_trial(&mut self, model: ModelId) {
         if self.view().is_half_open(model) {
             let ends_at = self.now.plus(TRIAL_MS);

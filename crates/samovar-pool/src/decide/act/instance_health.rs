@@ -6,7 +6,7 @@
 //!   (closed meanwhile)     └───► failed: probe again ─────► requests or probes: replaced
 //! ```
 //!
-//! A probe delays nobody: whoever comes is served beside it. Requests that fail while a probe is under way are one
+//! A probe delays no request: one that comes is served at the same time. Requests that fail while a probe is under way are one
 //! failure: they were served together.
 
 use samovar_core::Failure;
@@ -88,7 +88,7 @@ impl StepContext<'_> {
         }
     }
 
-    /// Plans the next probe of an instance that nobody uses.
+    /// Plans the next probe of an instance that is unused.
     pub(super) fn await_probe(&mut self, id: InstanceId) {
         let every_ms = self.state.config.probe_idle_ms;
         let instance = self.state.instance(id);

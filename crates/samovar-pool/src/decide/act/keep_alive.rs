@@ -41,7 +41,7 @@ pub(super) fn within_bounds(config: &PoolConfig, wish: KeepAlive) -> KeepAlive {
 }
 
 impl StepContext<'_> {
-    /// Begins to count from now, for an instance that nobody uses; or says that its time is over at once.
+    /// Begins to count from now, for an instance that is unused; or says that its time is over at once.
     pub(super) fn start_keep_alive(&mut self, id: InstanceId) -> Expiry {
         self.stop_keep_alive(id);
         self.await_probe(id);

@@ -85,7 +85,7 @@ impl StepContext<'_> {
         self.tell_waiting(model);
     }
 
-    /// Whoever waits for this load or resume came to it so; a load is caused by who is first in the queue.
+    /// A request that waits for this load or resume came to it so; a load is caused by who is first in the queue.
     pub(super) fn mark_grant_kinds(&mut self, model: ModelId, grant_kind: GrantKind) {
         let dependents = self.state.model(model).needed_by.clone();
         for waited_for in dependents.into_iter().chain([model]) {
@@ -204,7 +204,7 @@ impl StepContext<'_> {
         self.review(model);
     }
 
-    /// Refuses everybody who waits for the model.
+    /// Refuses all requests that wait for the model.
     pub(super) fn refuse_waiting(&mut self, model: ModelId, why: &Error) {
         for ticket in self.state.model(model).waiting() {
             self.refuse(ticket, why.clone());

@@ -54,7 +54,7 @@ struct StepContext<'a> {
     effects: Vec<Effect>,
 }
 
-/// The state, and what was worked out from it. Whoever may change the one loses the other.
+/// The state, and what was worked out from it. Code that may change the one loses the other.
 struct Tracked<'a> {
     state: &'a mut PoolState,
     derived: Derived,

@@ -10,7 +10,7 @@
 //! in what no earlier one claims. A busy instance is never thrown out: its eviction is *deferred*, it is closed to new
 //! grants once it has served for twice its load time (or the other has waited too long), and leaves when its leases
 //! drop; its own backlog then waits again, behind the other. So two models that do not fit together are served
-//! A A A B B B, whosever backlog is the older one, and nobody starves.
+//! A A A B B B, whichever backlog is the older one, and none starves.
 
 use std::collections::BTreeMap;
 
@@ -181,7 +181,7 @@ impl StepContext<'_> {
         self.give_way(id, reason);
         let still_have: Vec<_> =
             concerned.iter().flat_map(|model| self.view().with_service(*model)).collect();
-        // After everybody who has come until now, whom this may be for.
+        // After all who have come until now, whom this may be for.
         let anew = self.now.plus(1);
         for ticket in had_their_turn.into_iter().filter(|ticket| !still_have.contains(ticket)) {
             if let Some(ticket) = self.state.tickets.get_mut(&ticket) {
@@ -212,7 +212,7 @@ impl Leavers {
         self.freed.covers(self.enough)
     }
 
-    /// Who has to go now that this one may: itself and its siblings, or nobody yet.
+    /// Who has to go now that this one may: itself and its siblings, or none yet.
     pub(super) fn add(
         &mut self,
         (leaves, id): (Leaves, InstanceId),

@@ -48,8 +48,7 @@ impl StepContext<'_> {
     }
 
     pub(super) fn machine_pressure(&mut self, available_bytes: u64, stall_percent: f32) {
-        let config = &self.state.config;
-        if available_bytes >= config.available_floor_bytes && stall_percent <= config.stall_percent_max {
+        if !self.state.config.memory_floor().is_short(available_bytes, stall_percent) {
             return;
         }
         if !self.ask_back(Bytes::host(1)).is_none() {

@@ -1,7 +1,7 @@
 //! Who is next.
 //!
 //! A model's queue is fair between clients (see `fair_queue`); one client's own requests are ordered by the time of coming
-//! less the head start that a priority gives. The head start is fixed, so that nobody is overtaken for ever.
+//! less the head start that a priority gives. The head start is fixed, so that no request is overtaken for ever.
 
 use std::sync::Arc;
 
@@ -102,13 +102,13 @@ impl StepContext<'_> {
         self.left_the_queue(ticket.model);
     }
 
-    /// Somebody left without a grant: the next may be served, and a demand may be over.
+    /// A request left without a grant: the next may be served, and a demand may be over.
     pub(super) fn left_the_queue(&mut self, model: ModelId) {
         self.review(model);
         self.tell_waiting(model);
     }
 
-    /// Tells everybody who waits for the model how things stand.
+    /// Tells all requests that wait for the model what they wait for.
     pub(super) fn tell_waiting(&mut self, model: ModelId) {
         let of_model = self.state.model(model);
         let queued =
@@ -134,7 +134,7 @@ impl StepContext<'_> {
         self.tell(model, vec![(newcomer, wait)]);
     }
 
-    /// Begins what somebody would have waited for who was refused because it takes too long.
+    /// Begins what a request would have waited for that was refused because it takes too long.
     pub(super) fn begin_for_the_next(&mut self, model: ModelId, spec: &Arc<ModelSpec>) {
         let is_full = self.state.tickets.len() >= self.state.config.queue_total as usize;
         if !is_full

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The first instance is a *demand*, for which busy ones make room in the end (see `placement`). The others are not:
-//! nobody is refused for their sake, and whoever has one instance is served.
+//! no request is refused for their sake, and a model with one instance is served.
 
 use samovar_core::Bytes;
 
@@ -19,7 +19,7 @@ use crate::decide::view::{Leaves, Step};
 use crate::protocol::Effect;
 
 impl StepContext<'_> {
-    /// Somebody asked for the model: it is to have all its instances, and so is what it needs.
+    /// A request asked for the model: it is to have all its instances, and so is what it needs.
     pub(super) fn mark_wanted(&mut self, model: ModelId) {
         for part in self.state.group(model) {
             if self.view().replicas(part).max > 1 {
@@ -69,7 +69,7 @@ impl StepContext<'_> {
         is_required && self.make_room_of_idle(model, &step, need.minus(free))
     }
 
-    /// Asks back what is set aside and has idle instances of other models leave, if that is enough; nobody busy is asked
+    /// Asks back what is set aside and has idle instances of other models leave, if that is enough; no busy one is asked
     /// to. Gives whether there will be room.
     fn make_room_of_idle(&mut self, model: ModelId, step: &Step, shortfall: Bytes) -> bool {
         let shortfall = shortfall.minus(self.view().leaving_bytes());

@@ -1,7 +1,7 @@
 //! Which instance serves whom.
 //!
-//! A request goes to the instance that served the same beginning of a prompt last, else to the least busy one. Whoever
-//! wants more than any instance has waits for one to grow, and holds up nobody else meanwhile.
+//! A request goes to the instance that served the same beginning of a prompt last, else to the least busy one. One that
+//! wants more than any instance has waits for one to grow, and holds up no other meanwhile.
 
 use super::StepContext;
 use crate::decide::state::{LeaseRecord, ModelId, Ticket};
@@ -38,7 +38,7 @@ impl StepContext<'_> {
         }
     }
 
-    /// Grants as long as somebody waits and a slot is free.
+    /// Grants as long as a request waits and a slot is free.
     fn serve(&mut self, model: ModelId) {
         let mut has_granted = false;
         while let Some((next, instance)) = self.view().next_to_serve(model) {

@@ -217,7 +217,7 @@ impl World {
         self.happen(Event::Tick)
     }
 
-    /// Somebody works in the background, or leaves off.
+    /// Background work begins or ends.
     fn someone_reserves_in_background(&mut self) -> Result<(), Broken> {
         let out: Vec<_> = self.background_reservations.keys().copied().collect();
         if let Some(ticket) = self.rng.pick(&out).filter(|_| self.rng.chance(50)) {

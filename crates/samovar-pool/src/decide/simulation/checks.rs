@@ -88,7 +88,7 @@ impl World {
         wishes.peek().is_some() && wishes.all(|(wish, _)| instance.satisfies(wish))
     }
 
-    /// Nobody whom this instance could have served is passed over more often than the weights say.
+    /// No client whom this instance could have served is passed over more often than the weights say.
     pub(super) fn check_turn(&mut self, id: InstanceId, granted: Caller) -> Result<(), Broken> {
         let Some((model, client)) = granted.asks else { return Ok(()) };
         let key = model.key.clone();
@@ -132,7 +132,7 @@ impl World {
         Ok(())
     }
 
-    /// Nobody leaves for work in the background, and it has only what is free below the soft limit.
+    /// No instance leaves for work in the background, and it has only what is free below the soft limit.
     pub(super) fn check_background_reservations(&self, effects: &[Effect]) -> Result<(), Broken> {
         let leaves = |effect: &&Effect| matches!(effect, Effect::Park { .. } | Effect::Unload { .. });
         if let Some(effect) = effects.iter().find(leaves) {
@@ -150,7 +150,7 @@ impl World {
         self.background_reservations.values().map(|(bytes, _)| Bytes::host(*bytes)).sum()
     }
 
-    /// Whoever is granted a model has all that it needs.
+    /// A request that is granted a model has all that the model needs.
     pub(super) fn check_group(&self, ticket: TicketId, needs: &BTreeSet<ModelKey>) -> Result<(), Broken> {
         let is_ready = |key: &ModelKey| {
             self.instances.values().any(|seen| seen.key == *key && seen.is_ready && seen.work.is_none())
@@ -234,7 +234,7 @@ impl World {
             return broken(2, format!("{queued} queued do not make up the sum of {tally:?}"));
         }
         if self.is_leaving && !self.waiting.is_empty() {
-            return broken(6, "somebody waits for a pool that leaves");
+            return broken(6, "a request waits for a pool that leaves");
         }
         Ok(())
     }

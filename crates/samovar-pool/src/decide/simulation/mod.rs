@@ -48,7 +48,7 @@ fn live(seed: u64, sabotage: Option<Sabotage>) -> Result<u64, Broken> {
     Ok(world.trace())
 }
 
-#[allow(clippy::disallowed_methods, reason = "the number of seeds is a wish of whoever runs the tests")]
+#[allow(clippy::disallowed_methods, reason = "the number of seeds is a wish of the user who runs the tests")]
 fn number_from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

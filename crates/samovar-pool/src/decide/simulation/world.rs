@@ -165,7 +165,7 @@ impl World {
         self.trace.finish()
     }
 
-    /// Nothing new: what was begun ends well, callers finish, time passes. Everybody must have an answer, and in the
+    /// Nothing new: what was begun ends well, callers finish, time passes. Every request must have an answer, and in the
     /// end nothing may be left.
     pub(super) fn come_to_rest(&mut self) -> Result<(), Broken> {
         self.is_kind = true;
@@ -215,7 +215,7 @@ impl World {
         broken(invariant, format!("{otherwise}\n{}", self.describe()))
     }
 
-    /// The state in a few lines, for whoever must understand a failure.
+    /// The state in a few lines, to understand a failure.
     pub(super) fn describe(&self) -> String {
         let state = &self.state;
         let mut text = format!(
@@ -321,7 +321,7 @@ impl World {
                 self.check_room(instance, &reservation)?;
             }
             Effect::StopLoad { instance } => self.seen(instance, 3)?.is_stopped = true,
-            Effect::Park { instance } => self.begin(instance, Work::Park)?,
+            Effect::Park { instance, .. } => self.begin(instance, Work::Park)?,
             Effect::Resume { instance, reservation, .. } => {
                 self.check_room(instance, &reservation)?;
                 self.begin(instance, Work::Resume)?;

@@ -15,9 +15,9 @@ pub(in crate::decide) struct Backoff {
     pub(in crate::decide) count: u32,
     /// When the latest ones were.
     pub(in crate::decide) recent: VecDeque<Millis>,
-    /// Nobody is let through before `retry_at`, and then one alone until that one has gone well.
+    /// No request is let through before `retry_at`, and then one alone until that one has gone well.
     pub(in crate::decide) is_given_up: bool,
-    /// The model should be there, although nobody may wait for it.
+    /// The model should be there, although perhaps no request waits for it.
     pub(in crate::decide) is_missed: bool,
     pub(in crate::decide) retry_at: Millis,
     pub(in crate::decide) forget_at: Millis,

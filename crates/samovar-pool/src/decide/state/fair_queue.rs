@@ -145,7 +145,7 @@ impl FairQueue {
         heads.min().map(|(_, head)| head)
     }
 
-    /// Everybody in the order of being served, if nobody comes or goes.
+    /// All in the order of being served, if none comes or goes.
     pub(in crate::decide) fn in_order(&self) -> Vec<TicketId> {
         self.order().into_iter().map(|(_, ticket)| ticket).collect()
     }
@@ -273,7 +273,7 @@ mod tests {
         }
 
         fn serve_who(&mut self) -> (Who, TicketId) {
-            let (_, ticket) = self.inner.first().expect("somebody waits");
+            let (_, ticket) = self.inner.first().expect("a request waits");
             assert_eq!(self.inner.in_order()[0], ticket);
             let (who, place) = self.owners.remove(&ticket).expect("it joined");
             self.inner.serve(&who, place, ticket);

@@ -28,7 +28,7 @@ impl PoolState {
         (known.members, known.grouped_by) = (members, is_whole.then(|| Arc::clone(spec)));
     }
 
-    /// A need that is met already, or that needs the model itself, is let pass: whoever makes specs refuses those. Gives
+    /// A need that is met already, or that needs the model itself, is let pass: the code that makes specs refuses those. Gives
     /// whether none was let pass that would be taken in if it did not need the model any more.
     fn know_needs(
         &mut self,
@@ -59,7 +59,7 @@ impl PoolState {
         self.model(model).members.iter().any(|(member, _)| *member == other)
     }
 
-    /// Somebody waits for the model, or for one that needs it.
+    /// A request waits for the model, or for one that needs it.
     pub(in crate::decide) fn is_wanted(&self, model: ModelId) -> bool {
         let waits = |id: &ModelId| self.model(*id).has_waiting();
         waits(&model) || self.model(model).needed_by.iter().any(waits)

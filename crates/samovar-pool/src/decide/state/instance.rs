@@ -49,9 +49,9 @@ pub(in crate::decide) struct Instance {
     pub(in crate::decide) expires_at: Option<Millis>,
     /// That has ended, and it stays for the sake of its model's other instances.
     pub(in crate::decide) is_lapsed: bool,
-    /// It leaves as soon as nobody uses it; no new grants.
+    /// It leaves as soon as no request uses it; no new grants.
     pub(in crate::decide) exit_reason: Option<ExitReason>,
-    /// It leaves as soon as nobody uses it and nobody waits for it.
+    /// It leaves as soon as no request uses it or waits for it.
     pub(in crate::decide) leaves_when_idle: bool,
     /// What it is being made to serve; no new grants meanwhile.
     pub(in crate::decide) growth: Option<Growth>,
@@ -82,7 +82,7 @@ impl Instance {
         matches!(self.phase, Phase::Loading { .. })
     }
 
-    /// Ready or parked, and nobody uses it.
+    /// Ready or parked, and unused.
     pub(in crate::decide) fn is_idle(&self) -> bool {
         self.is_unused() && self.growth.is_none() && matches!(self.phase, Phase::Ready | Phase::Parked)
     }

@@ -123,7 +123,7 @@ pub(in crate::decide) struct Model {
     /// Models that need it.
     pub(in crate::decide) needed_by: BTreeSet<ModelId>,
     pub(in crate::decide) is_pinned: bool,
-    /// It is to have all its instances: somebody asked for it since one of them was let go.
+    /// It is to have all its instances: a request came for it since one of them was let go.
     pub(in crate::decide) is_kept: bool,
     pub(in crate::decide) backoff: Option<Backoff>,
     /// What a load with these options was measured to cost.
@@ -143,7 +143,7 @@ pub(in crate::decide) struct Model {
     pub(in crate::decide) last_refusal_noted: Option<Millis>,
 }
 
-/// Somebody who found no place, and was told when to come again.
+/// A request that found no place, and was told when to come again.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::decide) struct TurnedAway {
     /// When it asked first.
@@ -153,7 +153,7 @@ pub(in crate::decide) struct TurnedAway {
 }
 
 impl TurnedAway {
-    /// Nobody is told to stay away for longer than half of this: who has not come by then has given up.
+    /// No client is told to stay away for longer than half of this: one that has not come by then has given up.
     const GIVEN_UP_AFTER_MS: u64 = 120_000;
 
     /// Whether it may still come again.
@@ -162,7 +162,7 @@ impl TurnedAway {
     }
 }
 
-/// Somebody who waits.
+/// A request that waits.
 #[derive(Clone, Debug)]
 pub(in crate::decide) struct Ticket {
     pub(in crate::decide) model: ModelId,
@@ -184,7 +184,7 @@ pub(in crate::decide) struct Ticket {
     pub(in crate::decide) told: Option<(Wait, Millis)>,
 }
 
-/// Somebody who is served.
+/// A request that is served.
 #[derive(Clone, Debug)]
 pub(in crate::decide) struct LeaseRecord {
     pub(in crate::decide) instance: InstanceId,
@@ -226,7 +226,7 @@ impl PoolState {
         &self.config
     }
 
-    /// Whether nothing is in memory, nobody waits and no lease is out.
+    /// Whether nothing is in memory, no request waits and no lease is out.
     pub fn is_empty(&self) -> bool {
         self.instances.is_empty() && self.tickets.is_empty() && self.leases.is_empty()
     }
@@ -234,6 +234,11 @@ impl PoolState {
     /// Whether this ticket is a lease, or memory that is set aside.
     pub fn is_out(&self, ticket: TicketId) -> bool {
         self.leases.contains_key(&ticket) || self.background_reservations.contains_key(&ticket)
+    }
+
+    /// Whether any lease is out, or memory is set aside.
+    pub fn is_in_use(&self) -> bool {
+        !self.leases.is_empty() || !self.background_reservations.is_empty()
     }
 
     /// When a `Tick` is due, if nothing happens before.
@@ -271,7 +276,7 @@ impl PoolState {
         self.instances_of(model).filter(|(_, instance)| instance.stays())
     }
 
-    /// A ticket of the pool itself, which nobody hears of.
+    /// A ticket of the pool itself, which no caller hears of.
     pub(in crate::decide) fn own_ticket(&mut self) -> TicketId {
         self.next_own_ticket -= 1;
         TicketId(self.next_own_ticket)
@@ -363,7 +368,7 @@ impl Model {
         }
     }
 
-    /// Where nobody waits, everybody finds a place.
+    /// Where none waits, each request finds a place.
     pub(in crate::decide) fn forget_turned_away(&mut self) {
         if self.queue.is_empty() {
             self.turned_away.clear();
@@ -374,7 +379,7 @@ impl Model {
         !self.queue.is_empty() || !self.warms.is_empty()
     }
 
-    /// Everybody who waits, in the order of being served.
+    /// All that wait, in the order of being served.
     pub(in crate::decide) fn waiting(&self) -> Vec<TicketId> {
         let warms = self.warms.iter().map(|(_, ticket)| *ticket);
         match (self.warms.first(), self.queue.first()) {

@@ -46,7 +46,7 @@ fn a_request_has_it_back_before_anything_idle_leaves() {
     let background = harness.reserve_background(50).expect("60 are free");
     let ticket = harness.ask(&model("a", 60));
     assert!(harness.is_wanted_back(background) && harness.decisions(What::Parked).is_empty());
-    assert!(harness.reserve_background(1).is_none(), "somebody waits for memory");
+    assert!(harness.reserve_background(1).is_none(), "a request waits for memory");
     harness.release(background);
     harness.finish_work();
     assert!(harness.is_granted(ticket) && harness.is_in(&model("idle", 40), ModelState::Ready));

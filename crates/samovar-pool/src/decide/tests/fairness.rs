@@ -1,4 +1,4 @@
-//! Clients take turns, and nobody keeps others out by filling the queue.
+//! Clients take turns, and none keeps others out by filling the queue.
 
 use super::*;
 
@@ -20,7 +20,7 @@ impl Harness {
                 Effect::Grant { ticket, .. } => Some(*ticket),
                 _ => None,
             });
-            lease = granted.expect("somebody waits");
+            lease = granted.expect("a request waits");
             if lease == wanted {
                 return turns;
             }
@@ -72,7 +72,7 @@ fn who_fills_the_queue_gives_up_places_to_others() {
     let displaced: Vec<_> = greedy.iter().filter(|ticket| harness.refusal(**ticket).is_some()).collect();
     assert_eq!(displaced, [&greedy[2], &greedy[3]], "those that would have been served last");
 
-    // Two of the greedy one, one each of two others: nobody has filled the queue alone.
+    // Two of the greedy one, one each of two others: none has filled the queue alone.
     let late = harness.ask_as("late", &a);
     assert!(harness.refusal(late).is_none());
     let later = harness.ask_as("later", &a);
@@ -233,7 +233,7 @@ impl Harness {
 
 #[test]
 fn eighty_connections_of_a_greedy_program_neither_shut_a_modest_one_out_nor_keep_it_waiting() {
-    let mut harness = Harness::new(|_| ());
+    let mut harness = Harness::new(|config| config.queue_per_model = 64);
     let a = model("a", 10);
     let lease = harness.ask_within("here", &["greedy", "connection 0"], &a);
     harness.finish_work();
@@ -265,7 +265,7 @@ fn places_in_a_full_queue_are_divided_at_each_level() {
         ([here("a", "1"), here("a", "2"), here("a", "3"), here("a", "4")], here("b", "5"), Some(3)),
         // The same program: its connection with most gives way.
         ([here("a", "1"), here("a", "1"), here("a", "1"), here("a", "2")], here("a", "3"), Some(2)),
-        // Nobody has two more than the newcomer.
+        // None has two more than the newcomer.
         ([here("a", "1"), here("a", "2"), here("a", "3"), here("a", "4")], here("a", "5"), None),
         ([here("a", "1"), here("b", "2"), there("a", "3"), there("b", "4")], ("third", ["", ""]), Some(3)),
         // Who has most itself displaces within its own, and never another.

@@ -195,7 +195,7 @@ fn a_pinned_model_keeps_what_it_needs() {
     assert!(matches!(harness.refusal(refused), Some(Error::TooLarge { largest_bytes: 40, .. })));
     assert!(harness.is_in(&draft, ModelState::Ready));
     let of_draft = harness.model(&draft);
-    assert!(of_draft.must_stay && !of_draft.is_pinned, "nobody pinned the draft itself");
+    assert!(of_draft.must_stay && !of_draft.is_pinned, "the draft itself is not pinned");
 }
 
 #[test]

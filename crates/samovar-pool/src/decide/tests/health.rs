@@ -268,12 +268,12 @@ fn an_idle_instance_is_probed_less_and_less_often() {
     let lease = harness.ask(&a);
     assert!(harness.is_granted(lease));
     harness.pass(10_000_000);
-    assert_eq!(harness.probes(), 4, "whoever uses it says how it is");
+    assert_eq!(harness.probes(), 4, "the request that uses it says how it is");
     harness.release(lease);
     harness.pass(60_000);
     assert_eq!(harness.probes(), 5, "from the beginning");
     let beside = harness.ask(&a);
-    assert!(harness.is_granted(beside), "a probe delays nobody");
+    assert!(harness.is_granted(beside), "a probe delays no request");
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn two_failed_probes_in_a_row_have_an_idle_instance_replaced() {
     harness.probed(false);
     harness.finish_work();
     assert!(harness.is_in(&a, ModelState::Absent));
-    assert_eq!(harness.model(&a).loads, 1, "nobody waits for it");
+    assert_eq!(harness.model(&a).loads, 1, "no request waits for it");
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn the_first_request_is_served_as_soon_as_one_is_ready() {
     let event = harness.next_outcome().expect("one is loading");
     harness.happen(event);
     assert!(harness.is_granted(first));
-    assert_eq!(harness.loads(), 2, "and the second is loaded although nobody waits");
+    assert_eq!(harness.loads(), 2, "and the second is loaded although no request waits");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use samovar_core::Bytes;
 use crate::decide::view::View;
 
 impl View<'_> {
-    /// Bytes that nobody has asked for yet.
+    /// Bytes that have not been asked back yet.
     pub(in crate::decide) fn could_be_asked_back(&self) -> Bytes {
         let background_reservations =
             self.state.background_reservations.values().filter(|background| !background.is_wanted_back);

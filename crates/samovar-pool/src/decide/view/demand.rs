@@ -40,7 +40,7 @@ impl Step {
 
 impl View<'_> {
     /// What must be placed for the model's demand: all of it or nothing. Empty when all is under way; `None`
-    /// while something must be gone first, or is kept for somebody who has waited longer.
+    /// while something must be gone first, or is kept for a request that has waited longer.
     ///
     /// Where the group does not fit with all that is asked for merged, it is placed with no more than each part must have.
     pub(in crate::decide) fn steps(&self, model: ModelId) -> Option<Vec<Step>> {
@@ -107,7 +107,7 @@ impl View<'_> {
         cheapest.map(|(.., step)| step)
     }
 
-    /// Whether somebody asks for what nothing meets that serves or comes.
+    /// Whether a request asks for what nothing meets that serves or comes.
     pub(in crate::decide) fn has_unmet(&self, model: ModelId) -> bool {
         self.asked_for(model).iter().any(|asked| !self.is_met(model, asked))
     }
@@ -133,7 +133,7 @@ impl View<'_> {
         others.any(|(_, instance)| is_or_comes(instance) && instance.will_satisfy(asked))
     }
 
-    /// Whether nobody who waits needs this instance to become more than it is.
+    /// Whether no waiting request needs this instance to become more than it is.
     pub(in crate::decide) fn is_as_large_as_wanted(&self, id: InstanceId, model: ModelId) -> bool {
         let own = self.state.instance(id);
         let is_met =

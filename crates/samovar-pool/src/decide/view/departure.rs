@@ -9,7 +9,7 @@ use crate::decide::view::{View, eviction};
 use crate::protocol::InstanceId;
 
 impl View<'_> {
-    /// Nobody uses it, and it has not begun to leave with another.
+    /// No request uses it, and it has not begun to leave with another.
     pub(in crate::decide) fn can_give_way(&self, id: InstanceId) -> bool {
         self.state.instances.get(&id).is_some_and(|instance| instance.is_idle() && instance.stays())
     }
@@ -43,11 +43,7 @@ impl View<'_> {
             return measured;
         }
         let ModelSpec { cost, options, .. } = &*instance.spec;
-        if cost.keeps_the_rest {
-            self.state.ledger.memory(id).private.minus(cost.of_cells(options))
-        } else {
-            Bytes::NONE
-        }
+        cost.residue(self.state.ledger.memory(id).private, options)
     }
 
     /// The instances in the order of leaving.

@@ -5,9 +5,9 @@
 //!   all slots are taken ─► what is left of the oldest lease ───┴─► + for each place before: mean lease / slots
 //! ```
 //!
-//! Who can not be served before its deadline, going by that, is refused at once; without experience nobody is. The load
+//! A request that can not meet its deadline, going by that, is refused at once; without experience none is. The load
 //! that such a one would have waited for is begun all the same, so that the next one finds the model. It waits in the pool's
-//! own name, and within `queue_total` like everybody.
+//! own name, and within `queue_total` like all.
 
 use crate::ask::{AcquireRequest, ModelSpec, Wait};
 use crate::decide::state::{ModelId, Phase, Who};
@@ -21,13 +21,13 @@ const HEAD_START_MS: u64 = 100;
 /// Retry after this when nothing is known of how long a slot is held.
 const RETRY_UNKNOWN_MS: u64 = 1_000;
 
-/// Nobody is told to stay away for longer because of a queue.
+/// No client is told to stay away for longer because of a queue.
 const RETRY_MAX_MS: u64 = 60_000;
 
 /// How a model serves, or will serve, at a moment.
 struct Service {
     slots: u32,
-    /// Slots that nobody uses.
+    /// Unused slots.
     free: u32,
     /// Slots that will be there together, beside the first one.
     together: u32,
@@ -37,7 +37,7 @@ struct Service {
 }
 
 impl Service {
-    /// When whoever has this place, counted from 1, is served.
+    /// When the request at this place, counted from 1, is served.
     fn wait_ms(&self, position: u32) -> Option<u64> {
         let Some(ahead) = position.saturating_sub(self.free).checked_sub(1) else { return Some(0) };
         let next_ms = self.next_ms?;
@@ -52,18 +52,18 @@ impl Service {
 }
 
 impl View<'_> {
-    /// When whoever has this place in the model's queue, counted from 1, is served; `None` without experience.
+    /// When the request at this place in the model's queue, counted from 1, is served; `None` without experience.
     fn expected_wait(&self, model: ModelId, position: u32) -> Option<u64> {
         self.service(model, &self.state.model(model).spec).wait_ms(position)
     }
 
-    /// When somebody who is refused for a full queue should come again: half of those who wait will have been served.
+    /// When a client that is refused for a full queue should come again: half of those who wait will have been served.
     pub(in crate::decide) fn retry_after_ms(&self, model: ModelId) -> u64 {
         let half = self.state.model(model).waiting_count() / 2 + 1;
         self.expected_wait(model, half).unwrap_or(RETRY_UNKNOWN_MS).clamp(1, RETRY_MAX_MS)
     }
 
-    /// The refusal of somebody who came now and would not be served in time.
+    /// The refusal of a request that came now and would not be served in time.
     pub(in crate::decide) fn too_late(&self, model: ModelId, ask: &AcquireRequest) -> Option<Error> {
         let allowed_ms = ask.deadline?.since(self.now);
         let expected_ms = self.service(model, &ask.model).wait_ms(self.place_of_newcomer(model, ask))?;
@@ -103,7 +103,7 @@ impl View<'_> {
         Service { slots, free, together: 0, next_ms, hold_ms }
     }
 
-    /// When a model that serves nobody now will, if memory for it is found at once.
+    /// When a model that serves no request now will, if memory for it is found at once.
     fn ready_in_ms(&self, model: ModelId, spec: &ModelSpec) -> Option<u64> {
         let of_model = self.state.model(model);
         let load_ms = || of_model.tally.load_times.expected_ms(spec.load_ms);

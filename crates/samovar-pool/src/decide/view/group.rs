@@ -22,7 +22,7 @@ impl View<'_> {
     /// Whether only the whole group can leave: a model that is in memory needs this instance.
     pub(in crate::decide) fn is_held_by_its_group(&self, id: InstanceId) -> bool {
         let Instance { model, phase, .. } = *self.state.instance(id);
-        // A group needs one; what its member has beyond that is in the way of nobody who needs the memory more.
+        // A group needs one; what its member has beyond that is not in the way of any that needs the memory more.
         let is_spare = self.serving(model) > 1;
         phase == Phase::Ready && !is_spare && self.state.is_depended_on(model)
     }

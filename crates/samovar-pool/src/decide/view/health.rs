@@ -31,7 +31,7 @@ impl View<'_> {
         self.state.model(model).backoff.as_ref().is_some_and(|backoff| backoff.retry_at > self.now)
     }
 
-    /// Whether one is trying for all at this moment: nobody else is granted a slot until that has gone well.
+    /// Whether one is trying for all at this moment: no other is granted a slot until that has gone well.
     pub(in crate::decide) fn is_on_trial(&self, model: ModelId) -> bool {
         self.is_half_open(model) && self.state.instances_of(model).any(|(_, instance)| instance.leases > 0)
     }
@@ -42,7 +42,7 @@ impl View<'_> {
 }
 
 /// What is said to a request that came after the failure: where another try may well succeed, it is to come again, and
-/// nobody tells it that this try of its own has failed.
+/// nothing tells it that this try of its own has failed.
 pub(in crate::decide) fn while_backing_off(error: Error) -> Error {
     match error {
         Error::LoadFailed { model, failure, retry_after_ms } if is_fault_of_the_instance(failure.kind) => {

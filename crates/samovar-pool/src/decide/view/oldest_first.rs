@@ -7,11 +7,11 @@
 //!
 //! A demand is what the ticket of a model that has waited longest without being served needs: the model as it wants it,
 //! and all that this needs. What an older demand needs is neither taken away nor made something else for a younger one.
-//! So the parts of the oldest come together whatever the others want, it is served, and the next is the oldest: nobody
+//! So the parts of the oldest come together whatever the others want, it is served, and the next is the oldest: none
 //! starves, and no two undo what the other has loaded.
 //!
 //! A request whose model has had its turn and yields it waits again: it is served after those that wait by then, however long its own
-//! backlog is. Whoever has not had a turn keeps its age.
+//! backlog is. One that has not had a turn keeps its age.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ use crate::decide::state::{Instance, ModelId, covers};
 use crate::decide::view::View;
 use crate::protocol::{InstanceId, TicketId};
 
-/// From when somebody waits; no two are equal.
+/// Since when a demand waits; no two are equal.
 pub(in crate::decide) type Since = (Millis, TicketId);
 
-/// After everybody who waits.
+/// After all that wait.
 pub(in crate::decide) const LAST: Since = (Millis(u64::MAX), TicketId(u64::MAX));
 
 /// What must serve before the one who has waited longest for a model can be served.

@@ -108,7 +108,7 @@ impl View<'_> {
     }
 
     /// When a busy instance is closed for the sake of another model: after twice its load time, or when the other
-    /// has waited as long as anybody should, counted from its last turn.
+    /// has waited as long as any should, counted from its last turn.
     pub(in crate::decide) fn closing_time(&self, id: InstanceId, beneficiary: ModelId) -> Millis {
         let instance = self.state.instance(id);
         let served = instance.ready_span.1.plus(instance.load_ms.saturating_mul(2));

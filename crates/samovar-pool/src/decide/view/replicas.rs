@@ -61,7 +61,7 @@ impl View<'_> {
         Some((step, is_required))
     }
 
-    /// A further instance like this one, without what a single request made it more than usual, unless somebody waits for it.
+    /// A further instance like this one, without what a single request made it more than usual, unless a request waits for it.
     fn usual_if_enough(&self, model: ModelId, like: &Arc<ModelSpec>) -> Arc<ModelSpec> {
         let waiting = self.state.model(model).waiting();
         let is_enough = |usual: &&Arc<ModelSpec>| {

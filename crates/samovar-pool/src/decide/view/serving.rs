@@ -1,4 +1,4 @@
-//! Which instance would serve whom, and whether somebody is served without any further decision.
+//! Which instance would serve which request, and whether one is served without any further decision.
 
 use std::cmp::Reverse;
 

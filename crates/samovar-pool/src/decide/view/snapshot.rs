@@ -108,6 +108,7 @@ impl PoolState {
             Phase::Loading { fraction, .. } => Some(fraction),
             _ => None,
         });
+        let ready = instances().filter(|instance| instance.phase == Phase::Ready);
         let idle = instances().filter(|instance| instance.is_idle());
         let is_idle = !model.instances.is_empty() && idle.count() == model.instances.len();
         let backoff = model.backoff.as_ref();
@@ -125,7 +126,7 @@ impl PoolState {
             instances_max: model.spec.instances.max.max(model.instances.len() as u32),
             slots: instances().map(Instance::slots).sum(),
             busy_slots: instances().map(|instance| instance.leases).sum(),
-            // Whoever has the instances knows.
+            // The owner of the instances knows.
             threads: Vec::new(),
             queued: model.waiting_count(),
             needs: model.members.iter().map(|(member, _)| self.model(*member).spec.name.clone()).collect(),
@@ -151,6 +152,7 @@ impl PoolState {
             load_ms_mean: tally.load_times.mean_ms(),
             load_ms_p99,
             queue_ms_mean: tally.queue_times.mean_ms(),
+            age_ms: ready.map(|instance| now.since(instance.ready_span.1)).max(),
             idle_ms: instances().map(|instance| now.since(instance.last_used)).min().filter(|_| is_idle),
             expires_in_ms: instances()
                 .filter_map(|instance| instance.expires_at)
