@@ -4,7 +4,7 @@
 //! paths of each model's weights. With `--times` a line for each step of the fetch comes before, with
 //! milliseconds since 1970; with `--hold` it keeps its lease until its input ends.
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, reason = "its answer goes to whoever started it")]
+#![allow(clippy::print_stdout, reason = "its answer goes to the process that started it")]
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;

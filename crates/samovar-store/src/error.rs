@@ -108,7 +108,7 @@ pub enum Error {
         message: String,
         /// How long the source asked to be left alone.
         retry_after: Option<Duration>,
-        /// Nobody was there to be asked: no connection could be made.
+        /// The source was not there to be asked: no connection could be made.
         is_silent: bool,
     },
     /// Nothing may be asked of any source.
@@ -159,7 +159,7 @@ pub enum Error {
         /// What to do instead.
         hint: String,
     },
-    /// What somebody else of this process ran into while fetching for all who asked.
+    /// What another task of this process ran into while fetching for all callers.
     #[error("{0}")]
     Shared(Failure),
 }

@@ -12,7 +12,7 @@
 //! engine, no pool and no wire type of ours.
 //!
 //! ```text
-//!   store      the handle: what everybody else calls
+//!   store      the handle: what all others call
 //!   ensure     brings a whole artifact: resolve, room, each file, commit      source   where artifacts come from
 //!   lookup     what a name means here, and its files while they are used      fetch    one file, over several connections
 //!   adopt      takes over what other programs downloaded                      export   to and from a folder

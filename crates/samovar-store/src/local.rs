@@ -1,6 +1,6 @@
 //! What is on this machine: the cache, the stores that are only read, and the room that was promised in between.
 //!
-//! Asks no source. Whoever fetches is given this and a source.
+//! Asks no source. Code that fetches is given this and a source.
 
 use std::sync::{Arc, OnceLock};
 

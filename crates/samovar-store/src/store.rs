@@ -1,4 +1,4 @@
-//! The handle: what everybody else does with the store begins here.
+//! The handle: all use of the store begins here.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -187,7 +187,7 @@ impl Store {
             has_begun = true;
             let (store, reference) = (self.clone(), reference.clone());
             async move {
-                // Somebody may have brought it between the look above and this flight.
+                // Another flight may have brought it between the look above and this flight.
                 if let Some(artifact) = store.here(&reference).await? {
                     return Ok(Pulled { artifact, fetched_bytes: 0, was_here: true });
                 }

@@ -305,7 +305,7 @@ fn a_name_that_means_something_already_keeps_its_meaning() {
     let cache = world.path("hub");
     hf_file(&cache, "a/b", COMMIT, "b-Q4_K_M.gguf", &content(1, 1000));
     world.adopt("hub", AdoptKind::HuggingFace);
-    // Another cache of the same machine that is older or newer; nobody knows.
+    // Another cache of the same machine that is older or newer; it is unknown.
     hf_file(&world.path("other"), "a/b", OTHER_COMMIT, "b-Q4_K_M.gguf", &content(2, 1000));
     let adopted = world.adopt("other", AdoptKind::HuggingFace);
     assert_eq!(references(&adopted), [format!("hf://a/b@{OTHER_COMMIT}:Q4_K_M")], "told as what it is now");
@@ -605,7 +605,7 @@ fn what_others_can_change_is_copied_only_when_asked_for() {
     }
     let adopted = world.adopt("hub", AdoptKind::HuggingFace);
     if adopted.artifacts.iter().any(|artifact| artifact.how == Some(Placement::Reflink)) {
-        println!("skipped: this file system clones, so nobody's change reaches the store");
+        println!("skipped: this file system clones, so no change of a file reaches the store");
         return;
     }
     assert_eq!(adopted.artifacts.len(), 0, "{adopted:?}");

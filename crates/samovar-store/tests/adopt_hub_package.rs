@@ -15,7 +15,7 @@ use samovar_testhub::{Content, Hub};
 const SIZE: usize = 100_000;
 const REPOSITORIES: [&str; 2] = ["acme/tiny-GGUF", "other/tiny-GGUF"];
 
-#[allow(clippy::disallowed_methods, reason = "where Python lies is known to whoever runs the tests")]
+#[allow(clippy::disallowed_methods, reason = "where Python lies is known to the user who runs the tests")]
 fn python() -> String {
     std::env::var("SAMOVAR_TEST_HF_PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }

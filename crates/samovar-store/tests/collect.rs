@@ -1,4 +1,4 @@
-//! Collection against a real store: what goes, what stays whatever happens, and that nobody who reads notices.
+//! Collection against a real store: what goes, what stays whatever happens, and that no reader notices.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod keeping;

@@ -70,7 +70,7 @@ enum Operation {
     /// Collects everything that may go.
     Collect,
     Pin(usize, bool),
-    /// Somebody writes into a blob.
+    /// A process writes into a blob.
     Corrupt(usize),
     Verify,
     DeleteIndex,
@@ -182,7 +182,7 @@ struct Held {
     model: usize,
     commit: usize,
     opened: Opened,
-    /// Contents that somebody wrote to while they were in use: their users see it.
+    /// Contents that were written to while they were in use: their users see it.
     spoilt: BTreeSet<usize>,
 }
 
@@ -438,7 +438,7 @@ fn remove(tested: &mut Tested, model: usize) {
     }
 }
 
-/// Whether somebody uses an artifact of which nothing was spoilt.
+/// Whether a process uses an artifact of which nothing was spoilt.
 fn is_in_use(tested: &Tested, model: usize, commit: usize) -> bool {
     let is_it = |held: &&Held| (held.model, held.commit) == (model, commit);
     tested.leases.iter().filter(is_it).any(|held| held.spoilt.is_empty())

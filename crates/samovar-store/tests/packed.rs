@@ -178,7 +178,7 @@ fn of_many_threads_one_makes_it_and_the_others_are_told() {
         let ask = || {
             barrier.wait();
             let answer = cache.store.packed().make("weights", "engine 1", SIZE as u64, None).unwrap();
-            // Nobody is done before all have asked.
+            // None is done before all have asked.
             barrier.wait();
             match answer {
                 Make::Begun(making) => {
@@ -218,7 +218,7 @@ fn of_two_processes_one_makes_it_and_what_it_leaves_dying_is_taken_away() {
     let mut maker = child("makes", cache.dir.path());
     maker.kill().unwrap();
     maker.wait().unwrap();
-    let Make::Begun(making) = ask() else { panic!("nobody makes it any more") };
+    let Make::Begun(making) = ask() else { panic!("it is no longer made") };
     assert_eq!(making.file().metadata().unwrap().len(), 0, "it is begun anew");
     drop(making);
     assert!(is_tidy(cache.root()));
@@ -272,7 +272,7 @@ fn as_a_process_of_its_own() {
     }
     println!("begun");
     std::io::stdout().flush().unwrap();
-    // Until it is killed, or nobody is there any more to do so.
+    // Until it is killed, or until its killer has gone.
     let _ = std::io::stdin().lines().next();
     drop((making, opened));
 }
@@ -443,7 +443,7 @@ fn damage_is_found_by_a_verification_and_goes() {
     assert_eq!(verify(store, &[]).packed, 3);
 }
 
-/// Writes into a file that nobody may write.
+/// Writes into a file that is not writable.
 fn overwrite(path: &Path, bytes: &[u8]) {
     fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
     fs_err::write(path, bytes).unwrap();
@@ -477,7 +477,7 @@ fn a_touched_file_is_read_once_and_another_under_its_name_is_not_taken() {
     fs_err::rename(place, &stolen).unwrap();
     assert!(find(store, "other weights", "engine 1").is_none());
     assert_eq!((store.packed().list().unwrap().len(), store.stats().unwrap().packed), (0, 1));
-    assert_eq!(collect(store).leftovers[&LeftoverKind::Packed].count, 1, "what nobody can find goes");
+    assert_eq!(collect(store).leftovers[&LeftoverKind::Packed].count, 1, "what cannot be found goes");
     // A link to somewhere else.
     let path = make(store, "weights", "engine 1", None).path().to_owned();
     let elsewhere = cache.dir.path().join("elsewhere");
@@ -518,7 +518,7 @@ fn one_that_is_of_no_use_goes_and_counts_as_no_refusal() {
     let used = make(&cache.store, "weights", "engine 1", None);
     let other = cache.reopen(|_| ());
     other.packed().give_up("weights", "engine 1");
-    assert!(find(&other, "weights", "engine 1").is_some(), "somebody uses it");
+    assert!(find(&other, "weights", "engine 1").is_some(), "it is in use");
     drop(used);
     cache.store.packed().give_up("weights", "engine 1");
     assert!(find(&cache.store, "weights", "engine 1").is_none() && is_tidy(cache.root()));
@@ -569,7 +569,7 @@ fn what_was_packed_of_a_read_only_store_s_model_stays_as_long_as_that_does() {
     assert!(find(&own.store, "weights", "engine 1").is_some());
     let away = root.with_file_name("away");
     let unmounted = own.reopen(|config| config.read_only_dirs = vec![away.clone()]);
-    assert_eq!(collect(&unmounted).freed_bytes, 0, "nobody knows what is there");
+    assert_eq!(collect(&unmounted).freed_bytes, 0, "it is unknown what is there");
     shared.store.remove(&model).unwrap();
     let later = own.reopen(|config| config.read_only_dirs = vec![root.clone()]);
     assert_eq!(collect(&later).leftovers[&LeftoverKind::Packed].count, 1);
@@ -620,7 +620,7 @@ fn half_a_file_is_as_good_as_none_and_keeps_nobody_from_making_it() {
         assert!(is_empty(cache.root(), "packed"), "{part}");
         let path = make(&cache.store, "weights", "engine 1", None).path().with_file_name(part);
         fs_err::remove_file(&path).unwrap();
-        // Whoever makes it without looking first.
+        // A maker that does not look first.
         drop(make(&cache.store, "weights", "engine 1", None));
         assert!(find(&cache.store, "weights", "engine 1").is_some(), "{part}");
         fs_err::remove_file(&path).unwrap();
@@ -644,7 +644,7 @@ fn they_stay_out_of_exports_and_outlive_the_index() {
         let _ = fs_err::remove_file(dir.path().join("cache").join(name));
     }
     let store = Store::open(config(dir.path())).unwrap();
-    assert_eq!(collect(&store).freed_bytes, 0, "its model is there again before anybody judges");
+    assert_eq!(collect(&store).freed_bytes, 0, "its model is there again before it is judged");
     assert_eq!(store.packed().of(&model).unwrap().count, 1);
     assert!(find(&store, "weights", "engine 1").is_some());
 }
@@ -717,7 +717,7 @@ fn a_store_that_cannot_be_written_makes_none() {
     drop(make(&cache.store, "weights", "engine 1", None));
     let root = cache.root().to_owned();
     assert_eq!(fs_err::metadata(&root).unwrap().mode() & 0o777, 0o700);
-    // Whoever is root may write whatever the mode says; a newer index bars everybody.
+    // Root may write whatever the mode says; a newer index bars all users.
     let Cache { dir, store } = cache;
     drop(store);
     let connection = rusqlite::Connection::open(root.join("index.sqlite3")).unwrap();

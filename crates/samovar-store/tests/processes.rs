@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
-#[allow(dead_code, reason = "its main is for whoever runs it by hand")]
+#[allow(dead_code, reason = "its main is for a user who runs it by hand")]
 #[path = "../examples/ensure.rs"]
 mod ensure;
 mod fixture;

@@ -87,7 +87,7 @@ async fn a_file_of_a_web_server_is_fetched_once() {
     let sent = world.hub.sent();
     assert_eq!(sent.of("plain/a/x-Q4_K_M.gguf"), SIZE as u64);
     let artifact = world.ensure(&url).await.unwrap();
-    assert_eq!(world.hub.sent(), sent, "the second time nobody is asked");
+    assert_eq!(world.hub.sent(), sent, "the second time no server is asked");
     assert_eq!((artifact.key.source.as_str(), artifact.key.quant.as_str()), ("http", "Q4_K_M"));
     assert_eq!(artifact.files[0].path.as_str(), "x-Q4_K_M.gguf");
 }

@@ -213,7 +213,7 @@ async fn parts_of_a_split_model_have_their_real_names_beside_each_other() {
     }
     let again = store.open_artifact(&artifact.key_digest).unwrap();
     assert_eq!(again.weights(), opened.weights());
-    // Whoever breaks the view gets a new one.
+    // A process that breaks the view gets a new one.
     fs_err::remove_file(dir.join(names[1])).unwrap();
     let mended = store.open_artifact(&artifact.key_digest).unwrap();
     assert_eq!(fs_err::read(&mended.weights()[1]).unwrap(), parts[1].to_vec().unwrap());

@@ -83,10 +83,10 @@ pub enum BadAnswer {
     TreeOid(String),
     /// The listing never ends: there is always a next page.
     EndlessPages,
-    /// The next page is on somebody else's host.
+    /// The next page is on another host.
     NextPageElsewhere,
 
-    /// The file is said to be on somebody else's host (where it is, so that nothing but the redirect is wrong).
+    /// The file is said to be on another host (where it is, so that nothing but the redirect is wrong).
     /// Told of a repository's description or listing only when the rule says so.
     RedirectElsewhere,
     /// The file is said to be where it was just looked for.
@@ -155,11 +155,11 @@ pub enum RetryAfter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Denial {
-    /// 401 `GatedRepo`: nobody asked who you are yet.
+    /// 401 `GatedRepo`: the client was not asked to authenticate yet.
     GatedAnonymous,
     /// 403 `GatedRepo`: you are not on the list.
     GatedStranger,
-    /// 401 `RepoNotFound`: missing, or private and you are nobody.
+    /// 401 `RepoNotFound`: missing, or private and the client is anonymous.
     RepoNotFoundAnonymous,
     /// 404 `RepoNotFound`: missing, or private and not yours.
     RepoNotFound,
@@ -244,7 +244,7 @@ impl BadAnswer {
                 matches!(route, Route::Resolve | Route::Plain | Route::OllamaBlob)
             }
             Self::ExpireUrls => route == Route::Cdn,
-            // Whoever drives the hub is told the truth.
+            // The test that drives the hub is told the truth.
             _ => route != Route::Control,
         }
     }
@@ -291,7 +291,7 @@ pub fn evil_names() -> Vec<String> {
     names
 }
 
-/// Names of files that are odd and do no harm below a folder, unless somebody decodes or expands them.
+/// Names of files that are odd and do no harm below a folder, unless they are decoded or expanded.
 pub fn odd_names() -> Vec<String> {
     [
         "~/home.gguf",

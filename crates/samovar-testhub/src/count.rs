@@ -10,12 +10,12 @@ const MAX_SEEN: usize = 100_000;
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Door {
+pub enum Listener {
     /// The hub itself, the one place that a token may go to.
     Origin,
     /// Where large files are redirected to.
     Cdn,
-    /// Somebody else's host, which only a lie redirects to.
+    /// Another host, which only a lie redirects to.
     Elsewhere,
 }
 
@@ -33,7 +33,7 @@ pub enum Route {
     ResolveCache,
     /// A large file at the CDN.
     Cdn,
-    /// A file at somebody else's host.
+    /// A file at another host.
     Elsewhere,
     /// `/plain/{path}`.
     Plain,
@@ -51,7 +51,7 @@ pub enum Route {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Which listener it came to.
-    pub door: Door,
+    pub listener: Listener,
     /// What it was for.
     pub route: Route,
     /// `GET`, `HEAD`, …

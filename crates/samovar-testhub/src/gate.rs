@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct Gates {
     by_file: Mutex<BTreeMap<String, Gate>>,
-    /// Somebody waits at a gate.
+    /// A request waits at a gate.
     reached: Condvar,
     /// Files that are being sent, or held.
     sending: Mutex<usize>,
@@ -29,7 +29,7 @@ struct Gate {
 }
 
 impl Gate {
-    /// Whether all that may go out went, and somebody wants more.
+    /// Whether all that may go out went, and a client wants more.
     fn is_reached(&self) -> bool {
         self.has_waiters && self.left_bytes == 0 && self.under_way_bytes == 0
     }
@@ -78,7 +78,7 @@ impl Drop for Pass<'_> {
 }
 
 impl Gates {
-    /// Lets `after_bytes` more of this file out, whoever asks for them, and then none.
+    /// Lets `after_bytes` more of this file out, for any client, and then none.
     pub(crate) fn close(&self, file: &str, after_bytes: u64) {
         self.locked().insert(
             file.to_owned(),
@@ -126,7 +126,7 @@ impl Gates {
         Some(bytes)
     }
 
-    /// Whether somebody waits at this file's gate, or does so within `timeout`.
+    /// Whether a request waits at this file's gate, or does so within `timeout`.
     pub(crate) fn wait_until_reached(&self, file: &str, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut gates = self.locked();

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::content::Content;
-use crate::count::{Counts, Door, Seen, Sent};
+use crate::count::{Counts, Listener, Seen, Sent};
 use crate::repo::{FileSpec, Repo, Stored};
 use crate::route::control;
 use crate::rule::Rule;
@@ -64,8 +64,10 @@ impl Hub {
         let (elsewhere, elsewhere_address) = listen(&runtime, 0)?;
         let addresses = Addresses { origin: origin_address, cdn: cdn_address, elsewhere: elsewhere_address };
         let shared = Arc::new(Shared::new(addresses));
-        for (listener, door) in [(origin, Door::Origin), (cdn, Door::Cdn), (elsewhere, Door::Elsewhere)] {
-            runtime.spawn(serve::keep(listener, door, Arc::clone(&shared)));
+        for (socket, listener) in
+            [(origin, Listener::Origin), (cdn, Listener::Cdn), (elsewhere, Listener::Elsewhere)]
+        {
+            runtime.spawn(serve::keep(socket, listener, Arc::clone(&shared)));
         }
         Ok(Self { shared, runtime: Some(runtime) })
     }
@@ -76,8 +78,8 @@ impl Hub {
     }
 
     /// The address of one of its listeners.
-    pub fn address(&self, door: Door) -> SocketAddr {
-        self.shared.addresses.of(door)
+    pub fn address(&self, listener: Listener) -> SocketAddr {
+        self.shared.addresses.of(listener)
     }
 
     /// The address of a file in the plain area.
@@ -179,13 +181,13 @@ impl Hub {
         self.shared.state().rules.told()
     }
 
-    /// Lets so many more bytes of a file out, whoever asks for them, and then none until
+    /// Lets so many more bytes of a file out, for any client, and then none until
     /// [`release`](Self::release). The file is named as in [`Sent`].
     pub fn hold_after(&self, file: &str, bytes: u64) {
         self.shared.gates.close(file, bytes);
     }
 
-    /// Waits until somebody wants more of a file than is let out. False when nobody does within a time that is
+    /// Waits until a client wants more of a file than is let out. False when none does within a time that is
     /// long enough for any test.
     pub fn wait_until_held(&self, file: &str) -> bool {
         self.shared.gates.wait_until_reached(file, Duration::from_secs(30))
@@ -235,12 +237,18 @@ impl Hub {
     /// Requests that brought a token, or a cookie, to a host which it is not for.
     pub fn tokens_seen_elsewhere(&self) -> Vec<Seen> {
         let carries = |seen: &Seen| seen.authorization.is_some() || seen.cookie.is_some();
-        self.requests().into_iter().filter(|seen| seen.door != Door::Origin && carries(seen)).collect()
+        self.requests()
+            .into_iter()
+            .filter(|seen| seen.listener != Listener::Origin && carries(seen))
+            .collect()
     }
 
     /// Requests that brought this text to a host other than the hub, in whatever place.
     pub fn text_seen_elsewhere(&self, token: &str) -> Vec<Seen> {
-        self.requests().into_iter().filter(|seen| seen.door != Door::Origin && seen.carries(token)).collect()
+        self.requests()
+            .into_iter()
+            .filter(|seen| seen.listener != Listener::Origin && seen.carries(token))
+            .collect()
     }
 
     /// All that is counted.

@@ -32,7 +32,7 @@ mod state;
 
 pub use bad_answer::{BadAnswer, Denial, RetryAfter, evil_names, evil_tags, odd_names};
 pub use content::Content;
-pub use count::{Counts, Door, Route, Seen, Sent};
+pub use count::{Counts, Listener, Route, Seen, Sent};
 pub use hub::Hub;
 pub use repo::{FileSpec, Repo};
 pub use rule::{Rule, Times};

@@ -230,7 +230,7 @@ impl Repo {
         self
     }
 
-    /// From now on anybody may read it.
+    /// From now on any client may read it.
     pub fn open(&self) -> &Self {
         self.with(|repository| repository.access = Access::Open);
         self

@@ -137,7 +137,7 @@ impl Outgoing<'_> {
             want = want.min(usize::try_from(self.sending.length - done).unwrap_or(usize::MAX));
         }
         let (shared, file) = (self.shared, self.sending.file.clone());
-        // Bytes for a client that left while it was held would count, and reach nobody.
+        // Bytes for a client that left while it was held would count, and reach no client.
         let mut pass = tokio::select! {
             biased;
             gone = wait_until_gone(self.stream) => return Err(gone),
@@ -208,7 +208,7 @@ impl Outgoing<'_> {
         Ok(done as u64)
     }
 
-    /// Writes as much as there is room for. Nobody sees the counts in between, so that whoever has the bytes
+    /// Writes as much as there is room for. No request sees the counts in between, so that a client that has the bytes
     /// finds them counted.
     fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.shared.state();

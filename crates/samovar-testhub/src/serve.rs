@@ -6,21 +6,21 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::count::Door;
+use crate::count::Listener;
 use crate::request::Request;
 use crate::route;
 use crate::send::{self, After};
 use crate::state::Shared;
 
-/// Answers all who come to this listener, until it is dropped.
-pub(crate) async fn keep(listener: TcpListener, door: Door, shared: Arc<Shared>) {
+/// Answers all who come to this socket, until it is dropped.
+pub(crate) async fn keep(socket: TcpListener, listener: Listener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = connections.join_next() => (),
-            accepted = listener.accept() => {
+            accepted = socket.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    connections.spawn(converse(stream, door, Arc::clone(&shared)));
+                    connections.spawn(converse(stream, listener, Arc::clone(&shared)));
                 }
             }
         }
@@ -28,11 +28,11 @@ pub(crate) async fn keep(listener: TcpListener, door: Door, shared: Arc<Shared>)
 }
 
 /// Answers one request after the other; a client that goes in the middle is no fault.
-async fn converse(mut stream: TcpStream, door: Door, shared: Arc<Shared>) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, listener: Listener, shared: Arc<Shared>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut rest = Vec::new();
     while let Some(request) = Request::read(&mut stream, &mut rest).await? {
-        let reply = route::answer(&shared, door, &request);
+        let reply = route::answer(&shared, listener, &request);
         let after = send::send(&mut stream, &shared, reply, request.is_head()).await?;
         if after == After::Close || !request.keeps_alive() {
             break;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bad_answer::Topic;
-use crate::count::{Counts, Door};
+use crate::count::{Counts, Listener};
 use crate::gate::Gates;
 use crate::repo::{Repository, Stored};
 use crate::route::ollama::Manifest;
@@ -31,11 +31,11 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    pub(crate) fn of(&self, door: Door) -> SocketAddr {
-        match door {
-            Door::Origin => self.origin,
-            Door::Cdn => self.cdn,
-            Door::Elsewhere => self.elsewhere,
+    pub(crate) fn of(&self, listener: Listener) -> SocketAddr {
+        match listener {
+            Listener::Origin => self.origin,
+            Listener::Cdn => self.cdn,
+            Listener::Elsewhere => self.elsewhere,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use client::{Answer, ask, get};
 use samovar_testhub::{
-    BadAnswer, Content, Denial, Door, Hub, RetryAfter, Route, Rule, evil_names, evil_tags,
+    BadAnswer, Content, Denial, Hub, Listener, RetryAfter, Route, Rule, evil_names, evil_tags,
 };
 
 const SIZE: usize = 10_000;
@@ -27,7 +27,7 @@ fn told(rule: impl Into<Rule>) -> Told {
     hub.add_plain("x.bin", content.clone());
     hub.add_repo("acme/tiny").put("x.gguf", content.clone()).put("small.txt", "small");
     hub.lie(rule);
-    Told { origin: hub.address(Door::Origin), hub, bytes: content.to_vec().unwrap() }
+    Told { origin: hub.address(Listener::Origin), hub, bytes: content.to_vec().unwrap() }
 }
 
 impl Told {
@@ -164,7 +164,7 @@ fn evil_names_are_listed_and_can_be_had() {
     let answer = get(told.origin, "/acme/tiny/resolve/main/..%2Fescaped.gguf");
     assert_eq!(answer.status, 302);
     let (_, target) = answer.location();
-    assert_eq!(get(told.hub.address(Door::Cdn), &target).status, 200);
+    assert_eq!(get(told.hub.address(Listener::Cdn), &target).status, 200);
 }
 
 #[test]
@@ -197,18 +197,18 @@ fn pages_have_no_end_or_go_on_elsewhere() {
     let elsewhere = told(BadAnswer::NextPageElsewhere);
     elsewhere.hub.set_page_entries(1);
     let link = elsewhere.tree().header("link").unwrap().to_owned();
-    assert!(link.contains(&elsewhere.hub.address(Door::Elsewhere).to_string()));
+    assert!(link.contains(&elsewhere.hub.address(Listener::Elsewhere).to_string()));
 }
 
 #[test]
 fn redirects_lead_elsewhere_or_nowhere() {
     let elsewhere = told(BadAnswer::RedirectElsewhere);
     let (host, target) = elsewhere.resolve().location();
-    assert_eq!(host, elsewhere.hub.address(Door::Elsewhere).to_string());
-    assert_eq!(get(elsewhere.hub.address(Door::Elsewhere), &target).body, elsewhere.bytes);
+    assert_eq!(host, elsewhere.hub.address(Listener::Elsewhere).to_string());
+    assert_eq!(get(elsewhere.hub.address(Listener::Elsewhere), &target).body, elsewhere.bytes);
     let (host, target) = elsewhere.whole().location();
-    assert_eq!(host, elsewhere.hub.address(Door::Elsewhere).to_string());
-    assert_eq!(get(elsewhere.hub.address(Door::Elsewhere), &target).body, elsewhere.bytes);
+    assert_eq!(host, elsewhere.hub.address(Listener::Elsewhere).to_string());
+    assert_eq!(get(elsewhere.hub.address(Listener::Elsewhere), &target).body, elsewhere.bytes);
 
     let looping = told(BadAnswer::RedirectLoop);
     let (host, target) = looping.resolve().location();
@@ -221,8 +221,8 @@ fn redirects_lead_elsewhere_or_nowhere() {
 fn descriptions_and_listings_are_sent_on_or_garbled_when_told_so() {
     let told = told(BadAnswer::RedirectElsewhere.at(Route::Tree));
     let (host, target) = told.tree().location();
-    assert_eq!(host, told.hub.address(Door::Elsewhere).to_string());
-    assert_eq!(get(told.hub.address(Door::Elsewhere), &target).json()[0]["path"], "small.txt");
+    assert_eq!(host, told.hub.address(Listener::Elsewhere).to_string());
+    assert_eq!(get(told.hub.address(Listener::Elsewhere), &target).json()[0]["path"], "small.txt");
     assert_eq!(get(told.origin, "/api/models/acme/tiny").status, 200);
     told.hub.lie(BadAnswer::Text("[{".to_owned()).at(Route::Info));
     assert_eq!(get(told.origin, "/api/models/acme/tiny").body, b"[{");
@@ -232,12 +232,12 @@ fn descriptions_and_listings_are_sent_on_or_garbled_when_told_so() {
 fn addresses_at_the_cdn_expire_once() {
     let hub = Hub::start_blocking();
     hub.add_repo("acme/tiny").put("x.gguf", "gguf");
-    let locate = || get(hub.address(Door::Origin), "/acme/tiny/resolve/main/x.gguf").location().1;
+    let locate = || get(hub.address(Listener::Origin), "/acme/tiny/resolve/main/x.gguf").location().1;
     let early = locate();
-    assert_eq!(get(hub.address(Door::Cdn), &early).status, 200);
+    assert_eq!(get(hub.address(Listener::Cdn), &early).status, 200);
     hub.lie(BadAnswer::ExpireUrls);
-    assert_eq!(get(hub.address(Door::Cdn), &early).status, 403);
-    assert_eq!(get(hub.address(Door::Cdn), &locate()).status, 200);
+    assert_eq!(get(hub.address(Listener::Cdn), &early).status, 403);
+    assert_eq!(get(hub.address(Listener::Cdn), &locate()).status, 200);
 }
 
 #[test]

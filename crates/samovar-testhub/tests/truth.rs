@@ -6,7 +6,7 @@ mod client;
 
 use client::{ask, ask_with, get};
 use samovar_core::Digest;
-use samovar_testhub::{Content, Door, FileSpec, Hub, Route};
+use samovar_testhub::{Content, FileSpec, Hub, Listener, Route};
 use serde_json::json;
 
 const MODEL: &str = "tiny.Q4_K_M.gguf";
@@ -26,7 +26,7 @@ fn hub() -> (Hub, String) {
 #[test]
 fn a_repository_is_described_with_its_commit_and_files() {
     let (hub, head) = hub();
-    let info = get(hub.address(Door::Origin), "/api/models/acme/tiny?blobs=true");
+    let info = get(hub.address(Listener::Origin), "/api/models/acme/tiny?blobs=true");
     assert_eq!(info.status, 200);
     let info = info.json();
     assert_eq!((&info["id"], &info["sha"]), (&json!("acme/tiny"), &json!(head)));
@@ -35,14 +35,14 @@ fn a_repository_is_described_with_its_commit_and_files() {
     assert_eq!(info["siblings"][2]["size"], 100_000);
     for revision in ["main", &head] {
         let target = format!("/api/models/acme/tiny/revision/{revision}");
-        assert_eq!(get(hub.address(Door::Origin), &target).json()["sha"], json!(head));
+        assert_eq!(get(hub.address(Listener::Origin), &target).json()["sha"], json!(head));
     }
 }
 
 #[test]
 fn a_listing_tells_sizes_and_both_kinds_of_digest() {
     let (hub, _) = hub();
-    let tree = get(hub.address(Door::Origin), "/api/models/acme/tiny/tree/main?recursive=true").json();
+    let tree = get(hub.address(Listener::Origin), "/api/models/acme/tiny/tree/main?recursive=true").json();
     let entry = |path: &str| tree.as_array().unwrap().iter().find(|entry| entry["path"] == path).unwrap();
     let digest = Content::pattern(100_000, 1).digest().unwrap();
     assert_eq!(entry(MODEL)["lfs"]["oid"], json!(digest));
@@ -50,10 +50,10 @@ fn a_listing_tells_sizes_and_both_kinds_of_digest() {
     assert_eq!(entry("sub/deep/notes.txt")["oid"], "ce013625030ba8dba906f756967f9e9ca394464a");
     assert_eq!(entry("sub/deep/notes.txt").get("lfs"), None);
     assert_eq!(entry("sub/deep")["type"], "directory");
-    let top = get(hub.address(Door::Origin), "/api/models/acme/tiny/tree/main").json();
+    let top = get(hub.address(Listener::Origin), "/api/models/acme/tiny/tree/main").json();
     let paths: Vec<_> = top.as_array().unwrap().iter().map(|entry| entry["path"].as_str().unwrap()).collect();
     assert_eq!(paths, ["config.json", "sub", MODEL]);
-    let below = get(hub.address(Door::Origin), "/api/models/acme/tiny/tree/main/sub/deep").json();
+    let below = get(hub.address(Listener::Origin), "/api/models/acme/tiny/tree/main/sub/deep").json();
     assert_eq!(below[0]["path"], "sub/deep/notes.txt");
 }
 
@@ -66,7 +66,7 @@ fn a_long_listing_comes_in_pages() {
     let mut target = "/api/models/acme/many/tree/main?recursive=true".to_owned();
     let mut found = Vec::new();
     loop {
-        let page = get(hub.address(Door::Origin), &target);
+        let page = get(hub.address(Listener::Origin), &target);
         let entries = page.json();
         assert!(entries.as_array().unwrap().len() <= 2);
         found.extend(
@@ -85,17 +85,18 @@ fn a_large_file_is_a_signed_redirect_to_another_host() {
     let (hub, head) = hub();
     let content = Content::pattern(100_000, 1);
     for method in ["HEAD", "GET"] {
-        let answer = ask(hub.address(Door::Origin), method, &format!("/acme/tiny/resolve/main/{MODEL}"), &[]);
+        let answer =
+            ask(hub.address(Listener::Origin), method, &format!("/acme/tiny/resolve/main/{MODEL}"), &[]);
         assert_eq!(answer.status, 302);
         assert_eq!(answer.header("x-repo-commit"), Some(head.as_str()));
         assert_eq!(answer.header("x-linked-size"), Some("100000"));
         let etag = format!("\"{}\"", content.digest().unwrap());
         assert_eq!(answer.header("x-linked-etag"), Some(etag.as_str()));
         let (host, target) = answer.location();
-        assert_eq!(host, hub.address(Door::Cdn).to_string());
-        let whole = get(hub.address(Door::Cdn), &target);
+        assert_eq!(host, hub.address(Listener::Cdn).to_string());
+        let whole = get(hub.address(Listener::Cdn), &target);
         assert_eq!((whole.status, whole.body), (200, content.to_vec().unwrap()));
-        let unsigned = get(hub.address(Door::Cdn), target.split('?').next().unwrap());
+        let unsigned = get(hub.address(Listener::Cdn), target.split('?').next().unwrap());
         assert_eq!(unsigned.status, 403);
     }
 }
@@ -103,12 +104,12 @@ fn a_large_file_is_a_signed_redirect_to_another_host() {
 #[test]
 fn a_small_file_is_a_redirect_on_the_same_host() {
     let (hub, _) = hub();
-    let answer = get(hub.address(Door::Origin), "/acme/tiny/resolve/main/sub/deep/notes.txt");
+    let answer = get(hub.address(Listener::Origin), "/acme/tiny/resolve/main/sub/deep/notes.txt");
     assert_eq!(answer.status, 307);
     assert_eq!(answer.header("x-linked-etag"), Some("\"ce013625030ba8dba906f756967f9e9ca394464a\""));
     let (host, target) = answer.location();
     assert_eq!(host, "");
-    let file = get(hub.address(Door::Origin), &target);
+    let file = get(hub.address(Listener::Origin), &target);
     assert_eq!((file.status, file.body.as_slice()), (200, b"hello\n".as_slice()));
 }
 
@@ -117,7 +118,7 @@ fn ranges_are_kept_to() {
     let hub = Hub::start_blocking();
     hub.add_plain("x.bin", Content::pattern(1000, 9));
     let bytes = Content::pattern(1000, 9).to_vec().unwrap();
-    let part = |headers: &[(&str, &str)]| ask(hub.address(Door::Origin), "GET", "/plain/x.bin", headers);
+    let part = |headers: &[(&str, &str)]| ask(hub.address(Listener::Origin), "GET", "/plain/x.bin", headers);
     let answer = part(&[("Range", "bytes=10-19")]);
     assert_eq!((answer.status, answer.header("content-range")), (206, Some("bytes 10-19/1000")));
     assert_eq!(answer.body, bytes[10..20]);
@@ -138,8 +139,8 @@ fn branches_move_and_commits_stay() {
     assert_ne!(repo.head(), first);
     let text = |revision: &str| {
         let target = format!("/acme/tiny/resolve/{revision}/config.json");
-        let (_, target) = get(hub.address(Door::Origin), &target).location();
-        String::from_utf8(get(hub.address(Door::Origin), &target).body).unwrap()
+        let (_, target) = get(hub.address(Listener::Origin), &target).location();
+        String::from_utf8(get(hub.address(Listener::Origin), &target).body).unwrap()
     };
     assert_eq!(text("main"), "{\"new\": true}\n");
     assert_eq!((text("v1"), text(&first)), ("{}\n".to_owned(), "{}\n".to_owned()));
@@ -153,7 +154,7 @@ fn access_is_refused_as_the_real_hub_does() {
         let bearer = format!("Bearer {}", token.unwrap_or_default());
         let headers = [("Authorization", bearer.as_str())];
         let headers = if token.is_some() { &headers[..] } else { &[] };
-        let answer = ask(hub.address(Door::Origin), "GET", target, headers);
+        let answer = ask(hub.address(Listener::Origin), "GET", target, headers);
         (answer.status, answer.header("x-error-code").map(str::to_owned))
     };
     let code = |text: &str| Some(text.to_owned());
@@ -185,26 +186,26 @@ fn an_ollama_model_is_a_manifest_and_blobs_a_redirect_away() {
             ("application/vnd.ollama.image.template", "{{ .Prompt }}".into()),
         ],
     );
-    let manifest = get(hub.address(Door::Origin), "/v2/library/tiny/manifests/latest").json();
+    let manifest = get(hub.address(Listener::Origin), "/v2/library/tiny/manifests/latest").json();
     assert_eq!(manifest["layers"][0]["digest"], format!("sha256:{}", digests[0]));
     assert_eq!(manifest["layers"][0]["size"], 5000);
     let target = format!("/v2/library/tiny/blobs/sha256:{}", digests[0]);
-    let (host, target) = get(hub.address(Door::Origin), &target).location();
-    assert_eq!(host, hub.address(Door::Cdn).to_string());
-    assert_eq!(Digest::of_bytes(&get(hub.address(Door::Cdn), &target).body), digests[0]);
+    let (host, target) = get(hub.address(Listener::Origin), &target).location();
+    assert_eq!(host, hub.address(Listener::Cdn).to_string());
+    assert_eq!(Digest::of_bytes(&get(hub.address(Listener::Cdn), &target).body), digests[0]);
     assert_eq!(hub.sent().of(&format!("ollama/library/tiny/sha256:{}", digests[0])), 5000);
-    assert_eq!(get(hub.address(Door::Origin), "/v2/library/tiny/manifests/none").status, 404);
+    assert_eq!(get(hub.address(Listener::Origin), "/v2/library/tiny/manifests/none").status, 404);
 }
 
 #[test]
 fn what_went_out_is_counted_to_the_byte() {
     let hub = Hub::start_blocking();
     hub.add_plain("x.bin", Content::pattern(3_000_000, 9));
-    ask(hub.address(Door::Origin), "HEAD", "/plain/x.bin", &[]);
+    ask(hub.address(Listener::Origin), "HEAD", "/plain/x.bin", &[]);
     let head = hub.sent();
     assert_eq!((head.body_bytes, head.requests_for(Route::Plain)), (0, 1));
-    get(hub.address(Door::Origin), "/plain/x.bin");
-    ask(hub.address(Door::Origin), "GET", "/plain/x.bin", &[("Range", "bytes=5-9")]);
+    get(hub.address(Listener::Origin), "/plain/x.bin");
+    ask(hub.address(Listener::Origin), "GET", "/plain/x.bin", &[("Range", "bytes=5-9")]);
     assert_eq!(hub.sent().since(&head).of("plain/x.bin"), 3_000_005);
     assert_eq!(hub.sent().since(&head).requests_for(Route::Plain), 2);
 }
@@ -213,13 +214,14 @@ fn what_went_out_is_counted_to_the_byte() {
 fn a_token_that_crosses_over_is_seen() {
     let (hub, _) = hub();
     let token = [("Authorization", "Bearer hf_secret")];
-    let answer = ask(hub.address(Door::Origin), "GET", &format!("/acme/tiny/resolve/main/{MODEL}"), &token);
+    let answer =
+        ask(hub.address(Listener::Origin), "GET", &format!("/acme/tiny/resolve/main/{MODEL}"), &token);
     assert_eq!(hub.tokens_seen_elsewhere(), []);
     let (_, target) = answer.location();
-    get(hub.address(Door::Cdn), &target);
+    get(hub.address(Listener::Cdn), &target);
     assert_eq!(hub.tokens_seen_elsewhere(), []);
-    ask(hub.address(Door::Cdn), "GET", &target, &token);
-    get(hub.address(Door::Cdn), &format!("{target}&token=hf_secret"));
+    ask(hub.address(Listener::Cdn), "GET", &target, &token);
+    get(hub.address(Listener::Cdn), &format!("{target}&token=hf_secret"));
     assert_eq!(hub.tokens_seen_elsewhere().len(), 1);
     assert_eq!(hub.text_seen_elsewhere("hf_secret").len(), 2);
 }
@@ -229,7 +231,7 @@ fn a_file_is_held_in_the_middle_until_it_is_released() {
     let hub = Hub::start_blocking();
     hub.add_plain("x.bin", Content::pattern(4_000_000, 9));
     hub.hold_after("plain/x.bin", 1_234_567);
-    let address = hub.address(Door::Origin);
+    let address = hub.address(Listener::Origin);
     std::thread::scope(|scope| {
         let download = scope.spawn(move || get(address, "/plain/x.bin"));
         assert!(hub.wait_until_held("plain/x.bin"));
@@ -245,9 +247,9 @@ fn a_client_that_leaves_while_it_is_held_gets_nothing_more() {
     hub.add_plain("x.bin", Content::pattern(4_000_000, 9));
     hub.hold_after("plain/x.bin", 1000);
     // This client leaves after a second without news.
-    assert_eq!(get(hub.address(Door::Origin), "/plain/x.bin").body.len(), 1000);
+    assert_eq!(get(hub.address(Listener::Origin), "/plain/x.bin").body.len(), 1000);
     hub.release("plain/x.bin");
-    let rest = ask(hub.address(Door::Origin), "GET", "/plain/x.bin", &[("Range", "bytes=1000-")]);
+    let rest = ask(hub.address(Listener::Origin), "GET", "/plain/x.bin", &[("Range", "bytes=1000-")]);
     assert_eq!(rest.body.len(), 3_999_000);
     assert_eq!(hub.sent().of("plain/x.bin"), 4_000_000);
 }
@@ -256,7 +258,7 @@ fn a_client_that_leaves_while_it_is_held_gets_nothing_more() {
 fn other_processes_count_lie_and_hold_over_http() {
     let hub = Hub::start_blocking();
     hub.add_plain("x.bin", Content::pattern(1000, 9));
-    let address = hub.address(Door::Origin);
+    let address = hub.address(Listener::Origin);
     let rule = r#"{"lie": {"cut": {"after": 7}}, "path": "x.bin", "times": {"only": 1}}"#;
     assert_eq!(ask_with(address, "POST", "/_lies", &[], rule).status, 200);
     assert_eq!(ask_with(address, "POST", "/_lies", &[], r#"{"lie": "no_such_lie"}"#).status, 400);

@@ -13,7 +13,7 @@ use crate::index::Stamp;
 use crate::source::folder::{Entry, Skipped};
 use crate::source::select::{self, Choice, Want};
 
-/// A file that nobody has given a role yet.
+/// A file without a role yet.
 #[derive(Clone, Debug)]
 pub(super) struct Loose {
     pub(super) entry: Entry,

@@ -1,7 +1,7 @@
 //! LM Studio's folder of models: `<publisher>/<repository>/<file>.gguf`.
 //!
 //! The folder keeps the hub's names and forgets the commit. So what is found there is reachable by the
-//! hub's reference, but filed as LM Studio's: nobody can say that it is what the hub has now. A `pull`
+//! hub's reference, but filed as LM Studio's: it is unknown whether it is what the hub has now. A `pull`
 //! asks the hub, and finds the bytes here if they are still the same.
 
 use std::path::Path;

@@ -124,7 +124,7 @@ pub struct AdoptedArtifact {
 pub enum Placement {
     /// The same bytes were here.
     Here,
-    /// Cloned by the file system: shares the disk's blocks, and nobody's changes reach the other.
+    /// Cloned by the file system: shares the disk's blocks, and changes of one do not reach the other.
     Reflink,
     /// A second name for the same file.
     HardLink,

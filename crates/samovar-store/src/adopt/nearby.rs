@@ -54,7 +54,7 @@ impl Store {
     /// When this store cannot be written.
     ///
     /// # Cancel safety
-    /// What has begun is finished also when nobody waits for it any more.
+    /// What has begun is finished also when no caller waits for it any more.
     pub async fn take_nearby(
         &self,
         reference: &ArtifactRef,

@@ -7,7 +7,7 @@
 //!   else copy        only when asked for
 //! ```
 //!
-//! A hard link or a reference shares the file with its owner. That is for files that nobody but this
+//! A hard link or a reference shares the file with its owner. That is for files that no user but this
 //! user, or the system, can write; a change by the owner is noticed by the file's stamp when it is opened.
 //! Neither owner nor rights of the file are touched. Another user's file could be changed behind any
 //! stamp: it is cloned or copied, never shared.
@@ -49,7 +49,7 @@ pub(super) enum Refusal {
 pub(super) struct Placed {
     pub(super) row: BlobRow,
     pub(super) how: Placement,
-    /// Held until the artifact is committed, so that nobody collects these bytes meanwhile.
+    /// Held until the artifact is committed, so that these bytes are not collected meanwhile.
     pub(super) _lease: BlobLease,
 }
 
@@ -145,14 +145,14 @@ fn would_be_copied(reason: &str) -> String {
     format!("{reason}, so it would have to be copied")
 }
 
-/// Whether nobody but this user and the system can change a file in place. An error is a clause.
+/// Whether no user but this one and the system can change a file in place. An error is a clause.
 fn is_steady(metadata: &Metadata) -> Result<(), &'static str> {
     let me = rustix::process::geteuid().as_raw();
     let my_group = rustix::process::getegid().as_raw();
     if metadata.uid() != me && metadata.uid() != 0 {
         Err("belongs to another user, who could change it")
     } else if metadata.mode() & 0o002 != 0 {
-        Err("may be written by everybody")
+        Err("may be written by all users")
     } else if metadata.mode() & 0o020 != 0 && metadata.gid() != my_group && metadata.gid() != 0 {
         Err("may be written by other users of its group")
     } else {
@@ -251,7 +251,7 @@ impl Placer<'_> {
                 let row = ingest::row(&digest, &facts, Ownership::HardLink);
                 return Ok(Placed { row, how: Placement::HardLink, _lease: lease });
             }
-            // Somebody else brought the bytes since the look above.
+            // Another process brought the bytes since the look above.
             Linked::Occupied => {
                 let row = self.here(digest, file)?.ok_or_else(changed)?;
                 return Ok(Placed { row, how: Placement::Here, _lease: lease });

@@ -20,7 +20,7 @@ use crate::local::Local;
 use crate::lookup::find;
 use crate::source::folder::{Bounds, clause};
 
-/// Bytes that are read between two words to whoever watches.
+/// Bytes that are read between two reports of progress.
 const WORD_BYTES: u64 = 16 << 20;
 
 /// Scans all roots and takes over what is new.

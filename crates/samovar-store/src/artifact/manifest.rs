@@ -87,7 +87,7 @@ impl Manifest {
         self.files.iter().map(|file| file.size).sum()
     }
 
-    /// What keeps this from being a manifest, whoever says that it is one.
+    /// What keeps this from being a manifest, whatever says that it is one.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         fault_of(self.files.iter().map(|file| &file.path))
     }

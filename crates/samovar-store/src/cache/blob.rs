@@ -100,7 +100,7 @@ pub(crate) fn locate(layout: &Layout, digest: &Digest) -> Result<Option<BlobFile
                 path: elsewhere.path,
                 stamp: Stamp::of(&facts),
             })),
-            // Whoever owns it took it away.
+            // Its owner took it away.
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -110,7 +110,7 @@ pub(crate) fn locate(layout: &Layout, digest: &Digest) -> Result<Option<BlobFile
 }
 
 /// Whether a blob is here and is what it was; hashed again only when its file changed. What was found is
-/// noted in the index. `size` is what somebody says of it: only the bytes decide whether it is damaged.
+/// noted in the index. `size` is what others say of it: only the bytes decide whether it is damaged.
 ///
 /// # Errors
 /// [`Error::Damaged`] when the bytes are not right any more; they were set aside. [`Error::BadAnswer`] when they
@@ -210,7 +210,7 @@ pub(crate) fn set_aside(layout: &Layout, index: &Index, digest: &Digest) -> Resu
         }
     };
     // The index first: a row that calls a blob ready never outlives its file, wherever this breaks off. A file
-    // that stays behind under a marked row is hashed before anybody trusts it.
+    // that stays behind under a marked row is hashed before it is trusted.
     index.set_blob_state(digest, BlobState::Quarantined)?;
     let moved = away(&layout.blob(digest), Some(&layout.quarantine(digest)))
         .and_then(|()| away(&layout.blob_reference(digest), None))

@@ -88,7 +88,7 @@ pub(crate) fn keys(layout: &Layout) -> Result<Vec<KeyDigest>, Error> {
 
 /// Fills an index from manifests and blobs. What a manifest names and is not here leaves its artifact out.
 /// Hardly any bytes are hashed: a file with a blob's name was verified when it got it, and its time tells
-/// whether somebody wrote to it since.
+/// whether it was written to since.
 ///
 /// # Errors
 /// When the manifests cannot be listed or the index cannot be written.

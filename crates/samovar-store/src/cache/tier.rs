@@ -1,7 +1,7 @@
 //! Stores that are only read: searched before anything is fetched, and never written.
 //!
 //! A tier has no index of its own here: one in memory is filled from its manifests, again whenever they
-//! change. Nothing is leased in a tier; whoever keeps it keeps what its readers use. On Linux a file that is
+//! change. Nothing is leased in a tier; its keeper keeps what its readers use. On Linux a file that is
 //! mapped outlives its name.
 
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ impl ReadOnly {
 pub(crate) struct Tiers(Vec<ReadOnly>);
 
 impl Tiers {
-    /// Those in these directories. One that is not there today is left out, and keeps nobody from the others.
+    /// Those in these directories. One that is not there today is left out, and does not hide the others.
     pub(crate) fn open(dirs: &[PathBuf]) -> Self {
         let open = |dir: &PathBuf| match ReadOnly::open(dir) {
             Ok(tier) => Some(tier),

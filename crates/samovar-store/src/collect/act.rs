@@ -6,7 +6,7 @@
 //!   no lock              unlink what lies in trash/
 //! ```
 //!
-//! A crash between two steps leaves rows marked `deleting`; whoever opens the store next finishes or undoes
+//! A crash between two steps leaves rows marked `deleting`; the next process that opens the store finishes or undoes
 //! them (see [`super::recover`]). Nothing under `blobs/` is ever unlinked in place, and nothing is written into.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -46,7 +46,7 @@ pub(crate) struct Done {
     pub(crate) orphans: (u64, u64),
 }
 
-/// Lets go what the plan says, except what somebody took into use since.
+/// Lets go what the plan says, except what was taken into use since.
 ///
 /// # Errors
 /// When the index or the disk refuses; what had not left yet stays as it was.
@@ -66,7 +66,7 @@ pub(crate) fn act(cache: &Cache, survey: &Survey, plan: &Collection) -> Result<D
     let stayed: HashSet<KeyDigest> =
         plan.artifacts.iter().map(|(key, _)| *key).filter(|key| !gone.contains(key)).collect();
     for index in &plan.leftovers {
-        // What was to leave with an artifact that somebody took into use meanwhile.
+        // What was to leave with an artifact that was taken into use meanwhile.
         if survey.view.leftovers[*index].parent.is_some_and(|parent| stayed.contains(&parent)) {
             continue;
         }
@@ -118,14 +118,14 @@ fn take_away(
         .and_then(|()| cache.index.forget(&keys, &digests));
     if let Err(error) = forgotten {
         moves.undo();
-        // When this fails too, whoever opens the store next does it.
+        // When this fails too, the next process that opens the store does it.
         let _ = cache.index.set_blob_states(&digests, BlobState::Ready);
         return Err(error);
     }
     Ok(blobs.shares(&leaving))
 }
 
-/// Whether somebody uses an artifact; as in [`super::view::is_in_use`].
+/// Whether a process uses an artifact; as in [`super::view::is_in_use`].
 fn is_held(artifact: &Artifact, held: &BTreeMap<Digest, u32>) -> bool {
     !artifact.files.is_empty() && artifact.files.iter().all(|file| held.contains_key(&file.digest))
 }
@@ -150,7 +150,7 @@ struct Blobs {
 }
 
 impl Blobs {
-    /// Those that nobody else needs, uses, or is just bringing in.
+    /// Those that no other process needs, uses, or is just bringing in.
     fn of(
         cache: &Cache,
         survey: &Survey,
@@ -189,7 +189,7 @@ impl Blobs {
     }
 }
 
-/// Lets blobs go that no artifact needs. Those that somebody needs by now stay. How many went, and their bytes.
+/// Lets blobs go that no artifact needs. Those that are needed by now stay. How many went, and their bytes.
 fn take_orphans(cache: &Cache, digests: &[Digest]) -> Result<(u64, u64), Error> {
     let layout = &cache.layout;
     let _alone = alone(layout)?;
@@ -213,7 +213,7 @@ fn take_orphans(cache: &Cache, digests: &[Digest]) -> Result<(u64, u64), Error> 
     Ok((free.len() as u64, bytes))
 }
 
-/// Lets a leftover go; false when somebody works on it by now.
+/// Lets a leftover go; false when a process works on it by now.
 fn sweep(cache: &Cache, survey: &Survey, index: usize) -> Result<bool, Error> {
     let place = &survey.leftovers[index];
     if survey.view.leftovers[index].kind == LeftoverKind::Trash {
@@ -269,7 +269,7 @@ pub(crate) struct Claim {
     _lock: Option<FileLock>,
 }
 
-/// Claims a blob or download; `None` when somebody works on it. Where nobody ever did, no lock is made: whoever
+/// Claims a blob or download; `None` when a process works on it. Where none ever did, no lock is made: one that
 /// begins now leases first, and waits for `gc.lock` with that.
 pub(crate) fn claim(layout: &Layout, id: &PartialId) -> Result<Option<Claim>, Error> {
     let path = layout.blob_lock(id);

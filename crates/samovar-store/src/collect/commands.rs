@@ -46,7 +46,7 @@ impl Store {
     /// blobs stay, the name goes. That process should have closed this very artifact. Blocks.
     ///
     /// # Errors
-    /// As [`Self::remove`]; [`Error::InUse`] where a blob is nobody else's, and where another process than `user` uses them.
+    /// As [`Self::remove`]; [`Error::InUse`] where a blob belongs to no other artifact, and where another process than `user` uses them.
     pub fn remove_name(&self, key: &KeyDigest, user: u32) -> Result<Removed, Error> {
         self.remove_by(key, Some(user))
     }
@@ -65,7 +65,7 @@ impl Store {
         };
         let plan = Collection { user, ..plan_removal(&survey.view, &[*key]) };
         let collected = settle(&local.cache, &survey, &plan, &limits(local, &survey, 0), false)?;
-        // What was packed of it is of no use to anybody any more.
+        // What was packed of it is of no use any more.
         let packed_bytes = collected.leftovers.get(&LeftoverKind::Packed).map_or(0, |swept| swept.bytes);
         let removed = collected
             .removed

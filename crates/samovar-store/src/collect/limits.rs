@@ -1,4 +1,4 @@
-//! What may stay: marks of the quota, and for how long somebody may still come back for what is unfinished.
+//! What may stay: marks of the quota, and for how long a process may still come back for what is unfinished.
 
 use super::view::LeftoverKind;
 
@@ -7,7 +7,7 @@ const HIGH_PERCENT: u64 = 95;
 /// … and stops at this.
 const LOW_PERCENT: u64 = 85;
 pub(super) const HOUR_MS: u64 = 3_600_000;
-/// After so long nobody comes back to finish a download.
+/// After so long no process comes back to finish a download.
 const PARTIAL_MS: u64 = 7 * 24 * HOUR_MS;
 /// An artifact is committed within moments of its blobs; one in flight holds them besides.
 pub(super) const ORPHAN_MS: u64 = HOUR_MS;

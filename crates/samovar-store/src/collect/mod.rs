@@ -1,4 +1,4 @@
-//! Collection: what leaves the disk, and how it leaves without anybody noticing.
+//! Collection: what leaves the disk, and how it leaves unnoticed by its readers.
 //!
 //! ```text
 //!   survey ─► plan (pure) ─► act ─────────────► trash/ ─► gone
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Three ask for it: a user (`gc`, `rm`), the limits when something is to be fetched (see [`room`]), and
-//! nobody else: no timer of its own. It never takes what is pinned, leased or on its way in, and never a byte
+//! no other: no timer of its own. It never takes what is pinned, leased or on its way in, and never a byte
 //! that is not ours: a file of another program is only forgotten.
 
 mod act;
@@ -65,7 +65,7 @@ pub struct Collected {
     pub quota_bytes: u64,
     /// Artifacts that stayed because they are pinned.
     pub pinned: u64,
-    /// Artifacts that stayed because somebody uses them.
+    /// Artifacts that stayed because they are in use.
     pub in_use: u64,
 }
 
@@ -79,7 +79,7 @@ pub struct Removed {
     /// Bytes of its files.
     pub bytes: u64,
     /// Bytes that the disk has more of: less than `bytes` where others share them, and more with what was packed of it
-    /// where somebody asked for exactly this.
+    /// where a user asked for exactly this.
     pub freed_bytes: u64,
     /// Milliseconds since its last use, in time that the store saw.
     pub idle_ms: u64,
@@ -97,7 +97,7 @@ pub struct Swept {
 }
 
 /// What is done whenever a store is opened: a collection that broke off is finished, and time goes on. Not being
-/// able to keeps nobody from opening it.
+/// able to does not prevent opening it.
 pub(crate) fn look_after(local: &Local) {
     let looked =
         recover(&local.cache.layout, &local.cache.index).and_then(|()| uptime_history(local, true).map(drop));
@@ -107,7 +107,7 @@ pub(crate) fn look_after(local: &Local) {
     ballast::lay(&local.cache.layout);
 }
 
-/// Looks at the store, and notes that somebody did.
+/// Looks at the store, and notes the look.
 pub(crate) fn survey(local: &Local, may_write: bool) -> Result<Survey, Error> {
     let uptime_history = uptime_history(local, may_write)?;
     if may_write {
@@ -126,7 +126,7 @@ fn uptime_history(local: &Local, may_write: bool) -> Result<UptimeHistory, Error
     uptime_history.observe(now_ms, max_age_ms(local));
     if may_write && earlier.is_none_or(|earlier| uptime_history.is_news_to(&earlier)) {
         let json = serde_json::to_string(&uptime_history).expect("invariant: numbers are JSON");
-        // What was not noted now is noted next time; a full disk must not keep anybody from making room.
+        // What was not noted now is noted next time; a full disk must not prevent making room.
         let _ = local.cache.index.remember(CHRONICLE, &json);
     }
     Ok(uptime_history)

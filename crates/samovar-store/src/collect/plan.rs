@@ -1,7 +1,7 @@
 //! What goes: a pure function from what is there to what is removed.
 //!
 //! ```text
-//!   leftovers past their time, or that nobody can want
+//!   leftovers past their time, or that none can want
 //!     ─► artifacts past the age limit
 //!          ─► over the high mark, or too little disk: down to the low mark
 //!               packed files ─► broken-off downloads ─► saved prefixes ─► artifacts, what is worth least
@@ -30,7 +30,7 @@ pub enum Why {
     Age,
     /// Room was needed, and it was worth least.
     Room,
-    /// Somebody said so.
+    /// A caller said so.
     Asked,
 }
 
@@ -726,7 +726,7 @@ mod tests {
             }
             for digest in &collection.blobs {
                 prop_assert!(!view.blobs[digest].is_held);
-                prop_assert!(!needed.contains(digest), "a blob that somebody needs");
+                prop_assert!(!needed.contains(digest), "a blob that is needed");
             }
             let freed: u64 = collection.blobs.iter().map(|digest| view.blobs[digest].frees_bytes).sum();
             prop_assert_eq!(freed, collection.frees_bytes);

@@ -188,7 +188,7 @@ impl Survey {
         Ok(())
     }
 
-    /// Packed files. One whose artifact has gone, or that cannot be found, is of no use to anybody.
+    /// Packed files. One whose artifact has gone, or that cannot be found, is of no use.
     fn packed(&mut self, local: &Local, uptime_history: &UptimeHistory) -> std::io::Result<()> {
         let known: HashSet<KeyDigest> = self.artifacts.iter().map(|artifact| artifact.key_digest).collect();
         let is_gone = |parent: &KeyDigest| !known.contains(parent) && !may_be_in_tiers(local, parent);
@@ -247,7 +247,7 @@ fn may_be_in_tiers(local: &Local, key: &KeyDigest) -> bool {
     is_one_away || local.tiers.all().iter().any(has_it)
 }
 
-/// What living processes use; waits for moments, so that nobody is just writing a lease.
+/// What living processes use; waits for moments, so that no process is just writing a lease.
 pub(crate) fn held_but_by(layout: &Layout, process: Option<u32>) -> Result<BTreeMap<Digest, u32>, Error> {
     if !layout.is_writable() {
         return Ok(BTreeMap::new());
@@ -299,7 +299,7 @@ impl OwnLinks {
     }
 }
 
-/// Whether somebody works on a download. A lock that was never taken is free, and is not made for this.
+/// Whether a process works on a download. A lock that was never taken is free, and is not made for this.
 pub(crate) fn is_locked(layout: &Layout, id: &PartialId) -> bool {
     let path = layout.blob_lock(id);
     path.exists() && !matches!(FileLock::try_now(layout.root(), &path, Hold::Shared), Ok(Some(_)))

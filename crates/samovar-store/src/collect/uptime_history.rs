@@ -1,17 +1,17 @@
 //! Time as the store saw it, so that a clock that jumps, or a long absence, does not make everything old at once.
 //!
 //! ```text
-//!   wall clock   ──x──x───x──────────── jump or absence ───────────x──x──►   x = somebody looked after the store
+//!   wall clock   ──x──x───x──────────── jump or absence ───────────x──x──►   x = a process looked after the store
 //!   store's time ──x──x───x────┤ counts as at most a week ├────────x──x──►
 //! ```
 //!
-//! A stretch in which nobody looked counts as [`LONGEST_GAP_MS`] at most, or a quarter of the age limit if that
-//! is less. Nothing ages from before the uptime history began, so that an index built anew condemns nobody.
+//! A stretch without a look counts as [`LONGEST_GAP_MS`] at most, or a quarter of the age limit if that
+//! is less. Nothing ages from before the uptime history began, so that an index that is built again makes nothing old.
 
 use serde::{Deserialize, Serialize};
 
 const DAY_MS: u64 = 24 * 3_600_000;
-/// What a stretch without anybody counts at most.
+/// What a stretch without a look counts at most.
 const LONGEST_GAP_MS: u64 = 7 * DAY_MS;
 /// Gaps that are remembered; with more the oldest are forgotten, and count in full.
 const GAPS: usize = 64;
@@ -37,7 +37,7 @@ impl UptimeHistory {
         Self { began_ms: now_ms, seen_ms: now_ms, gaps: Vec::new() }
     }
 
-    /// Somebody looks after the store at this moment.
+    /// A process looks after the store at this moment.
     pub(crate) fn observe(&mut self, now_ms: u64, max_age_ms: Option<u64>) {
         let counts_ms = LONGEST_GAP_MS.min(max_age_ms.unwrap_or(u64::MAX) / 4);
         if now_ms < self.seen_ms {

@@ -36,7 +36,7 @@ pub(crate) struct ArtifactFacts {
 pub(crate) struct BlobFacts {
     /// Bytes that the disk gains when it goes.
     pub(crate) frees_bytes: u64,
-    /// Leased, or locked by somebody who fetches it.
+    /// Leased, or locked by a process that fetches it.
     pub(crate) is_held: bool,
     /// Since it was made.
     pub(crate) idle_ms: u64,
@@ -49,9 +49,9 @@ pub(crate) struct Leftover {
     pub(crate) bytes: u64,
     /// Since it was written last.
     pub(crate) idle_ms: u64,
-    /// Somebody works on it, or uses it.
+    /// A process works on it, or uses it.
     pub(crate) is_held: bool,
-    /// Nobody can want it any more, however young it is.
+    /// It cannot be wanted any more, however young it is.
     pub(crate) is_needless: bool,
     /// Something better of the same is there.
     pub(crate) is_outdone: bool,
@@ -60,7 +60,7 @@ pub(crate) struct Leftover {
 }
 
 impl Leftover {
-    /// One of nothing that nobody uses.
+    /// One of nothing, and unused.
     pub(crate) fn of(kind: LeftoverKind, idle_ms: u64) -> Self {
         let (is_held, is_needless, is_outdone) = (false, false, false);
         Self { kind, bytes: 0, idle_ms, is_held, is_needless, is_outdone, parent: None }
@@ -87,7 +87,7 @@ pub enum LeftoverKind {
     Packed,
 }
 
-/// Whether somebody uses it: whoever opened it holds each of its blobs. One that shares a blob with
+/// Whether a process uses it: one that opened it holds each of its blobs. One that shares a blob with
 /// another artifact in use is not in use for that.
 pub(crate) fn is_in_use(artifact: &ArtifactFacts, blobs: &HashMap<Digest, BlobFacts>) -> bool {
     !artifact.blobs.is_empty()

@@ -1,7 +1,7 @@
 //! What keeping an artifact saves: how often it is used, times what it would take to bring it back, for its bytes.
 //!
 //! Uses a day decay on their own, so that old uses fade without an age; having been fetched counts as one use,
-//! so that what somebody just pulled is not the first to go.
+//! so that what was just pulled is not the first to go.
 
 use samovar_core::gdsf;
 

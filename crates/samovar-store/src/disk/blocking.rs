@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 
-/// Runs `work` on a thread that may block. What has begun is finished also when nobody waits for it any more.
+/// Runs `work` on a thread that may block. What has begun is finished also when no caller waits for it any more.
 ///
 /// # Errors
 /// Whatever `work` says, and when the program is leaving.

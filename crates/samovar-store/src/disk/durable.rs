@@ -57,7 +57,7 @@ pub(crate) fn publish(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Gives a sealed file its final name unless something lies there, and makes the name last. False when something
-/// does: it stays as it is, since somebody may have its inode open or allowed, and `from` stays too.
+/// does: it stays as it is, since a process may have its inode open or allowed, and `from` stays too.
 pub(crate) fn publish_new(from: &Path, to: &Path) -> io::Result<bool> {
     let is_new = rename_new(from, to)?;
     if is_new {
@@ -130,7 +130,7 @@ pub(crate) fn create_private_dir_all(path: &Path) -> io::Result<()> {
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-/// A name that nobody else uses.
+/// A name that no other process uses.
 pub(crate) fn random_name() -> String {
     // The standard library's hasher is keyed by the system's randomness, differently each time.
     let random = || RandomState::new().build_hasher().finish();

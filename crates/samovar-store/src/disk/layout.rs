@@ -234,7 +234,7 @@ impl Layout {
         self.packing().join(id.to_string())
     }
 
-    /// Files on their way to another name; whatever lies here when nobody writes is rubbish.
+    /// Files on their way to another name; whatever lies here while no process writes is rubbish.
     pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
     }
@@ -261,7 +261,7 @@ impl Layout {
         self.root.join("locks").join("gc.lock")
     }
 
-    /// Held by whoever brings these bytes in.
+    /// Held by the process that brings these bytes in.
     pub(crate) fn blob_lock(&self, id: &PartialId) -> PathBuf {
         self.root.join("locks").join("blob").join(format!("{id}.lock"))
     }

@@ -193,7 +193,7 @@ fn write(file: &File, place: usize, digest: Option<&Digest>) -> io::Result<()> {
     file.file().write_all_at(record.as_bytes(), place as u64 * RECORD_BYTES)
 }
 
-/// The right to move things away: nobody opens anything meanwhile.
+/// The right to move things away: no process opens anything meanwhile.
 ///
 /// # Errors
 /// When the file system has no locks.

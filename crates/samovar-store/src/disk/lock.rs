@@ -1,6 +1,6 @@
 //! Locks between processes: `flock` on files that are never unlinked.
 //!
-//! The kernel gives a lock back when its holder dies, however it dies, so that nobody has to judge
+//! The kernel gives a lock back when its holder dies, however it dies, so that no process has to judge
 //! whether a holder is alive. A lock belongs to an open file, not to a process: two handles in one
 //! process exclude each other like two processes do.
 
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::disk::plain;
 
-/// First wait between two looks at a lock that somebody else has.
+/// First wait between two looks at a lock that another process has.
 const FIRST_WAIT: Duration = Duration::from_millis(2);
 /// Longest wait; bounds how long a waiter takes to notice that the holder is gone.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
@@ -69,7 +69,7 @@ impl FileLock {
         }
     }
 
-    /// Takes the lock if nobody is in the way; `None` when somebody is.
+    /// Takes the lock if no process is in the way; `None` when one is.
     ///
     /// # Errors
     /// When the lock file cannot be opened or the file system has no locks.
@@ -83,7 +83,7 @@ impl FileLock {
         &self.file
     }
 
-    /// Locks a file that is open already, such as a lease; `None` when somebody else has it.
+    /// Locks a file that is open already, such as a lease; `None` when another process has it.
     ///
     /// # Errors
     /// When the file system has no locks.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Bytes are written at their offsets, never appended, and the file is never cut. The note lags behind the
-//! bytes and never runs ahead of them; what it misses after a crash is fetched again. Whoever uses a
+//! bytes and never runs ahead of them; what it misses after a crash is fetched again. A process that uses a
 //! partial holds its blob lock; others may only read the note.
 
 use std::io;
@@ -100,7 +100,7 @@ pub(crate) struct Partial {
     data: File,
     state: Mutex<State>,
     moved: Condvar,
-    /// Held as long as anybody may still write.
+    /// Held as long as a task may still write.
     lock: Option<Arc<FileLock>>,
 }
 
@@ -142,7 +142,7 @@ impl Partial {
         Self::open_files(layout, id, size, etag).map_err(fail)
     }
 
-    /// Keeps the blob lock for as long as anybody may still write.
+    /// Keeps the blob lock for as long as a task may still write.
     #[must_use]
     pub(crate) fn holding(mut self, lock: Arc<FileLock>) -> Self {
         self.lock = Some(lock);
@@ -319,7 +319,7 @@ impl Partial {
         state.era == era && state.size == Some(size) && state.spans.front() == size
     }
 
-    /// Tells whoever follows the front that nothing will come any more, and notes what came: whoever follows may
+    /// Tells those that follow the front that nothing will come any more, and notes what came: those that follow may
     /// outlive this process's last look at the download.
     pub(crate) fn close(&self) {
         let mut state = self.state();

@@ -48,7 +48,7 @@ pub(crate) fn open_with(root: &Path, path: &Path, flags: OFlags, mode: Mode) -> 
     Ok(file)
 }
 
-/// `None` where the kernel, or whoever filters its calls, does not have it.
+/// `None` where the kernel, or a filter of its calls, does not have it.
 #[cfg(target_os = "linux")]
 fn in_one_call(dir: &OwnedFd, below: &Path, flags: OFlags, mode: Mode) -> Option<Result<OwnedFd, Errno>> {
     use rustix::fs::{ResolveFlags, openat2};

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The digest is leased before anything is looked at, so that what is found cannot be collected. A blob that
-//! nobody promised a digest of is known by its place until its bytes are here.
+//! has no promised digest is known by its place until its bytes are here.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -120,7 +120,7 @@ impl FileFetcher<'_> {
         .await
     }
 
-    /// Waits until nobody else brings the same bytes, and tells how far they are.
+    /// Waits until no other process brings the same bytes, and tells how far they are.
     async fn turn(&self, fetch_job: &FetchJob<'_>) -> Result<FileLock, Error> {
         let layout = &self.local.cache.layout;
         let fail = || Error::io("the blob could not be locked");
@@ -230,7 +230,7 @@ impl FileFetcher<'_> {
         .await
     }
 
-    /// Checks a whole download and makes a blob of it. Once begun it is finished, whoever waits.
+    /// Checks a whole download and makes a blob of it. Once begun it is finished, even if no caller waits.
     async fn take_in(
         &self,
         fetch_job: &FetchJob<'_>,
@@ -323,7 +323,7 @@ fn git_sha1(file: &RemoteFile) -> Option<[u8; 20]> {
 }
 
 /// The digest of a place's bytes, if they are known to be the same still: because git or the server names their
-/// version, or because somebody fetched them since we asked.
+/// version, or because another process fetched them since we asked.
 fn recall(index: &Index, id: &PartialId, file: &RemoteFile, asked_ms: u64) -> Option<Digest> {
     let memo: Memo = serde_json::from_str(&index.recall(&memo_key(id)).ok()??).ok()?;
     // A weak etag says that two versions will do for each other, not that they are the same.

@@ -161,7 +161,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Gives verified bytes their final name. The caller leases the digest, so that nobody removes them again.
+/// Gives verified bytes their final name. The caller leases the digest, so that they are not removed again.
 ///
 /// A name that is there is never replaced by equal bytes: a worker may have been allowed to read that inode, and
 /// would be refused another. What lies there counts once it was hashed; `from` is removed then. What is wrong is
@@ -189,7 +189,7 @@ pub(crate) fn publish(layout: &Layout, file: &File, from: &Path, digest: &Digest
                 }
             }
         }
-        // Bytes of our own need nobody else's any more.
+        // Bytes of our own need no other's any more.
         let _ = fs_err::remove_file(layout.blob_reference(digest));
         Ok(row(digest, &facts, Ownership::Owned))
     };

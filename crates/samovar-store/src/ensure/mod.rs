@@ -143,7 +143,7 @@ async fn make_room(local: &Arc<Local>, listing: &Listing) -> Result<(BlobLease, 
     .await
 }
 
-/// Writes the manifest and the index. Once begun it is finished, whoever waits.
+/// Writes the manifest and the index. Once begun it is finished, even if no caller waits.
 async fn commit(
     local: &Arc<Local>,
     listing: &Listing,

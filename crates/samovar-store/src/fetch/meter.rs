@@ -1,4 +1,4 @@
-//! How one fetch gets on, told to everybody who watches it.
+//! How one fetch gets on, told to all that watch it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ struct Rate {
     bytes_per_s: f64,
 }
 
-/// Somebody who is told, until dropped.
+/// A watcher that is told, until dropped.
 pub(crate) struct Watching {
     meter: Arc<Meter>,
     id: u64,
@@ -105,7 +105,7 @@ impl Meter {
         });
     }
 
-    /// Bytes came in; `done` says how many of the current file are there, and is asked when somebody is told.
+    /// Bytes came in; `done` says how many of the current file are there, and is asked when a watcher is told.
     pub(crate) fn arrived(&self, bytes: u64, done: impl Fn() -> u64) {
         self.tell(false, |state| {
             state.fetched += bytes;

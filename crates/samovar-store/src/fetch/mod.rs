@@ -86,7 +86,7 @@ impl<S: Sink, F: Fn(u64) + Send + Sync> Fetch<'_, S, F> {
                 Ok(false) => continue,
                 Err(stop) => stop,
             };
-            // Nobody may write any more when the file starts anew.
+            // No task may write any more when the file starts again.
             self.pump.writes.close();
             self.pump.writes.wait().await;
             self.pump.writes.reopen();
@@ -127,7 +127,7 @@ impl<S: Sink, F: Fn(u64) + Send + Sync> Fetch<'_, S, F> {
         Ok(false)
     }
 
-    /// A go at a file whose size nobody has said: one stream from where the last one ended.
+    /// A go at a file of unknown size: one stream from where the last one ended.
     async fn unsized_turn(&self) -> Result<bool, Stop> {
         let sink = &self.pump.sink;
         let at = sink.done_bytes();

@@ -1,4 +1,4 @@
-//! How a fetch gets on, for whoever watches.
+//! How a fetch gets on, for its watchers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub type Watch = Arc<dyn Fn(Progress) + Send + Sync>;
 pub enum Progress {
     /// The source is asked what the reference means.
     Resolving,
-    /// Nobody answers at the source yet; it is asked again, or is still waited for.
+    /// The source does not answer yet; it is asked again, or is still waited for.
     Unanswered {
         /// What is known of it.
         reason: String,

@@ -21,7 +21,7 @@ impl Queue {
         Self(Mutex::new(gaps.into()))
     }
 
-    /// Bytes that nobody has taken.
+    /// Bytes that no connection has taken.
     pub(crate) fn bytes(&self) -> u64 {
         self.gaps().iter().map(|gap| gap.end - gap.start).sum()
     }
@@ -31,7 +31,7 @@ impl Queue {
     /// connections end together.
     pub(crate) fn take(&self, lanes: u64, bytes_per_s: u64) -> Option<Range<u64>> {
         if lanes <= 1 {
-            // Nobody to share with: one request a gap.
+            // No other connection to share with: one request per gap.
             return self.gaps().pop_front();
         }
         let share = self.bytes() / lanes / 2;

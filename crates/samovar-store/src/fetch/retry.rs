@@ -10,10 +10,10 @@ use crate::config::RetryConfig;
 use crate::error::Error;
 use crate::fetch::meter::Meter;
 
-/// Where nobody is to be asked, a question is not asked more than once again after this long: the address is wrong, or the
+/// Where no server is to be asked, a question is not asked more than once again after this long: the address is wrong, or the
 /// network is not there, and a person waits. A download that has begun is retried as often as the settings say.
 const NOBODY_THERE: Duration = Duration::from_secs(4);
-/// After this long without an answer, whoever waits is told.
+/// After this long without an answer, those that wait are told.
 const SLOW: Duration = Duration::from_millis(1_500);
 
 tokio::task_local! {
@@ -27,7 +27,7 @@ pub(crate) async fn told<F: Future>(meter: Arc<Meter>, work: F) -> F::Output {
 }
 
 fn tell(reason: &str) {
-    // Without a meter nobody watches.
+    // Without a meter there is no watcher.
     let _ = METER.try_with(|meter| meter.unanswered(reason));
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A change that waits for the disk or for another process does not hold up a lookup. Every change asks
 //! first whether the open file is still the one under its name, so that nothing is written to a file that
-//! nobody will ever read again. Lookups go on answering from the file that they have.
+//! is never read again. Lookups go on answering from the file that they have.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -98,7 +98,7 @@ impl Access {
         let reads = lock(&self.reads);
         let answer = match &*reads {
             Some(connection) => query(connection),
-            // In memory, where nothing is ever reopened and so nobody locks the two the other way round.
+            // In memory, where nothing is ever reopened and so the two are never locked the other way round.
             None => query(&lock(&self.writes).connection),
         };
         drop(reads);
@@ -186,7 +186,7 @@ impl Access {
         Ok(())
     }
 
-    /// The store's error for SQLite's; sets a damaged file aside on the way, unless somebody has already.
+    /// The store's error for SQLite's; sets a damaged file aside on the way, unless that was done already.
     fn explain(&self, error: &rusqlite::Error, generation: u64) -> Error {
         let path = self.path.as_deref().unwrap_or(Path::new(MEMORY));
         if self.path.is_none() || !damage::is_damage(error) {

@@ -55,7 +55,7 @@ pub(super) fn connect_or_begin(path: &Path, journal: Journal) -> Result<(Connect
         }
         let found = connect(path, journal);
         let after = inode_of(path);
-        // Somebody deleted or replaced it while it was being opened: the connections may be to anything, and
+        // Another process deleted or replaced it while it was being opened: the connections may be to anything, and
         // what lies beside the file may be of the one that is gone.
         if moves < MOVES && (after.is_none() || before.is_some_and(|before| after != Some(before))) {
             moves += 1;

@@ -92,7 +92,7 @@ fn drop_oldest(path: &Path) {
     let newest: BTreeSet<u64> = all.iter().map(|(ms, _)| *ms).collect();
     let Some(oldest_kept) = newest.iter().rev().nth(KEPT - 1) else { return };
     for (_, path) in all.iter().filter(|(ms, _)| ms < oldest_kept) {
-        // What cannot be removed, such as a directory that somebody put there, stays.
+        // What cannot be removed, such as a directory that was put there, stays.
         let _ = fs_err::remove_file(path);
     }
 }
@@ -108,7 +108,7 @@ pub(super) fn set_log_aside(path: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Removes what SQLite kept beside a database that is gone. SQLite itself drops a log without a database, but
-/// a fresh one would take over the shared memory, which whoever still has the old one open goes on writing to.
+/// a fresh one would take over the shared memory, to which processes with the old one open go on writing.
 pub(super) fn remove_log(path: &Path) -> Result<(), Error> {
     for companion in COMPANIONS {
         match fs_err::remove_file(with_suffix(path, companion)) {

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! It is a memo: everything that matters can be built again from manifests and blobs. So a file that
-//! is damaged is set aside and a fresh one begun, and whoever owns the index is told to fill it.
+//! is damaged is set aside and a fresh one begun, and the owner of the index is told to fill it.
 //!
 //! It never reads a model's bytes, never deletes a file of the store, and never waits on an event loop:
 //! all calls block, mostly for microseconds.
@@ -54,7 +54,7 @@ pub(crate) enum Journal {
 /// What was found under the index's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Was {
-    /// Nothing, or an index that nobody has filled yet: the caller fills it and says [`Index::set_rebuilt`].
+    /// Nothing, or an index that was not filled yet: the caller fills it and says [`Index::set_rebuilt`].
     Fresh,
     /// An index in order.
     Existing,

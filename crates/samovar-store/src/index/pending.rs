@@ -21,7 +21,7 @@ use crate::error::Error;
 
 /// Time in which notes come together.
 const GATHERING: Duration = Duration::from_secs(1);
-/// How long the thread waits for other processes: nobody needs it to insist.
+/// How long the thread waits for other processes: it need not insist.
 const BRIEFLY: Duration = Duration::from_millis(20);
 /// How long a caller who asks for the writing waits for other processes.
 const PATIENTLY: Duration = Duration::from_secs(2);

@@ -111,13 +111,13 @@ pub(super) fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     }
     if from < VERSION {
         transaction.pragma_update(None, "user_version", VERSION)?;
-        // An index of version 1 was filled by whoever made it.
+        // An index of version 1 was filled by its maker.
         set_rebuilt(transaction, from > 0)?;
     }
     Ok(())
 }
 
-/// Whether somebody has said that the index holds all that the manifests say.
+/// Whether it was said that the index holds all that the manifests say.
 pub(super) fn is_rebuilt(connection: &Connection) -> rusqlite::Result<bool> {
     connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM fact WHERE name = ?1 AND value = 1)")?

@@ -1,4 +1,4 @@
-//! What is here: the artifact that a name means, and its files for as long as somebody uses them. Asks no source.
+//! What is here: the artifact that a name means, and its files for as long as they are used. Asks no source.
 
 pub(crate) mod find;
 pub(crate) mod opened;

@@ -18,7 +18,7 @@ use crate::local::Local;
 
 /// An artifact whose files stay where they are until this is dropped.
 ///
-/// Files of a read-only store are not leased: nothing is written there, and whoever keeps that store decides.
+/// Files of a read-only store are not leased: nothing is written there, and the keeper of that store decides.
 #[derive(Debug)]
 pub struct Opened {
     artifact: Artifact,
@@ -77,7 +77,7 @@ pub(crate) fn open(local: &Local, artifact: Artifact) -> Result<Opened, Error> {
     let lease = match local.cache.leases.take(&digests) {
         Ok(lease) => lease,
         Err(error) => {
-            // A full disk must not keep anybody from what is there; mapped files outlive their names.
+            // A full disk must not hide what is there; mapped files outlive their names.
             tracing::warn!(%error, reference = artifact.reference, "opened without a lease");
             local.cache.leases.nothing()
         }

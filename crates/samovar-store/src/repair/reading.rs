@@ -61,7 +61,7 @@ pub(crate) enum Finding {
     Unread(String),
 }
 
-/// Reads these blobs, of so many bytes each, until all are read or somebody says stop.
+/// Reads these blobs, of so many bytes each, until all are read or the caller says stop.
 pub(crate) fn read(
     cache: &Cache,
     digests: BTreeMap<Digest, u64>,

@@ -46,7 +46,7 @@ impl Answer {
         &self.url
     }
 
-    /// Whether somebody else than who was asked said it, or the same at another address.
+    /// Whether a server other than the asked one said it, or the same at another address.
     pub(crate) fn is_redirected(&self) -> bool {
         !self.passed.is_empty()
     }

@@ -32,7 +32,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Asks nobody yet.
+    /// Sends no request yet.
     pub(crate) fn new(client: Arc<Client>, config: &SourceConfig) -> Self {
         Self { client, retry: config.retry }
     }

@@ -252,7 +252,7 @@ fn redirect_of(response: &reqwest::Response, from: &Url) -> Option<Result<Url, S
     })
 }
 
-/// The header that asks for a range; none for the whole of a file whose size nobody knows.
+/// The header that asks for a range; none for the whole of a file of unknown size.
 pub(crate) fn range_header(range: &Range<u64>) -> Option<HeaderValue> {
     let text = match range {
         Range { start: 0, end: u64::MAX } => return None,
@@ -262,7 +262,7 @@ pub(crate) fn range_header(range: &Range<u64>) -> Option<HeaderValue> {
     HeaderValue::from_str(&text).ok()
 }
 
-/// A machine's own address, which nobody else can hear.
+/// A machine's own address, which no other machine can reach.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),

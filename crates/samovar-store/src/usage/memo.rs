@@ -16,7 +16,7 @@ impl Store {
     /// The text that was kept under a key, if it is still there.
     ///
     /// # Errors
-    /// When the index cannot be asked, so that nobody knows.
+    /// When the index cannot be asked, so that it is unknown.
     pub fn recall(&self, key: &str) -> Result<Option<String>, Error> {
         self.0.local.cache.index.recall(key)
     }

@@ -16,7 +16,7 @@ pub struct StoreStats {
     pub hits: u64,
     /// Times it had to be fetched.
     pub misses: u64,
-    /// Times somebody joined a fetch that was under way rather than begin one.
+    /// Times a caller joined a fetch that was under way rather than begin one.
     pub coalesced: u64,
     /// Artifacts that were fetched from sources.
     pub fetched_artifacts: u64,
@@ -24,7 +24,7 @@ pub struct StoreStats {
     pub fetched_bytes: u64,
     /// Fetches that ended in an error.
     pub fetch_failures: u64,
-    /// Artifacts that left to make room, by age, or because somebody said so.
+    /// Artifacts that left to make room, by age, or because a user said so.
     pub collected_artifacts: u64,
     /// Bytes that this freed, leftovers included.
     pub collected_bytes: u64,

@@ -7,7 +7,7 @@ use crate::artifact::key::KeyDigest;
 use crate::ensure::Pulled;
 use crate::index::{Index, Use};
 
-/// More than anybody fetches without using.
+/// More than any process fetches without using.
 const MOST: usize = 4_096;
 
 /// Artifacts that were fetched and not opened yet, whose first opening is no hit.
@@ -26,7 +26,7 @@ impl Unopened {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key)
     }
 
-    /// An opening is a hit, except the first after a fetch that somebody waited for.
+    /// An opening is a hit, except the first after a fetch that a caller waited for.
     pub(crate) fn note_opened(&self, index: &Index, key: &KeyDigest) {
         if !self.take(key) {
             index.note(key, Use::Hit);
@@ -34,7 +34,7 @@ impl Unopened {
         }
     }
 
-    /// Somebody asked for what was not here, and waited until it was fetched.
+    /// A caller asked for what was not here, and waited until it was fetched.
     pub(crate) fn note_miss(&self, index: &Index, pulled: &Pulled) {
         let key = pulled.artifact.key_digest;
         index.note(&key, Use::Miss);
@@ -44,7 +44,7 @@ impl Unopened {
     }
 }
 
-/// What a fetch brought, whoever wanted it.
+/// What a fetch brought, for any caller.
 pub(crate) fn note_fetched(index: &Index, pulled: &Pulled) {
     if pulled.fetched_bytes > 0 {
         index.count("fetched_bytes", pulled.fetched_bytes);

@@ -51,7 +51,7 @@ impl Violations {
 pub(crate) struct Judge<'a> {
     pub(crate) scene: &'a Scene,
     pub(crate) cache: &'a Path,
-    /// References that the store had said it has, and that nobody asked it to let go.
+    /// References that the store had said it has, and that it was not asked to let go.
     pub(crate) promised: Vec<String>,
     /// Those of them that are pinned.
     pub(crate) pinned: &'a [&'static str],
@@ -116,7 +116,7 @@ impl Judge<'_> {
             | ["leases", _] => unlocked(path)?,
             ["quarantine", name] => {
                 let is_damaged = self.damaged.is_some_and(|digest| name.starts_with(&digest.to_string()));
-                anyhow::ensure!(is_damaged, "set aside though nobody damaged it");
+                anyhow::ensure!(is_damaged, "set aside though it was not damaged");
             }
             ["partial", _, "data" | "state.json" | "state.new"]
             | ["packing", _, "data" | "bytes" | "facts.json"]
@@ -147,7 +147,7 @@ impl Judge<'_> {
 
     /// What a store says of it that has just been opened.
     fn opened(&self, found: &mut Violations) -> Result<()> {
-        // Nobody listens there: what is found is found without any source.
+        // No server listens there: what is found is found without any source.
         let store =
             Store::open(config(self.cache, "http://127.0.0.1:9", None)).context("it cannot be opened")?;
         self.rows(found)?;
@@ -225,8 +225,8 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// Nothing of the dead lies about once somebody has collected, except what may be taken up again for days
-    /// (`partial`) and what somebody may be writing for all that can be known (`tmp`).
+    /// Nothing of the dead lies about once a collection has run, except what may be taken up again for days
+    /// (`partial`) and what a process may be writing for all that can be known (`tmp`).
     fn tidy(&self, found: &mut Violations) {
         let left: BTreeSet<PathBuf> = ["trash", "leases", "packing"]
             .iter()
@@ -258,7 +258,7 @@ fn prefix(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A packed file is the one that its facts speak of, and nobody may write into it.
+/// A packed file is the one that its facts speak of, and it is not writable.
 fn packed(path: &Path) -> Result<()> {
     let facts: serde_json::Value = serde_json::from_slice(&fs_err::read(path)?).context("not whole")?;
     let data = path.with_file_name("data");

@@ -82,18 +82,18 @@ pub(crate) fn collect() -> Life {
     }
 }
 
-/// Somebody collects where another collection was killed half way: recovery may die too.
+/// A collection where another collection was killed half way: recovery may die too.
 pub(crate) fn recovery() -> Life {
     Life {
         name: "recovery",
         before: |scene, cache| {
-            let rehearsal = cache.with_file_name("rehearsal");
-            let calls = killed(scene, &rehearsal, None)?.calls;
+            let dry_run = cache.with_file_name("dry-run");
+            let calls = killed(scene, &dry_run, None)?.calls;
             let moves = |call: &&Call| call.name.starts_with("rename") && call.path.starts_with("trash");
             let moves: Vec<_> = (1..).zip(&calls).filter(|(_, call)| moves(call)).map(|(at, _)| at).collect();
             let at = *moves.get(moves.len() / 2).context("a collection that moves nothing")?;
             killed(scene, cache, Some(Blow { at, is_torn: false }))?;
-            fs_err::remove_dir_all(rehearsal)?;
+            fs_err::remove_dir_all(dry_run)?;
             is_broken_off(&cache.join("index.sqlite3"))
         },
         steps: vec![Step::Collect],

@@ -138,7 +138,7 @@ pub(crate) fn pack(store: &Store, weights: u8, parent: Option<KeyDigest>) -> Res
             making.commit()?;
         }
         Make::Here => (),
-        Make::ByAnother => anyhow::bail!("somebody else makes {source}"),
+        Make::ByAnother => anyhow::bail!("another process makes {source}"),
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub(crate) struct Life {
     pub(crate) quota_bytes: Option<u64>,
     /// What it does once it has opened the store.
     pub(crate) steps: Vec<Step>,
-    /// What is there before, and nobody lets go.
+    /// What is there before, and is not let go.
     pub(crate) keeps: Vec<&'static str>,
     /// What of it is pinned.
     pub(crate) pins: Vec<&'static str>,
@@ -59,8 +59,11 @@ pub(crate) enum Extent {
 }
 
 impl Extent {
-    /// All, when whoever runs the tests wishes so; else as many as every change can afford.
-    #[expect(clippy::disallowed_methods, reason = "how thorough to be is a wish of whoever runs the tests")]
+    /// All, when the user who runs the tests wishes so; else as many as every change can afford.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how thorough to be is a wish of the user who runs the tests"
+    )]
     pub(crate) fn wished(few: usize) -> Self {
         if std::env::var("SAMOVAR_CRASH_ALL").is_ok_and(|text| text == "1") {
             Self::All
@@ -76,7 +79,7 @@ impl Extent {
                 (0..points).map(|point| 1 + point * (calls - 1) / points.saturating_sub(1).max(1)).collect()
             }
             Self::Few(_) => (1..=calls).collect(),
-            // Lives differ by a few calls, as bytes come in other pieces: whoever sweeps stops at the end.
+            // Lives differ by a few calls, as bytes come in other pieces: a sweep stops at the end.
             Self::All => (1..=MANY).collect(),
         }
     }

@@ -88,7 +88,7 @@ fn what_the_disk_cannot_hold_is_refused_before_the_first_byte() {
     let Error::NoRoom { needed_bytes, free_bytes, limit, .. } = refused else { panic!("{refused}") };
     assert_eq!((needed_bytes, limit), (8 * MIB, "disk"));
     assert!(free_bytes < 4 * MIB);
-    assert_eq!(store.list().unwrap().len(), 2, "nobody had to go for what does not fit anyway");
+    assert_eq!(store.list().unwrap().len(), 2, "no model had to go for what does not fit anyway");
     let mut floor = config(mount.path());
     floor.min_free_bytes = 3 * MIB;
     let careful = Store::open(floor).unwrap();
@@ -125,7 +125,7 @@ fn a_full_disk_keeps_no_prompt_and_nothing_of_one() {
             store.prefixes(&Weights::Artifact(kept.key_digest), "engine 1", KvType::F16, &Scope::default());
         mount.fill_up(pages * PAGE);
         let tokens: Vec<u32> = (0..300).collect();
-        // Nobody knew beforehand how much it would be.
+        // It was unknown beforehand how much it would be.
         let saved = prefixes.save(&tokens, None, 0, |mut file| {
             let written = file.write_all(&bytes_of("state", SIZE)).map(|()| SIZE as u64);
             written.map_err(|error| Failure::new(ErrorKind::Storage, error.to_string()))

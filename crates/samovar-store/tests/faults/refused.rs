@@ -124,7 +124,7 @@ fn another_user_s_cache_serves_hits_to_who_may_read_it() {
                 let cannot_run =
                     words.contains("setpriv:") || words.contains("ermission denied: failed to execute");
                 assert!(cannot_run, "{words}{}", String::from_utf8_lossy(&output.stdout));
-                println!("skipped: nobody else can run this program: {words}");
+                println!("skipped: no other user can run this program: {words}");
                 false
             }
             Err(error) => {

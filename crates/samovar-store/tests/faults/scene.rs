@@ -19,7 +19,7 @@ pub(crate) fn prepare(dir: &Path) -> Store {
     let store = Store::open(config(dir)).unwrap();
     for name in ["kept", "old"] {
         let artifact = put(&store, name, &bytes_of(name, SIZE));
-        // Pinned, so that nobody makes room by taking it.
+        // Pinned, so that it is not taken to make room.
         store.set_pinned(&artifact.key_digest, true).unwrap();
     }
     store

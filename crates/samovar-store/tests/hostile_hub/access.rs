@@ -94,6 +94,6 @@ async fn a_model_whose_access_ends_is_still_here() {
     fixture.repo.private("hf_owner");
     let before = fixture.hub.requests().len();
     fixture.ensure().await.unwrap();
-    assert_eq!(fixture.hub.requests().len(), before, "a hit asks nobody");
+    assert_eq!(fixture.hub.requests().len(), before, "a hit asks no server");
     assert_eq!(fixture.sent(), SMALL);
 }

@@ -12,7 +12,7 @@ use samovar_store::{Artifact, Error, RetryConfig, SourceConfig, Store, StoreConf
 use samovar_testhub::{Content, Hub, Repo, Rule, Sent};
 use tempfile::TempDir;
 
-/// Sent to the hub and to nobody else, ever.
+/// Sent to the hub and to no other server, ever.
 pub(crate) const TOKEN: &str = "hf_never_to_be_seen_elsewhere";
 /// A model that is asked for in one piece.
 pub(crate) const SMALL: u64 = 300_000;
@@ -91,7 +91,7 @@ impl Fixture {
         let error = self.ensure_as(text).await.expect_err("the lie was believed");
         let message = error.to_string();
         assert_eq!(error.kind(), kind, "{message}");
-        let hint = error.hint().unwrap_or_else(|| panic!("nobody says what to do: {message}"));
+        let hint = error.hint().unwrap_or_else(|| panic!("no hint says what to do: {message}"));
         for said in [&message, &hint] {
             assert!(!said.contains(TOKEN), "{said}");
             assert!(!said.chars().any(char::is_control), "a terminal would obey: {said:?}");
@@ -116,7 +116,7 @@ impl Fixture {
     pub(crate) async fn recovers(&self) -> Sent {
         self.hub.stop_lying();
         self.hub.release_all();
-        assert!(self.hub.quiet().await, "nobody listens any more to what was refused");
+        assert!(self.hub.quiet().await, "no connection reads any more what was refused");
         let sent = self.comes().await;
         self.repeats_nothing().await;
         sent
@@ -124,7 +124,7 @@ impl Fixture {
 
     /// Asking again sends nothing, and asking another store of the same cache neither.
     pub(crate) async fn repeats_nothing(&self) {
-        assert!(self.hub.quiet().await, "nobody listens any more to what was refused");
+        assert!(self.hub.quiet().await, "no connection reads any more what was refused");
         let before = self.hub.sent();
         self.ensure().await.unwrap();
         let again = Store::open(config(&self.home, &self.hub, Some(TOKEN))).unwrap();
@@ -239,7 +239,7 @@ fn walk(directory: &Path, visit: &mut impl FnMut(&Path, &std::fs::Metadata) -> b
     }
 }
 
-/// Every file among the blobs has the content that its name says, and nobody may write to it.
+/// Every file among the blobs has the content that its name says, and is not writable.
 fn blobs_are_true(cache: &Path) -> usize {
     let mut count = 0;
     walk(&cache.join("blobs"), &mut |path, metadata| {

@@ -1,7 +1,7 @@
 //! Lies about where a file is.
 
 use samovar_core::ErrorKind;
-use samovar_testhub::{BadAnswer, Door, Route};
+use samovar_testhub::{BadAnswer, Listener, Route};
 
 use crate::fixture::{Fixture, SIZES, SMALL, TOKEN};
 
@@ -54,11 +54,11 @@ async fn redirects_to_what_is_no_public_web_server_are_refused() {
 #[tokio::test]
 async fn what_an_address_holds_does_not_become_a_password() {
     let fixture = Fixture::of(SMALL).await;
-    let elsewhere = fixture.hub.address(Door::Elsewhere);
+    let elsewhere = fixture.hub.address(Listener::Elsewhere);
     fixture.tell(BadAnswer::RedirectTo(format!("http://user:{TOKEN}@{elsewhere}/nothing")));
     let error = fixture.ensure().await.unwrap_err();
     assert!(!format!("{error} {:?}", error.hint()).contains(TOKEN), "{error}");
-    assert!(fixture.hub.requests().iter().any(|seen| seen.door == Door::Elsewhere));
+    assert!(fixture.hub.requests().iter().any(|seen| seen.listener == Listener::Elsewhere));
     fixture.recovers().await;
 }
 

@@ -18,7 +18,7 @@ async fn half(fixture: &Fixture, size: u64) {
         outcome = fixture.ensure() => panic!("it was held: {outcome:?}"),
         is_held = fixture.hub.held(&file) => assert!(is_held),
     }
-    assert!(fixture.hub.quiet().await, "whoever is dropped hangs up");
+    assert!(fixture.hub.quiet().await, "a dropped fetch hangs up");
     assert_eq!(fixture.sent(), size / 2);
     fixture.hub.release(&file);
     fixture.hub.stop_lying();

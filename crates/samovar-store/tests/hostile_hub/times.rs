@@ -45,7 +45,7 @@ async fn a_hub_that_stays_unwell_is_given_up_and_says_when_to_come_again() {
         fixture.tell(status(code, Some(RetryAfter::Seconds(3_600))));
         let begin = Instant::now();
         let error = fixture.refused(ErrorKind::Unavailable).await;
-        assert!(begin.elapsed() < Duration::from_secs(20), "nobody waits for an hour");
+        assert!(begin.elapsed() < Duration::from_secs(20), "it does not wait for an hour");
         let failure = Failure::from(error);
         assert_eq!(failure.retry_after_ms, Some(3_600_000));
         assert!(fixture.hub.requests().len() <= 8);

@@ -63,7 +63,7 @@ impl Server {
     fn request(&self, path: &str, body: &[u8]) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
         let (port, length) = (self.port, body.len());
-        // The server takes whatever signature there is, but lets nobody without one write a second time.
+        // The server takes whatever signature there is, but lets no request without one write a second time.
         let who = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
         let head = format!(
             "PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: {who}\r\n\
@@ -76,7 +76,7 @@ impl Server {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "where the server lies is known to whoever runs the tests")]
+#[allow(clippy::disallowed_methods, reason = "where the server lies is known to the user who runs the tests")]
 fn program() -> String {
     std::env::var("SAMOVAR_TEST_MOTO").unwrap_or_else(|_| "moto_server".to_owned())
 }

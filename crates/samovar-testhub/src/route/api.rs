@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Asked, denial};
 use crate::bad_answer::{BadAnswer, Denial, Topic};
-use crate::count::{Door, Route};
+use crate::count::{Listener, Route};
 use crate::reply::Reply;
 use crate::repo::{Access, Stored, Tree};
 use crate::rule::Told;
@@ -19,10 +19,10 @@ const WRONG_DIGEST: &str = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddf
 
 /// Answers about a repository. The real hub sends on as well, when one was renamed.
 pub(super) fn answer(state: &mut State, asked: &Asked<'_>) -> Reply {
-    let told = match asked.door {
-        Door::Origin => state.draw(Topic::Redirect, asked.target.occasion(&asked.request.method)),
-        // Whoever came here was sent on already.
-        Door::Cdn | Door::Elsewhere => Vec::new(),
+    let told = match asked.listener {
+        Listener::Origin => state.draw(Topic::Redirect, asked.target.occasion(&asked.request.method)),
+        // A client that came here was sent on already.
+        Listener::Cdn | Listener::Elsewhere => Vec::new(),
     };
     if let Some(told) = told.last() {
         let here = &asked.request.target;
@@ -127,7 +127,7 @@ fn tree(state: &mut State, asked: &Asked<'_>) -> Reply {
         let host = if told.iter().any(|told| told.lie == BadAnswer::NextPageElsewhere) {
             asked.addresses.elsewhere
         } else {
-            asked.addresses.of(asked.door)
+            asked.addresses.of(asked.listener)
         };
         reply.set("Link", next_page(asked, host, first + page_entries, page_entries));
     }

@@ -8,7 +8,7 @@
 //! | `DELETE /_lies` | speaks the truth again |
 //! | `POST /_hold` | `{"file": "org/name/path", "after": bytes}`: stops there |
 //! | `POST /_release` | `{"file": …}`, or nothing for all |
-//! | `GET /_held?file=…` | `{"held": whether somebody waits there}` |
+//! | `GET /_held?file=…` | `{"held": whether a request waits there}` |
 
 use std::time::Duration;
 

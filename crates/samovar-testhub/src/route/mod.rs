@@ -13,7 +13,7 @@ mod target;
 use std::time::{Duration, SystemTime};
 
 use crate::bad_answer::{BadAnswer, RetryAfter, Topic};
-use crate::count::{Door, Route, Seen};
+use crate::count::{Listener, Route, Seen};
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::rule::Told;
@@ -25,17 +25,17 @@ pub(crate) use target::Target;
 pub(crate) struct Asked<'a> {
     pub(crate) request: &'a Request,
     pub(crate) target: &'a Target,
-    pub(crate) door: Door,
+    pub(crate) listener: Listener,
     pub(crate) addresses: Addresses,
     /// What is untrue in the headers of the answer.
     pub(crate) headers: Vec<Told>,
 }
 
 /// The answer to a request that came to this listener.
-pub(crate) fn answer(shared: &Shared, door: Door, request: &Request) -> Reply {
-    let target = Target::of(door, request.path());
+pub(crate) fn answer(shared: &Shared, listener: Listener, request: &Request) -> Reply {
+    let target = Target::of(listener, request.path());
     let mut asked =
-        Asked { request, target: &target, door, addresses: shared.addresses, headers: Vec::new() };
+        Asked { request, target: &target, listener, addresses: shared.addresses, headers: Vec::new() };
     let mut state = shared.state();
     let reply = if target.route == Route::Control {
         control::answer(&mut state, &shared.gates, request)
@@ -126,7 +126,7 @@ fn distort_headers(reply: &mut Reply, lie: &BadAnswer, route: Route) {
 fn seen(asked: &Asked<'_>, status: u16) -> Seen {
     let header = |name| asked.request.header(name).map(str::to_owned);
     Seen {
-        door: asked.door,
+        listener: asked.listener,
         route: asked.target.route,
         method: asked.request.method.clone(),
         target: asked.request.target.clone(),

@@ -54,7 +54,7 @@ pub(super) fn cached(state: &mut State, asked: &Asked<'_>) -> Reply {
     }
 }
 
-/// A large file at the CDN: whoever has a signed address may have it, a token or not.
+/// A large file at the CDN: a client with a signed address may have it, a token or not.
 pub(super) fn cdn(state: &mut State, asked: &Asked<'_>) -> Reply {
     let serial = asked.request.query("Signature").and_then(|text| text.parse::<u64>().ok());
     let expired = state.draw(Topic::Expiry, asked.target.occasion(&asked.request.method));
@@ -69,7 +69,7 @@ pub(super) fn cdn(state: &mut State, asked: &Asked<'_>) -> Reply {
     serve_away(state, asked)
 }
 
-/// A file at somebody else's host.
+/// A file at another host.
 pub(super) fn elsewhere(state: &mut State, asked: &Asked<'_>) -> Reply {
     serve_away(state, asked)
 }
@@ -121,7 +121,7 @@ pub(super) fn redirect_answer(state: &mut State, asked: &Asked<'_>, commit: &str
     let told = state.draw(Topic::Redirect, asked.target.occasion(&asked.request.method));
     told.into_iter().last().map(|told| match told.lie {
         BadAnswer::RedirectLoop => {
-            format!("http://{}{}", asked.addresses.of(asked.door), asked.request.target)
+            format!("http://{}{}", asked.addresses.of(asked.listener), asked.request.target)
         }
         BadAnswer::RedirectTo(address) => address,
         _ => format!("http://{}{}", asked.addresses.elsewhere, asked.target.path_away(commit)),

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::count::{Door, Route};
+use crate::count::{Listener, Route};
 use crate::request::decode;
 use crate::rule::Occasion;
 
@@ -34,9 +34,9 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn of(door: Door, path: &str) -> Self {
+    pub(crate) fn of(listener: Listener, path: &str) -> Self {
         let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
-        let away = if door == Door::Cdn { Route::Cdn } else { Route::Elsewhere };
+        let away = if listener == Listener::Cdn { Route::Cdn } else { Route::Elsewhere };
         let target = |route, org: &str, name: &str, revision: &str, path: &[&str]| Self {
             route,
             collection: Collection::Hub,
@@ -44,7 +44,7 @@ impl Target {
             revision: decode(revision),
             path: decode(&path.join("/")),
         };
-        match (door, segments.as_slice()) {
+        match (listener, segments.as_slice()) {
             (_, ["api", "models", org, name]) => target(Route::Info, org, name, "main", &[]),
             (_, ["api", "models", org, name, "revision", revision]) => {
                 target(Route::Info, org, name, revision, &[])
@@ -55,11 +55,11 @@ impl Target {
             (_, ["api", "resolve-cache", "models", org, name, commit, path @ ..]) => {
                 target(Route::ResolveCache, org, name, commit, path)
             }
-            (Door::Cdn | Door::Elsewhere, ["repos", org, name, commit, path @ ..]) => {
+            (Listener::Cdn | Listener::Elsewhere, ["repos", org, name, commit, path @ ..]) => {
                 target(away, org, name, commit, path)
             }
-            (Door::Cdn | Door::Elsewhere, ["plain", path @ ..]) => Self::plain(away, path),
-            (Door::Cdn | Door::Elsewhere, ["blobs", org, name, digest]) => {
+            (Listener::Cdn | Listener::Elsewhere, ["plain", path @ ..]) => Self::plain(away, path),
+            (Listener::Cdn | Listener::Elsewhere, ["blobs", org, name, digest]) => {
                 Self::ollama(away, &[org, name], "", digest)
             }
             (_, ["plain", path @ ..]) => Self::plain(Route::Plain, path),
@@ -103,7 +103,7 @@ impl Target {
         format!("{collection}{}/{}", self.repo, self.path)
     }
 
-    /// Where the CDN, or somebody else, has this file.
+    /// Where the CDN, or another host, has this file.
     pub(crate) fn path_away(&self, commit: &str) -> String {
         // A path as one segment: what is odd in it must reach the other host as it is.
         let path = encode(&self.path);
@@ -126,14 +126,14 @@ mod tests {
 
     #[test]
     fn paths_mean_what_the_hub_means_by_them() {
-        let target = Target::of(Door::Origin, "/org/name/resolve/refs%2Fpr%2F1/sub/a%20b.gguf");
+        let target = Target::of(Listener::Origin, "/org/name/resolve/refs%2Fpr%2F1/sub/a%20b.gguf");
         assert_eq!((target.route, target.repo.as_str()), (Route::Resolve, "org/name"));
         assert_eq!((target.revision.as_str(), target.path.as_str()), ("refs/pr/1", "sub/a b.gguf"));
-        assert_eq!(Target::of(Door::Origin, "/api/models/o/n").revision, "main");
-        assert_eq!(Target::of(Door::Origin, "/v2/library/tiny/manifests/latest").revision, "latest");
-        assert_eq!(Target::of(Door::Origin, "/_counts").route, Route::Control);
-        assert_eq!(Target::of(Door::Origin, "/").route, Route::Unknown);
-        let away = Target::of(Door::Cdn, &target.path_away("abc"));
+        assert_eq!(Target::of(Listener::Origin, "/api/models/o/n").revision, "main");
+        assert_eq!(Target::of(Listener::Origin, "/v2/library/tiny/manifests/latest").revision, "latest");
+        assert_eq!(Target::of(Listener::Origin, "/_counts").route, Route::Control);
+        assert_eq!(Target::of(Listener::Origin, "/").route, Route::Unknown);
+        let away = Target::of(Listener::Cdn, &target.path_away("abc"));
         assert_eq!((away.route, away.path.as_str()), (Route::Cdn, "sub/a b.gguf"));
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn verify(cache: &Cache, keys: &[KeyDigest], stop: &AtomicBool) -> Re
                 checked.bytes += bytes;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && !kept.path.exists() => (),
-            // What cannot be read helps nobody, and is only a copy of what can be made again.
+            // What cannot be read is of no use, and is only a copy of what can be made again.
             Ok(Finding::Wrong) | Err(_) => {
                 checked.damaged += 1;
                 cache.index.count("packed_damaged", 1);

@@ -122,7 +122,7 @@ fn kept_of(layout: &Layout, source: &Path) -> io::Result<Vec<PackedEntry>> {
     Ok(all)
 }
 
-/// How many bytes somebody who makes a packed file said it would be.
+/// How many bytes the maker of a packed file said it would be.
 pub(crate) fn expected_bytes(layout: &Layout, dir: &Path) -> Option<u64> {
     let text = plain::read(layout.root(), &dir.join(BYTES), 64).ok()?;
     std::str::from_utf8(&text).ok()?.trim().parse().ok()
@@ -148,7 +148,7 @@ pub(super) fn thin_out(layout: &Layout, name: &Name) {
     empty_trash(layout);
 }
 
-/// Lets one go unless somebody uses it; false when somebody does. Its bytes are given back when the trash is emptied.
+/// Lets one go unless a process uses it; false when one does. Its bytes are given back when the trash is emptied.
 ///
 /// # Errors
 /// When the leases cannot be read or the disk refuses.
@@ -162,7 +162,7 @@ pub(crate) fn take_unless_held(layout: &Layout, place: &Path, id: Option<Digest>
     Ok(true)
 }
 
-/// Lets one go, used or not: out of the way at once, unlinked afterwards. Whoever has it open keeps what he has.
+/// Lets one go, used or not: out of the way at once, unlinked afterwards. A process that has it open keeps what it has.
 pub(super) fn remove(layout: &Layout, place: &Path) {
     let moved = match alone(layout) {
         Ok(_alone) => move_out(layout, place),
@@ -174,7 +174,7 @@ pub(super) fn remove(layout: &Layout, place: &Path) {
     }
 }
 
-/// To the trash, with its source's directory when that is empty now. The caller is alone, so that nobody is just
+/// To the trash, with its source's directory when that is empty now. The caller is alone, so that no process is just
 /// putting another one there.
 fn move_out(layout: &Layout, place: &Path) -> io::Result<Option<PathBuf>> {
     let aside = layout.trash().join(random_name());

@@ -6,7 +6,7 @@
 //!   locks/blob/<id>.lock      held while it is made
 //! ```
 //!
-//! Whoever dies meanwhile leaves a directory that nobody has locked; the next who makes the same, and every
+//! A process that dies meanwhile leaves an unlocked directory; the next who makes the same, and every
 //! collection, takes it away.
 
 use std::fs::File;
@@ -43,7 +43,7 @@ pub enum Make {
     Begun(Making),
     /// It is here.
     Here,
-    /// Somebody else makes it now, in this process or in another.
+    /// Another maker makes it now, in this process or in another.
     ByAnother,
 }
 
@@ -83,7 +83,7 @@ pub(super) fn begin(
         return Ok(Make::Here);
     }
     let Some(lock) = lock(layout, &name.work())? else { return Ok(Make::ByAnother) };
-    // Somebody may have made it between the look above and the lock.
+    // Another process may have made it between the look above and the lock.
     if is_here(layout, &name) {
         return Ok(Make::Here);
     }
@@ -122,7 +122,7 @@ fn is_here(layout: &Layout, name: &Name) -> bool {
     [DATA, FACTS].iter().all(|part| fs_err::symlink_metadata(place.join(part)).is_ok())
 }
 
-/// The right to make it; `None` when somebody else has it for longer than a look takes.
+/// The right to make it; `None` when another process has it for longer than a look takes.
 fn lock(layout: &Layout, work: &PartialId) -> Result<Option<FileLock>, Error> {
     let path = layout.blob_lock(work);
     for look in 0..LOOKS {
@@ -175,7 +175,7 @@ impl Making {
     /// then everything is taken back.
     pub fn commit(self) -> Result<OpenedPacked, Error> {
         let made = self.commit_unless(&AtomicBool::new(false))?;
-        Ok(made.expect("invariant: nobody stops it"))
+        Ok(made.expect("invariant: it is not stopped"))
     }
 
     /// As [`Making::commit`], unless it is told to stop before the bytes have been read: then everything is taken
@@ -189,7 +189,7 @@ impl Making {
         let Some(facts) = self.seal(stop).map_err(fail())? else { return Ok(None) };
         let store = self.store.clone();
         let cache = &store.0.local.cache;
-        // Before it has its name, so that nobody collects it in between.
+        // Before it has its name, so that it is not collected in between.
         let lease = cache.leases.take(&[self.name.id])?;
         let place = self.name.place(&cache.layout);
         if let Err(error) = self.publish(&cache.layout, &place) {
@@ -239,9 +239,9 @@ impl Making {
 
     fn publish(&mut self, layout: &Layout, place: &Path) -> io::Result<()> {
         let source = place.parent().ok_or_else(|| io::Error::other("a packed file without a source"))?;
-        // Nobody takes the source's directory away meanwhile.
+        // No process takes the source's directory away meanwhile.
         let _shared = FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Shared)?;
-        // Somebody may have cleared the cache by hand.
+        // A user may have cleared the cache by hand.
         durable::create_private_dir(&layout.packed())?;
         durable::create_private_dir(source)?;
         fs_err::rename(&self.dir, place)?;

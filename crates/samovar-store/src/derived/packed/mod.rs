@@ -50,7 +50,7 @@ pub struct PackedFiles {
 /// A packed file that stays where it is until this is dropped, whatever any process collects. Only one that is damaged,
 /// or that its engine refuses, goes all the same: what is open or mapped outlives its name.
 ///
-/// One of a read-only store is not leased: whoever keeps that store decides.
+/// One of a read-only store is not leased: the keeper of that store decides.
 #[derive(Debug)]
 pub struct OpenedPacked {
     path: PathBuf,
@@ -120,7 +120,7 @@ impl PackedFiles {
         open::discard(&inner.local.cache, &inner.packed.refused, &Name::of(source, key), why);
     }
 
-    /// Lets a sound file go that is of no use, so that it costs no disk; one that somebody uses all the same stays, and
+    /// Lets a sound file go that is of no use, so that it costs no disk; one that is used all the same stays, and
     /// so does one of a read-only store. Not being able to is no harm.
     pub fn give_up(&self, source: &str, key: &str) {
         open::give_up(&self.store.0.local.cache.layout, &Name::of(source, key));

@@ -110,7 +110,7 @@ fn find_here(cache: &Cache, judged: &Judged, name: &Name) -> Result<Option<Opene
         return Ok(None);
     }
     let lease = cache.leases.take(&[name.id]).unwrap_or_else(|error| {
-        // A full disk must not keep anybody from what is there; mapped files outlive their names.
+        // A full disk must not hide what is there; mapped files outlive their names.
         tracing::warn!(%error, "a packed file is opened without a lease");
         cache.leases.nothing()
     });
@@ -144,7 +144,7 @@ fn look(judged: &Judged, layout: &Layout, place: &Path) -> io::Result<Look> {
     };
     let mut looked = look_once(judged, layout, place);
     if is_half(&looked) {
-        // It left between two looks, and a new one came in its place; or somebody took one of its files away.
+        // It left between two looks, and a new one came in its place; or one of its files was taken away.
         looked = look_once(judged, layout, place);
     }
     if is_half(&looked) { Ok(Look::Wrong) } else { looked }
@@ -202,7 +202,7 @@ pub(super) fn discard(cache: &Cache, refused: &Refused, name: &Name, why: &str) 
     }
 }
 
-/// Lets a packed file go that is sound, and of no use, unless somebody uses it all the same.
+/// Lets a packed file go that is sound, and of no use, unless it is used all the same.
 pub(super) fn give_up(layout: &Layout, name: &Name) {
     if !layout.is_writable() {
         return;

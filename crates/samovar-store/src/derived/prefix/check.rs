@@ -92,7 +92,7 @@ pub(crate) fn verify(layout: &Layout, keys: &[KeyDigest], stop: &AtomicBool) -> 
                 checked.bytes += bytes;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && !kept.path.exists() => (),
-            // What cannot be read helps nobody, and is only a copy of what can be computed.
+            // What cannot be read is of no use, and is only a copy of what can be computed.
             Ok(None) | Err(_) => {
                 checked.damaged += 1;
                 if layout.is_writable() {

@@ -11,11 +11,11 @@ use crate::disk::space::{bytes_below, folders, free_disk_bytes};
 use crate::error::Error;
 use crate::local::Local;
 
-/// What they may take when nobody said: this part of the cache's quota …
+/// What they may take when it is not set: this part of the cache's quota …
 const PART_OF_QUOTA: u64 = 20;
 /// … and no more than this.
 const DEFAULT_BYTES: u64 = 10_000_000_000;
-/// The quota of a cache for which nobody said one either, as in [`crate::collect`].
+/// The quota of a cache for which none is set either, as in [`crate::collect`].
 const CACHE_BYTES: u64 = 100_000_000_000;
 /// A prefix is a directory of two files.
 const DEPTH: u32 = 2;
@@ -96,7 +96,7 @@ pub(super) fn make_room(local: &Local, bytes: u64, unwritten_bytes: u64) -> Resu
     Ok(())
 }
 
-/// Lets one go: out of the way at once, unlinked afterwards. Whoever has it open keeps what he has.
+/// Lets one go: out of the way at once, unlinked afterwards. A process that has it open keeps what it has.
 pub(super) fn remove(layout: &Layout, path: &Path) {
     let aside = layout.trash().join(random_name());
     let removed = fs_err::rename(path, &aside).and_then(|()| fs_err::remove_dir_all(&aside));

@@ -104,7 +104,7 @@ fn an_index_that_was_never_filled_says_so_each_time() {
     let fixture = Fixture::new();
     assert_eq!(fixture.open().was, Was::Fresh);
     let Opened { index, was } = fixture.open();
-    assert_eq!(was, Was::Fresh, "whoever began to fill it may have died");
+    assert_eq!(was, Was::Fresh, "the process that began to fill it may have died");
     assert!(index.check_alive().unwrap());
     index.set_rebuilt().unwrap();
     assert!(!index.check_alive().unwrap());

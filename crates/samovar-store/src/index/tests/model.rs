@@ -218,7 +218,7 @@ impl Pair {
         }
     }
 
-    /// A hit on what is not there is noted for an artifact that may come before it is written; nobody does
+    /// A hit on what is not there is noted for an artifact that may come before it is written; the store never does
     /// that, and the model does not know it.
     fn hit(&mut self, number: u8) {
         if let Some(artifact) = self.model.artifacts.get_mut(&number) {

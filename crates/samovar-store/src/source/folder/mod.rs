@@ -162,7 +162,7 @@ fn etag(entry: &Entry) -> String {
     format!("{size}-{mtime_ns}")
 }
 
-/// Bytes of a file, for whoever does not clone it.
+/// Bytes of a file, for a caller that does not clone it.
 async fn read(file: &RemoteFile, range: Range<u64>) -> Result<Body, Error> {
     let path = file.local.clone().ok_or_else(|| other_scheme("folder", "remote"))?;
     let (mut source, entry) = blocking(move || {

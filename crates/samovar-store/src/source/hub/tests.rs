@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use samovar_core::model::ArtifactRef;
 use samovar_testhub::{
-    BadAnswer, Content, Denial, Door, FileSpec, Hub as TestHub, Repo, RetryAfter, Route, evil_names,
+    BadAnswer, Content, Denial, FileSpec, Hub as TestHub, Listener, Repo, RetryAfter, Route, evil_names,
     evil_tags,
 };
 
@@ -67,7 +67,7 @@ async fn read(sources: &Sources, file: &RemoteFile, range: Range<u64>) -> Result
     Ok(chunks.concat())
 }
 
-/// What an error shows to whoever looks, in any way.
+/// What an error shows in any way.
 fn shown(error: &Error) -> String {
     format!("{error} | {:?} | {error:?}", error.hint())
 }
@@ -95,7 +95,7 @@ async fn fetches_parts_from_the_cdn() {
     let part = read(&sources, &listing.files[0], 1_000..250_000).await.unwrap();
     assert!(part == content[1_000..250_000]);
     assert!(read(&sources, &listing.files[0], 0..300_000).await.unwrap() == content);
-    assert!(hub.requests().iter().any(|seen| seen.door == Door::Cdn));
+    assert!(hub.requests().iter().any(|seen| seen.listener == Listener::Cdn));
     let agents: BTreeSet<_> = hub.requests().into_iter().filter_map(|seen| seen.user_agent).collect();
     assert_eq!(agents, BTreeSet::from([concat!("samovar/", env!("CARGO_PKG_VERSION")).to_owned()]));
 }
@@ -189,7 +189,7 @@ async fn a_listing_without_end_or_elsewhere_is_refused() {
         assert!(matches!(error, Error::BadAnswer { .. }), "{error:?}");
         hub.stop_lying();
     }
-    assert_eq!(hub.requests().iter().filter(|seen| seen.door == Door::Elsewhere).count(), 0);
+    assert_eq!(hub.requests().iter().filter(|seen| seen.listener == Listener::Elsewhere).count(), 0);
 }
 
 #[tokio::test]
@@ -250,9 +250,9 @@ async fn the_token_goes_to_the_hub_alone() {
     let sources = with_token(&hub);
     read(&sources, &listing.files[0], 0..300_000).await.unwrap();
     let requests = hub.requests();
-    let doors = |door| requests.iter().filter(|seen| seen.door == door).count();
-    assert!(doors(Door::Cdn) > 0 && doors(Door::Elsewhere) > 0);
-    assert!(requests.iter().any(|seen| seen.door == Door::Origin && seen.carries(TOKEN)));
+    let requests_to = |listener| requests.iter().filter(|seen| seen.listener == listener).count();
+    assert!(requests_to(Listener::Cdn) > 0 && requests_to(Listener::Elsewhere) > 0);
+    assert!(requests.iter().any(|seen| seen.listener == Listener::Origin && seen.carries(TOKEN)));
     assert!(hub.text_seen_elsewhere(TOKEN).is_empty());
 }
 
@@ -386,7 +386,7 @@ async fn the_hub_is_asked_once_where_a_file_is() {
         assert!(read(&sources, file, at * 1_000..at * 1_000 + 500).await.unwrap().len() == 500);
     }
     assert_eq!(hub.sent().requests_for(Route::Resolve), 1);
-    // The address ends: a new one is had, and nobody notices.
+    // The address ends: a new one is had, unnoticed.
     hub.lie(BadAnswer::ExpireUrls);
     assert!(read(&sources, file, 5_000..9_000).await.unwrap() == content[5_000..9_000]);
     assert_eq!(hub.sent().requests_for(Route::Resolve), 2);

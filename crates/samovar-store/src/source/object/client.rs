@@ -1,7 +1,7 @@
 //! A client for a bucket, made from options by the names that the stores' own programs use.
 //!
 //! Without any credentials among the options, requests go unsigned: what is public can be had, and no
-//! machine's metadata service is asked for a role that nobody spoke of.
+//! machine's metadata service is asked for a role that was not named.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ const AZ_CREDENTIALS: [AzureConfigKey; 8] = [
     AzureConfigKey::UseAzureCli,
 ];
 
-/// Opens the bucket (S3, Google Cloud Storage) or container (Azure) of this name. Asks nobody yet.
+/// Opens the bucket (S3, Google Cloud Storage) or container (Azure) of this name. Sends no request yet.
 pub(super) fn open(scheme: Scheme, bucket: &str, config: &SourceConfig) -> Result<Bucket, Error> {
     crypto();
     let made = match scheme {

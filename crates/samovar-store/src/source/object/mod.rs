@@ -48,7 +48,7 @@ struct ObjectLocation {
 }
 
 impl Object {
-    /// Asks nobody yet.
+    /// Sends no request yet.
     pub(crate) fn new(config: &SourceConfig) -> Self {
         Self { config: config.clone(), buckets: Mutex::default() }
     }

@@ -43,7 +43,7 @@ pub(crate) struct Ollama {
 }
 
 impl Ollama {
-    /// The registry of the settings, else the public one. Asks nobody yet.
+    /// The registry of the settings, else the public one. Sends no request yet.
     ///
     /// # Errors
     /// An address that is none.

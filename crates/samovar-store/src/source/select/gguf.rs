@@ -20,7 +20,7 @@ pub(super) struct Model<'a> {
     places: BTreeMap<u32, usize>,
 }
 
-/// All models of a listing that somebody may want to run.
+/// All models of a listing that a user may want to run.
 pub(super) fn models<'a>(names: &[&'a str]) -> Vec<Model<'a>> {
     let mut models: BTreeMap<(&str, &str, u32), Model<'a>> = BTreeMap::new();
     for (place, &name) in names.iter().enumerate() {
