@@ -1,9 +1,9 @@
 //! A route of a service of your own: it takes a question and answers with text that grows.
 //!
-//! `cargo run --release -p samovar --example axum_service`
+//! `cargo run --release -p samovar --example axum_service -- [ADDRESS]`
 //!
 //! A client that hangs up cancels its answer: with the body, the answer is dropped. For OpenAI's API there is `samovar serve`.
-#![allow(clippy::print_stdout, reason = "an example talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example talks to a person at a terminal")]
 
 use std::error::Error;
 use std::time::Duration;
@@ -22,7 +22,8 @@ use tokio::net::TcpListener;
 async fn main() -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::builder().preload("demo").build()?;
     let routes = Router::new().route("/ask", post(ask)).with_state(runtime.clone());
-    let listener = TcpListener::bind("127.0.0.1:7267").await?;
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7267".to_owned());
+    let listener = TcpListener::bind(address).await?;
     println!("curl --no-buffer --data 'Tell me a story about a fox' http://{}/ask", listener.local_addr()?);
     let told_to_leave = async {
         tokio::signal::ctrl_c().await.ok();

@@ -4,7 +4,7 @@
 //!
 //! The model is loaded once and answers as many prompts at the same time as it has slots; the others wait in its queue. What has an
 //! answer already is passed over, so that a batch which was broken off goes on.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to whoever runs it")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to a person at a terminal")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

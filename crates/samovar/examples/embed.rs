@@ -1,7 +1,7 @@
 //! A model in ten lines: the one that is built in, answering from this process.
 //!
 //! `cargo run --release -p samovar --example embed`
-#![allow(clippy::print_stdout, reason = "an example talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example talks to a person at a terminal")]
 
 use std::time::Duration;
 

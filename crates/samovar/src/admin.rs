@@ -13,7 +13,7 @@ use crate::fetch;
 use crate::options::WarmOptions;
 use crate::request::Origin;
 use crate::runtime::{Inner, Runtime, blocking};
-use crate::stats::{Lifetime, Stats, Tiers};
+use crate::stats::{Lifetime, Stats, StoredModel, Tiers};
 
 const WAIT_CAPACITY: usize = 16;
 
@@ -24,7 +24,7 @@ impl Runtime {
     /// Whatever `generate` would say of this model.
     ///
     /// # Cancel safety
-    /// Cancel safe: a load goes on, the pool owns it. A fetch that nobody else waits for stops, and what
+    /// Cancel safe: a load goes on, the pool owns it. A fetch that no other caller waits for stops, and what
     /// it brought so far is kept.
     pub async fn warm(&self, model: &str, options: WarmOptions) -> Result<(), Failure> {
         let WarmOptions { waits } = options;
@@ -141,8 +141,12 @@ impl Runtime {
     pub async fn stats(&self) -> Stats {
         let snapshot = self.inner.pool.snapshot().await;
         let lazy_store = Arc::clone(&self.inner.lazy_store);
-        let store =
-            blocking(move || lazy_store.opened().and_then(|store| store.stats().ok())).await.ok().flatten();
+        let of_store = blocking(move || {
+            let store = lazy_store.opened()?;
+            let artifacts = store.list().unwrap_or_default();
+            Some((store.stats().ok()?, artifacts.iter().map(StoredModel::from).collect::<Vec<_>>()))
+        });
+        let (store, stored) = of_store.await.ok().flatten().unzip();
         let layout_registry = &self.inner.pack_scheduler.packer().layout_registry;
         let engines = self.inner.engine.engines();
         Stats {
@@ -153,6 +157,7 @@ impl Runtime {
             pool: snapshot.pool,
             workers: self.inner.workers.as_ref().map(|workers| workers.stats()),
             store,
+            stored: stored.unwrap_or_default(),
             packed: layout_registry.tally(),
             models: layout_registry.arranged(snapshot.models),
             lifetime: self.lifetime().await,

@@ -17,7 +17,7 @@ pub enum CacheStatus {
     Hit,
     /// In memory, its working memory given back before and made again for this request.
     Parked,
-    /// Being loaded for somebody else; this request waited for the same load.
+    /// Being loaded for another request; this request waited for the same load.
     Joined,
     /// Loaded from disk for this request.
     Cold,

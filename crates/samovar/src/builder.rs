@@ -1,10 +1,10 @@
-//! Builds a runtime: the one place where features choose engines.
+//! Builds a runtime from its settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use samovar_core::port::{self, Clock, Engine, EngineId, SystemClock};
+use samovar_core::port::{self, Clock, Engine, SystemClock};
 use samovar_core::{ByteBudget, ErrorKind, Failure, ModelRef};
 use samovar_pool::{Budget, Pool, PoolConfig};
 use samovar_store::StoreConfig;
@@ -12,6 +12,7 @@ use samovar_worker::{WorkerConfig, WorkerEngine};
 
 use crate::catalog::{AdapterRegistry, Catalog, NameBook, NameSource};
 use crate::directories::Directories;
+use crate::engines::default_engine;
 use crate::experience::Experience;
 use crate::lazy_store::LazyStore;
 use crate::lifetime::LifetimeStats;
@@ -22,7 +23,7 @@ use crate::runtime::{Inner, Rules, Runtime, UsageLogs};
 use crate::settings::{Alias, ModelSettings, PrefixSharing, RuntimeSettings};
 use crate::store_engine::StoreEngine;
 
-/// How long nobody must have been served before packed files are made: long enough to be no pause in a talk.
+/// How long the runtime must have served no request before packed files are made: longer than a pause in a chat.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Collects settings for a [`Runtime`].
@@ -113,7 +114,7 @@ impl Builder {
         self
     }
 
-    /// Who may continue from the state of whose prompts. Default: everybody from everybody's.
+    /// Which clients may continue from the state of which clients' prompts. Default: all clients from all.
     #[must_use]
     pub fn share_prefixes(mut self, sharing: PrefixSharing) -> Self {
         self.rules.share_prefixes = sharing;
@@ -166,8 +167,8 @@ impl Builder {
         self
     }
 
-    /// How long nobody must have been served before packed files are made, where layouts ask for them. Default:
-    /// 5 seconds.
+    /// How long the runtime must have served no request before packed files are made, where layouts ask for them.
+    /// Default: 5 seconds.
     #[must_use]
     pub fn pack_when_idle_for(mut self, idle: Duration) -> Self {
         self.idle = Some(idle);
@@ -201,8 +202,10 @@ impl Builder {
             return Err(Failure::new(ErrorKind::Internal, "the runtime was built outside a tokio runtime")
                 .with_hint("call build() inside #[tokio::main] or Runtime::block_on"));
         }
-        let engines = if self.engines.is_empty() { vec![default_engine()?] } else { self.engines };
-        let engine: Arc<dyn Engine> = Arc::new(port::Engines::new(engines));
+        let engine: Arc<dyn Engine> = match self.engines {
+            engines if engines.is_empty() => default_engine()?,
+            engines => Arc::new(port::Engines::new(engines)),
+        };
         let workers = match self.workers {
             Some(config) => Some(Arc::new(WorkerEngine::new(Arc::clone(&engine), config)?)),
             None => None,
@@ -284,36 +287,4 @@ impl Builder {
 fn default_store() -> Result<StoreConfig, Failure> {
     let Directories { cache_dir, state_dir, .. } = Directories::of_process()?;
     Ok(StoreConfig::new(cache_dir, state_dir))
-}
-
-/// The engine that this build has: llama.cpp, whose native library starts with the first load.
-///
-/// # Errors
-/// None; builds without it say `Unsupported`.
-#[cfg(feature = "llama")]
-pub fn default_engine() -> Result<Arc<dyn Engine>, Failure> {
-    Ok(Arc::new(samovar_llama::LlamaEngine::new()))
-}
-
-/// The engine that this build has.
-///
-/// # Errors
-/// `Unsupported`: it has none.
-#[cfg(not(feature = "llama"))]
-pub fn default_engine() -> Result<Arc<dyn Engine>, Failure> {
-    Err(Failure::new(ErrorKind::Unsupported, "this build has no engine")
-        .with_hint("build with the feature `llama`, or give one with Builder::engine"))
-}
-
-/// The engine of this name, where this build has it: what the daemon tells each of its workers to be.
-///
-/// # Errors
-/// `Unsupported`: it has none of this name.
-pub fn engine_named(id: &EngineId) -> Result<Arc<dyn Engine>, Failure> {
-    let engine = default_engine()?;
-    if engine.engines().iter().any(|known| known.id == *id) {
-        return Ok(engine);
-    }
-    Err(Failure::new(ErrorKind::Unsupported, format!("this build has no engine {id}"))
-        .with_hint("give the workers a program that was built with it"))
 }

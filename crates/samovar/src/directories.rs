@@ -1,4 +1,4 @@
-//! Where models and what is known of them are kept when nobody says.
+//! Where models and what is known of them are kept by default.
 //!
 //! ```text
 //!   SAMOVAR_HOME=/x        /x/samovar.toml   /x/cache           /x/state

@@ -104,7 +104,7 @@ async fn judge(
     }
 }
 
-/// A watch that passes a fetch on to whoever warms a model. What they are too slow to read is left out.
+/// A watch that passes a fetch on to the callers that warm a model. What they are too slow to read is left out.
 pub(crate) fn tell(waits: Option<mpsc::Sender<Wait>>) -> Watch {
     Arc::new(move |progress| {
         if let Some(waits) = &waits {
@@ -113,7 +113,7 @@ pub(crate) fn tell(waits: Option<mpsc::Sender<Wait>>) -> Watch {
     })
 }
 
-/// The same for whoever waits for an answer.
+/// The same for a caller that waits for an answer.
 pub(crate) fn tell_events(news: News) -> Watch {
     Arc::new(move |progress| news.tell(Wait::Fetching(progress)))
 }

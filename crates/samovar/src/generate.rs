@@ -35,7 +35,7 @@ pub(crate) async fn answer(
     }
 }
 
-/// Whoever runs the daemon hears of every request that ran out of time.
+/// The log tells of every request that ran out of time.
 fn log_if_cut(common: &Common, summary: &Summary) {
     if summary.finish == FinishReason::TimedOut {
         let (model, client) = (common.model.as_str(), common.client.as_str());
@@ -74,7 +74,7 @@ impl LeasedWork for Generating<'_> {
         let generation = self.generation(leased)?;
         let instance = Arc::clone(leased.lease.instance());
         // Rendering and tokenizing a long prompt takes milliseconds of a core; taking up its saved state, or an instance that is stuck,
-        // takes what it takes: past the deadline nobody waits for it, and what comes of it is dropped, and so cancelled.
+        // takes what it takes: past the deadline no caller waits for it, and what comes of it is dropped, and so cancelled.
         let waiting = Arc::new(());
         let wanted = WhileHeld(Arc::downgrade(&waiting));
         let begun =
@@ -115,11 +115,12 @@ impl Generating<'_> {
     /// The request as the instance is told it.
     fn generation(&self, leased: &Leased) -> Result<GenerationRequest, Failure> {
         let (generate, model) = (self.generate, &leased.model);
-        // An author's strings count where the request names none.
+        // What an author set counts where the request says nothing.
         let stop = if generate.stop.is_empty() { &model.prompt_settings.stop } else { &generate.stop };
+        let of_author = model.prompt_settings.sampling.over(&generate.sampling_defaults);
         Ok(GenerationRequest {
             prompt: prompt::of(generate, &model.prompt_settings)?,
-            sampling: generate.sampling.clone(),
+            sampling: generate.sampling.over(&of_author),
             max_tokens: generate.max_tokens,
             stop: stop.clone(),
             logprobs: generate.logprobs,
@@ -131,7 +132,7 @@ impl Generating<'_> {
     }
 }
 
-/// Wanted for as long as whoever waits holds the other end of this.
+/// Wanted for as long as the caller that waits holds the other end of this.
 struct WhileHeld(Weak<()>);
 
 impl PromptControl for WhileHeld {

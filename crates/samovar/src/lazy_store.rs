@@ -1,7 +1,7 @@
 //! The store as the runtime holds it: opened when it is first needed.
 //!
-//! A cache directory that cannot be used keeps nobody from running a model file, so opening waits until
-//! something is to be taken from the store; a failure is told to whoever asked, and tried again by the next.
+//! A cache directory that cannot be used does not prevent running a model file, so opening waits until
+//! something is to be taken from the store; a failure is told to the caller, and tried again by the next.
 
 use std::sync::{Mutex, PoisonError};
 

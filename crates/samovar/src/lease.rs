@@ -4,7 +4,7 @@
 //! ```text
 //!   with_lease(common, work) ─► resolve ─► log ─► acquire ─► work.run(leased, journey) ─► log ─► release
 //!                                  ▲                              │
-//!                                  └── once more, where nobody saw anything yet, and it may go well
+//!                                  └── once more, where no client saw anything, and it may go well
 //! ```
 //!
 //! Kinds of work differ in `run` alone. Nothing here knows what it is.
@@ -89,7 +89,7 @@ pub(crate) async fn with_lease<W: LeasedWork>(
     outcome
 }
 
-/// In whose name the model of the same request is looked for once more; `None` where another try is not worth it, or somebody
+/// In whose name the model of the same request is looked for once more; `None` where another try is not worth it, or a client
 /// saw something of the first.
 async fn another(
     inner: &Arc<Inner>,
@@ -101,7 +101,7 @@ async fn another(
     if failure.kind == ErrorKind::EngineFailed {
         return request_trace.may_try_again().then_some(origin);
     }
-    // The model's file was damaged, and whoever found that has set it aside: it is brought again.
+    // The model's file was damaged, and the code that found that has set it aside: it is brought again.
     if failure.kind != ErrorKind::Storage
         || !is_gone(inner, request_trace).await
         || !request_trace.may_try_again()
@@ -114,7 +114,7 @@ async fn another(
         return None;
     }
     by(request_trace.deadline, tokio::time::sleep(wait)).await?;
-    // It was in the store, so its owner chose it: whoever asks now, it may be fetched.
+    // It was in the store, so its owner chose it: it may be fetched for any client.
     Some(Origin::Owner)
 }
 

@@ -39,6 +39,7 @@ mod bounded;
 mod builder;
 mod catalog;
 mod directories;
+mod engines;
 mod experience;
 mod fetch;
 mod generate;
@@ -53,6 +54,7 @@ mod request;
 mod request_log;
 mod request_trace;
 mod runtime;
+mod sampling;
 mod settings;
 mod stats;
 mod store_engine;
@@ -61,9 +63,10 @@ mod wait;
 mod weights;
 
 pub use answer::{Answer, AnswerEvent, CacheStatus, Summary, Timings};
-pub use builder::{Builder, default_engine, engine_named};
+pub use builder::Builder;
 pub use catalog::{Changes, Kind, ModelInfo, NameSource, TemplateOrigin, built_in};
 pub use directories::Directories;
+pub use engines::{default_engine, engine_named};
 pub use options::{PackOptions, WarmOptions};
 pub use packed::{PackedInfo, PackedTally};
 pub use request::{Common, Generate, Input, Message, Origin, Request, Work};
@@ -77,8 +80,9 @@ pub use samovar_pool::{
     Budget, Counters, Decision, EvictionPolicy, Instances, ModelSpec, ModelState, ModelStats, PoolConfig,
     PoolStats, Snapshot,
 };
+pub use sampling::SamplingOptions;
 pub use settings::{Alias, ChatTemplate, ModelSettings, PrefixSharing, RuntimeSettings};
-pub use stats::{Lifetime, ModelLifetime, Stats, TierStats, Tiers};
+pub use stats::{Lifetime, ModelLifetime, Stats, StoredModel, TierStats, Tiers};
 pub use wait::Wait;
 
 #[cfg(feature = "llama")]

@@ -6,7 +6,7 @@
 //!   minute, and at the end: ────────────┴─ + this life ─► row
 //! ```
 //!
-//! A crash loses a second of requests at most; while nobody asks, the row is written once a minute for the uptime. A row that
+//! A crash loses a second of requests at most; while there are no requests, the row is written once a minute for the uptime. A row that
 //! is damaged is begun anew. A store that cannot be opened or asked is tried again the next time, and nothing is written over
 //! what was not read; least of all over what a newer version wrote.
 

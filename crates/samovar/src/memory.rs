@@ -25,7 +25,7 @@ use samovar_store::{KeyDigest, PrefixConfig, Prefixes, SavedPrefix, Weights};
 use crate::lazy_store::LazyStore;
 use crate::weights;
 
-/// How long an instance may hold up whoever wants its memory.
+/// How long an instance may hold up a demand for its memory.
 const KEEP_WITHIN: Duration = Duration::from_secs(2);
 /// What a disk is trusted to take in that time.
 const BYTES_PER_S: u64 = 500_000_000;
@@ -62,7 +62,7 @@ struct Recent {
 }
 
 impl Memory {
-    /// For a model that is about to be loaded; none where nothing is to be kept, or cannot be: nobody knows which bytes
+    /// For a model that is about to be loaded; none where nothing is to be kept, or cannot be: it is unknown which bytes
     /// it is, or its further files could change unseen.
     pub(crate) fn of(
         engine: &dyn Engine,
@@ -215,7 +215,7 @@ impl Memory {
             store.inspect_err(|failure| tracing::debug!("no prompt's state is kept or used: {failure}"));
         let prefixes = store.ok()?.prefixes(&weights, &self.engine, self.kv_type, scope);
         if opened.len() >= CLIENTS_AT_ONCE {
-            // What is there is read again by whoever asks next.
+            // What is there is read again by the next caller.
             opened.clear();
         }
         opened.insert(owner, prefixes.clone());
@@ -371,7 +371,7 @@ mod tests {
         assert_eq!((cached, restored), (299, 1));
     }
 
-    /// Nobody waits.
+    /// No caller waits.
     struct Gone;
 
     impl PromptControl for Gone {
@@ -389,7 +389,7 @@ mod tests {
         drop(first);
         let (second, lazy_store) = load(home.path(), &engine);
         let began = engine.counts().generations_started;
-        let failure = second.generate_while(request(), &Gone).expect_err("nobody waits");
+        let failure = second.generate_while(request(), &Gone).expect_err("no caller waits");
         assert_eq!((failure.kind, engine.counts().generations_started), (ErrorKind::Cancelled, began));
         assert_eq!(lazy_store.store().unwrap().stats().unwrap().prefixes_restored, 0);
     }

@@ -1,4 +1,4 @@
-//! What whoever loads or packs a model ahead of need may wish beside that: to be told how it gets on.
+//! What a caller that loads or packs a model ahead of need may wish beside that: to be told how it gets on.
 
 use tokio::sync::mpsc;
 
@@ -13,7 +13,7 @@ pub struct WarmOptions {
 }
 
 impl WarmOptions {
-    /// These options, with somebody who hears what the load waits for.
+    /// These options, with a listener to what the load waits for.
     #[must_use]
     pub fn waits(mut self, waits: mpsc::Sender<Wait>) -> Self {
         self.waits = Some(waits);
@@ -32,14 +32,14 @@ pub struct PackOptions {
 }
 
 impl PackOptions {
-    /// These options, with somebody who hears how the model is fetched.
+    /// These options, with a listener to how the model is fetched.
     #[must_use]
     pub fn waits(mut self, waits: mpsc::Sender<Wait>) -> Self {
         self.waits = Some(waits);
         self
     }
 
-    /// These options, with somebody who hears the part done.
+    /// These options, with a listener to the part done.
     #[must_use]
     pub fn progress(mut self, progress: mpsc::Sender<f32>) -> Self {
         self.progress = Some(progress);

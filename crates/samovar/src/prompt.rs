@@ -38,8 +38,8 @@ pub(crate) fn of(request: &Generate, prompt_settings: &PromptSettings) -> Result
     }
 }
 
-/// Tells whoever wrote a prompt that is too long what can be done about it here, where the loaded model has
-/// `has` tokens of context, the network may ask for `allowed`, and it was trained with `trained`; 0 = nobody knows.
+/// Tells the author of a prompt that is too long what can be done about it here, where the loaded model has
+/// `has` tokens of context, the network may ask for `allowed`, and it was trained with `trained`; 0 = unknown.
 pub(crate) fn with_what_fits(
     failure: Failure,
     has: u32,

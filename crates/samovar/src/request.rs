@@ -8,6 +8,8 @@ use samovar_core::units::KeepAlive;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::sampling::SamplingOptions;
+
 /// One turn of a conversation.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,8 +149,10 @@ pub struct Generate {
     /// Variables of the chat template besides the conversation, by name: `enable_thinking`, `reasoning_effort`. What a
     /// template does not know is of no consequence; only conversations have one.
     pub template_arguments: Map<String, Value>,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
+    /// How tokens are chosen, as far as the request says so; else the model's author may have said so.
+    pub sampling: SamplingOptions,
+    /// How tokens are chosen where neither does.
+    pub sampling_defaults: Sampling,
     /// Tokens to generate at most; `None` = as many as the context holds, 0 = compute the prompt alone.
     pub max_tokens: Option<u32>,
     /// Strings that end the answer.
@@ -165,7 +169,8 @@ impl Generate {
         Self {
             input,
             template_arguments: Map::new(),
-            sampling: Sampling::default(),
+            sampling: SamplingOptions::default(),
+            sampling_defaults: Sampling::default(),
             max_tokens: None,
             stop: Vec::new(),
             logprobs: None,
@@ -211,10 +216,10 @@ impl Request {
         self.generating(|generate| generate.max_tokens = Some(max_tokens))
     }
 
-    /// The same request with another way to choose tokens.
+    /// The same request with another way to choose tokens: all of it, or what matters.
     #[must_use]
-    pub fn sampling(self, sampling: Sampling) -> Self {
-        self.generating(|generate| generate.sampling = sampling)
+    pub fn sampling(self, sampling: impl Into<SamplingOptions>) -> Self {
+        self.generating(|generate| generate.sampling = sampling.into())
     }
 
     /// The same request, whose answer ends at any of these strings.

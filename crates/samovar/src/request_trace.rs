@@ -5,7 +5,7 @@
 //!                                             └──────► Summary, the log of requests
 //! ```
 //!
-//! One clock and one record for each request: whoever tells of its times reads them here.
+//! One clock and one record for each request: code that tells of its times reads them here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl Record {
     }
 }
 
-/// What is known so far of a request on its way. Its answer's summary, the log of requests and whoever reads this have
+/// What is known so far of a request on its way. Its answer's summary, the log of requests and all readers of this have
 /// their numbers from one record. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct TraceView {

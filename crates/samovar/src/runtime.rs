@@ -44,7 +44,7 @@ pub(crate) struct Inner {
     pub(crate) pack_scheduler: PackScheduler,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rules: Rules,
-    /// For what readers have not taken yet, and for whatever whoever serves this runtime holds beside that.
+    /// For what readers have not taken yet, and for what a server of this runtime holds beside that.
     pub(crate) buffers: ByteBudget,
     pub(crate) usage_logs: UsageLogs,
 }
@@ -86,7 +86,7 @@ impl Runtime {
     /// Answers a request. Returns at once; everything, also what is wrong with the request, comes
     /// as events of the [`Answer`].
     ///
-    /// Nobody waits for the answer's reader: its slot is free when the text is complete. What is not read is kept, and
+    /// No slot waits for the answer's reader: its slot is free when the text is complete. What is not read is kept, and
     /// counted in [`Runtime::buffers`]; a reader that leaves more than 4 MiB unread loses the rest of its answer.
     pub fn generate(&self, request: Request) -> Answer {
         let Request { common, work: Work::Generate(generate) } = request;
@@ -105,7 +105,7 @@ impl Runtime {
         Answer::new(inbox, trace)
     }
 
-    /// The bound on what unread answers hold; whoever serves this runtime counts the requests that it reads in as well.
+    /// The bound on what unread answers hold; a server of this runtime counts the requests that it reads in as well.
     pub fn buffers(&self) -> &ByteBudget {
         &self.inner.buffers
     }

@@ -231,7 +231,7 @@ impl Alias {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PrefixSharing {
     /// Every request from every other's. What two clients' prompts begin with is computed once, and how long a request
-    /// takes tells that somebody asked the like before.
+    /// takes tells that another client asked the like before.
     #[default]
     All,
     /// Requests of one client from each other's alone.

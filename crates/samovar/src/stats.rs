@@ -2,7 +2,7 @@
 
 use samovar_core::ModelKey;
 use samovar_pool::{Counters, ModelStats, PoolStats};
-use samovar_store::StoreStats;
+use samovar_store::{Artifact, StoreStats};
 use samovar_worker::WorkerStats;
 use serde::Serialize;
 
@@ -29,6 +29,9 @@ pub struct Stats {
     /// The store; absent until something was taken from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreStats>,
+    /// What the store keeps, in the order in which it came; empty as long as `store` is absent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stored: Vec<StoredModel>,
     /// What was done with packed weights since the start.
     pub packed: PackedTally,
     /// Each model that was asked for since the start.
@@ -36,6 +39,37 @@ pub struct Stats {
     /// The pool over all lives of the daemon; absent where they are not kept, and while they cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<Lifetime>,
+}
+
+/// A model on disk, and how it was used over all lives and processes.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoredModel {
+    /// The canonical text by which a user names it.
+    pub reference: String,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// When it came, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// Times it was there when it was wanted.
+    pub hits: u64,
+    /// Times it had to be fetched.
+    pub misses: u64,
+    /// Last use, in milliseconds since 1970; 0 = never.
+    pub last_used_ms: u64,
+}
+
+impl From<&Artifact> for StoredModel {
+    fn from(artifact: &Artifact) -> Self {
+        Self {
+            reference: artifact.reference.clone(),
+            bytes: artifact.bytes(),
+            created_ms: artifact.created_ms,
+            hits: artifact.usage.hits,
+            misses: artifact.usage.misses,
+            last_used_ms: artifact.usage.last_ms,
+        }
+    }
 }
 
 /// What the pool counted over all lives of the daemon, this one included.

@@ -114,7 +114,7 @@ impl Engine for StoreEngine {
         self.engine().engine_for(descriptor)
     }
 
-    /// Whoever is above need save nothing.
+    /// Callers above need save nothing.
     fn capabilities(&self, descriptor: &Descriptor) -> Capabilities {
         Capabilities { saves_prefixes: false, ..self.engine().capabilities(descriptor) }
     }
@@ -155,7 +155,7 @@ impl Engine for StoreEngine {
             None => (self.layout_loader.load(request)?, None),
         };
         let kept = StoreInstance {
-            // A file that was replaced while it was loaded is nobody's in particular.
+            // A file that was replaced while it was loaded has no identity.
             memory: memory.filter(|memory| memory.is_of(files.main())),
             loaded_layout,
             weights,

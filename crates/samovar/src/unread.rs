@@ -1,11 +1,11 @@
-//! What an answer has said and its reader has not taken yet: bounded in bytes, and nobody waits for the reader.
+//! What an answer has said and its reader has not taken yet: bounded in bytes, and no slot waits for the reader.
 //!
 //! ```text
 //!   drive ── push ──► Outbox ═══ events, bytes counted ═══► Answer ── next ──► reader
-//!                       └─ past the bound: this answer ends, and nobody else's
+//!                       └─ past the bound: this answer ends, and no other one
 //! ```
 //!
-//! The lease goes back when decoding ends, whoever reads how slowly. This never waits.
+//! The lease goes back when decoding ends, however slowly it is read. This never waits.
 
 use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,11 +9,11 @@ use samovar_core::testing::fake::FakeEngine;
 use samovar_core::testing::gguf::{Writer, lora};
 use samovar_core::{Adapter, Descriptor, ErrorKind, Failure, Sampling};
 
-struct House {
+struct Fixture {
     home: tempfile::TempDir,
 }
 
-impl House {
+impl Fixture {
     fn new() -> Self {
         Self { home: tempfile::tempdir().expect("tempdir") }
     }
@@ -57,10 +57,10 @@ async fn failure_of(runtime: &Runtime, model: &str) -> Failure {
 #[cfg(feature = "llama")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_over_one_base_share_it_and_answer_differently() {
-    let house = House::new();
-    let adapter = house.write("poet.gguf", &lora(&House::demo(), 2));
+    let fixture = Fixture::new();
+    let adapter = fixture.write("poet.gguf", &lora(&Fixture::demo(), 2));
     let names = [("poet", adapter.as_path(), 0.5), ("mild", &adapter, 0.25), ("plain", &adapter, 0.0)];
-    let runtime = house.runtime(None, &names);
+    let runtime = fixture.runtime(None, &names);
     let ask = async |model| runtime.generate(story(model)).collect().await.expect("answers").0;
     let [demo, poet, mild, plain] =
         [ask("demo").await, ask("poet").await, ask("mild").await, ask("plain").await];
@@ -79,21 +79,21 @@ async fn names_over_one_base_share_it_and_answer_differently() {
 
 #[tokio::test]
 async fn an_adapter_is_checked_when_its_name_is_used() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let engine = FakeEngine::builder()
         .capabilities(Capabilities { can_adapt: true, ..FakeEngine::CAPABILITIES })
         .build();
-    let good = house.write("good.gguf", &lora(&House::demo(), 2));
-    let other = house.write("other.gguf", &lora(&Descriptor { embedding_width: 64, ..House::demo() }, 2));
+    let good = fixture.write("good.gguf", &lora(&Fixture::demo(), 2));
+    let other = fixture.write("other.gguf", &lora(&Descriptor { embedding_width: 64, ..Fixture::demo() }, 2));
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
-    let later = house.home.path().join("later.gguf");
+    let later = fixture.home.path().join("later.gguf");
     let names = [
         ("good", good.as_path(), 1.0),
         ("other", &other, 1.0),
         ("model", Path::new(model), 1.0),
         ("later", &later, 1.0),
     ];
-    let runtime = house.runtime(Some(Arc::new(engine.clone())), &names);
+    let runtime = fixture.runtime(Some(Arc::new(engine.clone())), &names);
     for (name, kind, word) in [
         ("other", ErrorKind::InvalidModel, "shape"),
         ("model", ErrorKind::InvalidModel, "no LoRA adapter"),
@@ -118,19 +118,19 @@ async fn an_adapter_is_checked_when_its_name_is_used() {
 
 #[tokio::test]
 async fn adapters_of_all_names_over_a_model_are_promised_memory_before_they_are_attached() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let engine = FakeEngine::builder()
         .capabilities(Capabilities { can_adapt: true, ..FakeEngine::CAPABILITIES })
         .build();
-    let poet = house.write("poet.gguf", &lora(&House::demo(), 2));
-    let bard = house.write("bard.gguf", &lora(&House::demo(), 4));
+    let poet = fixture.write("poet.gguf", &lora(&Fixture::demo(), 2));
+    let bard = fixture.write("bard.gguf", &lora(&Fixture::demo(), 4));
     let bytes = |path| {
-        samovar_core::format::gguf::inspect_adapter(path, &House::demo()).expect("an adapter").tensor_bytes
+        samovar_core::format::gguf::inspect_adapter(path, &Fixture::demo()).expect("an adapter").tensor_bytes
     };
-    let bare = House::new().runtime(Some(Arc::new(engine.clone())), &[]);
+    let bare = Fixture::new().runtime(Some(Arc::new(engine.clone())), &[]);
     let bare = bare.spec("demo").await.expect("is known").footprint();
     let names = [("poet", poet.as_path(), 1.0), ("bard", &bard, 1.0)];
-    let runtime = house.runtime(Some(Arc::new(engine.clone())), &names);
+    let runtime = fixture.runtime(Some(Arc::new(engine.clone())), &names);
     let promised = bare.held_bytes + bytes(&poet) + bytes(&bard);
     for name in ["demo", "poet", "bard"] {
         let spec = runtime.spec(name).await.expect("is known");
@@ -148,10 +148,10 @@ async fn adapters_of_all_names_over_a_model_are_promised_memory_before_they_are_
 
 #[tokio::test]
 async fn engines_that_attach_no_adapters_say_so() {
-    let house = House::new();
-    let adapter = house.write("poet.gguf", &lora(&House::demo(), 2));
+    let fixture = Fixture::new();
+    let adapter = fixture.write("poet.gguf", &lora(&Fixture::demo(), 2));
     let engine: Arc<dyn Engine> = Arc::new(FakeEngine::new());
-    let runtime = house.runtime(Some(engine), &[("poet", &adapter, 1.0)]);
+    let runtime = fixture.runtime(Some(engine), &[("poet", &adapter, 1.0)]);
     let failure = failure_of(&runtime, "poet").await;
     assert_eq!(failure.kind, ErrorKind::Unsupported, "{failure:?}");
     runtime.generate(story("demo")).collect().await.expect("answers without");

@@ -13,12 +13,12 @@ use samovar_core::testing::fake::FakeEngine;
 use samovar_core::{ErrorKind, Sampling};
 use tokio::sync::mpsc;
 
-struct House {
+struct Fixture {
     home: tempfile::TempDir,
     engine: FakeEngine,
 }
 
-impl House {
+impl Fixture {
     fn new(engine: FakeEngine) -> Self {
         Self { home: tempfile::tempdir().expect("tempdir"), engine }
     }
@@ -61,47 +61,47 @@ async fn model(runtime: &Runtime, name: &str) -> ModelStats {
 
 #[tokio::test]
 async fn a_model_and_what_it_needs_load_together_serve_together_and_leave_together() {
-    let house = House::new(FakeEngine::builder().gate_tokens().build());
-    let [chat, draft, eyes] = ["chat", "draft", "eyes"].map(|name| house.file(name));
+    let fixture = Fixture::new(FakeEngine::builder().gate_tokens().build());
+    let [chat, draft, eyes] = ["chat", "draft", "eyes"].map(|name| fixture.file(name));
     let names = [
         ("chat", &chat, needs(&["draft", "eyes"])),
         ("draft", &draft, ModelSettings::default()),
         ("eyes", &eyes, ModelSettings::default()),
     ];
-    let runtime = house.runtime(1 << 30, &names);
+    let runtime = fixture.runtime(1 << 30, &names);
     let answer = runtime.generate(ask("chat"));
-    house.engine.wait_until(|counts| counts.generations_running == 1).await;
-    assert_eq!(house.engine.counts().loads_finished, 3, "nobody is served before all are there");
-    // In use with it, though nobody asked for it.
+    fixture.engine.wait_until(|counts| counts.generations_running == 1).await;
+    assert_eq!(fixture.engine.counts().loads_finished, 3, "no request is served before all are there");
+    // In use with it, though no request asked for it.
     assert_eq!(runtime.unload("draft").await.expect("is known"), 1);
-    assert_eq!(house.engine.counts().live_instances, 3, "what somebody uses stays");
-    house.engine.tokens_gate().open();
+    assert_eq!(fixture.engine.counts().live_instances, 3, "a model in use stays");
+    fixture.engine.tokens_gate().open();
     answer.collect().await.expect("answers");
     assert_eq!(model(&runtime, "chat").await.needs, ["draft", "eyes"]);
     runtime.unload("chat").await.expect("is known");
-    house.engine.wait_until(|counts| counts.live_instances == 0).await;
-    assert_eq!(house.engine.counts().loads_finished, 3);
+    fixture.engine.wait_until(|counts| counts.live_instances == 0).await;
+    assert_eq!(fixture.engine.counts().loads_finished, 3);
 }
 
 #[tokio::test]
 async fn a_group_that_does_not_fit_is_refused_whole_and_loads_nothing() {
-    let house = House::new(FakeEngine::new());
-    let [chat, draft] = ["chat", "draft"].map(|name| house.file(name));
+    let fixture = Fixture::new(FakeEngine::new());
+    let [chat, draft] = ["chat", "draft"].map(|name| fixture.file(name));
     let names = [("chat", &chat, needs(&["draft"])), ("draft", &draft, ModelSettings::default())];
-    let room = House::new(FakeEngine::new());
+    let room = Fixture::new(FakeEngine::new());
     let one = room.runtime(1 << 30, &[]).spec("demo").await.expect("is known").footprint().total_bytes();
-    let runtime = house.runtime(one + one / 2, &names);
+    let runtime = fixture.runtime(one + one / 2, &names);
     let failure = runtime.generate(ask("chat")).collect().await.expect_err("does not fit");
     assert_eq!(failure.kind, ErrorKind::TooLarge, "{failure:?}");
-    assert_eq!(house.engine.counts().loads_started, 0);
+    assert_eq!(fixture.engine.counts().loads_started, 0);
     runtime.generate(ask("draft")).collect().await.expect("fits by itself");
 }
 
 #[tokio::test]
 async fn needs_that_can_not_be_met_are_told_before_anything_is_loaded() {
-    let house = House::new(FakeEngine::new());
-    let [one, other] = ["one", "other"].map(|name| house.file(name));
-    let gone = house.home.path().join("gone.gguf");
+    let fixture = Fixture::new(FakeEngine::new());
+    let [one, other] = ["one", "other"].map(|name| fixture.file(name));
+    let gone = fixture.home.path().join("gone.gguf");
     let names = [
         ("circle", &one, needs(&["back"])),
         ("back", &other, needs(&["circle"])),
@@ -111,7 +111,7 @@ async fn needs_that_can_not_be_met_are_told_before_anything_is_loaded() {
         ("lost", &one, needs(&["gone"])),
         ("gone", &gone, ModelSettings::default()),
     ];
-    let runtime = house.runtime(1 << 30, &names);
+    let runtime = fixture.runtime(1 << 30, &names);
     for (name, kind, word) in [
         ("circle", ErrorKind::InvalidRequest, "circle"),
         ("itself", ErrorKind::InvalidRequest, "same model"),
@@ -122,17 +122,17 @@ async fn needs_that_can_not_be_met_are_told_before_anything_is_loaded() {
         assert_eq!(failure.kind, kind, "{name}: {failure:?}");
         assert!(failure.message.contains(word) && failure.hint.is_some(), "{name}: {failure:?}");
     }
-    assert_eq!(house.engine.counts().loads_started, 0);
+    assert_eq!(fixture.engine.counts().loads_started, 0);
     let listed: Vec<_> = runtime.models().await.into_iter().map(|model| model.name).collect();
     assert_eq!(listed, ["demo", "same"], "what can not be loaded is not offered");
 }
 
 #[tokio::test]
 async fn three_instances_are_announced_one_by_one_and_share_their_weights() {
-    let house = House::new(FakeEngine::builder().gate_loads().build());
+    let fixture = Fixture::new(FakeEngine::builder().gate_loads().build());
     let settings = ModelSettings::default().min_instances(3);
-    let path = house.file("crowd");
-    let runtime = house.runtime(1 << 30, &[("crowd", &path, settings)]);
+    let path = fixture.file("crowd");
+    let runtime = fixture.runtime(1 << 30, &[("crowd", &path, settings)]);
     let info = runtime.model("crowd", Origin::Network).await.expect("is known");
     assert_eq!((info.instances.min, info.instances.max), (3, 3));
     let (told, mut waits) = mpsc::channel(1_000);
@@ -147,10 +147,10 @@ async fn three_instances_are_announced_one_by_one_and_share_their_weights() {
                 break;
             }
         }
-        house.engine.loads_gate().admit(1);
+        fixture.engine.loads_gate().admit(1);
     }
     warming.await.expect("no panic").expect("loads");
-    house.engine.wait_until(|counts| counts.live_instances == 3).await;
+    fixture.engine.wait_until(|counts| counts.live_instances == 3).await;
     let one = runtime.spec("crowd").await.expect("is known").footprint();
     let pool = loop {
         let pool = runtime.stats().await.pool;
@@ -163,52 +163,52 @@ async fn three_instances_are_announced_one_by_one_and_share_their_weights() {
     let crowd = model(&runtime, "crowd").await;
     assert_eq!((crowd.instances, crowd.instances_max), (3, 3));
     assert_eq!(runtime.unload("crowd").await.expect("is known"), 3);
-    house.engine.wait_until(|counts| counts.live_instances == 0).await;
+    fixture.engine.wait_until(|counts| counts.live_instances == 0).await;
 }
 
 #[tokio::test]
 async fn a_model_grows_to_its_most_instances_under_load_and_no_further() {
-    let house = House::new(FakeEngine::builder().gate_tokens().build());
+    let fixture = Fixture::new(FakeEngine::builder().gate_tokens().build());
     let settings = ModelSettings::default().max_instances(2).slots(1);
-    let path = house.file("pair");
-    let runtime = house.runtime(1 << 30, &[("pair", &path, settings)]);
+    let path = fixture.file("pair");
+    let runtime = fixture.runtime(1 << 30, &[("pair", &path, settings)]);
     let info = runtime.model("pair", Origin::Network).await.expect("is known");
     assert_eq!((info.instances.min, info.instances.max), (1, 2));
     let first = runtime.generate(ask("pair"));
-    house.engine.wait_until(|counts| counts.generations_running == 1).await;
-    assert_eq!(house.engine.counts().live_instances, 1, "one is enough for one");
+    fixture.engine.wait_until(|counts| counts.generations_running == 1).await;
+    assert_eq!(fixture.engine.counts().live_instances, 1, "one is enough for one");
     let others = [(); 2].map(|()| runtime.generate(ask("pair")));
-    house.engine.wait_until(|counts| counts.generations_running == 2).await;
+    fixture.engine.wait_until(|counts| counts.generations_running == 2).await;
     while model(&runtime, "pair").await.queued != 1 {
         tokio::task::yield_now().await;
     }
     let pair = model(&runtime, "pair").await;
     assert_eq!((pair.instances, pair.instances_max, pair.busy_slots), (2, 2, 2));
-    house.engine.tokens_gate().open();
+    fixture.engine.tokens_gate().open();
     let (text, _) = first.collect().await.expect("answers");
     for answer in others {
         assert_eq!(answer.collect().await.expect("answers").0, text);
     }
-    assert_eq!((house.engine.counts().loads_started, house.engine.counts().live_instances), (2, 2));
+    assert_eq!((fixture.engine.counts().loads_started, fixture.engine.counts().live_instances), (2, 2));
 }
 
 #[tokio::test]
 async fn a_smaller_budget_makes_idle_models_leave_and_counts_for_what_comes() {
-    let house = House::new(FakeEngine::new());
-    let [one, other] = ["one", "other"].map(|name| house.file(name));
+    let fixture = Fixture::new(FakeEngine::new());
+    let [one, other] = ["one", "other"].map(|name| fixture.file(name));
     let names = [("one", &one, ModelSettings::default()), ("other", &other, ModelSettings::default())];
-    let runtime = house.runtime(1 << 30, &names);
+    let runtime = fixture.runtime(1 << 30, &names);
     for name in ["one", "other"] {
         runtime.generate(ask(name)).collect().await.expect("answers");
     }
-    assert_eq!(house.engine.counts().live_instances, 2);
+    assert_eq!(fixture.engine.counts().live_instances, 2);
     let cost = runtime.spec("one").await.expect("is known").footprint().total_bytes();
     let of = |bytes| PoolConfig {
         min_residency_ms: 0,
         ..PoolConfig::with_budget(Budget { bytes, source: "a test".into() })
     };
     runtime.configure(of(cost * 3 / 2)).await.expect("takes it in");
-    house.engine.wait_until(|counts| counts.parks > 0 || counts.live_instances < 2).await;
+    fixture.engine.wait_until(|counts| counts.parks > 0 || counts.live_instances < 2).await;
     runtime.configure(of(1)).await.expect("takes it in");
     let failure = runtime.generate(ask("one")).collect().await.expect_err("does not fit any more");
     assert_eq!(failure.kind, ErrorKind::TooLarge, "{failure:?}");
@@ -218,17 +218,17 @@ async fn a_smaller_budget_makes_idle_models_leave_and_counts_for_what_comes() {
 
 #[tokio::test]
 async fn a_request_for_more_context_makes_the_loaded_model_larger_and_one_for_less_leaves_it() {
-    let house = House::new(FakeEngine::new());
-    let path = house.file("story");
+    let fixture = Fixture::new(FakeEngine::new());
+    let path = fixture.file("story");
     let usual = ModelSettings::default().context_tokens(128);
-    let runtime = house.runtime(1 << 30, &[("story", &path, usual)]);
+    let runtime = fixture.runtime(1 << 30, &[("story", &path, usual)]);
     let long =
         || Request::new("story", Input::Tokens(vec![5; 200])).sampling(Sampling::greedy()).max_tokens(2);
     let failure = runtime.generate(long()).collect().await.expect_err("does not fit 128 tokens");
     assert_eq!(failure.kind, ErrorKind::ContextExceeded, "{failure:?}");
     assert!(failure.hint.is_some_and(|hint| hint.contains("context_tokens")));
     runtime.generate(long().context_tokens(256)).collect().await.expect("fits 256");
-    let counts = house.engine.counts();
+    let counts = fixture.engine.counts();
     assert_eq!((counts.loads_started, counts.resumes), (1, 1), "it grew, its weights staying in memory");
     for context_tokens in [16, 128, 256] {
         let request = ask("story").context_tokens(context_tokens);
@@ -236,15 +236,15 @@ async fn a_request_for_more_context_makes_the_loaded_model_larger_and_one_for_le
         assert_eq!(summary.tier, CacheStatus::Hit, "{context_tokens}");
     }
     let options = model(&runtime, "story").await.options.expect("is loaded");
-    assert_eq!((options.context_tokens, house.engine.counts().resumes), (256, 1));
+    assert_eq!((options.context_tokens, fixture.engine.counts().resumes), (256, 1));
     runtime.shutdown(Duration::from_secs(5)).await;
 }
 
 #[tokio::test]
 async fn a_context_that_the_model_can_not_have_is_refused_before_anything_is_loaded() {
-    let house = House::new(FakeEngine::new());
-    let path = house.file("story");
-    let runtime = house.runtime(1 << 30, &[("story", &path, ModelSettings::default())]);
+    let fixture = Fixture::new(FakeEngine::new());
+    let path = fixture.file("story");
+    let runtime = fixture.runtime(1 << 30, &[("story", &path, ModelSettings::default())]);
     for wrong in [0, 513] {
         let request = ask("story").context_tokens(wrong);
         let failure = runtime.generate(request).collect().await.expect_err("was trained with 512");
@@ -252,24 +252,24 @@ async fn a_context_that_the_model_can_not_have_is_refused_before_anything_is_loa
         assert_eq!(told, (ErrorKind::InvalidRequest, Some("context_tokens")), "{failure:?}");
         assert!(failure.message.contains("512") && failure.hint.is_some(), "{failure:?}");
     }
-    assert_eq!(house.engine.counts().loads_started, 0);
+    assert_eq!(fixture.engine.counts().loads_started, 0);
     runtime.generate(ask("story").context_tokens(512)).collect().await.expect("is what it was trained with");
 }
 
 #[tokio::test]
 async fn names_that_differ_in_their_context_cost_one_growth_and_no_more() {
-    let house = House::new(FakeEngine::new());
-    let path = house.file("story");
+    let fixture = Fixture::new(FakeEngine::new());
+    let path = fixture.file("story");
     let sized = |context| ModelSettings::default().context_tokens(context);
     let names = [("short", &path, sized(128)), ("long", &path, sized(512))];
-    let runtime = house.runtime(1 << 30, &names);
+    let runtime = fixture.runtime(1 << 30, &names);
     let mut tiers = Vec::new();
     for name in ["short", "long", "short", "long", "short"] {
         tiers.push(runtime.generate(ask(name)).collect().await.expect("answers").1.tier);
     }
     assert_eq!(tiers[0], CacheStatus::Cold);
     assert_eq!(tiers[2..], [CacheStatus::Hit; 3]);
-    let counts = house.engine.counts();
+    let counts = fixture.engine.counts();
     assert_eq!((counts.loads_started, counts.resumes), (1, 1));
     let long = runtime.model("long", Origin::Owner).await.expect("is known");
     assert_eq!(long.context_tokens, 512);

@@ -14,7 +14,7 @@ use samovar_core::testing::fake::{Builder, FakeEngine, Script};
 const MODEL: &str = "demo";
 const LIMIT: Duration = Duration::from_secs(60);
 
-struct House {
+struct Fixture {
     home: tempfile::TempDir,
 }
 
@@ -38,7 +38,7 @@ fn script(gain: f64) -> Script {
     }
 }
 
-impl House {
+impl Fixture {
     fn new() -> Self {
         Self { home: tempfile::tempdir().expect("tempdir") }
     }
@@ -113,13 +113,13 @@ async fn layout_of_next_load(runtime: &Runtime) -> Option<Layout> {
 
 #[tokio::test]
 async fn the_first_load_is_mapped_and_the_next_one_packed() {
-    let (house, engine) = (House::new(), packer(1.3).build());
-    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    let (fixture, engine) = (Fixture::new(), packer(1.3).build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Auto);
     let answer = ask(&runtime).await;
     assert_eq!(engine.counts().packed_loads, 0);
     let info = known(&runtime, |info| info.layout == Layout::Packed).await;
     assert_eq!(info.speeds, script(1.3).speeds);
-    assert_eq!(info.bytes, house.files().first().map(|file| file.metadata().expect("a file").len()));
+    assert_eq!(info.bytes, fixture.files().first().map(|file| file.metadata().expect("a file").len()));
     // What is loaded stays as it is.
     assert_eq!(ask(&runtime).await, answer);
     assert_eq!((engine.counts().loads_finished, engine.counts().packed_loads), (1, 0));
@@ -133,12 +133,12 @@ async fn the_first_load_is_mapped_and_the_next_one_packed() {
 
 #[tokio::test]
 async fn auto_gives_the_disk_back_where_packing_is_not_faster() {
-    let (house, engine) = (House::new(), packer(1.0).build());
-    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    let (fixture, engine) = (Fixture::new(), packer(1.0).build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Auto);
     ask(&runtime).await;
     let info = known(&runtime, |info| !info.speeds.is_empty() && info.bytes.is_none()).await;
     assert_eq!(info.layout, Layout::Mapped);
-    assert_eq!(house.files(), Vec::<PathBuf>::new());
+    assert_eq!(fixture.files(), Vec::<PathBuf>::new());
     assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Mapped));
     assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 1));
     let stats = runtime.stats().await;
@@ -146,7 +146,7 @@ async fn auto_gives_the_disk_back_where_packing_is_not_faster() {
     assert_eq!(stats.store.expect("a store").packed_refused, 0);
     runtime.shutdown(LIMIT).await;
     // And the next life knows it.
-    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    let runtime = fixture.runtime(&engine, LayoutWish::Auto);
     ask(&runtime).await;
     runtime.shutdown(LIMIT).await;
     assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 1));
@@ -154,12 +154,12 @@ async fn auto_gives_the_disk_back_where_packing_is_not_faster() {
 
 #[tokio::test]
 async fn the_owners_wish_needs_no_figures_and_mapped_makes_nothing() {
-    let (house, engine) = (House::new(), packer(0.5).build());
-    let runtime = house.runtime(&engine, LayoutWish::Mapped);
+    let (fixture, engine) = (Fixture::new(), packer(0.5).build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Mapped);
     ask(&runtime).await;
     runtime.shutdown(LIMIT).await;
     assert_eq!(engine.counts().packs_started, 0);
-    let runtime = house.runtime(&engine, LayoutWish::Hybrid);
+    let runtime = fixture.runtime(&engine, LayoutWish::Hybrid);
     ask(&runtime).await;
     known(&runtime, |info| info.layout == Layout::Hybrid).await;
     assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Hybrid));
@@ -168,12 +168,12 @@ async fn the_owners_wish_needs_no_figures_and_mapped_makes_nothing() {
 
 #[tokio::test]
 async fn a_restart_finds_what_was_made() {
-    let (house, engine) = (House::new(), packer(1.3).build());
-    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    let (fixture, engine) = (Fixture::new(), packer(1.3).build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Auto);
     ask(&runtime).await;
     known(&runtime, |info| info.layout == Layout::Packed).await;
     runtime.shutdown(LIMIT).await;
-    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    let runtime = fixture.runtime(&engine, LayoutWish::Auto);
     ask(&runtime).await;
     assert_eq!(engine.counts().packed_loads, 1);
     assert_eq!((engine.counts().packs_started, engine.counts().calibrations), (1, 1));
@@ -181,8 +181,8 @@ async fn a_restart_finds_what_was_made() {
 
 #[tokio::test]
 async fn two_runtimes_make_it_once() {
-    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
-    let runtimes = [(); 2].map(|()| house.runtime(&engine, LayoutWish::Packed));
+    let (fixture, engine) = (Fixture::new(), packer(1.3).gate_packs().build());
+    let runtimes = [(); 2].map(|()| fixture.runtime(&engine, LayoutWish::Packed));
     for runtime in &runtimes {
         ask(runtime).await;
     }
@@ -192,19 +192,19 @@ async fn two_runtimes_make_it_once() {
         known(runtime, |info| info.layout == Layout::Packed).await;
         assert_eq!(layout_of_next_load(runtime).await, Some(Layout::Packed));
     }
-    assert_eq!((engine.counts().packs_started, house.files().len()), (1, 1));
+    assert_eq!((engine.counts().packs_started, fixture.files().len()), (1, 1));
 }
 
 #[tokio::test]
 async fn a_request_stops_the_making_and_it_is_begun_again_afterwards() {
-    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
-    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    let (fixture, engine) = (Fixture::new(), packer(1.3).gate_packs().build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Packed);
     ask(&runtime).await;
     engine.wait_until(|counts| counts.packs_started == 1).await;
     // The gate is closed: were the request to wait for the file, it would wait for ever.
     ask(&runtime).await;
     engine.wait_until(|counts| counts.packs_cancelled == 1 && counts.packs_started == 2).await;
-    assert_eq!(house.files(), Vec::<PathBuf>::new());
+    assert_eq!(fixture.files(), Vec::<PathBuf>::new());
     engine.packs_gate().open();
     known(&runtime, |info| info.layout == Layout::Packed).await;
     let packed = runtime.stats().await.packed;
@@ -213,8 +213,8 @@ async fn a_request_stops_the_making_and_it_is_begun_again_afterwards() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_made_before_it_has_been_quiet_for_long_enough() {
-    let (house, engine) = (House::new(), packer(1.3).build());
-    let runtime = house.runtime_after(&engine, LayoutWish::Packed, Duration::from_secs(3_600));
+    let (fixture, engine) = (Fixture::new(), packer(1.3).build());
+    let runtime = fixture.runtime_after(&engine, LayoutWish::Packed, Duration::from_secs(3_600));
     ask(&runtime).await;
     let first = tokio::time::Instant::now();
     engine.wait_until(|counts| counts.packs_started == 1).await;
@@ -233,11 +233,11 @@ async fn a_file_that_was_changed_or_is_gone_costs_its_layout_only_and_is_made_ag
     let remove = |file: &Path| fs_err::remove_dir_all(file.parent().expect("a folder")).expect("removed");
     let damages: [&dyn Fn(&Path); 2] = [&change, &remove];
     for damage in damages {
-        let (house, engine) = (House::new(), packer(1.3).build());
-        let runtime = house.runtime(&engine, LayoutWish::Packed);
+        let (fixture, engine) = (Fixture::new(), packer(1.3).build());
+        let runtime = fixture.runtime(&engine, LayoutWish::Packed);
         let answer = ask(&runtime).await;
         known(&runtime, |info| info.layout == Layout::Packed).await;
-        let files = house.files();
+        let files = fixture.files();
         assert_eq!(files.len(), 1);
         damage(&files[0]);
         assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Mapped));
@@ -251,12 +251,12 @@ async fn a_file_that_was_changed_or_is_gone_costs_its_layout_only_and_is_made_ag
 
 #[tokio::test]
 async fn a_file_that_has_to_leave_again_and_again_is_not_made_again_and_again() {
-    let (house, engine) = (House::new(), packer(1.3).build());
-    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    let (fixture, engine) = (Fixture::new(), packer(1.3).build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Packed);
     ask(&runtime).await;
     for _ in 0..2 {
         known(&runtime, |info| info.layout == Layout::Packed).await;
-        for file in house.files() {
+        for file in fixture.files() {
             fs_err::remove_dir_all(file.parent().expect("a folder")).expect("removed");
         }
         assert_eq!(layout_of_next_load(&runtime).await, Some(Layout::Mapped));
@@ -267,13 +267,13 @@ async fn a_file_that_has_to_leave_again_and_again_is_not_made_again_and_again() 
     let info = runtime.packed(MODEL).await.expect("known");
     assert!(info.last_error.is_some_and(|last_error| last_error.contains("has left the cache 2 times")));
     runtime.shutdown(LIMIT).await;
-    assert_eq!((engine.counts().packs_started, house.files().len()), (2, 0));
+    assert_eq!((engine.counts().packs_started, fixture.files().len()), (2, 0));
 }
 
 #[tokio::test]
 async fn a_load_that_fails_with_its_packed_file_only_is_mapped_and_the_file_goes() {
-    let (house, engine) = (House::new(), packer(1.3).build());
-    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    let (fixture, engine) = (Fixture::new(), packer(1.3).build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Packed);
     let answer = ask(&runtime).await;
     known(&runtime, |info| info.layout == Layout::Packed).await;
     engine.fail_next_loads(1, Failure::new(ErrorKind::EngineFailed, "a sector that cannot be read"));
@@ -290,22 +290,22 @@ async fn a_load_that_fails_with_its_packed_file_only_is_mapped_and_the_file_goes
 
 #[tokio::test]
 async fn a_model_that_fails_without_its_packed_file_too_keeps_it() {
-    let (house, engine) = (House::new(), packer(1.3).build());
-    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    let (fixture, engine) = (Fixture::new(), packer(1.3).build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Packed);
     ask(&runtime).await;
     known(&runtime, |info| info.layout == Layout::Packed).await;
     runtime.unload(MODEL).await.expect("unloads");
     engine.fail_next_loads(2, Failure::new(ErrorKind::EngineFailed, "out of memory"));
     runtime.warm(MODEL, WarmOptions::default()).await.expect_err("neither can be loaded");
-    assert_eq!((engine.counts().loads_failed, house.files().len()), (2, 1));
+    assert_eq!((engine.counts().loads_failed, fixture.files().len()), (2, 1));
     assert!(runtime.stats().await.packed.refused.is_empty());
 }
 
 #[tokio::test]
 async fn an_engine_that_refuses_fresh_files_is_believed_at_the_second() {
     let refusing = Script { packed_refusal: Some("another CPU".to_owned()), ..script(1.3) };
-    let (house, engine) = (House::new(), FakeEngine::builder().script(refusing).build());
-    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    let (fixture, engine) = (Fixture::new(), FakeEngine::builder().script(refusing).build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Packed);
     for files in 1..=2 {
         ask(&runtime).await;
         engine.wait_until(|counts| counts.packs_finished == files).await;
@@ -317,15 +317,15 @@ async fn an_engine_that_refuses_fresh_files_is_believed_at_the_second() {
     assert_eq!((info.layout, info.bytes), (Layout::Mapped, None));
     ask(&runtime).await;
     runtime.shutdown(LIMIT).await;
-    assert_eq!((engine.counts().packs_finished, house.files().len()), (2, 0));
+    assert_eq!((engine.counts().packs_finished, fixture.files().len()), (2, 0));
 }
 
 #[tokio::test]
 async fn a_failure_is_kept_as_the_reason_and_not_tried_again_at_once() {
     let failing =
         Script { pack_failure: Some(Failure::new(ErrorKind::Storage, "the disk is full")), ..script(1.3) };
-    let (house, engine) = (House::new(), FakeEngine::builder().script(failing).build());
-    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    let (fixture, engine) = (Fixture::new(), FakeEngine::builder().script(failing).build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Packed);
     ask(&runtime).await;
     let info = known(&runtime, |info| info.last_error.is_some()).await;
     assert!(info.last_error.is_some_and(|last_error| last_error.contains("the disk is full")));
@@ -333,13 +333,13 @@ async fn a_failure_is_kept_as_the_reason_and_not_tried_again_at_once() {
         ask(&runtime).await;
     }
     runtime.shutdown(LIMIT).await;
-    assert_eq!((engine.counts().packs_started, house.files().len()), (1, 0));
+    assert_eq!((engine.counts().packs_started, fixture.files().len()), (1, 0));
 }
 
 #[tokio::test]
 async fn what_can_not_be_packed_is_mapped_and_says_why() {
-    let (house, engine) = (House::new(), FakeEngine::new());
-    let runtime = house.runtime(&engine, LayoutWish::Auto);
+    let (fixture, engine) = (Fixture::new(), FakeEngine::new());
+    let runtime = fixture.runtime(&engine, LayoutWish::Auto);
     ask(&runtime).await;
     let info = runtime.packed(MODEL).await.expect("known");
     assert_eq!(info.layout, Layout::Mapped);
@@ -353,8 +353,8 @@ async fn what_can_not_be_packed_is_mapped_and_says_why() {
 
 #[tokio::test]
 async fn packing_on_request_makes_and_measures_now_and_tells_how_it_gets_on() {
-    let (house, engine) = (House::new(), packer(1.3).build());
-    let runtime = house.runtime_after(&engine, LayoutWish::Auto, Duration::from_secs(3_600));
+    let (fixture, engine) = (Fixture::new(), packer(1.3).build());
+    let runtime = fixture.runtime_after(&engine, LayoutWish::Auto, Duration::from_secs(3_600));
     let (progress, mut told) = tokio::sync::mpsc::channel(16);
     let info = runtime.pack(MODEL, PackOptions::default().progress(progress)).await.expect("packs");
     assert_eq!((info.layout, info.speeds.len()), (Layout::Packed, 2));
@@ -368,8 +368,8 @@ async fn packing_on_request_makes_and_measures_now_and_tells_how_it_gets_on() {
 
 #[tokio::test]
 async fn an_order_that_is_dropped_stops_the_work_and_leaves_nothing_behind() {
-    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
-    let runtime = house.runtime_after(&engine, LayoutWish::Packed, Duration::from_secs(3_600));
+    let (fixture, engine) = (Fixture::new(), packer(1.3).gate_packs().build());
+    let runtime = fixture.runtime_after(&engine, LayoutWish::Packed, Duration::from_secs(3_600));
     let packing = tokio::spawn({
         let runtime = runtime.clone();
         async move { runtime.pack(MODEL, PackOptions::default()).await }
@@ -385,13 +385,13 @@ async fn an_order_that_is_dropped_stops_the_work_and_leaves_nothing_behind() {
     }
     engine.packs_gate().open();
     runtime.pack(MODEL, PackOptions::default()).await.expect("packs");
-    assert_eq!((engine.counts().packs_finished, house.files().len()), (1, 1));
+    assert_eq!((engine.counts().packs_finished, fixture.files().len()), (1, 1));
 }
 
 #[tokio::test]
 async fn an_order_goes_before_what_is_made_in_the_background() {
-    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
-    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    let (fixture, engine) = (Fixture::new(), packer(1.3).gate_packs().build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Packed);
     ask(&runtime).await;
     engine.wait_until(|counts| counts.packs_started == 1).await;
     let packing = tokio::spawn({
@@ -413,12 +413,12 @@ fn of_110_mib() -> FakeEngine {
 
 #[tokio::test]
 async fn an_order_that_waits_for_another_runtime_holds_no_memory_that_a_request_needs() {
-    let (house, engine) = (House::new(), of_110_mib());
-    let first = house.runtime(&engine, LayoutWish::Packed);
+    let (fixture, engine) = (Fixture::new(), of_110_mib());
+    let first = fixture.runtime(&engine, LayoutWish::Packed);
     ask(&first).await;
     engine.wait_until(|counts| counts.packs_started == 1).await;
     // Room for one of the two.
-    let builder = house.builder(&engine, LayoutWish::Packed, 200 << 20);
+    let builder = fixture.builder(&engine, LayoutWish::Packed, 200 << 20);
     let second = builder.pack_when_idle_for(Duration::from_secs(3_600)).build().expect("builds");
     let packing = tokio::spawn({
         let second = second.clone();
@@ -434,9 +434,9 @@ async fn an_order_that_waits_for_another_runtime_holds_no_memory_that_a_request_
 
 #[tokio::test(start_paused = true)]
 async fn what_lacks_memory_is_made_when_the_model_has_left() {
-    let (house, engine) = (House::new(), of_110_mib());
+    let (fixture, engine) = (Fixture::new(), of_110_mib());
     engine.packs_gate().open();
-    let runtime = house.builder(&engine, LayoutWish::Packed, 200 << 20).build().expect("builds");
+    let runtime = fixture.builder(&engine, LayoutWish::Packed, 200 << 20).build().expect("builds");
     ask(&runtime).await;
     let info = known(&runtime, |info| info.last_error.is_some()).await;
     assert!(info.last_error.is_some_and(|last_error| last_error.contains("waits for memory")));
@@ -451,8 +451,8 @@ async fn what_lacks_memory_is_made_when_the_model_has_left() {
 
 #[tokio::test]
 async fn what_never_fits_the_budget_says_so_and_is_not_tried_again() {
-    let (house, engine) = (House::new(), of_110_mib());
-    let runtime = house.builder(&engine, LayoutWish::Packed, 120 << 20).build().expect("builds");
+    let (fixture, engine) = (Fixture::new(), of_110_mib());
+    let runtime = fixture.builder(&engine, LayoutWish::Packed, 120 << 20).build().expect("builds");
     ask(&runtime).await;
     let info = known(&runtime, |info| info.why.contains("do not fit the budget")).await;
     assert_eq!((info.layout, info.bytes), (Layout::Mapped, None));
@@ -462,14 +462,14 @@ async fn what_never_fits_the_budget_says_so_and_is_not_tried_again() {
 
 #[tokio::test]
 async fn a_file_that_was_asked_for_by_name_is_made_where_measuring_would_not_fit() {
-    let (house, engine) = (House::new(), packer(1.3).build());
-    let whole = house.runtime(&engine, LayoutWish::Mapped);
+    let (fixture, engine) = (Fixture::new(), packer(1.3).build());
+    let whole = fixture.runtime(&engine, LayoutWish::Mapped);
     let weights = whole.spec(MODEL).await.expect("known").footprint().mapped_bytes;
     // Below the soft limit of 85 %: one and a half of it, and the little that is held.
     let budget_bytes = weights * 15 / 10 * 100 / 85;
     let small = ModelSettings::default().context_tokens(64).slots(1);
     let auto = small.clone().layout(LayoutWish::Auto);
-    let runtime = house
+    let runtime = fixture
         .builder(&engine, LayoutWish::Packed, budget_bytes)
         .alias("any", MODEL.parse().expect("a name"), auto)
         .alias("fast", MODEL.parse().expect("a name"), small)
@@ -486,9 +486,9 @@ async fn a_file_that_was_asked_for_by_name_is_made_where_measuring_would_not_fit
 
 #[tokio::test]
 async fn figures_of_other_settings_are_not_taken_for_its_own() {
-    let (house, engine) = (House::new(), packer(1.3).build());
+    let (fixture, engine) = (Fixture::new(), packer(1.3).build());
     let small = ModelSettings::default().kv_type(KvType::Q8_0);
-    let builder = house.builder(&engine, LayoutWish::Auto, 1 << 30);
+    let builder = fixture.builder(&engine, LayoutWish::Auto, 1 << 30);
     let runtime = builder
         .alias("small", MODEL.parse().expect("a name"), small)
         .pack_when_idle_for(Duration::from_secs(3_600))
@@ -505,15 +505,15 @@ async fn figures_of_other_settings_are_not_taken_for_its_own() {
 
 #[tokio::test]
 async fn a_file_of_the_user_is_packed_as_well_and_anew_when_it_was_replaced() {
-    let (house, engine) = (House::new(), packer(1.3).build());
-    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    let (fixture, engine) = (Fixture::new(), packer(1.3).build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Packed);
     let demo = runtime.model(MODEL, samovar::Origin::Owner).await.expect("demo").path;
-    let path = house.home.path().join("mine.gguf");
+    let path = fixture.home.path().join("mine.gguf");
     fs_err::copy(&demo, &path).expect("copies");
     let name = path.to_string_lossy().into_owned();
     let info = runtime.pack(&name, PackOptions::default()).await.expect("packs");
-    assert_eq!((info.layout, house.files().len()), (Layout::Packed, 1));
-    let again = house.home.path().join("again.gguf");
+    assert_eq!((info.layout, fixture.files().len()), (Layout::Packed, 1));
+    let again = fixture.home.path().join("again.gguf");
     fs_err::copy(&demo, &again).expect("copies");
     fs_err::rename(&again, &path).expect("replaced");
     let info = runtime.packed(&name).await.expect("known");
@@ -522,20 +522,20 @@ async fn a_file_of_the_user_is_packed_as_well_and_anew_when_it_was_replaced() {
 
 #[tokio::test]
 async fn shutting_down_stops_what_is_being_made() {
-    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
-    let runtime = house.runtime(&engine, LayoutWish::Packed);
+    let (fixture, engine) = (Fixture::new(), packer(1.3).gate_packs().build());
+    let runtime = fixture.runtime(&engine, LayoutWish::Packed);
     ask(&runtime).await;
     engine.wait_until(|counts| counts.packs_started == 1).await;
     runtime.shutdown(LIMIT).await;
-    assert_eq!((engine.counts().packs_cancelled, house.files().len()), (1, 0));
+    assert_eq!((engine.counts().packs_cancelled, fixture.files().len()), (1, 0));
 }
 
 #[tokio::test]
 async fn a_file_that_is_replaced_while_it_is_packed_leaves_nothing_behind() {
-    let (house, engine) = (House::new(), packer(1.3).gate_packs().build());
-    let runtime = house.runtime_after(&engine, LayoutWish::Packed, Duration::from_secs(3_600));
+    let (fixture, engine) = (Fixture::new(), packer(1.3).gate_packs().build());
+    let runtime = fixture.runtime_after(&engine, LayoutWish::Packed, Duration::from_secs(3_600));
     let demo = runtime.model(MODEL, samovar::Origin::Owner).await.expect("demo").path;
-    let (path, again) = (house.home.path().join("mine.gguf"), house.home.path().join("again.gguf"));
+    let (path, again) = (fixture.home.path().join("mine.gguf"), fixture.home.path().join("again.gguf"));
     fs_err::copy(&demo, &path).expect("copies");
     fs_err::copy(&demo, &again).expect("copies");
     let packing = tokio::spawn({
@@ -548,20 +548,20 @@ async fn a_file_that_is_replaced_while_it_is_packed_leaves_nothing_behind() {
     let failure = packing.await.expect("no panic").expect_err("it is of no file");
     assert_eq!(failure.kind, ErrorKind::Storage, "{failure}");
     assert!(failure.message.contains("replaced"), "{failure}");
-    assert_eq!(house.files(), Vec::<PathBuf>::new());
+    assert_eq!(fixture.files(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
 async fn a_disk_without_room_costs_the_layout_and_no_request() {
-    let (house, engine) = (House::new(), packer(1.3).build());
-    let first = house.runtime(&engine, LayoutWish::Mapped);
+    let (fixture, engine) = (Fixture::new(), packer(1.3).build());
+    let first = fixture.runtime(&engine, LayoutWish::Mapped);
     first.model(MODEL, samovar::Origin::Owner).await.expect("enters the store while there is room");
-    let mut full = house.config();
+    let mut full = fixture.config();
     full.min_free_bytes = u64::MAX / 2;
-    let runtime = house.builder(&engine, LayoutWish::Packed, 1 << 30).store(full).build().expect("builds");
+    let runtime = fixture.builder(&engine, LayoutWish::Packed, 1 << 30).store(full).build().expect("builds");
     let answer = ask(&runtime).await;
     let info = known(&runtime, |info| info.last_error.is_some()).await;
     assert_eq!((info.layout, info.bytes), (Layout::Mapped, None));
     assert_eq!(ask(&runtime).await, answer);
-    assert_eq!((engine.counts().packs_started, house.files().len()), (0, 0));
+    assert_eq!((engine.counts().packs_started, fixture.files().len()), (0, 0));
 }

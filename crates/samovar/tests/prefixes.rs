@@ -13,12 +13,12 @@ use samovar_core::units::KeepAlive;
 /// Less than the default, since the model's context is small.
 const MIN_TOKENS: u32 = 64;
 
-struct House {
+struct Fixture {
     home: tempfile::TempDir,
     engine: fn() -> Arc<dyn Engine>,
 }
 
-impl House {
+impl Fixture {
     fn new() -> Self {
         Self { home: tempfile::tempdir().expect("tempdir"), engine: || Arc::new(FakeEngine::new()) }
     }
@@ -76,25 +76,25 @@ async fn end(runtime: Runtime) -> StoreStats {
     runtime.stats().await.store.expect("the store was used")
 }
 
-async fn what_was_computed_once_is_not_computed_again(house: House) {
-    let first = house.runtime();
+async fn what_was_computed_once_is_not_computed_again(fixture: Fixture) {
+    let first = fixture.runtime();
     let (said, summary) = ask(&first, prompt("demo", 1)).await;
     assert_eq!((summary.usage.prompt_tokens, summary.usage.cached_tokens), (180, 0));
     assert_eq!(end(first).await.prefixes_saved, 1);
 
-    let second = house.runtime();
+    let second = fixture.runtime();
     let (same, summary) = ask(&second, prompt("demo", 1)).await;
     assert_eq!((same, summary.tier, summary.usage.cached_tokens), (said, CacheStatus::Cold, 179));
     assert_eq!(end(second).await.prefixes_restored, 1);
 
     // A prompt that only begins alike gets the part that it shares, and the answer that it would have got anyway.
-    let third = house.runtime();
+    let third = fixture.runtime();
     let (answer, summary) = ask(&third, prompt("demo", 2)).await;
     assert_eq!(summary.usage.cached_tokens, 160);
     assert_eq!(end(third).await.prefix_tokens_restored, 179 + 160);
-    let mut off = house.config();
+    let mut off = fixture.config();
     off.prefixes.quota_bytes = Some(0);
-    let computed = house.runtime_with(off);
+    let computed = fixture.runtime_with(off);
     let (anew, summary) = ask(&computed, prompt("demo", 2)).await;
     assert_eq!((anew, summary.usage.cached_tokens), (answer, 0));
     end(computed).await;
@@ -102,23 +102,23 @@ async fn what_was_computed_once_is_not_computed_again(house: House) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_does_not_cost_the_prompts() {
-    what_was_computed_once_is_not_computed_again(House::new()).await;
+    what_was_computed_once_is_not_computed_again(Fixture::new()).await;
 }
 
 #[cfg(feature = "llama")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_does_not_cost_the_prompts_on_the_real_engine() {
     let engine = || Arc::new(samovar_llama::LlamaEngine::new()) as Arc<dyn Engine>;
-    what_was_computed_once_is_not_computed_again(House { engine, ..House::new() }).await;
+    what_was_computed_once_is_not_computed_again(Fixture { engine, ..Fixture::new() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_model_takes_its_prompts_up_again() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let engine = FakeEngine::new();
     let budget = Budget { bytes: 1 << 30, source: "a test".into() };
     let runtime = Runtime::builder()
-        .store(house.config())
+        .store(fixture.config())
         .pool(PoolConfig { min_residency_ms: 0, ..PoolConfig::with_budget(budget) })
         .engine(Arc::new(engine.clone()))
         .build()
@@ -138,11 +138,11 @@ async fn a_parked_model_takes_its_prompts_up_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_who_begin_alike_one_restores() {
-    let house = House::new();
-    let first = house.runtime();
+    let fixture = Fixture::new();
+    let first = fixture.runtime();
     ask(&first, prompt("demo", 0)).await;
     end(first).await;
-    let second = house.runtime();
+    let second = fixture.runtime();
     let answers: Vec<_> = (0..8).map(|question| second.generate(prompt("demo", question))).collect();
     for answer in answers {
         let (_, summary) = answer.collect().await.expect("answers");
@@ -153,58 +153,58 @@ async fn of_many_who_begin_alike_one_restores() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_state_costs_its_computing_and_nothing_else() {
-    let house = House::new();
-    let first = house.runtime();
+    let fixture = Fixture::new();
+    let first = fixture.runtime();
     let (said, _) = ask(&first, prompt("demo", 1)).await;
     end(first).await;
-    let [state] = &house.states()[..] else { panic!("one state") };
+    let [state] = &fixture.states()[..] else { panic!("one state") };
     let mut bytes = fs_err::read(state).expect("reads");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs_err::write(state, bytes).expect("writes");
-    let second = house.runtime();
+    let second = fixture.runtime();
     let (same, summary) = ask(&second, prompt("demo", 1)).await;
     assert_eq!((same, summary.usage.cached_tokens), (said, 0));
-    assert!(house.states().is_empty());
+    assert!(fixture.states().is_empty());
     let stats = end(second).await;
     assert_eq!((stats.prefixes_damaged, stats.prefixes, stats.prefixes_restored), (1, 1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_switch_a_short_prompt_and_a_full_disk_leave_nothing() {
-    let house = House::new();
-    let mut off = house.config();
+    let fixture = Fixture::new();
+    let mut off = fixture.config();
     off.prefixes.quota_bytes = Some(0);
-    let mut long = house.config();
+    let mut long = fixture.config();
     long.prefixes.min_tokens = 1_000;
-    let mut full = house.config();
+    let mut full = fixture.config();
     full.min_free_bytes = u64::MAX / 2;
     for config in [off, long, full] {
-        let runtime = house.runtime_with(config);
+        let runtime = fixture.runtime_with(config);
         ask(&runtime, prompt("demo", 1)).await;
         assert_eq!(end(runtime).await.prefixes_saved, 0);
-        assert!(house.states().is_empty());
+        assert!(fixture.states().is_empty());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_the_user_has_its_own_and_a_replaced_one_has_none() {
-    let house = House::new();
-    let first = house.runtime();
+    let fixture = Fixture::new();
+    let first = fixture.runtime();
     let demo = first.model("demo", Origin::Owner).await.expect("demo").path;
-    let path = house.home.path().join("own.gguf");
+    let path = fixture.home.path().join("own.gguf");
     let name = path.to_str().expect("a name").to_owned();
     fs_err::copy(&demo, &path).expect("copies");
     ask(&first, prompt(&name, 1)).await;
     end(first).await;
-    let second = house.runtime();
+    let second = fixture.runtime();
     assert_eq!(ask(&second, prompt(&name, 1)).await.1.usage.cached_tokens, 179);
     assert_eq!(ask(&second, prompt("demo", 1)).await.1.usage.cached_tokens, 0);
     end(second).await;
-    let other = house.home.path().join("other.gguf");
+    let other = fixture.home.path().join("other.gguf");
     fs_err::copy(&demo, &other).expect("copies");
     fs_err::rename(&other, &path).expect("replaces");
-    let third = house.runtime();
+    let third = fixture.runtime();
     assert_eq!(ask(&third, prompt(&name, 1)).await.1.usage.cached_tokens, 0);
     end(third).await;
 }

@@ -11,18 +11,18 @@ use samovar_core::ErrorKind;
 use samovar_core::testing::fake::FakeEngine;
 use serde_json::Value;
 
-struct House {
+struct Fixture {
     runtime: Runtime,
     engine: FakeEngine,
     log: PathBuf,
     home: tempfile::TempDir,
 }
 
-fn house(engine: FakeEngine, budget_bytes: u64) -> House {
-    house_at(tempfile::tempdir().expect("tempdir"), engine, budget_bytes)
+fn fixture(engine: FakeEngine, budget_bytes: u64) -> Fixture {
+    fixture_at(tempfile::tempdir().expect("tempdir"), engine, budget_bytes)
 }
 
-fn house_at(home: tempfile::TempDir, engine: FakeEngine, budget_bytes: u64) -> House {
+fn fixture_at(home: tempfile::TempDir, engine: FakeEngine, budget_bytes: u64) -> Fixture {
     let log = home.path().join("requests.log");
     let runtime = Runtime::builder()
         .store(StoreConfig::new(home.path().join("cache"), home.path().join("state")))
@@ -31,7 +31,7 @@ fn house_at(home: tempfile::TempDir, engine: FakeEngine, budget_bytes: u64) -> H
         .request_log(&log)
         .build()
         .expect("builds");
-    House { runtime, engine, log, home }
+    Fixture { runtime, engine, log, home }
 }
 
 fn ask(client: &str) -> Request {
@@ -42,7 +42,7 @@ fn ask_for(model: &str, client: &str) -> Request {
     Request::chat(model, [Message::user("a secret word")]).max_tokens(6).client(client)
 }
 
-impl House {
+impl Fixture {
     /// What was written, once the runtime has left.
     async fn lines(&self) -> (String, Vec<Value>) {
         self.runtime.shutdown(Duration::from_secs(5)).await;
@@ -54,12 +54,12 @@ impl House {
 
 #[tokio::test]
 async fn a_line_tells_the_model_the_tier_and_the_times_and_never_a_word() {
-    let house = house(FakeEngine::new(), 1 << 30);
+    let fixture = fixture(FakeEngine::new(), 1 << 30);
     let mut timings = Vec::new();
     for client in ["alice", "bob", "alice"] {
-        timings.push(house.runtime.generate(ask(client)).collect().await.expect("answers").1.timings);
+        timings.push(fixture.runtime.generate(ask(client)).collect().await.expect("answers").1.timings);
     }
-    let (text, lines) = house.lines().await;
+    let (text, lines) = fixture.lines().await;
     assert!(!text.contains("secret") && !text.contains("alice"), "{text}");
     let asked: Vec<&Value> = lines.iter().filter(|line| line["time_ms"].is_u64()).collect();
     let tiers: Vec<&Value> = asked.iter().map(|line| &line["tier"]).collect();
@@ -83,10 +83,10 @@ async fn a_line_tells_the_model_the_tier_and_the_times_and_never_a_word() {
 
 #[tokio::test]
 async fn a_restart_goes_on_in_the_same_file_and_clients_are_other_numbers() {
-    let first = house(FakeEngine::new(), 1 << 30);
+    let first = fixture(FakeEngine::new(), 1 << 30);
     first.runtime.generate(ask("alice")).collect().await.expect("answers");
     let (before, _) = first.lines().await;
-    let second = house_at(first.home, FakeEngine::new(), 1 << 30);
+    let second = fixture_at(first.home, FakeEngine::new(), 1 << 30);
     second.runtime.generate(ask("alice")).collect().await.expect("answers");
     let (text, lines) = second.lines().await;
     assert!(text.starts_with(&before) && text.len() > before.len(), "{text}");
@@ -128,13 +128,13 @@ async fn every_name_of_a_model_has_its_costs_and_those_of_one_instance() {
 
 #[tokio::test]
 async fn refused_callers_and_those_who_left_are_told_apart() {
-    let small = house(FakeEngine::new(), 1);
+    let small = fixture(FakeEngine::new(), 1);
     let failure = small.runtime.generate(ask("alice")).collect().await.expect_err("too large");
     assert_eq!(failure.kind, ErrorKind::TooLarge);
     let (text, lines) = small.lines().await;
     assert_eq!(lines.last().expect("a line")["tier"], "refused", "{text}");
 
-    let slow = house(FakeEngine::builder().gate_loads().build(), 1 << 30);
+    let slow = fixture(FakeEngine::builder().gate_loads().build(), 1 << 30);
     let answer = slow.runtime.generate(ask("alice"));
     slow.engine.wait_until(|counts| counts.loads_started == 1).await;
     drop(answer);

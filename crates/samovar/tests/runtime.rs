@@ -15,13 +15,13 @@ use samovar_core::port::{Capabilities, Engine, EngineInfo, Instance, LoadRequest
 use samovar_core::testing::fake::{FakeEngine, Script};
 use samovar_core::{Cost, Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Speed};
 
-struct House {
+struct Fixture {
     runtime: Runtime,
     engine: FakeEngine,
     home: tempfile::TempDir,
 }
 
-fn house(engine: FakeEngine) -> House {
+fn fixture(engine: FakeEngine) -> Fixture {
     let home = tempfile::tempdir().expect("tempdir");
     let config = PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() });
     let mut store = StoreConfig::new(home.path().join("cache"), home.path().join("state"));
@@ -32,10 +32,10 @@ fn house(engine: FakeEngine) -> House {
         .engine(Arc::new(engine.clone()))
         .build()
         .expect("builds");
-    House { runtime, engine, home }
+    Fixture { runtime, engine, home }
 }
 
-impl House {
+impl Fixture {
     /// A second model file: the demo model under another name.
     async fn model_file(&self, name: &str) -> std::path::PathBuf {
         let demo = self.runtime.model("demo", Origin::Owner).await.expect("demo").path;
@@ -55,18 +55,18 @@ async fn failure_of(runtime: &Runtime, request: Request) -> Failure {
 
 #[tokio::test]
 async fn ten_first_requests_cause_one_load() {
-    let house = house(FakeEngine::builder().gate_loads().build());
-    let answers: Vec<_> = (0..10).map(|_| house.runtime.generate(hello())).collect();
-    house.engine.wait_until(|counts| counts.loads_started == 1).await;
-    house.engine.loads_gate().open();
+    let fixture = fixture(FakeEngine::builder().gate_loads().build());
+    let answers: Vec<_> = (0..10).map(|_| fixture.runtime.generate(hello())).collect();
+    fixture.engine.wait_until(|counts| counts.loads_started == 1).await;
+    fixture.engine.loads_gate().open();
     let mut tiers = Vec::new();
     for answer in answers {
         let (text, summary) = answer.collect().await.expect("answers");
         assert!(!text.is_empty());
         tiers.push(summary.tier);
     }
-    let stats = house.runtime.stats().await;
-    assert_eq!((stats.pool.loads, house.engine.counts().loads_started), (1, 1));
+    let stats = fixture.runtime.stats().await;
+    assert_eq!((stats.pool.loads, fixture.engine.counts().loads_started), (1, 1));
     assert_eq!(tiers.iter().filter(|tier| **tier == CacheStatus::Cold).count(), 1, "{tiers:?}");
 }
 
@@ -93,26 +93,26 @@ async fn what_is_preloaded_is_ready_before_anybody_asks() {
 
 #[tokio::test]
 async fn the_second_request_loads_nothing() {
-    let house = house(FakeEngine::new());
-    let (_, first) = house.runtime.generate(hello()).collect().await.expect("answers");
-    let (_, second) = house.runtime.generate(hello()).collect().await.expect("answers");
+    let fixture = fixture(FakeEngine::new());
+    let (_, first) = fixture.runtime.generate(hello()).collect().await.expect("answers");
+    let (_, second) = fixture.runtime.generate(hello()).collect().await.expect("answers");
     assert_eq!((first.tier, second.tier), (CacheStatus::Cold, CacheStatus::Hit));
-    assert_eq!(house.runtime.stats().await.pool.loads, 1);
+    assert_eq!(fixture.runtime.stats().await.pool.loads, 1);
 }
 
 #[tokio::test]
 async fn the_same_prompt_gives_the_same_greedy_text() {
-    let house = house(FakeEngine::new());
+    let fixture = fixture(FakeEngine::new());
     let greedy = || hello().sampling(samovar_core::Sampling::greedy());
-    let (first, _) = house.runtime.generate(greedy()).collect().await.expect("answers");
-    let (second, _) = house.runtime.generate(greedy()).collect().await.expect("answers");
+    let (first, _) = fixture.runtime.generate(greedy()).collect().await.expect("answers");
+    let (second, _) = fixture.runtime.generate(greedy()).collect().await.expect("answers");
     assert_eq!(first, second);
 }
 
 #[tokio::test]
 async fn events_come_in_the_order_of_the_verbs() {
-    let house = house(FakeEngine::new());
-    let mut answer = house.runtime.generate(hello());
+    let fixture = fixture(FakeEngine::new());
+    let mut answer = fixture.runtime.generate(hello());
     let mut seen = String::new();
     while let Some(event) = answer.next().await {
         seen.push(match event {
@@ -132,55 +132,55 @@ async fn events_come_in_the_order_of_the_verbs() {
 
 #[tokio::test]
 async fn a_deadline_returns_the_text_so_far() {
-    let house = house(FakeEngine::builder().gate_tokens().build());
-    house.runtime.model("demo", Origin::Owner).await.expect("enters the store");
-    house.engine.tokens_gate().admit(3);
+    let fixture = fixture(FakeEngine::builder().gate_tokens().build());
+    fixture.runtime.model("demo", Origin::Owner).await.expect("enters the store");
+    fixture.engine.tokens_gate().admit(3);
     let request = hello().deadline(Duration::from_millis(300));
-    let (_, summary) = house.runtime.generate(request).collect().await.expect("a partial answer");
+    let (_, summary) = fixture.runtime.generate(request).collect().await.expect("a partial answer");
     assert_eq!(summary.finish, FinishReason::TimedOut);
     assert!(summary.timings.total_ms >= 300.0);
-    house.engine.wait_until(|counts| counts.generations_running == 0).await;
+    fixture.engine.wait_until(|counts| counts.generations_running == 0).await;
 }
 
 #[tokio::test]
 async fn a_deadline_holds_while_the_instance_is_stuck_before_the_first_word() {
-    let house = house(FakeEngine::builder().gate_requests().build());
-    house.runtime.warm("demo", WarmOptions::default()).await.expect("loads");
+    let fixture = fixture(FakeEngine::builder().gate_requests().build());
+    fixture.runtime.warm("demo", WarmOptions::default()).await.expect("loads");
     let request = hello().deadline(Duration::from_millis(200));
-    let failure = failure_of(&house.runtime, request).await;
+    let failure = failure_of(&fixture.runtime, request).await;
     assert_eq!(failure.kind, ErrorKind::DeadlineExceeded);
     assert!(failure.message.contains("no token yet, the prompt had not begun"), "{failure}");
-    let stats = house.runtime.stats().await;
+    let stats = fixture.runtime.stats().await;
     assert_eq!(stats.models.iter().map(|model| model.busy_slots).sum::<u32>(), 0, "its place is free again");
-    house.engine.requests_gate().open();
-    house
+    fixture.engine.requests_gate().open();
+    fixture
         .engine
         .wait_until(|counts| counts.generations_started == 1 && counts.generations_running == 0)
         .await;
-    assert_eq!(house.engine.counts().generations_finished, 0, "what it came to was given up");
+    assert_eq!(fixture.engine.counts().generations_finished, 0, "what it came to was given up");
 }
 
 #[tokio::test]
 async fn dropping_an_answer_frees_its_slot() {
-    let house = house(FakeEngine::builder().gate_tokens().build());
-    let answer = house.runtime.generate(hello());
-    house.engine.wait_until(|counts| counts.generations_running == 1).await;
+    let fixture = fixture(FakeEngine::builder().gate_tokens().build());
+    let answer = fixture.runtime.generate(hello());
+    fixture.engine.wait_until(|counts| counts.generations_running == 1).await;
     drop(answer);
-    house.engine.wait_until(|counts| counts.generations_running == 0).await;
-    let stats = house.runtime.stats().await;
+    fixture.engine.wait_until(|counts| counts.generations_running == 0).await;
+    let stats = fixture.runtime.stats().await;
     assert_eq!(stats.models.iter().map(|model| model.busy_slots).sum::<u32>(), 0);
 }
 
 #[tokio::test]
 async fn a_reader_that_leaves_during_a_load_does_not_abort_it() {
-    let house = house(FakeEngine::builder().gate_loads().build());
-    let answer = house.runtime.generate(hello());
-    house.engine.wait_until(|counts| counts.loads_started == 1).await;
+    let fixture = fixture(FakeEngine::builder().gate_loads().build());
+    let answer = fixture.runtime.generate(hello());
+    fixture.engine.wait_until(|counts| counts.loads_started == 1).await;
     drop(answer);
-    house.engine.loads_gate().open();
-    let (_, summary) = house.runtime.generate(hello()).collect().await.expect("answers");
+    fixture.engine.loads_gate().open();
+    let (_, summary) = fixture.runtime.generate(hello()).collect().await.expect("answers");
     assert_ne!(summary.tier, CacheStatus::Cold);
-    assert_eq!(house.engine.counts().loads_started, 1);
+    assert_eq!(fixture.engine.counts().loads_started, 1);
 }
 
 /// An engine whose first instances die as they should say their first word.
@@ -274,35 +274,35 @@ async fn two_deaths_before_the_first_word_are_told() {
 #[tokio::test]
 async fn a_death_after_the_first_word_is_told_and_nothing_is_said_twice() {
     let script = Script { crash_after_tokens: Some(2), ..Script::default() };
-    let house = house(FakeEngine::builder().script(script).build());
-    let failure = failure_of(&house.runtime, hello()).await;
+    let fixture = fixture(FakeEngine::builder().script(script).build());
+    let failure = failure_of(&fixture.runtime, hello()).await;
     assert_eq!(failure.kind, ErrorKind::EngineFailed, "{failure}");
-    assert_eq!(house.engine.counts().generations_started, 1);
+    assert_eq!(fixture.engine.counts().generations_started, 1);
 }
 
 #[tokio::test]
 async fn the_network_may_not_name_files_until_their_owner_did() {
-    let house = house(FakeEngine::new());
-    let path = house.model_file("tiny-story.gguf").await;
+    let fixture = fixture(FakeEngine::new());
+    let path = fixture.model_file("tiny-story.gguf").await;
     let by_path = |origin| Request::text(path.to_string_lossy(), "Once").origin(origin);
     let by_name = || Request::text("tiny-story", "Once").origin(Origin::Network);
 
-    assert_eq!(failure_of(&house.runtime, by_path(Origin::Network)).await.kind, ErrorKind::Forbidden);
-    assert_eq!(failure_of(&house.runtime, by_name()).await.kind, ErrorKind::NotFound);
-    house.runtime.generate(by_path(Origin::Owner)).collect().await.expect("the owner may");
-    house.runtime.generate(by_name()).collect().await.expect("now everyone may");
-    assert!(house.runtime.models().await.iter().any(|model| model.name == "tiny-story"));
+    assert_eq!(failure_of(&fixture.runtime, by_path(Origin::Network)).await.kind, ErrorKind::Forbidden);
+    assert_eq!(failure_of(&fixture.runtime, by_name()).await.kind, ErrorKind::NotFound);
+    fixture.runtime.generate(by_path(Origin::Owner)).collect().await.expect("the owner may");
+    fixture.runtime.generate(by_name()).collect().await.expect("now everyone may");
+    assert!(fixture.runtime.models().await.iter().any(|model| model.name == "tiny-story"));
 }
 
 #[tokio::test]
 async fn a_file_replaced_under_its_name_is_loaded_anew() {
-    let house = house(FakeEngine::new());
-    let path = house.model_file("story.gguf").await;
+    let fixture = fixture(FakeEngine::new());
+    let path = fixture.model_file("story.gguf").await;
     let ask = || Request::text(path.to_string_lossy(), "Once").max_tokens(2);
-    house.runtime.generate(ask()).collect().await.expect("answers");
-    let fresh = house.model_file("fresh.gguf").await;
+    fixture.runtime.generate(ask()).collect().await.expect("answers");
+    let fresh = fixture.model_file("fresh.gguf").await;
     fs_err::rename(fresh, &path).expect("renames");
-    let (_, summary) = house.runtime.generate(ask()).collect().await.expect("answers");
+    let (_, summary) = fixture.runtime.generate(ask()).collect().await.expect("answers");
     assert_eq!(summary.tier, CacheStatus::Cold);
 }
 
@@ -322,7 +322,7 @@ async fn an_alias_brings_its_settings() {
 
 #[tokio::test]
 async fn wrong_references_say_what_to_do() {
-    let house = house(FakeEngine::new());
+    let fixture = fixture(FakeEngine::new());
     let cases = [
         ("no-such-model", ErrorKind::NotFound, "demo"),
         ("./no/such/file.gguf", ErrorKind::NotFound, "path"),
@@ -331,7 +331,7 @@ async fn wrong_references_say_what_to_do() {
         ("", ErrorKind::InvalidRequest, ""),
     ];
     for (reference, kind, word) in cases {
-        let failure = failure_of(&house.runtime, Request::text(reference, "Once")).await;
+        let failure = failure_of(&fixture.runtime, Request::text(reference, "Once")).await;
         assert_eq!(failure.kind, kind, "{reference}: {failure}");
         let hint = failure.hint.expect("a hint");
         assert!(hint.contains(word), "{reference}: {hint}");
@@ -340,21 +340,21 @@ async fn wrong_references_say_what_to_do() {
 
 #[tokio::test]
 async fn who_asks_over_the_network_hears_of_names_and_never_of_paths() {
-    let house = house(FakeEngine::new());
+    let fixture = fixture(FakeEngine::new());
     for reference in ["no-such-model", "no such model", "qwen2.5:7b"] {
         let request = Request::text(reference, "Once").origin(Origin::Network);
-        let hint = failure_of(&house.runtime, request).await.hint.expect("a hint");
+        let hint = failure_of(&fixture.runtime, request).await.hint.expect("a hint");
         assert_eq!(hint, "write one of the names that are known: demo", "{reference}");
     }
-    let hint = failure_of(&house.runtime, Request::text("qwen2.5:7b", "Once")).await.hint.expect("a hint");
+    let hint = failure_of(&fixture.runtime, Request::text("qwen2.5:7b", "Once")).await.hint.expect("a hint");
     assert!(hint.ends_with("ollama://qwen2.5:7b"), "{hint}");
 }
 
 #[tokio::test]
 async fn a_deadline_before_the_first_token_tells_how_far_the_prompt_was() {
-    let house = house(FakeEngine::builder().gate_tokens().build());
-    house.runtime.warm("demo", WarmOptions::default()).await.expect("loads");
-    let failure = failure_of(&house.runtime, hello().deadline(Duration::from_millis(300))).await;
+    let fixture = fixture(FakeEngine::builder().gate_tokens().build());
+    fixture.runtime.warm("demo", WarmOptions::default()).await.expect("loads");
+    let failure = failure_of(&fixture.runtime, hello().deadline(Duration::from_millis(300))).await;
     assert_eq!(failure.kind, ErrorKind::DeadlineExceeded);
     assert!(
         failure.message.contains("no token yet") && failure.message.contains("prompt tokens computed"),
@@ -365,21 +365,21 @@ async fn a_deadline_before_the_first_token_tells_how_far_the_prompt_was() {
 
 #[tokio::test]
 async fn files_that_are_no_models_are_refused_before_any_engine_sees_them() {
-    let house = house(FakeEngine::new());
-    let broken = house.home.path().join("broken.gguf");
+    let fixture = fixture(FakeEngine::new());
+    let broken = fixture.home.path().join("broken.gguf");
     fs_err::write(&broken, b"GGUF and then nothing").expect("writes");
-    for path in [broken.as_path(), house.home.path(), Path::new("/dev/null")] {
-        let failure = failure_of(&house.runtime, Request::text(path.to_string_lossy(), "Once")).await;
+    for path in [broken.as_path(), fixture.home.path(), Path::new("/dev/null")] {
+        let failure = failure_of(&fixture.runtime, Request::text(path.to_string_lossy(), "Once")).await;
         assert!(
             matches!(failure.kind, ErrorKind::InvalidModel | ErrorKind::InvalidRequest),
             "{}: {failure:?}",
             path.display()
         );
     }
-    assert_eq!(house.engine.counts().loads_started, 0);
-    let names: Vec<_> = house.runtime.models().await.into_iter().map(|model| model.name).collect();
+    assert_eq!(fixture.engine.counts().loads_started, 0);
+    let names: Vec<_> = fixture.runtime.models().await.into_iter().map(|model| model.name).collect();
     assert_eq!(names, ["demo"], "what was refused gets no name");
-    let hint = failure_of(&house.runtime, Request::text("nothing", "Once")).await.hint.expect("a hint");
+    let hint = failure_of(&fixture.runtime, Request::text("nothing", "Once")).await.hint.expect("a hint");
     assert!(!hint.contains("broken"), "{hint}");
 }
 
@@ -400,27 +400,27 @@ async fn a_model_larger_than_the_budget_is_refused_from_its_header() {
 
 #[tokio::test]
 async fn a_prompt_longer_than_the_context_names_both_numbers() {
-    let house = house(FakeEngine::new());
+    let fixture = fixture(FakeEngine::new());
     let request = Request::new("demo", Input::Tokens(vec![5; 600]));
-    let failure = failure_of(&house.runtime, request).await;
+    let failure = failure_of(&fixture.runtime, request).await;
     assert_eq!(failure.kind, ErrorKind::ContextExceeded, "{failure}");
     assert!(failure.message.contains("600") && failure.message.contains("512"), "{failure}");
 }
 
 #[tokio::test]
 async fn shutdown_lets_running_answers_finish_and_takes_no_more() {
-    let house = house(FakeEngine::builder().gate_tokens().build());
-    let answer = house.runtime.generate(hello());
-    house.engine.wait_until(|counts| counts.generations_running == 1).await;
+    let fixture = fixture(FakeEngine::builder().gate_tokens().build());
+    let answer = fixture.runtime.generate(hello());
+    fixture.engine.wait_until(|counts| counts.generations_running == 1).await;
     let leaving = {
-        let runtime = house.runtime.clone();
+        let runtime = fixture.runtime.clone();
         tokio::spawn(async move { runtime.shutdown(Duration::from_secs(60)).await })
     };
-    house.engine.tokens_gate().open();
+    fixture.engine.tokens_gate().open();
     answer.collect().await.expect("the running answer finishes");
     leaving.await.expect("shuts down");
-    assert_eq!(house.engine.counts().live_instances, 0);
-    assert_eq!(failure_of(&house.runtime, hello()).await.kind, ErrorKind::Unavailable);
+    assert_eq!(fixture.engine.counts().live_instances, 0);
+    assert_eq!(failure_of(&fixture.runtime, hello()).await.kind, ErrorKind::Unavailable);
 }
 
 /// A long answer that tells much of each token.
@@ -430,17 +430,17 @@ fn talkative(tokens: u32) -> Request {
 
 #[tokio::test]
 async fn four_unread_answers_hold_no_slot_from_the_fifth_request() {
-    let house = house(FakeEngine::new());
-    let unread: Vec<_> = (0..4).map(|_| house.runtime.generate(talkative(300))).collect();
-    house.engine.wait_until(|counts| counts.generations_finished == 4).await;
-    let fifth = house.runtime.generate(hello()).collect();
+    let fixture = fixture(FakeEngine::new());
+    let unread: Vec<_> = (0..4).map(|_| fixture.runtime.generate(talkative(300))).collect();
+    fixture.engine.wait_until(|counts| counts.generations_finished == 4).await;
+    let fifth = fixture.runtime.generate(hello()).collect();
     tokio::time::timeout(Duration::from_secs(20), fifth).await.expect("is served").expect("answers");
-    assert!(house.runtime.buffers().used_bytes() > 100_000, "what is not read is counted");
+    assert!(fixture.runtime.buffers().used_bytes() > 100_000, "what is not read is counted");
     for answer in unread {
         let (_, summary) = answer.collect().await.expect("who reads late reads all");
         assert_eq!(summary.usage.completion_tokens, 300);
     }
-    assert_eq!(house.runtime.buffers().used_bytes(), 0);
+    assert_eq!(fixture.runtime.buffers().used_bytes(), 0);
 }
 
 #[tokio::test]

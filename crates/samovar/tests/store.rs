@@ -7,7 +7,7 @@ use std::time::Duration;
 use samovar::store::{AdoptKind, AdoptOptions, AdoptRoot, Progress, StoreConfig};
 use samovar::{
     AnswerEvent, Budget, CacheStatus, Message, ModelSettings, Origin, PackOptions, PoolConfig, Request,
-    Runtime, TemplateOrigin, Wait, WarmOptions,
+    Runtime, SamplingOptions, TemplateOrigin, Wait, WarmOptions,
 };
 use samovar_core::testing::fake::{FakeEngine, Script};
 use samovar_core::testing::gguf::{LlamaShape, llama};
@@ -17,12 +17,12 @@ use samovar_testhub::Hub;
 const MODEL: &str = "hf://test/tiny:Q8_0";
 const FILE: &str = "tiny-Q8_0.gguf";
 
-struct House {
+struct Fixture {
     hub: Hub,
     home: tempfile::TempDir,
 }
 
-impl House {
+impl Fixture {
     /// A hub with one model, and an empty home.
     async fn new() -> Self {
         let hub = Hub::start().await;
@@ -69,8 +69,8 @@ fn ask(model: &str) -> Request {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_model_is_fetched_for_the_first_request_and_found_by_the_next() {
-    let house = House::new().await;
-    let runtime = house.runtime();
+    let fixture = Fixture::new().await;
+    let runtime = fixture.runtime();
     let (_, first) = runtime.generate(ask(MODEL)).collect().await.expect("answers");
     let (_, second) = runtime.generate(ask("test/tiny:Q8_0")).collect().await.expect("answers");
     assert_eq!((first.tier, second.tier), (CacheStatus::Fetched, CacheStatus::Hit));
@@ -81,21 +81,21 @@ async fn a_hub_model_is_fetched_for_the_first_request_and_found_by_the_next() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_runtime_finds_it_without_a_network() {
-    let house = House::new().await;
-    house.runtime().generate(ask(MODEL)).collect().await.expect("answers");
-    let sent = house.sent_bytes();
-    let mut config = house.config();
+    let fixture = Fixture::new().await;
+    fixture.runtime().generate(ask(MODEL)).collect().await.expect("answers");
+    let sent = fixture.sent_bytes();
+    let mut config = fixture.config();
     config.sources.is_offline = true;
-    let other = House::runtime_with(FakeEngine::new(), config, 1 << 30);
+    let other = Fixture::runtime_with(FakeEngine::new(), config, 1 << 30);
     let (_, summary) = other.generate(ask(MODEL)).collect().await.expect("answers offline");
     assert_eq!(summary.tier, CacheStatus::Cold);
-    assert_eq!(house.sent_bytes(), sent);
+    assert_eq!(fixture.sent_bytes(), sent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_first_requests_fetch_once() {
-    let house = House::new().await;
-    let runtime = house.runtime();
+    let fixture = Fixture::new().await;
+    let runtime = fixture.runtime();
     let answers: Vec<_> = (0..10).map(|_| runtime.generate(ask(MODEL))).collect();
     for answer in answers {
         answer.collect().await.expect("answers");
@@ -107,10 +107,10 @@ async fn ten_first_requests_fetch_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_a_model_packed_hears_of_the_fetch_before() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     let script = Script { packing: Some("this machine".to_owned()), ..Script::default() };
     let engine = FakeEngine::builder().script(script).build();
-    let runtime = House::runtime_with(engine.clone(), house.config(), 1 << 30);
+    let runtime = Fixture::runtime_with(engine.clone(), fixture.config(), 1 << 30);
     let (told, mut waits) = tokio::sync::mpsc::channel(1_000);
     // It measures nothing, which is said at the end.
     let failure = runtime.pack(MODEL, PackOptions::default().waits(told)).await.expect_err("no figures");
@@ -125,8 +125,8 @@ async fn whoever_has_a_model_packed_hears_of_the_fetch_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_hears_of_the_fetch() {
-    let house = House::new().await;
-    let mut answer = house.runtime().generate(ask(MODEL));
+    let fixture = Fixture::new().await;
+    let mut answer = fixture.runtime().generate(ask(MODEL));
     let mut heard = Vec::new();
     while let Some(event) = answer.next().await {
         if let AnswerEvent::Waiting(Wait::Fetching(progress)) = event {
@@ -138,8 +138,8 @@ async fn whoever_waits_hears_of_the_fetch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_can_never_fit_is_refused_by_its_header_alone() {
-    let house = House::new().await;
-    let small = House::runtime_with(FakeEngine::new(), house.config(), 1 << 20);
+    let fixture = Fixture::new().await;
+    let small = Fixture::runtime_with(FakeEngine::new(), fixture.config(), 1 << 20);
     let failure = small.generate(ask(MODEL)).collect().await.expect_err("too large");
     assert_eq!(failure.kind, ErrorKind::TooLarge, "{failure:?}");
     assert!(failure.message.contains("nothing was fetched"), "{failure:?}");
@@ -149,8 +149,8 @@ async fn a_model_that_can_never_fit_is_refused_by_its_header_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_context_that_the_model_can_not_have_is_refused_by_its_header_alone() {
-    let house = House::new().await;
-    let runtime = house.runtime();
+    let fixture = Fixture::new().await;
+    let runtime = fixture.runtime();
     let failure = runtime.generate(ask(MODEL).context_tokens(513)).collect().await.expect_err("has 512");
     assert_eq!(
         (failure.kind, failure.param.as_deref()),
@@ -163,14 +163,14 @@ async fn a_context_that_the_model_can_not_have_is_refused_by_its_header_alone() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_name_only_what_is_here_already() {
-    let house = House::new().await;
-    let runtime = house.runtime();
+    let fixture = Fixture::new().await;
+    let runtime = fixture.runtime();
     let mut stranger = ask(MODEL);
     stranger.common.origin = Origin::Network;
     let failure = runtime.generate(stranger.clone()).collect().await.expect_err("not here");
     assert_eq!(failure.kind, ErrorKind::NotFound);
     assert!(failure.hint.is_some_and(|hint| hint.contains("samovar pull")));
-    assert_eq!(house.hub.requests().len(), 0, "no address out of a request is asked");
+    assert_eq!(fixture.hub.requests().len(), 0, "no address out of a request is asked");
     runtime.generate(ask(MODEL)).collect().await.expect("the owner may");
     runtime.generate(stranger).collect().await.expect("now it is here");
     assert!(runtime.models().await.iter().any(|model| model.name == "test/tiny:Q8_0"));
@@ -178,17 +178,17 @@ async fn strangers_name_only_what_is_here_already() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alias_of_the_owner_may_be_fetched_for_strangers() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     let mut stranger = ask("writer");
     stranger.common.origin = Origin::Network;
-    let (_, summary) = house.runtime().generate(stranger).collect().await.expect("answers");
+    let (_, summary) = fixture.runtime().generate(stranger).collect().await.expect("answers");
     assert_eq!(summary.tier, CacheStatus::Fetched);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loaded_model_cannot_be_removed_and_one_unloaded_can() {
-    let house = House::new().await;
-    let runtime = house.runtime();
+    let fixture = Fixture::new().await;
+    let runtime = fixture.runtime();
     runtime.generate(ask(MODEL)).collect().await.expect("answers");
     let store = runtime.store().await.expect("opens");
     let key = store.list().expect("lists")[0].key_digest;
@@ -207,8 +207,8 @@ async fn a_loaded_model_cannot_be_removed_and_one_unloaded_can() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_whose_twin_was_removed_still_loads() {
-    let house = House::new().await;
-    let runtime = house.runtime();
+    let fixture = Fixture::new().await;
+    let runtime = fixture.runtime();
     // The hub's file has the demo model's bytes: two artifacts, one blob.
     runtime.generate(ask("demo")).collect().await.expect("answers");
     runtime.unload("demo").await.expect("unloads");
@@ -227,9 +227,9 @@ async fn a_model_whose_twin_was_removed_still_loads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_load_was_measured_to_hold_is_known_to_the_next_life() {
-    let house = House::new().await;
-    house.runtime().generate(ask(MODEL)).collect().await.expect("answers");
-    let runtime = house.runtime();
+    let fixture = Fixture::new().await;
+    fixture.runtime().generate(ask(MODEL)).collect().await.expect("answers");
+    let runtime = fixture.runtime();
     let artifact = runtime.store().await.expect("opens").list().expect("lists").remove(0);
     assert_eq!(artifact.usage.loads, 1);
     assert!(artifact.usage.footprint.total_bytes() > 0);
@@ -239,8 +239,8 @@ async fn what_a_load_was_measured_to_hold_is_known_to_the_next_life() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_loads_fetch_once_and_never_fail() {
-    let house = House::new().await;
-    let runtime = house.runtime();
+    let fixture = Fixture::new().await;
+    let runtime = fixture.runtime();
     for _ in 0..1_000 {
         runtime.warm(MODEL, WarmOptions::default()).await.expect("loads");
         runtime.unload(MODEL).await.expect("unloads");
@@ -249,7 +249,7 @@ async fn a_thousand_loads_fetch_once_and_never_fail() {
     assert_eq!((stats.pool.load_failures, stats.tiers.l3.hits), (0, 1));
     assert!(stats.tiers.l2.hit_rate().expect("was asked") > 0.99, "{:?}", stats.tiers);
     // The header was read ahead of the fetch to see whether the model fits; the whole came once.
-    assert!(house.sent_bytes() < 4 * House::size());
+    assert!(fixture.sent_bytes() < 4 * Fixture::size());
 }
 
 /// Changes a byte of the only model that the store has.
@@ -274,8 +274,8 @@ async fn the_request_that_meets_damage_has_the_model_brought_again_and_is_answer
     ];
     for (model, origin, tier) in cases {
         let asked = || ask(model).origin(origin);
-        let house = House::new().await;
-        let runtime = house.runtime();
+        let fixture = Fixture::new().await;
+        let runtime = fixture.runtime();
         runtime.generate(ask(model)).collect().await.expect("answers");
         // Found at the next load of a daemon that knows the model …
         runtime.unload(model).await.expect("unloads");
@@ -284,30 +284,30 @@ async fn the_request_that_meets_damage_has_the_model_brought_again_and_is_answer
         assert_eq!(summary.tier, tier, "{model}, {origin:?}: the next load");
         // … and at the first look of one that does not.
         damage(&runtime).await;
-        let (_, summary) = house.runtime().generate(asked()).collect().await.expect("is mended");
+        let (_, summary) = fixture.runtime().generate(asked()).collect().await.expect("is mended");
         assert_eq!(summary.tier, tier, "{model}, {origin:?}: the first look");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_from_a_read_only_store_that_fails_says_why() {
-    let house = House::new().await;
-    house.runtime().generate(ask(MODEL)).collect().await.expect("answers");
-    let mut config = house.config();
+    let fixture = Fixture::new().await;
+    fixture.runtime().generate(ask(MODEL)).collect().await.expect("answers");
+    let mut config = fixture.config();
     config.read_only_dirs = vec![config.cache_dir.clone()];
-    config.cache_dir = house.home.path().join("own");
-    config.state_dir = house.home.path().join("own-state");
+    config.cache_dir = fixture.home.path().join("own");
+    config.state_dir = fixture.home.path().join("own-state");
     let engine = FakeEngine::new();
     engine.fail_next_loads(1, Failure::new(ErrorKind::InvalidModel, "a tensor is missing"));
-    let runtime = House::runtime_with(engine, config, 1 << 30);
+    let runtime = Fixture::runtime_with(engine, config, 1 << 30);
     let failure = runtime.generate(ask(MODEL)).collect().await.expect_err("cannot be loaded");
     assert_eq!(failure.kind, ErrorKind::InvalidModel, "{failure:?}");
     assert!(failure.message.contains("a tensor is missing"), "{failure:?}");
 }
 
 /// A runtime that adopted these weights from Ollama's folder, with a template and parameters of their author.
-async fn with_ollamas(house: &House, weights: &[u8], params: &str) -> Runtime {
-    let root = house.home.path().join("ollama");
+async fn with_ollamas(fixture: &Fixture, weights: &[u8], params: &str) -> Runtime {
+    let root = fixture.home.path().join("ollama");
     let place = root.join("manifests/hf.co/org/name");
     for folder in [&root.join("blobs"), &place] {
         fs_err::create_dir_all(folder).expect("folder");
@@ -328,7 +328,7 @@ async fn with_ollamas(house: &House, weights: &[u8], params: &str) -> Runtime {
     ];
     let manifest = serde_json::json!({ "schemaVersion": 2, "layers": layers });
     fs_err::write(place.join("Q8_0"), manifest.to_string()).expect("manifest");
-    let runtime = house.runtime();
+    let runtime = fixture.runtime();
     let options =
         AdoptOptions { roots: vec![AdoptRoot::new(&root, AdoptKind::Ollama)], ..AdoptOptions::default() };
     let adopted = runtime.store().await.expect("opens").adopt(&options).expect("adopts");
@@ -338,19 +338,19 @@ async fn with_ollamas(house: &House, weights: &[u8], params: &str) -> Runtime {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_of_ollamas_brings_the_template_that_its_author_meant() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     let weights = llama(LlamaShape::SMALLEST).build();
-    let runtime = with_ollamas(&house, &weights, r#"{"stop": ["<end_of_turn>"]}"#).await;
+    let runtime = with_ollamas(&fixture, &weights, r#"{"stop": ["<end_of_turn>"]}"#).await;
     let info = runtime.model("hf.co/org/name:Q8_0", Origin::Owner).await.expect("is here");
     assert_eq!(info.chat_template, TemplateOrigin::BuiltIn("gemma".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authors_stop_strings_end_the_answers_of_requests_that_name_none() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
     let weights = fs_err::read(demo).expect("the demo model");
-    let runtime = with_ollamas(&house, &weights, r#"{"stop": ["kettle"]}"#).await;
+    let runtime = with_ollamas(&fixture, &weights, r#"{"stop": ["kettle"]}"#).await;
     // The fake engine says the last words of its prompt first.
     let ask = |stop: &[&str]| {
         let request =
@@ -363,4 +363,21 @@ async fn an_authors_stop_strings_end_the_answers_of_requests_that_name_none() {
     assert_eq!(said.trim(), "fox");
     let (said, _) = runtime.generate(ask(&["teapots"])).collect().await.expect("answers");
     assert!(said.trim().starts_with("fox and a kettle"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authors_sampling_holds_where_a_request_says_nothing() {
+    let fixture = Fixture::new().await;
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
+    let weights = fs_err::read(demo).expect("the demo model");
+    let runtime = with_ollamas(&fixture, &weights, r#"{"temperature": 0, "top_k": "many"}"#).await;
+    let ask = || {
+        let request = Request::text("hf.co/org/name:Q8_0", "once the fox and a kettle").max_tokens(32);
+        request.sampling(SamplingOptions { seed: Some(1), ..SamplingOptions::default() })
+    };
+    let said = async |request: Request| runtime.generate(request).collect().await.expect("answers").0;
+    let likeliest = said(ask().sampling(Sampling::greedy())).await;
+    assert_eq!(said(ask()).await, likeliest);
+    let hot = SamplingOptions { temperature: Some(2.0), seed: Some(1), ..SamplingOptions::default() };
+    assert_ne!(said(ask().sampling(hot)).await, likeliest);
 }

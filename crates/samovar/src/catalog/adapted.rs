@@ -13,6 +13,7 @@ use super::facts::Facts;
 use super::names::Names;
 use super::stamp::Stamp;
 use crate::bounded::BoundedMap;
+use crate::sampling::SamplingOptions;
 
 /// Models whose adapters are known at a time; those of others are looked at again.
 const MODELS_MAX: usize = 1_024;
@@ -31,7 +32,7 @@ pub(crate) struct Adapted {
 }
 
 /// How its requests are read, by the settings of the name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct PromptSettings {
     /// Control tokens in what people wrote are control tokens.
     pub(crate) special_tokens_in_content: bool,
@@ -41,6 +42,8 @@ pub(crate) struct PromptSettings {
     pub(crate) system: Option<String>,
     /// Strings that end answers whose requests name none.
     pub(crate) stop: Vec<String>,
+    /// How tokens are chosen where requests do not say so.
+    pub(crate) sampling: SamplingOptions,
 }
 
 /// The adapters that the gate let through for each model.

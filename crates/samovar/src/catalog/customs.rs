@@ -1,5 +1,5 @@
-//! What the author of a model of Ollama's set beside its weights: a system message, strings that end answers, and a template
-//! in Go's language.
+//! What the author of a model of Ollama's set beside its weights: a system message, strings that end answers, how tokens
+//! are chosen, and a template in Go's language.
 //!
 //! The template is never run: it is looked at for the marks of the built-in templates, of which the one that fits stands
 //! for it. What is said here yields to whatever a request or the settings say.
@@ -11,6 +11,7 @@ use samovar_store::{Artifact, Opened};
 use serde_json::Value;
 
 use super::facts::Facts;
+use crate::sampling::SamplingOptions;
 use crate::settings::{ChatTemplate, ModelSettings};
 
 /// Bytes of each file that is read.
@@ -31,12 +32,14 @@ const MARKS: [(&str, &[&str]); 7] = [
 ];
 
 /// What an author set.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Customs {
     /// What conversations begin with that have no system message of their own.
     pub(super) system: Option<String>,
     /// Strings that end answers.
     pub(super) stop: Vec<String>,
+    /// How tokens are chosen.
+    pub(super) sampling: SamplingOptions,
     /// The built-in template that stands for the author's.
     pub(super) template: Option<&'static str>,
 }
@@ -66,9 +69,12 @@ impl Customs {
                  is taken, and `chat_template` in its settings names a better one"
             );
         }
+        let params = text("params.json").and_then(|params| serde_json::from_str(&params).ok());
+        let params = params.unwrap_or(Value::Null);
         Self {
             system: text("system.txt").filter(|system| !system.trim().is_empty()),
-            stop: text("params.json").map(|params| stops(&params)).unwrap_or_default(),
+            stop: stops(&params),
+            sampling: sampling(&params),
             template: known,
         }
     }
@@ -79,7 +85,7 @@ pub(super) fn settings_with(facts: &Facts, settings: &ModelSettings) -> ModelSet
     ModelSettings { chat_template: chat_template(facts, settings), ..settings.clone() }
 }
 
-/// The template that an owner chose; where nobody did and the file has none, the one that stands for the author's.
+/// The template that an owner chose; where no template was chosen and the file has none, the one that stands for the author's.
 pub(super) fn chat_template(facts: &Facts, settings: &ModelSettings) -> Option<ChatTemplate> {
     let has_own = facts.descriptor.chat_template.as_ref().is_some_and(|own| !own.trim().is_empty());
     let of_author = facts.customs.template.filter(|_| !has_own);
@@ -110,8 +116,7 @@ fn template_of(template: &str) -> Option<&'static str> {
 }
 
 /// The strings that end answers, by the parameters: one, or a list.
-fn stops(params: &str) -> Vec<String> {
-    let params: Value = serde_json::from_str(params).unwrap_or_default();
+fn stops(params: &Value) -> Vec<String> {
     let stops = match &params["stop"] {
         Value::String(stop) => vec![stop.clone()],
         Value::Array(stops) => stops.iter().filter_map(|stop| stop.as_str().map(str::to_owned)).collect(),
@@ -120,8 +125,34 @@ fn stops(params: &str) -> Vec<String> {
     stops.into_iter().filter(|stop| (1..=STOP_BYTES).contains(&stop.len())).take(STOPS).collect()
 }
 
+/// How tokens are chosen, by the parameters; what is no number, or out of its range, is left out. A seed is left out, too:
+/// every request would get the same answer.
+fn sampling(params: &Value) -> SamplingOptions {
+    let number = |name: &str, least: f64, most: f64| {
+        let value = params[name].as_f64().filter(|value| (least..=most).contains(value));
+        value.map(|value| value as f32)
+    };
+    let whole = |name: &str, most: u64| {
+        let value = params[name].as_u64().filter(|value| *value <= most);
+        value.map(|value| value as u32)
+    };
+    SamplingOptions {
+        temperature: number("temperature", 0.0, 2.0),
+        top_k: whole("top_k", 1_000_000),
+        top_p: number("top_p", f64::from(f32::MIN_POSITIVE), 1.0),
+        min_p: number("min_p", 0.0, 1.0),
+        repeat_penalty: number("repeat_penalty", 0.01, 10.0),
+        repeat_last_tokens: whole("repeat_last_n", 65_536),
+        frequency_penalty: number("frequency_penalty", -2.0, 2.0),
+        presence_penalty: number("presence_penalty", -2.0, 2.0),
+        ..SamplingOptions::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -145,12 +176,38 @@ mod tests {
 
     #[test]
     fn stops_are_one_or_a_list_and_bounded() {
-        assert_eq!(stops(r#"{"stop": "<|end|>", "temperature": 0.5}"#), ["<|end|>"]);
-        assert_eq!(stops(r#"{"stop": ["a", "", 7, "b"]}"#), ["a", "b"]);
-        let many = serde_json::json!({ "stop": vec!["x"; 99] }).to_string();
-        assert_eq!(stops(&many).len(), STOPS);
-        for params in ["", "[]", "{}", r#"{"stop": {}}"#] {
-            assert!(stops(params).is_empty(), "{params}");
+        assert_eq!(stops(&json!({ "stop": "<|end|>", "temperature": 0.5 })), ["<|end|>"]);
+        assert_eq!(stops(&json!({ "stop": ["a", "", 7, "b"] })), ["a", "b"]);
+        assert_eq!(stops(&json!({ "stop": vec!["x"; 99] })).len(), STOPS);
+        for params in [json!(null), json!([]), json!({}), json!({ "stop": {} })] {
+            assert!(stops(&params).is_empty(), "{params}");
+        }
+    }
+
+    #[test]
+    fn sampling_is_what_the_parameters_say_in_their_ranges() {
+        let params = json!({
+            "temperature": 0.5, "top_k": 20, "top_p": 0.5, "min_p": 0.25, "repeat_penalty": 1.5, "repeat_last_n": 32,
+            "presence_penalty": 1, "frequency_penalty": -0.5, "num_ctx": 4096, "seed": 7, "stop": ["a"],
+        });
+        let expected = SamplingOptions {
+            temperature: Some(0.5),
+            top_k: Some(20),
+            top_p: Some(0.5),
+            min_p: Some(0.25),
+            repeat_penalty: Some(1.5),
+            repeat_last_tokens: Some(32),
+            presence_penalty: Some(1.0),
+            frequency_penalty: Some(-0.5),
+            ..SamplingOptions::default()
+        };
+        assert_eq!(sampling(&params), expected);
+        let wrong = json!({
+            "temperature": 9, "top_k": -1, "top_p": 0, "min_p": "0.1", "repeat_penalty": 0, "repeat_last_n": -1,
+            "presence_penalty": null, "frequency_penalty": [1],
+        });
+        for params in [json!(null), json!([]), json!({}), wrong] {
+            assert_eq!(sampling(&params), SamplingOptions::default(), "{params}");
         }
     }
 }

@@ -125,7 +125,7 @@ impl Catalog {
         if let Some(known) = self.facts.get(&weights, purpose) {
             return Ok(known);
         }
-        // The lease ends with this function; whoever loads takes another.
+        // The lease ends with this function; a load takes another.
         let opened = self.lazy_store.store()?.look_at(&artifact.key_digest)?;
         let files = opened.files().filter(|_| has_reader(artifact)).ok_or_else(|| no_engine_for(artifact))?;
         self.read(weights, artifact.key_digest.to_string(), files, Customs::of(&opened), purpose)

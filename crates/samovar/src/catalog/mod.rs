@@ -133,8 +133,8 @@ impl Catalog {
         let names = self.names_now();
         let target = self.target(&names, reference, origin)?;
         match self.lead(&target, reference, asked_context) {
-            // Whoever finds damaged bytes sets them aside. So the name leads to its source now, or to the built-in model that
-            // is put there anew. What was in the store, its owner chose: whoever asks now, it may be fetched.
+            // Code that finds damaged bytes sets them aside. So the name leads to its source now, or to the built-in model that
+            // is put there anew. What was in the store, its owner chose: it may be fetched for any client.
             Err(failure) if failure.kind == ErrorKind::Storage && self.is_gone(&target) => {
                 tracing::warn!(model = reference, "is brought again: {failure}");
                 self.lead(&self.target(&names, reference, Origin::Owner)?, reference, asked_context)
@@ -268,6 +268,7 @@ impl Catalog {
             chat_template: template.as_ref().map(|template| self.templates.get(template)).transpose()?,
             system: facts.customs.system.clone(),
             stop: facts.customs.stop.clone(),
+            sampling: facts.customs.sampling.clone(),
         })
     }
 

@@ -55,7 +55,7 @@ impl Names {
 pub(crate) struct NameBook {
     now: RwLock<Arc<Names>>,
     source: Option<Arc<dyn NameSource>>,
-    /// Held while changes are taken in, so that nobody goes on without those that another one is about to take in.
+    /// Held while changes are taken in, so that no caller goes on without those that another one is about to take in.
     taking_in: Mutex<()>,
 }
 

@@ -1,7 +1,7 @@
 //! What a model needs beside it: from the names that its owner wrote to specifications.
 //!
 //! Names are followed through the needs of needs. A model that would need itself in the end is refused, and so is a
-//! chain longer than anybody means to write.
+//! chain longer than any owner means to write.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl Catalog {
         if longer.len() > CHAIN_MAX {
             return Err(wrong(chain, &format!("`{}` is too long a chain", longer.join("` needs `"))));
         }
-        // The owner wrote the name, whoever asks for the model.
+        // The owner wrote the name, whichever client asks for the model.
         let target = self.target(names, name, Origin::Owner).map_err(|failure| {
             let needing = chain.last().copied().unwrap_or_default();
             let message = format!("`{needing}` needs `{name}`: {}", failure.message);

@@ -85,7 +85,7 @@ impl Catalog {
         }
         let read = reference.parse::<ModelRef>().map_err(|error| match origin {
             Origin::Owner => Failure::from(error),
-            // Whoever asks over the network may write nothing but a name.
+            // A client of the network may write nothing but a name.
             Origin::Network => Failure::from(error).with_hint(format!("write {}", self.known_names(names))),
         });
         match read? {
@@ -161,7 +161,7 @@ impl Catalog {
         }
     }
 
-    /// What is said of a name that nobody gave. The hint is the likeliest one, of what whoever asks may do.
+    /// What is said of an unknown name. The hint is the likeliest one, of what the client may do.
     fn unknown(&self, names: &Names, name: &str, origin: Origin) -> Failure {
         let hint = match origin {
             Origin::Network => format!("write {}", self.known_names(names)),

@@ -1,4 +1,4 @@
-//! Whether anybody is being served, for whoever works only while nobody is.
+//! Whether a request is being served, for work that runs only while none is.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -151,7 +151,7 @@ impl LayoutRegistry {
                 budget_bytes: self.budget_bytes.load(Ordering::Relaxed),
             })
         };
-        // Nobody who wants no packed file has one looked for.
+        // Without a wish for a packed file, none is looked for.
         match subject.wish {
             LayoutWish::Mapped | LayoutWish::Repacked => chosen(&Record::default()),
             _ => self.with_record(subject, |record, _| chosen(record)),
@@ -189,7 +189,7 @@ impl LayoutRegistry {
             let found = known.unwrap_or_else(|| self.look_up(subject));
             let speeds = found.key.as_deref().and_then(|key| self.kept_speeds(key, subject));
             state = self.state();
-            // Somebody else may have learned more meanwhile.
+            // Another task may have learned more meanwhile.
             let record = state.records.get_or_insert_with(subject.weights, || found);
             record.speeds.get_or_insert_with(speed_key, || speeds);
         }
@@ -327,7 +327,7 @@ impl LayoutRegistry {
         });
     }
 
-    /// Whatever went wrong is forgotten: somebody wants to see it again.
+    /// Whatever went wrong is forgotten: the owner wants to see it again.
     pub(crate) fn pardon(&self, subject: &Subject) {
         self.with_record(subject, |record, _| {
             let Record { key, made, speeds, progress, .. } = std::mem::take(record);
@@ -346,7 +346,7 @@ impl LayoutRegistry {
         self.state().tally.interrupted += 1;
     }
 
-    /// There is no memory for making just now; whoever makes comes back to it.
+    /// There is no memory for making just now; the packer comes back to it.
     pub(crate) fn lacks_memory(&self, subject: &Subject, failure: &Failure) {
         self.with_record(subject, |record, _| {
             record.last_error = Some(format!("its packed file waits for memory: {failure}"));

@@ -1,4 +1,4 @@
-//! Has packed files made and layouts measured, while nobody is being served.
+//! Has packed files made and layouts measured, while no request is being served.
 //!
 //! ```text
 //!   request served ─► consider ─► queue ─► idle for a while ─► packer: pack ─► calibrate ─► done
@@ -56,7 +56,7 @@ struct Job {
 /// What came of an attempt.
 enum PackResult {
     Done,
-    /// Somebody else is at it.
+    /// Another one is at it.
     ByAnother,
     Interrupted,
     Stopped,
@@ -224,7 +224,7 @@ async fn attempt(
 
 /// Returns when nothing is to be made any more.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // Whoever could say so has gone: the same.
+    // The sender has gone: the same.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   turn ─► memory ─► a thread: engine.pack ─► memory given back ─► commit      told to stop by a request, a shutdown,
-//!                               engine.calibrate ─► known                       whoever needs the memory
+//!                               engine.calibrate ─► known                       a demand for the memory
 //! ```
 //!
 //! Turn, memory and what is told of the progress belong to the thread that does the work: however the order ends, they
@@ -40,7 +40,7 @@ pub(crate) struct Packer {
     pub(crate) layout_registry: Arc<LayoutRegistry>,
     pub(crate) pool: Pool,
     pub(crate) activity_counter: ActivityCounter,
-    /// How long nobody must have been served before something is made.
+    /// How long no request must have been served before something is made.
     pub(crate) idle: Duration,
     /// Held by the thread that works.
     pub(crate) turn: Arc<Mutex<()>>,
@@ -75,7 +75,7 @@ impl Packer {
     }
 
     /// Makes a model's packed file, where there is none, and measures its layouts now, also those that were measured
-    /// before: the machine may have been busy then. Whoever is being served is not asked.
+    /// before: the machine may have been busy then. Requests that are being served are not considered.
     ///
     /// # Errors
     /// Why it cannot be packed here; whatever the engine or the store say.
@@ -120,7 +120,7 @@ impl Packer {
             let progress = progress.cloned();
             let told = move |fraction| {
                 if let Some(progress) = &progress {
-                    // What nobody has room for is lost: the next one says more.
+                    // What finds no room is lost: the next one says more.
                     let _ = progress.try_send(fraction);
                 }
             };
@@ -136,7 +136,7 @@ impl Packer {
         }
     }
 
-    /// Does one thing, when its turn has come, and tells how far it is. What nobody waits for yields to everything else.
+    /// Does one thing, when its turn has come, and tells how far it is. Work that no caller waits for yields to everything else.
     ///
     /// # Errors
     /// `Cancelled` when it was broken off, or a request needs its memory; `TooLarge` where there never is enough of it;
@@ -277,7 +277,7 @@ impl Packer {
                 .with_param("model")
                 .with_hint("ask again"));
         }
-        // Nobody is to wait for a disk that syncs.
+        // No caller must wait for a disk that syncs.
         drop(memory);
         let opened = making.commit_unless(&control.cancel_flag())?.ok_or_else(stopped)?;
         let made = Made { bytes: opened.bytes(), unix_ms: opened.created_ms() };
@@ -337,7 +337,7 @@ fn leased(store: &Store, subject: &Subject) -> Result<(ModelFiles, Option<Opened
     Ok((files, Some(opened)))
 }
 
-/// Tells whoever works to stop.
+/// Tells the work to stop.
 struct StopsWhenDropped(Arc<AtomicBool>);
 
 impl Drop for StopsWhenDropped {
@@ -346,7 +346,7 @@ impl Drop for StopsWhenDropped {
     }
 }
 
-/// Takes what is told of the progress back when the work has ended, whoever waits for it.
+/// Takes what is told of the progress back when the work has ended, even if no caller waits for it.
 struct Shown {
     layout_registry: Arc<LayoutRegistry>,
     subject: Arc<Subject>,

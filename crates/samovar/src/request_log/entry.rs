@@ -22,7 +22,7 @@ struct Entry {
 }
 
 impl LogEntry {
-    /// Now somebody asks for a slot.
+    /// Now a request asks for a slot.
     pub(crate) fn begin(log: Option<&Arc<RequestLog>>, spec: &ModelSpec, client: &str) -> Self {
         Self(log.map(|log| {
             let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -30,7 +30,7 @@ impl LogEntry {
                 time_ms: since_1970.as_millis() as u64,
                 model: spec.name.clone(),
                 client: log.client(client),
-                // Until somebody says otherwise, the caller has gone.
+                // Until it is said otherwise, the caller has gone.
                 tier: Some("left".to_owned()),
                 ..Asked::default()
             };

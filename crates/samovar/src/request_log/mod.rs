@@ -42,7 +42,7 @@ const ANOTHER_TRY: Duration = Duration::from_millis(10);
 /// The log of requests.
 pub(crate) struct RequestLog {
     lines: SyncSender<LogMessage>,
-    /// Makes a number of a client that nobody can turn back, and that means nothing in the next life.
+    /// Makes a number of a client that cannot be turned back, and that means nothing in the next life.
     clients: RandomState,
     /// Names, since the names of one model may differ in all but its bytes.
     known: Mutex<HashSet<String>>,
@@ -72,7 +72,7 @@ impl RequestLog {
             line = unsent;
             tokio::time::sleep(ANOTHER_TRY).await;
         }
-        // Nobody answers where there is no thread.
+        // No answer comes where there is no thread.
         marked.await.ok();
     }
 
@@ -135,7 +135,7 @@ mod tests {
         let writing = std::thread::spawn(move || {
             let first = queue.recv().expect("the request");
             let LogMessage::Mark(mark) = queue.recv().expect("the mark") else { panic!("no mark") };
-            mark.send(()).expect("somebody waits");
+            mark.send(()).expect("the test waits");
             matches!(first, LogMessage::Asked(_))
         });
         log.marked().await;
