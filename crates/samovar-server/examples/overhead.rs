@@ -2,7 +2,7 @@
 //! TCP, and as the owner's lines over the Unix socket, from an engine that takes next to no time.
 //!
 //! `cargo run --release -p samovar-server --example overhead`
-#![allow(clippy::print_stdout, reason = "an example talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example talks to a person at a terminal")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

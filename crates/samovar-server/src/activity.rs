@@ -34,11 +34,11 @@ struct Shared {
     in_flight: watch::Sender<u32>,
     last_use: Mutex<Instant>,
     phase: watch::Sender<Phase>,
-    /// How long the drain takes, once somebody has asked for the end.
+    /// How long the drain takes, once the end was asked for.
     leave: watch::Sender<Option<Leave>>,
 }
 
-/// Somebody asked for the end.
+/// The end was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leave {
     /// How long running requests may take; `None` = as configured.
@@ -112,7 +112,7 @@ impl ServerHandle {
         let _ = self.shared.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
-    /// Resolves when somebody asks for the end.
+    /// Resolves when the end is asked for.
     pub(crate) async fn asked_to_leave(&self) -> Leave {
         let mut asked = self.shared.leave.subscribe();
         let leave = asked.wait_for(Option::is_some).await.ok().and_then(|leave| *leave);

@@ -12,7 +12,7 @@ use crate::layer::Allowed;
 use crate::metrics::Metrics;
 use axum::http::HeaderName;
 
-/// Which door a request came through.
+/// Which listener a request came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Surface {
     /// A TCP port: anyone who reaches it.
@@ -30,14 +30,14 @@ impl Surface {
     }
 }
 
-/// What every handler is given: the runtime, the bounds, and the door that the request came through.
+/// What every handler is given: the runtime, the bounds, and the listener that the request came through.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) shared: Arc<Shared>,
     pub(crate) surface: Surface,
 }
 
-/// The part that both doors share.
+/// The part that both listeners share.
 pub(crate) struct Shared {
     pub(crate) runtime: Runtime,
     pub(crate) limits: Limits,

@@ -76,7 +76,7 @@ impl Peer {
     }
 }
 
-/// Who asks, and through which door.
+/// The client of a request, and the listener that it came through.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
     pub(crate) origin: Origin,

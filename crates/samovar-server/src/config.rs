@@ -12,7 +12,7 @@ pub struct ServeConfig {
     pub listen: Option<SocketAddr>,
     /// The Unix socket of the owner; its directory is made (0700) when missing.
     pub socket: Option<PathBuf>,
-    /// Serve other machines although nobody has to prove who they are.
+    /// Serve other machines although no client has to authenticate.
     pub insecure_no_auth: bool,
     /// Names by which clients may call this server in `Host`, besides those of this machine itself.
     pub allowed_hosts: Vec<String>,

@@ -12,7 +12,7 @@ pub enum Error {
     /// Neither an address nor a socket was given.
     #[error("there is nowhere to listen")]
     Nowhere,
-    /// Other machines would reach a server that asks nobody who they are.
+    /// Other machines would reach a server that authenticates no client.
     #[error("refusing to listen on {0}: other machines could use this server without a key")]
     Exposed(SocketAddr),
     /// The address is not to be had.
@@ -32,7 +32,7 @@ pub enum Error {
     /// Others could replace the socket.
     #[error("refusing to put the socket into {0}: other users may write there")]
     OpenDirectory(PathBuf),
-    /// Somebody else could replace the socket.
+    /// Another user could replace the socket.
     #[error("refusing to put the socket into {path}: it belongs to user {owner}")]
     StrangersDirectory {
         /// The directory.
@@ -40,7 +40,7 @@ pub enum Error {
         /// Its owner.
         owner: u32,
     },
-    /// What is at the lock's path is a link, or somebody else's.
+    /// What is at the lock's path is a link, or another user's.
     #[error("{0} is not a lock file of this user's")]
     NotALock(PathBuf),
     /// What is at the socket's path is something else.

@@ -17,6 +17,7 @@ mod buffer_charge;
 mod client;
 mod config;
 mod connection;
+mod connection_table;
 mod error;
 mod generation;
 mod health;
@@ -28,7 +29,6 @@ mod payload;
 mod redact;
 mod refusal;
 mod routes;
-mod seats;
 mod serve;
 mod socket;
 
@@ -49,7 +49,7 @@ use app::App;
 use refusal::Refusal;
 use routes::refuse;
 
-/// Every route of a door.
+/// Every route of a listener.
 fn router(app: &App) -> Router {
     let served = ROUTES.iter().filter(|route| route.is_served_on(app.surface));
     let routes =

@@ -148,8 +148,8 @@ impl Metrics {
         Counted::new(&self.in_flight)
     }
 
-    /// A connection has a place, perhaps that of one that did this.
-    pub(crate) fn seated(&self, instead_of: Option<Doing>) {
+    /// A connection is admitted, perhaps instead of one that did this.
+    pub(crate) fn admitted(&self, instead_of: Option<Doing>) {
         if let Some(doing) = instead_of {
             let labels = described::HTTP_CONNECTIONS_DISMISSED.labelled([doing.word().to_owned()]);
             self.dismissed.get_or_create(&labels).inc();

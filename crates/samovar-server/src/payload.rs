@@ -118,7 +118,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
 /// says why.
 async fn discard(body: Body) {
     let rest = Limited::new(body, UNREAD_BYTES);
-    // Whoever sends more, or takes longer, sees a closed connection.
+    // A client that sends more, or takes longer, sees a closed connection.
     let _ = tokio::time::timeout(DISCARD, BodyStream::new(rest).for_each(|_| std::future::ready(()))).await;
 }
 

@@ -1,4 +1,4 @@
-//! Every route there is, by method, path and door, with what the reference says of it: the router, the metrics' labels and
+//! Every route there is, by method, path and listener, with what the reference says of it: the router, the metrics' labels and
 //! the reference are read from this table. Nothing is answered here.
 
 use axum::response::Response;

@@ -1,9 +1,9 @@
-//! The owner's door: a Unix socket that only this user can use, held by one daemon at a time.
+//! The owner's socket: a Unix socket that only this user can use, held by one daemon at a time.
 //!
 //! ```text
 //!   SAMOVAR_HOME/             0700 when this server makes it
 //!     samovar.sock.lock       locked for the daemon's life; the kernel lets go of it when it dies
-//!     samovar.sock            0600; replaced only with the lock in hand and nobody answering
+//!     samovar.sock            0600; replaced only with the lock in hand and no process answering
 //! ```
 
 use std::fs::Metadata;
@@ -88,7 +88,7 @@ fn make_private(directory: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whether somebody but this user and root may write what has these facts. A group that is this user alone is nobody else;
+/// Whether a user but this one and root may write what has these facts. A group that is this user alone is no other;
 /// nor is one of this process's groups where root owns the place and gave it to that group, as container platforms do with
 /// volumes.
 pub fn others_write(facts: &Metadata) -> bool {
@@ -263,7 +263,7 @@ mod tests {
         ] {
             assert_eq!(may_others_write(mode, facts, user, groups), is_open, "{mode:o} {facts:?} {groups:?}");
         }
-        assert!(may_others_write(0o775, [0, volume], 0, &[0]), "root's place, and somebody else's group");
+        assert!(may_others_write(0o775, [0, volume], 0, &[0]), "root's place, and another user's group");
     }
 
     #[tokio::test]

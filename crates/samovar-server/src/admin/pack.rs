@@ -25,7 +25,7 @@ pub(crate) async fn pack(State(app): State<App>, body: Body) -> Result<Response,
     tokio::spawn(async move {
         let abandoned = events.clone();
         tokio::select! {
-            // Nobody wants it any more: dropping the order stops the work.
+            // It is no longer wanted: dropping the order stops the work.
             () = abandoned.closed() => {}
             made = make(&runtime, &order, &events) => {
                 let last = match made {

@@ -23,7 +23,7 @@ pub(crate) async fn warm(State(app): State<App>, body: Body) -> Result<Response,
     let in_flight = app.server.begin();
     let runtime = app.runtime.clone();
     let (events, lines) = mpsc::channel(EVENT_CAPACITY);
-    // A load goes on when nobody watches any more, and so does the order to pin.
+    // A load goes on when no client watches any more, and so does the order to pin.
     tokio::spawn(async move {
         let began = Instant::now();
         let last = match load(&runtime, &order, &events).await {

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use samovar_core::byte_budget::{ByteBudget, Charge};
 
-use super::stage::Stage;
+use super::tracker::ConnectionTracker;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -19,21 +19,26 @@ const PIECE_BYTES: usize = 16 << 10;
 /// piece of its answer.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    stage: Stage,
+    tracker: ConnectionTracker,
     held: Arc<Mutex<Charge>>,
 }
 
 impl Exchange {
-    pub(super) fn begin(stage: &Stage, budget: &ByteBudget, owner: &str, has_body: bool) -> Self {
-        stage.head_complete(has_body);
-        Self { stage: stage.clone(), held: Arc::new(Mutex::new(budget.charge(owner))) }
+    pub(super) fn begin(
+        tracker: &ConnectionTracker,
+        budget: &ByteBudget,
+        owner: &str,
+        has_body: bool,
+    ) -> Self {
+        tracker.head_complete(has_body);
+        Self { tracker: tracker.clone(), held: Arc::new(Mutex::new(budget.charge(owner))) }
     }
 
-    /// The request's body, counted as it comes; what comes beyond `limit_bytes` nobody keeps.
+    /// The request's body, counted as it comes; what comes beyond `limit_bytes` is dropped.
     pub(super) fn reads(&self, body: hyper::body::Incoming, limit_bytes: usize) -> Body {
-        let (stage, held) = (self.stage.clone(), Arc::clone(&self.held));
+        let (tracker, held) = (self.tracker.clone(), Arc::clone(&self.held));
         let limit_bytes = limit_bytes as u64;
-        Body::new(Counted { body, stage, held, seen_bytes: 0, limit_bytes, is_refused: false })
+        Body::new(Counted { body, tracker, held, seen_bytes: 0, limit_bytes, is_refused: false })
     }
 
     /// The answer's body, with which the request ends.
@@ -44,7 +49,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.stage.handed_on();
+        self.tracker.handed_on();
     }
 }
 
@@ -52,7 +57,7 @@ impl Drop for Exchange {
 /// to be kept.
 struct Counted<B> {
     body: B,
-    stage: Stage,
+    tracker: ConnectionTracker,
     held: Arc<Mutex<Charge>>,
     seen_bytes: u64,
     limit_bytes: u64,
@@ -89,7 +94,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if frame.is_none() || self.body.is_end_stream() {
-            self.stage.body_complete();
+            self.tracker.body_complete();
         }
         let Some(frame) = frame else { return Poll::Ready(None) };
         let frame = frame.map_err(Into::into)?;
@@ -160,7 +165,7 @@ mod tests {
     fn counted(exchange: &Exchange, bytes: usize, limit_bytes: u64) -> Counted<Full<Bytes>> {
         Counted {
             body: Full::new(Bytes::from(vec![b'x'; bytes])),
-            stage: exchange.stage.clone(),
+            tracker: exchange.tracker.clone(),
             held: Arc::clone(&exchange.held),
             seen_bytes: 0,
             limit_bytes,
@@ -171,26 +176,26 @@ mod tests {
     #[tokio::test]
     async fn what_is_read_is_held_until_the_answer_is_complete() {
         let budget = ByteBudget::new(1 << 20);
-        let stage = Stage::new();
-        let exchange = Exchange::begin(&stage, &budget, "a", true);
+        let tracker = ConnectionTracker::new();
+        let exchange = Exchange::begin(&tracker, &budget, "a", true);
         let body = counted(&exchange, 100_000, 1 << 20);
         assert_eq!(body.collect().await.expect("reads").to_bytes().len(), 100_000);
-        assert!(stage.is_serving());
+        assert!(tracker.is_serving());
         assert_eq!(budget.used_bytes(), 100_000);
         let answer = exchange.writes(Body::from("done"));
         assert_eq!(budget.used_bytes(), 100_000);
         answer.collect().await.expect("reads");
         assert_eq!(budget.used_bytes(), 0);
-        assert!(stage.is_serving(), "it has not been written");
-        stage.written();
-        assert!(!stage.is_serving());
+        assert!(tracker.is_serving(), "it has not been written");
+        tracker.written();
+        assert!(!tracker.is_serving());
     }
 
     #[tokio::test]
     async fn a_large_answer_is_handed_on_in_pieces_and_is_under_way_until_the_last() {
         let budget = ByteBudget::new(1 << 20);
-        let stage = Stage::new();
-        let exchange = Exchange::begin(&stage, &budget, "a", false);
+        let tracker = ConnectionTracker::new();
+        let exchange = Exchange::begin(&tracker, &budget, "a", false);
         let mut answer = exchange.writes(Body::from(vec![b'x'; 2 * PIECE_BYTES + 1]));
         let mut left = 2 * PIECE_BYTES as u64 + 1;
         for bytes in [PIECE_BYTES, PIECE_BYTES, 1] {
@@ -198,19 +203,19 @@ mod tests {
             let frame = answer.frame().await.expect("a piece").expect("reads");
             assert_eq!(frame.into_data().expect("data").len(), bytes);
             left -= bytes as u64;
-            stage.written();
-            assert!(stage.is_serving(), "what was written is not all");
+            tracker.written();
+            assert!(tracker.is_serving(), "what was written is not all");
         }
         assert!(answer.is_end_stream());
         drop(answer);
-        stage.written();
-        assert!(!stage.is_serving());
+        tracker.written();
+        assert!(!tracker.is_serving());
     }
 
     #[tokio::test]
     async fn a_body_that_finds_no_room_says_so_and_holds_nothing() {
         let budget = ByteBudget::new(100_000);
-        let exchange = Exchange::begin(&Stage::new(), &budget, "a", true);
+        let exchange = Exchange::begin(&ConnectionTracker::new(), &budget, "a", true);
         let error = counted(&exchange, 80_000, 1 << 20).collect().await.expect_err("no room");
         assert!(error.downcast_ref::<Exhausted>().is_some());
         assert_eq!(budget.used_bytes(), 0);
@@ -219,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_too_large_to_be_kept_is_not_counted() {
         let budget = ByteBudget::new(100_000);
-        let exchange = Exchange::begin(&Stage::new(), &budget, "a", true);
+        let exchange = Exchange::begin(&ConnectionTracker::new(), &budget, "a", true);
         counted(&exchange, 80_000, 10_000).collect().await.expect("is passed on");
         assert_eq!((budget.used_bytes(), budget.refusals()), (0, 0));
     }

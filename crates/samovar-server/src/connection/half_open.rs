@@ -23,7 +23,7 @@ const READ_EVERY: Duration = Duration::from_millis(100);
 
 /// Something whose other end may be half open.
 pub(crate) trait HalfOpen {
-    /// Whether anybody still holds the other end. `false` where that cannot be told.
+    /// Whether a process still holds the other end. `false` where that cannot be told.
     fn is_half_open(&self) -> Pin<Box<dyn Future<Output = bool> + Send>>;
 }
 
@@ -108,7 +108,7 @@ impl Table {
         }
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let began = Instant::now();
-        // A reading that fails says that nobody is there.
+        // A reading that fails says that the other end is closed.
         let held = Arc::new(tokio::task::spawn_blocking(read).await.unwrap_or_default());
         *last = Some(Reading { number, began, held: Arc::clone(&held) });
         held

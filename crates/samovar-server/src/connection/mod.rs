@@ -1,13 +1,13 @@
 //! One connection: HTTP/1.1 with a bound on everything a client may send or keep waiting for.
 //!
 //! ```text
-//!   stream ─► parser ─► Exchange ─► routes      stage: what it is doing, for how long it may, and who may have its place
+//!   stream ─► parser ─► Exchange ─► routes      tracker: what it is doing, for how long it may, and who may have its place
 //! ```
 
 mod body;
 mod half_open;
-mod stage;
 mod stream;
+mod tracker;
 
 use std::convert::Infallible;
 use std::io;
@@ -28,12 +28,12 @@ use crate::client::Peer;
 use crate::config::Limits;
 use body::Exchange;
 pub(crate) use half_open::HalfOpen;
-pub(crate) use stage::{Doing, Stage, State};
 use stream::Stream;
+pub(crate) use tracker::{ConnectionTracker, Doing, State};
 
-/// What each connection of a door is given.
+/// What each connection of a listener shares.
 #[derive(Clone)]
-pub(crate) struct House {
+pub(crate) struct ConnectionContext {
     pub(crate) routes: Router,
     pub(crate) limits: Limits,
     /// For what requests hold.
@@ -43,14 +43,14 @@ pub(crate) struct House {
 
 /// Serves one connection to its end. When the server leaves, the request that runs is answered and
 /// the connection closed.
-pub(crate) async fn serve<S>(stream: S, peer: Peer, stage: &Stage, house: House)
+pub(crate) async fn serve<S>(stream: S, peer: Peer, tracker: &ConnectionTracker, context: ConnectionContext)
 where
     S: AsyncRead + AsyncWrite + HalfOpen + Unpin + Send + 'static,
 {
-    let House { routes, limits, budget, server } = house;
+    let ConnectionContext { routes, limits, budget, server } = context;
     let keep_alive = HeaderValue::try_from(format!("timeout={}", limits.idle_timeout.as_secs())).ok();
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        let exchange = Exchange::begin(stage, &budget, peer.name(), !request.body().is_end_stream());
+        let exchange = Exchange::begin(tracker, &budget, peer.name(), !request.body().is_end_stream());
         let stays = stays_open(request.version(), request.headers());
         let mut request = request.map(|body| exchange.reads(body, limits.body_bytes));
         request.extensions_mut().insert(peer.clone());
@@ -63,10 +63,10 @@ where
             Ok::<_, Infallible>(response.map(|body| exchange.writes(body)))
         }
     });
-    let io = TokioIo::new(Stream::new(stream, stage.clone(), limits.write_stall));
+    let io = TokioIo::new(Stream::new(stream, tracker.clone(), limits.write_stall));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The stage has times of its own for a head and for the silence before it.
+        // The tracker has times of its own for a head and for the silence before it.
         .header_read_timeout(None)
         .max_buf_size(limits.head_bytes)
         .serve_connection(io, service);
@@ -84,9 +84,9 @@ where
                 is_leaving = true;
                 connection.as_mut().graceful_shutdown();
             }
-            doing = stage.over(&limits) => match doing {
+            doing = tracker.over(&limits) => match doing {
                 // A request may be about to begin: it is answered, and the connection closed.
-                Doing::Idle if !is_leaving && !stage.state().is_dismissed => {
+                Doing::Idle if !is_leaving && !tracker.state().is_dismissed => {
                     is_leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -130,7 +130,7 @@ pub(crate) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) 
         while stream.read(&mut unread).await? > 0 {}
         io::Result::Ok(())
     };
-    // Whoever takes longer than a second is not waited for.
+    // A client that takes longer than a second is not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
 }
 
@@ -143,27 +143,27 @@ mod tests {
     const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
     /// The client's end of a connection through which it has asked for so many bytes.
-    async fn asked_for(bytes: usize) -> (DuplexStream, Stage) {
+    async fn asked_for(bytes: usize) -> (DuplexStream, ConnectionTracker) {
         let (ours, mut theirs) = tokio::io::duplex(1024);
         let routes = Router::new().route("/", axum::routing::get(move || async move { "x".repeat(bytes) }));
         let (limits, budget) = (Limits::default(), ByteBudget::new(1 << 20));
-        let house = House { routes, limits, budget, server: ServerHandle::new() };
-        let stage = Stage::new();
-        let of_server = stage.clone();
-        tokio::spawn(async move { serve(ours, Peer::of_user(7), &of_server, house).await });
+        let context = ConnectionContext { routes, limits, budget, server: ServerHandle::new() };
+        let tracker = ConnectionTracker::new();
+        let of_server = tracker.clone();
+        tokio::spawn(async move { serve(ours, Peer::of_user(7), &of_server, context).await });
         theirs.write_all(ASK).await.expect("writes");
-        (theirs, stage)
+        (theirs, tracker)
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_kept_for_its_time_and_not_that_of_a_head() {
         let limits = Limits::default();
-        let (mut client, stage) = asked_for(5).await;
+        let (mut client, tracker) = asked_for(5).await;
         let mut all = Vec::new();
         while !all.ends_with(b"xxxxx") {
             all.push(client.read_u8().await.expect("an answer"));
         }
-        stage.ended(Doing::Serving).await;
+        tracker.ended(Doing::Serving).await;
         tokio::time::sleep(limits.idle_timeout.saturating_sub(Duration::from_secs(1))).await;
         client.write_all(ASK).await.expect("it is kept");
         all.clear();
@@ -176,21 +176,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_under_way_until_its_slow_reader_has_it() {
         const BYTES: usize = 8 << 10;
-        let (mut client, stage) = asked_for(BYTES).await;
+        let (mut client, tracker) = asked_for(BYTES).await;
         let mut all = Vec::new();
         while !all.ends_with(&[b'x'; BYTES]) {
             // In all longer than a connection may be idle.
             tokio::time::sleep(Duration::from_secs(20)).await;
             if all.is_empty() {
-                assert_eq!(stage.state().doing, Doing::Serving);
+                assert_eq!(tracker.state().doing, Doing::Serving);
             }
             let mut part = [0; 1024];
             let read = client.read(&mut part).await.expect("reads");
             assert!(read > 0, "it was closed after {} bytes", all.len());
             all.extend_from_slice(&part[..read]);
         }
-        stage.ended(Doing::Serving).await;
-        assert_eq!(stage.state().doing, Doing::Idle);
+        tracker.ended(Doing::Serving).await;
+        assert_eq!(tracker.state().doing, Doing::Idle);
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::half_open::HalfOpen;
-use super::stage::{Doing, Stage};
+use super::tracker::{ConnectionTracker, Doing};
 
 /// How often a client that sends no more is asked for.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A stream whose writes fail when its reader takes nothing for too long, and whose end is that of its client.
 pub(super) struct Stream<S> {
     inner: S,
-    stage: Stage,
+    tracker: ConnectionTracker,
     time_limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     /// The client sends no more.
@@ -51,20 +51,20 @@ enum End {
 }
 
 impl<S: HalfOpen> Stream<S> {
-    pub(super) fn new(inner: S, stage: Stage, time_limit: Duration) -> Self {
-        Self { inner, stage, time_limit, stalled: None, end: None }
+    pub(super) fn new(inner: S, tracker: ConnectionTracker, time_limit: Duration) -> Self {
+        Self { inner, tracker, time_limit, stalled: None, end: None }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             if self.stalled.take().is_some() {
-                self.stage.writes(false);
+                self.tracker.writes(false);
             }
             return written;
         }
-        let (time_limit, stage) = (self.time_limit, &self.stage);
+        let (time_limit, tracker) = (self.time_limit, &self.tracker);
         let stalled = self.stalled.get_or_insert_with(|| {
-            stage.writes(true);
+            tracker.writes(true);
             Box::pin(tokio::time::sleep(time_limit))
         });
         ready!(stalled.as_mut().poll(cx));
@@ -74,14 +74,14 @@ impl<S: HalfOpen> Stream<S> {
     /// Resolves when the end of what the client sends is the end of the connection.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let doing = self.stage.state().doing;
+            let doing = self.tracker.state().doing;
             self.end = Some(match self.end.take() {
                 Some(End::Settled) if doing == Doing::Body => {
                     self.end = Some(End::Settled);
                     return Poll::Ready(());
                 }
                 Some(End::Settling(mut settling)) => match settling.as_mut().poll(cx) {
-                    Poll::Ready(()) if self.stage.state().doing == Doing::Body => End::Settled,
+                    Poll::Ready(()) if self.tracker.state().doing == Doing::Body => End::Settled,
                     Poll::Ready(()) => End::Seen,
                     Poll::Pending => {
                         self.end = Some(End::Settling(settling));
@@ -114,20 +114,20 @@ impl<S: HalfOpen> Stream<S> {
 
     /// Whether the client is still there; of no interest once its answer is complete.
     fn ask(&self) -> Boxed<bool> {
-        let (asked, stage) = (self.inner.is_half_open(), self.stage.clone());
+        let (asked, tracker) = (self.inner.is_half_open(), self.tracker.clone());
         Box::pin(async move {
             tokio::select! {
                 is_there = asked => is_there,
-                () = stage.ended(Doing::Serving) => true,
+                () = tracker.ended(Doing::Serving) => true,
             }
         })
     }
 
     fn wait_for_change_of(&self, doing: Doing, most: Duration) -> Boxed<()> {
-        let stage = self.stage.clone();
+        let tracker = self.tracker.clone();
         Box::pin(async move {
             // Whichever comes first.
-            let _ = tokio::time::timeout(most, stage.ended(doing)).await;
+            let _ = tokio::time::timeout(most, tracker.ended(doing)).await;
         })
     }
 }
@@ -142,7 +142,7 @@ impl<S: AsyncRead + HalfOpen + Unpin> AsyncRead for Stream<S> {
             let before = buffer.filled().len();
             ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
             if buffer.filled().len() > before {
-                self.stage.heard();
+                self.tracker.heard();
                 return Poll::Ready(Ok(()));
             }
             if buffer.remaining() == 0 {
@@ -176,7 +176,7 @@ impl<S: AsyncWrite + HalfOpen + Unpin> AsyncWrite for Stream<S> {
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
         // The parser flushes when it has written all that it had.
         if matches!(flushed, Poll::Ready(Ok(()))) {
-            self.stage.written();
+            self.tracker.written();
         }
         self.watch(cx, flushed)
     }
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     fn impatient(stream: DuplexStream) -> Stream<DuplexStream> {
-        Stream::new(stream, Stage::new(), Duration::from_secs(30))
+        Stream::new(stream, ConnectionTracker::new(), Duration::from_secs(30))
     }
 
     #[tokio::test(start_paused = true)]
@@ -203,7 +203,7 @@ mod tests {
         stream.write_all(b"12345678").await.expect("fits");
         let error = stream.write_all(b"9").await.expect_err("stalls");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(stream.stage.state().stalled.is_some());
+        assert!(stream.tracker.state().stalled.is_some());
 
         let (ours, _kept) = tokio::io::duplex(8);
         let mut patient = impatient(ours);
@@ -225,7 +225,7 @@ mod tests {
             }
         });
         stream.write_all(b"0123456789").await.expect("is never given up");
-        assert!(stream.stage.state().stalled.is_none());
+        assert!(stream.tracker.state().stalled.is_none());
         reader.await.expect("ends");
     }
 
@@ -233,17 +233,17 @@ mod tests {
     async fn the_end_within_a_body_waits_a_moment_for_its_handler() {
         let (ours, mut theirs) = tokio::io::duplex(8);
         let mut stream = impatient(ours);
-        let stage = stream.stage.clone();
+        let tracker = stream.tracker.clone();
         theirs.shutdown().await.expect("shuts");
-        stage.head_complete(true);
+        tracker.head_complete(true);
         let began = tokio::time::Instant::now();
         assert_eq!(stream.read(&mut [0]).await.expect("reads"), 0, "the body is cut");
         assert_eq!(began.elapsed(), SETTLE);
         assert_eq!(stream.read(&mut [0]).await.expect("reads"), 0);
         assert_eq!(began.elapsed(), SETTLE, "once is enough");
-        stage.idle_for_tests();
-        stage.head_complete(true);
-        stage.body_complete();
+        tracker.idle_for_tests();
+        tracker.head_complete(true);
+        tracker.body_complete();
         let early = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut [0])).await;
         assert!(early.is_err(), "it was complete and is being answered");
     }
@@ -252,16 +252,16 @@ mod tests {
     async fn the_end_waits_for_the_answer_of_a_client_that_is_still_there() {
         let (ours, mut theirs) = tokio::io::duplex(8);
         let mut stream = impatient(ours);
-        let stage = stream.stage.clone();
-        stage.head_complete(false);
+        let tracker = stream.tracker.clone();
+        tracker.head_complete(false);
         theirs.shutdown().await.expect("shuts");
         let mut byte = [0];
         let early = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut byte)).await;
         assert!(early.is_err(), "it is being answered");
-        stage.idle_for_tests();
+        tracker.idle_for_tests();
         assert_eq!(stream.read(&mut byte).await.expect("reads"), 0);
         // A request that had come before the end is answered as well.
-        stage.head_complete(false);
+        tracker.head_complete(false);
         let early = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut byte)).await;
         assert!(early.is_err());
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   dialect: body ─► params, deadline ─► Request × choices ─► Choices ─► open ─► Opening ─► heading    ─► dialect: bytes
-//!                                                             (Running each)     (Stage while it waits)
+//!                                                             (Running each)     (AnswerPhase, waiting)
 //! ```
 //!
 //! Nothing here knows a wire format: how bodies are read and answers look is their dialect's (`openai/`, `admin/`).
@@ -13,5 +13,5 @@ pub(crate) mod deadline;
 pub(crate) mod heading;
 pub(crate) mod opening;
 pub(crate) mod params;
+pub(crate) mod phase;
 pub(crate) mod running;
-pub(crate) mod stage;

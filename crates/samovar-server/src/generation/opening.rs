@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use samovar::{AnswerEvent, CacheStatus, TraceView, Wait};
 use samovar_core::{ErrorKind, Failure};
 
-use super::stage::Stage;
+use super::phase::AnswerPhase;
 
 /// What is known of a response when its status is decided.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ pub(crate) struct Opening {
     /// Place in the queue when the request came, if it had to queue.
     pub(crate) queue_position: Option<u32>,
     /// What it waits for.
-    pub(crate) stage: Stage,
-    /// What was said so far, to be said again to whoever writes it down.
+    pub(crate) phase: AnswerPhase,
+    /// What was said so far, to be said again to its writer.
     pub(crate) events: VecDeque<(usize, AnswerEvent)>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Granted {
 
 impl Opening {
     pub(crate) fn begin() -> Self {
-        Self { granted: None, queue_position: None, stage: Stage::default(), events: VecDeque::new() }
+        Self { granted: None, queue_position: None, phase: AnswerPhase::default(), events: VecDeque::new() }
     }
 
     /// Whether a choice has spoken or ended.
@@ -49,7 +49,7 @@ impl Opening {
         traces: &[TraceView],
     ) -> Result<(), Failure> {
         let Some((index, event)) = event else { return Err(never_began()) };
-        self.stage.take(&event);
+        self.phase.take(&event);
         match event {
             AnswerEvent::Waiting(Wait::Queued { position, .. }) => {
                 self.queue_position.get_or_insert(position);

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use samovar_core::generation::Sampling;
+use samovar::SamplingOptions;
 use serde_json::{Map, Number, Value};
 
 use crate::refusal::Refusal;
@@ -171,25 +171,25 @@ pub(crate) fn stop(value: Option<Value>) -> Result<Vec<String>, Refusal> {
     Ok(stops.into_iter().filter(|stop| !stop.is_empty()).collect())
 }
 
-/// Checks a sampling that came in the engine's own terms.
+/// Checks options that came in the engine's own terms.
 ///
 /// # Errors
 /// 400 that names the parameter and its range.
-pub(crate) fn check_sampling(sampling: &Sampling) -> Result<(), Refusal> {
-    let wide = |value: f32| Some(f64::from(value));
+pub(crate) fn check_sampling(sampling: &SamplingOptions) -> Result<(), Refusal> {
+    let wide = |value: Option<f32>| value.map(f64::from);
     temperature(wide(sampling.temperature))?;
     top_p(wide(sampling.top_p))?;
     min_p(wide(sampling.min_p))?;
-    top_k(Some(f64::from(sampling.top_k)))?;
+    top_k(sampling.top_k.map(f64::from))?;
     repeat_penalty("repeat_penalty", wide(sampling.repeat_penalty))?;
-    whole("repeat_last_tokens", Some(f64::from(sampling.repeat_last_tokens)), &REPEAT_LAST)?;
+    whole("repeat_last_tokens", sampling.repeat_last_tokens.map(f64::from), &REPEAT_LAST)?;
     penalty("frequency_penalty", wide(sampling.frequency_penalty))?;
     penalty("presence_penalty", wide(sampling.presence_penalty))?;
     if sampling.logit_bias.len() > BIASES {
         return Err(Refusal::invalid("logit_bias", format!("`logit_bias` may name {BIASES} tokens")));
     }
     for (token, bias) in &sampling.logit_bias {
-        number(&format!("logit_bias.{token}"), wide(*bias), &BIAS)?;
+        number(&format!("logit_bias.{token}"), wide(Some(*bias)), &BIAS)?;
     }
     Ok(())
 }
@@ -298,10 +298,11 @@ mod tests {
 
     #[test]
     fn sampling_in_the_engines_terms_is_checked_alike() {
-        assert!(check_sampling(&Sampling::default()).is_ok());
-        let hot = Sampling { temperature: 9.0, ..Sampling::default() };
+        assert!(check_sampling(&SamplingOptions::default()).is_ok());
+        assert!(check_sampling(&SamplingOptions::from(samovar_core::Sampling::default())).is_ok());
+        let hot = SamplingOptions { temperature: Some(9.0), ..SamplingOptions::default() };
         assert_eq!(param(check_sampling(&hot)), "temperature");
-        let nan = Sampling { min_p: f32::NAN, ..Sampling::default() };
+        let nan = SamplingOptions { min_p: Some(f32::NAN), ..SamplingOptions::default() };
         assert_eq!(param(check_sampling(&nan)), "min_p");
     }
 }

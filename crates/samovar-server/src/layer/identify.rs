@@ -31,7 +31,7 @@ fn is_plain(id: &str) -> bool {
     (1..=LONGEST_BYTES).contains(&id.len()) && id.bytes().all(plain)
 }
 
-/// Unlike any other of this or another process; guessable, which harms nobody.
+/// Unlike any other of this or another process; guessable, which does no harm.
 fn fresh() -> String {
     static KEYS: LazyLock<(RandomState, RandomState)> = LazyLock::new(Default::default);
     static COUNT: AtomicU64 = AtomicU64::new(0);

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use axum::http::HeaderMap;
-use samovar::{Common, Generate, Input, Request, Work};
+use samovar::{Common, Generate, Input, Request, SamplingOptions, Work};
 use samovar_core::Failure;
 use samovar_core::generation::Sampling;
 use samovar_core::units::KeepAlive;
@@ -22,7 +22,7 @@ use crate::routes::{Field, field};
 const CONTEXT: RangeInclusive<f64> = 1.0..=16_777_216.0;
 /// Answers to one prompt.
 const MOST_ANSWERS: f64 = 8.0;
-/// OpenAI's own defaults; the rest is the engine's.
+/// OpenAI's own defaults, where the model's author set none; the rest is the engine's.
 const TEMPERATURE: f32 = 1.0;
 const TOP_P: f32 = 1.0;
 
@@ -60,8 +60,14 @@ pub(crate) const FIELDS: &[Field] = &[
     field("stream", "True: the answer comes as it is generated, as server-sent events."),
     field("stream_options", "`include_usage`: the last event of a stream contains token counts."),
     field("n", "Answers to each prompt, from 1 to 8."),
-    field("temperature", "From 0, always the likeliest token, to 2. Default: 1."),
-    field("top_p", "Draw from the smallest set of tokens whose probability reaches it. Default: 1."),
+    field(
+        "temperature",
+        "From 0, always the likeliest token, to 2. Default: what the model's author set, or else 1.",
+    ),
+    field(
+        "top_p",
+        "Draw from the smallest set of tokens whose probability reaches it. Default: what the model's author set, or else 1.",
+    ),
     field("top_k", "Draw from so many of the likeliest tokens; 0 or -1 = all."),
     field("min_p", "Drop tokens less likely than this times the likeliest."),
     field("repeat_penalty", "Divide the likelihood of tokens that appeared lately; 1 = off."),
@@ -116,26 +122,25 @@ impl Options {
         let model = self.model.filter(|model| !model.is_empty()).ok_or_else(|| {
             Refusal::invalid("model", "`model` is missing").with_hint("GET /v1/models lists what there is")
         })?;
-        let sampling = Sampling {
-            temperature: params::temperature(self.temperature)?.unwrap_or(TEMPERATURE),
-            top_p: params::top_p(self.top_p)?.unwrap_or(TOP_P),
-            frequency_penalty: params::penalty("frequency_penalty", self.frequency_penalty)?.unwrap_or(0.0),
-            presence_penalty: params::penalty("presence_penalty", self.presence_penalty)?.unwrap_or(0.0),
-            seed: params::seed(self.seed.as_ref())?,
-            logit_bias: params::logit_bias(self.logit_bias)?,
-            ..Sampling::default()
-        };
         let repeat_penalty = params::repeat_penalty("repeat_penalty", self.repeat_penalty)?;
         let repetition_penalty = params::repeat_penalty("repetition_penalty", self.repetition_penalty)?;
-        let sampling = Sampling {
-            top_k: params::top_k(self.top_k)?.unwrap_or(sampling.top_k),
-            min_p: params::min_p(self.min_p)?.unwrap_or(sampling.min_p),
-            repeat_penalty: repeat_penalty.or(repetition_penalty).unwrap_or(sampling.repeat_penalty),
-            ..sampling
+        let sampling = SamplingOptions {
+            temperature: params::temperature(self.temperature)?,
+            top_p: params::top_p(self.top_p)?,
+            top_k: params::top_k(self.top_k)?,
+            min_p: params::min_p(self.min_p)?,
+            repeat_penalty: repeat_penalty.or(repetition_penalty),
+            repeat_last_tokens: None,
+            frequency_penalty: params::penalty("frequency_penalty", self.frequency_penalty)?,
+            presence_penalty: params::penalty("presence_penalty", self.presence_penalty)?,
+            seed: params::seed(self.seed.as_ref())?,
+            logit_bias: params::logit_bias(self.logit_bias)?,
         };
         let answers = params::whole("n", self.n, &(1.0..=MOST_ANSWERS))?.unwrap_or(1);
         let mut generate = Generate::new(Input::Text(String::new()));
         generate.sampling = sampling;
+        generate.sampling_defaults =
+            Sampling { temperature: TEMPERATURE, top_p: TOP_P, ..Sampling::default() };
         generate.stop = params::stop(self.stop)?;
         generate.ignore_eos = self.ignore_eos.unwrap_or(false);
         let mut common = Common::new(model);

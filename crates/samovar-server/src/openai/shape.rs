@@ -115,11 +115,12 @@ impl UsageObject {
     /// Adds a choice. Several answers to one prompt count it once.
     pub(super) fn add(&mut self, index: usize, answers: u32, usage: Usage) {
         if index.is_multiple_of(answers.max(1) as usize) {
-            self.prompt_tokens += usage.prompt_tokens;
-            self.prompt_tokens_details.cached_tokens += usage.cached_tokens;
+            let cached = &mut self.prompt_tokens_details.cached_tokens;
+            *cached = cached.saturating_add(usage.cached_tokens);
+            self.prompt_tokens = self.prompt_tokens.saturating_add(usage.prompt_tokens);
         }
-        self.completion_tokens += usage.completion_tokens;
-        self.total_tokens = self.prompt_tokens + self.completion_tokens;
+        self.completion_tokens = self.completion_tokens.saturating_add(usage.completion_tokens);
+        self.total_tokens = self.prompt_tokens.saturating_add(self.completion_tokens);
     }
 }
 

@@ -36,7 +36,7 @@ use super::error::object;
 use super::shape::{Envelope, Extra, Frame, Shape, UsageObject, characters};
 use crate::generation::choices::Choices;
 use crate::generation::opening::{Opening, never_began};
-use crate::generation::stage::Stage;
+use crate::generation::phase::AnswerPhase;
 use crate::redact::redact;
 
 /// Bytes that are put into one write at most, when more events are ready at the same time.
@@ -68,11 +68,11 @@ struct Said {
 pub(super) fn response<S: Shape>(choices: Choices, opening: Opening, mut writer: Writer<S>) -> Response {
     if !opening.is_over() {
         // Some proxies pass the head on with the first byte of the body only.
-        writer.comment(&opening.stage);
+        writer.comment(&opening.phase);
     }
     let silence = Box::pin(tokio::time::sleep(SILENCE));
-    let Opening { stage, events: said, .. } = opening;
-    let stream = Stream { choices, said, writer, stage, silence, wrote: Instant::now() };
+    let Opening { phase, events: said, .. } = opening;
+    let stream = Stream { choices, said, writer, phase, silence, wrote: Instant::now() };
     let writes = stream::unfold(stream, |mut stream| async move {
         let bytes = stream.next().await?;
         Some((Ok::<_, Infallible>(bytes), stream))
@@ -88,10 +88,10 @@ pub(super) fn response<S: Shape>(choices: Choices, opening: Opening, mut writer:
 /// Choices on their way to a client.
 struct Stream<S> {
     choices: Choices,
-    /// What they have said and nobody has written down.
+    /// What they have said and what is not written yet.
     said: VecDeque<(usize, AnswerEvent)>,
     writer: Writer<S>,
-    stage: Stage,
+    phase: AnswerPhase,
     /// Ends when a comment may be due; it is not set anew for each token.
     silence: Pin<Box<Sleep>>,
     wrote: Instant,
@@ -128,7 +128,7 @@ impl<S: Shape> Stream<S> {
     }
 
     fn take(&mut self, event: (usize, AnswerEvent)) {
-        self.stage.take(&event.1);
+        self.phase.take(&event.1);
         self.writer.write(event);
     }
 
@@ -136,7 +136,7 @@ impl<S: Shape> Stream<S> {
         let now = Instant::now();
         let mut due = self.wrote + SILENCE;
         if due <= now {
-            self.writer.comment(&self.stage);
+            self.writer.comment(&self.phase);
             due = now + SILENCE;
         }
         self.silence.as_mut().reset(due);
@@ -168,8 +168,8 @@ impl<S: Shape> Writer<S> {
         }
     }
 
-    fn comment(&mut self, stage: &Stage) {
-        self.bytes.extend_from_slice(format!(": {stage}\n\n").as_bytes());
+    fn comment(&mut self, phase: &AnswerPhase) {
+        self.bytes.extend_from_slice(format!(": {phase}\n\n").as_bytes());
     }
 
     fn text(&mut self, index: usize, text: &str, logprob: Option<&TokenLogprob>) {

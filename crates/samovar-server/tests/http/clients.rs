@@ -42,7 +42,7 @@ async fn beside_a_greedy_one(client_header: Option<&str>) -> (TcpStream, TcpStre
     assert_eq!(refused.status, 503, "{}", refused.body);
 
     let modest = begun(&fixture, "modest").await;
-    // Whoever of the two is refused hears it now; the others wait for the gate.
+    // The one of the two that is refused hears it now; the others wait for the gate.
     tokio::select! {
         _ = modest.readable() => {}
         _ = last.readable() => {}

@@ -68,7 +68,7 @@ async fn a_stream_begins_while_its_model_loads() {
         assert_eq!(fixture.engine.counts().loads_finished, 0);
         fixture.engine.loads_gate().open();
         let answer = coming.rest().await;
-        assert_eq!(answer.header("x-samovar-cache"), None, "nobody knew it yet");
+        assert_eq!(answer.header("x-samovar-cache"), None, "it was not known yet");
         let events = answer.events();
         assert!(events.iter().all(|event| event["model"] == "tiny"), "{events:?}");
         let last = events.last().expect("an end");

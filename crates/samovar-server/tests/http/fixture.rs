@@ -1,4 +1,4 @@
-//! A server on a scripted engine, with both of its doors.
+//! A server on a scripted engine, with both of its listeners.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

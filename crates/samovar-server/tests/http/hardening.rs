@@ -222,7 +222,7 @@ async fn connections_beyond_the_bound_are_told_to_come_back() {
     let third = get(&fixture, "/healthz").await;
     assert_eq!(third.status, 503);
     assert_eq!(third.header("retry-after"), Some("1"));
-    // The owner has a door of its own.
+    // The owner has a socket of its own.
     assert_eq!(owner(&fixture, "GET", "/healthz", &serde_json::Value::Null).await.status, 200);
     fixture.engine.tokens_gate().open();
     for stream in kept {

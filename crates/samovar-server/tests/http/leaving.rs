@@ -22,7 +22,7 @@ fn body(more: &Value) -> Value {
     body
 }
 
-/// A request that was sent, and whose answer nobody has read yet.
+/// A request that was sent, and whose answer has not been read yet.
 async fn begun(fixture: &Fixture, more: &Value) -> TcpStream {
     let mut stream = tcp(fixture).await;
     let text = request("POST", CHAT, &[], &body(more).to_string());

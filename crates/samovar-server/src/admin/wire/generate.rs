@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use samovar::store::Progress;
 use samovar::{
-    AnswerEvent, CacheStatus, Common, Generate, Input, Message, Origin, Request, Summary, Wait, Work,
+    AnswerEvent, CacheStatus, Common, Generate, Input, Message, Origin, Request, SamplingOptions, Summary,
+    Wait, Work,
 };
-use samovar_core::generation::{Sampling, TokenLogprob, Usage};
+use samovar_core::generation::{TokenLogprob, Usage};
 use samovar_core::units::KeepAlive;
 use samovar_core::{ErrorKind, Failure};
 use serde::{Deserialize, Serialize};
@@ -35,9 +36,9 @@ pub struct GenerateBody {
     /// Variables of the chat template besides the conversation, by name.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub template_arguments: Map<String, Value>,
-    /// How tokens are chosen.
+    /// How tokens are chosen; what is absent is what the model's author set, or else the default.
     #[serde(default)]
-    pub sampling: Sampling,
+    pub sampling: SamplingOptions,
     /// Tokens to generate at most; absent = as many as the context holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,

@@ -1,5 +1,5 @@
 //! What a connection is doing, as seen from outside of the parser: how long it may do that, and whether it may be closed
-//! for somebody else.
+//! for another connection.
 //!
 //! ```text
 //!   Fresh ─bytes─► Head ─complete─► Body ─complete─► Serving ─written─► Idle ─bytes─► Head …
@@ -47,19 +47,19 @@ pub(crate) struct State {
     pub(crate) since: Instant,
     /// Since when its reader has taken none of the bytes that are ready for it.
     pub(crate) stalled: Option<Instant>,
-    /// It is to be closed for somebody else.
+    /// It is to be closed for another connection.
     pub(crate) is_dismissed: bool,
     /// The parser has the last piece of the answer, and may not have written it.
     is_handed_on: bool,
 }
 
-/// The stage of one connection. Clones are the same.
+/// The tracker of one connection. Clones are the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Stage {
+pub(crate) struct ConnectionTracker {
     state: watch::Sender<State>,
 }
 
-impl Stage {
+impl ConnectionTracker {
     pub(crate) fn new() -> Self {
         let state = State {
             doing: Doing::Fresh,
@@ -102,7 +102,7 @@ impl Stage {
     pub(super) fn handed_on(&self) {
         self.state.send_if_modified(|state| {
             state.is_handed_on = true;
-            // Nobody waits for this.
+            // No task waits for this.
             false
         });
     }
@@ -127,12 +127,12 @@ impl Stage {
         });
     }
 
-    /// It is to be closed for somebody else.
+    /// It is to be closed for another connection.
     pub(crate) fn dismiss(&self) {
         self.state.send_modify(|state| state.is_dismissed = true);
     }
 
-    /// Resolves when it is to be closed: for somebody else, or because what it does takes too long.
+    /// Resolves when it is to be closed: for another connection, or because what it does takes too long.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -205,39 +205,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn heads_have_seconds_and_idle_connections_more_than_a_minute() {
-        let (stage, limits) = (Stage::new(), Limits::default());
+        let (tracker, limits) = (ConnectionTracker::new(), Limits::default());
         let began = Instant::now();
-        assert_eq!(stage.over(&limits).await, Doing::Fresh);
+        assert_eq!(tracker.over(&limits).await, Doing::Fresh);
         assert_eq!(began.elapsed(), limits.head_timeout);
-        stage.heard();
-        assert_eq!(stage.over(&limits).await, Doing::Head);
+        tracker.heard();
+        assert_eq!(tracker.over(&limits).await, Doing::Head);
         assert_eq!(began.elapsed(), 2 * limits.head_timeout);
-        stage.head_complete(true);
-        stage.body_complete();
-        let patient = tokio::time::timeout(Duration::from_secs(86_400), stage.over(&limits)).await;
+        tracker.head_complete(true);
+        tracker.body_complete();
+        let patient = tokio::time::timeout(Duration::from_secs(86_400), tracker.over(&limits)).await;
         assert!(patient.is_err(), "an answer takes as long as it takes");
-        stage.handed_on();
-        let patient = tokio::time::timeout(Duration::from_secs(86_400), stage.over(&limits)).await;
+        tracker.handed_on();
+        let patient = tokio::time::timeout(Duration::from_secs(86_400), tracker.over(&limits)).await;
         assert!(patient.is_err(), "and so does writing it");
         let before = Instant::now();
-        stage.written();
-        assert_eq!(stage.over(&limits).await, Doing::Idle);
+        tracker.written();
+        assert_eq!(tracker.over(&limits).await, Doing::Idle);
         assert_eq!(before.elapsed(), limits.idle_timeout);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_head_has_one_time_for_all_of_its_bytes() {
-        let (stage, limits) = (Stage::new(), Limits::default());
-        stage.heard();
+        let (tracker, limits) = (ConnectionTracker::new(), Limits::default());
+        tracker.heard();
         let began = Instant::now();
         let slow = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                stage.heard();
+                tracker.heard();
             }
         };
         tokio::select! {
-            doing = stage.over(&limits) => assert_eq!(doing, Doing::Head),
+            doing = tracker.over(&limits) => assert_eq!(doing, Doing::Head),
             () = slow => {}
         }
         assert_eq!(began.elapsed(), limits.head_timeout);
@@ -245,9 +245,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_dismissed_hears_at_once() {
-        let (stage, limits) = (Stage::new(), Limits::default());
-        stage.head_complete(false);
-        stage.dismiss();
-        assert_eq!(stage.over(&limits).await, Doing::Serving);
+        let (tracker, limits) = (ConnectionTracker::new(), Limits::default());
+        tracker.head_complete(false);
+        tracker.dismiss();
+        assert_eq!(tracker.over(&limits).await, Doing::Serving);
     }
 }

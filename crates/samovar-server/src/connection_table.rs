@@ -1,9 +1,9 @@
-//! Who has a connection: a bound for all and for each address, and whose is closed when another one comes.
+//! The open connections: a bound for all and for each address, and the one that is closed when another one comes.
 //!
 //! ```text
 //!   a newcomer ─► its address has all that it may? ─► one of its own is closed
 //!                 all are taken? ──────────────────► one is closed of the address that has most
-//!                 nobody's can be ─────────────────► it is turned away
+//!                 none can be closed ───────────────► it is turned away
 //! ```
 //!
 //! First those leave that never said a byte, then those whose last request is answered, then those that have not
@@ -16,14 +16,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use crate::client::Peer;
-use crate::connection::{Doing, Stage, State};
+use crate::connection::{ConnectionTracker, Doing, State};
 
 /// Of all connections, the part that one address of another machine may have.
 const PART_OF_AN_ADDRESS: usize = 4;
 
-/// The connections of one door. Clones are the same.
+/// The connections of one listener. Clones are the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Seats {
+pub(crate) struct ConnectionTable {
     shared: Arc<Shared>,
 }
 
@@ -32,77 +32,78 @@ struct Shared {
     most: usize,
     /// For each address; `None` = a quarter, and for this machine all.
     most_of_an_address: Option<usize>,
-    guests: Mutex<Guests>,
+    open: Mutex<OpenConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Guests {
+struct OpenConnections {
     next: u64,
-    by_number: BTreeMap<u64, Guest>,
+    by_number: BTreeMap<u64, OpenConnection>,
     /// How many there are of each address.
     addresses: HashMap<Arc<str>, usize>,
 }
 
 #[derive(Debug)]
-struct Guest {
+struct OpenConnection {
     address: Arc<str>,
-    stage: Stage,
+    tracker: ConnectionTracker,
 }
 
-/// The place of a connection, until it is dropped.
+/// The right of a connection to be open, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
-    seats: Seats,
+pub(crate) struct ConnectionPermit {
+    table: ConnectionTable,
     number: u64,
-    stage: Stage,
+    tracker: ConnectionTracker,
     /// What the connection was doing that was closed for this one.
     pub(crate) instead_of: Option<Doing>,
 }
 
-impl Seats {
+impl ConnectionTable {
     pub(crate) fn new(most: usize, most_of_an_address: Option<usize>) -> Self {
-        Self { shared: Arc::new(Shared { most, most_of_an_address, guests: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { most, most_of_an_address, open: Mutex::default() }) }
     }
 
-    /// A place for a connection of this peer, if there is one or is made.
-    pub(crate) fn take(&self, peer: &Peer) -> Option<Seat> {
+    /// A permit for a connection of this peer, if there is room or room is made.
+    pub(crate) fn take(&self, peer: &Peer) -> Option<ConnectionPermit> {
         let Shared { most, most_of_an_address, .. } = *self.shared;
         let of_an_address = match most_of_an_address {
             Some(most) => most,
             None if peer.is_local() => most,
             None => most.div_ceil(PART_OF_AN_ADDRESS),
         };
-        let mut guests = self.guests();
-        let own = guests.addresses.get(peer.name()).copied().unwrap_or(0);
+        let mut open = self.open();
+        let own = open.addresses.get(peer.name()).copied().unwrap_or(0);
         let mut instead_of = None;
         if own >= of_an_address {
-            instead_of = Some(guests.dismiss_one(std::slice::from_ref(peer.name()))?);
-        } else if guests.by_number.len() >= most {
+            instead_of = Some(open.dismiss_one(std::slice::from_ref(peer.name()))?);
+        } else if open.by_number.len() >= most {
             let mut addresses: Vec<_> =
-                guests.addresses.iter().map(|(name, count)| (*count, Arc::clone(name))).collect();
+                open.addresses.iter().map(|(name, count)| (*count, Arc::clone(name))).collect();
             addresses.sort_unstable_by(|one, other| other.cmp(one));
             let addresses: Vec<_> = addresses.into_iter().map(|(_, name)| name).collect();
-            instead_of = Some(guests.dismiss_one(&addresses)?);
+            instead_of = Some(open.dismiss_one(&addresses)?);
         }
-        let stage = Stage::new();
-        let number = guests.next;
-        guests.next += 1;
-        *guests.addresses.entry(Arc::clone(peer.name())).or_default() += 1;
-        guests.by_number.insert(number, Guest { address: Arc::clone(peer.name()), stage: stage.clone() });
-        Some(Seat { seats: self.clone(), number, stage, instead_of })
+        let tracker = ConnectionTracker::new();
+        let number = open.next;
+        open.next += 1;
+        *open.addresses.entry(Arc::clone(peer.name())).or_default() += 1;
+        open.by_number
+            .insert(number, OpenConnection { address: Arc::clone(peer.name()), tracker: tracker.clone() });
+        Some(ConnectionPermit { table: self.clone(), number, tracker, instead_of })
     }
 
-    fn guests(&self) -> MutexGuard<'_, Guests> {
-        self.shared.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, OpenConnections> {
+        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Guests {
+impl OpenConnections {
     /// Closes one connection of the first of these addresses that has one to spare.
     fn dismiss_one(&mut self, addresses: &[Arc<str>]) -> Option<Doing> {
         let (number, doing) = self.first_to_close(addresses)?;
-        if let Some(guest) = self.remove(number) {
-            guest.stage.dismiss();
+        if let Some(connection) = self.remove(number) {
+            connection.tracker.dismiss();
         }
         Some(doing)
     }
@@ -120,28 +121,28 @@ impl Guests {
     /// Of each address, the connection that is to be closed first: what it does, since when, and its number.
     fn first_of_each_address(&self) -> HashMap<&str, (Doing, Instant, u64)> {
         let mut first = HashMap::new();
-        for (&number, guest) in &self.by_number {
-            let state = guest.stage.state();
+        for (&number, connection) in &self.by_number {
+            let state = connection.tracker.state();
             let Some(since) = spare_since(state) else { continue };
             let this = (state.doing, since, number);
-            first.entry(&*guest.address).and_modify(|other| *other = this.min(*other)).or_insert(this);
+            first.entry(&*connection.address).and_modify(|other| *other = this.min(*other)).or_insert(this);
         }
         first
     }
 
-    fn remove(&mut self, number: u64) -> Option<Guest> {
-        let guest = self.by_number.remove(&number)?;
-        if let Some(count) = self.addresses.get_mut(&guest.address) {
+    fn remove(&mut self, number: u64) -> Option<OpenConnection> {
+        let connection = self.by_number.remove(&number)?;
+        if let Some(count) = self.addresses.get_mut(&connection.address) {
             *count -= 1;
             if *count == 0 {
-                self.addresses.remove(&guest.address);
+                self.addresses.remove(&connection.address);
             }
         }
-        Some(guest)
+        Some(connection)
     }
 }
 
-/// Since when nobody would miss the connection much.
+/// Since when the connection could be spared; `None` for one that is being served.
 fn spare_since(state: State) -> Option<Instant> {
     match state.doing {
         Doing::Serving => state.stalled,
@@ -149,16 +150,16 @@ fn spare_since(state: State) -> Option<Instant> {
     }
 }
 
-impl Seat {
-    pub(crate) fn stage(&self) -> &Stage {
-        &self.stage
+impl ConnectionPermit {
+    pub(crate) fn tracker(&self) -> &ConnectionTracker {
+        &self.tracker
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         // One that was closed for another has lost its place already.
-        self.seats.guests().remove(self.number);
+        self.table.open().remove(self.number);
     }
 }
 
@@ -172,8 +173,8 @@ mod tests {
         Peer::of_address(address.parse().expect("address"))
     }
 
-    fn is_dismissed(seat: &Seat) -> bool {
-        seat.stage.state().is_dismissed
+    fn is_dismissed(permit: &ConnectionPermit) -> bool {
+        permit.tracker.state().is_dismissed
     }
 
     async fn a_while() {
@@ -182,78 +183,78 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_address_has_a_quarter_and_closes_its_own() {
-        let seats = Seats::new(8, None);
+        let table = ConnectionTable::new(8, None);
         let (greedy, other) = (peer("10.0.0.1"), peer("10.0.0.2"));
-        let first = seats.take(&greedy).expect("a seat");
+        let first = table.take(&greedy).expect("a permit");
         a_while().await;
-        let second = seats.take(&greedy).expect("a seat");
-        let third = seats.take(&greedy).expect("instead of the first");
+        let second = table.take(&greedy).expect("a permit");
+        let third = table.take(&greedy).expect("instead of the first");
         assert_eq!(third.instead_of, Some(Doing::Fresh));
         assert!(is_dismissed(&first) && !is_dismissed(&second));
-        for seat in [&second, &third] {
-            seat.stage.begin_for_tests();
+        for permit in [&second, &third] {
+            permit.tracker.begin_for_tests();
         }
-        assert!(seats.take(&greedy).is_none(), "both are being answered");
-        assert!(seats.take(&other).is_some());
+        assert!(table.take(&greedy).is_none(), "both are being answered");
+        assert!(table.take(&other).is_some());
         drop((first, second));
-        assert!(seats.take(&greedy).is_some());
+        assert!(table.take(&greedy).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn this_machine_has_all_and_yields_to_others_when_all_are_taken() {
-        let seats = Seats::new(4, None);
-        let held: Vec<_> = (0..4).map(|_| seats.take(&peer("127.0.0.1")).expect("a seat")).collect();
-        let other = seats.take(&peer("10.0.0.2")).expect("of whoever has most");
+        let table = ConnectionTable::new(4, None);
+        let held: Vec<_> = (0..4).map(|_| table.take(&peer("127.0.0.1")).expect("a permit")).collect();
+        let other = table.take(&peer("10.0.0.2")).expect("of the address that has most");
         assert_eq!(other.instead_of, Some(Doing::Fresh));
-        assert_eq!(held.iter().filter(|seat| is_dismissed(seat)).count(), 1);
-        let again = seats.take(&peer("127.0.0.1")).expect("of whoever has most: its own");
+        assert_eq!(held.iter().filter(|permit| is_dismissed(permit)).count(), 1);
+        let again = table.take(&peer("127.0.0.1")).expect("of the address that has most: its own");
         assert!(!is_dismissed(&other) && again.instead_of.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_that_never_spoke_leave_before_idle_ones_and_those_before_half_requests() {
-        let seats = Seats::new(3, None);
+        let table = ConnectionTable::new(3, None);
         let here = peer("127.0.0.1");
-        let half = seats.take(&here).expect("a seat");
-        half.stage.head_for_tests();
+        let half = table.take(&here).expect("a permit");
+        half.tracker.head_for_tests();
         a_while().await;
-        let idle = seats.take(&here).expect("a seat");
-        idle.stage.idle_for_tests();
+        let idle = table.take(&here).expect("a permit");
+        idle.tracker.idle_for_tests();
         a_while().await;
-        let fresh = seats.take(&here).expect("a seat");
+        let fresh = table.take(&here).expect("a permit");
         let mut served = Vec::new();
         for leaves in [&fresh, &idle, &half] {
-            let next = seats.take(&here).expect("a seat");
-            next.stage.begin_for_tests();
+            let next = table.take(&here).expect("a permit");
+            next.tracker.begin_for_tests();
             assert!(is_dismissed(leaves));
             served.push(next);
         }
-        assert!(seats.take(&here).is_none());
-        served[1].stage.stall_for_tests();
-        assert_eq!(seats.take(&here).expect("of one that reads nothing").instead_of, Some(Doing::Serving));
+        assert!(table.take(&here).is_none());
+        served[1].tracker.stall_for_tests();
+        assert_eq!(table.take(&here).expect("of one that reads nothing").instead_of, Some(Doing::Serving));
         assert!(is_dismissed(&served[1]));
     }
 
     #[tokio::test(start_paused = true)]
     async fn idle_ones_of_others_leave_before_half_requests_of_the_greediest() {
-        let seats = Seats::new(3, None);
-        let halves: Vec<_> = (0..2).map(|_| seats.take(&peer("127.0.0.1")).expect("a seat")).collect();
-        for seat in &halves {
-            seat.stage.head_for_tests();
+        let table = ConnectionTable::new(3, None);
+        let halves: Vec<_> = (0..2).map(|_| table.take(&peer("127.0.0.1")).expect("a permit")).collect();
+        for permit in &halves {
+            permit.tracker.head_for_tests();
         }
-        let idle = seats.take(&peer("10.0.0.1")).expect("a seat");
-        let newcomer = seats.take(&peer("10.0.0.2")).expect("a seat");
+        let idle = table.take(&peer("10.0.0.1")).expect("a permit");
+        let newcomer = table.take(&peer("10.0.0.2")).expect("a permit");
         assert!(is_dismissed(&idle) && newcomer.instead_of == Some(Doing::Fresh));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_owner_may_set_the_bound_of_an_address() {
-        let seats = Seats::new(8, Some(1));
-        let first = seats.take(&peer("127.0.0.1")).expect("a seat");
-        first.stage.begin_for_tests();
-        assert!(seats.take(&peer("127.0.0.1")).is_none());
+        let table = ConnectionTable::new(8, Some(1));
+        let first = table.take(&peer("127.0.0.1")).expect("a permit");
+        first.tracker.begin_for_tests();
+        assert!(table.take(&peer("127.0.0.1")).is_none());
         drop(first);
-        assert!(seats.take(&peer("127.0.0.1")).is_some());
-        assert!(seats.guests().addresses.is_empty(), "a seat that is dropped leaves nothing behind");
+        assert!(table.take(&peer("127.0.0.1")).is_some());
+        assert!(table.open().addresses.is_empty(), "a permit that is dropped leaves nothing behind");
     }
 }

@@ -9,7 +9,7 @@ use samovar::{AnswerEvent, Wait};
 
 /// What a response waits for.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) enum Stage {
+pub(crate) enum AnswerPhase {
     /// Its model is looked up.
     #[default]
     Begun,
@@ -21,7 +21,7 @@ pub(crate) enum Stage {
     Speaking,
 }
 
-impl Stage {
+impl AnswerPhase {
     /// Takes in what a choice says. Of several choices the one that is furthest counts.
     pub(crate) fn take(&mut self, event: &AnswerEvent) {
         match (event, &self) {
@@ -39,7 +39,7 @@ impl Stage {
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for AnswerPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begun => f.write_str("looking up the model"),
@@ -70,9 +70,9 @@ fn fetching(progress: &Progress, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mb = |bytes: u64| bytes as f64 / 1e6;
     match progress {
         Progress::Resolving => f.write_str("asking the model's source"),
-        // Which source that is, and why, is nobody's business but the owner's.
+        // Only the owner may learn which source that is, and why.
         Progress::Unanswered { .. } => f.write_str("the model's source does not answer yet"),
-        // Where it was found is nobody's business but the owner's.
+        // Only the owner may learn where it was found.
         Progress::Nearby { .. } => f.write_str("taking the model from another program of this machine"),
         Progress::Fetching(transfer) => {
             write!(
@@ -101,7 +101,7 @@ mod tests {
     use samovar::store::Transfer;
 
     fn said(waits: impl IntoIterator<Item = Wait>) -> Vec<String> {
-        waits.into_iter().map(|wait| Stage::Waiting(wait).to_string()).collect()
+        waits.into_iter().map(|wait| AnswerPhase::Waiting(wait).to_string()).collect()
     }
 
     #[test]
@@ -140,22 +140,22 @@ mod tests {
 
     #[test]
     fn of_several_choices_the_furthest_counts() {
-        let mut stage = Stage::default();
+        let mut phase = AnswerPhase::default();
         let queued = AnswerEvent::Waiting(Wait::Queued { position: 1, estimate_ms: None });
-        stage.take(&queued);
-        assert!(matches!(stage, Stage::Waiting(_)));
-        stage.take(&AnswerEvent::Granted {
+        phase.take(&queued);
+        assert!(matches!(phase, AnswerPhase::Waiting(_)));
+        phase.take(&AnswerEvent::Granted {
             model: "m".into(),
             tier: CacheStatus::Hit,
             queue_ms: 0.0,
             load_ms: 0.0,
         });
-        stage.take(&queued);
-        assert_eq!(stage, Stage::Computing(None));
-        stage.take(&AnswerEvent::Prefilling { computed: 512, of: 6500 });
-        assert_eq!(stage.to_string(), "computing the prompt: 512 of 6500 tokens");
-        stage.take(&AnswerEvent::Text { text: "a".into(), logprob: None });
-        stage.take(&queued);
-        assert_eq!(stage, Stage::Speaking);
+        phase.take(&queued);
+        assert_eq!(phase, AnswerPhase::Computing(None));
+        phase.take(&AnswerEvent::Prefilling { computed: 512, of: 6500 });
+        assert_eq!(phase.to_string(), "computing the prompt: 512 of 6500 tokens");
+        phase.take(&AnswerEvent::Text { text: "a".into(), logprob: None });
+        phase.take(&queued);
+        assert_eq!(phase, AnswerPhase::Speaking);
     }
 }

@@ -204,7 +204,7 @@ async fn one_on_a_connection_of_its_own_waits_for_one_of_many_on_another() {
     }
 }
 
-/// A streamed request whose answer nobody has read yet.
+/// A streamed request whose answer has not been read yet.
 async fn streams(fixture: &Fixture, headers: &[(&str, &str)], more: &Value) -> TcpStream {
     let mut stream = tcp(fixture).await;
     let mut body = chat(more);
@@ -350,7 +350,7 @@ async fn a_client_that_leaves_after_it_shut_its_half_frees_its_slot() {
     fixture.engine.wait_until(|counts| counts.generations_running == 1).await;
     drop(client);
     let gone = fixture.engine.wait_until(|counts| counts.generations_running == 0);
-    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("somebody looks");
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("it is looked at");
 }
 
 #[tokio::test]
