@@ -13,7 +13,7 @@ pub(crate) enum Ended {
     Shown(ErrorKind),
     /// What was looked for was found: something is damaged. It has been shown.
     Damaged,
-    /// Whoever read our output has enough.
+    /// The reader of our output has enough.
     OutputClosed,
     /// The person pressed Ctrl-C.
     Interrupted,

@@ -1,6 +1,6 @@
 //! Whether others could change what is ours: folders that they own or may write, and who is behind a socket.
 //!
-//! Looks only. A folder in which everybody may make files and nobody take away another's (`/tmp`) is no fault. Whose writing
+//! Looks only. A folder in which all users may make files and none may remove another's (`/tmp`) is no fault. Whose writing
 //! counts as that of others is the server's rule, so that what is fine here is fine there.
 
 use std::fs::Metadata;
@@ -71,7 +71,7 @@ fn closing(path: &Path, kind: u32) -> String {
     format!("run `chmod go-w {name}`, or name a directory of your own: {WAYS}")
 }
 
-/// The `f_type` of the file system that a path is on; 0 where nobody knows.
+/// The `f_type` of the file system that a path is on; 0 where it is unknown.
 #[cfg(target_os = "linux")]
 fn kind_of_disk(path: &Path) -> u32 {
     // Its width differs from one machine to the next, and no kind is wider than this.
@@ -127,12 +127,12 @@ fn look(path: &Path) -> Result<Option<Metadata>, Failure> {
     }
 }
 
-/// Whether somebody is neither this user nor the system.
+/// Whether a user is neither this one nor the system.
 pub(crate) fn is_strange(uid: u32) -> bool {
     uid != rustix::process::geteuid().as_raw() && uid != 0
 }
 
-/// Refuses a socket behind which somebody else listens, before a word is said to it.
+/// Refuses a socket behind which another user listens, before a word is said to it.
 ///
 /// # Errors
 /// `Forbidden` with who it is.

@@ -77,7 +77,7 @@ impl Home {
 /// Makes a directory that only its owner may enter.
 ///
 /// # Errors
-/// `Storage` when it cannot be made; `Forbidden` when it belongs to somebody else, or others may write into it.
+/// `Storage` when it cannot be made; `Forbidden` when it belongs to another user, or others may write into it.
 pub(crate) fn make_private_dir(path: &Path) -> Result<(), Failure> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);

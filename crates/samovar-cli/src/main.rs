@@ -63,12 +63,12 @@ fn obey(arguments: Arguments, environment: &Environment, report: Report) -> Resu
     if let Verb::Serve(serve) = &arguments.verb
         && serve.background
     {
-        // Away from the terminal of whoever started us, before any thread exists. Fails only for the leader
+        // Away from the terminal of the process that started us, before any thread exists. Fails only for the leader
         // of a process group, which is away already.
         rustix::process::setsid().ok();
     }
     if holds_what_was_said(&arguments.verb) {
-        // Nobody else of the same user reads what is asked and answered. A kernel that refuses leaves it as it was.
+        // No other process of the same user reads what is asked and answered. A kernel that refuses leaves it as it was.
         sandbox::forbid_inspection().ok();
     }
     let settings = settings::settle(&arguments.flags(), environment)?;
@@ -79,12 +79,12 @@ fn obey(arguments: Arguments, environment: &Environment, report: Report) -> Resu
     let runtime = asynchronous(&arguments.verb)?;
     let context = command::Context { settings, watched, report };
     let ended = runtime.block_on(command::dispatch(context, arguments));
-    // A thread may still wait for standard input; nobody waits for it.
+    // A thread may still wait for standard input; the process ends without it.
     runtime.shutdown_background();
     ended
 }
 
-/// Whether this process answers for models, of whoever asks.
+/// Whether this process answers for models, of any client.
 fn holds_what_was_said(verb: &Verb) -> bool {
     match verb {
         Verb::Serve(_) => true,

@@ -20,6 +20,7 @@ pub(crate) struct Figures {
     pub(crate) tiers: Tiers,
     pub(crate) pool: PoolFigures,
     pub(crate) store: Option<StoreFigures>,
+    pub(crate) stored: Vec<StoredFigures>,
     pub(crate) models: Vec<ModelFigures>,
     /// Of a daemon that keeps them.
     pub(crate) lifetime: Option<LifetimeFigures>,
@@ -70,6 +71,18 @@ pub(crate) struct StoreFigures {
     pub(crate) prefixes_restored: u64,
     /// Tokens that were not computed for it.
     pub(crate) prefix_tokens_restored: u64,
+}
+
+/// One model on disk.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct StoredFigures {
+    pub(crate) reference: String,
+    pub(crate) bytes: u64,
+    pub(crate) created_ms: u64,
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) last_used_ms: u64,
 }
 
 /// Sums over all models.
@@ -125,6 +138,7 @@ pub(crate) struct ModelFigures {
     pub(crate) hits: u64,
     pub(crate) loads: u64,
     pub(crate) load_ms_p50: f64,
+    pub(crate) age_ms: Option<u64>,
     pub(crate) idle_ms: Option<u64>,
     pub(crate) expires_in_ms: Option<u64>,
     pub(crate) retry_in_ms: Option<u64>,

@@ -3,7 +3,7 @@
 //! ```text
 //!   Client ── connect ──► Connection ── ask ─────► one JSON object
 //!     │                       └──────── stream ──► Lines, one JSON object each; drop = hang up = cancel
-//!     └── nobody there: `None`, so that callers decide whether to start one
+//!     └── no daemon: `None`, so that callers decide whether to start one
 //! ```
 //!
 //! Never starts a daemon and never prints.
@@ -31,7 +31,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 pub(crate) use figures::{
-    DecisionLine, Figures, LifetimeFigures, ModelFigures, StoreFigures, TierFigures, Tiers,
+    DecisionLine, Figures, LifetimeFigures, ModelFigures, StoreFigures, StoredFigures, TierFigures, Tiers,
 };
 pub(crate) use lines::Lines;
 
@@ -47,7 +47,7 @@ pub(crate) struct Client {
     socket: PathBuf,
 }
 
-/// A daemon that answered the door.
+/// A daemon that accepted the connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     requests: SendRequest<Full<Bytes>>,
@@ -61,7 +61,7 @@ impl Client {
     /// A connection, or `None` when no daemon listens. Nothing is sent unless it is this user's, or root's.
     ///
     /// # Errors
-    /// `Forbidden` when the socket is somebody else's; `Storage` for anything stranger.
+    /// `Forbidden` when the socket is another user's; `Storage` for anything stranger.
     pub(crate) async fn connect(&self) -> Result<Option<Connection>, Failure> {
         let stream = match UnixStream::connect(&self.socket).await {
             Ok(stream) => stream,
@@ -200,11 +200,11 @@ async fn whole(response: Response<Incoming>) -> Result<Bytes, Failure> {
     Ok(body.collect().await.map_err(|error| lost(&error.to_string()))?.to_bytes())
 }
 
-/// Nobody listens: no socket, or one that a dead daemon left behind.
+/// No process listens: no socket, or one that a dead daemon left behind.
 fn absent_or(socket: &Path, error: &std::io::Error) -> Result<(), Failure> {
     use std::io::ErrorKind as Io;
     match error.kind() {
-        // Reset: the door closed while we were in it.
+        // Reset: the listener closed while we were in its queue.
         Io::NotFound | Io::ConnectionRefused | Io::ConnectionReset | Io::NotADirectory => Ok(()),
         Io::WouldBlock => Err(Failure::new(ErrorKind::Busy, "too many commands wait for the daemon already")
             .with_hint("try again in a moment")),
@@ -266,7 +266,7 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&socket).expect("bind"));
         assert!(socket.exists());
         assert!(client.connect().await.expect("no failure").is_none());
-        let failure = client.connect_or_fail().await.expect_err("nobody there");
+        let failure = client.connect_or_fail().await.expect_err("no daemon there");
         assert_eq!(failure.kind, ErrorKind::Unavailable);
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use samovar::store::Progress;
-use samovar::{AnswerEvent, CacheStatus, Request, Summary, Wait, Work};
-use samovar_core::generation::{FinishReason, Sampling};
+use samovar::{AnswerEvent, CacheStatus, Request, SamplingOptions, Summary, Wait, Work};
+use samovar_core::generation::FinishReason;
 use samovar_core::units::{TimeSpan, counted};
 use serde_json::{Value, json};
 
@@ -100,15 +100,14 @@ async fn receive(
 
 /// Puts the command line's wishes into a request.
 pub(super) fn apply(mut request: Request, wishes: &Generation) -> Request {
-    let defaults = Sampling::default();
-    let sampling = Sampling {
-        temperature: wishes.temperature.unwrap_or(defaults.temperature),
-        top_k: wishes.top_k.unwrap_or(defaults.top_k),
-        top_p: wishes.top_p.unwrap_or(defaults.top_p),
-        min_p: wishes.min_p.unwrap_or(defaults.min_p),
-        repeat_penalty: wishes.repeat_penalty.unwrap_or(defaults.repeat_penalty),
+    let sampling = SamplingOptions {
+        temperature: wishes.temperature,
+        top_k: wishes.top_k,
+        top_p: wishes.top_p,
+        min_p: wishes.min_p,
+        repeat_penalty: wishes.repeat_penalty,
         seed: wishes.seed,
-        ..defaults
+        ..SamplingOptions::default()
     };
     if let Work::Generate(generate) = &mut request.work {
         generate.sampling = sampling;

@@ -53,7 +53,7 @@ impl<'a> Backend<'a> {
     pub(crate) async fn generate(&self, mut request: Request) -> Result<Answers<'a>, Failure> {
         match self {
             Self::Here(runtime) => {
-                // As the daemon calls whoever asks through its socket: saved state is one person's, with a daemon or without.
+                // As the daemon calls the user of its socket: saved state is one person's, with a daemon or without.
                 request.common.person = Some(format!("uid {}", rustix::process::geteuid().as_raw()));
                 Ok(Answers::Here(runtime.generate(request)))
             }
@@ -105,7 +105,7 @@ impl<'a> Backend<'a> {
         }
     }
 
-    /// The numbers of whoever answers; `None` while no daemon runs.
+    /// The numbers of the daemon that answers; `None` while no daemon runs.
     ///
     /// # Errors
     /// When the daemon does not answer.

@@ -76,7 +76,7 @@ struct Row {
     size_bytes: Option<u64>,
     /// What its weights take besides, as this machine computes with them.
     packed_bytes: u64,
-    /// Last use, in milliseconds since 1970, over all processes; `None` when nobody counts.
+    /// Last use, in milliseconds since 1970, over all processes; `None` where uses are not counted.
     last_used_ms: Option<u64>,
     is_pinned: bool,
     is_here: bool,

@@ -24,13 +24,13 @@ pub(super) async fn execute(context: &Context, plan: Plan) -> Result<(), Ended> 
     let runtime = Builder::settings(context.settings.runtime.clone()).build()?;
     let files = plan.trace.clone();
     let (trace, torn_lines) = stored::blocking(move || read(&files)).await?;
-    let (rehearsal, subjects) = prepare(&runtime, trace, &plan).await?;
-    let rehearsal = Rehearsal { torn_lines, ..rehearsal };
+    let (prepared, subjects) = prepare(&runtime, trace, &plan).await?;
+    let prepared = PreparedTrace { torn_lines, ..prepared };
     let budgets = budgets(&plan, context.settings.runtime.pool.budget.bytes);
     let pool = context.settings.runtime.pool.clone();
     let (trace, results) = stored::blocking(move || {
-        let results = compare(&rehearsal.trace, &subjects, &pool, &budgets, &plan, rehearsal.can_park);
-        Ok::<_, Failure>((rehearsal, results))
+        let results = compare(&prepared.trace, &subjects, &pool, &budgets, &plan, prepared.can_park);
+        Ok::<_, Failure>((prepared, results))
     })
     .await?;
     runtime.shutdown(std::time::Duration::ZERO).await;
@@ -38,7 +38,7 @@ pub(super) async fn execute(context: &Context, plan: Plan) -> Result<(), Ended> 
 }
 
 /// A trace that can be replayed, and what had to be assumed for it.
-struct Rehearsal {
+struct PreparedTrace {
     trace: Trace,
     /// Models of which nothing is known, with the number of their requests.
     left_out: Vec<(String, usize)>,
@@ -56,7 +56,7 @@ struct Rehearsal {
 #[derive(Debug, Serialize)]
 struct Results {
     budget_bytes: u64,
-    /// Load time that nobody gets below who serves requests in their order.
+    /// Load time below which no policy gets that serves requests in their order.
     bound_ms: u64,
     policies: Vec<Row>,
 }
@@ -109,12 +109,12 @@ fn read_one(reader: &mut log::Reader, file: &Path, mut from: impl BufRead) -> Re
     }
 }
 
-/// Finds out what the models of the trace cost, and leaves out those that nobody knows.
+/// Finds out what the models of the trace cost, and leaves out unknown ones.
 async fn prepare(
     runtime: &Runtime,
     mut trace: Trace,
     plan: &Plan,
-) -> Result<(Rehearsal, Vec<Subject>), Failure> {
+) -> Result<(PreparedTrace, Vec<Subject>), Failure> {
     let mut subjects = Vec::with_capacity(trace.models.len());
     for model in &trace.models {
         let spec = runtime.spec(&model.name).await.ok();
@@ -133,7 +133,10 @@ async fn prepare(
     let assumed_holds = trace.assume_holds(hold_ms);
     let all_bytes = subjects.iter().map(|subject| subject.costs.footprint.total_bytes()).sum();
     let can_park = !plan.no_parking && subjects.iter().any(Subject::can_park);
-    Ok((Rehearsal { trace, left_out, torn_lines: 0, assumed_holds, hold_ms, all_bytes, can_park }, subjects))
+    Ok((
+        PreparedTrace { trace, left_out, torn_lines: 0, assumed_holds, hold_ms, all_bytes, can_park },
+        subjects,
+    ))
 }
 
 fn nothing_left(left_out: &[(String, usize)]) -> Failure {
@@ -194,9 +197,9 @@ fn compare(
     budgets.iter().copied().map(under).collect()
 }
 
-fn show(context: &Context, rehearsal: &Rehearsal, results: &[Results]) -> Result<(), Ended> {
-    let trace = &rehearsal.trace;
-    let left_out: Vec<_> = rehearsal
+fn show(context: &Context, prepared: &PreparedTrace, results: &[Results]) -> Result<(), Ended> {
+    let trace = &prepared.trace;
+    let left_out: Vec<_> = prepared
         .left_out
         .iter()
         .map(|(model, requests)| json!({ "model": model, "requests": requests }))
@@ -206,10 +209,10 @@ fn show(context: &Context, rehearsal: &Rehearsal, results: &[Results]) -> Result
             "requests": trace.requests.len(),
             "models": trace.models.len(),
             "span_ms": trace.span_ms(),
-            "models_bytes": rehearsal.all_bytes,
-            "can_park": rehearsal.can_park,
-            "assumed_holds": rehearsal.assumed_holds,
-            "torn_lines": rehearsal.torn_lines,
+            "models_bytes": prepared.all_bytes,
+            "can_park": prepared.can_park,
+            "assumed_holds": prepared.assumed_holds,
+            "torn_lines": prepared.torn_lines,
             "left_out": left_out,
             "budgets": results,
         }));
@@ -219,26 +222,26 @@ fn show(context: &Context, rehearsal: &Rehearsal, results: &[Results]) -> Result
         counted(trace.requests.len(), "request"),
         counted(trace.models.len(), "model"),
         roughly(trace.span_ms()),
-        ByteSize::from_bytes(rehearsal.all_bytes),
-        if rehearsal.can_park { "" } else { "; nothing is parked" },
+        ByteSize::from_bytes(prepared.all_bytes),
+        if prepared.can_park { "" } else { "; nothing is parked" },
     ))?;
     context.report.line("")?;
     context.report.table(table(results))?;
     context.report.note("\noffline knows all future requests; no policy that serves requests in their order gets below the bound");
-    if rehearsal.assumed_holds > 0 {
+    if prepared.assumed_holds > 0 {
         context.report.note(&format!(
             "no hold time in {}: assumed 50 ms per token, or {} (--hold)",
-            counted(rehearsal.assumed_holds, "request"),
-            roughly(rehearsal.hold_ms)
+            counted(prepared.assumed_holds, "request"),
+            roughly(prepared.hold_ms)
         ));
     }
-    if rehearsal.torn_lines > 0 {
+    if prepared.torn_lines > 0 {
         context.report.note(&format!(
             "skipped {} that a crash or a full disk cut off",
-            counted(rehearsal.torn_lines, "line")
+            counted(prepared.torn_lines, "line")
         ));
     }
-    for (model, requests) in &rehearsal.left_out {
+    for (model, requests) in &prepared.left_out {
         let line = facts_line(model);
         context.report.note(&format!(
             "left out {} for {model}, whose cost is unknown; a line like {line} states it",

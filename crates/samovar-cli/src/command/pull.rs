@@ -92,7 +92,7 @@ struct Finished {
 /// What came of it.
 enum PullResult {
     Pulled(Box<Pulled>),
-    /// It was here, and nobody may be asked for news.
+    /// It was here, and no source may be asked for news.
     AlreadyStored(Box<samovar::store::Artifact>),
 }
 
@@ -127,7 +127,7 @@ fn start(store: &Store, wanted: &[Wanted], sender: &mpsc::Sender<(usize, Progres
             let watch: Watch = Arc::new(move |progress| {
                 sender.try_send((place, progress)).ok();
             });
-            // What is wrong with what another program has keeps nobody from fetching.
+            // What is wrong with what another program has does not prevent a fetch.
             let nearby = store.take_nearby(&reference, Some(Arc::clone(&watch))).await.ok().flatten();
             let outcome = store.pull(&reference, Some(watch)).await.map_err(Failure::from);
             Finished { place, nearby, outcome, took_ms: began.elapsed().as_secs_f64() * 1e3 }

@@ -1,4 +1,4 @@
-//! `samovar rm`: removes models from the disk. What somebody uses stays, and is named.
+//! `samovar rm`: removes models from the disk. A model in use stays, and is named.
 
 use samovar::store::{Artifact, Removed};
 use samovar_core::units::ByteSize;

@@ -67,7 +67,7 @@ fn conclude(context: &Context, arguments: &Run, outcome: &AnswerReport) -> Resul
     Ok(())
 }
 
-/// Somebody pipes text in and does not say where it belongs: tell how.
+/// The user pipes text in and does not say where it belongs: say how.
 fn mention_unread_stdin(context: &Context) {
     let stdin = std::io::stdin();
     let is_pipe = rustix::fs::fstat(&stdin)

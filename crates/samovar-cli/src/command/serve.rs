@@ -9,57 +9,60 @@ use serde_json::json;
 use super::{Context, backend};
 use crate::args::Serve;
 use crate::daemon::log::{self, LogTarget};
-use crate::daemon::resident::{self, Doors, Manner};
+use crate::daemon::resident::{self, ListenAddresses, ServeOptions};
 use crate::daemon::start::StartReport;
 use crate::ended::Ended;
 use crate::home;
 use crate::settings::value::DEFAULT_PORT;
 
-/// Where `samovar serve` listens when nobody says.
+/// Where `samovar serve` listens by default.
 pub(crate) const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
-/// A daemon that nobody started by hand leaves when nobody has needed it for so long.
+/// A daemon that `run` started ends when no client has needed it for so long.
 const BACKGROUND_IDLE_EXIT: Duration = Duration::from_secs(30 * 60);
 
 pub(super) async fn execute(context: &Context, arguments: Serve) -> Result<(), Ended> {
     let settings = &context.settings;
     let in_background = arguments.background;
     let default_idle = in_background.then_some(BACKGROUND_IDLE_EXIT);
-    let manner = Manner {
+    let options = ServeOptions {
         in_background,
-        // Nobody asked `run` for an open port.
+        // A user of `run` did not ask for an open port.
         listen: settings.listen.or_else(|| (!in_background).then_some(DEFAULT_LISTEN)),
         idle_exit: settings.idle_exit.or(default_idle).filter(|after| !after.is_zero()),
         models: models(context, &arguments)?,
         is_insecure: arguments.insecure_no_auth || settings.is_insecure,
     };
-    if in_background { background(context, manner).await } else { foreground(context, manner).await }
+    if in_background { background(context, options).await } else { foreground(context, options).await }
 }
 
 fn models(context: &Context, arguments: &Serve) -> Result<Vec<String>, Failure> {
     arguments.models.iter().map(|name| backend::portable(name, &context.settings)).collect()
 }
 
-async fn foreground(context: &Context, manner: Manner) -> Result<(), Ended> {
+async fn foreground(context: &Context, options: ServeOptions) -> Result<(), Ended> {
     let place = LogTarget::Stderr { is_coloured: context.report.colours_stderr() };
     log::begin(&place, &context.settings.log_level)?;
-    let model = manner.models.first().cloned().unwrap_or_else(|| context.settings.default_model.clone());
+    let model = options.models.first().cloned().unwrap_or_else(|| context.settings.default_model.clone());
     let mut greeted = Ok(());
     let names = context.watched.clone();
-    resident::live(&context.settings, names, manner, |doors| greeted = greet(context, doors, &model)).await?;
+    resident::live(&context.settings, names, options, |addresses| {
+        greeted = greet(context, addresses, &model);
+    })
+    .await?;
     greeted
 }
 
 /// Tells a person where the daemon is and how to call it.
-fn greet(context: &Context, doors: &Doors, model: &str) -> Result<(), Ended> {
+fn greet(context: &Context, addresses: &ListenAddresses, model: &str) -> Result<(), Ended> {
     if context.report.is_json() {
-        return context
-            .report
-            .json(&json!({ "pid": std::process::id(), "listen": doors.listen, "socket": doors.socket }));
+        return context.report.json(
+            &json!({ "pid": std::process::id(), "listen": addresses.listen, "socket": addresses.socket }),
+        );
     }
     context.report.line(&format!("samovar {} is serving", env!("CARGO_PKG_VERSION")))?;
-    context.report.line(&format!("  socket  {}", doors.socket.display()))?;
-    let Some(address) = doors.listen else { return Ok(()) };
+    context.report.line(&format!("  socket  {}", addresses.socket.display()))?;
+    let Some(address) = addresses.listen else { return Ok(()) };
     context.report.line(&format!("  http    http://{address}/v1   (OpenAI's API)"))?;
     // Over the network a file goes by its short name.
     let name = match model.parse() {
@@ -75,8 +78,8 @@ fn greet(context: &Context, doors: &Doors, model: &str) -> Result<(), Ended> {
     ))
 }
 
-/// Without terminal or reader: the only word is the one to whoever started it.
-async fn background(context: &Context, manner: Manner) -> Result<(), Ended> {
+/// Without terminal or reader: it reports only to the process that started it.
+async fn background(context: &Context, options: ServeOptions) -> Result<(), Ended> {
     log::begin(&LogTarget::File(context.settings.home.log_file()), &context.settings.log_level)?;
     // A directory that can be unmounted while we run.
     if let Err(error) = std::env::set_current_dir("/") {
@@ -84,7 +87,7 @@ async fn background(context: &Context, manner: Manner) -> Result<(), Ended> {
     }
     let mut is_up = false;
     let names = context.watched.clone();
-    let outcome = resident::live(&context.settings, names, manner, |_| {
+    let outcome = resident::live(&context.settings, names, options, |_| {
         is_up = true;
         speak(&StartReport::Ready);
     })
@@ -104,7 +107,7 @@ pub(crate) fn speak(word: &StartReport) {
     use std::io::Write;
     let line = serde_json::to_vec(word).expect("invariant: a word serializes");
     let mut stdout = std::io::stdout().lock();
-    // Whoever started us may have gone; we serve on.
+    // The process that started us may have ended; we serve on.
     stdout.write_all(&line).and_then(|()| stdout.flush()).ok();
     if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
         rustix::stdio::dup2_stdout(null).ok();

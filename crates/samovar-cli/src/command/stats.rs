@@ -1,14 +1,15 @@
 //! `samovar stats`: counters of each tier: memory since the daemon started, disk and sources since the store was
-//! made. Without a daemon there is no memory to tell of.
+//! made; and the models of memory and disk. Without a daemon there is no memory to tell of.
 
+use samovar::StoredModel;
 use samovar::store::StoreStats;
 use samovar_core::Failure;
 use samovar_core::units::{ByteSize, counted};
 use serde_json::{Value, json};
 
 use super::answer::{ms, roughly};
-use super::{Context, ps, stored};
-use crate::client::{Figures, LifetimeFigures, StoreFigures, TierFigures, Tiers};
+use super::{Context, list, ps, stored};
+use crate::client::{Figures, LifetimeFigures, StoreFigures, StoredFigures, TierFigures, Tiers};
 use crate::ended::Ended;
 use crate::report::{Align, Columns};
 
@@ -18,10 +19,12 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
     let mut figures = Figures::read(&stats)?;
     if stats.get("store").is_none_or(Value::is_null) {
         // A daemon that took nothing from the store yet does not know it.
-        let store = of_store(context).await?;
+        let (store, models) = of_store(context).await?;
         figures.tiers = with_store(figures.tiers, &store);
+        figures.stored = figures_of(&models)?;
         stats["tiers"] = json!(figures.tiers);
         stats["store"] = json!(store);
+        stats["stored"] = json!(models);
         figures.store = Some(StoreFigures {
             prefixes: store.prefixes,
             prefix_bytes: store.prefix_bytes,
@@ -39,24 +42,61 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
         context.report.line("")?;
         context.report.table(ps::table(&figures))?;
     }
-    Ok(())
+    show_stored(context, &figures.stored)
 }
 
 /// What the store tells by itself.
 async fn on_disk(context: &Context) -> Result<(), Ended> {
-    let stats = of_store(context).await?;
+    let (stats, models) = of_store(context).await?;
     let known = with_store(Tiers::default(), &stats);
     if context.report.is_json() {
-        return context.report.json(&json!({ "tiers": known, "store": stats }));
+        return context.report.json(&json!({ "tiers": known, "store": stats, "stored": models }));
     }
     context.report.table(tiers(&known))?;
+    show_stored(context, &figures_of(&models)?)?;
     context.report.note("no daemon is running, so nothing is in memory");
     Ok(())
 }
 
-async fn of_store(context: &Context) -> Result<StoreStats, Failure> {
+async fn of_store(context: &Context) -> Result<(StoreStats, Vec<StoredModel>), Failure> {
     let store = context.store().await?;
-    stored::blocking(move || store.stats()).await
+    let models = stored::list(&store).await?.iter().map(StoredModel::from).collect();
+    Ok((stored::blocking(move || store.stats()).await?, models))
+}
+
+/// As a daemon would have told them.
+fn figures_of(models: &[StoredModel]) -> Result<Vec<StoredFigures>, Failure> {
+    Ok(Figures::read(&json!({ "stored": models }))?.stored)
+}
+
+/// The models on disk, where there are any.
+fn show_stored(context: &Context, models: &[StoredFigures]) -> Result<(), Ended> {
+    if models.is_empty() {
+        return Ok(());
+    }
+    context.report.line("")?;
+    context.report.table(on_disk_table(models))
+}
+
+/// Size, age and uses of each model on disk.
+fn on_disk_table(models: &[StoredFigures]) -> Columns {
+    let mut columns = Columns::new(&[
+        ("ON DISK", Align::Left),
+        ("SIZE", Align::Right),
+        ("FETCHED", Align::Left),
+        ("USES", Align::Right),
+        ("USED", Align::Left),
+    ]);
+    for model in models {
+        columns.row([
+            model.reference.clone(),
+            ByteSize::from_bytes(model.bytes).to_string(),
+            list::used(Some(model.created_ms)),
+            (model.hits + model.misses).to_string(),
+            list::used(Some(model.last_used_ms)),
+        ]);
+    }
+    columns
 }
 
 /// Disk and sources, as the store counts them over all processes.
@@ -105,8 +145,9 @@ pub(super) fn summary(figures: &Figures) -> Columns {
     let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
     let mut row = |name: &str, text: String| columns.row([name.to_owned(), text]);
     if figures.pid > 0 {
-        let doors = figures.listen.as_ref().map(|address| format!(", http://{address}")).unwrap_or_default();
-        row("daemon", format!("process {}, up {}{doors}", figures.pid, roughly(figures.uptime_ms)));
+        let listening =
+            figures.listen.as_ref().map(|address| format!(", http://{address}")).unwrap_or_default();
+        row("daemon", format!("process {}, up {}{listening}", figures.pid, roughly(figures.uptime_ms)));
     }
     row("samovar", format!("{} on {}", figures.version, figures.engine));
     row(

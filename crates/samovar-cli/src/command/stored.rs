@@ -41,7 +41,7 @@ pub(super) async fn blocking<T: Send + 'static, E: Into<Failure> + Send + 'stati
 ///
 /// # Errors
 /// `InvalidRequest` for a file, which is here already, and for text that names no model; `NotFound` for
-/// a name that nobody configured.
+/// a name that is not configured.
 pub(super) fn source(name: &str, settings: &Settings) -> Result<Option<ArtifactRef>, Failure> {
     match settings.meaning(name)? {
         ModelRef::Demo => Ok(None),
@@ -105,7 +105,7 @@ pub(super) fn of_daemon(context: &Context, name: &str, failure: Failure) -> Fail
     failure.with_hint(more)
 }
 
-/// The same failure, with the name that may have been meant, where it tells of one that nobody knows.
+/// The same failure, with the name that may have been meant, where it tells of an unknown one.
 pub(super) fn with_near(name: &str, failure: Failure, settings: &Settings) -> Failure {
     match near(name, &failure, settings) {
         Some(near) => failure.with_hint(near),
@@ -113,7 +113,7 @@ pub(super) fn with_near(name: &str, failure: Failure, settings: &Settings) -> Fa
     }
 }
 
-/// What may have been meant by a name that nobody knows. One that is configured is not what is missing.
+/// What may have been meant by an unknown name. One that is configured is not what is missing.
 fn near(name: &str, failure: &Failure, settings: &Settings) -> Option<String> {
     let is_unknown = failure.kind == ErrorKind::NotFound && matches!(name.parse(), Ok(ModelRef::Alias(_)));
     let aliases = || settings.runtime.aliases.iter().map(|alias| alias.name.as_str());
@@ -122,7 +122,7 @@ fn near(name: &str, failure: &Failure, settings: &Settings) -> Option<String> {
     Some(format!("did you mean `{near}`?"))
 }
 
-/// A name that nobody configured.
+/// A name that is not configured.
 fn unknown(name: &str, settings: &Settings) -> Failure {
     let failure = Failure::new(ErrorKind::NotFound, format!("there is no model named `{name}`"));
     let of_ollama = format!("ollama://{name}");

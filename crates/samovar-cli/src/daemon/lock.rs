@@ -1,6 +1,6 @@
-//! Locks beside the socket: one held by the daemon until its process ends, one by whoever is about to start it.
+//! Locks beside the socket: one held by the daemon until its process ends, one by the process that is about to start it.
 //!
-//! The server has a lock of its own that guards the socket file; it is free again as soon as the doors close.
+//! The server has a lock of its own that guards the socket file; it is free again as soon as the listeners close.
 //! The lock here is held on while requests drain and models unload, so that the next daemon waits for the memory.
 
 use std::fs::File;
@@ -48,7 +48,7 @@ pub(crate) fn daemon_lock(socket: &Path) -> PathBuf {
     with_suffix(socket, ".daemon")
 }
 
-/// The lock of whoever is about to start the daemon of `socket`.
+/// The lock of the process that is about to start the daemon of `socket`.
 pub(crate) fn start_lock(socket: &Path) -> PathBuf {
     with_suffix(socket, ".start")
 }
@@ -60,7 +60,7 @@ fn with_suffix(socket: &Path, suffix: &str) -> PathBuf {
 }
 
 impl Lock {
-    /// The lock, or `None` when somebody else has it.
+    /// The lock, or `None` when another process has it.
     ///
     /// # Errors
     /// `Storage` when the file cannot be made.
@@ -107,21 +107,21 @@ impl Lock {
     }
 }
 
-/// Who holds a lock by its file's text; `None` when nobody signed.
+/// Who holds a lock by its file's text; `None` when no process signed.
 pub(crate) fn holder(path: &Path) -> Option<Holder> {
     let mut text = String::new();
     plain(path, OFlags::RDONLY).ok()??.take(4096).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
 
-/// Whether somebody holds the lock now. Takes and gives back a shared lock, which is harmless: whoever
+/// Whether a process holds the lock now. Takes and gives back a shared lock, which is harmless: a process that
 /// wants the exclusive one tries again.
 pub(crate) fn is_held(path: &Path) -> bool {
     let Ok(Some(file)) = plain(path, OFlags::RDONLY) else { return false };
     matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK))
 }
 
-/// Waits until nobody holds the lock; false when somebody still did after `limit`.
+/// Waits until no process holds the lock; false when one still did after `limit`.
 pub(crate) async fn released(path: &Path, limit: Duration) -> bool {
     until(limit, || !is_held(path)).await
 }
@@ -162,7 +162,7 @@ fn plain(path: &Path, flags: OFlags) -> std::io::Result<Option<File>> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
         Ok(file) => File::from(file),
-        // A link, a FIFO that nobody reads, or a device.
+        // A link, a FIFO without a reader, or a device.
         Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     };

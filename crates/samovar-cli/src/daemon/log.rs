@@ -23,7 +23,7 @@ pub(crate) enum LogTarget {
         /// With colours.
         is_coloured: bool,
     },
-    /// Nobody watches.
+    /// No user watches.
     File(PathBuf),
 }
 
@@ -59,14 +59,14 @@ pub(crate) fn open_for_append(path: &Path) -> std::io::Result<File> {
     {
         use std::os::unix::fs::OpenOptionsExt;
         options.mode(0o600);
-        // Never through a link, and a planted FIFO holds nobody up.
+        // Never through a link, and a planted FIFO delays no caller.
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         options.custom_flags(flags.bits().cast_signed());
     }
     options.open(path)
 }
 
-/// The last lines of the log, for whoever wants to know why the daemon did not come up. Native code and strangers' words
+/// The last lines of the log, to show why the daemon did not come up. Native code and strangers' words
 /// are among them, so nothing in them is a command to a terminal.
 pub(crate) fn tail(path: &Path, lines: usize) -> Vec<String> {
     use std::io::{Read, Seek, SeekFrom};
@@ -89,7 +89,7 @@ const FIRST_WORDS: &str = "serving version=";
 /// What native code and panics say when they end a process.
 const LAST_WORDS: [&str; 5] = ["GGML_ASSERT", "GGML_ABORT", "panicked at", "terminate called", "fatal"];
 
-/// The line among these that tells why a process died, if one does; without the place in somebody's build folder.
+/// The line among these that tells why a process died, if one does; without the place in a build folder.
 pub(crate) fn cause_of_death<'a>(lines: impl DoubleEndedIterator<Item = &'a str>) -> Option<&'a str> {
     let of_this_life = lines.rev().take_while(|line| !line.contains(FIRST_WORDS));
     let line =

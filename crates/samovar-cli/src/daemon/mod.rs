@@ -4,7 +4,7 @@
 //!   run ── socket answers? ── yes ─► ask it
 //!    │ no
 //!    └─► start lock ─ socket answers? ─ no ─► spawn `serve --background` ─► waits for its word on a pipe
-//!                     (somebody was faster: yes)          │
+//!                     (another was faster: yes)           │
 //!                                                         ├ setsid, log file, daemon lock (held for life)
 //!                                                         └ socket accepts ─► "ready", or the failure itself
 //! ```

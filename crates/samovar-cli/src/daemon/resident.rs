@@ -1,4 +1,4 @@
-//! The daemon itself: takes the lock, opens the doors, loads what was asked for, leaves when told or idle.
+//! The daemon itself: takes the lock, listens, loads the requested models, and ends when it is told to or idle.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::settings::{Settings, Watched};
 
 /// A disk with less room than this takes nothing that is worth the name.
 const FULL_BYTES: u64 = 64 << 10;
-/// How often a long load or download is told to whoever reads the log.
+/// How often a long load or download is written to the log again.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// How often a daemon that a person watches tells what it did.
 const STATISTICS: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ const PINNED_LOOK: Duration = Duration::from_secs(60);
 
 /// What differs between a daemon of a person and one of `run`.
 #[derive(Clone, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct ServeOptions {
     /// Started by `run`.
     pub(crate) in_background: bool,
     /// Where to listen for HTTP.
@@ -44,27 +44,27 @@ pub(crate) struct Manner {
 
 /// Where a daemon can be reached.
 #[derive(Clone, Debug)]
-pub(crate) struct Doors {
+pub(crate) struct ListenAddresses {
     /// HTTP.
     pub(crate) listen: Option<SocketAddr>,
     /// The owner's socket.
     pub(crate) socket: PathBuf,
 }
 
-/// Serves until a signal, an idle end, or `samovar shutdown`. `up` is called once the doors are open.
+/// Serves until a signal, an idle end, or `samovar shutdown`. `up` is called once it listens.
 ///
 /// # Errors
-/// `Unavailable` when another daemon serves this socket; whatever keeps the engine or the doors shut.
+/// `Unavailable` when another daemon serves this socket; any error of the engine or of listening.
 pub(crate) async fn live(
     settings: &Settings,
     names: Option<Arc<Watched>>,
-    manner: Manner,
-    up: impl FnOnce(&Doors),
+    options: ServeOptions,
+    up: impl FnOnce(&ListenAddresses),
 ) -> Result<(), Failure> {
     start::make_places(settings)?;
     raise_file_limit();
-    let place = succession::take(settings, manner.in_background, async |theirs| {
-        rehearse(settings, &manner, theirs).await
+    let place = succession::take(settings, options.in_background, async |theirs| {
+        check_before_takeover(settings, &options, theirs).await
     });
     let succession::Handover { mut lock, starting, inherited } = place.await?;
     let mut builder = Builder::settings(settings.runtime.clone()).keep_statistics();
@@ -78,35 +78,35 @@ pub(crate) async fn live(
         builder = builder.request_log(path);
     }
     let runtime = builder.build()?;
-    for model in &manner.models {
+    for model in &options.models {
         check_name(settings, &runtime, model).await?;
     }
-    let server = Server::bind(runtime.clone(), serve_config(settings, &manner)).await?;
-    lock.sign(&lock::Holder::this_process(manner.in_background));
-    let doors = Doors { listen: server.address(), socket: settings.socket.clone() };
+    let server = Server::bind(runtime.clone(), serve_config(settings, &options)).await?;
+    lock.sign(&lock::Holder::this_process(options.in_background));
+    let addresses = ListenAddresses { listen: server.address(), socket: settings.socket.clone() };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         pid = std::process::id(),
-        listen = doors.listen.map(tracing::field::display),
+        listen = addresses.listen.map(tracing::field::display),
         budget_bytes = settings.runtime.pool.budget.bytes,
         "serving"
     );
     say_if_full(settings);
     let signals = Signals::listen()?;
-    up(&doors);
-    // Whoever waits to start a daemon finds this one.
+    up(&addresses);
+    // A process that waits to start a daemon finds this one.
     drop(starting);
-    for model in manner.models.iter().chain(&settings.preload_models) {
+    for model in options.models.iter().chain(&settings.preload_models) {
         tokio::spawn(preload(runtime.clone(), model.clone()));
     }
     for inherited in inherited {
         tokio::spawn(inherit(runtime.clone(), inherited));
     }
-    let usual = if manner.in_background { Duration::ZERO } else { STATISTICS };
+    let usual = if options.in_background { Duration::ZERO } else { STATISTICS };
     let every = settings.stats_interval.unwrap_or(usual);
     let statistics = (!every.is_zero()).then(|| tokio::spawn(statistics::tell(runtime.clone(), every)));
     let handle = server.handle();
-    server.run(told_to_leave(signals, handle, runtime, manner.idle_exit)).await;
+    server.run(told_to_leave(signals, handle, runtime, options.idle_exit)).await;
     if let Some(statistics) = statistics {
         statistics.abort();
     }
@@ -116,23 +116,27 @@ pub(crate) async fn live(
 
 /// Says what would keep this daemon from serving while the one before it still does: a mistake in the names of models, or an
 /// address that is not to be had. That of the daemon before, `theirs`, will be free.
-async fn rehearse(settings: &Settings, manner: &Manner, theirs: Option<SocketAddr>) -> Result<(), Failure> {
+async fn check_before_takeover(
+    settings: &Settings,
+    options: &ServeOptions,
+    theirs: Option<SocketAddr>,
+) -> Result<(), Failure> {
     let runtime = Builder::settings(settings.runtime.clone()).build()?;
-    for model in &manner.models {
+    for model in &options.models {
         check_name(settings, &runtime, model).await?;
     }
-    if let Some(address) = manner.listen {
+    if let Some(address) = options.listen {
         let is_theirs = theirs.is_some_and(|theirs| overlap(theirs, address));
         let listen = if is_theirs { SocketAddr::new(address.ip(), 0) } else { address };
-        let config = ServeConfig { listen: Some(listen), socket: None, ..serve_config(settings, manner) };
-        // The door is closed again at once.
+        let config = ServeConfig { listen: Some(listen), socket: None, ..serve_config(settings, options) };
+        // The listener is closed again at once.
         drop(Server::bind(runtime.clone(), config).await?);
     }
     runtime.shutdown(Duration::ZERO).await;
     Ok(())
 }
 
-/// Whether one address cannot be had while somebody listens on the other.
+/// Whether one address cannot be had while another process listens on the other.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port()
         && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
@@ -176,11 +180,11 @@ async fn check_name(settings: &Settings, runtime: &Runtime, model: &str) -> Resu
     }
 }
 
-fn serve_config(settings: &Settings, manner: &Manner) -> ServeConfig {
+fn serve_config(settings: &Settings, options: &ServeOptions) -> ServeConfig {
     ServeConfig {
-        listen: manner.listen,
+        listen: options.listen,
         socket: Some(settings.socket.clone()),
-        insecure_no_auth: manner.is_insecure,
+        insecure_no_auth: options.is_insecure,
         allowed_hosts: settings.allowed_hosts.clone(),
         allowed_origins: settings.allowed_origins.clone(),
         client_header: settings.client_header.clone(),
@@ -229,7 +233,7 @@ async fn inherit(runtime: Runtime, inherited: Inherited) {
     preload(runtime, model).await;
 }
 
-/// Resolves at the first signal, or when nobody has needed the daemon for long enough. After a signal,
+/// Resolves at the first signal, or when no client has needed the daemon for long enough. After a signal,
 /// a second one ends the process at once.
 async fn told_to_leave(
     mut signals: Signals,
@@ -266,7 +270,7 @@ async fn idle(handle: &ServerHandle, runtime: &Runtime, after: Duration) {
 }
 
 /// The signals that mean "leave". One that was ignored when the program began stays ignored: `nohup` and shells do that for
-/// whoever is to outlive a terminal. A supervisor's own, SIGTERM, is always heard.
+/// programs that must outlive a terminal. A supervisor's own, SIGTERM, is always heard.
 struct Signals {
     terminate: Signal,
     interrupt: Option<Signal>,

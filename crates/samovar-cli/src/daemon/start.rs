@@ -16,7 +16,7 @@ use crate::settings::Settings;
 
 /// A machine under load needs seconds; more means that something is wrong.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How often a leaving daemon is looked at; its door closes at a moment of its own.
+/// How often a leaving daemon is looked at; its listener closes at a moment of its own.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Between a broken connection and the end of its process lies no more than this.
 const DYING: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ pub(crate) async fn ensure(settings: &Settings, starting: impl FnOnce()) -> Resu
     starting();
     make_places(settings)?;
     let _alone = alone(settings).await?;
-    // Whoever held the lock before may have started it.
+    // The process that held the lock before may have started it.
     if let Some(connection) = client.connect().await? {
         return Ok(connection);
     }
@@ -56,13 +56,13 @@ pub(crate) async fn ensure(settings: &Settings, starting: impl FnOnce()) -> Resu
     client.connect_or_fail().await
 }
 
-/// The lock of whoever is about to start or replace the daemon.
+/// The lock of the process that is about to start or replace the daemon.
 ///
 /// # Errors
-/// `Unavailable` when somebody else has it for too long.
+/// `Unavailable` when another process has it for too long.
 pub(super) async fn alone(settings: &Settings) -> Result<lock::Lock, Failure> {
     let path = lock::start_lock(&settings.socket);
-    // Whoever takes over waits for the requests of the daemon before.
+    // A daemon that takes over waits for the requests of the daemon before.
     lock::Lock::take(&path, START_LIMIT + settings.grace).await?.ok_or_else(|| {
         Failure::new(ErrorKind::Unavailable, "another command has been starting the daemon for too long")
             .with_hint(format!("look into {}", settings.home.log_file().display()))
@@ -154,7 +154,7 @@ pub(crate) fn skew(settings: &Settings) -> Option<String> {
 pub(crate) fn make_places(settings: &Settings) -> Result<(), Failure> {
     home::make_private_dir(&settings.home.run_dir)?;
     match home::make_private_dir(&settings.home.state_dir) {
-        // A full disk keeps nobody from what is there: logs and statistics are lost, and that is said.
+        // With a full disk, what is there can still be used: logs and statistics are lost, and that is said.
         Err(failure) if failure.kind == ErrorKind::Storage => {
             tracing::warn!(hint = failure.hint, "logs and statistics are not kept: {failure}");
         }

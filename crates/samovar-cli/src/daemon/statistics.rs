@@ -5,7 +5,7 @@ use std::time::Duration;
 use samovar::{PoolStats, Runtime};
 use samovar_core::units::{ByteSize, counted};
 
-/// Logs a line after each such time in which anybody asked for a model. Never ends by itself.
+/// Logs a line after each such time in which a client asked for a model. Never ends by itself.
 pub(crate) async fn tell(runtime: Runtime, every: Duration) {
     let mut told = 0;
     loop {

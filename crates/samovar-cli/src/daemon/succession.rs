@@ -8,7 +8,7 @@
 //!   held by a person's daemon, or we are `run`'s ──────────► refused
 //! ```
 //!
-//! Whoever takes over holds the start lock meanwhile, so that no `run` starts another daemon in between.
+//! The daemon that takes over holds the start lock meanwhile, so that no `run` starts another daemon in between.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -50,15 +50,15 @@ struct Predecessor {
     listen: Option<SocketAddr>,
 }
 
-/// Takes the daemon's place. `rehearse` is asked before another daemon is told to leave, with the address that this one will give
-/// up: what it says keeps that daemon.
+/// Takes the daemon's place. `check` runs before another daemon is told to leave, with the address that the other one will give
+/// up: if it fails, the other daemon stays.
 ///
 /// # Errors
-/// `Unavailable` when another daemon has it and keeps it; whatever `rehearse` says.
+/// `Unavailable` when another daemon has it and keeps it; any error of `check`.
 pub(super) async fn take(
     settings: &Settings,
     in_background: bool,
-    rehearse: impl AsyncFnOnce(Option<SocketAddr>) -> Result<(), Failure>,
+    check: impl AsyncFnOnce(Option<SocketAddr>) -> Result<(), Failure>,
 ) -> Result<Handover, Failure> {
     let path = lock::daemon_lock(&settings.socket);
     if let Some(lock) = lock::Lock::try_take(&path)? {
@@ -73,10 +73,10 @@ pub(super) async fn take(
         };
         replaceable()?;
         starting = start::alone(settings).await.map(Some)?;
-        // Whoever held the start lock before may be a person's daemon by now.
+        // The process that held the start lock before may be a person's daemon by now.
         let holder = replaceable()?;
         let before = ask(&client).await;
-        rehearse(before.listen).await?;
+        check(before.listen).await?;
         send_away(&client, holder.pid, settings.grace, before.models.len()).await?;
         inherited = before.models;
     }

@@ -32,7 +32,7 @@ pub(crate) fn nearby(from: &Path, bytes: u64) -> String {
 /// Several downloads side by side.
 pub(crate) struct Downloads<'a> {
     report: &'a Report,
-    manner: Manner,
+    format: ProgressFormat,
     bars: MultiProgress,
     all: Vec<Download>,
     /// Columns of the longest name, so that the bars stand in one line.
@@ -40,7 +40,7 @@ pub(crate) struct Downloads<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
+enum ProgressFormat {
     Bars,
     Lines,
     Events,
@@ -50,40 +50,40 @@ enum Manner {
 struct Download {
     model: String,
     bar: Option<ProgressBar>,
-    /// The step of the last line: 0 = none yet, 1 = nobody answers, then two more than the tenths that were told.
+    /// The step of the last line: 0 = none yet, 1 = no answer from the source, then two more than the tenths that were told.
     told: u64,
 }
 
 impl<'a> Downloads<'a> {
     pub(super) fn new(report: &'a Report, models: impl IntoIterator<Item = String>, is_quiet: bool) -> Self {
-        let manner = match report {
-            _ if is_quiet => Manner::Silent,
-            report if report.is_json() => Manner::Events,
-            report if report.stderr_is_terminal() => Manner::Bars,
-            _ => Manner::Lines,
+        let format = match report {
+            _ if is_quiet => ProgressFormat::Silent,
+            report if report.is_json() => ProgressFormat::Events,
+            report if report.stderr_is_terminal() => ProgressFormat::Bars,
+            _ => ProgressFormat::Lines,
         };
         let all: Vec<Download> =
             models.into_iter().map(|model| Download { model, bar: None, told: 0 }).collect();
         let width = all.iter().map(|download| download.model.chars().count()).max().unwrap_or(0);
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Self { report, manner, bars, all, width: width.min(WIDTH_MAX) }
+        Self { report, format, bars, all, width: width.min(WIDTH_MAX) }
     }
 
     /// Shows how the download of this place in the list gets on.
     ///
     /// # Errors
-    /// `OutputClosed` when nobody reads the events any more.
+    /// `OutputClosed` when the events have no reader any more.
     pub(crate) fn show(&mut self, place: usize, progress: &Progress) -> Result<(), Ended> {
         let Some(download) = self.all.get_mut(place) else { return Ok(()) };
-        match self.manner {
-            Manner::Silent => {}
-            Manner::Events => return self.report.event(&event(&download.model, progress)),
-            Manner::Lines => {
+        match self.format {
+            ProgressFormat::Silent => {}
+            ProgressFormat::Events => return self.report.event(&event(&download.model, progress)),
+            ProgressFormat::Lines => {
                 if let Some(line) = download.line(progress) {
                     self.report.note(&line);
                 }
             }
-            Manner::Bars => {
+            ProgressFormat::Bars => {
                 let (is_coloured, width) = (self.report.colours_stderr(), self.width);
                 let bar = download.bar.get_or_insert_with(|| {
                     let bar = self.bars.add(ProgressBar::new(BAR_STEPS));
@@ -108,7 +108,7 @@ impl<'a> Downloads<'a> {
 
     /// A line on standard output, above the bars.
     pub(crate) fn line(&self, text: &str) -> Result<(), Ended> {
-        if self.manner == Manner::Silent {
+        if self.format == ProgressFormat::Silent {
             return Ok(());
         }
         self.bars.suspend(|| self.report.line(text))

@@ -54,7 +54,7 @@ enum End {
     Coloured,
 }
 
-/// How this process talks to whoever started it.
+/// How this process talks to its user.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     is_json: bool,
@@ -165,7 +165,7 @@ impl Report {
         let text = harmless(text);
         let line =
             if self.colours_stderr() { format!("\x1b[2m{text}\x1b[0m\n") } else { format!("{text}\n") };
-        // Nobody reads it: nothing is lost.
+        // It has no reader: nothing is lost.
         std::io::stderr().write_all(line.as_bytes()).ok();
     }
 

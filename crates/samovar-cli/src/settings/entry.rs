@@ -66,7 +66,7 @@ pub(super) fn unknown_variables(environment: &Environment) -> Vec<String> {
             || KEYS.iter().any(|key| key.variable() == *name)
             || MODEL_KEYS.iter().any(|key| keys::variable_of(&format!("defaults.{}", key.path)) == *name)
     };
-    // What our own tests are told of the machine is nobody's setting.
+    // What our own tests are told of the machine is not a setting of the user's.
     let is_of_tests = |name: &String| name.starts_with("SAMOVAR_TEST_");
     environment.names("SAMOVAR_").into_iter().filter(|name| !is_known(name) && !is_of_tests(name)).collect()
 }

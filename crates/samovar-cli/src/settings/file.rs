@@ -26,7 +26,7 @@ pub(crate) struct Contents {
     pub(crate) models: BTreeMap<String, BTreeMap<String, (Value, Provenance)>>,
 }
 
-/// Reads a file; `None` when there is none and nobody asked for it by name.
+/// Reads a file; `None` when there is none and the user did not name it.
 ///
 /// # Errors
 /// `NotFound` when it was named and is not there; `InvalidRequest` with file and line for anything in it that is wrong.
@@ -202,7 +202,7 @@ impl Reader<'_> {
     }
 }
 
-/// The name that somebody meant who wrote one with dots and no quotes, which TOML reads as sections.
+/// The name that was meant by one with dots and no quotes, which TOML reads as sections.
 fn dotted(name: &str, section: &DeTable<'_>) -> Option<String> {
     let inner = section.iter().find_map(|(key, value)| match value.get_ref() {
         DeValue::Table(inner) => Some((key.get_ref().as_ref(), inner)),

@@ -122,7 +122,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(
         "pool.queue_per_model",
         Shape::Count { min: 0, max: MANY },
-        "64",
+        "128",
         "Requests that may wait for one model.",
     ),
     key("pool.queue_total", Shape::Count { min: 0, max: MANY }, "256", "Requests that may wait in total."),
@@ -148,7 +148,7 @@ pub(crate) const KEYS: &[Key] = &[
         "pool.watch_memory",
         Shape::Flag,
         "true",
-        "Check the machine's memory once per second while a model is loaded, and unload idle models when memory is short.",
+        "Check the machine's memory while a model is loaded (once per second while it is used), and unload idle models when memory is short.",
     ),
     found(
         "pool.memory_floor_bytes",
@@ -400,7 +400,7 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("NO_COLOR", "Set to anything: no colours on the terminal."),
 ];
 
-/// What the programs around us call their settings, honoured so that nobody sets a thing twice.
+/// What the programs around us call their settings, honoured so that users need not set a thing twice.
 pub(crate) const ECOSYSTEM: &[(&str, &str)] = &[
     ("HF_ENDPOINT", "The hub, unless `SAMOVAR_SOURCES_HUB_ENDPOINT` names one."),
     ("HF_HUB_OFFLINE", "1 = fetch nothing, unless `SAMOVAR_SOURCES_OFFLINE` says otherwise."),
@@ -421,7 +421,7 @@ pub(crate) const ECOSYSTEM: &[(&str, &str)] = &[
 ];
 
 /// What a `samovar.toml` to begin with writes where the default is found on the machine: the same, as far as text can say
-/// it, or what suits most. Whoever uncomments a line is to be no worse off.
+/// it, or what suits most. Uncommenting a line must not make anything worse.
 pub(crate) const EXAMPLES: &[(&str, &str)] = &[
     ("cache.max_size_bytes", "\"100GB\""),
     ("cache.prefix_quota_bytes", "\"5GB\""),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Where a setting's value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Provenance {
-    /// Nobody said anything.
+    /// It is not set.
     Default,
     /// A line of the configuration file.
     File {

@@ -44,15 +44,15 @@ pub(crate) struct Settings {
     pub(crate) sandbox: sandbox::Mode,
     /// Most memory of its own that such a process may take.
     pub(crate) worker_memory_bytes: Option<u64>,
-    /// Where to listen for HTTP, if anybody said.
+    /// Where to listen for HTTP, if it is set.
     pub(crate) listen: Option<SocketAddr>,
     /// The Unix socket.
     pub(crate) socket: PathBuf,
-    /// How long without a request until the daemon leaves, if anybody said; zero = never.
+    /// How long without a request until the daemon leaves, if it is set; zero = never.
     pub(crate) idle_exit: Option<Duration>,
     /// How long running requests may take to end.
     pub(crate) grace: Duration,
-    /// How often the daemon logs its statistics, if anybody said; zero = never.
+    /// How often the daemon logs its statistics, if it is set; zero = never.
     pub(crate) stats_interval: Option<Duration>,
     /// Names by which HTTP clients may call the daemon.
     pub(crate) allowed_hosts: Vec<String>,

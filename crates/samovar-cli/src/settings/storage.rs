@@ -11,7 +11,7 @@ use super::settled::{Values, count, flag, path, size, text, value};
 use super::value::Value;
 use crate::home::Home;
 
-/// Settings of the store; what nobody set is the store's own default.
+/// Settings of the store; what is not set is the store's own default.
 pub(super) fn store(values: &Values, home: &Home, foreign: &Foreign) -> StoreConfig {
     let cache_dir = path(values, "cache.cache_dir").expect("invariant: filled above");
     let mut store = StoreConfig::new(cache_dir, &home.state_dir);

@@ -280,7 +280,7 @@ impl Value {
     }
 }
 
-/// The port where nobody names one.
+/// The port where none is set.
 pub(crate) const DEFAULT_PORT: u16 = 7266;
 
 /// A port of this machine alone.

@@ -1,4 +1,4 @@
-//! Models in processes of their own: what everybody hears when one dies, what stays behind, and who is left when the
+//! Models in processes of their own: what each client hears when one dies, what stays behind, and who is left when the
 //! daemon itself is gone.
 //!
 //! `cargo x soak` does more of each (`SAMOVAR_CRASHES`, `SAMOVAR_LOADS`).
@@ -71,7 +71,7 @@ fn send_signal_to_each(signals: &[Signal]) -> Vec<Duration> {
                 _ => "no sign of life",
             };
             match errors.as_slice() {
-                // On a busy machine the answer can be whole before the blow falls; then nobody was hit.
+                // On a busy machine the answer can be whole before the blow falls; then the kill hit no request.
                 [] => missed.set(missed.get() + 1),
                 [error] => {
                     assert_eq!(error["code"], "engine_failed");
@@ -285,7 +285,7 @@ fn send_signal(pid: Pid, signal: Signal) {
 fn await_end(processes: &[Pid]) {
     let began = Instant::now();
     let is_alive = |pid: &Pid| {
-        // Whoever adopts orphans may take its time to bury them.
+        // The process that adopts orphans may take its time to reap them.
         let state = fs_err::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
         let is_dead =
             state.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')));

@@ -110,12 +110,12 @@ fn shutdown_returns_when_the_daemon_is_gone() {
     assert_eq!((again.code, again.stderr.as_str()), (0, "no daemon is running\n"));
 }
 
-/// A daemon of a person, whose doors are open.
+/// A daemon of a person, which listens.
 fn serve(home: &Home, more: &[&str]) -> Running {
     greeted(home.spawn(&[&["serve", "--port", "0"], more].concat()))
 }
 
-/// A daemon of a person, once its doors are open.
+/// A daemon of a person, once it listens.
 fn greeted(mut daemon: Running) -> Running {
     let stdout = daemon.child.stdout.as_mut().expect("piped");
     let mut line = String::new();
@@ -374,8 +374,8 @@ fn a_full_disk_for_logs_does_not_keep_the_daemon_from_serving() {
 fn serve_tells_where_it_listens_and_ends_at_sigterm() {
     let home = Home::new();
     let mut serve = home.spawn(&["serve", "--json", "--listen", "127.0.0.1:0", "demo"]);
-    let doors = first_object(serve.child.stdout.as_mut().expect("piped"));
-    let mut stream = TcpStream::connect(doors["listen"].as_str().expect("address")).expect("connects");
+    let listening = first_object(serve.child.stdout.as_mut().expect("piped"));
+    let mut stream = TcpStream::connect(listening["listen"].as_str().expect("address")).expect("connects");
     stream
         .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .expect("sends");
@@ -385,7 +385,7 @@ fn serve_tells_where_it_listens_and_ends_at_sigterm() {
     assert_eq!(home.status_of("GET", "/readyz", ""), 200);
     // `run` finds it instead of starting another.
     assert_eq!(home.run(&SHORT).code, 0);
-    assert_eq!(home.stats()["pid"], doors["pid"]);
+    assert_eq!(home.stats()["pid"], listening["pid"]);
     serve.signal(Signal::TERM);
     assert_eq!(serve.finish().code, 0);
     assert!(!home.socket().exists());

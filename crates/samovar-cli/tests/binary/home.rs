@@ -101,7 +101,7 @@ impl Home {
         }
         command
             .env("SAMOVAR_HOME", self.path())
-            // Tokens and models of whoever runs the tests are none of theirs.
+            // They must not see the tokens and models of the user who runs the tests.
             .env("HOME", self.path())
             .env("HF_HOME", self.path().join("hf"))
             // Tests run side by side: a second thread of one would wait for the other's.
@@ -223,7 +223,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).expect("signals");
     }
 
-    /// Signals again and again: between a handler and whoever listens to it, one can be lost.
+    /// Signals again and again: between a handler and its listener, one can be lost.
     #[cfg(target_os = "linux")]
     pub(crate) fn signal_until_it_ends(&mut self, signal: Signal) {
         while self.child.try_wait().expect("waits").is_none() {

@@ -124,7 +124,7 @@ fn a_worker_measures_every_layout_that_the_files_allow() {
     }
     let control = LoadControl::silent();
     control.cancel_flag().store(true, Ordering::Relaxed);
-    let failure = calibrate(&plain, &control).expect_err("nobody wants it");
+    let failure = calibrate(&plain, &control).expect_err("it is not wanted");
     assert_eq!(failure.kind, ErrorKind::Cancelled);
     let stats = engine.stats();
     assert_eq!((stats.running, stats.crashed), (0, 0), "nothing is left of it");

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::home::{Done, Home, Running};
 
 const CATALOGUE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/binary/mistakes.txt");
-/// Words of libraries and of the system that nobody is to meet.
+/// Words of libraries and of the system that no user should see.
 const NOT_OURS: [&str; 8] = [
     "(os error",
     "digit found in string",

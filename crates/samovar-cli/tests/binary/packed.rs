@@ -7,13 +7,13 @@ use serde_json::Value;
 use crate::home::Home;
 
 /// A home, and a small model in a number format that processors pack.
-struct Stage {
+struct Fixture {
     home: Home,
     model: String,
     _folder: tempfile::TempDir,
 }
 
-impl Stage {
+impl Fixture {
     fn with(layout: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let model = folder.path().join("m.gguf");
@@ -53,42 +53,42 @@ impl Stage {
 
 #[test]
 fn what_is_packed_on_request_is_mapped_by_the_next_load_and_by_the_next_daemon() {
-    let stage = Stage::with("packed");
-    let home = &stage.home;
-    stage.ask();
-    assert_eq!(stage.layout(), "mapped");
-    if !stage.is_packed() {
+    let fixture = Fixture::with("packed");
+    let home = &fixture.home;
+    fixture.ask();
+    assert_eq!(fixture.layout(), "mapped");
+    if !fixture.is_packed() {
         return;
     }
     // A loaded model stays as it is.
-    stage.ask();
-    assert_eq!(stage.layout(), "mapped");
-    home.run(&["stop", &stage.model]);
-    let said = stage.ask();
-    assert_eq!(stage.layout(), "packed");
+    fixture.ask();
+    assert_eq!(fixture.layout(), "mapped");
+    home.run(&["stop", &fixture.model]);
+    let said = fixture.ask();
+    assert_eq!(fixture.layout(), "packed");
     let stats = home.run(&["--json", "stats"]).json();
     assert_eq!((&stats["packed"]["made"], &stats["packed"]["loads"]["packed"]), (&1.into(), &1.into()));
-    let shown = home.run(&["show", &stage.model]).stdout;
+    let shown = home.run(&["show", &fixture.model]).stdout;
     assert!(shown.contains("packed: its settings say so"), "{shown}");
-    let why = home.run(&["why", &stage.model]).stdout;
+    let why = home.run(&["why", &fixture.model]).stdout;
     assert!(why.contains("its layout is packed"), "{why}");
     home.run(&["shutdown"]);
     home.wait_until_daemon_is_gone();
-    assert_eq!((stage.ask(), stage.layout()), (said, Value::from("packed")));
+    assert_eq!((fixture.ask(), fixture.layout()), (said, Value::from("packed")));
 }
 
 #[test]
 fn auto_goes_by_what_was_measured() {
-    let stage = Stage::with("auto");
-    if !stage.is_packed() {
+    let fixture = Fixture::with("auto");
+    if !fixture.is_packed() {
         return;
     }
-    let packed = stage.home.run(&["--json", "show", &stage.model]).json()["packed"].clone();
+    let packed = fixture.home.run(&["--json", "show", &fixture.model]).json()["packed"].clone();
     let speeds = packed["speeds"].as_array().expect("speeds").clone();
     assert!(speeds.iter().any(|speed| speed["layout"] == "mapped"), "{packed}");
     assert!(speeds.iter().any(|speed| speed["layout"] == "packed"), "{packed}");
-    stage.ask();
-    assert_eq!(stage.layout(), packed["layout"], "{packed}");
+    fixture.ask();
+    assert_eq!(fixture.layout(), packed["layout"], "{packed}");
 }
 
 #[test]

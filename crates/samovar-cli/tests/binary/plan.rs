@@ -44,7 +44,7 @@ const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
 /// Six hundred requests for eight models under every policy, with parking and without: what comes of it is kept in a
 /// file. `SAMOVAR_TEST_BLESS=1` writes that anew, for a change that is meant to decide otherwise.
 #[test]
-#[allow(clippy::disallowed_methods, reason = "to bless is a wish of whoever runs the tests")]
+#[allow(clippy::disallowed_methods, reason = "to bless is a wish of the user who runs the tests")]
 fn a_golden_trace_is_decided_as_it_was() {
     let home = Home::new();
     let trace = format!("{GOLDEN}/requests.jsonl");

@@ -45,7 +45,7 @@ impl StandIn {
 impl Answering {
     /// Says more of the answer.
     pub(crate) fn say(&mut self, text: &str) {
-        self.try_to_say(text).expect("somebody listens");
+        self.try_to_say(text).expect("a client listens");
     }
 
     /// Goes on and on until the other side hangs up.

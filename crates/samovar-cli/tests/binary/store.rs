@@ -57,7 +57,7 @@ fn a_model_is_pulled_once_and_answers_offline() {
     let asked = hub.requests().len();
     let answer = home.run(&["run", "--json", "-t", "0", "-n", "8", "test/demo:Q8_0", STORY]).json();
     assert_eq!((&answer["finish"], &answer["tier"]), (&"length".into(), &"cold".into()), "{answer}");
-    assert_eq!(hub.requests().len(), asked, "nobody is asked");
+    assert_eq!(hub.requests().len(), asked, "no server is asked");
 }
 
 #[test]
@@ -73,6 +73,11 @@ fn a_run_fetches_what_is_not_here_and_tells_the_tier() {
     assert_eq!(stats["tiers"]["l3"]["hits"], 1, "{stats}");
     let table = home.run(&["stats"]).stdout;
     assert!(table.contains("L1 memory") && table.contains("L3 sources"), "{table}");
+    let on_disk = &stats["stored"][0];
+    assert_eq!(on_disk["reference"], "hf://test/demo:Q8_0", "{stats}");
+    assert_eq!(on_disk["bytes"], fs_err::metadata(MODEL_FILE).expect("model").len(), "{stats}");
+    assert!(on_disk["created_ms"].as_u64() > Some(0) && on_disk["hits"].is_u64(), "{stats}");
+    assert!(table.contains("ON DISK") && table.contains("hf://test/demo:Q8_0"), "{table}");
     // The built-in model is these bytes.
     let own = home.run(&["run", "--json", "-t", "0", "-n", "8", "demo", STORY]).json();
     assert_eq!(own["text"], first["text"]);

@@ -24,7 +24,7 @@ fn listen_as(socket: &Path, uid: u32) -> OwnedFd {
 #[test]
 fn a_prompt_is_never_sent_to_another_users_socket() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can listen as somebody else");
+        println!("skipped: only root can listen as another user");
         return;
     }
     let home = Home::new();

@@ -1,4 +1,4 @@
-//! What lies between the daemon, its workers and other processes, for whoever runs it: root or not.
+//! What lies between the daemon, its workers and other processes, for each user who runs it: root or not.
 #![cfg(all(target_os = "linux", feature = "llama"))]
 #![allow(clippy::print_stdout, reason = "why a test was skipped is what it has to say")]
 
@@ -11,7 +11,7 @@ fn whoever_requires_the_whole_sandbox_is_served() {
     let home = Home::new().with_config("[pool]\nsandbox = 'require'\n");
     let done = home.run(&["run", "-n", "4", "Hello"]);
     if done.stderr.contains("landlock") {
-        // Past the test's captured output: whoever runs the tests is to see it.
+        // Past the test's captured output: the user who runs the tests must see it.
         writeln!(std::io::stderr(), "skipped: this kernel lacks a part of the sandbox: {}", done.stderr)
             .expect("says so");
         return;

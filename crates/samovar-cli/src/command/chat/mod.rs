@@ -59,7 +59,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     async fn talk(&mut self, name: &str) -> Result<(), Ended> {
-        // A wrong name is told before anybody types, and the first answer need not wait.
+        // A wrong name is told before the user types, and the first answer need not wait.
         self.warm().await?;
         let mut lines = Lines::open(self.context)?;
         if lines.is_interactive() {

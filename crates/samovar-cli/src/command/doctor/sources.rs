@@ -9,10 +9,10 @@ use crate::command::Context;
 use crate::command::answer::ms;
 use crate::settings::Settings;
 
-/// A repository that nobody has: a hub that says so answers.
-const NOBODYS: &str = "hf://samovar/doctor";
+/// A repository that does not exist: a hub that says so answers.
+const ABSENT: &str = "hf://samovar/doctor";
 
-/// What is set up; asks nobody.
+/// What is set up; asks no server.
 pub(super) fn settings(settings: &Settings, is_asked: bool) -> Finding {
     let sources = &settings.runtime.store.sources;
     let hub = sources.hub_endpoint.as_deref().unwrap_or("the public hub");
@@ -36,7 +36,7 @@ pub(super) fn settings(settings: &Settings, is_asked: bool) -> Finding {
 pub(super) async fn network(context: &Context) -> Finding {
     let settings = &context.settings;
     let hub = settings.runtime.store.sources.hub_endpoint.as_deref().unwrap_or("the public hub");
-    let reference: ArtifactRef = NOBODYS.parse().expect("invariant: a well-formed reference");
+    let reference: ArtifactRef = ABSENT.parse().expect("invariant: a well-formed reference");
     let began = Instant::now();
     let asked = match context.store().await {
         Ok(store) => store.plan(&reference, None).await.map(|_| ()).map_err(Failure::from),

@@ -160,7 +160,7 @@ mod tests {
         let from_file =
             settings.entries.iter().filter(|entry| entry.provenance.to_string().contains("samovar.toml"));
         assert_eq!(from_file.count(), KEYS.len() + MODEL_KEYS.len() + 1);
-        // Nobody is worse off: places, budget, context and threads are what they were, and nothing leaves soon.
+        // It changes nothing for the user: places, budget, context and threads are what they were, and nothing leaves soon.
         assert_eq!((&settings.home.cache_dir, &settings.socket), (&before.home.cache_dir, &before.socket));
         assert_eq!(settings.runtime.store.cache_dir, before.runtime.store.cache_dir);
         let (budget, budget_before) = (settings.runtime.pool.budget.bytes, before.runtime.pool.budget.bytes);
