@@ -1,5 +1,6 @@
 //! Writes the sound and the malformed files of the core's corpus as seeds for `gguf_inspect`, sound adapters for
-//! `gguf_adapter`, sound requests for `http_request`, and sound replies for `worker_frames`.
+//! `gguf_adapter`, the templates of the prompt's corpus for `chat_template`, sound requests for `http_request`, and sound
+//! replies for `worker_frames`.
 
 use std::fs;
 use std::io::{self, Cursor};
@@ -24,6 +25,15 @@ fn main() -> io::Result<()> {
     for rank in [1, 4] {
         fs::write(folder.join(format!("rank-{rank}")), lora(&base, rank).build())?;
     }
+    let templates =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/samovar-prompt/tests/corpus/templates");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/chat_template");
+    fs::create_dir_all(&folder)?;
+    for entry in fs::read_dir(templates)? {
+        let entry = entry?;
+        let template = fs::read(entry.path())?;
+        fs::write(folder.join(entry.file_name()), [&template[..], b"\0Tell me a story"].concat())?;
+    }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/http_request");
     fs::create_dir_all(&folder)?;
     let chat = r#"{"model":"demo","messages":[{"role":"user","content":"hi"}],"max_tokens":2,"stream":true}"#;
@@ -33,9 +43,23 @@ fn main() -> io::Result<()> {
         chat.len()
     );
     let get = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\n\r\n";
+    let chunks: String = chat.chars().map(|char| format!("1;x=y\r\n{char}\r\n")).collect();
+    let byte_by_byte = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\nTrailer: x-end\r\n\r\n{chunks}0\r\nx-end: 1\r\n\r\n"
+    );
+    let expecting = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Expect: 100-continue\r\nContent-Length: {}\r\n\r\n{chat}",
+        chat.len()
+    );
+    let pipelined = format!("{get}{get}GET /healthz HTTP/1.0\r\n\r\n");
     for (name, kind, rest) in [
         ("get", 0, get),
-        ("chunked", 0, &chunked),
+        ("chunked", 0, chunked.as_str()),
+        ("byte-by-byte", 0, byte_by_byte.as_str()),
+        ("expecting", 0, expecting.as_str()),
+        ("pipelined", 0, pipelined.as_str()),
         ("chat", 1, chat),
         ("text", 2, r#"{"model":"demo","prompt":["a",[1,2]],"n":2,"logprobs":2,"max_tokens":2}"#),
     ] {

@@ -4,14 +4,15 @@ use anyhow::Result;
 
 use crate::steps::{self, Step};
 use crate::tree::Tree;
-use crate::{docs, ordinary, process, test, tidy};
+use crate::{docs, examples, ordinary, process, test, tidy};
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("format", format),
     ("tidy", tidy::run),
     ("lints", lints),
     ("reference", docs::check),
     ("documentation tests", test::documentation),
+    ("examples", examples::run),
     ("tests as an ordinary user", ordinary::run),
     ("tests", test::tests),
 ];

@@ -1,8 +1,8 @@
 //! Tasks of this repository, as `cargo x TASK`.
 //!
 //! ```text
-//!   ci          what must pass before a change is merged: fmt, clippy, tidy, docs, tests
-//!   test        what `./dev test` runs: tidy, doc tests, tests; as root some of them as an ordinary user, too
+//!   ci          what must pass before a change is merged: fmt, clippy, tidy, docs, examples, tests
+//!   test        what `./dev test` runs: tidy, doc tests, examples, tests; as root some of them as an ordinary user, too
 //!   ordinary    those alone
 //!   tidy        the house rules that a compiler cannot check
 //!   docs        docs/reference, written by the built binary itself
@@ -19,6 +19,7 @@ mod bench;
 mod ci;
 mod demo_model;
 mod docs;
+mod examples;
 mod fuzz;
 mod ordinary;
 mod process;
@@ -43,7 +44,7 @@ struct Arguments {
 enum Task {
     /// Everything that must pass before a change is merged
     Ci,
-    /// Tidy, documentation tests and tests: what `./dev test` runs
+    /// Tidy, documentation tests, examples and tests: what `./dev test` runs
     Test,
     /// As root: the tests of workers and of the command line as an ordinary user
     Ordinary,

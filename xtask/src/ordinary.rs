@@ -2,11 +2,11 @@
 //! root alone is found that way.
 //!
 //! ```text
-//!   root ─► nextest lists what was built ─► setpriv: nobody ─► nextest runs it, in a home of that user's own
+//!   root ─► nextest lists what was built ─► setpriv: `nobody` ─► nextest runs it, in a home of that user's own
 //!             └─ a checkout behind a folder that others may not enter is shown to them in a mount namespace
 //! ```
 //!
-//! Nothing is built twice: the same test binaries are run that the main pass runs. Whoever is not root runs every test as
+//! Nothing is built twice: the same test binaries are run that the main pass runs. A user who is not root runs every test as
 //! an ordinary user anyway. Where something is missing that this needs, it says what, and is skipped.
 
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -32,8 +32,8 @@ pub(crate) fn run(tree: &Tree) -> Result<()> {
         println!("not root: all tests run as an ordinary user anyway");
         return Ok(());
     }
-    match Stage::set(tree)? {
-        Ok(stage) => stage.play(tree),
+    match OrdinaryUser::prepare(tree)? {
+        Ok(user) => user.run_tests(tree),
         Err(reason) => {
             println!("skipped: no test runs as an ordinary user here: {reason}");
             Ok(())
@@ -42,7 +42,7 @@ pub(crate) fn run(tree: &Tree) -> Result<()> {
 }
 
 /// Everything that the other user needs.
-struct Stage {
+struct OrdinaryUser {
     scratch: tempfile::TempDir,
     /// The checkout, and where it is built.
     shown: Vec<PathBuf>,
@@ -50,9 +50,9 @@ struct Stage {
     closed: Vec<PathBuf>,
 }
 
-impl Stage {
-    /// The stage, or why there is none.
-    fn set(tree: &Tree) -> Result<Result<Self, String>> {
+impl OrdinaryUser {
+    /// Prepares everything, or says why it cannot be.
+    fn prepare(tree: &Tree) -> Result<Result<Self, String>> {
         let becoming = [&AS_NOBODY[..], &["true"]].concat();
         for (program, arguments) in [("cargo-nextest", &["--version"][..]), ("setpriv", &becoming[..])] {
             if !process::works(program, arguments) {
@@ -75,22 +75,22 @@ impl Stage {
                 closed[0].display()
             )));
         }
-        let stage = Self { scratch, shown, closed };
-        fs_err::create_dir(stage.path("home"))?;
-        if let Err(error) = chown(stage.path("home"), Some(NOBODY), Some(NOBODY)) {
+        let user = Self { scratch, shown, closed };
+        fs_err::create_dir(user.path("home"))?;
+        if let Err(error) = chown(user.path("home"), Some(NOBODY), Some(NOBODY)) {
             return Ok(Err(format!("nothing can be given to user {NOBODY}: {error}")));
         }
         let nextest = process::output("sh", &["-c", "command -v cargo-nextest"])?;
-        fs_err::copy(nextest.trim(), stage.path("cargo-nextest"))?;
-        open_to_all(&stage.path("cargo-nextest"))?;
-        Ok(Ok(stage))
+        fs_err::copy(nextest.trim(), user.path("cargo-nextest"))?;
+        open_to_all(&user.path("cargo-nextest"))?;
+        Ok(Ok(user))
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
 
-    fn play(&self, tree: &Tree) -> Result<()> {
+    fn run_tests(&self, tree: &Tree) -> Result<()> {
         // All of the workspace, as the main pass builds it: fewer packages would have other features.
         let all = ["--release", "--workspace"];
         process::run(tree.root(), "cargo", &[&["nextest", "run", "--no-run"][..], &all].concat())?;

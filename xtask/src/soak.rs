@@ -1,5 +1,5 @@
 //! `cargo x soak`: what is too long for every change: many more random lives of the pool, every death of the
-//! store, thousands of deaths of workers, and every fuzz target for a minute.
+//! store, thousands of deaths of workers, first callers of many homes, and every fuzz target for a minute.
 
 use std::time::Instant;
 
@@ -18,6 +18,18 @@ pub(crate) struct Arguments {
     /// The first seed
     #[arg(long, default_value_t = 10_000)]
     first: u64,
+    /// Number of fresh homes
+    #[arg(long, default_value_t = 200)]
+    homes: u32,
+    /// Simultaneous first callers of each fresh home
+    #[arg(long, default_value_t = 128)]
+    callers: u32,
+    /// One fuzz target instead of all
+    #[arg(long, value_name = "NAME")]
+    fuzz_target: Option<String>,
+    /// Seconds for which each fuzz target runs
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    fuzz_seconds: u32,
 }
 
 /// What can be run alone.
@@ -31,13 +43,15 @@ enum Part {
     Disk,
     /// Kills workers and loads models a thousand times
     Workers,
+    /// Many first callers of fresh homes are all answered
+    Homes,
     /// Every fuzz target runs for a minute; needs the nightly toolchain
     Fuzz,
 }
 
 /// Runs the long loops, one after the other, and tells how long each took.
 pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
-    let all = [Part::Pool, Part::Store, Part::Disk, Part::Workers, Part::Fuzz];
+    let all = [Part::Pool, Part::Store, Part::Disk, Part::Workers, Part::Homes, Part::Fuzz];
     for part in all.into_iter().filter(|part| arguments.parts.is_empty() || arguments.parts.contains(part)) {
         let started = Instant::now();
         let outcome = match part {
@@ -45,7 +59,8 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
             Part::Store => store(tree),
             Part::Disk => disk(tree),
             Part::Workers => workers(tree),
-            Part::Fuzz => fuzz::run(tree),
+            Part::Homes => homes(tree, arguments),
+            Part::Fuzz => fuzz::run(tree, arguments.fuzz_target.as_deref(), arguments.fuzz_seconds),
         };
         let name = format!("{part:?}").to_lowercase();
         outcome.with_context(|| format!("`cargo x soak {name}` repeats this part"))?;
@@ -95,4 +110,13 @@ fn workers(tree: &Tree) -> Result<()> {
     let real = ["SAMOVAR_CRASHES=25", "SAMOVAR_LOADS=1000", "cargo", "test", "--release"];
     let of_binary = ["--package", "samovar-cli", "--test", "binary", "crashes::"];
     process::run(tree.root(), "env", &[&real[..], &of_binary, &alone].concat())
+}
+
+/// Lets many first callers at once meet in one fresh home after another: all of them must be answered.
+fn homes(tree: &Tree, arguments: &Arguments) -> Result<()> {
+    let homes = format!("SAMOVAR_HOMES={}", arguments.homes);
+    let callers = format!("SAMOVAR_CALLERS={}", arguments.callers);
+    let line =
+        [&homes, &callers, "cargo", "test", "--release", "--package", "samovar-cli", "--test", "binary"];
+    process::run(tree.root(), "env", &[&line[..], &["stampede::", "--", "--nocapture"]].concat())
 }

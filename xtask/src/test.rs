@@ -1,15 +1,16 @@
-//! `cargo x test`: is the house in order, and does everything do what it says?
+//! `cargo x test`: checks the house rules, and runs the documentation's examples, the example programs and all tests.
 
 use anyhow::Result;
 
 use crate::steps::{self, Step};
 use crate::tree::Tree;
-use crate::{ordinary, process, tidy};
+use crate::{examples, ordinary, process, tidy};
 
 /// The tests come last, so that their summary is the last thing printed when all is well.
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     ("tidy", tidy::run),
     ("documentation tests", documentation),
+    ("examples", examples::run),
     ("tests as an ordinary user", ordinary::run),
     ("tests", tests),
 ];

@@ -33,7 +33,7 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        // Ending a process that has ended already is no failure, and there is nobody to tell.
+        // Ending a process that has ended already is no failure, and the failure has no reader.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! The machine that was measured on, so that a figure can be judged by somebody who has another.
+//! The machine that was measured on, so that a figure can be judged by a reader who has another.
 
 use serde::Serialize;
 

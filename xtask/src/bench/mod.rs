@@ -24,7 +24,7 @@ mod subject;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::process;
 use crate::tree::Tree;
@@ -44,6 +44,13 @@ pub(crate) struct Arguments {
     /// How often each side is measured, instead of what the scenario says
     #[arg(long)]
     rounds: Option<u32>,
+    /// Only this model or attack of the scenario, such as `specials` of `attacks`; may be repeated. Its name becomes part
+    /// of the run file's
+    #[arg(long, value_name = "CASE")]
+    only: Vec<String>,
+    /// How long each attack lasts, instead of what the scenario says
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: Option<u64>,
     /// A folder with the programs to measure, laid out as cargo's `target/release`; without it, they are built
     #[arg(long, value_name = "FOLDER")]
     programs: Option<PathBuf>,
@@ -64,8 +71,19 @@ struct Bench<'a> {
     programs: &'a Path,
     /// How often each side is measured.
     rounds: u32,
+    /// Which of the scenario's models or attacks; all where it is empty.
+    only: &'a [String],
+    /// How long each attack lasts; `None` = what the scenario says.
+    seconds: Option<u64>,
     peers: &'a peers::Arguments,
     record: Record,
+}
+
+impl Bench<'_> {
+    /// Whether this model or attack of the scenario is to be measured.
+    fn is_wanted(&self, case: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == case)
+    }
 }
 
 /// Writes the models, lists the scenarios, or runs some.
@@ -112,10 +130,13 @@ fn list(tree: &Tree) -> Result<()> {
 fn run_one(tree: &Tree, programs: &Path, arguments: &Arguments, scenario: &Scenario) -> Result<()> {
     println!("── {}: {}", scenario.name, scenario.question);
     let rounds = arguments.rounds.unwrap_or(scenario.rounds);
-    let path = tree.root().join(&arguments.out).join(format!("{}.json", scenario.name));
+    let name = [std::slice::from_ref(&scenario.name), &arguments.only[..]].concat().join("-");
+    let path = tree.root().join(&arguments.out).join(format!("{name}.json"));
     let record = Record::begin(tree, scenario, rounds, &path)?;
-    let mut bench = Bench { tree, programs, rounds, peers: &arguments.peers, record };
+    let (only, seconds, peers) = (&arguments.only[..], arguments.seconds, &arguments.peers);
+    let mut bench = Bench { tree, programs, rounds, only, seconds, peers, record };
     measure::run(&mut bench, &scenario.measure)?;
+    ensure!(!bench.record.is_empty(), "nothing was measured: nothing in the scenario is called {only:?}");
     bench.record.finish()?;
     println!("wrote {}", path.display());
     Ok(())

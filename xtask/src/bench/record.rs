@@ -177,6 +177,11 @@ impl Record {
         self.skipped.push(Skip { what, why });
     }
 
+    /// Whether nothing was measured, and nothing skipped.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.figures.is_empty() && self.skipped.is_empty()
+    }
+
     /// Writes what there is next to the place of the run file, and returns where.
     fn write_partial(&self) -> Result<PathBuf> {
         let partial = self.path.with_extension("json.partial");

@@ -44,10 +44,21 @@ pub(crate) fn complete(url: &str, model: &str, prompt: &str, tokens: u32) -> Res
         "model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": true,
         "stream_options": {"include_usage": true},
     });
+    ask(&format!("{url}/v1/completions"), &body)
+}
+
+/// Streams a greedy answer of a fixed length to a conversation of one message.
+pub(crate) fn chat(url: &str, model: &str, content: &str, tokens: u32) -> Result<Streamed> {
+    let body = json!({
+        "model": model, "messages": [{"role": "user", "content": content}], "max_tokens": tokens,
+        "temperature": 0, "stream": true, "stream_options": {"include_usage": true},
+    });
+    ask(&format!("{url}/v1/chat/completions"), &body)
+}
+
+fn ask(url: &str, body: &Value) -> Result<Streamed> {
     let started = Instant::now();
-    let response = ureq::post(format!("{url}/v1/completions"))
-        .header("content-type", "application/json")
-        .send(body.to_string())?;
+    let response = ureq::post(url).header("content-type", "application/json").send(body.to_string())?;
     let mut answer = Streamed::default();
     for line in BufReader::new(response.into_body().into_reader()).lines() {
         let line = line?;
@@ -57,7 +68,9 @@ pub(crate) fn complete(url: &str, model: &str, prompt: &str, tokens: u32) -> Res
         }
         let event: Value = serde_json::from_str(data)?;
         ensure!(event["error"].is_null(), "{}", event["error"]);
-        if event["choices"][0]["text"].as_str().is_some_and(|text| !text.is_empty()) {
+        let choice = &event["choices"][0];
+        let text = choice["text"].as_str().or_else(|| choice["delta"]["content"].as_str());
+        if text.is_some_and(|text| !text.is_empty()) {
             answer.pieces_ms.push(milliseconds(started.elapsed()));
         }
         if let Some(usage) = event["usage"].as_object() {

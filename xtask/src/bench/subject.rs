@@ -185,7 +185,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Ending a process that has ended already is no failure, and there is nobody to tell.
+        // Ending a process that has ended already is no failure, and the failure has no reader.
         if self.leaves_when_asked {
             let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         } else {

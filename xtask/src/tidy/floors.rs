@@ -75,7 +75,7 @@ fn broken_wall(package: &str, allowed: &[&str], dependency: &Dependency) -> Opti
     let is_ours = name == "xtask" || name == "samovar" || name.starts_with("samovar-");
     // A crate's tests may ask for its own features.
     let is_itself = name == package && dependency.kind == DependencyKind::Development;
-    // The test hub stands below everybody's tests and in nobody's program.
+    // The test hub stands below all tests and in no program.
     let is_for_tests = name == TEST_HUB && dependency.kind == DependencyKind::Development;
     if is_ours && !is_itself && !is_for_tests && !allowed.contains(&name) {
         return Some(format!("{package} may not depend on {name}"));

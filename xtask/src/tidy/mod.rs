@@ -10,6 +10,7 @@
 //!   leftovers    nothing undone, no path of one machine
 //!   decisions    each ADR under a page
 //!   links        a link in the documentation leads somewhere
+//!   named_tests  the tests that SECURITY.md names exist
 //!   words        no private metaphors, one meaning for each noun, no riddles
 //! ```
 //!
@@ -23,6 +24,7 @@ mod leftovers;
 mod lengths;
 mod links;
 mod module_docs;
+mod named_tests;
 mod purity;
 mod words;
 
@@ -128,6 +130,7 @@ pub(crate) fn run(tree: &Tree) -> Result<()> {
     findings.extend(leftovers::check(&sources, tree.root()));
     findings.extend(decisions::check(&sources));
     findings.extend(links::check(&sources, tree.root()));
+    findings.extend(named_tests::check(&sources));
     findings.extend(words::check(&sources));
     for finding in &findings {
         println!("{finding}");

@@ -1,6 +1,7 @@
 //! Words: no private metaphor where the field has a term, one meaning for each noun, no riddle in prose.
 //!
-//! It knows the words that the tree once had. A name is an offence as a whole identifier in code; a riddle, in a comment or a document.
+//! It knows the words that the tree once had. A name is an offence as a whole identifier in code; a riddle, in a comment or a document; a
+//! word that names no actor, in a comment.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +10,7 @@ use super::purity::code_of;
 use super::{Finding, Source};
 
 /// Names that only their author understood, and what stands for them.
-const METAPHORS: [(&str, &str); 60] = [
+const METAPHORS: [(&str, &str); 74] = [
     ("Achieved", "JobOutput"),
     ("Alarm", "Waker"),
     ("Appetite", "MemoryWatch"),
@@ -22,6 +23,8 @@ const METAPHORS: [(&str, &str); 60] = [
     ("Desk", "RequestThread"),
     ("Detour", "Redirect"),
     ("Dice", "Rng"),
+    ("Door", "Listener, Acceptor"),
+    ("Doors", "ListenAddresses"),
     ("Dress", "WeightView"),
     ("Ear", "FrameReader"),
     ("Ears", "ExitHandlers"),
@@ -31,20 +34,28 @@ const METAPHORS: [(&str, &str); 60] = [
     ("Fitted", "LoadedLayout"),
     ("Fitter", "LayoutLoader"),
     ("Ground", "Fixture, WorkerContext"),
+    ("Guest", "OpenConnection"),
+    ("Guests", "OpenConnections"),
     ("Hands", "Executor"),
+    ("House", "Fixture, ConnectionContext"),
     ("Journey", "RequestTrace"),
     ("Lie", "BadAnswer"),
     ("Maker", "PackScheduler"),
+    ("Manner", "ServeOptions, ProgressFormat"),
     ("Manners", "PromptSettings"),
     ("Mouth", "FrameWriter"),
     ("Noted", "LogEntry"),
     ("Packings", "LayoutRegistry"),
     ("Pledge", "DeferredEviction"),
+    ("Rehearsal", "PreparedTrace"),
     ("Riders", "AdapterRegistry"),
     ("Roll", "PendingCalls"),
+    ("Seat", "ConnectionPermit"),
+    ("Seats", "ConnectionTable"),
     ("Setback", "Backoff"),
     ("Shelf", "LazyStore"),
     ("Signs", "PollResult"),
+    ("Stage", "WorkerPhase, AnswerPhase, ConnectionTracker"),
     ("Traffic", "ActivityCounter"),
     ("Wardrobe", "WeightViews"),
     ("Workshop", "Packer"),
@@ -59,11 +70,15 @@ const METAPHORS: [(&str, &str); 60] = [
     ("fame", "usage_rate"),
     ("farewell", "exit_reason"),
     ("hindrance", "disabled_reason"),
+    ("house", "fixture, context"),
     ("mouth", "frame_writer"),
     ("packings", "layout_registry"),
     ("pledge", "deferred_eviction"),
+    ("rehearsal", "dry_run, prepared"),
+    ("rehearse", "check_before_takeover"),
     ("riding_bytes", "adapter_bytes"),
     ("rouse", "mark_wanted"),
+    ("seats", "connection_table"),
     ("seniority", "oldest_first"),
     ("setback", "backoff"),
     ("stunted", "growth_blocked"),
@@ -93,6 +108,9 @@ const RIDDLES: [(&str, &str); 12] = [
     ("was due before", "was already next"),
     ("who comes second", "the second one"),
 ];
+
+/// Words that name no actor.
+const NO_ACTORS: [&str; 5] = ["anybody", "everybody", "nobody", "somebody", "whoever"];
 
 /// The page that shows riddles in order to forbid them.
 const EXAMPLES: &str = "STYLE.md";
@@ -125,6 +143,9 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
             }
             let prose = if is_rust { line.split_once("//").map_or("", |(_, comment)| comment) } else { line };
             found.extend(riddle(prose));
+            if is_rust {
+                found.extend(no_actor(prose));
+            }
             findings.extend(found.into_iter().map(|what| Finding::at(&source.file, number + 1, what)));
         }
     }
@@ -150,6 +171,14 @@ fn declares(code: &str) -> Option<&'static str> {
 fn riddle(prose: &str) -> Option<String> {
     let (riddle, better) = RIDDLES.iter().find(|(riddle, _)| prose.contains(riddle))?;
     Some(format!("\"{riddle}\" is a riddle: say \"{better}\""))
+}
+
+fn no_actor(comment: &str) -> Option<String> {
+    // The Unix user of that name is written as code.
+    let outside_code = comment.split('`').step_by(2);
+    let is_banned = |word: &&str| NO_ACTORS.iter().any(|banned| word.eq_ignore_ascii_case(banned));
+    let word = outside_code.flat_map(identifiers).find(is_banned)?;
+    Some(format!("\"{word}\" names no actor: say which request, process or user is meant"))
 }
 
 #[cfg(test)]
@@ -179,6 +208,18 @@ mod tests {
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert!(findings[0].contains("b.rs:1") && findings[0].contains("a.rs"), "{findings:?}");
         assert_eq!(found(&[("crates/a/src/a.rs", one), ("crates/b/src/b.rs", "use a::Outcome;\n")]), [""; 0]);
+    }
+
+    #[test]
+    fn a_comment_names_an_actor() {
+        for word in NO_ACTORS {
+            let [comment, code, user] =
+                [format!("// Whom {word} tells."), format!("let {word} = 1;"), format!("// As `{word}`.")];
+            let findings = found(&[("crates/a/src/b.rs", comment.as_str())]);
+            assert_eq!(findings.len(), 1, "{findings:?}");
+            assert_eq!(found(&[("crates/a/src/b.rs", code.as_str())]), [""; 0]);
+            assert_eq!(found(&[("crates/a/src/b.rs", user.as_str())]), [""; 0]);
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ const HOSTILE_TEMPLATE: &str =
     "{% set n = namespace(s='a') %}{% for i in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}";
 /// How long an attacker waits for what it does not read.
 const HOLD: Duration = Duration::from_secs(2);
+/// After an attack, until the daemon has given its memory back.
+const CALMED: Duration = Duration::from_secs(5);
 
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
@@ -36,9 +38,9 @@ pub(crate) struct Parameters {
     tokens: u32,
     /// Between two small requests of a client.
     pause_ms: u64,
-    /// Of each attack.
+    /// Of each attack, unless the command says otherwise.
     seconds: u64,
-    /// The 99th percentile under attack ÷ without, on a model that nobody attacks.
+    /// The 99th percentile under attack ÷ without, on a model that is not attacked.
     other_at_most: f64,
     /// The same on the model under attack.
     same_at_most: f64,
@@ -68,6 +70,11 @@ enum Attack {
 }
 
 impl Attack {
+    /// As scenarios write it.
+    fn name(self) -> Result<String> {
+        Ok(serde_json::to_value(self)?.as_str().unwrap_or_default().to_owned())
+    }
+
     const fn clients(self) -> usize {
         match self {
             Self::Template | Self::Specials | Self::Messages => 4,
@@ -94,9 +101,13 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Parameters) -> Result<()> {
         format!("{settings}[models.{name}]\nsource = \"{}\"\n", path.display())
     });
     for attack in &plan.attacks {
-        let home = Home::new(bench, &[], &format!("slots = 4\n{names}"))?;
-        let server = home.serve()?;
-        one(bench, plan, &server, *attack)?;
+        let case = attack.name()?;
+        if bench.is_wanted(&case) {
+            let home = Home::new(bench, &[], &format!("slots = 4\n{names}"))?;
+            let server = home.serve()?;
+            println!("{case}:");
+            one(bench, plan, &server, *attack, &case)?;
+        }
     }
     Ok(())
 }
@@ -120,9 +131,10 @@ fn copies(bench: &Bench<'_>, folder: &std::path::Path) -> Result<[(&'static str,
     Ok([(ATTACKED, attacked), (HOSTILE, hostile)])
 }
 
-fn one(bench: &mut Bench<'_>, plan: &Parameters, server: &Server, attack: Attack) -> Result<()> {
+fn one(bench: &mut Bench<'_>, plan: &Parameters, server: &Server, attack: Attack, case: &str) -> Result<()> {
     let address = server.url.trim_start_matches("http://").to_owned();
-    let calm = Duration::from_secs((plan.seconds / 4).max(3));
+    let seconds = bench.seconds.unwrap_or(plan.seconds);
+    let calm = Duration::from_secs((seconds / 4).max(3));
     observe(&address, plan, Duration::from_secs(1));
     let [quiet_other, quiet_same] = observe(&address, plan, calm);
     let before = daemon_mib(server)?;
@@ -140,13 +152,12 @@ fn one(bench: &mut Bench<'_>, plan: &Parameters, server: &Server, attack: Attack
             });
         }
         std::thread::sleep(Duration::from_millis(500));
-        let seen = observe(&address, plan, Duration::from_secs(plan.seconds));
+        let seen = observe(&address, plan, Duration::from_secs(seconds));
         is_over.store(true, Ordering::Relaxed);
         seen
     });
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(CALMED);
     let after = daemon_mib(server)?;
-    let case = serde_json::to_value(attack)?.as_str().unwrap_or_default().to_owned();
     let record = &mut bench.record;
     let [other, same] = seen;
     for (what, quiet, seen, most) in [
@@ -155,31 +166,32 @@ fn one(bench: &mut Bench<'_>, plan: &Parameters, server: &Server, attack: Attack
     ] {
         let (calm, now) = (quiet.took_ms.quantile(0.99), seen.took_ms.quantile(0.99));
         record.figure(
-            &case,
+            case,
             &format!("{what}: requests answered"),
             "",
             seen.took_ms.values().len() as f64,
             None,
         );
         record.figure(
-            &case,
+            case,
             &format!("{what}: requests failed"),
             "",
             seen.failed as f64,
             Some(Target::AtMost(0.0)),
         );
-        record.figure(&case, &format!("{what}: 99th percentile, quiet"), "ms", calm, None);
+        record.figure(case, &format!("{what}: 99th percentile, quiet"), "ms", calm, None);
         record.figure(
-            &case,
+            case,
             &format!("{what}: 99th percentile ÷ quiet"),
             "×",
             now / calm,
             Some(Target::AtMost(most)),
         );
     }
-    record.figure(&case, "memory of the daemon before", "MiB", before, None);
+    record.figure(case, "memory of the daemon before", "MiB", before, None);
+    record.figure(case, "memory of the daemon after", "MiB", after, None);
     let target = Some(Target::AtMost(plan.memory_at_most));
-    record.figure(&case, "memory of the daemon after ÷ before", "×", after / before, target);
+    record.figure(case, "memory of the daemon after ÷ before", "×", after / before, target);
     Ok(())
 }
 
@@ -187,7 +199,7 @@ fn daemon_mib(server: &Server) -> Result<f64> {
     Ok(ProcessMemory::of(server.pid())?.anonymous_kib as f64 / 1024.0)
 }
 
-/// Small requests on the model that nobody attacks, and on the one that is attacked.
+/// Small requests on the model that is not attacked, and on the one that is attacked.
 fn observe(address: &str, plan: &Parameters, time: Duration) -> [Seen; 2] {
     let until = Instant::now() + time;
     std::thread::scope(|scope| {

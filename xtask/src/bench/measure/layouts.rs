@@ -70,7 +70,7 @@ struct Layout {
 }
 
 /// Where everything lies.
-struct Stage<'a> {
+struct LayoutBench<'a> {
     plan: &'a Parameters,
     program: PathBuf,
     model: PathBuf,
@@ -80,22 +80,22 @@ struct Stage<'a> {
 /// Measures one model.
 pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result<()> {
     let folder = tempfile::tempdir_in(bench.tree.root().join("bench/models"))?;
-    let stage = Stage {
+    let layout_bench = LayoutBench {
         plan,
         program: bench.programs.join("examples/engine_bench"),
         model: models::weights(bench.tree, model)?,
         packed: folder.path().join("packed"),
     };
-    stage.make(bench, model)?;
+    layout_bench.make(bench, model)?;
     let making_s = make_by_hand(bench, plan, model)?;
     let mut layouts: [Layout; 4] = Default::default();
     let mut theirs: [Samples; 3] = Default::default();
     let mut has_theirs = true;
     for _ in 0..bench.rounds {
         for (name, samples) in LAYOUTS.iter().zip(&mut layouts) {
-            stage.round(name, samples)?;
+            layout_bench.round(name, samples)?;
         }
-        if has_theirs && let Err(error) = stage.theirs(bench, &mut theirs) {
+        if has_theirs && let Err(error) = layout_bench.theirs(bench, &mut theirs) {
             bench.record.skip(format!("{model}: llama.cpp's own tools"), format!("{error:#}"));
             has_theirs = false;
         }
@@ -114,7 +114,7 @@ fn make_by_hand(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> Result
     Ok(seconds)
 }
 
-impl Stage<'_> {
+impl LayoutBench<'_> {
     /// Makes the packed file where `engine_bench` finds it.
     fn make(&self, bench: &mut Bench<'_>, model: &str) -> Result<()> {
         let line = [&*self.model.to_string_lossy(), "--pack", &*self.packed.to_string_lossy()];
@@ -219,7 +219,7 @@ impl Drop for Running {
     }
 }
 
-/// Takes a file out of the page cache. Nobody may have it mapped.
+/// Takes a file out of the page cache. No process may have it mapped.
 fn forget(file: &Path) -> Result<()> {
     process::output("sync", &[&file.to_string_lossy()])?;
     let file = format!("if={}", file.display());

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod busy;
+mod chat_cost;
 mod crowd;
 mod download;
 mod isolation;
@@ -21,7 +22,7 @@ mod switch;
 mod warm_start;
 mod wire;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::Bench;
@@ -62,6 +63,8 @@ pub(crate) enum Measure {
     Crowd(crowd::Parameters),
     /// A worker against the same engine in the daemon.
     Isolation(isolation::Parameters),
+    /// A conversation against the same text, and the sandbox against none.
+    ChatCost(chat_cost::Parameters),
     /// A client beside an attacker.
     Attacks(attacks::Parameters),
     /// Beside other programs, and other models.
@@ -72,13 +75,35 @@ pub(crate) enum Measure {
     WarmStart(warm_start::Parameters),
 }
 
+impl Measure {
+    /// Whether it measures one model or attack after the other.
+    const fn has_cases(&self) -> bool {
+        !matches!(
+            self,
+            Self::Lookup(_)
+                | Self::Step(_)
+                | Self::Policies(_)
+                | Self::ManyArtifacts(_)
+                | Self::Switch(_)
+                | Self::Overload(_)
+                | Self::Download(_)
+        )
+    }
+}
+
 /// Carries one out. A case that cannot be measured is recorded as skipped, and the others go on.
 pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
+    ensure!(
+        bench.only.is_empty() || measure.has_cases(),
+        "`--only` chooses models or attacks, and this scenario has none to choose from"
+    );
     match measure {
         Measure::ShellLoop(plan) => {
             for case in &plan.case {
-                let outcome = shell_loop::measure(bench, plan, case);
-                note(bench, &case.name, outcome);
+                if bench.is_wanted(&case.name) {
+                    let outcome = shell_loop::measure(bench, plan, case);
+                    note(bench, &case.name, outcome);
+                }
             }
         }
         Measure::Speed(plan) => speed::run(bench, plan),
@@ -105,6 +130,9 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         Measure::Isolation(plan) => {
             each(bench, &plan.models, |bench, model| isolation::measure(bench, plan, model));
         }
+        Measure::ChatCost(plan) => {
+            each(bench, &plan.models, |bench, model| chat_cost::measure(bench, plan, model));
+        }
         Measure::WarmStart(plan) => {
             each(bench, &plan.models, |bench, model| warm_start::measure(bench, plan, model));
         }
@@ -120,6 +148,9 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
 
 fn each<'a>(bench: &mut Bench<'a>, models: &[String], measure: impl Fn(&mut Bench<'a>, &str) -> Result<()>) {
     for model in models {
+        if !bench.is_wanted(model) {
+            continue;
+        }
         let outcome = measure(bench, model);
         note(bench, model, outcome);
     }

@@ -23,7 +23,7 @@ pub(crate) struct Parameters {
     slots: u32,
     /// Clients that ask at the same time.
     clients: u32,
-    /// Places in a model's queue, as configured by default: whoever has one, or a slot, waits for an answer.
+    /// Places in a model's queue: a client that has one, or a slot, waits for an answer.
     queued: u32,
     /// Requests a second ÷ those that can be served. Sets the pause after a refusal of those who find no place; what
     /// was reached is among the figures.
@@ -46,7 +46,11 @@ struct Seen {
 
 /// First as many clients as slots, then the crowd.
 pub(crate) fn run(bench: &mut Bench<'_>, plan: &Parameters) -> Result<()> {
-    let home = Home::new(bench, &[], &format!("slots = {}", plan.slots))?;
+    let home = Home::new(
+        bench,
+        &[],
+        &format!("slots = {}\n[pool]\nqueue_per_model = {}\n", plan.slots, plan.queued),
+    )?;
     let server = home.serve()?;
     let phase = Duration::from_secs((plan.seconds / 4).max(2));
     ask_for(&server, plan, plan.slots, Duration::ZERO, Duration::from_secs(1))?;

@@ -102,7 +102,7 @@ fn loop_of(runs: u32, mut one: impl FnMut() -> Result<f64>) -> Result<Samples> {
     (0..runs).map(|_| one()).collect()
 }
 
-/// Takes the weights out of the page cache, where the case asks for it. Nobody may have them mapped.
+/// Takes the weights out of the page cache, where the case asks for it. No process may have them mapped.
 fn forget(tree: &Tree, case: &Case) -> Result<()> {
     if case.is_cold {
         let file = format!("if={}", models::weights(tree, &case.model)?.display());

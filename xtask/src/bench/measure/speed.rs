@@ -49,6 +49,9 @@ pub(crate) fn run(bench: &mut Bench<'_>, plan: &Parameters) {
         bench.record.version("llama.cpp", &version);
     }
     for model in &plan.models {
+        if !bench.is_wanted(model) {
+            continue;
+        }
         for layout in &plan.layouts {
             if let Err(error) = measure(bench, plan, model, layout) {
                 bench.record.skip(format!("{model}, {layout}"), format!("{error:#}"));

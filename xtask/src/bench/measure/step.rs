@@ -13,7 +13,7 @@ use crate::process;
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Parameters {
-    /// Models that the pool knows; those that nobody waits for are in memory and in use.
+    /// Models that the pool knows; those that no request waits for are in memory and in use.
     models: u32,
     /// Models that wait for memory.
     wanted: u32,

@@ -113,7 +113,7 @@ fn round(bench: &Bench<'_>, plan: &Parameters, hub: &Hub, times: &mut Times) -> 
     Ok(())
 }
 
-/// Takes a file out of the page cache. Nobody may have it mapped.
+/// Takes a file out of the page cache. No process may have it mapped.
 fn forget(file: &Path) -> Result<()> {
     process::output("sync", &[&file.to_string_lossy()])?;
     let file = format!("if={}", file.display());
