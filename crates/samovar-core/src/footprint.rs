@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::cores::ThreadUse;
+use crate::embedding::Pooling;
 
 /// Memory of one loaded model, in the two parts that the ledger counts differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -177,6 +178,9 @@ pub struct LoadOptions {
     pub threads: u32,
     /// Keep the mapped weights from being paged out.
     pub lock_memory: bool,
+    /// How vectors of whole texts are made; `None` = none are, and `embed` is refused. A model that also writes text
+    /// takes some more memory with it.
+    pub pooling: Option<Pooling>,
 }
 
 impl LoadOptions {

@@ -1,4 +1,4 @@
-//! A request for text, and the events that answer it.
+//! A request for text, and the events that answer it and every other kind of work.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::chat::Chat;
+use crate::embedding::Embedded;
 use crate::error::Failure;
 use crate::scope::Scope;
 
@@ -247,6 +248,8 @@ pub enum TokenEvent {
         /// The token with its probability; only when logprobs were asked for.
         logprob: Option<TokenLogprob>,
     },
+    /// An input became a vector or scores.
+    Embedded(Embedded),
     /// The answer is complete. Any text withheld before comes in a last `Token`.
     Done(Completion),
     /// The answer broke off.
@@ -272,6 +275,13 @@ impl Generation {
     pub fn channel(max_tokens: u32) -> (mpsc::Sender<TokenEvent>, Self) {
         // Prefilling, Prefilled, one event a token, one flush of withheld text, Done.
         let (sender, events) = mpsc::channel(max_tokens as usize + 4);
+        (sender, Self { events, on_drop: None })
+    }
+
+    /// A channel that holds the whole answer to a request for vectors or scores of so many inputs.
+    pub fn channel_for_inputs(inputs: usize) -> (mpsc::Sender<TokenEvent>, Self) {
+        // Prefilling, one event an input, Done.
+        let (sender, events) = mpsc::channel(inputs + 2);
         (sender, Self { events, on_drop: None })
     }
 

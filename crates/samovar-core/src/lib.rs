@@ -5,6 +5,7 @@
 //!   format/      what a model's files are, read from foreign bytes (the GGUF gate)
 //!   chat         a conversation, which the engine renders and tokenizes
 //!   generation   a request for text, and the events that answer it
+//!   embedding    a request for vectors or scores of texts
 //!   scope        whose the state of a prompt is
 //!   footprint    bytes: predicted, promised, measured
 //!   memory       the same by where it is: arenas, files, sizes
@@ -23,6 +24,7 @@ pub mod byte_budget;
 pub mod chat;
 pub mod cores;
 pub mod digest;
+pub mod embedding;
 pub mod error;
 pub mod footprint;
 pub mod format;
@@ -41,6 +43,7 @@ pub use byte_budget::ByteBudget;
 pub use chat::{Chat, WallTime};
 pub use cores::{Cores, ThreadUse, ThreadsWhy};
 pub use digest::Digest;
+pub use embedding::{EmbedInput, EmbedOutput, EmbedRequest, Embedded, Pooling, Truncate, Urgency};
 pub use error::{ErrorKind, Failure};
 pub use footprint::{Arrangement, Footprint, Layout, LayoutWish, LoadOptions, Speed};
 pub use generation::{

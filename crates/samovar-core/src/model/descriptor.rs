@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::format::Format;
+use crate::embedding::Pooling;
 
 /// A tensor format with its share of the file: enough to predict what a layout costs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,15 @@ pub struct Descriptor {
     /// Bytes of recurrent state that a sequence keeps beside its KV cache, at most; 0 = none, or unknown.
     #[serde(default)]
     pub state_bytes: u64,
+    /// How the file says that one vector is made of all tokens'; `None` = it does not say, or it says that none is made.
+    #[serde(default)]
+    pub pooling: Option<Pooling>,
+    /// Whether a token sees those before it only, as in models that write text.
+    #[serde(default = "yes")]
+    pub is_causal: bool,
+    /// Whether it has a classifier's weights, which a reranker needs.
+    #[serde(default)]
+    pub has_classifier: bool,
     /// Tokens of the vocabulary.
     pub vocabulary: u32,
     /// `tokenizer.chat_template`, a Jinja template.
@@ -77,7 +87,39 @@ const fn one() -> u32 {
     1
 }
 
+/// What every model was before there were encoders.
+const fn yes() -> bool {
+    true
+}
+
+/// Architectures that read text and write none: encoders.
+///
+/// *Source:* the models for which llama.cpp makes no KV cache, or no logits, in `llama-model.cpp`.
+const ENCODERS: [&str; 11] = [
+    "bert",
+    "modern-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "neo-bert",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "eurobert",
+    "gemma-embedding",
+    "llama-embed",
+    "t5encoder",
+];
+
+/// Whether models of an architecture read text and write none.
+pub(crate) fn is_encoder(architecture: &str) -> bool {
+    ENCODERS.contains(&architecture)
+}
+
 impl Descriptor {
+    /// Whether it reads text and writes none: what it makes of a text are vectors or scores.
+    pub fn is_encoder(&self) -> bool {
+        is_encoder(&self.architecture)
+    }
+
     /// Bytes of KV cache for one token at 16 bits: `2 × blocks × kv_heads × (key + value width)`.
     pub fn kv_bytes_per_token(&self) -> u64 {
         u64::from(self.blocks)

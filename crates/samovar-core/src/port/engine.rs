@@ -3,7 +3,7 @@
 //! ```text
 //!   Engine ── engine_for / capabilities / footprint / cost   of a model's header alone, pure arithmetic
 //!      ├───── packing / pack / calibrate              weights in this CPU's layout, made ahead
-//!      └───── load(...) ──► Instance ── generate ──► Generation (events; drop = cancel)
+//!      └───── load(...) ──► Instance ── generate, embed ──► Generation (events; drop = cancel)
 //!                              ├────── park / resume (also with more context or slots than before)
 //!                              ├────── measure / probe
 //!                              └────── prefixes / save_prefix / restore_prefix
@@ -20,6 +20,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::cores::Cores;
+use crate::embedding::EmbedRequest;
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use crate::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
@@ -41,6 +42,20 @@ pub struct Capabilities {
     pub can_adapt: bool,
     /// `save_prefix` and `restore_prefix` work.
     pub saves_prefixes: bool,
+    /// `generate` works: the model writes text.
+    pub can_generate: bool,
+    /// `embed` works for vectors.
+    pub can_embed: bool,
+    /// `embed` works for scores of a query and a document.
+    pub can_rerank: bool,
+}
+
+impl Capabilities {
+    /// The kinds of work that it can do, as reports write them: `generate`, `embed`, `rerank`.
+    pub fn kinds_of_work(self) -> Vec<&'static str> {
+        let all = [(self.can_generate, "generate"), (self.can_embed, "embed"), (self.can_rerank, "rerank")];
+        all.into_iter().filter(|(can, _)| *can).map(|(_, word)| word).collect()
+    }
 }
 
 /// A library able to run models.
@@ -146,6 +161,20 @@ pub trait Instance: Send + Sync + 'static {
     ) -> Result<Generation, Failure> {
         let _ = control;
         self.generate(request)
+    }
+
+    /// Starts to turn inputs into vectors or scores, and returns the events of that: an
+    /// [`Embedded`](crate::TokenEvent::Embedded) for each input, in any order, then `Done`. Tokenizes all inputs before it
+    /// returns; `control` is looked at between pieces of that. Dropping what it returns cancels what was not computed yet.
+    ///
+    /// # Errors
+    /// `Unsupported` where [`Capabilities`] say so. `ContextExceeded` for an input that is too long and not to be cut, with
+    /// both counts and the input's place; `InvalidRequest` for none or too many inputs, an empty one, token ids outside the
+    /// vocabulary, or more dimensions than a vector has. `Cancelled` when it is not wanted any more; `Unavailable` when
+    /// parked or gone. An instance in another process may say all of these as the only event instead.
+    fn embed(&self, request: EmbedRequest, control: &dyn PromptControl) -> Result<Generation, Failure> {
+        let _ = (request, control);
+        Err(Failure::new(ErrorKind::Unsupported, "this engine makes no vectors of texts"))
     }
 
     /// Token ids of a text by the model's own vocabulary.

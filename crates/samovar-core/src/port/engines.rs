@@ -138,8 +138,18 @@ mod tests {
     }
 
     fn subject() -> Subject {
+        subject_of(FakeEngine::new())
+    }
+
+    /// The same model, loaded to make vectors.
+    fn embedder() -> Subject {
+        let engine = FakeEngine::builder().capabilities(FakeEngine::EMBEDS).build();
+        Subject { options: FakeEngine::embedder_options(), ..subject_of(engine) }
+    }
+
+    fn subject_of(engine_of_the_model: FakeEngine) -> Subject {
         let engines: Vec<Arc<dyn Engine>> =
-            vec![Arc::new(engine("other", Format::Safetensors)), Arc::new(FakeEngine::new())];
+            vec![Arc::new(engine("other", Format::Safetensors)), Arc::new(engine_of_the_model)];
         Subject {
             engine: Arc::new(Engines::new(engines)),
             files: ModelFiles::of("any"),
@@ -152,5 +162,9 @@ mod tests {
 
     mod conformance {
         crate::engine_conformance!(super::subject());
+    }
+
+    mod embedders {
+        crate::engine_conformance!(embeddings: super::embedder());
     }
 }

@@ -3,7 +3,7 @@
 //! Every parser of model files must refuse the malformed ones with an error: not crash, not hang, not
 //! take memory by the gigabyte.
 
-use super::gguf::{LlamaShape, Tensor, Writer, llama, value_type};
+use super::gguf::{LlamaShape, Tensor, Writer, bert, llama, reranker, value_type};
 use crate::format::gguf::{Fault, Lookalike, limits};
 
 /// A malformed file.
@@ -40,6 +40,8 @@ pub fn valid() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("smallest", sound().build()),
         ("tiny", llama(LlamaShape::TINY).build()),
+        ("encoder", bert(LlamaShape::SMALLEST).build()),
+        ("reranker", reranker(LlamaShape::SMALLEST).build()),
         ("version-2", sound().version(2).build()),
         ("aligned-to-64", sound().alignment(64).build()),
         (
@@ -204,6 +206,11 @@ fn architectures() -> Vec<Malformed> {
         "architecture-is-a-number": sound().u32("general.architecture", 1).build() => Fault::WrongType { .. },
         "architecture-too-long": sound().text("general.architecture", "a".repeat(1000)).build() => Fault::StringTooLong { .. },
         "keys-of-another-architecture": sound().text("general.architecture", "qwen2").build() => Fault::MissingKey { .. },
+        "pooling-of-no-kind": sound().u32("llama.pooling_type", 5).build() => Fault::OutOfRange { .. },
+        "pooling-is-a-string": sound().text("llama.pooling_type", "mean").build() => Fault::WrongType { .. },
+        "encoder-of-more-tokens-than-positions": bert(LlamaShape::SMALLEST).u32("bert.context_length", 65).build() => Fault::OutOfRange { .. },
+        "encoder-with-heads-of-two-widths": bert(LlamaShape::SMALLEST).u32("bert.attention.value_length", 2).build() => Fault::OutOfRange { .. },
+        "encoder-whose-last-layer-is-of-another-width": bert(LlamaShape::SMALLEST).u32("bert.dense_3_feat_out", 2).build() => Fault::OutOfRange { .. },
         "no-block-count": sound().without("llama.block_count").build() => Fault::MissingKey { .. },
         "no-blocks": sound().u32("llama.block_count", 0).build() => Fault::OutOfRange { .. },
         "a-million-blocks": sound().u32("llama.block_count", 1_000_000).build() => Fault::OutOfRange { .. },
@@ -252,6 +259,9 @@ fn vocabularies() -> Vec<Malformed> {
     let tokens = "tokenizer.ggml.tokens";
     let long = "x".repeat(limits::TOKEN_BYTES as usize + 1);
     let huge = limits::VOCABULARY + 1;
+    let few = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"];
+    let few_words =
+        bert(LlamaShape::SMALLEST).strings(tokens, &few).i32s("tokenizer.ggml.token_type", &[3; 4]);
     let nan: Vec<f32> = (0..272).map(|id| if id == 5 { f32::NAN } else { 0.0 }).collect();
     malformed! {
         "vocabulary-empty": sound().array(tokens, value_type::STRING, 0, &[]).build() => Fault::EmptyVocabulary,
@@ -266,6 +276,7 @@ fn vocabularies() -> Vec<Malformed> {
         "byte-token-short": with_byte_token("x") => Fault::ByteToken { .. },
         "byte-token-empty": with_byte_token("") => Fault::ByteToken { .. },
         "byte-token-too-long": with_byte_token("<0x414>") => Fault::ByteToken { .. },
+        "wordpiece-without-special-tokens": few_words.build() => Fault::SpecialToken { .. },
         "byte-token-in-wordpiece": sound().text("tokenizer.ggml.model", "bert").build() => Fault::ByteToken { .. },
         "scores-too-few": sound().f32s("tokenizer.ggml.scores", &[0.0; 10]).build() => Fault::TokenizerLength { .. },
         "scores-too-many": sound().f32s("tokenizer.ggml.scores", &[0.0; 1000]).build() => Fault::TokenizerLength { .. },

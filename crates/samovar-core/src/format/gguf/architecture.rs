@@ -8,6 +8,8 @@ use super::error::Fault;
 use super::limits;
 use super::metadata::Metadata;
 use super::value::shown;
+use crate::embedding::Pooling;
+use crate::model::descriptor::is_encoder;
 
 /// Values of `rope.scaling.type` that llama.cpp knows; it asserts on others.
 const ROPE_SCALINGS: [&str; 4] = ["none", "linear", "yarn", "longrope"];
@@ -26,6 +28,10 @@ pub(super) struct Architecture {
     pub(super) feed_forward_width: u64,
     /// Recurrent state of a sequence.
     pub(super) state_bytes: u64,
+    /// How one vector is made of all tokens'.
+    pub(super) pooling: Option<Pooling>,
+    /// Whether a token sees those before it only.
+    pub(super) is_causal: bool,
     /// `vocab_size`, for models without a vocabulary of their own.
     pub(super) vocabulary: Option<u64>,
 }
@@ -56,6 +62,11 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Archite
     check_experts(metadata, &name)?;
     check_parts(metadata, &name, blocks)?;
     check_positions(metadata, &name)?;
+    if is_encoder(&name) {
+        check_encoder(metadata, &name, embedding_width, (key_width, value_width))?;
+    }
+    let pooling = pooling(metadata, &key("pooling_type"))?;
+    let is_causal = metadata.boolean(&key("attention.causal"))?.unwrap_or(true) && !is_encoder(&name);
     let vocabulary = metadata.unsigned(&key("vocab_size"), 0..=limits::VOCABULARY)?;
     Ok(Architecture {
         name,
@@ -68,8 +79,46 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Archite
         value_width,
         feed_forward_width,
         state_bytes,
+        pooling,
+        is_causal,
         vocabulary,
     })
+}
+
+/// What llama.cpp asserts of encoders: heads of one width, and layers behind the pooling that begin and end with the
+/// model's own.
+fn check_encoder<R: Read + Seek>(
+    metadata: &mut Metadata<R>,
+    name: &str,
+    width: u64,
+    (key_width, value_width): (u64, u64),
+) -> Result<(), Fault> {
+    if key_width != value_width {
+        let key = format!("{name}.attention.value_length");
+        return Err(out_of_range(&key, value_width, format!("{key_width}, as that of keys")));
+    }
+    for suffix in ["dense_2_feat_in", "dense_3_feat_out"] {
+        let key = format!("{name}.{suffix}");
+        if let Some(found) = metadata.unsigned(&key, 0..=limits::WIDTH)?
+            && found != 0
+            && found != width
+        {
+            return Err(out_of_range(&key, found, format!("{width}, the width of the model")));
+        }
+    }
+    Ok(())
+}
+
+/// llama.cpp aborts on a number that it does not know.
+fn pooling<R: Read + Seek>(metadata: &mut Metadata<R>, key: &str) -> Result<Option<Pooling>, Fault> {
+    match metadata.unsigned_u32(key)? {
+        None | Some(0) => Ok(None),
+        Some(1) => Ok(Some(Pooling::Mean)),
+        Some(2) => Ok(Some(Pooling::Cls)),
+        Some(3) => Ok(Some(Pooling::Last)),
+        Some(4) => Ok(Some(Pooling::Rank)),
+        Some(other) => Err(out_of_range(key, u64::from(other), "from 0 to 4".to_owned())),
+    }
 }
 
 /// GGUF also carries things that are no language models.

@@ -11,6 +11,7 @@ use super::split::{self, Split};
 use super::tensors::{Tally, Tensors};
 use super::tokenizer::{self, Tokenizer};
 use super::types;
+use crate::model::descriptor::is_encoder;
 use crate::model::{Descriptor, Format};
 
 /// Reads and checks the header of a model in one file.
@@ -69,7 +70,17 @@ impl HeaderFields {
         if tally.count() == 0 {
             return Err(Fault::NotAModel("a header without weights"));
         }
-        Ok(self.of(file_bytes, parts, tally.finish()))
+        let tensors = tally.finish();
+        let (rows, tokens) = (tensors.position_rows, self.architecture.context_tokens);
+        // Encoders look positions up in a table, which ends somewhere.
+        if let Some(rows) = rows.filter(|rows| is_encoder(&self.architecture.name) && *rows != tokens) {
+            return Err(Fault::OutOfRange {
+                key: format!("{}.context_length", self.architecture.name),
+                value: tokens.to_string(),
+                range: format!("{rows}, as many as the table of positions has rows"),
+            });
+        }
+        Ok(self.of(file_bytes, parts, tensors))
     }
 
     fn of(self, file_bytes: u64, parts: u32, tensors: Tensors) -> Descriptor {
@@ -98,6 +109,9 @@ impl HeaderFields {
             value_width: architecture.value_width as u32,
             feed_forward_width: architecture.feed_forward_width as u32,
             state_bytes: architecture.state_bytes,
+            pooling: architecture.pooling,
+            is_causal: architecture.is_causal,
+            has_classifier: tensors.has_classifier,
             vocabulary: vocabulary as u32,
             chat_template: self.chat_template,
             bos_token: tokenizer.bos_token,

@@ -17,6 +17,10 @@ const DEFAULT_ALIGNMENT: u64 = 32;
 /// Where the matrices of transformer blocks are found, and the output's.
 const BLOCK_PREFIXES: [&str; 3] = ["blk.", "enc.blk.", "dec.blk."];
 const OUTPUT: &str = "output.weight";
+/// Makes scores of a vector.
+const CLASSIFIER: &str = "cls.output.weight";
+/// Does so itself in some models; in others it comes before the classifier.
+const POOLER: &str = "cls.weight";
 
 /// What all tensors are together.
 #[derive(Debug)]
@@ -27,6 +31,10 @@ pub(super) struct Tensors {
     pub(super) formats: Vec<TensorFormat>,
     /// Rows of the token embedding: a vocabulary for files that have none.
     pub(super) embedding_rows: Option<u64>,
+    /// Rows of the table of learned positions.
+    pub(super) position_rows: Option<u64>,
+    /// Whether something makes scores of a vector.
+    pub(super) has_classifier: bool,
 }
 
 /// One tensor as its description says.
@@ -241,6 +249,8 @@ struct Sums {
     bytes: u64,
     by_type: Vec<TensorFormat>,
     embedding_rows: Option<u64>,
+    position_rows: Option<u64>,
+    has_classifier: bool,
 }
 
 impl Sums {
@@ -248,7 +258,14 @@ impl Sums {
         let empty =
             |name: &str| TensorFormat { name: name.to_owned(), tensors: 0, bytes: 0, matrix_bytes: 0 };
         let by_type = TYPES.iter().map(|tensor_type| empty(tensor_type.name)).collect();
-        Self { parameters: 0, bytes: 0, by_type, embedding_rows: None }
+        Self {
+            parameters: 0,
+            bytes: 0,
+            by_type,
+            embedding_rows: None,
+            position_rows: None,
+            has_classifier: false,
+        }
     }
 
     fn add(&mut self, tensor: &Tensor) -> Result<(), Fault> {
@@ -266,8 +283,14 @@ impl Sums {
         if is_matrix(tensor) {
             format.matrix_bytes += tensor.bytes;
         }
-        if tensor.name == "token_embd.weight" {
-            self.embedding_rows = tensor.shape.get(1).copied();
+        let rows = tensor.shape.get(1).copied();
+        match tensor.name.as_str() {
+            "token_embd.weight" => self.embedding_rows = rows,
+            "position_embd.weight" => self.position_rows = rows,
+            CLASSIFIER => self.has_classifier = true,
+            // Of as many rows as the model is wide it is only a layer before the classifier.
+            POOLER => self.has_classifier |= rows.unwrap_or(1) == 1,
+            _ => {}
         }
         Ok(())
     }
@@ -280,6 +303,8 @@ impl Sums {
             bytes: self.bytes,
             formats: self.by_type,
             embedding_rows: self.embedding_rows,
+            position_rows: self.position_rows,
+            has_classifier: self.has_classifier,
         }
     }
 }

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
+use crate::embedding::Pooling;
 use crate::error::{ErrorKind, Failure};
 use crate::testing::corpus;
-use crate::testing::gguf::{LlamaShape, Tensor, Writer, hybrid, llama, value_type};
+use crate::testing::gguf::{LlamaShape, Tensor, Writer, bert, hybrid, llama, reranker, value_type};
 
 /// What the design allows for any header of a megabyte, with room for a busy machine.
 const LIMIT: Duration = Duration::from_millis(200);
@@ -118,6 +119,35 @@ fn recurrent_state_is_as_large_as_the_numbers_of_its_blocks_say() {
     assert_eq!(with(&[("wkv.head_size", 16)]), 64 * (16 + 2) * 4 * 2);
     let too_many = model(&[("ssm.state_size", 1 << 20)]).build();
     assert!(inspect_bytes(&too_many).unwrap_err().to_string().contains("ssm.state_size"));
+}
+
+#[test]
+fn a_header_says_how_vectors_are_made() {
+    let facts = |writer: Writer| {
+        let descriptor = inspect_bytes(&writer.build()).unwrap();
+        (descriptor.pooling, descriptor.is_causal, descriptor.has_classifier, descriptor.is_encoder())
+    };
+    let encoder = || bert(LlamaShape::SMALLEST);
+    assert_eq!(facts(encoder()), (Some(Pooling::Mean), false, false, true));
+    assert_eq!(facts(reranker(LlamaShape::SMALLEST)), (Some(Pooling::Rank), false, true, true));
+    let silent = encoder().without("bert.pooling_type").without("bert.attention.causal");
+    assert_eq!(facts(silent), (None, false, false, true), "an encoder sees all whatever is said");
+    let decoder = || llama(LlamaShape::SMALLEST);
+    assert_eq!(facts(decoder()), (None, true, false, false));
+    let embedder = decoder().u32("llama.pooling_type", 3).boolean("llama.attention.causal", false);
+    assert_eq!(facts(embedder), (Some(Pooling::Last), false, false, false));
+    assert_eq!(facts(decoder().u32("llama.pooling_type", 0)).0, None);
+    // As wide as the model it comes before the classifier; of one row it is the classifier.
+    assert!(!facts(encoder().tensor("cls.weight", &[8, 8])).2);
+    assert!(facts(encoder().tensor("cls.weight", &[8, 1])).2);
+}
+
+#[test]
+fn a_word_piece_vocabulary_begins_texts_with_its_own_token() {
+    let begins = |writer: Writer| inspect_bytes(&writer.build()).unwrap().bos_token;
+    let encoder = || bert(LlamaShape::SMALLEST);
+    assert_eq!(begins(encoder()).as_deref(), Some("[CLS]"));
+    assert_eq!(begins(encoder().u32("tokenizer.ggml.bos_token_id", 7)).as_deref(), Some("[unused7]"));
 }
 
 #[test]

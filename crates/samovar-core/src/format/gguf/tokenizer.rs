@@ -17,12 +17,17 @@ const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
-/// Besides [`BOS`] and [`EOS`]. The misspelling is the format's own.
+const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
+/// The misspelling is the format's own.
+const SEPARATOR: &str = "tokenizer.ggml.seperator_token_id";
+/// The model of BERT's vocabularies.
+const WORD_PIECE: &str = "bert";
+/// Besides [`BOS`] and [`EOS`].
 const SPECIAL: [&str; 16] = [
     "tokenizer.ggml.eot_token_id",
     "tokenizer.ggml.eom_token_id",
-    "tokenizer.ggml.unknown_token_id",
-    "tokenizer.ggml.seperator_token_id",
+    UNKNOWN,
+    SEPARATOR,
     "tokenizer.ggml.padding_token_id",
     "tokenizer.ggml.cls_token_id",
     "tokenizer.ggml.mask_token_id",
@@ -98,6 +103,7 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Option<
     for key in SPECIAL {
         special_token(metadata, key, vocabulary)?;
     }
+    let bos = if model == WORD_PIECE { Some(check_word_piece(metadata, vocabulary)?) } else { bos };
     let mut tokenizer = Tokenizer { vocabulary, adds_bos, ..Tokenizer::default() };
     check_entries(metadata, &model, |id, text| {
         if bos == Some(id) {
@@ -113,6 +119,19 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Option<
         metadata.boolean(key)?;
     }
     Ok(Some(tokenizer))
+}
+
+/// That a WordPiece vocabulary has what is put around every text and for every unknown word. Returns what begins a text.
+fn check_word_piece<R: Read + Seek>(metadata: &mut Metadata<R>, vocabulary: u64) -> Result<u64, Fault> {
+    let mut of = |key: &'static str, default: u64| match special_token(metadata, key, vocabulary)? {
+        Special::Id(id) => Ok(id),
+        Special::Unsaid | Special::Outside(_) if default < vocabulary => Ok(default),
+        Special::Outside(id) => Err(Fault::SpecialToken { key, id, vocabulary }),
+        Special::Unsaid => Err(Fault::SpecialToken { key, id: default, vocabulary }),
+    };
+    of(UNKNOWN, 100)?;
+    of(SEPARATOR, 102)?;
+    of(BOS, 101)
 }
 
 /// What a key says of a special token.
@@ -179,7 +198,7 @@ fn adds_bos<R: Read + Seek>(metadata: &mut Metadata<R>, model: &str) -> Result<b
     }
     let pre = metadata.text("tokenizer.ggml.pre", limits::IDENTIFIER_BYTES)?.unwrap_or_default();
     Ok(match model {
-        "llama" | "bert" => true,
+        "llama" | WORD_PIECE => true,
         "gpt2" => PRE_THAT_ADD_BOS.contains(&pre.as_str()),
         _ => false,
     })
@@ -199,7 +218,7 @@ fn check_entries<R: Read + Seek>(
         hashes.push(hasher.hash_one(text));
         visit(id, text);
         // The WordPiece detokenizer aborts on any byte token.
-        if byte_tokens.get(id) && (model == "bert" || !names_byte(text)) {
+        if byte_tokens.get(id) && (model == WORD_PIECE || !names_byte(text)) {
             return Err(Fault::ByteToken { token: id, text: value::shown(text) });
         }
         Ok(())

@@ -21,12 +21,15 @@
 //!
 //! samovar_core::engine_conformance!(subject());
 //! ```
-//! gives one `#[test]` for each case. [`run_all`] runs them one after another.
+//! gives one `#[test]` for each case; those of vectors and scores are skipped where the engine cannot make them or the
+//! options have no pooling. For a model that writes no text, `engine_conformance!(embeddings: subject())` gives these
+//! alone. [`run_all`] runs one after another those that the model can do.
 //!
 //! No case knows the model: prompts are made with the instance's own tokenizer, and answers are
 //! compared with other answers of the same model. Every wait has a limit.
 
 mod answers;
+mod embeddings;
 mod lifecycle;
 mod limits;
 mod prefixes;
@@ -37,6 +40,16 @@ mod subject;
 pub use answers::{
     answers_greedily_the_same_each_time, batches_beyond_64_tokens_are_right, cached_prefixes_are_reported,
     reused_prefixes_do_not_change_the_answer, text_survives_its_tokens, usage_adds_up,
+};
+pub use embeddings::{
+    a_pair_too_long_is_refused_or_its_document_cut, an_input_too_long_is_cut_when_asked,
+    an_input_too_long_is_refused_with_both_numbers, dropping_the_instance_ends_its_vectors,
+    dropping_vectors_cancels_them, every_input_has_one_vector_of_length_one,
+    many_requests_for_vectors_at_once_all_finish, no_text_is_read_as_a_special_token,
+    parking_keeps_the_vectors, requests_without_a_text_are_refused,
+    scores_do_not_depend_on_what_is_beside_them, token_ids_are_embedded_as_they_are,
+    unwanted_inputs_are_given_up, vectors_are_cut_to_their_dimensions,
+    vectors_do_not_depend_on_what_is_beside_them, what_a_model_was_not_loaded_for_is_refused,
 };
 pub use lifecycle::{
     a_cancelled_load_is_cancelled_or_complete, dropping_the_instance_ends_its_answers,
@@ -121,17 +134,45 @@ macro_rules! engine_conformance {
             wrong_state_is_refused,
         }
     };
+    (@embeddings $arm:ident {$($context:tt)*}) => {
+        $crate::engine_conformance! { @$arm {$($context)*}
+            every_input_has_one_vector_of_length_one,
+            vectors_do_not_depend_on_what_is_beside_them,
+            vectors_are_cut_to_their_dimensions,
+            an_input_too_long_is_refused_with_both_numbers,
+            an_input_too_long_is_cut_when_asked,
+            token_ids_are_embedded_as_they_are,
+            no_text_is_read_as_a_special_token,
+            requests_without_a_text_are_refused,
+            what_a_model_was_not_loaded_for_is_refused,
+            dropping_vectors_cancels_them,
+            unwanted_inputs_are_given_up,
+            parking_keeps_the_vectors,
+            many_requests_for_vectors_at_once_all_finish,
+            dropping_the_instance_ends_its_vectors,
+            scores_do_not_depend_on_what_is_beside_them,
+            a_pair_too_long_is_refused_or_its_document_cut,
+        }
+    };
+    (embeddings: $subject:expr) => {
+        $crate::engine_conformance! { @embeddings tests {$subject} }
+    };
     ($subject:expr) => {
         $crate::engine_conformance! { @all tests {$subject} }
+        $crate::engine_conformance! { @embeddings tests {$subject} }
     };
 }
 
-/// Every case.
+/// Every case of a model that writes text.
 pub const CASES: &[Case] = crate::engine_conformance! { @all table {} };
 
-/// Runs every case; panics at the first fact that does not hold.
+/// Every case of vectors and scores.
+pub const EMBEDDING_CASES: &[Case] = crate::engine_conformance! { @embeddings table {} };
+
+/// Runs every case of what the model can do; panics at the first fact that does not hold.
 pub fn run_all(subject: &Subject) {
-    for (_, case) in CASES {
+    let of_text: &[Case] = if subject.capabilities().can_generate { CASES } else { &[] };
+    for (_, case) in of_text.iter().chain(EMBEDDING_CASES) {
         case(subject);
     }
 }

@@ -28,7 +28,7 @@ pub struct Subject {
     pub packed: Option<(PathBuf, String)>,
     /// Its facts.
     pub descriptor: Descriptor,
-    /// How to load it: at least 2 slots, at least 256 tokens of context.
+    /// How to load it: at least 2 slots, at least 256 tokens of context. With a pooling where vectors or scores are tested.
     pub options: LoadOptions,
     /// Where two tokens' log-probabilities are at most so far apart, either may be chosen when the
     /// batch around them differs. 0 = answers are equal whatever runs beside them.
@@ -152,7 +152,7 @@ pub(super) fn collect(generation: Generation) -> Answer {
 }
 
 /// Every event of an answer.
-fn events(generation: Generation) -> Vec<TokenEvent> {
+pub(super) fn events(generation: Generation) -> Vec<TokenEvent> {
     within_limit("an answer", move || {
         let mut generation = generation;
         let mut events = Vec::new();

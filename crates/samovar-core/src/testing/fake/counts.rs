@@ -48,6 +48,18 @@ pub struct Counts {
     pub packed_loads: u64,
     /// Tokens generated.
     pub tokens: u64,
+    /// Requests for vectors or scores that were accepted.
+    pub embeds_started: u64,
+    /// Of these, those that ended with `Done`.
+    pub embeds_finished: u64,
+    /// Of these, those whose receiver went away.
+    pub embeds_cancelled: u64,
+    /// Batches of inputs that were chosen to be computed.
+    pub batches: u64,
+    /// Inputs that were computed.
+    pub inputs_embedded: u64,
+    /// Inputs that were never computed, because the receiver of their request went away.
+    pub inputs_dropped: u64,
 }
 
 /// Where the counts are kept and waited for.

@@ -9,15 +9,17 @@ use std::time::Instant;
 
 use super::answer::Answer;
 use super::counts::Ledger;
+use super::embedding::{self, Embedding};
 use super::remembered::Remembered;
 use super::script::Script;
 use super::{remembered, vocabulary};
 use crate::cores::{Cores, ThreadUse, ThreadsWhy};
+use crate::embedding::{EmbedRequest, Pooling};
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Arrangement, Footprint, LoadOptions, Measurement};
 use crate::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
 use crate::model::Descriptor;
-use crate::port::{Instance, PromptControl};
+use crate::port::{Capabilities, Instance, PromptControl};
 use crate::scope::Scope;
 use crate::testing::gate::Gate;
 
@@ -30,11 +32,21 @@ pub(super) struct FakeInstance {
 pub(super) struct Gates {
     pub(super) tokens: Arc<Gate>,
     pub(super) requests: Arc<Gate>,
+    pub(super) batches: Arc<Gate>,
+}
+
+/// What was loaded, and how that came out.
+pub(super) struct Model {
+    pub(super) script: Script,
+    pub(super) capabilities: Capabilities,
+    pub(super) arrangement: Arrangement,
 }
 
 pub(super) struct Shared {
     pub(super) script: Script,
     pub(super) descriptor: Descriptor,
+    pub(super) capabilities: Capabilities,
+    pub(super) pooling: Option<Pooling>,
     arrangement: Arrangement,
     pub(super) gates: Gates,
     pub(super) ledger: Arc<Ledger>,
@@ -42,6 +54,8 @@ pub(super) struct Shared {
     pub(super) is_dead: AtomicBool,
     pub(super) is_parked: AtomicBool,
     pub(super) tokens_said: AtomicU64,
+    pub(super) inputs_embedded: AtomicU64,
+    pub(super) embedding: Mutex<Embedding>,
     pub(super) state: Mutex<State>,
     pub(super) slot_freed: Condvar,
 }
@@ -79,13 +93,13 @@ impl State {
 
 impl FakeInstance {
     pub(super) fn new(
-        script: Script,
+        model: Model,
         descriptor: &Descriptor,
         options: &LoadOptions,
-        arrangement: Arrangement,
         gates: Gates,
         ledger: Arc<Ledger>,
     ) -> Self {
+        let Model { script, capabilities, arrangement } = model;
         ledger.change(|counts| {
             counts.loads_finished += 1;
             counts.live_instances += 1;
@@ -94,17 +108,29 @@ impl FakeInstance {
         let shared = Shared {
             arrangement,
             descriptor: descriptor.clone(),
+            capabilities,
+            pooling: options.pooling,
             gates,
             ledger,
             is_stopped: AtomicBool::new(false),
             is_dead: AtomicBool::new(false),
             is_parked: AtomicBool::new(false),
             tokens_said: AtomicU64::new(0),
+            inputs_embedded: AtomicU64::new(0),
+            embedding: Mutex::default(),
             state: Mutex::new(State::sized(&script, descriptor, &as_it_came_out)),
             script,
             slot_freed: Condvar::new(),
         };
         Self { shared: Arc::new(shared), threads: Mutex::default() }
+    }
+
+    /// Works on a thread that ends before this instance does.
+    fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::spawn(work);
+        let mut threads = lock(&self.threads);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
     }
 }
 
@@ -113,6 +139,9 @@ impl Instance for FakeInstance {
         let shared = &self.shared;
         shared.gates.requests.pass(|| shared.check_usable().is_err());
         shared.check_usable()?;
+        if !shared.capabilities.can_generate {
+            return Err(Failure::new(ErrorKind::Unsupported, "this model writes no text"));
+        }
         let prompt = shared.prompt_tokens(&request.prompt)?;
         let room = lock(&shared.state).context_tokens.saturating_sub(prompt.len() as u32);
         let max_tokens = request.max_tokens.unwrap_or(room).min(room);
@@ -131,10 +160,19 @@ impl Instance for FakeInstance {
             ticket,
             arrived: Instant::now(),
         };
-        let thread = std::thread::spawn(move || answer.run());
-        let mut threads = lock(&self.threads);
-        threads.retain(|thread| !thread.is_finished());
-        threads.push(thread);
+        self.spawn(move || answer.run());
+        Ok(generation)
+    }
+
+    fn embed(&self, request: EmbedRequest, control: &dyn PromptControl) -> Result<Generation, Failure> {
+        let shared = &self.shared;
+        shared.gates.requests.pass(|| shared.check_usable().is_err() || !control.is_wanted());
+        shared.check_usable()?;
+        let (generation, needs_thread) = embedding::enter(shared, request, control)?;
+        if needs_thread {
+            let shared = Arc::clone(shared);
+            self.spawn(move || embedding::compute(&shared));
+        }
         Ok(generation)
     }
 
@@ -194,12 +232,13 @@ impl Instance for FakeInstance {
         let state = lock(&shared.state);
         let is_parked = shared.is_parked.load(Ordering::SeqCst);
         let total = state.context_tokens * state.slots;
+        let embedding = lock(&shared.embedding).running();
         Measurement {
             held_bytes: if is_parked { 0 } else { state.footprint.held_bytes },
             mapped_bytes: state.footprint.mapped_bytes,
             kv_used_tokens: if is_parked { 0 } else { state.kv_used_tokens },
             kv_total_tokens: if is_parked { 0 } else { total },
-            busy_slots: state.busy_slots,
+            busy_slots: (state.busy_slots + embedding).min(state.slots),
             threads: state.threads,
         }
     }
@@ -309,7 +348,7 @@ fn render(messages: &str) -> String {
     turns.replace(r#""},"#, "<|im_end|>\n").replace(r#""}"#, "<|im_end|>\n") + "<|im_start|>assistant\n"
 }
 
-fn check_ids(tokens: &[u32]) -> Result<(), Failure> {
+pub(super) fn check_ids(tokens: &[u32]) -> Result<(), Failure> {
     match tokens.iter().find(|token| **token >= vocabulary::size()) {
         None => Ok(()),
         Some(token) => {

@@ -1,7 +1,8 @@
 //! An engine that loads, speaks, hangs and dies as a script says.
 //!
 //! ```text
-//!   FakeEngine ── Script (per model) ──► FakeInstance ── one thread a request ──► events
+//!   FakeEngine ── Script (per model) ──► FakeInstance ─┬─ one thread a request ────────► events
+//!       │                                     │        └─ batches of inputs to embed ─► events
 //!       │                                     │
 //!       └── Counts: awaited by tests ◄────────┘
 //! ```
@@ -11,7 +12,9 @@
 //! It never reads the model file, though it does read packed ones, and never takes the memory that it reports.
 
 mod answer;
+mod builder;
 mod counts;
+mod embedding;
 mod instance;
 mod packing;
 mod remembered;
@@ -24,10 +27,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use builder::Builder;
 pub use counts::{Counts, Ledger};
 pub use script::Script;
 
 use super::gate::Gate;
+use crate::embedding::Pooling;
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Footprint, KvType, Layout, LoadOptions, Speed};
 use crate::memory::Cost;
@@ -35,7 +40,10 @@ use crate::model::{Descriptor, Format, TensorFormat};
 use crate::port::{
     Capabilities, Engine, EngineId, EngineInfo, Instance, LoadControl, LoadRequest, PackRequest,
 };
-use instance::{FakeInstance, Gates};
+use instance::{FakeInstance, Gates, Model};
+
+/// Numbers of a vector by the models of [`FakeEngine::descriptor`].
+const WIDTH: u32 = 64;
 
 /// An engine that does what a script says. Clones are the same engine.
 #[derive(Clone, Debug)]
@@ -47,115 +55,36 @@ pub struct FakeEngine {
 struct Shared {
     info: EngineInfo,
     capabilities: Capabilities,
+    capabilities_by_model: HashMap<String, Capabilities>,
     script: Script,
     script_by_model: HashMap<String, Script>,
     loads: Gate,
     tokens: Arc<Gate>,
     packs: Gate,
     requests: Arc<Gate>,
+    batches: Arc<Gate>,
     /// How many of the coming loads fail, and how.
     failing_loads: Mutex<(u32, Failure)>,
     ledger: Arc<Ledger>,
 }
 
-/// How a [`FakeEngine`] is made.
-#[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "independent gates, each closed by name")]
-pub struct Builder {
-    info: EngineInfo,
-    capabilities: Capabilities,
-    script: Script,
-    script_by_model: HashMap<String, Script>,
-    gates_loads: bool,
-    gates_tokens: bool,
-    gates_packs: bool,
-    gates_requests: bool,
-}
-
-impl Builder {
-    /// What every model does that has no script of its own.
-    #[must_use]
-    pub fn script(mut self, script: Script) -> Self {
-        self.script = script;
-        self
-    }
-
-    /// What the model whose descriptor has this name does.
-    #[must_use]
-    pub fn script_for(mut self, model: impl Into<String>, script: Script) -> Self {
-        self.script_by_model.insert(model.into(), script);
-        self
-    }
-
-    /// Loads wait at [`FakeEngine::loads_gate`], which begins closed.
-    #[must_use]
-    pub fn gate_loads(mut self) -> Self {
-        self.gates_loads = true;
-        self
-    }
-
-    /// Each token of every answer waits at [`FakeEngine::tokens_gate`], which begins closed.
-    #[must_use]
-    pub fn gate_tokens(mut self) -> Self {
-        self.gates_tokens = true;
-        self
-    }
-
-    /// Packings wait at [`FakeEngine::packs_gate`], which begins closed, when half of the file is written.
-    #[must_use]
-    pub fn gate_packs(mut self) -> Self {
-        self.gates_packs = true;
-        self
-    }
-
-    /// Each request waits at [`FakeEngine::requests_gate`], which begins closed, before `generate` returns.
-    #[must_use]
-    pub fn gate_requests(mut self) -> Self {
-        self.gates_requests = true;
-        self
-    }
-
-    /// Which engine it says that it is, and which models it runs. Default: `fake`, which runs GGUF models.
-    #[must_use]
-    pub fn identity(mut self, id: &str, formats: impl IntoIterator<Item = Format>) -> Self {
-        self.info = info(id, formats);
-        self
-    }
-
-    /// What the engine says it can do.
-    #[must_use]
-    pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
-        self.capabilities = capabilities;
-        self
-    }
-
-    /// The engine.
-    pub fn build(self) -> FakeEngine {
-        let gate = |is_closed| if is_closed { Gate::closed() } else { Gate::opened() };
-        FakeEngine {
-            shared: Arc::new(Shared {
-                info: self.info,
-                capabilities: self.capabilities,
-                script: self.script,
-                script_by_model: self.script_by_model,
-                loads: gate(self.gates_loads),
-                tokens: Arc::new(gate(self.gates_tokens)),
-                packs: gate(self.gates_packs),
-                requests: Arc::new(gate(self.gates_requests)),
-                failing_loads: Mutex::new((
-                    0,
-                    Failure::new(ErrorKind::EngineFailed, "scripted load failure"),
-                )),
-                ledger: Arc::default(),
-            }),
-        }
-    }
-}
-
 impl FakeEngine {
     /// What it can do, unless it is made otherwise.
-    pub const CAPABILITIES: Capabilities =
-        Capabilities { reuses_prefixes: true, can_park: true, can_adapt: false, saves_prefixes: true };
+    pub const CAPABILITIES: Capabilities = Capabilities {
+        reuses_prefixes: true,
+        can_park: true,
+        can_adapt: false,
+        saves_prefixes: true,
+        can_generate: true,
+        can_embed: false,
+        can_rerank: false,
+    };
+
+    /// The same, and it makes vectors and scores of the models that are loaded [to be embedders](Self::embedder_options).
+    pub const EMBEDS: Capabilities = Capabilities { can_embed: true, can_rerank: true, ..Self::CAPABILITIES };
+
+    /// Inputs of one batch at most.
+    pub const BATCH_INPUTS: usize = embedding::BATCH_INPUTS;
 
     /// An engine that loads at once and speaks as fast as it can.
     #[allow(clippy::new_without_default, reason = "a test reads better with the verb")]
@@ -165,16 +94,7 @@ impl FakeEngine {
 
     /// An engine that does something else.
     pub fn builder() -> Builder {
-        Builder {
-            info: info("fake", [Format::Gguf]),
-            capabilities: Self::CAPABILITIES,
-            script: Script::default(),
-            script_by_model: HashMap::new(),
-            gates_loads: false,
-            gates_tokens: false,
-            gates_packs: false,
-            gates_requests: false,
-        }
+        Builder::new()
     }
 
     /// A model that this engine can load: `bytes` of weights, a context of 2,048 tokens.
@@ -190,7 +110,7 @@ impl FakeEngine {
             formats: vec![TensorFormat { name: "F16".to_owned(), tensors: 1, bytes, matrix_bytes: bytes }],
             quantization: "F16".to_owned(),
             context_tokens: 2048,
-            embedding_width: 64,
+            embedding_width: WIDTH,
             blocks: 4,
             heads: 4,
             kv_heads: 2,
@@ -198,6 +118,9 @@ impl FakeEngine {
             value_width: 16,
             feed_forward_width: 128,
             state_bytes: 0,
+            pooling: None,
+            is_causal: true,
+            has_classifier: false,
             vocabulary: vocabulary::size(),
             chat_template: Some(vocabulary::CHAT_TEMPLATE.to_owned()),
             bos_token: Some(vocabulary::text_of(vocabulary::BOS)),
@@ -215,7 +138,33 @@ impl FakeEngine {
             kv_type: KvType::F16,
             threads: 1,
             lock_memory: false,
+            pooling: None,
         }
+    }
+
+    /// The same for an embedder, which vectors are asked of.
+    pub fn embedder_options() -> LoadOptions {
+        LoadOptions { pooling: Some(Pooling::Mean), ..Self::options() }
+    }
+
+    /// The tokens that a text is embedded as: its own between two special ones.
+    pub fn tokens_of(text: &str) -> Vec<u32> {
+        embedding::tokens_of(text)
+    }
+
+    /// The vector of such tokens, whole and of length 1, by a model as wide as [`descriptor`](Self::descriptor).
+    pub fn vector_of(tokens: &[u32]) -> Vec<f32> {
+        Self::values_of(tokens, WIDTH, None, true)
+    }
+
+    /// The same by a model of any width, as it is asked for.
+    pub fn values_of(tokens: &[u32], width: u32, dimensions: Option<u32>, normalize: bool) -> Vec<f32> {
+        embedding::values_of(tokens, width, dimensions, normalize)
+    }
+
+    /// How well a document answers a query: the share of the query's words that are in it.
+    pub fn score_of(query: &str, document: &str) -> f32 {
+        embedding::score_of(query, document)
     }
 
     /// The gate at which loads wait.
@@ -233,9 +182,14 @@ impl FakeEngine {
         &self.shared.packs
     }
 
-    /// The gate at which requests wait, inside `generate`.
+    /// The gate at which requests wait, inside `generate` and `embed`.
     pub fn requests_gate(&self) -> &Gate {
         &self.shared.requests
+    }
+
+    /// The gate at which batches of inputs wait.
+    pub fn batches_gate(&self) -> &Gate {
+        &self.shared.batches
     }
 
     /// Makes the next `count` loads fail with `failure`.
@@ -268,6 +222,12 @@ impl FakeEngine {
         is_so: impl FnMut(&Counts) -> bool,
     ) -> Result<Counts, Counts> {
         self.shared.ledger.blocking_wait_until(limit, is_so)
+    }
+
+    fn capabilities_of(&self, descriptor: &Descriptor) -> Capabilities {
+        let name = descriptor.name.as_ref();
+        let own = name.and_then(|name| self.shared.capabilities_by_model.get(name));
+        own.copied().unwrap_or(self.shared.capabilities)
     }
 
     fn script_of(&self, descriptor: &Descriptor) -> &Script {
@@ -328,8 +288,8 @@ impl Engine for FakeEngine {
         vec![self.shared.info.clone()]
     }
 
-    fn capabilities(&self, _descriptor: &Descriptor) -> Capabilities {
-        self.shared.capabilities
+    fn capabilities(&self, descriptor: &Descriptor) -> Capabilities {
+        self.capabilities_of(descriptor)
     }
 
     /// Mapped: the tensors, for a hybrid twice. Held: the KV cache of all slots, and the tensors when repacked.
@@ -401,12 +361,17 @@ impl Engine for FakeEngine {
             });
             return Err(failure);
         }
-        let gates =
-            Gates { tokens: Arc::clone(&self.shared.tokens), requests: Arc::clone(&self.shared.requests) };
+        let gates = Gates {
+            tokens: Arc::clone(&self.shared.tokens),
+            requests: Arc::clone(&self.shared.requests),
+            batches: Arc::clone(&self.shared.batches),
+        };
         let arrangement = packing::arrange(script, request, options.layout);
         ledger.change(|counts| counts.packed_loads += u64::from(arrangement.layout.needs_packed_file()));
         let ledger = Arc::clone(ledger);
-        Ok(Arc::new(FakeInstance::new(script.clone(), descriptor, options, arrangement, gates, ledger)))
+        let model =
+            Model { script: script.clone(), capabilities: self.capabilities_of(descriptor), arrangement };
+        Ok(Arc::new(FakeInstance::new(model, descriptor, options, gates, ledger)))
     }
 }
 

@@ -40,6 +40,12 @@ pub struct Script {
     /// The instance falls silent after so many tokens in all, until it is dropped. It no longer
     /// looks whether it has a reader.
     pub hang_after_tokens: Option<u64>,
+    /// Real time for each input that is embedded.
+    pub time_per_input: Duration,
+    /// An input with this text in it is computed to no number, and its request fails.
+    pub not_a_number: Option<String>,
+    /// The instance dies, without a word, after so many inputs in all.
+    pub crash_after_inputs: Option<u64>,
     /// Parking fails so.
     pub park_failure: Option<Failure>,
     /// Resuming fails so.

@@ -36,7 +36,10 @@ fn answer(instance: &Arc<dyn Instance>, request: GenerationRequest) -> (String, 
         match event {
             TokenEvent::Token { text: part, .. } => text.push_str(&part),
             TokenEvent::Done(completion) => done = Some(completion),
-            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Failed(_) => (),
+            TokenEvent::Prefilling { .. }
+            | TokenEvent::Prefilled { .. }
+            | TokenEvent::Embedded(_)
+            | TokenEvent::Failed(_) => (),
         }
     }
     (text, done)
@@ -236,4 +239,25 @@ mod conformance {
     }
 
     crate::engine_conformance!(subject());
+
+    mod embedders {
+        use super::{Arc, FakeEngine, Subject};
+        use crate::embedding::Pooling;
+        use crate::footprint::LoadOptions;
+
+        fn subject(pooling: Pooling) -> Subject {
+            Subject {
+                engine: Arc::new(FakeEngine::builder().capabilities(FakeEngine::EMBEDS).build()),
+                options: LoadOptions { pooling: Some(pooling), ..FakeEngine::options() },
+                ..super::subject()
+            }
+        }
+
+        crate::engine_conformance!(subject(Pooling::Mean));
+
+        #[test]
+        fn scores_of_pairs() {
+            crate::testing::conformance::run_all(&subject(Pooling::Rank));
+        }
+    }
 }

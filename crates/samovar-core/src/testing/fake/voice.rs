@@ -113,7 +113,7 @@ fn logprob_of(logits: &[f32], token: u32, count: u32) -> TokenLogprob {
 }
 
 /// *Source:* the finalizer of `SplitMix64`.
-fn mix(value: u64) -> u64 {
+pub(super) fn mix(value: u64) -> u64 {
     let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ value >> 31

@@ -1,9 +1,11 @@
 //! A writer of small GGUF files, sound or deliberately not; of split ones, and of adapters.
 
+mod bert;
 mod llama;
 mod lora;
 mod parts;
 
+pub use bert::{CLS, SEP, bert, reranker};
 pub use llama::{LlamaShape, byte_pairs, hybrid, llama, windowed, with_specials, wordy};
 pub use lora::lora;
 pub use parts::part_name;
