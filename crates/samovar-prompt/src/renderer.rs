@@ -634,6 +634,13 @@ mod tests {
             "{s: 1}[t]",
             "{s: 1}.get(t)",
             "t in {s: 1}",
+            "{s: 1}",
+            "dict([(s, 1)])",
+            "[s]|unique(true)|list",
+            "[s]|map(attribute=7999999)|list",
+            "s|truncate(9000000)",
+            "s|int",
+            "s|float",
         ] {
             let template = format!(
                 "{{% set s = 'a' * 8000000 %}}{{% set t = 'a' * 8000000 %}}{{% for i in range(9999) %}}{{% set x = {look} %}}{{% endfor %}}"
@@ -642,6 +649,18 @@ mod tests {
             assert_eq!(failure.kind, ErrorKind::InvalidModel, "{look}: {failure}");
             assert!(failure.message.contains("the template's values take more than"), "{look}: {failure}");
         }
+    }
+
+    #[test]
+    fn a_long_conversation_may_be_looked_through_for_each_of_its_messages() {
+        let message = |number: usize| {
+            let (role, length) = if number == 0 { ("system", 100_000) } else { ("user", 1_000) };
+            serde_json::json!({ "role": role, "content": "x".repeat(length) })
+        };
+        let messages: Vec<_> = (0..1_000).map(message).collect();
+        let chat = Chat::new(serde_json::Value::from(messages).to_string(), 1_000);
+        let looks = "{% for m in messages %}{% if '</think>' in m.content or 'y' in messages[0].content or m.content|length < 9 or m.content[0] == 'y' or m.content == messages[0].content ~ 'y' %}!{% endif %}{{ m.role[0] }}{% endfor %}";
+        assert_eq!(render(Some(looks), &chat).expect("renders"), format!("s{}", "u".repeat(999)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use minijinja::value::{Kwargs, Rest, ValueOrKwargs};
 use minijinja::{Environment, Error, State, Value};
 
-use super::budget::{charge_items, refuse};
+use super::budget::{charge_items, look_through, refuse};
 use super::filters::Arguments;
 use super::python::objects::{Cycler, Joiner, Range};
 use super::python::{Kind, check_nesting, integer, items, kind, pairs};
@@ -95,6 +95,7 @@ fn dict(state: &mut State, arguments: Arguments) -> Result<Value, Error> {
     let members = members(state, &arguments)?;
     for (key, _) in &members {
         super::python::operators::check_key(key)?;
+        look_through(state, key)?;
     }
     let dict = Value::from_pairs(members);
     check_nesting(state, &dict)?;

@@ -92,7 +92,10 @@ const OPERATORS: [(&str, Filter); 18] = [
     ("__iterate", |state, value, unpacks| iterate(state, value, is_true(&unpacks.first()))),
     ("__held", |state, value, _| check_nesting(state, value).map(|()| value.clone())),
     ("__held_by_namespace", held_by_namespace),
-    ("__key", |_, key, _| operators::check_key(key).map(|()| key.clone())),
+    ("__key", |state, key, _| {
+        operators::check_key(key)?;
+        look_through(state, key).map(|()| key.clone())
+    }),
 ];
 
 /// Whether a template may name this filter.

@@ -5,7 +5,7 @@ use std::num::IntErrorKind;
 use minijinja::{Error, State, Value};
 
 use super::Arguments;
-use crate::template::budget::refuse;
+use crate::template::budget::{look_through, refuse};
 use crate::template::python::{Kind, integer, is_space, kind, number, undefined, wrong_type};
 
 pub(super) fn abs(_: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
@@ -67,8 +67,9 @@ fn truncated(float: f64) -> Result<Option<i128>, Error> {
     }
 }
 
-pub(super) fn int(_: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
+pub(super) fn int(state: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
     let [default, base] = arguments.bind("int", ["default", "base"])?;
+    look_through(state, value)?;
     let base = base.as_ref().and_then(integer).map_or(Some(10), |base| u32::try_from(base).ok());
     let base = base
         .filter(|base| (2..=36).contains(base))
@@ -86,8 +87,9 @@ pub(super) fn int(_: &mut State, value: &Value, arguments: Arguments) -> Result<
     Ok(found.map_or_else(|| default.unwrap_or_else(|| Value::from(0)), of_integer))
 }
 
-pub(super) fn float(_: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
+pub(super) fn float(state: &mut State, value: &Value, arguments: Arguments) -> Result<Value, Error> {
     let [default] = arguments.bind("float", ["default"])?;
+    look_through(state, value)?;
     let found = match (kind(value), value.as_str()) {
         (Kind::Undefined, _) => return Err(undefined()),
         (_, Some(text)) => parse_float(text),

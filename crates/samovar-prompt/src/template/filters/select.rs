@@ -45,10 +45,10 @@ impl Getter {
         Self { parts, default }
     }
 
-    pub(super) fn get(&self, item: &Value) -> Result<Value, Error> {
+    pub(super) fn get(&self, state: &mut State, item: &Value) -> Result<Value, Error> {
         let mut found = item.clone();
         for part in &self.parts {
-            found = lookup::item(&found, part)?;
+            found = super::item(state, &found, part)?;
             if let (true, Some(default)) = (found.is_undefined(), &self.default) {
                 found = default.clone();
             }
@@ -91,7 +91,7 @@ fn mapped(state: &mut State, value: &Value, mut arguments: Arguments) -> Result<
         arguments.bind::<0>("map", [])?;
         let getter = Getter::of(attribute.as_ref(), default);
         for item in items(state, value)? {
-            mapped.push(getter.get(&item)?);
+            mapped.push(getter.get(state, &item)?);
         }
         return Ok(mapped);
     }
@@ -125,7 +125,7 @@ fn choose(
     let test = arguments.split_first();
     let mut chosen = Vec::new();
     for item in items(state, value)? {
-        let looked_at = getter.get(&item)?;
+        let looked_at = getter.get(state, &item)?;
         let holds = match &test {
             None => is_true(&looked_at),
             Some((name, rest)) => {
@@ -164,7 +164,8 @@ pub(super) fn groupby(state: &mut State, value: &Value, arguments: Arguments) ->
     check_nesting(state, value)?;
     let mut keyed = Vec::new();
     for item in items(state, value)? {
-        let key = key_of(state, getter.get(&item)?, folds_case)?;
+        let key = getter.get(state, &item)?;
+        let key = key_of(state, key, folds_case)?;
         keyed.push((key, item));
     }
     let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
@@ -176,7 +177,7 @@ pub(super) fn groupby(state: &mut State, value: &Value, arguments: Arguments) ->
     }
     let mut listed = Vec::new();
     for (key, members) in groups {
-        let key = if folds_case { getter.get(&members[0])? } else { key };
+        let key = if folds_case { getter.get(state, &members[0])? } else { key };
         listed.push(Value::from_object(Group { key, members: Value::from_object(members) }));
     }
     budget::list(state, listed)

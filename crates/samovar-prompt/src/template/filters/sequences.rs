@@ -68,7 +68,7 @@ pub(super) fn join(state: &mut State, value: &Value, arguments: Arguments) -> Re
         separator.map(|separator| text::string(state, &separator)).transpose()?.unwrap_or_default();
     let mut joined = String::new();
     for (index, item) in items(state, value)?.iter().enumerate() {
-        let item = getter.get(item)?;
+        let item = getter.get(state, item)?;
         if index > 0 {
             charge(state, separator.len())?;
             joined.push_str(&separator);
@@ -101,7 +101,8 @@ fn keyed(
     let getter = Getter::of(attribute, None);
     let mut keyed = Vec::new();
     for item in items(state, value)? {
-        let key = key_of(state, getter.get(&item)?, folds_case)?;
+        let key = getter.get(state, &item)?;
+        let key = key_of(state, key, folds_case)?;
         keyed.push((key, item));
     }
     Ok(keyed)
@@ -120,7 +121,7 @@ pub(super) fn sort(state: &mut State, value: &Value, arguments: Arguments) -> Re
     for item in items(state, value)? {
         let mut keys = Vec::new();
         for getter in &getters {
-            let key = getter.get(&item)?;
+            let key = getter.get(state, &item)?;
             keys.push(key_of(state, key, folds_case)?);
         }
         keyed.push((Value::from_object(keys), item));
@@ -137,6 +138,7 @@ pub(super) fn unique(state: &mut State, value: &Value, arguments: Arguments) -> 
         let mut unique = Vec::new();
         for (key, item) in keyed {
             operators::check_key(&key)?;
+            budget::look_through(state, &key)?;
             // To Python `true` and `1` are equal.
             let key = if kind(&key) == Kind::Bool { integer(&key).map_or(key, Value::from) } else { key };
             if seen.insert(key) {
@@ -179,7 +181,7 @@ pub(super) fn sum(state: &mut State, value: &Value, arguments: Arguments) -> Res
     let getter = Getter::of(attribute.as_ref(), None);
     let mut values = Vec::new();
     for item in items(state, value)? {
-        values.push(getter.get(&item)?);
+        values.push(getter.get(state, &item)?);
     }
     operators::sum(state, &values, start.unwrap_or_else(|| Value::from(0)))
 }

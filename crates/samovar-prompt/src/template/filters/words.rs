@@ -203,6 +203,7 @@ pub(super) fn truncate(state: &mut State, value: &Value, arguments: Arguments) -
     if length < end_length || leeway < 0 {
         return Err(refuse("truncate's length is shorter than its end"));
     }
+    budget::look_through(state, value)?;
     if length_of(value)? as i128 <= length.saturating_add(leeway) {
         return Ok(value.clone());
     }
