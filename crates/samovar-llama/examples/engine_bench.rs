@@ -125,7 +125,7 @@ fn finish(mut generation: Generation) -> Fallible<Timed> {
     while let Some(event) = generation.blocking_next() {
         match event {
             TokenEvent::Prefilled { .. } => first = Some(Instant::now()),
-            TokenEvent::Prefilling { .. } | TokenEvent::Token { .. } => {}
+            TokenEvent::Prefilling { .. } | TokenEvent::Token { .. } | TokenEvent::Embedded(_) => {}
             TokenEvent::Done(completion) => {
                 let now = Instant::now();
                 return Ok(Timed { completion, first: first.unwrap_or(now), last: now });
@@ -179,7 +179,10 @@ fn answer(instance: &Arc<dyn Instance>, tokens: Vec<u32>) -> Fallible<Digest> {
                 }
             }
             TokenEvent::Failed(failure) => return Err(failure.to_string().into()),
-            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Done(_) => {}
+            TokenEvent::Prefilling { .. }
+            | TokenEvent::Prefilled { .. }
+            | TokenEvent::Embedded(_)
+            | TokenEvent::Done(_) => {}
         }
     }
     Ok(hasher.finish())
@@ -213,6 +216,7 @@ fn main() -> Fallible<()> {
         kv_type: KvType::F16,
         threads: settings.threads,
         lock_memory: false,
+        pooling: None,
     };
     let wants =
         |part: &str| settings.only.as_ref().is_none_or(|only| only.split(',').any(|name| name == part));

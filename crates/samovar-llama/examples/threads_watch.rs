@@ -35,6 +35,7 @@ fn main() -> Result<(), Failure> {
         kv_type: KvType::F16,
         threads,
         lock_memory: false,
+        pooling: None,
     };
     let descriptor = gguf::inspect(&path)?;
     let engine = LlamaEngine::new();

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! No other thread touches the context. It never blocks on a reader: each answer's channel has room for the
-//! whole answer. A step is one `decode`; cancellation is looked at before each.
+//! whole answer. A step is one `decode`; cancellation is looked at before each. A model that makes vectors, too, computes a
+//! batch of those after each step.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use samovar_core::FinishReason;
 
 use crate::adapters::Adapters;
 use crate::context::{Batch, Context, DecodeError};
+use crate::embed::Embedder;
 use crate::error::Error;
 use crate::kv::Kv;
 use crate::packed::WeightViews;
@@ -73,6 +75,8 @@ pub(crate) struct Batcher<'m> {
     failures: u32,
     /// Tokens that end an answer; found on first need.
     enders: Option<Vec<LlamaToken>>,
+    /// Makes vectors, if the model was loaded for that, too.
+    embedder: Option<Embedder<'m>>,
 }
 
 impl<'m> Batcher<'m> {
@@ -112,7 +116,13 @@ impl<'m> Batcher<'m> {
             computing: None,
             failures: 0,
             enders: None,
+            embedder: None,
         }
+    }
+
+    /// The same beside an embedder.
+    pub(crate) fn with(self, embedder: Option<Embedder<'m>>) -> Self {
+        Self { embedder, ..self }
     }
 
     /// Serves until told otherwise. Requests that still run are broken off with `Parked`, `Gone` or the
@@ -121,7 +131,7 @@ impl<'m> Batcher<'m> {
         loop {
             if let Some(exit) = self.listen(commands) {
                 let reason = if matches!(exit, Exit::Park(_)) { Error::Parked } else { Error::Gone };
-                self.break_off(&reason);
+                self.end_all(&reason);
                 return exit;
             }
             self.forget_cancelled();
@@ -133,17 +143,39 @@ impl<'m> Batcher<'m> {
                 self.break_off(&error);
                 self.failures += 1;
                 if self.failures >= MAX_FAILURES {
-                    return Exit::Dead(Error::Dead { failures: self.failures, detail: error.to_string() });
+                    let error = Error::Dead { failures: self.failures, detail: error.to_string() };
+                    self.end_all(&error);
+                    return Exit::Dead(error);
                 }
             }
             self.publish();
+            if let Err(error) = self.embed() {
+                self.end_all(&error);
+                return Exit::Dead(error);
+            }
         }
+    }
+
+    /// A batch of inputs that become vectors, if there are any.
+    fn embed(&mut self) -> Result<(), Error> {
+        let Some(embedder) = self.embedder.as_mut().filter(|embedder| !embedder.is_idle()) else {
+            return Ok(());
+        };
+        let wanted = self.plan.threads;
+        self.computing.get_or_insert_with(|| self.place.compute(wanted));
+        embedder.step(!self.slots.is_empty())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.slots.is_empty()
+            && self.waiting.is_empty()
+            && self.embedder.as_ref().is_none_or(Embedder::is_idle)
     }
 
     /// Takes all commands there are; waits for one when there is nothing else to do.
     fn listen(&mut self, commands: &Receiver<Command>) -> Option<Exit> {
         loop {
-            let command = if self.slots.is_empty() && self.waiting.is_empty() {
+            let command = if self.is_idle() {
                 // No other program waits for cores that are not used.
                 self.computing = None;
                 commands.recv().map_err(|_| TryRecvError::Disconnected)
@@ -155,6 +187,10 @@ impl<'m> Batcher<'m> {
                     ticket.refuse(Error::TooManyWaiting { waiting: MAX_WAITING });
                 }
                 Ok(Command::Generate(ticket)) => self.receive(*ticket),
+                Ok(Command::Embed(ticket)) => match &mut self.embedder {
+                    Some(embedder) => embedder.receive(*ticket),
+                    None => ticket.refuse(Error::NoVectors),
+                },
                 Ok(Command::Park(reply)) => return Some(Exit::Park(reply)),
                 Ok(Command::Resume(_, reply)) => {
                     let _ = reply.try_send(Ok(()));
@@ -483,5 +519,13 @@ impl<'m> Batcher<'m> {
         }
         while self.kv.evict_oldest(&mut self.context) {}
         self.publish();
+    }
+
+    /// Ends all requests for vectors, too.
+    fn end_all(&mut self, error: &Error) {
+        self.break_off(error);
+        if let Some(embedder) = &mut self.embedder {
+            embedder.break_off(error);
+        }
     }
 }

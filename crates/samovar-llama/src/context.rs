@@ -19,9 +19,10 @@ use std::ptr::NonNull;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_sys_2 as sys;
+use samovar_core::embedding::Pooling;
 
 use crate::native;
-use crate::plan::ContextOptions;
+use crate::plan::{ContextOptions, PooledOptions};
 
 /// How long idle compute threads look for work before they sleep, in units of a few milliseconds: enough
 /// to bridge sampling between two steps, too short to burn a core when there is nothing to do.
@@ -49,6 +50,11 @@ pub(crate) struct Context<'m> {
     /// The question of the step that is running. Boxed: the native side keeps its address.
     interrupt: Box<Cell<Option<NonNull<c_void>>>>,
     vocabulary: usize,
+    /// Numbers of a vector or scores of a sequence; 0 = it makes none.
+    pooled: usize,
+    /// Rows of logits that are not written, and whose memory was given back; `None` = they are written.
+    unwritten_rows: Option<usize>,
+    sequences: usize,
     model: PhantomData<&'m LlamaModel>,
 }
 
@@ -68,6 +74,9 @@ impl<'m> Context<'m> {
         params.n_threads = options.threads as i32;
         params.n_threads_batch = options.threads as i32;
         params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
+        if let Some(pooled) = options.pooled {
+            make_vectors(&mut params, pooled);
+        }
         params.type_k = options.kv_type;
         params.type_v = options.kv_type;
         // One cache for all sequences: a prefix is shared by marking its cells.
@@ -84,9 +93,16 @@ impl<'m> Context<'m> {
             pools: Pools::default(),
             interrupt,
             vocabulary: model.n_vocab() as usize,
+            pooled: options.pooled.map_or(0, |pooled| pooled_width(model, pooled.pooling)),
+            unwritten_rows: None,
+            sequences: options.sequences as usize,
             model: PhantomData,
         };
         context.set_threads(options.threads);
+        if options.pooled.is_some() && !context.has_cache() {
+            context.unwritten_rows = Some(0);
+            context.give_rows_back(0);
+        }
         Some(context)
     }
 
@@ -130,6 +146,7 @@ impl<'m> Context<'m> {
         match code {
             0 => {
                 self.pools.computed();
+                self.give_rows_back(batch.len());
                 Ok(())
             }
             1 => Err(DecodeError::NoRoom),
@@ -146,6 +163,46 @@ impl<'m> Context<'m> {
         // SAFETY: llama.cpp keeps a row of the vocabulary's length there until the next call that takes
         // the context mutably, which the borrow excludes.
         Some(unsafe { std::slice::from_raw_parts(logits.as_ptr(), self.vocabulary) })
+    }
+
+    /// What was computed of a sequence of the last batch: its vector or its scores. `None` if there is nothing.
+    pub(crate) fn pooled(&mut self, sequence: i32) -> Option<&[f32]> {
+        if self.pooled == 0 {
+            return None;
+        }
+        // SAFETY: the context lives; a sequence of which nothing was computed gives null.
+        let row = NonNull::new(unsafe { sys::llama_get_embeddings_seq(self.raw.as_ptr(), sequence) })?;
+        // SAFETY: llama.cpp keeps so many numbers of each sequence there until the next call that takes the context mutably,
+        // which the borrow excludes.
+        Some(unsafe { std::slice::from_raw_parts(row.as_ptr(), self.pooled) })
+    }
+
+    /// Forgets all sequences. Numbers of theirs that are none would spoil others even so, unless all of them are `wiped`.
+    pub(crate) fn clear(&mut self, wiped: bool) {
+        // SAFETY: the memory belongs to the living context; of one without a cache it is null, which this takes.
+        unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.raw.as_ptr()), wiped) };
+    }
+
+    fn has_cache(&self) -> bool {
+        // SAFETY: the context lives.
+        !unsafe { sys::llama_get_memory(self.raw.as_ptr()) }.is_null()
+    }
+
+    /// Gives back the memory of logits that an encoder never writes. llama.cpp keeps a row of them for each token of the
+    /// largest batch so far, and fills them with zeros when they become more: of a large vocabulary, hundreds of megabytes.
+    fn give_rows_back(&mut self, tokens: usize) {
+        let rows = tokens.max(self.sequences);
+        if self.unwritten_rows.is_none_or(|unwritten| unwritten >= rows) {
+            return;
+        }
+        self.unwritten_rows = Some(rows);
+        // SAFETY: the context lives.
+        let begin = unsafe { sys::llama_get_logits(self.raw.as_ptr()) };
+        if !begin.is_null() {
+            // SAFETY: after a batch of so many tokens llama.cpp's buffer has so many rows there, of which it neither reads nor
+            // writes any: without a cache it is an encoder, and vectors of sequences are kept elsewhere.
+            unsafe { native::discard(begin.cast(), rows * self.vocabulary * size_of::<f32>()) };
+        }
     }
 
     /// Makes the first `tokens` cells of a sequence another's too; `None` = its whole state.
@@ -205,6 +262,34 @@ impl<'m> Context<'m> {
             sys::llama_memory_seq_rm(sys::llama_get_memory(self.raw.as_ptr()), sequence, start as i32, -1)
         }
     }
+}
+
+/// Numbers of a vector of this model, or its scores.
+pub(crate) fn pooled_width(model: &LlamaModel, pooling: Pooling) -> usize {
+    match pooling {
+        Pooling::Rank => model.n_cls_out() as usize,
+        Pooling::Mean | Pooling::Cls | Pooling::Last => model.n_embd_out() as usize,
+    }
+}
+
+fn make_vectors(params: &mut sys::llama_context_params, options: PooledOptions) {
+    params.embeddings = true;
+    params.pooling_type = match options.pooling {
+        Pooling::Mean => sys::LLAMA_POOLING_TYPE_MEAN,
+        Pooling::Cls => sys::LLAMA_POOLING_TYPE_CLS,
+        Pooling::Last => sys::LLAMA_POOLING_TYPE_LAST,
+        Pooling::Rank => sys::LLAMA_POOLING_TYPE_RANK,
+    };
+    params.attention_type = if options.is_causal {
+        sys::LLAMA_ATTENTION_TYPE_CAUSAL
+    } else {
+        sys::LLAMA_ATTENTION_TYPE_NON_CAUSAL
+    };
+    if options.is_exact {
+        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    }
+    // Every token has an output: as many as a batch has tokens.
+    params.n_outputs_max = 0;
 }
 
 impl Drop for Context<'_> {
@@ -296,6 +381,11 @@ impl Batch {
         self.positions.clear();
         self.sequences.clear();
         self.wants_logits.clear();
+    }
+
+    /// Its tokens.
+    pub(crate) fn len(&self) -> usize {
+        self.tokens.len()
     }
 
     /// Adds a token of a sequence; returns its place in the batch.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use samovar_core::embedding::Pooling;
 use samovar_core::port::{Capabilities, Engine, EngineId, EngineInfo, Instance, LoadRequest, PackRequest};
 use samovar_core::{Descriptor, Failure, Footprint, Format, Layout, LoadOptions, Speed};
 
 use crate::build_info::{AmxState, build_info};
+use crate::embed;
 use crate::error::Error;
 use crate::footprint;
 use crate::instance::LlamaInstance;
@@ -55,13 +57,31 @@ fn check_parts(LoadRequest { files, descriptor, .. }: LoadRequest<'_>) -> Result
     }
 }
 
+/// What is packed or measured is a model that writes text.
+fn check_writes(descriptor: &Descriptor) -> Result<(), Error> {
+    if descriptor.is_encoder() {
+        return Err(Error::NotGenerative { architecture: descriptor.architecture.clone() });
+    }
+    Ok(())
+}
+
 impl Engine for LlamaEngine {
     fn engines(&self) -> Vec<EngineInfo> {
         vec![self.info.clone()]
     }
 
-    fn capabilities(&self, _descriptor: &Descriptor) -> Capabilities {
-        Capabilities { reuses_prefixes: true, can_park: true, can_adapt: true, saves_prefixes: true }
+    fn capabilities(&self, descriptor: &Descriptor) -> Capabilities {
+        let writes = !descriptor.is_encoder();
+        let pooling = embed::pooling_of(descriptor).filter(|_| embed::is_run(descriptor));
+        Capabilities {
+            reuses_prefixes: writes,
+            can_park: true,
+            can_adapt: writes,
+            saves_prefixes: writes,
+            can_generate: writes,
+            can_embed: pooling.is_some_and(|pooling| pooling != Pooling::Rank),
+            can_rerank: pooling == Some(Pooling::Rank) && descriptor.has_classifier,
+        }
     }
 
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
@@ -69,6 +89,10 @@ impl Engine for LlamaEngine {
     }
 
     fn packing(&self, descriptor: &Descriptor) -> Option<String> {
+        if descriptor.is_encoder() {
+            // Packed weights are compared with their source, and measured, by what they write.
+            return None;
+        }
         match packed::packable(descriptor) {
             Ok(()) => packed::key().map(str::to_owned),
             Err(reason) => {
@@ -84,11 +108,13 @@ impl Engine for LlamaEngine {
 
     fn pack(&self, request: PackRequest<'_>) -> Result<u64, Failure> {
         let PackRequest { files, descriptor, source, into, control } = request;
+        check_writes(descriptor)?;
         let job = Packing { path: files.main(), descriptor, source, is_tail_forced: false };
         Ok(packed::write(job, into, control)?)
     }
 
     fn calibrate(&self, request: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
+        check_writes(request.descriptor)?;
         let plan = LoadPlan::new(request.descriptor, request.options)?;
         check_parts(request)?;
         Ok(packed::calibrate(request, &plan)?)
@@ -98,5 +124,38 @@ impl Engine for LlamaEngine {
         let plan = plan(request.descriptor, request.options)?;
         check_parts(request)?;
         Ok(Arc::new(LlamaInstance::load(request, plan, &self.info.name, &self.peers)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::footprint::tests::descriptor;
+
+    #[test]
+    fn what_a_model_can_do_is_said_by_its_header() {
+        let engine = LlamaEngine::new();
+        let can = |architecture: &str, pooling, has_classifier| {
+            let architecture = architecture.to_owned();
+            let can =
+                engine.capabilities(&Descriptor { architecture, pooling, has_classifier, ..descriptor() });
+            assert!(can.can_park);
+            assert_eq!([can.reuses_prefixes, can.saves_prefixes, can.can_adapt], [can.can_generate; 3]);
+            (can.can_generate, can.can_embed, can.can_rerank)
+        };
+        assert_eq!(can("llama", None, false), (true, false, false));
+        assert_eq!(can("qwen3", Some(Pooling::Last), false), (true, true, false));
+        assert_eq!(can("qwen3", Some(Pooling::Rank), true), (true, false, true));
+        assert_eq!(can("bert", Some(Pooling::Cls), false), (false, true, false));
+        assert_eq!(can("bert", None, false), (false, true, false), "of which the mean is taken");
+        assert_eq!(can("bert", Some(Pooling::Rank), true), (false, false, true));
+        assert_eq!(can("bert", Some(Pooling::Rank), false), (false, false, false), "without its classifier");
+        assert_eq!(can("t5encoder", Some(Pooling::Mean), false), (false, false, false));
+    }
+
+    #[test]
+    fn encoders_are_not_packed() {
+        let bert = Descriptor { architecture: "bert".to_owned(), ..descriptor() };
+        assert_eq!(LlamaEngine::new().packing(&bert), None);
     }
 }

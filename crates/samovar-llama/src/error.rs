@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use samovar_core::embedding::INPUTS_MAX;
 use samovar_core::units::{counted, waiting_requests};
 use samovar_core::{ErrorKind, Failure};
 
@@ -105,6 +106,88 @@ pub enum Error {
     /// Nothing to continue.
     #[error("the prompt is empty")]
     EmptyPrompt,
+    /// The model was loaded to write text alone.
+    #[error("this model makes no vectors of texts")]
+    NoVectors,
+    /// Scores are asked of a model that makes vectors.
+    #[error("this model makes vectors of texts, and no scores")]
+    NoScores,
+    /// Vectors are asked of a model that makes scores.
+    #[error("this model makes scores of texts, and no vectors")]
+    OnlyScores,
+    /// Scores are to be made without a classifier.
+    #[error("cannot load this model to score texts: its file has no classifier (cls.output.weight)")]
+    NoClassifier,
+    /// Nothing says how a query and a document become one text.
+    #[error("this model's file does not say how a query and a document are joined")]
+    NoPairs,
+    /// A pair that is to become a vector.
+    #[error("a pair of a query and a document becomes a score, not a vector")]
+    PairForVector {
+        /// The input's place.
+        index: usize,
+    },
+    /// Nothing to make vectors of.
+    #[error("there are no inputs")]
+    NoInputs,
+    /// More inputs than one request may have.
+    #[error("one request may have {INPUTS_MAX} inputs, not {count}")]
+    TooManyInputs {
+        /// How many it has.
+        count: usize,
+    },
+    /// An input without any token.
+    #[error("an input is empty")]
+    EmptyInput {
+        /// Its place.
+        index: usize,
+    },
+    /// An input that the model cannot read at once.
+    #[error("an input is too long: it has {tokens} tokens, but the model reads {limit} at once")]
+    InputTooLong {
+        /// Its place.
+        index: usize,
+        /// Its tokens, special ones included.
+        tokens: usize,
+        /// Tokens of one input at most.
+        limit: u32,
+    },
+    /// The same, as is known before all of it was read.
+    #[error("an input is too long: it has at least {tokens} tokens, but the model reads {limit} at once")]
+    InputFarTooLong {
+        /// Its place.
+        index: usize,
+        /// Tokens that it has at least.
+        tokens: usize,
+        /// Tokens of one input at most.
+        limit: u32,
+    },
+    /// A query that leaves no room for a document.
+    #[error(
+        "a query is too long: with what joins it to a document it has {tokens} tokens, but the model reads {limit} at once"
+    )]
+    QueryTooLong {
+        /// The input's place.
+        index: usize,
+        /// Tokens of all but the document.
+        tokens: usize,
+        /// Tokens of one input at most.
+        limit: u32,
+    },
+    /// More numbers than a vector has, or none.
+    #[error("a vector of this model has 1 to {width} dimensions, not {wanted}")]
+    Dimensions {
+        /// How many are asked for.
+        wanted: u32,
+        /// How many there are.
+        width: usize,
+    },
+    /// Numbers that are none.
+    #[error("the model computed no finite numbers for an input")]
+    NotFinite {
+        /// The input's place.
+        index: usize,
+    },
     /// A token id that the vocabulary does not have.
     #[error("token {token} is outside the vocabulary of {vocabulary} tokens")]
     UnknownToken {
@@ -262,7 +345,7 @@ impl Error {
 
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Load { .. } | Self::NotGenerative { .. } | Self::Adapter { .. } => ErrorKind::InvalidModel,
+            Self::Load { .. } | Self::Adapter { .. } => ErrorKind::InvalidModel,
             Self::LoadCancelled { .. } | Self::PromptUnwanted => ErrorKind::Cancelled,
             Self::Options { .. }
             | Self::Parts { .. }
@@ -270,13 +353,28 @@ impl Error {
             | Self::UnknownToken { .. }
             | Self::AdapterScale { .. }
             | Self::TooManyAdapters { .. }
+            | Self::PairForVector { .. }
+            | Self::NoInputs
+            | Self::TooManyInputs { .. }
+            | Self::EmptyInput { .. }
+            | Self::Dimensions { .. }
             | Self::SavedState { .. } => ErrorKind::InvalidRequest,
             Self::PrefixGone | Self::AdapterFile { .. } => ErrorKind::NotFound,
-            Self::UnsavableState | Self::NotPacked { .. } => ErrorKind::Unsupported,
+            Self::NotGenerative { .. }
+            | Self::NoVectors
+            | Self::NoScores
+            | Self::OnlyScores
+            | Self::NoClassifier
+            | Self::NoPairs
+            | Self::UnsavableState
+            | Self::NotPacked { .. } => ErrorKind::Unsupported,
             Self::StateFile { .. } | Self::PackedFile { .. } | Self::PackSource { .. } => ErrorKind::Storage,
             Self::PromptTooLong { .. }
             | Self::PromptFarTooLong { .. }
             | Self::TooManyMessages { .. }
+            | Self::InputTooLong { .. }
+            | Self::InputFarTooLong { .. }
+            | Self::QueryTooLong { .. }
             | Self::TextTooLong { .. } => ErrorKind::ContextExceeded,
             Self::Parked | Self::Gone => ErrorKind::Unavailable,
             Self::TooManyWaiting { .. } | Self::NoSequence => ErrorKind::Busy,
@@ -288,6 +386,7 @@ impl Error {
             | Self::PackedUnseen { .. }
             | Self::NotTokenized
             | Self::NoToken
+            | Self::NotFinite { .. }
             | Self::Dead { .. } => ErrorKind::EngineFailed,
         }
     }
@@ -309,6 +408,15 @@ impl Error {
             | Self::PromptFarTooLong { .. }
             | Self::TooManyMessages { .. }
             | Self::TextTooLong { .. } => Some("shorten the prompt"),
+            Self::InputTooLong { .. } | Self::InputFarTooLong { .. } => {
+                Some("divide the text, or let it be cut: truncate")
+            }
+            Self::QueryTooLong { .. } => Some("shorten the query"),
+            Self::NoVectors | Self::OnlyScores => Some("choose a model that was made for embeddings"),
+            Self::NoScores | Self::NoClassifier | Self::NoPairs => {
+                Some("choose a model that was made for reranking, converted with its classifier")
+            }
+            Self::NotFinite { .. } => Some("the model file may be damaged: get it again"),
             Self::NotTokenized => Some("the log says why"),
             Self::NoToken => Some("look at logit_bias; if it bans nothing, the model file may be damaged"),
             Self::PackMemory { .. } => Some("it is tried again; the model is loaded without packed weights"),
@@ -331,6 +439,14 @@ impl From<Error> for Failure {
                 failure.with_param("prompt")
             }
             Error::TooManyMessages { .. } => failure.with_param("messages"),
+            Error::NoInputs | Error::TooManyInputs { .. } => failure.with_param("input"),
+            Error::Dimensions { .. } => failure.with_param("dimensions"),
+            Error::PairForVector { index }
+            | Error::EmptyInput { index }
+            | Error::InputTooLong { index, .. }
+            | Error::InputFarTooLong { index, .. }
+            | Error::QueryTooLong { index, .. }
+            | Error::NotFinite { index } => failure.with_param(format!("input[{index}]")),
             _ => failure,
         }
     }
@@ -347,5 +463,13 @@ mod tests {
         assert!(failure.message.starts_with("prompt is too long"), "{failure}");
         assert!(failure.message.contains("5000") && failure.message.contains("4096"));
         assert!(failure.hint.is_some());
+    }
+
+    #[test]
+    fn an_input_that_is_too_long_names_both_numbers_and_its_place() {
+        let failure = Failure::from(Error::InputTooLong { index: 3, tokens: 700, limit: 512 });
+        assert_eq!(failure.kind, ErrorKind::ContextExceeded);
+        assert!(failure.message.contains("700") && failure.message.contains("512"), "{failure}");
+        assert_eq!(failure.param.as_deref(), Some("input[3]"));
     }
 }

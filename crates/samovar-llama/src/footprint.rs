@@ -5,6 +5,10 @@
 //!   mapped  = the other weights, as clean page cache
 //! ```
 //!
+//! A context for vectors ([`EmbedPlan`]) is one more, or the only one: then there is no KV cache. What llama.cpp clears for
+//! logits that an encoder never writes is predicted, because it is there for a moment, and not accounted, because it is
+//! given back.
+//!
 //! Both are what an instance holds when all its cells are in use and prompts come in full batches; short
 //! of that the kernel counts less, because untouched pages cost nothing.
 //!
@@ -15,6 +19,7 @@
 use samovar_core::footprint::KvType;
 use samovar_core::{Descriptor, Footprint, Layout, LoadOptions};
 
+use crate::embed::EmbedPlan;
 use crate::error::Error;
 use crate::log::NativeBuffer;
 use crate::plan::{BATCH_TOKENS, LoadPlan};
@@ -40,17 +45,48 @@ pub(crate) fn predict(descriptor: &Descriptor, plan: &LoadPlan) -> Footprint {
     let packed = if plan.layout == Layout::Repacked { packable_bytes(descriptor) } else { 0 };
     let beside = if plan.layout == Layout::Hybrid { packable_bytes(descriptor) } else { 0 };
     let vocabulary = u64::from(descriptor.vocabulary);
+    let text = if plan.generates() { text_bytes(descriptor, plan) } else { 0 };
+    let vectors = plan.embed.map_or(0, |embed| vectors_bytes(descriptor, plan, &embed));
     Footprint {
-        held_bytes: kv_bytes(descriptor, plan)
-            + u64::from(plan.cells) * CELL_BYTES
-            + sequences(plan) * plan.state_bytes
-            + compute_bytes(descriptor, plan)
-            + sequences(plan) * vocabulary * 4
-            + vocabulary * VOCABULARY_ENTRY_BYTES
-            + packed * PACKED_PERCENT / 100
-            + CONTEXT_BYTES,
+        held_bytes: text + vectors + vocabulary * VOCABULARY_ENTRY_BYTES + packed * PACKED_PERCENT / 100,
         mapped_bytes: descriptor.tensor_bytes - packed + beside * PACKED_PERCENT / 100,
     }
+}
+
+/// A context that writes text.
+fn text_bytes(descriptor: &Descriptor, plan: &LoadPlan) -> u64 {
+    kv_bytes(descriptor, plan.kv_type, plan.cells)
+        + u64::from(plan.cells) * CELL_BYTES
+        + sequences(plan) * plan.state_bytes
+        + compute_bytes(descriptor, plan)
+        + sequences(plan) * u64::from(descriptor.vocabulary) * 4
+        + CONTEXT_BYTES
+}
+
+/// A context that makes vectors. Every token of a call has a row of logits, computed or only cleared.
+fn vectors_bytes(descriptor: &Descriptor, plan: &LoadPlan, embed: &EmbedPlan) -> u64 {
+    let call = u64::from(embed.call_tokens);
+    let (width, heads) = (u64::from(descriptor.embedding_width), u64::from(descriptor.heads));
+    let rows = call.saturating_mul(u64::from(descriptor.vocabulary) + width).saturating_mul(4);
+    let activations = call * 4 * (8 * width + 3 * u64::from(descriptor.feed_forward_width));
+    // One that sees all tokens, and one that sees those near a token, if the model has such blocks; or one and the products.
+    let pairs = embed.pairs();
+    let attention = if embed.is_exact() { pairs * 4 * (1 + heads) } else { pairs.saturating_mul(2 * 2) };
+    let pooling = call * u64::from(embed.sequences) * 4;
+    let cached = if embed.has_cache {
+        let cells = embed.budget_tokens;
+        kv_bytes(descriptor, plan.kv_type, cells)
+            + u64::from(cells) * CELL_BYTES
+            + u64::from(embed.sequences) * plan.state_bytes
+            // The logits that are computed, before they are copied.
+            + rows
+    } else {
+        0
+    };
+    (activations + pooling + CONTEXT_BYTES)
+        .saturating_add(attention)
+        .saturating_add(cached)
+        .saturating_add(rows)
 }
 
 /// No less than the context in which packed weights are compared with their source.
@@ -61,6 +97,7 @@ const PROVING: LoadOptions = LoadOptions {
     kv_type: KvType::F16,
     threads: 1,
     lock_memory: false,
+    pooling: None,
 };
 /// No format of weights takes more for a number.
 const NUMBER_BYTES: u64 = 4;
@@ -93,9 +130,9 @@ fn sequences(plan: &LoadPlan) -> u64 {
 }
 
 /// The KV cache: all of it is written when a context is made.
-fn kv_bytes(descriptor: &Descriptor, plan: &LoadPlan) -> u64 {
-    let f16 = u64::from(plan.cells) * descriptor.kv_bytes_per_token();
-    match plan.kv_type {
+fn kv_bytes(descriptor: &Descriptor, kv_type: KvType, cells: u32) -> u64 {
+    let f16 = u64::from(cells) * descriptor.kv_bytes_per_token();
+    match kv_type {
         KvType::F16 => f16,
         // A block of 32 numbers: 32 bytes and a 16-bit scale instead of 64 bytes.
         KvType::Q8_0 => f16 * 34 / 64,
@@ -161,16 +198,30 @@ impl Account {
         let context = if self.context_bytes == 0 {
             0
         } else {
-            self.context_bytes + u64::from(plan.cells) * CELL_BYTES + CONTEXT_BYTES
+            let beside = plan.embed.map_or(0, |embed| grown_bytes(descriptor, plan, &embed));
+            self.context_bytes + u64::from(plan.cells) * CELL_BYTES + CONTEXT_BYTES + beside
         };
         self.packed_bytes + vocabulary + context
     }
+}
+
+/// What a context for vectors takes besides what llama.cpp accounts for when it makes it: rows of logits become as many as a
+/// call has tokens; and its book-keeping, if there is another context already.
+fn grown_bytes(descriptor: &Descriptor, plan: &LoadPlan, embed: &EmbedPlan) -> u64 {
+    if !embed.has_cache {
+        return 0;
+    }
+    let rows = u64::from(embed.call_tokens.saturating_sub(embed.sequences));
+    let row = (u64::from(descriptor.vocabulary) + u64::from(descriptor.embedding_width)) * 4;
+    let context = if plan.generates() { CONTEXT_BYTES } else { 0 };
+    rows * row + u64::from(embed.budget_tokens) * CELL_BYTES + context
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use samovar_core::Format;
+    use samovar_core::embedding::Pooling;
     use samovar_core::model::descriptor::TensorFormat;
 
     /// The 1.1B shape of `TinyLlama` in `Q4_K_M`.
@@ -200,6 +251,9 @@ pub(crate) mod tests {
             value_width: 64,
             feed_forward_width: 5632,
             state_bytes: 0,
+            pooling: None,
+            is_causal: true,
+            has_classifier: false,
             vocabulary: 32000,
             chat_template: None,
             bos_token: None,
@@ -216,6 +270,7 @@ pub(crate) mod tests {
             kv_type: KvType::F16,
             threads: 2,
             lock_memory: false,
+            pooling: None,
         }
     }
 
@@ -257,6 +312,55 @@ pub(crate) mod tests {
         assert!(four - one >= 3 * 2048 * 22 * 1024);
         let small = predicted(&LoadOptions { kv_type: KvType::Q8_0, ..options() }).held_bytes;
         assert!(small < one);
+    }
+
+    /// The shape of `all-MiniLM-L6-v2` in 32-bit floats.
+    fn minilm() -> Descriptor {
+        Descriptor {
+            architecture: "bert".to_owned(),
+            tensor_bytes: 90_900_000,
+            formats: Vec::new(),
+            context_tokens: 512,
+            embedding_width: 384,
+            blocks: 6,
+            heads: 12,
+            kv_heads: 12,
+            key_width: 32,
+            value_width: 32,
+            feed_forward_width: 1536,
+            pooling: Some(Pooling::Mean),
+            is_causal: false,
+            vocabulary: 30_522,
+            ..descriptor()
+        }
+    }
+
+    #[test]
+    fn an_encoder_has_no_kv_cache_and_a_row_of_logits_for_each_token() {
+        let predicted = |options| {
+            let plan = LoadPlan::new(&minilm(), &options).unwrap();
+            (
+                predict(&minilm(), &plan),
+                Account { context_bytes: 1, ..Account::default() }.held_bytes(&minilm(), &plan),
+            )
+        };
+        let (footprint, accounted) = predicted(LoadOptions { context_tokens: 512, ..options() });
+        assert_eq!(footprint.mapped_bytes, minilm().tensor_bytes);
+        // 512 rows of the vocabulary, and 13 MB of products of tokens.
+        assert!((62 << 20..130 << 20).contains(&footprint.held_bytes), "{footprint:?}");
+        assert!(accounted < 20 << 20, "logits are given back: {accounted}");
+        // Slots are requests that wait, and take nothing native.
+        assert_eq!(predicted(LoadOptions { context_tokens: 512, slots: 64, ..options() }).0, footprint);
+    }
+
+    #[test]
+    fn vectors_beside_text_take_a_context_of_their_own() {
+        let one = predicted(&options());
+        let both = predicted(&LoadOptions { pooling: Some(Pooling::Last), ..options() });
+        // 22 KiB of KV cache for each of 2,048 cells, and twice 256 rows of logits.
+        let more = both.held_bytes - one.held_bytes;
+        assert!(more >= 2048 * 22 * 1024 + 2 * 256 * 32_000 * 4, "{more}");
+        assert_eq!(both.mapped_bytes, one.mapped_bytes);
     }
 
     #[test]

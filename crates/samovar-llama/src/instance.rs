@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
+use samovar_core::embedding::{EmbedOutput, EmbedRequest, Urgency};
 use samovar_core::footprint::Measurement;
 use samovar_core::generation::Generation;
 use samovar_core::port::{Instance, LoadControl, LoadRequest, PackedFile, PromptControl, Unconfined};
@@ -18,6 +19,8 @@ use samovar_core::{
 };
 
 use crate::adapter_set::AdapterSet;
+use crate::context::pooled_width;
+use crate::embed::{self, EmbedPlan, EmbedTicket, Inputs, Item};
 use crate::error::Error;
 use crate::plan::LoadPlan;
 use crate::prefix_command::PrefixCommand;
@@ -43,7 +46,10 @@ pub(crate) struct LlamaInstance {
     plan: LoadPlan,
     arrangement: Arrangement,
     kind: Kind,
+    architecture: String,
     prompts: Prompts,
+    /// How inputs become tokens, if vectors are made.
+    inputs: Option<Inputs>,
     model: Option<Arc<LlamaModel>>,
     commands: Option<SyncSender<Command>>,
     published: Arc<Published>,
@@ -88,17 +94,23 @@ impl LlamaInstance {
         };
         let thread = thread.map_err(|error| Error::Thread { detail: error.to_string() })?;
         match await_load(&reports, control) {
-            Ok((model, arrangement)) => Ok(Self {
-                prompts: Prompts::of(&model, descriptor),
-                plan,
-                arrangement,
-                kind: Kind::new(engine, descriptor, plan.kv_type),
-                model: Some(model),
-                commands: Some(commands),
-                published,
-                place,
-                thread: Some(thread),
-            }),
+            Ok((model, arrangement)) => {
+                let prompts = Prompts::of(&model, descriptor);
+                let inputs = |plan: EmbedPlan| Inputs::of(&model, prompts.vocabulary(), plan.pooling);
+                Ok(Self {
+                    inputs: plan.embed.map(inputs),
+                    prompts,
+                    plan,
+                    arrangement,
+                    kind: Kind::new(engine, descriptor, plan.kv_type),
+                    architecture: descriptor.architecture.clone(),
+                    model: Some(model),
+                    commands: Some(commands),
+                    published,
+                    place,
+                    thread: Some(thread),
+                })
+            }
             Err(error) => {
                 // So that everything is given back when the error arrives.
                 let _ = thread.join();
@@ -143,6 +155,9 @@ impl LlamaInstance {
     }
 
     fn prompt(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<LlamaToken>, Failure> {
+        if !self.plan.generates() {
+            return Err(Error::NotGenerative { architecture: self.architecture.clone() }.into());
+        }
         if self.published.is_parked() {
             return Err(Error::Parked.into());
         }
@@ -171,7 +186,40 @@ impl LlamaInstance {
         Ok(generation)
     }
 
+    fn start_embedding(
+        &self,
+        request: &EmbedRequest,
+        control: &dyn PromptControl,
+    ) -> Result<Generation, Failure> {
+        let (Some(plan), Some(inputs)) = (self.plan.embed, &self.inputs) else {
+            return Err(Error::NoVectors.into());
+        };
+        if self.published.is_parked() {
+            return Err(Error::Parked.into());
+        }
+        let (model, vocabulary) = (self.model(), self.prompts.vocabulary());
+        embed::check(request, plan.pooling, pooled_width(model, plan.pooling))?;
+        let items = inputs.read(model, vocabulary, request, self.published.context_tokens(), control)?;
+        Ok(self.embed_items(items, request.output, request.urgency)?)
+    }
+
+    fn embed_items(
+        &self,
+        items: Vec<Item>,
+        output: EmbedOutput,
+        urgency: Urgency,
+    ) -> Result<Generation, Error> {
+        let (events, generation) = Generation::channel_for_inputs(items.len());
+        let ticket = EmbedTicket { items, output, urgency, arrived: Instant::now(), events };
+        self.send(Command::Embed(Box::new(ticket)))?;
+        Ok(generation)
+    }
+
     fn start_probe(&self) -> Result<Generation, Error> {
+        if !self.plan.generates() {
+            let item = Item { index: 0, tokens: vec![PROBE_TOKEN], was_cut: false };
+            return self.embed_items(vec![item], EmbedOutput::Score, Urgency::Interactive);
+        }
         let (events, generation) = Generation::channel(1);
         self.send(Command::Generate(Box::new(Ticket {
             prompt: vec![PROBE_TOKEN],
@@ -221,6 +269,10 @@ fn answer_tokens(prompt: usize, wanted: Option<u32>, context: u32) -> Result<u32
 impl Instance for LlamaInstance {
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
         self.start(request)
+    }
+
+    fn embed(&self, request: EmbedRequest, control: &dyn PromptControl) -> Result<Generation, Failure> {
+        self.start_embedding(&request, control)
     }
 
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
@@ -275,7 +327,10 @@ impl Instance for LlamaInstance {
             match event {
                 TokenEvent::Done(_) => return Ok(()),
                 TokenEvent::Failed(failure) => return Err(failure),
-                TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Token { .. } => {}
+                TokenEvent::Prefilling { .. }
+                | TokenEvent::Prefilled { .. }
+                | TokenEvent::Token { .. }
+                | TokenEvent::Embedded(_) => {}
             }
         }
         Err(Error::Gone.into())

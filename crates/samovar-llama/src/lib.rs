@@ -4,6 +4,7 @@
 //!   engine        the port's implementation       build_info   which native code this is
 //!   instance      the handle of a loaded model ──► thread ──► batch      the loop that owns a context
 //!                                                              ├─ schedule   what a step computes
+//!   embed/        vectors and scores of texts                  │
 //!   plan          options → native parameters                  ├─ turns      with which adapters
 //!   adapters, adapter_set   files, in memory and named         ├─ prefix     what need not be computed
 //!   footprint     memory, predicted and accounted              ├─ kv, cells  who holds what in the cache
@@ -31,6 +32,7 @@ mod batch;
 mod build_info;
 mod cells;
 mod context;
+mod embed;
 mod engine;
 mod error;
 mod footprint;

@@ -195,6 +195,33 @@ const _: () = assert!(
         && align_of::<LlamaModel>() == align_of::<NonNull<llama_cpp_sys_2::llama_model>>()
 );
 
+/// How a model's vocabulary makes tokens of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tokenizer {
+    /// Pieces with a byte for whatever has none, as of Llama 2.
+    SentencePiece,
+    /// Merges of pairs of bytes, as of GPT-2.
+    BytePair,
+    /// Whole words and their parts, as of BERT.
+    WordPiece,
+    /// Another.
+    Other,
+}
+
+/// How a model's vocabulary makes tokens. The safe binding panics on all but two kinds.
+pub(crate) fn tokenizer(model: &LlamaModel) -> Tokenizer {
+    // SAFETY: the model lives, and its vocabulary with it; the calls read a pointer and a number.
+    let kind = unsafe {
+        llama_cpp_sys_2::llama_vocab_type(llama_cpp_sys_2::llama_model_get_vocab(model_ptr(model)))
+    };
+    match kind {
+        llama_cpp_sys_2::LLAMA_VOCAB_TYPE_SPM => Tokenizer::SentencePiece,
+        llama_cpp_sys_2::LLAMA_VOCAB_TYPE_BPE => Tokenizer::BytePair,
+        llama_cpp_sys_2::LLAMA_VOCAB_TYPE_WPM => Tokenizer::WordPiece,
+        _ => Tokenizer::Other,
+    }
+}
+
 /// Tokens that the sliding window of a model's attention holds; 0 = it has none.
 pub(crate) fn window_tokens(model: &LlamaModel) -> u32 {
     // SAFETY: the model lives; the call reads a number.
@@ -220,6 +247,29 @@ pub(crate) fn ggml_version() -> String {
 pub(crate) fn llama_version() -> String {
     // SAFETY: returns a string constant.
     unsafe { text(llama_cpp_sys_2::llama_version()) }
+}
+
+/// Gives whole pages of memory back to the system whose content is not needed any more. What is read there later is zero.
+///
+/// # Safety
+/// The memory is there, private to this process, and it is not used meanwhile.
+pub(crate) unsafe fn discard(begin: *mut u8, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: a pure function.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(0);
+        if page == 0 {
+            return;
+        }
+        let before = begin.align_offset(page);
+        let whole = bytes.saturating_sub(before) / page * page;
+        if whole > 0 {
+            // SAFETY: whole pages of the memory that the caller has promised. If the system refuses, they stay.
+            unsafe { libc::madvise(begin.add(before).cast(), whole, libc::MADV_DONTNEED) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (begin, bytes);
 }
 
 /// Gives freed memory of this process back to the system: glibc keeps freed blocks of up to 32 MiB for itself once it

@@ -6,18 +6,21 @@
 //! ```
 //!
 //! One unified cache serves all sequences, so that a prefix is shared by marking its cells. The cells
-//! are as many as all slots need at once: what retained prefixes use is lent and taken back. Pure.
+//! are as many as all slots need at once: what retained prefixes use is lent and taken back. A model that makes vectors has
+//! a context of its own for them ([`EmbedPlan`]). Pure.
 
+use samovar_core::embedding::Pooling;
 use samovar_core::footprint::KvType;
 use samovar_core::{Descriptor, Layout, LoadOptions};
 
+use crate::embed::EmbedPlan;
 use crate::error::Error;
 use crate::native::WeightOptions;
 
 /// Tokens of one step at most. More would not be faster on a CPU and delays all requests.
 pub(crate) const BATCH_TOKENS: u32 = 512;
 /// llama.cpp follows no more sequences in one context.
-const MAX_SEQUENCES: u32 = 256;
+pub(crate) const MAX_SEQUENCES: u32 = 256;
 /// Each may keep a finished sequence beside the one that runs.
 const MAX_SLOTS: u32 = 120;
 /// Finished sequences whose prefix is kept, at least.
@@ -26,24 +29,11 @@ const MIN_RETAINED: u32 = 4;
 /// answer. So many are kept at least, and at most so many for each sequence that would be kept of another model.
 const CONVERSATION_STATES: u32 = 3;
 /// What more of them may take. llama.cpp makes room for all of them when it makes a context.
-const STATES_BYTES: u64 = 256 << 20;
+pub(crate) const STATES_BYTES: u64 = 256 << 20;
 /// Cells for a probe that runs beside full slots.
 const PROBE_CELLS: u32 = 32;
 /// llama.cpp rounds the number of cells up to a multiple of this.
-const CELL_GRAIN: u32 = 256;
-
-/// Architectures that produce embeddings or scores, not text.
-const NOT_GENERATIVE: [&str; 9] = [
-    "bert",
-    "modern-bert",
-    "nomic-bert",
-    "nomic-bert-moe",
-    "neo-bert",
-    "jina-bert-v2",
-    "jina-bert-v3",
-    "eurobert",
-    "t5encoder",
-];
+pub(crate) const CELL_GRAIN: u32 = 256;
 
 /// How one model is to be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +42,10 @@ pub(crate) struct LoadPlan {
     pub slots: u32,
     /// Tokens of one sequence at most.
     pub context_tokens: u32,
-    /// Cells of the KV cache.
+    /// Cells of the KV cache for text that is written; 0 = the model writes none.
     pub cells: u32,
+    /// How vectors are made, if they are.
+    pub embed: Option<EmbedPlan>,
     /// Bytes of the recurrent state of a sequence; 0 = it has none, or it is unknown.
     pub state_bytes: u64,
     /// Threads of one step.
@@ -69,15 +61,15 @@ pub(crate) struct LoadPlan {
 impl LoadPlan {
     /// Checks options against what llama.cpp can do.
     pub(crate) fn new(descriptor: &Descriptor, options: &LoadOptions) -> Result<Self, Error> {
-        if NOT_GENERATIVE.contains(&descriptor.architecture.as_str()) {
-            return Err(Error::NotGenerative { architecture: descriptor.architecture.clone() });
-        }
         let wrong = |detail: String| Err(Error::Options { detail });
-        let cells = cells(options)?;
+        let is_encoder = descriptor.is_encoder();
+        let embed = EmbedPlan::new(descriptor, options)?;
+        let cells = if is_encoder { 0 } else { cells(options)? };
+        check_slots(options.slots)?;
         if options.threads == 0 {
             return wrong("threads must be at least 1".to_owned());
         }
-        if options.kv_type == KvType::Q8_0 && !has_whole_blocks(descriptor) {
+        if options.kv_type == KvType::Q8_0 && !is_encoder && !has_whole_blocks(descriptor) {
             return wrong(format!(
                 "the q8_0 KV type needs head widths that are multiples of 32, not {} and {}",
                 descriptor.key_width, descriptor.value_width
@@ -85,8 +77,14 @@ impl LoadPlan {
         }
         Ok(Self {
             slots: options.slots,
-            context_tokens: options.context_tokens,
+            // An encoder reads no more at once than it was trained for.
+            context_tokens: if is_encoder {
+                embed.map_or(0, |embed| embed.input_tokens)
+            } else {
+                options.context_tokens
+            },
             cells,
+            embed,
             state_bytes: descriptor.state_bytes,
             threads: options.threads,
             kv_type: options.kv_type,
@@ -98,7 +96,18 @@ impl LoadPlan {
     /// The same model in a context of another size; what else `options` say was settled by the load.
     pub(crate) fn resized(self, options: &LoadOptions) -> Result<Self, Error> {
         let (slots, context_tokens) = (options.slots, options.context_tokens);
-        Ok(Self { slots, context_tokens, cells: cells(options)?, ..self })
+        let embed = self.embed.map(|embed| embed.resized(context_tokens)).transpose()?;
+        if !self.generates() {
+            check_slots(slots)?;
+            let context_tokens = embed.map_or(context_tokens, |embed| embed.input_tokens);
+            return Ok(Self { slots, context_tokens, embed, ..self });
+        }
+        Ok(Self { slots, context_tokens, cells: cells(options)?, embed, ..self })
+    }
+
+    /// Whether it writes text.
+    pub(crate) fn generates(&self) -> bool {
+        self.cells > 0
     }
 
     /// How llama.cpp is to bring the weights into memory.
@@ -134,6 +143,7 @@ impl LoadPlan {
                 KvType::F16 => llama_cpp_sys_2::GGML_TYPE_F16,
                 KvType::Q8_0 => llama_cpp_sys_2::GGML_TYPE_Q8_0,
             },
+            pooled: None,
         }
     }
 }
@@ -151,6 +161,24 @@ pub(crate) struct ContextOptions {
     pub threads: u32,
     /// Number format of the cache.
     pub kv_type: llama_cpp_sys_2::ggml_type,
+    /// How it makes vectors, if it makes them instead of logits.
+    pub pooled: Option<PooledOptions>,
+}
+
+/// How a native context makes one vector of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PooledOptions {
+    /// Of which of its tokens'.
+    pub pooling: Pooling,
+    /// Whether a token sees those before it only.
+    pub is_causal: bool,
+    /// Attention in one piece, exact to 32 bits, which takes memory for every pair of tokens and every head; or in tiles
+    /// of 16 bits.
+    pub is_exact: bool,
+}
+
+fn check_slots(slots: u32) -> Result<(), Error> {
+    if slots > 0 { Ok(()) } else { Err(Error::Options { detail: "slots must be at least 1".to_owned() }) }
 }
 
 /// Cells that are enough for all slots at once.
@@ -222,6 +250,19 @@ mod tests {
     }
 
     #[test]
+    fn an_encoder_has_no_cells_and_reads_no_more_than_it_was_trained_for() {
+        let bert = Descriptor { architecture: "bert".to_owned(), context_tokens: 512, ..descriptor() };
+        let wide = LoadOptions { context_tokens: 4096, slots: 200, kv_type: KvType::Q8_0, ..options() };
+        let plan = LoadPlan::new(&bert, &wide).unwrap();
+        assert_eq!((plan.generates(), plan.cells, plan.slots, plan.context_tokens), (false, 0, 200, 512));
+        let resized = plan.resized(&LoadOptions { context_tokens: 100, slots: 2, ..wide }).unwrap();
+        assert_eq!((resized.generates(), resized.slots, resized.context_tokens), (false, 2, 100));
+        assert!(plan.resized(&LoadOptions { slots: 0, ..options() }).is_err());
+        let text = LoadPlan::new(&descriptor(), &options()).unwrap();
+        assert!(text.generates() && text.embed.is_none());
+    }
+
+    #[test]
     fn refuses_what_cannot_work() {
         let refused = |options: LoadOptions| LoadPlan::new(&descriptor(), &options).unwrap_err().to_string();
         assert!(refused(LoadOptions { slots: 0, ..options() }).contains("slots"));
@@ -232,7 +273,5 @@ mod tests {
         let odd = Descriptor { key_width: 40, ..descriptor() };
         let options = LoadOptions { kv_type: KvType::Q8_0, ..options() };
         assert!(LoadPlan::new(&odd, &options).unwrap_err().to_string().contains("q8_0"));
-        let bert = Descriptor { architecture: "bert".to_owned(), ..descriptor() };
-        assert!(matches!(LoadPlan::new(&bert, &options), Err(Error::NotGenerative { .. })));
     }
 }

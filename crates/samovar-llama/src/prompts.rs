@@ -25,7 +25,8 @@ pub(crate) struct Prompts {
 
 impl Prompts {
     pub(crate) fn of(model: &LlamaModel, descriptor: &Descriptor) -> Self {
-        if descriptor.chat_template.as_deref().is_none_or(|template| template.trim().is_empty()) {
+        let has_none = descriptor.chat_template.as_deref().is_none_or(|template| template.trim().is_empty());
+        if has_none && !descriptor.is_encoder() {
             tracing::warn!("the model's file has no chat template: conversations go through ChatML");
         }
         Self {
@@ -34,6 +35,11 @@ impl Prompts {
             own: OnceLock::new(),
             other: Mutex::default(),
         }
+    }
+
+    /// The model's vocabulary.
+    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
     }
 
     /// The tokens of a prompt that is to fit `context_tokens`.
@@ -47,7 +53,7 @@ impl Prompts {
         context_tokens: u32,
         control: &dyn PromptControl,
     ) -> Result<Vec<LlamaToken>, Failure> {
-        let bounds = Bounds { context_tokens: Some(context_tokens), control };
+        let bounds = Bounds { context_tokens: Some(context_tokens), enough: None, control };
         match prompt {
             Prompt::Text { text, add_special, parse_special } => {
                 let places = if *parse_special { Control::Everywhere } else { Control::Never };
@@ -78,7 +84,7 @@ impl Prompts {
         add_special: bool,
         parse_special: bool,
     ) -> Result<Vec<LlamaToken>, Error> {
-        let bounds = Bounds { context_tokens: None, control: &Unconfined };
+        let bounds = Bounds { context_tokens: None, enough: None, control: &Unconfined };
         let places = if parse_special { Control::Everywhere } else { Control::Never };
         self.vocabulary.tokenize(model, text, places, add_special, bounds)
     }

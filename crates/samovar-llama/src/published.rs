@@ -16,6 +16,7 @@ pub(crate) struct Published {
     kv_used_tokens: AtomicU32,
     kv_total_tokens: AtomicU32,
     busy_slots: AtomicU32,
+    embedding: AtomicU32,
     context_tokens: AtomicU32,
     is_parked: AtomicBool,
     interrupts: AtomicU32,
@@ -40,6 +41,11 @@ impl Published {
     pub(crate) fn work(&self, kv_used_tokens: usize, busy_slots: usize) {
         self.kv_used_tokens.store(kv_used_tokens as u32, Ordering::Relaxed);
         self.busy_slots.store(busy_slots as u32, Ordering::Relaxed);
+    }
+
+    /// Requests for vectors, beside what `work` says.
+    pub(crate) fn embedding(&self, requests: usize) {
+        self.embedding.store(requests as u32, Ordering::Relaxed);
     }
 
     /// The threads of the step that begins.
@@ -92,7 +98,7 @@ impl Published {
             mapped_bytes: self.mapped_bytes.load(Ordering::Relaxed),
             kv_used_tokens: self.kv_used_tokens.load(Ordering::Relaxed),
             kv_total_tokens: self.kv_total_tokens.load(Ordering::Relaxed),
-            busy_slots: self.busy_slots.load(Ordering::Relaxed),
+            busy_slots: self.busy_slots.load(Ordering::Relaxed) + self.embedding.load(Ordering::Relaxed),
             threads: ThreadUse {
                 used: self.threads_used.load(Ordering::Relaxed),
                 most: self.threads_most.load(Ordering::Relaxed),

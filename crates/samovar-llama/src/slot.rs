@@ -58,6 +58,11 @@ pub(crate) struct FinalEvent {
 }
 
 impl FinalEvent {
+    /// The last event for the caller that hears these.
+    pub(crate) fn new(events: Sender<TokenEvent>, event: TokenEvent) -> Self {
+        Self { events, event: Some(event) }
+    }
+
     /// Says it. A caller that hears it finds the slot free.
     pub(crate) fn say(self) {
         if let Some(event) = self.event {
@@ -273,7 +278,7 @@ impl Slot {
 }
 
 /// Sends an event to the reader, if it still listens.
-fn send(events: &Sender<TokenEvent>, event: TokenEvent) {
+pub(crate) fn send(events: &Sender<TokenEvent>, event: TokenEvent) {
     if let Err(TrySendError::Full(_)) = events.try_send(event) {
         tracing::error!("an answer's channel is full, though it has room for every event of the answer");
     }

@@ -4,7 +4,7 @@
 //!   load model ──► open context ◄──────── resume ────────┐
 //!                      │                                 │
 //!                      ▼                                 │
-//!                  Batcher::serve ── park ──► parked (model alone)
+//!                  Batcher::serve, or the embedder alone ── park ──► parked (model alone)
 //!                      │      └── too many failures ──► dead (says so to all callers)
 //!                      └── all senders gone ──► unload
 //! ```
@@ -22,11 +22,12 @@ use samovar_core::{Arrangement, Descriptor, Layout, ModelFiles, port};
 
 use crate::batch::{Batcher, Exit};
 use crate::context::Context;
+use crate::embed::{EmbedPlan, Embedder, serve_alone};
 use crate::error::Error;
 use crate::footprint::Account;
 use crate::native::ModelInput;
 use crate::packed::{PackedFile, Unfit, WeightViews};
-use crate::plan::LoadPlan;
+use crate::plan::{ContextOptions, LoadPlan};
 use crate::published::Published;
 use crate::threads::PeerPlace;
 use crate::ticket::{Command, Reply};
@@ -163,12 +164,12 @@ impl Start<'_> {
         let account = Account::default().add(&log::take_buffers());
         let (descriptor, published, place) = (self.descriptor, self.published, self.place);
         let tenancy = Tenancy { model, descriptor, published, place, account, weight_views, beside_bytes };
-        let context = tenancy.open_context(&self.plan)?;
+        let contexts = tenancy.open_contexts(&self.plan)?;
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(Error::LoadCancelled { path: self.files.main().to_owned() }.into());
         }
         if self.loading.send(Loading::Ready(Arc::clone(model), arrangement)).is_ok() {
-            tenancy.live(State::Ready(context, self.plan), self.commands);
+            tenancy.live(State::Ready(Box::new(contexts), self.plan), self.commands);
         }
         Ok(())
     }
@@ -188,23 +189,72 @@ struct Tenancy<'m> {
     beside_bytes: u64,
 }
 
+/// A context for vectors, and its sizes.
+type Embedding<'m> = (Context<'m>, EmbedPlan);
+
+/// What a model computes with.
+enum Contexts<'m> {
+    /// It writes text, and may make vectors beside.
+    Text(Context<'m>, Option<Embedding<'m>>),
+    /// It makes vectors alone.
+    Vectors(Embedding<'m>),
+}
+
 /// Between two contexts.
 enum State<'m> {
-    Ready(Context<'m>, LoadPlan),
+    Ready(Box<Contexts<'m>>, LoadPlan),
     Parked(LoadPlan),
     Dead(Error),
 }
 
 impl<'m> Tenancy<'m> {
-    fn open_context(&self, plan: &LoadPlan) -> Result<Context<'m>, Error> {
+    fn open_contexts(&self, plan: &LoadPlan) -> Result<Contexts<'m>, Error> {
         let is_recurrent = self.model.is_recurrent() || self.model.is_hybrid();
-        // What the context before this one allocated is gone.
+        // What the contexts before these allocated is gone.
         let _ = log::take_buffers();
-        let context = Context::new(self.model, plan.context(is_recurrent))
-            .ok_or_else(|| Error::Context { cells: plan.cells, detail: log::take_complaints() })?;
-        self.publish(self.account.add(&log::take_buffers()), plan, context.cells());
+        let text_options = plan.context(is_recurrent);
+        let open = |options: ContextOptions| {
+            let failed = || Error::Context { cells: options.cells, detail: log::take_complaints() };
+            Context::new(self.model, options).ok_or_else(failed)
+        };
+        let text = plan.generates().then(|| open(text_options)).transpose()?;
+        let mut account = self.account.add(&log::take_buffers());
+        let embedding = match plan.embed {
+            Some(embed) => Some((open(embed.context(text_options))?, embed)),
+            None => None,
+        };
+        let mut buffers = log::take_buffers();
+        if plan.embed.is_some_and(|embed| !embed.has_cache) {
+            // The context has given it back.
+            buffers.retain(|buffer| buffer.purpose != "output");
+        }
+        account = account.add(&buffers);
+        self.publish(account, plan, text.as_ref().map_or(0, Context::cells));
         self.published.context(plan.context_tokens);
-        Ok(context)
+        match (text, embedding) {
+            (Some(text), embedding) => Ok(Contexts::Text(text, embedding)),
+            (None, Some(embedding)) => Ok(Contexts::Vectors(embedding)),
+            (None, None) => Err(Error::NoVectors),
+        }
+    }
+
+    /// Serves until there is a reason not to.
+    fn serve(&self, contexts: Contexts<'m>, plan: LoadPlan, commands: &Receiver<Command>) -> Exit {
+        let embedder = |(context, embed): Embedding<'m>| {
+            Embedder::new(context, self.weight_views, embed, plan.threads, self.published, self.place)
+        };
+        let (model, weight_views, published, place) =
+            (self.model, self.weight_views, self.published, self.place);
+        match contexts {
+            Contexts::Text(context, embedding) => {
+                let batcher = Batcher::new(context, model, weight_views, plan, published, place);
+                batcher.with(embedding.map(embedder)).serve(commands)
+            }
+            Contexts::Vectors(embedding) => {
+                let architecture = &self.descriptor.architecture;
+                serve_alone(embedder(embedding), plan.threads, place, architecture, commands)
+            }
+        }
     }
 
     fn publish(&self, account: Account, plan: &LoadPlan, cells: u32) {
@@ -217,25 +267,18 @@ impl<'m> Tenancy<'m> {
         let mut state = first;
         loop {
             state = match state {
-                State::Ready(context, plan) => {
-                    match Batcher::new(
-                        context,
-                        self.model,
-                        self.weight_views,
-                        plan,
-                        self.published,
-                        self.place,
-                    )
-                    .serve(commands)
-                    {
-                        Exit::Unload => return,
-                        Exit::Park(reply) => self.parked(plan, &reply),
-                        Exit::Dead(error) => State::Dead(error),
-                    }
-                }
+                State::Ready(contexts, plan) => match self.serve(*contexts, plan, commands) {
+                    Exit::Unload => return,
+                    Exit::Park(reply) => self.parked(plan, &reply),
+                    Exit::Dead(error) => State::Dead(error),
+                },
                 State::Parked(plan) => match commands.recv() {
                     Err(_) => return,
                     Ok(Command::Generate(ticket)) => {
+                        ticket.refuse(Error::Parked);
+                        State::Parked(plan)
+                    }
+                    Ok(Command::Embed(ticket)) => {
                         ticket.refuse(Error::Parked);
                         State::Parked(plan)
                     }
@@ -249,6 +292,10 @@ impl<'m> Tenancy<'m> {
                 State::Dead(error) => match commands.recv() {
                     Err(_) => return,
                     Ok(Command::Generate(ticket)) => {
+                        ticket.refuse(error.clone());
+                        State::Dead(error)
+                    }
+                    Ok(Command::Embed(ticket)) => {
                         ticket.refuse(error.clone());
                         State::Dead(error)
                     }
@@ -282,11 +329,11 @@ impl<'m> Tenancy<'m> {
     }
 
     fn resume(&self, before: LoadPlan, wanted: LoadPlan, reply: &Reply<()>) -> State<'m> {
-        match self.open_context(&wanted) {
-            Ok(context) => {
+        match self.open_contexts(&wanted) {
+            Ok(contexts) => {
                 self.published.parked(false);
                 let _ = reply.try_send(Ok(()));
-                State::Ready(context, wanted)
+                State::Ready(Box::new(contexts), wanted)
             }
             Err(error) => {
                 let _ = reply.try_send(Err(error));

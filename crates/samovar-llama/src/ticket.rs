@@ -8,6 +8,7 @@ use samovar_core::{Sampling, Scope, TokenEvent};
 use tokio::sync::mpsc::Sender;
 
 use crate::adapter_set::AdapterSet;
+use crate::embed::EmbedTicket;
 use crate::error::Error;
 use crate::plan::LoadPlan;
 use crate::prefix_command::PrefixCommand;
@@ -50,6 +51,7 @@ pub(crate) type Reply<T> = SyncSender<Result<T, Error>>;
 #[derive(Debug)]
 pub(crate) enum Command {
     Generate(Box<Ticket>),
+    Embed(Box<EmbedTicket>),
     Park(Reply<()>),
     /// Make a context of this size, unless there is one.
     Resume(LoadPlan, Reply<()>),

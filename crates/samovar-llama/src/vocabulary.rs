@@ -17,18 +17,20 @@ use aho_corasick::AhoCorasick;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
-use llama_cpp_2::vocab::VocabType;
 use memchr::memmem::Finder;
 use samovar_core::port::PromptControl;
 use samovar_prompt::ControlTokens;
 
 use crate::error::Error;
+use crate::native::{self, Tokenizer};
 
 /// Pieces between two looks whether the tokens are still wanted.
 const PIECES: usize = 256;
 /// A prompt that has this many times the context's tokens already need not be counted to its end.
 const CERTAINLY_TOO_LONG: usize = 4;
 
+/// Words of a WordPiece vocabulary that are read between two looks, in bytes.
+const WORDS_BYTES: usize = 16 << 10;
 /// A word of so many characters is read wherever a text is.
 const SHORT_WORD_CHARS: usize = 256;
 /// A longer one is read in parts.
@@ -49,6 +51,8 @@ pub(crate) struct Vocabulary {
     eos: Option<LlamaToken>,
     /// A text is cut into words before it is read.
     has_words: bool,
+    /// Its words are read one by one, and know nothing of each other.
+    is_word_piece: bool,
     /// Bytes of text that one token stands for at most; nothing where text may vanish.
     longest_bytes: Option<usize>,
 }
@@ -79,7 +83,25 @@ pub(crate) enum Control<'a> {
 pub(crate) struct Bounds<'a> {
     /// Tokens that the prompt may have; `None` = any number.
     pub(crate) context_tokens: Option<u32>,
+    /// So many tokens are enough: what comes after them need not be read.
+    pub(crate) enough: Option<usize>,
     pub(crate) control: &'a dyn PromptControl,
+}
+
+impl Bounds<'_> {
+    /// Refuses what cannot fit any more.
+    fn check(&self, tokens: usize) -> Result<(), Error> {
+        match self.context_tokens {
+            Some(context) if tokens > context as usize * CERTAINLY_TOO_LONG => {
+                Err(Error::PromptFarTooLong { prompt: tokens, context })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn are_enough(&self, tokens: usize) -> bool {
+        self.enough.is_some_and(|enough| tokens >= enough)
+    }
 }
 
 /// A part of a text, or the token that it is.
@@ -110,7 +132,8 @@ impl Vocabulary {
             }
         }
         found.sort_by_key(|(text, ..)| std::cmp::Reverse(text.len()));
-        let keeps_all = matches!(vocab.vocab_type(), VocabType::SPM | VocabType::BPE);
+        let tokenizer = native::tokenizer(model);
+        let keeps_all = matches!(tokenizer, Tokenizer::SentencePiece | Tokenizer::BytePair);
         let control = ControlTokens::new(
             found.iter().filter(|(.., is_control)| *is_control).map(|(text, ..)| text.clone()),
         );
@@ -126,14 +149,22 @@ impl Vocabulary {
             takes_space_after: attributes.contains(LlamaTokenAttr::RStrip),
         });
         let wanted = |is_added: bool, token: LlamaToken| (is_added && token.0 >= 0).then_some(token);
+        // Of these, llama.cpp adds both whatever the file says.
+        let is_word_piece = tokenizer == Tokenizer::WordPiece;
+        let (bos, eos) = if is_word_piece {
+            (wanted(true, vocab.bos()), wanted(true, vocab.sep()))
+        } else {
+            (wanted(vocab.should_add_bos(), vocab.bos()), wanted(vocab.should_add_eos(), vocab.eos()))
+        };
         Self {
             specials: specials.collect(),
             prefilter,
             by_text,
             control: Arc::new(control),
-            bos: wanted(vocab.should_add_bos(), vocab.bos()),
-            eos: wanted(vocab.should_add_eos(), vocab.eos()),
-            has_words: matches!(vocab.vocab_type(), VocabType::BPE),
+            bos,
+            eos,
+            has_words: tokenizer == Tokenizer::BytePair,
+            is_word_piece,
             longest_bytes: (keeps_all && !may_vanish && longest > 0).then_some(longest),
         }
     }
@@ -141,6 +172,31 @@ impl Vocabulary {
     /// The texts of its control tokens.
     pub(crate) fn control(&self) -> &Arc<ControlTokens> {
         &self.control
+    }
+
+    /// What it puts before and behind a text, if anything.
+    pub(crate) fn ends(&self) -> (Option<LlamaToken>, Option<LlamaToken>) {
+        (self.bos, self.eos)
+    }
+
+    /// As much of a text's beginning as so many tokens stand for at most; all of it where that is not known.
+    pub(crate) fn beginning<'t>(&self, text: &'t str, tokens: usize) -> &'t str {
+        let Some(longest) = self.longest_bytes else { return text };
+        let mut end = tokens.saturating_mul(longest).min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        &text[..end]
+    }
+
+    /// The same of its end.
+    pub(crate) fn ending<'t>(&self, text: &'t str, tokens: usize) -> &'t str {
+        let Some(longest) = self.longest_bytes else { return text };
+        let mut start = text.len().saturating_sub(tokens.saturating_mul(longest));
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        &text[start..]
     }
 
     /// The tokens of a text. `add_special` puts the begin and the end around it, as the vocabulary asks for: the begin
@@ -173,16 +229,39 @@ impl Vocabulary {
             }
             match piece {
                 Piece::Special(token) => tokens.push(*token),
-                Piece::Text(range) => self.read(model, &text[range.clone()], &mut tokens)?,
+                Piece::Text(range) => self.read_within(model, &text[range.clone()], &mut tokens, bounds)?,
             }
-            if let Some(context) = bounds.context_tokens
-                && tokens.len() > context as usize * CERTAINLY_TOO_LONG
-            {
-                return Err(Error::PromptFarTooLong { prompt: tokens.len(), context });
+            bounds.check(tokens.len())?;
+            if bounds.are_enough(tokens.len()) {
+                break;
             }
         }
         tokens.extend(self.eos.filter(|_| add_special));
         Ok(tokens)
+    }
+
+    /// Adds the tokens of a text without special tokens, part by part where it has parts, as far as bounds go.
+    fn read_within(
+        &self,
+        model: &LlamaModel,
+        text: &str,
+        tokens: &mut Vec<LlamaToken>,
+        bounds: Bounds<'_>,
+    ) -> Result<(), Error> {
+        if !self.is_word_piece || text.len() <= WORDS_BYTES {
+            return self.read(model, text, tokens);
+        }
+        let mut rest = text;
+        while !rest.is_empty() && !bounds.are_enough(tokens.len()) {
+            if !bounds.control.is_wanted() {
+                return Err(Error::PromptUnwanted);
+            }
+            let (part, behind) = rest.split_at(words_end(rest));
+            self.read(model, part, tokens)?;
+            bounds.check(tokens.len())?;
+            rest = behind;
+        }
+        Ok(())
     }
 
     /// Adds the tokens of a text without special tokens. Where words are found by C++'s regular expressions, which take
@@ -299,6 +378,13 @@ impl Special {
         into.push(Piece::Text(before));
         into.push(Piece::Special(self.token));
     }
+}
+
+/// Where the first words of a text end, which are read together: before a space, and behind so many bytes at least.
+fn words_end(text: &str) -> usize {
+    let space = |from: usize| text.as_bytes()[from..].iter().position(|byte| is_space(char::from(*byte)));
+    let from = WORDS_BYTES.min(text.len());
+    space(from).map_or(text.len(), |behind| from + behind)
 }
 
 /// Reads on a thread that has stack for the longest words.

@@ -47,7 +47,10 @@ fn answer(instance: &Arc<dyn Instance>, prompt: Vec<u32>) -> Vec<(u32, u32)> {
                 seen.extend(token.top.iter().map(bits));
             }
             TokenEvent::Failed(failure) => panic!("{failure:?}"),
-            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Done(_) => {}
+            TokenEvent::Prefilling { .. }
+            | TokenEvent::Prefilled { .. }
+            | TokenEvent::Embedded(_)
+            | TokenEvent::Done(_) => {}
         }
     }
     assert!(seen.len() >= 32 * 6, "{seen:?}");

@@ -20,7 +20,10 @@ fn next(answer: &mut Generation) -> bool {
     match answer.blocking_next().expect("an answer has an end") {
         TokenEvent::Failed(failure) => panic!("{failure:?}"),
         TokenEvent::Done(_) => false,
-        TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Token { .. } => true,
+        TokenEvent::Prefilling { .. }
+        | TokenEvent::Prefilled { .. }
+        | TokenEvent::Token { .. }
+        | TokenEvent::Embedded(_) => true,
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn calibrate(request: LoadRequest<'_>, plan: &LoadPlan) -> Result<Vec
         sequences: SEQUENCES as u32,
         threads: plan.threads,
         kv_type: plan.context(false).kv_type,
+        pooled: None,
     };
     let context = Context::new(&model, context)
         .ok_or_else(|| Error::Context { cells, detail: log::take_complaints() })?;

@@ -151,6 +151,7 @@ fn logits(job: &Packing<'_>, model: &LlamaModel, stretch: Stretch<'_>) -> Result
         sequences: SEQUENCES as u32,
         threads: 1,
         kv_type: llama_cpp_sys_2::GGML_TYPE_F16,
+        pooled: None,
     };
     let failed = |error| Error::not_computed(job.path, error);
     let context = Context::new(model, options).ok_or_else(|| failed(DecodeError::NoRoom))?;

@@ -131,6 +131,7 @@ fn logits(model: &LlamaModel) -> Vec<u32> {
         sequences: 9,
         threads: 1,
         kv_type: sys::GGML_TYPE_F16,
+        pooled: None,
     };
     let mut context = Context::new(model, options).expect("a context");
     let token = |salt: usize| LlamaToken((5 + salt as i32 * 37) % model.n_vocab());

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use samovar_core::testing::gguf::{LlamaShape, Writer, byte_pairs, with_specials};
+use samovar_core::testing::gguf::{LlamaShape, Writer, bert, byte_pairs, with_specials};
 
 use super::*;
 use crate::native::{self, ModelInput, WeightOptions};
@@ -53,7 +53,8 @@ fn demo() -> LlamaModel {
     open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf").as_ref())
 }
 
-const ANY: Bounds<'static> = Bounds { context_tokens: None, control: &samovar_core::port::Unconfined };
+const ANY: Bounds<'static> =
+    Bounds { context_tokens: None, enough: None, control: &samovar_core::port::Unconfined };
 
 /// The same texts each time.
 struct Texts(u64);
@@ -78,6 +79,7 @@ fn tokens_are_those_of_one_call() {
         (model("tiny"), 1_500),
         (model("Phi-3-tiny"), 1_500),
         (demo(), 1_500),
+        (write(&bert(LlamaShape::TINY)), 1_500),
         (pairs("llama-bpe"), 500),
         // Its regular expressions are made anew with every call.
         (pairs("deepseek-llm"), 50),
@@ -207,9 +209,42 @@ fn whoever_leaves_is_noticed_between_pieces() {
     let model = model("tiny");
     let vocabulary = Vocabulary::of(&model);
     let looks = Looks(Cell::new(0));
-    let bounds = Bounds { context_tokens: None, control: &looks };
+    let bounds = Bounds { context_tokens: None, enough: None, control: &looks };
     let text = "a<s>".repeat(100_000);
     let refused = vocabulary.tokenize(&model, &text, Control::Everywhere, true, bounds).unwrap_err();
     assert_eq!(refused, Error::PromptUnwanted);
     assert_eq!(looks.0.get(), 10);
+}
+
+#[test]
+fn words_are_read_part_by_part_as_in_one_call_and_no_further_than_is_enough() {
+    let model = write(&bert(LlamaShape::TINY));
+    let vocabulary = Vocabulary::of(&model);
+    let text = "the quick fox, a kettle-story!\tsaw\n".repeat(2_000);
+    assert!(text.len() > 4 * WORDS_BYTES);
+    let all = model.vocab().tokenize(text.as_bytes(), true, false);
+    let read = |bounds| vocabulary.tokenize(&model, &text, Control::Never, true, bounds);
+    assert_eq!(read(ANY).unwrap(), all);
+    let enough = read(Bounds { enough: Some(100), ..ANY }).unwrap();
+    assert!((100..all.len() / 3).contains(&enough.len()), "{}", enough.len());
+    assert_eq!(enough[..100], all[..100]);
+    let bounds = Bounds { context_tokens: Some(100), ..ANY };
+    let Err(Error::PromptFarTooLong { prompt, context: 100 }) = read(bounds) else { panic!("not refused") };
+    assert!(prompt < all.len(), "{prompt}");
+    // One word without end.
+    let word = "a".repeat(3 * WORDS_BYTES);
+    assert_eq!(words_end(&word), word.len());
+}
+
+#[test]
+fn the_ends_of_a_text_are_cut_at_characters() {
+    let model = model("tiny");
+    let vocabulary = Vocabulary::of(&model);
+    let longest = vocabulary.longest_bytes.expect("nothing vanishes");
+    let text = "é".repeat(longest * 4);
+    for tokens in 0..9 {
+        let (beginning, ending) = (vocabulary.beginning(&text, tokens), vocabulary.ending(&text, tokens));
+        assert!(beginning.len().abs_diff(tokens.min(8) * longest) < 2, "{tokens}: {}", beginning.len());
+        assert_eq!(beginning.len(), ending.len());
+    }
 }

@@ -1,6 +1,8 @@
 //! The demo model, and a way to load it.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod embedding;
+pub(crate) mod minilm;
 pub(crate) mod packed;
 pub(crate) mod quantize;
 
@@ -34,6 +36,7 @@ pub(crate) fn options() -> LoadOptions {
         kv_type: KvType::F16,
         threads: 1,
         lock_memory: false,
+        pooling: None,
     }
 }
 
@@ -79,7 +82,7 @@ pub(crate) fn collect(mut generation: Generation) -> (String, Completion) {
     let mut answer = String::new();
     while let Some(event) = generation.blocking_next() {
         match event {
-            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } => {}
+            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Embedded(_) => {}
             TokenEvent::Token { text, .. } => answer.push_str(&text),
             TokenEvent::Done(completion) => return (answer, completion),
             TokenEvent::Failed(failure) => panic!("{failure:?}"),

@@ -52,6 +52,14 @@ impl Packed {
         self.load_of(&self.path, packed, layout, &LoadControl::silent())
     }
 
+    /// Loads the model with other options.
+    pub(crate) fn load_for(&self, layout: Layout, options: &LoadOptions) -> Arc<dyn Instance> {
+        let (files, options, control) =
+            (ModelFiles::of(&self.path), LoadOptions { layout, ..options.clone() }, LoadControl::silent());
+        let request = LoadRequest::new(&files, &self.descriptor, &options, &control);
+        LlamaEngine::new().load(request.with_packed(Some(self.packed()))).expect("it loads")
+    }
+
     /// Loads the model from the file at `path`.
     pub(crate) fn load_of(
         &self,
