@@ -39,7 +39,10 @@ pub(crate) struct Health {
     has_spoken: bool,
     /// It has nothing to do.
     is_at_rest: bool,
+    /// Since its last word, as long as it was not at rest.
     silent: Duration,
+    /// The same at rest. Work that begins and ends makes neither of them shorter.
+    silent_at_rest: Duration,
     /// Since the last step, or since there was work.
     stalled: Duration,
     /// Of that, since it last computed.
@@ -63,6 +66,7 @@ impl Health {
             has_spoken: false,
             is_at_rest: false,
             silent: Duration::ZERO,
+            silent_at_rest: Duration::ZERO,
             stalled: Duration::ZERO,
             still: Duration::ZERO,
             unproven: Duration::ZERO,
@@ -76,12 +80,7 @@ impl Health {
 
     /// Says, before the wait for the next look, whether it has nothing to do.
     pub(crate) fn rests(&mut self, is_at_rest: bool) {
-        let has_begun = self.is_at_rest && !is_at_rest;
         self.is_at_rest = is_at_rest;
-        if has_begun {
-            // At rest it may be silent for longer than now.
-            self.silent = Duration::ZERO;
-        }
     }
 
     /// How long to wait for its next word until the next look.
@@ -90,7 +89,7 @@ impl Health {
         let look = (silence.min(standstill).min(step) / 4).clamp(Duration::from_millis(10), LOOK_MAX);
         if self.is_at_rest && self.has_spoken {
             // Its heartbeat comes twice in this time; from then on it is late.
-            look.max(self.timeouts.rest_heartbeat().saturating_mul(2).saturating_sub(self.silent))
+            look.max(self.timeouts.rest_heartbeat().saturating_mul(2).saturating_sub(self.silent_at_rest))
         } else {
             look
         }
@@ -99,12 +98,14 @@ impl Health {
     /// Time has passed since the last look; it is told before what was heard meanwhile.
     pub(crate) fn passed(&mut self, elapsed: Duration) {
         let elapsed = elapsed.min(self.interval().max(LOOK_MAX));
-        let Self { silent, stalled, still, unproven, fruitless, restless, window, .. } = self;
-        for counter in [silent, restless, window] {
+        let Self { silent, silent_at_rest, stalled, still, unproven, fruitless, restless, window, .. } = self;
+        for counter in [restless, window] {
             *counter = counter.saturating_add(elapsed);
         }
-        if !self.is_at_rest {
-            for counter in [stalled, still, unproven, fruitless] {
+        if self.is_at_rest {
+            *silent_at_rest = silent_at_rest.saturating_add(elapsed);
+        } else {
+            for counter in [silent, stalled, still, unproven, fruitless] {
                 *counter = counter.saturating_add(elapsed);
             }
         }
@@ -114,6 +115,7 @@ impl Health {
     pub(crate) fn spoke(&mut self) {
         self.has_spoken = true;
         self.silent = Duration::ZERO;
+        self.silent_at_rest = Duration::ZERO;
     }
 
     /// It brought something that was waited for: it gets on.
@@ -160,14 +162,16 @@ impl Health {
 
     /// What is wrong, in words that follow "the worker", or nothing.
     pub(crate) fn complaint(&self) -> Option<String> {
-        let Timeouts { start, standstill, step, .. } = self.timeouts;
-        let silence = if self.is_at_rest { self.timeouts.rest_silence() } else { self.timeouts.silence };
+        let Timeouts { start, silence, standstill, step, .. } = self.timeouts;
+        let rest_silence = self.timeouts.rest_silence();
         let seconds = |limit: Duration| limit.as_secs_f64();
         if !self.has_spoken {
             return (self.silent > start).then(|| format!("did not start within {} s", seconds(start)));
         }
-        if self.silent > silence {
-            return Some(format!("gave no sign of life for {} s", seconds(silence)));
+        for (silent, limit) in [(self.silent, silence), (self.silent_at_rest, rest_silence)] {
+            if silent > limit {
+                return Some(format!("gave no sign of life for {} s", seconds(limit)));
+            }
         }
         if self.still > standstill {
             return Some(format!("neither answered nor computed for {} s", seconds(standstill)));
@@ -351,6 +355,22 @@ mod tests {
             })
         };
         assert_eq!((noticed(true), noticed(false)), (Some(16), Some(61)), "as without rest before it");
+    }
+
+    #[test]
+    fn a_silent_worker_is_noticed_although_its_callers_leave_and_come_again() {
+        for (working, resting) in [(2, 3), (10, 5), (14, 1)] {
+            let mut health = health();
+            let after = (0..1_000).find(|second| {
+                health.rests(second % (working + resting) >= working);
+                health.passed(SECOND);
+                health.complaint().is_some()
+            });
+            assert!(
+                after.is_some_and(|second| second <= 45),
+                "{working} s of work, {resting} s of rest: {after:?}"
+            );
+        }
     }
 
     #[test]

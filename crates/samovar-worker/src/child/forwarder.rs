@@ -19,7 +19,7 @@ use samovar_core::{ErrorKind, Failure};
 use super::frame_writer::FrameWriter;
 use super::instance_cell::InstanceCell;
 use super::{lock, thread};
-use crate::protocol::{Event, FRAME_EVENTS, Reply};
+use crate::protocol::{Event, FRAME_BYTES, FRAME_EVENTS, Reply};
 
 /// How long after a cancelled request the instance is watched until its slot is free; heartbeats tell later.
 const SETTLING: Duration = Duration::from_secs(5);
@@ -171,13 +171,14 @@ impl EventForwarder {
         lock(&self.requests).len()
     }
 
-    /// Takes what has come, and leaves word to be woken for what comes later.
+    /// Takes what has come, as far as it goes into one frame, and leaves word to be woken for what comes later.
     fn collect(&self, context: &mut Context<'_>) -> Vec<(u64, Event)> {
-        let mut events = Vec::new();
+        let (mut events, mut bytes) = (Vec::new(), 0);
         let mut requests = lock(&self.requests);
         requests.retain(|id, request| {
-            while events.len() < FRAME_EVENTS {
+            while events.len() < FRAME_EVENTS && bytes < FRAME_BYTES {
                 let Some(event) = request.poll(context) else { return true };
+                bytes += event.bytes();
                 let is_last = event.is_last();
                 events.push((*id, event));
                 if is_last {
@@ -207,4 +208,33 @@ impl Request {
 
 fn speechless() -> Failure {
     Failure::new(ErrorKind::EngineFailed, "the engine broke the answer off without a word")
+}
+
+#[cfg(test)]
+mod tests {
+    use samovar_core::embedding::Embedded;
+
+    use super::*;
+
+    #[test]
+    fn a_frame_takes_vectors_until_it_has_its_bytes_and_at_least_one() {
+        let forwarder = EventForwarder {
+            requests: Mutex::default(),
+            is_cancelling: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
+            waker: OnceLock::new(),
+        };
+        let sizes = [2 * FRAME_BYTES, FRAME_BYTES / 2, FRAME_BYTES / 2, size_of::<f32>()];
+        let (events, generation) = Generation::channel_for_inputs(sizes.len());
+        for (index, bytes) in sizes.into_iter().enumerate() {
+            let values = vec![0.0; bytes / size_of::<f32>()];
+            let embedded = Embedded { index: index as u32, tokens: 1, was_cut: false, values };
+            events.try_send(TokenEvent::Embedded(embedded)).unwrap();
+        }
+        forwarder.accept(1);
+        forwarder.run_request(1, generation);
+        let mut context = Context::from_waker(Waker::noop());
+        let frames: Vec<usize> = (0..4).map(|_| forwarder.collect(&mut context).len()).collect();
+        assert_eq!(frames, [1, 2, 1, 0]);
+    }
 }

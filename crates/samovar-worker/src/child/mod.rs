@@ -157,6 +157,10 @@ fn serve(
                     Err(failure) => forwarder.fail(id, failure),
                 }
             }
+            (Command::Embed { id, request }, _) => {
+                forwarder.accept(id);
+                request_thread.embed(id, request);
+            }
             (Command::Cancel { id }, _) => forwarder.cancel(id),
             (Command::Adapter { number }, mut files) => adapters.keep(number, files.pop()),
             (Command::ForgetAdapters { numbers }, _) => adapters.forget(&numbers),

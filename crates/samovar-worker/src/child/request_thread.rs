@@ -1,4 +1,4 @@
-//! Prepares prompts and takes requests to the engine, on a few threads, so that the main thread is free to hear a
+//! Prepares prompts and inputs and takes requests to the engine, on a few threads, so that the main thread is free to hear a
 //! cancellation and a slow prompt holds up no short one.
 //!
 //! ```text
@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use samovar_core::embedding::{EmbedInput, EmbedRequest};
 use samovar_core::generation::{Generation, GenerationRequest, Prompt};
 use samovar_core::port::PromptControl;
 use samovar_core::{ErrorKind, Failure};
@@ -33,19 +34,21 @@ const THREADS: usize = THREADS_FOR_SHORT + THREADS_FOR_LONG;
 
 enum Job {
     Generate(u64, Box<GenerationRequest>),
+    Embed(u64, Box<EmbedRequest>),
     Operate(u64, Operation),
 }
 
 impl Job {
     const fn id(&self) -> u64 {
         match self {
-            Self::Generate(id, _) | Self::Operate(id, _) => *id,
+            Self::Generate(id, _) | Self::Embed(id, _) | Self::Operate(id, _) => *id,
         }
     }
 
     fn is_long(&self) -> bool {
         let bytes = match self {
             Self::Generate(_, request) => bytes(&request.prompt),
+            Self::Embed(_, request) => request.inputs.iter().map(text_bytes).sum(),
             Self::Operate(_, Operation::Encode { prompt }) => bytes(prompt),
             Self::Operate(_, Operation::Tokenize { text, .. }) => text.len(),
             Self::Operate(..) => 0,
@@ -61,6 +64,14 @@ fn bytes(prompt: &Prompt) -> usize {
         Prompt::Chat(chat) => chat.bytes(),
         // They are only compared with the vocabulary.
         Prompt::Tokens(_) => 0,
+    }
+}
+
+/// The same of an input.
+fn text_bytes(input: &EmbedInput) -> usize {
+    match input {
+        EmbedInput::Text(_) | EmbedInput::Pair { .. } => input.bytes(),
+        EmbedInput::Tokens(_) => 0,
     }
 }
 
@@ -123,6 +134,10 @@ impl RequestThread {
 
     pub(super) fn generate(&self, id: u64, request: GenerationRequest) {
         self.put(Job::Generate(id, Box::new(request)));
+    }
+
+    pub(super) fn embed(&self, id: u64, request: Box<EmbedRequest>) {
+        self.put(Job::Embed(id, request));
     }
 
     pub(super) fn operate(&self, id: u64, operation: Operation) {
@@ -192,6 +207,11 @@ impl Clerk {
                 Ok(None) => {}
                 Err(failure) => self.forwarder.fail(id, failure),
             },
+            // Of one that is not wanted any more the forwarder knows nothing.
+            Job::Embed(id, request) => match self.embed(id, *request) {
+                Ok(generation) => self.forwarder.run_request(id, generation),
+                Err(failure) => self.forwarder.fail(id, failure),
+            },
             Job::Operate(id, operation) => {
                 let answer = self.operate(id, operation);
                 self.answer(id, answer);
@@ -210,6 +230,11 @@ impl Clerk {
             request.prompt = Prompt::Tokens(tokens?);
         }
         instance.generate(request).map(Some)
+    }
+
+    /// Tokenizes the inputs and starts the request.
+    fn embed(&self, id: u64, request: EmbedRequest) -> Result<Generation, Failure> {
+        self.instance_cell.get()?.embed(request, &self.control(Waiting::Request(id)))
     }
 
     fn operate(&self, id: u64, operation: Operation) -> Result<Answer, Failure> {
@@ -239,7 +264,7 @@ impl Clerk {
 
     fn refuse(&self, job: &Job, failure: Failure) {
         match job {
-            Job::Generate(id, _) => self.forwarder.fail(*id, failure),
+            Job::Generate(id, _) | Job::Embed(id, _) => self.forwarder.fail(*id, failure),
             Job::Operate(id, _) => self.answer(*id, Err(failure)),
         }
     }

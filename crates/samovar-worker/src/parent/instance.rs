@@ -7,6 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use samovar_core::embedding::EmbedRequest;
 use samovar_core::footprint::{Arrangement, LoadOptions, Measurement};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
 use samovar_core::port::{Instance, PromptControl, Unconfined};
@@ -14,6 +15,7 @@ use samovar_core::{Cores, ThreadUse};
 use samovar_core::{ErrorKind, Failure, Scope};
 
 use super::adapters::{Adapters, Sent};
+use super::answer_reader::Inputs;
 use super::sharing::Sharing;
 use super::worker::{Shared, Worker};
 use crate::protocol::{ALTERNATIVES, Answer, Command, Operation, Request};
@@ -69,6 +71,13 @@ impl WorkerInstance {
         }
     }
 
+    fn check_ready(&self) -> Result<(), Failure> {
+        if self.is_parked.load(Ordering::Acquire) {
+            return Err(Failure::new(ErrorKind::Unavailable, "the instance is parked"));
+        }
+        Ok(())
+    }
+
     /// Asks the worker for something and waits for its answer.
     fn operate(&self, operation: Operation, files: Vec<OwnedFd>) -> Result<Answer, Failure> {
         self.operate_while(operation, files, &Unconfined)
@@ -117,9 +126,7 @@ impl WorkerInstance {
 #[deny(clippy::missing_trait_methods)]
 impl Instance for WorkerInstance {
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
-        if self.is_parked.load(Ordering::Acquire) {
-            return Err(Failure::new(ErrorKind::Unavailable, "the instance is parked"));
-        }
+        self.check_ready()?;
         check(&request)?;
         let context = self.context_tokens.load(Ordering::Relaxed);
         let most = request.max_tokens.unwrap_or(context).min(context);
@@ -155,6 +162,20 @@ impl Instance for WorkerInstance {
         _control: &dyn PromptControl,
     ) -> Result<Generation, Failure> {
         self.generate(request)
+    }
+
+    /// Nothing is tokenized here, so the only event may be a refusal.
+    fn embed(&self, request: EmbedRequest, _control: &dyn PromptControl) -> Result<Generation, Failure> {
+        self.check_ready()?;
+        request.check_inputs()?;
+        let (events, generation) = Generation::channel_for_inputs(request.inputs.len());
+        let inputs = Inputs::new(&request, self.context_tokens.load(Ordering::Relaxed));
+        let shared = self.worker.shared();
+        let id = shared.pending_calls.enter_embeddings(events, inputs)?;
+        let generation = generation.on_drop(cancel(Arc::downgrade(shared), id));
+        self.sharing.stir();
+        shared.tell(&Command::Embed { id, request: Box::new(request) }, Vec::new())?;
+        Ok(generation)
     }
 
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {

@@ -15,6 +15,7 @@
 //! whatever becomes of the worker.
 
 mod adapters;
+mod answer_reader;
 mod death;
 mod flood;
 #[cfg(feature = "testing")]

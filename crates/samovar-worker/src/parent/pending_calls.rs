@@ -4,17 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::mpsc::SyncSender;
 
-use samovar_core::generation::{TokenEvent, may_tell_progress};
+use samovar_core::generation::TokenEvent;
 use samovar_core::{ErrorKind, Failure};
 use tokio::sync::mpsc;
 
+use super::answer_reader::{AnswerReader, Heard, Inputs};
 use super::lock;
 use crate::protocol::{Answer, Event};
 
 /// Requests and operations that one worker may have before it at the same time.
 const MAX_WAITING: usize = 4096;
-/// A prompt makes at most so many steps that are news, however often the worker tells of it.
-const PROMPT_STEPS: u32 = 4096;
 
 /// Where a worker is in its life.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,84 +42,13 @@ struct Inner {
     operations: HashMap<u64, SyncSender<Result<Answer, Failure>>>,
 }
 
-/// Who reads an answer. A place for its end is kept free from the beginning.
-#[derive(Debug)]
-struct AnswerReader {
-    events: mpsc::Sender<TokenEvent>,
-    end: Option<mpsc::OwnedPermit<TokenEvent>>,
-    /// Events, its end apart, that were asked of the worker and have not come; progress counts for nothing.
-    left: usize,
-    /// Tokens of its prompt, by what the worker said first.
-    prompt: Option<u32>,
-    /// Of these, those that the worker has said to have computed when that was news last.
-    computed: u32,
-    /// The adapters that the request names, by the numbers that the worker knows.
-    adapters: Vec<u64>,
-}
-
-impl AnswerReader {
-    fn new(events: mpsc::Sender<TokenEvent>) -> Self {
-        let end = events.clone().try_reserve_owned().ok();
-        let left = events.max_capacity().saturating_sub(1);
-        Self { end, left, prompt: None, computed: 0, events, adapters: Vec::new() }
-    }
-
-    /// Delivers an event that is not its last.
-    fn hear(&mut self, event: Event) -> Heard {
-        if let Event::Prefilling { computed, of } = event {
-            if computed > of || *self.prompt.get_or_insert(of) != of {
-                return Heard::Nothing;
-            }
-            let is_further = computed >= self.computed.saturating_add((of / PROMPT_STEPS).max(1));
-            if is_further {
-                self.computed = computed;
-            }
-            if self.takes_progress() {
-                self.events.try_send(event.into()).ok();
-            }
-            return if is_further { Heard::News } else { Heard::Nothing };
-        }
-        if self.left == 0 {
-            return Heard::TooMuch;
-        }
-        self.left -= 1;
-        match self.events.try_send(event.into()) {
-            Ok(()) => Heard::News,
-            // A closed one is removed by the code that closed it.
-            Err(mpsc::error::TrySendError::Closed(_)) => Heard::Nothing,
-            Err(mpsc::error::TrySendError::Full(_)) => Heard::TooMuch,
-        }
-    }
-
-    fn takes_progress(&self) -> bool {
-        may_tell_progress(&self.events, usize::from(self.end.is_some()))
-    }
-
-    fn end(self, event: TokenEvent) {
-        match self.end {
-            Some(place) => drop(place.send(event)),
-            None => drop(self.events.try_send(event)),
-        }
-    }
-}
-
-/// What an event came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
-    /// A caller waited for it.
-    News,
-    /// No caller did, or it was known already.
-    Nothing,
-    /// The worker says more than was asked.
-    TooMuch,
-}
-
 /// What became of the events of a frame.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Delivered {
     /// Whether anything was news to a caller.
     pub(super) is_news: bool,
-    /// Requests that the worker says more to than was asked: they have been ended, and it should hear of that.
+    /// Requests that the worker says more to than was asked, or something else: they have been ended, and it should hear
+    /// of that.
     pub(super) too_long: Vec<u64>,
 }
 
@@ -153,11 +81,24 @@ impl PendingCalls {
         }
     }
 
-    /// Enters a request.
+    /// Enters a request for text.
     pub(super) fn enter_generation(&self, events: mpsc::Sender<TokenEvent>) -> Result<u64, Failure> {
+        self.enter(AnswerReader::of_text(events))
+    }
+
+    /// Enters a request for vectors or scores of these inputs.
+    pub(super) fn enter_embeddings(
+        &self,
+        events: mpsc::Sender<TokenEvent>,
+        inputs: Inputs,
+    ) -> Result<u64, Failure> {
+        self.enter(AnswerReader::of_embeddings(events, inputs))
+    }
+
+    fn enter(&self, reader: AnswerReader) -> Result<u64, Failure> {
         let mut inner = lock(&self.inner);
         let id = inner.new_id()?;
-        inner.generations.insert(id, AnswerReader::new(events));
+        inner.generations.insert(id, reader);
         Ok(id)
     }
 
@@ -186,15 +127,15 @@ impl PendingCalls {
 
     /// A request names these adapters, until it ends.
     pub(super) fn name_adapters(&self, id: u64, numbers: &[u64]) {
-        if let Some(listener) = lock(&self.inner).generations.get_mut(&id) {
-            listener.adapters = numbers.to_vec();
+        if let Some(reader) = lock(&self.inner).generations.get_mut(&id) {
+            reader.adapters = numbers.to_vec();
         }
     }
 
     /// The adapters that any request names.
     pub(super) fn named_adapters(&self) -> HashSet<u64> {
         let inner = lock(&self.inner);
-        inner.generations.values().flat_map(|listener| &listener.adapters).copied().collect()
+        inner.generations.values().flat_map(|reader| &reader.adapters).copied().collect()
     }
 
     /// Delivers events. Those that no caller waits for are dropped.
@@ -202,17 +143,19 @@ impl PendingCalls {
         let mut inner = lock(&self.inner);
         let mut delivered = Delivered::default();
         for (id, event) in events {
-            let Some(listener) = inner.generations.get_mut(&id) else { continue };
+            let Some(reader) = inner.generations.get_mut(&id) else { continue };
             if event.is_last() {
-                inner.end(id, event.into());
+                let event = reader.checked_end(event);
+                inner.end(id, event);
                 delivered.is_news = true;
                 continue;
             }
-            match listener.hear(event) {
+            match reader.hear(event) {
                 Heard::News => delivered.is_news = true,
                 Heard::Nothing => {}
                 Heard::TooMuch => {
-                    inner.end(id, TokenEvent::Failed(endless()));
+                    let lie = reader.lie();
+                    inner.end(id, TokenEvent::Failed(lie));
                     delivered.too_long.push(id);
                 }
             }
@@ -279,27 +222,19 @@ impl PendingCalls {
 
 impl Inner {
     fn end(&mut self, id: u64, event: TokenEvent) {
-        if let Some(listener) = self.generations.remove(&id) {
-            listener.end(event);
+        if let Some(reader) = self.generations.remove(&id) {
+            reader.end(event);
         }
     }
 
     fn end_all(&mut self, failure: &Failure) {
-        for (_, listener) in self.generations.drain() {
-            listener.end(TokenEvent::Failed(failure.clone()));
+        for (_, reader) in self.generations.drain() {
+            reader.end(TokenEvent::Failed(failure.clone()));
         }
         for (_, waiting) in self.operations.drain() {
             waiting.try_send(Err(failure.clone())).ok();
         }
     }
-}
-
-fn endless() -> Failure {
-    Failure::new(
-        ErrorKind::EngineFailed,
-        "the worker says more than it was asked, and was not listened to further",
-    )
-    .with_hint("what it had said until then has been delivered")
 }
 
 fn unloaded() -> Failure {
@@ -313,7 +248,13 @@ mod tests {
 
     use samovar_core::generation::Generation;
 
+    use super::super::answer_reader::PROMPT_STEPS;
     use super::*;
+
+    /// Of a worker that says more than was asked.
+    fn endless() -> Failure {
+        AnswerReader::of_text(Generation::channel(0).0).lie()
+    }
 
     fn death() -> Failure {
         Failure::new(ErrorKind::EngineFailed, "it died")
@@ -493,5 +434,33 @@ mod tests {
             pending_calls.enter_generation(sender.clone()).unwrap();
         }
         assert_eq!(pending_calls.enter_generation(sender).unwrap_err().kind, ErrorKind::Busy);
+    }
+
+    #[test]
+    fn vectors_that_are_lies_end_their_request_alone_and_the_worker_is_told() {
+        use samovar_core::embedding::{EmbedInput, EmbedOutput, EmbedRequest, Embedded, Truncate, Urgency};
+        let pending_calls = PendingCalls::new();
+        let request = EmbedRequest {
+            inputs: vec![EmbedInput::Tokens(vec![1]); 2],
+            output: EmbedOutput::Score,
+            truncate: Truncate::Refuse,
+            urgency: Urgency::Interactive,
+        };
+        let [(first, mut lied_to), (second, mut honest)] = [(); 2].map(|()| {
+            let (events, generation) = Generation::channel_for_inputs(2);
+            (pending_calls.enter_embeddings(events, Inputs::new(&request, 8)).unwrap(), generation)
+        });
+        let score = |index| Event::Embedded(Embedded { index, tokens: 1, was_cut: false, values: vec![0.5] });
+        let said = vec![(first, score(0)), (second, score(1)), (first, score(0)), (second, score(0))];
+        let delivered = pending_calls.deliver(said);
+        assert!(delivered.is_news);
+        assert_eq!(delivered.too_long, [first]);
+        assert!(!pending_calls.has(first) && pending_calls.has(second));
+        let heard: Vec<_> = std::iter::from_fn(|| lied_to.blocking_next()).collect();
+        let Some(TokenEvent::Failed(failure)) = heard.last() else { panic!("{heard:?}") };
+        assert_eq!((heard.len(), failure.kind), (2, ErrorKind::EngineFailed));
+        pending_calls.end(death());
+        let heard: Vec<_> = std::iter::from_fn(|| honest.blocking_next()).collect();
+        assert_eq!((heard.len(), heard.last()), (3, Some(&TokenEvent::Failed(death()))));
     }
 }

@@ -52,6 +52,8 @@ struct Inner {
     members: Vec<Member>,
     jobs: Vec<WorkerJob>,
     seen: Seen,
+    /// A model was loaded since the last look.
+    has_joined: bool,
     is_anybody_computing: bool,
     is_over: bool,
 }
@@ -100,7 +102,10 @@ impl Sharing {
     /// A worker serves from now on, with at most so many threads a step.
     pub(super) fn join(&self, shared: &Arc<Shared>, wanted: u32) {
         let member = Member { shared: Arc::downgrade(shared), wanted, told: None };
-        lock(&self.state.inner).members.push(member);
+        let mut inner = lock(&self.state.inner);
+        inner.members.push(member);
+        // What its load used is free from now on.
+        (inner.seen.free, inner.has_joined) = (None, true);
     }
 
     /// A worker packs or measures from now on, and gives way to those that serve.
@@ -144,6 +149,7 @@ impl State {
                 }
             }
             let before = inner.seen;
+            let has_joined = std::mem::take(&mut inner.has_joined);
             drop(inner);
             if is_computing && matches!(phase, Phase::Computing { .. }) {
                 std::thread::sleep(LOOK_EVERY);
@@ -152,7 +158,8 @@ impl State {
             let seen = phase.look(is_computing, now, watch.idle(now), before);
             let cores = watch.cores();
             inner = lock(&self.inner);
-            inner.seen = Seen { cores, ..seen };
+            let free = seen.free.filter(|_| !has_joined && !inner.has_joined);
+            inner.seen = Seen { cores, free, ..seen };
             inner.divide();
         }
     }
@@ -443,6 +450,21 @@ mod tests {
         let (packing, _packing_end) = worker_job();
         sharing.join_job(&packing);
         assert_eq!(begin(Some(1.0)), None);
+    }
+
+    #[test]
+    fn what_was_left_while_a_model_was_loaded_is_forgotten_when_it_serves() {
+        let sharing = sharing(2);
+        lock(&sharing.state.inner).seen.free = Some(0.0);
+        let (one, one_end) = worker(&sharing);
+        let (events, _answer) = Generation::channel(4);
+        one.pending_calls.enter_generation(events).unwrap();
+        sharing.stir();
+        assert!(matches!(told(&one_end), Command::Cores(Cores { free: None, .. })));
+        assert!(
+            lock(&sharing.state.inner).has_joined,
+            "and the look that is to come counts the load as well"
+        );
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::sandbox::{Part, PartStatus};
 
 /// Events in one frame.
 pub(crate) const FRAME_EVENTS: usize = 256;
+/// Bytes of text and vectors after which a worker puts no further event into a frame, so that no request waits for the many
+/// vectors of another. A bound of this side only: one event may be larger.
+pub(crate) const FRAME_BYTES: usize = 1 << 20;
 /// Alternatives to one token; a request for more is refused. OpenAI's routes allow 20.
 pub(crate) const ALTERNATIVES: usize = 128;
 /// Layouts whose speed is measured.

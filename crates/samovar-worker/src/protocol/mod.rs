@@ -6,7 +6,7 @@
 //!           ◄───────────────────────────── Hello
 //!     Begin(job) (+ file) ────────────►             one job per worker: load, pack or calibrate
 //!           ◄──────────── Progress … JobOutput | Failed
-//!     Generate, Cancel ──────────────────►          from here on what a loaded model does
+//!     Generate, Embed, Cancel ───────────►          from here on what a loaded model does
 //!           ◄───────────────────────────── Events  (of all requests; many in one frame when they come so)
 //!     Cores ─────────────────────────────►          its share, while others compute on the same cores
 //!     GiveWay ───────────────────────────►          to a worker that packs or measures: others answer, or do no more
@@ -25,12 +25,13 @@ mod hello;
 mod socket;
 mod wire;
 
-pub(crate) use bounded::{ALTERNATIVES, FRAME_EVENTS, parts};
+pub(crate) use bounded::{ALTERNATIVES, FRAME_BYTES, FRAME_EVENTS, parts};
 pub(crate) use frame::{FrameError, Inbox, decode, encode};
 pub(crate) use hello::Hello;
 pub(crate) use socket::{pair, receive, send_now};
 
 use samovar_core::cores::Cores;
+use samovar_core::embedding::EmbedRequest;
 use samovar_core::footprint::{Arrangement, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Prompt};
 use samovar_core::model::{Descriptor, FileRole};
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Begin(Box<WorkerJob>),
     /// Adapters that the request names were sent before.
     Generate { id: u64, request: Box<Request> },
+    /// Vectors or scores of these inputs.
+    Embed { id: u64, request: Box<EmbedRequest> },
     /// Ends a request; nothing more is said about it.
     Cancel { id: u64 },
     /// Comes with one descriptor: an adapter's file, from now on known by its number.

@@ -1,5 +1,6 @@
 //! Mirrors of the core's nouns whose own form is meant for JSON: a field that is left out has no place in postcard.
 
+use samovar_core::embedding::Embedded;
 use samovar_core::generation::{
     Adapter, Completion, GenerationRequest, Prompt, Sampling, TokenEvent, TokenLogprob, Usage,
 };
@@ -84,12 +85,22 @@ pub(crate) enum Event {
     Token { text: String, logprob: Option<Logprob> },
     Done(Completion),
     Failed(Failure),
+    Embedded(Embedded),
 }
 
 impl Event {
     /// Whether it is a request's last.
     pub(crate) const fn is_last(&self) -> bool {
         matches!(self, Self::Done(_) | Self::Failed(_))
+    }
+
+    /// Bytes of its text, or of its vector.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Token { text, .. } => text.len(),
+            Self::Embedded(embedded) => embedded.values.len() * size_of::<f32>(),
+            Self::Prefilling { .. } | Self::Prefilled { .. } | Self::Done(_) | Self::Failed(_) => 0,
+        }
     }
 
     /// Refuses one whose texts are longer than any model's.
@@ -103,7 +114,7 @@ impl Event {
                 })
             }
             Self::Failed(failure) => failure.check(),
-            Self::Prefilling { .. } | Self::Prefilled { .. } | Self::Done(_) => Ok(()),
+            Self::Prefilling { .. } | Self::Prefilled { .. } | Self::Embedded(_) | Self::Done(_) => Ok(()),
         }
     }
 }
@@ -114,6 +125,7 @@ impl From<TokenEvent> for Event {
             TokenEvent::Prefilling { computed, of } => Self::Prefilling { computed, of },
             TokenEvent::Prefilled { usage, prefill_ms } => Self::Prefilled { usage, prefill_ms },
             TokenEvent::Token { text, logprob } => Self::Token { text, logprob: logprob.map(Into::into) },
+            TokenEvent::Embedded(embedded) => Self::Embedded(embedded),
             TokenEvent::Done(completion) => Self::Done(completion),
             TokenEvent::Failed(failure) => Self::Failed(failure.into()),
         }
@@ -129,6 +141,7 @@ impl From<Event> for TokenEvent {
                 prefill_ms: bounded::milliseconds(prefill_ms),
             },
             Event::Token { text, logprob } => Self::Token { text, logprob: logprob.map(Into::into) },
+            Event::Embedded(embedded) => Self::Embedded(embedded),
             Event::Done(completion) => Self::Done(Completion {
                 usage: bounded::usage(completion.usage),
                 prefill_ms: bounded::milliseconds(completion.prefill_ms),
@@ -205,6 +218,7 @@ impl Request {
 mod tests {
     use std::path::PathBuf;
 
+    use samovar_core::embedding::{EmbedInput, EmbedOutput, EmbedRequest, Truncate, Urgency};
     use samovar_core::generation::FinishReason;
     use samovar_core::model::FileRole;
     use samovar_core::port::EngineId;
@@ -224,6 +238,8 @@ mod tests {
         let logprob = TokenLogprob { top: vec![logprob.clone()], ..logprob };
         let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: 7 };
         let completion = Completion { finish: FinishReason::Length, usage, prefill_ms: 0.25, decode_ms: 1e6 };
+        let values = vec![0.5, -1.0, f32::MIN_POSITIVE];
+        let embedded = Embedded { index: 255, tokens: 512, was_cut: true, values };
         let bare = CoreFailure::new(ErrorKind::EngineFailed, "it broke");
         let full = bare.clone().with_hint("h").with_param("p").with_retry_after_ms(5);
         let events = [
@@ -231,12 +247,35 @@ mod tests {
             TokenEvent::Prefilled { usage, prefill_ms: 1.5 },
             TokenEvent::Token { text: "é".to_owned(), logprob: Some(logprob) },
             TokenEvent::Token { text: String::new(), logprob: None },
+            TokenEvent::Embedded(embedded),
             TokenEvent::Done(completion),
             TokenEvent::Failed(bare),
             TokenEvent::Failed(full),
         ];
         for event in events {
             assert_eq!(TokenEvent::from(there_and_back(&Event::from(event.clone()))), event);
+        }
+    }
+
+    #[test]
+    fn a_request_for_vectors_arrives_as_it_was_sent() {
+        let request = EmbedRequest {
+            inputs: vec![
+                EmbedInput::Text("é".to_owned()),
+                EmbedInput::Tokens(vec![0, u32::MAX]),
+                EmbedInput::Pair { query: "q".to_owned(), document: "d".to_owned() },
+            ],
+            output: EmbedOutput::Vector { dimensions: Some(7), normalize: false },
+            truncate: Truncate::Start,
+            urgency: Urgency::Bulk,
+        };
+        let scores = EmbedRequest { output: EmbedOutput::Score, ..request.clone() };
+        for request in [request, scores] {
+            let sent = Command::Embed { id: 3, request: Box::new(request.clone()) };
+            let Command::Embed { id: 3, request: arrived } = there_and_back(&sent) else {
+                panic!("another command")
+            };
+            assert_eq!(*arrived, request);
         }
     }
 

@@ -21,6 +21,18 @@ fn subject() -> Subject {
 
 samovar_core::engine_conformance!(subject());
 
+/// Vectors of a model that was loaded to make them.
+mod embedders {
+    use samovar_core::testing::FakeEngine;
+    use samovar_core::testing::conformance::Subject;
+
+    fn subject() -> Subject {
+        Subject { options: FakeEngine::embedder_options(), ..super::subject() }
+    }
+
+    samovar_core::engine_conformance!(embeddings: subject());
+}
+
 /// The same with the weights that a worker packed.
 mod packed {
     use crate::packing::Packed;

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 use samovar_core::TokenEvent;
+use samovar_core::port::Unconfined;
 use samovar_worker::Timeouts;
 
 use crate::stand::{
-    LIMIT, assert_died_of, broken, child_named, engine_with_timeouts, events, load, long_request,
+    LIMIT, assert_died_of, broken, child_named, engine_with_timeouts, events, load, long_request, vectors,
 };
 
 /// Short limits, none shorter than a busy machine may take for a heartbeat.
@@ -59,6 +60,28 @@ fn a_worker_that_waits_for_what_never_comes_is_noticed_although_it_beats() {
     assert!(tokens >= 3, "{tokens}");
     assert_died_of(&failure, "neither answered nor computed");
     assert_died_of(&obituaries.first(), "neither answered nor computed");
+}
+
+#[test]
+fn vectors_that_never_come_are_noticed_and_those_that_came_are_kept() {
+    let timeouts = Timeouts { silence: LIMIT, step: LIMIT, ..short() };
+    let (instance, obituaries) = load(&engine_with_timeouts(&["vector:4=hang"], timeouts));
+    let instance = instance.unwrap();
+    let heard = events(instance.embed(vectors(20), &Unconfined).unwrap());
+    let (_, failure) = broken(&heard);
+    assert!(heard.len() >= 4, "{heard:?}");
+    assert_died_of(&failure, "neither answered nor computed");
+    assert_died_of(&obituaries.first(), "neither answered nor computed");
+}
+
+#[test]
+fn vectors_that_come_slowly_prove_that_the_worker_gets_on() {
+    // A batch of eight takes half a second, and all of them longer than a worker may stand still.
+    let timeouts = Timeouts { silence: LIMIT, step: LIMIT, ..short() };
+    let (instance, obituaries) = load(&engine_with_timeouts(&["input_us=60000"], timeouts));
+    let heard = events(instance.unwrap().embed(vectors(48), &Unconfined).unwrap());
+    assert!(matches!(heard.last(), Some(TokenEvent::Done(_))), "{:?}", heard.last());
+    assert_eq!(obituaries.all(), []);
 }
 
 #[test]

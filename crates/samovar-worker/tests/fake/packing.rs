@@ -187,9 +187,9 @@ fn scheduling(name: &str) -> (String, String) {
     let pid = child_named(name).as_raw_nonzero();
     let stat = fs_err::read_dir(format!("/proc/{pid}/task")).unwrap().find_map(|task| {
         let stat = fs_err::read_to_string(task.unwrap().path().join("stat")).unwrap();
-        stat.contains("(bench)").then_some(stat)
+        stat.contains("(operations)").then_some(stat)
     });
-    let stat = stat.expect("a bench");
+    let stat = stat.expect("the thread that works");
     // What follows the name begins with the third field.
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     (fields[19 - 3].to_owned(), fields[41 - 3].to_owned())

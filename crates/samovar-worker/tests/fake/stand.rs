@@ -5,6 +5,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use samovar_core::embedding::{EmbedInput, EmbedOutput, EmbedRequest, Truncate, Urgency};
 use samovar_core::generation::{Generation, GenerationRequest, Prompt, Sampling, TokenEvent};
 use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::testing::FakeEngine;
@@ -36,7 +37,7 @@ pub(crate) fn engine_with_timeouts(faults: &[&str], timeouts: Timeouts) -> Worke
 /// What the parent asks for names and arithmetic.
 fn inner() -> FakeEngine {
     let script = Script { packing: Some(PACKING.to_owned()), ..Script::default() };
-    FakeEngine::builder().script(script).build()
+    FakeEngine::builder().capabilities(FakeEngine::EMBEDS).script(script).build()
 }
 
 /// A load, and the listener to the instance's death.
@@ -51,7 +52,7 @@ pub(crate) fn load(engine: &WorkerEngine) -> (Result<Arc<dyn Instance>, Failure>
 
 pub(crate) fn load_with(engine: &WorkerEngine, control: &LoadControl) -> Result<Arc<dyn Instance>, Failure> {
     let (files, descriptor) = (ModelFiles::of("/dev/null"), FakeEngine::descriptor("fake", 1 << 20));
-    engine.load(LoadRequest::new(&files, &descriptor, &FakeEngine::options(), control))
+    engine.load(LoadRequest::new(&files, &descriptor, &FakeEngine::embedder_options(), control))
 }
 
 /// An instance that lives, of workers that do these deeds later.
@@ -92,6 +93,16 @@ pub(crate) fn long_request() -> GenerationRequest {
         sampling: Sampling::greedy(),
         ignore_eos: true,
         ..GenerationRequest::new(Prompt::Tokens(vec![5, 6, 7]))
+    }
+}
+
+/// A request for the vectors of so many short texts.
+pub(crate) fn vectors(inputs: usize) -> EmbedRequest {
+    EmbedRequest {
+        inputs: (0..inputs).map(|number| EmbedInput::Text(format!("text {number}"))).collect(),
+        output: EmbedOutput::Vector { dimensions: None, normalize: true },
+        truncate: Truncate::Refuse,
+        urgency: Urgency::Bulk,
     }
 }
 

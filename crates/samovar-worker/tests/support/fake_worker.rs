@@ -4,7 +4,7 @@
 //! ```text
 //!   before   reports=N (of a load, at once)  packing=KEY  speed=N (of each layout)
 //!   says     held=BYTES, mapped=BYTES (whatever it holds and maps)
-//!   stages   start  load  pack  calibrate  idle  prefill  token:N  park  resume  probe  drop
+//!   stages   start  load  pack  calibrate  idle  prefill  token:N  embed  vector:N  park  resume  probe  drop
 //!   prompts  of conversations that say so: eat, spin, linger (until they are unwanted)
 //!   ways     abort  segv  kill  exit:N  panic  hang  spin  stop  eat  crowd  leave  lie:WHAT; of packing also overflow
 //! ```
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 use samovar_core::cores::Cores;
+use samovar_core::embedding::EmbedRequest;
 use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
 use samovar_core::port::{
@@ -166,11 +167,14 @@ impl Doomed {
             load_time: Duration::from_millis(plot.number("load_ms").unwrap_or(0)),
             time_per_token: Duration::from_micros(plot.number("token_us").unwrap_or(0)),
             prefill_time_per_token: Duration::from_micros(plot.number("prefill_us").unwrap_or(0)),
+            time_per_input: Duration::from_micros(plot.number("input_us").unwrap_or(0)),
+            not_a_number: plot.at("not_a_number").map(str::to_owned),
             packing: plot.at("packing").map(str::to_owned),
             speeds: plot.number("speed").map(speeds).unwrap_or_default(),
             ..Script::default()
         };
-        Self { inner: FakeEngine::builder().script(script).build(), plot }
+        let inner = FakeEngine::builder().capabilities(FakeEngine::EMBEDS).script(script).build();
+        Self { inner, plot }
     }
 }
 
@@ -268,6 +272,32 @@ struct DoomedInstance {
     plot: Plot,
 }
 
+impl DoomedInstance {
+    /// The events of an answer, after so many of which this process falls.
+    fn until_it_falls(&self, stage: &'static str, mut inner: Generation) -> Generation {
+        let limit = |fault: &String| Some(fault.strip_prefix(stage)?.strip_prefix(':')?.to_owned());
+        let Some(limit) = self.plot.faults.iter().find_map(limit) else { return inner };
+        let (count, how) = limit.split_once('=').unwrap_or((limit.as_str(), "abort"));
+        let (count, how) = (count.parse().unwrap_or(0), how.to_owned());
+        let (events, generation) = Generation::channel(4096);
+        std::thread::spawn(move || {
+            let mut said = 0;
+            while let Some(event) = inner.blocking_next() {
+                if said > count {
+                    // What was said before is on its way; it counts.
+                    std::thread::sleep(Duration::from_millis(20));
+                    fall(stage, &how);
+                }
+                said += 1;
+                if events.blocking_send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        generation
+    }
+}
+
 #[deny(clippy::missing_trait_methods)]
 impl Instance for DoomedInstance {
     fn share_cores(&self, cores: Cores) {
@@ -276,28 +306,12 @@ impl Instance for DoomedInstance {
 
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
         self.plot.reach("prefill");
-        let Some(limit) = self.plot.faults.iter().find_map(|fault| fault.strip_prefix("token:")) else {
-            return self.inner.generate(request);
-        };
-        let (count, how) = limit.split_once('=').unwrap_or((limit, "abort"));
-        let (count, how) = (count.parse().unwrap_or(0), how.to_owned());
-        let mut inner = self.inner.generate(request)?;
-        let (events, generation) = Generation::channel(4096);
-        std::thread::spawn(move || {
-            let mut said = 0;
-            while let Some(event) = inner.blocking_next() {
-                if said > count {
-                    // What was said before is on its way; it counts.
-                    std::thread::sleep(Duration::from_millis(20));
-                    fall("token", &how);
-                }
-                said += 1;
-                if events.blocking_send(event).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(generation)
+        self.inner.generate(request).map(|generation| self.until_it_falls("token", generation))
+    }
+
+    fn embed(&self, request: EmbedRequest, control: &dyn PromptControl) -> Result<Generation, Failure> {
+        self.plot.reach("embed");
+        self.inner.embed(request, control).map(|generation| self.until_it_falls("vector", generation))
     }
 
     fn generate_while(

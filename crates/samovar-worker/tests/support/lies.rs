@@ -19,6 +19,8 @@ const DONE: [u8; 21] = {
     done
 };
 const FAILED: [u8; 6] = [4, 0, 0, 0, 0, 0];
+/// What the first input of a request became; its values follow.
+const EMBEDDED: [u8; 4] = [5, 0, 1, 0];
 
 /// Says it, and then nothing more; a flood never ends.
 pub(crate) fn tell(what: &str) {
@@ -69,6 +71,10 @@ pub(crate) fn tell(what: &str) {
                 write(&event(1, said));
             }
         }),
+        // Vectors of the first request: one a second time, one of another width; and an end before all are there.
+        "vector" => write(&vector(1, &[0.5; 64])),
+        "narrow" => write(&event(1, &[&[5, 200, 1, 1, 0][..], &varint(1), &0.5_f32.to_le_bytes()].concat())),
+        "done" => write(&event(1, &DONE)),
         // Without end.
         "flood" => loop {
             write(&frame(&[PROGRESS, 0, 0, 0, 0]).repeat(512));
@@ -87,6 +93,12 @@ pub(crate) fn tell(what: &str) {
     loop {
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// A frame with what the first input of a request became.
+fn vector(id: u64, values: &[f32]) -> Vec<u8> {
+    let numbers: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    event(id, &[&EMBEDDED[..], &varint(values.len() as u64), &numbers].concat())
 }
 
 /// A frame with one event.

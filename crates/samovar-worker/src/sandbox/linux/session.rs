@@ -11,11 +11,16 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{getpid, getsid, setsid};
 
 /// The session's niceness; that of a thread counts only within its session.
 const AUTOGROUP: &str = "/proc/self/autogroup";
+/// The kernel takes one change in a tenth of a second from all ordinary users together, and refuses others meanwhile.
+const REFUSED_FOR: Duration = Duration::from_millis(110);
+/// How often the change is asked for.
+const ATTEMPTS: u32 = 5;
 
 /// The process to be leads a new session.
 pub(in crate::sandbox) fn lead_session(command: &mut Command) {
@@ -31,7 +36,13 @@ pub(in crate::sandbox) fn lead_session(command: &mut Command) {
 /// The last in line among sessions, too, as far as the kernel lets it; where this process leads none, nothing happens, since
 /// others would have to wait with it.
 pub(super) fn step_back(niceness: i32) {
-    if getsid(None).is_ok_and(|session| session == getpid()) {
-        fs_err::write(AUTOGROUP, niceness.to_string()).ok();
+    if !getsid(None).is_ok_and(|session| session == getpid()) {
+        return;
+    }
+    for _ in 0..ATTEMPTS {
+        match fs_err::write(AUTOGROUP, niceness.to_string()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(REFUSED_FOR),
+            _ => return,
+        }
     }
 }
