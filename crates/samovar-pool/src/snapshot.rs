@@ -158,6 +158,8 @@ pub struct ModelStats {
     pub key: ModelKey,
     /// The engine that runs it.
     pub engine: EngineId,
+    /// What it can be asked for: `generate`, `embed`, `rerank`.
+    pub capabilities: Vec<&'static str>,
     /// Where it is in its life.
     pub state: ModelState,
     /// Part of a load under way that is done, 0 to 1.

@@ -53,7 +53,7 @@ const REST: u32 = 5;
 pub(crate) struct WatchPlan {
     /// Between two looks, in milliseconds; 0 rests.
     pub(crate) every_ms: u64,
-    /// Whether memory may be taken at any moment: something is loaded, in use or set aside.
+    /// Whether memory may be taken at any moment: something is being loaded, in use or set aside.
     pub(crate) is_busy: bool,
     /// What the owner wants to hear of.
     pub(crate) floor: MemoryFloor,

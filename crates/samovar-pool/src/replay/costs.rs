@@ -153,7 +153,7 @@ fn unknown(name: &str) -> ModelSpec {
         descriptor: Arc::new(blank()),
         engine: EngineId::new("unknown"),
         // As what most engines run.
-        capabilities: Capabilities { can_park: true, ..Capabilities::default() },
+        capabilities: Capabilities { can_park: true, can_generate: true, ..Capabilities::default() },
         options: LoadOptions {
             context_tokens: 4_096,
             slots: SLOTS,
@@ -161,6 +161,7 @@ fn unknown(name: &str) -> ModelSpec {
             kv_type: KvType::F16,
             threads: 1,
             lock_memory: false,
+            pooling: None,
         },
         cost: Cost::default(),
         load_ms: None,
@@ -193,6 +194,9 @@ fn blank() -> Descriptor {
         value_width: 0,
         feed_forward_width: 0,
         state_bytes: 0,
+        pooling: None,
+        is_causal: true,
+        has_classifier: false,
         vocabulary: 0,
         chat_template: None,
         bos_token: None,

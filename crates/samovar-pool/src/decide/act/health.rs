@@ -157,7 +157,7 @@ impl StepContext<'_> {
         }
     }
 
-    /// A request was granted a slot, which may be the one who tries for all.
+    /// A request was granted a slot, which may be the one that tries for all.
     pub(super) fn begin_trial(&mut self, model: ModelId) {
         if self.view().is_half_open(model) {
             let ends_at = self.now.plus(TRIAL_MS);

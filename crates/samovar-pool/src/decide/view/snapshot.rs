@@ -116,6 +116,7 @@ impl PoolState {
             name: model.spec.name.clone(),
             key: model.spec.key.clone(),
             engine: model.spec.engine.clone(),
+            capabilities: model.spec.capabilities.kinds_of_work(),
             state: self.model_state(id, model, now),
             progress,
             options: shown.map(|instance| instance.spec.options.clone()),
