@@ -137,16 +137,11 @@ impl Runtime {
         self.inner.resolve_local(model, Origin::Owner).await
     }
 
-    /// Counters and gauges.
+    /// Counters and gauges, without a list of the models on disk.
     pub async fn stats(&self) -> Stats {
         let snapshot = self.inner.pool.snapshot().await;
         let lazy_store = Arc::clone(&self.inner.lazy_store);
-        let of_store = blocking(move || {
-            let store = lazy_store.opened()?;
-            let artifacts = store.list().unwrap_or_default();
-            Some((store.stats().ok()?, artifacts.iter().map(StoredModel::from).collect::<Vec<_>>()))
-        });
-        let (store, stored) = of_store.await.ok().flatten().unzip();
+        let store = blocking(move || lazy_store.opened()?.stats().ok()).await.ok().flatten();
         let layout_registry = &self.inner.pack_scheduler.packer().layout_registry;
         let engines = self.inner.engine.engines();
         Stats {
@@ -157,11 +152,22 @@ impl Runtime {
             pool: snapshot.pool,
             workers: self.inner.workers.as_ref().map(|workers| workers.stats()),
             store,
-            stored: stored.unwrap_or_default(),
+            stored: Vec::new(),
             packed: layout_registry.tally(),
             models: layout_registry.arranged(snapshot.models),
             lifetime: self.lifetime().await,
         }
+    }
+
+    /// The same with the models on disk, which the store's index is asked for.
+    pub async fn stats_and_stored(&self) -> Stats {
+        let stats = self.stats().await;
+        let lazy_store = Arc::clone(&self.inner.lazy_store);
+        let stored = blocking(move || {
+            let artifacts = lazy_store.opened()?.list().ok()?;
+            Some(artifacts.iter().map(StoredModel::from).collect())
+        });
+        Stats { stored: stored.await.ok().flatten().unwrap_or_default(), ..stats }
     }
 
     async fn lifetime(&self) -> Option<Lifetime> {

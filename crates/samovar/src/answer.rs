@@ -1,6 +1,7 @@
 //! What the runtime answers: events from the queue to the last token, and a summary of where time went.
 
 use samovar_core::Failure;
+use samovar_core::embedding::Embedded;
 use samovar_core::generation::{FinishReason, TokenLogprob, Usage};
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +126,8 @@ pub enum AnswerEvent {
         /// The token's probability, when asked for.
         logprob: Option<TokenLogprob>,
     },
+    /// An input became a vector or scores; its index counts the inputs of the whole request.
+    Embedded(Embedded),
     /// The answer is complete, or complete as far as its deadline let it be.
     Done(Summary),
     /// The answer broke off.
@@ -170,6 +173,26 @@ impl Answer {
                 Some(_) => {}
             }
         }
+    }
+
+    /// What all inputs became, in their order, and a summary.
+    ///
+    /// # Errors
+    /// Whatever ended the answer early.
+    pub async fn collect_embedded(mut self) -> Result<(Vec<Embedded>, Summary), Failure> {
+        let mut all = Vec::new();
+        while let Some(event) = self.next().await {
+            match event {
+                AnswerEvent::Embedded(embedded) => all.push(embedded),
+                AnswerEvent::Done(summary) => {
+                    all.sort_by_key(|embedded| embedded.index);
+                    return Ok((all, summary));
+                }
+                AnswerEvent::Failed(failure) => return Err(failure),
+                _ => {}
+            }
+        }
+        Err(Failure::new(samovar_core::ErrorKind::Internal, "the answer ended without a summary"))
     }
 
     /// The whole text and its summary.

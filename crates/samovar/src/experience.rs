@@ -18,8 +18,9 @@ const LOADS_MAX: usize = 1_024;
 
 /// Where the measurement of such a load is kept. Another version of the engine measures anew.
 fn memo(key: &KeyDigest, engine: &str, options: &LoadOptions) -> String {
-    let LoadOptions { context_tokens, slots, layout, kv_type, threads: _, lock_memory: _ } = options;
-    format!("footprint/{key}/{engine}/{context_tokens}-{slots}-{layout:?}-{kv_type:?}")
+    let LoadOptions { context_tokens, slots, layout, kv_type, threads: _, lock_memory: _, pooling } = options;
+    let pooling = pooling.map(|pooling| format!("-{}", pooling.as_str())).unwrap_or_default();
+    format!("footprint/{key}/{engine}/{context_tokens}-{slots}-{layout:?}-{kv_type:?}{pooling}")
 }
 
 /// What loads were measured to cost, in this life and in earlier ones.

@@ -1,13 +1,13 @@
 //! Generating text under a lease: the prompt goes to the instance, and each token comes back as an event.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use samovar_core::generation::{FinishReason, GenerationRequest, TokenEvent};
-use samovar_core::port::PromptControl;
 use samovar_core::{ErrorKind, Failure, Scope};
 
 use crate::answer::{AnswerEvent, Summary};
-use crate::lease::{Leased, LeasedWork, by, with_lease};
+use crate::catalog::Skill;
+use crate::lease::{Leased, LeasedWork, WhileHeld, by, with_lease};
 use crate::prompt;
 use crate::request::{Common, Generate};
 use crate::request_trace::RequestTrace;
@@ -55,6 +55,14 @@ struct Generating<'a> {
 impl LeasedWork for Generating<'_> {
     type Output = Summary;
 
+    fn skill(&self) -> Option<Skill> {
+        Some(Skill::Generate)
+    }
+
+    fn how_to_shorten(&self) -> &'static str {
+        "shorten the prompt"
+    }
+
     fn affinity(&self) -> Option<u64> {
         Some(self.generate.input.affinity())
     }
@@ -75,8 +83,7 @@ impl LeasedWork for Generating<'_> {
         let instance = Arc::clone(leased.lease.instance());
         // Rendering and tokenizing a long prompt takes milliseconds of a core; taking up its saved state, or an instance that is stuck,
         // takes what it takes: past the deadline no caller waits for it, and what comes of it is dropped, and so cancelled.
-        let waiting = Arc::new(());
-        let wanted = WhileHeld(Arc::downgrade(&waiting));
+        let (waiting, wanted) = WhileHeld::pair();
         let begun =
             by(request_trace.deadline, blocking(move || instance.generate_while(generation, &wanted))).await;
         drop(waiting);
@@ -99,6 +106,8 @@ impl LeasedWork for Generating<'_> {
                     request_trace.token();
                     AnswerEvent::Text { text, logprob }
                 }
+                // Nothing that writes text says this.
+                Some(TokenEvent::Embedded(_)) => continue,
                 Some(TokenEvent::Done(done)) => return Ok(request_trace.done(done.finish, done.usage)),
                 Some(TokenEvent::Failed(failure)) => return Err(failure),
                 None => {
@@ -129,14 +138,5 @@ impl Generating<'_> {
             reuse_prefix: true,
             scope: self.scope,
         })
-    }
-}
-
-/// Wanted for as long as the caller that waits holds the other end of this.
-struct WhileHeld(Weak<()>);
-
-impl PromptControl for WhileHeld {
-    fn is_wanted(&self) -> bool {
-        self.0.strong_count() > 0
     }
 }

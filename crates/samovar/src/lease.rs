@@ -9,15 +9,16 @@
 //!
 //! Kinds of work differ in `run` alone. Nothing here knows what it is.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use samovar_core::port::PromptControl;
 use samovar_core::{ErrorKind, Failure};
 use samovar_pool::{AcquireRequest, Lease, ModelSpec};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::catalog::{Adapted, AskedContext};
+use crate::catalog::{Adapted, AskedContext, Skill};
 use crate::fetch;
 use crate::prompt;
 use crate::request::{Common, Origin};
@@ -41,6 +42,12 @@ pub(crate) struct Leased {
 pub(crate) trait LeasedWork: Sync {
     /// What comes of it.
     type Output;
+
+    /// What a model must be able to do for it; `None` = every one can.
+    fn skill(&self) -> Option<Skill>;
+
+    /// What can be done about what is too long, besides more context: a sentence's beginning.
+    fn how_to_shorten(&self) -> &'static str;
 
     /// Stands for what it begins with: of several instances the one that saw it last is preferred.
     fn affinity(&self) -> Option<u64>;
@@ -136,6 +143,9 @@ async fn attempt<W: LeasedWork>(
 ) -> Result<W::Output, Failure> {
     let model = resolve(inner, common, origin, request_trace, news).await?;
     let spec = Arc::clone(&model.spec);
+    if let Some(skill) = work.skill().filter(|skill| !skill.is_in(spec.capabilities)) {
+        return Err(lacking(inner, &spec, skill, common.origin).await);
+    }
     check_pinned(inner, &spec, common).await?;
     request_trace.weights = spec.files.identity();
     let mut log_entry = LogEntry::begin(inner.usage_logs.request_log.as_ref(), &spec, &common.client);
@@ -151,7 +161,9 @@ async fn attempt<W: LeasedWork>(
             let kept = context_where_it_must_stay(inner, &spec).await;
             let allowed =
                 kept.unwrap_or_else(|| usual_context(&spec).max(inner.rules.context_ceiling_tokens));
-            Err(prompt::with_what_fits(failure, has, allowed, spec.descriptor.context_tokens, common.origin))
+            let trained = spec.descriptor.context_tokens;
+            let how_to_shorten = work.how_to_shorten();
+            Err(prompt::with_what_fits(failure, how_to_shorten, has, allowed, trained, common.origin))
         }
         outcome => outcome,
     };
@@ -185,6 +197,13 @@ async fn resolve(
     let resolved = by(request_trace.deadline, resolved).await.ok_or_else(fetch::too_late)??;
     request_trace.fetched(resolved.fetch_ms);
     Ok(resolved.model)
+}
+
+/// What is said to a client that asks a model for what it can not do: which others here can.
+async fn lacking(inner: &Arc<Inner>, spec: &Arc<ModelSpec>, skill: Skill, origin: Origin) -> Failure {
+    let (looking, spec) = (Arc::clone(inner), Arc::clone(spec));
+    let said = blocking(move || looking.catalog.lacking(&spec.name, skill, origin)).await;
+    said.unwrap_or_else(|failure| failure)
 }
 
 /// A pinned model, and what it needs, stays as large as it becomes: it grows for its owner alone.
@@ -249,5 +268,23 @@ pub(crate) async fn by<T>(deadline: Option<Instant>, of: impl Future<Output = T>
     match deadline {
         Some(deadline) => tokio::time::timeout_at(deadline, of).await.ok(),
         None => Some(of.await),
+    }
+}
+
+/// Wanted for as long as the caller that waits holds the other end of this.
+pub(crate) struct WhileHeld(Weak<()>);
+
+impl WhileHeld {
+    /// Both ends.
+    pub(crate) fn pair() -> (Arc<()>, Self) {
+        let held = Arc::new(());
+        let wanted = Self(Arc::downgrade(&held));
+        (held, wanted)
+    }
+}
+
+impl PromptControl for WhileHeld {
+    fn is_wanted(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }

@@ -39,6 +39,7 @@ mod bounded;
 mod builder;
 mod catalog;
 mod directories;
+mod embed;
 mod engines;
 mod experience;
 mod fetch;
@@ -59,6 +60,7 @@ mod settings;
 mod stats;
 mod store_engine;
 mod unread;
+mod vocabulary;
 mod wait;
 mod weights;
 
@@ -66,12 +68,15 @@ pub use answer::{Answer, AnswerEvent, CacheStatus, Summary, Timings};
 pub use builder::Builder;
 pub use catalog::{Changes, Kind, ModelInfo, NameSource, TemplateOrigin, built_in};
 pub use directories::Directories;
+pub use embed::{Embed, EmbedderInfo, TextRole};
 pub use engines::{default_engine, engine_named};
 pub use options::{PackOptions, WarmOptions};
 pub use packed::{PackedInfo, PackedTally};
 pub use request::{Common, Generate, Input, Message, Origin, Request, Work};
 pub use request_trace::TraceView;
 pub use runtime::Runtime;
+/// What texts become vectors of, and how.
+pub use samovar_core::{EmbedInput, EmbedOutput, Embedded, Pooling, Truncate, Urgency};
 /// What every failure is, and its kind.
 pub use samovar_core::{ErrorKind, Failure};
 /// Replays of request logs in virtual time.

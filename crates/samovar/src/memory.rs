@@ -72,7 +72,9 @@ impl Memory {
         descriptor: &Descriptor,
         options: &LoadOptions,
     ) -> Option<Self> {
-        if !config.is_on() || !engine.capabilities(descriptor).saves_prefixes {
+        let capabilities = engine.capabilities(descriptor);
+        // Prompts are of those that write text: an input of an embedder is computed once.
+        if !config.is_on() || !capabilities.saves_prefixes || !capabilities.can_generate {
             return None;
         }
         Some(Self {

@@ -38,10 +38,12 @@ pub(crate) fn of(request: &Generate, prompt_settings: &PromptSettings) -> Result
     }
 }
 
-/// Tells the author of a prompt that is too long what can be done about it here, where the loaded model has
+/// Tells the author of something that is too long what can be done about it here, where the loaded model has
 /// `has` tokens of context, the network may ask for `allowed`, and it was trained with `trained`; 0 = unknown.
+/// Whatever is said begins with `how_to_shorten`.
 pub(crate) fn with_what_fits(
     failure: Failure,
+    how_to_shorten: &str,
     has: u32,
     allowed: u32,
     trained: u32,
@@ -50,21 +52,24 @@ pub(crate) fn with_what_fits(
     if trained == 0 {
         return failure;
     }
-    failure.with_hint(match origin {
+    let what_else = match origin {
         _ if has >= trained => {
-            format!("shorten the prompt: the model was trained with {trained} tokens of context, and has them all")
+            format!(": the model was trained with {trained} tokens of context, and has them all")
         }
         Origin::Owner => {
-            format!("shorten the prompt, or set context_tokens in samovar.toml or in the request: the model was trained with {trained}")
+            format!(
+                ", or set context_tokens in samovar.toml or in the request: the model was trained with {trained}"
+            )
         }
         Origin::Network if has >= allowed => {
-            "shorten the prompt: requests to this server may not ask this model for more context".to_owned()
+            ": requests to this server may not ask this model for more context".to_owned()
         }
         Origin::Network => {
             let most = allowed.min(trained);
-            format!("shorten the prompt, or ask for up to {most} tokens of context with `context_tokens`")
+            format!(", or ask for up to {most} tokens of context with `context_tokens`")
         }
-    })
+    };
+    failure.with_hint(format!("{how_to_shorten}{what_else}"))
 }
 
 fn unwritable(error: &serde_json::Error) -> Failure {
@@ -92,7 +97,7 @@ mod tests {
     fn a_prompt_that_is_too_long_hears_what_is_possible_here() {
         let hint = |has: u32, origin| {
             let failure = Failure::new(ErrorKind::ContextExceeded, "prompt is too long");
-            with_what_fits(failure, has, 400, 512, origin).hint.expect("a hint")
+            with_what_fits(failure, "shorten the prompt", has, 400, 512, origin).hint.expect("a hint")
         };
         assert!(hint(512, Origin::Owner).contains("trained with 512"));
         assert!(!hint(512, Origin::Owner).contains("samovar.toml"), "there is no more to be had");

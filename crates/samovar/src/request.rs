@@ -8,6 +8,7 @@ use samovar_core::units::KeepAlive;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::embed::Embed;
 use crate::sampling::SamplingOptions;
 
 /// One turn of a conversation.
@@ -133,11 +134,14 @@ impl Common {
 }
 
 /// What is to be done with the model.
+#[allow(clippy::large_enum_variant, reason = "one for each request, and it is moved once")]
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Work {
     /// Text is to be generated.
     Generate(Generate),
+    /// Texts are to become vectors or scores.
+    Embed(Embed),
 }
 
 /// Asks for text.
@@ -205,12 +209,18 @@ impl Request {
         Self { common: Common::new(model), work: Work::Generate(Generate::new(input)) }
     }
 
+    /// Vectors or scores of texts by `model`.
+    pub fn embed(model: impl Into<String>, embed: Embed) -> Self {
+        Self { common: Common::new(model), work: Work::Embed(embed) }
+    }
+
     /// This work under these terms.
     pub fn of(common: Common, work: Work) -> Self {
         Self { common, work }
     }
 
-    /// The same request with at most `max_tokens` of answer.
+    /// The same request with at most `max_tokens` of answer; of no consequence to other work than text, as are the four
+    /// that follow.
     #[must_use]
     pub fn max_tokens(self, max_tokens: u32) -> Self {
         self.generating(|generate| generate.max_tokens = Some(max_tokens))
@@ -269,8 +279,9 @@ impl Request {
     }
 
     fn generating(mut self, change: impl FnOnce(&mut Generate)) -> Self {
-        let Work::Generate(generate) = &mut self.work;
-        change(generate);
+        if let Work::Generate(generate) = &mut self.work {
+            change(generate);
+        }
         self
     }
 }

@@ -36,6 +36,8 @@ struct Record {
     began: Instant,
     granted: Option<Instant>,
     has_prefilled: bool,
+    /// Whether its reader was told anything of the answer.
+    has_spoken: bool,
     first_token: Option<Instant>,
     /// Where its model was found, once a slot was granted.
     tier: CacheStatus,
@@ -103,6 +105,7 @@ impl RequestTrace {
             began,
             granted: None,
             has_prefilled: false,
+            has_spoken: false,
             first_token: None,
             tier: CacheStatus::Hit,
             usage: Usage::default(),
@@ -127,7 +130,7 @@ impl RequestTrace {
     }
 
     pub(crate) fn may_try_again(&mut self) -> bool {
-        let has_spoken = self.record().first_token.is_some();
+        let has_spoken = self.record().has_spoken;
         !has_spoken && !std::mem::replace(&mut self.retried, true)
     }
 
@@ -178,8 +181,14 @@ impl RequestTrace {
         record.timings.prefill_ms = prefill_ms;
     }
 
+    /// A part of an answer that is no text was said: it is not begun anew.
+    pub(crate) fn spoke(&self) {
+        self.record().has_spoken = true;
+    }
+
     pub(crate) fn token(&mut self) {
         let mut record = self.record();
+        record.has_spoken = true;
         if record.first_token.is_none() {
             let now = Instant::now();
             record.first_token = Some(now);
@@ -193,19 +202,23 @@ impl RequestTrace {
     /// # Errors
     /// `DeadlineExceeded` before the first token, with how far the prompt was; another try would compute as long.
     pub(crate) fn timed_out(&self) -> Result<Summary, Failure> {
-        let record = self.record();
+        let record = *self.record();
         if record.first_token.is_some() {
             return Ok(record.summary(FinishReason::TimedOut));
         }
-        let after = TimeSpan::from_ms(record.began.elapsed().as_millis() as u64);
         let so_far = self.prompt.map_or_else(
             || "the prompt had not begun to be computed".to_owned(),
             |(computed, of)| format!("{computed} of {of} prompt tokens computed"),
         );
-        let message = format!("the time was over after {after}: no token yet, {so_far}");
-        Err(Failure::new(ErrorKind::DeadlineExceeded, message)
-            .with_hint("allow more time, or shorten the prompt")
-            .lasting())
+        Err(self.too_late(&format!("no token yet, {so_far}"), "allow more time, or shorten the prompt"))
+    }
+
+    /// What is said when the time is over and there is nothing that would be of use; another try would take as long.
+    pub(crate) fn too_late(&self, so_far: &str, hint: &str) -> Failure {
+        let after = TimeSpan::from_ms(self.record().began.elapsed().as_millis() as u64);
+        Failure::new(ErrorKind::DeadlineExceeded, format!("the time was over after {after}: {so_far}"))
+            .with_hint(hint)
+            .lasting()
     }
 
     /// The end of the answer, as the engine tells it.

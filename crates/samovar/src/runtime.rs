@@ -10,17 +10,18 @@ use samovar_store::Watch;
 use samovar_worker::WorkerEngine;
 use tokio::time::Instant;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, AnswerEvent};
 use crate::builder::Builder;
 use crate::catalog::{Adapted, AskedContext, Catalog, Found};
 use crate::lazy_store::LazyStore;
 use crate::lifetime::LifetimeStats;
 use crate::packed::PackScheduler;
-use crate::request::{Origin, Request, Work};
+use crate::request::{Common, Origin, Request, Work};
 use crate::request_log::RequestLog;
 use crate::request_trace::RequestTrace;
 use crate::settings::PrefixSharing;
-use crate::{admin, fetch, generate, unread};
+use crate::unread::Outbox;
+use crate::{admin, embed, fetch, generate, unread};
 
 /// Models that are fetched for one request: its own, and those which that one needs.
 const FETCHES_MAX: u32 = 32;
@@ -83,13 +84,14 @@ impl Runtime {
         Self { inner }
     }
 
-    /// Answers a request. Returns at once; everything, also what is wrong with the request, comes
+    /// Answers a request, whatever its work is. Returns at once; everything, also what is wrong with the request, comes
     /// as events of the [`Answer`].
     ///
     /// No slot waits for the answer's reader: its slot is free when the text is complete. What is not read is kept, and
-    /// counted in [`Runtime::buffers`]; a reader that leaves more than 4 MiB unread loses the rest of its answer.
+    /// counted in [`Runtime::buffers`]; a reader that leaves more than 4 MiB of text unread loses the rest of its answer. Vectors
+    /// wait for their reader, and keep their slot for so long.
     pub fn generate(&self, request: Request) -> Answer {
-        let Request { common, work: Work::Generate(generate) } = request;
+        let Request { common, work } = request;
         let mut request_trace = RequestTrace::begin(common.deadline.or(self.inner.rules.default_deadline));
         let trace = request_trace.view();
         let (outbox, inbox) = unread::channel(&self.inner.buffers, &common.client);
@@ -98,7 +100,7 @@ impl Runtime {
             let last = tokio::select! {
                 // The reader is gone: dropping the work drops generation and lease with it.
                 () = outbox.closed() => return,
-                last = generate::answer(&inner, &common, &generate, &mut request_trace, &outbox) => last,
+                last = work_on(&inner, &common, &work, &mut request_trace, &outbox) => last,
             };
             outbox.finish(last);
         });
@@ -108,6 +110,20 @@ impl Runtime {
     /// The bound on what unread answers hold; a server of this runtime counts the requests that it reads in as well.
     pub fn buffers(&self) -> &ByteBudget {
         &self.inner.buffers
+    }
+}
+
+/// One request from its first verb to its last.
+async fn work_on(
+    inner: &Arc<Inner>,
+    common: &Common,
+    work: &Work,
+    request_trace: &mut RequestTrace,
+    events: &Outbox,
+) -> AnswerEvent {
+    match work {
+        Work::Generate(generate) => generate::answer(inner, common, generate, request_trace, events).await,
+        Work::Embed(embed) => embed::answer(inner, common, embed, request_trace, events).await,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use samovar_core::footprint::{KvType, LayoutWish};
 use samovar_core::units::KeepAlive;
-use samovar_core::{Adapter, ErrorKind, Failure, ModelRef, system_words};
+use samovar_core::{Adapter, ErrorKind, Failure, ModelRef, Pooling, system_words};
 use samovar_pool::{Instances, PoolConfig};
 use samovar_store::StoreConfig;
 
@@ -14,9 +14,10 @@ use samovar_store::StoreConfig;
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelSettings {
-    /// Tokens of context for each slot; default: the model's own, at most 4,096.
+    /// Tokens of context for each slot; default: the model's own, at most 4,096. Of a model that makes vectors alone, tokens of
+    /// one input; default: the model's own, at most 2,048.
     pub context_tokens: Option<u32>,
-    /// Requests served at the same time; default from memory, at most 4.
+    /// Requests served at the same time; default from memory, at most 4; 64 for a model that makes vectors alone.
     pub slots: Option<u32>,
     /// How the weights are to lie in memory; default `auto`.
     pub layout: Option<LayoutWish>,
@@ -42,6 +43,13 @@ pub struct ModelSettings {
     pub max_instances: Option<u32>,
     /// Names of models that must be in memory wherever this one is: loaded, used and evicted with it.
     pub needs: Vec<String>,
+    /// How one vector is made of all tokens'; default: as the model's file says, and the mean for an encoder whose file says
+    /// nothing. A model that writes text makes vectors as well where this is set.
+    pub pooling: Option<Pooling>,
+    /// What is put before texts that are queries, such as `query: `. It is text: no special tokens are read in it.
+    pub query_prompt: Option<String>,
+    /// What is put before texts that are documents, such as `passage: `.
+    pub document_prompt: Option<String>,
 }
 
 impl ModelSettings {
@@ -136,6 +144,27 @@ impl ModelSettings {
         self
     }
 
+    /// These settings with vectors made in this way.
+    #[must_use]
+    pub fn pooling(mut self, pooling: Pooling) -> Self {
+        self.pooling = Some(pooling);
+        self
+    }
+
+    /// These settings with this text before queries.
+    #[must_use]
+    pub fn query_prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.query_prompt = Some(prompt.into());
+        self
+    }
+
+    /// These settings with this text before documents.
+    #[must_use]
+    pub fn document_prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.document_prompt = Some(prompt.into());
+        self
+    }
+
     /// These settings, with `fallback`'s wherever these say nothing.
     #[must_use]
     pub fn or(&self, fallback: &Self) -> Self {
@@ -157,6 +186,9 @@ impl ModelSettings {
             min_instances: self.min_instances.or(fallback.min_instances),
             max_instances: self.max_instances.or(fallback.max_instances),
             needs: if self.needs.is_empty() { fallback.needs.clone() } else { self.needs.clone() },
+            pooling: self.pooling.or(fallback.pooling),
+            query_prompt: self.query_prompt.clone().or_else(|| fallback.query_prompt.clone()),
+            document_prompt: self.document_prompt.clone().or_else(|| fallback.document_prompt.clone()),
         }
     }
 

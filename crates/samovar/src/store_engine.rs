@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use samovar_core::embedding::EmbedRequest;
 use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
 use samovar_core::port::{
@@ -216,6 +217,10 @@ impl Instance for StoreInstance {
         self.instance().generate_while(request, control)
     }
 
+    fn embed(&self, request: EmbedRequest, control: &dyn PromptControl) -> Result<Generation, Failure> {
+        self.instance().embed(request, control)
+    }
+
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
         self.instance().tokenize(text, add_special, parse_special)
     }
@@ -305,11 +310,21 @@ mod tests {
 
         /// A file of the user, loaded as the runtime loads it, and remembered in the store.
         fn subject(&self) -> Subject {
+            self.subject_of(FakeEngine::new())
+        }
+
+        /// The same model, loaded to make vectors.
+        fn embedder(&self) -> Subject {
+            let engine = FakeEngine::builder().capabilities(FakeEngine::EMBEDS).build();
+            Subject { options: FakeEngine::embedder_options(), ..self.subject_of(engine) }
+        }
+
+        fn subject_of(&self, engine: FakeEngine) -> Subject {
             let mut config = StoreConfig::new(self.0.path().join("cache"), self.0.path().join("state"));
             config.min_free_bytes = 0;
             let prefixes = config.prefixes;
             let lazy_store = Arc::new(LazyStore::new(config));
-            let engine: Arc<dyn Engine> = Arc::new(FakeEngine::new());
+            let engine: Arc<dyn Engine> = Arc::new(engine);
             let layout_registry =
                 Arc::new(LayoutRegistry::new(Arc::clone(&lazy_store), Arc::clone(&engine), 1 << 30));
             let layout_loader = LayoutLoader::new(engine, Arc::clone(&lazy_store), layout_registry);
@@ -330,4 +345,8 @@ mod tests {
     }
 
     samovar_core::engine_conformance!(Home::new().subject());
+
+    mod embedders {
+        samovar_core::engine_conformance!(embeddings: super::Home::new().embedder());
+    }
 }

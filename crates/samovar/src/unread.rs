@@ -5,7 +5,8 @@
 //!                       └─ past the bound: this answer ends, and no other one
 //! ```
 //!
-//! The lease goes back when decoding ends, however slowly it is read. This never waits.
+//! The lease goes back when decoding ends, however slowly it is read: saying never waits. Work whose answer may be larger than
+//! the bound asks for room before it has the next part of it computed, and that waits for the reader.
 
 use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use samovar_core::byte_budget::{ByteBudget, Charge};
 use samovar_core::generation::TokenLogprob;
 use samovar_core::{ErrorKind, Failure};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, OwnedPermit};
 
 use crate::answer::AnswerEvent;
@@ -20,6 +22,10 @@ use crate::wait::Wait;
 
 /// Bytes of one answer that may wait for its reader.
 pub(crate) const UNREAD_BYTES: u64 = 4 << 20;
+/// Of these, bytes that may be said or promised by who asks for room: the rest is for what is said without.
+const ROOM_BYTES: u64 = UNREAD_BYTES / 4 * 3;
+/// Bytes that room is asked for at a time, at most: while one part is read, others are computed.
+pub(crate) const PART_BYTES: u64 = UNREAD_BYTES / 4;
 /// Events of one answer that may wait for its reader.
 const UNREAD_EVENTS: usize = 32_768;
 /// News of waiting is left out when so many events have not been read.
@@ -33,14 +39,36 @@ pub(crate) struct Outbox {
     events: mpsc::Sender<Counted>,
     /// Kept for the last event, which always has a place.
     place: Option<OwnedPermit<Counted>>,
-    held: Arc<Mutex<Charge>>,
+    held: Arc<Held>,
 }
 
 /// The end that an answer is read from.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     events: mpsc::Receiver<Counted>,
-    held: Arc<Mutex<Charge>>,
+    held: Arc<Held>,
+}
+
+/// What of an answer takes memory.
+#[derive(Debug)]
+struct Held {
+    counts: Mutex<Counts>,
+    /// Told whenever there is less of it.
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct Counts {
+    /// What was said and is not read.
+    unread: Charge,
+    /// What there is room for, and was not said yet.
+    promised_bytes: u64,
+}
+
+/// Room for a part of an answer. What was not said of it when this is dropped is others' again.
+pub(crate) struct Room<'a> {
+    outbox: &'a Outbox,
+    bytes: u64,
 }
 
 /// News of waiting on their way to a reader; what it is too slow to read is left out.
@@ -52,7 +80,8 @@ pub(crate) struct News {
 /// Both ends of an answer to `client`.
 pub(crate) fn channel(budget: &ByteBudget, client: &str) -> (Outbox, Inbox) {
     let (events, receiver) = mpsc::channel(UNREAD_EVENTS);
-    let held = Arc::new(Mutex::new(budget.charge(client)));
+    let counts = Mutex::new(Counts { unread: budget.charge(client), promised_bytes: 0 });
+    let held = Arc::new(Held { counts, freed: Notify::new() });
     let place = events.clone().try_reserve_owned().ok();
     let inbox = Inbox { events: receiver, held: Arc::clone(&held) };
     (Outbox { events, place, held }, inbox)
@@ -66,15 +95,31 @@ impl Outbox {
     /// that there is for them: the answer must end.
     pub(crate) fn push(&self, event: AnswerEvent) -> Result<(), Failure> {
         let bytes = weight(&event);
-        let mut held = lock(&self.held);
-        if held.bytes() + bytes > UNREAD_BYTES {
+        let mut counts = self.held.counts();
+        if counts.unread.bytes() + bytes > UNREAD_BYTES {
             return Err(left_unread());
         }
-        held.grow(bytes)?;
+        counts.unread.grow(bytes)?;
         match self.events.try_send((event, bytes)) {
             // Who drives the answer is about to see that it is closed.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(left_unread()),
+        }
+    }
+
+    /// Room for so many bytes, [`PART_BYTES`] at most, as soon as the reader has taken most of what was said before.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn room(&self, bytes: u64) -> Room<'_> {
+        let bytes = bytes.min(PART_BYTES);
+        loop {
+            // Made before the look: what is freed meanwhile is told to it.
+            let freed = self.held.freed.notified();
+            if self.held.promise(bytes) {
+                return Room { outbox: self, bytes };
+            }
+            freed.await;
         }
     }
 
@@ -92,6 +137,45 @@ impl Outbox {
         if let Some(place) = self.place.take() {
             place.send((last, 0));
         }
+    }
+}
+
+impl Room<'_> {
+    /// Says a part of what there is room for.
+    ///
+    /// # Errors
+    /// Those of [`Outbox::push`]; nothing was left unread where the room was enough.
+    pub(crate) fn push(&mut self, event: AnswerEvent) -> Result<(), Failure> {
+        self.give_back(weight(&event).min(self.bytes));
+        self.outbox.push(event)
+    }
+
+    fn give_back(&mut self, bytes: u64) {
+        self.bytes -= bytes;
+        self.outbox.held.counts().promised_bytes -= bytes;
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
+        self.outbox.held.freed.notify_waiters();
+    }
+}
+
+impl Held {
+    /// Promises so many bytes, if there is room for them.
+    fn promise(&self, bytes: u64) -> bool {
+        let mut counts = self.counts();
+        let has_room = counts.unread.bytes() + counts.promised_bytes + bytes <= ROOM_BYTES;
+        if has_room {
+            counts.promised_bytes += bytes;
+        }
+        has_room
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,14 +197,11 @@ impl Inbox {
     pub(crate) async fn next(&mut self) -> Option<AnswerEvent> {
         let (event, bytes) = self.events.recv().await?;
         if bytes > 0 {
-            lock(&self.held).shrink(bytes);
+            self.held.counts().unread.shrink(bytes);
+            self.held.freed.notify_waiters();
         }
         Some(event)
     }
-}
-
-fn lock(held: &Mutex<Charge>) -> MutexGuard<'_, Charge> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Memory that the event takes, about.
@@ -128,9 +209,15 @@ fn weight(event: &AnswerEvent) -> u64 {
     let more = match event {
         AnswerEvent::Text { text, logprob } => text.len() + logprob.as_ref().map_or(0, weight_of_logprob),
         AnswerEvent::Granted { model, .. } => model.len(),
+        AnswerEvent::Embedded(embedded) => return weight_of_values(embedded.values.len()),
         _ => 0,
     };
     (size_of::<Counted>() + more) as u64
+}
+
+/// Memory that an event with so many numbers takes, about.
+pub(crate) const fn weight_of_values(values: usize) -> u64 {
+    (size_of::<Counted>() + values * size_of::<f32>()) as u64
 }
 
 /// Memory on the heap that the probabilities of a token take, about.
@@ -148,6 +235,8 @@ fn left_unread() -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use samovar_core::embedding::Embedded;
+
     use super::*;
 
     fn text(bytes: usize) -> AnswerEvent {
@@ -207,6 +296,49 @@ mod tests {
             last = Some(event);
         }
         assert_eq!(last, Some(failed()), "no news for who is so slow");
+    }
+
+    fn vector(width: usize) -> AnswerEvent {
+        AnswerEvent::Embedded(Embedded { index: 0, tokens: 1, was_cut: false, values: vec![0.0; width] })
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_waits_for_its_reader_and_loses_nothing() {
+        const EVENTS: usize = 500;
+        let width = PART_BYTES as usize / 8 / size_of::<f32>();
+        let budget = ByteBudget::new(64 << 20);
+        let (outbox, mut inbox) = channel(&budget, "a");
+        let saying = async move {
+            for _ in 0..EVENTS {
+                let mut room = outbox.room(weight_of_values(width)).await;
+                room.push(vector(width)).expect("there was room");
+            }
+            outbox.finish(failed());
+        };
+        let reading = async {
+            let mut read = 0;
+            while let Some(event) = inbox.next().await {
+                assert!(budget.used_bytes() <= ROOM_BYTES);
+                read += usize::from(matches!(event, AnswerEvent::Embedded(_)));
+            }
+            read
+        };
+        assert_eq!(tokio::join!(saying, reading).1, EVENTS);
+    }
+
+    #[tokio::test]
+    async fn room_that_nobody_used_is_others_again() {
+        let budget = ByteBudget::new(64 << 20);
+        let (outbox, _inbox) = channel(&budget, "a");
+        let mut parts = Vec::new();
+        for _ in 0..ROOM_BYTES / PART_BYTES {
+            parts.push(outbox.room(PART_BYTES).await);
+        }
+        let mut next = std::pin::pin!(outbox.room(PART_BYTES));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        parts.pop();
+        assert!(next.as_mut().poll(&mut context).is_ready());
     }
 
     #[tokio::test]

@@ -453,7 +453,7 @@ async fn a_reader_that_leaves_too_much_unread_loses_its_own_answer_and_holds_no_
     // Each token tells the probabilities of 256 others: some 15 KB.
     let unread = runtime.generate(talkative(400).logprobs(256));
     engine.wait_until(|counts| counts.generations_started == 1).await;
-    let next = runtime.generate(hello()).collect();
+    let next = runtime.generate(hello().ignore_eos()).collect();
     let next = tokio::time::timeout(Duration::from_secs(20), next).await.expect("the slot is free");
     assert_eq!(next.expect("answers").1.usage.completion_tokens, 6);
     let failure = unread.collect().await.expect_err("it was ended");
@@ -469,7 +469,7 @@ async fn small_answers_are_given_when_large_ones_take_all_memory() {
     let builder = Runtime::builder().cache_dir(home.path()).engine(Arc::new(engine)).buffers(40_000);
     let runtime = builder.build().expect("builds");
     let unread = runtime.generate(talkative(1_000));
-    let (_, summary) = runtime.generate(hello()).collect().await.expect("answers");
+    let (_, summary) = runtime.generate(hello().ignore_eos()).collect().await.expect("answers");
     assert_eq!(summary.usage.completion_tokens, 6);
     let refused = unread.collect().await.expect_err("no memory was left for it");
     assert_eq!(refused.kind, ErrorKind::Busy, "{refused}");

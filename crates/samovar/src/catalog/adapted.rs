@@ -44,6 +44,10 @@ pub(crate) struct PromptSettings {
     pub(crate) stop: Vec<String>,
     /// How tokens are chosen where requests do not say so.
     pub(crate) sampling: SamplingOptions,
+    /// What is put before texts that are queries.
+    pub(crate) query_prompt: Option<String>,
+    /// What is put before texts that are documents.
+    pub(crate) document_prompt: Option<String>,
 }
 
 /// The adapters that the gate let through for each model.

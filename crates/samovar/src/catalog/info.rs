@@ -62,6 +62,9 @@ pub struct ModelInfo {
     pub path: PathBuf,
     /// Architecture, such as `llama`.
     pub architecture: String,
+    /// What it can be asked for: `generate`, `embed`, `rerank`.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
     /// Number of weights.
     pub parameters: u64,
     /// Short name of the quantization, such as `Q4_K_M`.
@@ -104,6 +107,7 @@ impl ModelInfo {
             kind,
             path: spec.path().to_owned(),
             architecture: spec.descriptor.architecture.clone(),
+            capabilities: spec.capabilities.kinds_of_work().into_iter().map(str::to_owned).collect(),
             parameters: spec.descriptor.parameters,
             quantization: spec.descriptor.quantization.clone(),
             size_bytes: spec.descriptor.file_bytes,

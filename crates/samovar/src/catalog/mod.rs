@@ -15,11 +15,13 @@
 mod adapted;
 mod customs;
 mod demo;
+mod embedder;
 mod facts;
 mod header_bytes;
 mod info;
 mod names;
 mod needs;
+mod skill;
 mod specify;
 mod stamp;
 mod stored;
@@ -40,6 +42,7 @@ use samovar_pool::{ModelSpec, PoolConfig};
 pub(crate) use adapted::{Adapted, AdapterRegistry, PromptSettings};
 use customs::{chat_template, settings_with};
 pub use demo::built_in;
+use embedder::reading;
 use facts::{Facts, KnownFacts, Purpose};
 pub(crate) use header_bytes::{HeaderBytes, Judgement};
 pub use info::{Kind, ModelInfo, TemplateOrigin};
@@ -47,6 +50,7 @@ pub(crate) use names::NameBook;
 use names::Names;
 pub use names::{Changes, NameSource};
 use needs::{Need, Needs};
+pub(crate) use skill::Skill;
 pub(crate) use specify::AskedContext;
 use specify::{Machine, Planned, key, larger_context, specify, without_packed_file};
 
@@ -154,7 +158,8 @@ impl Catalog {
             return Ok(Found::Remote(Remote { reference: reference.clone(), settings, asked_context }));
         }
         let facts = self.facts_of(target)?;
-        let larger_context = larger_context(&facts.descriptor, &target.settings, asked_context)?;
+        let larger_context =
+            larger_context(&*self.engine, &facts.descriptor, &target.settings, asked_context)?;
         let prompt_settings = self.prompt_settings(target, &facts)?;
         Ok(match self.specified(target, &facts, larger_context, &[reference])? {
             Need::Local(spec) => {
@@ -196,6 +201,14 @@ impl Catalog {
     /// Every model that requests may name; those that are gone, broken or not fetched yet are left out.
     pub(crate) fn list(&self) -> Vec<ModelInfo> {
         let names = self.names_now();
+        self.listed_names(&names)
+            .iter()
+            .filter_map(|name| self.describe_by(&names, name, Origin::Network, Purpose::List).ok())
+            .collect()
+    }
+
+    /// Every name that requests may use.
+    fn listed_names(&self, names: &Names) -> Vec<String> {
         let files: Vec<String> = self.file_names().keys().cloned().collect();
         let stored = self.lazy_store.store().and_then(|store| Ok(store.list()?)).unwrap_or_default();
         let stored = stored.iter().filter(|artifact| !demo::is(artifact)).map(short_name);
@@ -203,7 +216,6 @@ impl Catalog {
             .chain(names.aliases.keys().cloned())
             .chain(files)
             .chain(stored)
-            .filter_map(|name| self.describe_by(&names, &name, Origin::Network, Purpose::List).ok())
             .collect()
     }
 
@@ -219,7 +231,7 @@ impl Catalog {
             Err(needed_bytes) => return Ok(Judgement::NeedsMore { needed_bytes }),
         };
         let (settings, machine) = (&remote.settings, self.machine());
-        let larger_context = larger_context(&descriptor, settings, remote.asked_context)?;
+        let larger_context = larger_context(&*self.engine, &descriptor, settings, remote.asked_context)?;
         let layout = without_packed_file(settings);
         let (_, footprint) =
             specify::plan(&*self.engine, machine, &descriptor, settings, larger_context, layout)?;
@@ -269,6 +281,8 @@ impl Catalog {
             system: facts.customs.system.clone(),
             stop: facts.customs.stop.clone(),
             sampling: facts.customs.sampling.clone(),
+            query_prompt: settings.query_prompt.clone(),
+            document_prompt: settings.document_prompt.clone(),
         })
     }
 
@@ -321,14 +335,15 @@ impl Catalog {
     ) -> Result<Planned, Failure> {
         let settings = &target.settings;
         let usual = self.plan(target, facts, None, without_packed_file(settings))?;
-        let key = key(facts, settings);
+        let key = key(facts, settings, usual.0.pooling);
         let layout = self.layout(target, facts, &key, &usual.0);
         let is_usual = layout == usual.0.layout && larger_context.is_none();
         let (options, predicted) =
             if is_usual { usual } else { self.plan(target, facts, larger_context, layout)? };
         let measured = self.experience.recall(&facts.weights, &facts.engine.name, &options);
         let cost = self.engine.cost(&facts.descriptor, &options, measured.unwrap_or(predicted));
-        Ok(Planned { key, options, cost })
+        let capabilities = reading(&*self.engine, &facts.descriptor, settings).capabilities;
+        Ok(Planned { key, options, cost, capabilities })
     }
 
     fn plan(

@@ -9,10 +9,11 @@
 use std::sync::Arc;
 
 use samovar_core::footprint::{Footprint, Layout, LayoutWish, LoadOptions};
-use samovar_core::port::Engine;
-use samovar_core::{Bytes, Cost, Descriptor, ErrorKind, Failure, ModelKey};
+use samovar_core::port::{Capabilities, Engine};
+use samovar_core::{Bytes, Cost, Descriptor, ErrorKind, Failure, ModelKey, Pooling};
 use samovar_pool::ModelSpec;
 
+use super::embedder::{DEFAULT_INPUT_TOKENS, DEFAULT_SLOTS, reading};
 use super::facts::Facts;
 use crate::settings::ModelSettings;
 
@@ -50,6 +51,8 @@ pub(super) struct Planned {
     pub(super) key: ModelKey,
     pub(super) options: LoadOptions,
     pub(super) cost: Cost,
+    /// What can be done with it under its name.
+    pub(super) capabilities: Capabilities,
 }
 
 /// What the pool is told of a model under one of its names.
@@ -62,7 +65,7 @@ pub(super) fn specify(
     needs: Vec<Arc<ModelSpec>>,
     load_ms: Option<u64>,
 ) -> ModelSpec {
-    let Planned { key, options, mut cost } = planned;
+    let Planned { key, options, mut cost, capabilities } = planned;
     cost.memory.private += Bytes::host(adapter_bytes);
     ModelSpec {
         key,
@@ -70,7 +73,7 @@ pub(super) fn specify(
         files: facts.files.clone(),
         descriptor: Arc::clone(&facts.descriptor),
         engine: facts.engine.id.clone(),
-        capabilities: facts.capabilities,
+        capabilities,
         options,
         cost,
         load_ms,
@@ -82,11 +85,13 @@ pub(super) fn specify(
     }
 }
 
-/// Names that wish for different layouts or KV formats have different instances, also of the same bytes. Which layout
-/// a wish comes to changes with what is known, and makes no other instance; neither does the context.
-pub(super) fn key(facts: &Facts, settings: &ModelSettings) -> ModelKey {
+/// Names that wish for different layouts or KV formats have different instances, also of the same bytes, and so have names
+/// whose vectors are made in different ways. Which layout a wish comes to changes with what is known, and makes no other
+/// instance; neither does the context.
+pub(super) fn key(facts: &Facts, settings: &ModelSettings, pooling: Option<Pooling>) -> ModelKey {
     let (wish, kv_type) = (settings.layout.unwrap_or_default(), settings.kv_type.unwrap_or_default());
-    ModelKey::new(format!("{}-{wish}-{kv_type:?}", facts.identity))
+    let pooling = pooling.map(|pooling| format!("-{}", pooling.as_str())).unwrap_or_default();
+    ModelKey::new(format!("{}-{wish}-{kv_type:?}{pooling}", facts.identity))
 }
 
 /// The layout of a load that finds no packed file.
@@ -103,8 +108,10 @@ const fn most_context(descriptor: &Descriptor) -> u32 {
 }
 
 /// The context that a model has under a name, where no request asks for more. An owner's setting is cut to what it can have.
-fn usual_context(descriptor: &Descriptor, settings: &ModelSettings) -> u32 {
-    settings.context_tokens.unwrap_or(DEFAULT_CONTEXT_TOKENS).clamp(1, most_context(descriptor))
+fn usual_context(engine: &dyn Engine, descriptor: &Descriptor, settings: &ModelSettings) -> u32 {
+    let is_embedder = reading(engine, descriptor, settings).is_embedder();
+    let default = if is_embedder { DEFAULT_INPUT_TOKENS } else { DEFAULT_CONTEXT_TOKENS };
+    settings.context_tokens.unwrap_or(default).clamp(1, most_context(descriptor))
 }
 
 /// The context to load for a request that asks for more than the model's name has; `None` where the usual one is enough. Sizes
@@ -113,12 +120,13 @@ fn usual_context(descriptor: &Descriptor, settings: &ModelSettings) -> u32 {
 /// # Errors
 /// `InvalidRequest` for a context that the model can not have, or that the request may not ask for, with the most that it may.
 pub(super) fn larger_context(
+    engine: &dyn Engine,
     descriptor: &Descriptor,
     settings: &ModelSettings,
     asked: Option<AskedContext>,
 ) -> Result<Option<u32>, Failure> {
     let Some(AskedContext { tokens, ceiling_tokens }) = asked else { return Ok(None) };
-    let (trained, usual) = (most_context(descriptor), usual_context(descriptor, settings));
+    let (trained, usual) = (most_context(descriptor), usual_context(engine, descriptor, settings));
     let most = ceiling_tokens.map_or(trained, |ceiling| ceiling.clamp(usual, trained));
     if (1..=most).contains(&tokens) {
         let size = tokens.checked_next_power_of_two().map_or(most, |size| size.min(most));
@@ -152,18 +160,23 @@ pub(super) fn plan(
     layout: Layout,
 ) -> Result<(LoadOptions, Footprint), Failure> {
     let Machine { budget_bytes, cores } = machine;
-    let usual = usual_context(descriptor, settings);
+    let reading = reading(engine, descriptor, settings);
+    let usual = usual_context(engine, descriptor, settings);
     let context_tokens = larger_context.map_or(usual, |tokens| tokens.max(usual));
+    let (slots, threads) = if reading.is_embedder() {
+        // A step of it is hundreds of tokens, which keep every core busy.
+        (DEFAULT_SLOTS, cores)
+    } else {
+        (default_slots(descriptor, context_tokens, budget_bytes), default_threads(descriptor, cores))
+    };
     let mut options = LoadOptions {
         context_tokens,
-        slots: settings
-            .slots
-            .unwrap_or_else(|| default_slots(descriptor, context_tokens, budget_bytes))
-            .max(1),
+        slots: settings.slots.unwrap_or(slots).max(1),
         layout,
         kv_type: settings.kv_type.unwrap_or_default(),
-        threads: settings.threads.unwrap_or_else(|| default_threads(descriptor, cores)).max(1),
+        threads: settings.threads.unwrap_or(threads).max(1),
         lock_memory: settings.lock_memory,
+        pooling: reading.pooling,
     };
     let mut footprint = engine.footprint(descriptor, &options)?;
     // Fewer slots before a refusal, unless the owner fixed their number.
@@ -234,7 +247,7 @@ mod tests {
 
     fn larger(shape: &Descriptor, usual: u32, asked: AskedContext) -> Result<Option<u32>, Failure> {
         let settings = ModelSettings { context_tokens: Some(usual), ..Default::default() };
-        larger_context(shape, &settings, Some(asked))
+        larger_context(&FakeEngine::new(), shape, &settings, Some(asked))
     }
 
     fn by_owner(tokens: u32) -> AskedContext {
@@ -248,7 +261,8 @@ mod tests {
         let loaded = sizes.map(|tokens| larger(&trained, 100, by_owner(tokens)).expect("it can have that"));
         let expected = [None, None, None, Some(128), Some(128), Some(256), Some(1_000), Some(1_000)];
         assert_eq!(loaded, expected);
-        assert_eq!(larger_context(&trained, &ModelSettings::default(), None), Ok(None));
+        let nothing = larger_context(&FakeEngine::new(), &trained, &ModelSettings::default(), None);
+        assert_eq!(nothing, Ok(None));
     }
 
     #[test]
@@ -293,6 +307,25 @@ mod tests {
     fn a_tiny_model_runs_on_one_thread() {
         let tiny = Descriptor { parameters: 3_000_000, ..shape(2, 4, 512) };
         assert_eq!(default_threads(&tiny, 8), 1);
+    }
+
+    #[test]
+    fn an_embedder_serves_many_at_once_with_inputs_no_longer_than_most_need() {
+        let can = Capabilities { can_generate: false, can_embed: true, ..FakeEngine::CAPABILITIES };
+        let (engine, machine) =
+            (FakeEngine::builder().capabilities(can).build(), Machine { budget_bytes: 1 << 40, cores: 8 });
+        let shape = shape(2, 4, 8_192);
+        let planned = |settings: &ModelSettings| {
+            plan(&engine, machine, &shape, settings, None, Layout::Mapped).expect("plans").0
+        };
+        let usual = planned(&ModelSettings::default());
+        assert_eq!((usual.slots, usual.context_tokens, usual.threads), (64, 2_048, 8));
+        assert_eq!(usual.pooling, Some(Pooling::Mean));
+        let asked =
+            ModelSettings::default().context_tokens(100_000).slots(3).threads(2).pooling(Pooling::Cls);
+        let asked = planned(&asked);
+        assert_eq!((asked.slots, asked.context_tokens, asked.threads), (3, 8_192, 2));
+        assert_eq!(asked.pooling, Some(Pooling::Cls));
     }
 
     #[test]

@@ -201,6 +201,10 @@ impl LayoutRegistry {
         if !weights::fixes_all_of(&subject.weights, &subject.descriptor) {
             return Record { disabled_reason: Some(SPLIT.to_owned()), ..Record::default() };
         }
+        // Layouts are measured by writing text.
+        if !self.engine.capabilities(&subject.descriptor).can_generate {
+            return Record { disabled_reason: Some(WRITES_NO_TEXT.to_owned()), ..Record::default() };
+        }
         let Some(key) = self.engine.packing(&subject.descriptor) else {
             return Record { disabled_reason: Some(NOTHING_TO_PACK.to_owned()), ..Record::default() };
         };
@@ -388,3 +392,4 @@ fn longer_and_longer(before: u32) -> Duration {
 }
 
 const NOTHING_TO_PACK: &str = "this engine, in this build and on this CPU, packs nothing of such a model";
+const WRITES_NO_TEXT: &str = "only models that write text are packed";
