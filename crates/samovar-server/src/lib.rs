@@ -1,7 +1,8 @@
-//! HTTP over the runtime: OpenAI's API, operations, and the owner's admin API.
+//! HTTP over the runtime: OpenAI's API, that of text-embeddings-inference (TEI), operations, and the owner's admin API.
 //!
 //! ```text
 //!   TCP, anyone ──► guard ─┬─► /v1/…                       OpenAI's API        openai/ ─┐
+//!                          ├─► /rerank /embed /tokenize …  that of TEI         rerank, tei/ ─► embedding/ ─► runtime
 //!                          ├─► /healthz /readyz /metrics   operations          health, metrics
 //!   Unix socket, owner ────┴─► /admin/…  (owner only)      samovar's own CLI   admin/ ──┴─► generation/ ─► runtime
 //! ```
@@ -18,6 +19,7 @@ mod client;
 mod config;
 mod connection;
 mod connection_table;
+mod embedding;
 mod error;
 mod generation;
 mod health;
@@ -28,9 +30,11 @@ mod openai;
 mod payload;
 mod redact;
 mod refusal;
+mod rerank;
 mod routes;
 mod serve;
 mod socket;
+mod tei;
 
 pub use activity::ServerHandle;
 pub use config::{Limits, ServeConfig};
@@ -73,7 +77,8 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
 
 /// Which route a client meant that asked for one that is not there.
 fn meant_by(path: &str) -> String {
-    const ROUTES: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/models"];
+    const ROUTES: [&str; 5] =
+        ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/rerank"];
     let path = path.trim_end_matches('/');
     // A base URL without /v1, with it twice, or with the prefix of another server.
     match ROUTES.into_iter().find(|route| path.ends_with(route.trim_start_matches("/v1"))) {

@@ -48,6 +48,8 @@ pub(crate) struct Metrics {
     finished: Family<Labels<1>, Counter>,
     errors: Family<Labels<1>, Counter>,
     tokens: Family<Labels<1>, Counter>,
+    embedded_inputs: Counter,
+    embedded_tokens: Counter,
     loads: Histograms<2>,
     first_token: Histograms<1>,
     between_tokens: Histograms<1>,
@@ -66,6 +68,8 @@ impl Metrics {
             finished: Family::default(),
             errors: Family::default(),
             tokens: Family::default(),
+            embedded_inputs: Counter::default(),
+            embedded_tokens: Counter::default(),
             loads: Family::new_with_constructor(latency),
             first_token: Family::new_with_constructor(latency),
             between_tokens: Family::new_with_constructor(step),
@@ -83,6 +87,8 @@ impl Metrics {
         described::REQUESTS_FINISHED.register(&mut registry, self.finished.clone());
         described::REQUEST_ERRORS.register(&mut registry, self.errors.clone());
         described::TOKENS.register(&mut registry, self.tokens.clone());
+        described::EMBEDDED_INPUTS.register(&mut registry, self.embedded_inputs.clone());
+        described::EMBEDDED_TOKENS.register(&mut registry, self.embedded_tokens.clone());
         described::CACHE_LOAD_DURATION.register(&mut registry, self.loads.clone());
         described::REQUEST_FIRST_TOKEN.register(&mut registry, self.first_token.clone());
         described::REQUEST_INTER_TOKEN.register(&mut registry, self.between_tokens.clone());
@@ -105,6 +111,12 @@ impl Metrics {
             let labels = described::CACHE_LOAD_DURATION.labelled(["l1".to_owned(), redact(model)]);
             self.loads.get_or_create(&labels).observe(load_ms / 1e3);
         }
+    }
+
+    /// An input of so many tokens became a vector or scores.
+    pub(crate) fn embedded(&self, tokens: u32) {
+        self.embedded_inputs.inc();
+        self.embedded_tokens.inc_by(u64::from(tokens));
     }
 
     /// A generation ended.

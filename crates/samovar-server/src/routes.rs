@@ -5,8 +5,9 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 
 use crate::app::{App, Surface};
+use crate::embedding::terms;
 use crate::refusal::Refusal;
-use crate::{admin, health, metrics, openai};
+use crate::{admin, health, metrics, openai, rerank, tei};
 
 /// A field of a request's body, or one of its headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +105,34 @@ const GENERATE: &[Field] = &[
     ),
     field("client", "The client, for fairness between clients; the owner when it is absent."),
 ];
+const EMBED: &[Field] = &[
+    MODEL,
+    field(
+        "input",
+        "What becomes vectors or scores: `{\"texts\": […]}`, `{\"tokens\": [[…]]}` or `{\"rerank\": {\"query\": \"…\", \"documents\": […]}}`. Required.",
+    ),
+    field("dimensions", "So many of a vector's first numbers; all when it is absent."),
+    field("normalize", "False: vectors keep the length that the model gave them. Default: true."),
+    field(
+        "truncate",
+        "What becomes of inputs that are too long: `refuse`, `end` or `start`. Default: `refuse`.",
+    ),
+    field(
+        "role",
+        "What the texts are for: `query` or `document`; no prompt is put before them when it is absent.",
+    ),
+    field("urgency", "`interactive` or `bulk`; by the number and size of the inputs when it is absent."),
+    field("deadline_ms", "How long the answer may take in all, in milliseconds."),
+    field("keep_alive", "How long the model stays ready after this request."),
+    field("client", "The client, for fairness between clients; the owner when it is absent."),
+];
+const TOKENIZE: &[Field] = &[
+    MODEL,
+    field("texts", "The texts. Required."),
+    field("add_special", "Add the special tokens that the model expects around a text. Default: true."),
+    field("parse_special", "Read special tokens in the texts. Default: false."),
+];
+const DETOKENIZE: &[Field] = &[MODEL, field("tokens", "Lists of token ids, one for each text. Required.")];
 const WARM: &[Field] =
     &[MODEL, field("pin", "Keep it from being parked or unloaded by the pool afterwards.")];
 const PACK: &[Field] = &[MODEL];
@@ -125,6 +154,40 @@ pub const ROUTES: &[Route] = &[
         post(openai::completions::complete)
     })
     .with(&[openai::completions::FIELDS, openai::COMMON_FIELDS]),
+    Route::new("POST", "/v1/embeddings", "OpenAI: a vector for each input.", || {
+        post(openai::embeddings::create)
+    })
+    .with(&[openai::embeddings::FIELDS, terms::FIELDS]),
+    Route::new(
+        "POST",
+        "/v1/rerank",
+        "Jina, Cohere and text-embeddings-inference: documents in the order in which they answer a query.",
+        || post(rerank::rerank),
+    )
+    .with(&[rerank::FIELDS, terms::FIELDS]),
+    Route::new("POST", "/rerank", "The same.", || post(rerank::rerank)).with(&[rerank::FIELDS, terms::FIELDS]),
+    Route::new("POST", "/embed", "text-embeddings-inference: a vector for each input, as a bare array.", || {
+        post(tei::embed::embed)
+    })
+    .with(&[tei::embed::FIELDS, terms::FIELDS]),
+    Route::new("POST", "/tokenize", "text-embeddings-inference and llama-server: token ids of texts.", || {
+        post(tei::tokenize::tokenize)
+    })
+    .with(&[tei::tokenize::FIELDS, terms::FIELDS]),
+    Route::new("POST", "/detokenize", "llama-server: the text of token ids.", || {
+        post(tei::detokenize::detokenize)
+    })
+    .with(&[tei::detokenize::FIELDS, terms::FIELDS]),
+    Route::new("POST", "/decode", "text-embeddings-inference: the texts of lists of token ids.", || {
+        post(tei::detokenize::decode)
+    })
+    .with(&[tei::detokenize::DECODE_FIELDS, terms::FIELDS]),
+    Route::new(
+        "GET",
+        "/info",
+        "text-embeddings-inference: `?model=NAME`: what an embedder's vectors are, with a fingerprint that stored vectors should carry.",
+        || get(tei::info::info),
+    ),
     Route::new("GET", "/v1/models", "OpenAI: the models that requests may name.", || {
         get(openai::models::list)
     }),
@@ -149,6 +212,20 @@ pub const ROUTES: &[Route] = &[
     })
     .for_owner()
     .with(&[GENERATE]),
+    Route::new(
+        "POST",
+        "/admin/embed",
+        "Vectors or scores of texts as events, one JSON object a line.",
+        || post(admin::embed::embed),
+    )
+    .for_owner()
+    .with(&[EMBED]),
+    Route::new("POST", "/admin/tokenize", "Token ids of texts.", || post(admin::embed::tokenize))
+        .for_owner()
+        .with(&[TOKENIZE]),
+    Route::new("POST", "/admin/detokenize", "Texts of token ids.", || post(admin::embed::detokenize))
+        .for_owner()
+        .with(&[DETOKENIZE]),
     Route::new("POST", "/admin/warm", "Loads a model; progress as events, one JSON object a line.", || {
         post(admin::warm::warm)
     })
@@ -262,12 +339,18 @@ pub(crate) fn names(fields: &[Field]) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::wire::{GenerateBody, PackBody, PinBody, ShutdownBody, UnloadBody, WarmBody};
+    use crate::admin::wire::{
+        DetokenizeBody, EmbedBody, GenerateBody, PackBody, PinBody, ShutdownBody, TokenizeBody, UnloadBody,
+        WarmBody,
+    };
 
     #[test]
     fn the_owners_fields_are_those_that_are_parsed() {
         for (described, parsed) in [
             (GENERATE, parsed::<GenerateBody>()),
+            (EMBED, parsed::<EmbedBody>()),
+            (TOKENIZE, parsed::<TokenizeBody>()),
+            (DETOKENIZE, parsed::<DetokenizeBody>()),
             (WARM, parsed::<WarmBody>()),
             (PACK, parsed::<PackBody>()),
             (PIN, parsed::<PinBody>()),
@@ -289,6 +372,8 @@ mod tests {
             ("/v1/nothing", true),
             ("/metrics", true),
             ("/nothing", true),
+            ("/rerank", true),
+            ("/info", true),
             ("/admin", true),
             ("/", true),
             ("/admin/pin", false),
@@ -306,9 +391,13 @@ mod tests {
     #[test]
     fn no_field_is_both_taken_and_refused() {
         let refused: Vec<&str> = openai::refused_fields().map(|(name, _)| name).collect();
-        for field in ROUTES.iter().flat_map(|route| route.fields.iter().copied().flatten()) {
-            assert!(field.about.ends_with('.'), "{}", field.name);
-            assert!(!refused.contains(&field.name), "{}", field.name);
+        for route in ROUTES {
+            for field in route.fields.iter().copied().flatten() {
+                assert!(field.about.ends_with('.'), "{}", field.name);
+                // Reranking is what documents are for.
+                let is_of_rerank = route.path.ends_with("/rerank") && field.name == "documents";
+                assert!(!refused.contains(&field.name) || is_of_rerank, "{}", field.name);
+            }
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) async fn stats(State(app): State<App>) -> Json<DaemonStats<Stats>> {
         socket: app.socket.clone(),
         requests_in_flight: app.server.in_flight(),
         idle_ms: app.server.idle_for().as_millis() as u64,
-        stats: app.runtime.stats().await,
+        stats: app.runtime.stats_and_stored().await,
     })
 }
 

@@ -3,7 +3,9 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use futures_util::stream;
+use futures_util::stream::unfold;
+use samovar::Request;
+use samovar_core::Failure;
 
 use super::Refused;
 use super::wire::{GenerateBody, GenerateEvent};
@@ -18,7 +20,14 @@ use crate::payload::Payload;
 pub(crate) async fn generate(State(app): State<App>, asker: Asker, body: Body) -> Result<Response, Refused> {
     let body: GenerateBody = Payload::read(body, &app.limits).await?.parse()?;
     check_sampling(&body.sampling)?;
-    let mut request = body.into_request(asker.origin);
+    Ok(stream(&app, &asker, body.into_request(asker.origin))?)
+}
+
+/// Starts a request of the owner, and writes its events as they come.
+///
+/// # Errors
+/// `Unavailable` when the server is leaving.
+pub(super) fn stream(app: &App, asker: &Asker, mut request: Request) -> Result<Response, Failure> {
     let common = &mut request.common;
     // All commands of the owner share one memory.
     common.person = Some(asker.client(None));
@@ -27,8 +36,8 @@ pub(crate) async fn generate(State(app): State<App>, asker: Asker, body: Body) -
         common.client = asker.client(None);
     }
     common.within = asker.within();
-    let running = Running::start(&app, request)?;
-    let events = stream::unfold(running, |mut running| async move {
+    let running = Running::start(app, request)?;
+    let events = unfold(running, |mut running| async move {
         loop {
             if let Some(event) = GenerateEvent::of(running.next().await?) {
                 return Some((event, running));

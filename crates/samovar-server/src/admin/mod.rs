@@ -6,11 +6,14 @@
 //!   warm       POST  /admin/warm                               progress, one object a line
 //!   pack       POST  /admin/pack                               progress, one object a line
 //!   generate   POST  /admin/generate                           events, one object a line
+//!   embed      POST  /admin/embed                              events, one object a line
+//!                    /admin/tokenize /admin/detokenize
 //! ```
 //!
 //! Its routes do not exist on a network port. Errors may name files: only the owner reads them.
 
 pub(crate) mod commands;
+pub(crate) mod embed;
 pub(crate) mod facts;
 pub(crate) mod generate;
 pub(crate) mod pack;

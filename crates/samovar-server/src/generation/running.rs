@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use samovar::{Answer, AnswerEvent, Origin, Request, TraceView};
+use samovar::{Answer, AnswerEvent, Common, Origin, Request, TraceView};
 use samovar_core::units::{KeepAlive, TimeSpan};
 use samovar_core::{ErrorKind, Failure};
 
@@ -31,19 +31,13 @@ impl Running {
     /// # Errors
     /// `Unavailable` when the server is leaving.
     pub(crate) fn start(app: &App, mut request: Request) -> Result<Self, Failure> {
-        if app.server.is_draining() {
-            return Err(leaving());
-        }
-        if request.common.origin == Origin::Network {
-            let keep_alive = &mut request.common.keep_alive;
-            *keep_alive = keep_alive.map(|wish| within_bounds(wish, &app.limits));
-        }
+        let in_flight = admit(app, &mut request.common)?;
         Ok(Self {
             answer: app.runtime.generate(request),
             app: app.clone(),
             granted: None,
             has_ended: false,
-            _in_flight: app.server.begin(),
+            _in_flight: in_flight,
             _counted: app.metrics.generation(),
         })
     }
@@ -82,6 +76,7 @@ impl Running {
                 self.app.metrics.granted(model, *tier, *load_ms);
                 self.granted = Some(model.clone());
             }
+            AnswerEvent::Embedded(embedded) => self.app.metrics.embedded(embedded.tokens),
             AnswerEvent::Done(summary) => {
                 self.has_ended = true;
                 self.app.metrics.done(self.granted.as_deref().unwrap_or_default(), summary);
@@ -103,6 +98,35 @@ impl Drop for Running {
     }
 }
 
+/// Lets a request in, its wishes brought within bounds; it counts as in flight for as long as the result lives.
+///
+/// # Errors
+/// `Unavailable` when the server is leaving.
+pub(crate) fn admit(app: &App, common: &mut Common) -> Result<InFlight, Failure> {
+    if app.server.is_draining() {
+        return Err(leaving());
+    }
+    if common.origin == Origin::Network {
+        common.keep_alive = common.keep_alive.map(|wish| within_bounds(wish, &app.limits));
+    }
+    Ok(app.server.begin())
+}
+
+/// Does work that has no events, unless the server cannot wait any longer.
+///
+/// # Errors
+/// Whatever the work fails with; `Unavailable` when it was cut.
+pub(crate) async fn until_cut<T>(
+    app: &App,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        outcome = work => outcome,
+        () = app.server.reached(Phase::Cut) => Err(leaving()),
+    }
+}
+
 /// What a client of the network may ask of a model that others use as well.
 fn within_bounds(wish: KeepAlive, limits: &Limits) -> KeepAlive {
     let ms = |span: Duration| span.as_millis() as u64;
@@ -115,7 +139,7 @@ fn within_bounds(wish: KeepAlive, limits: &Limits) -> KeepAlive {
     KeepAlive::from_span(TimeSpan::from_ms(wished_ms.min(ceiling_ms).max(floor_ms)))
 }
 
-fn leaving() -> Failure {
+pub(crate) fn leaving() -> Failure {
     Failure::new(ErrorKind::Unavailable, "the server is leaving")
         .with_hint("try again when it is back")
         .with_retry_after_ms(RETRY_AFTER_LEAVING_MS)

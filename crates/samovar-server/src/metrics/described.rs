@@ -109,6 +109,8 @@ families! {
     REQUESTS_FINISHED: Counter, "requests_finished", ["reason"], "Generations by how they ended";
     REQUEST_ERRORS: Counter, "request_errors", ["kind"], "Generations that failed, by kind";
     TOKENS: Counter, "tokens", ["kind"], "Tokens of prompts, of cached prefixes and of answers";
+    EMBEDDED_INPUTS: Counter, "embedded_inputs", [], "Inputs that became vectors or scores";
+    EMBEDDED_TOKENS: Counter, "embedded_tokens", [], "Tokens of those inputs";
     REQUEST_FIRST_TOKEN: Histogram, "request_first_token_seconds", ["model"],
         "From a request's arrival to its first token";
     REQUEST_INTER_TOKEN: Histogram, "request_inter_token_seconds", ["model"],

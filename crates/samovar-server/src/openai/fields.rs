@@ -75,7 +75,12 @@ static UNBUILT: [Unbuilt; 29] = [
     row("audio", is_given, "is not supported: text is the only modality", LEAVE_OUT),
     row("prediction", is_given, "is not supported", LEAVE_OUT),
     row("web_search_options", is_given, "is not supported: nothing is searched", LEAVE_OUT),
-    row("documents", is_filled, "are not supported yet", "put their text into a message"),
+    row(
+        "documents",
+        is_filled,
+        "are not supported yet",
+        "put their text into a message; /v1/rerank takes documents",
+    ),
     row("continue_final_message", is_filled, "is not supported yet", LEAVE_OUT),
     row("add_generation_prompt", is_false, "is supported as true alone", LEAVE_OUT),
     row("min_tokens", is_filled, "is not supported", "`ignore_eos` with `max_tokens` gives an exact length"),
@@ -93,7 +98,7 @@ static UNBUILT: [Unbuilt; 29] = [
         "truncate_prompt_tokens",
         is_filled,
         "is not supported: no prompt is cut in silence",
-        "send a shorter prompt",
+        "send a shorter prompt; /v1/embeddings has `truncate`",
     ),
 ];
 

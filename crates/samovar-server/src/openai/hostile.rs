@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::options::Options;
-use super::{chat, completions};
+use super::{chat, completions, embeddings};
+use crate::embedding::terms::Terms;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
 
@@ -36,7 +37,7 @@ fn anything() -> impl Strategy<Value = Value> {
 }
 
 fn body() -> impl Strategy<Value = Value> {
-    const FIELDS: [&str; 46] = [
+    const FIELDS: [&str; 57] = [
         "model",
         "stream",
         "stream_options",
@@ -83,8 +84,20 @@ fn body() -> impl Strategy<Value = Value> {
         "function_call",
         "unknown",
         "metadata",
+        "input",
+        "encoding_format",
+        "dimensions",
+        "truncate",
+        "input_type",
+        "prompt_name",
+        "priority",
+        "query",
+        "documents",
+        "texts",
+        "top_n",
     ];
-    let sound = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }], "prompt": "x" });
+    let sound = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }], "prompt": "x",
+                        "input": "x", "query": "x", "texts": ["x"] });
     prop::collection::vec((0..FIELDS.len(), anything()), 0..4).prop_map(move |changes| {
         let mut body = sound.clone();
         for (field, value) in changes {
@@ -111,6 +124,10 @@ proptest! {
         is_taken_or_refused(as_chat)?;
         let as_text = options(&payload).and_then(|wanted| completions::check(&payload, &wanted));
         is_taken_or_refused(as_text)?;
+        let terms = |payload: &Payload| payload.parse::<Terms>()?.check(&Asker::stranger(), &HeaderMap::new());
+        let as_input = terms(&payload).and_then(|wanted| embeddings::check(&payload, &wanted));
+        is_taken_or_refused(as_input)?;
+        is_taken_or_refused(crate::rerank::check(&payload))?;
     }
 
     #[test]

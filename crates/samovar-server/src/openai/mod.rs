@@ -9,9 +9,12 @@
 //! The status of a whole answer is decided by its first token. That of a stream is decided soon after the request was
 //! admitted: what is refused at once is an error with its own status, whatever fails later is an event in the
 //! stream, and until the first token a comment a second says what is waited for.
+//!
+//! Embeddings go another way, whose status is decided by their last vector: `embedding/`.
 
 pub(crate) mod chat;
 pub(crate) mod completions;
+pub(crate) mod embeddings;
 mod error;
 mod fields;
 #[cfg(test)]

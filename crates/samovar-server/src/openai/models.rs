@@ -27,6 +27,7 @@ fn object(model: &ModelInfo) -> Value {
         "object": "model",
         "created": model.modified_unix_s,
         "owned_by": "samovar",
+        "capabilities": model.capabilities,
         "samovar": {
             "architecture": model.architecture,
             "parameters": model.parameters,

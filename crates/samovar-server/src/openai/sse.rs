@@ -39,8 +39,8 @@ use crate::generation::opening::{Opening, never_began};
 use crate::generation::phase::AnswerPhase;
 use crate::redact::redact;
 
-/// Bytes that are put into one write at most, when more events are ready at the same time.
-const WRITE_BYTES: usize = 16 << 10;
+/// Bytes after which no further event is put into one write: with the last event it is still one piece of the connection.
+const WRITE_BYTES: usize = 12 << 10;
 /// A stream that has nothing to say for so long says that it is alive.
 const SILENCE: Duration = Duration::from_secs(1);
 /// Tells proxies of the nginx family to pass each event on at once.
@@ -88,7 +88,7 @@ pub(super) fn response<S: Shape>(choices: Choices, opening: Opening, mut writer:
 /// Choices on their way to a client.
 struct Stream<S> {
     choices: Choices,
-    /// What they have said and what is not written yet.
+    /// What they have said that is not written yet.
     said: VecDeque<(usize, AnswerEvent)>,
     writer: Writer<S>,
     phase: AnswerPhase,

@@ -8,6 +8,7 @@ use samovar_server::admin::wire::{
 };
 use serde_json::{Value, json};
 
+use crate::embedders::{Embedders, WIDTH};
 use crate::fixture::{Fixture, eventually};
 use crate::raw::{get, owner, post};
 
@@ -21,7 +22,7 @@ async fn its_routes_do_not_exist_on_the_network() {
     for path in ["/admin/stats", "/admin/models", "/admin/why?model=demo"] {
         assert_eq!(get(&fixture, path).await.status, 404, "{path}");
     }
-    for path in ["generate", "warm", "pin", "unload", "shutdown"] {
+    for path in ["generate", "embed", "tokenize", "detokenize", "warm", "pin", "unload", "shutdown"] {
         let answer = post(&fixture, &format!("/admin/{path}"), &json!({ "model": "demo" })).await;
         assert_eq!(answer.status, 404, "{path}");
     }
@@ -48,6 +49,7 @@ async fn generates_with_everything_that_happens_on_the_way() {
             GenerateEvent::Prefilling { .. } => "prefilling",
             GenerateEvent::Prefilled { .. } => "prefilled",
             GenerateEvent::Text { .. } => "text",
+            GenerateEvent::Embedded(_) => "embedded",
             GenerateEvent::Done(summary) => {
                 assert_eq!(summary.usage.completion_tokens, 5);
                 "done"
@@ -58,6 +60,54 @@ async fn generates_with_everything_that_happens_on_the_way() {
     let after_waiting = names.iter().position(|name| *name != "waiting").expect("an event");
     assert_eq!(names[after_waiting..after_waiting + 3], ["granted", "prefilled", "text"]);
     assert_eq!(names.last(), Some(&"done"));
+}
+
+#[tokio::test]
+async fn vectors_and_scores_are_an_event_of_each_input() {
+    let embedders = Embedders::new().await;
+    let ask = async |body: Value| -> Vec<GenerateEvent> {
+        let answer = owner(&embedders, "POST", "/admin/embed", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        events(answer.lines())
+    };
+    let values = |events: &[GenerateEvent]| {
+        let of = |event: &GenerateEvent| match event {
+            GenerateEvent::Embedded(embedded) => Some((embedded.index, embedded.values.len())),
+            _ => None,
+        };
+        let mut all: Vec<(u32, usize)> = events.iter().filter_map(of).collect();
+        all.sort_unstable();
+        all
+    };
+    let told = ask(json!({ "model": "embedder", "input": { "texts": ["a fox", "an owl"] } })).await;
+    assert_eq!(values(&told), [(0, WIDTH as usize), (1, WIDTH as usize)]);
+    assert!(matches!(told.last(), Some(GenerateEvent::Done(_))), "{told:?}");
+    let cut = json!({ "model": "embedder", "input": { "tokens": [[5, 6]] }, "dimensions": 3 });
+    assert_eq!(values(&ask(cut).await), [(0, 3)]);
+    let pairs = json!({ "query": "a fox", "documents": ["an owl", "a fox"] });
+    assert_eq!(
+        values(&ask(json!({ "model": "reranker", "input": { "rerank": pairs } })).await),
+        [(0, 1), (1, 1)]
+    );
+    let long = "a ".repeat(1_000);
+    let told = ask(json!({ "model": "embedder", "input": { "texts": ["a fox", long] } })).await;
+    let Some(GenerateEvent::Failed(failure)) = told.last() else { panic!("{told:?}") };
+    assert_eq!(failure.kind, samovar_core::ErrorKind::ContextExceeded);
+    let wrong = json!({ "model": "embedder", "input": { "texts": ["a"] }, "dimension": 3 });
+    assert_eq!(owner(&embedders, "POST", "/admin/embed", &wrong).await.status, 400);
+}
+
+#[tokio::test]
+async fn token_ids_are_read_and_written() {
+    let fixture = Fixture::new().await;
+    let body = json!({ "model": "demo", "texts": ["a fox", ""], "add_special": false });
+    let answer = owner(&fixture, "POST", "/admin/tokenize", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let tokens = answer.json()["tokens"].clone();
+    assert_eq!(tokens.as_array().map(Vec::len), Some(2), "{tokens}");
+    let body = json!({ "model": "demo", "tokens": tokens });
+    let texts = owner(&fixture, "POST", "/admin/detokenize", &body).await.json();
+    assert_eq!(texts["texts"], json!(["a fox", ""]));
 }
 
 #[tokio::test]
@@ -184,6 +234,12 @@ fn events_survive_the_wire() {
         AnswerEvent::Waiting(samovar::Wait::Loading { fraction: 0.5, instance: 1, of: 2 }),
         AnswerEvent::Waiting(samovar::Wait::Resuming),
         AnswerEvent::Text { text: "é\n".into(), logprob: None },
+        AnswerEvent::Embedded(samovar::Embedded {
+            index: 3,
+            tokens: 7,
+            was_cut: true,
+            values: vec![0.1, -1.5e-8, f32::MIN_POSITIVE],
+        }),
         AnswerEvent::Failed(Failure::new(samovar_core::ErrorKind::Busy, "full").with_retry_after_ms(5)),
     ];
     for event in events {

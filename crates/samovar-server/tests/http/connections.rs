@@ -364,6 +364,7 @@ async fn no_client_of_the_network_has_a_model_parked_at_once() {
     let order = json!({ "model": "demo", "input": { "text": "Hi" }, "max_tokens": 1, "keep_alive": 0 });
     assert_eq!(owner(&fixture, "POST", "/admin/generate", &order).await.status, 200);
     eventually("the model is parked", async || state().await == "parked").await;
+    assert_eq!(fixture.engine.counts().parks, 1, "only the owner had it parked");
 }
 
 #[tokio::test]

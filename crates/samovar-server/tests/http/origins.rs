@@ -5,11 +5,17 @@ use crate::raw::{exchange, request, tcp};
 
 const CHAT: &str = r#"{"model":"demo","messages":[{"role":"user","content":"hi"}],"max_tokens":1}"#;
 const TEXT: &str = r#"{"model":"demo","prompt":"a","max_tokens":1}"#;
-const ROUTES: [(&str, &str, &str); 10] = [
+const INPUT: &str = r#"{"model":"demo","input":"a"}"#;
+const ROUTES: [(&str, &str, &str); 15] = [
     ("GET", "/v1/models", ""),
     ("GET", "/v1/models/demo", ""),
     ("POST", "/v1/chat/completions", CHAT),
     ("POST", "/v1/completions", TEXT),
+    ("POST", "/v1/embeddings", INPUT),
+    ("POST", "/v1/rerank", INPUT),
+    ("POST", "/embed", INPUT),
+    ("POST", "/tokenize", INPUT),
+    ("GET", "/info", ""),
     ("GET", "/healthz", ""),
     ("GET", "/readyz", ""),
     ("GET", "/metrics", ""),

@@ -1,11 +1,11 @@
-//! What asking for text looks like: the request, and each event of its answer.
+//! What asking for text looks like: the request, and each event of its answer, which other work shares.
 
 use std::time::Duration;
 
 use samovar::store::Progress;
 use samovar::{
-    AnswerEvent, CacheStatus, Common, Generate, Input, Message, Origin, Request, SamplingOptions, Summary,
-    Wait, Work,
+    AnswerEvent, CacheStatus, Common, Embedded, Generate, Input, Message, Origin, Request, SamplingOptions,
+    Summary, Wait, Work,
 };
 use samovar_core::generation::{TokenLogprob, Usage};
 use samovar_core::units::KeepAlive;
@@ -222,6 +222,8 @@ pub enum GenerateEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         logprob: Option<TokenLogprob>,
     },
+    /// An input became a vector or scores, in any order of the inputs.
+    Embedded(Embedded),
     /// The answer is complete, or complete as far as its deadline let it be.
     Done(Summary),
     /// The answer broke off.
@@ -239,6 +241,7 @@ impl GenerateEvent {
             AnswerEvent::Prefilling { computed, of } => Self::Prefilling { computed, of },
             AnswerEvent::Prefilled { usage } => Self::Prefilled { usage },
             AnswerEvent::Text { text, logprob } => Self::Text { text, logprob },
+            AnswerEvent::Embedded(embedded) => Self::Embedded(embedded),
             AnswerEvent::Done(summary) => Self::Done(summary),
             AnswerEvent::Failed(failure) => Self::Failed(failure),
             _ => return None,
@@ -256,6 +259,7 @@ impl From<GenerateEvent> for AnswerEvent {
             GenerateEvent::Prefilling { computed, of } => Self::Prefilling { computed, of },
             GenerateEvent::Prefilled { usage } => Self::Prefilled { usage },
             GenerateEvent::Text { text, logprob } => Self::Text { text, logprob },
+            GenerateEvent::Embedded(embedded) => Self::Embedded(embedded),
             GenerateEvent::Done(summary) => Self::Done(summary),
             GenerateEvent::Failed(failure) => Self::Failed(failure),
         }

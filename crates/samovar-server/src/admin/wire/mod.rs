@@ -2,6 +2,9 @@
 //!
 //! ```text
 //!   POST /admin/generate   GenerateBody ──► one GenerateEvent a line   (NDJSON)
+//!   POST /admin/embed      EmbedBody    ──► one GenerateEvent a line   (NDJSON)
+//!   POST /admin/tokenize   TokenizeBody ──► Tokenized
+//!   POST /admin/detokenize DetokenizeBody ► Detokenized
 //!   POST /admin/warm       WarmBody     ──► one WarmEvent a line       (NDJSON)
 //!   POST /admin/pack       PackBody     ──► one PackEvent a line       (NDJSON)
 //!   POST /admin/pin        PinBody      ──► {}
@@ -17,11 +20,13 @@
 //! This is the only part of the server's wire that others may name.
 
 mod commands;
+mod embed;
 mod facts;
 mod generate;
 
 pub use commands::{
     PackBody, PackEvent, PinBody, ShutdownAnswer, ShutdownBody, UnloadBody, Unloaded, WarmBody, WarmEvent,
 };
+pub use embed::{DetokenizeBody, Detokenized, EmbedBody, EmbedBodyInput, TokenizeBody, Tokenized};
 pub use facts::{DaemonStats, Decided, ModelList, WhyAnswer};
 pub use generate::{GenerateBody, GenerateEvent, GenerateInput, WaitEvent};

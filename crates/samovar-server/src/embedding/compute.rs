@@ -1,0 +1,96 @@
+//! Computes vectors or scores, and keeps them, counted, until all are there.
+
+use axum::http::HeaderMap;
+use samovar::{AnswerEvent, Common, Embed, Request, Work};
+use samovar_core::generation::FinishReason;
+use samovar_core::{ErrorKind, Failure};
+
+use crate::app::App;
+use crate::buffer_charge::BufferCharge;
+use crate::generation::heading;
+use crate::generation::opening::Opening;
+use crate::generation::running::{Running, leaving};
+use crate::redact::redact;
+
+/// The runtime's name for what it is given.
+const INPUT: &str = "input";
+
+/// What all inputs of a request became.
+#[derive(Debug)]
+pub(crate) struct Computed {
+    /// Where the model was, and where the time went.
+    pub(crate) headers: HeaderMap,
+    /// The model's name, fit for strangers.
+    pub(crate) model: String,
+    /// In the inputs' order; none is empty.
+    pub(crate) values: Vec<Vec<f32>>,
+    /// Tokens that were computed for them.
+    pub(crate) tokens: u64,
+    /// Counts the values, and what was counted before.
+    pub(crate) held: BufferCharge,
+}
+
+/// Computes all inputs of `embed`. A failure that is about the inputs names `param`.
+///
+/// # Errors
+/// Whatever failed: nothing that is computed by then is answered. `Busy` when no memory is left for the values.
+pub(crate) async fn compute(
+    app: &App,
+    common: Common,
+    embed: Embed,
+    mut held: BufferCharge,
+    param: &str,
+) -> Result<Computed, Failure> {
+    let inputs = embed.inputs.len();
+    let mut running = Running::start(app, Request::of(common, Work::Embed(embed)))?;
+    let traces = [running.trace()];
+    let mut opening = Opening::begin();
+    let mut values = vec![Vec::new(); inputs];
+    let (mut has_begun, mut tokens, mut summary) = (false, 0, None);
+    while let Some(event) = running.next().await {
+        match event {
+            AnswerEvent::Embedded(embedded) => {
+                if !std::mem::replace(&mut has_begun, true) {
+                    // All of them are as wide as the first: who has no room for them hears it at once.
+                    held.add(inputs * (size_of::<Vec<f32>>() + size_of_val(embedded.values.as_slice())))?;
+                }
+                tokens += u64::from(embedded.tokens);
+                if let Some(place) = values.get_mut(embedded.index as usize) {
+                    *place = embedded.values;
+                }
+            }
+            AnswerEvent::Done(done) => summary = Some(done),
+            AnswerEvent::Failed(failure) => return Err(named(failure, param)),
+            event => opening.take(Some((0, event)), &traces)?,
+        }
+    }
+    let computed = values.iter().filter(|values| !values.is_empty()).count();
+    if computed < inputs {
+        let was_cut = summary.is_some_and(|summary| summary.finish == FinishReason::TimedOut);
+        return Err(incomplete(app, was_cut, computed, inputs));
+    }
+    let model = opening.granted.as_ref().map(|granted| redact(&granted.model)).unwrap_or_default();
+    Ok(Computed { headers: heading::of(&opening), model, values, tokens, held })
+}
+
+fn incomplete(app: &App, was_cut: bool, computed: usize, inputs: usize) -> Failure {
+    if was_cut && app.server.is_draining() {
+        return leaving();
+    }
+    let (kind, why) = if was_cut {
+        (ErrorKind::DeadlineExceeded, "the deadline passed")
+    } else {
+        (ErrorKind::Internal, "the answer ended")
+    };
+    let failure = Failure::new(kind, format!("{why} when {computed} of {inputs} inputs were computed"));
+    if was_cut { failure.with_hint("send fewer inputs, or allow more time with `timeout`") } else { failure }
+}
+
+/// The failure with the name of the dialect's own field, where it is about an input.
+fn named(failure: Failure, param: &str) -> Failure {
+    match failure.param.as_deref() {
+        Some(INPUT) => failure.with_param(param),
+        None if failure.kind == ErrorKind::ContextExceeded => failure.with_param(param),
+        _ => failure,
+    }
+}
