@@ -78,7 +78,7 @@ fn read(mut generation: Generation) -> Result<(Instant, Instant), String> {
     let mut first = None;
     while let Some(event) = generation.blocking_next() {
         match event {
-            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } => {}
+            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Embedded(_) => {}
             TokenEvent::Token { .. } => {
                 first.get_or_insert_with(Instant::now);
             }
@@ -150,6 +150,7 @@ fn main() -> Fallible<()> {
         kv_type: KvType::F16,
         threads: settings.threads,
         lock_memory: false,
+        pooling: None,
     };
     let here = samovar::default_engine()?;
     let config = WorkerConfig::new(&settings.samovar, ["worker", "--log", "warn"]);

@@ -22,6 +22,7 @@ mod settings;
 mod usage;
 
 use std::process::ExitCode;
+use std::sync::Once;
 
 use clap::Parser;
 use samovar::worker::sandbox;
@@ -77,7 +78,7 @@ fn obey(arguments: Arguments, environment: &Environment, report: Report) -> Resu
         _ => None,
     };
     let runtime = asynchronous(&arguments.verb)?;
-    let context = command::Context { settings, watched, report };
+    let context = command::Context { settings, watched, report, skew_note: Once::new() };
     let ended = runtime.block_on(command::dispatch(context, arguments));
     // A thread may still wait for standard input; the process ends without it.
     runtime.shutdown_background();
@@ -90,6 +91,9 @@ fn holds_what_was_said(verb: &Verb) -> bool {
         Verb::Serve(_) => true,
         Verb::Run(run) => run.generation.no_daemon,
         Verb::Chat(chat) => chat.generation.no_daemon,
+        Verb::Embed(embed) => embed.terms.no_daemon,
+        Verb::Rerank(rerank) => rerank.terms.no_daemon,
+        Verb::Tokenize(tokenize) => tokenize.terms.no_daemon,
         _ => false,
     }
 }
@@ -100,6 +104,9 @@ fn asynchronous(verb: &Verb) -> Result<tokio::runtime::Runtime, Failure> {
         Verb::Serve(_) | Verb::Pull(_) | Verb::Probe => true,
         Verb::Run(run) => run.generation.no_daemon,
         Verb::Chat(chat) => chat.generation.no_daemon,
+        Verb::Embed(embed) => embed.terms.no_daemon,
+        Verb::Rerank(rerank) => rerank.terms.no_daemon,
+        Verb::Tokenize(tokenize) => tokenize.terms.no_daemon,
         _ => false,
     };
     let mut builder = if is_busy {

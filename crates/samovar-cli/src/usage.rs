@@ -91,7 +91,8 @@ fn conflict(error: &clap::Error) -> (String, String) {
 /// The option or argument at fault, without the name of its value.
 fn argument(error: &clap::Error) -> String {
     let whole = text(error, ContextKind::InvalidArg);
-    match whole.split_once(' ') {
+    // `--dimensions <N>`, or `--truncate[=<WHERE>]`.
+    match whole.split_once([' ', '[', '=']) {
         Some((option, _)) if option.starts_with('-') => option.to_owned(),
         _ => whole,
     }
@@ -189,6 +190,7 @@ mod tests {
             assert!(!words.contains("digit found") && !words.contains("target type"), "{line:?}: {words}");
             assert!(!words.contains("'--"), "{line:?}: {words}");
         }
+        assert_eq!(said(&["embed", "m", "--truncate=middle", "x"]).0, "--truncate cannot be \"middle\"");
         assert_eq!(said(&["run", "-n", "0", "x"]).1, "write a whole number from 1 to 4294967295");
     }
 

@@ -1,5 +1,6 @@
 //! The command line: verbs, arguments, flags. Parses and explains; decides nothing.
 
+mod embed;
 mod plan;
 mod store;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use samovar_core::units::{KeepAlive, TimeSpan};
 
+pub(crate) use embed::{Embed, InputForm, Rerank, TextSource, Tokenize, VectorForm, WorkTerms};
 pub(crate) use plan::Plan;
 pub(crate) use store::{Adopt, Export, Gc, Import, Pull, Rm, Verify};
 
@@ -21,6 +23,7 @@ Examples:
   samovar run hf://org/name:Q4_K_M \"What is a samovar?\"
   cat notes.txt | samovar run -m ./model.gguf \"Summarise this:\" -
   samovar chat
+  samovar embed ./embedder.gguf --file notes.txt > vectors.jsonl
   samovar serve --listen 127.0.0.1:7266
 
 Files live below SAMOVAR_HOME, or in the XDG directories. `samovar config` shows every setting.";
@@ -60,6 +63,12 @@ pub(crate) enum Verb {
     Run(Run),
     /// Talk with a model
     Chat(Chat),
+    /// Turn texts into vectors
+    Embed(Embed),
+    /// Sort documents by how well they answer a query
+    Rerank(Rerank),
+    /// Show the token ids of texts
+    Tokenize(Tokenize),
     /// Run the daemon in the foreground
     Serve(Serve),
     /// Fetch models to the disk

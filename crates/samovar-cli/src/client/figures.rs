@@ -121,6 +121,8 @@ pub(crate) struct OptionFigures {
 #[serde(default)]
 pub(crate) struct ModelFigures {
     pub(crate) name: String,
+    /// What it can be asked for: `generate`, `embed`, `rerank`.
+    pub(crate) capabilities: Vec<String>,
     pub(crate) state: String,
     pub(crate) progress: Option<f64>,
     pub(crate) options: Option<OptionFigures>,

@@ -22,8 +22,9 @@ use hyper_util::rt::TokioIo;
 use samovar::Changes;
 use samovar_core::{ErrorKind, Failure};
 use samovar_server::admin::wire::{
-    GenerateBody, GenerateEvent, ModelList, PackBody, PackEvent, PinBody, ShutdownAnswer, ShutdownBody,
-    UnloadBody, Unloaded, WarmBody, WarmEvent,
+    DetokenizeBody, Detokenized, EmbedBody, GenerateBody, GenerateEvent, ModelList, PackBody, PackEvent,
+    PinBody, ShutdownAnswer, ShutdownBody, TokenizeBody, Tokenized, UnloadBody, Unloaded, WarmBody,
+    WarmEvent,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -119,6 +120,18 @@ impl Connection {
         self.stream("/admin/generate", body).await
     }
 
+    pub(crate) async fn embed(self, body: &EmbedBody) -> Result<Lines<GenerateEvent>, Failure> {
+        self.stream("/admin/embed", body).await
+    }
+
+    pub(crate) async fn tokenize(self, body: &TokenizeBody) -> Result<Tokenized, Failure> {
+        self.wait(request(Method::POST, "/admin/tokenize", encoded(body))).await
+    }
+
+    pub(crate) async fn detokenize(self, body: &DetokenizeBody) -> Result<Detokenized, Failure> {
+        self.wait(request(Method::POST, "/admin/detokenize", encoded(body))).await
+    }
+
     pub(crate) async fn warm(self, body: &WarmBody) -> Result<Lines<WarmEvent>, Failure> {
         self.stream("/admin/warm", body).await
     }
@@ -148,21 +161,21 @@ impl Connection {
         self.ask(request(Method::POST, path, encoded(body))).await
     }
 
-    async fn ask<T: DeserializeOwned>(mut self, request: Request<Full<Bytes>>) -> Result<T, Failure> {
-        let exchange = async {
-            let response =
-                self.requests.send_request(request).await.map_err(|error| lost(&error.to_string()))?;
-            let response = accepted(response).await?;
-            let bytes = whole(response).await?;
-            serde_json::from_slice(&bytes).map_err(|error| strange(&error.to_string()))
-        };
-        tokio::time::timeout(ANSWER_LIMIT, exchange).await.unwrap_or_else(|_| {
+    async fn ask<T: DeserializeOwned>(self, request: Request<Full<Bytes>>) -> Result<T, Failure> {
+        tokio::time::timeout(ANSWER_LIMIT, self.wait(request)).await.unwrap_or_else(|_| {
             Err(Failure::new(
                 ErrorKind::Unavailable,
                 format!("the daemon did not answer within {} s", ANSWER_LIMIT.as_secs()),
             )
             .with_hint("see its log, or stop it and try again: `samovar doctor` says where both are"))
         })
+    }
+
+    /// The same, however long it takes: the answer may need a model.
+    async fn wait<T: DeserializeOwned>(mut self, request: Request<Full<Bytes>>) -> Result<T, Failure> {
+        let response = self.requests.send_request(request).await.map_err(|error| lost(&error.to_string()))?;
+        let bytes = whole(accepted(response).await?).await?;
+        serde_json::from_slice(&bytes).map_err(|error| strange(&error.to_string()))
     }
 
     async fn stream<T: DeserializeOwned>(

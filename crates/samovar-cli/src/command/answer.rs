@@ -116,9 +116,13 @@ pub(super) fn apply(mut request: Request, wishes: &Generation) -> Request {
     }
     request.common.deadline = wishes.timeout.map(TimeSpan::as_duration);
     request.common.keep_alive = wishes.keep_alive;
-    // The process that asked, so that two loops on one machine are two clients.
-    request.common.client = format!("cli-{}", parent_process());
+    request.common.client = client();
     request
+}
+
+/// The process that asked, so that two loops on one machine are two clients.
+pub(super) fn client() -> String {
+    format!("cli-{}", parent_process())
 }
 
 #[cfg(unix)]

@@ -8,9 +8,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use samovar::{Answer, AnswerEvent, Builder, Request, Runtime, WarmOptions};
+use samovar::{Answer, AnswerEvent, Builder, Common, Request, Runtime, WarmOptions, Work};
 use samovar_core::{ErrorKind, Failure, ModelRef};
-use samovar_server::admin::wire::{GenerateBody, GenerateEvent, WarmBody, WarmEvent};
+use samovar_server::admin::wire::{
+    DetokenizeBody, EmbedBody, GenerateBody, GenerateEvent, TokenizeBody, WarmBody, WarmEvent,
+};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -59,7 +61,7 @@ impl<'a> Backend<'a> {
             }
             Self::Daemon(context) => {
                 stored::keep_offline(context, &request.common.model).await?;
-                let body = GenerateBody::try_from(request)?;
+                let body = AskedBody::try_from(request)?;
                 let lines = send(context, context.daemon().await?, &body).await?;
                 Ok(Answers::Daemon(Box::new(Remote { context, body, lines, may_go_elsewhere: true })))
             }
@@ -105,6 +107,48 @@ impl<'a> Backend<'a> {
         }
     }
 
+    /// Token ids of texts. The model is best loaded before: nothing tells how that gets on.
+    ///
+    /// # Errors
+    /// Whatever keeps the model from being asked, or the texts from being read.
+    pub(crate) async fn tokenize(&self, body: &TokenizeBody) -> Result<Vec<Vec<u32>>, Failure> {
+        let TokenizeBody { model, texts, add_special, parse_special } = body;
+        match self {
+            Self::Here(runtime) => {
+                let common = Common::new(model.as_str());
+                runtime.tokenize(common, texts.clone(), *add_special, *parse_special).await
+            }
+            Self::Daemon(context) => {
+                let send = async |connection: Connection| connection.tokenize(body).await;
+                let answer = start::ask(&context.settings, context.daemon().await?, send).await;
+                answer
+                    .map(|answer| answer.tokens)
+                    .map_err(|failure| stored::of_daemon(context, model, failure))
+            }
+        }
+    }
+
+    /// Texts of token ids; bytes that are no text become U+FFFD.
+    ///
+    /// # Errors
+    /// As [`tokenize`](Self::tokenize); `InvalidRequest` for ids outside the vocabulary.
+    pub(crate) async fn detokenize(&self, body: &DetokenizeBody) -> Result<Vec<String>, Failure> {
+        let DetokenizeBody { model, tokens } = body;
+        match self {
+            Self::Here(runtime) => {
+                let texts = runtime.detokenize(Common::new(model.as_str()), tokens.clone()).await?;
+                Ok(texts.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect())
+            }
+            Self::Daemon(context) => {
+                let send = async |connection: Connection| connection.detokenize(body).await;
+                let answer = start::ask(&context.settings, context.daemon().await?, send).await;
+                answer
+                    .map(|answer| answer.texts)
+                    .map_err(|failure| stored::of_daemon(context, model, failure))
+            }
+        }
+    }
+
     /// The numbers of the daemon that answers; `None` while no daemon runs.
     ///
     /// # Errors
@@ -112,7 +156,7 @@ impl<'a> Backend<'a> {
     pub(crate) async fn stats(&self) -> Result<Option<Value>, Failure> {
         match self {
             Self::Here(runtime) => {
-                let stats = serde_json::to_value(runtime.stats().await);
+                let stats = serde_json::to_value(runtime.stats_and_stored().await);
                 Ok(Some(stats.expect("invariant: statistics serialize")))
             }
             Self::Daemon(context) => match context.client().connect().await? {
@@ -133,10 +177,39 @@ impl<'a> Backend<'a> {
 async fn send(
     context: &Context,
     connection: Connection,
-    body: &GenerateBody,
+    body: &AskedBody,
 ) -> Result<Lines<GenerateEvent>, Failure> {
-    let send = async |connection: Connection| connection.generate(body).await;
+    let send = async |connection: Connection| match body {
+        AskedBody::Generate(body) => connection.generate(body).await,
+        AskedBody::Embed(body) => connection.embed(body).await,
+    };
     start::ask(&context.settings, connection, send).await
+}
+
+/// What the daemon is asked, kept so that the next one can be asked the same.
+enum AskedBody {
+    Generate(Box<GenerateBody>),
+    Embed(Box<EmbedBody>),
+}
+
+impl AskedBody {
+    fn model(&self) -> &str {
+        match self {
+            Self::Generate(body) => &body.model,
+            Self::Embed(body) => &body.model,
+        }
+    }
+}
+
+impl TryFrom<Request> for AskedBody {
+    type Error = Failure;
+
+    fn try_from(request: Request) -> Result<Self, Failure> {
+        Ok(match request.work {
+            Work::Embed(_) => Self::Embed(Box::new(EmbedBody::try_from(request)?)),
+            _ => Self::Generate(Box::new(GenerateBody::try_from(request)?)),
+        })
+    }
 }
 
 /// An answer on its way. **Dropping it cancels the request.**
@@ -148,7 +221,7 @@ pub(crate) enum Answers<'a> {
 /// An answer of the daemon.
 pub(crate) struct Remote<'a> {
     context: &'a Context,
-    body: GenerateBody,
+    body: AskedBody,
     lines: Lines<GenerateEvent>,
     /// No slot was granted yet and no other daemon asked: should this one leave, the next can answer as well.
     may_go_elsewhere: bool,
@@ -185,7 +258,7 @@ impl Remote<'_> {
                     self.may_go_elsewhere &= matches!(event, GenerateEvent::Waiting(_));
                     return Ok(match event.into() {
                         AnswerEvent::Failed(failure) => {
-                            AnswerEvent::Failed(stored::of_daemon(self.context, &self.body.model, failure))
+                            AnswerEvent::Failed(stored::of_daemon(self.context, self.body.model(), failure))
                         }
                         event => event,
                     });

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod df;
 mod doctor;
+mod embed;
 mod export;
 mod follow;
 mod gc;
@@ -20,6 +21,7 @@ mod probe;
 mod ps;
 mod pull;
 mod reference;
+mod rerank;
 mod rm;
 mod run;
 mod serve;
@@ -28,12 +30,15 @@ mod shutdown;
 mod stats;
 mod stop;
 mod stored;
+mod texts;
+mod tokenize;
+mod vectors;
 mod verify;
 mod warm;
 mod why;
 pub(crate) mod worker;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use samovar_core::Failure;
 
@@ -53,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) watched: Option<Arc<Watched>>,
     /// Where the output goes.
     pub(crate) report: Report,
+    /// That the daemon is of another version is said once.
+    pub(crate) skew_note: Once,
 }
 
 impl Context {
@@ -70,9 +77,11 @@ impl Context {
         let progress = self.report.progress();
         let connection = start::ensure(&self.settings, || progress.say("Starting the daemon")).await?;
         drop(progress);
-        if let Some(skew) = start::skew(&self.settings) {
-            self.report.note(&format!("note: {skew}"));
-        }
+        self.skew_note.call_once(|| {
+            if let Some(skew) = start::skew(&self.settings) {
+                self.report.note(&format!("note: {skew}"));
+            }
+        });
         Ok(connection)
     }
 }
@@ -122,6 +131,9 @@ pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(
     match arguments.verb {
         Verb::Run(run) => run::execute(context, run).await,
         Verb::Chat(chat) => chat::execute(context, chat).await,
+        Verb::Embed(embed) => embed::execute(context, embed).await,
+        Verb::Rerank(rerank) => rerank::execute(context, rerank).await,
+        Verb::Tokenize(tokenize) => tokenize::execute(context, tokenize).await,
         Verb::Serve(serve) => serve::execute(context, serve).await,
         Verb::Pull(pull) => pull::execute(context, pull).await,
         Verb::List => list::execute(context).await,

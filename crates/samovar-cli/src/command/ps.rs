@@ -39,8 +39,12 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
 
 /// The models that are in memory, on their way there, or kept from it.
 pub(super) fn table(figures: &Figures) -> Columns {
-    let mut columns = Columns::new(&[
-        ("MODEL", Align::Left),
+    // Told only where there is something to tell.
+    let shows_capabilities =
+        figures.models.iter().any(|model| model.capabilities.iter().any(|work| work != "generate"));
+    let mut heads = vec![("MODEL", Align::Left)];
+    heads.extend(shows_capabilities.then_some(("CAPABILITIES", Align::Left)));
+    heads.extend([
         ("STATE", Align::Left),
         ("MEMORY", Align::Right),
         ("LAYOUT", Align::Left),
@@ -54,9 +58,11 @@ pub(super) fn table(figures: &Figures) -> Columns {
         ("LOAD", Align::Right),
         ("UNTIL", Align::Left),
     ]);
+    let mut columns = Columns::new(&heads);
     for model in figures.models.iter().filter(|model| model.state != "absent") {
-        columns.row([
-            model.name.clone(),
+        let mut cells = vec![model.name.clone()];
+        cells.extend(shows_capabilities.then(|| model.capabilities.join(", ")));
+        cells.extend([
             state(model),
             ByteSize::from_bytes(model.held_bytes + model.mapped_bytes).to_string(),
             model.options.as_ref().map_or_else(|| "-".to_owned(), |options| options.layout.clone()),
@@ -70,6 +76,7 @@ pub(super) fn table(figures: &Figures) -> Columns {
             if model.loads > 0 { ms(model.load_ms_p50) } else { "-".to_owned() },
             until(model),
         ]);
+        columns.row(cells);
     }
     columns
 }
@@ -139,6 +146,21 @@ mod tests {
             ("1/2".to_owned(), vec!["m: threads 2 → 1: another program has a core".to_owned()])
         );
         assert_eq!(threads_of(&ModelFigures::default()), "-");
+    }
+
+    #[test]
+    fn capabilities_are_told_where_a_model_does_more_than_write() {
+        let model = |words: &[&str]| ModelFigures {
+            name: "m".to_owned(),
+            state: "ready".to_owned(),
+            capabilities: words.iter().map(|word| (*word).to_owned()).collect(),
+            ..ModelFigures::default()
+        };
+        let shown =
+            |models: Vec<ModelFigures>| format!("{:?}", table(&Figures { models, ..Figures::default() }));
+        assert!(!shown(vec![model(&["generate"]), model(&[])]).contains("CAPABILITIES"));
+        let both = shown(vec![model(&["generate"]), model(&["embed", "rerank"])]);
+        assert!(both.contains("CAPABILITIES") && both.contains("embed, rerank"), "{both}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! without a daemon; of a model that is not here, the source is asked.
 
 use samovar::store::{Artifact, FetchPlan, PrefixUse, Role};
-use samovar::{Alias, Builder, Instances, ModelInfo, Origin, PackedInfo, TemplateOrigin};
+use samovar::{Alias, Builder, EmbedderInfo, Instances, ModelInfo, Origin, PackedInfo, TemplateOrigin};
 use samovar_core::footprint::Speed;
 use samovar_core::units::{ByteSize, counted};
 use samovar_core::{ErrorKind, Failure};
@@ -41,15 +41,17 @@ pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> 
     }
     let info = describe(context, &reference).await?;
     let packed = packed(context, &reference).await;
+    let embedder = embedder(context, &info, &reference).await;
     if context.report.is_json() {
         let mut object = json!(info);
         object["packed"] = json!(packed);
+        object["embedder"] = json!(embedder);
         return context.report.json(&object);
     }
     let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
     columns.row(["name".to_owned(), info.name.clone()]);
     columns.row(["file".to_owned(), info.path.display().to_string()]);
-    header(&mut columns, &info, configured_context(context, name));
+    header(&mut columns, &info, configured_context(context, name), embedder.as_ref());
     if let Some(packed) = &packed {
         layouts(&mut columns, packed);
     }
@@ -69,6 +71,15 @@ async fn describe(context: &Context, reference: &str) -> Result<ModelInfo, Failu
     }
 }
 
+/// What its vectors are, of a model that makes some.
+async fn embedder(context: &Context, info: &ModelInfo, reference: &str) -> Option<EmbedderInfo> {
+    if info.capabilities.iter().all(|work| work == "generate") {
+        return None;
+    }
+    let here = Builder::settings(context.settings.runtime.clone()).build().ok()?;
+    here.embedder(reference, Origin::Owner).await.ok()
+}
+
 /// Tokens of context that the settings ask for.
 fn configured_context(context: &Context, name: &str) -> Option<u32> {
     let runtime = &context.settings.runtime;
@@ -76,9 +87,23 @@ fn configured_context(context: &Context, name: &str) -> Option<u32> {
     alias.and_then(|alias| alias.settings.context_tokens).or(runtime.defaults.context_tokens)
 }
 
-fn header(columns: &mut Columns, model: &ModelInfo, configured_context: Option<u32>) {
+fn header(
+    columns: &mut Columns,
+    model: &ModelInfo,
+    configured_context: Option<u32>,
+    embedder: Option<&EmbedderInfo>,
+) {
     let mut row = |name: &str, text: String| columns.row([name.to_owned(), text]);
     row("architecture", model.architecture.clone());
+    // Of a daemon of an older version it is not known.
+    if !model.capabilities.is_empty() {
+        row("capabilities", model.capabilities.join(", "));
+    }
+    if let Some(embedder) = embedder {
+        for (name, text) in vectors(embedder) {
+            row(name, text);
+        }
+    }
     row("parameters", parameters(model.parameters));
     row("format", model.quantization.clone());
     row("size", ByteSize::from_bytes(model.size_bytes).to_string());
@@ -99,6 +124,7 @@ fn header(columns: &mut Columns, model: &ModelInfo, configured_context: Option<u
     }
     match &model.chat_template {
         TemplateOrigin::Own => {}
+        TemplateOrigin::Missing if !writes_text(model) => {}
         TemplateOrigin::Missing => row(
             "chat template",
             "ChatML, because its file has no template: set chat_template if the answers look wrong"
@@ -117,10 +143,37 @@ fn header(columns: &mut Columns, model: &ModelInfo, configured_context: Option<u
     row("memory", format!("{} when loaded, by prediction", ByteSize::from_bytes(model.predicted_bytes)));
 }
 
+/// Whether the model can be asked for text; a daemon of an older version says nothing, and knew no other models.
+fn writes_text(model: &ModelInfo) -> bool {
+    model.capabilities.is_empty() || model.capabilities.iter().any(|work| work == "generate")
+}
+
+/// What its vectors are, and what stored ones must have in common with them.
+fn vectors(embedder: &EmbedderInfo) -> Vec<(&'static str, String)> {
+    let EmbedderInfo { pooling, dimensions, max_input_tokens, .. } = embedder;
+    let longest = format!("inputs of at most {}", counted(*max_input_tokens, "token"));
+    let mut rows = vec![
+        ("vectors", format!("{dimensions} dimensions, pooling {}, {longest}", pooling.as_str())),
+        ("fingerprint", embedder.fingerprint.clone()),
+    ];
+    let prompts = [("query prompt", &embedder.query_prompt), ("document prompt", &embedder.document_prompt)];
+    rows.extend(
+        prompts
+            .iter()
+            .filter(|(_, prompt)| !prompt.is_empty())
+            .map(|(name, prompt)| (*name, format!("{prompt:?}"))),
+    );
+    rows
+}
+
 async fn stored_model(context: &Context, artifact: &Artifact, info: Option<&ModelInfo>) -> Result<(), Ended> {
     let is_loaded = is_loaded(context, artifact, info).await?;
     let packed = match info {
         Some(info) => packed(context, &info.name).await,
+        None => None,
+    };
+    let embedder = match info {
+        Some(info) => embedder(context, info, &info.name).await,
         None => None,
     };
     let (store, key) = (context.store().await?, artifact.key_digest);
@@ -129,12 +182,15 @@ async fn stored_model(context: &Context, artifact: &Artifact, info: Option<&Mode
         let mut object = as_json(artifact, info, is_loaded);
         object["prefixes"] = json!(prefixes);
         object["packed"] = json!(packed);
+        object["embedder"] = json!(embedder);
         return context.report.json(&object);
     }
     let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
     columns.row(["name".to_owned(), artifact.reference.clone()]);
     match info {
-        Some(info) => header(&mut columns, info, configured_context(context, &info.name)),
+        Some(info) => {
+            header(&mut columns, info, configured_context(context, &info.name), embedder.as_ref());
+        }
         None => columns.row(["format".to_owned(), format(artifact)]),
     }
     let mut row = |name: &str, text: String| columns.row([name.to_owned(), text]);

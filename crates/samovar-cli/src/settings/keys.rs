@@ -310,13 +310,13 @@ pub(crate) const MODEL_KEYS: &[Key] = &[
     found(
         "context_tokens",
         Shape::Count { min: 8, max: CONTEXT_MAX },
-        "4096, or less if the model has less",
-        "Tokens of context for each request.",
+        "4096 (2048 for models that only make vectors), or less if the model has less",
+        "Tokens of context for each request; of a model that only makes vectors, tokens of its longest input.",
     ),
     found(
         "slots",
         Shape::Count { min: 1, max: 256 },
-        "by memory, at most 4",
+        "by memory, at most 4; 64 for models that only make vectors",
         "Requests that are served at the same time.",
     ),
     found(
@@ -386,8 +386,33 @@ pub(crate) const CHAT_TEMPLATE: Key = found(
     "A chat template (Jinja) instead of the model's own: a path, relative to the configuration file, or a built-in one's name.",
 );
 
+/// How the model that a name in `[models.NAME]` stands for makes vectors.
+pub(crate) const POOLING: Key = found(
+    "pooling",
+    Shape::OneOf(&["mean", "cls", "last", "rank"]),
+    "as the model's file says",
+    "How one vector is made of those of all tokens: their mean, the first one's (cls), the last one's (last), or the scores of a classifier (rank). A model that writes text also makes vectors if this is set.",
+);
+
+/// What stands before queries for the model that a name in `[models.NAME]` stands for.
+pub(crate) const QUERY_PROMPT: Key = found(
+    "query_prompt",
+    Shape::Text,
+    "none",
+    "Text that is put before an input that is a query, such as `query: `.",
+);
+
+/// What stands before documents for the model that a name in `[models.NAME]` stands for.
+pub(crate) const DOCUMENT_PROMPT: Key = found(
+    "document_prompt",
+    Shape::Text,
+    "none",
+    "Text that is put before an input that is a document, such as `passage: `.",
+);
+
 /// Settings that only a name in `[models.NAME]` has.
-pub(crate) const NAME_KEYS: &[Key] = &[SOURCE, CHAT_TEMPLATE, ADAPTERS, NEEDS];
+pub(crate) const NAME_KEYS: &[Key] =
+    &[SOURCE, CHAT_TEMPLATE, ADAPTERS, NEEDS, POOLING, QUERY_PROMPT, DOCUMENT_PROMPT];
 
 /// Variables of other programs that set a key of ours, where neither flag nor `SAMOVAR_*` does.
 pub(crate) const FOREIGN: &[(&str, &str)] =

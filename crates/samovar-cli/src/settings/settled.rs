@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use samovar::worker::sandbox;
 use samovar::{
-    Alias, Budget, ChatTemplate, EvictionPolicy, ModelSettings, PoolConfig, PrefixSharing, RuntimeSettings,
+    Alias, Budget, ChatTemplate, EvictionPolicy, ModelSettings, PoolConfig, Pooling, PrefixSharing,
+    RuntimeSettings,
 };
 use samovar_core::footprint::{KvType, LayoutWish};
 use samovar_core::units::{KeepAlive, TimeSpan};
@@ -17,7 +18,9 @@ use samovar_server::Limits;
 use super::entry::{self, Entry};
 use super::file::{self, Contents};
 use super::foreign::Foreign;
-use super::keys::{self, ADAPTERS, CHAT_TEMPLATE, KEYS, NEEDS, SOURCE};
+use super::keys::{
+    self, ADAPTERS, CHAT_TEMPLATE, DOCUMENT_PROMPT, KEYS, NEEDS, POOLING, QUERY_PROMPT, SOURCE,
+};
 use super::value::Value;
 use super::{Environment, Provenance, storage};
 use crate::home::{self, Home};
@@ -347,6 +350,9 @@ fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
     settings.min_instances = count(values, &at("min_instances"));
     settings.max_instances = count(values, &at("max_instances"));
     settings.needs = names(values, &at(NEEDS.path));
+    settings.pooling = text(values, &at(POOLING.path)).and_then(|word| Pooling::named(&word));
+    settings.query_prompt = text(values, &at(QUERY_PROMPT.path));
+    settings.document_prompt = text(values, &at(DOCUMENT_PROMPT.path));
     settings.chat_template = match value(values, &at(CHAT_TEMPLATE.path)) {
         Some(Value::Text(name)) => Some(ChatTemplate::BuiltIn(name.clone())),
         Some(Value::Path(path)) => Some(ChatTemplate::File(path.clone())),

@@ -165,11 +165,11 @@ impl Home {
         use std::io::Read;
         let mut stream = UnixStream::connect(self.socket()).expect("connects");
         let length = body.len();
-        write!(
-            stream,
+        // In one piece: a route that does not read its body may answer and close the connection before a second one.
+        let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-        )
-        .expect("sends");
+        );
+        stream.write_all(request.as_bytes()).expect("sends");
         let mut head = [0; 12];
         stream.read_exact(&mut head).expect("answers");
         std::str::from_utf8(&head[9..]).expect("status").parse().expect("status")

@@ -8,6 +8,7 @@ mod corpus;
 mod crashes;
 mod daemon;
 mod doctor;
+mod embed;
 mod home;
 mod layouts;
 mod mistakes;

@@ -38,6 +38,7 @@ pub(crate) fn options() -> LoadOptions {
         kv_type: KvType::F16,
         threads: 1,
         lock_memory: false,
+        pooling: None,
     }
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn answer(instance: &dyn Instance, adapter: Option<(&Path, f32)>) -> 
     loop {
         match generation.blocking_next() {
             Some(TokenEvent::Token { text: more, .. }) => text.push_str(&more),
-            Some(TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. }) => {}
+            Some(TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Embedded(_)) => {}
             Some(TokenEvent::Done(_)) => return text,
             other => panic!("{other:?}"),
         }
