@@ -75,6 +75,7 @@ fn main() -> io::Result<()> {
         ("failed", vec![2, 11, 2, b'n', b'o', 0, 0, 0]),
         ("token", [&[3_u8, 1, 1, 2, 1, b'x', 1, 7, 1, b'x', 0, 0, 0, 0, 0][..], &MEASURED].concat()),
         ("done", [&[3_u8, 1, 2, 3, 0, 1, 0, 1][..], &[0; 16], &MEASURED].concat()),
+        ("vector", [&[3_u8, 1, 4, 5, 0, 2, 0, 2][..], &[0; 8], &MEASURED].concat()),
         ("tokens", [&[4_u8, 3, 0, 1, 2, 5, 6][..], &MEASURED].concat()),
         ("prefixes", [&[4_u8, 3, 0, 3, 1, 9, 2, 5, 6, 0, 0][..], &MEASURED].concat()),
         ("beat", [&[5_u8, 1, 1][..], &MEASURED].concat()),

@@ -2,19 +2,19 @@
 //!
 //! It checks that each of them answers and ends well, never what it answers.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::process;
 use crate::tree::Tree;
 
 /// Longest time that the service may take to end after SIGINT.
 const END_WITHIN: Duration = Duration::from_secs(60);
-/// Longest time that the service may take for an answer, its load included.
+/// Longest time that an example may take for its answers, their load included.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 /// What every example is asked.
 const QUESTION: &str = "Tell me a story about a fox";
@@ -52,6 +52,7 @@ impl Examples<'_> {
         }
         output(self.command("batch").arg(&prompts))?;
         for name in &names {
+            // Without a file, the program has said why.
             let answer = fs_err::read_to_string(name.with_extension("answer"))?;
             ensure!(!answer.trim().is_empty(), "an answer is empty");
         }
@@ -73,7 +74,7 @@ impl Examples<'_> {
         ensure!(!answer.trim().is_empty(), "it sent no answer");
         let pid = service.0.id().to_string();
         process::run_quietly(self.home, "kill", &["-INT", &pid])?;
-        service.end()
+        service.end(END_WITHIN)
     }
 
     fn command(&self, example: &str) -> Command {
@@ -83,13 +84,15 @@ impl Examples<'_> {
     }
 }
 
-/// What a program prints to its standard output, once it has ended well.
+/// What a program prints to its standard output, once it has ended well. Its other words are shown.
 fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().context("cannot start it")?;
-    if !output.status.success() {
-        bail!("it ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8(output.stdout)?)
+    let mut printed = tempfile::tempfile()?;
+    let child = command.stdout(printed.try_clone()?).spawn().context("cannot start it")?;
+    Running(child).end(ANSWER_WITHIN)?;
+    let mut text = String::new();
+    printed.rewind()?;
+    printed.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// A program that is killed if it still runs when this is dropped.
@@ -97,14 +100,14 @@ struct Running(Child);
 
 impl Running {
     /// Waits until it has ended well.
-    fn end(&mut self) -> Result<()> {
-        let deadline = Instant::now() + END_WITHIN;
+    fn end(&mut self, within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.0.try_wait()? {
                 ensure!(status.success(), "it ended with {status}");
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "it still runs {} s after SIGINT", END_WITHIN.as_secs());
+            ensure!(Instant::now() < deadline, "it still runs after {} s", within.as_secs());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -122,12 +125,23 @@ impl Drop for Running {
 mod tests {
     use super::*;
 
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
     #[test]
-    fn an_example_that_fails_is_an_error_with_its_words() {
-        let error =
-            output(Command::new("sh").args(["-c", "echo no model >&2; exit 1"])).expect_err("it fails");
-        assert!(error.to_string().contains("no model"), "{error}");
-        let mut failing = Running(Command::new("sh").args(["-c", "exit 1"]).spawn().expect("sh"));
-        assert!(failing.end().is_err());
+    fn an_example_prints_its_answer_or_is_an_error() {
+        assert_eq!(output(&mut sh("echo once upon a time")).expect("it ends well"), "once upon a time\n");
+        let error = output(&mut sh("exit 3")).expect_err("it fails");
+        assert!(error.to_string().contains('3'), "{error}");
+    }
+
+    #[test]
+    fn an_example_that_hangs_is_ended() {
+        let hanging = sh("exec sleep 600").spawn().expect("sh");
+        let error = Running(hanging).end(Duration::ZERO).expect_err("it hangs");
+        assert!(error.to_string().contains("still runs"), "{error}");
     }
 }

@@ -7,6 +7,7 @@
 //!   tidy        the house rules that a compiler cannot check
 //!   docs        docs/reference, written by the built binary itself
 //!   bench       scenarios side by side with what a user would pick instead
+//!   clients     official clients of OpenAI's API against the built server, with a real embedding model
 //!   soak        the long loops that are too slow for every change
 //!   demo-model  trains the built-in model again
 //! ```
@@ -17,6 +18,7 @@
 
 mod bench;
 mod ci;
+mod clients;
 mod demo_model;
 mod docs;
 mod examples;
@@ -54,6 +56,8 @@ enum Task {
     Docs(docs::Arguments),
     /// Measure against what a user would pick instead
     Bench(bench::Arguments),
+    /// Official clients against the built server (needs python3 with venv, and npm for one of them)
+    Clients(clients::Arguments),
     /// Loops that are too long for every change
     Soak(soak::Arguments),
     /// Train the built-in demo model again (needs python3 with venv)
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(&tree),
         Task::Docs(arguments) => docs::run(&tree, &arguments),
         Task::Bench(arguments) => bench::run(&tree, &arguments),
+        Task::Clients(arguments) => clients::run(&tree, &arguments),
         Task::Soak(arguments) => soak::run(&tree, &arguments),
         Task::DemoModel(arguments) => demo_model::run(&tree, &arguments),
     });

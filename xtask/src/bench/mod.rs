@@ -19,8 +19,8 @@ mod process_memory;
 mod record;
 mod samples;
 mod scenario;
-mod stream;
-mod subject;
+pub(crate) mod stream;
+pub(crate) mod subject;
 
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,7 @@ enum Task {
 }
 
 /// What a measurement works with.
-struct Bench<'a> {
+pub(crate) struct Bench<'a> {
     tree: &'a Tree,
     /// Where `samovar` and `examples/` lie.
     programs: &'a Path,

@@ -111,6 +111,15 @@ impl Arguments {
 
     /// Starts `llama-server` with this many slots and waits until it is ready.
     pub(crate) fn serve(&self, setup: Setup<'_>, slots: u32, context: u32) -> Result<Server> {
+        self.start(setup, slots, context, &[])
+    }
+
+    /// The same for vectors alone.
+    pub(crate) fn embed(&self, setup: Setup<'_>, slots: u32, context: u32) -> Result<Server> {
+        self.start(setup, slots, context, &["--embeddings"])
+    }
+
+    fn start(&self, setup: Setup<'_>, slots: u32, context: u32, more: &[&str]) -> Result<Server> {
         let tool = named(self.server.as_deref(), "--llama-server")?;
         let address = stream::free_address()?;
         let (host, port) = address.split_once(':').context("an address has a port")?;
@@ -119,6 +128,7 @@ impl Arguments {
         let mut command = Command::new(tool);
         command.arg("-m").arg(setup.model);
         command.args(["-t", &threads, "-np", &slots, "-c", &context, "--host", host, "--port", port]);
+        command.args(more);
         if !setup.repacks {
             command.arg("--no-repack");
         }

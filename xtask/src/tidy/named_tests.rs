@@ -11,6 +11,12 @@ const HEADING: &str = "## Attacks";
 /// Looks for every test that a row of the table names.
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     let Some(page) = sources.iter().find(|source| source.file == Path::new(PAGE)) else { return Vec::new() };
+    if !page.text.lines().any(|line| line.starts_with(HEADING)) {
+        return vec![Finding::in_file(
+            &page.file,
+            format!("no table of tests follows a heading `{HEADING}`"),
+        )];
+    }
     let rows = page.text.lines().enumerate().skip_while(|(_, line)| !line.starts_with(HEADING));
     let mut findings = Vec::new();
     for (number, row) in rows {
@@ -75,5 +81,6 @@ mod tests {
         let found: Vec<_> = check(&sources).into_iter().map(|finding| (finding.line, finding.what)).collect();
         let missing = |test: &str| (Some(6), format!("worker has no test called {test}"));
         assert_eq!(found, [missing("fake/truths"), missing("empty")]);
+        assert_eq!(check(&[source(PAGE, "## Tests\n")]).len(), 1, "a page without the table");
     }
 }

@@ -307,8 +307,9 @@ fn next_to_a_prompt(bench: &mut Bench<'_>, subject: &Subject<'_>) -> Result<()> 
 /// Programs that compute, until this is dropped. Each leads a group of processes, which ends with it.
 struct Others(Vec<Child>);
 
-const LOOP: &str = "while :; do :; done";
-const COMPILER: &str = r#"while :; do
+/// Each ends by itself once the process `$1` has gone: Ctrl-C in a terminal does not reach their groups.
+const LOOP: &str = r#"while kill -0 "$1"; do i=0; while [ "$i" -lt 100000 ]; do i=$((i + 1)); done; done"#;
+const COMPILER: &str = r#"while kill -0 "$1"; do
     echo '#include <regex>
         bool is_so(const char *text) { return std::regex_match(text, std::regex("a*b")); }' |
         c++ -O2 -x c++ -S -o - - > /dev/null
@@ -322,7 +323,8 @@ impl Others {
         let scripts = std::iter::repeat_n(LOOP, load.loops);
         for script in scripts.chain(std::iter::repeat_n(COMPILER, load.compilers)) {
             let mut command = Command::new("sh");
-            command.args(["-c", script]).stdin(Stdio::null()).stderr(Stdio::null()).process_group(0);
+            command.args(["-c", script, "sh", &std::process::id().to_string()]);
+            command.stdin(Stdio::null()).stderr(Stdio::null()).process_group(0);
             others.0.push(command.spawn().context("cannot start a program that computes")?);
         }
         std::thread::sleep(SETTLE);
@@ -340,5 +342,21 @@ impl Drop for Others {
             let _ = child.wait();
         }
         std::thread::sleep(SETTLE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_that_compute_end_when_the_bench_has_gone() {
+        let mut bench = Command::new("true").spawn().expect("true");
+        bench.wait().expect("it ends");
+        for script in [LOOP, COMPILER] {
+            let mut command = Command::new("sh");
+            command.args(["-c", script, "sh", &bench.id().to_string()]).stderr(Stdio::null());
+            assert!(command.status().expect("sh").success(), "{script}");
+        }
     }
 }

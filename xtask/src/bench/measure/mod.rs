@@ -5,6 +5,7 @@ mod busy;
 mod chat_cost;
 mod crowd;
 mod download;
+mod embeddings;
 mod isolation;
 mod kept_prefix;
 mod layouts;
@@ -71,6 +72,8 @@ pub(crate) enum Measure {
     Busy(busy::Parameters),
     /// Far more requests than can be served.
     Overload(overload::Parameters),
+    /// Vectors of texts.
+    Embeddings(embeddings::Parameters),
     /// A new process with its model on disk.
     WarmStart(warm_start::Parameters),
 }
@@ -115,6 +118,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         Measure::Attacks(plan) => return attacks::run(bench, plan),
         Measure::Overload(plan) => return overload::run(bench, plan),
         Measure::Download(plan) => return download::run(bench, plan),
+        Measure::Embeddings(plan) => return embeddings::run(bench, plan),
         Measure::Stampede(plan) => {
             each(bench, &plan.models, |bench, model| stampede::measure(bench, plan, model));
         }
