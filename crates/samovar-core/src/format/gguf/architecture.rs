@@ -7,12 +7,17 @@ use std::io::{Read, Seek};
 use super::error::Fault;
 use super::limits;
 use super::metadata::Metadata;
-use super::value::shown;
+use super::value::{ValueType, shown};
 use crate::embedding::Pooling;
 use crate::model::descriptor::is_encoder;
 
 /// Values of `rope.scaling.type` that llama.cpp knows; it asserts on others.
 const ROPE_SCALINGS: [&str; 4] = ["none", "linear", "yarn", "longrope"];
+
+/// Encoders whose heads need not be as wide as the model together.
+///
+/// *Source:* the shapes that llama.cpp asks of `attn_q` and `attn_output`.
+const FREE_HEADS: [&str; 3] = ["gemma-embedding", "llama-embed", "t5encoder"];
 
 /// The numbers of an architecture.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub(super) struct Architecture {
     pub(super) pooling: Option<Pooling>,
     /// Whether a token sees those before it only.
     pub(super) is_causal: bool,
+    /// Scores that llama.cpp reads of a classifier, whatever that makes.
+    pub(super) classes: u64,
     /// `vocab_size`, for models without a vocabulary of their own.
     pub(super) vocabulary: Option<u64>,
 }
@@ -67,6 +74,9 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Archite
     }
     let pooling = pooling(metadata, &key("pooling_type"))?;
     let is_causal = metadata.boolean(&key("attention.causal"))?.unwrap_or(true) && !is_encoder(&name);
+    let labels =
+        metadata.array(&key("classifier.output_labels"), &[ValueType::String], "an array of strings")?;
+    let classes = labels.map_or(1, |labels| labels.count.max(1));
     let vocabulary = metadata.unsigned(&key("vocab_size"), 0..=limits::VOCABULARY)?;
     Ok(Architecture {
         name,
@@ -81,12 +91,13 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Archite
         state_bytes,
         pooling,
         is_causal,
+        classes,
         vocabulary,
     })
 }
 
-/// What llama.cpp asserts of encoders: heads of one width, and layers behind the pooling that begin and end with the
-/// model's own.
+/// What llama.cpp asserts of encoders: heads of one width, which together are as wide as the model in most, layers behind the
+/// pooling that fit each other, and vectors as wide as it says that they are.
 fn check_encoder<R: Read + Seek>(
     metadata: &mut Metadata<R>,
     name: &str,
@@ -97,7 +108,15 @@ fn check_encoder<R: Read + Seek>(
         let key = format!("{name}.attention.value_length");
         return Err(out_of_range(&key, value_width, format!("{key_width}, as that of keys")));
     }
-    for suffix in ["dense_2_feat_in", "dense_3_feat_out"] {
+    let key = format!("{name}.attention.head_count");
+    // Of several numbers llama.cpp takes the first for all blocks.
+    let heads = metadata.unsigned(&key, 0..=limits::HEADS)?.unwrap_or(0);
+    if !FREE_HEADS.contains(&name) && heads * key_width != width {
+        let range =
+            format!("as many as make the width of {width} together with the key width of {key_width}");
+        return Err(out_of_range(&key, heads, range));
+    }
+    for suffix in ["embedding_length_out", "dense_2_feat_in", "dense_3_feat_out"] {
         let key = format!("{name}.{suffix}");
         if let Some(found) = metadata.unsigned(&key, 0..=limits::WIDTH)?
             && found != 0
@@ -105,6 +124,19 @@ fn check_encoder<R: Read + Seek>(
         {
             return Err(out_of_range(&key, found, format!("{width}, the width of the model")));
         }
+    }
+    let mut number = |suffix: &str| -> Result<(String, u64), Fault> {
+        let key = format!("{name}.{suffix}");
+        let found = metadata.unsigned(&key, 0..=limits::WIDTH)?.unwrap_or(0);
+        Ok((key, found))
+    };
+    let ((_, before), (key, behind)) = (number("dense_2_feat_out")?, number("dense_3_feat_in")?);
+    if before != behind {
+        return Err(out_of_range(&key, behind, format!("{before}, as the layer before it makes")));
+    }
+    let (key, found) = number("decision.block_count")?;
+    if found != 0 {
+        return Err(out_of_range(&key, found, "0: models that decide make no vectors".to_owned()));
     }
     Ok(())
 }

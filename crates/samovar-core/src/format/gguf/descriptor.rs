@@ -111,7 +111,7 @@ impl HeaderFields {
             state_bytes: architecture.state_bytes,
             pooling: architecture.pooling,
             is_causal: architecture.is_causal,
-            has_classifier: tensors.has_classifier,
+            has_classifier: tensors.classifier_rows == Some(architecture.classes),
             vocabulary: vocabulary as u32,
             chat_template: self.chat_template,
             bos_token: tokenizer.bos_token,

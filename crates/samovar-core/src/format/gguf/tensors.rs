@@ -33,8 +33,8 @@ pub(super) struct Tensors {
     pub(super) embedding_rows: Option<u64>,
     /// Rows of the table of learned positions.
     pub(super) position_rows: Option<u64>,
-    /// Whether something makes scores of a vector.
-    pub(super) has_classifier: bool,
+    /// Scores that something makes of a vector.
+    pub(super) classifier_rows: Option<u64>,
 }
 
 /// One tensor as its description says.
@@ -250,7 +250,7 @@ struct Sums {
     by_type: Vec<TensorFormat>,
     embedding_rows: Option<u64>,
     position_rows: Option<u64>,
-    has_classifier: bool,
+    classifier_rows: Option<u64>,
 }
 
 impl Sums {
@@ -264,7 +264,7 @@ impl Sums {
             by_type,
             embedding_rows: None,
             position_rows: None,
-            has_classifier: false,
+            classifier_rows: None,
         }
     }
 
@@ -287,9 +287,11 @@ impl Sums {
         match tensor.name.as_str() {
             "token_embd.weight" => self.embedding_rows = rows,
             "position_embd.weight" => self.position_rows = rows,
-            CLASSIFIER => self.has_classifier = true,
+            CLASSIFIER => self.classifier_rows = Some(rows.unwrap_or(1)),
             // Of as many rows as the model is wide it is only a layer before the classifier.
-            POOLER => self.has_classifier |= rows.unwrap_or(1) == 1,
+            POOLER if rows.unwrap_or(1) == 1 => {
+                self.classifier_rows.get_or_insert(1);
+            }
             _ => {}
         }
         Ok(())
@@ -304,7 +306,7 @@ impl Sums {
             formats: self.by_type,
             embedding_rows: self.embedding_rows,
             position_rows: self.position_rows,
-            has_classifier: self.has_classifier,
+            classifier_rows: self.classifier_rows,
         }
     }
 }

@@ -137,6 +137,10 @@ fn a_header_says_how_vectors_are_made() {
     let embedder = decoder().u32("llama.pooling_type", 3).boolean("llama.attention.causal", false);
     assert_eq!(facts(embedder), (Some(Pooling::Last), false, false, false));
     assert_eq!(facts(decoder().u32("llama.pooling_type", 0)).0, None);
+    let labelled =
+        |labels: &[&str]| reranker(LlamaShape::SMALLEST).strings("bert.classifier.output_labels", labels);
+    assert!(facts(labelled(&["relevance"])).2);
+    assert!(!facts(labelled(&["yes", "no"])).2, "more scores would be read than are made");
     // As wide as the model it comes before the classifier; of one row it is the classifier.
     assert!(!facts(encoder().tensor("cls.weight", &[8, 8])).2);
     assert!(facts(encoder().tensor("cls.weight", &[8, 1])).2);
