@@ -150,7 +150,11 @@ impl<'m> Context<'m> {
                 Ok(())
             }
             1 => Err(DecodeError::NoRoom),
-            2 => Err(DecodeError::Interrupted),
+            2 => {
+                // What was interrupted had its rows already.
+                self.give_rows_back(batch.len());
+                Err(DecodeError::Interrupted)
+            }
             code => Err(DecodeError::Failed(code)),
         }
     }
@@ -199,8 +203,8 @@ impl<'m> Context<'m> {
         // SAFETY: the context lives.
         let begin = unsafe { sys::llama_get_logits(self.raw.as_ptr()) };
         if !begin.is_null() {
-            // SAFETY: after a batch of so many tokens llama.cpp's buffer has so many rows there, of which it neither reads nor
-            // writes any: without a cache it is an encoder, and vectors of sequences are kept elsewhere.
+            // SAFETY: since a batch of so many tokens began, llama.cpp's buffer has so many rows there, of which it neither reads
+            // nor writes any: without a cache it is an encoder, and vectors of sequences are kept elsewhere.
             unsafe { native::discard(begin.cast(), rows * self.vocabulary * size_of::<f32>()) };
         }
     }

@@ -171,9 +171,9 @@ impl<'m> Embedder<'m> {
     }
 
     fn tell(&mut self, picked: Vec<Picked>, rows: Vec<Option<Vec<f32>>>) -> Vec<FinalEvent> {
-        let is_alone = picked.len() == 1;
+        let (is_alone, scores) = (picked.len() == 1, self.plan.scores);
         let tell = |(picked, row): (Picked, Option<Vec<f32>>)| {
-            let values = row.and_then(|row| vector::values(&row, picked.output));
+            let values = row.and_then(|row| vector::values(&row, picked.output, scores));
             self.is_spoilt |= values.is_none();
             if values.is_none() && !is_alone {
                 self.suspects.push_back(picked);

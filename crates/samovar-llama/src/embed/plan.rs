@@ -11,6 +11,7 @@ use samovar_core::embedding::Pooling;
 use samovar_core::footprint::KvType;
 use samovar_core::{Descriptor, LoadOptions};
 
+use super::vector::Scores;
 use crate::error::Error;
 use crate::plan::{CELL_GRAIN, ContextOptions, MAX_SEQUENCES, PooledOptions, STATES_BYTES};
 
@@ -27,11 +28,16 @@ const CACHED_ENCODER: &str = "llama-embed";
 /// An encoder that llama.cpp runs as half of another model.
 const HALF_MODEL: &str = "t5encoder";
 
+/// Rerankers whose answers llama.cpp makes probabilities.
+const SOFTMAX: [&str; 2] = ["qwen3", "qwen3vl"];
+
 /// Sizes of one model's context for vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EmbedPlan {
     /// How a vector is made of all tokens'.
     pub pooling: Pooling,
+    /// What its scores are.
+    pub scores: Scores,
     /// Tokens of one input at most, special ones included.
     pub input_tokens: u32,
     /// Tokens of one batch at most.
@@ -87,6 +93,11 @@ impl EmbedPlan {
         };
         let plan = Self {
             pooling,
+            scores: if SOFTMAX.contains(&descriptor.architecture.as_str()) {
+                Scores::Probabilities
+            } else {
+                Scores::Raw
+            },
             input_tokens: 0,
             budget_tokens: 0,
             call_tokens: 0,
@@ -221,6 +232,16 @@ mod tests {
             plan(&Descriptor { state_bytes, ..descriptor() }, &options).sequences
         };
         assert_eq!([of(0), of(1), of(64 << 20), of(1 << 40)], [64, 64, 4, 1]);
+    }
+
+    #[test]
+    fn yes_and_no_of_some_rerankers_are_probabilities() {
+        let of = |architecture: &str| {
+            let descriptor =
+                Descriptor { architecture: architecture.to_owned(), has_classifier: true, ..descriptor() };
+            plan(&descriptor, &LoadOptions { pooling: Some(Pooling::Rank), ..options() }).scores
+        };
+        assert_eq!(["qwen3", "llama", "bert"].map(of), [Scores::Probabilities, Scores::Raw, Scores::Raw]);
     }
 
     #[test]

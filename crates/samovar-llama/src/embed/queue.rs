@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A query waits for the batch that runs, and for one more at most: every few batches the bulk has the first place in one,
-//! so that it gets on however many ask. It never touches native state.
+//! so that each of its requests gets on however many ask. It never touches native state.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use super::ticket::{EmbedTicket, Item};
 use crate::error::Error;
 use crate::slot::{FinalEvent, send};
 
-/// Batches in a row that need not take anything of the bulk.
+/// Batches in a row that need not take anything of the bulk's first request.
 const URGENT_BATCHES: u32 = 4;
 
 /// An input of the next batch.
@@ -67,7 +67,7 @@ pub(crate) struct Queue {
     urgent: VecDeque<Request>,
     bulk: VecDeque<Request>,
     next: u64,
-    /// Batches in a row in which nothing of the waiting bulk had room.
+    /// Batches in a row in which nothing of the first request of the waiting bulk had room.
     urgent_batches: u32,
 }
 
@@ -109,17 +109,13 @@ impl Queue {
         let mut batch = NextBatch::default();
         let has_urgent = has_waiting(&self.urgent);
         let has_bulk = has_waiting(&self.bulk);
-        if has_urgent && has_bulk && self.urgent_batches >= URGENT_BATCHES {
-            batch.take(&mut self.bulk, Room { sequences: 1, ..room });
-        }
-        let mut of_bulk = batch.picked.len();
+        let is_turn_of_bulk = has_urgent && has_bulk && self.urgent_batches >= URGENT_BATCHES;
+        let mut had_turn = is_turn_of_bulk && batch.take(&mut self.bulk, Room { sequences: 1, ..room });
         batch.take(&mut self.urgent, room);
-        let before = batch.picked.len();
         // Beside a request that waits only what makes the batch worth its while.
         let tokens = if has_urgent { room.tokens.min(LEAST_TOKENS) } else { room.tokens };
-        batch.take(&mut self.bulk, Room { tokens, ..room });
-        of_bulk += batch.picked.len() - before;
-        self.urgent_batches = if has_bulk && of_bulk == 0 { self.urgent_batches + 1 } else { 0 };
+        had_turn |= batch.take(&mut self.bulk, Room { tokens, ..room });
+        self.urgent_batches = if has_bulk && !had_turn { self.urgent_batches + 1 } else { 0 };
         batch.picked
     }
 
@@ -207,9 +203,11 @@ struct NextBatch {
 }
 
 impl NextBatch {
-    /// Takes one input of each request in turn, the longest that has room, until nothing has. Who was first is last next
-    /// time.
-    fn take(&mut self, requests: &mut VecDeque<Request>, room: Room) {
+    /// Takes one input of each request in turn, the longest that has room, until nothing has. Returns whether the first that
+    /// waits had its turn: then it is last next time; else it stays the first, so that what is long comes, too.
+    fn take(&mut self, requests: &mut VecDeque<Request>, room: Room) -> bool {
+        let first = requests.iter().find(|request| !request.waiting.is_empty()).map(|request| request.id);
+        let begin = self.picked.len();
         loop {
             let before = self.picked.len();
             for request in requests.iter_mut() {
@@ -225,9 +223,11 @@ impl NextBatch {
                 break;
             }
         }
-        if requests.len() > 1 {
-            requests.rotate_left(1);
+        let had_turn = self.picked[begin..].iter().any(|picked| Some(picked.request) == first);
+        if let Some(place) = requests.iter().position(|request| had_turn && Some(request.id) == first) {
+            requests.rotate_left(place + 1);
         }
+        had_turn
     }
 
     /// The longest input that has room. Of an empty batch it may take more than there is.

@@ -122,6 +122,24 @@ fn queries_without_end_do_not_stop_an_import_and_none_waits_long() {
 }
 
 #[test]
+fn queries_without_end_stop_none_of_several_imports() {
+    // Inputs that fit beside queries, and others that do not.
+    for lengths in [[300, 300], [300, 20], [20, 300]] {
+        let mut queue = Queue::default();
+        let _imports = lengths.map(|length| bulk(&mut queue, &[length; 1_000]));
+        let (mut queries, mut batches) = (Vec::new(), [0, 0]);
+        for _ in 0..100 {
+            queries.push(query(&mut queue, &[100]));
+            let batch = pick(&mut queue, 256);
+            for (import, batches) in (0..).zip(&mut batches) {
+                *batches += usize::from(batch.iter().any(|(request, _)| *request == import));
+            }
+        }
+        assert!(batches.iter().all(|batches| *batches >= 10), "{lengths:?}: {batches:?}");
+    }
+}
+
+#[test]
 fn whoever_leaves_is_dropped() {
     let mut queue = Queue::default();
     let [left, stays] = [bulk(&mut queue, &[5, 6]), bulk(&mut queue, &[7])];
