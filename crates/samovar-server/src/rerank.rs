@@ -6,17 +6,20 @@
 //!   texts       text-embeddings-inference  ──► [{"index","score"}]
 //! ```
 
+use std::fmt;
+
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use samovar::Embed;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
 use crate::client::Asker;
-use crate::embedding::compute::{Computed, compute};
+use crate::embedding::compute::{Computed, check_fits, compute};
 use crate::embedding::inputs::{Cut, INPUTS, List, present};
 use crate::embedding::target::{self, Ability};
 use crate::embedding::terms::{Named, Terms, Wanted};
@@ -63,11 +66,40 @@ pub(crate) const FIELDS: &[Field] = &[
 ];
 
 /// A text, with an object around it or without.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "it must be a string or an object with `text`")]
-enum Document {
-    Text(String),
-    Object { text: String },
+#[derive(Debug)]
+struct Document(String);
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Document;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an object with `text`")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Document, E> {
+                Ok(Document(text.to_owned()))
+            }
+
+            /// Keeps nothing of the other fields, however much they hold.
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Document, A::Error> {
+                let mut text: Option<String> = None;
+                while let Some(name) = fields.next_key::<String>()? {
+                    if name == "text" {
+                        text = Some(fields.next_value()?);
+                    } else {
+                        fields.next_value::<IgnoredAny>()?;
+                    }
+                }
+                text.map(Document).ok_or_else(|| A::Error::custom("it has no field `text`"))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// `POST /v1/rerank`, `POST /rerank`.
@@ -89,7 +121,9 @@ pub(crate) async fn rerank(
     // Each document has a copy of the query, and a second one of itself where it is to be repeated.
     let Checked { query, texts, form, top, truncate, is_raw, returns_text } = checked;
     let mut held = BufferCharge::new(&app, &common.client);
-    held.add(query.len() * texts.len())?;
+    let copies = query.len() * texts.len();
+    check_fits(&app, copies, "query")?;
+    held.add(copies)?;
     let kept = if returns_text {
         held.add(texts.iter().map(String::len).sum())?;
         texts.clone()
@@ -155,7 +189,7 @@ impl Rerank {
                 ));
             }
             (Some(documents), None) => {
-                (Form::Documents, documents.0.into_iter().map(Document::into_text).collect::<Vec<_>>())
+                (Form::Documents, documents.0.into_iter().map(|Document(text)| text).collect::<Vec<_>>())
             }
             (None, texts) => {
                 let missing = || Refusal::invalid("documents", "`documents` is missing");
@@ -180,14 +214,6 @@ impl Rerank {
             is_raw: self.raw_scores.unwrap_or(false),
             returns_text: returns_text.unwrap_or(false),
         })
-    }
-}
-
-impl Document {
-    fn into_text(self) -> String {
-        match self {
-            Self::Text(text) | Self::Object { text } => text,
-        }
     }
 }
 
@@ -330,6 +356,9 @@ mod tests {
         assert_eq!(refused(json!({ "query": "q", "texts": ["a"], "documents": ["a"] })), "texts");
         assert_eq!(refused(json!({ "query": "q", "documents": ["a", { "title": "b" }] })), "documents[1]");
         assert_eq!(refused(json!({ "query": "q", "documents": ["a"], "top_n": 0 })), "top_n");
-        assert!(check(&Payload::of(r#"{"query":"q","documents":["a",{"text":"b"},""]}"#)).is_ok());
+        assert_eq!(refused(json!({ "query": "q", "documents": [{ "text": 3 }] })), "documents[0].text");
+        assert_eq!(refused(json!({ "query": "q", "documents": [3] })), "documents[0]");
+        let sound = r#"{"query":"q","documents":["a",{"more":[1,{"x":null}],"text":"b"},""]}"#;
+        assert!(check(&Payload::of(sound)).is_ok());
     }
 }

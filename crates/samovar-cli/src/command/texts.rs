@@ -182,6 +182,14 @@ impl Lines {
         }
     }
 
+    /// Passes over the next one, however long it is; false = there is none.
+    fn pass(&mut self) -> std::io::Result<bool> {
+        match self {
+            Self::Arguments(words) => Ok(words.next().is_some()),
+            Self::Read(reader) => Ok(reader.skip_until(b'\n')? > 0),
+        }
+    }
+
     /// Whether the next one is here already, so that reading it waits for nothing.
     fn is_ready(&self) -> bool {
         match self {
@@ -241,12 +249,14 @@ impl Reader {
 
     /// The next text that is not passed over.
     fn item(&mut self) -> Result<Option<Item>, Failure> {
+        while self.next < self.reading.skip {
+            if !self.lines.pass().map_err(|error| self.broken(&error))? {
+                return Ok(None);
+            }
+            self.next += 1;
+        }
         loop {
-            let line = self.lines.next().map_err(|error| {
-                let message =
-                    format!("could not read {}: {}", self.origin.place(self.next), home::plain(&error));
-                Failure::new(ErrorKind::Storage, message)
-            })?;
+            let line = self.lines.next().map_err(|error| self.broken(&error))?;
             let Some(line) = line else { return Ok(None) };
             let place = self.next;
             self.next += 1;
@@ -259,9 +269,6 @@ impl Reader {
                     &format!("has more than {} KiB", TEXT_BYTES_MAX >> 10),
                     "split it: models read far less at once",
                 );
-            }
-            if place < self.reading.skip {
-                continue;
             }
             let Ok(line) = String::from_utf8(line) else {
                 return fault("is not UTF-8 text", "a text is UTF-8");
@@ -290,6 +297,11 @@ impl Reader {
             };
             return Ok(Some(Item { place, input, id }));
         }
+    }
+
+    fn broken(&self, error: &std::io::Error) -> Failure {
+        let message = format!("could not read {}: {}", self.origin.place(self.next), home::plain(error));
+        Failure::new(ErrorKind::Storage, message)
     }
 
     /// What a line says, and what it calls itself; or what is wrong with it, and what to write.
@@ -359,6 +371,14 @@ mod tests {
         let reading = Reading { skip: 2, ..Reading::default() };
         let batch = reader(b"a\n\nb\nc\n", reading, false).batch().expect("reads").expect("a batch");
         assert_eq!((places(&batch), &batch[0].input), (vec![2, 3], &text("b")));
+        // Also what could not be read, or is too long.
+        let mut lines = vec![b'a'; 3 * TEXT_BYTES_MAX];
+        lines.extend_from_slice(b"\n\xff\nb");
+        let reading = Reading { skip: 2, ..Reading::default() };
+        let batch = reader(lines.leak(), reading, false).batch().expect("reads").expect("a batch");
+        assert_eq!((places(&batch), &batch[0].input), (vec![2], &text("b")));
+        let reading = Reading { skip: 3, ..Reading::default() };
+        assert_eq!(reader(b"a\nb", reading, false).batch(), Ok(None));
     }
 
     #[test]

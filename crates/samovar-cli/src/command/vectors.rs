@@ -110,7 +110,12 @@ async fn pump(
     let mut has_more = true;
     let mut failed = None;
     loop {
-        while has_more && on_their_way.len() < AT_ONCE {
+        // The next is sent once the first has its slot. Of two that wait for one slot, the second might get it, and keep it
+        // until its answer is read: after the first's.
+        while has_more
+            && on_their_way.len() < AT_ONCE
+            && on_their_way.front().is_none_or(|first| first.is_granted)
+        {
             let batch = if on_their_way.is_empty() {
                 texts.batches.recv().await
             } else {
@@ -138,7 +143,10 @@ async fn pump(
         };
         match first.answers.next().await? {
             AnswerEvent::Waiting(wait) => context.report.waiting(&progress, &first.model, &wait),
-            AnswerEvent::Granted { .. } => progress.clear(),
+            AnswerEvent::Granted { .. } => {
+                first.is_granted = true;
+                progress.clear();
+            }
             AnswerEvent::Embedded(embedded) => {
                 first.came.insert(embedded.index, embedded);
                 while let Some((item, embedded)) = first.next_in_order() {
@@ -172,6 +180,8 @@ async fn pump(
 struct OnItsWay<'a> {
     model: String,
     answers: Answers<'a>,
+    /// Whether it has a slot.
+    is_granted: bool,
     /// The texts that nothing was handed on of yet.
     items: VecDeque<Item>,
     /// The first of them, counted in the request.
@@ -185,7 +195,8 @@ struct OnItsWay<'a> {
 impl<'a> OnItsWay<'a> {
     fn new(model: String, answers: Answers<'a>, items: Vec<Item>) -> Self {
         let places = items.iter().map(|item| item.place).collect();
-        Self { model, answers, items: items.into(), index: 0, places, came: BTreeMap::new() }
+        let items = items.into();
+        Self { model, answers, is_granted: false, items, index: 0, places, came: BTreeMap::new() }
     }
 
     fn next_in_order(&mut self) -> Option<(Item, Embedded)> {

@@ -11,6 +11,7 @@ use super::generate::stream;
 use super::wire::{DetokenizeBody, Detokenized, EmbedBody, TokenizeBody, Tokenized};
 use crate::app::App;
 use crate::client::Asker;
+use crate::generation::running::{admit, until_cut};
 use crate::payload::Payload;
 
 /// `POST /admin/embed`.
@@ -26,11 +27,10 @@ pub(crate) async fn tokenize(
     body: Body,
 ) -> Result<Json<Tokenized>, Refused> {
     let body: TokenizeBody = Payload::read(body, &app.limits).await?.parse()?;
-    let in_flight = app.server.begin();
-    let common = common(&asker, body.model);
-    let tokens = app.runtime.tokenize(common, body.texts, body.add_special, body.parse_special).await?;
-    drop(in_flight);
-    Ok(Json(Tokenized { tokens }))
+    let mut common = common(&asker, body.model);
+    let _in_flight = admit(&app, &mut common)?;
+    let work = app.runtime.tokenize(common, body.texts, body.add_special, body.parse_special);
+    Ok(Json(Tokenized { tokens: until_cut(&app, work).await? }))
 }
 
 /// `POST /admin/detokenize`.
@@ -40,9 +40,9 @@ pub(crate) async fn detokenize(
     body: Body,
 ) -> Result<Json<Detokenized>, Refused> {
     let body: DetokenizeBody = Payload::read(body, &app.limits).await?.parse()?;
-    let in_flight = app.server.begin();
-    let texts = app.runtime.detokenize(common(&asker, body.model), body.tokens).await?;
-    drop(in_flight);
+    let mut common = common(&asker, body.model);
+    let _in_flight = admit(&app, &mut common)?;
+    let texts = until_cut(&app, app.runtime.detokenize(common, body.tokens)).await?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok(Json(Detokenized { texts: texts.into_iter().map(text).collect() }))
 }

@@ -52,7 +52,9 @@ pub(crate) async fn compute(
             AnswerEvent::Embedded(embedded) => {
                 if !std::mem::replace(&mut has_begun, true) {
                     // All of them are as wide as the first: who has no room for them hears it at once.
-                    held.add(inputs * (size_of::<Vec<f32>>() + size_of_val(embedded.values.as_slice())))?;
+                    let bytes = inputs * (size_of::<Vec<f32>>() + size_of_val(embedded.values.as_slice()));
+                    check_fits(app, bytes, param)?;
+                    held.add(bytes)?;
                 }
                 tokens += u64::from(embedded.tokens);
                 if let Some(place) = values.get_mut(embedded.index as usize) {
@@ -86,11 +88,50 @@ fn incomplete(app: &App, was_cut: bool, computed: usize, inputs: usize) -> Failu
     if was_cut { failure.with_hint("send fewer inputs, or allow more time with `timeout`") } else { failure }
 }
 
-/// The failure with the name of the dialect's own field, where it is about an input.
+/// Refuses what one client has no memory for, however often it tries again: it may hold half of what there is.
+///
+/// # Errors
+/// `InvalidRequest` that names `param`.
+pub(crate) fn check_fits(app: &App, bytes: usize, param: &str) -> Result<(), Failure> {
+    let most = app.runtime.buffers().total_bytes() / 2;
+    if bytes as u64 <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "`{param}` takes {bytes} bytes of memory until it is answered, and one client has {most} at most"
+    );
+    Err(Failure::new(ErrorKind::InvalidRequest, message)
+        .with_param(param)
+        .with_hint("send several requests with a part of it each, one after the other"))
+}
+
+/// The failure with the name of the dialect's own field, where it is about an input: `input`, or `input[3]`.
 fn named(failure: Failure, param: &str) -> Failure {
-    match failure.param.as_deref() {
-        Some(INPUT) => failure.with_param(param),
-        None if failure.kind == ErrorKind::ContextExceeded => failure.with_param(param),
-        _ => failure,
+    let place = match failure.param.as_deref() {
+        Some(own) => own.strip_prefix(INPUT).filter(|place| place.is_empty() || place.starts_with('[')),
+        None => (failure.kind == ErrorKind::ContextExceeded).then_some(""),
+    };
+    match place.map(|place| format!("{param}{place}")) {
+        Some(param) => failure.with_param(param),
+        None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_has_the_name_that_its_dialect_gives_it() {
+        let param = |kind, own: Option<&str>| {
+            let failure = Failure::new(kind, "x");
+            named(own.map_or(failure.clone(), |own| failure.with_param(own)), "documents").param
+        };
+        let invalid = |own| param(ErrorKind::InvalidRequest, Some(own));
+        assert_eq!(invalid("input").as_deref(), Some("documents"));
+        assert_eq!(invalid("input[3]").as_deref(), Some("documents[3]"));
+        assert_eq!(invalid("input_type").as_deref(), Some("input_type"));
+        assert_eq!(param(ErrorKind::ContextExceeded, None).as_deref(), Some("documents"));
+        assert_eq!(param(ErrorKind::Busy, None), None);
     }
 }

@@ -14,6 +14,7 @@ use axum::response::Response;
 use samovar::Common;
 use samovar_core::Failure;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
@@ -78,17 +79,19 @@ pub(crate) async fn tokenize(
     common.model = target::model(&app, model, Ability::Tokenize).await?;
     let _in_flight = admit(&app, &mut common)?;
     let mut held = BufferCharge::new(&app, &common.client);
+    // All looks at the vocabulary together have the time of one request.
+    let until = common.deadline.and_then(|deadline| Instant::now().checked_add(deadline));
     let work = app.runtime.tokenize(common.clone(), texts, add_special, parse_special);
     let lists = until_cut(&app, work).await?;
     held.add(lists.iter().map(|list| size_of_val(list.as_slice())).sum())?;
     let response = match form {
         Form::Content { with_pieces: false } => answer_ids(held, lists),
         Form::Content { with_pieces: true } => {
-            let vocabulary = vocabulary(&app, common, &lists).await?;
+            let vocabulary = vocabulary(&app, common, until, &lists).await?;
             answer_pieces(held, lists, vocabulary)
         }
         Form::Inputs => {
-            let vocabulary = vocabulary(&app, common, &lists).await?;
+            let vocabulary = vocabulary(&app, common, until, &lists).await?;
             answer_lists(held, lists, vocabulary)
         }
     };
@@ -138,7 +141,8 @@ impl ToTokenize {
 /// The bytes of each token that occurs in the lists; those of control tokens are empty.
 async fn vocabulary(
     app: &App,
-    common: Common,
+    mut common: Common,
+    until: Option<Instant>,
     lists: &[Vec<u32>],
 ) -> Result<BTreeMap<u32, Vec<u8>>, Failure> {
     let ids: BTreeSet<u32> = lists.iter().flatten().copied().collect();
@@ -146,6 +150,7 @@ async fn vocabulary(
     let mut vocabulary = BTreeMap::new();
     for part in ids.chunks(LISTS) {
         let each = part.iter().map(|id| vec![*id]).collect();
+        common.deadline = until.map(|until| until.saturating_duration_since(Instant::now()));
         let bytes = until_cut(app, app.runtime.detokenize(common.clone(), each)).await?;
         vocabulary.extend(part.iter().copied().zip(bytes));
     }

@@ -35,6 +35,15 @@ impl Embedders {
 
     /// With embedders of these names.
     pub(crate) async fn on(engine: Builder, names: &[&str]) -> Self {
+        Self::tuned(engine, names, |builder| builder).await
+    }
+
+    /// The same with a runtime that differs in something.
+    pub(crate) async fn tuned(
+        engine: Builder,
+        names: &[&str],
+        more: impl FnOnce(samovar::Builder) -> samovar::Builder,
+    ) -> Self {
         let embeds = Capabilities { can_generate: false, can_rerank: false, ..FakeEngine::EMBEDS };
         let reranks = Capabilities { can_generate: false, can_embed: false, ..FakeEngine::EMBEDS };
         let engine = engine.capabilities_for("tiny bert", embeds).capabilities_for("tiny reranker", reranks);
@@ -49,7 +58,7 @@ impl Embedders {
         let reranker = put("reranker.gguf", &reranker);
         let settings = ModelSettings::default().context_tokens(CONTEXT);
         let tune = |builder: samovar::Builder| {
-            let builder = builder.alias("reranker", reranker, settings.clone());
+            let builder = more(builder).alias("reranker", reranker, settings.clone());
             names
                 .iter()
                 .fold(builder, |builder, name| builder.alias(*name, embedder.clone(), settings.clone()))

@@ -94,6 +94,16 @@ async fn a_large_answer_is_written_in_pieces_and_its_memory_comes_back() {
 }
 
 #[tokio::test]
+async fn an_answer_that_no_client_has_memory_for_is_a_400_however_little_is_in_use() {
+    let tune = |builder: samovar::Builder| builder.buffers(4 << 20);
+    let server = Embedders::tuned(FakeEngine::builder(), &["embedder"], tune).await;
+    let refused = post(&server, PATH, &body(&json!(vec![[1, 2]; 10_000]), &json!({}))).await;
+    assert_eq!((refused.status, &refused.error()["param"]), (400, &json!("input")), "{}", refused.body);
+    assert_eq!(refused.header("retry-after"), None);
+    assert_eq!(post(&server, PATH, &body(&json!(vec![[1, 2]; 100]), &json!({}))).await.status, 200);
+}
+
+#[tokio::test]
 async fn vectors_are_cut_to_their_dimensions_and_normalised_unless_told_otherwise() {
     let server = Embedders::new().await;
     let input = json!([5, 6, 7]);

@@ -61,10 +61,11 @@ impl Recorder {
             let embedded = Embedded { index: index as u32, tokens: INPUT_TOKENS, was_cut: false, values };
             events.try_send(TokenEvent::Embedded(embedded)).ok();
         }
+        // Who reads that it is done may ask for the next at once.
+        self.seen.send_modify(|seen| seen.running -= 1);
         let usage = Usage { prompt_tokens: inputs as u32 * INPUT_TOKENS, ..Usage::default() };
         let done = Completion { finish: FinishReason::Stop, usage, prefill_ms: 1.0, decode_ms: 0.0 };
         events.try_send(TokenEvent::Done(done)).ok();
-        self.seen.send_modify(|seen| seen.running -= 1);
     }
 }
 
