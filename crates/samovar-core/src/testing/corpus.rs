@@ -34,6 +34,17 @@ fn sound() -> Writer {
     llama(LlamaShape::SMALLEST)
 }
 
+/// The header of a Jina encoder whose feed-forward layers are so wide, and of matrices with 16 rows that lead there.
+fn jina(feed_forward: u32) -> Writer {
+    bert(LlamaShape::SMALLEST)
+        .text("general.architecture", "jina-bert-v2")
+        .u32("jina-bert-v2.context_length", 64)
+        .u32("jina-bert-v2.embedding_length", 8)
+        .u32("jina-bert-v2.block_count", 1)
+        .u32("jina-bert-v2.attention.head_count", 2)
+        .u32("jina-bert-v2.feed_forward_length", feed_forward)
+}
+
 /// Sound files: small, old and new, with and without what is optional.
 pub fn valid() -> Vec<(&'static str, Vec<u8>)> {
     let per_block = |writer: Writer, key: &str| writer.array(key, value_type::I32, 1, &1_i32.to_le_bytes());
@@ -41,6 +52,8 @@ pub fn valid() -> Vec<(&'static str, Vec<u8>)> {
         ("smallest", sound().build()),
         ("tiny", llama(LlamaShape::TINY).build()),
         ("encoder", bert(LlamaShape::SMALLEST).build()),
+        ("encoder-with-gates", jina(16).build()),
+        ("encoder-with-gates-in-one-matrix", jina(8).build()),
         ("reranker", reranker(LlamaShape::SMALLEST).build()),
         ("version-2", sound().version(2).build()),
         ("aligned-to-64", sound().alignment(64).build()),
@@ -214,7 +227,11 @@ fn architectures() -> Vec<Malformed> {
         "encoder-with-heads-wider-than-it": bert(LlamaShape::SMALLEST).u32("bert.attention.key_length", 8).u32("bert.attention.value_length", 8).build() => Fault::OutOfRange { .. },
         "encoder-whose-vectors-are-wider-than-it": bert(LlamaShape::SMALLEST).u32("bert.embedding_length_out", 16).build() => Fault::OutOfRange { .. },
         "encoder-whose-last-layers-do-not-fit": bert(LlamaShape::SMALLEST).u32("bert.dense_2_feat_out", 16).build() => Fault::OutOfRange { .. },
+        "encoder-with-one-of-two-last-layers": bert(LlamaShape::SMALLEST).tensor("dense_3.weight", &[8, 8]).build() => Fault::NotAModel(_),
+        "encoder-whose-feed-forward-layers-differ": bert(LlamaShape::SMALLEST).array("bert.feed_forward_length", value_type::I32, 1, &16_i32.to_le_bytes()).build() => Fault::WrongType { .. },
+        "encoder-whose-gates-do-not-fit": jina(24).build() => Fault::OutOfRange { .. },
         "encoder-that-decides": bert(LlamaShape::SMALLEST).u32("bert.decision.block_count", 1).build() => Fault::OutOfRange { .. },
+        "no-vocabulary": sound().text("tokenizer.ggml.model", "no_vocab").build() => Fault::OutOfRange { .. },
         "no-block-count": sound().without("llama.block_count").build() => Fault::MissingKey { .. },
         "no-blocks": sound().u32("llama.block_count", 0).build() => Fault::OutOfRange { .. },
         "a-million-blocks": sound().u32("llama.block_count", 1_000_000).build() => Fault::OutOfRange { .. },

@@ -108,6 +108,8 @@ fn check_encoder<R: Read + Seek>(
         let key = format!("{name}.attention.value_length");
         return Err(out_of_range(&key, value_width, format!("{key_width}, as that of keys")));
     }
+    // One for all blocks.
+    metadata.unsigned(&format!("{name}.feed_forward_length"), 0..=limits::WIDTH)?;
     let key = format!("{name}.attention.head_count");
     // Of several numbers llama.cpp takes the first for all blocks.
     let heads = metadata.unsigned(&key, 0..=limits::HEADS)?.unwrap_or(0);

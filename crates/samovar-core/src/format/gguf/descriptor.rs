@@ -14,6 +14,9 @@ use super::types;
 use crate::model::descriptor::is_encoder;
 use crate::model::{Descriptor, Format};
 
+/// An encoder whose feed-forward layers may have their gates in one matrix with what they let through.
+const GATED: &str = "jina-bert-v2";
+
 /// Reads and checks the header of a model in one file.
 pub(super) fn read<R: Read + Seek>(reader: Reader<R>) -> Result<Descriptor, Fault> {
     match read_first(reader)? {
@@ -71,14 +74,8 @@ impl HeaderFields {
             return Err(Fault::NotAModel("a header without weights"));
         }
         let tensors = tally.finish();
-        let (rows, tokens) = (tensors.position_rows, self.architecture.context_tokens);
-        // Encoders look positions up in a table, which ends somewhere.
-        if let Some(rows) = rows.filter(|rows| is_encoder(&self.architecture.name) && *rows != tokens) {
-            return Err(Fault::OutOfRange {
-                key: format!("{}.context_length", self.architecture.name),
-                value: tokens.to_string(),
-                range: format!("{rows}, as many as the table of positions has rows"),
-            });
+        if is_encoder(&self.architecture.name) {
+            check_encoder(&self.architecture, &tensors)?;
         }
         Ok(self.of(file_bytes, parts, tensors))
     }
@@ -111,7 +108,9 @@ impl HeaderFields {
             state_bytes: architecture.state_bytes,
             pooling: architecture.pooling,
             is_causal: architecture.is_causal,
-            has_classifier: tensors.classifier_rows == Some(architecture.classes),
+            // llama.cpp puts layers that are behind the pooling behind the classifier, too, which they do not fit.
+            has_classifier: tensors.classifier_rows == Some(architecture.classes)
+                && tensors.dense == [false; 2],
             vocabulary: vocabulary as u32,
             chat_template: self.chat_template,
             bos_token: tokenizer.bos_token,
@@ -119,6 +118,32 @@ impl HeaderFields {
             adds_bos: tokenizer.adds_bos,
         }
     }
+}
+
+/// What llama.cpp asserts of an encoder's tensors, or reads beyond.
+fn check_encoder(architecture: &Architecture, tensors: &Tensors) -> Result<(), Fault> {
+    let Architecture { name, context_tokens, feed_forward_width: width, .. } = architecture;
+    let out_of_range = |key: &str, value: u64, range: String| Fault::OutOfRange {
+        key: format!("{name}.{key}"),
+        value: value.to_string(),
+        range,
+    };
+    // Positions are looked up in a table, which ends somewhere.
+    if let Some(rows) = tensors.position_rows.filter(|rows| rows != context_tokens) {
+        let range = format!("{rows}, as many as the table of positions has rows");
+        return Err(out_of_range("context_length", *context_tokens, range));
+    }
+    let fitting = [*width, 2 * *width];
+    if name == GATED
+        && let Some(rows) = tensors.feed_forward_rows.iter().find(|rows| !fitting.contains(rows))
+    {
+        let range = format!("{rows} or half of that, as a matrix that leads there has {rows} rows");
+        return Err(out_of_range("feed_forward_length", *width, range));
+    }
+    if tensors.dense[0] != tensors.dense[1] {
+        return Err(Fault::NotAModel("one of the two layers behind the pooling (dense_2, dense_3)"));
+    }
+    Ok(())
 }
 
 /// The name that the file gives its quantization, or that of the type that holds most bytes.

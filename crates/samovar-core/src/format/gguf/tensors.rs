@@ -1,6 +1,6 @@
 //! The descriptions of tensors: names, shapes, types, and where their data lies.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Seek};
 
@@ -21,6 +21,10 @@ const OUTPUT: &str = "output.weight";
 const CLASSIFIER: &str = "cls.output.weight";
 /// Does so itself in some models; in others it comes before the classifier.
 const POOLER: &str = "cls.weight";
+/// Layers behind the pooling, one after the other.
+const DENSE_PREFIXES: [&str; 2] = ["dense_2.", "dense_3."];
+/// The end of the names of matrices that lead into feed-forward layers.
+const FEED_FORWARD: &str = ".ffn_up.weight";
 
 /// What all tensors are together.
 #[derive(Debug)]
@@ -35,6 +39,10 @@ pub(super) struct Tensors {
     pub(super) position_rows: Option<u64>,
     /// Scores that something makes of a vector.
     pub(super) classifier_rows: Option<u64>,
+    /// Which of the two layers behind the pooling there are.
+    pub(super) dense: [bool; 2],
+    /// Rows that matrices which lead into feed-forward layers have.
+    pub(super) feed_forward_rows: BTreeSet<u64>,
 }
 
 /// One tensor as its description says.
@@ -251,6 +259,8 @@ struct Sums {
     embedding_rows: Option<u64>,
     position_rows: Option<u64>,
     classifier_rows: Option<u64>,
+    dense: [bool; 2],
+    feed_forward_rows: BTreeSet<u64>,
 }
 
 impl Sums {
@@ -265,6 +275,8 @@ impl Sums {
             embedding_rows: None,
             position_rows: None,
             classifier_rows: None,
+            dense: [false; 2],
+            feed_forward_rows: BTreeSet::new(),
         }
     }
 
@@ -292,7 +304,14 @@ impl Sums {
             POOLER if rows.unwrap_or(1) == 1 => {
                 self.classifier_rows.get_or_insert(1);
             }
-            _ => {}
+            name if name.ends_with(FEED_FORWARD) => {
+                self.feed_forward_rows.insert(rows.unwrap_or(1));
+            }
+            name => {
+                for (found, prefix) in self.dense.iter_mut().zip(DENSE_PREFIXES) {
+                    *found |= name.starts_with(prefix);
+                }
+            }
         }
         Ok(())
     }
@@ -307,6 +326,8 @@ impl Sums {
             embedding_rows: self.embedding_rows,
             position_rows: self.position_rows,
             classifier_rows: self.classifier_rows,
+            dense: self.dense,
+            feed_forward_rows: self.feed_forward_rows,
         }
     }
 }

@@ -144,6 +144,9 @@ fn a_header_says_how_vectors_are_made() {
     // As wide as the model it comes before the classifier; of one row it is the classifier.
     assert!(!facts(encoder().tensor("cls.weight", &[8, 8])).2);
     assert!(facts(encoder().tensor("cls.weight", &[8, 1])).2);
+    let dense =
+        reranker(LlamaShape::SMALLEST).tensor("dense_2.weight", &[8, 8]).tensor("dense_3.weight", &[8, 8]);
+    assert!(!facts(dense).2, "layers behind the pooling do not fit behind a classifier");
 }
 
 #[test]

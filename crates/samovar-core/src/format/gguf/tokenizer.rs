@@ -11,6 +11,7 @@ use super::limits;
 use super::metadata::Metadata;
 use super::value::{self, ValueType};
 
+const MODEL: &str = "tokenizer.ggml.model";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";
 const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
@@ -20,6 +21,8 @@ const EOS: &str = "tokenizer.ggml.eos_token_id";
 const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 /// The misspelling is the format's own.
 const SEPARATOR: &str = "tokenizer.ggml.seperator_token_id";
+/// What llama.cpp takes for a model without a vocabulary; it aborts when it is asked for any token.
+const WITHOUT: [&str; 2] = ["none", "no_vocab"];
 /// The model of BERT's vocabularies.
 const WORD_PIECE: &str = "bert";
 /// Besides [`BOS`] and [`EOS`].
@@ -85,7 +88,14 @@ pub(super) struct Tokenizer {
 
 /// Checks the vocabulary. `None` when the file has none.
 pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Option<Tokenizer>, Fault> {
-    let model = metadata.text("tokenizer.ggml.model", limits::IDENTIFIER_BYTES)?.unwrap_or_default();
+    let model = metadata.text(MODEL, limits::IDENTIFIER_BYTES)?.unwrap_or_default();
+    if WITHOUT.contains(&model.as_str()) {
+        return Err(Fault::OutOfRange {
+            key: MODEL.to_owned(),
+            value: format!("{model:?}"),
+            range: "one that has tokens".to_owned(),
+        });
+    }
     let Some(tokens) = metadata.array(TOKENS, &[ValueType::String], "an array of strings")? else {
         return Ok(None);
     };
