@@ -380,11 +380,25 @@ impl Special {
     }
 }
 
-/// Where the first words of a text end, which are read together: before a space, and behind so many bytes at least.
+/// Where the first words of a text end, which are read together: before what begins a word wherever it stands, and behind
+/// so many bytes at least.
 fn words_end(text: &str) -> usize {
-    let space = |from: usize| text.as_bytes()[from..].iter().position(|byte| is_space(char::from(*byte)));
-    let from = WORDS_BYTES.min(text.len());
-    space(from).map_or(text.len(), |behind| from + behind)
+    let mut from = WORDS_BYTES.min(text.len());
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    text[from..].find(ends_word).map_or(text.len(), |behind| from + behind)
+}
+
+/// Whether WordPiece ends a word before this character: some of those that it knows as space, as signs, or as words of their
+/// own.
+///
+/// *Source:* `llm_tokenizer_wpm_session::preprocess` in `llama-vocab.cpp`.
+fn ends_word(char: char) -> bool {
+    is_space(char)
+        || char.is_ascii_punctuation()
+        // Space, comma and full stop of Chinese and Japanese, and their characters.
+        || matches!(char, '\u{3000}'..='\u{3002}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
 }
 
 /// Reads on a thread that has stack for the longest words.

@@ -231,6 +231,12 @@ fn words_are_read_part_by_part_as_in_one_call_and_no_further_than_is_enough() {
     let bounds = Bounds { context_tokens: Some(100), ..ANY };
     let Err(Error::PromptFarTooLong { prompt, context: 100 }) = read(bounds) else { panic!("not refused") };
     assert!(prompt < all.len(), "{prompt}");
+    for text in ["a,b.c-d", "日本語のテキスト", "カタカナ、ひらがな。", "éé漢!"] {
+        let text = text.repeat(4_000);
+        assert!(words_end(&text) < WORDS_BYTES + 64, "{}", words_end(&text));
+        let ours = vocabulary.tokenize(&model, &text, Control::Never, false, ANY).unwrap();
+        assert_eq!(ours, model.vocab().tokenize(text.as_bytes(), false, false));
+    }
     // One word without end.
     let word = "a".repeat(3 * WORDS_BYTES);
     assert_eq!(words_end(&word), word.len());
