@@ -68,18 +68,15 @@ fn requests_that_cannot_be_answered_are_refused_and_the_worker_lives() {
 
 #[test]
 fn who_leaves_stops_the_computing_long_before_it_would_end() {
-    let (instance, _) = instance(&["input_us=50000"]);
-    for _ in 0..3 {
-        let mut generation = instance.embed(vectors(INPUTS_MAX), &Unconfined).unwrap();
-        assert!(matches!(generation.blocking_next(), Some(TokenEvent::Embedded(_))));
-        drop(generation);
-        let left = Instant::now();
-        while instance.measure().busy_slots > 0 {
-            assert!(left.elapsed() < LIMIT, "{:?}", instance.measure());
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-        // All of them take thirteen seconds, a batch 400 ms.
-        assert!(left.elapsed() < Duration::from_secs(6), "{:?}", left.elapsed());
+    // All of them would take longer than the limit, a batch 2.4 s.
+    let (instance, _) = instance(&["input_us=300000"]);
+    let mut generation = instance.embed(vectors(INPUTS_MAX), &Unconfined).unwrap();
+    assert!(matches!(generation.blocking_next(), Some(TokenEvent::Embedded(_))));
+    drop(generation);
+    let left = Instant::now();
+    while instance.measure().busy_slots > 0 {
+        assert!(left.elapsed() < LIMIT, "{:?}", instance.measure());
+        std::thread::park_timeout(Duration::from_millis(1));
     }
     assert_eq!(answer(&*instance, vectors(1)).len(), 1);
 }
