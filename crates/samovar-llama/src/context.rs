@@ -187,7 +187,8 @@ impl<'m> Context<'m> {
         unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.raw.as_ptr()), wiped) };
     }
 
-    fn has_cache(&self) -> bool {
+    /// Whether it has a KV cache or recurrent state.
+    pub(crate) fn has_cache(&self) -> bool {
         // SAFETY: the context lives.
         !unsafe { sys::llama_get_memory(self.raw.as_ptr()) }.is_null()
     }

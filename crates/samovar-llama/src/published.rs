@@ -17,6 +17,7 @@ pub(crate) struct Published {
     kv_total_tokens: AtomicU32,
     busy_slots: AtomicU32,
     embedding: AtomicU32,
+    embedding_tokens: AtomicU32,
     context_tokens: AtomicU32,
     is_parked: AtomicBool,
     interrupts: AtomicU32,
@@ -43,9 +44,11 @@ impl Published {
         self.busy_slots.store(busy_slots as u32, Ordering::Relaxed);
     }
 
-    /// Requests for vectors, beside what `work` says.
-    pub(crate) fn embedding(&self, requests: usize) {
+    /// Requests for vectors, and tokens that the cache holds of a batch that is not finished, beside what `work` says. So a
+    /// supervisor sees a long batch get on.
+    pub(crate) fn embedding(&self, requests: usize, tokens: usize) {
         self.embedding.store(requests as u32, Ordering::Relaxed);
+        self.embedding_tokens.store(tokens as u32, Ordering::Relaxed);
     }
 
     /// The threads of the step that begins.
@@ -96,7 +99,8 @@ impl Published {
         Measurement {
             held_bytes: self.held_bytes.load(Ordering::Relaxed) + self.adapter_bytes.load(Ordering::Relaxed),
             mapped_bytes: self.mapped_bytes.load(Ordering::Relaxed),
-            kv_used_tokens: self.kv_used_tokens.load(Ordering::Relaxed),
+            kv_used_tokens: self.kv_used_tokens.load(Ordering::Relaxed)
+                + self.embedding_tokens.load(Ordering::Relaxed),
             kv_total_tokens: self.kv_total_tokens.load(Ordering::Relaxed),
             busy_slots: self.busy_slots.load(Ordering::Relaxed) + self.embedding.load(Ordering::Relaxed),
             threads: ThreadUse {

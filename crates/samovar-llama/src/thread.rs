@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use llama_cpp_2::model::LlamaModel;
+use samovar_core::embedding::Pooling;
 use samovar_core::{Arrangement, Descriptor, Layout, ModelFiles, port};
 
 use crate::batch::{Batcher, Exit};
@@ -175,6 +176,16 @@ impl Start<'_> {
     }
 }
 
+/// That vectors are as wide as the model, as llama.cpp makes them; it reads them as wide as the file says.
+fn check_width(model: &LlamaModel, pooling: Pooling) -> Result<(), Error> {
+    let (made, read) = (model.n_embd(), model.n_embd_out());
+    if pooling != Pooling::Rank && made != read {
+        let detail = format!("vectors of {made} numbers are made, and its file says {read}");
+        return Err(Error::Options { detail });
+    }
+    Ok(())
+}
+
 /// A loaded model on its thread.
 struct Tenancy<'m> {
     model: &'m LlamaModel,
@@ -220,7 +231,15 @@ impl<'m> Tenancy<'m> {
         let text = plan.generates().then(|| open(text_options)).transpose()?;
         let mut account = self.account.add(&log::take_buffers());
         let embedding = match plan.embed {
-            Some(embed) => Some((open(embed.context(text_options))?, embed)),
+            Some(embed) => {
+                check_width(self.model, embed.pooling)?;
+                let context = open(embed.context(text_options))?;
+                if context.has_cache() != embed.has_cache {
+                    let detail = "it has a KV cache where none was expected, or none where one was";
+                    return Err(Error::Options { detail: detail.to_owned() });
+                }
+                Some((context, embed))
+            }
             None => None,
         };
         let mut buffers = log::take_buffers();
@@ -229,7 +248,9 @@ impl<'m> Tenancy<'m> {
             buffers.retain(|buffer| buffer.purpose != "output");
         }
         account = account.add(&buffers);
-        self.publish(account, plan, text.as_ref().map_or(0, Context::cells));
+        let cached = embedding.as_ref().filter(|(_, embed)| embed.has_cache);
+        let cells = [text.as_ref(), cached.map(|(context, _)| context)];
+        self.publish(account, plan, cells.into_iter().flatten().map(Context::cells).sum());
         self.published.context(plan.context_tokens);
         match (text, embedding) {
             (Some(text), embedding) => Ok(Contexts::Text(text, embedding)),

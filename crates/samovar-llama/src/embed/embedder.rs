@@ -1,6 +1,7 @@
 //! The owner of a context for vectors: what waits becomes batches, one native computation at a time.
 //!
-//! The loop that owns it lets it do a step when its turn is. It never blocks on a reader, nor on anything else.
+//! The loop that owns it lets it do a step when its turn is; a batch of several calls takes as many steps. It never blocks on
+//! a reader, nor on anything else.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -20,8 +21,6 @@ use crate::published::Published;
 use crate::slot::FinalEvent;
 use crate::threads::{PeerPlace, Stopwatch, Threads};
 
-/// Requests that may wait. The pool's queue is the real one.
-const MAX_WAITING: usize = 1024;
 /// Failed batches in a row after which the instance gives itself up.
 const MAX_FAILURES: u32 = 3;
 
@@ -40,16 +39,31 @@ pub(crate) struct Embedder<'m> {
     was_suspect: bool,
     /// The last batch came to no finite numbers.
     is_spoilt: bool,
+    /// A batch of which not all calls were made.
+    unfinished: Option<Computation>,
     fill: Fill,
     threads: Threads<'m>,
     failures: u32,
 }
 
-/// What became of a batch.
-enum Computed {
-    /// A row for each input; `None` where llama.cpp has none.
-    Whole(Vec<Option<Vec<f32>>>),
-    /// It was broken off, and is to be computed again if it is still wanted.
+/// A batch that is computed, one native call after the other.
+struct Computation {
+    picked: Vec<Picked>,
+    /// Those that were not made yet.
+    calls: VecDeque<Vec<Part>>,
+    /// A row for each input; `None` where there is none yet, or llama.cpp has none.
+    rows: Vec<Option<Vec<f32>>>,
+    /// Tokens of the calls that were made.
+    tokens: usize,
+    /// What these calls took.
+    seconds: f64,
+}
+
+/// What became of a native call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Called {
+    Computed,
+    /// It was broken off: its batch is to be computed again if it is still wanted.
     BrokenOff,
 }
 
@@ -73,6 +87,7 @@ impl<'m> Embedder<'m> {
             suspects: VecDeque::new(),
             was_suspect: false,
             is_spoilt: false,
+            unfinished: None,
             fill: Fill::new(plan.budget_tokens as usize),
             threads: Threads::new(threads, &place.allowance),
             failures: 0,
@@ -87,8 +102,9 @@ impl<'m> Embedder<'m> {
     /// Lets a request wait. It was checked when inputs may have been longer.
     pub(crate) fn receive(&mut self, ticket: EmbedTicket) {
         let limit = self.plan.input_tokens;
-        if self.queue.len() >= MAX_WAITING {
-            return ticket.refuse(Error::TooManyWaiting { waiting: MAX_WAITING });
+        let tokens: usize = ticket.items.iter().map(|item| item.tokens.len()).sum();
+        if !self.queue.has_room_for(tokens) {
+            return ticket.refuse(Error::TooManyWaiting { waiting: self.queue.len() });
         }
         if let Some(long) = ticket.items.iter().find(|item| item.tokens.len() > limit as usize) {
             let (index, tokens) = (long.index as usize, long.tokens.len());
@@ -98,45 +114,71 @@ impl<'m> Embedder<'m> {
         self.publish();
     }
 
-    /// One batch, if anything waits; a short one if it `is_beside` answers that go on meanwhile.
+    /// One native call, if anything waits. A batch that begins is a short one if it `is_beside` answers that go on meanwhile.
     ///
     /// # Errors
     /// That too many batches failed in a row. Of one that fails, its requests are told.
     pub(crate) fn step(&mut self, is_beside: bool) -> Result<(), Error> {
         self.queue.forget_cancelled();
-        let tokens = if is_beside { self.fill.tokens().min(LEAST_TOKENS) } else { self.fill.tokens() };
-        let room = Room { tokens, sequences: self.plan.sequences as usize };
-        let picked = self.pick(room);
-        if picked.is_empty() {
+        let unfinished = self.unfinished.take();
+        let unfinished = unfinished.filter(|batch| !self.queue.listeners(&batch.picked).is_empty());
+        let Some(mut batch) = unfinished.or_else(|| self.begin(is_beside)) else {
             self.publish();
             return Ok(());
-        }
+        };
         let start = Instant::now();
-        let final_events = match self.compute(&picked) {
-            Ok(Computed::BrokenOff) => {
-                self.queue.put_back(picked);
+        let called = self.call(&mut batch);
+        batch.seconds += start.elapsed().as_secs_f64();
+        let final_events = match called {
+            Ok(Called::BrokenOff) => {
+                self.queue.put_back(batch.picked);
                 Vec::new()
             }
-            Ok(Computed::Whole(rows)) => {
+            Ok(Called::Computed) if !batch.calls.is_empty() => {
+                self.unfinished = Some(batch);
+                Vec::new()
+            }
+            Ok(Called::Computed) => {
                 self.failures = 0;
-                self.fill.note(picked.iter().map(Picked::tokens).sum(), start.elapsed().as_secs_f64());
-                self.tell(picked, rows)
+                self.fill.note(batch.tokens, batch.seconds);
+                self.tell(batch.picked, batch.rows)
             }
             Err(error) => {
                 tracing::warn!(%error, "a batch of inputs failed");
                 self.failures += 1;
                 if self.failures >= MAX_FAILURES {
-                    self.queue.put_back(picked);
+                    self.queue.put_back(batch.picked);
                     return Err(Error::Dead { failures: self.failures, detail: error.to_string() });
                 }
                 let fail = |picked| self.queue.answer(picked, Err(error.clone()));
-                picked.into_iter().filter_map(fail).collect()
+                batch.picked.into_iter().filter_map(fail).collect()
             }
         };
         // A client that hears the last event finds the place free.
         self.publish();
         final_events.into_iter().for_each(FinalEvent::say);
         Ok(())
+    }
+
+    /// The next batch, divided into calls; nothing if nothing waits.
+    fn begin(&mut self, is_beside: bool) -> Option<Computation> {
+        let least = |tokens: usize| if is_beside { tokens.min(LEAST_TOKENS) } else { tokens };
+        let room = Room { tokens: least(self.fill.tokens()), sequences: self.plan.sequences as usize };
+        let picked = self.pick(room);
+        if picked.is_empty() {
+            return None;
+        }
+        let call_tokens = self.plan.call_tokens as usize;
+        let call_tokens = if self.plan.is_in_parts() { least(call_tokens) } else { call_tokens };
+        let lengths: Vec<usize> = picked.iter().map(Picked::tokens).collect();
+        self.context.clear(std::mem::take(&mut self.is_spoilt));
+        Some(Computation {
+            calls: calls(&lengths, call_tokens).into(),
+            rows: vec![None; picked.len()],
+            picked,
+            tokens: 0,
+            seconds: 0.0,
+        })
     }
 
     /// The inputs of the next batch: a suspect, or those whose turn it is.
@@ -161,13 +203,15 @@ impl<'m> Embedder<'m> {
     /// Ends everything that waits.
     pub(crate) fn break_off(&mut self, error: &Error) {
         self.suspects.clear();
+        self.unfinished = None;
         let final_events = self.queue.fail_all(error);
         self.publish();
         final_events.into_iter().for_each(FinalEvent::say);
     }
 
     fn publish(&self) {
-        self.published.embedding(self.queue.len());
+        let tokens = self.unfinished.as_ref().map_or(0, |batch| batch.tokens);
+        self.published.embedding(self.queue.len(), tokens);
     }
 
     fn tell(&mut self, picked: Vec<Picked>, rows: Vec<Option<Vec<f32>>>) -> Vec<FinalEvent> {
@@ -185,31 +229,29 @@ impl<'m> Embedder<'m> {
         picked.into_iter().zip(rows).filter_map(tell).collect()
     }
 
-    /// Computes a batch, in as many native calls as it takes.
-    fn compute(&mut self, picked: &[Picked]) -> Result<Computed, Error> {
-        let mut rows = vec![None; picked.len()];
-        let lengths: Vec<usize> = picked.iter().map(Picked::tokens).collect();
-        self.context.clear(std::mem::take(&mut self.is_spoilt));
-        for call in calls(&lengths, self.plan.call_tokens as usize) {
-            self.batch.clear();
-            for part in &call {
-                for place in part.places.clone() {
-                    let token = picked[part.sequence].item.tokens[place];
-                    self.batch.add(token, place, part.sequence as i32, true);
-                }
-            }
-            if !self.decode(picked)? {
-                return Ok(Computed::BrokenOff);
-            }
-            for part in call.iter().filter(|part| part.places.end == lengths[part.sequence]) {
-                rows[part.sequence] = self.context.pooled(part.sequence as i32).map(<[f32]>::to_vec);
+    /// Makes the next call of a batch.
+    fn call(&mut self, batch: &mut Computation) -> Result<Called, Error> {
+        let Some(call) = batch.calls.pop_front() else { return Ok(Called::Computed) };
+        self.batch.clear();
+        for part in &call {
+            for place in part.places.clone() {
+                let token = batch.picked[part.sequence].item.tokens[place];
+                self.batch.add(token, place, part.sequence as i32, true);
             }
         }
-        Ok(Computed::Whole(rows))
+        let called = self.decode(&batch.picked)?;
+        if called == Called::Computed {
+            batch.tokens += self.batch.len();
+            let is_last = |part: &&Part| part.places.end == batch.picked[part.sequence].tokens();
+            for part in call.iter().filter(is_last) {
+                batch.rows[part.sequence] = self.context.pooled(part.sequence as i32).map(<[f32]>::to_vec);
+            }
+        }
+        Ok(called)
     }
 
-    /// One native call. False if it was broken off.
-    fn decode(&mut self, picked: &[Picked]) -> Result<bool, Error> {
+    /// One native call, with what `self.batch` holds.
+    fn decode(&mut self, picked: &[Picked]) -> Result<Called, Error> {
         let tokens = self.batch.len();
         if let Some(weight_views) = self.weight_views {
             weight_views.select_for_batch(tokens);
@@ -231,13 +273,13 @@ impl<'m> Embedder<'m> {
         match self.context.decode(&mut self.batch, &is_to_stop) {
             Ok(()) => {
                 self.threads.note(&chosen, &watch, true);
-                Ok(true)
+                Ok(Called::Computed)
             }
             Err(DecodeError::Interrupted) => {
                 if is_hopeless.get() {
                     self.threads.note(&chosen, &watch, false);
                 }
-                Ok(false)
+                Ok(Called::BrokenOff)
             }
             Err(DecodeError::NoRoom) => Err(Error::Decode { code: 1, detail: log::take_complaints() }),
             Err(DecodeError::Failed(code)) => Err(Error::Decode { code, detail: log::take_complaints() }),
@@ -276,7 +318,69 @@ fn calls(lengths: &[usize], call_tokens: usize) -> Vec<Vec<Part>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use llama_cpp_2::token::LlamaToken;
+    use samovar_core::embedding::{EmbedOutput, Pooling, Urgency};
+    use samovar_core::format::gguf;
+    use samovar_core::generation::Generation;
+    use samovar_core::testing::gguf::{LlamaShape, llama};
+    use samovar_core::{LoadOptions, TokenEvent};
+
     use super::*;
+    use crate::embed::Item;
+    use crate::footprint::tests::options;
+    use crate::native::{self, ModelInput, WeightOptions};
+    use crate::plan::LoadPlan;
+
+    /// Lets a request for one vector wait.
+    fn receive(embedder: &mut Embedder<'_>, tokens: usize) -> Generation {
+        let (events, generation) = Generation::channel_for_inputs(1);
+        embedder.receive(EmbedTicket {
+            items: vec![Item { index: 0, tokens: vec![LlamaToken(104); tokens], was_cut: false }],
+            output: EmbedOutput::Vector { dimensions: None, normalize: true },
+            urgency: Urgency::Bulk,
+            arrived: Instant::now(),
+            events,
+        });
+        generation
+    }
+
+    #[test]
+    fn a_long_input_takes_a_step_for_each_call_and_shows_that_it_gets_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.gguf");
+        fs_err::write(&path, llama(LlamaShape::TINY).build()).expect("writes");
+        native::backend();
+        let weights = WeightOptions { is_repacked: false, is_locked: false };
+        let model = native::load_model(ModelInput::Path(&path), weights, |_| true).expect("loads");
+        let descriptor = gguf::inspect(&path).expect("it is sound");
+        let wish = LoadOptions { pooling: Some(Pooling::Last), context_tokens: 1024, ..options() };
+        let load = LoadPlan::new(&descriptor, &wish).unwrap();
+        let plan = load.embed.expect("it makes vectors");
+        let context = Context::new(&model, plan.context(load.context(false))).expect("a context");
+        let (published, place) = (Published::default(), PeerPlace::beside(&Arc::default()));
+        let mut embedder = Embedder::new(context, None, plan, 1, &published, &place);
+
+        let mut generation = receive(&mut embedder, 600);
+        let mut seen = Vec::new();
+        while !embedder.is_idle() {
+            embedder.step(false).unwrap();
+            seen.push(published.measurement().kv_used_tokens);
+        }
+        assert!(seen.ends_with(&[256, 512, 0]), "{seen:?}");
+        assert!(matches!(generation.blocking_next(), Some(TokenEvent::Embedded(_))));
+        assert!(matches!(generation.blocking_next(), Some(TokenEvent::Done(_))));
+
+        // Beside answers each takes less; who leaves in the middle is forgotten with what was computed.
+        let left = receive(&mut embedder, 600);
+        embedder.step(true).unwrap();
+        assert_eq!(published.measurement().kv_used_tokens, 128);
+        drop(left);
+        embedder.step(true).unwrap();
+        assert!(embedder.is_idle());
+        assert_eq!(published.measurement().kv_used_tokens, 0);
+    }
 
     #[test]
     fn inputs_are_divided_into_calls_that_are_full_but_for_the_last() {

@@ -25,8 +25,9 @@ const DECODER_SEQUENCES: u32 = 64;
 const EXACT_BYTES: u64 = 64 << 20;
 /// An encoder of llama.cpp that has a KV cache.
 const CACHED_ENCODER: &str = "llama-embed";
-/// An encoder that llama.cpp runs as half of another model.
-const HALF_MODEL: &str = "t5encoder";
+/// Models of which no vectors are made: an encoder that llama.cpp runs as half of another model, and those that write by
+/// diffusion, which have no KV cache there.
+const NOT_RUN: [&str; 5] = ["t5encoder", "dream", "llada", "llada-moe", "rnd1"];
 
 /// Rerankers whose answers llama.cpp makes probabilities.
 const SOFTMAX: [&str; 2] = ["qwen3", "qwen3vl"];
@@ -67,7 +68,7 @@ pub(crate) fn pooling_of(descriptor: &Descriptor) -> Option<Pooling> {
 
 /// Whether vectors or scores can be made of a model at all.
 pub(crate) fn is_run(descriptor: &Descriptor) -> bool {
-    descriptor.architecture != HALF_MODEL
+    !NOT_RUN.contains(&descriptor.architecture.as_str())
 }
 
 impl EmbedPlan {
@@ -78,7 +79,7 @@ impl EmbedPlan {
             return Ok(None);
         };
         if !is_run(descriptor) {
-            let detail = format!("{HALF_MODEL} models are not run alone");
+            let detail = format!("no vectors are made by {} models", descriptor.architecture);
             return Err(Error::Options { detail });
         }
         if pooling == Pooling::Rank && !descriptor.has_classifier {
@@ -128,7 +129,7 @@ impl EmbedPlan {
     }
 
     /// Whether an input may be computed in parts: what was computed of it stays in the cache, and its last token comes last.
-    fn is_in_parts(&self) -> bool {
+    pub(crate) fn is_in_parts(&self) -> bool {
         self.has_cache && self.is_causal && matches!(self.pooling, Pooling::Last | Pooling::Rank)
     }
 
@@ -259,8 +260,11 @@ mod tests {
     fn refuses_what_cannot_work() {
         let rank = LoadOptions { pooling: Some(Pooling::Rank), ..options() };
         assert_eq!(EmbedPlan::new(&bert(), &rank), Err(Error::NoClassifier));
-        let half = Descriptor { architecture: HALF_MODEL.to_owned(), ..bert() };
-        assert!(matches!(EmbedPlan::new(&half, &options()), Err(Error::Options { .. })));
+        let last = LoadOptions { pooling: Some(Pooling::Last), ..options() };
+        for architecture in NOT_RUN {
+            let other = Descriptor { architecture: architecture.to_owned(), ..descriptor() };
+            assert!(matches!(EmbedPlan::new(&other, &last), Err(Error::Options { .. })), "{architecture}");
+        }
         for context_tokens in [0, 1] {
             let options = LoadOptions { context_tokens, ..options() };
             assert!(matches!(EmbedPlan::new(&bert(), &options), Err(Error::Options { .. })));

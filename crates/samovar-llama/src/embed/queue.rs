@@ -20,6 +20,10 @@ use super::ticket::{EmbedTicket, Item};
 use crate::error::Error;
 use crate::slot::{FinalEvent, send};
 
+/// Requests that may wait. The pool's queue is the real one.
+const MAX_REQUESTS: usize = 1024;
+/// Tokens that they may have together: 64 MiB. One alone may have more.
+const MAX_TOKENS: usize = 16 << 20;
 /// Batches in a row that need not take anything of the bulk's first request.
 const URGENT_BATCHES: u32 = 4;
 
@@ -90,6 +94,12 @@ impl Queue {
             Urgency::Interactive => self.urgent.push_back(request),
             Urgency::Bulk => self.bulk.push_back(request),
         }
+    }
+
+    /// Whether a request of so many tokens may wait.
+    pub(crate) fn has_room_for(&self, tokens: usize) -> bool {
+        let waiting: usize = self.urgent.iter().chain(&self.bulk).map(|request| request.tokens).sum();
+        self.len() == 0 || self.len() < MAX_REQUESTS && waiting.saturating_add(tokens) <= MAX_TOKENS
     }
 
     /// Requests of both kinds.

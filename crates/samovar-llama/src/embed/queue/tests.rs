@@ -212,3 +212,15 @@ fn all_end_when_the_instance_does() {
     }
     assert_eq!(queue.len(), 0);
 }
+
+#[test]
+fn requests_are_taken_up_to_a_count_and_a_sum_of_tokens_and_one_alone_always() {
+    let mut queue = Queue::default();
+    assert!(queue.has_room_for(4 * MAX_TOKENS), "it waits for no other");
+    let large = bulk(&mut queue, &[MAX_TOKENS - 10]);
+    assert!(queue.has_room_for(10) && !queue.has_room_for(11));
+    drop(large);
+    queue.forget_cancelled();
+    let _many: Vec<_> = (0..MAX_REQUESTS).map(|_| query(&mut queue, &[1])).collect();
+    assert!(!queue.has_room_for(1));
+}
