@@ -5,12 +5,15 @@
 //!                └ two on their way: while one is computed, the next is tokenized
 //! ```
 //!
-//! One lease serves all parts of a request; between them, and between their inputs, the instance computes those of others. A part
-//! is sent when the reader has taken most of the vectors before it, so that an answer of any size takes bounded memory.
+//! Between parts, and between their inputs, the instance computes those of others. One lease serves a request, unless it is an
+//! import and others wait for a slot or for memory: then the lease goes back when the parts on their way are computed, and the
+//! rest is computed under another one. A part is sent when the reader has taken most of the vectors before it, so that an answer
+//! of any size takes bounded memory.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use samovar_core::embedding::{
@@ -38,6 +41,9 @@ const PART_INPUT_BYTES: usize = 1 << 20;
 /// Inputs and bytes of a request that is a query, where it does not say what it is.
 const QUERY_INPUTS: usize = 16;
 const QUERY_BYTES: usize = 64 << 10;
+/// The same where documents are scored: those that a search has found, all of one part.
+const RERANK_INPUTS: usize = INPUTS_MAX;
+const RERANK_BYTES: usize = PART_INPUT_BYTES;
 /// Scores of an input, at most; of a classifier with more, larger answers are assumed once one was seen.
 const SCORES: usize = 16;
 /// What stands before an input's number where an instance names one.
@@ -57,8 +63,9 @@ pub struct Embed {
     /// What the texts are for: a model that tells queries from documents has a prompt before each, which its settings name
     /// (`query_prompt`, `document_prompt`). `None` = no prompt. Token ids and pairs have none.
     pub role: Option<TextRole>,
-    /// How soon the answer is needed; `None` = by what is asked: up to 16 inputs of up to 64 KiB together are a query, more
-    /// are an import.
+    /// How soon the answer is needed; `None` = by what is asked: up to 16 inputs of up to 64 KiB together are a query, as are up
+    /// to 256 of up to 1 MiB that are to be scored; more are an import. Requests over the network with more than 256 inputs
+    /// are imports, whatever they say.
     pub urgency: Option<Urgency>,
 }
 
@@ -125,9 +132,25 @@ impl Embed {
         }
     }
 
+    /// How soon it is needed, by what it says and what is asked.
+    fn urgency_of(&self, origin: Origin) -> Urgency {
+        match self.urgency {
+            Some(Urgency::Interactive) if origin == Origin::Network && self.inputs.len() > INPUTS_MAX => {
+                Urgency::Bulk
+            }
+            Some(urgency) => urgency,
+            None if self.is_query() => Urgency::Interactive,
+            None => Urgency::Bulk,
+        }
+    }
+
     fn is_query(&self) -> bool {
+        let (inputs_max, bytes_max) = match self.output {
+            EmbedOutput::Vector { .. } => (QUERY_INPUTS, QUERY_BYTES),
+            EmbedOutput::Score => (RERANK_INPUTS, RERANK_BYTES),
+        };
         let bytes = || self.inputs.iter().map(EmbedInput::bytes).sum::<usize>();
-        self.inputs.len() <= QUERY_INPUTS && bytes() <= QUERY_BYTES
+        self.inputs.len() <= inputs_max && bytes() <= bytes_max
     }
 }
 
@@ -142,8 +165,7 @@ pub(crate) async fn answer(
     if let Err(failure) = embed.check() {
         return AnswerEvent::Failed(failure);
     }
-    let of_itself = if embed.is_query() { Urgency::Interactive } else { Urgency::Bulk };
-    let work = Embedding { embed, urgency: embed.urgency.unwrap_or(of_itself), events };
+    let work = Embedding { inner, common, embed, urgency: embed.urgency_of(common.origin), events };
     match with_lease(inner, common, &work, request_trace, &events.news()).await {
         Ok(summary) => AnswerEvent::Done(summary),
         Err(failure) => AnswerEvent::Failed(failure),
@@ -152,6 +174,8 @@ pub(crate) async fn answer(
 
 /// Texts that are to become vectors or scores, and where those are said.
 struct Embedding<'a> {
+    inner: &'a Arc<Inner>,
+    common: &'a Common,
     embed: &'a Embed,
     urgency: Urgency,
     events: &'a Outbox,
@@ -177,7 +201,7 @@ impl LeasedWork for Embedding<'_> {
     }
 
     fn how_to_shorten(&self) -> &'static str {
-        "shorten the input or ask for it to be truncated"
+        "divide the text, or ask for it to be truncated (`truncate`)"
     }
 
     fn affinity(&self) -> Option<u64> {
@@ -189,7 +213,7 @@ impl LeasedWork for Embedding<'_> {
         0
     }
 
-    async fn run(&self, leased: &Leased, request_trace: &mut RequestTrace) -> Result<Summary, Failure> {
+    async fn run(&self, leased: &mut Leased, request_trace: &mut RequestTrace) -> Result<Summary, Failure> {
         let timings = request_trace.timings();
         self.events.push(AnswerEvent::Granted {
             model: leased.model.spec.name.clone(),
@@ -197,33 +221,58 @@ impl LeasedWork for Embedding<'_> {
             queue_ms: timings.queue_ms,
             load_ms: timings.load_ms,
         })?;
-        let (progress, began) = (Progress::default(), Instant::now());
+        let progress = Progress::default();
         let computed = by(request_trace.deadline, self.compute(leased, request_trace, &progress)).await;
         let Some(computed) = computed else {
             let (done, of) = (progress.inputs.load(Ordering::Relaxed), self.embed.inputs.len());
             let so_far = format!("{done} of {of} inputs computed");
             return Err(request_trace.too_late(&so_far, "allow more time, or send fewer inputs at once"));
         };
-        computed?;
+        let computing = computed?;
         let prompt_tokens = u32::try_from(progress.tokens.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         let usage = Usage { prompt_tokens, ..Usage::default() };
-        request_trace.prefilled(usage, began.elapsed().as_secs_f64() * 1e3);
+        request_trace.prefilled(usage, computing.as_secs_f64() * 1e3);
         Ok(request_trace.done(FinishReason::Stop, usage))
     }
 }
 
 impl Embedding<'_> {
-    /// Has all parts computed, a few of them on their way at a time.
+    /// Has all parts computed, under as many leases as it takes; returns how long that took without the waits for them.
     async fn compute(
         &self,
+        leased: &mut Leased,
+        request_trace: &mut RequestTrace,
+        progress: &Progress,
+    ) -> Result<Duration, Failure> {
+        let (mut next, mut computing) = (0, Duration::ZERO);
+        loop {
+            let began = Instant::now();
+            next = self.compute_under(leased, next, request_trace, progress).await?;
+            computing += began.elapsed();
+            if next == self.embed.inputs.len() {
+                return Ok(computing);
+            }
+            leased.give_way(self.inner, self.common, request_trace).await?;
+        }
+    }
+
+    /// Has parts computed under one lease from this input on, a few of them on their way at a time; at least one, and all
+    /// unless it gives way. Returns the input after the last.
+    async fn compute_under(
+        &self,
         leased: &Leased,
+        first: usize,
         request_trace: &RequestTrace,
         progress: &Progress,
-    ) -> Result<(), Failure> {
+    ) -> Result<usize, Failure> {
         let mut on_their_way = FuturesUnordered::new();
-        let mut next = 0;
+        let (mut next, mut gives_way) = (first, false);
         loop {
-            while on_their_way.len() < PARTS_AT_ONCE && next < self.embed.inputs.len() {
+            while !gives_way && on_their_way.len() < PARTS_AT_ONCE && next < self.embed.inputs.len() {
+                if next > first && self.should_give_way(leased).await {
+                    gives_way = true;
+                    break;
+                }
                 let values = self.values(leased, progress);
                 let part = self.part(leased, next, values);
                 next = part.end;
@@ -231,9 +280,13 @@ impl Embedding<'_> {
             }
             match on_their_way.next().await {
                 Some(computed) => computed?,
-                None => return Ok(()),
+                None => return Ok(next),
             }
         }
+    }
+
+    async fn should_give_way(&self, leased: &Leased) -> bool {
+        self.urgency == Urgency::Bulk && leased.is_wanted_by_others(self.inner).await
     }
 
     /// Has one part computed, once there is room for what it becomes.
@@ -248,7 +301,7 @@ impl Embedding<'_> {
         let (first, count) = (part.start, part.len());
         let mut room = self.events.room(weight_of_values(values).saturating_mul(count as u64)).await;
         let request = self.request(leased, part);
-        let instance = Arc::clone(leased.lease.instance());
+        let instance = Arc::clone(leased.lease().instance());
         // No caller waits for it past the deadline: what comes of it is dropped, and so cancelled.
         let (waiting, wanted) = WhileHeld::pair();
         let begun = blocking(move || instance.embed(request, &wanted)).await?;
@@ -385,6 +438,27 @@ mod tests {
         };
         assert!(of(1, 10) && of(16, 4_096));
         assert!(!of(17, 1) && !of(16, 4_097) && !of(1, 100_000));
+    }
+
+    #[test]
+    fn the_documents_that_a_search_has_found_are_a_query() {
+        let of = |documents: usize, bytes: usize| {
+            Embed::rerank("", vec!["x".repeat(bytes); documents]).urgency_of(Origin::Network)
+        };
+        assert_eq!((of(256, 4_096), of(100, 2_000)), (Urgency::Interactive, Urgency::Interactive));
+        assert_eq!((of(257, 1), of(256, 4_097)), (Urgency::Bulk, Urgency::Bulk));
+    }
+
+    #[test]
+    fn a_large_request_of_the_network_is_an_import_whatever_it_says() {
+        let of = |inputs: usize, said: Urgency, origin: Origin| {
+            let embed = Embed::new(vec![EmbedInput::Tokens(Vec::new()); inputs]);
+            Embed { urgency: Some(said), ..embed }.urgency_of(origin)
+        };
+        assert_eq!(of(INPUTS_MAX, Urgency::Interactive, Origin::Network), Urgency::Interactive);
+        assert_eq!(of(INPUTS_MAX + 1, Urgency::Interactive, Origin::Network), Urgency::Bulk);
+        assert_eq!(of(INPUTS_MAX + 1, Urgency::Interactive, Origin::Owner), Urgency::Interactive);
+        assert_eq!(of(1, Urgency::Bulk, Origin::Network), Urgency::Bulk);
     }
 
     #[test]

@@ -63,6 +63,10 @@ impl LeasedWork for Generating<'_> {
         "shorten the prompt"
     }
 
+    fn may_ask_for_context(&self) -> bool {
+        true
+    }
+
     fn affinity(&self) -> Option<u64> {
         Some(self.generate.input.affinity())
     }
@@ -71,7 +75,7 @@ impl LeasedWork for Generating<'_> {
         summary.usage.completion_tokens
     }
 
-    async fn run(&self, leased: &Leased, request_trace: &mut RequestTrace) -> Result<Summary, Failure> {
+    async fn run(&self, leased: &mut Leased, request_trace: &mut RequestTrace) -> Result<Summary, Failure> {
         let timings = request_trace.timings();
         self.events.push(AnswerEvent::Granted {
             model: leased.model.spec.name.clone(),
@@ -80,7 +84,7 @@ impl LeasedWork for Generating<'_> {
             load_ms: timings.load_ms,
         })?;
         let generation = self.generation(leased)?;
-        let instance = Arc::clone(leased.lease.instance());
+        let instance = Arc::clone(leased.lease().instance());
         // Rendering and tokenizing a long prompt takes milliseconds of a core; taking up its saved state, or an instance that is stuck,
         // takes what it takes: past the deadline no caller waits for it, and what comes of it is dropped, and so cancelled.
         let (waiting, wanted) = WhileHeld::pair();

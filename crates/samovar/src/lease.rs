@@ -7,14 +7,15 @@
 //!                                  └── once more, where no client saw anything, and it may go well
 //! ```
 //!
-//! Kinds of work differ in `run` alone. Nothing here knows what it is.
+//! Kinds of work differ in `run` alone. Nothing here knows what it is. Long work may give its slot back on the way, where others
+//! wait, and goes on under another lease.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use samovar_core::port::PromptControl;
 use samovar_core::{ErrorKind, Failure};
-use samovar_pool::{AcquireRequest, Lease, ModelSpec};
+use samovar_pool::{AcquireRequest, Lease, ModelSpec, ModelState, ModelStats};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -31,11 +32,69 @@ use crate::weights;
 const WAIT_CAPACITY: usize = 16;
 /// A request whose model is brought again waits so long for the pool to load it, at most.
 const MENDING_MOST: Duration = Duration::from_secs(5);
+/// Work that gave way and finds the queue full asks again after so long, at least and at most.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A slot of a loaded model, and how requests to it are read.
 pub(crate) struct Leased {
-    pub(crate) lease: Lease,
+    /// Dropped before the lease: when the pool has none left, every line is on its way.
+    log_entry: LogEntry,
+    /// `None` while another is waited for, and when that was refused.
+    lease: Option<Lease>,
     pub(crate) model: Adapted,
+}
+
+impl Leased {
+    /// The slot.
+    pub(crate) fn lease(&self) -> &Lease {
+        self.lease.as_ref().expect("invariant: work whose slot was given back and refused has ended")
+    }
+
+    /// Whether somebody waits for a slot of the model, or any model for memory.
+    pub(crate) async fn is_wanted_by_others(&self, inner: &Inner) -> bool {
+        let key = &self.model.spec.key;
+        let models = inner.pool.snapshot().await.models;
+        let waits = |model: &ModelStats| {
+            model.state == ModelState::Waiting || (model.key == *key && model.queued > 0)
+        };
+        models.iter().any(waits)
+    }
+
+    /// Gives the slot back and waits for another one of the same model, without a word to the reader: the pool decides who is
+    /// next. A queue that is full does not end work that has begun: it asks again. The caller minds the deadline.
+    ///
+    /// # Errors
+    /// Whatever else keeps the pool from granting one. The work must end then.
+    ///
+    /// # Cancel safety
+    /// Dropping it gives up the place in the queue.
+    pub(crate) async fn give_way(
+        &mut self,
+        inner: &Inner,
+        common: &Common,
+        request_trace: &mut RequestTrace,
+    ) -> Result<(), Failure> {
+        let spec = Arc::clone(&self.model.spec);
+        self.log_entry.answered(0);
+        loop {
+            self.log_entry = LogEntry::begin(inner.usage_logs.request_log.as_ref(), &spec, &common.client);
+            self.lease = None;
+            let failure = match acquire(inner, &spec, common, None, None, None).await {
+                Ok(lease) => {
+                    self.log_entry.granted(&lease, request_trace.granted(&lease));
+                    self.lease = Some(lease);
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            self.log_entry.refused();
+            if failure.kind != ErrorKind::Busy {
+                return Err(failure);
+            }
+            let wait = Duration::from_millis(failure.retry_after_ms.unwrap_or(0));
+            tokio::time::sleep(wait.clamp(ASK_AGAIN.0, ASK_AGAIN.1)).await;
+        }
+    }
 }
 
 /// Something that is done with a leased model.
@@ -49,6 +108,11 @@ pub(crate) trait LeasedWork: Sync {
     /// What can be done about what is too long, besides more context: a sentence's beginning.
     fn how_to_shorten(&self) -> &'static str;
 
+    /// Whether requests over the network have a field for it that asks for more context.
+    fn may_ask_for_context(&self) -> bool {
+        false
+    }
+
     /// Stands for what it begins with: of several instances the one that saw it last is preferred.
     fn affinity(&self) -> Option<u64>;
 
@@ -58,7 +122,7 @@ pub(crate) trait LeasedWork: Sync {
     /// Does it. Called again when it failed before `request_trace` heard of a token.
     fn run(
         &self,
-        leased: &Leased,
+        leased: &mut Leased,
         request_trace: &mut RequestTrace,
     ) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
 }
@@ -149,18 +213,20 @@ async fn attempt<W: LeasedWork>(
     check_pinned(inner, &spec, common).await?;
     request_trace.weights = spec.files.identity();
     let mut log_entry = LogEntry::begin(inner.usage_logs.request_log.as_ref(), &spec, &common.client);
-    let acquired = acquire(inner, &spec, common, work.affinity(), request_trace, news).await;
+    let left = request_trace.remaining();
+    let acquired = acquire(inner, &spec, common, work.affinity(), left, Some(news)).await;
     let lease = acquired.inspect_err(|_| log_entry.refused())?;
-    request_trace.granted(&lease);
-    let mut leased = Leased { lease, model };
-    // Dropped before the lease: when the pool has none left, every line is on its way.
-    let mut log_entry = log_entry.granted(request_trace);
-    let outcome = match work.run(&leased, request_trace).await {
+    log_entry.granted(&lease, request_trace.granted(&lease));
+    let mut leased = Leased { log_entry, lease: Some(lease), model };
+    let outcome = match work.run(&mut leased, request_trace).await {
         Err(failure) if failure.kind == ErrorKind::ContextExceeded => {
-            let has = leased.lease.context_tokens();
-            let kept = context_where_it_must_stay(inner, &spec).await;
-            let allowed =
-                kept.unwrap_or_else(|| usual_context(&spec).max(inner.rules.context_ceiling_tokens));
+            let has = leased.lease.as_ref().map_or(0, Lease::context_tokens);
+            let allowed = if work.may_ask_for_context() {
+                let kept = context_where_it_must_stay(inner, &spec).await;
+                kept.unwrap_or_else(|| usual_context(&spec).max(inner.rules.context_ceiling_tokens))
+            } else {
+                has
+            };
             let trained = spec.descriptor.context_tokens;
             let how_to_shorten = work.how_to_shorten();
             Err(prompt::with_what_fits(failure, how_to_shorten, has, allowed, trained, common.origin))
@@ -169,13 +235,19 @@ async fn attempt<W: LeasedWork>(
     };
     match &outcome {
         Ok(output) => {
-            log_entry.answered(W::tokens(output));
+            leased.log_entry.answered(W::tokens(output));
             inner.pack_scheduler.consider(&spec.key);
         }
-        Err(failure) => leased.lease.failed(failure),
+        Err(failure) => {
+            if let Some(lease) = &mut leased.lease {
+                lease.failed(failure);
+            }
+        }
     }
-    if let Some(log) = log_entry.unheard_of(&spec, request_trace) {
-        let (measured, slots) = (leased.lease.instance().measure(), leased.lease.slots());
+    if let Some(lease) = &leased.lease
+        && let Some(log) = leased.log_entry.unheard_of(&spec, request_trace)
+    {
+        let (measured, slots) = (lease.instance().measure(), lease.slots());
         log.tell(&spec, measured, slots, &inner.pool.snapshot().await);
     }
     outcome
@@ -239,8 +311,8 @@ async fn acquire(
     spec: &Arc<ModelSpec>,
     common: &Common,
     affinity: Option<u64>,
-    request_trace: &RequestTrace,
-    news: &News,
+    left: Option<Duration>,
+    news: Option<&News>,
 ) -> Result<Lease, Failure> {
     let now = inner.clock.now();
     let ask = AcquireRequest {
@@ -248,7 +320,7 @@ async fn acquire(
         client: common.client.clone(),
         within: common.within.clone(),
         priority: common.priority,
-        deadline: request_trace.remaining().map(|left| now.plus(left.as_millis() as u64)),
+        deadline: left.map(|left| now.plus(left.as_millis() as u64)),
         keep_alive: common.keep_alive,
         affinity,
     };
@@ -258,7 +330,11 @@ async fn acquire(
         tokio::select! {
             biased;
             granted = &mut lease => return Ok(granted?),
-            Some(wait) = waiting.recv() => news.tell(wait.into()),
+            Some(wait) = waiting.recv() => {
+                if let Some(news) = news {
+                    news.tell(wait.into());
+                }
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct RequestTrace {
 #[derive(Clone, Copy, Debug)]
 struct Record {
     began: Instant,
-    granted: Option<Instant>,
+    is_granted: bool,
     has_prefilled: bool,
     /// Whether its reader was told anything of the answer.
     has_spoken: bool,
@@ -75,7 +75,7 @@ impl TraceView {
     /// Where its model was found; `None` before a slot was granted.
     pub fn tier(&self) -> Option<CacheStatus> {
         let record = lock(&self.record);
-        record.granted.map(|_| record.tier)
+        record.is_granted.then_some(record.tier)
     }
 
     /// What computing the prompt took, in milliseconds, once that is done.
@@ -93,7 +93,7 @@ impl TraceView {
     /// What there is so far as the end of the answer, for who cannot wait any longer; `None` before a slot was granted.
     pub fn cut(&self) -> Option<Summary> {
         let record = lock(&self.record);
-        record.granted.map(|_| record.summary(FinishReason::TimedOut))
+        record.is_granted.then(|| record.summary(FinishReason::TimedOut))
     }
 }
 
@@ -103,7 +103,7 @@ impl RequestTrace {
         let began = Instant::now();
         let record = Record {
             began,
-            granted: None,
+            is_granted: false,
             has_prefilled: false,
             has_spoken: false,
             first_token: None,
@@ -140,23 +140,27 @@ impl RequestTrace {
         }
     }
 
-    pub(crate) fn granted(&mut self, lease: &Lease) {
+    /// A slot was granted, where the model was found as is returned. An answer of which a part was said goes on under it: where
+    /// the model was found first stays, and the waits are added up.
+    pub(crate) fn granted(&mut self, lease: &Lease) -> CacheStatus {
         let mut record = self.record();
-        record.granted = Some(Instant::now());
-        record.tier = match lease.grant_kind() {
+        let tier = match lease.grant_kind() {
             GrantKind::Hit => CacheStatus::Hit,
             GrantKind::Parked => CacheStatus::Parked,
             GrantKind::Joined => CacheStatus::Joined,
-            GrantKind::Cold if record.timings.fetch_ms > 0.0 => CacheStatus::Fetched,
+            GrantKind::Cold if record.timings.fetch_ms > 0.0 && !record.has_spoken => CacheStatus::Fetched,
             GrantKind::Cold => CacheStatus::Cold,
         };
-        record.timings.queue_ms = lease.queue_ms();
-        record.timings.load_ms = lease.load_ms();
-    }
-
-    /// When a slot was granted, if one was.
-    pub(crate) fn granted_at(&self) -> Option<Instant> {
-        self.record().granted
+        let mut before = (0.0, 0.0);
+        if record.has_spoken {
+            before = (record.timings.queue_ms, record.timings.load_ms);
+        } else {
+            record.is_granted = true;
+            record.tier = tier;
+        }
+        record.timings.queue_ms = before.0 + lease.queue_ms();
+        record.timings.load_ms = before.1 + lease.load_ms();
+        tier
     }
 
     /// Where its model was found.

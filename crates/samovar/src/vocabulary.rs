@@ -125,8 +125,8 @@ impl<T: Send + 'static> LeasedWork for Lookup<T> {
         0
     }
 
-    async fn run(&self, leased: &Leased, request_trace: &mut RequestTrace) -> Result<T, Failure> {
-        let (look, instance) = (Arc::clone(&self.look), Arc::clone(leased.lease.instance()));
+    async fn run(&self, leased: &mut Leased, request_trace: &mut RequestTrace) -> Result<T, Failure> {
+        let (look, instance) = (Arc::clone(&self.look), Arc::clone(leased.lease().instance()));
         let (waiting, wanted) = WhileHeld::pair();
         let seen = by(request_trace.deadline, blocking(move || look(&*instance, &wanted))).await;
         drop(waiting);

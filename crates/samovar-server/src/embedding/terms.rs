@@ -37,7 +37,7 @@ pub(crate) const FIELDS: &[Field] = &[
     ),
     field(
         "priority",
-        "`interactive`: somebody waits for it, and it is computed before all bulk work; `bulk`: it is a part of an import. By the number of inputs when it is absent.",
+        "`interactive`: somebody waits for it, and it is computed before all bulk work; `bulk`: it is a part of an import. When it is absent, up to 16 short inputs and up to 256 documents to rerank are interactive. Requests over HTTP with more than 256 inputs are always bulk.",
     ),
     field("user", "The client. It counts only if `server.client_header` is set."),
 ];

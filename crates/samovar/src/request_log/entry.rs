@@ -1,10 +1,10 @@
-//! One request on its way into the log: a line that is sent when the request has ended, however it ended.
+//! One asking on its way into the log: a line that is sent when its lease has ended, however it ended.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use samovar_pool::ModelSpec;
 use samovar_pool::replay::log::Asked;
+use samovar_pool::{Lease, ModelSpec};
 use tokio::time::Instant;
 
 use super::RequestLog;
@@ -39,15 +39,13 @@ impl LogEntry {
     }
 
     /// It has one.
-    pub(crate) fn granted(mut self, request_trace: &RequestTrace) -> Self {
+    pub(crate) fn granted(&mut self, lease: &Lease, tier: CacheStatus) {
         if let Some(entry) = &mut self.0 {
-            let timings = request_trace.timings();
-            entry.granted = request_trace.granted_at();
-            entry.asked.tier = Some(request_trace.tier().as_str().to_owned());
-            entry.asked.queue_ms = Some(timings.queue_ms as u64);
-            entry.asked.load_ms = Some(timings.load_ms as u64);
+            entry.granted = Some(Instant::now());
+            entry.asked.tier = Some(tier.as_str().to_owned());
+            entry.asked.queue_ms = Some(lease.queue_ms() as u64);
+            entry.asked.load_ms = Some(lease.load_ms() as u64);
         }
-        self
     }
 
     /// The log, where that has not heard yet what the model costs, or costs now.

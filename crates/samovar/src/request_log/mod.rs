@@ -1,5 +1,5 @@
 //! The log of requests that `samovar plan` replays: a line for each asking, written away from the request. (A request
-//! that is tried on another instance asks twice.)
+//! that is tried on another instance asks twice; an import asks again whenever it has given its slot back for others.)
 //!
 //! ```text
 //!   request ─► LogEntry: asked, granted, answered ─► dropped ─► channel ─► a thread ─► FILE, FILE.1

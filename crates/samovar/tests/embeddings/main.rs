@@ -173,6 +173,67 @@ async fn a_query_reaches_the_instance_while_an_import_runs() {
 }
 
 #[tokio::test]
+async fn an_import_gives_its_only_slot_to_a_query_that_waits_and_is_completed_afterwards() {
+    const COUNT: usize = 2_000;
+    let log = tempfile::NamedTempFile::new().expect("file");
+    let fixture = house_with(Embedders::new(), |builder| {
+        let demo = "demo".parse().expect("a reference");
+        builder.alias("narrow", demo, makes_vectors().slots(1)).request_log(log.path())
+    });
+    let ask =
+        |count, client: &str| Request::embed("narrow", Embed::new(texts(count))).client(client.to_owned());
+    fixture.engine.recorder.gate.close();
+    let mut import = fixture.runtime.generate(ask(COUNT, "import"));
+    fixture.engine.recorder.until(|seen| seen.running == 2).await;
+    let query = fixture.runtime.generate(ask(1, "person"));
+    while fixture.runtime.stats().await.pool.queued != 1 {
+        tokio::task::yield_now().await;
+    }
+    fixture.engine.recorder.gate.open();
+    check(&query.collect_embedded().await.expect("answers").0, 1);
+    let (mut granted, mut vectors, mut tokens) = (0, Vec::new(), 0);
+    while let Some(event) = import.next().await {
+        match event {
+            AnswerEvent::Granted { .. } => granted += 1,
+            AnswerEvent::Waiting(_) => assert_eq!(granted, 0, "the second wait is silent"),
+            AnswerEvent::Embedded(embedded) => vectors.push(embedded),
+            AnswerEvent::Done(summary) => tokens = summary.usage.prompt_tokens,
+            AnswerEvent::Failed(failure) => panic!("{failure:?}"),
+            _ => {}
+        }
+    }
+    vectors.sort_by_key(|embedded| embedded.index);
+    check(&vectors, COUNT);
+    assert_eq!((granted, tokens), (1, COUNT as u32 * INPUT_TOKENS));
+    let urgencies = fixture.engine.recorder.seen().urgencies;
+    let place = urgencies.iter().position(|urgency| *urgency == Urgency::Interactive);
+    assert_eq!(place, Some(2), "after the parts that were on their way: {urgencies:?}");
+    assert!(urgencies.len() > 3, "{urgencies:?}");
+    fixture.runtime.shutdown(Duration::from_secs(5)).await;
+    let text = fs_err::read_to_string(log.path()).expect("log");
+    assert_eq!(text.lines().filter(|line| line.contains("time_ms")).count(), 3, "a line a lease: {text}");
+}
+
+#[tokio::test]
+async fn imports_that_have_begun_take_turns_on_one_slot() {
+    const COUNT: usize = 1_000;
+    let fixture = house_with(Embedders::new(), |builder| {
+        builder.alias("narrow", "demo".parse().expect("a reference"), makes_vectors().slots(1))
+    });
+    let ask = |client: &str| {
+        fixture
+            .runtime
+            .generate(Request::embed("narrow", Embed::new(texts(COUNT))).client(client.to_owned()))
+            .collect_embedded()
+    };
+    let (one, other, third) = tokio::join!(ask("a"), ask("b"), ask("c"));
+    for answer in [one, other, third] {
+        check(&answer.expect("answers").0, COUNT);
+    }
+    assert_eq!(fixture.busy_slots().await, 0);
+}
+
+#[tokio::test]
 async fn what_the_request_says_of_its_urgency_counts() {
     let fixture = fixture(Embedders::new());
     let mut embed = Embed::new(texts(1));
@@ -192,6 +253,18 @@ async fn what_is_wrong_with_an_input_names_its_place_in_the_whole_request() {
     assert!(failure.hint.is_some_and(|hint| hint.contains("truncated")));
     let nothing = fixture.failure_of(Request::embed(VECTORS, Embed::new(Vec::new()))).await;
     assert_eq!((nothing.kind, nothing.hint.is_some()), (ErrorKind::InvalidRequest, true));
+}
+
+#[tokio::test]
+async fn a_text_that_is_too_long_is_not_told_to_ask_for_context_over_the_network() {
+    let fixture = house_with(Embedders::new(), |builder| {
+        let demo = "demo".parse().expect("a reference");
+        builder.alias("short", demo, makes_vectors().context_tokens(64)).context_ceiling(256)
+    });
+    let long = || Embed::new(vec![EmbedInput::Text("x".repeat(TEXT_BYTES + 1))]);
+    let failure = fixture.failure_of(Request::embed("short", long()).origin(Origin::Network)).await;
+    let hint = failure.hint.expect("a hint");
+    assert!(hint.contains("`truncate`") && !hint.contains("context_tokens"), "{hint}");
 }
 
 #[tokio::test]
