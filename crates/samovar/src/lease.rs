@@ -50,7 +50,7 @@ impl Leased {
         self.lease.as_ref().expect("invariant: work whose slot was given back and refused has ended")
     }
 
-    /// Whether somebody waits for a slot of the model, or any model for memory.
+    /// Whether another request waits for a slot of the model, or any model for memory.
     pub(crate) async fn is_wanted_by_others(&self, inner: &Inner) -> bool {
         let key = &self.model.spec.key;
         let models = inner.pool.snapshot().await.models;
