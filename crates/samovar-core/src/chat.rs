@@ -15,6 +15,10 @@ pub struct Chat {
     pub message_count: u32,
     /// The tools that the model may call: a JSON array; `None` = none were given.
     pub tools: Option<String>,
+    /// Which of them it may or must call.
+    pub tool_choice: ToolChoice,
+    /// It may call several of them in one answer.
+    pub parallel_tool_calls: bool,
     /// The documents that it may cite: a JSON array; `None` = none were given.
     pub documents: Option<String>,
     /// Further variables of the template by name, a JSON object: `enable_thinking`, `reasoning_effort` and what else a
@@ -28,6 +32,21 @@ pub struct Chat {
     pub special_tokens_in_content: bool,
     /// The time that the template is told.
     pub now: WallTime,
+}
+
+/// Which tools a model may or must call. Of no consequence where there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolChoice {
+    /// As it sees fit.
+    #[default]
+    Auto,
+    /// None: its answer is text.
+    None,
+    /// At least one.
+    Required,
+    /// The one of this name.
+    Named(String),
 }
 
 /// Names of chat templates that need no file: what [`Chat::template`] can name.
@@ -51,6 +70,8 @@ impl Chat {
             messages: messages.into(),
             message_count,
             tools: None,
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
             documents: None,
             arguments: None,
             template: None,

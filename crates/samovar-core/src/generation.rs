@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::chat::Chat;
+use crate::constraint::Constraint;
 use crate::embedding::Embedded;
 use crate::error::Failure;
 use crate::scope::Scope;
@@ -151,6 +152,12 @@ pub struct GenerationRequest {
     pub reuse_prefix: bool,
     /// Whose the prompt is: whose state it may continue from, and who may continue from its own.
     pub scope: Scope,
+    /// What the answer must look like; thoughts before it, and calls of tools in its place, need not.
+    pub constraint: Option<Constraint>,
+    /// Tokens of thought after which a model that still thinks is made to answer; `None` = as many as it likes.
+    pub thinking_budget_tokens: Option<u32>,
+    /// Whether several of its tokens may be computed in one step where that is faster here.
+    pub speculates: bool,
     /// Adapters to attach while this request is computed; none = the model as it is. Empty where
     /// [`can_adapt`](crate::port::Capabilities::can_adapt) is false.
     pub adapters: Vec<Adapter>,
@@ -168,6 +175,9 @@ impl GenerationRequest {
             ignore_eos: false,
             reuse_prefix: true,
             scope: Scope::default(),
+            constraint: None,
+            thinking_budget_tokens: None,
+            speculates: true,
             adapters: Vec::new(),
         }
     }
@@ -196,6 +206,8 @@ pub enum FinishReason {
     Length,
     /// The deadline passed; the text so far is partial.
     TimedOut,
+    /// The model called tools, and waits for what they say.
+    ToolCalls,
 }
 
 /// Counts of one answer, in tokens.
@@ -208,6 +220,9 @@ pub struct Usage {
     pub cached_tokens: u32,
     /// Tokens generated.
     pub completion_tokens: u32,
+    /// Of these, how many were thoughts. A daemon of an older version does not say it.
+    #[serde(default)]
+    pub thinking_tokens: u32,
 }
 
 /// How an answer ended, what it cost and how long its parts took.
@@ -221,6 +236,43 @@ pub struct Completion {
     pub prefill_ms: f64,
     /// From the first to the last token, in milliseconds.
     pub decode_ms: f64,
+}
+
+/// A part of an answer that was read apart: thoughts and calls are told from text by the marks that the model writes around
+/// them, which are in none of them. What was said is never taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delta {
+    /// Text to append to the answer.
+    Text(String),
+    /// Text to append to the thoughts before it.
+    Thinking(String),
+    /// A call of a tool begins.
+    Call {
+        /// Counts the calls of this answer from 0.
+        index: u32,
+        /// Names it among all calls of the conversation.
+        id: String,
+        /// The tool.
+        name: String,
+    },
+    /// Text to append to the arguments of a call that has begun: together they are JSON.
+    Arguments {
+        /// Which call.
+        index: u32,
+        /// The text, as the model wrote it.
+        text: String,
+    },
+}
+
+impl Delta {
+    /// Its text; the name, where a call begins.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Thinking(text) | Self::Arguments { text, .. } => text,
+            Self::Call { name, .. } => name,
+        }
+    }
 }
 
 /// What an instance says while it answers. Ends with exactly one `Done` or `Failed`.
@@ -245,7 +297,14 @@ pub enum TokenEvent {
     Token {
         /// Text to append to the answer.
         text: String,
-        /// The token with its probability; only when logprobs were asked for.
+        /// The token with its probability; only when logprobs were asked for, and for no token of a thought or a call.
+        logprob: Option<TokenLogprob>,
+    },
+    /// A token was generated in an answer to a conversation, and what it added is not text alone. Never without deltas.
+    Deltas {
+        /// What it added, in its order; at most [`DELTAS_MAX`].
+        deltas: Vec<Delta>,
+        /// The token with its probability; only when logprobs were asked for, and text is in it.
         logprob: Option<TokenLogprob>,
     },
     /// An input became a vector or scores.
@@ -255,6 +314,9 @@ pub enum TokenEvent {
     /// The answer broke off.
     Failed(Failure),
 }
+
+/// Deltas of one token at most: a token of many closing marks may end thoughts, begin a call, and end it.
+pub const DELTAS_MAX: usize = 64;
 
 /// Whether progress can be sent to the reader of this: when nothing else is on its way to it. So the channel needs one
 /// place for it, however slow its reader is. `kept` places are spoken for.

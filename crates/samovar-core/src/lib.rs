@@ -5,6 +5,7 @@
 //!   format/      what a model's files are, read from foreign bytes (the GGUF gate)
 //!   chat         a conversation, which the engine renders and tokenizes
 //!   generation   a request for text, and the events that answer it
+//!   constraint   what an answer must look like
 //!   embedding    a request for vectors or scores of texts
 //!   scope        whose the state of a prompt is
 //!   footprint    bytes: predicted, promised, measured
@@ -22,6 +23,7 @@
 
 pub mod byte_budget;
 pub mod chat;
+pub mod constraint;
 pub mod cores;
 pub mod digest;
 pub mod embedding;
@@ -40,15 +42,16 @@ pub mod testing;
 pub mod units;
 
 pub use byte_budget::ByteBudget;
-pub use chat::{Chat, WallTime};
+pub use chat::{Chat, ToolChoice, WallTime};
+pub use constraint::Constraint;
 pub use cores::{Cores, ThreadUse, ThreadsWhy};
 pub use digest::Digest;
 pub use embedding::{EmbedInput, EmbedOutput, EmbedRequest, Embedded, Pooling, Truncate, Urgency};
 pub use error::{ErrorKind, Failure};
 pub use footprint::{Arrangement, Footprint, Layout, LayoutWish, LoadOptions, Speed};
 pub use generation::{
-    Adapter, CachedPrefix, Completion, FinishReason, GenerationRequest, ParseAdapterError, Prompt, Sampling,
-    TokenEvent, TokenLogprob, Usage,
+    Adapter, CachedPrefix, Completion, Delta, FinishReason, GenerationRequest, ParseAdapterError, Prompt,
+    Sampling, TokenEvent, TokenLogprob, Usage,
 };
 pub use memory::{Arena, Bytes, Cost, FileId, Mapped, Memory};
 pub use model::{

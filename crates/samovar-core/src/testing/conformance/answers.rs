@@ -28,6 +28,7 @@ pub fn usage_adds_up(subject: &Subject) {
         assert_eq!(usage.prompt_tokens, expected);
         assert!(usage.cached_tokens < usage.prompt_tokens, "{usage:?}");
         assert!(usage.completion_tokens <= 16, "{usage:?}");
+        assert_eq!(usage.thinking_tokens, 0, "only conversations have thoughts");
         // The token that ends the answer has no event; withheld text has one of its own.
         assert!(answer.token_events.abs_diff(usage.completion_tokens) <= 1, "{answer:?}");
         assert!(answer.completion.prefill_ms >= 0.0 && answer.completion.decode_ms >= 0.0, "{answer:?}");

@@ -29,6 +29,7 @@
 //! compared with other answers of the same model. Every wait has a limit.
 
 mod answers;
+mod constraints;
 mod embeddings;
 mod lifecycle;
 mod limits;
@@ -41,6 +42,7 @@ pub use answers::{
     answers_greedily_the_same_each_time, batches_beyond_64_tokens_are_right, cached_prefixes_are_reported,
     reused_prefixes_do_not_change_the_answer, text_survives_its_tokens, usage_adds_up,
 };
+pub use constraints::an_answer_obeys_its_constraint_or_is_refused;
 pub use embeddings::{
     a_pair_too_long_is_refused_or_its_document_cut, an_input_too_long_is_cut_when_asked,
     an_input_too_long_is_refused_with_both_numbers, dropping_the_instance_ends_its_vectors,
@@ -102,6 +104,7 @@ macro_rules! engine_conformance {
             batches_beyond_64_tokens_are_right,
             reused_prefixes_do_not_change_the_answer,
             cached_prefixes_are_reported,
+            an_answer_obeys_its_constraint_or_is_refused,
             max_tokens_bounds_the_answer,
             a_prompt_too_long_is_refused_with_both_numbers,
             a_prompt_nearly_as_long_as_the_context_is_answered,

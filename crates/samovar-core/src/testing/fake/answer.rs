@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::instance::{Shared, lock};
+use super::script::{Recital, event, is_thought};
 use super::text::{Shown, Withheld};
 use super::vocabulary;
 use super::voice::{Choice, Voice};
@@ -25,6 +26,8 @@ pub(super) struct Answer {
     pub(super) shared: Arc<Shared>,
     pub(super) request: GenerationRequest,
     pub(super) prompt: Vec<u32>,
+    /// The tokens that a constraint allows.
+    pub(super) only: Option<Vec<u32>>,
     pub(super) max_tokens: u32,
     pub(super) sender: mpsc::Sender<TokenEvent>,
     pub(super) ticket: u64,
@@ -143,6 +146,7 @@ impl Answer {
             prompt_tokens: self.prompt.len() as u32,
             cached_tokens: own_cached as u32,
             completion_tokens: 0,
+            thinking_tokens: 0,
         };
         self.send(TokenEvent::Prefilled { usage, prefill_ms: ms(self.arrived.elapsed()) })?;
         Ok(usage)
@@ -164,23 +168,49 @@ impl Answer {
     fn decode(&self, context: &mut Vec<u32>, mut usage: Usage) -> Result<Completion, Broken> {
         let prefill_ms = ms(self.arrived.elapsed());
         let began = Instant::now();
+        let finish = match self.recite(&mut usage)? {
+            Some(finish) => finish,
+            None => self.say_own_words(context, &mut usage)?,
+        };
+        Ok(Completion { finish, usage, prefill_ms, decode_ms: ms(began.elapsed()) })
+    }
+
+    /// Says what the script has for this request; how the answer ends with that, or `None` where its own words follow.
+    fn recite(&self, usage: &mut Usage) -> Result<Option<FinishReason>, Broken> {
+        let Recital { tokens, finish } = self.shared.script.recital(&self.request);
+        for deltas in tokens {
+            if usage.completion_tokens >= self.max_tokens {
+                return Ok(Some(FinishReason::Length));
+            }
+            self.say_one()?;
+            usage.completion_tokens += 1;
+            usage.thinking_tokens += u32::from(is_thought(&deltas));
+            self.send(event(deltas))?;
+        }
+        Ok(finish)
+    }
+
+    fn say_own_words(&self, context: &mut Vec<u32>, usage: &mut Usage) -> Result<FinishReason, Broken> {
         let request = &self.request;
         let choice = Choice {
             sampling: &request.sampling,
             logprobs: request.logprobs,
             ignores_end: request.ignore_eos,
         };
-        let mut voice = Voice::new(&self.prompt, &request.sampling, self.shared.script.answer_tokens);
+        let (answer_tokens, only) = (self.shared.script.answer_tokens, self.only.clone());
+        let mut voice = Voice::new(&self.prompt, &request.sampling, answer_tokens, only);
         let mut withheld = Withheld::new(&request.stop);
+        let mut said = 0;
         let finish = loop {
             if usage.completion_tokens >= self.max_tokens {
                 break FinishReason::Length;
             }
             self.say_one()?;
-            let (token, logprob) = voice.next(context, usage.completion_tokens as usize, &choice);
+            let (token, logprob) = voice.next(context, said, &choice);
+            said += 1;
             usage.completion_tokens += 1;
             context.push(token);
-            if vocabulary::ends_generation(token) && !request.ignore_eos {
+            if vocabulary::ends_generation(token) && (voice.is_bound() || !request.ignore_eos) {
                 break FinishReason::Stop;
             }
             let bytes = if vocabulary::is_control(token) { Vec::new() } else { vocabulary::bytes_of(token) };
@@ -197,7 +227,7 @@ impl Answer {
         if !text.is_empty() {
             self.send(TokenEvent::Token { text, logprob: None })?;
         }
-        Ok(Completion { finish, usage, prefill_ms, decode_ms: ms(began.elapsed()) })
+        Ok(finish)
     }
 
     /// Waits as long as one token takes, and dies or falls silent when the script says so.

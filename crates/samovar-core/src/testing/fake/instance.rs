@@ -142,6 +142,7 @@ impl Instance for FakeInstance {
         if !shared.capabilities.can_generate {
             return Err(Failure::new(ErrorKind::Unsupported, "this model writes no text"));
         }
+        let only = shared.script.constrained(request.constraint.as_ref())?;
         let prompt = shared.prompt_tokens(&request.prompt)?;
         let room = lock(&shared.state).context_tokens.saturating_sub(prompt.len() as u32);
         let max_tokens = request.max_tokens.unwrap_or(room).min(room);
@@ -155,6 +156,7 @@ impl Instance for FakeInstance {
             shared: Arc::clone(shared),
             request,
             prompt,
+            only,
             max_tokens,
             sender,
             ticket,

@@ -2,8 +2,10 @@ use std::fs::File;
 use std::path::Path;
 
 use super::*;
+use crate::chat::{Chat, ToolChoice};
+use crate::constraint::Constraint;
 use crate::footprint::{Arrangement, Layout, LoadOptions, Speed};
-use crate::generation::{Completion, FinishReason, GenerationRequest, Prompt, Sampling, TokenEvent};
+use crate::generation::{Completion, Delta, FinishReason, GenerationRequest, Prompt, Sampling, TokenEvent};
 use crate::model::ModelFiles;
 use crate::port::PackedFile;
 
@@ -38,6 +40,7 @@ fn answer(instance: &Arc<dyn Instance>, request: GenerationRequest) -> (String, 
             TokenEvent::Done(completion) => done = Some(completion),
             TokenEvent::Prefilling { .. }
             | TokenEvent::Prefilled { .. }
+            | TokenEvent::Deltas { .. }
             | TokenEvent::Embedded(_)
             | TokenEvent::Failed(_) => (),
         }
@@ -53,6 +56,102 @@ fn the_answer_repeats_the_prompts_words_and_is_the_same_each_time() {
     assert_eq!(done.unwrap().finish, FinishReason::Stop);
     assert_eq!(answer(&instance, ask("a story about a fox")).0, text);
     assert_ne!(answer(&instance, ask("a story about a kettle")).0, text);
+}
+
+/// A conversation of a model with tools.
+fn converse(messages: &str) -> GenerationRequest {
+    let chat = Chat { tools: Some("[]".to_owned()), ..Chat::new(messages, 1) };
+    GenerationRequest { prompt: Prompt::Chat(Box::new(chat)), ..ask("") }
+}
+
+/// What is added to an answer, and how it ends.
+fn deltas(instance: &Arc<dyn Instance>, request: GenerationRequest) -> (Vec<Delta>, Completion) {
+    let mut generation = instance.generate(request).unwrap();
+    let mut all = Vec::new();
+    loop {
+        match generation.blocking_next().unwrap() {
+            TokenEvent::Token { text, .. } => all.push(Delta::Text(text)),
+            TokenEvent::Deltas { deltas, .. } => all.extend(deltas),
+            TokenEvent::Done(completion) => return (all, completion),
+            TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } => {}
+            event @ (TokenEvent::Embedded(_) | TokenEvent::Failed(_)) => panic!("{event:?}"),
+        }
+    }
+}
+
+fn thinking(text: &str) -> Delta {
+    Delta::Thinking(text.to_owned())
+}
+
+/// Two thoughts, then two calls.
+fn thoughts_and_calls() -> [Vec<Delta>; 4] {
+    let call = |index: u32| {
+        let arguments = Delta::Arguments { index, text: "{}".to_owned() };
+        vec![Delta::Call { index, id: format!("call_{index}"), name: "clock".to_owned() }, arguments]
+    };
+    [vec![thinking("so")], vec![thinking(" then")], call(0), call(1)]
+}
+
+fn thinker() -> Arc<dyn Instance> {
+    let script = Script { deltas: thoughts_and_calls().into(), ..Script::default() };
+    load(&FakeEngine::builder().script(script).build())
+}
+
+#[test]
+fn a_conversation_hears_the_scripts_thoughts_and_calls_and_its_budgets_count() {
+    let instance = thinker();
+    let question = converse(r#"[{"role":"user","content":"the time?"}]"#);
+    let (said, done) = deltas(&instance, question.clone());
+    assert_eq!(said, thoughts_and_calls().concat());
+    assert_eq!((done.finish, done.usage.completion_tokens), (FinishReason::ToolCalls, 4));
+    assert_eq!(done.usage.thinking_tokens, 2);
+    let (said, done) =
+        deltas(&instance, GenerationRequest { thinking_budget_tokens: Some(1), ..question.clone() });
+    assert_eq!((said[0].clone(), done.usage.thinking_tokens), (thinking("so"), 1));
+    let (said, done) = deltas(&instance, GenerationRequest { max_tokens: Some(3), ..question.clone() });
+    assert_eq!((said.len(), done.finish), (4, FinishReason::Length));
+    let one_call = |chat: &mut Chat| chat.parallel_tool_calls = false;
+    let no_call = |chat: &mut Chat| chat.tool_choice = ToolChoice::None;
+    let with = |change: fn(&mut Chat)| {
+        let mut request = question.clone();
+        let Prompt::Chat(chat) = &mut request.prompt else { panic!("a conversation") };
+        change(chat);
+        deltas(&instance, request)
+    };
+    assert_eq!(with(one_call).0, thoughts_and_calls()[..3].concat());
+    let (said, done) = with(no_call);
+    assert!(matches!(&said[..3], [Delta::Thinking(_), Delta::Thinking(_), Delta::Text(_)]), "{said:?}");
+    assert_eq!(done.finish, FinishReason::Stop);
+}
+
+#[test]
+fn the_result_of_a_tool_is_answered_in_its_own_words() {
+    let said = r#"[{"role":"user","content":"\"role\":\"tool\""},{"role":"tool","content":"noon"}]"#;
+    let (said, done) = deltas(&thinker(), converse(said));
+    assert!(said.iter().all(|delta| matches!(delta, Delta::Text(_))), "{said:?}");
+    assert_eq!(done.finish, FinishReason::Stop);
+}
+
+#[test]
+fn a_constraint_is_answered_by_json_or_by_the_script_or_refused() {
+    let constrained = |instance: &Arc<dyn Instance>, constraint: Constraint| {
+        let sampling = Sampling { temperature: 2.0, ..Sampling::default() };
+        let request = GenerationRequest { constraint: Some(constraint), sampling, ..ask("a fox") };
+        answer(instance, GenerationRequest { ignore_eos: true, ..request }).0
+    };
+    let instance = load(&FakeEngine::new());
+    assert_eq!(constrained(&instance, Constraint::JsonObject), "{}");
+    let regex = GenerationRequest { constraint: Some(Constraint::Regex("a".to_owned())), ..ask("a fox") };
+    assert_eq!(instance.generate(regex).map(|_| ()).unwrap_err().kind, ErrorKind::InvalidRequest);
+    let script = Script { constrained: Some("aé".to_owned()), ..Script::default() };
+    let instance = load(&FakeEngine::builder().script(script).build());
+    assert_eq!(constrained(&instance, Constraint::Regex("aé".to_owned())), "aé");
+    // Thoughts come before it, and are not bound by it.
+    let question = converse(r#"[{"role":"user","content":"the time?"}]"#);
+    let json = GenerationRequest { constraint: Some(Constraint::JsonObject), ..question };
+    let (said, _) = deltas(&thinker(), json);
+    let text = |text: &str| Delta::Text(text.to_owned());
+    assert_eq!(said, [thinking("so"), thinking(" then"), text("{"), text("}")]);
 }
 
 #[test]

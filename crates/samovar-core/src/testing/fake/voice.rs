@@ -12,10 +12,17 @@ pub(super) struct Voice {
     echo: Vec<u32>,
     answer_tokens: u32,
     draw: u64,
+    /// The tokens of the answer, where it may say no others.
+    only: Option<Vec<u32>>,
 }
 
 impl Voice {
-    pub(super) fn new(prompt: &[u32], sampling: &Sampling, answer_tokens: Option<u32>) -> Self {
+    pub(super) fn new(
+        prompt: &[u32],
+        sampling: &Sampling,
+        answer_tokens: Option<u32>,
+        only: Option<Vec<u32>>,
+    ) -> Self {
         let prompt_hash = prompt.iter().fold(1, |hash, token| mix(hash ^ u64::from(*token)));
         let mut words: Vec<u32> = prompt
             .iter()
@@ -29,7 +36,13 @@ impl Voice {
             echo: words,
             answer_tokens: answer_tokens.unwrap_or(12 + (prompt_hash % 32) as u32),
             draw: sampling.seed.map_or_else(clock_seed, u64::from),
+            only,
         }
+    }
+
+    /// Whether nothing may follow a token that ends the answer, whatever the request ignores.
+    pub(super) fn is_bound(&self) -> bool {
+        self.only.is_some()
     }
 
     /// The token chosen after `context`, of which the last `said` are the answer so far.
@@ -40,7 +53,10 @@ impl Voice {
         request: &Choice<'_>,
     ) -> (u32, Option<TokenLogprob>) {
         let logits = self.logits(context, said);
-        let token = self.choose(&logits, request);
+        let token = match &self.only {
+            Some(only) => only.get(said).copied().unwrap_or(EOS),
+            None => self.choose(&logits, request),
+        };
         let logprob = request.logprobs.map(|count| logprob_of(&logits, token, count));
         (token, logprob)
     }
