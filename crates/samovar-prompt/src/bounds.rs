@@ -5,6 +5,10 @@
 pub(crate) const FUEL: u64 = 2_000_000;
 /// What every message may take.
 const FUEL_A_MESSAGE: u64 = 4_000;
+/// Steps for a short conversation that a template is tried with: some ten of them take less than one rendering may.
+pub(crate) const PROBE_FUEL: u64 = 100_000;
+/// Bytes of what a template makes of one.
+pub(crate) const PROBE_OUTPUT_LIMIT_BYTES: usize = 256 << 10;
 /// How deep a template may call itself: a macro and its loops take about 7, and schemas of tools nest a dozen deep.
 pub(crate) const RECURSION_LIMIT: usize = 320;
 /// Bytes of rendered prompt: what a context of a million tokens could hold.

@@ -71,8 +71,10 @@ const KINDS: [&str; 17] = [
 pub(crate) struct Conversation {
     arguments: Map<String, Json>,
     pub(crate) messages: Json,
-    tools: Option<Json>,
+    pub(crate) tools: Option<Json>,
     documents: Option<Json>,
+    /// Marks of ours stand around control tokens in it.
+    pub(crate) has_marks: bool,
 }
 
 impl Conversation {
@@ -82,15 +84,7 @@ impl Conversation {
     /// `InvalidRequest` when it is no JSON of the kind, or has too many parts.
     pub(crate) fn read(chat: &Chat) -> Result<Self, Failure> {
         // Before anything is read: what reading takes counts as the template's.
-        let values: usize = chat.texts().map(values).sum();
-        if values > VALUES {
-            return Err(Failure::new(
-                ErrorKind::InvalidRequest,
-                format!("the conversation has {values} JSON values, {VALUES} is the limit"),
-            )
-            .with_hint("send fewer messages, tools or documents, or longer texts instead of lists")
-            .with_param("messages"));
-        }
+        check_values(chat.texts().map(values).sum())?;
         let list = |list: &Option<String>, param| list.as_deref().map(|list| json(list, param)).transpose();
         let arguments = match &chat.arguments {
             Some(arguments) => object(arguments)?,
@@ -101,6 +95,7 @@ impl Conversation {
             messages: json(&chat.messages, "messages")?,
             tools: list(&chat.tools, "tools")?,
             documents: list(&chat.documents, "documents")?,
+            has_marks: false,
         })
     }
 
@@ -260,8 +255,24 @@ impl Disarmer<'_> {
     }
 }
 
+/// Refuses a conversation of so many values that there are too many.
+///
+/// # Errors
+/// `InvalidRequest` when there are.
+pub(crate) fn check_values(values: usize) -> Result<(), Failure> {
+    if values > VALUES {
+        return Err(Failure::new(
+            ErrorKind::InvalidRequest,
+            format!("the conversation has {values} JSON values, {VALUES} is the limit"),
+        )
+        .with_hint("send fewer messages, tools or documents, or longer texts instead of lists")
+        .with_param("messages"));
+    }
+    Ok(())
+}
+
 /// How many values the text of a JSON has, at most: each but the first begins a list or an object, or goes on with it.
-fn values(text: &str) -> usize {
+pub(crate) fn values(text: &str) -> usize {
     let (mut values, mut is_in_text, mut is_escaped) = (1, false, false);
     for byte in text.bytes() {
         match byte {
@@ -298,7 +309,7 @@ fn object(text: &str) -> Result<Map<String, Json>, Failure> {
 }
 
 /// Replaces marks in every text. JSON that could be read nests no deeper than a stack allows.
-fn clean(value: &mut Json) {
+pub(crate) fn clean(value: &mut Json) {
     match value {
         Json::String(text) if !marks::is_clean(text) => *text = marks::clean(text),
         Json::Array(items) => items.iter_mut().for_each(clean),

@@ -4,7 +4,7 @@
 use serde_json::{Value as Json, json};
 
 /// What stands between two texts that become one.
-const BETWEEN: &str = "\n";
+pub(crate) const BETWEEN: &str = "\n";
 
 /// The messages with the system's text in front of the next user message, as llama-server puts it; `None` where they
 /// do not begin with one, or no user speaks.
@@ -53,7 +53,7 @@ fn is_text_parts(content: &Json) -> bool {
     content.as_array().is_some_and(|parts| parts.iter().all(|part| part["text"].is_string()))
 }
 
-fn text_of(content: &Json) -> String {
+pub(crate) fn text_of(content: &Json) -> String {
     match content {
         Json::String(text) => text.clone(),
         Json::Array(parts) => {

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!   renderer      one model's template, compiled once; a conversation → the prompt's text
+//!   script        the compiled template, and what it makes of a conversation
 //!   conversation  what the template sees
 //!   template/     Jinja as the Hugging Face libraries run it: functions, filters, tests, refusals
 //!   bounds        what a template may use: steps, depth, output
+//!   fitting       a conversation for a template that has no system role, or takes no parts; history: tools and calls
+//!   dialect/      how the model writes thoughts and calls of tools
 //!   control       the control tokens of a vocabulary
 //!   marks         which of them in a rendered text the template wrote, and which people did
 //! ```
@@ -16,9 +19,12 @@
 mod bounds;
 mod control;
 mod conversation;
+pub mod dialect;
 mod fitting;
+mod history;
 mod marks;
 mod renderer;
+mod script;
 mod template;
 
 pub use control::ControlTokens;

@@ -38,6 +38,20 @@ pub(crate) fn mark_value(text: &str, tokens: &ControlTokens) -> String {
     if tokens.has(text) { format!("{OPEN}{text}{CLOSE}") } else { clean(text) }
 }
 
+/// A text of ours with marks around its control tokens.
+pub(crate) fn mark_text(text: &str, tokens: &ControlTokens) -> String {
+    let (mut marked, mut from) = (String::with_capacity(text.len()), 0);
+    for found in tokens.find(text) {
+        marked.push_str(&text[from..found.start]);
+        marked.push(OPEN);
+        marked.push_str(&text[found.clone()]);
+        marked.push(CLOSE);
+        from = found.end;
+    }
+    marked.push_str(&text[from..]);
+    marked
+}
+
 /// A text of a conversation, in which no mark can stand.
 pub(crate) fn clean(text: &str) -> String {
     if is_clean(text) { text.to_owned() } else { text.replace([OPEN, CLOSE], REPLACEMENT) }

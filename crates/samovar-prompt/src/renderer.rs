@@ -1,22 +1,21 @@
 //! One model's chat template, compiled once, and what it makes of a conversation.
 
-use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Once, OnceLock};
 
-use minijinja::{Environment, Error};
-use samovar_core::chat::Chat;
+use samovar_core::chat::{Chat, ToolChoice};
 use samovar_core::{Descriptor, ErrorKind, Failure};
 
-use crate::bounds::{self, OUTPUT_LIMIT_BYTES, Output};
+use crate::bounds;
 use crate::control::{ControlTokens, has_sign};
 use crate::conversation::Conversation;
-use crate::template::{self, CHATML, Refusal};
-use crate::{fitting, marks};
-
-/// The only template of an environment.
-const NAME: &str = "chat_template";
+use crate::dialect::Dialect;
+use crate::dialect::detect::{Detected, Exhausted, Probe, ToolsPlace, detect};
+use crate::script::{Script, Stop};
+use crate::template::{self, CHATML};
+use crate::{fitting, history, marks};
 
 /// What a template's source has, apart from white space, that may make signs of other characters.
 const MAKES_SIGNS: [&str; 6] = ["replace", "translate", "%c", "format(", "format'", "format\""];
@@ -24,6 +23,7 @@ const MAKES_SIGNS: [&str; 6] = ["replace", "translate", "%c", "format(", "format
 /// Renders conversations by one template, for one vocabulary.
 #[derive(Debug)]
 pub struct Renderer {
+    source: String,
     /// As its author wrote it, for conversations in which nothing looks like a control token: they are rendered exactly
     /// as anywhere else.
     plain: Script,
@@ -38,14 +38,8 @@ pub struct Renderer {
     refuses_system: OnceLock<bool>,
     /// It takes a message's parts as a list.
     takes_parts: OnceLock<bool>,
-}
-
-/// A compiled template, and the texts of two tokens as it is to write them.
-#[derive(Debug)]
-struct Script {
-    environment: Environment<'static>,
-    bos_token: String,
-    eos_token: String,
+    /// How it writes calls, and what it can take of them.
+    detected: OnceLock<Detected>,
 }
 
 /// A rendered conversation.
@@ -58,10 +52,15 @@ pub struct Rendered {
     pub control: Option<Vec<Range<usize>>>,
     /// What was changed to fit the conversation to the template, for its sender.
     pub notes: Vec<&'static str>,
+    /// It ends inside a thought, which the template itself begins.
+    pub opens_thinking: bool,
 }
 
 /// The note of a system text that moved.
 const SYSTEM_MOVED: &str = "the model's chat template has no system role: the system text stands before the user message that follows it";
+/// The note of tools that stand in the system text.
+const TOOLS_DESCRIBED: &str =
+    "the model's chat template knows no tools: they are described in the system text";
 
 impl Renderer {
     /// For a model with these control tokens, by the template of its file or another one; where neither is, by `ChatML`.
@@ -88,7 +87,15 @@ impl Renderer {
             has_failed: Once::new(),
             refuses_system: OnceLock::new(),
             takes_parts: OnceLock::new(),
+            detected: OnceLock::new(),
+            source: source.to_owned(),
         })
+    }
+
+    /// How the model writes thoughts and calls: found at the first call by rendering a few short conversations, and
+    /// kept.
+    pub fn dialect(&self) -> Arc<Dialect> {
+        Arc::clone(&self.detected().dialect)
     }
 
     /// The conversation as the text that makes the model answer next.
@@ -98,6 +105,27 @@ impl Renderer {
     /// too long; `InvalidModel` when the template does not work or runs away.
     pub fn render(&self, chat: &Chat) -> Result<Rendered, Failure> {
         let mut conversation = Conversation::read(chat)?;
+        if chat.tool_choice == ToolChoice::None {
+            conversation.tools = None;
+        }
+        let mut notes = Vec::new();
+        if !history::is_plain(&conversation) {
+            if history::has_tools(&conversation) && self.detected().fit.tools == ToolsPlace::Described {
+                notes.push(TOOLS_DESCRIBED);
+            }
+            self.fit_history(&mut conversation, chat)?;
+        }
+        let whole = history::with_whole_tools(&conversation);
+        let mut rendered = match (self.render_fitted(conversation, chat), whole) {
+            (Err(failure), Some(whole)) => self.render_fitted(whole, chat).map_err(|_| failure)?,
+            (rendered, _) => rendered?,
+        };
+        rendered.notes.append(&mut notes);
+        rendered.opens_thinking = chat.add_generation_prompt && self.ends_in_thought(&rendered.text);
+        Ok(rendered)
+    }
+
+    fn render_fitted(&self, mut conversation: Conversation, chat: &Chat) -> Result<Rendered, Failure> {
         if let Some(joined) = fitting::parts_joined(&conversation.messages)
             && !self.takes_parts()
         {
@@ -126,17 +154,60 @@ impl Renderer {
         self.finish(&Conversation::read(chat)?, chat)
     }
 
+    /// Tools, calls, results and thoughts as the template takes them. Of what is written in the template's place, the
+    /// marks around calls are control tokens, where they are in its vocabulary.
+    fn fit_history(&self, conversation: &mut Conversation, chat: &Chat) -> Result<(), Failure> {
+        let has_marks = Cell::new(false);
+        let write_mark = |text: &str| {
+            if chat.special_tokens_in_content {
+                return text.to_owned();
+            }
+            let marked = marks::mark_text(text, &self.tokens);
+            has_marks.set(has_marks.get() || marked.len() > text.len());
+            marked
+        };
+        history::fit(conversation, self.detected(), &write_mark)?;
+        conversation.has_marks = has_marks.get();
+        Ok(())
+    }
+
+    fn detected(&self) -> &Detected {
+        let eos_token = &self.plain.eos_token;
+        self.detected.get_or_init(|| detect(&self.source, eos_token, &|probe: &Probe| self.try_with(probe)))
+    }
+
+    /// What the template makes of a probe; `None` where it refuses or fails.
+    fn try_with(&self, probe: &Probe) -> Result<Option<String>, Exhausted> {
+        let chat = Chat {
+            tools: probe.tools.clone(),
+            add_generation_prompt: probe.add_generation_prompt,
+            ..Chat::new(probe.messages.to_string(), 1)
+        };
+        let Ok(conversation) = Conversation::read(&chat) else { return Ok(None) };
+        match self.plain.run(&conversation, &chat, bounds::PROBE_FUEL) {
+            Ok(text) if text.len() <= bounds::PROBE_OUTPUT_LIMIT_BYTES => Ok(Some(text)),
+            Ok(_) | Err(Stop::Full) => Err(Exhausted),
+            Err(Stop::Failed(error)) if error.kind() == minijinja::ErrorKind::OutOfFuel => Err(Exhausted),
+            Err(Stop::Failed(_) | Stop::NotText) => Ok(None),
+        }
+    }
+
+    fn ends_in_thought(&self, text: &str) -> bool {
+        let thinking = self.detected().dialect.thinking.as_ref();
+        thinking.is_some_and(|marks| text.trim_end().ends_with(&marks.open))
+    }
+
     fn finish(&self, conversation: &Conversation, chat: &Chat) -> Result<Rendered, Failure> {
-        if chat.special_tokens_in_content || self.is_innocent(chat) {
+        if chat.special_tokens_in_content || (!conversation.has_marks && self.is_innocent(chat)) {
             let text = self.plain.write(conversation, chat)?;
             if chat.special_tokens_in_content || self.is_from_template(&text, conversation, chat) {
-                return Ok(Rendered { text, control: None, notes: Vec::new() });
+                return Ok(Rendered { text, control: None, notes: Vec::new(), opens_thinking: false });
             }
         }
         let marked = self.marked.write(conversation, chat)?;
         let (text, mut control) = marks::unmark(&marked, &self.tokens);
         self.add_unmarked(&text, &mut control, conversation, chat);
-        Ok(Rendered { text, control: Some(control), notes: Vec::new() })
+        Ok(Rendered { text, control: Some(control), notes: Vec::new(), opens_thinking: false })
     }
 
     /// Whether nothing in a conversation looks like a control token, or like the beginning or the end of one.
@@ -231,42 +302,6 @@ fn counted<'t>(text: &'t str, ranges: &[Range<usize>]) -> BTreeMap<&'t str, usiz
     counts
 }
 
-impl Script {
-    fn new(source: &str, bos_token: String, eos_token: String) -> Result<Self, Failure> {
-        let mut environment = template::environment().map_err(|error| broken(&error))?;
-        template::add(&mut environment, NAME, source).map_err(|error| broken(&error))?;
-        Ok(Self { environment, bos_token, eos_token })
-    }
-
-    /// The rendered conversation.
-    fn write(&self, conversation: &Conversation, chat: &Chat) -> Result<String, Failure> {
-        let environment = match bounds::fuel(chat.message_count) {
-            bounds::FUEL => Cow::Borrowed(&self.environment),
-            fuel => {
-                let mut environment = self.environment.clone();
-                environment.set_fuel(Some(fuel));
-                Cow::Owned(environment)
-            }
-        };
-        let template = environment.get_template(NAME).map_err(|error| broken(&error))?;
-        let mut output = Output::default();
-        let variables = conversation.variables(chat, &self.bos_token, &self.eos_token);
-        let rendered = template.render_captured_to(variables, &mut output).map(drop);
-        if output.is_full {
-            return Err(Failure::new(
-                ErrorKind::InvalidRequest,
-                format!("the conversation renders to more than {OUTPUT_LIMIT_BYTES} bytes of prompt"),
-            )
-            .with_hint("send fewer or shorter messages")
-            .with_param("messages"));
-        }
-        rendered.map_err(|error| refused_or_broken(&error))?;
-        String::from_utf8(output.bytes).map_err(|_| {
-            Failure::new(ErrorKind::InvalidModel, "the chat template wrote text that is not UTF-8")
-        })
-    }
-}
-
 /// Where a text has control tokens, apart from those that are known.
 fn free(text: &str, known: &[Range<usize>], tokens: &ControlTokens) -> Vec<Range<usize>> {
     let mut from = 0;
@@ -281,31 +316,6 @@ fn free(text: &str, known: &[Range<usize>], tokens: &ControlTokens) -> Vec<Range
         tokens.find(&text[gap]).map(move |found| found.start + begin..found.end + begin)
     };
     gaps.into_iter().flat_map(within).collect()
-}
-
-fn refused_or_broken(error: &Error) -> Failure {
-    match Refusal::in_error(error) {
-        Some(words) => Failure::new(
-            ErrorKind::InvalidRequest,
-            format!("the model's chat template refuses this conversation: {}", plain(words)),
-        )
-        .with_hint("change the messages as the template's words say, or send plain text to /v1/completions")
-        .with_param("messages"),
-        None => broken(error),
-    }
-}
-
-fn broken(error: &Error) -> Failure {
-    Failure::new(
-        ErrorKind::InvalidModel,
-        format!("the model's chat template does not work: {}", plain(&error.to_string())),
-    )
-    .with_hint("send plain text to /v1/completions, or use a file with another template")
-}
-
-/// Words of a template, without marks.
-fn plain(words: &str) -> String {
-    words.replace([marks::OPEN, marks::CLOSE], "")
 }
 
 #[cfg(test)]
@@ -359,7 +369,7 @@ mod tests {
         let template =
             "{% set a = '<|end|>' %}{% set b = '<|e' ~ 'nd|>' %}{{ 'same' if a == b else 'other' }}{{ a }}";
         let rendered = renderer(Some(template)).unwrap().render(&says("if a < b: print([1, 2])")).unwrap();
-        assert_eq!(rendered, Rendered { text: "same<|end|>".to_owned(), control: None, notes: Vec::new() });
+        assert_eq!((rendered.text.as_str(), rendered.control), ("same<|end|>", None));
         assert!(renderer(Some(template)).unwrap().render(&says("<|")).unwrap().control.is_some());
     }
 
@@ -489,10 +499,7 @@ mod tests {
     fn who_wants_it_has_control_tokens_in_content() {
         let chat = Chat { special_tokens_in_content: true, ..says(FORGED) };
         let rendered = renderer(Some("<|user|>{{ messages[0].content }}")).unwrap().render(&chat).unwrap();
-        assert_eq!(
-            rendered,
-            Rendered { text: format!("<|user|>{FORGED}"), control: None, notes: Vec::new() }
-        );
+        assert_eq!((rendered.text, rendered.control), (format!("<|user|>{FORGED}"), None));
     }
 
     #[test]
