@@ -125,7 +125,10 @@ fn finish(mut generation: Generation) -> Fallible<Timed> {
     while let Some(event) = generation.blocking_next() {
         match event {
             TokenEvent::Prefilled { .. } => first = Some(Instant::now()),
-            TokenEvent::Prefilling { .. } | TokenEvent::Token { .. } | TokenEvent::Embedded(_) => {}
+            TokenEvent::Prefilling { .. }
+            | TokenEvent::Token { .. }
+            | TokenEvent::Deltas { .. }
+            | TokenEvent::Embedded(_) => {}
             TokenEvent::Done(completion) => {
                 let now = Instant::now();
                 return Ok(Timed { completion, first: first.unwrap_or(now), last: now });
@@ -181,6 +184,7 @@ fn answer(instance: &Arc<dyn Instance>, tokens: Vec<u32>) -> Fallible<Digest> {
             TokenEvent::Failed(failure) => return Err(failure.to_string().into()),
             TokenEvent::Prefilling { .. }
             | TokenEvent::Prefilled { .. }
+            | TokenEvent::Deltas { .. }
             | TokenEvent::Embedded(_)
             | TokenEvent::Done(_) => {}
         }

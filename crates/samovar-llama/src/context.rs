@@ -68,9 +68,9 @@ impl<'m> Context<'m> {
         params.n_batch = options.batch_tokens;
         params.n_ubatch = options.batch_tokens;
         params.n_seq_max = options.sequences;
-        // At most one token of each sequence is sampled; by default a row of logits would be reserved for
-        // every token of the batch.
-        params.n_outputs_max = options.sequences;
+        // At most one token of each sequence is sampled, or a draft of one; by default a row of logits would be
+        // reserved for every token of the batch.
+        params.n_outputs_max = options.rows();
         params.n_threads = options.threads as i32;
         params.n_threads_batch = options.threads as i32;
         params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;

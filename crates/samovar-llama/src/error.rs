@@ -301,6 +301,15 @@ pub enum Error {
     /// State of this kind of model is of no use once it is cut.
     #[error("prompt state of recurrent models is not saved")]
     UnsavableState,
+    /// An answer is to be bound, and nothing would end it.
+    #[error("this model's vocabulary has no token that ends an answer")]
+    NoEnd,
+    /// What binds an answer has failed before.
+    #[error("what binds this answer cannot be followed any further")]
+    NoRules,
+    /// A thought that was to come before what is bound ended within a token that says more.
+    #[error("the model went on behind its thought where nothing binds its answer")]
+    Unbound,
     /// No sequence or no cells for state that is to be restored.
     #[error("every sequence of the model is in use")]
     NoSequence,
@@ -367,6 +376,7 @@ impl Error {
             | Self::NoClassifier
             | Self::NoPairs
             | Self::UnsavableState
+            | Self::NoEnd
             | Self::NotPacked { .. } => ErrorKind::Unsupported,
             Self::StateFile { .. } | Self::PackedFile { .. } | Self::PackSource { .. } => ErrorKind::Storage,
             Self::PromptTooLong { .. }
@@ -387,6 +397,8 @@ impl Error {
             | Self::NotTokenized
             | Self::NoToken
             | Self::NotFinite { .. }
+            | Self::NoRules
+            | Self::Unbound
             | Self::Dead { .. } => ErrorKind::EngineFailed,
         }
     }
@@ -421,6 +433,8 @@ impl Error {
             Self::NoToken => Some("look at logit_bias; if it bans nothing, the model file may be damaged"),
             Self::PackMemory { .. } => Some("it is tried again; the model is loaded without packed weights"),
             Self::PackedUnseen { .. } => Some("it is tried again; the model can be loaded without them"),
+            Self::NoEnd => Some("ask without response_format, grammar and forced tools"),
+            Self::NoRules | Self::Unbound => Some("ask again"),
             Self::Dead { .. } => Some("the model is loaded again with the next request"),
             _ => None,
         }

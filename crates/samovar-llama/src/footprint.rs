@@ -22,7 +22,7 @@ use samovar_core::{Descriptor, Footprint, Layout, LoadOptions};
 use crate::embed::EmbedPlan;
 use crate::error::Error;
 use crate::log::NativeBuffer;
-use crate::plan::{BATCH_TOKENS, LoadPlan};
+use crate::plan::{self, BATCH_TOKENS, LoadPlan};
 
 /// Anonymous memory of one vocabulary entry: its text, score and attributes, and the maps from text and
 /// merges to ids. Measured: 265 for 152k entries with as many merges, 149 for 32k without any.
@@ -59,7 +59,7 @@ fn text_bytes(descriptor: &Descriptor, plan: &LoadPlan) -> u64 {
         + u64::from(plan.cells) * CELL_BYTES
         + sequences(plan) * plan.state_bytes
         + compute_bytes(descriptor, plan)
-        + sequences(plan) * u64::from(descriptor.vocabulary) * 4
+        + rows(plan) * u64::from(descriptor.vocabulary) * 4
         + CONTEXT_BYTES
 }
 
@@ -129,6 +129,11 @@ fn sequences(plan: &LoadPlan) -> u64 {
     u64::from(plan.sequences(plan.state_bytes > 0))
 }
 
+/// Rows of logits of a step at most.
+fn rows(plan: &LoadPlan) -> u64 {
+    u64::from(plan::rows(plan.sequences(plan.state_bytes > 0)))
+}
+
 /// The KV cache: all of it is written when a context is made.
 fn kv_bytes(descriptor: &Descriptor, kv_type: KvType, cells: u32) -> u64 {
     let f16 = u64::from(cells) * descriptor.kv_bytes_per_token();
@@ -146,7 +151,7 @@ fn compute_bytes(descriptor: &Descriptor, plan: &LoadPlan) -> u64 {
     let width = u64::from(descriptor.embedding_width);
     let activations = batch * 4 * (5 * width + 3 * u64::from(descriptor.feed_forward_width));
     let mask = batch * u64::from(plan.cells) * 2;
-    let logits = sequences(plan) * u64::from(descriptor.vocabulary) * 4;
+    let logits = rows(plan) * u64::from(descriptor.vocabulary) * 4;
     activations + mask + logits
 }
 
@@ -199,7 +204,10 @@ impl Account {
             0
         } else {
             let beside = plan.embed.map_or(0, |embed| grown_bytes(descriptor, plan, &embed));
-            self.context_bytes + u64::from(plan.cells) * CELL_BYTES + CONTEXT_BYTES + beside
+            // llama.cpp makes room for more rows than it has sequences with the first draft.
+            let drafts = if plan.generates() { rows(plan) - sequences(plan) } else { 0 };
+            let drafts = drafts * u64::from(descriptor.vocabulary) * 4;
+            self.context_bytes + u64::from(plan.cells) * CELL_BYTES + CONTEXT_BYTES + beside + drafts
         };
         self.packed_bytes + vocabulary + context
     }

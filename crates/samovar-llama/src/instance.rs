@@ -1,26 +1,28 @@
 //! The handle of one loaded model: checks requests and passes them to the thread that owns it.
 
+mod requests;
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
-use samovar_core::embedding::{EmbedOutput, EmbedRequest, Urgency};
+use samovar_core::embedding::EmbedRequest;
 use samovar_core::footprint::Measurement;
 use samovar_core::generation::Generation;
 use samovar_core::port::{Instance, LoadControl, LoadRequest, PackedFile, PromptControl, Unconfined};
 use samovar_core::{
-    Arrangement, CachedPrefix, Cores, Failure, GenerationRequest, LoadOptions, Prompt, Sampling, Scope,
-    TokenEvent,
+    Arrangement, CachedPrefix, Cores, Failure, GenerationRequest, LoadOptions, Prompt, Scope, TokenEvent,
 };
 
-use crate::adapter_set::AdapterSet;
-use crate::context::pooled_width;
-use crate::embed::{self, EmbedPlan, EmbedTicket, Inputs, Item};
+use self::requests::answer_tokens;
+use crate::constraints::Constraints;
+use crate::embed::{EmbedPlan, Inputs};
 use crate::error::Error;
 use crate::plan::LoadPlan;
 use crate::prefix_command::PrefixCommand;
@@ -29,14 +31,12 @@ use crate::published::Published;
 use crate::saved::Kind;
 use crate::thread::{self, Loading, Start};
 use crate::threads::{PeerPlace, Peers};
-use crate::ticket::{Command, Reply, Ticket};
+use crate::ticket::{Command, Reply};
 
 /// Commands on their way to the thread.
 const COMMANDS: usize = 1024;
 /// Progress reports on their way from it.
 const REPORTS: usize = 16;
-/// A prompt for the probe: any token will do.
-const PROBE_TOKEN: LlamaToken = LlamaToken(0);
 
 /// One model loaded by llama.cpp. Dropping it unloads the model and joins its thread; a step that is
 /// running is broken off.
@@ -48,6 +48,7 @@ pub(crate) struct LlamaInstance {
     kind: Kind,
     architecture: String,
     prompts: Prompts,
+    constraints: Constraints,
     /// How inputs become tokens, if vectors are made.
     inputs: Option<Inputs>,
     model: Option<Arc<LlamaModel>>,
@@ -100,6 +101,7 @@ impl LlamaInstance {
                 Ok(Self {
                     inputs: plan.embed.map(inputs),
                     prompts,
+                    constraints: Constraints::default(),
                     plan,
                     arrangement,
                     kind: Kind::new(engine, descriptor, plan.kv_type),
@@ -119,7 +121,7 @@ impl LlamaInstance {
         }
     }
 
-    fn model(&self) -> &LlamaModel {
+    fn model(&self) -> &Arc<LlamaModel> {
         self.model.as_ref().expect("invariant: the model is taken away only by drop")
     }
 
@@ -153,90 +155,6 @@ impl LlamaInstance {
     fn checked(&self, tokens: &[u32]) -> Result<Vec<LlamaToken>, Error> {
         prompts::checked(self.model(), tokens)
     }
-
-    fn prompt(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<LlamaToken>, Failure> {
-        if !self.plan.generates() {
-            return Err(Error::NotGenerative { architecture: self.architecture.clone() }.into());
-        }
-        if self.published.is_parked() {
-            return Err(Error::Parked.into());
-        }
-        self.prompts.encode(self.model(), prompt, self.published.context_tokens(), control)
-    }
-
-    fn start(&self, request: GenerationRequest) -> Result<Generation, Failure> {
-        let prompt = self.prompt(&request.prompt, &Unconfined)?;
-        let max_tokens = answer_tokens(prompt.len(), request.max_tokens, self.published.context_tokens())?;
-        let adapters = AdapterSet::of(&request.adapters)?;
-        let (events, generation) = Generation::channel(max_tokens);
-        self.send(Command::Generate(Box::new(Ticket {
-            prompt,
-            sampling: request.sampling,
-            max_tokens,
-            stop: request.stop,
-            logprobs: request.logprobs,
-            ignore_eos: request.ignore_eos,
-            reuse_prefix: request.reuse_prefix,
-            scope: request.scope,
-            adapters,
-            is_probe: false,
-            arrived: Instant::now(),
-            events,
-        })))?;
-        Ok(generation)
-    }
-
-    fn start_embedding(
-        &self,
-        request: &EmbedRequest,
-        control: &dyn PromptControl,
-    ) -> Result<Generation, Failure> {
-        let (Some(plan), Some(inputs)) = (self.plan.embed, &self.inputs) else {
-            return Err(Error::NoVectors.into());
-        };
-        if self.published.is_parked() {
-            return Err(Error::Parked.into());
-        }
-        let (model, vocabulary) = (self.model(), self.prompts.vocabulary());
-        embed::check(request, plan.pooling, pooled_width(model, plan.pooling))?;
-        let items = inputs.read(model, vocabulary, request, self.published.context_tokens(), control)?;
-        Ok(self.embed_items(items, request.output, request.urgency)?)
-    }
-
-    fn embed_items(
-        &self,
-        items: Vec<Item>,
-        output: EmbedOutput,
-        urgency: Urgency,
-    ) -> Result<Generation, Error> {
-        let (events, generation) = Generation::channel_for_inputs(items.len());
-        let ticket = EmbedTicket { items, output, urgency, arrived: Instant::now(), events };
-        self.send(Command::Embed(Box::new(ticket)))?;
-        Ok(generation)
-    }
-
-    fn start_probe(&self) -> Result<Generation, Error> {
-        if !self.plan.generates() {
-            let item = Item { index: 0, tokens: vec![PROBE_TOKEN], was_cut: false };
-            return self.embed_items(vec![item], EmbedOutput::Score, Urgency::Interactive);
-        }
-        let (events, generation) = Generation::channel(1);
-        self.send(Command::Generate(Box::new(Ticket {
-            prompt: vec![PROBE_TOKEN],
-            sampling: Sampling::greedy(),
-            max_tokens: 1,
-            stop: Vec::new(),
-            logprobs: None,
-            ignore_eos: false,
-            reuse_prefix: false,
-            scope: Scope::default(),
-            adapters: AdapterSet::default(),
-            is_probe: true,
-            arrived: Instant::now(),
-            events,
-        })))?;
-        Ok(generation)
-    }
 }
 
 /// Passes progress on until the load has ended.
@@ -254,21 +172,17 @@ fn await_load(
     }
 }
 
-/// Tokens that may be generated after a prompt.
-fn answer_tokens(prompt: usize, wanted: Option<u32>, context: u32) -> Result<u32, Error> {
-    if prompt == 0 {
-        return Err(Error::EmptyPrompt);
-    }
-    let rest = u32::try_from(prompt).ok().and_then(|prompt| context.checked_sub(prompt));
-    match rest {
-        None | Some(0) => Err(Error::PromptTooLong { prompt, context }),
-        Some(rest) => Ok(wanted.map_or(rest, |wanted| wanted.min(rest))),
-    }
-}
-
 impl Instance for LlamaInstance {
     fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
-        self.start(request)
+        self.start(request, &Unconfined)
+    }
+
+    fn generate_while(
+        &self,
+        request: GenerationRequest,
+        control: &dyn PromptControl,
+    ) -> Result<Generation, Failure> {
+        self.start(request, control)
     }
 
     fn embed(&self, request: EmbedRequest, control: &dyn PromptControl) -> Result<Generation, Failure> {
@@ -330,6 +244,7 @@ impl Instance for LlamaInstance {
                 TokenEvent::Prefilling { .. }
                 | TokenEvent::Prefilled { .. }
                 | TokenEvent::Token { .. }
+                | TokenEvent::Deltas { .. }
                 | TokenEvent::Embedded(_) => {}
             }
         }
@@ -357,28 +272,9 @@ impl Drop for LlamaInstance {
             // A panic there has been reported already, and there is nothing left to do about it.
             let _ = thread.join();
         }
+        // They hold the model, too.
+        drop(std::mem::take(&mut self.constraints));
         drop(self.model.take());
         crate::native::give_back_memory();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_fills_what_the_prompt_leaves() {
-        assert_eq!(answer_tokens(10, None, 100), Ok(90));
-        assert_eq!(answer_tokens(10, Some(5), 100), Ok(5));
-        assert_eq!(answer_tokens(10, Some(500), 100), Ok(90));
-        assert_eq!(answer_tokens(99, None, 100), Ok(1));
-        assert_eq!(answer_tokens(10, Some(0), 100), Ok(0));
-    }
-
-    #[test]
-    fn prompts_that_leave_no_room_are_refused() {
-        assert_eq!(answer_tokens(0, None, 100), Err(Error::EmptyPrompt));
-        assert_eq!(answer_tokens(100, None, 100), Err(Error::PromptTooLong { prompt: 100, context: 100 }));
-        assert!(answer_tokens(5_000_000_000, None, 100).is_err());
     }
 }

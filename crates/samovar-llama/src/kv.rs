@@ -99,6 +99,11 @@ impl Kv {
         self.cells.used()
     }
 
+    /// Cells that nothing lies in.
+    pub(crate) fn free_cells(&self) -> usize {
+        self.cells.free()
+    }
+
     pub(crate) fn reuse(&self) -> Reuse {
         self.reuse
     }
@@ -167,7 +172,9 @@ impl Kv {
         let kept = self.retained.remove(place).expect("invariant: the place comes from candidates()");
         if self.free_ids.is_empty() && self.retained.is_empty() {
             // The last retained sequence gives its own id away instead of being evicted for it.
-            return self.cut(context, kept.sequence, tokens);
+            let mut sequence = kept.sequence;
+            self.cut(context, &mut sequence, tokens);
+            return sequence;
         }
         let sequence = self.share(context, &kept.sequence, tokens);
         if self.reuse == Reuse::WholeOnly {
@@ -355,12 +362,18 @@ impl Kv {
         }
     }
 
-    fn cut(&mut self, context: &mut Context<'_>, mut sequence: Sequence, tokens: usize) -> Sequence {
+    /// Whether what a sequence computed last can be taken back, and it goes on as if that had never been: recurrent state
+    /// cannot, and of a window it is not certain that what it passed meanwhile is still there.
+    pub(crate) fn can_cut(&self) -> bool {
+        self.reuse == Reuse::Partial && self.window == 0
+    }
+
+    /// Takes all but the first `tokens` of a sequence back.
+    pub(crate) fn cut(&mut self, context: &mut Context<'_>, sequence: &mut Sequence, tokens: usize) {
         if tokens < sequence.computed() {
             remove(context, sequence.id, tokens);
             self.cells.truncate(&mut sequence.holding, tokens);
         }
-        sequence
     }
 
     fn link(&self, context: &mut Context<'_>, source: i32, target: i32, tokens: usize) {

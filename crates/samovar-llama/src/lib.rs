@@ -13,8 +13,10 @@
 //!   prefix_command, saved  the state of finished requests, in files
 //!   threads/      with how many threads a step computes               │
 //!   published     numbers that others read                          ├─ sampler, select   the next token
-//!                                                                   ├─ logprobs          its probability
-//!                                                                   └─ stop              its text
+//!   constraints   what an answer must look like, compiled           ├─ binding           which may come, which must
+//!   speculate/    more than one token per step                      ├─ drafts            which may be guessed
+//!   prompts, reading  a conversation, and how its answer is read    ├─ logprobs          its probability
+//!   last_event    how an answer ends                                └─ answer, stop, thought   its text
 //! ```
 //!
 //! One thread owns a model's context and no other thread touches it; the async side sees channels only. This
@@ -28,16 +30,21 @@
 
 mod adapter_set;
 mod adapters;
+mod answer;
 mod batch;
+mod binding;
 mod build_info;
 mod cells;
+mod constraints;
 mod context;
+mod drafts;
 mod embed;
 mod engine;
 mod error;
 mod footprint;
 mod instance;
 mod kv;
+mod last_event;
 mod log;
 mod logprobs;
 mod native;
@@ -47,12 +54,15 @@ mod prefix;
 mod prefix_command;
 mod prompts;
 mod published;
+mod reading;
 mod sampler;
 mod saved;
 mod schedule;
 mod select;
 mod slot;
+mod speculate;
 mod stop;
+mod thought;
 mod thread;
 mod threads;
 mod ticket;

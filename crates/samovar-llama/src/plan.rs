@@ -16,6 +16,7 @@ use samovar_core::{Descriptor, Layout, LoadOptions};
 use crate::embed::EmbedPlan;
 use crate::error::Error;
 use crate::native::WeightOptions;
+use crate::speculate::DRAFT_MAX;
 
 /// Tokens of one step at most. More would not be faster on a CPU and delays all requests.
 pub(crate) const BATCH_TOKENS: u32 = 512;
@@ -165,6 +166,18 @@ pub(crate) struct ContextOptions {
     pub pooled: Option<PooledOptions>,
 }
 
+impl ContextOptions {
+    /// Rows of logits that one step computes at most: one of each sequence, or those of a draft.
+    pub(crate) fn rows(&self) -> u32 {
+        rows(self.sequences)
+    }
+}
+
+/// Rows of logits that one step of so many sequences computes at most.
+pub(crate) fn rows(sequences: u32) -> u32 {
+    sequences.max(DRAFT_MAX as u32 + 1)
+}
+
 /// How a native context makes one vector of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PooledOptions {
@@ -220,6 +233,15 @@ mod tests {
         assert_eq!(plan.cells % CELL_GRAIN, 0);
         let context = plan.context(false);
         assert_eq!((context.cells, context.sequences), (plan.cells, 4 + 4 + 1));
+    }
+
+    #[test]
+    fn the_longest_draft_has_its_rows_however_few_sequences_there_are() {
+        let rows = |slots: u32| {
+            let plan = LoadPlan::new(&descriptor(), &LoadOptions { slots, ..options() }).unwrap();
+            plan.context(false).rows()
+        };
+        assert_eq!((rows(1), rows(8)), (1 + DRAFT_MAX as u32, 8 + 8 + 1));
     }
 
     #[test]

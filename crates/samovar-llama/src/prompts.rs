@@ -1,26 +1,48 @@
 //! From a prompt as it travels to the tokens that the model reads: conversations are rendered by the model's chat
 //! template, texts are tokenized, and what cannot fit the context is refused before the work is done.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use samovar_core::port::{PromptControl, Unconfined};
 use samovar_core::{Chat, Descriptor, Failure, Prompt};
+use samovar_prompt::dialect::Dialect;
 use samovar_prompt::{Rendered, Renderer};
 
 use crate::error::Error;
+use crate::reading::AnswerForm;
 use crate::vocabulary::{Bounds, Control, Vocabulary};
+
+/// Conversations that were encoded and may be asked for next: one for each thread that prepares requests.
+const ENCODED: usize = 4;
+/// Bytes of a prompt's end in which a thought may be closed.
+const END_BYTES: usize = 256;
+
+/// A conversation as the model reads it.
+#[derive(Clone, Debug)]
+struct Encoded {
+    tokens: Vec<LlamaToken>,
+    /// It ends inside a thought.
+    opens_thinking: bool,
+    /// The end of its text, without white space behind it.
+    end: String,
+    /// How its answer is written.
+    dialect: Arc<Dialect>,
+}
 
 /// What one model's prompts need.
 #[derive(Debug)]
 pub(crate) struct Prompts {
-    vocabulary: Vocabulary,
+    vocabulary: Arc<Vocabulary>,
     descriptor: Descriptor,
     /// By the model's own template, or why there is none.
     own: OnceLock<Result<Renderer, Failure>>,
     /// By the template that was asked for last instead.
     other: Mutex<Option<(String, Arc<Renderer>)>>,
+    /// What was encoded and not yet answered: who looks for saved state asks for tokens first.
+    encoded: Mutex<VecDeque<(Chat, Encoded)>>,
 }
 
 impl Prompts {
@@ -30,15 +52,16 @@ impl Prompts {
             tracing::warn!("the model's file has no chat template: conversations go through ChatML");
         }
         Self {
-            vocabulary: Vocabulary::of(model),
+            vocabulary: Arc::new(Vocabulary::of(model)),
             descriptor: descriptor.clone(),
             own: OnceLock::new(),
             other: Mutex::default(),
+            encoded: Mutex::default(),
         }
     }
 
     /// The model's vocabulary.
-    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+    pub(crate) fn vocabulary(&self) -> &Arc<Vocabulary> {
         &self.vocabulary
     }
 
@@ -61,19 +84,70 @@ impl Prompts {
             }
             Prompt::Tokens(tokens) => Ok(checked(model, tokens)?),
             Prompt::Chat(chat) => {
-                // No message is less than a token.
-                if chat.message_count > context_tokens {
-                    let (messages, context) = (chat.message_count, context_tokens);
-                    return Err(Error::TooManyMessages { messages, context }.into());
-                }
-                let Rendered { text, control: places, notes } = self.render(chat, control)?;
-                for note in notes {
-                    tracing::info!("{note}");
-                }
-                let places = places.as_deref().map_or(Control::Everywhere, Control::At);
-                Ok(self.vocabulary.tokenize(model, &text, places, true, bounds)?)
+                let encoded = self.render_and_read(model, chat, context_tokens, control)?;
+                let mut kept = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.truncate(ENCODED - 1);
+                kept.push_front(((**chat).clone(), encoded.clone()));
+                Ok(encoded.tokens)
             }
         }
+    }
+
+    /// The tokens of a conversation that is to fit `context_tokens`, and how its answer is written. The first conversation
+    /// with a template waits until that is known.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub(crate) fn encode_chat(
+        &self,
+        model: &LlamaModel,
+        chat: &Chat,
+        context_tokens: u32,
+        control: &dyn PromptControl,
+    ) -> Result<(Vec<LlamaToken>, AnswerForm), Failure> {
+        let Encoded { tokens, opens_thinking, end, dialect } = match self.take_encoded(chat) {
+            Some(encoded) => encoded,
+            None => self.render_and_read(model, chat, context_tokens, control)?,
+        };
+        let close = dialect.thinking.as_ref().map(|marks| marks.close.trim());
+        let close = close.filter(|close| !close.is_empty());
+        let is_thought_over = close.is_some_and(|close| end.ends_with(close));
+        Ok((tokens, AnswerForm { dialect, opens_thinking, is_thought_over }))
+    }
+
+    fn take_encoded(&self, chat: &Chat) -> Option<Encoded> {
+        let mut kept = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = kept.iter().position(|(known, _)| known == chat)?;
+        kept.remove(place).map(|(_, encoded)| encoded)
+    }
+
+    fn render_and_read(
+        &self,
+        model: &LlamaModel,
+        chat: &Chat,
+        context_tokens: u32,
+        control: &dyn PromptControl,
+    ) -> Result<Encoded, Failure> {
+        // No message is less than a token.
+        if chat.message_count > context_tokens {
+            let (messages, context) = (chat.message_count, context_tokens);
+            return Err(Error::TooManyMessages { messages, context }.into());
+        }
+        let (rendered, dialect) =
+            self.with_renderer(chat, control, |renderer| Ok((renderer.render(chat)?, renderer.dialect())))?;
+        let Rendered { text, control: places, notes, opens_thinking } = rendered;
+        for note in notes {
+            tracing::info!("{note}");
+        }
+        let places = places.as_deref().map_or(Control::Everywhere, Control::At);
+        let bounds = Bounds { context_tokens: Some(context_tokens), enough: None, control };
+        let tokens = self.vocabulary.tokenize(model, &text, places, true, bounds)?;
+        let end = text.trim_end();
+        let mut from = end.len().saturating_sub(END_BYTES);
+        while !end.is_char_boundary(from) {
+            from += 1;
+        }
+        Ok(Encoded { tokens, opens_thinking, end: end[from..].to_owned(), dialect })
     }
 
     /// The tokens of a text, however many they are.
@@ -89,19 +163,25 @@ impl Prompts {
         self.vocabulary.tokenize(model, text, places, add_special, bounds)
     }
 
-    fn render(&self, chat: &Chat, control: &dyn PromptControl) -> Result<Rendered, Failure> {
-        let mut rendered = None;
+    /// Does what runs a conversation's template.
+    fn with_renderer<T>(
+        &self,
+        chat: &Chat,
+        control: &dyn PromptControl,
+        work: impl Fn(&Renderer) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut done = None;
         // To read a template is work by its rules, too.
         control.confine(&mut || {
-            rendered = Some(match &chat.template {
+            done = Some(match &chat.template {
                 None => match self.own.get_or_init(|| self.renderer(None)) {
-                    Ok(renderer) => renderer.render(chat),
+                    Ok(renderer) => work(renderer),
                     Err(failure) => Err(failure.clone()),
                 },
-                Some(template) => self.other(template).and_then(|renderer| renderer.render(chat)),
+                Some(template) => self.other(template).and_then(|renderer| work(&renderer)),
             });
         });
-        rendered.expect("invariant: confined work is done when it returns")
+        done.expect("invariant: confined work is done when it returns")
     }
 
     fn renderer(&self, template: Option<&str>) -> Result<Renderer, Failure> {

@@ -25,6 +25,10 @@ pub(crate) struct Published {
     threads_used: AtomicU32,
     threads_most: AtomicU32,
     threads_why: AtomicU32,
+    drafted: AtomicU64,
+    accepted: AtomicU64,
+    #[cfg(test)]
+    steps: AtomicU64,
 }
 
 impl Published {
@@ -53,10 +57,30 @@ impl Published {
 
     /// The threads of the step that begins.
     pub(crate) fn threads(&self, threads: ThreadUse) {
+        #[cfg(test)]
+        self.steps.fetch_add(1, Ordering::Relaxed);
         let why = ThreadsWhy::ALL.iter().position(|why| *why == threads.why).unwrap_or(0);
         self.threads_used.store(threads.used, Ordering::Relaxed);
         self.threads_most.store(threads.most, Ordering::Relaxed);
         self.threads_why.store(why as u32, Ordering::Relaxed);
+    }
+
+    /// A step computed so many tokens of a draft, and of those so many were accepted.
+    pub(crate) fn draft(&self, drafted: usize, accepted: usize) {
+        self.drafted.fetch_add(drafted as u64, Ordering::Relaxed);
+        self.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
+    }
+
+    /// Steps that have begun.
+    #[cfg(test)]
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// Tokens of drafts that were computed so far, and those of them that were accepted: each is a step less.
+    #[cfg(test)]
+    pub(crate) fn drafts(&self) -> (u64, u64) {
+        (self.drafted.load(Ordering::Relaxed), self.accepted.load(Ordering::Relaxed))
     }
 
     /// Tokens of one sequence at most, from now on.

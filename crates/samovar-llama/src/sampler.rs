@@ -1,8 +1,8 @@
 //! How the next token of one request is chosen.
 //!
 //! ```text
-//!   logits ─► bias, bans ─► penalties ─► top-k ─┬─► largest                              (greedy)
-//!             (few tokens)  (few tokens)        └─► top-p ─► min-p ─► temperature ─► draw (llama.cpp)
+//!   logits ─► bias, bans ─► penalties ─► mask ─► top-k ─┬─► largest                              (greedy)
+//!             (few tokens)  (few tokens)                └─► top-p ─► min-p ─► temperature ─► draw (llama.cpp)
 //! ```
 //!
 //! The order is llama.cpp's. Its own chain would first copy the whole vocabulary into a candidate list
@@ -18,6 +18,7 @@ use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use samovar_core::Sampling;
 
+use crate::binding::Allowed;
 use crate::select;
 
 /// The choosing part of one request.
@@ -28,7 +29,7 @@ pub(crate) struct Sampler {
     top_k: usize,
     /// `None` = greedy.
     chain: Option<LlamaSampler>,
-    /// Logits with bias and penalties; reused from token to token.
+    /// Logits with bias, penalties and mask; reused from token to token.
     changed: Vec<f32>,
     candidates: LlamaTokenDataArray,
 }
@@ -56,14 +57,18 @@ impl Sampler {
         }
     }
 
-    /// Chooses a token; `None` when no token may be chosen (all banned, or the model computed nonsense).
-    pub(crate) fn sample(&mut self, logits: &[f32]) -> Option<LlamaToken> {
-        let is_changed = !self.bias.is_empty() || self.penalties.is_some();
+    /// Chooses one of the tokens that are `allowed` (`None` = all); `None` when no token may be chosen (all banned, or the
+    /// model computed nonsense).
+    pub(crate) fn sample(&mut self, logits: &[f32], allowed: Option<Allowed<'_>>) -> Option<LlamaToken> {
+        let is_changed = !self.bias.is_empty() || self.penalties.is_some() || allowed.is_some();
         let mut changed = std::mem::take(&mut self.changed);
         if is_changed {
             changed.clear();
             changed.extend_from_slice(logits);
             self.change(&mut changed);
+            if let Some(allowed) = allowed {
+                allowed.apply(&mut changed);
+            }
         }
         let token = self.choose(if is_changed { &changed } else { logits });
         self.changed = changed;
@@ -94,8 +99,12 @@ impl Sampler {
             let all = logits.iter().enumerate().filter(|(_, logit)| **logit > f32::NEG_INFINITY);
             data.extend(all.map(|(token, &logit)| candidate(token as u32, logit)));
         }
-        if data.is_empty() {
-            return None;
+        match data[..] {
+            [] => return None,
+            // No number is drawn where there is no choice: so the same seed draws the same answer, whether what must come
+            // is sampled or said without.
+            [only] => return Some(only.id()),
+            [_, _, ..] => {}
         }
         self.candidates.sorted = self.top_k > 0 && self.top_k < logits.len();
         self.candidates.selected = None;
@@ -192,7 +201,7 @@ mod tests {
 
     fn draws(sampling: &Sampling, logits: &[f32], count: usize) -> Vec<i32> {
         let mut sampler = Sampler::new(sampling, &[]);
-        (0..count).map(|_| sampler.sample(logits).unwrap().0).collect()
+        (0..count).map(|_| sampler.sample(logits, None).unwrap().0).collect()
     }
 
     fn seeded(seed: u32) -> Sampling {
@@ -250,9 +259,39 @@ mod tests {
         let bias = Sampling { logit_bias: vec![(0, 10.0), (9999, 1.0)], ..Sampling::greedy() };
         assert_eq!(draws(&bias, &[0.0, 3.0], 1), vec![0]);
         let mut banned = Sampler::new(&Sampling::greedy(), &[LlamaToken(1)]);
-        assert_eq!(banned.sample(&[0.0, 3.0]), Some(LlamaToken(0)));
+        assert_eq!(banned.sample(&[0.0, 3.0], None), Some(LlamaToken(0)));
         let mut nothing = Sampler::new(&seeded(1), &[LlamaToken(0), LlamaToken(1)]);
-        assert_eq!(nothing.sample(&[0.0, 3.0]), None);
+        assert_eq!(nothing.sample(&[0.0, 3.0], None), None);
+    }
+
+    #[test]
+    fn where_there_is_no_choice_no_number_is_drawn() {
+        let logits = [1.0, 1.1, 0.9, 1.2];
+        let after = |others: usize| {
+            let mut sampler = Sampler::new(&seeded(11), &[]);
+            let only = [f32::NEG_INFINITY, 2.0, f32::NEG_INFINITY, f32::NEG_INFINITY];
+            (0..others).for_each(|_| assert_eq!(sampler.sample(&only, None), Some(LlamaToken(1))));
+            (0..20).map(|_| sampler.sample(&logits, None)).collect::<Vec<_>>()
+        };
+        assert_eq!(after(5), after(0));
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_not_chosen_whatever_its_logit() {
+        let mut rules = crate::binding::tests::rules("[ab]");
+        let allowed = Allowed::of(rules.mask().unwrap());
+        // The best forty are all forbidden.
+        let mut logits = vec![9.0; 258];
+        (logits[usize::from(b'a')], logits[usize::from(b'b')]) = (-3.0, -2.0);
+        let greedy = Sampler::new(&Sampling::greedy(), &[]).sample(&logits, Some(allowed));
+        assert_eq!(greedy, Some(LlamaToken(i32::from(b'b'))));
+        let mut sampler = Sampler::new(&Sampling { top_k: 40, ..seeded(3) }, &[]);
+        for _ in 0..100 {
+            let token = sampler.sample(&logits, Some(allowed)).unwrap().0;
+            assert!([b'a', b'b'].map(i32::from).contains(&token), "{token}");
+        }
+        let ban = [LlamaToken(i32::from(b'a')), LlamaToken(i32::from(b'b'))];
+        assert_eq!(Sampler::new(&seeded(3), &ban).sample(&logits, Some(allowed)), None);
     }
 
     #[test]
@@ -261,11 +300,11 @@ mod tests {
         let mut sampler = Sampler::new(&sampling, &[]);
         let logits = [1.0, 0.5, 0.0];
         sampler.accept(LlamaToken(0));
-        assert_eq!(sampler.sample(&logits), Some(LlamaToken(1)));
+        assert_eq!(sampler.sample(&logits, None), Some(LlamaToken(1)));
         sampler.accept(LlamaToken(1));
-        assert_eq!(sampler.sample(&logits), Some(LlamaToken(2)));
+        assert_eq!(sampler.sample(&logits, None), Some(LlamaToken(2)));
         sampler.accept(LlamaToken(2));
-        assert_eq!(sampler.sample(&logits), Some(LlamaToken(0)), "the first left the window");
+        assert_eq!(sampler.sample(&logits, None), Some(LlamaToken(0)), "the first left the window");
     }
 
     #[test]

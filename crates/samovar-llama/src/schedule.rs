@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(crate) enum Work {
     /// One token, and a new one is sampled from it.
     Decode,
-    /// Tokens of its prompt not computed yet.
+    /// Tokens of its prompt not computed yet, or tokens of its answer that were not sampled.
     Prefill { tokens: usize },
     /// Nothing: it waits for another's prefix.
     Wait,

@@ -4,28 +4,38 @@
 //!   Unplaced ──share or open──► Prefill ──last prompt token──► Decode ──► finished
 //!      └─ waits while another request computes the prefix that both share
 //! ```
+//!
+//! How it chooses and says its next token is in `next_token`.
+
+mod next_token;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::vocab::LlamaVocab;
 use samovar_core::generation::may_tell_progress;
-use samovar_core::{Completion, FinishReason, Scope, TokenEvent, TokenLogprob, Usage};
-use tokio::sync::mpsc::Sender;
-use tokio::sync::mpsc::error::TrySendError;
+use samovar_core::{Completion, Failure, FinishReason, Scope, TokenEvent, TokenLogprob, Usage};
 
 use crate::adapter_set::AdapterSet;
-use crate::error::Error;
+use crate::answer::{Answer, Words};
+use crate::binding::Binding;
+use crate::drafts::Drafts;
 use crate::kv::{Computed, Sequence};
-use crate::logprobs::Distribution;
+use crate::last_event::{FinalEvent, send};
+use crate::reading::Reading;
 use crate::sampler::Sampler;
 use crate::schedule::Work;
-use crate::stop::TextGate;
+use crate::speculate::Costs;
+use crate::thought::Thought;
 use crate::ticket::Ticket;
 
 /// Between two reports of a prompt's progress.
 const PROGRESS: Duration = Duration::from_millis(250);
+
+/// So long other answers wait for the rules of one, which usually are ready before its logits are.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// A request that occupies a slot.
 #[derive(Debug)]
@@ -38,7 +48,16 @@ pub(crate) struct Slot {
     /// Places in the prompt, in their order, at which its state is to be kept.
     stops: VecDeque<usize>,
     sampler: Sampler,
-    gate: TextGate,
+    /// Never chosen.
+    banned: Vec<LlamaToken>,
+    answer: Answer,
+    thought: Thought,
+    binding: Option<Box<Binding>>,
+    /// Of its last token, while others go on and its rules do not say yet what may follow.
+    logits: Option<Vec<f32>>,
+    /// Tokens that come next, whatever the model would say.
+    forced: VecDeque<LlamaToken>,
+    drafts: Drafts,
     usage: Usage,
     prefill_ms: f64,
     /// When progress was told last.
@@ -47,28 +66,6 @@ pub(crate) struct Slot {
     last_token: Option<Instant>,
     /// The last event, said when the slot is free again.
     final_event: Option<TokenEvent>,
-}
-
-/// The last word of an answer.
-#[derive(Debug)]
-#[must_use = "an answer without a last event looks like a dead engine"]
-pub(crate) struct FinalEvent {
-    events: Sender<TokenEvent>,
-    event: Option<TokenEvent>,
-}
-
-impl FinalEvent {
-    /// The last event for the caller that hears these.
-    pub(crate) fn new(events: Sender<TokenEvent>, event: TokenEvent) -> Self {
-        Self { events, event: Some(event) }
-    }
-
-    /// Says it. A caller that hears it finds the slot free.
-    pub(crate) fn say(self) {
-        if let Some(event) = self.event {
-            send(&self.events, event);
-        }
-    }
 }
 
 /// What became of a slot after a token.
@@ -85,15 +82,30 @@ impl Slot {
     pub(crate) fn new(mut ticket: Ticket, banned: &[LlamaToken]) -> Self {
         let mut sampler = Sampler::new(&ticket.sampling, banned);
         let tokens = std::mem::take(&mut ticket.prompt);
+        let (reader, thought) = match ticket.reading.take() {
+            Some(reading) => {
+                let Reading { reader, budget_tokens, close, close_text, .. } = *reading;
+                (Some((reader, close_text)), Thought::new(budget_tokens, close))
+            }
+            None => (None, Thought::default()),
+        };
         for &token in &tokens {
             sampler.accept(token);
         }
+        // What probabilities are asked for is computed one token at a time.
+        let is_plain = !ticket.speculates || ticket.logprobs.is_some();
         Self {
             tokens,
             sequence: None,
             stops: VecDeque::new(),
             sampler,
-            gate: TextGate::new(&ticket.stop),
+            banned: banned.to_vec(),
+            answer: Answer::new(&ticket.stop, reader),
+            thought,
+            binding: ticket.binding.take(),
+            logits: None,
+            forced: VecDeque::new(),
+            drafts: Drafts::new(is_plain),
             usage: Usage::default(),
             prefill_ms: 0.0,
             told: ticket.arrived,
@@ -160,6 +172,8 @@ impl Slot {
     /// Takes its place in the cache away: its prompt, and what it has said, are computed again when it has another.
     pub(crate) fn begin_anew(&mut self) -> Option<Sequence> {
         self.stops.clear();
+        // They come again.
+        self.logits = None;
         self.sequence.take()
     }
 
@@ -187,6 +201,7 @@ impl Slot {
     pub(crate) fn work(&self) -> Work {
         match &self.sequence {
             None => Work::Wait,
+            Some(_) if self.is_held_up() => Work::Wait,
             Some(sequence) => {
                 let end = self.stops.front().copied().unwrap_or(self.tokens.len());
                 match end - sequence.computed() {
@@ -195,6 +210,28 @@ impl Slot {
                 }
             }
         }
+    }
+
+    /// Whether it waits for its rules, and has its logits already.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.logits.is_some()
+    }
+
+    /// Whether its rules do not even say soon what may follow.
+    pub(crate) fn has_late_rules(&mut self) -> bool {
+        self.binding.as_mut().is_some_and(|binding| !binding.is_known_within(PATIENCE))
+    }
+
+    /// Keeps the logits of its last token until its rules say what may follow.
+    pub(crate) fn hold_up(&mut self, logits: &[f32]) {
+        self.logits = Some(logits.to_vec());
+    }
+
+    /// The logits that it kept, if its rules say now what may follow, or if it `has_time` until they do.
+    pub(crate) fn take_logits(&mut self, has_time: bool) -> Option<Vec<f32>> {
+        let binding = self.binding.as_mut().filter(|_| self.logits.is_some())?;
+        let is_ready = has_time || binding.is_known_within(Duration::ZERO);
+        self.logits.take_if(|_| is_ready)
     }
 
     /// Tells how far its prompt is, a few times a second.
@@ -207,42 +244,32 @@ impl Slot {
         }
     }
 
-    /// Takes the logits of its last token: chooses the next one and says it.
-    pub(crate) fn advance(&mut self, logits: &[f32], vocab: &LlamaVocab<'_>) -> SlotProgress {
-        let now = Instant::now();
-        if self.first_token.is_none() {
-            self.first_token = Some(now);
-            self.prefill_ms = now.duration_since(self.ticket.arrived).as_secs_f64() * 1e3;
-            self.send(TokenEvent::Prefilled { usage: self.usage, prefill_ms: self.prefill_ms });
-        }
-        self.last_token = Some(now);
-        if self.ticket.max_tokens == 0 {
-            return self.finish(FinishReason::Length);
-        }
-        let Some(token) = self.sampler.sample(logits) else { return self.fail(Error::NoToken) };
-        if !self.ticket.ignore_eos && vocab.is_eog(token) {
-            return self.finish(FinishReason::Stop);
-        }
-        self.usage.completion_tokens += 1;
-        self.sampler.accept(token);
-        self.tokens.push(token);
-        let passed = self.gate.push(&vocab.token_to_piece(token, false, None));
-        let logprob = self.ticket.logprobs.map(|count| describe(token, logits, count, vocab));
-        self.send(TokenEvent::Token { text: passed.text, logprob });
-        if passed.is_stopped {
-            self.finish(FinishReason::Stop)
-        } else if self.usage.completion_tokens >= self.ticket.max_tokens {
-            self.finish(FinishReason::Length)
-        } else {
-            SlotProgress::Continues
-        }
+    /// Drafts what may follow its last token, at most so many tokens.
+    pub(crate) fn make_draft(&mut self, most: usize, costs: &Costs) {
+        // The step says one token in any case.
+        let left = self.left_tokens().saturating_sub(1);
+        self.drafts.make(&self.tokens, most.min(left), costs);
+    }
+
+    /// Its drafts.
+    pub(crate) fn drafts(&self) -> &Drafts {
+        &self.drafts
+    }
+
+    pub(crate) fn drafts_mut(&mut self) -> &mut Drafts {
+        &mut self.drafts
+    }
+
+    /// Tokens that it may still say.
+    fn left_tokens(&self) -> usize {
+        self.ticket.max_tokens.saturating_sub(self.usage.completion_tokens) as usize
     }
 
     /// Ends the answer: shows what is held back, and says why.
     pub(crate) fn finish(&mut self, finish: FinishReason) -> SlotProgress {
-        let text = self.gate.flush();
-        if !text.is_empty() {
-            self.send(TokenEvent::Token { text, logprob: None });
+        let (words, finish) = self.answer.end(finish);
+        if !words.is_empty() {
+            self.say(words, None);
         }
         let decode_ms = match (self.first_token, self.last_token) {
             (Some(first), Some(last)) => last.duration_since(first).as_secs_f64() * 1e3,
@@ -254,8 +281,8 @@ impl Slot {
     }
 
     /// Breaks the answer off.
-    pub(crate) fn fail(&mut self, error: Error) -> SlotProgress {
-        self.final_event = Some(TokenEvent::Failed(error.into()));
+    pub(crate) fn fail(&mut self, failure: impl Into<Failure>) -> SlotProgress {
+        self.final_event = Some(TokenEvent::Failed(failure.into()));
         SlotProgress::Ends
     }
 
@@ -266,35 +293,19 @@ impl Slot {
 
     /// What remains of it in the cache, the tokens of that, and its last word.
     pub(crate) fn into_parts(self) -> (Option<Sequence>, Computed, FinalEvent) {
-        let final_event = FinalEvent { events: self.ticket.events, event: self.final_event };
+        let final_event = FinalEvent::new(self.ticket.events, self.final_event);
         let computed =
             Computed { tokens: self.tokens, adapters: self.ticket.adapters, scope: self.ticket.scope };
         (self.sequence, computed, final_event)
     }
 
+    fn say(&self, words: Words, logprob: Option<TokenLogprob>) {
+        for event in words.events(logprob) {
+            self.send(event);
+        }
+    }
+
     fn send(&self, event: TokenEvent) {
         send(&self.ticket.events, event);
     }
-}
-
-/// Sends an event to the reader, if it still listens.
-pub(crate) fn send(events: &Sender<TokenEvent>, event: TokenEvent) {
-    if let Err(TrySendError::Full(_)) = events.try_send(event) {
-        tracing::error!("an answer's channel is full, though it has room for every event of the answer");
-    }
-}
-
-/// A token with its probability and the alternatives to it. Its own bytes are those of the answer, where
-/// control tokens show nothing; alternatives are named whatever they are.
-fn describe(token: LlamaToken, logits: &[f32], count: u32, vocab: &LlamaVocab<'_>) -> TokenLogprob {
-    let distribution = Distribution::new(logits);
-    let entry = |token: LlamaToken, logprob: f32, is_named: bool| TokenLogprob {
-        token: token.0 as u32,
-        bytes: vocab.token_to_piece(token, is_named, None),
-        logprob,
-        top: Vec::new(),
-    };
-    let top = distribution.top(count as usize).into_iter();
-    let top = top.map(|(token, logprob)| entry(LlamaToken(token as i32), logprob, true)).collect();
-    TokenLogprob { top, ..entry(token, distribution.logprob(token.0 as u32), false) }
 }

@@ -47,6 +47,11 @@ impl TextGate {
         Passed { text, is_stopped: false }
     }
 
+    /// Whether nothing is held back.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Everything still held back, for an answer that ends without a stop string.
     pub(crate) fn flush(&mut self) -> String {
         let text = lossy(&self.held);

@@ -8,13 +8,16 @@ use samovar_core::{Sampling, Scope, TokenEvent};
 use tokio::sync::mpsc::Sender;
 
 use crate::adapter_set::AdapterSet;
+use crate::binding::Binding;
 use crate::embed::EmbedTicket;
 use crate::error::Error;
 use crate::plan::LoadPlan;
 use crate::prefix_command::PrefixCommand;
+use crate::reading::Reading;
 
 /// A request with its prompt tokenized, its limits settled and a reader for its answer.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about the request")]
 pub(crate) struct Ticket {
     /// At least one token, fewer than the context holds.
     pub prompt: Vec<LlamaToken>,
@@ -22,8 +25,14 @@ pub(crate) struct Ticket {
     /// Tokens to generate at most; with the prompt they fit the context.
     pub max_tokens: u32,
     pub stop: Vec<String>,
+    /// How its answer is read, where thoughts or calls may be in it.
+    pub reading: Option<Box<Reading>>,
+    /// What its answer must look like.
+    pub binding: Option<Box<Binding>>,
     pub logprobs: Option<u32>,
     pub ignore_eos: bool,
+    /// Several of its tokens may be computed in one step.
+    pub speculates: bool,
     pub reuse_prefix: bool,
     /// Whose it is.
     pub scope: Scope,

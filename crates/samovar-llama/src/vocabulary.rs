@@ -174,6 +174,12 @@ impl Vocabulary {
         &self.control
     }
 
+    /// The control token with this text.
+    pub(crate) fn control_id(&self, text: &str) -> Option<u32> {
+        let special = self.by_text.get(text).map(|place| &self.specials[*place])?;
+        special.is_control.then_some(special.token.0 as u32)
+    }
+
     /// What it puts before and behind a text, if anything.
     pub(crate) fn ends(&self) -> (Option<LlamaToken>, Option<LlamaToken>) {
         (self.bos, self.eos)

@@ -49,6 +49,7 @@ fn answer(instance: &Arc<dyn Instance>, prompt: Vec<u32>) -> Vec<(u32, u32)> {
             TokenEvent::Failed(failure) => panic!("{failure:?}"),
             TokenEvent::Prefilling { .. }
             | TokenEvent::Prefilled { .. }
+            | TokenEvent::Deltas { .. }
             | TokenEvent::Embedded(_)
             | TokenEvent::Done(_) => {}
         }

@@ -23,6 +23,7 @@ fn next(answer: &mut Generation) -> bool {
         TokenEvent::Prefilling { .. }
         | TokenEvent::Prefilled { .. }
         | TokenEvent::Token { .. }
+        | TokenEvent::Deltas { .. }
         | TokenEvent::Embedded(_) => true,
     }
 }

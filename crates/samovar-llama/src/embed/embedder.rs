@@ -15,10 +15,10 @@ use super::ticket::EmbedTicket;
 use super::vector;
 use crate::context::{Batch, Context, DecodeError};
 use crate::error::Error;
+use crate::last_event::FinalEvent;
 use crate::log;
 use crate::packed::WeightViews;
 use crate::published::Published;
-use crate::slot::FinalEvent;
 use crate::threads::{PeerPlace, Stopwatch, Threads};
 
 /// Failed batches in a row after which the instance gives itself up.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::Sender;
 use super::fill::LEAST_TOKENS;
 use super::ticket::{EmbedTicket, Item};
 use crate::error::Error;
-use crate::slot::{FinalEvent, send};
+use crate::last_event::{FinalEvent, send};
 
 /// Requests that may wait. The pool's queue is the real one.
 const MAX_REQUESTS: usize = 1024;

@@ -29,7 +29,7 @@ pub(crate) fn told(mut generation: Generation) -> Result<(Vec<Embedded>, Complet
             }
             TokenEvent::Failed(failure) => return Err(failure),
             TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } => {}
-            TokenEvent::Token { .. } => panic!("a token instead of a vector"),
+            TokenEvent::Token { .. } | TokenEvent::Deltas { .. } => panic!("a token instead of a vector"),
         }
     }
     panic!("the answer has no end")

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod embedding;
+pub(crate) mod heard;
 pub(crate) mod minilm;
 pub(crate) mod packed;
 pub(crate) mod quantize;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
-use samovar_core::generation::Generation;
+use samovar_core::generation::{Delta, Generation};
 use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::{
     Completion, Descriptor, Failure, GenerationRequest, Layout, LoadOptions, ModelFiles, Prompt, Sampling,
@@ -84,6 +85,12 @@ pub(crate) fn collect(mut generation: Generation) -> (String, Completion) {
         match event {
             TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Embedded(_) => {}
             TokenEvent::Token { text, .. } => answer.push_str(&text),
+            TokenEvent::Deltas { deltas, .. } => {
+                answer.extend(deltas.iter().filter_map(|delta| match delta {
+                    Delta::Text(text) => Some(text.as_str()),
+                    Delta::Thinking(_) | Delta::Call { .. } | Delta::Arguments { .. } => None,
+                }));
+            }
             TokenEvent::Done(completion) => return (answer, completion),
             TokenEvent::Failed(failure) => panic!("{failure:?}"),
         }

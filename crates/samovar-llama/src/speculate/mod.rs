@@ -1,0 +1,22 @@
+//! Speculation: several tokens of one answer in one step, where that is faster here. Pure: no clock, no model.
+//!
+//! ```text
+//!   tokens so far ──► lookup ──► draft ──► controller: how many of it ──► a step with 1 + k rows ─┐
+//!                                             ▲ time of the step, accepted tokens                 │
+//!                                             └───────────────────────────────────────────────────┘
+//! ```
+//!
+//! A step computes the last token and the draft's tokens after it. The loop samples row by row, as it would without a
+//! draft, for as long as each sampled token is the draft's next one; the rest is removed from the cache. So a draft never
+//! changes which tokens are sampled, only how many a step gives.
+
+mod controller;
+mod costs;
+mod lookup;
+
+pub(crate) use controller::Controller;
+pub(crate) use costs::Costs;
+pub(crate) use lookup::Lookup;
+
+/// The longest draft.
+pub(crate) const DRAFT_MAX: usize = 8;
