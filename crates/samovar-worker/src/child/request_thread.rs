@@ -1,9 +1,10 @@
-//! Prepares prompts and inputs and takes requests to the engine, on a few threads, so that the main thread is free to hear a
-//! cancellation and a slow prompt holds up no short one.
+//! Takes requests to the engine, which prepares prompts, inputs and grammars here, on a few threads, so that the main thread
+//! is free to hear a cancellation, and a slow prompt or grammar holds up no short prompt.
 //!
 //! ```text
-//!   main thread ──► short prompts ──► two threads ─┬─► render, tokenize ──► the engine ──► forwarder
-//!              └──► long prompts  ──► one thread  ─┘
+//!   main thread ─┬─► short prompts ──► two threads ─┬─► the engine: render, tokenize, compile ──► forwarder
+//!                ├─► long prompts  ──► one thread  ─┤
+//!                └─► with grammars ──► two threads ─┘
 //! ```
 //!
 //! It never waits for an answer, and looks between pieces of its work whether the caller still does.
@@ -30,7 +31,8 @@ const JOBS: usize = 1024;
 const LONG_BYTES: usize = 64 << 10;
 const THREADS_FOR_SHORT: usize = 2;
 const THREADS_FOR_LONG: usize = 1;
-const THREADS: usize = THREADS_FOR_SHORT + THREADS_FOR_LONG;
+/// A grammar may take seconds to compile.
+const THREADS_FOR_BOUND: usize = 2;
 
 enum Job {
     Generate(u64, Box<GenerationRequest>),
@@ -43,6 +45,12 @@ impl Job {
         match self {
             Self::Generate(id, _) | Self::Embed(id, _) | Self::Operate(id, _) => *id,
         }
+    }
+
+    /// Whether its answer may be bound by a grammar.
+    fn is_bound(&self) -> bool {
+        let Self::Generate(_, request) = self else { return false };
+        request.constraint.is_some() || matches!(&request.prompt, Prompt::Chat(chat) if chat.tools.is_some())
     }
 
     fn is_long(&self) -> bool {
@@ -85,6 +93,7 @@ pub(super) struct RequestThread {
 struct Clerk {
     short: Lane,
     long: Lane,
+    bound: Lane,
     frame_writer: Arc<FrameWriter>,
     forwarder: Arc<EventForwarder>,
     instance_cell: Arc<InstanceCell>,
@@ -114,16 +123,23 @@ impl RequestThread {
         let clerk = Arc::new(Clerk {
             short: Lane::default(),
             long: Lane::default(),
+            bound: Lane::default(),
             frame_writer,
             forwarder,
             instance_cell,
             fence,
         });
         let mut threads = Vec::new();
-        for number in 0..THREADS {
+        for number in 0..THREADS_FOR_SHORT + THREADS_FOR_LONG + THREADS_FOR_BOUND {
             let clerk = Arc::clone(&clerk);
             threads.push(thread("requests", move || {
-                let lane = if number < THREADS_FOR_SHORT { &clerk.short } else { &clerk.long };
+                let lane = if number < THREADS_FOR_SHORT {
+                    &clerk.short
+                } else if number < THREADS_FOR_SHORT + THREADS_FOR_LONG {
+                    &clerk.long
+                } else {
+                    &clerk.bound
+                };
                 while let Some(job) = lane.take() {
                     clerk.work(job);
                 }
@@ -145,7 +161,13 @@ impl RequestThread {
     }
 
     fn put(&self, job: Job) {
-        let lane = if job.is_long() { &self.clerk.long } else { &self.clerk.short };
+        let lane = if job.is_bound() {
+            &self.clerk.bound
+        } else if job.is_long() {
+            &self.clerk.long
+        } else {
+            &self.clerk.short
+        };
         if let Err(job) = lane.put(job) {
             let busy = Failure::new(ErrorKind::Busy, format!("{JOBS} prompts wait for this model already"));
             self.clerk.refuse(&job, busy.with_hint("ask again when some of them have been read"));
@@ -156,6 +178,7 @@ impl RequestThread {
     pub(super) fn end(self) {
         self.clerk.short.end();
         self.clerk.long.end();
+        self.clerk.bound.end();
         for thread in self.threads {
             // A panic there has ended the process.
             thread.join().ok();
@@ -202,12 +225,11 @@ impl Clerk {
             return;
         }
         match job {
-            Job::Generate(id, request) => match self.begin(id, *request) {
-                Ok(Some(generation)) => self.forwarder.run_request(id, generation),
-                Ok(None) => {}
+            // Of one that is not wanted any more the forwarder knows nothing.
+            Job::Generate(id, request) => match self.generate(id, *request) {
+                Ok(generation) => self.forwarder.run_request(id, generation),
                 Err(failure) => self.forwarder.fail(id, failure),
             },
-            // Of one that is not wanted any more the forwarder knows nothing.
             Job::Embed(id, request) => match self.embed(id, *request) {
                 Ok(generation) => self.forwarder.run_request(id, generation),
                 Err(failure) => self.forwarder.fail(id, failure),
@@ -219,17 +241,10 @@ impl Clerk {
         }
     }
 
-    /// Prepares the prompt and starts the request, unless it is no longer wanted.
-    fn begin(&self, id: u64, mut request: GenerationRequest) -> Result<Option<Generation>, Failure> {
-        let instance = self.instance_cell.get()?;
-        if !matches!(request.prompt, Prompt::Tokens(_)) {
-            let tokens = instance.encode(&request.prompt, &self.control(Waiting::Request(id)));
-            if !self.forwarder.is_wanted(id) {
-                return Ok(None);
-            }
-            request.prompt = Prompt::Tokens(tokens?);
-        }
-        instance.generate(request).map(Some)
+    /// Prepares the prompt and starts the request. A conversation goes to the engine as it is, because how its answer is read
+    /// depends on it; so does what binds an answer, which is compiled here.
+    fn generate(&self, id: u64, request: GenerationRequest) -> Result<Generation, Failure> {
+        self.instance_cell.get()?.generate_while(request, &self.control(Waiting::Request(id)))
     }
 
     /// Tokenizes the inputs and starts the request.

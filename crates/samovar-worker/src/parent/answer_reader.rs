@@ -169,7 +169,9 @@ impl Asked {
     /// Whether this was asked for; it is not from then on.
     fn take(&mut self, event: &Event) -> bool {
         match (self, event) {
-            (Self::Text(left), Event::Prefilled { .. } | Event::Token { .. }) if *left > 0 => {
+            (Self::Text(left), Event::Prefilled { .. } | Event::Token { .. } | Event::Deltas { .. })
+                if *left > 0 =>
+            {
                 *left -= 1;
                 true
             }

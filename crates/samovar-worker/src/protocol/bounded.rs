@@ -8,7 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use samovar_core::footprint::Speed;
-use samovar_core::generation::{CachedPrefix, Usage};
+use samovar_core::generation::{CachedPrefix, DELTAS_MAX, Delta, Usage};
 use samovar_core::scope::Scope;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
@@ -69,6 +69,23 @@ pub(super) fn alternatives<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Lik
     at_most::<_, _, ALTERNATIVES>(from)
 }
 
+/// What one token added.
+pub(super) fn deltas<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Delta>, D::Error> {
+    at_most::<_, _, DELTAS_MAX>(from)
+}
+
+/// Refuses a delta whose texts are longer than any model's.
+pub(super) fn delta(delta: &Delta) -> Result<(), FrameError> {
+    text("a piece of an answer", delta.text().as_bytes(), EVENT_TEXT_BYTES)?;
+    match delta {
+        Delta::Call { id, name, .. } => {
+            sentence("the id of a call", id)?;
+            sentence("the name of a tool", name)
+        }
+        Delta::Text(_) | Delta::Thinking(_) | Delta::Arguments { .. } => Ok(()),
+    }
+}
+
 pub(super) fn tokens<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
     at_most::<_, _, TOKENS>(from)
 }
@@ -115,6 +132,7 @@ pub(super) fn usage(said: Usage) -> Usage {
         prompt_tokens,
         cached_tokens: said.cached_tokens.min(prompt_tokens),
         completion_tokens: said.completion_tokens.min(MOST),
+        thinking_tokens: said.thinking_tokens.min(said.completion_tokens).min(MOST),
     }
 }
 
@@ -306,8 +324,10 @@ mod tests {
     #[test]
     fn counts_of_tokens_that_no_model_has_can_still_be_added() {
         let most = u32::MAX;
-        let said = Usage { prompt_tokens: 5, cached_tokens: most, completion_tokens: most };
-        let heard = Usage { cached_tokens: 5, completion_tokens: TOKENS as u32, ..said };
+        let said =
+            Usage { prompt_tokens: 5, cached_tokens: most, completion_tokens: most, thinking_tokens: most };
+        let tokens = TOKENS as u32;
+        let heard = Usage { cached_tokens: 5, completion_tokens: tokens, thinking_tokens: tokens, ..said };
         let done =
             Completion { finish: FinishReason::Stop, usage: said, prefill_ms: 1.0, decode_ms: f64::NAN };
         let right = Completion { usage: heard, decode_ms: 0.0, ..done };

@@ -44,7 +44,7 @@ pub(crate) use wire::{Event, Request};
 use crate::sandbox;
 
 /// Changes whenever anything in this folder does.
-pub(crate) const PROTOCOL: u32 = 9;
+pub(crate) const PROTOCOL: u32 = 10;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]

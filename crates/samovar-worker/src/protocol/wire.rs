@@ -2,9 +2,9 @@
 
 use samovar_core::embedding::Embedded;
 use samovar_core::generation::{
-    Adapter, Completion, GenerationRequest, Prompt, Sampling, TokenEvent, TokenLogprob, Usage,
+    Adapter, Completion, Delta, GenerationRequest, Prompt, Sampling, TokenEvent, TokenLogprob, Usage,
 };
-use samovar_core::{ErrorKind, Failure as CoreFailure, Scope};
+use samovar_core::{Constraint, ErrorKind, Failure as CoreFailure, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::bounded;
@@ -61,6 +61,15 @@ pub(crate) struct Logprob {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Likelihood(u32, Vec<u8>, f32);
 
+impl Logprob {
+    /// Refuses one with a token that is longer than any vocabulary's.
+    fn check(&self) -> Result<(), FrameError> {
+        std::iter::once(&self.chosen)
+            .chain(&self.top)
+            .try_for_each(|Likelihood(_, bytes, _)| bounded::text("a token", bytes, bounded::TOKEN_BYTES))
+    }
+}
+
 impl From<TokenLogprob> for Logprob {
     fn from(logprob: TokenLogprob) -> Self {
         let likelihood = |of: TokenLogprob| Likelihood(of.token, of.bytes, of.logprob);
@@ -80,12 +89,26 @@ impl From<Logprob> for TokenLogprob {
 /// What a request has to say.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
-    Prefilling { computed: u32, of: u32 },
-    Prefilled { usage: Usage, prefill_ms: f64 },
-    Token { text: String, logprob: Option<Logprob> },
+    Prefilling {
+        computed: u32,
+        of: u32,
+    },
+    Prefilled {
+        usage: Usage,
+        prefill_ms: f64,
+    },
+    Token {
+        text: String,
+        logprob: Option<Logprob>,
+    },
     Done(Completion),
     Failed(Failure),
     Embedded(Embedded),
+    Deltas {
+        #[serde(deserialize_with = "bounded::deltas")]
+        deltas: Vec<Delta>,
+        logprob: Option<Logprob>,
+    },
 }
 
 impl Event {
@@ -98,6 +121,7 @@ impl Event {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Token { text, .. } => text.len(),
+            Self::Deltas { deltas, .. } => deltas.iter().map(|delta| delta.text().len()).sum(),
             Self::Embedded(embedded) => embedded.values.len() * size_of::<f32>(),
             Self::Prefilling { .. } | Self::Prefilled { .. } | Self::Done(_) | Self::Failed(_) => 0,
         }
@@ -108,10 +132,11 @@ impl Event {
         match self {
             Self::Token { text, logprob } => {
                 bounded::text("a piece of an answer", text.as_bytes(), bounded::EVENT_TEXT_BYTES)?;
-                let Some(Logprob { chosen, top }) = logprob else { return Ok(()) };
-                std::iter::once(chosen).chain(top).try_for_each(|Likelihood(_, bytes, _)| {
-                    bounded::text("a token", bytes, bounded::TOKEN_BYTES)
-                })
+                logprob.as_ref().map_or(Ok(()), Logprob::check)
+            }
+            Self::Deltas { deltas, logprob } => {
+                deltas.iter().try_for_each(bounded::delta)?;
+                logprob.as_ref().map_or(Ok(()), Logprob::check)
             }
             Self::Failed(failure) => failure.check(),
             Self::Prefilling { .. } | Self::Prefilled { .. } | Self::Embedded(_) | Self::Done(_) => Ok(()),
@@ -125,6 +150,9 @@ impl From<TokenEvent> for Event {
             TokenEvent::Prefilling { computed, of } => Self::Prefilling { computed, of },
             TokenEvent::Prefilled { usage, prefill_ms } => Self::Prefilled { usage, prefill_ms },
             TokenEvent::Token { text, logprob } => Self::Token { text, logprob: logprob.map(Into::into) },
+            TokenEvent::Deltas { deltas, logprob } => {
+                Self::Deltas { deltas, logprob: logprob.map(Into::into) }
+            }
             TokenEvent::Embedded(embedded) => Self::Embedded(embedded),
             TokenEvent::Done(completion) => Self::Done(completion),
             TokenEvent::Failed(failure) => Self::Failed(failure.into()),
@@ -141,6 +169,7 @@ impl From<Event> for TokenEvent {
                 prefill_ms: bounded::milliseconds(prefill_ms),
             },
             Event::Token { text, logprob } => Self::Token { text, logprob: logprob.map(Into::into) },
+            Event::Deltas { deltas, logprob } => Self::Deltas { deltas, logprob: logprob.map(Into::into) },
             Event::Embedded(embedded) => Self::Embedded(embedded),
             Event::Done(completion) => Self::Done(Completion {
                 usage: bounded::usage(completion.usage),
@@ -164,6 +193,9 @@ pub(crate) struct Request {
     ignore_eos: bool,
     reuse_prefix: bool,
     scope: Scope,
+    constraint: Option<Constraint>,
+    thinking_budget_tokens: Option<u32>,
+    speculates: bool,
     adapters: Vec<(u64, f32)>,
 }
 
@@ -179,29 +211,14 @@ impl Request {
             ignore_eos,
             reuse_prefix,
             scope,
+            constraint,
+            thinking_budget_tokens,
+            speculates,
             adapters,
         } = request;
         let scales = adapters.iter().map(|adapter| adapter.scale);
         let adapters = numbers.iter().copied().zip(scales).collect();
-        Self { prompt, sampling, max_tokens, stop, logprobs, ignore_eos, reuse_prefix, scope, adapters }
-    }
-
-    /// The request as the engine takes it; `path_of` knows the adapters' files.
-    pub(crate) fn open(
-        self,
-        path_of: impl Fn(u64) -> Option<std::path::PathBuf>,
-    ) -> Result<GenerationRequest, CoreFailure> {
-        let Self { prompt, sampling, max_tokens, stop, logprobs, ignore_eos, reuse_prefix, scope, adapters } =
-            self;
-        let adapters = adapters.into_iter().map(|(number, scale)| match path_of(number) {
-            Some(path) => Ok(Adapter { path, scale }),
-            None => Err(CoreFailure::new(
-                ErrorKind::Internal,
-                format!("adapter {number} never reached the worker"),
-            )),
-        });
-        Ok(GenerationRequest {
-            adapters: adapters.collect::<Result<_, _>>()?,
+        Self {
             prompt,
             sampling,
             max_tokens,
@@ -210,6 +227,38 @@ impl Request {
             ignore_eos,
             reuse_prefix,
             scope,
+            constraint,
+            thinking_budget_tokens,
+            speculates,
+            adapters,
+        }
+    }
+
+    /// The request as the engine takes it; `path_of` knows the adapters' files.
+    pub(crate) fn open(
+        self,
+        path_of: impl Fn(u64) -> Option<std::path::PathBuf>,
+    ) -> Result<GenerationRequest, CoreFailure> {
+        let adapters = self.adapters.into_iter().map(|(number, scale)| match path_of(number) {
+            Some(path) => Ok(Adapter { path, scale }),
+            None => Err(CoreFailure::new(
+                ErrorKind::Internal,
+                format!("adapter {number} never reached the worker"),
+            )),
+        });
+        Ok(GenerationRequest {
+            adapters: adapters.collect::<Result<_, _>>()?,
+            prompt: self.prompt,
+            sampling: self.sampling,
+            max_tokens: self.max_tokens,
+            stop: self.stop,
+            logprobs: self.logprobs,
+            ignore_eos: self.ignore_eos,
+            reuse_prefix: self.reuse_prefix,
+            scope: self.scope,
+            constraint: self.constraint,
+            thinking_budget_tokens: self.thinking_budget_tokens,
+            speculates: self.speculates,
         })
     }
 }
@@ -236,7 +285,7 @@ mod tests {
     fn every_event_arrives_as_it_was_sent() {
         let logprob = TokenLogprob { token: 7, bytes: vec![0xf0, 0x9f], logprob: -0.5, top: Vec::new() };
         let logprob = TokenLogprob { top: vec![logprob.clone()], ..logprob };
-        let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: 7 };
+        let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: 7, thinking_tokens: 3 };
         let completion = Completion { finish: FinishReason::Length, usage, prefill_ms: 0.25, decode_ms: 1e6 };
         let values = vec![0.5, -1.0, f32::MIN_POSITIVE];
         let embedded = Embedded { index: 255, tokens: 512, was_cut: true, values };
@@ -245,7 +294,16 @@ mod tests {
         let events = [
             TokenEvent::Prefilling { computed: 512, of: 4096 },
             TokenEvent::Prefilled { usage, prefill_ms: 1.5 },
-            TokenEvent::Token { text: "é".to_owned(), logprob: Some(logprob) },
+            TokenEvent::Token { text: "é".to_owned(), logprob: Some(logprob.clone()) },
+            TokenEvent::Deltas {
+                deltas: vec![
+                    Delta::Thinking("so".to_owned()),
+                    Delta::Text("é".to_owned()),
+                    Delta::Call { index: 1, id: "call_1".to_owned(), name: "f".to_owned() },
+                    Delta::Arguments { index: 1, text: "{".to_owned() },
+                ],
+                logprob: Some(logprob),
+            },
             TokenEvent::Token { text: String::new(), logprob: None },
             TokenEvent::Embedded(embedded),
             TokenEvent::Done(completion),
@@ -287,6 +345,9 @@ mod tests {
             stop: vec!["end".to_owned()],
             logprobs: Some(0),
             scope: Scope::of_client("alice", true),
+            constraint: Some(Constraint::Regex("a+".to_owned())),
+            thinking_budget_tokens: Some(9),
+            speculates: false,
             adapters: vec![Adapter { path: PathBuf::from("a.gguf"), scale: 0.5 }],
             ..GenerationRequest::new(Prompt::Tokens(vec![1, u32::MAX]))
         };

@@ -48,7 +48,7 @@ fn a_frame_that_breaks_off_is_the_end() {
 
 #[test]
 fn few_bytes_that_would_be_many_in_memory_are_refused() {
-    for lie in ["events", "prefixes"] {
+    for lie in ["events", "deltas", "prefixes"] {
         assert_died_of(&told(lie), "makes no sense");
     }
 }

@@ -4,6 +4,7 @@ mod commands;
 mod conformance;
 mod cores;
 mod deaths;
+mod deltas;
 mod embeddings;
 mod figures;
 mod hangs;

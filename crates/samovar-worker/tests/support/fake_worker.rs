@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   before   reports=N (of a load, at once)  packing=KEY  speed=N (of each layout)
+//!   answers  thinks=N (tokens)  calls=NAME (a tool, once)
 //!   says     held=BYTES, mapped=BYTES (whatever it holds and maps)
 //!   stages   start  load  pack  calibrate  idle  prefill  token:N  embed  vector:N  park  resume  probe  drop
 //!   prompts  of conversations that say so: eat, spin, linger (until they are unwanted)
@@ -21,7 +22,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use samovar_core::cores::Cores;
 use samovar_core::embedding::EmbedRequest;
 use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
-use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest};
+use samovar_core::generation::{CachedPrefix, Delta, Generation, GenerationRequest};
 use samovar_core::port::{
     Capabilities, Engine, EngineId, EngineInfo, Instance, LoadControl, LoadRequest, PackRequest,
     PromptControl,
@@ -65,6 +66,18 @@ fn misbehave(prompt: &Prompt) {
     while says(prompt, "spin") {
         std::hint::spin_loop();
     }
+}
+
+/// What an engine does with a prompt before its request can begin.
+fn prepare(prompt: &Prompt, control: &dyn PromptControl) -> Result<(), Failure> {
+    control.confine(&mut || misbehave(prompt));
+    while says(prompt, "linger") {
+        if !control.is_wanted() {
+            return Err(Failure::new(ErrorKind::Cancelled, "it is not wanted"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn say(line: &str) {
@@ -171,6 +184,7 @@ impl Doomed {
             not_a_number: plot.at("not_a_number").map(str::to_owned),
             packing: plot.at("packing").map(str::to_owned),
             speeds: plot.number("speed").map(speeds).unwrap_or_default(),
+            deltas: deltas(&plot),
             ..Script::default()
         };
         let inner = FakeEngine::builder().capabilities(FakeEngine::EMBEDS).script(script).build();
@@ -180,6 +194,18 @@ impl Doomed {
 
 fn broken(what: impl std::fmt::Display) -> Failure {
     Failure::new(ErrorKind::Internal, what.to_string())
+}
+
+/// What it answers conversations with before its own words.
+fn deltas(plot: &Plot) -> Vec<Vec<Delta>> {
+    let thought = || vec![Delta::Thinking("so ".to_owned())];
+    let mut tokens: Vec<_> = (0..plot.number("thinks").unwrap_or(0)).map(|_| thought()).collect();
+    if let Some(name) = plot.at("calls") {
+        let call = Delta::Call { index: 0, id: "call_0".to_owned(), name: name.to_owned() };
+        let arguments = |text: &str| Delta::Arguments { index: 0, text: text.to_owned() };
+        tokens.extend([vec![call, arguments("{")], vec![arguments("}")]]);
+    }
+    tokens
 }
 
 /// As fast as this, whatever the layout.
@@ -317,8 +343,9 @@ impl Instance for DoomedInstance {
     fn generate_while(
         &self,
         request: GenerationRequest,
-        _control: &dyn PromptControl,
+        control: &dyn PromptControl,
     ) -> Result<Generation, Failure> {
+        prepare(&request.prompt, control)?;
         self.generate(request)
     }
 
@@ -327,13 +354,7 @@ impl Instance for DoomedInstance {
     }
 
     fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure> {
-        control.confine(&mut || misbehave(prompt));
-        while says(prompt, "linger") {
-            if !control.is_wanted() {
-                return Err(Failure::new(ErrorKind::Cancelled, "it is not wanted"));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        prepare(prompt, control)?;
         self.inner.encode(prompt, control)
     }
 

@@ -11,10 +11,13 @@ const EVENTS: u8 = 3;
 /// The reply that an operation is answered with.
 const ANSWER: u8 = 4;
 
+/// The event that carries what one token added; how many deltas follows.
+const DELTAS: u8 = 6;
+
 /// Events as they follow an id: a token without text, an end, an end by a failure.
 const TOKEN: [u8; 3] = [2, 0, 0];
-const DONE: [u8; 21] = {
-    let mut done = [0; 21];
+const DONE: [u8; 22] = {
+    let mut done = [0; 22];
     done[0] = 3;
     done
 };
@@ -50,6 +53,7 @@ pub(crate) fn tell(what: &str) {
         }
         // Few bytes that would be many in memory.
         "events" => write(&frame(&[&[EVENTS][..], &varint(1 << 20), &vec![0_u8; 1 << 20]].concat())),
+        "deltas" => write(&event(1, &[&[DELTAS][..], &varint(1 << 20), &vec![0_u8; 2 << 20]].concat())),
         "prefixes" => {
             write(&frame(&[&[ANSWER, 1, 0, 3][..], &varint(1 << 20), &vec![0_u8; 2 << 20]].concat()));
         }
