@@ -126,6 +126,27 @@ pub enum AnswerEvent {
         /// The token's probability, when asked for.
         logprob: Option<TokenLogprob>,
     },
+    /// Text to append to the thoughts before the answer.
+    Thinking {
+        /// The text.
+        text: String,
+    },
+    /// The model begins to call a tool.
+    ToolCall {
+        /// Counts the calls of this answer from 0.
+        index: u32,
+        /// Names it among all calls of the conversation.
+        id: String,
+        /// The tool.
+        name: String,
+    },
+    /// Text to append to the arguments of a call that has begun: together they are JSON.
+    ToolArguments {
+        /// Which call.
+        index: u32,
+        /// The text, as the model wrote it.
+        text: String,
+    },
     /// An input became a vector or scores; its index counts the inputs of the whole request.
     Embedded(Embedded),
     /// The answer is complete, or complete as far as its deadline let it be.

@@ -327,7 +327,10 @@ impl Embedding<'_> {
                 Some(TokenEvent::Failed(failure)) => return Err(of_whole(failure, first)),
                 // Nothing that makes vectors writes text, and how far it is, the vectors say.
                 Some(
-                    TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Token { .. },
+                    TokenEvent::Prefilling { .. }
+                    | TokenEvent::Prefilled { .. }
+                    | TokenEvent::Token { .. }
+                    | TokenEvent::Deltas { .. },
                 ) => {}
                 None => {
                     return Err(Failure::new(ErrorKind::EngineFailed, "the model stopped answering")

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use samovar_core::generation::{FinishReason, GenerationRequest, TokenEvent};
+use samovar_core::generation::{Delta, FinishReason, GenerationRequest, TokenEvent, TokenLogprob};
 use samovar_core::{ErrorKind, Failure, Scope};
 
 use crate::answer::{AnswerEvent, Summary};
@@ -10,6 +10,7 @@ use crate::catalog::Skill;
 use crate::lease::{Leased, LeasedWork, WhileHeld, by, with_lease};
 use crate::prompt;
 use crate::request::{Common, Generate};
+use crate::request_check;
 use crate::request_trace::RequestTrace;
 use crate::runtime::{Inner, blocking};
 use crate::settings::PrefixSharing;
@@ -23,6 +24,10 @@ pub(crate) async fn answer(
     request_trace: &mut RequestTrace,
     events: &Outbox,
 ) -> AnswerEvent {
+    // What is wrong with it whatever its model, is said before anything is looked for, fetched or loaded.
+    if let Err(failure) = request_check::check(generate) {
+        return AnswerEvent::Failed(failure);
+    }
     let is_private = inner.rules.share_prefixes == PrefixSharing::Client;
     let scope = Scope::of_client(common.person.as_ref().unwrap_or(&common.client), is_private);
     let work = Generating { generate, scope, events };
@@ -68,7 +73,7 @@ impl LeasedWork for Generating<'_> {
     }
 
     fn affinity(&self) -> Option<u64> {
-        Some(self.generate.input.affinity())
+        Some(self.generate.affinity())
     }
 
     fn tokens(summary: &Summary) -> u32 {
@@ -110,6 +115,14 @@ impl LeasedWork for Generating<'_> {
                     request_trace.token();
                     AnswerEvent::Text { text, logprob }
                 }
+                Some(TokenEvent::Deltas { deltas, logprob }) => {
+                    request_trace.token();
+                    if deltas.iter().all(|delta| matches!(delta, Delta::Thinking(_))) {
+                        request_trace.thought();
+                    }
+                    self.say(deltas, logprob)?;
+                    continue;
+                }
                 // Nothing that writes text says this.
                 Some(TokenEvent::Embedded(_)) => continue,
                 Some(TokenEvent::Done(done)) => return Ok(request_trace.done(done.finish, done.usage)),
@@ -125,6 +138,19 @@ impl LeasedWork for Generating<'_> {
 }
 
 impl Generating<'_> {
+    /// What a token added, each part for itself. Its probability comes with its text: clients lay it over that.
+    fn say(&self, deltas: Vec<Delta>, mut logprob: Option<TokenLogprob>) -> Result<(), Failure> {
+        for delta in deltas {
+            self.events.push(match delta {
+                Delta::Text(text) => AnswerEvent::Text { text, logprob: logprob.take() },
+                Delta::Thinking(text) => AnswerEvent::Thinking { text },
+                Delta::Call { index, id, name } => AnswerEvent::ToolCall { index, id, name },
+                Delta::Arguments { index, text } => AnswerEvent::ToolArguments { index, text },
+            })?;
+        }
+        Ok(())
+    }
+
     /// The request as the instance is told it.
     fn generation(&self, leased: &Leased) -> Result<GenerationRequest, Failure> {
         let (generate, model) = (self.generate, &leased.model);
@@ -138,6 +164,9 @@ impl Generating<'_> {
             stop: stop.clone(),
             logprobs: generate.logprobs,
             ignore_eos: generate.ignore_eos,
+            constraint: generate.constraint.clone(),
+            thinking_budget_tokens: generate.thinking(model.prompt_settings.thinking).1,
+            speculates: model.speculates,
             adapters: model.adapters.clone(),
             reuse_prefix: true,
             scope: self.scope,

@@ -38,6 +38,7 @@ mod answer;
 mod bounded;
 mod builder;
 mod catalog;
+mod constrained;
 mod directories;
 mod embed;
 mod engines;
@@ -51,7 +52,9 @@ mod memory;
 mod options;
 mod packed;
 mod prompt;
+mod reply;
 mod request;
+mod request_check;
 mod request_log;
 mod request_trace;
 mod runtime;
@@ -59,6 +62,8 @@ mod sampling;
 mod settings;
 mod stats;
 mod store_engine;
+mod thinking;
+mod tools;
 mod unread;
 mod vocabulary;
 mod wait;
@@ -66,15 +71,18 @@ mod weights;
 
 pub use answer::{Answer, AnswerEvent, CacheStatus, Summary, Timings};
 pub use builder::Builder;
-pub use catalog::{Changes, Kind, ModelInfo, NameSource, TemplateOrigin, built_in};
+pub use catalog::{Changes, Kind, ModelInfo, NameSource, TemplateOrigin, ToolSupport, built_in};
 pub use directories::Directories;
 pub use embed::{Embed, EmbedderInfo, TextRole};
 pub use engines::{default_engine, engine_named};
 pub use options::{PackOptions, WarmOptions};
 pub use packed::{PackedInfo, PackedTally};
+pub use reply::Reply;
 pub use request::{Common, Generate, Input, Message, Origin, Request, Work};
 pub use request_trace::TraceView;
 pub use runtime::Runtime;
+/// What an answer must look like, and which tools a model may or must call.
+pub use samovar_core::{Constraint, ToolChoice};
 /// What texts become vectors of, and how.
 pub use samovar_core::{EmbedInput, EmbedOutput, Embedded, Pooling, Truncate, Urgency};
 /// What every failure is, and its kind.
@@ -88,6 +96,8 @@ pub use samovar_pool::{
 pub use sampling::SamplingOptions;
 pub use settings::{Alias, ChatTemplate, ModelSettings, PrefixSharing, RuntimeSettings};
 pub use stats::{Lifetime, ModelLifetime, Stats, StoredModel, TierStats, Tiers};
+pub use thinking::Effort;
+pub use tools::{Tool, ToolCall};
 pub use wait::Wait;
 
 #[cfg(feature = "llama")]

@@ -10,6 +10,7 @@
 //! the way costs the time to compute a prompt, and nothing else: no request fails for it, no answer is another.
 //! Requests with adapters neither use nor leave such state.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -96,7 +97,8 @@ impl Memory {
     }
 
     /// Lets the instance have what is saved of a request's prompt. Of a text for which something might be, the
-    /// request has the tokens afterwards, so that nothing is tokenized twice.
+    /// request has the tokens afterwards, so that nothing is tokenized twice. A conversation stays one: how its answer is
+    /// read depends on it.
     pub(crate) fn take_up(
         &self,
         request: &mut GenerationRequest,
@@ -106,16 +108,25 @@ impl Memory {
         if !self.may_know(request) {
             return;
         }
-        if !matches!(request.prompt, Prompt::Tokens(_)) {
+        let tokens = match &request.prompt {
+            Prompt::Tokens(tokens) => Cow::Borrowed(tokens.as_slice()),
             // What is wrong with it, the instance says to the request itself.
-            let Ok(tokens) = instance.encode(&request.prompt, control) else { return };
-            request.prompt = Prompt::Tokens(tokens);
+            prompt => match instance.encode(prompt, control) {
+                Ok(tokens) => Cow::Owned(tokens),
+                Err(_) => return,
+            },
+        };
+        if tokens.len() > self.min_tokens && control.is_wanted() {
+            self.recall(&tokens, &request.scope, instance);
         }
-        if let Prompt::Tokens(tokens) = &request.prompt
-            && tokens.len() > self.min_tokens
-            && control.is_wanted()
+        let encoded = match tokens {
+            Cow::Owned(tokens) => Some(tokens),
+            Cow::Borrowed(_) => None,
+        };
+        if let Some(tokens) = encoded
+            && !matches!(request.prompt, Prompt::Chat(_))
         {
-            self.recall(tokens, &request.scope, instance);
+            request.prompt = Prompt::Tokens(tokens);
         }
     }
 
@@ -296,10 +307,10 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
-    use samovar_core::ModelFiles;
     use samovar_core::generation::{Adapter, TokenEvent};
     use samovar_core::port::{LoadControl, LoadRequest};
-    use samovar_core::testing::fake::FakeEngine;
+    use samovar_core::testing::fake::{FakeEngine, Script};
+    use samovar_core::{Chat, Delta, ModelFiles};
     use samovar_store::StoreConfig;
 
     use super::*;
@@ -371,6 +382,26 @@ mod tests {
         let cached = cached(&third, request());
         let restored = lazy_store.store().unwrap().stats().unwrap().prefixes_restored;
         assert_eq!((cached, restored), (299, 1));
+    }
+
+    #[test]
+    fn a_conversation_is_taken_up_and_stays_one() {
+        let home = tempfile::tempdir().unwrap();
+        let deltas = vec![vec![Delta::Thinking("hm".to_owned())]];
+        let engine = FakeEngine::builder().script(Script { deltas, ..Script::default() }).build();
+        let messages = format!(r#"[{{"role":"user","content":"{}"}}]"#, "x".repeat(400));
+        let request = || GenerationRequest {
+            max_tokens: Some(4),
+            ..GenerationRequest::new(Prompt::Chat(Box::new(Chat::new(messages.clone(), 1))))
+        };
+        let (first, _) = load(home.path(), &engine);
+        assert_eq!(cached(&first, request()), 0);
+        drop(first);
+        let (second, lazy_store) = load(home.path(), &engine);
+        let mut generation = second.generate(request()).unwrap();
+        let events: Vec<_> = std::iter::from_fn(|| generation.blocking_next()).collect();
+        assert!(events.iter().any(|event| matches!(event, TokenEvent::Deltas { .. })), "{events:?}");
+        assert_eq!(lazy_store.store().unwrap().stats().unwrap().prefixes_restored, 1);
     }
 
     /// No caller waits.

@@ -7,6 +7,7 @@ use samovar_core::{Chat, ErrorKind, Failure, Prompt, WallTime};
 
 use crate::catalog::PromptSettings;
 use crate::request::{Generate, Input, Message, Origin};
+use crate::tools;
 
 /// The prompt of a request to a model with such manners.
 ///
@@ -20,12 +21,17 @@ pub(crate) fn of(request: &Generate, prompt_settings: &PromptSettings) -> Result
             let system = prompt_settings.system.as_ref().filter(|_| !has_system).map(Message::system);
             let messages: Vec<&Message> = system.iter().chain(messages).collect();
             let json = serde_json::to_string(&messages).map_err(|error| unwritable(&error))?;
-            let arguments = match &request.template_arguments {
-                arguments if arguments.is_empty() => None,
-                arguments => Some(serde_json::to_string(arguments).map_err(|error| unwritable(&error))?),
+            let (arguments, _) = request.thinking(prompt_settings.thinking);
+            let arguments = if arguments.is_empty() {
+                None
+            } else {
+                Some(serde_json::to_string(&*arguments).map_err(|error| unwritable(&error))?)
             };
             Ok(Prompt::Chat(Box::new(Chat {
                 arguments,
+                tools: tools::written(&request.tools).map_err(|error| unwritable(&error))?,
+                tool_choice: request.tool_choice.clone(),
+                parallel_tool_calls: request.parallel_tool_calls,
                 template: prompt_settings.chat_template.clone(),
                 special_tokens_in_content: prompt_settings.special_tokens_in_content,
                 now: now(),
@@ -87,7 +93,11 @@ fn now() -> WallTime {
 
 #[cfg(test)]
 mod tests {
+    use samovar_core::ToolChoice;
+
     use super::*;
+    use crate::thinking::Effort;
+    use crate::tools::{Tool, ToolCall};
 
     fn chat(messages: Vec<Message>) -> Generate {
         Generate::new(Input::Chat(messages))
@@ -124,6 +134,24 @@ mod tests {
         assert!(chat.special_tokens_in_content && chat.add_generation_prompt);
         assert!(chat.now.unix_s > 1_700_000_000);
         assert!(chat.now.utc_offset_s.abs() <= 18 * 3600);
+    }
+
+    #[test]
+    fn tools_calls_and_results_travel_with_a_conversation() {
+        let call = ToolCall::new("call_1", "clock", "{}");
+        let messages = [Message::user("The time?"), Message::assistant("").tool_calls([call])];
+        let mut request = chat([&messages[..], &[Message::tool("call_1", "noon")]].concat());
+        request.tools = vec![Tool::new("clock")];
+        request.tool_choice = ToolChoice::Named("clock".to_owned());
+        request.parallel_tool_calls = false;
+        let settings = PromptSettings { thinking: Some(Effort::Off), ..PromptSettings::default() };
+        let Ok(Prompt::Chat(chat)) = of(&request, &settings) else { panic!("no conversation") };
+        assert_eq!(chat.tools.as_deref(), Some(r#"[{"type":"function","function":{"name":"clock"}}]"#));
+        assert_eq!((&chat.tool_choice, chat.parallel_tool_calls), (&request.tool_choice, false));
+        let called = r#""tool_calls":[{"id":"call_1","type":"function","function":{"name":"clock","arguments":"{}"}}]"#;
+        assert!(chat.messages.contains(called), "{}", chat.messages);
+        assert!(chat.messages.contains(r#""tool_call_id":"call_1""#), "{}", chat.messages);
+        assert!(chat.arguments.is_some_and(|arguments| arguments.contains(r#""enable_thinking":false"#)));
     }
 
     #[test]

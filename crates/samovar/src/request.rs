@@ -3,6 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use samovar_core::chat::ToolChoice;
+use samovar_core::constraint::Constraint;
 use samovar_core::generation::Sampling;
 use samovar_core::units::KeepAlive;
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::embed::Embed;
 use crate::sampling::SamplingOptions;
+use crate::tools::{Tool, ToolCall};
 
 /// One turn of a conversation.
 #[non_exhaustive]
@@ -19,12 +22,31 @@ pub struct Message {
     pub role: String,
     /// What was said.
     pub content: String,
+    /// What the model thought before it said that, if it is to read it again. Most templates leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "reasoning_content")]
+    pub thinking: Option<String>,
+    /// The tools that the model called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Which call it answers, where its role is `tool`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// Who says it, or which tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 impl Message {
     /// A message of `role`.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
+        Self {
+            role: role.into(),
+            content: content.into(),
+            thinking: None,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+            name: None,
+        }
     }
 
     /// What the person says.
@@ -40,6 +62,32 @@ impl Message {
     /// What the model said.
     pub fn assistant(content: impl Into<String>) -> Self {
         Self::new("assistant", content)
+    }
+
+    /// What a tool said to the call of this id.
+    pub fn tool(call_id: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { tool_call_id: Some(call_id.into()), ..Self::new("tool", content) }
+    }
+
+    /// The same message of the model, with what it thought before.
+    #[must_use]
+    pub fn thinking(mut self, thinking: impl Into<String>) -> Self {
+        self.thinking = Some(thinking.into());
+        self
+    }
+
+    /// The same message of the model, with the tools that it calls.
+    #[must_use]
+    pub fn tool_calls(mut self, calls: impl IntoIterator<Item = ToolCall>) -> Self {
+        self.tool_calls = calls.into_iter().collect();
+        self
+    }
+
+    /// The same message, with who says it.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 }
 
@@ -153,6 +201,16 @@ pub struct Generate {
     /// Variables of the chat template besides the conversation, by name: `enable_thinking`, `reasoning_effort`. What a
     /// template does not know is of no consequence; only conversations have one.
     pub template_arguments: Map<String, Value>,
+    /// The tools that the model may call, at most 128; only conversations have any.
+    pub tools: Vec<Tool>,
+    /// Which of them it may or must call.
+    pub tool_choice: ToolChoice,
+    /// It may call several of them in one answer.
+    pub parallel_tool_calls: bool,
+    /// What the answer must look like; at most 64 KiB. Thoughts before it need not, and calls of tools take its place.
+    pub constraint: Option<Constraint>,
+    /// Tokens of thought after which a model that still thinks is made to answer; `None` = as many as it likes.
+    pub thinking_budget_tokens: Option<u32>,
     /// How tokens are chosen, as far as the request says so; else the model's author may have said so.
     pub sampling: SamplingOptions,
     /// How tokens are chosen where neither does.
@@ -173,6 +231,11 @@ impl Generate {
         Self {
             input,
             template_arguments: Map::new(),
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
+            constraint: None,
+            thinking_budget_tokens: None,
             sampling: SamplingOptions::default(),
             sampling_defaults: Sampling::default(),
             max_tokens: None,
@@ -180,6 +243,18 @@ impl Generate {
             logprobs: None,
             ignore_eos: false,
         }
+    }
+
+    /// Stands for the beginning of its prompt: its input's, and its tools, which templates write before the conversation.
+    pub(crate) fn affinity(&self) -> u64 {
+        let of_input = self.input.affinity();
+        if self.tools.is_empty() {
+            return of_input;
+        }
+        let mut hasher = DefaultHasher::new();
+        of_input.hash(&mut hasher);
+        self.tools.iter().for_each(|tool| tool.name.hash(&mut hasher));
+        hasher.finish()
     }
 }
 
@@ -278,7 +353,7 @@ impl Request {
         self
     }
 
-    fn generating(mut self, change: impl FnOnce(&mut Generate)) -> Self {
+    pub(crate) fn generating(mut self, change: impl FnOnce(&mut Generate)) -> Self {
         if let Work::Generate(generate) = &mut self.work {
             change(generate);
         }
@@ -289,6 +364,22 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn conversations_with_the_same_tools_begin_alike() {
+        let with = |tools: &[&str], said: &[Message]| {
+            let mut generate = Generate::new(Input::Chat(said.to_vec()));
+            generate.tools = tools.iter().map(|name| Tool::new(*name)).collect();
+            generate.affinity()
+        };
+        let first = [Message::user("what is the time?")];
+        let call = ToolCall::new("call_1", "clock", "{}");
+        let next =
+            [&first[..], &[Message::assistant("").tool_calls([call]), Message::tool("call_1", "noon")]];
+        assert_eq!(with(&["clock"], &first), with(&["clock"], &next.concat()));
+        assert_ne!(with(&["clock"], &first), with(&["clock", "add"], &first));
+        assert_eq!(with(&[], &first), Input::Chat(first.to_vec()).affinity());
+    }
 
     #[test]
     fn turns_of_a_conversation_have_one_affinity_and_other_conversations_others() {

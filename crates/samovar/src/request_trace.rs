@@ -201,6 +201,11 @@ impl RequestTrace {
         record.usage.completion_tokens += 1;
     }
 
+    /// The last token added to a thought alone.
+    pub(crate) fn thought(&self) {
+        self.record().usage.thinking_tokens += 1;
+    }
+
     /// What there is when the time is over: the text so far.
     ///
     /// # Errors
@@ -260,7 +265,10 @@ mod tests {
         request_trace.prefilled(usage, 7.0);
         tokio::time::advance(Duration::from_millis(30)).await;
         request_trace.token();
+        request_trace.thought();
         tokio::time::advance(Duration::from_millis(20)).await;
+        let so_far = request_trace.timed_out().expect("a token was said").usage;
+        assert_eq!((so_far.completion_tokens, so_far.thinking_tokens), (1, 1));
         assert_eq!((view.prefill_ms(), view.first_token_ms()), (Some(7.0), Some(30.0)));
         let so_far = view.timings();
         let summary = request_trace.done(FinishReason::Stop, Usage { completion_tokens: 1, ..usage });

@@ -10,6 +10,8 @@ use samovar_core::{Adapter, ErrorKind, Failure, ModelRef, Pooling, system_words}
 use samovar_pool::{Instances, PoolConfig};
 use samovar_store::StoreConfig;
 
+use crate::thinking::Effort;
+
 /// Settings of one model; whatever is `None` is chosen from the model and the machine.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,11 +34,15 @@ pub struct ModelSettings {
     /// Read control tokens in what people wrote as control tokens, as other servers do. Off, only the chat template can
     /// write one.
     pub special_tokens_in_content: bool,
+    /// Whether several tokens of an answer are computed in one step where that is faster here; default yes.
+    pub speculates: Option<bool>,
     /// Adapters (LoRA) that its requests are computed with. They change neither how it is loaded nor how often:
     /// names that differ in them alone share what is loaded.
     pub adapters: Vec<Adapter>,
     /// The template of its conversations instead of its own.
     pub chat_template: Option<ChatTemplate>,
+    /// How much the model thinks before it answers, where a request says nothing of it; default: as its template has it.
+    pub thinking: Option<Effort>,
     /// Instances that are loaded whenever the model is; default 1.
     pub min_instances: Option<u32>,
     /// The most instances, when requests wait and memory is free; default as many as `min_instances`.
@@ -109,6 +115,13 @@ impl ModelSettings {
         self
     }
 
+    /// These settings with or without several tokens of an answer in one step.
+    #[must_use]
+    pub fn speculates(mut self, speculates: bool) -> Self {
+        self.speculates = Some(speculates);
+        self
+    }
+
     /// These settings with these adapters in place of others.
     #[must_use]
     pub fn adapters(mut self, adapters: impl IntoIterator<Item = Adapter>) -> Self {
@@ -120,6 +133,13 @@ impl ModelSettings {
     #[must_use]
     pub fn chat_template(mut self, chat_template: ChatTemplate) -> Self {
         self.chat_template = Some(chat_template);
+        self
+    }
+
+    /// These settings with how much the model thinks where a request says nothing of it.
+    #[must_use]
+    pub fn thinking(mut self, thinking: Effort) -> Self {
+        self.thinking = Some(thinking);
         self
     }
 
@@ -177,12 +197,14 @@ impl ModelSettings {
             keep_alive: self.keep_alive.or(fallback.keep_alive),
             lock_memory: self.lock_memory || fallback.lock_memory,
             special_tokens_in_content: self.special_tokens_in_content || fallback.special_tokens_in_content,
+            speculates: self.speculates.or(fallback.speculates),
             adapters: if self.adapters.is_empty() {
                 fallback.adapters.clone()
             } else {
                 self.adapters.clone()
             },
             chat_template: self.chat_template.clone().or_else(|| fallback.chat_template.clone()),
+            thinking: self.thinking.or(fallback.thinking),
             min_instances: self.min_instances.or(fallback.min_instances),
             max_instances: self.max_instances.or(fallback.max_instances),
             needs: if self.needs.is_empty() { fallback.needs.clone() } else { self.needs.clone() },
@@ -311,6 +333,15 @@ impl RuntimeSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_name_says_of_speculation_counts_more_than_the_default() {
+        let (silent, off) = (ModelSettings::default(), ModelSettings::default().speculates(false));
+        let on = ModelSettings::default().speculates(true);
+        assert_eq!(silent.or(&silent).speculates, None);
+        assert_eq!(silent.or(&off).speculates, Some(false));
+        assert_eq!(on.or(&off).speculates, Some(true));
+    }
 
     #[test]
     fn a_template_is_read_when_it_is_used() {

@@ -208,6 +208,8 @@ impl Inbox {
 fn weight(event: &AnswerEvent) -> u64 {
     let more = match event {
         AnswerEvent::Text { text, logprob } => text.len() + logprob.as_ref().map_or(0, weight_of_logprob),
+        AnswerEvent::Thinking { text } | AnswerEvent::ToolArguments { text, .. } => text.len(),
+        AnswerEvent::ToolCall { id, name, .. } => id.len() + name.len(),
         AnswerEvent::Granted { model, .. } => model.len(),
         AnswerEvent::Embedded(embedded) => return weight_of_values(embedded.values.len()),
         _ => 0,

@@ -14,6 +14,7 @@ use super::names::Names;
 use super::stamp::Stamp;
 use crate::bounded::BoundedMap;
 use crate::sampling::SamplingOptions;
+use crate::thinking::Effort;
 
 /// Models whose adapters are known at a time; those of others are looked at again.
 const MODELS_MAX: usize = 1_024;
@@ -28,6 +29,8 @@ pub(crate) struct Adapted {
     pub(crate) spec: Arc<ModelSpec>,
     /// What its requests are computed with; none = the model as it is.
     pub(crate) adapters: Vec<Adapter>,
+    /// Whether several tokens of an answer may be computed in one step.
+    pub(crate) speculates: bool,
     pub(crate) prompt_settings: PromptSettings,
 }
 
@@ -44,6 +47,8 @@ pub(crate) struct PromptSettings {
     pub(crate) stop: Vec<String>,
     /// How tokens are chosen where requests do not say so.
     pub(crate) sampling: SamplingOptions,
+    /// How much the model thinks where requests do not say so.
+    pub(crate) thinking: Option<Effort>,
     /// What is put before texts that are queries.
     pub(crate) query_prompt: Option<String>,
     /// What is put before texts that are documents.

@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 use samovar_pool::{Instances, ModelSpec};
 use serde::{Deserialize, Serialize};
 
+use super::template_words;
 use crate::settings::{ChatTemplate, ModelSettings};
 
 /// How a model came to have a name.
@@ -50,6 +51,17 @@ impl TemplateOrigin {
     }
 }
 
+/// How a model is told of the tools of a request.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolSupport {
+    /// By its chat template, as it was trained.
+    ByTemplate,
+    /// By a text before the conversation, because its chat template knows none: any model may be asked, and few do it well.
+    Generic,
+}
+
 /// A model that requests may name.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +100,12 @@ pub struct ModelInfo {
     /// Where the template of its conversations comes from.
     #[serde(default)]
     pub chat_template: TemplateOrigin,
+    /// How it is told of tools; `None` where it writes no text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<ToolSupport>,
+    /// Whether it thinks before it answers, as far as its chat template tells.
+    #[serde(default)]
+    pub thinks: bool,
     /// How many instances of it there may be.
     #[serde(default)]
     pub instances: Instances,
@@ -96,7 +114,18 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
-    pub(super) fn new(spec: &ModelSpec, kind: Kind, settings: &ModelSettings) -> Self {
+    /// `template` writes its conversations: Jinja, or the name of a built-in one.
+    pub(super) fn new(
+        spec: &ModelSpec,
+        kind: Kind,
+        settings: &ModelSettings,
+        template: Option<&str>,
+    ) -> Self {
+        let template = template.unwrap_or_default();
+        let tools = || {
+            let is_known = template_words::knows_tools(template);
+            if is_known { ToolSupport::ByTemplate } else { ToolSupport::Generic }
+        };
         let modified = fs_err::metadata(spec.path()).and_then(|facts| facts.modified());
         let modified_unix_s = modified
             .ok()
@@ -118,6 +147,8 @@ impl ModelInfo {
             adapters: settings.adapters.iter().map(ToString::to_string).collect(),
             needs: settings.needs.clone(),
             chat_template: TemplateOrigin::of(spec.descriptor.chat_template.as_deref(), settings),
+            tools: spec.capabilities.can_generate.then(tools),
+            thinks: spec.capabilities.can_generate && template_words::thinks(template),
             instances: spec.instances,
             modified_unix_s,
         }

@@ -26,6 +26,7 @@ mod specify;
 mod stamp;
 mod stored;
 mod target;
+mod template_words;
 mod templates;
 
 use std::collections::BTreeMap;
@@ -45,7 +46,7 @@ pub use demo::built_in;
 use embedder::reading;
 use facts::{Facts, KnownFacts, Purpose};
 pub(crate) use header_bytes::{HeaderBytes, Judgement};
-pub use info::{Kind, ModelInfo, TemplateOrigin};
+pub use info::{Kind, ModelInfo, TemplateOrigin, ToolSupport};
 pub(crate) use names::NameBook;
 use names::Names;
 pub use names::{Changes, NameSource};
@@ -162,9 +163,12 @@ impl Catalog {
             larger_context(&*self.engine, &facts.descriptor, &target.settings, asked_context)?;
         let prompt_settings = self.prompt_settings(target, &facts)?;
         Ok(match self.specified(target, &facts, larger_context, &[reference])? {
-            Need::Local(spec) => {
-                Found::Local(Adapted { spec, adapters: target.settings.adapters.clone(), prompt_settings })
-            }
+            Need::Local(spec) => Found::Local(Adapted {
+                spec,
+                adapters: target.settings.adapters.clone(),
+                speculates: target.settings.speculates.unwrap_or(true),
+                prompt_settings,
+            }),
             Need::Remote(remote) => Found::Remote(*remote),
         })
     }
@@ -190,12 +194,15 @@ impl Catalog {
     ) -> Result<ModelInfo, Failure> {
         let target = self.target(names, reference, origin)?;
         let facts = self.facts_for(&target, purpose)?;
-        self.prompt_settings(&target, &facts)?;
+        let prompt_settings = self.prompt_settings(&target, &facts)?;
         let planned = self.planned(&target, &facts, None)?;
         // One that is still at its source can be met.
         self.needs(&target, &planned.key, &[reference])?;
         let spec = self.specify(&target, &facts, planned, Vec::new());
-        Ok(ModelInfo::new(&spec, target.kind, &settings_with(&facts, &target.settings)))
+        let settings = settings_with(&facts, &target.settings);
+        let own = spec.descriptor.chat_template.as_deref();
+        let template = prompt_settings.chat_template.as_deref().or(own);
+        Ok(ModelInfo::new(&spec, target.kind, &settings, template))
     }
 
     /// Every model that requests may name; those that are gone, broken or not fetched yet are left out.
@@ -281,6 +288,7 @@ impl Catalog {
             system: facts.customs.system.clone(),
             stop: facts.customs.stop.clone(),
             sampling: facts.customs.sampling.clone(),
+            thinking: settings.thinking,
             query_prompt: settings.query_prompt.clone(),
             document_prompt: settings.document_prompt.clone(),
         })
