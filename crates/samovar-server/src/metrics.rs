@@ -125,6 +125,7 @@ impl Metrics {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
             FinishReason::TimedOut => "timed_out",
+            FinishReason::ToolCalls => "tool_calls",
         };
         self.finished.get_or_create(&described::REQUESTS_FINISHED.labelled([reason.to_owned()])).inc();
         let usage = summary.usage;
@@ -132,6 +133,7 @@ impl Metrics {
             ("prompt", usage.prompt_tokens),
             ("cached", usage.cached_tokens),
             ("completion", usage.completion_tokens),
+            ("thinking", usage.thinking_tokens),
         ] {
             let labels = described::TOKENS.labelled([kind.to_owned()]);
             self.tokens.get_or_create(&labels).inc_by(u64::from(count));

@@ -12,6 +12,8 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub(crate) const UNKNOWN_ROUTE: &str = "unknown_route";
 /// The route is there, for another method.
 pub(crate) const WRONG_METHOD: &str = "wrong_method";
+/// The parameter is known, and what it asks for is not there.
+const UNSUPPORTED_PARAMETER: &str = "unsupported_parameter";
 
 /// A request that is not served: a failure, and where HTTP has a finer word for it, that word.
 #[derive(Clone, Debug)]
@@ -41,7 +43,7 @@ impl Refusal {
     /// A parameter that OpenAI knows and this server does not, yet. A 400, because another try will
     /// not help and clients retry whatever is 5xx.
     pub(crate) fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: "unsupported_parameter", ..Self::invalid(param, message) }
+        Self { code: UNSUPPORTED_PARAMETER, ..Self::invalid(param, message) }
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -62,10 +64,39 @@ impl Refusal {
     }
 }
 
+/// As much of a text as a message repeats.
+pub(crate) fn shown(text: &str) -> String {
+    const CHARACTERS: usize = 40;
+    text.chars().take(CHARACTERS).collect()
+}
+
+/// Parameters that ask something of the engine, and that not every engine can do.
+const OF_ENGINES: [&str; 3] = ["response_format", "grammar", "tools"];
+
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
+        let is_of_engine = failure.param.as_deref().is_some_and(|param| OF_ENGINES.contains(&param));
+        if failure.kind == ErrorKind::Unsupported && is_of_engine {
+            return Self { failure, status: StatusCode::BAD_REQUEST, code: UNSUPPORTED_PARAMETER };
+        }
         let surface = failure.kind.surface();
         let status = StatusCode::from_u16(surface.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { failure, status, code: surface.code }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_engine_cannot_do_of_a_parameter_is_the_requests_fault() {
+        for param in OF_ENGINES {
+            let failure = Failure::new(ErrorKind::Unsupported, "no").with_param(param);
+            let refusal = Refusal::from(failure);
+            assert_eq!((refusal.status, refusal.code), (StatusCode::BAD_REQUEST, "unsupported_parameter"));
+        }
+        let other = Refusal::from(Failure::new(ErrorKind::Unsupported, "no"));
+        assert_eq!(other.status, StatusCode::NOT_IMPLEMENTED);
     }
 }

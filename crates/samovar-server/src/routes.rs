@@ -88,6 +88,20 @@ const GENERATE: &[Field] = &[
         "What it is given: `{\"chat\": […]}`, `{\"text\": \"…\"}` or `{\"tokens\": […]}`. Required.",
     ),
     field("template_arguments", "Variables of the model's chat template, by name."),
+    field(
+        "tools",
+        "The tools that the model may call: objects with `name`, `description`, `parameters` (a JSON schema) and `strict`.",
+    ),
+    field("tool_choice", "`auto` (default), `none`, `required` or `{\"named\": \"…\"}`."),
+    field("parallel_tool_calls", "False: at most one call in an answer. Default: true."),
+    field(
+        "constraint",
+        "What the answer must look like: `json_object`, `{\"json_schema\": \"…\"}`, `{\"regex\": \"…\"}`, `{\"lark\": \"…\"}` or `{\"gbnf\": \"…\"}`, each with its text.",
+    ),
+    field(
+        "thinking_budget_tokens",
+        "Tokens of thought after which the model is made to answer; as many as it likes when it is absent.",
+    ),
     field("sampling", "How tokens are chosen, in the engine's own terms."),
     field("max_tokens", "Tokens to generate at most; as many as the context holds when it is absent."),
     field("stop", "Texts that end the answer."),

@@ -11,6 +11,7 @@ use samovar_core::{ErrorKind, Failure};
 use tokio::time::Instant;
 
 use super::opening::Opening;
+use super::phase::is_speech;
 use super::running::Running;
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
@@ -104,7 +105,7 @@ impl Choices {
             }
             event => event,
         };
-        self.has_spoken |= matches!(event, AnswerEvent::Text { .. } | AnswerEvent::Done(_));
+        self.has_spoken |= is_speech(&event);
         if !matches!(event, AnswerEvent::Done(_)) {
             return Some((index, event));
         }

@@ -3,15 +3,19 @@
 //!
 //! ```text
 //!   dialect: body ─► params, deadline ─► Request × choices ─► Choices ─► open ─► Opening ─► heading    ─► dialect: bytes
-//!                                                             (Running each)     (AnswerPhase, waiting)
+//!                    thinking            (copies)             (Running each)     (AnswerPhase, waiting)   (Collected)
 //! ```
 //!
-//! Nothing here knows a wire format: how bodies are read and answers look is their dialect's (`openai/`, `admin/`).
+//! Tools, their results and constraints are checked by the runtime. Nothing here knows a wire format: how bodies are read and answers
+//! look is their dialect's (`openai/`, `admin/`).
 
 pub(crate) mod choices;
+pub(crate) mod collected;
+pub(crate) mod copies;
 pub(crate) mod deadline;
 pub(crate) mod heading;
 pub(crate) mod opening;
 pub(crate) mod params;
 pub(crate) mod phase;
 pub(crate) mod running;
+pub(crate) mod thinking;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use samovar::{AnswerEvent, CacheStatus, TraceView, Wait};
 use samovar_core::{ErrorKind, Failure};
 
-use super::phase::AnswerPhase;
+use super::phase::{AnswerPhase, is_speech};
 
 /// What is known of a response when its status is decided.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Opening {
                 self.granted.get_or_insert(Granted { model, tier, trace });
             }
             AnswerEvent::Failed(failure) => return Err(failure),
-            event @ (AnswerEvent::Text { .. } | AnswerEvent::Done(_)) => {
+            event if is_speech(&event) => {
                 let granted = self.granted.as_mut().ok_or_else(never_began)?;
                 granted.trace = traces[index].clone();
                 self.events.push_back((index, event));

@@ -7,6 +7,18 @@ use std::fmt;
 use samovar::store::Progress;
 use samovar::{AnswerEvent, Wait};
 
+/// Whether a choice has something to show with this: a part of its answer, or its end.
+pub(crate) fn is_speech(event: &AnswerEvent) -> bool {
+    matches!(
+        event,
+        AnswerEvent::Text { .. }
+            | AnswerEvent::Thinking { .. }
+            | AnswerEvent::ToolCall { .. }
+            | AnswerEvent::ToolArguments { .. }
+            | AnswerEvent::Done(_)
+    )
+}
+
 /// What a response waits for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum AnswerPhase {
@@ -33,7 +45,7 @@ impl AnswerPhase {
             (&AnswerEvent::Prefilling { computed, of }, Self::Computing(_)) => {
                 *self = Self::Computing(Some((computed, of)));
             }
-            (AnswerEvent::Text { .. } | AnswerEvent::Done(_), _) => *self = Self::Speaking,
+            (event, _) if is_speech(event) => *self = Self::Speaking,
             _ => {}
         }
     }
@@ -157,5 +169,18 @@ mod tests {
         phase.take(&AnswerEvent::Text { text: "a".into(), logprob: None });
         phase.take(&queued);
         assert_eq!(phase, AnswerPhase::Speaking);
+    }
+
+    #[test]
+    fn who_thinks_or_calls_a_tool_speaks() {
+        for event in [
+            AnswerEvent::Thinking { text: "so".into() },
+            AnswerEvent::ToolCall { index: 0, id: "a".into(), name: "f".into() },
+            AnswerEvent::ToolArguments { index: 0, text: "{".into() },
+        ] {
+            let mut phase = AnswerPhase::Computing(None);
+            phase.take(&event);
+            assert_eq!(phase, AnswerPhase::Speaking, "{event:?}");
+        }
     }
 }

@@ -108,7 +108,7 @@ families! {
     REQUESTS_IN_FLIGHT: Gauge, "requests_in_flight", [], "Generations that run or wait";
     REQUESTS_FINISHED: Counter, "requests_finished", ["reason"], "Generations by how they ended";
     REQUEST_ERRORS: Counter, "request_errors", ["kind"], "Generations that failed, by kind";
-    TOKENS: Counter, "tokens", ["kind"], "Tokens of prompts, of cached prefixes and of answers";
+    TOKENS: Counter, "tokens", ["kind"], "Tokens of prompts, of cached prefixes, of answers, and of the thoughts in these";
     EMBEDDED_INPUTS: Counter, "embedded_inputs", [], "Inputs that became vectors or scores";
     EMBEDDED_TOKENS: Counter, "embedded_tokens", [], "Tokens of those inputs";
     REQUEST_FIRST_TOKEN: Histogram, "request_first_token_seconds", ["model"],

@@ -4,20 +4,23 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use samovar::{Generate, Input, Message};
+use samovar::{AnswerEvent, Generate, Input, ToolChoice};
 use samovar_core::generation::{FinishReason, TokenLogprob};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use super::logprobs::chat_entry;
+use super::messages::{self, WireMessage};
 use super::options::{Options, Wanted};
 use super::respond::{Identity, respond};
 use super::shape::{Shape, finish_reason};
-use super::{Refused, fields};
+use super::tools::{self, WireTool};
+use super::{Refused, constraint, fields};
 use crate::app::App;
 use crate::client::Asker;
+use crate::generation::collected::Collected;
 use crate::generation::params::{self, Length};
+use crate::generation::{copies, thinking};
 use crate::layer::RequestId;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
@@ -26,7 +29,6 @@ use crate::routes::{Field, field};
 const TOP_LOGPROBS: f64 = 20.0;
 /// Variables that a client may give to a template.
 const TEMPLATE_ARGUMENTS: usize = 64;
-const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
 /// The fields that only chats have.
 #[derive(Debug, Deserialize)]
@@ -36,6 +38,10 @@ struct Chat {
     max_completion_tokens: Option<f64>,
     logprobs: Option<bool>,
     top_logprobs: Option<f64>,
+    response_format: Option<Value>,
+    tools: Option<Vec<WireTool>>,
+    tool_choice: Option<Value>,
+    parallel_tool_calls: Option<bool>,
     /// Variables of the model's template, by name.
     #[serde(rename = "chat_template_kwargs")]
     template_arguments: Option<Map<String, Value>>,
@@ -43,29 +49,50 @@ struct Chat {
     reasoning_effort: Option<String>,
     /// Another, as many clients say it.
     enable_thinking: Option<bool>,
+    /// By the name that llama.cpp's server gave it.
+    thinking_budget_tokens: Option<f64>,
 }
 
 /// The same with what they mean.
 pub(crate) const FIELDS: &[Field] = &[
-    field("messages", "The conversation: a role, and a text or parts of the type `text`, each. Required."),
+    field(
+        "messages",
+        "The conversation: a role, and a text or parts of the type `text`, each; of the assistant also `tool_calls` and `reasoning_content`, of the role `tool` a `tool_call_id`. Required.",
+    ),
     field(
         "max_tokens",
         "Tokens to generate at most; -1, null or absent = as many as the context holds, 0 = compute the prompt alone.",
     ),
     field("max_completion_tokens", "The same; it counts where both are given."),
-    field("logprobs", "True: tell how likely each token was."),
+    field("logprobs", "True: tell how likely each token of the content was."),
     field("top_logprobs", "Tell the likeliest alternatives, too: from 0 to 20; needs `logprobs`."),
+    field(
+        "response_format",
+        "What the answer must look like: `{\"type\": \"text\"}`, `{\"type\": \"json_object\"}`, or `{\"type\": \"json_schema\", \"json_schema\": {\"name\": \"…\", \"schema\": {…}}}`, which is obeyed with and without `strict`.",
+    ),
+    field(
+        "tools",
+        "Functions that the model may call, at most 128: `{\"type\": \"function\", \"function\": {\"name\", \"description\", \"parameters\", \"strict\"}}`.",
+    ),
+    field(
+        "tool_choice",
+        "`auto` (default), `none`, `required`, `{\"type\": \"function\", \"function\": {\"name\": \"…\"}}`, or OpenAI's `allowed_tools`.",
+    ),
+    field(
+        "parallel_tool_calls",
+        "False: at most one call in an answer. Default: true, but a function that is named is called once.",
+    ),
     field("chat_template_kwargs", "Variables of the model's chat template, by name; at most 64."),
-    field("reasoning_effort", "The variable of that name, unless `chat_template_kwargs` has it."),
-    field("enable_thinking", "The variable of that name, unless `chat_template_kwargs` has it."),
+    field(
+        "reasoning_effort",
+        "How much the model thinks: `none`, `minimal`, `low`, `medium`, `high` or `xhigh`. It sets the variables by which templates are told so, unless they are given themselves.",
+    ),
+    field("enable_thinking", "The template's variable of that name, unless `chat_template_kwargs` has it."),
+    field(
+        "thinking_budget_tokens",
+        "Tokens of thought after which the model is made to answer; -1 = as many as it likes. Default: 0 where `enable_thinking` is false, else -1.",
+    ),
 ];
-
-#[derive(Debug, Deserialize)]
-struct WireMessage {
-    role: String,
-    content: Option<Value>,
-    tool_calls: Option<Vec<IgnoredAny>>,
-}
 
 /// `POST /v1/chat/completions`.
 pub(crate) async fn complete(
@@ -80,7 +107,7 @@ pub(crate) async fn complete(
     let wanted = payload.parse::<Options>()?.check(&asker, &headers)?;
     let chat: Chat = payload.parse()?;
     let (generate, shape) = chat.check(&wanted)?;
-    let held = wanted.hold_copies(&app, &payload)?;
+    let held = wanted.hold_copies(&app, &payload, copies::value_bytes(&generate))?;
     let requests = wanted.for_each_answer(generate).collect();
     // What it says is in the requests.
     drop(payload);
@@ -102,24 +129,49 @@ impl Chat {
         if top.is_some_and(|top| top > 0) && !has_logprobs {
             return Err(Refusal::invalid("top_logprobs", "`top_logprobs` needs `logprobs` to be true"));
         }
-        let template_arguments =
-            template_arguments(self.template_arguments, self.reasoning_effort, self.enable_thinking)?;
         let mut generate = wanted.generate.clone();
-        generate.input = Input::Chat(messages(self.messages)?);
-        generate.template_arguments = template_arguments;
+        // What is said in two places counts as the more specific one says it.
+        if let Some(word) = &self.reasoning_effort {
+            generate.think(thinking::effort("reasoning_effort", word)?);
+        }
+        let arguments = &mut generate.template_arguments;
+        if let Some(is_thinking) = self.enable_thinking {
+            arguments.insert("enable_thinking".to_owned(), is_thinking.into());
+        }
+        arguments.extend(template_arguments(self.template_arguments)?);
+        generate.thinking_budget_tokens =
+            thinking::budget("thinking_budget_tokens", self.thinking_budget_tokens, arguments)?;
+        let (tools, tool_choice) = tools::of(self.tools, self.tool_choice.as_ref())?;
+        if let Some(form) = constraint::of_format(self.response_format.as_ref())? {
+            refuse_second_form(&generate, "response_format")?;
+            generate.constraint = Some(form);
+        } else if !tools.is_empty() && tool_choice != ToolChoice::None {
+            refuse_second_form(&generate, "tools")?;
+        }
+        generate.input = Input::Chat(messages::of(self.messages)?);
+        generate.tools = tools;
+        // OpenAI's API: a function that is named is called exactly once.
+        let is_named = matches!(tool_choice, ToolChoice::Named(_));
+        generate.parallel_tool_calls = self.parallel_tool_calls.unwrap_or(true) && !is_named;
+        generate.tool_choice = tool_choice;
         generate.max_tokens = max_completion_tokens.or(max_tokens).and_then(Length::max_tokens);
         generate.logprobs = has_logprobs.then(|| top.unwrap_or(0));
         Ok((generate, ChatShape { has_logprobs }))
     }
 }
 
-/// What a template is told besides the messages; what is said in two places counts as the more specific one says it.
-fn template_arguments(
-    arguments: Option<Map<String, Value>>,
-    reasoning_effort: Option<String>,
-    enable_thinking: Option<bool>,
-) -> Result<Map<String, Value>, Refusal> {
-    let mut arguments = arguments.unwrap_or_default();
+/// An answer has one form, and calls of tools have one of their own; JSON in the place of an answer's text goes with both.
+fn refuse_second_form(generate: &Generate, other: &str) -> Result<(), Refusal> {
+    if generate.constraint.is_none() {
+        return Ok(());
+    }
+    let message = format!("`grammar` and `{other}` cannot be used together");
+    Err(Refusal::invalid("grammar", message).with_hint("an answer has one form: leave one of them out"))
+}
+
+/// What a template is told besides the messages.
+fn template_arguments(arguments: Option<Map<String, Value>>) -> Result<Map<String, Value>, Refusal> {
+    let arguments = arguments.unwrap_or_default();
     if arguments.len() > TEMPLATE_ARGUMENTS {
         let message = format!(
             "`chat_template_kwargs` may have {TEMPLATE_ARGUMENTS} fields, and has {}",
@@ -127,66 +179,7 @@ fn template_arguments(
         );
         return Err(Refusal::invalid("chat_template_kwargs", message));
     }
-    if let Some(effort) = reasoning_effort {
-        arguments.entry("reasoning_effort").or_insert(effort.into());
-    }
-    if let Some(is_thinking) = enable_thinking {
-        arguments.entry("enable_thinking").or_insert(is_thinking.into());
-    }
     Ok(arguments)
-}
-
-fn messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, Refusal> {
-    let messages = messages.ok_or_else(|| Refusal::invalid("messages", "`messages` is missing"))?;
-    if messages.is_empty() {
-        return Err(Refusal::invalid("messages", "`messages` must hold at least one message"));
-    }
-    messages.into_iter().enumerate().map(|(at, message)| self::message(at, message)).collect()
-}
-
-fn message(at: usize, message: WireMessage) -> Result<Message, Refusal> {
-    let param = |field: &str| format!("messages[{at}].{field}");
-    if !ROLES.contains(&message.role.as_str()) {
-        let shown: String = message.role.chars().take(40).collect();
-        let known = ROLES.join(", ");
-        return Err(Refusal::invalid(param("role"), format!("the role {shown:?} is not one of {known}")));
-    }
-    if message.tool_calls.is_some_and(|calls| !calls.is_empty()) {
-        return Err(Refusal::unsupported(param("tool_calls"), "tool calls are not supported yet"));
-    }
-    // Templates know the older name only.
-    let role = if message.role == "developer" { "system".to_owned() } else { message.role };
-    Ok(Message::new(role, content(message.content, &param("content"))?))
-}
-
-/// A text, or the texts of its parts, each on lines of its own.
-fn content(content: Option<Value>, param: &str) -> Result<String, Refusal> {
-    match content {
-        Some(Value::String(text)) => Ok(text),
-        Some(Value::Array(parts)) => {
-            let texts = parts.iter().enumerate().map(|(at, part)| text_of(part, &format!("{param}[{at}]")));
-            Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
-        }
-        None | Some(Value::Null) => Ok(String::new()),
-        Some(_) => Err(Refusal::invalid(param, format!("`{param}` must be a string or an array of parts"))),
-    }
-}
-
-fn text_of<'a>(part: &'a Value, param: &str) -> Result<&'a str, Refusal> {
-    match part.get("type").and_then(Value::as_str) {
-        Some("text") => part.get("text").and_then(Value::as_str).ok_or_else(|| {
-            Refusal::invalid(format!("{param}.text"), format!("`{param}.text` must be a string"))
-        }),
-        Some(other) => {
-            let shown: String = other.chars().take(40).collect();
-            Err(Refusal::unsupported(
-                format!("{param}.type"),
-                format!("parts of the type {shown:?} are not supported"),
-            )
-            .with_hint("only parts of the type \"text\" are"))
-        }
-        None => Err(Refusal::invalid(format!("{param}.type"), format!("`{param}` has no type"))),
-    }
 }
 
 /// Chats on the wire.
@@ -207,8 +200,9 @@ impl Shape for ChatShape {
     const CHUNK_OBJECT: &'static str = "chat.completion.chunk";
     const WHOLE_OBJECT: &'static str = "chat.completion";
 
-    fn first(&self, index: usize) -> Option<(Value, usize)> {
-        let delta = json!({ "role": "assistant", "content": "" });
+    fn first(&self, index: usize, is_text: bool) -> Option<(Value, usize)> {
+        let content = is_text.then_some("");
+        let delta = json!({ "role": "assistant", "content": content });
         Some((json!({ "index": index, "delta": delta, "logprobs": null, "finish_reason": null }), 0))
     }
 
@@ -217,15 +211,38 @@ impl Shape for ChatShape {
         json!({ "index": index, "delta": { "content": text }, "logprobs": logprobs, "finish_reason": null })
     }
 
+    fn part(&self, index: usize, event: &AnswerEvent) -> Option<Value> {
+        let delta = match event {
+            AnswerEvent::Thinking { text } => json!({ "reasoning_content": text }),
+            AnswerEvent::ToolCall { index, id, name } => json!({ "tool_calls": [{
+                "index": index, "id": id, "type": "function", "function": { "name": name, "arguments": "" },
+            }] }),
+            AnswerEvent::ToolArguments { index, text } => {
+                json!({ "tool_calls": [{ "index": index, "function": { "arguments": text } }] })
+            }
+            _ => return None,
+        };
+        Some(json!({ "index": index, "delta": delta, "logprobs": null, "finish_reason": null }))
+    }
+
     fn last(&self, index: usize, finish: FinishReason) -> Value {
         json!({ "index": index, "delta": {}, "logprobs": null, "finish_reason": finish_reason(finish) })
     }
 
-    fn whole(&self, index: usize, text: &str, logprobs: &[TokenLogprob], finish: FinishReason) -> Value {
+    fn whole(&self, index: usize, said: &Collected, finish: FinishReason) -> Value {
+        let calls_alone = said.text.is_empty() && !said.calls.is_empty();
+        let content = (!calls_alone).then_some(&said.text);
+        let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
+        if !said.thinking.is_empty() {
+            message["reasoning_content"] = json!(said.thinking);
+        }
+        if !said.calls.is_empty() {
+            message["tool_calls"] = json!(said.calls);
+        }
         json!({
             "index": index,
-            "message": { "role": "assistant", "content": text, "refusal": null },
-            "logprobs": self.logprobs(logprobs),
+            "message": message,
+            "logprobs": self.logprobs(&said.logprobs),
             "finish_reason": finish_reason(finish),
         })
     }
@@ -234,6 +251,7 @@ impl Shape for ChatShape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use samovar::{Constraint, ToolCall};
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
@@ -241,15 +259,18 @@ mod tests {
         assert_eq!(names(FIELDS), parsed::<Chat>());
     }
 
-    fn request(more: &Value) -> Generate {
+    fn read(more: &Value) -> Result<Generate, Refusal> {
         let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }] });
         for (field, value) in more.as_object().expect("object") {
             body[field] = value.clone();
         }
         let payload = Payload::of(body.to_string());
-        let wanted = payload.parse::<Options>().expect("parses");
-        let wanted = wanted.check(&Asker::stranger(), &HeaderMap::new()).expect("sound");
-        payload.parse::<Chat>().expect("parses").check(&wanted).expect("sound").0
+        let wanted = payload.parse::<Options>()?.check(&Asker::stranger(), &HeaderMap::new())?;
+        payload.parse::<Chat>()?.check(&wanted).map(|(generate, _)| generate)
+    }
+
+    fn request(more: &Value) -> Generate {
+        read(more).expect("sound")
     }
 
     fn arguments(more: &Value) -> Value {
@@ -261,29 +282,62 @@ mod tests {
         assert_eq!(arguments(&json!({})), json!({}));
         let all = json!({ "chat_template_kwargs": { "builtin_tools": ["a"], "x": null }, "reasoning_effort": "low",
                           "enable_thinking": false });
-        let told =
-            json!({ "builtin_tools": ["a"], "x": null, "reasoning_effort": "low", "enable_thinking": false });
+        let told = json!({ "builtin_tools": ["a"], "x": null, "reasoning_effort": "low", "thinking": true,
+                           "enable_thinking": false });
         assert_eq!(arguments(&all), told);
         let null = json!({ "chat_template_kwargs": null, "reasoning_effort": null, "enable_thinking": null });
         assert_eq!(arguments(&null), json!({}));
+        let none = json!({ "enable_thinking": false, "thinking": false, "reasoning_effort": "none" });
+        assert_eq!(arguments(&json!({ "reasoning_effort": "none" })), none);
     }
 
     #[test]
     fn what_the_arguments_say_counts_before_the_short_forms() {
-        let twice = json!({ "chat_template_kwargs": { "enable_thinking": true, "reasoning_effort": "high" },
-                            "reasoning_effort": "low", "enable_thinking": false });
-        assert_eq!(arguments(&twice), json!({ "enable_thinking": true, "reasoning_effort": "high" }));
+        let own = json!({ "enable_thinking": true, "thinking": true, "reasoning_effort": "max" });
+        let twice =
+            json!({ "chat_template_kwargs": own, "reasoning_effort": "none", "enable_thinking": false });
+        assert_eq!(arguments(&twice), own);
+        assert_eq!(request(&twice).thinking_budget_tokens, None);
+        assert_eq!(request(&json!({ "reasoning_effort": "none" })).thinking_budget_tokens, Some(0));
+    }
+
+    fn refused(more: &Value) -> String {
+        let refusal = read(more).expect_err("refuses");
+        refusal.failure.param.expect("names the parameter")
     }
 
     #[test]
-    fn parts_are_lines_of_their_own() {
-        let parts = json!([{ "type": "text", "text": "one" }, { "type": "text", "text": "two\n" },
-                           { "type": "text", "text": "" }, { "type": "text", "text": "three" }]);
-        let Input::Chat(messages) =
-            request(&json!({ "messages": [{ "role": "user", "content": parts }] })).input
-        else {
-            panic!("a chat")
-        };
-        assert_eq!(messages[0].content, "one\ntwo\n\n\nthree");
+    fn an_answer_has_one_form() {
+        let json = json!({ "type": "json_object" });
+        let tools = json!([{ "type": "function", "function": { "name": "f" } }]);
+        assert_eq!(request(&json!({ "response_format": json })).constraint, Some(Constraint::JsonObject));
+        assert_eq!(refused(&json!({ "response_format": json, "grammar": "root ::= \"x\"" })), "grammar");
+        assert_eq!(refused(&json!({ "tools": tools, "grammar": "root ::= \"x\"" })), "grammar");
+        for sound in [
+            json!({ "tools": tools, "response_format": json }),
+            json!({ "tools": tools, "tool_choice": "none", "grammar": "root ::= \"x\"" }),
+            json!({ "tools": [], "grammar": "root ::= \"x\"", "response_format": { "type": "text" } }),
+        ] {
+            assert!(request(&sound).constraint.is_some(), "{sound}");
+        }
+    }
+
+    #[test]
+    fn what_a_choice_said_is_one_message() {
+        let shape = ChatShape { has_logprobs: false };
+        let message = |said: &Collected| shape.whole(0, said, FinishReason::Stop)["message"].clone();
+        let plain = Collected { text: "hi".to_owned(), ..Collected::default() };
+        assert_eq!(message(&plain), json!({ "role": "assistant", "content": "hi", "refusal": null }));
+        let silent = Collected::default();
+        assert_eq!(message(&silent)["content"], "");
+        let calls = || vec![ToolCall::new("a", "f", "{}")];
+        let all = Collected { thinking: "so".to_owned(), calls: calls(), ..plain };
+        let expected = json!({
+            "role": "assistant", "content": "hi", "refusal": null, "reasoning_content": "so",
+            "tool_calls": [{ "id": "a", "type": "function", "function": { "name": "f", "arguments": "{}" } }],
+        });
+        assert_eq!(message(&all), expected);
+        let calls_alone = Collected { calls: calls(), ..Collected::default() };
+        assert_eq!(message(&calls_alone)["content"], Value::Null);
     }
 }

@@ -13,9 +13,10 @@ use super::logprobs::TextLogprobs;
 use super::options::{Options, Wanted};
 use super::respond::{Identity, respond};
 use super::shape::{Shape, characters, finish_reason};
-use super::{Refused, fields};
+use super::{Refused, constraint, fields};
 use crate::app::App;
 use crate::client::Asker;
+use crate::generation::collected::Collected;
 use crate::generation::params::{self, Length};
 use crate::layer::RequestId;
 use crate::payload::Payload;
@@ -38,6 +39,8 @@ struct Text {
     echo: Option<bool>,
     suffix: Option<String>,
     best_of: Option<f64>,
+    response_format: Option<Value>,
+    tools: Option<Value>,
 }
 
 /// The same with what they mean.
@@ -54,6 +57,11 @@ pub(crate) const FIELDS: &[Field] = &[
     field("echo", "True: the prompt's text comes before the answer; not with `logprobs` or token ids."),
     field("suffix", "Empty or absent; anything else is refused."),
     field("best_of", "The same as `n`, or absent; anything else is refused."),
+    field(
+        "response_format",
+        "`{\"type\": \"text\"}` or absent; anything else is refused: use `grammar`, or chats.",
+    ),
+    field("tools", "Empty or absent; anything else is refused: only chats have tools."),
 ];
 
 /// A field that is missing has a default; one that is null says that there is no limit.
@@ -73,7 +81,7 @@ pub(crate) async fn complete(
     fields::refuse_unbuilt(&payload)?;
     let wanted = payload.parse::<Options>()?.check(&asker, &headers)?;
     let text: Text = payload.parse()?;
-    let held = wanted.hold_copies(&app, &payload)?;
+    let held = wanted.hold_copies(&app, &payload, 0)?;
     let (requests, shape) = text.check(&wanted)?;
     // What it says is in the requests.
     drop(payload);
@@ -128,6 +136,17 @@ impl Text {
                 "`best_of` is not supported: no answer is chosen of several",
             )
             .with_hint("leave `best_of` out, or set it to `n`"));
+        }
+        if constraint::of_format(self.response_format.as_ref())?.is_some() {
+            return Err(Refusal::unsupported(
+                "response_format",
+                "`response_format` is supported in chats alone",
+            )
+            .with_hint("use /v1/chat/completions, or a `grammar`"));
+        }
+        if self.tools.as_ref().is_some_and(fields::is_filled) {
+            return Err(Refusal::unsupported("tools", "`tools` are supported in chats alone")
+                .with_hint("use /v1/chat/completions"));
         }
         Ok(())
     }
@@ -216,7 +235,7 @@ impl Shape for TextShape {
     const CHUNK_OBJECT: &'static str = "text_completion";
     const WHOLE_OBJECT: &'static str = "text_completion";
 
-    fn first(&self, index: usize) -> Option<(Value, usize)> {
+    fn first(&self, index: usize, _is_text: bool) -> Option<(Value, usize)> {
         let prompt = self.echoed(index);
         let is_said = !prompt.is_empty();
         is_said.then(|| (choice(index, prompt, &Value::Null, None), prompt.chars().count()))
@@ -232,10 +251,10 @@ impl Shape for TextShape {
         choice(index, "", &Value::Null, Some(finish))
     }
 
-    fn whole(&self, index: usize, text: &str, logprobs: &[TokenLogprob], finish: FinishReason) -> Value {
+    fn whole(&self, index: usize, said: &Collected, finish: FinishReason) -> Value {
         let prompt = self.echoed(index);
-        let logprobs = self.logprobs(logprobs, prompt.chars().count());
-        choice(index, &format!("{prompt}{text}"), &logprobs, Some(finish))
+        let logprobs = self.logprobs(&said.logprobs, prompt.chars().count());
+        choice(index, &format!("{prompt}{}", said.text), &logprobs, Some(finish))
     }
 }
 

@@ -31,33 +31,35 @@ const fn row(
     Unbuilt { name, asks, what, hint }
 }
 
-const NO_FORMAT: &str = "is not supported yet: answers have no forced form";
-const ASK_FOR_JSON: &str = "leave it out, and ask for the form in the prompt";
+const NO_FORMAT: &str = "is not supported: it is another server's field";
+const RESPONSE_FORMAT: &str = "put the schema into `response_format`, as OpenAI's API has it";
+const GRAMMAR: &str = "use `grammar`: GBNF, Lark or a regular expression";
 const LEAVE_OUT: &str = "leave it out";
 
-static UNBUILT: [Unbuilt; 29] = [
-    row("response_format", asks_for_form, "is supported with the type \"text\" alone, yet", ASK_FOR_JSON),
-    row("format", is_filled, NO_FORMAT, ASK_FOR_JSON),
-    row("json_schema", is_given, NO_FORMAT, ASK_FOR_JSON),
-    row("grammar", is_filled, NO_FORMAT, ASK_FOR_JSON),
-    row("structured_outputs", is_given, NO_FORMAT, ASK_FOR_JSON),
-    row("guided_json", is_given, NO_FORMAT, ASK_FOR_JSON),
-    row("guided_regex", is_filled, NO_FORMAT, ASK_FOR_JSON),
-    row("guided_choice", is_filled, NO_FORMAT, ASK_FOR_JSON),
-    row("guided_grammar", is_filled, NO_FORMAT, ASK_FOR_JSON),
-    row("tools", is_filled, "are not supported yet", "leave `tools` out, or set `tool_choice` to \"none\""),
+static UNBUILT: [Unbuilt; 25] = [
+    row("format", is_filled, NO_FORMAT, RESPONSE_FORMAT),
+    row("json_schema", is_given, NO_FORMAT, RESPONSE_FORMAT),
     row(
-        "tool_choice",
-        names_a_tool,
-        "is not supported yet: no tool can be called",
-        "use \"none\" or \"auto\"",
+        "structured_outputs",
+        is_given,
+        NO_FORMAT,
+        "use `response_format` for JSON, and `grammar` for the rest",
     ),
-    row("functions", is_filled, "are not supported", "leave `functions` out"),
+    row("guided_json", is_given, NO_FORMAT, RESPONSE_FORMAT),
+    row("guided_regex", is_filled, NO_FORMAT, GRAMMAR),
+    row("guided_choice", is_filled, NO_FORMAT, GRAMMAR),
+    row("guided_grammar", is_filled, NO_FORMAT, GRAMMAR),
+    row(
+        "functions",
+        is_filled,
+        "are not supported: OpenAI replaced them by `tools`",
+        "send `tools`: `{\"type\": \"function\", \"function\": …}` of each",
+    ),
     row(
         "function_call",
         names_a_tool,
-        "is not supported: no function can be called",
-        "use \"none\" or \"auto\"",
+        "is not supported: OpenAI replaced it by `tool_choice`",
+        "send `tool_choice`: \"none\", \"auto\", \"required\" or `{\"type\": \"function\", \"function\": {\"name\": …}}`",
     ),
     row("store", is_filled, "is not supported: no answer is kept", "leave it out, or set it to false"),
     row(
@@ -113,14 +115,10 @@ pub fn refused_fields() -> impl Iterator<Item = (&'static str, String)> {
 /// 400 that names the field and says what to do instead; 400 when the body is no object.
 pub(super) fn refuse_unbuilt(payload: &Payload) -> Result<(), Refusal> {
     let found = payload.parse::<Found>()?;
-    let is_off = |field: &str| found.all(field).any(|value| value == "none");
+    let may_not_be_called = found.all("function_call").any(|value| value == "none");
     for row in &UNBUILT {
         // What may not be called may be told of.
-        let is_moot = match row.name {
-            "tools" => is_off("tool_choice"),
-            "functions" => is_off("function_call"),
-            _ => false,
-        };
+        let is_moot = row.name == "functions" && may_not_be_called;
         if !is_moot && found.all(row.name).any(row.asks) {
             let message = format!("`{}` {}", row.name, row.what);
             return Err(Refusal::unsupported(row.name, message).with_hint(row.hint));
@@ -133,7 +131,8 @@ fn is_given(value: &Value) -> bool {
     !value.is_null()
 }
 
-fn is_filled(value: &Value) -> bool {
+/// Whether a value asks for something: not null, false, zero or empty.
+pub(super) fn is_filled(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(is_true) => *is_true,
@@ -146,10 +145,6 @@ fn is_filled(value: &Value) -> bool {
 
 fn is_false(value: &Value) -> bool {
     *value == Value::Bool(false)
-}
-
-fn asks_for_form(value: &Value) -> bool {
-    is_given(value) && value.get("type").is_none_or(|form| form != "text")
 }
 
 fn names_a_tool(value: &Value) -> bool {
@@ -228,16 +223,15 @@ mod tests {
     }
 
     #[test]
-    fn tools_that_may_not_be_called_are_harmless() {
-        let tools = json!([{ "type": "function" }]);
-        assert_eq!(refused(&json!({ "tools": tools })).as_deref(), Some("tools"));
-        assert_eq!(refused(&json!({ "tools": tools, "tool_choice": "none" })), None);
-        assert_eq!(refused(&json!({ "functions": tools, "function_call": "none" })), None);
-        for choice in [json!("required"), json!({ "type": "function" }), json!(3)] {
-            assert_eq!(refused(&json!({ "tool_choice": choice })).as_deref(), Some("tool_choice"));
+    fn functions_that_may_not_be_called_are_harmless() {
+        let functions = json!([{ "name": "f" }]);
+        assert_eq!(refused(&json!({ "functions": functions })).as_deref(), Some("functions"));
+        assert_eq!(refused(&json!({ "functions": functions, "function_call": "none" })), None);
+        for choice in [json!({ "name": "f" }), json!("f"), json!(3)] {
+            assert_eq!(refused(&json!({ "function_call": choice })).as_deref(), Some("function_call"));
         }
         for choice in ["none", "auto"] {
-            assert_eq!(refused(&json!({ "tools": [], "tool_choice": choice })), None);
+            assert_eq!(refused(&json!({ "functions": [], "function_call": choice })), None);
         }
     }
 

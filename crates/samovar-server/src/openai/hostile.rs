@@ -11,6 +11,55 @@ use crate::embedding::terms::Terms;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
 
+/// Words that mean something somewhere.
+const WORDS: &[&str] = &[
+    "text",
+    "user",
+    "assistant",
+    "tool",
+    "none",
+    "auto",
+    "required",
+    "low",
+    "5m",
+    "json_object",
+    "json_schema",
+    "object",
+    "function",
+    "allowed_tools",
+    "lark",
+    "regex",
+    "f",
+    "{}",
+];
+/// Names of fields inside others.
+const KEYS: &[&str] = &[
+    "role",
+    "content",
+    "type",
+    "text",
+    "7",
+    "x",
+    "function",
+    "name",
+    "description",
+    "parameters",
+    "strict",
+    "arguments",
+    "id",
+    "tool_calls",
+    "tool_call_id",
+    "function_call",
+    "reasoning_content",
+    "json_schema",
+    "schema",
+    "value",
+    "allowed_tools",
+    "mode",
+    "tools",
+    "enable_thinking",
+];
+
 /// Any JSON, mostly of what has hurt parsers before.
 fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -20,10 +69,9 @@ fn anything() -> impl Strategy<Value = Value> {
         any::<f64>().prop_map(Value::from),
         prop_oneof![Just(0), Just(-1), Just(1), Just(4), Just(128)].prop_map(Value::from),
         any::<String>().prop_map(Value::from),
-        prop_oneof![Just("text"), Just("user"), Just("none"), Just("5m"), Just("json_object")]
-            .prop_map(Value::from),
+        prop::sample::select(WORDS).prop_map(Value::from),
     ];
-    let key = prop_oneof![Just("role"), Just("content"), Just("type"), Just("text"), Just("7"), Just("x")];
+    let key = prop::sample::select(KEYS);
     leaf.prop_recursive(3, 16, 4, move |inner| {
         let object = prop::collection::vec((key.clone(), inner.clone()), 0..4);
         prop_oneof![
@@ -37,7 +85,7 @@ fn anything() -> impl Strategy<Value = Value> {
 }
 
 fn body() -> impl Strategy<Value = Value> {
-    const FIELDS: [&str; 57] = [
+    const FIELDS: [&str; 59] = [
         "model",
         "stream",
         "stream_options",
@@ -65,6 +113,8 @@ fn body() -> impl Strategy<Value = Value> {
         "response_format",
         "tools",
         "tool_choice",
+        "parallel_tool_calls",
+        "thinking_budget_tokens",
         "functions",
         "modalities",
         "prompt",

@@ -3,7 +3,7 @@
 //! ```text
 //!   body ─► fields ─► options + chat | completions ─► Request × choices ─► Choices ─► open ─┬─► stream ─► SSE
 //!        (refused by  (params: every number in range)                    (status is now    └─► whole  ─► JSON
-//!          name)                                                           decided)
+//!          name)      (messages, tools, constraint)                        decided)
 //! ```
 //!
 //! The status of a whole answer is decided by its first token. That of a stream is decided soon after the request was
@@ -14,17 +14,20 @@
 
 pub(crate) mod chat;
 pub(crate) mod completions;
+mod constraint;
 pub(crate) mod embeddings;
 mod error;
 mod fields;
 #[cfg(test)]
 mod hostile;
 mod logprobs;
+mod messages;
 pub(crate) mod models;
 mod options;
 mod respond;
 mod shape;
 mod sse;
+mod tools;
 mod whole;
 
 pub use error::error_type;

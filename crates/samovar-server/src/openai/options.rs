@@ -10,6 +10,7 @@ use samovar_core::units::KeepAlive;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
+use super::constraint::of_grammar;
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
 use crate::client::Asker;
@@ -47,6 +48,7 @@ pub(super) struct Options {
     seed: Option<Number>,
     logit_bias: Option<Map<String, Value>>,
     stop: Option<Value>,
+    grammar: Option<Value>,
     ignore_eos: Option<bool>,
     timeout: Option<f64>,
     keep_alive: Option<KeepAlive>,
@@ -80,6 +82,10 @@ pub(crate) const FIELDS: &[Field] = &[
         "Token ids with what is added to their logits, from -100 (never) to 100; at most 1024.",
     ),
     field("stop", "A text that ends the answer, or up to 16 of them."),
+    field(
+        "grammar",
+        "What the answer must look like: GBNF as a string, or `{\"type\": \"gbnf\", \"value\": \"…\"}`; the other types are `lark` and `regex`.",
+    ),
     field("ignore_eos", "True: generate on past the model's own end."),
     field(
         "timeout",
@@ -105,7 +111,7 @@ struct InStream {
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) common: Common,
-    /// Everything but input, token limit and logprobs.
+    /// Everything but input, token limit, logprobs, and what only chats have.
     pub(super) generate: Generate,
     /// Answers to each prompt.
     pub(super) answers: u32,
@@ -142,6 +148,7 @@ impl Options {
         generate.sampling_defaults =
             Sampling { temperature: TEMPERATURE, top_p: TOP_P, ..Sampling::default() };
         generate.stop = params::stop(self.stop)?;
+        generate.constraint = of_grammar(self.grammar.as_ref())?;
         generate.ignore_eos = self.ignore_eos.unwrap_or(false);
         let mut common = Common::new(model);
         common.deadline = deadline::of(self.timeout, headers)?;
@@ -166,13 +173,20 @@ impl Wanted {
         })
     }
 
-    /// Counts what a request takes once more for each answer beyond the first; the body itself is counted as it comes.
+    /// Counts what a request takes once more for each answer beyond the first, and the values that each has of its own; the body
+    /// itself is counted as it comes.
     ///
     /// # Errors
     /// `Busy` when requests and answers take all the memory that there is for them.
-    pub(super) fn hold_copies(&self, app: &App, payload: &Payload) -> Result<BufferCharge, Failure> {
+    pub(super) fn hold_copies(
+        &self,
+        app: &App,
+        payload: &Payload,
+        value_bytes: usize,
+    ) -> Result<BufferCharge, Failure> {
+        let answers = self.answers as usize;
         let mut held = BufferCharge::new(app, &self.common.client);
-        held.add(payload.len() * (self.answers as usize).saturating_sub(1))?;
+        held.add(payload.len() * answers.saturating_sub(1) + value_bytes * answers)?;
         Ok(held)
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use samovar::{CacheStatus, Summary, Timings};
+use samovar::{AnswerEvent, CacheStatus, Summary, Timings};
 use samovar_core::generation::{FinishReason, TokenLogprob, Usage};
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::generation::collected::Collected;
 
 /// The form of a choice, streamed and whole.
 pub(super) trait Shape: Send + 'static {
@@ -14,17 +16,23 @@ pub(super) trait Shape: Send + 'static {
     /// `object` of a whole response.
     const WHOLE_OBJECT: &'static str;
 
-    /// What is sent of a choice before its first token, if anything is, and how many characters of text that holds.
-    fn first(&self, index: usize) -> Option<(Value, usize)>;
+    /// What is sent of a choice before its first token, which is text or not, if anything is, and how many characters of text
+    /// that holds.
+    fn first(&self, index: usize, is_text: bool) -> Option<(Value, usize)>;
 
     /// A piece of a choice. `offset` counts the characters before it.
     fn piece(&self, index: usize, text: &str, logprob: Option<&TokenLogprob>, offset: usize) -> Value;
+
+    /// A part of a choice that is not its text; `None` for what has no place here.
+    fn part(&self, _index: usize, _event: &AnswerEvent) -> Option<Value> {
+        None
+    }
 
     /// The end of a choice.
     fn last(&self, index: usize, finish: FinishReason) -> Value;
 
     /// A whole choice.
-    fn whole(&self, index: usize, text: &str, logprobs: &[TokenLogprob], finish: FinishReason) -> Value;
+    fn whole(&self, index: usize, said: &Collected, finish: FinishReason) -> Value;
 }
 
 /// What all chunks of one response, or its one object, have in common.
@@ -104,11 +112,17 @@ pub(super) struct UsageObject {
     completion_tokens: u32,
     total_tokens: u32,
     prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 struct PromptDetails {
     cached_tokens: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+struct CompletionDetails {
+    reasoning_tokens: u32,
 }
 
 impl UsageObject {
@@ -120,6 +134,8 @@ impl UsageObject {
             self.prompt_tokens = self.prompt_tokens.saturating_add(usage.prompt_tokens);
         }
         self.completion_tokens = self.completion_tokens.saturating_add(usage.completion_tokens);
+        let thoughts = &mut self.completion_tokens_details.reasoning_tokens;
+        *thoughts = thoughts.saturating_add(usage.thinking_tokens);
         self.total_tokens = self.prompt_tokens.saturating_add(self.completion_tokens);
     }
 }
@@ -133,6 +149,7 @@ pub(super) const fn finish_reason(finish: FinishReason) -> &'static str {
     match finish {
         FinishReason::Stop => "stop",
         FinishReason::Length | FinishReason::TimedOut => "length",
+        FinishReason::ToolCalls => "tool_calls",
     }
 }
 
@@ -148,12 +165,13 @@ mod tests {
     #[test]
     fn answers_to_one_prompt_count_it_once() {
         let mut usage = UsageObject::default();
-        let one = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3 };
+        let one = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3, thinking_tokens: 2 };
         for index in 0..4 {
             usage.add(index, 2, one);
         }
         assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.total_tokens), (20, 12, 32));
         assert_eq!(usage.prompt_tokens_details.cached_tokens, 8);
+        assert_eq!(usage.completion_tokens_details.reasoning_tokens, 8);
     }
 
     #[test]

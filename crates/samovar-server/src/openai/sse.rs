@@ -8,6 +8,9 @@
 //!   data: [DONE]
 //! ```
 //!
+//! Thoughts come as `delta.reasoning_content`, calls as `delta.tool_calls`: first the id and the name, then the arguments in
+//! pieces. Neither is ever taken back.
+//!
 //! Events that are ready together leave in one write; nothing waits for company. A stream that has nothing to say for a
 //! second says in a comment, which clients pass over, what it waits for: so neither they nor proxies take it for dead.
 //!
@@ -164,7 +167,7 @@ impl<S: Shape> Writer<S> {
             AnswerEvent::Granted { model, .. } if self.frame.model.is_empty() => {
                 self.frame.model = redact(&model);
             }
-            _ => {}
+            event => self.part(index, &event),
         }
     }
 
@@ -173,7 +176,7 @@ impl<S: Shape> Writer<S> {
     }
 
     fn text(&mut self, index: usize, text: &str, logprob: Option<&TokenLogprob>) {
-        self.begin(index);
+        self.begin(index, true);
         let Said { characters: offset, .. } = self.said[index];
         self.said[index].characters +=
             logprob.map_or_else(|| text.chars().count(), |token| characters(&token.bytes));
@@ -184,9 +187,16 @@ impl<S: Shape> Writer<S> {
         }
     }
 
-    fn begin(&mut self, index: usize) {
+    fn part(&mut self, index: usize, event: &AnswerEvent) {
+        if let Some(part) = self.shape.part(index, event) {
+            self.begin(index, false);
+            self.chunk(part, None);
+        }
+    }
+
+    fn begin(&mut self, index: usize, is_text: bool) {
         if !std::mem::replace(&mut self.said[index].has_begun, true)
-            && let Some((first, characters)) = self.shape.first(index)
+            && let Some((first, characters)) = self.shape.first(index, is_text)
         {
             self.said[index].characters = characters;
             self.chunk(first, None);
@@ -194,7 +204,7 @@ impl<S: Shape> Writer<S> {
     }
 
     fn done(&mut self, index: usize, summary: &Summary) {
-        self.begin(index);
+        self.begin(index, true);
         self.usage.add(index, self.frame.answers, summary.usage);
         let last = self.shape.last(index, summary.finish);
         self.chunk(last, Some(summary.into()));

@@ -3,19 +3,12 @@
 use std::collections::VecDeque;
 
 use axum::body::Bytes;
-use samovar::{AnswerEvent, Summary};
-use samovar_core::generation::TokenLogprob;
+use samovar::AnswerEvent;
 use samovar_core::{ErrorKind, Failure};
 
 use super::shape::{Extra, Frame, Shape, UsageObject};
 use crate::generation::choices::Choices;
-
-#[derive(Default)]
-struct Choice {
-    text: String,
-    logprobs: Vec<TokenLogprob>,
-    summary: Option<Summary>,
-}
+use crate::generation::collected::Collected;
 
 /// Waits for all choices and puts them into one object of JSON, which is counted until its reader has it.
 ///
@@ -29,29 +22,19 @@ pub(super) async fn collect<S: Shape>(
     count: usize,
 ) -> Result<Bytes, Failure> {
     let mut held = choices.holds();
-    let mut collected: Vec<Choice> = (0..count).map(|_| Choice::default()).collect();
+    let mut collected: Vec<Collected> = (0..count).map(|_| Collected::default()).collect();
     loop {
         let next = match said.pop_front() {
             Some(event) => Some(event),
             None => choices.next().await,
         };
         let Some((index, event)) = next else { break };
-        let choice = &mut collected[index];
-        match event {
-            AnswerEvent::Text { text, logprob } => {
-                held.keep(&text, logprob.as_ref())?;
-                choice.text.push_str(&text);
-                choice.logprobs.extend(logprob);
-            }
-            AnswerEvent::Done(summary) => choice.summary = Some(summary),
-            AnswerEvent::Failed(failure) => return Err(failure),
-            _ => {}
-        }
+        collected[index].take(event, &mut held)?;
     }
     held.becomes(object(&collected, frame, shape)?)
 }
 
-fn object<S: Shape>(collected: &[Choice], frame: &Frame, shape: &S) -> Result<Vec<u8>, Failure> {
+fn object<S: Shape>(collected: &[Collected], frame: &Frame, shape: &S) -> Result<Vec<u8>, Failure> {
     let mut usage = UsageObject::default();
     let mut objects = Vec::with_capacity(collected.len());
     for (index, choice) in collected.iter().enumerate() {
@@ -60,7 +43,7 @@ fn object<S: Shape>(collected: &[Choice], frame: &Frame, shape: &S) -> Result<Ve
             .as_ref()
             .ok_or_else(|| Failure::new(ErrorKind::Internal, "an answer ended without a summary"))?;
         usage.add(index, frame.answers, summary.usage);
-        objects.push(shape.whole(index, &choice.text, &choice.logprobs, summary.finish));
+        objects.push(shape.whole(index, choice, summary.finish));
     }
     let mut envelope = frame.envelope(S::WHOLE_OBJECT, &objects);
     envelope.usage = Some(usage);

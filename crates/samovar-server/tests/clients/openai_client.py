@@ -9,6 +9,7 @@ Ends with 0 when every check holds; otherwise the first one that does not is sho
 """
 
 import asyncio
+import json
 import sys
 import time
 
@@ -17,12 +18,23 @@ import openai
 BASE_URL = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:7266/v1"
 MODEL = sys.argv[2] if len(sys.argv) > 2 else "demo"
 MESSAGES = [{"role": "user", "content": "Tell me a story about a fox"}]
+PARAMETERS = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Turku", "Tampere"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": PARAMETERS, "strict": True}}]
 
 client = openai.OpenAI(base_url=BASE_URL, api_key="unused", max_retries=0)
 
 
 def chat(**more):
     return client.chat.completions.create(model=MODEL, messages=MESSAGES, **more)
+
+
+def named(name):
+    return {"type": "function", "function": {"name": name}}
 
 
 def refused(kind, param, call):
@@ -136,12 +148,41 @@ def texts_are_continued():
     assert "".join(lists.tokens) == whole.choices[0].text, (lists.tokens, whole.choices[0].text)
 
 
+def json_is_what_its_schema_allows():
+    schema = {"name": "place", "schema": PARAMETERS, "strict": True}
+    answer = chat(response_format={"type": "json_schema", "json_schema": schema}, max_tokens=60)
+    assert answer.choices[0].finish_reason == "stop", answer
+    assert json.loads(answer.choices[0].message.content)["city"] in ("Turku", "Tampere")
+
+
+def a_required_tool_is_called():
+    for choice in ("required", named("weather")):
+        answer = chat(tools=TOOLS, tool_choice=choice, parallel_tool_calls=False, max_tokens=120).choices[0]
+        assert answer.finish_reason == "tool_calls", answer
+        (call,) = answer.message.tool_calls
+        assert call.type == "function" and call.id and call.function.name == "weather"
+        assert json.loads(call.function.arguments)["city"] in ("Turku", "Tampere")
+
+
+def a_streamed_call_is_the_same_as_a_whole_one():
+    more = dict(tools=TOOLS, tool_choice="required", parallel_tool_calls=False, max_tokens=120, temperature=0)
+    whole = chat(**more).choices[0].message.tool_calls[0].function
+    name, arguments = None, ""
+    for chunk in chat(stream=True, **more):
+        for call in chunk.choices[0].delta.tool_calls or []:
+            assert call.index == 0 and (name is None) == bool(call.id)
+            name = name or call.function.name
+            arguments += call.function.arguments
+    assert (name, arguments) == (whole.name, whole.arguments)
+
+
 def wrong_requests_are_errors_of_the_right_class():
     refused(openai.BadRequestError, "temperature", lambda: chat(temperature=5))
     refused(openai.BadRequestError, "n", lambda: chat(n=100))
     refused(openai.BadRequestError, "max_tokens", lambda: chat(max_tokens=-1))
-    refused(openai.BadRequestError, "tools", lambda: chat(tools=[{"type": "function", "function": {"name": "f"}}]))
-    refused(openai.BadRequestError, "response_format", lambda: chat(response_format={"type": "json_object"}))
+    refused(openai.BadRequestError, "functions", lambda: chat(functions=[{"name": "f"}]))
+    refused(openai.BadRequestError, "tool_choice", lambda: chat(tools=TOOLS, tool_choice=named("g")))
+    refused(openai.BadRequestError, "response_format.type", lambda: chat(response_format={"type": "yaml"}))
     missing = lambda: client.chat.completions.create(model="nobody", messages=MESSAGES)
     assert refused(openai.NotFoundError, "model", missing).code == "model_not_found"
     long = [{"role": "user", "content": "word " * 20000}]
@@ -204,6 +245,9 @@ def main():
         logprobs_are_parsed,
         a_bias_chooses_and_bans,
         texts_are_continued,
+        json_is_what_its_schema_allows,
+        a_required_tool_is_called,
+        a_streamed_call_is_the_same_as_a_whole_one,
         wrong_requests_are_errors_of_the_right_class,
         a_deadline_gives_the_partial_text,
         a_client_that_leaves_frees_the_slot,

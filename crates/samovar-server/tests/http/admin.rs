@@ -49,6 +49,9 @@ async fn generates_with_everything_that_happens_on_the_way() {
             GenerateEvent::Prefilling { .. } => "prefilling",
             GenerateEvent::Prefilled { .. } => "prefilled",
             GenerateEvent::Text { .. } => "text",
+            GenerateEvent::Thinking { .. } => "thinking",
+            GenerateEvent::ToolCall { .. } => "tool call",
+            GenerateEvent::ToolArguments { .. } => "tool arguments",
             GenerateEvent::Embedded(_) => "embedded",
             GenerateEvent::Done(summary) => {
                 assert_eq!(summary.usage.completion_tokens, 5);
@@ -228,12 +231,39 @@ async fn lists_models_with_their_paths() {
 }
 
 #[test]
+fn requests_survive_the_wire() {
+    let plain = samovar::Request::chat("demo", [samovar::Message::user("Rain?")]);
+    let body = serde_json::to_value(GenerateBody::try_from(plain.clone()).expect("text")).expect("JSON");
+    let fields: Vec<&String> = body.as_object().expect("object").keys().collect();
+    assert_eq!(fields, ["model", "input", "sampling", "ignore_eos"], "what is not said does not travel");
+    let weather =
+        samovar::Tool::new("weather").description("Tells it").parameters(json!({ "type": "object" }));
+    let requests = [
+        plain.clone(),
+        plain.clone().tools([weather.strict(), samovar::Tool::new("clock")]).one_tool_call(),
+        plain.clone().tool_choice(samovar::ToolChoice::Named("clock".to_owned())),
+        plain.clone().tool_choice(samovar::ToolChoice::None).schema(json!({ "type": "object" })),
+        plain.clone().json().thinking_budget(7),
+        plain.regex("a+").thinking(samovar::Effort::Low),
+    ];
+    for request in requests {
+        let body = GenerateBody::try_from(request.clone()).expect("text");
+        let line = serde_json::to_string(&body).expect("JSON");
+        let back: GenerateBody = serde_json::from_str(&line).expect("reads");
+        assert_eq!(back.into_request(samovar::Origin::Owner), request, "{line}");
+    }
+}
+
+#[test]
 fn events_survive_the_wire() {
     let events = [
         AnswerEvent::Waiting(samovar::Wait::Queued { position: 2, estimate_ms: Some(40) }),
         AnswerEvent::Waiting(samovar::Wait::Loading { fraction: 0.5, instance: 1, of: 2 }),
         AnswerEvent::Waiting(samovar::Wait::Resuming),
         AnswerEvent::Text { text: "é\n".into(), logprob: None },
+        AnswerEvent::Thinking { text: "so\n".into() },
+        AnswerEvent::ToolCall { index: 1, id: "call_1".into(), name: "f".into() },
+        AnswerEvent::ToolArguments { index: 1, text: "{\"a\":\n".into() },
         AnswerEvent::Embedded(samovar::Embedded {
             index: 3,
             tokens: 7,
@@ -248,6 +278,10 @@ fn events_survive_the_wire() {
         let back: GenerateEvent = serde_json::from_str(&line).expect("reads");
         assert_eq!(AnswerEvent::from(back), event);
     }
+    // A daemon of an older version says nothing of thoughts.
+    let usage = json!({ "prompt_tokens": 7, "cached_tokens": 0, "completion_tokens": 0 });
+    let older = serde_json::from_value(json!({ "prefilled": { "usage": usage } })).expect("reads");
+    assert!(matches!(older, GenerateEvent::Prefilled { usage } if usage.thinking_tokens == 0), "{older:?}");
     let resuming = serde_json::to_value(GenerateEvent::Waiting(WaitEvent::Resuming)).expect("JSON");
     assert_eq!(resuming, json!({ "waiting": "resuming" }));
 }

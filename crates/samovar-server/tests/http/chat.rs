@@ -243,7 +243,20 @@ async fn wrong_parameters_are_refused_by_name() {
         (json!({ "chat_template_kwargs": "thinking" }), "chat_template_kwargs"),
         (json!({ "chat_template_kwargs": [1] }), "chat_template_kwargs"),
         (json!({ "reasoning_effort": 3 }), "reasoning_effort"),
+        (json!({ "reasoning_effort": "enormous" }), "reasoning_effort"),
         (json!({ "enable_thinking": "no" }), "enable_thinking"),
+        (json!({ "thinking_budget_tokens": -2 }), "thinking_budget_tokens"),
+        (json!({ "thinking_budget_tokens": "few" }), "thinking_budget_tokens"),
+        (json!({ "response_format": "json" }), "response_format"),
+        (json!({ "response_format": { "type": "yaml" } }), "response_format.type"),
+        (json!({ "response_format": { "type": "json_schema" } }), "response_format.json_schema"),
+        (json!({ "grammar": 3 }), "grammar"),
+        (json!({ "grammar": { "type": "yacc", "value": "x" } }), "grammar.type"),
+        (json!({ "tools": {} }), "tools"),
+        (json!({ "tools": [3] }), "tools[0]"),
+        (json!({ "tools": [{ "type": "function" }] }), "tools[0].function"),
+        (json!({ "tool_choice": "sometimes" }), "tool_choice"),
+        (json!({ "parallel_tool_calls": "no" }), "parallel_tool_calls"),
         (json!({ "seed": 1.5 }), "seed"),
         (json!({ "stop": 5 }), "stop"),
         (json!({ "stop": ["a", 5] }), "stop"),
@@ -268,6 +281,15 @@ async fn wrong_parameters_are_refused_by_name() {
             json!({ "messages": [{ "role": "user", "content": [{ "type": "text" }] }] }),
             "messages[0].content[0].text",
         ),
+        (
+            json!({ "messages": [{ "role": "user", "tool_calls": [{}] }] }),
+            "messages[0].tool_calls[0].function",
+        ),
+        (
+            json!({ "messages": [{ "role": "assistant", "tool_calls": [{ "function": { "name": "f" } }] }] }),
+            "messages[0].tool_calls[0].function",
+        ),
+        (json!({ "messages": [{ "role": "tool", "content": "4" }] }), "messages[0]"),
     ];
     for (more, param) in table {
         let answer = post(&fixture, PATH, &hello(&more)).await;
@@ -288,7 +310,14 @@ async fn content_that_is_not_text_is_not_supported_yet() {
     let image = json!([{ "type": "image_url", "image_url": { "url": "https://x" } }]);
     let table = [
         (json!([{ "role": "user", "content": image }]), "messages[0].content[0].type"),
-        (json!([{ "role": "assistant", "content": null, "tool_calls": [{}] }]), "messages[0].tool_calls"),
+        (
+            json!([{ "role": "assistant", "content": null, "tool_calls": [{ "id": "a", "type": "custom" }] }]),
+            "messages[0].tool_calls[0].type",
+        ),
+        (
+            json!([{ "role": "assistant", "function_call": { "name": "f", "arguments": "{}" } }]),
+            "messages[0].function_call",
+        ),
     ];
     for (messages, param) in table {
         let answer = post(&fixture, PATH, &hello(&json!({ "messages": messages }))).await;

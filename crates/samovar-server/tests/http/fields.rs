@@ -44,13 +44,10 @@ fn shared() -> Vec<(&'static str, Fate)> {
         ("timeout", Used(json!(-1))),
         ("keep_alive", Used(json!("soon"))),
         ("context_tokens", Used(json!(0))),
-        ("response_format", Refused(json!({ "type": "json_object" }))),
-        ("response_format", Refused(json!({ "type": "json_schema", "json_schema": { "schema": {} } }))),
-        ("response_format", Refused(json!({ "type": "regex" }))),
+        ("grammar", Used(json!(3))),
         ("format", Refused(json!("json"))),
         ("format", Refused(json!({ "type": "object" }))),
         ("json_schema", Refused(json!({}))),
-        ("grammar", Refused(json!("root ::= \"x\""))),
         ("guided_json", Refused(json!({}))),
         ("guided_regex", Refused(json!("a+"))),
         ("guided_choice", Refused(json!(["yes", "no"]))),
@@ -74,7 +71,6 @@ fn shared() -> Vec<(&'static str, Fate)> {
 }
 
 fn of_chats() -> Vec<(&'static str, Fate)> {
-    let tool = json!({ "type": "function", "function": { "name": "f" } });
     vec![
         ("messages", Used(json!([]))),
         ("logprobs", Used(json!(3))),
@@ -87,12 +83,13 @@ fn of_chats() -> Vec<(&'static str, Fate)> {
         ("modalities", Refused(json!(["text", "audio"]))),
         ("prediction", Refused(json!({ "type": "content", "content": "x" }))),
         ("store", Refused(json!(true))),
-        ("tool_choice", Refused(json!("required"))),
-        ("tool_choice", Refused(tool.clone())),
-        ("tools", Refused(json!([tool]))),
+        ("parallel_tool_calls", Used(json!(3))),
+        ("response_format", Used(json!("json"))),
+        ("tool_choice", Used(json!("required"))),
+        ("tool_choice", Used(json!({ "type": "function" }))),
+        ("tools", Used(json!("x"))),
         ("web_search_options", Refused(json!({}))),
         ("metadata", Ignored),
-        ("parallel_tool_calls", Ignored),
         ("prompt_cache_key", Ignored),
         ("prompt_cache_retention", Ignored),
         ("safety_identifier", Ignored),
@@ -101,6 +98,7 @@ fn of_chats() -> Vec<(&'static str, Fate)> {
         // Those of others.
         ("chat_template_kwargs", Used(json!(3))),
         ("enable_thinking", Used(json!(3))),
+        ("thinking_budget_tokens", Used(json!(-2))),
         ("documents", Refused(json!([{ "text": "x" }]))),
         ("continue_final_message", Refused(json!(true))),
         ("add_generation_prompt", Refused(json!(false))),
@@ -115,6 +113,8 @@ fn of_texts() -> Vec<(&'static str, Fate)> {
         ("logprobs", Used(json!(99))),
         ("best_of", Refused(json!(3))),
         ("suffix", Refused(json!("the end"))),
+        ("response_format", Refused(json!({ "type": "json_object" }))),
+        ("tools", Refused(json!([{ "type": "function", "function": { "name": "f" } }]))),
     ]
 }
 

@@ -21,3 +21,4 @@ mod origins;
 mod raw;
 mod reranking;
 mod tei;
+mod tools;

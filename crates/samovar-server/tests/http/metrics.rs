@@ -33,6 +33,7 @@ async fn counts_what_happened_under_the_names_of_the_reference() {
         "samovar_requests_finished_total{reason=\"length\"} 3",
         "samovar_request_errors_total{kind=\"model_not_found\"} 1",
         "samovar_tokens_total{kind=\"completion\"} 15",
+        "samovar_tokens_total{kind=\"thinking\"} 0",
         "samovar_request_first_token_seconds_count{model=\"demo\"} 3",
         "samovar_request_inter_token_seconds_count{model=\"demo\"} 3",
         "samovar_requests_in_flight 0",

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use samovar::store::Progress;
 use samovar::{
-    AnswerEvent, CacheStatus, Common, Embedded, Generate, Input, Message, Origin, Request, SamplingOptions,
-    Summary, Wait, Work,
+    AnswerEvent, CacheStatus, Common, Constraint, Embedded, Generate, Input, Message, Origin, Request,
+    SamplingOptions, Summary, Tool, ToolChoice, Wait, Work,
 };
 use samovar_core::generation::{TokenLogprob, Usage};
 use samovar_core::units::KeepAlive;
@@ -25,6 +25,40 @@ pub enum GenerateInput {
     Tokens(Vec<u32>),
 }
 
+/// A function that the model may call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolBody {
+    /// Its name.
+    pub name: String,
+    /// What it does, for the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The JSON schema of its arguments; absent = it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Value>,
+    /// The model can write no arguments but those that the schema allows.
+    #[serde(default)]
+    pub strict: bool,
+}
+
+impl From<ToolBody> for Tool {
+    fn from(body: ToolBody) -> Self {
+        let mut tool = Self::new(body.name);
+        tool.description = body.description;
+        tool.parameters = body.parameters;
+        tool.strict = body.strict;
+        tool
+    }
+}
+
+impl From<Tool> for ToolBody {
+    fn from(tool: Tool) -> Self {
+        let Tool { name, description, parameters, strict, .. } = tool;
+        Self { name, description, parameters, strict }
+    }
+}
+
 /// Asks for text. Every field but `model` and `input` may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +70,21 @@ pub struct GenerateBody {
     /// Variables of the chat template besides the conversation, by name.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub template_arguments: Map<String, Value>,
+    /// The tools that the model may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<ToolBody>,
+    /// Which of them it may or must call.
+    #[serde(default, skip_serializing_if = "is_auto")]
+    pub tool_choice: ToolChoice,
+    /// It may call several of them in one answer.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub parallel_tool_calls: bool,
+    /// What the answer must look like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Constraint>,
+    /// Tokens of thought after which a model that still thinks is made to answer; absent = as many as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking_budget_tokens: Option<u32>,
     /// How tokens are chosen; what is absent is what the model's author set, or else the default.
     #[serde(default)]
     pub sampling: SamplingOptions,
@@ -78,6 +127,11 @@ impl GenerateBody {
         };
         let mut generate = Generate::new(input);
         generate.template_arguments = self.template_arguments;
+        generate.tools = self.tools.into_iter().map(Tool::from).collect();
+        generate.tool_choice = self.tool_choice;
+        generate.parallel_tool_calls = self.parallel_tool_calls;
+        generate.constraint = self.constraint;
+        generate.thinking_budget_tokens = self.thinking_budget_tokens;
         generate.sampling = self.sampling;
         generate.max_tokens = self.max_tokens;
         generate.stop = self.stop;
@@ -97,6 +151,19 @@ impl GenerateBody {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 const fn is_zero(priority: &u8) -> bool {
     *priority == 0
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_true(truth: &bool) -> bool {
+    *truth
+}
+
+fn is_auto(choice: &ToolChoice) -> bool {
+    *choice == ToolChoice::Auto
 }
 
 impl TryFrom<Request> for GenerateBody {
@@ -120,6 +187,11 @@ impl TryFrom<Request> for GenerateBody {
             model: common.model,
             input,
             template_arguments: generate.template_arguments,
+            tools: generate.tools.into_iter().map(ToolBody::from).collect(),
+            tool_choice: generate.tool_choice,
+            parallel_tool_calls: generate.parallel_tool_calls,
+            constraint: generate.constraint,
+            thinking_budget_tokens: generate.thinking_budget_tokens,
             sampling: generate.sampling,
             max_tokens: generate.max_tokens,
             stop: generate.stop,
@@ -222,6 +294,27 @@ pub enum GenerateEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         logprob: Option<TokenLogprob>,
     },
+    /// Text to append to the thoughts before the answer.
+    Thinking {
+        /// The text.
+        text: String,
+    },
+    /// The model begins to call a tool.
+    ToolCall {
+        /// Counts the calls of this answer from 0.
+        index: u32,
+        /// Names it among all calls of the conversation.
+        id: String,
+        /// The tool.
+        name: String,
+    },
+    /// Text to append to the arguments of a call that has begun: together they are JSON.
+    ToolArguments {
+        /// Which call.
+        index: u32,
+        /// The text.
+        text: String,
+    },
     /// An input became a vector or scores, in any order of the inputs.
     Embedded(Embedded),
     /// The answer is complete, or complete as far as its deadline let it be.
@@ -241,6 +334,9 @@ impl GenerateEvent {
             AnswerEvent::Prefilling { computed, of } => Self::Prefilling { computed, of },
             AnswerEvent::Prefilled { usage } => Self::Prefilled { usage },
             AnswerEvent::Text { text, logprob } => Self::Text { text, logprob },
+            AnswerEvent::Thinking { text } => Self::Thinking { text },
+            AnswerEvent::ToolCall { index, id, name } => Self::ToolCall { index, id, name },
+            AnswerEvent::ToolArguments { index, text } => Self::ToolArguments { index, text },
             AnswerEvent::Embedded(embedded) => Self::Embedded(embedded),
             AnswerEvent::Done(summary) => Self::Done(summary),
             AnswerEvent::Failed(failure) => Self::Failed(failure),
@@ -259,6 +355,9 @@ impl From<GenerateEvent> for AnswerEvent {
             GenerateEvent::Prefilling { computed, of } => Self::Prefilling { computed, of },
             GenerateEvent::Prefilled { usage } => Self::Prefilled { usage },
             GenerateEvent::Text { text, logprob } => Self::Text { text, logprob },
+            GenerateEvent::Thinking { text } => Self::Thinking { text },
+            GenerateEvent::ToolCall { index, id, name } => Self::ToolCall { index, id, name },
+            GenerateEvent::ToolArguments { index, text } => Self::ToolArguments { index, text },
             GenerateEvent::Embedded(embedded) => Self::Embedded(embedded),
             GenerateEvent::Done(summary) => Self::Done(summary),
             GenerateEvent::Failed(failure) => Self::Failed(failure),

@@ -29,4 +29,4 @@ pub use commands::{
 };
 pub use embed::{DetokenizeBody, Detokenized, EmbedBody, EmbedBodyInput, TokenizeBody, Tokenized};
 pub use facts::{DaemonStats, Decided, ModelList, WhyAnswer};
-pub use generate::{GenerateBody, GenerateEvent, GenerateInput, WaitEvent};
+pub use generate::{GenerateBody, GenerateEvent, GenerateInput, ToolBody, WaitEvent};
