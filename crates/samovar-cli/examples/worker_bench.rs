@@ -79,7 +79,7 @@ fn read(mut generation: Generation) -> Result<(Instant, Instant), String> {
     while let Some(event) = generation.blocking_next() {
         match event {
             TokenEvent::Prefilling { .. } | TokenEvent::Prefilled { .. } | TokenEvent::Embedded(_) => {}
-            TokenEvent::Token { .. } => {
+            TokenEvent::Token { .. } | TokenEvent::Deltas { .. } => {
                 first.get_or_insert_with(Instant::now);
             }
             TokenEvent::Done(_) => {

@@ -1,5 +1,6 @@
 //! The command line: verbs, arguments, flags. Parses and explains; decides nothing.
 
+mod answer;
 mod embed;
 mod plan;
 mod store;
@@ -7,14 +8,14 @@ mod store;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use samovar_core::units::{KeepAlive, TimeSpan};
+use samovar_core::units::TimeSpan;
 
+pub(crate) use answer::{Chat, Form, Generation, Run};
 pub(crate) use embed::{Embed, InputForm, Rerank, TextSource, Tokenize, VectorForm, WorkTerms};
 pub(crate) use plan::Plan;
 pub(crate) use store::{Adopt, Export, Gc, Import, Pull, Rm, Verify};
 
 use crate::settings::Flags;
-use crate::settings::keys::CONTEXT_MAX;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -141,87 +142,6 @@ pub(crate) struct Worker {
     /// The filter of its log on standard error
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub(crate) log: String,
-}
-
-/// How tokens are chosen and how far; shared by `run` and `chat`.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct Generation {
-    /// Maximum number of tokens to generate
-    #[arg(long, short = 'n', value_name = "N", allow_negative_numbers = true, value_parser = tokens)]
-    pub(crate) max_tokens: Option<u32>,
-    /// 0 = always the most likely token; higher values give more variety
-    #[arg(long, short = 't', value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
-    pub(crate) temperature: Option<f32>,
-    /// Draw from the smallest set of tokens whose probability reaches P
-    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = positive_share)]
-    pub(crate) top_p: Option<f32>,
-    /// Draw from the K most likely tokens; 0 = all
-    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count)]
-    pub(crate) top_k: Option<u32>,
-    /// Drop tokens less likely than P times the most likely one
-    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = share)]
-    pub(crate) min_p: Option<f32>,
-    /// Divide the likelihood of recent tokens by R; 1 = off
-    #[arg(long, value_name = "R", allow_negative_numbers = true, value_parser = repeat_penalty)]
-    pub(crate) repeat_penalty: Option<f32>,
-    /// The same seed and prompt give the same text
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
-    pub(crate) seed: Option<u32>,
-    /// End the answer at this text; may be given several times
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) stop: Vec<String>,
-    /// How the model should behave
-    #[arg(long, short = 's', value_name = "TEXT")]
-    pub(crate) system: Option<String>,
-    /// Time limit, such as 30s: keeps the text so far, or fails without text
-    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
-    pub(crate) timeout: Option<TimeSpan>,
-    /// How long the model stays ready afterwards, such as 10m; -1 = until memory is needed
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub(crate) keep_alive: Option<KeepAlive>,
-    /// Load the model in this process, without the daemon
-    #[arg(long)]
-    pub(crate) no_daemon: bool,
-    /// Print the time of each phase
-    #[arg(long, short = 'v')]
-    pub(crate) verbose: bool,
-}
-
-/// Arguments of `run`.
-#[derive(Args, Debug)]
-#[command(override_usage = "samovar run [OPTIONS] [MODEL] PROMPT…")]
-#[command(after_help = "\
-One argument is the prompt for the default model. Of two or more, the first is the model:
-  samovar run \"Why is the sky blue?\"
-  samovar run ./model.gguf \"Why is the sky blue?\"
-A lone argument that is `demo`, a configured name, a path or an address such as hf://org/name is
-the model, and the prompt comes from standard input. `-` stands for standard input anywhere in the
-prompt. A model that is not on disk is fetched first, and kept.")]
-pub(crate) struct Run {
-    /// The prompt, or the model and the prompt; `-` = standard input
-    #[arg(value_name = "PROMPT")]
-    pub(crate) words: Vec<String>,
-    /// The model: a name, a path such as ./model.gguf, or `org/name:Q4_K_M`
-    #[arg(long, short = 'm', value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
-    pub(crate) model: Option<String>,
-    /// Let the model continue the prompt as it is, without its chat template
-    #[arg(long, conflicts_with = "system")]
-    pub(crate) raw: bool,
-    /// Tokens of context for this answer; a loaded model that has less grows
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = context)]
-    pub(crate) context: Option<u32>,
-    #[command(flatten)]
-    pub(crate) generation: Generation,
-}
-
-/// Arguments of `chat`.
-#[derive(Args, Debug)]
-pub(crate) struct Chat {
-    /// The model: a name, a path such as ./model.gguf, or `org/name:Q4_K_M`
-    #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
-    pub(crate) model: Option<String>,
-    #[command(flatten)]
-    pub(crate) generation: Generation,
 }
 
 /// Arguments of `serve`.
@@ -375,35 +295,8 @@ fn count(text: &str) -> Result<u32, String> {
     whole(text, 0, u32::MAX)
 }
 
-fn context(text: &str) -> Result<u32, String> {
-    whole(text, 8, CONTEXT_MAX)
-}
-
 fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| format!("write a port from 0 to {}; 0 = any that is free", u16::MAX))
-}
-
-fn number(text: &str, is_fine: impl Fn(f32) -> bool, expected: &str) -> Result<f32, String> {
-    text.parse::<f32>()
-        .ok()
-        .filter(|number| is_fine(*number))
-        .ok_or_else(|| format!("write a number {expected}"))
-}
-
-fn temperature(text: &str) -> Result<f32, String> {
-    number(text, |value| (0.0..=2.0).contains(&value), "from 0 to 2")
-}
-
-fn share(text: &str) -> Result<f32, String> {
-    number(text, |value| (0.0..=1.0).contains(&value), "from 0 to 1")
-}
-
-fn positive_share(text: &str) -> Result<f32, String> {
-    number(text, |value| value > 0.0 && value <= 1.0, "above 0 and at most 1")
-}
-
-fn repeat_penalty(text: &str) -> Result<f32, String> {
-    number(text, |value| value > 0.0 && value <= 10.0, "above 0 and at most 10; 1 = off")
 }
 
 #[cfg(test)]
@@ -427,20 +320,5 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Arguments::command());
-    }
-
-    #[test]
-    fn numbers_out_of_range_are_refused() {
-        for flags in [["-t", "9"], ["--top-p", "0"], ["--min-p", "1.1"], ["-n", "0"], ["-t", "NaN"]] {
-            let line = [["samovar", "run", "x"].as_slice(), &flags].concat();
-            assert!(Arguments::try_parse_from(line).is_err(), "{flags:?}");
-        }
-    }
-
-    #[test]
-    fn a_negative_keep_alive_is_not_a_flag() {
-        let line = ["samovar", "run", "x", "--keep-alive", "-1"];
-        let Verb::Run(run) = Arguments::try_parse_from(line).expect("parses").verb else { panic!("run") };
-        assert_eq!(run.generation.keep_alive, Some(KeepAlive::UntilEvicted));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use samovar::store::Progress;
-use samovar::{AnswerEvent, CacheStatus, Request, SamplingOptions, Summary, Wait, Work};
+use samovar::{AnswerEvent, CacheStatus, Request, SamplingOptions, Summary, ToolCall, Wait, Work};
 use samovar_core::generation::FinishReason;
 use samovar_core::units::{TimeSpan, counted};
 use serde_json::{Value, json};
@@ -21,14 +21,46 @@ pub(super) struct AnswerReport {
     pub(super) model: String,
     /// Everything it said.
     pub(super) text: String,
+    /// What it thought before.
+    pub(super) thinking: String,
+    /// The tools that it called.
+    calls: Vec<ToolCall>,
     /// How it ended; `None` when the person stopped it.
     pub(super) summary: Option<Summary>,
     /// The last that was heard of it was that bytes of its model are here.
     is_fetching: bool,
 }
 
-/// Sends a request and waits for the whole answer. `is_live`: the text is printed as it comes, and its last
-/// line ended. Ctrl-C hangs up and returns what there is.
+/// What of an answer is printed as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Nothing.
+    Nothing,
+    /// Its text.
+    Text,
+    /// Its text, with thoughts before it where a person reads.
+    TextAndThoughts,
+}
+
+impl AnswerReport {
+    /// What it thought, unless that is nothing.
+    pub(super) fn thought(&self) -> Option<&str> {
+        Some(self.thinking.trim()).filter(|thought| !thought.is_empty())
+    }
+
+    fn begin_call(&mut self, id: String, name: String) {
+        self.calls.push(ToolCall::new(id, name, ""));
+    }
+
+    fn add_arguments(&mut self, index: u32, text: &str) {
+        if let Some(call) = self.calls.get_mut(index as usize) {
+            call.arguments.push_str(text);
+        }
+    }
+}
+
+/// Sends a request and waits for the whole answer. What is `shown` is printed as it comes, and its last line ended. Ctrl-C
+/// hangs up and returns what there is.
 ///
 /// # Errors
 /// Whatever ended the answer early, but Ctrl-C.
@@ -36,12 +68,12 @@ pub(super) async fn follow(
     context: &Context,
     backend: &Backend<'_>,
     request: Request,
-    is_live: bool,
+    shown: Shown,
 ) -> Result<AnswerReport, Ended> {
     let mut outcome = AnswerReport { model: request.common.model.clone(), ..AnswerReport::default() };
-    let mut prose = is_live.then(|| context.report.prose());
+    let mut prose = (shown != Shown::Nothing).then(|| context.report.prose());
     let ended = tokio::select! {
-        ended = receive(context, backend, request, &mut prose, &mut outcome) => ended,
+        ended = receive(context, backend, request, shown, &mut prose, &mut outcome) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
     match &mut prose {
@@ -58,6 +90,7 @@ async fn receive(
     context: &Context,
     backend: &Backend<'_>,
     request: Request,
+    shown: Shown,
     prose: &mut Option<Prose>,
     outcome: &mut AnswerReport,
 ) -> Result<(), Ended> {
@@ -79,14 +112,33 @@ async fn receive(
                 progress.say(format!("Reading the prompt: {computed} of {of} tokens"));
             }
             AnswerEvent::Prefilled { .. } => progress.clear(),
-            AnswerEvent::Text { text, .. } => {
+            // A token that shows nothing yet ends no progress.
+            AnswerEvent::Text { text, .. } if !text.is_empty() => {
                 progress.clear();
                 if let Some(prose) = prose {
                     prose.piece(&text)?;
                 }
                 outcome.text.push_str(&text);
             }
+            AnswerEvent::Thinking { text } => {
+                match prose {
+                    Some(prose) if shown == Shown::TextAndThoughts && prose.shows_thoughts() => {
+                        progress.clear();
+                        prose.thought(&text)?;
+                    }
+                    _ => progress.say("Thinking"),
+                }
+                outcome.thinking.push_str(&text);
+            }
+            AnswerEvent::ToolCall { id, name, .. } => outcome.begin_call(id, name),
+            AnswerEvent::ToolArguments { index, text } => outcome.add_arguments(index, &text),
             AnswerEvent::Done(summary) => {
+                progress.clear();
+                if let Some(prose) = prose {
+                    for call in &outcome.calls {
+                        prose.piece(&call_line(call))?;
+                    }
+                }
                 outcome.summary = Some(summary);
                 return Ok(());
             }
@@ -113,6 +165,11 @@ pub(super) fn apply(mut request: Request, wishes: &Generation) -> Request {
         generate.sampling = sampling;
         generate.max_tokens = wishes.max_tokens;
         generate.stop.clone_from(&wishes.stop);
+        if let Some(effort) = wishes.thinking.think {
+            generate.think(effort.into());
+        }
+        // A budget that the person names counts more than the one that belongs to an effort.
+        generate.thinking_budget_tokens = wishes.thinking.thinking_budget.or(generate.thinking_budget_tokens);
     }
     request.common.deadline = wishes.timeout.map(TimeSpan::as_duration);
     request.common.keep_alive = wishes.keep_alive;
@@ -130,8 +187,18 @@ fn parent_process() -> String {
     rustix::process::getppid().map_or_else(|| "0".to_owned(), |pid| pid.to_string())
 }
 
-/// Says what the text alone does not: that it was cut, and why.
-pub(super) fn remark(context: &Context, summary: &Summary, wishes: &Generation) {
+/// A call of a tool in a line of its own. None was offered, so this is all that is done about it.
+fn call_line(call: &ToolCall) -> String {
+    format!("\n{}({})\n", call.name, call.arguments)
+}
+
+/// Says what the text alone does not: that it was cut, and why, or that it is missing.
+pub(super) fn remark(context: &Context, outcome: &AnswerReport, summary: &Summary, wishes: &Generation) {
+    if summary.finish != FinishReason::Stop && outcome.text.trim().is_empty() && outcome.thought().is_some() {
+        context.report.note(
+            "note: the model was still thinking, so there is no answer; --thinking-budget ends a thought earlier",
+        );
+    }
     match summary.finish {
         FinishReason::TimedOut => {
             let limit = wishes.timeout.map(|limit| format!(" of {limit}")).unwrap_or_default();
@@ -143,20 +210,27 @@ pub(super) fn remark(context: &Context, summary: &Summary, wishes: &Generation) 
                 "note: the context is full after {used} tokens; the answer is cut off (context_tokens in samovar.toml)"
             ));
         }
-        FinishReason::Length | FinishReason::Stop => {}
+        FinishReason::Length | FinishReason::Stop | FinishReason::ToolCalls => {}
     }
 }
 
-/// The answer as `--json` prints it.
+/// The answer as `--json` prints it; thoughts and calls only where there are any.
 pub(super) fn as_json(outcome: &AnswerReport, summary: &Summary) -> Value {
-    json!({
+    let mut object = json!({
         "model": outcome.model,
         "text": outcome.text,
         "finish": summary.finish,
         "tier": summary.tier,
         "usage": summary.usage,
         "timings": summary.timings,
-    })
+    });
+    if let Some(thought) = outcome.thought() {
+        object["thinking"] = thought.into();
+    }
+    if !outcome.calls.is_empty() {
+        object["tool_calls"] = json!(outcome.calls);
+    }
+    object
 }
 
 /// Where the time went, in one line.
@@ -221,7 +295,54 @@ pub(super) fn roughly(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::args::{Arguments, Verb};
+
+    fn applied(line: &[&str]) -> samovar::Generate {
+        let line = [["samovar", "run", "x"].as_slice(), line].concat();
+        let Verb::Run(run) = Arguments::try_parse_from(line).expect("parses").verb else { panic!("run") };
+        match apply(Request::text("demo", "x"), &run.generation).work {
+            Work::Generate(generate) => generate,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn how_much_to_think_is_told_to_the_template_and_no_thought_is_a_budget_too() {
+        let usual = applied(&[]);
+        assert!(usual.template_arguments.is_empty() && usual.thinking_budget_tokens.is_none());
+        let low = applied(&["--think", "low", "--thinking-budget", "64"]);
+        let told = json!({ "enable_thinking": true, "thinking": true, "reasoning_effort": "low" });
+        assert_eq!((json!(low.template_arguments), low.thinking_budget_tokens), (told, Some(64)));
+        let off = applied(&["--think", "off"]);
+        let told = json!({ "enable_thinking": false, "thinking": false, "reasoning_effort": "none" });
+        assert_eq!((json!(off.template_arguments), off.thinking_budget_tokens), (told, Some(0)));
+        let off = applied(&["--think", "off", "--thinking-budget", "64"]);
+        assert_eq!(off.thinking_budget_tokens, Some(64));
+    }
+
+    #[test]
+    fn calls_are_gathered_from_their_parts() {
+        let mut outcome = AnswerReport::default();
+        outcome.begin_call("call_a".into(), "weather".into());
+        outcome.add_arguments(0, r#"{"city": "#);
+        outcome.begin_call("call_b".into(), "time".into());
+        outcome.add_arguments(1, "{}");
+        outcome.add_arguments(0, r#""Rome"}"#);
+        // A call that never began.
+        outcome.add_arguments(7, "x");
+        let lines: Vec<String> = outcome.calls.iter().map(call_line).collect();
+        assert_eq!(lines, ["\nweather({\"city\": \"Rome\"})\n", "\ntime({})\n"]);
+    }
+
+    #[test]
+    fn a_thought_of_nothing_is_none() {
+        let thought = |text: &str| AnswerReport { thinking: text.into(), ..AnswerReport::default() };
+        assert_eq!(thought("\n\n").thought(), None);
+        assert_eq!(thought("\nhm\n").thought(), Some("hm"));
+    }
 
     #[test]
     fn rates_begin_with_two_tokens_and_a_millisecond() {

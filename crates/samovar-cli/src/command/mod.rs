@@ -6,6 +6,7 @@ mod backend;
 mod chat;
 mod completions;
 mod config;
+mod constraint;
 mod df;
 mod doctor;
 mod embed;

@@ -2,13 +2,14 @@
 
 use std::io::{IsTerminal, Read};
 
-use samovar::{Message, Request};
+use samovar::{Message, Request, Work};
 use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure, ModelRef};
 
 use super::Context;
-use super::answer::{self, AnswerReport};
+use super::answer::{self, AnswerReport, Shown};
 use super::backend::{self, Backend};
+use super::constraint;
 use crate::args::Run;
 use crate::ended::Ended;
 use crate::home;
@@ -23,6 +24,7 @@ pub(super) async fn execute(context: &Context, arguments: Run) -> Result<(), End
     let asked = read_words(&arguments, &context.settings, std::io::stdin().is_terminal())?;
     let model =
         backend::portable(&asked.model, &context.settings).map_err(|failure| asked.explain(failure))?;
+    let constraint = constraint::read(&arguments.form, asked.reads_stdin())?;
     let prompt = asked.prompt()?;
     let request = if arguments.raw {
         Request::text(model, prompt)
@@ -32,9 +34,12 @@ pub(super) async fn execute(context: &Context, arguments: Run) -> Result<(), End
     };
     let mut request = answer::apply(request, &arguments.generation);
     request.common.context_tokens = arguments.context;
+    if let Work::Generate(generate) = &mut request.work {
+        generate.constraint = constraint;
+    }
     let backend = backend(context, &arguments)?;
-    let is_live = !context.report.is_json();
-    let followed = answer::follow(context, &backend, request, is_live).await;
+    let shown = if context.report.is_json() { Shown::Nothing } else { Shown::TextAndThoughts };
+    let followed = answer::follow(context, &backend, request, shown).await;
     backend.end().await;
     let outcome = followed.map_err(|ended| match ended {
         Ended::Failed(failure) => Ended::Failed(asked.explain(failure)),
@@ -59,7 +64,7 @@ fn conclude(context: &Context, arguments: &Run, outcome: &AnswerReport) -> Resul
     if context.report.is_json() {
         context.report.json(&answer::as_json(outcome, summary))?;
     } else {
-        answer::remark(context, summary, &arguments.generation);
+        answer::remark(context, outcome, summary, &arguments.generation);
     }
     if arguments.generation.verbose {
         context.report.note(&answer::timing_line(outcome, summary));

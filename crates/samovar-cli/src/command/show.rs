@@ -2,7 +2,9 @@
 //! without a daemon; of a model that is not here, the source is asked.
 
 use samovar::store::{Artifact, FetchPlan, PrefixUse, Role};
-use samovar::{Alias, Builder, EmbedderInfo, Instances, ModelInfo, Origin, PackedInfo, TemplateOrigin};
+use samovar::{
+    Alias, Builder, EmbedderInfo, Instances, ModelInfo, Origin, PackedInfo, TemplateOrigin, ToolSupport,
+};
 use samovar_core::footprint::Speed;
 use samovar_core::units::{ByteSize, counted};
 use samovar_core::{ErrorKind, Failure};
@@ -133,6 +135,14 @@ fn header(
         TemplateOrigin::BuiltIn(name) => row("chat template", format!("{name}, by its settings")),
         TemplateOrigin::File(path) => row("chat template", path.display().to_string()),
         _ => row("chat template", "another than its file's".to_owned()),
+    }
+    match model.tools {
+        Some(ToolSupport::ByTemplate) => row("tools", "by its chat template".to_owned()),
+        Some(_) => row("tools", "described before the conversation: its chat template knows none".to_owned()),
+        None => {}
+    }
+    if model.thinks {
+        row("thinking", "before it answers".to_owned());
     }
     for adapter in &model.adapters {
         row("adapter", adapter.clone());

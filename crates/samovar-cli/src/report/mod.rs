@@ -111,7 +111,7 @@ impl Report {
             || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
         // A terminal that does not tell its width has 80 columns.
         let width = self.stdout_is_terminal().then(|| columns().filter(|columns| *columns > 0).unwrap_or(80));
-        Prose::new(width)
+        Prose::new(width, self.stdout == End::Coloured)
     }
 
     /// One JSON document on standard output: a line for programs, spread out for people.

@@ -35,6 +35,7 @@ impl Progress {
         if !self.is_visible {
             return;
         }
+        self.begin_again();
         if self.is_bar.replace(false) {
             self.bar.set_style(spinner(self.is_coloured));
         }
@@ -60,6 +61,7 @@ impl Progress {
         if !self.is_visible {
             return;
         }
+        self.begin_again();
         if !self.is_bar.replace(true) {
             self.bar.disable_steady_tick();
             self.bar.set_length(downloads::BAR_STEPS);
@@ -68,6 +70,13 @@ impl Progress {
         self.bar.set_prefix(super::harmless(short(model)).into_owned());
         self.bar.set_message(downloads::sentence(step));
         self.bar.set_position(downloads::step(step, downloads::BAR_STEPS));
+    }
+
+    /// A line that was cleared shows nothing until it is begun again.
+    fn begin_again(&self) {
+        if self.bar.is_finished() {
+            self.bar.reset();
+        }
     }
 
     /// Clears the line, so that the answer can begin.
@@ -121,6 +130,16 @@ fn sentence(model: &str, wait: &Wait) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_was_cleared_can_be_used_again() {
+        let progress = Progress::new(true, false);
+        progress.say("Reading the prompt");
+        progress.clear();
+        assert!(progress.bar.is_finished());
+        progress.say("Thinking");
+        assert!(!progress.bar.is_finished());
+    }
 
     #[test]
     fn waits_are_told_in_words() {

@@ -15,38 +15,120 @@ const FENCE: &str = "```";
 #[derive(Debug)]
 pub(crate) struct Prose {
     breaker: Option<Breaker>,
-    is_line_open: bool,
+    /// Thoughts are dimmed; without colours they stand below a heading.
+    is_coloured: bool,
+    line: Line,
+    /// What was shown last is a thought.
+    is_thinking: bool,
+    /// Nothing was shown since a thought began or ended: empty lines are left out.
+    is_fresh: bool,
+}
+
+/// How what was shown ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// Nothing was shown.
+    None,
+    /// With a line break.
+    Ended,
+    /// In the middle of a line.
+    Open,
 }
 
 impl Prose {
     /// `width` in columns, for a terminal.
-    pub(super) fn new(width: Option<usize>) -> Self {
-        Self { breaker: width.map(Breaker::new), is_line_open: false }
+    pub(super) fn new(width: Option<usize>, is_coloured: bool) -> Self {
+        let breaker = width.map(Breaker::new);
+        Self { breaker, is_coloured, line: Line::None, is_thinking: false, is_fresh: false }
     }
 
     /// Shows more text, at once but for a word that may still grow.
     pub(crate) fn piece(&mut self, text: &str) -> Result<(), Ended> {
-        let shown = match &mut self.breaker {
-            Some(breaker) => breaker.push(&harmless(text)),
-            None => text.to_owned(),
-        };
-        self.show(&shown)
+        write_some(&self.text(text))
+    }
+
+    /// Whether a person reads, who is shown thoughts.
+    pub(crate) fn shows_thoughts(&self) -> bool {
+        self.breaker.is_some()
+    }
+
+    /// Shows more of a thought, apart from the answer; nothing where no person reads.
+    pub(crate) fn thought(&mut self, text: &str) -> Result<(), Ended> {
+        write_some(&self.thinking(text))
     }
 
     /// Shows the rest and ends the line, if one was begun.
     pub(crate) fn end(&mut self) -> Result<(), Ended> {
-        let rest = self.breaker.as_mut().map(Breaker::finish).unwrap_or_default();
-        self.show(&rest)?;
-        if std::mem::take(&mut self.is_line_open) { write("\n") } else { Ok(()) }
+        let rest = self.rest() + self.line_end();
+        write_some(&rest)
     }
 
-    fn show(&mut self, text: &str) -> Result<(), Ended> {
-        if let Some(last) = text.chars().last() {
-            self.is_line_open = last != '\n';
-            write(text)?;
+    fn text(&mut self, text: &str) -> String {
+        if self.breaker.is_none() {
+            return self.seen(text.to_owned());
         }
-        Ok(())
+        // A line break after a thought does not begin the answer.
+        if self.is_thinking && text.trim().is_empty() {
+            return String::new();
+        }
+        let turn = if self.is_thinking { self.turn("Answer:\n") } else { String::new() };
+        turn + &self.broken(text)
     }
+
+    fn thinking(&mut self, text: &str) -> String {
+        if self.breaker.is_none() || !self.is_thinking && text.trim().is_empty() {
+            return String::new();
+        }
+        let turn = if self.is_thinking { String::new() } else { self.turn("Thinking:\n") };
+        turn + &self.broken(text)
+    }
+
+    /// Ends what was shown, with an empty line behind it.
+    fn turn(&mut self, heading: &str) -> String {
+        let mut shown = self.rest();
+        if self.line != Line::None {
+            shown.push_str(self.line_end());
+            shown.push('\n');
+        }
+        if !self.is_coloured {
+            shown.push_str(heading);
+        }
+        (self.is_thinking, self.is_fresh) = (!self.is_thinking, true);
+        shown
+    }
+
+    fn broken(&mut self, text: &str) -> String {
+        let text = if self.is_fresh { text.trim_start_matches('\n') } else { text };
+        self.is_fresh &= text.is_empty();
+        let shown = self.breaker.as_mut().map(|breaker| breaker.push(&harmless(text))).unwrap_or_default();
+        self.seen(shown)
+    }
+
+    /// Ends a line that is open.
+    fn line_end(&mut self) -> &'static str {
+        if self.line != Line::Open {
+            return "";
+        }
+        self.line = Line::Ended;
+        "\n"
+    }
+
+    /// What is still held back.
+    fn rest(&mut self) -> String {
+        let rest = self.breaker.as_mut().map(Breaker::finish).unwrap_or_default();
+        self.seen(rest)
+    }
+
+    /// Text as it goes out. Each piece of a thought is dimmed for itself, so that nothing else ever is.
+    fn seen(&mut self, text: String) -> String {
+        let Some(last) = text.chars().last() else { return text };
+        self.line = if last == '\n' { Line::Ended } else { Line::Open };
+        if self.is_thinking && self.is_coloured { format!("\x1b[2m{text}\x1b[0m") } else { text }
+    }
+}
+
+fn write_some(text: &str) -> Result<(), Ended> {
+    if text.is_empty() { Ok(()) } else { write(text) }
 }
 
 /// Breaks lines between words.
@@ -171,6 +253,52 @@ mod tests {
         let code = "    let a_long_line = of_code();\n```\nlet another = long_line();\n```\nwords";
         assert_eq!(broken(code, 12), code);
         assert_eq!(broken("```\nx y z\n```\none two three", 8), "```\nx y z\n```\none two\nthree");
+    }
+
+    /// What a terminal of 20 columns is given.
+    fn shown(is_coloured: bool, parts: &[(&str, &str)]) -> String {
+        let mut prose = Prose::new(Some(20), is_coloured);
+        let mut shown: String = parts
+            .iter()
+            .map(|(kind, text)| if *kind == "thought" { prose.thinking(text) } else { prose.text(text) })
+            .collect();
+        shown.push_str(&prose.rest());
+        shown
+    }
+
+    #[test]
+    fn thoughts_stand_before_the_answer_dimmed_or_below_a_heading() {
+        let parts = [
+            ("thought", "\n"),
+            ("thought", "\nhm, "),
+            ("thought", "so"),
+            ("text", "\n\n"),
+            ("text", "\nYes."),
+        ];
+        assert_eq!(shown(true, &parts), "\x1b[2mhm,\x1b[0m\x1b[2m so\x1b[0m\n\nYes.");
+        assert_eq!(shown(false, &parts), "Thinking:\nhm, so\n\nAnswer:\nYes.");
+        let again = [("text", "Yes."), ("thought", "or "), ("text", "No.")];
+        assert_eq!(shown(true, &again), "Yes.\n\n\x1b[2mor\x1b[0m\n\nNo.");
+    }
+
+    #[test]
+    fn a_thought_of_nothing_is_not_shown() {
+        assert_eq!(shown(true, &[("thought", "\n\n"), ("text", "Yes.")]), "Yes.");
+    }
+
+    #[test]
+    fn escape_sequences_in_thoughts_command_nothing() {
+        assert_eq!(shown(false, &[("thought", "a\x1b[0mb")]), "Thinking:\na␛[0mb");
+    }
+
+    #[test]
+    fn a_pipe_gets_the_answer_alone_and_untouched() {
+        let mut prose = Prose::new(None, false);
+        assert!(!prose.shows_thoughts());
+        assert_eq!(
+            (prose.thinking("hm"), prose.text("\n\nYes \x1b.")),
+            (String::new(), "\n\nYes \x1b.".to_owned())
+        );
     }
 
     #[test]

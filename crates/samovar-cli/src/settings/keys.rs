@@ -341,6 +341,12 @@ pub(crate) const MODEL_KEYS: &[Key] = &[
         "Read control tokens such as `<|im_end|>` in messages as control tokens, as other servers do. If off, only the chat template can write one, and no client can forge a turn; prompts of `/v1/completions` are always read with them.",
     ),
     found(
+        "speculation",
+        Shape::OneOf(&["auto", "off"]),
+        "auto",
+        "Whether a step may compute several tokens of an answer that repeats earlier text: as many as are measured to be faster on this machine, at a cost of at most 3% where they fail (auto), or never (off). The answer is the same.",
+    ),
+    found(
         "min_instances",
         Shape::Count { min: 1, max: INSTANCES_MAX },
         "1",
@@ -386,6 +392,14 @@ pub(crate) const CHAT_TEMPLATE: Key = found(
     "A chat template (Jinja) instead of the model's own: a path, relative to the configuration file, or a built-in one's name.",
 );
 
+/// How much the model that a name in `[models.NAME]` stands for thinks.
+pub(crate) const THINKING: Key = found(
+    "thinking",
+    Shape::OneOf(&["off", "low", "medium", "high"]),
+    "as the model's chat template has it",
+    "How much the model thinks before it answers, if a request does not say so. Models that cannot think ignore it.",
+);
+
 /// How the model that a name in `[models.NAME]` stands for makes vectors.
 pub(crate) const POOLING: Key = found(
     "pooling",
@@ -412,7 +426,7 @@ pub(crate) const DOCUMENT_PROMPT: Key = found(
 
 /// Settings that only a name in `[models.NAME]` has.
 pub(crate) const NAME_KEYS: &[Key] =
-    &[SOURCE, CHAT_TEMPLATE, ADAPTERS, NEEDS, POOLING, QUERY_PROMPT, DOCUMENT_PROMPT];
+    &[SOURCE, CHAT_TEMPLATE, THINKING, ADAPTERS, NEEDS, POOLING, QUERY_PROMPT, DOCUMENT_PROMPT];
 
 /// Variables of other programs that set a key of ours, where neither flag nor `SAMOVAR_*` does.
 pub(crate) const FOREIGN: &[(&str, &str)] =
@@ -471,6 +485,7 @@ pub(crate) const EXAMPLES: &[(&str, &str)] = &[
     ("keep_alive", "\"5m\""),
     ("lock_memory", "false"),
     ("special_tokens_in_content", "false"),
+    ("speculation", "\"auto\""),
     ("min_instances", "1"),
     ("max_instances", "1"),
 ];

@@ -83,7 +83,7 @@ fn config_file(flags: &Flags, environment: &Environment, home: &Home) -> Result<
 
 /// The keys of `[defaults]` with their whole paths.
 fn default_keys() -> Vec<keys::Key> {
-    const PATHS: [&str; 8] = [
+    const PATHS: [&str; 9] = [
         "defaults.context_tokens",
         "defaults.slots",
         "defaults.layout",
@@ -92,6 +92,7 @@ fn default_keys() -> Vec<keys::Key> {
         "defaults.keep_alive",
         "defaults.lock_memory",
         "defaults.special_tokens_in_content",
+        "defaults.speculation",
     ];
     let with_path = |path: &'static str| {
         let name = path.strip_prefix("defaults.").expect("invariant: written above");

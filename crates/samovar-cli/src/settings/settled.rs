@@ -19,7 +19,7 @@ use super::entry::{self, Entry};
 use super::file::{self, Contents};
 use super::foreign::Foreign;
 use super::keys::{
-    self, ADAPTERS, CHAT_TEMPLATE, DOCUMENT_PROMPT, KEYS, NEEDS, POOLING, QUERY_PROMPT, SOURCE,
+    self, ADAPTERS, CHAT_TEMPLATE, DOCUMENT_PROMPT, KEYS, NEEDS, POOLING, QUERY_PROMPT, SOURCE, THINKING,
 };
 use super::value::Value;
 use super::{Environment, Provenance, storage};
@@ -343,6 +343,7 @@ fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
     };
     settings.lock_memory = flag(values, &at("lock_memory"));
     settings.special_tokens_in_content = flag(values, &at("special_tokens_in_content"));
+    settings.speculates = text(values, &at("speculation")).map(|word| word == "auto");
     settings.adapters = match value(values, &at(ADAPTERS.path)) {
         Some(Value::Adapters(adapters)) => adapters.clone(),
         _ => Vec::new(),
@@ -350,6 +351,7 @@ fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
     settings.min_instances = count(values, &at("min_instances"));
     settings.max_instances = count(values, &at("max_instances"));
     settings.needs = names(values, &at(NEEDS.path));
+    settings.thinking = text(values, &at(THINKING.path)).and_then(|word| word.parse().ok());
     settings.pooling = text(values, &at(POOLING.path)).and_then(|word| Pooling::named(&word));
     settings.query_prompt = text(values, &at(QUERY_PROMPT.path));
     settings.document_prompt = text(values, &at(DOCUMENT_PROMPT.path));

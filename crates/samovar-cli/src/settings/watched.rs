@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use samovar::{Alias, Changes, ModelSettings, NameSource};
 use samovar_core::Failure;
 
-use super::{Environment, Flags, Settings, config_file, settle};
+use super::{Environment, Flags, Provenance, Settings, config_file, settle};
 use crate::exposure;
 
 /// What commands read each time, and a daemon never.
@@ -114,8 +114,11 @@ fn stamp(path: &Path) -> Stamp {
     Some((facts.dev(), facts.ino(), facts.size(), facts.mtime(), facts.mtime_nsec()))
 }
 
+/// What was set. A default may come out otherwise at each look, and has not been changed: that of the budget follows the
+/// machine's memory.
 fn shown(settings: &Settings) -> BTreeMap<String, String> {
-    settings.entries.iter().map(|entry| (entry.key.clone(), entry.shown.clone())).collect()
+    let set = settings.entries.iter().filter(|entry| !matches!(entry.provenance, Provenance::Default));
+    set.map(|entry| (entry.key.clone(), entry.shown.clone())).collect()
 }
 
 fn changes(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Changes {
@@ -140,6 +143,10 @@ mod tests {
         let environment = Environment::from_pairs([("SAMOVAR_HOME".into(), home.into())]);
         let flags = Flags::default();
         let settings = settle(&flags, &environment).expect("settles");
+        assert!(
+            shown(&settings).keys().all(|key| key != "pool.budget_bytes"),
+            "it follows the machine's memory"
+        );
         let watched = Watched::new(&settings, &flags, &environment).expect("watches");
         assert!(watched.changed().is_none());
         let file = folder.path().join("samovar.toml");

@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::home::{Home, MODEL_FILE, Running};
 use crate::stand_in::StandIn;
@@ -118,6 +119,77 @@ fn a_dash_stands_for_standard_input() {
     let only =
         home.run_with_input(&greedy(&["run", "--raw", "--json"]), b"Once upon a time\nthere was a fox");
     assert_eq!(only.json()["text"], typed["text"]);
+}
+
+/// Answers one request with a thought, a text and a call of a tool.
+fn answer_with_a_thought(daemon: &StandIn) {
+    let usage =
+        json!({ "prompt_tokens": 9, "cached_tokens": 0, "completion_tokens": 7, "thinking_tokens": 3 });
+    let timings = json!({ "fetch_ms": 0.0, "queue_ms": 0.0, "load_ms": 0.0, "prefill_ms": 1.0, "first_token_ms": 2.0,
+                          "decode_ms": 3.0, "total_ms": 4.0 });
+    let mut answering = daemon.accept();
+    for event in [
+        json!({ "thinking": { "text": "\nhm, " } }),
+        json!({ "thinking": { "text": "so" } }),
+        json!({ "text": { "text": "Yes." } }),
+        json!({ "tool_call": { "index": 0, "id": "call_a", "name": "weather" } }),
+        json!({ "tool_arguments": { "index": 0, "text": "{\"city\":" } }),
+        json!({ "tool_arguments": { "index": 0, "text": "\"Rome\"}" } }),
+        json!({ "done": { "finish": "tool_calls", "usage": usage, "tier": "hit", "timings": timings } }),
+    ] {
+        answering.tell(&event);
+    }
+    answering.end();
+}
+
+#[test]
+fn a_pipe_gets_no_thoughts_and_json_has_them_apart() {
+    let home = Home::new();
+    let daemon = StandIn::new(&home);
+    let plain = home.spawn(&["run", STORY]);
+    answer_with_a_thought(&daemon);
+    let plain = plain.finish();
+    assert_eq!((plain.code, plain.stderr.as_str()), (0, ""), "{plain:?}");
+    assert_eq!(plain.stdout, "Yes.\nweather({\"city\":\"Rome\"})\n");
+    let object = home.spawn(&["run", "--json", STORY]);
+    answer_with_a_thought(&daemon);
+    let object = object.finish().json();
+    assert_eq!((&object["text"], &object["thinking"]), (&json!("Yes."), &json!("hm, so")));
+    assert_eq!(object["usage"]["thinking_tokens"], 3);
+    let call = &object["tool_calls"][0];
+    assert_eq!(
+        (&call["id"], &call["function"]["name"], &call["function"]["arguments"]),
+        (&json!("call_a"), &json!("weather"), &json!(r#"{"city":"Rome"}"#))
+    );
+}
+
+#[test]
+fn an_answer_has_the_form_that_was_asked_for() {
+    let home = Home::new();
+    let schema = r#"{"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"],
+        "additionalProperties": false}"#;
+    fs_err::write(home.path().join("colour.json"), schema).expect("file");
+    fs_err::write(home.path().join("colour.lark"), "start: \"red\" | \"blue\"").expect("file");
+    fs_err::write(home.path().join("colour.gbnf"), "root ::= \"red\" | \"blue\"").expect("file");
+    let is_colour = |text: &str| ["red", "blue"].contains(&text);
+    for without_daemon in [&[][..], &["--no-daemon"]] {
+        let run = |flags: &[&str]| {
+            let done = home.run(&[["run", STORY, "-n", "100"].as_slice(), flags, without_daemon].concat());
+            assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{flags:?}: {done:?}");
+            done.stdout
+        };
+        let object: serde_json::Value =
+            serde_json::from_str(&run(&["--schema", "colour.json", "-t", "2"])).expect("JSON");
+        assert!(is_colour(object["colour"].as_str().expect("a text")), "{object}");
+        for flags in [["--grammar", "colour.lark"], ["--grammar", "colour.gbnf"], ["--regex", "red|blue"]] {
+            assert!(is_colour(run(&flags).trim_end()), "{flags:?}");
+        }
+    }
+    let piped = home.run_with_input(&["run", STORY, "-n", "100", "--schema", "-"], schema.as_bytes());
+    let object: serde_json::Value = serde_json::from_str(&piped.stdout).expect("JSON");
+    assert!(is_colour(object["colour"].as_str().expect("a text")), "{piped:?}");
+    let wrong = home.run(&["run", STORY, "--regex", "(a"]);
+    assert_eq!(wrong.code, 64, "{wrong:?}");
 }
 
 #[test]

@@ -48,13 +48,27 @@ impl Answering {
         self.try_to_say(text).expect("a client listens");
     }
 
+    /// Says one event of the answer.
+    pub(crate) fn tell(&mut self, event: &serde_json::Value) {
+        self.try_to_tell(event).expect("a client listens");
+    }
+
+    /// Ends the answer. The client may have gone already: the last event told it all.
+    pub(crate) fn end(mut self) {
+        self.stream.write_all(b"0\r\n\r\n").ok();
+    }
+
     /// Goes on and on until the other side hangs up.
     pub(crate) fn ramble(mut self) {
         while self.try_to_say("and on ").is_ok() {}
     }
 
     fn try_to_say(&mut self, text: &str) -> std::io::Result<()> {
-        let line = format!("{}\n", serde_json::json!({ "text": { "text": text } }));
+        self.try_to_tell(&serde_json::json!({ "text": { "text": text } }))
+    }
+
+    fn try_to_tell(&mut self, event: &serde_json::Value) -> std::io::Result<()> {
+        let line = format!("{event}\n");
         write!(self.stream, "{:x}\r\n{line}\r\n", line.len())
     }
 }

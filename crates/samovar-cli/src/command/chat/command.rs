@@ -23,6 +23,8 @@ pub(super) enum Command {
     Save(PathBuf),
     /// A conversation that was saved, in place of this one.
     Load(PathBuf),
+    /// What the model thought before its last answer.
+    Thoughts,
     /// Forget the conversation.
     Clear,
     /// What can be typed.
@@ -33,7 +35,7 @@ pub(super) enum Command {
 
 /// The commands, for completion and suggestions.
 pub(super) const NAMES: &[&str] =
-    &["/clear", "/help", "/load", "/model", "/pool", "/quit", "/save", "/stats", "/system"];
+    &["/clear", "/help", "/load", "/model", "/pool", "/quit", "/save", "/stats", "/system", "/thoughts"];
 
 pub(super) const HELP: &str = "\
 /pool          what the daemon holds in memory
@@ -42,6 +44,7 @@ pub(super) const HELP: &str = "\
 /system TEXT   how the model should behave; without text: no instruction
 /save FILE     the conversation into a file: Markdown, or JSON for .json
 /load FILE     go on with a conversation that was saved as JSON
+/thoughts      what the model thought before its last answer
 /clear         forget the conversation
 /quit          leave; Ctrl-D does as well
 A line that ends in \\ goes on in the next one. Ctrl-C stops an answer. // begins a line with a slash.";
@@ -73,6 +76,7 @@ impl Command {
                 Err(Failure::new(ErrorKind::InvalidRequest, "/load needs a file")
                     .with_hint("/load story.json"))
             }
+            ("/thoughts", _) => Ok(Self::Thoughts),
             ("/clear", _) => Ok(Self::Clear),
             ("/help" | "/?", _) => Ok(Self::Help),
             ("/quit" | "/exit" | "/bye", _) => Ok(Self::Quit),
@@ -102,6 +106,7 @@ mod tests {
         assert_eq!(Command::read("/model  tiny "), Ok(Command::Model(Some("tiny".into()))));
         assert_eq!(Command::read("/system"), Ok(Command::System(None)));
         assert_eq!(Command::read("/save a b.md"), Ok(Command::Save("a b.md".into())));
+        assert_eq!(Command::read("/thoughts"), Ok(Command::Thoughts));
         assert_eq!(Command::read("/bye"), Ok(Command::Quit));
     }
 

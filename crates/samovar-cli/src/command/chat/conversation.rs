@@ -36,8 +36,16 @@ impl Conversation {
         self.turns.push(Message::user(text));
     }
 
-    pub(super) fn answer(&mut self, text: String) {
-        self.turns.push(Message::assistant(text));
+    /// What the model said, and thought before. Its template decides whether it reads its thoughts again.
+    pub(super) fn answer(&mut self, text: String, thought: Option<String>) {
+        let mut message = Message::assistant(text);
+        message.thinking = thought;
+        self.turns.push(message);
+    }
+
+    /// What the model thought before its last answer.
+    pub(super) fn last_thought(&self) -> Option<&str> {
+        self.turns.iter().rfind(|turn| turn.role == "assistant")?.thinking.as_deref()
     }
 
     /// Unsays the last question, which could not be answered.
@@ -179,7 +187,7 @@ mod tests {
         conversation.set_system(Some("be brief".into()));
         for turn in 0..turns {
             conversation.ask(format!("q{turn}"));
-            conversation.answer(format!("a{turn}"));
+            conversation.answer(format!("a{turn}"), None);
         }
         conversation
     }
@@ -197,6 +205,21 @@ mod tests {
         assert!(conversation.forget_oldest());
         assert!(!conversation.forget_oldest());
         assert_eq!(sent(&conversation), ["be brief", "q2"]);
+    }
+
+    #[test]
+    fn the_last_thought_is_that_of_the_last_answer() {
+        let mut conversation = conversation(1);
+        assert_eq!(conversation.last_thought(), None);
+        conversation.ask("q1".into());
+        conversation.answer("a1".into(), Some("hm".into()));
+        conversation.ask("q2".into());
+        assert_eq!(conversation.last_thought(), Some("hm"));
+        conversation.answer("a2".into(), None);
+        assert_eq!(conversation.last_thought(), None);
+        // The template is given all of them.
+        let thoughts: Vec<_> = conversation.messages().into_iter().filter_map(|turn| turn.thinking).collect();
+        assert_eq!(thoughts, ["hm"]);
     }
 
     #[test]

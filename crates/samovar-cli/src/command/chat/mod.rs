@@ -1,7 +1,7 @@
 //! `samovar chat`: a conversation, line by line, on a terminal or through a pipe.
 //!
 //! ```text
-//!   lines (editor | pipe) ─► Command ─┬─ /pool /stats /model /system /save /load /clear /help /quit
+//!   lines (editor | pipe) ─► Command ─┬─ /pool /stats /model /system /save /load /thoughts /clear /help /quit
 //!                                     └─ text ─► Conversation ─► answer ─► remembered
 //! ```
 //!
@@ -16,7 +16,7 @@ use samovar_core::generation::FinishReason;
 use samovar_core::units::counted;
 use samovar_core::{ErrorKind, Failure};
 
-use super::answer::{self, AnswerReport};
+use super::answer::{self, AnswerReport, Shown};
 use super::backend::{self, Backend};
 use super::{Context, ps, stats};
 use crate::args::Chat;
@@ -125,6 +125,11 @@ impl Session<'_> {
                 }
                 Err(failure) => self.show(&failure),
             },
+            Command::Thoughts => {
+                report.note(
+                    self.conversation.last_thought().unwrap_or("the last answer came without a thought"),
+                );
+            }
             Command::Clear => {
                 self.conversation.clear();
                 report.note("the conversation is forgotten");
@@ -169,8 +174,8 @@ impl Session<'_> {
         loop {
             let request = Request::chat(self.model.clone(), self.conversation.messages());
             let request = answer::apply(request, &self.arguments.generation);
-            let is_live = !self.context.report.is_json();
-            match answer::follow(self.context, &self.backend, request, is_live).await {
+            let shown = if self.context.report.is_json() { Shown::Nothing } else { Shown::Text };
+            match answer::follow(self.context, &self.backend, request, shown).await {
                 Ok(outcome) => return self.conclude(outcome, is_interactive),
                 Err(Ended::Failed(failure))
                     if failure.kind == ErrorKind::ContextExceeded && self.conversation.forget_oldest() =>
@@ -192,9 +197,10 @@ impl Session<'_> {
 
     fn conclude(&mut self, outcome: AnswerReport, is_interactive: bool) -> Result<(), Ended> {
         let report = &self.context.report;
+        let thought = outcome.thought().map(str::to_owned);
         let Some(summary) = &outcome.summary else {
             // Ctrl-C: what was said so far was heard.
-            self.conversation.answer(outcome.text);
+            self.conversation.answer(outcome.text, thought);
             return if is_interactive { Ok(()) } else { Err(Ended::Interrupted) };
         };
         if report.is_json() {
@@ -205,11 +211,14 @@ impl Session<'_> {
         }
         let is_context_full =
             summary.finish == FinishReason::Length && self.arguments.generation.max_tokens.is_none();
-        answer::remark(self.context, summary, &self.arguments.generation);
+        answer::remark(self.context, &outcome, summary, &self.arguments.generation);
         if is_interactive {
+            if thought.is_some() {
+                report.note(&folded(summary.usage.thinking_tokens));
+            }
             report.line("")?;
         }
-        self.conversation.answer(outcome.text);
+        self.conversation.answer(outcome.text, thought);
         if is_context_full && self.conversation.forget_oldest() {
             report.note(&format!(
                 "note: the first {} will be left out from now on, to make room",
@@ -222,5 +231,21 @@ impl Session<'_> {
     fn show(&mut self, failure: &Failure) {
         self.failed = Some(failure.kind);
         self.context.report.failure(failure);
+    }
+}
+
+/// What stands for a thought.
+fn folded(tokens: u32) -> String {
+    format!("thought for {} (/thoughts shows them)", counted(tokens, "token"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thought_is_one_line() {
+        assert_eq!(folded(214), "thought for 214 tokens (/thoughts shows them)");
+        assert_eq!(folded(1), "thought for 1 token (/thoughts shows them)");
     }
 }
