@@ -1,6 +1,6 @@
 //! Writes the sound and the malformed files of the core's corpus as seeds for `gguf_inspect`, sound adapters for
-//! `gguf_adapter`, the templates of the prompt's corpus for `chat_template`, sound requests for `http_request`, and sound
-//! replies for `worker_frames`.
+//! `gguf_adapter`, the templates of the prompt's corpus for `chat_template`, answers for `answer_reader`, sound requests
+//! for `http_request`, schemas and grammars for `schema`, and sound replies for `worker_frames`.
 
 use std::fs;
 use std::io::{self, Cursor};
@@ -34,6 +34,25 @@ fn main() -> io::Result<()> {
         let template = fs::read(entry.path())?;
         fs::write(folder.join(entry.file_name()), [&template[..], b"\0Tell me a story"].concat())?;
     }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/answer_reader");
+    fs::create_dir_all(&folder)?;
+    for (name, dialect, answer) in [
+        ("json", 0, r#"Hm.<c>{"name": "f", "arguments": {"a": "b"}}</c>"#),
+        ("thought", 0, r#"<think>so</think><c>{"arguments": "{}", "name": "f"}</c>"#),
+        ("bare", 1, r#"{"name": "f", "arguments": {"b": 1}}"#),
+        ("array", 2, r#"<c>[{"name": "f", "arguments": {}}, {"name": "g"}]"#),
+        ("named", 4, r#"[CALL]f[ARGS]{"a": "\u00e9"}[CALL]g[ARGS]{}"#),
+        ("tagged", 5, "<c><f=f><p=a>\nx\n</p><p=b>5</p></f></c>"),
+        ("lines", 6, "<all><c>f\n<k>a</k>\n<v>x</v></c><c>g</c></all>"),
+        ("python", 7, "<c>[f(a='x', b=[1, None])]</c>"),
+        (
+            "channels",
+            9,
+            "<|channel|>analysis<|message|>x<|end|><|start|>assistant to=functions.f<|message|>{}",
+        ),
+    ] {
+        fs::write(folder.join(name), [&[dialect, 3], answer.as_bytes()].concat())?;
+    }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/http_request");
     fs::create_dir_all(&folder)?;
     let chat = r#"{"model":"demo","messages":[{"role":"user","content":"hi"}],"max_tokens":2,"stream":true}"#;
@@ -64,6 +83,21 @@ fn main() -> io::Result<()> {
         ("text", 2, r#"{"model":"demo","prompt":["a",[1,2]],"n":2,"logprobs":2,"max_tokens":2}"#),
     ] {
         fs::write(folder.join(name), [&[kind], rest.as_bytes()].concat())?;
+    }
+    let schemas =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/samovar-grammar/tests/schemas/real.json");
+    let schemas: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&fs::read(schemas)?)?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/schema");
+    fs::create_dir_all(&folder)?;
+    for (number, schema) in schemas.values().enumerate() {
+        fs::write(folder.join(format!("schema-{number}")), format!("\0{schema}"))?;
+    }
+    for (name, grammar) in [
+        ("gbnf", "\u{1}root ::= list\nlist ::= \"[\" (item (\",\" item)*)? \"]\"\nitem ::= [0-9]+ | list\n"),
+        ("lark", "\u{2}start: \"a\" word\nword: /[a-z]+/ | %json { \"type\": \"integer\" }\n"),
+        ("regex", "\u{3}[a-z]{1,9}(-[0-9]+)?"),
+    ] {
+        fs::write(folder.join(name), grammar)?;
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/worker_frames");
     fs::create_dir_all(&folder)?;

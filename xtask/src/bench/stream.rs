@@ -12,6 +12,8 @@ use super::subject::milliseconds;
 /// One streamed answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Streamed {
+    /// The pieces of text together.
+    pub(crate) text: String,
     /// From sending the request to each piece of text, in milliseconds.
     pub(crate) pieces_ms: Vec<f64>,
     /// From sending the request to the end of the answer, in milliseconds.
@@ -56,7 +58,8 @@ pub(crate) fn chat(url: &str, model: &str, content: &str, tokens: u32) -> Result
     ask(&format!("{url}/v1/chat/completions"), &body)
 }
 
-fn ask(url: &str, body: &Value) -> Result<Streamed> {
+/// Streams the answer to a request that asks for its usage as well.
+pub(crate) fn ask(url: &str, body: &Value) -> Result<Streamed> {
     let started = Instant::now();
     let response = ureq::post(url).header("content-type", "application/json").send(body.to_string())?;
     let mut answer = Streamed::default();
@@ -70,7 +73,8 @@ fn ask(url: &str, body: &Value) -> Result<Streamed> {
         ensure!(event["error"].is_null(), "{}", event["error"]);
         let choice = &event["choices"][0];
         let text = choice["text"].as_str().or_else(|| choice["delta"]["content"].as_str());
-        if text.is_some_and(|text| !text.is_empty()) {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            answer.text.push_str(text);
             answer.pieces_ms.push(milliseconds(started.elapsed()));
         }
         if let Some(usage) = event["usage"].as_object() {

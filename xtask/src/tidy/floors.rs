@@ -10,12 +10,13 @@ use super::Finding;
 const TEST_HUB: &str = "samovar-testhub";
 
 /// Which of our crates each of our crates may depend on. An edge that is not here is a broken wall.
-const FLOORS: [(&str, &[&str]); 12] = [
+const FLOORS: [(&str, &[&str]); 13] = [
     ("samovar-core", &[]),
+    ("samovar-grammar", &["samovar-core"]),
     ("samovar-prompt", &["samovar-core"]),
     ("samovar-pool", &["samovar-core"]),
     ("samovar-store", &["samovar-core"]),
-    ("samovar-llama", &["samovar-core", "samovar-prompt"]),
+    ("samovar-llama", &["samovar-core", "samovar-grammar", "samovar-prompt"]),
     ("samovar-candle", &["samovar-core", "samovar-prompt"]),
     ("samovar-worker", &["samovar-core"]),
     (
@@ -36,10 +37,12 @@ const FLOORS: [(&str, &[&str]); 12] = [
 ];
 
 /// Dependencies from outside that only some crates may have, with the reason.
-const HOMES: [(&str, &[&str], &str); 10] = [
+const HOMES: [(&str, &[&str], &str); 12] = [
     ("llama-cpp-2", &["samovar-llama"], "one crate holds the FFI"),
     ("llama-cpp-sys-2", &["samovar-llama"], "one crate holds the FFI"),
     ("candle-core", &["samovar-candle"], "a heavy build stays optional"),
+    ("llguidance", &["samovar-grammar"], "grammars are compiled beside the model, with bounds"),
+    ("toktrie", &["samovar-grammar"], "grammars are compiled beside the model, with bounds"),
     ("rusqlite", &["samovar-store"], "the index is the store's memo"),
     ("axum", &["samovar-server"], "wire types never leak inward"),
     ("reqwest", &["samovar-store"], "only sources reach the network"),
@@ -158,6 +161,17 @@ mod tests {
             }
         }
         assert!(findings("samovar-llama", &dependency("samovar-prompt", "null", "")).is_empty());
+    }
+
+    #[test]
+    fn no_crate_of_the_daemon_compiles_a_grammar() {
+        for own in ["samovar", "samovar-server", "samovar-cli", "samovar-worker"] {
+            for compiling in ["samovar-grammar", "llguidance", "toktrie"] {
+                assert_eq!(findings(own, &dependency(compiling, "null", "")).len(), 1, "{own} {compiling}");
+            }
+        }
+        assert!(findings("samovar-llama", &dependency("samovar-grammar", "null", "")).is_empty());
+        assert!(findings("samovar-grammar", &dependency("llguidance", "null", "")).is_empty());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod shell_loop;
 mod speed;
 mod stampede;
 mod step;
+mod structured;
 mod switch;
 mod warm_start;
 mod wire;
@@ -74,6 +75,8 @@ pub(crate) enum Measure {
     Overload(overload::Parameters),
     /// Vectors of texts.
     Embeddings(embeddings::Parameters),
+    /// JSON against text, and drafts against none.
+    Structured(structured::Parameters),
     /// A new process with its model on disk.
     WarmStart(warm_start::Parameters),
 }
@@ -136,6 +139,9 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         }
         Measure::ChatCost(plan) => {
             each(bench, &plan.models, |bench, model| chat_cost::measure(bench, plan, model));
+        }
+        Measure::Structured(plan) => {
+            each(bench, &plan.models, |bench, model| structured::measure(bench, plan, model));
         }
         Measure::WarmStart(plan) => {
             each(bench, &plan.models, |bench, model| warm_start::measure(bench, plan, model));
