@@ -205,12 +205,12 @@ async fn attempt<W: LeasedWork>(
     request_trace: &mut RequestTrace,
     news: &News,
 ) -> Result<W::Output, Failure> {
-    let model = resolve(inner, common, origin, request_trace, news).await?;
-    let spec = Arc::clone(&model.spec);
-    if let Some(skill) = work.skill().filter(|skill| !skill.is_in(spec.capabilities)) {
-        return Err(lacking(inner, &spec, skill, common.origin).await);
+    let mut model = resolve(inner, common, origin, request_trace, news).await?;
+    if let Some(skill) = work.skill().filter(|skill| !skill.is_in(model.spec.capabilities)) {
+        return Err(lacking(inner, &model.spec, skill, common.origin).await);
     }
-    check_pinned(inner, &spec, common).await?;
+    bound_pinned(inner, &mut model, common).await?;
+    let spec = Arc::clone(&model.spec);
     request_trace.weights = spec.files.identity();
     let mut log_entry = LogEntry::begin(inner.usage_logs.request_log.as_ref(), &spec, &common.client);
     let left = request_trace.remaining();
@@ -264,7 +264,9 @@ async fn resolve(
     let watch = fetch::tell_events(news.clone());
     // Who asked first counts, also where the model is looked for once more in its owner's name.
     let ceiling_tokens = (common.origin == Origin::Network).then_some(inner.rules.context_ceiling_tokens);
-    let asked_context = common.context_tokens.map(|tokens| AskedContext { tokens, ceiling_tokens });
+    let takes_less = common.takes_less_context;
+    let asked_context =
+        common.context_tokens.map(|tokens| AskedContext { tokens, ceiling_tokens, takes_less });
     let resolved = inner.resolve(&common.model, origin, asked_context, watch);
     let resolved = by(request_trace.deadline, resolved).await.ok_or_else(fetch::too_late)??;
     request_trace.fetched(resolved.fetch_ms);
@@ -278,16 +280,21 @@ async fn lacking(inner: &Arc<Inner>, spec: &Arc<ModelSpec>, skill: Skill, origin
     said.unwrap_or_else(|failure| failure)
 }
 
-/// A pinned model, and what it needs, stays as large as it becomes: it grows for its owner alone.
-async fn check_pinned(inner: &Inner, spec: &ModelSpec, common: &Common) -> Result<(), Failure> {
-    if spec.usual.is_none() || common.origin != Origin::Network {
+/// A pinned model, and what it needs, stays as large as it becomes: it grows for its owner alone. A request for which less will do
+/// is served with what it has.
+async fn bound_pinned(inner: &Inner, model: &mut Adapted, common: &Common) -> Result<(), Failure> {
+    let Some(usual) = model.spec.usual.clone().filter(|_| common.origin == Origin::Network) else {
+        return Ok(());
+    };
+    let Some(most) = context_where_it_must_stay(inner, &model.spec).await else { return Ok(()) };
+    if most >= model.spec.options.context_tokens {
         return Ok(());
     }
-    let Some(most) = context_where_it_must_stay(inner, spec).await else { return Ok(()) };
-    if most >= spec.options.context_tokens {
+    if common.takes_less_context {
+        model.spec = usual;
         return Ok(());
     }
-    let name = &spec.name;
+    let name = &model.spec.name;
     let message = format!("`{name}` is pinned with {most} tokens of context, and grows only for its owner");
     Err(Failure::new(ErrorKind::InvalidRequest, message)
         .with_param("context_tokens")

@@ -149,6 +149,9 @@ pub struct Common {
     /// larger, without its weights leaving memory; one that has more serves the request as it is. The owner may ask for as
     /// much as the model was trained with, the network for as much as the owner allows.
     pub context_tokens: Option<u32>,
+    /// Whether less context will do: a request that asks for more than it may have is then served with the most that it may
+    /// have, and is not refused.
+    pub takes_less_context: bool,
     /// A head start among the client's own requests, and among clients whose turn it is: each point counts as 100 ms of
     /// waiting.
     pub priority: u8,
@@ -172,6 +175,7 @@ impl Common {
             deadline: None,
             keep_alive: None,
             context_tokens: None,
+            takes_less_context: false,
             priority: 0,
             client: String::new(),
             person: None,

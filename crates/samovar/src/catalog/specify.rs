@@ -43,6 +43,8 @@ pub(crate) struct AskedContext {
     pub(crate) tokens: u32,
     /// The most that it may ask for where the model's name has less; `None` = as much as the model can have.
     pub(crate) ceiling_tokens: Option<u32>,
+    /// Whether the most that it may ask for will do where it asks for more.
+    pub(crate) takes_less: bool,
 }
 
 /// How a model is to be loaded, and what that costs.
@@ -125,9 +127,10 @@ pub(super) fn larger_context(
     settings: &ModelSettings,
     asked: Option<AskedContext>,
 ) -> Result<Option<u32>, Failure> {
-    let Some(AskedContext { tokens, ceiling_tokens }) = asked else { return Ok(None) };
+    let Some(AskedContext { tokens, ceiling_tokens, takes_less }) = asked else { return Ok(None) };
     let (trained, usual) = (most_context(descriptor), usual_context(engine, descriptor, settings));
     let most = ceiling_tokens.map_or(trained, |ceiling| ceiling.clamp(usual, trained));
+    let tokens = if takes_less { tokens.min(most) } else { tokens };
     if (1..=most).contains(&tokens) {
         let size = tokens.checked_next_power_of_two().map_or(most, |size| size.min(most));
         return Ok((tokens > usual).then_some(size));
@@ -251,7 +254,7 @@ mod tests {
     }
 
     fn by_owner(tokens: u32) -> AskedContext {
-        AskedContext { tokens, ceiling_tokens: None }
+        AskedContext { tokens, ceiling_tokens: None, takes_less: false }
     }
 
     #[test]
@@ -283,8 +286,10 @@ mod tests {
     #[test]
     fn a_request_of_the_network_has_no_more_than_the_owner_allows() {
         let trained = shape(2, 4, 512);
-        let asked =
-            |tokens, ceiling| larger(&trained, 100, AskedContext { tokens, ceiling_tokens: Some(ceiling) });
+        let asked = |tokens, ceiling| {
+            let asked = AskedContext { tokens, ceiling_tokens: Some(ceiling), takes_less: false };
+            larger(&trained, 100, asked)
+        };
         assert_eq!(asked(100, 0), Ok(None));
         assert_eq!((asked(101, 200), asked(200, 200)), (Ok(Some(128)), Ok(Some(200))));
         assert_eq!(asked(512, 4_096), Ok(Some(512)), "the model can have no more");
@@ -295,6 +300,18 @@ mod tests {
             assert!(failure.hint.is_some_and(|hint| hint.contains("server.context_ceiling_tokens")));
         }
         assert!(asked(513, 4_096).expect_err("it was trained with 512").message.contains("512"));
+    }
+
+    #[test]
+    fn a_request_for_which_less_will_do_gets_the_most_that_it_may_have() {
+        let trained = shape(2, 4, 512);
+        let asked = |tokens, ceiling_tokens| {
+            larger(&trained, 100, AskedContext { tokens, ceiling_tokens, takes_less: true })
+        };
+        assert_eq!((asked(8_192, Some(0)), asked(8_192, Some(200))), (Ok(None), Ok(Some(200))));
+        assert_eq!((asked(8_192, Some(4_096)), asked(8_192, None)), (Ok(Some(512)), Ok(Some(512))));
+        assert_eq!(asked(101, Some(200)), Ok(Some(128)), "what it may have is not cut");
+        assert!(asked(0, None).is_err(), "none is no context");
     }
 
     #[test]
