@@ -1,8 +1,13 @@
-//! HTTP over the runtime: OpenAI's API, that of text-embeddings-inference (TEI), operations, and the owner's admin API.
+//! HTTP over the runtime: the APIs of OpenAI, Anthropic, Ollama, llama-server and text-embeddings-inference (TEI), operations, and the
+//! owner's admin API.
 //!
 //! ```text
 //!   TCP, anyone ──► guard ─┬─► /v1/…                       OpenAI's API        openai/ ─┐
+//!                          ├─► /v1/responses               the same, in items  responses┤
+//!                          ├─► /v1/messages                Anthropic's API     messages ┤
+//!                          ├─► / /api/…                    Ollama's API        ollama/ ─┤
 //!                          ├─► /rerank /embed /tokenize …  that of TEI         rerank, tei/ ─► embedding/ ─► runtime
+//!                          ├─► /completion /props /slots   llama-server's      llama_server/ ─► generation/ ─► runtime
 //!                          ├─► /healthz /readyz /metrics   operations          health, metrics
 //!   Unix socket, owner ────┴─► /admin/…  (owner only)      samovar's own CLI   admin/ ──┴─► generation/ ─► runtime
 //! ```
@@ -24,13 +29,17 @@ mod error;
 mod generation;
 mod health;
 mod layer;
+mod llama_server;
+mod messages;
 mod metrics;
 mod ndjson;
+mod ollama;
 mod openai;
 mod payload;
 mod redact;
 mod refusal;
 mod rerank;
+mod responses;
 mod routes;
 mod serve;
 mod socket;
@@ -77,14 +86,23 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
 
 /// Which route a client meant that asked for one that is not there.
 fn meant_by(path: &str) -> String {
-    const ROUTES: [&str; 5] =
-        ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/rerank"];
+    const ROUTES: [&str; 7] = [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/embeddings",
+        "/v1/models",
+        "/v1/rerank",
+    ];
     let path = path.trim_end_matches('/');
     // A base URL without /v1, with it twice, or with the prefix of another server.
     match ROUTES.into_iter().find(|route| path.ends_with(route.trim_start_matches("/v1"))) {
         Some(route) => format!("did you mean {route}?"),
-        None if path.starts_with("/api/") => "Ollama's API is not served; OpenAI's is, below /v1".to_owned(),
-        None => format!("OpenAI's routes that are served: {}", ROUTES.join(", ")),
+        None if path.starts_with("/api/") => {
+            "Ollama's routes that are served begin with /api/chat and /api/generate".to_owned()
+        }
+        None => format!("routes that are served: {}", ROUTES.join(", ")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Takes the owner's paths out of what strangers read.
 
 /// Routes of this server, which look like paths and may be named.
-const ROUTES: [&str; 5] = ["/v1", "/admin", "/healthz", "/readyz", "/metrics"];
+const ROUTES: [&str; 6] = ["/v1", "/api", "/admin", "/healthz", "/readyz", "/metrics"];
 
 /// The text with each absolute path cut to its last part.
 pub(crate) fn redact(text: &str) -> String {

@@ -3,6 +3,8 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use samovar_core::{ErrorKind, Failure};
 
+use crate::redact::redact;
+
 /// Milliseconds to wait before another try, as OpenAI's clients read it.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// Tells OpenAI's clients whether another try makes sense; they retry every 5xx otherwise.
@@ -49,6 +51,18 @@ impl Refusal {
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.failure = self.failure.with_hint(hint);
         self
+    }
+
+    /// What is wrong and what to do, without a path of this machine. The hint is part of it, because clients show nothing else.
+    pub(crate) fn text(&self) -> String {
+        let failure = &self.failure;
+        let text = match &failure.hint {
+            Some(hint) => format!("{} (hint: {hint})", failure.message),
+            None => failure.message.clone(),
+        };
+        // A route is the client's own word, and no place of ours.
+        let names_a_route = matches!(self.code, UNKNOWN_ROUTE | WRONG_METHOD);
+        if names_a_route { text } else { redact(&text) }
     }
 
     /// The headers that every surface sends with it.

@@ -2,12 +2,13 @@
 //! the reference are read from this table. Nothing is answered here.
 
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::app::{App, Surface};
 use crate::embedding::terms;
+use crate::generation::request_terms;
 use crate::refusal::Refusal;
-use crate::{admin, health, metrics, openai, rerank, tei};
+use crate::{admin, health, llama_server, messages, metrics, ollama, openai, rerank, responses, tei};
 
 /// A field of a request's body, or one of its headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(crate) const fn field(name: &'static str, about: &'static str) -> Field {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
-    /// `GET` or `POST`.
+    /// `GET`, `POST` or `DELETE`.
     pub method: &'static str,
     /// Its path; `{id}` stands for any text.
     pub path: &'static str,
@@ -70,8 +71,25 @@ impl Route {
         Self { method, path, is_owners: false, about, fields: &[], handler, refuse: openai::refuse }
     }
 
+    /// Whether `path` lies below it.
+    fn is_above(&self, path: &str) -> bool {
+        self.path != "/" && path.strip_prefix(self.path).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    const fn of_anthropic(self) -> Self {
+        Self { refuse: messages::refuse, ..self }
+    }
+
     const fn for_owner(self) -> Self {
         Self { is_owners: true, refuse: admin::refuse, ..self }
+    }
+
+    const fn of_ollama(self) -> Self {
+        Self { refuse: ollama::refuse, ..self }
+    }
+
+    const fn for_llama_server(self) -> Self {
+        Self { refuse: llama_server::refuse, ..self }
     }
 
     const fn with(self, fields: &'static [&'static [Field]]) -> Self {
@@ -168,6 +186,15 @@ pub const ROUTES: &[Route] = &[
         post(openai::completions::complete)
     })
     .with(&[openai::completions::FIELDS, openai::COMMON_FIELDS]),
+    Route::new("POST", "/v1/responses", "OpenAI: an answer to a conversation, in items, whole or streamed.", || {
+        post(responses::create::create)
+    })
+    .with(&[responses::create::FIELDS, request_terms::FIELDS]),
+    Route::new("POST", "/v1/messages", "Anthropic: an answer to a conversation, whole or streamed.", || {
+        post(messages::create::create)
+    })
+    .of_anthropic()
+    .with(&[messages::create::FIELDS, request_terms::FIELDS]),
     Route::new("POST", "/v1/embeddings", "OpenAI: a vector for each input.", || {
         post(openai::embeddings::create)
     })
@@ -202,10 +229,84 @@ pub const ROUTES: &[Route] = &[
         "text-embeddings-inference: `?model=NAME`: what an embedder's vectors are, with a fingerprint that stored vectors should carry.",
         || get(tei::info::info),
     ),
+    Route::new("POST", "/completion", "llama-server: a text continued, whole or streamed.", || {
+        post(llama_server::completion::complete)
+    })
+    .for_llama_server()
+    .with(&[llama_server::FIELDS]),
+    Route::new("POST", "/completions", "The same.", || post(llama_server::completion::complete))
+        .for_llama_server()
+        .with(&[llama_server::FIELDS]),
+    Route::new(
+        "GET",
+        "/props",
+        "llama-server: `?model=NAME`: a model's context, slots and usual sampling.",
+        || get(llama_server::props::props),
+    )
+    .for_llama_server(),
+    Route::new(
+        "GET",
+        "/slots",
+        "llama-server: `?model=NAME`: a model's slots, and which are in use; with `&fail_on_no_slot=1` 503 if all are.",
+        || get(llama_server::props::slots),
+    )
+    .for_llama_server(),
+    Route::new("GET", "/health", "llama-server: 200 while requests are accepted, 503 while the daemon shuts down.", || {
+        get(llama_server::props::health)
+    })
+    .for_llama_server(),
+    Route::new("GET", "/v1/health", "The same.", || get(llama_server::props::health)).for_llama_server(),
     Route::new("GET", "/v1/models", "OpenAI: the models that requests may name.", || {
         get(openai::models::list)
     }),
     Route::new("GET", "/v1/models/{id}", "OpenAI: one model.", || get(openai::models::one)),
+    Route::new("GET", "/", "Ollama: says that it is running; `HEAD` as well.", || get(ollama::root::running))
+        .of_ollama(),
+    Route::new(
+        "GET",
+        "/api/version",
+        "Ollama: the version of Ollama whose API this is; ours is in `x-samovar-version`.",
+        || get(ollama::root::version),
+    )
+    .of_ollama(),
+    Route::new("POST", "/api/chat", "Ollama: an answer to a conversation, streamed or whole.", || {
+        post(ollama::chat::chat)
+    })
+    .of_ollama()
+    .with(&[ollama::chat::FIELDS, ollama::COMMON_FIELDS]),
+    Route::new("POST", "/api/generate", "Ollama: an answer to a prompt, streamed or whole.", || {
+        post(ollama::generate::generate)
+    })
+    .of_ollama()
+    .with(&[ollama::generate::FIELDS, ollama::COMMON_FIELDS]),
+    Route::new("POST", "/api/embed", "Ollama: a vector for each text.", || post(ollama::embed::embed))
+        .of_ollama()
+        .with(&[ollama::embed::FIELDS]),
+    Route::new("POST", "/api/embeddings", "Ollama: the vector of one text, not normalised.", || {
+        post(ollama::embed::embeddings)
+    })
+    .of_ollama()
+    .with(&[ollama::embed::OLD_FIELDS]),
+    Route::new("GET", "/api/tags", "Ollama: the models that requests may name.", || {
+        get(ollama::models::tags)
+    })
+    .of_ollama(),
+    Route::new("GET", "/api/ps", "Ollama: the models in memory.", || get(ollama::models::ps)).of_ollama(),
+    Route::new("POST", "/api/show", "Ollama: what is known of a model.", || post(ollama::show::show))
+        .of_ollama()
+        .with(&[ollama::show::FIELDS]),
+    Route::new(
+        "POST",
+        "/api/pull",
+        "Ollama: fetches a model, on the socket alone; on the port it succeeds for one that is here.",
+        || post(ollama::pull::pull),
+    )
+    .of_ollama()
+    .with(&[ollama::pull::FIELDS]),
+    Route::new("POST", "/api/push", "Ollama: refused.", || post(ollama::manage::push)).of_ollama(),
+    Route::new("POST", "/api/copy", "Ollama: refused.", || post(ollama::manage::copy)).of_ollama(),
+    Route::new("POST", "/api/create", "Ollama: refused.", || post(ollama::manage::create)).of_ollama(),
+    Route::new("DELETE", "/api/delete", "Ollama: refused.", || delete(ollama::manage::delete)).of_ollama(),
     Route::new("GET", "/healthz", "200 while the process lives.", || get(health::live)),
     Route::new("GET", "/readyz", "200 while requests are accepted, 503 while the daemon shuts down.", || {
         get(health::ready)
@@ -275,7 +376,8 @@ pub const ROUTES: &[Route] = &[
 /// same beginning says how; OpenAI's clients come to all other paths.
 pub(crate) fn refuse(path: &str, refusal: Refusal) -> Response {
     let alike = |route: &&Route| beginning(route.path).is_some() && beginning(route.path) == beginning(path);
-    let route = ROUTES.iter().find(|route| route.is_of(path)).or_else(|| ROUTES.iter().find(alike));
+    let route = ROUTES.iter().find(|route| route.is_of(path) || route.is_above(path));
+    let route = route.or_else(|| ROUTES.iter().find(alike));
     route.map_or(openai::refuse as fn(Refusal) -> Response, |route| route.refuse)(refusal)
 }
 
@@ -298,6 +400,7 @@ pub const ANSWER_HEADERS: &[Field] = &[
     field("x-request-id", "The request's id."),
     field("x-samovar-cache", "How the model was found: `hit`, `parked`, `joined`, `cold` or `fetched`."),
     field("x-samovar-tier", "Where it was: `l1` (memory), `l2` (disk) or `l3` (its source)."),
+    field("x-samovar-version", "The version of Samovar, of `/api/version`."),
     field("x-queue-position", "The place in the queue, if the request had to wait in it."),
     field("server-timing", "Milliseconds of queue, load, prompt and first token, as far as they are known."),
     field("retry-after", "When the same request may succeed, in seconds."),
@@ -384,12 +487,15 @@ mod tests {
         for (path, is_openais) in [
             ("/v1/models", true),
             ("/v1/nothing", true),
+            ("/v1/responses", true),
             ("/metrics", true),
             ("/nothing", true),
             ("/rerank", true),
             ("/info", true),
             ("/admin", true),
             ("/", true),
+            ("/api/chat", true),
+            ("/api/nothing", true),
             ("/admin/pin", false),
             ("/admin/nothing", false),
         ] {
@@ -402,15 +508,36 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_refusal_at_and_below_anthropics_route_looks_as_its_clients_read_it() {
+        use axum::http::StatusCode;
+        use http_body_util::BodyExt;
+
+        for (path, is_anthropics) in [
+            ("/v1/messages", true),
+            ("/v1/messages/count_tokens", true),
+            ("/v1/messages/batches/x", true),
+            ("/v1/messages2", false),
+        ] {
+            let response = refuse(path, Refusal::new(StatusCode::NOT_FOUND, "none", "there is none"));
+            let body = response.into_body().collect().await.expect("reads").to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!(body["type"] == "error", is_anthropics, "{path}: {body}");
+        }
+    }
+
     #[test]
     fn no_field_is_both_taken_and_refused() {
         let refused: Vec<&str> = openai::refused_fields().map(|(name, _)| name).collect();
         for route in ROUTES {
             for field in route.fields.iter().copied().flatten() {
                 assert!(field.about.ends_with('.'), "{}", field.name);
-                // Reranking is what documents are for.
+                // Reranking is what documents are for, Ollama's API has fields of its own, and llama-server has the schema next to
+                // the grammar.
                 let is_of_rerank = route.path.ends_with("/rerank") && field.name == "documents";
-                assert!(!refused.contains(&field.name) || is_of_rerank, "{}", field.name);
+                let is_of_llama_server = route.path.starts_with("/completion") && field.name == "json_schema";
+                let is_of_others = is_of_rerank || is_of_llama_server || route.path.starts_with("/api/");
+                assert!(!refused.contains(&field.name) || is_of_others, "{}", field.name);
             }
         }
     }

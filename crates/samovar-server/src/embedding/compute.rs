@@ -1,7 +1,7 @@
 //! Computes vectors or scores, and keeps them, counted, until all are there.
 
 use axum::http::HeaderMap;
-use samovar::{AnswerEvent, Common, Embed, Request, Work};
+use samovar::{AnswerEvent, Common, Embed, Request, Timings, Work};
 use samovar_core::generation::FinishReason;
 use samovar_core::{ErrorKind, Failure};
 
@@ -26,8 +26,24 @@ pub(crate) struct Computed {
     pub(crate) values: Vec<Vec<f32>>,
     /// Tokens that were computed for them.
     pub(crate) tokens: u64,
+    /// Where the time went.
+    pub(crate) timings: Timings,
     /// Counts the values, and what was counted before.
     pub(crate) held: BufferCharge,
+}
+
+impl Computed {
+    /// What no inputs become.
+    pub(crate) fn nothing(held: BufferCharge) -> Self {
+        Self {
+            headers: HeaderMap::new(),
+            model: String::new(),
+            values: Vec::new(),
+            tokens: 0,
+            timings: Timings::default(),
+            held,
+        }
+    }
 }
 
 /// Computes all inputs of `embed`. A failure that is about the inputs names `param`.
@@ -72,7 +88,8 @@ pub(crate) async fn compute(
         return Err(incomplete(app, was_cut, computed, inputs));
     }
     let model = opening.granted.as_ref().map(|granted| redact(&granted.model)).unwrap_or_default();
-    Ok(Computed { headers: heading::of(&opening), model, values, tokens, held })
+    let timings = summary.map(|summary| summary.timings).unwrap_or_default();
+    Ok(Computed { headers: heading::of(&opening), model, values, tokens, timings, held })
 }
 
 fn incomplete(app: &App, was_cut: bool, computed: usize, inputs: usize) -> Failure {

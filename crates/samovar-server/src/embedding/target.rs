@@ -18,6 +18,8 @@ pub(crate) enum Ability {
     Rerank,
     /// Split texts into its tokens; every model can.
     Tokenize,
+    /// Write text.
+    Generate,
 }
 
 impl Ability {
@@ -27,6 +29,7 @@ impl Ability {
             Self::Embed => can("embed"),
             Self::Rerank => can("rerank"),
             Self::Tokenize => true,
+            Self::Generate => can("generate"),
         }
     }
 
@@ -35,6 +38,7 @@ impl Ability {
             Self::Embed => "makes vectors",
             Self::Rerank => "reranks",
             Self::Tokenize => "tokenizes",
+            Self::Generate => "writes text",
         }
     }
 }

@@ -15,8 +15,8 @@ pub(crate) fn value_bytes(generate: &Generate) -> usize {
         + generate.template_arguments.values().map(weight).sum::<usize>()
 }
 
-/// JSON that could be read nests no deeper than a stack allows.
-fn weight(value: &Value) -> usize {
+/// Bytes of a value. JSON that could be read nests no deeper than a stack allows.
+pub(crate) fn weight(value: &Value) -> usize {
     let more = match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => text.len(),

@@ -3,19 +3,25 @@
 //!
 //! ```text
 //!   dialect: body ─► params, deadline ─► Request × choices ─► Choices ─► open ─► Opening ─► heading    ─► dialect: bytes
-//!                    thinking            (copies)             (Running each)     (AnswerPhase, waiting)   (Collected)
+//!                    thinking            (copies)             (Running each)     (AnswerPhase, waiting)   (Collected, Parts,
+//!                                                                                                            event_stream)
 //! ```
 //!
 //! Tools, their results and constraints are checked by the runtime. Nothing here knows a wire format: how bodies are read and answers
 //! look is their dialect's (`openai/`, `admin/`).
 
+pub(crate) mod allowed_tools;
 pub(crate) mod choices;
 pub(crate) mod collected;
 pub(crate) mod copies;
 pub(crate) mod deadline;
+pub(crate) mod event_stream;
 pub(crate) mod heading;
+pub(crate) mod long_list;
 pub(crate) mod opening;
 pub(crate) mod params;
+pub(crate) mod parts;
 pub(crate) mod phase;
+pub(crate) mod request_terms;
 pub(crate) mod running;
 pub(crate) mod thinking;

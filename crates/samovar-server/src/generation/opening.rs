@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use samovar::{AnswerEvent, CacheStatus, TraceView, Wait};
+use samovar_core::generation::Usage;
 use samovar_core::{ErrorKind, Failure};
 
 use super::phase::{AnswerPhase, is_speech};
@@ -14,6 +15,8 @@ pub(crate) struct Opening {
     pub(crate) granted: Option<Granted>,
     /// Place in the queue when the request came, if it had to queue.
     pub(crate) queue_position: Option<u32>,
+    /// Counts of the prompt, once it was computed.
+    pub(crate) prompt: Option<Usage>,
     /// What it waits for.
     pub(crate) phase: AnswerPhase,
     /// What was said so far, to be said again to its writer.
@@ -31,7 +34,13 @@ pub(crate) struct Granted {
 
 impl Opening {
     pub(crate) fn begin() -> Self {
-        Self { granted: None, queue_position: None, phase: AnswerPhase::default(), events: VecDeque::new() }
+        Self {
+            granted: None,
+            queue_position: None,
+            prompt: None,
+            phase: AnswerPhase::default(),
+            events: VecDeque::new(),
+        }
     }
 
     /// Whether a choice has spoken or ended.
@@ -57,6 +66,9 @@ impl Opening {
             AnswerEvent::Granted { model, tier, .. } => {
                 let trace = traces[index].clone();
                 self.granted.get_or_insert(Granted { model, tier, trace });
+            }
+            AnswerEvent::Prefilled { usage } => {
+                self.prompt.get_or_insert(usage);
             }
             AnswerEvent::Failed(failure) => return Err(failure),
             event if is_speech(&event) => {

@@ -22,19 +22,20 @@ const PRIVATE_NETWORK_ALLOWED: HeaderName = HeaderName::from_static("access-cont
 /// Schemes of desktop programs with web views; a web page cannot have them.
 const PROGRAM_SCHEMES: [&str; 3] = ["app", "tauri", "vscode-webview"];
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
-const REQUEST_HEADERS: [&str; 8] = [
+const REQUEST_HEADERS: [&str; 9] = [
     "accept",
     "authorization",
     "cache-control",
     "content-type",
     "user-agent",
+    "x-api-key",
     "x-request-id",
     "x-request-timeout",
     "x-requested-with",
 ];
-const REQUEST_HEADER_FAMILIES: [&str; 2] = ["x-stainless-", "openai-"];
+const REQUEST_HEADER_FAMILIES: [&str; 3] = ["x-stainless-", "openai-", "anthropic-"];
 const RESPONSE_HEADERS: &str = "retry-after, retry-after-ms, server-timing, x-queue-position, x-request-id, \
-                                x-samovar-cache, x-samovar-tier, x-should-retry";
+                                x-samovar-cache, x-samovar-tier, x-samovar-version, x-should-retry";
 
 /// Who may call this server, and by which name.
 #[derive(Clone, Debug, Default)]

@@ -111,7 +111,7 @@ impl Embeddings {
 }
 
 fn respond(computed: Computed, encoding: Encoding) -> Result<Response, samovar_core::Failure> {
-    let Computed { headers, model, values, tokens, held } = computed;
+    let Computed { headers, model, values, tokens, held, .. } = computed;
     let mut vectors = values.into_iter().enumerate();
     pieces::respond(headers, held, move |bytes| {
         let Some((index, vector)) = vectors.next() else {

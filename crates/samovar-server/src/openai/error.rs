@@ -5,8 +5,7 @@ use axum::response::{IntoResponse, Response};
 use samovar_core::ErrorKind;
 use serde_json::{Value, json};
 
-use crate::redact::redact;
-use crate::refusal::{Refusal, UNKNOWN_ROUTE, WRONG_METHOD};
+use crate::refusal::Refusal;
 
 /// `error.type` of each kind.
 const TYPES: [(ErrorKind, &str); ErrorKind::ALL.len()] = [
@@ -54,19 +53,12 @@ impl IntoResponse for Refused {
     }
 }
 
-/// `{"error": {…}}`. The hint is part of the message, because clients show nothing else.
+/// `{"error": {…}}`.
 pub(super) fn object(refusal: &Refusal) -> Value {
-    let failure = &refusal.failure;
-    let message = match &failure.hint {
-        Some(hint) => format!("{} (hint: {hint})", failure.message),
-        None => failure.message.clone(),
-    };
-    // A route is the client's own word, and no place of ours.
-    let names_a_route = matches!(refusal.code, UNKNOWN_ROUTE | WRONG_METHOD);
     json!({ "error": {
-        "message": if names_a_route { message } else { redact(&message) },
-        "type": error_type(failure.kind),
-        "param": failure.param,
+        "message": refusal.text(),
+        "type": error_type(refusal.failure.kind),
+        "param": refusal.failure.param,
         "code": refusal.code,
     }})
 }

@@ -12,7 +12,7 @@ use super::{Refused, sse, whole};
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
 use crate::generation::choices::Choices;
-use crate::generation::heading;
+use crate::generation::{event_stream, heading};
 use crate::layer::RequestId;
 use crate::redact::redact;
 
@@ -43,7 +43,7 @@ pub(super) async fn respond<S: Shape>(
     };
     if wanted.is_streamed {
         let writer = sse::Writer::new(frame, shape, count, wanted.includes_usage);
-        return Ok((headers, sse::response(choices, opening, writer)).into_response());
+        return Ok((headers, event_stream::response(choices, opening, writer)).into_response());
     }
     let object = whole::collect(choices, opening.events, &frame, &shape, count).await?;
     Ok((headers, [(header::CONTENT_TYPE, "application/json")], Body::from(object)).into_response())

@@ -154,7 +154,7 @@ pub(super) const fn finish_reason(finish: FinishReason) -> &'static str {
 }
 
 /// Seconds since 1970.
-pub(super) fn now_unix_s() -> u64 {
+pub(crate) fn now_unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
 }
 

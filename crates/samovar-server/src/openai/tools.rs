@@ -4,6 +4,7 @@ use samovar::{Tool, ToolCall, ToolChoice};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::generation::allowed_tools;
 use crate::refusal::{Refusal, shown};
 
 const FUNCTION: &str = "function";
@@ -52,11 +53,7 @@ pub(super) fn of(
     let mut tools = tools.collect::<Result<Vec<_>, _>>()?;
     let (choice, among) = self::choice(choice)?;
     if let Some(among) = among {
-        if let Some(absent) = among.iter().find(|name| tools.iter().all(|tool| tool.name != **name)) {
-            let message = format!("`tool_choice` allows {:?}, which is not in `tools`", shown(absent));
-            return Err(Refusal::invalid("tool_choice", message));
-        }
-        tools.retain(|tool| among.contains(&tool.name));
+        allowed_tools::keep(&mut tools, &among)?;
     }
     Ok((tools, choice))
 }

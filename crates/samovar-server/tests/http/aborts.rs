@@ -90,6 +90,25 @@ async fn twelve_hundred_clients_that_go_leave_nothing_behind() {
 }
 
 #[tokio::test]
+async fn who_leaves_an_agents_stream_frees_its_slot() {
+    let fixture = Fixture::on(FakeEngine::builder().gate_tokens()).await;
+    let body = json!({ "model": "tiny", "temperature": 0, "max_tokens": 200, "stream": true, "input": "Hello there",
+                       "messages": [{ "role": "user", "content": "Hello there" }] });
+    for path in ["/v1/messages", "/v1/responses"] {
+        fixture.engine.tokens_gate().admit(2);
+        let mut client = tcp(&fixture).await;
+        let text = request("POST", path, &[], &body.to_string());
+        client.write_all(text.as_bytes()).await.expect("writes");
+        let mut bytes = Vec::new();
+        while !String::from_utf8_lossy(&bytes).contains("delta") {
+            assert_ne!(client.read_buf(&mut bytes).await.expect("reads"), 0, "{path}");
+        }
+        drop(client);
+        is_free(&fixture).await;
+    }
+}
+
+#[tokio::test]
 async fn nine_hundred_slow_clients_shut_nobody_out() {
     let fixture = Fixture::with(FakeEngine::builder(), |config| {
         config.limits = Limits { connections: 64, ..Limits::default() };

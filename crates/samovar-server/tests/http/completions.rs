@@ -154,9 +154,8 @@ async fn models_are_listed_and_found_without_their_paths() {
     for (path, hint) in [
         ("/chat/completions", "did you mean /v1/chat/completions?"),
         ("/v1/v1/completions", "did you mean /v1/completions?"),
-        ("/api/chat", "Ollama's API is not served"),
         ("/embeddings", "did you mean /v1/embeddings?"),
-        ("/v1/responses", "/v1/completions"),
+        ("/v1/nothing", "/v1/completions"),
     ] {
         let answer = post(&fixture, path, &json!({})).await;
         let error = answer.error();

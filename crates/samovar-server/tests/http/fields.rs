@@ -1,5 +1,6 @@
 //! Every field of OpenAI's API, and the better known ones of its neighbours: used, refused by name, or passed over.
 
+use samovar_server::ROUTES;
 use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
@@ -190,6 +191,47 @@ async fn a_repetition_penalty_has_the_effect_of_a_repeat_penalty() {
     let by_our_name = said(json!({ "repeat_penalty": 10 })).await;
     assert_eq!(said(json!({ "repetition_penalty": 10 })).await, by_our_name);
     assert_eq!(said(json!({ "repetition_penalty": 0.5, "repeat_penalty": 10 })).await, by_our_name);
+}
+
+#[tokio::test]
+async fn no_value_of_a_field_is_a_fault_of_the_server() {
+    let fixture = Fixture::new().await;
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(0.5),
+        json!(1e300),
+        json!(""),
+        json!("x".repeat(5_000)),
+        json!([]),
+        json!([[{}]]),
+        json!([{ "type": "text" }]),
+        json!([{ "type": "function", "role": "user", "content": {} }]),
+        json!({}),
+        json!({ "type": "tool", "name": 3, "effort": 3, "format": 3 }),
+    ];
+    let response = json!({ "model": "tiny", "input": "x", "max_output_tokens": 2 });
+    let message =
+        json!({ "model": "tiny", "messages": [{ "role": "user", "content": "x" }], "max_tokens": 2 });
+    for (path, sound) in [("/v1/responses", response), ("/v1/messages", message)] {
+        let route = ROUTES.iter().find(|route| route.path == path).expect("is served");
+        for field in route.fields.iter().copied().flatten() {
+            for value in &odd {
+                let mut body = sound.clone();
+                body[field.name] = value.clone();
+                let answer = post(&fixture, path, &body).await;
+                assert!(
+                    [200, 400, 404, 504].contains(&answer.status),
+                    "{}: {value}: {}",
+                    field.name,
+                    answer.body
+                );
+                assert!(answer.body.len() < 16_000, "{}: {}", field.name, answer.body);
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,17 +5,29 @@ use crate::raw::{exchange, request, tcp};
 
 const CHAT: &str = r#"{"model":"demo","messages":[{"role":"user","content":"hi"}],"max_tokens":1}"#;
 const TEXT: &str = r#"{"model":"demo","prompt":"a","max_tokens":1}"#;
+const OLLAMA: &str = r#"{"model":"demo","messages":[{"role":"user","content":"hi"}],"prompt":"hi","options":{"num_predict":1}}"#;
 const INPUT: &str = r#"{"model":"demo","input":"a"}"#;
-const ROUTES: [(&str, &str, &str); 15] = [
+const ROUTES: [(&str, &str, &str); 26] = [
     ("GET", "/v1/models", ""),
     ("GET", "/v1/models/demo", ""),
     ("POST", "/v1/chat/completions", CHAT),
     ("POST", "/v1/completions", TEXT),
+    ("POST", "/v1/responses", INPUT),
+    ("POST", "/v1/messages", CHAT),
     ("POST", "/v1/embeddings", INPUT),
     ("POST", "/v1/rerank", INPUT),
     ("POST", "/embed", INPUT),
     ("POST", "/tokenize", INPUT),
     ("GET", "/info", ""),
+    ("GET", "/", ""),
+    ("GET", "/api/tags", ""),
+    ("POST", "/api/chat", OLLAMA),
+    ("POST", "/api/generate", OLLAMA),
+    ("POST", "/api/show", OLLAMA),
+    ("POST", "/completion", TEXT),
+    ("GET", "/props", ""),
+    ("GET", "/slots", ""),
+    ("GET", "/health", ""),
     ("GET", "/healthz", ""),
     ("GET", "/readyz", ""),
     ("GET", "/metrics", ""),

@@ -37,6 +37,21 @@ impl Answer {
         events.into_iter().filter(|event| !event.starts_with(": ")).map(object).collect()
     }
 
+    /// The objects of a stream of events that have names, without comments and pings; each has its event's name as its type.
+    pub(crate) fn named_events(&self) -> Vec<Value> {
+        assert_eq!(self.header("content-type"), Some("text/event-stream; charset=utf-8"), "{}", self.body);
+        let events =
+            self.body.strip_suffix("\n\n").expect("the stream ends with an empty line").split("\n\n");
+        let named = events.filter(|event| !event.starts_with(": ")).map(|event| {
+            let named = event.strip_prefix("event: ").and_then(|event| event.split_once("\ndata: "));
+            let (name, data) = named.expect("a name and data");
+            let object: Value = serde_json::from_str(data).expect("an object");
+            assert_eq!(object["type"], name);
+            object
+        });
+        named.filter(|event| event["type"] != "ping").collect()
+    }
+
     /// What the comments of a stream say.
     pub(crate) fn comments(&self) -> Vec<&str> {
         self.body.split("\n\n").filter_map(|event| event.strip_prefix(": ")).collect()

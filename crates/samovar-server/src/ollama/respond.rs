@@ -1,0 +1,71 @@
+//! From a checked request to a response: starts the answer, waits for its first token, writes it in one of two ways.
+
+use std::collections::VecDeque;
+
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use samovar::{AnswerEvent, ModelInfo, Request, Work};
+use samovar_core::{ErrorKind, Failure};
+
+use super::shape::{Frame, Part, Shape, call, logprob};
+use super::terms::Wanted;
+use super::{Refused, lines};
+use crate::app::App;
+use crate::buffer_charge::BufferCharge;
+use crate::generation::choices::Choices;
+use crate::generation::collected::Collected;
+use crate::generation::{copies, heading, long_list};
+use crate::refusal::{Refusal, shown};
+
+/// Answers a request.
+pub(super) async fn respond(app: &App, wanted: Wanted, shape: Shape) -> Result<Response, Refused> {
+    let Wanted { asked, info, common, generate, is_streamed } = wanted;
+    // A model that is not here yet may be anything.
+    let writes_text = |info: &ModelInfo| info.capabilities.iter().any(|work| work == "generate");
+    if info.as_ref().is_some_and(|info| !writes_text(info)) {
+        let message = format!("{:?} does not support {}", shown(&asked), shape.verb());
+        return Err(Refusal::invalid("model", message).into());
+    }
+    let mut held = BufferCharge::new(app, &common.client);
+    held.add(copies::value_bytes(&generate))?;
+    let request = Request::of(common, Work::Generate(generate));
+    let mut choices = Choices::start(app, vec![request], held)?;
+    let opening = choices.open().await?;
+    let headers = heading::of(&opening);
+    let frame = Frame::new(&asked, shape);
+    if is_streamed {
+        return Ok((headers, lines::response(choices, opening.events, frame)).into_response());
+    }
+    let object = collect(choices, opening.events, &frame).await?;
+    Ok((headers, [(header::CONTENT_TYPE, "application/json")], Body::from(object)).into_response())
+}
+
+/// Waits for the whole answer, which is counted until its reader has it.
+async fn collect(
+    mut choices: Choices,
+    mut said: VecDeque<(usize, AnswerEvent)>,
+    frame: &Frame,
+) -> Result<Bytes, Failure> {
+    let mut held = choices.holds();
+    let mut collected = Collected::default();
+    loop {
+        let next = match said.pop_front() {
+            Some(event) => Some(event),
+            None => choices.next().await,
+        };
+        let Some((_, event)) = next else { break };
+        collected.take(event, &mut held)?;
+    }
+    let Collected { text, thinking, calls, logprobs, summary } = collected;
+    let summary =
+        summary.ok_or_else(|| Failure::new(ErrorKind::Internal, "an answer ended without a summary"))?;
+    let mut whole = Part { text, thinking, ..Part::default() };
+    for one in &calls {
+        whole.calls.extend(call(whole.calls.len(), one));
+    }
+    let object = frame.last(whole, &summary);
+    let mut bytes = serde_json::to_vec(&object).expect("invariant: answers are plain data");
+    long_list::append(&mut bytes, "logprobs", logprobs.iter().map(logprob));
+    held.becomes(bytes)
+}
