@@ -445,7 +445,9 @@ fn requests(said: &mut String) {
         // The owner's routes answer with the failure itself.
         let error = if object["error"].is_object() { &object["error"] } else { &object };
         let code = error["code"].as_str().or(error["kind"].as_str()).unwrap_or("-");
-        let message = same(&home, error["message"].as_str().unwrap_or("-"));
+        // Those of Ollama's API have nothing but a text.
+        let message = error["message"].as_str().or(object["error"].as_str());
+        let message = same(&home, message.unwrap_or("-"));
         writeln!(said, "> {method} {path} {body}\n{status} {code}: {message}\n").expect("text");
     }
     daemon.signal(Signal::TERM);
