@@ -13,6 +13,7 @@
 //!   cores        processor cores: there, idle, shared
 //!   byte_budget  one bound on the bytes of many holders
 //!   gdsf         what keeping a thing saves
+//!   json         how deep JSON is nested, before it is parsed
 //!   system_words what the operating system said, as people read it
 //!   port/        what others must provide: an engine, a clock
 //!   error        one table from kind to HTTP status, code and retry
@@ -32,6 +33,7 @@ pub mod footprint;
 pub mod format;
 pub mod gdsf;
 pub mod generation;
+pub mod json;
 pub mod memory;
 pub mod model;
 pub mod port;
