@@ -33,7 +33,7 @@ pub(crate) const COUNTED_PROPERTIES: usize = 100;
 
 /// Rules of a GBNF grammar.
 pub(crate) const GBNF_RULES: usize = 1_000;
-/// Parentheses within parentheses of a GBNF grammar.
+/// Parentheses within parentheses of a GBNF grammar, and repetitions of one part behind each other.
 pub(crate) const GBNF_DEPTH: usize = 64;
 /// Repetitions of one part of a GBNF grammar, as in llama.cpp.
 pub(crate) const GBNF_REPETITIONS: u32 = 2_000;

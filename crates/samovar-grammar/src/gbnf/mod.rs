@@ -113,6 +113,8 @@ mod tests {
         }
         let deep = format!("root ::= {}\"a\"{}", "(".repeat(1_000), ")".repeat(1_000));
         assert!(refused(&deep).contains("parentheses"));
+        let repeated = |signs: usize| format!("root ::= \"a\"{}", "?".repeat(signs));
+        assert!(refused(&repeated(65)).contains("repetitions") && to_lark(&repeated(64)).is_ok());
         let many: Vec<String> = (0..2_000).map(|rule| format!("r{rule} ::= \"a\"\n")).collect();
         assert!(refused(&many.concat()).contains("rules"));
     }

@@ -177,7 +177,7 @@ impl Parser {
 
     /// A part with the repetitions behind it.
     fn repeated(&mut self, mut part: Part) -> Result<Part, Error> {
-        loop {
+        for _ in 0..=limits::GBNF_DEPTH {
             let (least, most) = match self.peek() {
                 Some('*') => (0, None),
                 Some('+') => (1, None),
@@ -189,6 +189,7 @@ impl Parser {
             self.space(self.depth > 0);
             part = Part::Repeat { part: Box::new(part), least, most };
         }
+        self.refused(format!("one part has more than {} repetitions", limits::GBNF_DEPTH))
     }
 
     /// The counts between braces; stops at the closing one.
