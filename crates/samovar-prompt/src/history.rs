@@ -1,5 +1,5 @@
-//! Fits tools, calls and results to what a template can take: it is given them where and as it looks for them, and as
-//! text where it does not. Texts and what users wrote stay as they are.
+//! Fits tools, calls, results and later system texts to what a template can take: it is given them where and as it looks
+//! for them, and as text where it does not. Texts and what users wrote stay as they are.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -27,6 +27,40 @@ pub(crate) fn is_plain(conversation: &Conversation) -> bool {
     };
     !has_tools(conversation)
         && conversation.messages.as_array().is_none_or(|messages| messages.iter().all(is_plain))
+}
+
+/// Whether a message is the system's.
+fn is_system(message: &Json) -> bool {
+    ["system", "developer"].iter().any(|role| message["role"] == *role)
+}
+
+/// The messages with no system message but the first: texts of those that follow it at once stand in it, and later ones
+/// are told by a user, in one message with what the user says before and behind them. `None` where there is no other.
+/// So a turn changes nothing of the turns before it, and their prompt is the beginning of the next one.
+pub(crate) fn one_system_first(messages: &Json) -> Option<Json> {
+    let messages = messages.as_array()?;
+    if !messages.iter().skip(1).any(is_system) {
+        return None;
+    }
+    let count = messages.iter().take_while(|message| is_system(message)).count();
+    let (first, later) = messages.split_at(count);
+    let mut fitted: Vec<FittedHistory> = Vec::with_capacity(messages.len());
+    if let Some((system, others)) = first.split_first() {
+        let mut message = system.clone();
+        for other in others {
+            append_content(&mut message["content"], other["content"].clone());
+        }
+        fitted.push(FittedHistory { message, is_told: false });
+    }
+    fitted.extend(later.iter().map(|message| {
+        let is_told = is_system(message);
+        let mut message = message.clone();
+        if is_told {
+            message["role"] = "user".into();
+        }
+        FittedHistory { message, is_told }
+    }));
+    Some(Json::Array(joined(fitted)))
 }
 
 /// Whether there are tools. An empty list is none; it reaches the template as it was sent.
@@ -77,10 +111,7 @@ fn fit_tools(conversation: &mut Conversation, detected: &Detected, write_mark: &
     }
     let Some(tools) = conversation.tools.take() else { return };
     let Json::Array(messages) = &mut conversation.messages else { return };
-    if !messages
-        .first()
-        .is_some_and(|first| ["system", "developer"].iter().any(|role| first["role"] == *role))
-    {
+    if !messages.first().is_some_and(is_system) {
         messages.insert(0, json!({ "role": "system", "content": "" }));
     }
     let system = &mut messages[0];
@@ -141,7 +172,7 @@ fn text_apart(message: Json, fit: &Fit) -> Vec<Json> {
     vec![text, calls]
 }
 
-/// A message, and whether it tells a result in a user's words.
+/// A message, and whether it tells a result or a system text in a user's words.
 struct FittedHistory {
     message: Json,
     is_told: bool,
@@ -273,8 +304,8 @@ fn one_by_one(fitted: Vec<FittedHistory>) -> Vec<FittedHistory> {
     split
 }
 
-/// The messages, those that tell results as one with their neighbours of the same role: templates insist that users and
-/// models take turns.
+/// The messages, those that tell something in a user's words as one with their neighbours of the same role: templates
+/// insist that users and models take turns.
 fn joined(fitted: Vec<FittedHistory>) -> Vec<Json> {
     let mut joined: Vec<FittedHistory> = Vec::with_capacity(fitted.len());
     for FittedHistory { message, is_told } in fitted {

@@ -12,7 +12,7 @@ use crate::bounds;
 use crate::control::{ControlTokens, has_sign};
 use crate::conversation::Conversation;
 use crate::dialect::Dialect;
-use crate::dialect::detect::{Detected, Exhausted, Probe, ToolsPlace, detect};
+use crate::dialect::detect::{Detected, Exhausted, Probe, ToolsPlace, detect, names_thoughts, text_alone};
 use crate::script::{Script, Stop};
 use crate::template::{self, CHATML};
 use crate::{fitting, history, marks};
@@ -38,6 +38,8 @@ pub struct Renderer {
     refuses_system: OnceLock<bool>,
     /// It takes a message's parts as a list.
     takes_parts: OnceLock<bool>,
+    /// Its source names thoughts: answers without calls have a dialect, too.
+    names_thoughts: bool,
     /// How it writes calls, and what it can take of them.
     detected: OnceLock<Detected>,
 }
@@ -58,6 +60,9 @@ pub struct Rendered {
 
 /// The note of a system text that moved.
 const SYSTEM_MOVED: &str = "the model's chat template has no system role: the system text stands before the user message that follows it";
+/// The note of later system texts.
+const SYSTEM_TOLD: &str =
+    "the model's chat template takes a system message only at the beginning: a user tells later system texts";
 /// The note of tools that stand in the system text.
 const TOOLS_DESCRIBED: &str =
     "the model's chat template knows no tools: they are described in the system text";
@@ -87,15 +92,20 @@ impl Renderer {
             has_failed: Once::new(),
             refuses_system: OnceLock::new(),
             takes_parts: OnceLock::new(),
+            names_thoughts: names_thoughts(source),
             detected: OnceLock::new(),
             source: source.to_owned(),
         })
     }
 
-    /// How the model writes thoughts and calls: found at the first call by rendering a few short conversations, and
-    /// kept.
-    pub fn dialect(&self) -> Arc<Dialect> {
-        Arc::clone(&self.detected().dialect)
+    /// How the model writes the answer to `chat`: found by rendering a few short conversations, and kept. Nothing is
+    /// rendered for an answer that can only be text: without tools, by a template that names no thought.
+    pub fn dialect(&self, chat: &Chat) -> Arc<Dialect> {
+        let may_call = chat.tools.is_some() && chat.tool_choice != ToolChoice::None;
+        if may_call || self.names_thoughts {
+            return Arc::clone(&self.detected().dialect);
+        }
+        text_alone()
     }
 
     /// The conversation as the text that makes the model answer next.
@@ -121,7 +131,7 @@ impl Renderer {
             (rendered, _) => rendered?,
         };
         rendered.notes.append(&mut notes);
-        rendered.opens_thinking = chat.add_generation_prompt && self.ends_in_thought(&rendered.text);
+        rendered.opens_thinking = chat.add_generation_prompt && self.ends_in_thought(&rendered.text, chat);
         Ok(rendered)
     }
 
@@ -135,14 +145,17 @@ impl Renderer {
             Err(failure) if failure.kind == ErrorKind::InvalidRequest => failure,
             result => return result,
         };
-        match fitting::system_before_user(&conversation.messages) {
-            Some(moved) if self.refuses_system() => {
-                conversation.messages = moved;
-                let rendered = self.finish(&conversation, chat)?;
-                Ok(Rendered { notes: vec![SYSTEM_MOVED], ..rendered })
-            }
-            _ => Err(refusal),
-        }
+        let told = history::one_system_first(&conversation.messages);
+        let messages = told.as_ref().unwrap_or(&conversation.messages);
+        let moved = fitting::system_before_user(messages).filter(|_| self.refuses_system());
+        let (messages, note) = match (moved, told) {
+            (Some(moved), _) => (moved, SYSTEM_MOVED),
+            (None, Some(told)) => (told, SYSTEM_TOLD),
+            (None, None) => return Err(refusal),
+        };
+        conversation.messages = messages;
+        let rendered = self.finish(&conversation, chat)?;
+        Ok(Rendered { notes: vec![note], ..rendered })
     }
 
     /// The conversation as [`render`](Self::render) does it, but with nothing fitted to the template: what the Hugging
@@ -192,9 +205,9 @@ impl Renderer {
         }
     }
 
-    fn ends_in_thought(&self, text: &str) -> bool {
-        let thinking = self.detected().dialect.thinking.as_ref();
-        thinking.is_some_and(|marks| text.trim_end().ends_with(&marks.open))
+    fn ends_in_thought(&self, text: &str, chat: &Chat) -> bool {
+        let dialect = self.dialect(chat);
+        dialect.thinking.as_ref().is_some_and(|marks| text.trim_end().ends_with(&marks.open))
     }
 
     fn finish(&self, conversation: &Conversation, chat: &Chat) -> Result<Rendered, Failure> {
@@ -540,6 +553,38 @@ mod tests {
     }
 
     #[test]
+    fn a_user_tells_the_later_system_texts_that_a_template_refuses() {
+        let strict = "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('system comes first') }}{% endif %}{{ m.role }}:{{ m.content }};{% endfor %}";
+        let chat = |messages: &[&str]| {
+            let messages: Vec<_> = messages
+                .iter()
+                .filter_map(|message| message.split_once(':'))
+                .map(|(role, content)| serde_json::json!({ "role": role, "content": content }))
+                .collect();
+            let count = u32::try_from(messages.len()).expect("few");
+            Chat::new(serde_json::Value::from(messages).to_string(), count)
+        };
+        let all = ["system:A", "system:B", "user:C", "system:D", "assistant:E", "system:F", "user:G"];
+        let rendered = renderer(Some(strict)).unwrap().render(&chat(&all)).expect("renders");
+        assert_eq!(rendered.text, "system:A\nB;user:C\nD;assistant:E;user:F\nG;");
+        assert_eq!(rendered.notes, [SYSTEM_TOLD]);
+        // The beginning is the same in each turn.
+        assert_eq!(render(Some(strict), &chat(&all[..4])).expect("renders"), "system:A\nB;user:C\nD;");
+        let last = ["user:A", "assistant:B", "system:C"];
+        assert_eq!(render(Some(strict), &chat(&last)).expect("renders"), "user:A;assistant:B;user:C;");
+        // This one has no place for any of them.
+        let rendered = renderer(Some(NO_SYSTEM)).unwrap().render(&chat(&all)).expect("renders");
+        assert_eq!(rendered.text, "user:A\nB\nC\nD;assistant:E;user:F\nG;");
+        assert_eq!(rendered.notes, [SYSTEM_MOVED]);
+        // What a template takes stays where it is.
+        let takes = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}";
+        let text = render(Some(takes), &chat(&all)).expect("renders");
+        assert_eq!(text, "system:A;system:B;user:C;system:D;assistant:E;system:F;user:G;");
+        let failure = renderer(Some(strict)).unwrap().render_as_sent(&chat(&all)).expect_err("refuses");
+        assert!(failure.message.ends_with("system comes first"), "{failure}");
+    }
+
+    #[test]
     fn what_a_template_refuses_for_another_reason_stays_refused() {
         let twice = r#"[{"role":"system","content":"a"},{"role":"user","content":"b"},{"role":"user","content":"c"}]"#;
         let failure = render(Some(NO_SYSTEM), &Chat::new(twice, 3)).expect_err("refuses");
@@ -561,6 +606,27 @@ mod tests {
             render(None, &chat).expect("renders"),
             "<|im_start|>user\na\nb<|im_end|>\n<|im_start|>assistant\n"
         );
+    }
+
+    #[test]
+    fn a_dialect_is_found_only_where_the_answer_may_have_a_thought_or_a_call() {
+        let tools = Some(r#"[{"type":"function","function":{"name":"f"}}]"#.to_owned());
+        let plain = "{% for m in messages %}{{ m.content }}{% endfor %}";
+        let thinks = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}";
+        let names_field = "{% for m in messages %}{{ m.reasoning_content }}{{ m.content }}{% endfor %}";
+        for (template, chat, is_found) in [
+            (plain, hello(), false),
+            (plain, Chat { tools: tools.clone(), tool_choice: ToolChoice::None, ..hello() }, false),
+            (plain, Chat { tools, ..hello() }, true),
+            (thinks, hello(), true),
+            (names_field, hello(), true),
+        ] {
+            let renderer = renderer(Some(template)).unwrap();
+            renderer.render(&chat).expect("renders");
+            let dialect = renderer.dialect(&chat);
+            assert_eq!(renderer.detected.get().is_some(), is_found, "{template}: {chat:?}");
+            assert_eq!(dialect.thinking, renderer.detected().dialect.thinking, "{template}: {chat:?}");
+        }
     }
 
     #[test]

@@ -321,7 +321,7 @@ fn every_template_has_a_case() {
 #[test]
 fn the_dialect_of_every_template_is_found() {
     for case in cases() {
-        assert_eq!(*renderer(case.name).dialect(), case.dialect(), "{}", case.name);
+        assert_eq!(*renderer(case.name).dialect(&chat(&[], true)), case.dialect(), "{}", case.name);
     }
 }
 
@@ -346,7 +346,7 @@ fn calls_are_read_as_they_were_rendered() {
         let answer = answer.trim_end();
         let answer = answer.strip_suffix(case.end).unwrap_or_else(|| panic!("{name}: {answer}"));
         let chat = chat(&[user("hi")], true);
-        let dialect = renderer.dialect();
+        let dialect = renderer.dialect(&chat);
         let read = |pieces: &[&str]| read(&dialect, &chat, opens_thinking, pieces.iter().copied());
 
         let (at_once, finish) = read(&[answer]);
@@ -552,7 +552,7 @@ fn a_hostile_template_has_a_dialect() {
         "{% for m in messages %}{{ m.reasoning_content }}{{ m.content }}{{ m.tool_calls }}{% endfor %}",
         "<|channel|><|message|><|call|>{{ raise_exception('no') }}",
     ] {
-        let dialect = renderer_of(template, &[]).expect(template).dialect();
+        let dialect = renderer_of(template, &[]).expect(template).dialect(&chat(&[], true));
         let Calls { around_all, around_each, .. } = &dialect.calls;
         let mut marks = [around_all, around_each, &dialect.thinking].into_iter().flatten();
         assert!(marks.all(|marks| !marks.open.is_empty()), "{template}: {dialect:?}");
@@ -571,7 +571,10 @@ fn dialects_of_other_templates_are_shown() {
         let template = fs_err::read_to_string(&path).expect("a template");
         let begun = std::time::Instant::now();
         match renderer_of(&template, &[]) {
-            Ok(renderer) => println!("{}: {:?}, {:?}", path.display(), renderer.dialect(), begun.elapsed()),
+            Ok(renderer) => {
+                let dialect = renderer.dialect(&chat(&[], true));
+                println!("{}: {dialect:?}, {:?}", path.display(), begun.elapsed());
+            }
             Err(failure) => println!("{}: {failure}", path.display()),
         }
     }

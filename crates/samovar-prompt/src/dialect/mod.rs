@@ -18,6 +18,8 @@ mod reader;
 pub use grammar::answer_grammar;
 pub use reader::AnswerReader;
 
+use samovar_core::{Chat, ToolChoice};
+
 /// How a model writes thoughts and calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dialect {
@@ -27,6 +29,15 @@ pub struct Dialect {
     pub calls: Calls,
     /// The template itself tells the model of tools; otherwise they are described in the system text.
     pub knows_tools: bool,
+}
+
+impl Dialect {
+    /// Whether an answer to this may have several calls. A model that must call, and whose template knows no tools, calls one: it
+    /// was never taught when to stop, and writes the same call until its tokens are used up.
+    pub(crate) fn takes_several_calls(&self, chat: &Chat) -> bool {
+        let must_call = matches!(chat.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
+        chat.parallel_tool_calls && (self.knows_tools || !must_call)
+    }
 }
 
 /// What stands before and behind something. Never empty before; behind it may be empty: then the end of the answer, or what

@@ -110,6 +110,18 @@ impl Detected {
     }
 }
 
+/// Whether the source of a template names a thought: a field of one, or a mark. Where it does not, no thought is found.
+pub(crate) fn names_thoughts(source: &str) -> bool {
+    THINKING_FIELDS.iter().any(|field| source.contains(field))
+        || families::known_thinking(source).is_some()
+        || families::likely_thinking(source).is_some()
+}
+
+/// The dialect of answers that are text alone.
+pub(crate) fn text_alone() -> Arc<Dialect> {
+    Detected::generic(None).dialect
+}
+
 /// Finds the dialect of the template with this source. A template that cannot be understood has the generic one.
 pub(crate) fn detect(source: &str, eos_token: &str, render: &Render) -> Detected {
     Detector { source, eos_token, render }

@@ -70,7 +70,7 @@ pub fn answer_grammar(
         return Ok(Some(lark.finish()));
     }
     let is_strict = tools.iter().any(|tool| tool.is_strict);
-    let rules = CallRules::new(dialect, &tools, chat.parallel_tool_calls);
+    let rules = CallRules::new(dialect, &tools, dialect.takes_several_calls(chat));
     let is_free = !must_call && constraint.is_none();
     if is_free && rules.open().is_none() && !is_strict {
         // A call that no mark announces cannot be told from text before it is one.

@@ -57,6 +57,19 @@ fn text_is_free_until_the_mark() {
 }
 
 #[test]
+fn a_model_whose_template_knows_no_tools_is_made_to_call_once() {
+    let untaught = Dialect { knows_tools: false, ..hermes() };
+    for choice in [ToolChoice::Required, ToolChoice::Named("weather".to_owned())] {
+        let several = chat(choice.clone());
+        let single = Chat { parallel_tool_calls: false, ..chat(choice) };
+        assert_eq!(written(&untaught, &several, None), written(&hermes(), &single, None));
+        assert_ne!(written(&hermes(), &several, None), written(&hermes(), &single, None));
+    }
+    let auto = chat(ToolChoice::Auto);
+    assert_eq!(written(&untaught, &auto, None), written(&hermes(), &auto, None));
+}
+
+#[test]
 fn schemas_are_kept_where_they_are_strict_and_loosened_where_not() {
     let grammar = written(&hermes(), &chat(ToolChoice::Required), None);
     let strict = rule(&grammar, "r0").strip_prefix("%json ").unwrap();
@@ -210,6 +223,16 @@ fn every_form_has_its_calls() {
     );
     assert!(call.contains(r#""unit" ">" WS? ( "C" | "F" ) WS? "</parameter>" )?"#), "{call}");
     assert!(call.ends_with(r#"WS? "</function>""#) && grammar.contains("r0[lazy]: TEXT \"</parameter>\"\n"));
+    let [before_name, after_name, before_key, after_key, after_value, after_arguments] =
+        ["<invoke name=\"", "\">", "<p name=\"", "\">", "</p>", "</invoke>"].map(str::to_owned);
+    let form = Form::Tagged { before_name, after_name, before_key, after_key, after_value, after_arguments };
+    let in_one_pair = dialect(Some(marks("<calls>", "</calls>")), None, form);
+    let grammar = written(&in_one_pair, &chat(ToolChoice::Required), None);
+    assert!(
+        grammar.contains(": \"<calls>\" WS? call ( WS? call )* WS? \"</calls>\"\n")
+            && grammar.contains(r#": "<invoke" WS? "name=\"" "weather" "\">" "#),
+        "{grammar}"
+    );
     let python = written(&dialect(None, None, Form::Python), &chat(ToolChoice::Required), None);
     let weather = r#""weather(" "city=" PYSTRING ( ", " "days=" PYINTEGER )? ( ", " "unit=" ( "\"C\"" | "\"F\"" ) )? ")""#;
     assert!(python.contains(weather), "{python}");

@@ -98,7 +98,7 @@ impl AnswerSyntax {
             think: dialect.thinking.as_ref().filter(|marks| !marks.open.trim().is_empty()).map(Around::new),
             tools,
             looks_for_calls,
-            is_single: !chat.parallel_tool_calls,
+            is_single: !dialect.takes_several_calls(chat),
             is_array: matches!(form, Form::Json { is_array: true, .. }),
             is_bare: looks_for_calls && (is_optional || !has_marks),
         })
@@ -138,7 +138,7 @@ impl AnswerSyntax {
         let think = think.map(|think| (&think.open, Next::Think)).into_iter();
         // Marks that close calls, where something stands between a call and them.
         let closing = self.closing(group).into_iter().flatten();
-        found(text, self.opening().chain(think).chain(closing))
+        found(text, self.opening(group).chain(think).chain(closing))
     }
 
     /// What a part of a thought is. `has_begun`: something has been thought.
@@ -146,7 +146,7 @@ impl AnswerSyntax {
         let Some(think) = &self.think else { return Found::Nothing };
         let again = (!has_begun).then_some((&think.open, Next::Think)).into_iter();
         if think.close.is_empty() {
-            return found(text, self.opening().chain(again));
+            return found(text, self.opening(Group::default()).chain(again));
         }
         found(text, std::iter::once((&think.close, Next::Text)).chain(again))
     }
@@ -158,9 +158,7 @@ impl AnswerSyntax {
         if marks.is_empty() {
             marks.push((&self.between, Next::Between));
             marks.extend(close_all);
-            marks.extend(self.opening());
-            let name = self.shape.before_name().filter(|_| group.is_in_all && self.each.is_none());
-            marks.extend(name.map(|mark| (mark, Next::Name)));
+            marks.extend(self.opening(group));
             marks.extend(self.think.as_ref().map(|think| (&think.open, Next::Think)));
         }
         marks
@@ -177,11 +175,12 @@ impl AnswerSyntax {
         [each.map(|each| (&each.close, Next::CloseEach)), all.map(|all| (&all.close, Next::CloseAll))]
     }
 
-    /// The marks with which calls begin.
-    fn opening(&self) -> impl Iterator<Item = (&Mark, Next)> {
+    /// The marks with which calls begin. What stands before a name is one of them where no mark must come before it, or
+    /// where that one is open: all calls are within one pair of marks.
+    fn opening(&self, group: Group) -> impl Iterator<Item = (&Mark, Next)> {
         let all = self.all.as_ref().map(|all| (&all.open, Next::OpenAll));
         let each = self.each.as_ref().map(|each| (&each.open, Next::OpenEach));
-        let is_first = self.looks_for_calls && all.is_none() && each.is_none();
+        let is_first = self.looks_for_calls && each.is_none() && (all.is_none() || group.is_in_all);
         let name = self.shape.before_name().filter(|_| is_first).map(|mark| (mark, Next::Name));
         [all, each, name].into_iter().flatten()
     }

@@ -173,6 +173,27 @@ fn a_name_may_end_with_its_line() {
 }
 
 #[test]
+fn several_names_stand_within_one_pair_of_marks() {
+    let form = tagged(["<invoke name=\"", "\">", "<parameter name=\"", "\">", "</parameter>", "</invoke>"]);
+    let all = dialect(Some(marks("<calls>", "</calls>")), None, form);
+    let call = "<invoke name=\"weather\">\n<parameter name=\"city\">Oslo</parameter>\n</invoke>\n";
+    let other = "<invoke name=\"get_time\">\n</invoke>\n";
+    let both = r#"0:weather|0={"city": "Oslo"}|1:get_time|1={}"#;
+    assert_eq!(read(&all, &format!("<calls>\n{call}{other}</calls>")), format!("{both}|calls"));
+    // Also behind text, and behind what is no call.
+    let said = r#"0:weather|0={"city": "Oslo"}|and|1:get_time|1={}|calls"#;
+    assert_eq!(read(&all, &format!("<calls>{call}and {other}</calls>")), said);
+    let said = r#"0:weather|0={"city": "Oslo"}|<invoke name=" ">|1:get_time|1={}|calls"#;
+    assert_eq!(read(&all, &format!("<calls>{call}<invoke name=\" \">{other}</calls>")), said);
+    // Outside of the marks, a name is text.
+    assert_eq!(read(&all, other), other);
+    assert_eq!(
+        read(&all, &format!("<calls>{call}</calls>\n{other}")),
+        format!("0:weather|0={{\"city\": \"Oslo\"}}|{other}|calls")
+    );
+}
+
+#[test]
 fn python_calls_have_json_for_arguments() {
     let lfm = dialect(Some(marks("<|tool_call_start|>", "<|tool_call_end|>")), None, Form::Python);
     let text = "<|tool_call_start|>[weather(city='O\\'Hare, (x)', days=2, wind=True), get_time()]<|tool_call_end|>It";
