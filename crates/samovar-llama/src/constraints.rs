@@ -112,8 +112,12 @@ fn read(texts: &Arc<Vocabulary>, model: &Arc<LlamaModel>) -> Result<samovar_gram
     let named = named.and_then(|token| u32::try_from(token.0).ok());
     let any = || tokens.iter().position(|token| token.is_end).map(|token| token as u32);
     let end = named.or_else(any).ok_or(Error::NoEnd)?;
-    let (texts, model) = (Arc::clone(texts), Arc::clone(model));
-    samovar_grammar::Vocabulary::new(tokens, end, move |text| tokenize(&texts, &model, text))
+    // A grammar that no request waits for may still be compiled when the model is unloaded, and must not keep it.
+    let (texts, model) = (Arc::clone(texts), Arc::downgrade(model));
+    samovar_grammar::Vocabulary::new(tokens, end, move |text| {
+        let Some(model) = model.upgrade() else { return Vec::new() };
+        tokenize(&texts, &model, text)
+    })
 }
 
 /// The tokens of a text, in which no control token is one.

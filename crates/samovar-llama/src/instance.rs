@@ -272,7 +272,7 @@ impl Drop for LlamaInstance {
             // A panic there has been reported already, and there is nothing left to do about it.
             let _ = thread.join();
         }
-        // They hold the model, too.
+        // So that their memory is given back below, too.
         drop(std::mem::take(&mut self.constraints));
         drop(self.model.take());
         crate::native::give_back_memory();

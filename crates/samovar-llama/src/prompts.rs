@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::reading::AnswerForm;
 use crate::vocabulary::{Bounds, Control, Vocabulary};
 
-/// Conversations that were encoded and may be asked for next: one for each thread that prepares requests.
+/// Conversations that were encoded and may be asked for next. One that is no longer kept is encoded again.
 const ENCODED: usize = 4;
 /// Bytes of a prompt's end in which a thought may be closed.
 const END_BYTES: usize = 256;
@@ -94,7 +94,7 @@ impl Prompts {
     }
 
     /// The tokens of a conversation that is to fit `context_tokens`, and how its answer is written. The first conversation
-    /// with a template waits until that is known.
+    /// with tools waits until that is known; with a template that writes thoughts, the first one.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -133,8 +133,8 @@ impl Prompts {
             let (messages, context) = (chat.message_count, context_tokens);
             return Err(Error::TooManyMessages { messages, context }.into());
         }
-        let (rendered, dialect) =
-            self.with_renderer(chat, control, |renderer| Ok((renderer.render(chat)?, renderer.dialect())))?;
+        let (rendered, dialect) = self
+            .with_renderer(chat, control, |renderer| Ok((renderer.render(chat)?, renderer.dialect(chat))))?;
         let Rendered { text, control: places, notes, opens_thinking } = rendered;
         for note in notes {
             tracing::info!("{note}");

@@ -34,9 +34,6 @@ use crate::ticket::Ticket;
 /// Between two reports of a prompt's progress.
 const PROGRESS: Duration = Duration::from_millis(250);
 
-/// So long other answers wait for the rules of one, which usually are ready before its logits are.
-const PATIENCE: Duration = Duration::from_millis(1);
-
 /// A request that occupies a slot.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -217,9 +214,10 @@ impl Slot {
         self.logits.is_some()
     }
 
-    /// Whether its rules do not even say soon what may follow.
-    pub(crate) fn has_late_rules(&mut self) -> bool {
-        self.binding.as_mut().is_some_and(|binding| !binding.is_known_within(PATIENCE))
+    /// Whether its rules do not even say by then what may follow.
+    pub(crate) fn has_late_rules(&mut self, by: Instant) -> bool {
+        let patience = by.saturating_duration_since(Instant::now());
+        self.binding.as_mut().is_some_and(|binding| !binding.is_known_within(patience))
     }
 
     /// Keeps the logits of its last token until its rules say what may follow.

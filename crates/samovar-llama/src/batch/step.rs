@@ -1,7 +1,7 @@
 //! One native step: what it computes, and what becomes of it.
 
 use std::cell::Cell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Batcher;
 use crate::context::DecodeError;
@@ -12,6 +12,9 @@ use crate::prefix::{self, Reuse};
 use crate::schedule::{self, Company, Work};
 use crate::slot::{Slot, SlotProgress};
 use crate::threads::Stopwatch;
+
+/// So long a step of several answers waits for late rules, whatever their number. Rules usually are ready before the logits.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 impl Batcher<'_> {
     /// One native step.
@@ -157,6 +160,7 @@ impl Batcher<'_> {
             }
         }
         self.keep_states();
+        let by = Instant::now() + PATIENCE;
         for index in (0..self.slots.len()).rev() {
             let Some(output) = outputs[index] else {
                 if parts[index] > 0 {
@@ -164,7 +168,7 @@ impl Batcher<'_> {
                 }
                 continue;
             };
-            if self.slots.len() > 1 && self.hold_up(index, output) {
+            if self.slots.len() > 1 && self.hold_up(index, output, by) {
                 continue;
             }
             let (progress, accepted) = self.say(index, output);
@@ -180,10 +184,10 @@ impl Batcher<'_> {
         }
     }
 
-    /// Whether a slot waits for its rules, while the others go on without it.
-    fn hold_up(&mut self, index: usize, output: usize) -> bool {
+    /// Whether a slot waits for its rules, while the others go on without it: they are not there by then.
+    fn hold_up(&mut self, index: usize, output: usize, by: Instant) -> bool {
         let slot = &mut self.slots[index];
-        let logits = if slot.has_late_rules() { self.context.logits(output) } else { None };
+        let logits = if slot.has_late_rules(by) { self.context.logits(output) } else { None };
         if let Some(logits) = logits {
             slot.hold_up(logits);
         }

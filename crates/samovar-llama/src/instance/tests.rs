@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
-use samovar_core::port::{Instance, LoadControl, LoadRequest};
+use samovar_core::port::{Instance, LoadControl, LoadRequest, Unconfined};
 use samovar_core::{
     Completion, Constraint, FinishReason, GenerationRequest, Layout, LoadOptions, ModelFiles, Prompt,
     Sampling, TokenEvent,
@@ -13,6 +13,7 @@ use samovar_core::{
 
 use super::LlamaInstance;
 use crate::build_info::build_info;
+use crate::constraints::AnswerGrammar;
 use crate::plan::LoadPlan;
 
 fn load() -> LlamaInstance {
@@ -33,7 +34,8 @@ fn load() -> LlamaInstance {
     LlamaInstance::load(request, plan, "test", &Arc::default()).unwrap()
 }
 
-/// An answer that consists of these tokens alone, each as likely as the others.
+/// An answer that consists of these tokens alone, each as likely as the others, so that no draw depends on how sums are
+/// rounded. Candidates are in the order of their ids.
 fn answer(
     instance: &LlamaInstance,
     tokens: &[u32],
@@ -41,12 +43,12 @@ fn answer(
     (seed, speculates): (u32, bool),
 ) -> (String, Completion) {
     let sampling = Sampling {
-        temperature: 50.0,
-        top_k: tokens.len() as u32,
+        temperature: 5_000.0,
+        top_k: 0,
         top_p: 1.0,
         min_p: 0.0,
         seed: Some(seed),
-        logit_bias: tokens.iter().map(|token| (*token, 1000.0)).collect(),
+        logit_bias: tokens.iter().map(|token| (*token, 200_000.0)).collect(),
         ..Sampling::default()
     };
     let request = GenerationRequest {
@@ -83,6 +85,19 @@ fn what_must_come_takes_no_step_of_its_own() {
     assert_eq!((finish, instance.published.steps()), (Some(FinishReason::Stop), 1));
 }
 
+#[test]
+fn rules_do_not_keep_a_model_that_is_unloaded() {
+    let instance = load();
+    let (model, texts) = (Arc::downgrade(instance.model()), instance.prompts.vocabulary());
+    let constraint = Constraint::Regex("(a|b)c".to_owned());
+    let grammar = AnswerGrammar::of(Some(&constraint), None, texts).unwrap().unwrap();
+    let compiled = instance.constraints.compile(&grammar, texts, instance.model(), &Unconfined);
+    let (rules, _) = compiled.unwrap();
+    drop(instance);
+    assert_eq!(model.strong_count(), 0);
+    drop(rules);
+}
+
 /// Two tokens of plain letters.
 fn two_tokens(instance: &LlamaInstance) -> [u32; 2] {
     let tokens = instance.tokenize("Once upon a time", false, false).unwrap();
@@ -115,7 +130,7 @@ fn what_is_refused_of_a_draft_is_neither_said_nor_kept() {
     let (drafted, accepted) = instance.published.drafts();
     assert!(0 < accepted && accepted < drafted, "{accepted} of {drafted}");
     let kept = instance.prefixes().unwrap();
-    for (text, completion) in answers.split_off(5) {
+    for (seed, (text, completion)) in (5..).zip(answers.split_off(5)) {
         let usage = completion.usage;
         assert_eq!(usage.completion_tokens, 400);
         let prompt = usage.prompt_tokens as usize;
@@ -126,5 +141,7 @@ fn what_is_refused_of_a_draft_is_neither_said_nor_kept() {
             said.is_some_and(|said| text.as_bytes().starts_with(&said))
         };
         assert!(kept.iter().any(|prefix| is_its_own(&prefix.tokens)), "{text:?}");
+        let plain = answer(&instance, &tokens, 400, (seed, false)).0;
+        assert_eq!(text, plain, "each token takes one draw, whatever was drafted");
     }
 }

@@ -41,7 +41,7 @@ fn an_answer_whose_rules_are_late_lets_the_others_go_on() {
     let (mut slot, _generation) = slot(Some(binding));
     // Gone before the slot, whatever happens.
     let gate = Some(gate);
-    assert!(slot.has_late_rules() && !slot.is_held_up());
+    assert!(slot.has_late_rules(Instant::now()) && !slot.is_held_up());
     slot.hold_up(&[1.0, 2.0]);
     assert_eq!((slot.work(), slot.take_logits(false)), (Work::Wait, None));
     drop(gate);
@@ -56,5 +56,5 @@ fn an_answer_whose_rules_are_late_lets_the_others_go_on() {
 #[test]
 fn an_answer_without_rules_never_waits_for_any() {
     let (mut slot, _generation) = slot(None);
-    assert!(!slot.has_late_rules());
+    assert!(!slot.has_late_rules(Instant::now()));
 }
