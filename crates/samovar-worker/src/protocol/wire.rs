@@ -202,35 +202,20 @@ pub(crate) struct Request {
 impl Request {
     /// The request, with these numbers for its adapters, in their order.
     pub(crate) fn new(request: GenerationRequest, numbers: &[u64]) -> Self {
-        let GenerationRequest {
-            prompt,
-            sampling,
-            max_tokens,
-            stop,
-            logprobs,
-            ignore_eos,
-            reuse_prefix,
-            scope,
-            constraint,
-            thinking_budget_tokens,
-            speculates,
-            adapters,
-        } = request;
-        let scales = adapters.iter().map(|adapter| adapter.scale);
-        let adapters = numbers.iter().copied().zip(scales).collect();
+        let scales = request.adapters.iter().map(|adapter| adapter.scale);
         Self {
-            prompt,
-            sampling,
-            max_tokens,
-            stop,
-            logprobs,
-            ignore_eos,
-            reuse_prefix,
-            scope,
-            constraint,
-            thinking_budget_tokens,
-            speculates,
-            adapters,
+            adapters: numbers.iter().copied().zip(scales).collect(),
+            prompt: request.prompt,
+            sampling: request.sampling,
+            max_tokens: request.max_tokens,
+            stop: request.stop,
+            logprobs: request.logprobs,
+            ignore_eos: request.ignore_eos,
+            reuse_prefix: request.reuse_prefix,
+            scope: request.scope,
+            constraint: request.constraint,
+            thinking_budget_tokens: request.thinking_budget_tokens,
+            speculates: request.speculates,
         }
     }
 
