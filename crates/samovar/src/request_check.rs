@@ -173,31 +173,11 @@ fn check_size(source: &str, what: &str, param: &str) -> Result<(), Failure> {
 }
 
 fn check_depth(json: &str, what: &str, param: &str) -> Result<(), Failure> {
-    if depth(json) <= SCHEMA_DEPTH {
+    if samovar_core::json::place_beyond(json.as_bytes(), SCHEMA_DEPTH).is_none() {
         return Ok(());
     }
     let message = format!("{what} has more than {SCHEMA_DEPTH} levels");
     Err(wrong(param, message, "put parts of it side by side, in `$defs`"))
-}
-
-/// How many brackets are open at once, at most, outside of texts.
-fn depth(json: &str) -> usize {
-    let (mut open, mut most) = (0_usize, 0);
-    let (mut is_text, mut is_escaped) = (false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_text => is_escaped = true,
-            b'"' => is_text = !is_text,
-            b'{' | b'[' if !is_text => {
-                open += 1;
-                most = most.max(open);
-            }
-            b'}' | b']' if !is_text => open = open.saturating_sub(1),
-            _ => {}
-        }
-    }
-    most
 }
 
 /// As much of a name as people need to know it again.
