@@ -180,29 +180,11 @@ fn not_json(error: &serde_json::Error) -> Refusal {
     Refusal { code: "invalid_json", ..Failure::new(ErrorKind::InvalidRequest, message).into() }
 }
 
-/// Counts brackets outside of strings, so that a parser never recurses deeper than it is meant to.
+/// Refuses a body in which a parser would recurse deeper than it is meant to.
 fn check_depth(bytes: &[u8], limit: usize) -> Result<(), Refusal> {
-    let mut depth = 0_usize;
-    let mut is_string = false;
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match (is_string, byte) {
-            (true, b'\\') => at += 1,
-            (_, b'"') => is_string = !is_string,
-            (false, b'{' | b'[') => depth += 1,
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > limit {
-            let message = format!("the body is nested deeper than {limit} levels (at byte {at})");
-            return Err(Refusal {
-                code: "invalid_json",
-                ..Failure::new(ErrorKind::InvalidRequest, message).into()
-            });
-        }
-        at += 1;
-    }
-    Ok(())
+    let Some(at) = samovar_core::json::place_beyond(bytes, limit) else { return Ok(()) };
+    let message = format!("the body is nested deeper than {limit} levels (at byte {at})");
+    Err(Refusal { code: "invalid_json", ..Failure::new(ErrorKind::InvalidRequest, message).into() })
 }
 
 #[cfg(test)]
@@ -277,8 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_counted_outside_of_strings_only() {
-        assert!(check_depth(br#"{"a":"[[[[\"[[[["}"#, 1).is_ok());
+    fn a_body_that_is_nested_too_deep_is_refused_with_the_place() {
         assert!(check_depth(b"[[[]]]", 3).is_ok());
         let refusal = check_depth(b"[[[[]]]]", 3).expect_err("too deep");
         assert!(refusal.failure.message.contains("byte 3"), "{}", refusal.failure);

@@ -24,12 +24,12 @@ use crate::embedding::inputs::{Cut, INPUTS, List, present};
 use crate::embedding::target::{self, Ability};
 use crate::embedding::terms::{Named, Terms, Wanted};
 use crate::embedding::{number, pieces};
+use crate::field::{Field, field};
 use crate::generation::params;
 use crate::layer::RequestId;
 use crate::openai::Refused;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 /// Results that may be asked for; there are no more than documents.
 const TOP: std::ops::RangeInclusive<f64> = 1.0..=4_294_967_295.0;
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<Rerank>());
     }
 

@@ -6,23 +6,10 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::app::{App, Surface};
 use crate::embedding::terms;
+use crate::field::Field;
 use crate::generation::request_terms;
 use crate::refusal::Refusal;
 use crate::{admin, health, llama_server, messages, metrics, ollama, openai, rerank, responses, tei};
-
-/// A field of a request's body, or one of its headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// Its name.
-    pub name: &'static str,
-    /// What may be said with it.
-    pub about: &'static str,
-}
-
-/// A field of this name.
-pub(crate) const fn field(name: &'static str, about: &'static str) -> Field {
-    Field { name, about }
-}
 
 /// A route.
 #[non_exhaustive]
@@ -97,95 +84,16 @@ impl Route {
     }
 }
 
-const MODEL: Field = field("model", "The model. Required.");
-
-const GENERATE: &[Field] = &[
-    MODEL,
-    field(
-        "input",
-        "What it is given: `{\"chat\": […]}`, `{\"text\": \"…\"}` or `{\"tokens\": […]}`. Required.",
-    ),
-    field("template_arguments", "Variables of the model's chat template, by name."),
-    field(
-        "tools",
-        "The tools that the model may call: objects with `name`, `description`, `parameters` (a JSON schema) and `strict`.",
-    ),
-    field("tool_choice", "`auto` (default), `none`, `required` or `{\"named\": \"…\"}`."),
-    field("parallel_tool_calls", "False: at most one call in an answer. Default: true."),
-    field(
-        "constraint",
-        "What the answer must look like: `json_object`, `{\"json_schema\": \"…\"}`, `{\"regex\": \"…\"}`, `{\"lark\": \"…\"}` or `{\"gbnf\": \"…\"}`, each with its text.",
-    ),
-    field(
-        "thinking_budget_tokens",
-        "Tokens of thought after which the model is made to answer; as many as it likes when it is absent.",
-    ),
-    field("sampling", "How tokens are chosen, in the engine's own terms."),
-    field("max_tokens", "Tokens to generate at most; as many as the context holds when it is absent."),
-    field("stop", "Texts that end the answer."),
-    field("logprobs", "Alternatives to report for each token."),
-    field("ignore_eos", "Generate on past the model's own end."),
-    field("deadline_ms", "How long the answer may take in all, in milliseconds."),
-    field("keep_alive", "How long the model stays ready after this request."),
-    field(
-        "context_tokens",
-        "Tokens of context that the request needs, if the model's setting is less, up to what the model was trained with; a loaded model grows to them.",
-    ),
-    field(
-        "priority",
-        "A head start in the queue, from 0 to 255: each step counts as 100 ms of waiting. Default: 0.",
-    ),
-    field("client", "The client, for fairness between clients; the owner when it is absent."),
-];
-const EMBED: &[Field] = &[
-    MODEL,
-    field(
-        "input",
-        "What becomes vectors or scores: `{\"texts\": […]}`, `{\"tokens\": [[…]]}` or `{\"rerank\": {\"query\": \"…\", \"documents\": […]}}`. Required.",
-    ),
-    field("dimensions", "So many of a vector's first numbers; all when it is absent."),
-    field("normalize", "False: vectors keep the length that the model gave them. Default: true."),
-    field(
-        "truncate",
-        "What becomes of inputs that are too long: `refuse`, `end` or `start`. Default: `refuse`.",
-    ),
-    field(
-        "role",
-        "What the texts are for: `query` or `document`; no prompt is put before them when it is absent.",
-    ),
-    field("urgency", "`interactive` or `bulk`; by the number and size of the inputs when it is absent."),
-    field("deadline_ms", "How long the answer may take in all, in milliseconds."),
-    field("keep_alive", "How long the model stays ready after this request."),
-    field("client", "The client, for fairness between clients; the owner when it is absent."),
-];
-const TOKENIZE: &[Field] = &[
-    MODEL,
-    field("texts", "The texts. Required."),
-    field("add_special", "Add the special tokens that the model expects around a text. Default: true."),
-    field("parse_special", "Read special tokens in the texts. Default: false."),
-];
-const DETOKENIZE: &[Field] = &[MODEL, field("tokens", "Lists of token ids, one for each text. Required.")];
-const WARM: &[Field] =
-    &[MODEL, field("pin", "Keep it from being parked or unloaded by the pool afterwards.")];
-const PACK: &[Field] = &[MODEL];
-const PIN: &[Field] = &[MODEL, field("pinned", "Whether the pool must keep it. Required.")];
-const UNLOAD: &[Field] =
-    &[field("model", "The model: this or `all` is given."), field("all", "True: every model.")];
-const SHUTDOWN: &[Field] = &[field(
-    "grace_ms",
-    "How long running requests may take to end, in milliseconds; as configured when it is absent.",
-)];
-
 /// Every route; the last one ends the daemon.
 pub const ROUTES: &[Route] = &[
     Route::new("POST", "/v1/chat/completions", "OpenAI: an answer to a conversation, whole or streamed.", || {
         post(openai::chat::complete)
     })
-    .with(&[openai::chat::FIELDS, openai::COMMON_FIELDS]),
+    .with(&[openai::chat::FIELDS, openai::COMMON_FIELDS, request_terms::FIELDS]),
     Route::new("POST", "/v1/completions", "OpenAI: a text continued, whole or streamed.", || {
         post(openai::completions::complete)
     })
-    .with(&[openai::completions::FIELDS, openai::COMMON_FIELDS]),
+    .with(&[openai::completions::FIELDS, openai::COMMON_FIELDS, request_terms::FIELDS]),
     Route::new("POST", "/v1/responses", "OpenAI: an answer to a conversation, in items, whole or streamed.", || {
         post(responses::create::create)
     })
@@ -326,7 +234,7 @@ pub const ROUTES: &[Route] = &[
         post(admin::generate::generate)
     })
     .for_owner()
-    .with(&[GENERATE]),
+    .with(&[admin::fields::GENERATE]),
     Route::new(
         "POST",
         "/admin/embed",
@@ -334,18 +242,18 @@ pub const ROUTES: &[Route] = &[
         || post(admin::embed::embed),
     )
     .for_owner()
-    .with(&[EMBED]),
+    .with(&[admin::fields::EMBED]),
     Route::new("POST", "/admin/tokenize", "Token ids of texts.", || post(admin::embed::tokenize))
         .for_owner()
-        .with(&[TOKENIZE]),
+        .with(&[admin::fields::TOKENIZE]),
     Route::new("POST", "/admin/detokenize", "Texts of token ids.", || post(admin::embed::detokenize))
         .for_owner()
-        .with(&[DETOKENIZE]),
+        .with(&[admin::fields::DETOKENIZE]),
     Route::new("POST", "/admin/warm", "Loads a model; progress as events, one JSON object a line.", || {
         post(admin::warm::warm)
     })
     .for_owner()
-    .with(&[WARM]),
+    .with(&[admin::fields::WARM]),
     Route::new(
         "POST",
         "/admin/pack",
@@ -353,13 +261,13 @@ pub const ROUTES: &[Route] = &[
         || post(admin::pack::pack),
     )
     .for_owner()
-    .with(&[PACK]),
+    .with(&[admin::fields::PACK]),
     Route::new("POST", "/admin/pin", "Pins a model, or lets it go.", || post(admin::commands::pin))
         .for_owner()
-        .with(&[PIN]),
+        .with(&[admin::fields::PIN]),
     Route::new("POST", "/admin/unload", "Unloads one model or all.", || post(admin::commands::unload))
         .for_owner()
-        .with(&[UNLOAD]),
+        .with(&[admin::fields::UNLOAD]),
     Route::new(
         "POST",
         "/admin/reload",
@@ -369,7 +277,7 @@ pub const ROUTES: &[Route] = &[
     .for_owner(),
     Route::new("POST", "/admin/shutdown", "Stops the daemon.", || post(admin::commands::shutdown))
         .for_owner()
-        .with(&[SHUTDOWN]),
+        .with(&[admin::fields::SHUTDOWN]),
 ];
 
 /// A refusal of a request for `path`, as clients of its route read it. Where there is no such route, the first one whose path has the
@@ -386,99 +294,9 @@ fn beginning(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.split_once('/').map(|(first, _)| first)
 }
 
-/// Headers of requests that mean something here, besides HTTP's own.
-pub const REQUEST_HEADERS: &[Field] = &[
-    field(
-        "x-request-timeout",
-        "How long the client waits for the whole answer: seconds, or a length of time such as `1m30s`; the shorter of this and `timeout` counts.",
-    ),
-    field("x-request-id", "The request's id in logs and answers; one is made up when it is absent."),
-];
-
-/// Headers of answers that say more than HTTP's own.
-pub const ANSWER_HEADERS: &[Field] = &[
-    field("x-request-id", "The request's id."),
-    field("x-samovar-cache", "How the model was found: `hit`, `parked`, `joined`, `cold` or `fetched`."),
-    field("x-samovar-tier", "Where it was: `l1` (memory), `l2` (disk) or `l3` (its source)."),
-    field("x-samovar-version", "The version of Samovar, of `/api/version`."),
-    field("x-queue-position", "The place in the queue, if the request had to wait in it."),
-    field("server-timing", "Milliseconds of queue, load, prompt and first token, as far as they are known."),
-    field("retry-after", "When the same request may succeed, in seconds."),
-    field("retry-after-ms", "The same in milliseconds."),
-    field("x-should-retry", "Whether OpenAI's clients are to try again."),
-];
-
-/// The fields that a body's parser knows.
-#[cfg(test)]
-pub(crate) fn parsed<T: serde::de::DeserializeOwned>() -> Vec<&'static str> {
-    use serde::de::value::Error;
-    use serde::de::{Deserializer, Error as _, Visitor};
-
-    struct Names<'a>(&'a mut Vec<&'static str>);
-
-    impl<'de> Deserializer<'de> for Names<'_> {
-        type Error = Error;
-
-        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
-            Err(Error::custom("only objects have fields"))
-        }
-
-        fn deserialize_struct<V: Visitor<'de>>(
-            self,
-            _: &'static str,
-            fields: &'static [&'static str],
-            _: V,
-        ) -> Result<V::Value, Error> {
-            self.0.extend(fields);
-            Err(Error::custom("the names were all that was wanted"))
-        }
-
-        serde::forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
-            unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-        }
-    }
-
-    let mut names = Vec::new();
-    <T as serde::Deserialize<'_>>::deserialize(Names(&mut names)).ok();
-    names.sort_unstable();
-    names
-}
-
-/// The names of these, sorted.
-#[cfg(test)]
-pub(crate) fn names(fields: &[Field]) -> Vec<&'static str> {
-    let mut names: Vec<&str> = fields.iter().map(|field| field.name).collect();
-    names.sort_unstable();
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::wire::{
-        DetokenizeBody, EmbedBody, GenerateBody, PackBody, PinBody, ShutdownBody, TokenizeBody, UnloadBody,
-        WarmBody,
-    };
-
-    #[test]
-    fn the_owners_fields_are_those_that_are_parsed() {
-        for (described, parsed) in [
-            (GENERATE, parsed::<GenerateBody>()),
-            (EMBED, parsed::<EmbedBody>()),
-            (TOKENIZE, parsed::<TokenizeBody>()),
-            (DETOKENIZE, parsed::<DetokenizeBody>()),
-            (WARM, parsed::<WarmBody>()),
-            (PACK, parsed::<PackBody>()),
-            (PIN, parsed::<PinBody>()),
-            (UNLOAD, parsed::<UnloadBody>()),
-            (SHUTDOWN, parsed::<ShutdownBody>()),
-        ] {
-            assert!(!parsed.is_empty());
-            assert_eq!(names(described), parsed);
-        }
-    }
-
     #[tokio::test]
     async fn a_refusal_looks_as_the_clients_of_its_route_read_it() {
         use axum::http::StatusCode;

@@ -15,6 +15,7 @@
 pub(crate) mod commands;
 pub(crate) mod embed;
 pub(crate) mod facts;
+pub(crate) mod fields;
 pub(crate) mod generate;
 pub(crate) mod pack;
 pub(crate) mod warm;

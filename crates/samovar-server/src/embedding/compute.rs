@@ -122,7 +122,7 @@ pub(crate) fn check_fits(app: &App, bytes: usize, param: &str) -> Result<(), Fai
         .with_hint("send several requests with a part of it each, one after the other"))
 }
 
-/// The failure with the name of the dialect's own field, where it is about an input: `input`, or `input[3]`.
+/// The failure with the name of the API's own field, where it is about an input: `input`, or `input[3]`.
 fn named(failure: Failure, param: &str) -> Failure {
     let place = match failure.param.as_deref() {
         Some(own) => own.strip_prefix(INPUT).filter(|place| place.is_empty() || place.starts_with('[')),
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_input_has_the_name_that_its_dialect_gives_it() {
+    fn an_input_has_the_name_that_its_api_gives_it() {
         let param = |kind, own: Option<&str>| {
             let failure = Failure::new(kind, "x");
             named(own.map_or(failure.clone(), |own| failure.with_param(own)), "documents").param

@@ -1,4 +1,4 @@
-//! Which model does the work where a request names none: its dialect has no field for it, and one server has one model.
+//! Which model does the work where a request names none: its API has no field for it, and one server has one model.
 
 use samovar::ModelInfo;
 

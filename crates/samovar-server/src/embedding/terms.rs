@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::client::Asker;
-use crate::generation::deadline;
+use crate::field::{Field, field};
+use crate::generation::request_terms::RequestTerms;
 use crate::openai::Refused;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 /// The fields that all of them know.
 #[derive(Debug, Deserialize)]
@@ -58,13 +58,9 @@ impl Terms {
     /// # Errors
     /// 400 that names the parameter.
     pub(crate) fn check(self, asker: &Asker, headers: &HeaderMap) -> Result<Wanted, Refusal> {
-        let mut common = Common::new(String::new());
-        common.deadline = deadline::of(self.timeout, headers)?;
-        common.keep_alive = self.keep_alive;
-        common.client = asker.client(self.user);
-        common.within = asker.within();
-        common.origin = asker.origin;
-        Ok(Wanted { model: self.model, common, urgency: self.priority })
+        let Self { model, timeout, keep_alive, priority: urgency, user } = self;
+        let terms = RequestTerms { timeout, keep_alive, user, ..RequestTerms::default() };
+        Ok(Wanted { model, common: terms.check_all_but_model(asker, headers)?, urgency })
     }
 }
 
@@ -102,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<Terms>());
     }
 }

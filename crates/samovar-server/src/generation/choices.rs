@@ -123,6 +123,20 @@ impl Choices {
         Summary::timed_out(tier.unwrap_or(CacheStatus::Hit), own.timings())
     }
 
+    /// The first of these events, which came before; once there are none, as [`Choices::next`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: no event is lost.
+    pub(crate) async fn next_after(
+        &mut self,
+        said: &mut VecDeque<(usize, AnswerEvent)>,
+    ) -> Option<(usize, AnswerEvent)> {
+        match said.pop_front() {
+            Some(event) => Some(event),
+            None => self.next().await,
+        }
+    }
+
     /// The next event, if there is one already.
     pub(crate) fn ready(&mut self) -> Option<(usize, AnswerEvent)> {
         self.next().now_or_never().flatten()

@@ -1,9 +1,13 @@
-//! Everything that one choice said, for answers that are written in one piece.
+//! Everything that each choice said, for answers that are written in one piece.
+
+use std::collections::VecDeque;
 
 use samovar::{AnswerEvent, Summary, ToolCall};
 use samovar_core::Failure;
 use samovar_core::generation::TokenLogprob;
 
+use super::choices::Choices;
+use super::running::without_summary;
 use crate::buffer_charge::BufferCharge;
 
 /// What a choice said.
@@ -19,7 +23,32 @@ pub(crate) struct Collected {
     pub(crate) summary: Option<Summary>,
 }
 
+/// Waits for the end of so many choices, of which `said` came before, and counts what they say.
+///
+/// # Errors
+/// Whatever failed in one of them; the others are cancelled. `Busy` when no memory is left for what is collected.
+pub(crate) async fn collect(
+    mut choices: Choices,
+    mut said: VecDeque<(usize, AnswerEvent)>,
+    count: usize,
+) -> Result<(Vec<Collected>, BufferCharge), Failure> {
+    let mut held = choices.holds();
+    let mut collected: Vec<Collected> = (0..count).map(|_| Collected::default()).collect();
+    while let Some((index, event)) = choices.next_after(&mut said).await {
+        collected[index].take(event, &mut held)?;
+    }
+    Ok((collected, held))
+}
+
 impl Collected {
+    /// How it ended.
+    ///
+    /// # Errors
+    /// `Internal` when it has not.
+    pub(crate) fn end(&self) -> Result<&Summary, Failure> {
+        self.summary.as_ref().ok_or_else(without_summary)
+    }
+
     /// Takes in what the choice says next, and counts it with `held`.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! An answer as server-sent events: what its choices say is written as soon as it is there.
 //!
 //! Events that are ready together leave in one write; nothing waits for company. A stream that has nothing to say for a second says
-//! what it waits for, so that neither clients nor proxies take it for dead. How an event looks is its dialect's: an [`EventWriter`].
+//! what it waits for, so that neither clients nor proxies take it for dead. How an event looks is its API's: an [`EventWriter`].
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -27,7 +27,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// Tells proxies of the nginx family to pass each event on at once.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Turns what choices say into the bytes of a dialect.
+/// Turns what choices say into the bytes of an API.
 pub(crate) trait EventWriter: Send + 'static {
     /// Writes what the choice `index` says.
     fn write(&mut self, index: usize, event: AnswerEvent);

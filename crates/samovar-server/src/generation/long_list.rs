@@ -1,34 +1,39 @@
-//! A list that may be long, as the last field of an object: its items are made and written one after the other. As values they take many
-//! times the memory that they were counted with.
+//! A list that may be long: its items are made and written one after the other. As values they take many times the memory that they were
+//! counted with.
 
-use serde_json::Value;
+use serde::{Serialize, Serializer};
 
-/// Adds the field to the object that `bytes` end with, unless there are no items.
-pub(crate) fn append(bytes: &mut Vec<u8>, field: &str, items: impl Iterator<Item = Value>) {
-    let mut items = items.peekable();
-    if items.peek().is_none() || bytes.pop_if(|last| *last == b'}').is_none() {
+/// The items of the list, which are made when it is written.
+pub(crate) struct LongList<I>(pub(crate) I);
+
+impl<I: Iterator<Item: Serialize> + Clone> Serialize for LongList<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.clone())
+    }
+}
+
+/// Adds the list as the last field to the object that `bytes` end with, unless there are no items.
+pub(crate) fn append<I: Iterator<Item: Serialize> + Clone>(bytes: &mut Vec<u8>, field: &str, items: I) {
+    if items.clone().next().is_none() || bytes.pop_if(|last| *last == b'}').is_none() {
         return;
     }
     if bytes.last() != Some(&b'{') {
         bytes.push(b',');
     }
-    write(bytes, &Value::from(field));
+    write(bytes, &field);
     bytes.push(b':');
-    for (at, item) in items.enumerate() {
-        bytes.push(if at == 0 { b'[' } else { b',' });
-        write(bytes, &item);
-    }
-    bytes.extend_from_slice(b"]}");
+    write(bytes, &LongList(items));
+    bytes.push(b'}');
 }
 
-fn write(bytes: &mut Vec<u8>, value: &Value) {
+fn write(bytes: &mut Vec<u8>, value: &impl Serialize) {
     serde_json::to_writer(bytes, value).expect("invariant: answers are plain data");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn a_list_is_the_last_field_and_an_empty_one_is_none() {
@@ -37,7 +42,7 @@ mod tests {
             (json!({ "x": {} }), json!({ "x": {}, "a \"list\"": [1, {}] })),
         ] {
             let mut bytes = object.to_string().into_bytes();
-            append(&mut bytes, "none", std::iter::empty());
+            append(&mut bytes, "none", std::iter::empty::<Value>());
             assert_eq!(bytes, object.to_string().as_bytes());
             append(&mut bytes, "a \"list\"", [json!(1), json!({})].into_iter());
             assert_eq!(String::from_utf8(bytes).expect("UTF-8"), expected.to_string());

@@ -1,14 +1,14 @@
-//! What serving an answer takes in every dialect: numbers are checked, choices run at the same time, and their opening is awaited,
+//! What serving an answer takes in every API: numbers are checked, choices run at the same time, and their opening is awaited,
 //! which decides the status and the headers.
 //!
 //! ```text
-//!   dialect: body ─► params, deadline ─► Request × choices ─► Choices ─► open ─► Opening ─► heading    ─► dialect: bytes
+//!   API: body ─► params, deadline ─► Request × choices ─► Choices ─► open ─► Opening ─► heading    ─► API: bytes
 //!                    thinking            (copies)             (Running each)     (AnswerPhase, waiting)   (Collected, Parts,
 //!                                                                                                            event_stream)
 //! ```
 //!
 //! Tools, their results and constraints are checked by the runtime. Nothing here knows a wire format: how bodies are read and answers
-//! look is their dialect's (`openai/`, `admin/`).
+//! look is their API's (`openai/`, `admin/`).
 
 pub(crate) mod allowed_tools;
 pub(crate) mod choices;

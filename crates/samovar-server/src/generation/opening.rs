@@ -85,4 +85,5 @@ impl Opening {
 /// All choices ended, and none had begun.
 pub(crate) fn never_began() -> Failure {
     Failure::new(ErrorKind::Internal, "the answer ended before it began")
+        .with_hint("this is a fault of the program; please report it with the log")
 }

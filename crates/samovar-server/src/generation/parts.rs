@@ -1,11 +1,12 @@
-//! What one choice said, part by part in its order: thoughts, text and calls of tools. For dialects whose answers keep that order.
+//! What one choice said, part by part in its order: thoughts, text and calls of tools. For APIs whose answers keep that order.
 
 use std::collections::VecDeque;
 
 use samovar::{AnswerEvent, Summary, ToolCall};
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::Failure;
 
 use super::choices::Choices;
+use super::running::without_summary;
 use crate::buffer_charge::BufferCharge;
 
 /// A part of an answer.
@@ -108,18 +109,14 @@ pub(crate) async fn collect(
     mut said: VecDeque<(usize, AnswerEvent)>,
 ) -> Result<(Parts, Summary), Failure> {
     let mut parts = Parts::new(choices.holds());
-    loop {
-        let next = match said.pop_front() {
-            Some(event) => Some(event),
-            None => choices.next().await,
-        };
-        match next {
-            Some((_, AnswerEvent::Done(summary))) => return Ok((parts, summary)),
-            Some((_, AnswerEvent::Failed(failure))) => return Err(failure),
-            Some((_, event)) => {
+    while let Some((_, event)) = choices.next_after(&mut said).await {
+        match event {
+            AnswerEvent::Done(summary) => return Ok((parts, summary)),
+            AnswerEvent::Failed(failure) => return Err(failure),
+            event => {
                 parts.take(&event)?;
             }
-            None => return Err(Failure::new(ErrorKind::Internal, "an answer ended without a summary")),
         }
     }
+    Err(without_summary())
 }

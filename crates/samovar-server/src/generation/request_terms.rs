@@ -1,4 +1,4 @@
-//! The terms of a request for an answer, whatever its dialect calls the rest: which model, for whom, for how long.
+//! The terms of a request for an answer, whatever its API calls the rest: which model, for whom, for how long.
 
 use std::ops::RangeInclusive;
 
@@ -9,20 +9,20 @@ use serde::Deserialize;
 
 use super::{deadline, params};
 use crate::client::Asker;
+use crate::field::{Field, field};
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 /// Tokens of context that may be asked for; the model bounds them further.
 const CONTEXT: RangeInclusive<f64> = 1.0..=16_777_216.0;
 
 /// The fields.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(crate) struct RequestTerms {
-    model: Option<String>,
-    timeout: Option<f64>,
-    keep_alive: Option<KeepAlive>,
-    context_tokens: Option<f64>,
-    user: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) timeout: Option<f64>,
+    pub(crate) keep_alive: Option<KeepAlive>,
+    pub(crate) context_tokens: Option<f64>,
+    pub(crate) user: Option<String>,
 }
 
 /// The same with what they mean.
@@ -48,11 +48,21 @@ impl RequestTerms {
     ///
     /// # Errors
     /// 400 that names the field.
-    pub(crate) fn check(self, asker: &Asker, headers: &HeaderMap) -> Result<Common, Refusal> {
-        let model = self.model.filter(|model| !model.is_empty()).ok_or_else(|| {
+    pub(crate) fn check(mut self, asker: &Asker, headers: &HeaderMap) -> Result<Common, Refusal> {
+        let model = self.model.take().filter(|model| !model.is_empty()).ok_or_else(|| {
             Refusal::invalid("model", "`model` is missing").with_hint("GET /v1/models lists what there is")
         })?;
-        let mut common = Common::new(model);
+        let mut common = self.check_all_but_model(asker, headers)?;
+        common.model = model;
+        Ok(common)
+    }
+
+    /// Checks them for a model that is yet to be found.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub(crate) fn check_all_but_model(self, asker: &Asker, headers: &HeaderMap) -> Result<Common, Refusal> {
+        let mut common = Common::new(String::new());
         common.deadline = deadline::of(self.timeout, headers)?;
         common.keep_alive = self.keep_alive;
         common.context_tokens = params::whole("context_tokens", self.context_tokens, &CONTEXT)?;
@@ -69,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<RequestTerms>());
     }
 }

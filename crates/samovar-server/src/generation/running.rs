@@ -57,7 +57,7 @@ impl Running {
         }
         let event = tokio::select! {
             biased;
-            event = self.answer.next() => event.unwrap_or_else(|| AnswerEvent::Failed(broken())),
+            event = self.answer.next() => event.unwrap_or_else(|| AnswerEvent::Failed(without_summary())),
             () = self.app.server.reached(Phase::Cut) => self.cut(),
         };
         self.observe(&event);
@@ -145,8 +145,10 @@ pub(crate) fn leaving() -> Failure {
         .with_retry_after_ms(RETRY_AFTER_LEAVING_MS)
 }
 
-fn broken() -> Failure {
+/// An answer that has ended without a word of its end.
+pub(crate) fn without_summary() -> Failure {
     Failure::new(ErrorKind::Internal, "the answer ended without a summary")
+        .with_hint("this is a fault of the program; please report it with the log")
 }
 
 #[cfg(test)]

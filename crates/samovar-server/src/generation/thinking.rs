@@ -19,7 +19,7 @@ const EFFORTS: [(&str, Effort); 6] = [
 ];
 const BUDGET: RangeInclusive<f64> = 0.0..=2_147_483_647.0;
 /// Variables by which templates are told whether their model thinks.
-const SWITCHES: [&str; 2] = ["enable_thinking", "thinking"];
+pub(crate) const SWITCHES: [&str; 2] = ["enable_thinking", "thinking"];
 
 /// The effort that a word means.
 ///

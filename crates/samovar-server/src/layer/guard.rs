@@ -352,9 +352,9 @@ mod tests {
 
     #[test]
     fn pages_may_send_and_read_the_headers_of_the_reference() {
-        use crate::routes::{ANSWER_HEADERS, names};
+        use crate::field::{ANSWER_HEADERS, names};
         assert_eq!(RESPONSE_HEADERS.split(", ").collect::<Vec<_>>(), names(ANSWER_HEADERS));
-        for name in names(crate::routes::REQUEST_HEADERS) {
+        for name in names(crate::field::REQUEST_HEADERS) {
             assert!(REQUEST_HEADERS.contains(&name), "{name}");
         }
     }

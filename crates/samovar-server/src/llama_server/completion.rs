@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use samovar::{AnswerEvent, Generate, Input, Request, Work};
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::Failure;
 
 use super::answer::Form;
 use super::error::Refused;
@@ -22,9 +22,8 @@ use crate::buffer_charge::BufferCharge;
 use crate::client::Asker;
 use crate::embedding::target::{self, Ability};
 use crate::generation::choices::Choices;
-use crate::generation::collected::Collected;
 use crate::generation::running::admit;
-use crate::generation::{event_stream, heading};
+use crate::generation::{collected, event_stream, heading};
 use crate::payload::Payload;
 use crate::redact::redact;
 use crate::refusal::Refusal;
@@ -109,26 +108,15 @@ fn own_bytes(generate: &Generate) -> usize {
 
 /// Waits for all answers, and writes the object of each, which are counted until their reader has them.
 async fn whole(
-    mut choices: Choices,
-    mut said: VecDeque<(usize, AnswerEvent)>,
+    choices: Choices,
+    said: VecDeque<(usize, AnswerEvent)>,
     form: &Form,
     count: usize,
 ) -> Result<Bytes, Failure> {
-    let mut held = choices.holds();
-    let mut collected: Vec<Collected> = (0..count).map(|_| Collected::default()).collect();
-    loop {
-        let next = match said.pop_front() {
-            Some(event) => Some(event),
-            None => choices.next().await,
-        };
-        let Some((index, event)) = next else { break };
-        collected[index].take(event, &mut held)?;
-    }
+    let (collected, held) = collected::collect(choices, said, count).await?;
     let (is_list, mut bytes) = (count > 1, Vec::new());
     for (index, one) in collected.iter().enumerate() {
-        let end = one.summary.as_ref();
-        let end =
-            end.ok_or_else(|| Failure::new(ErrorKind::Internal, "an answer ended without a summary"))?;
+        let end = one.end()?;
         if is_list {
             bytes.push(if index == 0 { b'[' } else { b',' });
         }

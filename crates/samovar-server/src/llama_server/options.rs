@@ -11,16 +11,16 @@ use serde_json::{Number, Value};
 use super::logit_bias::{self, Biases};
 use super::prompt::{self, Prompt};
 use crate::client::Asker;
-use crate::generation::{deadline, params};
+use crate::field::{Field, field};
+use crate::generation::params;
+use crate::generation::request_terms::RequestTerms;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 /// Alternatives to each token: as many as the runtime allows.
 const PROBS: RangeInclusive<f64> = 0.0..=128.0;
 const ANSWERS: RangeInclusive<f64> = 1.0..=8.0;
 /// Choices of one response: prompts times answers.
 const MOST_CHOICES: usize = 128;
-const CONTEXT: RangeInclusive<f64> = 1.0..=16_777_216.0;
 const MOST_REPEAT_LAST: f64 = 65_536.0;
 /// Fields of an answer that may be chosen.
 const RESPONSE_FIELDS: usize = 64;
@@ -160,7 +160,7 @@ impl Options {
         if prompts.len().saturating_mul(answers as usize) > MOST_CHOICES {
             let message =
                 format!("{} prompts times `n_cmpl` are more than {MOST_CHOICES} answers", prompts.len());
-            return Err(Refusal::invalid("prompt", message));
+            return Err(Refusal::invalid("prompt", message).with_hint("send them in several requests"));
         }
         let mut generate = Generate::new(Input::Text(String::new()));
         generate.sampling = SamplingOptions {
@@ -181,13 +181,14 @@ impl Options {
         generate.ignore_eos = self.ignore_eos.unwrap_or(false);
         // A token's id comes with its probability.
         generate.logprobs = n_probs.or(returns_tokens.then_some(0));
-        let mut common = Common::new(String::new());
-        common.deadline = deadline::of(self.timeout, headers)?;
-        common.keep_alive = self.keep_alive;
-        common.context_tokens = params::whole("context_tokens", self.context_tokens, &CONTEXT)?;
-        common.client = asker.client(self.user);
-        common.within = asker.within();
-        common.origin = asker.origin;
+        let terms = RequestTerms {
+            model: None,
+            timeout: self.timeout,
+            keep_alive: self.keep_alive,
+            context_tokens: self.context_tokens,
+            user: self.user,
+        };
+        let common = terms.check_all_but_model(asker, headers)?;
         Ok(Wanted {
             model: self.model,
             common,
@@ -268,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<Options>());
     }
 

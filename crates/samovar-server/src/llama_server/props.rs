@@ -33,7 +33,8 @@ pub(crate) async fn slots(State(app): State<App>, asked: Asked) -> Result<Json<V
     let found = Found::of(&app, asked.model).await?;
     let must_be_free = asked.fail_on_no_slot.is_some_and(|value| !value.is_empty());
     if must_be_free && found.busy_slots() >= found.slots() {
-        return Err(Failure::new(ErrorKind::Unavailable, "no slot is free").into());
+        let failure = Failure::new(ErrorKind::Unavailable, "no slot is free");
+        return Err(failure.with_hint("a request that comes now waits in the queue").into());
     }
     Ok(Json(found.slot_objects()))
 }

@@ -19,6 +19,7 @@ use super::whole::whole;
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
 use crate::client::Asker;
+use crate::field::{Field, field};
 use crate::generation::choices::Choices;
 use crate::generation::request_terms::RequestTerms;
 use crate::generation::{copies, event_stream, heading, params, parts, thinking};
@@ -26,7 +27,6 @@ use crate::layer::RequestId;
 use crate::payload::Payload;
 use crate::redact::redact;
 use crate::refusal::{Refusal, shown};
-use crate::routes::{Field, field};
 
 /// Tokens that may be asked for; the context bounds them further.
 const TOKENS: RangeInclusive<f64> = 0.0..=2_147_483_647.0;
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<Create>());
     }
 

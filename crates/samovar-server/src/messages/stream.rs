@@ -110,7 +110,7 @@ impl Writer {
 
     fn begin(&mut self) {
         if !std::mem::replace(&mut self.has_begun, true) {
-            let message = message(&self.id, &self.model, &[], None, self.prompt);
+            let message = message(&self.id, &self.model, Vec::new(), None, self.prompt);
             self.event("message_start", &json!({ "type": "message_start", "message": message }));
         }
     }

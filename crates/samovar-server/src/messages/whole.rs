@@ -13,26 +13,29 @@ pub(super) const SIGNATURE: &str = "unsigned";
 pub(super) fn message(
     id: &str,
     model: &str,
-    content: &[Value],
+    content: Vec<Value>,
     stop: Option<FinishReason>,
     usage: Usage,
 ) -> Value {
-    json!({
+    let mut message = json!({
         "id": id,
         "type": "message",
         "role": "assistant",
         "model": model,
-        "content": content,
+        "content": null,
         "stop_reason": stop.map(stop_reason),
         "stop_sequence": null,
         "usage": self::usage(usage),
-    })
+    });
+    // All that was said is not copied.
+    message["content"] = Value::Array(content);
+    message
 }
 
 /// A whole answer.
 pub(super) fn whole(id: &str, model: &str, parts: &[Part], summary: &Summary) -> Value {
-    let content: Vec<Value> = parts.iter().map(block).collect();
-    message(id, model, &content, Some(summary.finish), summary.usage)
+    let content = parts.iter().map(block).collect();
+    message(id, model, content, Some(summary.finish), summary.usage)
 }
 
 fn block(part: &Part) -> Value {

@@ -14,8 +14,8 @@ use super::terms::Terms;
 use super::{Refused, presence};
 use crate::app::App;
 use crate::client::Asker;
+use crate::field::{Field, field};
 use crate::payload::Payload;
-use crate::routes::{Field, field};
 
 /// The fields that only this route has.
 #[derive(Debug, Deserialize)]
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<ToChat>());
     }
 }

@@ -18,10 +18,10 @@ use crate::embedding::compute::{Computed, compute};
 use crate::embedding::inputs::{self, List};
 use crate::embedding::number::{self, Encoding};
 use crate::embedding::pieces;
+use crate::field::{Field, field};
 use crate::payload::Payload;
 use crate::redact::redact;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 /// The fields of `/api/embed`.
 #[derive(Debug, Deserialize)]
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<ToEmbed>());
         assert_eq!(names(OLD_FIELDS), parsed::<ToEmbedOne>());
     }

@@ -5,8 +5,7 @@ use axum::response::{IntoResponse, Response};
 use samovar_core::ErrorKind;
 use serde_json::{Value, json};
 
-use crate::redact::redact;
-use crate::refusal::{Refusal, UNKNOWN_ROUTE, WRONG_METHOD};
+use crate::refusal::Refusal;
 
 /// A refusal as Ollama's clients read it; holds no path of this machine.
 #[derive(Clone, Debug)]
@@ -29,19 +28,13 @@ impl IntoResponse for Refused {
     }
 }
 
-/// The object. The hint is part of the message, because clients show nothing else.
+/// `{"error": "…"}`.
 pub(super) fn object(refusal: &Refusal) -> Value {
     let failure = &refusal.failure;
     // Some clients look for these words.
     let is_missing_model = failure.kind == ErrorKind::NotFound && failure.param.as_deref() == Some("model");
     let what = if is_missing_model { "model not found: " } else { "" };
-    let message = match &failure.hint {
-        Some(hint) => format!("{what}{} (hint: {hint})", failure.message),
-        None => format!("{what}{}", failure.message),
-    };
-    // A route is the client's own word, and no place of ours.
-    let names_a_route = matches!(refusal.code, UNKNOWN_ROUTE | WRONG_METHOD);
-    json!({ "error": if names_a_route { message } else { redact(&message) } })
+    json!({ "error": format!("{what}{}", refusal.text()) })
 }
 
 #[cfg(test)]

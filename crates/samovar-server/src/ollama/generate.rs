@@ -15,9 +15,9 @@ use super::terms::Terms;
 use super::{Refused, presence};
 use crate::app::App;
 use crate::client::Asker;
+use crate::field::{Field, field};
 use crate::payload::Payload;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 /// The fields that only this route has.
 #[derive(Debug, Deserialize)]
@@ -83,13 +83,15 @@ impl ToGenerate {
                 .with_hint("send the conversation to /api/chat"));
         }
         if is_raw && system.is_some() {
-            return Err(Refusal::invalid("system", "raw mode does not support template, system, or context"));
+            let message = "raw mode does not support template, system, or context";
+            return Err(Refusal::invalid("system", message).with_hint("write it into `prompt`"));
         }
         if filled(self.suffix).is_some() {
             return Err(Refusal::unsupported(
                 "suffix",
                 "this model does not support insert: `suffix` cannot be used",
-            ));
+            )
+            .with_hint("leave it out, or send `raw` with the model's own tokens for filling in"));
         }
         refuse_images(self.images.as_deref(), "images")?;
         Ok(filled(self.prompt).map(|prompt| {
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<ToGenerate>());
     }
 

@@ -60,10 +60,7 @@ impl Stream {
             if self.writer.has_ended {
                 return None;
             }
-            let event = match self.said.pop_front() {
-                Some(event) => Some(event),
-                None => self.choices.next().await,
-            };
+            let event = self.choices.next_after(&mut self.said).await;
             self.writer.take(event.map_or_else(|| AnswerEvent::Failed(never_began()), |(_, event)| event));
         }
         while self.writer.bytes.len() < WRITE_BYTES

@@ -19,11 +19,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::manage::refused;
 use super::{Refused, error, names};
 use crate::app::App;
+use crate::field::{Field, field};
 use crate::generation::running::until_cut;
 use crate::ndjson;
 use crate::payload::Payload;
 use crate::refusal::shown;
-use crate::routes::{Field, field};
 
 /// Lines that wait to be sent. A reader that falls behind misses some.
 const LINES: usize = 16;
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<ToPull>());
     }
 }

@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use samovar::{AnswerEvent, ModelInfo, Request, Work};
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::Failure;
 
 use super::shape::{Frame, Part, Shape, call, logprob};
 use super::terms::Wanted;
@@ -14,7 +14,8 @@ use super::{Refused, lines};
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
 use crate::generation::choices::Choices;
-use crate::generation::collected::Collected;
+use crate::generation::collected::{self, Collected};
+use crate::generation::running::without_summary;
 use crate::generation::{copies, heading, long_list};
 use crate::refusal::{Refusal, shown};
 
@@ -25,7 +26,7 @@ pub(super) async fn respond(app: &App, wanted: Wanted, shape: Shape) -> Result<R
     let writes_text = |info: &ModelInfo| info.capabilities.iter().any(|work| work == "generate");
     if info.as_ref().is_some_and(|info| !writes_text(info)) {
         let message = format!("{:?} does not support {}", shown(&asked), shape.verb());
-        return Err(Refusal::invalid("model", message).into());
+        return Err(Refusal::invalid("model", message).with_hint("/api/show tells what it can do").into());
     }
     let mut held = BufferCharge::new(app, &common.client);
     held.add(copies::value_bytes(&generate))?;
@@ -43,28 +44,18 @@ pub(super) async fn respond(app: &App, wanted: Wanted, shape: Shape) -> Result<R
 
 /// Waits for the whole answer, which is counted until its reader has it.
 async fn collect(
-    mut choices: Choices,
-    mut said: VecDeque<(usize, AnswerEvent)>,
+    choices: Choices,
+    said: VecDeque<(usize, AnswerEvent)>,
     frame: &Frame,
 ) -> Result<Bytes, Failure> {
-    let mut held = choices.holds();
-    let mut collected = Collected::default();
-    loop {
-        let next = match said.pop_front() {
-            Some(event) => Some(event),
-            None => choices.next().await,
-        };
-        let Some((_, event)) = next else { break };
-        collected.take(event, &mut held)?;
-    }
-    let Collected { text, thinking, calls, logprobs, summary } = collected;
-    let summary =
-        summary.ok_or_else(|| Failure::new(ErrorKind::Internal, "an answer ended without a summary"))?;
+    let (collected, held) = collected::collect(choices, said, 1).await?;
+    let Collected { text, thinking, calls, logprobs, summary } =
+        collected.into_iter().next().unwrap_or_default();
     let mut whole = Part { text, thinking, ..Part::default() };
     for one in &calls {
         whole.calls.extend(call(whole.calls.len(), one));
     }
-    let object = frame.last(whole, &summary);
+    let object = frame.last(whole, &summary.ok_or_else(without_summary)?);
     let mut bytes = serde_json::to_vec(&object).expect("invariant: answers are plain data");
     long_list::append(&mut bytes, "logprobs", logprobs.iter().map(logprob));
     held.becomes(bytes)

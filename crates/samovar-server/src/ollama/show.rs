@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 use super::details::{capabilities, details};
 use super::{Refused, names, time};
 use crate::app::App;
+use crate::field::{Field, field};
 use crate::payload::Payload;
-use crate::routes::{Field, field};
 
 #[derive(Debug, Deserialize)]
 struct ToShow {
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<ToShow>());
     }
 }

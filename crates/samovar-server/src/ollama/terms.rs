@@ -11,9 +11,10 @@ use super::options::{self, Options};
 use super::wishes;
 use crate::app::App;
 use crate::client::Asker;
-use crate::generation::{deadline, params};
+use crate::field::{Field, field};
+use crate::generation::params;
+use crate::generation::request_terms::RequestTerms;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 const TOP_LOGPROBS: f64 = 20.0;
 
@@ -111,13 +112,7 @@ pub(super) fn common(
     headers: &HeaderMap,
     keep_alive: Option<KeepAlive>,
 ) -> Result<Common, Refusal> {
-    let mut common = Common::new(String::new());
-    common.deadline = deadline::of(None, headers)?;
-    common.keep_alive = keep_alive;
-    common.client = asker.client(None);
-    common.within = asker.within();
-    common.origin = asker.origin;
-    Ok(common)
+    RequestTerms { keep_alive, ..RequestTerms::default() }.check_all_but_model(asker, headers)
 }
 
 #[cfg(test)]
@@ -126,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<Terms>());
     }
 }

@@ -3,10 +3,8 @@
 use samovar::{Constraint, Effort, Generate, ModelInfo};
 use serde_json::Value;
 
+use crate::generation::thinking::SWITCHES;
 use crate::refusal::{Refusal, shown};
-
-/// Variables by which templates are told that their model thinks.
-const SWITCHES: [&str; 2] = ["enable_thinking", "thinking"];
 
 /// What a `format` asks for; nothing for text.
 ///

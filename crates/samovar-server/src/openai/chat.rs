@@ -6,10 +6,10 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use samovar::{AnswerEvent, Generate, Input, ToolChoice};
 use samovar_core::generation::{FinishReason, TokenLogprob};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::logprobs::chat_entry;
+use super::logprobs::ChatLogprobs;
 use super::messages::{self, WireMessage};
 use super::options::{Options, Wanted};
 use super::respond::{Identity, respond};
@@ -18,13 +18,13 @@ use super::tools::{self, WireTool};
 use super::{Refused, constraint, fields};
 use crate::app::App;
 use crate::client::Asker;
+use crate::field::{Field, field};
 use crate::generation::collected::Collected;
 use crate::generation::params::{self, Length};
 use crate::generation::{copies, thinking};
 use crate::layer::RequestId;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 const TOP_LOGPROBS: f64 = 20.0;
 /// Variables that a client may give to a template.
@@ -188,12 +188,18 @@ struct ChatShape {
 }
 
 impl ChatShape {
-    fn logprobs(&self, tokens: &[TokenLogprob]) -> Value {
-        if !self.has_logprobs {
-            return Value::Null;
-        }
-        json!({ "content": tokens.iter().map(chat_entry).collect::<Vec<_>>(), "refusal": null })
+    fn logprobs<'a>(&self, tokens: &'a [TokenLogprob]) -> Option<ChatLogprobs<'a>> {
+        self.has_logprobs.then_some(ChatLogprobs(tokens))
     }
+}
+
+/// A whole choice.
+#[derive(Serialize)]
+struct WholeChoice<'a> {
+    index: usize,
+    message: Value,
+    logprobs: Option<ChatLogprobs<'a>>,
+    finish_reason: &'static str,
 }
 
 impl Shape for ChatShape {
@@ -207,7 +213,7 @@ impl Shape for ChatShape {
     }
 
     fn piece(&self, index: usize, text: &str, logprob: Option<&TokenLogprob>, _offset: usize) -> Value {
-        let logprobs = logprob.map_or(Value::Null, |token| self.logprobs(std::slice::from_ref(token)));
+        let logprobs = logprob.and_then(|token| self.logprobs(std::slice::from_ref(token)));
         json!({ "index": index, "delta": { "content": text }, "logprobs": logprobs, "finish_reason": null })
     }
 
@@ -229,7 +235,7 @@ impl Shape for ChatShape {
         json!({ "index": index, "delta": {}, "logprobs": null, "finish_reason": finish_reason(finish) })
     }
 
-    fn whole(&self, index: usize, said: &Collected, finish: FinishReason) -> Value {
+    fn whole(&self, index: usize, said: &Collected, finish: FinishReason) -> impl Serialize {
         let calls_alone = said.text.is_empty() && !said.calls.is_empty();
         let content = (!calls_alone).then_some(&said.text);
         let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
@@ -239,12 +245,12 @@ impl Shape for ChatShape {
         if !said.calls.is_empty() {
             message["tool_calls"] = json!(said.calls);
         }
-        json!({
-            "index": index,
-            "message": message,
-            "logprobs": self.logprobs(&said.logprobs),
-            "finish_reason": finish_reason(finish),
-        })
+        WholeChoice {
+            index,
+            message,
+            logprobs: self.logprobs(&said.logprobs),
+            finish_reason: finish_reason(finish),
+        }
     }
 }
 
@@ -255,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<Chat>());
     }
 
@@ -325,7 +331,7 @@ mod tests {
     #[test]
     fn what_a_choice_said_is_one_message() {
         let shape = ChatShape { has_logprobs: false };
-        let message = |said: &Collected| shape.whole(0, said, FinishReason::Stop)["message"].clone();
+        let message = |said: &Collected| json!(shape.whole(0, said, FinishReason::Stop))["message"].clone();
         let plain = Collected { text: "hi".to_owned(), ..Collected::default() };
         assert_eq!(message(&plain), json!({ "role": "assistant", "content": "hi", "refusal": null }));
         let silent = Collected::default();
@@ -339,5 +345,22 @@ mod tests {
         assert_eq!(message(&all), expected);
         let calls_alone = Collected { calls: calls(), ..Collected::default() };
         assert_eq!(message(&calls_alone)["content"], Value::Null);
+    }
+
+    #[test]
+    fn a_whole_choice_has_its_fields_in_one_order() {
+        let token = TokenLogprob { token: 1, bytes: b"hi".to_vec(), logprob: -0.5, top: Vec::new() };
+        let said = Collected { text: "hi".to_owned(), logprobs: vec![token], ..Collected::default() };
+        let logprobs = r#"{"content":[{"token":"hi","logprob":-0.5,"bytes":[104,105],"top_logprobs":[]}],"refusal":null}"#;
+        for (has_logprobs, logprobs) in [(true, logprobs), (false, "null")] {
+            let shape = ChatShape { has_logprobs };
+            let written =
+                serde_json::to_string(&shape.whole(2, &said, FinishReason::Stop)).expect("plain data");
+            let message = r#"{"role":"assistant","content":"hi","refusal":null}"#;
+            assert_eq!(
+                written,
+                format!(r#"{{"index":2,"message":{message},"logprobs":{logprobs},"finish_reason":"stop"}}"#)
+            );
+        }
     }
 }

@@ -6,22 +6,22 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use samovar::{Input, Request};
 use samovar_core::generation::{FinishReason, TokenLogprob};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::logprobs::TextLogprobs;
 use super::options::{Options, Wanted};
 use super::respond::{Identity, respond};
-use super::shape::{Shape, characters, finish_reason};
+use super::shape::{Shape, finish_reason};
 use super::{Refused, constraint, fields};
 use crate::app::App;
 use crate::client::Asker;
+use crate::field::{Field, field};
 use crate::generation::collected::Collected;
 use crate::generation::params::{self, Length};
 use crate::layer::RequestId;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 /// What OpenAI generates when nothing is said.
 const DEFAULT_LENGTH: Length = Length::Tokens(16);
@@ -103,7 +103,7 @@ impl Text {
         let answers = wanted.answers as usize;
         if prompts.len() * answers > MOST_CHOICES {
             let message = format!("{} prompts times `n` are more than {MOST_CHOICES} choices", prompts.len());
-            return Err(Refusal::invalid("prompt", message));
+            return Err(Refusal::invalid("prompt", message).with_hint("send them in several requests"));
         }
         let echo = match self.echo {
             Some(true) => Some(echo(&prompts, logprobs)?),
@@ -209,26 +209,24 @@ impl TextShape {
         self.echo.as_ref().map_or("", |prompts| &prompts[index / self.answers])
     }
 
-    fn logprobs(&self, tokens: &[TokenLogprob], mut offset: usize) -> Value {
-        if !self.has_logprobs {
-            return Value::Null;
-        }
-        let mut lists = TextLogprobs::default();
-        for token in tokens {
-            lists.push(token, offset);
-            offset += characters(&token.bytes);
-        }
-        lists.into_value()
+    fn logprobs<'a>(&self, tokens: &'a [TokenLogprob], offset: usize) -> Option<TextLogprobs<'a>> {
+        self.has_logprobs.then_some(TextLogprobs { tokens, offset })
     }
 }
 
-fn choice(index: usize, text: &str, logprobs: &Value, finish: Option<FinishReason>) -> Value {
-    json!({
-        "index": index,
-        "text": text,
-        "logprobs": logprobs,
-        "finish_reason": finish.map(finish_reason),
-    })
+/// A choice, or a piece of one.
+#[derive(Serialize)]
+struct Choice<'a, T> {
+    index: usize,
+    text: T,
+    logprobs: Option<TextLogprobs<'a>>,
+    finish_reason: Option<&'static str>,
+}
+
+impl<'a, T> Choice<'a, T> {
+    fn new(index: usize, text: T, logprobs: Option<TextLogprobs<'a>>, finish: Option<FinishReason>) -> Self {
+        Self { index, text, logprobs, finish_reason: finish.map(finish_reason) }
+    }
 }
 
 impl Shape for TextShape {
@@ -238,33 +236,52 @@ impl Shape for TextShape {
     fn first(&self, index: usize, _is_text: bool) -> Option<(Value, usize)> {
         let prompt = self.echoed(index);
         let is_said = !prompt.is_empty();
-        is_said.then(|| (choice(index, prompt, &Value::Null, None), prompt.chars().count()))
+        is_said.then(|| (json!(Choice::new(index, prompt, None, None)), prompt.chars().count()))
     }
 
     fn piece(&self, index: usize, text: &str, logprob: Option<&TokenLogprob>, offset: usize) -> Value {
-        let logprobs =
-            logprob.map_or(Value::Null, |token| self.logprobs(std::slice::from_ref(token), offset));
-        choice(index, text, &logprobs, None)
+        let logprobs = logprob.and_then(|token| self.logprobs(std::slice::from_ref(token), offset));
+        json!(Choice::new(index, text, logprobs, None))
     }
 
     fn last(&self, index: usize, finish: FinishReason) -> Value {
-        choice(index, "", &Value::Null, Some(finish))
+        json!(Choice::new(index, "", None, Some(finish)))
     }
 
-    fn whole(&self, index: usize, said: &Collected, finish: FinishReason) -> Value {
+    fn whole(&self, index: usize, said: &Collected, finish: FinishReason) -> impl Serialize {
         let prompt = self.echoed(index);
         let logprobs = self.logprobs(&said.logprobs, prompt.chars().count());
-        choice(index, &format!("{prompt}{}", said.text), &logprobs, Some(finish))
+        Choice::new(index, format!("{prompt}{}", said.text), logprobs, Some(finish))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routes::{names, parsed};
+    use crate::field::{names, parsed};
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
         assert_eq!(names(FIELDS), parsed::<Text>());
+    }
+
+    #[test]
+    fn a_whole_choice_has_its_prompt_and_its_fields_in_one_order() {
+        let token = TokenLogprob { token: 1, bytes: b"hi".to_vec(), logprob: -0.5, top: Vec::new() };
+        let said = Collected { text: "hi".to_owned(), logprobs: vec![token], ..Collected::default() };
+        let whole = |shape: &TextShape| {
+            serde_json::to_string(&shape.whole(1, &said, FinishReason::Length)).expect("plain data")
+        };
+        let echo = Some(vec!["a".to_owned(), "é".to_owned()]);
+        assert_eq!(
+            whole(&TextShape { has_logprobs: false, echo, answers: 1 }),
+            r#"{"index":1,"text":"éhi","logprobs":null,"finish_reason":"length"}"#
+        );
+        let lists =
+            r#"{"tokens":["hi"],"token_logprobs":[-0.5],"top_logprobs":[{"hi":-0.5}],"text_offset":[0]}"#;
+        assert_eq!(
+            whole(&TextShape { has_logprobs: true, echo: None, answers: 1 }),
+            format!(r#"{{"index":1,"text":"hi","logprobs":{lists},"finish_reason":"length"}}"#)
+        );
     }
 }

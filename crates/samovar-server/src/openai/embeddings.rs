@@ -18,9 +18,9 @@ use crate::embedding::inputs::{self, Cut, Inputs};
 use crate::embedding::number::{self, Encoding};
 use crate::embedding::pieces;
 use crate::embedding::terms::{Terms, Wanted};
+use crate::field::{Field, field};
 use crate::payload::Payload;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 /// The fields that only embeddings have.
 #[derive(Debug, Deserialize)]
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<Embeddings>());
     }
 }

@@ -1,7 +1,5 @@
 //! What every completion may set, whatever its prompt.
 
-use std::ops::RangeInclusive;
-
 use axum::http::HeaderMap;
 use samovar::{Common, Generate, Input, Request, SamplingOptions, Work};
 use samovar_core::Failure;
@@ -14,13 +12,12 @@ use super::constraint::of_grammar;
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
 use crate::client::Asker;
-use crate::generation::{deadline, params};
+use crate::field::{Field, field};
+use crate::generation::params;
+use crate::generation::request_terms::RequestTerms;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
-/// Tokens of context that may be asked for; the model bounds them further.
-const CONTEXT: RangeInclusive<f64> = 1.0..=16_777_216.0;
 /// Answers to one prompt.
 const MOST_ANSWERS: f64 = 8.0;
 /// OpenAI's own defaults, where the model's author set none; the rest is the engine's.
@@ -56,9 +53,8 @@ pub(super) struct Options {
     user: Option<String>,
 }
 
-/// The same with what they mean.
+/// The same with what they mean, apart from the terms.
 pub(crate) const FIELDS: &[Field] = &[
-    field("model", "The model. Required."),
     field("stream", "True: the answer comes as it is generated, as server-sent events."),
     field("stream_options", "`include_usage`: the last event of a stream contains token counts."),
     field("n", "Answers to each prompt, from 1 to 8."),
@@ -87,19 +83,6 @@ pub(crate) const FIELDS: &[Field] = &[
         "What the answer must look like: GBNF as a string, or `{\"type\": \"gbnf\", \"value\": \"…\"}`; the other types are `lark` and `regex`.",
     ),
     field("ignore_eos", "True: generate on past the model's own end."),
-    field(
-        "timeout",
-        "Seconds that the whole answer may take, from 0.001 to 86400; then what there is of it is returned, or an error where there is none yet.",
-    ),
-    field(
-        "keep_alive",
-        "How long the model stays ready afterwards, such as `10m`; within `server.keep_alive_floor` and `server.keep_alive_ceiling` for requests over HTTP.",
-    ),
-    field(
-        "context_tokens",
-        "Tokens of context that the request needs, if the model's setting is less: up to `server.context_ceiling_tokens` for requests over HTTP, up to what the model was trained with on the socket; a loaded model grows to them.",
-    ),
-    field("user", "The client. It counts only if `server.client_header` is set."),
 ];
 
 #[derive(Debug, Deserialize)]
@@ -125,9 +108,9 @@ impl Options {
     /// # Errors
     /// 400 that names the parameter, and its range where it has one.
     pub(super) fn check(self, asker: &Asker, headers: &HeaderMap) -> Result<Wanted, Refusal> {
-        let model = self.model.filter(|model| !model.is_empty()).ok_or_else(|| {
-            Refusal::invalid("model", "`model` is missing").with_hint("GET /v1/models lists what there is")
-        })?;
+        let Self { model, timeout, keep_alive, context_tokens, user, .. } = self;
+        let terms = RequestTerms { model, timeout, keep_alive, context_tokens, user };
+        let common = terms.check(asker, headers)?;
         let repeat_penalty = params::repeat_penalty("repeat_penalty", self.repeat_penalty)?;
         let repetition_penalty = params::repeat_penalty("repetition_penalty", self.repetition_penalty)?;
         let sampling = SamplingOptions {
@@ -150,13 +133,6 @@ impl Options {
         generate.stop = params::stop(self.stop)?;
         generate.constraint = of_grammar(self.grammar.as_ref())?;
         generate.ignore_eos = self.ignore_eos.unwrap_or(false);
-        let mut common = Common::new(model);
-        common.deadline = deadline::of(self.timeout, headers)?;
-        common.keep_alive = self.keep_alive;
-        common.context_tokens = params::whole("context_tokens", self.context_tokens, &CONTEXT)?;
-        common.client = asker.client(self.user);
-        common.within = asker.within();
-        common.origin = asker.origin;
         let is_streamed = self.stream.unwrap_or(false);
         let includes_usage = self.in_stream.and_then(|options| options.include_usage).unwrap_or(false);
         Ok(Wanted { common, generate, answers, is_streamed, includes_usage })
@@ -197,7 +173,8 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
-        assert_eq!(names(FIELDS), parsed::<Options>());
+        use crate::field::{names, parsed};
+        use crate::generation::request_terms;
+        assert_eq!(names(&[FIELDS, request_terms::FIELDS].concat()), parsed::<Options>());
     }
 }

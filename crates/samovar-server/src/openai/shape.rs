@@ -31,8 +31,8 @@ pub(super) trait Shape: Send + 'static {
     /// The end of a choice.
     fn last(&self, index: usize, finish: FinishReason) -> Value;
 
-    /// A whole choice.
-    fn whole(&self, index: usize, said: &Collected, finish: FinishReason) -> Value;
+    /// A whole choice. What may be long of it is made when it is written.
+    fn whole(&self, index: usize, said: &Collected, finish: FinishReason) -> impl Serialize;
 }
 
 /// What all chunks of one response, or its one object, have in common.
@@ -49,13 +49,13 @@ pub(super) struct Frame {
 
 /// The object itself.
 #[derive(Serialize)]
-pub(super) struct Envelope<'a, U> {
+pub(super) struct Envelope<'a, C, U> {
     pub(super) id: &'a str,
     pub(super) object: &'static str,
     pub(super) created: u64,
     pub(super) model: &'a str,
     pub(super) system_fingerprint: &'a str,
-    pub(super) choices: &'a [Value],
+    pub(super) choices: &'a [C],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) usage: Option<U>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ pub(super) struct Envelope<'a, U> {
 }
 
 impl Frame {
-    pub(super) fn envelope<'a, U>(&'a self, object: &'static str, choices: &'a [Value]) -> Envelope<'a, U> {
+    pub(super) fn envelope<'a, C, U>(&'a self, object: &'static str, choices: &'a [C]) -> Envelope<'a, C, U> {
         Envelope {
             id: &self.id,
             object,

@@ -127,7 +127,7 @@ impl<S: Shape> Writer<S> {
 
     fn end(&mut self) {
         if self.includes_usage {
-            let mut envelope = self.frame.envelope(S::CHUNK_OBJECT, &[]);
+            let mut envelope = self.frame.envelope::<Value, _>(S::CHUNK_OBJECT, &[]);
             envelope.usage = Some(self.usage);
             data(&mut self.bytes, &envelope);
         }

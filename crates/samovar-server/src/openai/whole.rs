@@ -4,33 +4,24 @@ use std::collections::VecDeque;
 
 use axum::body::Bytes;
 use samovar::AnswerEvent;
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::Failure;
 
 use super::shape::{Extra, Frame, Shape, UsageObject};
 use crate::generation::choices::Choices;
-use crate::generation::collected::Collected;
+use crate::generation::collected::{self, Collected};
 
 /// Waits for all choices and puts them into one object of JSON, which is counted until its reader has it.
 ///
 /// # Errors
 /// Whatever failed in one of them; the others are cancelled. `Busy` when no memory is left for what is collected.
 pub(super) async fn collect<S: Shape>(
-    mut choices: Choices,
-    mut said: VecDeque<(usize, AnswerEvent)>,
+    choices: Choices,
+    said: VecDeque<(usize, AnswerEvent)>,
     frame: &Frame,
     shape: &S,
     count: usize,
 ) -> Result<Bytes, Failure> {
-    let mut held = choices.holds();
-    let mut collected: Vec<Collected> = (0..count).map(|_| Collected::default()).collect();
-    loop {
-        let next = match said.pop_front() {
-            Some(event) => Some(event),
-            None => choices.next().await,
-        };
-        let Some((index, event)) = next else { break };
-        collected[index].take(event, &mut held)?;
-    }
+    let (collected, held) = collected::collect(choices, said, count).await?;
     held.becomes(object(&collected, frame, shape)?)
 }
 
@@ -38,10 +29,7 @@ fn object<S: Shape>(collected: &[Collected], frame: &Frame, shape: &S) -> Result
     let mut usage = UsageObject::default();
     let mut objects = Vec::with_capacity(collected.len());
     for (index, choice) in collected.iter().enumerate() {
-        let summary = choice
-            .summary
-            .as_ref()
-            .ok_or_else(|| Failure::new(ErrorKind::Internal, "an answer ended without a summary"))?;
+        let summary = choice.end()?;
         usage.add(index, frame.answers, summary.usage);
         objects.push(shape.whole(index, choice, summary.finish));
     }

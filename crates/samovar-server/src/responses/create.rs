@@ -16,6 +16,7 @@ use super::{format, input, tools};
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
 use crate::client::Asker;
+use crate::field::{Field, field};
 use crate::generation::choices::Choices;
 use crate::generation::params::{self, Length};
 use crate::generation::parts::{self, Parts};
@@ -26,7 +27,6 @@ use crate::openai::{Refused, now_unix_s};
 use crate::payload::Payload;
 use crate::redact::redact;
 use crate::refusal::{Refusal, shown};
-use crate::routes::{Field, field};
 
 /// OpenAI's own defaults, where the model's author set none; the rest is the engine's.
 const TEMPERATURE: f32 = 1.0;
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<Create>());
     }
 

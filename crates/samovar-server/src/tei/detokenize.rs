@@ -15,11 +15,11 @@ use crate::embedding::inputs::{Inputs, present};
 use crate::embedding::target::{self, Ability};
 use crate::embedding::terms::{Named, Terms, Wanted};
 use crate::embedding::{number, pieces};
+use crate::field::{Field, field};
 use crate::generation::running::{admit, until_cut};
 use crate::openai::Refused;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 /// The fields of llama-server's route.
 #[derive(Debug, Deserialize)]
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<ToDetokenize>());
         assert_eq!(names(DECODE_FIELDS), parsed::<ToDecode>());
     }

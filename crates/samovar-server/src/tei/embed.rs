@@ -16,10 +16,10 @@ use crate::embedding::number::{self, Encoding};
 use crate::embedding::pieces;
 use crate::embedding::target::{self, Ability};
 use crate::embedding::terms::{Named, Terms, Wanted};
+use crate::field::{Field, field};
 use crate::openai::Refused;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 /// The fields that only this route has.
 #[derive(Debug, Deserialize)]
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<ToEmbed>());
     }
 

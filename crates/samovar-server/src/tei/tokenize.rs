@@ -23,11 +23,11 @@ use crate::embedding::inputs::Inputs;
 use crate::embedding::target::{self, Ability};
 use crate::embedding::terms::{Named, Terms, Wanted};
 use crate::embedding::{number, pieces};
+use crate::field::{Field, field};
 use crate::generation::running::{admit, until_cut};
 use crate::openai::Refused;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
-use crate::routes::{Field, field};
 
 /// Lists of tokens that the runtime reads at once.
 const LISTS: usize = 1_024;
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
-        use crate::routes::{names, parsed};
+        use crate::field::{names, parsed};
         assert_eq!(names(FIELDS), parsed::<ToTokenize>());
     }
 }

@@ -31,10 +31,10 @@ def ask(**more):
 
 
 def whole_and_streamed():
-    whole = ask(temperature=0)
+    whole = ask(extra_body={"temperature": 0})
     text = "".join(block.text for block in whole.content if block.type == "text")
     assert text and whole.role == "assistant" and whole.stop_reason in ("end_turn", "max_tokens"), whole
-    with client.messages.stream(model=MODEL, max_tokens=24, messages=MESSAGES, temperature=0) as stream:
+    with client.messages.stream(model=MODEL, max_tokens=24, messages=MESSAGES, extra_body={"temperature": 0}) as stream:
         said = "".join(stream.text_stream)
         last = stream.get_final_message()
     assert said == text, (said, text)
@@ -77,7 +77,7 @@ def refusals():
     image = [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}]
     refused(anthropic.NotFoundError, "nope", model="nope")
     refused(anthropic.BadRequestError, "text", messages=[{"role": "user", "content": image}])
-    refused(anthropic.BadRequestError, "temperature", temperature=9)
+    refused(anthropic.BadRequestError, "temperature", extra_body={"temperature": 9})
 
 
 for check in (whole_and_streamed, tool_loop, streamed_call, refusals):

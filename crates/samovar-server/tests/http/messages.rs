@@ -2,12 +2,10 @@
 
 use samovar_core::generation::Delta;
 use samovar_core::testing::fake::{FakeEngine, Script};
-use samovar_core::{ErrorKind, Failure};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fixture::Fixture;
-use crate::raw::{Answer, exchange, get, parse, post, request, tcp};
+use crate::raw::{Answer, broken_load, exchange, get, post, request, tcp};
 
 const PATH: &str = "/v1/messages";
 
@@ -210,7 +208,7 @@ async fn turns_and_sessions_of_an_agent_share_their_prefix() {
 }
 
 #[tokio::test]
-async fn one_conversation_is_one_prompt_in_every_dialect() {
+async fn one_conversation_is_one_prompt_in_every_api() {
     let fixture = Fixture::new().await;
     let chat = json!({
         "model": "tiny", "temperature": 0, "max_tokens": 6,
@@ -300,19 +298,8 @@ async fn a_death_in_the_middle_is_the_last_event_and_ends_no_block() {
 
 #[tokio::test]
 async fn what_fails_after_the_stream_began_is_its_last_event() {
-    let fixture = Fixture::on(FakeEngine::builder().gate_loads()).await;
-    let failure = Failure::new(ErrorKind::InvalidModel, "no such tensor in /srv/m.gguf");
-    fixture.engine.fail_next_loads(1, failure);
-    let mut stream = tcp(&fixture).await;
-    let body = ask(&json!({ "stream": true })).to_string();
-    stream.write_all(request("POST", PATH, &[], &body).as_bytes()).await.expect("writes");
-    let mut bytes = Vec::new();
-    while !String::from_utf8_lossy(&bytes).contains("event: ping\ndata: {\"type\":\"ping\"}\n\n") {
-        assert_ne!(stream.read_buf(&mut bytes).await.expect("reads"), 0);
-    }
-    fixture.engine.loads_gate().open();
-    stream.read_to_end(&mut bytes).await.expect("reads");
-    let answer = parse(&bytes);
+    let ping = "event: ping\ndata: {\"type\":\"ping\"}\n\n";
+    let answer = broken_load(PATH, &ask(&json!({ "stream": true })), ping).await;
     assert_eq!(answer.status, 200);
     let events = answer.named_events();
     assert_eq!(events.len(), 1, "{events:?}");

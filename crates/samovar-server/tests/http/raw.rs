@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use samovar_core::testing::fake::FakeEngine;
+use samovar_core::{ErrorKind, Failure};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -116,6 +118,23 @@ pub(crate) async fn post(fixture: &Fixture, path: &str, body: &Value) -> Answer 
 
 pub(crate) async fn get(fixture: &Fixture, path: &str) -> Answer {
     exchange(tcp(fixture).await, request("GET", path, &[], "")).await
+}
+
+/// The answer to a request whose model fails to load after the stream has said `begun`.
+pub(crate) async fn broken_load(path: &str, body: &Value, begun: &str) -> Answer {
+    let fixture = Fixture::on(FakeEngine::builder().gate_loads()).await;
+    let failure = Failure::new(ErrorKind::InvalidModel, "no such tensor in /srv/m.gguf");
+    fixture.engine.fail_next_loads(1, failure);
+    let mut stream = tcp(&fixture).await;
+    let text = request("POST", path, &[], &body.to_string());
+    stream.write_all(text.as_bytes()).await.expect("writes");
+    let mut bytes = Vec::new();
+    while !String::from_utf8_lossy(&bytes).contains(begun) {
+        assert_ne!(stream.read_buf(&mut bytes).await.expect("reads"), 0);
+    }
+    fixture.engine.loads_gate().open();
+    stream.read_to_end(&mut bytes).await.expect("reads");
+    parse(&bytes)
 }
 
 /// To the owner's socket.

@@ -2,12 +2,10 @@
 
 use samovar_core::generation::Delta;
 use samovar_core::testing::fake::{FakeEngine, Script};
-use samovar_core::{ErrorKind, Failure};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fixture::Fixture;
-use crate::raw::{parse, post, request, tcp};
+use crate::raw::{broken_load, post};
 
 const PATH: &str = "/v1/responses";
 
@@ -305,19 +303,7 @@ async fn what_was_begun_before_a_death_is_not_said_to_be_done() {
 
 #[tokio::test]
 async fn what_fails_after_the_stream_began_is_its_last_event() {
-    let fixture = Fixture::on(FakeEngine::builder().gate_loads()).await;
-    let failure = Failure::new(ErrorKind::InvalidModel, "no such tensor in /srv/m.gguf");
-    fixture.engine.fail_next_loads(1, failure);
-    let mut stream = tcp(&fixture).await;
-    let body = ask(&json!({ "stream": true })).to_string();
-    stream.write_all(request("POST", PATH, &[], &body).as_bytes()).await.expect("writes");
-    let mut bytes = Vec::new();
-    while !String::from_utf8_lossy(&bytes).contains(": loading the model") {
-        assert_ne!(stream.read_buf(&mut bytes).await.expect("reads"), 0);
-    }
-    fixture.engine.loads_gate().open();
-    stream.read_to_end(&mut bytes).await.expect("reads");
-    let answer = parse(&bytes);
+    let answer = broken_load(PATH, &ask(&json!({ "stream": true })), ": loading the model").await;
     let events = answer.named_events();
     let kinds: Vec<&str> = events.iter().filter_map(|event| event["type"].as_str()).collect();
     assert_eq!(kinds, ["response.created", "response.in_progress", "response.failed"]);
