@@ -126,7 +126,9 @@ async fn receive(
                         progress.clear();
                         prose.thought(&text)?;
                     }
-                    _ => progress.say("Thinking"),
+                    // Between parts of the answer, the line of progress would be written over its open line.
+                    _ if outcome.text.is_empty() => progress.say("Thinking"),
+                    _ => {}
                 }
                 outcome.thinking.push_str(&text);
             }

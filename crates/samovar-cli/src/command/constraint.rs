@@ -11,8 +11,8 @@ use serde::de::IgnoredAny;
 use crate::args::Form;
 use crate::home;
 
-/// A file with more is neither a schema nor a grammar that a model is given.
-const FILE_MAX_BYTES: u64 = 1 << 20;
+/// No request may have a larger schema or grammar.
+const FILE_MAX_BYTES: u64 = 64 << 10;
 /// Stands for standard input.
 const STDIN: &str = "-";
 

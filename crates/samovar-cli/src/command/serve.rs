@@ -63,7 +63,10 @@ fn greet(context: &Context, addresses: &ListenAddresses, model: &str) -> Result<
     context.report.line(&format!("samovar {} is serving", env!("CARGO_PKG_VERSION")))?;
     context.report.line(&format!("  socket  {}", addresses.socket.display()))?;
     let Some(address) = addresses.listen else { return Ok(()) };
-    context.report.line(&format!("  http    http://{address}/v1   (OpenAI's API)"))?;
+    context
+        .report
+        .line(&format!("  http    http://{address}      (the APIs of Anthropic, Ollama and llama-server)"))?;
+    context.report.line(&format!("          http://{address}/v1   (OpenAI's API)"))?;
     // Over the network a file goes by its short name.
     let name = match model.parse() {
         Ok(ModelRef::File(path)) => {

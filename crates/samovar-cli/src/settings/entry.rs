@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use samovar::Budget;
 use samovar_core::units::ByteSize;
 
-use super::keys::{self, KEYS, MODEL_KEYS};
+use super::keys::{self, KEYS};
+use super::model_keys::MODEL_KEYS;
 use super::settled::Values;
 use super::{Environment, Provenance};
 

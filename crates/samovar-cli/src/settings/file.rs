@@ -9,7 +9,8 @@ use samovar_core::{ErrorKind, Failure};
 use toml::de::{DeTable, DeValue};
 
 use super::Provenance;
-use super::keys::{self, KEYS, Key, MODEL_KEYS, NAME_KEYS, SOURCE};
+use super::keys::{self, KEYS, Key};
+use super::model_keys::{self, MODEL_KEYS, NAME_KEYS, SOURCE};
 use super::value::{Raw, Value};
 use crate::home;
 
@@ -84,7 +85,7 @@ impl Reader<'_> {
                 ("defaults", DeValue::Table(section)) => {
                     let values = self.section(
                         section,
-                        keys::find_of_model,
+                        model_keys::find_of_model,
                         &MODEL_KEYS.iter().map(|key| key.path).collect::<Vec<_>>(),
                         "defaults.",
                     )?;
@@ -144,7 +145,8 @@ impl Reader<'_> {
                 let sentence = format!("[models.{whole}] is read as a section within a section");
                 return Err(self.fault(line, &sentence).with_hint(needs_quotes(&whole)));
             }
-            let values = self.section(section, keys::find_of_name, &known, &format!("models.{name}."))?;
+            let values =
+                self.section(section, model_keys::find_of_name, &known, &format!("models.{name}."))?;
             if !values.contains_key(SOURCE.path) {
                 return Err(self.fault(line, &format!("[models.{name}] has no `source`")).with_hint(
                     "source = \"./model.gguf\" says which file it is; settings for every model belong in [defaults]",

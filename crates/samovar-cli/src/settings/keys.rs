@@ -1,6 +1,7 @@
-//! Every setting there is: name, shape, default, meaning. The file, the environment, `samovar config`
-//! and the reference are all read from this table.
+//! Every setting there is but those of models (`model_keys`): name, shape, default, meaning. The file, the environment,
+//! `samovar config` and the reference are all read from these tables.
 
+use super::model_keys::MODEL_KEYS;
 use super::value::Shape;
 
 /// One setting.
@@ -22,14 +23,19 @@ const fn key(path: &'static str, shape: Shape, default: &'static str, about: &'s
     Key { path, shape, default: Some(default), otherwise: "", about }
 }
 
-const fn found(path: &'static str, shape: Shape, otherwise: &'static str, about: &'static str) -> Key {
+/// A key whose default is found on the machine, or is "nothing".
+pub(super) const fn found(
+    path: &'static str,
+    shape: Shape,
+    otherwise: &'static str,
+    about: &'static str,
+) -> Key {
     Key { path, shape, default: None, otherwise, about }
 }
 
 const MANY: u32 = 1_000_000;
 /// More context than any model has; the model's own limit is applied later.
 pub(crate) const CONTEXT_MAX: u32 = 16_777_216;
-const INSTANCES_MAX: u32 = 64;
 /// A century.
 const DAYS_MAX: u32 = 36_500;
 
@@ -305,129 +311,6 @@ pub(crate) const KEYS: &[Key] = &[
     ),
 ];
 
-/// Settings of a model: in `[models.NAME]`, and in `[defaults]` for all that say nothing.
-pub(crate) const MODEL_KEYS: &[Key] = &[
-    found(
-        "context_tokens",
-        Shape::Count { min: 8, max: CONTEXT_MAX },
-        "4096 (2048 for models that only make vectors), or less if the model has less",
-        "Tokens of context for each request; of a model that only makes vectors, tokens of its longest input.",
-    ),
-    found(
-        "slots",
-        Shape::Count { min: 1, max: 256 },
-        "by memory, at most 4; 64 for models that only make vectors",
-        "Requests that are served at the same time.",
-    ),
-    found(
-        "layout",
-        Shape::OneOf(&["auto", "mapped", "packed", "hybrid", "repacked"]),
-        "auto",
-        "How weights lie in memory: as on disk (mapped); packed for this CPU in a file that is made in the background, also shared (packed); both files, each where it is faster (hybrid); packed at every load, a copy per instance (repacked); or the layout that is measured to be fastest on this machine (auto).",
-    ),
-    found("kv_type", Shape::OneOf(&["f16", "q8_0"]), "f16", "Number format of the KV cache."),
-    found(
-        "threads",
-        Shape::Count { min: 1, max: 1024 },
-        "the cores this process has, but no more than one, and one more for each 25 million parameters of the model",
-        "The most threads of one step; next to other busy programs a step uses fewer.",
-    ),
-    found("keep_alive", Shape::KeepAlive, "5m", "How long the model stays ready after its last use."),
-    found("lock_memory", Shape::Flag, "false", "Keep the weights from being paged out."),
-    found(
-        "special_tokens_in_content",
-        Shape::Flag,
-        "false",
-        "Read control tokens such as `<|im_end|>` in messages as control tokens, as other servers do. If off, only the chat template can write one, and no client can forge a turn; prompts of `/v1/completions` are always read with them.",
-    ),
-    found(
-        "speculation",
-        Shape::OneOf(&["auto", "off"]),
-        "auto",
-        "Whether a step may compute several tokens of an answer that repeats earlier text: as many as are measured to be faster on this machine, at a cost of at most 3% where they fail (auto), or never (off). The answer is the same.",
-    ),
-    found(
-        "min_instances",
-        Shape::Count { min: 1, max: INSTANCES_MAX },
-        "1",
-        "Instances that are loaded whenever the model is; they share one copy of the mapped weights.",
-    ),
-    found(
-        "max_instances",
-        Shape::Count { min: 1, max: INSTANCES_MAX },
-        "as many as min_instances",
-        "The most instances: more than min_instances are loaded while requests wait and memory and cores are free.",
-    ),
-];
-
-/// The models that one in `[models.NAME]` needs beside it.
-pub(crate) const NEEDS: Key = found(
-    "needs",
-    Shape::Names,
-    "none",
-    "Names of models that this one needs to answer: they are loaded before its requests are served, and evicted with it.",
-);
-
-/// The file or model that a name in `[models.NAME]` stands for.
-pub(crate) const SOURCE: Key = found(
-    "source",
-    Shape::Text,
-    "required",
-    "A path, relative to the configuration file; `hf://org/name:Q4_K_M`, `https://…` or another place to fetch it from; or `demo`.",
-);
-
-/// What is computed with the model that a name in `[models.NAME]` stands for.
-pub(crate) const ADAPTERS: Key = found(
-    "adapters",
-    Shape::Adapters,
-    "none",
-    "LoRA adapters (GGUF) that its requests use, each with an optional scale after a colon. Names with the same `source` share the loaded model.",
-);
-
-/// The template of conversations with the model that a name in `[models.NAME]` stands for.
-pub(crate) const CHAT_TEMPLATE: Key = found(
-    "chat_template",
-    Shape::Template,
-    "the model's own",
-    "A chat template (Jinja) instead of the model's own: a path, relative to the configuration file, or a built-in one's name.",
-);
-
-/// How much the model that a name in `[models.NAME]` stands for thinks.
-pub(crate) const THINKING: Key = found(
-    "thinking",
-    Shape::OneOf(&["off", "low", "medium", "high"]),
-    "as the model's chat template has it",
-    "How much the model thinks before it answers, if a request does not say so. Models that cannot think ignore it.",
-);
-
-/// How the model that a name in `[models.NAME]` stands for makes vectors.
-pub(crate) const POOLING: Key = found(
-    "pooling",
-    Shape::OneOf(&["mean", "cls", "last", "rank"]),
-    "as the model's file says",
-    "How one vector is made of those of all tokens: their mean, the first one's (cls), the last one's (last), or the scores of a classifier (rank). A model that writes text also makes vectors if this is set.",
-);
-
-/// What stands before queries for the model that a name in `[models.NAME]` stands for.
-pub(crate) const QUERY_PROMPT: Key = found(
-    "query_prompt",
-    Shape::Text,
-    "none",
-    "Text that is put before an input that is a query, such as `query: `.",
-);
-
-/// What stands before documents for the model that a name in `[models.NAME]` stands for.
-pub(crate) const DOCUMENT_PROMPT: Key = found(
-    "document_prompt",
-    Shape::Text,
-    "none",
-    "Text that is put before an input that is a document, such as `passage: `.",
-);
-
-/// Settings that only a name in `[models.NAME]` has.
-pub(crate) const NAME_KEYS: &[Key] =
-    &[SOURCE, CHAT_TEMPLATE, THINKING, ADAPTERS, NEEDS, POOLING, QUERY_PROMPT, DOCUMENT_PROMPT];
-
 /// Variables of other programs that set a key of ours, where neither flag nor `SAMOVAR_*` does.
 pub(crate) const FOREIGN: &[(&str, &str)] =
     &[("sources.offline", "HF_HUB_OFFLINE"), ("sources.hub_endpoint", "HF_ENDPOINT")];
@@ -534,16 +417,6 @@ pub(crate) fn meant_by(unknown: &str) -> Option<String> {
 /// The setting of this path.
 pub(crate) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
-}
-
-/// The setting of a model of this name.
-pub(crate) fn find_of_model(name: &str) -> Option<&'static Key> {
-    MODEL_KEYS.iter().find(|key| key.path == name)
-}
-
-/// The setting of this name in `[models.NAME]`.
-pub(crate) fn find_of_name(name: &str) -> Option<&'static Key> {
-    NAME_KEYS.iter().find(|key| key.path == name).or_else(|| find_of_model(name))
 }
 
 /// What to do instead of writing a path that is not there, where that is known.

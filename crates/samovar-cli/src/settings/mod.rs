@@ -8,13 +8,14 @@
 //!   defaults ──┘                └──────► `samovar config`
 //! ```
 //!
-//! The table of [`keys`] knows every setting; nothing else reads the environment or the file.
+//! The tables of [`keys`] and [`model_keys`] know every setting; nothing else reads the environment or the file.
 
 mod entry;
 mod environment;
 mod file;
 pub(crate) mod foreign;
 pub(crate) mod keys;
+pub(crate) mod model_keys;
 mod provenance;
 mod settled;
 mod storage;
@@ -96,7 +97,7 @@ fn default_keys() -> Vec<keys::Key> {
     ];
     let with_path = |path: &'static str| {
         let name = path.strip_prefix("defaults.").expect("invariant: written above");
-        let key = keys::find_of_model(name).expect("invariant: PATHS follow MODEL_KEYS");
+        let key = model_keys::find_of_model(name).expect("invariant: PATHS follow MODEL_KEYS");
         keys::Key { path, ..*key }
     };
     PATHS.into_iter().map(with_path).collect()

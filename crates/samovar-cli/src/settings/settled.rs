@@ -18,8 +18,9 @@ use samovar_server::Limits;
 use super::entry::{self, Entry};
 use super::file::{self, Contents};
 use super::foreign::Foreign;
-use super::keys::{
-    self, ADAPTERS, CHAT_TEMPLATE, DOCUMENT_PROMPT, KEYS, NEEDS, POOLING, QUERY_PROMPT, SOURCE, THINKING,
+use super::keys::{self, KEYS};
+use super::model_keys::{
+    ADAPTERS, CHAT_TEMPLATE, DOCUMENT_PROMPT, NEEDS, POOLING, QUERY_PROMPT, SOURCE, THINKING,
 };
 use super::value::Value;
 use super::{Environment, Provenance, storage};

@@ -7,7 +7,8 @@ use samovar_core::cores::CoreWatch;
 
 use super::{code, head, row};
 use crate::home::Home;
-use crate::settings::keys::{self, ECOSYSTEM, EXAMPLES, KEYS, Key, MODEL_KEYS, NAME_KEYS, VARIABLES};
+use crate::settings::keys::{self, ECOSYSTEM, EXAMPLES, KEYS, Key, VARIABLES};
+use crate::settings::model_keys::{MODEL_KEYS, NAME_KEYS};
 use crate::settings::value::Shape;
 
 pub(super) fn config_page() -> String {
