@@ -129,6 +129,10 @@ fn dialect(which: u8) -> Dialect {
         }
         7 => (marks("<c>", "</c>"), None, Form::Python),
         8 => (None, None, Form::Python),
+        9 => {
+            let form = tagged(["<f=", ">", "<p=", ">", "</p>", "</f>"]);
+            (marks("<all>", "</all>"), None, form)
+        }
         _ => (None, None, Form::Harmony),
     };
     let calls = Calls { around_all, around_each, between: String::new(), form };

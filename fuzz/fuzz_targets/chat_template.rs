@@ -14,6 +14,8 @@ use samovar_prompt::{ControlTokens, Renderer};
 const CONTROL: [&str; 3] = ["\u{E000}<user>\u{E000}", "\u{E000}[end]\u{E000}", "\u{E000}<s>\u{E000}"];
 /// With one of these in it, a template could write that character.
 const EXCLUDED: [&str; 4] = ["\u{E000}", "\\u", "\\U", "\\N"];
+/// With tools, the template's dialect is found first.
+const TOOLS: &str = r#"[{"type": "function", "function": {"name": "f"}}]"#;
 /// For one rendering, where a worker allows two seconds: the instrumented program is about ten times as slow.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -29,10 +31,11 @@ fuzz_target!(|bytes: &[u8]| {
     let renderer = Renderer::new(&descriptor, Some(template), Arc::clone(&tokens));
     assert!(began.elapsed() < PATIENCE, "compiled in {:?}", began.elapsed());
     let Ok(renderer) = renderer else { return };
-    for content in [content.to_owned(), format!("{content}{}", CONTROL.concat())] {
+    let forged = format!("{content}{}", CONTROL.concat());
+    for (content, tools) in [(content, None), (&*forged, None), (&*forged, Some(TOOLS.to_owned()))] {
         let messages = serde_json::json!([{ "role": "user", "content": content }]).to_string();
         let began = Instant::now();
-        let rendered = renderer.render(&Chat::new(messages, 1));
+        let rendered = renderer.render(&Chat { tools, ..Chat::new(messages, 1) });
         assert!(began.elapsed() < PATIENCE, "rendered in {:?}", began.elapsed());
         let Ok(rendered) = rendered else { continue };
         assert!(rendered.text.len() <= 8 << 20);

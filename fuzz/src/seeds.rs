@@ -45,9 +45,10 @@ fn main() -> io::Result<()> {
         ("tagged", 5, "<c><f=f><p=a>\nx\n</p><p=b>5</p></f></c>"),
         ("lines", 6, "<all><c>f\n<k>a</k>\n<v>x</v></c><c>g</c></all>"),
         ("python", 7, "<c>[f(a='x', b=[1, None])]</c>"),
+        ("names", 9, "<all><f=f><p=a>x</p></f><f=f><p=b>5</p></f></all>"),
         (
             "channels",
-            9,
+            10,
             "<|channel|>analysis<|message|>x<|end|><|start|>assistant to=functions.f<|message|>{}",
         ),
     ] {

@@ -10,6 +10,10 @@ use crate::process;
 /// Folders that hold no source, for a checkout that did not come from git.
 const NOT_SOURCE: [&str; 3] = [".git", "target", "__pycache__"];
 
+/// The selection of `./dev`, with which third-party crates have the features that the tests have: nothing is built twice.
+const BUILD: [&str; 8] =
+    ["build", "--quiet", "--release", "--workspace", "--bin", "samovar", "--example", "threads_watch"];
+
 /// A checkout of this repository.
 pub(crate) struct Tree {
     root: PathBuf,
@@ -45,6 +49,12 @@ impl Tree {
     /// Where cargo puts what it builds.
     pub(crate) fn target(&self) -> Result<PathBuf> {
         Ok(self.metadata()?.target_directory.into_std_path_buf())
+    }
+
+    /// Builds the program, and tells the folder in which it lies.
+    pub(crate) fn build(&self) -> Result<PathBuf> {
+        process::run(&self.root, "cargo", &BUILD)?;
+        Ok(self.target()?.join("release"))
     }
 
     /// Paths of the repository's files, relative to the root and sorted: what git tracks or would track,

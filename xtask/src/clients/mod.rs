@@ -49,7 +49,7 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     }
     let programs = match &arguments.programs {
         Some(folder) => folder.clone(),
-        None => build(tree)?,
+        None => tree.build()?,
     };
     let python = brought::python(tree.root(), &tools)?.to_string_lossy().into_owned();
     let writer = brought::text_model(&tools, &python)
@@ -130,12 +130,6 @@ impl Clients<'_> {
             self.failed.push(name.to_owned());
         }
     }
-}
-
-fn build(tree: &Tree) -> Result<PathBuf> {
-    let line = ["build", "--quiet", "--release", "--package", "samovar-cli", "--bin", "samovar"];
-    process::run(tree.root(), "cargo", &line)?;
-    Ok(tree.target()?.join("release"))
 }
 
 /// `samovar.toml` with the models under the names that the clients use.
