@@ -25,8 +25,8 @@ const PART: u64 = 16;
 const LEAST_BYTES: u64 = 64 << 20;
 /// … and at most so much.
 const MOST_BYTES: u64 = 1 << 30;
-/// Less than this that was held is not worth giving back to the system.
-const TIDE_BYTES: u64 = 4 << 20;
+/// Less than this that was granted is not worth a look for memory to give back to the system.
+const TIDE_BYTES: u64 = 2 << 20;
 /// When a refused client may try again, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1_000;
 
@@ -49,8 +49,9 @@ struct State {
     /// Owners that hold anything.
     owners: HashMap<Arc<str>, u64>,
     refusals: u64,
-    /// The most that was held since it was last nearly nothing.
-    high_bytes: u64,
+    /// What was granted since it was last told that nearly nothing is held. Bodies that come one after another leave as
+    /// much freed memory behind as bodies that come together.
+    granted_bytes: u64,
 }
 
 /// The budget has no room for what was asked.
@@ -106,7 +107,7 @@ impl ByteBudget {
         self.state().refusals
     }
 
-    /// Resolves each time that much was held and nearly all of it has been given back: freed memory may be worth
+    /// Resolves each time that much was granted and nearly all of it has been given back: freed memory may be worth
     /// returning to the system.
     ///
     /// # Cancel safety
@@ -153,7 +154,7 @@ impl Charge {
             return Err(Exhausted { used_bytes: state.used_bytes, total_bytes });
         }
         state.used_bytes = used_bytes;
-        state.high_bytes = state.high_bytes.max(used_bytes);
+        state.granted_bytes = state.granted_bytes.saturating_add(by_bytes);
         state.owners.insert(Arc::clone(&self.owner), own_bytes);
         drop(state);
         self.bytes += by_bytes;
@@ -175,8 +176,8 @@ impl Charge {
                 state.owners.remove(&self.owner);
             }
         }
-        if state.high_bytes >= TIDE_BYTES && state.used_bytes <= state.high_bytes / 8 {
-            state.high_bytes = state.used_bytes;
+        if state.granted_bytes >= TIDE_BYTES && state.used_bytes <= state.granted_bytes / 8 {
+            state.granted_bytes = state.used_bytes;
             self.budget.shared.ebbed.notify_one();
         }
     }
@@ -280,6 +281,12 @@ mod tests {
         assert!(!told());
         charge.clear();
         assert!(told() && !told());
+        for _ in 0..2 {
+            charge.grow(MIB).expect("fits");
+            assert!(!told());
+            charge.clear();
+        }
+        assert!(told() && !told(), "one after another is as much");
     }
 
     #[test]

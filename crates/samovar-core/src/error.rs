@@ -24,6 +24,10 @@ pub enum ErrorKind {
     Unsupported,
     /// Who asks may not ask this.
     Forbidden,
+    /// The request has no key, or none that is valid now.
+    Unauthenticated,
+    /// The key has used up what it may use in a minute, or at the same time; the same request may succeed later.
+    RateLimited,
     /// Everything is in use; the same request may succeed later.
     Busy,
     /// The deadline passed before an answer could begin.
@@ -58,7 +62,7 @@ pub struct Surface {
 
 impl ErrorKind {
     /// Every kind, for the generated reference and for tests.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidRequest,
         Self::ContextExceeded,
         Self::NotFound,
@@ -66,6 +70,8 @@ impl ErrorKind {
         Self::TooLarge,
         Self::Unsupported,
         Self::Forbidden,
+        Self::Unauthenticated,
+        Self::RateLimited,
         Self::Busy,
         Self::DeadlineExceeded,
         Self::Cancelled,
@@ -90,6 +96,8 @@ impl ErrorKind {
             Self::TooLarge => row(507, "model_too_large", false),
             Self::Unsupported => row(501, "unsupported", false),
             Self::Forbidden => row(403, "forbidden", false),
+            Self::Unauthenticated => row(401, "invalid_api_key", false),
+            Self::RateLimited => row(429, "rate_limit_exceeded", true),
             Self::Busy => row(503, "busy", true),
             Self::DeadlineExceeded => row(504, "deadline_exceeded", true),
             Self::Cancelled => row(499, "cancelled", true),

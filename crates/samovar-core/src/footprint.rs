@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cores::ThreadUse;
 use crate::embedding::Pooling;
+use crate::model::DraftModel;
 
 /// Memory of one loaded model, in the two parts that the ledger counts differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -181,6 +182,8 @@ pub struct LoadOptions {
     /// How vectors of whole texts are made; `None` = none are, and `embed` is refused. A model that also writes text
     /// takes some more memory with it.
     pub pooling: Option<Pooling>,
+    /// The draft model that is loaded with it; `None` = none is.
+    pub draft: Option<Box<DraftModel>>,
 }
 
 impl LoadOptions {

@@ -9,6 +9,7 @@ use crate::chat::Chat;
 use crate::constraint::Constraint;
 use crate::embedding::Embedded;
 use crate::error::Failure;
+use crate::infill::Infill;
 use crate::scope::Scope;
 
 /// What the model continues.
@@ -27,6 +28,8 @@ pub enum Prompt {
     Tokens(Vec<u32>),
     /// A conversation, rendered by the model's chat template where the model is.
     Chat(Box<Chat>),
+    /// A gap in a text, which the model fills in. No text in it is read as a control token.
+    Infill(Box<Infill>),
 }
 
 /// How the next token is chosen. The defaults are llama.cpp's, except where a client's API says otherwise.
@@ -200,7 +203,7 @@ pub struct TokenLogprob {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// The model said it was done, or a stop string appeared.
+    /// The model said it was done, or a stop string appeared: [`Completion::stopped_by`] tells which.
     Stop,
     /// `max_tokens` or the context was used up.
     Length,
@@ -230,6 +233,9 @@ pub struct Usage {
 pub struct Completion {
     /// Why it ended.
     pub finish: FinishReason,
+    /// The place of the stop string that ended it among those of its request; `None` = no stop string did. Only where `finish`
+    /// is [`FinishReason::Stop`].
+    pub stopped_by: Option<u32>,
     /// Token counts.
     pub usage: Usage,
     /// From the request's arrival at the instance to the end of its prefill, in milliseconds.

@@ -7,6 +7,7 @@
 //!   generation   a request for text, and the events that answer it
 //!   constraint   what an answer must look like
 //!   embedding    a request for vectors or scores of texts
+//!   infill       a gap in a text, and the prompt by which a model fills it in
 //!   scope        whose the state of a prompt is
 //!   footprint    bytes: predicted, promised, measured
 //!   memory       the same by where it is: arenas, files, sizes
@@ -33,6 +34,7 @@ pub mod footprint;
 pub mod format;
 pub mod gdsf;
 pub mod generation;
+pub mod infill;
 pub mod json;
 pub mod memory;
 pub mod model;
@@ -55,9 +57,11 @@ pub use generation::{
     Adapter, CachedPrefix, Completion, Delta, FinishReason, GenerationRequest, ParseAdapterError, Prompt,
     Sampling, TokenEvent, TokenLogprob, Usage,
 };
+pub use infill::{Infill, InfillChunk, InfillTokens};
 pub use memory::{Arena, Bytes, Cost, FileId, Mapped, Memory};
 pub use model::{
-    ArtifactRef, Descriptor, FileRole, Format, HubRef, ModelFiles, ModelKey, ModelRef, RemoteRef, WeightsId,
+    ArtifactRef, Descriptor, DraftModel, FileRole, Format, HubRef, ModelFiles, ModelKey, ModelRef, RemoteRef,
+    WeightsId,
 };
 pub use scope::Scope;
 pub use system_words::system_words;

@@ -207,6 +207,8 @@ impl FileId {
     pub const OWN: Self = Self(0);
     /// What was made of it for this machine.
     pub const MADE: Self = Self(1);
+    /// The file, or files, of its draft model.
+    pub const DRAFT: Self = Self(2);
 }
 
 /// Mapped bytes by the file that they are of.
@@ -269,12 +271,17 @@ impl Cost {
     /// That of a model on the host, of which so much memory is predicted, or was measured.
     pub fn on_host(descriptor: &Descriptor, options: &LoadOptions, memory: Footprint) -> Self {
         let Footprint { held_bytes, mapped_bytes } = memory;
+        // A draft model is mapped as it lies on the disk, whatever the layout.
+        let draft_bytes = options.draft.as_ref().map_or(0, |draft| draft.descriptor.tensor_bytes);
+        let draft_bytes = draft_bytes.min(mapped_bytes);
+        let mapped_bytes = mapped_bytes - draft_bytes;
         let own_bytes = match options.layout {
             Layout::Mapped | Layout::Repacked => mapped_bytes,
             Layout::Packed => 0,
             Layout::Hybrid => mapped_bytes.min(descriptor.tensor_bytes),
         };
-        let files = [(FileId::OWN, own_bytes), (FileId::MADE, mapped_bytes - own_bytes)];
+        let made_bytes = mapped_bytes - own_bytes;
+        let files = [(FileId::OWN, own_bytes), (FileId::MADE, made_bytes), (FileId::DRAFT, draft_bytes)];
         let mapped = files.into_iter().filter(|(_, bytes)| *bytes > 0);
         Self {
             memory: Memory {
@@ -338,5 +345,25 @@ mod tests {
         assert_eq!(split(Layout::Packed, 52), [0, 52]);
         assert_eq!(split(Layout::Hybrid, 102), [50, 52]);
         assert_eq!(split(Layout::Hybrid, 40), [40, 0]);
+    }
+
+    #[test]
+    fn the_weights_of_a_draft_model_are_a_file_of_their_own() {
+        let descriptor = FakeEngine::descriptor("a model", 50);
+        let draft = FakeEngine::draft("a draft", 10);
+        for (layout, mapped_bytes, expected) in [
+            (Layout::Mapped, 60, [50, 0, 10]),
+            (Layout::Packed, 62, [0, 52, 10]),
+            (Layout::Hybrid, 112, [50, 52, 10]),
+            (Layout::Repacked, 10, [0, 0, 10]),
+        ] {
+            let options =
+                LoadOptions { layout, draft: Some(Box::new(draft.clone())), ..FakeEngine::options() };
+            let memory = Footprint { held_bytes: 1, mapped_bytes };
+            let mapped = Cost::on_host(&descriptor, &options, memory).memory.mapped;
+            let files = [FileId::OWN, FileId::MADE, FileId::DRAFT];
+            let bytes = files.map(|file| mapped.get(&file).map_or(0, |bytes| bytes.on_host()));
+            assert_eq!(bytes, expected, "{layout}");
+        }
     }
 }

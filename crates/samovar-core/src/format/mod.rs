@@ -4,15 +4,19 @@
 //!   a model's files ──► inspect ───────────┐
 //!   the first bytes of its first file ─────┼─► the reader of its format ─► Descriptor (which says the format)
 //!   an adapter ───────► inspect_adapter ───┘
+//!   two models ───────► cannot_draft      whether one can say what the other may say next
 //! ```
 //!
 //! Here is the one place that decides which reader looks at which files. GGUF is the only format that has a reader; it
 //! says of other bytes what they seem to be. A further format is a folder beside `gguf` and its arms here.
 
+mod draft;
 pub mod gguf;
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+
+pub use draft::cannot_draft;
 
 use crate::error::{ErrorKind, Failure};
 use crate::model::{Descriptor, Format, ModelFiles};

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::format::Format;
 use crate::embedding::Pooling;
+use crate::infill::InfillTokens;
 
 /// A tensor format with its share of the file: enough to predict what a layout costs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TensorFormat {
     /// ggml's name of the type, such as `Q4_K` or `F16`.
     pub name: String,
@@ -20,7 +21,7 @@ pub struct TensorFormat {
 }
 
 /// Facts of a model from its header. All numbers have passed the gate's ranges.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Descriptor {
     /// The format of its weights: it decides which engine runs it.
     #[serde(default)]
@@ -80,6 +81,9 @@ pub struct Descriptor {
     pub eos_token: Option<String>,
     /// Whether the vocabulary wants its begin-of-sequence token added.
     pub adds_bos: bool,
+    /// The tokens that mark the parts of a text with a gap; `None` = it was not made to fill gaps in.
+    #[serde(default)]
+    pub infill: Option<InfillTokens>,
 }
 
 /// What was written before models could be split.

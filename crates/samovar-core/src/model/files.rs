@@ -25,6 +25,8 @@ pub enum FileRole {
     Template,
     /// Configuration of the model.
     Config,
+    /// Weights of a draft model that is loaded with the model; of a split one, one part. Parts are in their order.
+    Draft,
 }
 
 /// The files of one model, at least one of them with weights. Clones are cheap.
@@ -67,6 +69,21 @@ impl ModelFiles {
         self.with_roles().filter(|(role, _)| *role == FileRole::Weights).map(|(_, path)| path)
     }
 
+    /// The same with the weights of a draft model in place of another one's.
+    #[must_use]
+    pub fn with_draft(&self, draft: &Self) -> Self {
+        let own = self.with_roles().filter(|(role, _)| *role != FileRole::Draft);
+        let of_draft = draft.weights().map(|path| (FileRole::Draft, path));
+        let files = own.chain(of_draft).map(|(role, path)| (role, path.to_owned()));
+        Self { files: files.collect(), identity: self.identity }
+    }
+
+    /// The files of the draft model that is loaded with it, as those of a model of its own.
+    pub fn draft(&self) -> Option<Self> {
+        let files = self.with_roles().filter(|(role, _)| *role == FileRole::Draft);
+        Self::new(files.map(|(_, path)| (FileRole::Weights, path.to_owned())))
+    }
+
     /// The model's file; of a split model, the first part.
     pub fn main(&self) -> &Path {
         self.weights().next().expect("invariant: a model has a file with weights")
@@ -87,5 +104,14 @@ mod tests {
         assert_eq!(model.weights().collect::<Vec<_>>(), [Path::new("b"), Path::new("a")]);
         assert_eq!(model.with_roles().count(), 3);
         assert_eq!(ModelFiles::of("m").main(), Path::new("m"));
+    }
+
+    #[test]
+    fn a_draft_is_among_the_files_and_not_among_the_weights() {
+        let (model, draft) = (ModelFiles::of("m"), ModelFiles::of("d"));
+        assert_eq!(model.draft(), None);
+        let both = model.with_draft(&ModelFiles::of("another")).with_draft(&draft);
+        assert_eq!(both.weights().collect::<Vec<_>>(), [Path::new("m")]);
+        assert_eq!((both.draft(), both.with_roles().count()), (Some(draft), 2));
     }
 }

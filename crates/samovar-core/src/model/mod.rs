@@ -1,6 +1,7 @@
 //! What a model is called, which files it consists of, and what its header says about it.
 
 pub mod descriptor;
+pub mod draft;
 pub mod files;
 pub mod format;
 pub mod key;
@@ -8,6 +9,7 @@ pub mod reference;
 pub mod weights;
 
 pub use descriptor::{Descriptor, TensorFormat};
+pub use draft::DraftModel;
 pub use files::{FileRole, ModelFiles};
 pub use format::Format;
 pub use key::ModelKey;

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 
 /// The identity of a model's weights. It travels from the finder of the files to the code that loads them, keeps something of
 /// them or makes something of them, so that no code has to find it again from a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum WeightsId {
     /// Those of a verified artifact, by the digest of its key: such bytes never change.
     Artifact(Digest),

@@ -19,6 +19,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use crate::chat::Chat;
 use crate::cores::Cores;
 use crate::embedding::EmbedRequest;
 use crate::error::{ErrorKind, Failure};
@@ -48,12 +49,19 @@ pub struct Capabilities {
     pub can_embed: bool,
     /// `embed` works for scores of a query and a document.
     pub can_rerank: bool,
+    /// `generate` works for gaps in texts, too.
+    pub can_infill: bool,
 }
 
 impl Capabilities {
-    /// The kinds of work that it can do, as reports write them: `generate`, `embed`, `rerank`.
+    /// The kinds of work that it can do, as reports write them: `generate`, `infill`, `embed`, `rerank`.
     pub fn kinds_of_work(self) -> Vec<&'static str> {
-        let all = [(self.can_generate, "generate"), (self.can_embed, "embed"), (self.can_rerank, "rerank")];
+        let all = [
+            (self.can_generate, "generate"),
+            (self.can_infill, "infill"),
+            (self.can_embed, "embed"),
+            (self.can_rerank, "rerank"),
+        ];
         all.into_iter().filter(|(can, _)| *can).map(|(_, word)| word).collect()
     }
 }
@@ -183,15 +191,37 @@ pub trait Instance: Send + Sync + 'static {
     /// `Unavailable` when the instance is gone.
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure>;
 
-    /// Token ids of a prompt: a conversation is rendered and tokenized, a text tokenized, and token ids are checked. A
-    /// text or conversation that begins with the begin-of-sequence token gets no second one. Blocks for as long as
+    /// Token ids of a prompt: a conversation is rendered and tokenized, a text tokenized, a gap put between the tokens of
+    /// [`Descriptor::infill`], and token ids are checked. A text or conversation that begins with the begin-of-sequence token gets no second one. Blocks for as long as
     /// that takes; `control` is looked at between pieces of the work.
     ///
     /// # Errors
     /// `ContextExceeded` when the prompt alone does not fit, told before all of it is tokenized where its length says
     /// so already; `Cancelled` when it is no longer wanted; `InvalidRequest` when the chat template refuses the
-    /// conversation, `InvalidModel` when the template does not work.
+    /// conversation, or the model has no tokens for gaps; `InvalidModel` when the template does not work.
     fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure>;
+
+    /// The text that a conversation becomes by the model's chat template, with its control tokens written out. Nothing is
+    /// computed, and the text may be longer than the context. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// `Unsupported` where conversations are not rendered; `InvalidRequest` when the chat template refuses the conversation,
+    /// `InvalidModel` when the template does not work; `ContextExceeded` for more messages than the context has tokens.
+    fn render(&self, chat: &Chat, control: &dyn PromptControl) -> Result<String, Failure> {
+        let _ = (chat, control);
+        Err(Failure::new(ErrorKind::Unsupported, "this engine renders no conversations"))
+    }
+
+    /// How many tokens a prompt has: those that [`generate`](Self::generate) would count. Nothing is computed, and the prompt
+    /// may be longer than the context; one that fills a gap in is cut to it. Blocks for as long as that takes; `control` is
+    /// looked at between pieces of the work.
+    ///
+    /// # Errors
+    /// Those of [`encode`](Self::encode); `ContextExceeded` only for more messages than the context has tokens, or where an
+    /// engine counts by encoding.
+    fn count(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<u32, Failure> {
+        Ok(self.encode(prompt, control)?.len() as u32)
+    }
 
     /// Bytes of tokens; control tokens are left out.
     ///

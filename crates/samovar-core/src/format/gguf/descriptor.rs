@@ -116,6 +116,7 @@ impl HeaderFields {
             bos_token: tokenizer.bos_token,
             eos_token: tokenizer.eos_token,
             adds_bos: tokenizer.adds_bos,
+            infill: tokenizer.infill,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //!   file ─► reader ─► metadata ─┬─► split         whole, or which part?
 //!          (64 KiB    (index of ├─► architecture  numbers in range
-//!           window)    keys)    ├─► tokenizer     vocabulary sound
+//!           window)    keys)    ├─► tokenizer     vocabulary sound, tokens for gaps (infill)
 //!                               └─► tensors       shapes, types, places
 //!                                        └─► descriptor
 //! ```
@@ -20,6 +20,7 @@ mod adapter;
 mod architecture;
 mod descriptor;
 mod error;
+mod infill;
 pub mod limits;
 mod lookalike;
 mod metadata;
@@ -30,6 +31,7 @@ mod tensors;
 mod tokenizer;
 mod types;
 mod value;
+mod vocabularies;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -39,6 +41,7 @@ pub use adapter::AdapterHeader;
 pub use error::{Error, Fault};
 pub use lookalike::Lookalike;
 pub use split::Split;
+pub use vocabularies::vocabularies_differ;
 
 use crate::model::Descriptor;
 use metadata::Metadata;

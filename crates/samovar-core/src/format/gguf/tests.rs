@@ -6,8 +6,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::embedding::Pooling;
 use crate::error::{ErrorKind, Failure};
+use crate::infill::InfillTokens;
 use crate::testing::corpus;
-use crate::testing::gguf::{LlamaShape, Tensor, Writer, bert, hybrid, llama, reranker, value_type};
+use crate::testing::gguf::{
+    LlamaShape, Tensor, Writer, bert, hybrid, llama, reranker, value_type, with_specials,
+};
 
 /// What the design allows for any header of a megabyte, with room for a busy machine.
 const LIMIT: Duration = Duration::from_millis(200);
@@ -73,6 +76,41 @@ fn special_tokens_outside_of_the_vocabulary_are_replaced_by_the_defaults() {
     let silent = byte_pairs().boolean("tokenizer.ggml.add_bos_token", false);
     let (bos, _) = outside(silent.text("tokenizer.ggml.pre", "glm4"));
     assert_eq!(bos, None, "nothing adds it, so none is needed");
+}
+
+#[test]
+fn tokens_for_gaps_are_named_by_keys_or_known_by_their_texts() {
+    let of = |writer: Writer| inspect_bytes(&writer.build()).unwrap().infill;
+    assert_eq!(of(llama(LlamaShape::SMALLEST)), None);
+    // The first entry behind the others of this vocabulary is 272.
+    let texts = [
+        ("<|fim_prefix|>", true),
+        ("<|fim_middle|>", true),
+        ("<|fim_suffix|>", true),
+        ("<MID>", true),
+        ("<|repo_name|>", true),
+        ("<|file_sep|>", true),
+    ];
+    let by_text =
+        InfillTokens { prefix: 272, suffix: 274, middle: 273, repository: Some(276), file: Some(277) };
+    let named = || with_specials(LlamaShape::SMALLEST, &texts);
+    assert_eq!(of(named()), Some(by_text));
+    // A key counts before a text, and of two keys the older one.
+    let by_key =
+        named().u32("tokenizer.ggml.fim_pre_token_id", 260).u32("tokenizer.ggml.fim_mid_token_id", 275);
+    assert_eq!(of(by_key.clone()), Some(InfillTokens { prefix: 260, middle: 275, ..by_text }));
+    let by_older_key = by_key.u32("tokenizer.ggml.prefix_token_id", 261);
+    assert_eq!(of(by_older_key), Some(InfillTokens { prefix: 261, middle: 275, ..by_text }));
+    let by_keys_alone = llama(LlamaShape::SMALLEST)
+        .u32("tokenizer.ggml.prefix_token_id", 5)
+        .u32("tokenizer.ggml.suffix_token_id", 6)
+        .u32("tokenizer.ggml.middle_token_id", 7);
+    let three = InfillTokens { prefix: 5, suffix: 6, middle: 7, repository: None, file: None };
+    assert_eq!(of(by_keys_alone.clone()), Some(three));
+    // One that is missing, outside of the vocabulary, or another one's, is none.
+    for odd in [u32::MAX, 272, 1 << 30, 6] {
+        assert_eq!(of(by_keys_alone.clone().u32("tokenizer.ggml.middle_token_id", odd)), None, "{odd}");
+    }
 }
 
 #[test]

@@ -7,17 +7,20 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Seek};
 
 use super::error::Fault;
+use super::infill::Found;
 use super::limits;
 use super::metadata::Metadata;
 use super::value::{self, ValueType};
+use crate::infill::InfillTokens;
 
-const MODEL: &str = "tokenizer.ggml.model";
-const TOKENS: &str = "tokenizer.ggml.tokens";
+pub(super) const MODEL: &str = "tokenizer.ggml.model";
+pub(super) const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";
 const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
-const BOS: &str = "tokenizer.ggml.bos_token_id";
-const EOS: &str = "tokenizer.ggml.eos_token_id";
+pub(super) const BOS: &str = "tokenizer.ggml.bos_token_id";
+pub(super) const EOS: &str = "tokenizer.ggml.eos_token_id";
+pub(super) const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 /// The misspelling is the format's own.
 const SEPARATOR: &str = "tokenizer.ggml.seperator_token_id";
@@ -46,7 +49,7 @@ const SPECIAL: [&str; 16] = [
 ];
 /// Truth values whose type llama.cpp relies on.
 const FLAGS: [&str; 4] = [
-    "tokenizer.ggml.add_eos_token",
+    ADD_EOS,
     "tokenizer.ggml.add_sep_token",
     "tokenizer.ggml.add_space_prefix",
     "tokenizer.ggml.remove_extra_whitespaces",
@@ -84,6 +87,7 @@ pub(super) struct Tokenizer {
     pub(super) bos_token: Option<String>,
     pub(super) eos_token: Option<String>,
     pub(super) adds_bos: bool,
+    pub(super) infill: Option<InfillTokens>,
 }
 
 /// Checks the vocabulary. `None` when the file has none.
@@ -107,11 +111,12 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Option<
         return Err(Fault::VocabularyTooLarge { count: vocabulary });
     }
     let adds_bos = adds_bos(metadata, &model)?;
-    let adds_eos = metadata.boolean("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+    let adds_eos = metadata.boolean(ADD_EOS)?.unwrap_or(false);
     let bos = end_token(metadata, BOS, &model, vocabulary, adds_bos)?;
     let eos = end_token(metadata, EOS, &model, vocabulary, adds_eos)?;
+    let mut found = Found::default();
     for key in SPECIAL {
-        special_token(metadata, key, vocabulary)?;
+        found.key(key, special_token(metadata, key, vocabulary)?);
     }
     let bos = if model == WORD_PIECE { Some(check_word_piece(metadata, vocabulary)?) } else { bos };
     let mut tokenizer = Tokenizer { vocabulary, adds_bos, ..Tokenizer::default() };
@@ -122,7 +127,9 @@ pub(super) fn read<R: Read + Seek>(metadata: &mut Metadata<R>) -> Result<Option<
         if eos == Some(id) {
             tokenizer.eos_token = Some(text.to_owned());
         }
+        found.entry(id, text);
     })?;
+    tokenizer.infill = found.tokens();
     check_scores(metadata, vocabulary)?;
     metadata.array(MERGES, &[ValueType::String], "an array of strings")?;
     for key in FLAGS {
@@ -146,7 +153,7 @@ fn check_word_piece<R: Read + Seek>(metadata: &mut Metadata<R>, vocabulary: u64)
 
 /// What a key says of a special token.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Special {
+pub(super) enum Special {
     /// Nothing, or that there is none.
     Unsaid,
     Id(u64),
@@ -172,7 +179,7 @@ fn special_token<R: Read + Seek>(
 
 /// The token that begins or ends texts. One outside of the vocabulary is no reason to refuse a file, unless llama.cpp
 /// has no other and is to add it to every prompt: then it aborts.
-fn end_token<R: Read + Seek>(
+pub(super) fn end_token<R: Read + Seek>(
     metadata: &mut Metadata<R>,
     key: &'static str,
     model: &str,
@@ -202,7 +209,8 @@ fn end_token<R: Read + Seek>(
     Ok(default.filter(|id| *id < vocabulary))
 }
 
-fn adds_bos<R: Read + Seek>(metadata: &mut Metadata<R>, model: &str) -> Result<bool, Fault> {
+/// Whether a begin-of-sequence token is added to texts.
+pub(super) fn adds_bos<R: Read + Seek>(metadata: &mut Metadata<R>, model: &str) -> Result<bool, Fault> {
     if let Some(adds_bos) = metadata.boolean("tokenizer.ggml.add_bos_token")? {
         return Ok(adds_bos);
     }
@@ -260,7 +268,7 @@ fn check_same_hash<R: Read + Seek>(
 
 /// Calls `visit` with every entry's id and its text as llama.cpp sees it: cut at a NUL, and with a
 /// name for entries without text.
-fn each_entry<R: Read + Seek>(
+pub(super) fn each_entry<R: Read + Seek>(
     metadata: &mut Metadata<R>,
     mut visit: impl FnMut(u64, &str) -> Result<(), Fault>,
 ) -> Result<(), Fault> {

@@ -34,6 +34,7 @@ mod embeddings;
 mod lifecycle;
 mod limits;
 mod prefixes;
+mod prompts;
 mod sampling;
 mod slots;
 mod subject;
@@ -67,6 +68,10 @@ pub use prefixes::{
     names_of_prefixes_never_repeat, prefixes_are_restored_once_and_again_after_parking,
     prefixes_come_in_the_order_of_their_last_use, private_prefixes_are_of_one_client_alone,
     saved_prefixes_are_as_good_as_computed_ones, what_is_anothers_is_not_told, wrong_state_is_refused,
+};
+pub use prompts::{
+    a_conversation_is_rendered_as_it_is_read, a_count_is_that_of_the_prompt_as_it_is_computed,
+    a_gap_has_its_marks_and_no_others,
 };
 pub use sampling::{
     logit_bias_bans_and_forces, logprobs_are_finite_sorted_and_complete, seeds_make_draws_repeatable,
@@ -105,6 +110,9 @@ macro_rules! engine_conformance {
             reused_prefixes_do_not_change_the_answer,
             cached_prefixes_are_reported,
             an_answer_obeys_its_constraint_or_is_refused,
+            a_count_is_that_of_the_prompt_as_it_is_computed,
+            a_conversation_is_rendered_as_it_is_read,
+            a_gap_has_its_marks_and_no_others,
             max_tokens_bounds_the_answer,
             a_prompt_too_long_is_refused_with_both_numbers,
             a_prompt_nearly_as_long_as_the_context_is_answered,

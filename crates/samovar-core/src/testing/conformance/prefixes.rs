@@ -143,7 +143,7 @@ pub fn prefixes_come_in_the_order_of_their_last_use(subject: &Subject) {
         .into_iter()
         .map(|salt| match prompt(&instance, 30, salt) {
             Prompt::Tokens(tokens) => tokens,
-            Prompt::Text { .. } | Prompt::Chat(_) => Vec::new(),
+            Prompt::Text { .. } | Prompt::Chat(_) | Prompt::Infill(_) => Vec::new(),
         })
         .collect();
     assert_eq!(begins(&instance.prefixes().unwrap()), expected);

@@ -11,10 +11,12 @@ pub fn stop_strings_end_the_answer_and_are_not_in_it(subject: &Subject) {
     for length in [1, 3, 6] {
         let stop = part_of(&whole, length);
         let expected = &whole[..whole.find(&stop).expect("invariant: it is a part")];
-        for stops in [vec![stop.clone()], vec!["never said \u{1}".to_owned(), stop.clone()]] {
+        let never = || "never said \u{1}".to_owned();
+        for (stops, place) in [(vec![stop.clone()], 0), (vec![never(), String::new(), stop.clone()], 2)] {
             let answer = ask(&instance, GenerationRequest { stop: stops, ..request.clone() });
             assert_eq!(answer.text, expected, "stop string {stop:?} in {whole:?}");
             assert_eq!(answer.completion.finish, FinishReason::Stop);
+            assert_eq!(answer.completion.stopped_by, Some(place));
         }
     }
 }
@@ -28,7 +30,7 @@ pub fn stop_strings_begun_but_not_finished_are_text(subject: &Subject) {
     let last: String = whole.chars().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect();
     let answer = ask(&instance, GenerationRequest { stop: vec![middle, format!("{last}\u{1}")], ..request });
     assert_eq!(answer.text, whole);
-    assert_eq!(answer.completion.finish, FinishReason::Length);
+    assert_eq!((answer.completion.finish, answer.completion.stopped_by), (FinishReason::Length, None));
 }
 
 /// `length` characters from the middle of a text, without replaced ones.

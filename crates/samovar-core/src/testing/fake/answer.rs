@@ -168,11 +168,11 @@ impl Answer {
     fn decode(&self, context: &mut Vec<u32>, mut usage: Usage) -> Result<Completion, Broken> {
         let prefill_ms = ms(self.arrived.elapsed());
         let began = Instant::now();
-        let finish = match self.recite(&mut usage)? {
-            Some(finish) => finish,
+        let (finish, stopped_by) = match self.recite(&mut usage)? {
+            Some(finish) => (finish, None),
             None => self.say_own_words(context, &mut usage)?,
         };
-        Ok(Completion { finish, usage, prefill_ms, decode_ms: ms(began.elapsed()) })
+        Ok(Completion { finish, stopped_by, usage, prefill_ms, decode_ms: ms(began.elapsed()) })
     }
 
     /// Says what the script has for this request; how the answer ends with that, or `None` where its own words follow.
@@ -190,7 +190,12 @@ impl Answer {
         Ok(finish)
     }
 
-    fn say_own_words(&self, context: &mut Vec<u32>, usage: &mut Usage) -> Result<FinishReason, Broken> {
+    /// Says the fake's own words; how the answer ends with them, and the place of the stop string that ended it.
+    fn say_own_words(
+        &self,
+        context: &mut Vec<u32>,
+        usage: &mut Usage,
+    ) -> Result<(FinishReason, Option<u32>), Broken> {
         let request = &self.request;
         let choice = Choice {
             sampling: &request.sampling,
@@ -203,7 +208,7 @@ impl Answer {
         let mut said = 0;
         let finish = loop {
             if usage.completion_tokens >= self.max_tokens {
-                break FinishReason::Length;
+                break (FinishReason::Length, None);
             }
             self.say_one()?;
             let (token, logprob) = voice.next(context, said, &choice);
@@ -211,15 +216,15 @@ impl Answer {
             usage.completion_tokens += 1;
             context.push(token);
             if vocabulary::ends_generation(token) && (voice.is_bound() || !request.ignore_eos) {
-                break FinishReason::Stop;
+                break (FinishReason::Stop, None);
             }
             let bytes = if vocabulary::is_control(token) { Vec::new() } else { vocabulary::bytes_of(token) };
             match withheld.push(&bytes) {
                 Shown::Text(text) => self.send(TokenEvent::Token { text, logprob })?,
-                Shown::Stopped(text) => {
+                Shown::Stopped(text, place) => {
                     self.send(TokenEvent::Token { text, logprob })?;
                     withheld = Withheld::default();
-                    break FinishReason::Stop;
+                    break (FinishReason::Stop, Some(place));
                 }
             }
         };

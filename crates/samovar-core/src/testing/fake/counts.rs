@@ -1,9 +1,15 @@
 //! What a fake engine has done, in numbers that tests can wait for.
 
+use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+
+use crate::generation::GenerationRequest;
+
+/// Requests that are remembered.
+const LATEST_MAX: usize = 64;
 
 /// What a fake engine has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,11 +74,18 @@ pub struct Ledger {
     counts: watch::Sender<Counts>,
     turn: Mutex<()>,
     changed: Condvar,
+    /// The latest requests for text, the last one last.
+    latest: Mutex<VecDeque<GenerationRequest>>,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { counts: watch::Sender::new(Counts::default()), turn: Mutex::new(()), changed: Condvar::new() }
+        Self {
+            counts: watch::Sender::new(Counts::default()),
+            turn: Mutex::new(()),
+            changed: Condvar::new(),
+            latest: Mutex::default(),
+        }
     }
 }
 
@@ -80,6 +93,19 @@ impl Ledger {
     /// The counts now.
     pub fn counts(&self) -> Counts {
         *self.counts.borrow()
+    }
+
+    /// The latest requests for text, the last one last.
+    pub fn latest(&self) -> Vec<GenerationRequest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    pub(super) fn remember(&self, request: &GenerationRequest) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.len() == LATEST_MAX {
+            latest.pop_front();
+        }
+        latest.push_back(request.clone());
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Counts)) {

@@ -261,7 +261,8 @@ impl Embedding {
             }
             let usage = Usage { prompt_tokens: request.prompt_tokens, ..Usage::default() };
             let prefill_ms = request.arrived.elapsed().as_secs_f64() * 1e3;
-            let completion = Completion { finish: FinishReason::Stop, usage, prefill_ms, decode_ms: 0.0 };
+            let finish = FinishReason::Stop;
+            let completion = Completion { finish, stopped_by: None, usage, prefill_ms, decode_ms: 0.0 };
             let is_heard = request.sender.try_send(TokenEvent::Done(completion)).is_ok();
             ledger.change(|counts| {
                 counts.embeds_finished += u64::from(is_heard);

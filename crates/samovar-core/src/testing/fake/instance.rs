@@ -13,6 +13,7 @@ use super::embedding::{self, Embedding};
 use super::remembered::Remembered;
 use super::script::Script;
 use super::{remembered, vocabulary};
+use crate::chat::Chat;
 use crate::cores::{Cores, ThreadUse, ThreadsWhy};
 use crate::embedding::{EmbedRequest, Pooling};
 use crate::error::{ErrorKind, Failure};
@@ -147,6 +148,7 @@ impl Instance for FakeInstance {
         let room = lock(&shared.state).context_tokens.saturating_sub(prompt.len() as u32);
         let max_tokens = request.max_tokens.unwrap_or(room).min(room);
         let (sender, generation) = Generation::channel(max_tokens);
+        shared.ledger.remember(&request);
         shared.ledger.change(|counts| {
             counts.generations_started += 1;
             counts.generations_queued += 1;
@@ -186,6 +188,14 @@ impl Instance for FakeInstance {
 
     fn encode(&self, prompt: &Prompt, _control: &dyn PromptControl) -> Result<Vec<u32>, Failure> {
         self.shared.prompt_tokens(prompt)
+    }
+
+    fn render(&self, chat: &Chat, _control: &dyn PromptControl) -> Result<String, Failure> {
+        Ok(render(&chat.messages))
+    }
+
+    fn count(&self, prompt: &Prompt, _control: &dyn PromptControl) -> Result<u32, Failure> {
+        Ok(self.shared.tokens_of(prompt)?.len() as u32)
     }
 
     fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
@@ -310,7 +320,8 @@ impl Shared {
         }
     }
 
-    fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
+    /// The tokens of a prompt, however many they are.
+    fn tokens_of(&self, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
         let tokens = match prompt {
             Prompt::Tokens(tokens) => tokens.clone(),
             Prompt::Chat(chat) => vocabulary::tokenize(&render(&chat.messages), true),
@@ -318,8 +329,21 @@ impl Shared {
                 let bos = add_special.then_some(vocabulary::BOS);
                 bos.into_iter().chain(vocabulary::tokenize(text, *parse_special)).collect()
             }
+            Prompt::Infill(infill) => {
+                let none = || Failure::new(ErrorKind::InvalidRequest, "this model has no FIM tokens");
+                let marks = self.descriptor.infill.ok_or_else(none)?;
+                let context = lock(&self.state).context_tokens;
+                let read = |text: &str, _, _| Ok::<_, Failure>(vocabulary::tokenize(text, false));
+                infill.tokens(&marks, Some(vocabulary::BOS), context, read)?
+            }
         };
         check_ids(&tokens)?;
+        Ok(tokens)
+    }
+
+    /// The same of one that fits.
+    fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
+        let tokens = self.tokens_of(prompt)?;
         if tokens.is_empty() {
             return Err(Failure::new(ErrorKind::InvalidRequest, "the prompt is empty").with_param("prompt"));
         }

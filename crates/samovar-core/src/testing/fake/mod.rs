@@ -32,16 +32,21 @@ pub use counts::{Counts, Ledger};
 pub use script::Script;
 
 use super::gate::Gate;
+use crate::digest::Digest;
 use crate::embedding::Pooling;
 use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Footprint, KvType, Layout, LoadOptions, Speed};
+use crate::generation::GenerationRequest;
+use crate::infill::InfillTokens;
 use crate::memory::Cost;
-use crate::model::{Descriptor, Format, TensorFormat};
+use crate::model::{Descriptor, DraftModel, Format, TensorFormat, WeightsId};
 use crate::port::{
     Capabilities, Engine, EngineId, EngineInfo, Instance, LoadControl, LoadRequest, PackRequest,
 };
 use instance::{FakeInstance, Gates, Model};
 
+/// Tokens of the KV cache of a draft model.
+const DRAFT_TOKENS: u64 = 1_024;
 /// Numbers of a vector by the models of [`FakeEngine::descriptor`].
 const WIDTH: u32 = 64;
 
@@ -69,7 +74,7 @@ struct Shared {
 }
 
 impl FakeEngine {
-    /// What it can do, unless it is made otherwise.
+    /// What it can do, unless it is made otherwise. Whether it fills gaps in, each model's descriptor says.
     pub const CAPABILITIES: Capabilities = Capabilities {
         reuses_prefixes: true,
         can_park: true,
@@ -78,6 +83,7 @@ impl FakeEngine {
         can_generate: true,
         can_embed: false,
         can_rerank: false,
+        can_infill: false,
     };
 
     /// The same, and it makes vectors and scores of the models that are loaded [to be embedders](Self::embedder_options).
@@ -126,8 +132,18 @@ impl FakeEngine {
             bos_token: Some(vocabulary::text_of(vocabulary::BOS)),
             eos_token: Some(vocabulary::text_of(vocabulary::EOS)),
             adds_bos: true,
+            infill: None,
         }
     }
+
+    /// The tokens by which a model of this vocabulary may be said to fill gaps in: no text is read as one of them.
+    pub const INFILL: InfillTokens = InfillTokens {
+        prefix: vocabulary::BOS + 2,
+        suffix: vocabulary::BOS + 3,
+        middle: vocabulary::EOS,
+        repository: None,
+        file: None,
+    };
 
     /// Options for a test: 512 tokens of context in each of two slots.
     pub fn options() -> LoadOptions {
@@ -139,7 +155,14 @@ impl FakeEngine {
             threads: 1,
             lock_memory: false,
             pooling: None,
+            draft: None,
         }
+    }
+
+    /// A draft model for the options of a load, with so many bytes of weights.
+    pub fn draft(name: &str, bytes: u64) -> DraftModel {
+        let weights = WeightsId::Artifact(Digest::of_bytes(name.as_bytes()));
+        DraftModel::new(weights, &Self::descriptor(name, bytes))
     }
 
     /// The same for an embedder, which vectors are asked of.
@@ -202,6 +225,11 @@ impl FakeEngine {
         self.shared.ledger.counts()
     }
 
+    /// The latest requests for text that its instances took, at most 64, the last one last.
+    pub fn latest(&self) -> Vec<GenerationRequest> {
+        self.shared.ledger.latest()
+    }
+
     /// Waits until `is_so` holds for what it has done.
     ///
     /// # Cancel safety
@@ -227,7 +255,8 @@ impl FakeEngine {
     fn capabilities_of(&self, descriptor: &Descriptor) -> Capabilities {
         let name = descriptor.name.as_ref();
         let own = name.and_then(|name| self.shared.capabilities_by_model.get(name));
-        own.copied().unwrap_or(self.shared.capabilities)
+        let own = own.copied().unwrap_or(self.shared.capabilities);
+        Capabilities { can_infill: own.can_generate && descriptor.infill.is_some(), ..own }
     }
 
     fn script_of(&self, descriptor: &Descriptor) -> &Script {
@@ -292,7 +321,8 @@ impl Engine for FakeEngine {
         self.capabilities_of(descriptor)
     }
 
-    /// Mapped: the tensors, for a hybrid twice. Held: the KV cache of all slots, and the tensors when repacked.
+    /// Mapped: the tensors, for a hybrid twice. Held: the KV cache of all slots, and the tensors when repacked. Of a draft
+    /// model its tensors are mapped, and the KV cache of 1,024 tokens is held.
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
         Ok(footprint(self.script_of(descriptor), descriptor, options))
     }
@@ -389,9 +419,13 @@ fn footprint(script: &Script, descriptor: &Descriptor, options: &LoadOptions) ->
         Layout::Mapped | Layout::Packed | Layout::Hybrid => 0,
         Layout::Repacked => descriptor.tensor_bytes,
     };
+    let draft = options.draft.as_ref().map_or(Footprint::default(), |draft| Footprint {
+        held_bytes: DRAFT_TOKENS * draft.descriptor.kv_bytes_per_token(),
+        mapped_bytes: draft.descriptor.tensor_bytes,
+    });
     Footprint {
-        held_bytes: kv_tokens * descriptor.kv_bytes_per_token() + packed_bytes,
-        mapped_bytes: descriptor.tensor_bytes * files,
+        held_bytes: kv_tokens * descriptor.kv_bytes_per_token() + packed_bytes + draft.held_bytes,
+        mapped_bytes: descriptor.tensor_bytes * files + draft.mapped_bytes,
     }
 }
 

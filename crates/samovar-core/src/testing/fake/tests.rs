@@ -8,6 +8,7 @@ use crate::footprint::{Arrangement, Layout, LoadOptions, Speed};
 use crate::generation::{Completion, Delta, FinishReason, GenerationRequest, Prompt, Sampling, TokenEvent};
 use crate::model::ModelFiles;
 use crate::port::PackedFile;
+use crate::testing::conformance::{Subject, a_gap_has_its_marks_and_no_others};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -56,6 +57,18 @@ fn the_answer_repeats_the_prompts_words_and_is_the_same_each_time() {
     assert_eq!(done.unwrap().finish, FinishReason::Stop);
     assert_eq!(answer(&instance, ask("a story about a fox")).0, text);
     assert_ne!(answer(&instance, ask("a story about a kettle")).0, text);
+}
+
+#[test]
+fn a_model_whose_descriptor_has_marks_fills_gaps_in() {
+    a_gap_has_its_marks_and_no_others(&Subject {
+        engine: Arc::new(FakeEngine::new()),
+        files: ModelFiles::of("m.gguf"),
+        packed: None,
+        descriptor: Descriptor { infill: Some(FakeEngine::INFILL), ..FakeEngine::descriptor("m", 1000) },
+        options: FakeEngine::options(),
+        tie_gap: 0.0,
+    });
 }
 
 /// A conversation of a model with tools.
@@ -359,4 +372,14 @@ mod conformance {
             crate::testing::conformance::run_all(&subject(Pooling::Rank));
         }
     }
+}
+
+#[test]
+fn a_draft_model_costs_its_weights_and_a_cache_of_its_own() {
+    let (engine, descriptor) = (FakeEngine::new(), FakeEngine::descriptor("m", 1000));
+    let alone = FakeEngine::options();
+    let with_draft = LoadOptions { draft: Some(Box::new(FakeEngine::draft("d", 300))), ..alone.clone() };
+    let [alone, both] = [alone, with_draft].map(|options| engine.footprint(&descriptor, &options).unwrap());
+    assert_eq!(both.mapped_bytes, alone.mapped_bytes + 300);
+    assert!(both.held_bytes > alone.held_bytes);
 }

@@ -3,7 +3,8 @@
 /// Collects the bytes of tokens and gives out text that is decided.
 #[derive(Debug, Default)]
 pub(super) struct Withheld {
-    stop: Vec<String>,
+    /// With their places among those of the request.
+    stop: Vec<(u32, String)>,
     bytes: Vec<u8>,
     text: String,
 }
@@ -13,21 +14,24 @@ pub(super) struct Withheld {
 pub(super) enum Shown {
     /// Text to show; the answer goes on.
     Text(String),
-    /// The last text before a stop string.
-    Stopped(String),
+    /// The last text before the stop string of this place.
+    Stopped(String, u32),
 }
 
 impl Withheld {
     pub(super) fn new(stop: &[String]) -> Self {
-        Self { stop: stop.iter().filter(|stop| !stop.is_empty()).cloned().collect(), ..Self::default() }
+        let stop = (0..).zip(stop).filter(|(_, stop)| !stop.is_empty());
+        Self { stop: stop.map(|(place, stop)| (place, stop.clone())).collect(), ..Self::default() }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) -> Shown {
         self.bytes.extend_from_slice(bytes);
         self.take_characters();
-        if let Some(at) = self.stop.iter().filter_map(|stop| self.text.find(stop.as_str())).min() {
+        let found =
+            |(place, stop): &(u32, String)| Some((self.text.find(stop.as_str())?, stop.len(), *place));
+        if let Some((at, _, place)) = self.stop.iter().filter_map(found).min() {
             self.text.truncate(at);
-            return Shown::Stopped(std::mem::take(&mut self.text));
+            return Shown::Stopped(std::mem::take(&mut self.text), place);
         }
         let keep = self.stop_begun();
         let undecided = self.text.split_off(self.text.len() - keep);
@@ -63,7 +67,7 @@ impl Withheld {
 
     /// Bytes at the end of the text with which a stop string may have begun.
     fn stop_begun(&self) -> usize {
-        let begun = |stop: &String| {
+        let begun = |(_, stop): &(u32, String)| {
             let ends = stop.char_indices().map(|(at, _)| at).filter(|at| *at > 0);
             ends.filter(|at| self.text.ends_with(&stop[..*at])).max()
         };
@@ -88,10 +92,10 @@ mod tests {
 
     #[test]
     fn a_stop_string_split_over_tokens_is_never_shown() {
-        let mut withheld = Withheld::new(&["END".into()]);
+        let mut withheld = Withheld::new(&[String::new(), "END".into()]);
         assert_eq!(withheld.push(b"so E"), Shown::Text("so ".into()));
         assert_eq!(withheld.push(b"N"), Shown::Text(String::new()));
         assert_eq!(withheld.push(b"E"), Shown::Text("EN".into()));
-        assert_eq!(withheld.push(b"ND now"), Shown::Stopped(String::new()));
+        assert_eq!(withheld.push(b"ND now"), Shown::Stopped(String::new(), 1));
     }
 }

@@ -1,6 +1,7 @@
 //! A writer of small GGUF files, sound or deliberately not; of split ones, and of adapters.
 
 mod bert;
+mod changed;
 mod llama;
 mod lora;
 mod parts;
