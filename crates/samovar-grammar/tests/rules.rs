@@ -4,7 +4,7 @@ mod support;
 
 use samovar_core::{Constraint, ErrorKind};
 use samovar_grammar::{Ahead, Grammar, Rules};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{CALL, END, OTHER_END, longest, rules, spell, vocabulary};
 
 fn accept(rules: &mut Rules, text: &str) {
@@ -13,7 +13,7 @@ fn accept(rules: &mut Rules, text: &str) {
     }
 }
 
-fn schema(schema: &serde_json::Value) -> Constraint {
+fn schema(schema: &Value) -> Constraint {
     Constraint::JsonSchema(schema.to_string())
 }
 
@@ -84,6 +84,23 @@ fn forced_tokens_are_those_of_the_tokenizer() {
     assert_eq!(String::from_utf8(spell(&written)).expect("UTF-8"), ANSWER);
     assert_eq!(written, longest(ANSWER.as_bytes()), "other tokens than the tokenizer's");
     assert!(longest_run >= 4, "{longest_run}");
+}
+
+#[test]
+fn an_object_that_declares_properties_gets_no_others_unless_its_schema_says_so() {
+    let more_after = |schema_text: Value| {
+        let mut rules = rules(&vocabulary(), schema(&schema_text));
+        for byte in br#"{"a":true"# {
+            rules.accept(u32::from(*byte)).expect("allowed");
+        }
+        rules.mask().expect("a mask").allows(u32::from(b','))
+    };
+    let properties = json!({ "a": { "type": "boolean" } });
+    assert!(!more_after(json!({ "type": "object", "properties": properties })));
+    assert!(more_after(json!({ "type": "object", "properties": properties, "additionalProperties": true })));
+    let described_twice =
+        json!([{ "properties": properties }, { "properties": { "b": { "type": "null" } } }]);
+    assert!(more_after(json!({ "type": "object", "allOf": described_twice })));
 }
 
 #[test]

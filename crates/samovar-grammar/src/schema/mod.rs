@@ -5,11 +5,13 @@
 //!   keywords     which keywords are refused, with the reason
 //!   references   `$ref`: to which part of the same document
 //!   disjoint     `oneOf`: whether no value can fit two of its choices
+//!   closing      objects that get no property but those that they declare
 //! ```
 //!
 //! The parser itself ignores what it does not know in some places, and names no place where it refuses. So nothing reaches it
 //! that was not read here.
 
+mod closing;
 mod disjoint;
 mod keywords;
 mod reader;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::can_be_written;
+use super::closing::{combines_objects, is_left_open};
 use super::disjoint::are_disjoint;
 use super::keywords::{
     check_count, check_pattern, check_property_counts, keeps_format, refuse, under, unsupported, wrong,
@@ -21,6 +22,7 @@ pub(super) fn read(document: &Value) -> Result<Map<String, Value>, Error> {
     let mut reader = Reader {
         document,
         references: References::new(document),
+        closes: !combines_objects(document),
         definitions: Vec::new(),
         by_pointer: HashMap::new(),
         in_place: Vec::new(),
@@ -48,6 +50,8 @@ pub(super) fn read(document: &Value) -> Result<Map<String, Value>, Error> {
 struct Reader<'d> {
     document: &'d Value,
     references: References<'d>,
+    /// Whether objects that declare properties get no others, where their schema leaves it open.
+    closes: bool,
     /// The pointer to each target of a reference, and its name in what is written.
     definitions: Vec<(String, String)>,
     by_pointer: HashMap<String, usize>,
@@ -162,6 +166,9 @@ impl Reader<'_> {
                 }
                 _ => {}
             }
+        }
+        if self.closes && is_left_open(keywords) {
+            read.insert("additionalProperties".to_owned(), Value::Bool(false));
         }
         Ok(Value::Object(read))
     }
