@@ -112,6 +112,8 @@ fn objects_that_name_their_properties_have_no_others() {
         serde_json::json!({ "properties": { "x": text }, "required": ["x", "y"] }),
         serde_json::json!({ "properties": { "x": text }, "anyOf": [{ "properties": { "y": text } }] }),
         serde_json::json!({ "allOf": [{ "properties": { "x": text } }, { "properties": { "y": text } }] }),
+        serde_json::json!({ "required": ["y"], "$ref": "#/$defs/a", "$defs": { "a": { "properties": { "x": text } } } }),
+        serde_json::json!({ "properties": { "x": text }, "minProperties": 2 }),
     ] {
         assert_eq!(closed(free.clone()), free);
     }
@@ -120,6 +122,24 @@ fn objects_that_name_their_properties_have_no_others() {
     let grammar = written(&hermes(), &chat(ToolChoice::Named("get_time".to_owned())), None);
     let schema: Value = serde_json::from_str(rule(&grammar, "r0").strip_prefix("%json ").unwrap()).unwrap();
     assert_eq!(schema[named], Value::Bool(false), "{schema}");
+}
+
+#[test]
+fn a_loosened_schema_says_that_what_it_left_out_may_name_other_properties() {
+    let schema = serde_json::json!({
+        "properties": { "x": { "properties": { "y": true }, "patternProperties": { "^z": true } } },
+        "required": ["x"],
+        "additionalProperties": false,
+        "allOf": [{ "properties": { "w": true } }],
+    });
+    let loosened = values::json(&schema, false);
+    let loosened: Value = serde_json::from_str(loosened.strip_prefix("%json ").unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "properties": { "x": { "properties": { "y": true }, "additionalProperties": true } },
+        "required": ["x"],
+        "additionalProperties": false,
+    });
+    assert_eq!(loosened, expected);
 }
 
 #[test]

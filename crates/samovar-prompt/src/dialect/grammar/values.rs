@@ -16,12 +16,16 @@ const CHOICES_MAX: usize = 256;
 
 /// Keywords by which an object is described in several places: what one of them does not name, another one may.
 const COMBINING: [&str; 6] = ["$ref", "allOf", "anyOf", "dependentSchemas", "if", "oneOf"];
-/// Keywords that say which other properties an object may have.
-const OTHERS: [&str; 3] = ["additionalProperties", "patternProperties", "unevaluatedProperties"];
+/// Keywords that, like `OTHERS`, may want a property that a schema beside them does not name.
+const DESCRIBING: [&str; 2] = ["properties", "required"];
+/// Keywords that say which other properties an object may or must have.
+const OTHERS: [&str; 6] =
+    ["additionalProperties", "const", "enum", "minProperties", "patternProperties", "unevaluatedProperties"];
 
 /// Lets an object that names its properties have no others where its schema does not say: a small model would go on
 /// inventing some. A schema that describes an object in several places stays as it is, and so does an object within it that
-/// names none: many tools mean any object by that.
+/// names none: many tools mean any object by that. The compiler of grammars has the same rule for other schemas; here it comes
+/// before a schema is loosened, which loses what it looks at.
 pub(super) fn close(schema: &mut Value) {
     if !is_combined(schema) {
         close_objects(schema, true);
@@ -31,11 +35,12 @@ pub(super) fn close(schema: &mut Value) {
 fn is_combined(schema: &Value) -> bool {
     match schema {
         Value::Object(fields) => {
-            let has_several =
-                fields.get("allOf").and_then(Value::as_array).is_some_and(|schemas| schemas.len() > 1);
-            let is_combined_here =
-                fields.contains_key("properties") && COMBINING.iter().any(|key| fields.contains_key(*key));
-            has_several || is_combined_here || fields.values().any(is_combined)
+            let has = |key: &str| fields.contains_key(key);
+            let combining = COMBINING.into_iter().filter(|key| has(key)).count();
+            let describing = usize::from(DESCRIBING.into_iter().chain(OTHERS).any(has));
+            let all = fields.get("allOf").and_then(Value::as_array);
+            let more = all.map_or(0, |schemas| schemas.len().saturating_sub(1));
+            (combining > 0 && combining + describing + more > 1) || fields.values().any(is_combined)
         }
         Value::Array(items) => items.iter().any(is_combined),
         _ => false,
@@ -106,6 +111,10 @@ fn loosened(schema: &Value, depth: u32) -> Value {
             _ => continue,
         };
         kept.insert(key.clone(), value);
+    }
+    if kept.contains_key("properties") {
+        // Keywords that are left out may have named others.
+        kept.entry("additionalProperties").or_insert(Value::Bool(true));
     }
     Value::Object(kept)
 }
