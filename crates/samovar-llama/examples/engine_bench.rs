@@ -221,6 +221,7 @@ fn main() -> Fallible<()> {
         threads: settings.threads,
         lock_memory: false,
         pooling: None,
+        draft: None,
     };
     let wants =
         |part: &str| settings.only.as_ref().is_none_or(|only| only.split(',').any(|name| name == part));

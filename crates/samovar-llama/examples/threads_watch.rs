@@ -36,6 +36,7 @@ fn main() -> Result<(), Failure> {
         threads,
         lock_memory: false,
         pooling: None,
+        draft: None,
     };
     let descriptor = gguf::inspect(&path)?;
     let engine = LlamaEngine::new();

@@ -105,6 +105,14 @@ impl Answer {
         }
     }
 
+    /// The place of the stop string that has appeared in its text, among those of the request.
+    pub(crate) fn stopped_by(&self) -> Option<u32> {
+        match self {
+            Self::Plain(gate) => gate.stopped_by(),
+            Self::Read(read) => read.stops.stopped_by(),
+        }
+    }
+
     /// Whether a thought is open.
     pub(crate) fn is_thinking(&self) -> bool {
         match self {
@@ -315,6 +323,7 @@ mod tests {
         arguments: String,
         thought_tokens: usize,
         finish: Option<FinishReason>,
+        stopped_by: Option<u32>,
     }
 
     impl Heard {
@@ -346,6 +355,7 @@ mod tests {
         let (rest, finish) = answer.end(finish);
         heard.add(rest);
         heard.finish = Some(finish);
+        heard.stopped_by = answer.stopped_by();
         heard
     }
 
@@ -360,7 +370,9 @@ mod tests {
         assert!(!answer.is_whole() && !answer.is_thinking() && !answer.is_read());
         assert!(!answer.wants_control("<think>") && !answer.would_pass_thought(b"</think>x"));
         let stopped = Said { words: text(""), is_last: true, is_thought: false, is_text: true };
+        assert_eq!(answer.stopped_by(), None);
         assert_eq!(answer.push(b"OP!"), stopped);
+        assert_eq!(answer.stopped_by(), Some(0));
         assert_eq!(answer.end(FinishReason::Stop), (text(""), FinishReason::Stop));
     }
 
@@ -370,6 +382,7 @@ mod tests {
         let said = heard(answer(&["STOP"], &chat(), false), &pieces, FinishReason::Length);
         assert_eq!((said.text.trim(), said.thinking.trim()), ("well", "hm STOP"));
         assert_eq!((said.thought_tokens, said.finish), (3, Some(FinishReason::Stop)));
+        assert_eq!(said.stopped_by, Some(0));
         let call = r#"<tool_call>{"name": "find", "arguments": {"a": "STOP"}}</tool_call>"#;
         let said = heard(answer(&["STOP"], &chat(), false), &[call], FinishReason::Stop);
         assert_eq!(
@@ -377,6 +390,7 @@ mod tests {
             (&["find".to_owned()][..], r#"{"a": "STOP"}"#)
         );
         assert_eq!((said.text.as_str(), said.finish), ("", Some(FinishReason::ToolCalls)));
+        assert_eq!(said.stopped_by, None);
     }
 
     #[test]

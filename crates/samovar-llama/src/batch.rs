@@ -22,6 +22,7 @@ use samovar_core::FinishReason;
 
 use crate::adapters::Adapters;
 use crate::context::{Batch, Context};
+use crate::drafter::Drafter;
 use crate::embed::Embedder;
 use crate::error::Error;
 use crate::kv::Kv;
@@ -32,7 +33,7 @@ use crate::prefix::Reuse;
 use crate::published::Published;
 use crate::schedule::Pace;
 use crate::slot::Slot;
-use crate::speculate::Costs;
+use crate::speculate::{Costs, ModelController};
 use crate::threads::{Computing, PeerPlace, Threads};
 use crate::ticket::{Command, Reply, Ticket};
 use crate::turns::AdapterQueue;
@@ -71,6 +72,9 @@ pub(crate) struct Batcher<'m> {
     pace: Pace,
     /// What a draft costs.
     costs: Costs,
+    /// Says what the only request may say next, if there is a draft model and it has not failed.
+    drafter: Option<Box<Drafter<'m>>>,
+    model_controller: ModelController,
     turns: AdapterQueue,
     threads: Threads<'m>,
     place: &'m PeerPlace,
@@ -115,6 +119,8 @@ impl<'m> Batcher<'m> {
             waiting: VecDeque::new(),
             pace: Pace::default(),
             costs: Costs::new(),
+            drafter: None,
+            model_controller: ModelController::new(1.0),
             turns: AdapterQueue::default(),
             threads: Threads::new(plan.threads, &place.allowance),
             place,
@@ -128,6 +134,11 @@ impl<'m> Batcher<'m> {
     /// The same beside an embedder.
     pub(crate) fn with(self, embedder: Option<Embedder<'m>>) -> Self {
         Self { embedder, ..self }
+    }
+
+    /// The same with a draft model, whose weights are this part of the model's.
+    pub(crate) fn with_drafter(self, drafter: Option<Box<Drafter<'m>>>, part: f64) -> Self {
+        Self { drafter, model_controller: ModelController::new(part), ..self }
     }
 
     /// Serves until told otherwise. Requests that still run are broken off with `Parked`, `Gone` or the

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use llama_cpp_2::token::LlamaToken;
 
-use crate::speculate::{Controller, Costs, DRAFT_MAX, Lookup};
+use crate::speculate::{Controller, Costs, DRAFT_MAX, Drafting, Lookup, ModelController};
 
 /// The drafts of one request.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Drafts {
     controller: Controller,
     /// For the next step.
     draft: Vec<LlamaToken>,
+    /// What it took, if it is a draft model's.
+    drafting: Option<Drafting>,
     /// It makes none any more.
     is_off: bool,
 }
@@ -23,12 +25,13 @@ pub(crate) struct Drafts {
 impl Drafts {
     /// For a request that begins; one that `is_off` never has any.
     pub(crate) fn new(is_off: bool) -> Self {
-        Self { lookup: Lookup::new(), controller: Controller::new(), draft: Vec::new(), is_off }
+        let (lookup, controller) = (Lookup::new(), Controller::new());
+        Self { lookup, controller, draft: Vec::new(), drafting: None, is_off }
     }
 
     /// Drafts what may follow these tokens, at most so many, where that pays.
     pub(crate) fn make(&mut self, tokens: &[LlamaToken], most: usize, costs: &Costs) {
-        self.draft.clear();
+        self.clear();
         if self.is_off {
             return;
         }
@@ -37,25 +40,54 @@ impl Drafts {
         self.draft.extend_from_slice(&found.tokens[..count]);
     }
 
+    /// The next step has this draft of a draft model.
+    pub(crate) fn put(&mut self, draft: Vec<LlamaToken>, drafting: Drafting) {
+        (self.draft, self.drafting) = (draft, Some(drafting));
+    }
+
     /// The draft for the next step; empty = none.
     pub(crate) fn current(&self) -> &[LlamaToken] {
         &self.draft
     }
 
+    /// Whether it is a draft model's.
+    pub(crate) fn is_of_model(&self) -> bool {
+        self.drafting.is_some()
+    }
+
+    /// Whether there will be none any more.
+    pub(crate) fn is_off(&self) -> bool {
+        self.is_off
+    }
+
     /// There is none for the next step.
     pub(crate) fn clear(&mut self) {
         self.draft.clear();
+        self.drafting = None;
     }
 
     /// There will be none any more.
     pub(crate) fn end(&mut self) {
-        self.draft.clear();
+        self.clear();
         self.is_off = true;
     }
 
     /// Takes note of a step of this request alone that computed `rows` of it, of which so many of the draft's were
     /// `accepted`.
-    pub(crate) fn note(&mut self, rows: usize, accepted: usize, time: Duration, costs: &mut Costs) {
-        self.controller.step(rows, accepted, time, costs);
+    pub(crate) fn note(
+        &mut self,
+        rows: usize,
+        accepted: usize,
+        time: Duration,
+        costs: &mut Costs,
+        model_controller: &mut ModelController,
+    ) {
+        if let Some(drafting) = self.drafting.take() {
+            self.controller.said(1 + accepted);
+            model_controller.step(rows, accepted, time, &drafting, costs);
+        } else {
+            self.controller.step(rows, accepted, time, costs);
+            model_controller.said(1 + accepted, rows == 1);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use samovar_core::embedding::Pooling;
 use samovar_core::port::{Capabilities, Engine, EngineId, EngineInfo, Instance, LoadRequest, PackRequest};
-use samovar_core::{Descriptor, Failure, Footprint, Format, Layout, LoadOptions, Speed};
+use samovar_core::{Descriptor, Failure, Footprint, Format, Layout, LoadOptions, Speed, format};
 
 use crate::build_info::{AmxState, build_info};
 use crate::embed;
@@ -57,6 +57,26 @@ fn check_parts(LoadRequest { files, descriptor, .. }: LoadRequest<'_>) -> Result
     }
 }
 
+/// A draft model says tokens of the model that it is loaded with, and none that would be another text there.
+fn check_draft(LoadRequest { files, descriptor, options, .. }: LoadRequest<'_>) -> Result<(), Failure> {
+    let Some(draft) = &options.draft else { return Ok(()) };
+    let Some(draft_files) = files.draft() else {
+        let detail = "the files of its draft model were not given".to_owned();
+        return Err(Error::Options { detail }.into());
+    };
+    let (parts, given) = (draft.descriptor.parts, draft_files.weights().count());
+    if given != parts as usize {
+        return Err(Error::Parts { path: draft_files.main().to_owned(), parts, given }.into());
+    }
+    match format::cannot_draft((&draft_files, &draft.descriptor), (files, descriptor))? {
+        None => Ok(()),
+        Some(why) => {
+            let (model, draft) = (files.main().to_owned(), draft_files.main().to_owned());
+            Err(Error::Draft { model, draft, why }.into())
+        }
+    }
+}
+
 /// What is packed or measured is a model that writes text.
 fn check_writes(descriptor: &Descriptor) -> Result<(), Error> {
     if descriptor.is_encoder() {
@@ -81,11 +101,20 @@ impl Engine for LlamaEngine {
             can_generate: writes,
             can_embed: pooling.is_some_and(|pooling| pooling != Pooling::Rank),
             can_rerank: pooling == Some(Pooling::Rank) && descriptor.has_classifier,
+            can_infill: writes && descriptor.infill.is_some(),
         }
     }
 
     fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
-        Ok(footprint::predict(descriptor, &plan(descriptor, options)?))
+        let plan = plan(descriptor, options)?;
+        let Footprint { held_bytes, mapped_bytes } = footprint::predict(descriptor, &plan);
+        let draft = options.draft.as_ref().zip(plan.draft);
+        let draft = draft
+            .map_or(Footprint::default(), |(draft, plan)| footprint::predict_draft(&draft.descriptor, plan));
+        Ok(Footprint {
+            held_bytes: held_bytes.saturating_add(draft.held_bytes),
+            mapped_bytes: mapped_bytes.saturating_add(draft.mapped_bytes),
+        })
     }
 
     fn packing(&self, descriptor: &Descriptor) -> Option<String> {
@@ -123,6 +152,7 @@ impl Engine for LlamaEngine {
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
         let plan = plan(request.descriptor, request.options)?;
         check_parts(request)?;
+        check_draft(request)?;
         Ok(Arc::new(LlamaInstance::load(request, plan, &self.info.name, &self.peers)?))
     }
 }

@@ -43,6 +43,16 @@ pub enum Error {
         /// Which, and why.
         detail: String,
     },
+    /// A model cannot be the draft model of another one.
+    #[error("{} cannot be the draft model of {}: {why}", draft.display(), model.display())]
+    Draft {
+        /// The model file.
+        model: PathBuf,
+        /// The draft model's file.
+        draft: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// The model is of a kind that generates no text.
     #[error("{architecture} models generate no text")]
     NotGenerative {
@@ -100,6 +110,9 @@ pub enum Error {
         /// Tokens of context of one slot.
         context: u32,
     },
+    /// A gap is to be filled in by a model that was not made for it.
+    #[error("this model does not fill in text: its file has no fill-in-the-middle (FIM) tokens")]
+    NoInfill,
     /// No caller waits for the prompt any more.
     #[error("the request for this prompt was cancelled")]
     PromptUnwanted,
@@ -358,7 +371,9 @@ impl Error {
             Self::LoadCancelled { .. } | Self::PromptUnwanted => ErrorKind::Cancelled,
             Self::Options { .. }
             | Self::Parts { .. }
+            | Self::Draft { .. }
             | Self::EmptyPrompt
+            | Self::NoInfill
             | Self::UnknownToken { .. }
             | Self::AdapterScale { .. }
             | Self::TooManyAdapters { .. }
@@ -411,9 +426,13 @@ impl Error {
             Self::Parts { .. } => Some(
                 "give all files of the model, in their order, or join them with `llama-gguf-split --merge`",
             ),
+            Self::Draft { .. } => {
+                Some("name a smaller model of the same family as `draft` in the model's settings, or none")
+            }
             Self::Adapter { .. } => Some("use the adapter with the base model that it was trained for"),
             Self::AdapterFile { .. } => Some("check the path; it must be readable for Samovar"),
             Self::NotGenerative { .. } => Some("choose a model that was made to generate text"),
+            Self::NoInfill => Some("choose a model with FIM tokens, such as Qwen2.5-Coder"),
             Self::Thread { .. } => Some("the system may be out of threads or memory"),
             Self::Context { .. } => Some("ask for a smaller context, fewer slots or the q8_0 KV type"),
             Self::PromptTooLong { .. }

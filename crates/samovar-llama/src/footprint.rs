@@ -19,10 +19,11 @@
 use samovar_core::footprint::KvType;
 use samovar_core::{Descriptor, Footprint, Layout, LoadOptions};
 
+use crate::drafter::DraftPlan;
 use crate::embed::EmbedPlan;
 use crate::error::Error;
 use crate::log::NativeBuffer;
-use crate::plan::{self, BATCH_TOKENS, LoadPlan};
+use crate::plan::{self, BATCH_TOKENS, ContextOptions, LoadPlan};
 
 /// Anonymous memory of one vocabulary entry: its text, score and attributes, and the maps from text and
 /// merges to ids. Measured: 265 for 152k entries with as many merges, 149 for 32k without any.
@@ -53,12 +54,28 @@ pub(crate) fn predict(descriptor: &Descriptor, plan: &LoadPlan) -> Footprint {
     }
 }
 
+/// Predicts the memory of a draft model, which is mapped as it lies on the disk.
+pub(crate) fn predict_draft(descriptor: &Descriptor, plan: DraftPlan) -> Footprint {
+    let ContextOptions { cells, batch_tokens, .. } = plan.context();
+    let (vocabulary, rows) = (u64::from(descriptor.vocabulary), u64::from(plan.context().rows()));
+    let (cell_count, batch) = (u64::from(cells), u64::from(batch_tokens));
+    let context = kv_bytes(descriptor, KvType::F16, cells)
+        + cell_count * CELL_BYTES
+        + compute_bytes(descriptor, batch, cell_count, rows)
+        + rows * vocabulary * 4
+        + CONTEXT_BYTES;
+    Footprint {
+        held_bytes: context + vocabulary * VOCABULARY_ENTRY_BYTES,
+        mapped_bytes: descriptor.tensor_bytes,
+    }
+}
+
 /// A context that writes text.
 fn text_bytes(descriptor: &Descriptor, plan: &LoadPlan) -> u64 {
     kv_bytes(descriptor, plan.kv_type, plan.cells)
         + u64::from(plan.cells) * CELL_BYTES
         + sequences(plan) * plan.state_bytes
-        + compute_bytes(descriptor, plan)
+        + compute_bytes(descriptor, u64::from(BATCH_TOKENS), u64::from(plan.cells), rows(plan))
         + rows(plan) * u64::from(descriptor.vocabulary) * 4
         + CONTEXT_BYTES
 }
@@ -98,6 +115,7 @@ const PROVING: LoadOptions = LoadOptions {
     threads: 1,
     lock_memory: false,
     pooling: None,
+    draft: None,
 };
 /// No format of weights takes more for a number.
 const NUMBER_BYTES: u64 = 4;
@@ -146,12 +164,11 @@ fn kv_bytes(descriptor: &Descriptor, kv_type: KvType, cells: u32) -> u64 {
 
 /// The compute buffer: activations of a full batch in 32-bit numbers, the attention mask in 16-bit
 /// numbers, and the logits of the tokens that are sampled.
-fn compute_bytes(descriptor: &Descriptor, plan: &LoadPlan) -> u64 {
-    let batch = u64::from(BATCH_TOKENS);
+fn compute_bytes(descriptor: &Descriptor, batch: u64, cells: u64, rows: u64) -> u64 {
     let width = u64::from(descriptor.embedding_width);
     let activations = batch * 4 * (5 * width + 3 * u64::from(descriptor.feed_forward_width));
-    let mask = batch * u64::from(plan.cells) * 2;
-    let logits = rows(plan) * u64::from(descriptor.vocabulary) * 4;
+    let mask = batch * cells * 2;
+    let logits = rows * u64::from(descriptor.vocabulary) * 4;
     activations + mask + logits
 }
 
@@ -211,6 +228,17 @@ impl Account {
         };
         self.packed_bytes + vocabulary + context
     }
+
+    /// The same of a draft model.
+    pub(crate) fn draft_held_bytes(self, descriptor: &Descriptor, plan: DraftPlan) -> u64 {
+        let vocabulary = u64::from(descriptor.vocabulary) * VOCABULARY_ENTRY_BYTES;
+        let context = if self.context_bytes == 0 {
+            0
+        } else {
+            self.context_bytes + u64::from(plan.context().cells) * CELL_BYTES + CONTEXT_BYTES
+        };
+        self.packed_bytes + vocabulary + context
+    }
 }
 
 /// What a context for vectors takes besides what llama.cpp accounts for when it makes it: rows of logits become as many as a
@@ -267,6 +295,7 @@ pub(crate) mod tests {
             bos_token: None,
             eos_token: None,
             adds_bos: true,
+            infill: None,
         }
     }
 
@@ -279,6 +308,7 @@ pub(crate) mod tests {
             threads: 2,
             lock_memory: false,
             pooling: None,
+            draft: None,
         }
     }
 
@@ -291,6 +321,18 @@ pub(crate) mod tests {
         let footprint = predicted(&options());
         assert_eq!(footprint.mapped_bytes, descriptor().tensor_bytes);
         assert!(footprint.held_bytes < 150 << 20, "{footprint:?}");
+    }
+
+    #[test]
+    fn a_draft_model_holds_a_context_of_its_own_whatever_the_models_size() {
+        let draft = Descriptor { tensor_bytes: 90_000_000, blocks: 6, context_tokens: 2048, ..descriptor() };
+        let Footprint { held_bytes, mapped_bytes } = predict_draft(&draft, DraftPlan::new(&draft, 2));
+        assert_eq!(mapped_bytes, draft.tensor_bytes);
+        // 1,024 tokens for each of two sequences.
+        let cache = 2 * 1024 * draft.kv_bytes_per_token();
+        assert!((cache..cache + (60 << 20)).contains(&held_bytes), "{held_bytes}");
+        let short = Descriptor { context_tokens: 256, ..draft.clone() };
+        assert!(predict_draft(&short, DraftPlan::new(&short, 2)).held_bytes < held_bytes);
     }
 
     #[test]

@@ -17,7 +17,8 @@ use samovar_core::footprint::Measurement;
 use samovar_core::generation::Generation;
 use samovar_core::port::{Instance, LoadControl, LoadRequest, PackedFile, PromptControl, Unconfined};
 use samovar_core::{
-    Arrangement, CachedPrefix, Cores, Failure, GenerationRequest, LoadOptions, Prompt, Scope, TokenEvent,
+    Arrangement, CachedPrefix, Chat, Cores, Failure, GenerationRequest, LoadOptions, Prompt, Scope,
+    TokenEvent,
 };
 
 use self::requests::answer_tokens;
@@ -73,6 +74,7 @@ impl LlamaInstance {
         let (loading, reports) = sync_channel(REPORTS);
         let thread = {
             let (files, descriptor) = (request.files.clone(), descriptor.clone());
+            let draft = request.options.draft.clone();
             let packed = request.packed.map(|packed| (packed.path.to_owned(), packed.source.to_owned()));
             let (published, place) = (Arc::clone(&published), place.clone());
             let cancelled = control.cancel_flag();
@@ -82,6 +84,7 @@ impl LlamaInstance {
                     files: &files,
                     packed,
                     descriptor: &descriptor,
+                    draft: draft.as_deref(),
                     plan,
                     published: &published,
                     place: &place,
@@ -198,6 +201,17 @@ impl Instance for LlamaInstance {
         let tokens = self.prompt(prompt, control)?;
         answer_tokens(tokens.len(), None, self.published.context_tokens())?;
         Ok(tokens.into_iter().map(|token| token.0 as u32).collect())
+    }
+
+    fn render(&self, chat: &Chat, control: &dyn PromptControl) -> Result<String, Failure> {
+        self.check_generates()?;
+        self.prompts.render(chat, self.published.context_tokens(), control)
+    }
+
+    fn count(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<u32, Failure> {
+        self.check_generates()?;
+        let context_tokens = self.published.context_tokens();
+        Ok(self.prompts.count(self.model(), prompt, context_tokens, control)? as u32)
     }
 
     fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {

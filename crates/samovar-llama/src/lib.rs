@@ -15,6 +15,7 @@
 //!   published     numbers that others read                          ├─ sampler, select   the next token
 //!   constraints   what an answer must look like, compiled           ├─ binding           which may come, which must
 //!   speculate/    more than one token per step                      ├─ drafts            which may be guessed
+//!   drafter       a draft model, which guesses them                 │
 //!   prompts, reading  a conversation, and how its answer is read    ├─ logprobs          its probability
 //!   last_event    how an answer ends                                └─ answer, stop, thought   its text
 //! ```
@@ -37,6 +38,7 @@ mod build_info;
 mod cells;
 mod constraints;
 mod context;
+mod drafter;
 mod drafts;
 mod embed;
 mod engine;
@@ -72,4 +74,4 @@ mod vocabulary;
 pub use build_info::{AmxState, BuildInfo, build_info};
 pub use engine::LlamaEngine;
 pub use error::Error;
-pub use native::give_back_memory;
+pub use native::{give_back_memory, keep_little_freed_memory};

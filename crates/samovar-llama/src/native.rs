@@ -285,6 +285,21 @@ pub fn give_back_memory() {
     }
 }
 
+/// Freed memory that each of glibc's heaps keeps for itself, and from which size on a block has pages of its own.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const KEPT_BYTES: c_int = 256 << 10;
+
+/// Has memory given back to the system when it is freed, from now on in this process. For a process that lives long and
+/// holds much for moments only: after one large block was freed, glibc keeps up to 64 MiB in each of its heaps, and
+/// [`give_back_memory`] does not reach the end of a heap.
+pub fn keep_little_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for option in [libc::M_TRIM_THRESHOLD, libc::M_MMAP_THRESHOLD] {
+        // SAFETY: a glibc function that takes two numbers. Where it refuses, all stays as it is.
+        unsafe { libc::mallopt(option, KEPT_BYTES) };
+    }
+}
+
 /// # Safety
 /// `text` is null or a NUL-terminated string.
 unsafe fn text(text: *const c_char) -> String {

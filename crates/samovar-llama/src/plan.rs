@@ -13,6 +13,7 @@ use samovar_core::embedding::Pooling;
 use samovar_core::footprint::KvType;
 use samovar_core::{Descriptor, Layout, LoadOptions};
 
+use crate::drafter::DraftPlan;
 use crate::embed::EmbedPlan;
 use crate::error::Error;
 use crate::native::WeightOptions;
@@ -57,6 +58,8 @@ pub(crate) struct LoadPlan {
     pub layout: Layout,
     /// Whether mapped weights are kept from being paged out.
     pub is_locked: bool,
+    /// How its draft model is run, if it has one.
+    pub draft: Option<DraftPlan>,
 }
 
 impl LoadPlan {
@@ -91,6 +94,11 @@ impl LoadPlan {
             kv_type: options.kv_type,
             layout: options.layout,
             is_locked: options.lock_memory,
+            draft: options
+                .draft
+                .as_ref()
+                .filter(|_| !is_encoder)
+                .map(|draft| DraftPlan::new(&draft.descriptor, options.threads)),
         })
     }
 

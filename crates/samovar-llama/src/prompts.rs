@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
+use samovar_core::infill::{Infill, KeptEnd};
 use samovar_core::port::{PromptControl, Unconfined};
 use samovar_core::{Chat, Descriptor, Failure, Prompt};
 use samovar_prompt::dialect::Dialect;
@@ -84,13 +85,75 @@ impl Prompts {
             }
             Prompt::Tokens(tokens) => Ok(checked(model, tokens)?),
             Prompt::Chat(chat) => {
-                let encoded = self.render_and_read(model, chat, context_tokens, control)?;
+                let encoded = self.render_and_read(model, chat, context_tokens, bounds)?;
                 let mut kept = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.truncate(ENCODED - 1);
                 kept.push_front(((**chat).clone(), encoded.clone()));
                 Ok(encoded.tokens)
             }
+            Prompt::Infill(infill) => self.infill(model, infill, context_tokens, control),
         }
+    }
+
+    /// How many tokens a prompt has, however many these are; one with a gap is cut to `context_tokens`.
+    ///
+    /// # Errors
+    /// As [`Instance::count`](samovar_core::port::Instance::count).
+    pub(crate) fn count(
+        &self,
+        model: &LlamaModel,
+        prompt: &Prompt,
+        context_tokens: u32,
+        control: &dyn PromptControl,
+    ) -> Result<usize, Failure> {
+        let bounds = Bounds { context_tokens: None, enough: None, control };
+        let tokens = match prompt {
+            Prompt::Text { text, add_special, parse_special } => {
+                let places = if *parse_special { Control::Everywhere } else { Control::Never };
+                self.vocabulary.tokenize(model, text, places, *add_special, bounds)?
+            }
+            Prompt::Tokens(tokens) => checked(model, tokens)?,
+            Prompt::Chat(chat) => self.render_and_read(model, chat, context_tokens, bounds)?.tokens,
+            Prompt::Infill(infill) => self.infill(model, infill, context_tokens, control)?,
+        };
+        Ok(tokens.len())
+    }
+
+    /// The text of a conversation.
+    ///
+    /// # Errors
+    /// As [`Instance::render`](samovar_core::port::Instance::render).
+    pub(crate) fn render(
+        &self,
+        chat: &Chat,
+        context_tokens: u32,
+        control: &dyn PromptControl,
+    ) -> Result<String, Failure> {
+        check_messages(chat, context_tokens)?;
+        Ok(self.with_renderer(chat, control, |renderer| renderer.render(chat))?.text)
+    }
+
+    /// The tokens of a text with a gap, cut to what `context_tokens` hold. No text in it becomes a control token.
+    fn infill(
+        &self,
+        model: &LlamaModel,
+        infill: &Infill,
+        context_tokens: u32,
+        control: &dyn PromptControl,
+    ) -> Result<Vec<LlamaToken>, Failure> {
+        let marks = self.descriptor.infill.ok_or(Error::NoInfill)?;
+        let read = |text: &str, kept: KeptEnd, most: usize| -> Result<Vec<u32>, Error> {
+            let (text, enough) = match kept {
+                KeptEnd::Beginning => (self.vocabulary.beginning(text, most), Some(most)),
+                KeptEnd::End => (self.vocabulary.ending(text, most), None),
+            };
+            let bounds = Bounds { context_tokens: None, enough, control };
+            let tokens = self.vocabulary.tokenize(model, text, Control::Never, false, bounds)?;
+            Ok(tokens.into_iter().map(|token| token.0 as u32).collect())
+        };
+        let bos = self.vocabulary.ends().0.map(|bos| bos.0 as u32);
+        let tokens = infill.tokens(&marks, bos, context_tokens, read)?;
+        Ok(checked(model, &tokens)?)
     }
 
     /// The tokens of a conversation that is to fit `context_tokens`, and how its answer is written. The first conversation
@@ -105,10 +168,13 @@ impl Prompts {
         context_tokens: u32,
         control: &dyn PromptControl,
     ) -> Result<(Vec<LlamaToken>, AnswerForm), Failure> {
-        let Encoded { tokens, opens_thinking, end, dialect } = match self.take_encoded(chat) {
-            Some(encoded) => encoded,
-            None => self.render_and_read(model, chat, context_tokens, control)?,
+        let encoded = if let Some(encoded) = self.take_encoded(chat) {
+            encoded
+        } else {
+            let bounds = Bounds { context_tokens: Some(context_tokens), enough: None, control };
+            self.render_and_read(model, chat, context_tokens, bounds)?
         };
+        let Encoded { tokens, opens_thinking, end, dialect } = encoded;
         let close = dialect.thinking.as_ref().map(|marks| marks.close.trim());
         let close = close.filter(|close| !close.is_empty());
         let is_thought_over = close.is_some_and(|close| end.ends_with(close));
@@ -126,21 +192,17 @@ impl Prompts {
         model: &LlamaModel,
         chat: &Chat,
         context_tokens: u32,
-        control: &dyn PromptControl,
+        bounds: Bounds<'_>,
     ) -> Result<Encoded, Failure> {
-        // No message is less than a token.
-        if chat.message_count > context_tokens {
-            let (messages, context) = (chat.message_count, context_tokens);
-            return Err(Error::TooManyMessages { messages, context }.into());
-        }
-        let (rendered, dialect) = self
-            .with_renderer(chat, control, |renderer| Ok((renderer.render(chat)?, renderer.dialect(chat))))?;
+        check_messages(chat, context_tokens)?;
+        let (rendered, dialect) = self.with_renderer(chat, bounds.control, |renderer| {
+            Ok((renderer.render(chat)?, renderer.dialect(chat)))
+        })?;
         let Rendered { text, control: places, notes, opens_thinking } = rendered;
         for note in notes {
             tracing::info!("{note}");
         }
         let places = places.as_deref().map_or(Control::Everywhere, Control::At);
-        let bounds = Bounds { context_tokens: Some(context_tokens), enough: None, control };
         let tokens = self.vocabulary.tokenize(model, &text, places, true, bounds)?;
         let end = text.trim_end();
         let mut from = end.len().saturating_sub(END_BYTES);
@@ -203,6 +265,14 @@ impl Prompts {
     fn lock_other(&self) -> MutexGuard<'_, Option<(String, Arc<Renderer>)>> {
         self.other.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Refuses a conversation that cannot fit, before its template runs over all of it: no message is less than a token.
+fn check_messages(chat: &Chat, context_tokens: u32) -> Result<(), Error> {
+    if chat.message_count > context_tokens {
+        return Err(Error::TooManyMessages { messages: chat.message_count, context: context_tokens });
+    }
+    Ok(())
 }
 
 /// Token ids as they are, if the vocabulary has them all.

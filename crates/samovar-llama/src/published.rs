@@ -27,6 +27,8 @@ pub(crate) struct Published {
     threads_why: AtomicU32,
     drafted: AtomicU64,
     accepted: AtomicU64,
+    drafted_by_model: AtomicU64,
+    accepted_of_model: AtomicU64,
     #[cfg(test)]
     steps: AtomicU64,
 }
@@ -65,10 +67,14 @@ impl Published {
         self.threads_why.store(why as u32, Ordering::Relaxed);
     }
 
-    /// A step computed so many tokens of a draft, and of those so many were accepted.
-    pub(crate) fn draft(&self, drafted: usize, accepted: usize) {
+    /// A step computed so many tokens of a draft, a draft model's if it `is_of_model`, and of those so many were accepted.
+    pub(crate) fn draft(&self, drafted: usize, accepted: usize, is_of_model: bool) {
         self.drafted.fetch_add(drafted as u64, Ordering::Relaxed);
         self.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
+        if is_of_model {
+            self.drafted_by_model.fetch_add(drafted as u64, Ordering::Relaxed);
+            self.accepted_of_model.fetch_add(accepted as u64, Ordering::Relaxed);
+        }
     }
 
     /// Steps that have begun.
@@ -81,6 +87,12 @@ impl Published {
     #[cfg(test)]
     pub(crate) fn drafts(&self) -> (u64, u64) {
         (self.drafted.load(Ordering::Relaxed), self.accepted.load(Ordering::Relaxed))
+    }
+
+    /// The same of a draft model's alone.
+    #[cfg(test)]
+    pub(crate) fn model_drafts(&self) -> (u64, u64) {
+        (self.drafted_by_model.load(Ordering::Relaxed), self.accepted_of_model.load(Ordering::Relaxed))
     }
 
     /// Tokens of one sequence at most, from now on.

@@ -244,9 +244,13 @@ impl Slot {
 
     /// Drafts what may follow its last token, at most so many tokens.
     pub(crate) fn make_draft(&mut self, most: usize, costs: &Costs) {
-        // The step says one token in any case.
-        let left = self.left_tokens().saturating_sub(1);
-        self.drafts.make(&self.tokens, most.min(left), costs);
+        let most = most.min(self.draftable_tokens());
+        self.drafts.make(&self.tokens, most, costs);
+    }
+
+    /// Tokens that a draft may have: the step says one in any case.
+    pub(crate) fn draftable_tokens(&self) -> usize {
+        if self.drafts.is_off() { 0 } else { self.left_tokens().saturating_sub(1) }
     }
 
     /// Its drafts.
@@ -266,6 +270,7 @@ impl Slot {
     /// Ends the answer: shows what is held back, and says why.
     pub(crate) fn finish(&mut self, finish: FinishReason) -> SlotProgress {
         let (words, finish) = self.answer.end(finish);
+        let stopped_by = self.answer.stopped_by().filter(|_| finish == FinishReason::Stop);
         if !words.is_empty() {
             self.say(words, None);
         }
@@ -274,7 +279,8 @@ impl Slot {
             _ => 0.0,
         };
         let (usage, prefill_ms) = (self.usage, self.prefill_ms);
-        self.final_event = Some(TokenEvent::Done(Completion { finish, usage, prefill_ms, decode_ms }));
+        let completion = Completion { finish, stopped_by, usage, prefill_ms, decode_ms };
+        self.final_event = Some(TokenEvent::Done(completion));
         SlotProgress::Ends
     }
 

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A context borrows its model, so both live on this thread's stack: the model outside, the context
-//! inside the loop that serves. The handle keeps a second reference to the model for its vocabulary.
+//! inside the loop that serves. A draft model is loaded after its model, and lives and goes with it. The
+//! handle keeps a second reference to the model for its vocabulary.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -19,14 +20,15 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use llama_cpp_2::model::LlamaModel;
 use samovar_core::embedding::Pooling;
-use samovar_core::{Arrangement, Descriptor, Layout, ModelFiles, port};
+use samovar_core::{Arrangement, Descriptor, DraftModel, Layout, ModelFiles, port};
 
 use crate::batch::{Batcher, Exit};
 use crate::context::Context;
+use crate::drafter::{DraftPlan, Drafter};
 use crate::embed::{EmbedPlan, Embedder, serve_alone};
 use crate::error::Error;
 use crate::footprint::Account;
-use crate::native::ModelInput;
+use crate::native::{ModelInput, WeightOptions};
 use crate::packed::{PackedFile, Unfit, WeightViews};
 use crate::plan::{ContextOptions, LoadPlan};
 use crate::published::Published;
@@ -47,6 +49,8 @@ pub(crate) struct Start<'a> {
     pub files: &'a ModelFiles,
     pub packed: Option<port::PackedFile<'a>>,
     pub descriptor: &'a Descriptor,
+    /// The draft model, whose files are among the model's.
+    pub draft: Option<&'a DraftModel>,
     pub plan: LoadPlan,
     pub published: &'a Published,
     /// Among the instances of this process that compute.
@@ -155,6 +159,33 @@ impl Start<'_> {
         model.ok_or_else(|| Error::not_loaded(self.files.main(), self.cancelled.load(Ordering::Relaxed)))
     }
 
+    /// Loads the draft model, if the model has one.
+    fn load_draft(&self, model: &LlamaModel) -> Result<Option<LoadedDraft<'_>>, Error> {
+        let (Some(draft), Some(plan)) = (self.draft, self.plan.draft) else { return Ok(None) };
+        let cannot = |files: &ModelFiles, why: &str| Error::Draft {
+            model: self.files.main().to_owned(),
+            draft: files.main().to_owned(),
+            why: why.to_owned(),
+        };
+        let files = self.files.draft().ok_or_else(|| cannot(self.files, "its files were not given"))?;
+        let keeps_state = |model: &LlamaModel| model.is_recurrent() || model.is_hybrid();
+        if keeps_state(model) {
+            return Err(cannot(&files, "the model keeps state of which no token can be taken back"));
+        }
+        if native::window_tokens(model) > 0 {
+            return Err(cannot(&files, "of the window of the model's attention no token can be taken back"));
+        }
+        let options = WeightOptions { is_repacked: false, is_locked: self.plan.is_locked };
+        let is_cancelled = || self.cancelled.load(Ordering::Relaxed);
+        let loaded = native::load_model(ModelInput::Files(&files), options, |_| !is_cancelled());
+        let loaded = loaded.ok_or_else(|| Error::not_loaded(files.main(), is_cancelled()))?;
+        if keeps_state(&loaded) {
+            return Err(cannot(&files, "it keeps state of which no token can be taken back"));
+        }
+        let account = Account::default().add(&log::take_buffers());
+        Ok(Some(LoadedDraft { model: loaded, descriptor: &draft.descriptor, plan, account }))
+    }
+
     fn live<'m>(
         &'m self,
         model: &'m Arc<LlamaModel>,
@@ -163,8 +194,11 @@ impl Start<'_> {
         arrangement: Arrangement,
     ) -> Result<(), End> {
         let account = Account::default().add(&log::take_buffers());
+        let draft = self.load_draft(model)?;
         let (descriptor, published, place) = (self.descriptor, self.published, self.place);
-        let tenancy = Tenancy { model, descriptor, published, place, account, weight_views, beside_bytes };
+        let draft = draft.as_ref();
+        let tenancy =
+            Tenancy { model, descriptor, draft, published, place, account, weight_views, beside_bytes };
         let contexts = tenancy.open_contexts(&self.plan)?;
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(Error::LoadCancelled { path: self.files.main().to_owned() }.into());
@@ -186,10 +220,20 @@ fn check_width(model: &LlamaModel, pooling: Pooling) -> Result<(), Error> {
     Ok(())
 }
 
+/// A draft model beside a loaded model.
+struct LoadedDraft<'a> {
+    model: LlamaModel,
+    descriptor: &'a Descriptor,
+    plan: DraftPlan,
+    /// Without a context.
+    account: Account,
+}
+
 /// A loaded model on its thread.
 struct Tenancy<'m> {
     model: &'m LlamaModel,
     descriptor: &'m Descriptor,
+    draft: Option<&'m LoadedDraft<'m>>,
     published: &'m Published,
     place: &'m PeerPlace,
     /// Without a context.
@@ -205,8 +249,8 @@ type Embedding<'m> = (Context<'m>, EmbedPlan);
 
 /// What a model computes with.
 enum Contexts<'m> {
-    /// It writes text, and may make vectors beside.
-    Text(Context<'m>, Option<Embedding<'m>>),
+    /// It writes text, and may make vectors beside, or have a draft model.
+    Text(Context<'m>, Option<Embedding<'m>>, Option<Box<Drafter<'m>>>),
     /// It makes vectors alone.
     Vectors(Embedding<'m>),
 }
@@ -248,15 +292,29 @@ impl<'m> Tenancy<'m> {
             buffers.retain(|buffer| buffer.purpose != "output");
         }
         account = account.add(&buffers);
+        let drafter = self.draft.filter(|_| text.is_some()).and_then(|draft| self.open_drafter(draft));
+        let draft_account = self.draft.map(|draft| draft.account.add(&log::take_buffers()));
         let cached = embedding.as_ref().filter(|(_, embed)| embed.has_cache);
         let cells = [text.as_ref(), cached.map(|(context, _)| context)];
-        self.publish(account, plan, cells.into_iter().flatten().map(Context::cells).sum());
+        let cells: u32 = cells.into_iter().flatten().map(Context::cells).sum();
+        self.publish(account, draft_account, plan, cells);
         self.published.context(plan.context_tokens);
         match (text, embedding) {
-            (Some(text), embedding) => Ok(Contexts::Text(text, embedding)),
+            (Some(text), embedding) => Ok(Contexts::Text(text, embedding, drafter)),
             (None, Some(embedding)) => Ok(Contexts::Vectors(embedding)),
             (None, None) => Err(Error::NoVectors),
         }
+    }
+
+    /// A context for the draft model. Without one, answers go on without drafts of its.
+    fn open_drafter(&self, draft: &'m LoadedDraft<'m>) -> Option<Box<Drafter<'m>>> {
+        let context = Context::new(&draft.model, draft.plan.context());
+        if context.is_none() {
+            let detail = log::take_complaints();
+            tracing::warn!(%detail, "the draft model has no context: answers go on without it");
+        }
+        let vocabulary = self.model.n_vocab().min(draft.model.n_vocab()).max(0) as usize;
+        context.map(|context| Box::new(Drafter::new(context, draft.plan, vocabulary)))
     }
 
     /// Serves until there is a reason not to.
@@ -267,9 +325,11 @@ impl<'m> Tenancy<'m> {
         let (model, weight_views, published, place) =
             (self.model, self.weight_views, self.published, self.place);
         match contexts {
-            Contexts::Text(context, embedding) => {
+            Contexts::Text(context, embedding, drafter) => {
                 let batcher = Batcher::new(context, model, weight_views, plan, published, place);
-                batcher.with(embedding.map(embedder)).serve(commands)
+                let whole = self.descriptor.tensor_bytes.max(1) as f64;
+                let part = self.draft.map_or(1.0, |draft| draft.descriptor.tensor_bytes as f64 / whole);
+                batcher.with(embedding.map(embedder)).with_drafter(drafter, part).serve(commands)
             }
             Contexts::Vectors(embedding) => {
                 let architecture = &self.descriptor.architecture;
@@ -278,9 +338,14 @@ impl<'m> Tenancy<'m> {
         }
     }
 
-    fn publish(&self, account: Account, plan: &LoadPlan, cells: u32) {
-        let held = account.held_bytes(self.descriptor, plan);
-        let mapped = account.mapped_bytes(self.descriptor) + self.beside_bytes;
+    /// The draft model's account is with its context, if that is there.
+    fn publish(&self, account: Account, draft_account: Option<Account>, plan: &LoadPlan, cells: u32) {
+        let mut held = account.held_bytes(self.descriptor, plan);
+        let mut mapped = account.mapped_bytes(self.descriptor) + self.beside_bytes;
+        if let (Some(draft), Some(account)) = (self.draft, draft_account) {
+            held += account.draft_held_bytes(draft.descriptor, draft.plan);
+            mapped += account.mapped_bytes(draft.descriptor);
+        }
         self.published.memory(held, mapped, cells);
     }
 
@@ -341,7 +406,7 @@ impl<'m> Tenancy<'m> {
     fn parked(&self, plan: LoadPlan, reply: &Reply<()>) -> State<'m> {
         self.published.interrupted();
         native::give_back_memory();
-        self.publish(self.account, &plan, 0);
+        self.publish(self.account, self.draft.map(|draft| draft.account), &plan, 0);
         self.published.work(0, 0);
         self.published.adapters(0);
         self.published.parked(true);

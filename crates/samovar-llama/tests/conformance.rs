@@ -58,6 +58,15 @@ fn the_suite_holds_for_weights_repacked_at_load() {
 }
 
 #[test]
+fn the_suite_holds_with_a_draft_model() {
+    let draft = Some(Box::new(support::draft_model(&support::demo_path())));
+    conformance::run_all(&Subject {
+        files: ModelFiles::of(support::demo_path()).with_draft(&ModelFiles::of(support::demo_path())),
+        ..subject_with(LoadOptions { draft, ..support::options() })
+    });
+}
+
+#[test]
 fn large_batches_of_packed_weights_are_right_on_two_threads() {
     let Some(model) = Packed::demo() else { return support::skipped("this processor packs nothing") };
     conformance::batches_beyond_64_tokens_are_right(&Subject {

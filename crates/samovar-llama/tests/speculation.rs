@@ -2,12 +2,15 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use samovar_core::format::gguf;
 use samovar_core::port::Instance;
-use samovar_core::testing::gguf::{LlamaShape, hybrid, windowed};
-use samovar_core::{Completion, Constraint, GenerationRequest, LoadOptions, Prompt, Sampling};
+use samovar_core::testing::gguf::{LlamaShape, Writer, hybrid, llama, windowed};
+use samovar_core::{
+    Completion, Constraint, ErrorKind, Failure, GenerationRequest, LoadOptions, ModelFiles, Prompt, Sampling,
+};
 use support::heard::hear;
 use support::{collect, greedy, load, options, start, text};
 
@@ -135,5 +138,75 @@ fn models_whose_state_cannot_be_cut_answer_as_ever() {
         let prompt = Prompt::Tokens((0..120).map(|place| 3 + place % 6).collect());
         let [drafted, plain] = texts(&instance, &greedy(prompt, 60));
         assert_eq!(drafted.0, plain.0);
+    }
+}
+
+/// Loads a model with a draft model.
+fn load_pair(model: &Path, draft: &Path) -> Result<Arc<dyn Instance>, Failure> {
+    let files = ModelFiles::of(model).with_draft(&ModelFiles::of(draft));
+    let descriptor = gguf::inspect(model).expect("the gate lets it through");
+    let draft = Some(Box::new(support::draft_model(draft)));
+    support::load_files(&files, &descriptor, &LoadOptions { draft, slots: 1, ..options() })
+}
+
+#[test]
+fn a_draft_model_changes_no_text() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, change: fn(Writer) -> Writer| {
+        let path = folder.path().join(name);
+        let demo = Writer::of_bytes(&fs_err::read(support::demo_path()).expect("reads"));
+        fs_err::write(&path, change(demo).build()).expect("writes");
+        path
+    };
+    // Four times as slow as the demo model: so its drafts pay.
+    let slow = file("slow", |demo| demo.with_idle_blocks(12));
+    let spoiled = file("spoiled", |demo| demo.zeroed("output_norm.weight"));
+    for draft in [support::demo_path(), spoiled] {
+        let instance = load_pair(&slow, &draft).expect("loads");
+        for prompt in [text("Tell me a story about a fox"), repeated(), text("Count to ten")] {
+            assert_same(&instance, &greedy(prompt, 150));
+        }
+        for length in 1..6 {
+            assert_same(&instance, &greedy(text("Once upon a time"), length));
+        }
+        let constraint = Some(Constraint::Regex("[a-z ]+".to_owned()));
+        let bound = GenerationRequest { constraint, ignore_eos: false, ..greedy(text("Once upon"), 60) };
+        for (text, _) in texts(&instance, &bound) {
+            let is_allowed = |c: char| c.is_ascii_lowercase() || c == ' ';
+            assert!(!text.is_empty() && text.chars().all(is_allowed), "{text:?}");
+        }
+        let is_same = |seed: &u32| {
+            let sampling = Sampling { temperature: 0.7, seed: Some(*seed), ..Sampling::default() };
+            let request = GenerationRequest { sampling, ..greedy(text("Once upon a time"), 40) };
+            let [drafted, plain] = texts(&instance, &request);
+            drafted.0 == plain.0
+        };
+        let same = (0..6).filter(is_same).count();
+        assert!(same >= 5, "{same} of 6");
+    }
+}
+
+#[test]
+fn a_model_of_another_vocabulary_drafts_for_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = folder.path().join("other");
+    fs_err::write(&other, llama(LlamaShape::TINY).build()).expect("writes");
+    let failure = load_pair(&support::demo_path(), &other).err().expect("is refused");
+    assert_eq!(failure.kind, ErrorKind::InvalidRequest);
+    for part in ["demo.gguf", "other", "kind", "draft model"] {
+        assert!(failure.message.contains(part), "{failure}");
+    }
+    assert!(failure.hint.is_some());
+}
+
+#[test]
+fn models_that_cannot_take_tokens_back_have_no_draft_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shape = LlamaShape { blocks: 4, ..LlamaShape::TINY };
+    for (name, model) in [("hybrid", hybrid(shape)), ("windowed", windowed(shape, 32))] {
+        let path = folder.path().join(name);
+        fs_err::write(&path, model.build()).expect("writes");
+        let failure = load_pair(&path, &path).err().expect("is refused");
+        assert!(failure.message.contains("cannot be the draft model"), "{name}: {failure}");
     }
 }

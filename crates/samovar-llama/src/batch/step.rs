@@ -126,7 +126,35 @@ impl Batcher<'_> {
         // Nothing that is kept for others leaves for a draft.
         let most = self.kv.free_cells().saturating_sub(1);
         self.slots[0].make_draft(most, &self.costs);
+        if self.slots[0].drafts().current().is_empty() {
+            self.ask_draft_model(most);
+        }
         self.slots[0].drafts().current().len()
+    }
+
+    /// Has the draft model say what the only request may say next, at most so many tokens, where that pays.
+    fn ask_draft_model(&mut self, most: usize) {
+        let (Some(drafter), slot, published) = (&mut self.drafter, &mut self.slots[0], self.published) else {
+            return;
+        };
+        let (tokens, left, reads) = (slot.tokens(), slot.draftable_tokens(), self.model_controller.reads());
+        let Some(unread) = drafter.unread(tokens, reads) else { return };
+        let count = self.model_controller.k(most.min(left), unread, left, &self.costs);
+        if count == 0 {
+            return;
+        }
+        // It has no more threads than the model's steps have now.
+        let threads = self.threads.used().used;
+        let is_to_stop = || published.is_interrupted() || slot.is_cancelled();
+        match drafter.draft(tokens, (count, reads, threads), &is_to_stop) {
+            Ok((draft, drafting)) if !draft.is_empty() => slot.drafts_mut().put(draft, drafting),
+            Ok(_) | Err(DecodeError::Interrupted) => {}
+            Err(error) => {
+                let detail = log::take_complaints();
+                tracing::warn!(?error, %detail, "the draft model failed: answers go on without it");
+                self.drafter = None;
+            }
+        }
     }
 
     /// Puts each slot's part into the batch. Returns where each slot's logits will be, for those whose last token is in it:
@@ -173,10 +201,12 @@ impl Batcher<'_> {
             }
             let (progress, accepted) = self.say(index, output);
             if let Some(since) = single_since {
+                let drafts = self.slots[index].drafts_mut();
                 if parts[index] > 1 {
-                    self.published.draft(parts[index] - 1, accepted);
+                    self.published.draft(parts[index] - 1, accepted, drafts.is_of_model());
                 }
-                self.slots[index].drafts_mut().note(parts[index], accepted, since.elapsed(), &mut self.costs);
+                let (time, costs) = (since.elapsed(), &mut self.costs);
+                drafts.note(parts[index], accepted, time, costs, &mut self.model_controller);
             }
             if progress == SlotProgress::Ends {
                 self.vacate(index);

@@ -194,6 +194,7 @@ impl Request {
     fn completion(&self) -> Completion {
         Completion {
             finish: FinishReason::Stop,
+            stopped_by: None,
             usage: Usage { prompt_tokens: self.tokens as u32, ..Usage::default() },
             prefill_ms: self.arrived.elapsed().as_secs_f64() * 1e3,
             decode_ms: 0.0,

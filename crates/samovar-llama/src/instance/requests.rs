@@ -22,10 +22,15 @@ use crate::ticket::{Command, Ticket};
 const PROBE_TOKEN: LlamaToken = LlamaToken(0);
 
 impl LlamaInstance {
-    fn check_writes(&self) -> Result<(), Error> {
+    pub(super) fn check_generates(&self) -> Result<(), Error> {
         if !self.plan.generates() {
             return Err(Error::NotGenerative { architecture: self.architecture.clone() });
         }
+        Ok(())
+    }
+
+    fn check_writes(&self) -> Result<(), Error> {
+        self.check_generates()?;
         if self.published.is_parked() {
             return Err(Error::Parked);
         }

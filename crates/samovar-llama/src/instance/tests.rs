@@ -6,9 +6,10 @@ use std::sync::Arc;
 use samovar_core::footprint::KvType;
 use samovar_core::format::gguf;
 use samovar_core::port::{Instance, LoadControl, LoadRequest, Unconfined};
+use samovar_core::testing::gguf::Writer;
 use samovar_core::{
-    Completion, Constraint, FinishReason, GenerationRequest, Layout, LoadOptions, ModelFiles, Prompt,
-    Sampling, TokenEvent,
+    Completion, Constraint, Digest, DraftModel, FinishReason, GenerationRequest, Layout, LoadOptions,
+    ModelFiles, Prompt, Sampling, TokenEvent, WeightsId,
 };
 
 use super::LlamaInstance;
@@ -16,11 +17,14 @@ use crate::build_info::build_info;
 use crate::constraints::AnswerGrammar;
 use crate::plan::LoadPlan;
 
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
+
 fn load() -> LlamaInstance {
-    let _ = build_info();
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf"));
-    let (files, descriptor) = (ModelFiles::of(path), gguf::inspect(path).unwrap());
-    let options = LoadOptions {
+    load_with(Path::new(DEMO), None)
+}
+
+fn options() -> LoadOptions {
+    LoadOptions {
         context_tokens: 2048,
         slots: 1,
         layout: Layout::Mapped,
@@ -28,7 +32,20 @@ fn load() -> LlamaInstance {
         threads: 1,
         lock_memory: false,
         pooling: None,
-    };
+        draft: None,
+    }
+}
+
+/// A model, and the one that drafts for it.
+fn load_with(path: &Path, draft: Option<&Path>) -> LlamaInstance {
+    let _ = build_info();
+    let (mut files, descriptor) = (ModelFiles::of(path), gguf::inspect(path).unwrap());
+    let draft = draft.map(|draft| {
+        files = files.with_draft(&ModelFiles::of(draft));
+        let weights = WeightsId::File(Digest::of_bytes(draft.as_os_str().as_encoded_bytes()));
+        Box::new(DraftModel::new(weights, &gguf::inspect(draft).unwrap()))
+    });
+    let options = LoadOptions { draft, ..options() };
     let (plan, control) = (LoadPlan::new(&descriptor, &options).unwrap(), LoadControl::silent());
     let request = LoadRequest::new(&files, &descriptor, &options, &control);
     LlamaInstance::load(request, plan, "test", &Arc::default()).unwrap()
@@ -144,4 +161,89 @@ fn what_is_refused_of_a_draft_is_neither_said_nor_kept() {
         let plain = answer(&instance, &tokens, 400, (seed, false)).0;
         assert_eq!(text, plain, "each token takes one draw, whatever was drafted");
     }
+}
+
+/// The demo model, changed, in a file.
+fn changed(
+    folder: &tempfile::TempDir,
+    name: &str,
+    change: impl FnOnce(Writer) -> Writer,
+) -> std::path::PathBuf {
+    let path = folder.path().join(name);
+    let demo = Writer::of_bytes(&fs_err::read(DEMO).unwrap());
+    fs_err::write(&path, change(demo).build()).unwrap();
+    path
+}
+
+/// Has it write 200 of the most likely tokens.
+fn story(instance: &LlamaInstance, speculates: bool) {
+    let prompt = Prompt::Tokens(instance.tokenize("Once upon a time", false, false).unwrap());
+    let request = GenerationRequest {
+        sampling: Sampling::greedy(),
+        max_tokens: Some(200),
+        ignore_eos: true,
+        speculates,
+        reuse_prefix: false,
+        ..GenerationRequest::new(prompt)
+    };
+    let mut generation = instance.generate(request).unwrap();
+    let mut tokens = 0;
+    while let Some(event) = generation.blocking_next() {
+        if let TokenEvent::Done(completion) = event {
+            tokens = completion.usage.completion_tokens;
+        }
+    }
+    assert_eq!(tokens, 200);
+}
+
+#[test]
+fn what_a_draft_model_says_is_accepted_where_the_model_says_it_too() {
+    let folder = tempfile::tempdir().unwrap();
+    // It says what the demo model says, in four times its time.
+    let slow = changed(&folder, "slow", |demo| demo.with_idle_blocks(12));
+    let instance = load_with(&slow, Some(Path::new(DEMO)));
+    story(&instance, false);
+    assert_eq!(instance.published.model_drafts(), (0, 0), "none were wanted");
+    for _ in 0..3 {
+        story(&instance, true);
+    }
+    let (drafted, accepted) = instance.published.model_drafts();
+    assert!(accepted > 0 && accepted * 2 > drafted, "{accepted} of {drafted}");
+    instance.park().unwrap();
+    instance.resume(&LoadOptions { context_tokens: 1024, slots: 2, ..options() }).unwrap();
+    story(&instance, true);
+    assert!(instance.published.model_drafts().1 > accepted, "it goes on after a pause");
+}
+
+#[test]
+fn a_draft_model_that_always_fails_is_rarely_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = changed(&folder, "slow", |demo| demo.with_idle_blocks(12));
+    // All tokens are equally likely: it says the first one.
+    let spoiled = changed(&folder, "spoiled", |demo| demo.zeroed("output_norm.weight"));
+    let instance = load_with(&slow, Some(&spoiled));
+    for _ in 0..5 {
+        story(&instance, true);
+    }
+    let (drafted, accepted) = instance.published.model_drafts();
+    assert!(accepted == 0 && (1..40).contains(&drafted), "{accepted} of {drafted}");
+}
+
+#[test]
+fn a_draft_model_is_counted_as_long_as_it_is_there() {
+    let alone = load();
+    let both = load_with(Path::new(DEMO), Some(Path::new(DEMO)));
+    let weights = gguf::inspect(Path::new(DEMO)).unwrap().tensor_bytes;
+    let more = || {
+        let (alone, both) = (alone.measure(), both.measure());
+        // The native log rounds.
+        assert!(both.mapped_bytes - alone.mapped_bytes > weights * 9 / 10);
+        both.held_bytes - alone.held_bytes
+    };
+    let ready = more();
+    // 512 tokens for each of two sequences, of 4 blocks × 2 heads × (64 + 64) × 2 bytes.
+    assert!(ready > 2 * 512 * 4 * 2 * 128 * 2, "{ready}");
+    alone.park().unwrap();
+    both.park().unwrap();
+    assert!(more() < ready, "its context is given back");
 }

@@ -16,7 +16,7 @@ use super::costs::Costs;
 use super::lookup::Draft;
 
 /// The least gain for which more than one row is computed.
-const GAIN_MIN: f64 = 1.05;
+pub(super) const GAIN_MIN: f64 = 1.05;
 /// The part of the steps without drafts that drafts may have cost in the end. The rest of the promised 3 % is for looking
 /// drafts up, and for a step that costs more than any before.
 const DEBT_PART: f64 = 0.02;
@@ -41,9 +41,9 @@ const SURE_CHANCE: f64 = 0.7;
 /// quotation.
 const LONG_MATCH: usize = 8;
 
-/// What is known of drafts after short matches, or after long ones.
+/// What is known of drafts after short matches, or after long ones, or of those of a draft model.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
+pub(super) struct Kind {
     /// The chance of each token of a draft, if those before it are accepted. `None` = as that of the one before it.
     chances: [Option<f64>; DRAFT_MAX],
     /// Tokens until the next try.
@@ -71,8 +71,7 @@ pub(crate) struct Controller {
 impl Controller {
     /// For an answer that begins.
     pub(crate) fn new() -> Self {
-        let kind = Kind { chances: [None; DRAFT_MAX], wait: 0, pause: PAUSE_MIN };
-        Self { kinds: [kind; 2], kind: 0, tokens: 0.0, debt: 0.0, is_trial: false, in_a_row: 0 }
+        Self { kinds: [Kind::new(); 2], kind: 0, tokens: 0.0, debt: 0.0, is_trial: false, in_a_row: 0 }
     }
 
     /// How many of a draft's tokens the next step computes.
@@ -87,14 +86,13 @@ impl Controller {
         let Some((best, gain)) = gains.max_by(|(_, left), (_, right)| left.total_cmp(right)) else {
             return 0;
         };
-        let in_a_row_max = if gain < NEAR { IN_A_ROW_MAX_NEAR } else { IN_A_ROW_MAX };
-        if self.in_a_row >= in_a_row_max {
+        if self.in_a_row >= in_a_row_max(gain) {
             return 0;
         }
         if gain >= GAIN_MIN {
             return best;
         }
-        self.is_trial = self.kinds[self.kind].wait == 0 && self.can_afford(1, costs);
+        self.is_trial = self.kinds[self.kind].is_due() && self.can_afford(1, costs);
         usize::from(self.is_trial)
     }
 
@@ -107,10 +105,7 @@ impl Controller {
         // What another program held up is not the draft's fault: so a step counts as twice what it may cost at most.
         let cost = costs.measured(time).map_or(rows as f64, |cost| cost.min(2.0 * costs.most(rows)));
         costs.note(rows, time);
-        self.tokens += gained as f64;
-        for kind in &mut self.kinds {
-            kind.wait = kind.wait.saturating_sub(gained);
-        }
+        self.said(gained);
         if drafted == 0 {
             self.in_a_row = 0;
             return;
@@ -121,28 +116,62 @@ impl Controller {
         self.kinds[self.kind].learn(drafted, accepted, is_trial);
     }
 
+    /// Takes note of so many tokens of the answer, of a step that computed no draft of this kind.
+    pub(crate) fn said(&mut self, tokens: usize) {
+        self.tokens += tokens as f64;
+        for kind in &mut self.kinds {
+            kind.said(tokens);
+        }
+    }
+
     /// Whether the promise is kept even if a draft of `k` tokens fails.
     fn can_afford(&self, k: usize, costs: &Costs) -> bool {
         self.debt + costs.most(1 + k) - 1.0 <= DEBT_PART * self.tokens
     }
 }
 
+/// Steps with drafts in a row at most, where so much is gained.
+pub(super) const fn in_a_row_max(gain: f64) -> usize {
+    if gain < NEAR { IN_A_ROW_MAX_NEAR } else { IN_A_ROW_MAX }
+}
+
 impl Kind {
+    /// Nothing is known.
+    pub(super) const fn new() -> Self {
+        Self { chances: [None; DRAFT_MAX], wait: 0, pause: PAUSE_MIN }
+    }
+
+    /// Whether the next try may be.
+    pub(super) const fn is_due(&self) -> bool {
+        self.wait == 0
+    }
+
+    /// So many tokens have been said.
+    pub(super) const fn said(&mut self, tokens: usize) {
+        self.wait = self.wait.saturating_sub(tokens);
+    }
+
     /// Tokens for the time of one, if `k` of a draft are computed.
     fn gain(&self, k: usize, costs: &Costs) -> f64 {
+        self.expected(k) / costs.guess(1 + k)
+    }
+
+    /// Tokens of a step that computes `k` of a draft.
+    pub(super) fn expected(&self, k: usize) -> f64 {
         let (mut reached, mut expected) = (1.0, 1.0);
         for index in 0..k {
             reached *= self.chance(index);
             expected += reached;
         }
-        expected / costs.guess(1 + k)
+        expected
     }
 
     fn chance(&self, index: usize) -> f64 {
         self.chances[..=index].iter().rev().find_map(|chance| *chance).unwrap_or(FIRST_CHANCE)
     }
 
-    fn learn(&mut self, drafted: usize, accepted: usize, is_trial: bool) {
+    /// Takes note of how much of a draft was accepted.
+    pub(super) fn learn(&mut self, drafted: usize, accepted: usize, is_trial: bool) {
         let says_more = accepted > 0 && self.chance(0) < SURE_CHANCE;
         for index in 0..accepted {
             self.chances[index] = Some(towards(self.chance(index), 1.0, NEWS));

@@ -23,7 +23,7 @@ const ROW_MAX: f64 = 0.8;
 
 /// The last times of steps with the same number of rows.
 #[derive(Clone, Copy, Debug, Default)]
-struct Window {
+pub(super) struct Window {
     values: [f64; WINDOW],
     noted: usize,
     /// Of those; the lowest before it is sure.
@@ -31,7 +31,8 @@ struct Window {
 }
 
 impl Window {
-    fn note(&mut self, value: f64) {
+    /// Takes note of a value.
+    pub(super) fn note(&mut self, value: f64) {
         self.values[self.noted % WINDOW] = value;
         self.noted += 1;
         let mut values = self.values;
@@ -40,11 +41,13 @@ impl Window {
         self.median = if self.is_sure() { held[(held.len() - 1) / 2] } else { held[0] };
     }
 
-    fn is_sure(&self) -> bool {
+    /// Whether there are enough values to go by.
+    pub(super) fn is_sure(&self) -> bool {
         self.noted >= SURE
     }
 
-    fn median(&self) -> Option<f64> {
+    /// The median, if there is any value.
+    pub(super) fn median(&self) -> Option<f64> {
         (self.noted > 0).then_some(self.median)
     }
 

@@ -1,9 +1,9 @@
 //! Speculation: several tokens of one answer in one step, where that is faster here. Pure: no clock, no model.
 //!
 //! ```text
-//!   tokens so far ──► lookup ──► draft ──► controller: how many of it ──► a step with 1 + k rows ─┐
-//!                                             ▲ time of the step, accepted tokens                 │
-//!                                             └───────────────────────────────────────────────────┘
+//!   tokens so far ─┬► lookup ──► draft ──► controller: how many of it ──┬─► a step with 1 + k rows ─┐
+//!                  └► model_controller: how many are asked of the ──────┘                           │
+//!                     draft model, where the text itself says none ◄── time, accepted tokens ───────┘
 //! ```
 //!
 //! A step computes the last token and the draft's tokens after it. The loop samples row by row, as it would without a
@@ -13,10 +13,12 @@
 mod controller;
 mod costs;
 mod lookup;
+mod model_controller;
 
 pub(crate) use controller::Controller;
 pub(crate) use costs::Costs;
 pub(crate) use lookup::Lookup;
+pub(crate) use model_controller::{Drafting, ModelController};
 
 /// The longest draft.
 pub(crate) const DRAFT_MAX: usize = 8;

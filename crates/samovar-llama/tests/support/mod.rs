@@ -16,8 +16,8 @@ use samovar_core::format::gguf;
 use samovar_core::generation::{Delta, Generation};
 use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::{
-    Completion, Descriptor, Failure, GenerationRequest, Layout, LoadOptions, ModelFiles, Prompt, Sampling,
-    TokenEvent,
+    Completion, Descriptor, Digest, DraftModel, Failure, GenerationRequest, Layout, LoadOptions, ModelFiles,
+    Prompt, Sampling, TokenEvent, WeightsId,
 };
 use samovar_llama::LlamaEngine;
 
@@ -38,7 +38,14 @@ pub(crate) fn options() -> LoadOptions {
         threads: 1,
         lock_memory: false,
         pooling: None,
+        draft: None,
     }
+}
+
+/// What a load is told of a draft model in this file.
+pub(crate) fn draft_model(path: &Path) -> DraftModel {
+    let weights = WeightsId::File(Digest::of_bytes(path.as_os_str().as_encoded_bytes()));
+    DraftModel::new(weights, &gguf::inspect(path).expect("the gate lets it through"))
 }
 
 pub(crate) fn load(options: &LoadOptions) -> Arc<dyn Instance> {
