@@ -167,7 +167,11 @@ fn serve(
             (Command::Cores(cores), _) => instance_cell.share_cores(cores),
             (Command::GiveWay(gives_way), _) => courtesy.give_way(gives_way),
             (Command::Operate { id, operation }, mut files) => match operation {
-                Operation::Encode { .. } | Operation::Tokenize { .. } | Operation::Detokenize { .. } => {
+                Operation::Encode { .. }
+                | Operation::Tokenize { .. }
+                | Operation::Detokenize { .. }
+                | Operation::Render { .. }
+                | Operation::Count { .. } => {
                     forwarder.accept(id);
                     request_thread.operate(id, operation);
                 }

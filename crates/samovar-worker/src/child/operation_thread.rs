@@ -163,9 +163,11 @@ fn operate(instance: &dyn Instance, operation: Operation, file: Option<File>) ->
         Operation::RestorePrefix { tokens, scope } => {
             instance.restore_prefix(&tokens, scope, &file.ok_or_else(no_file)?).map(|()| Answer::Done)
         }
-        Operation::Encode { .. } | Operation::Tokenize { .. } | Operation::Detokenize { .. } => {
-            Err(super::broken("this is work for the request threads"))
-        }
+        Operation::Encode { .. }
+        | Operation::Tokenize { .. }
+        | Operation::Detokenize { .. }
+        | Operation::Render { .. }
+        | Operation::Count { .. } => Err(super::broken("this is work for the request threads")),
     }
 }
 

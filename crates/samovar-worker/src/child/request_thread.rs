@@ -57,7 +57,8 @@ impl Job {
         let bytes = match self {
             Self::Generate(_, request) => bytes(&request.prompt),
             Self::Embed(_, request) => request.inputs.iter().map(text_bytes).sum(),
-            Self::Operate(_, Operation::Encode { prompt }) => bytes(prompt),
+            Self::Operate(_, Operation::Encode { prompt } | Operation::Count { prompt }) => bytes(prompt),
+            Self::Operate(_, Operation::Render { chat }) => chat.bytes(),
             Self::Operate(_, Operation::Tokenize { text, .. }) => text.len(),
             Self::Operate(..) => 0,
         };
@@ -70,6 +71,7 @@ fn bytes(prompt: &Prompt) -> usize {
     match prompt {
         Prompt::Text { text, .. } => text.len(),
         Prompt::Chat(chat) => chat.bytes(),
+        Prompt::Infill(infill) => infill.bytes(),
         // They are only compared with the vocabulary.
         Prompt::Tokens(_) => 0,
     }
@@ -262,6 +264,12 @@ impl Clerk {
                 instance.tokenize(&text, add_special, parse_special).map(Answer::Tokens)
             }
             Operation::Detokenize { tokens } => instance.detokenize(&tokens).map(Answer::Bytes),
+            Operation::Render { chat } => {
+                instance.render(&chat, &self.control(Waiting::Operation(id))).map(Answer::Text)
+            }
+            Operation::Count { prompt } => {
+                instance.count(&prompt, &self.control(Waiting::Operation(id))).map(Answer::Count)
+            }
             _ => Err(super::broken("this is no work for the request threads")),
         }
     }

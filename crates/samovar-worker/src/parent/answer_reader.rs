@@ -205,7 +205,7 @@ mod tests {
 
     fn done() -> Event {
         let (finish, usage) = (FinishReason::Stop, Usage::default());
-        Event::Done(Completion { finish, usage, prefill_ms: 0.0, decode_ms: 0.0 })
+        Event::Done(Completion { finish, stopped_by: None, usage, prefill_ms: 0.0, decode_ms: 0.0 })
     }
 
     fn word() -> Event {

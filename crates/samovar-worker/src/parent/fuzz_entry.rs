@@ -149,7 +149,7 @@ mod tests {
         let end = frame(&[&[3, 1, 2, 4, 0, 0, 0, 0, 0][..], &[0; 8]].concat());
         // Vectors of two numbers for the inputs of the fourth, an input twice, and its end.
         let vector = |input: u8| frame(&[&[3, 1, 4, 5, input, 2, 0, 2][..], &[0; 8], &[0; 8]].concat());
-        let done = frame(&[&[3, 1, 4, 3, 0, 0, 0, 0, 0][..], &[0; 16], &[0; 8]].concat());
+        let done = frame(&[&[3, 1, 4, 3, 0, 0, 0, 0, 0, 0][..], &[0; 16], &[0; 8]].concat());
         let vectors = [vector(1), vector(0), vector(2), vector(2), done].concat();
         let said =
             [Hello::ours().encode(), token.repeat(9), end.clone(), end, vectors, vec![0xff; 9]].concat();

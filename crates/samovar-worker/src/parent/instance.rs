@@ -11,7 +11,7 @@ use samovar_core::embedding::EmbedRequest;
 use samovar_core::footprint::{Arrangement, LoadOptions, Measurement};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
 use samovar_core::port::{Instance, PromptControl, Unconfined};
-use samovar_core::{Cores, ThreadUse};
+use samovar_core::{Chat, Cores, ThreadUse};
 use samovar_core::{ErrorKind, Failure, Scope};
 
 use super::adapters::{Adapters, Sent};
@@ -189,6 +189,20 @@ impl Instance for WorkerInstance {
     fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure> {
         match self.operate_while(Operation::Encode { prompt: prompt.clone() }, Vec::new(), control)? {
             Answer::Tokens(tokens) => Ok(tokens),
+            _ => Err(strange()),
+        }
+    }
+
+    fn render(&self, chat: &Chat, control: &dyn PromptControl) -> Result<String, Failure> {
+        match self.operate_while(Operation::Render { chat: Box::new(chat.clone()) }, Vec::new(), control)? {
+            Answer::Text(text) => Ok(text),
+            _ => Err(strange()),
+        }
+    }
+
+    fn count(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<u32, Failure> {
+        match self.operate_while(Operation::Count { prompt: prompt.clone() }, Vec::new(), control)? {
+            Answer::Count(tokens) => Ok(tokens),
             _ => Err(strange()),
         }
     }

@@ -328,8 +328,13 @@ mod tests {
             Usage { prompt_tokens: 5, cached_tokens: most, completion_tokens: most, thinking_tokens: most };
         let tokens = TOKENS as u32;
         let heard = Usage { cached_tokens: 5, completion_tokens: tokens, thinking_tokens: tokens, ..said };
-        let done =
-            Completion { finish: FinishReason::Stop, usage: said, prefill_ms: 1.0, decode_ms: f64::NAN };
+        let done = Completion {
+            finish: FinishReason::Stop,
+            stopped_by: None,
+            usage: said,
+            prefill_ms: 1.0,
+            decode_ms: f64::NAN,
+        };
         let right = Completion { usage: heard, decode_ms: 0.0, ..done };
         assert_eq!(TokenEvent::from(Event::Done(done)), TokenEvent::Done(right));
         let prefilled = TokenEvent::from(Event::Prefilled { usage: said, prefill_ms: 1.0 });

@@ -30,6 +30,7 @@ pub(crate) use frame::{FrameError, Inbox, decode, encode};
 pub(crate) use hello::Hello;
 pub(crate) use socket::{pair, receive, send_now};
 
+use samovar_core::Chat;
 use samovar_core::cores::Cores;
 use samovar_core::embedding::EmbedRequest;
 use samovar_core::footprint::{Arrangement, LoadOptions, Measurement, Speed};
@@ -44,7 +45,7 @@ pub(crate) use wire::{Event, Request};
 use crate::sandbox;
 
 /// Changes whenever anything in this folder does.
-pub(crate) const PROTOCOL: u32 = 10;
+pub(crate) const PROTOCOL: u32 = 11;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,6 +86,14 @@ pub(crate) enum Operation {
     },
     Detokenize {
         tokens: Vec<u32>,
+    },
+    /// A conversation is rendered.
+    Render {
+        chat: Box<Chat>,
+    },
+    /// The tokens of a prompt are counted.
+    Count {
+        prompt: Prompt,
     },
     Park,
     Resume {
@@ -247,6 +256,9 @@ pub(crate) enum Answer {
     Bytes(Vec<u8>),
     Prefixes(#[serde(deserialize_with = "bounded::prefixes")] Vec<CachedPrefix>),
     Size(u64),
+    /// No longer than the frame that it comes in.
+    Text(String),
+    Count(u32),
 }
 
 /// A sign of life, with the evidence that it gets on.

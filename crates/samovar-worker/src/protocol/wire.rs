@@ -253,12 +253,14 @@ mod tests {
     use std::path::PathBuf;
 
     use samovar_core::embedding::{EmbedInput, EmbedOutput, EmbedRequest, Truncate, Urgency};
+    use samovar_core::footprint::Measurement;
     use samovar_core::generation::FinishReason;
     use samovar_core::model::FileRole;
     use samovar_core::port::EngineId;
     use samovar_core::testing::FakeEngine;
+    use samovar_core::{Infill, InfillChunk};
 
-    use super::super::{Command, Packed, Task, WorkerJob, decode, encode};
+    use super::super::{Answer, Command, Operation, Packed, Reply, Task, WorkerJob, decode, encode};
     use super::*;
     use crate::sandbox;
 
@@ -271,7 +273,13 @@ mod tests {
         let logprob = TokenLogprob { token: 7, bytes: vec![0xf0, 0x9f], logprob: -0.5, top: Vec::new() };
         let logprob = TokenLogprob { top: vec![logprob.clone()], ..logprob };
         let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: 7, thinking_tokens: 3 };
-        let completion = Completion { finish: FinishReason::Length, usage, prefill_ms: 0.25, decode_ms: 1e6 };
+        let completion = Completion {
+            finish: FinishReason::Stop,
+            stopped_by: Some(3),
+            usage,
+            prefill_ms: 0.25,
+            decode_ms: 1e6,
+        };
         let values = vec![0.5, -1.0, f32::MIN_POSITIVE];
         let embedded = Embedded { index: 255, tokens: 512, was_cut: true, values };
         let bare = CoreFailure::new(ErrorKind::EngineFailed, "it broke");
@@ -298,6 +306,22 @@ mod tests {
         for event in events {
             assert_eq!(TokenEvent::from(there_and_back(&Event::from(event.clone()))), event);
         }
+    }
+
+    #[test]
+    fn a_gap_and_its_count_arrive_as_they_were_sent() {
+        let chunks = vec![InfillChunk { name: "a.rs".to_owned(), text: "é".to_owned() }];
+        let prompt = Prompt::Infill(Box::new(Infill { chunks, answer_tokens: 7, ..Infill::new("a", "b") }));
+        let sent = Command::Operate { id: 1, operation: Operation::Count { prompt: prompt.clone() } };
+        let Command::Operate { id: 1, operation: Operation::Count { prompt: arrived } } =
+            there_and_back(&sent)
+        else {
+            panic!("another command")
+        };
+        assert_eq!(arrived, prompt);
+        let answer = |answer| Reply::Answer { id: 1, answer: Ok(answer), measured: Measurement::default() };
+        let arrived = there_and_back(&answer(Answer::Count(9)));
+        assert!(matches!(arrived, Reply::Answer { answer: Ok(Answer::Count(9)), .. }), "{arrived:?}");
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use samovar_core::ModelFiles;
 use samovar_core::testing::FakeEngine;
-use samovar_core::testing::conformance::Subject;
+use samovar_core::testing::conformance::{self, Subject};
+use samovar_core::{Descriptor, ModelFiles};
 
 use crate::stand;
 
@@ -20,6 +20,12 @@ fn subject() -> Subject {
 }
 
 samovar_core::engine_conformance!(subject());
+
+#[test]
+fn a_model_whose_descriptor_has_marks_fills_gaps_in() {
+    let descriptor = Descriptor { infill: Some(FakeEngine::INFILL), ..subject().descriptor };
+    conformance::a_gap_has_its_marks_and_no_others(&Subject { descriptor, ..subject() });
+}
 
 /// Vectors of a model that was loaded to make them.
 mod embedders {

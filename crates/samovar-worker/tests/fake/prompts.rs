@@ -50,6 +50,17 @@ fn whoever_asks_for_tokens_alone_is_told_as_well() {
 }
 
 #[test]
+fn a_template_that_only_renders_or_counts_is_bounded_as_well() {
+    let Prompt::Chat(eats) = chat("[eat]").prompt else { panic!("a conversation") };
+    let (renders, _) = instance(&[]);
+    let failure = renders.render(&eats, &samovar_core::port::Unconfined).unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::InvalidModel, "{failure:?}");
+    let (counts, _) = instance(&[]);
+    let failure = counts.count(&Prompt::Chat(eats), &samovar_core::port::Unconfined).unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::InvalidModel, "{failure:?}");
+}
+
+#[test]
 fn a_long_prompt_holds_up_no_short_one() {
     let (instance, _) = instance(&[]);
     let long = format!("[linger]{}", " ".repeat(LONG_BYTES));

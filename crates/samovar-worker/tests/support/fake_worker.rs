@@ -29,7 +29,7 @@ use samovar_core::port::{
 };
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::fake::Script;
-use samovar_core::{Cost, Descriptor, ErrorKind, Failure, Layout, Prompt, Scope};
+use samovar_core::{Chat, Cost, Descriptor, ErrorKind, Failure, Layout, Prompt, Scope};
 
 fn main() -> ExitCode {
     let script = Plot { faults: std::env::args().skip(1).collect() };
@@ -356,6 +356,16 @@ impl Instance for DoomedInstance {
     fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure> {
         prepare(prompt, control)?;
         self.inner.encode(prompt, control)
+    }
+
+    fn render(&self, chat: &Chat, control: &dyn PromptControl) -> Result<String, Failure> {
+        prepare(&Prompt::Chat(Box::new(chat.clone())), control)?;
+        self.inner.render(chat, control)
+    }
+
+    fn count(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<u32, Failure> {
+        prepare(prompt, control)?;
+        self.inner.count(prompt, control)
     }
 
     fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {

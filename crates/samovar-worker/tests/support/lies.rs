@@ -16,8 +16,8 @@ const DELTAS: u8 = 6;
 
 /// Events as they follow an id: a token without text, an end, an end by a failure.
 const TOKEN: [u8; 3] = [2, 0, 0];
-const DONE: [u8; 22] = {
-    let mut done = [0; 22];
+const DONE: [u8; 23] = {
+    let mut done = [0; 23];
     done[0] = 3;
     done
 };
