@@ -97,6 +97,8 @@ pub struct AcquireRequest {
     /// Who of that client asks, from the outermost name to the innermost: they divide the client's turns, and the
     /// places that it may take in a full queue. At most two names count.
     pub within: Vec<String>,
+    /// How many requests the client has in each turn; `None` = as the configuration says, or one.
+    pub weight: Option<u32>,
     /// A head start among the client's own requests, and among clients whose turn it is: each point counts as
     /// 100 ms of waiting. 0 is usual.
     pub priority: u8,
@@ -117,6 +119,7 @@ impl AcquireRequest {
             model,
             client: String::new(),
             within: Vec::new(),
+            weight: None,
             priority: 0,
             deadline: None,
             keep_alive: None,

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::ask::{AcquireRequest, ModelSpec, Wait};
 use crate::config::PoolConfig;
-use crate::decision::Decision;
+use crate::decision::{Decision, NumberedDecision};
 use crate::error::Error;
 use crate::lease::{BackgroundReservation, Lease};
 use crate::owner::{self, Command, Grant, Return};
@@ -174,6 +174,16 @@ impl Pool {
     pub async fn why(&self, name: &str) -> Vec<Decision> {
         let (reply, answer) = oneshot::channel();
         match self.send(Command::Why { name: name.to_owned(), reply }).await {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// The decisions about all models with a higher number than `after` that are remembered, the oldest first. Empty once the
+    /// pool has shut down.
+    pub async fn decisions(&self, after: u64) -> Vec<NumberedDecision> {
+        let (reply, answer) = oneshot::channel();
+        match self.send(Command::Decisions { after, reply }).await {
             Ok(()) => answer.await.unwrap_or_default(),
             Err(_) => Vec::new(),
         }

@@ -34,7 +34,7 @@ pub mod decide;
 pub use ask::{AcquireRequest, Instances, ModelSpec, Wait};
 pub use budget::Budget;
 pub use config::{EvictionPolicy, PoolConfig};
-pub use decision::{Decision, Reason, What};
+pub use decision::{Decision, NumberedDecision, Reason, What};
 pub use error::Error;
 pub use handle::Pool;
 pub use lease::{BackgroundReservation, GrantFacts, GrantKind, Lease};

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::ask::{AcquireRequest, ModelSpec, Wait};
 use crate::config::PoolConfig;
 use crate::decide::{PoolState, step};
-use crate::decision::{Decision, Record};
+use crate::decision::{Decision, NumberedDecision, Record};
 use crate::effects::{EffectResult, Executor};
 use crate::handle::Reply;
 use crate::lease::GrantFacts;
@@ -79,6 +79,10 @@ pub(crate) enum Command {
         name: String,
         reply: oneshot::Sender<Vec<Decision>>,
     },
+    Decisions {
+        after: u64,
+        reply: oneshot::Sender<Vec<NumberedDecision>>,
+    },
     Shutdown {
         grace: Duration,
         reply: oneshot::Sender<Statistics>,
@@ -126,6 +130,7 @@ pub(crate) fn spawn(parts: Parts) {
         probes: BTreeMap::new(),
         background_reservations: BTreeMap::new(),
         ring: VecDeque::new(),
+        recorded: 0,
         wake_at: None,
         leaving: None,
     };
@@ -164,6 +169,8 @@ struct Owner {
     /// Asks the machine about its memory.
     pressure_watch: PressureWatch,
     ring: VecDeque<Record>,
+    /// Decisions so far, which is the number of the latest.
+    recorded: u64,
     wake_at: Option<(Millis, Instant)>,
     leaving: Option<Leaving>,
 }
@@ -286,6 +293,8 @@ impl Owner {
                 let about = records.filter(|record| record.name == name || record.key.as_str() == name);
                 let _ = reply.send(about.map(|record| record.seen_from(now)).collect());
             }
+            // As above.
+            Command::Decisions { after, reply } => drop(reply.send(self.decisions(after))),
             Command::Shutdown { grace, reply } => self.leave(Some(grace), Some(reply)),
         }
     }
@@ -299,6 +308,16 @@ impl Owner {
             ThreadUse { used, ..measured.threads }
         });
         threads.filter(|threads| threads.most > 0).collect()
+    }
+
+    /// The decisions with a higher number than `after` that are remembered, the oldest first.
+    fn decisions(&self, after: u64) -> Vec<NumberedDecision> {
+        let now = self.clock.now();
+        let first = self.recorded - self.ring.len() as u64 + 1;
+        let numbered = (first..).zip(&self.ring).filter(|(number, _)| *number > after);
+        numbered
+            .map(|(number, record)| NumberedDecision { number, decision: record.seen_from(now) })
+            .collect()
     }
 
     fn statistics(&self) -> Statistics {
@@ -435,6 +454,7 @@ impl Owner {
         while !self.ring.is_empty() && self.ring.len() >= room {
             self.ring.pop_front();
         }
+        self.recorded += 1;
         if room > 0 {
             self.ring.push_back(record);
         }

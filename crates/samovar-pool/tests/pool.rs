@@ -519,6 +519,22 @@ async fn an_idle_model_is_parked_for_another_and_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn decisions_are_numbered_and_those_after_a_number_are_told() {
+    let engine = engine();
+    let pool = pool_with(&engine, |config| config.decisions_max = 2);
+    drop(pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap());
+    pool.pin(spec("a"), true).await.unwrap();
+    pool.pin(spec("a"), false).await.unwrap();
+    let kept = pool.decisions(0).await;
+    let what: Vec<What> = kept.iter().map(|numbered| numbered.decision.what).collect();
+    assert_eq!(what, [What::Pinned, What::Unpinned], "older ones are forgotten");
+    let [pinned, unpinned] = [kept[0].number, kept[1].number];
+    assert!(pinned >= 3 && unpinned == pinned + 1, "{kept:?}");
+    assert_eq!(pool.decisions(pinned).await, kept[1..]);
+    assert!(pool.decisions(unpinned).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_busy_model_is_waited_for_and_never_evicted() {
     let engine = engine();
     let pool = pool_with(&engine, |config| config.soft_ratio = 1.0);

@@ -18,6 +18,7 @@
 //!   adopt      takes over what other programs downloaded                      export   to and from a folder
 //!   collect    what leaves the disk, and room for what comes                  repair   every byte read again
 //!   derived    saved prefixes and packed files: can be made again             usage    counters and bytes
+//!   created    what users created over models, by name                        upload   bytes that a client sends
 //!   cache      blobs and manifests, and the index filled from them            index    SQLite, a memo
 //!   disk       paths, locks, leases, durable writes                           artifact keys, manifests, names
 //! ```
@@ -28,6 +29,7 @@ mod artifact;
 mod cache;
 mod collect;
 pub mod config;
+mod created;
 mod derived;
 mod disk;
 mod ensure;
@@ -40,6 +42,7 @@ mod lookup;
 mod repair;
 pub mod source;
 mod store;
+mod upload;
 mod usage;
 
 pub use adopt::{AdoptOptions, Adopted, AdoptedArtifact, Placement, Skipped};
@@ -51,15 +54,17 @@ pub use cache::tier::Location;
 pub use collect::commands::CollectOptions;
 pub use collect::{Collected, LeftoverKind, Removed, Swept, Why};
 pub use config::{AdoptKind, AdoptRoot, PrefixConfig, RetryConfig, SourceConfig, StoreConfig};
+pub use created::{CREATED_BYTES, CreatedNames, CreatedStamp};
 pub use derived::packed::{Make, Making, OpenedPacked, PackedFacts, PackedFiles, PackedUse};
 pub use derived::prefix::{PrefixUse, Prefixes, SavedPrefix, Weights};
 pub use ensure::Pulled;
 pub use ensure::plan::FetchPlan;
 pub use error::Error;
 pub use export::{Exported, Imported};
-pub use fetch::progress::{Progress, Transfer, Watch};
+pub use fetch::progress::{FetchUnderWay, Progress, Transfer, Watch};
 pub use lookup::opened::Opened;
 pub use repair::{Fault, Unrepaired, Verified, VerifyOptions};
 pub use store::{Integrity, Store};
+pub use upload::Upload;
 pub use usage::disk::DiskUse;
 pub use usage::stats::StoreStats;

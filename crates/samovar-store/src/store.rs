@@ -28,7 +28,7 @@ use crate::ensure::ingest;
 use crate::ensure::{self, Pulled};
 use crate::error::Error;
 use crate::fetch::meter::Meter;
-use crate::fetch::progress::Watch;
+use crate::fetch::progress::{FetchUnderWay, Watch};
 use crate::index::{Index, Use, now_ms};
 use crate::local::Local;
 use crate::lookup::find;
@@ -221,6 +221,15 @@ impl Store {
             }
         };
         self.0.flights.join(format!("pull {reference}"), watch, begin).await
+    }
+
+    /// The fetches that callers of this handle or of its clones wait for, each once, by reference.
+    pub fn fetches(&self) -> Vec<FetchUnderWay> {
+        let mut fetches: Vec<FetchUnderWay> =
+            self.0.flights.under_way().into_iter().map(FetchUnderWay::of).collect();
+        fetches.sort_by(|one, other| one.reference.cmp(&other.reference));
+        fetches.dedup_by(|one, other| one.reference == other.reference);
+        fetches
     }
 
     /// Makes an artifact of bytes that the program has, such as a built-in model. Blocks; microseconds when it

@@ -234,6 +234,16 @@ pub struct Decision {
     pub text: String,
 }
 
+/// A decision with its number: the pool's first has 1, and each has one more than the one before it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NumberedDecision {
+    /// Its number.
+    pub number: u64,
+    /// The decision.
+    #[serde(flatten)]
+    pub decision: Decision,
+}
+
 /// A decision as `step` makes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {

@@ -162,6 +162,7 @@ fn unknown(name: &str) -> ModelSpec {
             threads: 1,
             lock_memory: false,
             pooling: None,
+            draft: None,
         },
         cost: Cost::default(),
         load_ms: None,
@@ -202,6 +203,7 @@ fn blank() -> Descriptor {
         bos_token: None,
         eos_token: None,
         adds_bos: false,
+        infill: None,
     }
 }
 

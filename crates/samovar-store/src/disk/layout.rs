@@ -6,6 +6,7 @@
 //!   manifests/<key>.json   pins/<key>  what belongs together, and what is kept
 //!   partial/<id>/{data,state.json}     downloads that are not whole yet
 //!   snapshots/<key>/…                  links with real file names
+//!   created/<sha256 of a name>.json    what names mean that users created over models
 //!   prefixes/<weights>/<kind>/<tokens>/{state,facts.json}   prompt state that instances left behind, 0600
 //!   packed/<source>/<id>/{data, facts.json}   weights in an engine's own layout, 0444; packing/<id> while one is made
 //!   tmp/  trash/  quarantine/<hex>
@@ -211,6 +212,16 @@ impl Layout {
         self.root.join("prefixes")
     }
 
+    /// What users created; made with the first of them.
+    pub(crate) fn created(&self) -> PathBuf {
+        created_below(&self.root)
+    }
+
+    /// What a name means, by the digest of its text.
+    pub(crate) fn created_document(&self, name: &Digest) -> PathBuf {
+        self.created().join(format!("{name}.json"))
+    }
+
     /// What instances of an artifact left behind.
     pub(crate) fn prefixes_of(&self, key: &KeyDigest) -> PathBuf {
         self.prefixes().join(key.to_string())
@@ -269,6 +280,11 @@ impl Layout {
     pub(crate) fn leases(&self) -> PathBuf {
         self.root.join("leases")
     }
+}
+
+/// What users created in the store below `root`.
+pub(crate) fn created_below(root: &Path) -> PathBuf {
+    root.join("created")
 }
 
 fn canonical(root: &Path) -> Result<PathBuf, Error> {

@@ -12,7 +12,7 @@ use samovar_core::Failure;
 
 use crate::error::Error;
 use crate::fetch::meter::Meter;
-use crate::fetch::progress::Watch;
+use crate::fetch::progress::{Progress, Watch};
 
 type FlightResult<T> = Result<T, Arc<Crash>>;
 
@@ -72,6 +72,17 @@ impl<T: Clone + Send + 'static> Flights<T> {
         };
         let _watching = watch.map(|watch| meter.attach(watch));
         outcome.await.map_err(|crash| crash.take())
+    }
+
+    /// The flights that have not landed, by name, with how they stand. Asking for them keeps none of them in the air.
+    pub(crate) fn under_way(&self) -> Vec<(String, Progress)> {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_flying =
+            |flight: &Flight<T>| flight.outcome.upgrade().is_some_and(|outcome| outcome.peek().is_none());
+        let flying = under_way.iter().filter(|(_, flight)| is_flying(flight));
+        flying
+            .map(|(name, flight)| (name.clone(), flight.meter.now().unwrap_or(Progress::Resolving)))
+            .collect()
     }
 }
 
@@ -149,6 +160,22 @@ mod tests {
         assert_eq!((probe.begun.load(Ordering::SeqCst), probe.dropped.load(Ordering::SeqCst)), (1, 1));
         probe.go.notify_one();
         assert_eq!(flights.join("a".to_owned(), None, flight(&probe)).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_flies_is_listed_until_it_lands_or_its_last_caller_goes() {
+        let (flights, probe) = (Flights::new(), Arc::new(Probe::default()));
+        assert!(flights.under_way().is_empty());
+        let mut first = Box::pin(flights.join("a".to_owned(), None, flight(&probe)));
+        assert!((&mut first).now_or_never().is_none());
+        assert_eq!(flights.under_way(), [("a".to_owned(), Progress::Resolving)]);
+        drop(first);
+        assert!(flights.under_way().is_empty(), "no caller is left");
+        assert_eq!(probe.dropped.load(Ordering::SeqCst), 1);
+        let second = flights.join("a".to_owned(), None, flight(&probe));
+        let (outcome, ()) = tokio::join!(second, async { probe.go.notify_one() });
+        assert_eq!(outcome.expect("lands"), 1);
+        assert!(flights.under_way().is_empty(), "it has landed");
     }
 
     #[tokio::test]

@@ -67,6 +67,11 @@ impl Meter {
         Watching { meter: Arc::clone(self), id }
     }
 
+    /// How it stands; `None` before anything was told.
+    pub(crate) fn now(&self) -> Option<Progress> {
+        lock(&self.state).now.clone()
+    }
+
     /// The source is being asked.
     pub(crate) fn resolving(&self) {
         self.tell(true, |_| Progress::Resolving);

@@ -32,6 +32,23 @@ pub enum Progress {
     },
 }
 
+/// A fetch that callers wait for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FetchUnderWay {
+    /// What is fetched.
+    pub reference: String,
+    /// How it gets on.
+    pub progress: Progress,
+}
+
+impl FetchUnderWay {
+    /// A flight of the store, whose name says what for, then the reference.
+    pub(crate) fn of((flight, progress): (String, Progress)) -> Self {
+        let reference = flight.split_once(' ').map_or(flight.as_str(), |(_, reference)| reference).to_owned();
+        Self { reference, progress }
+    }
+}
+
 /// How far a fetch is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Transfer {

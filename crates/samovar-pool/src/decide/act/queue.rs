@@ -20,7 +20,7 @@ const TELL_EVERY_MS: u64 = 250;
 impl StepContext<'_> {
     pub(super) fn enqueue(&mut self, ticket: TicketId, model: ModelId, ask: &AcquireRequest) {
         let place = self.view().place_in_queue(ask.priority);
-        let weight = self.view().weight_of(&ask.client);
+        let weight = self.view().weight_of(ask);
         let waiting = Ticket { place, wants_slot: true, ..self.newly_waiting(model, ask) };
         self.state.model_mut(model).queue.join(&waiting.who, weight, place, ticket);
         self.state.timers.extend(ask.deadline.map(|at| (at, Timer::Deadline(ticket))));

@@ -55,7 +55,8 @@ impl World {
         let affinity = self.rng.chance(50).then(|| self.rng.between(0, 5));
         // Not drawn, so that the lives stay those that they were.
         let within = (0..ticket.0 % 3).map(|level| format!("part {}", (ticket.0 / 3 + level) % 3)).collect();
-        let ask = AcquireRequest { model, client, within, priority, deadline, keep_alive, affinity };
+        let ask =
+            AcquireRequest { model, client, within, weight: None, priority, deadline, keep_alive, affinity };
         self.happen(Event::Request { ticket, ask })
     }
 

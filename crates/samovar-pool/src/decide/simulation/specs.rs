@@ -45,6 +45,7 @@ pub(super) fn make_specs(
                 threads: 1,
                 lock_memory: false,
                 pooling: None,
+                draft: None,
             };
             let footprint = Footprint { held_bytes: held_bytes * u64::from(size), mapped_bytes };
             let mut cost = Cost::on_host(&descriptor, &options, footprint);

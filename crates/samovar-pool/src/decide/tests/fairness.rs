@@ -57,6 +57,29 @@ fn a_client_of_more_weight_is_served_more_often() {
 }
 
 #[test]
+fn a_weight_that_a_request_brings_counts_unless_the_configuration_says_another() {
+    for (configured, before) in [(None, 8), (Some(1), 2)] {
+        let mut harness = Harness::new(|config| {
+            config.client_weights.extend(configured.map(|weight| ("heavy".to_owned(), weight)));
+        });
+        let a = model("a", 10);
+        let lease = harness.ask_as("other", &a);
+        harness.finish_work();
+        let light: Vec<_> = (0..3).map(|_| harness.ask_as("light", &a)).collect();
+        for _ in 0..12 {
+            let ticket = harness.ticket();
+            let ask = AcquireRequest {
+                client: "heavy".to_owned(),
+                weight: Some(4),
+                ..AcquireRequest::new(Arc::clone(&a))
+            };
+            harness.happen(Event::Request { ticket, ask });
+        }
+        assert_eq!(harness.turns_until(lease, light[1]) > 4, before > 4, "{configured:?}");
+    }
+}
+
+#[test]
 fn who_fills_the_queue_gives_up_places_to_others() {
     let mut harness = Harness::new(|config| config.queue_per_model = 4);
     let a = model("a", 10);

@@ -78,7 +78,7 @@ impl View<'_> {
     fn place_of_newcomer(&self, model: ModelId, ask: &AcquireRequest) -> u32 {
         let newcomer = TicketId(u64::MAX);
         let mut fair_queue = self.state.model(model).queue.clone();
-        let weight = self.weight_of(&ask.client);
+        let weight = self.weight_of(ask);
         fair_queue.join(&Who::of(ask), weight, self.place_in_queue(ask.priority), newcomer);
         let before = fair_queue.in_order().into_iter().take_while(|ticket| *ticket != newcomer);
         before.count() as u32 + 1
@@ -125,8 +125,9 @@ impl View<'_> {
         load_ms().map(|ms| ms + back_off_ms)
     }
 
-    pub(in crate::decide) fn weight_of(&self, client: &str) -> u32 {
-        self.state.config.client_weights.get(client).copied().unwrap_or(1)
+    pub(in crate::decide) fn weight_of(&self, ask: &AcquireRequest) -> u32 {
+        let configured = self.state.config.client_weights.get(&ask.client).copied();
+        configured.or(ask.weight).unwrap_or(1).max(1)
     }
 
     pub(in crate::decide) fn place_in_queue(&self, priority: u8) -> u64 {
