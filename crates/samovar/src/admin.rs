@@ -4,8 +4,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use samovar_core::Failure;
-use samovar_pool::{Decision, ModelSpec, PoolConfig};
+use samovar_pool::{Decision, ModelSpec, NumberedDecision, PoolConfig, Snapshot};
 use samovar_store::Store;
+use samovar_worker::WorkerStats;
 use tokio::sync::mpsc;
 
 use crate::catalog::{Changes, ModelInfo};
@@ -74,7 +75,15 @@ impl Runtime {
     /// `NotFound` when no such model is known.
     pub async fn unload(&self, model: &str) -> Result<u32, Failure> {
         let name = self.inner.name_of(model).await?;
-        Ok(self.inner.pool.unload(&name).await?)
+        let instances = self.inner.pool.unload(&name).await?;
+        if instances > 0 {
+            return Ok(instances);
+        }
+        // It may be in memory under another of its names.
+        match self.inner.resolve_local(model, Origin::Owner).await {
+            Ok(spec) => Ok(self.inner.pool.unload(spec.key.as_str()).await?),
+            Err(_) => Ok(0),
+        }
     }
 
     /// Unloads every model as soon as nothing uses it; returns how many instances go.
@@ -102,6 +111,11 @@ impl Runtime {
     pub async fn why(&self, model: &str) -> Result<Vec<Decision>, Failure> {
         let name = self.inner.name_of(model).await?;
         Ok(self.inner.pool.why(&name).await)
+    }
+
+    /// The pool's decisions about all models with a higher number than `after` that are remembered, the oldest first.
+    pub async fn decisions(&self, after: u64) -> Vec<NumberedDecision> {
+        self.inner.pool.decisions(after).await
     }
 
     /// Takes in what its owner changed of names and models' settings, and tells what changed since the start.
@@ -135,6 +149,19 @@ impl Runtime {
     /// `NotFound` when it is not on this machine; whatever else resolving the name says.
     pub async fn spec(&self, model: &str) -> Result<Arc<ModelSpec>, Failure> {
         self.inner.resolve_local(model, Origin::Owner).await
+    }
+
+    /// What the pool holds now. Reads no disk, so that it can be asked for a few times per second.
+    pub async fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.inner.pool.snapshot().await;
+        let layout_registry = &self.inner.pack_scheduler.packer().layout_registry;
+        snapshot.models = layout_registry.arranged(std::mem::take(&mut snapshot.models));
+        snapshot
+    }
+
+    /// The processes that models run in; `None` when they run in this one.
+    pub fn workers(&self) -> Option<WorkerStats> {
+        self.inner.workers.as_ref().map(|workers| workers.stats())
     }
 
     /// Counters and gauges, without a list of the models on disk.

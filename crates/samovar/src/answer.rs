@@ -75,6 +75,10 @@ pub struct Timings {
 pub struct Summary {
     /// Why it ended.
     pub finish: FinishReason,
+    /// The stop string that ended it: one of the request's, or of the model's author where the request has none; `None` = no stop
+    /// string did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_by: Option<String>,
     /// Token counts.
     pub usage: Usage,
     /// Where the model was found.
@@ -86,7 +90,8 @@ pub struct Summary {
 impl Summary {
     /// The end of an answer whose deadline passed before its first token.
     pub fn timed_out(tier: CacheStatus, timings: Timings) -> Self {
-        Self { finish: FinishReason::TimedOut, usage: Usage::default(), tier, timings }
+        let finish = FinishReason::TimedOut;
+        Self { finish, stopped_by: None, usage: Usage::default(), tier, timings }
     }
 }
 

@@ -18,9 +18,11 @@ const LOADS_MAX: usize = 1_024;
 
 /// Where the measurement of such a load is kept. Another version of the engine measures anew.
 fn memo(key: &KeyDigest, engine: &str, options: &LoadOptions) -> String {
-    let LoadOptions { context_tokens, slots, layout, kv_type, threads: _, lock_memory: _, pooling } = options;
+    let LoadOptions { context_tokens, slots, layout, kv_type, threads: _, lock_memory: _, pooling, draft } =
+        options;
     let pooling = pooling.map(|pooling| format!("-{}", pooling.as_str())).unwrap_or_default();
-    format!("footprint/{key}/{engine}/{context_tokens}-{slots}-{layout:?}-{kv_type:?}{pooling}")
+    let draft = draft.as_ref().map(|draft| format!("-{}", draft.weights)).unwrap_or_default();
+    format!("footprint/{key}/{engine}/{context_tokens}-{slots}-{layout:?}-{kv_type:?}{pooling}{draft}")
 }
 
 /// What loads were measured to cost, in this life and in earlier ones.
@@ -108,6 +110,25 @@ mod tests {
         let json = serde_json::to_string(&Footprint::default()).expect("is written");
         store.remember(&memo(&key, "fake", &options), &json);
         assert_eq!(Experience::new(lazy_store).recall(&weights, "fake", &options), None);
+    }
+
+    #[test]
+    fn loads_with_a_draft_model_are_others_than_those_without() {
+        let home = tempfile::tempdir().expect("a folder");
+        let lazy_store = lazy_store(&home);
+        let (store, experience) = (lazy_store.store().expect("opens"), Experience::new(lazy_store));
+        let key = KeyDigest::parse(&"ab".repeat(32)).expect("a digest");
+        let (weights, alone) = (weights::of_artifact(&key), FakeEngine::options());
+        let with = |name: &str| LoadOptions {
+            draft: Some(Box::new(FakeEngine::draft(name, 9))),
+            ..FakeEngine::options()
+        };
+        let measured = Footprint { held_bytes: 5, mapped_bytes: 7 };
+        experience.remember(&store, &key, "fake", &with("one"), measured);
+        assert_eq!(experience.recall(&weights, "fake", &with("one")), Some(measured));
+        for other in [alone, with("another")] {
+            assert_eq!(experience.recall(&weights, "fake", &other), None);
+        }
     }
 
     #[test]

@@ -12,7 +12,9 @@ use tokio::sync::mpsc;
 
 use crate::catalog::{Catalog, HeaderBytes, Judgement, Remote};
 use crate::lazy_store::LazyStore;
-use crate::runtime::blocking;
+use crate::options::WarmOptions;
+use crate::request::Origin;
+use crate::runtime::{Runtime, blocking};
 use crate::unread::News;
 use crate::wait::Wait;
 
@@ -20,6 +22,22 @@ use crate::wait::Wait;
 const HEAD_BYTES: u64 = 8 << 20;
 /// No sound header is longer.
 const HEAD_MOST_BYTES: u64 = 64 << 20;
+
+impl Runtime {
+    /// Brings a model, and each that it needs, to this machine without loading it. Returns how long the fetch took, in
+    /// milliseconds; `None` when all was here.
+    ///
+    /// # Errors
+    /// `TooLarge` when it could never be loaded; whatever the name, the source or the disk says.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a fetch that no other caller waits for stops, and what it brought so far is kept.
+    pub async fn fetch(&self, model: &str, options: WarmOptions) -> Result<Option<f64>, Failure> {
+        let _passing = self.inner.pack_scheduler.packer().activity_counter.enter();
+        let resolved = self.inner.resolve(model, Origin::Owner, None, tell(options.waits)).await?;
+        Ok(resolved.fetch_ms)
+    }
+}
 
 /// Fetches the model. Its bytes are in the store when this returns.
 ///

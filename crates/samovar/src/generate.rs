@@ -9,7 +9,7 @@ use crate::answer::{AnswerEvent, Summary};
 use crate::catalog::Skill;
 use crate::lease::{Leased, LeasedWork, WhileHeld, by, with_lease};
 use crate::prompt;
-use crate::request::{Common, Generate};
+use crate::request::{Common, Generate, Input};
 use crate::request_check;
 use crate::request_trace::RequestTrace;
 use crate::runtime::{Inner, blocking};
@@ -40,6 +40,14 @@ pub(crate) async fn answer(
     }
 }
 
+/// What a model must be able to do for such a request.
+pub(crate) const fn skill_for(generate: &Generate) -> Skill {
+    match generate.input {
+        Input::Infill(_) => Skill::Infill,
+        Input::Chat(_) | Input::Text(_) | Input::Tokens(_) => Skill::Generate,
+    }
+}
+
 /// The log tells of every request that ran out of time.
 fn log_if_cut(common: &Common, summary: &Summary) {
     if summary.finish == FinishReason::TimedOut {
@@ -61,7 +69,7 @@ impl LeasedWork for Generating<'_> {
     type Output = Summary;
 
     fn skill(&self) -> Option<Skill> {
-        Some(Skill::Generate)
+        Some(skill_for(self.generate))
     }
 
     fn how_to_shorten(&self) -> &'static str {
@@ -98,7 +106,11 @@ impl LeasedWork for Generating<'_> {
         drop(waiting);
         let Some(begun) = begun else { return request_trace.timed_out() };
         let mut generation = begun??;
+        let mut has_line_break = false;
         loop {
+            if has_line_break && self.has_enough(request_trace) {
+                return Ok(request_trace.enough());
+            }
             let Some(event) = by(request_trace.deadline, generation.next()).await else {
                 return request_trace.timed_out();
             };
@@ -113,6 +125,7 @@ impl LeasedWork for Generating<'_> {
                 }
                 Some(TokenEvent::Token { text, logprob }) => {
                     request_trace.token();
+                    has_line_break |= text.contains('\n');
                     AnswerEvent::Text { text, logprob }
                 }
                 Some(TokenEvent::Deltas { deltas, logprob }) => {
@@ -120,12 +133,18 @@ impl LeasedWork for Generating<'_> {
                     if deltas.iter().all(|delta| matches!(delta, Delta::Thinking(_))) {
                         request_trace.thought();
                     }
+                    has_line_break |= deltas.iter().any(is_broken_text);
                     self.say(deltas, logprob)?;
                     continue;
                 }
                 // Nothing that writes text says this.
                 Some(TokenEvent::Embedded(_)) => continue,
-                Some(TokenEvent::Done(done)) => return Ok(request_trace.done(done.finish, done.usage)),
+                Some(TokenEvent::Done(done)) => {
+                    // An engine names a place, and may name one that is none.
+                    let place = done.stopped_by.map(|place| place as usize);
+                    let stopped_by = place.and_then(|place| self.stops(leased).get(place).cloned());
+                    return Ok(Summary { stopped_by, ..request_trace.done(done.finish, done.usage) });
+                }
                 Some(TokenEvent::Failed(failure)) => return Err(failure),
                 None => {
                     return Err(Failure::new(ErrorKind::EngineFailed, "the model stopped answering")
@@ -137,7 +156,17 @@ impl LeasedWork for Generating<'_> {
     }
 }
 
+/// Whether it is text with a line break.
+fn is_broken_text(delta: &Delta) -> bool {
+    matches!(delta, Delta::Text(text) if text.contains('\n'))
+}
+
 impl Generating<'_> {
+    /// Whether the answer has had its time.
+    fn has_enough(&self, request_trace: &RequestTrace) -> bool {
+        self.generate.answer_limit.is_some_and(|limit| request_trace.answering_for() >= limit)
+    }
+
     /// What a token added, each part for itself. Its probability comes with its text: clients lay it over that.
     fn say(&self, deltas: Vec<Delta>, mut logprob: Option<TokenLogprob>) -> Result<(), Failure> {
         for delta in deltas {
@@ -151,17 +180,22 @@ impl Generating<'_> {
         Ok(())
     }
 
+    /// The strings that end the answer: what an author set counts where the request says nothing.
+    fn stops<'s>(&'s self, leased: &'s Leased) -> &'s [String] {
+        let own = &self.generate.stop;
+        if own.is_empty() { &leased.model.prompt_settings.stop } else { own }
+    }
+
     /// The request as the instance is told it.
     fn generation(&self, leased: &Leased) -> Result<GenerationRequest, Failure> {
         let (generate, model) = (self.generate, &leased.model);
         // What an author set counts where the request says nothing.
-        let stop = if generate.stop.is_empty() { &model.prompt_settings.stop } else { &generate.stop };
         let of_author = model.prompt_settings.sampling.over(&generate.sampling_defaults);
         Ok(GenerationRequest {
             prompt: prompt::of(generate, &model.prompt_settings)?,
             sampling: generate.sampling.over(&of_author),
-            max_tokens: generate.max_tokens,
-            stop: stop.clone(),
+            max_tokens: generate.max_tokens.or(model.prompt_settings.max_tokens),
+            stop: self.stops(leased).to_vec(),
             logprobs: generate.logprobs,
             ignore_eos: generate.ignore_eos,
             constraint: generate.constraint.clone(),

@@ -6,7 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use samovar_core::Failure;
-use samovar_store::{Store, StoreConfig};
+use samovar_store::{CreatedNames, Store, StoreConfig};
 
 /// The store, once it was needed.
 pub(crate) struct LazyStore {
@@ -29,6 +29,16 @@ impl LazyStore {
             *store = Some(Store::open(self.config.clone())?);
         }
         Ok(store.clone().expect("invariant: filled above"))
+    }
+
+    /// Whether no source may be asked for anything.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.config.sources.is_offline
+    }
+
+    /// What users created in it, for which it need not be opened.
+    pub(crate) fn created_names(&self) -> CreatedNames {
+        CreatedNames::of(&self.config)
     }
 
     /// The store, if it was needed so far.

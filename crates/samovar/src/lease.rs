@@ -189,12 +189,23 @@ async fn another(
     Some(Origin::Owner)
 }
 
-/// Whether the model's artifact is not in the store any more.
+/// Whether the model's artifact, or its draft model's, is not in the store any more.
 async fn is_gone(inner: &Arc<Inner>, request_trace: &RequestTrace) -> bool {
-    let Some(key) = request_trace.weights.as_ref().and_then(weights::artifact) else { return false };
+    let keys: Vec<_> = request_trace.weights.iter().filter_map(weights::artifact).collect();
+    if keys.is_empty() {
+        return false;
+    }
     let lazy_store = Arc::clone(&inner.lazy_store);
-    let here = blocking(move || lazy_store.store().and_then(|store| Ok(store.artifact(&key)?))).await;
-    matches!(here, Ok(Ok(None)))
+    let look = move || {
+        let store = lazy_store.store()?;
+        for key in keys {
+            if store.artifact(&key)?.is_none() {
+                return Ok::<_, Failure>(true);
+            }
+        }
+        Ok(false)
+    };
+    matches!(blocking(look).await, Ok(Ok(true)))
 }
 
 async fn attempt<W: LeasedWork>(
@@ -205,13 +216,15 @@ async fn attempt<W: LeasedWork>(
     request_trace: &mut RequestTrace,
     news: &News,
 ) -> Result<W::Output, Failure> {
-    let mut model = resolve(inner, common, origin, request_trace, news).await?;
+    // Fetching and reading a model takes much to wait for, and most requests only look it up.
+    let mut model = Box::pin(resolve(inner, common, origin, request_trace, news)).await?;
     if let Some(skill) = work.skill().filter(|skill| !skill.is_in(model.spec.capabilities)) {
         return Err(lacking(inner, &model.spec, skill, common.origin).await);
     }
     bound_pinned(inner, &mut model, common).await?;
     let spec = Arc::clone(&model.spec);
-    request_trace.weights = spec.files.identity();
+    let draft = spec.options.draft.as_ref().map(|draft| draft.weights);
+    request_trace.weights = spec.files.identity().into_iter().chain(draft).collect();
     let mut log_entry = LogEntry::begin(inner.usage_logs.request_log.as_ref(), &spec, &common.client);
     let left = request_trace.remaining();
     let acquired = acquire(inner, &spec, common, work.affinity(), left, Some(news)).await;
@@ -326,6 +339,7 @@ async fn acquire(
         model: Arc::clone(spec),
         client: common.client.clone(),
         within: common.within.clone(),
+        weight: common.weight,
         priority: common.priority,
         deadline: left.map(|left| now.plus(left.as_millis() as u64)),
         keep_alive: common.keep_alive,

@@ -39,7 +39,9 @@ mod bounded;
 mod builder;
 mod catalog;
 mod constrained;
+mod created;
 mod directories;
+mod disk;
 mod embed;
 mod engines;
 mod experience;
@@ -51,6 +53,8 @@ mod lifetime;
 mod memory;
 mod options;
 mod packed;
+mod preset;
+mod preview;
 mod prompt;
 mod reply;
 mod request;
@@ -73,10 +77,12 @@ pub use answer::{Answer, AnswerEvent, CacheStatus, Summary, Timings};
 pub use builder::Builder;
 pub use catalog::{Changes, Kind, ModelInfo, NameSource, TemplateOrigin, ToolSupport, built_in};
 pub use directories::Directories;
+pub use disk::{RemovedModel, reference_fits};
 pub use embed::{Embed, EmbedderInfo, TextRole};
 pub use engines::{default_engine, engine_named};
 pub use options::{PackOptions, WarmOptions};
 pub use packed::{PackedInfo, PackedTally};
+pub use preset::{CreateFrom, CreatedFrom, CreatedModel, Deleted, Preset};
 pub use reply::Reply;
 pub use request::{Common, Generate, Input, Message, Origin, Request, Work};
 pub use request_trace::TraceView;
@@ -87,11 +93,13 @@ pub use samovar_core::{Constraint, ToolChoice};
 pub use samovar_core::{EmbedInput, EmbedOutput, Embedded, Pooling, Truncate, Urgency};
 /// What every failure is, and its kind.
 pub use samovar_core::{ErrorKind, Failure};
+/// A gap in a text that a model fills in.
+pub use samovar_core::{Infill, InfillChunk};
 /// Replays of request logs in virtual time.
 pub use samovar_pool::replay;
 pub use samovar_pool::{
-    Budget, Counters, Decision, EvictionPolicy, Instances, ModelSpec, ModelState, ModelStats, PoolConfig,
-    PoolStats, Snapshot,
+    Budget, Counters, Decision, EvictionPolicy, Instances, ModelSpec, ModelState, ModelStats,
+    NumberedDecision, PoolConfig, PoolStats, Snapshot,
 };
 pub use sampling::SamplingOptions;
 pub use settings::{Alias, ChatTemplate, ModelSettings, PrefixSharing, RuntimeSettings};
@@ -101,11 +109,15 @@ pub use tools::{Tool, ToolCall};
 pub use wait::Wait;
 
 #[cfg(feature = "llama")]
-pub use samovar_llama::{AmxState, BuildInfo, build_info, give_back_memory};
+pub use samovar_llama::{AmxState, BuildInfo, build_info, give_back_memory, keep_little_freed_memory};
 
 /// Gives freed memory back to the system, where the engine knows how; this build has none that does.
 #[cfg(not(feature = "llama"))]
 pub fn give_back_memory() {}
+
+/// Has memory given back to the system when it is freed, where the engine knows how; this build has none that does.
+#[cfg(not(feature = "llama"))]
+pub fn keep_little_freed_memory() {}
 
 /// The nouns and ports, for embedders that bring an engine of their own.
 pub use samovar_core as core;

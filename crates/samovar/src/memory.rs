@@ -142,8 +142,8 @@ impl Memory {
         let at_most = match &request.prompt {
             Prompt::Text { text, .. } => text.len() + 1,
             Prompt::Tokens(tokens) => tokens.len(),
-            // What its template adds is not known here.
-            Prompt::Chat(_) => usize::MAX,
+            // What its template adds is not known here, nor how much of a text fits.
+            Prompt::Chat(_) | Prompt::Infill(_) => usize::MAX,
         };
         request.reuse_prefix
             && request.adapters.is_empty()

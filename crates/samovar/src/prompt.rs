@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use samovar_core::{Chat, ErrorKind, Failure, Prompt, WallTime};
+use samovar_core::{Chat, ErrorKind, Failure, Infill, Prompt, WallTime};
 
 use crate::catalog::PromptSettings;
 use crate::request::{Generate, Input, Message, Origin};
@@ -19,7 +19,13 @@ pub(crate) fn of(request: &Generate, prompt_settings: &PromptSettings) -> Result
             let has_system =
                 messages.iter().any(|message| ["system", "developer"].contains(&message.role.as_str()));
             let system = prompt_settings.system.as_ref().filter(|_| !has_system).map(Message::system);
-            let messages: Vec<&Message> = system.iter().chain(messages).collect();
+            // What always stands before a conversation comes after its instructions, where templates expect those.
+            let instructions = messages
+                .iter()
+                .take_while(|message| ["system", "developer"].contains(&message.role.as_str()));
+            let (instructions, said) = messages.split_at(instructions.count());
+            let before = system.iter().chain(instructions).chain(&prompt_settings.messages);
+            let messages: Vec<&Message> = before.chain(said).collect();
             let json = serde_json::to_string(&messages).map_err(|error| unwritable(&error))?;
             let (arguments, _) = request.thinking(prompt_settings.thinking);
             let arguments = if arguments.is_empty() {
@@ -41,6 +47,10 @@ pub(crate) fn of(request: &Generate, prompt_settings: &PromptSettings) -> Result
         // Prompts for text models and editors are written with control tokens, and other servers read them so.
         Input::Text(text) => Ok(Prompt::Text { text: text.clone(), add_special: true, parse_special: true }),
         Input::Tokens(tokens) => Ok(Prompt::Tokens(tokens.clone())),
+        Input::Infill(infill) => {
+            let answer_tokens = request.max_tokens.unwrap_or(infill.answer_tokens);
+            Ok(Prompt::Infill(Box::new(Infill { answer_tokens, ..infill.clone() })))
+        }
     }
 }
 
@@ -167,6 +177,38 @@ mod tests {
         assert_eq!(messages(&plain), (with_it.to_owned(), 2));
         let own = chat(vec![Message::system("Be brief."), Message::user("Hi")]);
         assert!(!messages(&own).0.contains("Rhyme"));
+    }
+
+    #[test]
+    fn a_gap_leaves_as_much_room_as_its_answer_may_take() {
+        let room = |max_tokens| {
+            let input = Input::Infill(Infill::new("a", "b"));
+            let request = Generate { max_tokens, ..Generate::new(input) };
+            let Ok(Prompt::Infill(infill)) = of(&request, &PromptSettings::default()) else {
+                panic!("no gap")
+            };
+            assert_eq!((infill.prefix.as_str(), infill.suffix.as_str()), ("a", "b"));
+            infill.answer_tokens
+        };
+        assert_eq!((room(Some(7)), room(None)), (7, samovar_core::infill::ANSWER_TOKENS));
+    }
+
+    #[test]
+    fn what_always_stands_before_a_conversation_comes_after_its_instructions() {
+        let prompt_settings = PromptSettings {
+            system: Some("Rhyme.".to_owned()),
+            messages: vec![Message::user("Who?"), Message::assistant("Me.")],
+            ..PromptSettings::default()
+        };
+        let roles = |request: &Generate| {
+            let Ok(Prompt::Chat(chat)) = of(request, &prompt_settings) else { panic!("no conversation") };
+            let messages: Vec<Message> = serde_json::from_str(&chat.messages).expect("messages");
+            let texts: Vec<String> = messages.into_iter().map(|message| message.content).collect();
+            texts.join(" ")
+        };
+        assert_eq!(roles(&chat(vec![Message::user("Hi")])), "Rhyme. Who? Me. Hi");
+        let own = chat(vec![Message::system("Be brief."), Message::user("Hi"), Message::system("Now.")]);
+        assert_eq!(roles(&own), "Be brief. Who? Me. Hi Now.");
     }
 
     #[test]

@@ -118,7 +118,8 @@ mod tests {
 
     fn reply(text: &str, finish: FinishReason) -> Reply {
         let usage = Usage { completion_tokens: 7, ..Usage::default() };
-        let summary = Summary { finish, usage, tier: CacheStatus::Hit, timings: Timings::default() };
+        let timings = Timings::default();
+        let summary = Summary { finish, stopped_by: None, usage, tier: CacheStatus::Hit, timings };
         Reply { text: text.to_owned(), thinking: String::new(), tool_calls: Vec::new(), summary }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use samovar_core::chat::ToolChoice;
 use samovar_core::constraint::Constraint;
 use samovar_core::generation::Sampling;
+use samovar_core::infill::Infill;
 use samovar_core::units::KeepAlive;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -101,6 +102,9 @@ pub enum Input {
     Text(String),
     /// Token ids to continue, as they are.
     Tokens(Vec<u32>),
+    /// A gap in a text, which a model that was made for it fills in. No text in it is read as a control token, and what does not fit
+    /// the context is left out.
+    Infill(Infill),
 }
 
 /// So many characters or tokens of a prompt that is no conversation stand for its beginning.
@@ -119,6 +123,11 @@ impl Input {
             }
             Self::Text(text) => text.chars().take(BEGINNING).for_each(|char| char.hash(&mut hasher)),
             Self::Tokens(tokens) => tokens.iter().take(BEGINNING).for_each(|token| token.hash(&mut hasher)),
+            Self::Infill(infill) => {
+                let chunks = infill.chunks.iter().map(|chunk| chunk.name.as_str());
+                chunks.for_each(|name| name.hash(&mut hasher));
+                infill.prefix.chars().take(BEGINNING).for_each(|char| char.hash(&mut hasher));
+            }
         }
         hasher.finish()
     }
@@ -163,6 +172,8 @@ pub struct Common {
     /// Who of that client asks, from the outermost name to the innermost: they divide the client's turns among
     /// themselves. At most two names count.
     pub within: Vec<String>,
+    /// How many requests the client has in each turn, where the configuration does not say it; `None` = one.
+    pub weight: Option<u32>,
     /// Where the request comes from.
     pub origin: Origin,
 }
@@ -180,6 +191,7 @@ impl Common {
             client: String::new(),
             person: None,
             within: Vec::new(),
+            weight: None,
             origin: Origin::Owner,
         }
     }
@@ -227,6 +239,9 @@ pub struct Generate {
     pub logprobs: Option<u32>,
     /// Generate on past the model's own end.
     pub ignore_eos: bool,
+    /// How long the answer may take from its first token on: after that it ends as soon as a line break is in its text, cut at its
+    /// length. For editors, which show the first lines at once. `None` = as long as it takes.
+    pub answer_limit: Option<Duration>,
 }
 
 impl Generate {
@@ -246,6 +261,7 @@ impl Generate {
             stop: Vec::new(),
             logprobs: None,
             ignore_eos: false,
+            answer_limit: None,
         }
     }
 

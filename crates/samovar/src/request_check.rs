@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use samovar_core::infill::{CHUNKS_MAX, Infill};
 use samovar_core::{Constraint, ErrorKind, Failure, ToolChoice};
 use serde_json::Value;
 
@@ -32,8 +33,10 @@ const NAMES: &str = "a tool's name has 1 to 128 letters, digits, `_`, `-` and `.
 /// `InvalidRequest` with the place of what is wrong.
 pub(crate) fn check(generate: &Generate) -> Result<(), Failure> {
     check_tools(generate)?;
-    if let Input::Chat(messages) = &generate.input {
-        check_results(messages)?;
+    match &generate.input {
+        Input::Chat(messages) => check_results(messages)?,
+        Input::Infill(infill) => check_chunks(infill)?,
+        Input::Text(_) | Input::Tokens(_) => {}
     }
     generate.constraint.as_ref().map_or(Ok(()), check_constraint)
 }
@@ -139,6 +142,15 @@ fn check_results(messages: &[Message]) -> Result<(), Failure> {
     Ok(())
 }
 
+fn check_chunks(infill: &Infill) -> Result<(), Failure> {
+    let count = infill.chunks.len();
+    if count <= CHUNKS_MAX {
+        return Ok(());
+    }
+    let message = format!("there are {count} further texts, and one request may have {CHUNKS_MAX}");
+    Err(wrong("input_extra", message, "send those that help most"))
+}
+
 fn check_constraint(constraint: &Constraint) -> Result<(), Failure> {
     let (source, what) = (constraint.source(), constraint.kind());
     match constraint {
@@ -191,6 +203,7 @@ fn wrong(param: impl Into<String>, message: impl Into<String>, hint: &str) -> Fa
 
 #[cfg(test)]
 mod tests {
+    use samovar_core::InfillChunk;
     use serde_json::json;
 
     use super::*;
@@ -301,6 +314,16 @@ mod tests {
         let text =
             Generate { input: Input::Text("the time is".to_owned()), ..chat(vec![Tool::new("clock")]) };
         assert_eq!(refused(&text).0, "tools");
+    }
+
+    #[test]
+    fn a_gap_has_a_bounded_number_of_further_texts() {
+        let with = |count| {
+            let chunk = InfillChunk { name: "a".to_owned(), text: "b".to_owned() };
+            Generate::new(Input::Infill(Infill { chunks: vec![chunk; count], ..Infill::new("", "") }))
+        };
+        assert_eq!(check(&with(CHUNKS_MAX)), Ok(()));
+        assert_eq!(refused(&with(CHUNKS_MAX + 1)).0, "input_extra");
     }
 
     #[test]

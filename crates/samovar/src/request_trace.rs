@@ -26,8 +26,8 @@ pub(crate) struct RequestTrace {
     /// How many of the prompt's tokens are computed, of how many, once that is known.
     prompt: Option<(u32, u32)>,
     retried: bool,
-    /// Which bytes its model is, once it was found.
-    pub(crate) weights: Option<WeightsId>,
+    /// Which bytes its model is, and its draft model, once they were found.
+    pub(crate) weights: Vec<WeightsId>,
 }
 
 /// What is told of a request.
@@ -55,7 +55,7 @@ impl Record {
     }
 
     fn summary(&self, finish: FinishReason) -> Summary {
-        Summary { finish, usage: self.usage, tier: self.tier, timings: self.timings() }
+        Summary { finish, stopped_by: None, usage: self.usage, tier: self.tier, timings: self.timings() }
     }
 }
 
@@ -116,7 +116,7 @@ impl RequestTrace {
             deadline: limit.and_then(|limit| began.checked_add(limit)),
             prompt: None,
             retried: false,
-            weights: None,
+            weights: Vec::new(),
         }
     }
 
@@ -220,6 +220,16 @@ impl RequestTrace {
             |(computed, of)| format!("{computed} of {of} prompt tokens computed"),
         );
         Err(self.too_late(&format!("no token yet, {so_far}"), "allow more time, or shorten the prompt"))
+    }
+
+    /// How long its answer has been coming.
+    pub(crate) fn answering_for(&self) -> Duration {
+        self.record().first_token.map_or(Duration::ZERO, |first| first.elapsed())
+    }
+
+    /// The end of an answer that is cut here, because there is enough of it.
+    pub(crate) fn enough(&self) -> Summary {
+        self.record().summary(FinishReason::Length)
     }
 
     /// What is said when the time is over and there is nothing that would be of use; another try would take as long.

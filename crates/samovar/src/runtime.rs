@@ -143,7 +143,7 @@ impl Inner {
             match self.find(reference, origin, asked_context).await? {
                 Found::Local(model) => {
                     let fetch_ms = (fetches > 0).then(|| began.elapsed().as_secs_f64() * 1e3);
-                    return Ok(Resolved { model, fetch_ms });
+                    return Ok(Resolved { model: *model, fetch_ms });
                 }
                 // The model first, then each that it needs.
                 Found::Remote(remote) if fetches < FETCHES_MAX => {
@@ -158,7 +158,7 @@ impl Inner {
     /// The same for a model that must be here.
     async fn adapted(self: &Arc<Self>, reference: &str, origin: Origin) -> Result<Adapted, Failure> {
         match self.find(reference, origin, None).await? {
-            Found::Local(model) => Ok(model),
+            Found::Local(model) => Ok(*model),
             Found::Remote(remote) => Err(remote.missing()),
         }
     }

@@ -41,6 +41,24 @@ pub struct SamplingOptions {
 }
 
 impl SamplingOptions {
+    /// What is said here, and `fallback`'s where nothing is.
+    #[must_use]
+    pub fn or(&self, fallback: &Self) -> Self {
+        let bias = if self.logit_bias.is_empty() { &fallback.logit_bias } else { &self.logit_bias };
+        Self {
+            temperature: self.temperature.or(fallback.temperature),
+            top_k: self.top_k.or(fallback.top_k),
+            top_p: self.top_p.or(fallback.top_p),
+            min_p: self.min_p.or(fallback.min_p),
+            repeat_penalty: self.repeat_penalty.or(fallback.repeat_penalty),
+            repeat_last_tokens: self.repeat_last_tokens.or(fallback.repeat_last_tokens),
+            frequency_penalty: self.frequency_penalty.or(fallback.frequency_penalty),
+            presence_penalty: self.presence_penalty.or(fallback.presence_penalty),
+            seed: self.seed.or(fallback.seed),
+            logit_bias: bias.clone(),
+        }
+    }
+
     /// What is said here, and `otherwise` for what is left open.
     #[must_use]
     pub fn over(&self, otherwise: &Sampling) -> Sampling {
@@ -101,6 +119,9 @@ mod tests {
         assert_eq!(SamplingOptions::from(all.clone()).over(&otherwise), all);
         let some = SamplingOptions { top_k: Some(0), ..SamplingOptions::default() };
         assert_eq!(some.over(&otherwise), Sampling { top_k: 0, ..otherwise });
+        let other = SamplingOptions { top_k: Some(7), top_p: Some(0.5), ..SamplingOptions::default() };
+        let both = SamplingOptions { top_k: Some(0), top_p: Some(0.5), ..SamplingOptions::default() };
+        assert_eq!(some.or(&other), both);
         let json = serde_json::to_value(&some).expect("JSON");
         assert_eq!(json, serde_json::json!({ "top_k": 0 }), "what is left open is not sent");
     }

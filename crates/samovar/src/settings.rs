@@ -10,6 +10,7 @@ use samovar_core::{Adapter, ErrorKind, Failure, ModelRef, Pooling, system_words}
 use samovar_pool::{Instances, PoolConfig};
 use samovar_store::StoreConfig;
 
+use crate::sampling::SamplingOptions;
 use crate::thinking::Effort;
 
 /// Settings of one model; whatever is `None` is chosen from the model and the machine.
@@ -49,6 +50,9 @@ pub struct ModelSettings {
     pub max_instances: Option<u32>,
     /// Names of models that must be in memory wherever this one is: loaded, used and evicted with it.
     pub needs: Vec<String>,
+    /// A smaller model of the same vocabulary, as its owner names it, that says what this one may say next: both are one in
+    /// memory, and several tokens of an answer are computed in one step where that is faster here.
+    pub draft: Option<String>,
     /// How one vector is made of all tokens'; default: as the model's file says, and the mean for an encoder whose file says
     /// nothing. A model that writes text makes vectors as well where this is set.
     pub pooling: Option<Pooling>,
@@ -56,6 +60,14 @@ pub struct ModelSettings {
     pub query_prompt: Option<String>,
     /// What is put before texts that are documents, such as `passage: `.
     pub document_prompt: Option<String>,
+    /// What conversations begin with that have no system message of their own; default: what the model's author set.
+    pub system: Option<String>,
+    /// Strings that end answers whose requests name none; default: what the model's author set.
+    pub stop: Vec<String>,
+    /// How tokens are chosen where requests do not say so; default: what the model's author set.
+    pub sampling: SamplingOptions,
+    /// Tokens of an answer at most, where requests do not say so; default: as many as the context holds.
+    pub max_tokens: Option<u32>,
 }
 
 impl ModelSettings {
@@ -164,6 +176,13 @@ impl ModelSettings {
         self
     }
 
+    /// These settings with a draft model, by its name or its file.
+    #[must_use]
+    pub fn draft(mut self, draft: impl Into<String>) -> Self {
+        self.draft = Some(draft.into());
+        self
+    }
+
     /// These settings with vectors made in this way.
     #[must_use]
     pub fn pooling(mut self, pooling: Pooling) -> Self {
@@ -183,6 +202,39 @@ impl ModelSettings {
     pub fn document_prompt(mut self, prompt: impl Into<String>) -> Self {
         self.document_prompt = Some(prompt.into());
         self
+    }
+
+    /// These settings with this system message for conversations that have none.
+    #[must_use]
+    pub fn system(mut self, system: impl Into<String>) -> Self {
+        self.system = Some(system.into());
+        self
+    }
+
+    /// These settings with these strings that end answers, where requests name none.
+    #[must_use]
+    pub fn stop<T: Into<String>>(mut self, stop: impl IntoIterator<Item = T>) -> Self {
+        self.stop = stop.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// These settings with how tokens are chosen where requests do not say so.
+    #[must_use]
+    pub fn sampling(mut self, sampling: SamplingOptions) -> Self {
+        self.sampling = sampling;
+        self
+    }
+
+    /// These settings with so many tokens of an answer at most, where requests do not say so.
+    #[must_use]
+    pub fn max_tokens(mut self, max_tokens: u32) -> Self {
+        self.max_tokens = Some(max_tokens);
+        self
+    }
+
+    /// The draft model that is loaded with the model: none where drafts are switched off.
+    pub(crate) fn wanted_draft(&self) -> Option<&str> {
+        self.draft.as_deref().filter(|_| self.speculates != Some(false))
     }
 
     /// These settings, with `fallback`'s wherever these say nothing.
@@ -208,9 +260,14 @@ impl ModelSettings {
             min_instances: self.min_instances.or(fallback.min_instances),
             max_instances: self.max_instances.or(fallback.max_instances),
             needs: if self.needs.is_empty() { fallback.needs.clone() } else { self.needs.clone() },
+            draft: self.draft.clone().or_else(|| fallback.draft.clone()),
             pooling: self.pooling.or(fallback.pooling),
             query_prompt: self.query_prompt.clone().or_else(|| fallback.query_prompt.clone()),
             document_prompt: self.document_prompt.clone().or_else(|| fallback.document_prompt.clone()),
+            system: self.system.clone().or_else(|| fallback.system.clone()),
+            stop: if self.stop.is_empty() { fallback.stop.clone() } else { self.stop.clone() },
+            sampling: self.sampling.or(&fallback.sampling),
+            max_tokens: self.max_tokens.or(fallback.max_tokens),
         }
     }
 

@@ -20,7 +20,7 @@ use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest, Prom
 use samovar_core::port::{
     Capabilities, Engine, EngineInfo, Instance, LoadRequest, PackRequest, PromptControl, Unconfined,
 };
-use samovar_core::{Cores, Cost, Descriptor, ErrorKind, Failure, Scope, WeightsId};
+use samovar_core::{Chat, Cores, Cost, Descriptor, ErrorKind, Failure, ModelFiles, Scope, WeightsId};
 use samovar_store::{Integrity, KeyDigest, Opened, PrefixConfig, Store};
 
 use crate::catalog::AdapterRegistry;
@@ -54,6 +54,15 @@ impl StoreEngine {
         &**self.layout_loader.engine()
     }
 
+    /// The files of the draft model, if it is the store's, for as long as they are leased.
+    fn open_draft(&self, options: &LoadOptions) -> Result<Option<(KeyDigest, ModelFiles, Opened)>, Failure> {
+        let key = options.draft.as_ref().and_then(|draft| weights::artifact(&draft.weights));
+        let Some(key) = key else { return Ok(None) };
+        let opened = self.lazy_store.store()?.open_artifact(&key)?;
+        let files = files_of(&opened)?;
+        Ok(Some((key, files, opened)))
+    }
+
     fn load_artifact(
         &self,
         key: &KeyDigest,
@@ -61,10 +70,8 @@ impl StoreEngine {
     ) -> Result<(LoadedLayout, Opened), Failure> {
         let store = self.lazy_store.store()?;
         let opened = store.open_artifact(key)?;
-        let files = opened.files().ok_or_else(|| {
-            Failure::new(ErrorKind::InvalidModel, format!("{} has no weights", opened.artifact().reference))
-                .with_hint("pull it again")
-        })?;
+        let own = files_of(&opened)?;
+        let files = request.files.draft().map_or_else(|| own.clone(), |draft| own.with_draft(&draft));
         let (options, began) = (request.options, Instant::now());
         match self.layout_loader.load(LoadRequest { files: &files, ..request }) {
             Ok(loaded_layout) => {
@@ -82,6 +89,13 @@ impl StoreEngine {
             Err(failure) => Err(explain(&store, key, &opened.artifact().reference, failure)),
         }
     }
+}
+
+fn files_of(opened: &Opened) -> Result<ModelFiles, Failure> {
+    opened.files().ok_or_else(|| {
+        Failure::new(ErrorKind::InvalidModel, format!("{} has no weights", opened.artifact().reference))
+            .with_hint("pull it again")
+    })
 }
 
 /// What an engine cannot load may have rotted on the disk: then that is the news.
@@ -148,12 +162,20 @@ impl Engine for StoreEngine {
         let LoadRequest { files, descriptor, options, .. } = request;
         let weights = files.identity();
         let memory = Memory::of(self.engine(), &self.lazy_store, self.prefixes, weights, descriptor, options);
-        let (loaded_layout, opened) = match weights.as_ref().and_then(weights::artifact) {
+        let draft = self.open_draft(options)?;
+        let with_draft = draft.as_ref().map(|(_, draft, _)| files.with_draft(draft));
+        let request = LoadRequest { files: with_draft.as_ref().unwrap_or(files), ..request };
+        let loaded = match weights.as_ref().and_then(weights::artifact) {
             Some(key) => {
-                let (loaded_layout, opened) = self.load_artifact(&key, request)?;
-                (loaded_layout, Some(opened))
+                self.load_artifact(&key, request).map(|(loaded_layout, opened)| (loaded_layout, Some(opened)))
             }
-            None => (self.layout_loader.load(request)?, None),
+            None => self.layout_loader.load(request).map(|loaded_layout| (loaded_layout, None)),
+        };
+        let (loaded_layout, opened) = match (loaded, &draft) {
+            (Err(failure), Some((key, _, opened))) => {
+                return Err(explain(&self.lazy_store.store()?, key, &opened.artifact().reference, failure));
+            }
+            (loaded, _) => loaded?,
         };
         let kept = StoreInstance {
             // A file that was replaced while it was loaded has no identity.
@@ -162,7 +184,7 @@ impl Engine for StoreEngine {
             weights,
             adapter_registry: Arc::clone(&self.adapter_registry),
             promised_bytes: AtomicU64::default(),
-            _opened: opened,
+            _opened: [opened, draft.map(|(_, _, opened)| opened)],
         };
         kept.promise();
         Ok(Arc::new(kept))
@@ -178,7 +200,7 @@ struct StoreInstance {
     adapter_registry: Arc<AdapterRegistry>,
     /// What it will hold once all adapters of its names are attached; 0 while it is parked.
     promised_bytes: AtomicU64,
-    _opened: Option<Opened>,
+    _opened: [Option<Opened>; 2],
 }
 
 impl StoreInstance {
@@ -227,6 +249,14 @@ impl Instance for StoreInstance {
 
     fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure> {
         self.instance().encode(prompt, control)
+    }
+
+    fn render(&self, chat: &Chat, control: &dyn PromptControl) -> Result<String, Failure> {
+        self.instance().render(chat, control)
+    }
+
+    fn count(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<u32, Failure> {
+        self.instance().count(prompt, control)
     }
 
     fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
@@ -291,7 +321,6 @@ impl Drop for StoreInstance {
 
 #[cfg(test)]
 mod tests {
-    use samovar_core::ModelFiles;
     use samovar_core::testing::FakeEngine;
     use samovar_core::testing::conformance::Subject;
     use samovar_store::StoreConfig;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use samovar::{Message, Request, Runtime};
+use samovar::{Common, Generate, Input, Message, Request, Runtime, Tool, Work};
 use samovar_core::Sampling;
 use serde::Deserialize;
 
@@ -65,6 +65,30 @@ async fn it_answers_what_has_one_answer() {
     assert!(total >= 50, "only {total} checks");
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(runtime.stats().await.pool.loads, 1, "one load serves {total} conversations");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_prompts_are_counted_and_rendered_as_they_are_computed() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let runtime = runtime(&home);
+    let said = vec![Message::system("You help."), Message::user("Tell me a story about a fox")];
+    let mut with_tools = Generate::new(Input::Chat(said.clone()));
+    with_tools.tools = vec![Tool::new("clock").description("Tells the time")];
+    let plain = Generate::new(Input::Chat(said));
+    let mut counts = Vec::new();
+    for mut generate in [plain, with_tools] {
+        generate.max_tokens = Some(1);
+        let common = Common::new("demo");
+        let counted = runtime.count(common.clone(), generate.clone()).await.expect("counts");
+        let text = runtime.render(common.clone(), generate.clone()).await.expect("renders");
+        assert!(text.contains("a story about a fox"), "{text:?}");
+        assert_eq!(text.contains("clock"), !generate.tools.is_empty(), "{text:?}");
+        let request = Request::of(common, Work::Generate(generate));
+        let (_, summary) = runtime.generate(request).collect().await.expect("answers");
+        assert_eq!(summary.usage.prompt_tokens, counted);
+        counts.push(counted);
+    }
+    assert!(counts[0] < counts[1], "tools are counted: {counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

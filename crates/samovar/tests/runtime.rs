@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use samovar::store::StoreConfig;
 use samovar::{
-    AnswerEvent, Budget, CacheStatus, Input, Message, ModelSettings, Origin, PoolConfig, Request, Runtime,
-    WarmOptions,
+    AnswerEvent, Budget, CacheStatus, Common, Generate, Infill, Input, Message, ModelSettings, Origin,
+    PoolConfig, Request, Runtime, SamplingOptions, WarmOptions, Work,
 };
 use samovar_core::generation::FinishReason;
 use samovar_core::port::{Capabilities, Engine, EngineInfo, Instance, LoadRequest, PackRequest};
 use samovar_core::testing::fake::{FakeEngine, Script};
-use samovar_core::{Cost, Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Speed};
+use samovar_core::{Cost, Delta, Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Speed};
 
 struct Fixture {
     runtime: Runtime,
@@ -51,6 +51,62 @@ fn hello() -> Request {
 
 async fn failure_of(runtime: &Runtime, request: Request) -> Failure {
     runtime.generate(request).collect().await.expect_err("fails")
+}
+
+#[tokio::test]
+async fn the_stop_string_that_ended_an_answer_is_told() {
+    let fixture = fixture(FakeEngine::new());
+    let greedy = || hello().sampling(samovar_core::Sampling::greedy());
+    let ask = |stop: &[&str]| greedy().max_tokens(100).stop(stop.iter().copied());
+    let (text, summary) = fixture.runtime.generate(ask(&[])).collect().await.expect("answers");
+    assert_eq!((summary.finish, summary.stopped_by), (FinishReason::Stop, None));
+    let word = text.split(' ').next_back().expect("words").to_owned();
+    let (_, summary) = fixture.runtime.generate(ask(&["", "xyzzy", &word])).collect().await.expect("answers");
+    assert_eq!((summary.finish, summary.stopped_by), (FinishReason::Stop, Some(word)));
+}
+
+#[tokio::test]
+async fn an_answer_that_has_had_its_time_ends_at_a_line_break() {
+    let says = |text: &str| vec![Delta::Text(text.to_owned())];
+    let deltas = ["one", " two\n", "three", "\nfour"].map(says).to_vec();
+    let fixture = fixture(FakeEngine::builder().script(Script { deltas, ..Script::default() }).build());
+    let ask = |limit| {
+        let mut generate = Generate::new(Input::Chat(vec![Message::user("count")]));
+        generate.answer_limit = limit;
+        Request::of(Common::new("demo"), Work::Generate(generate))
+    };
+    let (text, summary) =
+        fixture.runtime.generate(ask(Some(Duration::ZERO))).collect().await.expect("answers");
+    assert_eq!((text.as_str(), summary.finish), ("one two\n", FinishReason::Length));
+    assert_eq!(summary.usage.completion_tokens, 2);
+    for limit in [None, Some(Duration::from_secs(3600))] {
+        let (text, summary) = fixture.runtime.generate(ask(limit)).collect().await.expect("answers");
+        assert_eq!((text.as_str(), summary.finish), ("one two\nthree\nfour", FinishReason::Stop));
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_is_counted_and_rendered_without_being_computed() {
+    let fixture = fixture(FakeEngine::new());
+    let generate = Generate::new;
+    let question = || Input::Chat(vec![Message::user("Hello there")]);
+    let common = || Common::new("demo");
+    let counted = fixture.runtime.count(common(), generate(question())).await.expect("counts");
+    let text = fixture.runtime.render(common(), generate(question())).await.expect("renders");
+    assert_eq!(text, "<|im_start|>user\nHello there<|im_end|>\n<|im_start|>assistant\n");
+    assert_eq!(fixture.engine.counts().generations_started, 0);
+    let request = Request::new("demo", question()).max_tokens(1);
+    let (_, summary) = fixture.runtime.generate(request).collect().await.expect("answers");
+    assert_eq!(summary.usage.prompt_tokens, counted);
+    let long = Input::Text("x".repeat(10_000));
+    assert_eq!(fixture.runtime.count(common(), generate(long)).await, Ok(10_001));
+    let gap = || generate(Input::Infill(Infill::new("a", "b")));
+    let failure = fixture.runtime.count(common(), gap()).await.expect_err("has no tokens for it");
+    assert_eq!((failure.kind, failure.param.as_deref()), (ErrorKind::InvalidRequest, Some("model")));
+    assert!(failure.hint.is_some(), "{failure:?}");
+    let tokens = generate(Input::Tokens(vec![5]));
+    let failure = fixture.runtime.render(common(), tokens).await.expect_err("no text");
+    assert_eq!(failure.kind, ErrorKind::Unsupported);
 }
 
 #[tokio::test]
@@ -321,6 +377,35 @@ async fn an_alias_brings_its_settings() {
 }
 
 #[tokio::test]
+async fn what_an_alias_sets_for_answers_holds_where_a_request_says_nothing() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let greedy = SamplingOptions { temperature: Some(0.0), ..SamplingOptions::default() };
+    let writer = ModelSettings::default().stop(["kettle"]).sampling(greedy).system("Rhyme about the tea.");
+    let demo = || "demo".parse().expect("a reference");
+    let runtime = Runtime::builder()
+        .cache_dir(home.path())
+        .engine(Arc::new(FakeEngine::new()))
+        .alias("writer", demo(), writer)
+        .alias("brief", demo(), ModelSettings::default().max_tokens(2))
+        .build()
+        .expect("builds");
+    let answer = async |request: Request| runtime.generate(request).collect().await.expect("answers");
+    // The fake engine says the last words of its prompt first.
+    let once = |model: &str| Request::text(model, "once the fox and a kettle");
+    assert_eq!(answer(once("writer").max_tokens(6)).await.0.trim(), "fox and a");
+    assert!(answer(once("writer").max_tokens(6).stop(["and"])).await.0.trim().starts_with("fox"));
+    assert_eq!(answer(once("brief")).await.1.usage.completion_tokens, 2);
+    assert_eq!(answer(once("brief").max_tokens(3)).await.1.usage.completion_tokens, 3);
+    let prompt_tokens = async |model: &str, system: Option<&str>| {
+        let messages = system.map(Message::system).into_iter().chain([Message::user("Hello")]);
+        answer(Request::chat(model, messages).max_tokens(1)).await.1.usage.prompt_tokens
+    };
+    let (own, none) = (prompt_tokens("writer", Some("Hi.")).await, prompt_tokens("demo", Some("Hi.")).await);
+    assert_eq!(own, none, "a request's own system message counts");
+    assert!(prompt_tokens("writer", None).await > prompt_tokens("demo", None).await);
+}
+
+#[tokio::test]
 async fn wrong_references_say_what_to_do() {
     let fixture = fixture(FakeEngine::new());
     let cases = [
@@ -466,9 +551,11 @@ async fn a_reader_that_leaves_too_much_unread_loses_its_own_answer_and_holds_no_
 async fn small_answers_are_given_when_large_ones_take_all_memory() {
     let home = tempfile::tempdir().expect("tempdir");
     let engine = FakeEngine::new();
-    let builder = Runtime::builder().cache_dir(home.path()).engine(Arc::new(engine)).buffers(40_000);
+    let builder = Runtime::builder().cache_dir(home.path()).engine(Arc::new(engine.clone())).buffers(40_000);
     let runtime = builder.build().expect("builds");
     let unread = runtime.generate(talkative(1_000));
+    // It has been broken off, or has ended, before any of it is read.
+    engine.wait_until(|counts| counts.generations_finished + counts.generations_cancelled == 1).await;
     let (_, summary) = runtime.generate(hello().ignore_eos()).collect().await.expect("answers");
     assert_eq!(summary.usage.completion_tokens, 6);
     let refused = unread.collect().await.expect_err("no memory was left for it");

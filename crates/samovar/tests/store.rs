@@ -80,6 +80,21 @@ async fn a_hub_model_is_fetched_for_the_first_request_and_found_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_fetched_and_not_loaded() {
+    let fixture = Fixture::new().await;
+    let runtime = fixture.runtime();
+    let (told, mut waits) = tokio::sync::mpsc::channel(1_000);
+    let took_ms = runtime.fetch("writer", WarmOptions::default().waits(told)).await.expect("fetches");
+    assert!(took_ms.is_some_and(|ms| ms > 0.0), "{took_ms:?}");
+    assert!(matches!(waits.try_recv(), Ok(Wait::Fetching(_))));
+    let stats = runtime.stats().await;
+    assert_eq!((stats.tiers.l3.hits, stats.pool.loads), (1, 0));
+    let again = runtime.fetch(MODEL, WarmOptions::default()).await.expect("is here");
+    assert_eq!(again, None);
+    assert!(runtime.fetch("hf://test/none:Q8_0", WarmOptions::default()).await.is_err(), "it is nowhere");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_runtime_finds_it_without_a_network() {
     let fixture = Fixture::new().await;
     fixture.runtime().generate(ask(MODEL)).collect().await.expect("answers");
@@ -202,6 +217,38 @@ async fn a_loaded_model_cannot_be_removed_and_one_unloaded_can() {
     }
     assert!(store.list().expect("lists").is_empty());
     let (_, again) = runtime.generate(ask(MODEL)).collect().await.expect("fetched again");
+    assert_eq!(again.tier, CacheStatus::Fetched);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_model_is_fetched_leased_and_brought_again_with_its_model() {
+    let fixture = Fixture::new().await;
+    let runtime = Runtime::builder()
+        .store(fixture.config())
+        .pool(PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() }))
+        .engine(Arc::new(FakeEngine::new()))
+        .alias("pair", "demo".parse().expect("a reference"), ModelSettings::default().draft(MODEL))
+        .build()
+        .expect("builds");
+    // The owner wrote its name, so it may be fetched for any client.
+    let asked = || ask("pair").origin(Origin::Network);
+    let (_, summary) = runtime.generate(asked()).collect().await.expect("answers");
+    assert_eq!(summary.tier, CacheStatus::Fetched);
+    assert_eq!(runtime.stats().await.pool.loads, 1);
+    let store = runtime.store().await.expect("opens");
+    let draft = || {
+        let here = store.list().expect("lists");
+        here.into_iter().find(|artifact| artifact.reference == MODEL).expect("is here").key_digest
+    };
+    let refusal = store.remove(&draft()).expect_err("it is mapped");
+    assert_eq!(refusal.kind(), ErrorKind::Busy, "{refusal}");
+    runtime.unload("pair").await.expect("unloads");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while store.remove(&draft()).is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "the lease ends with the instance");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (_, again) = runtime.generate(asked()).collect().await.expect("fetched again");
     assert_eq!(again.tier, CacheStatus::Fetched);
 }
 
@@ -380,4 +427,57 @@ async fn an_authors_sampling_holds_where_a_request_says_nothing() {
     assert_eq!(said(ask()).await, likeliest);
     let hot = SamplingOptions { temperature: Some(2.0), seed: Some(1), ..SamplingOptions::default() };
     assert_ne!(said(ask().sampling(hot)).await, likeliest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_pulls_and_removes_a_model_by_any_of_its_names() {
+    let fixture = Fixture::new().await;
+    let runtime = fixture.runtime();
+    let absent = runtime.remove("writer").await.expect_err("is not here");
+    assert_eq!(absent.kind, ErrorKind::NotFound);
+    let pulled = runtime.pull("writer", None).await.expect("pulls");
+    assert_eq!((pulled.was_here, pulled.fetched_bytes), (false, Fixture::size()));
+    assert!(runtime.pull(MODEL, None).await.expect("asks again").was_here);
+    assert!(runtime.pull("demo", None).await.expect("is part of the program").was_here);
+    assert_eq!(runtime.pull("nobody", None).await.expect_err("is unknown").kind, ErrorKind::NotFound);
+    assert!(runtime.fetches().is_empty());
+    assert_eq!(runtime.stored("test/tiny").await.expect("reads").len(), 1);
+
+    runtime.warm("writer", WarmOptions::default()).await.expect("loads");
+    let busy = runtime.remove("test/tiny").await.expect_err("is in use");
+    assert_eq!(busy.kind, ErrorKind::Busy);
+    assert!(busy.hint.is_some_and(|hint| hint.contains("unload")));
+    runtime.shutdown(Duration::from_secs(5)).await;
+
+    let runtime = fixture.runtime();
+    let removed = runtime.remove("test/tiny").await.expect("is removed");
+    assert_eq!((removed.reference.as_str(), removed.bytes), (MODEL, Fixture::size()));
+    assert_eq!(runtime.remove(MODEL).await.expect_err("has gone").kind, ErrorKind::NotFound);
+    assert_eq!(runtime.pull("./x.gguf", None).await.expect_err("is a file").kind, ErrorKind::InvalidRequest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_fetched_is_listed_and_a_dropped_pull_is_resumed() {
+    let fixture = Fixture::new().await;
+    let runtime = fixture.runtime();
+    fixture.hub.hold_after(&format!("test/tiny/{FILE}"), 1 << 16);
+    let mut pull = Box::pin(runtime.pull(MODEL, None));
+    let listed = async {
+        loop {
+            let fetches = runtime.fetches();
+            if let Some(fetch) = fetches.first() {
+                return fetch.reference.clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let reference = tokio::select! {
+        outcome = &mut pull => panic!("it is held: {outcome:?}"),
+        reference = listed => reference,
+    };
+    assert_eq!(reference, MODEL);
+    drop(pull);
+    assert!(runtime.fetches().is_empty());
+    fixture.hub.release(&format!("test/tiny/{FILE}"));
+    assert!(!runtime.pull(MODEL, None).await.expect("goes on").was_here);
 }

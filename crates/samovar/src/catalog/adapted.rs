@@ -13,6 +13,7 @@ use super::facts::Facts;
 use super::names::Names;
 use super::stamp::Stamp;
 use crate::bounded::BoundedMap;
+use crate::request::Message;
 use crate::sampling::SamplingOptions;
 use crate::thinking::Effort;
 
@@ -43,10 +44,14 @@ pub(crate) struct PromptSettings {
     pub(crate) chat_template: Option<String>,
     /// What conversations begin with that have no system message of their own.
     pub(crate) system: Option<String>,
+    /// Messages that stand before those of every conversation.
+    pub(crate) messages: Vec<Message>,
     /// Strings that end answers whose requests name none.
     pub(crate) stop: Vec<String>,
     /// How tokens are chosen where requests do not say so.
     pub(crate) sampling: SamplingOptions,
+    /// Tokens of an answer at most where requests do not say so.
+    pub(crate) max_tokens: Option<u32>,
     /// How much the model thinks where requests do not say so.
     pub(crate) thinking: Option<Effort>,
     /// What is put before texts that are queries.

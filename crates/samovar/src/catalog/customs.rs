@@ -7,6 +7,8 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use samovar_core::chat::BUILT_IN_TEMPLATES;
+use samovar_core::{ErrorKind, Failure};
 use samovar_store::{Artifact, Opened};
 use serde_json::Value;
 
@@ -30,6 +32,9 @@ const MARKS: [(&str, &[&str]); 7] = [
     ("mistral", &["[INST]"]),
     ("vicuna", &["USER:", "ASSISTANT:"]),
 ];
+
+/// Words by which a tag in Go's language begins, and in Jinja none does that stands for a value.
+const GO_WORDS: [&str; 8] = ["if", "range", "end", "else", "with", "block", "define", "template"];
 
 /// What an author set.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -115,6 +120,44 @@ fn template_of(template: &str) -> Option<&'static str> {
     MARKS.iter().find(|(_, marks)| has_all(marks)).map(|(name, _)| *name)
 }
 
+/// The template that a user gave, as it is kept: Jinja, or the name of a built-in one. One in Go's language is known by its marks.
+///
+/// # Errors
+/// `InvalidRequest` for one in Go's language whose marks are not known, and for a text without any.
+pub(super) fn known_template(template: &str) -> Result<String, Failure> {
+    let is_built_in = BUILT_IN_TEMPLATES.contains(&template.trim());
+    if is_built_in {
+        return Ok(template.trim().to_owned());
+    }
+    if is_jinja(template) {
+        return Ok(template.to_owned());
+    }
+    template_of(template).map(str::to_owned).ok_or_else(|| {
+        Failure::new(
+            ErrorKind::InvalidRequest,
+            "the template is in Go's language and like none of the built-in ones",
+        )
+        .with_param("template")
+        .with_hint(format!(
+            "send it in Jinja, name one of {}, or leave it out: then the model's own counts",
+            BUILT_IN_TEMPLATES.join(", ")
+        ))
+    })
+}
+
+/// Whether a template is in Jinja, as far as its tags tell, rather than in Go's language.
+fn is_jinja(template: &str) -> bool {
+    if template.contains("{%") {
+        return true;
+    }
+    let mut tags = template.split("{{").skip(1).map(|tag| tag.trim_start_matches('-').trim_start());
+    let is_gos = |tag: &str| {
+        let word = tag.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+        tag.starts_with(['.', '$', '/']) || GO_WORDS.contains(&word)
+    };
+    template.contains("{{") && !tags.any(is_gos)
+}
+
 /// The strings that end answers, by the parameters: one, or a list.
 fn stops(params: &Value) -> Vec<String> {
     let stops = match &params["stop"] {
@@ -170,8 +213,29 @@ mod tests {
         ] {
             assert_eq!(template_of(template), known, "{template}");
         }
-        let built_in = samovar_core::chat::BUILT_IN_TEMPLATES;
+        let built_in = BUILT_IN_TEMPLATES;
         assert!(MARKS.iter().all(|(name, _)| built_in.contains(name)));
+    }
+
+    #[test]
+    fn a_template_is_jinja_a_built_in_one_or_known_by_its_marks() {
+        for (template, kept) in [
+            ("gemma", "gemma"),
+            (" llama3\n", "llama3"),
+            ("{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>{{ end }}", "chatml"),
+            ("{{- range .Messages }}<start_of_turn>{{ .Role }}{{ end }}", "gemma"),
+            (
+                "{% for m in messages %}{{ m.content }}{% endfor %}",
+                "{% for m in messages %}{{ m.content }}{% endfor %}",
+            ),
+            ("{{ bos_token }}{{ messages[0].content }}", "{{ bos_token }}{{ messages[0].content }}"),
+        ] {
+            assert_eq!(known_template(template).expect("is one"), kept, "{template}");
+        }
+        for template in ["{{ .Prompt }}", "plain text", "### {{ .System }}", "", "{{- /* a comment */ -}}"] {
+            let failure = known_template(template).expect_err("refuses");
+            assert_eq!(failure.param.as_deref(), Some("template"), "{template}");
+        }
     }
 
     #[test]

@@ -60,7 +60,8 @@ impl Catalog {
     pub(crate) fn embedder(&self, reference: &str, origin: Origin) -> Result<EmbedderInfo, Failure> {
         let target = self.target(&self.names_now(), reference, origin)?;
         let facts = self.facts_of(&target)?;
-        let planned = self.planned(&target, &facts, None)?;
+        let draft = self.draft(&target, &facts)?.local();
+        let planned = self.planned(&target, &facts, draft.as_ref(), None)?;
         let model = self.name_of(&target, &facts);
         let Some(pooling) = planned.options.pooling else {
             return Err(self.lacking(&model, Skill::Embed, origin));

@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
+use samovar_core::chat::BUILT_IN_TEMPLATES;
+use samovar_core::{Digest, WeightsId};
 use samovar_pool::{Instances, ModelSpec};
 use serde::{Deserialize, Serialize};
 
 use super::template_words;
+use crate::preset::CreatedModel;
 use crate::settings::{ChatTemplate, ModelSettings};
+use crate::weights;
 
 /// How a model came to have a name.
 #[non_exhaustive]
@@ -22,6 +26,8 @@ pub enum Kind {
     File,
     /// It lies in the store.
     Stored,
+    /// A user created it over another model.
+    Created,
 }
 
 /// Where the template of a model's conversations comes from.
@@ -38,6 +44,8 @@ pub enum TemplateOrigin {
     BuiltIn(String),
     /// The settings name a file; never shown over the network.
     File(PathBuf),
+    /// The user who created the name gave one.
+    Created,
 }
 
 impl TemplateOrigin {
@@ -74,7 +82,7 @@ pub struct ModelInfo {
     pub path: PathBuf,
     /// Architecture, such as `llama`.
     pub architecture: String,
-    /// What it can be asked for: `generate`, `embed`, `rerank`.
+    /// What it can be asked for: `generate`, `infill`, `embed`, `rerank`.
     #[serde(default)]
     pub capabilities: Vec<String>,
     /// Number of weights.
@@ -97,6 +105,9 @@ pub struct ModelInfo {
     /// Names of models that are in memory wherever this one is.
     #[serde(default)]
     pub needs: Vec<String>,
+    /// The draft model that is loaded with it, as its owner named it; never shown over the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<String>,
     /// Where the template of its conversations comes from.
     #[serde(default)]
     pub chat_template: TemplateOrigin,
@@ -109,8 +120,14 @@ pub struct ModelInfo {
     /// How many instances of it there may be.
     #[serde(default)]
     pub instances: Instances,
-    /// When the file was last changed, in seconds since 1970.
+    /// When the file was last changed, or the name created, in seconds since 1970.
     pub modified_unix_s: u64,
+    /// Changes with what the name means: that of the document of a created name, or of the key of an artifact; `None` for a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// What the user called the model that a created name was made from; never a path. Empty for all others.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub parent: String,
 }
 
 impl ModelInfo {
@@ -146,12 +163,33 @@ impl ModelInfo {
             predicted_bytes: spec.footprint().total_bytes(),
             adapters: settings.adapters.iter().map(ToString::to_string).collect(),
             needs: settings.needs.clone(),
+            draft: settings.wanted_draft().map(str::to_owned),
             chat_template: TemplateOrigin::of(spec.descriptor.chat_template.as_deref(), settings),
             tools: spec.capabilities.can_generate.then(tools),
             thinks: spec.capabilities.can_generate && template_words::thinks(template),
             instances: spec.instances,
             modified_unix_s,
+            digest: None,
+            parent: String::new(),
         }
+    }
+
+    /// The same for bytes that lie in the store, or in a file.
+    pub(super) fn of_bytes(self, weights: &WeightsId) -> Self {
+        Self { digest: weights::artifact(weights).map(|key| *key.as_digest()), ..self }
+    }
+
+    /// The same for a created name, whose document has this digest.
+    pub(super) fn of_created(self, created: &CreatedModel, digest: Digest) -> Self {
+        let chat_template = match &created.preset.template {
+            Some(name) if BUILT_IN_TEMPLATES.contains(&name.as_str()) => {
+                TemplateOrigin::BuiltIn(name.clone())
+            }
+            Some(_) => TemplateOrigin::Created,
+            None => self.chat_template,
+        };
+        let (modified_unix_s, parent) = (created.created_unix_s, created.parent.clone());
+        Self { chat_template, modified_unix_s, digest: Some(digest), parent, ..self }
     }
 }
 

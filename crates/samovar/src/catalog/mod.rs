@@ -4,7 +4,7 @@
 //!   "demo" ───────────────► the store ──┐
 //!   "org/name:Q4_K_M" ────► the store ──┤ or: away, and the runtime fetches it
 //!   "tiny" ──► alias ──────► either ────┼─► facts ─► settings, layout, adapters, needs ─► specify ─► ModelSpec
-//!   "./m.gguf" ────────────► a file ────┘    └─ read once for each identity of bytes
+//!   "./m.gguf" ────────────► a file ────┘    └─ read once for each identity of bytes; so are those of its draft model
 //! ```
 //!
 //! Facts never change: those of a file are found by its stamp (device, inode, size, time), those of an artifact by its key,
@@ -13,14 +13,17 @@
 //! and some arithmetic. Nothing here loads weights or reaches a network.
 
 mod adapted;
+mod created;
 mod customs;
 mod demo;
+mod draft;
 mod embedder;
 mod facts;
 mod header_bytes;
 mod info;
 mod names;
 mod needs;
+mod next_load;
 mod skill;
 mod specify;
 mod stamp;
@@ -35,15 +38,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use samovar_core::cores::CoreWatch;
-use samovar_core::footprint::{Footprint, Layout, LoadOptions};
 use samovar_core::port::Engine;
-use samovar_core::{ErrorKind, Failure, ModelKey, ModelRef, WeightsId};
+use samovar_core::{ErrorKind, Failure, ModelRef, WeightsId};
 use samovar_pool::{ModelSpec, PoolConfig};
 
 pub(crate) use adapted::{Adapted, AdapterRegistry, PromptSettings};
+use created::CreatedBook;
+pub(crate) use created::Doomed;
 use customs::{chat_template, settings_with};
 pub use demo::built_in;
-use embedder::reading;
+use draft::{Drafts, FoundDraft};
 use facts::{Facts, KnownFacts, Purpose};
 pub(crate) use header_bytes::{HeaderBytes, Judgement};
 pub use info::{Kind, ModelInfo, TemplateOrigin, ToolSupport};
@@ -53,12 +57,13 @@ pub use names::{Changes, NameSource};
 use needs::{Need, Needs};
 pub(crate) use skill::Skill;
 pub(crate) use specify::AskedContext;
-use specify::{Machine, Planned, key, larger_context, specify, without_packed_file};
+use specify::{Machine, larger_context, without_packed_file};
 
 use crate::bounded::BoundedMap;
 use crate::experience::Experience;
 use crate::lazy_store::LazyStore;
-use crate::packed::{LayoutRegistry, Subject};
+use crate::packed::LayoutRegistry;
+use crate::preset::Preset;
 use crate::request::Origin;
 pub(crate) use stamp::Stamp;
 use stored::short_name;
@@ -75,6 +80,7 @@ const WARNINGS_MAX: usize = 256;
 pub(crate) struct Catalog {
     lazy_store: Arc<LazyStore>,
     names: NameBook,
+    created: CreatedBook,
     budget_bytes: AtomicU64,
     cores: u32,
     engine: Arc<dyn Engine>,
@@ -83,6 +89,7 @@ pub(crate) struct Catalog {
     experience: Arc<Experience>,
     templates: Templates,
     facts: KnownFacts,
+    drafts: Drafts,
     /// Files that the owner used, under the short name that everyone may use from then on.
     file_names: Mutex<BTreeMap<String, PathBuf>>,
     /// Contexts that were set too large, and said to be.
@@ -92,9 +99,9 @@ pub(crate) struct Catalog {
 /// Where a name leads.
 pub(crate) enum Found {
     /// To a model that can be loaded.
-    Local(Adapted),
+    Local(Box<Adapted>),
     /// To one that has to be fetched first.
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 impl Catalog {
@@ -109,6 +116,7 @@ impl Catalog {
     ) -> Self {
         Self {
             experience,
+            created: CreatedBook::new(lazy_store.created_names()),
             lazy_store,
             names,
             budget_bytes: AtomicU64::new(pool.budget.bytes),
@@ -118,6 +126,7 @@ impl Catalog {
             layout_registry,
             templates: Templates::default(),
             facts: KnownFacts::default(),
+            drafts: Drafts::default(),
             file_names: Mutex::default(),
             warned: Mutex::default(),
         }
@@ -156,28 +165,36 @@ impl Catalog {
     ) -> Result<Found, Failure> {
         if let ModelLocation::Remote(reference) = &target.place {
             let settings = target.settings.clone();
-            return Ok(Found::Remote(Remote { reference: reference.clone(), settings, asked_context }));
+            return Ok(Found::Remote(Box::new(Remote {
+                reference: reference.clone(),
+                settings,
+                asked_context,
+            })));
         }
         let facts = self.facts_of(target)?;
         let larger_context =
             larger_context(&*self.engine, &facts.descriptor, &target.settings, asked_context)?;
         let prompt_settings = self.prompt_settings(target, &facts)?;
         Ok(match self.specified(target, &facts, larger_context, &[reference])? {
-            Need::Local(spec) => Found::Local(Adapted {
+            Need::Local(spec) => Found::Local(Box::new(Adapted {
                 spec,
                 adapters: target.settings.adapters.clone(),
                 speculates: target.settings.speculates.unwrap_or(true),
                 prompt_settings,
-            }),
-            Need::Remote(remote) => Found::Remote(*remote),
+            })),
+            Need::Remote(remote) => Found::Remote(remote),
         })
     }
 
-    /// Whether an artifact that was in the store is not any more.
+    /// Whether an artifact that was in the store is not any more: the model's, or its draft model's.
     fn is_gone(&self, target: &Target) -> bool {
-        let ModelLocation::Stored(artifact) = &target.place else { return false };
+        let is_draft_gone = target.settings.wanted_draft().is_some_and(|name| {
+            let draft = self.target(&target.names, name, Origin::Owner);
+            draft.is_ok_and(|draft| matches!(draft.place, ModelLocation::Remote(_)))
+        });
+        let ModelLocation::Stored(artifact) = &target.place else { return is_draft_gone };
         let here = self.lazy_store.store().and_then(|store| Ok(store.artifact(&artifact.key_digest)?));
-        matches!(here, Ok(None))
+        is_draft_gone || matches!(here, Ok(None))
     }
 
     /// What people see of the model that `reference` names.
@@ -195,14 +212,19 @@ impl Catalog {
         let target = self.target(names, reference, origin)?;
         let facts = self.facts_for(&target, purpose)?;
         let prompt_settings = self.prompt_settings(&target, &facts)?;
-        let planned = self.planned(&target, &facts, None)?;
+        let draft = self.draft(&target, &facts)?.local();
+        let planned = self.planned(&target, &facts, draft.as_ref(), None)?;
         // One that is still at its source can be met.
         self.needs(&target, &planned.key, &[reference])?;
         let spec = self.specify(&target, &facts, planned, Vec::new());
         let settings = settings_with(&facts, &target.settings);
         let own = spec.descriptor.chat_template.as_deref();
         let template = prompt_settings.chat_template.as_deref().or(own);
-        Ok(ModelInfo::new(&spec, target.kind, &settings, template))
+        let info = ModelInfo::new(&spec, target.kind, &settings, template);
+        Ok(match &target.created {
+            Some(created) => info.of_created(&created.model, created.digest),
+            None => info.of_bytes(&facts.weights),
+        })
     }
 
     /// Every model that requests may name; those that are gone, broken or not fetched yet are left out.
@@ -221,6 +243,7 @@ impl Catalog {
         let stored = stored.iter().filter(|artifact| !demo::is(artifact)).map(short_name);
         std::iter::once(demo::NAME.to_owned())
             .chain(names.aliases.keys().cloned())
+            .chain(names.created.keys().filter(|name| !names.aliases.contains_key(*name)).cloned())
             .chain(files)
             .chain(stored)
             .collect()
@@ -241,7 +264,7 @@ impl Catalog {
         let larger_context = larger_context(&*self.engine, &descriptor, settings, remote.asked_context)?;
         let layout = without_packed_file(settings);
         let (_, footprint) =
-            specify::plan(&*self.engine, machine, &descriptor, settings, larger_context, layout)?;
+            specify::plan(&*self.engine, machine, &descriptor, settings, None, larger_context, layout)?;
         let budget_bytes = machine.budget_bytes;
         if footprint.total_bytes() <= budget_bytes {
             return Ok(Judgement::MayFit);
@@ -262,7 +285,7 @@ impl Catalog {
 
     /// The names and settings of this moment, for all that is done for one request: what the owner changed is taken in.
     fn names_now(&self) -> Arc<Names> {
-        if self.names.catch_up() {
+        if self.names.catch_up(|| self.created.now()) {
             self.templates.clear();
         }
         self.names.now()
@@ -281,13 +304,34 @@ impl Catalog {
     fn prompt_settings(&self, target: &Target, facts: &Facts) -> Result<PromptSettings, Failure> {
         let settings = &target.settings;
         self.adapter_registry.check(facts, &self.name_of(target, facts), &settings.adapters)?;
-        let template = chat_template(facts, settings);
-        Ok(PromptSettings {
-            special_tokens_in_content: settings.special_tokens_in_content,
-            chat_template: template.as_ref().map(|template| self.templates.get(template)).transpose()?,
+        let of_author = Preset {
             system: facts.customs.system.clone(),
             stop: facts.customs.stop.clone(),
             sampling: facts.customs.sampling.clone(),
+            ..Preset::default()
+        };
+        let of_owner = Preset {
+            system: settings.system.clone(),
+            stop: settings.stop.clone(),
+            sampling: settings.sampling.clone(),
+            max_tokens: settings.max_tokens,
+            ..Preset::default()
+        };
+        let of_owner = of_owner.or(&of_author);
+        let preset = match &target.created {
+            Some(created) => created.model.preset.or(&of_owner),
+            None => of_owner,
+        };
+        let template = chat_template(facts, settings);
+        let template = || template.as_ref().map(|template| self.templates.get(template)).transpose();
+        Ok(PromptSettings {
+            special_tokens_in_content: settings.special_tokens_in_content,
+            chat_template: preset.template.map_or_else(template, |template| Ok(Some(template)))?,
+            system: preset.system,
+            messages: preset.messages,
+            stop: preset.stop,
+            sampling: preset.sampling,
+            max_tokens: preset.max_tokens,
             thinking: settings.thinking,
             query_prompt: settings.query_prompt.clone(),
             document_prompt: settings.document_prompt.clone(),
@@ -303,7 +347,11 @@ impl Catalog {
         larger_context: Option<u32>,
         chain: &[&str],
     ) -> Result<Need, Failure> {
-        let planned = self.planned(target, facts, None)?;
+        let draft = match self.draft(target, facts)? {
+            FoundDraft::Remote(remote) => return Ok(Need::Remote(remote)),
+            found => found.local(),
+        };
+        let planned = self.planned(target, facts, draft.as_ref(), None)?;
         let needs = match self.needs(target, &planned.key, chain)? {
             Needs::Local(needs) => needs,
             Needs::Remote(remote) => return Ok(Need::Remote(remote)),
@@ -312,57 +360,9 @@ impl Catalog {
         if larger_context.is_none() {
             return Ok(Need::Local(usual));
         }
-        let planned = self.planned(target, facts, larger_context)?;
+        let planned = self.planned(target, facts, draft.as_ref(), larger_context)?;
         let spec = self.specify(target, facts, planned, usual.needs.clone());
         Ok(Need::Local(Arc::new(ModelSpec { usual: Some(usual), ..spec })))
-    }
-
-    fn specify(
-        &self,
-        target: &Target,
-        facts: &Facts,
-        planned: Planned,
-        needs: Vec<Arc<ModelSpec>>,
-    ) -> ModelSpec {
-        let load_ms = match &target.place {
-            ModelLocation::Stored(artifact) if artifact.usage.loads > 0 => {
-                Some(artifact.usage.load_ms as u64)
-            }
-            _ => None,
-        };
-        let adapter_bytes = self.adapter_bytes(target, facts);
-        specify(facts, &target.settings, self.name_of(target, facts), planned, adapter_bytes, needs, load_ms)
-    }
-
-    /// How the next load is to be, and what that costs: as it was measured, or else predicted.
-    fn planned(
-        &self,
-        target: &Target,
-        facts: &Facts,
-        larger_context: Option<u32>,
-    ) -> Result<Planned, Failure> {
-        let settings = &target.settings;
-        let usual = self.plan(target, facts, None, without_packed_file(settings))?;
-        let key = key(facts, settings, usual.0.pooling);
-        let layout = self.layout(target, facts, &key, &usual.0);
-        let is_usual = layout == usual.0.layout && larger_context.is_none();
-        let (options, predicted) =
-            if is_usual { usual } else { self.plan(target, facts, larger_context, layout)? };
-        let measured = self.experience.recall(&facts.weights, &facts.engine.name, &options);
-        let cost = self.engine.cost(&facts.descriptor, &options, measured.unwrap_or(predicted));
-        let capabilities = reading(&*self.engine, &facts.descriptor, settings).capabilities;
-        Ok(Planned { key, options, cost, capabilities })
-    }
-
-    fn plan(
-        &self,
-        target: &Target,
-        facts: &Facts,
-        larger_context: Option<u32>,
-        layout: Layout,
-    ) -> Result<(LoadOptions, Footprint), Failure> {
-        let Target { settings, .. } = target;
-        specify::plan(&*self.engine, self.machine(), &facts.descriptor, settings, larger_context, layout)
     }
 
     fn machine(&self) -> Machine {
@@ -373,62 +373,6 @@ impl Catalog {
     pub(crate) fn set_budget(&self, bytes: u64) {
         self.budget_bytes.store(bytes, Ordering::Relaxed);
         self.layout_registry.set_budget(bytes);
-    }
-
-    /// The layout of the next load. Which that is does not depend on the context that a request asks for.
-    fn layout(&self, target: &Target, facts: &Facts, key: &ModelKey, options: &LoadOptions) -> Layout {
-        let wish = target.settings.layout.unwrap_or_default();
-        let known = self.layout_registry.subject(key).filter(|known| {
-            known.weights == facts.weights && known.wish == wish && known.options == *options
-        });
-        if let Some(known) = known {
-            return self.layout_registry.choose(&known).layout;
-        }
-        if let Some(asked) = target.settings.context_tokens.filter(|asked| *asked > options.context_tokens) {
-            self.warn_of_context(facts, asked, options.context_tokens);
-        }
-        let as_hybrid = LoadOptions { layout: Layout::Hybrid, ..options.clone() };
-        let hybrid = self.engine.footprint(&facts.descriptor, &as_hybrid);
-        let subject = Subject {
-            weights: facts.weights,
-            files: facts.files.clone(),
-            descriptor: Arc::clone(&facts.descriptor),
-            options: options.clone(),
-            wish,
-            hybrid_bytes: hybrid.map_or(u64::MAX, Footprint::total_bytes),
-        };
-        self.layout_registry.insert(key, subject).layout
-    }
-
-    /// Says once that an owner's setting is cut to what the model can have.
-    fn warn_of_context(&self, facts: &Facts, asked: u32, trained: u32) {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.get(&(facts.weights, asked)).is_none() {
-            warned.insert((facts.weights, asked), ());
-            let model = facts.files.main().display();
-            tracing::warn!(%model, asked, trained, "the context is no larger than the model was trained with");
-        }
-    }
-
-    /// Memory for the adapters of all names over these bytes; they are looked at when bytes or names are new.
-    fn adapter_bytes(&self, target: &Target, facts: &Facts) -> u64 {
-        if facts.capabilities.can_adapt
-            && !self.adapter_registry.were_looked_at(&facts.weights, &target.names)
-        {
-            for alias in target.names.aliases.values() {
-                let adapters = alias.settings.or(&target.names.defaults).adapters;
-                let is_over_it = || {
-                    let place = self.place_of(&alias.source, &alias.name).ok();
-                    place.and_then(|place| place.identity()) == target.place.identity()
-                };
-                if !adapters.is_empty() && is_over_it() {
-                    // What is wrong with them is said when their name is used.
-                    self.adapter_registry.check(facts, &alias.name, &adapters).ok();
-                }
-            }
-            self.adapter_registry.looked_at(&facts.weights, &target.names);
-        }
-        self.adapter_registry.bytes_on(&facts.weights)
     }
 
     /// What a model is called that was named like this.
@@ -456,6 +400,7 @@ fn name_file(names: &Names, known: &mut BTreeMap<String, PathBuf>, path: &Path) 
     };
     let is_free = has_place
         && !names.aliases.contains_key(&short)
+        && !names.created.contains_key(&short)
         && matches!(short.parse::<ModelRef>(), Ok(ModelRef::Alias(_)));
     if !is_free {
         return path.to_string_lossy().into_owned();

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use samovar_core::Failure;
 use serde::{Deserialize, Serialize};
 
+use super::created::CreatedMap;
 use crate::settings::{Alias, ModelSettings};
 
 /// Where an owner's names come from, when they may change.
@@ -42,12 +43,15 @@ impl Changes {
 #[derive(Default)]
 pub(super) struct Names {
     pub(super) aliases: BTreeMap<String, Alias>,
+    /// Those that users created; a name of the settings counts more.
+    pub(super) created: Arc<CreatedMap>,
     pub(super) defaults: ModelSettings,
 }
 
 impl Names {
-    fn of(aliases: Vec<Alias>, defaults: ModelSettings) -> Self {
-        Self { aliases: aliases.into_iter().map(|alias| (alias.name.clone(), alias)).collect(), defaults }
+    fn of(aliases: Vec<Alias>, defaults: ModelSettings, created: Arc<CreatedMap>) -> Self {
+        let aliases = aliases.into_iter().map(|alias| (alias.name.clone(), alias)).collect();
+        Self { aliases, created, defaults }
     }
 }
 
@@ -65,7 +69,7 @@ impl NameBook {
         defaults: ModelSettings,
         source: Option<Arc<dyn NameSource>>,
     ) -> Self {
-        let now = RwLock::new(Arc::new(Names::of(aliases, defaults)));
+        let now = RwLock::new(Arc::new(Names::of(aliases, defaults, Arc::default())));
         Self { now, source, taking_in: Mutex::default() }
     }
 
@@ -82,12 +86,17 @@ impl NameBook {
         self.source.as_ref().map_or_else(|| Ok(Changes::default()), |source| source.changes())
     }
 
-    /// Takes in what changed. True = something did.
-    pub(super) fn catch_up(&self) -> bool {
-        let Some(source) = &self.source else { return false };
+    /// Takes in what changed, with what users `created` by now. True = something did.
+    pub(super) fn catch_up(&self, created: impl FnOnce() -> Arc<CreatedMap>) -> bool {
         let _one_at_a_time = self.taking_in.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((aliases, defaults)) = source.changed() else { return false };
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Names::of(aliases, defaults));
+        let changed = self.source.as_ref().and_then(|source| source.changed());
+        let (created, now) = (created(), self.now());
+        let names = match changed {
+            Some((aliases, defaults)) => Names::of(aliases, defaults, created),
+            None if Arc::ptr_eq(&now.created, &created) => return false,
+            None => Names { aliases: now.aliases.clone(), created, defaults: now.defaults.clone() },
+        };
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
         true
     }
 }

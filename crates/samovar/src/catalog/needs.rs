@@ -89,7 +89,8 @@ mod tests {
     use samovar_store::StoreConfig;
 
     use super::*;
-    use crate::catalog::{AdapterRegistry, Changes, NameBook, NameSource, Planned};
+    use crate::catalog::specify::Planned;
+    use crate::catalog::{AdapterRegistry, Changes, NameBook, NameSource};
     use crate::experience::Experience;
     use crate::lazy_store::LazyStore;
     use crate::packed::{LayoutRegistry, Made};
@@ -121,7 +122,7 @@ mod tests {
 
     fn planned(catalog: &Catalog, target: &Target) -> Planned {
         let facts = catalog.facts_of(target).unwrap();
-        catalog.planned(target, &facts, None).unwrap()
+        catalog.planned(target, &facts, None, None).unwrap()
     }
 
     /// Settings of every model, once the owner has changed them.

@@ -18,6 +18,8 @@ const NAMED_MAX: usize = 3;
 pub(crate) enum Skill {
     /// To write text.
     Generate,
+    /// To fill in a gap in a text.
+    Infill,
     /// To make vectors of texts.
     Embed,
     /// To score how well documents answer a query.
@@ -29,6 +31,7 @@ impl Skill {
     pub(crate) const fn is_in(self, capabilities: Capabilities) -> bool {
         match self {
             Self::Generate => capabilities.can_generate,
+            Self::Infill => capabilities.can_infill,
             Self::Embed => capabilities.can_embed,
             Self::Rerank => capabilities.can_rerank,
         }
@@ -38,6 +41,7 @@ impl Skill {
     const fn what_is_not_done(self) -> &'static str {
         match self {
             Self::Generate => "does not write text",
+            Self::Infill => "does not fill in text: its file has no fill-in-the-middle (FIM) tokens",
             Self::Embed => "makes no vectors of texts",
             Self::Rerank => "does not score documents",
         }
@@ -47,6 +51,9 @@ impl Skill {
     fn how_to_come_by_it(self, name: &str, origin: Origin) -> String {
         match (self, origin) {
             (Self::Generate, Origin::Owner) => "fetch a model that writes text: samovar pull".to_owned(),
+            (Self::Infill, Origin::Owner) => {
+                "fetch a model with FIM tokens, such as Qwen2.5-Coder".to_owned()
+            }
             (Self::Embed, Origin::Owner) => format!(
                 "fetch an embedding model, or set `pooling` under [models.{name}] in samovar.toml to have this one make vectors"
             ),

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use samovar_core::footprint::{Footprint, Layout, LayoutWish, LoadOptions};
 use samovar_core::port::{Capabilities, Engine};
-use samovar_core::{Bytes, Cost, Descriptor, ErrorKind, Failure, ModelKey, Pooling};
+use samovar_core::{Bytes, Cost, Descriptor, DraftModel, ErrorKind, Failure, ModelFiles, ModelKey, Pooling};
 use samovar_pool::ModelSpec;
 
+use super::draft::Draft;
 use super::embedder::{DEFAULT_INPUT_TOKENS, DEFAULT_SLOTS, reading};
 use super::facts::Facts;
 use crate::settings::ModelSettings;
@@ -51,6 +52,8 @@ pub(crate) struct AskedContext {
 #[derive(Clone, Debug)]
 pub(super) struct Planned {
     pub(super) key: ModelKey,
+    /// The model's files, with those of its draft model.
+    pub(super) files: ModelFiles,
     pub(super) options: LoadOptions,
     pub(super) cost: Cost,
     /// What can be done with it under its name.
@@ -67,12 +70,12 @@ pub(super) fn specify(
     needs: Vec<Arc<ModelSpec>>,
     load_ms: Option<u64>,
 ) -> ModelSpec {
-    let Planned { key, options, mut cost, capabilities } = planned;
+    let Planned { key, files, options, mut cost, capabilities } = planned;
     cost.memory.private += Bytes::host(adapter_bytes);
     ModelSpec {
         key,
         name,
-        files: facts.files.clone(),
+        files,
         descriptor: Arc::clone(&facts.descriptor),
         engine: facts.engine.id.clone(),
         capabilities,
@@ -88,12 +91,18 @@ pub(super) fn specify(
 }
 
 /// Names that wish for different layouts or KV formats have different instances, also of the same bytes, and so have names
-/// whose vectors are made in different ways. Which layout a wish comes to changes with what is known, and makes no other
-/// instance; neither does the context.
-pub(super) fn key(facts: &Facts, settings: &ModelSettings, pooling: Option<Pooling>) -> ModelKey {
+/// whose vectors are made in different ways, or that have different draft models. Which layout a wish comes to changes with
+/// what is known, and makes no other instance; neither does the context.
+pub(super) fn key(
+    facts: &Facts,
+    settings: &ModelSettings,
+    pooling: Option<Pooling>,
+    draft: Option<&Draft>,
+) -> ModelKey {
     let (wish, kv_type) = (settings.layout.unwrap_or_default(), settings.kv_type.unwrap_or_default());
     let pooling = pooling.map(|pooling| format!("-{}", pooling.as_str())).unwrap_or_default();
-    ModelKey::new(format!("{}-{wish}-{kv_type:?}{pooling}", facts.identity))
+    let draft = draft.map(|draft| format!("-draft-{}", draft.facts.identity)).unwrap_or_default();
+    ModelKey::new(format!("{}-{wish}-{kv_type:?}{pooling}{draft}", facts.identity))
 }
 
 /// The layout of a load that finds no packed file.
@@ -159,6 +168,7 @@ pub(super) fn plan(
     machine: Machine,
     descriptor: &Descriptor,
     settings: &ModelSettings,
+    draft: Option<&DraftModel>,
     larger_context: Option<u32>,
     layout: Layout,
 ) -> Result<(LoadOptions, Footprint), Failure> {
@@ -180,6 +190,7 @@ pub(super) fn plan(
         threads: settings.threads.unwrap_or(threads).max(1),
         lock_memory: settings.lock_memory,
         pooling: reading.pooling,
+        draft: draft.cloned().map(Box::new),
     };
     let mut footprint = engine.footprint(descriptor, &options)?;
     // Fewer slots before a refusal, unless the owner fixed their number.
@@ -221,7 +232,7 @@ mod tests {
     fn planned(budget_bytes: u64, settings: &ModelSettings, asked_context: Option<u32>) -> LoadOptions {
         let (engine, machine) = (FakeEngine::builder().build(), Machine { budget_bytes, cores: 2 });
         let shape = shape(2, 4, 512);
-        plan(&engine, machine, &shape, settings, asked_context, Layout::Mapped).expect("plans").0
+        plan(&engine, machine, &shape, settings, None, asked_context, Layout::Mapped).expect("plans").0
     }
 
     #[test]
@@ -243,7 +254,7 @@ mod tests {
             let (engine, shape) = (FakeEngine::builder().build(), shape(8, 20, 4_096));
             let usual = ModelSettings { context_tokens: Some(256), ..Default::default() };
             let machine = Machine { budget_bytes: 8 << 30, cores: 2 };
-            plan(&engine, machine, &shape, &usual, Some(larger), Layout::Mapped).expect("plans").0.slots
+            plan(&engine, machine, &shape, &usual, None, Some(larger), Layout::Mapped).expect("plans").0.slots
         };
         assert_eq!([16, 256, 4_096].map(slots), [4, 4, 1]);
     }
@@ -333,7 +344,7 @@ mod tests {
             (FakeEngine::builder().capabilities(can).build(), Machine { budget_bytes: 1 << 40, cores: 8 });
         let shape = shape(2, 4, 8_192);
         let planned = |settings: &ModelSettings| {
-            plan(&engine, machine, &shape, settings, None, Layout::Mapped).expect("plans").0
+            plan(&engine, machine, &shape, settings, None, None, Layout::Mapped).expect("plans").0
         };
         let usual = planned(&ModelSettings::default());
         assert_eq!((usual.slots, usual.context_tokens, usual.threads), (64, 2_048, 8));

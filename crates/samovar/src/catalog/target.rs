@@ -10,6 +10,7 @@ use samovar_core::model::ArtifactRef;
 use samovar_core::{ErrorKind, Failure, ModelRef};
 use samovar_store::{Artifact, KeyDigest};
 
+use super::created::Created;
 use super::names::Names;
 use super::stored::short_name;
 use super::{AskedContext, Catalog, Kind, demo, stamp};
@@ -48,6 +49,8 @@ pub(super) struct Target {
     pub(super) place: ModelLocation,
     pub(super) settings: ModelSettings,
     pub(super) kind: Kind,
+    /// What a user created under this name.
+    pub(super) created: Option<Arc<Created>>,
     /// Those of the moment at which the request came.
     pub(super) names: Arc<Names>,
 }
@@ -76,12 +79,26 @@ impl Catalog {
         reference: &str,
         origin: Origin,
     ) -> Result<Target, Failure> {
+        let created = names.created.get(reference);
+        match created.filter(|_| !names.aliases.contains_key(reference)) {
+            Some(created) => self.of_created(names, created),
+            None => self.target_but_created(names, reference, origin),
+        }
+    }
+
+    /// The same, where no name counts that a user created.
+    pub(super) fn target_but_created(
+        &self,
+        names: &Arc<Names>,
+        reference: &str,
+        origin: Origin,
+    ) -> Result<Target, Failure> {
         // An alias wins over every other reading of the name, so that an owner may redirect any.
         if let Some(alias) = names.aliases.get(reference) {
             let settings = alias.settings.or(&names.defaults);
             let place = self.place_of(&alias.source, reference)?;
             let (given_name, names) = (Some(alias.name.clone()), Arc::clone(names));
-            return Ok(Target { given_name, place, settings, kind: Kind::Config, names });
+            return Ok(Target { given_name, place, settings, kind: Kind::Config, created: None, names });
         }
         let read = reference.parse::<ModelRef>().map_err(|error| match origin {
             Origin::Owner => Failure::from(error),
@@ -94,6 +111,7 @@ impl Catalog {
                 place: self.demo()?,
                 settings: names.defaults.clone(),
                 kind: Kind::BuiltIn,
+                created: None,
                 names: Arc::clone(names),
             }),
             ModelRef::File(path) if origin == Origin::Owner => Ok(file(names, existing(&path)?)),
@@ -107,6 +125,22 @@ impl Catalog {
             ModelRef::Hub(hub) => self.fetchable(names, ArtifactRef::Hub(hub), origin),
             ModelRef::Remote(remote) => self.fetchable(names, ArtifactRef::Remote(remote), origin),
         }
+    }
+
+    /// What a name stands for: a configured name's source, or itself.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for text that names no model.
+    pub(crate) fn meaning(&self, name: &str) -> Result<ModelRef, Failure> {
+        match self.configured(name) {
+            Some(source) => Ok(source),
+            None => Ok(name.parse::<ModelRef>()?),
+        }
+    }
+
+    /// The source of a configured name.
+    pub(crate) fn configured(&self, name: &str) -> Option<ModelRef> {
+        self.names_now().aliases.get(name).map(|alias| alias.source.clone())
     }
 
     fn named(&self, names: &Arc<Names>, name: &str, origin: Origin) -> Result<Target, Failure> {
@@ -125,14 +159,15 @@ impl Catalog {
         match self.stored_or_remote(reference)? {
             ModelLocation::Stored(artifact) => {
                 let given_name = Some(short_name(&artifact));
-                Ok(Target { given_name, place: ModelLocation::Stored(artifact), settings, kind, names })
+                let place = ModelLocation::Stored(artifact);
+                Ok(Target { given_name, place, settings, kind, created: None, names })
             }
             ModelLocation::Remote(reference) if origin == Origin::Network => {
                 Err(Failure::new(ErrorKind::NotFound, format!("`{reference}` is not on this machine"))
                     .with_param("model")
                     .with_hint(format!("its owner can fetch it: samovar pull {reference}")))
             }
-            place => Ok(Target { given_name: None, place, settings, kind, names }),
+            place => Ok(Target { given_name: None, place, settings, kind, created: None, names }),
         }
     }
 
@@ -183,6 +218,7 @@ impl Catalog {
         const MOST: usize = 8;
         let mut known: Vec<String> = vec![demo::NAME.to_owned()];
         known.extend(names.aliases.keys().cloned());
+        known.extend(names.created.keys().cloned());
         known.extend(self.file_names().keys().cloned());
         let more = known.len().saturating_sub(MOST);
         known.truncate(MOST);
@@ -193,7 +229,8 @@ impl Catalog {
 
 fn file(names: &Arc<Names>, path: PathBuf) -> Target {
     let (settings, names) = (names.defaults.clone(), Arc::clone(names));
-    Target { given_name: None, place: ModelLocation::File(path), settings, kind: Kind::File, names }
+    let place = ModelLocation::File(path);
+    Target { given_name: None, place, settings, kind: Kind::File, created: None, names }
 }
 
 /// Whether a name is written as Ollama's users write models: with a tag.

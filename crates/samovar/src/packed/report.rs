@@ -97,7 +97,12 @@ impl LayoutRegistry {
         let is_of_it = |model: &&ModelStats| {
             state.subjects.peek(&model.key).is_some_and(|subject| subject.weights == *weights)
         };
-        models.iter().filter(is_of_it).map(|model| model.mapped_bytes).max().unwrap_or(0)
+        let of_draft = |model: &ModelStats| {
+            let draft = model.options.as_ref().and_then(|options| options.draft.as_ref());
+            draft.map_or(0, |draft| draft.descriptor.tensor_bytes)
+        };
+        let own_bytes = |model: &ModelStats| model.mapped_bytes.saturating_sub(of_draft(model));
+        models.iter().filter(is_of_it).map(own_bytes).max().unwrap_or(0)
     }
 
     /// What was done so far.

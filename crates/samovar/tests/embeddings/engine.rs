@@ -64,7 +64,8 @@ impl Recorder {
         // Who reads that it is done may ask for the next at once.
         self.seen.send_modify(|seen| seen.running -= 1);
         let usage = Usage { prompt_tokens: inputs as u32 * INPUT_TOKENS, ..Usage::default() };
-        let done = Completion { finish: FinishReason::Stop, usage, prefill_ms: 1.0, decode_ms: 0.0 };
+        let finish = FinishReason::Stop;
+        let done = Completion { finish, stopped_by: None, usage, prefill_ms: 1.0, decode_ms: 0.0 };
         events.try_send(TokenEvent::Done(done)).ok();
     }
 }
