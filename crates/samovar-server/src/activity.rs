@@ -5,6 +5,7 @@
 //!                            (no new connections)        (answers end with what they have)
 //! ```
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct ServerHandle {
 #[derive(Debug)]
 struct Shared {
     in_flight: watch::Sender<u32>,
+    /// Clients that stay connected between their requests.
+    attending: AtomicU32,
     last_use: Mutex<Instant>,
     phase: watch::Sender<Phase>,
     /// How long the drain takes, once the end was asked for.
@@ -50,6 +53,7 @@ impl ServerHandle {
         Self {
             shared: Arc::new(Shared {
                 in_flight: watch::Sender::new(0),
+                attending: AtomicU32::new(0),
                 last_use: Mutex::new(Instant::now()),
                 phase: watch::Sender::default(),
                 leave: watch::Sender::default(),
@@ -62,9 +66,10 @@ impl ServerHandle {
         *self.shared.in_flight.borrow()
     }
 
-    /// How long no request has used a model; zero while one does.
+    /// How long no request has used a model; zero while one does, and while a client stays connected to send some.
     pub fn idle_for(&self) -> Duration {
-        if self.in_flight() > 0 { Duration::ZERO } else { self.last_use().elapsed() }
+        let is_busy = self.in_flight() > 0 || self.shared.attending.load(Ordering::Relaxed) > 0;
+        if is_busy { Duration::ZERO } else { self.last_use().elapsed() }
     }
 
     /// Resolves once no request has used a model for `after`.
@@ -100,6 +105,12 @@ impl ServerHandle {
     pub(crate) fn begin(&self) -> InFlight {
         self.shared.in_flight.send_modify(|count| *count += 1);
         InFlight { server: self.clone() }
+    }
+
+    /// Counts a client that stays connected for as long as the result lives: the server is not idle, and may leave.
+    pub(crate) fn attend(&self) -> Attending {
+        self.shared.attending.fetch_add(1, Ordering::Relaxed);
+        Attending { server: self.clone() }
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
@@ -143,9 +154,34 @@ impl Drop for InFlight {
     }
 }
 
+/// A client that stays connected between its requests.
+#[derive(Debug)]
+pub(crate) struct Attending {
+    server: ServerHandle,
+}
+
+impl Drop for Attending {
+    fn drop(&mut self) {
+        *self.server.shared.last_use.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.server.shared.attending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stays_connected_keeps_the_server_from_being_idle_and_not_from_leaving() {
+        let server = ServerHandle::new();
+        let client = server.attend();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!((server.idle_for(), server.in_flight()), (Duration::ZERO, 0));
+        server.quiet().await;
+        drop(client);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(server.idle_for(), Duration::from_secs(60));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn is_idle_only_after_the_last_request_ended() {

@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use samovar_core::Failure;
-use samovar_core::byte_budget::Charge;
+use samovar_core::byte_budget::{ByteBudget, Charge};
 use samovar_core::generation::TokenLogprob;
 
 use crate::app::App;
@@ -13,7 +13,11 @@ pub(crate) struct BufferCharge(Charge);
 
 impl BufferCharge {
     pub(crate) fn new(app: &App, client: &str) -> Self {
-        Self(app.runtime.buffers().charge(client))
+        Self::of(app.runtime.buffers(), client)
+    }
+
+    pub(crate) fn of(budget: &ByteBudget, client: &str) -> Self {
+        Self(budget.charge(client))
     }
 
     /// Counts a piece of text with its probabilities.
@@ -63,8 +67,6 @@ impl AsRef<[u8]> for Counted {
 
 #[cfg(test)]
 mod tests {
-    use samovar_core::ByteBudget;
-
     use super::*;
 
     #[test]

@@ -1,11 +1,13 @@
 //! Who asks: the names under which the pool is fair between clients, and between those who share a client's turns.
 //!
 //! ```text
+//!   the request was sent with a key of the owner's ──────────────► the key's name
 //!   the owner's setting names a header, and the request has it ──► its value
 //!   the same setting, and the body has `user` ───────────────────► that
 //!   else ────────────────────────────────────────────────────────► address (TCP), user id (Unix socket)
 //!
 //!   within that: the key that was sent, or else the program (`user-agent`); within that: the connection
+//!   within a key of the owner's: what would be the client otherwise, if header or body name it, or else the program
 //! ```
 //!
 //! What a client says of itself never makes it another client unless the owner said so: else one that calls itself by a
@@ -21,10 +23,11 @@ use axum::extract::FromRequestParts;
 use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
-use samovar::Origin;
+use samovar::{Common, Origin};
 use samovar_core::Digest;
 
 use crate::app::App;
+use crate::keys::Account;
 
 /// A client's name is cut to so many bytes.
 const NAME_BYTES: usize = 128;
@@ -86,19 +89,53 @@ pub(crate) struct Asker {
     /// Whether `user` in a body counts.
     is_trusted: bool,
     within: Vec<String>,
+    /// The key that the request was sent with.
+    account: Option<Arc<Account>>,
 }
 
 impl Asker {
     #[cfg(test)]
     pub(crate) fn stranger() -> Self {
-        Self { origin: Origin::Network, peer: "".into(), named: None, is_trusted: false, within: Vec::new() }
+        let (peer, within) = ("".into(), Vec::new());
+        Self { origin: Origin::Network, peer, named: None, is_trusted: false, within, account: None }
+    }
+
+    /// Writes into a request who asks, where the body says that `user` does.
+    pub(crate) fn sign(&self, common: &mut Common, user: Option<String>) {
+        common.origin = self.origin;
+        common.within = self.within();
+        let Some(account) = &self.account else {
+            common.client = self.client(user);
+            return;
+        };
+        account.name().clone_into(&mut common.client);
+        common.weight = account.weight();
+        if let Some(user) = self.user(user) {
+            // Two users of one program have secrets from each other, although it has one key.
+            common.person = Some(format!("{} {user}", account.name()));
+            common.within.insert(0, user);
+        }
+    }
+
+    /// Whom a trusted header or body names.
+    fn user(&self, user: Option<String>) -> Option<String> {
+        let user = user.filter(|user| self.is_trusted && !user.is_empty());
+        self.named.clone().or(user).map(cut)
+    }
+
+    /// The client of a connection that is not HTTP.
+    pub(crate) fn of_peer(peer: &Peer, origin: Origin) -> Self {
+        let within = vec![String::new(), format!("connection {}", peer.connection)];
+        Self { origin, peer: Arc::clone(&peer.name), named: None, is_trusted: false, within, account: None }
     }
 
     /// The client's name, where the body says that `user` asks. Where no name is trusted, it is the address, or the user id
     /// at the Unix socket. Requests of one client may continue from the state of each other's prompts.
     pub(crate) fn client(&self, user: Option<String>) -> String {
-        let user = user.filter(|user| self.is_trusted && !user.is_empty());
-        cut(self.named.clone().or(user).unwrap_or_else(|| self.peer.to_string()))
+        if let Some(account) = &self.account {
+            return account.name().to_owned();
+        }
+        self.user(user).unwrap_or_else(|| cut(self.peer.to_string()))
     }
 
     /// Who of the client asks: the key or the program, and the connection.
@@ -117,18 +154,20 @@ impl FromRequestParts<App> for Asker {
         let header = app.client_header.as_ref();
         let named = header.and_then(|name| parts.headers.get(name).map(|value| (name, value.as_bytes())));
         let named = named.filter(|(_, value)| !value.is_empty()).map(|(name, value)| said(name, value));
-        let within = vec![program(&parts.headers), connection];
-        Ok(Self { origin: app.surface.origin(), peer, named, is_trusted: header.is_some(), within })
+        let within = vec![program(&parts.headers, app.account.is_some()), connection];
+        let (origin, account) = (app.surface.origin(), app.account.clone());
+        Ok(Self { origin, peer, named, is_trusted: header.is_some(), within, account })
     }
 }
 
-/// The key that was sent, or else the program's name for itself.
-fn program(headers: &HeaderMap) -> String {
+/// The key that was sent, unless it is the client already, or else the program's name for itself.
+fn program(headers: &HeaderMap, is_client_a_key: bool) -> String {
     let of = |name: HeaderName| {
         let value = headers.get(&name)?.as_bytes();
         (!value.is_empty()).then(|| cut(said(&name, value)))
     };
-    KEYS.into_iter().chain([USER_AGENT]).find_map(of).unwrap_or_default()
+    let keys = KEYS.into_iter().filter(|_| !is_client_a_key);
+    keys.chain([USER_AGENT]).find_map(of).unwrap_or_default()
 }
 
 /// A name that is not too long.
@@ -170,6 +209,28 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_a_key_is_the_client_and_its_users_divide_what_it_has() {
+        let of_key = |is_trusted| Asker {
+            account: Some(Arc::new(Account::for_tests("ci", Some(3)))),
+            within: vec!["curl".into(), "connection 1".into()],
+            ..asker(None, is_trusted)
+        };
+        let signed = |asker: Asker| {
+            let mut common = Common::new("demo");
+            asker.sign(&mut common, Some("alice".into()));
+            (common.client, common.weight, common.person, common.within)
+        };
+        let (client, weight, person, within) = signed(of_key(false));
+        assert_eq!((client.as_str(), weight, person), ("ci", Some(3), None));
+        assert_eq!(within, ["curl", "connection 1"]);
+        let (client, _, person, within) = signed(of_key(true));
+        assert_eq!((client.as_str(), person.as_deref()), ("ci", Some("ci alice")));
+        assert_eq!(within, ["alice", "curl", "connection 1"]);
+        let (client, weight, ..) = signed(asker(None, true));
+        assert_eq!((client.as_str(), weight), ("alice", None));
+    }
+
+    #[test]
     fn a_name_is_cut_between_characters() {
         assert_eq!(asker(Some(&"ä".repeat(100)), true).client(None).len(), 128);
         assert_eq!(asker(Some(&("é".to_owned() + &"x".repeat(200))), true).client(None).len(), 128);
@@ -198,12 +259,14 @@ mod tests {
         };
         let agent = (USER_AGENT, "OpenAI/Python 1.0");
         let key = (AUTHORIZATION, "Bearer sk-1");
-        assert_eq!(program(&headers(&[])), "");
-        assert_eq!(program(&headers(std::slice::from_ref(&agent))), "OpenAI/Python 1.0");
-        let named = program(&headers(&[agent, key.clone()]));
+        assert_eq!(program(&headers(&[]), false), "");
+        assert_eq!(program(&headers(std::slice::from_ref(&agent)), false), "OpenAI/Python 1.0");
+        let both = headers(&[agent, key.clone()]);
+        let named = program(&both, false);
         assert!(named.starts_with("key ") && !named.contains("sk-1"), "{named}");
-        assert_eq!(named, program(&headers(&[key])));
-        assert!(program(&headers(&[(USER_AGENT, &"x".repeat(5_000))])).len() <= NAME_BYTES);
+        assert_eq!(named, program(&headers(&[key]), false));
+        assert_eq!(program(&both, true), "OpenAI/Python 1.0", "the key is the client");
+        assert!(program(&headers(&[(USER_AGENT, &"x".repeat(5_000))]), false).len() <= NAME_BYTES);
     }
 
     #[test]

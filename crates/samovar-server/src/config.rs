@@ -1,19 +1,31 @@
 //! What an owner may set about serving, with the limits that hold when nothing is said.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::tls::TlsFiles;
 
 /// How to serve. At least one of `listen` and `socket` must be given.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
-    /// Where to listen for HTTP. An address that other machines reach is refused unless
+    /// Where to listen for HTTP. An address that other machines reach is refused without a key, unless
     /// `insecure_no_auth` is set.
     pub listen: Option<SocketAddr>,
+    /// The files that `listen` is served over TLS with; `None` = plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Where to listen besides, for clients of Ollama that know no other address; under the same conditions.
+    pub ollama_listen: Option<SocketAddr>,
     /// The Unix socket of the owner; its directory is made (0700) when missing.
     pub socket: Option<PathBuf>,
-    /// Serve other machines although no client has to authenticate.
+    /// Serve other machines although there is no key. Where there is one, it is needed all the same.
     pub insecure_no_auth: bool,
+    /// The file of keys ([`crate::KeyFile`]). Once a key is in it, requests over TCP need one.
+    pub keys: Option<PathBuf>,
     /// Names by which clients may call this server in `Host`, besides those of this machine itself.
     pub allowed_hosts: Vec<String>,
     /// Web origins that may read answers, such as `https://chat.example.org`, besides those of this
@@ -22,10 +34,37 @@ pub struct ServeConfig {
     /// The header in which a trusted program in front of this server names the client for whom it asks, such as
     /// `x-openwebui-user-id`; then `user` in a body counts as well. Without it clients are told apart by address.
     pub client_header: Option<String>,
+    /// The file that gets a line for each request that has ended, if there is to be one.
+    pub audit_log: Option<PathBuf>,
+    /// The folder that keeps what each client used of each model, day by day; `None` = it is not counted.
+    pub usage_dir: Option<PathBuf>,
     /// Bounds on what clients send and how long they take.
     pub limits: Limits,
     /// How long running requests may take to end when the server leaves; then they end with what they have.
     pub drain: Duration,
+    /// What `GET /admin/config` answers; `None` where the program around this server has no settings to show.
+    pub settings: Option<SettingsSource>,
+}
+
+/// The settings in force as an object, with where each comes from and without secrets.
+#[derive(Clone)]
+pub struct SettingsSource(Arc<dyn Fn() -> Value + Send + Sync>);
+
+impl SettingsSource {
+    /// Settings that `read` tells whenever they are asked for; it may block for a file.
+    pub fn new(read: impl Fn() -> Value + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(crate) fn now(&self) -> Value {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for SettingsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SettingsSource").finish_non_exhaustive()
+    }
 }
 
 impl Default for ServeConfig {
@@ -33,13 +72,19 @@ impl Default for ServeConfig {
     fn default() -> Self {
         Self {
             listen: None,
+            tls: None,
+            ollama_listen: None,
             socket: None,
             insecure_no_auth: false,
+            keys: None,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             client_header: None,
+            audit_log: None,
+            usage_dir: None,
             limits: Limits::default(),
             drain: Duration::from_secs(30),
+            settings: None,
         }
     }
 }

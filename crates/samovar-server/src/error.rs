@@ -6,6 +6,10 @@ use std::path::PathBuf;
 
 use samovar_core::{ErrorKind, Failure, system_words};
 
+use crate::keys::KeyFileError;
+use crate::port_holder::PortHolder;
+use crate::tls::TlsError;
+
 /// Why a server does not start or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -15,6 +19,9 @@ pub enum Error {
     /// Other machines would reach a server that authenticates no client.
     #[error("refusing to listen on {0}: other machines could use this server without a key")]
     Exposed(SocketAddr),
+    /// The keys cannot be read.
+    #[error("refusing to listen: {0}")]
+    Keys(#[from] KeyFileError),
     /// The address is not to be had.
     #[error("cannot listen on {address}: {}", system_words(source))]
     Listen {
@@ -22,6 +29,25 @@ pub enum Error {
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
+    },
+    /// The files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The audit log cannot be written.
+    #[error("cannot write the audit log {path}: {}", system_words(source))]
+    AuditLog {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another program has the address at which Ollama's clients look.
+    #[error("cannot listen on {address} for Ollama's clients: {holder}")]
+    OllamaAddress {
+        /// The address.
+        address: SocketAddr,
+        /// Who has it.
+        holder: PortHolder,
     },
     /// The name of the header that names clients can not be one.
     #[error("{0:?} is not the name of a header")]
@@ -61,14 +87,16 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Nowhere | Self::ClientHeader(_) => ErrorKind::InvalidRequest,
+            Self::Tls(error) => error.kind(),
             Self::Exposed(_)
             | Self::OpenDirectory(_)
             | Self::StrangersDirectory { .. }
             | Self::NotALock(_) => ErrorKind::Forbidden,
-            Self::AlreadyServed(_) => ErrorKind::Busy,
+            Self::Keys(error) => error.kind(),
+            Self::AlreadyServed(_) | Self::OllamaAddress { .. } => ErrorKind::Busy,
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => ErrorKind::Busy,
             Self::Listen { .. } => ErrorKind::Unavailable,
-            Self::NotASocket(_) | Self::Socket { .. } => ErrorKind::Storage,
+            Self::NotASocket(_) | Self::Socket { .. } | Self::AuditLog { .. } => ErrorKind::Storage,
         }
     }
 
@@ -77,10 +105,16 @@ impl Error {
         match self {
             Self::Nowhere => "give an address or a socket path".to_owned(),
             Self::Exposed(address) => format!(
-                "listen on 127.0.0.1:{}, or say --insecure-no-auth if everyone who reaches it may use it",
+                "make a key with `samovar key add NAME`, listen on 127.0.0.1:{}, or say --insecure-no-auth if everyone who reaches it may use it",
                 address.port()
             ),
+            Self::Keys(error) => error.hint(),
+            Self::OllamaAddress { holder, .. } => holder.hint().to_owned(),
             Self::ClientHeader(_) => "write a name such as x-openwebui-user-id".to_owned(),
+            Self::Tls(error) => error.hint().to_owned(),
+            Self::AuditLog { .. } => {
+                "check the path that `server.audit_log` names, and who may write there".to_owned()
+            }
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 "another program has this port: choose another one with --port or `server.listen`, or 0 for any that is free"
                     .to_owned()

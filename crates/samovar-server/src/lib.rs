@@ -2,23 +2,26 @@
 //! owner's admin API.
 //!
 //! ```text
-//!   TCP, anyone ──► guard ─┬─► /v1/…                       OpenAI's API        openai/ ─┐
+//!   TCP ──► guard, keys ───┬─► /v1/…                       OpenAI's API        openai/ ─┐
 //!                          ├─► /v1/responses               the same, in items  responses┤
 //!                          ├─► /v1/messages                Anthropic's API     messages ┤
 //!                          ├─► / /api/…                    Ollama's API        ollama/ ─┤
 //!                          ├─► /rerank /embed /tokenize …  that of TEI         rerank, tei/ ─► embedding/ ─► runtime
 //!                          ├─► /completion /props /slots   llama-server's      llama_server/ ─► generation/ ─► runtime
 //!                          ├─► /healthz /readyz /metrics   operations          health, metrics
-//!   Unix socket, owner ────┴─► /admin/…  (owner only)      samovar's own CLI   admin/ ──┴─► generation/ ─► runtime
+//!   Unix socket, owner ────┼─► /admin/…  (owner, or a key) samovar's own CLI   admin/ ──┼─► generation/ ─► runtime
+//!                          └─► /rpc, or without HTTP       JSON-RPC 2.0        rpc/ ────┘
 //! ```
 //!
 //! Wire formats live here and nowhere else. Nothing here knows of models, memory or engines: a
 //! request becomes a [`samovar::Request`], and the answer's events become bytes.
 #![forbid(unsafe_code)]
 
+mod acceptor;
 mod activity;
 pub mod admin;
 mod app;
+mod audit;
 mod buffer_charge;
 mod client;
 mod config;
@@ -26,37 +29,57 @@ mod connection;
 mod connection_table;
 mod embedding;
 mod error;
+mod events;
 mod field;
 mod generation;
 mod health;
+mod keys;
 mod layer;
+mod ledger;
 mod llama_server;
 mod messages;
 mod metrics;
+mod moment;
 mod ndjson;
 mod ollama;
 mod openai;
+mod openapi;
 mod payload;
+mod port_holder;
+mod pulls;
 mod redact;
 mod refusal;
+mod request_record;
+mod request_table;
 mod rerank;
 mod responses;
+mod route;
 mod routes;
+mod rpc;
 mod serve;
 mod socket;
 mod tei;
+mod tls;
+mod usage;
 
 pub use activity::ServerHandle;
-pub use config::{Limits, ServeConfig};
+pub use config::{Limits, ServeConfig, SettingsSource};
 pub use error::Error;
-pub use field::{ANSWER_HEADERS, Field, REQUEST_HEADERS};
+pub use field::{ANSWER_HEADERS, Field, FieldValue, REQUEST_HEADERS};
+pub use keys::{KeyFile, KeyFileError, KeyRecord, KeyTerms, ParseScopeError, Scope, Secret};
 pub use metrics::{METRICS, MetricFamily};
 pub use openai::{error_type as openai_error_type, refused_fields};
-pub use routes::{ROUTES, Route};
+pub use openapi::{Answers, Api, document as openapi};
+pub use port_holder::PortHolder;
+pub use route::Route;
+pub use routes::ROUTES;
 pub use serve::{Server, serve};
 pub use socket::others_write;
+pub use tls::{TlsError, TlsFiles};
+pub use usage::read_usage;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 
@@ -64,21 +87,29 @@ use app::App;
 use refusal::Refusal;
 use routes::refuse;
 
-/// Every route of a listener.
+/// Every route of a listener. Those of the owner are there on every listener, and answer over TCP only with a key.
 fn router(app: &App) -> Router {
-    let served = ROUTES.iter().filter(|route| route.is_served_on(app.surface));
-    let routes =
-        served.fold(Router::new(), |routes, route| routes.route(&route.pattern(), (route.handler)()));
+    let routes = ROUTES.iter().fold(Router::new(), |routes, route| {
+        routes.route(&route.pattern(), layer::keyed((route.handler)(), route, app))
+    });
     layer::around(routes.fallback(unknown_route).method_not_allowed_fallback(wrong_method), app)
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> Response {
+    no_route(&method, &uri)
+}
+
+/// What is answered where no route is, or where it is not to be known that one is.
+fn no_route(method: &Method, uri: &Uri) -> Response {
     let message = format!("there is no route {method} {}", shortened(uri.path()));
     let refusal = Refusal::new(StatusCode::NOT_FOUND, refusal::UNKNOWN_ROUTE, message);
     refuse(uri.path(), refusal.with_hint(meant_by(uri.path())))
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Response {
+async fn wrong_method(State(app): State<App>, method: Method, uri: Uri) -> Response {
+    if ROUTES.iter().filter(|route| route.is_of(uri.path())).all(|route| route.is_hidden(&app)) {
+        return no_route(&method, &uri);
+    }
     let message = format!("{} does not take {method}", shortened(uri.path()));
     let methods: Vec<&str> =
         ROUTES.iter().filter(|route| route.is_of(uri.path())).map(|route| route.method).collect();

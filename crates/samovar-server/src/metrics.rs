@@ -15,12 +15,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use samovar::{CacheStatus, Summary};
 use samovar_core::ErrorKind;
-use samovar_core::generation::FinishReason;
 
 use crate::app::App;
 use crate::connection::Doing;
+use crate::keys::{Account, Reserved};
 use crate::redact::redact;
-use crate::routes::ROUTES;
+use crate::request_record::{EndedWork, finish_word};
+use crate::route::Route;
 
 mod buffers;
 mod described;
@@ -56,6 +57,10 @@ pub(crate) struct Metrics {
     in_flight: Gauge,
     connections: Gauge,
     dismissed: Family<Labels<1>, Counter>,
+    key_requests: Family<Labels<1>, Counter>,
+    key_tokens: Family<Labels<1>, Counter>,
+    key_refusals: Family<Labels<1>, Counter>,
+    tls_handshakes: Family<Labels<1>, Counter>,
 }
 
 impl Metrics {
@@ -76,6 +81,10 @@ impl Metrics {
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             dismissed: Family::default(),
+            key_requests: Family::default(),
+            key_tokens: Family::default(),
+            key_refusals: Family::default(),
+            tls_handshakes: Family::default(),
         };
         metrics.registry = std::sync::Arc::new(metrics.registered());
         metrics
@@ -95,13 +104,16 @@ impl Metrics {
         described::REQUESTS_IN_FLIGHT.register(&mut registry, self.in_flight.clone());
         described::HTTP_CONNECTIONS.register(&mut registry, self.connections.clone());
         described::HTTP_CONNECTIONS_DISMISSED.register(&mut registry, self.dismissed.clone());
+        described::KEY_REQUESTS.register(&mut registry, self.key_requests.clone());
+        described::KEY_TOKENS.register(&mut registry, self.key_tokens.clone());
+        described::KEY_REFUSALS.register(&mut registry, self.key_refusals.clone());
+        described::TLS_HANDSHAKES.register(&mut registry, self.tls_handshakes.clone());
         registry
     }
 
-    /// An answer was begun.
-    pub(crate) fn answered(&self, path: &str, status: StatusCode) {
-        let labels =
-            described::HTTP_RESPONSES.labelled([route(path).to_owned(), status.as_u16().to_string()]);
+    /// An answer of this route was begun.
+    pub(crate) fn answered(&self, route: &'static str, status: StatusCode) {
+        let labels = described::HTTP_RESPONSES.labelled([route.to_owned(), status.as_u16().to_string()]);
         self.responses.get_or_create(&labels).inc();
     }
 
@@ -119,14 +131,16 @@ impl Metrics {
         self.embedded_tokens.inc_by(u64::from(tokens));
     }
 
-    /// A generation ended.
-    pub(crate) fn done(&self, model: &str, summary: &Summary) {
-        let reason = match summary.finish {
-            FinishReason::Stop => "stop",
-            FinishReason::Length => "length",
-            FinishReason::TimedOut => "timed_out",
-            FinishReason::ToolCalls => "tool_calls",
-        };
+    /// A generation ended, or failed.
+    pub(crate) fn ended(&self, work: &EndedWork<'_>) {
+        match work.outcome {
+            Ok(summary) => self.done(work.model.unwrap_or_default(), summary),
+            Err(kind) => self.failed(kind),
+        }
+    }
+
+    fn done(&self, model: &str, summary: &Summary) {
+        let reason = finish_word(summary.finish);
         self.finished.get_or_create(&described::REQUESTS_FINISHED.labelled([reason.to_owned()])).inc();
         let usage = summary.usage;
         for (kind, count) in [
@@ -151,10 +165,27 @@ impl Metrics {
         }
     }
 
-    /// A generation failed.
-    pub(crate) fn failed(&self, kind: ErrorKind) {
+    fn failed(&self, kind: ErrorKind) {
         let labels = described::REQUEST_ERRORS.labelled([kind.surface().code.to_owned()]);
         self.errors.get_or_create(&labels).inc();
+    }
+
+    /// A request was sent with this key.
+    pub(crate) fn asked(&self, account: &Account) {
+        let labels = described::KEY_REQUESTS.labelled([account.label().to_owned()]);
+        self.key_requests.get_or_create(&labels).inc();
+    }
+
+    /// A generation has ended that used tokens of its key.
+    pub(crate) fn used(&self, reserved: &Reserved) {
+        let labels = described::KEY_TOKENS.labelled([reserved.account().label().to_owned()]);
+        self.key_tokens.get_or_create(&labels).inc_by(reserved.used());
+    }
+
+    /// A request was refused for want of a key, or for what its key may do.
+    pub(crate) fn kept_out(&self, kind: ErrorKind) {
+        let labels = described::KEY_REFUSALS.labelled([kind.surface().code.to_owned()]);
+        self.key_refusals.get_or_create(&labels).inc();
     }
 
     /// Counts a generation for as long as the result lives.
@@ -168,6 +199,12 @@ impl Metrics {
             let labels = described::HTTP_CONNECTIONS_DISMISSED.labelled([doing.word().to_owned()]);
             self.dismissed.get_or_create(&labels).inc();
         }
+    }
+
+    /// A TLS connection was begun, or not.
+    pub(crate) fn tls_handshake(&self, outcome: &'static str) {
+        let labels = described::TLS_HANDSHAKES.labelled([outcome.to_owned()]);
+        self.tls_handshakes.get_or_create(&labels).inc();
     }
 
     /// Counts a connection for as long as the result lives.
@@ -194,8 +231,8 @@ impl Drop for Counted {
 }
 
 /// The label of a path: its route's.
-fn route(path: &str) -> &'static str {
-    ROUTES.iter().find(|route| route.is_of(path)).map_or("other", |route| route.path)
+pub(crate) fn label(route: Option<&'static Route>) -> &'static str {
+    route.map_or("other", |route| route.path)
 }
 
 /// `GET /metrics`.
@@ -213,10 +250,12 @@ pub(crate) async fn scrape(State(app): State<App>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::route;
+    use super::label;
+    use crate::routes;
 
     #[test]
     fn labels_of_routes_are_bounded() {
+        let route = |path: &str| label(routes::of(path));
         assert_eq!(route("/v1/chat/completions"), "/v1/chat/completions");
         assert_eq!(route("/v1/models/a/b"), "/v1/models/{id}");
         assert_eq!(route("/wp-login.php"), "other");

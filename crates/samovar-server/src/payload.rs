@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, BodyStream, Limited};
 use samovar_core::byte_budget::Exhausted;
 use samovar_core::{ErrorKind, Failure};
 use serde::de::DeserializeOwned;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::config::Limits;
 use crate::refusal::Refusal;
@@ -17,6 +18,8 @@ use crate::refusal::Refusal;
 const UNREAD_BYTES: usize = 16 << 20;
 /// Bytes that are made room for before any has come.
 const FIRST_BYTES: u64 = 64 << 10;
+/// A body that takes about as long to read as a small request takes in all.
+const LONG_BYTES: usize = 128 << 10;
 /// How long they are read.
 const DISCARD: Duration = Duration::from_secs(2);
 
@@ -37,8 +40,14 @@ impl Payload {
             let message = format!("the body did not arrive within {:?}", limits.body_timeout);
             Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message))
         })?;
-        check_depth(&bytes, limits.json_depth)?;
-        Ok(Self { bytes })
+        let payload = Self { bytes };
+        payload.aside(|bytes| check_depth(bytes, limits.json_depth))?;
+        Ok(payload)
+    }
+
+    /// The body as it came.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.bytes
     }
 
     /// Bytes that came.
@@ -46,7 +55,7 @@ impl Payload {
         self.bytes.len()
     }
 
-    #[cfg(test)]
+    /// JSON that was read and bounded before.
     pub(crate) fn of(bytes: impl Into<Bytes>) -> Self {
         Self { bytes: bytes.into() }
     }
@@ -56,11 +65,20 @@ impl Payload {
     /// # Errors
     /// 400 that names the place of a syntax error, or the field that has the wrong type.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
-        check_is_object(&self.bytes)?;
-        let mut json = serde_json::Deserializer::from_slice(&self.bytes);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| refuse(&error))?;
-        json.end().map_err(|error| not_json(&error))?;
-        Ok(value)
+        self.aside(parse)
+    }
+
+    /// Does what takes long with a long body, without holding up the requests that wait for this thread.
+    fn aside<T>(&self, work: impl FnOnce(&[u8]) -> T) -> T {
+        let has_others = || {
+            let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+            flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread)
+        };
+        if self.bytes.len() >= LONG_BYTES && has_others() {
+            tokio::task::block_in_place(|| work(&self.bytes))
+        } else {
+            work(&self.bytes)
+        }
     }
 
     /// The same, where nothing at all stands for `{}`.
@@ -70,6 +88,18 @@ impl Payload {
     pub(crate) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Refusal> {
         if self.bytes.is_empty() { Ok(T::default()) } else { self.parse() }
     }
+}
+
+/// Reads a value. The place of a mistake is looked for only when there is one: to keep track of places takes twice as long.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    check_is_object(bytes)?;
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| refuse(&error))?;
+    json.end().map_err(|error| not_json(&error))?;
+    Ok(value)
 }
 
 async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {

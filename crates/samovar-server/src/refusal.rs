@@ -31,6 +31,8 @@ impl Refusal {
         let kind = match status {
             StatusCode::NOT_FOUND => ErrorKind::NotFound,
             StatusCode::FORBIDDEN => ErrorKind::Forbidden,
+            StatusCode::UNAUTHORIZED => ErrorKind::Unauthenticated,
+            StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
             status if status.is_server_error() => ErrorKind::Internal,
             _ => ErrorKind::InvalidRequest,
         };

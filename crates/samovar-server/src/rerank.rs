@@ -49,16 +49,16 @@ struct Rerank {
 
 /// The same with what they mean.
 pub(crate) const FIELDS: &[Field] = &[
-    field("query", "What is looked for. Required."),
+    field("query", "What is looked for. Required.").text(),
     field(
         "documents",
         "What may answer it, in Jina's and Cohere's form: texts, or objects with `text`; at most 10,000. This or `texts` is required.",
-    ),
-    field("texts", "The same in the form of text-embeddings-inference, whose answer is a bare array."),
-    field("top_n", "Only so many of the best. Default: all."),
-    field("return_documents", "True: each result repeats its document. Default: false."),
-    field("return_text", "The same for `texts`."),
-    field("raw_scores", "True: scores as the model gives them; else each becomes a number from 0 to 1."),
+    ).list(),
+    field("texts", "The same in the form of text-embeddings-inference, whose answer is a bare array.").texts(),
+    field("top_n", "Only so many of the best. Default: all.").integer(),
+    field("return_documents", "True: each result repeats its document. Default: false.").boolean(),
+    field("return_text", "The same for `texts`.").boolean(),
+    field("raw_scores", "True: scores as the model gives them; else each becomes a number from 0 to 1.").boolean(),
     field(
         "truncate",
         "What becomes of documents that are too long: true or `end`, the end is left out; `start`, the beginning is; false or `none`, the request is refused with both counts. Default: true.",

@@ -2,87 +2,18 @@
 //! the reference are read from this table. Nothing is answered here.
 
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{delete, get, head, post};
 
-use crate::app::{App, Surface};
 use crate::embedding::terms;
-use crate::field::Field;
 use crate::generation::request_terms;
+use crate::keys::Scope;
+use crate::openapi::Answers;
 use crate::refusal::Refusal;
-use crate::{admin, health, llama_server, messages, metrics, ollama, openai, rerank, responses, tei};
-
-/// A route.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug)]
-pub struct Route {
-    /// `GET`, `POST` or `DELETE`.
-    pub method: &'static str,
-    /// Its path; `{id}` stands for any text.
-    pub path: &'static str,
-    /// Whether it is served on the Unix socket alone.
-    pub is_owners: bool,
-    /// What it does.
-    pub about: &'static str,
-    /// The fields of its body, in groups. Others are passed over, or refused by name ([`crate::refused_fields`]); the owner's
-    /// routes take no others.
-    pub fields: &'static [&'static [Field]],
-    pub(crate) handler: fn() -> MethodRouter<App>,
-    /// Writes a refusal as its clients read it.
-    refuse: fn(Refusal) -> Response,
-}
-
-impl Route {
-    /// As the router knows it.
-    pub(crate) fn pattern(&self) -> String {
-        self.path.replace("{id}", "{*id}")
-    }
-
-    /// Whether a request for `path` comes here.
-    pub(crate) fn is_of(&self, path: &str) -> bool {
-        match self.path.split_once('{') {
-            Some((before, _)) => path.starts_with(before),
-            None => path == self.path,
-        }
-    }
-
-    pub(crate) fn is_served_on(&self, surface: Surface) -> bool {
-        !self.is_owners || surface == Surface::Local
-    }
-
-    const fn new(
-        method: &'static str,
-        path: &'static str,
-        about: &'static str,
-        handler: fn() -> MethodRouter<App>,
-    ) -> Self {
-        Self { method, path, is_owners: false, about, fields: &[], handler, refuse: openai::refuse }
-    }
-
-    /// Whether `path` lies below it.
-    fn is_above(&self, path: &str) -> bool {
-        self.path != "/" && path.strip_prefix(self.path).is_some_and(|rest| rest.starts_with('/'))
-    }
-
-    const fn of_anthropic(self) -> Self {
-        Self { refuse: messages::refuse, ..self }
-    }
-
-    const fn for_owner(self) -> Self {
-        Self { is_owners: true, refuse: admin::refuse, ..self }
-    }
-
-    const fn of_ollama(self) -> Self {
-        Self { refuse: ollama::refuse, ..self }
-    }
-
-    const fn for_llama_server(self) -> Self {
-        Self { refuse: llama_server::refuse, ..self }
-    }
-
-    const fn with(self, fields: &'static [&'static [Field]]) -> Self {
-        Self { fields, ..self }
-    }
-}
+use crate::route::Route;
+use crate::{
+    admin, events, health, llama_server, messages, metrics, ollama, openai, openapi, rerank, responses, rpc,
+    tei,
+};
 
 /// Every route; the last one ends the daemon.
 pub const ROUTES: &[Route] = &[
@@ -98,11 +29,26 @@ pub const ROUTES: &[Route] = &[
         post(responses::create::create)
     })
     .with(&[responses::create::FIELDS, request_terms::FIELDS]),
+    Route::new(
+        "POST",
+        "/v1/responses/input_tokens",
+        "OpenAI: how many tokens such an input has as a prompt; nothing is computed.",
+        || post(responses::count::count),
+    )
+    .with(&[responses::create::FIELDS, request_terms::FIELDS]),
     Route::new("POST", "/v1/messages", "Anthropic: an answer to a conversation, whole or streamed.", || {
         post(messages::create::create)
     })
     .of_anthropic()
     .with(&[messages::create::FIELDS, request_terms::FIELDS]),
+    Route::new(
+        "POST",
+        "/v1/messages/count_tokens",
+        "Anthropic: how many tokens a conversation has as a prompt, with its tools; nothing is computed.",
+        || post(messages::count::count),
+    )
+    .of_anthropic()
+    .with(&[messages::count::FIELDS, request_terms::FIELDS]),
     Route::new("POST", "/v1/embeddings", "OpenAI: a vector for each input.", || {
         post(openai::embeddings::create)
     })
@@ -136,40 +82,61 @@ pub const ROUTES: &[Route] = &[
         "/info",
         "text-embeddings-inference: `?model=NAME`: what an embedder's vectors are, with a fingerprint that stored vectors should carry.",
         || get(tei::info::info),
-    ),
+    )
+    .asked(terms::QUERY),
     Route::new("POST", "/completion", "llama-server: a text continued, whole or streamed.", || {
         post(llama_server::completion::complete)
     })
     .for_llama_server()
-    .with(&[llama_server::FIELDS]),
+    .with(&[llama_server::PROMPT, llama_server::FIELDS]),
     Route::new("POST", "/completions", "The same.", || post(llama_server::completion::complete))
         .for_llama_server()
-        .with(&[llama_server::FIELDS]),
+        .with(&[llama_server::PROMPT, llama_server::FIELDS]),
+    Route::new("POST", "/infill", "llama-server: a gap in a text filled in, whole or streamed.", || {
+        post(llama_server::infill::fill_in)
+    })
+    .for_llama_server()
+    .with(&[llama_server::infill::FIELDS, llama_server::FIELDS]),
+    Route::new(
+        "POST",
+        "/apply-template",
+        "llama-server: the text that a conversation becomes by the model's chat template; nothing is computed.",
+        || post(llama_server::apply_template::apply),
+    )
+    .for_llama_server()
+    .with(&[openai::chat::FIELDS, llama_server::apply_template::FIELDS]),
     Route::new(
         "GET",
         "/props",
         "llama-server: `?model=NAME`: a model's context, slots and usual sampling.",
         || get(llama_server::props::props),
     )
-    .for_llama_server(),
+    .for_llama_server()
+    .asked(llama_server::PROPS_QUERY),
     Route::new(
         "GET",
         "/slots",
         "llama-server: `?model=NAME`: a model's slots, and which are in use; with `&fail_on_no_slot=1` 503 if all are.",
         || get(llama_server::props::slots),
     )
-    .for_llama_server(),
+    .for_llama_server()
+    .asked(llama_server::SLOTS_QUERY),
     Route::new("GET", "/health", "llama-server: 200 while requests are accepted, 503 while the daemon shuts down.", || {
         get(llama_server::props::health)
     })
-    .for_llama_server(),
-    Route::new("GET", "/v1/health", "The same.", || get(llama_server::props::health)).for_llama_server(),
+    .for_llama_server()
+    .needs(Scope::Open),
+    Route::new("GET", "/v1/health", "The same.", || get(llama_server::props::health))
+        .for_llama_server()
+        .needs(Scope::Open),
     Route::new("GET", "/v1/models", "OpenAI: the models that requests may name.", || {
         get(openai::models::list)
     }),
     Route::new("GET", "/v1/models/{id}", "OpenAI: one model.", || get(openai::models::one)),
     Route::new("GET", "/", "Ollama: says that it is running; `HEAD` as well.", || get(ollama::root::running))
-        .of_ollama(),
+        .of_ollama()
+        .answering(Answers::Text)
+        .needs(Scope::Open),
     Route::new(
         "GET",
         "/api/version",
@@ -206,20 +173,64 @@ pub const ROUTES: &[Route] = &[
     Route::new(
         "POST",
         "/api/pull",
-        "Ollama: fetches a model, on the socket alone; on the port it succeeds for one that is here.",
+        "Ollama: fetches a model, for the owner, or a key of the scope `manage`; for others it succeeds for one that is here.",
         || post(ollama::pull::pull),
     )
     .of_ollama()
     .with(&[ollama::pull::FIELDS]),
     Route::new("POST", "/api/push", "Ollama: refused.", || post(ollama::manage::push)).of_ollama(),
-    Route::new("POST", "/api/copy", "Ollama: refused.", || post(ollama::manage::copy)).of_ollama(),
-    Route::new("POST", "/api/create", "Ollama: refused.", || post(ollama::manage::create)).of_ollama(),
-    Route::new("DELETE", "/api/delete", "Ollama: refused.", || delete(ollama::manage::delete)).of_ollama(),
-    Route::new("GET", "/healthz", "200 while the process lives.", || get(health::live)),
+    Route::new("POST", "/api/copy", "Ollama: another name for a model, for the owner, or a key of the scope `manage`.", || {
+        post(ollama::manage::copy)
+    })
+    .of_ollama()
+    .needs(Scope::Manage)
+    .with(&[ollama::manage::COPY_FIELDS]),
+    Route::new(
+        "POST",
+        "/api/create",
+        "Ollama: a name over a model, with what its requests begin with, for the owner, or a key of the scope `manage`.",
+        || post(ollama::create::create),
+    )
+    .of_ollama()
+    .needs(Scope::Manage)
+    .with(&[ollama::create::FIELDS]),
+    Route::new(
+        "DELETE",
+        "/api/delete",
+        "Ollama: deletes a created name, for the owner, or a key of the scope `manage`; or a model of the store, for the owner, or a key of the scope `admin`.",
+        || delete(ollama::manage::delete),
+    )
+    .of_ollama()
+    .needs(Scope::Manage)
+    .with(&[ollama::manage::DELETE_FIELDS]),
+    Route::new(
+        "HEAD",
+        "/api/blobs/{id}",
+        "Ollama: 200 if bytes of this digest are here, else 404; for the owner, or a key of the scope `manage`.",
+        || head(ollama::blobs::head),
+    )
+    .of_ollama()
+    .needs(Scope::Manage),
+    Route::new(
+        "POST",
+        "/api/blobs/{id}",
+        "Ollama: takes in bytes of this digest, for `/api/create`; for the owner, or a key of the scope `manage`.",
+        || post(ollama::blobs::send),
+    )
+    .of_ollama()
+    .needs(Scope::Manage)
+    .with_bytes(),
+    Route::new("GET", "/healthz", "200 while the process lives.", || get(health::live)).needs(Scope::Open),
     Route::new("GET", "/readyz", "200 while requests are accepted, 503 while the daemon shuts down.", || {
         get(health::ready)
+    })
+    .needs(Scope::Open),
+    Route::new("GET", "/metrics", "Prometheus; see [metrics](metrics.md).", || get(metrics::scrape))
+        .answering(Answers::Metrics)
+        .needs(Scope::Manage),
+    Route::new("GET", "/openapi.json", "These routes with their fields, as an OpenAPI document.", || {
+        get(openapi::serve)
     }),
-    Route::new("GET", "/metrics", "Prometheus; see [metrics](metrics.md).", || get(metrics::scrape)),
     Route::new("GET", "/admin/stats", "Counters and gauges, as `samovar stats --json` prints them.", || {
         get(admin::facts::stats)
     })
@@ -229,12 +240,43 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/admin/why", "`?model=NAME`: the pool's latest decisions about a model.", || {
         get(admin::facts::why)
     })
+    .for_owner()
+    .asked(admin::fields::MODEL_QUERY),
+    Route::new(
+        "GET",
+        "/admin/config",
+        "The settings in force, each with where it comes from, without secrets, as `samovar config --json` prints them; what changed since the start.",
+        || get(admin::facts::config),
+    )
+    .for_owner()
+    .needs(Scope::Admin),
+    Route::new(
+        "GET",
+        "/admin/usage",
+        "`?by=key,model,day&since_ms=…`: requests and tokens, by client, model and day (UTC).",
+        || get(admin::facts::usage),
+    )
+    .for_owner()
+    .asked(admin::fields::USAGE_QUERY),
+    Route::new("GET", "/admin/disk", "What the models take of the disk, as `samovar df --json` prints it.", || {
+        get(admin::disk::usage)
+    })
     .for_owner(),
+    Route::new(
+        "GET",
+        "/admin/events",
+        "Server-sent events for a dashboard: a `snapshot` first, then a `delta` for each change; `last-event-id` goes on after an event.",
+        || get(events::events),
+    )
+    .for_owner()
+    .answering(Answers::Events),
     Route::new("POST", "/admin/generate", "An answer as events, one JSON object a line.", || {
         post(admin::generate::generate)
     })
     .for_owner()
-    .with(&[admin::fields::GENERATE]),
+    .needs(Scope::Admin)
+    .with(&[admin::fields::GENERATE])
+    .answering(Answers::Lines),
     Route::new(
         "POST",
         "/admin/embed",
@@ -242,18 +284,23 @@ pub const ROUTES: &[Route] = &[
         || post(admin::embed::embed),
     )
     .for_owner()
-    .with(&[admin::fields::EMBED]),
+    .needs(Scope::Admin)
+    .with(&[admin::fields::EMBED])
+    .answering(Answers::Lines),
     Route::new("POST", "/admin/tokenize", "Token ids of texts.", || post(admin::embed::tokenize))
         .for_owner()
+        .needs(Scope::Admin)
         .with(&[admin::fields::TOKENIZE]),
     Route::new("POST", "/admin/detokenize", "Texts of token ids.", || post(admin::embed::detokenize))
         .for_owner()
+        .needs(Scope::Admin)
         .with(&[admin::fields::DETOKENIZE]),
     Route::new("POST", "/admin/warm", "Loads a model; progress as events, one JSON object a line.", || {
         post(admin::warm::warm)
     })
     .for_owner()
-    .with(&[admin::fields::WARM]),
+    .with(&[admin::fields::WARM])
+    .answering(Answers::Lines),
     Route::new(
         "POST",
         "/admin/pack",
@@ -261,7 +308,45 @@ pub const ROUTES: &[Route] = &[
         || post(admin::pack::pack),
     )
     .for_owner()
-    .with(&[admin::fields::PACK]),
+    .with(&[admin::fields::PACK])
+    .answering(Answers::Lines),
+    Route::new(
+        "POST",
+        "/admin/pull",
+        "Fetches a model; progress as events, one JSON object a line. A client that hangs up cancels it, unless `background` is true.",
+        || post(admin::pull::pull),
+    )
+    .for_owner()
+    .with(&[admin::fields::PULL])
+    .answering(Answers::JsonOrLines),
+    Route::new("POST", "/admin/pull/cancel", "Stops the fetches of a model that `/admin/pull` began; what they fetched is kept.", || {
+        post(admin::pull::cancel)
+    })
+    .for_owner()
+    .with(&[admin::fields::CANCEL_PULL]),
+    Route::new("POST", "/admin/rm", "Removes a model from the disk. One that is in use stays.", || {
+        post(admin::disk::remove)
+    })
+    .for_owner()
+    .needs(Scope::Admin)
+    .with(&[admin::fields::REMOVE]),
+    Route::new("POST", "/admin/gc", "Removes from the disk what is past its limits.", || post(admin::disk::collect))
+        .for_owner()
+    .needs(Scope::Admin)
+        .with(&[admin::fields::COLLECT]),
+    Route::new(
+        "POST",
+        "/admin/verify",
+        "Reads models on disk and holds them against their digests; progress as events, one JSON object a line.",
+        || post(admin::disk::verify),
+    )
+    .for_owner()
+    .with(&[admin::fields::VERIFY])
+    .answering(Answers::Lines),
+    Route::new("POST", "/admin/clear", "Empties a level of the cache.", || post(admin::disk::clear))
+        .for_owner()
+    .needs(Scope::Admin)
+        .with(&[admin::fields::CLEAR]),
     Route::new("POST", "/admin/pin", "Pins a model, or lets it go.", || post(admin::commands::pin))
         .for_owner()
         .with(&[admin::fields::PIN]),
@@ -274,11 +359,32 @@ pub const ROUTES: &[Route] = &[
         "Reads the configuration again; what changed, and what needs a restart.",
         || post(admin::commands::reload),
     )
-    .for_owner(),
+    .for_owner()
+    .needs(Scope::Admin),
+    Route::new("POST", "/admin/keys/reload", "Reads the file of keys again.", || {
+        post(admin::commands::reload_keys)
+    })
+    .for_owner()
+    .needs(Scope::Admin),
+    Route::new(
+        "POST",
+        "/rpc",
+        "JSON-RPC 2.0, on the Unix socket alone: one message, answered whole, or with its notifications as one object a line for clients that accept `application/x-ndjson`; `rpc.discover` lists the methods.",
+        || post(rpc::post),
+    )
+    .for_owner()
+    .needs(Scope::Admin)
+    .of_rpc(),
     Route::new("POST", "/admin/shutdown", "Stops the daemon.", || post(admin::commands::shutdown))
         .for_owner()
+        .needs(Scope::Admin)
         .with(&[admin::fields::SHUTDOWN]),
 ];
+
+/// The route that a request for `path` comes to, if there is one.
+pub(crate) fn of(path: &str) -> Option<&'static Route> {
+    ROUTES.iter().find(|route| route.is_of(path))
+}
 
 /// A refusal of a request for `path`, as clients of its route read it. Where there is no such route, the first one whose path has the
 /// same beginning says how; OpenAI's clients come to all other paths.
@@ -287,6 +393,11 @@ pub(crate) fn refuse(path: &str, refusal: Refusal) -> Response {
     let route = ROUTES.iter().find(|route| route.is_of(path) || route.is_above(path));
     let route = route.or_else(|| ROUTES.iter().find(alike));
     route.map_or(openai::refuse as fn(Refusal) -> Response, |route| route.refuse)(refusal)
+}
+
+/// Whether the bodies of requests for `path` are bytes of any kind, rather than JSON.
+pub(crate) fn takes_bytes(path: &str) -> bool {
+    ROUTES.iter().any(|route| route.takes_bytes && route.is_of(path))
 }
 
 /// The first part of a path that has several.
@@ -353,7 +464,8 @@ mod tests {
                 // Reranking is what documents are for, Ollama's API has fields of its own, and llama-server has the schema next to
                 // the grammar.
                 let is_of_rerank = route.path.ends_with("/rerank") && field.name == "documents";
-                let is_of_llama_server = route.path.starts_with("/completion") && field.name == "json_schema";
+                let is_of_llama_server = ["/completion", "/completions", "/infill"].contains(&route.path)
+                    && field.name == "json_schema";
                 let is_of_others = is_of_rerank || is_of_llama_server || route.path.starts_with("/api/");
                 assert!(!refused.contains(&field.name) || is_of_others, "{}", field.name);
             }
@@ -361,11 +473,18 @@ mod tests {
     }
 
     #[test]
-    fn only_the_owners_routes_are_kept_from_the_network() {
+    fn the_owners_routes_need_more_than_a_key_for_asking_models() {
         for route in ROUTES {
-            assert_eq!(route.is_owners, route.path.starts_with("/admin/"), "{}", route.path);
-            assert_eq!(route.is_served_on(Surface::Network), !route.is_owners, "{}", route.path);
-            assert!(route.is_served_on(Surface::Local), "{}", route.path);
+            let is_owners = route.path.starts_with("/admin/") || route.path == "/rpc";
+            assert_eq!(route.is_owners, is_owners, "{}", route.path);
+            assert!(!route.is_owners || !Scope::Infer.covers(route.scope), "{}", route.path);
         }
+    }
+
+    #[test]
+    fn only_what_says_that_the_server_lives_needs_no_key() {
+        let open: Vec<&str> =
+            ROUTES.iter().filter(|route| route.scope == Scope::Open).map(|route| route.path).collect();
+        assert_eq!(open, ["/health", "/v1/health", "/", "/healthz", "/readyz"]);
     }
 }

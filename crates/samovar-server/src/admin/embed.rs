@@ -50,8 +50,6 @@ pub(crate) async fn detokenize(
 /// The terms of what the owner asks.
 fn common(asker: &Asker, model: String) -> Common {
     let mut common = Common::new(model);
-    common.client = asker.client(None);
-    common.within = asker.within();
-    common.origin = asker.origin;
+    asker.sign(&mut common, None);
     common
 }

@@ -1,30 +1,41 @@
 //! What the owner may know.
 
+use std::time::Duration;
+
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use samovar::Stats;
+use samovar_core::{ErrorKind, Failure};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::Refused;
-use super::wire::{DaemonStats, ModelList, WhyAnswer};
+use super::wire::{DaemonStats, GroupBy, ModelList, UsageReport, WhyAnswer};
 use crate::app::App;
 use crate::refusal::Refusal;
 
 /// `GET /admin/stats`.
 pub(crate) async fn stats(State(app): State<App>) -> Json<DaemonStats<Stats>> {
-    Json(DaemonStats {
+    Json(of_daemon(&app).await)
+}
+
+/// The numbers of the runtime, and of the daemon around it.
+pub(crate) async fn of_daemon(app: &App) -> DaemonStats<Stats> {
+    DaemonStats {
         pid: std::process::id(),
         listen: app.listen,
+        tls: app.has_tls,
         socket: app.socket.clone(),
         requests_in_flight: app.server.in_flight(),
         idle_ms: app.server.idle_for().as_millis() as u64,
         stats: app.runtime.stats_and_stored().await,
-    })
+    }
 }
 
 /// `GET /admin/models`.
 pub(crate) async fn models(State(app): State<App>) -> Json<ModelList> {
-    Json(ModelList { models: app.runtime.models().await })
+    Json(ModelList { models: app.models().await })
 }
 
 #[derive(Debug, Deserialize)]
@@ -35,11 +46,65 @@ pub(crate) struct Subject {
 /// `GET /admin/why?model=NAME`.
 pub(crate) async fn why(
     State(app): State<App>,
-    Query(subject): Query<Subject>,
+    subject: Result<Query<Subject>, QueryRejection>,
 ) -> Result<Json<WhyAnswer>, Refused> {
+    let Query(subject) = subject.map_err(|rejection| {
+        Refusal::invalid("model", format!("the query cannot be read: {}", rejection.body_text()))
+            .with_hint("write /admin/why?model=NAME")
+    })?;
     let model =
         subject.model.ok_or_else(|| Refusal::invalid("model", "say which model: /admin/why?model=NAME"))?;
+    app.check_order(&model).await?;
     let decisions = app.runtime.why(&model).await?.into_iter().map(Into::into).collect();
     let packed = app.runtime.packed(&model).await.ok();
     Ok(Json(WhyAnswer { model, decisions, packed }))
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct UsageQuery {
+    /// How far back, in milliseconds.
+    since_ms: Option<u64>,
+    /// `key`, `model` and `day`, with commas.
+    by: Option<String>,
+}
+
+/// `GET /admin/usage?by=key,model&since_ms=604800000`.
+pub(crate) async fn usage(
+    State(app): State<App>,
+    asked: Result<Query<UsageQuery>, QueryRejection>,
+) -> Result<Json<UsageReport>, Refused> {
+    let Query(asked) = asked.map_err(|rejection| {
+        Refusal::invalid("since_ms", format!("the query cannot be read: {}", rejection.body_text()))
+            .with_hint("write /admin/usage?by=key,model,day&since_ms=604800000")
+    })?;
+    let words = asked.by.as_deref().unwrap_or("key,model").split(',').filter(|word| !word.is_empty());
+    let by: Result<Vec<GroupBy>, String> = words.map(str::parse).collect();
+    let by =
+        by.map_err(|reason| Refusal::invalid("by", reason).with_hint("write /admin/usage?by=key,model,day"))?;
+    let usage = app.ledgers.usage.as_ref().ok_or_else(|| {
+        Failure::new(ErrorKind::Unsupported, "this daemon does not count what clients use")
+            .with_hint("write `usage = true` under [server] in samovar.toml, and restart the daemon")
+    })?;
+    Ok(Json(usage.report(asked.since_ms.map(Duration::from_millis), by).await?))
+}
+
+/// `GET /admin/config`.
+pub(crate) async fn config(State(app): State<App>) -> Result<Json<Value>, Refused> {
+    let source = app.settings.clone().ok_or_else(|| {
+        Failure::new(ErrorKind::Unsupported, "this server was built into a program, which has its settings")
+            .with_hint("ask that program")
+    })?;
+    // What was changed is taken in first, as before every request.
+    let (changes, problem) = match app.runtime.reload().await {
+        Ok(changes) => (Some(changes), None),
+        Err(failure) => (None, Some(failure)),
+    };
+    let mut settings = tokio::task::spawn_blocking(move || source.now())
+        .await
+        .map_err(|_| Failure::new(ErrorKind::Internal, "the settings could not be read"))?;
+    if let Some(settings) = settings.as_object_mut() {
+        settings.insert("changes".to_owned(), json!(changes));
+        settings.insert("problem".to_owned(), json!(problem));
+    }
+    Ok(Json(settings))
 }

@@ -9,7 +9,7 @@ use samovar_core::Failure;
 
 use super::Refused;
 use super::wire::{GenerateBody, GenerateEvent};
-use crate::app::App;
+use crate::app::{App, Surface};
 use crate::client::Asker;
 use crate::generation::params::check_sampling;
 use crate::generation::running::Running;
@@ -31,11 +31,15 @@ pub(super) fn stream(app: &App, asker: &Asker, mut request: Request) -> Result<R
     let common = &mut request.common;
     // All commands of the owner share one memory.
     common.person = Some(asker.client(None));
-    // The owner is believed; who says nothing is told apart by user id.
-    if common.client.is_empty() {
-        common.client = asker.client(None);
+    // The owner is believed; who says nothing is told apart by user id. The client of a request with a key is the key, which has
+    // no head start.
+    let named = std::mem::take(&mut common.client);
+    asker.sign(common, None);
+    if app.surface != Surface::Local {
+        common.priority = 0;
+    } else if !named.is_empty() {
+        common.client = named;
     }
-    common.within = asker.within();
     let running = Running::start(app, request)?;
     let events = unfold(running, |mut running| async move {
         loop {

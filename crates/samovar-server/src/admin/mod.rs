@@ -1,8 +1,14 @@
 //! The owner's API over the Unix socket, which Samovar's own command line speaks.
 //!
 //! ```text
-//!   facts      GET   /admin/stats /admin/models /admin/why
+//!   facts      GET   /admin/stats /admin/models /admin/why /admin/usage /admin/config
+//!   disk       GET   /admin/disk
+//!              POST  /admin/rm /admin/gc /admin/clear
+//!                    /admin/verify                           progress, one object a line
+//!   pull       POST  /admin/pull /admin/pull/cancel          progress, one object a line
+//!   (events/)  GET   /admin/events                           server-sent events
 //!   commands   POST  /admin/pin /admin/unload /admin/reload /admin/shutdown
+//!                    /admin/keys/reload
 //!   warm       POST  /admin/warm                               progress, one object a line
 //!   pack       POST  /admin/pack                               progress, one object a line
 //!   generate   POST  /admin/generate                           events, one object a line
@@ -10,14 +16,17 @@
 //!                    /admin/tokenize /admin/detokenize
 //! ```
 //!
-//! Its routes do not exist on a network port. Errors may name files: only the owner reads them.
+//! On a network port its routes exist only for keys of the scope that each needs. Errors may name files: the owner reads them, and those to
+//! whom the owner gave such a key.
 
 pub(crate) mod commands;
+pub(crate) mod disk;
 pub(crate) mod embed;
 pub(crate) mod facts;
 pub(crate) mod fields;
 pub(crate) mod generate;
 pub(crate) mod pack;
+pub(crate) mod pull;
 pub(crate) mod warm;
 pub mod wire;
 

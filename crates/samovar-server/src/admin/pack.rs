@@ -19,6 +19,7 @@ const EVENT_CAPACITY: usize = 16;
 /// `POST /admin/pack`.
 pub(crate) async fn pack(State(app): State<App>, body: Body) -> Result<Response, Refused> {
     let order: PackBody = Payload::read(body, &app.limits).await?.parse()?;
+    app.check_order(&order.model).await?;
     let in_flight = app.server.begin();
     let runtime = app.runtime.clone();
     let (events, lines) = mpsc::channel(EVENT_CAPACITY);

@@ -20,6 +20,12 @@ const EVENT_CAPACITY: usize = 16;
 /// `POST /admin/warm`.
 pub(crate) async fn warm(State(app): State<App>, body: Body) -> Result<Response, Refused> {
     let order: WarmBody = Payload::read(body, &app.limits).await?.parse()?;
+    app.check_order(&order.model).await?;
+    Ok(ndjson::response(ReceiverStream::new(begin(&app, order))))
+}
+
+/// Loads the model, and tells how it gets on; the last event is `Done` or `Failed`.
+pub(crate) fn begin(app: &App, order: WarmBody) -> mpsc::Receiver<WarmEvent> {
     let in_flight = app.server.begin();
     let runtime = app.runtime.clone();
     let (events, lines) = mpsc::channel(EVENT_CAPACITY);
@@ -33,7 +39,7 @@ pub(crate) async fn warm(State(app): State<App>, body: Body) -> Result<Response,
         events.send(last).await.ok();
         drop(in_flight);
     });
-    Ok(ndjson::response(ReceiverStream::new(lines)))
+    lines
 }
 
 async fn load(runtime: &Runtime, order: &WarmBody, events: &mpsc::Sender<WarmEvent>) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! One connection: HTTP/1.1 with a bound on everything a client may send or keep waiting for.
 //!
 //! ```text
-//!   stream ─► parser ─► Exchange ─► routes      tracker: what it is doing, for how long it may, and who may have its place
+//!   stream ─► (TLS) ─► parser ─► Exchange ─► routes      tracker: what it is doing, for how long it may, and who may have its place
 //! ```
 
 mod body;
@@ -26,10 +26,14 @@ use tower::ServiceExt;
 use crate::activity::{Phase, ServerHandle};
 use crate::client::Peer;
 use crate::config::Limits;
+use crate::tls::Tls;
 use body::Exchange;
 pub(crate) use half_open::HalfOpen;
-use stream::Stream;
+pub(crate) use stream::Stream;
 pub(crate) use tracker::{ConnectionTracker, Doing, State};
+
+/// Time for the last words to a client.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What each connection of a listener shares.
 #[derive(Clone)]
@@ -39,6 +43,30 @@ pub(crate) struct ConnectionContext {
     /// For what requests hold.
     pub(crate) budget: ByteBudget,
     pub(crate) server: ServerHandle,
+}
+
+/// The same over TLS. The handshake counts as waiting for the first byte of a request: with that byte's time, and closed for
+/// other connections as early.
+pub(crate) async fn serve_secured<S>(
+    stream: S,
+    peer: Peer,
+    tracker: &ConnectionTracker,
+    context: ConnectionContext,
+    tls: &Tls,
+) where
+    S: AsyncRead + AsyncWrite + HalfOpen + Unpin + Send + 'static,
+{
+    let secured = tokio::select! {
+        secured = tls.handshake(stream) => secured,
+        _ = tracker.over(&context.limits) => {
+            tls.was_dropped();
+            None
+        }
+        () = context.server.reached(Phase::Draining) => None,
+    };
+    if let Some(secured) = secured {
+        serve(secured, peer, tracker, context).await;
+    }
 }
 
 /// Serves one connection to its end. When the server leaves, the request that runs is answered and
@@ -114,24 +142,39 @@ async fn answer(routes: Router, request: axum::extract::Request) -> axum::respon
         Err(never) => match never {},
     }
 }
+
 /// Tells a client that comes when all connections are taken to try again, and closes.
-pub(crate) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+pub(crate) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(stream: S) {
     const BODY: &str = r#"{"error":{"message":"all connections are in use","type":"overloaded_error","param":null,"code":"busy"}}"#;
-    let head = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         retry-after: 1\r\nconnection: close\r\n\r\n{BODY}",
-        BODY.len()
+    answer_unread(stream, "503 Service Unavailable\r\nretry-after: 1", BODY).await;
+}
+
+/// Answers a request that is not read with this status, the headers after it, and this JSON, and closes.
+pub(crate) async fn answer_unread<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    status: &str,
+    body: &str,
+) {
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
     );
+    let written = tokio::time::timeout(GOODBYE, stream.write_all(answer.as_bytes())).await;
+    if matches!(written, Ok(Ok(()))) {
+        close(stream).await;
+    }
+}
+
+/// Closes once the client has: a close with unread bytes would throw away what was written last. A client that takes longer than a
+/// second is not waited for.
+pub(crate) async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let goodbye = async {
-        stream.write_all(head.as_bytes()).await?;
         stream.shutdown().await?;
-        // A close with unread bytes would throw the answer away.
         let mut unread = [0; 4096];
         while stream.read(&mut unread).await? > 0 {}
         io::Result::Ok(())
     };
-    // A client that takes longer than a second is not waited for.
-    let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A stream whose writes fail when its reader takes nothing for too long, and whose end is that of its client.
-pub(super) struct Stream<S> {
+pub(crate) struct Stream<S> {
     inner: S,
     tracker: ConnectionTracker,
     time_limit: Duration,
@@ -51,7 +51,7 @@ enum End {
 }
 
 impl<S: HalfOpen> Stream<S> {
-    pub(super) fn new(inner: S, tracker: ConnectionTracker, time_limit: Duration) -> Self {
+    pub(crate) fn new(inner: S, tracker: ConnectionTracker, time_limit: Duration) -> Self {
         Self { inner, tracker, time_limit, stalled: None, end: None }
     }
 
@@ -182,7 +182,9 @@ impl<S: AsyncWrite + HalfOpen + Unpin> AsyncWrite for Stream<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        // Over TLS there may be something to write.
+        let shut = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.watch(cx, shut)
     }
 }
 

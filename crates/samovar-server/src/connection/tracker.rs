@@ -127,6 +127,21 @@ impl ConnectionTracker {
         });
     }
 
+    /// Whether requests are under way on a connection that is not HTTP.
+    pub(crate) fn serves(&self, is_busy: bool) {
+        let next = if is_busy { Doing::Serving } else { Doing::Idle };
+        self.go(|doing| ((doing == Doing::Serving) != is_busy).then_some(next));
+    }
+
+    /// Resolves when it is to be closed for another connection.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn dismissed(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.state.subscribe().wait_for(|state| state.is_dismissed).await;
+    }
+
     /// It is to be closed for another connection.
     pub(crate) fn dismiss(&self) {
         self.state.send_modify(|state| state.is_dismissed = true);
@@ -136,7 +151,7 @@ impl ConnectionTracker {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(super) async fn over(&self, limits: &Limits) -> Doing {
+    pub(crate) async fn over(&self, limits: &Limits) -> Doing {
         let mut changes = self.state.subscribe();
         loop {
             let state = *changes.borrow_and_update();

@@ -20,6 +20,8 @@ pub(crate) enum Ability {
     Tokenize,
     /// Write text.
     Generate,
+    /// Fill in gaps in texts.
+    Infill,
 }
 
 impl Ability {
@@ -30,6 +32,7 @@ impl Ability {
             Self::Rerank => can("rerank"),
             Self::Tokenize => true,
             Self::Generate => can("generate"),
+            Self::Infill => can("infill"),
         }
     }
 
@@ -39,6 +42,7 @@ impl Ability {
             Self::Rerank => "reranks",
             Self::Tokenize => "tokenizes",
             Self::Generate => "writes text",
+            Self::Infill => "fills in text",
         }
     }
 }
@@ -50,9 +54,10 @@ impl Ability {
 /// 400 that names those which can, where there is none or several.
 pub(crate) async fn model(app: &App, asked: Option<String>, ability: Ability) -> Result<String, Refusal> {
     if let Some(model) = asked.filter(|model| !model.is_empty()) {
+        app.check_model(&model)?;
         return Ok(model);
     }
-    let known = app.runtime.models().await;
+    let known = app.models().await;
     let able = |ability: Ability| -> Vec<String> {
         known.iter().filter(|model| ability.is_of(model)).map(|model| model.name.clone()).collect()
     };

@@ -24,13 +24,17 @@ pub(crate) struct Terms {
     user: Option<String>,
 }
 
-/// The same with what they mean.
+/// What the query of a route without a body may say.
+pub(crate) const QUERY: &[Field] =
+    &[field("model", "The model; the only one here that can do the work when it is absent.").text()];
+
+/// The fields of a body with what they mean.
 pub(crate) const FIELDS: &[Field] = &[
     field(
         "model",
         "The model. `/v1/embeddings` requires it. The other routes also take it from the query (`?model=NAME`), and choose the only model here that can do the work where it is absent.",
-    ),
-    field("timeout", "Seconds that the whole answer may take, from 0.001 to 86400."),
+    ).text(),
+    field("timeout", "Seconds that the whole answer may take, from 0.001 to 86400.").number(),
     field(
         "keep_alive",
         "How long the model stays ready afterwards, such as `10m`; within `server.keep_alive_floor` and `server.keep_alive_ceiling` for requests over HTTP.",
@@ -38,8 +42,8 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "priority",
         "`interactive`: somebody waits for it, and it is computed before all bulk work; `bulk`: it is a part of an import. When it is absent, up to 16 short inputs and up to 256 documents to rerank are interactive. Requests over HTTP with more than 256 inputs are always bulk.",
-    ),
-    field("user", "The client. It counts only if `server.client_header` is set."),
+    ).one_of(&["interactive", "bulk"]),
+    field("user", "The client. It counts only if `server.client_header` is set.").text(),
 ];
 
 /// What a request wants, apart from its inputs.

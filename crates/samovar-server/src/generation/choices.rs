@@ -15,6 +15,7 @@ use super::phase::is_speech;
 use super::running::Running;
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
+use crate::request_record::RequestRecord;
 
 /// Choices of one request that run at the same time; the rest starts as these end.
 const AT_THE_SAME_TIME: usize = 8;
@@ -37,6 +38,7 @@ pub(crate) struct Choices {
     traces: Vec<TraceView>,
     deadline: Option<Instant>,
     client: String,
+    record: RequestRecord,
     /// Counts the copies of their prompts.
     _held: BufferCharge,
     /// Whether any choice has said or ended anything.
@@ -60,6 +62,7 @@ impl Choices {
             traces: Vec::new(),
             deadline,
             client,
+            record: RequestRecord::current(app),
             _held: held,
             has_spoken: false,
         };
@@ -80,7 +83,7 @@ impl Choices {
         if let Some(deadline) = self.deadline {
             request.common.deadline = Some(deadline.saturating_duration_since(Instant::now()));
         }
-        let running = Running::start(&self.app, request)?;
+        let running = Running::start_for(self.record.clone(), &self.app, request)?;
         self.traces.push(running.trace());
         let events = stream::unfold(running, move |mut running| async move {
             let event = running.next().await?;

@@ -27,11 +27,11 @@ pub(crate) struct RequestTerms {
 
 /// The same with what they mean.
 pub(crate) const FIELDS: &[Field] = &[
-    field("model", "The model. Required."),
+    field("model", "The model. Required.").text(),
     field(
         "timeout",
         "Seconds that the whole answer may take, from 0.001 to 86400; then what there is of it is returned, or an error where there is none yet.",
-    ),
+    ).number(),
     field(
         "keep_alive",
         "How long the model stays ready afterwards, such as `10m`; within `server.keep_alive_floor` and `server.keep_alive_ceiling` for requests over HTTP.",
@@ -39,8 +39,8 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "context_tokens",
         "Tokens of context that the request needs, if the model's setting is less: up to `server.context_ceiling_tokens` for requests over HTTP, up to what the model was trained with on the socket; a loaded model grows to them.",
-    ),
-    field("user", "The client. It counts only if `server.client_header` is set."),
+    ).integer(),
+    field("user", "The client. It counts only if `server.client_header` is set.").text(),
 ];
 
 impl RequestTerms {
@@ -66,9 +66,7 @@ impl RequestTerms {
         common.deadline = deadline::of(self.timeout, headers)?;
         common.keep_alive = self.keep_alive;
         common.context_tokens = params::whole("context_tokens", self.context_tokens, &CONTEXT)?;
-        common.client = asker.client(self.user);
-        common.within = asker.within();
-        common.origin = asker.origin;
+        asker.sign(&mut common, self.user);
         Ok(common)
     }
 }

@@ -1,36 +1,44 @@
-//! Counts every answer, and turns a panic into one.
+//! Counts every answer, keeps the record of its request until its last byte, and turns a panic into one.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
 
 use super::RequestId;
 use crate::app::App;
+use crate::client::Peer;
+use crate::metrics;
 use crate::refusal::Refusal;
-use crate::routes::refuse;
+use crate::request_record::RequestRecord;
+use crate::routes::{self, refuse};
 
 pub(super) async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-    let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let (route, method) = (routes::of(&path), request.method().clone());
+    let is_admin = route.is_some_and(|route| route.is_owners) && method != Method::GET;
+    let address = request.extensions().get::<Peer>().map(|peer| Arc::clone(peer.name()));
+    let record = RequestRecord::begin(&app.ledger, &id, address.as_deref().unwrap_or_default(), method);
+    record.came_to(metrics::label(route), is_admin);
+    let outcome = AssertUnwindSafe(record.during(next.run(request))).catch_unwind().await;
     let response = outcome.unwrap_or_else(|_| {
         tracing::error!(path, id, "a handler panicked");
         let message = format!("a fault of the server; request {id}");
         refuse(&path, Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message))
     });
     tracing::debug!(path, id, status = response.status().as_u16(), "answered");
-    app.metrics.answered(&path, response.status());
-    response
+    app.metrics.answered(metrics::label(route), response.status());
+    record.answered(response.status());
+    response.map(|body| record.until_end_of(body))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::Router;
     use axum::body::Body;
     use axum::routing::get;

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::{App, Surface};
 use crate::refusal::Refusal;
-use crate::routes::refuse;
+use crate::routes::{refuse, takes_bytes};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PRIVATE_NETWORK_ASKED: HeaderName = HeaderName::from_static("access-control-request-private-network");
@@ -22,11 +22,12 @@ const PRIVATE_NETWORK_ALLOWED: HeaderName = HeaderName::from_static("access-cont
 /// Schemes of desktop programs with web views; a web page cannot have them.
 const PROGRAM_SCHEMES: [&str; 3] = ["app", "tauri", "vscode-webview"];
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
-const REQUEST_HEADERS: [&str; 9] = [
+const REQUEST_HEADERS: [&str; 10] = [
     "accept",
     "authorization",
     "cache-control",
     "content-type",
+    "last-event-id",
     "user-agent",
     "x-api-key",
     "x-request-id",
@@ -34,7 +35,10 @@ const REQUEST_HEADERS: [&str; 9] = [
     "x-requested-with",
 ];
 const REQUEST_HEADER_FAMILIES: [&str; 3] = ["x-stainless-", "openai-", "anthropic-"];
-const RESPONSE_HEADERS: &str = "retry-after, retry-after-ms, server-timing, x-queue-position, x-request-id, \
+const RESPONSE_HEADERS: &str = "retry-after, retry-after-ms, server-timing, x-queue-position, \
+                                x-ratelimit-limit-requests, x-ratelimit-limit-tokens, \
+                                x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, \
+                                x-ratelimit-reset-requests, x-ratelimit-reset-tokens, x-request-id, \
                                 x-samovar-cache, x-samovar-tier, x-samovar-version, x-should-retry";
 
 /// Who may call this server, and by which name.
@@ -91,7 +95,7 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     }
     // No browser speaks to a Unix socket.
     if app.surface == Surface::Local {
-        return match content_type(request.method(), request.headers()) {
+        return match check_body(&request) {
             Ok(()) => next.run(request).await,
             Err(refusal) => refuse(request.uri().path(), refusal),
         };
@@ -105,7 +109,7 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     {
         return share(preflight(request.headers()), origin.as_ref());
     }
-    if let Err(refusal) = content_type(request.method(), request.headers()) {
+    if let Err(refusal) = check_body(&request) {
         return share(refuse(request.uri().path(), refusal), origin.as_ref());
     }
     share(next.run(request).await, origin.as_ref())
@@ -158,6 +162,14 @@ fn host(request: &Request) -> Option<String> {
     }
     let authority: Authority = first.to_str().ok()?.parse().ok()?;
     Some(authority.host().to_owned())
+}
+
+/// Bytes that a route takes as they are may be of any type: such a route is its owner's, whom it knows by more than that.
+fn check_body(request: &Request) -> Result<(), Refusal> {
+    if takes_bytes(request.uri().path()) {
+        return Ok(());
+    }
+    content_type(request.method(), request.headers())
 }
 
 /// A browser sends other types without asking first, so JSON alone is proof of a preflight.

@@ -19,21 +19,15 @@ pub(super) struct Form {
     pub(super) model: String,
     /// What the request asked for.
     settings: Value,
-    /// The stop string that ends an answer which ends by itself, where it can be nothing else; empty if there are several.
-    only_word: Option<String>,
     has_probs: bool,
     response_fields: Vec<String>,
 }
 
 impl Form {
     pub(super) fn of(wanted: &Wanted) -> Self {
-        let Generate { stop, ignore_eos, constraint, .. } = &wanted.generate;
-        let is_word = *ignore_eos && constraint.is_none() && !stop.is_empty();
-        let word = if let [only] = stop.as_slice() { only.clone() } else { String::new() };
         Self {
             model: String::new(),
             settings: settings(wanted),
-            only_word: is_word.then_some(word),
             has_probs: wanted.has_probs,
             response_fields: wanted.response_fields.clone(),
         }
@@ -63,7 +57,7 @@ impl Form {
 
     /// The end of a streamed answer, or a whole one without its probabilities.
     pub(super) fn last(&self, index: usize, text: &str, tokens: &[TokenLogprob], end: &Summary) -> Value {
-        let (stop_type, word) = self.stop_type(end.finish);
+        let (stop_type, word) = stop_type(end);
         let object = json!({
             "index": index,
             "content": text,
@@ -82,15 +76,14 @@ impl Form {
         });
         chosen(object, &self.response_fields)
     }
+}
 
-    /// An answer that ended by itself ended at its end, unless only a stop string can have ended it: the runtime does not tell
-    /// which it was.
-    fn stop_type(&self, finish: FinishReason) -> (&'static str, &str) {
-        match (finish, &self.only_word) {
-            (FinishReason::Length | FinishReason::TimedOut, _) => ("limit", ""),
-            (FinishReason::Stop | FinishReason::ToolCalls, Some(word)) => ("word", word.as_str()),
-            (FinishReason::Stop | FinishReason::ToolCalls, None) => ("eos", ""),
-        }
+/// What ended the answer, and the stop string if one did.
+fn stop_type(end: &Summary) -> (&'static str, &str) {
+    match (end.finish, &end.stopped_by) {
+        (FinishReason::Length | FinishReason::TimedOut, _) => ("limit", ""),
+        (FinishReason::Stop, Some(word)) => ("word", word.as_str()),
+        (FinishReason::Stop | FinishReason::ToolCalls, _) => ("eos", ""),
     }
 }
 

@@ -38,12 +38,23 @@ pub(crate) async fn complete(
 ) -> Result<Response, Refused> {
     let payload = Payload::read(body, &app.limits).await?;
     let wanted = payload.parse::<Options>()?.check(&asker, &headers)?;
+    respond(app, payload, wanted, asked.model, Ability::Generate).await
+}
+
+/// Answers what is wanted by the model that the body names, or that is `named`, or else the only one with this ability.
+pub(super) async fn respond(
+    app: App,
+    payload: Payload,
+    wanted: Wanted,
+    named: Option<String>,
+    ability: Ability,
+) -> Result<Response, Refused> {
     let mut held = BufferCharge::new(&app, &wanted.common.client);
     // What it says is in what is wanted.
     drop(payload);
     let mut form = Form::of(&wanted);
     let is_streamed = wanted.is_streamed;
-    let requests = Box::pin(requests(&app, wanted, asked.model, &mut held)).await?;
+    let requests = Box::pin(requests(&app, wanted, (named, ability), &mut held)).await?;
     let count = requests.len();
     let mut choices = Choices::start(&app, requests, held)?;
     let opening = if is_streamed { choices.open_soon().await? } else { choices.open().await? };
@@ -65,13 +76,13 @@ pub(crate) async fn complete(
 async fn requests(
     app: &App,
     wanted: Wanted,
-    named: Option<String>,
+    (named, ability): (Option<String>, Ability),
     held: &mut BufferCharge,
 ) -> Result<Vec<Request>, Refusal> {
     let Wanted { model, mut common, mut generate, prompts, biases_by_text, answers, .. } = wanted;
     held.add(prompts.iter().map(Prompt::waiting_bytes).sum())?;
     let model = model.filter(|model| !model.is_empty()).or(named);
-    common.model = target::model(app, model, Ability::Generate).await?;
+    common.model = target::model(app, model, ability).await?;
     let _in_flight = admit(app, &mut common)?;
     let lookup = Lookup::new(app, &common);
     generate.sampling.logit_bias.extend(lookup.biases(biases_by_text).await?);
@@ -99,6 +110,7 @@ fn own_bytes(generate: &Generate) -> usize {
     let of_input = match &generate.input {
         Input::Text(text) => text.len(),
         Input::Tokens(ids) => size_of_val(ids.as_slice()),
+        Input::Infill(infill) => infill.bytes() + size_of_val(infill.chunks.as_slice()),
         _ => 0,
     };
     let of_constraint = generate.constraint.as_ref().map_or(0, |constraint| constraint.source().len());

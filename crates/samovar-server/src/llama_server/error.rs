@@ -43,6 +43,8 @@ const fn error_type(kind: ErrorKind) -> &'static str {
         ErrorKind::ContextExceeded => "exceed_context_size_error",
         ErrorKind::NotFound => "not_found_error",
         ErrorKind::Forbidden => "permission_error",
+        ErrorKind::Unauthenticated => "authentication_error",
+        ErrorKind::RateLimited => "rate_limit_error",
         ErrorKind::Unsupported => "not_supported_error",
         ErrorKind::Busy | ErrorKind::Unavailable => "unavailable_error",
         _ => "server_error",

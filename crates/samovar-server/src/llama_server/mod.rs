@@ -1,5 +1,5 @@
-//! llama-server's API as editors use it: `/completion`, `/props`, `/slots` and `/health`. Its routes for token ids are in `tei/`, because
-//! text-embeddings-inference has the same paths.
+//! llama-server's API as editors use it: `/completion`, `/infill`, `/apply-template`, `/props`, `/slots` and `/health`. Its routes for token
+//! ids are in `tei/`, because text-embeddings-inference has the same paths.
 //!
 //! ```text
 //!   body ─► options + prompt, logit_bias ─► lookup ─► Request × answers ─► Choices ─► open ─┬─► stream ─► SSE
@@ -7,13 +7,14 @@
 //!                                          token ids)
 //! ```
 //!
-//! llama-server has one model. Here `model` in the body or `?model=NAME` names one; if it is absent, the only model that writes text does the
-//! work. `/infill` and `/apply-template` are not here: nothing tells the daemon a model's tokens for filling in, or the text that a worker
-//! renders.
+//! llama-server has one model. Here `model` in the body or `?model=NAME` names one; if it is absent, the only model that can do the work does
+//! it. `infill` goes the way of `completion` with another prompt; `apply_template` has the model's worker render a conversation.
 
 mod answer;
+pub(crate) mod apply_template;
 pub(crate) mod completion;
 mod error;
+pub(crate) mod infill;
 mod logit_bias;
 mod lookup;
 mod options;
@@ -23,4 +24,5 @@ mod query;
 mod stream;
 
 pub(crate) use error::refuse;
-pub(crate) use options::FIELDS;
+pub(crate) use options::{FIELDS, PROMPT};
+pub(crate) use query::{PROPS_QUERY, SLOTS_QUERY};

@@ -1,6 +1,7 @@
 //! What a completion may set, in llama-server's words.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use samovar::{Common, Constraint, Generate, Input, SamplingOptions};
@@ -22,6 +23,8 @@ const ANSWERS: RangeInclusive<f64> = 1.0..=8.0;
 /// Choices of one response: prompts times answers.
 const MOST_CHOICES: usize = 128;
 const MOST_REPEAT_LAST: f64 = 65_536.0;
+/// Milliseconds of an answer.
+const PREDICT_MS: RangeInclusive<f64> = 0.0..=86_400_000.0;
 /// Fields of an answer that may be chosen.
 const RESPONSE_FIELDS: usize = 64;
 
@@ -54,74 +57,84 @@ pub(super) struct Options {
     return_tokens: Option<bool>,
     response_fields: Option<Vec<String>>,
     lora: Option<Vec<Value>>,
+    t_max_predict_ms: Option<f64>,
     timeout: Option<f64>,
     keep_alive: Option<KeepAlive>,
     context_tokens: Option<f64>,
     user: Option<String>,
 }
 
-/// The same with what they mean.
+/// The field that has what is continued, with what it means.
+pub(crate) const PROMPT: &[Field] = &[field(
+    "prompt",
+    "What to continue: a text, a list of token ids and texts, an object with `prompt_string`, or a list of these. Control tokens in it count. Required.",
+)];
+
+/// The other fields with what they mean.
 pub(crate) const FIELDS: &[Field] = &[
-    field("model", "The model; also `?model=NAME`. The only model here that writes text where it is absent."),
     field(
-        "prompt",
-        "What to continue: a text, a list of token ids and texts, an object with `prompt_string`, or a list of these. Control tokens in it count. Required.",
-    ),
-    field("stream", "True: the answer comes as it is generated, as server-sent events."),
+        "model",
+        "The model; also `?model=NAME`. The only model here that can do the work where it is absent.",
+    ).text(),
+    field("stream", "True: the answer comes as it is generated, as server-sent events.").boolean(),
     field(
         "n_predict",
         "Tokens to generate at most; -1 or -2 = as many as the context holds, 0 = compute the prompt alone. Default: -1.",
-    ),
-    field("max_tokens", "The same by another name; `n_predict` counts where both are given."),
-    field("n_cmpl", "Answers to each prompt, from 1 to 8. The answer to several is a list."),
-    field("n", "The same by another name; `n_cmpl` counts where both are given."),
+    ).integer(),
+    field("max_tokens", "The same by another name; `n_predict` counts where both are given.").integer(),
+    field("n_cmpl", "Answers to each prompt, from 1 to 8. The answer to several is a list.").integer(),
+    field("n", "The same by another name; `n_cmpl` counts where both are given.").integer(),
     field(
         "temperature",
         "Up to 2; 0 and less = always the likeliest token. Default: what the model's author set, or else 0.8.",
-    ),
-    field("top_k", "Draw from so many of the likeliest tokens; 0 or -1 = all."),
-    field("top_p", "Draw from the smallest set of tokens whose probability reaches it."),
-    field("min_p", "Drop tokens less likely than this times the likeliest."),
-    field("repeat_penalty", "Divide the likelihood of tokens that appeared lately; 1 = off."),
+    ).number(),
+    field("top_k", "Draw from so many of the likeliest tokens; 0 or -1 = all.").integer(),
+    field("top_p", "Draw from the smallest set of tokens whose probability reaches it.").number(),
+    field("min_p", "Drop tokens less likely than this times the likeliest.").number(),
+    field("repeat_penalty", "Divide the likelihood of tokens that appeared lately; 1 = off.").number(),
     field(
         "repeat_last_n",
         "How many of the last tokens the penalties look at, up to 65536, which is also -1; 0 = off.",
-    ),
-    field("frequency_penalty", "From -2 to 2. Default: 0."),
-    field("presence_penalty", "From -2 to 2. Default: 0."),
-    field("seed", "A whole number; the same seed and prompt give the same text. -1 = another each time."),
+    ).integer(),
+    field("frequency_penalty", "From -2 to 2. Default: 0.").number(),
+    field("presence_penalty", "From -2 to 2. Default: 0.").number(),
+    field("seed", "A whole number; the same seed and prompt give the same text. -1 = another each time.").integer(),
     field(
         "logit_bias",
         "What is added to the logits of tokens, from -100 to 100, or false for never: `[[token, bias], …]` or `{\"token\": bias}`; a token is an id, or a text that stands for each of its tokens; at most 1024.",
     ),
     field("stop", "A text that ends the answer, or up to 16 of them."),
-    field("grammar", "What the answer must look like, in GBNF; not with `json_schema`."),
-    field("json_schema", "The JSON schema that the answer must fit; `{}` = any JSON."),
-    field("ignore_eos", "True: generate on past the model's own end."),
-    field("n_probs", "Tell how likely each token was, with so many alternatives, up to 128; 0 = do not."),
+    field("grammar", "What the answer must look like, in GBNF; not with `json_schema`.").text(),
+    field("json_schema", "The JSON schema that the answer must fit; `{}` = any JSON.").object(),
+    field("ignore_eos", "True: generate on past the model's own end.").boolean(),
+    field("n_probs", "Tell how likely each token was, with so many alternatives, up to 128; 0 = do not.").integer(),
     field(
         "post_sampling_probs",
         "False or absent; true is refused: probabilities are those before sampling.",
-    ),
+    ).boolean(),
     field(
         "return_tokens",
         "True: `tokens` of the answer has the ids of its tokens; they are also there with `n_probs`.",
-    ),
+    ).boolean(),
     field(
         "response_fields",
         "The fields that the answer's object, or a stream's last one, has; `timings/prompt_n` is a field of a field. All where it is absent.",
-    ),
-    field("lora", "Empty or absent; anything else is refused: adapters are settings of a model's name."),
+    ).texts(),
+    field(
+        "t_max_predict_ms",
+        "Milliseconds that the answer may take from its first token on: after that it ends as soon as it has a line break. 0 = no limit.",
+    ).integer(),
+    field("lora", "Empty or absent; anything else is refused: adapters are settings of a model's name.").list(),
     field(
         "timeout",
         "Seconds that the whole answer may take, from 0.001 to 86400; then what there is of it is returned, or an error where there is none yet.",
-    ),
+    ).number(),
     field(
         "keep_alive",
         "How long the model stays ready afterwards, such as `10m`; within `server.keep_alive_floor` and `server.keep_alive_ceiling` for requests over HTTP.",
     ),
-    field("context_tokens", "Tokens of context that the request needs, as for `/v1/completions`."),
-    field("user", "The client. It counts only if `server.client_header` is set."),
+    field("context_tokens", "Tokens of context that the request needs, as for `/v1/completions`.").integer(),
+    field("user", "The client. It counts only if `server.client_header` is set.").text(),
 ];
 
 /// What a request wants.
@@ -147,7 +160,21 @@ impl Options {
     ///
     /// # Errors
     /// 400 that names the parameter, and its range where it has one.
-    pub(super) fn check(self, asker: &Asker, headers: &HeaderMap) -> Result<Wanted, Refusal> {
+    pub(super) fn check(mut self, asker: &Asker, headers: &HeaderMap) -> Result<Wanted, Refusal> {
+        let prompts = prompt::read(self.prompt.take())?;
+        self.check_with(prompts, asker, headers)
+    }
+
+    /// Checks everything but the prompts, which are these.
+    ///
+    /// # Errors
+    /// As [`Options::check`].
+    pub(super) fn check_with(
+        self,
+        prompts: Vec<Prompt>,
+        asker: &Asker,
+        headers: &HeaderMap,
+    ) -> Result<Wanted, Refusal> {
         self.refuse_unsupported()?;
         let Biases { by_id, by_text } = logit_bias::read(self.logit_bias)?;
         let n_cmpl = params::whole("n_cmpl", self.n_cmpl, &ANSWERS)?;
@@ -156,7 +183,6 @@ impl Options {
         let length = n_predict.or(params::length("max_tokens", self.max_tokens.map(unlimited))?);
         let n_probs = params::whole("n_probs", self.n_probs, &PROBS)?.filter(|count| *count > 0);
         let returns_tokens = self.return_tokens.unwrap_or(false);
-        let prompts = prompt::read(self.prompt)?;
         if prompts.len().saturating_mul(answers as usize) > MOST_CHOICES {
             let message =
                 format!("{} prompts times `n_cmpl` are more than {MOST_CHOICES} answers", prompts.len());
@@ -179,6 +205,9 @@ impl Options {
         generate.stop = params::stop(self.stop)?;
         generate.constraint = constraint(self.grammar, self.json_schema)?;
         generate.ignore_eos = self.ignore_eos.unwrap_or(false);
+        let limit_ms = params::whole("t_max_predict_ms", self.t_max_predict_ms, &PREDICT_MS)?;
+        let limit_ms = limit_ms.filter(|ms| *ms > 0);
+        generate.answer_limit = limit_ms.map(|ms| Duration::from_millis(u64::from(ms)));
         // A token's id comes with its probability.
         generate.logprobs = n_probs.or(returns_tokens.then_some(0));
         let terms = RequestTerms {
@@ -270,7 +299,7 @@ mod tests {
     #[test]
     fn the_described_fields_are_those_that_are_parsed() {
         use crate::field::{names, parsed};
-        assert_eq!(names(FIELDS), parsed::<Options>());
+        assert_eq!(names(&[PROMPT, FIELDS].concat()), parsed::<Options>());
     }
 
     #[test]
@@ -288,6 +317,8 @@ mod tests {
         assert_eq!(of(json!({ "repeat_last_n": -1 })).sampling.repeat_last_tokens, Some(65_536));
         assert_eq!(of(json!({ "seed": 4_294_967_295_u32 })).sampling.seed, None);
         assert_eq!(of(json!({ "seed": 3 })).sampling.seed, Some(3));
+        assert_eq!(of(json!({ "t_max_predict_ms": 0 })).answer_limit, None);
+        assert_eq!(of(json!({ "t_max_predict_ms": 250 })).answer_limit, Some(Duration::from_millis(250)));
         assert_eq!(of(json!({ "n_probs": 0 })).logprobs, None);
         assert_eq!(of(json!({ "n_probs": 0, "return_tokens": true })).logprobs, Some(0));
         assert_eq!(of(json!({ "n_probs": 3, "return_tokens": true })).logprobs, Some(3));
@@ -317,6 +348,7 @@ mod tests {
             (json!({ "n_probs": 129 }), "n_probs"),
             (json!({ "n_predict": -3 }), "n_predict"),
             (json!({ "n_cmpl": 0 }), "n_cmpl"),
+            (json!({ "t_max_predict_ms": -1 }), "t_max_predict_ms"),
             (json!({ "repeat_last_n": -2 }), "repeat_last_n"),
             (json!({ "temperature": 3 }), "temperature"),
             (json!({ "temperature": "hot" }), "temperature"),

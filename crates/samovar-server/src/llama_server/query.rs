@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::error::Refused;
 use crate::app::App;
+use crate::field::{Field, field};
 use crate::refusal::Refusal;
 
 /// The fields that the routes know; others are ignored.
@@ -15,6 +16,14 @@ pub(crate) struct Asked {
     /// `/slots`: an error is the answer if no slot is free.
     pub(super) fail_on_no_slot: Option<String>,
 }
+
+const MODEL: Field =
+    field("model", "The model; the only one here that writes text when it is absent.").text();
+/// What `/props` is asked by.
+pub(crate) const PROPS_QUERY: &[Field] = &[MODEL];
+/// What `/slots` is asked by.
+pub(crate) const SLOTS_QUERY: &[Field] =
+    &[MODEL, field("fail_on_no_slot", "Not empty: 503 if no slot is free.").text()];
 
 impl FromRequestParts<App> for Asked {
     type Rejection = Refused;

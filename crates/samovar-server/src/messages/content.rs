@@ -28,12 +28,8 @@ pub(super) fn of(
     messages: Option<Vec<WireMessage>>,
 ) -> Result<Vec<Message>, Refusal> {
     let messages = messages.ok_or_else(|| Refusal::invalid("messages", "`messages` is missing"))?;
-    let Some(last) = messages.last() else {
+    if messages.is_empty() {
         return Err(Refusal::invalid("messages", "`messages` must hold at least one message"));
-    };
-    if last.role == "assistant" {
-        let text = "the last message is the assistant's, and an answer that is begun cannot be continued";
-        return Err(Refusal::unsupported("messages", text).with_hint("end with a message of the user"));
     }
     let mut said: Vec<Message> = system_text(system)?.map(Message::system).into_iter().collect();
     for (at, message) in messages.into_iter().enumerate() {
@@ -51,6 +47,18 @@ pub(super) fn of(
         }
     }
     Ok(said)
+}
+
+/// Refuses messages that end with a part of an answer.
+///
+/// # Errors
+/// 400 where they do.
+pub(super) fn refuse_begun_answer(messages: &[WireMessage]) -> Result<(), Refusal> {
+    if messages.last().is_none_or(|last| last.role != "assistant") {
+        return Ok(());
+    }
+    let text = "the last message is the assistant's, and an answer that is begun cannot be continued";
+    Err(Refusal::unsupported("messages", text).with_hint("end with a message of the user"))
 }
 
 fn system_text(system: Option<&Value>) -> Result<Option<String>, Refusal> {
@@ -296,7 +304,6 @@ mod tests {
         let first = "messages[0].content[0]";
         for (messages, place) in [
             (json!([]), "messages".to_owned()),
-            (json!([{ "role": "assistant", "content": "Once" }]), "messages".to_owned()),
             (json!([{ "role": "tool", "content": "x" }]), "messages[0].role".to_owned()),
             (json!([{ "role": "user" }]), "messages[0].content".to_owned()),
             (json!([{ "role": "user", "content": 3 }]), "messages[0].content".to_owned()),

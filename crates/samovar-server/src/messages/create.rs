@@ -15,7 +15,7 @@ use super::content::{self, WireMessage};
 use super::error::Refused;
 use super::stream::Writer;
 use super::tools::{self, WireChoice, WireTool};
-use super::whole::whole;
+use super::whole::{Stop, whole};
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
 use crate::client::Asker;
@@ -35,20 +35,20 @@ const TEMPERATURE: f32 = 1.0;
 const TOP_P: f32 = 1.0;
 
 /// The fields apart from the terms.
-#[derive(Debug, Deserialize)]
-struct Create {
-    messages: Option<Vec<WireMessage>>,
-    system: Option<Value>,
-    max_tokens: Option<f64>,
-    stream: Option<bool>,
-    stop_sequences: Option<Value>,
-    temperature: Option<f64>,
-    top_p: Option<f64>,
-    top_k: Option<f64>,
-    tools: Option<Vec<WireTool>>,
-    tool_choice: Option<WireChoice>,
-    thinking: Option<Thinking>,
-    output_config: Option<OutputConfig>,
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Create {
+    pub(super) messages: Option<Vec<WireMessage>>,
+    pub(super) system: Option<Value>,
+    pub(super) max_tokens: Option<f64>,
+    pub(super) stream: Option<bool>,
+    pub(super) stop_sequences: Option<Value>,
+    pub(super) temperature: Option<f64>,
+    pub(super) top_p: Option<f64>,
+    pub(super) top_k: Option<f64>,
+    pub(super) tools: Option<Vec<WireTool>>,
+    pub(super) tool_choice: Option<WireChoice>,
+    pub(super) thinking: Option<Thinking>,
+    pub(super) output_config: Option<OutputConfig>,
 }
 
 /// The same with what they mean.
@@ -56,24 +56,24 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "messages",
         "The conversation: the role `user`, `assistant` or `system`, and a text or blocks of the types `text`, `thinking`, `tool_use` and `tool_result`, each. The last message must not be the assistant's. Required.",
-    ),
+    ).list(),
     field("system", "How the model should behave: a text, or blocks of the type `text`."),
-    field("max_tokens", "Tokens to generate at most; 0 = compute the prompt alone. Required."),
-    field("stream", "True: the answer comes as it is generated, as server-sent events."),
-    field("stop_sequences", "Up to 16 texts that end the answer."),
+    field("max_tokens", "Tokens to generate at most; 0 = compute the prompt alone. Required.").integer(),
+    field("stream", "True: the answer comes as it is generated, as server-sent events.").boolean(),
+    field("stop_sequences", "Up to 16 texts that end the answer.").texts(),
     field(
         "temperature",
         "From 0, always the likeliest token, to 2. Default: what the model's author set, or else 1.",
-    ),
+    ).number(),
     field(
         "top_p",
         "Draw from the smallest set of tokens whose probability reaches it. Default: what the model's author set, or else 1.",
-    ),
-    field("top_k", "Draw from so many of the likeliest tokens; 0 or -1 = all."),
+    ).number(),
+    field("top_k", "Draw from so many of the likeliest tokens; 0 or -1 = all.").integer(),
     field(
         "tools",
         "Functions that the model may call, at most 128: `{\"name\", \"description\", \"input_schema\", \"strict\"}`. Tools of other types than `custom` are passed over.",
-    ),
+    ).list(),
     field(
         "tool_choice",
         "`{\"type\": \"auto\"}` (default), `any`, `none`, or `{\"type\": \"tool\", \"name\": \"…\"}`; with `disable_parallel_tool_use`, at most one call in an answer.",
@@ -81,22 +81,22 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "thinking",
         "`{\"type\": \"enabled\", \"budget_tokens\": N}`, `adaptive` or `disabled`. Default: as the model's settings say.",
-    ),
+    ).object(),
     field(
         "output_config",
         "`effort`: how much the model thinks (`low`, `medium`, `high`, `xhigh` or `max`); `format`: `{\"type\": \"json_schema\", \"schema\": {…}}`.",
-    ),
+    ).object(),
 ];
 
 #[derive(Debug, Deserialize)]
-struct Thinking {
+pub(super) struct Thinking {
     #[serde(rename = "type")]
     kind: String,
     budget_tokens: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
-struct OutputConfig {
+pub(super) struct OutputConfig {
     effort: Option<String>,
     format: Option<Value>,
 }
@@ -114,6 +114,7 @@ pub(crate) async fn create(
     let create: Create = payload.parse()?;
     let is_streamed = create.stream.unwrap_or(false);
     let generate = create.check()?;
+    let has_stops = !generate.stop.is_empty();
     let mut held = BufferCharge::new(&app, &common.client);
     held.add(copies::value_bytes(&generate))?;
     // What it says is in the request.
@@ -125,18 +126,31 @@ pub(crate) async fn create(
     let id = format!("msg_{}", id.0);
     let model = opening.granted.as_ref().map(|granted| redact(&granted.model)).unwrap_or_default();
     if is_streamed {
-        let writer = Writer::new(id, model, opening.prompt);
+        let writer = Writer::new(id, model, opening.prompt, has_stops);
         return Ok((headers, event_stream::response(choices, opening, writer)).into_response());
     }
     let (said, summary) = parts::collect(choices, opening.events).await?;
-    let object = whole(&id, &model, &said.list, &summary);
+    let object = whole(&id, &model, &said.list, Stop::of(&summary, has_stops), summary.usage);
     let bytes = serde_json::to_vec(&object).expect("invariant: answers are plain data");
     let bytes = said.held.becomes(bytes)?;
     Ok((headers, [(header::CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response())
 }
 
 impl Create {
-    fn check(self) -> Result<Generate, Refusal> {
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub(super) fn check(self) -> Result<Generate, Refusal> {
+        content::refuse_begun_answer(self.messages.as_deref().unwrap_or_default())?;
+        self.check_unanswered()
+    }
+
+    /// The same for callers that want no answer: one may be begun.
+    ///
+    /// # Errors
+    /// As [`Create::check`].
+    pub(super) fn check_unanswered(self) -> Result<Generate, Refusal> {
         let max_tokens = params::whole("max_tokens", self.max_tokens, &TOKENS)?
             .ok_or_else(|| Refusal::invalid("max_tokens", "`max_tokens` is missing"))?;
         let messages = content::of(self.system.as_ref(), self.messages)?;
@@ -268,6 +282,7 @@ mod tests {
             (json!({ "max_tokens": "many" }), "max_tokens"),
             (json!({ "messages": {} }), "messages"),
             (json!({ "messages": [{ "content": "x" }] }), "messages[0]"),
+            (json!({ "messages": [{ "role": "assistant", "content": "Once" }] }), "messages"),
             (json!({ "temperature": 9 }), "temperature"),
             (json!({ "top_k": 0.5 }), "top_k"),
             (json!({ "stop_sequences": [3] }), "stop_sequences"),

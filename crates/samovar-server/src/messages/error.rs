@@ -51,6 +51,8 @@ fn error_type(refusal: &Refusal) -> &'static str {
         | ErrorKind::Unsupported => "invalid_request_error",
         ErrorKind::NotFound => "not_found_error",
         ErrorKind::Forbidden => "permission_error",
+        ErrorKind::Unauthenticated => "authentication_error",
+        ErrorKind::RateLimited => "rate_limit_error",
         ErrorKind::Busy | ErrorKind::Unavailable => "overloaded_error",
         ErrorKind::DeadlineExceeded => "timeout_error",
         _ => "api_error",

@@ -5,10 +5,11 @@
 //!           (content, tools)                              └─► whole  ─► JSON
 //! ```
 //!
-//! An answer has its parts in the order in which the model wrote them: thoughts, text, calls of tools. Nothing here counts tokens of a
-//! conversation without computing it, so there is no `/v1/messages/count_tokens`.
+//! An answer has its parts in the order in which the model wrote them: thoughts, text, calls of tools. `count` reads the same bodies and
+//! computes nothing.
 
 mod content;
+pub(crate) mod count;
 pub(crate) mod create;
 mod error;
 mod stream;

@@ -17,7 +17,7 @@ use samovar_core::generation::Usage;
 use serde_json::{Value, json};
 
 use super::error::object;
-use super::whole::{SIGNATURE, message, stop_reason, usage};
+use super::whole::{SIGNATURE, Stop, message, usage};
 use crate::generation::event_stream::{EventWriter, comment, named};
 use crate::generation::phase::AnswerPhase;
 use crate::redact::redact;
@@ -39,6 +39,8 @@ pub(super) struct Writer {
     model: String,
     /// Counts of the prompt, as far as they are known.
     prompt: Usage,
+    /// Whether the request names texts that end the answer.
+    has_stops: bool,
     has_begun: bool,
     is_over: bool,
     /// Blocks that have begun.
@@ -95,11 +97,12 @@ impl EventWriter for Writer {
 
 impl Writer {
     /// An answer of which this is known.
-    pub(super) fn new(id: String, model: String, prompt: Option<Usage>) -> Self {
+    pub(super) fn new(id: String, model: String, prompt: Option<Usage>, has_stops: bool) -> Self {
         Self {
             id,
             model,
             prompt: prompt.unwrap_or_default(),
+            has_stops,
             has_begun: false,
             is_over: false,
             blocks: 0,
@@ -146,7 +149,8 @@ impl Writer {
     fn done(&mut self, summary: &Summary) {
         self.begin();
         self.close();
-        let delta = json!({ "stop_reason": stop_reason(summary.finish), "stop_sequence": null });
+        let Stop { reason, sequence } = Stop::of(summary, self.has_stops);
+        let delta = json!({ "stop_reason": reason, "stop_sequence": sequence });
         let event = json!({ "type": "message_delta", "delta": delta, "usage": usage(summary.usage) });
         self.event("message_delta", &event);
         self.event("message_stop", &json!({ "type": "message_stop" }));

@@ -14,7 +14,7 @@ pub(super) fn message(
     id: &str,
     model: &str,
     content: Vec<Value>,
-    stop: Option<FinishReason>,
+    stop: Option<Stop<'_>>,
     usage: Usage,
 ) -> Value {
     let mut message = json!({
@@ -23,8 +23,8 @@ pub(super) fn message(
         "role": "assistant",
         "model": model,
         "content": null,
-        "stop_reason": stop.map(stop_reason),
-        "stop_sequence": null,
+        "stop_reason": stop.map(|stop| stop.reason),
+        "stop_sequence": stop.and_then(|stop| stop.sequence),
         "usage": self::usage(usage),
     });
     // All that was said is not copied.
@@ -33,9 +33,8 @@ pub(super) fn message(
 }
 
 /// A whole answer.
-pub(super) fn whole(id: &str, model: &str, parts: &[Part], summary: &Summary) -> Value {
-    let content = parts.iter().map(block).collect();
-    message(id, model, content, Some(summary.finish), summary.usage)
+pub(super) fn whole(id: &str, model: &str, parts: &[Part], stop: Stop<'_>, usage: Usage) -> Value {
+    message(id, model, parts.iter().map(block).collect(), Some(stop), usage)
 }
 
 fn block(part: &Part) -> Value {
@@ -53,11 +52,26 @@ fn input(arguments: &str) -> Value {
     serde_json::from_str::<Map<String, Value>>(arguments).map_or_else(|_| json!({}), Value::Object)
 }
 
-pub(super) const fn stop_reason(finish: FinishReason) -> &'static str {
-    match finish {
-        FinishReason::Stop => "end_turn",
-        FinishReason::Length | FinishReason::TimedOut => "max_tokens",
-        FinishReason::ToolCalls => "tool_use",
+/// Why an answer stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stop<'a> {
+    pub(super) reason: &'static str,
+    /// Which of the request's own texts ended it.
+    pub(super) sequence: Option<&'a str>,
+}
+
+impl<'a> Stop<'a> {
+    /// `has_own`: the request names texts itself. Those of a model's author are its usual end to clients.
+    pub(super) fn of(summary: &'a Summary, has_own: bool) -> Self {
+        let is_stopped = has_own && summary.finish == FinishReason::Stop;
+        let sequence = summary.stopped_by.as_deref().filter(|_| is_stopped);
+        let reason = match summary.finish {
+            FinishReason::Stop if sequence.is_some() => "stop_sequence",
+            FinishReason::Stop => "end_turn",
+            FinishReason::Length | FinishReason::TimedOut => "max_tokens",
+            FinishReason::ToolCalls => "tool_use",
+        };
+        Self { reason, sequence }
     }
 }
 
@@ -74,7 +88,24 @@ pub(super) fn usage(usage: Usage) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use samovar::ToolCall;
+    use samovar::{CacheStatus, Timings, ToolCall};
+
+    #[test]
+    fn only_a_text_of_the_request_itself_is_told_to_have_ended_an_answer() {
+        let mut summary = Summary::timed_out(CacheStatus::Hit, Timings::default());
+        let of = |summary: &Summary, has_own: bool| {
+            let Stop { reason, sequence } = Stop::of(summary, has_own);
+            (reason, sequence.map(str::to_owned))
+        };
+        assert_eq!(of(&summary, true), ("max_tokens", None));
+        summary.finish = FinishReason::Stop;
+        assert_eq!(of(&summary, true), ("end_turn", None));
+        summary.stopped_by = Some("END".to_owned());
+        assert_eq!(of(&summary, true), ("stop_sequence", Some("END".to_owned())));
+        assert_eq!(of(&summary, false), ("end_turn", None), "its author's");
+        summary.finish = FinishReason::ToolCalls;
+        assert_eq!(of(&summary, true), ("tool_use", None));
+    }
 
     #[test]
     fn blocks_are_in_the_order_of_the_parts_and_arguments_are_objects() {

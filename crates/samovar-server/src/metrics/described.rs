@@ -98,12 +98,21 @@ macro_rules! families {
 families! {
     HTTP_RESPONSES: Counter, "http_responses", ["route", "status"], "Answers by route and status";
     HTTP_CONNECTIONS: Gauge, "http_connections", [], "Open connections";
+    TLS_HANDSHAKES: Counter, "tls_handshakes", ["outcome"],
+        "Beginnings of TLS connections: done, failed, dropped for their time or for others, or plain HTTP";
     HTTP_CONNECTIONS_DISMISSED: Counter, "http_connections_dismissed", ["doing"],
         "Connections closed for others, by what they were doing";
     SERVER_BUFFER_BYTES: Gauge, "server_buffer_bytes", [], "Memory of request bodies and unread answers";
     SERVER_BUFFER_BUDGET_BYTES: Gauge, "server_buffer_budget_bytes", [], "Memory that those may take together";
     SERVER_BUFFER_REFUSALS: Counter, "server_buffer_refusals", [],
         "Requests and answers that found no memory left for them";
+
+    KEY_REQUESTS: Counter, "key_requests", ["key"],
+        "Requests that were sent with a key, by its name; the first 200 keys have names";
+    KEY_TOKENS: Counter, "key_tokens", ["key"],
+        "Tokens of prompts and answers, by the name of the key";
+    KEY_REFUSALS: Counter, "key_refusals", ["kind"],
+        "Requests over TCP that were refused for want of a key, for its scope or for its limits, by kind";
 
     REQUESTS_IN_FLIGHT: Gauge, "requests_in_flight", [], "Generations that run or wait";
     REQUESTS_FINISHED: Counter, "requests_finished", ["reason"], "Generations by how they ended";

@@ -29,11 +29,11 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "messages",
         "The conversation: `role` and `content` each; of the assistant also `thinking` and `tool_calls`, of the role `tool` a `tool_name`. Empty or absent: the model is loaded, or leaves if `keep_alive` is 0.",
-    ),
+    ).list(),
     field(
         "tools",
         "Functions that the model may call, at most 128: `{\"type\": \"function\", \"function\": {\"name\", \"description\", \"parameters\"}}`.",
-    ),
+    ).list(),
 ];
 
 /// `POST /api/chat`.

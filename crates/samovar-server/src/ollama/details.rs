@@ -9,7 +9,7 @@ use crate::redact::redact;
 /// `details`; none of them is ever null.
 pub(super) fn details(model: &ModelInfo) -> Value {
     json!({
-        "parent_model": "",
+        "parent_model": redact(&model.parent),
         "format": "gguf",
         "family": model.architecture,
         "families": [model.architecture],
@@ -18,9 +18,13 @@ pub(super) fn details(model: &ModelInfo) -> Value {
     })
 }
 
-/// 64 hexadecimal digits that change with the model's file. They are no digest of its bytes: a large file would take minutes. Nor are
-/// they made of its path, which guesses could be tried against.
+/// 64 hexadecimal digits that change with what a name means: the digest of a created name's document, or of the key of a model of the
+/// store. Those of a file change with it, and are no digest of its bytes: a large file would take minutes. Nor are they made of its
+/// path, which guesses could be tried against.
 pub(super) fn digest(model: &ModelInfo) -> String {
+    if let Some(digest) = model.digest {
+        return digest.to_string();
+    }
     let ModelInfo { size_bytes, modified_unix_s, .. } = model;
     let identity = format!("{}\n{size_bytes}\n{modified_unix_s}", redact(&model.name));
     Digest::of_bytes(identity.as_bytes()).to_string()
@@ -31,6 +35,7 @@ pub(super) fn capabilities(model: &ModelInfo) -> Vec<&'static str> {
     let can = |work: &str| model.capabilities.iter().any(|own| own == work);
     let all = [
         ("completion", can("generate")),
+        ("insert", can("infill")),
         ("embedding", can("embed")),
         ("tools", model.tools == Some(samovar::ToolSupport::ByTemplate)),
         ("thinking", model.thinks),

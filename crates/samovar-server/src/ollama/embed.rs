@@ -35,10 +35,11 @@ struct ToEmbed {
 
 /// The same with what they mean.
 pub(crate) const FIELDS: &[Field] = &[
-    field("model", "The model; `NAME:latest` is the same as `NAME`. Required."),
+    field("model", "The model; `NAME:latest` is the same as `NAME`. Required.").text(),
     field("input", "A text, or at most 10,000 of them. Nothing: the model is loaded."),
-    field("truncate", "False: an input that is too long is refused. Default: true, its end is left out."),
-    field("dimensions", "So many of a vector's first numbers, whose length then becomes 1 again."),
+    field("truncate", "False: an input that is too long is refused. Default: true, its end is left out.")
+        .boolean(),
+    field("dimensions", "So many of a vector's first numbers, whose length then becomes 1 again.").integer(),
     field("keep_alive", "How long the model stays ready afterwards, such as `10m`."),
 ];
 
@@ -52,8 +53,8 @@ struct ToEmbedOne {
 
 /// The same with what they mean.
 pub(crate) const OLD_FIELDS: &[Field] = &[
-    field("model", "The model; `NAME:latest` is the same as `NAME`. Required."),
-    field("prompt", "The text. Nothing: the model is loaded."),
+    field("model", "The model; `NAME:latest` is the same as `NAME`. Required.").text(),
+    field("prompt", "The text. Nothing: the model is loaded.").text(),
     field("keep_alive", "How long the model stays ready afterwards, such as `10m`."),
 ];
 

@@ -4,12 +4,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use samovar::{Input, Message};
+use samovar::{Infill, Input, Message};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::context::Conversation;
 use super::messages::refuse_images;
-use super::respond::respond;
+use super::respond::respond_after;
 use super::shape::Shape;
 use super::terms::Terms;
 use super::{Refused, presence};
@@ -27,7 +28,7 @@ struct ToGenerate {
     raw: Option<bool>,
     suffix: Option<String>,
     template: Option<String>,
-    context: Option<Vec<IgnoredAny>>,
+    context: Option<Vec<u32>>,
     images: Option<Vec<IgnoredAny>>,
 }
 
@@ -36,13 +37,19 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "prompt",
         "What the user says. Empty or absent: the model is loaded, or leaves if `keep_alive` is 0, and the answer is one object.",
-    ),
-    field("system", "How the model should behave. Default: what the model's author set."),
-    field("raw", "True: the prompt is continued as it is, without the model's chat template."),
-    field("suffix", "Refused unless it is empty: no text is put between two others yet."),
-    field("template", "Refused unless it is empty: the model's own template counts."),
-    field("context", "Refused unless it is empty; `/api/chat` takes a conversation."),
-    field("images", "Refused unless it is empty."),
+    ).text(),
+    field("system", "How the model should behave. Default: what the model's author set.").text(),
+    field("raw", "True: the prompt is continued as it is, without the model's chat template.").boolean(),
+    field(
+        "suffix",
+        "The text behind a gap that the answer fills in; `prompt` is the text before it. Only a model with the capability `insert` can. `system` and `context` are not used then.",
+    ).text(),
+    field("template", "Refused unless it is empty: the model's own template counts.").text(),
+    field(
+        "context",
+        "The conversation so far: the list that the last object of the answer before held, which the prompt goes on with. Another server's is refused.",
+    ).list(),
+    field("images", "Refused unless it is empty.").list(),
 ];
 
 /// `POST /api/generate`.
@@ -59,13 +66,17 @@ pub(crate) async fn generate(
     drop(payload);
     let mut wanted = terms.check(&app, &asker, &headers).await?;
     let Some(input) = input else { return Box::pin(presence::answer(&app, wanted, Shape::Generate)).await };
-    if matches!(input, Input::Text(_)) {
+    if !matches!(input, Input::Chat(_)) {
         // Without a template no thoughts are told from text.
         wanted.generate.template_arguments.clear();
         wanted.generate.thinking_budget_tokens = None;
     }
+    let said = match &input {
+        Input::Chat(messages) => Conversation::of(messages),
+        _ => None,
+    };
     wanted.generate.input = input;
-    respond(&app, wanted, Shape::Generate).await
+    respond_after(&app, wanted, Shape::Generate, said).await
 }
 
 impl ToGenerate {
@@ -78,28 +89,27 @@ impl ToGenerate {
             return Err(Refusal::unsupported("template", "`template` is not supported: it is a Go template")
                 .with_hint("leave it out, or send `raw` with a prompt that you rendered"));
         }
-        if self.context.is_some_and(|context| !context.is_empty()) {
-            return Err(Refusal::unsupported("context", "`context` is not supported")
-                .with_hint("send the conversation to /api/chat"));
-        }
-        if is_raw && system.is_some() {
+        let context = self.context.filter(|context| !context.is_empty());
+        if is_raw && (system.is_some() || context.is_some()) {
+            let param = if system.is_some() { "system" } else { "context" };
             let message = "raw mode does not support template, system, or context";
-            return Err(Refusal::invalid("system", message).with_hint("write it into `prompt`"));
+            return Err(Refusal::invalid(param, message).with_hint("write it into `prompt`"));
         }
-        if filled(self.suffix).is_some() {
-            return Err(Refusal::unsupported(
-                "suffix",
-                "this model does not support insert: `suffix` cannot be used",
-            )
-            .with_hint("leave it out, or send `raw` with the model's own tokens for filling in"));
-        }
+        let before = context.map_or_else(|| Ok(Vec::new()), |context| Conversation::read(&context))?;
         refuse_images(self.images.as_deref(), "images")?;
+        if let Some(suffix) = filled(self.suffix) {
+            // At the beginning of a file there is nothing before the gap.
+            return Ok(Some(Input::Infill(Infill::new(self.prompt.unwrap_or_default(), suffix))));
+        }
         Ok(filled(self.prompt).map(|prompt| {
             if is_raw {
                 return Input::Text(prompt);
             }
-            let messages = system.map(Message::system).into_iter().chain([Message::user(prompt)]);
-            Input::Chat(messages.collect())
+            // Instructions that are given anew take the place of those before.
+            let is_replaced = system.is_some();
+            let before = before.into_iter().filter(|message| !(is_replaced && message.role == "system"));
+            let messages = system.map(Message::system).into_iter().chain(before);
+            Input::Chat(messages.chain([Message::user(prompt)]).collect())
         }))
     }
 }
@@ -121,21 +131,40 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_is_a_conversation_unless_it_is_raw() {
+    fn a_prompt_is_a_conversation_unless_it_is_raw_or_has_a_gap() {
         assert_eq!(read(json!({})), Ok(None));
         assert_eq!(read(json!({ "prompt": "", "system": "x", "template": "", "images": [] })), Ok(None));
         let raw = read(json!({ "prompt": "a", "raw": true, "context": [], "suffix": "" }));
         assert_eq!(raw, Ok(Some(Input::Text("a".to_owned()))));
+        let gap = |prefix: &str| Ok(Some(Input::Infill(Infill::new(prefix, "b"))));
+        for more in [json!({}), json!({ "raw": true }), json!({ "system": "x" })] {
+            let mut body = json!({ "prompt": "a", "suffix": "b" });
+            body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            assert_eq!(read(body), gap("a"), "{more}");
+        }
+        assert_eq!(read(json!({ "suffix": "b" })), gap(""));
         let both = vec![Message::system("Be brief"), Message::user("a")];
         assert_eq!(read(json!({ "prompt": "a", "system": "Be brief" })), Ok(Some(Input::Chat(both))));
     }
 
     #[test]
+    fn a_prompt_goes_on_with_the_conversation_so_far() {
+        let context = Conversation::of(&[Message::system("Be brief"), Message::user("a")]);
+        let context = context.expect("is short").written("b");
+        let said = |messages: Vec<Message>| Ok(Some(Input::Chat(messages)));
+        let rest = [Message::user("a"), Message::assistant("b"), Message::user("c")];
+        let with = |system: &str| [&[Message::system(system)][..], &rest[..]].concat();
+        assert_eq!(read(json!({ "prompt": "c", "context": context })), said(with("Be brief")));
+        let anew = read(json!({ "prompt": "c", "context": context, "system": "Rhyme" }));
+        assert_eq!(anew, said(with("Rhyme")));
+    }
+
+    #[test]
     fn what_cannot_be_done_is_refused_by_name() {
         for (body, field) in [
-            (json!({ "prompt": "a", "suffix": "b" }), "suffix"),
             (json!({ "prompt": "a", "template": "{{ .Prompt }}" }), "template"),
             (json!({ "prompt": "a", "context": [1, 2] }), "context"),
+            (json!({ "prompt": "a", "context": [1, 2], "raw": true }), "context"),
             (json!({ "prompt": "a", "images": ["aGk="] }), "images"),
             (json!({ "prompt": "a", "raw": true, "system": "x" }), "system"),
         ] {

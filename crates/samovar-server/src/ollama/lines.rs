@@ -76,8 +76,10 @@ impl Stream {
 /// Turns events into lines.
 struct Writer {
     frame: Frame,
-    /// Counts the arguments of the call that is not complete yet.
+    /// Counts the arguments of the call that is not complete yet, and what is kept of the answer.
     held: BufferCharge,
+    /// The answer so far, where the last line holds it.
+    answer: String,
     call: Option<ToolCall>,
     /// Calls that are written.
     calls: usize,
@@ -87,7 +89,8 @@ struct Writer {
 
 impl Writer {
     fn new(frame: Frame, held: BufferCharge) -> Self {
-        Self { frame, held, call: None, calls: 0, bytes: Vec::new(), has_ended: false }
+        let (answer, bytes) = (String::new(), Vec::new());
+        Self { frame, held, answer, call: None, calls: 0, bytes, has_ended: false }
     }
 
     fn take(&mut self, event: AnswerEvent) {
@@ -95,6 +98,12 @@ impl Writer {
             // Text that is withheld, because it may belong to a stop string, comes with a later event.
             AnswerEvent::Text { text, logprob: None } if text.is_empty() => {}
             AnswerEvent::Text { text, logprob } => {
+                if self.frame.remembers() {
+                    if let Err(failure) = self.held.keep(&text, None) {
+                        return self.failed(failure);
+                    }
+                    self.answer.push_str(&text);
+                }
                 let logprobs = logprob.iter().map(self::logprob).collect();
                 self.piece(Part { text, logprobs, ..Part::default() });
             }
@@ -113,7 +122,7 @@ impl Writer {
             },
             AnswerEvent::Done(summary) => {
                 self.end_call();
-                let last = self.frame.last(Part::default(), &summary);
+                let last = self.frame.last(Part::default(), &summary, &self.answer);
                 self.line(&last);
                 self.has_ended = true;
             }

@@ -7,13 +7,17 @@
 //!   no prompt, no messages ─► presence: the model is loaded, or leaves
 //!   tags, ps, show         ─► models, show: what there is, what is in memory
 //!   pull                   ─► pull: for the owner; a model that is here needs none
-//!   push, create, …        ─► manage: refused
+//!   create, copy, delete   ─► create, manage: names that the owner makes, and takes away
+//!   blobs                  ─► blobs: bytes that the owner sends, for create
 //! ```
 //!
 //! The status of an answer, also of a streamed one, is decided by its first token, as Ollama's is. Whatever fails later is the last
 //! line of the stream.
 
+pub(crate) mod blobs;
 pub(crate) mod chat;
+mod context;
+pub(crate) mod create;
 mod details;
 pub(crate) mod embed;
 mod error;
@@ -32,6 +36,7 @@ mod shape;
 pub(crate) mod show;
 mod terms;
 mod time;
+mod told;
 mod wishes;
 
 pub(crate) use error::{Refused, refuse};

@@ -1,7 +1,7 @@
 //! `/api/tags` and `/api/ps`: the models that requests may name, and those in memory.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use axum::Json;
@@ -18,13 +18,16 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// `GET /api/tags`: the one that changed last comes first.
 pub(crate) async fn tags(State(app): State<App>) -> Json<Value> {
-    let mut models = app.runtime.models().await;
+    let mut models = app.models().await;
+    // A created name comes before the model of the store that goes by the same.
+    let mut seen = HashSet::new();
+    models.retain(|model| seen.insert(names::of(model)));
     models.sort_by_key(|model| Reverse(model.modified_unix_s));
     Json(json!({ "models": models.iter().map(row).collect::<Vec<_>>() }))
 }
 
 fn row(model: &ModelInfo) -> Value {
-    let name = names::shown(&model.name);
+    let name = names::of(model);
     json!({
         "name": name,
         "model": name,
@@ -37,7 +40,7 @@ fn row(model: &ModelInfo) -> Value {
 
 /// `GET /api/ps`.
 pub(crate) async fn ps(State(app): State<App>) -> Json<Value> {
-    let known = app.runtime.models().await.into_iter().map(|model| (model.name.clone(), model));
+    let known = app.models().await.into_iter().map(|model| (model.name.clone(), model));
     let known: BTreeMap<String, ModelInfo> = known.collect();
     let stats = app.runtime.stats().await.models;
     let loaded = stats.iter().filter(|model| model.instances > 0);
@@ -46,7 +49,7 @@ pub(crate) async fn ps(State(app): State<App>) -> Json<Value> {
 }
 
 fn loaded_row(stats: &ModelStats, model: &ModelInfo) -> Value {
-    let name = names::shown(&model.name);
+    let name = names::of(model);
     let on_devices_bytes: u64 = stats.device_bytes.values().sum();
     let stays = stats.expires_in_ms.map_or(FOREVER, Duration::from_millis);
     let context_tokens =

@@ -7,7 +7,7 @@
 //!   org/name:Q4_K_M         hf.co/org/name:Q4_K_M
 //! ```
 
-use samovar::ModelInfo;
+use samovar::{Kind, ModelInfo};
 use samovar_core::Failure;
 use samovar_core::model::ArtifactRef;
 
@@ -23,18 +23,29 @@ const REGISTRY: &str = "ollama://";
 const HUB: &str = "hf.co/";
 
 /// A model's name as Ollama's clients read it.
+pub(super) fn of(model: &ModelInfo) -> String {
+    if model.kind == Kind::Created { with_tag(model.name.clone()) } else { shown(&model.name) }
+}
+
+/// The name as it is kept: without the tag that is meant anyway.
+pub(super) fn without_latest(name: &str) -> &str {
+    name.strip_suffix(LATEST).unwrap_or(name)
+}
+
+fn with_tag(name: String) -> String {
+    let has_tag = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if has_tag { name } else { name + LATEST }
+}
+
+/// The same by our name for it.
 pub(super) fn shown(name: &str) -> String {
     let name = redact(name);
     let is_of_hub = name.matches('/').count() == 1 && !name.contains(['@', '…']);
-    let mut shown = match name.strip_prefix(REGISTRY) {
+    with_tag(match name.strip_prefix(REGISTRY) {
         Some(short) => short.to_owned(),
         None if is_of_hub => format!("{HUB}{name}"),
         None => name,
-    };
-    if !shown.rsplit('/').next().is_some_and(|last| last.contains(':')) {
-        shown.push_str(LATEST);
-    }
-    shown
+    })
 }
 
 /// Which of our names one of Ollama's may be, the likeliest first.
@@ -63,21 +74,35 @@ pub(super) struct Named {
 /// The model that a name means.
 pub(super) async fn find(app: &App, asked: &str) -> Named {
     for reference in readings(asked) {
-        if let Ok(info) = app.runtime.model(&reference, app.surface.origin()).await {
+        if app.check_model(&reference).is_ok()
+            && let Ok(info) = app.runtime.model(&reference, app.surface.origin()).await
+        {
             return Named { reference, info: Some(info) };
         }
     }
     Named { reference: asked.to_owned(), info: None }
 }
 
+/// The created name that a request means, also where the model behind it cannot be used.
+pub(super) async fn created(app: &App, asked: &str) -> Option<String> {
+    let created = app.runtime.created().await;
+    readings(asked).into_iter().find(|reading| created.iter().any(|model| model.name == *reading))
+}
+
 /// Where a model is fetched from that is not here: Ollama's registry, unless its name says something else.
 ///
 /// # Errors
-/// 400 for a name that leads nowhere.
-pub(super) fn source(asked: &str) -> Result<ArtifactRef, Failure> {
+/// 400 for a name that leads nowhere; 403 for one that the request may not have fetched.
+pub(super) fn source(app: &App, asked: &str) -> Result<ArtifactRef, Failure> {
+    let address = address(asked);
+    app.check_source(&address)?;
+    app.check_model(&address)?;
+    Ok(address.parse()?)
+}
+
+fn address(asked: &str) -> String {
     let says_where = asked.contains("://") || asked.starts_with(HUB);
-    let reference = if says_where { asked.to_owned() } else { format!("{REGISTRY}{asked}") };
-    Ok(reference.parse::<ArtifactRef>()?)
+    if says_where { asked.to_owned() } else { format!("{REGISTRY}{asked}") }
 }
 
 /// The name that a request must have.
@@ -117,6 +142,7 @@ mod tests {
 
     #[test]
     fn a_pull_leads_to_ollamas_registry_unless_its_name_says_more() {
+        let source = |asked: &str| address(asked).parse::<ArtifactRef>();
         let of = |asked: &str| source(asked).expect("a source").to_string();
         assert_eq!(of("qwen3:4b"), "ollama://qwen3:4b");
         assert_eq!(of("me/writer:1b"), "ollama://me/writer:1b");

@@ -1,32 +1,23 @@
-//! `/api/pull`: the owner, on the Unix socket, has a model fetched and hears how far it is. The network fetches nothing: a pull of a model
-//! that is here has nothing to do, and succeeds.
-
-use std::sync::Arc;
+//! `/api/pull`: the owner, and a client with a key to manage models, has a model fetched and hears how far it is. For other clients nothing
+//! is fetched: a pull of a model that is here has nothing to do, and succeeds.
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use samovar::Origin;
-use samovar::store::{Progress, Store, Transfer, Watch};
+use samovar::store::Store;
 use samovar_core::Failure;
 use samovar_core::model::ArtifactRef;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
-use super::manage::refused;
-use super::{Refused, error, names};
+use super::told::{self, Teller, status};
+use super::{Refused, manage, names};
 use crate::app::App;
 use crate::field::{Field, field};
 use crate::generation::running::until_cut;
 use crate::ndjson;
 use crate::payload::Payload;
 use crate::refusal::shown;
-
-/// Lines that wait to be sent. A reader that falls behind misses some.
-const LINES: usize = 16;
 
 #[derive(Debug, Deserialize)]
 struct ToPull {
@@ -37,9 +28,9 @@ struct ToPull {
 
 /// Its fields with what they mean.
 pub(crate) const FIELDS: &[Field] = &[
-    field("model", "The model. Required."),
-    field("name", "The same by an older name."),
-    field("stream", "False: the answer is one object. Default: true, one object a line."),
+    field("model", "The model. Required.").text(),
+    field("name", "The same by an older name.").text(),
+    field("stream", "False: the answer is one object. Default: true, one object a line.").boolean(),
 ];
 
 /// `POST /api/pull`.
@@ -54,60 +45,39 @@ pub(crate) async fn pull(State(app): State<App>, body: Body) -> Result<Response,
             Json(status("success")).into_response()
         });
     }
-    if app.surface.origin() != Origin::Owner {
-        let what = format!("pull {:?}, which is not on this machine", shown(&asked));
-        return Err(refused(&app, &what, "samovar pull MODEL").into());
-    }
-    let (reference, store) = (names::source(&asked)?, app.runtime.store().await?);
+    let what = format!("pull {:?}, which is not on this machine", shown(&asked));
+    manage::check(&app, &what, "samovar pull MODEL")?;
+    let (reference, store) = (source(&app, &asked).await?, app.runtime.store().await?);
     if is_streamed {
-        return Ok(ndjson::response(ReceiverStream::new(fetch(&app, store, reference))));
+        return Ok(ndjson::response(told::lines(&app, |teller| fetch(store, reference, teller))));
     }
-    let fetched = async { store.ensure(&reference, None).await.map(drop).map_err(Failure::from) };
-    until_cut(&app, fetched).await?;
+    until_cut(&app, fetch(store, reference, Teller::default())).await?;
     Ok(Json(status("success")).into_response())
 }
 
-/// Fetches the model for as long as the lines are read. What was fetched is kept for the next pull.
-fn fetch(app: &App, store: Store, reference: ArtifactRef) -> mpsc::Receiver<Value> {
-    let in_flight = app.server.begin();
-    let (lines, sent) = mpsc::channel(LINES);
-    tokio::spawn(async move {
-        // The stream ends with this task, also where the store still has the watch.
-        let (abandoned, listener) = (lines.clone(), lines.downgrade());
-        let watch: Watch = Arc::new(move |progress| {
-            if let Some(lines) = listener.upgrade() {
-                lines.try_send(line(&progress)).ok();
-            }
-        });
-        tokio::select! {
-            () = abandoned.closed() => {}
-            fetched = store.ensure(&reference, Some(watch)) => {
-                let last = match fetched {
-                    Ok(_) => status("success"),
-                    Err(failed) => error::object(&Failure::from(failed).into()),
-                };
-                lines.send(last).await.ok();
-            }
+/// What a model is fetched from that is not here: what a name of the settings says, or where Ollama's clients mean.
+///
+/// # Errors
+/// 400 for a name that leads nowhere; `Forbidden` for a file or an address out of a request of the network, and for a model
+/// that the request's key may not use.
+pub(super) async fn source(app: &App, asked: &str) -> Result<ArtifactRef, Failure> {
+    for name in [asked, names::without_latest(asked)] {
+        if let Some(reference) = app.runtime.configured_source(name).await {
+            app.check_model(name)?;
+            return Ok(reference);
         }
-        drop(in_flight);
-    });
-    sent
-}
-
-fn status(status: &str) -> Value {
-    json!({ "status": status })
-}
-
-/// How far it is, in Ollama's words.
-fn line(progress: &Progress) -> Value {
-    match progress {
-        Progress::Resolving | Progress::Unanswered { .. } => status("pulling manifest"),
-        Progress::Nearby { .. } => status("taking the model from another program"),
-        Progress::Fetching(Transfer { done_bytes, total_bytes, .. }) => {
-            json!({ "status": "pulling model", "total": total_bytes, "completed": done_bytes })
-        }
-        Progress::Verifying(_) => status("verifying sha256 digest"),
     }
+    names::source(app, asked)
+}
+
+/// Fetches a model. What was fetched is kept for the next pull, and pulls of one model at the same time are one download.
+///
+/// # Errors
+/// Whatever the source or the disk says.
+pub(super) async fn fetch(store: Store, reference: ArtifactRef, teller: Teller) -> Result<(), Failure> {
+    let watch = teller.watch(&reference.to_string());
+    store.ensure(&reference, Some(watch)).await?;
+    Ok(())
 }
 
 #[cfg(test)]

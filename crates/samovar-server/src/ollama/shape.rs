@@ -4,6 +4,7 @@ use samovar::{Summary, ToolCall};
 use samovar_core::generation::{FinishReason, TokenLogprob};
 use serde_json::{Map, Value, json};
 
+use super::context::Conversation;
 use super::time;
 use crate::redact::redact;
 
@@ -41,12 +42,24 @@ pub(super) struct Part {
 pub(super) struct Frame {
     model: String,
     shape: Shape,
+    /// What was said before the answer, where a client may send it all back.
+    said: Option<Conversation>,
 }
 
 impl Frame {
     /// For answers of the model that a client calls so.
     pub(super) fn new(asked: &str, shape: Shape) -> Self {
-        Self { model: redact(asked), shape }
+        Self { model: redact(asked), shape, said: None }
+    }
+
+    /// The same, whose last object holds the conversation so far.
+    pub(super) fn after(self, said: Option<Conversation>) -> Self {
+        Self { said, ..self }
+    }
+
+    /// Whether the last object holds what was answered.
+    pub(super) const fn remembers(&self) -> bool {
+        self.said.is_some()
     }
 
     /// An object that others follow.
@@ -54,12 +67,15 @@ impl Frame {
         self.object(part, false).into()
     }
 
-    /// The last object, or the only one.
-    pub(super) fn last(&self, part: Part, summary: &Summary) -> Value {
+    /// The last object, or the only one, of an answer of this text.
+    pub(super) fn last(&self, part: Part, summary: &Summary, answer: &str) -> Value {
         let mut object = self.object(part, true);
         let (usage, timings) = (summary.usage, summary.timings);
-        let end: [(&str, Value); 7] = [
-            ("done_reason", done_reason(summary.finish).into()),
+        object.insert("done_reason".to_owned(), done_reason(summary.finish).into());
+        if let Some(said) = &self.said {
+            object.insert("context".to_owned(), said.written(answer).into());
+        }
+        let end: [(&str, Value); 6] = [
             ("total_duration", ns(timings.total_ms).into()),
             ("load_duration", ns(timings.fetch_ms + timings.load_ms).into()),
             ("prompt_eval_count", usage.prompt_tokens.into()),

@@ -33,8 +33,8 @@ pub(super) struct Terms {
 
 /// The same with what they mean.
 pub(crate) const FIELDS: &[Field] = &[
-    field("model", "The model; `NAME:latest` is the same as `NAME`. Required."),
-    field("stream", "False: the answer is one object. Default: true, one object a line."),
+    field("model", "The model; `NAME:latest` is the same as `NAME`. Required.").text(),
+    field("stream", "False: the answer is one object. Default: true, one object a line.").boolean(),
     field("format", "What the answer must look like: `json`, or a JSON schema."),
     field(
         "think",
@@ -43,13 +43,13 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "options",
         "`temperature`, `top_k`, `top_p`, `min_p`, `seed`, `stop`, `repeat_penalty`, `repeat_last_n`, `presence_penalty`, `frequency_penalty`, `num_predict` (-1 = as many as the context holds) and `num_ctx` (a loaded model grows to it, or as far as the model or its owner allows); others are passed over. The defaults are what the model's author set, or else Ollama's.",
-    ),
+    ).object(),
     field(
         "keep_alive",
         "How long the model stays ready afterwards: seconds, or such as `10m`; -1 = until its memory is needed. Within `server.keep_alive_floor` and `server.keep_alive_ceiling` for requests over HTTP.",
     ),
-    field("logprobs", "True: tell how likely each token of the answer was."),
-    field("top_logprobs", "Tell the likeliest alternatives, too: from 0 to 20; needs `logprobs`."),
+    field("logprobs", "True: tell how likely each token of the answer was.").boolean(),
+    field("top_logprobs", "Tell the likeliest alternatives, too: from 0 to 20; needs `logprobs`.").integer(),
 ];
 
 /// What a request wants, apart from what the model is given.

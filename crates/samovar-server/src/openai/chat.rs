@@ -4,14 +4,16 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use samovar::{AnswerEvent, Generate, Input, ToolChoice};
+use samovar::{AnswerEvent, Generate, Input, Request, ToolChoice};
 use samovar_core::generation::{FinishReason, TokenLogprob};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::logprobs::ChatLogprobs;
 use super::messages::{self, WireMessage};
-use super::options::{Options, Wanted};
+use super::options::Options;
+#[cfg(test)]
+use super::options::Wanted;
 use super::respond::{Identity, respond};
 use super::shape::{Shape, finish_reason};
 use super::tools::{self, WireTool};
@@ -58,22 +60,22 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "messages",
         "The conversation: a role, and a text or parts of the type `text`, each; of the assistant also `tool_calls` and `reasoning_content`, of the role `tool` a `tool_call_id`. Required.",
-    ),
+    ).list(),
     field(
         "max_tokens",
         "Tokens to generate at most; -1, null or absent = as many as the context holds, 0 = compute the prompt alone.",
-    ),
-    field("max_completion_tokens", "The same; it counts where both are given."),
-    field("logprobs", "True: tell how likely each token of the content was."),
-    field("top_logprobs", "Tell the likeliest alternatives, too: from 0 to 20; needs `logprobs`."),
+    ).integer(),
+    field("max_completion_tokens", "The same; it counts where both are given.").integer(),
+    field("logprobs", "True: tell how likely each token of the content was.").boolean(),
+    field("top_logprobs", "Tell the likeliest alternatives, too: from 0 to 20; needs `logprobs`.").integer(),
     field(
         "response_format",
         "What the answer must look like: `{\"type\": \"text\"}`, `{\"type\": \"json_object\"}`, or `{\"type\": \"json_schema\", \"json_schema\": {\"name\": \"…\", \"schema\": {…}}}`, which is obeyed with and without `strict`.",
-    ),
+    ).object(),
     field(
         "tools",
         "Functions that the model may call, at most 128: `{\"type\": \"function\", \"function\": {\"name\", \"description\", \"parameters\", \"strict\"}}`.",
-    ),
+    ).list(),
     field(
         "tool_choice",
         "`auto` (default), `none`, `required`, `{\"type\": \"function\", \"function\": {\"name\": \"…\"}}`, or OpenAI's `allowed_tools`.",
@@ -81,17 +83,17 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "parallel_tool_calls",
         "False: at most one call in an answer. Default: true, but a function that is named is called once.",
-    ),
-    field("chat_template_kwargs", "Variables of the model's chat template, by name; at most 64."),
+    ).boolean(),
+    field("chat_template_kwargs", "Variables of the model's chat template, by name; at most 64.").object(),
     field(
         "reasoning_effort",
         "How much the model thinks: `none`, `minimal`, `low`, `medium`, `high` or `xhigh`. It sets the variables by which templates are told so, unless they are given themselves.",
-    ),
-    field("enable_thinking", "The template's variable of that name, unless `chat_template_kwargs` has it."),
+    ).one_of(&["none", "minimal", "low", "medium", "high", "xhigh"]),
+    field("enable_thinking", "The template's variable of that name, unless `chat_template_kwargs` has it.").boolean(),
     field(
         "thinking_budget_tokens",
         "Tokens of thought after which the model is made to answer; -1 = as many as it likes. Default: 0 where `enable_thinking` is false, else -1.",
-    ),
+    ).integer(),
 ];
 
 /// `POST /v1/chat/completions`.
@@ -106,7 +108,7 @@ pub(crate) async fn complete(
     fields::refuse_unbuilt(&payload)?;
     let wanted = payload.parse::<Options>()?.check(&asker, &headers)?;
     let chat: Chat = payload.parse()?;
-    let (generate, shape) = chat.check(&wanted)?;
+    let (generate, shape) = chat.check(wanted.generate.clone())?;
     let held = wanted.hold_copies(&app, &payload, copies::value_bytes(&generate))?;
     let requests = wanted.for_each_answer(generate).collect();
     // What it says is in the requests.
@@ -114,14 +116,36 @@ pub(crate) async fn complete(
     respond(&app, &wanted, (requests, held), shape, Identity { prefix: "chatcmpl", request: &id }).await
 }
 
+/// What a body asks for that has one answer, for an API of ours that gives it in another form.
+///
+/// # Errors
+/// 400 that names the parameter.
+pub(crate) fn request(payload: &Payload, asker: &Asker) -> Result<Request, Refusal> {
+    fields::refuse_unbuilt(payload)?;
+    let wanted = payload.parse::<Options>()?.check(asker, &HeaderMap::new())?;
+    let (generate, _) = payload.parse::<Chat>()?.check(wanted.generate.clone())?;
+    wanted.one_answer(generate)
+}
+
 #[cfg(test)]
 pub(super) fn check(payload: &Payload, wanted: &Wanted) -> Result<(), Refusal> {
     fields::refuse_unbuilt(payload)?;
-    payload.parse::<Chat>()?.check(wanted).map(drop)
+    payload.parse::<Chat>()?.check(wanted.generate.clone()).map(drop)
+}
+
+/// The conversation of such a body, with its tools and what its template is told, for callers that want no answer to it.
+///
+/// # Errors
+/// 400 that names the field.
+pub(crate) fn conversation(payload: &Payload) -> Result<Generate, Refusal> {
+    fields::refuse_unbuilt(payload)?;
+    let chat: Chat = payload.parse()?;
+    chat.check(Generate::new(Input::Text(String::new()))).map(|(generate, _)| generate)
 }
 
 impl Chat {
-    fn check(self, wanted: &Wanted) -> Result<(Generate, ChatShape), Refusal> {
+    /// Puts what it says into `generate`, which has what all completions may set.
+    fn check(self, mut generate: Generate) -> Result<(Generate, ChatShape), Refusal> {
         let max_tokens = params::length("max_tokens", self.max_tokens)?;
         let max_completion_tokens = params::length("max_completion_tokens", self.max_completion_tokens)?;
         let has_logprobs = self.logprobs.unwrap_or(false);
@@ -129,7 +153,6 @@ impl Chat {
         if top.is_some_and(|top| top > 0) && !has_logprobs {
             return Err(Refusal::invalid("top_logprobs", "`top_logprobs` needs `logprobs` to be true"));
         }
-        let mut generate = wanted.generate.clone();
         // What is said in two places counts as the more specific one says it.
         if let Some(word) = &self.reasoning_effort {
             generate.think(thinking::effort("reasoning_effort", word)?);
@@ -272,7 +295,7 @@ mod tests {
         }
         let payload = Payload::of(body.to_string());
         let wanted = payload.parse::<Options>()?.check(&Asker::stranger(), &HeaderMap::new())?;
-        payload.parse::<Chat>()?.check(&wanted).map(|(generate, _)| generate)
+        payload.parse::<Chat>()?.check(wanted.generate).map(|(generate, _)| generate)
     }
 
     fn request(more: &Value) -> Generate {

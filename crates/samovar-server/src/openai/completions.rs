@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use samovar::{Input, Request};
+use samovar::{Infill, Input, Request};
 use samovar_core::generation::{FinishReason, TokenLogprob};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -52,16 +52,19 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "max_tokens",
         "Tokens to generate at most. Default: 16; -1 or null = as many as the context holds, 0 = compute the prompt alone.",
-    ),
-    field("logprobs", "Tell how likely each token was, with so many alternatives: from 0 to 20."),
-    field("echo", "True: the prompt's text comes before the answer; not with `logprobs` or token ids."),
-    field("suffix", "Empty or absent; anything else is refused."),
-    field("best_of", "The same as `n`, or absent; anything else is refused."),
+    ).integer(),
+    field("logprobs", "Tell how likely each token was, with so many alternatives: from 0 to 20.").integer(),
+    field("echo", "True: the prompt's text comes before the answer; not with `logprobs` or token ids.").boolean(),
+    field(
+        "suffix",
+        "What comes behind the answer: the model fills the gap between `prompt` and this. Only with one prompt, a text in which no control token counts then, and a model that has tokens for gaps.",
+    ).text(),
+    field("best_of", "The same as `n`, or absent; anything else is refused.").integer(),
     field(
         "response_format",
         "`{\"type\": \"text\"}` or absent; anything else is refused: use `grammar`, or chats.",
-    ),
-    field("tools", "Empty or absent; anything else is refused: only chats have tools."),
+    ).object(),
+    field("tools", "Empty or absent; anything else is refused: only chats have tools.").list(),
 ];
 
 /// A field that is missing has a default; one that is null says that there is no limit.
@@ -88,6 +91,28 @@ pub(crate) async fn complete(
     respond(&app, &wanted, (requests, held), shape, Identity { prefix: "cmpl", request: &id }).await
 }
 
+/// What a body asks for that has one prompt and one answer, for an API of ours that gives it in another form.
+///
+/// # Errors
+/// 400 that names the parameter.
+pub(crate) fn request(payload: &Payload, asker: &Asker) -> Result<Request, Refusal> {
+    fields::refuse_unbuilt(payload)?;
+    let wanted = payload.parse::<Options>()?.check(asker, &HeaderMap::new())?;
+    let text: Text = payload.parse()?;
+    if text.echo == Some(true) {
+        return Err(Refusal::unsupported(
+            "echo",
+            "`echo` is not supported here: an answer does not contain its prompt",
+        ));
+    }
+    wanted.refuse_several()?;
+    let (mut requests, _) = text.check(&wanted)?;
+    match (requests.pop(), requests.is_empty()) {
+        (Some(request), true) => Ok(request),
+        _ => Err(Refusal::invalid("prompt", "`prompt` must be one text, or the token ids of one")),
+    }
+}
+
 #[cfg(test)]
 pub(super) fn check(payload: &Payload, wanted: &Wanted) -> Result<(), Refusal> {
     fields::refuse_unbuilt(payload)?;
@@ -110,6 +135,10 @@ impl Text {
             _ => None,
         };
         let shape = TextShape { has_logprobs: logprobs.is_some(), echo, answers };
+        let prompts = match self.suffix.filter(|suffix| !suffix.is_empty()) {
+            Some(suffix) => vec![with_suffix(prompts, suffix)?],
+            None => prompts,
+        };
         let with = |input: Input| {
             let mut generate = wanted.generate.clone();
             generate.input = input;
@@ -122,13 +151,6 @@ impl Text {
     }
 
     fn refuse_unsupported(&self, wanted: &Wanted) -> Result<(), Refusal> {
-        if self.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
-            return Err(Refusal::unsupported(
-                "suffix",
-                "`suffix` is not supported: nothing is filled in before it",
-            )
-            .with_hint("leave it out, or write the model's own tokens for filling in into `prompt`"));
-        }
         let best_of = params::whole("best_of", self.best_of, &(1.0..=20.0))?;
         if best_of.is_some_and(|best_of| best_of != wanted.answers) {
             return Err(Refusal::unsupported(
@@ -150,6 +172,16 @@ impl Text {
         }
         Ok(())
     }
+}
+
+/// The gap between the only prompt and what comes behind it.
+fn with_suffix(prompts: Vec<Input>, suffix: String) -> Result<Input, Refusal> {
+    if let Ok([Input::Text(prefix)]) = <[Input; 1]>::try_from(prompts) {
+        return Ok(Input::Infill(Infill::new(prefix, suffix)));
+    }
+    let message = "`suffix` needs one `prompt`, and that must be a text";
+    Err(Refusal::unsupported("suffix", message)
+        .with_hint("send one text as `prompt`, and each other one in a request of its own"))
 }
 
 /// The prompts' texts, to be said before the answers.

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use samovar::Embed;
+use samovar::{Common, Embed};
 use serde::Deserialize;
 
 use super::{Refused, fields};
@@ -43,8 +43,8 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "encoding_format",
         "`float`: vectors are arrays of numbers; `base64`: the base64 of their little-endian 32-bit floats. Default: `float`.",
-    ),
-    field("dimensions", "So many of a vector's first numbers, whose length then becomes 1 again."),
+    ).one_of(&["float", "base64"]),
+    field("dimensions", "So many of a vector's first numbers, whose length then becomes 1 again.").integer(),
     field(
         "truncate",
         "What becomes of inputs that are too long: true or `end`, the end is left out; `start`, the beginning is; false or `none`, the request is refused with both counts. Default: false.",
@@ -52,9 +52,9 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "input_type",
         "`query` or `document`: a model that tells them apart has a prompt before each. No prompt when it is absent.",
-    ),
-    field("prompt_name", "The same by another name; `input_type` counts where both are given."),
-    field("normalize", "False: vectors keep the length that the model gave them. Default: true."),
+    ).text(),
+    field("prompt_name", "The same by another name; `input_type` counts where both are given.").text(),
+    field("normalize", "False: vectors keep the length that the model gave them. Default: true.").boolean(),
 ];
 
 /// `POST /v1/embeddings`.
@@ -65,18 +65,31 @@ pub(crate) async fn create(
     body: Body,
 ) -> Result<Response, Refused> {
     let payload = Payload::read(body, &app.limits).await?;
-    fields::refuse_unbuilt(&payload)?;
-    let wanted = payload.parse::<Terms>()?.check(&asker, &headers)?;
-    let (embed, encoding) = payload.parse::<Embeddings>()?.check(&wanted)?;
-    let Wanted { model, mut common, .. } = wanted;
-    common.model = model.filter(|model| !model.is_empty()).ok_or_else(|| {
-        Refusal::invalid("model", "`model` is missing").with_hint("GET /v1/models lists what there is")
-    })?;
+    let (common, embed, encoding) = request(&payload, &asker, &headers)?;
     // What it says is in the request.
     drop(payload);
     let held = BufferCharge::new(&app, &common.client);
     let computed = compute(&app, common, embed, held, "input").await?;
     Ok(respond(computed, encoding)?)
+}
+
+/// What a body asks for, and how its vectors are to be written.
+///
+/// # Errors
+/// 400 that names the parameter.
+pub(crate) fn request(
+    payload: &Payload,
+    asker: &Asker,
+    headers: &HeaderMap,
+) -> Result<(Common, Embed, Encoding), Refusal> {
+    fields::refuse_unbuilt(payload)?;
+    let wanted = payload.parse::<Terms>()?.check(asker, headers)?;
+    let (embed, encoding) = payload.parse::<Embeddings>()?.check(&wanted)?;
+    let Wanted { model, mut common, .. } = wanted;
+    common.model = model.filter(|model| !model.is_empty()).ok_or_else(|| {
+        Refusal::invalid("model", "`model` is missing").with_hint("GET /v1/models lists what there is")
+    })?;
+    Ok((common, embed, encoding))
 }
 
 #[cfg(test)]

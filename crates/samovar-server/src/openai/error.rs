@@ -16,6 +16,8 @@ const TYPES: [(ErrorKind, &str); ErrorKind::ALL.len()] = [
     (ErrorKind::TooLarge, "insufficient_memory"),
     (ErrorKind::Unsupported, "invalid_request_error"),
     (ErrorKind::Forbidden, "permission_error"),
+    (ErrorKind::Unauthenticated, "invalid_request_error"),
+    (ErrorKind::RateLimited, "rate_limit_error"),
     (ErrorKind::Busy, "overloaded_error"),
     (ErrorKind::DeadlineExceeded, "timeout_error"),
     (ErrorKind::Cancelled, "cancelled_error"),

@@ -11,12 +11,13 @@ use crate::redact::redact;
 
 /// `GET /v1/models`.
 pub(crate) async fn list(State(app): State<App>) -> Json<Value> {
-    let models: Vec<Value> = app.runtime.models().await.iter().map(object).collect();
+    let models: Vec<Value> = app.models().await.iter().map(object).collect();
     Json(json!({ "object": "list", "data": models }))
 }
 
 /// `GET /v1/models/{id}`.
 pub(crate) async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, Refused> {
+    app.check_model(&id)?;
     let model = app.runtime.model(&id, app.surface.origin()).await?;
     Ok(Json(object(&model)))
 }

@@ -55,34 +55,34 @@ pub(super) struct Options {
 
 /// The same with what they mean, apart from the terms.
 pub(crate) const FIELDS: &[Field] = &[
-    field("stream", "True: the answer comes as it is generated, as server-sent events."),
-    field("stream_options", "`include_usage`: the last event of a stream contains token counts."),
-    field("n", "Answers to each prompt, from 1 to 8."),
+    field("stream", "True: the answer comes as it is generated, as server-sent events.").boolean(),
+    field("stream_options", "`include_usage`: the last event of a stream contains token counts.").object(),
+    field("n", "Answers to each prompt, from 1 to 8.").integer(),
     field(
         "temperature",
         "From 0, always the likeliest token, to 2. Default: what the model's author set, or else 1.",
-    ),
+    ).number(),
     field(
         "top_p",
         "Draw from the smallest set of tokens whose probability reaches it. Default: what the model's author set, or else 1.",
-    ),
-    field("top_k", "Draw from so many of the likeliest tokens; 0 or -1 = all."),
-    field("min_p", "Drop tokens less likely than this times the likeliest."),
-    field("repeat_penalty", "Divide the likelihood of tokens that appeared lately; 1 = off."),
-    field("repetition_penalty", "The same by another name; `repeat_penalty` counts where both are given."),
-    field("frequency_penalty", "From -2 to 2. Default: 0."),
-    field("presence_penalty", "From -2 to 2. Default: 0."),
-    field("seed", "A whole number; the same seed and prompt give the same text. -1 = another each time."),
+    ).number(),
+    field("top_k", "Draw from so many of the likeliest tokens; 0 or -1 = all.").integer(),
+    field("min_p", "Drop tokens less likely than this times the likeliest.").number(),
+    field("repeat_penalty", "Divide the likelihood of tokens that appeared lately; 1 = off.").number(),
+    field("repetition_penalty", "The same by another name; `repeat_penalty` counts where both are given.").number(),
+    field("frequency_penalty", "From -2 to 2. Default: 0.").number(),
+    field("presence_penalty", "From -2 to 2. Default: 0.").number(),
+    field("seed", "A whole number; the same seed and prompt give the same text. -1 = another each time.").integer(),
     field(
         "logit_bias",
         "Token ids with what is added to their logits, from -100 (never) to 100; at most 1024.",
-    ),
+    ).object(),
     field("stop", "A text that ends the answer, or up to 16 of them."),
     field(
         "grammar",
         "What the answer must look like: GBNF as a string, or `{\"type\": \"gbnf\", \"value\": \"…\"}`; the other types are `lark` and `regex`.",
     ),
-    field("ignore_eos", "True: generate on past the model's own end."),
+    field("ignore_eos", "True: generate on past the model's own end.").boolean(),
 ];
 
 #[derive(Debug, Deserialize)]
@@ -147,6 +147,26 @@ impl Wanted {
             generate.sampling.seed = generate.sampling.seed.map(|seed| seed.wrapping_add(answer));
             Request::of(self.common.clone(), Work::Generate(generate))
         })
+    }
+
+    /// The one request, where more answers have no place.
+    ///
+    /// # Errors
+    /// 400 that names `n`.
+    pub(super) fn one_answer(self, generate: Generate) -> Result<Request, Refusal> {
+        self.refuse_several()?;
+        Ok(Request::of(self.common, Work::Generate(generate)))
+    }
+
+    /// Refuses more than one answer.
+    ///
+    /// # Errors
+    /// 400 that names `n`.
+    pub(super) fn refuse_several(&self) -> Result<(), Refusal> {
+        if self.answers == 1 {
+            return Ok(());
+        }
+        Err(Refusal::unsupported("n", "`n` can only be 1 here").with_hint("send several requests"))
     }
 
     /// Counts what a request takes once more for each answer beyond the first, and the values that each has of its own; the body

@@ -63,24 +63,24 @@ pub(crate) const FIELDS: &[Field] = &[
         "input",
         "What the user says, or the conversation: items of the types `message`, `reasoning`, `function_call` and `function_call_output`. Required.",
     ),
-    field("instructions", "How the model should behave: a text before the conversation."),
+    field("instructions", "How the model should behave: a text before the conversation.").text(),
     field(
         "max_output_tokens",
         "Tokens to generate at most, thoughts included; -1, null or absent = as many as the context holds, 0 = compute the prompt alone.",
-    ),
-    field("stream", "True: the answer comes as it is generated, as server-sent events."),
+    ).integer(),
+    field("stream", "True: the answer comes as it is generated, as server-sent events.").boolean(),
     field(
         "temperature",
         "From 0, always the likeliest token, to 2. Default: what the model's author set, or else 1.",
-    ),
+    ).number(),
     field(
         "top_p",
         "Draw from the smallest set of tokens whose probability reaches it. Default: what the model's author set, or else 1.",
-    ),
+    ).number(),
     field(
         "tools",
         "Functions that the model may call, at most 128: `{\"type\": \"function\", \"name\", \"description\", \"parameters\", \"strict\"}`. Tools of other types are passed over.",
-    ),
+    ).list(),
     field(
         "tool_choice",
         "`auto` (default), `none`, `required`, `{\"type\": \"function\", \"name\": \"…\"}`, or `allowed_tools`.",
@@ -88,20 +88,20 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "parallel_tool_calls",
         "False: at most one call in an answer. Default: true, but a function that is named is called once.",
-    ),
+    ).boolean(),
     field(
         "text",
         "`format`: what the answer must look like: `{\"type\": \"text\"}`, `{\"type\": \"json_object\"}`, or `{\"type\": \"json_schema\", \"name\": \"…\", \"schema\": {…}}`.",
-    ),
+    ).object(),
     field(
         "reasoning",
         "`effort`: how much the model thinks: `none`, `minimal`, `low`, `medium`, `high` or `xhigh`; `summary` (`auto`, `concise` or `detailed`): the thoughts come as summaries instead of as reasoning text.",
-    ),
-    field("generate", "False: compute the prompt alone, so that the next request finds it computed."),
+    ).object(),
+    field("generate", "False: compute the prompt alone, so that the next request finds it computed.").boolean(),
     field("previous_response_id", "Refused: no answer is kept."),
     field("conversation", "Refused: no conversation is kept."),
     field("prompt", "Refused: no templates of prompts are kept."),
-    field("background", "Refused as true: an answer is sent to the client that asks for it."),
+    field("background", "Refused as true: an answer is sent to the client that asks for it.").boolean(),
 ];
 
 #[derive(Debug, Deserialize)]
@@ -152,8 +152,16 @@ pub(crate) async fn create(
     Ok((headers, [(header::CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response())
 }
 
+/// What the model is given for such a body.
+///
+/// # Errors
+/// 400 that names the field.
+pub(super) fn read(payload: &Payload) -> Result<Generate, Refusal> {
+    payload.parse::<Create>()?.check().map(|(generate, _)| generate)
+}
+
 /// The runtime names places as chats have them.
-fn in_own_words(failure: Failure) -> Refusal {
+pub(super) fn in_own_words(failure: Failure) -> Refusal {
     let mut refusal = Refusal::from(failure);
     if let Some(param) = &mut refusal.failure.param {
         if *param == "response_format" {
@@ -262,7 +270,7 @@ mod tests {
         assert_eq!(names(FIELDS), parsed::<Create>());
     }
 
-    fn read(more: &Value) -> Result<(Generate, Echo), Refusal> {
+    fn read_with(more: &Value) -> Result<(Generate, Echo), Refusal> {
         let mut body = json!({ "input": "x" });
         for (field, value) in more.as_object().expect("object") {
             body[field] = value.clone();
@@ -277,12 +285,12 @@ mod tests {
             json!({ "generate": false, "input": null, "max_output_tokens": 5 }),
             json!({ "max_output_tokens": 0 }),
         ] {
-            let (generate, echo) = read(&more).expect("sound");
+            let (generate, echo) = read_with(&more).expect("sound");
             assert_eq!((generate.max_tokens, echo.is_warm_up), (Some(0), true), "{more}");
         }
-        let (generate, echo) = read(&json!({ "input": "", "max_output_tokens": 1 })).expect("sound");
+        let (generate, echo) = read_with(&json!({ "input": "", "max_output_tokens": 1 })).expect("sound");
         assert_eq!((generate.max_tokens, echo.is_warm_up), (Some(1), false));
-        assert_eq!(read(&json!({ "max_output_tokens": -1 })).expect("sound").0.max_tokens, None);
+        assert_eq!(read_with(&json!({ "max_output_tokens": -1 })).expect("sound").0.max_tokens, None);
     }
 
     #[test]
@@ -295,7 +303,7 @@ mod tests {
             "store": false, "include": ["reasoning.encrypted_content"], "prompt_cache_key": "x",
             "client_metadata": {}, "truncation": "auto", "service_tier": "auto", "previous_response_id": null,
         });
-        let (generate, echo) = read(&more).expect("sound");
+        let (generate, echo) = read_with(&more).expect("sound");
         assert_eq!(generate.constraint, Some(Constraint::JsonObject));
         assert_eq!(generate.thinking_budget_tokens, Some(0));
         assert!(!generate.parallel_tool_calls, "a function that is named is called once");
@@ -321,7 +329,7 @@ mod tests {
             (json!({ "prompt": { "id": "pmpt_1" } }), "prompt"),
             (json!({ "background": true }), "background"),
         ] {
-            let failure = read(&more).expect_err("refuses").failure;
+            let failure = read_with(&more).expect_err("refuses").failure;
             assert_eq!(failure.param.as_deref(), Some(param), "{failure}");
             assert!(failure.message.len() < 300, "{failure}");
         }

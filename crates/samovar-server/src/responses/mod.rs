@@ -5,8 +5,9 @@
 //!           (input, tools, format)                        └─► object ─► JSON
 //! ```
 //!
-//! No answer is kept: a request has its whole conversation, and one that names an earlier answer is refused.
+//! `count` reads the same bodies and computes nothing. No answer is kept: a request has its whole conversation, and one that names an earlier answer is refused.
 
+pub(crate) mod count;
 pub(crate) mod create;
 mod format;
 mod input;

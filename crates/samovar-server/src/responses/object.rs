@@ -180,9 +180,10 @@ fn error(failure: &Failure) -> Value {
         | ErrorKind::Unsupported
         | ErrorKind::NotFound
         | ErrorKind::Forbidden
+        | ErrorKind::Unauthenticated
         | ErrorKind::InvalidModel
         | ErrorKind::TooLarge => "invalid_prompt",
-        ErrorKind::Busy => "rate_limit_exceeded",
+        ErrorKind::Busy | ErrorKind::RateLimited => "rate_limit_exceeded",
         _ => "server_error",
     };
     json!({ "code": code, "message": refusal.text() })

@@ -29,7 +29,8 @@ struct ToDetokenize {
 
 /// The same with what they mean.
 pub(crate) const FIELDS: &[Field] =
-    &[field("tokens", "Token ids. The answer is `{\"content\": \"…\"}`, without control tokens. Required.")];
+    &[field("tokens", "Token ids. The answer is `{\"content\": \"…\"}`, without control tokens. Required.")
+        .list()];
 
 /// The fields of text-embeddings-inference's route.
 #[derive(Debug, Deserialize)]
@@ -41,7 +42,8 @@ struct ToDecode {
 /// The same with what they mean.
 pub(crate) const DECODE_FIELDS: &[Field] = &[
     field("ids", "Token ids, or at most 1,024 lists of them. The answer is an array of texts. Required."),
-    field("skip_special_tokens", "True or absent; false is refused, for control tokens have no text here."),
+    field("skip_special_tokens", "True or absent; false is refused, for control tokens have no text here.")
+        .boolean(),
 ];
 
 /// `POST /detokenize`.

@@ -38,7 +38,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "inputs",
         "What becomes vectors: a text, texts, token ids, or lists of token ids; at most 10,000. No text may be empty. Required.",
     ),
-    field("normalize", "False: vectors keep the length that the model gave them. Default: true."),
+    field("normalize", "False: vectors keep the length that the model gave them. Default: true.").boolean(),
     field(
         "truncate",
         "What becomes of inputs that are too long: true, a part is left out; false, the request is refused with both counts. Default: false.",
@@ -46,12 +46,12 @@ pub(crate) const FIELDS: &[Field] = &[
     field(
         "truncation_direction",
         "`right`: the end is left out; `left`: the beginning is. Default: `right`.",
-    ),
+    ).one_of(&["right", "left"]),
     field(
         "prompt_name",
         "`query` or `document`: a model that tells them apart has a prompt before each. No prompt when it is absent.",
-    ),
-    field("dimensions", "So many of a vector's first numbers, whose length then becomes 1 again."),
+    ).text(),
+    field("dimensions", "So many of a vector's first numbers, whose length then becomes 1 again.").integer(),
 ];
 
 /// `POST /embed`.

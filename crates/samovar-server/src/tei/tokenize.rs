@@ -49,17 +49,20 @@ pub(crate) const FIELDS: &[Field] = &[
         "inputs",
         "A text or texts, at most 1,024, in the form of text-embeddings-inference: the answer is a list for each. This or `content` is required.",
     ),
-    field("add_special_tokens", "With `inputs`: false = no special tokens around each text. Default: true."),
-    field("content", "A text, in the form of llama-server: the answer is an object with `tokens`."),
-    field("add_special", "With `content`: true = special tokens around the text. Default: false."),
+    field("add_special_tokens", "With `inputs`: false = no special tokens around each text. Default: true.")
+        .boolean(),
+    field("content", "A text, in the form of llama-server: the answer is an object with `tokens`.").text(),
+    field("add_special", "With `content`: true = special tokens around the text. Default: false.").boolean(),
     field(
         "parse_special",
         "With `content`: false = the names of special tokens are text as all other. Default: true.",
-    ),
+    )
+    .boolean(),
     field(
         "with_pieces",
         "With `content`: true = tell the text of each token, or its bytes where they are no text.",
-    ),
+    )
+    .boolean(),
 ];
 
 /// `POST /tokenize`.

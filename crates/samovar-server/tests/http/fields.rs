@@ -113,7 +113,7 @@ fn of_texts() -> Vec<(&'static str, Fate)> {
         ("echo", Used(json!(3))),
         ("logprobs", Used(json!(99))),
         ("best_of", Refused(json!(3))),
-        ("suffix", Refused(json!("the end"))),
+        ("suffix", Used(json!(3))),
         ("response_format", Refused(json!({ "type": "json_object" }))),
         ("tools", Refused(json!([{ "type": "function", "function": { "name": "f" } }]))),
     ]
@@ -215,7 +215,13 @@ async fn no_value_of_a_field_is_a_fault_of_the_server() {
     let response = json!({ "model": "tiny", "input": "x", "max_output_tokens": 2 });
     let message =
         json!({ "model": "tiny", "messages": [{ "role": "user", "content": "x" }], "max_tokens": 2 });
-    for (path, sound) in [("/v1/responses", response), ("/v1/messages", message)] {
+    for (path, sound) in [
+        ("/v1/responses", &response),
+        ("/v1/responses/input_tokens", &response),
+        ("/v1/messages", &message),
+        ("/v1/messages/count_tokens", &message),
+        ("/apply-template", &message),
+    ] {
         let route = ROUTES.iter().find(|route| route.path == path).expect("is served");
         for field in route.fields.iter().copied().flatten() {
             for value in &odd {

@@ -190,11 +190,20 @@ async fn a_bias_names_tokens_by_id_or_text() {
 }
 
 #[tokio::test]
-async fn the_end_says_why_as_far_as_that_is_known() {
+async fn the_end_says_why() {
     let fixture = Fixture::new().await;
-    let word = said(&fixture, &json!({ "stop": [" smiled"], "ignore_eos": true })).await;
-    assert_eq!((&word["content"], &word["stop_type"]), (&json!(" a"), &json!("word")), "{word}");
-    assert_eq!(word["stopping_word"], " smiled");
+    for more in [
+        json!({ "stop": [" smiled"], "ignore_eos": true }),
+        json!({ "stop": ["xyzzy", " winter", " smiled"] }),
+        json!({ "stop": " smiled", "stream": true }),
+    ] {
+        let answer = post(&fixture, PATH, &once(&more)).await;
+        let is_streamed = more["stream"] == true;
+        let end = if is_streamed { events(&answer).pop().expect("an end") } else { answer.json() };
+        let content = if is_streamed { "" } else { " a" };
+        assert_eq!((&end["content"], &end["stop_type"]), (&json!(content), &json!("word")), "{end}");
+        assert_eq!(end["stopping_word"], " smiled");
+    }
     let end = said(&fixture, &json!({ "n_predict": -1 })).await;
     assert_eq!((&end["stop_type"], &end["stopping_word"]), (&json!("eos"), &json!("")), "{end}");
 }
@@ -262,6 +271,41 @@ async fn a_model_that_is_not_named_is_the_only_one_in_memory() {
     assert_eq!((named.status, &named.json()["model"]), (200, &json!("tiny")), "{}", named.body);
     assert_eq!(post(&fixture, PATH, &unnamed).await.json()["model"], "tiny");
     assert_eq!(get(&fixture, "/props").await.json()["model_alias"], "tiny");
+}
+
+#[tokio::test]
+async fn a_conversation_is_rendered_and_nothing_is_computed() {
+    let fixture = Fixture::new().await;
+    let messages = json!([{ "role": "user", "content": "Hello there" }]);
+    let expected = json!({ "prompt": "<|im_start|>user\nHello there<|im_end|>\n<|im_start|>assistant\n" });
+    for (path, body) in [
+        ("/apply-template", json!({ "model": "tiny", "messages": messages })),
+        ("/apply-template?model=tiny", json!({ "messages": messages, "enable_thinking": false })),
+    ] {
+        let answer = post(&fixture, path, &body).await;
+        assert_eq!((answer.status, answer.json()), (200, expected.clone()), "{}", answer.body);
+    }
+    assert_eq!(fixture.engine.counts().generations_started, 0);
+    let long = json!([{ "role": "user", "content": "x".repeat(100_000) }]);
+    let answer = post(&fixture, "/apply-template", &json!({ "model": "tiny", "messages": long })).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.len() > 100_000, "it may be longer than the context");
+    for (more, word) in [
+        (json!({ "messages": null }), "messages"),
+        (json!({ "messages": [{ "role": "tool", "content": "x" }] }), "the result of a tool"),
+        (json!({ "tools": 3 }), "tools"),
+        (json!({ "add_generation_prompt": false }), "add_generation_prompt"),
+        (json!({ "model": "nope" }), "nope"),
+    ] {
+        let mut body = json!({ "model": "tiny", "messages": messages });
+        for (field, value) in more.as_object().expect("object") {
+            body[field] = value.clone();
+        }
+        let answer = post(&fixture, "/apply-template", &body).await;
+        assert!([400, 404].contains(&answer.status), "{}", answer.body);
+        let message = answer.error()["message"].as_str().expect("text").to_owned();
+        assert!(message.contains(word), "{message}");
+    }
 }
 
 #[tokio::test]

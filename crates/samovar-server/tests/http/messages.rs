@@ -154,8 +154,57 @@ async fn choices_budgets_and_stops_have_their_effect() {
     let fixture = Fixture::new().await;
     let answer = sound(&fixture, &ask(&json!({ "stop_sequences": [" silver"] }))).await;
     assert_eq!(answer["content"], json!([{ "type": "text", "text": " there in" }]));
+    assert_eq!(answer["stop_reason"], "stop_sequence");
     let nothing = sound(&fixture, &ask(&json!({ "max_tokens": 0 }))).await;
     assert_eq!((&nothing["content"], &nothing["usage"]["output_tokens"]), (&json!([]), &json!(0)));
+}
+
+#[tokio::test]
+async fn the_text_that_ended_an_answer_is_told_whole_and_streamed() {
+    let fixture = Fixture::new().await;
+    let mut body = ask(&json!({ "stop_sequences": ["xyzzy", " silver"] }));
+    let whole = sound(&fixture, &body).await;
+    let told = json!({ "stop_reason": "stop_sequence", "stop_sequence": " silver" });
+    for field in ["stop_reason", "stop_sequence"] {
+        assert_eq!(whole[field], told[field], "{whole}");
+    }
+    body["stream"] = true.into();
+    let events = post(&fixture, PATH, &body).await.named_events();
+    let end = events.iter().find(|event| event["type"] == "message_delta").expect("an end");
+    assert_eq!(end["delta"], told);
+    let by_itself = sound(&fixture, &ask(&json!({ "max_tokens": 200, "stop_sequences": ["xyzzy"] }))).await;
+    assert_eq!((&by_itself["stop_reason"], &by_itself["stop_sequence"]), (&json!("end_turn"), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_count_is_that_of_the_message_and_computes_nothing() {
+    let fixture = Fixture::new().await;
+    let count = async |more: &Value| {
+        let mut body = json!({ "model": "tiny", "messages": [{ "role": "user", "content": "Hello there" }] });
+        for (field, value) in more.as_object().expect("object") {
+            body[field] = value.clone();
+        }
+        post(&fixture, "/v1/messages/count_tokens", &body).await
+    };
+    let more = json!({ "system": "You help.", "tools": tools(), "thinking": { "type": "adaptive" } });
+    let counted = count(&more).await;
+    assert_eq!(counted.status, 200, "{}", counted.body);
+    assert_eq!(fixture.engine.counts().generations_started, 0);
+    let usage = sound(&fixture, &ask(&more)).await["usage"].clone();
+    assert_eq!(counted.json(), json!({ "input_tokens": usage["input_tokens"] }));
+    let long = json!([{ "role": "user", "content": "x ".repeat(2_000) }]);
+    let counted = count(&json!({ "messages": long })).await.json();
+    assert!(counted["input_tokens"].as_u64() > Some(512), "it may be longer than the context: {counted}");
+    for (more, status, word) in [
+        (json!({ "messages": null }), 400, "`messages`"),
+        (json!({ "system": 3 }), 400, "`system`"),
+        (json!({ "model": "nope" }), 404, "nope"),
+        (json!({ "tool_choice": { "type": "any" } }), 400, "tool"),
+    ] {
+        let answer = count(&more).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert!(error(&answer).1.contains(word), "{}", answer.body);
+    }
 }
 
 /// As Claude Code sends it.
@@ -273,7 +322,7 @@ async fn refusals_have_anthropics_form() {
 #[tokio::test]
 async fn refusals_before_and_below_the_route_have_anthropics_form() {
     let fixture = Fixture::new().await;
-    let below = post(&fixture, "/v1/messages/count_tokens", &ask(&json!({}))).await;
+    let below = post(&fixture, "/v1/messages/batches", &ask(&json!({}))).await;
     assert_eq!((below.status, error(&below).0.as_str()), (404, "not_found_error"));
     let method = get(&fixture, PATH).await;
     assert_eq!((method.status, error(&method).0.as_str()), (405, "invalid_request_error"));

@@ -7,13 +7,15 @@ const CHAT: &str = r#"{"model":"demo","messages":[{"role":"user","content":"hi"}
 const TEXT: &str = r#"{"model":"demo","prompt":"a","max_tokens":1}"#;
 const OLLAMA: &str = r#"{"model":"demo","messages":[{"role":"user","content":"hi"}],"prompt":"hi","options":{"num_predict":1}}"#;
 const INPUT: &str = r#"{"model":"demo","input":"a"}"#;
-const ROUTES: [(&str, &str, &str); 26] = [
+const ROUTES: [(&str, &str, &str); 30] = [
     ("GET", "/v1/models", ""),
     ("GET", "/v1/models/demo", ""),
     ("POST", "/v1/chat/completions", CHAT),
     ("POST", "/v1/completions", TEXT),
     ("POST", "/v1/responses", INPUT),
+    ("POST", "/v1/responses/input_tokens", INPUT),
     ("POST", "/v1/messages", CHAT),
+    ("POST", "/v1/messages/count_tokens", CHAT),
     ("POST", "/v1/embeddings", INPUT),
     ("POST", "/v1/rerank", INPUT),
     ("POST", "/embed", INPUT),
@@ -25,6 +27,8 @@ const ROUTES: [(&str, &str, &str); 26] = [
     ("POST", "/api/generate", OLLAMA),
     ("POST", "/api/show", OLLAMA),
     ("POST", "/completion", TEXT),
+    ("POST", "/infill", TEXT),
+    ("POST", "/apply-template", CHAT),
     ("GET", "/props", ""),
     ("GET", "/slots", ""),
     ("GET", "/health", ""),

@@ -97,6 +97,19 @@ async fn answers_whole() {
 }
 
 #[tokio::test]
+async fn a_count_is_that_of_the_input_and_computes_nothing() {
+    let fixture = Fixture::new().await;
+    let body = ask(&json!({ "instructions": "You help.", "tools": tools() }));
+    let counted = post(&fixture, "/v1/responses/input_tokens", &body).await;
+    assert_eq!(counted.status, 200, "{}", counted.body);
+    assert_eq!(fixture.engine.counts().generations_started, 0);
+    let tokens = sound(&fixture, &body).await["usage"]["input_tokens"].clone();
+    assert_eq!(counted.json(), json!({ "object": "response.input_tokens", "input_tokens": tokens }));
+    let missing = post(&fixture, "/v1/responses/input_tokens", &json!({ "model": "tiny" })).await;
+    assert_eq!((missing.status, &missing.error()["param"]), (400, &json!("input")), "{}", missing.body);
+}
+
+#[tokio::test]
 async fn thoughts_and_calls_are_items_with_events_of_their_own() {
     let fixture = caller().await;
     let mut events = stream(&fixture, &json!({ "tools": tools(), "max_output_tokens": 12 })).await;

@@ -17,6 +17,13 @@ pub struct WarmBody {
     pub pin: bool,
 }
 
+/// The keys that are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeysInForce {
+    /// How many there are.
+    pub keys: u64,
+}
+
 /// One line of a load's progress; the last is `done` or `failed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -15,6 +15,9 @@ pub struct DaemonStats<S = Map<String, Value>> {
     pub pid: u32,
     /// Where it listens for HTTP.
     pub listen: Option<SocketAddr>,
+    /// Whether that is served over TLS. A daemon of an older version does not say it.
+    #[serde(default)]
+    pub tls: bool,
     /// Its Unix socket.
     pub socket: Option<PathBuf>,
     /// Requests being answered.
