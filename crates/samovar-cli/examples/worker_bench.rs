@@ -151,6 +151,7 @@ fn main() -> Fallible<()> {
         threads: settings.threads,
         lock_memory: false,
         pooling: None,
+        draft: None,
     };
     let here = samovar::default_engine()?;
     let config = WorkerConfig::new(&settings.samovar, ["worker", "--log", "warn"]);

@@ -13,6 +13,8 @@ const EXIT_CODES: [(ErrorKind, u8); ErrorKind::ALL.len()] = [
     (ErrorKind::TooLarge, 71),
     (ErrorKind::Unsupported, 69),
     (ErrorKind::Forbidden, 77),
+    (ErrorKind::Unauthenticated, 77),
+    (ErrorKind::RateLimited, 75),
     (ErrorKind::Busy, 75),
     (ErrorKind::DeadlineExceeded, 75),
     (ErrorKind::Cancelled, 130),

@@ -30,7 +30,7 @@ pub(crate) struct Home {
     pub(crate) config_file: PathBuf,
     /// What can be made again: unpacked models.
     pub(crate) cache_dir: PathBuf,
-    /// What cannot: chat history, logs.
+    /// What cannot: chat history, logs, keys.
     pub(crate) state_dir: PathBuf,
     /// What lives as long as the daemon: socket and locks.
     pub(crate) run_dir: PathBuf,
@@ -66,6 +66,21 @@ impl Home {
     /// The daemon's log when it runs in the background.
     pub(crate) fn log_file(&self) -> PathBuf {
         self.state_dir.join("daemon.log")
+    }
+
+    /// The keys of clients over HTTP.
+    pub(crate) fn keys_file(&self) -> PathBuf {
+        self.state_dir.join("keys.json")
+    }
+
+    /// Whether keys were made here, so that clients are told apart by them.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.keys_file().exists()
+    }
+
+    /// What clients used, by day.
+    pub(crate) fn usage_dir(&self) -> PathBuf {
+        self.state_dir.join("usage")
     }
 
     /// What was typed into `chat`.

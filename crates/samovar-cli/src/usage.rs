@@ -46,10 +46,13 @@ fn unknown_argument(error: &clap::Error) -> (String, String) {
 
 fn unknown_verb(error: &clap::Error) -> (String, String) {
     let verb = text(error, ContextKind::InvalidSubcommand);
-    let near = best(error, ContextKind::SuggestedSubcommand).or_else(|| one_slip_from(&verb));
+    let group = group(error);
+    let slip = || one_slip_from(&verb).filter(|_| group.is_empty());
+    let near = best(error, ContextKind::SuggestedSubcommand).or_else(slip);
     let hint = match near {
+        None if !group.is_empty() => format!("`samovar {group}--help` lists what follows"),
         _ if verb.contains(char::is_whitespace) => format!("to ask a model: samovar run {verb:?}"),
-        Some(near) => format!("did you mean `samovar {near}`?"),
+        Some(near) => format!("did you mean `samovar {group}{near}`?"),
         None => "`samovar help` lists the verbs".to_owned(),
     };
     (format!("there is no verb {verb:?}"), hint)
@@ -125,6 +128,15 @@ fn text(error: &clap::Error, kind: ContextKind) -> String {
     }
 }
 
+/// The verb before the one that is wrong, and a blank: `key `, where there is one.
+fn group(error: &clap::Error) -> String {
+    let usage = usage_or(error, "");
+    let words = usage.split(' ').skip_while(|word| *word != "samovar").skip(1);
+    words
+        .take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
+        .fold(String::new(), |group, word| group + word + " ")
+}
+
 /// The verb that differs by one letter, or by two in the wrong order.
 fn one_slip_from(typed: &str) -> Option<String> {
     let arguments = Arguments::command();
@@ -167,6 +179,8 @@ mod tests {
             (message.as_str(), hint.as_str()),
             ("there is no option --temprature here", "did you mean --temperature?")
         );
+        assert_eq!(said(&["key", "ad", "ci"]).1, "did you mean `samovar key add`?");
+        assert_eq!(said(&["key", "zzz"]).1, "`samovar key --help` lists what follows");
         assert!(said(&["Tell me a story"]).1.contains("samovar run \"Tell me a story\""));
     }
 

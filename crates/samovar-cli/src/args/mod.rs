@@ -2,8 +2,11 @@
 
 mod answer;
 mod embed;
+mod key;
+mod moving;
 mod plan;
 mod store;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -12,8 +15,11 @@ use samovar_core::units::TimeSpan;
 
 pub(crate) use answer::{Chat, Form, Generation, Run};
 pub(crate) use embed::{Embed, InputForm, Rerank, TextSource, Tokenize, VectorForm, WorkTerms};
+pub(crate) use key::{AddKey, Key, KeyAction};
+pub(crate) use moving::{Link, Migrate};
 pub(crate) use plan::Plan;
 pub(crate) use store::{Adopt, Export, Gc, Import, Pull, Rm, Verify};
+pub(crate) use usage::Usage;
 
 use crate::settings::Flags;
 
@@ -89,6 +95,10 @@ pub(crate) enum Verb {
     Verify(Verify),
     /// Share models that other programs have downloaded, without a second copy
     Adopt(Adopt),
+    /// Take over models of another program with their names and settings
+    Migrate(Migrate),
+    /// Show or write the settings with which other programs use this daemon
+    Link(Link),
     /// Write models into a folder, to move them to another machine
     Export(Export),
     /// Import models from a folder that `export` wrote
@@ -109,12 +119,18 @@ pub(crate) enum Verb {
     Unpin(Named),
     /// Show counters of each tier: memory, disk, sources
     Stats,
+    /// Show requests and tokens by client, model and day
+    Usage(Usage),
     /// Show why a model was loaded, evicted or refused
     Why(Named),
     /// Show what another memory budget or eviction policy would have done with your requests
     Plan(Plan),
+    /// Speak JSON-RPC 2.0 on standard input and output
+    Rpc,
     /// Show every setting and where it came from
     Config(Config),
+    /// Make, list, replace and remove the keys that requests over HTTP need
+    Key(Key),
     /// Check that everything works here
     Doctor(Doctor),
     /// Print a completion script for a shell
@@ -122,7 +138,7 @@ pub(crate) enum Verb {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print a page of the reference as Markdown
+    /// Print a page of the reference as Markdown, or the OpenAPI document
     #[command(hide = true)]
     Reference {
         /// Which page
@@ -156,13 +172,16 @@ pub(crate) struct Serve {
     /// Port to listen on, at the configured address or on loopback; 0 = any free port
     #[arg(long, short = 'p', value_name = "PORT", conflicts_with = "listen", allow_negative_numbers = true, value_parser = port)]
     pub(crate) port: Option<u16>,
+    /// Also listen where Ollama's clients look: at `server.ollama_address`, or `OLLAMA_HOST`, or 127.0.0.1:11434
+    #[arg(long)]
+    pub(crate) as_ollama: bool,
     /// Memory for all models together, such as 4GB or 50%
     #[arg(long, value_name = "SIZE")]
     pub(crate) budget: Option<String>,
     /// Exit after this time without a request, such as 30m; 0 = never
     #[arg(long, value_name = "TIME")]
     pub(crate) idle_exit: Option<String>,
-    /// Serve other machines without authentication
+    /// Serve other machines although there is no key
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
     /// Started by `run`: detached, silent, logs to a file
@@ -254,6 +273,9 @@ pub(crate) enum Topic {
     Metrics,
     /// Routes.
     Http,
+    /// Routes as an OpenAPI document, in JSON.
+    #[value(name = "openapi")]
+    OpenApi,
 }
 
 impl Arguments {

@@ -16,6 +16,8 @@ pub(crate) struct Figures {
     /// Of the daemon; 0 for a runtime in this process.
     pub(crate) pid: u32,
     pub(crate) listen: Option<String>,
+    /// Whether that is served over TLS.
+    pub(crate) tls: bool,
     pub(crate) requests_in_flight: u32,
     pub(crate) tiers: Tiers,
     pub(crate) pool: PoolFigures,

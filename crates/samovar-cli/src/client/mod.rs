@@ -22,9 +22,9 @@ use hyper_util::rt::TokioIo;
 use samovar::Changes;
 use samovar_core::{ErrorKind, Failure};
 use samovar_server::admin::wire::{
-    DetokenizeBody, Detokenized, EmbedBody, GenerateBody, GenerateEvent, ModelList, PackBody, PackEvent,
-    PinBody, ShutdownAnswer, ShutdownBody, TokenizeBody, Tokenized, UnloadBody, Unloaded, WarmBody,
-    WarmEvent,
+    DetokenizeBody, Detokenized, EmbedBody, GenerateBody, GenerateEvent, GroupBy, KeysInForce, ModelList,
+    PackBody, PackEvent, PinBody, ShutdownAnswer, ShutdownBody, TokenizeBody, Tokenized, UnloadBody,
+    Unloaded, UsageReport, WarmBody, WarmEvent,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -64,17 +64,26 @@ impl Client {
     /// # Errors
     /// `Forbidden` when the socket is another user's; `Storage` for anything stranger.
     pub(crate) async fn connect(&self) -> Result<Option<Connection>, Failure> {
+        let Some(stream) = self.stream().await? else { return Ok(None) };
+        let (requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| lost(&error.to_string()))?;
+        tokio::spawn(connection);
+        Ok(Some(Connection { requests }))
+    }
+
+    /// The same without HTTP.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub(crate) async fn stream(&self) -> Result<Option<UnixStream>, Failure> {
         let stream = match UnixStream::connect(&self.socket).await {
             Ok(stream) => stream,
             Err(error) => return absent_or(&self.socket, &error).map(|()| None),
         };
         let peer = stream.peer_cred().map_err(|error| lost(&home::plain(&error)))?;
         exposure::listener(&self.socket, peer.uid())?;
-        let (requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| lost(&error.to_string()))?;
-        tokio::spawn(connection);
-        Ok(Some(Connection { requests }))
+        Ok(Some(stream))
     }
 
     /// A connection to a daemon that must be there.
@@ -100,6 +109,12 @@ impl Connection {
         self.get(&format!("/admin/why?model={}", percent_encoded(model))).await
     }
 
+    pub(crate) async fn usage(self, by: &[GroupBy], back: Option<Duration>) -> Result<UsageReport, Failure> {
+        let by = by.iter().map(|group| group.word()).collect::<Vec<_>>().join(",");
+        let since = back.map(|back| format!("&since_ms={}", back.as_millis())).unwrap_or_default();
+        self.get(&format!("/admin/usage?by={by}{since}")).await
+    }
+
     pub(crate) async fn pin(self, body: &PinBody) -> Result<Value, Failure> {
         self.post("/admin/pin", body).await
     }
@@ -114,6 +129,10 @@ impl Connection {
 
     pub(crate) async fn reload(self) -> Result<Changes, Failure> {
         self.post("/admin/reload", &Value::Null).await
+    }
+
+    pub(crate) async fn reload_keys(self) -> Result<KeysInForce, Failure> {
+        self.post("/admin/keys/reload", &Value::Null).await
     }
 
     pub(crate) async fn generate(self, body: &GenerateBody) -> Result<Lines<GenerateEvent>, Failure> {
@@ -238,7 +257,8 @@ pub(crate) fn no_daemon() -> Failure {
         .with_hint("`samovar run` starts one, or `samovar serve` in a terminal of its own")
 }
 
-fn lost(reason: &str) -> Failure {
+/// What became of a connection that broke.
+pub(crate) fn lost(reason: &str) -> Failure {
     Failure::new(ErrorKind::Unavailable, format!("the connection to the daemon broke: {reason}"))
         .with_hint("try again; `samovar doctor` says where its log is")
 }

@@ -226,6 +226,9 @@ pub(super) fn as_json(outcome: &AnswerReport, summary: &Summary) -> Value {
         "usage": summary.usage,
         "timings": summary.timings,
     });
+    if let Some(text) = &summary.stopped_by {
+        object["stopped_by"] = text.as_str().into();
+    }
     if let Some(thought) = outcome.thought() {
         object["thinking"] = thought.into();
     }

@@ -6,6 +6,7 @@ use super::{Context, reference};
 use crate::args::Config;
 use crate::ended::Ended;
 use crate::report::{Align, Columns};
+use crate::settings::settings_as_json;
 
 pub(super) async fn execute(context: &Context, arguments: &Config) -> Result<(), Ended> {
     if arguments.reload {
@@ -16,23 +17,7 @@ pub(super) async fn execute(context: &Context, arguments: &Config) -> Result<(),
     }
     let settings = &context.settings;
     if context.report.is_json() {
-        let values: Vec<_> = settings
-            .entries
-            .iter()
-            .map(|entry| json!({ "key": entry.key, "value": entry.json, "from": entry.provenance.to_string() }))
-            .collect();
-        return context.report.json(&json!({
-            "config_file": settings.config_file,
-            "home": {
-                "config_file": settings.home.config_file,
-                "cache_dir": settings.home.cache_dir,
-                "state_dir": settings.home.state_dir,
-                "run_dir": settings.home.run_dir,
-            },
-            "values": values,
-            "unknown_variables": settings.unknown_variables,
-            "remarks": settings.foreign.remarks,
-        }));
+        return context.report.json(&settings_as_json(settings));
     }
     let mut columns =
         Columns::new(&[("SETTING", Align::Left), ("VALUE", Align::Left), ("FROM", Align::Left)]);

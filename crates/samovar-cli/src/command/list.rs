@@ -93,6 +93,7 @@ enum Kind {
     Config,
     Stored,
     File,
+    Created,
 }
 
 async fn listing(context: &Context) -> Result<Listing, Failure> {
@@ -106,6 +107,18 @@ async fn listing(context: &Context) -> Result<Listing, Failure> {
         match alias_row(&here, &artifacts, &alias.name, &alias.source).await {
             Ok(row) => listing.models.push(row),
             Err(failure) => listing.broken.push((alias.name.clone(), failure)),
+        }
+    }
+    for created in here.created().await {
+        match here.model(&created.name, Origin::Owner).await {
+            Ok(info) if created.parent.is_empty() => {
+                listing.models.push(file_row(&info, Kind::Created, "created from a file that was sent"));
+            }
+            Ok(info) => {
+                let from = format!("created from {}", created.parent);
+                listing.models.push(file_row(&info, Kind::Created, &from));
+            }
+            Err(failure) => listing.broken.push((created.name, failure)),
         }
     }
     let is_fetched = |artifact: &&Artifact| artifact.key.source.as_str() != BUILT_IN;

@@ -14,7 +14,10 @@ mod export;
 mod follow;
 mod gc;
 mod import;
+mod key;
+mod link;
 mod list;
+mod migrate;
 mod pack;
 mod pin;
 mod plan;
@@ -24,6 +27,7 @@ mod pull;
 mod reference;
 mod rerank;
 mod rm;
+mod rpc;
 mod run;
 mod serve;
 mod show;
@@ -33,6 +37,7 @@ mod stop;
 mod stored;
 mod texts;
 mod tokenize;
+mod usage;
 mod vectors;
 mod verify;
 mod warm;
@@ -43,7 +48,7 @@ use std::sync::{Arc, Once};
 
 use samovar_core::Failure;
 
-use crate::args::{Arguments, Verb};
+use crate::args::{Arguments, Key, KeyAction, Verb};
 use crate::client::{Client, Connection};
 use crate::daemon::start;
 use crate::ended::Ended;
@@ -109,9 +114,12 @@ fn guard(context: &Context, verb: &Verb) -> Result<(), Failure> {
             | Verb::Df
             | Verb::Ps
             | Verb::Stats
+            | Verb::Usage(_)
             | Verb::Why(_)
             | Verb::Plan(_)
             | Verb::Config(_)
+            | Verb::Key(Key { action: KeyAction::List })
+            | Verb::Link(_)
             | Verb::Shutdown(_)
     );
     if !only_looks {
@@ -144,6 +152,8 @@ pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(
         Verb::Gc(gc) => gc::execute(context, &gc).await,
         Verb::Verify(verify) => verify::execute(context, verify).await,
         Verb::Adopt(adopt) => adopt::execute(context, adopt).await,
+        Verb::Migrate(migrate) => migrate::execute(context, migrate).await,
+        Verb::Link(link) => link::execute(context, link).await,
         Verb::Export(export) => export::execute(context, export).await,
         Verb::Import(import) => import::execute(context, import).await,
         Verb::Ps => ps::execute(context).await,
@@ -154,9 +164,12 @@ pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(
         Verb::Pin(named) => pin::execute(context, &named.model, true).await,
         Verb::Unpin(named) => pin::execute(context, &named.model, false).await,
         Verb::Stats => stats::execute(context).await,
+        Verb::Usage(usage) => usage::execute(context, usage).await,
         Verb::Why(named) => why::execute(context, &named.model).await,
         Verb::Plan(plan) => plan::execute(context, plan).await,
+        Verb::Rpc => rpc::execute(context).await,
         Verb::Config(config) => config::execute(context, &config).await,
+        Verb::Key(key) => key::execute(context, key.action).await,
         Verb::Doctor(doctor) => doctor::execute(context, &doctor).await,
         Verb::Completions { shell } => completions::execute(context, shell),
         Verb::Reference { topic } => reference::execute(context, topic),

@@ -1,6 +1,7 @@
 //! `samovar rm`: removes models from the disk. A model in use stays, and is named.
 
 use samovar::store::{Artifact, Removed};
+use samovar::{Builder, Origin};
 use samovar_core::units::ByteSize;
 use samovar_core::{Digest, ErrorKind, Failure};
 use serde_json::json;
@@ -12,9 +13,16 @@ use crate::ended::Ended;
 
 pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ended> {
     let store = context.store().await?;
+    let here = Builder::settings(context.settings.runtime.clone()).build()?;
+    let created: Vec<String> = here.created().await.into_iter().map(|model| model.name).collect();
     // All names are read before anything goes.
     let mut doomed: Vec<(String, Artifact)> = Vec::new();
+    let mut names: Vec<&String> = created.iter().filter(|_| arguments.all).collect();
     for name in &arguments.models {
+        if created.contains(name) {
+            names.push(name);
+            continue;
+        }
         let artifact = stored::one(&store, name, &context.settings).await?;
         if doomed.iter().all(|(_, other)| other.key_digest != artifact.key_digest) {
             doomed.push((name.clone(), artifact));
@@ -23,12 +31,34 @@ pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ende
     if arguments.all {
         let all = stored::list(&store).await?;
         doomed.extend(all.into_iter().map(|artifact| (artifact.reference.clone(), artifact)));
-        if doomed.is_empty() && !context.report.is_json() {
+        if doomed.is_empty() && names.is_empty() && !context.report.is_json() {
             context.report.line("no model is on the disk")?;
         }
     }
     let mut removed = Vec::new();
     let mut failed: Option<Failure> = None;
+    names.sort_unstable();
+    names.dedup();
+    let may_take_bytes = arguments.all && !names.is_empty();
+    for name in names {
+        match here.delete(name, Origin::Owner).await {
+            Ok(gone) => {
+                if !context.report.is_json() {
+                    context.report.line(&format!("removed the name {name}"))?;
+                }
+                removed.push(json!({ "model": name, "freed_bytes": gone.freed_bytes }));
+            }
+            Err(failure) => {
+                context.report.failure(&failure);
+                failed = Some(failed.unwrap_or(failure));
+            }
+        }
+    }
+    if may_take_bytes {
+        // Bytes that were sent for a name went with it.
+        let left = stored::list(&store).await?;
+        doomed.retain(|(_, it)| left.iter().any(|artifact| artifact.key_digest == it.key_digest));
+    }
     for (name, artifact) in doomed {
         let (store, key) = (store.clone(), artifact.key_digest);
         let removed_it = match stored::blocking(move || store.remove(&key)).await {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use samovar_core::{Failure, ModelRef};
+use samovar_server::KeyFile;
 use serde_json::json;
 
 use super::{Context, backend};
@@ -13,6 +14,7 @@ use crate::daemon::resident::{self, ListenAddresses, ServeOptions};
 use crate::daemon::start::StartReport;
 use crate::ended::Ended;
 use crate::home;
+use crate::settings::Settings;
 use crate::settings::value::DEFAULT_PORT;
 
 /// Where `samovar serve` listens by default.
@@ -29,11 +31,19 @@ pub(super) async fn execute(context: &Context, arguments: Serve) -> Result<(), E
         in_background,
         // A user of `run` did not ask for an open port.
         listen: settings.listen.or_else(|| (!in_background).then_some(DEFAULT_LISTEN)),
+        ollama_listen: ollama_listen(settings, &arguments),
         idle_exit: settings.idle_exit.or(default_idle).filter(|after| !after.is_zero()),
         models: models(context, &arguments)?,
         is_insecure: arguments.insecure_no_auth || settings.is_insecure,
     };
     if in_background { background(context, options).await } else { foreground(context, options).await }
+}
+
+/// Where Ollama's clients are served besides, if anywhere. A daemon that `run` started opens no port of itself.
+fn ollama_listen(settings: &Settings, arguments: &Serve) -> Option<SocketAddr> {
+    let is_asked = arguments.as_ollama && !arguments.background;
+    let configured = settings.ollama_address.filter(|_| !arguments.background);
+    configured.or_else(|| is_asked.then_some(settings.ollama_host))
 }
 
 fn models(context: &Context, arguments: &Serve) -> Result<Vec<String>, Failure> {
@@ -57,16 +67,23 @@ async fn foreground(context: &Context, options: ServeOptions) -> Result<(), Ende
 fn greet(context: &Context, addresses: &ListenAddresses, model: &str) -> Result<(), Ended> {
     if context.report.is_json() {
         return context.report.json(
-            &json!({ "pid": std::process::id(), "listen": addresses.listen, "socket": addresses.socket }),
+            &json!({ "pid": std::process::id(), "listen": addresses.listen, "ollama": addresses.ollama,
+                     "socket": addresses.socket }),
         );
     }
     context.report.line(&format!("samovar {} is serving", env!("CARGO_PKG_VERSION")))?;
     context.report.line(&format!("  socket  {}", addresses.socket.display()))?;
+    if let Some(address) = addresses.ollama {
+        context
+            .report
+            .line(&format!("  ollama  http://{address}      (for clients that look for Ollama)"))?;
+    }
     let Some(address) = addresses.listen else { return Ok(()) };
-    context
-        .report
-        .line(&format!("  http    http://{address}      (the APIs of Anthropic, Ollama and llama-server)"))?;
-    context.report.line(&format!("          http://{address}/v1   (OpenAI's API)"))?;
+    let scheme = if context.settings.tls.is_some() { "https" } else { "http" };
+    context.report.line(&format!(
+        "  {scheme:<6}  {scheme}://{address}      (the APIs of Anthropic, Ollama and llama-server)"
+    ))?;
+    context.report.line(&format!("          {scheme}://{address}/v1   (OpenAI's API)"))?;
     // Over the network a file goes by its short name.
     let name = match model.parse() {
         Ok(ModelRef::File(path)) => {
@@ -76,8 +93,11 @@ fn greet(context: &Context, addresses: &ListenAddresses, model: &str) -> Result<
     };
     let body =
         json!({ "model": name, "messages": [{ "role": "user", "content": "Tell me a story about a fox" }] });
+    // The daemon has read the file already, so it can be read.
+    let has_keys = KeyFile::new(context.settings.home.keys_file()).read().is_ok_and(|keys| !keys.is_empty());
+    let key = if has_keys { " -H \"authorization: Bearer $KEY\"" } else { "" };
     context.report.line(&format!(
-        "\nTry it:\n  curl http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'\n\nCtrl-C ends it."
+        "\nTry it:\n  curl {scheme}://{address}/v1/chat/completions -H 'content-type: application/json'{key} \\\n    -d '{body}'\n\nCtrl-C ends it."
     ))
 }
 

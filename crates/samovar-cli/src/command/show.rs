@@ -150,6 +150,9 @@ fn header(
     if !model.needs.is_empty() {
         row("needs", model.needs.join(", "));
     }
+    if let Some(draft) = &model.draft {
+        row("draft model", format!("{draft}, in memory with it"));
+    }
     row("memory", format!("{} when loaded, by prediction", ByteSize::from_bytes(model.predicted_bytes)));
 }
 

@@ -145,8 +145,9 @@ pub(super) fn summary(figures: &Figures) -> Columns {
     let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
     let mut row = |name: &str, text: String| columns.row([name.to_owned(), text]);
     if figures.pid > 0 {
+        let scheme = if figures.tls { "https" } else { "http" };
         let listening =
-            figures.listen.as_ref().map(|address| format!(", http://{address}")).unwrap_or_default();
+            figures.listen.as_ref().map(|address| format!(", {scheme}://{address}")).unwrap_or_default();
         row("daemon", format!("process {}, up {}{listening}", figures.pid, roughly(figures.uptime_ms)));
     }
     row("samovar", format!("{} on {}", figures.version, figures.engine));

@@ -6,8 +6,9 @@
 //!   "demo", a key's digest ──────────────────────────┘
 //! ```
 
+use samovar::reference_fits;
 use samovar::store::{Artifact, Error, Store};
-use samovar_core::model::{ArtifactRef, HubRef};
+use samovar_core::model::ArtifactRef;
 use samovar_core::{ErrorKind, Failure, ModelRef};
 
 use super::Context;
@@ -185,7 +186,7 @@ pub(super) async fn all(store: &Store, name: &str, settings: &Settings) -> Resul
     let wanted = settings.meaning(name)?;
     let exact = wanted.to_string();
     let fitting: Vec<Artifact> =
-        artifacts.into_iter().filter(|artifact| fits(&wanted, &artifact.reference)).collect();
+        artifacts.into_iter().filter(|artifact| reference_fits(&wanted, &artifact.reference)).collect();
     match fitting.iter().find(|artifact| artifact.reference == exact) {
         Some(exact) => Ok(vec![exact.clone()]),
         None => Ok(fitting),
@@ -227,56 +228,11 @@ pub(super) fn absent(name: &str, settings: &Settings) -> Result<Failure, Failure
 pub(super) fn best<'a>(artifacts: &'a [Artifact], wanted: &ModelRef) -> Option<&'a Artifact> {
     let exact = wanted.to_string();
     let is_exact = |artifact: &&Artifact| artifact.reference == exact;
-    let is_fitting = |artifact: &&Artifact| fits(wanted, &artifact.reference);
+    let is_fitting = |artifact: &&Artifact| reference_fits(wanted, &artifact.reference);
     artifacts.iter().find(is_exact).or_else(|| artifacts.iter().find(is_fitting))
 }
 
 /// Whether a model that is called `name` may be this artifact.
 pub(super) fn may_mean(name: &str, artifact: &Artifact, settings: &Settings) -> bool {
-    settings.meaning(name).is_ok_and(|wanted| fits(&wanted, &artifact.reference))
-}
-
-/// Whether an artifact of this reference is what `wanted` may mean. What `wanted` leaves open fits all.
-fn fits(wanted: &ModelRef, reference: &str) -> bool {
-    let Ok(has) = reference.parse::<ModelRef>() else { return false };
-    match (wanted, &has) {
-        (ModelRef::Hub(wanted), ModelRef::Hub(has)) => hub_fits(wanted, has),
-        (ModelRef::Remote(wanted), ModelRef::Remote(has)) => {
-            wanted.scheme() == has.scheme()
-                && wanted.location() == has.location()
-                && wanted.digest().is_none_or(|digest| has.digest().is_none_or(|has| has == digest))
-        }
-        (wanted, has) => wanted == has,
-    }
-}
-
-fn hub_fits(wanted: &HubRef, has: &HubRef) -> bool {
-    let same = |wanted: Option<&str>, has: Option<&str>| {
-        wanted.is_none_or(|wanted| has.is_some_and(|has| has.eq_ignore_ascii_case(wanted)))
-    };
-    wanted.org() == has.org()
-        && wanted.name() == has.name()
-        && same(wanted.revision(), has.revision())
-        && same(wanted.file(), has.file())
-        && same(wanted.quant(), has.quant())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_open_fits_all() {
-        let fits = |wanted: &str, has: &str| fits(&wanted.parse().expect("a reference"), has);
-        for has in ["hf://o/n", "hf://o/n:Q4_K_M", "hf://o/n@v1:Q8_0", "hf://o/n/x.gguf"] {
-            assert!(fits("o/n", has), "{has}");
-        }
-        assert!(fits("o/n:q4_k_m", "hf://o/n:Q4_K_M"));
-        assert!(!fits("o/n:Q4_K_M", "hf://o/n"));
-        assert!(!fits("o/n@v1", "hf://o/n"));
-        assert!(!fits("o/n", "hf://o/m"));
-        assert!(fits("demo", "demo") && !fits("demo", "hf://o/n") && !fits("o/n", "demo"));
-        assert!(fits("https://h/x.gguf", "https://h/x.gguf"));
-        assert!(!fits("https://h/x.gguf", "https://h/y.gguf"));
-    }
+    settings.meaning(name).is_ok_and(|wanted| reference_fits(&wanted, &artifact.reference))
 }

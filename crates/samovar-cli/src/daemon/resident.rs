@@ -8,7 +8,7 @@ use std::time::Duration;
 use samovar::store::Progress;
 use samovar::{Builder, Origin, Runtime, Wait, WarmOptions};
 use samovar_core::{ErrorKind, Failure};
-use samovar_server::{ServeConfig, Server, ServerHandle};
+use samovar_server::{ServeConfig, Server, ServerHandle, SettingsSource};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::succession::{self, Inherited};
 use super::{lock, start, statistics, workers};
 use crate::exit_code;
-use crate::settings::{Settings, Watched};
+use crate::settings::{Settings, Watched, entries_as_json, settings_as_json};
 
 /// A disk with less room than this takes nothing that is worth the name.
 const FULL_BYTES: u64 = 64 << 10;
@@ -34,11 +34,13 @@ pub(crate) struct ServeOptions {
     pub(crate) in_background: bool,
     /// Where to listen for HTTP.
     pub(crate) listen: Option<SocketAddr>,
+    /// Where to listen for Ollama's clients as well.
+    pub(crate) ollama_listen: Option<SocketAddr>,
     /// Leave after so long without a request.
     pub(crate) idle_exit: Option<Duration>,
     /// Models to load at once; a mistake in their names is fatal.
     pub(crate) models: Vec<String>,
-    /// Whether other machines are answered without keys.
+    /// Whether other machines are answered although there is no key.
     pub(crate) is_insecure: bool,
 }
 
@@ -47,6 +49,8 @@ pub(crate) struct ServeOptions {
 pub(crate) struct ListenAddresses {
     /// HTTP.
     pub(crate) listen: Option<SocketAddr>,
+    /// HTTP for Ollama's clients.
+    pub(crate) ollama: Option<SocketAddr>,
     /// The owner's socket.
     pub(crate) socket: PathBuf,
 }
@@ -63,11 +67,13 @@ pub(crate) async fn live(
 ) -> Result<(), Failure> {
     start::make_places(settings)?;
     raise_file_limit();
+    samovar::keep_little_freed_memory();
     let place = succession::take(settings, options.in_background, async |theirs| {
         check_before_takeover(settings, &options, theirs).await
     });
     let succession::Handover { mut lock, starting, inherited } = place.await?;
     let mut builder = Builder::settings(settings.runtime.clone()).keep_statistics();
+    let shown = settings_source(settings, names.clone());
     if let Some(names) = names {
         builder = builder.names(names);
     }
@@ -81,13 +87,20 @@ pub(crate) async fn live(
     for model in &options.models {
         check_name(settings, &runtime, model).await?;
     }
-    let server = Server::bind(runtime.clone(), serve_config(settings, &options)).await?;
+    let config = ServeConfig { settings: Some(shown), ..serve_config(settings, &options) };
+    let server = Server::bind(runtime.clone(), config).await?;
     lock.sign(&lock::Holder::this_process(options.in_background));
-    let addresses = ListenAddresses { listen: server.address(), socket: settings.socket.clone() };
+    let addresses = ListenAddresses {
+        listen: server.address(),
+        ollama: server.ollama_address(),
+        socket: settings.socket.clone(),
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         pid = std::process::id(),
         listen = addresses.listen.map(tracing::field::display),
+        tls = addresses.listen.is_some() && settings.tls.is_some(),
+        ollama = addresses.ollama.map(tracing::field::display),
         budget_bytes = settings.runtime.pool.budget.bytes,
         "serving"
     );
@@ -128,7 +141,15 @@ async fn check_before_takeover(
     if let Some(address) = options.listen {
         let is_theirs = theirs.is_some_and(|theirs| overlap(theirs, address));
         let listen = if is_theirs { SocketAddr::new(address.ip(), 0) } else { address };
-        let config = ServeConfig { listen: Some(listen), socket: None, ..serve_config(settings, options) };
+        // The daemon before may have the address for Ollama's clients, and gives it back as well.
+        let config = ServeConfig {
+            listen: Some(listen),
+            ollama_listen: None,
+            socket: None,
+            audit_log: None,
+            usage_dir: None,
+            ..serve_config(settings, options)
+        };
         // The listener is closed again at once.
         drop(Server::bind(runtime.clone(), config).await?);
     }
@@ -183,14 +204,32 @@ async fn check_name(settings: &Settings, runtime: &Runtime, model: &str) -> Resu
 fn serve_config(settings: &Settings, options: &ServeOptions) -> ServeConfig {
     ServeConfig {
         listen: options.listen,
+        tls: settings.tls.clone(),
+        ollama_listen: options.ollama_listen,
         socket: Some(settings.socket.clone()),
         insecure_no_auth: options.is_insecure,
+        keys: Some(settings.home.keys_file()),
         allowed_hosts: settings.allowed_hosts.clone(),
         allowed_origins: settings.allowed_origins.clone(),
         client_header: settings.client_header.clone(),
+        audit_log: settings.audit_log.clone(),
+        usage_dir: settings.usage_dir.clone(),
         limits: settings.limits,
         drain: settings.grace,
+        settings: None,
     }
+}
+
+/// What the owner is shown of the settings of a daemon that begins with these.
+fn settings_source(settings: &Settings, names: Option<Arc<Watched>>) -> SettingsSource {
+    let (began_with, shown) = (settings.entries.clone(), settings_as_json(settings));
+    SettingsSource::new(move || {
+        let mut shown = shown.clone();
+        if let Some(names) = &names {
+            shown["values"] = entries_as_json(&names.in_force(&began_with));
+        }
+        shown
+    })
 }
 
 /// Loads a model because its owner said so beforehand. What goes wrong is logged: the daemon serves on.

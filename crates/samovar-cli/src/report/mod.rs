@@ -102,7 +102,13 @@ impl Report {
     /// A line on standard output.
     #[expect(clippy::unused_self, reason = "printing is the report's, whatever it needs to know for it")]
     pub(crate) fn line(&self, text: &str) -> Result<(), Ended> {
-        write(&format!("{text}\n"))
+        write(format!("{text}\n").as_bytes())
+    }
+
+    /// Bytes of another process on standard output, as they are.
+    #[expect(clippy::unused_self, reason = "printing is the report's, whatever it needs to know for it")]
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Ended> {
+        write(bytes)
     }
 
     /// A model's answer as it comes.
@@ -201,9 +207,9 @@ impl Report {
 }
 
 /// Writes to standard output and sees that it arrives.
-fn write(text: &str) -> Result<(), Ended> {
+fn write(bytes: &[u8]) -> Result<(), Ended> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
         std::io::ErrorKind::BrokenPipe => Ended::OutputClosed,
         _ => Ended::Failed(
             Failure::new(

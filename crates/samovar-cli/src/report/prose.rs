@@ -128,7 +128,7 @@ impl Prose {
 }
 
 fn write_some(text: &str) -> Result<(), Ended> {
-    if text.is_empty() { Ok(()) } else { write(text) }
+    if text.is_empty() { Ok(()) } else { write(text.as_bytes()) }
 }
 
 /// Breaks lines between words.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use samovar::Budget;
 use samovar_core::units::ByteSize;
+use serde_json::json;
 
-use super::keys::{self, KEYS};
+use super::keys::KEYS;
 use super::model_keys::MODEL_KEYS;
-use super::settled::Values;
-use super::{Environment, Provenance};
+use super::values::Values;
+use super::{Environment, Provenance, Settings, variables};
 
 /// One setting as people see it.
 #[derive(Clone, Debug)]
@@ -21,6 +22,28 @@ pub(crate) struct Entry {
     pub(crate) json: serde_json::Value,
     /// Where it came from.
     pub(crate) provenance: Provenance,
+}
+
+/// Settings as `samovar config --json` lists them. Secrets are among them as `set`.
+pub(crate) fn entries_as_json(entries: &[Entry]) -> serde_json::Value {
+    let object = |entry: &Entry| json!({ "key": entry.key, "value": entry.json, "from": entry.provenance.to_string() });
+    entries.iter().map(object).collect()
+}
+
+/// Everything that is in force, as `samovar config --json` prints it.
+pub(crate) fn settings_as_json(settings: &Settings) -> serde_json::Value {
+    json!({
+        "config_file": settings.config_file,
+        "home": {
+            "config_file": settings.home.config_file,
+            "cache_dir": settings.home.cache_dir,
+            "state_dir": settings.home.state_dir,
+            "run_dir": settings.home.run_dir,
+        },
+        "values": entries_as_json(&settings.entries),
+        "unknown_variables": settings.unknown_variables,
+        "remarks": settings.foreign.remarks,
+    })
 }
 
 /// Each setting, in the order of the table.
@@ -63,9 +86,9 @@ pub(super) fn entries(values: &Values, models: &BTreeMap<String, Values>, budget
 /// `SAMOVAR_*` variables that mean nothing.
 pub(super) fn unknown_variables(environment: &Environment) -> Vec<String> {
     let is_known = |name: &String| {
-        keys::VARIABLES.iter().any(|(known, _)| known == name)
+        variables::VARIABLES.iter().any(|(known, _)| known == name)
             || KEYS.iter().any(|key| key.variable() == *name)
-            || MODEL_KEYS.iter().any(|key| keys::variable_of(&format!("defaults.{}", key.path)) == *name)
+            || MODEL_KEYS.iter().any(|key| variables::variable_of(&format!("defaults.{}", key.path)) == *name)
     };
     // What our own tests are told of the machine is not a setting of the user's.
     let is_of_tests = |name: &String| name.starts_with("SAMOVAR_TEST_");

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{ErrorKind, Failure, HubRef, ModelRef};
 use toml::de::{DeTable, DeValue};
 
 use super::Provenance;
@@ -15,7 +15,7 @@ use super::value::{Raw, Value};
 use crate::home;
 
 /// A configuration file larger than this is something else.
-const MAX_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_BYTES: u64 = 1 << 20;
 const MAX_MODELS: usize = 1_000;
 
 /// What a file says.
@@ -61,6 +61,14 @@ pub(crate) fn read(path: &Path, is_named: bool) -> Result<Option<Contents>, Fail
     Reader { path, text: &text }.contents().map(Some)
 }
 
+/// What a text says that is, or would be, such a file.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn contents_of(path: &Path, text: &str) -> Result<Contents, Failure> {
+    Reader { path, text }.contents()
+}
+
 struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
@@ -85,7 +93,7 @@ impl Reader<'_> {
                 ("defaults", DeValue::Table(section)) => {
                     let values = self.section(
                         section,
-                        model_keys::find_of_model,
+                        &model_keys::find_of_model,
                         &MODEL_KEYS.iter().map(|key| key.path).collect::<Vec<_>>(),
                         "defaults.",
                     )?;
@@ -97,8 +105,12 @@ impl Reader<'_> {
                     let prefix = format!("{name}.");
                     let known: Vec<&str> =
                         KEYS.iter().filter_map(|key| key.path.strip_prefix(&prefix)).collect();
-                    let values =
-                        self.section(section, |key| keys::find(&format!("{prefix}{key}")), &known, &prefix)?;
+                    let values = self.section(
+                        section,
+                        &|key: &str| keys::find(&format!("{prefix}{key}")),
+                        &known,
+                        &prefix,
+                    )?;
                     contents
                         .values
                         .extend(values.into_iter().map(|(key, value)| (format!("{prefix}{key}"), value)));
@@ -136,17 +148,17 @@ impl Reader<'_> {
             let DeValue::Table(section) = value.get_ref() else {
                 return Err(self.fault(line, &format!("a model is a section: write [models.{name}]")));
             };
-            if !matches!(name.parse(), Ok(samovar_core::ModelRef::Alias(_) | samovar_core::ModelRef::Demo)) {
-                return Err(self
-                    .fault(line, &format!("{name:?} cannot be the name of a model"))
-                    .with_hint("a name has letters, digits and . _ - : and does not end in .gguf"));
+            if !is_name(name) {
+                return Err(self.fault(line, &format!("{name:?} cannot be the name of a model")).with_hint(
+                    "a name has letters, digits, . _ - : and at most one /, and does not end in .gguf",
+                ));
             }
             if let Some(whole) = dotted(name, section) {
                 let sentence = format!("[models.{whole}] is read as a section within a section");
                 return Err(self.fault(line, &sentence).with_hint(needs_quotes(&whole)));
             }
             let values =
-                self.section(section, model_keys::find_of_name, &known, &format!("models.{name}."))?;
+                self.section(section, &model_keys::find_of_name, &known, &format!("models.{name}."))?;
             if !values.contains_key(SOURCE.path) {
                 return Err(self.fault(line, &format!("[models.{name}] has no `source`")).with_hint(
                     "source = \"./model.gguf\" says which file it is; settings for every model belong in [defaults]",
@@ -160,7 +172,7 @@ impl Reader<'_> {
     fn section(
         &self,
         section: &DeTable<'_>,
-        find: impl Fn(&str) -> Option<&'static Key>,
+        find: &dyn Fn(&str) -> Option<&'static Key>,
         known: &[&str],
         prefix: &str,
     ) -> Result<BTreeMap<String, (Value, Provenance)>, Failure> {
@@ -168,6 +180,16 @@ impl Reader<'_> {
         for (name, value) in section {
             let line = self.line(name.span().start);
             let name = name.get_ref().as_ref();
+            if let DeValue::Table(inner) = value.get_ref() {
+                let below = format!("{name}.");
+                let known: Vec<&str> = known.iter().filter_map(|key| key.strip_prefix(&below)).collect();
+                if !known.is_empty() {
+                    let find = |key: &str| find(&format!("{below}{key}"));
+                    let inner = self.section(inner, &find, &known, &format!("{prefix}{below}"))?;
+                    values.extend(inner.into_iter().map(|(key, value)| (format!("{below}{key}"), value)));
+                    continue;
+                }
+            }
             let key = find(name).ok_or_else(|| self.unknown(line, name, "key", known, prefix))?;
             values.insert(name.to_owned(), self.value(key, value.get_ref(), line)?);
         }
@@ -201,6 +223,18 @@ impl Reader<'_> {
 
     fn line(&self, offset: usize) -> usize {
         self.text.get(..offset).unwrap_or_default().matches('\n').count() + 1
+    }
+}
+
+/// Whether requests can name a model so: by a plain name, or by one in the form `organisation/name`, as other programs
+/// name theirs.
+pub(crate) fn is_name(name: &str) -> bool {
+    match name.parse() {
+        Ok(ModelRef::Alias(_) | ModelRef::Demo) => true,
+        Ok(ModelRef::Hub(_)) => {
+            !name.contains("://") && !HubRef::is_page(name) && name.matches('/').count() == 1
+        }
+        _ => false,
     }
 }
 
@@ -312,7 +346,11 @@ mod tests {
         let (source, provenance) = &contents.models["tiny"]["source"];
         assert_eq!(source_path(&source.to_string(), provenance), Path::new("/c/./t.gguf"));
         assert!(refusal("[models.tiny]\nslots = 2").0.contains("has no `source`"));
-        assert!(refusal("[models.'a/b']\nsource = 'demo'").0.contains("cannot be the name"));
+        assert!(parse("[models.'a/b:c']\nsource = 'demo'").is_ok(), "as other programs name theirs");
+        for name in ["a/b/c", "a b", "./x", "hf://a/b", "hf.co/a/b", "x.gguf"] {
+            let (message, _) = refusal(&format!("[models.'{name}']\nsource = 'demo'"));
+            assert!(message.contains("cannot be the name"), "{name}: {message}");
+        }
         assert!(refusal("models = 1").0.contains("is a section"));
         assert!(refusal("[models]\ntiny = 'x'").0.contains("[models.tiny]"));
     }

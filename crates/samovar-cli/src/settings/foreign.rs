@@ -28,6 +28,8 @@ pub(crate) struct Foreign {
     pub(crate) object_options: Vec<(String, Secret)>,
     /// Where models of other programs lie.
     pub(crate) places: Places,
+    /// What else their files may refer to.
+    pub(crate) variables: Variables,
     /// What was there but could not be used.
     pub(crate) remarks: Vec<String>,
 }
@@ -43,12 +45,35 @@ pub(crate) struct Places {
     pub(crate) lm_studio: Option<PathBuf>,
 }
 
+/// The variables of this process, for configuration files of other programs that refer to them. Never shown.
+#[derive(Clone, Default)]
+pub(crate) struct Variables(Environment);
+
+impl Variables {
+    /// A variable's text; an empty one counts as not set.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.0.text(name)
+    }
+}
+
+impl std::fmt::Debug for Variables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Variables")
+    }
+}
+
 impl Foreign {
     /// Reads the variables, and the token's file where no variable holds one.
     pub(crate) fn read(environment: &Environment) -> Self {
         let mut remarks = Vec::new();
         let token = token(environment, &mut remarks);
-        Self { token, object_options: object_options(environment), places: places(environment), remarks }
+        Self {
+            token,
+            object_options: object_options(environment),
+            places: places(environment),
+            variables: Variables(environment.clone()),
+            remarks,
+        }
     }
 
     /// The variables behind the settings of object stores.

@@ -1,8 +1,8 @@
 //! Every setting there is but those of models (`model_keys`): name, shape, default, meaning. The file, the environment,
 //! `samovar config` and the reference are all read from these tables.
 
-use super::model_keys::MODEL_KEYS;
 use super::value::Shape;
+use super::variables;
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -177,7 +177,7 @@ pub(crate) const KEYS: &[Key] = &[
     found(
         "pool.share_prefixes",
         Shape::OneOf(&["all", "client"]),
-        "client if clients are distinguished (server.client_header is set, or other machines are served), else all",
+        "client if clients are distinguished (there are keys, server.client_header is set, or other machines are served), else all",
         "Whose computed prompt state a request may reuse: that of all clients (all), so that a common beginning is computed once but timing reveals that another client asked something similar; or only its own client's (client).",
     ),
     key(
@@ -216,6 +216,12 @@ pub(crate) const KEYS: &[Key] = &[
         Shape::Address,
         "127.0.0.1:7266 for `samovar serve`; none for a daemon in the background",
         "The address on which the daemon serves HTTP.",
+    ),
+    found(
+        "server.ollama_address",
+        Shape::Address,
+        "none; 127.0.0.1:11434 with `samovar serve --as-ollama`",
+        "An address on which `samovar serve` serves HTTP as well, for clients of Ollama that look for it at 127.0.0.1:11434.",
     ),
     found("server.socket", Shape::Path, "below the home", "The Unix socket between command line and daemon."),
     found(
@@ -290,7 +296,30 @@ pub(crate) const KEYS: &[Key] = &[
         "0",
         "The most context_tokens that a request over HTTP can ask a model for whose own setting is less; 0 = no more than the model's setting.",
     ),
-    key("server.insecure_no_auth", Shape::Flag, "false", "Serve other machines without authentication."),
+    key(
+        "server.tls.certificate",
+        Shape::PathOrNone,
+        "",
+        "A PEM file with the certificate that HTTP is served over TLS with, and those of its issuers after it. It is read again when it changes.",
+    ),
+    key(
+        "server.tls.key",
+        Shape::PathOrNone,
+        "",
+        "A PEM file with the private key of that certificate, without a password.",
+    ),
+    key(
+        "server.tls.client_ca",
+        Shape::PathOrNone,
+        "",
+        "A PEM file with authorities; then only clients with a certificate that one of them issued are served.",
+    ),
+    key(
+        "server.insecure_no_auth",
+        Shape::Flag,
+        "false",
+        "Serve other machines although there is no key (`samovar key add`). Where there is one, requests need it all the same.",
+    ),
     found(
         "server.request_timeout",
         Shape::Span,
@@ -304,73 +333,23 @@ pub(crate) const KEYS: &[Key] = &[
         "A file with one line per request, which `samovar plan` replays: time, model, durations, a number for the client; no prompt. It and one older file take at most 64 MiB.",
     ),
     key(
+        "server.audit_log",
+        Shape::PathOrNone,
+        "",
+        "A file with one JSON line per request: time, client, address, route, model, numbers of tokens, outcome, duration; no prompt and no answer. It and eight older files take at most 288 MiB.",
+    ),
+    key(
+        "server.usage",
+        Shape::Flag,
+        "true",
+        "Count requests and tokens for each client, model and day, which `samovar usage` shows; kept for 400 days.",
+    ),
+    key(
         "log.level",
         Shape::Text,
         "info",
         "What the daemon logs: error, warn, info, debug, trace, or a filter such as `warn,samovar_pool=debug`.",
     ),
-];
-
-/// Variables of other programs that set a key of ours, where neither flag nor `SAMOVAR_*` does.
-pub(crate) const FOREIGN: &[(&str, &str)] =
-    &[("sources.offline", "HF_HUB_OFFLINE"), ("sources.hub_endpoint", "HF_ENDPOINT")];
-
-/// Variables that are not settings of the file.
-pub(crate) const VARIABLES: &[(&str, &str)] = &[
-    ("SAMOVAR_HOME", "One directory for configuration, cache, state and socket, instead of the XDG places."),
-    ("SAMOVAR_CONFIG", "The configuration file, instead of `samovar.toml` in the home."),
-    ("NO_COLOR", "Set to anything: no colours on the terminal."),
-];
-
-/// What the programs around us call their settings, honoured so that users need not set a thing twice.
-pub(crate) const ECOSYSTEM: &[(&str, &str)] = &[
-    ("HF_ENDPOINT", "The hub, unless `SAMOVAR_SOURCES_HUB_ENDPOINT` names one."),
-    ("HF_HUB_OFFLINE", "1 = fetch nothing, unless `SAMOVAR_SOURCES_OFFLINE` says otherwise."),
-    ("HF_TOKEN", "The token for the hub."),
-    ("HUGGING_FACE_HUB_TOKEN", "The same, where `HF_TOKEN` is not set."),
-    (
-        "HF_TOKEN_PATH",
-        "A file with the token, read where no variable holds one. Default: `token` in `HF_HOME`.",
-    ),
-    ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1 = send no token."),
-    ("HF_HOME", "Where the hub's own programs keep their files. Default: `~/.cache/huggingface`."),
-    ("HF_HUB_CACHE", "Where `samovar adopt` looks for their models. Default: `hub` in `HF_HOME`."),
-    ("OLLAMA_MODELS", "Where `samovar adopt` looks for Ollama's models. Default: `~/.ollama/models`."),
-    ("AWS_*", "Keys, region and endpoint for s3://…, as the AWS programs read them."),
-    ("GOOGLE_*", "Credentials for gs://…"),
-    ("AZURE_*", "Credentials for az://…"),
-    ("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "The proxies for network access."),
-];
-
-/// What a `samovar.toml` to begin with writes where the default is found on the machine: the same, as far as text can say
-/// it, or what suits most. Uncommenting a line must not make anything worse.
-pub(crate) const EXAMPLES: &[(&str, &str)] = &[
-    ("cache.max_size_bytes", "\"100GB\""),
-    ("cache.prefix_quota_bytes", "\"5GB\""),
-    ("sources.hub_endpoint", "\"https://huggingface.co\""),
-    ("sources.ollama_endpoint", "\"https://registry.ollama.ai\""),
-    ("pool.budget_bytes", "\"70%\""),
-    ("pool.keep_alive_ceiling", "\"24h\""),
-    ("pool.memory_floor_bytes", "\"256MiB\""),
-    ("pool.share_prefixes", "\"client\""),
-    ("pool.worker_memory_bytes", "\"64GB\""),
-    ("pool.stats_interval", "\"60s\""),
-    ("server.listen", "\"127.0.0.1:7266\""),
-    ("server.idle_exit", "\"30m\""),
-    ("server.client_header", "\"x-openwebui-user-id\""),
-    ("server.buffer_budget_bytes", "\"256MiB\""),
-    ("server.connections_per_address", "256"),
-    ("server.request_timeout", "\"10m\""),
-    ("context_tokens", "4096"),
-    ("slots", "4"),
-    ("layout", "\"auto\""),
-    ("kv_type", "\"f16\""),
-    ("keep_alive", "\"5m\""),
-    ("lock_memory", "false"),
-    ("special_tokens_in_content", "false"),
-    ("speculation", "\"auto\""),
-    ("min_instances", "1"),
-    ("max_instances", "1"),
 ];
 
 /// Keys that people look for and that are not there, with what to do instead.
@@ -389,29 +368,8 @@ const TOKEN_PLACE: &str =
 impl Key {
     /// The variable that sets it: `pool.budget_bytes` → `SAMOVAR_POOL_BUDGET_BYTES`.
     pub(crate) fn variable(&self) -> String {
-        variable_of(self.path)
+        variables::variable_of(self.path)
     }
-}
-
-/// The variable of a setting's path.
-pub(crate) fn variable_of(path: &str) -> String {
-    format!("SAMOVAR_{}", path.replace('.', "_").to_uppercase())
-}
-
-/// The variable that a name that means nothing is most like, if it is like one.
-pub(crate) fn meant_by(unknown: &str) -> Option<String> {
-    let of_models = MODEL_KEYS.iter().map(|key| variable_of(&format!("defaults.{}", key.path)));
-    let all: Vec<String> = KEYS
-        .iter()
-        .map(Key::variable)
-        .chain(of_models)
-        .chain(VARIABLES.iter().map(|(name, _)| (*name).to_owned()))
-        .collect();
-    // What all of them begin with makes none of them more alike.
-    let tail = |name: &str| name.strip_prefix("SAMOVAR_").unwrap_or(name).to_owned();
-    let tails: Vec<String> = all.iter().map(|name| tail(name)).collect();
-    let near = nearest(&tail(unknown), tails.iter().map(String::as_str))?;
-    all.iter().find(|name| tail(name) == near).cloned()
 }
 
 /// The setting of this path.
@@ -439,6 +397,7 @@ pub(crate) fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str
 mod tests {
     use std::path::Path;
 
+    use super::super::model_keys::MODEL_KEYS;
     use super::*;
 
     #[test]
@@ -451,15 +410,6 @@ mod tests {
             assert_eq!(key.default.is_none(), !key.otherwise.is_empty(), "{}", key.path);
             assert!(key.about.ends_with('.'), "{}", key.path);
         }
-    }
-
-    #[test]
-    fn a_variable_with_a_slip_of_the_finger_is_known_again() {
-        let meant = |name: &str| meant_by(name).unwrap_or_default();
-        assert_eq!(meant("SAMOVAR_POOL_BUDGT_BYTES"), "SAMOVAR_POOL_BUDGET_BYTES");
-        assert_eq!(meant("SAMOVAR_BUDGET_BYTES"), "SAMOVAR_POOL_BUDGET_BYTES");
-        assert_eq!(meant("SAMOVAR_HOMES"), "SAMOVAR_HOME");
-        assert_eq!(meant("SAMOVAR_ZZZ"), "");
     }
 
     #[test]

@@ -8,24 +8,31 @@
 //!   defaults ──┘                └──────► `samovar config`
 //! ```
 //!
-//! The tables of [`keys`] and [`model_keys`] know every setting; nothing else reads the environment or the file.
+//! The tables of [`keys`] and [`model_keys`] know every setting, and those of [`variables`] the environment; nothing else reads the environment or the file.
 
 mod entry;
 mod environment;
-mod file;
+pub(crate) mod examples;
+pub(crate) mod file;
 pub(crate) mod foreign;
 pub(crate) mod keys;
 pub(crate) mod model_keys;
+mod models;
+mod ollama_host;
 mod provenance;
+mod serving;
 mod settled;
 mod storage;
 pub(crate) mod value;
+mod values;
+pub(crate) mod variables;
 mod watched;
 
 use std::path::{Path, PathBuf};
 
 use samovar_core::{ErrorKind, Failure};
 
+pub(crate) use entry::{Entry, entries_as_json, settings_as_json};
 pub(crate) use environment::Environment;
 pub(crate) use provenance::Provenance;
 pub(crate) use samovar::RuntimeSettings;
@@ -115,7 +122,7 @@ fn from_environment(
 
 /// What a variable of another program says about this key.
 fn from_foreign(key: &keys::Key, environment: &Environment) -> Result<Option<(Value, Provenance)>, Failure> {
-    let said = keys::FOREIGN
+    let said = variables::FOREIGN
         .iter()
         .filter(|(path, _)| *path == key.path)
         .find_map(|(_, variable)| Some((*variable, environment.text(variable)?)));
@@ -177,6 +184,41 @@ mod tests {
         assert_eq!(entry("pool.queue_total"), ("1".into(), format!("{home}/samovar.toml:5")));
         assert_eq!(entry("pool.soft_ratio"), ("0.85".into(), "default".into()));
         assert_eq!(settings.runtime.pool.queue_total, 1);
+    }
+
+    #[test]
+    fn tls_has_a_certificate_and_its_key_or_neither() {
+        let with = |text: &str| {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            fs_err::write(folder.path().join("samovar.toml"), text).expect("file");
+            settle(
+                &Flags { home: Some(folder.path().to_owned()), ..Flags::default() },
+                &Environment::default(),
+            )
+            .map(|settings| {
+                settings.tls.map(|files| files.certificate.strip_prefix(folder.path()).map(Path::to_owned))
+            })
+        };
+        assert_eq!(with("").expect("settles"), None);
+        let certificate = Some(Ok("c.pem".into()));
+        assert_eq!(
+            with("[server.tls]\ncertificate = 'c.pem'\nkey = 'k.pem'\n").expect("settles"),
+            certificate
+        );
+        assert_eq!(
+            with("[server]\ntls.certificate = 'c.pem'\ntls.key = 'k.pem'\n").expect("settles"),
+            certificate
+        );
+        let failure = with("[server.tls]\ncertificate = 'c.pem'\n").expect_err("no key");
+        assert!(
+            failure
+                .message
+                .ends_with("samovar.toml:2: `server.tls.certificate` is set, and `server.tls.key` is not")
+        );
+        assert!(with("[server.tls]\nclient_ca = 'a.pem'\n").is_err());
+        let failure = with("[server.tls]\ncertificat = 'c.pem'\n").expect_err("no such key");
+        assert!(failure.message.ends_with("there is no key `server.tls.certificat`"), "{failure}");
+        assert_eq!(failure.hint.as_deref(), Some("did you mean `certificate`?"));
     }
 
     #[test]
@@ -282,5 +324,29 @@ mod tests {
         assert_eq!(alias.name, "tiny");
         assert_eq!(alias.source, samovar_core::ModelRef::file(folder.path().join("m/t.gguf")));
         assert_eq!(alias.settings.keep_alive, Some(samovar_core::units::KeepAlive::UntilEvicted));
+    }
+
+    #[test]
+    fn a_draft_model_is_another_name_or_a_model_wherever_it_is() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let home = folder.path().to_str().expect("path");
+        let draft_of = |draft: &str| {
+            let text =
+                format!("[models.a]\nsource = 'demo'\ndraft = '{draft}'\n[models.b]\nsource = 'demo'\n");
+            fs_err::write(folder.path().join("samovar.toml"), text).expect("file");
+            let settings = settle(&Flags::default(), &environment(&[("SAMOVAR_HOME", home)]))?;
+            Ok::<_, Failure>(settings.runtime.aliases[0].settings.draft.clone())
+        };
+        let path = folder.path().join("m/t.gguf").to_string_lossy().into_owned();
+        for (draft, expected) in [
+            ("b", "b"),
+            ("m/t.gguf", path.as_str()),
+            ("demo", "demo"),
+            ("hf://o/n:Q4_K_M", "hf://o/n:Q4_K_M"),
+        ] {
+            assert_eq!(draft_of(draft).expect("settles").as_deref(), Some(expected));
+        }
+        let failure = draft_of("ftp://h/x").expect_err("refused");
+        assert!(failure.message.contains("models.a.draft"), "{failure}");
     }
 }

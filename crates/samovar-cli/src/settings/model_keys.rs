@@ -44,7 +44,7 @@ pub(crate) const MODEL_KEYS: &[Key] = &[
         "speculation",
         Shape::OneOf(&["auto", "off"]),
         "auto",
-        "Whether a step may compute several tokens of an answer that repeats earlier text: as many as are measured to be faster on this machine, at a cost of at most 3 % where they fail (auto), or never (off). Rounding may change which of two nearly equally likely tokens is chosen.",
+        "Whether a step may compute several tokens of an answer that repeats earlier text, or that its draft model says: as many as are measured to be faster on this machine, at a cost of at most 3 % where they fail (auto), or never (off). Rounding may change which of two nearly equally likely tokens is chosen.",
     ),
     found(
         "min_instances",
@@ -66,6 +66,14 @@ pub(crate) const NEEDS: Key = found(
     Shape::Names,
     "none",
     "Names of models that this one needs to answer: they are loaded before its requests are served, and evicted with it.",
+);
+
+/// The draft model of the model that a name in `[models.NAME]` stands for.
+pub(crate) const DRAFT: Key = found(
+    "draft",
+    Shape::Text,
+    "none",
+    "A smaller model with the same vocabulary that says what this one may say next: another name, a path, relative to the configuration file, or where to fetch it from. Both are loaded and evicted as one; it is used where that is measured to be faster on this machine.",
 );
 
 /// The file or model that a name in `[models.NAME]` stands for.
@@ -124,9 +132,99 @@ pub(crate) const DOCUMENT_PROMPT: Key = found(
     "Text that is put before an input that is a document, such as `passage: `.",
 );
 
+/// What conversations begin with that have no system message of their own.
+pub(crate) const SYSTEM: Key = found(
+    "system",
+    Shape::Text,
+    "what the model's author set",
+    "The system message of conversations that have none.",
+);
+
+/// Strings that end answers.
+pub(crate) const STOP: Key = found(
+    "stop",
+    Shape::Texts,
+    "what the model's author set",
+    "Strings that end an answer, if the request names none.",
+);
+
+/// The most tokens of an answer.
+pub(crate) const MAX_TOKENS: Key = found(
+    "max_tokens",
+    Shape::Count { min: 1, max: CONTEXT_MAX },
+    "as many as the context holds",
+    "The most tokens of an answer, if the request does not say so.",
+);
+
+/// Whose sampling holds where neither a request nor a name says anything.
+const AUTHOR: &str = "what the model's author set, else what the API of the request has";
+const TOP_K_MAX: u32 = 1_000_000;
+const REPEAT_LAST_MAX: u32 = 65_536;
+
 /// Settings that only a name in `[models.NAME]` has.
-pub(crate) const NAME_KEYS: &[Key] =
-    &[SOURCE, CHAT_TEMPLATE, THINKING, ADAPTERS, NEEDS, POOLING, QUERY_PROMPT, DOCUMENT_PROMPT];
+pub(crate) const NAME_KEYS: &[Key] = &[
+    SOURCE,
+    CHAT_TEMPLATE,
+    THINKING,
+    ADAPTERS,
+    NEEDS,
+    DRAFT,
+    POOLING,
+    QUERY_PROMPT,
+    DOCUMENT_PROMPT,
+    SYSTEM,
+    STOP,
+    MAX_TOKENS,
+    found("temperature", Shape::Number { min: 0.0, max: 2.0 }, AUTHOR, "0 = always the likeliest token."),
+    found(
+        "top_k",
+        Shape::Count { min: 0, max: TOP_K_MAX },
+        AUTHOR,
+        "Choose among the k likeliest tokens; 0 = all.",
+    ),
+    found(
+        "top_p",
+        Shape::Ratio,
+        AUTHOR,
+        "Choose among the likeliest tokens whose probabilities add up to this.",
+    ),
+    found(
+        "min_p",
+        Shape::Number { min: 0.0, max: 1.0 },
+        AUTHOR,
+        "Leave out tokens that are less likely than this share of the likeliest one.",
+    ),
+    found(
+        "repeat_penalty",
+        Shape::Number { min: 0.01, max: 10.0 },
+        AUTHOR,
+        "Makes tokens that were said before less likely; 1 = off.",
+    ),
+    found(
+        "repeat_last_tokens",
+        Shape::Count { min: 0, max: REPEAT_LAST_MAX },
+        AUTHOR,
+        "How many of the last tokens the penalties look at; 0 = off.",
+    ),
+    found(
+        "frequency_penalty",
+        Shape::Number { min: -2.0, max: 2.0 },
+        AUTHOR,
+        "Makes a token less likely with each time that it was said.",
+    ),
+    found(
+        "presence_penalty",
+        Shape::Number { min: -2.0, max: 2.0 },
+        AUTHOR,
+        "Makes a token less likely once it was said.",
+    ),
+    found(
+        "seed",
+        Shape::Count { min: 0, max: u32::MAX },
+        "different each time",
+        "The seed of the draw: the same request gets the same answer.",
+    ),
+];
 
 /// The setting of a model of this name.
 pub(crate) fn find_of_model(name: &str) -> Option<&'static Key> {

@@ -6,24 +6,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use samovar::worker::sandbox;
-use samovar::{
-    Alias, Budget, ChatTemplate, EvictionPolicy, ModelSettings, PoolConfig, Pooling, PrefixSharing,
-    RuntimeSettings,
-};
-use samovar_core::footprint::{KvType, LayoutWish};
-use samovar_core::units::{KeepAlive, TimeSpan};
+use samovar::{Budget, EvictionPolicy, PoolConfig, PrefixSharing, RuntimeSettings};
 use samovar_core::{ErrorKind, Failure, HubRef, ModelRef};
-use samovar_server::Limits;
+use samovar_server::{Limits, TlsFiles};
 
 use super::entry::{self, Entry};
 use super::file::{self, Contents};
 use super::foreign::Foreign;
-use super::keys::{self, KEYS};
-use super::model_keys::{
-    ADAPTERS, CHAT_TEMPLATE, DOCUMENT_PROMPT, NEEDS, POOLING, QUERY_PROMPT, SOURCE, THINKING,
-};
+use super::keys::KEYS;
+use super::models::{aliases, model_settings};
 use super::value::Value;
-use super::{Environment, Provenance, storage};
+use super::values::{Values, address, count, flag, names, path, size, span, span_ms, text, value};
+use super::{Environment, Provenance, ollama_host, serving, storage, variables};
 use crate::home::{self, Home};
 
 /// No client weighs more than this many others.
@@ -50,6 +44,10 @@ pub(crate) struct Settings {
     pub(crate) worker_memory_bytes: Option<u64>,
     /// Where to listen for HTTP, if it is set.
     pub(crate) listen: Option<SocketAddr>,
+    /// Where to listen for Ollama's clients as well, if it is set.
+    pub(crate) ollama_address: Option<SocketAddr>,
+    /// Where Ollama's clients look for it.
+    pub(crate) ollama_host: SocketAddr,
     /// The Unix socket.
     pub(crate) socket: PathBuf,
     /// How long without a request until the daemon leaves, if it is set; zero = never.
@@ -66,8 +64,14 @@ pub(crate) struct Settings {
     pub(crate) client_header: Option<String>,
     /// Bounds on what HTTP clients may take.
     pub(crate) limits: Limits,
-    /// Whether other machines are answered without keys.
+    /// Whether other machines are answered although there is no key.
     pub(crate) is_insecure: bool,
+    /// The files that HTTP is served over TLS with, if it is.
+    pub(crate) tls: Option<TlsFiles>,
+    /// Where the daemon writes who asked for what, if anywhere.
+    pub(crate) audit_log: Option<PathBuf>,
+    /// Where it counts what clients use, if it does.
+    pub(crate) usage_dir: Option<PathBuf>,
     /// Where the daemon writes a line for each request, if anywhere.
     pub(crate) request_log: Option<PathBuf>,
     /// What the daemon logs.
@@ -79,8 +83,6 @@ pub(crate) struct Settings {
     /// What other programs left for us.
     pub(crate) foreign: Foreign,
 }
-
-pub(super) type Values = BTreeMap<String, (Value, Provenance)>;
 
 impl Settings {
     /// Gives every value its type and every absent one its default.
@@ -106,7 +108,7 @@ impl Settings {
         runtime.aliases = aliases(&models)?;
         runtime.defaults = model_settings(&values, "defaults.");
         runtime.default_deadline = span(&values, "server.request_timeout").filter(|limit| !limit.is_zero());
-        runtime.share_prefixes = share_prefixes(&values);
+        runtime.share_prefixes = share_prefixes(&values, &home);
         runtime.context_ceiling_tokens = count(&values, "server.context_ceiling_tokens").unwrap_or_default();
         runtime.buffer_bytes = size(&values, "server.buffer_budget_bytes");
         Ok(Self {
@@ -121,10 +123,9 @@ impl Settings {
             has_workers: flag(&values, "pool.workers"),
             sandbox: sandbox(&values),
             worker_memory_bytes: size(&values, "pool.worker_memory_bytes"),
-            listen: match value(&values, "server.listen") {
-                Some(Value::Address(address)) => Some(*address),
-                _ => None,
-            },
+            listen: address(&values, "server.listen"),
+            ollama_address: address(&values, "server.ollama_address"),
+            ollama_host: ollama_host::read(environment),
             socket,
             idle_exit: span(&values, "server.idle_exit"),
             grace: span(&values, "server.grace").unwrap_or_default(),
@@ -134,6 +135,9 @@ impl Settings {
             client_header: text(&values, "server.client_header"),
             limits: limits(&values),
             is_insecure: flag(&values, "server.insecure_no_auth"),
+            tls: serving::tls(&values)?,
+            audit_log: path(&values, "server.audit_log"),
+            usage_dir: flag(&values, "server.usage").then(|| home.usage_dir()),
             request_log: path(&values, "server.request_log"),
             log_level: text(&values, "log.level").unwrap_or_default(),
             entries,
@@ -146,7 +150,7 @@ impl Settings {
 
     /// A sentence for each `SAMOVAR_*` variable that means nothing.
     pub(crate) fn unknown_variables(&self) -> impl Iterator<Item = String> {
-        self.unknown_variables.iter().map(|name| match keys::meant_by(name) {
+        self.unknown_variables.iter().map(|name| match variables::meant_by(name) {
             Some(meant) => format!("the variable {name} means nothing to samovar; did you mean {meant}?"),
             None => format!("the variable {name} means nothing to samovar"),
         })
@@ -274,15 +278,17 @@ fn client_weights(values: &Values) -> Result<BTreeMap<String, u32>, Failure> {
 }
 
 /// Whose prompts' state a request may continue from. Where strangers use one daemon, they are told apart.
-fn share_prefixes(values: &Values) -> PrefixSharing {
-    let answers_others = || match value(values, "server.listen") {
-        Some(Value::Address(address)) => !address.ip().is_loopback(),
-        _ => false,
+fn share_prefixes(values: &Values, home: &Home) -> PrefixSharing {
+    let answers_others = || {
+        let addresses = ["server.listen", "server.ollama_address"].map(|path| address(values, path));
+        addresses.iter().flatten().any(|address| !address.ip().is_loopback())
     };
     match text(values, "pool.share_prefixes").as_deref() {
         Some("all") => PrefixSharing::All,
         Some(_) => PrefixSharing::Client,
-        None if text(values, "server.client_header").is_some() || answers_others() => PrefixSharing::Client,
+        None if text(values, "server.client_header").is_some() || answers_others() || home.has_keys() => {
+            PrefixSharing::Client
+        }
         None => PrefixSharing::All,
     }
 }
@@ -293,127 +299,4 @@ fn sandbox(values: &Values) -> sandbox::Mode {
         Some("off") => sandbox::Mode::Off,
         _ => sandbox::Mode::Auto,
     }
-}
-
-fn aliases(models: &BTreeMap<String, Values>) -> Result<Vec<Alias>, Failure> {
-    models
-        .iter()
-        .map(|(name, values)| {
-            let (source, provenance) =
-                values.get(SOURCE.path).expect("invariant: the file reader asks for it");
-            let source = source_of(name, &source.to_string(), provenance)?;
-            Ok(Alias::new(name, source, model_settings(values, "")))
-        })
-        .collect()
-}
-
-fn source_of(name: &str, source: &str, provenance: &Provenance) -> Result<ModelRef, Failure> {
-    let place = |failure: Failure| {
-        let message = format!("{provenance}: models.{name}.source: {}", failure.message);
-        failure.with_message(message)
-    };
-    match source.parse::<ModelRef>() {
-        Ok(ModelRef::Demo) => Ok(ModelRef::Demo),
-        Ok(ModelRef::File(path)) => {
-            Ok(ModelRef::file(home::absolute(&file::source_path(&path.to_string_lossy(), provenance))?))
-        }
-        Ok(hub @ (ModelRef::Hub(_) | ModelRef::Remote(_))) => Ok(hub),
-        Ok(ModelRef::Alias(other)) => Err(place(
-            Failure::new(
-                ErrorKind::InvalidRequest,
-                format!("{:?} is neither a file nor `demo`", other.as_str()),
-            )
-            .with_hint(format!("for a file write \"./{}\"", other.as_str())),
-        )),
-        Err(error) => Err(place(error.into())),
-    }
-}
-
-fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
-    let at = |name: &str| format!("{prefix}{name}");
-    let mut settings = ModelSettings::default();
-    settings.context_tokens = count(values, &at("context_tokens"));
-    settings.slots = count(values, &at("slots"));
-    settings.layout = text(values, &at("layout")).and_then(|word| LayoutWish::named(&word));
-    settings.kv_type =
-        text(values, &at("kv_type")).map(|word| if word == "q8_0" { KvType::Q8_0 } else { KvType::F16 });
-    settings.threads = count(values, &at("threads"));
-    settings.keep_alive = match value(values, &at("keep_alive")) {
-        Some(Value::KeepAlive(keep_alive)) => Some(*keep_alive),
-        _ => None::<KeepAlive>,
-    };
-    settings.lock_memory = flag(values, &at("lock_memory"));
-    settings.special_tokens_in_content = flag(values, &at("special_tokens_in_content"));
-    settings.speculates = text(values, &at("speculation")).map(|word| word == "auto");
-    settings.adapters = match value(values, &at(ADAPTERS.path)) {
-        Some(Value::Adapters(adapters)) => adapters.clone(),
-        _ => Vec::new(),
-    };
-    settings.min_instances = count(values, &at("min_instances"));
-    settings.max_instances = count(values, &at("max_instances"));
-    settings.needs = names(values, &at(NEEDS.path));
-    settings.thinking = text(values, &at(THINKING.path)).and_then(|word| word.parse().ok());
-    settings.pooling = text(values, &at(POOLING.path)).and_then(|word| Pooling::named(&word));
-    settings.query_prompt = text(values, &at(QUERY_PROMPT.path));
-    settings.document_prompt = text(values, &at(DOCUMENT_PROMPT.path));
-    settings.chat_template = match value(values, &at(CHAT_TEMPLATE.path)) {
-        Some(Value::Text(name)) => Some(ChatTemplate::BuiltIn(name.clone())),
-        Some(Value::Path(path)) => Some(ChatTemplate::File(path.clone())),
-        _ => None,
-    };
-    settings
-}
-
-pub(super) fn value<'a>(values: &'a Values, key: &str) -> Option<&'a Value> {
-    values.get(key).map(|(value, _)| value)
-}
-
-pub(super) fn text(values: &Values, key: &str) -> Option<String> {
-    match value(values, key) {
-        Some(Value::Text(text)) => Some(text.clone()),
-        _ => None,
-    }
-}
-
-pub(super) fn path(values: &Values, key: &str) -> Option<PathBuf> {
-    match value(values, key) {
-        Some(Value::Path(path)) => Some(path.clone()),
-        _ => None,
-    }
-}
-
-pub(super) fn count(values: &Values, key: &str) -> Option<u32> {
-    match value(values, key) {
-        Some(Value::Count(count)) => Some(*count),
-        _ => None,
-    }
-}
-
-pub(super) fn size(values: &Values, key: &str) -> Option<u64> {
-    match value(values, key) {
-        Some(Value::Size(size)) => Some(size.bytes()),
-        _ => None,
-    }
-}
-
-pub(super) fn flag(values: &Values, key: &str) -> bool {
-    matches!(value(values, key), Some(Value::Flag(true)))
-}
-
-fn names(values: &Values, key: &str) -> Vec<String> {
-    match value(values, key) {
-        Some(Value::Names(names)) => names.clone(),
-        _ => Vec::new(),
-    }
-}
-
-fn span_ms(values: &Values, key: &str) -> Option<u64> {
-    match value(values, key) {
-        Some(Value::Span(span)) => Some(TimeSpan::as_ms(*span)),
-        _ => None,
-    }
-}
-
-fn span(values: &Values, key: &str) -> Option<Duration> {
-    span_ms(values, key).map(Duration::from_millis)
 }

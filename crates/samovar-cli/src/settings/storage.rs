@@ -7,8 +7,8 @@ use samovar::store::{AdoptKind, AdoptRoot, StoreConfig};
 use super::Provenance;
 use super::entry::Entry;
 use super::foreign::Foreign;
-use super::settled::{Values, count, flag, path, size, text, value};
 use super::value::Value;
+use super::values::{Values, count, flag, path, size, text, value};
 use crate::home::Home;
 
 /// Settings of the store; what is not set is the store's own default.

@@ -15,6 +15,8 @@ pub(crate) enum Shape {
     Text,
     /// A path; relative ones count from the place that names them.
     Path,
+    /// A path; an empty one = none.
+    PathOrNone,
     /// A number of bytes.
     Size,
     /// A number of bytes, or a share of the memory that this process may use.
@@ -27,10 +29,14 @@ pub(crate) enum Shape {
     Count { min: u32, max: u32 },
     /// A number above 0 and at most 1.
     Ratio,
+    /// A number from `min` to `max`.
+    Number { min: f64, max: f64 },
     /// True or false.
     Flag,
     /// Several names.
     Names,
+    /// Several texts, of which every character counts.
+    Texts,
     /// Several paths.
     Paths,
     /// Several adapters with their scales.
@@ -69,8 +75,10 @@ pub(crate) enum Value {
     KeepAlive(KeepAlive),
     Count(u32),
     Ratio(f64),
+    Number(f64),
     Flag(bool),
     Names(Vec<String>),
+    Texts(Vec<String>),
     Paths(Vec<PathBuf>),
     Adapters(Vec<Adapter>),
     Address(SocketAddr),
@@ -82,6 +90,7 @@ impl Shape {
         match self {
             Self::Text => "text".to_owned(),
             Self::Path => "a path".to_owned(),
+            Self::PathOrNone => "a path, or \"\" for none".to_owned(),
             Self::Size => "a size, such as 4GB, 512MiB or 1000000".to_owned(),
             Self::Memory => {
                 "a size, such as 4GB or 512MiB, or a share of the available memory, such as 50%".to_owned()
@@ -90,8 +99,10 @@ impl Shape {
             Self::KeepAlive => "a length of time, -1 (until memory is needed) or 0 (at once)".to_owned(),
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
             Self::Ratio => "a number above 0 and at most 1".to_owned(),
+            Self::Number { min, max } => format!("a number from {min} to {max}"),
             Self::Flag => "true or false".to_owned(),
             Self::Names => "a list of names".to_owned(),
+            Self::Texts => "a list of texts, such as [\"###\"]".to_owned(),
             Self::Paths => "a list of paths".to_owned(),
             Self::Adapters => {
                 "a list of paths, each with an optional scale, such as \"./poet.gguf:0.5\"".to_owned()
@@ -123,6 +134,8 @@ impl Shape {
                 Err(Some(format!("{text:?} begins with ~, which only a shell expands; write the whole path")))
             }
             (Self::Path, Raw::Text(text)) if !text.is_empty() => Ok(Value::Path(base.join(text))),
+            (Self::PathOrNone, Raw::Text(text)) if text.is_empty() => Ok(Value::Path(PathBuf::new())),
+            (Self::PathOrNone, raw) => Self::Path.try_read(raw, base),
             (Self::Size, Raw::Integer(bytes)) => {
                 u64::try_from(*bytes).map(|bytes| Value::Size(ByteSize::from_bytes(bytes))).map_err(|_| None)
             }
@@ -152,6 +165,16 @@ impl Shape {
             }
             (Self::Ratio, Raw::Float(number)) if *number > 0.0 && *number <= 1.0 => Ok(Value::Ratio(*number)),
             (Self::Ratio, Raw::Integer(1)) => Ok(Value::Ratio(1.0)),
+            (Self::Number { min, max }, Raw::Float(number)) => {
+                if (min..=max).contains(number) {
+                    Ok(Value::Number(*number))
+                } else {
+                    Err(None)
+                }
+            }
+            (Self::Number { .. }, Raw::Integer(number)) => {
+                self.try_read(&Raw::Float(*number as f64), base).map_err(|_| None)
+            }
             (Self::Flag, Raw::Flag(flag)) => Ok(Value::Flag(*flag)),
             (Self::Names, Raw::List(items)) => items
                 .iter()
@@ -161,6 +184,14 @@ impl Shape {
                 })
                 .collect::<Result<_, _>>()
                 .map(Value::Names),
+            (Self::Texts, Raw::List(items)) => items
+                .iter()
+                .map(|item| match item {
+                    Raw::Text(text) if !text.is_empty() => Ok(text.clone()),
+                    _ => Err(None),
+                })
+                .collect::<Result<_, _>>()
+                .map(Value::Texts),
             (Self::Paths, Raw::List(items)) => items
                 .iter()
                 .map(|item| match Self::Path.try_read(item, base) {
@@ -207,13 +238,15 @@ impl Shape {
         let text = text.trim();
         match self {
             Self::Count { .. } => text.parse().map_or_else(|_| Raw::Text(text.to_owned()), Raw::Integer),
-            Self::Ratio => text.parse().map_or_else(|_| Raw::Text(text.to_owned()), Raw::Float),
+            Self::Ratio | Self::Number { .. } => {
+                text.parse().map_or_else(|_| Raw::Text(text.to_owned()), Raw::Float)
+            }
             Self::Flag => match text.to_ascii_lowercase().as_str() {
                 "1" | "true" | "yes" | "on" => Raw::Flag(true),
                 "0" | "false" | "no" | "off" => Raw::Flag(false),
                 _ => Raw::Text(text.to_owned()),
             },
-            Self::Names | Self::Paths | Self::Adapters => Raw::List(
+            Self::Names | Self::Texts | Self::Paths | Self::Adapters => Raw::List(
                 text.split(',')
                     .filter(|name| !name.trim().is_empty())
                     .map(|name| Raw::Text(name.trim().to_owned()))
@@ -264,6 +297,7 @@ impl Value {
     pub(crate) fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Text(text) => json!(text),
+            Self::Path(path) if path.as_os_str().is_empty() => serde_json::Value::Null,
             Self::Path(path) => json!(path),
             Self::Size(size) => json!(size),
             Self::Share(_) => json!(self.to_string()),
@@ -271,8 +305,10 @@ impl Value {
             Self::KeepAlive(keep_alive) => json!(keep_alive),
             Self::Count(count) => json!(count),
             Self::Ratio(ratio) => json!(ratio),
+            Self::Number(number) => json!(number),
             Self::Flag(flag) => json!(flag),
             Self::Names(names) => json!(names),
+            Self::Texts(texts) => json!(texts),
             Self::Paths(paths) => json!(paths),
             Self::Adapters(adapters) => json!(words(adapters)),
             Self::Address(address) => json!(address),
@@ -314,6 +350,7 @@ impl std::fmt::Display for Value {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),
+            Self::Path(path) if path.as_os_str().is_empty() => f.write_str("(none)"),
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Size(size) => write!(f, "{size}"),
             Self::Share(percent) => write!(f, "{percent}%"),
@@ -322,9 +359,14 @@ impl std::fmt::Display for Value {
             Self::KeepAlive(keep_alive) => write!(f, "{keep_alive}"),
             Self::Count(count) => write!(f, "{count}"),
             Self::Ratio(ratio) => write!(f, "{ratio}"),
+            Self::Number(number) => write!(f, "{number}"),
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::Names(names) if names.is_empty() => f.write_str("(none)"),
             Self::Names(names) => f.write_str(&names.join(", ")),
+            Self::Texts(texts) => {
+                let texts: Vec<_> = texts.iter().map(|text| format!("{text:?}")).collect();
+                f.write_str(&texts.join(", "))
+            }
             Self::Paths(paths) if paths.is_empty() => f.write_str("(none)"),
             Self::Paths(paths) => {
                 let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
@@ -376,9 +418,20 @@ mod tests {
         assert_eq!(read(Shape::KeepAlive, "-1"), Ok(Value::KeepAlive(KeepAlive::UntilEvicted)));
         assert_eq!(read(Shape::Count { min: 1, max: 9 }, "9"), Ok(Value::Count(9)));
         assert_eq!(read(Shape::Ratio, "0.5"), Ok(Value::Ratio(0.5)));
+        let number = Shape::Number { min: 0.0, max: 2.0 };
+        assert_eq!(read(number, "2"), Ok(Value::Number(2.0)));
+        assert_eq!(number.read(&Raw::Integer(1), Path::new("/")), Ok(Value::Number(1.0)));
+        assert_eq!(
+            number.read(&Raw::Integer(3), Path::new("/")),
+            Err("3 is not a number from 0 to 2".into())
+        );
+        let texts = Raw::List(vec![Raw::Text("\n\n".into())]);
+        assert_eq!(Shape::Texts.read(&texts, Path::new("/")), Ok(Value::Texts(vec!["\n\n".into()])));
         assert_eq!(read(Shape::Flag, "yes"), Ok(Value::Flag(true)));
         assert_eq!(read(Shape::Names, "a, b,"), Ok(Value::Names(vec!["a".into(), "b".into()])));
         assert_eq!(read(Shape::Path, "x/y"), Ok(Value::Path("/base/x/y".into())));
+        assert_eq!(read(Shape::PathOrNone, "x/y"), Ok(Value::Path("/base/x/y".into())));
+        assert_eq!(read(Shape::PathOrNone, "").expect("none").to_string(), "(none)");
         assert!(matches!(read(Shape::Address, "[::1]:80"), Ok(Value::Address(_))));
         assert_eq!(read(Shape::Paths, "a, /b"), Ok(Value::Paths(vec!["/base/a".into(), "/b".into()])));
         assert_eq!(read(Shape::Url, "https://h.example/x/"), Ok(Value::Text("https://h.example/x".into())));

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use samovar::{Alias, Changes, ModelSettings, NameSource};
 use samovar_core::Failure;
 
-use super::{Environment, Flags, Provenance, Settings, config_file, settle};
+use super::{Entry, Environment, Flags, Provenance, Settings, config_file, settle};
 use crate::exposure;
 
 /// What commands read each time, and a daemon never.
@@ -64,6 +64,15 @@ impl Watched {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings in force, of a daemon that began with these: what needs no restart is as it is written now. What is wrong there
+    /// changes nothing.
+    pub(crate) fn in_force(&self, began_with: &[Entry]) -> Vec<Entry> {
+        let Ok(now) = self.read() else { return began_with.to_vec() };
+        let kept = began_with.iter().filter(|entry| !is_of_models(&entry.key));
+        let changed = now.entries.iter().filter(|entry| is_of_models(&entry.key));
+        kept.chain(changed).cloned().collect()
     }
 
     /// The settings as they are written now. A file that others could change since is refused as it is at the start.
@@ -125,9 +134,13 @@ fn changes(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
     let names = before.keys().chain(now.keys().filter(|name| !before.contains_key(*name)));
     let changed =
         names.filter(|name| before.get(*name) != now.get(*name) && !OF_COMMANDS.contains(&name.as_str()));
-    let is_of_models = |name: &String| name.starts_with("models.") || name.starts_with("defaults.");
-    let (in_force, needs_restart) = changed.cloned().partition(is_of_models);
+    let (in_force, needs_restart) = changed.cloned().partition(|name: &String| is_of_models(name));
     Changes::new(in_force, needs_restart)
+}
+
+/// Whether a setting is in force as soon as it is written.
+fn is_of_models(name: &str) -> bool {
+    name.starts_with("models.") || name.starts_with("defaults.")
 }
 
 #[cfg(test)]
@@ -158,6 +171,12 @@ mod tests {
         let changes = watched.changes().expect("reads");
         assert_eq!(changes.needs_restart, ["pool.queue_total"], "and nothing that only commands read");
         assert_eq!(changes.in_force, ["defaults.slots", "models.a.source"]);
+        let shown = |key: &str| {
+            let entries = watched.in_force(&settings.entries);
+            entries.iter().find(|entry| entry.key == key).map(|entry| entry.shown.clone())
+        };
+        assert_eq!(shown("models.a.source").as_deref(), Some("demo"));
+        assert_ne!(shown("pool.queue_total").as_deref(), Some("9"), "it needs a restart");
         let with_mode =
             |mode| fs_err::set_permissions(&file, PermissionsExt::from_mode(mode)).expect("chmod");
         with_mode(0o666);

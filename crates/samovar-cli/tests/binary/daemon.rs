@@ -392,7 +392,7 @@ fn serve_tells_where_it_listens_and_ends_at_sigterm() {
 }
 
 /// Reads up to the end of the first JSON object.
-fn first_object(stream: &mut impl Read) -> Value {
+pub(crate) fn first_object(stream: &mut impl Read) -> Value {
     let mut text = String::new();
     for line in BufReader::new(stream).lines() {
         text.push_str(&line.expect("line"));

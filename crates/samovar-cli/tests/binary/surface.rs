@@ -26,6 +26,18 @@ fn the_committed_reference_is_what_the_program_says() {
 }
 
 #[test]
+fn the_openapi_document_is_what_the_daemon_serves_and_what_is_committed() {
+    let home = Home::new();
+    let printed = home.run(&["reference", "openapi"]).json();
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/openapi.json");
+    let committed = fs_err::read_to_string(committed).expect("a committed document");
+    let committed: serde_json::Value = serde_json::from_str(&committed).expect("JSON");
+    assert!(committed == printed, "docs/reference/openapi.json is stale: run `cargo x docs`");
+    assert_eq!(home.run(&["warm", "demo"]).code, 0);
+    assert_eq!(home.status_of("GET", "/openapi.json", ""), 200);
+}
+
+#[test]
 fn every_route_of_the_reference_is_served() {
     let home = Home::new();
     let page = home.run(&["reference", "http"]).stdout;

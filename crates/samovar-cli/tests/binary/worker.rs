@@ -10,10 +10,10 @@ use samovar_core::format::gguf;
 use samovar_core::generation::Sampling;
 use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest};
 use samovar_core::testing::conformance::Subject;
-use samovar_core::testing::gguf::lora;
+use samovar_core::testing::gguf::{LlamaShape, llama, lora};
 use samovar_core::{
-    Adapter, Descriptor, ErrorKind, Failure, GenerationRequest, Layout, LoadOptions, ModelFiles, Prompt,
-    TokenEvent,
+    Adapter, Descriptor, Digest, DraftModel, ErrorKind, Failure, GenerationRequest, Layout, LoadOptions,
+    ModelFiles, Prompt, TokenEvent, WeightsId,
 };
 
 use crate::home::{Home, MODEL_FILE};
@@ -39,6 +39,7 @@ pub(crate) fn options() -> LoadOptions {
         threads: 1,
         lock_memory: false,
         pooling: None,
+        draft: None,
     }
 }
 
@@ -108,6 +109,33 @@ fn an_adapter_does_in_a_worker_what_it_does_in_this_process() {
     let expected = answer(&*here, Some((&adapters[1], 0.5)));
     assert_eq!(answer(&*there, Some((&adapters[0], 0.5))), expected);
     assert_eq!(answer(&*there, None), base);
+}
+
+#[test]
+fn a_draft_model_is_read_by_the_worker_of_its_model() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (draft, other) = (folder.path().join("draft.gguf"), folder.path().join("other.gguf"));
+    fs_err::copy(MODEL_FILE, &draft).expect("a copy");
+    fs_err::write(&other, llama(LlamaShape::TINY).build()).expect("a file");
+    let engine = engine();
+    let drafted = |draft: &Path| {
+        let facts = gguf::inspect(draft).expect("the gate lets it through");
+        let draft = DraftModel::new(WeightsId::File(Digest::of_bytes(b"a draft model")), &facts);
+        LoadOptions { slots: 1, draft: Some(Box::new(draft)), ..options() }
+    };
+    let load_with = |draft: &Path| {
+        let files = ModelFiles::of(MODEL_FILE).with_draft(&ModelFiles::of(draft));
+        engine.load(LoadRequest::new(&files, &demo(), &drafted(draft), &LoadControl::silent()))
+    };
+    let both = load_with(&draft).expect("loads");
+    let alone = load(&engine, Path::new(MODEL_FILE)).expect("loads");
+    assert_eq!(answer(&*both, None), answer(&*alone, None));
+    both.park().expect("parks");
+    both.resume(&drafted(&draft)).expect("resumes");
+    both.probe().expect("answers");
+    let failure = load_with(&other).map(|_| ()).expect_err("its vocabulary is another");
+    assert_eq!(failure.kind, ErrorKind::InvalidRequest, "{failure:?}");
+    assert!(failure.message.contains("draft model") && failure.hint.is_some(), "{failure:?}");
 }
 
 #[test]

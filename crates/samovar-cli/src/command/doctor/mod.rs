@@ -10,6 +10,7 @@
 mod inference;
 mod machine;
 mod names;
+mod network;
 mod packing;
 mod places;
 mod sources;
@@ -101,6 +102,9 @@ pub(super) async fn execute(context: &Context, arguments: &Doctor) -> Result<(),
     found(sources::settings(&context.settings, arguments.network))?;
     if arguments.network {
         found(sources::network(context).await)?;
+    }
+    if let Some(finding) = network::tls(&context.settings) {
+        found(finding)?;
     }
     if let Some(finding) = sources::others(&context.settings) {
         found(finding)?;

@@ -54,8 +54,10 @@ async fn fault(here: &Runtime, alias: &Alias) -> Option<String> {
 /// Whether a name means the built-in model and nothing that could be missing. Looking for it would put it into the store.
 fn is_bare_demo(alias: &Alias) -> bool {
     let settings = &alias.settings;
-    let is_bare =
-        settings.adapters.is_empty() && settings.needs.is_empty() && settings.chat_template.is_none();
+    let is_bare = settings.adapters.is_empty()
+        && settings.needs.is_empty()
+        && settings.draft.is_none()
+        && settings.chat_template.is_none();
     is_bare && matches!(alias.source, ModelRef::Demo)
 }
 

@@ -25,15 +25,18 @@ pub(super) fn page() -> String {
     let everywhere = command.get_arguments().filter(|argument| argument.is_global_set());
     page.push_str(&arguments(everywhere));
     for verb in verbs {
-        section(verb, &mut page);
+        section(verb, verb.get_name(), &mut page);
+        for action in verb.get_subcommands().filter(|action| action.get_name() != "help") {
+            section(action, &format!("{} {}", verb.get_name(), action.get_name()), &mut page);
+        }
     }
     page
 }
 
-fn section(verb: &Command, page: &mut String) {
+fn section(verb: &Command, name: &str, page: &mut String) {
     let usage = verb.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
-    write!(page, "\n## {}\n\n{}.\n\n```console\n$ {usage}\n```\n", verb.get_name(), about(verb))
+    write!(page, "\n## {}\n\n{}.\n\n```console\n$ {usage}\n```\n", name, about(verb))
         .expect("invariant: writing to a String succeeds");
     let own: Vec<&Arg> = verb
         .get_arguments()
@@ -96,6 +99,8 @@ mod tests {
             "stats",
             "why",
             "config",
+            "key",
+            "key add",
             "doctor",
             "completions",
         ] {

@@ -8,17 +8,20 @@ use super::{code, head, row};
 
 pub(super) fn page() -> String {
     let mut page = String::from(
-        "# HTTP\n\nThe port is for programs (`samovar serve --listen`); the Unix socket is for its owner and serves everything.\n\n",
+        "# HTTP\n\nThe port is for programs (`samovar serve --listen`); the Unix socket is for its owner and serves everything. \
+         Once there is a key (`samovar key add`), requests to the port need one of the route's scope; `open` needs none.\n\n",
     );
-    page.push_str(&head(&["method", "path", "served on", "does"]));
+    page.push_str(&head(&["method", "path", "served on", "scope", "does"]));
     for route in ROUTES {
-        let on = if route.is_owners { "socket" } else { "port and socket" };
-        page.push_str(&row([route.method, code(route.path).as_str(), on, route.about]));
+        let on = if route.is_owners { "socket, and port for a key" } else { "port and socket" };
+        let scope = route.scope.word();
+        page.push_str(&row([route.method, code(route.path).as_str(), on, scope, route.about]));
     }
     page.push_str(
         "\nOn the socket: `curl --unix-socket $SAMOVAR_HOME/run/samovar.sock http://localhost/admin/stats`. \
          Errors are explained in [errors](errors.md).\n",
     );
+    page.push_str("\nThe same for programs: the [OpenAPI document](openapi.json), which the daemon serves at `/openapi.json`.\n");
     for route in ROUTES.iter().filter(|route| !route.fields.is_empty()) {
         section(&mut page, &format!("{} {}", route.method, route.path));
         page.push_str(&table("field", route.fields.iter().copied().flatten()));

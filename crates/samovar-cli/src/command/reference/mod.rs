@@ -1,9 +1,11 @@
-//! `samovar reference`: pages of the reference as Markdown, written from the tables that the program itself runs on.
+//! `samovar reference`: pages of the reference as Markdown, and the OpenAPI document, written from the tables that the program itself
+//! runs on.
 
 mod cli;
 mod errors;
 mod http;
 mod metrics;
+mod openapi;
 mod settings;
 
 use super::Context;
@@ -20,6 +22,7 @@ pub(super) fn execute(context: &Context, topic: Topic) -> Result<(), Ended> {
         Topic::Errors => errors::page(),
         Topic::Http => http::page(),
         Topic::Metrics => metrics::page(),
+        Topic::OpenApi => openapi::page(),
     };
     context.report.line(page.trim_end())
 }

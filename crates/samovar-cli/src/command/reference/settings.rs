@@ -7,9 +7,11 @@ use samovar_core::cores::CoreWatch;
 
 use super::{code, head, row};
 use crate::home::Home;
-use crate::settings::keys::{self, ECOSYSTEM, EXAMPLES, KEYS, Key, VARIABLES};
+use crate::settings::examples::EXAMPLES;
+use crate::settings::keys::{KEYS, Key};
 use crate::settings::model_keys::{MODEL_KEYS, NAME_KEYS};
 use crate::settings::value::Shape;
+use crate::settings::variables::{self, ECOSYSTEM, VARIABLES};
 
 pub(super) fn config_page() -> String {
     let mut page = String::from(
@@ -46,7 +48,7 @@ pub(super) fn environment_page() -> String {
     }
     for key in MODEL_KEYS {
         let path = format!("defaults.{}", key.path);
-        page.push_str(&row([format!("`{}`", keys::variable_of(&path)).as_str(), &format!("`{path}`")]));
+        page.push_str(&row([format!("`{}`", variables::variable_of(&path)).as_str(), &format!("`{path}`")]));
     }
     page.push_str("\nLists are written with commas. An empty variable counts as not set.\n");
     page.push_str("\nVariables of other programs. `SAMOVAR_*` takes precedence over these, and these over the file.\n\n");
