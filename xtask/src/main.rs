@@ -7,7 +7,7 @@
 //!   tidy        the house rules that a compiler cannot check
 //!   docs        docs/reference, written by the built binary itself
 //!   bench       scenarios side by side with what a user would pick instead
-//!   clients     official clients of OpenAI's API, LangChain and litellm against the built server, with real models
+//!   clients     official clients of OpenAI's and Ollama's APIs, LangChain and litellm against the built server, with real models
 //!   soak        the long loops that are too slow for every change
 //!   demo-model  trains the built-in model again
 //! ```

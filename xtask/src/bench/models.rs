@@ -1,4 +1,4 @@
-//! The models of the benches: real shapes with random weights, and the built-in one.
+//! The models of the benches: real shapes with random weights, the built-in one, and what is made of it.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,11 @@ pub(crate) fn write(tree: &Tree, arguments: &Arguments) -> Result<()> {
     if let Some(shape) = &arguments.shape {
         line.extend(["--shape", shape]);
     }
-    process::run(tree.root(), &python, &line)
+    process::run(tree.root(), &python, &line)?;
+    let pair = tree.root().join("tools/bench/draft_pair.py");
+    let demo = tree.root().join("assets/demo-model/demo.gguf");
+    let (pair, demo) = (pair.to_string_lossy(), demo.to_string_lossy());
+    process::run(tree.root(), &python, &[pair.as_ref(), demo.as_ref(), folder.as_ref()])
 }
 
 /// The file of a model by its name; `None` for the built-in one.

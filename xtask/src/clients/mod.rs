@@ -1,5 +1,6 @@
-//! `cargo x clients`: the official clients of `OpenAI`'s API for Python and Node.js, `LangChain` and `litellm` against the built server with
-//! real models, and the Python client's own tests of what is served. What cannot be had here is said, and its part is skipped.
+//! `cargo x clients`: the official clients of `OpenAI`'s and Ollama's APIs for Python and Node.js, `LangChain` and `litellm` against the built
+//! server with real models, and the Python client's own tests of what is served; then schemathesis with the daemon's own `OpenAPI` document. What
+//! cannot be had here is said, and its part is skipped.
 //!
 //! ```text
 //!   brought   Python packages, npm packages, a model, the Python client's source: once, below target/test-tools
@@ -60,26 +61,32 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     let server = serve(&programs.join("samovar"), home.path())?;
     let mut clients = Clients { tree, url: &server.url, python, failed: Vec::new() };
     let reference = reference.to_string_lossy();
+    let socket = home.path().join("run/samovar.sock").to_string_lossy().into_owned();
 
-    clients.python("embeddings.py", &reference);
+    clients.python("embeddings.py", &[&reference]);
     let mut own_tests = EMBEDDER_TESTS.to_vec();
-    if writer.is_some() {
+    if let Some(file) = &writer {
         for script in ["answers.py", "answers_langchain.py", "answers_litellm.py"] {
-            clients.python(script, WRITER);
+            clients.python(script, &[WRITER]);
         }
+        clients.python("ollama_client.py", &[&socket, WRITER, EMBEDDER, &file.to_string_lossy()]);
         own_tests.extend(WRITER_TESTS);
     }
     let outcome = clients.own_tests(&tools, &own_tests);
     clients.note("the Python client's own tests", outcome);
     match brought::node(&tools)? {
         Some(folder) => {
-            clients.node(&folder, "embeddings.mjs", &reference);
+            clients.node(&folder, "embeddings.mjs", &[&reference]);
             if writer.is_some() {
-                clients.node(&folder, "answers.mjs", WRITER);
+                clients.node(&folder, "answers.mjs", &[WRITER]);
+                clients.node(&folder, "ollama_client.mjs", &[&socket, WRITER, EMBEDDER]);
             }
         }
-        None => println!("skipped: no npm, so OpenAI's client for Node.js was not asked"),
+        None => println!("skipped: no npm, so no client for Node.js was asked"),
     }
+    // Last, since it empties the cache and the disk.
+    let socket = home.path().join("run/samovar.sock");
+    clients.python("openapi_schemathesis.py", &[&socket.to_string_lossy()]);
     ensure!(clients.failed.is_empty(), "failed: {}", clients.failed.join(", "));
     Ok(())
 }
@@ -94,19 +101,20 @@ struct Clients<'a> {
 
 impl Clients<'_> {
     /// Runs a program of `tools/clients` by Python.
-    fn python(&mut self, script: &str, argument: &str) {
+    fn python(&mut self, script: &str, arguments: &[&str]) {
         let path = format!("tools/clients/{script}");
-        let outcome = process::run(self.tree.root(), &self.python, &[path.as_str(), self.url, argument]);
+        let arguments = [&[path.as_str(), self.url][..], arguments].concat();
+        let outcome = process::run(self.tree.root(), &self.python, &arguments);
         self.note(script, outcome);
     }
 
     /// Runs a program of `tools/clients` by Node.js.
-    fn node(&mut self, folder: &Path, script: &str, argument: &str) {
+    fn node(&mut self, folder: &Path, script: &str, arguments: &[&str]) {
         // Modules are found from where the program lies.
         let from = self.tree.root().join("tools/clients").join(script);
         let outcome = fs_err::copy(from, folder.join(script))
             .map_err(Into::into)
-            .and_then(|_| process::run(folder, "node", &[script, self.url, argument]));
+            .and_then(|_| process::run(folder, "node", &[&[script, self.url][..], arguments].concat()));
         self.note(script, outcome);
     }
 

@@ -5,6 +5,7 @@ mod busy;
 mod chat_cost;
 mod crowd;
 mod download;
+mod drafts;
 mod embeddings;
 mod isolation;
 mod kept_prefix;
@@ -77,6 +78,8 @@ pub(crate) enum Measure {
     Embeddings(embeddings::Parameters),
     /// JSON against text, and drafts against none.
     Structured(structured::Parameters),
+    /// A draft model against none.
+    Drafts(drafts::Parameters),
     /// A new process with its model on disk.
     WarmStart(warm_start::Parameters),
 }
@@ -142,6 +145,14 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         }
         Measure::Structured(plan) => {
             each(bench, &plan.models, |bench, model| structured::measure(bench, plan, model));
+        }
+        Measure::Drafts(plan) => {
+            for pair in &plan.pair {
+                if bench.is_wanted(&pair.name) {
+                    let outcome = drafts::measure(bench, plan, pair);
+                    note(bench, &pair.name, outcome);
+                }
+            }
         }
         Measure::WarmStart(plan) => {
             each(bench, &plan.models, |bench, model| warm_start::measure(bench, plan, model));
