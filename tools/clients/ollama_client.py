@@ -16,6 +16,8 @@ import httpx
 import ollama
 
 OPTIONS = {"temperature": 0, "num_predict": 12, "seed": 7}
+# The built-in model, whose likeliest words do not turn on how much of a prompt was computed before.
+STEADY = "demo"
 QUESTION = [{"role": "user", "content": "Say hello."}]
 SCHEMA = {
     "type": "object",
@@ -57,9 +59,11 @@ def check_lists(client, model):
 def check_generate(client, model):
     whole = client.generate(model=model, prompt="Once upon a time", options=OPTIONS)
     assert whole.done and whole.response and whole.eval_count <= 12 and whole.done_reason in ("stop", "length")
-    parts = list(client.generate(model=model, prompt="Once upon a time", options=OPTIONS, stream=True))
+    whole = client.generate(model=STEADY, prompt="Once upon a time", options=OPTIONS)
+    parts = list(client.generate(model=STEADY, prompt="Once upon a time", options=OPTIONS, stream=True))
     assert "".join(part.response for part in parts) == whole.response and parts[-1].done
     assert list(parts[-1].context) == list(whole.context)
+    whole = client.generate(model=model, prompt="Once upon a time", options=OPTIONS)
     more = client.generate(model=model, prompt="And then?", context=whole.context, options=OPTIONS)
     assert more.prompt_eval_count > whole.prompt_eval_count
     raw = client.generate(model=model, prompt="Once upon a time", raw=True, options=OPTIONS)
@@ -78,7 +82,8 @@ def check_generate(client, model):
 def check_chat(client, model):
     whole = client.chat(model=model, messages=QUESTION, options=OPTIONS)
     assert whole.message.role == "assistant" and whole.message.content
-    parts = list(client.chat(model=model, messages=QUESTION, options=OPTIONS, stream=True))
+    whole = client.chat(model=STEADY, messages=QUESTION, options=OPTIONS)
+    parts = list(client.chat(model=STEADY, messages=QUESTION, options=OPTIONS, stream=True))
     assert "".join(part.message.content for part in parts) == whole.message.content and parts[-1].done
     asked = client.chat(model=model, messages=QUESTION, tools=[weather], options=OPTIONS)
     calls = asked.message.tool_calls or []
@@ -138,8 +143,8 @@ def check_orders(owner, client, model, file):
 async def check_async(url, socket, model, embedder, file):
     client = ollama.AsyncClient(host=url)
     owner = ollama.AsyncClient(host="http://localhost", transport=httpx.AsyncHTTPTransport(uds=socket))
-    whole = await client.chat(model=model, messages=QUESTION, options=OPTIONS)
-    parts = [part async for part in await client.chat(model=model, messages=QUESTION, options=OPTIONS, stream=True)]
+    whole = await client.chat(model=STEADY, messages=QUESTION, options=OPTIONS)
+    parts = [part async for part in await client.chat(model=STEADY, messages=QUESTION, options=OPTIONS, stream=True)]
     assert "".join(part.message.content for part in parts) == whole.message.content
     texts = [part async for part in await client.generate(model=model, prompt="Hi", options=OPTIONS, stream=True)]
     assert texts[-1].done and texts[-1].context
