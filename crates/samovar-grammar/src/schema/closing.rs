@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 
 /// Keywords by which a schema describes the same value once more.
 const COMBINING: [&str; 4] = ["allOf", "anyOf", "oneOf", "$ref"];
-/// Keywords that may want a property that a schema beside them does not declare.
-const DESCRIBING: [&str; 7] =
-    ["properties", "patternProperties", "additionalProperties", "required", "minProperties", "const", "enum"];
-/// Those of them that say more than `properties` and `required` do.
-const SAYS_MORE: [&str; 5] = ["additionalProperties", "patternProperties", "minProperties", "const", "enum"];
+/// Keywords that, like `OTHERS`, may want a property that a schema beside them does not declare.
+const DESCRIBING: [&str; 2] = ["properties", "required"];
+/// Keywords that say which other properties an object may or must have.
+const OTHERS: [&str; 6] =
+    ["additionalProperties", "const", "enum", "minProperties", "patternProperties", "unevaluatedProperties"];
 
 /// Whether some value of the document is described by two schemas at once, of which one may want properties that the other
 /// does not declare. Closed, these would refuse each other's.
@@ -21,7 +21,7 @@ pub(super) fn combines_objects(document: &Value) -> bool {
         Value::Object(keywords) => {
             let has = |keyword: &str| keywords.contains_key(keyword);
             let combining = COMBINING.into_iter().filter(|keyword| has(keyword)).count();
-            let describing = usize::from(DESCRIBING.into_iter().any(has));
+            let describing = usize::from(DESCRIBING.into_iter().chain(OTHERS).any(has));
             let all = keywords.get("allOf").and_then(Value::as_array);
             let more = all.map_or(0, |all| all.len().saturating_sub(1));
             (combining > 0 && combining + describing + more > 1) || keywords.values().any(combines_objects)
@@ -37,7 +37,7 @@ pub(super) fn is_left_open(keywords: &Map<String, Value>) -> bool {
     let Some(Value::Object(declared)) = keywords.get("properties") else { return false };
     let needs = keywords.get("required").and_then(Value::as_array).into_iter().flatten();
     !declared.is_empty()
-        && !SAYS_MORE.into_iter().any(|keyword| keywords.contains_key(keyword))
+        && !OTHERS.into_iter().any(|keyword| keywords.contains_key(keyword))
         && needs.filter_map(Value::as_str).all(|name| declared.contains_key(name))
 }
 
@@ -80,6 +80,7 @@ mod tests {
         assert!(is_open(json!({ "properties": { "a": true }, "required": ["a"] })));
         assert!(!is_open(json!({ "properties": { "a": true }, "required": ["b"] })));
         assert!(!is_open(json!({ "properties": { "a": true }, "additionalProperties": true })));
+        assert!(!is_open(json!({ "properties": { "a": true }, "unevaluatedProperties": true })));
         assert!(!is_open(json!({ "properties": { "a": true }, "patternProperties": { "^b": true } })));
         assert!(!is_open(json!({ "properties": { "a": true }, "const": { "a": 1, "b": 2 } })));
         assert!(!is_open(json!({ "properties": { "a": true }, "enum": [{ "b": 2 }] })));
