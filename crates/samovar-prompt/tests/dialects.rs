@@ -321,7 +321,11 @@ fn every_template_has_a_case() {
 #[test]
 fn the_dialect_of_every_template_is_found() {
     for case in cases() {
-        assert_eq!(*renderer(case.name).dialect(&chat(&[], true)), case.dialect(), "{}", case.name);
+        let (renderer, with_tools) = (renderer(case.name), chat(&[], true));
+        // Without tools it is looked for only where the source names thoughts.
+        let without = renderer.dialect(&Chat { tools: None, ..with_tools.clone() });
+        assert_eq!(without.thinking, case.dialect().thinking, "{} without tools", case.name);
+        assert_eq!(*renderer.dialect(&with_tools), case.dialect(), "{}", case.name);
     }
 }
 
