@@ -78,21 +78,12 @@ impl Prompts {
         control: &dyn PromptControl,
     ) -> Result<Vec<LlamaToken>, Failure> {
         let bounds = Bounds { context_tokens: Some(context_tokens), enough: None, control };
-        match prompt {
-            Prompt::Text { text, add_special, parse_special } => {
-                let places = if *parse_special { Control::Everywhere } else { Control::Never };
-                Ok(self.vocabulary.tokenize(model, text, places, *add_special, bounds)?)
-            }
-            Prompt::Tokens(tokens) => Ok(checked(model, tokens)?),
-            Prompt::Chat(chat) => {
-                let encoded = self.render_and_read(model, chat, context_tokens, bounds)?;
-                let mut kept = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.truncate(ENCODED - 1);
-                kept.push_front(((**chat).clone(), encoded.clone()));
-                Ok(encoded.tokens)
-            }
-            Prompt::Infill(infill) => self.infill(model, infill, context_tokens, control),
-        }
+        let Prompt::Chat(chat) = prompt else { return self.tokens(model, prompt, context_tokens, bounds) };
+        let encoded = self.render_and_read(model, chat, context_tokens, bounds)?;
+        let mut kept = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.truncate(ENCODED - 1);
+        kept.push_front(((**chat).clone(), encoded.clone()));
+        Ok(encoded.tokens)
     }
 
     /// How many tokens a prompt has, however many these are; one with a gap is cut to `context_tokens`.
@@ -107,16 +98,26 @@ impl Prompts {
         control: &dyn PromptControl,
     ) -> Result<usize, Failure> {
         let bounds = Bounds { context_tokens: None, enough: None, control };
-        let tokens = match prompt {
+        Ok(self.tokens(model, prompt, context_tokens, bounds)?.len())
+    }
+
+    /// The tokens of a prompt, as many as `bounds` allow; one with a gap is cut to `context_tokens`.
+    fn tokens(
+        &self,
+        model: &LlamaModel,
+        prompt: &Prompt,
+        context_tokens: u32,
+        bounds: Bounds<'_>,
+    ) -> Result<Vec<LlamaToken>, Failure> {
+        match prompt {
             Prompt::Text { text, add_special, parse_special } => {
                 let places = if *parse_special { Control::Everywhere } else { Control::Never };
-                self.vocabulary.tokenize(model, text, places, *add_special, bounds)?
+                Ok(self.vocabulary.tokenize(model, text, places, *add_special, bounds)?)
             }
-            Prompt::Tokens(tokens) => checked(model, tokens)?,
-            Prompt::Chat(chat) => self.render_and_read(model, chat, context_tokens, bounds)?.tokens,
-            Prompt::Infill(infill) => self.infill(model, infill, context_tokens, control)?,
-        };
-        Ok(tokens.len())
+            Prompt::Tokens(tokens) => Ok(checked(model, tokens)?),
+            Prompt::Chat(chat) => Ok(self.render_and_read(model, chat, context_tokens, bounds)?.tokens),
+            Prompt::Infill(infill) => self.infill(model, infill, context_tokens, bounds.control),
+        }
     }
 
     /// The text of a conversation.

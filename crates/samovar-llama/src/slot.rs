@@ -216,8 +216,8 @@ impl Slot {
 
     /// Whether its rules do not even say by then what may follow.
     pub(crate) fn has_late_rules(&mut self, by: Instant) -> bool {
-        let patience = by.saturating_duration_since(Instant::now());
-        self.binding.as_mut().is_some_and(|binding| !binding.is_known_within(patience))
+        let Some(binding) = &mut self.binding else { return false };
+        !binding.is_known_within(by.saturating_duration_since(Instant::now()))
     }
 
     /// Keeps the logits of its last token until its rules say what may follow.
