@@ -98,10 +98,12 @@ impl Inner {
         }
         let (pause, tries) = AGAIN;
         for left in (0..tries).rev() {
-            let store = Arc::clone(&self.lazy_store);
-            let removed = blocking(move || store.store().and_then(|store| Ok(store.remove(&key)?))).await?;
-            match removed {
-                Ok(removed) => return Ok(Deleted { freed_bytes: removed.freed_bytes }),
+            let inner = Arc::clone(self);
+            match blocking(move || inner.catalog.remove_unneeded(&key)).await? {
+                Ok(removed) => {
+                    let freed_bytes = removed.map_or(0, |removed| removed.freed_bytes);
+                    return Ok(Deleted { freed_bytes });
+                }
                 // Its last process is just ending.
                 Err(failure) if failure.kind == ErrorKind::Busy && left > 0 => {
                     tokio::time::sleep(pause).await;
@@ -110,5 +112,42 @@ impl Inner {
             }
         }
         Err(Failure::new(ErrorKind::Internal, "a model was not deleted"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use samovar_core::Digest;
+    use samovar_core::testing::fake::FakeEngine;
+    use samovar_core::testing::gguf::{LlamaShape, llama};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_from_which_a_name_is_created_stay_when_the_last_one_before_it_was_deleted() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let engine = Arc::new(FakeEngine::new());
+        let runtime = Runtime::builder().cache_dir(home.path()).engine(engine).build().expect("builds");
+        let (bytes, store) = (llama(LlamaShape::TINY).build(), runtime.store().await.expect("opens"));
+        let digest = Digest::of_bytes(&bytes);
+        let mut upload = store.begin_upload(digest, None).expect("begins");
+        upload.write(&bytes).expect("writes");
+        upload.finish().expect("ends");
+        let create = async |name: &str| {
+            let created = runtime.create(name, CreateFrom::Blob(digest), Preset::default(), Origin::Owner);
+            created.await.expect("creates")
+        };
+        let doom = |name: &str| match runtime.inner.catalog.doom(name, Origin::Owner) {
+            Ok(Doomed::Bytes(key)) => key,
+            _ => panic!("{name} is the last name"),
+        };
+        let is_kept = |key: &KeyDigest| matches!(runtime.inner.catalog.remove_unneeded(key), Ok(None));
+        create("one").await;
+        let key = doom("one");
+        // Before the bytes are removed.
+        create("two").await;
+        assert!(is_kept(&key));
+        assert!(runtime.model("two", Origin::Owner).await.is_ok());
+        assert!(!is_kept(&doom("two")));
     }
 }

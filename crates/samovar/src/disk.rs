@@ -12,6 +12,7 @@ use samovar_store::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::fetch;
 use crate::request::Origin;
 use crate::runtime::{Inner, Runtime, blocking};
 
@@ -84,13 +85,12 @@ impl Runtime {
             return Ok(Pulled { artifact, fetched_bytes: 0, was_here: true });
         };
         let store = self.store().await?;
-        // What is wrong with what another program has does not prevent a fetch.
-        let nearby = store.take_nearby(&reference, watch.clone()).await.ok().flatten();
+        let was_nearby = fetch::take_nearby(&store, &reference, watch.clone()).await;
         let failure = match store.pull(&reference, watch).await {
             Ok(pulled) => return Ok(pulled),
             Err(error) => Failure::from(error),
         };
-        if nearby.is_none() && !self.inner.lazy_store.is_offline() {
+        if !was_nearby && !self.inner.lazy_store.is_offline() {
             return Err(failure);
         }
         match blocking(move || store.find(&reference)).await? {
@@ -99,10 +99,24 @@ impl Runtime {
         }
     }
 
+    /// Brings what a reference means to this machine where it is not here yet: from another program on it, or else from its source.
+    ///
+    /// # Errors
+    /// Whatever the source or the disk says.
+    ///
+    /// # Cancel safety
+    /// As [`Runtime::pull`].
+    pub async fn bring(&self, reference: &ArtifactRef, watch: Option<Watch>) -> Result<(), Failure> {
+        let store = self.store().await?;
+        fetch::take_nearby(&store, reference, watch.clone()).await;
+        store.ensure(reference, watch).await?;
+        Ok(())
+    }
+
     /// What a name is fetched from; `None` for the built-in model.
     ///
     /// # Errors
-    /// `InvalidRequest` for a file; `NotFound` for an unknown name.
+    /// `InvalidRequest` for a file, and for a created name; `NotFound` for an unknown name.
     pub async fn source_of(&self, name: &str) -> Result<Option<ArtifactRef>, Failure> {
         match self.meaning(name).await? {
             ModelRef::Demo => Ok(None),
@@ -175,12 +189,27 @@ impl Runtime {
         let models = self.inner.pool.snapshot().await.models;
         let loaded = models.into_iter().filter(|model| model.held_bytes + model.mapped_bytes > 0);
         let loaded: Vec<String> = loaded.map(|model| model.name).collect();
-        let (inner, doomed) = (Arc::clone(&self.inner), artifact.clone());
-        let outcome = blocking(move || inner.remove_name(&doomed, &loaded)).await??;
-        outcome.ok_or_else(|| {
+        let removed = self.remove_name_used_by(std::process::id(), loaded, artifact).await?;
+        let (removed, user) = removed.ok_or_else(|| {
             let hint = "unload it (`samovar stop MODEL`, `POST /admin/unload`), then remove it";
             failure.with_hint(hint)
-        })
+        })?;
+        Ok((removed, Some(user)))
+    }
+
+    /// Removes the name of a model whose bytes a process uses under another name, of those that it has `loaded`; gives that name
+    /// as well. `None` where it uses them under no other name, or under this very one.
+    ///
+    /// # Errors
+    /// `Busy` when another process than `pid` uses it; whatever the disk says.
+    pub async fn remove_name_used_by(
+        &self,
+        pid: u32,
+        loaded: Vec<String>,
+        artifact: &Artifact,
+    ) -> Result<Option<(Removed, String)>, Failure> {
+        let (inner, doomed) = (Arc::clone(&self.inner), artifact.clone());
+        blocking(move || inner.remove_name(&doomed, &loaded, pid)).await?
     }
 
     /// Lets go what is past the limits of the disk, or says what would go.
@@ -228,7 +257,11 @@ impl Runtime {
 
     async fn meaning(&self, name: &str) -> Result<ModelRef, Failure> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
-        blocking(move || inner.catalog.meaning(&name)).await?
+        blocking(move || match inner.catalog.meaning(&name)? {
+            ModelRef::Alias(alias) if inner.catalog.is_created(&name) => Err(created(alias.as_str())),
+            meaning => Ok(meaning),
+        })
+        .await?
     }
 
     /// What is said of a name that fits nothing on disk.
@@ -250,28 +283,15 @@ impl Runtime {
 
 impl Inner {
     fn stored(&self, name: &str) -> Result<Vec<Artifact>, Failure> {
-        let artifacts = self.lazy_store.store()?.list()?;
-        let is_it =
-            |artifact: &&Artifact| artifact.reference == name || artifact.key_digest.to_string() == name;
-        if let Some(exact) = artifacts.iter().find(is_it) {
-            return Ok(vec![exact.clone()]);
-        }
-        let wanted = self.catalog.meaning(name)?;
-        let exact = wanted.to_string();
-        let mut fitting = artifacts;
-        fitting.retain(|artifact| reference_fits(&wanted, &artifact.reference));
-        match fitting.iter().find(|artifact| artifact.reference == exact) {
-            Some(exact) => Ok(vec![exact.clone()]),
-            None => Ok(fitting),
-        }
+        fitting_artifacts(self.lazy_store.store()?.list()?, name, || self.catalog.meaning(name))
     }
 
-    /// `None` where no other loaded model uses its files, or one under this name does.
     fn remove_name(
         &self,
         doomed: &Artifact,
         loaded: &[String],
-    ) -> Result<Option<(Removed, Option<String>)>, Failure> {
+        pid: u32,
+    ) -> Result<Option<(Removed, String)>, Failure> {
         let store: Store = self.lazy_store.store()?;
         let mut others = store.list()?;
         others.retain(|other| shares_all(doomed, other));
@@ -279,12 +299,12 @@ impl Inner {
             self.catalog.meaning(name).is_ok_and(|wanted| reference_fits(&wanted, &artifact.reference))
         };
         let user = loaded.iter().find(|name| others.iter().any(|other| may_mean(name, other)));
-        if user.is_none() || loaded.iter().any(|name| may_mean(name, doomed)) {
+        let Some(user) = user.filter(|_| !loaded.iter().any(|name| may_mean(name, doomed))) else {
             return Ok(None);
-        }
+        };
         // Another process may use it by this very name: the store asks which one does.
-        let removed = store.remove_name(&doomed.key_digest, std::process::id())?;
-        Ok(Some((removed, user.cloned())))
+        let removed = store.remove_name(&doomed.key_digest, pid)?;
+        Ok(Some((removed, user.clone())))
     }
 }
 
@@ -298,6 +318,36 @@ fn unknown(name: &str) -> Failure {
     Failure::new(ErrorKind::NotFound, format!("there is no model named `{name}`"))
         .with_param("model")
         .with_hint("write org/name:Q4_K_M for a model of the hub")
+}
+
+fn created(name: &str) -> Failure {
+    let message = format!("`{name}` is a created name, and has no files of its own");
+    Failure::new(ErrorKind::InvalidRequest, message)
+        .with_param("model")
+        .with_hint(format!("name the model that it was created from; `samovar show {name}` tells it"))
+}
+
+/// Which of these artifacts a name may mean: one where it names one exactly, several where it leaves something open. `meaning` is
+/// what it stands for, where it is no artifact's reference or key.
+///
+/// # Errors
+/// Those of `meaning`.
+pub fn fitting_artifacts(
+    mut artifacts: Vec<Artifact>,
+    name: &str,
+    meaning: impl FnOnce() -> Result<ModelRef, Failure>,
+) -> Result<Vec<Artifact>, Failure> {
+    let is_it = |artifact: &&Artifact| artifact.reference == name || artifact.key_digest.to_string() == name;
+    if let Some(exact) = artifacts.iter().find(is_it) {
+        return Ok(vec![exact.clone()]);
+    }
+    let wanted = meaning()?;
+    let exact = wanted.to_string();
+    artifacts.retain(|artifact| reference_fits(&wanted, &artifact.reference));
+    match artifacts.iter().find(|artifact| artifact.reference == exact) {
+        Some(exact) => Ok(vec![exact.clone()]),
+        None => Ok(artifacts),
+    }
 }
 
 /// Whether an artifact of this reference is what `wanted` may mean. What `wanted` leaves open fits all.

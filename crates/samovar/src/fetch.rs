@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use samovar_core::model::ArtifactRef;
 use samovar_core::{ErrorKind, Failure, Format, format};
 use samovar_store::{FetchPlan, Role, Store, Watch};
 use tokio::sync::mpsc;
@@ -24,8 +25,8 @@ const HEAD_BYTES: u64 = 8 << 20;
 const HEAD_MOST_BYTES: u64 = 64 << 20;
 
 impl Runtime {
-    /// Brings a model, and each that it needs, to this machine without loading it. Returns how long the fetch took, in
-    /// milliseconds; `None` when all was here.
+    /// Brings a model, and each that it needs, to this machine without loading it, as its first request would. Returns how long
+    /// the fetch took, in milliseconds; `None` when all was here. [`Runtime::pull`] also asks the source of a model that is here.
     ///
     /// # Errors
     /// `TooLarge` when it could never be loaded; whatever the name, the source or the disk says.
@@ -54,7 +55,7 @@ pub(crate) async fn fetch(
 ) -> Result<(), Failure> {
     let opening = Arc::clone(lazy_store);
     let store = blocking(move || opening.store()).await??;
-    if take_nearby(&store, remote, &watch).await {
+    if take_nearby(&store, &remote.reference, Some(watch.clone())).await {
         return Ok(());
     }
     // Who waited for another's taking of it finds it here, and asks no source.
@@ -77,11 +78,11 @@ pub(crate) async fn fetch(
 }
 
 /// Whether another program on this machine has it, and let us have it. What cannot be had there is fetched.
-async fn take_nearby(store: &Store, remote: &Remote, watch: &Watch) -> bool {
-    match store.take_nearby(&remote.reference, Some(Arc::clone(watch))).await {
+pub(crate) async fn take_nearby(store: &Store, reference: &ArtifactRef, watch: Option<Watch>) -> bool {
+    match store.take_nearby(reference, watch).await {
         Ok(Some(taken)) => {
             let (reference, from) = (taken.reference, taken.from.display());
-            tracing::info!(reference, %from, "taken from another program's folder; nothing is fetched");
+            tracing::info!(reference, %from, "taken from another program's folder");
             true
         }
         Ok(None) => false,

@@ -77,7 +77,7 @@ pub use answer::{Answer, AnswerEvent, CacheStatus, Summary, Timings};
 pub use builder::Builder;
 pub use catalog::{Changes, Kind, ModelInfo, NameSource, TemplateOrigin, ToolSupport, built_in};
 pub use directories::Directories;
-pub use disk::{RemovedModel, reference_fits};
+pub use disk::{RemovedModel, fitting_artifacts, reference_fits};
 pub use embed::{Embed, EmbedderInfo, TextRole};
 pub use engines::{default_engine, engine_named};
 pub use options::{PackOptions, WarmOptions};

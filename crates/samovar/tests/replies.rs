@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use samovar::{
-    ChatTemplate, Effort, ErrorKind, Message, ModelSettings, Origin, Reply, Request, Runtime, Tool, ToolCall,
-    ToolSupport,
+    ChatTemplate, Effort, ErrorKind, Message, ModelSettings, Origin, Reply, Request, Runtime,
+    SamplingOptions, Tool, ToolCall, ToolSupport,
 };
 use samovar_core::Delta;
 use samovar_core::generation::FinishReason;
@@ -19,7 +19,9 @@ mod tool_loop;
 fn runtime(home: &tempfile::TempDir, script: Script) -> (Runtime, FakeEngine) {
     let engine = FakeEngine::builder().script(script).build();
     let builder = Runtime::builder().cache_dir(home.path()).engine(Arc::new(engine.clone()));
-    (builder.build().expect("builds"), engine)
+    // The likeliest tokens alone: a draw may end an answer before its first word.
+    let greedy = SamplingOptions { temperature: Some(0.0), ..SamplingOptions::default() };
+    (builder.defaults(ModelSettings::default().sampling(greedy)).build().expect("builds"), engine)
 }
 
 /// A model that thinks for two tokens and then calls a tool.

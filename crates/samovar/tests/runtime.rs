@@ -13,7 +13,10 @@ use samovar::{
 use samovar_core::generation::FinishReason;
 use samovar_core::port::{Capabilities, Engine, EngineInfo, Instance, LoadRequest, PackRequest};
 use samovar_core::testing::fake::{FakeEngine, Script};
-use samovar_core::{Cost, Delta, Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Speed};
+use samovar_core::{Cost, Delta, Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Sampling, Speed};
+
+/// Enough for a machine with much else to do to come as far as a test wants before it passes.
+const DEADLINE: Duration = Duration::from_secs(1);
 
 struct Fixture {
     runtime: Runtime,
@@ -45,8 +48,9 @@ impl Fixture {
     }
 }
 
+/// The likeliest tokens alone: a draw may end the answer at once, or say no word.
 fn hello() -> Request {
-    Request::chat("demo", [Message::user("Hello there, samovar")]).max_tokens(6)
+    Request::chat("demo", [Message::user("Hello there, samovar")]).sampling(Sampling::greedy()).max_tokens(6)
 }
 
 async fn failure_of(runtime: &Runtime, request: Request) -> Failure {
@@ -56,8 +60,7 @@ async fn failure_of(runtime: &Runtime, request: Request) -> Failure {
 #[tokio::test]
 async fn the_stop_string_that_ended_an_answer_is_told() {
     let fixture = fixture(FakeEngine::new());
-    let greedy = || hello().sampling(samovar_core::Sampling::greedy());
-    let ask = |stop: &[&str]| greedy().max_tokens(100).stop(stop.iter().copied());
+    let ask = |stop: &[&str]| hello().max_tokens(100).stop(stop.iter().copied());
     let (text, summary) = fixture.runtime.generate(ask(&[])).collect().await.expect("answers");
     assert_eq!((summary.finish, summary.stopped_by), (FinishReason::Stop, None));
     let word = text.split(' ').next_back().expect("words").to_owned();
@@ -159,9 +162,8 @@ async fn the_second_request_loads_nothing() {
 #[tokio::test]
 async fn the_same_prompt_gives_the_same_greedy_text() {
     let fixture = fixture(FakeEngine::new());
-    let greedy = || hello().sampling(samovar_core::Sampling::greedy());
-    let (first, _) = fixture.runtime.generate(greedy()).collect().await.expect("answers");
-    let (second, _) = fixture.runtime.generate(greedy()).collect().await.expect("answers");
+    let (first, _) = fixture.runtime.generate(hello()).collect().await.expect("answers");
+    let (second, _) = fixture.runtime.generate(hello()).collect().await.expect("answers");
     assert_eq!(first, second);
 }
 
@@ -174,7 +176,8 @@ async fn events_come_in_the_order_of_the_verbs() {
         seen.push(match event {
             AnswerEvent::Waiting(_) => 'w',
             AnswerEvent::Granted { .. } => 'g',
-            AnswerEvent::Prefilling { .. } => 'i',
+            // A slow machine tells how far the prompt is.
+            AnswerEvent::Prefilling { .. } => continue,
             AnswerEvent::Prefilled { .. } => 'p',
             AnswerEvent::Text { .. } => 't',
             AnswerEvent::Done(_) => 'd',
@@ -189,12 +192,12 @@ async fn events_come_in_the_order_of_the_verbs() {
 #[tokio::test]
 async fn a_deadline_returns_the_text_so_far() {
     let fixture = fixture(FakeEngine::builder().gate_tokens().build());
-    fixture.runtime.model("demo", Origin::Owner).await.expect("enters the store");
+    fixture.runtime.warm("demo", WarmOptions::default()).await.expect("loads");
     fixture.engine.tokens_gate().admit(3);
-    let request = hello().deadline(Duration::from_millis(300));
-    let (_, summary) = fixture.runtime.generate(request).collect().await.expect("a partial answer");
+    let request = hello().deadline(DEADLINE);
+    let (text, summary) = fixture.runtime.generate(request).collect().await.expect("a partial answer");
     assert_eq!(summary.finish, FinishReason::TimedOut);
-    assert!(summary.timings.total_ms >= 300.0);
+    assert!(!text.is_empty() && summary.timings.total_ms >= DEADLINE.as_secs_f64() * 1e3);
     fixture.engine.wait_until(|counts| counts.generations_running == 0).await;
 }
 
@@ -202,7 +205,7 @@ async fn a_deadline_returns_the_text_so_far() {
 async fn a_deadline_holds_while_the_instance_is_stuck_before_the_first_word() {
     let fixture = fixture(FakeEngine::builder().gate_requests().build());
     fixture.runtime.warm("demo", WarmOptions::default()).await.expect("loads");
-    let request = hello().deadline(Duration::from_millis(200));
+    let request = hello().deadline(DEADLINE);
     let failure = failure_of(&fixture.runtime, request).await;
     assert_eq!(failure.kind, ErrorKind::DeadlineExceeded);
     assert!(failure.message.contains("no token yet, the prompt had not begun"), "{failure}");
@@ -380,13 +383,14 @@ async fn an_alias_brings_its_settings() {
 async fn what_an_alias_sets_for_answers_holds_where_a_request_says_nothing() {
     let home = tempfile::tempdir().expect("tempdir");
     let greedy = SamplingOptions { temperature: Some(0.0), ..SamplingOptions::default() };
-    let writer = ModelSettings::default().stop(["kettle"]).sampling(greedy).system("Rhyme about the tea.");
+    let greedy = ModelSettings::default().sampling(greedy);
+    let writer = greedy.clone().stop(["kettle"]).system("Rhyme about the tea.");
     let demo = || "demo".parse().expect("a reference");
     let runtime = Runtime::builder()
         .cache_dir(home.path())
         .engine(Arc::new(FakeEngine::new()))
         .alias("writer", demo(), writer)
-        .alias("brief", demo(), ModelSettings::default().max_tokens(2))
+        .alias("brief", demo(), greedy.max_tokens(2))
         .build()
         .expect("builds");
     let answer = async |request: Request| runtime.generate(request).collect().await.expect("answers");
@@ -439,7 +443,7 @@ async fn who_asks_over_the_network_hears_of_names_and_never_of_paths() {
 async fn a_deadline_before_the_first_token_tells_how_far_the_prompt_was() {
     let fixture = fixture(FakeEngine::builder().gate_tokens().build());
     fixture.runtime.warm("demo", WarmOptions::default()).await.expect("loads");
-    let failure = failure_of(&fixture.runtime, hello().deadline(Duration::from_millis(300))).await;
+    let failure = failure_of(&fixture.runtime, hello().deadline(DEADLINE)).await;
     assert_eq!(failure.kind, ErrorKind::DeadlineExceeded);
     assert!(
         failure.message.contains("no token yet") && failure.message.contains("prompt tokens computed"),

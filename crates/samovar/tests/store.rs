@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use samovar::store::{AdoptKind, AdoptOptions, AdoptRoot, Progress, StoreConfig};
 use samovar::{
-    AnswerEvent, Budget, CacheStatus, Message, ModelSettings, Origin, PackOptions, PoolConfig, Request,
-    Runtime, SamplingOptions, TemplateOrigin, Wait, WarmOptions,
+    AnswerEvent, Budget, CacheStatus, CreateFrom, Message, ModelSettings, Origin, PackOptions, PoolConfig,
+    Preset, Request, Runtime, SamplingOptions, TemplateOrigin, Wait, WarmOptions,
 };
 use samovar_core::testing::fake::{FakeEngine, Script};
 use samovar_core::testing::gguf::{LlamaShape, llama};
@@ -352,8 +352,8 @@ async fn a_load_from_a_read_only_store_that_fails_says_why() {
     assert!(failure.message.contains("a tensor is missing"), "{failure:?}");
 }
 
-/// A runtime that adopted these weights from Ollama's folder, with a template and parameters of their author.
-async fn with_ollamas(fixture: &Fixture, weights: &[u8], params: &str) -> Runtime {
+/// A folder of Ollama's with these weights, and a template and parameters of their author.
+fn ollamas(fixture: &Fixture, weights: &[u8], params: &str) -> AdoptRoot {
     let root = fixture.home.path().join("ollama");
     let place = root.join("manifests/hf.co/org/name");
     for folder in [&root.join("blobs"), &place] {
@@ -375,9 +375,14 @@ async fn with_ollamas(fixture: &Fixture, weights: &[u8], params: &str) -> Runtim
     ];
     let manifest = serde_json::json!({ "schemaVersion": 2, "layers": layers });
     fs_err::write(place.join("Q8_0"), manifest.to_string()).expect("manifest");
+    AdoptRoot::new(root, AdoptKind::Ollama)
+}
+
+/// A runtime that adopted them.
+async fn with_ollamas(fixture: &Fixture, weights: &[u8], params: &str) -> Runtime {
     let runtime = fixture.runtime();
-    let options =
-        AdoptOptions { roots: vec![AdoptRoot::new(&root, AdoptKind::Ollama)], ..AdoptOptions::default() };
+    let roots = vec![ollamas(fixture, weights, params)];
+    let options = AdoptOptions { roots, ..AdoptOptions::default() };
     let adopted = runtime.store().await.expect("opens").adopt(&options).expect("adopts");
     assert!(adopted.skipped.is_empty(), "{adopted:?}");
     runtime
@@ -427,6 +432,38 @@ async fn an_authors_sampling_holds_where_a_request_says_nothing() {
     assert_eq!(said(ask()).await, likeliest);
     let hot = SamplingOptions { temperature: Some(2.0), seed: Some(1), ..SamplingOptions::default() };
     assert_ne!(said(ask().sampling(hot)).await, likeliest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_program_has_is_brought_and_pulled_without_a_fetch() {
+    let fixture = Fixture::new().await;
+    let mut config = fixture.config();
+    config.neighbours = vec![ollamas(&fixture, &llama(LlamaShape::SMALLEST).build(), "{}")];
+    config.sources.is_offline = true;
+    let runtime = Fixture::runtime_with(FakeEngine::new(), config, 1 << 30);
+    let name = "hf://org/name:Q8_0";
+    let reference = runtime.source_of(name).await.expect("a name").expect("of the hub");
+    runtime.bring(&reference, None).await.expect("is in the other program's folder");
+    assert_eq!(runtime.stored(name).await.expect("reads").len(), 1);
+    runtime.remove(name).await.expect("is removed");
+    assert!(runtime.pull(name, None).await.expect("is there again").was_here);
+    let absent = runtime.source_of("hf://org/other:Q8_0").await.expect("a name").expect("of the hub");
+    assert_eq!(runtime.bring(&absent, None).await.expect_err("offline").kind, ErrorKind::Unavailable);
+    assert_eq!(fixture.hub.requests().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_created_name_has_no_files_and_says_so() {
+    let fixture = Fixture::new().await;
+    let runtime = fixture.runtime();
+    let from = CreateFrom::Model("demo".to_owned());
+    runtime.create("poet", from, Preset::default(), Origin::Owner).await.expect("creates");
+    let pulled = runtime.pull("poet", None).await.expect_err("has no source").kind;
+    let failure = runtime.verify(&["poet".to_owned()], false, None).await.expect_err("has no files");
+    assert_eq!((pulled, failure.kind), (ErrorKind::InvalidRequest, ErrorKind::InvalidRequest));
+    assert!(failure.message.contains("created") && failure.hint.is_some(), "{failure:?}");
+    runtime.remove("poet").await.expect("the name goes");
+    assert_eq!(runtime.pull("poet", None).await.expect_err("is unknown").kind, ErrorKind::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]

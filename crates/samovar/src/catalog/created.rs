@@ -8,11 +8,13 @@
 //! A created name loads nothing of its own: it shares the instances of the model behind it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use samovar_core::{Digest, ErrorKind, Failure, ModelRef};
-use samovar_store::{ArtifactKey, CREATED_BYTES, CreatedNames, CreatedStamp, KeyDigest, Role, Store};
+use samovar_store::{
+    ArtifactKey, CREATED_BYTES, CreatedNames, CreatedStamp, KeyDigest, Removed, Role, Store,
+};
 use serde::{Deserialize, Serialize};
 
 use super::customs::known_template;
@@ -84,6 +86,8 @@ impl Created {
 pub(super) struct CreatedBook {
     files: CreatedNames,
     known: Mutex<Known>,
+    /// Held while a name or the bytes that it needs come or go: bytes that no name needs do not go while one is created from them.
+    changes: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -96,7 +100,11 @@ struct Known {
 
 impl CreatedBook {
     pub(super) fn new(files: CreatedNames) -> Self {
-        Self { files, known: Mutex::default() }
+        Self { files, known: Mutex::default(), changes: Mutex::default() }
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The created names of this moment: the same ones for as long as nothing changes. Blocks for a `stat`.
@@ -188,6 +196,7 @@ impl Catalog {
         preset: Preset,
         origin: Origin,
     ) -> Result<CreatedModel, Failure> {
+        let _changing = self.created.changing();
         let names = self.names_now();
         check_name(&names, name)?;
         let template = preset.template.as_deref().map(known_template).transpose()?;
@@ -301,11 +310,24 @@ impl Catalog {
         self.names_now().created.values().any(needs)
     }
 
+    /// Removes an artifact, unless a created name needs its bytes.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub(crate) fn remove_unneeded(&self, key: &KeyDigest) -> Result<Option<Removed>, Failure> {
+        let _changing = self.created.changing();
+        if self.is_needed(key) {
+            return Ok(None);
+        }
+        Ok(Some(self.lazy_store.store()?.remove(key)?))
+    }
+
     /// Deletes a created name, or tells which artifact goes by a name.
     ///
     /// # Errors
     /// `Forbidden` for what is not the store's to delete; `NotFound` for what is not here.
     pub(crate) fn doom(&self, name: &str, origin: Origin) -> Result<Doomed, Failure> {
+        let _changing = self.created.changing();
         let names = self.names_now();
         let refuse = |message: String, hint: String| {
             Err(Failure::new(ErrorKind::Forbidden, message).with_param("model").with_hint(hint))
@@ -330,6 +352,10 @@ impl Catalog {
             ModelLocation::Stored(artifact) if demo::is(artifact) => {
                 refuse(format!("`{name}` is part of this program"), "leave it: it is small".to_owned())
             }
+            ModelLocation::Stored(artifact) if self.is_needed(&artifact.key_digest) => refuse(
+                format!("a created name is made from the bytes of `{name}`"),
+                "delete the names that were created from them; the bytes go with the last one".to_owned(),
+            ),
             ModelLocation::Stored(artifact) => Ok(Doomed::Artifact(artifact.key_digest)),
             ModelLocation::File(_) => {
                 let hint = "delete it yourself; Samovar forgets it then".to_owned();
@@ -337,26 +363,6 @@ impl Catalog {
             }
             ModelLocation::Remote(_) => self.facts_for(&target, Purpose::Use).map(|_| Doomed::Gone),
         }
-    }
-
-    /// What requests to this model begin with where they say nothing else.
-    ///
-    /// # Errors
-    /// Whatever keeps the model from being found or read.
-    pub(crate) fn preset(&self, reference: &str, origin: Origin) -> Result<Preset, Failure> {
-        let target = self.target(&self.names_now(), reference, origin)?;
-        let facts = self.facts_for(&target, Purpose::Use)?;
-        let settings = self.prompt_settings(&target, &facts)?;
-        let own = target.created.as_ref().map(|created| created.model.preset.clone()).unwrap_or_default();
-        Ok(Preset {
-            system: settings.system,
-            template: settings.chat_template,
-            messages: settings.messages,
-            stop: settings.stop,
-            sampling: settings.sampling,
-            max_tokens: settings.max_tokens,
-            ..own
-        })
     }
 }
 

@@ -1,6 +1,10 @@
 //! The beginning of a model that is still at its source: enough to say whether it could ever be loaded here.
 
-use samovar_core::{Descriptor, Failure, format};
+use samovar_core::{Descriptor, ErrorKind, Failure, format};
+
+use super::Catalog;
+use super::specify::{self, larger_context, without_packed_file};
+use super::target::Remote;
 
 /// The first bytes of a model's first file.
 pub(crate) struct HeaderBytes<'a> {
@@ -36,5 +40,41 @@ impl HeaderBytes<'_> {
             }
             format::Head::NeedsMore { needed_bytes } => Ok(Err(needed_bytes)),
         }
+    }
+}
+
+impl Catalog {
+    /// Refuses a model that could never be loaded here, or not with the context that is asked for, judged by the first bytes
+    /// of its first file, before the rest is fetched.
+    pub(crate) fn judge(
+        &self,
+        remote: &Remote,
+        header_bytes: &HeaderBytes<'_>,
+    ) -> Result<Judgement, Failure> {
+        let descriptor = match header_bytes.descriptor()? {
+            Ok(descriptor) => descriptor,
+            Err(needed_bytes) => return Ok(Judgement::NeedsMore { needed_bytes }),
+        };
+        let (settings, machine) = (&remote.settings, self.machine());
+        let larger_context = larger_context(&*self.engine, &descriptor, settings, remote.asked_context)?;
+        let layout = without_packed_file(settings);
+        let (_, footprint) =
+            specify::plan(&*self.engine, machine, &descriptor, settings, None, larger_context, layout)?;
+        let budget_bytes = machine.budget_bytes;
+        if footprint.total_bytes() <= budget_bytes {
+            return Ok(Judgement::MayFit);
+        }
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        Err(Failure::new(
+            ErrorKind::TooLarge,
+            format!(
+                "{} would need {} MiB of memory and the budget is {} MiB; nothing was fetched",
+                remote.reference,
+                mib(footprint.total_bytes()),
+                mib(budget_bytes)
+            ),
+        )
+        .with_param("model")
+        .with_hint("take a smaller quantization, less context_tokens, or raise pool.budget_bytes; `samovar pull` fetches it all the same"))
     }
 }

@@ -24,6 +24,7 @@ mod info;
 mod names;
 mod needs;
 mod next_load;
+mod preset;
 mod skill;
 mod specify;
 mod stamp;
@@ -45,7 +46,7 @@ use samovar_pool::{ModelSpec, PoolConfig};
 pub(crate) use adapted::{Adapted, AdapterRegistry, PromptSettings};
 use created::CreatedBook;
 pub(crate) use created::Doomed;
-use customs::{chat_template, settings_with};
+use customs::settings_with;
 pub use demo::built_in;
 use draft::{Drafts, FoundDraft};
 use facts::{Facts, KnownFacts, Purpose};
@@ -57,13 +58,12 @@ pub use names::{Changes, NameSource};
 use needs::{Need, Needs};
 pub(crate) use skill::Skill;
 pub(crate) use specify::AskedContext;
-use specify::{Machine, larger_context, without_packed_file};
+use specify::{Machine, larger_context};
 
 use crate::bounded::BoundedMap;
 use crate::experience::Experience;
 use crate::lazy_store::LazyStore;
 use crate::packed::LayoutRegistry;
-use crate::preset::Preset;
 use crate::request::Origin;
 pub(crate) use stamp::Stamp;
 use stored::short_name;
@@ -249,40 +249,6 @@ impl Catalog {
             .collect()
     }
 
-    /// Refuses a model that could never be loaded here, or not with the context that is asked for, judged by the first bytes
-    /// of its first file, before the rest is fetched.
-    pub(crate) fn judge(
-        &self,
-        remote: &Remote,
-        header_bytes: &HeaderBytes<'_>,
-    ) -> Result<Judgement, Failure> {
-        let descriptor = match header_bytes.descriptor()? {
-            Ok(descriptor) => descriptor,
-            Err(needed_bytes) => return Ok(Judgement::NeedsMore { needed_bytes }),
-        };
-        let (settings, machine) = (&remote.settings, self.machine());
-        let larger_context = larger_context(&*self.engine, &descriptor, settings, remote.asked_context)?;
-        let layout = without_packed_file(settings);
-        let (_, footprint) =
-            specify::plan(&*self.engine, machine, &descriptor, settings, None, larger_context, layout)?;
-        let budget_bytes = machine.budget_bytes;
-        if footprint.total_bytes() <= budget_bytes {
-            return Ok(Judgement::MayFit);
-        }
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        Err(Failure::new(
-            ErrorKind::TooLarge,
-            format!(
-                "{} would need {} MiB of memory and the budget is {} MiB; nothing was fetched",
-                remote.reference,
-                mib(footprint.total_bytes()),
-                mib(budget_bytes)
-            ),
-        )
-        .with_param("model")
-        .with_hint("take a smaller quantization, less context_tokens, or raise pool.budget_bytes; `samovar pull` fetches it all the same"))
-    }
-
     /// The names and settings of this moment, for all that is done for one request: what the owner changed is taken in.
     fn names_now(&self) -> Arc<Names> {
         if self.names.catch_up(|| self.created.now()) {
@@ -298,44 +264,6 @@ impl Catalog {
     pub(crate) fn reload(&self) -> Result<Changes, Failure> {
         self.names_now();
         self.names.changes()
-    }
-
-    /// How requests to a model under this name are read, once its adapters have passed the gate.
-    fn prompt_settings(&self, target: &Target, facts: &Facts) -> Result<PromptSettings, Failure> {
-        let settings = &target.settings;
-        self.adapter_registry.check(facts, &self.name_of(target, facts), &settings.adapters)?;
-        let of_author = Preset {
-            system: facts.customs.system.clone(),
-            stop: facts.customs.stop.clone(),
-            sampling: facts.customs.sampling.clone(),
-            ..Preset::default()
-        };
-        let of_owner = Preset {
-            system: settings.system.clone(),
-            stop: settings.stop.clone(),
-            sampling: settings.sampling.clone(),
-            max_tokens: settings.max_tokens,
-            ..Preset::default()
-        };
-        let of_owner = of_owner.or(&of_author);
-        let preset = match &target.created {
-            Some(created) => created.model.preset.or(&of_owner),
-            None => of_owner,
-        };
-        let template = chat_template(facts, settings);
-        let template = || template.as_ref().map(|template| self.templates.get(template)).transpose();
-        Ok(PromptSettings {
-            special_tokens_in_content: settings.special_tokens_in_content,
-            chat_template: preset.template.map_or_else(template, |template| Ok(Some(template)))?,
-            system: preset.system,
-            messages: preset.messages,
-            stop: preset.stop,
-            sampling: preset.sampling,
-            max_tokens: preset.max_tokens,
-            thinking: settings.thinking,
-            query_prompt: settings.query_prompt.clone(),
-            document_prompt: settings.document_prompt.clone(),
-        })
     }
 
     /// What the pool is told of a model that is here, with a larger context than usual if there is one, and with all that it
