@@ -1,4 +1,4 @@
-//! Moments and days as text: RFC 3339, in UTC.
+//! The machine's clock, and its moments and days as text: RFC 3339, in UTC.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,6 +7,16 @@ const DAY_S: u64 = 86_400;
 /// Since 1970.
 pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Whole seconds since 1970.
+pub(crate) fn now_unix_s() -> u64 {
+    since_1970().as_secs()
+}
+
+/// Now, in milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// This moment.

@@ -7,7 +7,7 @@ use samovar_core::{ErrorKind, Failure};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::events::unix_ms;
+use crate::moment::unix_ms;
 
 /// Fetches at the same time.
 const PULLS_MAX: usize = 32;

@@ -9,19 +9,17 @@
 //! A request has several works where its answer has several choices, and none where nothing is generated or embedded. What clients send
 //! as prompts, and what models answer, never comes here.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Body;
 use axum::http::{Method, StatusCode};
-use hyper::body::{Frame, SizeHint};
 use samovar::Summary;
 use samovar_core::ErrorKind;
 use samovar_core::generation::{FinishReason, Usage};
 
 use crate::app::App;
+use crate::held_body::hold;
 use crate::moment;
 
 /// Names that clients send are cut to so many bytes.
@@ -227,7 +225,7 @@ impl RequestRecord {
 
     /// A body that keeps the request open until its last byte is taken, or its reader has left.
     pub(crate) fn until_end_of(self, body: Body) -> Body {
-        Body::new(Recorded { body, _record: self })
+        hold(body, self)
     }
 
     fn request(&self) -> MutexGuard<'_, EndedRequest> {
@@ -243,32 +241,6 @@ impl Drop for Open {
     }
 }
 
-/// A body with the record of its request.
-struct Recorded {
-    body: Body,
-    _record: RequestRecord,
-}
-
-impl HttpBody for Recorded {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// As much of a name as is kept of it.
 fn cut(name: &str) -> &str {
     let mut end = name.len().min(NAME_MAX_BYTES);
@@ -280,6 +252,8 @@ fn cut(name: &str) -> &str {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use axum::body::HttpBody;
+
     use super::*;
 
     /// Keeps what it is told.

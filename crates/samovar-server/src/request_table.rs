@@ -9,8 +9,8 @@ use samovar::store::Progress;
 use samovar::{AnswerEvent, Origin, Request, TraceView, Wait, Work};
 use serde_json::{Map, Value, json};
 
-use crate::events::unix_ms;
 use crate::generation::phase::{AnswerPhase, is_speech};
+use crate::moment::unix_ms;
 
 /// As much of a model's name is shown: a client may send any text as one.
 const MODEL_CHARACTERS: usize = 200;

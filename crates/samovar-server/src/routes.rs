@@ -253,7 +253,7 @@ pub const ROUTES: &[Route] = &[
     Route::new(
         "GET",
         "/admin/usage",
-        "`?by=key,model,day&since_ms=…`: requests and tokens, by client, model and day (UTC).",
+        "`?by=client,model,day&since_ms=…`: requests and tokens, by client, model and day (UTC).",
         || get(admin::facts::usage),
     )
     .for_owner()

@@ -64,23 +64,24 @@ pub(crate) async fn why(
 pub(crate) struct UsageQuery {
     /// How far back, in milliseconds.
     since_ms: Option<u64>,
-    /// `key`, `model` and `day`, with commas.
+    /// `client`, `model` and `day`, with commas.
     by: Option<String>,
 }
 
-/// `GET /admin/usage?by=key,model&since_ms=604800000`.
+/// `GET /admin/usage?by=client,model&since_ms=604800000`.
 pub(crate) async fn usage(
     State(app): State<App>,
     asked: Result<Query<UsageQuery>, QueryRejection>,
 ) -> Result<Json<UsageReport>, Refused> {
     let Query(asked) = asked.map_err(|rejection| {
         Refusal::invalid("since_ms", format!("the query cannot be read: {}", rejection.body_text()))
-            .with_hint("write /admin/usage?by=key,model,day&since_ms=604800000")
+            .with_hint("write /admin/usage?by=client,model,day&since_ms=604800000")
     })?;
-    let words = asked.by.as_deref().unwrap_or("key,model").split(',').filter(|word| !word.is_empty());
+    let words = asked.by.as_deref().unwrap_or("client,model").split(',').filter(|word| !word.is_empty());
     let by: Result<Vec<GroupBy>, String> = words.map(str::parse).collect();
-    let by =
-        by.map_err(|reason| Refusal::invalid("by", reason).with_hint("write /admin/usage?by=key,model,day"))?;
+    let by = by.map_err(|reason| {
+        Refusal::invalid("by", reason).with_hint("write /admin/usage?by=client,model,day")
+    })?;
     let usage = app.ledgers.usage.as_ref().ok_or_else(|| {
         Failure::new(ErrorKind::Unsupported, "this daemon does not count what clients use")
             .with_hint("write `usage = true` under [server] in samovar.toml, and restart the daemon")

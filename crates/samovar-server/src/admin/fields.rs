@@ -97,7 +97,7 @@ pub(crate) const USAGE_QUERY: &[Field] = &[
     field("since_ms", "How far back, in milliseconds; all that is kept when it is absent.").integer(),
     field(
         "by",
-        "What the rows are told apart by: `key`, `model` and `day`, with commas. Default: `key,model`.",
+        "What the rows are told apart by: `client`, `model` and `day`, with commas. Default: `client,model`.",
     )
     .text(),
 ];

@@ -11,6 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Refused;
 use super::wire::{PackBody, PackEvent, WaitEvent};
 use crate::app::App;
+use crate::generation::running::until_cut;
 use crate::ndjson;
 use crate::payload::Payload;
 
@@ -21,14 +22,13 @@ pub(crate) async fn pack(State(app): State<App>, body: Body) -> Result<Response,
     let order: PackBody = Payload::read(body, &app.limits).await?.parse()?;
     app.check_order(&order.model).await?;
     let in_flight = app.server.begin();
-    let runtime = app.runtime.clone();
     let (events, lines) = mpsc::channel(EVENT_CAPACITY);
     tokio::spawn(async move {
         let abandoned = events.clone();
         tokio::select! {
             // It is no longer wanted: dropping the order stops the work.
             () = abandoned.closed() => {}
-            made = make(&runtime, &order, &events) => {
+            made = until_cut(&app, make(&app.runtime, &order, &events)) => {
                 let last = match made {
                     Ok(packed) => PackEvent::Done(packed),
                     Err(failure) => PackEvent::Failed(failure),

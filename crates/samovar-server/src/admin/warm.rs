@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Refused;
 use super::wire::{WaitEvent, WarmBody, WarmEvent};
 use crate::app::App;
+use crate::generation::running::until_cut;
 use crate::ndjson;
 use crate::payload::Payload;
 
@@ -26,13 +27,12 @@ pub(crate) async fn warm(State(app): State<App>, body: Body) -> Result<Response,
 
 /// Loads the model, and tells how it gets on; the last event is `Done` or `Failed`.
 pub(crate) fn begin(app: &App, order: WarmBody) -> mpsc::Receiver<WarmEvent> {
-    let in_flight = app.server.begin();
-    let runtime = app.runtime.clone();
+    let (app, in_flight) = (app.clone(), app.server.begin());
     let (events, lines) = mpsc::channel(EVENT_CAPACITY);
     // A load goes on when no client watches any more, and so does the order to pin.
     tokio::spawn(async move {
         let began = Instant::now();
-        let last = match load(&runtime, &order, &events).await {
+        let last = match until_cut(&app, load(&app.runtime, &order, &events)).await {
             Ok(()) => WarmEvent::Done { took_ms: began.elapsed().as_secs_f64() * 1e3 },
             Err(failure) => WarmEvent::Failed(failure),
         };

@@ -107,12 +107,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_are_on_the_disk_after_a_flush() {
+    async fn lines_are_in_the_file_once_the_mark_after_them_is_reached() {
         let folder = tempfile::tempdir().expect("tempdir");
         let path = folder.path().join("audit.log");
         let log = AuditLog::begin(path.clone()).expect("opens");
         (0..100).for_each(|tokens| log.tell(ended("alice", "demo", tokens)));
-        log.flush().await;
+        log.marked().await;
         assert_eq!(fs_err::read_to_string(&path).expect("reads").lines().count(), 100);
     }
 }

@@ -15,5 +15,4 @@ mod state;
 mod stream;
 
 pub(crate) use feed::Feed;
-pub(crate) use producer::unix_ms;
 pub(crate) use stream::events;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use samovar::ModelStats;
 use serde::Serialize;
@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::state::{State, moment};
 use crate::app::Shared;
+use crate::moment::unix_ms;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(500);
@@ -111,10 +112,4 @@ fn model_row(model: &ModelStats, now_unix_ms: u64, before: Option<&Value>) -> Va
 
 fn plain(data: &impl Serialize) -> Value {
     serde_json::to_value(data).expect("invariant: statistics are plain data")
-}
-
-/// Now, in milliseconds since 1970.
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

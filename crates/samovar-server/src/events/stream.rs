@@ -17,14 +17,13 @@ use super::producer;
 use crate::activity::{Phase, ServerHandle};
 use crate::admin::Refused;
 use crate::app::App;
+use crate::generation::event_stream::ACCEL_BUFFERING;
 use crate::generation::running::end_of_key;
 use crate::keys::Account;
 
 /// A stream without news for so long sends a comment, so that neither clients nor proxies take it for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Tells proxies of the nginx family to pass each event on at once.
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `GET /admin/events`.
 pub(crate) async fn events(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refused> {

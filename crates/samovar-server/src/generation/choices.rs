@@ -12,10 +12,9 @@ use tokio::time::Instant;
 
 use super::opening::Opening;
 use super::phase::is_speech;
-use super::running::Running;
+use super::running::Works;
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
-use crate::request_record::RequestRecord;
 
 /// Choices of one request that run at the same time; the rest starts as these end.
 const AT_THE_SAME_TIME: usize = 8;
@@ -38,7 +37,7 @@ pub(crate) struct Choices {
     traces: Vec<TraceView>,
     deadline: Option<Instant>,
     client: String,
-    record: RequestRecord,
+    works: Works,
     /// Counts the copies of their prompts.
     _held: BufferCharge,
     /// Whether any choice has said or ended anything.
@@ -54,15 +53,14 @@ impl Choices {
         let deadline = requests.first().and_then(|request| request.common.deadline);
         let deadline = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
         let client = requests.first().map_or_else(String::new, |request| request.common.client.clone());
-        let waiting = requests.into_iter().enumerate().collect();
         let mut choices = Self {
             app: app.clone(),
+            works: Works::of(app, &requests),
             running: SelectAll::new(),
-            waiting,
+            waiting: requests.into_iter().enumerate().collect(),
             traces: Vec::new(),
             deadline,
             client,
-            record: RequestRecord::current(app),
             _held: held,
             has_spoken: false,
         };
@@ -83,7 +81,7 @@ impl Choices {
         if let Some(deadline) = self.deadline {
             request.common.deadline = Some(deadline.saturating_duration_since(Instant::now()));
         }
-        let running = Running::start_for(self.record.clone(), &self.app, request)?;
+        let running = self.works.start(&self.app, request)?;
         self.traces.push(running.trace());
         let events = stream::unfold(running, move |mut running| async move {
             let event = running.next().await?;

@@ -25,7 +25,7 @@ const WRITE_BYTES: usize = 12 << 10;
 /// A stream that has nothing to say for so long says that it is alive.
 const SILENCE: Duration = Duration::from_secs(1);
 /// Tells proxies of the nginx family to pass each event on at once.
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+pub(crate) const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Turns what choices say into the bytes of an API.
 pub(crate) trait EventWriter: Send + 'static {

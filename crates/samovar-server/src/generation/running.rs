@@ -35,33 +35,39 @@ pub(crate) struct Running {
     _counted: Counted,
 }
 
-impl Running {
-    /// Starts a generation for the request that this task answers.
-    ///
-    /// # Errors
-    /// `Unavailable` when the server is leaving; what its key may not do, or not now.
-    pub(crate) fn start(app: &App, request: Request) -> Result<Self, Failure> {
-        Self::start_for(RequestRecord::current(app), app, request)
+/// The works of one request: they have one record, and take from the limits of its key together.
+pub(crate) struct Works {
+    record: RequestRecord,
+    /// Tokens that all of them may use.
+    expected_tokens: u64,
+    /// Set aside when the first one starts.
+    reserved: Option<Reserved>,
+}
+
+impl Works {
+    /// Those of the request that this task answers.
+    pub(crate) fn of(app: &App, requests: &[Request]) -> Self {
+        let expected_tokens =
+            requests.iter().map(|request| prompt_tokens(&request.work) + answer_tokens(&request.work)).sum();
+        Self { record: RequestRecord::current(app), expected_tokens, reserved: None }
     }
 
-    /// The same for the request with this record.
+    /// Starts one of them.
     ///
     /// # Errors
-    /// As [`Running::start`].
-    pub(crate) fn start_for(record: RequestRecord, app: &App, mut request: Request) -> Result<Self, Failure> {
+    /// `Unavailable` when the server is leaving; what the request's key may not do, or not now.
+    pub(crate) fn start(&mut self, app: &App, mut request: Request) -> Result<Running, Failure> {
         // At the owner's socket a client is a user; each run of the command line has a name of its own for fairness.
         if app.surface == Surface::Network {
-            record.asked_by(&request.common.client);
+            self.record.asked_by(&request.common.client);
         }
-        record.work_begins(&request.common.model);
+        self.record.work_begins(&request.common.model);
         let in_flight = admit(app, &mut request.common)?;
-        let account = app.account.as_ref();
+        let reserved = self.reserve(app)?;
         let expected_prompt_tokens = prompt_tokens(&request.work);
-        let expected_tokens = expected_prompt_tokens + answer_tokens(&request.work);
-        let reserved = account.map(|account| account.reserve(expected_tokens)).transpose()?;
         let facts = RequestFacts::of(&request);
         let answer = app.runtime.generate(request);
-        Ok(Self {
+        Ok(Running {
             entry: app.requests.add(facts, answer.trace().clone()),
             answer,
             app: app.clone(),
@@ -69,10 +75,30 @@ impl Running {
             has_ended: false,
             reserved,
             expected_prompt_tokens,
-            record,
+            record: self.record.clone(),
             _in_flight: in_flight,
             _counted: app.metrics.generation(),
         })
+    }
+
+    /// What one of them takes from the limits of the request's key.
+    fn reserve(&mut self, app: &App) -> Result<Option<Reserved>, Failure> {
+        let Some(account) = &app.account else { return Ok(None) };
+        let reserved = match self.reserved.take() {
+            Some(reserved) => reserved,
+            None => account.reserve(self.expected_tokens)?,
+        };
+        Ok(Some(self.reserved.insert(reserved).share()))
+    }
+}
+
+impl Running {
+    /// Starts the only work of the request that this task answers.
+    ///
+    /// # Errors
+    /// As [`Works::start`].
+    pub(crate) fn start(app: &App, request: Request) -> Result<Self, Failure> {
+        Works::of(app, std::slice::from_ref(&request)).start(app, request)
     }
 
     /// What is known of it, on the one clock that it has.

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!   request ─► begin (requests per minute, at the same time) ─► Underway … dropped with the last byte of the answer
-//!   answer  ─► reserve (tokens per minute, by an estimate)   ─► Reserved … settled with what was used
+//!           ─► reserve (tokens per minute, by an estimate)   ─► Reserved, one for each work … settled with what all of them used
 //! ```
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::gcra::{Gcra, Taken};
-use super::record::{KeyRecord, now_unix_s};
+use super::record::KeyRecord;
 use super::scope::Scope;
+use crate::moment::now_unix_s;
 
 /// How often a running answer looks whether its key has expired: the machine's clock may be set, or the machine sleep.
 const EXPIRY_LOOK: Duration = Duration::from_secs(30);
@@ -71,11 +73,18 @@ pub(crate) struct Underway {
     used: Arc<Used>,
 }
 
-/// Tokens that an answer may use, to be settled. Dropped without a word, all of them are given back.
+/// Tokens that the works of a request may use, settled once by what all of them used.
 #[derive(Debug)]
-pub(crate) struct Reserved {
+struct Reservation {
     account: Arc<Account>,
     taken: Taken,
+    used: AtomicU64,
+}
+
+/// What one work uses of them. Dropped without a word, it used none.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    reservation: Arc<Reservation>,
     used: u64,
 }
 
@@ -226,7 +235,7 @@ impl Account {
         })
     }
 
-    /// Sets tokens aside for an answer.
+    /// Sets tokens aside for the works of a request.
     ///
     /// # Errors
     /// `RateLimited` with the time after which there are as many.
@@ -240,7 +249,8 @@ impl Account {
                 })?
             }
         };
-        Ok(Reserved { account: Arc::clone(self), taken, used: 0 })
+        let reservation = Reservation { account: Arc::clone(self), taken, used: AtomicU64::new(0) };
+        Ok(Reserved { reservation: Arc::new(reservation), used: 0 })
     }
 
     fn limited(&self, what: &str, retry_after_ms: u64) -> Failure {
@@ -279,6 +289,11 @@ impl Drop for Underway {
 }
 
 impl Reserved {
+    /// The same tokens for another work of the request.
+    pub(crate) fn share(&self) -> Self {
+        Self { reservation: Arc::clone(&self.reservation), used: 0 }
+    }
+
     /// So many tokens were used so far, of the prompt and of the answer together.
     pub(crate) fn use_up_to(&mut self, tokens: u64) {
         self.used = self.used.max(tokens);
@@ -300,14 +315,21 @@ impl Reserved {
     }
 
     pub(crate) fn account(&self) -> &Arc<Account> {
-        &self.account
+        &self.reservation.account
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
+        self.reservation.used.fetch_add(self.used, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
         let Some(limit) = self.account.record.terms.tokens_per_minute else { return };
-        self.account.used.with(|counts, now_ns| counts.tokens.settle(limit, self.taken, self.used, now_ns));
+        let used = *self.used.get_mut();
+        self.account.used.with(|counts, now_ns| counts.tokens.settle(limit, self.taken, used, now_ns));
     }
 }
 
@@ -408,6 +430,21 @@ mod tests {
         assert_eq!(header(&headers, &REMAINING_TOKENS), "850");
         drop(account.reserve(850).expect("they are there"));
         assert!(account.reserve(850).is_ok(), "nothing was used of them");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_works_of_a_request_are_settled_together() {
+        let account = account(KeyTerms { tokens_per_minute: Some(1_000), ..KeyTerms::default() });
+        let mut one = account.reserve(5_000).expect("all of a minute's are there");
+        let mut other = one.share();
+        one.use_more(300);
+        other.use_more(200);
+        drop(one);
+        assert!(account.reserve(1).is_err(), "the other has not ended");
+        drop(other);
+        let mut headers = HeaderMap::new();
+        account.tell_limits(&mut headers);
+        assert_eq!(header(&headers, &REMAINING_TOKENS), "500");
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,6 @@
 //!   keys.json.lock ─► read keys.json ─► change ─► keys.json.new ─► fsync ─► rename ─► fsync(directory)
 //! ```
 
-use std::fs::Metadata;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{KeyRecord, KeyTerms};
 use super::secret::Secret;
+use crate::file_stamp::FileStamp;
 use crate::socket::others_write;
 
 /// What is written into the file, so that a later form is known from this one.
@@ -123,15 +123,6 @@ pub struct KeyFile {
     path: PathBuf,
 }
 
-/// Tells one content of the file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    file: (u64, u64),
-    bytes: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
 #[derive(Serialize)]
 struct Written<'a> {
     version: u32,
@@ -161,7 +152,7 @@ impl KeyFile {
     /// # Errors
     /// When it cannot be read, is damaged, or when others could change it.
     pub fn read(&self) -> Result<Vec<KeyRecord>, KeyFileError> {
-        Ok(self.read_marked()?.1)
+        Ok(self.read_stamped()?.1)
     }
 
     /// Makes a key of this name. The result is the only place where it can be read.
@@ -216,9 +207,9 @@ impl KeyFile {
     ///
     /// # Errors
     /// When it cannot be looked at.
-    pub(super) fn mark(&self) -> Result<Option<Mark>, KeyFileError> {
+    pub(super) fn stamp(&self) -> Result<Option<FileStamp>, KeyFileError> {
         match fs_err::metadata(&self.path) {
-            Ok(facts) => Ok(Some(Mark::of(&facts))),
+            Ok(facts) => Ok(Some(FileStamp::of(&facts))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(self.failed("look at", source)),
         }
@@ -228,7 +219,7 @@ impl KeyFile {
     ///
     /// # Errors
     /// As [`KeyFile::read`].
-    pub(super) fn read_marked(&self) -> Result<(Option<Mark>, Vec<KeyRecord>), KeyFileError> {
+    pub(super) fn read_stamped(&self) -> Result<(Option<FileStamp>, Vec<KeyRecord>), KeyFileError> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, Vec::new())),
@@ -248,7 +239,7 @@ impl KeyFile {
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(self.damaged(format!("it has more than {FILE_BYTES_MAX} bytes")));
         }
-        Ok((Some(Mark::of(&facts)), self.parse(&bytes)?))
+        Ok((Some(FileStamp::of(&facts)), self.parse(&bytes)?))
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Vec<KeyRecord>, KeyFileError> {
@@ -327,17 +318,6 @@ impl KeyFile {
 
     fn failed(&self, action: &'static str, source: io::Error) -> KeyFileError {
         KeyFileError::System { action, path: self.path.clone(), source }
-    }
-}
-
-impl Mark {
-    fn of(facts: &Metadata) -> Self {
-        Self {
-            file: (facts.dev(), facts.ino()),
-            bytes: facts.size(),
-            modified: (facts.mtime(), facts.mtime_nsec()),
-            changed: (facts.ctime(), facts.ctime_nsec()),
-        }
     }
 }
 

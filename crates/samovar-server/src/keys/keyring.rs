@@ -11,9 +11,10 @@ use tokio::sync::watch;
 
 use super::account::{Account, Used, Validity};
 use super::attempts::Attempts;
-use super::file::{KeyFile, KeyFileError, Mark};
+use super::file::{KeyFile, KeyFileError};
 use super::record::KeyRecord;
 use super::secret::digest_of;
+use crate::file_stamp::FileStamp;
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ pub(crate) struct Keyring {
 /// What was seen of the file at the last look.
 #[derive(Debug, Default)]
 struct Seen {
-    mark: Option<Mark>,
+    stamp: Option<FileStamp>,
     /// Whether it could not be looked at, which has been told.
     is_out_of_sight: bool,
 }
@@ -56,10 +57,10 @@ impl Keyring {
     /// When the file is there and cannot be used.
     pub(crate) fn open(file: Option<KeyFile>) -> Result<Self, KeyFileError> {
         let Some(file) = file else { return Ok(Self::default()) };
-        let (mark, records) = file.read_marked()?;
+        let (stamp, records) = file.read_stamped()?;
         let keyring = Self {
             file: Some(file),
-            seen: Mutex::new(Seen { mark, is_out_of_sight: false }),
+            seen: Mutex::new(Seen { stamp, is_out_of_sight: false }),
             ..Self::default()
         };
         keyring.install(records);
@@ -118,15 +119,15 @@ impl Keyring {
     pub(crate) fn look(&self) -> Result<(), Failure> {
         let Some(file) = &self.file else { return Ok(()) };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let mark = match file.mark() {
-            Ok(mark) => mark,
+        let stamp = match file.stamp() {
+            Ok(stamp) => stamp,
             Err(_) if seen.is_out_of_sight => return Ok(()),
             Err(error) => {
-                *seen = Seen { mark: None, is_out_of_sight: true };
+                *seen = Seen { stamp: None, is_out_of_sight: true };
                 return Err(error.into());
             }
         };
-        if mark == seen.mark {
+        if stamp == seen.stamp {
             return Ok(());
         }
         self.read(file, &mut seen)
@@ -142,12 +143,12 @@ impl Keyring {
     }
 
     fn read(&self, file: &KeyFile, seen: &mut Seen) -> Result<(), Failure> {
-        let was_there = seen.mark.is_some();
+        let was_there = seen.stamp.is_some();
         // A content that cannot be used is told once.
-        *seen = Seen { mark: file.mark()?, is_out_of_sight: false };
-        let (mark, records) = file.read_marked()?;
-        seen.mark = mark;
-        if mark.is_some() {
+        *seen = Seen { stamp: file.stamp()?, is_out_of_sight: false };
+        let (stamp, records) = file.read_stamped()?;
+        seen.stamp = stamp;
+        if stamp.is_some() {
             self.install(records);
             tracing::info!(keys = self.len(), "read the keys again");
         } else if was_there {

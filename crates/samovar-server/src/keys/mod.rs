@@ -16,7 +16,7 @@ mod record;
 mod scope;
 mod secret;
 
-pub(crate) use account::{Account, Reserved, Underway};
+pub(crate) use account::{Account, Reserved};
 pub use file::{KeyFile, KeyFileError};
 pub(crate) use keyring::Keyring;
 pub use record::{KeyRecord, KeyTerms};

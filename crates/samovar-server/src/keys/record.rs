@@ -1,12 +1,11 @@
 //! A key as the file of keys has it: its name, its digest, and what it may do. Never the key.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use samovar_core::{Digest, ModelRef};
 use serde::{Deserialize, Serialize};
 
 use super::gcra::LIMIT_MAX;
 use super::scope::Scope;
+use crate::moment::now_unix_s;
 
 const NAME_BYTES_MAX: usize = 64;
 const MODELS_MAX: usize = 256;
@@ -141,11 +140,6 @@ fn name_fault(name: &str) -> Option<String> {
     (!is_fine).then(|| {
         format!("a key's name has 1 to {NAME_BYTES_MAX} letters, digits, `.`, `_`, `-` and `@`, and begins with a letter or digit")
     })
-}
-
-/// The time on this machine's clock.
-pub(crate) fn now_unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
 #[cfg(test)]

@@ -2,23 +2,20 @@
 //!
 //! The handler is then given an [`App`] of its own, which knows the key. Keys are read from two headers, never from a URL.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use hyper::body::{Frame, SizeHint};
 use samovar_core::{ErrorKind, Failure};
 use tower::ServiceExt;
 
 use crate::app::App;
 use crate::client::Peer;
-use crate::keys::{Account, Scope, Underway};
+use crate::held_body::hold;
+use crate::keys::{Account, Scope};
 use crate::request_record::RequestRecord;
 use crate::route::Route;
 
@@ -73,7 +70,7 @@ pub(super) async fn authenticate(
     };
     account.tell_limits(response.headers_mut());
     match underway {
-        Some(underway) => response.map(|body| Body::new(Counted { body, _underway: underway })),
+        Some(underway) => response.map(|body| hold(body, underway)),
         None => response,
     }
 }
@@ -127,32 +124,6 @@ fn refuse(app: &App, route: &Route, failure: Failure) -> Response {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
-}
-
-/// The body of an answer; the request is under way until it is dropped.
-struct Counted {
-    body: Body,
-    _underway: Underway,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
@@ -21,10 +21,12 @@ pub(super) async fn count(State(app): State<App>, request: Request, next: Next) 
     let path = request.uri().path().to_owned();
     let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let (route, method) = (routes::of(&path), request.method().clone());
-    let is_admin = route.is_some_and(|route| route.is_owners) && method != Method::GET;
     let address = request.extensions().get::<Peer>().map(|peer| Arc::clone(peer.name()));
     let record = RequestRecord::begin(&app.ledger, &id, address.as_deref().unwrap_or_default(), method);
-    record.came_to(metrics::label(route), is_admin);
+    record.came_to(metrics::label(route), false);
+    if route.is_some_and(|route| route.is_owners) {
+        record.changes_daemon();
+    }
     let outcome = AssertUnwindSafe(record.during(next.run(request))).catch_unwind().await;
     let response = outcome.unwrap_or_else(|_| {
         tracing::error!(path, id, "a handler panicked");

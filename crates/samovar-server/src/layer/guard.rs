@@ -21,7 +21,7 @@ const PRIVATE_NETWORK_ASKED: HeaderName = HeaderName::from_static("access-contro
 const PRIVATE_NETWORK_ALLOWED: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 /// Schemes of desktop programs with web views; a web page cannot have them.
 const PROGRAM_SCHEMES: [&str; 3] = ["app", "tauri", "vscode-webview"];
-const METHODS: &str = "GET, HEAD, POST, OPTIONS";
+const METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 const REQUEST_HEADERS: [&str; 10] = [
     "accept",
     "authorization",
@@ -368,6 +368,18 @@ mod tests {
         assert_eq!(RESPONSE_HEADERS.split(", ").collect::<Vec<_>>(), names(ANSWER_HEADERS));
         for name in names(crate::field::REQUEST_HEADERS) {
             assert!(REQUEST_HEADERS.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn pages_may_send_the_method_of_each_route() {
+        for route in crate::ROUTES {
+            assert!(
+                METHODS.split(", ").any(|method| method == route.method),
+                "{} {}",
+                route.method,
+                route.path
+            );
         }
     }
 

@@ -123,8 +123,8 @@ async fn make(app: &App, order: Order, teller: &Teller) -> Result<(), Failure> {
         Base::Model(asked) => {
             let mut found = names::find(app, &asked).await;
             if found.info.is_none() {
-                let (reference, store) = (pull::source(app, &asked).await?, app.runtime.store().await?);
-                pull::fetch(store, reference, teller.clone()).await?;
+                let reference = pull::source(app, &asked).await?;
+                pull::fetch(app.runtime.clone(), reference, teller.clone()).await?;
                 found = names::find(app, &asked).await;
             }
             app.check_model(&found.reference)?;

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderName, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use samovar::{AnswerEvent, ToolCall};
@@ -22,12 +22,11 @@ use super::error;
 use super::shape::{Frame, Part, call, logprob};
 use crate::buffer_charge::BufferCharge;
 use crate::generation::choices::Choices;
+use crate::generation::event_stream::ACCEL_BUFFERING;
 use crate::generation::opening::never_began;
 
 /// Bytes after which no further event is put into one write.
 const WRITE_BYTES: usize = 12 << 10;
-/// Tells proxies of the nginx family to pass each line on at once.
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A stream of this answer, beginning with what was said already.
 pub(super) fn response(choices: Choices, said: VecDeque<(usize, AnswerEvent)>, frame: Frame) -> Response {

@@ -35,7 +35,6 @@ pub(crate) mod root;
 mod shape;
 pub(crate) mod show;
 mod terms;
-mod time;
 mod told;
 mod wishes;
 

@@ -10,8 +10,9 @@ use samovar::{ModelInfo, ModelStats};
 use serde_json::{Value, json};
 
 use super::details::{details, digest};
-use super::{names, time};
+use super::names;
 use crate::app::App;
+use crate::moment;
 
 /// How long a model stays that stays until its memory is needed: clients count down to a moment.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -31,7 +32,7 @@ fn row(model: &ModelInfo) -> Value {
     json!({
         "name": name,
         "model": name,
-        "modified_at": time::written(Duration::from_secs(model.modified_unix_s)),
+        "modified_at": moment::written(Duration::from_secs(model.modified_unix_s)),
         "size": model.size_bytes,
         "digest": digest(model),
         "details": details(model),
@@ -60,7 +61,7 @@ fn loaded_row(stats: &ModelStats, model: &ModelInfo) -> Value {
         "size": stats.held_bytes + stats.mapped_bytes + on_devices_bytes,
         "digest": digest(model),
         "details": details(model),
-        "expires_at": time::written(time::since_1970().saturating_add(stays)),
+        "expires_at": moment::written(moment::since_1970().saturating_add(stays)),
         "size_vram": on_devices_bytes,
         "context_length": context_tokens,
     })

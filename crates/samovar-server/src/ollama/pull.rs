@@ -5,7 +5,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use samovar::store::Store;
+use samovar::Runtime;
 use samovar_core::Failure;
 use samovar_core::model::ArtifactRef;
 use serde::Deserialize;
@@ -47,11 +47,11 @@ pub(crate) async fn pull(State(app): State<App>, body: Body) -> Result<Response,
     }
     let what = format!("pull {:?}, which is not on this machine", shown(&asked));
     manage::check(&app, &what, "samovar pull MODEL")?;
-    let (reference, store) = (source(&app, &asked).await?, app.runtime.store().await?);
+    let (reference, runtime) = (source(&app, &asked).await?, app.runtime.clone());
     if is_streamed {
-        return Ok(ndjson::response(told::lines(&app, |teller| fetch(store, reference, teller))));
+        return Ok(ndjson::response(told::lines(&app, |teller| fetch(runtime, reference, teller))));
     }
-    until_cut(&app, fetch(store, reference, Teller::default())).await?;
+    until_cut(&app, fetch(runtime, reference, Teller::default())).await?;
     Ok(Json(status("success")).into_response())
 }
 
@@ -70,14 +70,14 @@ pub(super) async fn source(app: &App, asked: &str) -> Result<ArtifactRef, Failur
     names::source(app, asked)
 }
 
-/// Fetches a model. What was fetched is kept for the next pull, and pulls of one model at the same time are one download.
+/// Fetches a model, unless another program on this machine has it. What was fetched is kept for the next pull, and pulls of one
+/// model at the same time are one download.
 ///
 /// # Errors
 /// Whatever the source or the disk says.
-pub(super) async fn fetch(store: Store, reference: ArtifactRef, teller: Teller) -> Result<(), Failure> {
+pub(super) async fn fetch(runtime: Runtime, reference: ArtifactRef, teller: Teller) -> Result<(), Failure> {
     let watch = teller.watch(&reference.to_string());
-    store.ensure(&reference, Some(watch)).await?;
-    Ok(())
+    runtime.bring(&reference, Some(watch)).await
 }
 
 #[cfg(test)]

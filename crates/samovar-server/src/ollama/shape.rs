@@ -5,7 +5,7 @@ use samovar_core::generation::{FinishReason, TokenLogprob};
 use serde_json::{Map, Value, json};
 
 use super::context::Conversation;
-use super::time;
+use crate::moment;
 use crate::redact::redact;
 
 /// What stands for a probability of zero, as JSON has no infinity.
@@ -98,7 +98,7 @@ impl Frame {
         let Part { text, thinking, calls, logprobs } = part;
         let mut object = Map::new();
         object.insert("model".to_owned(), self.model.clone().into());
-        object.insert("created_at".to_owned(), time::now().into());
+        object.insert("created_at".to_owned(), moment::now().into());
         match self.shape {
             Shape::Generate => {
                 object.insert("response".to_owned(), text.into());

@@ -11,9 +11,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::details::{capabilities, details};
-use super::{Refused, names, time};
+use super::{Refused, names};
 use crate::app::App;
 use crate::field::{Field, field};
+use crate::moment;
 use crate::payload::Payload;
 use crate::redact::redact;
 
@@ -53,7 +54,7 @@ fn object(model: &ModelInfo, descriptor: &Descriptor, preset: &Preset) -> Value 
         "details": details(model),
         "model_info": model_info(descriptor),
         "capabilities": capabilities(model),
-        "modified_at": time::written(Duration::from_secs(model.modified_unix_s)),
+        "modified_at": moment::written(Duration::from_secs(model.modified_unix_s)),
     });
     if let Some(system) = &preset.system {
         object["system"] = system.as_str().into();

@@ -10,6 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::error;
 use crate::app::App;
+use crate::generation::running::until_cut;
 
 /// Lines that wait to be sent. A reader that falls behind misses some.
 const LINES: usize = 16;
@@ -36,12 +37,13 @@ impl Teller {
     }
 }
 
-/// Does the work and tells of it; the last line is its success or its failure. Dropping the lines drops the work.
+/// Does the work and tells of it; the last line is its success or its failure. Dropping the lines drops the work, and so does the
+/// end of the server.
 pub(super) fn lines<F>(app: &App, work: impl FnOnce(Teller) -> F) -> ReceiverStream<Value>
 where
     F: Future<Output = Result<(), Failure>> + Send + 'static,
 {
-    let in_flight = app.server.begin();
+    let (app, in_flight) = (app.clone(), app.server.begin());
     let (lines, sent) = mpsc::channel(LINES);
     // The stream ends with this task, also where the work's watch lives on.
     let work = work(Teller(Some(lines.downgrade())));
@@ -49,7 +51,7 @@ where
         let abandoned = lines.clone();
         tokio::select! {
             () = abandoned.closed() => {}
-            done = work => {
+            done = until_cut(&app, work) => {
                 let last = match done {
                     Ok(()) => status("success"),
                     Err(failure) => error::object(&failure.into()),
@@ -87,7 +89,29 @@ fn line(progress: &Progress, digest: &Digest) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+    use samovar_core::testing::FakeEngine;
+
     use super::*;
+    use crate::activity::Phase;
+    use crate::app::Surface;
+    use crate::config::ServeConfig;
+    use crate::serve::Server;
+
+    #[tokio::test]
+    async fn work_for_which_the_server_cannot_wait_ends_with_an_error() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let engine = Arc::new(FakeEngine::new());
+        let runtime =
+            samovar::Runtime::builder().cache_dir(home.path()).engine(engine).build().expect("builds");
+        let config = ServeConfig { socket: Some(home.path().join("run/s")), ..ServeConfig::default() };
+        let app = Server::bind(runtime, config).await.expect("binds").app(Surface::Local);
+        let mut sent = lines(&app, |_| std::future::pending());
+        app.server.enter(Phase::Cut);
+        let last = sent.next().await.expect("a line");
+        assert!(last["error"].as_str().is_some_and(|error| error.contains("leaving")), "{last}");
+        assert_eq!(sent.next().await, None);
+    }
 
     #[test]
     fn a_fetch_is_told_in_ollamas_words() {

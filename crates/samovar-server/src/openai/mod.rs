@@ -34,4 +34,3 @@ pub use error::error_type;
 pub(crate) use error::{Refused, refuse};
 pub use fields::refused_fields;
 pub(crate) use options::FIELDS as COMMON_FIELDS;
-pub(crate) use shape::now_unix_s;

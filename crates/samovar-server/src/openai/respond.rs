@@ -7,13 +7,14 @@ use axum::response::{IntoResponse, Response};
 use samovar::Request;
 
 use super::options::Wanted;
-use super::shape::{Frame, Shape, now_unix_s};
+use super::shape::{Frame, Shape};
 use super::{Refused, sse, whole};
 use crate::app::App;
 use crate::buffer_charge::BufferCharge;
 use crate::generation::choices::Choices;
 use crate::generation::{event_stream, heading};
 use crate::layer::RequestId;
+use crate::moment::now_unix_s;
 use crate::redact::redact;
 
 /// What tells one response from another.

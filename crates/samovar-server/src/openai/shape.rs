@@ -1,7 +1,5 @@
 //! What chats and texts look like on the wire, and everything around them that looks the same.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use samovar::{AnswerEvent, CacheStatus, Summary, Timings};
 use samovar_core::generation::{FinishReason, TokenLogprob, Usage};
 use serde::Serialize;
@@ -151,11 +149,6 @@ pub(super) const fn finish_reason(finish: FinishReason) -> &'static str {
         FinishReason::Length | FinishReason::TimedOut => "length",
         FinishReason::ToolCalls => "tool_calls",
     }
-}
-
-/// Seconds since 1970.
-pub(crate) fn now_unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::session::{Answered, CallContext, Notifier};
 use super::wire::{Fault, parsed};
-use crate::admin::wire::{WaitEvent, WarmBody, WarmEvent};
+use crate::admin::wire::{ClearTier, WaitEvent, WarmBody, WarmEvent};
 use crate::admin::{facts, warm};
 use crate::field::{Field, field};
 use crate::generation::running::{leaving, until_cut};
@@ -49,19 +49,10 @@ struct CacheBody {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClearBody {
-    #[serde(default)]
-    tier: ClearedTier,
+    tier: Option<ClearTier>,
     model: Option<String>,
     #[serde(default)]
     dry_run: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ClearedTier {
-    #[default]
-    Memory,
-    Disk,
 }
 
 /// `cache_model`: fetches a model, unless it is here.
@@ -108,22 +99,22 @@ pub(super) async fn warm_cache(call: CallContext) -> Result<Answered, Fault> {
 pub(super) async fn clear_cache(call: CallContext) -> Result<Answered, Fault> {
     let ClearBody { tier, model, dry_run } = parsed(call.params.clone())?;
     let runtime = &call.app.runtime;
-    match (tier, model) {
-        (ClearedTier::Memory, _) if dry_run => {
+    match (tier.unwrap_or(ClearTier::Memory), model) {
+        (ClearTier::Memory, _) if dry_run => {
             Err(wrong("dry_run", "`dry_run` is for the disk", "pool_status tells what is in memory"))
         }
-        (ClearedTier::Memory, model) => {
+        (ClearTier::Memory, model) => {
             let instances = match model {
                 Some(model) => runtime.unload(&model).await?,
                 None => runtime.unload_all().await?,
             };
             Ok(Answered::of(&json!({ "tier": "memory", "instances": instances })))
         }
-        (ClearedTier::Disk, Some(_)) => {
+        (ClearTier::Disk, Some(_)) => {
             let hint = "`samovar rm MODEL` removes one model from the disk";
             Err(wrong("model", "the disk is cleared by its quota and age limit, not by name", hint))
         }
-        (ClearedTier::Disk, None) => {
+        (ClearTier::Disk, None) => {
             let options = CollectOptions { is_dry_run: dry_run, ..CollectOptions::default() };
             let collected = runtime.collect(options).await?;
             Ok(Answered::of(&json!({ "tier": "disk", "collected": collected })))

@@ -14,6 +14,8 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use samovar_core::{ErrorKind, Failure, system_words};
 
+use crate::file_stamp::FileStamp;
+
 /// No certificate, and no list of authorities, is larger.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 /// What clients may be asked to speak.
@@ -75,10 +77,8 @@ const CERTIFICATE: Role = Role { noun: "TLS certificate", setting: "server.tls.c
 const KEY: Role = Role { noun: "TLS key", setting: "server.tls.key" };
 const CLIENT_CA: Role = Role { noun: "list of client authorities", setting: "server.tls.client_ca" };
 
-/// What a file was when it was looked at: device, inode, size, time of change in seconds and nanoseconds.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
-/// Those of certificate, key and authorities.
-pub(super) type Stamps = [Stamp; 3];
+/// What certificate, key and authorities were when they were looked at; `None` for a file that is not there.
+pub(super) type Stamps = [Option<FileStamp>; 3];
 
 impl TlsFiles {
     /// Whether a server could use them now.
@@ -147,9 +147,8 @@ impl TlsFiles {
     }
 }
 
-fn stamp(path: &Path) -> Stamp {
-    let facts = fs_err::metadata(path).ok()?;
-    Some((facts.dev(), facts.ino(), facts.size(), facts.mtime(), facts.mtime_nsec()))
+fn stamp(path: &Path) -> Option<FileStamp> {
+    fs_err::metadata(path).ok().as_ref().map(FileStamp::of)
 }
 
 /// Asks each client for a certificate of one of these authorities.
@@ -267,8 +266,12 @@ pub(super) mod tests {
             key: folder.join("server.key.pem"),
             client_ca: None,
         };
-        fs_err::write(&files.certificate, certificate).expect("writes");
-        fs_err::write(&files.key, key).expect("writes");
+        for (path, text) in [(&files.certificate, certificate), (&files.key, key)] {
+            // As another file: pairs are of one size, and many kernels tell the time of a change to a few milliseconds.
+            let new = folder.join("new.pem");
+            fs_err::write(&new, text).expect("writes");
+            fs_err::rename(&new, path).expect("renames");
+        }
         files
     }
 

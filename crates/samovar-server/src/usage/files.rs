@@ -150,7 +150,7 @@ impl UsageFolder {
     fn lock(&self) -> io::Result<fs_err::File> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
         let file = fs_err::File::create(self.path.join(LOCK))?;
-        flock(file.file(), FlockOperation::LockExclusive)?;
+        rustix::io::retry_on_intr(|| flock(file.file(), FlockOperation::LockExclusive))?;
         Ok(file)
     }
 }

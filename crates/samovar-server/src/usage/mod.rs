@@ -182,12 +182,13 @@ mod tests {
     use super::*;
     use crate::request_record::tests::ended;
 
-    const BY_BOTH: [GroupBy; 2] = [GroupBy::Key, GroupBy::Model];
+    const BY_BOTH: [GroupBy; 2] = [GroupBy::Client, GroupBy::Model];
     const A_DAY: Duration = Duration::from_secs(86_400);
 
     fn numbers(report: &UsageReport) -> Vec<(Option<&str>, Option<&str>, u64, u64)> {
         let rows = report.rows.iter();
-        rows.map(|row| (row.key.as_deref(), row.model.as_deref(), row.requests, row.answer_tokens)).collect()
+        rows.map(|row| (row.client.as_deref(), row.model.as_deref(), row.requests, row.answer_tokens))
+            .collect()
     }
 
     #[tokio::test]
@@ -205,7 +206,7 @@ mod tests {
                 (Some("bob"), Some("demo"), life, 2 * life),
             ];
             assert_eq!(numbers(&before), expected, "what is not written counts");
-            counts.flush_at_the_end().await;
+            counts.write().await;
             let after = counts.report(Some(A_DAY), BY_BOTH.to_vec()).await.expect("reads");
             assert_eq!(numbers(&after), expected, "and is not counted twice");
         }
@@ -220,7 +221,7 @@ mod tests {
         let mut refused = ended("alice", "demo", 5);
         refused.is_granted = false;
         counts.count(&refused);
-        counts.flush_at_the_end().await;
+        counts.write().await;
         assert!(!home.path().join("usage").exists());
     }
 
@@ -231,11 +232,11 @@ mod tests {
         fs_err::write(&folder, "in the way").expect("writes");
         let counts = UsageCounts::new(folder.clone());
         counts.count(&ended("alice", "demo", 5));
-        counts.flush_at_the_end().await;
+        counts.write().await;
         counts.count(&ended("alice", "demo", 5));
         fs_err::remove_file(&folder).expect("removes");
-        counts.flush_at_the_end().await;
-        let read = read_usage(&folder, None, &[GroupBy::Key]).expect("reads");
+        counts.write().await;
+        let read = read_usage(&folder, None, &[GroupBy::Client]).expect("reads");
         assert_eq!(numbers(&read), [(Some("alice"), None, 2, 20)]);
     }
 

@@ -1,4 +1,4 @@
-//! The counts of use as people ask for them: summed up by key, model and day, within a bound.
+//! The counts of use as people ask for them: summed up by client, model and day, within a bound.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ const SUMS_MAX_GROUPS: usize = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupBy {
     /// The client: the name of its key, or what it is known by without one.
-    Key,
+    Client,
     /// The model.
     Model,
     /// The day, in UTC.
@@ -28,7 +28,7 @@ impl GroupBy {
     /// Its word on the command line and in queries.
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Key => "key",
+            Self::Client => "client",
             Self::Model => "model",
             Self::Day => "day",
         }
@@ -39,9 +39,9 @@ impl FromStr for GroupBy {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        let known = [Self::Key, Self::Model, Self::Day];
+        let known = [Self::Client, Self::Model, Self::Day];
         let meant = known.into_iter().find(|known| known.word() == word);
-        meant.ok_or_else(|| format!("{word:?} is none of key, model and day"))
+        meant.ok_or_else(|| format!("{word:?} is none of client, model and day"))
     }
 }
 
@@ -61,9 +61,9 @@ pub struct UsageRow {
     /// The day, if the report is by day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub day: Option<String>,
-    /// The client, if the report is by key.
+    /// The client, if the report is by client.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    pub client: Option<String>,
     /// The model, if the report is by model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -79,9 +79,9 @@ pub struct UsageRow {
 
 impl UsageRow {
     fn of(group: Group, count: Count) -> Self {
-        let Group { day, key, model } = group;
+        let Group { day, client, model } = group;
         let Count { requests, prompt_tokens, cached_tokens, answer_tokens } = count;
-        Self { day, key, model, requests, prompt_tokens, cached_tokens, answer_tokens }
+        Self { day, client, model, requests, prompt_tokens, cached_tokens, answer_tokens }
     }
 }
 
@@ -89,7 +89,7 @@ impl UsageRow {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
     day: Option<String>,
-    key: Option<String>,
+    client: Option<String>,
     model: Option<String>,
 }
 
@@ -97,7 +97,7 @@ struct Group {
 #[derive(Debug)]
 pub(super) struct Sums {
     day: bool,
-    key: bool,
+    client: bool,
     model: bool,
     groups: BTreeMap<Group, Count>,
 }
@@ -107,7 +107,7 @@ impl Sums {
         let has = |group: GroupBy| groups.contains(&group);
         Self {
             day: has(GroupBy::Day),
-            key: has(GroupBy::Key),
+            client: has(GroupBy::Client),
             model: has(GroupBy::Model),
             groups: BTreeMap::new(),
         }
@@ -116,7 +116,7 @@ impl Sums {
     pub(super) fn add(&mut self, key: Key, count: Count) {
         let mut group = Group {
             day: self.day.then_some(key.day),
-            key: self.key.then_some(key.client),
+            client: self.client.then_some(key.client),
             model: self.model.then_some(key.model),
         };
         if self.groups.len() >= SUMS_MAX_GROUPS && !self.groups.contains_key(&group) {
@@ -128,7 +128,7 @@ impl Sums {
     /// What has no row of its own.
     fn others(&self) -> Group {
         let name = |is_named: bool| is_named.then(|| OTHERS.to_owned());
-        Group { day: name(self.day), key: name(self.key), model: name(self.model) }
+        Group { day: name(self.day), client: name(self.client), model: name(self.model) }
     }
 
     /// The report: the rows with the most tokens, or all by day.
@@ -191,7 +191,7 @@ mod tests {
     fn shown(by: &[GroupBy]) -> Vec<(String, u64)> {
         let report = sums(by).report(None);
         let name = |row: &UsageRow| {
-            let parts = [&row.day, &row.key, &row.model];
+            let parts = [&row.day, &row.client, &row.model];
             parts.into_iter().flatten().cloned().collect::<Vec<_>>().join(" ")
         };
         report.rows.iter().map(|row| (name(row), row.answer_tokens)).collect()
@@ -203,28 +203,28 @@ mod tests {
             rows.iter().map(|(name, tokens)| ((*name).to_owned(), *tokens)).collect()
         };
         assert_eq!(shown(&[]), expect(&[("", 13)]));
-        assert_eq!(shown(&[GroupBy::Key]), expect(&[("bob", 8), ("alice", 5)]));
+        assert_eq!(shown(&[GroupBy::Client]), expect(&[("bob", 8), ("alice", 5)]));
         assert_eq!(shown(&[GroupBy::Model]), expect(&[("b", 7), ("a", 6)]));
         assert_eq!(shown(&[GroupBy::Day]), expect(&[("2026-11-29", 7), ("2026-11-30", 6)]));
         let by_all = [("2026-11-29 bob b", 7), ("2026-11-30 alice a", 5), ("2026-11-30 bob a", 1)];
-        assert_eq!(shown(&[GroupBy::Model, GroupBy::Key, GroupBy::Day]), expect(&by_all));
+        assert_eq!(shown(&[GroupBy::Model, GroupBy::Client, GroupBy::Day]), expect(&by_all));
     }
 
     #[test]
     fn the_smallest_rows_beyond_the_bound_are_one() {
-        let sums = sums(&[GroupBy::Key, GroupBy::Model]);
+        let sums = sums(&[GroupBy::Client, GroupBy::Model]);
         let others = sums.others();
         let mut rows: Vec<_> = sums.groups.into_iter().collect();
         fold(&mut rows, 2, others);
         let (group, count) = rows.pop().expect("a row");
         assert_eq!((rows.len(), count.requests, count.answer_tokens), (1, 2, 8));
-        let names = (group.key.as_deref(), group.model.as_deref(), group.day.as_deref());
+        let names = (group.client.as_deref(), group.model.as_deref(), group.day.as_deref());
         assert_eq!(names, (Some(OTHERS), Some(OTHERS), None));
     }
 
     #[test]
     fn a_report_is_made_within_a_bound_and_loses_nothing() {
-        let mut sums = Sums::by(&[GroupBy::Key]);
+        let mut sums = Sums::by(&[GroupBy::Client]);
         for client in 0..SUMS_MAX_GROUPS + 5 {
             let (key, count) = row("2026-11-30", &client.to_string(), "m", 1);
             sums.add(key, count);
@@ -239,6 +239,6 @@ mod tests {
     #[test]
     fn words_are_read() {
         assert_eq!("day".parse(), Ok(GroupBy::Day));
-        assert!("week".parse::<GroupBy>().expect_err("no such word").contains("key, model and day"));
+        assert!("week".parse::<GroupBy>().expect_err("no such word").contains("client, model and day"));
     }
 }

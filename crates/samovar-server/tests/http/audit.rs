@@ -184,7 +184,7 @@ async fn use_is_told_to_the_owner_and_outlives_the_server() {
     let rows: Vec<_> =
         report.rows.iter().map(|row| (row.model.as_deref(), row.requests, row.answer_tokens)).collect();
     assert_eq!(rows, [(Some("demo"), 2, 6), (Some("tiny"), 1, 3)], "what was refused is not counted");
-    assert_eq!(report.rows[0].key.as_deref(), Some("127.0.0.1"));
+    assert_eq!(report.rows[0].client.as_deref(), Some("127.0.0.1"));
     let by_day = asked("?by=day&since_ms=1000").await;
     assert_eq!(by_day.rows[0].day, by_day.since, "today");
     let wrong = owner(&fixture, "GET", "/admin/usage?by=week", &Value::Null).await;
@@ -197,7 +197,7 @@ async fn use_is_told_to_the_owner_and_outlives_the_server() {
     handle.shut_down(None);
     task.await.expect("ends");
     let kept =
-        read_usage(&folder.path().join("usage"), None, &[GroupBy::Key, GroupBy::Model]).expect("reads");
+        read_usage(&folder.path().join("usage"), None, &[GroupBy::Client, GroupBy::Model]).expect("reads");
     assert_eq!(kept.rows, report.rows);
 }
 

@@ -33,7 +33,7 @@ async fn begun(fixture: &Fixture, more: &Value) -> TcpStream {
 async fn is_free(fixture: &Fixture) {
     let gone =
         fixture.engine.wait_until(|counts| counts.generations_running == 0 && counts.generations_queued == 0);
-    tokio::time::timeout(Duration::from_secs(5), gone).await.expect("the slots become free");
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the slots become free");
 }
 
 #[tokio::test]
@@ -207,6 +207,20 @@ async fn a_server_that_cannot_wait_gives_out_what_there_is() {
 }
 
 #[tokio::test]
+async fn a_server_that_cannot_wait_says_so_to_a_client_that_watches_a_load() {
+    let fixture = Fixture::on(FakeEngine::builder().gate_loads()).await;
+    let mut watcher = unix(&fixture.socket).await;
+    let order = json!({ "model": "demo" }).to_string();
+    watcher.write_all(request("POST", "/admin/warm", &[], &order).as_bytes()).await.expect("writes");
+    fixture.engine.wait_until(|counts| counts.loads_started == 1).await;
+    fixture.handle.shut_down(Some(Duration::ZERO));
+    let last = read(watcher).await.lines().pop().expect("a line");
+    assert_eq!(last["failed"]["kind"], "unavailable", "{last}");
+    fixture.engine.loads_gate().open();
+    fixture.task.await.expect("ends");
+}
+
+#[tokio::test]
 async fn idle_connections_do_not_hold_up_the_end() {
     let fixture = Fixture::new().await;
     let mut idle = tcp(&fixture).await;
@@ -215,7 +229,7 @@ async fn idle_connections_do_not_hold_up_the_end() {
     let _silent = tcp(&fixture).await;
     assert_eq!(post(&fixture, CHAT, &body(&json!({}))).await.status, 200);
     fixture.handle.shut_down(None);
-    tokio::time::timeout(Duration::from_secs(5), fixture.task).await.expect("in time").expect("ends");
+    tokio::time::timeout(Duration::from_secs(30), fixture.task).await.expect("in time").expect("ends");
 }
 
 #[tokio::test]

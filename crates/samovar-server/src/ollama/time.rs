@@ -1,3 +1,0 @@
-//! Moments as Ollama writes them: with nanoseconds.
-
-pub(super) use crate::moment::{now, since_1970, written};
