@@ -18,8 +18,8 @@ const WEIGHT_MAX: u32 = 1_000;
   samovar key list
   samovar key rotate ci
   samovar key rm ci
-Once there is a key, requests over HTTP need one: `authorization: Bearer KEY` or `x-api-key: KEY`. The
-Unix socket needs none. A running daemon follows each change at once.")]
+Once there is a key, requests over HTTP need one: `authorization: Bearer KEY` or `x-api-key: KEY`.
+The Unix socket needs none. A running daemon follows each change at once.")]
 pub(crate) struct Key {
     #[command(subcommand)]
     pub(crate) action: KeyAction,

@@ -8,10 +8,10 @@ use samovar_server::admin::wire::GroupBy;
 #[derive(Args, Debug)]
 #[command(after_help = "\
   samovar usage --since 7d
-  samovar usage --by key,day --since 30d
+  samovar usage --by client,day --since 30d
 A client without a key is shown as its address, or as a user of the Unix socket. Days begin at midnight UTC.")]
 pub(crate) struct Usage {
-    /// Show one row for each of these, with commas: key, model, day. Default: key,model
+    /// Show one row for each of these, with commas: client, model, day. Default: client,model
     #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = group)]
     pub(crate) by: Vec<GroupBy>,
     /// Count from the day that is this long ago, such as 7d. Default: everything that is kept
@@ -20,5 +20,5 @@ pub(crate) struct Usage {
 }
 
 fn group(text: &str) -> Result<GroupBy, String> {
-    text.parse().map_err(|_| "write one of key, model, day".to_owned())
+    text.parse().map_err(|_| "write one of client, model, day".to_owned())
 }

@@ -36,7 +36,10 @@ pub(super) async fn execute(context: &Context, arguments: Migrate) -> Result<(),
             let mut outcomes = found.models.iter().zip(&merged.outcomes);
             outcomes.any(|(entry, outcome)| entry.name == name && *outcome == EntryOutcome::Added)
         };
-        for template in templates.iter().filter(|template| is_added(&template.model)) {
+        let mut needed: Vec<_> = templates.iter().filter(|template| is_added(&template.model)).collect();
+        needed.sort_by(|one, other| one.path.cmp(&other.path));
+        needed.dedup_by(|one, other| one.path == other.path);
+        for template in needed {
             home::make_private_dir(template.path.parent().unwrap_or(folder))?;
             edit::replace(&template.path, None, &template.text, false)?;
         }

@@ -1,9 +1,9 @@
 //! `samovar rm`: removes models from the disk. A model in use stays, and is named.
 
 use samovar::store::{Artifact, Removed};
-use samovar::{Builder, Origin};
+use samovar::{Builder, Origin, Runtime};
 use samovar_core::units::ByteSize;
-use samovar_core::{Digest, ErrorKind, Failure};
+use samovar_core::{ErrorKind, Failure};
 use serde_json::json;
 
 use super::{Context, stored};
@@ -62,7 +62,9 @@ pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ende
     for (name, artifact) in doomed {
         let (store, key) = (store.clone(), artifact.key_digest);
         let removed_it = match stored::blocking(move || store.remove(&key)).await {
-            Err(failure) if failure.kind == ErrorKind::Busy => remove_name(context, &artifact, failure).await,
+            Err(failure) if failure.kind == ErrorKind::Busy => {
+                remove_name(context, &here, &artifact, failure).await
+            }
             outcome => outcome.map(|gone| (gone, None)),
         };
         match removed_it {
@@ -90,34 +92,18 @@ pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ende
 /// loaded under this very name is in use.
 async fn remove_name(
     context: &Context,
+    here: &Runtime,
     artifact: &Artifact,
     failure: Failure,
 ) -> Result<(Removed, Option<String>), Failure> {
     let Some(daemon) = context.client().connect().await? else { return Err(failure) };
     let figures = Figures::read(&daemon.stats().await?)?;
     let is_loaded = |model: &&ModelFigures| model.held_bytes + model.mapped_bytes > 0;
-    let loaded: Vec<&str> =
-        figures.models.iter().filter(is_loaded).map(|model| model.name.as_str()).collect();
-    let is_it = |name: &&&str| stored::may_mean(name, artifact, &context.settings);
-    let store = context.store().await?;
-    let others: Vec<Artifact> =
-        stored::list(&store).await?.into_iter().filter(|other| shares_all(artifact, other)).collect();
-    let of_another =
-        |name: &&&str| others.iter().any(|other| stored::may_mean(name, other, &context.settings));
-    let user = loaded.iter().find(of_another).map(|name| (*name).to_owned());
-    if user.is_none() || loaded.iter().any(|name| is_it(&name)) {
-        return Err(failure);
+    let loaded = figures.models.iter().filter(is_loaded).map(|model| model.name.clone()).collect();
+    match here.remove_name_used_by(figures.pid, loaded, artifact).await? {
+        Some((gone, user)) => Ok((gone, Some(user))),
+        None => Err(failure),
     }
-    // Another program may use it by this very name: the store asks who does.
-    let (key, pid) = (artifact.key_digest, figures.pid);
-    let gone = stored::blocking(move || store.remove_name(&key, pid)).await?;
-    Ok((gone, user))
-}
-
-/// Whether another artifact has each of its files.
-fn shares_all(artifact: &Artifact, other: &Artifact) -> bool {
-    let has = |digest: &Digest| other.files.iter().any(|file| file.digest == *digest);
-    other.key_digest != artifact.key_digest && artifact.files.iter().all(|file| has(&file.digest))
 }
 
 fn sentence(artifact: &Artifact, freed_bytes: u64, user: Option<&str>) -> String {

@@ -6,8 +6,8 @@
 //!   "demo", a key's digest ──────────────────────────┘
 //! ```
 
-use samovar::reference_fits;
 use samovar::store::{Artifact, Error, Store};
+use samovar::{fitting_artifacts, reference_fits};
 use samovar_core::model::ArtifactRef;
 use samovar_core::{ErrorKind, Failure, ModelRef};
 
@@ -178,19 +178,7 @@ pub(super) async fn on_disk(context: &Context, name: &str) -> Result<Option<Arti
 /// # Errors
 /// `InvalidRequest` for text that names no model; whatever keeps the store from being read.
 pub(super) async fn all(store: &Store, name: &str, settings: &Settings) -> Result<Vec<Artifact>, Failure> {
-    let artifacts = list(store).await?;
-    let is_it = |artifact: &&Artifact| artifact.reference == name || artifact.key_digest.to_string() == name;
-    if let Some(exact) = artifacts.iter().find(is_it) {
-        return Ok(vec![exact.clone()]);
-    }
-    let wanted = settings.meaning(name)?;
-    let exact = wanted.to_string();
-    let fitting: Vec<Artifact> =
-        artifacts.into_iter().filter(|artifact| reference_fits(&wanted, &artifact.reference)).collect();
-    match fitting.iter().find(|artifact| artifact.reference == exact) {
-        Some(exact) => Ok(vec![exact.clone()]),
-        None => Ok(fitting),
-    }
+    fitting_artifacts(list(store).await?, name, || settings.meaning(name))
 }
 
 /// Everything that the store has.
@@ -230,9 +218,4 @@ pub(super) fn best<'a>(artifacts: &'a [Artifact], wanted: &ModelRef) -> Option<&
     let is_exact = |artifact: &&Artifact| artifact.reference == exact;
     let is_fitting = |artifact: &&Artifact| reference_fits(wanted, &artifact.reference);
     artifacts.iter().find(is_exact).or_else(|| artifacts.iter().find(is_fitting))
-}
-
-/// Whether a model that is called `name` may be this artifact.
-pub(super) fn may_mean(name: &str, artifact: &Artifact, settings: &Settings) -> bool {
-    settings.meaning(name).is_ok_and(|wanted| reference_fits(&wanted, &artifact.reference))
 }

@@ -13,7 +13,7 @@ use crate::report::{Align, Columns};
 
 pub(super) async fn execute(context: &Context, arguments: Usage) -> Result<(), Ended> {
     let back = arguments.since.map(|span| Duration::from_millis(span.as_ms()));
-    let by = if arguments.by.is_empty() { vec![GroupBy::Key, GroupBy::Model] } else { arguments.by };
+    let by = if arguments.by.is_empty() { vec![GroupBy::Client, GroupBy::Model] } else { arguments.by };
     let report = match context.client().connect().await? {
         Some(connection) => connection.usage(&by, back).await?,
         None => match &context.settings.usage_dir {
@@ -37,7 +37,8 @@ fn not_counted() -> Failure {
 }
 
 /// The columns that a report may have before its numbers, from left to right.
-const NAMED: [(GroupBy, &str); 3] = [(GroupBy::Day, "DAY"), (GroupBy::Key, "KEY"), (GroupBy::Model, "MODEL")];
+const NAMED: [(GroupBy, &str); 3] =
+    [(GroupBy::Day, "DAY"), (GroupBy::Client, "CLIENT"), (GroupBy::Model, "MODEL")];
 
 fn table(report: &UsageReport, by: &[GroupBy]) -> Columns {
     let named: Vec<_> = NAMED.into_iter().filter(|(group, _)| by.contains(group)).collect();
@@ -54,7 +55,7 @@ fn table(report: &UsageReport, by: &[GroupBy]) -> Columns {
 fn name(row: &UsageRow, group: GroupBy) -> &str {
     let name = match group {
         GroupBy::Day => row.day.as_deref(),
-        GroupBy::Key => row.key.as_deref(),
+        GroupBy::Client => row.client.as_deref(),
         GroupBy::Model => row.model.as_deref(),
     };
     name.unwrap_or("-")

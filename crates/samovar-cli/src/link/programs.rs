@@ -208,7 +208,7 @@ fn claude_code(target: &LinkTarget) -> Wanted {
     let wanted = file(".claude/settings.json", FileForm::Json, edits);
     let mut wanted = with_own_key_note(wanted, "ANTHROPIC_AUTH_TOKEN", target);
     wanted.notes.push(format!(
-        "its first prompt has about 12000 tokens; the model has {} tokens of context",
+        "its first prompt has more than 10000 tokens; the model has {} tokens of context",
         target.context_tokens
     ));
     wanted

@@ -60,6 +60,21 @@ impl ModelEntry {
         }
     }
 
+    /// Sets the number format of the KV cache by those of its keys and of its values; `whats` is how the other program calls them.
+    pub(crate) fn set_kv_type(&mut self, whats: [&str; 2], types: [Option<String>; 2]) {
+        if types.iter().all(Option::is_none) {
+            return;
+        }
+        let [keys, values] = types.map(|kind| kind.unwrap_or_else(|| "f16".to_owned()));
+        let [of_keys, of_values] = whats;
+        if keys == values {
+            self.set("kv_type", of_keys, Raw::Text(keys));
+        } else {
+            let what = format!("{of_keys} {keys} {of_values} {values}");
+            self.cannot(what, "keys and values have one type here: set kv_type");
+        }
+    }
+
     /// Notes what has no equal here.
     pub(crate) fn cannot(&mut self, what: impl Into<String>, why: impl Into<String>) {
         self.remarks.push(Remark::new(&self.name, what, why));

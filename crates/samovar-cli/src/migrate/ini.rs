@@ -20,7 +20,7 @@ pub(crate) struct Section {
 pub(crate) fn parse(text: &str) -> Result<Vec<Section>, String> {
     let mut sections = vec![Section { name: String::new(), values: Vec::new() }];
     for (at, line) in text.lines().enumerate() {
-        let wrong = |reason: &str| format!("line {}: {reason}", at + 1);
+        let wrong = |reason: &str| format!("cannot be read: line {}: {reason}", at + 1);
         let line = line.trim();
         if line.is_empty() || line.starts_with([';', '#']) {
             continue;
@@ -34,7 +34,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Section>, String> {
             sections.push(Section { name, values: Vec::new() });
             continue;
         }
-        let (key, value) = line.split_once('=').ok_or_else(|| wrong("is neither a section nor a value"))?;
+        let (key, value) =
+            line.split_once('=').ok_or_else(|| wrong("it is neither a section nor a value"))?;
         let section = sections.last_mut().ok_or("has no section")?;
         if section.values.len() == KEYS_MAX {
             return Err(wrong(&format!("the section has more than {KEYS_MAX} keys")));
@@ -70,8 +71,14 @@ mod tests {
 
     #[test]
     fn what_is_no_preset_is_refused_with_its_line() {
-        assert_eq!(parse("[a\n").expect_err("open"), "line 1: a section begins and does not end");
-        assert_eq!(parse("[a]\nx\n").expect_err("no value"), "line 2: is neither a section nor a value");
+        assert_eq!(
+            parse("[a\n").expect_err("open"),
+            "cannot be read: line 1: a section begins and does not end"
+        );
+        assert_eq!(
+            parse("[a]\nx\n").expect_err("no value"),
+            "cannot be read: line 2: it is neither a section nor a value"
+        );
         assert!(parse(&"[a]\n".repeat(1_002)).expect_err("many").contains("more than 1000 sections"));
         assert!(parse(&"a = 1\n".repeat(501)).expect_err("many").contains("more than 500 keys"));
     }

@@ -7,6 +7,7 @@ use samovar_core::model::ArtifactRef;
 use super::entry::{FoundModels, ModelEntry};
 use super::flags;
 use super::ini::{self, Section};
+use super::{MODEL_ENDING, is_model_file};
 use crate::place::{self, ForeignFolder};
 
 /// Whose entries these are, for people.
@@ -88,12 +89,12 @@ fn folder(from: &Path) -> Result<FoundModels, String> {
     let place = ForeignFolder::of(from)?;
     let mut found = FoundModels { from: place.root().to_owned(), ..FoundModels::default() };
     let files: Vec<(String, PathBuf)> = place.files(Path::new(""), 1)?;
-    for (name, at) in files.iter().filter(|(name, _)| name.to_ascii_lowercase().ends_with(".gguf")) {
+    for (name, at) in &files {
         let file = name.rsplit('/').next().unwrap_or(name);
-        if file.starts_with("mmproj") || is_later_part(file) {
+        if !is_model_file(file) {
             continue;
         }
-        let stem = &file[..file.len() - ".gguf".len()];
+        let stem = &file[..file.len() - MODEL_ENDING.len()];
         let mut entry = ModelEntry::new(name.split_once('/').map_or(stem, |(folder, _)| folder));
         match entry.set_file(at) {
             Ok(()) => found.add(entry),
@@ -104,12 +105,6 @@ fn folder(from: &Path) -> Result<FoundModels, String> {
         return Err("has no GGUF files in it".to_owned());
     }
     Ok(found)
-}
-
-/// Whether a file is another part of a model than the first: `…-00002-of-00006.gguf`.
-fn is_later_part(file: &str) -> bool {
-    let part = file.rsplit_once("-of-").and_then(|(before, _)| before.rsplit_once('-'));
-    part.and_then(|(_, number)| number.parse::<u32>().ok()).is_some_and(|number| number > 1)
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ use entry::{FoundModels, ModelEntry, Remark};
 const TEMPLATES: &str = "templates";
 /// As much as a template may have that is used.
 const TEMPLATE_MAX_BYTES: u64 = 1 << 20;
+/// How the names of models' files end.
+const MODEL_ENDING: &str = ".gguf";
 
 /// A program that serves models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -117,7 +119,7 @@ impl SourceProgram {
     /// Looks at what the program has there.
     ///
     /// # Errors
-    /// `InvalidRequest` when it is not what this program writes.
+    /// `InvalidRequest` when it is not what this program writes. Each reason is a clause that follows the path.
     pub(crate) fn look(self, path: &Path, foreign: &Foreign) -> Result<FoundModels, Failure> {
         let found = match self {
             Self::Ollama => ollama::look(path, &foreign.variables),
@@ -126,7 +128,7 @@ impl SourceProgram {
             Self::LmStudio => lm_studio::look(path),
         };
         found.map_err(|reason| {
-            Failure::new(ErrorKind::InvalidRequest, format!("{}: {reason}", path.display()))
+            Failure::new(ErrorKind::InvalidRequest, format!("{} {reason}", path.display()))
                 .with_hint(format!("nothing was taken over; name {}", self.what_to_name()))
         })
     }
@@ -147,9 +149,10 @@ impl FoundModels {
     }
 
     /// Gives each template a file next to the configuration, and returns those that are to be written, by the models' names.
+    /// Models whose names lead to one file share it if their templates are the same.
     pub(crate) fn place_templates(&mut self, config_file: &Path) -> Vec<TemplateFile> {
         let folder = config_file.parent().unwrap_or(Path::new("/"));
-        let mut files = Vec::new();
+        let mut files: Vec<TemplateFile> = Vec::new();
         for entry in &mut self.models {
             let Some(text) = entry.template.take() else { continue };
             if text.len() as u64 > TEMPLATE_MAX_BYTES {
@@ -158,8 +161,9 @@ impl FoundModels {
             }
             let name = format!("{TEMPLATES}/{}.jinja", entry.name.replace(['/', ':'], "-"));
             let path = folder.join(&name);
+            let is_free = files.iter().all(|file| file.path != path || file.text == text);
             match edit::text_before(&path, TEMPLATE_MAX_BYTES) {
-                Ok(None) => files.push(TemplateFile { model: entry.name.clone(), path, text }),
+                Ok(None) if is_free => files.push(TemplateFile { model: entry.name.clone(), path, text }),
                 Ok(Some(before)) if before == text => {}
                 _ => {
                     entry.cannot("its template", format!("{} is there with another text", path.display()));
@@ -175,6 +179,14 @@ impl FoundModels {
     pub(crate) fn all_remarks(&self) -> Vec<Remark> {
         self.remarks.iter().chain(self.models.iter().flat_map(|entry| &entry.remarks)).cloned().collect()
     }
+}
+
+/// Whether a file is a model, or the first part of one (`…-00001-of-00006.gguf`), by its name.
+fn is_model_file(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let part = name.rsplit_once("-of-").and_then(|(before, _)| before.rsplit_once('-'));
+    let is_later = part.and_then(|(_, number)| number.parse::<u32>().ok()).is_some_and(|number| number > 1);
+    name.ends_with(MODEL_ENDING) && !name.starts_with("mmproj") && !is_later
 }
 
 /// A chat template that becomes a file.
@@ -240,5 +252,24 @@ mod tests {
         assert!(other.place_templates(&config).is_empty());
         assert!(other.models[0].get("chat_template").is_none());
         assert!(other.models[0].remarks[0].why.contains("is there with another text"));
+    }
+
+    #[test]
+    fn models_share_the_file_of_one_template() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut found = FoundModels::default();
+        for (name, text) in [("a:b", "{{ messages }}"), ("a-b", "{{ messages }}"), ("a/b", "{{ tools }}")] {
+            let mut entry = ModelEntry::new(name);
+            entry.set_reference("hf://org/name").expect("a reference");
+            entry.template = Some(text.to_owned());
+            found.add(entry);
+        }
+        let files = found.place_templates(&folder.path().join("samovar.toml"));
+        let models: Vec<&str> = files.iter().map(|file| file.model.as_str()).collect();
+        assert_eq!(
+            (models, &files[0]),
+            (vec!["a:b", "a-b"], &TemplateFile { model: "a:b".into(), ..files[1].clone() })
+        );
+        assert!(found.models[2].get("chat_template").is_none(), "{:?}", found.models[2]);
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn parse(text: &str) -> Result<Value, String> {
 }
 
 fn on_line(line: usize, reason: &str) -> String {
-    format!("line {line}: {reason}")
+    format!("cannot be read: line {line}: {reason}")
 }
 
 /// A mapping or list that has not ended.
@@ -248,10 +248,10 @@ mod tests {
     fn what_is_wrong_or_multiplies_is_refused_with_its_line() {
         let reason = |text: &str| parse(text).expect_err("refused");
         assert!(reason("a: 1\na: 2\n").contains("twice"));
-        assert!(reason("a: [1\nb: 2\n").starts_with("line "));
+        assert!(reason("a: [1\nb: 2\n").starts_with("cannot be read: line "));
         assert!(reason("[a]: 1\n").contains("a key is no text"));
         assert!(reason("a: &a [*a]\n").contains("itself"));
-        assert!(reason("x: *none\n").starts_with("line 1"));
+        assert!(reason("x: *none\n").starts_with("cannot be read: line 1: "));
         assert!(reason(&format!("{}{}", "[".repeat(200), "]".repeat(200))).contains("within each other"));
         let mut laughs = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
         for level in 1..9 {

@@ -112,16 +112,7 @@ fn shutdown_returns_when_the_daemon_is_gone() {
 
 /// A daemon of a person, which listens.
 fn serve(home: &Home, more: &[&str]) -> Running {
-    greeted(home.spawn(&[&["serve", "--port", "0"], more].concat()))
-}
-
-/// A daemon of a person, once it listens.
-fn greeted(mut daemon: Running) -> Running {
-    let stdout = daemon.child.stdout.as_mut().expect("piped");
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("a greeting");
-    assert!(line.contains("is serving"), "{line}");
-    daemon
+    home.spawn(&[&["serve", "--port", "0"], more].concat()).greeted()
 }
 
 #[test]
@@ -206,7 +197,7 @@ fn serve_takes_over_the_very_address_of_the_daemon_in_the_background() {
     };
     let (home, address) = (0..5).find_map(on_a_free_port).expect("a daemon on a port that was free");
     assert_eq!(home.stats()["listen"], address.as_str());
-    let daemon = greeted(home.spawn(&["serve"]));
+    let daemon = home.spawn(&["serve"]).greeted();
     assert_eq!(home.stats()["listen"], address.as_str());
     assert_eq!(home.daemon_pid(), i32::try_from(daemon.child.id()).ok());
     daemon.signal(Signal::TERM);

@@ -1,6 +1,6 @@
 //! A home of its own for each test, and the binary run in it. The daemon ends with the test, however that ends.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -135,6 +135,14 @@ impl Home {
         Running { child: self.command(arguments).spawn().expect("starts") }
     }
 
+    /// A daemon with an open port, and its address.
+    #[track_caller]
+    pub(crate) fn serve(&self) -> (Running, String) {
+        let daemon = self.spawn(&["serve", "--port", "0"]).greeted();
+        let address = self.stats()["listen"].as_str().expect("an address").to_owned();
+        (daemon, address)
+    }
+
     /// The daemon's numbers.
     #[track_caller]
     pub(crate) fn stats(&self) -> Value {
@@ -210,6 +218,16 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// The same, once it says that it serves: a daemon in the foreground.
+    #[track_caller]
+    pub(crate) fn greeted(mut self) -> Self {
+        let stdout = self.child.stdout.as_mut().expect("piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("a greeting");
+        assert!(line.contains("is serving"), "{line}");
+        self
+    }
+
     pub(crate) fn finish(self) -> Done {
         let output = self.child.wait_with_output().expect("ends");
         Done {

@@ -1,7 +1,5 @@
 //! Programs that are to ask this one: their settings, shown, written and tried.
 
-use std::io::{BufRead, BufReader};
-
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -78,7 +76,7 @@ fn a_check_asks_as_the_program_does() {
         "{nothing:?}"
     );
     let home = Home::new();
-    let daemon = serve(&home);
+    let (daemon, _) = home.serve();
     for program in ["open-webui", "aider", "langchain", "litellm"] {
         let done = home.run(&["link", program, "--check", "--json"]).json();
         let checks = done["checks"].as_array().expect("checks");
@@ -91,15 +89,6 @@ fn a_check_asks_as_the_program_does() {
     assert_eq!(daemon.finish().code, 0);
 }
 
-/// Serves on a port of its own until it is told to end.
-fn serve(home: &Home) -> crate::home::Running {
-    let mut daemon = home.spawn(&["serve", "--port", "0"]);
-    let stdout = daemon.child.stdout.as_mut().expect("piped");
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("a greeting");
-    daemon
-}
-
 #[test]
 fn a_daemon_with_keys_is_asked_with_the_key_of_the_variable() {
     let home = Home::new();
@@ -110,7 +99,7 @@ fn a_daemon_with_keys_is_asked_with_the_key_of_the_variable() {
     let asked = home.run(&["link", "codex"]);
     assert!(asked.stdout.contains("env_key = \"SAMOVAR_API_KEY\""), "{asked:?}");
     assert!(asked.stderr.contains("the daemon asks for a key"), "{asked:?}");
-    let daemon = serve(&home);
+    let (daemon, _) = home.serve();
     let without = home.run(&["link", "langchain", "--check"]);
     assert!(without.code == 69 && without.stdout.contains("401"), "{without:?}");
     let key = added.stdout.trim().to_owned();
@@ -131,7 +120,7 @@ fn a_daemon_with_tls_is_asked_over_it_and_must_show_its_own_certificate() {
     };
     copy("server.pem", "server.pem");
     copy("server.key.pem", "key.pem");
-    let daemon = serve(&home);
+    let (daemon, _) = home.serve();
     let done = home.run(&["link", "langchain", "--check", "--json"]).json();
     assert!(done["url"].as_str().is_some_and(|url| url.starts_with("https://127.0.0.1:")), "{done}");
     assert_eq!(done["checks"][0]["works"], true, "{done}");

@@ -1,7 +1,7 @@
 //! Moving in: stores and files as other programs write them are taken over, and their clients' requests are answered under the old
 //! names.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
@@ -10,17 +10,6 @@ use samovar_core::Digest;
 use serde_json::{Value, json};
 
 use crate::home::{Done, Home, MODEL_FILE, Running};
-
-/// A daemon with an open port, and its address.
-fn serve(home: &Home) -> (Running, String) {
-    let mut daemon = home.spawn(&["serve", "--port", "0"]);
-    let stdout = daemon.child.stdout.as_mut().expect("piped");
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("a greeting");
-    assert!(line.contains("is serving"), "{line}");
-    let address = home.stats()["listen"].as_str().expect("an address").to_owned();
-    (daemon, address)
-}
 
 /// The answer to a client's request.
 #[track_caller]
@@ -150,7 +139,7 @@ fn ollamas_models_answer_its_clients_under_their_names() {
     assert!(entries(&again).iter().all(|(_, entry)| *entry == "same"), "{again}");
     assert_eq!(config_of(&home), written);
 
-    let (daemon, address) = serve(&home);
+    let (daemon, address) = home.serve();
     let messages = json!([{ "role": "user", "content": "Once" }]);
     for model in ["tiny", "tiny:latest"] {
         let answer =
@@ -195,7 +184,7 @@ fn llama_swaps_models_answer_under_their_names_and_aliases() {
     let left = done["not_taken_over"].to_string();
     assert!(left.contains("--ngl 99") && left.contains("vllm"), "{left}");
     assert!(config_of(&home).contains("preload_models = [\"org/writer\"]"), "{}", config_of(&home));
-    let (daemon, address) = serve(&home);
+    let (daemon, address) = home.serve();
     answers(&address, "org/writer", 5);
     answers(&address, "gpt-4o-mini", 5);
     end(daemon);
@@ -224,10 +213,23 @@ fn presets_of_llama_server_and_models_of_lm_studio_answer_under_their_names() {
     write(&studio.join(place), defaults.to_string().as_bytes());
     let done = home.run(&["migrate", "lmstudio", "--json"]).json();
     assert_eq!(entries(&done), [("demo-7b", "added")], "{done}");
-    let (daemon, address) = serve(&home);
+    let (daemon, address) = home.serve();
     answers(&address, "custom_model", 4);
     answers(&address, "demo-7b", 3);
     end(daemon);
+}
+
+#[test]
+fn names_that_lead_to_one_template_share_its_file() {
+    let home = Home::new();
+    fs_err::copy(MODEL_FILE, home.path().join("x.gguf")).expect("copies");
+    let config = "models:\n  'a:b':\n    cmd: llama-server -m x.gguf --chat-template '{{ messages }}'\n    aliases: [a-b]\n";
+    fs_err::write(home.path().join("config.yaml"), config).expect("written");
+    let done = home.run(&["migrate", "llama-swap", "--json"]).json();
+    assert_eq!(entries(&done), [("a:b", "added"), ("a-b", "added")], "{done}");
+    assert_eq!(settings(&done, "a:b")["chat_template"], "templates/a-b.jinja");
+    let template = fs_err::read_to_string(home.path().join("templates/a-b.jinja")).expect("a template");
+    assert_eq!(template, "{{ messages }}");
 }
 
 #[test]

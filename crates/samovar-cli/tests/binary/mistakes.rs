@@ -3,13 +3,13 @@
 #![allow(clippy::disallowed_methods, reason = "a variable of the tests alone")]
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write as _};
+use std::io::{Read, Write as _};
 use std::net::TcpStream;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::home::{Done, Home, Running};
+use crate::home::{Done, Home};
 
 const CATALOGUE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/binary/mistakes.txt");
 /// Words of libraries and of the system that no user should see.
@@ -457,7 +457,7 @@ fn questions(said: &mut String) {
 
 fn requests(said: &mut String) {
     let home = furnished(Home::new());
-    let (daemon, address) = serve(&home);
+    let (daemon, address) = home.serve();
     for (method, path, body) in REQUESTS {
         let answer = ask(&address, method, path, body);
         let (head, text) = answer.split_once("\r\n\r\n").expect("head and body");
@@ -473,17 +473,6 @@ fn requests(said: &mut String) {
     }
     daemon.signal(Signal::TERM);
     daemon.finish();
-}
-
-/// A daemon with an open port, and its address.
-fn serve(home: &Home) -> (Running, String) {
-    let mut daemon = home.spawn(&["serve", "--port", "0"]);
-    let stdout = daemon.child.stdout.as_mut().expect("piped");
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("a greeting");
-    assert!(line.contains("is serving"), "{line}");
-    let address = home.stats()["listen"].as_str().expect("an address").to_owned();
-    (daemon, address)
 }
 
 fn ask(address: &str, method: &str, path: &str, body: &str) -> String {

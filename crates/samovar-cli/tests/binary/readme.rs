@@ -1,6 +1,6 @@
 //! README's commands, typed line by line by a shell in a fresh home.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -96,11 +96,7 @@ fn has_curl() -> bool {
 fn serve(home: &Home, line: &str) -> (Running, String) {
     // In the shell's place, so that signals reach it.
     let child = home.typed(&format!("exec {line}")).env("SAMOVAR_SERVER_LISTEN", "127.0.0.1:0").spawn();
-    let mut daemon = Running { child: child.expect("starts") };
-    let stdout = daemon.child.stdout.as_mut().expect("piped");
-    let mut greeting = String::new();
-    BufReader::new(stdout).read_line(&mut greeting).expect("a greeting");
-    assert!(greeting.contains("is serving"), "{greeting}");
+    let daemon = Running { child: child.expect("starts") }.greeted();
     let address = home.stats()["listen"].as_str().expect("an address").to_owned();
     (daemon, address)
 }

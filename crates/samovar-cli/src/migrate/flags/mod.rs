@@ -337,18 +337,8 @@ impl<'a> FlagReading<'a> {
     }
 
     fn kv_type(&mut self) {
-        let [keys, values] = std::mem::take(&mut self.kv_types);
-        let of = |kind: &Option<String>| kind.clone().unwrap_or_else(|| "f16".to_owned());
-        let (of_keys, of_values) = (of(&keys), of(&values));
-        if keys.is_none() && values.is_none() {
-            return;
-        }
-        if of_keys == of_values {
-            self.entry.set("kv_type", "--cache-type-k", Raw::Text(of_keys));
-        } else {
-            let what = format!("--cache-type-k {of_keys} --cache-type-v {of_values}");
-            self.entry.cannot(what, "keys and values have one type here: set kv_type");
-        }
+        let types = std::mem::take(&mut self.kv_types);
+        self.entry.set_kv_type(["--cache-type-k", "--cache-type-v"], types);
     }
 }
 

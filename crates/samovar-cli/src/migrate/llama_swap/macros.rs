@@ -27,13 +27,13 @@ impl Macros {
             None | Some(Value::Null) => {}
             Some(Value::Object(values)) if values.len() <= MACROS_MAX => {
                 for (name, value) in values {
-                    let text =
-                        text_of(value).ok_or_else(|| format!("the macro {name:?} is no plain value"))?;
+                    let text = text_of(value)
+                        .ok_or_else(|| format!("has a macro {name:?} that is no plain value"))?;
                     macros.push((name.clone(), text));
                 }
             }
             Some(Value::Object(_)) => return Err(format!("has more than {MACROS_MAX} macros")),
-            Some(_) => return Err("`macros` is no mapping".to_owned()),
+            Some(_) => return Err("has `macros` that are no mapping".to_owned()),
         }
         Ok(Self(macros))
     }

@@ -103,8 +103,8 @@ pub(super) fn look(from: &Path, variables: &Variables) -> Result<FoundModels, St
             found.cannot(name, "the model", "is no mapping");
             continue;
         };
-        let macros = global.with(name, model.get("macros"))?;
-        match macros.expand_all(model) {
+        let expanded = global.with(name, model.get("macros")).and_then(|macros| macros.expand_all(model));
+        match expanded {
             Ok(model) => read(&mut found, name, &model, &config, base),
             Err(why) => found.cannot(name, "its macros", why),
         }

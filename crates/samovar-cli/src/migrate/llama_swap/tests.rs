@@ -130,7 +130,7 @@ fn hostile_files_are_refused() {
     let reason = |text: &str| look_at(text).expect_err("refused");
     assert!(reason("x: 1").contains("no `models`"));
     assert!(reason("- a\n").contains("no `models`"));
-    assert!(reason("models: [\n").starts_with("line "));
+    assert!(reason("models: [\n").starts_with("cannot be read: line "));
     assert!(reason("models: { a: { cmd: '${env.NOT_SET}' } }\n").contains("needs the variable NOT_SET"));
     let mut macros = "macros:\n  a0: xxxxxxxxxx\n".to_owned();
     for level in 1..12 {
@@ -140,7 +140,14 @@ fn hostile_files_are_refused() {
     let found =
         look_at(&format!("{macros}models: {{ m: {{ cmd: 'llama-server ${{a11}}' }} }}\n")).expect("valid");
     assert!(found.remarks[0].why.contains("longer than 65536 bytes"), "{:?}", found.remarks);
-    let found = look_at("models: { m: { cmd: 'llama-server -m ${gone}' }, n: 1 }\n").expect("valid");
+    let text = "models: { m: { cmd: 'llama-server -m ${gone}' }, n: 1, o: { macros: 1 }, p: { macros: { x: [] } } }\n";
+    let found = look_at(text).expect("valid");
     let whys: Vec<&str> = found.remarks.iter().map(|remark| remark.why.as_str()).collect();
-    assert_eq!(whys, ["the macro \"gone\" is not defined", "is no mapping"]);
+    let expected = [
+        "the macro \"gone\" is not defined",
+        "is no mapping",
+        "has `macros` that are no mapping",
+        "has a macro \"x\" that is no plain value",
+    ];
+    assert_eq!(whys, expected, "each model that cannot be read is left out, and no other");
 }

@@ -6,10 +6,14 @@ use super::super::entry::ModelEntry;
 use crate::settings::value::Raw;
 
 const CPU: &str = "this build computes on the processor";
+/// The number formats of keys and of values in the KV cache.
+const KV_TYPES: [&str; 2] =
+    ["llm.load.llama.kCacheQuantizationType", "llm.load.llama.vCacheQuantizationType"];
 
 /// Takes the fields of a preset or of a model's defaults over.
 pub(super) fn apply(entry: &mut ModelEntry, settings: &Value) {
     let of = |section: &str| settings[section]["fields"].as_array().cloned().unwrap_or_default();
+    let mut kv_types = [None, None];
     for field in of("operation").iter().chain(&of("load")) {
         let Some(key) = field["key"].as_str() else { continue };
         // Many have a box to tick; without it, their value does not count.
@@ -19,8 +23,13 @@ pub(super) fn apply(entry: &mut ModelEntry, settings: &Value) {
             Some(true) => &value["value"],
             None => value,
         };
-        one(entry, key, value);
+        match (KV_TYPES.iter().position(|known| *known == key), value.as_str()) {
+            (Some(at), Some(kind)) => kv_types[at] = Some(kind.to_owned()),
+            (Some(_), None) => entry.cannot(key, "is no text"),
+            (None, _) => one(entry, key, value),
+        }
     }
+    entry.set_kv_type(KV_TYPES, kv_types);
 }
 
 fn one(entry: &mut ModelEntry, key: &str, value: &Value) {
@@ -52,12 +61,6 @@ fn one(entry: &mut ModelEntry, key: &str, value: &Value) {
         "llm.load.llama.keepModelInMemory" => {
             if value.as_bool() == Some(true) {
                 entry.set("lock_memory", key, Raw::Flag(true));
-            }
-        }
-        "llm.load.llama.kCacheQuantizationType" | "llm.load.llama.vCacheQuantizationType" => {
-            match value.as_str() {
-                Some(kind) => entry.set("kv_type", key, Raw::Text(kind.to_owned())),
-                None => entry.cannot(key, "is no text"),
             }
         }
         // Those say what holds here anyway, or how LM Studio shows an answer.

@@ -18,6 +18,7 @@ use samovar_core::model::{ArtifactRef, RemoteRef};
 use serde_json::Value;
 
 use super::entry::{FoundModels, ModelEntry};
+use super::is_model_file;
 use crate::place::ForeignFolder;
 use crate::settings::value::Raw;
 
@@ -30,7 +31,6 @@ const INDEX_MAX_BYTES: u64 = 64 << 20;
 const INDEX: &str = ".internal/model-index-cache.json";
 const DEFAULTS: &str = ".internal/user-concrete-model-default-config";
 const PRESETS: &str = "config-presets";
-const ENDING: &str = ".gguf";
 
 /// Looks through a home, or the folder of models in one.
 ///
@@ -56,10 +56,8 @@ pub(super) fn look(from: &Path) -> Result<FoundModels, String> {
         }
         let name = names.get(&file).cloned().unwrap_or_else(|| usual_name(&file));
         let mut entry = ModelEntry::new(name);
-        if let Some(reference) = reference(&at) {
-            entry.set_reference(&reference)?;
-        } else {
-            found.cannot(&file, "the file", "its path is no text");
+        if let Err(why) = reference(&at).and_then(|reference| entry.set_reference(&reference)) {
+            found.cannot(&file, "the file", why);
             continue;
         }
         entry.files.push(at);
@@ -91,18 +89,19 @@ pub(super) fn look(from: &Path) -> Result<FoundModels, String> {
     Ok(found)
 }
 
-/// Whether a file is a model, or the first part of one.
+/// Whether a file lies where LM Studio looks for models, and is one.
 fn is_model(file: &str) -> bool {
-    let name = file.rsplit('/').next().unwrap_or(file).to_ascii_lowercase();
-    let part = name.rsplit_once("-of-").and_then(|(before, _)| before.rsplit_once('-'));
-    let is_later = part.and_then(|(_, number)| number.parse::<u32>().ok()).is_some_and(|number| number > 1);
-    name.ends_with(ENDING) && !name.starts_with("mmproj") && !is_later && file.split('/').count() == 3
+    matches!(file.split('/').collect::<Vec<_>>()[..], [_, _, name] if is_model_file(name))
 }
 
 /// The reference by which the store knows the adopted file.
-fn reference(at: &Path) -> Option<String> {
-    let reference = RemoteRef::of_path(at.to_str()?).ok()?;
-    Some(ArtifactRef::Remote(reference).to_string())
+///
+/// # Errors
+/// A clause about the path.
+fn reference(at: &Path) -> Result<String, String> {
+    let path = at.to_str().ok_or("its path is no text")?;
+    let reference = RemoteRef::of_path(path).map_err(|error| error.to_string())?;
+    Ok(ArtifactRef::Remote(reference).to_string())
 }
 
 /// The name of a model that the index does not know: that of its repository, as LM Studio writes it.

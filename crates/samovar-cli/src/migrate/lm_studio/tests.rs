@@ -35,6 +35,7 @@ fn models_have_the_names_and_settings_of_lm_studio() {
         ] },
         "load": { "fields": [
             { "key": "llm.load.contextLength", "value": 8192 },
+            { "key": "llm.load.llama.kCacheQuantizationType", "value": { "checked": true, "value": "q8_0" } },
             { "key": "llm.load.llama.acceleration.offloadRatio", "value": "max" },
         ] },
     });
@@ -69,7 +70,12 @@ fn models_have_the_names_and_settings_of_lm_studio() {
     );
     assert_eq!(one.template.as_deref(), Some("{{ messages }}"));
     let whats: Vec<&str> = one.remarks.iter().map(|remark| remark.what.as_str()).collect();
-    assert_eq!(whats, ["llm.prediction.llama.mirostatSampling", "llm.load.llama.acceleration.offloadRatio"]);
+    let expected = [
+        "llm.prediction.llama.mirostatSampling",
+        "llm.load.llama.acceleration.offloadRatio",
+        "llm.load.llama.kCacheQuantizationType q8_0 llm.load.llama.vCacheQuantizationType f16",
+    ];
+    assert_eq!(whats, expected);
     let others: Vec<String> =
         found.remarks.iter().map(|remark| format!("{}: {}", remark.of, remark.what)).collect();
     assert_eq!(others, ["presets: broken.preset.json", "presets: A preset (@local:other)"]);
