@@ -1,5 +1,6 @@
 //! Measurements, one a file: each reads its plan from a scenario and fills a record.
 
+mod apis;
 mod attacks;
 mod busy;
 mod chat_cost;
@@ -68,6 +69,8 @@ pub(crate) enum Measure {
     Isolation(isolation::Parameters),
     /// A conversation against the same text, and the sandbox against none.
     ChatCost(chat_cost::Parameters),
+    /// The same small request by every API, and with a key.
+    Apis(apis::Parameters),
     /// A client beside an attacker.
     Attacks(attacks::Parameters),
     /// Beside other programs, and other models.
@@ -143,6 +146,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         Measure::ChatCost(plan) => {
             each(bench, &plan.models, |bench, model| chat_cost::measure(bench, plan, model));
         }
+        Measure::Apis(plan) => each(bench, &plan.models, |bench, model| apis::measure(bench, plan, model)),
         Measure::Structured(plan) => {
             each(bench, &plan.models, |bench, model| structured::measure(bench, plan, model));
         }
