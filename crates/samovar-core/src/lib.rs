@@ -14,6 +14,8 @@
 //!   cores        processor cores: there, idle, shared
 //!   byte_budget  one bound on the bytes of many holders
 //!   gdsf         what keeping a thing saves
+//!   logits       the largest ones, and probabilities
+//!   penalties    on tokens that occurred lately
 //!   json         how deep JSON is nested, before it is parsed
 //!   system_words what the operating system said, as people read it
 //!   port/        what others must provide: an engine, a clock
@@ -36,8 +38,10 @@ pub mod gdsf;
 pub mod generation;
 pub mod infill;
 pub mod json;
+pub mod logits;
 pub mod memory;
 pub mod model;
+pub mod penalties;
 pub mod port;
 pub mod scope;
 pub mod system_words;
@@ -60,8 +64,8 @@ pub use generation::{
 pub use infill::{Infill, InfillChunk, InfillTokens};
 pub use memory::{Arena, Bytes, Cost, FileId, Mapped, Memory};
 pub use model::{
-    ArtifactRef, Descriptor, DraftModel, FileRole, Format, HubRef, ModelFiles, ModelKey, ModelRef, RemoteRef,
-    WeightsId,
+    ArtifactRef, Descriptor, DraftModel, FileRole, Format, HubRef, ModelFiles, ModelKey, ModelRef,
+    Quantization, RemoteRef, WeightsId,
 };
 pub use scope::Scope;
 pub use system_words::system_words;

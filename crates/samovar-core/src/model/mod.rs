@@ -5,6 +5,7 @@ pub mod draft;
 pub mod files;
 pub mod format;
 pub mod key;
+pub mod quantization;
 pub mod reference;
 pub mod weights;
 
@@ -13,5 +14,6 @@ pub use draft::DraftModel;
 pub use files::{FileRole, ModelFiles};
 pub use format::Format;
 pub use key::ModelKey;
+pub use quantization::Quantization;
 pub use reference::{ArtifactRef, HubRef, ModelRef, RemoteRef};
 pub use weights::WeightsId;

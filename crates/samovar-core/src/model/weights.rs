@@ -15,6 +15,8 @@ pub enum WeightsId {
     /// Those of a user's file, by the digest of what the system says of it (device, inode, size, time): a file that was
     /// changed has another identity.
     File(Digest),
+    /// Those of a prepared model, by the digest of what it was prepared of, and how: such bytes never change.
+    Prepared(Digest),
 }
 
 impl fmt::Display for WeightsId {
@@ -23,6 +25,7 @@ impl fmt::Display for WeightsId {
         match self {
             Self::Artifact(digest) => write!(f, "artifact-{digest}"),
             Self::File(digest) => write!(f, "file-{digest}"),
+            Self::Prepared(digest) => write!(f, "prepared-{digest}"),
         }
     }
 }

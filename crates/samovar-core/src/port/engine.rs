@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   Engine ── engine_for / capabilities / footprint / cost   of a model's header alone, pure arithmetic
+//!      ├───── preparer / plan_preparation / prepare   a published model becomes a file that it maps
+//!      ├───── describe                                a published model is run as it is
 //!      ├───── packing / pack / calibrate              weights in this CPU's layout, made ahead
 //!      └───── load(...) ──► Instance ── generate, embed ──► Generation (events; drop = cancel)
 //!                              ├────── park / resume (also with more context or slots than before)
@@ -17,6 +19,7 @@
 //! or a method that is new here would silently get its default there.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::chat::Chat;
@@ -26,9 +29,12 @@ use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use crate::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
 use crate::memory::Cost;
-use crate::model::Descriptor;
+use crate::model::{Descriptor, Quantization};
 use crate::port::identity::no_engine_for;
-use crate::port::{EngineInfo, LoadRequest, PackRequest, PromptControl};
+use crate::port::{
+    EngineInfo, LoadRequest, PackRequest, PreparePlan, PrepareRequest, Preparer, PromptControl,
+    PublishedFacts,
+};
 use crate::scope::Scope;
 
 /// What an engine can do with a model.
@@ -134,6 +140,41 @@ pub trait Engine: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// The engine that prepares published models, and what prepared ones are known by; `None` where it prepares none.
+    fn preparer(&self) -> Option<Preparer> {
+        None
+    }
+
+    /// Judges the published model in a folder, and predicts what preparing it takes. Reads its configuration and the headers
+    /// of its files alone. Blocks for milliseconds.
+    ///
+    /// # Errors
+    /// `Unsupported` when this engine prepares no such model; `InvalidModel` for files that lie, lack or contradict each other.
+    fn plan_preparation(&self, folder: &Path, quantization: Quantization) -> Result<PreparePlan, Failure> {
+        let _ = (folder, quantization);
+        Err(prepares_nothing())
+    }
+
+    /// Writes the prepared file of a published model or adapter, and returns its bytes. Nothing is synced. Blocks for about as long as
+    /// reading the model and computing with it once take; reports and looks for cancellation through the request's control.
+    ///
+    /// # Errors
+    /// Those of [`plan_preparation`](Self::plan_preparation); `EngineFailed`, `Cancelled`, `Storage`.
+    fn prepare(&self, request: PrepareRequest<'_>) -> Result<u64, Failure> {
+        let _ = request;
+        Err(prepares_nothing())
+    }
+
+    /// The facts of the published model in a folder, if this engine runs such a model as it is, without preparing it. Reads its
+    /// configuration and the headers of its files alone. Blocks for milliseconds.
+    ///
+    /// # Errors
+    /// `Unsupported` when this engine runs no such model; `InvalidModel` for files that lie, lack or contradict each other.
+    fn describe(&self, folder: &Path) -> Result<PublishedFacts, Failure> {
+        let _ = folder;
+        Err(runs_no_published())
+    }
+
     /// Loads a model. Blocks; reports progress and looks for cancellation through the request's control.
     ///
     /// # Errors
@@ -145,6 +186,21 @@ pub trait Engine: Send + Sync + 'static {
 
 fn packs_nothing() -> Failure {
     Failure::new(ErrorKind::Unsupported, "this engine packs no weights")
+}
+
+/// What is said of a published model where no engine runs it as it is.
+pub(super) fn runs_no_published() -> Failure {
+    Failure::new(ErrorKind::Unsupported, "this build has no engine that runs published models as they are")
+        .with_param("model")
+        .with_hint(
+            "build samovar with candle: cargo install --path crates/samovar-cli --locked --features candle",
+        )
+}
+
+fn prepares_nothing() -> Failure {
+    Failure::new(ErrorKind::Unsupported, "no engine of this build prepares published models")
+        .with_param("model")
+        .with_hint("take a repository with GGUF files; many models have one whose name ends in -GGUF")
 }
 
 /// One loaded model. Dropping the last reference unloads it (and joins its thread).

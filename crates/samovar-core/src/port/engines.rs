@@ -1,14 +1,19 @@
 //! Several engines as one: each model goes to the engine that runs its format.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
+use super::engine::runs_no_published;
 use super::identity::no_engine_for;
-use super::{Capabilities, Engine, EngineInfo, Instance, LoadRequest, PackRequest};
-use crate::error::Failure;
+use super::{
+    Capabilities, Engine, EngineInfo, Instance, LoadRequest, PackRequest, PreparePlan, PrepareRequest,
+    Preparer, PublishedFacts,
+};
+use crate::error::{ErrorKind, Failure};
 use crate::footprint::{Footprint, LoadOptions, Speed};
 use crate::memory::Cost;
-use crate::model::Descriptor;
+use crate::model::{Descriptor, Format, Quantization};
 
 /// The engines of a runtime. It decides by a model's format alone, and adds nothing of its own.
 pub struct Engines {
@@ -24,6 +29,12 @@ impl Engines {
     fn running(&self, descriptor: &Descriptor) -> Result<&dyn Engine, Failure> {
         let engine = self.engines.iter().find(|engine| engine.engine_for(descriptor).is_ok());
         engine.map(|engine| &**engine).ok_or_else(|| no_engine_for(descriptor.format))
+    }
+
+    /// The first that prepares published models.
+    fn preparing(&self) -> Result<&dyn Engine, Failure> {
+        let engine = self.engines.iter().find(|engine| engine.preparer().is_some());
+        engine.map(|engine| &**engine).ok_or_else(|| no_engine_for(Format::Safetensors))
     }
 }
 
@@ -69,6 +80,31 @@ impl Engine for Engines {
         self.running(request.descriptor)?.calibrate(request)
     }
 
+    fn preparer(&self) -> Option<Preparer> {
+        self.preparing().ok()?.preparer()
+    }
+
+    fn plan_preparation(&self, folder: &Path, quantization: Quantization) -> Result<PreparePlan, Failure> {
+        self.preparing()?.plan_preparation(folder, quantization)
+    }
+
+    fn prepare(&self, request: PrepareRequest<'_>) -> Result<u64, Failure> {
+        self.preparing()?.prepare(request)
+    }
+
+    /// By the first that runs it; else in the words of one that runs others.
+    fn describe(&self, folder: &Path) -> Result<PublishedFacts, Failure> {
+        let mut refusal = runs_no_published();
+        let runs_published = |engine: &EngineInfo| engine.formats.contains(&Format::Safetensors);
+        for engine in self.engines.iter().filter(|engine| engine.engines().iter().any(runs_published)) {
+            match engine.describe(folder) {
+                Err(failure) if failure.kind == ErrorKind::Unsupported => refusal = failure,
+                described => return described,
+            }
+        }
+        Err(refusal)
+    }
+
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
         self.running(request.descriptor)?.load(request)
     }
@@ -84,11 +120,11 @@ impl fmt::Debug for Engines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
-    use crate::model::{Format, ModelFiles};
+    use crate::model::ModelFiles;
     use crate::port::LoadControl;
     use crate::testing::FakeEngine;
     use crate::testing::conformance::Subject;
+    use crate::testing::fake::Script;
 
     fn engine(id: &str, format: Format) -> FakeEngine {
         FakeEngine::builder().identity(id, [format]).build()
@@ -117,6 +153,20 @@ mod tests {
         let loads = [&one, &same, &other].map(|engine| engine.counts().loads_finished);
         assert_eq!(loads, [1, 0, 1]);
         assert_eq!(engines.engines().len(), 3);
+    }
+
+    #[test]
+    fn published_models_go_to_the_first_engine_that_prepares_them() {
+        let silent = engine("silent", Format::Gguf);
+        let script = Script { preparing: Some("how".to_owned()), ..Script::default() };
+        let preparing = FakeEngine::builder().identity("preparing", [Format::Gguf]).script(script).build();
+        let engines = Engines::new(vec![Arc::new(silent.clone()), Arc::new(preparing)]);
+        let preparer = engines.preparer().unwrap();
+        assert_eq!((preparer.engine.as_str(), preparer.key.as_str()), ("preparing", "how"));
+        let none = Engines::new(vec![Arc::new(silent)]);
+        assert_eq!(none.preparer(), None);
+        let refused = none.plan_preparation(Path::new("any"), Quantization::F16).unwrap_err();
+        assert!(refused.kind == ErrorKind::Unsupported && refused.hint.is_some(), "{refused:?}");
     }
 
     #[test]

@@ -49,6 +49,12 @@ use parts::Parts;
 use reader::Reader;
 use tensors::Tally;
 
+/// A key of Samovar's own: how a vocabulary of SentencePiece puts a space before texts, where llama.cpp's
+/// `tokenizer.ggml.add_space_prefix` cannot say it.
+pub const SPACE_PREFIX: &str = "samovar.tokenizer.space_prefix";
+/// Its only value: before the beginning of a text that does not begin with a space itself, and nowhere else.
+pub const SPACE_FIRST: &str = "first";
+
 /// What the header of a file says: of a model in one file, or of the first of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {

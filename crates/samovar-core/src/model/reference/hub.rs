@@ -62,6 +62,11 @@ impl HubRef {
         self.quant.as_deref()
     }
 
+    /// Whether it leaves open which of the repository's models is meant.
+    pub fn leaves_choice(&self) -> bool {
+        self.file.is_none() && self.quant.is_none()
+    }
+
     /// Reads what follows `hf://`; `whole` is what the user wrote.
     pub(super) fn parse(text: &str, whole: &str) -> Result<Self, ParseReferenceError> {
         let (rest, quant) = match text.split_once(':') {

@@ -48,6 +48,12 @@ pub struct Counts {
     pub packs_failed: u64,
     /// Packings that were cancelled.
     pub packs_cancelled: u64,
+    /// Preparations that began.
+    pub preparations_started: u64,
+    /// Preparations that wrote their file.
+    pub preparations_finished: u64,
+    /// Preparations that failed, or were cancelled.
+    pub preparations_failed: u64,
     /// Calibrations that ended well.
     pub calibrations: u64,
     /// Instances that were loaded with a packed file.

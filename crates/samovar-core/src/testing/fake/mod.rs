@@ -17,6 +17,7 @@ mod counts;
 mod embedding;
 mod instance;
 mod packing;
+mod preparing;
 mod remembered;
 mod script;
 mod text;
@@ -24,6 +25,7 @@ mod vocabulary;
 mod voice;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,9 +41,10 @@ use crate::footprint::{Footprint, KvType, Layout, LoadOptions, Speed};
 use crate::generation::GenerationRequest;
 use crate::infill::InfillTokens;
 use crate::memory::Cost;
-use crate::model::{Descriptor, DraftModel, Format, TensorFormat, WeightsId};
+use crate::model::{Descriptor, DraftModel, Format, Quantization, TensorFormat, WeightsId};
 use crate::port::{
-    Capabilities, Engine, EngineId, EngineInfo, Instance, LoadControl, LoadRequest, PackRequest,
+    Capabilities, Engine, EngineId, EngineInfo, Instance, LoadControl, LoadRequest, PackRequest, PreparePlan,
+    PrepareRequest, Preparer,
 };
 use instance::{FakeInstance, Gates, Model};
 
@@ -200,7 +203,7 @@ impl FakeEngine {
         &self.shared.tokens
     }
 
-    /// The gate at which packings wait.
+    /// The gate at which packings and preparations wait.
     pub fn packs_gate(&self) -> &Gate {
         &self.shared.packs
     }
@@ -310,6 +313,23 @@ impl FakeEngine {
         control.report(1.0);
         Ok(bytes)
     }
+
+    fn try_prepare(&self, request: PrepareRequest<'_>) -> Result<u64, Failure> {
+        let (script, control) = (&self.shared.script, request.control);
+        if request.base.is_none() {
+            preparing::plan(script, request.folder, request.quantization)?;
+        }
+        let bytes = preparing::write(request, || {
+            control.report(0.5);
+            control.give_way();
+            if !self.shared.packs.pass(|| control.is_cancelled()) || control.is_cancelled() {
+                return Err(Failure::new(ErrorKind::Cancelled, "the preparation was cancelled"));
+            }
+            script.prepare_failure.clone().map_or(Ok(()), Err)
+        })?;
+        control.report(1.0);
+        Ok(bytes)
+    }
 }
 
 impl Engine for FakeEngine {
@@ -371,6 +391,27 @@ impl Engine for FakeEngine {
         let speeds = script.speeds.iter().filter(|speed| is_reached(speed.layout)).copied().collect();
         self.shared.ledger.change(|counts| counts.calibrations += 1);
         Ok(speeds)
+    }
+
+    fn preparer(&self) -> Option<Preparer> {
+        let key = self.shared.script.preparing.clone()?;
+        Some(Preparer { engine: self.shared.info.id.clone(), key })
+    }
+
+    fn plan_preparation(&self, folder: &Path, quantization: Quantization) -> Result<PreparePlan, Failure> {
+        preparing::plan(&self.shared.script, folder, quantization)
+    }
+
+    /// Reads nothing of the folder but that it has a configuration.
+    fn prepare(&self, request: PrepareRequest<'_>) -> Result<u64, Failure> {
+        let ledger = &self.shared.ledger;
+        ledger.change(|counts| counts.preparations_started += 1);
+        let outcome = self.try_prepare(request);
+        ledger.change(|counts| match &outcome {
+            Ok(_) => counts.preparations_finished += 1,
+            Err(_) => counts.preparations_failed += 1,
+        });
+        outcome
     }
 
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {

@@ -33,6 +33,10 @@ pub struct Script {
     pub packed_refusal: Option<String>,
     /// What [`Engine::calibrate`](crate::port::Engine::calibrate) finds of the layouts that its files allow.
     pub speeds: Vec<Speed>,
+    /// The key of what it prepares; `None` = it prepares nothing.
+    pub preparing: Option<String>,
+    /// Every preparation fails so, after half of the file was written.
+    pub prepare_failure: Option<Failure>,
     /// Real time for each prompt token that is not cached.
     pub prefill_time_per_token: Duration,
     /// Real time for each token generated.
