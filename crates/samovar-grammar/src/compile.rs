@@ -12,7 +12,8 @@ use samovar_core::{Constraint, Failure};
 use serde_json::json;
 
 use crate::error::{Error, bounded};
-use crate::rules::Rules;
+use crate::memory::GrammarShare;
+use crate::rules::{Rules, Size};
 use crate::vocabulary::{CompilePermit, Shared, Vocabulary};
 use crate::{gbnf, lark, limits, schema};
 
@@ -26,6 +27,15 @@ pub enum Grammar {
     Lark(String),
 }
 
+impl Grammar {
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::Constraint(constraint) => constraint.source().len(),
+            Self::Lark(text) => text.len(),
+        }
+    }
+}
+
 impl Vocabulary {
     /// Compiles a grammar, and computes which tokens an answer can begin with.
     ///
@@ -34,7 +44,8 @@ impl Vocabulary {
     ///
     /// # Errors
     /// `InvalidRequest` with `param` and the keyword, place or line, if the grammar is wrong, not supported, too large or too
-    /// costly; `Busy` if too many are being compiled; `Cancelled`.
+    /// costly; `Busy` if too many are being compiled, or those that are in use have most of the memory for grammars;
+    /// `Cancelled`.
     pub fn compile(
         &self,
         grammar: &Grammar,
@@ -44,6 +55,7 @@ impl Vocabulary {
         let with_param = |error: Error| error.into_failure(Some(param));
         let what = what(grammar);
         let permit = CompilePermit::new(&self.shared).map_err(with_param)?;
+        self.shared.memory.check_room().map_err(with_param)?;
         let (sender, receiver) = sync_channel(1);
         let (shared, grammar) = (Arc::clone(&self.shared), grammar.clone());
         let run = move || {
@@ -87,10 +99,15 @@ fn what(grammar: &Grammar) -> &'static str {
 }
 
 fn compile(shared: &Shared, grammar: Grammar, what: &'static str) -> Result<Rules, Error> {
+    let text_bytes = grammar.text_bytes();
     let grammar = translate(grammar)?;
     let parser = shared.factory.create_parser(grammar);
     let parser = parser.map_err(|error| Error::not_compiled(what, &error.to_string()))?;
-    let mut rules = Rules::new(Matcher::new(Ok(parser)), shared.factory.tok_env().clone());
+    // A copy shares its lexer with the first, and tells its size.
+    let lexer = parser.parser.clone();
+    let compiled_bytes = text_bytes.saturating_mul(limits::COMPILED_PER_BYTE);
+    let size = Size { lexer, compiled_bytes, share: GrammarShare::new(&shared.memory) };
+    let mut rules = Rules::new(Matcher::new(Ok(parser)), shared.factory.tok_env().clone(), size);
     // The first mask costs the most. What fails here fails again, with the same words, for the caller.
     let _ = rules.mask();
     Ok(rules)

@@ -49,6 +49,12 @@ pub(crate) enum Error {
     /// Others are being compiled.
     #[error("too many grammars are being compiled")]
     Busy,
+    /// It alone takes more memory than all grammars of a model may.
+    #[error("this grammar takes {bytes} bytes of memory; {most} are allowed")]
+    TooBig { bytes: usize, most: usize },
+    /// With those of other answers, it takes more memory than all grammars of a model may.
+    #[error("the grammars of running answers take {bytes} bytes of memory, of {most} at most")]
+    Full { bytes: usize, most: usize },
     /// The system gives no thread.
     #[error("no thread for a grammar: {detail}")]
     Thread { detail: String },
@@ -112,7 +118,7 @@ impl Error {
     const fn kind(&self) -> ErrorKind {
         match self {
             Self::Cancelled => ErrorKind::Cancelled,
-            Self::Busy => ErrorKind::Busy,
+            Self::Busy | Self::Full { .. } => ErrorKind::Busy,
             Self::Thread { .. } => ErrorKind::EngineFailed,
             Self::Vocabulary { .. } => ErrorKind::Unsupported,
             Self::Left { .. } | Self::Fault { .. } => ErrorKind::Internal,
@@ -128,13 +134,13 @@ impl Error {
             }
             Self::Unsupported { .. } => "leave it out, and check it in the answer".to_owned(),
             Self::Reference { .. } => "put what it refers to under `$defs`".to_owned(),
-            Self::TooLong { .. } | Self::TooLarge { .. } | Self::TooMany { .. } => {
+            Self::TooLong { .. } | Self::TooLarge { .. } | Self::TooMany { .. } | Self::TooBig { .. } => {
                 "make it smaller, or leave details to the prompt".to_owned()
             }
             Self::TooSlow { .. } | Self::TooCostly { .. } => {
                 "make it simpler: fewer repetitions of repetitions, shorter lists, smaller counts".to_owned()
             }
-            Self::Busy => "try again shortly".to_owned(),
+            Self::Busy | Self::Full { .. } => "try again shortly".to_owned(),
             Self::Schema { error, .. } => return error.hint(),
             _ => return None,
         })

@@ -8,6 +8,7 @@
 //!     gbnf/      llama.cpp's grammars, written again as Lark
 //!   rules        one answer's state: tokens taken in, forced tokens, mask
 //!   mask         which tokens may come next
+//!   memory       how much all compiled grammars take
 //!   ahead        the thread that computes the next mask while the model computes the next logits
 //!   limits       what all of that may cost
 //!   error        how each of them fails, and what to do about it
@@ -25,6 +26,7 @@ mod gbnf;
 mod lark;
 mod limits;
 mod mask;
+mod memory;
 mod rules;
 mod schema;
 mod vocabulary;

@@ -64,6 +64,17 @@ pub(crate) const ANSWER_FUEL: u64 = 100_000_000;
 /// Earley items that all masks of one answer may make (20 per microsecond).
 pub(crate) const ANSWER_ITEMS: u64 = 200_000_000;
 
+/// Bytes of all compiled grammars of one vocabulary, with what their lexers remember. One alone may take all of them.
+pub(crate) const GRAMMARS_BYTES: usize = 64 << 20;
+/// From here on no further grammar is compiled: what is left is for those that are in use, which grow with their answers.
+pub(crate) const GRAMMARS_FULL_BYTES: usize = 48 << 20;
+/// Memory of a compiled grammar without its lexer, for each byte of its text: its rules and symbols. An estimate: the parser
+/// does not count it.
+pub(crate) const COMPILED_PER_BYTE: usize = 16;
+/// Bytes that the tree of tokens takes for each token: 15 trees, each with a place for every token, six of which have most of
+/// the tokens as their nodes. Computed from the parser's structures, for tokens of seven bytes.
+pub(crate) const TREE_TOKEN_BYTES: usize = 400;
+
 /// Answers that [`Ahead`](crate::Ahead) computes for at the same time; more are computed by their callers.
 pub(crate) const AHEAD_JOBS: usize = 256;
 

@@ -3,14 +3,17 @@
 use std::fmt;
 
 use llguidance::Matcher;
+use llguidance::earley::Parser;
 use samovar_core::Failure;
 use toktrie::TokEnv;
 
 use crate::error::Error;
 use crate::limits;
 use crate::mask::Mask;
+use crate::memory::GrammarShare;
 
-/// One answer's state. A failure is final: every later call fails too, so no text passes that the grammar does not allow.
+/// One answer's state. A failure is final: every later call fails too, so no text passes that the grammar does not allow. Only
+/// a mask for which there was no memory can be had when there is some.
 pub struct Rules {
     matcher: Matcher,
     environment: TokEnv,
@@ -18,11 +21,29 @@ pub struct Rules {
     mask: Option<Mask>,
     spent_fuel: u64,
     spent_items: u64,
+    size: Size,
+}
+
+/// How much memory an answer's grammar takes.
+pub(crate) struct Size {
+    /// Has the lexer of the answer's parser, and is asked for its size alone. It must not be asked once the parser has failed.
+    pub(crate) lexer: Parser,
+    /// Everything but the lexer.
+    pub(crate) compiled_bytes: usize,
+    pub(crate) share: GrammarShare,
+}
+
+impl Size {
+    /// Counts what it takes now.
+    fn count(&mut self) -> Result<(), Error> {
+        let bytes = self.lexer.lexer_stats().num_bytes.saturating_add(self.compiled_bytes);
+        self.share.resize(bytes)
+    }
 }
 
 impl Rules {
-    pub(crate) fn new(matcher: Matcher, environment: TokEnv) -> Self {
-        Self { matcher, environment, mask: None, spent_fuel: 0, spent_items: 0 }
+    pub(crate) fn new(matcher: Matcher, environment: TokEnv, size: Size) -> Self {
+        Self { matcher, environment, mask: None, spent_fuel: 0, spent_items: 0, size }
     }
 
     /// Takes in the token that was chosen. After the last token of a grammar, only an end token is taken in.
@@ -46,7 +67,8 @@ impl Rules {
     /// Which tokens may come next: end tokens exactly where the answer may end, and nothing else where it must.
     ///
     /// # Errors
-    /// `InvalidRequest` if the grammar became too costly, or no token of the model can follow.
+    /// `InvalidRequest` if the grammar became too costly, or no token of the model can follow; `Busy` if it needs more memory
+    /// than those of other answers leave.
     pub fn mask(&mut self) -> Result<&Mask, Failure> {
         let mask = match self.mask.take() {
             Some(mask) => mask,
@@ -98,6 +120,7 @@ impl Rules {
             self.spent_items += stats.all_items as u64;
         }
         self.check_spent()?;
+        self.size.count().map_err(|error| error.into_failure(None))?;
         Ok(Mask::new(bits))
     }
 

@@ -12,6 +12,7 @@ use toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
 
 use crate::error::Error;
 use crate::limits;
+use crate::memory::GrammarMemory;
 
 /// Tokens that a tokenizer may put before a text that begins with a line break.
 const TOKENS_BEFORE: usize = 4;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) factory: ParserFactory,
     /// How many grammars are being compiled.
     compiles: AtomicUsize,
+    /// How much memory those that are compiled take.
+    pub(crate) memory: Arc<GrammarMemory>,
 }
 
 /// The right to compile, until it is dropped.
@@ -87,7 +90,18 @@ impl Vocabulary {
             .map_err(|error| refused(error.to_string()))?;
         factory.quiet();
         *factory.limits_mut() = limits::parser_limits();
-        Ok(Self { shared: Arc::new(Shared { factory, compiles: AtomicUsize::new(0) }) })
+        let (compiles, memory) = (AtomicUsize::new(0), Arc::default());
+        Ok(Self { shared: Arc::new(Shared { factory, compiles, memory }) })
+    }
+
+    /// Bytes of the tree of tokens, about.
+    pub fn tree_bytes(&self) -> usize {
+        self.shared.factory.tok_env().tok_trie().vocab_size() * limits::TREE_TOKEN_BYTES
+    }
+
+    /// Bytes of the grammars that are compiled and in use now, at most 64 MiB.
+    pub fn grammar_bytes(&self) -> usize {
+        self.shared.memory.bytes()
     }
 }
 

@@ -1,9 +1,9 @@
 //! What rules promise: ends where an answer may end, forced tokens as the tokenizer writes them, no text after a failure.
 
-mod support;
+use crate::support;
 
 use samovar_core::{Constraint, ErrorKind};
-use samovar_grammar::{Ahead, Grammar, Rules};
+use samovar_grammar::{Ahead, Grammar, Rules, Vocabulary, VocabularyToken};
 use serde_json::{Value, json};
 use support::{CALL, END, OTHER_END, longest, rules, spell, vocabulary};
 
@@ -193,10 +193,79 @@ fn the_next_mask_is_computed_ahead() {
 }
 
 #[test]
+fn grammars_are_counted_while_they_are_in_use() {
+    let vocabulary = vocabulary();
+    assert_eq!(vocabulary.grammar_bytes(), 0);
+    let constraint = schema(&json!({ "type": "object", "properties": { "a": { "type": "string" } } }));
+    let one = rules(&vocabulary, constraint.clone());
+    let of_one = vocabulary.grammar_bytes();
+    let other = rules(&vocabulary, constraint);
+    assert!(of_one > 0 && vocabulary.grammar_bytes() > of_one);
+    drop((one, other));
+    assert_eq!(vocabulary.grammar_bytes(), 0);
+}
+
+/// As many tokens as today's models have: bytes, and words of letters with and without a space before them.
+fn many_tokens() -> Vec<VocabularyToken> {
+    let bytes = (0..=u8::MAX).map(|byte| vec![byte]);
+    let words = (0..151_000_u64).map(|index| {
+        let number = index / 2 + 26;
+        let mut number = if index % 6 < 2 { number * 104_729 } else { number };
+        let mut word = Vec::new();
+        while number > 0 {
+            word.push(b'a' + (number % 26) as u8);
+            number /= 26;
+        }
+        if index % 2 == 1 {
+            word.push(b' ');
+        }
+        word.reverse();
+        word
+    });
+    let text = bytes.chain(words).map(|bytes| VocabularyToken { bytes, ..VocabularyToken::default() });
+    let end = VocabularyToken { bytes: b"</s>".to_vec(), is_control: true, is_end: true };
+    text.chain([end]).collect()
+}
+
+#[test]
+fn masks_over_a_large_vocabulary_allow_exactly_what_the_grammar_does() {
+    let tokens = many_tokens();
+    let end = tokens.len() as u32 - 1;
+    let by_bytes = |text: &[u8]| -> Vec<u32> { text.iter().map(|byte| u32::from(*byte)).collect() };
+    let vocabulary = Vocabulary::new(tokens.clone(), end, by_bytes).expect("a vocabulary");
+    let mut letters = rules(&vocabulary, Constraint::Regex("[a-f]{2,5}".to_owned()));
+    for written in 0..=5 {
+        let mask = letters.mask().expect("a mask");
+        for (id, token) in (0..).zip(&tokens) {
+            let is_text = token.bytes.len() <= 5 - written;
+            let is_text = is_text && token.bytes.iter().all(|byte| (b'a'..=b'f').contains(byte));
+            let is_allowed = if token.is_end { written >= 2 } else { is_text };
+            assert_eq!(mask.allows(id), is_allowed, "{token:?} after {written} letters");
+        }
+        if written < 5 {
+            letters.accept(u32::from(b'a')).expect("allowed");
+        }
+    }
+    let named = json!({ "type": "object", "properties": { "name": { "type": "string", "maxLength": 6 } },
+        "required": ["name"] });
+    let mut object = rules(&vocabulary, schema(&named));
+    for byte in br#"{"name":"ab"# {
+        object.accept(u32::from(*byte)).expect("allowed");
+    }
+    let mask = object.mask().expect("a mask").clone();
+    assert!(mask.count() > 1_000, "{mask:?}");
+    for (id, token) in (0..).zip(&tokens).skip(256).filter(|(_, token)| !token.is_end) {
+        assert_eq!(mask.allows(id), token.bytes.len() <= 4, "{token:?}");
+    }
+    let bytes = vocabulary.grammar_bytes();
+    assert!((1..16 << 20).contains(&bytes), "{bytes}");
+}
+
+#[test]
 fn rules_move_to_other_threads() {
     fn is_send<T: Send + 'static>() {}
     is_send::<Rules>();
     is_send::<Ahead>();
-    is_send::<samovar_grammar::Vocabulary>();
+    is_send::<Vocabulary>();
     is_send::<samovar_grammar::Pending>();
 }

@@ -1,6 +1,6 @@
 //! Grammars that are too large, wrong or hostile: each ends in a clear refusal, or in rules, within seconds.
 
-mod support;
+use crate::support;
 
 use std::time::{Duration, Instant};
 

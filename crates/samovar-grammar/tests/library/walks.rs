@@ -1,6 +1,6 @@
 //! Answers of any allowed tokens: each that ends is JSON that its schema allows.
 
-mod support;
+use crate::support;
 
 use samovar_core::Constraint;
 use serde_json::{Map, Value, json};
@@ -151,7 +151,7 @@ fn an_additional_key_is_never_a_declared_one_in_other_letters() {
 #[test]
 fn schemas_as_people_write_them_compile_and_keep_their_word() {
     let schemas: Map<String, Value> =
-        serde_json::from_str(include_str!("schemas/real.json")).expect("schemas");
+        serde_json::from_str(include_str!("../schemas/real.json")).expect("schemas");
     assert_eq!(schemas.len(), 50);
     let vocabulary = vocabulary();
     for (name, schema) in &schemas {
