@@ -8,6 +8,7 @@
 //!   bounds        what a template may use: steps, depth, output
 //!   fitting       a conversation for a template that has no system role, or takes no parts; history: tools and calls
 //!   dialect/      how the model writes thoughts and calls of tools
+//!   answer        what an answer's bytes say: text, thoughts, calls; text_gate: stop strings, whole characters
 //!   control       the control tokens of a vocabulary
 //!   marks         which of them in a rendered text the template wrote, and which people did
 //! ```
@@ -16,6 +17,7 @@
 //! This crate tokenizes nothing and calls nothing native.
 #![forbid(unsafe_code)]
 
+pub mod answer;
 mod bounds;
 mod control;
 mod conversation;
@@ -26,6 +28,7 @@ mod marks;
 mod renderer;
 mod script;
 mod template;
+mod text_gate;
 
 pub use control::ControlTokens;
 pub use renderer::{Rendered, Renderer};

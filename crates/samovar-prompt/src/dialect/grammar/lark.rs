@@ -52,6 +52,14 @@ impl<'s> Lark<'s> {
         name
     }
 
+    /// Adds a terminal with a name of its own, and gives the name.
+    pub(super) fn own_terminal(&mut self, expression: &str) -> String {
+        let name = format!("T{}", self.count);
+        self.count += 1;
+        let _ = writeln!(self.rules, "{name}: {expression}");
+        name
+    }
+
     pub(super) fn finish(self) -> String {
         self.rules
     }
@@ -77,6 +85,28 @@ impl<'s> Lark<'s> {
             }
             _ => format!("{text} {}", written(&pieces)),
         }
+    }
+
+    /// Text that a terminal matches, up to a mark, and the mark. A line break at both ends, or none, belongs to the marks.
+    pub(super) fn bounded_until(&mut self, mark: &str, value: &str) -> String {
+        let pieces = self.pieces(mark);
+        let (first, rest) = match pieces.split_first() {
+            Some((Piece::Text(first), rest)) => (Some(literal(first)), rest),
+            _ => (None, &pieces[..]),
+        };
+        let rest = written(rest);
+        let value = match &first {
+            // All of it is one terminal: the text alone would go on into the mark.
+            Some(first) => {
+                let marked = self.own_terminal(&format!("TEXT {first} TEXT"));
+                self.own_terminal(&format!("{value} & ~{marked}"))
+            }
+            None => self.own_terminal(value),
+        };
+        let plain = self.own_terminal(&format!("{value} & ~( \"\\n\" TEXT )"));
+        let whole = format!("( {plain} | \"\\n\" {value} \"\\n\" ) {}", first.unwrap_or_default());
+        let whole = self.own_terminal(whole.trim_end());
+        if rest.is_empty() { whole } else { format!("{whole} {rest}") }
     }
 
     fn pieces(&self, mark: &str) -> Vec<Piece> {

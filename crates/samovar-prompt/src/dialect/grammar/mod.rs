@@ -6,12 +6,14 @@
 //!   calls   the calls of a dialect
 //!   harmony the same in gpt-oss's channels
 //!   values  arguments by their schemas: JSON, plain text, Python
+//!   strict  what a strict schema says that plain text and Python do not keep
 //!   lark    rules, literals, marks
 //! ```
 
 mod calls;
 mod harmony;
 mod lark;
+mod strict;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -37,8 +39,8 @@ const SCHEMAS_MAX_BYTES: usize = 256 << 10;
 /// `None` where nothing binds, and where a constraint alone does: that is compiled as it is.
 ///
 /// # Errors
-/// `InvalidRequest` with the parameter at fault: too many tools or too long schemas, a chosen tool that is not there, and a
-/// constraint that does not go together with tools.
+/// `InvalidRequest` with the parameter at fault: too many tools or too long schemas, a chosen tool that is not there, a strict
+/// tool whose schema the dialect cannot keep, and a constraint that does not go together with tools.
 pub fn answer_grammar(
     dialect: &Dialect,
     chat: &Chat,
@@ -47,6 +49,7 @@ pub fn answer_grammar(
     special: &dyn Fn(&str) -> Option<u32>,
 ) -> Result<Option<String>, Failure> {
     let tools = chosen_tools(chat)?;
+    tools.iter().try_for_each(|tool| strict::check(tool, &dialect.calls.form))?;
     if tools.is_empty() && constraint.is_none() {
         return Ok(None);
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::lark::{Lark, literal};
+use super::strict;
 use crate::dialect::reader::tools::{Kinds, Tool};
 
 /// Where a schema keeps what its parts refer to.
@@ -147,8 +148,11 @@ pub(super) fn properties(tool: &Tool) -> Option<Vec<Property<'_>>> {
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    let properties = schema.get("properties")?.as_object()?;
-    let each = properties.iter().map(|(name, own)| Property {
+    let named = schema.get("properties").and_then(Value::as_object);
+    if named.is_none() && schema.get("additionalProperties") != Some(&Value::Bool(false)) {
+        return None;
+    }
+    let each = named.into_iter().flatten().map(|(name, own)| Property {
         name,
         schema: own,
         root: schema,
@@ -183,7 +187,7 @@ fn refers_within(value: &Value) -> bool {
 }
 
 /// The strings that are allowed, where they are listed.
-fn choices(schema: &Value) -> Option<Vec<&str>> {
+pub(super) fn choices(schema: &Value) -> Option<Vec<&str>> {
     let single = schema.get("const").map(std::slice::from_ref);
     let values = single.or_else(|| schema.get("enum")?.as_array().map(Vec::as_slice))?;
     values.iter().map(Value::as_str).collect::<Option<Vec<_>>>().filter(|choices| !choices.is_empty())
@@ -201,6 +205,13 @@ pub(super) fn tagged(
         return format!("WS? ( {} ) WS? {}", choices.join(" | "), lark.mark(after_value));
     }
     if Kinds::of(property.schema).is_text() {
+        let lengths = strict::lengths(property.schema).map(|lengths| format!("/(.|\\n){lengths}/"));
+        let bounds = lengths.into_iter().chain(strict::pattern(property.schema));
+        let bounds: Vec<String> =
+            bounds.filter(|_| is_strict).map(|bound| lark.own_terminal(&bound)).collect();
+        if !bounds.is_empty() {
+            return lark.bounded_until(after_value, &bounds.join(" & "));
+        }
         return lark.text_until(after_value, "TEXT");
     }
     // Each of them takes all definitions along.
@@ -229,12 +240,19 @@ pub(super) fn python(lark: &mut Lark<'_>, tool: &Tool) -> String {
         lark.rule_once("PYNAME", "/[A-Za-z_][A-Za-z0-9_]{0,63}/");
         return "( PYNAME \"=\" pyvalue ( \", \" PYNAME \"=\" pyvalue )* )?".to_owned();
     };
-    let (required, others): (Vec<_>, Vec<_>) = properties.iter().partition(|property| property.is_required);
-    let argument = |property: &&Property<'_>| {
-        format!("{} {}", literal(&format!("{}=", property.name)), python_value(property.schema))
-    };
-    let required: Vec<String> = required.iter().map(argument).collect();
-    let others: Vec<String> = others.iter().map(argument).collect();
+    let mut written = Vec::new();
+    for Property { name, schema, is_required, .. } in properties {
+        let value = python_value(lark, schema, tool.is_strict);
+        written.push((format!("{} {value}", literal(&format!("{name}="))), is_required));
+    }
+    python_fields(lark, written)
+}
+
+/// Arguments, or fields of an object, each with whether it must be there.
+fn python_fields(lark: &mut Lark<'_>, fields: Vec<(String, bool)>) -> String {
+    let (required, others): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(_, is_required)| *is_required);
+    let [required, others] =
+        [required, others].map(|fields| fields.into_iter().map(|(field, _)| field).collect::<Vec<_>>());
     if !required.is_empty() {
         let mut written = required.join(" \", \" ");
         for argument in others {
@@ -252,11 +270,15 @@ pub(super) fn python(lark: &mut Lark<'_>, tool: &Tool) -> String {
     if choices.is_empty() { "\"\"".to_owned() } else { format!("( {} )?", choices.join(" | ")) }
 }
 
-fn python_value(schema: &Value) -> String {
+/// A value as Python writes it. All of it is as the schema of a strict tool says, and otherwise its kind alone.
+fn python_value(lark: &mut Lark<'_>, schema: &Value, is_strict: bool) -> String {
     if let Some(choices) = choices(schema) {
         let choices: Vec<String> =
             choices.into_iter().map(|choice| literal(&Value::from(choice).to_string())).collect();
         return format!("( {} )", choices.join(" | "));
+    }
+    if is_strict && let Some(value) = strict_python_value(lark, schema) {
+        return value;
     }
     match schema.get("type").and_then(Value::as_str) {
         Some("string") => "PYSTRING".to_owned(),
@@ -266,5 +288,58 @@ fn python_value(schema: &Value) -> String {
         Some("array") => "pylist".to_owned(),
         Some("object") => "pydict".to_owned(),
         _ => "pyvalue".to_owned(),
+    }
+}
+
+/// What a strict schema says beyond the kind of a value, where it does.
+fn strict_python_value(lark: &mut Lark<'_>, schema: &Value) -> Option<String> {
+    let one_of = |choices: Vec<String>| format!("( {} )", choices.join(" | "));
+    if let Some(choices) = schema.get("anyOf").and_then(Value::as_array) {
+        return Some(one_of(choices.iter().map(|choice| python_value(lark, choice, true)).collect()));
+    }
+    if let Some(Value::Array(kinds)) = schema.get("type") {
+        let mut schema = schema.clone();
+        let mut of_kind = |kind: &Value| {
+            schema["type"] = kind.clone();
+            python_value(lark, &schema, true)
+        };
+        return Some(one_of(kinds.iter().map(&mut of_kind).collect()));
+    }
+    match schema.get("type").and_then(Value::as_str) {
+        Some("null") => Some("\"None\"".to_owned()),
+        Some("string") => {
+            let lengths = strict::lengths(schema)?;
+            let double = format!(r#"/"([^"\\\n]|\\["\\nt]){lengths}"/"#);
+            let single = format!(r"/'([^'\\\n]|\\['\\nt]){lengths}'/");
+            Some(lark.own_rule("", &format!("{double} | {single}")))
+        }
+        Some("array") => {
+            let items = schema.get("items").filter(|items| items.is_object())?;
+            let item = python_value(lark, items, true);
+            let item = lark.own_rule("", &item);
+            Some(format!("\"[\" ( {item} ( \", \" {item} )* )? \"]\""))
+        }
+        Some("object") => {
+            let properties = schema.get("properties")?.as_object()?;
+            let required: Vec<&str> = schema
+                .get("required")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            let mut fields = Vec::new();
+            for (name, own) in properties {
+                let value = python_value(lark, own, true);
+                let mut key = literal(&format!("{}: ", Value::from(name.as_str())));
+                if name.chars().all(|c| c.is_alphanumeric() || c == '_') {
+                    key = format!("( {key} | {} )", literal(&format!("'{name}': ")));
+                }
+                fields.push((format!("{key} {value}"), required.contains(&name.as_str())));
+            }
+            let fields = python_fields(lark, fields);
+            Some(format!("\"{{\" {fields} \"}}\""))
+        }
+        _ => None,
     }
 }

@@ -1,0 +1,4 @@
+//! Templates as they are published, from `tests/corpus`.
+
+mod dialects;
+mod transformers;
