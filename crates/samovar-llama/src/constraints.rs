@@ -1,8 +1,8 @@
 //! From what a request says about its answer to rules: compiled on the thread that takes the request, never on the one that
 //! decodes.
 //!
-//! A vocabulary as masks need it is read once for a model, with the first request that binds its answer; so is the thread
-//! started that computes masks.
+//! A vocabulary as masks need it is read with the first request that binds its answer, and kept until the model is parked; the
+//! thread that computes masks is started then, too.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -16,10 +16,14 @@ use crate::error::Error;
 use crate::reading::AnswerForm;
 use crate::vocabulary::{Bounds, Control, Vocabulary};
 
+/// A vocabulary as masks need it, once it is read.
+type ReadVocabulary = OnceLock<Result<samovar_grammar::Vocabulary, Failure>>;
+
 /// What binds the answers of one loaded model.
 #[derive(Default)]
 pub(crate) struct Constraints {
-    vocabulary: OnceLock<Result<samovar_grammar::Vocabulary, Failure>>,
+    /// Replaced when it is forgotten; the lock is held for that alone, and not while it is read.
+    vocabulary: Mutex<Arc<ReadVocabulary>>,
     ahead: Mutex<Option<Arc<Ahead>>>,
 }
 
@@ -75,9 +79,28 @@ impl Constraints {
         model: &Arc<LlamaModel>,
         control: &dyn PromptControl,
     ) -> Result<(Rules, Arc<Ahead>), Failure> {
-        let vocabulary = self.vocabulary.get_or_init(|| read(texts, model)).as_ref().map_err(Clone::clone)?;
+        let place = self.place();
+        let vocabulary = place.get_or_init(|| read(texts, model)).as_ref().map_err(Clone::clone)?;
         let rules = vocabulary.compile(&grammar.source, grammar.param, &|| control.is_wanted())?;
         Ok((rules, self.ahead()?))
+    }
+
+    /// Bytes of the vocabulary, once it is read, and of what binds answers now.
+    pub(crate) fn bytes(&self) -> u64 {
+        let place = self.place();
+        let read = place.get().and_then(|vocabulary| vocabulary.as_ref().ok());
+        read.map_or(0, |vocabulary| (vocabulary.tree_bytes() + vocabulary.grammar_bytes()) as u64)
+    }
+
+    /// Gives the vocabulary back. What still binds an answer keeps it until that ends.
+    pub(crate) fn forget(&self) {
+        // It is dropped when the lock is free again.
+        let _forgotten = std::mem::take(&mut *self.vocabulary.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Where the vocabulary is, or will be once it is read.
+    fn place(&self) -> Arc<ReadVocabulary> {
+        Arc::clone(&self.vocabulary.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The thread that computes masks, started if there is none.

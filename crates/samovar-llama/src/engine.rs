@@ -1,10 +1,16 @@
 //! llama.cpp as an engine of Samovar.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use samovar_core::embedding::Pooling;
-use samovar_core::port::{Capabilities, Engine, EngineId, EngineInfo, Instance, LoadRequest, PackRequest};
-use samovar_core::{Descriptor, Failure, Footprint, Format, Layout, LoadOptions, Speed, format};
+use samovar_core::port::{
+    Capabilities, Converter, Engine, EngineId, EngineInfo, Instance, LoadRequest, PackRequest, PreparePlan,
+    PrepareRequest, Preparer,
+};
+use samovar_core::{
+    Descriptor, ErrorKind, Failure, Footprint, Format, Layout, LoadOptions, Quantization, Speed, format,
+};
 
 use crate::build_info::{AmxState, build_info};
 use crate::embed;
@@ -13,6 +19,7 @@ use crate::footprint;
 use crate::instance::LlamaInstance;
 use crate::packed::{self, Packing};
 use crate::plan::LoadPlan;
+use crate::prepare;
 use crate::threads::Peers;
 
 /// Runs GGUF models through llama.cpp on the CPU. Cheap to make; the native library is initialized once
@@ -22,6 +29,8 @@ pub struct LlamaEngine {
     info: EngineInfo,
     /// Instances of this engine that compute at the same time share the cores.
     peers: Arc<Peers>,
+    /// Reads models as they are published.
+    converter: Option<Arc<dyn Converter>>,
 }
 
 impl LlamaEngine {
@@ -34,7 +43,21 @@ impl LlamaEngine {
             name: format!("llama.cpp {} (llama-cpp-2 {})", build.llama_cpp, build.binding),
             formats: vec![Format::Gguf],
         };
-        Self { info, peers: Arc::default() }
+        Self { info, peers: Arc::default(), converter: None }
+    }
+
+    /// The same, and it prepares what this converter reads.
+    #[must_use]
+    pub fn converting(self, converter: Arc<dyn Converter>) -> Self {
+        Self { converter: Some(converter), ..self }
+    }
+
+    fn converter(&self) -> Result<&dyn Converter, Failure> {
+        self.converter.as_deref().ok_or_else(|| {
+            Failure::new(ErrorKind::Unsupported, "this build converts no published models")
+                .with_param("model")
+                .with_hint("take a repository with GGUF files; many models have one whose name ends in -GGUF")
+        })
     }
 }
 
@@ -147,6 +170,21 @@ impl Engine for LlamaEngine {
         let plan = LoadPlan::new(request.descriptor, request.options)?;
         check_parts(request)?;
         Ok(packed::calibrate(request, &plan)?)
+    }
+
+    fn preparer(&self) -> Option<Preparer> {
+        let (converter, build) = (self.converter.as_ref()?, build_info());
+        let key =
+            format!("converter-{}-llama.cpp-{}-ggml-{}", converter.version(), build.llama_cpp, build.ggml);
+        Some(Preparer { engine: self.info.id.clone(), key })
+    }
+
+    fn plan_preparation(&self, folder: &Path, quantization: Quantization) -> Result<PreparePlan, Failure> {
+        prepare::plan(self.converter()?, folder, quantization)
+    }
+
+    fn prepare(&self, request: PrepareRequest<'_>) -> Result<u64, Failure> {
+        prepare::prepare(self.converter()?, request)
     }
 
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {

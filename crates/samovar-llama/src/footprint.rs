@@ -10,7 +10,8 @@
 //! given back.
 //!
 //! Both are what an instance holds when all its cells are in use and prompts come in full batches; short
-//! of that the kernel counts less, because untouched pages cost nothing.
+//! of that the kernel counts less, because untouched pages cost nothing. What grammars take is no part of them: it is counted
+//! while it is there (`constraints`).
 //!
 //! *Source* of the constants: the buffer sizes that llama.cpp logs for a 1.1B, a 0.5B and the demo model
 //! at 2,304 and 16,640 cells, which the formulas meet within 2 %; the kernel's count of anonymous memory;

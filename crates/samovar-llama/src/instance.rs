@@ -229,7 +229,9 @@ impl Instance for LlamaInstance {
         // Requests that still run end with this: they need not finish their step.
         self.published.interrupt();
         self.send(Command::Park(reply)).inspect_err(|_| self.published.interrupted())?;
-        Ok(answer.recv().map_err(|_| Error::Gone)??)
+        answer.recv().map_err(|_| Error::Gone)??;
+        self.constraints.forget();
+        Ok(())
     }
 
     fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
@@ -242,7 +244,8 @@ impl Instance for LlamaInstance {
     }
 
     fn measure(&self) -> Measurement {
-        self.published.measurement()
+        let measured = self.published.measurement();
+        Measurement { held_bytes: measured.held_bytes + self.constraints.bytes(), ..measured }
     }
 
     fn share_cores(&self, cores: Cores) {

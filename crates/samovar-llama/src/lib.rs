@@ -11,13 +11,14 @@
 //!   native, log   calls outside the safe binding               ├─ context    the native side of it
 //!   ticket        what travels between them                    └─ slot       one request
 //!   prefix_command, saved  the state of finished requests, in files
+//!   prepare       a published model becomes a GGUF file               │
 //!   threads/      with how many threads a step computes               │
-//!   published     numbers that others read                          ├─ sampler, select   the next token
+//!   published     numbers that others read                          ├─ sampler           the next token
 //!   constraints   what an answer must look like, compiled           ├─ binding           which may come, which must
 //!   speculate/    more than one token per step                      ├─ drafts            which may be guessed
 //!   drafter       a draft model, which guesses them                 │
 //!   prompts, reading  a conversation, and how its answer is read    ├─ logprobs          its probability
-//!   last_event    how an answer ends                                └─ answer, stop, thought   its text
+//!   last_event    how an answer ends                                └─ thought           how long it thinks
 //! ```
 //!
 //! One thread owns a model's context and no other thread touches it; the async side sees channels only. This
@@ -31,7 +32,6 @@
 
 mod adapter_set;
 mod adapters;
-mod answer;
 mod batch;
 mod binding;
 mod build_info;
@@ -54,16 +54,15 @@ mod packed;
 mod plan;
 mod prefix;
 mod prefix_command;
+mod prepare;
 mod prompts;
 mod published;
 mod reading;
 mod sampler;
 mod saved;
 mod schedule;
-mod select;
 mod slot;
 mod speculate;
-mod stop;
 mod thought;
 mod thread;
 mod threads;

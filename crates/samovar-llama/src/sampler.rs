@@ -9,17 +9,16 @@
 //! and look every token up in the penalties' table; here bias and penalties touch only the tokens they
 //! concern, and the native chain sees only the survivors of top-k.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
-use samovar_core::Sampling;
+use samovar_core::penalties::Penalties;
+use samovar_core::{Sampling, logits};
 
 use crate::binding::Allowed;
-use crate::select;
 
 /// The choosing part of one request.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ impl Sampler {
     /// Takes note of a token of the prompt or the answer.
     pub(crate) fn accept(&mut self, token: LlamaToken) {
         if let Some(penalties) = &mut self.penalties {
-            penalties.accept(token);
+            penalties.accept(token.0 as u32);
         }
     }
 
@@ -88,12 +87,12 @@ impl Sampler {
 
     fn choose(&mut self, logits: &[f32]) -> Option<LlamaToken> {
         let Some(chain) = &mut self.chain else {
-            return select::largest(logits).map(|token| LlamaToken(token as i32));
+            return logits::largest(logits).map(|token| LlamaToken(token as i32));
         };
         let data = &mut self.candidates.data;
         data.clear();
         if self.top_k > 0 && self.top_k < logits.len() {
-            let best = select::top(logits, self.top_k);
+            let best = logits::top(logits, self.top_k);
             data.extend(best.into_iter().map(|(token, logit)| candidate(token, logit)));
         } else {
             let all = logits.iter().enumerate().filter(|(_, logit)| **logit > f32::NEG_INFINITY);
@@ -138,61 +137,6 @@ fn random_seed() -> u32 {
 /// llama.cpp reads the largest seed as "take one from the clock"; ours mean what they say.
 fn plain_seed(seed: u32) -> u32 {
     seed.min(u32::MAX - 1)
-}
-
-/// Penalties on tokens that occurred lately.
-#[derive(Debug)]
-struct Penalties {
-    repeat: f32,
-    frequency: f32,
-    presence: f32,
-    window: usize,
-    recent: std::collections::VecDeque<LlamaToken>,
-    counts: HashMap<LlamaToken, u32>,
-}
-
-impl Penalties {
-    /// `None` when the settings penalize nothing.
-    #[allow(clippy::float_cmp, reason = "off is exactly these values")]
-    fn new(sampling: &Sampling) -> Option<Self> {
-        let is_off = sampling.repeat_penalty == 1.0
-            && sampling.frequency_penalty == 0.0
-            && sampling.presence_penalty == 0.0;
-        if is_off || sampling.repeat_last_tokens == 0 {
-            return None;
-        }
-        Some(Self {
-            repeat: sampling.repeat_penalty,
-            frequency: sampling.frequency_penalty,
-            presence: sampling.presence_penalty,
-            window: sampling.repeat_last_tokens as usize,
-            recent: std::collections::VecDeque::new(),
-            counts: HashMap::new(),
-        })
-    }
-
-    fn accept(&mut self, token: LlamaToken) {
-        if self.recent.len() == self.window {
-            let left = self.recent.pop_front().expect("invariant: a window holds at least one token");
-            let count = self.counts.get_mut(&left).expect("invariant: a recent token is counted");
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&left);
-            }
-        }
-        self.recent.push_back(token);
-        *self.counts.entry(token).or_default() += 1;
-    }
-
-    /// *Source:* llama.cpp's `llama_sampler_penalties_apply`.
-    fn apply(&self, logits: &mut [f32]) {
-        for (token, &count) in &self.counts {
-            let Some(logit) = logits.get_mut(token.0 as usize) else { continue };
-            // The papers divide; that would favour tokens with negative logits.
-            *logit = if *logit <= 0.0 { *logit * self.repeat } else { *logit / self.repeat };
-            *logit -= count as f32 * self.frequency + self.presence;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -305,26 +249,5 @@ mod tests {
         assert_eq!(sampler.sample(&logits, None), Some(LlamaToken(2)));
         sampler.accept(LlamaToken(2));
         assert_eq!(sampler.sample(&logits, None), Some(LlamaToken(0)), "the first left the window");
-    }
-
-    #[test]
-    fn penalties_are_llama_cpps() {
-        let sampling = Sampling {
-            repeat_penalty: 2.0,
-            frequency_penalty: 0.5,
-            presence_penalty: 0.25,
-            ..Sampling::greedy()
-        };
-        let mut penalties = Penalties::new(&sampling).unwrap();
-        penalties.accept(LlamaToken(0));
-        penalties.accept(LlamaToken(0));
-        penalties.accept(LlamaToken(1));
-        let mut logits = [4.0, -1.0, 3.0];
-        penalties.apply(&mut logits);
-        let expected = [4.0 / 2.0 - 1.25, -2.0 - 0.75, 3.0];
-        assert!(
-            logits.iter().zip(expected).all(|(ours, llama): (&f32, f32)| (ours - llama).abs() < 1e-6),
-            "{logits:?}"
-        );
     }
 }

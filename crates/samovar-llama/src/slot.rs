@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use llama_cpp_2::token::LlamaToken;
 use samovar_core::generation::may_tell_progress;
 use samovar_core::{Completion, Failure, FinishReason, Scope, TokenEvent, TokenLogprob, Usage};
+use samovar_prompt::answer::{Answer, Words};
 
 use crate::adapter_set::AdapterSet;
-use crate::answer::{Answer, Words};
 use crate::binding::Binding;
 use crate::drafts::Drafts;
 use crate::kv::{Computed, Sequence};

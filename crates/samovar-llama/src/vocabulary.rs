@@ -18,6 +18,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use memchr::memmem::Finder;
+use samovar_core::format::gguf::{SPACE_FIRST, SPACE_PREFIX};
 use samovar_core::port::PromptControl;
 use samovar_prompt::ControlTokens;
 
@@ -51,6 +52,8 @@ pub(crate) struct Vocabulary {
     eos: Option<LlamaToken>,
     /// A text is cut into words before it is read.
     has_words: bool,
+    /// A space is put before the beginning of a text, unless it begins with one. llama.cpp puts none then.
+    is_space_first: bool,
     /// Its words are read one by one, and know nothing of each other.
     is_word_piece: bool,
     /// Bytes of text that one token stands for at most; nothing where text may vanish.
@@ -164,6 +167,7 @@ impl Vocabulary {
             bos,
             eos,
             has_words: tokenizer == Tokenizer::BytePair,
+            is_space_first: model.meta_val_str(SPACE_PREFIX).is_ok_and(|how| how == SPACE_FIRST),
             is_word_piece,
             longest_bytes: (keeps_all && !may_vanish && longest > 0).then_some(longest),
         }
@@ -235,7 +239,15 @@ impl Vocabulary {
             }
             match piece {
                 Piece::Special(token) => tokens.push(*token),
-                Piece::Text(range) => self.read_within(model, &text[range.clone()], &mut tokens, bounds)?,
+                Piece::Text(range) => {
+                    let part = &text[range.clone()];
+                    let has_space = part.starts_with([' ', '\u{2581}']);
+                    if self.is_space_first && range.start == 0 && !has_space {
+                        self.read_within(model, &format!(" {part}"), &mut tokens, bounds)?;
+                    } else {
+                        self.read_within(model, part, &mut tokens, bounds)?;
+                    }
+                }
             }
             bounds.check(tokens.len())?;
             if bounds.are_enough(tokens.len()) {

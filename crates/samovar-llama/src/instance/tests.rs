@@ -115,6 +115,28 @@ fn rules_do_not_keep_a_model_that_is_unloaded() {
     drop(rules);
 }
 
+#[test]
+fn grammars_are_counted_while_they_are_there_and_their_tree_of_tokens_until_the_model_is_parked() {
+    let (plain, bound) = (load(), load());
+    let held = || bound.measure().held_bytes - plain.measure().held_bytes;
+    assert_eq!(held(), 0, "nothing is reserved");
+    let texts = bound.prompts.vocabulary();
+    let constraint = Constraint::Regex("(a|b)c".to_owned());
+    let grammar = AnswerGrammar::of(Some(&constraint), None, texts).unwrap().unwrap();
+    let compile =
+        || bound.constraints.compile(&grammar, texts, bound.model(), &Unconfined).map(|(rules, _)| rules);
+    let tree = u64::from(gguf::inspect(Path::new(DEMO)).unwrap().vocabulary) * 400;
+    let rules = compile().unwrap();
+    assert!(held() > tree);
+    drop(rules);
+    assert_eq!(held(), tree);
+    for instance in [&plain, &bound] {
+        instance.park().unwrap();
+    }
+    assert_eq!(held(), 0);
+    assert!(compile().is_ok() && held() == tree, "it is read again");
+}
+
 /// Two tokens of plain letters.
 fn two_tokens(instance: &LlamaInstance) -> [u32; 2] {
     let tokens = instance.tokenize("Once upon a time", false, false).unwrap();

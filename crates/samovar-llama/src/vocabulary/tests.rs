@@ -254,3 +254,19 @@ fn the_ends_of_a_text_are_cut_at_characters() {
         assert_eq!(beginning.len(), ending.len());
     }
 }
+
+#[test]
+fn a_space_is_put_before_the_beginning_of_a_text_and_not_behind_control_tokens() {
+    let writer = with_specials(LlamaShape::TINY, &SPECIALS);
+    let writer = writer.boolean("tokenizer.ggml.add_space_prefix", false).text(SPACE_PREFIX, SPACE_FIRST);
+    let model = write(&writer);
+    let vocabulary = Vocabulary::of(&model);
+    let plain = |text: &str| model.vocab().tokenize(text.as_bytes(), false, false);
+    let read = |text: &str| {
+        vocabulary.tokenize(&model, text, Control::Everywhere, false, ANY).expect("it is tokenized")
+    };
+    assert_eq!(read("the fox"), plain(" the fox"));
+    assert_eq!(read(" the fox"), plain(" the fox"));
+    assert_eq!(read("<|user|>the fox")[1..], plain("the fox"));
+    assert_ne!(plain("the fox"), plain(" the fox"));
+}

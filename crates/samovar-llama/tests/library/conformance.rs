@@ -1,6 +1,6 @@
 //! The suite that every engine passes, in the layouts and KV types that users can choose.
 
-mod support;
+use crate::support;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! A model in several files answers as the same model in one.
 
-mod support;
+use crate::support;
 
 use std::path::PathBuf;
 use std::sync::Arc;

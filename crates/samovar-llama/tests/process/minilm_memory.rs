@@ -1,7 +1,7 @@
 //! Predicted memory of a real embedder against what the kernel says.
 #![cfg(target_os = "linux")]
 
-mod support;
+use crate::support;
 
 use samovar_core::embedding::EmbedInput;
 use samovar_core::port::Engine;
@@ -12,9 +12,9 @@ use support::minilm;
 /// Page tables, heap fragments, the test harness itself.
 const SLACK_BYTES: u64 = 16 << 20;
 
-/// One test, so that nothing else in the process loads meanwhile.
 #[test]
 fn no_more_memory_is_held_than_was_predicted() {
+    let _alone = crate::alone();
     let Some(model) = minilm::find() else { return };
     let descriptor = model.descriptor("f32");
     let options = minilm::options(&descriptor);

@@ -3,7 +3,7 @@
 //! Its files are in the folder that `SAMOVAR_TEST_MINILM` names, where `tools/minilm_gguf.py` writes them (`./dev test` does
 //! that); without it these tests say so and are skipped.
 
-mod support;
+use crate::support;
 
 use samovar_core::ErrorKind;
 use samovar_core::embedding::{EmbedInput, EmbedOutput, EmbedRequest, Pooling, Truncate, Urgency};

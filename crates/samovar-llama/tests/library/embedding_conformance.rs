@@ -1,6 +1,6 @@
 //! The suite that every engine passes which makes vectors or scores, for an encoder, a reranker and a decoder.
 
-mod support;
+use crate::support;
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};

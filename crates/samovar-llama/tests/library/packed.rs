@@ -1,6 +1,6 @@
 //! Packed files through the engine: what they give, and what becomes of those that are no good.
 
-mod support;
+use crate::support;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
 //! Several tokens in one step: the answer is the same as with one after the other.
 
-mod support;
+use crate::support;
 
 use std::path::Path;
 use std::sync::Arc;

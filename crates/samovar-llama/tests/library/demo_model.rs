@@ -1,6 +1,6 @@
 //! The engine reads the demo model as its trainer did: ids, greedy tokens, logits.
 
-mod support;
+use crate::support;
 
 use samovar_core::generation::{GenerationRequest, Prompt, Sampling, TokenEvent};
 use serde::Deserialize;

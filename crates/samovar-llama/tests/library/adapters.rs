@@ -1,6 +1,6 @@
 //! Adapters change the answers of requests that name them and of no others.
 
-mod support;
+use crate::support;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

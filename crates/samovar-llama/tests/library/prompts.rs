@@ -1,7 +1,7 @@
 //! Conversations on their way to tokens: what the template wrote and what people did, what cannot fit, and templates that
 //! refuse or do not work.
 
-mod support;
+use crate::support;
 
 use samovar_core::port::{Instance, Unconfined};
 use samovar_core::{Chat, ErrorKind, GenerationRequest, Prompt, Sampling};

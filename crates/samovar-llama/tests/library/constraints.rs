@@ -1,6 +1,6 @@
 //! Answers that are bound: they are what the constraint says, whatever the model would say, or the request is refused.
 
-mod support;
+use crate::support;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Loads that fail, are cancelled, or run side by side; and what they say.
 
-mod support;
+use crate::support;
 
 use std::io::Write;
 use std::sync::Arc;

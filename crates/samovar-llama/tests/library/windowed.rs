@@ -1,6 +1,6 @@
 //! Models whose attention looks back a window of tokens only: what the cache has lost of a prefix is computed anew.
 
-mod support;
+use crate::support;
 
 use std::sync::Arc;
 

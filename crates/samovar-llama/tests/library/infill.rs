@@ -1,6 +1,6 @@
 //! Gaps in texts, on models whose vocabulary has the tokens for them.
 
-mod support;
+use crate::support;
 
 use std::sync::Arc;
 

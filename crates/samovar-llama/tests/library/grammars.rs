@@ -365,6 +365,59 @@ fn arguments_are_those_of_the_schema_in_objects_within_it_too() {
 }
 
 #[test]
+fn a_strict_tool_is_kept_to_the_lengths_and_patterns_of_its_texts_in_tags_and_in_python() {
+    let tools = r#"[{"name": "book", "strict": true, "parameters": {"type": "object", "properties": {
+        "city": {"type": "string", "minLength": 2, "maxLength": 5}, "code": {"type": "string", "pattern": "^[A-Z]{2}[0-9]+$"}},
+        "required": ["city"], "additionalProperties": false}}]"#;
+    let in_tags =
+        |arguments: &str| format!("<tool_call>\n<function=book>\n{arguments}\n</function>\n</tool_call>");
+    let argument = |name: &str, value: &str| format!("<parameter={name}>{value}</parameter>");
+    let city = argument("city", "\nOslo\n");
+    let coder = tagged(["<function=", ">", "<parameter=", ">", "</parameter>", "</function>"]);
+    let coder = calls(None, marks("<tool_call>", "</tool_call>"), coder);
+    let chat_of = |tools: &str| Chat { tools: Some(tools.to_owned()), ..chat(ToolChoice::Required) };
+    for model in models() {
+        let grammar = model.grammar(&dialect(&coder, false), &chat_of(tools), None).expect("a grammar");
+        for (arguments, is_allowed) in [
+            (city.clone(), true),
+            (argument("city", "Oslo"), true),
+            (argument("city", "\nOs</p\n"), true),
+            (argument("city", "\nO\n"), false),
+            (argument("city", "\nBergen\n"), false),
+            (argument("city", "Bergen"), false),
+            (format!("{city}\n{}", argument("code", "\nNO47\n")), true),
+            (format!("{city}\n{}", argument("code", "\nNO\n")), false),
+            (format!("{city}\n{}", argument("code", "\nno47\n")), false),
+        ] {
+            let answer = in_tags(&arguments);
+            assert_eq!(model.allows(&grammar, &answer), is_allowed, "{answer}\n{grammar:?}");
+        }
+        let loose = tools.replace("\"strict\": true, ", "");
+        let loose = model.grammar(&dialect(&coder, false), &chat_of(&loose), None).expect("a grammar");
+        assert!(model.allows(&loose, &in_tags(&argument("city", "\nBergen\n"))));
+        let nested = r#"[{"name": "book", "strict": true, "parameters": {"type": "object", "properties": {
+            "city": {"type": "string", "maxLength": 5}, "days": {"type": "array", "items": {"type": "integer"}},
+            "who": {"type": "object", "properties": {"name": {"type": ["string", "null"]}}, "required": ["name"]}},
+            "required": ["city"], "additionalProperties": false}}]"#;
+        let python = dialect(&calls(None, None, Form::Python), false);
+        let grammar = model.grammar(&python, &chat_of(nested), None).expect("a grammar");
+        for (arguments, is_allowed) in [
+            (r#"city="Oslo""#, true),
+            (r#"city="Bergen""#, false),
+            (r#"city="Oslo", days=[1, 2]"#, true),
+            (r#"city="Oslo", days=["1"]"#, false),
+            (r#"city="Oslo", who={"name": None}"#, true),
+            (r#"city="Oslo", who={'name': 'Ann'}"#, true),
+            (r#"city="Oslo", who={}"#, false),
+            (r#"city="Oslo", who={"name": 5}"#, false),
+        ] {
+            let answer = format!("[book({arguments})]");
+            assert_eq!(model.allows(&grammar, &answer), is_allowed, "{answer}\n{grammar:?}");
+        }
+    }
+}
+
+#[test]
 fn channels_are_compiled_and_allow_what_models_write() {
     let harmony = dialect(&calls(None, None, Form::Harmony), false);
     let thought = "<|channel|>analysis<|message|>hm <b<|end|><|start|>assistant";

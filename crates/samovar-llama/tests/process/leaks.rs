@@ -1,7 +1,7 @@
 //! What is loaded and unloaded, parked and resumed, leaves nothing behind.
 #![cfg(target_os = "linux")]
 
-mod support;
+use crate::support;
 
 use samovar_core::LoadOptions;
 
@@ -16,9 +16,9 @@ fn threads() -> u64 {
     support::process_status("Threads")
 }
 
-/// One test, so that nothing else in the process loads meanwhile.
 #[test]
 fn two_hundred_rounds_leave_nothing_behind() {
+    let _alone = crate::alone();
     let options = LoadOptions { context_tokens: 256, slots: 2, ..support::options() };
     let answer = |instance: &_| {
         let request = support::greedy(support::text("Once upon a time"), 4);

@@ -1,6 +1,6 @@
 //! Prompt state in files: across loads, beside running requests, and for the right model only.
 
-mod support;
+use crate::support;
 
 use std::time::Instant;
 

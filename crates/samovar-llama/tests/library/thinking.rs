@@ -1,6 +1,6 @@
 //! Conversations with a model that thinks before it answers: what is thought, what is said, and how long a thought may be.
 
-mod support;
+use crate::support;
 
 use std::sync::Arc;
 

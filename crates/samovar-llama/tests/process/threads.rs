@@ -1,8 +1,8 @@
 //! A share of the cores is kept from the next step on, in the middle of an answer, and given back in the same way.
 
-mod support;
+use crate::support;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use samovar_core::cores::{CoreWatch, Cores, ThreadsWhy};
@@ -11,9 +11,6 @@ use samovar_core::port::Instance;
 use samovar_core::{LoadOptions, ThreadUse, TokenEvent};
 
 use support::{collect, greedy, load, options, process_status, start, text};
-
-/// These tests look at the whole process: one at a time.
-static PROCESS: Mutex<()> = Mutex::new(());
 
 /// Reads the next event of an answer; `false` when that is its end.
 fn next(answer: &mut Generation) -> bool {
@@ -44,7 +41,7 @@ fn read_until(
 
 #[test]
 fn a_share_is_kept_while_it_answers_and_given_back() {
-    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = crate::alone();
     let mut watch = CoreWatch::new();
     if watch.cores() < 2 {
         support::skipped("there is one core");
@@ -79,7 +76,7 @@ fn a_share_is_kept_while_it_answers_and_given_back() {
 
 #[test]
 fn threads_do_not_pile_up_and_none_spins_when_nobody_asks() {
-    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = crate::alone();
     let instance = load(&LoadOptions { threads: 6, context_tokens: 2048, slots: 1, ..options() });
     let before = process_status("Threads");
     for share in [6, 5, 4, 3, 2, 1, 2, 3, 4, 5, 6] {

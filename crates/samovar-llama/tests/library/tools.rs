@@ -1,6 +1,6 @@
 //! Conversations with tools: calls that must be made are made, by their schemas, and nothing of how they are written is text.
 
-mod support;
+use crate::support;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Vectors and scores of texts by small models with random weights: encoders, and decoders that write text as well.
 
-mod support;
+use crate::support;
 
 use std::path::PathBuf;
 use std::sync::Arc;

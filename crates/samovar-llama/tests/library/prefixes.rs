@@ -1,7 +1,7 @@
 //! What is computed once and shared: between requests that arrive together, one after another, and under
 //! pressure.
 
-mod support;
+use crate::support;
 
 use samovar_core::{GenerationRequest, LoadOptions, Prompt, Scope, Usage};
 use support::{collect, greedy, load, options, start};
