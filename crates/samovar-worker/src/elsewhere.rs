@@ -1,9 +1,13 @@
 //! Systems that are not Linux: there are no workers, and a caller that asks for one is told.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use samovar_core::port::{Capabilities, Engine, EngineId, EngineInfo, Instance, LoadRequest, PackRequest};
-use samovar_core::{Cost, Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Speed};
+use samovar_core::port::{
+    Capabilities, Engine, EngineId, EngineInfo, Instance, LoadRequest, PackRequest, PreparePlan,
+    PrepareRequest, Preparer, PublishedFacts,
+};
+use samovar_core::{Cost, Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Quantization, Speed};
 
 use crate::config::WorkerConfig;
 use crate::stats::WorkerStats;
@@ -83,6 +87,22 @@ impl Engine for WorkerEngine {
     }
 
     fn calibrate(&self, _: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
+        match *self {}
+    }
+
+    fn preparer(&self) -> Option<Preparer> {
+        match *self {}
+    }
+
+    fn describe(&self, _: &Path) -> Result<PublishedFacts, Failure> {
+        match *self {}
+    }
+
+    fn plan_preparation(&self, _: &Path, _: Quantization) -> Result<PreparePlan, Failure> {
+        match *self {}
+    }
+
+    fn prepare(&self, _: PrepareRequest<'_>) -> Result<u64, Failure> {
         match *self {}
     }
 

@@ -8,8 +8,9 @@
 //!                                                          fence    what a chat template may use
 //! ```
 //!
-//! It lives for one job: a model that is loaded and then serves, or one whose weights are packed or measured. When the parent goes away, by death or by closing the socket, it ends at once, whatever its
-//! engine is doing. It opens nothing by itself but the model's files, and writes nothing but what it was handed.
+//! It lives for one job: a model that is loaded and then serves, one that is prepared, or one whose weights are packed or
+//! measured. When the parent goes away, by death or by closing the socket, it ends at once, whatever its engine is doing. It
+//! opens nothing by itself but the model's files, and writes nothing but what it was handed and what it prepares.
 
 mod courtesy;
 mod cpu_clock;
@@ -26,7 +27,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,7 +44,7 @@ use self::heartbeat::{HeartbeatTimer, Pace};
 use self::instance_cell::InstanceCell;
 use self::operation_thread::OperationThread;
 use self::request_thread::RequestThread;
-use crate::protocol::{self, Command, Hello, Inbox, Operation, Reply, WorkerJob};
+use crate::protocol::{self, Command, Hello, Inbox, Operation, Reply, Task, WorkerJob};
 use crate::sandbox;
 
 /// One look at the socket.
@@ -112,9 +113,16 @@ fn plan(worker_job: &WorkerJob) -> sandbox::SandboxPolicy {
             worker_job.files.iter().map(|(_, path)| path_of(path)),
         )
     };
-    match &worker_job.packed {
+    let plan = match &worker_job.packed {
         Some(packed) => plan.and_reading(path_of(&packed.path)),
         None => plan,
+    };
+    match &worker_job.task {
+        Task::Prepare(preparation) => {
+            let writable = path_of(&preparation.target).parent().map(Path::to_owned);
+            sandbox::SandboxPolicy { writable, listable: Some(path_of(&preparation.folder)), ..plan }
+        }
+        _ => plan,
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use samovar_core::port::{Engine, Instance, LoadControl, LoadRequest, PackRequest, PackedFile};
+use samovar_core::port::{
+    Engine, Instance, LoadControl, LoadRequest, PackRequest, PackedFile, PrepareRequest,
+};
 use samovar_core::{ErrorKind, Failure, ModelFiles};
 
 use super::courtesy::Courtesy;
@@ -130,6 +132,15 @@ fn achieve(
     instance_cell: &InstanceCell,
 ) -> Result<JobOutput, Failure> {
     let WorkerJob { task, files, packed, descriptor, .. } = worker_job;
+    if let Task::Prepare(preparation) = task {
+        let (folder, target) = (path_of(&preparation.folder), path_of(&preparation.target));
+        let quantization = preparation.quantization;
+        // What is known of a model is known of the one whose adapter is prepared.
+        let base = descriptor.as_ref();
+        let request = PrepareRequest { folder: &folder, quantization, target: &target, base, control };
+        return engine.prepare(request).map(JobOutput::Prepared);
+    }
+    let descriptor = descriptor.as_ref().ok_or_else(|| super::broken("a model of which nothing is known"))?;
     let files = ModelFiles::new(files.iter().map(|(role, path)| (*role, path_of(path))));
     let files = files.ok_or_else(|| super::broken("a model without weights"))?;
     let packed = packed.as_ref().map(|packed| (path_of(&packed.path), &packed.source));
@@ -148,6 +159,7 @@ fn achieve(
             engine.pack(request).map(JobOutput::Packed)
         }
         Task::Calibrate { options } => engine.calibrate(request(options)).map(JobOutput::Calibrated),
+        Task::Prepare(_) => Err(super::broken("it was prepared above")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The daemon's side: an engine whose instances live in child processes.
 //!
 //! ```text
-//!   WorkerEngine: load, pack, calibrate
+//!   WorkerEngine: load, prepare, pack, calibrate
 //!        │ worker_job ─► Spawner (one thread for all: a worker dies with the thread that started it)
 //!        │                └─► child process ◄── socket ──► Supervisor (one thread for each worker)
 //!        ▼                                                        hears, watches, buries
@@ -25,6 +25,7 @@ mod memory_watch;
 mod outbox;
 mod pending_calls;
 mod poll_result;
+mod preparation;
 mod proc_files;
 mod published;
 mod scales;
@@ -36,10 +37,16 @@ mod tally;
 mod worker;
 mod worker_job;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use samovar_core::port::{Capabilities, Engine, EngineInfo, Instance, LoadControl, LoadRequest, PackRequest};
-use samovar_core::{Cost, Descriptor, ErrorKind, Failure, Footprint, Layout, LoadOptions, Speed};
+use samovar_core::port::{
+    ADAPTER_HELD_BYTES, Capabilities, Engine, EngineId, EngineInfo, Instance, LoadControl, LoadRequest,
+    PackRequest, PreparePlan, PrepareRequest, Preparer, PublishedFacts,
+};
+use samovar_core::{
+    Cost, Descriptor, ErrorKind, Failure, Footprint, Layout, LoadOptions, Quantization, Speed,
+};
 
 use self::adapters::Adapters;
 use self::instance::{WorkerInstance, strange};
@@ -108,11 +115,11 @@ impl WorkerEngine {
     fn achieve(
         &self,
         task: Task,
+        engine: EngineId,
         model: Model<'_>,
         control: &LoadControl,
         expected_bytes: u64,
     ) -> Result<(Worker, JobOutput), Failure> {
-        let engine = self.inner.engine_for(model.descriptor)?.id;
         let (worker, job_output, report) =
             worker_job::run(&self.worker_context, task, engine, model, control, expected_bytes)?;
         self.note_sandbox(&report);
@@ -159,9 +166,10 @@ impl Engine for WorkerEngine {
         let PackRequest { files, descriptor, source, into, control } = request;
         let is_in_background = control.is_in_background();
         let task = Task::Pack { source: source.to_owned(), is_in_background };
-        let model = Model { files, packed: None, descriptor, into: Some(into) };
+        let engine = self.inner.engine_for(descriptor)?.id;
+        let model = Model { files, packed: None, descriptor: Some(descriptor), into: Some(into) };
         let expected = self.inner.packing_footprint(descriptor).map_or(0, |footprint| footprint.held_bytes);
-        let (_worker, job_output) = self.achieve(task, model, control, expected)?;
+        let (_worker, job_output) = self.achieve(task, engine, model, control, expected)?;
         match job_output {
             JobOutput::Packed(bytes) if into.metadata().is_ok_and(|facts| facts.len() == bytes) => Ok(bytes),
             JobOutput::Packed(bytes) => Err(Failure::new(
@@ -178,12 +186,50 @@ impl Engine for WorkerEngine {
     fn calibrate(&self, request: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
         let LoadRequest { files, packed, descriptor, options, control } = request;
         let task = Task::Calibrate { options: options.clone() };
-        let model = Model { files, packed, descriptor, into: None };
+        let engine = self.inner.engine_for(descriptor)?.id;
+        let model = Model { files, packed, descriptor: Some(descriptor), into: None };
         // Both files are mapped, whatever the model is loaded like.
         let expected =
             self.held_bytes(descriptor, &LoadOptions { layout: Layout::Mapped, ..options.clone() });
-        match self.achieve(task, model, control, expected)? {
+        match self.achieve(task, engine, model, control, expected)? {
             (_, JobOutput::Calibrated(speeds)) => Ok(speeds),
+            _ => Err(strange()),
+        }
+    }
+
+    fn preparer(&self) -> Option<Preparer> {
+        self.inner.preparer()
+    }
+
+    fn describe(&self, folder: &Path) -> Result<PublishedFacts, Failure> {
+        self.inner.describe(folder)
+    }
+
+    fn plan_preparation(&self, folder: &Path, quantization: Quantization) -> Result<PreparePlan, Failure> {
+        self.inner.plan_preparation(folder, quantization)
+    }
+
+    fn prepare(&self, request: PrepareRequest<'_>) -> Result<u64, Failure> {
+        let PrepareRequest { folder, quantization, target, base, control } = request;
+        let held_bytes = match base {
+            Some(_) => ADAPTER_HELD_BYTES,
+            // What cannot be prepared costs no process.
+            None => self.inner.plan_preparation(folder, quantization)?.held_bytes,
+        };
+        let preparer = self.inner.preparer().ok_or_else(strange)?;
+        let files = preparation::files_in(folder)?;
+        let task = Task::Prepare(preparation::of(request)?);
+        let model = Model { files: &files, packed: None, descriptor: base, into: None };
+        let (_worker, job_output) = self.achieve(task, preparer.engine, model, control, held_bytes)?;
+        match job_output {
+            JobOutput::Prepared(bytes) if fs_err::metadata(target).is_ok_and(|facts| facts.len() == bytes) => {
+                Ok(bytes)
+            }
+            JobOutput::Prepared(bytes) => Err(Failure::new(
+                ErrorKind::EngineFailed,
+                format!("the worker says that it wrote {bytes} bytes of the prepared model, and the file has others"),
+            )
+            .with_hint("the disk may be full; try again")),
             _ => Err(strange()),
         }
     }
@@ -191,9 +237,11 @@ impl Engine for WorkerEngine {
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
         let LoadRequest { files, packed, descriptor, options, control } = request;
         let task = Task::Load { options: options.clone() };
-        let model = Model { files, packed, descriptor, into: None };
+        let engine = self.inner.engine_for(descriptor)?.id;
+        let model = Model { files, packed, descriptor: Some(descriptor), into: None };
         let expected = self.held_bytes(descriptor, options);
-        let (worker, JobOutput::Loaded(arrangement)) = self.achieve(task, model, control, expected)? else {
+        let achieved = self.achieve(task, engine, model, control, expected)?;
+        let (worker, JobOutput::Loaded(arrangement)) = achieved else {
             return Err(strange());
         };
         worker.serve()?;

@@ -4,7 +4,7 @@
 //!   a request begins ─► stir ─┐
 //!   every 200 ms while any ───┴─► who has requests? ─► split ─► told to each whose share has changed, with what idles
 //!                                          └─ any? ─► told to workers that pack or measure: they give way
-//!   every 500 ms for a minute afterwards ─► what others leave ─► told with the first share of the next request
+//!   every two seconds for a minute afterwards ─► what others leave ─► told with the first share of the next request
 //! ```
 //!
 //! Files of the kernel are read by the thread alone, and never under the lock: a request waits for no disk and no scan.
@@ -24,9 +24,9 @@ use crate::protocol::Command;
 /// How often to look while a worker computes, or while a worker that packs or measures is still told to give way.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often to look after the last answer, so that the next one begins with the cores that others leave.
-const LOOK_AT_REST: Duration = Duration::from_millis(500);
+const LOOK_AT_REST: Duration = Duration::from_secs(2);
 /// So often: for a minute. Afterwards an idle daemon does nothing.
-const LOOKS_AT_REST: u32 = 120;
+const LOOKS_AT_REST: u32 = 30;
 /// The kernel counts in hundredths of a second: what idled in less than this is not exact.
 const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 /// What others left before a request began is news for so long.

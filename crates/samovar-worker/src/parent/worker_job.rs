@@ -24,17 +24,20 @@ use crate::sandbox;
 const LOOK: Duration = Duration::from_millis(20);
 /// Packed weights may be padded, and have more sums beside them; never as much as this.
 const PACKED_MOST: u64 = 4;
+/// A prepared model has 16 bits for each weight at most, and published ones have 16 or 32.
+const PREPARED_MOST: u64 = 2;
 /// A saved state may be larger than its header says, and its context may grow past what the model was made for.
 const STATE_MOST: u64 = 16;
 /// What a written file may have whatever the model is.
 const WRITTEN_BYTES: u64 = 64 << 20;
 
-/// The model of a job.
+/// The model of a job. Of one that is to be prepared, all published files count as weights.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Model<'a> {
     pub(super) files: &'a ModelFiles,
     pub(super) packed: Option<PackedFile<'a>>,
-    pub(super) descriptor: &'a Descriptor,
+    /// What is known of it; nothing of one that is to be prepared, and of an adapter what is known of its model.
+    pub(super) descriptor: Option<&'a Descriptor>,
     /// A file to write.
     pub(super) into: Option<&'a File>,
 }
@@ -62,10 +65,10 @@ pub(super) fn run(
             Some(file) => Some(Packed { path: absolute(file.path)?, source: file.source.to_owned() }),
             None => None,
         },
-        descriptor: model.descriptor.clone(),
+        descriptor: model.descriptor.cloned(),
         sandbox: config.sandbox,
         memory_limit_bytes: config.memory_limit_bytes,
-        written_limit_bytes: most_written(&task, model.descriptor),
+        written_limit_bytes: most_written(&task, model),
         heartbeat_ms: config.timeouts.heartbeat.as_millis() as u64,
         rest_heartbeat_ms: config.timeouts.rest_heartbeat().as_millis() as u64,
         task,
@@ -76,7 +79,7 @@ pub(super) fn run(
     let worker = Worker::start(worker_context, worker_job.task.activity(), timeouts, exit_handlers)?;
     let expected = &worker.shared().expected;
     expected.hold(expected_bytes);
-    expected.map_and_compute(mapped_bytes(model), processors(&worker_job.task));
+    expected.map_and_compute(mapped_bytes(&worker_job.task, model), processors(&worker_job.task));
     let is_to_give_way = worker_job.task.is_to_give_way();
     worker.tell(&Command::Begin(Box::new(worker_job)), into.into_iter().collect())?;
     if is_to_give_way {
@@ -113,18 +116,30 @@ fn await_word(
 }
 
 /// The worker's working directory is not ours.
-fn absolute(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn absolute(path: &Path) -> Result<Vec<u8>, Failure> {
     let absolute: PathBuf = std::path::absolute(path)
         .map_err(|error| Failure::new(ErrorKind::Storage, format!("{}: {error}", path.display())))?;
     Ok(absolute.as_os_str().as_bytes().to_vec())
 }
 
 /// Bytes of the files that it may map, or what the model's header says where they cannot be asked.
-fn mapped_bytes(Model { files, packed, descriptor, .. }: Model<'_>) -> u64 {
-    let length = |path: &Path| fs_err::metadata(path).map_or(0, |facts| facts.len());
-    let model: u64 = files.with_roles().map(|(_, path)| length(path)).sum();
-    let packed = packed.map_or(0, |packed| length(packed.path).max(descriptor.file_bytes));
-    model.max(descriptor.file_bytes).saturating_add(packed)
+fn mapped_bytes(task: &Task, model: Model<'_>) -> u64 {
+    let (read_bytes, file_bytes) =
+        (bytes_of_files(model.files), model.descriptor.map_or(0, |of| of.file_bytes));
+    let more_bytes = match task {
+        // What was converted is mapped to be quantized.
+        Task::Prepare(_) => read_bytes,
+        _ => model.packed.map_or(0, |packed| length(packed.path).max(file_bytes)),
+    };
+    read_bytes.max(file_bytes).saturating_add(more_bytes)
+}
+
+fn bytes_of_files(files: &ModelFiles) -> u64 {
+    files.with_roles().map(|(_, path)| length(path)).sum()
+}
+
+fn length(path: &Path) -> u64 {
+    fs_err::metadata(path).map_or(0, |facts| facts.len())
 }
 
 /// On so many it may compute at once.
@@ -132,19 +147,20 @@ fn processors(task: &Task) -> u64 {
     let there = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     match task {
         Task::Load { options } | Task::Calibrate { options } => there.max(u64::from(options.threads)),
-        Task::Pack { .. } => there,
+        Task::Pack { .. } | Task::Prepare(_) => there,
     }
 }
 
-/// Bytes of any file that the worker writes, at most: packed weights, or the state of prompts.
-fn most_written(task: &Task, descriptor: &Descriptor) -> u64 {
-    let bytes = match task {
-        Task::Pack { .. } => descriptor.file_bytes.saturating_mul(PACKED_MOST),
-        Task::Load { options } => {
+/// Bytes of any file that the worker writes, at most: packed weights, a prepared model, or the state of prompts.
+fn most_written(task: &Task, model: Model<'_>) -> u64 {
+    let bytes = match (task, model.descriptor) {
+        (Task::Pack { .. }, Some(descriptor)) => descriptor.file_bytes.saturating_mul(PACKED_MOST),
+        (Task::Prepare(_), _) => bytes_of_files(model.files).saturating_mul(PREPARED_MOST),
+        (Task::Load { options }, Some(descriptor)) => {
             let tokens = u64::from(options.context_tokens.max(descriptor.context_tokens));
             descriptor.kv_bytes_per_token().saturating_mul(tokens).saturating_mul(STATE_MOST)
         }
-        Task::Calibrate { .. } => 0,
+        _ => 0,
     };
     bytes.saturating_add(WRITTEN_BYTES)
 }

@@ -4,7 +4,7 @@
 //!   parent                                   child
 //!     Hello ─────────────────────────────►          versions must be equal, or both stop
 //!           ◄───────────────────────────── Hello
-//!     Begin(job) (+ file) ────────────►             one job per worker: load, pack or calibrate
+//!     Begin(job) (+ file) ────────────►             one job per worker: load, prepare, pack or calibrate
 //!           ◄──────────── Progress … JobOutput | Failed
 //!     Generate, Embed, Cancel ───────────►          from here on what a loaded model does
 //!           ◄───────────────────────────── Events  (of all requests; many in one frame when they come so)
@@ -35,7 +35,7 @@ use samovar_core::cores::Cores;
 use samovar_core::embedding::EmbedRequest;
 use samovar_core::footprint::{Arrangement, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Prompt};
-use samovar_core::model::{Descriptor, FileRole};
+use samovar_core::model::{Descriptor, FileRole, Quantization};
 use samovar_core::port::EngineId;
 use samovar_core::scope::Scope;
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ pub(crate) use wire::{Event, Request};
 use crate::sandbox;
 
 /// Changes whenever anything in this folder does.
-pub(crate) const PROTOCOL: u32 = 11;
+pub(crate) const PROTOCOL: u32 = 12;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -133,14 +133,15 @@ pub(crate) struct WorkerJob {
     pub(crate) task: Task,
     /// The engine that the child is to make.
     pub(crate) engine: EngineId,
-    /// Paths of the model's files; not every path is UTF-8.
+    /// Paths of the files that it may read; not every path is UTF-8.
     pub(crate) files: Vec<(FileRole, Vec<u8>)>,
     pub(crate) packed: Option<Packed>,
-    pub(crate) descriptor: Descriptor,
+    /// What is known of the model; nothing of one that is to be prepared, and of an adapter what is known of its model.
+    pub(crate) descriptor: Option<Descriptor>,
     pub(crate) sandbox: sandbox::Mode,
     /// Of memory of its own.
     pub(crate) memory_limit_bytes: Option<u64>,
-    /// Of a file that it is given to write.
+    /// Of a file that it writes.
     pub(crate) written_limit_bytes: u64,
     /// Between two heartbeats.
     pub(crate) heartbeat_ms: u64,
@@ -162,6 +163,17 @@ pub(crate) enum Task {
     Load { options: LoadOptions },
     Pack { source: String, is_in_background: bool },
     Calibrate { options: LoadOptions },
+    Prepare(Preparation),
+}
+
+/// A published model that is to be prepared. Paths are not always UTF-8.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Preparation {
+    /// The folder with its files.
+    pub(crate) folder: Vec<u8>,
+    /// What is written. The worker may make further files next to it.
+    pub(crate) target: Vec<u8>,
+    pub(crate) quantization: Quantization,
 }
 
 impl Task {
@@ -186,6 +198,7 @@ impl Task {
             Self::Load { .. } => "loaded the model",
             Self::Pack { .. } => "packed the model's weights",
             Self::Calibrate { .. } => "measured how fast the model is",
+            Self::Prepare(_) => "prepared the model",
         }
     }
 }
@@ -198,6 +211,8 @@ pub(crate) enum JobOutput {
     /// So many bytes were written.
     Packed(u64),
     Calibrated(#[serde(deserialize_with = "bounded::speeds")] Vec<Speed>),
+    /// So many bytes were written.
+    Prepared(u64),
 }
 
 /// What the child says. What it uses goes along, so that numbers and events never contradict each other.

@@ -377,7 +377,7 @@ mod tests {
                 (FileRole::Config, b"/models/config.json".to_vec()),
             ],
             packed: Some(Packed { path: b"/packed/\xfe".to_vec(), source: "a digest".to_owned() }),
-            descriptor: FakeEngine::descriptor("m", 5),
+            descriptor: Some(FakeEngine::descriptor("m", 5)),
             sandbox: sandbox::Mode::Require,
             memory_limit_bytes: Some(7),
             written_limit_bytes: 9,
@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(arrived.engine.as_str(), "fake");
         assert_eq!(arrived.files[0], (FileRole::Weights, b"/models/\xff.gguf".to_vec()));
         assert_eq!(arrived.files[1], (FileRole::Config, b"/models/config.json".to_vec()));
-        assert_eq!(arrived.descriptor, FakeEngine::descriptor("m", 5));
+        assert_eq!(arrived.descriptor, Some(FakeEngine::descriptor("m", 5)));
         assert!(matches!(arrived.task, Task::Load { options } if options == FakeEngine::options()));
         let packed = arrived.packed.unwrap();
         assert_eq!((&packed.path[..], &packed.source[..]), (&b"/packed/\xfe"[..], "a digest"));

@@ -35,9 +35,13 @@ pub struct SandboxPolicy {
     pub mode: Mode,
     /// Files, and folders with all that is under them, that it may open for reading. Links are followed now.
     pub readable: Vec<PathBuf>,
+    /// A folder whose names it may list, with those of its folders; that alone lets it read no file there.
+    pub listable: Option<PathBuf>,
+    /// A folder in which it may make, write and remove files, besides those that it was given open.
+    pub writable: Option<PathBuf>,
     /// Most bytes of memory of its own, which mapped files are not part of. An allocation past it fails.
     pub memory_limit_bytes: Option<u64>,
-    /// Most bytes that a file may have which it writes through a descriptor that it was given.
+    /// Most bytes that a file may have which it writes.
     pub written_limit_bytes: Option<u64>,
     /// Whether it computes and reads only when no other program wants to.
     pub is_background: bool,

@@ -10,5 +10,6 @@ mod figures;
 mod hangs;
 mod lies;
 mod packing;
+mod preparing;
 mod prompts;
 mod stand;

@@ -17,7 +17,7 @@ use samovar_worker::{Timeouts, WorkerConfig, WorkerEngine};
 /// How long anything may take on a slow and busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// What the weights are known by that an engine packs, here and in its workers.
+/// What the weights are known by that an engine packs or prepares, here and in its workers.
 pub(crate) const PACKING: &str = "fake-here";
 
 /// An engine whose workers have these faults.
@@ -36,7 +36,8 @@ pub(crate) fn engine_with_timeouts(faults: &[&str], timeouts: Timeouts) -> Worke
 
 /// What the parent asks for names and arithmetic.
 fn inner() -> FakeEngine {
-    let script = Script { packing: Some(PACKING.to_owned()), ..Script::default() };
+    let here = || Some(PACKING.to_owned());
+    let script = Script { packing: here(), preparing: here(), ..Script::default() };
     FakeEngine::builder().capabilities(FakeEngine::EMBEDS).script(script).build()
 }
 

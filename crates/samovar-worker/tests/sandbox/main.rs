@@ -100,6 +100,59 @@ fn nothing_on_disk_can_be_changed() {
 }
 
 #[test]
+fn files_are_made_in_the_folder_that_is_meant_for_that_and_nowhere_else() {
+    let scene = Scene::new();
+    if scene.lacks_landlock() {
+        return;
+    }
+    let work = scene.path("work");
+    fs_err::create_dir(&work).unwrap();
+    let new = work.join("new");
+    let order = |attempts: &[Attempt]| {
+        let mut order = scene.order(Mode::Auto, attempts);
+        order.plan.writable = Some(work.clone());
+        order
+    };
+    let made = scene.run(&order(&[
+        Attempt::Create(new.clone()),
+        Attempt::Write(new.clone()),
+        Attempt::Rename(new.clone()),
+        Attempt::Remove(new.with_extension("moved")),
+    ]));
+    assert!(made.outcomes.iter().all(attempt::AttemptResult::is_ok), "{:?}", made.outcomes);
+    let denied = [
+        Attempt::Create(scene.path("new")),
+        Attempt::Write(scene.path("model")),
+        Attempt::Rename(scene.path("model")),
+        Attempt::Remove(scene.path("model")),
+        Attempt::Read(scene.path("secret")),
+        Attempt::MakeFolder(work.join("folder")),
+        Attempt::ChangeMode(scene.path("model")),
+    ];
+    let outcomes = scene.run(&order(&denied)).outcomes;
+    assert!(!outcomes.iter().any(attempt::AttemptResult::is_ok), "{outcomes:?}");
+}
+
+#[test]
+fn names_in_a_folder_may_be_listed_without_its_files_being_read() {
+    let scene = Scene::new();
+    if scene.lacks_landlock() {
+        return;
+    }
+    let folder = scene.path("published");
+    fs_err::create_dir(&folder).unwrap();
+    fs_err::write(folder.join("notes"), "none of the model's").unwrap();
+    let mut order = scene.order(
+        Mode::Auto,
+        &[Attempt::List(folder.clone()), Attempt::Read(folder.join("notes")), Attempt::List(scene.path("."))],
+    );
+    order.plan.listable = Some(folder);
+    let outcomes = scene.run(&order).outcomes;
+    let is_ok: Vec<bool> = outcomes.iter().map(attempt::AttemptResult::is_ok).collect();
+    assert_eq!(is_ok, [true, false, false], "{outcomes:?}");
+}
+
+#[test]
 fn other_processes_cannot_be_touched() {
     let scene = Scene::new();
     let victim = scene.victim();

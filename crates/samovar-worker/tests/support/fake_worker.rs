@@ -5,7 +5,7 @@
 //!   before   reports=N (of a load, at once)  packing=KEY  speed=N (of each layout)
 //!   answers  thinks=N (tokens)  calls=NAME (a tool, once)
 //!   says     held=BYTES, mapped=BYTES (whatever it holds and maps)
-//!   stages   start  load  pack  calibrate  idle  prefill  token:N  embed  vector:N  park  resume  probe  drop
+//!   stages   start  load  prepare  pack  calibrate  idle  prefill  token:N  embed  vector:N  park  resume  probe  drop
 //!   prompts  of conversations that say so: eat, spin, linger (until they are unwanted)
 //!   ways     abort  segv  kill  exit:N  panic  hang  spin  stop  eat  crowd  leave  lie:WHAT; of packing also overflow
 //! ```
@@ -14,6 +14,7 @@
 mod lies;
 
 use std::fs::File;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +25,12 @@ use samovar_core::embedding::EmbedRequest;
 use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Delta, Generation, GenerationRequest};
 use samovar_core::port::{
-    Capabilities, Engine, EngineId, EngineInfo, Instance, LoadControl, LoadRequest, PackRequest,
-    PromptControl,
+    Capabilities, Engine, EngineId, EngineInfo, Instance, LoadControl, LoadRequest, PackRequest, PreparePlan,
+    PrepareRequest, Preparer, PromptControl, PublishedFacts,
 };
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::fake::Script;
-use samovar_core::{Chat, Cost, Descriptor, ErrorKind, Failure, Layout, Prompt, Scope};
+use samovar_core::{Chat, Cost, Descriptor, ErrorKind, Failure, Layout, Prompt, Quantization, Scope};
 
 fn main() -> ExitCode {
     let script = Plot { faults: std::env::args().skip(1).collect() };
@@ -183,6 +184,7 @@ impl Doomed {
             time_per_input: Duration::from_micros(plot.number("input_us").unwrap_or(0)),
             not_a_number: plot.at("not_a_number").map(str::to_owned),
             packing: plot.at("packing").map(str::to_owned),
+            preparing: plot.at("packing").map(str::to_owned),
             speeds: plot.number("speed").map(speeds).unwrap_or_default(),
             deltas: deltas(&plot),
             ..Script::default()
@@ -274,6 +276,23 @@ impl Engine for Doomed {
     fn calibrate(&self, request: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
         self.plot.reach("calibrate");
         self.inner.calibrate(request)
+    }
+
+    fn preparer(&self) -> Option<Preparer> {
+        self.inner.preparer()
+    }
+
+    fn describe(&self, folder: &Path) -> Result<PublishedFacts, Failure> {
+        self.inner.describe(folder)
+    }
+
+    fn plan_preparation(&self, folder: &Path, quantization: Quantization) -> Result<PreparePlan, Failure> {
+        self.inner.plan_preparation(folder, quantization)
+    }
+
+    fn prepare(&self, request: PrepareRequest<'_>) -> Result<u64, Failure> {
+        self.plot.reach("prepare");
+        self.inner.prepare(request)
     }
 
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {

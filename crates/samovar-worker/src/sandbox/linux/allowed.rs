@@ -93,6 +93,14 @@ const OLD: &[c_long] = &[libc::SYS_stat, libc::SYS_lstat, libc::SYS_time, libc::
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: &[c_long] = &[];
 
+/// What a worker that makes files in a folder needs besides: landlock says in which.
+const NAMES: &[c_long] = &[libc::SYS_renameat2, libc::SYS_unlinkat, libc::SYS_faccessat2];
+#[cfg(target_arch = "x86_64")]
+const OLD_NAMES: &[c_long] =
+    &[libc::SYS_rename, libc::SYS_renameat, libc::SYS_unlink, libc::SYS_access, libc::SYS_faccessat];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_NAMES: &[c_long] = &[libc::SYS_renameat, libc::SYS_faccessat];
+
 /// What a thread is made with, by `clone`: by glibc, and by musl with a flag that has no meaning any more. Anything less
 /// would be a process, anything more a new namespace.
 pub(super) const THREAD: [libc::c_int; 2] = [AS_GLIBC, AS_GLIBC | libc::CLONE_DETACHED];
@@ -155,9 +163,16 @@ const READING: libc::c_int = libc::O_CLOEXEC
 /// The kernel's own `O_LARGEFILE`, which the C library calls 0 where every file may be large.
 const LARGE_FILE: libc::c_int = if cfg!(target_arch = "aarch64") { 0o400_000 } else { 0o100_000 };
 
-/// Every call that is allowed but `clone`, with the arguments that it is allowed with.
-pub(super) fn allowed() -> Result<Rules, BackendError> {
-    let mut rules: Rules = [MEMORY, THREADS, QUESTIONS, FILES, OLD]
+/// Flags of opening a file to write it, made where it is not there.
+const WRITING: libc::c_int =
+    READING | libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_APPEND;
+
+/// Every call that is allowed but `clone`, with the arguments that it is allowed with; also those by which a worker that
+/// `writes` makes files.
+pub(super) fn allowed(writes: bool) -> Result<Rules, BackendError> {
+    let (names, opening) =
+        if writes { ([NAMES, OLD_NAMES].concat(), WRITING) } else { (Vec::new(), READING) };
+    let mut rules: Rules = [MEMORY, THREADS, QUESTIONS, FILES, OLD, names.as_slice()]
         .concat()
         .into_iter()
         .map(|call| (call, Vec::new()))
@@ -180,10 +195,10 @@ pub(super) fn allowed() -> Result<Rules, BackendError> {
     only(libc::SYS_clock_nanosleep, one_of(0, &SLEEPS)?)?;
     only(libc::SYS_futex, waits()?)?;
     only(libc::SYS_sendmsg, vec![vec![within(2, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)?]])?;
-    only(libc::SYS_openat, vec![vec![within(2, READING)?]])?;
+    only(libc::SYS_openat, vec![vec![within(2, opening)?]])?;
     #[cfg(target_arch = "x86_64")]
     {
-        only(libc::SYS_open, vec![vec![within(1, READING)?]])?;
+        only(libc::SYS_open, vec![vec![within(1, opening)?]])?;
         only(libc::SYS_arch_prctl, one_of(0, &TILES)?)?;
     }
     only(libc::SYS_mprotect, vec![vec![lacks(2, libc::PROT_EXEC)?]])?;

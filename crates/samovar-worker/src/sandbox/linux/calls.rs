@@ -19,6 +19,7 @@ use seccompiler::{
 };
 
 use super::{Entered, allowed, denials};
+use crate::sandbox::SandboxPolicy;
 
 /// The newest call that the list was compared with (`file_setattr`, of Linux 6.17). Whatever comes after it, and every number
 /// of the x32 interface, which begin far above, is answered as an older kernel would.
@@ -36,9 +37,9 @@ const PROCESSES: [c_long; 2] = [libc::SYS_execve, libc::SYS_execveat];
 const LOOK_AT_PROCESSOR: usize = 3;
 
 /// Denies whatever is not allowed, for good.
-pub(super) fn enter() -> Entered {
+pub(super) fn enter(plan: &SandboxPolicy) -> Entered {
     let told = |error: &dyn std::fmt::Display| format!("seccomp: {error}");
-    let rules = allowed::allowed().map_err(|error| told(&error))?;
+    let rules = allowed::allowed(plan.writable.is_some()).map_err(|error| told(&error))?;
     let count = rules.len() + 1;
     let program = compile(rules).map_err(|error| told(&error))?;
     denials::answer().map_err(|error| told(&error))?;
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn the_processor_is_looked_at_before_the_number() {
         const PROCESSOR: u32 = 4;
-        let program = compile(allowed::allowed().unwrap()).unwrap();
+        let program = compile(allowed::allowed(false).unwrap()).unwrap();
         assert_eq!(program[0].k, PROCESSOR);
         assert_eq!(program[LOOK_AT_PROCESSOR - 1].k, libc::SECCOMP_RET_KILL_PROCESS);
         assert_eq!(program[LOOK_AT_PROCESSOR].k, NUMBER);
@@ -118,8 +119,8 @@ mod tests {
 
     #[test]
     fn the_list_is_short_and_holds_no_call_that_reaches_others() {
-        let rules = allowed::allowed().unwrap();
-        assert!(rules.len() < 100, "{} calls", rules.len());
+        let rules = allowed::allowed(true).unwrap();
+        assert!(rules.len() < 108, "{} calls", rules.len());
         assert!(rules.keys().all(|call| *call <= i64::from(NEWEST)));
         for call in [
             libc::SYS_socket,
@@ -130,6 +131,14 @@ mod tests {
             libc::SYS_setpriority,
         ] {
             assert!(!rules.contains_key(&call), "{call}");
+        }
+    }
+
+    #[test]
+    fn names_of_files_are_given_and_taken_by_workers_that_prepare_models_alone() {
+        let [reads, writes] = [false, true].map(|writes| allowed::allowed(writes).unwrap());
+        for call in [libc::SYS_renameat2, libc::SYS_unlinkat] {
+            assert!(!reads.contains_key(&call) && writes.contains_key(&call), "{call}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Which files a worker may open: its model, and a few of the kernel's about this machine.
+//! Which files a worker may open: its model, a folder that it writes if it prepares one, and a few of the kernel's about this
+//! machine.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,8 @@ const ABOUT_THE_MACHINE: [&str; 5] =
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 const PROCESSORS_OF_A_GROUP: &str = "cpu.max";
 
-/// Denies every file but those of the plan, everything but reading, every TCP port, and signals to other processes.
+/// Denies every file but those of the plan, everything but reading outside of the folder that is written, every TCP port, and
+/// signals to other processes.
 pub(super) fn enter(plan: &SandboxPolicy) -> Entered {
     let status = restrict(plan).map_err(|error| format!("landlock: {error}"))?;
     match (status.ruleset, status.landlock) {
@@ -46,6 +48,12 @@ fn restrict(plan: &SandboxPolicy) -> Result<RestrictionStatus, RulesetError> {
         let Ok(descriptor) = PathFd::new(&path) else { continue };
         rules = rules.add_rule(PathBeneath::new(descriptor, reading(&path)))?;
     }
+    if let Some(Ok(descriptor)) = plan.listable.as_ref().map(PathFd::new) {
+        rules = rules.add_rule(PathBeneath::new(descriptor, AccessFs::ReadDir))?;
+    }
+    if let Some(Ok(descriptor)) = plan.writable.as_ref().map(PathFd::new) {
+        rules = rules.add_rule(PathBeneath::new(descriptor, writing()))?;
+    }
     rules.restrict_self()
 }
 
@@ -57,6 +65,16 @@ fn about_this_group() -> Vec<PathBuf> {
     let around = Path::new(path).ancestors().map(|group| Path::new(CONTROL_GROUPS).join(group));
     let files = around.map(|group| group.join(PROCESSORS_OF_A_GROUP));
     files.chain([PathBuf::from(OWN)]).collect()
+}
+
+/// Files in one folder: no links, no devices, and none that comes from or goes to another folder.
+fn writing() -> landlock::BitFlags<AccessFs> {
+    AccessFs::ReadFile
+        | AccessFs::ReadDir
+        | AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::RemoveFile
 }
 
 fn reading(path: &Path) -> landlock::BitFlags<AccessFs> {

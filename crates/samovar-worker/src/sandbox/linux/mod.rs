@@ -38,7 +38,7 @@ pub(super) fn enter(plan: &SandboxPolicy) -> Vec<(Part, PartStatus)> {
     let threads = only_thread();
     let privileges = threads.clone().and_then(|()| privileges::enter());
     let files = threads.clone().and_then(|()| files::enter(plan));
-    let calls = threads.and_then(|()| calls::enter());
+    let calls = threads.and_then(|()| calls::enter(plan));
     [
         (Part::Limits, limits),
         (Part::KillOrder, kill_order),
