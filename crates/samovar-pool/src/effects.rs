@@ -74,6 +74,11 @@ impl Executor {
         stop
     }
 
+    /// What an instance that serves uses now.
+    pub(crate) fn weigh(&self, instance: &dyn Instance, model: &ModelSpec) -> Memory {
+        measured(&*self.engine, model, instance.arrangement().layout, instance.measure())
+    }
+
     /// Gives an instance's working memory back.
     pub(crate) fn park(
         &self,

@@ -9,97 +9,33 @@
 //!
 //! It never waits for anything but the next event.
 
+mod message;
+mod weighing;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use samovar_core::port::{Clock, Engine, Instance, Millis};
-use samovar_core::{Failure, ModelKey, ThreadUse};
+use samovar_core::{ModelKey, ThreadUse};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use crate::ask::{AcquireRequest, ModelSpec, Wait};
+use crate::ask::Wait;
 use crate::config::PoolConfig;
 use crate::decide::{PoolState, step};
-use crate::decision::{Decision, NumberedDecision, Record};
+use crate::decision::{NumberedDecision, Record};
 use crate::effects::{EffectResult, Executor};
 use crate::handle::Reply;
-use crate::lease::GrantFacts;
 use crate::pressure::{PressureWatch, WatchPlan};
 use crate::protocol::{Effect, Event, InstanceId, TicketId};
-use crate::snapshot::Snapshot;
 use crate::stats::Statistics;
+pub(crate) use message::{Command, Grant, Return};
 
 /// Outcomes on their way from the threads at the same time.
 const OUTCOMES: usize = 256;
-
-/// What callers send.
-pub(crate) enum Command {
-    Acquire {
-        ticket: TicketId,
-        ask: AcquireRequest,
-        reply: Reply<Grant>,
-        waits: Option<mpsc::Sender<Wait>>,
-    },
-    Warm {
-        ticket: TicketId,
-        model: Arc<ModelSpec>,
-        reply: Reply<()>,
-        waits: Option<mpsc::Sender<Wait>>,
-    },
-    Pin {
-        ticket: TicketId,
-        model: Arc<ModelSpec>,
-        is_pinned: bool,
-        reply: Reply<u32>,
-    },
-    Unload {
-        ticket: TicketId,
-        name: Option<String>,
-        reply: Reply<u32>,
-    },
-    BackgroundReservation {
-        ticket: TicketId,
-        bytes: u64,
-        is_wanted_back: Arc<AtomicBool>,
-        reply: Reply<bool>,
-    },
-    Configure {
-        config: Box<PoolConfig>,
-    },
-    Snapshot {
-        reply: oneshot::Sender<Snapshot>,
-    },
-    Statistics {
-        reply: oneshot::Sender<Statistics>,
-    },
-    Why {
-        name: String,
-        reply: oneshot::Sender<Vec<Decision>>,
-    },
-    Decisions {
-        after: u64,
-        reply: oneshot::Sender<Vec<NumberedDecision>>,
-    },
-    Shutdown {
-        grace: Duration,
-        reply: oneshot::Sender<Statistics>,
-    },
-}
-
-/// What a caller gives back: a place in a queue or a lease.
-pub(crate) struct Return {
-    pub(crate) ticket: TicketId,
-    pub(crate) failed: Option<Failure>,
-}
-
-/// What a caller receives.
-pub(crate) struct Grant {
-    pub(crate) instance: Arc<dyn Instance>,
-    pub(crate) facts: GrantFacts,
-}
 
 /// What the owner is made of.
 pub(crate) struct Parts {
@@ -226,6 +162,7 @@ impl Owner {
         let ticket = back.ticket;
         self.background_reservations.remove(&ticket);
         if self.state.is_out(ticket) {
+            self.weigh(ticket);
             self.step(Event::Released { ticket, failed: back.failed });
         } else {
             self.waiters.remove(&ticket);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   callers ── Request Cancel Released Warm Pin Unload ──►┐            ┌──► Grant Refuse Tell Done    ──► callers
-//!   threads ── Loaded Parked Resumed Unloaded Failed ────►│ decide::step│──► Load Park Resume Unload  ──► threads
+//!   threads ── Loaded Weighed Parked … Failed ───────────►│ decide::step│──► Load Park Resume Unload  ──► threads
 //!   time    ── Tick ─────────────────────────────────────►│            │──► WakeAt                    ──► time
 //!   machine ── Pressure Configure Shutdown ──────────────►┘            └──► Record                    ──► why
 //! ```
@@ -121,6 +121,13 @@ pub enum Event {
     },
     /// A parked instance is ready again.
     Resumed {
+        /// The instance.
+        instance: InstanceId,
+        /// What it uses now.
+        memory: Memory,
+    },
+    /// An instance that a request leaves was measured again: its requests have brought something along, or taken it away.
+    Weighed {
         /// The instance.
         instance: InstanceId,
         /// What it uses now.

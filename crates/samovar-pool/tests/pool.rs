@@ -1,16 +1,21 @@
 //! The pool as its callers see it, on the fake engine and paused time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use samovar_core::footprint::Footprint;
-use samovar_core::port::{Capabilities, Clock, Engine, EngineId, EngineInfo, Instance, LoadRequest, Millis};
+use samovar_core::footprint::{Footprint, Measurement};
+use samovar_core::generation::Generation;
+use samovar_core::port::{
+    Capabilities, Clock, Engine, EngineId, EngineInfo, Instance, LoadRequest, Millis, PromptControl,
+};
 use samovar_core::testing::FakeEngine;
 use samovar_core::testing::fake::Script;
 use samovar_core::units::KeepAlive;
 use samovar_core::{
-    Arena, Bytes, Cost, Descriptor, ErrorKind, Failure, Layout, LoadOptions, Memory, ModelFiles, ModelKey,
+    Arena, Bytes, Cost, Descriptor, ErrorKind, Failure, GenerationRequest, Layout, LoadOptions, Memory,
+    ModelFiles, ModelKey, Prompt,
 };
 use samovar_pool::{
     AcquireRequest, Budget, Error, GrantKind, Instances, ModelSpec, ModelState, ModelStats, Pool, PoolConfig,
@@ -702,6 +707,86 @@ async fn what_a_parked_instance_keeps_on_a_device_is_counted_as_the_engine_says(
     let parked = until(&pool, "a", ModelState::Parked).await;
     assert_eq!((parked.held_bytes, parked.device_bytes.get(&device)), (0, Some(&30)));
     assert_eq!(pool.snapshot().await.pool.devices[&device].resident_bytes, 30);
+}
+
+/// An engine whose instances hold what their requests bring along.
+struct Bringing {
+    engine: FakeEngine,
+    brought_bytes: Arc<AtomicU64>,
+}
+
+impl Engine for Bringing {
+    fn engines(&self) -> Vec<EngineInfo> {
+        self.engine.engines()
+    }
+
+    fn capabilities(&self, descriptor: &Descriptor) -> Capabilities {
+        self.engine.capabilities(descriptor)
+    }
+
+    fn footprint(&self, descriptor: &Descriptor, options: &LoadOptions) -> Result<Footprint, Failure> {
+        self.engine.footprint(descriptor, options)
+    }
+
+    fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
+        let (instance, brought_bytes) = (self.engine.load(request)?, Arc::clone(&self.brought_bytes));
+        Ok(Arc::new(Laden { instance, brought_bytes }))
+    }
+}
+
+struct Laden {
+    instance: Arc<dyn Instance>,
+    brought_bytes: Arc<AtomicU64>,
+}
+
+impl Instance for Laden {
+    fn generate(&self, request: GenerationRequest) -> Result<Generation, Failure> {
+        self.instance.generate(request)
+    }
+
+    fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, Failure> {
+        self.instance.tokenize(text, add_special, parse_special)
+    }
+
+    fn encode(&self, prompt: &Prompt, control: &dyn PromptControl) -> Result<Vec<u32>, Failure> {
+        self.instance.encode(prompt, control)
+    }
+
+    fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, Failure> {
+        self.instance.detokenize(tokens)
+    }
+
+    fn park(&self) -> Result<(), Failure> {
+        self.instance.park()
+    }
+
+    fn resume(&self, options: &LoadOptions) -> Result<(), Failure> {
+        self.instance.resume(options)
+    }
+
+    fn measure(&self) -> Measurement {
+        let measured = self.instance.measure();
+        let held_bytes = measured.held_bytes + self.brought_bytes.load(Ordering::Relaxed);
+        Measurement { held_bytes, ..measured }
+    }
+
+    fn probe(&self) -> Result<(), Failure> {
+        self.instance.probe()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_requests_brought_along_is_counted_when_one_leaves() {
+    let brought_bytes = Arc::<AtomicU64>::default();
+    let bringing = Bringing { engine: engine(), brought_bytes: Arc::clone(&brought_bytes) };
+    let config = PoolConfig { look_every_ms: 0, ..PoolConfig::with_budget(Budget::fixed(1_000, "test")) };
+    let pool = Pool::start(Arc::new(bringing), Arc::new(TokioClock(Instant::now())), config);
+    for (brought, resident) in [(0, 400), (70, 470), (20, 420)] {
+        let lease = pool.acquire(AcquireRequest::new(spec("a")), None).await.unwrap();
+        brought_bytes.store(brought, Ordering::Relaxed);
+        drop(lease);
+        assert_eq!(pool.snapshot().await.pool.resident_bytes, resident);
+    }
 }
 
 /// An engine that falls over.

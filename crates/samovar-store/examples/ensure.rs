@@ -96,6 +96,7 @@ fn tell(progress: Progress) {
         Progress::Fetching(transfer) => ("fetching", Some(transfer)),
         Progress::Verifying(transfer) => ("verifying", Some(transfer)),
         Progress::Nearby { .. } => ("nearby", None),
+        Progress::Chosen { .. } => ("chosen", None),
     };
     println!("# {now} {step} {}", transfer.map_or(0, |transfer| transfer.done_bytes));
 }

@@ -17,7 +17,7 @@
 //!   lookup     what a name means here, and its files while they are used      fetch    one file, over several connections
 //!   adopt      takes over what other programs downloaded                      export   to and from a folder
 //!   collect    what leaves the disk, and room for what comes                  repair   every byte read again
-//!   derived    saved prefixes and packed files: can be made again             usage    counters and bytes
+//!   derived    saved prefixes, packed and prepared files: made again if gone  usage    counters and bytes
 //!   created    what users created over models, by name                        upload   bytes that a client sends
 //!   cache      blobs and manifests, and the index filled from them            index    SQLite, a memo
 //!   disk       paths, locks, leases, durable writes                           artifact keys, manifests, names
@@ -55,7 +55,7 @@ pub use collect::commands::CollectOptions;
 pub use collect::{Collected, LeftoverKind, Removed, Swept, Why};
 pub use config::{AdoptKind, AdoptRoot, PrefixConfig, RetryConfig, SourceConfig, StoreConfig};
 pub use created::{CREATED_BYTES, CreatedNames, CreatedStamp};
-pub use derived::packed::{Make, Making, OpenedPacked, PackedFacts, PackedFiles, PackedUse};
+pub use derived::file::{DerivedFacts, DerivedFiles, DerivedUse, Make, Making, OpenedDerived};
 pub use derived::prefix::{PrefixUse, Prefixes, SavedPrefix, Weights};
 pub use ensure::Pulled;
 pub use ensure::plan::FetchPlan;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::BoxFuture;
 use samovar_core::Digest;
 use samovar_core::footprint::Footprint;
 use samovar_core::model::ArtifactRef;
@@ -18,7 +19,7 @@ use crate::cache::{Cache, blob};
 use crate::collect;
 use crate::collect::room;
 use crate::config::StoreConfig;
-use crate::derived::packed;
+use crate::derived::file;
 use crate::disk::blocking;
 use crate::disk::layout::Layout;
 use crate::disk::lock::{FileLock, Hold};
@@ -50,7 +51,7 @@ pub(crate) struct Inner {
     /// Who takes a model from another program on this machine.
     pub(crate) nearby: adopt::NameLocks,
     unopened: Unopened,
-    pub(crate) packed: packed::Remembered,
+    pub(crate) derived: file::Remembered,
 }
 
 /// Where artifacts come from.
@@ -128,7 +129,7 @@ impl Store {
             ingesting: Mutex::default(),
             nearby: adopt::NameLocks::default(),
             unopened: Unopened::default(),
-            packed: packed::Remembered::default(),
+            derived: file::Remembered::default(),
         })))
     }
 
@@ -138,7 +139,8 @@ impl Store {
     }
 
     /// The artifact that a reference means here, if all of its files are. Blocks for microseconds; asks no
-    /// source. A hub reference without a quantization means the preferred one of those that are here.
+    /// source. A hub reference without a quantization means what was chosen for it, else the preferred one of those that are
+    /// here.
     ///
     /// # Errors
     /// When neither the index nor the manifests can be read.
@@ -178,30 +180,36 @@ impl Store {
     ///
     /// # Cancel safety
     /// Dropping it stops the fetch unless others wait for it. What was written is kept and taken up again.
-    pub async fn ensure(&self, reference: &ArtifactRef, watch: Option<Watch>) -> Result<Artifact, Error> {
-        if let Some(artifact) = self.here(reference).await? {
-            return Ok(artifact);
-        }
-        let mut has_begun = false;
-        let begin = |meter| {
-            has_begun = true;
-            let (store, reference) = (self.clone(), reference.clone());
-            async move {
-                // Another flight may have brought it between the look above and this flight.
-                if let Some(artifact) = store.here(&reference).await? {
-                    return Ok(Pulled { artifact, fetched_bytes: 0, was_here: true });
-                }
-                store.0.local.cache.writable(&reference.to_string())?;
-                let pulled = store.0.bring(&reference, &meter).await?;
-                store.0.unopened.note_miss(&store.0.local.cache.index, &pulled);
-                Ok(pulled)
+    pub fn ensure<'a>(
+        &'a self,
+        reference: &'a ArtifactRef,
+        watch: Option<Watch>,
+    ) -> BoxFuture<'a, Result<Artifact, Error>> {
+        Box::pin(async move {
+            if let Some(artifact) = self.here(reference).await? {
+                return Ok(artifact);
             }
-        };
-        let pulled = self.0.flights.join(format!("ensure {reference}"), watch, begin).await?;
-        if !has_begun {
-            self.0.local.cache.index.count("coalesced", 1);
-        }
-        Ok(pulled.artifact)
+            let mut has_begun = false;
+            let begin = |meter| {
+                has_begun = true;
+                let (store, reference) = (self.clone(), reference.clone());
+                async move {
+                    // Another flight may have brought it between the look above and this flight.
+                    if let Some(artifact) = store.here(&reference).await? {
+                        return Ok(Pulled { artifact, fetched_bytes: 0, was_here: true });
+                    }
+                    store.0.local.cache.writable(&reference.to_string())?;
+                    let pulled = store.0.bring(&reference, &meter).await?;
+                    store.0.unopened.note_miss(&store.0.local.cache.index, &pulled);
+                    Ok(pulled)
+                }
+            };
+            let pulled = self.0.flights.join(format!("ensure {reference}"), watch, begin).await?;
+            if !has_begun {
+                self.0.local.cache.index.count("coalesced", 1);
+            }
+            Ok(pulled.artifact)
+        })
     }
 
     /// Asks the source anew what a reference means, since branches move, and fetches what is missing of that.
@@ -211,16 +219,22 @@ impl Store {
     ///
     /// # Cancel safety
     /// As [`Store::ensure`].
-    pub async fn pull(&self, reference: &ArtifactRef, watch: Option<Watch>) -> Result<Pulled, Error> {
-        let begin = |meter| {
-            let (store, reference) = (self.clone(), reference.clone());
-            async move {
-                let pulled = store.0.bring(&reference, &meter).await?;
-                usage_counts::note_fetched(&store.0.local.cache.index, &pulled);
-                Ok(pulled)
-            }
-        };
-        self.0.flights.join(format!("pull {reference}"), watch, begin).await
+    pub fn pull<'a>(
+        &'a self,
+        reference: &'a ArtifactRef,
+        watch: Option<Watch>,
+    ) -> BoxFuture<'a, Result<Pulled, Error>> {
+        Box::pin(async move {
+            let begin = |meter| {
+                let (store, reference) = (self.clone(), reference.clone());
+                async move {
+                    let pulled = store.0.bring(&reference, &meter).await?;
+                    usage_counts::note_fetched(&store.0.local.cache.index, &pulled);
+                    Ok(pulled)
+                }
+            };
+            self.0.flights.join(format!("pull {reference}"), watch, begin).await
+        })
     }
 
     /// The fetches that callers of this handle or of its clones wait for, each once, by reference.

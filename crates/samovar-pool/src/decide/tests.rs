@@ -516,6 +516,36 @@ fn a_longer_measurement_makes_idle_ones_leave_until_it_is_paid() {
 }
 
 #[test]
+fn what_requests_bring_along_is_counted_while_it_is_there_and_predicted_for_no_load() {
+    let mut harness = Harness::new(|_| ());
+    let (a, b) = (model("a", 40), model("b", 50));
+    harness.use_once(&a);
+    let lease = harness.ask(&b);
+    harness.finish_work();
+    let id = InstanceId(2);
+    let counted =
+        |harness: &Harness| harness.state.weighable(lease).map(|(id, _, bytes)| (id, bytes.on_host()));
+    assert_eq!(counted(&harness), Some((id, 50)));
+    let weighed = |held_bytes| Event::Weighed { instance: id, memory: Memory::on_host(held_bytes, 0) };
+    harness.happen(weighed(75));
+    assert_eq!((counted(&harness), harness.state.ledger.owed().on_host()), (Some((id, 75)), 15));
+    assert!(harness.is_in(&a, ModelState::Parking), "what is idle makes room");
+    harness.finish_work();
+    harness.happen(weighed(55));
+    assert_eq!((harness.state.ledger.owed().on_host(), harness.state.ledger.used().on_host()), (0, 55));
+    harness.release(lease);
+    assert_eq!(counted(&harness), None);
+    let ticket = harness.ticket();
+    harness.happen(Event::Unload { ticket, name: "b".into() });
+    harness.happen(weighed(75));
+    harness.finish_work();
+    assert!(harness.state.ledger.used().is_none(), "what leaves is not weighed");
+    harness.ask(&b);
+    assert_eq!(harness.reservations().last(), Some(&(50, 0)));
+    assert!(harness.decisions(What::Corrected).is_empty());
+}
+
+#[test]
 fn a_lower_budget_is_reached_by_what_is_idle() {
     let mut harness = Harness::new(|_| ());
     let a = model("a", 60);

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use futures_util::future::BoxFuture;
 use samovar_core::model::{ArtifactRef, HubRef};
 use tokio::sync::OwnedMutexGuard;
 
@@ -55,22 +56,24 @@ impl Store {
     ///
     /// # Cancel safety
     /// What has begun is finished also when no caller waits for it any more.
-    pub async fn take_nearby(
-        &self,
-        reference: &ArtifactRef,
+    pub fn take_nearby<'a>(
+        &'a self,
+        reference: &'a ArtifactRef,
         watch: Option<Watch>,
-    ) -> Result<Option<AdoptedArtifact>, Error> {
-        let local = &self.0.local;
-        if local.config.neighbours.is_empty() || local.cache.is_barred() {
-            return Ok(None);
-        }
-        let turn = self.0.nearby.of(reference.to_string()).await;
-        let (local, reference) = (Arc::clone(local), reference.clone());
-        blocking::run(move || {
-            let _turn = turn;
-            take(&local, &reference, watch.as_ref())
+    ) -> BoxFuture<'a, Result<Option<AdoptedArtifact>, Error>> {
+        Box::pin(async move {
+            let local = &self.0.local;
+            if local.config.neighbours.is_empty() || local.cache.is_barred() {
+                return Ok(None);
+            }
+            let turn = self.0.nearby.of(reference.to_string()).await;
+            let (local, reference) = (Arc::clone(local), reference.clone());
+            blocking::run(move || {
+                let _turn = turn;
+                take(&local, &reference, watch.as_ref())
+            })
+            .await
         })
-        .await
     }
 }
 

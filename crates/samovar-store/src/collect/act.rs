@@ -21,7 +21,7 @@ use super::view::LeftoverKind;
 use crate::artifact::Artifact;
 use crate::artifact::key::KeyDigest;
 use crate::cache::Cache;
-use crate::derived::packed::entries;
+use crate::derived::file::entries;
 use crate::disk::durable::random_name;
 use crate::disk::layout::Layout;
 use crate::disk::lease::{self, alone};
@@ -219,7 +219,7 @@ fn sweep(cache: &Cache, survey: &Survey, index: usize) -> Result<bool, Error> {
     if survey.view.leftovers[index].kind == LeftoverKind::Trash {
         return Ok(true);
     }
-    if survey.view.leftovers[index].kind == LeftoverKind::Packed {
+    if survey.view.leftovers[index].kind.is_derived_file() {
         return entries::take_unless_held(&cache.layout, &place.path, place.lease);
     }
     let claim = place.partial.as_ref().map(|id| claim(&cache.layout, id)).transpose()?;

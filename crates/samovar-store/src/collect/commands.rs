@@ -1,7 +1,7 @@
 //! What a user may ask for: a collection, and the removal of one artifact.
 
 use super::plan::{Collection, plan, plan_removal};
-use super::{Collected, LeftoverKind, Removed, limits, settle, survey};
+use super::{Collected, Removed, limits, settle, survey};
 use crate::artifact::key::KeyDigest;
 use crate::disk::ballast;
 use crate::error::Error;
@@ -65,13 +65,14 @@ impl Store {
         };
         let plan = Collection { user, ..plan_removal(&survey.view, &[*key]) };
         let collected = settle(&local.cache, &survey, &plan, &limits(local, &survey, 0), false)?;
-        // What was packed of it is of no use any more.
-        let packed_bytes = collected.leftovers.get(&LeftoverKind::Packed).map_or(0, |swept| swept.bytes);
+        // What was made of it is of no use any more.
+        let made = collected.leftovers.iter().filter(|(kind, _)| kind.is_derived_file());
+        let made_bytes: u64 = made.map(|(_, swept)| swept.bytes).sum();
         let removed = collected
             .removed
             .into_iter()
             .next()
-            .map(|removed| Removed { freed_bytes: removed.freed_bytes + packed_bytes, ..removed });
+            .map(|removed| Removed { freed_bytes: removed.freed_bytes + made_bytes, ..removed });
         removed.ok_or_else(|| {
             let artifact = &survey.artifacts[place];
             let mut held = survey::held_but_by(&local.cache.layout, user).unwrap_or_default();

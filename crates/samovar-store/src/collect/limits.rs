@@ -55,7 +55,9 @@ impl Limits {
             LeftoverKind::Tmp => TMP_MS,
             LeftoverKind::Partial => PARTIAL_MS.min(self.max_age_ms.unwrap_or(u64::MAX)).max(HOUR_MS),
             LeftoverKind::Quarantine => self.max_age_ms.unwrap_or(QUARANTINE_MS),
-            LeftoverKind::Prefix | LeftoverKind::Packed => self.max_age_ms.unwrap_or(u64::MAX),
+            LeftoverKind::Prefix | LeftoverKind::Packed | LeftoverKind::Prepared => {
+                self.max_age_ms.unwrap_or(u64::MAX)
+            }
         }
     }
 }

@@ -78,7 +78,7 @@ pub struct Removed {
     pub reference: String,
     /// Bytes of its files.
     pub bytes: u64,
-    /// Bytes that the disk has more of: less than `bytes` where others share them, and more with what was packed of it
+    /// Bytes that the disk has more of: less than `bytes` where others share them, and more with what was made of it
     /// where a user asked for exactly this.
     pub freed_bytes: u64,
     /// Milliseconds since its last use, in time that the store saw.

@@ -4,7 +4,7 @@
 //!   leftovers past their time, or that none can want
 //!     ─► artifacts past the age limit
 //!          ─► over the high mark, or too little disk: down to the low mark
-//!               packed files ─► broken-off downloads ─► saved prefixes ─► artifacts, what is worth least
+//!               packed files ─► broken-off downloads ─► saved prefixes ─► prepared models ─► artifacts, what is worth least
 //! ```
 //!
 //! For a copy that can be made again nothing goes but other such copies, and it stays below the high mark, so
@@ -194,12 +194,13 @@ impl<'a> Choice<'a> {
     /// Frees at least `goal` bytes in all, or as much as can be.
     fn free(&mut self, goal: u64, limits: &Limits) {
         let begin = self.gone.len();
-        self.take_packed(goal);
+        self.take_derived(LeftoverKind::Packed, goal);
         if limits.is_for_copy {
             return;
         }
         self.take_broken_off(goal);
         self.take_prefixes(goal);
+        self.take_derived(LeftoverKind::Prepared, goal);
         let mut order: Vec<usize> = (0..self.view.artifacts.len())
             .filter(|index| self.may_go(*index) && self.may_free(*index))
             .collect();
@@ -217,11 +218,11 @@ impl<'a> Choice<'a> {
         self.reprieve(begin, goal);
     }
 
-    /// What can be made again goes first: what is outdone, then what was used longest ago.
-    fn take_packed(&mut self, goal: u64) {
+    /// What can be made again goes: what is outdone, then what was used longest ago.
+    fn take_derived(&mut self, kind: LeftoverKind, goal: u64) {
         let leftovers = &self.view.leftovers;
         let mut left: Vec<usize> = (0..leftovers.len())
-            .filter(|index| leftovers[*index].kind == LeftoverKind::Packed && !leftovers[*index].is_held)
+            .filter(|index| leftovers[*index].kind == kind && !leftovers[*index].is_held)
             .filter(|index| leftovers[*index].bytes > 0 && !self.is_swept[*index])
             .collect();
         left.sort_by_key(|index| (leftovers[*index].is_outdone, leftovers[*index].idle_ms));

@@ -84,11 +84,14 @@ fn seek(
     Ok(reservation)
 }
 
-/// Whether all packed files went that should have.
+/// Whether all packed and prepared files went that should have.
 fn has_swept(survey: &Survey, plan: &collect::Collection, collected: &collect::Collected) -> bool {
-    let kind = LeftoverKind::Packed;
-    let planned = plan.leftovers.iter().filter(|index| survey.view.leftovers[**index].kind == kind).count();
-    planned as u64 == collected.leftovers.get(&kind).map_or(0, |swept| swept.count)
+    let has_swept = |kind| {
+        let is_of_kind = |index: &&usize| survey.view.leftovers[**index].kind == kind;
+        let planned = plan.leftovers.iter().filter(is_of_kind).count();
+        planned as u64 == collected.leftovers.get(&kind).map_or(0, |swept| swept.count)
+    };
+    has_swept(LeftoverKind::Packed) && has_swept(LeftoverKind::Prepared)
 }
 
 /// Takes what is asked for out of what is promised already, and gives the bytes of it that are still to be written.

@@ -13,7 +13,7 @@ use crate::artifact::Artifact;
 use crate::artifact::key::KeyDigest;
 use crate::artifact::manifest;
 use crate::cache::tier::ReadOnly;
-use crate::derived::packed::entries;
+use crate::derived::file::{DerivedKind, entries as derived_files};
 use crate::derived::prefix::quota;
 use crate::disk::layout::Layout;
 use crate::disk::lease::{self, alone};
@@ -95,7 +95,9 @@ impl Survey {
         for kept in quota::kept(layout)? {
             self.push(LeftoverKind::Prefix, LeftoverPath::of(kept.path), uptime_history);
         }
-        self.packed(local, uptime_history)?;
+        for kind in DerivedKind::ALL {
+            self.derived(local, kind, uptime_history)?;
+        }
         self.view.free_disk_bytes = free_disk_bytes(layout.root())?;
         Ok(())
     }
@@ -158,7 +160,7 @@ impl Survey {
         Ok(())
     }
 
-    /// What is on its way in, or was when its process died: downloads, and packed files that are made.
+    /// What is on its way in, or was when its process died: downloads, and derived files that are made.
     fn partials(&mut self, local: &Local, uptime_history: &UptimeHistory) -> std::io::Result<()> {
         let layout = &local.cache.layout;
         let mut counted = HashSet::new();
@@ -171,13 +173,13 @@ impl Survey {
                 if let Some(id) = partial {
                     let declared = is_held.then(|| match kind {
                         LeftoverKind::Partial => Note::read(layout, &id).and_then(|note| note.size),
-                        _ => entries::expected_bytes(layout, &path),
+                        _ => derived_files::expected_bytes(layout, &path),
                     });
                     let promised = declared.flatten().max(local.room.promised_bytes(&id)).unwrap_or(0);
                     self.view.promised_bytes += promised.saturating_sub(bytes);
                     counted.insert(id);
                 }
-                // A download is taken up again; a packed file is begun anew.
+                // A download is taken up again; a derived file is begun anew.
                 let is_needless = kind != LeftoverKind::Partial;
                 let leftover = Leftover::of(kind, uptime_history.age_ms(changed_ms));
                 self.view.leftovers.push(Leftover { bytes, is_held, is_needless, ..leftover });
@@ -188,17 +190,28 @@ impl Survey {
         Ok(())
     }
 
-    /// Packed files. One whose artifact has gone, or that cannot be found, is of no use.
-    fn packed(&mut self, local: &Local, uptime_history: &UptimeHistory) -> std::io::Result<()> {
+    /// Packed or prepared files. One whose artifact has gone, or that cannot be found, is of no use.
+    fn derived(
+        &mut self,
+        local: &Local,
+        kind: DerivedKind,
+        uptime_history: &UptimeHistory,
+    ) -> std::io::Result<()> {
         let known: HashSet<KeyDigest> = self.artifacts.iter().map(|artifact| artifact.key_digest).collect();
         let is_gone = |parent: &KeyDigest| !known.contains(parent) && !may_be_in_tiers(local, parent);
-        for kept in entries::kept(&local.cache.layout)? {
+        let leftover_kind = match kind {
+            DerivedKind::Packed => LeftoverKind::Packed,
+            DerivedKind::Prepared => LeftoverKind::Prepared,
+        };
+        for kept in derived_files::kept(&local.cache.layout, kind)? {
             let is_orphan = kept.parent().is_some_and(|parent| is_gone(&parent));
-            let (parent, is_outdone) = (kept.parent(), kept.is_outdone);
+            // A model that was prepared in another number format later is still used as it was before.
+            let is_outdone = kept.is_outdone && kind == DerivedKind::Packed;
+            let parent = kept.parent();
             let is_needless = is_orphan || !kept.is_known();
             let is_held = kept.id.is_some_and(|id| self.held.contains_key(&id));
             let place = LeftoverPath { lease: kept.id, ..LeftoverPath::of(kept.path) };
-            self.push(LeftoverKind::Packed, place, uptime_history);
+            self.push(leftover_kind, place, uptime_history);
             if let Some(leftover) = self.view.leftovers.last_mut() {
                 *leftover = Leftover { is_held, is_needless, is_outdone, parent, ..*leftover };
             }

@@ -85,6 +85,15 @@ pub enum LeftoverKind {
     Prefix,
     /// Weights in an engine's own layout, which can be made again.
     Packed,
+    /// A published model in a format that an engine maps, which can be prepared again.
+    Prepared,
+}
+
+impl LeftoverKind {
+    /// Whether it is a file that an engine made, which a lease keeps.
+    pub(super) const fn is_derived_file(self) -> bool {
+        matches!(self, Self::Packed | Self::Prepared)
+    }
 }
 
 /// Whether a process uses it: one that opened it holds each of its blobs. One that shares a blob with

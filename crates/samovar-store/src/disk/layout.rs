@@ -9,6 +9,7 @@
 //!   created/<sha256 of a name>.json    what names mean that users created over models
 //!   prefixes/<weights>/<kind>/<tokens>/{state,facts.json}   prompt state that instances left behind, 0600
 //!   packed/<source>/<id>/{data, facts.json}   weights in an engine's own layout, 0444; packing/<id> while one is made
+//!   prepared/<source>/<id>/{data, facts.json}  a published model as an engine maps it, 0444; made below packing/ as well
 //!   tmp/  trash/  quarantine/<hex>
 //!   locks/{gc.lock, blob/<id>.lock}    never unlinked; and locks/ballast, room for when there is no other
 //!   leases/<boot id>-<pid>-<random>    flocked for the life of a process; body = digests in use
@@ -38,7 +39,7 @@ pub(crate) const FORMAT: u32 = 1;
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This directory is a cache of models, kept by Samovar. Backups may leave it out.\n";
 /// Directories that a store has from the start.
-const DIRECTORIES: [&str; 15] = [
+const DIRECTORIES: [&str; 16] = [
     "blobs",
     "blobs/sha256",
     "manifests",
@@ -47,6 +48,7 @@ const DIRECTORIES: [&str; 15] = [
     "snapshots",
     "prefixes",
     "packed",
+    "prepared",
     "packing",
     "tmp",
     "trash",
@@ -231,12 +233,11 @@ impl Layout {
         self.root.join("packed")
     }
 
-    /// What was packed of these weights.
-    pub(crate) fn packed_of(&self, source: &Digest) -> PathBuf {
-        self.packed().join(source.to_string())
+    pub(crate) fn prepared(&self) -> PathBuf {
+        self.root.join("prepared")
     }
 
-    /// Packed files that are being made.
+    /// Packed and prepared files that are being made.
     pub(crate) fn packing(&self) -> PathBuf {
         self.root.join("packing")
     }

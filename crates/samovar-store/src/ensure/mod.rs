@@ -59,7 +59,7 @@ pub(crate) async fn bring(
     meter: &Arc<Meter>,
 ) -> Result<Pulled, Error> {
     meter.resolving();
-    let listing = told(Arc::clone(meter), source.resolve(reference)).await?;
+    let listing = told(Arc::clone(meter), resolve(local, source, reference)).await?;
     check(&listing)?;
     let key = listing.key.digest();
     if let Some(artifact) = whole(local, key).await? {
@@ -73,6 +73,36 @@ pub(crate) async fn bring(
     note_names(local, reference, &listing, key).await?;
     local.cache.index.note(&key, Use::Fetched { bytes: fetched_bytes, ms: meter.fetching_ms() });
     Ok(Pulled { artifact, fetched_bytes, was_here: false })
+}
+
+/// What a reference means at its source now. One that leaves the quantization open means what it meant before, as long as the
+/// source has that.
+///
+/// # Errors
+/// Whatever the source says.
+pub(crate) async fn resolve(
+    local: &Arc<Local>,
+    source: &dyn Source,
+    reference: &ArtifactRef,
+) -> Result<Listing, Error> {
+    let (looking, asked) = (Arc::clone(local), reference.clone());
+    // Without an index it is chosen again.
+    let chosen = blocking::run(move || Ok(looking.chosen(&asked).ok().flatten())).await?;
+    if let Some(chosen) = chosen {
+        match source.resolve(&chosen).await {
+            Err(Error::Choice { .. } | Error::Missing { .. }) => {
+                tracing::warn!(%reference, %chosen, "what a name meant so far is not at its source any more");
+                let (forgetting, asked) = (Arc::clone(local), reference.clone());
+                let forget = move || {
+                    forgetting.forget_choice(&asked);
+                    Ok(())
+                };
+                blocking::run(forget).await?;
+            }
+            resolved => return resolved,
+        }
+    }
+    source.resolve(reference).await
 }
 
 /// A listing comes from outside.

@@ -30,6 +30,13 @@ pub enum Progress {
         /// Bytes of all its files.
         bytes: u64,
     },
+    /// The name leaves the quantization open, and one was chosen for it from now on.
+    Chosen {
+        /// What the name means.
+        reference: String,
+        /// Why, as a sentence for people that begins with the quantization.
+        reason: String,
+    },
 }
 
 /// A fetch that callers wait for.

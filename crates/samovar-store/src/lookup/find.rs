@@ -9,6 +9,7 @@ use crate::disk::layout::Layout;
 use crate::error::Error;
 use crate::index::Index;
 use crate::local::Local;
+use crate::lookup::chosen;
 use crate::source::select::{PREFERRED, normal_quant, with_name};
 
 /// The branch that is meant when none is asked for.
@@ -50,7 +51,10 @@ pub(crate) fn find(
     let noted = index.by_reference(&reference.to_string())?;
     let found = match (noted, reference) {
         (Some(artifact), _) => Some(artifact),
-        (None, ArtifactRef::Hub(hub)) if hub.file().is_none() => by_choice(index, hub)?,
+        (None, ArtifactRef::Hub(hub)) if hub.file().is_none() => match chosen::here(index, reference)? {
+            Some(artifact) => Some(artifact),
+            None => by_choice(index, hub)?,
+        },
         (None, _) => None,
     };
     Ok(found.filter(|artifact| is_in_place(layout, artifact)))

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::BoxFuture;
 use samovar_core::Digest;
 use samovar_core::model::ArtifactRef;
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use crate::artifact::Artifact;
 use crate::artifact::key::KeyDigest;
 use crate::cache::{Cache, manifests};
 use crate::collect;
-use crate::derived::packed;
+use crate::derived::file::{self, DerivedKind};
 use crate::derived::prefix;
 use crate::disk::blocking;
 use crate::disk::space::entries;
@@ -75,6 +76,12 @@ pub struct Verified {
     /// Packed files whose bytes were wrong. They were removed; nothing is lost but the time to make them.
     #[serde(default)]
     pub damaged_packed: u64,
+    /// Prepared models that were read and were right.
+    #[serde(default)]
+    pub prepared: u64,
+    /// Prepared models whose bytes were wrong. They were removed; nothing is lost but the time to prepare them.
+    #[serde(default)]
+    pub damaged_prepared: u64,
     /// Artifacts that a repair made whole again, by what users call them.
     pub repaired: Vec<String>,
     /// Artifacts that a repair could not make whole.
@@ -131,17 +138,20 @@ impl Store {
     ///
     /// # Cancel safety
     /// Dropping it stops after the files at hand.
-    pub async fn verify(&self, options: &VerifyOptions) -> Result<Verified, Error> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
-        let (store, given) = (self.clone(), options.clone());
-        let (mut verified, broken) = blocking::run(move || look(&store.0.local.cache, &given, &stop)).await?;
-        if options.is_repair {
-            for broken in broken {
-                self.mend(broken, &mut verified).await;
+    pub fn verify<'a>(&'a self, options: &'a VerifyOptions) -> BoxFuture<'a, Result<Verified, Error>> {
+        Box::pin(async move {
+            let stop = Arc::new(AtomicBool::new(false));
+            let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
+            let (store, given) = (self.clone(), options.clone());
+            let (mut verified, broken) =
+                blocking::run(move || look(&store.0.local.cache, &given, &stop)).await?;
+            if options.is_repair {
+                for broken in broken {
+                    self.mend(broken, &mut verified).await;
+                }
             }
-        }
-        Ok(verified)
+            Ok(verified)
+        })
     }
 
     async fn mend(&self, broken: Broken, verified: &mut Verified) {
@@ -203,9 +213,11 @@ fn look(cache: &Cache, options: &VerifyOptions, stop: &AtomicBool) -> Result<(Ve
     read_blobs(cache, options, stop, &mut verified)?;
     let prefixes = prefix::verify(&cache.layout, &options.keys, stop)?;
     (verified.prefixes, verified.damaged_prefixes) = (prefixes.count, prefixes.damaged);
-    let packed = packed::verify(cache, &options.keys, stop)?;
+    let packed = file::verify(cache, DerivedKind::Packed, &options.keys, stop)?;
     (verified.packed, verified.damaged_packed) = (packed.count, packed.damaged);
-    verified.bytes += prefixes.bytes + packed.bytes;
+    let prepared = file::verify(cache, DerivedKind::Prepared, &options.keys, stop)?;
+    (verified.prepared, verified.damaged_prepared) = (prepared.count, prepared.damaged);
+    verified.bytes += prefixes.bytes + packed.bytes + prepared.bytes;
     for artifact in wanted(cache, options)? {
         if cache.index.artifact(&artifact.key_digest)?.is_none() {
             broken.push(Broken::of(&artifact));

@@ -45,6 +45,15 @@ pub trait Source: Send + Sync + 'static {
     /// quantization, unreachable.
     fn resolve<'a>(&'a self, reference: &'a ArtifactRef) -> BoxFuture<'a, Result<Listing, Error>>;
 
+    /// Every form in which the place has what a reference leaves open, each with a reference of its own; of one that leaves
+    /// nothing open, that one. Fetches no model bytes.
+    ///
+    /// # Errors
+    /// As [`Source::resolve`].
+    fn variants<'a>(&'a self, reference: &'a ArtifactRef) -> BoxFuture<'a, Result<Vec<Listing>, Error>> {
+        Box::pin(async move { Ok(vec![self.resolve(reference).await?]) })
+    }
+
     /// Bytes of a file from `range.start` on; up to `range.end`, unless the server ignores ranges and
     /// says so in [`Body::start`].
     ///

@@ -49,6 +49,12 @@ pub struct DiskUse {
     /// Their bytes.
     #[serde(default)]
     pub packed_bytes: u64,
+    /// Prepared models: published ones in a format that an engine maps.
+    #[serde(default)]
+    pub prepared: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub prepared_bytes: u64,
     /// What waits for being unlinked.
     pub trash_bytes: u64,
     /// The index; not counted against the quota.
@@ -127,6 +133,10 @@ impl DiskUse {
                 LeftoverKind::Packed => {
                     self.packed += 1;
                     &mut self.packed_bytes
+                }
+                LeftoverKind::Prepared => {
+                    self.prepared += 1;
+                    &mut self.prepared_bytes
                 }
             };
             *part += leftover.bytes;

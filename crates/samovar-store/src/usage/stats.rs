@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::derived::packed::entries;
+use crate::derived::file::{DerivedKind, entries};
 use crate::derived::prefix::quota;
 use crate::error::Error;
 use crate::store::Store;
@@ -72,13 +72,25 @@ pub struct StoreStats {
     /// Their bytes.
     #[serde(default)]
     pub packed_bytes: u64,
+    /// Models that were prepared.
+    #[serde(default)]
+    pub prepared_made: u64,
+    /// Prepared models that were found damaged, and removed.
+    #[serde(default)]
+    pub prepared_damaged: u64,
+    /// Prepared models that are here.
+    #[serde(default)]
+    pub prepared: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub prepared_bytes: u64,
     /// All counters by name, these and others.
     pub counters: BTreeMap<String, u64>,
 }
 
 impl Store {
     /// How the store was used, and what it has. Blocks for microseconds to milliseconds; looks at no file but the saved
-    /// prefixes and packed files.
+    /// prefixes, packed and prepared files.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -93,7 +105,8 @@ impl Store {
             .map(|file| (file.digest, file.size))
             .collect();
         let kept = quota::kept(&cache.layout).unwrap_or_default();
-        let (packed, packed_bytes) = entries::total(&cache.layout);
+        let (packed, packed_bytes) = entries::total(&cache.layout, DerivedKind::Packed);
+        let (prepared, prepared_bytes) = entries::total(&cache.layout, DerivedKind::Prepared);
         let count = |name: &str| counters.get(name).copied().unwrap_or(0);
         Ok(StoreStats {
             hits: count("hits"),
@@ -117,6 +130,10 @@ impl Store {
             packed_refused: count("packed_refused"),
             packed,
             packed_bytes,
+            prepared_made: count("prepared_made"),
+            prepared_damaged: count("prepared_damaged"),
+            prepared,
+            prepared_bytes,
             artifacts: artifacts.len() as u64,
             pinned: artifacts.iter().filter(|artifact| artifact.is_pinned).count() as u64,
             bytes: sizes.values().sum(),

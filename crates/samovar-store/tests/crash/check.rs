@@ -103,10 +103,10 @@ impl Judge<'_> {
             ["pins", name] => anyhow::ensure!(KeyDigest::parse(name).is_some(), "not a key"),
             ["prefixes", _, _, _, "facts.json"] => prefix(path)?,
             // Judged with its facts, which must be there.
-            ["prefixes", _, _, _, "state"] | ["packed", _, _, "data"] => {
+            ["prefixes", _, _, _, "state"] | ["packed" | "prepared", _, _, "data"] => {
                 fs_err::metadata(path.with_file_name("facts.json"))?;
             }
-            ["packed", _, _, "facts.json"] => packed(path)?,
+            ["packed" | "prepared", _, _, "facts.json"] => derived(path)?,
             ["snapshots", _, ..] => {
                 fs_err::metadata(path).context("leads nowhere")?;
             }
@@ -119,7 +119,7 @@ impl Judge<'_> {
                 anyhow::ensure!(is_damaged, "set aside though it was not damaged");
             }
             ["partial", _, "data" | "state.json" | "state.new"]
-            | ["packing", _, "data" | "bytes" | "facts.json"]
+            | ["packing", _, "data" | "bytes" | "facts.json" | "converted.gguf"]
             | ["tmp" | "trash", ..] => (),
             [name] => {
                 // `.broken-*` is an index that was set aside.
@@ -219,6 +219,7 @@ impl Judge<'_> {
         }
         for weights in 1..=3 {
             program::pack(&store, weights, None).context("it cannot be packed")?;
+            program::prepare(&store, weights).context("it cannot be prepared")?;
         }
         let collected = store.collect(&CollectOptions::default()).context("it cannot be collected")?;
         found.unless(collected.removed.is_empty(), || format!("collection took {:?}", collected.removed));
@@ -258,8 +259,8 @@ fn prefix(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A packed file is the one that its facts speak of, and it is not writable.
-fn packed(path: &Path) -> Result<()> {
+/// A packed or prepared file is the one that its facts speak of, and it is not writable.
+fn derived(path: &Path) -> Result<()> {
     let facts: serde_json::Value = serde_json::from_slice(&fs_err::read(path)?).context("not whole")?;
     let data = path.with_file_name("data");
     anyhow::ensure!(

@@ -65,6 +65,15 @@ pub(crate) fn pack() -> Life {
     }
 }
 
+/// Models are prepared, one in the place of one that broke off before.
+pub(crate) fn prepare() -> Life {
+    Life {
+        name: "preparing",
+        steps: vec![Step::Prepare(1), Step::Prepare(2), Step::Collect],
+        ..Life::default()
+    }
+}
+
 /// A collection with room for nothing takes all that is not pinned.
 pub(crate) fn collect() -> Life {
     Life {

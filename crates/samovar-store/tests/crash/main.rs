@@ -55,6 +55,11 @@ fn taking_up_a_broken_off_collection_may_be_killed_anywhere() {
 }
 
 #[test]
+fn preparing_a_model_may_be_killed_anywhere() {
+    survives(&lives::prepare(), 24);
+}
+
+#[test]
 fn a_removal_may_be_killed_anywhere() {
     survives(&lives::remove(), 12);
 }
@@ -144,6 +149,11 @@ fn the_power_may_be_cut_anywhere_in_a_repair() {
 #[test]
 fn the_power_may_be_cut_anywhere_while_weights_are_packed() {
     outlasts(&lives::pack(), 6, "the_power_may_be_cut_anywhere_while_weights_are_packed");
+}
+
+#[test]
+fn the_power_may_be_cut_anywhere_while_a_model_is_prepared() {
+    outlasts(&lives::prepare(), 6, "the_power_may_be_cut_anywhere_while_a_model_is_prepared");
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(crate) enum Step {
     Pack(u8),
     /// It is refused.
     Discard(u8),
+    /// The prepared file of these weights, which are not the store's.
+    Prepare(u8),
     /// From [`beside`] the cache.
     Import,
     /// From [`beside`] the cache.
@@ -94,6 +96,7 @@ impl Order {
             Step::SavePrefix(tokens) => save_prefix(store, *tokens)?,
             Step::Pack(weights) => pack(store, *weights, None)?,
             Step::Discard(weights) => store.packed().discard(&packed_source(*weights), "engine 1", "as told"),
+            Step::Prepare(weights) => prepare(store, *weights)?,
             Step::Import => {
                 store.import(&beside(&self.cache))?;
             }
@@ -139,6 +142,30 @@ pub(crate) fn pack(store: &Store, weights: u8, parent: Option<KeyDigest>) -> Res
         }
         Make::Here => (),
         Make::ByAnother => anyhow::bail!("another process makes {source}"),
+    }
+    Ok(())
+}
+
+/// Makes the prepared file of these weights, unless it is here, as the converter does: in another file, in pieces, with its header
+/// last, which then takes the place of the first.
+pub(crate) fn prepare(store: &Store, weights: u8) -> Result<()> {
+    let source = packed_source(weights);
+    match store.prepared().make(&source, "engine 1", 80 << 10, None)? {
+        Make::Begun(making) => {
+            let converted = making.dir().join("converted.gguf");
+            let file = fs_err::File::create(&converted)?;
+            file.set_len(40 << 10)?;
+            for at in [16 << 10, 32 << 10, 0] {
+                let count = (16 << 10).min((40 << 10) - at);
+                file.file().write_all_at(&vec![weights; count], at as u64)?;
+            }
+            file.sync_all()?;
+            drop(file);
+            fs_err::rename(&converted, making.path())?;
+            making.commit()?;
+        }
+        Make::Here => (),
+        Make::ByAnother => anyhow::bail!("another process prepares {source}"),
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What is done to a store while its disk fails, and what must be true afterwards.
 //!
 //! ```text
-//!   there before: kept, old        done: open kept ─► put new ─► pack ─► unpin kept ─► remove old ─► collect ─► open kept
+//!   there before: kept, old        done: open kept ─► prepare ─► put new ─► pack ─► unpin kept ─► remove old ─► collect ─► open kept
 //! ```
 
 use std::os::unix::fs::FileExt as _;
@@ -52,6 +52,23 @@ fn pack(store: &Store) -> Result<(), Error> {
     Ok(())
 }
 
+/// Prepares a model unless it is there, in another file that takes the place of the first, and holds what is there against what was
+/// put there.
+fn prepare_model(store: &Store) -> Result<(), Error> {
+    let fail = || Error::io("the test could not use what it prepares");
+    if let Make::Begun(making) = store.prepared().make("a model", "F16", 2 * SIZE as u64, None)? {
+        let converted = making.dir().join("converted.gguf");
+        fs_err::write(&converted, bytes_of("prepared", SIZE)).map_err(fail())?;
+        fs_err::rename(&converted, making.path()).map_err(fail())?;
+        drop(making.commit()?);
+    }
+    if let Some(opened) = store.prepared().find("a model", "F16")? {
+        let read = fs_err::read(opened.path()).map_err(fail())?;
+        assert!(read == bytes_of("prepared", SIZE), "other bytes than were prepared");
+    }
+    Ok(())
+}
+
 /// A step of the scene, and how it ended.
 pub(crate) type Step = (&'static str, Result<(), Error>);
 
@@ -59,6 +76,8 @@ pub(crate) type Step = (&'static str, Result<(), Error>);
 pub(crate) fn play(store: &Store, kept: &Artifact, old: &Artifact) -> Vec<Step> {
     vec![
         ("open", kept_opens(store, kept)),
+        // First, because it may take the room of what was fetched and is not pinned.
+        ("prepare", prepare_model(store)),
         ("put", try_put(store, "new", &bytes_of("new", SIZE)).map(drop)),
         ("pack", pack(store)),
         ("unpin", store.set_pinned(&kept.key_digest, false)),
@@ -106,5 +125,8 @@ pub(crate) fn recovers(dir: &Path, steps: &[Step]) {
         assert!(ending.is_ok(), "{step} does not recover: {:?}", ending.err());
     }
     assert!(named(&store, "new").is_some() && named(&store, "old").is_none());
+    assert!(store.prepared().find("a model", "F16").unwrap().is_some());
+    let packing = fs_err::read_dir(store.dir().join("packing")).into_iter().flatten().count();
+    assert_eq!(packing, 0, "something is left of what was being made");
     assert_sound(&store);
 }

@@ -164,6 +164,13 @@ impl StepContext<'_> {
         measured_bytes
     }
 
+    /// Counts what it holds now. The next load is predicted without what requests have brought along since.
+    pub(super) fn weighed(&mut self, id: InstanceId, measured: &Memory) {
+        if self.state.instances.get(&id).is_some_and(Instance::is_steady) {
+            self.state.ledger.commit(id, measured);
+        }
+    }
+
     /// The prediction was wrong and the model exceeds the budget of an arena by itself: it can not stay.
     fn measured_too_large(&mut self, id: InstanceId, model: ModelId, needed: Bytes, arena: Arena) {
         let budget_bytes = self.state.config.budgets().of(arena);

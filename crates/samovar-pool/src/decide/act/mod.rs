@@ -97,6 +97,7 @@ impl StepContext<'_> {
             Event::ParkFailed { instance, failure } => self.park_failed(instance, failure),
             Event::Resumed { instance, memory } => self.resumed(instance, memory),
             Event::ResumeFailed { instance, failure } => self.resume_failed(instance, failure),
+            Event::Weighed { instance, memory } => self.weighed(instance, &memory),
             Event::Unloaded { instance } => self.unloaded(instance),
             Event::BackgroundReservation { ticket, bytes } => self.reserve_background(ticket, bytes),
             Event::Tick => {}

@@ -103,6 +103,11 @@ impl Instance {
         self.phase == Phase::Ready && self.exit_reason.is_none() && is_open
     }
 
+    /// In memory, and nothing is reserved for what it is to become.
+    pub(in crate::decide) fn is_steady(&self) -> bool {
+        self.phase == Phase::Ready && self.growth.is_none()
+    }
+
     /// Will serve without any further decision, but does not yet.
     pub(in crate::decide) fn is_coming(&self) -> bool {
         let is_on_its_way = match self.phase {

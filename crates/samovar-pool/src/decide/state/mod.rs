@@ -236,6 +236,14 @@ impl PoolState {
         self.leases.contains_key(&ticket) || self.background_reservations.contains_key(&ticket)
     }
 
+    /// The instance that serves this lease, what it is, and its private bytes by the pool's count; `None` while they are those of
+    /// what it is to become.
+    pub fn weighable(&self, ticket: TicketId) -> Option<(InstanceId, &ModelSpec, Bytes)> {
+        let id = self.leases.get(&ticket)?.instance;
+        let instance = self.instances.get(&id).filter(|instance| instance.is_steady())?;
+        Some((id, &instance.spec, self.ledger.memory_with_debt(id).private))
+    }
+
     /// Whether any lease is out, or memory is set aside.
     pub fn is_in_use(&self) -> bool {
         !self.leases.is_empty() || !self.background_reservations.is_empty()

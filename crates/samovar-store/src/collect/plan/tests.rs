@@ -48,6 +48,18 @@ fn packed_files_leave_first_those_that_are_outdone_before_those_unused_for_long(
 }
 
 #[test]
+fn prepared_models_leave_after_saved_prompts_and_before_artifacts() {
+    let mut view = row(90);
+    let prepared = Leftover { bytes: 2 * GB, ..Leftover::of(LeftoverKind::Prepared, 10) };
+    view.leftovers = vec![prepared, prefix(2, 9_000), packed(2, 10, 1)];
+    let limits = Limits { prefix_bytes: 100 * GB, ..quota(100) };
+    let found = plan(&view, &limits);
+    assert_eq!((found.leftovers, found.artifacts.len()), (vec![2, 1, 0], 5), "11 GB to the low mark");
+    let copy = Limits { incoming_bytes: 4 * GB, is_for_copy: true, ..limits };
+    assert!(!plan(&view, &copy).leftovers.contains(&0), "for packed weights they stay");
+}
+
+#[test]
 fn for_a_copy_only_copies_go_and_it_stays_below_the_high_mark() {
     let mut view = row(80);
     view.leftovers = vec![prefix(5, 9_000), packed(4, 10, 1), packed(4, 20, 2)];

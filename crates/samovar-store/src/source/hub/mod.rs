@@ -32,7 +32,7 @@ use crate::error::Error;
 use crate::fetch::retry::with_retries;
 use crate::source::answer::Answer;
 use crate::source::origin::{Client, OriginRequest, Token, lie, range_header};
-use crate::source::select::{self, Choice, Want};
+use crate::source::select::{self, Choice, NamedChoice, Want};
 use crate::source::{Body, Listing, Promise, RemoteFile, Source};
 
 use api::Entry;
@@ -57,6 +57,14 @@ pub(crate) struct Hub {
     token: Option<Token>,
     retry: RetryConfig,
     redirect_cache: RedirectCache,
+}
+
+/// The files of a repository at one commit.
+struct RepositoryTree {
+    commit: Commit,
+    /// The moving name that led there, if one did.
+    revision: Option<String>,
+    entries: Vec<Entry>,
 }
 
 impl Hub {
@@ -104,9 +112,34 @@ impl Hub {
 
     async fn listing(&self, reference: &HubRef) -> Result<Listing, Error> {
         let subject = reference.to_string();
+        let tree = self.repository_tree(reference, &subject).await?;
+        let want = Want { quant: reference.quant(), file: reference.file() };
+        let choice = choose(&subject, &tree.entries, &want)?;
+        self.listing_of(reference, &tree, &choice)
+    }
+
+    /// Every form in which a repository has its model, each under a reference of its own.
+    async fn listings(&self, reference: &HubRef) -> Result<Vec<Listing>, Error> {
+        let subject = reference.to_string();
+        let tree = self.repository_tree(reference, &subject).await?;
+        let listing = |variant: &NamedChoice| {
+            let own = own_reference(reference, variant)?;
+            self.listing_of(&own, &tree, &variant.choice).ok()
+        };
+        let listings: Vec<Listing> = variants(&tree.entries).iter().filter_map(listing).collect();
+        if listings.is_empty() {
+            // Why there is none is said as it is of a model that is fetched.
+            let choice = choose(&subject, &tree.entries, &Want::default())?;
+            return Ok(vec![self.listing_of(reference, &tree, &choice)?]);
+        }
+        Ok(listings)
+    }
+
+    /// All files of the repository at the asked revision.
+    async fn repository_tree(&self, reference: &HubRef, subject: &str) -> Result<RepositoryTree, Error> {
         let page = self.address([reference.org(), reference.name()]);
         let context = Context {
-            subject: &subject,
+            subject,
             page: page.as_str(),
             revision: reference.revision().unwrap_or(DEFAULT_BRANCH),
             has_token: self.token.is_some(),
@@ -116,24 +149,31 @@ impl Hub {
             None => (self.commit(reference, &context).await?, Some(context.revision.to_owned())),
         };
         let entries = self.tree(reference, &commit, &context).await?;
-        let want = Want { quant: reference.quant(), file: reference.file() };
-        let choice = choose(&subject, &entries, &want)?;
+        Ok(RepositoryTree { commit, revision, entries })
+    }
+
+    fn listing_of(
+        &self,
+        reference: &HubRef,
+        tree: &RepositoryTree,
+        choice: &Choice,
+    ) -> Result<Listing, Error> {
+        let RepositoryTree { commit, revision, entries } = tree;
         let files = choice
             .files
             .iter()
-            .map(|&(place, role)| self.remote_file(reference, &commit, &entries[place], role))
+            .map(|&(place, role)| self.remote_file(reference, commit, &entries[place], role))
             .collect::<Result<_, Error>>()?;
-        let model = model_of(reference, &entries, &choice);
         Ok(Listing {
             key: ArtifactKey {
                 source: "hub".parse()?,
-                model: model.parse()?,
-                commit,
+                model: model_of(reference, entries, choice).parse()?,
+                commit: commit.clone(),
                 quant: choice.quant.clone(),
                 modality: choice.modality.to_owned(),
             },
-            revision,
-            reference: canonical(reference, &choice),
+            revision: revision.clone(),
+            reference: canonical(reference, choice),
             files,
         })
     }
@@ -217,6 +257,16 @@ impl Source for Hub {
         .boxed()
     }
 
+    fn variants<'a>(&'a self, reference: &'a ArtifactRef) -> BoxFuture<'a, Result<Vec<Listing>, Error>> {
+        async move {
+            match reference {
+                ArtifactRef::Hub(hub) if hub.leaves_choice() => self.listings(hub).await,
+                _ => Ok(vec![self.resolve(reference).await?]),
+            }
+        }
+        .boxed()
+    }
+
     fn fetch<'a>(&'a self, file: &'a RemoteFile, range: Range<u64>) -> BoxFuture<'a, Result<Body, Error>> {
         self.body(file, range).boxed()
     }
@@ -225,19 +275,54 @@ impl Source for Hub {
 /// The files of an artifact among those of a repository. Names that no file may have count only when
 /// nothing else fits: then it is said that they are refused.
 fn choose(subject: &str, entries: &[Entry], want: &Want<'_>) -> Result<Choice, Error> {
-    let (places, names): (Vec<usize>, Vec<&str>) = entries
-        .iter()
-        .enumerate()
-        .filter_map(|(place, entry)| Some((place, entry.path.as_ref().ok()?.as_str())))
-        .unzip();
+    let (places, names) = sound_names(entries);
     match select::choose(subject, &names, want) {
         Ok(mut choice) => {
-            for (place, _) in &mut choice.files {
-                *place = places[*place];
-            }
+            relocate(&mut choice, &places);
             Ok(choice)
         }
         Err(error) => Err(refused(subject, entries, want).map_or(error, Error::Name)),
+    }
+}
+
+/// All that a user may choose among the files of a repository.
+fn variants(entries: &[Entry]) -> Vec<NamedChoice> {
+    let (places, names) = sound_names(entries);
+    let mut variants = select::variants(&names);
+    for variant in &mut variants {
+        relocate(&mut variant.choice, &places);
+    }
+    variants
+}
+
+/// The names that files may have, with their places among the entries.
+fn sound_names(entries: &[Entry]) -> (Vec<usize>, Vec<&str>) {
+    let sound = entries.iter().enumerate();
+    sound.filter_map(|(place, entry)| Some((place, entry.path.as_ref().ok()?.as_str()))).unzip()
+}
+
+/// From places among the sound names to places among the entries.
+fn relocate(choice: &mut Choice, places: &[usize]) {
+    for (place, _) in &mut choice.files {
+        *place = places[*place];
+    }
+}
+
+/// The reference that means this one alone; `None` where none can be written.
+fn own_reference(reference: &HubRef, variant: &NamedChoice) -> Option<HubRef> {
+    let text = match &variant.file {
+        Some(file) => {
+            let revision = reference.revision().map(|revision| format!("@{revision}")).unwrap_or_default();
+            format!("hf://{}/{}{revision}/{file}", reference.org(), reference.name())
+        }
+        None => canonical(reference, &variant.choice),
+    };
+    match text.parse() {
+        // A branch with a `/` in its name and a file would be read as another one.
+        Ok(ArtifactRef::Hub(own)) => {
+            (own.revision() == reference.revision() && own.file() == variant.file.as_deref()).then_some(own)
+        }
+        _ => None,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Choice, MIXTURE, PARTS, file_name, folder, has_extension, list, part, preferred, quant};
+use super::{
+    Choice, MIXTURE, NamedChoice, PARTS, file_name, folder, has_extension, list, part, preferred, quant,
+};
 use crate::artifact::manifest::Role;
 use crate::error::Error;
 
@@ -109,6 +111,30 @@ pub(super) fn choose(
     files.extend(projector.map(|place| (place, Role::Projector)));
     let modality = if projector.is_some() { "vision" } else { "text" };
     Ok(Choice { quant: quant.to_owned(), modality, files })
+}
+
+/// All that a user may choose: by quantization where that names one model, else by file.
+pub(super) fn variants(names: &[&str], models: &[Model<'_>]) -> Vec<NamedChoice> {
+    let mut quants: Vec<&str> = models.iter().map(|model| model.quant.as_str()).collect();
+    quants.sort_unstable();
+    quants.dedup();
+    let mut variants = Vec::new();
+    for quant in &quants {
+        let wanted = Some(*quant).filter(|quant| !quant.is_empty());
+        // Without a quantization in its name a model goes by its file, unless there is no other.
+        let by_quant = (wanted.is_some() || quants.len() == 1).then(|| choose("", names, models, wanted));
+        if let Some(Ok(choice)) = by_quant {
+            variants.push(NamedChoice { choice, file: None });
+        } else {
+            let same = models.iter().filter(|model| model.quant == *quant);
+            variants.extend(same.filter_map(|model| {
+                let place = *model.places.values().next()?;
+                let choice = with_parts("", names, place).ok()?;
+                Some(NamedChoice { choice, file: Some(names[place].to_owned()) })
+            }));
+        }
+    }
+    variants
 }
 
 /// The quantization of this name; a mixture of Unsloth's where only that has it.

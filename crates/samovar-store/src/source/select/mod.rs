@@ -67,6 +67,32 @@ pub(crate) fn choose(subject: &str, names: &[&str], want: &Want<'_>) -> Result<C
     safetensors::choose(subject, names, want.quant)
 }
 
+/// A choice that a user has among the files of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedChoice {
+    /// The files.
+    pub(crate) choice: Choice,
+    /// The file that names it, where its quantization alone would name others or none.
+    pub(crate) file: Option<String>,
+}
+
+/// All that a user may choose among these names. What is incomplete is left out, and so is what could not be told apart.
+pub(crate) fn variants(names: &[&str]) -> Vec<NamedChoice> {
+    let models = gguf::models(names);
+    if !models.is_empty() {
+        return gguf::variants(names, &models);
+    }
+    let published = safetensors::choose("", names, None).ok();
+    published.into_iter().map(|choice| NamedChoice { choice, file: None }).collect()
+}
+
+/// What the files of one model in several quantizations have in common: the name of one without folder, part and quantization,
+/// in lower case.
+pub(crate) fn family_of(name: &str) -> String {
+    let stem = file_name(name).rsplit_once('.').map_or(name, |(stem, _)| stem);
+    quant::rest_of_stem(part(stem).map_or(stem, |(stem, _, _)| stem))
+}
+
 /// The quantizations of the GGUF models among these names, each once; one whose name does not say is empty.
 pub(crate) fn quants(names: &[&str]) -> Vec<String> {
     let mut quants = gguf::quants(names);

@@ -17,17 +17,34 @@ pub(crate) fn normal(text: &str) -> String {
 /// the last counts, since it stands for what was done last: `model-f16-Q4_K_M`.
 pub(crate) fn of_stem(stem: &str) -> Option<String> {
     let upper = stem.to_ascii_uppercase();
+    let (at, length) = last_token(&upper)?;
+    let token = &upper[at..at + length];
+    // Unsloth's own mixtures have the names of the usual ones with this before them.
+    let is_dynamic = without_mixture(&upper[..at]).is_some();
+    Some(if is_dynamic { format!("{MIXTURE}{token}") } else { normal(token) })
+}
+
+/// The same name without its quantization, in lower case: what the files of one model in several quantizations have in common.
+pub(crate) fn rest_of_stem(stem: &str) -> String {
+    let upper = stem.to_ascii_uppercase();
+    let Some((at, length)) = last_token(&upper) else { return stem.to_ascii_lowercase() };
+    let before = without_mixture(&upper[..at]).unwrap_or(&upper[..at]);
+    let before = before.trim_end_matches(['-', '.', '_', ' ', '/']);
+    format!("{before}{}", &upper[at + length..]).to_ascii_lowercase()
+}
+
+/// Where the last quantization in a text in upper case begins, and its bytes.
+fn last_token(upper: &str) -> Option<(usize, usize)> {
     let starts =
         std::iter::once(0).chain(upper.match_indices(['-', '.', '_', ' ', '/']).map(|(at, _)| at + 1));
     let found: Vec<_> = starts.filter_map(|at| token(&upper[at..]).map(|length| (at, length))).collect();
-    let &(at, length) = found.last()?;
-    let token = &upper[at..at + length];
-    // Unsloth's own mixtures have the names of the usual ones with this before them.
-    let before = &upper[..at];
-    let is_dynamic = before.strip_suffix(['-', '_']).is_some_and(|rest| {
-        rest.strip_suffix("UD").is_some_and(|rest| rest.is_empty() || rest.ends_with(['-', '.', '_', '/']))
-    });
-    Some(if is_dynamic { format!("{MIXTURE}{token}") } else { normal(token) })
+    found.last().copied()
+}
+
+/// What stands before the mark of a mixture, if a text in upper case ends in one.
+fn without_mixture(before: &str) -> Option<&str> {
+    let rest = before.strip_suffix(['-', '_'])?.strip_suffix("UD")?;
+    (rest.is_empty() || rest.ends_with(['-', '.', '_', '/'])).then_some(rest)
 }
 
 /// Bytes of the quantization that a text in upper case begins with, up to a boundary.

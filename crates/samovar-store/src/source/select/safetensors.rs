@@ -9,10 +9,12 @@ use crate::error::Error;
 /// The stem of a model's weights where nothing else is said.
 const USUAL: &str = "model";
 /// Small files that are fetched beside the weights, and nothing else is.
-const COMPANIONS: [(&str, Role); 13] = [
+const COMPANIONS: [(&str, Role); 22] = [
     ("config.json", Role::Config),
     ("generation_config.json", Role::Config),
     ("preprocessor_config.json", Role::Config),
+    // What an adapter (LoRA) is, by PEFT.
+    ("adapter_config.json", Role::Config),
     ("tokenizer.json", Role::Tokenizer),
     ("tokenizer_config.json", Role::Tokenizer),
     ("special_tokens_map.json", Role::Tokenizer),
@@ -23,6 +25,15 @@ const COMPANIONS: [(&str, Role); 13] = [
     ("tokenizer.model", Role::Tokenizer),
     ("chat_template.jinja", Role::Template),
     ("chat_template.json", Role::Template),
+    // How vectors are made of a text, by sentence-transformers.
+    ("modules.json", Role::Config),
+    ("sentence_bert_config.json", Role::Config),
+    ("config_sentence_transformers.json", Role::Config),
+    ("1_Pooling/config.json", Role::Config),
+    ("2_Dense/config.json", Role::Config),
+    ("2_Dense/model.safetensors", Role::Other),
+    ("3_Dense/config.json", Role::Config),
+    ("3_Dense/model.safetensors", Role::Other),
 ];
 
 struct Model<'a> {
@@ -70,7 +81,9 @@ pub(super) fn choose(subject: &str, names: &[&str], quant: Option<&str>) -> Resu
     if let Some(quant) = quant {
         return Err(Error::Choice {
             message: format!("{subject}: no file has the quantization {quant}; there is safetensors only"),
-            hint: "leave the quantization out, or look for a repository with GGUF files".to_owned(),
+            hint: format!(
+                "leave it out, and convert the model with `--quantize {quant}`; or look for a repository with GGUF files"
+            ),
         });
     }
     if models.iter().any(Model::is_usual) {

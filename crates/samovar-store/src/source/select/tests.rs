@@ -293,6 +293,18 @@ fn the_usual_weights_are_taken_before_others_in_safetensors() {
 }
 
 #[test]
+fn an_adapter_comes_with_what_says_how_strongly_it_counts() {
+    let names = [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "tokenizer.json",
+        "training_args.bin",
+    ];
+    picks(&names, None, "", &["adapter_model.safetensors", "adapter_config.json", "tokenizer.json"]);
+}
+
+#[test]
 fn safetensors_without_their_index_or_a_part_are_incomplete() {
     let without = |missing: &str| {
         let names: Vec<_> = SAFETENSORS.into_iter().filter(|name| *name != missing).collect();
@@ -325,6 +337,54 @@ fn errors_list_a_readable_number_of_names() {
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let error = chosen(&names, None, None).unwrap_err();
     assert!(error.contains("and 976 more") && error.len() < 1_000, "{error}");
+}
+
+/// What a user may choose: the quantization, or the file where that names it, and the first file.
+fn offered(names: &[&str]) -> Vec<(String, String)> {
+    let named = |variant: NamedChoice| {
+        let first = names[variant.choice.files[0].0].to_owned();
+        (variant.file.unwrap_or(variant.choice.quant), first)
+    };
+    variants(names).into_iter().map(named).collect()
+}
+
+#[test]
+fn every_complete_model_is_offered_by_its_quantization_or_else_by_its_file() {
+    let quants = |names: &[&str]| offered(names).into_iter().map(|(named, _)| named).collect::<Vec<_>>();
+    assert_eq!(
+        quants(&PLAIN),
+        ["F16", "IQ3_M", "IQ4_XS", "Q4_0", "Q4_K_L", "Q4_K_M", "Q4_K_S", "Q6_K", "Q8_0"]
+    );
+    assert_eq!(quants(&DYNAMIC)[..2], ["BF16", "IQ4_NL"]);
+    assert_eq!(
+        quants(&["a-Q4_K_M.gguf", "b-Q4_K_M.gguf", "b-Q8_0.gguf"]),
+        ["a-Q4_K_M.gguf", "b-Q4_K_M.gguf", "Q8_0"]
+    );
+    assert_eq!(quants(&["m.gguf", "m-Q8_0.gguf"]), ["m.gguf", "Q8_0"]);
+    assert_eq!(quants(&["m.gguf"]), [""]);
+    assert_eq!(quants(&["m-Q8_0-00001-of-00002.gguf", "m-Q6_K.gguf"]), ["Q6_K"], "a part is missing");
+    assert_eq!(offered(&SAFETENSORS), [(String::new(), "model-00001-of-00002.safetensors".to_owned())]);
+    assert!(offered(&["README.md", "mmproj-F16.gguf"]).is_empty());
+    // Each means by itself what it was offered as.
+    for variant in variants(&DYNAMIC) {
+        let want = Want { quant: Some(&variant.choice.quant), file: None };
+        assert_eq!(choose("x", &DYNAMIC, &want).unwrap(), variant.choice);
+    }
+}
+
+#[test]
+fn the_files_of_one_model_have_its_family_in_common() {
+    for names in [&PLAIN[2..11], &DYNAMIC[..8], &["m.gguf", "M-q8_0.gguf", "Q4_K_M/m-00001-of-00002.gguf"]] {
+        let families: Vec<_> = names.iter().map(|name| family_of(name)).collect();
+        assert!(families.iter().all(|family| *family == families[0]), "{families:?}");
+    }
+    for (one, other) in [
+        ("a-Q4_0.gguf", "b-Q4_0.gguf"),
+        ("cloud-Q4_0.gguf", "clo-Q4_0.gguf"),
+        ("m.i1-Q4_0.gguf", "m-Q4_0.gguf"),
+    ] {
+        assert_ne!(family_of(one), family_of(other));
+    }
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! Models of web servers, folders, Ollama's registry and an S3 server, through the whole store.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-mod s3_server;
+use crate::s3_server;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

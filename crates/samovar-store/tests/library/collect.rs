@@ -1,7 +1,7 @@
 //! Collection against a real store: what goes, what stays whatever happens, and that no reader notices.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod keeping;
+use crate::keeping;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use samovar_core::ErrorKind;
 use samovar_testhub::{BadAnswer, Listener, Route};
 
-use crate::fixture::{Fixture, SIZES, SMALL, TOKEN};
+use super::fixture::{Fixture, SIZES, SMALL, TOKEN};
 
 #[tokio::test]
 async fn a_file_at_another_host_comes_without_the_token() {
@@ -80,9 +80,9 @@ async fn addresses_that_expire_in_the_middle_are_asked_for_anew() {
         let fixture = Fixture::of(size).await;
         fixture.tell(BadAnswer::Cut { after: 100_000 }.once());
         // Those that were given out before the first byte; the store must come back for another.
-        fixture.hub.hold_after(&fixture.repo.key(crate::fixture::MODEL), 100_000);
+        fixture.hub.hold_after(&fixture.repo.key(super::fixture::MODEL), 100_000);
         let expire = async {
-            assert!(fixture.hub.held(&fixture.repo.key(crate::fixture::MODEL)).await);
+            assert!(fixture.hub.held(&fixture.repo.key(super::fixture::MODEL)).await);
             fixture.tell(BadAnswer::ExpireUrls);
             fixture.hub.release_all();
         };

@@ -3,7 +3,7 @@
 use samovar_core::ErrorKind;
 use samovar_testhub::BadAnswer;
 
-use crate::fixture::{Fixture, LARGE, SIZES};
+use super::fixture::{Fixture, LARGE, SIZES};
 
 #[tokio::test]
 async fn the_whole_file_instead_of_a_part_is_read_once() {

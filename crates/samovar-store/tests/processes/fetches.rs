@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 #[allow(dead_code, reason = "its main is for a user who runs it by hand")]
-#[path = "../examples/ensure.rs"]
+#[path = "../../examples/ensure.rs"]
 mod ensure;
-mod fixture;
+
+use crate::fixture;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ fn child(fixture: &Fixture, flag: &str, reference: &str) -> Command {
     let words = ["--cache", cache.to_str().unwrap(), "--endpoint", &fixture.hub.endpoint(), flag, reference];
     let mut child = Command::new(std::env::current_exe().unwrap());
     child
-        .args(["--exact", "as_a_process_of_its_own", "--ignored", "--nocapture"])
+        .args(["--exact", "fetches::as_a_process_of_its_own", "--ignored", "--nocapture"])
         .env(WORDS, words.join("\n"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,4 +1,4 @@
-//! Holds packed files against their digests when the store is verified.
+//! Holds derived files against their digests when the store is verified.
 
 use std::fs::File;
 use std::io;
@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use samovar_core::Digest;
 use samovar_core::digest::Hasher;
 
-use super::entries::{self, PackedEntry};
-use super::facts::{DATA, PackedMetadata};
+use super::entries::{self, DerivedEntry};
+use super::facts::{Counted, DATA, DerivedKind, DerivedMetadata};
 use crate::artifact::key::KeyDigest;
 use crate::cache::Cache;
 use crate::disk::layout::Layout;
@@ -26,12 +26,17 @@ pub(crate) struct Checked {
     pub(crate) damaged: u64,
 }
 
-/// Reads every packed file of these artifacts, or all when none is named. Damaged ones go.
+/// Reads every file of a kind of these artifacts, or all when none is named. Damaged ones go.
 ///
 /// # Errors
 /// When a directory cannot be listed.
-pub(crate) fn verify(cache: &Cache, keys: &[KeyDigest], stop: &AtomicBool) -> Result<Checked, Error> {
-    let mut kept = entries::kept(&cache.layout).map_err(entries::unlisted())?;
+pub(crate) fn verify(
+    cache: &Cache,
+    kind: DerivedKind,
+    keys: &[KeyDigest],
+    stop: &AtomicBool,
+) -> Result<Checked, Error> {
+    let mut kept = entries::kept(&cache.layout, kind).map_err(entries::unlisted())?;
     kept.retain(|kept| keys.is_empty() || kept.parent().is_some_and(|parent| keys.contains(&parent)));
     let mut checked = Checked::default();
     for kept in kept {
@@ -45,7 +50,7 @@ pub(crate) fn verify(cache: &Cache, keys: &[KeyDigest], stop: &AtomicBool) -> Re
             // What cannot be read is of no use, and is only a copy of what can be made again.
             Ok(Finding::Wrong) | Err(_) => {
                 checked.damaged += 1;
-                cache.index.count("packed_damaged", 1);
+                cache.index.count(kind.counter(Counted::Damaged), 1);
                 if cache.layout.is_writable() {
                     entries::remove(&cache.layout, &kept.path);
                 }
@@ -55,7 +60,7 @@ pub(crate) fn verify(cache: &Cache, keys: &[KeyDigest], stop: &AtomicBool) -> Re
     Ok(checked)
 }
 
-/// What a packed file turned out to be.
+/// What a derived file turned out to be.
 enum Finding {
     /// What was put there, with its bytes.
     Right(u64),
@@ -64,8 +69,8 @@ enum Finding {
     Unread,
 }
 
-fn check(layout: &Layout, kept: &PackedEntry, stop: &AtomicBool) -> io::Result<Finding> {
-    let Some(facts) = PackedMetadata::read(layout, &kept.path)? else { return Ok(Finding::Wrong) };
+fn check(layout: &Layout, kept: &DerivedEntry, stop: &AtomicBool) -> io::Result<Finding> {
+    let Some(facts) = DerivedMetadata::read(layout, &kept.path)? else { return Ok(Finding::Wrong) };
     let file = plain::open(layout.root(), &kept.path.join(DATA))?;
     if file.metadata()?.len() != facts.bytes {
         return Ok(Finding::Wrong);

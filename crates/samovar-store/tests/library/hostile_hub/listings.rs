@@ -3,7 +3,7 @@
 use samovar_core::ErrorKind;
 use samovar_testhub::{BadAnswer, Route, evil_tags};
 
-use crate::fixture::{Fixture, LARGE, MODEL, SMALL};
+use super::fixture::{Fixture, LARGE, MODEL, SMALL};
 
 #[tokio::test]
 async fn another_size_in_the_listing_is_refused() {

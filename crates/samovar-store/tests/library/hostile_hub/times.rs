@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use samovar_core::{ErrorKind, Failure};
 use samovar_testhub::{BadAnswer, RetryAfter, Route, Rule};
 
-use crate::fixture::{Fixture, LARGE, MODEL, SIZES, SMALL, STALL};
+use super::fixture::{Fixture, LARGE, MODEL, SIZES, SMALL, STALL};
 
 fn status(status: u16, retry_after: Option<RetryAfter>) -> BadAnswer {
     BadAnswer::Status { status, retry_after }

@@ -1,4 +1,4 @@
-//! How a packed file is found: leased first, then looked at, and let go when it is not what was put there.
+//! How a derived file is found: leased first, then looked at, and let go when it is not what was put there.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use samovar_core::Digest;
 
-use super::facts::{DATA, FACTS, Name, PackedMetadata};
-use super::{OpenedPacked, check, entries};
+use super::facts::{Counted, DATA, DerivedMetadata, FACTS, Name};
+use super::{OpenedDerived, check, entries};
 use crate::cache::Cache;
 use crate::disk::durable;
 use crate::disk::layout::Layout;
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::index::Stamp;
 use crate::local::Local;
 
-/// Packed files that an engine of this process did not take: those of read-only stores are still there.
+/// Derived files that an engine of this process did not take: those of read-only stores are still there.
 #[derive(Debug, Default)]
 pub(super) struct Refused(Mutex<HashSet<Digest>>);
 
@@ -43,7 +43,7 @@ impl Refused {
     }
 }
 
-/// Packed files that this process held against their digests without being able to write down beside them what came of
+/// Derived files that this process held against their digests without being able to write down beside them what came of
 /// it: those of stores that are only read. Each with what it was then, and whether it was right.
 #[derive(Debug, Default)]
 struct Judged(Mutex<HashMap<PathBuf, (Stamp, Digest, bool)>>);
@@ -65,7 +65,7 @@ impl Judged {
     }
 }
 
-/// What this process remembers of packed files that it cannot change.
+/// What this process remembers of derived files that it cannot change.
 #[derive(Debug, Default)]
 pub(crate) struct Remembered {
     pub(super) refused: Refused,
@@ -74,12 +74,12 @@ pub(crate) struct Remembered {
 
 /// What lies under a name.
 enum Look {
-    Right(PackedMetadata),
+    Right(DerivedMetadata),
     /// Not what was put there.
     Wrong,
 }
 
-/// Opens a packed file, of the cache or of a read-only store.
+/// Opens a derived file, of the cache or of a read-only store.
 ///
 /// # Errors
 /// When it is there and cannot be read.
@@ -87,7 +87,7 @@ pub(super) fn find(
     local: &Local,
     remembered: &Remembered,
     name: &Name,
-) -> Result<Option<OpenedPacked>, Error> {
+) -> Result<Option<OpenedDerived>, Error> {
     if let Some(opened) = find_here(&local.cache, &remembered.judged, name)? {
         return Ok(Some(opened));
     }
@@ -101,39 +101,39 @@ pub(super) fn find(
             _ => None,
         }
     });
-    Ok(in_tier.map(|(path, facts)| OpenedPacked { path, facts, _lease: local.cache.leases.nothing() }))
+    Ok(in_tier.map(|(path, facts)| OpenedDerived { path, facts, _lease: local.cache.leases.nothing() }))
 }
 
-fn find_here(cache: &Cache, judged: &Judged, name: &Name) -> Result<Option<OpenedPacked>, Error> {
+fn find_here(cache: &Cache, judged: &Judged, name: &Name) -> Result<Option<OpenedDerived>, Error> {
     let place = name.place(&cache.layout);
     if fs_err::symlink_metadata(&place).is_err() {
         return Ok(None);
     }
     let lease = cache.leases.take(&[name.id]).unwrap_or_else(|error| {
         // A full disk must not hide what is there; mapped files outlive their names.
-        tracing::warn!(%error, "a packed file is opened without a lease");
+        tracing::warn!(%error, "a derived file is opened without a lease");
         cache.leases.nothing()
     });
     match look(judged, &cache.layout, &place) {
         Ok(Look::Right(facts)) => {
             note_used(&cache.layout, &place);
-            cache.index.count("packed_opened", 1);
-            Ok(Some(OpenedPacked { path: place.join(DATA), facts, _lease: lease }))
+            cache.index.count(name.kind.counter(Counted::Opened), 1);
+            Ok(Some(OpenedDerived { path: place.join(DATA), facts, _lease: lease }))
         }
         Ok(Look::Wrong) => {
-            tracing::warn!(path = %place.display(), "a packed file is damaged");
-            cache.index.count("packed_damaged", 1);
+            tracing::warn!(path = %place.display(), "{} is damaged", name.kind.subject());
+            cache.index.count(name.kind.counter(Counted::Damaged), 1);
             if !cache.is_barred() {
                 entries::remove(&cache.layout, &place);
             }
             Ok(None)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("a packed file could not be read")(error)),
+        Err(error) => Err(Error::io("a derived file could not be read")(error)),
     }
 }
 
-/// What lies in a packed file's directory. Reads it whole only when it was touched since it was made.
+/// What lies in a derived file's directory. Reads it whole only when it was touched since it was made.
 ///
 /// # Errors
 /// `NotFound` when it is gone; whatever else the system says.
@@ -151,7 +151,7 @@ fn look(judged: &Judged, layout: &Layout, place: &Path) -> io::Result<Look> {
 }
 
 fn look_once(judged: &Judged, layout: &Layout, place: &Path) -> io::Result<Look> {
-    let Some(facts) = PackedMetadata::read(layout, place)? else { return Ok(Look::Wrong) };
+    let Some(facts) = DerivedMetadata::read(layout, place)? else { return Ok(Look::Wrong) };
     let data = plain::metadata(layout.root(), &place.join(DATA))?;
     let stamp = Stamp::of(&data.ok_or(io::ErrorKind::NotFound)?);
     if facts.is_untouched(&stamp) {
@@ -164,11 +164,11 @@ fn look_once(judged: &Judged, layout: &Layout, place: &Path) -> io::Result<Look>
     }
 }
 
-/// Holds a packed file against its digest.
+/// Holds a derived file against its digest.
 ///
 /// # Errors
 /// When it cannot be read.
-fn read_again(judged: &Judged, layout: &Layout, place: &Path, facts: PackedMetadata) -> io::Result<Look> {
+fn read_again(judged: &Judged, layout: &Layout, place: &Path, facts: DerivedMetadata) -> io::Result<Look> {
     let file = plain::open(layout.root(), &place.join(DATA))?;
     let stamp = Stamp::of(&file.metadata()?);
     let never = AtomicBool::new(false);
@@ -183,6 +183,41 @@ fn read_again(judged: &Judged, layout: &Layout, place: &Path, facts: PackedMetad
     Ok(if is_right { Look::Right(facts) } else { Look::Wrong })
 }
 
+/// The derived file that lies at this path, in the cache or in a read-only store.
+///
+/// # Errors
+/// When what is written beside it cannot be read.
+pub(super) fn named(local: &Local, data: &Path) -> io::Result<Option<Name>> {
+    let Some(place) = data.parent() else { return Ok(None) };
+    let tiers = local.tiers.all().iter().map(|tier| &tier.layout);
+    let Some(layout) =
+        std::iter::once(&local.cache.layout).chain(tiers).find(|layout| place.starts_with(layout.root()))
+    else {
+        return Ok(None);
+    };
+    match DerivedMetadata::read(layout, place) {
+        Ok(facts) => Ok(facts.map(|facts| facts.name())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the data of a derived file lies, if it seems to be there: nothing is read, leased or counted.
+pub(super) fn peek(local: &Local, remembered: &Remembered, name: &Name) -> Option<PathBuf> {
+    let is_there = |layout: &Layout| {
+        let place = name.place(layout);
+        let has = |part: &str| fs_err::symlink_metadata(place.join(part)).is_ok();
+        (has(DATA) && has(FACTS)).then(|| place.join(DATA))
+    };
+    if let Some(path) = is_there(&local.cache.layout) {
+        return Some(path);
+    }
+    if remembered.refused.has(name) {
+        return None;
+    }
+    local.tiers.all().iter().find_map(|tier| is_there(&tier.layout))
+}
+
 fn note_used(layout: &Layout, place: &Path) {
     if layout.is_writable()
         && let Ok(facts) = plain::open(layout.root(), &place.join(FACTS))
@@ -192,23 +227,23 @@ fn note_used(layout: &Layout, place: &Path) {
     }
 }
 
-/// Lets a packed file go that an engine refused.
+/// Lets a derived file go that an engine refused.
 pub(super) fn discard(cache: &Cache, refused: &Refused, name: &Name, why: &str) {
-    tracing::debug!(why, "a packed file is not taken by its engine; it goes");
+    tracing::debug!(why, "a derived file is not taken by its engine; it goes");
     refused.note(name);
-    cache.index.count("packed_refused", 1);
+    cache.index.count(name.kind.counter(Counted::Refused), 1);
     if cache.layout.is_writable() {
         entries::remove(&cache.layout, &name.place(&cache.layout));
     }
 }
 
-/// Lets a packed file go that is sound, and of no use, unless it is used all the same.
+/// Lets a derived file go that is sound, and of no use, unless it is used all the same.
 pub(super) fn give_up(layout: &Layout, name: &Name) {
     if !layout.is_writable() {
         return;
     }
     match entries::take_unless_held(layout, &name.place(layout), Some(name.id)) {
         Ok(_) => empty_trash(layout),
-        Err(error) => tracing::debug!(%error, "a packed file could not be given up"),
+        Err(error) => tracing::debug!(%error, "a derived file could not be given up"),
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
-mod keeping;
+use crate::keeping;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
@@ -15,7 +15,7 @@ use keeping::{Cache, bytes_of, config, put, try_put};
 use samovar_core::footprint::KvType;
 use samovar_core::{Digest, ErrorKind, Scope};
 use samovar_store::{
-    CollectOptions, Error, KeyDigest, LeftoverKind, Make, Making, OpenedPacked, Store, Verified,
+    CollectOptions, Error, KeyDigest, LeftoverKind, Make, Making, OpenedDerived, Store, Verified,
     VerifyOptions, Weights,
 };
 
@@ -33,7 +33,7 @@ fn begin(store: &Store, source: &str, key: &str, parent: Option<KeyDigest>) -> M
     }
 }
 
-fn make(store: &Store, source: &str, key: &str, parent: Option<KeyDigest>) -> OpenedPacked {
+fn make(store: &Store, source: &str, key: &str, parent: Option<KeyDigest>) -> OpenedDerived {
     let making = begin(store, source, key, parent);
     making.file().write_all_at(&packed_bytes(source, key), 0).unwrap();
     making.commit().unwrap()
@@ -43,7 +43,7 @@ fn packed_bytes(source: &str, key: &str) -> Vec<u8> {
     bytes_of(&format!("{source} for {key}"), SIZE)
 }
 
-fn find(store: &Store, source: &str, key: &str) -> Option<OpenedPacked> {
+fn find(store: &Store, source: &str, key: &str) -> Option<OpenedDerived> {
     store.packed().find(source, key).unwrap()
 }
 
@@ -242,7 +242,7 @@ fn one_that_another_process_uses_is_not_collected_until_that_ends() {
 /// A process of its own, once it has begun what it is to do.
 fn child(does: &str, root: &Path) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "as_a_process_of_its_own", "--ignored", "--nocapture"])
+        .args(["--exact", "packed::as_a_process_of_its_own", "--ignored", "--nocapture"])
         .env(CHILD, does)
         .env(ROOT, root)
         .stdin(Stdio::piped())

@@ -4,7 +4,7 @@ use samovar_core::{Digest, ErrorKind};
 use samovar_testhub::{BadAnswer, Content, Route, evil_names};
 use serde_json::json;
 
-use crate::fixture::{Fixture, SIZES, SMALL};
+use super::fixture::{Fixture, SIZES, SMALL};
 
 const MODEL_LAYER: &str = "application/vnd.ollama.image.model";
 

@@ -1,7 +1,7 @@
 //! Bit-rot, gaps and lost indexes: found, set aside, and made good again.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod keeping;
+use crate::keeping;
 
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;

@@ -4,7 +4,7 @@ use samovar_core::ErrorKind;
 use samovar_core::model::ArtifactRef;
 use samovar_testhub::{BadAnswer, evil_names, odd_names};
 
-use crate::fixture::{Fixture, MODEL, REFERENCE, SMALL};
+use super::fixture::{Fixture, MODEL, REFERENCE, SMALL};
 
 #[tokio::test]
 async fn evil_names_beside_the_model_are_passed_over() {

@@ -3,7 +3,7 @@
 use samovar_core::ErrorKind;
 use samovar_testhub::BadAnswer;
 
-use crate::fixture::{Fixture, LARGE, SIZES, SMALL};
+use super::fixture::{Fixture, LARGE, SIZES, SMALL};
 
 #[tokio::test]
 async fn wrong_bytes_under_the_right_name_are_refused_and_nothing_of_them_stays() {

@@ -93,7 +93,7 @@ fn many_first_processes_at_once_all_get_the_one_file() {
         let home = tempfile::tempdir().unwrap();
         let start = |_| {
             Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "as_a_process_of_its_own", "--ignored", "--nocapture"])
+                .args(["--exact", "stampede::as_a_process_of_its_own", "--ignored", "--nocapture"])
                 .env(HOME, home.path())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())

@@ -1,7 +1,7 @@
 //! Artifacts over an air gap: out into a folder, checked with common tools, into another store; and folders that lie.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod keeping;
+use crate::keeping;
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Which packed files there are, which of them are worth least, and how they leave.
+//! Which derived files there are, which of them are worth least, and how they leave.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use samovar_core::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::facts::{DATA, FACTS, Name, PackedMetadata};
+use super::facts::{DATA, DerivedKind, DerivedMetadata, FACTS, Name};
 use crate::artifact::key::KeyDigest;
 use crate::disk::durable::random_name;
 use crate::disk::layout::Layout;
@@ -17,31 +17,29 @@ use crate::disk::space::{bytes_below, folders};
 use crate::disk::trash::empty_trash;
 use crate::error::Error;
 
-/// Files of one source that stay when another is made: its own, and one for another build on the same disk.
-const EACH: usize = 2;
 /// How many bytes are expected, in the directory of a file that is made.
 pub(super) const BYTES: &str = "bytes";
-/// A packed file is a directory of two files.
+/// A derived file is a directory of two files.
 const DEPTH: u32 = 2;
 
-/// A packed file on the disk.
+/// A derived file on the disk.
 #[derive(Clone, Debug)]
-pub(crate) struct PackedEntry {
+pub(crate) struct DerivedEntry {
     pub(crate) path: PathBuf,
     /// What a lease on it says; `None` for a directory that no program of ours named.
     pub(crate) id: Option<Digest>,
     /// Bytes that it takes.
     bytes: u64,
     /// `None` when they are none.
-    facts: Option<PackedMetadata>,
+    facts: Option<DerivedMetadata>,
     /// Of the same weights there is one that was made later.
     pub(crate) is_outdone: bool,
     used: SystemTime,
 }
 
-/// A packed file, as a list tells of it.
+/// A derived file, as a list tells of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PackedFacts {
+pub struct DerivedFacts {
     /// What tells the weights that it was made of from all others.
     pub source: String,
     /// The engine's key.
@@ -56,7 +54,7 @@ pub struct PackedFacts {
     pub used_ms: u64,
 }
 
-impl PackedEntry {
+impl DerivedEntry {
     /// The artifact that it was made of.
     pub(crate) fn parent(&self) -> Option<KeyDigest> {
         self.facts.as_ref().and_then(|facts| facts.parent)
@@ -67,9 +65,9 @@ impl PackedEntry {
         self.facts.is_some()
     }
 
-    pub(super) fn into_file(self) -> Option<PackedFacts> {
+    pub(super) fn into_file(self) -> Option<DerivedFacts> {
         let facts = self.facts?;
-        Some(PackedFacts {
+        Some(DerivedFacts {
             source: facts.source,
             key: facts.key,
             parent: facts.parent,
@@ -84,34 +82,34 @@ impl PackedEntry {
     }
 }
 
-/// Every packed file, those of one source together.
+/// Every file of a kind, those of one source together.
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub(crate) fn kept(layout: &Layout) -> io::Result<Vec<PackedEntry>> {
+pub(crate) fn kept(layout: &Layout, kind: DerivedKind) -> io::Result<Vec<DerivedEntry>> {
     let mut all = Vec::new();
-    for (_, source) in folders(&layout.packed())? {
+    for (_, source) in folders(&kind.folder(layout))? {
         all.extend(kept_of(layout, &source)?);
     }
     Ok(all)
 }
 
 /// How much there is.
-pub(crate) fn total(layout: &Layout) -> (u64, u64) {
-    let kept = kept(layout).unwrap_or_default();
+pub(crate) fn total(layout: &Layout, kind: DerivedKind) -> (u64, u64) {
+    let kept = kept(layout, kind).unwrap_or_default();
     (kept.len() as u64, kept.iter().map(|kept| kept.bytes).sum())
 }
 
 /// Those of one source, the last made first.
-fn kept_of(layout: &Layout, source: &Path) -> io::Result<Vec<PackedEntry>> {
+fn kept_of(layout: &Layout, source: &Path) -> io::Result<Vec<DerivedEntry>> {
     let mut all = Vec::new();
     for (name, path) in folders(source)? {
         let used = fs_err::symlink_metadata(path.join(FACTS)).and_then(|facts| facts.modified());
-        all.push(PackedEntry {
+        all.push(DerivedEntry {
             bytes: bytes_below(&path, DEPTH).0,
             id: name.parse().ok(),
             // One that cannot be read now is as good as none.
-            facts: PackedMetadata::read(layout, &path).ok().flatten().filter(|_| path.join(DATA).exists()),
+            facts: DerivedMetadata::read(layout, &path).ok().flatten().filter(|_| path.join(DATA).exists()),
             is_outdone: false,
             used: used.unwrap_or(UNIX_EPOCH),
             path,
@@ -122,7 +120,7 @@ fn kept_of(layout: &Layout, source: &Path) -> io::Result<Vec<PackedEntry>> {
     Ok(all)
 }
 
-/// How many bytes the maker of a packed file said it would be.
+/// How many bytes the maker of a derived file said it would be.
 pub(crate) fn expected_bytes(layout: &Layout, dir: &Path) -> Option<u64> {
     let text = plain::read(layout.root(), &dir.join(BYTES), 64).ok()?;
     std::str::from_utf8(&text).ok()?.trim().parse().ok()
@@ -130,7 +128,7 @@ pub(crate) fn expected_bytes(layout: &Layout, dir: &Path) -> Option<u64> {
 
 /// What is said when they cannot be listed.
 pub(super) fn unlisted() -> impl FnOnce(io::Error) -> Error {
-    Error::io("the packed files could not be listed")
+    Error::io("the files that were made of models could not be listed")
 }
 
 /// Lets those of a source go that are too many by now: never the one of this name, and none in use.
@@ -140,9 +138,9 @@ pub(super) fn thin_out(layout: &Layout, name: &Name) {
     let mut others = others.and_then(Result::ok).unwrap_or_default();
     others.retain(|kept| kept.path != place);
     others.sort_by_key(|kept| std::cmp::Reverse((kept.is_known(), kept.used)));
-    for kept in others.into_iter().skip(EACH - 1) {
+    for kept in others.into_iter().skip(name.kind.kept_of_source() - 1) {
         if let Err(error) = take_unless_held(layout, &kept.path, kept.id) {
-            tracing::debug!(%error, "a packed file could not be removed");
+            tracing::debug!(%error, "a derived file could not be removed");
         }
     }
     empty_trash(layout);
@@ -158,7 +156,7 @@ pub(crate) fn take_unless_held(layout: &Layout, place: &Path, id: Option<Digest>
     if id.is_some_and(|id| held.contains_key(&id)) {
         return Ok(false);
     }
-    move_out(layout, place).map_err(Error::io("a packed file could not be moved out of the way"))?;
+    move_out(layout, place).map_err(Error::io("a derived file could not be moved out of the way"))?;
     Ok(true)
 }
 
@@ -170,7 +168,7 @@ pub(super) fn remove(layout: &Layout, place: &Path) {
     };
     let removed = moved.and_then(|aside| aside.map_or(Ok(()), fs_err::remove_dir_all));
     if let Err(error) = removed {
-        tracing::debug!(%error, "a packed file could not be removed");
+        tracing::debug!(%error, "a derived file could not be removed");
     }
 }
 

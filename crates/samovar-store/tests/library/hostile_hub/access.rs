@@ -3,7 +3,7 @@
 use samovar_core::ErrorKind;
 use samovar_testhub::{BadAnswer, Denial, Route};
 
-use crate::fixture::{Fixture, SMALL};
+use super::fixture::{Fixture, SMALL};
 
 const KINDS: [(Denial, ErrorKind); 9] = [
     (Denial::GatedAnonymous, ErrorKind::Forbidden),

@@ -3,7 +3,7 @@
 use samovar_core::ErrorKind;
 use samovar_testhub::{BadAnswer, Content};
 
-use crate::fixture::{Fixture, MODEL, REFERENCE, SIZES, SMALL, reference};
+use super::fixture::{Fixture, MODEL, REFERENCE, SIZES, SMALL, reference};
 
 /// Bytes that a dropped download had received and not yet written: two batches for each of four connections.
 const LOST_BYTES: u64 = 4 * (2 << 20);

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
-mod fixture;
+use crate::fixture;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
@@ -296,7 +296,7 @@ fn processes_that_save_and_find_at_once_do_each_other_no_harm() {
     let children: Vec<_> = (0..4)
         .map(|_| {
             Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "as_a_process_of_its_own", "--ignored", "--nocapture"])
+                .args(["--exact", "prefixes::as_a_process_of_its_own", "--ignored", "--nocapture"])
                 .env(CACHE, &config.cache_dir)
                 .stdout(Stdio::null())
                 .spawn()

@@ -3,7 +3,7 @@
 use samovar_core::ErrorKind;
 use samovar_testhub::{BadAnswer, Route, evil_tags};
 
-use crate::fixture::{Fixture, SMALL, TOKEN};
+use super::fixture::{Fixture, SMALL, TOKEN};
 
 #[tokio::test]
 async fn evil_etags_are_text_and_nothing_more() {

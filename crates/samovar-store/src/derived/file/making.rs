@@ -1,7 +1,7 @@
-//! How a packed file is made: by one at a time, beside its place, and there at once when it is whole.
+//! How a derived file is made: by one at a time, beside its place, and there at once when it is whole.
 //!
 //! ```text
-//!   packing/<id>/data         the engine's bytes, as they come
+//!   packing/<id>/data         the engine's bytes, as they come; what is prepared may have other files next to it
 //!   packing/<id>/bytes        how many are expected, so that others count them
 //!   locks/blob/<id>.lock      held while it is made
 //! ```
@@ -17,17 +17,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::entries::{self, BYTES};
-use super::facts::{DATA, FACTS, Name, PackedMetadata};
-use super::{OpenedPacked, check};
-use crate::artifact::key::KeyDigest;
+use super::facts::{Counted, DATA, DerivedFrom, DerivedKind, DerivedMetadata, FACTS, Name};
+use super::{OpenedDerived, check};
 use crate::collect::promise::Reservation;
 use crate::collect::room;
 use crate::disk::durable;
 use crate::disk::layout::Layout;
 use crate::disk::lock::{FileLock, Hold};
 use crate::disk::partial::PartialId;
+use crate::disk::{plain, space};
 use crate::error::Error;
 use crate::index::{Stamp, now_ms};
+use crate::local::Local;
 use crate::store::Store;
 
 /// How often it is looked for the lock, which a survey takes for moments …
@@ -35,7 +36,7 @@ const LOOKS: u32 = 5;
 /// … and how long is waited in between.
 const BETWEEN: Duration = Duration::from_millis(2);
 
-/// What came of the wish to make a packed file.
+/// What came of the wish to make a derived file.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "taken apart as soon as it is there")]
 pub enum Make {
@@ -47,14 +48,12 @@ pub enum Make {
     ByAnother,
 }
 
-/// A packed file that is being made. Dropping it before [`Making::commit`] takes back everything.
+/// A derived file that is being made. Dropping it before [`Making::commit`] takes back everything.
 #[must_use = "dropping it takes back what was begun"]
 pub struct Making {
     store: Store,
     name: Name,
-    source: String,
-    key: String,
-    parent: Option<KeyDigest>,
+    origin: DerivedFrom,
     dir: PathBuf,
     data: fs_err::File,
     reserved_bytes: u64,
@@ -64,21 +63,15 @@ pub struct Making {
     _lock: FileLock,
 }
 
-/// Begins to make a packed file.
+/// Begins to make a derived file.
 ///
 /// # Errors
-/// As [`super::PackedFiles::make`].
-pub(super) fn begin(
-    store: &Store,
-    source: &str,
-    key: &str,
-    expected_bytes: u64,
-    parent: Option<KeyDigest>,
-) -> Result<Make, Error> {
+/// As [`super::DerivedFiles::make`].
+pub(super) fn begin(store: &Store, origin: DerivedFrom, expected_bytes: u64) -> Result<Make, Error> {
     let local = &*store.0.local;
     let layout = &local.cache.layout;
-    local.cache.writable(SUBJECT)?;
-    let name = Name::of(source, key);
+    local.cache.writable(origin.kind.subject())?;
+    let name = origin.name();
     if is_here(layout, &name) {
         return Ok(Make::Here);
     }
@@ -94,7 +87,7 @@ pub(super) fn begin(
     }
     let dir = layout.packing_of(&name.work());
     clear(&dir)?;
-    let reservation = room::reserve_for_copy(local, SUBJECT, name.work(), expected_bytes)?;
+    let reservation = reserve(local, &name, expected_bytes)?;
     let data = lay_out(&dir, expected_bytes).inspect_err(|_| {
         // Rubbish that collection sweeps, should it not go now.
         let _ = fs_err::remove_dir_all(&dir);
@@ -102,11 +95,9 @@ pub(super) fn begin(
     Ok(Make::Begun(Making {
         store: store.clone(),
         name,
-        source: source.to_owned(),
-        key: key.to_owned(),
-        parent,
+        origin,
         dir,
-        data: data.map_err(Error::io("a packed file could not be begun"))?,
+        data: data.map_err(Error::io("a derived file could not be begun"))?,
         reserved_bytes: expected_bytes,
         reservation,
         is_done: false,
@@ -114,8 +105,15 @@ pub(super) fn begin(
     }))
 }
 
-/// What is made, for people.
-const SUBJECT: &str = "a model's packed weights";
+/// Looks for room. For packed weights, which no caller needs, nothing goes but what is like them. A model has to be prepared before
+/// it can be used.
+fn reserve(local: &Local, name: &Name, bytes: u64) -> Result<Reservation, Error> {
+    let (subject, work) = (name.kind.subject(), name.work());
+    match name.kind {
+        DerivedKind::Packed => room::reserve_for_copy(local, subject, work, bytes),
+        DerivedKind::Prepared => room::reserve(local, subject, &[(work, bytes)]),
+    }
+}
 
 fn is_here(layout: &Layout, name: &Name) -> bool {
     let place = name.place(layout);
@@ -130,7 +128,7 @@ fn lock(layout: &Layout, work: &PartialId) -> Result<Option<FileLock>, Error> {
             std::thread::sleep(BETWEEN);
         }
         let lock = FileLock::try_now(layout.root(), &path, Hold::Exclusive);
-        let lock = lock.map_err(Error::io("a packed file could not be locked"))?;
+        let lock = lock.map_err(Error::io("a derived file could not be locked"))?;
         if lock.is_some() {
             return Ok(lock);
         }
@@ -142,7 +140,7 @@ fn lock(layout: &Layout, work: &PartialId) -> Result<Option<FileLock>, Error> {
 fn clear(dir: &Path) -> Result<(), Error> {
     match fs_err::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("what is left of a packed file could not be removed")(error))
+            Err(Error::io("what is left of a derived file could not be removed")(error))
         }
         _ => Ok(()),
     }
@@ -161,6 +159,11 @@ impl Making {
         self.data.file()
     }
 
+    /// The private directory of what is made, in which a caller may keep further files until then.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where this file lies until it is committed, for a caller that wants to try it first.
     pub fn path(&self) -> &Path {
         self.data.path()
@@ -173,7 +176,7 @@ impl Making {
     /// # Errors
     /// When nothing was written into it, when it became larger than there is room for, or whatever the disk says;
     /// then everything is taken back.
-    pub fn commit(self) -> Result<OpenedPacked, Error> {
+    pub fn commit(self) -> Result<OpenedDerived, Error> {
         let made = self.commit_unless(&AtomicBool::new(false))?;
         Ok(made.expect("invariant: it is not stopped"))
     }
@@ -183,9 +186,12 @@ impl Making {
     ///
     /// # Errors
     /// As [`Making::commit`].
-    pub fn commit_unless(mut self, stop: &AtomicBool) -> Result<Option<OpenedPacked>, Error> {
+    pub fn commit_unless(mut self, stop: &AtomicBool) -> Result<Option<OpenedDerived>, Error> {
+        let fail = || Error::io("a derived file could not be kept");
+        if self.name.kind == DerivedKind::Prepared {
+            self.take_alone().map_err(fail())?;
+        }
         self.settle_room()?;
-        let fail = || Error::io("a packed file could not be kept");
         let Some(facts) = self.seal(stop).map_err(fail())? else { return Ok(None) };
         let store = self.store.clone();
         let cache = &store.0.local.cache;
@@ -199,26 +205,40 @@ impl Making {
             }
             return Err(fail()(error));
         }
-        store.0.packed.refused.forget(&self.name);
-        cache.index.count("packed_made", 1);
+        store.0.derived.refused.forget(&self.name);
+        cache.index.count(self.name.kind.counter(Counted::Made), 1);
         entries::thin_out(&cache.layout, &self.name);
-        Ok(Some(OpenedPacked { path: place.join(DATA), facts, _lease: lease }))
+        Ok(Some(OpenedDerived { path: place.join(DATA), facts, _lease: lease }))
+    }
+
+    /// The file that lies at its place now, which may be another one than was begun with; what else was kept there goes.
+    fn take_alone(&mut self) -> io::Result<()> {
+        let layout = &self.store.0.local.cache.layout;
+        for (name, path) in space::entries(&self.dir)? {
+            if name != DATA && name != BYTES {
+                fs_err::remove_file(path)?;
+            }
+        }
+        plain::metadata(layout.root(), &self.dir.join(DATA))?.ok_or(io::ErrorKind::NotFound)?;
+        let data = fs_err::OpenOptions::new().read(true).write(true).open(self.dir.join(DATA))?;
+        self.data = data;
+        Ok(())
     }
 
     /// Looks for room for what became more than was expected.
     fn settle_room(&mut self) -> Result<(), Error> {
-        let fail = Error::io("a packed file could not be looked at");
+        let fail = Error::io("a derived file could not be looked at");
         let taken_bytes = self.data.metadata().map_err(fail)?.blocks() * 512;
         if taken_bytes > self.reserved_bytes {
             let local = &*self.store.0.local;
-            self.reservation = room::reserve_for_copy(local, SUBJECT, self.name.work(), taken_bytes)?;
+            self.reservation = reserve(local, &self.name, taken_bytes)?;
             self.reserved_bytes = taken_bytes;
         }
         Ok(())
     }
 
     /// Brings the bytes to the disk, and beside them what they are; `None` when it was stopped.
-    fn seal(&self, stop: &AtomicBool) -> io::Result<Option<PackedMetadata>> {
+    fn seal(&self, stop: &AtomicBool) -> io::Result<Option<DerivedMetadata>> {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -228,7 +248,7 @@ impl Making {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "nothing was written into it"));
         }
         let Some(digest) = check::digest_of(self.data.file(), stamp.size, stop)? else { return Ok(None) };
-        let facts = PackedMetadata::new(&self.source, &self.key, self.parent, digest, stamp, now_ms());
+        let facts = DerivedMetadata::new(&self.origin, digest, stamp, now_ms());
         let mut beside = durable::create_new(&self.dir.join(FACTS))?;
         beside.write_all(&facts.to_text())?;
         durable::seal(&beside)?;
@@ -238,11 +258,11 @@ impl Making {
     }
 
     fn publish(&mut self, layout: &Layout, place: &Path) -> io::Result<()> {
-        let source = place.parent().ok_or_else(|| io::Error::other("a packed file without a source"))?;
+        let source = place.parent().ok_or_else(|| io::Error::other("a derived file without a source"))?;
         // No process takes the source's directory away meanwhile.
         let _shared = FileLock::wait(layout.root(), &layout.gc_lock(), Hold::Shared)?;
         // A user may have cleared the cache by hand.
-        durable::create_private_dir(&layout.packed())?;
+        durable::create_private_dir(&self.name.kind.folder(layout))?;
         durable::create_private_dir(source)?;
         fs_err::rename(&self.dir, place)?;
         self.is_done = true;
@@ -263,7 +283,7 @@ impl Drop for Making {
         if !self.is_done
             && let Err(error) = fs_err::remove_dir_all(&self.dir)
         {
-            tracing::debug!(%error, "what was made of a packed file waits for a collection");
+            tracing::debug!(%error, "what was made of a derived file waits for a collection");
         }
     }
 }
