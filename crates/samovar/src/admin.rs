@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use samovar_core::Failure;
 use samovar_pool::{Decision, ModelSpec, NumberedDecision, PoolConfig, Snapshot};
 use samovar_store::Store;
@@ -27,28 +28,30 @@ impl Runtime {
     /// # Cancel safety
     /// Cancel safe: a load goes on, the pool owns it. A fetch that no other caller waits for stops, and what
     /// it brought so far is kept.
-    pub async fn warm(&self, model: &str, options: WarmOptions) -> Result<(), Failure> {
-        let WarmOptions { waits } = options;
-        let _passing = self.inner.pack_scheduler.packer().activity_counter.enter();
-        let resolved = self.inner.resolve(model, Origin::Owner, None, fetch::tell(waits.clone())).await?;
-        let (told, mut waiting) = mpsc::channel(WAIT_CAPACITY);
-        let mut warmed = std::pin::pin!(self.inner.pool.warm(resolved.model.spec, Some(told)));
-        loop {
-            tokio::select! {
-                biased;
-                warmed = &mut warmed => {
-                    if let Some(lifetime_stats) = &self.inner.usage_logs.lifetime_stats {
-                        lifetime_stats.note();
+    pub fn warm<'a>(&'a self, model: &'a str, options: WarmOptions) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let WarmOptions { waits } = options;
+            let _passing = self.inner.pack_scheduler.packer().activity_counter.enter();
+            let resolved = self.inner.resolve(model, Origin::Owner, None, fetch::tell(waits.clone())).await?;
+            let (told, mut waiting) = mpsc::channel(WAIT_CAPACITY);
+            let mut warmed = std::pin::pin!(self.inner.pool.warm(resolved.model.spec, Some(told)));
+            loop {
+                tokio::select! {
+                    biased;
+                    warmed = &mut warmed => {
+                        if let Some(lifetime_stats) = &self.inner.usage_logs.lifetime_stats {
+                            lifetime_stats.note();
+                        }
+                        return Ok(warmed?);
                     }
-                    return Ok(warmed?);
-                }
-                Some(wait) = waiting.recv() => {
-                    if let Some(waits) = &waits {
-                        waits.send(wait.into()).await.ok();
+                    Some(wait) = waiting.recv() => {
+                        if let Some(waits) = &waits {
+                            waits.send(wait.into()).await.ok();
+                        }
                     }
                 }
             }
-        }
+        })
     }
 
     /// Keeps a model from being parked or unloaded by the pool. Loads nothing.
@@ -100,7 +103,7 @@ impl Runtime {
     /// # Errors
     /// `Unavailable` during shutdown.
     pub async fn configure(&self, pool: PoolConfig) -> Result<(), Failure> {
-        self.inner.catalog.set_budget(pool.budget.bytes);
+        self.inner.catalog.set_limits(&pool);
         Ok(self.inner.pool.configure(pool).await?)
     }
 
@@ -165,36 +168,40 @@ impl Runtime {
     }
 
     /// Counters and gauges, without a list of the models on disk.
-    pub async fn stats(&self) -> Stats {
-        let snapshot = self.inner.pool.snapshot().await;
-        let lazy_store = Arc::clone(&self.inner.lazy_store);
-        let store = blocking(move || lazy_store.opened()?.stats().ok()).await.ok().flatten();
-        let layout_registry = &self.inner.pack_scheduler.packer().layout_registry;
-        let engines = self.inner.engine.engines();
-        Stats {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            engine: engines.iter().map(|engine| &engine.name[..]).collect::<Vec<_>>().join(", "),
-            uptime_ms: snapshot.uptime_ms,
-            tiers: Tiers::of(&snapshot.pool, store.as_ref()),
-            pool: snapshot.pool,
-            workers: self.inner.workers.as_ref().map(|workers| workers.stats()),
-            store,
-            stored: Vec::new(),
-            packed: layout_registry.tally(),
-            models: layout_registry.arranged(snapshot.models),
-            lifetime: self.lifetime().await,
-        }
+    pub fn stats(&self) -> BoxFuture<'_, Stats> {
+        Box::pin(async move {
+            let snapshot = self.inner.pool.snapshot().await;
+            let lazy_store = Arc::clone(&self.inner.lazy_store);
+            let store = blocking(move || lazy_store.opened()?.stats().ok()).await.ok().flatten();
+            let layout_registry = &self.inner.pack_scheduler.packer().layout_registry;
+            let engines = self.inner.engine.engines();
+            Stats {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                engine: engines.iter().map(|engine| &engine.name[..]).collect::<Vec<_>>().join(", "),
+                uptime_ms: snapshot.uptime_ms,
+                tiers: Tiers::of(&snapshot.pool, store.as_ref()),
+                pool: snapshot.pool,
+                workers: self.inner.workers.as_ref().map(|workers| workers.stats()),
+                store,
+                stored: Vec::new(),
+                packed: layout_registry.tally(),
+                models: layout_registry.arranged(snapshot.models),
+                lifetime: self.lifetime().await,
+            }
+        })
     }
 
     /// The same with the models on disk, which the store's index is asked for.
-    pub async fn stats_and_stored(&self) -> Stats {
-        let stats = self.stats().await;
-        let lazy_store = Arc::clone(&self.inner.lazy_store);
-        let stored = blocking(move || {
-            let artifacts = lazy_store.opened()?.list().ok()?;
-            Some(artifacts.iter().map(StoredModel::from).collect())
-        });
-        Stats { stored: stored.await.ok().flatten().unwrap_or_default(), ..stats }
+    pub fn stats_and_stored(&self) -> BoxFuture<'_, Stats> {
+        Box::pin(async move {
+            let stats = self.stats().await;
+            let lazy_store = Arc::clone(&self.inner.lazy_store);
+            let stored = blocking(move || {
+                let artifacts = lazy_store.opened()?.list().ok()?;
+                Some(artifacts.iter().map(StoredModel::from).collect())
+            });
+            Stats { stored: stored.await.ok().flatten().unwrap_or_default(), ..stats }
+        })
     }
 
     async fn lifetime(&self) -> Option<Lifetime> {

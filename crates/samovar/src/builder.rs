@@ -18,6 +18,7 @@ use crate::lazy_store::LazyStore;
 use crate::lifetime::LifetimeStats;
 use crate::options::WarmOptions;
 use crate::packed::{ActivityCounter, LayoutLoader, LayoutRegistry, PackScheduler, Packer};
+use crate::prepare::Preparations;
 use crate::request_log::RequestLog;
 use crate::runtime::{Inner, Rules, Runtime, UsageLogs};
 use crate::settings::{Alias, ModelSettings, PrefixSharing, RuntimeSettings};
@@ -267,6 +268,7 @@ impl Builder {
             engine,
             workers,
             pack_scheduler,
+            preparations: Preparations::default(),
             clock,
             rules: self.rules,
             buffers,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use samovar_core::{ErrorKind, Failure};
 use samovar_pool::{ModelSpec, ModelStats};
 use samovar_store::KeyDigest;
@@ -54,25 +55,27 @@ impl Runtime {
     /// # Errors
     /// `Busy` for a model that a request or another process uses; `Forbidden` for names of the settings, files of the owner and
     /// the built-in model; `NotFound` for what is not here.
-    pub async fn delete(&self, name: &str, origin: Origin) -> Result<Deleted, Failure> {
-        let inner = &self.inner;
-        // The pool knows it by its bytes, which the name leads to only as long as it is there.
-        let spec = inner.resolve_local(name, origin).await.ok();
-        let (looking, owned) = (Arc::clone(inner), name.to_owned());
-        match blocking(move || looking.catalog.doom(&owned, origin)).await?? {
-            Doomed::Gone => Ok(Deleted::default()),
-            Doomed::Bytes(key) => {
-                let removed = inner.remove(name, spec.as_deref(), key).await;
-                Ok(removed.unwrap_or_else(|failure| {
-                    tracing::info!(
-                        name,
-                        "the bytes of a deleted name stay until they are collected: {failure}"
-                    );
-                    Deleted::default()
-                }))
+    pub fn delete<'a>(&'a self, name: &'a str, origin: Origin) -> BoxFuture<'a, Result<Deleted, Failure>> {
+        Box::pin(async move {
+            let inner = &self.inner;
+            // The pool knows it by its bytes, which the name leads to only as long as it is there.
+            let spec = inner.resolve_local(name, origin).await.ok();
+            let (looking, owned) = (Arc::clone(inner), name.to_owned());
+            match blocking(move || looking.catalog.doom(&owned, origin)).await?? {
+                Doomed::Gone => Ok(Deleted::default()),
+                Doomed::Bytes(key) => {
+                    let removed = inner.remove(name, spec.as_deref(), key).await;
+                    Ok(removed.unwrap_or_else(|failure| {
+                        tracing::info!(
+                            name,
+                            "the bytes of a deleted name stay until they are collected: {failure}"
+                        );
+                        Deleted::default()
+                    }))
+                }
+                Doomed::Artifact(key) => inner.remove(name, spec.as_deref(), key).await,
             }
-            Doomed::Artifact(key) => inner.remove(name, spec.as_deref(), key).await,
-        }
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use samovar_core::model::{ArtifactRef, HubRef};
 use samovar_core::{Digest, ErrorKind, Failure, ModelRef};
 use samovar_store::{
@@ -77,7 +78,15 @@ impl Runtime {
     ///
     /// # Cancel safety
     /// Dropping it stops the fetch unless others wait for it. What was fetched is kept for the next one.
-    pub async fn pull(&self, model: &str, watch: Option<Watch>) -> Result<Pulled, Failure> {
+    pub fn pull<'a>(
+        &'a self,
+        model: &'a str,
+        watch: Option<Watch>,
+    ) -> BoxFuture<'a, Result<Pulled, Failure>> {
+        Box::pin(self.pull_unboxed(model, watch))
+    }
+
+    async fn pull_unboxed(&self, model: &str, watch: Option<Watch>) -> Result<Pulled, Failure> {
         let Some(reference) = self.source_of(model).await? else {
             // The built-in model enters the store when it is looked at.
             self.inner.resolve_local(model, Origin::Owner).await?;
@@ -86,6 +95,9 @@ impl Runtime {
         };
         let store = self.store().await?;
         let was_nearby = fetch::take_nearby(&store, &reference, watch.clone()).await;
+        if !was_nearby && !self.inner.lazy_store.is_offline() {
+            self.choose(model, watch.clone()).await?;
+        }
         let failure = match store.pull(&reference, watch).await {
             Ok(pulled) => return Ok(pulled),
             Err(error) => Failure::from(error),
@@ -106,9 +118,19 @@ impl Runtime {
     ///
     /// # Cancel safety
     /// As [`Runtime::pull`].
-    pub async fn bring(&self, reference: &ArtifactRef, watch: Option<Watch>) -> Result<(), Failure> {
+    pub fn bring<'a>(
+        &'a self,
+        reference: &'a ArtifactRef,
+        watch: Option<Watch>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(self.bring_unboxed(reference, watch))
+    }
+
+    async fn bring_unboxed(&self, reference: &ArtifactRef, watch: Option<Watch>) -> Result<(), Failure> {
         let store = self.store().await?;
-        fetch::take_nearby(&store, reference, watch.clone()).await;
+        if !fetch::take_nearby(&store, reference, watch.clone()).await {
+            self.choose(&reference.to_string(), watch.clone()).await?;
+        }
         store.ensure(reference, watch).await?;
         Ok(())
     }
@@ -148,15 +170,17 @@ impl Runtime {
     ///
     /// # Errors
     /// `Busy` when it is in use; as [`stored_one`](Self::stored_one).
-    pub async fn remove(&self, name: &str) -> Result<RemovedModel, Failure> {
-        let (inner, asked) = (Arc::clone(&self.inner), name.to_owned());
-        if blocking(move || inner.catalog.is_created(&asked)).await? {
-            let freed_bytes = self.delete(name, Origin::Owner).await?.freed_bytes;
-            let reference = name.to_owned();
-            return Ok(RemovedModel { reference, bytes: freed_bytes, freed_bytes, used_by: None });
-        }
-        let artifact = self.stored_one(name).await?;
-        self.remove_artifact(&artifact).await
+    pub fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<RemovedModel, Failure>> {
+        Box::pin(async move {
+            let (inner, asked) = (Arc::clone(&self.inner), name.to_owned());
+            if blocking(move || inner.catalog.is_created(&asked)).await? {
+                let freed_bytes = self.delete(name, Origin::Owner).await?.freed_bytes;
+                let reference = name.to_owned();
+                return Ok(RemovedModel { reference, bytes: freed_bytes, freed_bytes, used_by: None });
+            }
+            let artifact = self.stored_one(name).await?;
+            self.remove_artifact(&artifact).await
+        })
     }
 
     /// The same for one that is known.
@@ -228,22 +252,24 @@ impl Runtime {
     ///
     /// # Cancel safety
     /// Dropping it stops after the files at hand.
-    pub async fn verify(
-        &self,
-        models: &[String],
+    pub fn verify<'a>(
+        &'a self,
+        models: &'a [String],
         is_repair: bool,
         watch: Option<Watch>,
-    ) -> Result<Verified, Failure> {
-        let mut keys = Vec::new();
-        for name in models {
-            let fitting = self.stored(name).await?;
-            if fitting.is_empty() {
-                return Err(self.not_stored(name).await?);
+    ) -> BoxFuture<'a, Result<Verified, Failure>> {
+        Box::pin(async move {
+            let mut keys = Vec::new();
+            for name in models {
+                let fitting = self.stored(name).await?;
+                if fitting.is_empty() {
+                    return Err(self.not_stored(name).await?);
+                }
+                keys.extend(fitting.iter().map(|artifact| artifact.key_digest));
             }
-            keys.extend(fitting.iter().map(|artifact| artifact.key_digest));
-        }
-        let store = self.store().await?;
-        Ok(store.verify(&VerifyOptions { keys, is_repair, watch }).await?)
+            let store = self.store().await?;
+            Ok(store.verify(&VerifyOptions { keys, is_repair, watch }).await?)
+        })
     }
 
     /// What the store takes of the disk.

@@ -9,7 +9,12 @@ use samovar_core::{ErrorKind, Failure};
 /// library starts with the first load.
 const ENGINES: &[fn() -> Arc<dyn Engine>] = &[
     #[cfg(feature = "llama")]
-    || Arc::new(samovar_llama::LlamaEngine::new()),
+    || {
+        let converter = Arc::new(crate::converter::SafetensorsConverter);
+        Arc::new(samovar_llama::LlamaEngine::new().converting(converter))
+    },
+    #[cfg(feature = "candle")]
+    || Arc::new(samovar_candle::CandleEngine::new()),
 ];
 
 /// The engines that this build has, as one: each model goes to the first engine that runs its format.
@@ -20,7 +25,7 @@ pub fn default_engine() -> Result<Arc<dyn Engine>, Failure> {
     let engines: Vec<_> = ENGINES.iter().map(|make| make()).collect();
     if engines.is_empty() {
         return Err(Failure::new(ErrorKind::Unsupported, "this build has no engine")
-            .with_hint("build with the feature `llama`, or give one with Builder::engine"));
+            .with_hint("build with the feature `llama` or `candle`, or give one with Builder::engine"));
     }
     Ok(Arc::new(Engines::new(engines)))
 }
@@ -41,7 +46,7 @@ pub fn engine_named(id: &EngineId) -> Result<Arc<dyn Engine>, Failure> {
 mod tests {
     use super::*;
 
-    #[cfg(feature = "llama")]
+    #[cfg(any(feature = "llama", feature = "candle"))]
     #[test]
     fn each_engine_of_the_build_is_found_by_its_id() {
         for known in default_engine().expect("an engine").engines() {

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   plan (sizes, digests) ─► first bytes ─► judge: could this ever fit? ─► ensure (the store)
+//!    └ a name that leaves the quantization open: the largest that fits is chosen
 //! ```
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use samovar_core::model::ArtifactRef;
 use samovar_core::{ErrorKind, Failure, Format, format};
 use samovar_store::{FetchPlan, Role, Store, Watch};
@@ -14,29 +16,38 @@ use tokio::sync::mpsc;
 use crate::catalog::{Catalog, HeaderBytes, Judgement, Remote};
 use crate::lazy_store::LazyStore;
 use crate::options::WarmOptions;
+use crate::outlook;
+use crate::prepare::Order;
 use crate::request::Origin;
 use crate::runtime::{Runtime, blocking};
 use crate::unread::News;
-use crate::wait::Wait;
+use crate::wait::{Tell, Wait};
 
 /// Enough for the header of nearly every model: it holds the vocabulary, which takes a few MiB.
 const HEAD_BYTES: u64 = 8 << 20;
 /// No sound header is longer.
-const HEAD_MOST_BYTES: u64 = 64 << 20;
+pub(crate) const HEAD_MOST_BYTES: u64 = 64 << 20;
 
 impl Runtime {
-    /// Brings a model, and each that it needs, to this machine without loading it, as its first request would. Returns how long
-    /// the fetch took, in milliseconds; `None` when all was here. [`Runtime::pull`] also asks the source of a model that is here.
+    /// Brings a model, and each that it needs, to this machine without loading it, and prepares what no engine maps as it is, as its
+    /// first request would. Returns how long that took, in milliseconds; `None` when all was here. [`Runtime::pull`] also asks
+    /// the source of a model that is here.
     ///
     /// # Errors
     /// `TooLarge` when it could never be loaded; whatever the name, the source or the disk says.
     ///
     /// # Cancel safety
     /// Cancel safe: a fetch that no other caller waits for stops, and what it brought so far is kept.
-    pub async fn fetch(&self, model: &str, options: WarmOptions) -> Result<Option<f64>, Failure> {
-        let _passing = self.inner.pack_scheduler.packer().activity_counter.enter();
-        let resolved = self.inner.resolve(model, Origin::Owner, None, tell(options.waits)).await?;
-        Ok(resolved.fetch_ms)
+    pub fn fetch<'a>(
+        &'a self,
+        model: &'a str,
+        options: WarmOptions,
+    ) -> BoxFuture<'a, Result<Option<f64>, Failure>> {
+        Box::pin(async move {
+            let _passing = self.inner.pack_scheduler.packer().activity_counter.enter();
+            let resolved = self.inner.resolve(model, Origin::Owner, None, tell(options.waits)).await?;
+            Ok(resolved.fetch_ms)
+        })
     }
 }
 
@@ -51,6 +62,7 @@ pub(crate) async fn fetch(
     lazy_store: &Arc<LazyStore>,
     catalog: &Catalog,
     remote: &Remote,
+    order: Order,
     watch: Watch,
 ) -> Result<(), Failure> {
     let opening = Arc::clone(lazy_store);
@@ -63,7 +75,11 @@ pub(crate) async fn fetch(
         store.ensure(&remote.reference, Some(watch)).await?;
         return Ok(());
     }
-    let plan = store.plan(&remote.reference, Some(Arc::clone(&watch))).await?;
+    let chosen = Box::pin(outlook::choose(&store, catalog, remote, Some(&watch))).await?;
+    let plan = match chosen {
+        Some(plan) => plan,
+        None => store.plan(&remote.reference, Some(Arc::clone(&watch))).await?,
+    };
     let weights: Vec<_> = plan.listing.files.iter().filter(|file| file.role == Role::Weights).collect();
     let format_of = |path: &samovar_store::FilePath| Format::of_extension(&path.extension()?);
     if let Some(first) =
@@ -72,6 +88,10 @@ pub(crate) async fn fetch(
     {
         let total_bytes = weights.iter().filter_map(|file| file.size).sum();
         judge(&store, &plan, catalog, remote, [first_bytes, total_bytes]).await?;
+    }
+    // An owner may have it prepared for another machine.
+    if order == Order::Request {
+        Box::pin(outlook::check_published(&store, catalog, remote, &plan)).await?;
     }
     store.ensure(&remote.reference, Some(watch)).await?;
     Ok(())
@@ -123,18 +143,24 @@ async fn judge(
     }
 }
 
-/// A watch that passes a fetch on to the callers that warm a model. What they are too slow to read is left out.
-pub(crate) fn tell(waits: Option<mpsc::Sender<Wait>>) -> Watch {
-    Arc::new(move |progress| {
+/// Tells the callers that warm a model what it waits for. What they are too slow to read is left out.
+pub(crate) fn tell(waits: Option<mpsc::Sender<Wait>>) -> Tell {
+    Arc::new(move |wait| {
         if let Some(waits) = &waits {
-            waits.try_send(Wait::Fetching(progress)).ok();
+            waits.try_send(wait).ok();
         }
     })
 }
 
 /// The same for a caller that waits for an answer.
-pub(crate) fn tell_events(news: News) -> Watch {
-    Arc::new(move |progress| news.tell(Wait::Fetching(progress)))
+pub(crate) fn tell_events(news: News) -> Tell {
+    Arc::new(move |wait| news.tell(wait))
+}
+
+/// A watch that passes a fetch on.
+pub(crate) fn watch(tell: &Tell) -> Watch {
+    let tell = Arc::clone(tell);
+    Arc::new(move |progress| tell(Wait::Fetching(progress)))
 }
 
 /// A deadline that passed while the model was being fetched.

@@ -189,8 +189,11 @@ async fn another(
     Some(Origin::Owner)
 }
 
-/// Whether the model's artifact, or its draft model's, is not in the store any more.
+/// Whether the model's artifact, or its draft model's, is not in the store any more; of a prepared model that can always be so.
 async fn is_gone(inner: &Arc<Inner>, request_trace: &RequestTrace) -> bool {
+    if request_trace.weights.iter().any(weights::is_prepared) {
+        return true;
+    }
     let keys: Vec<_> = request_trace.weights.iter().filter_map(weights::artifact).collect();
     if keys.is_empty() {
         return false;
@@ -274,13 +277,13 @@ async fn resolve(
     request_trace: &mut RequestTrace,
     news: &News,
 ) -> Result<Adapted, Failure> {
-    let watch = fetch::tell_events(news.clone());
+    let tell = fetch::tell_events(news.clone());
     // Who asked first counts, also where the model is looked for once more in its owner's name.
     let ceiling_tokens = (common.origin == Origin::Network).then_some(inner.rules.context_ceiling_tokens);
     let takes_less = common.takes_less_context;
     let asked_context =
         common.context_tokens.map(|tokens| AskedContext { tokens, ceiling_tokens, takes_less });
-    let resolved = inner.resolve(&common.model, origin, asked_context, watch);
+    let resolved = inner.resolve(&common.model, origin, asked_context, tell);
     let resolved = by(request_trace.deadline, resolved).await.ok_or_else(fetch::too_late)??;
     request_trace.fetched(resolved.fetch_ms);
     Ok(resolved.model)

@@ -39,10 +39,13 @@ mod bounded;
 mod builder;
 mod catalog;
 mod constrained;
+#[cfg(feature = "llama")]
+mod converter;
 mod created;
 mod directories;
 mod disk;
 mod embed;
+mod engine_choice;
 mod engines;
 mod experience;
 mod fetch;
@@ -52,7 +55,9 @@ mod lease;
 mod lifetime;
 mod memory;
 mod options;
+mod outlook;
 mod packed;
+mod prepare;
 mod preset;
 mod preview;
 mod prompt;
@@ -79,14 +84,21 @@ pub use catalog::{Changes, Kind, ModelInfo, NameSource, TemplateOrigin, ToolSupp
 pub use directories::Directories;
 pub use disk::{RemovedModel, fitting_artifacts, reference_fits};
 pub use embed::{Embed, EmbedderInfo, TextRole};
+pub use engine_choice::EngineChoice;
 pub use engines::{default_engine, engine_named};
-pub use options::{PackOptions, WarmOptions};
+pub use options::{PackOptions, PrepareOptions, WarmOptions};
+pub use outlook::{
+    ContextMemory, MemoryInUse, MemoryUser, Outlook, OutlookFile, VariantForm, VariantOutlook, Verdict,
+};
 pub use packed::{PackedInfo, PackedTally};
+pub use prepare::PreparedInfo;
 pub use preset::{CreateFrom, CreatedFrom, CreatedModel, Deleted, Preset};
 pub use reply::Reply;
 pub use request::{Common, Generate, Input, Message, Origin, Request, Work};
 pub use request_trace::TraceView;
 pub use runtime::Runtime;
+/// The number format of a model that is prepared.
+pub use samovar_core::Quantization;
 /// What an answer must look like, and which tools a model may or must call.
 pub use samovar_core::{Constraint, ToolChoice};
 /// What texts become vectors of, and how.
@@ -106,7 +118,7 @@ pub use settings::{Alias, ChatTemplate, ModelSettings, PrefixSharing, RuntimeSet
 pub use stats::{Lifetime, ModelLifetime, Stats, StoredModel, TierStats, Tiers};
 pub use thinking::Effort;
 pub use tools::{Tool, ToolCall};
-pub use wait::Wait;
+pub use wait::{Preparing, Wait};
 
 #[cfg(feature = "llama")]
 pub use samovar_llama::{AmxState, BuildInfo, build_info, give_back_memory, keep_little_freed_memory};

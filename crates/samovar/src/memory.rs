@@ -221,7 +221,7 @@ impl Memory {
         }
         let weights = match self.weights {
             WeightsId::Artifact(digest) => Weights::Artifact(KeyDigest::from_digest(digest)),
-            WeightsId::File(digest) => Weights::File(digest),
+            WeightsId::File(digest) | WeightsId::Prepared(digest) => Weights::File(digest),
         };
         let store = self.lazy_store.store();
         let store =

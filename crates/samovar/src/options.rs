@@ -1,5 +1,6 @@
-//! What a caller that loads or packs a model ahead of need may wish beside that: to be told how it gets on.
+//! What a caller that loads, prepares or packs a model ahead of need may wish beside that: to be told how it gets on.
 
+use samovar_core::Quantization;
 use tokio::sync::mpsc;
 
 use crate::wait::Wait;
@@ -43,6 +44,32 @@ impl PackOptions {
     #[must_use]
     pub fn progress(mut self, progress: mpsc::Sender<f32>) -> Self {
         self.progress = Some(progress);
+        self
+    }
+}
+
+/// Options of [`Runtime::prepare`](crate::Runtime::prepare). Who has no room for news does not get them.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct PrepareOptions {
+    /// The number format; `None` = that of the settings, else the one that was chosen last, else 16-bit floats.
+    pub quantization: Option<Quantization>,
+    /// Hears how the model is fetched, where it has to be, and how the preparation gets on.
+    pub waits: Option<mpsc::Sender<Wait>>,
+}
+
+impl PrepareOptions {
+    /// These options, with this number format: the model's from now on, where its settings name none.
+    #[must_use]
+    pub fn quantization(mut self, quantization: Quantization) -> Self {
+        self.quantization = Some(quantization);
+        self
+    }
+
+    /// These options, with a listener to how it gets on.
+    #[must_use]
+    pub fn waits(mut self, waits: mpsc::Sender<Wait>) -> Self {
+        self.waits = Some(waits);
         self
     }
 }

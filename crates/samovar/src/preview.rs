@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use samovar_core::port::{Instance, PromptControl};
 use samovar_core::{ErrorKind, Failure, Prompt};
 
@@ -27,8 +28,8 @@ impl Runtime {
     ///
     /// # Cancel safety
     /// Dropping it gives the lease back.
-    pub async fn render(&self, common: Common, generate: Generate) -> Result<String, Failure> {
-        self.preview(&common, &Preview { generate, look: rendered }).await
+    pub fn render(&self, common: Common, generate: Generate) -> BoxFuture<'_, Result<String, Failure>> {
+        Box::pin(async move { self.preview(&common, &Preview { generate, look: rendered }).await })
     }
 
     /// How many tokens the prompt of this request has: those that [`generate`](Self::generate) would count as its prompt's. It may
@@ -39,8 +40,8 @@ impl Runtime {
     ///
     /// # Cancel safety
     /// Dropping it gives the lease back.
-    pub async fn count(&self, common: Common, generate: Generate) -> Result<u32, Failure> {
-        self.preview(&common, &Preview { generate, look: counted }).await
+    pub fn count(&self, common: Common, generate: Generate) -> BoxFuture<'_, Result<u32, Failure>> {
+        Box::pin(async move { self.preview(&common, &Preview { generate, look: counted }).await })
     }
 
     async fn preview<T: Send + 'static>(&self, common: &Common, preview: &Preview<T>) -> Result<T, Failure> {

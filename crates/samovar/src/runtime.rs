@@ -1,29 +1,33 @@
 //! The runtime: what it is made of, and where requests and names enter it.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use samovar_core::port::{Clock, Engine};
 use samovar_core::{ByteBudget, ErrorKind, Failure};
 use samovar_pool::{ModelSpec, Pool};
-use samovar_store::Watch;
 use samovar_worker::WorkerEngine;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, AnswerEvent};
 use crate::builder::Builder;
-use crate::catalog::{Adapted, AskedContext, Catalog, Found};
+use crate::catalog::{Absent, Adapted, AskedContext, Catalog, Found};
 use crate::lazy_store::LazyStore;
 use crate::lifetime::LifetimeStats;
 use crate::packed::PackScheduler;
+use crate::prepare::{Order, Preparations};
 use crate::request::{Common, Origin, Request, Work};
 use crate::request_log::RequestLog;
 use crate::request_trace::RequestTrace;
 use crate::settings::PrefixSharing;
 use crate::unread::Outbox;
-use crate::{admin, embed, fetch, generate, unread};
+use crate::wait::Tell;
+use crate::{admin, embed, fetch, generate, prepare, unread};
 
-/// Models that are fetched for one request: its own, and those which that one needs.
+/// Models that are fetched or prepared for one request: its own, and those which that one needs.
 const FETCHES_MAX: u32 = 32;
 
 /// A model cache, an instance pool and a serving runtime. Cheap to clone: every clone is the same one.
@@ -43,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) workers: Option<Arc<WorkerEngine>>,
     /// What makes packed files for it.
     pub(crate) pack_scheduler: PackScheduler,
+    /// What is being prepared.
+    pub(crate) preparations: Preparations,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rules: Rules,
     /// For what readers have not taken yet, and for what a server of this runtime holds beside that.
@@ -96,7 +102,8 @@ impl Runtime {
         let trace = request_trace.view();
         let (outbox, inbox) = unread::channel(&self.inner.buffers, &common.client);
         let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
+        // Without its type: the compiler copies the code of all work for each of tokio's schedulers otherwise.
+        let answering: BoxFuture<'static, ()> = Box::pin(async move {
             let last = tokio::select! {
                 // The reader is gone: dropping the work drops generation and lease with it.
                 () = outbox.closed() => return,
@@ -104,6 +111,7 @@ impl Runtime {
             };
             outbox.finish(last);
         });
+        tokio::spawn(answering);
         Answer::new(inbox, trace)
     }
 
@@ -129,47 +137,58 @@ async fn work_on(
 
 impl Inner {
     /// What the pool needs to load the model with so much context, or with its usual one; fetched from its source when it is
-    /// not here.
-    pub(crate) async fn resolve(
-        self: &Arc<Self>,
-        reference: &str,
+    /// not here, and prepared when no engine maps it as it is.
+    pub(crate) fn resolve<'a>(
+        self: &'a Arc<Self>,
+        reference: &'a str,
         origin: Origin,
         asked_context: Option<AskedContext>,
-        watch: Watch,
-    ) -> Result<Resolved, Failure> {
-        let began = Instant::now();
-        let mut fetches = 0;
-        loop {
-            match self.find(reference, origin, asked_context).await? {
-                Found::Local(model) => {
-                    let fetch_ms = (fetches > 0).then(|| began.elapsed().as_secs_f64() * 1e3);
-                    return Ok(Resolved { model: *model, fetch_ms });
+        tell: Tell,
+    ) -> BoxFuture<'a, Result<Resolved, Failure>> {
+        Box::pin(async move {
+            let began = Instant::now();
+            let mut fetches = 0;
+            loop {
+                match self.find(reference, origin, asked_context).await? {
+                    Found::Local(model) => {
+                        let fetch_ms = (fetches > 0).then(|| began.elapsed().as_secs_f64() * 1e3);
+                        return Ok(Resolved { model: *model, fetch_ms });
+                    }
+                    // The model first, then each that it needs.
+                    Found::Absent(absent) if fetches < FETCHES_MAX => {
+                        match *absent {
+                            Absent::Remote(remote) => {
+                                let watch = fetch::watch(&tell);
+                                fetch::fetch(&self.lazy_store, &self.catalog, &remote, Order::Request, watch)
+                                    .await?;
+                            }
+                            Absent::Unprepared(published) => {
+                                prepare::prepare(self, published, Order::Request, &tell).await?;
+                            }
+                        }
+                        fetches += 1;
+                    }
+                    Found::Absent(absent) => return Err(absent.missing()),
                 }
-                // The model first, then each that it needs.
-                Found::Remote(remote) if fetches < FETCHES_MAX => {
-                    fetch::fetch(&self.lazy_store, &self.catalog, &remote, watch.clone()).await?;
-                    fetches += 1;
-                }
-                Found::Remote(remote) => return Err(remote.missing()),
             }
-        }
+        })
     }
 
     /// The same for a model that must be here.
     async fn adapted(self: &Arc<Self>, reference: &str, origin: Origin) -> Result<Adapted, Failure> {
         match self.find(reference, origin, None).await? {
             Found::Local(model) => Ok(*model),
-            Found::Remote(remote) => Err(remote.missing()),
+            Found::Absent(absent) => Err(absent.missing()),
         }
     }
 
     /// The same without what rides on its requests.
-    pub(crate) async fn resolve_local(
-        self: &Arc<Self>,
-        reference: &str,
+    pub(crate) fn resolve_local<'a>(
+        self: &'a Arc<Self>,
+        reference: &'a str,
         origin: Origin,
-    ) -> Result<Arc<ModelSpec>, Failure> {
-        Ok(self.adapted(reference, origin).await?.spec)
+    ) -> BoxFuture<'a, Result<Arc<ModelSpec>, Failure>> {
+        Box::pin(async move { Ok(self.adapted(reference, origin).await?.spec) })
     }
 
     /// Reads a header the first time; a map lookup afterwards.
@@ -195,7 +214,16 @@ pub(crate) struct Resolved {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
+    let work: ErasedWork = Box::new(move || -> Box<dyn Any + Send> { Box::new(work()) });
+    match begin(work).await {
+        Ok(done) => Ok(*done.downcast::<T>().expect("invariant: the work returns this")),
+        Err(_) => Err(Failure::new(ErrorKind::Internal, "a task of the runtime did not finish")),
+    }
+}
+
+/// Work and what it returns, without their types: the compiler would make all of a task's code again for each.
+type ErasedWork = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
+
+fn begin(work: ErasedWork) -> JoinHandle<Box<dyn Any + Send>> {
     tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Failure::new(ErrorKind::Internal, "a task of the runtime did not finish"))
 }

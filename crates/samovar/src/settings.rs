@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use samovar_core::footprint::{KvType, LayoutWish};
 use samovar_core::units::KeepAlive;
-use samovar_core::{Adapter, ErrorKind, Failure, ModelRef, Pooling, system_words};
+use samovar_core::{Adapter, ErrorKind, Failure, ModelRef, Pooling, Quantization, system_words};
 use samovar_pool::{Instances, PoolConfig};
 use samovar_store::StoreConfig;
 
+use crate::engine_choice::EngineChoice;
 use crate::sampling::SamplingOptions;
 use crate::thinking::Effort;
 
@@ -40,6 +41,11 @@ pub struct ModelSettings {
     /// Adapters (LoRA) that its requests are computed with. They change neither how it is loaded nor how often:
     /// names that differ in them alone share what is loaded.
     pub adapters: Vec<Adapter>,
+    /// The number format that it is prepared in, if it was published in a form that no engine maps; default: as its owner chose
+    /// last, else 16-bit floats.
+    pub quantization: Option<Quantization>,
+    /// The engine that runs it, if it was published in safetensors; default `auto`.
+    pub engine: Option<EngineChoice>,
     /// The template of its conversations instead of its own.
     pub chat_template: Option<ChatTemplate>,
     /// How much the model thinks before it answers, where a request says nothing of it; default: as its template has it.
@@ -131,6 +137,20 @@ impl ModelSettings {
     #[must_use]
     pub fn speculates(mut self, speculates: bool) -> Self {
         self.speculates = Some(speculates);
+        self
+    }
+
+    /// These settings with this number format of weights that have to be prepared.
+    #[must_use]
+    pub fn quantization(mut self, quantization: Quantization) -> Self {
+        self.quantization = Some(quantization);
+        self
+    }
+
+    /// These settings with this engine for a model that was published in safetensors.
+    #[must_use]
+    pub fn engine(mut self, engine: EngineChoice) -> Self {
+        self.engine = Some(engine);
         self
     }
 
@@ -255,6 +275,8 @@ impl ModelSettings {
             } else {
                 self.adapters.clone()
             },
+            quantization: self.quantization.or(fallback.quantization),
+            engine: self.engine.or(fallback.engine),
             chat_template: self.chat_template.clone().or_else(|| fallback.chat_template.clone()),
             thinking: self.thinking.or(fallback.thinking),
             min_instances: self.min_instances.or(fallback.min_instances),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   load ─► whose weights? ────┬─ a file of the user ──────────────────────► layout_loader ─┐
+//!                              ├─ a prepared model's ─► open (lease) ───────► layout_loader ─┤
 //!                              └─ the store's ─► open (lease) ─► layout_loader ─► note cost ─┴─► StoreInstance
 //!   generate ─► memory: is anything saved? ─► instance
 //!   park, drop ─► memory: save what is worth it ─► instance ─► lease
@@ -10,6 +11,7 @@
 //! The pool knows no store and the store knows no engine; this is where they meet.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -18,10 +20,13 @@ use samovar_core::embedding::EmbedRequest;
 use samovar_core::footprint::{Arrangement, Footprint, LoadOptions, Measurement, Speed};
 use samovar_core::generation::{CachedPrefix, Generation, GenerationRequest, Prompt};
 use samovar_core::port::{
-    Capabilities, Engine, EngineInfo, Instance, LoadRequest, PackRequest, PromptControl, Unconfined,
+    Capabilities, Engine, EngineInfo, Instance, LoadRequest, PackRequest, PreparePlan, PrepareRequest,
+    Preparer, PromptControl, PublishedFacts, Unconfined,
 };
-use samovar_core::{Chat, Cores, Cost, Descriptor, ErrorKind, Failure, ModelFiles, Scope, WeightsId};
-use samovar_store::{Integrity, KeyDigest, Opened, PrefixConfig, Store};
+use samovar_core::{
+    Chat, Cores, Cost, Descriptor, ErrorKind, Failure, Format, ModelFiles, Quantization, Scope, WeightsId,
+};
+use samovar_store::{Integrity, KeyDigest, Opened, OpenedDerived, PrefixConfig, Store};
 
 use crate::catalog::AdapterRegistry;
 use crate::experience::Experience;
@@ -63,6 +68,40 @@ impl StoreEngine {
         Ok(Some((key, files, opened)))
     }
 
+    /// The lease on a prepared model's file, and on the artifact that it was made of, whose use this is; `None` for weights of
+    /// another kind.
+    fn open_prepared(
+        &self,
+        weights: Option<&WeightsId>,
+        files: &ModelFiles,
+    ) -> Result<Option<Prepared>, Failure> {
+        if !weights.is_some_and(weights::is_prepared) {
+            return Ok(None);
+        }
+        let store = self.lazy_store.store()?;
+        let Some(file) = store.prepared().open(files.main())? else {
+            return Err(Failure::new(ErrorKind::Storage, "the prepared model has gone from the store")
+                .with_param("model")
+                .with_hint("try again: it is prepared again"));
+        };
+        // Without its source it can be used as well.
+        let source = file.parent().and_then(|parent| store.open_artifact(&parent).ok());
+        Ok(Some(Prepared { file, _source: source }))
+    }
+
+    /// Loads a prepared model, and says what that took: its artifact is worth that much.
+    fn load_prepared(&self, file: &OpenedDerived, request: LoadRequest<'_>) -> Result<LoadedLayout, Failure> {
+        let began = Instant::now();
+        let loaded_layout = self.layout_loader.load(request)?;
+        if let Some(parent) = file.parent() {
+            let measured = loaded_layout.instance.measure();
+            let footprint =
+                Footprint { held_bytes: measured.held_bytes, mapped_bytes: measured.mapped_bytes };
+            self.lazy_store.store()?.note_load(&parent, began.elapsed().as_secs_f64() * 1e3, footprint);
+        }
+        Ok(loaded_layout)
+    }
+
     fn load_artifact(
         &self,
         key: &KeyDigest,
@@ -70,7 +109,9 @@ impl StoreEngine {
     ) -> Result<(LoadedLayout, Opened), Failure> {
         let store = self.lazy_store.store()?;
         let opened = store.open_artifact(key)?;
-        let own = files_of(&opened)?;
+        // An engine that runs a published model as it is has said which of its files it reads.
+        let is_published = request.descriptor.format == Format::Safetensors;
+        let own = if is_published { request.files.clone() } else { files_of(&opened)? };
         let files = request.files.draft().map_or_else(|| own.clone(), |draft| own.with_draft(&draft));
         let (options, began) = (request.options, Instant::now());
         match self.layout_loader.load(LoadRequest { files: &files, ..request }) {
@@ -158,10 +199,31 @@ impl Engine for StoreEngine {
         self.engine().calibrate(request)
     }
 
+    fn preparer(&self) -> Option<Preparer> {
+        self.engine().preparer()
+    }
+
+    fn describe(&self, folder: &Path) -> Result<PublishedFacts, Failure> {
+        self.engine().describe(folder)
+    }
+
+    fn plan_preparation(&self, folder: &Path, quantization: Quantization) -> Result<PreparePlan, Failure> {
+        self.engine().plan_preparation(folder, quantization)
+    }
+
+    fn prepare(&self, request: PrepareRequest<'_>) -> Result<u64, Failure> {
+        self.engine().prepare(request)
+    }
+
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
         let LoadRequest { files, descriptor, options, .. } = request;
         let weights = files.identity();
         let memory = Memory::of(self.engine(), &self.lazy_store, self.prefixes, weights, descriptor, options);
+        let prepared = self.open_prepared(weights.as_ref(), files)?;
+        let prepared_draft = match files.draft() {
+            Some(draft) => self.open_prepared(options.draft.as_ref().map(|draft| &draft.weights), &draft)?,
+            None => None,
+        };
         let draft = self.open_draft(options)?;
         let with_draft = draft.as_ref().map(|(_, draft, _)| files.with_draft(draft));
         let request = LoadRequest { files: with_draft.as_ref().unwrap_or(files), ..request };
@@ -169,7 +231,11 @@ impl Engine for StoreEngine {
             Some(key) => {
                 self.load_artifact(&key, request).map(|(loaded_layout, opened)| (loaded_layout, Some(opened)))
             }
-            None => self.layout_loader.load(request).map(|loaded_layout| (loaded_layout, None)),
+            None => match &prepared {
+                Some(prepared) => self.load_prepared(&prepared.file, request),
+                None => self.layout_loader.load(request),
+            }
+            .map(|loaded_layout| (loaded_layout, None)),
         };
         let (loaded_layout, opened) = match (loaded, &draft) {
             (Err(failure), Some((key, _, opened))) => {
@@ -185,6 +251,7 @@ impl Engine for StoreEngine {
             adapter_registry: Arc::clone(&self.adapter_registry),
             promised_bytes: AtomicU64::default(),
             _opened: [opened, draft.map(|(_, _, opened)| opened)],
+            _prepared: [prepared, prepared_draft],
         };
         kept.promise();
         Ok(Arc::new(kept))
@@ -201,6 +268,13 @@ struct StoreInstance {
     /// What it will hold once all adapters of its names are attached; 0 while it is parked.
     promised_bytes: AtomicU64,
     _opened: [Option<Opened>; 2],
+    _prepared: [Option<Prepared>; 2],
+}
+
+/// What a prepared model needs of the store for as long as it lives.
+struct Prepared {
+    file: OpenedDerived,
+    _source: Option<Opened>,
 }
 
 impl StoreInstance {

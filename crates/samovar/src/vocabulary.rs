@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use samovar_core::port::{Instance, PromptControl};
 use samovar_core::{ErrorKind, Failure};
 
@@ -27,20 +28,22 @@ impl Runtime {
     ///
     /// # Cancel safety
     /// Dropping it gives the lease back.
-    pub async fn tokenize(
+    pub fn tokenize(
         &self,
         common: Common,
         texts: Vec<String>,
         add_special: bool,
         parse_special: bool,
-    ) -> Result<Vec<Vec<u32>>, Failure> {
-        check("texts", texts.len(), texts.iter().map(String::len).sum())?;
-        let texts: Arc<[String]> = texts.into();
-        let look = move |instance: &dyn Instance, wanted: &WhileHeld| {
-            each(&texts, wanted, |text| instance.tokenize(text, add_special, parse_special))
-        };
-        let lookup: Lookup<Vec<Vec<u32>>> = Lookup { look: Arc::new(look) };
-        self.look_up(&common, &lookup).await
+    ) -> BoxFuture<'_, Result<Vec<Vec<u32>>, Failure>> {
+        Box::pin(async move {
+            check("texts", texts.len(), texts.iter().map(String::len).sum())?;
+            let texts: Arc<[String]> = texts.into();
+            let look = move |instance: &dyn Instance, wanted: &WhileHeld| {
+                each(&texts, wanted, |text| instance.tokenize(text, add_special, parse_special))
+            };
+            let lookup: Lookup<Vec<Vec<u32>>> = Lookup { look: Arc::new(look) };
+            self.look_up(&common, &lookup).await
+        })
     }
 
     /// Bytes of each list of token ids; control tokens are left out. At most 1,024 lists of 1,048,576 ids together.
@@ -50,15 +53,21 @@ impl Runtime {
     ///
     /// # Cancel safety
     /// Dropping it gives the lease back.
-    pub async fn detokenize(&self, common: Common, tokens: Vec<Vec<u32>>) -> Result<Vec<Vec<u8>>, Failure> {
-        let ids = tokens.iter().map(Vec::len).sum::<usize>();
-        check("lists of tokens", tokens.len(), ids.saturating_mul(size_of::<u32>()))?;
-        let tokens: Arc<[Vec<u32>]> = tokens.into();
-        let look = move |instance: &dyn Instance, wanted: &WhileHeld| {
-            each(&tokens, wanted, |tokens| instance.detokenize(tokens))
-        };
-        let lookup: Lookup<Vec<Vec<u8>>> = Lookup { look: Arc::new(look) };
-        self.look_up(&common, &lookup).await
+    pub fn detokenize(
+        &self,
+        common: Common,
+        tokens: Vec<Vec<u32>>,
+    ) -> BoxFuture<'_, Result<Vec<Vec<u8>>, Failure>> {
+        Box::pin(async move {
+            let ids = tokens.iter().map(Vec::len).sum::<usize>();
+            check("lists of tokens", tokens.len(), ids.saturating_mul(size_of::<u32>()))?;
+            let tokens: Arc<[Vec<u32>]> = tokens.into();
+            let look = move |instance: &dyn Instance, wanted: &WhileHeld| {
+                each(&tokens, wanted, |tokens| instance.detokenize(tokens))
+            };
+            let lookup: Lookup<Vec<Vec<u8>>> = Lookup { look: Arc::new(look) };
+            self.look_up(&common, &lookup).await
+        })
     }
 
     async fn look_up<T: Send + 'static>(&self, common: &Common, lookup: &Lookup<T>) -> Result<T, Failure> {

@@ -260,9 +260,7 @@ impl Catalog {
             (_, ModelLocation::Remote(_)) => reference.to_owned(),
         };
         let parent = match &target.place {
-            ModelLocation::File(path) if target.kind == Kind::File => {
-                path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
-            }
+            ModelLocation::File(path) if target.kind == Kind::File => super::short_file_name(path),
             _ => reference.to_owned(),
         };
         Ok((CreatedFrom::Model(from), parent, preset))

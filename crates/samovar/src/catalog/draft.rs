@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use samovar_core::{DraftModel, ErrorKind, Failure, WeightsId, format};
 
+use super::Catalog;
 use super::facts::Facts;
-use super::target::{ModelLocation, Target};
-use super::{Catalog, Remote};
+use super::published::Looked;
+use super::target::{Absent, Target};
 use crate::bounded::BoundedMap;
 use crate::request::Origin;
 
@@ -28,8 +29,8 @@ pub(super) enum FoundDraft {
     Nowhere,
     /// To one that is here.
     Local(Draft),
-    /// To one that has to be fetched first.
-    Remote(Box<Remote>),
+    /// To one that has to be fetched or prepared first.
+    Absent(Box<Absent>),
 }
 
 impl FoundDraft {
@@ -37,7 +38,7 @@ impl FoundDraft {
     pub(super) fn local(self) -> Option<Draft> {
         match self {
             Self::Local(draft) => Some(draft),
-            Self::Nowhere | Self::Remote(_) => None,
+            Self::Nowhere | Self::Absent(_) => None,
         }
     }
 }
@@ -73,11 +74,10 @@ impl Catalog {
                 format!("the draft model of `{}` is not to be had: {}", drafting(), failure.message);
             failure.with_message(message)
         })?;
-        if let ModelLocation::Remote(reference) = &found.place {
-            let (reference, settings) = (reference.clone(), found.settings.clone());
-            return Ok(FoundDraft::Remote(Box::new(Remote { reference, settings, asked_context: None })));
-        }
-        let draft = self.facts_of(&found)?;
+        let draft = match self.look(&found, None)? {
+            Looked::Here(draft) => draft,
+            Looked::Absent(absent) => return Ok(FoundDraft::Absent(Box::new(absent))),
+        };
         match self.compare(facts, &draft)? {
             Ok(model) => Ok(FoundDraft::Local(Draft { facts: draft, model })),
             Err(why) => {

@@ -3,7 +3,8 @@
 //! ```text
 //!   a file ──── stat ──► device, inode, size, time ─┐
 //!                                                   ├─► WeightsId ─► known? ─ no ─► header (the gate) ─► Facts
-//!   an artifact ────────► its key ──────────────────┘
+//!   an artifact ────────► its key ──────────────────┤
+//!   a prepared model ───► what it was made of, how ─┘
 //! ```
 //!
 //! No setting of an owner's is in here, and nothing that is measured: those meet the facts in `specify`, for each request.
@@ -98,6 +99,12 @@ impl Catalog {
     /// # Errors
     /// The same.
     pub(super) fn facts_for(&self, target: &Target, purpose: Purpose) -> Result<Arc<Facts>, Failure> {
+        if let Some(facts) = self.facts_as_published(target, purpose)? {
+            return Ok(facts);
+        }
+        if let Some(published) = self.published(target)? {
+            return self.facts_of_published(&published, purpose);
+        }
         match &target.place {
             ModelLocation::File(path) => self.facts_of_file(path, purpose),
             ModelLocation::Stored(artifact) => self.facts_of_artifact(artifact, purpose),
@@ -131,7 +138,12 @@ impl Catalog {
         self.read(weights, artifact.key_digest.to_string(), files, Customs::of(&opened), purpose)
     }
 
-    fn read(
+    /// What is known already of these bytes.
+    pub(super) fn known_facts(&self, weights: &WeightsId, purpose: Purpose) -> Option<Arc<Facts>> {
+        self.facts.get(weights, purpose)
+    }
+
+    pub(super) fn read(
         &self,
         weights: WeightsId,
         identity: String,
@@ -139,7 +151,21 @@ impl Catalog {
         customs: Customs,
         purpose: Purpose,
     ) -> Result<Arc<Facts>, Failure> {
-        let descriptor = Arc::new(format::inspect(&files)?);
+        let descriptor = format::inspect(&files)?;
+        self.keep(weights, identity, files, customs, descriptor, purpose)
+    }
+
+    /// Keeps what is known of a model, with the engine that runs it.
+    pub(super) fn keep(
+        &self,
+        weights: WeightsId,
+        identity: String,
+        files: ModelFiles,
+        customs: Customs,
+        descriptor: Descriptor,
+        purpose: Purpose,
+    ) -> Result<Arc<Facts>, Failure> {
+        let descriptor = Arc::new(descriptor);
         let engine = self.engine.engine_for(&descriptor)?;
         let capabilities = self.engine.capabilities(&descriptor);
         let facts = Facts { weights, identity, files, descriptor, engine, capabilities, customs };

@@ -1,10 +1,14 @@
-//! The beginning of a model that is still at its source: enough to say whether it could ever be loaded here.
+//! The beginning of a model that is still at its source: enough to say whether it could ever be loaded here, and what that takes.
 
-use samovar_core::{Descriptor, ErrorKind, Failure, format};
+use std::sync::atomic::Ordering;
+
+use samovar_core::footprint::{Footprint, LoadOptions};
+use samovar_core::{Descriptor, ErrorKind, Failure, ModelRef, format};
 
 use super::Catalog;
 use super::specify::{self, larger_context, without_packed_file};
 use super::target::Remote;
+use crate::settings::ModelSettings;
 
 /// The first bytes of a model's first file.
 pub(crate) struct HeaderBytes<'a> {
@@ -30,7 +34,7 @@ pub(crate) enum Judgement {
 
 impl HeaderBytes<'_> {
     /// The whole model's facts, or how many of its first bytes it takes to know more.
-    pub(super) fn descriptor(&self) -> Result<Result<Descriptor, u64>, Failure> {
+    pub(crate) fn descriptor(&self) -> Result<Result<Descriptor, u64>, Failure> {
         match format::inspect_head(self.bytes, self.file_bytes)? {
             format::Head::Whole(mut descriptor) => {
                 let others_bytes = self.total_bytes.saturating_sub(self.file_bytes);
@@ -44,6 +48,61 @@ impl HeaderBytes<'_> {
 }
 
 impl Catalog {
+    /// What a name is fetched from, and under which settings, whether it is here or not.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a name that means nothing that is fetched.
+    pub(crate) fn remote(&self, name: &str) -> Result<Remote, Failure> {
+        let names = self.names_now();
+        let (meaning, settings) = match names.aliases.get(name) {
+            Some(alias) => (alias.source.clone(), alias.settings.or(&names.defaults)),
+            None => (name.parse::<ModelRef>()?, names.defaults.clone()),
+        };
+        let reference = meaning.artifact().ok_or_else(|| {
+            Failure::new(ErrorKind::InvalidRequest, format!("`{name}` is not fetched from a source"))
+                .with_param("model")
+                .with_hint("name a model of a source, such as organisation/name")
+        })?;
+        Ok(Remote { reference, settings, asked_context: None })
+    }
+
+    /// How a model with these facts would be loaded under the settings of a name, and what that would take: with so many tokens
+    /// of context, as far as it can have them, or with those of the name.
+    ///
+    /// # Errors
+    /// Whatever the engine says of such a model.
+    pub(crate) fn foresee(
+        &self,
+        descriptor: &Descriptor,
+        remote: &Remote,
+        context_tokens: Option<u32>,
+    ) -> Result<(LoadOptions, Footprint), Failure> {
+        let context_tokens = context_tokens.or(remote.settings.context_tokens);
+        let settings = ModelSettings { context_tokens, ..remote.settings.clone() };
+        let layout = without_packed_file(&settings);
+        specify::plan(&*self.engine, self.machine(), descriptor, &settings, None, None, layout)
+    }
+
+    /// Memory that all models may use together, in bytes.
+    pub(crate) fn budget_bytes(&self) -> u64 {
+        self.machine().budget_bytes
+    }
+
+    /// The part of it that a model may have which is prepared for a request, in bytes.
+    pub(crate) fn soft_bytes(&self) -> u64 {
+        self.soft_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The cores that this process has.
+    pub(crate) const fn cores(&self) -> u32 {
+        self.cores
+    }
+
+    /// Whether models can be prepared here that no engine maps as they are.
+    pub(crate) fn prepares(&self) -> bool {
+        self.engine.preparer().is_some()
+    }
+
     /// Refuses a model that could never be loaded here, or not with the context that is asked for, judged by the first bytes
     /// of its first file, before the rest is fetched.
     pub(crate) fn judge(

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::template_words;
 use crate::preset::CreatedModel;
 use crate::settings::{ChatTemplate, ModelSettings};
-use crate::weights;
 
 /// How a model came to have a name.
 #[non_exhaustive]
@@ -78,7 +77,7 @@ pub struct ModelInfo {
     pub name: String,
     /// How it came to have that name.
     pub kind: Kind,
-    /// The file; never shown over the network.
+    /// The file, or the folder of a published model; never shown over the network.
     pub path: PathBuf,
     /// Architecture, such as `llama`.
     pub architecture: String,
@@ -176,7 +175,11 @@ impl ModelInfo {
 
     /// The same for bytes that lie in the store, or in a file.
     pub(super) fn of_bytes(self, weights: &WeightsId) -> Self {
-        Self { digest: weights::artifact(weights).map(|key| *key.as_digest()), ..self }
+        let digest = match weights {
+            WeightsId::Artifact(digest) | WeightsId::Prepared(digest) => Some(*digest),
+            WeightsId::File(_) => None,
+        };
+        Self { digest, ..self }
     }
 
     /// The same for a created name, whose document has this digest.

@@ -5,6 +5,8 @@
 //!   "org/name:Q4_K_M" ────► the store ──┤ or: away, and the runtime fetches it
 //!   "tiny" ──► alias ──────► either ────┼─► facts ─► settings, layout, adapters, needs ─► specify ─► ModelSpec
 //!   "./m.gguf" ────────────► a file ────┘    └─ read once for each identity of bytes; so are those of its draft model
+//!   "./folder" ────────────► published ──► prepared? ─ no ─► the runtime prepares it; so it is with safetensors of the store
+//!                                └─► run as it is? ─ yes ─► facts of its configuration and headers
 //! ```
 //!
 //! Facts never change: those of a file are found by its stamp (device, inode, size, time), those of an artifact by its key,
@@ -13,18 +15,22 @@
 //! and some arithmetic. Nothing here loads weights or reaches a network.
 
 mod adapted;
+mod adapter_files;
+mod as_published;
 mod created;
 mod customs;
 mod demo;
 mod draft;
 mod embedder;
 mod facts;
+mod folder;
 mod header_bytes;
 mod info;
 mod names;
 mod needs;
 mod next_load;
 mod preset;
+mod published;
 mod skill;
 mod specify;
 mod stamp;
@@ -44,18 +50,24 @@ use samovar_core::{ErrorKind, Failure, ModelRef, WeightsId};
 use samovar_pool::{ModelSpec, PoolConfig};
 
 pub(crate) use adapted::{Adapted, AdapterRegistry, PromptSettings};
+use adapter_files::AdapterLeases;
+use as_published::AsPublished;
 use created::CreatedBook;
 pub(crate) use created::Doomed;
 use customs::settings_with;
 pub use demo::built_in;
 use draft::{Drafts, FoundDraft};
 use facts::{Facts, KnownFacts, Purpose};
+pub(crate) use folder::source_of_folder;
 pub(crate) use header_bytes::{HeaderBytes, Judgement};
 pub use info::{Kind, ModelInfo, TemplateOrigin, ToolSupport};
 pub(crate) use names::NameBook;
 use names::Names;
 pub use names::{Changes, NameSource};
 use needs::{Need, Needs};
+pub(crate) use published::{
+    Publication, Published, PublishedPlace, artifact_choice, check_prepared, folder_digest, is_adapter,
+};
 pub(crate) use skill::Skill;
 pub(crate) use specify::AskedContext;
 use specify::{Machine, larger_context};
@@ -67,7 +79,7 @@ use crate::packed::LayoutRegistry;
 use crate::request::Origin;
 pub(crate) use stamp::Stamp;
 use stored::short_name;
-pub(crate) use target::Remote;
+pub(crate) use target::{Absent, Remote};
 use target::{ModelLocation, Target};
 use templates::Templates;
 
@@ -82,13 +94,16 @@ pub(crate) struct Catalog {
     names: NameBook,
     created: CreatedBook,
     budget_bytes: AtomicU64,
+    soft_bytes: AtomicU64,
     cores: u32,
     engine: Arc<dyn Engine>,
     adapter_registry: Arc<AdapterRegistry>,
+    adapter_leases: AdapterLeases,
     layout_registry: Arc<LayoutRegistry>,
     experience: Arc<Experience>,
     templates: Templates,
     facts: KnownFacts,
+    as_published: AsPublished,
     drafts: Drafts,
     /// Files that the owner used, under the short name that everyone may use from then on.
     file_names: Mutex<BTreeMap<String, PathBuf>>,
@@ -100,8 +115,8 @@ pub(crate) struct Catalog {
 pub(crate) enum Found {
     /// To a model that can be loaded.
     Local(Box<Adapted>),
-    /// To one that has to be fetched first.
-    Remote(Box<Remote>),
+    /// To one that has to be fetched or prepared first.
+    Absent(Box<Absent>),
 }
 
 impl Catalog {
@@ -120,12 +135,15 @@ impl Catalog {
             lazy_store,
             names,
             budget_bytes: AtomicU64::new(pool.budget.bytes),
+            soft_bytes: AtomicU64::new(pool.soft_bytes()),
             cores: CoreWatch::new().cores(),
             engine,
             adapter_registry,
+            adapter_leases: AdapterLeases::default(),
             layout_registry,
             templates: Templates::default(),
             facts: KnownFacts::default(),
+            as_published: AsPublished::default(),
             drafts: Drafts::default(),
             file_names: Mutex::default(),
             warned: Mutex::default(),
@@ -163,26 +181,25 @@ impl Catalog {
         reference: &str,
         asked_context: Option<AskedContext>,
     ) -> Result<Found, Failure> {
-        if let ModelLocation::Remote(reference) = &target.place {
-            let settings = target.settings.clone();
-            return Ok(Found::Remote(Box::new(Remote {
-                reference: reference.clone(),
-                settings,
-                asked_context,
-            })));
-        }
-        let facts = self.facts_of(target)?;
+        let facts = match self.look(target, asked_context)? {
+            published::Looked::Here(facts) => facts,
+            published::Looked::Absent(absent) => return Ok(Found::Absent(Box::new(absent))),
+        };
         let larger_context =
             larger_context(&*self.engine, &facts.descriptor, &target.settings, asked_context)?;
-        let prompt_settings = self.prompt_settings(target, &facts)?;
+        let adapters = self.adapter_files(&facts, &target.settings.adapters)?;
+        if let Some(absent) = adapters.absent {
+            return Ok(Found::Absent(Box::new(absent)));
+        }
+        let prompt_settings = self.prompt_settings(target, &facts, &adapters.ready)?;
         Ok(match self.specified(target, &facts, larger_context, &[reference])? {
             Need::Local(spec) => Found::Local(Box::new(Adapted {
                 spec,
-                adapters: target.settings.adapters.clone(),
+                adapters: adapters.ready,
                 speculates: target.settings.speculates.unwrap_or(true),
                 prompt_settings,
             })),
-            Need::Remote(remote) => Found::Remote(remote),
+            Need::Absent(absent) => Found::Absent(absent),
         })
     }
 
@@ -211,7 +228,9 @@ impl Catalog {
     ) -> Result<ModelInfo, Failure> {
         let target = self.target(names, reference, origin)?;
         let facts = self.facts_for(&target, purpose)?;
-        let prompt_settings = self.prompt_settings(&target, &facts)?;
+        // What its requests prepare first keeps no name from being listed.
+        let adapters = self.adapter_files(&facts, &target.settings.adapters)?;
+        let prompt_settings = self.prompt_settings(&target, &facts, &adapters.ready)?;
         let draft = self.draft(&target, &facts)?.local();
         let planned = self.planned(&target, &facts, draft.as_ref(), None)?;
         // One that is still at its source can be met.
@@ -221,6 +240,11 @@ impl Catalog {
         let own = spec.descriptor.chat_template.as_deref();
         let template = prompt_settings.chat_template.as_deref().or(own);
         let info = ModelInfo::new(&spec, target.kind, &settings, template);
+        // Of a folder, what is loaded lies in the store, where the owner does not look for it.
+        let info = match &target.place {
+            ModelLocation::File(path) => ModelInfo { path: path.clone(), ..info },
+            ModelLocation::Stored(_) | ModelLocation::Remote(_) => info,
+        };
         Ok(match &target.created {
             Some(created) => info.of_created(&created.model, created.digest),
             None => info.of_bytes(&facts.weights),
@@ -276,13 +300,13 @@ impl Catalog {
         chain: &[&str],
     ) -> Result<Need, Failure> {
         let draft = match self.draft(target, facts)? {
-            FoundDraft::Remote(remote) => return Ok(Need::Remote(remote)),
+            FoundDraft::Absent(absent) => return Ok(Need::Absent(absent)),
             found => found.local(),
         };
         let planned = self.planned(target, facts, draft.as_ref(), None)?;
         let needs = match self.needs(target, &planned.key, chain)? {
             Needs::Local(needs) => needs,
-            Needs::Remote(remote) => return Ok(Need::Remote(remote)),
+            Needs::Absent(absent) => return Ok(Need::Absent(absent)),
         };
         let usual = Arc::new(self.specify(target, facts, planned, needs));
         if larger_context.is_none() {
@@ -298,9 +322,10 @@ impl Catalog {
     }
 
     /// So much memory for all models from now on.
-    pub(crate) fn set_budget(&self, bytes: u64) {
-        self.budget_bytes.store(bytes, Ordering::Relaxed);
-        self.layout_registry.set_budget(bytes);
+    pub(crate) fn set_limits(&self, pool: &PoolConfig) {
+        self.budget_bytes.store(pool.budget.bytes, Ordering::Relaxed);
+        self.soft_bytes.store(pool.soft_bytes(), Ordering::Relaxed);
+        self.layout_registry.set_budget(pool.budget.bytes);
     }
 
     /// What a model is called that was named like this.
@@ -308,7 +333,11 @@ impl Catalog {
         match (&target.given_name, &target.place) {
             (Some(name), _) => name.clone(),
             (None, ModelLocation::Stored(artifact)) => short_name(artifact),
-            (None, _) => name_file(&target.names, &mut self.file_names(), facts.files.main()),
+            // Of a folder, what is loaded lies elsewhere.
+            (None, ModelLocation::File(path)) => name_file(&target.names, &mut self.file_names(), path),
+            (None, ModelLocation::Remote(_)) => {
+                name_file(&target.names, &mut self.file_names(), facts.files.main())
+            }
         }
     }
 
@@ -321,7 +350,7 @@ impl Catalog {
 /// The file's short name, remembered: later requests may use it, also over the network. A file whose short name is
 /// taken goes by its path.
 fn name_file(names: &Names, known: &mut BTreeMap<String, PathBuf>, path: &Path) -> String {
-    let short = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let short = short_file_name(path);
     let has_place = match known.get(&short) {
         Some(other) => other == path,
         None => known.len() < FILE_NAMES_MAX,
@@ -335,4 +364,10 @@ fn name_file(names: &Names, known: &mut BTreeMap<String, PathBuf>, path: &Path) 
     }
     known.entry(short.clone()).or_insert_with(|| path.to_owned());
     short
+}
+
+/// The name of a file without its ending. That of a folder has none: `Llama-3.2-1B` is one.
+fn short_file_name(path: &Path) -> String {
+    let short = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    short.map(|short| short.to_string_lossy().into_owned()).unwrap_or_default()
 }

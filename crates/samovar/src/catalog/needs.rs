@@ -8,9 +8,10 @@ use std::sync::Arc;
 use samovar_core::{ErrorKind, Failure, ModelKey};
 use samovar_pool::ModelSpec;
 
+use super::Catalog;
 use super::names::Names;
-use super::target::{ModelLocation, Target};
-use super::{Catalog, Remote};
+use super::published::Looked;
+use super::target::{Absent, Target};
 use crate::request::Origin;
 
 /// Names in one chain of needs.
@@ -20,20 +21,20 @@ const CHAIN_MAX: usize = 8;
 pub(super) enum Need {
     /// To a model that can be loaded, with all that it needs itself.
     Local(Arc<ModelSpec>),
-    /// To one that has to be fetched first.
-    Remote(Box<Remote>),
+    /// To one that has to be fetched or prepared first.
+    Absent(Box<Absent>),
 }
 
 /// Where all needs of a model lead.
 pub(super) enum Needs {
     /// To models that can be loaded.
     Local(Vec<Arc<ModelSpec>>),
-    /// To one that has to be fetched first.
-    Remote(Box<Remote>),
+    /// To one that has to be fetched or prepared first.
+    Absent(Box<Absent>),
 }
 
 impl Catalog {
-    /// All that the model of this key needs; where one of those has to be fetched first, that one.
+    /// All that the model of this key needs; where one of those has to be fetched or prepared first, that one.
     pub(super) fn needs(&self, target: &Target, key: &ModelKey, chain: &[&str]) -> Result<Needs, Failure> {
         let mut needs = Vec::new();
         for name in &target.settings.needs {
@@ -42,7 +43,7 @@ impl Catalog {
                     return Err(wrong(chain, &format!("`{name}` is the same model under another name")));
                 }
                 Need::Local(need) => needs.push(need),
-                Need::Remote(remote) => return Ok(Needs::Remote(remote)),
+                Need::Absent(absent) => return Ok(Needs::Absent(absent)),
             }
         }
         Ok(Needs::Local(needs))
@@ -62,11 +63,10 @@ impl Catalog {
             let message = format!("`{needing}` needs `{name}`: {}", failure.message);
             failure.with_message(message)
         })?;
-        if let ModelLocation::Remote(reference) = &target.place {
-            let (reference, settings) = (reference.clone(), target.settings.clone());
-            return Ok(Need::Remote(Box::new(Remote { reference, settings, asked_context: None })));
-        }
-        let facts = self.facts_of(&target)?;
+        let facts = match self.look(&target, None)? {
+            Looked::Here(facts) => facts,
+            Looked::Absent(absent) => return Ok(Need::Absent(Box::new(absent))),
+        };
         self.specified(&target, &facts, None, &longer)
     }
 }

@@ -119,7 +119,9 @@ impl Catalog {
                 };
                 if !adapters.is_empty() && is_over_it() {
                     // What is wrong with them is said when their name is used.
-                    self.adapter_registry.check(facts, &alias.name, &adapters).ok();
+                    if let Ok(files) = self.adapter_files(facts, &adapters) {
+                        self.adapter_registry.check(facts, &alias.name, &files.ready).ok();
+                    }
                 }
             }
             self.adapter_registry.looked_at(&facts.weights, &target.names);

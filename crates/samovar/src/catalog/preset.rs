@@ -1,7 +1,7 @@
 //! What requests to a model begin with where they say nothing else: what a user created counts more than the settings, and those
 //! more than what the model's author set.
 
-use samovar_core::Failure;
+use samovar_core::{Adapter, Failure};
 
 use super::Catalog;
 use super::adapted::PromptSettings;
@@ -13,9 +13,14 @@ use crate::request::Origin;
 
 impl Catalog {
     /// How requests to a model under this name are read, once its adapters have passed the gate.
-    pub(super) fn prompt_settings(&self, target: &Target, facts: &Facts) -> Result<PromptSettings, Failure> {
+    pub(super) fn prompt_settings(
+        &self,
+        target: &Target,
+        facts: &Facts,
+        adapters: &[Adapter],
+    ) -> Result<PromptSettings, Failure> {
         let settings = &target.settings;
-        self.adapter_registry.check(facts, &self.name_of(target, facts), &settings.adapters)?;
+        self.adapter_registry.check(facts, &self.name_of(target, facts), adapters)?;
         let of_author = Preset {
             system: facts.customs.system.clone(),
             stop: facts.customs.stop.clone(),
@@ -57,7 +62,8 @@ impl Catalog {
     pub(crate) fn preset(&self, reference: &str, origin: Origin) -> Result<Preset, Failure> {
         let target = self.target(&self.names_now(), reference, origin)?;
         let facts = self.facts_for(&target, Purpose::Use)?;
-        let settings = self.prompt_settings(&target, &facts)?;
+        let adapters = self.adapter_files(&facts, &target.settings.adapters)?;
+        let settings = self.prompt_settings(&target, &facts, &adapters.ready)?;
         let own = target.created.as_ref().map(|created| created.model.preset.clone()).unwrap_or_default();
         Ok(Preset {
             system: settings.system,

@@ -12,6 +12,7 @@ use samovar_store::{Artifact, KeyDigest};
 
 use super::created::Created;
 use super::names::Names;
+use super::published::Published;
 use super::stored::short_name;
 use super::{AskedContext, Catalog, Kind, demo, stamp};
 use crate::request::Origin;
@@ -21,7 +22,7 @@ use crate::settings::ModelSettings;
 #[derive(Clone, Debug)]
 pub(crate) struct Remote {
     pub(crate) reference: ArtifactRef,
-    pub(super) settings: ModelSettings,
+    pub(crate) settings: ModelSettings,
     /// What the request for which it would be fetched asks for.
     pub(super) asked_context: Option<AskedContext>,
 }
@@ -32,6 +33,25 @@ impl Remote {
         Failure::new(ErrorKind::NotFound, format!("`{}` is not on this machine", self.reference))
             .with_param("model")
             .with_hint(format!("fetch it: samovar pull {}", self.reference))
+    }
+}
+
+/// What keeps a model from being loaded at once, and can be helped.
+#[derive(Clone, Debug)]
+pub(crate) enum Absent {
+    /// It is not on this machine.
+    Remote(Box<Remote>),
+    /// It is here as its author published it, and has to be prepared.
+    Unprepared(Published),
+}
+
+impl Absent {
+    /// What is said where it may not be helped.
+    pub(crate) fn missing(&self) -> Failure {
+        match self {
+            Self::Remote(remote) => remote.missing(),
+            Self::Unprepared(published) => published.missing(),
+        }
     }
 }
 
@@ -239,6 +259,6 @@ fn is_of_ollama(name: &str) -> bool {
 }
 
 /// The path without links, so that one file has one name.
-fn existing(path: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn existing(path: &Path) -> Result<PathBuf, Failure> {
     fs_err::canonicalize(path).map_err(|error| stamp::unreadable(path, &error))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use samovar_core::{ErrorKind, Failure};
 
 use super::report::PackedInfo;
@@ -21,17 +22,23 @@ impl Runtime {
     ///
     /// # Cancel safety
     /// Dropping the future stops what is being made; what is finished stays.
-    pub async fn pack(&self, model: &str, options: PackOptions) -> Result<PackedInfo, Failure> {
-        let PackOptions { waits, progress } = options;
-        let spec = self.inner.resolve(model, Origin::Owner, None, fetch::tell(waits)).await?.model.spec;
-        let packer = self.inner.pack_scheduler.packer();
-        let unknown = || {
-            Failure::new(ErrorKind::Internal, "nothing is known of this model's layouts")
-                .with_hint("try again")
-        };
-        let subject = packer.layout_registry.subject(&spec.key).ok_or_else(unknown)?;
-        packer.make_now(&subject, progress).await?;
-        self.packed(model).await
+    pub fn pack<'a>(
+        &'a self,
+        model: &'a str,
+        options: PackOptions,
+    ) -> BoxFuture<'a, Result<PackedInfo, Failure>> {
+        Box::pin(async move {
+            let PackOptions { waits, progress } = options;
+            let spec = self.inner.resolve(model, Origin::Owner, None, fetch::tell(waits)).await?.model.spec;
+            let packer = self.inner.pack_scheduler.packer();
+            let unknown = || {
+                Failure::new(ErrorKind::Internal, "nothing is known of this model's layouts")
+                    .with_hint("try again")
+            };
+            let subject = packer.layout_registry.subject(&spec.key).ok_or_else(unknown)?;
+            packer.make_now(&subject, progress).await?;
+            self.packed(model).await
+        })
     }
 
     /// How a model's weights lie in memory, will lie at its next load, and why.

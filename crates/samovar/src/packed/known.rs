@@ -17,7 +17,7 @@ use super::report::PackedTally;
 use super::subject::{SPLIT, SpeedKey, Subject, machine_and_shape, speed_key};
 use crate::bounded::BoundedMap;
 use crate::lazy_store::LazyStore;
-use crate::weights;
+use crate::{outlook, weights};
 
 /// Fresh files of one model that may be refused before no more are made.
 const REFUSALS_MAX: u32 = 2;
@@ -312,6 +312,7 @@ impl LayoutRegistry {
             (self.lazy_store.store(), self.key(subject), serde_json::to_string(&speeds))
         {
             store.keep_calibration(&machine_and_shape(&key, subject), &json);
+            outlook::note_rate(&store, &subject.descriptor, &speeds);
         }
         let is_provisional = speeds.iter().any(Speed::is_provisional);
         self.with_record(subject, |record, tally| {

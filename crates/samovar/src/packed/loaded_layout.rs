@@ -16,7 +16,7 @@ use std::sync::Arc;
 use samovar_core::footprint::{Arrangement, Layout, LoadOptions};
 use samovar_core::port::{Engine, Instance, LoadRequest, PackedFile};
 use samovar_core::{Descriptor, ErrorKind, Failure, ModelFiles, WeightsId};
-use samovar_store::OpenedPacked;
+use samovar_store::OpenedDerived;
 
 use super::known::LayoutRegistry;
 use super::subject::packable;
@@ -36,7 +36,7 @@ pub(crate) struct LoadedLayout {
     pub(crate) instance: Arc<dyn Instance>,
     /// How its weights came to lie, which the instance does not know of a file that was never offered to it.
     pub(crate) arrangement: Arrangement,
-    _opened: Option<OpenedPacked>,
+    _opened: Option<OpenedDerived>,
 }
 
 /// A packed file that can be used, and what it is of.
@@ -45,7 +45,7 @@ struct Found {
     /// The same as the file says it.
     source: String,
     key: String,
-    opened: OpenedPacked,
+    opened: OpenedDerived,
 }
 
 impl LayoutLoader {

@@ -17,7 +17,7 @@ use samovar_core::port::{Engine, LoadControl, LoadRequest, PackRequest, PackedFi
 use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure, ModelFiles};
 use samovar_pool::{BackgroundReservation, Pool};
-use samovar_store::{Make, Opened, Store};
+use samovar_store::{KeyDigest, Make, Opened, OpenedDerived, Store};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::spawn_blocking;
 
@@ -238,17 +238,17 @@ impl Packer {
         control: &LoadControl,
     ) -> Result<Taken, Failure> {
         let store = self.lazy_store.store()?;
-        let (files, _leased) = leased(&store, subject)?;
+        let leased = leased(&store, subject)?;
         match step {
-            Step::Pack => self.pack(&store, &files, subject, memory, control),
-            Step::Calibrate => self.calibrate(&store, &files, subject, control).map(|()| Taken::Done),
+            Step::Pack => self.pack(&store, &leased, subject, memory, control),
+            Step::Calibrate => self.calibrate(&store, &leased.files, subject, control).map(|()| Taken::Done),
         }
     }
 
     fn pack(
         &self,
         store: &Store,
-        files: &ModelFiles,
+        leased: &Leased,
         subject: &Subject,
         memory: BackgroundReservation,
         control: &LoadControl,
@@ -257,7 +257,7 @@ impl Packer {
             self.layout_registry.key(subject).map_err(|why| Failure::new(ErrorKind::Unsupported, why))?;
         let Subject { weights, descriptor, .. } = subject;
         let source = weights.to_string();
-        let parent = weights::artifact(weights);
+        let (files, parent) = (&leased.files, leased.artifact);
         let began = Instant::now();
         let making = match store.packed().make(&source, &key, descriptor.file_bytes, parent)? {
             Make::Begun(making) => making,
@@ -326,15 +326,29 @@ impl Packer {
     }
 }
 
-/// The files of the model to be packed, which stay where they are until the lease is dropped.
-fn leased(store: &Store, subject: &Subject) -> Result<(ModelFiles, Option<Opened>), Failure> {
-    let Some(key) = weights::artifact(&subject.weights) else { return Ok((subject.files.clone(), None)) };
+/// The files of the model to be packed, which stay where they are until this is dropped.
+struct Leased {
+    files: ModelFiles,
+    /// The artifact that they are, or that they were prepared of: what is packed leaves with it.
+    artifact: Option<KeyDigest>,
+    _opened: Option<Opened>,
+    _prepared: Option<OpenedDerived>,
+}
+
+fn leased(store: &Store, subject: &Subject) -> Result<Leased, Failure> {
+    let Some(key) = weights::artifact(&subject.weights) else {
+        let files = subject.files.clone();
+        let is_prepared = weights::is_prepared(&subject.weights);
+        let prepared = if is_prepared { store.prepared().open(files.main())? } else { None };
+        let artifact = prepared.as_ref().and_then(OpenedDerived::parent);
+        return Ok(Leased { files, artifact, _opened: None, _prepared: prepared });
+    };
     let opened = store.look_at(&key)?;
     let files = opened.files();
     let files = files.ok_or_else(|| {
         Failure::new(ErrorKind::InvalidModel, "it has no weights").with_hint("pull it again")
     })?;
-    Ok((files, Some(opened)))
+    Ok(Leased { files, artifact: Some(key), _opened: Some(opened), _prepared: None })
 }
 
 /// Tells the work to stop.

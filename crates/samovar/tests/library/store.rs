@@ -7,12 +7,14 @@ use std::time::Duration;
 use samovar::store::{AdoptKind, AdoptOptions, AdoptRoot, Progress, StoreConfig};
 use samovar::{
     AnswerEvent, Budget, CacheStatus, CreateFrom, Message, ModelSettings, Origin, PackOptions, PoolConfig,
-    Preset, Request, Runtime, SamplingOptions, TemplateOrigin, Wait, WarmOptions,
+    Preset, Request, Runtime, SamplingOptions, TemplateOrigin, VariantForm, Verdict, Wait, WarmOptions,
 };
+use samovar_core::model::ArtifactRef;
+use samovar_core::port::Capabilities;
 use samovar_core::testing::fake::{FakeEngine, Script};
 use samovar_core::testing::gguf::{LlamaShape, llama};
 use samovar_core::{Digest, ErrorKind, Failure, ModelRef, Sampling};
-use samovar_testhub::Hub;
+use samovar_testhub::{Content, FileSpec, Hub, Repo};
 
 const MODEL: &str = "hf://test/tiny:Q8_0";
 const FILE: &str = "tiny-Q8_0.gguf";
@@ -95,6 +97,74 @@ async fn a_model_is_fetched_and_not_loaded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_of_a_repository_is_fetched_and_prepared_for_the_first_request_to_its_name() {
+    let fixture = Fixture::new().await;
+    let poet = fixture.hub.add_repo("test/poet");
+    for file in ["adapter_config.json", "adapter_model.safetensors", "README.md"] {
+        poet.put(file, file.as_bytes().to_vec());
+    }
+    let script = Script { preparing: Some("version 1".to_owned()), ..Script::default() };
+    let engine = FakeEngine::builder()
+        .script(script)
+        .capabilities(Capabilities { can_adapt: true, ..FakeEngine::CAPABILITIES })
+        .build();
+    let adapter = "hf://test/poet:0.5".parse().expect("an adapter");
+    let runtime = Runtime::builder()
+        .store(fixture.config())
+        .pool(PoolConfig::with_budget(Budget { bytes: 1 << 30, source: "a test".into() }))
+        .engine(Arc::new(engine.clone()))
+        .alias("poet", "demo".parse().expect("a reference"), ModelSettings::default().adapters([adapter]))
+        .build()
+        .expect("builds");
+    for _ in 0..2 {
+        runtime.generate(ask("poet")).collect().await.expect("answers");
+    }
+    assert_eq!(engine.counts().preparations_finished, 1);
+    let sent = fixture.hub.sent();
+    assert!(sent.of("test/poet/adapter_config.json") > 0 && sent.of("test/poet/README.md") == 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_of_safetensors_is_prepared_once_it_is_fetched_and_leaves_with_what_was_made_of_it() {
+    const PUBLISHED: &str = "test/published";
+    let fixture = Fixture::new().await;
+    let repository = fixture.hub.add_repo(PUBLISHED);
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        repository.put(file, file.as_bytes().to_vec());
+    }
+    let script = Script { preparing: Some("version 1".to_owned()), ..Script::default() };
+    let engine = FakeEngine::builder().script(script).gate_packs().build();
+    let runtime = Fixture::runtime_with(engine.clone(), fixture.config(), 1 << 30);
+    let (told, mut waits) = tokio::sync::mpsc::channel(1_000);
+    let (mut fetched, mut prepared) = (false, false);
+    let hear = async {
+        while let Some(wait) = waits.recv().await {
+            fetched |= matches!(wait, Wait::Fetching(_));
+            if matches!(wait, Wait::Preparing(_)) {
+                prepared = true;
+                engine.packs_gate().open();
+            }
+        }
+    };
+    let (took, ()) = tokio::join!(runtime.fetch(PUBLISHED, WarmOptions::default().waits(told)), hear);
+    assert!(took.expect("is prepared").is_some() && fetched && prepared);
+    let names: Vec<String> = runtime.models().await.into_iter().map(|model| model.name).collect();
+    assert!(names.contains(&PUBLISHED.to_owned()), "{names:?}");
+    let usage = runtime.disk_use().await.expect("is looked at");
+    assert_eq!(usage.prepared, 1);
+    runtime.remove(PUBLISHED).await.expect("is removed");
+    let usage = runtime.disk_use().await.expect("is looked at");
+    assert_eq!((usage.prepared, usage.prepared_bytes), (0, 0));
+    // The number format that its owner chooses is the model's own, also of a newer commit.
+    let options = samovar::PrepareOptions::default().quantization(samovar::Quantization::Q8_0);
+    runtime.prepare(PUBLISHED, options).await.expect("is fetched and prepared");
+    repository.put("model.safetensors", b"other weights".to_vec());
+    assert!(!runtime.pull(PUBLISHED, None).await.expect("asks its source").was_here);
+    let newer = runtime.prepare(PUBLISHED, samovar::PrepareOptions::default()).await.expect("is prepared");
+    assert!(newer.quantization == samovar::Quantization::Q8_0 && newer.took_ms.is_some(), "{newer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_runtime_finds_it_without_a_network() {
     let fixture = Fixture::new().await;
     fixture.runtime().generate(ask(MODEL)).collect().await.expect("answers");
@@ -160,6 +230,223 @@ async fn a_model_that_can_never_fit_is_refused_by_its_header_alone() {
     assert!(failure.message.contains("nothing was fetched"), "{failure:?}");
     let store = small.store().await.expect("opens");
     assert!(store.list().expect("lists").is_empty());
+}
+
+/// A budget that some of [`add_variants`] fit.
+const FEW: u64 = 64 << 20;
+
+/// A repository of one model in several quantizations. The header of the smallest is sound; the largest are never fetched.
+fn add_variants(hub: &Hub) -> Repo {
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/demo-model/demo.gguf");
+    let unread = |mib: u64| {
+        FileSpec::new(Content::pattern(mib << 20, mib)).with_digest(Digest::of_bytes(&mib.to_le_bytes()))
+    };
+    let repo = hub.add_repo("test/many");
+    repo.put("many-Q4_K_M.gguf", fs_err::read(demo).expect("the demo model"));
+    repo.put("many-Q6_K.gguf", Content::pattern(12 << 20, 1));
+    repo.put("many-Q8_0.gguf", unread(200)).put("many-F16.gguf", unread(400));
+    repo
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_judged_at_its_source_by_the_header_of_one_variant() {
+    let fixture = Fixture::new().await;
+    add_variants(&fixture.hub);
+    let runtime = Fixture::runtime_with(FakeEngine::new(), fixture.config(), FEW);
+    let outlook = runtime.outlook("test/many", None).await.expect("is judged");
+    let sent = fixture.hub.sent();
+    assert_eq!(sent.files.keys().collect::<Vec<_>>(), ["test/many/many-Q4_K_M.gguf"]);
+    assert!(sent.body_bytes <= 512 << 10, "{} bytes for a header", sent.body_bytes);
+    let judged = outlook.variants.iter();
+    let judged: Vec<_> =
+        judged.map(|found| (found.quantization.as_str(), found.verdict, found.is_recommended)).collect();
+    let expected = [
+        ("F16", Verdict::Never, false),
+        ("Q8_0", Verdict::Never, false),
+        ("Q6_K", Verdict::FitsNow, true),
+        ("Q4_K_M", Verdict::FitsNow, false),
+    ];
+    assert_eq!(judged, expected);
+    let reason = "Q6_K: the largest of 4 variants that fits in 67.1 MB with 512 tokens";
+    assert_eq!(outlook.reason.as_deref(), Some(reason));
+    let fitting = &outlook.variants[2];
+    assert_eq!((fitting.command.as_str(), fitting.bytes), ("samovar pull hf://test/many:Q6_K", 12 << 20));
+    assert_eq!(fitting.missing_bytes, fitting.bytes);
+    // 4,096 and 32,768 tokens are more than it was trained with.
+    assert_eq!(fitting.memory.iter().map(|memory| memory.context_tokens).collect::<Vec<_>>(), [512]);
+    let one = runtime.outlook("test/many:Q4_K_M", None).await.expect("is judged");
+    assert!(one.variants.len() == 1 && one.variants[0].is_recommended, "{one:?}");
+    assert!(runtime.store().await.expect("opens").list().expect("lists").is_empty(), "nothing was fetched");
+    let nothing = runtime.outlook("demo", None).await.expect_err("is here");
+    assert_eq!(nothing.kind, ErrorKind::InvalidRequest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_without_a_quantization_means_the_largest_that_fits_and_keeps_meaning_it() {
+    const CHOSEN: &str = "hf://test/many:Q6_K";
+    let fixture = Fixture::new().await;
+    let repo = add_variants(&fixture.hub);
+    let runtime = Fixture::runtime_with(FakeEngine::new(), fixture.config(), FEW);
+    let (sender, heard) = std::sync::mpsc::sync_channel(1_000);
+    let watch = Arc::new(move |progress| drop(sender.try_send(progress)));
+    let pulled = runtime.pull("test/many", Some(watch)).await.expect("pulls");
+    assert_eq!(pulled.artifact.reference, CHOSEN);
+    let is_told = |progress: &Progress| match progress {
+        Progress::Chosen { reference, reason } => {
+            reference == CHOSEN && reason.starts_with("Q6_K: the largest")
+        }
+        _ => false,
+    };
+    assert!(heard.try_iter().any(|progress| is_told(&progress)));
+    // All would fit now, and what was chosen is not here any more.
+    runtime.remove("test/many").await.expect("is removed");
+    let larger = Fixture::runtime_with(FakeEngine::new(), fixture.config(), 1 << 40);
+    assert_eq!(larger.pull("test/many", None).await.expect("pulls").artifact.reference, CHOSEN);
+    // Its publisher takes it away: the name means what names meant that were never chosen for.
+    repo.remove("many-Q6_K.gguf");
+    let other = larger.pull("test/many", None).await.expect("pulls").artifact.reference;
+    assert_eq!(other, "hf://test/many:Q4_K_M");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_chosen_for_a_name_is_meant_again_once_it_is_back() {
+    let fixture = Fixture::new().await;
+    add_variants(&fixture.hub);
+    let runtime = Fixture::runtime_with(FakeEngine::new(), fixture.config(), FEW);
+    let store = runtime.store().await.expect("opens");
+    let name = "hf://test/many".parse::<ArtifactRef>().expect("a reference");
+    let meant = || store.find(&name).expect("is looked up").map(|artifact| artifact.reference);
+    for model in ["test/many", "test/many:Q4_K_M"] {
+        runtime.pull(model, None).await.expect("pulls");
+        assert_eq!(meant().as_deref(), Some("hf://test/many:Q6_K"));
+    }
+    runtime.remove("test/many:Q6_K").await.expect("is removed");
+    assert_eq!(meant().as_deref(), Some("hf://test/many:Q4_K_M"), "what is here is used");
+    runtime.pull("test/many:Q6_K", None).await.expect("pulls");
+    assert_eq!(meant().as_deref(), Some("hf://test/many:Q6_K"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_be_prepared_of_a_published_model_is_judged_by_its_configuration() {
+    let fixture = Fixture::new().await;
+    let config = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000,
+        "intermediate_size": 128, "max_position_embeddings": 256, "torch_dtype": "bfloat16"}"#;
+    let weights = FileSpec::new(Content::pattern(100 << 20, 3)).with_digest(Digest::of_bytes(b"unread"));
+    fixture.hub.add_repo("test/published").put("config.json", config).put("model.safetensors", weights);
+    let script = Script { preparing: Some("version 1".to_owned()), ..Script::default() };
+    let engine = FakeEngine::builder().script(script).build();
+    // A model may have 85 % of it.
+    let runtime = Fixture::runtime_with(engine.clone(), fixture.config(), 80 << 20);
+    let outlook = runtime.outlook("test/published", None).await.expect("is judged");
+    let sent_bytes = fixture.hub.sent().body_bytes;
+    assert!(sent_bytes <= (64 << 10) + config.len() as u64, "{sent_bytes}");
+    let judged = outlook.variants.iter();
+    let judged: Vec<_> =
+        judged.map(|found| (found.form, found.quantization.as_str(), found.verdict)).collect();
+    let expected = [
+        (VariantForm::Published, "BF16", Verdict::Unknown),
+        (VariantForm::Prepared, "F16", Verdict::Never),
+        (VariantForm::Prepared, "Q8_0", Verdict::FitsNow),
+        (VariantForm::Prepared, "Q6_K", Verdict::FitsNow),
+        (VariantForm::Prepared, "Q5_K_M", Verdict::FitsNow),
+        (VariantForm::Prepared, "Q4_K_M", Verdict::FitsNow),
+    ];
+    assert_eq!(judged, expected);
+    let best = &outlook.variants[2];
+    assert!(best.is_recommended && best.usual.is_some_and(|usual| usual.context_tokens == 256), "{best:?}");
+    assert_eq!(best.command, "samovar pull test/published --quantize Q8_0");
+    // A fetch keeps that for the preparation, and a larger budget changes nothing of it.
+    let said = |progress: Progress| match progress {
+        Progress::Chosen { reason, .. } => Some(reason),
+        _ => None,
+    };
+    let (sender, heard) = std::sync::mpsc::sync_channel(1_000);
+    let watch = Arc::new(move |progress| drop(sender.try_send(progress)));
+    runtime.choose("test/published", Some(watch)).await.expect("is chosen");
+    let reason = heard.try_iter().find_map(said).expect("says why");
+    assert!(reason.starts_with("Q8_0: the most exact format that fits"), "{reason}");
+    let larger = |defaults: ModelSettings| {
+        let budget = Budget { bytes: 200 << 20, source: "a test".into() };
+        let builder = Runtime::builder().store(fixture.config()).pool(PoolConfig::with_budget(budget));
+        builder.engine(Arc::new(engine.clone())).defaults(defaults).build().expect("builds")
+    };
+    let q6_k = ModelSettings::default().quantization(samovar::Quantization::Q6K);
+    for (settings, format, why) in
+        [(ModelSettings::default(), "Q8_0", "since it was chosen"), (q6_k, "Q6_K", "settings say so")]
+    {
+        let outlook = larger(settings).outlook("test/published", None).await.expect("is judged");
+        assert_eq!(outlook.variants[1].verdict, Verdict::FitsNow, "F16 would fit");
+        let meant = outlook.variants.iter().find(|found| found.is_recommended).expect("one is meant");
+        assert_eq!(meant.quantization, format);
+        assert!(outlook.reason.as_ref().is_some_and(|reason| reason.ends_with(why)), "{:?}", outlook.reason);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_model_that_could_never_be_loaded_is_not_fetched_for_a_request() {
+    let fixture = Fixture::new().await;
+    let config = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000,
+        "intermediate_size": 128, "max_position_embeddings": 256, "torch_dtype": "bfloat16"}"#;
+    let weights = FileSpec::new(Content::pattern(100 << 20, 3)).with_digest(Digest::of_bytes(b"unread"));
+    fixture.hub.add_repo("test/published").put("config.json", config).put("model.safetensors", weights);
+    let script = Script { preparing: Some("version 1".to_owned()), ..Script::default() };
+    let engine = FakeEngine::builder().script(script).build();
+    let runtime = Fixture::runtime_with(engine.clone(), fixture.config(), 20 << 20);
+    let failure = runtime.generate(ask("test/published")).collect().await.expect_err("too large");
+    assert_eq!(failure.kind, ErrorKind::TooLarge, "{failure:?}");
+    assert!(
+        failure.message.contains("F16") && failure.message.contains("nothing was fetched"),
+        "{failure:?}"
+    );
+    assert!(
+        fixture.hub.sent().of("test/published/model.safetensors") <= 2 * (64 << 10),
+        "only its beginning"
+    );
+    // Neither is one for an order that its settings contradict.
+    let set = ModelSettings::default().quantization(samovar::Quantization::Q8_0);
+    let set = Runtime::builder()
+        .store(fixture.config())
+        .defaults(set)
+        .engine(Arc::new(engine))
+        .build()
+        .expect("builds");
+    let order = samovar::PrepareOptions::default().quantization(samovar::Quantization::F16);
+    let failure = set.prepare("test/published", order).await.expect_err("is contradicted");
+    assert_eq!(failure.param.as_deref(), Some("quantization"), "{failure:?}");
+    assert!(runtime.store().await.expect("opens").list().expect("lists").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_says_why_the_usual_format_is_taken_unless_the_owner_said_it() {
+    let fixture = Fixture::new().await;
+    let config = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000,
+        "intermediate_size": 128, "max_position_embeddings": 256, "torch_dtype": "bfloat16"}"#;
+    let weights = FileSpec::new(Content::pattern(1 << 20, 3));
+    fixture.hub.add_repo("test/published").put("config.json", config).put("model.safetensors", weights);
+    let script = Script { preparing: Some("version 1".to_owned()), ..Script::default() };
+    let engine = FakeEngine::builder().script(script).build();
+    let chosen = async |settings: ModelSettings| {
+        let budget = Budget { bytes: 200 << 20, source: "a test".into() };
+        let builder = Runtime::builder().store(fixture.config()).pool(PoolConfig::with_budget(budget));
+        let runtime = builder.engine(Arc::new(engine.clone())).defaults(settings).build().expect("builds");
+        let (sender, heard) = std::sync::mpsc::sync_channel(1_000);
+        let watch = Arc::new(move |progress| drop(sender.try_send(progress)));
+        runtime.choose("test/published", Some(watch)).await.expect("is chosen");
+        let said = |progress: Progress| match progress {
+            Progress::Chosen { reason, .. } => Some(reason),
+            _ => None,
+        };
+        heard.try_iter().find_map(said)
+    };
+    let said = chosen(ModelSettings::default()).await.expect("says why");
+    assert!(said.starts_with("F16: the most exact format that fits"), "{said}");
+    let set = ModelSettings::default().quantization(samovar::Quantization::Q8_0);
+    assert_eq!(chosen(set).await, None);
+    let candle = ModelSettings::default().engine(samovar::EngineChoice::Candle);
+    assert_eq!(chosen(candle).await, None, "it is not prepared");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 #[allow(dead_code, reason = "its beginning is a program's, which nothing calls here")]
-#[path = "../examples/tool_loop.rs"]
+#[path = "../../examples/tool_loop.rs"]
 mod tool_loop;
 
 fn runtime(home: &tempfile::TempDir, script: Script) -> (Runtime, FakeEngine) {

@@ -11,9 +11,14 @@ use samovar::{
     PoolConfig, Request, Runtime, SamplingOptions, WarmOptions, Work,
 };
 use samovar_core::generation::FinishReason;
-use samovar_core::port::{Capabilities, Engine, EngineInfo, Instance, LoadRequest, PackRequest};
+use samovar_core::port::{
+    Capabilities, Engine, EngineInfo, Instance, LoadRequest, PackRequest, PreparePlan, PrepareRequest,
+    Preparer, PublishedFacts,
+};
 use samovar_core::testing::fake::{FakeEngine, Script};
-use samovar_core::{Cost, Delta, Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Sampling, Speed};
+use samovar_core::{
+    Cost, Delta, Descriptor, ErrorKind, Failure, Footprint, LoadOptions, Quantization, Sampling, Speed,
+};
 
 /// Enough for a machine with much else to do to come as far as a test wants before it passes.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -300,6 +305,22 @@ impl Engine for Frail {
 
     fn calibrate(&self, request: LoadRequest<'_>) -> Result<Vec<Speed>, Failure> {
         self.sound.calibrate(request)
+    }
+
+    fn preparer(&self) -> Option<Preparer> {
+        self.sound.preparer()
+    }
+
+    fn describe(&self, folder: &Path) -> Result<PublishedFacts, Failure> {
+        self.sound.describe(folder)
+    }
+
+    fn plan_preparation(&self, folder: &Path, quantization: Quantization) -> Result<PreparePlan, Failure> {
+        self.sound.plan_preparation(folder, quantization)
+    }
+
+    fn prepare(&self, request: PrepareRequest<'_>) -> Result<u64, Failure> {
+        self.sound.prepare(request)
     }
 
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Instance>, Failure> {
