@@ -68,8 +68,13 @@ impl ServerHandle {
 
     /// How long no request has used a model; zero while one does, and while a client stays connected to send some.
     pub fn idle_for(&self) -> Duration {
-        let is_busy = self.in_flight() > 0 || self.shared.attending.load(Ordering::Relaxed) > 0;
-        if is_busy { Duration::ZERO } else { self.last_use().elapsed() }
+        let is_attended = self.shared.attending.load(Ordering::Relaxed) > 0;
+        if is_attended { Duration::ZERO } else { self.unused_for() }
+    }
+
+    /// The same, whether clients are connected or not.
+    fn unused_for(&self) -> Duration {
+        if self.in_flight() > 0 { Duration::ZERO } else { self.last_use().elapsed() }
     }
 
     /// Resolves once no request has used a model for `after`.
@@ -77,13 +82,15 @@ impl ServerHandle {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn idle(&self, after: Duration) {
-        loop {
-            let idle = self.idle_for();
-            if idle >= after {
-                return;
-            }
-            tokio::time::sleep(after.saturating_sub(idle)).await;
-        }
+        passes(after, || self.idle_for()).await;
+    }
+
+    /// Resolves once no request has used a model for `after`, whether clients are connected or not.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn unused(&self, after: Duration) {
+        passes(after, || self.unused_for()).await;
     }
 
     /// Asks the server to leave. Running requests may take `grace`, or as long as configured; the first
@@ -141,6 +148,17 @@ impl ServerHandle {
     }
 }
 
+/// Resolves once so much time has passed as `passed` counts it, which may begin again.
+async fn passes(after: Duration, passed: impl Fn() -> Duration) {
+    loop {
+        let so_far = passed();
+        if so_far >= after {
+            return;
+        }
+        tokio::time::sleep(after.saturating_sub(so_far)).await;
+    }
+}
+
 /// A request in flight; dropped with the last byte of its answer.
 #[derive(Debug)]
 pub(crate) struct InFlight {
@@ -178,6 +196,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert_eq!((server.idle_for(), server.in_flight()), (Duration::ZERO, 0));
         server.quiet().await;
+        server.unused(Duration::from_secs(100)).await;
         drop(client);
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(server.idle_for(), Duration::from_secs(60));
@@ -197,6 +216,19 @@ mod tests {
         drop(request);
         idle.await.expect("ends");
         assert_eq!(began.elapsed().as_secs(), 160);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_in_a_pause_begins_the_pause_again() {
+        let (server, began) = (ServerHandle::new(), Instant::now());
+        let pause = tokio::spawn({
+            let server = server.clone();
+            async move { server.unused(Duration::from_secs(20)).await }
+        });
+        tokio::time::sleep(Duration::from_secs(19)).await;
+        drop(server.begin());
+        pause.await.expect("ends");
+        assert_eq!(began.elapsed().as_secs(), 39);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use samovar_core::model::reference::Scheme;
 use samovar_core::{ErrorKind, Failure, ModelRef};
 
 use crate::activity::ServerHandle;
+use crate::chat::Chats;
 use crate::config::{Limits, SettingsSource};
 use crate::events::Feed;
 use crate::keys::{Account, Keyring};
@@ -131,6 +132,8 @@ pub(crate) struct Shared {
     pub(crate) requests: Arc<RequestTable>,
     /// The fetches that the owner asked for.
     pub(crate) pulls: Arc<Pulls>,
+    /// What was said in chats.
+    pub(crate) chats: Chats,
     /// What happens, for those that listen.
     pub(crate) events: Arc<Feed>,
 }

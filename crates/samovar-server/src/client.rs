@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::FromRequestParts;
-use axum::http::header::{AUTHORIZATION, USER_AGENT};
+use axum::http::header::{AUTHORIZATION, USER_AGENT, VIA};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 use samovar::{Common, Origin};
@@ -34,6 +34,16 @@ const NAME_BYTES: usize = 128;
 /// Headers in which clients send their keys.
 const KEYS: [HeaderName; 3] =
     [AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
+
+/// Headers with which a program in front of this server says that it asks for another machine.
+const FORWARDED: [HeaderName; 6] = [
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    VIA,
+];
 
 /// Who is at the other end of a connection, as the system says.
 #[derive(Clone, Debug)]
@@ -79,11 +89,26 @@ impl Peer {
     }
 }
 
+/// Whose conversations a request sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ConversationOwner {
+    /// The machine's owner.
+    Machine,
+    /// A key, or a user of it whom a trusted header names.
+    Key { name: String, user: Option<String> },
+    /// A user whom a trusted header names.
+    User(String),
+    /// Another machine.
+    Address(String),
+}
+
 /// The client of a request, and the listener that it came through.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
     pub(crate) origin: Origin,
     peer: Arc<str>,
+    /// The peer is a program of this machine, and does not ask for another machine.
+    is_local: bool,
     /// What the trusted header says.
     named: Option<String>,
     /// Whether `user` in a body counts.
@@ -97,7 +122,15 @@ impl Asker {
     #[cfg(test)]
     pub(crate) fn stranger() -> Self {
         let (peer, within) = ("".into(), Vec::new());
-        Self { origin: Origin::Network, peer, named: None, is_trusted: false, within, account: None }
+        Self {
+            origin: Origin::Network,
+            peer,
+            is_local: false,
+            named: None,
+            is_trusted: false,
+            within,
+            account: None,
+        }
     }
 
     /// Writes into a request who asks, where the body says that `user` does.
@@ -126,7 +159,29 @@ impl Asker {
     /// The client of a connection that is not HTTP.
     pub(crate) fn of_peer(peer: &Peer, origin: Origin) -> Self {
         let within = vec![String::new(), format!("connection {}", peer.connection)];
-        Self { origin, peer: Arc::clone(&peer.name), named: None, is_trusted: false, within, account: None }
+        Self {
+            origin,
+            peer: Arc::clone(&peer.name),
+            is_local: peer.is_local,
+            named: None,
+            is_trusted: false,
+            within,
+            account: None,
+        }
+    }
+
+    /// Whose conversations the request sees. A `user` in a body counts for fairness, and opens no conversations.
+    pub(crate) fn conversation_owner(&self) -> ConversationOwner {
+        if self.origin == Origin::Owner {
+            return ConversationOwner::Machine;
+        }
+        // Whole: two names that begin alike are two people.
+        match (&self.account, self.named.clone()) {
+            (Some(account), user) => ConversationOwner::Key { name: account.name().to_owned(), user },
+            (None, Some(user)) => ConversationOwner::User(user),
+            (None, None) if self.is_local => ConversationOwner::Machine,
+            (None, None) => ConversationOwner::Address(self.peer.to_string()),
+        }
     }
 
     /// The client's name, where the body says that `user` asks. Where no name is trusted, it is the address, or the user id
@@ -150,13 +205,15 @@ impl FromRequestParts<App> for Asker {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<Peer>();
         let connection = peer.map_or_else(String::new, |peer| format!("connection {}", peer.connection));
+        let is_forwarded = FORWARDED.into_iter().any(|name| parts.headers.contains_key(name));
+        let is_local = peer.is_some_and(Peer::is_local) && !is_forwarded;
         let peer = peer.map_or_else(|| "".into(), |peer| Arc::clone(&peer.name));
         let header = app.client_header.as_ref();
         let named = header.and_then(|name| parts.headers.get(name).map(|value| (name, value.as_bytes())));
         let named = named.filter(|(_, value)| !value.is_empty()).map(|(name, value)| said(name, value));
         let within = vec![program(&parts.headers, app.account.is_some()), connection];
         let (origin, account) = (app.surface.origin(), app.account.clone());
-        Ok(Self { origin, peer, named, is_trusted: header.is_some(), within, account })
+        Ok(Self { origin, peer, is_local, named, is_trusted: header.is_some(), within, account })
     }
 }
 
@@ -183,7 +240,9 @@ fn cut(mut name: String) -> String {
 /// A key is a secret: it is told from others, and never shown.
 fn said(header: &HeaderName, value: &[u8]) -> String {
     if *header != AUTHORIZATION && !header.as_str().contains("key") {
-        return String::from_utf8_lossy(value).into_owned();
+        // What is no UTF-8 is Latin-1: a letter that is left out would make two names one.
+        let text = std::str::from_utf8(value).map(str::to_owned);
+        return text.unwrap_or_else(|_| value.iter().copied().map(char::from).collect());
     }
     let digest = Digest::of_bytes(value);
     digest.as_bytes().iter().take(8).fold("key ".to_owned(), |mut name, byte| {
@@ -228,6 +287,32 @@ mod tests {
         assert_eq!(within, ["alice", "curl", "connection 1"]);
         let (client, weight, ..) = signed(asker(None, true));
         assert_eq!((client.as_str(), weight), ("alice", None));
+    }
+
+    #[test]
+    fn conversations_are_a_keys_or_a_users_and_the_machines_only_from_this_machine() {
+        let machine = Asker { is_local: true, ..asker(None, true) };
+        assert_eq!(machine.conversation_owner(), ConversationOwner::Machine);
+        let user = Asker { is_local: true, ..asker(Some("bob"), true) };
+        assert_eq!(user.conversation_owner(), ConversationOwner::User("bob".into()));
+        let far = asker(None, true);
+        assert_eq!(far.conversation_owner(), ConversationOwner::Address("10.0.0.7".into()));
+        let account = Some(Arc::new(Account::for_tests("ci", None)));
+        let key = Asker { account: account.clone(), ..machine };
+        let expected = ConversationOwner::Key { name: "ci".into(), user: None };
+        assert_eq!(key.conversation_owner(), expected);
+        let of_key = Asker { account, ..user };
+        let expected = ConversationOwner::Key { name: "ci".into(), user: Some("bob".into()) };
+        assert_eq!(of_key.conversation_owner(), expected);
+        let long = |end: &str| asker(Some(&("x".repeat(NAME_BYTES) + end)), true).conversation_owner();
+        assert_ne!(long("a"), long("b"));
+    }
+
+    #[test]
+    fn names_in_latin_1_are_told_apart() {
+        let of = |value: &[u8]| said(&HeaderName::from_static("x-user"), value);
+        assert_eq!((of(b"Ren\xe9"), of("René".as_bytes())), ("René".to_owned(), "René".to_owned()));
+        assert_ne!(of(b"Ren\xe9"), of(b"Ren\xe8"));
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct ServeConfig {
     pub audit_log: Option<PathBuf>,
     /// The folder that keeps what each client used of each model, day by day; `None` = it is not counted.
     pub usage_dir: Option<PathBuf>,
+    /// The file of conversations; `None` = none are kept.
+    pub chats: Option<PathBuf>,
     /// Bounds on what clients send and how long they take.
     pub limits: Limits,
     /// How long running requests may take to end when the server leaves; then they end with what they have.
@@ -82,6 +84,7 @@ impl Default for ServeConfig {
             client_header: None,
             audit_log: None,
             usage_dir: None,
+            chats: None,
             limits: Limits::default(),
             drain: Duration::from_secs(30),
             settings: None,

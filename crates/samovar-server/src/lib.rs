@@ -5,10 +5,12 @@
 //!   TCP ──► guard, keys ───┬─► /v1/…                       OpenAI's API        openai/ ─┐
 //!                          ├─► /v1/responses               the same, in items  responses┤
 //!                          ├─► /v1/messages                Anthropic's API     messages ┤
-//!                          ├─► / /api/…                    Ollama's API        ollama/ ─┤
+//!                          ├─► /api/…                      Ollama's API        ollama/ ─┤
 //!                          ├─► /rerank /embed /tokenize …  that of TEI         rerank, tei/ ─► embedding/ ─► runtime
 //!                          ├─► /completion /props /slots   llama-server's      llama_server/ ─► generation/ ─► runtime
+//!                          ├─► /chat …                     kept conversations  chat/ ───┼─► samovar-chat, generation/
 //!                          ├─► /healthz /readyz /metrics   operations          health, metrics
+//!                          ├─► / /page/…                   the page for people page/
 //!   Unix socket, owner ────┼─► /admin/…  (owner, or a key) samovar's own CLI   admin/ ──┼─► generation/ ─► runtime
 //!                          └─► /rpc, or without HTTP       JSON-RPC 2.0        rpc/ ────┘
 //! ```
@@ -23,6 +25,7 @@ pub mod admin;
 mod app;
 mod audit;
 mod buffer_charge;
+mod chat;
 mod client;
 mod config;
 mod connection;
@@ -46,6 +49,7 @@ mod ndjson;
 mod ollama;
 mod openai;
 mod openapi;
+mod page;
 mod payload;
 mod port_holder;
 mod pulls;
@@ -60,6 +64,7 @@ mod routes;
 mod rpc;
 mod serve;
 mod socket;
+mod task;
 mod tei;
 mod tls;
 mod usage;

@@ -1,7 +1,7 @@
 //! Takes the owner's paths out of what strangers read.
 
 /// Routes of this server, which look like paths and may be named.
-const ROUTES: [&str; 6] = ["/v1", "/api", "/admin", "/healthz", "/readyz", "/metrics"];
+const ROUTES: [&str; 7] = ["/v1", "/api", "/admin", "/chat", "/healthz", "/readyz", "/metrics"];
 
 /// The text with each absolute path cut to its last part.
 pub(crate) fn redact(text: &str) -> String {
@@ -85,6 +85,7 @@ mod tests {
     fn leaves_routes_rates_and_relative_names_alone() {
         for text in [
             "send plain text to /v1/completions",
+            "`samovar history` and GET /chat/conversations list them",
             "org/name:Q4_K_M is not here",
             "such as ./model.gguf",
             "3 tokens/s, 1 / 2",

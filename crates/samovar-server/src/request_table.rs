@@ -2,8 +2,8 @@
 //!
 //! A request writes here when its phase changes, not for each token: token counts are read from its trace when they are asked for.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use samovar::store::Progress;
 use samovar::{AnswerEvent, Origin, Request, TraceView, Wait, Work};
@@ -14,6 +14,8 @@ use crate::moment::unix_ms;
 
 /// As much of a model's name is shown: a client may send any text as one.
 const MODEL_CHARACTERS: usize = 200;
+/// So many times to the first token are remembered, for their median.
+const FIRST_TOKENS: usize = 64;
 
 /// All of them, by number.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub(crate) struct RequestTable {
 struct Inner {
     next: u64,
     rows: BTreeMap<u64, Arc<Row>>,
+    /// The latest times to the first token, in milliseconds.
+    first_tokens_ms: VecDeque<u64>,
 }
 
 #[derive(Debug)]
@@ -36,6 +40,8 @@ struct Row {
     began_unix_ms: u64,
     trace: TraceView,
     phase: Mutex<AnswerPhase>,
+    /// Milliseconds from its beginning to its first token.
+    first_token_ms: OnceLock<u64>,
 }
 
 /// A request in the table, until dropped.
@@ -80,8 +86,16 @@ impl RequestTable {
     pub(crate) fn add(self: &Arc<Self>, facts: RequestFacts, trace: TraceView) -> TableEntry {
         let RequestFacts { client, model, work, origin } = facts;
         let began_unix_ms = unix_ms();
-        let row = Row { client, model, work, origin, began_unix_ms, trace, phase: Mutex::default() };
-        let row = Arc::new(row);
+        let row = Arc::new(Row {
+            client,
+            model,
+            work,
+            origin,
+            began_unix_ms,
+            trace,
+            phase: Mutex::default(),
+            first_token_ms: OnceLock::new(),
+        });
         let mut inner = self.inner();
         inner.next += 1;
         let number = inner.next;
@@ -94,6 +108,21 @@ impl RequestTable {
         let rows: Vec<(u64, Arc<Row>)> =
             self.inner().rows.iter().map(|(number, row)| (*number, Arc::clone(row))).collect();
         rows.into_iter().map(|(number, row)| (number.to_string(), row.shown())).collect()
+    }
+
+    /// The median of the latest times to the first token, queue and load included; `None` before the first.
+    pub(crate) fn first_token_ms_p50(&self) -> Option<u64> {
+        let mut times: Vec<u64> = self.inner().first_tokens_ms.iter().copied().collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied()
+    }
+
+    fn note_first_token(&self, ms: u64) {
+        let mut inner = self.inner();
+        if inner.first_tokens_ms.len() == FIRST_TOKENS {
+            inner.first_tokens_ms.pop_front();
+        }
+        inner.first_tokens_ms.push_back(ms);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -119,6 +148,9 @@ impl Row {
         if let Value::Object(details) = details {
             object.extend(details);
         }
+        if let Some(ms) = self.first_token_ms.get() {
+            object.insert("first_token_ms".to_owned(), (*ms).into());
+        }
         if let Some(so_far) = self.trace.cut() {
             object.insert("tier".to_owned(), json!(so_far.tier));
             object.insert("usage".to_owned(), json!(so_far.usage));
@@ -140,6 +172,9 @@ fn phase_as_data(phase: &AnswerPhase) -> (&'static str, Value) {
             Progress::Fetching(transfer) | Progress::Verifying(transfer),
         )) => ("fetching", json!({ "done_bytes": transfer.done_bytes, "total_bytes": transfer.total_bytes })),
         AnswerPhase::Waiting(Wait::Fetching(_)) => ("fetching", Value::Null),
+        AnswerPhase::Waiting(Wait::Preparing(preparing)) => {
+            ("preparing", json!({ "fraction": preparing.fraction, "eta_ms": preparing.eta_ms }))
+        }
         AnswerPhase::Waiting(Wait::Resuming) => ("resuming", Value::Null),
         AnswerPhase::Begun | AnswerPhase::Waiting(_) => ("begun", Value::Null),
         AnswerPhase::Computing(None) => ("prefill", Value::Null),
@@ -156,6 +191,11 @@ impl TableEntry {
         if !self.has_spoken {
             self.has_spoken = is_speech(event);
             self.row.phase().take(event);
+            // An answer may end without a token.
+            if self.has_spoken && !matches!(event, AnswerEvent::Done(_)) {
+                let ms = unix_ms().saturating_sub(self.row.began_unix_ms);
+                self.table.note_first_token(*self.row.first_token_ms.get_or_init(|| ms));
+            }
         }
     }
 }
@@ -178,6 +218,16 @@ mod tests {
         assert_eq!(facts.model.chars().count(), MODEL_CHARACTERS);
         assert!(!format!("{facts:?}").contains("secret"));
         assert_eq!((facts.work, facts.origin), ("generate", "socket"));
+    }
+
+    #[test]
+    fn the_median_is_of_the_latest_first_tokens() {
+        let table = RequestTable::default();
+        assert_eq!(table.first_token_ms_p50(), None);
+        (0..1_000).for_each(|_| table.note_first_token(9_000));
+        (0..FIRST_TOKENS).for_each(|_| table.note_first_token(7));
+        assert_eq!(table.first_token_ms_p50(), Some(7));
+        assert_eq!(table.inner().first_tokens_ms.len(), FIRST_TOKENS);
     }
 
     #[test]

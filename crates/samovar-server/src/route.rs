@@ -1,7 +1,12 @@
 //! What a route is, and how the table of [`routes`](crate::routes) writes one down. Nothing is answered here.
 
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::handler::Handler;
 use axum::response::Response;
-use axum::routing::MethodRouter;
+use axum::routing::{MethodFilter, MethodRouter};
+use futures_util::future::BoxFuture;
 
 use crate::app::{App, Surface};
 use crate::field::Field;
@@ -14,7 +19,7 @@ use crate::{admin, llama_server, messages, ollama, openai, rpc};
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
-    /// `GET`, `HEAD`, `POST` or `DELETE`.
+    /// `GET`, `HEAD`, `POST`, `PATCH` or `DELETE`.
     pub method: &'static str,
     /// Its path; `{id}` stands for any text.
     pub path: &'static str,
@@ -35,6 +40,8 @@ pub struct Route {
     fixed_answers: Option<Answers>,
     /// Whether its body is bytes of any kind rather than JSON.
     pub(crate) takes_bytes: bool,
+    /// Whether `{id}` in its path stands for one segment, and not for all that is left.
+    id_is_segment: bool,
     pub(crate) handler: fn() -> MethodRouter<App>,
     /// Writes a refusal as its clients read it.
     pub(crate) refuse: fn(Refusal) -> Response,
@@ -43,15 +50,15 @@ pub struct Route {
 impl Route {
     /// As the router knows it.
     pub(crate) fn pattern(&self) -> String {
-        self.path.replace("{id}", "{*id}")
+        if self.id_is_segment { self.path.to_owned() } else { self.path.replace("{id}", "{*id}") }
     }
 
     /// Whether a request for `path` comes here.
     pub(crate) fn is_of(&self, path: &str) -> bool {
-        match self.path.split_once('{') {
-            Some((before, _)) => path.starts_with(before),
-            None => path == self.path,
-        }
+        let Some((before, after)) = self.path.split_once("{id}") else { return path == self.path };
+        let Some(rest) = path.strip_prefix(before) else { return false };
+        let id = rest.strip_suffix(after);
+        !self.id_is_segment || id.is_some_and(|id| !id.is_empty() && !id.contains('/'))
     }
 
     /// Whether it is not to be known here that there is such a route.
@@ -81,6 +88,7 @@ impl Route {
             api: Api::OpenAi,
             fixed_answers: None,
             takes_bytes: false,
+            id_is_segment: false,
             handler,
             refuse: openai::refuse,
         }
@@ -123,6 +131,10 @@ impl Route {
         Self { takes_bytes: true, ..self }
     }
 
+    pub(crate) const fn with_segment(self) -> Self {
+        Self { id_is_segment: true, ..self }
+    }
+
     pub(crate) const fn for_llama_server(self) -> Self {
         Self { refuse: llama_server::refuse, api: Api::LlamaServer, ..self }
     }
@@ -143,3 +155,31 @@ impl Route {
         Self { fixed_answers: Some(answers), ..self }
     }
 }
+
+/// Any handler, so that the compiler makes what axum puts around a handler once, and not for each.
+#[derive(Clone)]
+struct AnyHandler(Arc<dyn Fn(Request, App) -> BoxFuture<'static, Response> + Send + Sync>);
+
+impl Handler<(), App> for AnyHandler {
+    type Future = BoxFuture<'static, Response>;
+
+    fn call(self, request: Request, app: App) -> Self::Future {
+        (self.0)(request, app)
+    }
+}
+
+/// What axum calls the same, for any handler.
+macro_rules! methods {
+    ($($name:ident: $method:ident),+) => {$(
+        pub(crate) fn $name<H, T>(handler: H) -> MethodRouter<App>
+        where
+            H: Handler<T, App, Future = BoxFuture<'static, Response>>,
+            T: 'static,
+        {
+            let handler = AnyHandler(Arc::new(move |request, app| handler.clone().call(request, app)));
+            axum::routing::on::<AnyHandler, (), App>(MethodFilter::$method, handler)
+        }
+    )+};
+}
+
+methods!(delete: DELETE, get: GET, head: HEAD, patch: PATCH, post: POST);

@@ -2,21 +2,21 @@
 //! the reference are read from this table. Nothing is answered here.
 
 use axum::response::Response;
-use axum::routing::{delete, get, head, post};
 
 use crate::embedding::terms;
 use crate::generation::request_terms;
 use crate::keys::Scope;
 use crate::openapi::Answers;
 use crate::refusal::Refusal;
-use crate::route::Route;
+use crate::route::{Route, delete, get, head, patch, post};
 use crate::{
-    admin, events, health, llama_server, messages, metrics, ollama, openai, openapi, rerank, responses, rpc,
-    tei,
+    admin, chat, events, health, llama_server, messages, metrics, ollama, openai, openapi, page, rerank,
+    responses, rpc, tei,
 };
 
 /// Every route; the last one ends the daemon.
-pub const ROUTES: &[Route] = &[
+// Not a constant: each crate that reads one compiles the handlers that it names again.
+pub static ROUTES: &[Route] = &[
     Route::new("POST", "/v1/chat/completions", "OpenAI: an answer to a conversation, whole or streamed.", || {
         post(openai::chat::complete)
     })
@@ -133,9 +133,17 @@ pub const ROUTES: &[Route] = &[
         get(openai::models::list)
     }),
     Route::new("GET", "/v1/models/{id}", "OpenAI: one model.", || get(openai::models::one)),
-    Route::new("GET", "/", "Ollama: says that it is running; `HEAD` as well.", || get(ollama::root::running))
-        .of_ollama()
-        .answering(Answers::Text)
+    Route::new(
+        "GET",
+        "/",
+        "The page for browsers (`accept: text/html`); Ollama: says that it is running; `HEAD` as well.",
+        || get(page::root),
+    )
+    .of_ollama()
+    .answering(Answers::Page)
+    .needs(Scope::Open),
+    Route::new("GET", "/page/{id}", "A file of the page for browsers; it holds no data.", || get(page::file))
+        .answering(Answers::PageFile)
         .needs(Scope::Open),
     Route::new(
         "GET",
@@ -220,6 +228,46 @@ pub const ROUTES: &[Route] = &[
     .of_ollama()
     .needs(Scope::Manage)
     .with_bytes(),
+    Route::new(
+        "POST",
+        "/chat",
+        "A message of a conversation that is kept, and its answer, whole or streamed.",
+        || post(chat::send::send),
+    )
+    .with(&[chat::fields::MESSAGE, chat::fields::TERMS]),
+    Route::new(
+        "GET",
+        "/chat/conversations",
+        "The client's conversations, the latest first, or those with the words of a query.",
+        || get(chat::list::list),
+    )
+    .asked(chat::fields::LIST_QUERY),
+    Route::new("POST", "/chat/conversations/import", "Takes in a conversation that was exported as JSON.", || {
+        post(chat::export::import)
+    })
+    .with(&[chat::fields::IMPORT]),
+    Route::new("GET", "/chat/conversations/{id}", "A conversation with the messages of all its branches.", || {
+        get(chat::one::read)
+    })
+    .with_segment(),
+    Route::new("PATCH", "/chat/conversations/{id}", "Changes a conversation.", || patch(chat::one::change))
+        .with_segment()
+        .with(&[chat::fields::CHANGE]),
+    Route::new(
+        "DELETE",
+        "/chat/conversations/{id}",
+        "Deletes a conversation; no byte of its text stays in the file.",
+        || delete(chat::one::delete),
+    )
+    .with_segment(),
+    Route::new(
+        "GET",
+        "/chat/conversations/{id}/export",
+        "A conversation as a document.",
+        || get(chat::export::export),
+    )
+    .with_segment()
+    .asked(chat::fields::EXPORT_QUERY),
     Route::new("GET", "/healthz", "200 while the process lives.", || get(health::live)).needs(Scope::Open),
     Route::new("GET", "/readyz", "200 while requests are accepted, 503 while the daemon shuts down.", || {
         get(health::ready)
@@ -240,6 +288,14 @@ pub const ROUTES: &[Route] = &[
     Route::new("GET", "/admin/why", "`?model=NAME`: the pool's latest decisions about a model.", || {
         get(admin::facts::why)
     })
+    .for_owner()
+    .asked(admin::fields::MODEL_QUERY),
+    Route::new(
+        "GET",
+        "/admin/outlook",
+        "`?model=NAME`: the variants of a model at its source, with the memory that each takes, whether it fits, and how fast it would answer. Nothing is fetched but headers.",
+        || get(admin::facts::outlook),
+    )
     .for_owner()
     .asked(admin::fields::MODEL_QUERY),
     Route::new(
@@ -300,6 +356,15 @@ pub const ROUTES: &[Route] = &[
     })
     .for_owner()
     .with(&[admin::fields::WARM])
+    .answering(Answers::Lines),
+    Route::new(
+        "POST",
+        "/admin/prepare",
+        "Converts a model that was published in safetensors, once for all later loads; progress as events, one JSON object a line.",
+        || post(admin::prepare::prepare),
+    )
+    .for_owner()
+    .with(&[admin::fields::PREPARE])
     .answering(Answers::Lines),
     Route::new(
         "POST",
@@ -461,12 +526,13 @@ mod tests {
         for route in ROUTES {
             for field in route.fields.iter().copied().flatten() {
                 assert!(field.about.ends_with('.'), "{}", field.name);
-                // Reranking is what documents are for, Ollama's API has fields of its own, and llama-server has the schema next to
-                // the grammar.
+                // Reranking is what documents are for, Ollama's API and the chat service have fields of their own, and llama-server
+                // has the schema next to the grammar.
                 let is_of_rerank = route.path.ends_with("/rerank") && field.name == "documents";
                 let is_of_llama_server = ["/completion", "/completions", "/infill"].contains(&route.path)
                     && field.name == "json_schema";
-                let is_of_others = is_of_rerank || is_of_llama_server || route.path.starts_with("/api/");
+                let has_own_fields = route.path.starts_with("/api/") || route.path.starts_with("/chat");
+                let is_of_others = is_of_rerank || is_of_llama_server || has_own_fields;
                 assert!(!refused.contains(&field.name) || is_of_others, "{}", field.name);
             }
         }
@@ -482,9 +548,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_says_that_the_server_lives_needs_no_key() {
+    fn only_the_page_and_what_says_that_the_server_lives_need_no_key() {
         let open: Vec<&str> =
             ROUTES.iter().filter(|route| route.scope == Scope::Open).map(|route| route.path).collect();
-        assert_eq!(open, ["/health", "/v1/health", "/", "/healthz", "/readyz"]);
+        assert_eq!(open, ["/health", "/v1/health", "/", "/page/{id}", "/healthz", "/readyz"]);
     }
 }

@@ -27,12 +27,13 @@ use crate::acceptor::Acceptor;
 use crate::activity::{Leave, Phase, ServerHandle};
 use crate::app::{App, Shared, Surface};
 use crate::audit::AuditLog;
+use crate::chat::Chats;
 use crate::config::ServeConfig;
 use crate::connection::{self, ConnectionContext, ConnectionTracker};
 use crate::connection_table::ConnectionTable;
 use crate::error::Error;
 use crate::events::Feed;
-use crate::keys::{KeyFile, Keyring};
+use crate::keys::{KeyFile, KeyWatch, Keyring};
 use crate::layer::Allowed;
 use crate::ledger::Ledgers;
 use crate::metrics::Metrics;
@@ -75,10 +76,9 @@ impl Server {
     /// # Errors
     /// When no address is given, when one cannot be had, when other machines would reach a server that authenticates no client,
     /// or when a file of TLS or the audit log cannot be used.
-    pub async fn bind(runtime: Runtime, config: ServeConfig) -> Result<Self, Error> {
-        // Behind one type, what serves is compiled here, once, and not anew in every program that serves.
-        let binding: BoxFuture<'static, Result<Self, Error>> = Box::pin(Self::open(runtime, config));
-        binding.await
+    pub fn bind(runtime: Runtime, config: ServeConfig) -> BoxFuture<'static, Result<Self, Error>> {
+        // An async function would be compiled again in every program that serves.
+        Box::pin(Self::open(runtime, config))
     }
 
     async fn open(runtime: Runtime, config: ServeConfig) -> Result<Self, Error> {
@@ -139,6 +139,7 @@ impl Server {
             settings: config.settings,
             requests: Arc::default(),
             pulls: Arc::default(),
+            chats: Chats::new(config.chats),
             events: Arc::new(Feed::new(started_unix_ms)),
         });
         Ok(Self { tcp, tls, ollama, unix, drain: config.drain, shared })
@@ -186,7 +187,7 @@ impl Server {
         let mut listeners = JoinSet::new();
         // Only requests over TCP need keys.
         let has_clients = tcp.is_some() || ollama.is_some();
-        let watch = has_clients.then(|| tokio::spawn(Arc::clone(&shared.keys).watch()));
+        let watch = has_clients.then(|| KeyWatch::start(Arc::clone(&shared.keys))).flatten();
         // Ollama's clients know no TLS at their address.
         for (listener, tls) in [(tcp, tls), (ollama, None)] {
             let Some(listener) = listener else { continue };
@@ -213,9 +214,7 @@ impl Server {
         let flushed = async { while listeners.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(FLUSH, flushed).await;
         listeners.shutdown().await;
-        if let Some(watch) = watch {
-            watch.abort();
-        }
+        drop(watch);
         if let Some(keeping) = keeping {
             keeping.abort();
         }
@@ -344,7 +343,7 @@ async fn accept_loop<A: Acceptor>(acceptor: A, tls: Option<Tls>, app: App, ebbed
             app.metrics.admitted(permit.instead_of);
             let (counted, context, tls) = (app.metrics.connection(), context.clone(), tls.clone());
             let app = app.clone();
-            connections.spawn(async move {
+            connections.spawn(crate::task::erased(async move {
                 match &tls {
                     Some(tls) => {
                         connection::serve_secured(stream, peer, permit.tracker(), context, tls).await;
@@ -355,16 +354,16 @@ async fn accept_loop<A: Acceptor>(acceptor: A, tls: Option<Tls>, app: App, ebbed
                     None => connection::serve(stream, peer, permit.tracker(), context).await,
                 }
                 drop((permit, counted));
-            });
+            }));
         } else if let Ok(permit) = Arc::clone(&turning_away).try_acquire_owned() {
             let tls = tls.clone();
-            connections.spawn(async move {
+            connections.spawn(crate::task::erased(async move {
                 match &tls {
                     Some(tls) => tls.turn_away(stream).await,
                     None => connection::turn_away(stream).await,
                 }
                 drop(permit);
-            });
+            }));
         }
     }
     drop(acceptor);

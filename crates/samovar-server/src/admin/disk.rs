@@ -86,7 +86,7 @@ pub(crate) async fn verify(State(app): State<App>, body: Body) -> Result<Respons
     }
     let in_flight = app.server.begin();
     let (events, lines) = mpsc::channel(EVENT_CAPACITY);
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         // The stream ends with this task, also where the store still has the watch.
         let (abandoned, listener) = (events.clone(), events.downgrade());
         let watch: Watch = Arc::new(move |progress| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use samovar::Stats;
+use samovar::{Outlook, Stats};
 use samovar_core::{ErrorKind, Failure};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -48,16 +48,32 @@ pub(crate) async fn why(
     State(app): State<App>,
     subject: Result<Query<Subject>, QueryRejection>,
 ) -> Result<Json<WhyAnswer>, Refused> {
-    let Query(subject) = subject.map_err(|rejection| {
-        Refusal::invalid("model", format!("the query cannot be read: {}", rejection.body_text()))
-            .with_hint("write /admin/why?model=NAME")
-    })?;
-    let model =
-        subject.model.ok_or_else(|| Refusal::invalid("model", "say which model: /admin/why?model=NAME"))?;
+    let model = model_of(subject, "/admin/why")?;
     app.check_order(&model).await?;
     let decisions = app.runtime.why(&model).await?.into_iter().map(Into::into).collect();
     let packed = app.runtime.packed(&model).await.ok();
     Ok(Json(WhyAnswer { model, decisions, packed }))
+}
+
+/// The model that a query names.
+fn model_of(subject: Result<Query<Subject>, QueryRejection>, path: &str) -> Result<String, Refusal> {
+    let Query(subject) = subject.map_err(|rejection| {
+        Refusal::invalid("model", format!("the query cannot be read: {}", rejection.body_text()))
+            .with_hint(format!("write {path}?model=NAME"))
+    })?;
+    subject.model.ok_or_else(|| Refusal::invalid("model", format!("say which model: {path}?model=NAME")))
+}
+
+/// `GET /admin/outlook?model=NAME`.
+pub(crate) async fn outlook(
+    State(app): State<App>,
+    subject: Result<Query<Subject>, QueryRejection>,
+) -> Result<Json<Outlook>, Refused> {
+    let model = model_of(subject, "/admin/outlook")?;
+    // Its source is asked, as for a fetch.
+    app.check_source(&model)?;
+    app.check_model(&model)?;
+    Ok(Json(Box::pin(app.runtime.outlook(&model, None)).await?))
 }
 
 #[derive(Debug, Deserialize)]

@@ -74,6 +74,11 @@ pub(crate) const DETOKENIZE: &[Field] =
     &[MODEL, field("tokens", "Lists of token ids, one for each text. Required.").list()];
 pub(crate) const WARM: &[Field] =
     &[MODEL, field("pin", "Keep it from being parked or unloaded by the pool afterwards.").boolean()];
+pub(crate) const PREPARE: &[Field] = &[
+    MODEL,
+    field("quantization", "The number format of its weights, which is kept for later loads. Default: that of its settings, else the one that was chosen last, else `F16`.")
+        .one_of(&["none", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]),
+];
 pub(crate) const PACK: &[Field] = &[MODEL];
 pub(crate) const PULL: &[Field] = &[
     MODEL,
@@ -119,7 +124,7 @@ mod tests {
     use crate::admin::facts::{Subject, UsageQuery};
     use crate::admin::wire::{
         CancelPullBody, ClearBody, CollectBody, DetokenizeBody, EmbedBody, GenerateBody, PackBody, PinBody,
-        PullBody, RemoveBody, ShutdownBody, TokenizeBody, UnloadBody, VerifyBody, WarmBody,
+        PrepareBody, PullBody, RemoveBody, ShutdownBody, TokenizeBody, UnloadBody, VerifyBody, WarmBody,
     };
     use crate::field::{names, parsed};
 
@@ -131,6 +136,7 @@ mod tests {
             (TOKENIZE, parsed::<TokenizeBody>()),
             (DETOKENIZE, parsed::<DetokenizeBody>()),
             (WARM, parsed::<WarmBody>()),
+            (PREPARE, parsed::<PrepareBody>()),
             (PACK, parsed::<PackBody>()),
             (PULL, parsed::<PullBody>()),
             (CANCEL_PULL, parsed::<CancelPullBody>()),

@@ -1,7 +1,7 @@
 //! The owner's API over the Unix socket, which Samovar's own command line speaks.
 //!
 //! ```text
-//!   facts      GET   /admin/stats /admin/models /admin/why /admin/usage /admin/config
+//!   facts      GET   /admin/stats /admin/models /admin/why /admin/outlook /admin/usage /admin/config
 //!   disk       GET   /admin/disk
 //!              POST  /admin/rm /admin/gc /admin/clear
 //!                    /admin/verify                           progress, one object a line
@@ -10,6 +10,7 @@
 //!   commands   POST  /admin/pin /admin/unload /admin/reload /admin/shutdown
 //!                    /admin/keys/reload
 //!   warm       POST  /admin/warm                               progress, one object a line
+//!   prepare    POST  /admin/prepare                            progress, one object a line
 //!   pack       POST  /admin/pack                               progress, one object a line
 //!   generate   POST  /admin/generate                           events, one object a line
 //!   embed      POST  /admin/embed                              events, one object a line
@@ -26,6 +27,7 @@ pub(crate) mod facts;
 pub(crate) mod fields;
 pub(crate) mod generate;
 pub(crate) mod pack;
+pub(crate) mod prepare;
 pub(crate) mod pull;
 pub(crate) mod warm;
 pub mod wire;

@@ -23,7 +23,7 @@ pub(crate) async fn pack(State(app): State<App>, body: Body) -> Result<Response,
     app.check_order(&order.model).await?;
     let in_flight = app.server.begin();
     let (events, lines) = mpsc::channel(EVENT_CAPACITY);
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let abandoned = events.clone();
         tokio::select! {
             // It is no longer wanted: dropping the order stops the work.

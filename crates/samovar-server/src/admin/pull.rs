@@ -35,7 +35,7 @@ pub(crate) async fn pull(State(app): State<App>, body: Body) -> Result<Response,
     let pull = app.pulls.begin(&reference)?;
     let (events, lines) = mpsc::channel(EVENT_CAPACITY);
     let is_background = order.background;
-    tokio::spawn(fetch(app, order, pull, events));
+    crate::task::spawn(fetch(app, order, pull, events));
     if is_background {
         return Ok((StatusCode::ACCEPTED, Json(PullBegun { reference })).into_response());
     }

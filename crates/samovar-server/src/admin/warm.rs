@@ -30,7 +30,7 @@ pub(crate) fn begin(app: &App, order: WarmBody) -> mpsc::Receiver<WarmEvent> {
     let (app, in_flight) = (app.clone(), app.server.begin());
     let (events, lines) = mpsc::channel(EVENT_CAPACITY);
     // A load goes on when no client watches any more, and so does the order to pin.
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let began = Instant::now();
         let last = match until_cut(&app, load(&app.runtime, &order, &events)).await {
             Ok(()) => WarmEvent::Done { took_ms: began.elapsed().as_secs_f64() * 1e3 },

@@ -95,6 +95,7 @@ fn daemon(shared: &Shared) -> Value {
         "listen": shared.listen,
         "socket": shared.socket,
         "requests_in_flight": shared.server.in_flight(),
+        "first_token_ms_p50": shared.requests.first_token_ms_p50(),
     })
 }
 

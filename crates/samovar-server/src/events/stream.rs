@@ -29,7 +29,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub(crate) async fn events(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refused> {
     let last = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
     let shared = Arc::downgrade(&app.shared);
-    let listener = app.events.listen(last, || drop(tokio::spawn(producer::produce(shared)))).await?;
+    let listener = app.events.listen(last, || drop(crate::task::spawn(producer::produce(shared)))).await?;
     let (server, account) = (app.server.clone(), app.account.clone());
     let stream = Stream { listener, server, account, has_ended: false };
     let writes = stream::unfold(stream, |mut stream| async move {

@@ -67,6 +67,10 @@ impl fmt::Display for AnswerPhase {
                 }
                 write!(f, ": {:.0} %", fraction.clamp(0.0, 1.0) * 100.0)
             }
+            Self::Waiting(Wait::Preparing(preparing)) => {
+                write!(f, "preparing the model: {:.0} %", preparing.fraction.clamp(0.0, 1.0) * 100.0)?;
+                preparing.eta_ms.map_or(Ok(()), |ms| write!(f, ", about {} s", ms.div_ceil(1000)))
+            }
             Self::Waiting(Wait::Resuming) => f.write_str("resuming the model"),
             Self::Waiting(_) => f.write_str("waiting for the model"),
             Self::Computing(None) => f.write_str("computing the prompt"),
@@ -81,7 +85,7 @@ impl fmt::Display for AnswerPhase {
 fn fetching(progress: &Progress, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mb = |bytes: u64| bytes as f64 / 1e6;
     match progress {
-        Progress::Resolving => f.write_str("asking the model's source"),
+        Progress::Resolving | Progress::Chosen { .. } => f.write_str("asking the model's source"),
         // Only the owner may learn which source that is, and why.
         Progress::Unanswered { .. } => f.write_str("the model's source does not answer yet"),
         // Only the owner may learn where it was found.
@@ -109,8 +113,8 @@ fn fetching(progress: &Progress, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use samovar::CacheStatus;
     use samovar::store::Transfer;
+    use samovar::{CacheStatus, Preparing};
 
     fn said(waits: impl IntoIterator<Item = Wait>) -> Vec<String> {
         waits.into_iter().map(|wait| AnswerPhase::Waiting(wait).to_string()).collect()
@@ -129,6 +133,7 @@ mod tests {
             Wait::Queued { position: 1, estimate_ms: None },
             Wait::Loading { fraction: 0.42, instance: 1, of: 1 },
             Wait::Loading { fraction: 2.0, instance: 2, of: 3 },
+            Wait::Preparing(Preparing { fraction: 0.42, eta_ms: Some(11_200), ..Preparing::default() }),
             Wait::Resuming,
             Wait::Fetching(Progress::Resolving),
             Wait::Fetching(Progress::Fetching(transfer)),
@@ -141,6 +146,7 @@ mod tests {
                 "waiting for a slot: place 1 in the queue",
                 "loading the model: 42 %",
                 "loading the model, instance 2 of 3: 100 %",
+                "preparing the model: 42 %, about 12 s",
                 "resuming the model",
                 "asking the model's source",
                 "fetching the model: 12.3 of 98.0 MB, about 9 s",

@@ -1,7 +1,7 @@
 //! The keys in force: read from their file, and read again when it changes. A file that cannot be used leaves the last good keys in force.
 
 use std::collections::{HashMap, HashSet};
-use std::convert::Infallible;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use super::record::KeyRecord;
 use super::secret::digest_of;
 use crate::file_stamp::FileStamp;
 
-/// How often the file is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the file is looked at. Orders of `samovar key` do not wait for that.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Names of keys that are labels of metrics; all others are one.
 const LABELS_MAX: usize = 200;
 /// The label of those.
@@ -100,18 +100,6 @@ impl Keyring {
         self.attempts.wrong(address)
     }
 
-    /// Looks at the file again and again; what changed is in force within a second or two.
-    pub(crate) async fn watch(self: Arc<Self>) -> Infallible {
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let keyring = Arc::clone(&self);
-            let looked = tokio::task::spawn_blocking(move || keyring.look()).await;
-            if let Ok(Err(failure)) = looked {
-                tracing::error!(hint = failure.hint, "the previous keys stay in force: {failure}");
-            }
-        }
-    }
-
     /// Reads the file if it has changed since the last look. Blocks.
     ///
     /// # Errors
@@ -188,6 +176,40 @@ impl Keyring {
     }
 }
 
+/// A thread that looks at the file of keys again and again; it ends soon after this is dropped. A task of the runtime would wake
+/// several threads for each look.
+#[derive(Debug)]
+pub(crate) struct KeyWatch {
+    /// Hung up, it ends the thread.
+    _ends: SyncSender<()>,
+}
+
+impl KeyWatch {
+    /// Starts it. `None` where there is no file to look at, or no thread to be had, which is logged.
+    pub(crate) fn start(keyring: Arc<Keyring>) -> Option<Self> {
+        Self::every(LOOK_EVERY, keyring)
+    }
+
+    fn every(interval: Duration, keyring: Arc<Keyring>) -> Option<Self> {
+        keyring.file.as_ref()?;
+        let (ends, end) = sync_channel::<()>(0);
+        let watch = move || {
+            while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(interval) {
+                if let Err(failure) = keyring.look() {
+                    tracing::error!(hint = failure.hint, "the previous keys stay in force: {failure}");
+                }
+            }
+        };
+        match std::thread::Builder::new().name("keys".to_owned()).spawn(watch) {
+            Ok(_) => Some(Self { _ends: ends }),
+            Err(error) => {
+                tracing::error!("changes of the file of keys are not noticed: no thread for it: {error}");
+                None
+            }
+        }
+    }
+}
+
 fn prefix_of(digest: &Digest) -> DigestPrefix {
     let mut prefix = DigestPrefix::default();
     prefix.copy_from_slice(&digest.as_bytes()[..size_of::<DigestPrefix>()]);
@@ -239,6 +261,18 @@ mod tests {
         file.remove("ci").expect("removes");
         keyring.look().expect("reads");
         assert!(after.check_validity().is_err() && !keyring.are_needed());
+    }
+
+    #[tokio::test]
+    async fn a_key_that_another_process_removes_ends_while_requests_run() {
+        let (_home, file, _) = keyring();
+        let secret = file.add("ci", KeyTerms::default()).expect("adds");
+        let keyring = Arc::new(Keyring::open(Some(file.clone())).expect("opens"));
+        let account = keyring.find(secret.text().as_bytes()).expect("is there");
+        let _watch = KeyWatch::every(Duration::from_millis(1), keyring).expect("starts");
+        file.remove("ci").expect("removes");
+        account.invalid().await;
+        assert!(KeyWatch::start(Arc::new(Keyring::default())).is_none(), "there is no file");
     }
 
     #[test]

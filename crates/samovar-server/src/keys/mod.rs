@@ -18,7 +18,7 @@ mod secret;
 
 pub(crate) use account::{Account, Reserved};
 pub use file::{KeyFile, KeyFileError};
-pub(crate) use keyring::Keyring;
+pub(crate) use keyring::{KeyWatch, Keyring};
 pub use record::{KeyRecord, KeyTerms};
 pub use scope::{ParseScopeError, Scope};
 pub use secret::Secret;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use samovar_core::{ErrorKind, Failure};
@@ -51,7 +51,9 @@ pub(super) async fn authenticate(
     app.metrics.asked(&account);
     tracing::debug!(key = account.name(), path = route.path, "a request with a key");
     // What only looks is not limited, and takes no place of what works.
-    let underway = if request.method() == Method::POST {
+    let underway = if request.method().is_safe() {
+        None
+    } else {
         match account.begin() {
             Ok(underway) => Some(underway),
             Err(failure) => {
@@ -60,8 +62,6 @@ pub(super) async fn authenticate(
                 return response;
             }
         }
-    } else {
-        None
     };
     let handler = (route.handler)().with_state::<()>(app.of(Arc::clone(&account)));
     let mut response = match handler.oneshot(request).await {

@@ -17,11 +17,13 @@ use crate::refusal::Refusal;
 use crate::routes::{refuse, takes_bytes};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const PRIVATE_NETWORK_ASKED: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const PRIVATE_NETWORK_ALLOWED: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 /// Schemes of desktop programs with web views; a web page cannot have them.
 const PROGRAM_SCHEMES: [&str; 3] = ["app", "tauri", "vscode-webview"];
-const METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
+const METHODS: &str = "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
 const REQUEST_HEADERS: [&str; 10] = [
     "accept",
     "authorization",
@@ -134,7 +136,7 @@ fn inspect(allowed: &Allowed, request: &Request) -> Result<Option<HeaderValue>, 
     }
     let origin = request.headers().get(header::ORIGIN);
     if let Some(value) = origin
-        && !value.to_str().is_ok_and(|origin| allowed.origin(origin))
+        && !value.to_str().is_ok_and(|origin| allowed.origin(origin) || is_own(origin, request))
     {
         let shown = printable(&String::from_utf8_lossy(value.as_bytes()));
         let message = format!("pages of the origin `{shown}` may not use this server");
@@ -143,25 +145,46 @@ fn inspect(allowed: &Allowed, request: &Request) -> Result<Option<HeaderValue>, 
     }
     // Allowed origins are cross-site as well: a page of localhost that asks 127.0.0.1 is one.
     let site = request.headers().get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
-    if origin.is_none() && matches!(site, Some(b"cross-site" | b"same-site")) {
+    let is_foreign = matches!(site, Some(b"cross-site" | b"same-site"));
+    if origin.is_none() && is_foreign && !opens_the_page(request) {
         let message = "a page of another site may not use this server";
         return Err(Refusal::new(StatusCode::FORBIDDEN, "cross_site", message));
     }
     Ok(origin.cloned())
 }
 
+/// Whether a page of this server asks: it was fetched by the name and port by which it calls the server now. The name itself has been
+/// checked before.
+fn is_own(origin: &str, request: &Request) -> bool {
+    let Some(("http" | "https", place)) = origin.split_once("://") else { return false };
+    authority(request).is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(place))
+}
+
+/// Whether a link on another site opens our page in a tab: that tells the other site nothing, and the page is the same for all.
+fn opens_the_page(request: &Request) -> bool {
+    let says = |name: HeaderName, value: &str| request.headers().get(name).is_some_and(|said| said == value);
+    request.method() == Method::GET
+        && request.uri().path() == "/"
+        && says(SEC_FETCH_MODE, "navigate")
+        && says(SEC_FETCH_DEST, "document")
+}
+
 /// The name by which the client calls this server, without the port.
 fn host(request: &Request) -> Option<String> {
+    authority(request).map(|authority| authority.host().to_owned())
+}
+
+/// The name and port by which the client calls this server.
+fn authority(request: &Request) -> Option<Authority> {
     if let Some(authority) = request.uri().authority() {
-        return Some(authority.host().to_owned());
+        return Some(authority.clone());
     }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (first, second) = (hosts.next()?, hosts.next());
     if second.is_some() {
         return None;
     }
-    let authority: Authority = first.to_str().ok()?.parse().ok()?;
-    Some(authority.host().to_owned())
+    first.to_str().ok()?.parse().ok()
 }
 
 /// Bytes that a route takes as they are may be of any type: such a route is its owner's, whom it knows by more than that.
@@ -321,6 +344,22 @@ mod tests {
     }
 
     #[test]
+    fn a_page_of_this_server_may_ask_it_by_whatever_allowed_name_it_was_fetched() {
+        let asked = |host, origin| verdict(&[("host", host), ("origin", origin)]);
+        assert_eq!(asked("box.lan:7711", "http://box.lan:7711"), Ok(()));
+        assert_eq!(asked("box.lan", "https://Box.lan"), Ok(()));
+        for (host, origin) in [
+            ("box.lan:7711", "http://box.lan:7712"),
+            ("box.lan:7711", "http://box.lan"),
+            ("box.lan", "ftp://box.lan"),
+            ("box.lan", "http://evil.example@box.lan"),
+        ] {
+            assert_eq!(asked(host, origin), Err("origin_not_allowed"), "{origin}");
+        }
+        assert_eq!(asked("evil.example", "http://evil.example"), Err("host_not_allowed"));
+    }
+
+    #[test]
     fn sites() {
         let asked = |site, origin: Option<&str>| {
             let mut headers = vec![("host", "localhost"), ("sec-fetch-site", site)];
@@ -333,6 +372,25 @@ mod tests {
         assert_eq!(asked("same-site", None), Err("cross_site"));
         assert_eq!(asked("cross-site", Some("http://localhost:3000")), Ok(()));
         assert_eq!(asked("cross-site", Some("https://evil.example")), Err("origin_not_allowed"));
+    }
+
+    #[test]
+    fn a_link_on_another_site_opens_the_page_and_nothing_else() {
+        let may = |path: &str, mode: &str, destination: &str| {
+            let request = axum::http::Request::get(path)
+                .header("host", "localhost")
+                .header("sec-fetch-site", "cross-site")
+                .header("sec-fetch-mode", mode)
+                .header("sec-fetch-dest", destination)
+                .body(Body::empty())
+                .expect("builds");
+            inspect(&allowed(), &request).is_ok()
+        };
+        assert!(may("/", "navigate", "document"));
+        assert!(
+            !may("/", "navigate", "iframe") && !may("/", "no-cors", "empty") && !may("/", "cors", "document")
+        );
+        assert!(!may("/v1/models", "navigate", "document") && !may("/page/app.js", "no-cors", "script"));
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::refusal::{Refusal, shown};
 /// so that no prompt would begin as the one before.
 const BILLING_HEADER: &str = "x-anthropic-billing-header:";
 
+/// Names a tool that a search has found.
+const TOOL_REFERENCE: &str = "tool_reference";
+
 /// A message.
 #[derive(Debug, Deserialize)]
 pub(super) struct WireMessage {
@@ -100,9 +103,10 @@ fn of_user(content: Option<&Value>, place: &str, said: &mut Vec<Message>) -> Res
                     said.push(Message::user(std::mem::take(&mut texts).join("\n")));
                 }
                 let id = text(fields, "tool_use_id", &place)?;
-                let content = self::texts(fields.get("content"), &format!("{place}.content"))?;
+                let content = result_text(fields.get("content"), &format!("{place}.content"))?;
                 said.push(Message::tool(id, content));
             }
+            "document" if document_text(fields).is_some() => texts.extend(document_text(fields)),
             other => return Err(unsupported(other, &place)),
         }
     }
@@ -194,6 +198,48 @@ fn texts(content: Option<&Value>, param: &str) -> Result<String, Refusal> {
         }
         Some(_) => Err(Refusal::invalid(param, format!("`{param}` must be a string or an array of blocks"))),
     }
+}
+
+/// What a tool returned, as a text. An image in it becomes a sentence: every later request has it again, and refusing one would
+/// refuse them all.
+fn result_text(content: Option<&Value>, param: &str) -> Result<String, Refusal> {
+    let Some(Value::Array(blocks)) = content else { return texts(content, param) };
+    let mut texts = Vec::with_capacity(blocks.len());
+    for (at, block) in blocks.iter().enumerate() {
+        let place = format!("{param}[{at}]");
+        texts.push(match kind(block, &place)? {
+            TOOL_REFERENCE => format!("The tool {} can be called now.", text(block, "tool_name", &place)?),
+            "document" if document_text(block).is_some() => {
+                document_text(block).unwrap_or_default().to_owned()
+            }
+            kind @ ("image" | "document") => format!("[{kind}: this model reads text alone]"),
+            _ => text_alone(block, &place)?.to_owned(),
+        });
+    }
+    Ok(texts.join("\n"))
+}
+
+/// The text of a document that is one.
+fn document_text(block: &Value) -> Option<&str> {
+    let source = block.get("source")?;
+    let is_text = source.get("type").is_some_and(|kind| kind == "text");
+    source.get("data")?.as_str().filter(|_| is_text)
+}
+
+/// The tools that results in these messages refer to, each once, in the order in which they were found.
+pub(super) fn referenced_tools(messages: &[WireMessage]) -> Vec<String> {
+    fn parts(content: Option<&Value>) -> impl Iterator<Item = &Value> {
+        content.and_then(Value::as_array).into_iter().flatten()
+    }
+    let mut names: Vec<String> = Vec::new();
+    for block in messages.iter().flat_map(|message| parts(message.content.as_ref())) {
+        for reference in parts(block.get("content")) {
+            let is_reference = reference.get("type").is_some_and(|kind| kind == TOOL_REFERENCE);
+            let name = reference.get("tool_name").and_then(Value::as_str).filter(|_| is_reference);
+            names.extend(name.filter(|name| names.iter().all(|known| known != name)).map(str::to_owned));
+        }
+    }
+    names
 }
 
 fn text_alone<'a>(block: &'a Value, place: &str) -> Result<&'a str, Refusal> {
@@ -294,6 +340,37 @@ mod tests {
     }
 
     #[test]
+    fn results_that_are_no_text_become_sentences() {
+        let result =
+            |content: Value| json!({ "type": "tool_result", "tool_use_id": "a", "content": content });
+        let image = json!({ "type": "image", "source": { "type": "base64", "data": "" } });
+        let text = json!({ "type": "document", "source": { "type": "text", "data": "Tea." } });
+        let pdf = json!({ "type": "document", "source": { "type": "base64", "data": "" } });
+        let reference = |name: &str| json!({ "type": "tool_reference", "tool_name": name });
+        let messages = json!([{ "role": "user", "content": [
+            result(json!([text_block("A file:"), image, text, pdf])),
+            result(json!([reference("fetch"), reference("find")])),
+            text,
+        ] }]);
+        let expected = [
+            Message::tool(
+                "a",
+                "A file:\n[image: this model reads text alone]\nTea.\n[document: this model reads text alone]",
+            ),
+            Message::tool("a", "The tool fetch can be called now.\nThe tool find can be called now."),
+            Message::user("Tea."),
+        ];
+        assert_eq!(read(&Value::Null, &messages).expect("sound"), expected);
+        let later = json!([
+            messages[0],
+            { "role": "user", "content": [result(json!([reference("find"), reference("a")])), text_block("x")] },
+            { "role": "user", "content": "x" },
+        ]);
+        let later: Vec<WireMessage> = serde_json::from_value(later).expect("parses");
+        assert_eq!(referenced_tools(&later), ["fetch", "find", "a"]);
+    }
+
+    #[test]
     fn what_is_no_text_is_refused_by_its_place() {
         let of = |messages: Value| {
             let failure = read(&Value::Null, &messages).expect_err("refuses").failure;
@@ -308,14 +385,20 @@ mod tests {
             (json!([{ "role": "user" }]), "messages[0].content".to_owned()),
             (json!([{ "role": "user", "content": 3 }]), "messages[0].content".to_owned()),
             (user(json!(3)), format!("{first}.type")),
-            (user(image.clone()), format!("{first}.type")),
+            (user(image), format!("{first}.type")),
             (user(json!({ "type": "document" })), format!("{first}.type")),
             (user(json!({ "type": "text" })), format!("{first}.text")),
             (user(json!({ "type": "tool_use", "id": "a", "name": "f" })), format!("{first}.type")),
             (user(json!({ "type": "tool_result" })), format!("{first}.tool_use_id")),
             (
-                user(json!({ "type": "tool_result", "tool_use_id": "a", "content": [image] })),
+                user(json!({ "type": "tool_result", "tool_use_id": "a", "content": [{ "type": "audio" }] })),
                 format!("{first}.content[0].type"),
+            ),
+            (
+                user(
+                    json!({ "type": "tool_result", "tool_use_id": "a", "content": [{ "type": "tool_reference" }] }),
+                ),
+                format!("{first}.content[0].tool_name"),
             ),
         ] {
             assert_eq!(of(messages.clone()), place, "{messages}");

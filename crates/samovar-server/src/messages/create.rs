@@ -72,7 +72,7 @@ pub(crate) const FIELDS: &[Field] = &[
     field("top_k", "Draw from so many of the likeliest tokens; 0 or -1 = all.").integer(),
     field(
         "tools",
-        "Functions that the model may call, at most 128: `{\"name\", \"description\", \"input_schema\", \"strict\"}`. Tools of other types than `custom` are passed over.",
+        "Functions that the model may call, at most 128: `{\"name\", \"description\", \"input_schema\", \"strict\"}`. Tools of other types than `custom` are passed over, and one with `defer_loading` until a result has a `tool_reference` to it.",
     ).list(),
     field(
         "tool_choice",
@@ -153,6 +153,7 @@ impl Create {
     pub(super) fn check_unanswered(self) -> Result<Generate, Refusal> {
         let max_tokens = params::whole("max_tokens", self.max_tokens, &TOKENS)?
             .ok_or_else(|| Refusal::invalid("max_tokens", "`max_tokens` is missing"))?;
+        let referenced = content::referenced_tools(self.messages.as_deref().unwrap_or_default());
         let messages = content::of(self.system.as_ref(), self.messages)?;
         let mut generate = Generate::new(Input::Chat(messages));
         generate.max_tokens = Some(max_tokens);
@@ -165,7 +166,7 @@ impl Create {
         generate.sampling_defaults =
             Sampling { temperature: TEMPERATURE, top_p: TOP_P, ..Sampling::default() };
         generate.stop = params::stop(self.stop_sequences).map_err(of_stop_sequences)?;
-        generate.tools = tools::of(self.tools)?;
+        generate.tools = tools::of(self.tools, &referenced)?;
         let (tool_choice, parallel_tool_calls) = tools::choice(self.tool_choice)?;
         generate.tool_choice = tool_choice;
         generate.parallel_tool_calls = parallel_tool_calls;

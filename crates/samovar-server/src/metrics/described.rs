@@ -163,10 +163,15 @@ families! {
     STORE_PACKED_OPENED: Counter, "store_packed_opened", [],
         "Times that a packed file was there when it was wanted";
     STORE_PACKED_DAMAGED: Counter, "store_packed_damaged", [], "Packed files found damaged and removed";
+    STORE_PREPARED_MADE: Counter, "store_prepared_made", [], "Published models converted for the engine";
+    STORE_PREPARED_DAMAGED: Counter, "store_prepared_damaged", [],
+        "Prepared models found damaged and removed";
     STORE_ARTIFACTS: Gauge, "store_artifacts", [], "Artifacts on the disk";
     STORE_BYTES: Gauge, "store_bytes", [], "Bytes of artifacts on the disk";
     STORE_PACKED: Gauge, "store_packed", [], "Packed files on the disk";
     STORE_PACKED_BYTES: Gauge, "store_packed_bytes", [], "Bytes that they take";
+    STORE_PREPARED: Gauge, "store_prepared", [], "Prepared models on the disk";
+    STORE_PREPARED_BYTES: Gauge, "store_prepared_bytes", [], "Bytes that they take";
     PREFIXES_SAVED: Counter, "prefixes_saved", [], "Prompts whose state was saved to the disk";
     PREFIXES_RESTORED: Counter, "prefixes_restored", [], "Times that saved state was taken in again";
     PREFIX_TOKENS_RESTORED: Counter, "prefix_tokens_restored", [], "Prompt tokens not computed for it";

@@ -26,6 +26,8 @@ impl Collector for Store {
             (described::PREFIXES_DAMAGED, store.prefixes_damaged),
             (described::STORE_PACKED_OPENED, store.packed_opened),
             (described::STORE_PACKED_DAMAGED, store.packed_damaged),
+            (described::STORE_PREPARED_MADE, store.prepared_made),
+            (described::STORE_PREPARED_DAMAGED, store.prepared_damaged),
             (described::SOURCE_FETCHES, store.fetched_artifacts),
             (described::SOURCE_FETCH_FAILURES, store.fetch_failures),
             (described::SOURCE_FETCHED_BYTES, store.fetched_bytes),
@@ -37,6 +39,8 @@ impl Collector for Store {
             (described::STORE_BYTES, store.bytes),
             (described::STORE_PACKED, store.packed),
             (described::STORE_PACKED_BYTES, store.packed_bytes),
+            (described::STORE_PREPARED, store.prepared),
+            (described::STORE_PREPARED_BYTES, store.prepared_bytes),
             (described::PREFIXES, store.prefixes),
             (described::PREFIX_BYTES, store.prefix_bytes),
         ] {

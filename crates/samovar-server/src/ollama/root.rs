@@ -10,10 +10,8 @@ const VERSION: &str = "0.30.0";
 /// Ours.
 const OWN_VERSION: HeaderName = HeaderName::from_static("x-samovar-version");
 
-/// `HEAD /`, `GET /`.
-pub(crate) async fn running() -> &'static str {
-    "Ollama is running"
-}
+/// What `/` says to programs.
+pub(crate) const RUNNING: &str = "Ollama is running";
 
 /// `GET /api/version`.
 pub(crate) async fn version() -> Response {

@@ -47,7 +47,7 @@ where
     let (lines, sent) = mpsc::channel(LINES);
     // The stream ends with this task, also where the work's watch lives on.
     let work = work(Teller(Some(lines.downgrade())));
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let abandoned = lines.clone();
         tokio::select! {
             () = abandoned.closed() => {}
@@ -72,7 +72,9 @@ pub(super) fn status(status: &str) -> Value {
 /// model.
 fn line(progress: &Progress, digest: &Digest) -> Value {
     match progress {
-        Progress::Resolving | Progress::Unanswered { .. } => status("pulling manifest"),
+        Progress::Resolving | Progress::Unanswered { .. } | Progress::Chosen { .. } => {
+            status("pulling manifest")
+        }
         Progress::Nearby { .. } => status("taking the model from another program"),
         Progress::Fetching(Transfer { done_bytes, total_bytes, .. }) => {
             let digest = digest.to_string();

@@ -17,8 +17,10 @@ pub enum Answers {
     Lines,
     /// Server-sent events.
     Events,
-    /// Plain text.
-    Text,
+    /// A page for browsers; a JSON value or plain text for programs.
+    Page,
+    /// A file of that page.
+    PageFile,
     /// Metrics in the `OpenMetrics` format.
     Metrics,
 }
@@ -32,7 +34,8 @@ impl Answers {
             Self::JsonOrLines => &["application/json", "application/x-ndjson"],
             Self::Lines => &["application/x-ndjson"],
             Self::Events => &["text/event-stream"],
-            Self::Text => &["text/plain"],
+            Self::Page => &["text/html", "application/json", "text/plain"],
+            Self::PageFile => &["text/javascript", "text/css", "image/svg+xml"],
             Self::Metrics => &["application/openmetrics-text"],
         }
     }

@@ -60,7 +60,7 @@ impl Conversation {
             }
             "function_call_output" => {
                 let id = text(item, "call_id", place)?;
-                let output = texts(item.get("output"), &format!("{place}.output"))?;
+                let output = output_text(item.get("output"), &format!("{place}.output"))?;
                 self.of_others(Message::tool(id, output));
             }
             "item_reference" => {
@@ -142,6 +142,21 @@ fn texts(content: Option<&Value>, param: &str) -> Result<String, Refusal> {
     }
 }
 
+/// What a tool returned, as a text. An image or a file in it becomes a sentence: every later request has it again, and refusing one
+/// would refuse them all.
+fn output_text(output: Option<&Value>, param: &str) -> Result<String, Refusal> {
+    let Some(Value::Array(parts)) = output else { return texts(output, param) };
+    let text_of = |(at, part): (usize, &Value)| {
+        let place = format!("{param}[{at}]");
+        match text(part, "type", &place)? {
+            "input_image" => Ok("[image: this model reads text alone]".to_owned()),
+            "input_file" => Ok("[file: this model reads text alone]".to_owned()),
+            _ => part_text(part, &place).map(str::to_owned),
+        }
+    };
+    Ok(parts.iter().enumerate().map(text_of).collect::<Result<Vec<_>, Refusal>>()?.join("\n"))
+}
+
 fn part_text<'a>(part: &'a Value, place: &str) -> Result<&'a str, Refusal> {
     match text(part, "type", place)? {
         "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text" => {
@@ -197,7 +212,9 @@ mod tests {
             call("a"),
             call("b"),
             { "type": "function_call_output", "call_id": "a", "output": "1" },
-            { "type": "function_call_output", "call_id": "b", "output": [{ "type": "input_text", "text": "2" }] },
+            { "type": "function_call_output", "call_id": "b", "output": [
+                { "type": "input_text", "text": "2" }, { "type": "input_image", "image_url": "data:" }, { "type": "input_file" },
+            ] },
             { "type": "reasoning", "summary": [{ "type": "summary_text", "text": "hm" }] },
             { "type": "reasoning", "summary": [], "encrypted_content": "x" },
             { "type": "reasoning", "summary": [], "content": [{ "type": "reasoning_text", "text": "yes" }] },
@@ -213,7 +230,10 @@ mod tests {
             Message::user("a\nb"),
             Message::assistant("I look.").thinking("so").tool_calls([call("a"), call("b")]),
             Message::tool("a", "1"),
-            Message::tool("b", "2"),
+            Message::tool(
+                "b",
+                "2\n[image: this model reads text alone]\n[file: this model reads text alone]",
+            ),
             Message::assistant("").thinking("hm\nyes").tool_calls([call("c")]),
             Message::tool("c", "3"),
             Message::assistant("Done."),

@@ -102,7 +102,8 @@ const WAITS: &str = "`waiting`: what the request waits for: a fetch, a place in 
 const CANCEL: &[Field] = &[field("id", "The id of the request, of this connection.")];
 
 /// Every method.
-pub(super) const METHODS: &[Method] = &[
+// Not a constant: each module that reads one compiles the methods that it names again.
+pub(super) static METHODS: &[Method] = &[
     Method::new(
         "cache_model",
         "Fetches a model to the disk, unless it is there. A fetch that is cancelled is taken up again by the next one.",

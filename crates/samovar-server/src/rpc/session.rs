@@ -201,9 +201,9 @@ impl Session {
     pub(super) fn refuse(&mut self, fault: &Fault) {
         let answer = Bytes::from(wire::error(&Id::NULL, fault));
         let queue = self.queue.clone();
-        self.tasks.spawn(async move {
+        self.tasks.spawn(crate::task::erased(async move {
             queue.send(answer).await.ok();
-        });
+        }));
     }
 
     /// Takes a message in: its calls begin in their order.
@@ -224,7 +224,7 @@ impl Session {
         match message {
             Message::One(value) => {
                 let said = self.begin(value, &held);
-                self.tasks.spawn(async move {
+                self.tasks.spawn(crate::task::erased(async move {
                     let Said { answer, place } = said.await;
                     let Some(answer) = answer else { return };
                     if let Ok(room) = queue.reserve().await {
@@ -232,12 +232,12 @@ impl Session {
                         drop(place);
                         room.send(answer);
                     }
-                });
+                }));
             }
             Message::Batch(values) => {
                 let calls: Vec<_> = values.into_iter().map(|value| self.begin(value, &held)).collect();
                 let mut kept = BufferCharge::new(&self.app, &self.asker.client(None));
-                self.tasks.spawn(async move {
+                self.tasks.spawn(crate::task::erased(async move {
                     let said = join_all(calls).await;
                     let answers: Vec<Bytes> = said.iter().filter_map(|said| said.answer.clone()).collect();
                     if answers.is_empty() {
@@ -252,7 +252,7 @@ impl Session {
                         drop(said);
                         room.send(whole);
                     }
-                });
+                }));
             }
         }
     }

@@ -135,6 +135,7 @@ async fn requests_are_told_with_their_place_and_their_tokens() {
     listener.until("\"phase\":\"queued\",\"position\":1").await;
     fixture.engine.tokens_gate().admit(1);
     listener.until("\"completion_tokens\":1").await;
+    listener.until("\"first_token_ms\":").await;
     fixture.engine.tokens_gate().open();
     listener.until("\"gone\":{\"requests\":[").await;
     fixture.handle_quiet().await;
@@ -142,6 +143,7 @@ async fn requests_are_told_with_their_place_and_their_tokens() {
     fixture.handle.shut_down(Some(Duration::ZERO));
     let events = listener.ended().await;
     assert!(events.iter().any(|event| event.2.to_string().contains("\"client\":\"127.0.0.1\"")));
+    assert!(shown(&events)["daemon"]["first_token_ms_p50"].is_u64());
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ impl Fixture {
             listen: Some("127.0.0.1:0".parse().expect("address")),
             socket: Some(socket.clone()),
             drain: Duration::from_secs(60),
+            chats: Some(home.path().join("chats.sqlite3")),
             ..ServeConfig::default()
         };
         adjust(&mut config);

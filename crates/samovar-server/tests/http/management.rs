@@ -52,6 +52,20 @@ async fn a_model_is_fetched_with_progress_and_once() {
 }
 
 #[tokio::test]
+async fn a_model_is_judged_at_its_source_before_it_is_fetched() {
+    let fixture = Fixture::new().await;
+    let path = format!("/admin/outlook?model={}", source(&fixture));
+    let outlook = owner(&fixture, "GET", &path, &Value::Null).await.json();
+    let variant = &outlook["variants"][0];
+    assert_eq!((&variant["form"], &variant["verdict"]), (&json!("mapped"), &json!("fits_now")), "{outlook}");
+    assert!(variant["usual"]["bytes"].as_u64() > Some(0) && outlook["budget_bytes"].is_u64(), "{outlook}");
+    assert_eq!(disk(&fixture).await["artifacts"], 0, "nothing was fetched");
+    for wrong in ["/admin/outlook", "/admin/outlook?model=demo"] {
+        assert!(!refused(&owner(&fixture, "GET", wrong, &Value::Null).await, 400).message.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_fetch_goes_on_in_the_background() {
     let fixture = Fixture::new().await;
     let body = json!({ "model": source(&fixture), "background": true });

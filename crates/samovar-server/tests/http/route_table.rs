@@ -49,7 +49,7 @@ async fn a_wrong_method_is_told_the_right_ones() {
     for route in ROUTES {
         let same_path = ROUTES.iter().filter(|other| other.path == route.path);
         let methods: Vec<&str> = same_path.map(|other| other.method).collect();
-        for wrong in ["PUT", "PATCH"] {
+        for wrong in ["PUT", "PATCH"].into_iter().filter(|wrong| !methods.contains(wrong)) {
             let answer =
                 exchange(unix(&fixture.socket).await, request(wrong, &path_of(route), &[], "")).await;
             assert_eq!(answer.status, 405, "{wrong} {}: {}", route.path, answer.body);

@@ -1,6 +1,6 @@
 //! What an owner commands, and what comes of it.
 
-use samovar::PackedInfo;
+use samovar::{PackedInfo, PreparedInfo, Quantization};
 use samovar_core::{ErrorKind, Failure};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,29 @@ pub enum WarmEvent {
         took_ms: f64,
     },
     /// The model could not be made ready.
+    Failed(Failure),
+}
+
+/// Asks for a published model to be prepared now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrepareBody {
+    /// The model reference.
+    pub model: String,
+    /// The number format; absent = as the settings say, else as it was chosen last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
+}
+
+/// One line of a preparation's progress; the last is `done` or `failed`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrepareEvent {
+    /// The model is fetched, or prepared.
+    Waiting(WaitEvent),
+    /// What was prepared, or was there already.
+    Done(PreparedInfo),
+    /// The model could not be prepared.
     Failed(Failure),
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use samovar::store::Progress;
 use samovar::{
-    AnswerEvent, CacheStatus, Common, Constraint, Embedded, Generate, Input, Message, Origin, Request,
-    SamplingOptions, Summary, Tool, ToolChoice, Wait, Work,
+    AnswerEvent, CacheStatus, Common, Constraint, Embedded, Generate, Input, Message, Origin, Preparing,
+    Request, SamplingOptions, Summary, Tool, ToolChoice, Wait, Work,
 };
 use samovar_core::generation::{TokenLogprob, Usage};
 use samovar_core::units::KeepAlive;
@@ -212,6 +212,8 @@ impl TryFrom<Request> for GenerateBody {
 pub enum WaitEvent {
     /// The model is not on this machine yet.
     Fetching(Progress),
+    /// The model is converted from the form in which it was published.
+    Preparing(Preparing),
     /// A slot.
     Queued {
         /// Requests ahead, this one counted.
@@ -237,6 +239,7 @@ impl WaitEvent {
     pub fn of(wait: Wait) -> Option<Self> {
         Some(match wait {
             Wait::Fetching(progress) => Self::Fetching(progress),
+            Wait::Preparing(preparing) => Self::Preparing(preparing),
             Wait::Queued { position, estimate_ms } => Self::Queued { position, estimate_ms },
             Wait::Loading { fraction, instance, of } => Self::Loading { fraction, instance, of },
             Wait::Resuming => Self::Resuming,
@@ -249,6 +252,7 @@ impl From<WaitEvent> for Wait {
     fn from(wait: WaitEvent) -> Self {
         match wait {
             WaitEvent::Fetching(progress) => Self::Fetching(progress),
+            WaitEvent::Preparing(preparing) => Self::Preparing(preparing),
             WaitEvent::Queued { position, estimate_ms } => Self::Queued { position, estimate_ms },
             WaitEvent::Loading { fraction, instance, of } => Self::Loading { fraction, instance, of },
             WaitEvent::Resuming => Self::Resuming,

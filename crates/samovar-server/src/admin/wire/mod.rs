@@ -6,6 +6,7 @@
 //!   POST /admin/tokenize   TokenizeBody ──► Tokenized
 //!   POST /admin/detokenize DetokenizeBody ► Detokenized
 //!   POST /admin/warm       WarmBody     ──► one WarmEvent a line       (NDJSON)
+//!   POST /admin/prepare    PrepareBody  ──► one PrepareEvent a line    (NDJSON)
 //!   POST /admin/pack       PackBody     ──► one PackEvent a line       (NDJSON)
 //!   POST /admin/pin        PinBody      ──► {}
 //!   POST /admin/unload     UnloadBody   ──► Unloaded
@@ -24,6 +25,7 @@
 //!   GET  /admin/stats                   ──► DaemonStats
 //!   GET  /admin/models                  ──► ModelList
 //!   GET  /admin/why?model=NAME          ──► WhyAnswer
+//!   GET  /admin/outlook?model=NAME      ──► Outlook
 //!   GET  /admin/usage?by=…&since_ms=…   ──► UsageReport
 //! ```
 //!
@@ -37,8 +39,8 @@ mod facts;
 mod generate;
 
 pub use commands::{
-    KeysInForce, PackBody, PackEvent, PinBody, ShutdownAnswer, ShutdownBody, UnloadBody, Unloaded, WarmBody,
-    WarmEvent,
+    KeysInForce, PackBody, PackEvent, PinBody, PrepareBody, PrepareEvent, ShutdownAnswer, ShutdownBody,
+    UnloadBody, Unloaded, WarmBody, WarmEvent,
 };
 pub use disk::{
     CancelPullBody, ClearBody, ClearTier, Cleared, CollectBody, NotRemoved, PullBegun, PullBody, PullEvent,
