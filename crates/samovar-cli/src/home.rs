@@ -83,9 +83,14 @@ impl Home {
         self.state_dir.join("usage")
     }
 
-    /// What was typed into `chat`.
+    /// Where earlier versions kept what was typed into `chat`.
     pub(crate) fn history_file(&self) -> PathBuf {
         self.state_dir.join("chat-history")
+    }
+
+    /// The conversations.
+    pub(crate) fn chats_file(&self) -> PathBuf {
+        self.state_dir.join("chats.sqlite3")
     }
 }
 

@@ -25,6 +25,7 @@ mod report;
 mod settings;
 mod usage;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Once;
 
@@ -83,7 +84,10 @@ fn obey(arguments: Arguments, environment: &Environment, report: Report) -> Resu
     };
     let runtime = asynchronous(&arguments.verb)?;
     let context = command::Context { settings, watched, report, skew_note: Once::new() };
-    let ended = runtime.block_on(command::dispatch(context, arguments));
+    // Without its type: the compiler copies the code of every verb for each of tokio's schedulers otherwise.
+    let verb: Pin<Box<dyn Future<Output = Result<(), Ended>>>> =
+        Box::pin(command::dispatch(context, arguments));
+    let ended = runtime.block_on(verb);
     // A thread may still wait for standard input; the process ends without it.
     runtime.shutdown_background();
     ended

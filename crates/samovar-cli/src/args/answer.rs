@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use samovar_core::Quantization;
 use samovar_core::units::{KeepAlive, TimeSpan};
 
-use super::{count, tokens, whole};
+use super::{KeptChat, count, quantization, tokens, whole};
 use crate::settings::keys::CONTEXT_MAX;
 
 /// How much the model thinks; shared by `run` and `chat`.
@@ -128,6 +129,9 @@ pub(crate) struct Run {
     /// Tokens of context for this answer; a loaded model that has less grows
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = context)]
     pub(crate) context: Option<u32>,
+    /// First convert a model published in safetensors to this number format, such as `Q4_K_M`
+    #[arg(long, value_name = "FORMAT", value_parser = quantization, conflicts_with = "no_daemon")]
+    pub(crate) quantize: Option<Quantization>,
     #[command(flatten)]
     pub(crate) form: Form,
     #[command(flatten)]
@@ -140,6 +144,8 @@ pub(crate) struct Chat {
     /// The model: a name, a path such as ./model.gguf, or `org/name:Q4_K_M`
     #[arg(value_name = "MODEL", value_hint = clap::ValueHint::FilePath)]
     pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) kept: KeptChat,
     #[command(flatten)]
     pub(crate) generation: Generation,
 }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod embed;
+mod history;
 mod key;
 mod moving;
 mod plan;
@@ -11,10 +12,12 @@ mod usage;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use samovar_core::Quantization;
 use samovar_core::units::TimeSpan;
 
 pub(crate) use answer::{Chat, Form, Generation, Run};
 pub(crate) use embed::{Embed, InputForm, Rerank, TextSource, Tokenize, VectorForm, WorkTerms};
+pub(crate) use history::{ExportForm, History, KeptChat};
 pub(crate) use key::{AddKey, Key, KeyAction};
 pub(crate) use moving::{Link, Migrate};
 pub(crate) use plan::Plan;
@@ -70,6 +73,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Talk with a model
     Chat(Chat),
+    /// List, search, show, export and delete conversations
+    History(History),
     /// Turn texts into vectors
     Embed(Embed),
     /// Sort documents by how well they answer a query
@@ -83,7 +88,7 @@ pub(crate) enum Verb {
     /// List models: built in, configured, on disk
     #[command(visible_alias = "ls")]
     List,
-    /// Show one model in detail: files, digests, use
+    /// Show one model in detail; of one that is not here, what fits
     Show(Named),
     /// Remove models from the disk
     Rm(Rm),
@@ -105,8 +110,12 @@ pub(crate) enum Verb {
     Import(Import),
     /// Show the models that the daemon holds in memory
     Ps,
+    /// Watch memory, models, requests and decisions as they change
+    Top(Top),
     /// Load models now, so that the next request does not wait
     Warm(Warm),
+    /// Convert models published in safetensors now, so that later loads map them
+    Prepare(Prepare),
     /// Pack models' weights for this CPU now, and measure which layout is fastest
     Pack(Pack),
     /// Unload models; the daemon keeps running
@@ -197,6 +206,17 @@ pub(crate) struct Named {
     pub(crate) model: String,
 }
 
+/// Arguments of `top`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Keys: arrows or j and k select a model, w warms it, u unloads it, p pins it or lets it go, y shows why the pool
+did what it did; ? lists all keys, q quits. In a pipe, the table is printed once.")]
+pub(crate) struct Top {
+    /// Print the table once, also on a terminal
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
 /// Arguments of `warm`.
 #[derive(Args, Debug)]
 pub(crate) struct Warm {
@@ -206,6 +226,22 @@ pub(crate) struct Warm {
     /// Also pin them, so that they are not unloaded
     #[arg(long)]
     pub(crate) pin: bool,
+}
+
+/// Arguments of `prepare`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+  samovar prepare org/name                     16-bit floats, or as chosen last
+  samovar prepare org/name --quantize Q4_K_M   a third of the size; the model's own from then on
+  samovar prepare ./folder                     a folder with config.json and *.safetensors
+The first request for such a model prepares it, too.")]
+pub(crate) struct Prepare {
+    /// Names, folders such as ./model, or `org/name`
+    #[arg(value_name = "MODEL", required = true, value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) models: Vec<String>,
+    /// Number format of the weights: `none`, `F16`, `Q8_0`, `Q6_K`, `Q5_K_M` or `Q4_K_M`; `none` = as published
+    #[arg(long, value_name = "FORMAT", value_parser = quantization)]
+    pub(crate) quantize: Option<Quantization>,
 }
 
 /// Arguments of `pack`.
@@ -302,6 +338,11 @@ impl Arguments {
         }
         Flags { home: self.global.home.clone(), config: self.global.config.clone(), values }
     }
+}
+
+fn quantization(text: &str) -> Result<Quantization, String> {
+    let names = || Quantization::ALL.map(Quantization::as_str).join(", ");
+    Quantization::named(text).ok_or_else(|| format!("write one of {}", names()))
 }
 
 fn whole(text: &str, least: u32, most: u32) -> Result<u32, String> {

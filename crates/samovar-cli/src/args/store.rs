@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use samovar_core::Quantization;
+
+use super::quantization;
 
 /// Arguments of `pull`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-  samovar pull org/name                     the default quantization: Q4_K_M, else Q8_0
+  samovar pull org/name                     the largest quantization that fits here; `samovar show` lists them
   samovar pull org/name:Q6_K org/other      several at once
   samovar pull hf://org/name@v1.0:Q4_K_M    a branch, tag or commit
   samovar pull https://host/x.gguf#sha256=… another place; also s3://, gs://, az://, file://, ollama://
@@ -16,6 +19,9 @@ pub(crate) struct Pull {
     /// What to fetch: `org/name:Q4_K_M`, another place, or a configured name
     #[arg(value_name = "MODEL", required = true)]
     pub(crate) models: Vec<String>,
+    /// Also convert models published in safetensors to this number format, such as `Q4_K_M`
+    #[arg(long, value_name = "FORMAT", value_parser = quantization)]
+    pub(crate) quantize: Option<Quantization>,
     /// Print nothing but errors
     #[arg(long, short = 'q', conflicts_with = "json")]
     pub(crate) quiet: bool,
@@ -25,7 +31,7 @@ pub(crate) struct Pull {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Rm {
-    /// Models as `samovar list` shows them
+    /// Models as `samovar list` shows them; of a folder, what was prepared of it
     #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
     /// Every fetched model; your own files, and files of other programs, are kept

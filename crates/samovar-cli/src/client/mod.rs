@@ -2,12 +2,15 @@
 //!
 //! ```text
 //!   Client ── connect ──► Connection ── ask ─────► one JSON object
-//!     │                       └──────── stream ──► Lines, one JSON object each; drop = hang up = cancel
+//!     │                       ├──────── stream ──► Lines, one JSON object each; drop = hang up = cancel
+//!     │                       └──────── events ──► DaemonEvents: a snapshot, then what changes
 //!     └── no daemon: `None`, so that callers decide whether to start one
 //! ```
 //!
 //! Never starts a daemon and never prints.
 
+mod daemon_backend;
+mod events;
 mod figures;
 mod lines;
 
@@ -17,20 +20,23 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use samovar::Changes;
 use samovar_core::{ErrorKind, Failure};
 use samovar_server::admin::wire::{
     DetokenizeBody, Detokenized, EmbedBody, GenerateBody, GenerateEvent, GroupBy, KeysInForce, ModelList,
-    PackBody, PackEvent, PinBody, ShutdownAnswer, ShutdownBody, TokenizeBody, Tokenized, UnloadBody,
-    Unloaded, UsageReport, WarmBody, WarmEvent,
+    PackBody, PackEvent, PinBody, PrepareBody, PrepareEvent, ShutdownAnswer, ShutdownBody, TokenizeBody,
+    Tokenized, UnloadBody, Unloaded, UsageReport, WarmBody, WarmEvent,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+pub(crate) use daemon_backend::DaemonBackend;
+pub(crate) use events::{DaemonEvent, DaemonEvents};
 pub(crate) use figures::{
     DecisionLine, Figures, LifetimeFigures, ModelFigures, StoreFigures, StoredFigures, TierFigures, Tiers,
 };
@@ -155,8 +161,23 @@ impl Connection {
         self.stream("/admin/warm", body).await
     }
 
+    pub(crate) async fn prepare(self, body: &PrepareBody) -> Result<Lines<PrepareEvent>, Failure> {
+        self.stream("/admin/prepare", body).await
+    }
+
     pub(crate) async fn pack(self, body: &PackBody) -> Result<Lines<PackEvent>, Failure> {
         self.stream("/admin/pack", body).await
+    }
+
+    /// What happens in the daemon, after the event with this id where the daemon still has what came after it; a snapshot first
+    /// where it has not.
+    pub(crate) async fn events(mut self, last_id: Option<&str>) -> Result<DaemonEvents, Failure> {
+        let mut request = request(Method::GET, "/admin/events", Bytes::new());
+        if let Some(id) = last_id.and_then(|id| HeaderValue::from_str(id).ok()) {
+            request.headers_mut().insert("last-event-id", id);
+        }
+        let response = self.requests.send_request(request).await.map_err(|error| lost(&error.to_string()))?;
+        Ok(DaemonEvents::new(accepted(response).await?.into_body(), self.requests))
     }
 
     /// Whether the daemon takes requests; false when it is leaving.

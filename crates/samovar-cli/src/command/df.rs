@@ -46,6 +46,11 @@ fn rows(usage: &DiskUse) -> Vec<(&'static str, u64, String)> {
         count => format!("{count} files of packed weights"),
     };
     let packed = format!("{packed}, for faster loads; made again if removed");
+    let prepared = match usage.prepared {
+        1 => "1 model converted from safetensors".to_owned(),
+        count => format!("{count} models converted from safetensors"),
+    };
+    let prepared = format!("{prepared}; converted again if removed");
     let some = [
         ("shared", usage.shared_bytes, "models shared with another program; removing them frees nothing"),
         ("elsewhere", usage.referenced_bytes, "models used in place, in another program's folder"),
@@ -54,6 +59,7 @@ fn rows(usage: &DiskUse) -> Vec<(&'static str, u64, String)> {
         ("unfinished", usage.partial_bytes, "unfinished downloads; `samovar pull` resumes them"),
         ("promised", usage.promised_bytes, "space that running downloads still need"),
         ("prompts", usage.prefix_bytes, &prompts),
+        ("prepared", usage.prepared_bytes, &prepared),
         ("packed", usage.packed_bytes, &packed),
         ("orphans", usage.orphan_bytes, "files that no model needs; `samovar gc` collects them"),
         ("damaged", usage.quarantine_bytes, "set aside; `samovar gc` collects them"),

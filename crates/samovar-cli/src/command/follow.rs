@@ -50,7 +50,9 @@ pub(super) async fn follow<T>(
 fn sentence(step: &Progress) -> String {
     let size = |bytes: u64| ByteSize::from_bytes(bytes).to_string();
     let (verb, transfer) = match step {
-        Progress::Resolving | Progress::Nearby { .. } => return "Looking".to_owned(),
+        Progress::Resolving | Progress::Nearby { .. } | Progress::Chosen { .. } => {
+            return "Looking".to_owned();
+        }
         Progress::Unanswered { reason } => return format!("The source does not answer: {reason}"),
         Progress::Fetching(transfer) => ("Fetching", transfer),
         Progress::Verifying(transfer) => ("Reading", transfer),

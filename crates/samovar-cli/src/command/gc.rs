@@ -68,6 +68,7 @@ fn leftovers(collected: &Collected) -> Vec<String> {
                 LeftoverKind::Quarantine => ("damaged file", "damaged files"),
                 LeftoverKind::Prefix => ("saved prompt", "saved prompts"),
                 LeftoverKind::Packed => ("packed copy of a model", "packed copies of models"),
+                LeftoverKind::Prepared => ("prepared model", "prepared models"),
             };
             let what = if swept.count == 1 { one } else { many };
             format!("{} {what}: {}", swept.count, ByteSize::from_bytes(swept.bytes))

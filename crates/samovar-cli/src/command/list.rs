@@ -1,9 +1,10 @@
 //! `samovar list`: what requests may name: built in, configured, on disk. Works without a daemon, and reads
 //! no model: what the store has is told by its index. Puts nothing into the store.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use samovar::store::{Artifact, KeyDigest};
+use samovar::store::{Artifact, Error, KeyDigest};
 use samovar::{Builder, ModelInfo, Origin, Runtime};
 use samovar_core::units::ByteSize;
 use samovar_core::{Failure, ModelRef};
@@ -32,11 +33,13 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
     // Told only where there is something to tell.
     let has_packed = listing.models.iter().any(|model| model.packed_bytes > 0);
     let mut heads = vec![("NAME", Align::Left), ("FORMAT", Align::Left), ("SIZE", Align::Right)];
+    let has_prepared = listing.models.iter().any(|model| model.prepared_bytes > 0);
+    heads.extend(has_prepared.then_some(("PREPARED", Align::Right)));
     heads.extend(has_packed.then_some(("PACKED", Align::Right)));
     heads.extend([("USED", Align::Left), ("PINNED", Align::Left), ("FROM", Align::Left)]);
     let mut columns = Columns::new(&heads);
     for model in &listing.models {
-        let packed = match model.packed_bytes {
+        let besides = |bytes: u64| match bytes {
             0 => String::new(),
             bytes => ByteSize::from_bytes(bytes).to_string(),
         };
@@ -45,7 +48,8 @@ pub(super) async fn execute(context: &Context) -> Result<(), Ended> {
             model.format.clone().unwrap_or_else(|| "-".to_owned()),
             model.size_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize::from_bytes(bytes).to_string()),
         ];
-        cells.extend(has_packed.then_some(packed));
+        cells.extend(has_prepared.then(|| besides(model.prepared_bytes)));
+        cells.extend(has_packed.then(|| besides(model.packed_bytes)));
         cells.extend([
             used(model.last_used_ms),
             if model.is_pinned { "yes".to_owned() } else { String::new() },
@@ -76,6 +80,8 @@ struct Row {
     size_bytes: Option<u64>,
     /// What its weights take besides, as this machine computes with them.
     packed_bytes: u64,
+    /// What was converted of it takes besides, in all number formats.
+    prepared_bytes: u64,
     /// Last use, in milliseconds since 1970, over all processes; `None` where uses are not counted.
     last_used_ms: Option<u64>,
     is_pinned: bool,
@@ -124,10 +130,13 @@ async fn listing(context: &Context) -> Result<Listing, Failure> {
     let is_fetched = |artifact: &&Artifact| artifact.key.source.as_str() != BUILT_IN;
     listing.models.extend(artifacts.iter().filter(is_fetched).map(stored_row));
     listing.models.extend(files_of_daemon(context, &listing.models).await?);
-    let packed = stored::blocking(move || store.packed().list()).await?;
+    let (packed, prepared) =
+        stored::blocking(move || Ok::<_, Error>((store.packed().list()?, store.prepared().list()?))).await?;
     for row in &mut listing.models {
         let of_it = packed.iter().filter(|file| file.parent.is_some() && file.parent == row.key);
         row.packed_bytes = of_it.map(|file| file.bytes).sum();
+        let of_it = prepared.iter().filter(|file| file.parent.is_some() && file.parent == row.key);
+        row.prepared_bytes = of_it.map(|file| file.bytes).sum();
     }
     Ok(listing)
 }
@@ -146,6 +155,7 @@ async fn alias_row(
             format: None,
             size_bytes: None,
             packed_bytes: 0,
+            prepared_bytes: 0,
             last_used_ms: None,
             is_pinned: false,
             is_here: false,
@@ -167,10 +177,33 @@ async fn alias_row(
     if *source == ModelRef::Demo && artifacts.iter().all(|artifact| artifact.reference != DEMO) {
         return Ok(built_in_row(name, Kind::Config));
     }
-    let info = here.model(name, Origin::Owner).await?;
+    let info = match here.model(name, Origin::Owner).await {
+        Ok(info) => info,
+        Err(failure) => match source {
+            ModelRef::File(folder) if folder.is_dir() => return Ok(unprepared_row(name, folder)),
+            _ => return Err(failure),
+        },
+    };
     let from =
         if *source == ModelRef::Demo { BUILT_IN.replace('-', " ") } else { info.path.display().to_string() };
     Ok(file_row(&info, Kind::Config, &from))
+}
+
+/// A folder with a published model, which its first use prepares.
+fn unprepared_row(name: &str, folder: &Path) -> Row {
+    Row {
+        name: name.to_owned(),
+        kind: Kind::Config,
+        format: Some("safetensors".to_owned()),
+        size_bytes: None,
+        packed_bytes: 0,
+        prepared_bytes: 0,
+        last_used_ms: None,
+        is_pinned: false,
+        is_here: true,
+        from: format!("{}, not prepared yet", folder.display()),
+        key: None,
+    }
 }
 
 fn stored_row(artifact: &Artifact) -> Row {
@@ -180,6 +213,7 @@ fn stored_row(artifact: &Artifact) -> Row {
         format: Some(format(artifact)),
         size_bytes: Some(artifact.bytes()),
         packed_bytes: 0,
+        prepared_bytes: 0,
         last_used_ms: None,
         is_pinned: false,
         is_here: true,
@@ -198,6 +232,7 @@ fn built_in_row(name: &str, kind: Kind) -> Row {
         format: Some(model.quantization.clone()),
         size_bytes: Some(model.file_bytes),
         packed_bytes: 0,
+        prepared_bytes: 0,
         last_used_ms: None,
         is_pinned: false,
         is_here: true,
@@ -213,6 +248,7 @@ fn file_row(info: &ModelInfo, kind: Kind, from: &str) -> Row {
         format: Some(info.quantization.clone()),
         size_bytes: Some(info.size_bytes),
         packed_bytes: 0,
+        prepared_bytes: 0,
         last_used_ms: None,
         is_pinned: false,
         is_here: true,

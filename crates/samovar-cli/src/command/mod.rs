@@ -13,14 +13,17 @@ mod embed;
 mod export;
 mod follow;
 mod gc;
+mod history;
 mod import;
 mod key;
 mod link;
 mod list;
 mod migrate;
+mod outlook;
 mod pack;
 mod pin;
 mod plan;
+mod prepare;
 mod probe;
 mod ps;
 mod pull;
@@ -37,6 +40,7 @@ mod stop;
 mod stored;
 mod texts;
 mod tokenize;
+mod top;
 mod usage;
 mod vectors;
 mod verify;
@@ -140,6 +144,7 @@ pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(
     match arguments.verb {
         Verb::Run(run) => run::execute(context, run).await,
         Verb::Chat(chat) => chat::execute(context, chat).await,
+        Verb::History(asked) => history::execute(context, &asked),
         Verb::Embed(embed) => embed::execute(context, embed).await,
         Verb::Rerank(rerank) => rerank::execute(context, rerank).await,
         Verb::Tokenize(tokenize) => tokenize::execute(context, tokenize).await,
@@ -157,9 +162,11 @@ pub(crate) async fn dispatch(context: Context, arguments: Arguments) -> Result<(
         Verb::Export(export) => export::execute(context, export).await,
         Verb::Import(import) => import::execute(context, import).await,
         Verb::Ps => ps::execute(context).await,
+        Verb::Top(top) => top::execute(context, &top).await,
         Verb::Warm(warm) => warm::execute(context, warm).await,
         Verb::Stop(stop) => stop::execute(context, stop).await,
         Verb::Shutdown(shutdown) => shutdown::execute(context, &shutdown).await,
+        Verb::Prepare(prepare) => prepare::execute(context, prepare).await,
         Verb::Pack(pack) => pack::execute(context, pack).await,
         Verb::Pin(named) => pin::execute(context, &named.model, true).await,
         Verb::Unpin(named) => pin::execute(context, &named.model, false).await,

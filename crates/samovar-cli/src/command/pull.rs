@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use samovar::store::{AdoptedArtifact, Progress, Pulled, Store, Watch};
+use samovar::{Builder, Runtime};
 use samovar_core::model::ArtifactRef;
 use samovar_core::units::ByteSize;
 use samovar_core::{ErrorKind, Failure};
@@ -12,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Context, answer, stored};
+use super::{Context, answer, backend, prepare, stored};
 use crate::args::Pull;
 use crate::ended::Ended;
 use crate::report::Downloads;
@@ -28,11 +29,13 @@ pub(super) async fn execute(context: &Context, arguments: Pull) -> Result<(), En
         return Ok(());
     }
     let mut stop = signal(SignalKind::interrupt()).map_err(|error| deaf(&error))?;
-    let store = context.store().await?;
+    // It knows what fits this machine, where a name leaves the quantization open.
+    let runtime = Builder::settings(context.settings.runtime.clone()).build()?;
+    let store = runtime.store().await?;
     let names = wanted.iter().map(|wanted| wanted.name.clone());
     let mut downloads = context.report.downloads(names, arguments.quiet);
     let (sender, mut steps) = mpsc::channel(STEPS);
-    let mut pulls = start(&store, &wanted, &sender);
+    let mut pulls = start(&runtime, &store, &wanted, arguments.quantize.is_none(), &sender);
     drop(sender);
     let mut failed: Option<Failure> = None;
     loop {
@@ -67,10 +70,25 @@ pub(super) async fn execute(context: &Context, arguments: Pull) -> Result<(), En
     }
     drop(downloads);
     match failed {
-        None => Ok(()),
+        None => prepare_all(context, &wanted, &arguments).await,
         Some(failure) if wanted.len() == 1 => Err(failure.into()),
         Some(failure) => Err(Ended::Shown(failure.kind)),
     }
+}
+
+/// Converts what was fetched, where a number format was asked for.
+async fn prepare_all(context: &Context, wanted: &[Wanted], arguments: &Pull) -> Result<(), Ended> {
+    let Some(quantization) = arguments.quantize else { return Ok(()) };
+    for Wanted { name, .. } in wanted {
+        let model = backend::portable(name, &context.settings)?;
+        let info = prepare::prepare(context, &model, Some(quantization)).await?;
+        if context.report.is_json() {
+            context.report.event(&json!({ "event": "prepared", "model": name, "prepared": info }))?;
+        } else if !arguments.quiet {
+            context.report.line(&prepare::sentence(name, &info))?;
+        }
+    }
+    Ok(())
 }
 
 /// One model to fetch.
@@ -114,12 +132,19 @@ fn wanted(context: &Context, arguments: &Pull) -> Result<Vec<Wanted>, Ended> {
     Ok(wanted)
 }
 
-fn start(store: &Store, wanted: &[Wanted], sender: &mpsc::Sender<(usize, Progress)>) -> JoinSet<Finished> {
+/// Where it `chooses`, a name that leaves the number format open gets one first.
+fn start(
+    runtime: &Runtime,
+    store: &Store,
+    wanted: &[Wanted],
+    chooses: bool,
+    sender: &mpsc::Sender<(usize, Progress)>,
+) -> JoinSet<Finished> {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut pulls = JoinSet::new();
     for (place, wanted) in wanted.iter().enumerate() {
         let (store, turns, sender) = (store.clone(), Arc::clone(&turns), sender.clone());
-        let reference = wanted.reference.clone();
+        let (runtime, name, reference) = (runtime.clone(), wanted.name.clone(), wanted.reference.clone());
         pulls.spawn(async move {
             let _turn = turns.acquire_owned().await;
             let began = Instant::now();
@@ -129,7 +154,14 @@ fn start(store: &Store, wanted: &[Wanted], sender: &mpsc::Sender<(usize, Progres
             });
             // What is wrong with what another program has does not prevent a fetch.
             let nearby = store.take_nearby(&reference, Some(Arc::clone(&watch))).await.ok().flatten();
-            let outcome = store.pull(&reference, Some(watch)).await.map_err(Failure::from);
+            let chosen = match &nearby {
+                None if chooses => runtime.choose(&name, Some(Arc::clone(&watch))).await,
+                _ => Ok(()),
+            };
+            let outcome = match chosen {
+                Ok(()) => store.pull(&reference, Some(watch)).await.map_err(Failure::from),
+                Err(failure) => Err(failure),
+            };
             Finished { place, nearby, outcome, took_ms: began.elapsed().as_secs_f64() * 1e3 }
         });
     }

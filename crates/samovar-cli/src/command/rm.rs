@@ -1,9 +1,12 @@
-//! `samovar rm`: removes models from the disk. A model in use stays, and is named.
+//! `samovar rm`: removes models from the disk. A model in use stays, and is named. Of a folder of the user it removes what was
+//! prepared of it, and nothing in the folder.
+
+use std::path::PathBuf;
 
 use samovar::store::{Artifact, Removed};
 use samovar::{Builder, Origin, Runtime};
 use samovar_core::units::ByteSize;
-use samovar_core::{ErrorKind, Failure};
+use samovar_core::{ErrorKind, Failure, ModelRef};
 use serde_json::json;
 
 use super::{Context, stored};
@@ -18,9 +21,15 @@ pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ende
     // All names are read before anything goes.
     let mut doomed: Vec<(String, Artifact)> = Vec::new();
     let mut names: Vec<&String> = created.iter().filter(|_| arguments.all).collect();
+    // `None` stands for all folders of which something was prepared.
+    let mut folders: Vec<(&str, Option<PathBuf>)> = Vec::new();
     for name in &arguments.models {
         if created.contains(name) {
             names.push(name);
+            continue;
+        }
+        if let Some(folder) = prepared_folder(context, &here, name).await? {
+            folders.push((name.as_str(), Some(folder)));
             continue;
         }
         let artifact = stored::one(&store, name, &context.settings).await?;
@@ -31,7 +40,14 @@ pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ende
     if arguments.all {
         let all = stored::list(&store).await?;
         doomed.extend(all.into_iter().map(|artifact| (artifact.reference.clone(), artifact)));
-        if doomed.is_empty() && names.is_empty() && !context.report.is_json() {
+        let prepared = stored::blocking({
+            let store = store.clone();
+            move || store.prepared().list()
+        });
+        if prepared.await?.iter().any(|file| file.parent.is_none()) {
+            folders.push(("folders", None));
+        }
+        if doomed.is_empty() && names.is_empty() && folders.is_empty() && !context.report.is_json() {
             context.report.line("no model is on the disk")?;
         }
     }
@@ -39,6 +55,21 @@ pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ende
     let mut failed: Option<Failure> = None;
     names.sort_unstable();
     names.dedup();
+    for (name, folder) in folders {
+        match here.remove_prepared(folder.as_deref()).await {
+            Ok(gone) => {
+                if !context.report.is_json() {
+                    let freed = ByteSize::from_bytes(gone.bytes);
+                    context.report.line(&format!("removed what was prepared of {name}: {freed} freed"))?;
+                }
+                removed.push(json!({ "model": name, "freed_bytes": gone.bytes }));
+            }
+            Err(failure) => {
+                context.report.failure(&failure);
+                failed = Some(failed.unwrap_or(failure));
+            }
+        }
+    }
     let may_take_bytes = arguments.all && !names.is_empty();
     for name in names {
         match here.delete(name, Origin::Owner).await {
@@ -86,6 +117,23 @@ pub(super) async fn execute(context: &Context, arguments: Rm) -> Result<(), Ende
         context.report.json(&removed)?;
     }
     failed.map_or(Ok(()), |failure| Err(Ended::Shown(failure.kind)))
+}
+
+/// The folder that a name means, if something was prepared of it. It need not be there any more.
+async fn prepared_folder(context: &Context, here: &Runtime, name: &str) -> Result<Option<PathBuf>, Failure> {
+    let ModelRef::File(path) = context.settings.meaning(name)? else { return Ok(None) };
+    if path.is_file() {
+        return Ok(None);
+    }
+    if here.prepared_of(&path).await?.count > 0 {
+        return Ok(Some(path));
+    }
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    Err(Failure::new(ErrorKind::NotFound, format!("nothing was prepared of {}", path.display()))
+        .with_param("model")
+        .with_hint("`samovar df` shows what takes space; the files of a folder are yours"))
 }
 
 /// Removes the name of an artifact whose bytes a loaded model of another name uses; gives that name as well. What is

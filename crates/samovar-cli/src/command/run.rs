@@ -9,7 +9,7 @@ use samovar_core::{ErrorKind, Failure, ModelRef};
 use super::Context;
 use super::answer::{self, AnswerReport, Shown};
 use super::backend::{self, Backend};
-use super::constraint;
+use super::{constraint, prepare};
 use crate::args::Run;
 use crate::ended::Ended;
 use crate::home;
@@ -24,6 +24,9 @@ pub(super) async fn execute(context: &Context, arguments: Run) -> Result<(), End
     let asked = read_words(&arguments, &context.settings, std::io::stdin().is_terminal())?;
     let model =
         backend::portable(&asked.model, &context.settings).map_err(|failure| asked.explain(failure))?;
+    if arguments.quantize.is_some() {
+        prepare::prepare(context, &model, arguments.quantize).await?;
+    }
     let constraint = constraint::read(&arguments.form, asked.reads_stdin())?;
     let prompt = asked.prompt()?;
     let request = if arguments.raw {

@@ -81,7 +81,7 @@ fn greet(context: &Context, addresses: &ListenAddresses, model: &str) -> Result<
     let Some(address) = addresses.listen else { return Ok(()) };
     let scheme = if context.settings.tls.is_some() { "https" } else { "http" };
     context.report.line(&format!(
-        "  {scheme:<6}  {scheme}://{address}      (the APIs of Anthropic, Ollama and llama-server)"
+        "  {scheme:<6}  {scheme}://{address}      (a page for browsers; the APIs of Anthropic, Ollama and llama-server)"
     ))?;
     context.report.line(&format!("          {scheme}://{address}/v1   (OpenAI's API)"))?;
     // Over the network a file goes by its short name.

@@ -1,7 +1,7 @@
 //! `samovar show`: one model in detail: what its header says, its files, its use, and where it is. Works
-//! without a daemon; of a model that is not here, the source is asked.
+//! without a daemon; a model that is not here is judged at its source.
 
-use samovar::store::{Artifact, FetchPlan, PrefixUse, Role};
+use samovar::store::{Artifact, DerivedFacts, Error, PrefixUse, Role};
 use samovar::{
     Alias, Builder, EmbedderInfo, Instances, ModelInfo, Origin, PackedInfo, TemplateOrigin, ToolSupport,
 };
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::answer::ms;
 use super::backend::portable;
 use super::list::{BUILT_IN, format, parameters, used};
-use super::{Context, pack, stored};
+use super::{Context, outlook, pack, stored};
 use crate::client::Figures;
 use crate::ended::Ended;
 use crate::report::{Align, Columns};
@@ -33,13 +33,8 @@ pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> 
         };
         return stored_model(context, &artifact, info.as_ref()).await;
     }
-    if let Ok(Some(source)) = stored::source(name, &context.settings) {
-        let store = context.store().await?;
-        let progress = context.report.progress();
-        progress.say("Asking the source");
-        let plan = store.plan(&source, None).await.map_err(Failure::from)?;
-        drop(progress);
-        return away(context, &plan);
+    if matches!(stored::source(name, &context.settings), Ok(Some(_))) {
+        return outlook::show(context, &reference).await;
     }
     let info = describe(context, &reference).await?;
     let packed = packed(context, &reference).await;
@@ -52,7 +47,8 @@ pub(super) async fn execute(context: &Context, name: &str) -> Result<(), Ended> 
     }
     let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
     columns.row(["name".to_owned(), info.name.clone()]);
-    columns.row(["file".to_owned(), info.path.display().to_string()]);
+    let (place, form) = if info.path.is_dir() { ("folder", ", converted") } else { ("file", "") };
+    columns.row([place.to_owned(), format!("{}{form}", info.path.display())]);
     header(&mut columns, &info, configured_context(context, name), embedder.as_ref());
     if let Some(packed) = &packed {
         layouts(&mut columns, packed);
@@ -190,10 +186,14 @@ async fn stored_model(context: &Context, artifact: &Artifact, info: Option<&Mode
         None => None,
     };
     let (store, key) = (context.store().await?, artifact.key_digest);
-    let prefixes = stored::blocking(move || store.prefixes_of(&key)).await?;
+    let (prefixes, mut prepared) =
+        stored::blocking(move || Ok::<_, Error>((store.prefixes_of(&key)?, store.prepared().list()?)))
+            .await?;
+    prepared.retain(|file| file.parent == Some(key));
     if context.report.is_json() {
         let mut object = as_json(artifact, info, is_loaded);
         object["prefixes"] = json!(prefixes);
+        object["prepared"] = json!(prepared);
         object["packed"] = json!(packed);
         object["embedder"] = json!(embedder);
         return context.report.json(&object);
@@ -214,6 +214,9 @@ async fn stored_model(context: &Context, artifact: &Artifact, info: Option<&Mode
     row("on disk", format!("{} in {files}{pinned}", ByteSize::from_bytes(artifact.bytes())));
     for (name, text) in uses(artifact) {
         row(name, text);
+    }
+    for file in &prepared {
+        row("prepared", prepared_as(file));
     }
     if let Some(text) = prompts(prefixes) {
         row("prompts", text);
@@ -306,6 +309,13 @@ fn uses(artifact: &Artifact) -> Vec<(&'static str, String)> {
     rows
 }
 
+/// A file that was converted of it. Its key ends with the number format, or says that it is an adapter.
+fn prepared_as(file: &DerivedFacts) -> String {
+    let quantization = file.key.rsplit(' ').next().unwrap_or_default();
+    let size = ByteSize::from_bytes(file.bytes);
+    format!("as {quantization}, {size}, used {}", used(Some(file.used_ms)))
+}
+
 /// What is kept so that prompts which begin alike need not be computed again.
 fn prompts(prefixes: PrefixUse) -> Option<String> {
     let PrefixUse { count, bytes } = prefixes;
@@ -332,7 +342,7 @@ fn files_table(artifact: &Artifact) -> Columns {
     columns
 }
 
-fn role(role: Role) -> &'static str {
+pub(super) fn role(role: Role) -> &'static str {
     match role {
         Role::Weights => "weights",
         Role::Projector => "projector",
@@ -341,36 +351,4 @@ fn role(role: Role) -> &'static str {
         Role::Config => "config",
         Role::Other => "other",
     }
-}
-
-/// A model that is not on this machine, as its source describes it.
-fn away(context: &Context, plan: &FetchPlan) -> Result<(), Ended> {
-    let listing = &plan.listing;
-    if context.report.is_json() {
-        let files: Vec<Value> = listing
-            .files
-            .iter()
-            .map(|file| json!({ "path": file.path, "role": file.role, "size": file.size }))
-            .collect();
-        return context.report.json(&json!({ "name": listing.reference, "tier": "l3", "key": listing.key,
-            "files": files, "size_bytes": plan.total_bytes, "missing_bytes": plan.missing_bytes }));
-    }
-    let size = |bytes: u64| ByteSize::from_bytes(bytes).to_string();
-    let mut columns = Columns::new(&[("", Align::Left), ("", Align::Left)]);
-    let mut row = |name: &str, text: String| columns.row([name.to_owned(), text]);
-    row("name", listing.reference.clone());
-    row("from", format!("{} {}, commit {}", listing.key.source, listing.key.model, listing.key.commit));
-    row("where", "at its source (L3), not on this machine".to_owned());
-    let here = plan.total_bytes.saturating_sub(plan.missing_bytes);
-    let rest = if here > 0 { format!(", {} of it already on disk", size(here)) } else { String::new() };
-    row("size", format!("{}{rest}", size(plan.total_bytes)));
-    row("fetch it", format!("samovar pull {}", listing.reference));
-    context.report.table(columns)?;
-    context.report.line("")?;
-    let mut files = Columns::new(&[("FILE", Align::Left), ("ROLE", Align::Left), ("SIZE", Align::Right)]);
-    for file in &listing.files {
-        let bytes = file.size.map_or_else(|| "?".to_owned(), size);
-        files.row([file.path.to_string(), role(file.role).to_owned(), bytes]);
-    }
-    context.report.table(files)
 }

@@ -43,6 +43,9 @@ fn show(context: &Context, verified: &Verified, is_repair: bool) -> Result<(), E
     if let Some(line) = packed(verified) {
         context.report.line(&line)?;
     }
+    if let Some(line) = prepared(verified) {
+        context.report.line(&line)?;
+    }
     let read =
         format!("read {} in {}", ByteSize::from_bytes(verified.bytes), counted(verified.blobs, "file"));
     if verified.is_sound() {
@@ -77,6 +80,16 @@ fn packed(verified: &Verified) -> Option<String> {
     };
     (verified.damaged_packed > 0)
         .then(|| format!("{} damaged and removed; made again if it pays", files(verified.damaged_packed)))
+}
+
+/// Prepared models that are no fault, since they can be prepared again.
+fn prepared(verified: &Verified) -> Option<String> {
+    let models = |count| {
+        if count == 1 { "1 prepared model was".to_owned() } else { format!("{count} prepared models were") }
+    };
+    (verified.damaged_prepared > 0).then(|| {
+        format!("{} damaged and removed; prepared again at first use", models(verified.damaged_prepared))
+    })
 }
 
 /// What is wrong, and what was set right, a line each.
@@ -120,5 +133,9 @@ mod tests {
             packed(&verified).is_some_and(|line| line.starts_with("2 packed copies of models were damaged"))
         );
         assert!(prefixes(&verified).is_some() && packed(&Verified::default()).is_none());
+        let verified = Verified { damaged_prepared: 1, ..Verified::default() };
+        assert!(
+            verified.is_sound() && prepared(&verified).is_some_and(|line| line.starts_with("1 prepared"))
+        );
     }
 }

@@ -214,6 +214,7 @@ fn serve_config(settings: &Settings, options: &ServeOptions) -> ServeConfig {
         client_header: settings.client_header.clone(),
         audit_log: settings.audit_log.clone(),
         usage_dir: settings.usage_dir.clone(),
+        chats: Some(settings.home.chats_file()),
         limits: settings.limits,
         drain: settings.grace,
         settings: None,
@@ -251,6 +252,10 @@ async fn preload(runtime: Runtime, model: String) {
                 Wait::Fetching(Progress::Fetching(transfer)) => {
                     let (done_bytes, total_bytes) = (transfer.done_bytes, transfer.total_bytes);
                     tracing::info!(model, done_bytes, total_bytes, "fetching");
+                }
+                Wait::Preparing(preparing) => {
+                    let percent = (preparing.fraction * 100.0) as u32;
+                    tracing::info!(model, percent, "preparing");
                 }
                 _ => {}
             }

@@ -50,7 +50,8 @@ enum ProgressFormat {
 struct Download {
     model: String,
     bar: Option<ProgressBar>,
-    /// The step of the last line: 0 = none yet, 1 = no answer from the source, then two more than the tenths that were told.
+    /// The step of the last line: 0 = none yet, 1 = no answer from the source, 2 = what was chosen, then three more than the tenths
+    /// that were told.
     told: u64,
 }
 
@@ -84,6 +85,11 @@ impl<'a> Downloads<'a> {
                 }
             }
             ProgressFormat::Bars => {
+                if let Progress::Chosen { reason, .. } = progress {
+                    let line = format!("{}: {reason}", download.model);
+                    self.bars.suspend(|| self.report.note(&line));
+                    return Ok(());
+                }
                 let (is_coloured, width) = (self.report.colours_stderr(), self.width);
                 let bar = download.bar.get_or_insert_with(|| {
                     let bar = self.bars.add(ProgressBar::new(BAR_STEPS));
@@ -133,8 +139,9 @@ impl Download {
             // What is nearby is told once it is over.
             Progress::Resolving | Progress::Nearby { .. } => 0,
             Progress::Unanswered { .. } => 1,
-            Progress::Fetching(_) => 2 + step(progress, LINES),
-            Progress::Verifying(_) => 3 + LINES,
+            Progress::Chosen { .. } => 2,
+            Progress::Fetching(_) => 3 + step(progress, LINES),
+            Progress::Verifying(_) => 4 + LINES,
         };
         if told <= self.told {
             return None;
@@ -155,7 +162,7 @@ pub(super) fn style(is_coloured: bool) -> ProgressStyle {
 /// How far it is, in `steps`.
 pub(super) fn step(progress: &Progress, steps: u64) -> u64 {
     match progress {
-        Progress::Resolving | Progress::Unanswered { .. } => 0,
+        Progress::Resolving | Progress::Unanswered { .. } | Progress::Chosen { .. } => 0,
         Progress::Fetching(transfer) => (share(transfer) * steps as f64) as u64,
         Progress::Verifying(_) | Progress::Nearby { .. } => steps,
     }
@@ -176,6 +183,7 @@ pub(super) fn sentence(progress: &Progress) -> String {
         Progress::Fetching(transfer) => amounts(transfer),
         Progress::Verifying(transfer) => format!("checking {}", ByteSize::from_bytes(transfer.total_bytes)),
         Progress::Nearby { from, bytes } => nearby(from, *bytes),
+        Progress::Chosen { reason, .. } => reason.clone(),
     }
 }
 
@@ -222,6 +230,9 @@ fn event(model: &str, progress: &Progress) -> Value {
         Progress::Nearby { from, bytes } => {
             json!({ "event": "nearby", "model": model, "from": from, "bytes": bytes })
         }
+        Progress::Chosen { reference, reason } => {
+            json!({ "event": "chosen", "model": model, "reference": reference, "reason": reason })
+        }
     }
 }
 
@@ -261,6 +272,8 @@ mod tests {
         let line = "m: the source does not answer: h could not be reached";
         assert_eq!(download.line(&silence).as_deref(), Some(line));
         assert_eq!(download.line(&silence), None, "once");
+        let chosen = Progress::Chosen { reference: "hf://o/n:Q8_0".into(), reason: "Q8_0: it fits".into() };
+        assert_eq!(download.line(&chosen).as_deref(), Some("m: Q8_0: it fits"));
         assert!(download.line(&at(0, 0.0)).is_some(), "it answers after all");
     }
 }

@@ -94,6 +94,11 @@ impl Report {
         self.stderr != End::Pipe
     }
 
+    /// Whether the answer may have colours.
+    pub(crate) fn colours_stdout(&self) -> bool {
+        self.stdout == End::Coloured
+    }
+
     /// Whether log lines may have colours.
     pub(crate) fn colours_stderr(&self) -> bool {
         self.stderr == End::Coloured
@@ -113,11 +118,15 @@ impl Report {
 
     /// A model's answer as it comes.
     pub(crate) fn prose(&self) -> Prose {
+        Prose::new(self.columns(), self.stdout == End::Coloured)
+    }
+
+    /// Columns of the terminal that shows the answer; `None` for a pipe.
+    pub(crate) fn columns(&self) -> Option<usize> {
         let columns =
             || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
         // A terminal that does not tell its width has 80 columns.
-        let width = self.stdout_is_terminal().then(|| columns().filter(|columns| *columns > 0).unwrap_or(80));
-        Prose::new(width, self.stdout == End::Coloured)
+        self.stdout_is_terminal().then(|| columns().filter(|columns| *columns > 0).unwrap_or(80))
     }
 
     /// One JSON document on standard output: a line for programs, spread out for people.
@@ -181,6 +190,10 @@ impl Report {
             Wait::Fetching(Step::Nearby { from, bytes }) => {
                 progress.clear();
                 self.nearby(model, from, *bytes);
+            }
+            Wait::Fetching(Step::Chosen { reason, .. }) => {
+                progress.clear();
+                self.note(&format!("note: {model}: {reason}"));
             }
             Wait::Fetching(Step::Unanswered { reason }) if !progress.is_visible() => {
                 self.note(&format!("note: {model}: the source does not answer: {reason}"));

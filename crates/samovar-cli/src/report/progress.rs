@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use samovar::Wait;
 use samovar::store::Progress as Step;
-use samovar_core::units::TimeSpan;
+use samovar::{Preparing, Wait};
+use samovar_core::units::{ByteSize, TimeSpan};
 
 use super::downloads;
 
@@ -122,6 +122,17 @@ fn sentence(model: &str, wait: &Wait) -> String {
             let which = if *of > 1 { format!(" instance {instance}/{of}") } else { String::new() };
             format!("Loading {model}{which} {:.0} %", fraction.clamp(0.0, 1.0) * 100.0)
         }
+        Wait::Preparing(preparing) => {
+            let Preparing { fraction, quantization, disk_bytes, memory_bytes, eta_ms, .. } = preparing;
+            let about = eta_ms
+                .map(|ms| format!(", about {} left", TimeSpan::from_seconds(ms.div_ceil(1000))))
+                .unwrap_or_default();
+            let [disk, memory] = [disk_bytes, memory_bytes].map(|bytes| ByteSize::from_bytes(*bytes));
+            let percent = fraction.clamp(0.0, 1.0) * 100.0;
+            format!(
+                "Preparing {model} as {quantization}, once: {percent:.0} %{about} ({disk} of disk, {memory} of memory)"
+            )
+        }
         Wait::Resuming => format!("Resuming {model}"),
         _ => format!("Waiting for {model}"),
     }
@@ -156,6 +167,18 @@ mod tests {
             "Loading demo instance 2/3 50 %"
         );
         assert_eq!(sentence("/models/tiny.gguf", &Wait::Resuming), "Resuming tiny.gguf");
+        let preparing = Preparing {
+            fraction: 0.42,
+            quantization: samovar::Quantization::Q8_0,
+            disk_bytes: 2_000_000_000,
+            memory_bytes: 500_000_000,
+            eta_ms: Some(11_200),
+            ..Preparing::default()
+        };
+        assert_eq!(
+            sentence("o/n", &Wait::Preparing(preparing)),
+            "Preparing n as Q8_0, once: 42 %, about 12s left (2.0 GB of disk, 500 MB of memory)"
+        );
         assert_eq!(
             sentence("hf://o/n:Q4_K_M", &Wait::Fetching(Step::Resolving)),
             "Asking the source of n:Q4_K_M"

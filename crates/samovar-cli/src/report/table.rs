@@ -31,7 +31,8 @@ impl Columns {
         self.rows.push(cells);
     }
 
-    pub(super) fn render(self, is_coloured: bool) -> String {
+    /// Its text, with a bold head where that is shown.
+    pub(crate) fn render(self, is_coloured: bool) -> String {
         let mut table = Table::new();
         // Never wrapped to the terminal's width: a path cut in two cannot be copied.
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);

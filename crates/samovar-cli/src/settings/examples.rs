@@ -23,6 +23,7 @@ pub(crate) const EXAMPLES: &[(&str, &str)] = &[
     ("context_tokens", "4096"),
     ("slots", "4"),
     ("layout", "\"auto\""),
+    ("quantization", "\"Q4_K_M\""),
     ("kv_type", "\"f16\""),
     ("keep_alive", "\"5m\""),
     ("lock_memory", "false"),

@@ -91,10 +91,11 @@ fn config_file(flags: &Flags, environment: &Environment, home: &Home) -> Result<
 
 /// The keys of `[defaults]` with their whole paths.
 fn default_keys() -> Vec<keys::Key> {
-    const PATHS: [&str; 9] = [
+    const PATHS: [&str; 10] = [
         "defaults.context_tokens",
         "defaults.slots",
         "defaults.layout",
+        "defaults.quantization",
         "defaults.kv_type",
         "defaults.threads",
         "defaults.keep_alive",

@@ -25,6 +25,12 @@ pub(crate) const MODEL_KEYS: &[Key] = &[
         "auto",
         "How weights lie in memory: as on disk (mapped); packed for this CPU in a file that is made in the background, also shared (packed); both files, each where it is faster (hybrid); packed at every load, a copy per instance (repacked); or the layout that is measured to be fastest on this machine (auto).",
     ),
+    found(
+        "quantization",
+        Shape::OneOf(&["none", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]),
+        "as chosen last with `--quantize`, else F16",
+        "Number format of a model that was published in safetensors: it is converted once, at its first use or by `samovar prepare`. `none` keeps the 16-bit floats that were published. Models in GGUF stay as they are.",
+    ),
     found("kv_type", Shape::OneOf(&["f16", "q8_0"]), "f16", "Number format of the KV cache."),
     found(
         "threads",
@@ -89,7 +95,7 @@ pub(crate) const ADAPTERS: Key = found(
     "adapters",
     Shape::Adapters,
     "none",
-    "LoRA adapters (GGUF) that its requests use, each with an optional scale after a colon. Names with the same `source` share the loaded model.",
+    "LoRA adapters that its requests use, each with an optional scale after a colon: a GGUF file, or a folder with `adapter_config.json` and `adapter_model.safetensors`, here or at `hf://org/name`. Names with the same `source` share the loaded model.",
 );
 
 /// The template of conversations with the model that a name in `[models.NAME]` stands for.
@@ -98,6 +104,14 @@ pub(crate) const CHAT_TEMPLATE: Key = found(
     Shape::Template,
     "the model's own",
     "A chat template (Jinja) instead of the model's own: a path, relative to the configuration file, or a built-in one's name.",
+);
+
+/// Which engine runs the model that a name in `[models.NAME]` stands for.
+pub(crate) const ENGINE: Key = found(
+    "engine",
+    Shape::OneOf(&["auto", "llama", "candle"]),
+    "auto",
+    "Which engine runs a model that was published in safetensors: llama.cpp, for which it is prepared (llama); candle, which runs it as it is, in builds that have it (candle); or llama.cpp, and candle for models that cannot be prepared (auto). Models in GGUF are llama.cpp's, and are refused with candle.",
 );
 
 /// How much the model that a name in `[models.NAME]` stands for thinks.
@@ -164,6 +178,7 @@ const REPEAT_LAST_MAX: u32 = 65_536;
 /// Settings that only a name in `[models.NAME]` has.
 pub(crate) const NAME_KEYS: &[Key] = &[
     SOURCE,
+    ENGINE,
     CHAT_TEMPLATE,
     THINKING,
     ADAPTERS,

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use samovar::{Alias, ChatTemplate, ModelSettings, Pooling, SamplingOptions};
+use samovar::{Alias, ChatTemplate, EngineChoice, ModelSettings, Pooling, SamplingOptions};
 use samovar_core::footprint::{KvType, LayoutWish};
 use samovar_core::units::KeepAlive;
-use samovar_core::{ErrorKind, Failure, ModelRef};
+use samovar_core::{ErrorKind, Failure, ModelRef, Quantization};
 
 use super::model_keys::{
-    ADAPTERS, CHAT_TEMPLATE, DOCUMENT_PROMPT, DRAFT, MAX_TOKENS, NEEDS, POOLING, QUERY_PROMPT, SOURCE, STOP,
-    SYSTEM, THINKING,
+    ADAPTERS, CHAT_TEMPLATE, DOCUMENT_PROMPT, DRAFT, ENGINE, MAX_TOKENS, NEEDS, POOLING, QUERY_PROMPT,
+    SOURCE, STOP, SYSTEM, THINKING,
 };
 use super::value::Value;
 use super::values::{Values, count, flag, names, text, value};
@@ -76,6 +76,8 @@ pub(super) fn model_settings(values: &Values, prefix: &str) -> ModelSettings {
     settings.context_tokens = count(values, &at("context_tokens"));
     settings.slots = count(values, &at("slots"));
     settings.layout = text(values, &at("layout")).and_then(|word| LayoutWish::named(&word));
+    settings.quantization = text(values, &at("quantization")).and_then(|word| Quantization::named(&word));
+    settings.engine = text(values, &at(ENGINE.path)).and_then(|word| EngineChoice::named(&word));
     settings.kv_type =
         text(values, &at("kv_type")).map(|word| if word == "q8_0" { KvType::Q8_0 } else { KvType::F16 });
     settings.threads = count(values, &at("threads"));

@@ -207,7 +207,11 @@ impl Shape {
                     let Raw::Text(text) = item else { return Err(None) };
                     let adapter: Adapter =
                         text.parse().map_err(|error: ParseAdapterError| Some(error.to_string()))?;
-                    let path = Raw::Text(adapter.path.to_string_lossy().into_owned());
+                    let path = adapter.path.to_string_lossy().into_owned();
+                    if path.contains("://") {
+                        return Ok(adapter);
+                    }
+                    let path = Raw::Text(path);
                     match Self::Path.try_read(&path, base)? {
                         Value::Path(path) => Ok(Adapter { path, ..adapter }),
                         _ => Err(None),
@@ -381,6 +385,15 @@ impl std::fmt::Display for Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn adapters_are_paths_beside_the_configuration_or_places_to_fetch_from() {
+        let list = ["poet:0.5", "hf://org/poet", "hf://org/poet:2"].map(|text| Raw::Text(text.to_owned()));
+        let read = Shape::Adapters.read(&Raw::List(Vec::from(list)), Path::new("/etc"));
+        let Ok(Value::Adapters(adapters)) = read else { panic!("{read:?}") };
+        let shown: Vec<String> = adapters.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["/etc/poet:0.5", "hf://org/poet:1", "hf://org/poet:2"]);
+    }
 
     #[test]
     fn addresses_are_read_as_people_write_them() {

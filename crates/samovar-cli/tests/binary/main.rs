@@ -2,6 +2,7 @@
 
 mod adapters;
 mod bad_input;
+mod candle;
 mod chat;
 mod config;
 mod corpus;
@@ -19,6 +20,7 @@ mod network;
 mod ollama;
 mod packed;
 mod plan;
+mod prepare;
 mod prompts;
 mod readme;
 mod rpc;
@@ -29,5 +31,7 @@ mod store;
 mod strangers;
 mod surface;
 mod templates;
+#[cfg(target_os = "linux")]
+mod top;
 mod walls;
 mod worker;

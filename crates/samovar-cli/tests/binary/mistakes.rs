@@ -185,6 +185,7 @@ const QUESTIONS: &[&[&str]] = &[
     &["warm", "./none.gguf"],
     &["stop", "nobody"],
     &["why", "nobody"],
+    &["prepare", "nobody"],
     &["pack", "nobody"],
     &["pin", "nobody"],
 ];

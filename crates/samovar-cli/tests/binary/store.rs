@@ -256,7 +256,12 @@ fn a_model_is_shown_with_its_files_here_and_at_its_source() {
     let home = home(&hub);
     let away = home.run(&["show", "test/demo", "--json"]).json();
     assert_eq!((&away["tier"], &away["missing_bytes"]), (&"l3".into(), &away["size_bytes"]), "{away}");
-    assert!(home.run(&["show", "test/demo"]).stdout.contains("samovar pull hf://test/demo:Q8_0"));
+    let judged = &away["variants"][0];
+    assert_eq!((&judged["verdict"], &judged["is_recommended"]), (&"fits_now".into(), &true.into()), "{away}");
+    let table = home.run(&["show", "test/demo"]).stdout;
+    assert!(table.contains("fits now") && table.contains("samovar pull hf://test/demo:Q8_0"), "{table}");
+    let sent = hub.sent().of("test/demo/demo-Q8_0.gguf");
+    assert!(sent <= 2 * (512 << 10), "{sent} bytes for its header, twice");
     assert_eq!(home.run(&["pull", "test/demo"]).code, 0);
     let here = home.run(&["show", "test/demo", "--json"]).json();
     assert_eq!((&here["tier"], &here["architecture"]), (&"l2".into(), &"llama".into()), "{here}");
@@ -267,6 +272,20 @@ fn a_model_is_shown_with_its_files_here_and_at_its_source() {
         table.contains(digest.rsplit(':').next().expect("hex")) && table.contains(&repo.head()),
         "{table}"
     );
+}
+
+#[test]
+fn a_pull_without_a_quantization_takes_the_largest_that_fits_and_says_why() {
+    let hub = Hub::start_blocking();
+    let repo = hub.add_repo("test/two");
+    repo.put("two-Q4_K_M.gguf", fs_err::read(MODEL_FILE).expect("model")).put("two-Q8_0.gguf", big(8));
+    let home = home(&hub);
+    let done = home.run(&["pull", "test/two"]);
+    assert!(done.code == 0 && done.stdout.starts_with("hf://test/two:Q8_0: "), "{done:?}");
+    assert!(done.stderr.contains("test/two: Q8_0: the largest of 2 variants that fits in "), "{done:?}");
+    let again = home.run(&["pull", "test/two"]);
+    assert!(again.stdout.starts_with("hf://test/two:Q8_0 is already on disk"), "{again:?}");
+    assert!(!again.stderr.contains("the largest"), "{again:?}");
 }
 
 #[test]

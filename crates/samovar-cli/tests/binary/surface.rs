@@ -42,6 +42,8 @@ fn every_route_of_the_reference_is_served() {
     let home = Home::new();
     let page = home.run(&["reference", "http"]).stdout;
     assert_eq!(home.run(&["warm", "demo"]).code, 0);
+    // The first conversation, which some of them are about.
+    assert_eq!(home.run_with_input(&["chat", "-n", "4"], b"Hello\n").code, 0);
     let routes: Vec<(&str, String)> = page
         .lines()
         .filter_map(|line| {
@@ -49,7 +51,10 @@ fn every_route_of_the_reference_is_served() {
             let (method, path) = (cells.next()?, cells.next()?.trim_matches('`'));
             ["GET", "POST"]
                 .contains(&method)
-                .then(|| (method, path.replace("{id}", "demo").replace("NAME", "demo")))
+                .then(|| {
+                    path.replace("conversations/{id}", "conversations/1").replace("page/{id}", "page/app.js")
+                })
+                .map(|path| (method, path.replace("{id}", "demo").replace("NAME", "demo")))
         })
         .collect();
     assert!(routes.len() > 10, "{page}");

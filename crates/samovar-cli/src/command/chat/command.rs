@@ -21,11 +21,25 @@ pub(super) enum Command {
     System(Option<String>),
     /// The conversation into a file.
     Save(PathBuf),
-    /// A conversation that was saved, in place of this one.
-    Load(PathBuf),
+    /// A conversation that was kept or saved, in place of this one.
+    Load(String),
+    /// The conversation with all its branches into a file.
+    Export(PathBuf),
+    /// The latest conversations.
+    History,
+    /// The conversations with these words.
+    Search(String),
+    /// Deletes a conversation; without a name: this one.
+    Forget(Option<String>),
+    /// Another title; without one: which it is.
+    Title(Option<String>),
+    /// Something to remember.
+    Remember(String),
+    /// What is remembered; with words: a change of it.
+    Facts(Option<String>),
     /// What the model thought before its last answer.
     Thoughts,
-    /// Forget the conversation.
+    /// Begin a new conversation.
     Clear,
     /// What can be typed.
     Help,
@@ -34,18 +48,42 @@ pub(super) enum Command {
 }
 
 /// The commands, for completion and suggestions.
-pub(super) const NAMES: &[&str] =
-    &["/clear", "/help", "/load", "/model", "/pool", "/quit", "/save", "/stats", "/system", "/thoughts"];
+pub(super) const NAMES: &[&str] = &[
+    "/clear",
+    "/export",
+    "/facts",
+    "/forget",
+    "/help",
+    "/history",
+    "/load",
+    "/model",
+    "/pool",
+    "/quit",
+    "/remember",
+    "/save",
+    "/search",
+    "/stats",
+    "/system",
+    "/thoughts",
+    "/title",
+];
 
 pub(super) const HELP: &str = "\
 /pool          what the daemon holds in memory
 /stats         requests, hits, loads, memory
 /model NAME    talk with another model; the conversation continues
 /system TEXT   how the model should behave; without text: no instruction
+/history       the latest conversations
+/search TEXT   the conversations with these words
+/load NAME     go on with a conversation, by its number or title, or with one that was saved as JSON
+/title TEXT    another title for this conversation
+/clear         begin a new conversation; this one stays in the history
+/forget        delete this conversation; /forget NAME deletes another one
+/remember TEXT tell the model this in every conversation
+/facts         what is remembered; /facts 2 TEXT corrects it, /facts forget 2 deletes it; off and on for this conversation
 /save FILE     the conversation into a file: Markdown, or JSON for .json
-/load FILE     go on with a conversation that was saved as JSON
+/export FILE   the conversation with all its branches: JSON, or Markdown for .md
 /thoughts      what the model thought before its last answer
-/clear         forget the conversation
 /quit          leave; Ctrl-D does as well
 A line that ends in \\ goes on in the next one. Ctrl-C stops an answer. // begins a line with a slash.";
 
@@ -68,14 +106,21 @@ impl Command {
             ("/model", name) => Ok(Self::Model(name)),
             ("/system", text) => Ok(Self::System(text)),
             ("/save", Some(path)) => Ok(Self::Save(PathBuf::from(path))),
-            ("/save", None) => {
-                Err(Failure::new(ErrorKind::InvalidRequest, "/save needs a file").with_hint("/save story.md"))
-            }
-            ("/load", Some(path)) => Ok(Self::Load(PathBuf::from(path))),
+            ("/save", None) => Err(needs("/save needs a file", "/save story.md")),
+            ("/load", Some(name)) => Ok(Self::Load(name)),
             ("/load", None) => {
-                Err(Failure::new(ErrorKind::InvalidRequest, "/load needs a file")
-                    .with_hint("/load story.json"))
+                Err(needs("/load needs a conversation or a file", "/load 12, or /load story.json"))
             }
+            ("/export", Some(path)) => Ok(Self::Export(PathBuf::from(path))),
+            ("/export", None) => Err(needs("/export needs a file", "/export story.json")),
+            ("/history", _) => Ok(Self::History),
+            ("/search", Some(text)) => Ok(Self::Search(text)),
+            ("/search", None) => Err(needs("/search needs words", "/search blue sky")),
+            ("/forget", name) => Ok(Self::Forget(name)),
+            ("/title", title) => Ok(Self::Title(title)),
+            ("/remember", Some(text)) => Ok(Self::Remember(text)),
+            ("/remember", None) => Err(needs("/remember needs a text", "/remember I live in Turku")),
+            ("/facts", words) => Ok(Self::Facts(words)),
             ("/thoughts", _) => Ok(Self::Thoughts),
             ("/clear", _) => Ok(Self::Clear),
             ("/help" | "/?", _) => Ok(Self::Help),
@@ -83,6 +128,10 @@ impl Command {
             (unknown, _) => Err(unknown_command(unknown)),
         }
     }
+}
+
+fn needs(what: &str, example: &str) -> Failure {
+    Failure::new(ErrorKind::InvalidRequest, what).with_hint(example)
 }
 
 fn unknown_command(word: &str) -> Failure {
@@ -107,6 +156,9 @@ mod tests {
         assert_eq!(Command::read("/system"), Ok(Command::System(None)));
         assert_eq!(Command::read("/save a b.md"), Ok(Command::Save("a b.md".into())));
         assert_eq!(Command::read("/thoughts"), Ok(Command::Thoughts));
+        assert_eq!(Command::read("/load 12"), Ok(Command::Load("12".into())));
+        assert_eq!(Command::read("/forget"), Ok(Command::Forget(None)));
+        assert_eq!(Command::read("/facts off"), Ok(Command::Facts(Some("off".into()))));
         assert_eq!(Command::read("/bye"), Ok(Command::Quit));
     }
 
@@ -114,7 +166,9 @@ mod tests {
     fn a_slip_of_the_finger_is_corrected() {
         let failure = Command::read("/stat").expect_err("unknown");
         assert_eq!(failure.hint.as_deref(), Some("did you mean /stats?"));
-        assert!(Command::read("/save").is_err() && Command::read("/load").is_err());
+        for word in ["/save", "/load", "/export", "/search", "/remember"] {
+            assert!(Command::read(word).is_err(), "{word}");
+        }
         let failure = Command::read("/foo").expect_err("unknown");
         assert!(failure.hint.is_some_and(|hint| hint.starts_with("/help") && hint.ends_with("//foo")));
     }

@@ -1,13 +1,15 @@
 //! Lines of a chat: from an editor with history on a terminal, from a pipe as they are.
+//!
+//! The history is what was asked in conversations that are kept, and what was typed since. It has no file of its own, in which a question
+//! would outlive its conversation.
 
 use std::io::{BufRead, IsTerminal};
-use std::path::PathBuf;
 
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
-use rustyline::history::FileHistory;
+use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{Config, Editor, Helper};
 use samovar_core::{ErrorKind, Failure};
@@ -18,7 +20,8 @@ use crate::{home, report};
 
 const PROMPT: &str = "› ";
 const CONTINUED: &str = "· ";
-const HISTORY_LINES: usize = 1_000;
+/// Lines that the editor remembers.
+pub(super) const HISTORY_LINES: u32 = 1_000;
 
 /// What came of reading a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,36 +33,39 @@ pub(super) enum InputLine {
 
 /// Where lines come from.
 pub(super) enum Lines {
-    Editor { editor: Box<Editor<Commands, FileHistory>>, history: PathBuf },
+    Editor(Box<Editor<Commands, DefaultHistory>>),
     Pipe,
 }
 
 impl Lines {
+    /// Lines of a person who asked this before, or of a pipe.
+    ///
     /// # Errors
     /// `Internal` when the terminal cannot be used.
-    pub(super) fn open(context: &Context) -> Result<Self, Failure> {
+    pub(super) fn open(context: &Context, asked: &[String]) -> Result<Self, Failure> {
+        // Earlier versions kept all that was typed there, whatever was deleted since.
+        fs_err::remove_file(context.settings.home.history_file()).ok();
         if !std::io::stdin().is_terminal() || !context.report.stdout_is_terminal() {
             return Ok(Self::Pipe);
         }
         let config = Config::builder()
             .history_ignore_space(true)
-            .max_history_size(HISTORY_LINES)
+            .max_history_size(HISTORY_LINES as usize)
             .and_then(|config| config.history_ignore_dups(true))
             .map_err(|error| unusable(&error))?
             .build();
         let mut editor = Editor::with_config(config).map_err(|error| unusable(&error))?;
         editor.set_helper(Some(Commands));
-        let history = context.settings.home.history_file();
-        // Without a history one can still talk.
-        if home::make_private_dir(&context.settings.home.state_dir).is_ok() {
-            editor.load_history(&history).ok();
+        let mut lines = Self::Editor(Box::new(editor));
+        for line in asked {
+            lines.remember(line);
         }
-        Ok(Self::Editor { editor: Box::new(editor), history })
+        Ok(lines)
     }
 
     /// Whether a person types.
     pub(super) fn is_interactive(&self) -> bool {
-        matches!(self, Self::Editor { .. })
+        matches!(self, Self::Editor(_))
     }
 
     /// The next line; one that ends in a backslash is joined with what follows it.
@@ -70,9 +76,7 @@ impl Lines {
         let mut whole = String::new();
         loop {
             let line = match self {
-                Self::Editor { editor, .. } => {
-                    edited(editor, if whole.is_empty() { PROMPT } else { CONTINUED })
-                }
+                Self::Editor(editor) => edited(editor, if whole.is_empty() { PROMPT } else { CONTINUED }),
                 Self::Pipe => piped().await,
             }?;
             match line {
@@ -92,17 +96,16 @@ impl Lines {
     }
 
     fn remember(&mut self, line: &str) {
-        if let Self::Editor { editor, history } = self
+        if let Self::Editor(editor) = self
             && !line.trim().is_empty()
-            && editor.add_history_entry(line).unwrap_or(false)
         {
-            // A full disk costs the history, not the conversation.
-            editor.append_history(history).ok();
+            // Without a history one can still talk.
+            editor.add_history_entry(line).ok();
         }
     }
 }
 
-fn edited(editor: &mut Editor<Commands, FileHistory>, prompt: &str) -> Result<InputLine, Failure> {
+fn edited(editor: &mut Editor<Commands, DefaultHistory>, prompt: &str) -> Result<InputLine, Failure> {
     match editor.readline(prompt) {
         Ok(text) => Ok(InputLine::Text(text)),
         Err(ReadlineError::Interrupted) => Ok(InputLine::Interrupted),
