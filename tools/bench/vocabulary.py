@@ -32,6 +32,8 @@ class Vocabulary:
     scores: list[float] | None = None
     merges: list[str] | None = None
     pre: str | None = None
+    # Every pair that is merged, the first ones first; `merges` are those that GGUF states.
+    pairs: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, token: str, kind: TokenType) -> None:
         self.tokens.append(token)
@@ -63,6 +65,7 @@ def _byte_pairs(size: int) -> Vocabulary:
         control = QWEN_CONTROL.get(number)
         vocabulary.add(control or f"[PAD{number}]", TokenType.CONTROL if control else TokenType.UNUSED)
     vocabulary.merges = [f"{left} {right}" for left, right in pairs]
+    vocabulary.pairs = pairs
     return vocabulary
 
 
@@ -81,7 +84,8 @@ def _pieces(size: int) -> Vocabulary:
     for byte in range(0x100):
         vocabulary.add(f"<0x{byte:02X}>", TokenType.BYTE)
     letters = ["▁", *(chr(code) for code in range(ord("!"), ord("~") + 1))]
-    pieces = [left + right for left, right in syllables.merges("▁", size - len(vocabulary.tokens) - len(letters))]
+    vocabulary.pairs = syllables.merges("▁", size - len(vocabulary.tokens) - len(letters))
+    pieces = [left + right for left, right in vocabulary.pairs]
     vocabulary.scores = [0.0] * len(vocabulary.tokens) + [-float(rank) for rank in range(len(pieces) + len(letters))]
     for piece in pieces + letters:
         vocabulary.add(piece, TokenType.NORMAL)

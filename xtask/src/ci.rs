@@ -4,15 +4,16 @@ use anyhow::Result;
 
 use crate::steps::{self, Step};
 use crate::tree::Tree;
-use crate::{docs, examples, ordinary, process, test, tidy};
+use crate::{docs, examples, ordinary, page, process, test, tidy};
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("format", format),
     ("tidy", tidy::run),
     ("lints", lints),
     ("reference", docs::check),
     ("documentation tests", test::documentation),
     ("examples", examples::run),
+    ("page", page::short),
     ("tests as an ordinary user", ordinary::run),
     ("tests", test::tests),
 ];

@@ -6,13 +6,14 @@ use crate::process;
 use crate::tree::Tree;
 
 /// The targets, each with what libFuzzer is to know of its inputs.
-const TARGETS: [(&str, &[&str]); 8] = [
+const TARGETS: [(&str, &[&str]); 9] = [
     ("answer_reader", &["-dict=fuzz/answer.dict", "-max_len=4096"]),
     ("chat_template", &["-dict=fuzz/jinja.dict", "-max_len=4096", "-rss_limit_mb=2048"]),
     ("gguf_adapter", &["-dict=fuzz/gguf.dict", "-max_len=65536"]),
     ("gguf_inspect", &["-dict=fuzz/gguf.dict", "-max_len=65536"]),
     ("http_request", &["-max_len=8192"]),
     ("model_reference", &[]),
+    ("published_model", &["-max_len=16384", "-rss_limit_mb=2048"]),
     ("schema", &["-max_len=4096", "-rss_limit_mb=2048"]),
     ("worker_frames", &["-max_len=65536", "-rss_limit_mb=2048"]),
 ];

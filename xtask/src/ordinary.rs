@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::process;
+use crate::test::TESTED;
 use crate::tree::Tree;
 
 /// A user without rights, as nearly every system has it.
@@ -92,10 +93,9 @@ impl OrdinaryUser {
 
     fn run_tests(&self, tree: &Tree) -> Result<()> {
         // All of the workspace, as the main pass builds it: fewer packages would have other features.
-        let all = ["--release", "--workspace"];
-        process::run(tree.root(), "cargo", &[&["nextest", "run", "--no-run"][..], &all].concat())?;
+        process::run(tree.root(), "cargo", &[&["nextest", "run", "--no-run"][..], &TESTED].concat())?;
         let listed = ["--list-type", "binaries-only", "--message-format", "json"];
-        let listed = process::output("cargo", &[&["nextest", "list"][..], &all, &listed].concat())?;
+        let listed = process::output("cargo", &[&["nextest", "list"][..], &TESTED, &listed].concat())?;
         fs_err::write(self.path("binaries.json"), listed)?;
         let metadata = process::output("cargo", &["metadata", "--format-version", "1"])?;
         fs_err::write(self.path("cargo.json"), metadata)?;

@@ -9,11 +9,11 @@
 //!
 //! Measures whole programs from outside; never a part of the product linked in, and never in a test.
 
-mod environment;
 mod hub;
 mod machine;
 mod measure;
 mod models;
+mod peak_memory;
 mod peers;
 mod process_memory;
 mod record;
@@ -110,9 +110,11 @@ fn build(tree: &Tree) -> Result<PathBuf> {
         ["--package", "samovar-cli", "--bin", "samovar"],
         ["--package", "samovar-testhub", "--bin", "samovar-testhub"],
         ["--package", "samovar-store", "--example", "store_bench"],
+        ["--package", "samovar-chat", "--example", "chats_bench"],
         ["--package", "samovar-pool", "--example", "acquire_bench"],
         ["--package", "samovar-pool", "--example", "policies_bench"],
         ["--package", "samovar-pool", "--example", "step_bench"],
+        ["--package", "samovar-grammar", "--example", "compile"],
         ["--package", "samovar-llama", "--example", "engine_bench"],
     ] {
         process::run(tree.root(), "cargo", &[&["build", "--quiet", "--release"], &what[..]].concat())?;

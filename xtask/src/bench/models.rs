@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::environment;
+use crate::environment;
 use crate::process;
 use crate::tree::Tree;
 
@@ -19,11 +19,14 @@ pub(crate) struct Arguments {
     /// One shape only, such as `bench-0.5b`
     #[arg(long)]
     shape: Option<String>,
+    /// Write them in safetensors as well, as their authors publish such models: 3 GB
+    #[arg(long)]
+    published: bool,
 }
 
 /// Writes them into `bench/models`, which git ignores.
 pub(crate) fn write(tree: &Tree, arguments: &Arguments) -> Result<()> {
-    let python = environment::python(tree)?;
+    let python = environment::python(tree, "bench")?;
     let program = tree.root().join("tools/bench/models.py");
     let folder = folder(tree);
     let (python, program, folder) =
@@ -33,6 +36,15 @@ pub(crate) fn write(tree: &Tree, arguments: &Arguments) -> Result<()> {
         line.extend(["--shape", shape]);
     }
     process::run(tree.root(), &python, &line)?;
+    if arguments.published {
+        let program = tree.root().join("tools/bench/published.py");
+        let program = program.to_string_lossy();
+        let mut line = vec![&*program, &*folder];
+        if let Some(shape) = &arguments.shape {
+            line.extend(["--shape", shape]);
+        }
+        process::run(tree.root(), &python, &line)?;
+    }
     let pair = tree.root().join("tools/bench/draft_pair.py");
     let demo = tree.root().join("assets/demo-model/demo.gguf");
     let (pair, demo) = (pair.to_string_lossy(), demo.to_string_lossy());
@@ -50,6 +62,16 @@ pub(crate) fn file(tree: &Tree, name: &str) -> Result<Option<PathBuf>> {
     let path = folder(tree).join(format!("{name}.gguf"));
     anyhow::ensure!(path.is_file(), "{} is missing: run `cargo x bench models`", path.display());
     Ok(Some(path))
+}
+
+/// The folder of a model in safetensors, by the name of its shape.
+///
+/// # Errors
+/// What to do about it, when it was not written yet.
+pub(crate) fn published(tree: &Tree, name: &str) -> Result<PathBuf> {
+    let path = folder(tree).join(name);
+    anyhow::ensure!(path.is_dir(), "{} is missing: run `cargo x bench models --published`", path.display());
+    Ok(path)
 }
 
 /// The file of any model, also of the built-in one.

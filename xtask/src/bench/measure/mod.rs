@@ -4,6 +4,7 @@ mod apis;
 mod attacks;
 mod busy;
 mod chat_cost;
+mod chats;
 mod crowd;
 mod download;
 mod drafts;
@@ -14,8 +15,10 @@ mod layouts;
 mod lookup;
 mod many_artifacts;
 mod memory;
+mod outlook;
 mod overload;
 mod policies;
+mod prepare;
 mod shared_prefix;
 mod shell_loop;
 mod speed;
@@ -59,6 +62,8 @@ pub(crate) enum Measure {
     Memory(memory::Parameters),
     /// The store with thousands of artifacts.
     ManyArtifacts(many_artifacts::Parameters),
+    /// A file of thousands of conversations.
+    Chats(chats::Parameters),
     /// A fetch from a hub on this machine.
     Download(download::Parameters),
     /// First tokens after switches between two models.
@@ -85,6 +90,10 @@ pub(crate) enum Measure {
     Drafts(drafts::Parameters),
     /// A new process with its model on disk.
     WarmStart(warm_start::Parameters),
+    /// A published model becomes one that is mapped.
+    Prepare(prepare::Parameters),
+    /// Forecasts of tokens per second.
+    Outlook(outlook::Parameters),
 }
 
 impl Measure {
@@ -96,6 +105,7 @@ impl Measure {
                 | Self::Step(_)
                 | Self::Policies(_)
                 | Self::ManyArtifacts(_)
+                | Self::Chats(_)
                 | Self::Switch(_)
                 | Self::Overload(_)
                 | Self::Download(_)
@@ -123,6 +133,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         Measure::Step(plan) => return step::run(bench, plan),
         Measure::Policies(plan) => return policies::run(bench, plan),
         Measure::ManyArtifacts(plan) => return many_artifacts::run(bench, plan),
+        Measure::Chats(plan) => return chats::run(bench, plan),
         Measure::Switch(plan) => return switch::run(bench, plan),
         Measure::Attacks(plan) => return attacks::run(bench, plan),
         Measure::Overload(plan) => return overload::run(bench, plan),
@@ -149,6 +160,10 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         Measure::Apis(plan) => each(bench, &plan.models, |bench, model| apis::measure(bench, plan, model)),
         Measure::Structured(plan) => {
             each(bench, &plan.models, |bench, model| structured::measure(bench, plan, model));
+            if bench.is_wanted(structured::VOCABULARY) {
+                let outcome = structured::measure_vocabulary(bench, plan);
+                note(bench, structured::VOCABULARY, outcome);
+            }
         }
         Measure::Drafts(plan) => {
             for pair in &plan.pair {
@@ -160,6 +175,12 @@ pub(crate) fn run(bench: &mut Bench<'_>, measure: &Measure) -> Result<()> {
         }
         Measure::WarmStart(plan) => {
             each(bench, &plan.models, |bench, model| warm_start::measure(bench, plan, model));
+        }
+        Measure::Prepare(plan) => {
+            each(bench, &plan.models, |bench, model| prepare::measure(bench, plan, model));
+        }
+        Measure::Outlook(plan) => {
+            each(bench, &plan.models, |bench, model| outlook::measure(bench, plan, model));
         }
         Measure::Layouts(plan) => {
             each(bench, &plan.models, |bench, model| layouts::measure(bench, plan, model));

@@ -1,5 +1,5 @@
 //! What JSON by rule costs against free text, and what drafts from the text itself gain where it repeats itself, and cost
-//! where it does not.
+//! where it does not; and what grammars take of a large vocabulary, without a model.
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use super::super::record::Target;
 use super::super::samples::Samples;
 use super::super::stream::{self, Streamed};
 use super::super::subject::{Home, Server};
+use crate::process;
 
 /// What to run.
 #[derive(Debug, Deserialize, Serialize)]
@@ -30,7 +31,24 @@ pub(crate) struct Parameters {
     /// Tokens per second with drafts ÷ without, where the text repeats itself, and where it does not.
     repeating_at_least: Option<f64>,
     prose_at_least: f64,
+    /// The 99th percentile of masks over the large vocabulary.
+    mask_at_most_ms: f64,
+    /// The tree of tokens of the large vocabulary.
+    vocabulary_at_most_mib: f64,
 }
+
+/// The case without a model.
+pub(super) const VOCABULARY: &str = "vocabulary of 150,000 tokens";
+/// What it is measured by: the name in the example's JSON, ours, and the unit.
+const TOLD: [(&str, &str, &str); 7] = [
+    ("vocabulary_ms", "made in", "ms"),
+    ("vocabulary_mib", "its tree", "MiB"),
+    ("compile_p50_ms", "a schema compiled, median", "ms"),
+    ("compile_p99_ms", "a schema compiled, 99th percentile", "ms"),
+    ("mask_p50_ms", "a mask, median", "ms"),
+    ("mask_p99_ms", "a mask, 99th percentile", "ms"),
+    ("grammar_most_mib", "the largest grammar after an answer", "MiB"),
+];
 
 /// The speed of shorter answers says nothing.
 const TOKENS_MIN: u64 = 16;
@@ -71,6 +89,29 @@ pub(crate) fn measure(bench: &mut Bench<'_>, plan: &Parameters, model: &str) -> 
     )?;
     let target = Some(Target::AtLeast(plan.prose_at_least));
     speculated(bench, plan, model, &servers, ("prose", plan.prompt.as_str(), 1.0), target)
+}
+
+/// Runs the grammars' own example, which prints its figures as JSON.
+pub(super) fn measure_vocabulary(bench: &mut Bench<'_>, plan: &Parameters) -> Result<()> {
+    let program = bench.programs.join("examples/compile");
+    let mut measured = TOLD.map(|told| (told, Samples::new()));
+    for _ in 0..bench.rounds {
+        let told: Value = serde_json::from_str(&process::output(&program.to_string_lossy(), &["--json"])?)?;
+        for ((name, ..), samples) in &mut measured {
+            samples.push(told[*name].as_f64().with_context(|| format!("the example told no {name}"))?);
+        }
+    }
+    for (told, samples) in &measured {
+        let (name, what, unit) = *told;
+        let target = match name {
+            "mask_p99_ms" => Some(Target::AtMost(plan.mask_at_most_ms)),
+            "vocabulary_mib" => Some(Target::AtMost(plan.vocabulary_at_most_mib)),
+            _ => None,
+        };
+        bench.record.series(VOCABULARY, what, unit, samples);
+        bench.record.figure(VOCABULARY, what, unit, samples.median(), target);
+    }
+    Ok(())
 }
 
 /// An array that no answer of the plan's length can end.
