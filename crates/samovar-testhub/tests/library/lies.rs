@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what is missing fails the test")]
 
-mod client;
+use crate::client;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what is missing fails the test")]
 
-mod client;
+use crate::client;
 
 use client::{ask, ask_with, get};
 use samovar_core::Digest;

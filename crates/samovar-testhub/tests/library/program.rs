@@ -1,7 +1,7 @@
 //! The hub as a program: it says where it is, serves a folder, and is driven over HTTP.
 #![allow(clippy::unwrap_used, reason = "what is missing fails the test")]
 
-mod client;
+use crate::client;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
