@@ -168,24 +168,24 @@ fn decoder(model: &PublishedModel, name: &'static str, head: Head) -> Result<Dec
 /// Which layers see a window only, and which know positions.
 fn layers(model: &PublishedModel, name: &str, sides: &Sides) -> Result<Vec<LayerConfig>, Failure> {
     let window = model.whole("sliding_window", 1..=MOST)?.map(|window| window as usize);
-    let is_windowed: Vec<bool> = match model.value("layer_types").and_then(Value::as_array) {
-        Some(said) => said.iter().map(|kind| kind.as_str() == Some("sliding_attention")).collect(),
-        None => {
-            let pattern = match model.whole("sliding_window_pattern", 1..=MOST)? {
-                Some(pattern) => pattern,
-                None => model.whole("_sliding_window_pattern", 1..=MOST)?.unwrap_or(6),
-            };
-            let first = model.whole("max_window_layers", 0..=MOST)?.unwrap_or(0);
-            let uses = model.flag("use_sliding_window")?;
-            (0..sides.blocks)
-                .map(|layer| match name {
-                    "gemma3" => !(layer + 1).is_multiple_of(pattern),
-                    // Mistral has no switch.
-                    "llama" => true,
-                    _ => uses == Some(true) && layer >= first,
-                })
-                .collect()
-        }
+    let said = model.value("layer_types").and_then(Value::as_array);
+    let is_windowed: Vec<bool> = if let Some(said) = said {
+        said.iter().map(|kind| kind.as_str() == Some("sliding_attention")).collect()
+    } else {
+        let pattern = match model.whole("sliding_window_pattern", 1..=MOST)? {
+            Some(pattern) => pattern,
+            None => model.whole("_sliding_window_pattern", 1..=MOST)?.unwrap_or(6),
+        };
+        let first = model.whole("max_window_layers", 0..=MOST)?.unwrap_or(0);
+        let uses = model.flag("use_sliding_window")?;
+        (0..sides.blocks)
+            .map(|layer| match name {
+                "gemma3" => !(layer + 1).is_multiple_of(pattern),
+                // Mistral has no switch.
+                "llama" => true,
+                _ => uses == Some(true) && layer >= first,
+            })
+            .collect()
     };
     let rotates = rotating(model, name, sides.blocks)?;
     if is_windowed.len() as u64 != sides.blocks || rotates.len() as u64 != sides.blocks {
