@@ -60,7 +60,8 @@ pub(crate) fn file(tree: &Tree, name: &str) -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     let path = folder(tree).join(format!("{name}.gguf"));
-    anyhow::ensure!(path.is_file(), "{} is missing: run `cargo x bench models`", path.display());
+    // Without the folder of this machine: run files repeat it.
+    anyhow::ensure!(path.is_file(), "bench/models/{name}.gguf is missing: run `cargo x bench models`");
     Ok(Some(path))
 }
 
@@ -70,7 +71,7 @@ pub(crate) fn file(tree: &Tree, name: &str) -> Result<Option<PathBuf>> {
 /// What to do about it, when it was not written yet.
 pub(crate) fn published(tree: &Tree, name: &str) -> Result<PathBuf> {
     let path = folder(tree).join(name);
-    anyhow::ensure!(path.is_dir(), "{} is missing: run `cargo x bench models --published`", path.display());
+    anyhow::ensure!(path.is_dir(), "bench/models/{name} is missing: run `cargo x bench models --published`");
     Ok(path)
 }
 
